@@ -1,0 +1,3 @@
+//! The EternalTCP program.
+
+fn main() {}

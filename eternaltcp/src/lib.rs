@@ -1,0 +1,4 @@
+//! TCP connections that outlive their network: sockets, TLS, keys, forwards
+//! and policy around the state machine of `eternaltcp-proto`.
+
+pub mod tls;
