@@ -1,1 +1,56 @@
-//! eternaltcp-proto
+//! The EternalTCP protocol as a state machine.
+//!
+//! It owns no socket, no clock, no thread and no randomness: `now` comes in
+//! with every input, and the driver does what it is told. The same inputs give
+//! the same outputs, always.
+//!
+//! A [`Tunnel`] is the association of one client (cproxy) and one server
+//! (sproxy). It carries [sessions](SessionId), each one application
+//! connection, over mortal carriers. When a carrier dies, the client attaches
+//! a new one and both sides send again what the other did not receive. The
+//! normative text is `docs/protocol.md`.
+//!
+//! Inputs are named `handle_*`, outputs `poll_*`, and commands of the driver
+//! are plain verbs. After each input, drain [`Tunnel::poll_event`] and
+//! [`Tunnel::poll_transmit`], and come back when [`Tunnel::poll_timeout`] says.
+
+#![forbid(unsafe_code)]
+
+mod acceptor;
+mod attach;
+mod backlog;
+mod backoff;
+mod config;
+mod decoder;
+mod digest;
+mod error;
+mod id;
+mod limits;
+mod liveness;
+mod packet;
+mod reason;
+mod receive_queue;
+mod scheduler;
+mod send_queue;
+mod seq;
+mod session;
+mod time;
+mod tunnel;
+mod wire;
+
+pub use acceptor::{AcceptError, Acceptor, AttachRequest, Progress, encode_refusal};
+pub use attach::{Hello, HelloError, Instance, Intent, OLDEST_VERSION, Settings, VERSION};
+pub use backoff::{Backoff, BadBounds};
+pub use config::Config;
+pub use digest::Digest;
+pub use error::Violation;
+pub use id::{Epoch, SessionId, Side, TunnelId};
+pub use limits::{PACKET_CHARGE, RESERVE, cost};
+pub use packet::{HEADER_LEN, Header, HeaderError, Kind, MAX_PAYLOAD};
+pub use reason::{Cause, Closing, Refusal, RefusalCode, Reset};
+pub use seq::Seq;
+pub use session::{Delivery, Lost};
+pub use time::Time;
+pub use tunnel::{
+    AttachError, DetachedTunnel, Event, OpenError, READ_SIZE, RestoreError, Stats, Transmit, Tunnel,
+};

@@ -1,0 +1,401 @@
+//! What an attach says: the client's request, the server's answer, and the
+//! numbers of every session that both of them tell.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::id::{Epoch, SessionId, TunnelId};
+use crate::packet::{Header, Kind};
+use crate::reason::{Refusal, RefusalCode};
+use crate::seq::Seq;
+use crate::wire::{Malformed, Reader, Writer};
+
+/// The protocol version that this code speaks.
+pub const VERSION: u32 = 1;
+
+/// The oldest version that this code still speaks.
+pub const OLDEST_VERSION: u32 = 1;
+
+/// The first bytes of an attach, so that a stray protocol is told apart.
+const MAGIC: [u8; 4] = *b"etcp";
+
+/// Most bytes of an enrolled key, and of each part of an instance's name.
+const MAX_FIELD: usize = 300;
+
+/// A cproxy's name, so that one that starts anew ends its own ghost.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Instance {
+    /// The machine, by an id that stays over restarts.
+    pub machine: String,
+    /// The machine's present boot.
+    pub boot: String,
+    /// The user.
+    pub user: String,
+    /// The listen address, or the name the user gave.
+    pub name: String,
+}
+
+/// What the client wants its carrier bound to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Intent {
+    /// A new tunnel.
+    New {
+        /// The tunnel's own key, which later carriers prove: the bytes are the
+        /// driver's business.
+        enrol: Bytes,
+        /// Who asks.
+        instance: Instance,
+    },
+    /// A tunnel that exists.
+    Resume {
+        /// Its id.
+        tunnel: TunnelId,
+    },
+}
+
+/// What each side tells the other about itself at every attach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How long silence lasts until this side gives a carrier up.
+    pub dead_after: Duration,
+    /// What this side will hold for the whole tunnel, in cost units.
+    pub tunnel_limit: u64,
+    /// What this side will hold for a session at its beginning.
+    pub session_limit: u64,
+    /// How long this side keeps a detached tunnel.
+    pub keep_detached: Duration,
+}
+
+impl Settings {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        self.write(Writer::default()).finish()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let settings = Self::read(&mut reader)?;
+        reader.end()?;
+        Ok(settings)
+    }
+
+    fn write(&self, writer: Writer) -> Writer {
+        writer
+            .u64(millis(self.dead_after))
+            .u64(self.tunnel_limit)
+            .u64(self.session_limit)
+            .u64(millis(self.keep_detached))
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            dead_after: Duration::from_millis(reader.u64()?),
+            tunnel_limit: reader.u64()?,
+            session_limit: reader.u64()?,
+            keep_detached: Duration::from_millis(reader.u64()?),
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The client's `attach` packet: all that a server needs to decide.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The newest version the client speaks.
+    pub version: u32,
+    /// The oldest one.
+    pub oldest: u32,
+    /// Features the client has; none are defined in version 1.
+    pub features: u64,
+    /// What is asked for.
+    pub intent: Intent,
+    /// The attach's number.
+    pub epoch: Epoch,
+    /// About the client.
+    pub settings: Settings,
+}
+
+impl Hello {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let writer = Writer::default()
+            .raw(&MAGIC)
+            .u32(self.version)
+            .u32(self.oldest)
+            .u64(self.features)
+            .u64(self.epoch.0);
+        let writer = self.settings.write(writer);
+        match &self.intent {
+            Intent::New { enrol, instance } => writer
+                .u8(0)
+                .counted(enrol)
+                .counted(instance.machine.as_bytes())
+                .counted(instance.boot.as_bytes())
+                .counted(instance.user.as_bytes())
+                .counted(instance.name.as_bytes()),
+            Intent::Resume { tunnel } => writer.u8(1).raw(&tunnel.0),
+        }
+        .finish()
+    }
+
+    /// Reads a request. The version is judged before anything behind it is
+    /// read, so that a later version may lay the rest out anew.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, HelloError> {
+        let mut reader = Reader::new(payload);
+        if reader.array()? != MAGIC {
+            return Err(HelloError::Malformed(Malformed));
+        }
+        let (version, oldest) = (reader.u32()?, reader.u32()?);
+        if oldest > VERSION || version < OLDEST_VERSION {
+            return Err(HelloError::Version { version, oldest });
+        }
+        let features = reader.u64()?;
+        let epoch = Epoch(reader.u64()?);
+        let settings = Settings::read(&mut reader)?;
+        let intent = read_intent(&mut reader)?;
+        if version == VERSION {
+            reader.end()?;
+        }
+        Ok(Self { version, oldest, features, intent, epoch, settings })
+    }
+}
+
+fn read_intent(reader: &mut Reader<'_>) -> Result<Intent, Malformed> {
+    match reader.u8()? {
+        0 => {
+            let enrol = Bytes::copy_from_slice(reader.counted()?);
+            let instance = Instance {
+                machine: reader.text()?,
+                boot: reader.text()?,
+                user: reader.text()?,
+                name: reader.text()?,
+            };
+            let parts = [&instance.machine, &instance.boot, &instance.user, &instance.name];
+            if enrol.len() > MAX_FIELD || parts.iter().any(|part| part.len() > MAX_FIELD) {
+                return Err(Malformed);
+            }
+            Ok(Intent::New { enrol, instance })
+        }
+        1 => Ok(Intent::Resume { tunnel: TunnelId(reader.array()?) }),
+        _ => Err(Malformed),
+    }
+}
+
+/// Why an `attach` packet cannot be answered with a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HelloError {
+    /// It is not an attach at all.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It is of a version that this code does not speak.
+    #[error("the peer speaks versions {oldest} to {version}")]
+    Version {
+        /// The peer's newest.
+        version: u32,
+        /// The peer's oldest.
+        oldest: u32,
+    },
+}
+
+impl HelloError {
+    /// The refusal that tells the peer; `None` where the peer would not
+    /// understand it either.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        let Self::Version { version, .. } = *self else { return None };
+        let who = if version < OLDEST_VERSION { "client" } else { "server" };
+        let advice =
+            format!("upgrade the {who}: this server speaks versions {OLDEST_VERSION} to {VERSION}");
+        Some(Refusal::last(RefusalCode::Version, advice))
+    }
+}
+
+/// The server's `attached` packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Answer {
+    /// The version both will speak.
+    pub(crate) version: u32,
+    /// The features both have.
+    pub(crate) features: u64,
+    /// The tunnel.
+    pub(crate) tunnel: TunnelId,
+    /// The epoch of the request that this answers.
+    pub(crate) epoch: Epoch,
+    /// About the server.
+    pub(crate) settings: Settings,
+}
+
+impl Answer {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let writer = Writer::default()
+            .u32(self.version)
+            .u64(self.features)
+            .raw(&self.tunnel.0)
+            .u64(self.epoch.0);
+        self.settings.write(writer).finish()
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let answer = Self {
+            version: reader.u32()?,
+            features: reader.u64()?,
+            tunnel: TunnelId(reader.array()?),
+            epoch: Epoch(reader.u64()?),
+            settings: Settings::read(&mut reader)?,
+        };
+        reader.end()?;
+        Ok(answer)
+    }
+}
+
+/// One session's numbers at an attach, as its receiver tells them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Numbers {
+    /// The session.
+    pub(crate) session: SessionId,
+    /// The next number not received: replay starts there.
+    pub(crate) received: Seq,
+    /// The next number not delivered.
+    pub(crate) delivered: Seq,
+    /// The digest of what was delivered.
+    pub(crate) digest: Digest,
+    /// What the receiver will hold for this session.
+    pub(crate) limit: u64,
+}
+
+impl Numbers {
+    pub(crate) fn packet(&self) -> (Header, Bytes) {
+        let payload = Writer::default().u64(self.digest.get()).u64(self.limit).finish();
+        let header = Header {
+            kind: Kind::Numbers,
+            session: self.session.get(),
+            seq: self.received,
+            ack: self.delivered,
+            length: 16,
+        };
+        (header, payload.into())
+    }
+
+    pub(crate) fn decode(header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let digest = Digest::new(reader.u64()?);
+        let limit = reader.u64()?;
+        let session = SessionId::new(header.session).ok_or(Malformed)?;
+        Ok(Self { session, received: header.seq, delivered: header.ack, digest, limit })
+    }
+}
+
+/// All the packets of one side's part in an attach: what it says of itself,
+/// each session's numbers, and the end of them.
+pub(crate) fn packets(
+    kind: Kind,
+    greeting: Vec<u8>,
+    numbers: &[Numbers],
+) -> std::collections::VecDeque<(Header, Bytes)> {
+    let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    let end = Writer::default().u32(count).finish();
+    std::iter::once(of_tunnel(kind, greeting))
+        .chain(numbers.iter().map(Numbers::packet))
+        .chain(std::iter::once(of_tunnel(Kind::NumbersEnd, end)))
+        .collect()
+}
+
+/// A packet of the tunnel itself.
+pub(crate) fn of_tunnel(kind: Kind, payload: Vec<u8>) -> (Header, Bytes) {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    (Header { kind, session: 0, seq: Seq::default(), ack: Seq::default(), length }, payload.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            dead_after: Duration::from_secs(3),
+            tunnel_limit: 1 << 26,
+            session_limit: 1 << 18,
+            keep_detached: Duration::from_secs(7 * 86_400),
+        }
+    }
+
+    fn hello(intent: Intent) -> Hello {
+        Hello {
+            version: VERSION,
+            oldest: OLDEST_VERSION,
+            features: 0,
+            intent,
+            epoch: Epoch(u64::MAX),
+            settings: settings(),
+        }
+    }
+
+    fn new_intent() -> Intent {
+        let part = || "x".repeat(MAX_FIELD);
+        let instance = Instance { machine: part(), boot: part(), user: part(), name: part() };
+        Intent::New { enrol: vec![7; MAX_FIELD].into(), instance }
+    }
+
+    #[test]
+    fn requests_come_back_and_the_largest_fits_its_packet() {
+        for intent in [new_intent(), Intent::Resume { tunnel: TunnelId([9; 16]) }] {
+            let bytes = hello(intent.clone()).encode();
+            assert!(bytes.len() <= Kind::Attach.payload_range().1);
+            assert_eq!(Hello::decode(&bytes), Ok(hello(intent)));
+        }
+    }
+
+    #[test]
+    fn no_cut_of_a_request_is_a_request() {
+        let bytes = hello(new_intent()).encode();
+        for end in 0..bytes.len() {
+            assert!(Hello::decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_is_told_what_to_upgrade() {
+        let mut newer = hello(Intent::Resume { tunnel: TunnelId([0; 16]) });
+        (newer.version, newer.oldest) = (9, 7);
+        let error = Hello::decode(&newer.encode()).unwrap_err();
+        assert_eq!(error, HelloError::Version { version: 9, oldest: 7 });
+        assert!(error.refusal().unwrap().advice.starts_with("upgrade the server"));
+        (newer.version, newer.oldest) = (0, 0);
+        let error = Hello::decode(&newer.encode()).unwrap_err();
+        assert!(error.refusal().unwrap().advice.starts_with("upgrade the client"));
+    }
+
+    #[test]
+    fn a_newer_client_that_still_speaks_this_version_is_understood() {
+        let mut newer = hello(Intent::Resume { tunnel: TunnelId([0; 16]) });
+        newer.version = 9;
+        let mut bytes = newer.encode();
+        bytes.extend_from_slice(b"what a later version adds");
+        assert_eq!(Hello::decode(&bytes), Ok(newer));
+    }
+
+    #[test]
+    fn answers_and_numbers_come_back() {
+        let answer = Answer {
+            version: 1,
+            features: 0,
+            tunnel: TunnelId([3; 16]),
+            epoch: Epoch(4),
+            settings: settings(),
+        };
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        let numbers = Numbers {
+            session: SessionId::first_of(crate::Side::Client),
+            received: Seq::new(u32::MAX),
+            delivered: Seq::new(u32::MAX - 3),
+            digest: Digest::new(5),
+            limit: 6,
+        };
+        let (header, payload) = numbers.packet();
+        assert_eq!(Numbers::decode(&header, &payload), Ok(numbers));
+    }
+}

@@ -1,0 +1,119 @@
+//! Who is who: the two sides, their sessions, tunnels and epochs.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+/// Which end of the tunnel a state machine is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// cproxy: it makes the carriers and asks for attach.
+    Client,
+    /// sproxy: it answers.
+    Server,
+}
+
+/// A session's number in its tunnel. Each side opens in its own half, the
+/// client odd numbers and the server even ones; numbers rise and none is used
+/// twice. On the wire 0 is the tunnel itself, and so no session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(NonZeroU32);
+
+impl SessionId {
+    /// The session with this number; `None` for 0, the tunnel itself.
+    #[must_use]
+    pub const fn new(value: u32) -> Option<Self> {
+        match NonZeroU32::new(value) {
+            Some(value) => Some(Self(value)),
+            None => None,
+        }
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The side in whose half the number lies: the one that opened it.
+    #[must_use]
+    pub const fn opener(self) -> Side {
+        if self.get() % 2 == 1 { Side::Client } else { Side::Server }
+    }
+
+    /// The first number of a side's half.
+    #[must_use]
+    pub const fn first_of(side: Side) -> Self {
+        let value = match side {
+            Side::Client => NonZeroU32::MIN,
+            Side::Server => NonZeroU32::MIN.saturating_add(1),
+        };
+        Self(value)
+    }
+
+    /// The next number of the same half; `None` when the half is used up.
+    #[must_use]
+    pub const fn successor(self) -> Option<Self> {
+        match self.0.checked_add(2) {
+            Some(value) => Some(Self(value)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}", self.0)
+    }
+}
+
+/// A tunnel's name: 128 random bits that the server draws. It travels only
+/// inside TLS and its `Debug` form is cut short, so that a log cannot leak it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TunnelId(pub [u8; 16]);
+
+impl fmt::Debug for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The first four bytes in hex: enough to tell tunnels apart in a log.
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The number of an attach. It only rises, and the highest one wins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Epoch(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_side_has_its_own_half() {
+        assert_eq!(SessionId::first_of(Side::Client).opener(), Side::Client);
+        assert_eq!(SessionId::first_of(Side::Server).opener(), Side::Server);
+        let next = SessionId::first_of(Side::Server).successor().unwrap();
+        assert_eq!((next.get(), next.opener()), (4, Side::Server));
+    }
+
+    #[test]
+    fn a_half_ends_and_does_not_wrap() {
+        assert_eq!(SessionId::new(u32::MAX).unwrap().successor(), None);
+        assert_eq!(SessionId::new(u32::MAX - 1).unwrap().successor(), None);
+    }
+
+    #[test]
+    fn a_tunnel_id_is_cut_short_in_logs() {
+        assert_eq!(format!("{:?}", TunnelId([0xab; 16])), "abababab");
+    }
+}

@@ -1,0 +1,111 @@
+//! What packets cost, and the pool that a tunnel's sessions share.
+//!
+//! Both sides count alike: a data packet costs its payload and a fixed charge,
+//! so that a million one-byte packets cannot cost memory that their payload
+//! does not show. Other numbered packets are free; a session has at most three
+//! of them in each direction.
+
+/// What a data packet costs beside its payload: what it takes to keep it.
+pub const PACKET_CHARGE: u64 = 128;
+
+/// The share of the pool that is every admitted session's own, each way.
+pub const RESERVE: u64 = 4096;
+
+/// What a data packet with this payload costs.
+#[must_use]
+pub const fn cost(payload: usize) -> u64 {
+    payload as u64 + PACKET_CHARGE
+}
+
+/// One direction's pool: the sum of what each session holds, where a session
+/// counts with its reserve at least.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    limit: u64,
+    committed: u64,
+}
+
+impl Pool {
+    pub(crate) const fn new(limit: u64) -> Self {
+        Self { limit, committed: 0 }
+    }
+
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// A new limit; what is committed already stays so.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    pub(crate) const fn free(&self) -> u64 {
+        self.limit.saturating_sub(self.committed)
+    }
+
+    /// Sets a reserve aside for a new session; `false` if none is left.
+    pub(crate) fn admit(&mut self) -> bool {
+        let has_room = self.free() >= RESERVE;
+        if has_room {
+            self.committed += RESERVE;
+        }
+        has_room
+    }
+
+    /// Counts a session that is refused: its record stays until the peer has
+    /// confirmed the refusal.
+    pub(crate) fn admit_refused(&mut self) {
+        self.committed += RESERVE;
+    }
+
+    /// Takes the session's share back, of which it holds `held`.
+    pub(crate) fn release(&mut self, held: u64) {
+        self.committed -= held.max(RESERVE);
+    }
+
+    /// A session's holding goes from `before` to `after`.
+    pub(crate) fn change(&mut self, before: u64, after: u64) {
+        self.committed = self.committed - before.max(RESERVE) + after.max(RESERVE);
+    }
+
+    /// Up to what a session that holds `held` may grow: never past what is
+    /// then free in the pool, so that any number of stalled sessions together
+    /// leave room for the others (the dynamic threshold of Choudhury and
+    /// Hahne, 1998), and never below its reserve.
+    pub(crate) fn ceiling(&self, held: u64) -> u64 {
+        ((self.free() + held.max(RESERVE)) / 2).max(RESERVE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_kept_for_every_session_and_the_last_one_is_refused() {
+        let mut pool = Pool::new(3 * RESERVE);
+        assert!(pool.admit() && pool.admit() && pool.admit());
+        assert!(!pool.admit());
+        pool.change(0, RESERVE);
+        assert_eq!(pool.free(), 0);
+        pool.release(RESERVE);
+        assert!(pool.admit());
+    }
+
+    #[test]
+    fn greedy_sessions_leave_room_however_many_they_are() {
+        let mut pool = Pool::new(1 << 20);
+        let mut held = [0_u64; 8];
+        (0..9).for_each(|_| assert!(pool.admit()));
+        for _ in 0..100 {
+            for one in &mut held {
+                let ceiling = pool.ceiling(*one);
+                if ceiling > *one {
+                    pool.change(*one, ceiling);
+                    *one = ceiling;
+                }
+            }
+        }
+        assert!(pool.ceiling(0) >= 10 * RESERVE, "the ninth still gets a fair share");
+    }
+}

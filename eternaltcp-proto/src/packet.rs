@@ -1,0 +1,200 @@
+//! The 20-byte header: five 32-bit unsigned integers, little-endian.
+
+use crate::seq::Seq;
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 20;
+
+/// Most payload bytes of one packet: with its header it fills one TLS record
+/// (RFC 8446, section 5.1: 2¹⁴ bytes).
+pub const MAX_PAYLOAD: usize = 16 * 1024 - HEADER_LEN;
+
+/// What a packet is: the first field, once called `is_heartbeat`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// Bytes of a session. Numbered.
+    Data = 0,
+    /// A sign of life that asks for an [`Kind::Echo`].
+    Heartbeat = 1,
+    /// The answer to a heartbeat.
+    Echo = 2,
+    /// An acknowledgement that travels alone.
+    Ack = 3,
+    /// A session's packet 0 from its opener: where it is to end. Numbered.
+    Open = 4,
+    /// A session's packet 0 from the other side: its target is connected. Numbered.
+    Opened = 5,
+    /// End of stream, with the digest of all data before it. Numbered.
+    End = 6,
+    /// The session is reset, with the reason. Numbered.
+    Reset = 7,
+    /// What the receiver will hold, for a session or the tunnel.
+    Limit = 8,
+    /// The client asks to bind this carrier to a tunnel.
+    Attach = 9,
+    /// The server has bound it.
+    Attached = 10,
+    /// The server has not, and says why.
+    Refused = 11,
+    /// One session's numbers, during an attach.
+    Numbers = 12,
+    /// All sessions' numbers have been told.
+    NumbersEnd = 13,
+    /// The tunnel is over.
+    Close = 14,
+}
+
+impl Kind {
+    /// The kind with this value on the wire, if there is one.
+    #[must_use]
+    pub const fn from_wire(value: u32) -> Option<Self> {
+        Some(match value {
+            0 => Self::Data,
+            1 => Self::Heartbeat,
+            2 => Self::Echo,
+            3 => Self::Ack,
+            4 => Self::Open,
+            5 => Self::Opened,
+            6 => Self::End,
+            7 => Self::Reset,
+            8 => Self::Limit,
+            9 => Self::Attach,
+            10 => Self::Attached,
+            11 => Self::Refused,
+            12 => Self::Numbers,
+            13 => Self::NumbersEnd,
+            14 => Self::Close,
+            _ => return None,
+        })
+    }
+
+    /// Whether packets of this kind have a number and are replayed.
+    #[must_use]
+    pub const fn is_numbered(self) -> bool {
+        matches!(self, Self::Data | Self::Open | Self::Opened | Self::End | Self::Reset)
+    }
+
+    /// Least and most payload bytes of this kind.
+    #[must_use]
+    pub const fn payload_range(self) -> (usize, usize) {
+        match self {
+            Self::Data => (1, MAX_PAYLOAD),
+            Self::Heartbeat | Self::Echo | Self::Ack => (0, 0),
+            Self::Opened => (0, 0),
+            Self::Open => (1, 512),
+            Self::End | Self::Limit => (8, 8),
+            Self::Reset | Self::Close => (4, 512),
+            Self::Refused => (5, 512),
+            Self::Attach | Self::Attached => (8, 2048),
+            Self::Numbers => (16, 16),
+            Self::NumbersEnd => (4, 4),
+        }
+    }
+}
+
+/// A header as it stands on the wire. Parsing checks kind and length; what
+/// session and numbers mean is checked by whoever knows the session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// `is_heartbeat`: what the packet is.
+    pub kind: Kind,
+    /// `curr_sessionID`: the session; 0 is the tunnel itself.
+    pub session: u32,
+    /// `curr_seqN`: this packet's number.
+    pub seq: Seq,
+    /// `curr_ackN`: the next number not yet delivered.
+    pub ack: Seq,
+    /// `length`: payload bytes that follow.
+    pub length: u32,
+}
+
+/// Why 20 bytes are not a header of this protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// The kind has no meaning in this version.
+    #[error("unknown packet kind {0}")]
+    UnknownKind(u32),
+    /// The length is outside of what the kind allows.
+    #[error("a {kind:?} packet cannot carry {length} bytes")]
+    BadLength {
+        /// The kind.
+        kind: Kind,
+        /// The length claimed.
+        length: u32,
+    },
+}
+
+impl Header {
+    /// The header's 20 bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let words = [self.kind as u32, self.session, self.seq.get(), self.ack.get(), self.length];
+        let mut bytes = [0; HEADER_LEN];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// When the kind is unknown, or its length is out of range: nothing is
+    /// ever allocated from a length that was not checked here.
+    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
+        let word = |index: usize| {
+            let at = index * 4;
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let (kind, length) = (word(0), word(4));
+        let kind = Kind::from_wire(kind).ok_or(HeaderError::UnknownKind(kind))?;
+        let (least, most) = kind.payload_range();
+        if (length as usize) < least || (length as usize) > most {
+            return Err(HeaderError::BadLength { kind, length });
+        }
+        Ok(Self { kind, session: word(1), seq: Seq::new(word(2)), ack: Seq::new(word(3)), length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_five_little_endian_words() {
+        let header = Header {
+            kind: Kind::Data,
+            session: 0x0102_0304,
+            seq: Seq::new(5),
+            ack: Seq::new(6),
+            length: 7,
+        };
+        let bytes = header.encode();
+        assert_eq!(bytes, [0, 0, 0, 0, 4, 3, 2, 1, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(Header::decode(&bytes), Ok(header));
+    }
+
+    #[test]
+    fn every_kind_comes_back_from_its_value() {
+        for value in 0..=14 {
+            assert_eq!(Kind::from_wire(value).map(|kind| kind as u32), Some(value));
+        }
+        assert_eq!(Kind::from_wire(15), None);
+        assert_eq!(Kind::from_wire(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_length_out_of_range_is_refused_before_anything_is_allocated() {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[16..].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(
+            Header::decode(&bytes),
+            Err(HeaderError::BadLength { kind: Kind::Data, length: u32::MAX })
+        );
+        bytes[16..].copy_from_slice(&(MAX_PAYLOAD as u32 + 1).to_le_bytes());
+        assert!(Header::decode(&bytes).is_err());
+        bytes[16..].copy_from_slice(&(MAX_PAYLOAD as u32).to_le_bytes());
+        assert!(Header::decode(&bytes).is_ok());
+    }
+}

@@ -1,0 +1,271 @@
+//! Why a session is reset, a tunnel is closed, or an attach is refused.
+
+use std::fmt;
+
+use crate::wire::{Malformed, Reader, Writer, utf8};
+
+/// Most bytes of the text that goes with a code.
+const MAX_TEXT: usize = 400;
+
+/// Declares an enum of codes: its values on the wire and its words in a log.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)*
+            /// A code that this version has no word for.
+            Other(u32),
+        }
+
+        impl $name {
+            /// The value on the wire.
+            #[must_use]
+            pub const fn code(self) -> u32 {
+                match self { $(Self::$variant => $value,)* Self::Other(code) => code }
+            }
+
+            /// The meaning of a value on the wire.
+            #[must_use]
+            pub const fn from_code(code: u32) -> Self {
+                match code { $($value => Self::$variant,)* other => Self::Other(other) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant => f.write_str($text),)*
+                    Self::Other(code) => write!(f, "code {code}"),
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Why a session was reset.
+    Cause {
+        /// The application's or the server program's own connection was reset.
+        Application = 0, "the connection was reset at the other side";
+        /// The target refused the connection.
+        Refused = 1, "the target refused the connection";
+        /// There is no way to the target.
+        Unreachable = 2, "the target cannot be reached";
+        /// The target did not answer in time.
+        TimedOut = 3, "the target did not answer in time";
+        /// The target is not permitted to this key.
+        NotPermitted = 4, "the target is not permitted";
+        /// The target's name cannot be resolved.
+        NotFound = 5, "the target's name was not found";
+        /// A limit is reached.
+        LimitReached = 6, "a limit is reached";
+        /// A digest did not match: the stream is not what was sent.
+        Corrupt = 7, "the digest does not match";
+        /// The two sides' numbers do not fit together any more.
+        Unresumable = 8, "the session cannot be resumed";
+        /// An operator ended it.
+        Killed = 9, "ended by the operator";
+        /// The form of the target is not known to this version.
+        Unsupported = 10, "the kind of target is not supported";
+        /// The tunnel is over.
+        TunnelOver = 11, "the tunnel is over";
+    }
+}
+
+codes! {
+    /// Why a tunnel was closed.
+    Closing {
+        /// It ended as asked.
+        Done = 0, "ended as asked";
+        /// The program stops.
+        Shutdown = 1, "the program is shutting down";
+        /// A newer tunnel of the same instance took its place.
+        Replaced = 2, "replaced by a newer tunnel of the same client";
+        /// The key that admitted it is not admitted any more.
+        KeyRemoved = 3, "its key is no longer admitted";
+        /// It was detached for too long.
+        Expired = 4, "detached for too long";
+        /// The memory it held was needed.
+        Evicted = 5, "detached tunnels held too much memory";
+        /// An operator ended it.
+        Killed = 6, "ended by the operator";
+        /// A packet broke the protocol.
+        Violation = 7, "the protocol was violated";
+    }
+}
+
+codes! {
+    /// Why an attach was refused.
+    RefusalCode {
+        /// No common protocol version.
+        Version = 0, "no common protocol version";
+        /// The key is not in the authorized keys.
+        KeyUnknown = 1, "the key is not known";
+        /// The key's `expiry-time` has passed.
+        KeyExpired = 2, "the key has expired";
+        /// The key's options forbid what is asked.
+        KeyRestricted = 3, "the key's options forbid it";
+        /// The key may not be used from this address.
+        Address = 4, "the key may not be used from this address";
+        /// No such tunnel, or not this key's.
+        TunnelUnknown = 5, "the tunnel is not known";
+        /// A newer attach was already seen.
+        Stale = 6, "a newer attach was seen";
+        /// A limit is reached.
+        LimitReached = 7, "a limit is reached";
+        /// A live client already uses this name.
+        NameTaken = 8, "a live client of the same name is attached";
+        /// The server cannot decide at present.
+        NotReady = 9, "the server cannot decide now";
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A reset's cause, and what there is to say beside it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reset {
+    /// The cause.
+    pub cause: Cause,
+    /// One line for a log, or empty; 400 bytes at most on the wire.
+    pub detail: String,
+}
+
+impl Reset {
+    /// A reset with nothing more to say.
+    #[must_use]
+    pub const fn new(cause: Cause) -> Self {
+        Self { cause, detail: String::new() }
+    }
+
+    /// A reset with a line for the log.
+    #[must_use]
+    pub fn with_detail(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into() }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Writer::default().u32(self.cause.code()).raw(cut(&self.detail).as_bytes()).finish()
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let cause = Cause::from_code(reader.u32()?);
+        Ok(Self { cause, detail: utf8(reader.rest())? })
+    }
+}
+
+impl fmt::Display for Reset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.detail.is_empty() {
+            self.cause.fmt(f)
+        } else {
+            write!(f, "{}: {}", self.cause, self.detail)
+        }
+    }
+}
+
+impl Closing {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        Writer::default().u32(self.code()).finish()
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+        Ok(Self::from_code(Reader::new(payload).u32()?))
+    }
+}
+
+/// A refusal: typed, so that the client can explain it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// What is wrong.
+    pub code: RefusalCode,
+    /// Whether asking again is pointless. One that is not final is *for now*:
+    /// the client keeps its sessions and tries again.
+    pub is_final: bool,
+    /// One line that says what to do; 400 bytes at most on the wire.
+    pub advice: String,
+}
+
+impl Refusal {
+    /// A refusal that asking again will not change.
+    #[must_use]
+    pub fn last(code: RefusalCode, advice: impl Into<String>) -> Self {
+        Self { code, is_final: true, advice: advice.into() }
+    }
+
+    /// A refusal for now.
+    #[must_use]
+    pub fn for_now(code: RefusalCode, advice: impl Into<String>) -> Self {
+        Self { code, is_final: false, advice: advice.into() }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Writer::default()
+            .u32(self.code.code())
+            .u8(u8::from(self.is_final))
+            .raw(cut(&self.advice).as_bytes())
+            .finish()
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let code = RefusalCode::from_code(reader.u32()?);
+        let is_final = reader.u8()? != 0;
+        Ok(Self { code, is_final, advice: utf8(reader.rest())? })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.advice.is_empty() {
+            self.code.fmt(f)
+        } else {
+            write!(f, "{}: {}", self.code, self.advice)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_come_back_and_unknown_ones_are_kept() {
+        for code in 0..20 {
+            assert_eq!(Cause::from_code(code).code(), code);
+            assert_eq!(Closing::from_code(code).code(), code);
+            assert_eq!(RefusalCode::from_code(code).code(), code);
+        }
+        assert_eq!(Cause::from_code(99).to_string(), "code 99");
+    }
+
+    #[test]
+    fn reasons_come_back_from_the_wire() {
+        let reset = Reset::with_detail(Cause::Refused, "127.0.0.1:23");
+        assert_eq!(Reset::decode(&reset.encode()), Ok(reset));
+        let refusal = Refusal::for_now(RefusalCode::Address, "connect from elsewhere");
+        assert_eq!(Refusal::decode(&refusal.encode()), Ok(refusal));
+        assert_eq!(Closing::decode(&Closing::Expired.encode()), Ok(Closing::Expired));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let reset = Reset::with_detail(Cause::Killed, "ä".repeat(300));
+        let text = Reset::decode(&reset.encode()).unwrap().detail;
+        assert_eq!(text, "ä".repeat(200));
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_malformed() {
+        assert_eq!(Reset::decode(&[0, 0, 0, 0, 0xff]), Err(Malformed));
+        assert_eq!(Reset::decode(&[0, 0]), Err(Malformed));
+    }
+}

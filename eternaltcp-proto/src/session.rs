@@ -1,0 +1,189 @@
+//! One session: its two directions, and how they end together.
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::id::SessionId;
+use crate::packet::Kind;
+use crate::reason::{Cause, Reset};
+use crate::receive_queue::{ReceiveQueue, ReceiveState};
+use crate::scheduler::{Lane, Recent};
+use crate::send_queue::{SendQueue, SendState};
+use crate::seq::Seq;
+
+/// How far a session's opening has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Opening {
+    /// We opened it; the peer's first packet has not come.
+    Asked,
+    /// The peer opened it; the driver has not answered. Holds the target.
+    Offered(Bytes),
+    /// Both first packets are there or on their way.
+    Established,
+}
+
+/// A session of a tunnel.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) send: SendQueue,
+    pub(crate) receive: ReceiveQueue,
+    pub(crate) opening: Opening,
+    /// Why the local socket is to be reset, where the peer did not say so.
+    pub(crate) abort: Option<Reset>,
+    /// Where it stands in the scheduler.
+    pub(crate) lane: Lane,
+    pub(crate) recent: Recent,
+    /// The acknowledgement that the peer was last told.
+    pub(crate) told: Seq,
+    /// Cost delivered since then.
+    pub(crate) untold: u64,
+    /// It stands in the list of acknowledgements to send alone.
+    pub(crate) is_ack_listed: bool,
+    /// It stands in the list of limits to send.
+    pub(crate) is_limit_listed: bool,
+    /// The driver is yet to look at it.
+    pub(crate) is_touched: bool,
+}
+
+impl Session {
+    pub(crate) fn new(config: &Config, send_limit: u64, opening: Opening) -> Self {
+        Self {
+            send: SendQueue::new(config.first_seq, send_limit),
+            receive: ReceiveQueue::new(config.first_seq, config.session_limit),
+            opening,
+            abort: None,
+            lane: Lane::Idle,
+            recent: Recent::default(),
+            told: config.first_seq,
+            untold: 0,
+            is_ack_listed: false,
+            is_limit_listed: false,
+            is_touched: false,
+        }
+    }
+
+    /// Whether nothing is left to say or to hear, and nothing to tell the
+    /// driver: the record can go.
+    pub(crate) fn is_over(&self) -> bool {
+        self.send.state == SendState::Done
+            && self.receive.state == ReceiveState::Done
+            && self.abort.is_none()
+    }
+
+    /// The acknowledgement to send, if the peer was told another one.
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.told != self.receive.delivered()
+    }
+
+    /// The acknowledgement that goes into a header now.
+    pub(crate) fn tell_ack(&mut self) -> Seq {
+        self.told = self.receive.delivered();
+        self.untold = 0;
+        self.told
+    }
+
+    /// The local socket is gone. The peer learns it after the data before.
+    pub(crate) fn reset_by_driver(&mut self, reset: Reset) {
+        self.abort = None;
+        if self.receive.is_discarding {
+            return;
+        }
+        self.opening = Opening::Established;
+        let is_heard_out = self.receive.state == ReceiveState::Done;
+        self.receive.discard();
+        if !(is_heard_out && self.send.state == SendState::Done) {
+            self.send.reset(reset);
+        }
+    }
+
+    /// The session cannot go on: the peer is told at once, and the local
+    /// socket is to be reset.
+    pub(crate) fn fail(&mut self, reset: Reset) {
+        if self.receive.is_discarding {
+            return;
+        }
+        self.opening = Opening::Established;
+        self.receive.discard();
+        self.send.drop_backlog();
+        self.send.reset(reset.clone());
+        self.abort = Some(reset);
+    }
+
+    /// The peer does not know the session any more: there is nobody to tell.
+    pub(crate) fn lose(&mut self, reset: Reset) {
+        let is_heard_out = self.receive.state == ReceiveState::Done || self.receive.is_discarding;
+        self.send.cut(Reset::new(Cause::Unresumable));
+        self.send.state = SendState::Done;
+        if !is_heard_out {
+            self.opening = Opening::Established;
+            self.receive.discard();
+            self.abort = Some(reset);
+        }
+        self.receive.state = ReceiveState::Done;
+    }
+
+    /// The peer has reset it: nothing of ours will be wanted.
+    pub(crate) fn handle_reset(&mut self, seq: Seq, reset: Reset) {
+        if self.send.state != SendState::Reset {
+            self.send.cut(Reset::new(Cause::Application));
+        }
+        self.opening = Opening::Established;
+        self.receive.receive_reset(seq, reset);
+    }
+
+    /// The kind that must be the peer's first packet, beside a reset.
+    pub(crate) fn awaited_opening(&self) -> Option<Kind> {
+        (self.opening == Opening::Asked).then_some(Kind::Opened)
+    }
+}
+
+/// What the driver is to do with a session's local socket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivery<'a> {
+    /// Nothing at present.
+    Nothing,
+    /// Write these bytes, and more of [`crate::Tunnel::deliverable`]; tell
+    /// [`crate::Tunnel::delivered`] how many were taken.
+    Data(&'a [u8]),
+    /// Shut the socket's sending side; then tell [`crate::Tunnel::delivered_end`].
+    End,
+    /// Reset the socket, once its own queue is empty or makes no progress;
+    /// then tell [`crate::Tunnel::delivered_reset`].
+    Reset(&'a Reset),
+}
+
+impl Session {
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        if let Some(reset) = &self.abort {
+            return Delivery::Reset(reset);
+        }
+        if let Some(front) = self.receive.packets.front() {
+            return Delivery::Data(&front[self.receive.offset..]);
+        }
+        match &self.receive.state {
+            ReceiveState::Ended(_) => Delivery::End,
+            ReceiveState::Reset(reset) => Delivery::Reset(reset),
+            ReceiveState::Open | ReceiveState::Done => Delivery::Nothing,
+        }
+    }
+
+    /// A reset that waits behind data, or is next.
+    pub(crate) fn pending_reset(&self) -> Option<&Reset> {
+        match (&self.abort, &self.receive.state) {
+            (Some(reset), _) | (None, ReceiveState::Reset(reset)) => Some(reset),
+            _ => None,
+        }
+    }
+}
+
+/// A session that ended with its tunnel, for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The session.
+    pub session: SessionId,
+    /// Bytes taken from the local application of which nobody knows whether
+    /// they were delivered.
+    pub in_doubt: u64,
+    /// Bytes received that the local application had not taken.
+    pub undelivered: u64,
+}

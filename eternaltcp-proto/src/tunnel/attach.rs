@@ -1,0 +1,260 @@
+//! Attach: binding a new carrier, telling the numbers, and making due what the
+//! peer did not receive.
+
+use std::collections::BTreeMap;
+
+use super::carrier::{Attached, Attaching, Carrier};
+use super::{Event, Tunnel};
+use crate::acceptor::AttachRequest;
+use crate::attach::{Answer, Hello, Intent, Numbers, OLDEST_VERSION, Settings, VERSION, packets};
+use crate::decoder::Decoder;
+use crate::error::Violation;
+use crate::id::{Epoch, SessionId, TunnelId};
+use crate::liveness::Liveness;
+use crate::packet::{Header, Kind};
+use crate::reason::{Cause, Refusal, RefusalCode, Reset};
+use crate::send_queue::Mismatch;
+use crate::time::Time;
+use crate::wire::Reader;
+
+/// Why a server's tunnel does not take a carrier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AttachError {
+    /// An attach with this epoch or a later one was seen.
+    #[error("a newer attach was seen")]
+    Stale,
+    /// The tunnel is closed.
+    #[error("the tunnel is closed")]
+    Closed,
+}
+
+impl AttachError {
+    /// The refusal to answer with.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Stale => Refusal::for_now(RefusalCode::Stale, ""),
+            Self::Closed => Refusal::last(RefusalCode::TunnelUnknown, "the tunnel is closed"),
+        }
+    }
+}
+
+impl Tunnel {
+    /// Asks for a new carrier to be bound: the client's commit, made once per
+    /// carrier. From now on nothing of the carrier before counts. `new` says
+    /// what to ask for if the tunnel has no id yet.
+    pub fn attach(&mut self, now: Time, new: impl FnOnce() -> Intent) {
+        self.handle_lost();
+        self.epoch = Epoch(self.epoch.0 + 1);
+        let hello = Hello {
+            version: VERSION,
+            oldest: OLDEST_VERSION,
+            features: 0,
+            intent: self.intent(new),
+            epoch: self.epoch,
+            settings: self.settings(),
+        };
+        let numbers = self.numbers();
+        self.carrier = Carrier::Attaching(Box::new(Attaching {
+            decoder: Decoder::default(),
+            liveness: Liveness::new(now, self.config.heartbeat, self.config.dead_after),
+            request: packets(Kind::Attach, hello.encode(), &numbers),
+            answer: None,
+            numbers: Vec::new(),
+        }));
+    }
+
+    /// Binds a carrier on which a whole, admitted request came: the server's
+    /// part. The carrier before, if any, counts no more.
+    ///
+    /// # Errors
+    /// When the request is not the newest; nothing has changed then.
+    pub fn handle_attach(
+        &mut self,
+        now: Time,
+        id: TunnelId,
+        request: AttachRequest,
+    ) -> Result<(), AttachError> {
+        if self.closing.is_some() {
+            return Err(AttachError::Closed);
+        }
+        let AttachRequest { hello, numbers, decoder } = request;
+        if hello.epoch <= self.epoch {
+            return Err(AttachError::Stale);
+        }
+        self.handle_lost();
+        (self.id, self.epoch) = (Some(id), hello.epoch);
+        let liveness = Liveness::new(now, self.config.heartbeat, self.config.dead_after);
+        self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
+        self.resume(now, hello.settings, numbers);
+        let answer = Answer {
+            version: VERSION.min(hello.version),
+            features: 0,
+            tunnel: id,
+            epoch: self.epoch,
+            settings: self.settings(),
+        };
+        let numbers = self.numbers();
+        if let Some(attached) = self.attached_mut() {
+            attached.answer = packets(Kind::Attached, answer.encode(), &numbers);
+        }
+        Ok(())
+    }
+
+    /// What this side tells of each session that the peer may know.
+    fn numbers(&mut self) -> Vec<Numbers> {
+        let side = self.side;
+        let known = self
+            .sessions
+            .iter_mut()
+            .filter(|(id, session)| id.opener() != side || !session.send.is_untransmitted());
+        known
+            .map(|(id, session)| Numbers {
+                session: *id,
+                received: session.receive.next,
+                delivered: session.tell_ack(),
+                digest: session.receive.digest,
+                limit: session.receive.limit,
+            })
+            .collect()
+    }
+
+    pub(super) fn handle_answer(
+        &mut self,
+        now: Time,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        let most = self.sessions.len() + self.max_sessions();
+        let Carrier::Attaching(attaching) = &mut self.carrier else { return Ok(()) };
+        match (header.kind, attaching.answer) {
+            (Kind::Refused, None) => {
+                let refusal =
+                    Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
+                self.events.push_back(Event::Refused(refusal));
+                self.handle_lost();
+            }
+            (Kind::Attached, None) => {
+                let answer = Answer::decode(payload).map_err(Violation::payload(Kind::Attached))?;
+                let fits = answer.epoch == self.epoch
+                    && answer.version == VERSION
+                    && self.id.is_none_or(|id| id == answer.tunnel);
+                if !fits {
+                    return Err(Violation::WrongAnswer);
+                }
+                attaching.answer = Some(answer);
+            }
+            (Kind::Numbers, Some(_)) => {
+                let numbers =
+                    Numbers::decode(header, payload).map_err(Violation::payload(Kind::Numbers))?;
+                push_numbers(&mut attaching.numbers, numbers, most)?;
+            }
+            (Kind::NumbersEnd, Some(answer)) => {
+                check_count(&attaching.numbers, payload)?;
+                self.finish_attach(now, answer);
+            }
+            (kind, _) => return Err(Violation::OutOfPlace(kind)),
+        }
+        Ok(())
+    }
+
+    /// The answer is whole: the carrier is bound.
+    fn finish_attach(&mut self, now: Time, answer: Answer) {
+        let Carrier::Attaching(attaching) = std::mem::replace(&mut self.carrier, Carrier::Detached)
+        else {
+            return;
+        };
+        let Attaching { decoder, liveness, numbers, .. } = *attaching;
+        self.id = Some(answer.tunnel);
+        self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
+        self.resume(now, answer.settings, numbers);
+    }
+
+    /// Sets every session to where the peer says it stands.
+    fn resume(&mut self, now: Time, peer: Settings, numbers: Vec<Numbers>) {
+        let is_resumed = self.peer.replace(peer).is_some();
+        if let Some(attached) = self.attached_mut() {
+            attached.liveness.set_peer_dead_after(peer.dead_after);
+        }
+        self.pool.set_limit(peer.tunnel_limit.min(self.config.tunnel_limit));
+        let told: BTreeMap<SessionId, Numbers> =
+            numbers.into_iter().map(|numbers| (numbers.session, numbers)).collect();
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            match told.get(&id) {
+                Some(numbers) => self.resume_known(now, numbers),
+                None => self.resume_unlisted(id, peer.session_limit),
+            }
+            self.resume_sending(now, id);
+        }
+        self.resetting.values_mut().for_each(|since| *since = now);
+        self.stats.attaches += 1;
+        self.events.push_back(Event::Attached { is_resumed });
+    }
+
+    fn resume_known(&mut self, now: Time, numbers: &Numbers) {
+        let id = numbers.session;
+        let resumed = self.with_session(id, |session| {
+            session.send.limit = numbers.limit;
+            session.send.resume(numbers.delivered, numbers.received, numbers.digest)
+        });
+        match resumed {
+            Some(Err(Mismatch::Number)) => {
+                self.with_session(id, |session| session.send.renumber(numbers.received));
+                let detail = "the peer's numbers fit nothing that is kept";
+                self.fail(now, id, Cause::Unresumable, detail);
+            }
+            Some(Err(Mismatch::Digest)) => self.fail_corrupt(now, id),
+            Some(Ok(())) | None => {}
+        }
+    }
+
+    /// The peer has no record: it never saw the session, or it is over there.
+    fn resume_unlisted(&mut self, id: SessionId, limit: u64) {
+        let is_own = id.opener() == self.side;
+        let lost = self.with_session(id, |session| {
+            if is_own && !session.send.is_acknowledged {
+                session.send.resume_unseen();
+                session.send.limit = limit;
+                return false;
+            }
+            let detail = "the peer has no record of it";
+            session.lose(Reset::with_detail(Cause::Unresumable, detail));
+            session.abort.is_some()
+        });
+        self.stats.unresumed += u64::from(lost == Some(true));
+    }
+
+    /// Puts a session where its next packet is sent from.
+    fn resume_sending(&mut self, now: Time, id: SessionId) {
+        self.touch(id);
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !session.send.opening_is_sent()
+            && let Some(attached) = self.attached_mut()
+        {
+            attached.openings.push_back(id);
+        }
+        self.activate(now, id);
+        self.owe_ack(now, id);
+        self.settle(id);
+    }
+}
+
+/// Takes one more session's numbers; ids must rise, and their count is bounded.
+pub(crate) fn push_numbers(
+    all: &mut Vec<Numbers>,
+    one: Numbers,
+    most: usize,
+) -> Result<(), Violation> {
+    let rises = all.last().is_none_or(|last| last.session < one.session);
+    if !rises || all.len() >= most {
+        return Err(Violation::WrongAnswer);
+    }
+    all.push(one);
+    Ok(())
+}
+
+/// Whether all sessions' numbers came.
+pub(crate) fn check_count(all: &[Numbers], payload: &[u8]) -> Result<(), Violation> {
+    let count = Reader::new(payload).u32().map_err(Violation::payload(Kind::NumbersEnd))?;
+    if count as usize == all.len() { Ok(()) } else { Err(Violation::WrongAnswer) }
+}

@@ -1,0 +1,327 @@
+//! What comes in on the carrier.
+
+use bytes::Bytes;
+
+use super::carrier::Carrier;
+use super::{Event, Tunnel};
+use crate::digest::Digest;
+use crate::error::Violation;
+use crate::id::SessionId;
+use crate::limits::cost;
+use crate::packet::{Header, Kind};
+use crate::reason::{Cause, Closing, Reset};
+use crate::receive_queue::ReceiveState;
+use crate::session::{Opening, Session};
+use crate::time::Time;
+use crate::wire::Reader;
+
+impl Tunnel {
+    /// Plaintext of the carrier, in order. Bytes that come when no carrier is
+    /// bound or asked for are of an old one, and count for nothing.
+    ///
+    /// # Errors
+    /// When the peer breaks the protocol: the tunnel is detached then, and the
+    /// carrier is to be closed.
+    pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
+        self.handle_heard(now);
+        let result = self.handle_chunk(now, chunk);
+        if result.is_err() {
+            self.handle_lost();
+        }
+        result
+    }
+
+    /// Bytes were read from the carrier's socket, whether or not they make up
+    /// plaintext yet.
+    pub fn handle_heard(&mut self, now: Time) {
+        if let Some(liveness) = self.carrier.liveness_mut() {
+            liveness.handle_heard(now);
+        }
+    }
+
+    fn handle_chunk(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
+        match &mut self.carrier {
+            Carrier::Detached => return Ok(()),
+            Carrier::Attaching(attaching) => attaching.decoder.push(chunk),
+            Carrier::Attached(attached) => attached.decoder.push(chunk),
+        }
+        loop {
+            let packet = match &mut self.carrier {
+                Carrier::Detached => None,
+                Carrier::Attaching(attaching) => attaching.decoder.poll()?,
+                Carrier::Attached(attached) => attached.decoder.poll()?,
+            };
+            let Some((header, payload)) = packet else { return Ok(()) };
+            self.handle_packet(now, &header, payload)?;
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Time,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        if matches!(self.carrier, Carrier::Attaching(_)) {
+            return self.handle_answer(now, header, &payload);
+        }
+        match (header.kind, SessionId::new(header.session)) {
+            (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
+            (Kind::Echo, None) => self.with_liveness(|l| l.handle_echo(now, header.ack)),
+            (Kind::Close, None) => self.handle_close(&payload)?,
+            (Kind::Limit, None) => {
+                let limit = read_u64(Kind::Limit, &payload)?;
+                let limit = limit.min(self.config.tunnel_limit);
+                self.pool.set_limit(limit.max(self.pool.limit()));
+                self.feed_starved(now);
+            }
+            (Kind::Ack | Kind::Limit, Some(id)) => self.handle_ack(now, id, header, &payload)?,
+            (kind, Some(id)) if kind.is_numbered() => {
+                self.handle_numbered(now, id, header, payload)?;
+            }
+            (kind, _) => return Err(Violation::OutOfPlace(kind)),
+        }
+        Ok(())
+    }
+
+    fn with_liveness(&mut self, tell: impl FnOnce(&mut crate::liveness::Liveness)) {
+        if let Some(liveness) = self.carrier.liveness_mut() {
+            tell(liveness);
+        }
+    }
+
+    fn handle_close(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        let why = Closing::decode(payload).map_err(Violation::payload(Kind::Close))?;
+        self.closing.get_or_insert(why);
+        self.events.push_back(Event::Closed(why));
+        self.handle_lost();
+        Ok(())
+    }
+
+    /// An acknowledgement or a limit. They may cross the end of the session
+    /// they speak of: then they mean nothing.
+    fn handle_ack(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        if !self.sessions.contains_key(&id) {
+            return if self.was_known(id) { Ok(()) } else { Err(no_such(header)) };
+        }
+        if header.kind == Kind::Limit {
+            let limit = read_u64(Kind::Limit, payload)?;
+            self.with_session(id, |session| session.send.limit = limit.max(session.send.limit));
+        }
+        self.acknowledge(now, id, header)?;
+        self.activate(now, id);
+        self.settle(id);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, now: Time, id: SessionId, header: &Header) -> Result<(), Violation> {
+        let freed = self
+            .with_session(id, |session| session.send.acknowledge(header.ack))
+            .unwrap_or(Ok(false))
+            .map_err(|_| Violation::Acknowledgement { session: id, got: header.ack.get() })?;
+        if freed {
+            if let Some(since) = self.resetting.get_mut(&id) {
+                *since = now;
+            }
+            self.activate(now, id);
+            self.feed_starved(now);
+        }
+        Ok(())
+    }
+
+    fn feed_starved(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.starved) {
+            self.activate(now, id);
+        }
+    }
+
+    fn was_known(&self, id: SessionId) -> bool {
+        if id.opener() == self.side {
+            self.next_id.is_none_or(|next| id < next)
+        } else {
+            self.peer_id.is_some_and(|highest| id <= highest)
+        }
+    }
+
+    fn handle_numbered(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        if !self.sessions.contains_key(&id) {
+            return self.handle_open(now, id, header, payload);
+        }
+        self.check_number(id, header)?;
+        self.acknowledge(now, id, header)?;
+        match header.kind {
+            Kind::Data => self.handle_data(id, payload)?,
+            Kind::Opened => self.handle_opened(id, header)?,
+            Kind::End => self.handle_end(now, id, &payload)?,
+            Kind::Reset => self.handle_reset(now, id, header, &payload)?,
+            kind => return Err(Violation::OutOfPlace(kind)),
+        }
+        self.owe_ack(now, id);
+        self.settle(id);
+        Ok(())
+    }
+
+    /// The number must be the next; only the reset of a peer that we have
+    /// reset ourselves may skip what the peer dropped.
+    fn check_number(&self, id: SessionId, header: &Header) -> Result<(), Violation> {
+        let Some(session) = self.sessions.get(&id) else { return Err(no_such(header)) };
+        let expected = session.receive.next;
+        let may_skip = header.kind == Kind::Reset
+            && session.receive.is_discarding
+            && header.seq.distance_from(expected) < 1 << 31;
+        if header.seq != expected && !may_skip {
+            let (expected, got) = (expected.get(), header.seq.get());
+            return Err(Violation::Number { session: id, expected, got });
+        }
+        let is_first = session.awaited_opening();
+        if is_first.is_some_and(|kind| header.kind != kind && header.kind != Kind::Reset) {
+            return Err(Violation::OutOfPlace(header.kind));
+        }
+        Ok(())
+    }
+
+    fn handle_open(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        target: Bytes,
+    ) -> Result<(), Violation> {
+        let is_new = header.kind == Kind::Open
+            && header.seq == self.config.first_seq
+            && id.opener() != self.side
+            && !self.was_known(id);
+        if !is_new {
+            return Err(no_such(header));
+        }
+        self.peer_id = Some(id);
+        let refusal = if !self.opens.take(now) {
+            Some("sessions are opened too fast")
+        } else if !self.has_share() || !self.pool.admit() {
+            Some("the tunnel has as many sessions as it may have")
+        } else {
+            None
+        };
+        if let Some(why) = refusal {
+            return self.refuse_open(now, id, why);
+        }
+        self.insert_opened(id, Opening::Offered(target));
+        self.events.push_back(Event::Opened(id));
+        self.owe_ack(now, id);
+        Ok(())
+    }
+
+    fn insert_opened(&mut self, id: SessionId, opening: Opening) {
+        let mut session = Session::new(&self.config, self.send_limit(), opening);
+        session.receive.receive_opening();
+        self.sessions.insert(id, session);
+        self.stats.sessions += 1;
+    }
+
+    /// Answers an open with a reset. Its record stays until the peer confirms
+    /// it; a peer that never does and goes on opening floods us.
+    fn refuse_open(&mut self, now: Time, id: SessionId, why: &str) -> Result<(), Violation> {
+        if self.sessions.len() >= self.max_sessions() * 2 {
+            return Err(Violation::Flood);
+        }
+        self.pool.admit_refused();
+        self.insert_opened(id, Opening::Established);
+        self.with_session(id, |session| {
+            session.reset_by_driver(Reset::with_detail(Cause::LimitReached, why));
+        });
+        self.activate(now, id);
+        Ok(())
+    }
+
+    fn handle_data(&mut self, id: SessionId, payload: Bytes) -> Result<(), Violation> {
+        let tunnel_room = self.config.tunnel_limit.saturating_sub(self.received);
+        let price = cost(payload.len());
+        let accepted = self.with_session(id, |session| {
+            if session.receive.state != ReceiveState::Open {
+                return Err(Violation::OutOfPlace(Kind::Data));
+            }
+            let room = session.receive.limit.saturating_sub(session.receive.held);
+            let fits = session.receive.is_discarding || price <= room.min(tunnel_room);
+            if !fits {
+                return Err(Violation::OverLimit { session: id });
+            }
+            session.receive.receive_data(payload);
+            Ok(())
+        });
+        accepted.unwrap_or(Ok(()))?;
+        self.touch(id);
+        Ok(())
+    }
+
+    fn handle_opened(&mut self, id: SessionId, header: &Header) -> Result<(), Violation> {
+        let session = self.sessions.get_mut(&id).ok_or_else(|| no_such(header))?;
+        let is_awaited = header.seq == self.config.first_seq && id.opener() == self.side;
+        if !is_awaited {
+            return Err(Violation::OutOfPlace(Kind::Opened));
+        }
+        session.opening = Opening::Established;
+        session.receive.receive_opening();
+        self.touch(id);
+        Ok(())
+    }
+
+    fn handle_end(&mut self, now: Time, id: SessionId, payload: &[u8]) -> Result<(), Violation> {
+        let digest = Digest::new(read_u64(Kind::End, payload)?);
+        let corrupt = self.with_session(id, |session| {
+            if session.receive.state != ReceiveState::Open {
+                return Err(Violation::OutOfPlace(Kind::End));
+            }
+            session.receive.receive_end(digest);
+            Ok(session.receive.is_corrupt())
+        });
+        if corrupt.unwrap_or(Ok(false))? {
+            self.fail_corrupt(now, id);
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    fn handle_reset(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        let reset = Reset::decode(payload).map_err(Violation::payload(Kind::Reset))?;
+        let in_order = self.with_session(id, |session| {
+            let in_order = !matches!(session.receive.state, ReceiveState::Reset(_));
+            if in_order {
+                session.handle_reset(header.seq, reset);
+            }
+            in_order
+        });
+        if in_order != Some(true) {
+            return Err(Violation::OutOfPlace(Kind::Reset));
+        }
+        self.resetting.remove(&id);
+        self.activate(now, id);
+        self.touch(id);
+        Ok(())
+    }
+}
+
+fn read_u64(kind: Kind, payload: &[u8]) -> Result<u64, Violation> {
+    Reader::new(payload).u64().map_err(Violation::payload(kind))
+}
+
+fn no_such(header: &Header) -> Violation {
+    Violation::NoSuchSession { kind: header.kind, session: header.session }
+}

@@ -1,0 +1,399 @@
+//! The tunnel: all its sessions, and the carrier they travel on.
+//!
+//! The driver gives inputs (`handle_*`), asks for what is to be done
+//! (`poll_*`), and speaks for the local sockets in plain verbs. After each
+//! input it drains every output.
+
+mod attach;
+mod carrier;
+mod export;
+mod input;
+mod output;
+mod sockets;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+pub use attach::AttachError;
+pub(crate) use attach::{check_count, push_numbers};
+pub use export::{DetachedTunnel, RestoreError};
+pub use output::Transmit;
+pub use sockets::READ_SIZE;
+
+use crate::attach::{Intent, Settings};
+use crate::config::Config;
+use crate::id::{Epoch, SessionId, Side, TunnelId};
+use crate::limits::{Pool, RESERVE};
+use crate::reason::{Cause, Closing, Refusal, Reset};
+use crate::scheduler::{Lane, Scheduler};
+use crate::session::{Lost, Session};
+use crate::time::Time;
+use carrier::{Attached, Carrier};
+
+/// One side of a tunnel, as a state machine without I/O.
+#[derive(Debug)]
+pub struct Tunnel {
+    side: Side,
+    config: Config,
+    id: Option<TunnelId>,
+    epoch: Epoch,
+    carrier: Carrier,
+    sessions: BTreeMap<SessionId, Session>,
+    /// The next session that this side opens; `None` when its half is used up.
+    next_id: Option<SessionId>,
+    /// The highest session that the peer opened.
+    peer_id: Option<SessionId>,
+    /// What the peer said of itself at the last attach.
+    peer: Option<Settings>,
+    scheduler: Scheduler,
+    /// The peer's pool, which our sends fill.
+    pool: Pool,
+    /// Sessions that wait for room in the pool.
+    starved: BTreeSet<SessionId>,
+    /// Bytes in all backlogs.
+    backlogged: u64,
+    /// Cost of all that was received and not delivered.
+    received: u64,
+    /// Sessions whose reset waits behind data, and since when without progress.
+    resetting: BTreeMap<SessionId, Time>,
+    touched: VecDeque<SessionId>,
+    events: VecDeque<Event>,
+    opens: OpenRate,
+    closing: Option<Closing>,
+    stats: Stats,
+}
+
+/// What the driver is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The carrier is bound to the tunnel.
+    Attached {
+        /// Whether the tunnel lived before.
+        is_resumed: bool,
+    },
+    /// The server refused the attach: the carrier is of no use.
+    Refused(Refusal),
+    /// The carrier is silent for too long: close it.
+    CarrierDead,
+    /// The peer opened a session; answer with [`Tunnel::accept`] or
+    /// [`Tunnel::reset`].
+    Opened(SessionId),
+    /// Look at the session again: at what is to be delivered, and at how much
+    /// may be read.
+    Touched(SessionId),
+    /// The peer closed the tunnel.
+    Closed(Closing),
+}
+
+/// What a tunnel did since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Attaches completed.
+    pub attaches: u64,
+    /// Packets sent again after an attach.
+    pub replayed_packets: u64,
+    /// Their payload bytes.
+    pub replayed_bytes: u64,
+    /// Payload bytes sent for the first time.
+    pub sent_bytes: u64,
+    /// Payload bytes delivered to local sockets.
+    pub delivered_bytes: u64,
+    /// Sessions opened by either side.
+    pub sessions: u64,
+    /// Sessions that could not be resumed.
+    pub unresumed: u64,
+}
+
+/// Why a session cannot be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The tunnel has as many sessions as it may.
+    #[error("the tunnel has as many sessions as it may have")]
+    LimitReached,
+    /// All numbers of this side's half were used.
+    #[error("the tunnel's session numbers are used up: it needs to be made anew")]
+    NumbersUsedUp,
+    /// The tunnel is closed.
+    #[error("the tunnel is closed")]
+    Closed,
+}
+
+impl Tunnel {
+    /// A tunnel that was never attached.
+    #[must_use]
+    pub fn new(side: Side, config: Config) -> Self {
+        let pool = Pool::new(config.tunnel_limit);
+        let opens = OpenRate::new(config.opens_per_second);
+        Self {
+            side,
+            id: None,
+            epoch: Epoch::default(),
+            carrier: Carrier::Detached,
+            sessions: BTreeMap::new(),
+            next_id: Some(SessionId::first_of(side)),
+            peer_id: None,
+            peer: None,
+            scheduler: Scheduler::default(),
+            pool,
+            starved: BTreeSet::new(),
+            backlogged: 0,
+            received: 0,
+            resetting: BTreeMap::new(),
+            touched: VecDeque::new(),
+            events: VecDeque::new(),
+            opens,
+            closing: None,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// The tunnel's id, once the server has given it one.
+    #[must_use]
+    pub fn id(&self) -> Option<TunnelId> {
+        self.id
+    }
+
+    /// The epoch of the newest attach.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the peer said of itself at the last attach.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Settings> {
+        self.peer.as_ref()
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// How many sessions it has a record of.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The sessions it has a record of, in order.
+    pub fn session_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.sessions.keys().copied()
+    }
+
+    /// Whether a carrier is bound to it.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self.carrier, Carrier::Attached(_))
+    }
+
+    /// Whether it was closed, by either side.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Payload and charges that it holds in both directions.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let sent: u64 = self.sessions.values().map(|session| session.send.held).sum();
+        sent + self.backlogged + self.received
+    }
+
+    /// When the carrier was last heard of, and the round trip last measured.
+    #[must_use]
+    pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
+        let liveness = &self.attached()?.liveness;
+        Some((liveness.last_heard(), liveness.round_trip()))
+    }
+
+    /// Closes the tunnel: the peer is told if a carrier is there, and nothing
+    /// else is sent after it.
+    pub fn close(&mut self, why: Closing) {
+        self.closing.get_or_insert(why);
+    }
+
+    /// The carrier died, or was found useless. Everything stays for the next.
+    pub fn handle_lost(&mut self) {
+        self.carrier = Carrier::Detached;
+        self.scheduler.clear();
+        self.starved.clear();
+        for session in self.sessions.values_mut() {
+            session.lane = Lane::Idle;
+            (session.is_ack_listed, session.is_limit_listed) = (false, false);
+        }
+    }
+
+    /// The server does not know the tunnel any more. Sessions of which it may
+    /// have seen something are over and are returned; the others wait for the
+    /// new tunnel that the next attach asks for.
+    pub fn restart(&mut self) -> Vec<Lost> {
+        self.handle_lost();
+        (self.id, self.peer, self.peer_id, self.closing) = (None, None, None, None);
+        let mut lost = Vec::new();
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(session) = self.sessions.get(&id) else { continue };
+            if id.opener() == self.side && session.send.is_untransmitted() {
+                continue;
+            }
+            if !session.receive.is_discarding {
+                lost.push(Lost {
+                    session: id,
+                    in_doubt: session.send.in_doubt(),
+                    undelivered: session.receive.waiting(),
+                });
+            }
+            self.forget(id);
+        }
+        self.stats.unresumed += lost.len() as u64;
+        self.pool.set_limit(self.config.tunnel_limit);
+        lost
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        match &self.carrier {
+            Carrier::Attached(attached) => Some(attached),
+            _ => None,
+        }
+    }
+
+    fn attached_mut(&mut self) -> Option<&mut Attached> {
+        match &mut self.carrier {
+            Carrier::Attached(attached) => Some(attached),
+            _ => None,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            dead_after: self.config.dead_after,
+            tunnel_limit: self.config.tunnel_limit,
+            session_limit: self.config.session_limit,
+            keep_detached: self.config.keep_detached,
+        }
+    }
+
+    fn max_sessions(&self) -> usize {
+        let shares = self.config.tunnel_limit / RESERVE;
+        usize::try_from(shares).unwrap_or(usize::MAX).min(self.config.max_sessions as usize)
+    }
+
+    /// Whether one more session finds its share on this side.
+    fn has_share(&self) -> bool {
+        self.sessions.len() < self.max_sessions()
+    }
+
+    fn send_limit(&self) -> u64 {
+        self.peer.map_or(self.config.session_limit, |peer| peer.session_limit)
+    }
+
+    /// Tells the driver to look at a session, once.
+    fn touch(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !std::mem::replace(&mut session.is_touched, true)
+        {
+            self.touched.push_back(id);
+        }
+    }
+
+    /// Gives a session its turn at the carrier, if something of it is due.
+    fn activate(&mut self, now: Time, id: SessionId) {
+        if !self.is_attached() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.lane == Lane::Idle && session.send.has_due() && session.send.opening_is_sent() {
+            session.recent.add(now, 0);
+            session.lane = session.recent.lane();
+            self.scheduler.enqueue(id, session.lane);
+        }
+    }
+
+    /// Drops the record of a session that is over.
+    fn settle(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !session.is_over() {
+            return;
+        }
+        if session.owes_ack() {
+            let ack = session.receive.delivered();
+            if let Some(attached) = self.attached_mut() {
+                attached.farewells.push_back((id, ack));
+            }
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.pool.release(session.send.held);
+            self.backlogged -= session.send.backlog.len() as u64;
+            self.received -= session.receive.held;
+            self.resetting.remove(&id);
+        }
+    }
+
+    /// Changes a session and keeps the tunnel's sums in step with it.
+    fn with_session<R>(
+        &mut self,
+        id: SessionId,
+        change: impl FnOnce(&mut Session) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(&id)?;
+        let before = (session.send.held, session.send.backlog.len() as u64, session.receive.held);
+        let result = change(session);
+        self.pool.change(before.0, session.send.held);
+        self.backlogged = self.backlogged - before.1 + session.send.backlog.len() as u64;
+        self.received = self.received - before.2 + session.receive.held;
+        Some(result)
+    }
+
+    /// The session cannot go on; both the peer and the local socket learn it.
+    fn fail(&mut self, now: Time, id: SessionId, cause: Cause, detail: &str) {
+        self.with_session(id, |session| session.fail(Reset::with_detail(cause, detail)));
+        self.stats.unresumed += 1;
+        self.touch(id);
+        self.activate(now, id);
+        self.settle(id);
+    }
+}
+
+/// A token bucket over the sessions that the peer opens.
+#[derive(Debug)]
+struct OpenRate {
+    per_second: u32,
+    spent: f64,
+    at: Time,
+}
+
+impl OpenRate {
+    const fn new(per_second: u32) -> Self {
+        Self { per_second, spent: 0.0, at: Time::ZERO }
+    }
+
+    fn take(&mut self, now: Time) -> bool {
+        let refill = now.since(self.at).as_secs_f64() * f64::from(self.per_second);
+        self.spent = (self.spent - refill).max(0.0);
+        self.at = now;
+        let has_one = self.spent + 1.0 <= f64::from(self.per_second);
+        if has_one {
+            self.spent += 1.0;
+        }
+        has_one
+    }
+}
+
+/// What the client asks for at its next attach.
+impl Tunnel {
+    fn intent(&self, new: impl FnOnce() -> Intent) -> Intent {
+        self.id.map_or_else(new, |tunnel| Intent::Resume { tunnel })
+    }
+}

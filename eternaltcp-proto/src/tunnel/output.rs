@@ -1,0 +1,264 @@
+//! What goes out on the carrier, and when the tunnel wants to be called.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::carrier::{Attached, Carrier};
+use super::{Event, Tunnel};
+use crate::attach::of_tunnel;
+use crate::id::SessionId;
+use crate::packet::{Header, Kind};
+use crate::reason::Cause;
+use crate::scheduler::Lane;
+use crate::seq::Seq;
+use crate::time::Time;
+
+/// How long an acknowledgement waits for a packet to travel with.
+const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// An acknowledgement does not wait once this part of the limit is delivered.
+const ACK_PART: u64 = 4;
+
+/// A reset waits this long for the data before it, without progress.
+const RESET_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A packet for the carrier. Once polled it counts as sent: what the carrier
+/// did not take when it died is settled by the numbers of the next attach.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The header.
+    pub header: Header,
+    /// The payload, of the length that the header says.
+    pub payload: Bytes,
+}
+
+impl From<(Header, Bytes)> for Transmit {
+    fn from((header, payload): (Header, Bytes)) -> Self {
+        Self { header, payload }
+    }
+}
+
+fn plain(kind: Kind, session: u32, seq: Seq, ack: Seq) -> Transmit {
+    let header = Header { kind, session, seq, ack, length: 0 };
+    Transmit { header, payload: Bytes::new() }
+}
+
+impl Tunnel {
+    /// The next packet for the carrier: what an attach says, then signs of
+    /// life, acknowledgements and limits, then small sessions, then bulk.
+    pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
+        let transmit = match &mut self.carrier {
+            Carrier::Detached => None,
+            Carrier::Attaching(attaching) => attaching.request.pop_front().map(Transmit::from),
+            Carrier::Attached(_) => self.poll_attached(now),
+        }?;
+        if let Some(liveness) = self.carrier.liveness_mut() {
+            liveness.handle_sent(now);
+        }
+        Some(transmit)
+    }
+
+    fn poll_attached(&mut self, now: Time) -> Option<Transmit> {
+        let closing = self.closing;
+        let attached = self.attached_mut()?;
+        if let Some(packet) = attached.answer.pop_front() {
+            return Some(packet.into());
+        }
+        if let Some(why) = closing {
+            let is_sent = std::mem::replace(&mut attached.is_closing_sent, true);
+            return (!is_sent).then(|| of_tunnel(Kind::Close, why.encode()).into());
+        }
+        poll_sign_of_life(attached, now)
+            .or_else(|| self.poll_opening(now))
+            .or_else(|| self.poll_ack())
+            .or_else(|| self.poll_limit())
+            .or_else(|| self.poll_session(now))
+    }
+
+    /// Packet 0 of the sessions that this side opened, in the order of ids.
+    fn poll_opening(&mut self, now: Time) -> Option<Transmit> {
+        while let Some(id) = self.attached_mut()?.openings.pop_front() {
+            let Some(packet) = self.sessions.get_mut(&id).and_then(|s| s.send.next_packet(0))
+            else {
+                continue;
+            };
+            let transmit = self.packet(now, id, packet);
+            self.activate(now, id);
+            return transmit;
+        }
+        None
+    }
+
+    fn poll_ack(&mut self) -> Option<Transmit> {
+        while let Some(id) = self.attached_mut()?.acks.pop_front() {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.is_ack_listed = false;
+            if session.owes_ack() {
+                let ack = session.tell_ack();
+                return Some(plain(Kind::Ack, id.get(), Seq::default(), ack));
+            }
+        }
+        let (id, ack) = self.attached_mut()?.farewells.pop_front()?;
+        Some(plain(Kind::Ack, id.get(), Seq::default(), ack))
+    }
+
+    fn poll_limit(&mut self) -> Option<Transmit> {
+        while let Some(id) = self.attached_mut()?.limits.pop_front() {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.is_limit_listed = false;
+            let payload = Bytes::copy_from_slice(&session.receive.limit.to_le_bytes());
+            let mut transmit =
+                plain(Kind::Limit, id.get(), Seq::default(), session.receive.delivered());
+            session.tell_ack();
+            (transmit.header.length, transmit.payload) = (8, payload);
+            return Some(transmit);
+        }
+        None
+    }
+
+    fn poll_session(&mut self, now: Time) -> Option<Transmit> {
+        while let Some(id) = self.scheduler.dequeue() {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.lane = Lane::Idle;
+            let ceiling = self.pool.ceiling(session.send.held);
+            let Some(packet) =
+                self.with_session(id, |session| session.send.next_packet(ceiling)).flatten()
+            else {
+                self.starve(id, ceiling);
+                continue;
+            };
+            let transmit = self.packet(now, id, packet);
+            self.activate(now, id);
+            if self.capacity(id) > 0 {
+                self.touch(id);
+            }
+            return transmit;
+        }
+        None
+    }
+
+    /// A session with data that found no room: the pool's doing, unless its
+    /// own limit is the smaller one.
+    fn starve(&mut self, id: SessionId, ceiling: u64) {
+        let is_pool = self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| session.send.has_due() && ceiling < session.send.limit);
+        if is_pool {
+            self.starved.insert(id);
+        }
+    }
+
+    fn packet(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        packet: crate::send_queue::Outgoing,
+    ) -> Option<Transmit> {
+        let bytes = packet.payload.len() as u64;
+        if packet.is_replay {
+            self.stats.replayed_packets += 1;
+            self.stats.replayed_bytes += bytes;
+        } else if packet.kind == Kind::Data {
+            self.stats.sent_bytes += bytes;
+        }
+        let session = self.sessions.get_mut(&id)?;
+        session.recent.add(now, packet.payload.len());
+        let header = Header {
+            kind: packet.kind,
+            session: id.get(),
+            seq: packet.seq,
+            ack: session.tell_ack(),
+            length: u32::try_from(packet.payload.len()).ok()?,
+        };
+        Some(Transmit { header, payload: packet.payload })
+    }
+
+    /// Sees to it that the peer learns what was delivered: soon, and at once
+    /// where it may wait for room.
+    pub(super) fn owe_ack(&mut self, now: Time, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Carrier::Attached(attached) = &mut self.carrier else { return };
+        if !session.owes_ack() {
+            return;
+        }
+        if session.untold >= session.receive.limit / ACK_PART {
+            session.untold = 0;
+            session.is_ack_listed = true;
+            attached.acks.push_back(id);
+        } else if !std::mem::replace(&mut session.is_ack_listed, true) {
+            attached.delayed_acks.push(id);
+            attached.ack_deadline.get_or_insert(now + ACK_DELAY);
+        }
+    }
+
+    pub(super) fn list_limit(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Carrier::Attached(attached) = &mut self.carrier else { return };
+        if !std::mem::replace(&mut session.is_limit_listed, true) {
+            attached.limits.push_back(id);
+        }
+    }
+
+    pub(super) fn fail_corrupt(&mut self, now: Time, id: SessionId) {
+        self.fail(now, id, Cause::Corrupt, "what was delivered is not what was sent");
+    }
+
+    /// When [`Self::handle_timeout`] is next to be called, and what for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        let liveness = self.carrier.liveness()?;
+        let mut timers = vec![(liveness.poll_timeout(), "liveness")];
+        if let Some(attached) = self.attached() {
+            timers.extend(attached.ack_deadline.map(|at| (at, "acknowledgements")));
+            let stalled = self.resetting.values().min();
+            timers.extend(stalled.map(|since| (*since + RESET_PATIENCE, "stalled reset")));
+        }
+        timers.into_iter().min()
+    }
+
+    /// Time has passed. What arrived before `now` is to be given first: a
+    /// carrier is judged by what was read.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let Some(liveness) = self.carrier.liveness_mut() else { return };
+        if !liveness.handle_timeout(now) {
+            self.events.push_back(Event::CarrierDead);
+            self.handle_lost();
+            return;
+        }
+        self.release_acks(now);
+        self.give_up_stalled(now);
+    }
+
+    fn release_acks(&mut self, now: Time) {
+        let Some(attached) = self.attached_mut() else { return };
+        if attached.ack_deadline.is_some_and(|at| at <= now) {
+            attached.ack_deadline = None;
+            let delayed = std::mem::take(&mut attached.delayed_acks);
+            attached.acks.extend(delayed);
+        }
+    }
+
+    /// A reset that the peer's stalled application holds up goes ahead of the
+    /// bytes that have no number yet.
+    fn give_up_stalled(&mut self, now: Time) {
+        if !self.is_attached() {
+            return;
+        }
+        let stalled = self.resetting.iter().filter(|(_, since)| now >= **since + RESET_PATIENCE);
+        for id in stalled.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.resetting.remove(&id);
+            self.with_session(id, |session| session.send.drop_backlog());
+            self.activate(now, id);
+        }
+    }
+}
+
+fn poll_sign_of_life(attached: &mut Attached, now: Time) -> Option<Transmit> {
+    if let Some(beat) = attached.liveness.poll_echo() {
+        return Some(plain(Kind::Echo, 0, Seq::default(), beat));
+    }
+    let beat = attached.liveness.poll_beat(now)?;
+    Some(plain(Kind::Heartbeat, 0, beat, Seq::default()))
+}

@@ -1,0 +1,210 @@
+//! What the driver says for the local sockets.
+
+use bytes::Bytes;
+
+use super::{Event, OpenError, Tunnel};
+use crate::id::SessionId;
+use crate::limits::RESERVE;
+use crate::packet::{Kind, MAX_PAYLOAD};
+use crate::reason::Reset;
+use crate::session::{Delivery, Opening, Session};
+use crate::time::Time;
+
+/// What may be read from an application at once: four full packets.
+pub const READ_SIZE: usize = 4 * MAX_PAYLOAD;
+
+impl Tunnel {
+    /// Opens a session. `target` is what the peer's driver gets: 1 to 512
+    /// bytes. Data may follow at once.
+    ///
+    /// # Errors
+    /// When the tunnel has no share left for it.
+    pub fn open(&mut self, target: Bytes) -> Result<SessionId, OpenError> {
+        if self.closing.is_some() {
+            return Err(OpenError::Closed);
+        }
+        if !self.has_share() {
+            return Err(OpenError::LimitReached);
+        }
+        let id = self.next_id.ok_or(OpenError::NumbersUsedUp)?;
+        if !self.pool.admit() {
+            return Err(OpenError::LimitReached);
+        }
+        self.next_id = id.successor();
+        let mut session = Session::new(&self.config, self.send_limit(), Opening::Asked);
+        session.send.opening = Some((Kind::Open, target));
+        self.sessions.insert(id, session);
+        self.stats.sessions += 1;
+        if let Some(attached) = self.attached_mut() {
+            attached.openings.push_back(id);
+        }
+        self.touch(id);
+        Ok(id)
+    }
+
+    /// The target of a session that the peer opened and nobody has answered.
+    #[must_use]
+    pub fn offered_target(&self, id: SessionId) -> Option<&Bytes> {
+        match &self.sessions.get(&id)?.opening {
+            Opening::Offered(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The target of a session that the peer opened is connected.
+    pub fn accept(&mut self, now: Time, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Opening::Offered(_) = session.opening {
+            session.opening = Opening::Established;
+            session.send.opening = Some((Kind::Opened, Bytes::new()));
+            self.touch(id);
+            self.activate(now, id);
+        }
+    }
+
+    /// Whether the peer has answered that the session's target is connected.
+    #[must_use]
+    pub fn is_established(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.opening == Opening::Established)
+    }
+
+    /// Whether something of the session has ever been sent.
+    #[must_use]
+    pub fn is_transmitted(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| !session.send.is_untransmitted())
+    }
+
+    /// How many bytes may be read from the local socket now. Zero: leave them
+    /// in the socket, whose own window then holds the application.
+    #[must_use]
+    pub fn capacity(&self, id: SessionId) -> usize {
+        let Some(session) = self.sessions.get(&id) else { return 0 };
+        let is_open = session.send.state == crate::send_queue::SendState::Open;
+        if !is_open || matches!(session.opening, Opening::Offered(_)) {
+            return 0;
+        }
+        let waiting = session.send.backlog.len();
+        let own = usize::try_from(RESERVE).unwrap_or(usize::MAX);
+        if self.backlogged >= self.config.tunnel_limit / 2 {
+            own.saturating_sub(waiting)
+        } else if waiting <= READ_SIZE / 2 {
+            READ_SIZE
+        } else {
+            0
+        }
+    }
+
+    /// Bytes read from the local socket; at most [`Self::capacity`].
+    pub fn write(&mut self, now: Time, id: SessionId, chunk: Bytes) {
+        self.with_session(id, |session| session.send.write(chunk));
+        self.activate(now, id);
+    }
+
+    /// The local socket's end of stream.
+    pub fn finish(&mut self, now: Time, id: SessionId) {
+        self.with_session(id, |session| session.send.finish());
+        self.activate(now, id);
+    }
+
+    /// The local socket is gone: it was reset, could not be connected, or was
+    /// never there. The peer learns it after the data before.
+    pub fn reset(&mut self, now: Time, id: SessionId, reset: Reset) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if id.opener() == self.side && session.send.is_untransmitted() {
+            self.forget(id);
+            return;
+        }
+        self.with_session(id, |session| session.reset_by_driver(reset));
+        if self.sessions.get(&id).is_some_and(|session| !session.send.backlog.is_empty()) {
+            self.resetting.insert(id, now);
+        }
+        self.activate(now, id);
+        self.owe_ack(now, id);
+        self.settle(id);
+    }
+
+    /// An operator ends the session: both its ends are reset.
+    pub fn kill(&mut self, now: Time, id: SessionId, reset: Reset) {
+        self.with_session(id, |session| session.fail(reset));
+        self.touch(id);
+        self.activate(now, id);
+        self.settle(id);
+    }
+
+    /// What is to be done with the local socket.
+    #[must_use]
+    pub fn delivery(&self, id: SessionId) -> Delivery<'_> {
+        self.sessions.get(&id).map_or(Delivery::Nothing, Session::delivery)
+    }
+
+    /// All the bytes that the local socket may take now, in order.
+    pub fn deliverable(&self, id: SessionId) -> impl Iterator<Item = &[u8]> {
+        let receive = self.sessions.get(&id).map(|session| &session.receive);
+        receive.into_iter().flat_map(|receive| {
+            let offsets = std::iter::once(receive.offset).chain(std::iter::repeat(0));
+            receive.packets.iter().zip(offsets).map(|(packet, offset)| &packet[offset..])
+        })
+    }
+
+    /// A reset that is next for the local socket, or waits behind data that
+    /// the socket does not take.
+    #[must_use]
+    pub fn pending_reset(&self, id: SessionId) -> Option<&Reset> {
+        self.sessions.get(&id)?.pending_reset()
+    }
+
+    /// The local socket took `count` bytes of [`Self::deliverable`].
+    pub fn delivered(&mut self, now: Time, id: SessionId, count: usize) {
+        let most = self.config.session_limit_most;
+        let changed = self.with_session(id, |session| {
+            let used = session.receive.used;
+            let finished = session.receive.deliver(count);
+            session.untold += session.receive.used - used;
+            (finished, session.receive.grow(most), session.receive.is_corrupt())
+        });
+        let Some((finished, grew, corrupt)) = changed else { return };
+        self.stats.delivered_bytes += count as u64;
+        if grew {
+            self.list_limit(id);
+        }
+        if corrupt {
+            self.fail_corrupt(now, id);
+        } else if finished {
+            self.owe_ack(now, id);
+        }
+    }
+
+    /// The local socket's sending side was shut.
+    pub fn delivered_end(&mut self, now: Time, id: SessionId) {
+        self.deliver_ending(now, id);
+    }
+
+    /// The local socket was reset.
+    pub fn delivered_reset(&mut self, now: Time, id: SessionId) {
+        self.deliver_ending(now, id);
+    }
+
+    fn deliver_ending(&mut self, now: Time, id: SessionId) {
+        self.with_session(id, |session| {
+            if session.abort.take().is_none() {
+                session.receive.deliver_ending();
+            }
+        });
+        self.owe_ack(now, id);
+        self.settle(id);
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        while let Some(id) = self.touched.pop_front() {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.is_touched = false;
+                return Some(Event::Touched(id));
+            }
+        }
+        None
+    }
+}
