@@ -1,0 +1,150 @@
+//! The forward specification of `-L` and `-R`, as ssh has it.
+
+use std::{fmt, str::FromStr};
+
+use super::{AddressError, Listen, Target, syntax::Problem};
+
+const EXPECTED: &str =
+    "a forward ([bind:]port:host:hostport, with unix:/path in place of either side)";
+
+/// A rule that makes sessions: a listener on one side, a target on the other.
+///
+/// Read from `[bind:]port:host:hostport`; either side may be a Unix socket,
+/// written `/path` as in ssh, or `unix:/path`. Without `bind` it listens on
+/// 127.0.0.1; an empty `bind` or `*` means every address, as in ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Forward {
+    /// Where sessions begin.
+    pub listen: Listen,
+    /// Where they end.
+    pub target: Target,
+}
+
+impl Forward {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let fields = fields(text)?;
+        let (listen, target) = match fields.as_slice() {
+            [listen @ .., Field::Path(path)] => (listen, Target::unix(path)?),
+            [listen @ .., Field::Word(host), Field::Word(port)] => {
+                (listen, Target::tcp(host, port)?)
+            }
+            _ => return Err("the target is missing: end with host:hostport or unix:/path"),
+        };
+        let listen = match listen {
+            [Field::Path(path)] => Listen::unix(path)?,
+            [Field::Word(port)] => Listen::local(port)?,
+            [Field::Word(bind), Field::Word(port)] => Listen::tcp(bind, port)?,
+            [] => return Err("the port to listen on is missing"),
+            _ => return Err("it has too many parts (write IPv6 addresses in brackets)"),
+        };
+        Ok(Self { listen, target })
+    }
+}
+
+impl FromStr for Forward {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text).map_err(|problem| AddressError::new(text, EXPECTED, problem))
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.listen, self.target)
+    }
+}
+
+/// A part of a forward between two colons.
+enum Field<'a> {
+    /// A port, a name or an address; brackets are already taken off.
+    Word(&'a str),
+    /// A Unix path; `unix:` is already taken off.
+    Path(&'a str),
+}
+
+fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
+    let mut fields = Vec::new();
+    let mut rest = Some(text);
+    while let Some(text) = rest {
+        let (field, after) = next_field(text)?;
+        fields.push(field);
+        rest = match after.strip_prefix(':') {
+            None if after.is_empty() => None,
+            None => return Err("only a colon may follow a bracket"),
+            more => more,
+        };
+    }
+    Ok(fields)
+}
+
+/// The first field of `text`, and what follows it.
+fn next_field(text: &str) -> Result<(Field<'_>, &str), Problem> {
+    if let Some(inside) = text.strip_prefix('[') {
+        let (word, after) = inside.split_once(']').ok_or("a bracket is not closed")?;
+        return Ok((Field::Word(word), after));
+    }
+    let path = text.strip_prefix("unix:").unwrap_or(text);
+    let is_path = path.starts_with('/');
+    let text = if is_path { path } else { text };
+    let (field, after) = text.split_at(text.find(':').unwrap_or(text.len()));
+    Ok((if is_path { Field::Path(field) } else { Field::Word(field) }, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_ssh_is_read() {
+        for (text, canonical) in [
+            ("8080:db:5432", "127.0.0.1:8080:db:5432"),
+            ("localhost:8080:db:5432", "127.0.0.1:8080:db:5432"),
+            ("*:8080:db:5432", "[::]:8080:db:5432"),
+            (":8080:db:5432", "[::]:8080:db:5432"),
+            ("[::1]:8080:[2001:db8::1]:22", "[::1]:8080:[2001:db8::1]:22"),
+            ("8080:[::1]:22", "127.0.0.1:8080:[::1]:22"),
+            ("8080:/run/x.sock", "127.0.0.1:8080:unix:/run/x.sock"),
+            ("8080:unix:/run/x.sock", "127.0.0.1:8080:unix:/run/x.sock"),
+            ("0.0.0.0:8080:unix:/x", "0.0.0.0:8080:unix:/x"),
+            ("/local.sock:db:22", "unix:/local.sock:db:22"),
+            ("unix:/a:unix:/b", "unix:/a:unix:/b"),
+            ("8080:unix:22", "127.0.0.1:8080:unix:22"),
+        ] {
+            let forward: Forward = text.parse().unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(forward.to_string(), canonical);
+            assert_eq!(canonical.parse(), Ok(forward));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            ":",
+            "::",
+            ":::",
+            "8080",
+            "8080:db",
+            "db:22",
+            "8080:db:",
+            "8080:db:0",
+            "8080::22",
+            "x:db:22",
+            "99999:db:22",
+            "a:b:8080:db:22",
+            "::1:8080:db:22",
+            "[::1:8080:db:22",
+            "[::1]x:8080:db:22",
+            "example.org:80:db:22",
+            "8080:*:22",
+            "8080:/",
+            "8080:/a/../b",
+            "/a:/b:/c",
+            "/x",
+            "8080:db:22:",
+        ] {
+            assert!(text.parse::<Forward>().is_err(), "{text:?}");
+        }
+    }
+}

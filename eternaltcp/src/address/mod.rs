@@ -1,0 +1,114 @@
+//! Addresses as users write them: each text is read once into a type that
+//! cannot be wrong, and `Display` writes it back so that it reads the same.
+//!
+//! Nothing here looks a name up or opens a socket.
+
+mod forward;
+mod listen;
+mod server;
+mod syntax;
+mod target;
+
+pub use forward::Forward;
+pub use listen::Listen;
+pub use server::{DEFAULT_PORT, Server};
+pub use target::Target;
+
+pub(crate) use syntax::{check_host, check_unix_path, parse_port, split_host_port};
+
+use std::{fmt, net::IpAddr};
+
+/// Why a text is not an address. One line: what was given, what is expected,
+/// and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not {expected}: {problem}")]
+pub struct AddressError {
+    given: String,
+    expected: &'static str,
+    problem: &'static str,
+}
+
+impl AddressError {
+    /// Longer texts are cut in the message.
+    const SHOWN: usize = 300;
+
+    pub(crate) fn new(given: &str, expected: &'static str, problem: &'static str) -> Self {
+        Self { given: given.chars().take(Self::SHOWN).collect(), expected, problem }
+    }
+}
+
+/// A host as policy compares it: one spelling for each address and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address; never an IPv4-mapped IPv6 address.
+    Ip(IpAddr),
+    /// A name in lower case without a final dot, or an IPv6 address with a
+    /// zone, which only the resolver can turn into an address.
+    Name(String),
+}
+
+impl Host {
+    /// The one spelling of `text`, which may be an address or a name.
+    #[must_use]
+    pub fn canonical(text: &str) -> Self {
+        match text.parse() {
+            Ok(ip) => Self::Ip(canonical_ip(ip)),
+            Err(_) => Self::Name(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) as the IPv4 address that
+/// it stands for; every other address unchanged.
+#[must_use]
+pub fn canonical_ip(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// `host:port`, with the brackets that an IPv6 address needs.
+fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (written, canonical) in [
+            ("Example.ORG.", "example.org"),
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::FFFF:7f00:1", "127.0.0.1"),
+            ("0:0:0:0:0:0:0:1", "::1"),
+            ("FE80::1%eth0", "fe80::1%eth0"),
+        ] {
+            assert_eq!(Host::canonical(written).to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_was_given_and_what_is_expected() {
+        let error = "db:99999".parse::<Target>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "\"db:99999\" is not a target (host:port, [v6]:port or unix:/path): \
+             the port must be a number from 1 to 65535"
+        );
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_long_text_in_full() {
+        let error = "x".repeat(10_000).parse::<Target>().unwrap_err().to_string();
+        assert!(error.len() < 600 && !error.contains('\n'));
+    }
+}

@@ -1,0 +1,97 @@
+//! Where a session ends.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::{
+    AddressError, check_host, check_unix_path, parse_port, split_host_port, syntax::Problem,
+    write_host_port,
+};
+
+const EXPECTED: &str = "a target (host:port, [v6]:port or unix:/path)";
+
+/// Where a session ends: `host:port`, `[v6]:port` or `unix:/path`.
+///
+/// The host is kept as it was written, without brackets; policy compares
+/// [`Host::canonical`](super::Host::canonical) of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A TCP port of a host, given by name or address.
+    Tcp {
+        /// A name or an address; an IPv6 address has no brackets here.
+        host: String,
+        /// From 1 to 65535.
+        port: u16,
+    },
+    /// The absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Target {
+    pub(super) fn tcp(host: &str, port: &str) -> Result<Self, Problem> {
+        check_host(host)?;
+        Ok(Self::Tcp { host: host.to_owned(), port: parse_port(port)? })
+    }
+
+    pub(super) fn unix(path: &str) -> Result<Self, Problem> {
+        check_unix_path(path)?;
+        Ok(Self::Unix(path.into()))
+    }
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::unix(path);
+        }
+        match split_host_port(text)? {
+            (host, Some(port)) => Self::tcp(host, port),
+            (host, None) if host.contains(':') => {
+                Err("an IPv6 address needs brackets and a port: [v6]:port")
+            }
+            (_, None) => Err("the port is missing"),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text).map_err(|problem| AddressError::new(text, EXPECTED, problem))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write_host_port(f, host, *port),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        for text in [
+            "localhost:23",
+            "192.0.2.1:1",
+            "[2001:db8::1]:65535",
+            "[fe80::1%eth0]:22",
+            "unix:/run/a:b.sock",
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "", ":", "a", "a:", ":1", "a:0", "a:b:1", "::1:22", "[::1]", "[::1]22", "[a]:1",
+            "[::1:1", "unix:", "unix:x", "*:1",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text:?}");
+        }
+    }
+}

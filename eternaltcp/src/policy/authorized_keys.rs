@@ -1,0 +1,131 @@
+//! The text of an `authorized_keys` file.
+
+use jiff::tz::TimeZone;
+
+use super::{
+    LineWarning, is_key_type,
+    key_options::{KeyOptions, split_options},
+    meaningful_lines, parse_key, split_word,
+};
+use crate::tls::PublicKey;
+
+/// The keys that a server lets in, and on what terms: the entries of an
+/// `authorized_keys` file in their order, and what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthorizedKeys {
+    entries: Vec<Entry>,
+    warnings: Vec<LineWarning>,
+}
+
+/// One line with a key that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) line: usize,
+    pub(super) key: PublicKey,
+    /// The options, or why the line admits nobody.
+    pub(super) terms: Result<KeyOptions, String>,
+}
+
+impl AuthorizedKeys {
+    /// Reads the whole text of a file. Never fails: a line that cannot be used
+    /// admits nobody and stands in [`warnings`](Self::warnings).
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let zone = TimeZone::system();
+        let mut keys = Self::default();
+        for (line, text) in meaningful_lines(text) {
+            match parse_line(text, &zone) {
+                Ok((key, terms)) => {
+                    if let Err(reason) = &terms {
+                        keys.warn(line, format!("{reason}; the line admits nobody"));
+                    }
+                    keys.entries.push(Entry { line, key, terms });
+                }
+                Err(reason) => keys.warn(line, reason),
+            }
+        }
+        keys
+    }
+
+    /// The lines that admit nobody, and why, in the order of the file.
+    #[must_use]
+    pub fn warnings(&self) -> &[LineWarning] {
+        &self.warnings
+    }
+
+    /// How many lines hold a key that can be used.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody can be let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn entries_of<'a>(&'a self, key: &'a PublicKey) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(move |entry| entry.key == *key)
+    }
+
+    fn warn(&mut self, line: usize, reason: String) {
+        self.warnings.push(LineWarning { line, reason });
+    }
+}
+
+type Terms = Result<KeyOptions, String>;
+
+fn parse_line(line: &str, zone: &TimeZone) -> Result<(PublicKey, Terms), String> {
+    let (options, key) = if is_key_type(split_word(line).0) {
+        (None, line)
+    } else {
+        let (options, key) = split_options(line).ok_or("a quote is not closed")?;
+        (Some(options), key)
+    };
+    let key = parse_key(key).map_err(|error| error.to_string())?;
+    let terms =
+        options.map_or_else(|| Ok(KeyOptions::none()), |text| KeyOptions::parse(text, zone));
+    Ok((key, terms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::test_keys::*, *};
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys_with_and_without_options_and_comments_are_read() {
+        let text = format!(
+            "# a comment\n\n{ED25519}\n  restrict,port-forwarding\t{P256} Ann Example\r\n{ED25519} some comment"
+        );
+        let keys = AuthorizedKeys::parse(&text);
+        assert_eq!(keys.warnings(), []);
+        let lines: Vec<_> = keys.entries.iter().map(|entry| entry.line).collect();
+        assert_eq!(lines, [3, 4, 5]);
+    }
+
+    #[test]
+    fn each_line_that_cannot_be_used_is_named() {
+        let text = format!(
+            "{RSA}\nnot a key\ncommand=\"ls\" {ED25519}\n{P384}\nfrom=\"x {ED25519}\nsk-ssh-ed25519@openssh.com AAAA\nssh-ed25519"
+        );
+        let keys = AuthorizedKeys::parse(&text);
+        let lines: Vec<_> = keys.warnings().iter().map(|warning| warning.line).collect();
+        assert_eq!(lines, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(keys.len(), 1, "a line with command= is known, and admits nobody");
+        for index in [0, 3, 5] {
+            let reason = &keys.warnings()[index].reason;
+            assert!(reason.contains("use ssh-ed25519 or ecdsa-sha2-nistp256"), "{reason}");
+        }
+        assert!(keys.warnings()[2].reason.ends_with("admits nobody"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in "\\PC*", lines in "([a-z=\",\\\\ ]{0,20}(ssh-ed25519)? ?[A-Za-z0-9+/= ]{0,70}\n){0,5}") {
+            let _ = AuthorizedKeys::parse(&text);
+            let _ = AuthorizedKeys::parse(&lines);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Reading and writing the files of policy.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{AuthorizedKeys, KnownHosts};
+
+/// The largest file that is read.
+const MAX_FILE: u64 = 1 << 20;
+/// The permission bits that let others than the owner write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// A file of policy that cannot be used. It is not the same as an empty one.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// There is no such file.
+    #[error(
+        "{0} does not exist: create it with the public keys that may connect, one on each line"
+    )]
+    Missing(PathBuf),
+    /// It cannot be opened or read.
+    #[error("cannot read {0}: {1} (make it readable for this user, or name another file)")]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// It cannot be written, or its folder not made.
+    #[error("cannot add a line to {0}: {1} (make it writable for this user, or name another file)")]
+    Unwritable(PathBuf, #[source] io::Error),
+    /// It is a folder, a device or a pipe.
+    #[error("{0} is not a regular file: name another file")]
+    NotRegular(PathBuf),
+    /// It is larger than a file of keys has any reason to be.
+    #[error("{0} is larger than 1 MiB: remove lines, or name another file")]
+    TooLarge(PathBuf),
+    /// Others than its owner could let themselves in.
+    #[error("others may write to {0}: run chmod go-w {0}")]
+    WritableByOthers(PathBuf),
+}
+
+/// Reads an `authorized_keys` file. As with sshd's `StrictModes`, one that its
+/// group or everyone may write to is not believed.
+///
+/// # Errors
+/// When the file is missing, cannot be read, or must not be believed.
+pub fn load_authorized_keys(path: &Path) -> Result<AuthorizedKeys, FileError> {
+    let file = open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
+        _ => FileError::Unreadable(path.to_owned(), error),
+    })?;
+    let metadata = file.metadata().map_err(|e| FileError::Unreadable(path.to_owned(), e))?;
+    if metadata.is_file() && metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(FileError::WritableByOthers(path.to_owned()));
+    }
+    Ok(AuthorizedKeys::parse(&read(path, file)?))
+}
+
+/// Reads a `known_hosts` file. One that does not exist is empty.
+///
+/// # Errors
+/// When the file exists and cannot be read.
+pub fn load_known_hosts(path: &Path) -> Result<KnownHosts, FileError> {
+    match open(path) {
+        Ok(file) => Ok(KnownHosts::parse(&read(path, file)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(KnownHosts::default()),
+        Err(error) => Err(FileError::Unreadable(path.to_owned(), error)),
+    }
+}
+
+/// Adds a line to a `known_hosts` file in one write, so that lines of several
+/// programs do not mix. Makes the file (mode 0600) and its folder (0700) if
+/// there is none, and ends an unfinished last line first.
+///
+/// # Errors
+/// When the folder, the file or the line cannot be written.
+pub fn append_known_host(path: &Path, line: &str) -> Result<(), FileError> {
+    append(path, line).map_err(|error| FileError::Unwritable(path.to_owned(), error))
+}
+
+/// Opens without waiting for the writer of a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Reads all, with a sign in place of what is not UTF-8: keys and options are
+/// ASCII, and a comment may be in any encoding.
+fn read(path: &Path, file: File) -> Result<String, FileError> {
+    let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(FileError::NotRegular(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(FileError::TooLarge(path.to_owned()));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let text = if is_unfinished(&mut file)? { format!("\n{line}\n") } else { format!("{line}\n") };
+    if file.write(text.as_bytes())? == text.len() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::WriteZero, "the line was written only in part"))
+}
+
+/// Whether the last line lacks its end.
+fn is_unfinished(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::test_keys::ED25519, *};
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    fn file(text: impl AsRef<[u8]>, mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn an_authorized_keys_file_is_read_also_with_a_comment_in_latin_1() {
+        let text = [ED25519.as_bytes(), b" Andr\xe9\n"].concat();
+        let (_folder, path) = file(text, 0o644);
+        let keys = load_authorized_keys(&path).unwrap();
+        assert_eq!((keys.len(), keys.warnings()), (1, &[][..]));
+    }
+
+    #[test]
+    fn an_empty_file_is_not_an_error_and_a_missing_one_is() {
+        let (folder, path) = file("", 0o600);
+        assert!(load_authorized_keys(&path).unwrap().is_empty());
+        let missing = load_authorized_keys(&folder.path().join("none"));
+        assert!(matches!(missing, Err(FileError::Missing(_))));
+        let folder = load_authorized_keys(folder.path());
+        assert!(matches!(folder, Err(FileError::NotRegular(_))));
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_to_is_not_believed() {
+        for mode in [0o620, 0o602, 0o666] {
+            let (_folder, path) = file(ED25519, mode);
+            let error = load_authorized_keys(&path).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("run chmod go-w {}", path.display())), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let (_folder, path) = file("#".repeat((1 << 20) + 1), 0o600);
+        assert!(matches!(load_authorized_keys(&path), Err(FileError::TooLarge(_))));
+        assert!(matches!(load_known_hosts(&path), Err(FileError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_known_hosts_file_is_made_with_its_folder_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ssh/known_hosts");
+        assert_eq!(load_known_hosts(&path).unwrap(), KnownHosts::default());
+        append_known_host(&path, "first").unwrap();
+        append_known_host(&path, "second").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first\nsecond\n");
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn an_unfinished_last_line_is_ended_first() {
+        let (_folder, path) = file("first", 0o600);
+        append_known_host(&path, "second").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first\nsecond\n");
+    }
+}

@@ -1,0 +1,81 @@
+//! Who is let in, what they may reach, and whom a client believes: OpenSSH's
+//! own files and formats, judged by pure functions.
+//!
+//! Only `files` reads and writes; nothing here looks a name up or reads a
+//! clock. What a file says wrongly becomes a [`LineWarning`] for the log and
+//! never widens what is allowed.
+
+mod admission;
+mod authorized_keys;
+mod expiry;
+mod files;
+mod host_ports;
+mod key_options;
+mod known_hosts;
+mod pattern;
+mod permit;
+mod targets;
+
+pub use admission::{Admission, Denial, judge};
+pub use authorized_keys::AuthorizedKeys;
+pub use files::{FileError, append_known_host, load_authorized_keys, load_known_hosts};
+pub use host_ports::{HostPort, HostPorts};
+pub use known_hosts::{HostKey, KnownHosts, known_hosts_line};
+pub use permit::Permit;
+pub use targets::{Refusal, TargetPolicy, Verdict};
+
+use crate::tls::{KeyError, PublicKey};
+
+/// A line of a file that has no effect, or none of the effect it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineWarning {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong, in words for the log.
+    pub reason: String,
+}
+
+/// Reads `TYPE BASE64 [COMMENT]`, separated by any blanks.
+fn parse_key(text: &str) -> Result<PublicKey, KeyError> {
+    let mut words = text.split_ascii_whitespace();
+    let algorithm = words.next().unwrap_or_default();
+    let Some(base64) = words.next() else {
+        return Err(KeyError::Malformed("the key is missing".to_owned()));
+    };
+    let supported = matches!(algorithm, "ssh-ed25519" | "ecdsa-sha2-nistp256");
+    if is_key_type(algorithm) && !supported {
+        return Err(KeyError::Unsupported(algorithm.to_owned()));
+    }
+    PublicKey::from_openssh(&format!("{algorithm} {base64}"))
+}
+
+/// Whether a word is a key type of OpenSSH, supported or not.
+fn is_key_type(word: &str) -> bool {
+    ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|prefix| word.starts_with(prefix))
+}
+
+/// Cuts a line after its first word; blanks between them are dropped.
+fn split_word(line: &str) -> (&str, &str) {
+    let end = line.find([' ', '\t']).unwrap_or(line.len());
+    let (word, rest) = line.split_at(end);
+    (word, rest.trim_start_matches([' ', '\t']))
+}
+
+/// The lines that say something, with their numbers from 1: no blank lines, no
+/// comments, no blanks around.
+fn meaningful_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Keys for tests, made with `ssh-keygen`.
+#[cfg(test)]
+mod test_keys {
+    pub(super) const ED25519: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
+    pub(super) const OTHER_ED25519: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJP35QLxOwxozBzdm3QlD7+8phw2pSopGTPStJhusy4t";
+    pub(super) const P256: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBJI0xZEuIvr/jF3sM7n1aVdz6b8sar/ZWLpqNTmPj/w6W4sZo1uwvG0r83vPnC8jpoeSa3mN/WC9e8HPAaRCJFY=";
+    pub(super) const P384: &str = "ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBM/oMc8rUOtrMGTAffH6dU8PTWjS5tZVk3BnXZn+Gd/jDow4tXrz6aglQMwM9bVUaDwrwq9qXDFPCUXE96LEhBgTC4f7+gjHn7BcMWmstQjWGEUyL85wUv64AyQXs9unhA==";
+    pub(super) const RSA: &str = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDA";
+}

@@ -1,0 +1,206 @@
+//! The patterns of `--permit`.
+
+mod hosts;
+mod ports;
+
+use std::{fmt, net::IpAddr, path::Path, str::FromStr};
+
+pub(super) use hosts::Match;
+
+use crate::address::{AddressError, Host, Target, check_unix_path, split_host_port};
+use hosts::Hosts;
+use ports::Ports;
+
+const EXPECTED: &str =
+    "a permit (host:port, host:*, host:low-high, *.domain:port, network:port, *:* or unix:/path)";
+
+/// One pattern of `--permit`: targets that clients may name.
+///
+/// | pattern | permits |
+/// |---|---|
+/// | `db.example.org:5432` | that name, whatever its address |
+/// | `*.example.org:22` | every name that matches, but not an address |
+/// | `192.0.2.7:22`, `10.0.0.0/8:22`, `[2001:db8::/32]:22` | every host whose address, once resolved, lies there |
+/// | `*:22` | every host |
+/// | `unix:/run/x.sock` | that socket |
+/// | `unix:/run/x/*` | every socket directly in that folder |
+///
+/// The port is a number, a range `low-high`, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Tcp { hosts: Hosts, ports: Ports },
+    Socket(String),
+    SocketsIn(String),
+}
+
+impl Permit {
+    /// The permit for exactly one target.
+    #[must_use]
+    pub fn exactly(target: &Target) -> Self {
+        Self(match target {
+            Target::Tcp { host, port } => {
+                Kind::Tcp { hosts: Hosts::exactly(host), ports: Ports::exactly(*port) }
+            }
+            Target::Unix(path) => Kind::Socket(path.display().to_string()),
+        })
+    }
+
+    pub(super) fn matches(&self, target: &Target) -> Match {
+        match (&self.0, target) {
+            (Kind::Tcp { hosts, ports }, Target::Tcp { host, port }) if ports.contain(*port) => {
+                hosts.matches(&Host::canonical(host))
+            }
+            (Kind::Socket(own), Target::Unix(path)) if Path::new(own) == path => Match::Yes,
+            (Kind::SocketsIn(folder), Target::Unix(path))
+                if path.parent() == Some(Path::new(folder)) =>
+            {
+                Match::Yes
+            }
+            _ => Match::No,
+        }
+    }
+
+    /// Whether `port` at an address that a name was resolved to is permitted by
+    /// that address. `ip` must be canonical.
+    pub(super) fn matches_address(&self, ip: IpAddr, port: u16) -> bool {
+        match &self.0 {
+            Kind::Tcp { hosts: Hosts::Within(net), ports } => {
+                net.contains(&ip) && ports.contain(port)
+            }
+            _ => false,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Kind, &'static str> {
+        match text.strip_prefix("unix:") {
+            Some(path) => parse_unix(path),
+            None => parse_tcp(text),
+        }
+    }
+}
+
+fn parse_unix(path: &str) -> Result<Kind, &'static str> {
+    if let Some(folder) = path.strip_suffix("/*") {
+        check_unix_path(folder)?;
+        refuse_wildcards(folder)?;
+        return Ok(Kind::SocketsIn(folder.to_owned()));
+    }
+    check_unix_path(path)?;
+    refuse_wildcards(path)?;
+    Ok(Kind::Socket(path.to_owned()))
+}
+
+fn refuse_wildcards(path: &str) -> Result<(), &'static str> {
+    if path.contains(['*', '?']) {
+        Err("a path may end in /* and have no other wildcard")
+    } else {
+        Ok(())
+    }
+}
+
+fn parse_tcp(text: &str) -> Result<Kind, &'static str> {
+    let (host, port) = split_permit(text)?;
+    Ok(Kind::Tcp { hosts: Hosts::parse(&host)?, ports: Ports::parse(port)? })
+}
+
+/// Splits host and port; the length of an IPv6 network may stand within the
+/// brackets or after them.
+fn split_permit(text: &str) -> Result<(String, &str), &'static str> {
+    const NO_PORT: &str = "the port is missing (write * for every port)";
+    let after_bracket = text.strip_prefix('[').and_then(|rest| rest.split_once("]/"));
+    if let Some((ip, rest)) = after_bracket {
+        let (length, port) = rest.split_once(':').ok_or(NO_PORT)?;
+        return Ok((format!("{ip}/{length}"), port));
+    }
+    let (host, port) = split_host_port(text)?;
+    match port {
+        Some(port) => Ok((host.to_owned(), port)),
+        None if host.contains(':') => {
+            Err("an IPv6 address or network needs brackets and a port: [v6]:port")
+        }
+        None => Err(NO_PORT),
+    }
+}
+
+impl FromStr for Permit {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text).map(Self).map_err(|problem| AddressError::new(text, EXPECTED, problem))
+    }
+}
+
+impl fmt::Display for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Tcp { hosts, ports } => write!(f, "{hosts}:{ports}"),
+            Kind::Socket(path) => write!(f, "unix:{path}"),
+            Kind::SocketsIn(folder) => write!(f, "unix:{folder}/*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        for (text, canonical) in [
+            ("db:22", "db:22"),
+            ("*:*", "*:*"),
+            ("*:1-65535", "*:*"),
+            ("DB.example.org.:22-22", "db.example.org:22"),
+            ("*.Example.org:1000-2000", "*.example.org:1000-2000"),
+            ("10.0.0.0/8:22", "10.0.0.0/8:22"),
+            ("[2001:db8::]/32:22", "[2001:db8::/32]:22"),
+            ("[2001:db8::/32]:*", "[2001:db8::/32]:*"),
+            ("[::ffff:192.0.2.1]:22", "192.0.2.1:22"),
+            ("[::1]:22", "[::1]:22"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:/run/x/*", "unix:/run/x/*"),
+        ] {
+            let permit: Permit = text.parse().unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(permit.to_string(), canonical);
+            assert_eq!(canonical.parse(), Ok(permit));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            ":",
+            "db",
+            "db:",
+            ":22",
+            "db:0",
+            "db:5-1",
+            "db:1-",
+            "db:**",
+            "10.0.*:22",
+            "10.1.2.3/8:22",
+            "10.0.0.0/33:22",
+            "::1:22",
+            "2001:db8::/32:22",
+            "[::1]",
+            "127.1:22",
+            "a b:22",
+            "!db:22",
+            "a/b:22",
+            "[2001:db8::]/32",
+            "unix:",
+            "unix:x",
+            "unix:/*",
+            "unix:/a*",
+            "unix:/a/*/b",
+            "unix:/a/../*",
+            "1.*.?:22",
+        ] {
+            assert!(text.parse::<Permit>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The decision which targets a client's sessions may end at.
+
+use std::net::SocketAddr;
+
+use super::{
+    Admission,
+    permit::{Match, Permit},
+};
+use crate::address::{Target, canonical_ip};
+
+/// What the server permits: its default target, and every `--permit`.
+///
+/// A target must pass both the server's permits and the key's own
+/// `permitopen=`; the default target is permitted, but not exempt from the
+/// latter. The decision has two stages, so that a rule about addresses is
+/// judged on the addresses that are dialled and the name is resolved once:
+/// [`decide_name`](Self::decide_name), and if that says
+/// [`Verdict::NeedsAddress`], [`decide_addresses`](Self::decide_addresses).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetPolicy(Vec<Permit>);
+
+/// What can be said of a target before its name is resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be dialled, at every address that its name has.
+    Allowed,
+    /// It may not.
+    Denied(Refusal),
+    /// It may be dialled at some addresses: resolve the name, once, and ask
+    /// [`TargetPolicy::decide_addresses`].
+    NeedsAddress,
+}
+
+/// Why a target may not be dialled. The client is told which rule to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No permit of the server has the target.
+    #[error("the server does not permit this target (its operator can add it with --permit)")]
+    NotPermitted,
+    /// The key's own options do not have it.
+    #[error(
+        "the key may not open this target (its line in authorized_keys has permitopen= without it)"
+    )]
+    NotForThisKey,
+}
+
+impl TargetPolicy {
+    /// Permits `default_target` and whatever `permits` say.
+    #[must_use]
+    pub fn new(default_target: &Target, permits: impl IntoIterator<Item = Permit>) -> Self {
+        let own = std::iter::once(Permit::exactly(default_target));
+        Self(own.chain(permits).collect())
+    }
+
+    /// Judges a target as the client named it.
+    #[must_use]
+    pub fn decide_name(&self, admission: &Admission, target: &Target) -> Verdict {
+        if !admission.open.allow_target(target) {
+            return Verdict::Denied(Refusal::NotForThisKey);
+        }
+        let mut verdict = Verdict::Denied(Refusal::NotPermitted);
+        for permit in &self.0 {
+            match permit.matches(target) {
+                Match::Yes => return Verdict::Allowed,
+                Match::ByAddress => verdict = Verdict::NeedsAddress,
+                Match::No => {}
+            }
+        }
+        verdict
+    }
+
+    /// Of the addresses that the name of a target was resolved to, those that
+    /// may be dialled. Call it for [`Verdict::NeedsAddress`], with the target's
+    /// port in every address, and dial nothing else.
+    ///
+    /// # Errors
+    /// When none may.
+    pub fn decide_addresses(&self, resolved: &[SocketAddr]) -> Result<Vec<SocketAddr>, Refusal> {
+        let permitted = |address: &SocketAddr| {
+            let (ip, port) = (address.ip(), address.port());
+            self.0.iter().any(|permit| permit.matches_address(ip, port))
+        };
+        let dialled: Vec<_> = resolved.iter().copied().map(canonical).filter(permitted).collect();
+        if dialled.is_empty() { Err(Refusal::NotPermitted) } else { Ok(dialled) }
+    }
+}
+
+fn canonical(mut address: SocketAddr) -> SocketAddr {
+    address.set_ip(canonical_ip(address.ip()));
+    address
+}
