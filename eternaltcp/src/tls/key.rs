@@ -39,7 +39,6 @@ impl PublicKey {
         }
     }
 
-    #[allow(dead_code)]
     pub(super) fn data(&self) -> &ssh_key::public::KeyData {
         &self.0
     }

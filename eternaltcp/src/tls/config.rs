@@ -1,0 +1,124 @@
+//! The one TLS configuration of the project: TLS 1.3, raw public keys of both
+//! sides (RFC 7250), and nothing that could let a peer in past its key: no
+//! certificates, no tickets, no resumption, no early data.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption, UnbufferedClientConnection};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
+use rustls::crypto::ring::{default_provider, kx_group};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{
+    AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, UnbufferedServerConnection,
+};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::verify::AnyOwnedKey;
+use super::{Identity, TlsError};
+
+/// The application protocol that both sides must agree on (RFC 7301).
+pub const ALPN: &[u8] = b"eternaltcp/1";
+
+/// What the connections of a client have in common. Clones are cheap.
+#[derive(Clone)]
+pub struct ClientTls(pub(super) Arc<ClientConfig>);
+
+/// What the connections of a server have in common. Clones are cheap.
+#[derive(Clone)]
+pub struct ServerTls(pub(super) Arc<ServerConfig>);
+
+impl ClientTls {
+    /// A client that proves `identity`, to any server that proves a key.
+    ///
+    /// # Errors
+    /// [`TlsError::Internal`]; none is known to happen.
+    pub fn new(identity: &Identity) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous() // Policy judges the key right after the handshake.
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
+                certified(identity)?,
+            )));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_sni = false;
+        config.enable_early_data = false;
+        config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true; // The record layer is ours: see `traffic`.
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(super) fn connect(&self) -> Result<UnbufferedClientConnection, TlsError> {
+        // rustls wants a name to look tickets up by; there are none, and it is never sent.
+        let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Ok(UnbufferedClientConnection::new(self.0.clone(), name)?)
+    }
+}
+
+impl ServerTls {
+    /// A server that proves `identity`, to any client that proves a key.
+    ///
+    /// # Errors
+    /// [`TlsError::Internal`]; none is known to happen.
+    pub fn new(identity: &Identity) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(
+                identity,
+            )?)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        config.enable_secret_extraction = true; // The record layer is ours: see `traffic`.
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(super) fn accept(&self) -> Result<UnbufferedServerConnection, TlsError> {
+        Ok(UnbufferedServerConnection::new(self.0.clone())?)
+    }
+}
+
+/// ring, with the suites and groups of this project in their order of preference.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            TLS13_AES_128_GCM_SHA256,
+            TLS13_AES_256_GCM_SHA384,
+            TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
+        ..default_provider()
+    }
+}
+
+/// The key and its `SubjectPublicKeyInfo`, the single "certificate".
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+    let spki = identity.spki().map_err(|e| TlsError::Internal(e.to_string()))?;
+    let chain = vec![CertificateDer::from(spki)];
+    Ok(Arc::new(CertifiedKey::new(chain, Arc::new(identity.signer()))))
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerTls")
+    }
+}

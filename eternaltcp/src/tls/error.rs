@@ -1,0 +1,134 @@
+//! Why a TLS connection failed, sorted by who has to do something about it.
+
+use rustls::{CertificateError, Error as RustlsError, InvalidMessage, PeerIncompatible};
+
+use super::{ALPN, Alert};
+
+/// Why a connection cannot go on. Every one of these is final for its
+/// connection: what remains is to send the outgoing bytes (an alert, at best)
+/// and to close the socket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The first bytes are no TLS record: another service, or a captive portal.
+    #[error(
+        "the peer does not speak EternalTCP (not TLS): check host and port, and that no login page is in between"
+    )]
+    NotTls,
+    /// The peer speaks TLS, but not this protocol.
+    #[error(
+        "the peer speaks TLS but not EternalTCP ({0}): check host and port, or upgrade the older side"
+    )]
+    WrongProtocol(String),
+    /// The peer ended the connection with an alert.
+    #[error("the peer ended the TLS connection: {0}")]
+    Alert(Alert),
+    /// The peer showed no key, or one of a type that cannot be used.
+    #[error(
+        "the peer's key cannot be used ({0}): it needs an ssh-ed25519 or ecdsa-sha2-nistp256 key"
+    )]
+    PeerKey(String),
+    /// The peer's signature does not match the key that it showed.
+    #[error("the peer did not prove that it owns the key it showed")]
+    NotOwner,
+    /// A record does not authenticate: changed on its way, or forged.
+    #[error("a TLS record was changed on its way: something between the two sides alters the data")]
+    Tampered,
+    /// The handshake has more bytes than any honest one.
+    #[error(
+        "the peer's TLS handshake is longer than {} bytes",
+        super::negotiation::HANDSHAKE_LIMIT
+    )]
+    HandshakeTooLong,
+    /// The peer broke the rules of TLS.
+    #[error("the peer broke the TLS protocol: {0}")]
+    Misbehaved(String),
+    /// Data were to be sent before the handshake was done.
+    #[error("the TLS handshake is not done yet")]
+    NotEstablished,
+    /// Data were to be sent after `close_notify`.
+    #[error("this side has closed the TLS connection")]
+    Closed,
+    /// The TLS library or the system failed on this side.
+    #[error("TLS failed on this side: {0}")]
+    Internal(String),
+}
+
+impl TlsError {
+    /// Whether the peer, or the path to it, caused this; otherwise it is a
+    /// fault of this process.
+    #[must_use]
+    pub fn is_peers_fault(&self) -> bool {
+        !matches!(self, Self::NotEstablished | Self::Closed | Self::Internal(_))
+    }
+
+    /// The peer did not agree on [`ALPN`].
+    pub(super) fn no_alpn() -> Self {
+        Self::WrongProtocol(format!("it does not offer {}", String::from_utf8_lossy(ALPN)))
+    }
+}
+
+impl From<RustlsError> for TlsError {
+    fn from(error: RustlsError) -> Self {
+        match error {
+            RustlsError::AlertReceived(alert) => Alert::new(alert.into()).into(),
+            RustlsError::NoApplicationProtocol => Self::no_alpn(),
+            RustlsError::PeerIncompatible(why) => incompatible(&why),
+            RustlsError::NoCertificatesPresented => Self::PeerKey("it showed none".into()),
+            RustlsError::InvalidCertificate(CertificateError::BadSignature) => Self::NotOwner,
+            RustlsError::InvalidCertificate(CertificateError::Other(why)) => {
+                Self::PeerKey(why.to_string())
+            }
+            RustlsError::InvalidCertificate(why) => Self::PeerKey(why.to_string()),
+            RustlsError::DecryptError => Self::Tampered,
+            RustlsError::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            error @ (RustlsError::InvalidMessage(_)
+            | RustlsError::PeerMisbehaved(_)
+            | RustlsError::InappropriateMessage { .. }
+            | RustlsError::InappropriateHandshakeMessage { .. }
+            | RustlsError::PeerSentOversizedRecord) => Self::Misbehaved(error.to_string()),
+            error => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// What a fatal alert of the peer says to the user.
+impl From<Alert> for TlsError {
+    fn from(alert: Alert) -> Self {
+        match alert {
+            Alert::NO_APPLICATION_PROTOCOL => Self::no_alpn(),
+            alert => Self::Alert(alert),
+        }
+    }
+}
+
+/// A TLS peer with which no EternalTCP handshake is possible.
+fn incompatible(why: &PeerIncompatible) -> TlsError {
+    TlsError::WrongProtocol(format!("{why:?}"))
+}
+
+/// A failure, and what the peer is told about it.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// The alert that is due; none where the library has written its own, or
+    /// where the peer would not understand one.
+    pub(super) alert: Option<Alert>,
+    pub(super) error: TlsError,
+}
+
+impl Fault {
+    /// A fault of the peer.
+    pub(super) fn misbehaved(alert: Alert, what: impl Into<String>) -> Self {
+        Self { alert: Some(alert), error: TlsError::Misbehaved(what.into()) }
+    }
+
+    /// A fault of this side.
+    pub(super) fn internal(what: impl Into<String>) -> Self {
+        Self { alert: Some(Alert::INTERNAL_ERROR), error: TlsError::Internal(what.into()) }
+    }
+
+    /// A failure about which the peer is not told, or was told already.
+    pub(super) fn silent(error: TlsError) -> Self {
+        Self { alert: None, error }
+    }
+}

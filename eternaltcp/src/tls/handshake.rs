@@ -1,0 +1,118 @@
+//! The handshake over a real socket, under a deadline and with little memory:
+//! whoever connects may be anyone.
+
+use std::io;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Connection, PublicKey, TlsError};
+
+/// How much is read at once. A whole honest handshake fits.
+const READ: usize = 4096;
+
+/// What a finished handshake gives.
+#[derive(Debug)]
+pub struct Handshaken {
+    /// The key that the peer has proved to own.
+    pub peer: PublicKey,
+    /// Data that came along with the end of the handshake: the first of the stream.
+    pub early: Vec<Bytes>,
+}
+
+/// Why there was no handshake.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The deadline passed.
+    #[error("the TLS handshake was not done in time: the peer is slow, or does not speak TLS")]
+    TimedOut,
+    /// The peer closed the connection.
+    #[error("the peer closed the connection during the TLS handshake")]
+    Ended,
+    /// The socket failed.
+    #[error("the connection failed during the TLS handshake: {0}")]
+    Io(#[from] io::Error),
+    /// TLS failed.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Drives `connection`, a new one, through its handshake over `stream`.
+///
+/// `incoming` should be empty and need have no capacity; after success it holds
+/// the front of a record that is still to come, if any, and belongs to the reads
+/// that follow. When the future is dropped before its end, drop the connection
+/// and the stream with it: bytes of the handshake may be lost.
+///
+/// # Errors
+/// See [`HandshakeError`]. An alert that explains a failure is offered to the
+/// socket once, without waiting.
+pub async fn handshake(
+    stream: &TcpStream,
+    connection: &mut Connection,
+    incoming: &mut BytesMut,
+    deadline: Instant,
+) -> Result<Handshaken, HandshakeError> {
+    timeout_at(deadline, drive(stream, connection, incoming))
+        .await
+        .map_err(|_| HandshakeError::TimedOut)?
+}
+
+async fn drive(
+    stream: &TcpStream,
+    connection: &mut Connection,
+    incoming: &mut BytesMut,
+) -> Result<Handshaken, HandshakeError> {
+    let mut outgoing = Vec::new();
+    let mut early = Vec::new();
+    loop {
+        let status = connection
+            .process(incoming, &mut outgoing, &mut early)
+            .inspect_err(|_| offer(stream, &outgoing))?;
+        send(stream, &mut outgoing).await?;
+        if status.handshake_done {
+            let peer = connection.peer_key().ok_or(TlsError::NotEstablished)?;
+            return Ok(Handshaken { peer, early });
+        }
+        receive(stream, incoming).await?;
+    }
+}
+
+/// Writes all of `outgoing`.
+async fn send(stream: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    let mut sent = 0;
+    while sent < outgoing.len() {
+        stream.writable().await?;
+        match stream.try_write(&outgoing[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    outgoing.clear();
+    Ok(())
+}
+
+/// Reads what is there, at least one byte and at most [`READ`].
+async fn receive(stream: &TcpStream, incoming: &mut BytesMut) -> Result<(), HandshakeError> {
+    loop {
+        stream.readable().await?;
+        incoming.reserve(READ);
+        match stream.try_read_buf(&mut incoming.limit(READ)) {
+            Ok(0) => return Err(HandshakeError::Ended),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tries once to say why it is over.
+fn offer(stream: &TcpStream, alert: &[u8]) {
+    if !alert.is_empty() {
+        // The connection ends anyway.
+        let _ = stream.try_write(alert);
+    }
+}

@@ -1,0 +1,125 @@
+//! One file per behaviour. The keys in `keys/` were made by `ssh-keygen` for
+//! these tests and open nothing.
+
+mod cipher;
+mod data;
+mod handshake;
+mod hostile;
+mod identity;
+mod interop;
+mod keys_in_tls;
+mod post_handshake;
+mod socket;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{ClientTls, Connection, Identity, ServerTls, Status, TlsError};
+
+/// A connection with the buffers that its caller would have.
+struct End {
+    connection: Connection,
+    incoming: BytesMut,
+    outgoing: Vec<u8>,
+    plaintext: Vec<Bytes>,
+}
+
+impl End {
+    fn new(connection: Connection) -> Self {
+        let incoming = BytesMut::new();
+        Self { connection, incoming, outgoing: Vec::new(), plaintext: Vec::new() }
+    }
+
+    fn client(tls: &ClientTls) -> Self {
+        Self::new(Connection::client(tls).unwrap())
+    }
+
+    fn server(tls: &ServerTls) -> Self {
+        Self::new(Connection::server(tls).unwrap())
+    }
+
+    fn process(&mut self) -> Result<Status, TlsError> {
+        self.connection.process(&mut self.incoming, &mut self.outgoing, &mut self.plaintext)
+    }
+
+    /// Takes `bytes` from the network.
+    fn receive(&mut self, bytes: &[u8]) -> Result<Status, TlsError> {
+        self.incoming.extend_from_slice(bytes);
+        self.process()
+    }
+
+    fn encrypt(&mut self, data: &[u8]) {
+        self.connection.encrypt(data, &mut self.outgoing).unwrap();
+    }
+
+    fn take_outgoing(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// All data that came and were not taken yet.
+    fn take_data(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.plaintext).concat()
+    }
+}
+
+/// Lets the two ends talk until neither has anything more to say. An error ends
+/// the side that has it; what it has left to say still arrives.
+fn converse(
+    client: &mut End,
+    server: &mut End,
+) -> (Result<Status, TlsError>, Result<Status, TlsError>) {
+    let mut of_client = client.process();
+    let mut of_server = server.process();
+    loop {
+        let to_server = client.take_outgoing();
+        let to_client = server.take_outgoing();
+        if to_server.is_empty() && to_client.is_empty() {
+            return (of_client, of_server);
+        }
+        of_server = server.receive(&to_server);
+        of_client = client.receive(&to_client);
+    }
+}
+
+fn client_tls() -> ClientTls {
+    ClientTls::new(&Identity::generate().unwrap()).unwrap()
+}
+
+fn server_tls() -> ServerTls {
+    ServerTls::new(&Identity::generate().unwrap()).unwrap()
+}
+
+/// Two ends with the handshake behind them.
+fn established() -> (End, End) {
+    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+    let (of_client, of_server) = converse(&mut client, &mut server);
+    assert!(of_client.unwrap().handshake_done && of_server.unwrap().handshake_done);
+    (client, server)
+}
+
+/// The client's configuration, changed.
+fn changed_client(change: impl FnOnce(&mut rustls::ClientConfig)) -> ClientTls {
+    let mut config = (*client_tls().0).clone();
+    change(&mut config);
+    ClientTls(Arc::new(config))
+}
+
+/// The server's configuration, changed.
+fn changed_server(change: impl FnOnce(&mut rustls::ServerConfig)) -> ServerTls {
+    let mut config = (*server_tls().0).clone();
+    change(&mut config);
+    ServerTls(Arc::new(config))
+}
+
+/// Bytes without a pattern, the same every time.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = move |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    };
+    (0..length).map(next).collect()
+}
