@@ -1,3 +1,49 @@
-//! The EternalTCP program.
+//! `etcp`: TCP connections that outlive their network.
+//!
+//! `main` reads the command line and hands over; what is typed (`cli`) and
+//! what is ready to run (the library's configurations) are two things.
 
-fn main() {}
+mod ask;
+mod cli;
+mod connect;
+mod cproxy;
+mod exit;
+mod logging;
+mod paths;
+mod signals;
+mod sproxy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Sproxy(args) => {
+            logging::start(&cli.log, logging::Level::Info)?;
+            sproxy::run(args)
+        }
+        Command::Cproxy(args) => {
+            logging::start(&cli.log, logging::Level::Info)?;
+            cproxy::run(args)
+        }
+        Command::Connect(args) => {
+            logging::start(&cli.log, logging::Level::Warn)?;
+            connect::run(args)
+        }
+    }
+}

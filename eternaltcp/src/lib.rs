@@ -2,6 +2,23 @@
 //! and policy around the state machine of `eternaltcp-proto`.
 
 pub mod address;
+pub mod client;
+mod driver;
 pub mod duration;
+mod instance;
+mod listener;
+mod net;
 pub mod policy;
+pub mod report;
+pub mod server;
+mod slots;
+mod stream;
+mod sys;
+mod target;
 pub mod tls;
+
+pub use eternaltcp_proto::{Config as TunnelConfig, Instance};
+pub use instance::this_instance;
+pub use listener::Listener;
+pub use slots::Slots;
+pub use stream::{Stream, peer_name};

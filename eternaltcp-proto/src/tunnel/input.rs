@@ -126,6 +126,7 @@ impl Tunnel {
             .unwrap_or(Ok(false))
             .map_err(|_| Violation::Acknowledgement { session: id, got: header.ack.get() })?;
         if freed {
+            self.stats.acknowledged += 1;
             if let Some(since) = self.resetting.get_mut(&id) {
                 *since = now;
             }

@@ -96,6 +96,8 @@ pub struct Stats {
     pub replayed_bytes: u64,
     /// Payload bytes sent for the first time.
     pub sent_bytes: u64,
+    /// Acknowledgements that freed something.
+    pub acknowledged: u64,
     /// Payload bytes delivered to local sockets.
     pub delivered_bytes: u64,
     /// Sessions opened by either side.

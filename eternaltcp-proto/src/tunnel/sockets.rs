@@ -123,9 +123,17 @@ impl Tunnel {
         self.settle(id);
     }
 
-    /// An operator ends the session: both its ends are reset.
+    /// The session is ended from this side: both its ends are reset, or the
+    /// local one alone if the peer never heard of it.
     pub fn kill(&mut self, now: Time, id: SessionId, reset: Reset) {
-        self.with_session(id, |session| session.fail(reset));
+        let is_own = id.opener() == self.side;
+        self.with_session(id, |session| {
+            if is_own && session.send.is_untransmitted() {
+                session.lose(reset);
+            } else {
+                session.fail(reset);
+            }
+        });
         self.touch(id);
         self.activate(now, id);
         self.settle(id);

@@ -1,0 +1,35 @@
+//! Asking the user, on the terminal, whether to trust a server.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
+
+use eternaltcp::client::UnknownServer;
+
+/// Asks as ssh does. Without a terminal the answer is no.
+pub(crate) fn ask(unknown: &UnknownServer) -> bool {
+    ask_terminal(unknown).unwrap_or(false)
+}
+
+/// Whether there is a terminal to ask on.
+pub(crate) fn can_ask() -> bool {
+    OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
+}
+
+fn ask_terminal(unknown: &UnknownServer) -> std::io::Result<bool> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    write!(
+        terminal,
+        "The server {} is not known.\nIts key is {}.\nConnect, and keep the key in {}? (yes/no) ",
+        unknown.server,
+        unknown.key.fingerprint(),
+        unknown.known_hosts.display()
+    )?;
+    let mut answers = BufReader::new(terminal.try_clone()?).lines();
+    loop {
+        match answers.next().transpose()?.as_deref().map(str::trim) {
+            Some("yes") => return Ok(true),
+            Some("no") | None => return Ok(false),
+            Some(_) => write!(terminal, "Please type yes or no: ")?,
+        }
+    }
+}

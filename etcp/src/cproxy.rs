@@ -1,0 +1,97 @@
+//! `etcp cproxy`.
+
+use std::sync::Arc;
+
+use eternaltcp::address::{Listen, Target};
+use eternaltcp::client::{Client, ClientConfig, Opener, Trust};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Listener, Slots, this_instance};
+use tracing::info;
+
+use crate::cli::{CproxyArgs, ServerArgs};
+use crate::exit::{Failure, of_client};
+use crate::sproxy::tunnel_config;
+use crate::{ask, paths, signals};
+
+/// Where cproxy listens unless told otherwise.
+const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
+
+/// A listener and where its sessions go; `None`: the server's default target.
+type Rule = (Listen, Option<Target>);
+
+pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
+    let rules = rules(&args)?;
+    let name = rules.iter().map(|(listen, _)| listen.to_string()).collect::<Vec<_>>().join(",");
+    let mut config = client_config(args.server, name)?;
+    (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
+    let slots = Slots::from_limit().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    runtime.block_on(serve(config, rules, slots))
+}
+
+fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
+    let mut rules: Vec<Rule> = args.listen.iter().map(|listen| (listen.clone(), None)).collect();
+    let forwards = args.forward.iter().cloned();
+    rules.extend(forwards.map(|forward| (forward.listen, Some(forward.target))));
+    if rules.is_empty() {
+        rules.push((DEFAULT_LISTEN.parse().map_err(Failure::failed)?, None));
+    }
+    Ok(rules)
+}
+
+async fn serve(config: ClientConfig, rules: Vec<Rule>, slots: Slots) -> Result<(), Failure> {
+    let stop = signals::stop()?;
+    let mut listeners = Vec::new();
+    for (listen, target) in rules {
+        let listener = Listener::bind(&listen, slots.clone())
+            .map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}")))?;
+        info!("listening on {}", listener.name());
+        listeners.push((listener, target));
+    }
+    let mut client = Client::start(config).map_err(Failure::failed)?;
+    for (listener, target) in listeners {
+        tokio::spawn(accept(listener, target, client.opener()));
+    }
+    tokio::select! {
+        end = client.ended() => return of_client(end),
+        () = stop => {}
+    }
+    client.close().await;
+    of_client(client.ended().await)
+}
+
+async fn accept(mut listener: Listener, target: Option<Target>, opener: Opener) {
+    loop {
+        let stream = listener.accept().await;
+        if !opener.carry(stream, target.as_ref()).await {
+            return;
+        }
+    }
+}
+
+/// What every kind of client needs, of which `name` is the default name.
+pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, Failure> {
+    let identity = match args.identity {
+        Some(path) => path,
+        None => paths::client_identity()?,
+    };
+    let known_hosts = match args.known_hosts {
+        Some(path) => path,
+        None => paths::ssh("known_hosts")?,
+    };
+    let trust = Trust::new(known_hosts);
+    let trust = match (args.accept_new, ask::can_ask()) {
+        (true, _) => trust.accepting_new(),
+        (false, true) => trust.asking(Arc::new(ask::ask)),
+        (false, false) => trust,
+    };
+    let identity = Identity::load(&identity).map_err(Failure::failed)?;
+    let instance = this_instance(args.name.unwrap_or(name));
+    let mut config = ClientConfig::new(args.server, identity, trust, instance);
+    config.tunnel = tunnel_config(&args.tunnel)?;
+    config.give_up_after = args.give_up_after;
+    Ok(config)
+}

@@ -1,0 +1,70 @@
+//! Exit codes, and the one line on stderr that goes with them.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use eternaltcp::client::ClientEnd;
+
+/// Why the program ends without success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not do what was asked: exit code 1.
+    Failed(String),
+    /// It was used wrongly: exit code 2.
+    Usage(String),
+    /// The peer refused the key or the target: exit code 3.
+    Refused(String),
+}
+
+impl Failure {
+    pub(crate) fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// Says why on stderr, in one line.
+    pub(crate) fn report(self) -> ExitCode {
+        let (text, code) = match self {
+            Self::Failed(text) => (text, 1),
+            Self::Usage(text) => (text, 2),
+            Self::Refused(text) => (text, 3),
+        };
+        complain(&text);
+        ExitCode::from(code)
+    }
+}
+
+/// How a client's end is told to the shell.
+pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
+    match end {
+        ClientEnd::Done => Ok(()),
+        ClientEnd::Failed(text) => Err(Failure::Failed(text)),
+        ClientEnd::Refused(text) => Err(Failure::Refused(text)),
+    }
+}
+
+/// Reports what the command line parser found: help and version go to stdout,
+/// and an error becomes one line.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe (`etcp --help | head`) is not worth a word.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let line = words.join(" ");
+    let line = line.trim_start_matches("error: ");
+    let line = line.split(" For more information").next().unwrap_or(line);
+    Failure::Usage(format!("{line} (see etcp --help)")).report()
+}
+
+#[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
+fn complain(text: &str) {
+    eprintln!("etcp: {}", text.replace('\n', " "));
+}

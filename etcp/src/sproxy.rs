@@ -1,0 +1,74 @@
+//! `etcp sproxy`.
+
+use eternaltcp::address::Listen;
+use eternaltcp::server::{Server, ServerConfig, ServerLimits};
+use eternaltcp::tls::{Identity, PublicKey};
+use eternaltcp::{Slots, TunnelConfig};
+use tracing::info;
+
+use crate::cli::{SproxyArgs, TunnelArgs};
+use crate::exit::Failure;
+use crate::{paths, signals};
+
+pub(crate) fn run(args: SproxyArgs) -> Result<(), Failure> {
+    let config = configure(args)?;
+    let key = config.identity.public_key();
+    let slots = Slots::from_limit().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    runtime.block_on(async {
+        let stop = signals::stop()?;
+        let server = Server::bind(config, slots).map_err(Failure::failed)?;
+        let address = server.local_addr().map_err(Failure::failed)?;
+        info!("listening on {address}");
+        introduce(&key, address.port());
+        server.run(stop).await;
+        Ok(())
+    })
+}
+
+fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
+    let Listen::Tcp(listen) = args.listen else {
+        return Err(Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned()));
+    };
+    let identity = match args.identity {
+        Some(path) => path,
+        None => paths::server_identity()?,
+    };
+    let authorized_keys = match args.authorized_keys {
+        Some(path) => path,
+        None => paths::ssh("authorized_keys")?,
+    };
+    Ok(ServerConfig {
+        listen,
+        identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
+        authorized_keys,
+        target: args.target,
+        permits: args.permit,
+        tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
+        limits: ServerLimits { memory: args.memory << 20, ..ServerLimits::default() },
+    })
+}
+
+/// The protocol's settings, as far as both sides have them.
+pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, Failure> {
+    if args.heartbeat * 2 > args.dead_after {
+        return Err(Failure::Usage(format!(
+            "--dead-after {:?} leaves no time for heartbeats: make it at least twice --heartbeat ({:?})",
+            args.dead_after, args.heartbeat
+        )));
+    }
+    Ok(TunnelConfig {
+        heartbeat: args.heartbeat,
+        dead_after: args.dead_after,
+        ..TunnelConfig::default()
+    })
+}
+
+/// Says how clients can know this server.
+fn introduce(key: &PublicKey, port: u16) {
+    info!("server key {}", key.fingerprint());
+    info!("known_hosts line for clients: [HOST]:{port} {key}");
+}

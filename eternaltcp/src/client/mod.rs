@@ -1,0 +1,170 @@
+//! The client's end: one tunnel to one server, kept alive.
+
+mod dial;
+mod role;
+mod trust;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eternaltcp_proto::{Closing, Instance, OpenError, SessionId, Side, Tunnel};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub use dial::DialError;
+pub use trust::{Ask, Trust, UnknownServer};
+
+use crate::address::{Server, Target};
+use crate::driver::{Command, Driver, Handle, Shared, channel};
+use crate::stream::Stream;
+use crate::target::encode_target;
+use crate::tls::{Identity, IdentityError, TlsError};
+use dial::Dialer;
+use role::ClientRole;
+
+/// What a client needs to know.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// Where sproxy is.
+    pub server: Server,
+    /// The user's key.
+    pub identity: Identity,
+    /// Which servers are trusted.
+    pub trust: Trust,
+    /// Who this client is, so that a later one ends its ghost.
+    pub instance: Instance,
+    /// The protocol's settings.
+    pub tunnel: eternaltcp_proto::Config,
+    /// End when the server could not be reached for this long; `None`: never.
+    pub give_up_after: Option<Duration>,
+    /// End when the server was not reached for the first time by then.
+    pub connect_timeout: Option<Duration>,
+    /// Connections that may wait for the tunnel to be attached.
+    pub max_waiting: usize,
+    /// How long one of them waits; then it is reset.
+    pub wait: Duration,
+    /// Close the tunnel when its last session has ended.
+    pub ends_when_idle: bool,
+}
+
+impl ClientConfig {
+    /// The defaults: it never gives up, and 128 new connections wait for a
+    /// minute at most.
+    #[must_use]
+    pub fn new(server: Server, identity: Identity, trust: Trust, instance: Instance) -> Self {
+        Self {
+            server,
+            identity,
+            trust,
+            instance,
+            tunnel: eternaltcp_proto::Config::default(),
+            give_up_after: None,
+            connect_timeout: None,
+            max_waiting: 128,
+            wait: Duration::from_secs(60),
+            ends_when_idle: false,
+        }
+    }
+}
+
+/// Why a client cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The tunnel's own key cannot be made.
+    #[error("cannot make the tunnel's own key: {0}")]
+    Key(#[from] IdentityError),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// How a client ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientEnd {
+    /// It was asked to, or its last session ended in order.
+    Done,
+    /// It could not go on.
+    Failed(String),
+    /// The peer refused it: key, permission or name.
+    Refused(String),
+}
+
+/// A running client: a tunnel and the task that drives it.
+#[derive(Debug)]
+pub struct Client {
+    handle: Handle,
+    shared: Arc<Shared>,
+    task: JoinHandle<ClientEnd>,
+}
+
+impl Client {
+    /// Starts a client on the current runtime. It connects by itself, and
+    /// again whenever the carrier dies.
+    ///
+    /// # Errors
+    /// When the tunnel's own key cannot be made.
+    pub fn start(config: ClientConfig) -> Result<Self, StartError> {
+        let (handle, commands) = channel();
+        let shared = Arc::new(Shared::default());
+        let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
+        let dialer = Dialer::new(&config)?;
+        let role = ClientRole::new(config, dialer, handle.clone());
+        let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
+        let task = tokio::spawn(async move { driver.run().await.into_end() });
+        Ok(Self { handle, shared, task })
+    }
+
+    /// The way to open sessions; cheap to clone.
+    #[must_use]
+    pub fn opener(&self) -> Opener {
+        Opener(self.handle.clone())
+    }
+
+    /// Whether a carrier is attached now.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.shared.is_attached()
+    }
+
+    /// Closes the tunnel in order, in a second at most.
+    pub async fn close(&self) {
+        self.handle.send(Command::Close(Closing::Done)).await;
+    }
+
+    /// Waits until the client has ended.
+    pub async fn ended(&mut self) -> ClientEnd {
+        (&mut self.task)
+            .await
+            .unwrap_or_else(|error| ClientEnd::Failed(format!("the client failed: {error}")))
+    }
+}
+
+/// Opens sessions of a client's tunnel.
+#[derive(Clone, Debug)]
+pub struct Opener(Handle);
+
+impl Opener {
+    /// Carries a local connection to `target`, or to the server's default
+    /// target. It waits for the tunnel, bounded in
+    /// number and time. Says whether the client still runs.
+    pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
+        let target = encode_target(target);
+        self.0.send(Command::Open { stream, target, opened: None }).await
+    }
+
+    /// Like [`Self::carry`], and says which session it became.
+    ///
+    /// # Errors
+    /// When the tunnel has no share left for it, or has ended.
+    pub async fn open(
+        &self,
+        stream: Stream,
+        target: Option<&Target>,
+    ) -> Result<SessionId, OpenError> {
+        let (opened, answer) = oneshot::channel();
+        let target: Bytes = encode_target(target);
+        self.0.send(Command::Open { stream, target, opened: Some(opened) }).await;
+        answer.await.unwrap_or(Err(OpenError::Closed))
+    }
+}

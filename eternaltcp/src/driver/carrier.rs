@@ -1,0 +1,210 @@
+//! The carrier's I/O: from its socket to plaintext, and from packets to its socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp_proto::{Time, Transmit, Tunnel};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendFlags, send};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::pace::Pace;
+use crate::tls::{Connection, TlsError};
+
+/// Bytes asked of the socket at once: four full records.
+const READ: usize = 64 * 1024;
+
+/// Reads in a row before others get their turn.
+const READS: usize = 4;
+
+/// So much is written without asking whether little is unsent in the kernel.
+const UNASKED: usize = 8 * 1024;
+
+/// Why a carrier ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CarrierError {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Ended,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// TLS failed.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+}
+
+/// A carrier whose handshake is done.
+#[derive(Debug)]
+pub(crate) struct CarrierIo {
+    stream: TcpStream,
+    tls: Connection,
+    incoming: BytesMut,
+    /// Protected bytes for the socket, and how many of them it took.
+    outgoing: Vec<u8>,
+    sent: usize,
+    /// Bytes written since the kernel was last asked what is unsent.
+    unasked: usize,
+    batch: Vec<Transmit>,
+    pace: Pace,
+    peer: SocketAddr,
+    is_shut: bool,
+}
+
+impl CarrierIo {
+    /// Takes over where the handshake left off. `incoming` is what was read
+    /// and is no whole record yet.
+    pub(crate) fn new(stream: TcpStream, tls: Connection, incoming: BytesMut) -> io::Result<Self> {
+        let peer = stream.peer_addr()?;
+        Ok(Self {
+            stream,
+            tls,
+            incoming,
+            outgoing: Vec::new(),
+            sent: 0,
+            unasked: 0,
+            batch: Vec::new(),
+            pace: Pace::new(),
+            peer,
+            is_shut: false,
+        })
+    }
+
+    /// The other end's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This end's address.
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// Reads what is there, a bounded amount, and appends its plaintext.
+    /// Says how many bytes were read; an error may come after good plaintext.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        plaintext: &mut Vec<Bytes>,
+    ) -> Poll<Result<usize, CarrierError>> {
+        let mut total = 0;
+        for _ in 0..READS {
+            if self.stream.poll_read_ready(cx)?.is_pending() {
+                break;
+            }
+            self.incoming.reserve(READ);
+            match self.stream.try_read_buf(&mut self.incoming) {
+                Ok(0) => return Poll::Ready(Err(CarrierError::Ended)),
+                Ok(count) => total += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+            self.tls.process(&mut self.incoming, &mut self.outgoing, plaintext)?;
+        }
+        if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) }
+    }
+
+    /// Sends packets until there are none (`Ready`) or the kernel has enough
+    /// that is unsent (`Pending`).
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        tunnel: &mut Tunnel,
+    ) -> Poll<Result<(), CarrierError>> {
+        loop {
+            if self.sent == self.outgoing.len() && !self.fill(now, tunnel)? {
+                self.pace.handle_idle();
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_flush(cx))?;
+        }
+    }
+
+    /// Takes packets for one write, and protects them.
+    fn fill(&mut self, now: Time, tunnel: &mut Tunnel) -> Result<bool, TlsError> {
+        self.outgoing.clear();
+        self.sent = 0;
+        let mut size = 0;
+        while size < self.pace.batch() {
+            let Some(transmit) = tunnel.poll_transmit(now) else { break };
+            size += eternaltcp_proto::HEADER_LEN + transmit.payload.len();
+            self.batch.push(transmit);
+        }
+        if self.batch.is_empty() {
+            return Ok(false);
+        }
+        let headers: Vec<_> = self.batch.iter().map(|transmit| transmit.header.encode()).collect();
+        let parts: Vec<&[u8]> = headers
+            .iter()
+            .zip(&self.batch)
+            .flat_map(|(header, transmit)| [header.as_slice(), &transmit.payload])
+            .collect();
+        self.tls.encrypt_parts(&parts, &mut self.outgoing)?;
+        self.batch.clear();
+        Ok(true)
+    }
+
+    /// Writes what is protected.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+        while self.sent < self.outgoing.len() {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let rest = &self.outgoing[self.sent..];
+            let ask = self.unasked + rest.len() > UNASKED;
+            let written = self.stream.try_io(Interest::WRITABLE, || {
+                if ask && !is_writable(&self.stream)? {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(send(&self.stream, rest, SendFlags::NOSIGNAL)?)
+            });
+            match written {
+                Ok(count) => {
+                    self.sent += count;
+                    self.unasked = if ask { count } else { self.unasked + count };
+                    self.pace.handle_written(Instant::now(), count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Flushes what is left, and ends the sending direction in order, once.
+    pub(crate) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+        self.tls.close_notify(&mut self.outgoing);
+        ready!(self.poll_flush(cx))?;
+        if !std::mem::replace(&mut self.is_shut, true) {
+            socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Protects bytes outside of any tunnel: a refusal.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        self.tls.encrypt(bytes, &mut self.outgoing)
+    }
+
+    /// Gives back memory that an idle carrier does not need.
+    pub(crate) fn shrink(&mut self) {
+        if self.incoming.is_empty() {
+            self.incoming = BytesMut::new();
+        }
+        if self.sent == self.outgoing.len() {
+            (self.outgoing, self.sent, self.batch) = (Vec::new(), 0, Vec::new());
+        }
+    }
+}
+
+/// Asks the kernel whether less is unsent than `TCP_NOTSENT_LOWAT`, and arms
+/// the wake-up if not. Only poll(2) honours that limit; write(2) does not.
+fn is_writable(socket: &impl AsFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(!fds[0].revents().is_empty())
+}

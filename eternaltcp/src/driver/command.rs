@@ -1,0 +1,84 @@
+//! What others ask of a driver, and what they may see of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, TunnelId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::CarrierIo;
+use crate::client::DialError;
+use crate::stream::Stream;
+
+/// Something to do for a driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A dial has ended: the client's part of an attach follows.
+    Dialed(Result<Box<CarrierIo>, DialError>),
+    /// A whole request came on a carrier: the server's part.
+    Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
+    /// Open a session for a local connection.
+    Open {
+        stream: Stream,
+        target: Bytes,
+        opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
+    },
+    /// The target of a session that the peer opened is connected, or not.
+    Connected(SessionId, Result<Stream, Reset>),
+    /// Give the carrier up, for this reason.
+    Detach(String),
+    /// Close the tunnel in order.
+    Close(Closing),
+}
+
+/// The way to a driver; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(mpsc::Sender<Command>);
+
+impl Handle {
+    pub(super) fn new(sender: mpsc::Sender<Command>) -> Self {
+        Self(sender)
+    }
+
+    /// Sends a command, waiting for room. Says whether the driver still runs.
+    pub(crate) async fn send(&self, command: Command) -> bool {
+        self.0.send(command).await.is_ok()
+    }
+
+    /// Sends a command if there is room. Says whether there was.
+    pub(crate) fn try_send(&self, command: Command) -> bool {
+        self.0.try_send(command).is_ok()
+    }
+
+    /// Waits for the driver's end.
+    pub(crate) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// What a driver shows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    is_attached: AtomicBool,
+    held: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn set_attached(&self, is_attached: bool) {
+        self.is_attached.store(is_attached, Ordering::Release);
+    }
+
+    pub(super) fn set_held(&self, held: u64) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Whether a carrier is bound.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.is_attached.load(Ordering::Acquire)
+    }
+
+    /// Payload and charges that the tunnel held at its last tick.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,194 @@
+//! One session's local socket, and how it is served.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
+use tokio::time::Instant;
+
+use super::ready::{ReadyList, SocketWaker};
+use crate::stream::Stream;
+
+/// Slices given to the kernel in one write.
+const SLICES: usize = 32;
+
+/// A reset waits this long for the socket to take what is before it.
+const RESET_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A local socket and where its two directions stand.
+#[derive(Debug)]
+pub(super) struct Local {
+    stream: Stream,
+    id: SessionId,
+    list: Arc<SocketWaker>,
+    waker: Waker,
+    /// Its end of stream was read.
+    is_read_out: bool,
+    /// Its sending direction was shut.
+    is_shut: bool,
+    /// A reset waits: until when, unless the socket takes more.
+    patience: Option<Instant>,
+}
+
+/// What became of a socket that was served.
+pub(super) enum Served {
+    /// It goes on.
+    Open,
+    /// More can be done at once: serve it again after the others.
+    More,
+    /// Both its directions ended in order.
+    Ended,
+    /// It was reset, by its own end.
+    Broken(Reset),
+    /// It is to be reset now, as the peer or the tunnel says.
+    Abort(Reset),
+}
+
+impl Local {
+    pub(super) fn new(stream: Stream, id: SessionId, list: &Arc<ReadyList>) -> Self {
+        let list = SocketWaker::new(id, Arc::clone(list));
+        let waker = Waker::from(Arc::clone(&list));
+        Self { stream, id, list, waker, is_read_out: false, is_shut: false, patience: None }
+    }
+
+    /// Moves what can be moved, a bounded amount.
+    pub(super) fn serve(
+        &mut self,
+        now: Time,
+        tunnel: &mut Tunnel,
+        buffer: &mut BytesMut,
+    ) -> Served {
+        self.list.take();
+        if let Some(end) = self.write(now, tunnel) {
+            return end;
+        }
+        match self.read(now, tunnel, buffer) {
+            Ok(more) if self.is_read_out && self.is_shut => {
+                debug_assert!(!more);
+                Served::Ended
+            }
+            Ok(true) => Served::More,
+            Ok(false) => Served::Open,
+            Err(error) => Served::Broken(reset_of(&error)),
+        }
+    }
+
+    /// Writes what is deliverable. Says how the socket ends, if it does.
+    fn write(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Served> {
+        loop {
+            match tunnel.delivery(self.id) {
+                Delivery::Nothing => return None,
+                Delivery::Data(_) => match self.write_data(now, tunnel) {
+                    Ok(true) => {}
+                    Ok(false) => return self.check_patience(tunnel),
+                    Err(error) => return Some(Served::Broken(reset_of(&error))),
+                },
+                Delivery::End => {
+                    // A socket that is gone already tells it by its reading side.
+                    let _ = self.stream.shut_sending();
+                    self.is_shut = true;
+                    tunnel.delivered_end(now, self.id);
+                }
+                Delivery::Reset(reset) => {
+                    if self.stream.is_drained() {
+                        return Some(Served::Abort(reset.clone()));
+                    }
+                    return self.check_patience(tunnel);
+                }
+            }
+        }
+    }
+
+    /// Writes once. Says whether the socket may take more.
+    fn write_data(&mut self, now: Time, tunnel: &mut Tunnel) -> io::Result<bool> {
+        let mut cx = Context::from_waker(&self.waker);
+        if self.stream.poll_write_ready(&mut cx)?.is_pending() {
+            return Ok(false);
+        }
+        let mut parts = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (place, part) in parts.iter_mut().zip(tunnel.deliverable(self.id)) {
+            *place = IoSlice::new(part);
+            count += 1;
+        }
+        match self.stream.try_write(&parts[..count]) {
+            Ok(taken) => {
+                tunnel.delivered(now, self.id, taken);
+                self.patience = self.patience.map(|_| Instant::now() + RESET_PATIENCE);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A reset does not wait for ever behind what the socket does not take.
+    fn check_patience(&mut self, tunnel: &Tunnel) -> Option<Served> {
+        let reset = tunnel.pending_reset(self.id)?;
+        let now = Instant::now();
+        let until = *self.patience.get_or_insert(now + RESET_PATIENCE);
+        (now >= until).then(|| Served::Abort(reset.clone()))
+    }
+
+    /// Reads once, if the tunnel has room. Says whether more may be there.
+    fn read(&mut self, now: Time, tunnel: &mut Tunnel, buffer: &mut BytesMut) -> io::Result<bool> {
+        let room = tunnel.capacity(self.id);
+        if self.is_read_out || room == 0 {
+            return Ok(false);
+        }
+        let mut cx = Context::from_waker(&self.waker);
+        if self.stream.poll_read_ready(&mut cx)?.is_pending() {
+            return Ok(false);
+        }
+        buffer.reserve(READ_SIZE);
+        match self.stream.try_read(buffer, room.min(READ_SIZE)) {
+            Ok(0) => {
+                self.is_read_out = true;
+                tunnel.finish(now, self.id);
+                Ok(false)
+            }
+            Ok(count) => {
+                tunnel.write(now, self.id, take(buffer, count));
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nobody would notice the socket's death: it is not being read.
+    pub(super) fn is_unwatched(&self, tunnel: &Tunnel) -> bool {
+        self.is_read_out || tunnel.capacity(self.id) == 0
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.stream.is_dead()
+    }
+
+    /// Whether a reset waits for the socket.
+    pub(super) fn is_resetting(&self) -> bool {
+        self.patience.is_some()
+    }
+
+    pub(super) fn abort(self) {
+        self.stream.abort();
+    }
+}
+
+/// What was read: a large chunk stays where it is, a small one is copied so
+/// that it does not hold the whole buffer.
+fn take(buffer: &mut BytesMut, count: usize) -> Bytes {
+    if count >= READ_SIZE / 2 {
+        return buffer.split().freeze();
+    }
+    let chunk = Bytes::copy_from_slice(buffer);
+    buffer.clear();
+    chunk
+}
+
+fn reset_of(error: &io::Error) -> Reset {
+    Reset::with_detail(Cause::Application, error.to_string())
+}

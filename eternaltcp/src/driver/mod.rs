@@ -1,0 +1,517 @@
+//! The driver: the one task that owns a tunnel, its carrier and its sockets.
+//!
+//! It turns readiness into inputs of the state machine and its outputs into
+//! system calls. What differs between client and server is in a [`Role`].
+
+mod carrier;
+mod clock;
+mod command;
+mod local;
+mod pace;
+mod ready;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp_proto::{
+    Cause, Closing, Event, Intent, Lost, Refusal, Reset, SessionId, Time, Tunnel, encode_refusal,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+pub(crate) use carrier::{CarrierError, CarrierIo};
+pub(crate) use command::{Command, Handle, Shared};
+
+use clock::Clock;
+use local::{Local, Served};
+use ready::ReadyList;
+
+/// Housekeeping: sockets that are not read, memory, the role's own waits.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often sockets that are to be reset are looked at.
+const RESET_TICK: Duration = Duration::from_millis(50);
+
+/// A tunnel that is closed in order has this long to tell the peer.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Sockets served before the carrier gets its turn.
+const SERVED_AT_ONCE: usize = 64;
+
+/// Commands that may wait for the driver.
+const COMMANDS: usize = 1024;
+
+/// What a role decides.
+pub(crate) enum Verdict {
+    /// Go on.
+    Continue,
+    /// Forget the tunnel at the server and ask for a new one: sessions of
+    /// which the server may have seen something are reset.
+    Restart(Cause),
+    /// Close the tunnel in order.
+    Close(Closing),
+    /// End at once: every socket is reset.
+    End,
+}
+
+/// What differs between the client's and the server's end of a tunnel.
+pub(crate) trait Role: Send {
+    /// What to ask for at the first attach.
+    fn intent(&self) -> Intent;
+    /// The carrier is bound.
+    fn attached(&mut self, is_resumed: bool, tunnel: &Tunnel, carrier: Option<&CarrierIo>);
+    /// The carrier is gone.
+    fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict;
+    /// The peer refused the attach.
+    fn refused(&mut self, refusal: Refusal) -> Verdict;
+    /// The peer closed the tunnel.
+    fn closed(&mut self, why: Closing) -> Verdict;
+    /// The peer opened a session: connect its target, and answer by
+    /// [`Command::Connected`].
+    fn offered(&mut self, id: SessionId, target: &[u8]);
+    /// A session's local socket ended with a reset.
+    fn reset(&mut self, id: SessionId, reset: &Reset);
+    /// A session cannot be resumed.
+    fn lost(&mut self, lost: &Lost);
+    /// A dial came to nothing.
+    fn dial_failed(&mut self, error: crate::client::DialError) -> Verdict;
+    /// The last session has ended.
+    fn idle(&mut self) -> Verdict;
+    /// A second has passed.
+    fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict;
+}
+
+/// One tunnel at work.
+pub(crate) struct Driver<R> {
+    tunnel: Tunnel,
+    role: R,
+    clock: Clock,
+    commands: mpsc::Receiver<Command>,
+    shared: Arc<Shared>,
+    carrier: Option<CarrierIo>,
+    locals: BTreeMap<SessionId, Local>,
+    resetting: BTreeSet<SessionId>,
+    reset_tick: Option<Instant>,
+    ready: Arc<ReadyList>,
+    /// Sessions to serve again, whatever their sockets say.
+    again: std::collections::VecDeque<SessionId>,
+    buffer: BytesMut,
+    plaintext: Vec<Bytes>,
+    timer: Pin<Box<Sleep>>,
+    next_tick: Instant,
+    closing: Option<Instant>,
+    had_sessions: bool,
+    is_ended: bool,
+}
+
+/// A handle and its receiving end, to be given to [`Driver::new`].
+pub(crate) fn channel() -> (Handle, mpsc::Receiver<Command>) {
+    let (sender, receiver) = mpsc::channel(COMMANDS);
+    (Handle::new(sender), receiver)
+}
+
+impl<R: Role> Driver<R> {
+    pub(crate) fn new(
+        tunnel: Tunnel,
+        role: R,
+        commands: mpsc::Receiver<Command>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let next_tick = Instant::now() + TICK;
+        Self {
+            tunnel,
+            role,
+            clock: Clock::new(),
+            commands,
+            shared,
+            carrier: None,
+            locals: BTreeMap::new(),
+            resetting: BTreeSet::new(),
+            reset_tick: None,
+            ready: Arc::new(ReadyList::default()),
+            again: std::collections::VecDeque::new(),
+            buffer: BytesMut::new(),
+            plaintext: Vec::new(),
+            timer: Box::pin(sleep_until(next_tick)),
+            next_tick,
+            closing: None,
+            had_sessions: false,
+            is_ended: false,
+        }
+    }
+
+    /// Drives the tunnel to its end, and gives the role back.
+    pub(crate) async fn run(mut self) -> R {
+        poll_fn(|cx| self.poll(cx)).await;
+        for (_, local) in std::mem::take(&mut self.locals) {
+            local.abort();
+        }
+        self.role
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut is_busy = self.poll_commands(cx);
+            is_busy |= self.poll_carrier_read(cx);
+            is_busy |= self.poll_timer(cx);
+            is_busy |= self.poll_sockets(cx);
+            is_busy |= self.poll_events();
+            let is_flushed = self.poll_carrier_write(cx);
+            is_busy |= self.poll_events();
+            self.check_idle();
+            if self.is_ended || self.poll_closed(cx, is_flushed) {
+                return Poll::Ready(());
+            }
+            if !is_busy {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut is_busy = false;
+        while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+            self.handle_command(command);
+            is_busy = true;
+        }
+        is_busy
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = self.clock.now();
+        match command {
+            Command::Dialed(Ok(carrier)) => {
+                self.carrier = Some(*carrier);
+                let role = &self.role;
+                self.tunnel.attach(now, || role.intent());
+            }
+            Command::Dialed(Err(error)) => {
+                let verdict = self.role.dial_failed(error);
+                self.obey(verdict);
+            }
+            Command::Attach { id, request, carrier } => self.attach(id, *request, *carrier),
+            Command::Open { stream, target, opened } => {
+                let result = self.tunnel.open(target);
+                match &result {
+                    Ok(id) => self.insert(*id, stream),
+                    Err(error) => {
+                        warn!("a new connection is reset: {error}");
+                        stream.abort();
+                    }
+                }
+                if let Some(opened) = opened {
+                    // Whoever asked may be gone.
+                    let _ = opened.send(result);
+                }
+            }
+            Command::Connected(id, Ok(stream)) => {
+                if self.tunnel.offered_target(id).is_some() {
+                    self.tunnel.accept(now, id);
+                    self.insert(id, stream);
+                }
+            }
+            Command::Connected(id, Err(reset)) => {
+                debug!("{id}: {reset}");
+                self.tunnel.reset(now, id, reset);
+            }
+            Command::Detach(why) => self.lose(&why),
+            Command::Close(why) => self.obey(Verdict::Close(why)),
+        }
+    }
+
+    /// The server's part of an attach. The old carrier ends only if the new
+    /// one is bound.
+    fn attach(
+        &mut self,
+        id: eternaltcp_proto::TunnelId,
+        request: eternaltcp_proto::AttachRequest,
+        mut carrier: CarrierIo,
+    ) {
+        match self.tunnel.handle_attach(self.clock.now(), id, request) {
+            Ok(()) => self.carrier = Some(carrier),
+            Err(error) => {
+                debug!("an attach from {} is refused: {error}", carrier.peer());
+                if carrier.push(&encode_refusal(&error.refusal())).is_ok() {
+                    linger(carrier);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, id: SessionId, stream: crate::stream::Stream) {
+        self.locals.insert(id, Local::new(stream, id, &self.ready));
+        self.again.push_back(id);
+    }
+
+    fn poll_carrier_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(carrier) = &mut self.carrier else { return false };
+        let mut plaintext = std::mem::take(&mut self.plaintext);
+        let read = carrier.poll_read(cx, &mut plaintext);
+        let now = self.clock.now();
+        if let Poll::Ready(Ok(_)) = read {
+            self.tunnel.handle_heard(now);
+        }
+        let mut broken = None;
+        for chunk in plaintext.drain(..) {
+            if broken.is_none() {
+                broken = self.tunnel.handle_input(now, chunk).err();
+            }
+        }
+        self.plaintext = plaintext;
+        match (broken, read) {
+            (Some(violation), _) => {
+                warn!("the peer broke the protocol: {violation}");
+                self.lose(&format!("the protocol was violated: {violation}"));
+            }
+            (None, Poll::Ready(Err(error))) => self.lose(&error.to_string()),
+            (None, Poll::Ready(Ok(_))) => {}
+            (None, Poll::Pending) => return false,
+        }
+        true
+    }
+
+    /// Says whether everything that is due was sent.
+    fn poll_carrier_write(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(carrier) = &mut self.carrier else { return true };
+        let now = self.clock.now();
+        match carrier.poll_write(cx, now, &mut self.tunnel) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => self.lose(&error.to_string()),
+        }
+        true
+    }
+
+    /// The carrier is of no use any more.
+    fn lose(&mut self, why: &str) {
+        if self.carrier.take().is_none() {
+            return;
+        }
+        self.tunnel.handle_lost();
+        self.shared.set_attached(false);
+        if self.closing.is_none() {
+            let verdict = self.role.detached(why, &self.tunnel);
+            self.obey(verdict);
+        }
+    }
+
+    fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut count = 0;
+        for _ in 0..self.again.len() {
+            if let Some(id) = self.again.pop_front() {
+                self.serve(id);
+                count += 1;
+            }
+        }
+        while count < SERVED_AT_ONCE {
+            let Some(id) = self.ready.poll_next(cx.waker()) else { break };
+            self.serve(id);
+            count += 1;
+        }
+        count > 0
+    }
+
+    /// Serves one local socket, and takes it away when it has ended.
+    fn serve(&mut self, id: SessionId) {
+        let Some(local) = self.locals.get_mut(&id) else {
+            self.collect_abort(id);
+            return;
+        };
+        let now = self.clock.now();
+        match local.serve(now, &mut self.tunnel, &mut self.buffer) {
+            Served::More => self.again.push_back(id),
+            Served::Open => {
+                if local.is_resetting() {
+                    self.resetting.insert(id);
+                }
+            }
+            Served::Ended => self.remove(id),
+            Served::Broken(reset) => {
+                self.remove(id);
+                self.tunnel.reset(now, id, reset);
+            }
+            Served::Abort(reset) => {
+                if let Some(local) = self.locals.remove(&id) {
+                    local.abort();
+                }
+                self.remove(id);
+                self.role.reset(id, &reset);
+                self.tunnel.delivered_reset(now, id);
+            }
+        }
+    }
+
+    /// A session without a socket has nothing to abort.
+    fn collect_abort(&mut self, id: SessionId) {
+        if self.tunnel.offered_target(id).is_none() && self.tunnel.pending_reset(id).is_some() {
+            self.tunnel.delivered_reset(self.clock.now(), id);
+        }
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        self.locals.remove(&id);
+        self.resetting.remove(&id);
+    }
+
+    fn poll_events(&mut self) -> bool {
+        let mut is_busy = false;
+        while let Some(event) = self.tunnel.poll_event() {
+            is_busy = true;
+            self.handle_event(event);
+        }
+        is_busy
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        let verdict = match event {
+            Event::Touched(id) => return self.serve(id),
+            Event::Opened(id) => {
+                if let Some(target) = self.tunnel.offered_target(id) {
+                    let target = target.clone();
+                    self.role.offered(id, &target);
+                }
+                return;
+            }
+            Event::Attached { is_resumed } => {
+                self.shared.set_attached(true);
+                self.role.attached(is_resumed, &self.tunnel, self.carrier.as_ref());
+                return;
+            }
+            Event::CarrierDead => {
+                let silence = self.tunnel.config().dead_after;
+                return self.lose(&format!("silent for {silence:?}"));
+            }
+            Event::Refused(refusal) => {
+                self.carrier = None;
+                self.role.refused(refusal)
+            }
+            Event::Closed(why) => {
+                self.carrier = None;
+                self.shared.set_attached(false);
+                self.role.closed(why)
+            }
+        };
+        self.obey(verdict);
+    }
+
+    fn check_idle(&mut self) {
+        let has_sessions = self.tunnel.session_count() > 0;
+        if std::mem::replace(&mut self.had_sessions, has_sessions) && !has_sessions {
+            let verdict = self.role.idle();
+            self.obey(verdict);
+        }
+    }
+
+    fn obey(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::End => self.is_ended = true,
+            Verdict::Close(why) => {
+                self.tunnel.close(why);
+                self.closing.get_or_insert(Instant::now() + CLOSE_PATIENCE);
+            }
+            Verdict::Restart(cause) => {
+                for lost in self.tunnel.restart() {
+                    self.role.lost(&lost);
+                    if let Some(local) = self.locals.remove(&lost.session) {
+                        local.abort();
+                        self.role.reset(lost.session, &Reset::new(cause));
+                    }
+                    self.remove(lost.session);
+                }
+                let verdict = self.role.detached("a new tunnel is needed", &self.tunnel);
+                self.obey(verdict);
+            }
+        }
+    }
+
+    /// Whether a tunnel that is being closed has told the peer, and the peer
+    /// has closed the carrier; or the time for that is over.
+    fn poll_closed(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> bool {
+        let Some(until) = self.closing else { return false };
+        let Some(carrier) = &mut self.carrier else { return true };
+        let is_failed = is_flushed && matches!(carrier.poll_shut(cx), Poll::Ready(Err(_)));
+        is_failed || Instant::now() >= until
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let wanted = self.next_wake();
+        if self.timer.deadline() != wanted {
+            self.timer.as_mut().reset(wanted);
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.tunnel.handle_timeout(self.clock.now());
+        let now = Instant::now();
+        if self.reset_tick.take_if(|at| *at <= now).is_some() {
+            self.again.extend(&self.resetting);
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.handle_tick();
+        }
+        true
+    }
+
+    fn next_wake(&mut self) -> Instant {
+        let mut wake = self.closing.map_or(self.next_tick, |until| self.next_tick.min(until));
+        if let Some((time, _)) = self.tunnel.poll_timeout() {
+            wake = wake.min(self.clock.instant(time));
+        }
+        if !self.resetting.is_empty() {
+            let at = self.reset_tick.get_or_insert_with(|| Instant::now() + RESET_TICK);
+            wake = wake.min(*at);
+        }
+        wake
+    }
+
+    fn handle_tick(&mut self) {
+        self.reap_dead();
+        self.shared.set_held(self.tunnel.held());
+        self.buffer = BytesMut::new();
+        if let Some(carrier) = &mut self.carrier {
+            carrier.shrink();
+        }
+        let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);
+        self.obey(verdict);
+    }
+
+    /// Finds sockets that died while nothing is read from them.
+    fn reap_dead(&mut self) {
+        let unwatched =
+            |(_, local): &(&SessionId, &Local)| local.is_unwatched(&self.tunnel) && local.is_dead();
+        let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
+        for id in dead {
+            info!("{id}: its local connection died");
+            self.remove(id);
+            self.tunnel.reset(self.clock.now(), id, Reset::new(Cause::Application));
+        }
+    }
+}
+
+/// Lets a refusal reach the peer before the carrier is dropped.
+pub(crate) fn linger(mut carrier: CarrierIo) {
+    tokio::spawn(async move {
+        let flush = poll_fn(|cx| carrier.poll_shut(cx));
+        // Best effort: the carrier is of no use in any case.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, flush).await;
+        let mut sink = Vec::new();
+        let drain = poll_fn(|cx| {
+            loop {
+                match carrier.poll_read(cx, &mut sink) {
+                    Poll::Ready(Ok(_)) => sink.clear(),
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, drain).await;
+    });
+}

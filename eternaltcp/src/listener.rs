@@ -1,0 +1,159 @@
+//! Listening for local applications, and for carriers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::address::Listen;
+use crate::slots::Slots;
+use crate::stream::Stream;
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long accepting rests when the system has no descriptor or memory left.
+const REST: Duration = Duration::from_millis(100);
+
+/// A listener for local connections.
+#[derive(Debug)]
+pub struct Listener {
+    kind: Kind,
+    slots: Slots,
+    pause: Pause,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix listener; removed when it is dropped.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may have been removed by somebody else.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Listens where it is told to.
+    ///
+    /// # Errors
+    /// When the address is taken, or not this machine's.
+    pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
+        let kind = match listen {
+            Listen::Tcp(address) => Kind::Tcp(bind_tcp(*address)?),
+            Listen::Unix(path) => bind_unix(path)?,
+        };
+        Ok(Self { kind, slots, pause: Pause::default() })
+    }
+
+    /// Where it listens, as a user would write it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.kind {
+            Kind::Tcp(listener) => {
+                listener.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string())
+            }
+            Kind::Unix(_, file) => format!("unix:{}", file.0.display()),
+        }
+    }
+
+    /// The next local connection. Pauses while descriptors run out; cancelling
+    /// it loses nothing.
+    pub async fn accept(&mut self) -> Stream {
+        loop {
+            let slot = match self.slots.try_take() {
+                Some(slot) => Some(slot),
+                None => {
+                    self.pause.warn("all descriptors for sessions are in use");
+                    self.slots.take().await
+                }
+            };
+            let accepted = match &self.kind {
+                Kind::Tcp(listener) => {
+                    listener.accept().await.and_then(|(stream, _)| Stream::tcp(stream))
+                }
+                Kind::Unix(listener, _) => {
+                    listener.accept().await.map(|(stream, _)| Stream::unix(stream))
+                }
+            };
+            match (accepted, slot) {
+                (Ok(stream), Some(slot)) => return stream.with_slot(slot),
+                (Ok(stream), None) => return stream,
+                (Err(error), _) => self.pause.after(&error).await,
+            }
+        }
+    }
+}
+
+/// Listens on TCP. An IPv6 wildcard takes IPv4 too.
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Listens on a Unix socket that only its owner can reach. A file that nobody
+/// listens on any more is replaced.
+fn bind_unix(path: &Path) -> io::Result<Kind> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_stale = matches!(
+        std::os::unix::net::UnixStream::connect(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused
+    );
+    if is_stale {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Kind::Unix(listener, file))
+}
+
+/// A rest after an error of accept(2), with one warning until it works again.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    warned: Option<tokio::time::Instant>,
+}
+
+impl Pause {
+    /// Rests where the error is of the system; one connection's own error
+    /// (see accept(2)) only costs that connection.
+    pub(crate) async fn after(&mut self, error: &io::Error) {
+        let own = [
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::Interrupted,
+        ];
+        if own.contains(&error.kind()) {
+            return;
+        }
+        self.warn(&error.to_string());
+        sleep(REST).await;
+    }
+
+    fn warn(&mut self, why: &str) {
+        let again = Duration::from_secs(60);
+        if self.warned.is_none_or(|at| at.elapsed() >= again) {
+            warn!("accepting pauses: {why}");
+            self.warned = Some(tokio::time::Instant::now());
+        }
+    }
+}

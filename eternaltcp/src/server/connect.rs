@@ -1,0 +1,102 @@
+//! Connecting a session to its target.
+
+use std::io;
+use std::net::SocketAddr;
+
+use eternaltcp_proto::{Cause, Reset};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+
+use super::Context;
+use super::registry::Entry;
+use crate::address::Target;
+use crate::policy::Verdict;
+use crate::stream::Stream;
+use crate::target::{Wanted, decode_target};
+
+/// Connects what an `open` asked for, if the key may have it; a slow target
+/// counts as none.
+pub(super) async fn connect(
+    context: &Context,
+    entry: &Entry,
+    payload: &[u8],
+) -> Result<Stream, Reset> {
+    let target = match decode_target(payload) {
+        Some(Wanted::Default) => context.target.clone(),
+        Some(Wanted::Named(target)) => target,
+        None => return Err(Reset::new(Cause::Unsupported)),
+    };
+    let connected = timeout(context.limits.connect_timeout, dial(context, entry, &target));
+    match connected.await {
+        Ok(result) => result,
+        Err(_) => Err(Reset::with_detail(Cause::TimedOut, target.to_string())),
+    }
+}
+
+async fn dial(context: &Context, entry: &Entry, target: &Target) -> Result<Stream, Reset> {
+    let needs_address = judge(context, entry, target)?;
+    let slot = context.slots.try_take().ok_or_else(|| {
+        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left")
+    })?;
+    let failed =
+        |error: io::Error| Reset::with_detail(cause_of(&error), format!("{target}: {error}"));
+    let stream = match target {
+        Target::Unix(path) => Stream::unix(UnixStream::connect(path).await.map_err(failed)?),
+        Target::Tcp { host, port } => {
+            let mut addresses = resolve(host, *port).await?;
+            if needs_address {
+                addresses = context
+                    .targets
+                    .decide_addresses(&addresses)
+                    .map_err(|refusal| not_permitted(target, &refusal.to_string()))?;
+            }
+            Stream::tcp(first(&addresses).await.map_err(failed)?).map_err(failed)?
+        }
+    };
+    Ok(stream.with_slot(slot))
+}
+
+/// Judges the key again, as the file is now, and the target by its name. Says
+/// whether its addresses are to be judged too.
+fn judge(context: &Context, entry: &Entry, target: &Target) -> Result<bool, Reset> {
+    let admission = context
+        .keys
+        .judge(&entry.user, entry.from())
+        .map_err(|denial| not_permitted(target, &denial.to_string()))?;
+    match context.targets.decide_name(&admission, target) {
+        Verdict::Allowed => Ok(false),
+        Verdict::NeedsAddress => Ok(true),
+        Verdict::Denied(refusal) => Err(not_permitted(target, &refusal.to_string())),
+    }
+}
+
+fn not_permitted(target: &Target, why: &str) -> Reset {
+    Reset::with_detail(Cause::NotPermitted, format!("{target}: {why}"))
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Reset> {
+    match lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(error) => Err(Reset::with_detail(Cause::NotFound, format!("{host}: {error}"))),
+    }
+}
+
+/// Connects to the first address that answers.
+async fn first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::TimedOut,
+        _ => Cause::Unreachable,
+    }
+}

@@ -1,0 +1,133 @@
+//! The authorized keys, read again when they change.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use eternaltcp_proto::{Refusal, RefusalCode};
+use tracing::{info, warn};
+
+use crate::policy::{Admission, AuthorizedKeys, Denial, FileError, judge, load_authorized_keys};
+use crate::tls::PublicKey;
+
+/// The keys of a file. While the file cannot be read, those that were read
+/// last still judge the tunnels there are, and no new tunnel is admitted.
+#[derive(Debug)]
+pub(super) struct KeyStore {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stamp: Option<Stamp>,
+    keys: Option<Arc<AuthorizedKeys>>,
+    is_readable: bool,
+}
+
+/// What changes when a file changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+    mode: u32,
+}
+
+impl KeyStore {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, state: Mutex::default() }
+    }
+
+    /// Reads the file again if it changed. An error is returned once, when the
+    /// file stops being readable.
+    pub(super) async fn refresh(&self) -> Result<(), FileError> {
+        let path = self.path.clone();
+        let before = self.lock().stamp;
+        let read = tokio::task::spawn_blocking(move || {
+            let stamp = stamp_of(&path);
+            (stamp.is_none() || stamp != before).then(|| (stamp, load_authorized_keys(&path)))
+        });
+        match read.await {
+            Ok(Some((stamp, loaded))) => self.take(stamp, loaded),
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    fn take(
+        &self,
+        stamp: Option<Stamp>,
+        loaded: Result<AuthorizedKeys, FileError>,
+    ) -> Result<(), FileError> {
+        let mut state = self.lock();
+        let was_readable = state.is_readable || state.stamp.is_none() && state.keys.is_none();
+        let is_new = state.stamp != stamp || !state.is_readable;
+        state.stamp = stamp;
+        match loaded {
+            Ok(keys) => {
+                if is_new {
+                    for warning in keys.warnings() {
+                        warn!("{}:{}: {}", self.path.display(), warning.line, warning.reason);
+                    }
+                    info!("{} keys in {}", keys.len(), self.path.display());
+                }
+                state.keys = Some(Arc::new(keys));
+                state.is_readable = true;
+                Ok(())
+            }
+            Err(error) => {
+                state.is_readable = false;
+                if state.stamp.is_none() {
+                    state.stamp = Some(Stamp { modified: None, length: 0, inode: 0, mode: 0 });
+                }
+                if was_readable { Err(error) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Whether the key may have a new tunnel from this address.
+    pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
+        if !self.lock().is_readable {
+            let advice = "the server cannot read its authorized keys: see its log";
+            return Err(Refusal::for_now(RefusalCode::NotReady, advice));
+        }
+        self.judge(key, from).map_err(|denial| refusal(&denial))
+    }
+
+    /// What the keys that were read last say. Without any, nothing is denied
+    /// that was admitted before.
+    pub(super) fn judge(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
+        let keys = self.lock().keys.clone();
+        let keys = keys.ok_or(Denial::KeyUnknown)?;
+        judge(&keys, key, from, SystemTime::now())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a denial is told to the client.
+pub(super) fn refusal(denial: &Denial) -> Refusal {
+    let text = denial.to_string();
+    match denial {
+        Denial::KeyUnknown => Refusal::last(RefusalCode::KeyUnknown, text),
+        Denial::KeyExpired { .. } => Refusal::last(RefusalCode::KeyExpired, text),
+        Denial::AddressNotAllowed { .. } => Refusal::for_now(RefusalCode::Address, text),
+        Denial::ForwardingForbidden { .. } | Denial::LineUnusable { .. } => {
+            Refusal::last(RefusalCode::KeyRestricted, text)
+        }
+    }
+}
+
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Stamp {
+        modified: metadata.modified().ok(),
+        length: metadata.len(),
+        inode: metadata.ino(),
+        mode: metadata.mode(),
+    })
+}

@@ -1,0 +1,193 @@
+//! The server's end: it admits clients, keeps their tunnels, and connects
+//! their sessions to targets.
+
+mod connect;
+mod gate;
+mod keys;
+mod registry;
+mod role;
+mod welcome;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eternaltcp_proto::Closing;
+use tokio::net::TcpListener;
+use tokio::time::interval;
+use tracing::{info, warn};
+
+use crate::address::Target;
+use crate::listener::{Pause, bind_tcp};
+use crate::policy::{Permit, TargetPolicy};
+use crate::slots::Slots;
+use crate::tls::{Identity, ServerTls, TlsError};
+use gate::Gate;
+use keys::KeyStore;
+use registry::Registry;
+
+/// What a server needs to know.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// Where to listen for carriers.
+    pub listen: SocketAddr,
+    /// The server's key.
+    pub identity: Identity,
+    /// Whose keys are let in.
+    pub authorized_keys: PathBuf,
+    /// Where a session goes whose client named no target.
+    pub target: Target,
+    /// Which further targets clients may name.
+    pub permits: Vec<Permit>,
+    /// The protocol's settings.
+    pub tunnel: eternaltcp_proto::Config,
+    /// Limits of the whole process.
+    pub limits: ServerLimits,
+}
+
+/// Limits of a server process, each with its default.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// Memory for the queues of all tunnels, in cost units.
+    pub memory: u64,
+    /// Carriers that have not proved a key, in all.
+    pub unauthenticated: usize,
+    /// The same from one source: an IPv4 address, or an IPv6 /64.
+    pub unauthenticated_per_source: usize,
+    /// A carrier's time to prove its key and to say what it wants.
+    pub login_grace: Duration,
+    /// Tunnels of one key.
+    pub tunnels_per_key: usize,
+    /// Detached tunnels of one key: past that the longest detached ends.
+    pub detached_per_key: usize,
+    /// Targets being connected at once for one tunnel.
+    pub connecting_per_tunnel: usize,
+    /// A target's time to answer.
+    pub connect_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            memory: 1 << 30,
+            unauthenticated: 1024,
+            unauthenticated_per_source: 64,
+            login_grace: Duration::from_secs(5),
+            tunnels_per_key: 1024,
+            detached_per_key: 64,
+            connecting_per_tunnel: 256,
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// What all tasks of a server share.
+#[derive(Debug)]
+struct Context {
+    tls: ServerTls,
+    keys: KeyStore,
+    registry: Registry,
+    target: Target,
+    targets: TargetPolicy,
+    tunnel: eternaltcp_proto::Config,
+    limits: ServerLimits,
+    slots: Slots,
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    context: Arc<Context>,
+    gate: Gate,
+}
+
+impl Server {
+    /// Listens; [`Self::run`] serves.
+    ///
+    /// # Errors
+    /// When the address is taken or not this machine's, or TLS cannot be set up.
+    pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
+        let listener =
+            bind_tcp(config.listen).map_err(|error| ServerError::Listen(config.listen, error))?;
+        let gate = Gate::new(
+            config.limits.unauthenticated.min(slots.carriers()),
+            config.limits.unauthenticated_per_source.min(slots.carriers()),
+        );
+        let context = Context {
+            tls: ServerTls::new(&config.identity)?,
+            keys: KeyStore::new(config.authorized_keys),
+            registry: Registry::default(),
+            targets: TargetPolicy::new(&config.target, config.permits),
+            target: config.target,
+            tunnel: config.tunnel,
+            limits: config.limits,
+            slots,
+        };
+        Ok(Self { listener, context: Arc::new(context), gate })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is done; then every tunnel is closed in order, in a
+    /// second at most.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let context = Arc::clone(&self.context);
+        tokio::select! {
+            () = self.accept() => {}
+            () = keep_house(&context) => {}
+            () = stop => {}
+        }
+        info!("shutting down");
+        context.registry.close_all(Closing::Shutdown).await;
+    }
+
+    async fn accept(&self) {
+        let mut pause = Pause::default();
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let context = Arc::clone(&self.context);
+                    self.gate.enter(peer, |ticket| {
+                        let welcome = welcome::welcome(context, stream, peer, ticket);
+                        tokio::spawn(welcome).abort_handle()
+                    });
+                }
+                Err(error) => pause.after(&error).await,
+            }
+        }
+    }
+}
+
+/// Judges the keys again, and ends tunnels whose time is over.
+async fn keep_house(context: &Context) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = context.keys.refresh().await {
+            warn!("{error}: no new tunnel is admitted until it can be read");
+        }
+        context.registry.judge_keys(&context.keys);
+        context.registry.end_detached(context.tunnel.keep_detached, &context.limits);
+    }
+}

@@ -1,0 +1,111 @@
+//! What the server's end of a tunnel decides.
+
+use std::sync::Arc;
+
+use eternaltcp_proto::{
+    Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Time, Tunnel, TunnelId,
+};
+use tokio::sync::Semaphore;
+use tracing::{debug, info, warn};
+
+use super::Context;
+use super::connect::connect;
+use super::registry::Entry;
+use crate::client::DialError;
+use crate::driver::{CarrierIo, Command, Role, Verdict};
+use crate::report::bytes;
+
+/// The server's part.
+pub(super) struct ServerRole {
+    context: Arc<Context>,
+    id: TunnelId,
+    entry: Entry,
+    /// Places for targets that are being connected.
+    connecting: Arc<Semaphore>,
+}
+
+impl ServerRole {
+    pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Entry) -> Self {
+        let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
+        Self { context, id, entry, connecting }
+    }
+}
+
+impl Role for ServerRole {
+    fn intent(&self) -> Intent {
+        // A server never asks for a carrier.
+        Intent::Resume { tunnel: self.id }
+    }
+
+    fn attached(&mut self, is_resumed: bool, _tunnel: &Tunnel, carrier: Option<&CarrierIo>) {
+        let again = if is_resumed { " again" } else { "" };
+        match carrier {
+            Some(carrier) => info!("tunnel {}: attached{again} from {}", self.id, carrier.peer()),
+            None => info!("tunnel {}: attached{again}", self.id),
+        }
+    }
+
+    fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict {
+        info!(
+            "tunnel {}: carrier lost: {why}; {} sessions wait for the next",
+            self.id,
+            tunnel.session_count()
+        );
+        Verdict::Continue
+    }
+
+    fn refused(&mut self, _refusal: Refusal) -> Verdict {
+        Verdict::Continue
+    }
+
+    fn closed(&mut self, why: Closing) -> Verdict {
+        info!("tunnel {}: closed by the client: {why}", self.id);
+        Verdict::End
+    }
+
+    fn offered(&mut self, id: SessionId, target: &[u8]) {
+        let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
+        let Ok(place) = Arc::clone(&self.connecting).try_acquire_owned() else {
+            let why = "too many targets are being connected";
+            let reset = Reset::with_detail(Cause::LimitReached, why);
+            tokio::spawn(async move {
+                entry.handle.send(Command::Connected(id, Err(reset))).await;
+            });
+            return;
+        };
+        let (tunnel, target) = (self.id, target.to_vec());
+        tokio::spawn(async move {
+            let result = connect(&context, &entry, &target).await;
+            drop(place);
+            if let Err(reset) = &result {
+                info!("tunnel {tunnel}: {id}: {reset}");
+            }
+            entry.handle.send(Command::Connected(id, result)).await;
+        });
+    }
+
+    fn reset(&mut self, id: SessionId, reset: &Reset) {
+        debug!("tunnel {}: {id}: reset: {reset}", self.id);
+    }
+
+    fn lost(&mut self, lost: &Lost) {
+        warn!(
+            "tunnel {}: {} cannot be resumed; {} are in doubt",
+            self.id,
+            lost.session,
+            bytes(lost.in_doubt)
+        );
+    }
+
+    fn dial_failed(&mut self, _error: DialError) -> Verdict {
+        Verdict::Continue
+    }
+
+    fn idle(&mut self) -> Verdict {
+        Verdict::Continue
+    }
+
+    fn tick(&mut self, _now: Time, _tunnel: &mut Tunnel) -> Verdict {
+        Verdict::Continue
+    }
+}
