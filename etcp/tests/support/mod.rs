@@ -1,0 +1,31 @@
+//! What the namespace tests stand on.
+//!
+//! A test makes a [`world::World`] (a client with two uplinks, a router, a server, each a network
+//! namespace of its own), starts real programs in it, and moves the client about while they work.
+//! Everything a test made (processes, namespaces, folders) is gone when its values are dropped,
+//! also after a panic; then the end of every program's log is printed.
+
+#![allow(dead_code, reason = "each test file uses its own part of this module")]
+#![allow(unused_imports, reason = "each test file uses its own part of this module")]
+
+pub(crate) mod checked;
+pub(crate) mod fault;
+pub(crate) mod folder;
+pub(crate) mod keys;
+pub(crate) mod netns;
+pub(crate) mod pair;
+pub(crate) mod process;
+pub(crate) mod roam;
+pub(crate) mod router;
+pub(crate) mod skip;
+pub(crate) mod terminal;
+pub(crate) mod transfer;
+pub(crate) mod wait;
+pub(crate) mod world;
+
+pub(crate) use fault::Fault;
+pub(crate) use folder::Folder;
+pub(crate) use pair::{Family, Pair, Sproxy};
+pub(crate) use process::{Launch, Process, User};
+pub(crate) use router::Direction;
+pub(crate) use world::World;

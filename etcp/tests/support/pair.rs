@@ -1,0 +1,128 @@
+//! cproxy on the client, sproxy on the server, as an ordinary user starts them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::folder::Folder;
+use super::keys::Keys;
+use super::process::{Launch, Process};
+use super::wait::PATIENCE;
+use super::world::{CARRIER_PORT, World};
+
+/// Over which protocol the carriers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// Where cproxy's default sessions are accepted, in the client's namespace.
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
+
+/// The server's side, which `etcp connect` and [`Pair`] dial.
+pub(crate) struct Sproxy {
+    program: PathBuf,
+    keys: Keys,
+    server: SocketAddr,
+    process: Process,
+}
+
+impl Sproxy {
+    /// Starts sproxy in front of `target`; clients may name each of `permit` besides.
+    pub(crate) fn start(
+        world: &World,
+        folder: &Folder,
+        family: Family,
+        target: &str,
+        permit: &[&str],
+    ) -> Self {
+        let host: IpAddr = match family {
+            Family::V4 => world.server_v4(),
+            Family::V6 => world.server_v6(),
+        };
+        let known =
+            [world.server_v4(), world.server_v6()].map(|host| format!("[{host}]:{CARRIER_PORT}"));
+        let keys = Keys::generate(folder, &known);
+        let program = folder.program("etcp", &etcp());
+        let listen = format!("[::]:{CARRIER_PORT}");
+        let mut process = Launch::new("sproxy", &program)
+            .args(["sproxy", "--listen", &listen, "--target", target])
+            .args(permit.iter().flat_map(|pattern| ["--permit", pattern]))
+            .args(["--heartbeat", "1s", "--dead-after", "3s", "--keep-detached", "7d"])
+            .arg("--identity")
+            .arg(&keys.server)
+            .arg("--authorized-keys")
+            .arg(&keys.authorized_keys)
+            .env("HOME", folder.path())
+            .start(&world.server, folder);
+        process.wait_for("listening on", PATIENCE);
+        Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT), process }
+    }
+
+    /// The command line of `etcp cproxy` or `etcp connect` to this server, without what follows.
+    pub(crate) fn client_command(&self, mode: &str) -> Vec<String> {
+        let text = |path: &Path| path.to_str().expect("test paths are text").to_owned();
+        vec![
+            text(&self.program),
+            mode.to_owned(),
+            "--server".to_owned(),
+            self.server.to_string(),
+            "--identity".to_owned(),
+            text(&self.keys.client),
+            "--known-hosts".to_owned(),
+            text(&self.keys.known_hosts),
+        ]
+    }
+
+    /// What sproxy has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Both proxies, attached.
+pub(crate) struct Pair {
+    // The first field is dropped first: the client's side ends before the server's.
+    cproxy: Process,
+    pub(crate) sproxy: Sproxy,
+}
+
+impl Pair {
+    /// Starts cproxy, with `forwards` as its `-L`s, and waits until it is attached.
+    pub(crate) fn start(world: &World, folder: &Folder, sproxy: Sproxy, forwards: &[&str]) -> Self {
+        let command = sproxy.client_command("cproxy");
+        let mut cproxy = Launch::new("cproxy", &command[0])
+            .args(&command[1..])
+            .args(["--listen", DEFAULT_LISTEN])
+            .args(forwards.iter().flat_map(|forward| ["-L", forward]))
+            .env("HOME", folder.path())
+            .start(&world.client, folder);
+        cproxy.wait_for("listening on", PATIENCE);
+        cproxy.wait_for("attached", PATIENCE);
+        Self { cproxy, sproxy }
+    }
+
+    /// How often cproxy has attached again so far.
+    pub(crate) fn attached_again(&self) -> usize {
+        self.cproxy.count("attached again")
+    }
+
+    /// Waits until cproxy has attached again more than `before` times.
+    #[track_caller]
+    pub(crate) fn wait_attached_again(&mut self, before: usize) {
+        self.cproxy.wait_for_count("attached again", before + 1, PATIENCE);
+    }
+
+    /// Lets a fault happen and waits until the tunnel is attached again.
+    #[track_caller]
+    pub(crate) fn survive(&mut self, fault: super::Fault, world: &World) {
+        let before = self.attached_again();
+        fault.survive(world);
+        self.wait_attached_again(before);
+    }
+}
+
+/// The program under test: cargo's, or the one `ETCP_BIN` names.
+pub(crate) fn etcp() -> PathBuf {
+    std::env::var_os("ETCP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_etcp").into(), PathBuf::from)
+}

@@ -1,0 +1,209 @@
+//! Programs under test, their logs, and their end.
+//!
+//! A program gets a process group of its own, is killed with it when its [`Process`] is dropped,
+//! and also when the thread that started it ends without a drop.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::folder::Folder;
+use super::netns::Namespace;
+use super::wait::{until, until_some};
+
+/// Who runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The user the tests run as, in namespaces always root.
+    Root,
+    /// The ordinary user that every system has.
+    Nobody,
+    /// Another ordinary user, for a program that insists on a real account.
+    Id(u32, u32),
+}
+
+impl User {
+    /// User and group id.
+    pub(crate) fn ids(self) -> (u32, u32) {
+        match self {
+            Self::Root => (0, 0),
+            Self::Nobody => (65534, 65534),
+            Self::Id(user, group) => (user, group),
+        }
+    }
+}
+
+/// A program about to be started.
+pub(crate) struct Launch {
+    name: String,
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    user: User,
+}
+
+impl Launch {
+    /// `name` names the log; the program runs as the ordinary user unless told otherwise.
+    pub(crate) fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            user: User::Nobody,
+        }
+    }
+
+    /// Adds one argument.
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, key: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key, value.as_ref().to_owned()));
+        self
+    }
+
+    /// Says who runs it.
+    pub(crate) fn user(mut self, user: User) -> Self {
+        self.user = user;
+        self
+    }
+
+    /// Starts it in a namespace, stdin empty, stdout and stderr in its log in `folder`.
+    pub(crate) fn start(self, namespace: &Namespace, folder: &Folder) -> Process {
+        self.start_with(namespace, folder, Stdio::null(), None)
+    }
+
+    /// Starts it with the given stdin, and stdout instead of the log if one is given.
+    pub(crate) fn start_with(
+        self,
+        namespace: &Namespace,
+        folder: &Folder,
+        stdin: Stdio,
+        stdout: Option<Stdio>,
+    ) -> Process {
+        use std::os::unix::process::CommandExt;
+        let log = folder.join(&format!("{}.log", self.name));
+        let file = File::create(&log).expect("a log can be made");
+        let stdout = stdout.unwrap_or_else(|| file.try_clone().expect("a descriptor").into());
+        let mut command = self.command(namespace);
+        command.current_dir(folder.path()).stdin(stdin).stdout(stdout).stderr(file);
+        let child = command.process_group(0).spawn().expect("nsenter runs");
+        Process { name: self.name, child, log }
+    }
+
+    /// nsenter and setpriv replace themselves, so the child's id is the program's.
+    fn command(&self, namespace: &Namespace) -> Command {
+        let mut command = namespace.command("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if self.user != User::Root {
+            let (user, group) = self.user.ids();
+            command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
+            command.args(["--clear-groups", "--inh-caps=-all"]);
+        }
+        command.arg("--").arg(&self.program).args(&self.args);
+        command.env("RUST_LOG", "info").env("LC_ALL", "C");
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+}
+
+/// A program that runs, or ran.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How many lines of the log contain `text`.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until the log has a line with `text`.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) {
+        self.wait_for_count(text, 1, limit);
+    }
+
+    /// Waits until `count` lines of the log contain `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_count(&mut self, text: &str, count: usize, limit: Duration) {
+        let what = format!("{count} lines with {text:?} in the log of {}", self.name);
+        until(&what, limit, || {
+            let found = self.count(text) >= count;
+            assert!(found || self.is_running(), "{} ended before it logged {text:?}", self.name);
+            found
+        });
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until the program has ended by itself.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        until_some(&format!("the end of {}", self.name), limit, || {
+            self.child.try_wait().expect("it is our child")
+        })
+    }
+
+    /// Asks the program to end (SIGTERM), and waits until it has.
+    #[track_caller]
+    pub(crate) fn stop(&mut self, limit: Duration) -> ExitStatus {
+        if self.is_running() {
+            let _ = kill_process(self.pid(), Signal::TERM);
+        }
+        self.wait(limit)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Until it is waited for, the id cannot be another's; after that, none of its group is left
+        // but what its namespace ends.
+        if self.is_running() {
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            print_tail(&self.name, &self.log);
+        }
+    }
+}
+
+fn print_tail(name: &str, log: &Path) {
+    const LINES: usize = 40;
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let _ = writeln!(std::io::stderr(), "--- the log of {name} ends:\n{tail}\n---");
+}

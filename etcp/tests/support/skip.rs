@@ -1,0 +1,57 @@
+//! What a test needs of the machine. Without it the test is skipped, and says so.
+//!
+//! A skip is written past the test harness's capture, and with `ETERNALTCP_REQUIRE_ALL=1`, as
+//! `.ci/run` sets it, a skip is a failure: there a proof that did not run must not look like one.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Whether this user is root and every one of `programs` can be found. If not, the test is to
+/// return at once.
+///
+/// # Panics
+///
+/// Something is missing and `ETERNALTCP_REQUIRE_ALL` is `1`.
+pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
+    let mut missing = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        missing.push("root (for network namespaces)".to_owned());
+    }
+    let tools = ["ip", "nft", "nsenter", "setpriv", "ssh-keygen"];
+    for program in tools.iter().chain(programs) {
+        if find(program).is_none() {
+            missing.push(format!("the program {program}"));
+        }
+    }
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    let required = std::env::var_os("ETERNALTCP_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(
+        !required,
+        "{test} must not be skipped (ETERNALTCP_REQUIRE_ALL=1), yet needs {missing}"
+    );
+    // Not eprintln!: the harness would capture it, and nobody would see it.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {test} needs {missing}\n");
+    false
+}
+
+/// Where `program` is, also in the folders that an ordinary user's PATH lacks.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(postgres_folders())
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Debian keeps PostgreSQL's server programs out of every PATH; the newest version comes first.
+fn postgres_folders() -> Vec<PathBuf> {
+    let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
+    let mut folders: Vec<_> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders
+}

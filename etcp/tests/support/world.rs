@@ -1,0 +1,136 @@
+//! A client with two uplinks, a router with NAT, and a server, each in a namespace of its own.
+//!
+//! ```text
+//!   client                         router                          server
+//!   up1 10.71.1.2 fd71:1::2 ─ c1 10.71.1.1  NAT to 10.71.9.1 ┐
+//!                                                            ├ s1 ─ wan 10.71.9.10 fd71:9::10
+//!   up2 10.71.2.2 fd71:2::2 ─ c2 10.71.2.1  NAT to 10.71.9.2 ┘
+//! ```
+//!
+//! To the server, each uplink is another address, as two access networks are. The client has the
+//! addresses of one uplink, or of both after [`World::move_soft`]; then packets leave by the uplink
+//! whose address they carry, as phones and NetworkManager set it up.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::netns::{Namespace, remove_orphans};
+use super::router::Router;
+
+/// The port sproxy listens on, and so every carrier's.
+pub(crate) const CARRIER_PORT: u16 = 6200;
+
+const PREFIX: &str = "etcp-test-";
+
+/// The namespaces, and which uplink the client uses.
+pub(crate) struct World {
+    pub(crate) client: Namespace,
+    pub(crate) router: Router,
+    pub(crate) server: Namespace,
+    uplink: Cell<u8>,
+}
+
+impl World {
+    /// Makes the world, with the client on uplink 1.
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        remove_orphans(PREFIX);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let make = |role: &str| {
+            Namespace::create(format!("{PREFIX}{}-{number}-{role}", std::process::id()))
+        };
+        let (client, router, server) = (make("client"), make("router"), make("server"));
+        connect(&router, "c1", &client, "up1");
+        connect(&router, "c2", &client, "up2");
+        connect(&router, "s1", &server, "wan");
+        address_server(&server);
+        choose_route_by_source(&client);
+        let world = Self { client, router: Router::set_up(router), server, uplink: Cell::new(1) };
+        world.add_uplink(1);
+        world
+    }
+
+    /// The server's address.
+    pub(crate) fn server_v4(&self) -> IpAddr {
+        [10, 71, 9, 10].into()
+    }
+
+    /// The server's IPv6 address.
+    pub(crate) fn server_v6(&self) -> IpAddr {
+        [0xfd71, 9, 0, 0, 0, 0, 0, 0x10].into()
+    }
+
+    /// The uplink that has the default route.
+    pub(crate) fn uplink(&self) -> u8 {
+        self.uplink.get()
+    }
+
+    /// The uplink that has not.
+    pub(crate) fn other_uplink(&self) -> u8 {
+        3 - self.uplink.get()
+    }
+
+    /// Moves hard, as when one network is left before the next is found: the old addresses and
+    /// routes go first, then the new ones come.
+    pub(crate) fn use_uplink(&self, uplink: u8) {
+        self.remove_uplink(3 - uplink);
+        self.add_uplink(uplink);
+    }
+
+    /// Moves softly: both uplinks are up, and the default route changes to `uplink`.
+    pub(crate) fn move_soft(&self, uplink: u8) {
+        self.add_uplink(uplink);
+    }
+
+    fn add_uplink(&self, n: u8) {
+        let (dev, table) = (format!("up{n}"), format!("table 10{n}"));
+        for (family, address, gateway) in [
+            ("-4", format!("10.71.{n}.2/24"), format!("10.71.{n}.1")),
+            ("-6", format!("fd71:{n}::2/64"), format!("fd71:{n}::1")),
+        ] {
+            self.client.ip(
+                family,
+                &[
+                    &format!("addr replace {address} dev {dev}"),
+                    &format!("route replace default via {gateway} dev {dev} {table}"),
+                    &format!("route replace default via {gateway} dev {dev}"),
+                ],
+            );
+        }
+        self.uplink.set(n);
+    }
+
+    fn remove_uplink(&self, n: u8) {
+        for family in ["-4", "-6"] {
+            self.client.ip(
+                family,
+                &[
+                    &format!("route flush table all proto boot dev up{n}"),
+                    &format!("addr flush dev up{n} scope global"),
+                ],
+            );
+        }
+    }
+}
+
+/// A veth pair from the router to another namespace, both ends up.
+fn connect(router: &Namespace, near: &str, other: &Namespace, far: &str) {
+    let name = other.name();
+    let link = format!("link add {near} type veth peer name {far} netns {name}");
+    router.ip("-4", &[&link, &format!("link set {near} up")]);
+    other.ip("-4", &[&format!("link set {far} up")]);
+}
+
+fn address_server(server: &Namespace) {
+    server.ip("-4", &["addr add 10.71.9.10/24 dev wan"]);
+    server.ip("-6", &["addr add fd71:9::10/64 dev wan"]);
+}
+
+/// Packets of an uplink's address look in that uplink's table first.
+fn choose_route_by_source(client: &Namespace) {
+    for n in [1, 2] {
+        client.ip("-4", &[&format!("rule add from 10.71.{n}.0/24 lookup 10{n}")]);
+        client.ip("-6", &[&format!("rule add from fd71:{n}::/64 lookup 10{n}")]);
+    }
+}

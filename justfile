@@ -1,0 +1,17 @@
+# Sugar over the scripts; the one list of checks is .ci/run.
+
+# every check
+ci:
+    .ci/run
+
+# the tests alone
+test:
+    cargo test --workspace --locked
+
+# etcp beside socat and ssh -L
+bench *args:
+    bench/run {{args}}
+
+# the main job, whole, in one command
+demo:
+    cargo run --release --locked -- demo
