@@ -40,6 +40,8 @@ pub(crate) struct Hello {
     pub(crate) version: u32,
     pub(crate) oldest: u32,
     pub(crate) epoch: u64,
+    /// What the peer holds of a session at first.
+    pub(crate) session_limit: u64,
     pub(crate) intent: Vec<u8>,
 }
 
@@ -51,7 +53,7 @@ impl Hello {
             intent.extend_from_slice(&(part.len() as u16).to_le_bytes());
             intent.extend_from_slice(part.as_bytes());
         }
-        Self { version: 1, oldest: 1, epoch, intent }
+        Self { version: 1, oldest: 1, epoch, session_limit: 256 << 10, intent }
     }
 
     /// A request to resume a tunnel.
@@ -66,7 +68,7 @@ impl Hello {
         bytes.extend_from_slice(&self.oldest.to_le_bytes());
         bytes.extend_from_slice(&0_u64.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
-        bytes.extend_from_slice(&settings());
+        bytes.extend_from_slice(&settings(self.session_limit));
         bytes.extend_from_slice(&self.intent);
         bytes
     }
@@ -76,9 +78,10 @@ impl Hello {
     }
 }
 
-/// What a peer says of itself: 3 s, 64 MiB, 256 KiB, 7 days.
-fn settings() -> Vec<u8> {
-    [3000_u64, 64 << 20, 256 << 10, 604_800_000].iter().flat_map(|n| n.to_le_bytes()).collect()
+/// What a peer says of itself: 3 s, 64 MiB, its limit for a session, 7 days.
+fn settings(session_limit: u64) -> Vec<u8> {
+    let fields = [3000, 64 << 20, session_limit, 604_800_000];
+    fields.iter().flat_map(|field: &u64| field.to_le_bytes()).collect()
 }
 
 /// A `numbers` packet.
