@@ -15,6 +15,10 @@ use crate::session::{Opening, Session};
 use crate::time::Time;
 use crate::wire::Reader;
 
+/// Sessions that are refused and whose refusal the peer has not confirmed: an
+/// honest peer may not know our limit, and opens as many as its own allows.
+const MAX_REFUSED: usize = 16 * 1024;
+
 impl Tunnel {
     /// Plaintext of the carrier, in order. Bytes that come when no carrier is
     /// bound or asked for are of an old one, and count for nothing.
@@ -233,7 +237,7 @@ impl Tunnel {
     /// Answers an open with a reset. Its record stays until the peer confirms
     /// it; a peer that never does and goes on opening floods us.
     fn refuse_open(&mut self, now: Time, id: SessionId, why: &str) -> Result<(), Violation> {
-        if self.sessions.len() >= self.max_sessions() * 2 {
+        if self.sessions.len() >= self.max_sessions() + MAX_REFUSED {
             return Err(Violation::Flood);
         }
         self.pool.admit_refused();

@@ -208,6 +208,16 @@ impl Tunnel {
         sent + self.backlogged + self.received
     }
 
+    /// Whether the sums that the tunnel keeps are those of its sessions: a
+    /// check for tests, as it looks at every session.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        let sum = |of: fn(&Session) -> u64| self.sessions.values().map(of).sum::<u64>();
+        self.pool.committed() == sum(|session| session.send.held.max(RESERVE))
+            && self.backlogged == sum(|session| session.send.backlog.len() as u64)
+            && self.received == sum(|session| session.receive.held)
+    }
+
     /// When the carrier was last heard of, and the round trip last measured.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {

@@ -146,6 +146,12 @@ impl Tunnel {
         })
     }
 
+    /// Whether the local socket has taken a part of a packet.
+    #[must_use]
+    pub fn has_partial_delivery(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.receive.offset > 0)
+    }
+
     /// A reset that is next for the local socket, or waits behind data that
     /// the socket does not take.
     #[must_use]
