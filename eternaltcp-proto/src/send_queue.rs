@@ -298,12 +298,12 @@ impl SendQueue {
         self.acknowledge(delivered).map(|_| ())
     }
 
-    /// The peer's number fits nothing that is kept: what follows can only be
-    /// a reset, at the number that the peer expects.
-    pub(crate) fn renumber(&mut self, expected: Seq) {
-        self.base_digest = self.digest();
-        self.packets = VecDeque::new();
-        (self.due, self.held, self.next, self.is_cut) = (0, 0, expected, true);
+    /// The peer's numbers do not fit what is kept: all that can follow is a
+    /// reset, at the number that the peer expects.
+    pub(crate) fn restart(&mut self, expected: Seq, reset: Reset) {
+        self.state = SendState::Open;
+        self.cut(reset);
+        self.next = expected;
     }
 
     /// A new carrier whose receiver has seen nothing of this session.

@@ -197,15 +197,15 @@ impl Tunnel {
             session.send.limit = numbers.limit;
             session.send.resume(numbers.delivered, numbers.received, numbers.digest)
         });
-        match resumed {
-            Some(Err(Mismatch::Number)) => {
-                self.with_session(id, |session| session.send.renumber(numbers.received));
-                let detail = "the peer's numbers fit nothing that is kept";
-                self.fail(now, id, Cause::Unresumable, detail);
-            }
-            Some(Err(Mismatch::Digest)) => self.fail_corrupt(now, id),
-            Some(Ok(())) | None => {}
-        }
+        let Some(Err(mismatch)) = resumed else { return };
+        let (cause, detail) = match mismatch {
+            Mismatch::Number => (Cause::Unresumable, "the peer's numbers fit nothing that is kept"),
+            Mismatch::Digest => (Cause::Corrupt, "what was delivered is not what was sent"),
+        };
+        self.with_session(id, |session| {
+            session.send.restart(numbers.received, Reset::with_detail(cause, detail));
+        });
+        self.fail(now, id, cause, detail);
     }
 
     /// The peer has no record: it never saw the session, or it is over there.
