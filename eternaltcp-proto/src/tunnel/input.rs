@@ -11,6 +11,7 @@ use crate::limits::cost;
 use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Closing, Reset};
 use crate::receive_queue::ReceiveState;
+use crate::seq::Seq;
 use crate::session::{Opening, Session};
 use crate::time::Time;
 use crate::wire::Reader;
@@ -161,6 +162,10 @@ impl Tunnel {
         payload: Bytes,
     ) -> Result<(), Violation> {
         if !self.sessions.contains_key(&id) {
+            if header.kind == Kind::Reset && self.was_known(id) {
+                self.confirm_late_reset(id, header.seq);
+                return Ok(());
+            }
             return self.handle_open(now, id, header, payload);
         }
         self.check_number(id, header)?;
@@ -175,6 +180,14 @@ impl Tunnel {
         self.owe_ack(now, id);
         self.settle(id);
         Ok(())
+    }
+
+    /// A reset that crossed the end of its session: the peer's socket died
+    /// when all was said and delivered. It only wants to be confirmed.
+    fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) {
+        if let Some(attached) = self.attached_mut() {
+            attached.farewells.push_back((id, seq.next()));
+        }
     }
 
     /// The number must be the next; only the reset of a peer that we have
