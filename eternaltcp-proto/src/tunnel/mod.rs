@@ -254,7 +254,7 @@ impl Tunnel {
             if id.opener() == self.side && session.send.is_untransmitted() {
                 continue;
             }
-            if !session.receive.is_discarding {
+            if !session.receive.is_discarding && !session.is_over() {
                 lost.push(Lost {
                     session: id,
                     in_doubt: session.send.in_doubt(),
@@ -327,17 +327,19 @@ impl Tunnel {
         }
     }
 
-    /// Drops the record of a session that is over.
+    /// Drops the record of a session that is over. The peer is told its last
+    /// number, unless there is no carrier: then not listing it will say that it
+    /// is over. A request that is under way lists it still, so its record
+    /// stays until the answer is there.
     fn settle(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if !session.is_over() {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.is_over()) else {
             return;
-        }
-        if session.owes_ack() {
-            let ack = session.receive.delivered();
-            if let Some(attached) = self.attached_mut() {
-                attached.farewells.push_back((id, ack));
-            }
+        };
+        let last_ack = session.owes_ack().then(|| session.receive.delivered());
+        match (&mut self.carrier, last_ack) {
+            (Carrier::Attaching(_), Some(_)) => return,
+            (Carrier::Attached(attached), Some(ack)) => attached.farewells.push_back((id, ack)),
+            _ => {}
         }
         self.forget(id);
     }
