@@ -47,11 +47,15 @@ impl End {
         }
     }
 
-    /// Binds the end to a link; the one before is closed.
+    /// Binds the end to a link. The one before is closed, or drains on.
     pub(crate) fn switch(&mut self, env: &mut Env, link: Option<LinkId>) {
         if let Some(old) = self.carrier.take() {
-            let is_abrupt = env.rng.chance(50);
-            env.close(old, self.side, is_abrupt);
+            if link.is_some() && env.rng.chance(40) {
+                env.links.entry(old).and_modify(|old| old.retire(self.side));
+            } else {
+                let is_abrupt = env.rng.chance(50);
+                env.close(old, self.side, is_abrupt);
+            }
         }
         self.carrier = link;
         self.replayed_before = self.tunnel.stats().replayed_packets;

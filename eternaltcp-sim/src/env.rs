@@ -45,9 +45,19 @@ macro_rules! note {
 pub(crate) use note;
 
 impl Env {
-    /// What an end can read from a link now; large chunks are torn at random.
+    /// What an end can read from a link now. What an old carrier still
+    /// brings counts for nothing.
     pub(crate) fn read(&mut self, id: LinkId, side: Side) -> Option<Incoming> {
-        let incoming = self.links.get_mut(&id)?.read(side, self.now)?;
+        let link = self.links.get_mut(&id)?;
+        let incoming = link.read(side, self.now)?;
+        if link.is_retired(side) {
+            self.counters.late_chunks += 1;
+            note!(self, "{side:?} ignores {} late bytes of link {id}", size(&incoming));
+            if incoming == Incoming::Closed {
+                self.close(id, side, false);
+            }
+            return None;
+        }
         note!(self, "{side:?} reads {} from link {id}", size(&incoming));
         Some(incoming)
     }

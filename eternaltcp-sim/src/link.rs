@@ -111,6 +111,8 @@ pub(crate) struct Link {
     /// By who writes.
     pipes: Sides<Pipe>,
     is_open: Sides<bool>,
+    /// The end reads it still, and counts nothing that comes.
+    is_retired: Sides<bool>,
 }
 
 impl Link {
@@ -118,13 +120,14 @@ impl Link {
     #[must_use]
     pub(crate) fn new(speed: Speed) -> Self {
         let pipes = Sides { client: Pipe::new(), server: Pipe::new() };
-        Self { speed, pipes, is_open: Sides { client: true, server: true } }
+        let is_open = Sides { client: true, server: true };
+        Self { speed, pipes, is_open, is_retired: Sides::default() }
     }
 
     /// How much an end may write now.
     #[must_use]
     pub(crate) fn room(&self, side: Side) -> usize {
-        if self.is_open[side] {
+        if self.is_open[side] && !self.is_retired[side] {
             self.speed.buffer.saturating_sub(self.pipes[side].unarrived)
         } else {
             0
@@ -191,6 +194,16 @@ impl Link {
         if !pipe.is_broken {
             pipe.end = Some(pipe.busy_until.max(now) + delay);
         }
+    }
+
+    /// An end has another carrier, and lets this one drain unheeded.
+    pub(crate) fn retire(&mut self, side: Side) {
+        self.is_retired[side] = true;
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_retired(&self, side: Side) -> bool {
+        self.is_retired[side]
     }
 
     /// From now on nothing that is written arrives; what is under way does.

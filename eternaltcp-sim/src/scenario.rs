@@ -79,7 +79,7 @@ impl Scenario {
 fn config(rng: &mut Rng, first_seq: Seq, is_small: bool) -> Config {
     let mut config = Config { first_seq, ..Config::default() };
     if rng.chance(30) {
-        config.dead_after = rng.millis(600, 5000);
+        config.dead_after = rng.millis(600, 4000);
     }
     if is_small {
         config.tunnel_limit = rng.between(2 * RESERVE, 100_000);

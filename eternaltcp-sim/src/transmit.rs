@@ -2,7 +2,7 @@
 //! cut on the way.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use eternaltcp_proto::{HEADER_LEN, Kind, Transmit};
+use eternaltcp_proto::{HEADER_LEN, Kind, Side, Transmit};
 
 use crate::end::End;
 use crate::env::{Env, note};
@@ -25,7 +25,8 @@ impl End {
         note!(env, "{:?} sends {:?} on link {id}", self.side, packet.header);
         if let Some(at) = cut {
             note!(env, "link {id} is cut after {at} bytes of it");
-            count_cut(env, &packet, at, replays > replayed);
+            let is_replay = replays > replayed;
+            count_cut(env, self.side, &packet, at, is_replay);
         }
         true
     }
@@ -48,7 +49,7 @@ impl End {
     }
 }
 
-fn count_cut(env: &mut Env, packet: &Transmit, at: usize, is_replay: bool) {
+fn count_cut(env: &mut Env, side: Side, packet: &Transmit, at: usize, is_replay: bool) {
     let counters = &mut env.counters;
     let is_whole = at == HEADER_LEN + packet.payload.len();
     counters.cuts += 1;
@@ -56,8 +57,10 @@ fn count_cut(env: &mut Env, packet: &Transmit, at: usize, is_replay: bool) {
     counters.cuts_in_payload += u64::from(at > HEADER_LEN && !is_whole);
     counters.cuts_in_replay += u64::from(is_replay);
     match packet.header.kind {
+        _ if is_whole => {}
         Kind::Attach => counters.cuts_in_attach += 1,
-        Kind::Attached => counters.lost_answers += 1,
+        Kind::Numbers | Kind::NumbersEnd if side == Side::Client => counters.cuts_in_attach += 1,
+        Kind::Attached | Kind::Numbers | Kind::NumbersEnd => counters.lost_answers += 1,
         Kind::Ack => counters.cuts_in_ack += 1,
         _ => {}
     }

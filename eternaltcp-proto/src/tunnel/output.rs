@@ -8,6 +8,7 @@ use super::carrier::{Attached, Carrier};
 use super::{Event, Tunnel};
 use crate::attach::of_tunnel;
 use crate::id::SessionId;
+use crate::liveness::STOPPED;
 use crate::packet::{Header, Kind};
 use crate::reason::Cause;
 use crate::scheduler::Lane;
@@ -241,13 +242,22 @@ impl Tunnel {
     }
 
     /// A reset that the peer's stalled application holds up goes ahead of the
-    /// bytes that have no number yet.
+    /// bytes that have no number yet. Time in which we stood still ourselves
+    /// is not the application's.
     fn give_up_stalled(&mut self, now: Time) {
         if !self.is_attached() {
             return;
         }
-        let stalled = self.resetting.iter().filter(|(_, since)| now >= **since + RESET_PATIENCE);
-        for id in stalled.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let mut stalled = Vec::new();
+        for (id, since) in &mut self.resetting {
+            let waited = now.since(*since);
+            if waited >= RESET_PATIENCE + STOPPED {
+                *since = now;
+            } else if waited >= RESET_PATIENCE {
+                stalled.push(*id);
+            }
+        }
+        for id in stalled {
             self.resetting.remove(&id);
             self.with_session(id, |session| session.send.drop_backlog());
             self.activate(now, id);
