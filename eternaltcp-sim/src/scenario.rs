@@ -47,7 +47,7 @@ impl Scenario {
         Self {
             seed,
             configs,
-            pairs: (0..count).map(|_| pair(&mut rng)).collect(),
+            pairs: (0..count).map(|_| pair(&mut rng, is_small)).collect(),
             trouble: rng.millis(500, 15_000),
             fault_every: rng.chance(95).then(|| rng.millis(50, 2000)),
             doomed: rng.pick(&[0, 20, 60, 80]),
@@ -90,8 +90,8 @@ fn config(rng: &mut Rng, first_seq: Seq, is_small: bool) -> Config {
     config
 }
 
-fn pair(rng: &mut Rng) -> PairPlan {
-    let mut plans = Sides { client: plan(rng), server: plan(rng) };
+fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {
+    let mut plans = Sides { client: plan(rng, is_small), server: plan(rng, is_small) };
     if plans.client.finish == Finish::CloseAfterPeer {
         plans.server.finish = Finish::Close;
     }
@@ -104,13 +104,15 @@ fn pair(rng: &mut Rng) -> PairPlan {
     }
 }
 
-fn plan(rng: &mut Rng) -> Plan {
+/// With small limits a round trip carries little: megabytes would take minutes.
+fn plan(rng: &mut Rng, is_small: bool) -> Plan {
+    let most = if is_small { 200_000 } else { 2_000_000 };
     let total = match rng.below(20) {
         0..=3 => 0,
         4..=8 => rng.between(1, 200),
         9..=15 => rng.between(1, 60_000),
-        16..=18 => rng.between(1, 400_000),
-        _ => rng.between(1, 2_000_000),
+        16..=18 => rng.between(1, most / 5),
+        _ => rng.between(1, most),
     };
     let slow = total / 500 + 1;
     Plan {
