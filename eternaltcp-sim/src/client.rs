@@ -91,7 +91,7 @@ impl Client {
             self.delivered_before = delivered;
             self.backoff.reset();
         }
-        let delay = self.backoff.next_delay(env.rng.next() as u32);
+        let delay = self.backoff.next_delay(env.rng.bits() as u32);
         if self.connects_at.is_none() {
             self.dials_at = Some(env.now + delay);
         }

@@ -9,6 +9,7 @@ use crate::link::{Incoming, Link};
 use crate::log::Log;
 use crate::model::Model;
 use crate::rng::Rng;
+use crate::scenario::Cut;
 
 /// A carrier's number, in the order of dialling.
 pub(crate) type LinkId = usize;
@@ -32,8 +33,8 @@ pub(crate) struct Env {
     pub corrupts: Option<Side>,
     /// How many per cent of new carriers are doomed.
     pub doomed: u64,
-    /// Cuts that are fixed beforehand: carrier, writer, offset.
-    pub cuts: Vec<(LinkId, Side, u64)>,
+    /// Cuts that are fixed beforehand.
+    pub cuts: Vec<Cut>,
 }
 
 /// Writes a line into the log: `note!(env, "…", …)`.

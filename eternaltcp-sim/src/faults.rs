@@ -11,8 +11,8 @@ use crate::world::World;
 
 /// Decides at its birth how a carrier may die.
 pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut Link) {
-    for (_, side, offset) in env.cuts.iter().filter(|(carrier, ..)| *carrier == id) {
-        link.cut_at(*side, *offset, Notice::Both);
+    for cut in env.cuts.iter().filter(|cut| cut.carrier == id) {
+        link.cut_at(cut.writer, cut.offset, cut.notice);
     }
     if !env.rng.chance(env.doomed) {
         return;

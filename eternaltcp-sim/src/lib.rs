@@ -28,8 +28,9 @@ mod world;
 
 pub use app::{Finish, Plan};
 pub use counters::Counters;
+pub use link::Notice;
 pub use model::PairPlan;
 pub use rng::Rng;
-pub use scenario::Scenario;
-pub use sides::{Sides, other};
+pub use scenario::{Cut, Scenario};
+pub use sides::{BOTH, Sides, other};
 pub use world::{Outcome, World};

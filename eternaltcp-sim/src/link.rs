@@ -25,7 +25,7 @@ pub(crate) struct Speed {
 /// Who learns at once that a link is dead. Whoever does not waits for
 /// something that never comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Notice {
+pub enum Notice {
     /// Both ends.
     Both,
     /// This end only: the other one keeps a half-open carrier.

@@ -61,7 +61,10 @@ impl Model {
     pub(crate) fn new(plans: &[PairPlan]) -> Self {
         let pair = |plan: &PairPlan| Pair {
             plan: *plan,
-            apps: Sides { client: App::new(plan.plans.client), server: App::new(plan.plans.server) },
+            apps: Sides {
+                client: App::new(plan.plans.client),
+                server: App::new(plan.plans.server),
+            },
             session: Sides::default(),
             open_at: Some(plan.open_at),
             is_lost: false,
@@ -118,12 +121,19 @@ impl Model {
     }
 
     /// The proxy resets an application's socket.
-    pub(crate) fn deliver_reset(&mut self, pair: usize, side: Side, cause: Cause, may_be_short: bool) {
+    pub(crate) fn deliver_reset(
+        &mut self,
+        pair: usize,
+        side: Side,
+        cause: Cause,
+        may_be_short: bool,
+    ) {
         let state = &self.pairs[pair];
         assert!(!state.apps[side].is_reset(), "pair {pair}: {side:?} was reset before");
         assert!(state.excuses(side, cause), "pair {pair}: {side:?} reset without reason: {cause}");
         let (writer, reader) = (&state.apps[other(side)], &state.apps[side]);
-        let in_order = cause == Cause::Application && !may_be_short && state.plan.plans[side].is_brisk();
+        let in_order =
+            cause == Cause::Application && !may_be_short && state.plan.plans[side].is_brisk();
         if in_order && !state.is_killed && !state.is_lost {
             let missing = writer.taken - reader.delivered;
             assert_eq!(missing, 0, "pair {pair}: the reset of {side:?} overtook data");
@@ -213,7 +223,8 @@ impl Pair {
 impl Plan {
     /// Whether it reads so fast that nobody takes it for stalled.
     fn is_brisk(&self) -> bool {
-        self.pause.is_none() && u128::from(self.read) * 1000 / self.every.as_millis().max(1) > 10_000
+        self.pause.is_none()
+            && u128::from(self.read) * 1000 / self.every.as_millis().max(1) > 10_000
     }
 }
 

@@ -15,14 +15,14 @@ impl Rng {
     }
 
     /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number from 0 to `bound - 1`; 0 if there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `least` to `most`, both included.
@@ -78,6 +78,6 @@ mod tests {
 
     #[test]
     fn the_first_number_is_the_published_one() {
-        assert_eq!(Rng::new(0).next(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(Rng::new(0).bits(), 0xe220_a839_7b1d_cdaf);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Config, RESERVE, Seq, Side, Time};
 
 use crate::app::{Finish, Plan};
+use crate::link::Notice;
 use crate::model::PairPlan;
 use crate::rng::Rng;
 use crate::sides::Sides;
@@ -30,8 +31,21 @@ pub struct Scenario {
     pub kills: bool,
     /// Payload bytes may change on their way.
     pub corrupts: bool,
-    /// Cuts that are fixed beforehand: carrier, writer, offset.
-    pub cuts: Vec<(usize, Side, u64)>,
+    /// Cuts that are fixed beforehand.
+    pub cuts: Vec<Cut>,
+}
+
+/// A carrier that ends at a certain byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Which one, in the order of dialling.
+    pub carrier: usize,
+    /// The end whose bytes are counted.
+    pub writer: Side,
+    /// How many of them go through.
+    pub offset: u64,
+    /// Who learns of it.
+    pub notice: Notice,
 }
 
 impl Scenario {

@@ -14,7 +14,7 @@ pub const fn other(side: Side) -> Side {
 }
 
 /// Both ends, the client first.
-pub(crate) const BOTH: [Side; 2] = [Side::Client, Side::Server];
+pub const BOTH: [Side; 2] = [Side::Client, Side::Server];
 
 /// A value for the client and one for the server.
 #[derive(Clone, Copy, Debug, Default)]

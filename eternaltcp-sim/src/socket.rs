@@ -9,7 +9,7 @@ impl End {
     /// The application looked at its socket: it may have written, read, ended.
     pub(crate) fn handle_application(&mut self, env: &mut Env, pair: usize) {
         let Some(id) = env.model.pairs[pair].session[self.side] else { return };
-        if !self.sockets.get(&id).is_some_and(|socket| socket.pair == pair) {
+        if self.sockets.get(&id).is_none_or(|socket| socket.pair != pair) {
             return;
         }
         if env.model.app(pair, self.side).has_reset {

@@ -166,8 +166,7 @@ impl World {
             (Side::Server, self.server.end.as_ref().and_then(|(_, end)| end.next_time())),
         ];
         let links = self.env.links.values();
-        let arrivals =
-            links.flat_map(|link| BOTH.map(|side| (side, link.next_arrival(side))));
+        let arrivals = links.flat_map(|link| BOTH.map(|side| (side, link.next_arrival(side))));
         let apps = self.env.model.pairs.iter().flat_map(|pair| {
             let ticks = BOTH.map(|side| (side, pair.apps[side].next_tick));
             ticks.into_iter().chain([(pair.plan.opener, pair.open_at)])
@@ -271,10 +270,8 @@ impl World {
     /// What must hold after every step, beside what the model checks.
     fn check(&mut self) {
         if let Some(link) = self.env.links.get(&0) {
-            self.first_carrier = Sides {
-                client: link.written(Side::Client),
-                server: link.written(Side::Server),
-            };
+            self.first_carrier =
+                Sides { client: link.written(Side::Client), server: link.written(Side::Server) };
         }
         for side in BOTH {
             let Some(end) = self.end(side) else { continue };

@@ -3,6 +3,8 @@
 //! `ETERNALTCP_SEED=n` runs one seed and prints its log; `ETERNALTCP_SEEDS=a..b`
 //! runs another range than the usual one.
 
+#![expect(clippy::print_stdout, reason = "the summary and the log are for people")]
+
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -83,7 +85,7 @@ fn run_all(seeds: Range<u64>) -> (Counters, Option<(u64, String)>) {
                 return;
             }
             let outcome = run(&mut World::new(Scenario::of(seed), false));
-            let mut result = result.lock().unwrap();
+            let mut result = result.lock().expect("no thread panics");
             match outcome {
                 Ok(outcome) => result.0 += outcome.counters,
                 Err(message) => {
@@ -95,7 +97,7 @@ fn run_all(seeds: Range<u64>) -> (Counters, Option<(u64, String)>) {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
-    result.into_inner().unwrap()
+    result.into_inner().expect("no thread panics")
 }
 
 fn check_floors(counters: &Counters, seeds: u64) {
