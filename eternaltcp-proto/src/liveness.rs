@@ -6,7 +6,7 @@ use crate::seq::Seq;
 use crate::time::Time;
 
 /// A timer that fires later than this was held up by our own stop.
-pub(crate) const STOPPED: Duration = Duration::from_secs(1);
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// How long the peer has to be heard of again after our own stop.
 const GRACE: Duration = Duration::from_secs(1);

@@ -8,7 +8,6 @@ use super::carrier::{Attached, Carrier};
 use super::{Event, Tunnel};
 use crate::attach::of_tunnel;
 use crate::id::SessionId;
-use crate::liveness::STOPPED;
 use crate::packet::{Header, Kind};
 use crate::reason::Cause;
 use crate::scheduler::Lane;
@@ -213,8 +212,8 @@ impl Tunnel {
         let mut timers = vec![(liveness.poll_timeout(), "liveness")];
         if let Some(attached) = self.attached() {
             timers.extend(attached.ack_deadline.map(|at| (at, "acknowledgements")));
-            let stalled = self.resetting.values().min();
-            timers.extend(stalled.map(|since| (*since + RESET_PATIENCE, "stalled reset")));
+            let stalled = self.stalled_resets(attached).map(|(_, at)| at).min();
+            timers.extend(stalled.map(|at| (at, "stalled reset")));
         }
         timers.into_iter().min()
     }
@@ -242,26 +241,24 @@ impl Tunnel {
     }
 
     /// A reset that the peer's stalled application holds up goes ahead of the
-    /// bytes that have no number yet. Time in which we stood still ourselves
-    /// is not the application's.
+    /// bytes that have no number yet.
     fn give_up_stalled(&mut self, now: Time) {
-        if !self.is_attached() {
-            return;
-        }
-        let mut stalled = Vec::new();
-        for (id, since) in &mut self.resetting {
-            let waited = now.since(*since);
-            if waited >= RESET_PATIENCE + STOPPED {
-                *since = now;
-            } else if waited >= RESET_PATIENCE {
-                stalled.push(*id);
-            }
-        }
+        let Some(attached) = self.attached() else { return };
+        let stalled: Vec<_> = self.stalled_resets(attached).map(|(id, _)| id).collect();
         for id in stalled {
             self.resetting.remove(&id);
             self.with_session(id, |session| session.send.drop_backlog());
             self.activate(now, id);
         }
+    }
+
+    /// The resets that wait for too long, and since when it is too long. A
+    /// silent carrier, or a stop of our own, says nothing about the peer's
+    /// application: it counts how long the peer was heard without progress.
+    fn stalled_resets(&self, attached: &Attached) -> impl Iterator<Item = (SessionId, Time)> {
+        let heard = attached.liveness.last_heard();
+        let deadlines = self.resetting.iter().map(|(id, since)| (*id, *since + RESET_PATIENCE));
+        deadlines.filter(move |(_, at)| *at <= heard)
     }
 }
 
