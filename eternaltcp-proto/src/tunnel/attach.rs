@@ -118,7 +118,7 @@ impl Tunnel {
                 received: session.receive.next,
                 delivered: session.tell_ack(),
                 digest: session.receive.digest,
-                limit: session.receive.limit,
+                limit: session.tell_limit(),
             })
             .collect()
     }
@@ -238,6 +238,7 @@ impl Tunnel {
         }
         self.activate(now, id);
         self.owe_ack(now, id);
+        self.owe_limit(id);
         self.settle(id);
     }
 }

@@ -107,10 +107,11 @@ impl Tunnel {
         while let Some(id) = self.attached_mut()?.limits.pop_front() {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.is_limit_listed = false;
-            let payload = Bytes::copy_from_slice(&session.receive.limit.to_le_bytes());
-            let mut transmit =
-                plain(Kind::Limit, id.get(), Seq::default(), session.receive.delivered());
-            session.tell_ack();
+            if !session.owes_limit() {
+                continue;
+            }
+            let payload = Bytes::copy_from_slice(&session.tell_limit().to_le_bytes());
+            let mut transmit = plain(Kind::Limit, id.get(), Seq::default(), session.tell_ack());
             (transmit.header.length, transmit.payload) = (8, payload);
             return Some(transmit);
         }
@@ -193,10 +194,11 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn list_limit(&mut self, id: SessionId) {
+    /// Sees to it that the peer learns of a limit that was raised.
+    pub(super) fn owe_limit(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Carrier::Attached(attached) = &mut self.carrier else { return };
-        if !std::mem::replace(&mut session.is_limit_listed, true) {
+        if session.owes_limit() && !std::mem::replace(&mut session.is_limit_listed, true) {
             attached.limits.push_back(id);
         }
     }

@@ -166,13 +166,12 @@ impl Tunnel {
             let used = session.receive.used;
             let finished = session.receive.deliver(count);
             session.untold += session.receive.used - used;
-            (finished, session.receive.grow(most), session.receive.is_corrupt())
+            session.receive.grow(most);
+            (finished, session.receive.is_corrupt())
         });
-        let Some((finished, grew, corrupt)) = changed else { return };
+        let Some((finished, corrupt)) = changed else { return };
         self.stats.delivered_bytes += count as u64;
-        if grew {
-            self.list_limit(id);
-        }
+        self.owe_limit(id);
         if corrupt {
             self.fail_corrupt(now, id);
         } else if finished {
