@@ -50,10 +50,13 @@ impl Folder {
     }
 
     /// Copies a program here, so that it can be run by a user who cannot enter the build folder.
+    ///
+    /// cp does it, and not this process: a child that another thread starts meanwhile would inherit
+    /// the file while it is open for writing, and nobody could run it then ("Text file busy").
     pub(crate) fn program(&self, name: &str, original: &Path) -> PathBuf {
         let path = self.join(name);
-        std::fs::copy(original, &path)
-            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", original.display()));
+        let copied = std::process::Command::new("cp").arg(original).arg(&path).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cannot copy {}", original.display());
         self.give(&path, 0o755, User::Root);
         path
     }

@@ -8,22 +8,6 @@ use std::fmt;
 pub struct Alert(u8);
 
 impl Alert {
-    /// The orderly end of one direction.
-    pub(super) const CLOSE_NOTIFY: Self = Self(0);
-    /// A message of a type that may not come now.
-    pub(super) const UNEXPECTED_MESSAGE: Self = Self(10);
-    /// A record that does not authenticate.
-    pub(super) const BAD_RECORD_MAC: Self = Self(20);
-    /// A record longer than the limits.
-    pub(super) const RECORD_OVERFLOW: Self = Self(22);
-    /// A field out of its range.
-    pub(super) const ILLEGAL_PARAMETER: Self = Self(47);
-    /// A message that cannot be parsed.
-    pub(super) const DECODE_ERROR: Self = Self(50);
-    /// A fault of the sender of the alert.
-    pub(super) const INTERNAL_ERROR: Self = Self(80);
-    /// The peer's user gave up; `close_notify` follows.
-    pub(super) const USER_CANCELED: Self = Self(90);
     /// No common application protocol (RFC 7301, section 3.2).
     pub(super) const NO_APPLICATION_PROTOCOL: Self = Self(120);
 

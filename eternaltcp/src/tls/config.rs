@@ -53,7 +53,6 @@ impl ClientTls {
         config.enable_sni = false;
         config.enable_early_data = false;
         config.resumption = Resumption::disabled();
-        config.enable_secret_extraction = true; // The record layer is ours: see `traffic`.
         Ok(Self(Arc::new(config)))
     }
 
@@ -82,7 +81,6 @@ impl ServerTls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        config.enable_secret_extraction = true; // The record layer is ours: see `traffic`.
         Ok(Self(Arc::new(config)))
     }
 
@@ -108,7 +106,7 @@ fn provider() -> CryptoProvider {
 fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
     let spki = identity.spki().map_err(|e| TlsError::Internal(e.to_string()))?;
     let chain = vec![CertificateDer::from(spki)];
-    Ok(Arc::new(CertifiedKey::new(chain, Arc::new(identity.signer()))))
+    Ok(Arc::new(CertifiedKey::new(chain, identity.signer())))
 }
 
 impl fmt::Debug for ClientTls {

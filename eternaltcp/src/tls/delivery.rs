@@ -1,73 +1,37 @@
-//! Handing decrypted data on: large records as slices of the buffer that they
-//! were decrypted in, small ones copied, so that none of them pins it.
+//! Handing decrypted data on, in as few allocations as their sizes allow.
 
-use std::ops::Range;
+use bytes::Bytes;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+/// From this length on a record's data have memory of their own; shorter ones
+/// share it with their neighbours of the same call.
+const MERGED_BELOW: usize = 2048;
 
-/// From this length on a record's data are a slice of the read buffer; shorter
-/// ones are copied. At most, then, 2 KiB of data hold a whole buffer.
-pub(super) const SLICE_MIN: usize = 2048;
-
-/// Where the application data of one pass over the read buffer lie in it.
-#[derive(Debug, Default)]
-pub(super) struct Delivery {
-    /// In the order of the stream, none overlapping.
-    ranges: Vec<Range<usize>>,
+/// Appends the data of records to the caller's list.
+pub(super) struct Delivery<'a> {
+    plaintext: &'a mut Vec<Bytes>,
+    /// Small records that no large one has followed yet.
+    small: Vec<u8>,
 }
 
-impl Delivery {
-    pub(super) fn add(&mut self, range: Range<usize>) {
-        self.ranges.push(range);
+impl<'a> Delivery<'a> {
+    pub(super) fn new(plaintext: &'a mut Vec<Bytes>) -> Self {
+        Self { plaintext, small: Vec::new() }
     }
 
-    /// Appends what was added to `plaintext` and takes the first `consumed`
-    /// bytes off `incoming`. If all was copied, `incoming` keeps its memory for
-    /// the next read.
-    pub(super) fn finish(
-        &mut self,
-        incoming: &mut BytesMut,
-        consumed: usize,
-        plaintext: &mut Vec<Bytes>,
-    ) {
-        if self.ranges.iter().any(is_large) {
-            let front = incoming.split_to(consumed).freeze();
-            self.emit(&front, |range| front.slice(range), plaintext);
+    /// Adds one record's data.
+    pub(super) fn add(&mut self, data: &[u8]) {
+        if data.len() < MERGED_BELOW {
+            self.small.extend_from_slice(data);
         } else {
-            self.emit(incoming, |range| Bytes::copy_from_slice(&incoming[range]), plaintext);
-            discard(incoming, consumed);
-        }
-        self.ranges.clear();
-    }
-
-    fn emit(&self, front: &[u8], take: impl Fn(Range<usize>) -> Bytes, plaintext: &mut Vec<Bytes>) {
-        for run in self.ranges.chunk_by(|a, b| !is_large(a) && !is_large(b)) {
-            match run {
-                [single] if is_large(single) => plaintext.push(take(single.clone())),
-                small => plaintext.push(merge(front, small)),
-            }
+            self.finish();
+            self.plaintext.push(Bytes::copy_from_slice(data));
         }
     }
-}
 
-/// Takes `count` bytes off the front; what is emptied is used again from where it stands.
-fn discard(incoming: &mut BytesMut, count: usize) {
-    if count == incoming.len() {
-        incoming.clear();
-    } else {
-        incoming.advance(count);
+    /// Hands on what waits for more.
+    pub(super) fn finish(&mut self) {
+        if !self.small.is_empty() {
+            self.plaintext.push(std::mem::take(&mut self.small).into());
+        }
     }
-}
-
-fn is_large(range: &Range<usize>) -> bool {
-    range.len() >= SLICE_MIN
-}
-
-/// One copy of several pieces.
-fn merge(front: &[u8], pieces: &[Range<usize>]) -> Bytes {
-    let mut merged = Vec::with_capacity(pieces.iter().map(Range::len).sum());
-    for piece in pieces {
-        merged.extend_from_slice(&front[piece.clone()]);
-    }
-    merged.into()
 }

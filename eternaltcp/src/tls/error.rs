@@ -1,6 +1,6 @@
 //! Why a TLS connection failed, sorted by who has to do something about it.
 
-use rustls::{CertificateError, Error as RustlsError, InvalidMessage, PeerIncompatible};
+use rustls::{CertificateError, Error as RustlsError, PeerIncompatible};
 
 use super::{ALPN, Alert};
 
@@ -35,10 +35,7 @@ pub enum TlsError {
     #[error("a TLS record was changed on its way: something between the two sides alters the data")]
     Tampered,
     /// The handshake has more bytes than any honest one.
-    #[error(
-        "the peer's TLS handshake is longer than {} bytes",
-        super::negotiation::HANDSHAKE_LIMIT
-    )]
+    #[error("the peer's TLS handshake is longer than {} bytes", super::connection::HANDSHAKE_LIMIT)]
     HandshakeTooLong,
     /// The peer broke the rules of TLS.
     #[error("the peer broke the TLS protocol: {0}")]
@@ -81,7 +78,6 @@ impl From<RustlsError> for TlsError {
             }
             RustlsError::InvalidCertificate(why) => Self::PeerKey(why.to_string()),
             RustlsError::DecryptError => Self::Tampered,
-            RustlsError::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
             error @ (RustlsError::InvalidMessage(_)
             | RustlsError::PeerMisbehaved(_)
             | RustlsError::InappropriateMessage { .. }
@@ -105,30 +101,4 @@ impl From<Alert> for TlsError {
 /// A TLS peer with which no EternalTCP handshake is possible.
 fn incompatible(why: &PeerIncompatible) -> TlsError {
     TlsError::WrongProtocol(format!("{why:?}"))
-}
-
-/// A failure, and what the peer is told about it.
-#[derive(Debug)]
-pub(super) struct Fault {
-    /// The alert that is due; none where the library has written its own, or
-    /// where the peer would not understand one.
-    pub(super) alert: Option<Alert>,
-    pub(super) error: TlsError,
-}
-
-impl Fault {
-    /// A fault of the peer.
-    pub(super) fn misbehaved(alert: Alert, what: impl Into<String>) -> Self {
-        Self { alert: Some(alert), error: TlsError::Misbehaved(what.into()) }
-    }
-
-    /// A fault of this side.
-    pub(super) fn internal(what: impl Into<String>) -> Self {
-        Self { alert: Some(Alert::INTERNAL_ERROR), error: TlsError::Internal(what.into()) }
-    }
-
-    /// A failure about which the peer is not told, or was told already.
-    pub(super) fn silent(error: TlsError) -> Self {
-        Self { alert: None, error }
-    }
 }

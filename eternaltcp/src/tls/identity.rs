@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::sign::SigningKey;
 use ssh_key::LineEnding;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use zeroize::Zeroizing;
 
 use super::key_file::{self, IdentityError};
-use super::signing::{PrivateKey, Rejected, TlsSigner};
+use super::signing::{PrivateKey, Rejected};
 use super::{KeyError, PublicKey};
 
 /// The comment of a key that [`Identity::load_or_create`] makes.
@@ -94,8 +95,8 @@ impl Identity {
         self.0.public().clone()
     }
 
-    pub(super) fn signer(&self) -> TlsSigner {
-        TlsSigner(self.0.clone())
+    pub(super) fn signer(&self) -> Arc<dyn SigningKey> {
+        self.0.signer()
     }
 
     pub(super) fn spki(&self) -> Result<Vec<u8>, KeyError> {

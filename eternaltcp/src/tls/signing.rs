@@ -3,48 +3,31 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
-use rustls::sign::{Signer, SigningKey};
-use rustls::{SignatureAlgorithm, SignatureScheme};
-use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, KeypairData};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::sign::SigningKey;
+use ssh_key::private::{EcdsaKeypair, KeypairData};
 use ssh_key::public::KeyData;
+use zeroize::Zeroizing;
 
 use super::PublicKey;
 
+/// PKCS #8 of an Ed25519 key (RFC 8410, section 7): what stands before the
+/// private key, and between it and the public one.
+const ED25519: [&[u8]; 2] =
+    [b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20", b"\x81\x21\x00"];
+/// PKCS #8 of a P-256 key (RFC 5958, RFC 5915), likewise; the public one is an
+/// uncompressed point.
+const P256: [&[u8]; 2] = [
+    b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
+      \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20",
+    b"\xa1\x44\x03\x42\x00",
+];
+
 /// A private key whose public half was checked against it.
 pub(super) struct PrivateKey {
-    pair: KeyPair,
+    signer: Arc<dyn SigningKey>,
     public: PublicKey,
-}
-
-enum KeyPair {
-    Ed25519(Ed25519KeyPair),
-    P256(EcdsaKeyPair),
-}
-
-impl KeyPair {
-    fn ed25519(pair: &Ed25519Keypair) -> Result<Self, Rejected> {
-        Ed25519KeyPair::from_seed_and_public_key(pair.private.as_ref(), pair.public.as_ref())
-            .map(Self::Ed25519)
-            .map_err(|_| Rejected::Inconsistent)
-    }
-
-    fn p256(public: &[u8], private: &[u8]) -> Result<Self, Rejected> {
-        EcdsaKeyPair::from_private_key_and_public_key(
-            &ECDSA_P256_SHA256_ASN1_SIGNING,
-            private,
-            public,
-            &SystemRandom::new(),
-        )
-        .map(Self::P256)
-        .map_err(|_| Rejected::Inconsistent)
-    }
-}
-
-/// The name of an algorithm, as OpenSSH writes it.
-fn type_of(data: &KeypairData) -> String {
-    data.algorithm().map_or_else(|_| "unknown".into(), |name| name.to_string())
 }
 
 /// Why a key pair of an OpenSSH file is of no use here.
@@ -58,70 +41,49 @@ pub(super) enum Rejected {
 
 impl PrivateKey {
     pub(super) fn from_openssh(data: &KeypairData) -> Result<Self, Rejected> {
-        let pair = match data {
-            KeypairData::Ed25519(pair) => KeyPair::ed25519(pair)?,
+        let signer = match data {
+            KeypairData::Ed25519(pair) => {
+                signer(ED25519, pair.private.as_ref(), pair.public.as_ref())?
+            }
             KeypairData::Ecdsa(EcdsaKeypair::NistP256 { public, private }) => {
-                KeyPair::p256(public.as_bytes(), private.as_slice())?
+                signer(P256, private.as_slice(), public.as_bytes())?
             }
             other => return Err(Rejected::Unsupported(type_of(other))),
         };
         let public = KeyData::try_from(data).map_err(|_| Rejected::Inconsistent)?;
         let public = PublicKey::from_data(public).map_err(|_| Rejected::Inconsistent)?;
-        Ok(Self { pair, public })
+        Ok(Self { signer, public })
     }
 
     pub(super) fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    fn scheme(&self) -> SignatureScheme {
-        match self.pair {
-            KeyPair::Ed25519(_) => SignatureScheme::ED25519,
-            KeyPair::P256(_) => SignatureScheme::ECDSA_NISTP256_SHA256,
-        }
+    /// What rustls asks when it needs a signature.
+    pub(super) fn signer(&self) -> Arc<dyn SigningKey> {
+        self.signer.clone()
     }
+}
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        match &self.pair {
-            KeyPair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
-            KeyPair::P256(pair) => pair
-                .sign(&SystemRandom::new(), message)
-                .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| rustls::Error::FailedToGetRandomBytes),
-        }
-    }
+/// The key in the form that signs. Refuses halves that do not belong together.
+fn signer(
+    [before, between]: [&[u8]; 2],
+    private: &[u8],
+    public: &[u8],
+) -> Result<Arc<dyn SigningKey>, Rejected> {
+    let der = Zeroizing::new([before, private, between, public].concat());
+    let der = PrivatePkcs8KeyDer::from(der.as_slice());
+    any_supported_type(&der.into()).map_err(|_| Rejected::Inconsistent)
+}
+
+/// The name of an algorithm, as OpenSSH writes it.
+fn type_of(data: &KeypairData) -> String {
+    data.algorithm().map_or_else(|_| "unknown".into(), |name| name.to_string())
 }
 
 /// The fingerprint of the public half; never the key.
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PrivateKey({})", self.public.fingerprint())
-    }
-}
-
-/// What rustls asks when it needs a signature.
-#[derive(Debug, Clone)]
-pub(super) struct TlsSigner(pub(super) Arc<PrivateKey>);
-
-impl SigningKey for TlsSigner {
-    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&self.0.scheme()).then(|| Box::new(self.clone()) as Box<dyn Signer>)
-    }
-
-    fn algorithm(&self) -> SignatureAlgorithm {
-        match self.0.pair {
-            KeyPair::Ed25519(_) => SignatureAlgorithm::ED25519,
-            KeyPair::P256(_) => SignatureAlgorithm::ECDSA,
-        }
-    }
-}
-
-impl Signer for TlsSigner {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        self.0.sign(message)
-    }
-
-    fn scheme(&self) -> SignatureScheme {
-        self.0.scheme()
     }
 }

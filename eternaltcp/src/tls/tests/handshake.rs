@@ -58,32 +58,13 @@ fn handshake_messages_may_be_split_over_many_records() {
 fn every_cipher_suite_carries_data() {
     for suite in 0..3 {
         let mut server = End::server(&server_tls());
-        let mut client = End::client(&one_suite(suite));
+        let mut client = End::client(&one_suite(&client_tls().0, suite, 1 << 24));
         let (c, s) = converse(&mut client, &mut server);
         assert!(c.unwrap().handshake_done && s.unwrap().handshake_done);
         client.encrypt(&noise(40_000));
         server.receive(&client.take_outgoing()).unwrap();
         assert_eq!(server.take_data(), noise(40_000), "suite {suite}");
     }
-}
-
-fn one_suite(index: usize) -> ClientTls {
-    let mut provider = (**client_tls().0.crypto_provider()).clone();
-    provider.cipher_suites = vec![provider.cipher_suites[index]];
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(verifier())
-        .with_client_cert_resolver(client_tls().0.client_auth_cert_resolver.clone());
-    config.alpn_protocols = vec![crate::tls::ALPN.to_vec()];
-    config.enable_secret_extraction = true;
-    ClientTls(Arc::new(config))
-}
-
-fn verifier() -> Arc<crate::tls::verify::AnyOwnedKey> {
-    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-    Arc::new(crate::tls::verify::AnyOwnedKey::new(algorithms))
 }
 
 #[test]
@@ -97,7 +78,7 @@ fn a_client_of_another_application_protocol_is_refused_on_both_sides() {
 }
 
 #[test]
-fn a_side_that_names_no_application_protocol_is_refused_and_told() {
+fn a_side_that_names_no_application_protocol_is_refused_by_the_other() {
     let silent = changed_client(|config| config.alpn_protocols.clear());
     let (mut client, mut server) = (End::client(&silent), End::server(&server_tls()));
     let (c, s) = converse(&mut client, &mut server);
@@ -148,7 +129,7 @@ impl rustls::client::ResolvesClientCert for NoKey {
 fn a_client_with_a_key_of_somebody_else_is_refused() {
     let own = Identity::generate().unwrap();
     let stolen = Identity::generate().unwrap().public_key().to_spki().unwrap();
-    let certified = rustls::sign::CertifiedKey::new(vec![stolen.into()], Arc::new(own.signer()));
+    let certified = rustls::sign::CertifiedKey::new(vec![stolen.into()], own.signer());
     let thief = changed_client(|config| {
         config.client_auth_cert_resolver =
             Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(Arc::new(certified)));

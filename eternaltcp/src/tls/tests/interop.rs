@@ -1,5 +1,5 @@
-//! The record layer here against the one of rustls: a peer that works by the
-//! book, with key updates, tickets and padding of its own making.
+//! Against rustls' buffered connections: peers that work by the book, with key
+//! updates and tickets of their own making.
 
 use rustls::pki_types::ServerName;
 use std::io::{Read as _, Write as _};
@@ -68,15 +68,16 @@ fn data_pass_both_ways() {
 
 #[test]
 fn key_updates_of_this_side_are_understood() {
-    for (mut end, mut peer) in pairs() {
-        end.connection.set_record_limit(4);
-        for _ in 0..10 {
-            end.encrypt(&noise(100_000));
-            assert!(exchange(&mut end, &mut peer) == noise(100_000));
-            peer.writer().write_all(b"and back").unwrap();
-            exchange(&mut end, &mut peer);
-            assert_eq!(end.take_data(), b"and back");
-        }
+    let limited = one_suite(&client_tls().0, 0, 4);
+    let mut end = End::client(&limited);
+    let mut peer = stock_server(&server_tls()).into();
+    exchange(&mut end, &mut peer);
+    for _ in 0..10 {
+        end.encrypt(&noise(100_000));
+        assert!(exchange(&mut end, &mut peer) == noise(100_000));
+        peer.writer().write_all(b"and back").unwrap();
+        exchange(&mut end, &mut peer);
+        assert_eq!(end.take_data(), b"and back");
     }
 }
 
@@ -127,6 +128,68 @@ fn tickets_of_another_server_are_ignored() {
     peer.writer().write_all(b"after the tickets").unwrap();
     exchange(&mut end, &mut peer);
     assert_eq!(end.take_data(), b"after the tickets");
+}
+
+#[test]
+fn tickets_without_end_are_refused() {
+    let generous = changed_server(|config| {
+        config.send_tls13_tickets = 40;
+        config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    });
+    let mut peer = stock_server(&generous);
+    let mut end = End::client(&client_tls());
+    let mut result = end.process();
+    while result.is_ok() && !end.outgoing.is_empty() {
+        let outgoing = end.take_outgoing();
+        peer.read_tls(&mut &outgoing[..]).unwrap();
+        peer.process_new_packets().unwrap();
+        let mut incoming = Vec::new();
+        while peer.wants_write() {
+            peer.write_tls(&mut incoming).unwrap();
+        }
+        result = end.receive(&incoming);
+    }
+    assert!(matches!(result, Err(TlsError::Misbehaved(_))), "{result:?}");
+}
+
+#[test]
+fn a_message_cut_over_records_neither_stops_data_nor_is_lost() {
+    let mut cutting = changed_server(|config| {
+        config.send_tls13_tickets = 1;
+        config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    });
+    Arc::get_mut(&mut cutting.0).unwrap().max_fragment_size = Some(40);
+    let mut peer = stock_server(&cutting);
+    let mut end = End::client(&client_tls());
+    // The server's last flight, tickets alone, comes byte by byte.
+    end.process().unwrap();
+    let mut incoming = Vec::new();
+    for _ in 0..2 {
+        let outgoing = end.take_outgoing();
+        peer.read_tls(&mut &outgoing[..]).unwrap();
+        peer.process_new_packets().unwrap();
+        incoming.clear();
+        while peer.wants_write() {
+            peer.write_tls(&mut incoming).unwrap();
+        }
+        if end.connection.is_handshaking() {
+            end.receive(&incoming).unwrap();
+        }
+    }
+    assert!(incoming.len() > 100, "no ticket");
+    peer.writer().write_all(b"behind it").unwrap();
+    peer.write_tls(&mut incoming).unwrap();
+    for byte in incoming {
+        end.receive(&[byte]).unwrap();
+        end.encrypt(b"x");
+        let outgoing = end.take_outgoing();
+        peer.read_tls(&mut &outgoing[..]).unwrap();
+        peer.process_new_packets().unwrap();
+        let mut data = [0; 8];
+        assert_eq!(peer.reader().read(&mut data).unwrap(), 1);
+    }
+    assert_eq!(end.take_data(), b"behind it");
+    assert!(end.incoming.is_empty());
 }
 
 #[test]

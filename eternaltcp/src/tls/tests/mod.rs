@@ -1,20 +1,19 @@
 //! One file per behaviour. The keys in `keys/` were made by `ssh-keygen` for
 //! these tests and open nothing.
 
-mod cipher;
 mod data;
 mod handshake;
 mod hostile;
 mod identity;
 mod interop;
 mod keys_in_tls;
-mod post_handshake;
 mod socket;
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::verify::AnyOwnedKey;
 use super::{ClientTls, Connection, Identity, ServerTls, Status, TlsError};
 
 /// A connection with the buffers that its caller would have.
@@ -110,6 +109,28 @@ fn changed_server(change: impl FnOnce(&mut rustls::ServerConfig)) -> ServerTls {
     let mut config = (*server_tls().0).clone();
     change(&mut config);
     ServerTls(Arc::new(config))
+}
+
+/// `config` with the suite at `index` alone, whose keys protect at most `limit` records.
+fn one_suite(config: &rustls::ClientConfig, index: usize, limit: u64) -> ClientTls {
+    let mut provider = (**config.crypto_provider()).clone();
+    let suite = provider.cipher_suites[index].tls13().unwrap();
+    let common = rustls::crypto::CipherSuiteCommon {
+        suite: suite.common.suite,
+        hash_provider: suite.common.hash_provider,
+        confidentiality_limit: limit,
+    };
+    let suite = Box::leak(Box::new(rustls::Tls13CipherSuite { common, ..*suite }));
+    provider.cipher_suites = vec![rustls::SupportedCipherSuite::Tls13(suite)];
+    let algorithms = provider.signature_verification_algorithms;
+    let mut changed = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyOwnedKey::new(algorithms)))
+        .with_client_cert_resolver(config.client_auth_cert_resolver.clone());
+    changed.alpn_protocols = config.alpn_protocols.clone();
+    ClientTls(Arc::new(changed))
 }
 
 /// Bytes without a pattern, the same every time.
