@@ -222,6 +222,10 @@ impl<R: Role> Driver<R> {
             }
             Command::Detach(why) => self.lose(&why),
             Command::Close(why) => self.obey(Verdict::Close(why)),
+            Command::Stats(asked) => {
+                // Whoever asked may be gone.
+                let _ = asked.send(self.tunnel.stats());
+            }
         }
     }
 
