@@ -125,7 +125,10 @@ impl Session {
 
     /// The peer does not know the session any more: there is nobody to tell.
     pub(crate) fn lose(&mut self, reset: Reset) {
-        let is_heard_out = self.receive.state == ReceiveState::Done || self.receive.is_discarding;
+        let is_said =
+            matches!(self.send.state, SendState::Ended | SendState::Reset | SendState::Done);
+        let is_heard_out =
+            self.receive.is_discarding || is_said && self.receive.state == ReceiveState::Done;
         self.send.cut(Reset::new(Cause::Unresumable));
         self.send.state = SendState::Done;
         if !is_heard_out {

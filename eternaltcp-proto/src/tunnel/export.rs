@@ -59,6 +59,7 @@ impl Tunnel {
             .u16(FORMAT)
             .u8(u8::from(self.side == Side::Server))
             .u64(self.epoch.0)
+            .u64(self.config.tunnel_limit)
             .u32(self.next_id.map_or(0, SessionId::get))
             .u32(self.peer_id.map_or(0, SessionId::get))
             .counted(self.id.as_ref().map_or(&[], |id| &id.0));
@@ -86,8 +87,11 @@ impl Tunnel {
             return Err(RestoreError::Format(format));
         }
         let side = if reader.u8()? == 0 { Side::Client } else { Side::Server };
-        let mut tunnel = Self::new(side, config);
-        tunnel.epoch = Epoch(reader.u64()?);
+        let epoch = Epoch(reader.u64()?);
+        // What the peer was told that is held stays true.
+        let tunnel_limit = config.tunnel_limit.max(reader.u64()?);
+        let mut tunnel = Self::new(side, Config { tunnel_limit, ..config });
+        tunnel.epoch = epoch;
         tunnel.next_id = SessionId::new(reader.u32()?);
         tunnel.peer_id = SessionId::new(reader.u32()?);
         tunnel.id = match reader.counted()? {
@@ -162,6 +166,7 @@ fn write_session(writer: Writer, session: Session, buffers: &mut Vec<Bytes>) -> 
         .u64(receive.limit)
         .u64(receive.used)
         .u32(receive.endings)
+        .u8(u8::from(receive.is_reset))
         .u8(u8::from(receive.is_discarding));
     writer = match &receive.state {
         ReceiveState::Open => writer.u8(0),
@@ -245,6 +250,7 @@ fn read_receive(
     receive.limit = reader.u64()?;
     receive.used = reader.u64()?;
     receive.endings = reader.u32()?;
+    receive.is_reset = reader.u8()? != 0;
     receive.is_discarding = reader.u8()? != 0;
     receive.state = match reader.u8()? {
         0 => ReceiveState::Open,
