@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::digest::Digest;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::packet::Kind;
-use crate::reason::{Cause, Reset};
+use crate::reason::{Cause, Closing, Reset};
 use crate::receive_queue::ReceiveState;
 use crate::send_queue::{Queued, SendState};
 use crate::seq::Seq;
@@ -66,6 +66,10 @@ impl Tunnel {
             Some(peer) => writer.u8(1).counted(&peer.to_bytes()),
             None => writer.u8(0),
         };
+        writer = match self.closing {
+            Some(why) => writer.u8(1).u32(why.code()),
+            None => writer.u8(0),
+        };
         let sessions = std::mem::take(&mut self.sessions);
         writer = writer.u32(u32::try_from(sessions.len()).unwrap_or(u32::MAX));
         for (id, session) in sessions {
@@ -99,9 +103,15 @@ impl Tunnel {
             tunnel.pool.set_limit(peer.tunnel_limit.min(tunnel.config.tunnel_limit));
             tunnel.peer = Some(peer);
         }
+        if reader.u8()? == 1 {
+            tunnel.closing = Some(Closing::from_code(reader.u32()?));
+        }
         let mut buffers = detached.buffers.into_iter();
         for _ in 0..reader.u32()? {
             let id = SessionId::new(reader.u32()?).ok_or(RestoreError::Damaged)?;
+            if tunnel.sessions.last_key_value().is_some_and(|(last, _)| *last >= id) {
+                return Err(RestoreError::Damaged);
+            }
             let session = read_session(&tunnel.config, &mut reader, &mut buffers)?;
             tunnel.insert_restored(id, session);
         }
@@ -243,8 +253,11 @@ fn read_receive(
     receive.offset = reader.u32()? as usize;
     receive.digest = Digest::new(reader.u64()?);
     receive.limit = reader.u64()?;
-    receive.used = reader.u64()?;
+    receive.used = reader.u64()?.min(receive.limit);
     receive.endings = reader.u32()?;
+    if receive.endings > 2 {
+        return Err(RestoreError::Damaged);
+    }
     receive.is_discarding = reader.u8()? != 0;
     receive.state = match reader.u8()? {
         0 => ReceiveState::Open,
