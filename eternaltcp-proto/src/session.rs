@@ -106,6 +106,13 @@ impl Session {
         let is_heard_out = self.receive.state == ReceiveState::Done;
         self.receive.discard();
         if !(is_heard_out && self.send.state == SendState::Done) {
+            self.tell_reset(reset);
+        }
+    }
+
+    /// A peer that has reset the session itself has its answer already.
+    fn tell_reset(&mut self, reset: Reset) {
+        if !self.receive.is_reset {
             self.send.reset(reset);
         }
     }
@@ -119,7 +126,7 @@ impl Session {
         self.opening = Opening::Established;
         self.receive.discard();
         self.send.drop_backlog();
-        self.send.reset(reset.clone());
+        self.tell_reset(reset.clone());
         self.abort = Some(reset);
     }
 

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::digest::Digest;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::packet::Kind;
-use crate::reason::{Cause, Reset};
+use crate::reason::{Cause, Closing, Reset};
 use crate::receive_queue::ReceiveState;
 use crate::send_queue::{Queued, SendState};
 use crate::seq::Seq;
@@ -59,12 +59,16 @@ impl Tunnel {
             .u16(FORMAT)
             .u8(u8::from(self.side == Side::Server))
             .u64(self.epoch.0)
-            .u64(self.config.tunnel_limit)
             .u32(self.next_id.map_or(0, SessionId::get))
             .u32(self.peer_id.map_or(0, SessionId::get))
-            .counted(self.id.as_ref().map_or(&[], |id| &id.0));
+            .counted(self.id.as_ref().map_or(&[], |id| &id.0))
+            .u64(self.config.tunnel_limit);
         writer = match &self.peer {
             Some(peer) => writer.u8(1).counted(&peer.to_bytes()),
+            None => writer.u8(0),
+        };
+        writer = match self.closing {
+            Some(why) => writer.u8(1).u32(why.code()),
             None => writer.u8(0),
         };
         let sessions = std::mem::take(&mut self.sessions);
@@ -87,25 +91,31 @@ impl Tunnel {
             return Err(RestoreError::Format(format));
         }
         let side = if reader.u8()? == 0 { Side::Client } else { Side::Server };
-        let epoch = Epoch(reader.u64()?);
-        // What the peer was told that is held stays true.
-        let tunnel_limit = config.tunnel_limit.max(reader.u64()?);
-        let mut tunnel = Self::new(side, Config { tunnel_limit, ..config });
-        tunnel.epoch = epoch;
+        let mut tunnel = Self::new(side, config);
+        tunnel.epoch = Epoch(reader.u64()?);
         tunnel.next_id = SessionId::new(reader.u32()?);
         tunnel.peer_id = SessionId::new(reader.u32()?);
         tunnel.id = match reader.counted()? {
             [] => None,
             bytes => Some(TunnelId(bytes.try_into().map_err(|_| RestoreError::Damaged)?)),
         };
+        // What the peer was told that is held stays true.
+        let told = reader.u64()?;
+        tunnel.config.tunnel_limit = tunnel.config.tunnel_limit.max(told);
         if reader.u8()? == 1 {
             let peer = Settings::from_bytes(reader.counted()?)?;
             tunnel.pool.set_limit(peer.tunnel_limit.min(tunnel.config.tunnel_limit));
             tunnel.peer = Some(peer);
         }
+        if reader.u8()? == 1 {
+            tunnel.closing = Some(Closing::from_code(reader.u32()?));
+        }
         let mut buffers = detached.buffers.into_iter();
         for _ in 0..reader.u32()? {
             let id = SessionId::new(reader.u32()?).ok_or(RestoreError::Damaged)?;
+            if tunnel.sessions.last_key_value().is_some_and(|(last, _)| *last >= id) {
+                return Err(RestoreError::Damaged);
+            }
             let session = read_session(&tunnel.config, &mut reader, &mut buffers)?;
             tunnel.insert_restored(id, session);
         }
@@ -248,9 +258,12 @@ fn read_receive(
     receive.offset = reader.u32()? as usize;
     receive.digest = Digest::new(reader.u64()?);
     receive.limit = reader.u64()?;
-    receive.used = reader.u64()?;
+    receive.used = reader.u64()?.min(receive.limit);
     receive.endings = reader.u32()?;
     receive.is_reset = reader.u8()? != 0;
+    if receive.endings > 2 {
+        return Err(RestoreError::Damaged);
+    }
     receive.is_discarding = reader.u8()? != 0;
     receive.state = match reader.u8()? {
         0 => ReceiveState::Open,

@@ -1,4 +1,4 @@
-//! Behaviour that the specification asks for.
+//! Orders of events that once went wrong, each kept from coming back.
 
 mod common;
 
