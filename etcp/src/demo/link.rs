@@ -159,8 +159,9 @@ impl Link {
 
 /// Ends a connection in order: both directions see an end of stream. Closing it
 /// with unread bytes would be a reset.
-async fn close(mut socket: &TcpStream) {
-    let _ = rustix::net::shutdown(&mut socket, rustix::net::Shutdown::Write);
+async fn close(socket: &TcpStream) {
+    // A socket that is gone already has ended.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
     let mut sink = vec![0; CHUNK];
     while let Ok(1..) = read(socket, &mut sink).await {}
 }
