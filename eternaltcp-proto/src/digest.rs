@@ -1,6 +1,6 @@
 //! The running digest of one direction of a session.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 /// A running 64-bit digest over the data packets of one direction: each
 /// packet's payload is hashed (XXH3, 64 bits) with the digest so far as the
@@ -26,7 +26,7 @@ impl Digest {
     /// The digest after one more data packet.
     #[must_use]
     pub fn after(self, payload: &[u8]) -> Self {
-        Self(xxh3_64_with_seed(payload, self.0))
+        Self(XxHash3_64::oneshot_with_seed(self.0, payload))
     }
 }
 
