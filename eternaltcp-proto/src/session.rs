@@ -110,6 +110,11 @@ impl Session {
         }
     }
 
+    /// A reason with what nobody knows the fate of.
+    pub(crate) fn in_doubt(&self, why: &str) -> String {
+        format!("{why}; {} bytes sent are in doubt", self.send.in_doubt())
+    }
+
     /// A peer that has reset the session itself has its answer already.
     fn tell_reset(&mut self, reset: Reset) {
         if !self.receive.is_reset {

@@ -205,10 +205,13 @@ impl Tunnel {
             Mismatch::Number => (Cause::Unresumable, "the peer's numbers fit nothing that is kept"),
             Mismatch::Digest => (Cause::Corrupt, "what was delivered is not what was sent"),
         };
-        self.with_session(id, |session| {
-            session.send.restart(numbers.received, Reset::with_detail(cause, detail));
+        let detail = self.with_session(id, |session| {
+            let detail = session.in_doubt(detail);
+            let reset = Reset::with_detail(cause, detail.clone());
+            session.send.restart(numbers.received, reset);
+            detail
         });
-        self.fail(now, id, cause, detail);
+        self.fail(now, id, cause, &detail.unwrap_or_default());
     }
 
     /// The peer has no record: it never saw the session, or it is over there.
@@ -220,7 +223,7 @@ impl Tunnel {
                 session.send.limit = limit;
                 return false;
             }
-            let detail = "the peer has no record of it";
+            let detail = session.in_doubt("the peer has no record of it");
             session.lose(Reset::with_detail(Cause::Unresumable, detail));
             session.abort.is_some()
         });
