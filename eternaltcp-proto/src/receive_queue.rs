@@ -9,6 +9,10 @@ use crate::limits::cost;
 use crate::reason::Reset;
 use crate::seq::Seq;
 
+/// Most ends of one direction: the end of stream, a reset, and another reset if
+/// the sender then finds that the digests differ.
+pub(crate) const MAX_ENDINGS: u32 = 3;
+
 /// How this direction ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ReceiveState {
@@ -40,7 +44,7 @@ pub(crate) struct ReceiveQueue {
     /// Cost delivered since the limit was last raised.
     pub(crate) used: u64,
     pub(crate) state: ReceiveState,
-    /// Ends received and not passed on: an end of stream, a reset, or both.
+    /// Ends received and not passed on, of which the last one counts.
     pub(crate) endings: u32,
     /// The local socket is gone: what arrives counts as delivered.
     pub(crate) is_discarding: bool,

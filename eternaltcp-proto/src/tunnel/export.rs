@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::packet::Kind;
 use crate::reason::{Cause, Closing, Reset};
-use crate::receive_queue::ReceiveState;
+use crate::receive_queue::{MAX_ENDINGS, ReceiveState};
 use crate::send_queue::{Queued, SendState};
 use crate::seq::Seq;
 use crate::session::{Opening, Session};
@@ -255,7 +255,7 @@ fn read_receive(
     receive.limit = reader.u64()?;
     receive.used = reader.u64()?.min(receive.limit);
     receive.endings = reader.u32()?;
-    if receive.endings > 2 {
+    if receive.endings > MAX_ENDINGS {
         return Err(RestoreError::Damaged);
     }
     receive.is_discarding = reader.u8()? != 0;

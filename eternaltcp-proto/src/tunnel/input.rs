@@ -10,7 +10,7 @@ use crate::id::SessionId;
 use crate::limits::cost;
 use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Closing, Reset};
-use crate::receive_queue::ReceiveState;
+use crate::receive_queue::{MAX_ENDINGS, ReceiveState};
 use crate::seq::Seq;
 use crate::session::{Opening, Session};
 use crate::time::Time;
@@ -318,14 +318,14 @@ impl Tunnel {
         payload: &[u8],
     ) -> Result<(), Violation> {
         let reset = Reset::decode(payload).map_err(Violation::payload(Kind::Reset))?;
-        let in_order = self.with_session(id, |session| {
-            let in_order = !matches!(session.receive.state, ReceiveState::Reset(_));
-            if in_order {
+        let accepted = self.with_session(id, |session| {
+            let may_end = session.receive.endings < MAX_ENDINGS;
+            if may_end {
                 session.handle_reset(header.seq, reset);
             }
-            in_order
+            may_end
         });
-        if in_order != Some(true) {
+        if accepted != Some(true) {
             return Err(Violation::OutOfPlace(Kind::Reset));
         }
         self.resetting.remove(&id);
