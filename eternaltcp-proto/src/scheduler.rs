@@ -1,4 +1,5 @@
-//! Whose packet is next: small sessions first, bulk in turns.
+//! Whose packet is next: small sessions first, bulk in turns, and never only
+//! the small ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(crate) enum Lane {
     /// Nothing is due, or there is no room for it.
     #[default]
     Idle,
-    /// Before all bulk.
+    /// Before bulk, but for a packet of it now and then.
     Interactive,
     /// In turns, a packet each.
     Bulk,
@@ -54,6 +55,9 @@ impl Recent {
 pub(crate) struct Scheduler {
     interactive: VecDeque<SessionId>,
     bulk: VecDeque<SessionId>,
+    /// Bytes that went ahead of the bulk that waits. Where the carrier is slow
+    /// everybody looks interactive: after a while bulk has its turn.
+    ahead: u32,
 }
 
 impl Scheduler {
@@ -69,7 +73,16 @@ impl Scheduler {
     /// Takes the session whose turn it is; the caller puts it back if more of
     /// it is due.
     pub(crate) fn dequeue(&mut self) -> Option<SessionId> {
-        self.interactive.pop_front().or_else(|| self.bulk.pop_front())
+        if self.interactive.is_empty() || self.bulk.is_empty() || self.ahead >= INTERACTIVE {
+            self.ahead = 0;
+            return self.bulk.pop_front().or_else(|| self.interactive.pop_front());
+        }
+        self.interactive.pop_front()
+    }
+
+    /// So many bytes were sent of the session dequeued last.
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.ahead = self.ahead.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     pub(crate) fn clear(&mut self) {
@@ -95,6 +108,20 @@ mod tests {
         scheduler.enqueue(id(5), Lane::Interactive);
         let order: Vec<_> = std::iter::from_fn(|| scheduler.dequeue()).collect();
         assert_eq!(order, [id(5), id(3), id(1)]);
+    }
+
+    #[test]
+    fn bulk_has_its_turn_though_interactive_sessions_never_rest() {
+        let mut scheduler = Scheduler::default();
+        scheduler.enqueue(id(1), Lane::Bulk);
+        let turns = (0..100).map(|_| {
+            scheduler.enqueue(id(3), Lane::Interactive);
+            let turn = scheduler.dequeue();
+            scheduler.charge(1000);
+            turn
+        });
+        let waited = turns.take_while(|turn| *turn == Some(id(3))).count();
+        assert_eq!(waited, 17, "16 KiB may go ahead of it, and no more");
     }
 
     #[test]

@@ -300,7 +300,15 @@ impl SendQueue {
 
     /// The peer's numbers do not fit what is kept: all that can follow is a
     /// reset, at the number that the peer expects.
+    ///
+    /// A reset that the peer has received already waits there for its data:
+    /// nothing may follow it.
     pub(crate) fn restart(&mut self, expected: Seq, reset: Reset) {
+        if self.state == SendState::Reset && expected == self.next {
+            self.packets.drain(..self.packets.len() - 1);
+            (self.due, self.held, self.is_cut) = (1, 0, true);
+            return;
+        }
         self.state = SendState::Open;
         self.cut(reset);
         self.next = expected;

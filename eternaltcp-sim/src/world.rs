@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eternaltcp_proto::{READ_SIZE, RESERVE, Side, Time, Tunnel};
+use eternaltcp_proto::{Closing, READ_SIZE, RESERVE, Side, Time, Tunnel};
 
 use crate::client::Client;
 use crate::counters::Counters;
@@ -79,9 +79,24 @@ impl World {
     /// Runs it to its end: first with faults, then without. Panics where an
     /// invariant breaks or something never ends.
     pub fn run(&mut self) -> Outcome {
+        self.run_until(Self::is_over);
+        self.env.model.check_final();
+        note!(self.env, "the client closes the tunnel");
+        self.client.end.tunnel.close(Closing::Done);
+        self.client.pump(&mut self.env);
+        self.run_until(|world| world.server.end.is_none());
+        Outcome {
+            counters: self.env.counters,
+            hash: self.env.log.hash(),
+            took: self.env.now.since(Time::ZERO),
+            first_carrier: self.first_carrier,
+        }
+    }
+
+    fn run_until(&mut self, is_done: fn(&mut Self) -> bool) {
         let calm_at = Time::ZERO + self.scenario.trouble;
         let deadline = calm_at + PATIENCE;
-        while !self.is_over() {
+        while !is_done(self) {
             let next = self.next_time().expect("something is always due");
             if !self.is_calm && next >= calm_at {
                 self.env.now = calm_at;
@@ -92,13 +107,6 @@ impl World {
             assert!(self.env.counters.steps < MAX_STEPS, "in circles:{}", self.left_over());
             self.env.now = self.env.now.max(next);
             self.step();
-        }
-        self.env.model.check_final();
-        Outcome {
-            counters: self.env.counters,
-            hash: self.env.log.hash(),
-            took: self.env.now.since(Time::ZERO),
-            first_carrier: self.first_carrier,
         }
     }
 
@@ -269,7 +277,9 @@ impl World {
 
     /// What must hold after every step, beside what the model checks.
     fn check(&mut self) {
-        if let Some(link) = self.env.links.get(&0) {
+        if let Some(link) = self.env.links.get(&0)
+            && !self.client.end.tunnel.is_closed()
+        {
             self.first_carrier =
                 Sides { client: link.written(Side::Client), server: link.written(Side::Server) };
         }

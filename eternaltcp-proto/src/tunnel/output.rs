@@ -129,6 +129,7 @@ impl Tunnel {
                 self.starve(id, ceiling);
                 continue;
             };
+            self.scheduler.charge(packet.payload.len());
             let transmit = self.packet(now, id, packet);
             self.activate(now, id);
             if self.capacity(id) > 0 {
