@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Cproxy(CproxyArgs),
     /// Carry stdin and stdout as one connection: for ssh's ProxyCommand
     Connect(ConnectArgs),
+    /// See it work, on this machine alone: a checked stream whose carriers die
+    Demo,
 }
 
 /// Settings of the protocol that both sides have.

@@ -63,7 +63,8 @@ async fn serve(config: ClientConfig, rules: Vec<Rule>, slots: Slots) -> Result<(
     of_client(client.ended().await)
 }
 
-async fn accept(mut listener: Listener, target: Option<Target>, opener: Opener) {
+/// Hands over every connection that `listener` gets.
+pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opener: Opener) {
     loop {
         let stream = listener.accept().await;
         if !opener.carry(stream, target.as_ref()).await {

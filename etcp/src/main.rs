@@ -7,6 +7,7 @@ mod ask;
 mod cli;
 mod connect;
 mod cproxy;
+mod demo;
 mod exit;
 mod logging;
 mod paths;
@@ -44,6 +45,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Connect(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
             connect::run(args)
+        }
+        Command::Demo => {
+            logging::start(&cli.log, logging::Level::Warn)?;
+            demo::run()
         }
     }
 }

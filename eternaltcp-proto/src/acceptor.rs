@@ -31,6 +31,14 @@ pub struct AttachRequest {
     pub(crate) decoder: Decoder,
 }
 
+impl AttachRequest {
+    /// What the client said of itself.
+    #[must_use]
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+}
+
 /// How far a request has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {

@@ -39,6 +39,11 @@ impl Pool {
         self.limit = limit;
     }
 
+    /// What all sessions hold or have as their reserve.
+    pub(crate) const fn committed(&self) -> u64 {
+        self.committed
+    }
+
     pub(crate) const fn free(&self) -> u64 {
         self.limit.saturating_sub(self.committed)
     }

@@ -166,14 +166,12 @@ impl ReceiveQueue {
     }
 
     /// A limit that grows with use: doubled, up to `most`, once a whole limit
-    /// was delivered. Returns whether it grew.
-    pub(crate) fn grow(&mut self, most: u64) -> bool {
-        if self.used < self.limit || self.limit >= most {
-            return false;
+    /// was delivered.
+    pub(crate) fn grow(&mut self, most: u64) {
+        if self.used >= self.limit && self.limit < most {
+            self.used = 0;
+            self.limit = self.limit.saturating_mul(2).min(most);
         }
-        self.used = 0;
-        self.limit = (self.limit * 2).min(most);
-        true
     }
 
     /// Bytes received and not delivered.
@@ -231,11 +229,11 @@ mod tests {
     #[test]
     fn the_limit_grows_with_use_up_to_its_bound() {
         let mut queue = queue();
-        assert!(!queue.grow(1500));
-        queue.used = 1000;
-        assert!(queue.grow(1500));
-        assert_eq!(queue.limit, 1500);
-        queue.used = 9999;
-        assert!(!queue.grow(1500));
+        let mut grown = |used| {
+            queue.used = used;
+            queue.grow(1500);
+            queue.limit
+        };
+        assert_eq!([grown(999), grown(1000), grown(9999)], [1000, 1500, 1500]);
     }
 }

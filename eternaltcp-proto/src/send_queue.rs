@@ -280,30 +280,30 @@ impl SendQueue {
         let kept = count(self.packets.len());
         let base = self.base();
         let (freed, has) = (delivered.distance_from(base), received.distance_from(base));
+        if self.is_cut {
+            self.due = if has <= kept { has as usize } else { 0 };
+            return self.acknowledge(delivered).map(|_| ());
+        }
         if has > kept || freed > has {
-            if !self.is_cut {
-                return Err(Mismatch::Number);
-            }
-            self.due = 0;
-            return Ok(());
+            return Err(Mismatch::Number);
         }
         let expected = match freed.checked_sub(1) {
             None => self.base_digest,
             Some(last) => self.packets[last as usize].digest,
         };
-        if expected != digest && !self.is_cut {
+        if expected != digest {
             return Err(Mismatch::Digest);
         }
         self.due = has as usize;
         self.acknowledge(delivered).map(|_| ())
     }
 
-    /// The peer's number fits nothing that is kept: what follows can only be
-    /// a reset, at the number that the peer expects.
-    pub(crate) fn renumber(&mut self, expected: Seq) {
-        self.base_digest = self.digest();
-        self.packets = VecDeque::new();
-        (self.due, self.held, self.next, self.is_cut) = (0, 0, expected, true);
+    /// The peer's numbers do not fit what is kept: all that can follow is a
+    /// reset, at the number that the peer expects.
+    pub(crate) fn restart(&mut self, expected: Seq, reset: Reset) {
+        self.state = SendState::Open;
+        self.cut(reset);
+        self.next = expected;
     }
 
     /// A new carrier whose receiver has seen nothing of this session.

@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) untold: u64,
     /// It stands in the list of acknowledgements to send alone.
     pub(crate) is_ack_listed: bool,
+    /// The limit that the peer was last told.
+    pub(crate) told_limit: u64,
     /// It stands in the list of limits to send.
     pub(crate) is_limit_listed: bool,
     /// The driver is yet to look at it.
@@ -57,6 +59,7 @@ impl Session {
             told: config.first_seq,
             untold: 0,
             is_ack_listed: false,
+            told_limit: config.session_limit,
             is_limit_listed: false,
             is_touched: false,
         }
@@ -73,6 +76,17 @@ impl Session {
     /// The acknowledgement to send, if the peer was told another one.
     pub(crate) fn owes_ack(&self) -> bool {
         self.told != self.receive.delivered()
+    }
+
+    /// Whether the peer was told another limit.
+    pub(crate) fn owes_limit(&self) -> bool {
+        self.told_limit != self.receive.limit
+    }
+
+    /// The limit that goes into a packet now.
+    pub(crate) fn tell_limit(&mut self) -> u64 {
+        self.told_limit = self.receive.limit;
+        self.told_limit
     }
 
     /// The acknowledgement that goes into a header now.

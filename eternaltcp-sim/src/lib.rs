@@ -1,1 +1,36 @@
-//! eternaltcp-sim
+//! Two EternalTCP tunnels in one process, on virtual time and faulty links.
+//!
+//! A [`Scenario`] says what a seed stands for, a [`World`] runs it: the two
+//! ends do what a driver has to do, links cut, stall and fall silent, and a
+//! reference model, which knows nothing of packets, checks every byte that is
+//! delivered. First there are faults; then they stop, and everything must end.
+//! The same seed gives the same event log, to the last letter.
+
+#![forbid(unsafe_code)]
+
+mod app;
+mod client;
+mod counters;
+mod end;
+mod env;
+mod faults;
+mod link;
+mod log;
+mod model;
+mod pattern;
+mod rng;
+mod scenario;
+mod server;
+mod sides;
+mod socket;
+mod transmit;
+mod world;
+
+pub use app::{Finish, Plan};
+pub use counters::Counters;
+pub use link::Notice;
+pub use model::PairPlan;
+pub use rng::Rng;
+pub use scenario::{Cut, Scenario};
+pub use sides::{BOTH, Sides, other};
+pub use world::{Outcome, World};

@@ -17,7 +17,7 @@ mod sys;
 mod target;
 pub mod tls;
 
-pub use eternaltcp_proto::{Config as TunnelConfig, Instance};
+pub use eternaltcp_proto::{Config as TunnelConfig, Instance, Stats as TunnelStats};
 pub use instance::this_instance;
 pub use listener::Listener;
 pub use slots::Slots;

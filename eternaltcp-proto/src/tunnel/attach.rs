@@ -1,7 +1,7 @@
 //! Attach: binding a new carrier, telling the numbers, and making due what the
 //! peer did not receive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::carrier::{Attached, Attaching, Carrier};
 use super::{Event, Tunnel};
@@ -14,6 +14,7 @@ use crate::liveness::Liveness;
 use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Refusal, RefusalCode, Reset};
 use crate::send_queue::Mismatch;
+use crate::session::Session;
 use crate::time::Time;
 use crate::wire::Reader;
 
@@ -54,8 +55,13 @@ impl Tunnel {
             epoch: self.epoch,
             settings: self.settings(),
         };
-        let numbers = self.numbers();
+        let side = self.side;
+        let numbers = self.numbers(|id, session| {
+            // What never left this side is nothing to the peer.
+            id.opener() != side || !session.send.is_untransmitted()
+        });
         self.carrier = Carrier::Attaching(Box::new(Attaching {
+            listed: numbers.len(),
             decoder: Decoder::default(),
             liveness: Liveness::new(now, self.config.heartbeat, self.config.dead_after),
             request: packets(Kind::Attach, hello.encode(), &numbers),
@@ -86,6 +92,7 @@ impl Tunnel {
         (self.id, self.epoch) = (Some(id), hello.epoch);
         let liveness = Liveness::new(now, self.config.heartbeat, self.config.dead_after);
         self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
+        let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
         self.resume(now, hello.settings, numbers);
         let answer = Answer {
             version: VERSION.min(hello.version),
@@ -94,27 +101,24 @@ impl Tunnel {
             epoch: self.epoch,
             settings: self.settings(),
         };
-        let numbers = self.numbers();
+        let numbers = self.numbers(|id, _| listed.contains(&id));
         if let Some(attached) = self.attached_mut() {
             attached.answer = packets(Kind::Attached, answer.encode(), &numbers);
         }
         Ok(())
     }
 
-    /// What this side tells of each session that the peer may know.
-    fn numbers(&mut self) -> Vec<Numbers> {
-        let side = self.side;
-        let known = self
-            .sessions
-            .iter_mut()
-            .filter(|(id, session)| id.opener() != side || !session.send.is_untransmitted());
-        known
+    /// What this side tells of the sessions that the peer may know. The answer
+    /// lists what the request did: of others the client has no record.
+    fn numbers(&mut self, is_listed: impl Fn(SessionId, &Session) -> bool) -> Vec<Numbers> {
+        let listed = self.sessions.iter_mut().filter(|(id, session)| is_listed(**id, session));
+        listed
             .map(|(id, session)| Numbers {
                 session: *id,
                 received: session.receive.next,
                 delivered: session.tell_ack(),
                 digest: session.receive.digest,
-                limit: session.receive.limit,
+                limit: session.tell_limit(),
             })
             .collect()
     }
@@ -125,7 +129,6 @@ impl Tunnel {
         header: &Header,
         payload: &[u8],
     ) -> Result<(), Violation> {
-        let most = self.sessions.len() + self.max_sessions();
         let Carrier::Attaching(attaching) = &mut self.carrier else { return Ok(()) };
         match (header.kind, attaching.answer) {
             (Kind::Refused, None) => {
@@ -147,7 +150,7 @@ impl Tunnel {
             (Kind::Numbers, Some(_)) => {
                 let numbers =
                     Numbers::decode(header, payload).map_err(Violation::payload(Kind::Numbers))?;
-                push_numbers(&mut attaching.numbers, numbers, most)?;
+                push_numbers(&mut attaching.numbers, numbers, attaching.listed)?;
             }
             (Kind::NumbersEnd, Some(answer)) => {
                 check_count(&attaching.numbers, payload)?;
@@ -197,15 +200,15 @@ impl Tunnel {
             session.send.limit = numbers.limit;
             session.send.resume(numbers.delivered, numbers.received, numbers.digest)
         });
-        match resumed {
-            Some(Err(Mismatch::Number)) => {
-                self.with_session(id, |session| session.send.renumber(numbers.received));
-                let detail = "the peer's numbers fit nothing that is kept";
-                self.fail(now, id, Cause::Unresumable, detail);
-            }
-            Some(Err(Mismatch::Digest)) => self.fail_corrupt(now, id),
-            Some(Ok(())) | None => {}
-        }
+        let Some(Err(mismatch)) = resumed else { return };
+        let (cause, detail) = match mismatch {
+            Mismatch::Number => (Cause::Unresumable, "the peer's numbers fit nothing that is kept"),
+            Mismatch::Digest => (Cause::Corrupt, "what was delivered is not what was sent"),
+        };
+        self.with_session(id, |session| {
+            session.send.restart(numbers.received, Reset::with_detail(cause, detail));
+        });
+        self.fail(now, id, cause, detail);
     }
 
     /// The peer has no record: it never saw the session, or it is over there.
@@ -235,6 +238,7 @@ impl Tunnel {
         }
         self.activate(now, id);
         self.owe_ack(now, id);
+        self.owe_limit(id);
         self.settle(id);
     }
 }

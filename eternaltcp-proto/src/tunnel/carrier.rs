@@ -30,6 +30,8 @@ pub(super) struct Attaching {
     pub(super) liveness: Liveness,
     /// Packets of the request that are yet to be sent.
     pub(super) request: VecDeque<(Header, Bytes)>,
+    /// Sessions that the request lists: the answer has no more.
+    pub(super) listed: usize,
     pub(super) answer: Option<Answer>,
     pub(super) numbers: Vec<Numbers>,
 }

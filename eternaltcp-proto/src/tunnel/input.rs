@@ -11,9 +11,14 @@ use crate::limits::cost;
 use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Closing, Reset};
 use crate::receive_queue::ReceiveState;
+use crate::seq::Seq;
 use crate::session::{Opening, Session};
 use crate::time::Time;
 use crate::wire::Reader;
+
+/// Sessions that are refused and whose refusal the peer has not confirmed: an
+/// honest peer may not know our limit, and opens as many as its own allows.
+const MAX_REFUSED: usize = 16 * 1024;
 
 impl Tunnel {
     /// Plaintext of the carrier, in order. Bytes that come when no carrier is
@@ -158,6 +163,10 @@ impl Tunnel {
         payload: Bytes,
     ) -> Result<(), Violation> {
         if !self.sessions.contains_key(&id) {
+            if header.kind == Kind::Reset && self.was_known(id) {
+                self.confirm_late_reset(id, header.seq);
+                return Ok(());
+            }
             return self.handle_open(now, id, header, payload);
         }
         self.check_number(id, header)?;
@@ -172,6 +181,14 @@ impl Tunnel {
         self.owe_ack(now, id);
         self.settle(id);
         Ok(())
+    }
+
+    /// A reset that crossed the end of its session: the peer's socket died
+    /// when all was said and delivered. It only wants to be confirmed.
+    fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) {
+        if let Some(attached) = self.attached_mut() {
+            attached.farewells.push_back((id, seq.next()));
+        }
     }
 
     /// The number must be the next; only the reset of a peer that we have
@@ -234,7 +251,7 @@ impl Tunnel {
     /// Answers an open with a reset. Its record stays until the peer confirms
     /// it; a peer that never does and goes on opening floods us.
     fn refuse_open(&mut self, now: Time, id: SessionId, why: &str) -> Result<(), Violation> {
-        if self.sessions.len() >= self.max_sessions() * 2 {
+        if self.sessions.len() >= self.max_sessions() + MAX_REFUSED {
             return Err(Violation::Flood);
         }
         self.pool.admit_refused();

@@ -210,6 +210,16 @@ impl Tunnel {
         sent + self.backlogged + self.received
     }
 
+    /// Whether the sums that the tunnel keeps are those of its sessions: a
+    /// check for tests, as it looks at every session.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        let sum = |of: fn(&Session) -> u64| self.sessions.values().map(of).sum::<u64>();
+        self.pool.committed() == sum(|session| session.send.held.max(RESERVE))
+            && self.backlogged == sum(|session| session.send.backlog.len() as u64)
+            && self.received == sum(|session| session.receive.held)
+    }
+
     /// When the carrier was last heard of, and the round trip last measured.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
@@ -246,7 +256,7 @@ impl Tunnel {
             if id.opener() == self.side && session.send.is_untransmitted() {
                 continue;
             }
-            if !session.receive.is_discarding {
+            if !session.receive.is_discarding && !session.is_over() {
                 lost.push(Lost {
                     session: id,
                     in_doubt: session.send.in_doubt(),
@@ -319,17 +329,19 @@ impl Tunnel {
         }
     }
 
-    /// Drops the record of a session that is over.
+    /// Drops the record of a session that is over. The peer is told its last
+    /// number, unless there is no carrier: then not listing it will say that it
+    /// is over. A request that is under way lists it still, so its record
+    /// stays until the answer is there.
     fn settle(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if !session.is_over() {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.is_over()) else {
             return;
-        }
-        if session.owes_ack() {
-            let ack = session.receive.delivered();
-            if let Some(attached) = self.attached_mut() {
-                attached.farewells.push_back((id, ack));
-            }
+        };
+        let last_ack = session.owes_ack().then(|| session.receive.delivered());
+        match (&mut self.carrier, last_ack) {
+            (Carrier::Attaching(_), Some(_)) => return,
+            (Carrier::Attached(attached), Some(ack)) => attached.farewells.push_back((id, ack)),
+            _ => {}
         }
         self.forget(id);
     }

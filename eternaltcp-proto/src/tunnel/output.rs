@@ -107,10 +107,11 @@ impl Tunnel {
         while let Some(id) = self.attached_mut()?.limits.pop_front() {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.is_limit_listed = false;
-            let payload = Bytes::copy_from_slice(&session.receive.limit.to_le_bytes());
-            let mut transmit =
-                plain(Kind::Limit, id.get(), Seq::default(), session.receive.delivered());
-            session.tell_ack();
+            if !session.owes_limit() {
+                continue;
+            }
+            let payload = Bytes::copy_from_slice(&session.tell_limit().to_le_bytes());
+            let mut transmit = plain(Kind::Limit, id.get(), Seq::default(), session.tell_ack());
             (transmit.header.length, transmit.payload) = (8, payload);
             return Some(transmit);
         }
@@ -193,10 +194,11 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn list_limit(&mut self, id: SessionId) {
+    /// Sees to it that the peer learns of a limit that was raised.
+    pub(super) fn owe_limit(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Carrier::Attached(attached) = &mut self.carrier else { return };
-        if !std::mem::replace(&mut session.is_limit_listed, true) {
+        if session.owes_limit() && !std::mem::replace(&mut session.is_limit_listed, true) {
             attached.limits.push_back(id);
         }
     }
@@ -212,8 +214,8 @@ impl Tunnel {
         let mut timers = vec![(liveness.poll_timeout(), "liveness")];
         if let Some(attached) = self.attached() {
             timers.extend(attached.ack_deadline.map(|at| (at, "acknowledgements")));
-            let stalled = self.resetting.values().min();
-            timers.extend(stalled.map(|since| (*since + RESET_PATIENCE, "stalled reset")));
+            let stalled = self.stalled_resets(attached).map(|(_, at)| at).min();
+            timers.extend(stalled.map(|at| (at, "stalled reset")));
         }
         timers.into_iter().min()
     }
@@ -243,15 +245,22 @@ impl Tunnel {
     /// A reset that the peer's stalled application holds up goes ahead of the
     /// bytes that have no number yet.
     fn give_up_stalled(&mut self, now: Time) {
-        if !self.is_attached() {
-            return;
-        }
-        let stalled = self.resetting.iter().filter(|(_, since)| now >= **since + RESET_PATIENCE);
-        for id in stalled.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let Some(attached) = self.attached() else { return };
+        let stalled: Vec<_> = self.stalled_resets(attached).map(|(id, _)| id).collect();
+        for id in stalled {
             self.resetting.remove(&id);
             self.with_session(id, |session| session.send.drop_backlog());
             self.activate(now, id);
         }
+    }
+
+    /// The resets that wait for too long, and since when it is too long. A
+    /// silent carrier, or a stop of our own, says nothing about the peer's
+    /// application: it counts how long the peer was heard without progress.
+    fn stalled_resets(&self, attached: &Attached) -> impl Iterator<Item = (SessionId, Time)> {
+        let heard = attached.liveness.last_heard();
+        let deadlines = self.resetting.iter().map(|(id, since)| (*id, *since + RESET_PATIENCE));
+        deadlines.filter(move |(_, at)| *at <= heard)
     }
 }
 

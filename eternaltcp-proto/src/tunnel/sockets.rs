@@ -154,6 +154,12 @@ impl Tunnel {
         })
     }
 
+    /// Whether the local socket has taken a part of a packet.
+    #[must_use]
+    pub fn has_partial_delivery(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.receive.offset > 0)
+    }
+
     /// A reset that is next for the local socket, or waits behind data that
     /// the socket does not take.
     #[must_use]
@@ -168,13 +174,12 @@ impl Tunnel {
             let used = session.receive.used;
             let finished = session.receive.deliver(count);
             session.untold += session.receive.used - used;
-            (finished, session.receive.grow(most), session.receive.is_corrupt())
+            session.receive.grow(most);
+            (finished, session.receive.is_corrupt())
         });
-        let Some((finished, grew, corrupt)) = changed else { return };
+        let Some((finished, corrupt)) = changed else { return };
         self.stats.delivered_bytes += count as u64;
-        if grew {
-            self.list_limit(id);
-        }
+        self.owe_limit(id);
         if corrupt {
             self.fail_corrupt(now, id);
         } else if finished {

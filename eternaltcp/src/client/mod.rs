@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Closing, Instance, OpenError, SessionId, Side, Tunnel};
+use eternaltcp_proto::{Closing, Instance, OpenError, SessionId, Side, Stats, Tunnel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -125,6 +125,11 @@ impl Client {
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.shared.is_attached()
+    }
+
+    /// What the tunnel did so far; `None` when the client has ended.
+    pub async fn stats(&self) -> Option<Stats> {
+        self.handle.stats().await
     }
 
     /// Closes the tunnel in order, in a second at most.

@@ -16,8 +16,10 @@ use tokio::net::TcpStream;
 use super::pace::Pace;
 use crate::tls::{Connection, TlsError};
 
-/// Bytes asked of the socket at once: four full records.
-const READ: usize = 64 * 1024;
+/// Bytes asked of the socket at once: at first little, so that strangers and
+/// idle carriers cost little, and up to four full records when they are there.
+const LEAST_READ: usize = 4 * 1024;
+const MOST_READ: usize = 64 * 1024;
 
 /// Reads in a row before others get their turn.
 const READS: usize = 4;
@@ -45,6 +47,7 @@ pub(crate) struct CarrierIo {
     stream: TcpStream,
     tls: Connection,
     incoming: BytesMut,
+    read_size: usize,
     /// Protected bytes for the socket, and how many of them it took.
     outgoing: Vec<u8>,
     sent: usize,
@@ -65,6 +68,7 @@ impl CarrierIo {
             stream,
             tls,
             incoming,
+            read_size: LEAST_READ,
             outgoing: Vec::new(),
             sent: 0,
             unasked: 0,
@@ -97,10 +101,15 @@ impl CarrierIo {
             if self.stream.poll_read_ready(cx)?.is_pending() {
                 break;
             }
-            self.incoming.reserve(READ);
+            self.incoming.reserve(self.read_size);
             match self.stream.try_read_buf(&mut self.incoming) {
                 Ok(0) => return Poll::Ready(Err(CarrierError::Ended)),
-                Ok(count) => total += count,
+                Ok(count) => {
+                    total += count;
+                    if count >= self.read_size {
+                        self.read_size = (self.read_size * 4).min(MOST_READ);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -119,7 +128,6 @@ impl CarrierIo {
     ) -> Poll<Result<(), CarrierError>> {
         loop {
             if self.sent == self.outgoing.len() && !self.fill(now, tunnel)? {
-                self.pace.handle_idle();
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_flush(cx))?;
@@ -194,6 +202,7 @@ impl CarrierIo {
     pub(crate) fn shrink(&mut self) {
         if self.incoming.is_empty() {
             self.incoming = BytesMut::new();
+            self.read_size = LEAST_READ;
         }
         if self.sent == self.outgoing.len() {
             (self.outgoing, self.sent, self.batch) = (Vec::new(), 0, Vec::new());

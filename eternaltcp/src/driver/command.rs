@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, TunnelId};
+use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, Stats, TunnelId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::CarrierIo;
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Detach(String),
     /// Close the tunnel in order.
     Close(Closing),
+    /// Tell what the tunnel did so far.
+    Stats(oneshot::Sender<Stats>),
 }
 
 /// The way to a driver; cheap to clone.
@@ -48,6 +50,13 @@ impl Handle {
     /// Sends a command if there is room. Says whether there was.
     pub(crate) fn try_send(&self, command: Command) -> bool {
         self.0.try_send(command).is_ok()
+    }
+
+    /// What the tunnel did so far; `None` when its driver has ended.
+    pub(crate) async fn stats(&self) -> Option<Stats> {
+        let (asked, answer) = oneshot::channel();
+        self.send(Command::Stats(asked)).await;
+        answer.await.ok()
     }
 
     /// Waits for the driver's end.

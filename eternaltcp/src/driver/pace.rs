@@ -14,18 +14,23 @@ const HORIZON: Duration = Duration::from_millis(2);
 /// A measurement ends after this time.
 const WINDOW: Duration = Duration::from_millis(10);
 
+/// A pause this long between two writes is nobody's slowness: what follows is
+/// measured anew.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Measures how fast the carrier takes bytes, so that a slow path gets small
 /// writes, and a keystroke does not wait behind a large one.
 #[derive(Debug)]
 pub(super) struct Pace {
     batch: usize,
-    since: Option<Instant>,
+    /// When the measurement began, and when the last write was.
+    span: Option<(Instant, Instant)>,
     bytes: usize,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { batch: RECORD, since: None, bytes: 0 }
+        Self { batch: RECORD, span: None, bytes: 0 }
     }
 
     /// How many bytes to prepare for the next write.
@@ -33,9 +38,14 @@ impl Pace {
         self.batch
     }
 
-    /// The socket took `bytes`, and more is due.
+    /// The socket took `bytes`.
     pub(super) fn handle_written(&mut self, now: Instant, bytes: usize) {
-        let since = *self.since.get_or_insert(now);
+        let going = self.span.filter(|(_, last)| now.duration_since(*last) < PAUSE);
+        let Some((since, _)) = going else {
+            (self.span, self.bytes) = (Some((now, now)), 0);
+            return;
+        };
+        self.span = Some((since, now));
         self.bytes += bytes;
         let elapsed = now.duration_since(since);
         if elapsed < WINDOW {
@@ -44,12 +54,7 @@ impl Pace {
         let rate = self.bytes as f64 / elapsed.as_secs_f64();
         let wanted = (rate * HORIZON.as_secs_f64()) as usize;
         self.batch = (wanted / RECORD * RECORD).clamp(RECORD, MOST);
-        (self.since, self.bytes) = (Some(now), 0);
-    }
-
-    /// Nothing is due: what follows is measured anew.
-    pub(super) fn handle_idle(&mut self) {
-        (self.since, self.bytes) = (None, 0);
+        (self.span, self.bytes) = (Some((now, now)), 0);
     }
 }
 
@@ -75,10 +80,12 @@ mod tests {
         let mut pace = Pace::new();
         let now = Instant::now();
         pace.handle_written(now, 1_000_000);
-        pace.handle_idle();
-        pace.handle_written(now + Duration::from_secs(9), 1_000_000);
-        assert_eq!(pace.batch(), RECORD);
-        pace.handle_written(now + Duration::from_secs(9) + WINDOW, 1_000_000);
+        let later = now + Duration::from_secs(9);
+        pace.handle_written(later, 1_000_000);
+        assert_eq!(pace.batch(), RECORD, "nothing is known yet");
+        for millis in [4, 8, 12] {
+            pace.handle_written(later + Duration::from_millis(millis), 1_000_000);
+        }
         assert_eq!(pace.batch(), MOST);
     }
 }

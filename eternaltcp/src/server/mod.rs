@@ -4,6 +4,7 @@
 mod connect;
 mod gate;
 mod keys;
+mod monitor;
 mod registry;
 mod role;
 mod welcome;
@@ -27,6 +28,8 @@ use crate::tls::{Identity, ServerTls, TlsError};
 use gate::Gate;
 use keys::KeyStore;
 use registry::Registry;
+
+pub use monitor::Monitor;
 
 /// What a server needs to know.
 #[derive(Debug)]
@@ -146,6 +149,12 @@ impl Server {
     /// When the system does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// A way to look at the server while it runs.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.context))
     }
 
     /// Serves until `stop` is done; then every tunnel is closed in order, in a

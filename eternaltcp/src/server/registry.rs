@@ -107,6 +107,11 @@ impl Registry {
         self.lock().remove(&id);
     }
 
+    /// The ways to the drivers of all tunnels.
+    pub(super) fn handles(&self) -> Vec<Handle> {
+        self.lock().values().map(|entry| entry.handle.clone()).collect()
+    }
+
     /// A live tunnel of the same client and the same boot, which a new one may
     /// not replace. Detached ones, and those of an earlier boot, are ended.
     pub(super) fn replace_ghosts(&self, user: &PublicKey, instance: &Instance) -> Option<Entry> {

@@ -1,0 +1,189 @@
+//! One carrier's way through the relay, and its death.
+
+use std::future::pending;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::death::Death;
+use super::record::Records;
+
+/// Bytes forwarded at once.
+const CHUNK: usize = 64 * 1024;
+
+/// A pair of connections, to cproxy and to sproxy, that carries what one sends
+/// to the other until it ends or is told to die.
+#[derive(Debug)]
+pub(super) struct Link {
+    number: u64,
+    since: Instant,
+    /// Bytes forwarded to sproxy, and to cproxy.
+    up: AtomicU64,
+    down: AtomicU64,
+    order: watch::Sender<Option<Death>>,
+    is_over: AtomicBool,
+    is_killed: AtomicBool,
+}
+
+/// How one direction of a link ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// One of the proxies closed its connection.
+    ByItself,
+    /// A record passed in part, as it was ordered.
+    Cut,
+}
+
+impl Link {
+    pub(super) fn new(number: u64) -> Self {
+        Self {
+            number,
+            since: Instant::now(),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            order: watch::Sender::new(None),
+            is_over: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
+        }
+    }
+
+    /// Links are counted; later ones have higher numbers.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Since when it is there.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Bytes that each direction forwarded at least.
+    pub(super) fn forwarded(&self) -> u64 {
+        self.up.load(Ordering::Relaxed).min(self.down.load(Ordering::Relaxed))
+    }
+
+    /// Whether it still forwards.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Whether it died as it was told to, and not by itself before that.
+    pub(super) fn is_killed(&self) -> bool {
+        self.is_killed.load(Ordering::Acquire)
+    }
+
+    /// Tells it to die.
+    pub(super) fn kill(&self, death: Death) {
+        self.order.send_replace(Some(death));
+    }
+
+    /// Carries bytes until the link is over. Both ends learn of its death by
+    /// what it does to their sockets, and in no other way.
+    pub(super) async fn carry(&self, cproxy: TcpStream, sproxy: TcpStream) {
+        let death = self.forward(&cproxy, &sproxy).await;
+        self.is_killed.store(death.is_some(), Ordering::Release);
+        self.is_over.store(true, Ordering::Release);
+        match death {
+            // Dropping the sockets is all.
+            None | Some(Death::OneWay) => {}
+            Some(Death::Reset | Death::Cut) => {
+                for socket in [&cproxy, &sproxy] {
+                    // A socket that is gone already was reset by its other end.
+                    let _ = socket.set_zero_linger();
+                }
+            }
+            Some(Death::Close) => {
+                tokio::join!(close(&cproxy), close(&sproxy));
+            }
+            // The sockets stay open: not even the kernel says that nobody reads.
+            Some(Death::Silence) => pending().await,
+        }
+    }
+
+    /// Forwards both ways. Says how it was killed; `None`: it ended by itself.
+    async fn forward(&self, cproxy: &TcpStream, sproxy: &TcpStream) -> Option<Death> {
+        let up = self.pump(cproxy, sproxy, &self.up);
+        let down = self.pump(sproxy, cproxy, &self.down);
+        tokio::pin!(up, down);
+        let death = tokio::select! {
+            _ = &mut up => return None,
+            _ = &mut down => return None,
+            death = self.ordered() => death,
+        };
+        match death {
+            Death::Cut => {
+                let end = tokio::select! { end = &mut up => end, end = &mut down => end };
+                (end == End::Cut).then_some(death)
+            }
+            Death::OneWay => {
+                // Until sproxy has had enough.
+                down.await;
+                Some(death)
+            }
+            Death::Reset | Death::Close | Death::Silence => Some(death),
+        }
+    }
+
+    async fn ordered(&self) -> Death {
+        let mut orders = self.order.subscribe();
+        let order = orders.wait_for(Option::is_some).await.ok().and_then(|order| *order);
+        match order {
+            Some(death) => death,
+            // The link owns the sender, so there is always one.
+            None => pending().await,
+        }
+    }
+
+    /// Forwards one way, and keeps count of the records for a cut.
+    async fn pump(&self, from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> End {
+        let mut records = Records::default();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let Ok(length @ 1..) = read(from, &mut buffer).await else { return End::ByItself };
+            let is_cut = *self.order.borrow() == Some(Death::Cut);
+            let length = if is_cut { records.cut(&buffer[..length]) } else { length };
+            if write_all(to, &buffer[..length]).await.is_err() {
+                return End::ByItself;
+            }
+            if is_cut {
+                return End::Cut;
+            }
+            records.pass(&buffer[..length]);
+            count.fetch_add(length as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends a connection in order: both directions see an end of stream. Closing it
+/// with unread bytes would be a reset.
+async fn close(mut socket: &TcpStream) {
+    let _ = rustix::net::shutdown(&mut socket, rustix::net::Shutdown::Write);
+    let mut sink = vec![0; CHUNK];
+    while let Ok(1..) = read(socket, &mut sink).await {}
+}
+
+/// Reads once; 0 is the end of stream.
+async fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        socket.readable().await?;
+        match socket.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        socket.writable().await?;
+        match socket.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `etcp demo`: the main job, whole, in one command.
+//!
+//! It starts a target, sproxy, a relay that plays a bad network, and cproxy, all
+//! on loopback; moves a checked stream both ways; and breaks the carrier again
+//! and again. The proxies are the library's own, over real sockets and TLS, with
+//! keys made for this one run.
+//!
+//! - `stage`: all that runs behind the show, and its keys;
+//! - `relay`, `link`, `record`, `death`: the bad network;
+//! - `talk`, `pattern`: the application and the target, and what they say;
+//! - `director`: what happens when;
+//! - `screen`, `table`, `outcome`: what is shown, and what it proves;
+//! - `watchdog`: the end, if nothing else ends it.
+
+mod death;
+mod director;
+mod link;
+mod outcome;
+mod pattern;
+mod record;
+mod relay;
+mod screen;
+mod stage;
+mod table;
+mod talk;
+mod watchdog;
+
+use std::path::Path;
+use std::time::Duration;
+
+use eternaltcp::report::duration;
+use tokio::time::{Instant, timeout};
+
+use crate::exit::Failure;
+use crate::signals;
+use director::Director;
+use outcome::Outcome;
+use screen::{Paint, Screen};
+use stage::Stage;
+use watchdog::Watchdog;
+
+/// The show ends after this time, with a table of what came of it.
+const SHOW_LIMIT: Duration = Duration::from_secs(16);
+
+/// The proxies are closed in order in this time.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The process ends after this time, whatever happens.
+const HARD_LIMIT: Duration = Duration::from_millis(19_500);
+
+pub(crate) fn run() -> Result<(), Failure> {
+    let start = std::time::Instant::now();
+    let folder = tempfile::Builder::new()
+        .prefix("etcp-demo-")
+        .tempdir()
+        .map_err(|error| Failure::Failed(format!("cannot make a folder for the keys: {error}")))?;
+    let _watchdog = Watchdog::start(HARD_LIMIT, folder.path().to_owned());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let mut screen = Screen::new();
+    let outcome = runtime.block_on(play(folder.path(), &mut screen));
+    runtime.shutdown_background();
+    judge(&mut screen, &outcome?, start.elapsed())
+}
+
+/// Plays until the end, or until the user has seen enough.
+async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
+    let deadline = Instant::now() + SHOW_LIMIT;
+    let stop = signals::stop()?;
+    let stage = Stage::build(folder).await?;
+    introduce(screen);
+    let outcome = tokio::select! {
+        outcome = Director::new(&stage, screen, deadline).run() => outcome,
+        () = stop => Outcome { trouble: Some("interrupted".to_owned()), ..Outcome::default() },
+    };
+    // What is not closed by then ends with the process.
+    let _ = timeout(CLOSE_LIMIT, stage.close()).await;
+    Ok(outcome)
+}
+
+fn introduce(screen: &mut Screen) {
+    for text in [
+        "application <-> cproxy <-- carriers over a bad network --> sproxy <-> target",
+        "",
+        "A checked stream flows both ways. Its carriers die:",
+        "",
+    ] {
+        screen.line(Paint::Plain, text);
+    }
+}
+
+/// Shows what came of it.
+fn judge(screen: &mut Screen, outcome: &Outcome, time: Duration) -> Result<(), Failure> {
+    screen.line(Paint::Plain, "");
+    for line in table::table(outcome) {
+        screen.line(Paint::Plain, &line);
+    }
+    screen.line(Paint::Plain, "");
+    if let Err(why) = outcome.verdict() {
+        screen.line(Paint::Bad, "FAILED");
+        return Err(Failure::Failed(format!("the demo failed: {why}")));
+    }
+    let (deaths, kinds, time) = (outcome.deaths.len(), outcome.kinds(), duration(time));
+    let text = format!(
+        "OK: {deaths} carriers died in {kinds} ways; every byte arrived, once and in order ({time})"
+    );
+    screen.line(Paint::Good, &text);
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What came of a show, and whether it proves what it should.
+
+use super::death::Death;
+use super::talk::Account;
+
+/// Deaths that must have happened, and of how many kinds.
+const LEAST_DEATHS: usize = 10;
+const LEAST_KINDS: usize = 4;
+
+/// What came of a show.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The carriers that were alive, were broken, and were followed by another.
+    pub(super) deaths: Vec<Death>,
+    /// Carriers that were attached, as cproxy counts them.
+    pub(super) carriers: u64,
+    /// Bytes sent again by cproxy, and by sproxy.
+    pub(super) replayed: [u64; 2],
+    /// What the application and the target sent and received, once both their
+    /// streams ended in order.
+    pub(super) application: Option<Account>,
+    pub(super) target: Option<Account>,
+    /// Why the show could not go on.
+    pub(super) trouble: Option<String>,
+}
+
+impl Outcome {
+    /// How many carriers died this way.
+    pub(super) fn count(&self, death: Death) -> usize {
+        self.deaths.iter().filter(|one| **one == death).count()
+    }
+
+    /// How many ways of dying there were.
+    pub(super) fn kinds(&self) -> usize {
+        Death::ALL.iter().filter(|death| self.count(**death) > 0).count()
+    }
+
+    /// Carriers that died though nobody broke them: a machine that is very busy
+    /// can be silent for too long.
+    pub(super) fn unplanned(&self) -> usize {
+        // The last one lives.
+        (self.carriers as usize).saturating_sub(self.deaths.len() + 1)
+    }
+
+    /// Whether every byte is right and enough carriers died.
+    ///
+    /// # Errors
+    /// A line that says what is wrong.
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.clone());
+        }
+        let (Some(application), Some(target)) = (&self.application, &self.target) else {
+            return Err("a stream did not end".to_owned());
+        };
+        for (sender, sent, received) in [
+            ("application", &application.sent, &target.received),
+            ("target", &target.sent, &application.received),
+        ] {
+            if sent != received {
+                return Err(format!(
+                    "the {sender} sent {} bytes ({}), and {} ({}) arrived",
+                    sent.bytes, sent.digest, received.bytes, received.digest
+                ));
+            }
+        }
+        let (deaths, kinds) = (self.deaths.len(), self.kinds());
+        if deaths < LEAST_DEATHS || kinds < LEAST_KINDS {
+            return Err(format!(
+                "only {deaths} carriers died, in {kinds} ways: \
+                 it takes {LEAST_DEATHS} in {LEAST_KINDS} ways to prove anything"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::death::PLAN;
+    use super::super::talk::Sum;
+    use super::*;
+
+    fn good() -> Outcome {
+        let sum = |bytes| Sum { bytes, digest: format!("{bytes:x}") };
+        let account = |sent, received| Account {
+            sent: sum(sent),
+            received: sum(received),
+            longest_pause: Duration::ZERO,
+        };
+        Outcome {
+            deaths: PLAN.to_vec(),
+            application: Some(account(10, 20)),
+            target: Some(account(20, 10)),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn the_plan_is_enough_when_every_byte_is_right() {
+        assert_eq!(good().verdict(), Ok(()));
+    }
+
+    #[test]
+    fn nine_deaths_or_three_kinds_are_not_enough() {
+        let nine = Outcome { deaths: PLAN[..9].to_vec(), ..good() };
+        assert!(nine.verdict().unwrap_err().starts_with("only 9 carriers died, in 5 ways"));
+        let deaths = [Death::Reset, Death::Close, Death::Cut].repeat(5);
+        let three = Outcome { deaths, ..good() };
+        assert!(three.verdict().unwrap_err().starts_with("only 15 carriers died, in 3 ways"));
+    }
+
+    #[test]
+    fn a_wrong_digest_a_missing_end_and_trouble_are_failures() {
+        let mut wrong = good();
+        wrong.target.as_mut().unwrap().received.digest = "b".to_owned();
+        let error = wrong.verdict().unwrap_err();
+        assert_eq!(error, "the application sent 10 bytes (a), and 10 (b) arrived");
+        let endless = Outcome { application: None, ..good() };
+        assert_eq!(endless.verdict().unwrap_err(), "a stream did not end");
+        let trouble = Outcome { trouble: Some("no luck".to_owned()), ..good() };
+        assert_eq!(trouble.verdict().unwrap_err(), "no luck");
+    }
+}

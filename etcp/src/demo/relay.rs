@@ -1,0 +1,70 @@
+//! The network between cproxy and sproxy, as bad as it is told to be.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::link::Link;
+
+/// A TCP relay on loopback through which every carrier goes.
+#[derive(Debug)]
+pub(super) struct Relay {
+    address: SocketAddr,
+    newest: watch::Receiver<Option<Arc<Link>>>,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Starts a relay to sproxy.
+    pub(super) async fn start(sproxy: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (links, newest) = watch::channel(None);
+        let task = tokio::spawn(serve(listener, sproxy, links));
+        Ok(Self { address, newest, task })
+    }
+
+    /// Where cproxy reaches sproxy.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The link made last.
+    pub(super) fn newest(&self) -> Option<Arc<Link>> {
+        self.newest.borrow().clone()
+    }
+}
+
+/// The sockets of silent links are closed here, and not before.
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    sproxy: SocketAddr,
+    newest: watch::Sender<Option<Arc<Link>>>,
+) {
+    let mut links = JoinSet::new();
+    for number in 1.. {
+        // What cannot be linked is dropped, and cproxy tries again.
+        let Ok((cproxy, sproxy)) = connect(&listener, sproxy).await else { continue };
+        let link = Arc::new(Link::new(number));
+        newest.send_replace(Some(Arc::clone(&link)));
+        links.spawn(async move { link.carry(cproxy, sproxy).await });
+    }
+}
+
+async fn connect(listener: &TcpListener, sproxy: SocketAddr) -> io::Result<(TcpStream, TcpStream)> {
+    let (cproxy, _) = listener.accept().await?;
+    let sproxy = TcpStream::connect(sproxy).await?;
+    cproxy.set_nodelay(true)?;
+    sproxy.set_nodelay(true)?;
+    Ok((cproxy, sproxy))
+}

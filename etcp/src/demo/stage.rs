@@ -1,0 +1,139 @@
+//! Everything the show needs: fresh keys, sproxy, the relay, cproxy, a target.
+//!
+//! It is put together as the programs do it, from the same parts.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use eternaltcp::address::{Listen, Server as ServerAddress, Target};
+use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::policy::known_hosts_line;
+use eternaltcp::server::{Monitor, Server, ServerConfig, ServerLimits};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Listener, Slots, TunnelConfig, this_instance};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::relay::Relay;
+use crate::cli::TunnelArgs;
+use crate::cproxy::accept;
+use crate::exit::Failure;
+use crate::sproxy::tunnel_config;
+
+/// Port 0: the kernel chooses.
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Silence is noticed five times faster than by default: the show is short.
+const TUNNEL: TunnelArgs =
+    TunnelArgs { heartbeat: Duration::from_millis(200), dead_after: Duration::from_millis(600) };
+
+/// What runs behind the show.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// Where sessions end.
+    pub(super) target: TcpListener,
+    /// Where the application connects.
+    pub(super) entrance: SocketAddr,
+    pub(super) relay: Relay,
+    pub(super) client: Client,
+    pub(super) monitor: Monitor,
+    server: JoinHandle<()>,
+    stop_server: oneshot::Sender<()>,
+}
+
+impl Stage {
+    /// Starts everything; keys and the like are kept in `folder`.
+    pub(super) async fn build(folder: &Path) -> Result<Self, Failure> {
+        let target = TcpListener::bind(ANY_PORT).await.map_err(Failure::failed)?;
+        let tunnel = tunnel_config(&TUNNEL)?;
+        let slots = Slots::from_limit().map_err(Failure::failed)?;
+        let keys = Keys::make(folder)?;
+        let server = bind_server(&keys, &target, tunnel.clone(), slots.clone())?;
+        let monitor = server.monitor();
+        let address = server.local_addr().map_err(Failure::failed)?;
+        let (stop_server, stop) = oneshot::channel();
+        let server = tokio::spawn(server.run(async {
+            // A stage that is gone stops it too.
+            let _ = stop.await;
+        }));
+        let relay = Relay::start(address).await.map_err(Failure::failed)?;
+        let (client, entrance) = start_client(&keys, folder, relay.address(), tunnel, slots)?;
+        Ok(Self { target, entrance, relay, client, monitor, server, stop_server })
+    }
+
+    /// Ends everything in order: some two seconds at most.
+    pub(super) async fn close(mut self) {
+        self.client.close().await;
+        self.client.ended().await;
+        // A server that has ended already is as good.
+        let _ = self.stop_server.send(());
+        let _ = self.server.await;
+    }
+}
+
+/// Who is who.
+struct Keys {
+    server: Identity,
+    client: Identity,
+    authorized_keys: std::path::PathBuf,
+}
+
+impl Keys {
+    fn make(folder: &Path) -> Result<Self, Failure> {
+        let key = |name| Identity::load_or_create(&folder.join(name)).map_err(Failure::failed);
+        let (server, client) = (key("server_key")?, key("id_ed25519")?);
+        let authorized_keys = folder.join("authorized_keys");
+        write(&authorized_keys, &client.public_key().to_string())?;
+        Ok(Self { server, client, authorized_keys })
+    }
+}
+
+fn bind_server(
+    keys: &Keys,
+    target: &TcpListener,
+    tunnel: TunnelConfig,
+    slots: Slots,
+) -> Result<Server, Failure> {
+    let target = target.local_addr().map_err(Failure::failed)?;
+    let config = ServerConfig {
+        listen: ANY_PORT,
+        identity: keys.server.clone(),
+        authorized_keys: keys.authorized_keys.clone(),
+        target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
+        permits: Vec::new(),
+        tunnel,
+        limits: ServerLimits::default(),
+    };
+    Server::bind(config, slots).map_err(Failure::failed)
+}
+
+/// Starts a client that knows its server by the relay's address, and listens
+/// for the application.
+fn start_client(
+    keys: &Keys,
+    folder: &Path,
+    relay: SocketAddr,
+    tunnel: TunnelConfig,
+    slots: Slots,
+) -> Result<(Client, SocketAddr), Failure> {
+    let server = ServerAddress { host: relay.ip().to_string(), port: relay.port() };
+    let known_hosts = folder.join("known_hosts");
+    write(&known_hosts, &known_hosts_line(&server, &keys.server.public_key()))?;
+    let listener = Listener::bind(&Listen::Tcp(ANY_PORT), slots).map_err(Failure::failed)?;
+    let entrance = listener.name().parse().map_err(Failure::failed)?;
+    let trust = Trust::new(known_hosts);
+    let instance = this_instance(format!("demo {}", std::process::id()));
+    let mut config = ClientConfig::new(server, keys.client.clone(), trust, instance);
+    config.tunnel = tunnel;
+    let client = Client::start(config).map_err(Failure::failed)?;
+    tokio::spawn(accept(listener, None, client.opener()));
+    Ok((client, entrance))
+}
+
+fn write(path: &Path, line: &str) -> Result<(), Failure> {
+    fs::write(path, format!("{line}\n"))
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+}

@@ -1,0 +1,521 @@
+//! Two tunnels, the carrier between them and the local sockets at their ends,
+//! on a virtual clock.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used)]
+
+pub(crate) mod wire;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp_proto::{
+    Acceptor, AttachRequest, Cause, Config, Delivery, Event, Instance, Intent, Kind, Progress,
+    Reset, SessionId, Side, Time, Transmit, Tunnel, TunnelId, encode_refusal,
+};
+
+/// The tunnel's id in every test.
+pub(crate) const TUNNEL: TunnelId = TunnelId(*b"a tunnel's name!");
+
+/// How long a packet travels.
+pub(crate) const ONE_WAY: Duration = Duration::from_millis(10);
+
+/// What a client asks for that has no tunnel yet.
+pub(crate) fn new_tunnel() -> Intent {
+    let instance = Instance {
+        machine: "machine".into(),
+        boot: "boot".into(),
+        user: "user".into(),
+        name: "name".into(),
+    };
+    Intent::New { enrol: Bytes::from_static(b"enrolled key"), instance }
+}
+
+/// Some bytes that differ along their length.
+pub(crate) fn pattern(length: usize) -> Bytes {
+    (0..length).map(|index| (index * 7 + index / 251) as u8).collect()
+}
+
+/// The local end of a session: what a TCP socket would be.
+pub(crate) struct Socket {
+    /// How many bytes the application will yet read.
+    pub(crate) takes: usize,
+    /// What it was given.
+    pub(crate) got: Vec<u8>,
+    /// It was told the end of stream.
+    pub(crate) is_ended: bool,
+    /// It was reset, and why.
+    pub(crate) reset: Option<Reset>,
+    outbox: BytesMut,
+    is_finishing: bool,
+}
+
+impl Socket {
+    fn new(takes: usize) -> Self {
+        Self {
+            takes,
+            got: Vec::new(),
+            is_ended: false,
+            reset: None,
+            outbox: BytesMut::new(),
+            is_finishing: false,
+        }
+    }
+
+    /// Bytes of the application that the tunnel has not read.
+    pub(crate) fn unread(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The cause of its reset.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.reset.as_ref().map(|reset| reset.cause)
+    }
+}
+
+/// One side: its tunnel and its local sockets.
+pub(crate) struct Peer {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) sockets: BTreeMap<SessionId, Socket>,
+    /// Every event but [`Event::Touched`].
+    pub(crate) events: Vec<Event>,
+    /// Whether offered sessions are accepted at once.
+    pub(crate) is_accepting: bool,
+    /// How much new sockets take.
+    pub(crate) takes: usize,
+}
+
+impl Peer {
+    fn new(side: Side, config: Config) -> Self {
+        Self {
+            tunnel: Tunnel::new(side, config),
+            sockets: BTreeMap::new(),
+            events: Vec::new(),
+            is_accepting: true,
+            takes: usize::MAX,
+        }
+    }
+
+    pub(crate) fn socket(&mut self, id: SessionId) -> &mut Socket {
+        let takes = self.takes;
+        self.sockets.entry(id).or_insert_with(|| Socket::new(takes))
+    }
+
+    /// Does what the tunnel wants done with the sockets.
+    pub(crate) fn handle_events(&mut self, now: Time) {
+        while let Some(event) = self.tunnel.poll_event() {
+            match event {
+                Event::Touched(id) => self.serve(now, id),
+                Event::Opened(id) if self.is_accepting => {
+                    self.tunnel.accept(now, id);
+                    self.serve(now, id);
+                    self.events.push(event);
+                }
+                _ => self.events.push(event),
+            }
+        }
+    }
+
+    /// Moves what can be moved between the socket and the tunnel.
+    fn serve(&mut self, now: Time, id: SessionId) {
+        self.read_socket(now, id);
+        self.write_socket(now, id);
+    }
+
+    fn read_socket(&mut self, now: Time, id: SessionId) {
+        loop {
+            let capacity = self.tunnel.capacity(id);
+            let outbox = &mut self.socket(id).outbox;
+            let count = outbox.len().min(capacity);
+            if count == 0 {
+                break;
+            }
+            let chunk = outbox.split_to(count).freeze();
+            self.tunnel.write(now, id, chunk);
+        }
+        let socket = self.socket(id);
+        if socket.outbox.is_empty() && std::mem::take(&mut socket.is_finishing) {
+            self.tunnel.finish(now, id);
+        }
+    }
+
+    fn write_socket(&mut self, now: Time, id: SessionId) {
+        let takes = self.socket(id).takes;
+        let waiting: Vec<u8> = self.tunnel.deliverable(id).flatten().take(takes).copied().collect();
+        if !waiting.is_empty() {
+            let socket = self.socket(id);
+            socket.takes -= waiting.len();
+            socket.got.extend_from_slice(&waiting);
+            self.tunnel.delivered(now, id, waiting.len());
+        }
+        match self.tunnel.delivery(id) {
+            Delivery::Nothing | Delivery::Data(_) => {}
+            Delivery::End => {
+                self.socket(id).is_ended = true;
+                self.tunnel.delivered_end(now, id);
+            }
+            Delivery::Reset(reset) => {
+                let reset = reset.clone();
+                let socket = self.socket(id);
+                socket.reset = Some(reset);
+                socket.outbox.clear();
+                self.tunnel.delivered_reset(now, id);
+            }
+        }
+    }
+}
+
+/// A client's tunnel, a server's, and the carrier.
+pub(crate) struct Pair {
+    pub(crate) now: Time,
+    pub(crate) client: Peer,
+    pub(crate) server: Peer,
+    /// Every packet that was put on a carrier, in order, with its sender.
+    pub(crate) log: Vec<(Side, Transmit)>,
+    /// Changes what is put on the carrier.
+    pub(crate) tamper: Option<fn(Side, &mut Transmit)>,
+    acceptor: Option<Acceptor>,
+    to_server: Link,
+    to_client: Link,
+}
+
+/// One direction of a carrier.
+#[derive(Default)]
+struct Link {
+    flying: VecDeque<(Time, Bytes)>,
+    is_held: bool,
+    is_lossy: bool,
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        Self::with(Config::default(), Config::default())
+    }
+
+    pub(crate) fn with(client: Config, server: Config) -> Self {
+        Self {
+            now: Time::new(Duration::from_secs(1000)),
+            client: Peer::new(Side::Client, client),
+            server: Peer::new(Side::Server, server),
+            log: Vec::new(),
+            tamper: None,
+            acceptor: None,
+            to_server: Link::default(),
+            to_client: Link::default(),
+        }
+    }
+
+    /// A pair that is attached and idle.
+    pub(crate) fn attached() -> Self {
+        let mut pair = Self::new();
+        pair.attach();
+        pair
+    }
+
+    pub(crate) fn peer(&mut self, side: Side) -> &mut Peer {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    fn link_from(&mut self, side: Side) -> &mut Link {
+        match side {
+            Side::Client => &mut self.to_server,
+            Side::Server => &mut self.to_client,
+        }
+    }
+
+    // -- The carrier.
+
+    /// Makes a new carrier, asks for it to be bound, and drives.
+    pub(crate) fn attach(&mut self) {
+        self.begin_attach();
+        self.drive();
+    }
+
+    /// Makes a new carrier and asks for it to be bound; nothing travels yet.
+    pub(crate) fn begin_attach(&mut self) {
+        (self.to_server, self.to_client) = (Link::default(), Link::default());
+        self.acceptor = Some(Acceptor::new(1000));
+        self.client.tunnel.attach(self.now, new_tunnel);
+    }
+
+    /// The carrier dies with all that was on its way, and both sides see it.
+    pub(crate) fn cut(&mut self) {
+        (self.to_server, self.to_client) = (Link::default(), Link::default());
+        self.acceptor = None;
+        self.client.tunnel.handle_lost();
+        self.server.tunnel.handle_lost();
+    }
+
+    /// What this side sends gets no further, until [`Self::release`].
+    pub(crate) fn hold(&mut self, from: Side) {
+        self.link_from(from).is_held = true;
+    }
+
+    /// What was held arrives, at once.
+    pub(crate) fn release(&mut self, from: Side) {
+        let at = self.now + ONE_WAY;
+        let link = self.link_from(from);
+        link.is_held = false;
+        link.flying.iter_mut().for_each(|(time, _)| *time = at);
+    }
+
+    /// From now on what this side sends is lost, and nobody sees it.
+    pub(crate) fn lose(&mut self, from: Side) {
+        self.link_from(from).is_lossy = true;
+    }
+
+    // -- Time.
+
+    /// Runs until nothing is on its way and no acknowledgement waits.
+    pub(crate) fn drive(&mut self) {
+        self.flush();
+        while let Some(next) = self.next_arrival().into_iter().chain(self.ack_timer()).min() {
+            self.advance(next);
+        }
+    }
+
+    /// Lets time pass, with everything that happens in it.
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.flush();
+        loop {
+            let timers = [&self.client, &self.server].map(|peer| peer.tunnel.poll_timeout());
+            let timers = timers.into_iter().flatten().map(|(at, _)| at);
+            match self.next_arrival().into_iter().chain(timers).min() {
+                Some(next) if next <= end => self.advance(next.max(self.now)),
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    /// The program stops: time passes and nothing is looked at.
+    pub(crate) fn sleep(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
+    fn next_arrival(&self) -> Option<Time> {
+        let links = [&self.to_server, &self.to_client].into_iter().filter(|link| !link.is_held);
+        links.filter_map(|link| link.flying.front()).map(|(at, _)| *at).min()
+    }
+
+    fn ack_timer(&self) -> Option<Time> {
+        let timers = [&self.client, &self.server].map(|peer| peer.tunnel.poll_timeout());
+        let acks = timers.into_iter().flatten().filter(|(_, why)| *why == "acknowledgements");
+        acks.map(|(at, _)| at).min()
+    }
+
+    fn advance(&mut self, to: Time) {
+        self.now = to.max(self.now);
+        for side in [Side::Client, Side::Server] {
+            for packet in self.arrived(side) {
+                self.give(side, packet);
+            }
+        }
+        for side in [Side::Client, Side::Server] {
+            let now = self.now;
+            let tunnel = &mut self.peer(side).tunnel;
+            if tunnel.poll_timeout().is_some_and(|(at, _)| at <= now) {
+                tunnel.handle_timeout(now);
+            }
+        }
+        self.flush();
+    }
+
+    /// Packets that have come to `side` by now.
+    fn arrived(&mut self, side: Side) -> Vec<Bytes> {
+        let now = self.now;
+        let from = if side == Side::Client { Side::Server } else { Side::Client };
+        let link = self.link_from(from);
+        if link.is_held {
+            return Vec::new();
+        }
+        let count = link.flying.iter().take_while(|(at, _)| *at <= now).count();
+        link.flying.drain(..count).map(|(_, packet)| packet).collect()
+    }
+
+    /// Gives a packet to a side, as its driver would.
+    fn give(&mut self, side: Side, packet: Bytes) {
+        let now = self.now;
+        if side == Side::Server
+            && let Some(acceptor) = &mut self.acceptor
+        {
+            acceptor.handle_input(packet);
+            self.accept_carrier();
+            return;
+        }
+        let result = self.peer(side).tunnel.handle_input(now, packet);
+        assert_eq!(result, Ok(()), "to the {side:?}");
+    }
+
+    fn accept_carrier(&mut self) {
+        let Some(mut acceptor) = self.acceptor.take() else { return };
+        loop {
+            match acceptor.poll().unwrap() {
+                Progress::Hello(_) => {}
+                Progress::More => {
+                    self.acceptor = Some(acceptor);
+                    return;
+                }
+                Progress::Complete => break,
+            }
+        }
+        let request = acceptor.into_request().unwrap();
+        if let Err(error) = self.server.tunnel.handle_attach(self.now, TUNNEL, request) {
+            let refusal = Bytes::from(encode_refusal(&error.refusal()));
+            let at = self.now + ONE_WAY;
+            self.to_client.flying.push_back((at, refusal));
+        }
+    }
+
+    /// Does what the tunnels want done, and puts their packets on the carrier.
+    pub(crate) fn flush(&mut self) {
+        for side in [Side::Client, Side::Server] {
+            let (now, tamper) = (self.now, self.tamper);
+            loop {
+                self.peer(side).handle_events(now);
+                let Some(mut transmit) = self.peer(side).tunnel.poll_transmit(now) else { break };
+                if let Some(tamper) = tamper {
+                    tamper(side, &mut transmit);
+                }
+                let link = self.link_from(side);
+                if !link.is_lossy {
+                    link.flying.push_back((now + ONE_WAY, wire::encode(&transmit)));
+                }
+                self.log.push((side, transmit));
+            }
+        }
+    }
+
+    // -- The applications.
+
+    /// Opens a session to the default target.
+    pub(crate) fn open(&mut self, side: Side) -> SessionId {
+        self.peer(side).tunnel.open(Bytes::from_static(b"\0")).unwrap()
+    }
+
+    /// Opens a session and waits until it is established.
+    pub(crate) fn session(&mut self) -> SessionId {
+        let id = self.open(Side::Client);
+        self.drive();
+        assert!(self.client.tunnel.is_established(id));
+        id
+    }
+
+    pub(crate) fn write(&mut self, side: Side, id: SessionId, bytes: &[u8]) {
+        let now = self.now;
+        let peer = self.peer(side);
+        peer.socket(id).outbox.extend_from_slice(bytes);
+        peer.serve(now, id);
+    }
+
+    pub(crate) fn finish(&mut self, side: Side, id: SessionId) {
+        let now = self.now;
+        let peer = self.peer(side);
+        peer.socket(id).is_finishing = true;
+        peer.serve(now, id);
+    }
+
+    pub(crate) fn reset(&mut self, side: Side, id: SessionId) {
+        let now = self.now;
+        let peer = self.peer(side);
+        peer.tunnel.reset(now, id, Reset::new(Cause::Application));
+    }
+
+    /// The socket takes so many bytes more.
+    pub(crate) fn take(&mut self, side: Side, id: SessionId, count: usize) {
+        let now = self.now;
+        let peer = self.peer(side);
+        let socket = peer.socket(id);
+        socket.takes = socket.takes.saturating_add(count);
+        peer.serve(now, id);
+    }
+
+    /// Writes, drives, and checks that the other side got just that.
+    pub(crate) fn check_echo(&mut self, id: SessionId) {
+        for (from, to) in [(Side::Client, Side::Server), (Side::Server, Side::Client)] {
+            let before = self.peer(to).socket(id).got.len();
+            self.write(from, id, b"are you there?");
+            self.drive();
+            assert_eq!(&self.peer(to).socket(id).got[before..], b"are you there?");
+        }
+    }
+
+    /// A fresh session passes bytes both ways: the tunnel is of use.
+    pub(crate) fn check_usable(&mut self) {
+        let id = self.session();
+        self.check_echo(id);
+        self.end_both(id);
+    }
+
+    /// Ends a session in order and checks that no record is left of it.
+    pub(crate) fn end_both(&mut self, id: SessionId) {
+        self.finish(Side::Client, id);
+        self.finish(Side::Server, id);
+        self.drive();
+        for side in [Side::Client, Side::Server] {
+            let peer = self.peer(side);
+            assert!(peer.socket(id).is_ended, "{side:?}");
+            assert!(!peer.tunnel.session_ids().any(|known| known == id), "{side:?} has a record");
+        }
+    }
+
+    /// Kinds and numbers of what was sent of a session since the log was at
+    /// `from`.
+    pub(crate) fn sent(&self, from: usize, side: Side, id: SessionId) -> Vec<(Kind, u32)> {
+        let of_session = |(sender, transmit): &&(Side, Transmit)| {
+            *sender == side
+                && transmit.header.session == id.get()
+                && transmit.header.kind.is_numbered()
+        };
+        let packets = self.log[from..].iter().filter(of_session);
+        packets.map(|(_, t)| (t.header.kind, t.header.seq.get())).collect()
+    }
+}
+
+/// All that a tunnel wants to send now.
+pub(crate) fn transmits(tunnel: &mut Tunnel, now: Time) -> Vec<Transmit> {
+    std::iter::from_fn(|| tunnel.poll_transmit(now)).collect()
+}
+
+/// A client's request on its way, as the server's driver collects it.
+pub(crate) fn request(client: &mut Tunnel, now: Time) -> AttachRequest {
+    client.attach(now, new_tunnel);
+    let mut acceptor = Acceptor::new(1000);
+    for transmit in transmits(client, now) {
+        acceptor.handle_input(wire::encode(&transmit));
+        while let Progress::Hello(_) = acceptor.poll().unwrap() {}
+    }
+    acceptor.into_request().unwrap()
+}
+
+/// The folder of the whole workspace.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The text of `docs/protocol.md`.
+pub(crate) fn specification() -> String {
+    std::fs::read_to_string(workspace().join("docs/protocol.md")).unwrap()
+}
+
+/// Compares a text with a file. With `ETERNALTCP_BLESS=1` in the environment
+/// the file is written instead: look at the difference before it is kept.
+pub(crate) fn snapshot(path: &Path, text: &str) {
+    if std::env::var_os("ETERNALTCP_BLESS").is_some_and(|value| value == "1") {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    let first = kept.lines().zip(text.lines()).find(|(kept, new)| kept != new);
+    assert!(
+        kept == text,
+        "{} is not what the code does; ETERNALTCP_BLESS=1 writes it anew. First difference: {first:#?}",
+        path.display()
+    );
+}

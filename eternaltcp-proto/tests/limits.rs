@@ -1,0 +1,346 @@
+//! The receiver says what it will hold; the sender never sends more, and the
+//! receiver does not trust it to.
+
+mod common;
+
+use common::{Pair, pattern, wire};
+use eternaltcp_proto::{
+    Cause, Config, Event, Kind, OpenError, PACKET_CHARGE, RESERVE, SessionId, Side, Violation, cost,
+};
+
+use Side::{Client, Server};
+
+/// A pair whose server takes nothing from its tunnel, with these settings.
+fn stalled(config: Config) -> Pair {
+    let mut pair = Pair::with(config.clone(), config);
+    pair.server.takes = 0;
+    pair.attach();
+    pair
+}
+
+fn small_pool(shares: u64) -> Config {
+    Config { tunnel_limit: shares * RESERVE, ..Config::default() }
+}
+
+/// Cost of all data of a session that the client sent.
+fn sent_cost(pair: &Pair, id: SessionId) -> u64 {
+    let of_session = pair.log.iter().filter(|(side, transmit)| {
+        let header = &transmit.header;
+        *side == Client && header.kind == Kind::Data && header.session == id.get()
+    });
+    of_session.map(|(_, transmit)| cost(transmit.payload.len())).sum()
+}
+
+// -- The sender.
+
+/// [LIMIT-1]
+#[test]
+fn the_sender_fills_a_sessions_limit_and_never_exceeds_it() {
+    let mut pair = stalled(Config::default());
+    let id = pair.session();
+    pair.write(Client, id, &pattern(1 << 20));
+    pair.drive();
+    let limit = Config::default().session_limit;
+    let sent = sent_cost(&pair, id);
+    assert!(sent <= limit && sent > limit - 4096, "{sent} of {limit}");
+}
+
+/// [LIMIT-1] A packet costs more than its payload shows.
+#[test]
+fn one_byte_packets_are_charged_for() {
+    let config = Config { session_limit: 100 * cost(1) + 5, ..Config::default() };
+    let mut pair = stalled(config);
+    let id = pair.session();
+    for _ in 0..500 {
+        pair.write(Client, id, b"x");
+        pair.flush();
+    }
+    pair.drive();
+    assert_eq!(sent_cost(&pair, id), 100 * cost(1));
+    assert_eq!(cost(1), 1 + PACKET_CHARGE);
+    pair.take(Server, id, usize::MAX);
+    pair.drive();
+    assert_eq!(pair.server.socket(id).got, [b'x'; 500]);
+}
+
+/// [LIMIT-1]
+#[test]
+fn all_sessions_together_never_exceed_the_tunnels_limit() {
+    let mut pair = stalled(small_pool(20));
+    let ids: Vec<SessionId> = (0..10).map(|_| pair.session()).collect();
+    for id in &ids {
+        pair.write(Client, *id, &pattern(100_000));
+    }
+    pair.drive();
+    let total: u64 = ids.iter().map(|id| sent_cost(&pair, *id)).sum();
+    assert!(total <= 20 * RESERVE && total > 15 * RESERVE, "{total}");
+    for id in &ids {
+        pair.take(Server, *id, usize::MAX);
+    }
+    pair.drive();
+    for id in ids {
+        assert_eq!(pair.server.socket(id).got, pattern(100_000));
+    }
+    assert_eq!((pair.client.tunnel.held(), pair.server.tunnel.held()), (0, 0));
+}
+
+/// [LIMIT-3]
+#[test]
+fn a_stalled_session_leaves_every_other_its_reserve() {
+    let mut pair = stalled(small_pool(8));
+    let greedy = pair.session();
+    let ids: Vec<SessionId> = (0..7).map(|_| pair.session()).collect();
+    pair.write(Client, greedy, &pattern(100_000));
+    pair.drive();
+    for id in ids {
+        let payload = pattern((RESERVE - PACKET_CHARGE) as usize);
+        pair.write(Client, id, &payload);
+        pair.drive();
+        assert_eq!(sent_cost(&pair, id), RESERVE);
+    }
+}
+
+#[test]
+fn a_stalled_session_slows_no_other() {
+    let mut pair = Pair::attached();
+    pair.server.takes = 0;
+    let stalled = pair.session();
+    pair.write(Client, stalled, &pattern(1 << 20));
+    pair.drive();
+    pair.server.takes = usize::MAX;
+    let free = pair.session();
+    pair.write(Client, free, &pattern(1 << 20));
+    pair.drive();
+    assert_eq!(pair.server.socket(free).got, pattern(1 << 20));
+    assert_eq!(pair.server.socket(stalled).got, b"");
+}
+
+#[test]
+fn a_peer_that_holds_less_is_sent_less() {
+    let small = Config { tunnel_limit: 4 * RESERVE, ..Config::default() };
+    let mut pair = Pair::with(Config::default(), small);
+    pair.server.takes = 0;
+    pair.attach();
+    let id = pair.session();
+    pair.write(Client, id, &pattern(100_000));
+    pair.drive();
+    assert!(sent_cost(&pair, id) <= 4 * RESERVE);
+}
+
+#[test]
+fn a_full_queue_stops_reading_and_never_ends_the_session() {
+    for is_attached in [true, false] {
+        let mut pair = stalled(Config::default());
+        let id = pair.session();
+        if !is_attached {
+            pair.cut();
+        }
+        pair.write(Client, id, &pattern(2 << 20));
+        pair.drive();
+        assert_eq!(pair.client.tunnel.capacity(id), 0);
+        assert!(pair.client.socket(id).unread() > 1 << 20, "left in the application's socket");
+        if !is_attached {
+            pair.attach();
+        }
+        pair.take(Server, id, usize::MAX);
+        pair.drive();
+        assert_eq!(pair.server.socket(id).got, pattern(2 << 20));
+        pair.end_both(id);
+    }
+}
+
+/// What is not numbered yet is merged, and counts too.
+#[test]
+fn a_detached_tunnel_holds_half_of_its_limit_and_each_session_its_reserve() {
+    let mut pair = Pair::with(small_pool(64), small_pool(64));
+    let ids: Vec<SessionId> = (0..10).map(|_| pair.open(Client)).collect();
+    for id in &ids {
+        for _ in 0..100 {
+            pair.write(Client, *id, &pattern(1000));
+        }
+    }
+    let held = pair.client.tunnel.held();
+    assert!(held < 64 * RESERVE / 2 + 10 * RESERVE + 65_536, "{held}");
+    pair.attach();
+    for id in ids {
+        assert_eq!(pair.server.socket(id).got.len(), 100_000);
+    }
+}
+
+// -- Growth.
+
+/// [LIMIT-4]
+#[test]
+fn a_limit_grows_with_use_up_to_its_bound() {
+    let config =
+        Config { session_limit: 16 << 10, session_limit_most: 64 << 10, ..Config::default() };
+    let mut pair = Pair::with(config.clone(), config);
+    pair.attach();
+    let id = pair.session();
+    pair.write(Client, id, &pattern(1 << 20));
+    pair.drive();
+    let told: Vec<u64> = pair
+        .log
+        .iter()
+        .filter(|(side, t)| *side == Server && t.header.kind == Kind::Limit)
+        .map(|(_, t)| u64::from_le_bytes(t.payload[..].try_into().unwrap()))
+        .collect();
+    assert_eq!(told, [32 << 10, 64 << 10]);
+}
+
+#[test]
+fn the_limit_of_a_stalled_session_does_not_grow() {
+    let mut pair = stalled(Config::default());
+    let id = pair.session();
+    pair.write(Client, id, &pattern(1 << 20));
+    pair.drive();
+    assert!(!pair.log.iter().any(|(_, t)| t.header.kind == Kind::Limit));
+}
+
+/// [LIMIT-4]
+#[test]
+fn a_limit_that_is_told_lower_stays_what_it_was() {
+    let mut pair = stalled(Config::default());
+    let id = pair.session();
+    let (now, payload) = (pair.now, 1_u64.to_le_bytes());
+    for session in [id.get(), 0] {
+        let limit = wire::packet(wire::LIMIT, session, 0, 1, &payload);
+        pair.client.tunnel.handle_input(now, limit).unwrap();
+    }
+    pair.write(Client, id, &pattern(100_000));
+    pair.drive();
+    assert!(sent_cost(&pair, id) > 100_000);
+}
+
+/// [LIMIT-4] What was told last on the old carrier is told again at attach.
+#[test]
+fn a_limit_that_has_grown_survives_an_attach() {
+    let config = Config { session_limit: 16 << 10, ..Config::default() };
+    let mut pair = Pair::with(config.clone(), config);
+    pair.attach();
+    let id = pair.session();
+    pair.write(Client, id, &pattern(1 << 20));
+    pair.drive();
+    pair.cut();
+    pair.attach();
+    pair.server.socket(id).takes = 0;
+    let before = sent_cost(&pair, id);
+    pair.write(Client, id, &pattern(1 << 20));
+    pair.drive();
+    assert!(sent_cost(&pair, id) - before > 100 << 10);
+}
+
+// -- The receiver.
+
+/// [LIMIT-2]
+#[test]
+fn the_receiver_refuses_more_than_a_sessions_limit() {
+    let mut pair = stalled(Config { session_limit: 2 * cost(100), ..Config::default() });
+    let id = pair.session();
+    let now = pair.now;
+    for seq in 1..=2 {
+        let data = wire::packet(wire::DATA, id.get(), seq, 1, &[7; 100]);
+        assert_eq!(pair.server.tunnel.handle_input(now, data), Ok(()));
+    }
+    let data = wire::packet(wire::DATA, id.get(), 3, 1, b"x");
+    let result = pair.server.tunnel.handle_input(now, data);
+    assert_eq!(result, Err(Violation::OverLimit { session: id }));
+    assert!(!pair.server.tunnel.is_attached());
+}
+
+/// [LIMIT-2]
+#[test]
+fn the_receiver_refuses_more_than_the_tunnels_limit() {
+    let mut pair = stalled(small_pool(4));
+    let ids = [pair.session(), pair.session()];
+    let now = pair.now;
+    let data = |id: SessionId| wire::packet(wire::DATA, id.get(), 1, 1, &[7; 8000]);
+    assert_eq!(pair.server.tunnel.handle_input(now, data(ids[0])), Ok(()));
+    assert_eq!(pair.server.tunnel.handle_input(now, data(ids[1])), Ok(()));
+    let more = wire::packet(wire::DATA, ids[1].get(), 2, 1, &[7; 8000]);
+    let result = pair.server.tunnel.handle_input(now, more);
+    assert_eq!(result, Err(Violation::OverLimit { session: ids[1] }));
+}
+
+// -- How many sessions.
+
+/// [OPEN-4]
+#[test]
+fn a_session_for_which_no_share_is_left_is_refused() {
+    let mut pair = Pair::with(Config::default(), Config { max_sessions: 2, ..Config::default() });
+    pair.attach();
+    let kept = [pair.session(), pair.session()];
+    let refused = pair.open(Client);
+    pair.write(Client, refused, b"sent before the answer");
+    pair.drive();
+    assert_eq!(pair.client.socket(refused).cause(), Some(Cause::LimitReached));
+    assert_eq!(pair.server.events[1..], kept.map(Event::Opened));
+    pair.check_echo(kept[0]);
+    pair.end_both(kept[1]);
+    pair.check_usable();
+}
+
+#[test]
+fn a_share_that_this_side_lacks_is_an_error_at_once() {
+    for config in [small_pool(3), Config { max_sessions: 3, ..Config::default() }] {
+        let mut pair = Pair::with(config.clone(), config);
+        pair.attach();
+        let ids = [pair.session(), pair.session(), pair.session()];
+        let target = bytes::Bytes::from_static(b"\0");
+        assert_eq!(pair.client.tunnel.open(target.clone()), Err(OpenError::LimitReached));
+        assert_eq!(pair.server.tunnel.open(target), Err(OpenError::LimitReached));
+        pair.end_both(ids[0]);
+        pair.check_usable();
+    }
+}
+
+/// [OPEN-4]
+#[test]
+fn sessions_that_are_opened_too_fast_are_refused_and_time_heals() {
+    let slow = Config { opens_per_second: 5, ..Config::default() };
+    let mut pair = Pair::with(Config::default(), slow);
+    pair.attach();
+    let ids: Vec<SessionId> = (0..8).map(|_| pair.open(Client)).collect();
+    pair.drive();
+    let refused = ids.iter().filter(|id| {
+        pair.client.sockets.get(id).and_then(|s| s.cause()) == Some(Cause::LimitReached)
+    });
+    assert_eq!(refused.count(), 3);
+    pair.run_for(std::time::Duration::from_secs(1));
+    pair.check_usable();
+}
+
+/// [LIMIT-5] A peer that opens and never confirms the refusals.
+#[test]
+fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
+    let few = Config { max_sessions: 10, ..Config::default() };
+    let mut pair = Pair::with(few.clone(), few);
+    pair.attach();
+    let now = pair.now;
+    let mut result = Ok(());
+    for index in 0..40_000 {
+        let open = wire::packet(wire::OPEN, 2 * index + 1, 0, 0, b"\0");
+        result = pair.server.tunnel.handle_input(now, open);
+        if result.is_err() {
+            break;
+        }
+        pair.server.tunnel.poll_transmit(now);
+    }
+    assert_eq!(result, Err(Violation::Flood));
+    assert!(pair.server.tunnel.session_count() < 20_000);
+}
+
+#[test]
+fn a_peer_that_opens_and_resets_as_fast_as_it_can_leaves_nothing_behind() {
+    let mut pair = Pair::attached();
+    for _ in 0..2_000 {
+        let id = pair.open(Client);
+        pair.flush();
+        pair.reset(Client, id);
+        pair.flush();
+    }
+    pair.drive();
+    assert_eq!((pair.client.tunnel.session_count(), pair.server.tunnel.session_count()), (0, 0));
+    assert_eq!((pair.client.tunnel.held(), pair.server.tunnel.held()), (0, 0));
+    pair.check_usable();
+}

@@ -1,0 +1,156 @@
+//! Whose packet is next: signs of life, acknowledgements and limits before
+//! data, small sessions before bulk, and bulk in turns.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{ONE_WAY, Pair, pattern, transmits, wire};
+use eternaltcp_proto::{Config, Header, Kind, SessionId, Side};
+
+use Side::{Client, Server};
+
+/// A client that has a bulk session with much to send.
+fn busy() -> (Pair, SessionId) {
+    let mut pair = Pair::attached();
+    let bulk = pair.session();
+    pair.write(Client, bulk, &pattern(1 << 20));
+    (pair, bulk)
+}
+
+fn next(pair: &mut Pair) -> Header {
+    pair.client.handle_events(pair.now);
+    pair.client.tunnel.poll_transmit(pair.now).expect("something to send").header
+}
+
+/// [ORDER-1]
+#[test]
+fn heartbeats_and_their_answers_go_before_data() {
+    let (mut pair, bulk) = busy();
+    assert_eq!(next(&mut pair).session, bulk.get());
+    let beat = wire::packet(wire::HEARTBEAT, 0, 5, 0, b"");
+    pair.client.tunnel.handle_input(pair.now, beat).unwrap();
+    assert_eq!(next(&mut pair).kind, Kind::Echo);
+    pair.sleep(Duration::from_secs(1));
+    pair.client.tunnel.handle_timeout(pair.now);
+    assert_eq!(next(&mut pair).kind, Kind::Heartbeat);
+    assert_eq!(next(&mut pair).kind, Kind::Data);
+}
+
+/// [ORDER-1] [ACK-4]
+#[test]
+fn acknowledgements_and_limits_go_before_data() {
+    let (mut pair, bulk) = busy();
+    let other = pair.open(Client);
+    let open = next(&mut pair);
+    assert_eq!((open.kind, open.session), (Kind::Open, other.get()));
+    let opened = wire::packet(wire::OPENED, other.get(), 0, 1, b"");
+    pair.client.tunnel.handle_input(pair.now, opened).unwrap();
+    for seq in 1..=20 {
+        let data = wire::packet(wire::DATA, other.get(), seq, 1, &pattern(16_000));
+        pair.client.tunnel.handle_input(pair.now, data).unwrap();
+        pair.take(Client, other, 0);
+    }
+    let kinds = [next(&mut pair), next(&mut pair), next(&mut pair)]
+        .map(|header| (header.kind, header.session));
+    let (id, bulk) = (other.get(), bulk.get());
+    assert_eq!(kinds, [(Kind::Ack, id), (Kind::Limit, id), (Kind::Data, bulk)]);
+}
+
+/// [ACK-4]
+#[test]
+fn an_acknowledgement_waits_for_company_and_not_for_long() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.write(Client, id, b"key");
+    let before = pair.log.len();
+    pair.flush();
+    pair.run_for(ONE_WAY + Duration::from_millis(24));
+    assert!(!pair.log[before..].iter().any(|(side, _)| *side == Server), "it waits");
+    pair.run_for(Duration::from_millis(1));
+    let (_, ack) = pair.log[before..].iter().find(|(side, _)| *side == Server).unwrap();
+    assert_eq!((ack.header.kind, ack.header.ack.get()), (Kind::Ack, 2));
+}
+
+#[test]
+fn an_answer_carries_the_acknowledgement() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    let before = pair.log.len();
+    pair.write(Client, id, b"key");
+    pair.flush();
+    pair.run_for(ONE_WAY);
+    pair.write(Server, id, b"echo");
+    pair.drive();
+    let server: Vec<_> = pair.log[before..]
+        .iter()
+        .filter(|(side, _)| *side == Server)
+        .map(|(_, t)| (t.header.kind, t.header.ack.get()))
+        .collect();
+    assert_eq!(server, [(Kind::Data, 2)], "and none travels alone");
+}
+
+#[test]
+fn a_keystroke_does_not_wait_behind_bulk() {
+    let (mut pair, bulk) = busy();
+    let shell = pair.open(Client);
+    for _ in 0..5 {
+        next(&mut pair);
+    }
+    pair.write(Client, shell, b"x");
+    assert_eq!(next(&mut pair).session, shell.get());
+    assert_eq!(next(&mut pair).session, bulk.get());
+}
+
+#[test]
+fn a_new_session_opens_before_bulk_goes_on() {
+    let (mut pair, _) = busy();
+    next(&mut pair);
+    let new = pair.open(Client);
+    let header = next(&mut pair);
+    assert_eq!((header.kind, header.session), (Kind::Open, new.get()));
+}
+
+#[test]
+fn bulk_sessions_take_turns() {
+    let config = Config { session_limit: 8 << 20, ..Config::default() };
+    let mut pair = Pair::with(config.clone(), config);
+    pair.attach();
+    let ids = [pair.session(), pair.session(), pair.session()];
+    for id in ids {
+        pair.write(Client, id, &pattern(4 << 20));
+    }
+    let mut bytes = [0; 3];
+    for turn in 0..90 {
+        let header = next(&mut pair);
+        let index = ids.iter().position(|id| id.get() == header.session).unwrap();
+        bytes[index] += header.length;
+        assert_eq!(header.kind, Kind::Data, "turn {turn}");
+    }
+    let (least, most) = (bytes.iter().min().unwrap(), bytes.iter().max().unwrap());
+    assert!(most - least <= 4 * 16_364, "{bytes:?}");
+}
+
+#[test]
+fn a_session_that_was_bulk_is_small_again_after_a_rest() {
+    let (mut pair, first) = busy();
+    pair.drive();
+    let second = pair.session();
+    pair.run_for(Duration::from_secs(2));
+    pair.write(Client, second, &pattern(1 << 20));
+    for _ in 0..3 {
+        assert_eq!(next(&mut pair).session, second.get());
+    }
+    pair.write(Client, first, b"x");
+    assert_eq!(next(&mut pair).session, first.get());
+}
+
+#[test]
+fn what_an_attach_says_goes_before_everything() {
+    let (mut pair, _) = busy();
+    pair.cut();
+    pair.begin_attach();
+    let kinds: Vec<Kind> =
+        transmits(&mut pair.client.tunnel, pair.now).iter().map(|t| t.header.kind).collect();
+    assert_eq!(kinds, [Kind::Attach, Kind::Numbers, Kind::NumbersEnd]);
+}

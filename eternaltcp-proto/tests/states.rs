@@ -1,0 +1,521 @@
+//! The states of a session, each with every event: found by trying all events
+//! in all states that are reached, and kept as tables in `snapshots/`.
+//!
+//! A state is what can be seen from outside: the harness is one tunnel of the
+//! server, a peer made by hand, and probes that are thrown away after use.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::wire::{self, packet};
+use common::{TUNNEL, snapshot};
+use eternaltcp_proto::{
+    Acceptor, Cause, Config, Delivery, Digest, Header, Kind, Progress, Reset, SessionId, Side,
+    Time, Tunnel, Violation, cost,
+};
+
+/// The payload of each `data` packet: one fills the session's limit.
+const CHUNK: &[u8] = b"0123456789";
+
+/// What came of an event.
+type Outcome = Result<Applied, Violation>;
+
+/// Whether an event can occur in a state.
+#[derive(PartialEq, Debug)]
+enum Applied {
+    Yes,
+    /// The driver would break its contract, or there is nothing to do.
+    No,
+}
+
+/// A tunnel of the server with one session, and what its peer knows.
+struct World {
+    now: Time,
+    epoch: u64,
+    tunnel: Tunnel,
+    id: SessionId,
+    /// Numbered packets that came from the tunnel, in order of their numbers.
+    sent: Vec<(Kind, Bytes)>,
+    /// Numbered packets that the last event brought.
+    fresh: Vec<Kind>,
+    /// How many of them the peer has acknowledged.
+    acked: usize,
+    /// The number of the peer's next packet.
+    next: u32,
+    /// The digest of what the peer sent.
+    digest: Digest,
+    /// The peer has sent a reset.
+    is_reset_received: bool,
+    /// The local socket is gone.
+    is_socket_gone: bool,
+}
+
+impl World {
+    fn new(id: u32) -> Self {
+        let mut world = Self {
+            now: Time::new(Duration::from_secs(1000)),
+            epoch: 0,
+            tunnel: Tunnel::new(Side::Server, Config::default()),
+            id: SessionId::new(id).unwrap_or_else(|| panic!("0 is no session")),
+            sent: Vec::new(),
+            fresh: Vec::new(),
+            acked: 0,
+            next: 0,
+            digest: Digest::default(),
+            is_reset_received: false,
+            is_socket_gone: false,
+        };
+        world.attach(false);
+        world
+    }
+
+    /// The peer has opened the session, and the tunnel's side accepted it.
+    fn accepted() -> Self {
+        let mut world = Self::offered();
+        world.tunnel.accept(world.now, world.id);
+        world.drain();
+        assert_eq!(world.receive_ack(), Ok(Applied::Yes));
+        world
+    }
+
+    /// The peer has opened the session.
+    fn offered() -> Self {
+        let mut world = Self::new(1);
+        assert_eq!(world.receive(wire::OPEN, b"\0"), Ok(Applied::Yes));
+        world
+    }
+
+    /// The tunnel's side has opened the session, detached.
+    fn asked() -> Self {
+        let mut world = Self::new(2);
+        world.tunnel.handle_lost();
+        let id = world.tunnel.open(Bytes::from_static(b"\0"));
+        assert_eq!(id, Ok(world.id));
+        world
+    }
+
+    fn exists(&self) -> bool {
+        self.tunnel.session_ids().any(|id| id == self.id)
+    }
+
+    /// Takes all outputs.
+    fn drain(&mut self) {
+        while self.tunnel.poll_event().is_some() {}
+        while let Some(transmit) = self.tunnel.poll_transmit(self.now) {
+            let Header { kind, session, seq, .. } = transmit.header;
+            if kind.is_numbered() && session == self.id.get() {
+                let index = seq.get() as usize;
+                self.fresh.push(kind);
+                self.sent.truncate(index);
+                self.sent.push((kind, transmit.payload));
+            }
+        }
+    }
+
+    fn feed(&mut self, bytes: Bytes) -> Outcome {
+        if !self.tunnel.is_attached() {
+            return Ok(Applied::No);
+        }
+        self.tunnel.handle_input(self.now, bytes)?;
+        self.drain();
+        Ok(Applied::Yes)
+    }
+
+    /// The peer's next numbered packet.
+    fn receive(&mut self, kind: u32, payload: &[u8]) -> Outcome {
+        let bytes = packet(kind, self.id.get(), self.next, self.acked as u32, payload);
+        self.next += 1;
+        self.feed(bytes)
+    }
+
+    fn receive_data(&mut self) -> Outcome {
+        self.digest = self.digest.after(CHUNK);
+        self.receive(wire::DATA, CHUNK)
+    }
+
+    fn receive_end(&mut self) -> Outcome {
+        self.receive(wire::END, &self.digest.get().to_le_bytes())
+    }
+
+    fn receive_wrong_end(&mut self) -> Outcome {
+        self.receive(wire::END, b"anything")
+    }
+
+    fn receive_reset(&mut self) -> Outcome {
+        let outcome = self.receive(wire::RESET, &wire::reset(0));
+        self.is_reset_received |= outcome == Ok(Applied::Yes);
+        outcome
+    }
+
+    fn receive_opened(&mut self) -> Outcome {
+        self.receive(wire::OPENED, b"")
+    }
+
+    fn receive_ack(&mut self) -> Outcome {
+        if self.acked == self.sent.len() {
+            return Ok(Applied::No);
+        }
+        self.acked = self.sent.len();
+        self.feed(packet(wire::ACK, self.id.get(), 0, self.acked as u32, b""))
+    }
+
+    /// A new carrier whose peer received nothing that it has not acknowledged.
+    fn attach(&mut self, is_listed: bool) {
+        self.tunnel.handle_lost();
+        self.epoch += 1;
+        let mut acceptor = Acceptor::new(1);
+        let mut hello = wire::Hello::resume(self.epoch, TUNNEL.0);
+        hello.session_limit = cost(CHUNK.len());
+        let mut request = vec![hello.packet()];
+        if is_listed {
+            let acked = self.acked as u32;
+            let delivered = self.sent[..self.acked].iter().filter(|(kind, _)| *kind == Kind::Data);
+            let digest = delivered.fold(Digest::default(), |digest, (_, data)| digest.after(data));
+            let limit = hello.session_limit;
+            request.push(wire::numbers(self.id.get(), acked, acked, digest.get(), limit));
+        }
+        request.push(wire::numbers_end(u32::from(is_listed)));
+        acceptor.handle_input(request.concat().into());
+        while !matches!(acceptor.poll(), Ok(Progress::Complete)) {}
+        let request = acceptor.into_request().expect("it is complete");
+        assert_eq!(self.tunnel.handle_attach(self.now, TUNNEL, request), Ok(()));
+        self.drain();
+    }
+
+    /// The next carrier, for a session that the peer knows.
+    fn reattach(&mut self) -> Outcome {
+        self.attach(true);
+        Ok(Applied::Yes)
+    }
+
+    /// The next carrier, whose peer does not list the session.
+    fn reattach_unlisted(&mut self) -> Outcome {
+        self.attach(false);
+        Ok(Applied::Yes)
+    }
+
+    fn done(&mut self) -> Outcome {
+        self.drain();
+        Ok(Applied::Yes)
+    }
+
+    // The local socket.
+
+    fn accept(&mut self) -> Outcome {
+        if self.tunnel.offered_target(self.id).is_none() {
+            return Ok(Applied::No);
+        }
+        self.tunnel.accept(self.now, self.id);
+        self.done()
+    }
+
+    fn write(&mut self) -> Outcome {
+        if self.tunnel.capacity(self.id) == 0 {
+            return Ok(Applied::No);
+        }
+        self.tunnel.write(self.now, self.id, Bytes::from_static(CHUNK));
+        self.done()
+    }
+
+    fn finish(&mut self) -> Outcome {
+        if self.tunnel.capacity(self.id) == 0 {
+            return Ok(Applied::No);
+        }
+        self.tunnel.finish(self.now, self.id);
+        self.done()
+    }
+
+    fn reset(&mut self) -> Outcome {
+        self.is_socket_gone = true;
+        self.tunnel.reset(self.now, self.id, Reset::new(Cause::Application));
+        self.done()
+    }
+
+    fn take(&mut self) -> Outcome {
+        let waiting = self.tunnel.deliverable(self.id).map(<[u8]>::len).sum();
+        match self.tunnel.delivery(self.id) {
+            Delivery::Nothing => return Ok(Applied::No),
+            Delivery::Data(_) => self.tunnel.delivered(self.now, self.id, waiting),
+            Delivery::End => self.tunnel.delivered_end(self.now, self.id),
+            Delivery::Reset(_) => {
+                self.is_socket_gone = true;
+                self.tunnel.delivered_reset(self.now, self.id);
+            }
+        }
+        self.done()
+    }
+
+    fn wait(&mut self) -> Outcome {
+        self.now = self.now + Duration::from_secs(5);
+        self.tunnel.handle_heard(self.now);
+        self.tunnel.handle_timeout(self.now);
+        self.done()
+    }
+}
+
+/// Something that can happen, and what it is called.
+type Event = (&'static str, fn(&mut World) -> Outcome);
+
+/// One table: where it begins, what may happen, and how a state is seen.
+struct Machine {
+    title: &'static str,
+    starts: &'static [fn() -> World],
+    events: &'static [Event],
+    state: fn(World) -> String,
+}
+
+/// How a state is reached: where it begins, and the events after that.
+#[derive(Clone)]
+struct Route {
+    start: fn() -> World,
+    events: Vec<fn(&mut World) -> Outcome>,
+}
+
+impl Route {
+    fn world(&self) -> World {
+        let mut world = (self.start)();
+        for event in &self.events {
+            assert!(event(&mut world).is_ok(), "a route has no violation");
+        }
+        world.fresh.clear();
+        world
+    }
+
+    fn then(&self, event: fn(&mut World) -> Outcome) -> Self {
+        let mut route = self.clone();
+        route.events.push(event);
+        route
+    }
+}
+
+impl Machine {
+    /// Tries every event in every state, and draws what comes of it.
+    fn explore(&self) -> String {
+        let mut seen: Vec<String> = Vec::new();
+        let mut waiting: VecDeque<(String, Route)> = VecDeque::new();
+        for start in self.starts {
+            let route = Route { start: *start, events: Vec::new() };
+            self.meet(&mut seen, &mut waiting, route);
+        }
+        let mut table = self.heading();
+        while let Some((state, route)) = waiting.pop_front() {
+            write!(table, "| **{state}** |").unwrap_or_default();
+            for (_, event) in self.events {
+                let cell = self.cell(&mut seen, &mut waiting, &state, &route, *event);
+                write!(table, " {cell} |").unwrap_or_default();
+            }
+            table.push('\n');
+        }
+        table
+    }
+
+    fn heading(&self) -> String {
+        let names: Vec<&str> = self.events.iter().map(|(name, _)| *name).collect();
+        format!("# {}\n\n{LEGEND}\n\n", self.title)
+            + &format!("| state | {} |\n", names.join(" | "))
+            + &format!("|---|{}\n", "---|".repeat(names.len()))
+    }
+
+    fn meet(
+        &self,
+        seen: &mut Vec<String>,
+        waiting: &mut VecDeque<(String, Route)>,
+        route: Route,
+    ) -> String {
+        let state = (self.state)(route.world());
+        if !seen.contains(&state) {
+            seen.push(state.clone());
+            if state != GONE && state != OVER {
+                waiting.push_back((state.clone(), route));
+            }
+        }
+        state
+    }
+
+    fn cell(
+        &self,
+        seen: &mut Vec<String>,
+        waiting: &mut VecDeque<(String, Route)>,
+        state: &str,
+        route: &Route,
+        event: fn(&mut World) -> Outcome,
+    ) -> String {
+        let mut world = route.world();
+        match event(&mut world) {
+            Err(violation) => format!("✗ {}", violation_name(&violation)),
+            Ok(Applied::No) => "–".into(),
+            Ok(Applied::Yes) => {
+                let sends: Vec<String> =
+                    world.fresh.iter().map(|kind| format!("`{kind:?}`").to_lowercase()).collect();
+                let next = self.meet(seen, waiting, route.then(event));
+                let next = if next == state { "·".into() } else { next };
+                if sends.is_empty() { next } else { format!("{next}; {}", sends.join(" ")) }
+            }
+        }
+    }
+}
+
+const GONE: &str = "gone";
+
+/// Where the table of the opening ends: the other tables go on from here.
+const OVER: &str = "over";
+
+const LEGEND: &str = "What each event does in each state: the state after it, then the numbered packets sent.\n\
+`·` stays; `–` cannot occur; `✗` ends the carrier; *gone* is without a record.";
+
+fn violation_name(violation: &Violation) -> String {
+    let text = format!("{violation:?}");
+    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+// -- How a state is seen.
+
+/// What of the sending direction was sent, and what a peer that acknowledges
+/// everything gets to see of it yet.
+fn send_state(mut world: World) -> String {
+    if !world.exists() {
+        return GONE.into();
+    }
+    let last = world.sent.last().map(|(kind, _)| *kind);
+    let is_acked = world.acked == world.sent.len();
+    let suffix = if is_acked { ", acknowledged" } else { "" };
+    world.fresh.clear();
+    while world.receive_ack() == Ok(Applied::Yes) {}
+    let waits = world.fresh.contains(&Kind::Data);
+    let ending = world.fresh.iter().find(|kind| matches!(kind, Kind::End | Kind::Reset));
+    match (last, ending) {
+        (Some(Kind::Reset), _) => format!("reset sent{suffix}"),
+        (_, Some(Kind::Reset)) => "reset waits behind data".into(),
+        (Some(Kind::End), _) => format!("end sent{suffix}"),
+        (_, Some(Kind::End)) => "end waits behind data".into(),
+        _ if waits => "open, data wait for room".into(),
+        _ if is_acked => "open".into(),
+        _ => "open, data sent".into(),
+    }
+}
+
+/// What the local socket is given, and what the peer may still send.
+fn receive_state(mut world: World) -> String {
+    if !world.exists() {
+        return GONE.into();
+    }
+    let (tunnel, id) = (&world.tunnel, world.id);
+    let is_reset_pending = tunnel.pending_reset(id).is_some();
+    let delivery = match tunnel.delivery(id) {
+        Delivery::Data(_) if is_reset_pending => "reset waits behind data",
+        Delivery::Reset(reset) if reset.cause == Cause::Corrupt => "own reset waits",
+        Delivery::Reset(_) => "reset waits",
+        Delivery::End => "end waits",
+        Delivery::Data(_) => "data wait",
+        Delivery::Nothing => "",
+    };
+    let takes_data = world.receive_data().is_ok();
+    let state = match (delivery, takes_data) {
+        ("data wait", false) => "end waits behind data",
+        ("", true) if world.is_socket_gone => "dropping",
+        ("", true) => "open",
+        ("", false) if world.is_reset_received => "reset",
+        ("", false) if world.is_socket_gone => "ended, dropping",
+        ("", false) => "ended",
+        (delivery, _) => delivery,
+    };
+    state.into()
+}
+
+/// How far the opening has come.
+fn opening_state(world: World) -> String {
+    let (tunnel, id) = (&world.tunnel, world.id);
+    let is_over = tunnel.capacity(id) == 0 && tunnel.offered_target(id).is_none();
+    if !world.exists() {
+        GONE.into()
+    } else if is_over {
+        OVER.into()
+    } else if tunnel.offered_target(id).is_some() {
+        "offered".into()
+    } else if tunnel.is_established(id) {
+        "established".into()
+    } else if !tunnel.is_transmitted(id) {
+        "asked, not sent".into()
+    } else if world.acked == 0 {
+        "asked".into()
+    } else {
+        "asked, acknowledged".into()
+    }
+}
+
+// -- The tables.
+
+fn check(name: &str, machine: &Machine) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    snapshot(&folder.join(name), &machine.explore());
+}
+
+#[test]
+fn the_sending_direction_does_what_its_table_says() {
+    check(
+        "send.md",
+        &Machine {
+            title: "The sending direction of a session",
+            starts: &[World::accepted],
+            events: &[
+                ("socket gives data", World::write),
+                ("socket ends", World::finish),
+                ("socket is reset", World::reset),
+                ("all is acknowledged", World::receive_ack),
+                ("`reset` comes", World::receive_reset),
+                ("5 s pass", World::wait),
+                ("attach, nothing received", World::reattach),
+            ],
+            state: send_state,
+        },
+    );
+}
+
+#[test]
+fn the_receiving_direction_does_what_its_table_says() {
+    check(
+        "receive.md",
+        &Machine {
+            title: "The receiving direction of a session",
+            starts: &[World::accepted],
+            events: &[
+                ("`data` comes", World::receive_data),
+                ("`end` comes", World::receive_end),
+                ("`end` with another digest comes", World::receive_wrong_end),
+                ("`reset` comes", World::receive_reset),
+                ("`opened` comes", World::receive_opened),
+                ("socket takes what is next", World::take),
+                ("socket is reset", World::reset),
+                ("attach", World::reattach),
+            ],
+            state: receive_state,
+        },
+    );
+}
+
+#[test]
+fn the_opening_does_what_its_table_says() {
+    check(
+        "opening.md",
+        &Machine {
+            title: "The opening of a session",
+            starts: &[World::asked, World::offered],
+            events: &[
+                ("attach, not listed", World::reattach_unlisted),
+                ("`open` is acknowledged", World::receive_ack),
+                ("`opened` comes", World::receive_opened),
+                ("`data` comes", World::receive_data),
+                ("`reset` comes", World::receive_reset),
+                ("target is connected", World::accept),
+                ("socket gives data", World::write),
+                ("socket is reset", World::reset),
+            ],
+            state: opening_state,
+        },
+    );
+}

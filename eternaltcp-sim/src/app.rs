@@ -1,0 +1,161 @@
+//! The applications at both ends of a session: what they mean to do, and how
+//! far they have come. Their local sockets are counts: the bytes follow from
+//! their place.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{Cause, Time};
+
+use crate::rng::Rng;
+
+/// How an application stops writing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// It shuts its sending side after its last byte.
+    Close,
+    /// It does so once it has read the other's end of stream.
+    CloseAfterPeer,
+    /// It resets after its last byte.
+    Reset,
+}
+
+/// What an application means to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Bytes that it writes in all.
+    pub total: u64,
+    /// Bytes that it writes at once.
+    pub write: u64,
+    /// Bytes that it reads at once.
+    pub read: u64,
+    /// What its socket holds each way.
+    pub buffer: u64,
+    /// How often it looks.
+    pub every: Duration,
+    /// After so many bytes read it stops reading, for so long.
+    pub pause: Option<(u64, Duration)>,
+    /// How it ends.
+    pub finish: Finish,
+}
+
+/// One application and the socket between it and its proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    /// What it means to do.
+    pub plan: Plan,
+    /// Bytes written into its socket.
+    pub written: u64,
+    /// Of these, bytes that the proxy has read.
+    pub taken: u64,
+    /// Bytes that the proxy wrote into its socket.
+    pub delivered: u64,
+    /// Of these, bytes that the application has read.
+    pub read: u64,
+    /// When it looks next; `None` while it has no connection, and at the end.
+    pub next_tick: Option<Time>,
+    /// It shut its sending side.
+    pub has_closed: bool,
+    /// The proxy has seen that.
+    pub close_taken: bool,
+    /// It reset its connection.
+    pub has_reset: bool,
+    /// It got the other's end of stream.
+    pub got_end: bool,
+    /// Its connection was reset by the proxy.
+    pub got_reset: Option<Cause>,
+    /// It is counted as held back by a full queue.
+    pub is_held_back: bool,
+}
+
+impl App {
+    /// An application that has not connected.
+    #[must_use]
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            written: 0,
+            taken: 0,
+            delivered: 0,
+            read: 0,
+            next_tick: None,
+            has_closed: false,
+            close_taken: false,
+            has_reset: false,
+            got_end: false,
+            got_reset: None,
+            is_held_back: false,
+        }
+    }
+
+    /// Bytes that the proxy can read.
+    #[must_use]
+    pub(crate) fn readable(&self) -> u64 {
+        self.written - self.taken
+    }
+
+    /// Bytes that the proxy can write.
+    #[must_use]
+    pub(crate) fn room(&self) -> u64 {
+        self.plan.buffer - (self.delivered - self.read)
+    }
+
+    /// Whether its connection was reset, by either of the two.
+    #[must_use]
+    pub(crate) fn is_reset(&self) -> bool {
+        self.has_reset || self.got_reset.is_some()
+    }
+
+    /// Whether nothing more can happen on its connection.
+    #[must_use]
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_reset() || (self.got_end && self.close_taken)
+    }
+
+    /// It looks at its socket: reads, writes, ends.
+    pub(crate) fn tick(&mut self, now: Time, rng: &mut Rng) {
+        if self.is_reset() || self.is_over() && self.read == self.delivered {
+            self.next_tick = None;
+            return;
+        }
+        let pause = self.read_some();
+        self.write_some(rng);
+        self.finish();
+        self.next_tick = Some(now + pause.unwrap_or(self.plan.every));
+    }
+
+    /// Reads; says for how long it then rests.
+    fn read_some(&mut self) -> Option<Duration> {
+        self.read += self.plan.read.min(self.delivered - self.read);
+        let (_, length) = self.plan.pause.take_if(|(after, _)| self.read >= *after)?;
+        Some(length)
+    }
+
+    fn write_some(&mut self, rng: &mut Rng) {
+        let room = self.plan.buffer - self.readable();
+        let most = self.plan.write.min(self.plan.total - self.written).min(room);
+        if most > 0 && !self.has_closed {
+            self.written += if rng.chance(50) { most } else { rng.between(1, most) };
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.written < self.plan.total {
+            return;
+        }
+        match self.plan.finish {
+            Finish::Close => self.has_closed = true,
+            Finish::CloseAfterPeer => {
+                self.has_closed |= self.got_end && self.read == self.delivered;
+            }
+            Finish::Reset => self.has_reset = true,
+        }
+    }
+
+    /// It hurries: what it meant to do it does without rest, so that it ends.
+    pub(crate) fn hurry(&mut self) {
+        self.plan.every = self.plan.every.min(Duration::from_millis(2));
+        self.plan.write = self.plan.write.max(16 << 10);
+        self.plan.read = self.plan.read.max(64 << 10);
+        self.plan.pause = None;
+    }
+}

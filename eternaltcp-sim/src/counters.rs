@@ -1,0 +1,116 @@
+//! What happened in a run, so that a test can say that enough did.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Declares the counters: name, the floor for a thousand seeds, and meaning.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident >= $floor:literal;)*) => {
+        /// How often each thing happened.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter: its name, its value, and the least that a
+            /// thousand seeds must reach.
+            #[must_use]
+            pub fn table(&self) -> Vec<(&'static str, u64, u64)> {
+                vec![$((stringify!($name), self.$name, $floor),)*]
+            }
+        }
+
+        impl AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Events of the world.
+    steps >= 0;
+    /// Sessions opened.
+    sessions >= 1000;
+    /// Sessions of which each end had its end of stream.
+    ended_in_order >= 1000;
+    /// Resets that reached an application.
+    resets >= 100;
+    /// Bytes delivered to applications.
+    delivered_bytes >= 1000;
+    /// Carriers dialled.
+    carriers >= 1000;
+    /// Attaches completed, seen from either end.
+    attaches >= 1000;
+    /// Attaches after which something was sent again.
+    replays >= 100;
+    /// Carriers cut at a byte of any packet.
+    cuts >= 100;
+    /// Cuts inside a header.
+    cuts_in_header >= 20;
+    /// Cuts inside a payload.
+    cuts_in_payload >= 20;
+    /// Cuts inside an attach request.
+    cuts_in_attach >= 20;
+    /// Cuts inside an attach answer: it is lost.
+    lost_answers >= 20;
+    /// Cuts of an acknowledgement that travels alone.
+    cuts_in_ack >= 1;
+    /// Cuts inside or behind a packet that is sent again.
+    cuts_in_replay >= 10;
+    /// Carriers that one end took for alive when the other end was gone.
+    half_open >= 20;
+    /// Carriers that fell silent one way or both ways.
+    silences >= 20;
+    /// Carriers that stood still for a while.
+    stalls >= 20;
+    /// Second carriers made while the first one lived.
+    races >= 20;
+    /// Attaches that came after a newer one.
+    epoch_races >= 10;
+    /// Bytes of an old carrier that arrived when a newer one was bound.
+    late_chunks >= 20;
+    /// Tunnels taken out and put back.
+    exports >= 100;
+    /// Of these, with a session offered and not answered.
+    exports_offered >= 5;
+    /// Of these, with a packet that the local socket had taken in part.
+    exports_partial >= 5;
+    /// Packets that a local socket took only in part.
+    partial_deliveries >= 100;
+    /// Applications that were not read because a queue was full.
+    full_queues >= 100;
+    /// Local resets while no carrier was bound.
+    resets_in_outage >= 20;
+    /// Ends of stream while no carrier was bound.
+    ends_in_outage >= 20;
+    /// Resets that did not wait for an application that had stopped reading.
+    impatient_resets >= 1;
+    /// Targets that refused.
+    refused_targets >= 20;
+    /// Sessions that the peer had no room for.
+    refused_sessions >= 1;
+    /// Sessions ended by the operator.
+    kills >= 10;
+    /// Servers that lost their state.
+    server_losses >= 10;
+    /// Tunnels that the client made anew.
+    restarts >= 10;
+    /// Ends that stood still for a while.
+    stops >= 20;
+    /// Payload bytes changed on their way.
+    corruptions >= 10;
+    /// Sessions reset because of that.
+    corrupt_resets >= 5;
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value, _) in self.table() {
+            writeln!(f, "{name:>20} {value}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! One end: a tunnel, its local sockets, and its carrier. It does what a
+//! driver has to do, and tells what only its program can decide.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use eternaltcp_proto::{Cause, Config, Event, Reset, SessionId, Side, Time, Tunnel};
+
+use crate::env::{Env, LinkId, note};
+
+/// A proxy waits so long for an application that does not read before it
+/// resets it nevertheless.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An end of a tunnel.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) side: Side,
+    pub(crate) tunnel: Tunnel,
+    pub(crate) sockets: BTreeMap<SessionId, Socket>,
+    /// The link that is bound, or asked for.
+    pub(crate) carrier: Option<LinkId>,
+    /// Packets replayed before the present carrier.
+    pub(crate) replayed_before: u64,
+}
+
+/// A local socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Socket {
+    pub(crate) pair: usize,
+    /// Its target has not answered; when it will.
+    pub(crate) connects_at: Option<Time>,
+    /// When a reset that waits behind data goes ahead.
+    pub(crate) impatient_at: Option<Time>,
+}
+
+impl End {
+    /// An end that was never attached.
+    #[must_use]
+    pub(crate) fn new(side: Side, config: Config) -> Self {
+        Self {
+            side,
+            tunnel: Tunnel::new(side, config),
+            sockets: BTreeMap::new(),
+            carrier: None,
+            replayed_before: 0,
+        }
+    }
+
+    /// Binds the end to a link. The one before is closed, or drains on.
+    pub(crate) fn switch(&mut self, env: &mut Env, link: Option<LinkId>) {
+        if let Some(old) = self.carrier.take() {
+            if link.is_some() && env.rng.chance(40) {
+                env.links.entry(old).and_modify(|old| old.retire(self.side));
+            } else {
+                let is_abrupt = env.rng.chance(50);
+                env.close(old, self.side, is_abrupt);
+            }
+        }
+        self.carrier = link;
+        self.replayed_before = self.tunnel.stats().replayed_packets;
+    }
+
+    /// Bytes came on the end's carrier, or it is gone.
+    pub(crate) fn handle_bytes(&mut self, env: &mut Env, mut bytes: bytes::Bytes) -> Vec<Event> {
+        let mut news = Vec::new();
+        while !bytes.is_empty() {
+            let size = env.rng.between(1, bytes.len() as u64) as usize;
+            let chunk = bytes.split_to(if env.rng.chance(60) { bytes.len() } else { size });
+            if let Err(violation) = self.tunnel.handle_input(env.now, chunk) {
+                panic!("{:?} sees a violation: {violation}", self.side);
+            }
+            news.extend(self.pump(env));
+        }
+        news
+    }
+
+    /// The carrier is gone.
+    pub(crate) fn handle_lost(&mut self, env: &mut Env) {
+        self.tunnel.handle_lost();
+        self.switch(env, None);
+    }
+
+    /// Opens the session of a pair; `false` if that is for later.
+    pub(crate) fn open(&mut self, env: &mut Env, pair: usize) -> bool {
+        let target = bytes::Bytes::copy_from_slice(&(pair as u64).to_le_bytes());
+        env.counters.sessions += 1;
+        match self.tunnel.open(target) {
+            Ok(id) => {
+                note!(env, "{:?} opens {id:?} for pair {pair}", self.side);
+                self.add_socket(env, id, pair, None);
+            }
+            Err(error) => {
+                note!(env, "{:?} cannot open pair {pair}: {error}", self.side);
+                env.model.pairs[pair].is_unwelcome = true;
+                env.counters.refused_sessions += 1;
+                env.model.deliver_reset(pair, self.side, Cause::LimitReached, true);
+            }
+        }
+        true
+    }
+
+    fn add_socket(&mut self, env: &mut Env, id: SessionId, pair: usize, at: Option<Time>) {
+        self.sockets.insert(id, Socket { pair, connects_at: at, impatient_at: None });
+        env.model.pairs[pair].session[self.side] = Some(id);
+        if at.is_none() {
+            env.model.app(pair, self.side).next_tick = Some(env.now);
+        }
+    }
+
+    /// Drains every output; returns what the program has to decide.
+    pub(crate) fn pump(&mut self, env: &mut Env) -> Vec<Event> {
+        let mut news = Vec::new();
+        loop {
+            while let Some(event) = self.tunnel.poll_event() {
+                match event {
+                    Event::Touched(id) => self.serve(env, id),
+                    Event::Opened(id) => self.handle_opened(env, id),
+                    other => news.push(other),
+                }
+            }
+            if !self.transmit(env) {
+                return news;
+            }
+        }
+    }
+
+    fn handle_opened(&mut self, env: &mut Env, id: SessionId) {
+        let Some(target) = self.tunnel.offered_target(id) else { return };
+        let Ok(target) = <[u8; 8]>::try_from(&target[..]) else { panic!("a foreign target") };
+        let pair = u64::from_le_bytes(target) as usize;
+        if self.sockets.contains_key(&id) {
+            return;
+        }
+        note!(env, "{:?} is offered {id:?} for pair {pair}", self.side);
+        let at = env.now + env.model.pairs[pair].plan.connect;
+        self.add_socket(env, id, pair, Some(at));
+    }
+
+    /// When the end has something to do by itself.
+    #[must_use]
+    pub(crate) fn next_time(&self) -> Option<Time> {
+        let tunnel = self.tunnel.poll_timeout().map(|(at, _)| at);
+        let sockets = self.sockets.values().flat_map(|s| [s.connects_at, s.impatient_at]);
+        sockets.chain([tunnel]).flatten().min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, env: &mut Env) -> Vec<Event> {
+        let now = env.now;
+        if self.tunnel.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            self.tunnel.handle_timeout(now);
+        }
+        let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        for (id, socket) in self.sockets.clone() {
+            if is_due(socket.connects_at) {
+                self.connect(env, id, socket.pair);
+            } else if is_due(socket.impatient_at) {
+                env.counters.impatient_resets += 1;
+                self.pass_reset_on(env, id, true);
+            }
+        }
+        self.pump(env)
+    }
+
+    /// The target answers.
+    fn connect(&mut self, env: &mut Env, id: SessionId, pair: usize) {
+        let now = env.now;
+        if env.model.pairs[pair].plan.is_refused {
+            note!(env, "{:?}: the target of {id:?} refuses", self.side);
+            env.counters.refused_targets += 1;
+            env.model.app(pair, self.side).has_reset = true;
+            self.sockets.remove(&id);
+            self.tunnel.reset(now, id, Reset::new(Cause::Refused));
+            return;
+        }
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.connects_at = None;
+        }
+        env.model.app(pair, self.side).next_tick = Some(now);
+        self.tunnel.accept(now, id);
+        self.serve(env, id);
+    }
+
+    /// Every socket that is left is reset: its tunnel is over.
+    pub(crate) fn reset_all(&mut self, env: &mut Env, cause: Cause) {
+        for (id, socket) in std::mem::take(&mut self.sockets) {
+            note!(env, "{:?} resets the socket of {id:?}: {cause}", self.side);
+            env.model.pairs[socket.pair].is_lost = true;
+            env.model.deliver_reset(socket.pair, self.side, cause, true);
+        }
+    }
+
+    pub(crate) const fn patience() -> Duration {
+        PATIENCE
+    }
+}

@@ -1,0 +1,82 @@
+//! What both ends of a world share: time, chance, links, model, log.
+
+use std::collections::BTreeMap;
+
+use eternaltcp_proto::{Side, Time};
+
+use crate::counters::Counters;
+use crate::link::{Incoming, Link};
+use crate::log::Log;
+use crate::model::Model;
+use crate::rng::Rng;
+use crate::scenario::Cut;
+
+/// A carrier's number, in the order of dialling.
+pub(crate) type LinkId = usize;
+
+/// Everything outside of the two ends.
+#[derive(Debug)]
+pub(crate) struct Env {
+    /// The present.
+    pub now: Time,
+    /// Chance.
+    pub rng: Rng,
+    /// What happens.
+    pub log: Log,
+    /// How often.
+    pub counters: Counters,
+    /// What must hold.
+    pub model: Model,
+    /// Carriers that somebody still listens to.
+    pub links: BTreeMap<LinkId, Link>,
+    /// An end whose next data packet is to be changed on its way.
+    pub corrupts: Option<Side>,
+    /// How many per cent of new carriers are doomed.
+    pub doomed: u64,
+    /// Cuts that are fixed beforehand.
+    pub cuts: Vec<Cut>,
+}
+
+/// Writes a line into the log: `note!(env, "…", …)`.
+macro_rules! note {
+    ($env:expr, $($what:tt)*) => {
+        { let now = $env.now; $env.log.note(now, format_args!($($what)*)) }
+    };
+}
+pub(crate) use note;
+
+impl Env {
+    /// What an end can read from a link now. What an old carrier still
+    /// brings counts for nothing.
+    pub(crate) fn read(&mut self, id: LinkId, side: Side) -> Option<Incoming> {
+        let link = self.links.get_mut(&id)?;
+        let incoming = link.read(side, self.now)?;
+        if link.is_retired(side) {
+            self.counters.late_chunks += 1;
+            note!(self, "{side:?} ignores {} late bytes of link {id}", size(&incoming));
+            if incoming == Incoming::Closed {
+                self.close(id, side, false);
+            }
+            return None;
+        }
+        note!(self, "{side:?} reads {} from link {id}", size(&incoming));
+        Some(incoming)
+    }
+
+    /// An end closes a link.
+    pub(crate) fn close(&mut self, id: LinkId, side: Side, is_abrupt: bool) {
+        note!(self, "{side:?} closes link {id}");
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.close(side, self.now, is_abrupt);
+        if !link.is_open(Side::Client) && !link.is_open(Side::Server) {
+            self.links.remove(&id);
+        }
+    }
+}
+
+fn size(incoming: &Incoming) -> usize {
+    match incoming {
+        Incoming::Bytes(bytes) => bytes.len(),
+        Incoming::Closed => 0,
+    }
+}

@@ -1,0 +1,156 @@
+//! What befalls carriers and programs.
+
+use eternaltcp_proto::{Cause, Reset, Side, Tunnel};
+
+use crate::end::End;
+use crate::env::{Env, LinkId, note};
+use crate::link::{Link, Notice};
+use crate::rng::Rng;
+use crate::sides::other;
+use crate::world::World;
+
+/// Decides at its birth how a carrier may die.
+pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut Link) {
+    for cut in env.cuts.iter().filter(|cut| cut.carrier == id) {
+        link.cut_at(cut.writer, cut.offset, cut.notice);
+    }
+    if !env.rng.chance(env.doomed) {
+        return;
+    }
+    let side = any_side(&mut env.rng);
+    let offset = match env.rng.below(3) {
+        0 => env.rng.below(200),
+        1 => env.rng.below(3000),
+        _ => env.rng.below(200_000),
+    };
+    let notice = notice(env);
+    note!(env, "link {id} is doomed at byte {offset} of {side:?}: {notice:?}");
+    link.cut_at(side, offset, notice);
+    if env.rng.chance(15) {
+        let until = env.now + env.rng.millis(10, 6000);
+        link.stall(any_side(&mut env.rng), until);
+        env.counters.stalls += 1;
+    }
+}
+
+fn any_side(rng: &mut Rng) -> Side {
+    rng.pick(&[Side::Client, Side::Server])
+}
+
+fn notice(env: &mut Env) -> Notice {
+    let notice = match env.rng.below(10) {
+        0..=5 => Notice::Both,
+        6..=8 => Notice::Only(any_side(&mut env.rng)),
+        _ => Notice::Nobody,
+    };
+    env.counters.half_open += u64::from(notice != Notice::Both);
+    notice
+}
+
+impl World {
+    /// One fault, at random.
+    pub(crate) fn strike(&mut self) {
+        match self.env.rng.below(16) {
+            0..=5 => self.strike_link(),
+            6..=7 => self.client.roam(&mut self.env),
+            8 => self.roam_from_stuck(),
+            9..=11 => self.export(),
+            12 => self.stop_one_end(),
+            13 if self.scenario.kills => self.kill_session(),
+            14 if self.scenario.loses_state && self.env.rng.chance(30) => {
+                self.server.lose(&mut self.env);
+            }
+            15 if self.scenario.corrupts => {
+                self.env.corrupts = Some(any_side(&mut self.env.rng));
+            }
+            _ => {}
+        }
+    }
+
+    fn strike_link(&mut self) {
+        let env = &mut self.env;
+        let side = any_side(&mut env.rng);
+        let notice = notice(env);
+        let (kind, ahead) = (env.rng.below(10), env.rng.below(40_000));
+        let until = env.now + env.rng.millis(10, 6000);
+        let Some((id, link)) = env.links.last_entry().map(|e| (*e.key(), e.into_mut())) else {
+            return;
+        };
+        match kind {
+            0..=1 => link.break_off(env.now, notice),
+            2..=4 => link.cut_at(side, link.written(side) + ahead % 100, notice),
+            5..=6 => link.cut_at(side, link.written(side) + ahead, notice),
+            7 => link.stall(side, until),
+            8 => link.silence(side),
+            _ => {
+                link.silence(side);
+                link.silence(other(side));
+            }
+        }
+        env.counters.stalls += u64::from(kind == 7);
+        env.counters.silences += u64::from(kind >= 8);
+        note!(env, "link {id} is struck: {kind}, {side:?}, {ahead}, {notice:?}");
+    }
+
+    /// The newest carrier gets stuck, and a second one overtakes it.
+    fn roam_from_stuck(&mut self) {
+        let until = self.env.now + self.env.rng.millis(200, 4000);
+        if let Some(mut entry) = self.env.links.last_entry() {
+            entry.get_mut().stall(Side::Client, until);
+        }
+        self.client.roam(&mut self.env);
+    }
+
+    /// A program hands its tunnel to its successor.
+    fn export(&mut self) {
+        let Some(end) = (match any_side(&mut self.env.rng) {
+            Side::Client => Some(&mut self.client.end),
+            Side::Server => self.server.end.as_mut().map(|(_, end)| end),
+        }) else {
+            return;
+        };
+        export(&mut self.env, end);
+        if end.side == Side::Client {
+            self.client.redial(&mut self.env);
+        }
+    }
+
+    fn stop_one_end(&mut self) {
+        let env = &mut self.env;
+        let (side, until) = (any_side(&mut env.rng), env.now + env.rng.millis(500, 8000));
+        note!(env, "{side:?} stands still until {until:?}");
+        env.counters.stops += 1;
+        self.stopped_until[side] = until;
+    }
+
+    fn kill_session(&mut self) {
+        let side = any_side(&mut self.env.rng);
+        let Some(end) = self.end(side) else { return };
+        let ids: Vec<_> = end.tunnel.session_ids().collect();
+        let Some(id) = (!ids.is_empty()).then(|| self.env.rng.pick(&ids)) else { return };
+        note!(self.env, "{side:?} kills {id:?}");
+        self.env.counters.kills += 1;
+        self.env.model.of_session(id).for_each(|pair| pair.is_killed = true);
+        let now = self.env.now;
+        if let Some(end) = self.end(side) {
+            end.tunnel.kill(now, id, Reset::new(Cause::Killed));
+        }
+    }
+}
+
+/// Takes a tunnel out and puts it back.
+fn export(env: &mut Env, end: &mut End) {
+    env.counters.exports += 1;
+    let tunnel = &end.tunnel;
+    let is_offered = tunnel.session_ids().any(|id| tunnel.offered_target(id).is_some());
+    env.counters.exports_offered += u64::from(is_offered);
+    let is_partial = tunnel.session_ids().any(|id| tunnel.has_partial_delivery(id));
+    env.counters.exports_partial += u64::from(is_partial);
+    let (config, held) = (tunnel.config().clone(), tunnel.held());
+    let fresh = Tunnel::new(end.side, config.clone());
+    let exported = std::mem::replace(&mut end.tunnel, fresh).export();
+    note!(env, "{:?} is exported: {} bytes of numbers", end.side, exported.numbers.len());
+    end.tunnel = Tunnel::restore(config, exported).expect("what was exported can be restored");
+    assert_eq!(end.tunnel.held(), held, "an export lost payload");
+    end.switch(env, None);
+}

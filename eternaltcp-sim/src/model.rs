@@ -1,0 +1,233 @@
+//! The reference model: what the applications gave, and what therefore may be
+//! delivered. It knows nothing of packets, so it cannot share their mistakes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eternaltcp_proto::{Cause, SessionId, Side, Time};
+
+use crate::app::{App, Plan};
+use crate::pattern;
+use crate::sides::{Sides, other};
+
+/// One session as a scenario plans it.
+#[derive(Clone, Copy, Debug)]
+pub struct PairPlan {
+    /// The end that opens it.
+    pub opener: Side,
+    /// When.
+    pub open_at: Time,
+    /// How long its target takes to answer.
+    pub connect: Duration,
+    /// Whether the target refuses.
+    pub is_refused: bool,
+    /// What the two applications mean to do.
+    pub plans: Sides<Plan>,
+}
+
+/// One session: both its applications, and what may excuse a reset.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    /// What was planned.
+    pub plan: PairPlan,
+    /// Both applications.
+    pub apps: Sides<App>,
+    /// The session's number, at each end that has it.
+    pub session: Sides<Option<SessionId>>,
+    /// When its opener tries to open it; `None` once it has.
+    pub open_at: Option<Time>,
+    /// A tunnel was lost that carried it.
+    pub is_lost: bool,
+    /// The operator ended it.
+    pub is_killed: bool,
+    /// There was no room for it.
+    pub is_unwelcome: bool,
+    /// A payload byte of it was changed on its way.
+    pub is_tainted: bool,
+    /// What was delivered to this end is not what was written.
+    pub is_corrupt: Sides<bool>,
+}
+
+/// All sessions of a world. Its methods panic where an invariant breaks.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// In the order of the scenario.
+    pub pairs: Vec<Pair>,
+}
+
+impl Model {
+    /// A model in which nothing has happened.
+    #[must_use]
+    pub(crate) fn new(plans: &[PairPlan]) -> Self {
+        let pair = |plan: &PairPlan| Pair {
+            plan: *plan,
+            apps: Sides {
+                client: App::new(plan.plans.client),
+                server: App::new(plan.plans.server),
+            },
+            session: Sides::default(),
+            open_at: Some(plan.open_at),
+            is_lost: false,
+            is_killed: false,
+            is_unwelcome: false,
+            is_tainted: false,
+            is_corrupt: Sides::default(),
+        };
+        Self { pairs: plans.iter().map(pair).collect() }
+    }
+
+    /// An end's application of a session.
+    pub(crate) fn app(&mut self, pair: usize, side: Side) -> &mut App {
+        &mut self.pairs[pair].apps[side]
+    }
+
+    /// The proxy reads `count` bytes from an application's socket.
+    pub(crate) fn take(&mut self, pair: usize, side: Side, count: usize) -> Bytes {
+        let app = self.app(pair, side);
+        let bytes = pattern::bytes(stream(pair, side), app.taken, count);
+        app.taken += count as u64;
+        bytes
+    }
+
+    /// The proxy writes into an application's socket.
+    pub(crate) fn deliver(&mut self, pair: usize, side: Side, bytes: &[u8]) {
+        self.check_lives(pair, side);
+        let writer = other(side);
+        let (start, taken) = {
+            let apps = &self.pairs[pair].apps;
+            (apps[side].delivered, apps[writer].taken)
+        };
+        let end = start + bytes.len() as u64;
+        assert!(end <= taken, "pair {pair}: {end} bytes delivered to {side:?}, {taken} written");
+        if bytes != pattern::bytes(stream(pair, writer), start, bytes.len()) {
+            let pair_state = &mut self.pairs[pair];
+            assert!(pair_state.is_tainted, "pair {pair}: wrong bytes for {side:?} from {start} on");
+            pair_state.is_corrupt[side] = true;
+        }
+        let app = self.app(pair, side);
+        app.delivered = end;
+        assert!(app.delivered - app.read <= app.plan.buffer, "pair {pair}: no room at {side:?}");
+    }
+
+    /// The proxy shuts the sending side of an application's socket.
+    pub(crate) fn deliver_end(&mut self, pair: usize, side: Side) {
+        self.check_lives(pair, side);
+        let state = &self.pairs[pair];
+        let (writer, reader) = (&state.apps[other(side)], &state.apps[side]);
+        assert!(writer.close_taken, "pair {pair}: an end for {side:?} that nobody wrote");
+        assert!(!state.is_corrupt[side], "pair {pair}: corruption passed silently to {side:?}");
+        assert_eq!(reader.delivered, writer.written, "pair {pair}: {side:?} ended early");
+        self.app(pair, side).got_end = true;
+    }
+
+    /// The proxy resets an application's socket.
+    pub(crate) fn deliver_reset(
+        &mut self,
+        pair: usize,
+        side: Side,
+        cause: Cause,
+        may_be_short: bool,
+    ) {
+        let state = &self.pairs[pair];
+        assert!(!state.apps[side].is_reset(), "pair {pair}: {side:?} was reset before");
+        assert!(state.excuses(side, cause), "pair {pair}: {side:?} reset without reason: {cause}");
+        let (writer, reader) = (&state.apps[other(side)], &state.apps[side]);
+        let in_order =
+            cause == Cause::Application && !may_be_short && state.plan.plans[side].is_brisk();
+        if in_order && !state.is_killed && !state.is_lost {
+            let missing = writer.taken - reader.delivered;
+            assert_eq!(missing, 0, "pair {pair}: the reset of {side:?} overtook data");
+        }
+        self.app(pair, side).got_reset = Some(cause);
+    }
+
+    fn check_lives(&self, pair: usize, side: Side) {
+        let app = &self.pairs[pair].apps[side];
+        assert!(!app.got_end, "pair {pair}: delivered to {side:?} after its end");
+        assert!(!app.is_reset(), "pair {pair}: delivered to {side:?} after its reset");
+    }
+
+    /// Every session that this tunnel may carry is lost with it.
+    pub(crate) fn lose(&mut self, sessions: impl Iterator<Item = SessionId>) {
+        for id in sessions {
+            self.of_session(id).for_each(|pair| pair.is_lost = true);
+        }
+    }
+
+    /// The pairs that have this number at either end.
+    pub(crate) fn of_session(&mut self, id: SessionId) -> impl Iterator<Item = &mut Pair> {
+        let has = move |pair: &&mut Pair| {
+            pair.session.client == Some(id) || pair.session.server == Some(id)
+        };
+        self.pairs.iter_mut().filter(has)
+    }
+
+    /// Whether every application's connection is over.
+    #[must_use]
+    pub(crate) fn is_over(&self) -> bool {
+        self.pairs.iter().all(Pair::is_over)
+    }
+
+    /// At the end of a world: who was reset without need did not end in order.
+    pub(crate) fn check_final(&self) {
+        for (index, pair) in self.pairs.iter().enumerate() {
+            assert!(pair.is_over(), "pair {index} never ended");
+            let apps = &pair.apps;
+            if pair.may_be_reset() {
+                continue;
+            }
+            for side in [Side::Client, Side::Server] {
+                assert!(apps[side].got_end, "pair {index}: {side:?} did not end in order");
+                assert_eq!(apps[side].delivered, apps[other(side)].plan.total, "pair {index}");
+            }
+        }
+    }
+}
+
+impl Pair {
+    /// Whether a reset of `side` for this cause has its reason.
+    fn excuses(&self, side: Side, cause: Cause) -> bool {
+        match cause {
+            Cause::Application => self.apps[other(side)].has_reset,
+            Cause::Refused => self.plan.is_refused,
+            Cause::Killed => self.is_killed,
+            Cause::LimitReached => self.is_unwelcome,
+            Cause::Corrupt => self.is_tainted,
+            Cause::Unresumable | Cause::TunnelOver => self.is_lost,
+            _ => false,
+        }
+    }
+
+    fn may_be_reset(&self) -> bool {
+        self.apps.client.has_reset
+            || self.apps.server.has_reset
+            || self.plan.is_refused
+            || self.is_killed
+            || self.is_unwelcome
+            || self.is_tainted
+            || self.is_lost
+    }
+
+    /// Whether nothing more can happen to either application. The side that
+    /// did not open may never have been connected.
+    #[must_use]
+    pub(crate) fn is_over(&self) -> bool {
+        let (opener, peer) = (self.plan.opener, other(self.plan.opener));
+        let was_offered = self.session[peer].is_some();
+        self.open_at.is_none()
+            && self.apps[opener].is_over()
+            && (self.apps[peer].is_over() || !was_offered && self.may_be_reset())
+    }
+}
+
+impl Plan {
+    /// Whether it reads so fast that nobody takes it for stalled.
+    fn is_brisk(&self) -> bool {
+        self.pause.is_none()
+            && u128::from(self.read) * 1000 / self.every.as_millis().max(1) > 10_000
+    }
+}
+
+fn stream(pair: usize, writer: Side) -> u64 {
+    pair as u64 * 2 + u64::from(writer == Side::Server)
+}

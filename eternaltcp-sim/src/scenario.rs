@@ -1,0 +1,145 @@
+//! What a seed stands for: limits, sessions, and which faults there are.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{Config, RESERVE, Seq, Side, Time};
+
+use crate::app::{Finish, Plan};
+use crate::link::Notice;
+use crate::model::PairPlan;
+use crate::rng::Rng;
+use crate::sides::Sides;
+
+/// A world before it begins.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The seed of everything that is decided on the way.
+    pub seed: u64,
+    /// Both ends' settings.
+    pub configs: Sides<Config>,
+    /// The sessions.
+    pub pairs: Vec<PairPlan>,
+    /// How long there is trouble; after it everything must end.
+    pub trouble: Duration,
+    /// The mean time between faults that come by themselves.
+    pub fault_every: Option<Duration>,
+    /// How many per cent of the carriers are doomed when they are dialled.
+    pub doomed: u64,
+    /// The server may lose its state.
+    pub loses_state: bool,
+    /// The operator may end sessions.
+    pub kills: bool,
+    /// Payload bytes may change on their way.
+    pub corrupts: bool,
+    /// Cuts that are fixed beforehand.
+    pub cuts: Vec<Cut>,
+}
+
+/// A carrier that ends at a certain byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Which one, in the order of dialling.
+    pub carrier: usize,
+    /// The end whose bytes are counted.
+    pub writer: Side,
+    /// How many of them go through.
+    pub offset: u64,
+    /// Who learns of it.
+    pub notice: Notice,
+}
+
+impl Scenario {
+    /// The world of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork(1);
+        let first_seq = Seq::new(if rng.chance(50) { 0 } else { 0_u32.wrapping_sub(3) });
+        let is_small = rng.chance(40);
+        let mut config = || config(&mut rng, first_seq, is_small);
+        let configs = Sides { client: config(), server: config() };
+        let count = rng.between(1, 6);
+        Self {
+            seed,
+            configs,
+            pairs: (0..count).map(|_| pair(&mut rng, is_small)).collect(),
+            trouble: rng.millis(500, 15_000),
+            fault_every: rng.chance(95).then(|| rng.millis(50, 2000)),
+            doomed: rng.pick(&[0, 20, 60, 80]),
+            loses_state: rng.chance(12),
+            kills: rng.chance(15),
+            corrupts: rng.chance(12),
+            cuts: Vec::new(),
+        }
+    }
+
+    /// A world without faults but those that are named later.
+    #[must_use]
+    pub fn quiet(pairs: Vec<PairPlan>) -> Self {
+        Self {
+            seed: 0,
+            configs: Sides::default(),
+            pairs,
+            trouble: Duration::from_secs(2),
+            fault_every: None,
+            doomed: 0,
+            loses_state: false,
+            kills: false,
+            corrupts: false,
+            cuts: Vec::new(),
+        }
+    }
+}
+
+fn config(rng: &mut Rng, first_seq: Seq, is_small: bool) -> Config {
+    let mut config = Config { first_seq, ..Config::default() };
+    if rng.chance(30) {
+        config.dead_after = rng.millis(600, 4000);
+    }
+    if is_small {
+        config.tunnel_limit = rng.between(2 * RESERVE, 100_000);
+        config.session_limit = rng.between(RESERVE, 20_000);
+        config.session_limit_most = config.session_limit * rng.between(1, 4);
+        config.max_sessions = rng.between(2, 8) as u32;
+    }
+    config
+}
+
+fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {
+    let mut plans = Sides { client: plan(rng, is_small), server: plan(rng, is_small) };
+    if plans.client.finish == Finish::CloseAfterPeer {
+        plans.server.finish = Finish::Close;
+    }
+    PairPlan {
+        opener: if rng.chance(65) { Side::Client } else { Side::Server },
+        open_at: Time::new(rng.millis(0, 4000)),
+        connect: rng.millis(0, 300),
+        is_refused: rng.chance(6),
+        plans,
+    }
+}
+
+/// With small limits a round trip carries little: megabytes would take minutes.
+fn plan(rng: &mut Rng, is_small: bool) -> Plan {
+    let most = if is_small { 200_000 } else { 2_000_000 };
+    let total = match rng.below(20) {
+        0..=3 => 0,
+        4..=8 => rng.between(1, 200),
+        9..=15 => rng.between(1, 60_000),
+        16..=18 => rng.between(1, most / 5),
+        _ => rng.between(1, most),
+    };
+    let slow = total / 500 + 1;
+    Plan {
+        total,
+        write: rng.pick(&[slow, slow * 8, 4000, 70_000]),
+        read: rng.pick(&[slow, slow * 8, 20_000, 100_000]),
+        buffer: rng.pick(&[1000, 5000, 64 << 10]),
+        every: rng.millis(1, 60),
+        pause: rng.chance(25).then(|| (rng.below(total + 1), rng.millis(100, 9000))),
+        finish: match rng.below(10) {
+            0..=5 => Finish::Close,
+            6..=8 => Finish::CloseAfterPeer,
+            _ => Finish::Reset,
+        },
+    }
+}

@@ -1,0 +1,180 @@
+//! The server's program: it listens to new carriers, knows its tunnel, and
+//! judges who may have it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use eternaltcp_proto::{
+    AcceptError, Acceptor, AttachRequest, Cause, Config, Event, Hello, Intent, Progress, Refusal,
+    RefusalCode, Side, TunnelId, encode_refusal,
+};
+
+use crate::end::End;
+use crate::env::{Env, LinkId, note};
+use crate::link::Incoming;
+
+/// Numbers that a request may have.
+const MAX_NUMBERS: usize = 1000;
+
+/// sproxy without its sockets.
+#[derive(Debug)]
+pub(crate) struct Server {
+    config: Config,
+    pub(crate) end: Option<(TunnelId, End)>,
+    acceptors: BTreeMap<LinkId, Acceptor>,
+    next_tunnel: u8,
+}
+
+impl Server {
+    /// A server that knows no tunnel.
+    #[must_use]
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, end: None, acceptors: BTreeMap::new(), next_tunnel: 0 }
+    }
+
+    /// A link has something for the server.
+    pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId) {
+        let Some(incoming) = env.read(id, Side::Server) else { return };
+        let is_bound = self.bound() == Some(id);
+        match (incoming, &mut self.end) {
+            (Incoming::Bytes(bytes), Some((_, end))) if is_bound => {
+                let news = end.handle_bytes(env, bytes);
+                self.handle_news(env, news);
+            }
+            (Incoming::Closed, Some((_, end))) if is_bound => end.handle_lost(env),
+            (Incoming::Bytes(bytes), _) => self.handle_stranger(env, id, bytes),
+            (Incoming::Closed, _) => self.hang_up(env, id),
+        }
+    }
+
+    /// Drains the tunnel's outputs.
+    pub(crate) fn pump(&mut self, env: &mut Env) {
+        let news = self.end.as_mut().map(|(_, end)| end.pump(env)).unwrap_or_default();
+        self.handle_news(env, news);
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
+        let news = self.end.as_mut().map(|(_, end)| end.handle_timeout(env)).unwrap_or_default();
+        self.handle_news(env, news);
+    }
+
+    /// The server starts anew and has forgotten everything.
+    pub(crate) fn lose(&mut self, env: &mut Env) {
+        env.counters.server_losses += 1;
+        for id in std::mem::take(&mut self.acceptors).into_keys() {
+            env.close(id, Side::Server, true);
+        }
+        self.end_tunnel(env, Cause::TunnelOver);
+    }
+
+    fn end_tunnel(&mut self, env: &mut Env, cause: Cause) {
+        let Some((_, mut end)) = self.end.take() else { return };
+        env.model.lose(end.tunnel.session_ids());
+        end.reset_all(env, cause);
+        end.switch(env, None);
+    }
+
+    fn bound(&self) -> Option<LinkId> {
+        self.end.as_ref().and_then(|(_, end)| end.carrier)
+    }
+
+    fn hang_up(&mut self, env: &mut Env, id: LinkId) {
+        self.acceptors.remove(&id);
+        env.close(id, Side::Server, false);
+    }
+
+    /// Bytes of a carrier that is bound to nothing yet.
+    fn handle_stranger(&mut self, env: &mut Env, id: LinkId, mut bytes: Bytes) {
+        let mut acceptor = self.acceptors.remove(&id).unwrap_or_else(|| Acceptor::new(MAX_NUMBERS));
+        while !bytes.is_empty() {
+            let size = env.rng.between(1, bytes.len() as u64) as usize;
+            acceptor.handle_input(bytes.split_to(size));
+            match self.advance(&mut acceptor) {
+                Ok(Progress::Complete) => {
+                    let request = acceptor.into_request().expect("a complete request");
+                    return self.attach(env, id, request);
+                }
+                Ok(_) => {}
+                Err(refusal) => return self.refuse(env, id, &refusal),
+            }
+        }
+        self.acceptors.insert(id, acceptor);
+    }
+
+    /// Judges a request as soon as it can be.
+    fn advance(&self, acceptor: &mut Acceptor) -> Result<Progress, Refusal> {
+        loop {
+            match acceptor.poll() {
+                Ok(Progress::Hello(hello)) => self.judge(&hello)?,
+                Ok(progress) => return Ok(progress),
+                Err(AcceptError::Hello(error)) => panic!("no request: {error}"),
+                Err(AcceptError::Violation(error)) => panic!("a bad request: {error}"),
+            }
+        }
+    }
+
+    fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
+        let current = self.end.as_ref();
+        match &hello.intent {
+            Intent::New { .. } => match current {
+                // One that was stuck in the network ends no later tunnel.
+                Some((_, end)) if hello.epoch <= end.tunnel.epoch() => {
+                    Err(Refusal::for_now(RefusalCode::Stale, ""))
+                }
+                _ => Ok(()),
+            },
+            Intent::Resume { tunnel } => match current {
+                Some((id, _)) if id == tunnel => Ok(()),
+                _ => Err(Refusal::last(RefusalCode::TunnelUnknown, "")),
+            },
+        }
+    }
+
+    fn refuse(&mut self, env: &mut Env, id: LinkId, refusal: &Refusal) {
+        note!(env, "the server refuses link {id}: {refusal}");
+        env.counters.epoch_races += u64::from(refusal.code == RefusalCode::Stale);
+        if let Some(link) = env.links.get_mut(&id) {
+            link.write(Side::Server, env.now, encode_refusal(refusal).into());
+        }
+        self.hang_up(env, id);
+    }
+
+    /// A whole, admitted request: the tunnel takes the carrier, or is made.
+    fn attach(&mut self, env: &mut Env, id: LinkId, request: AttachRequest) {
+        if let Err(refusal) = self.judge(request.hello()) {
+            return self.refuse(env, id, &refusal);
+        }
+        if matches!(request.hello().intent, Intent::New { .. }) {
+            self.end_tunnel(env, Cause::TunnelOver);
+            self.next_tunnel += 1;
+            let end = End::new(Side::Server, self.config.clone());
+            self.end = Some((TunnelId([self.next_tunnel; 16]), end));
+        }
+        let Some((tunnel, end)) = &mut self.end else { return };
+        match end.tunnel.handle_attach(env.now, *tunnel, request) {
+            Ok(()) => {
+                note!(env, "the server binds link {id}");
+                end.switch(env, Some(id));
+                self.pump(env);
+            }
+            Err(error) => self.refuse(env, id, &error.refusal()),
+        }
+    }
+
+    fn handle_news(&mut self, env: &mut Env, news: Vec<Event>) {
+        for event in news {
+            note!(env, "the server is told: {event:?}");
+            match event {
+                Event::Attached { .. } => env.counters.attaches += 1,
+                Event::CarrierDead => {
+                    if let Some((_, end)) = &mut self.end {
+                        end.switch(env, None);
+                    }
+                }
+                Event::Closed(_) => self.end_tunnel(env, Cause::TunnelOver),
+                Event::Refused(_) | Event::Opened(_) | Event::Touched(_) => {}
+            }
+        }
+    }
+}

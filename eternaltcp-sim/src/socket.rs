@@ -1,0 +1,155 @@
+//! What an end does for one local socket.
+
+use eternaltcp_proto::{Cause, Delivery, Reset, SessionId};
+
+use crate::end::End;
+use crate::env::{Env, note};
+
+impl End {
+    /// The application looked at its socket: it may have written, read, ended.
+    pub(crate) fn handle_application(&mut self, env: &mut Env, pair: usize) {
+        let Some(id) = env.model.pairs[pair].session[self.side] else { return };
+        if self.sockets.get(&id).is_none_or(|socket| socket.pair != pair) {
+            return;
+        }
+        if env.model.app(pair, self.side).has_reset {
+            note!(env, "{:?}: the application resets {id:?}", self.side);
+            env.counters.resets_in_outage += u64::from(!self.tunnel.is_attached());
+            self.sockets.remove(&id);
+            self.tunnel.reset(env.now, id, Reset::new(Cause::Application));
+        } else {
+            self.serve(env, id);
+        }
+    }
+
+    /// Moves what can be moved between a session and its socket.
+    pub(crate) fn serve(&mut self, env: &mut Env, id: SessionId) {
+        let Some(socket) = self.sockets.get(&id).copied() else {
+            return self.serve_nobody(env, id);
+        };
+        if socket.connects_at.is_some() {
+            if self.tunnel.pending_reset(id).is_some() {
+                self.pass_reset_on(env, id, true);
+            }
+            return;
+        }
+        self.write_out(env, id, socket.pair);
+        if self.sockets.contains_key(&id) {
+            self.read_in(env, id, socket.pair);
+            self.watch_patience(env, id);
+        }
+    }
+
+    /// The socket is gone already, and there is nobody to tell.
+    fn serve_nobody(&mut self, env: &mut Env, id: SessionId) {
+        match self.tunnel.delivery(id) {
+            Delivery::Nothing => {}
+            Delivery::Reset(_) => self.tunnel.delivered_reset(env.now, id),
+            other => panic!("{:?}: {other:?} for {id:?}, which has no socket", self.side),
+        }
+    }
+
+    fn write_out(&mut self, env: &mut Env, id: SessionId, pair: usize) {
+        loop {
+            match self.tunnel.delivery(id) {
+                Delivery::Nothing => return,
+                Delivery::Data(_) => {
+                    if !self.deliver_some(env, id, pair) {
+                        return;
+                    }
+                }
+                Delivery::End => {
+                    note!(env, "{:?} delivers the end of {id:?}", self.side);
+                    env.model.deliver_end(pair, self.side);
+                    self.tunnel.delivered_end(env.now, id);
+                }
+                Delivery::Reset(_) => return self.pass_reset_on(env, id, false),
+            }
+        }
+    }
+
+    /// Delivers what the socket takes, at times less; `false` if that is none.
+    fn deliver_some(&mut self, env: &mut Env, id: SessionId, pair: usize) -> bool {
+        let mut room = env.model.app(pair, self.side).room();
+        if env.rng.chance(20) {
+            room = room.min(env.rng.between(1, 5000));
+        }
+        let mut taken = Vec::new();
+        for slice in self.tunnel.deliverable(id) {
+            let part = slice.len().min(room as usize - taken.len());
+            taken.extend_from_slice(&slice[..part]);
+            if part < slice.len() {
+                env.counters.partial_deliveries += u64::from(part > 0);
+                break;
+            }
+        }
+        if taken.is_empty() {
+            return false;
+        }
+        note!(env, "{:?} delivers {} bytes of {id:?}", self.side, taken.len());
+        env.counters.delivered_bytes += taken.len() as u64;
+        env.model.deliver(pair, self.side, &taken);
+        self.tunnel.delivered(env.now, id, taken.len());
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.impatient_at = None;
+        }
+        true
+    }
+
+    /// Resets the socket because the session was reset.
+    pub(crate) fn pass_reset_on(&mut self, env: &mut Env, id: SessionId, is_early: bool) {
+        let Some(cause) = self.tunnel.pending_reset(id).map(|reset| reset.cause) else { return };
+        note!(env, "{:?} resets the socket of {id:?}: {cause}", self.side);
+        env.counters.resets += 1;
+        env.counters.corrupt_resets += u64::from(cause == Cause::Corrupt);
+        if let Some(socket) = self.sockets.remove(&id) {
+            if cause == Cause::LimitReached {
+                env.model.pairs[socket.pair].is_unwelcome = true;
+                env.counters.refused_sessions += 1;
+            }
+            env.model.deliver_reset(socket.pair, self.side, cause, is_early);
+        }
+        self.tunnel.delivered_reset(env.now, id);
+    }
+
+    fn read_in(&mut self, env: &mut Env, id: SessionId, pair: usize) {
+        loop {
+            let (now, capacity) = (env.now, self.tunnel.capacity(id) as u64);
+            let app = env.model.app(pair, self.side);
+            let readable = app.readable();
+            let is_held_back = readable > 0 && capacity == 0;
+            env.counters.full_queues += u64::from(is_held_back && !app.is_held_back);
+            app.is_held_back = is_held_back;
+            if readable > 0 {
+                let most = readable.min(capacity);
+                if most == 0 {
+                    return;
+                }
+                let count = if env.rng.chance(50) { most } else { env.rng.between(1, most) };
+                let bytes = env.model.take(pair, self.side, count as usize);
+                self.tunnel.write(now, id, bytes);
+            } else {
+                if app.has_closed && !app.close_taken {
+                    app.close_taken = true;
+                    env.counters.ends_in_outage += u64::from(!self.tunnel.is_attached());
+                    self.tunnel.finish(now, id);
+                }
+                break;
+            }
+        }
+        let app = env.model.app(pair, self.side);
+        if app.got_end && app.close_taken {
+            env.counters.ended_in_order += 1;
+            self.sockets.remove(&id);
+        }
+    }
+
+    fn watch_patience(&mut self, env: &mut Env, id: SessionId) {
+        let waits = self.tunnel.pending_reset(id).is_some();
+        if let Some(socket) = self.sockets.get_mut(&id)
+            && waits
+        {
+            socket.impatient_at.get_or_insert(env.now + Self::patience());
+        }
+    }
+}

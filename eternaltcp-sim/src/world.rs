@@ -1,0 +1,285 @@
+//! A world: two ends, their applications, and trouble between them, on
+//! virtual time. It always takes what is due next, so a seed fixes all of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use eternaltcp_proto::{READ_SIZE, RESERVE, Side, Time, Tunnel};
+
+use crate::client::Client;
+use crate::counters::Counters;
+use crate::end::End;
+use crate::env::{Env, note};
+use crate::log::Log;
+use crate::model::Model;
+use crate::rng::Rng;
+use crate::scenario::Scenario;
+use crate::server::Server;
+use crate::sides::{BOTH, Sides};
+
+/// How long everything may take to end once the faults have stopped.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// More steps than this is a world that runs in circles.
+const MAX_STEPS: u64 = 3_000_000;
+
+/// What a run was.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What happened how often.
+    pub counters: Counters,
+    /// The hash of the event log.
+    pub hash: u64,
+    /// How long it took, on virtual time.
+    pub took: Duration,
+    /// Bytes that the first carrier carried, by writer.
+    pub first_carrier: Sides<u64>,
+}
+
+/// Two ends and everything around them.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) env: Env,
+    pub(crate) client: Client,
+    pub(crate) server: Server,
+    pub(crate) stopped_until: Sides<Time>,
+    next_fault: Option<Time>,
+    is_calm: bool,
+    first_carrier: Sides<u64>,
+}
+
+impl World {
+    /// The world of a scenario, before its first event.
+    #[must_use]
+    pub fn new(scenario: Scenario, keeps_log: bool) -> Self {
+        let env = Env {
+            now: Time::ZERO,
+            rng: Rng::new(scenario.seed).fork(2),
+            log: Log::new(keeps_log),
+            counters: Counters::default(),
+            model: Model::new(&scenario.pairs),
+            links: BTreeMap::new(),
+            corrupts: None,
+            doomed: scenario.doomed,
+            cuts: scenario.cuts.clone(),
+        };
+        Self {
+            env,
+            client: Client::new(scenario.configs.client.clone()),
+            server: Server::new(scenario.configs.server.clone()),
+            stopped_until: Sides::default(),
+            next_fault: scenario.fault_every.map(|_| Time::ZERO),
+            is_calm: false,
+            first_carrier: Sides::default(),
+            scenario,
+        }
+    }
+
+    /// Runs it to its end: first with faults, then without. Panics where an
+    /// invariant breaks or something never ends.
+    pub fn run(&mut self) -> Outcome {
+        let calm_at = Time::ZERO + self.scenario.trouble;
+        let deadline = calm_at + PATIENCE;
+        while !self.is_over() {
+            let next = self.next_time().expect("something is always due");
+            if !self.is_calm && next >= calm_at {
+                self.env.now = calm_at;
+                self.calm_down();
+                continue;
+            }
+            assert!(next <= deadline, "not over in time:{}", self.left_over());
+            assert!(self.env.counters.steps < MAX_STEPS, "in circles:{}", self.left_over());
+            self.env.now = self.env.now.max(next);
+            self.step();
+        }
+        self.env.model.check_final();
+        Outcome {
+            counters: self.env.counters,
+            hash: self.env.log.hash(),
+            took: self.env.now.since(Time::ZERO),
+            first_carrier: self.first_carrier,
+        }
+    }
+
+    /// The lines of its log, if they are kept.
+    #[must_use]
+    pub fn log(&self) -> &[String] {
+        self.env.log.lines()
+    }
+
+    pub(crate) fn end(&mut self, side: Side) -> Option<&mut End> {
+        match side {
+            Side::Client => Some(&mut self.client.end),
+            Side::Server => self.server.end.as_mut().map(|(_, end)| end),
+        }
+    }
+
+    fn is_stopped(&self, side: Side) -> bool {
+        self.env.now < self.stopped_until[side]
+    }
+
+    /// The faults stop: from here on all has to end by itself.
+    fn calm_down(&mut self) {
+        note!(self.env, "the faults stop");
+        self.is_calm = true;
+        self.next_fault = None;
+        (self.env.doomed, self.env.corrupts) = (0, None);
+        self.env.links.values_mut().for_each(crate::link::Link::mend);
+        let now = self.env.now;
+        for pair in &mut self.env.model.pairs {
+            for side in BOTH {
+                pair.apps[side].hurry();
+                let tick = &mut pair.apps[side].next_tick;
+                *tick = tick.map(|at| at.min(now));
+            }
+        }
+    }
+
+    /// Whether all applications are done and neither end remembers them.
+    fn is_over(&mut self) -> bool {
+        let is_empty = |tunnel: &Tunnel| tunnel.session_count() == 0 && tunnel.held() == 0;
+        self.env.model.is_over()
+            && is_empty(&self.client.end.tunnel)
+            && self.server.end.as_ref().is_none_or(|(_, end)| is_empty(&end.tunnel))
+    }
+
+    /// What keeps a world from its end, in a few lines.
+    fn left_over(&mut self) -> String {
+        let mut text = String::new();
+        for side in BOTH {
+            let Some(end) = self.end(side) else { continue };
+            let ids: Vec<_> = end.tunnel.session_ids().collect();
+            text += &format!("\n{side:?}: {ids:?}, holds {}", end.tunnel.held());
+        }
+        for (index, pair) in self.env.model.pairs.iter().enumerate() {
+            if !pair.is_over() {
+                text += &format!("\npair {index}: {:?} {:#?}", pair.session, pair.apps);
+            }
+        }
+        text
+    }
+
+    fn next_time(&self) -> Option<Time> {
+        let ends = [
+            (Side::Client, self.client.next_time()),
+            (Side::Server, self.server.end.as_ref().and_then(|(_, end)| end.next_time())),
+        ];
+        let links = self.env.links.values();
+        let arrivals = links.flat_map(|link| BOTH.map(|side| (side, link.next_arrival(side))));
+        let apps = self.env.model.pairs.iter().flat_map(|pair| {
+            let ticks = BOTH.map(|side| (side, pair.apps[side].next_tick));
+            ticks.into_iter().chain([(pair.plan.opener, pair.open_at)])
+        });
+        let all = ends.into_iter().chain(arrivals).chain(apps);
+        let due = all.filter_map(|(side, at)| Some(at?.max(self.stopped_until[side])));
+        due.chain(self.next_fault).min()
+    }
+
+    /// Everything that is due now. What arrived is read before a timer judges.
+    fn step(&mut self) {
+        self.env.counters.steps += 1;
+        for side in BOTH {
+            if !self.is_stopped(side) {
+                self.arrivals(side);
+                self.timers(side);
+                self.applications(side);
+            }
+        }
+        self.faults();
+        for side in BOTH {
+            if !self.is_stopped(side) {
+                self.pump(side);
+            }
+        }
+        self.check();
+    }
+
+    fn arrivals(&mut self, side: Side) {
+        let now = self.env.now;
+        let ids: Vec<_> = self.env.links.keys().copied().collect();
+        for id in ids {
+            let has_news = |env: &Env| {
+                let link = env.links.get(&id);
+                link.and_then(|link| link.next_arrival(side)).is_some_and(|at| at <= now)
+            };
+            while has_news(&self.env) {
+                match side {
+                    Side::Client => self.client.handle_link(&mut self.env, id),
+                    Side::Server => self.server.handle_link(&mut self.env, id),
+                }
+            }
+        }
+    }
+
+    fn timers(&mut self, side: Side) {
+        match side {
+            Side::Client => self.client.handle_timeout(&mut self.env),
+            Side::Server => self.server.handle_timeout(&mut self.env),
+        }
+    }
+
+    fn pump(&mut self, side: Side) {
+        match side {
+            Side::Client => self.client.pump(&mut self.env),
+            Side::Server => self.server.pump(&mut self.env),
+        }
+    }
+
+    fn applications(&mut self, side: Side) {
+        let now = self.env.now;
+        let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        for index in 0..self.env.model.pairs.len() {
+            let pair = &self.env.model.pairs[index];
+            if pair.plan.opener == side && is_due(pair.open_at) {
+                self.open(index, side);
+            }
+            if is_due(self.env.model.pairs[index].apps[side].next_tick) {
+                let env = &mut self.env;
+                env.model.pairs[index].apps[side].tick(now, &mut env.rng);
+                self.with_end(side, |end, env| end.handle_application(env, index));
+            }
+        }
+    }
+
+    /// A server without a tunnel waits for one.
+    fn open(&mut self, index: usize, side: Side) {
+        let later = self.env.now + Duration::from_millis(100);
+        let mut is_opened = false;
+        self.with_end(side, |end, env| is_opened = end.open(env, index));
+        self.env.model.pairs[index].open_at = (!is_opened).then_some(later);
+    }
+
+    fn with_end(&mut self, side: Side, act: impl FnOnce(&mut End, &mut Env)) {
+        match (side, &mut self.server.end) {
+            (Side::Client, _) => act(&mut self.client.end, &mut self.env),
+            (Side::Server, Some((_, end))) => act(end, &mut self.env),
+            (Side::Server, None) => {}
+        }
+    }
+
+    fn faults(&mut self) {
+        let Some(every) = self.scenario.fault_every else { return };
+        if self.next_fault.is_some_and(|at| at <= self.env.now) {
+            let most = every.as_millis() as u64 * 2;
+            self.next_fault = Some(self.env.now + self.env.rng.millis(1, most));
+            self.strike();
+        }
+    }
+
+    /// What must hold after every step, beside what the model checks.
+    fn check(&mut self) {
+        if let Some(link) = self.env.links.get(&0) {
+            self.first_carrier =
+                Sides { client: link.written(Side::Client), server: link.written(Side::Server) };
+        }
+        for side in BOTH {
+            let Some(end) = self.end(side) else { continue };
+            let tunnel = &end.tunnel;
+            assert!(tunnel.is_consistent(), "{side:?}: the sums are wrong");
+            let limit = tunnel.config().tunnel_limit;
+            let most = limit * 5 / 2 + READ_SIZE as u64 + tunnel.session_count() as u64 * RESERVE;
+            assert!(tunnel.held() <= most, "{side:?} holds {} of {most}", tunnel.held());
+        }
+    }
+}
