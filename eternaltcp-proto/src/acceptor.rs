@@ -24,7 +24,7 @@ pub struct Acceptor {
 }
 
 /// A whole request, to be given to [`crate::Tunnel::handle_attach`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AttachRequest {
     pub(crate) hello: Hello,
     pub(crate) numbers: Vec<Numbers>,

@@ -16,7 +16,7 @@ pub struct Config {
     /// What this side holds for the whole tunnel in each direction, in cost
     /// units: payload bytes and a charge for each packet.
     pub tunnel_limit: u64,
-    /// What this side holds for a session at first.
+    /// What this side holds for a session at first: one byte's packet at least.
     pub session_limit: u64,
     /// Up to what a session's limit grows with its use.
     pub session_limit_most: u64,

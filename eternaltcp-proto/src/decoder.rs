@@ -9,7 +9,7 @@ const SMALL: usize = 2048;
 
 /// Cuts the plaintext of one carrier into packets. A payload that lies whole
 /// in a chunk is sliced from it; one that spans chunks is put together.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decoder {
     chunk: Bytes,
     chunk_size: usize,

@@ -65,9 +65,14 @@ impl Liveness {
         self.echo_due = Some(beat);
     }
 
-    /// An answer came.
+    /// An answer came. It answers the heartbeats before it too: the peer may
+    /// have found several at once.
     pub(crate) fn handle_echo(&mut self, now: Time, beat: Seq) {
-        if let Some((_, sent)) = self.unanswered.take_if(|(awaited, _)| *awaited == beat) {
+        let next = self.next_beat;
+        let answers = |(awaited, _): &mut (Seq, Time)| {
+            beat.distance_from(*awaited) < next.distance_from(*awaited)
+        };
+        if let Some((_, sent)) = self.unanswered.take_if(answers) {
             self.round_trip = Some(now.since(sent));
         }
     }

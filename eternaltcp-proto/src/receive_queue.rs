@@ -42,6 +42,8 @@ pub(crate) struct ReceiveQueue {
     pub(crate) state: ReceiveState,
     /// Ends received and not passed on: an end of stream, a reset, or both.
     pub(crate) endings: u32,
+    /// A reset was received: nothing may follow it.
+    pub(crate) is_reset: bool,
     /// The local socket is gone: what arrives counts as delivered.
     pub(crate) is_discarding: bool,
 }
@@ -58,6 +60,7 @@ impl ReceiveQueue {
             used: 0,
             state: ReceiveState::Open,
             endings: 0,
+            is_reset: false,
             is_discarding: false,
         }
     }
@@ -93,6 +96,7 @@ impl ReceiveQueue {
     /// A reset with this number, which may skip what its sender dropped.
     pub(crate) fn receive_reset(&mut self, seq: Seq, reset: Reset) {
         self.next = seq.next();
+        self.is_reset = true;
         self.receive_ending(ReceiveState::Reset(reset));
     }
 

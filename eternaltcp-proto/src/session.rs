@@ -106,6 +106,13 @@ impl Session {
         let is_heard_out = self.receive.state == ReceiveState::Done;
         self.receive.discard();
         if !(is_heard_out && self.send.state == SendState::Done) {
+            self.tell_reset(reset);
+        }
+    }
+
+    /// A peer that has reset the session itself has its answer already.
+    fn tell_reset(&mut self, reset: Reset) {
+        if !self.receive.is_reset {
             self.send.reset(reset);
         }
     }
@@ -119,13 +126,16 @@ impl Session {
         self.opening = Opening::Established;
         self.receive.discard();
         self.send.drop_backlog();
-        self.send.reset(reset.clone());
+        self.tell_reset(reset.clone());
         self.abort = Some(reset);
     }
 
     /// The peer does not know the session any more: there is nobody to tell.
     pub(crate) fn lose(&mut self, reset: Reset) {
-        let is_heard_out = self.receive.state == ReceiveState::Done || self.receive.is_discarding;
+        let is_said =
+            matches!(self.send.state, SendState::Ended | SendState::Reset | SendState::Done);
+        let is_heard_out =
+            self.receive.is_discarding || is_said && self.receive.state == ReceiveState::Done;
         self.send.cut(Reset::new(Cause::Unresumable));
         self.send.state = SendState::Done;
         if !is_heard_out {

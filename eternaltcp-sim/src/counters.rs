@@ -70,6 +70,8 @@ counters! {
     races >= 20;
     /// Attaches that came after a newer one.
     epoch_races >= 10;
+    /// Requests that came once more, after they had been granted.
+    replayed_requests >= 50;
     /// Bytes of an old carrier that arrived when a newer one was bound.
     late_chunks >= 20;
     /// Tunnels taken out and put back.

@@ -50,7 +50,7 @@ fn notice(env: &mut Env) -> Notice {
 impl World {
     /// One fault, at random.
     pub(crate) fn strike(&mut self) {
-        match self.env.rng.below(16) {
+        match self.env.rng.below(17) {
             0..=5 => self.strike_link(),
             6..=7 => self.client.roam(&mut self.env),
             8 => self.roam_from_stuck(),
@@ -63,6 +63,7 @@ impl World {
             15 if self.scenario.corrupts => {
                 self.env.corrupts = Some(any_side(&mut self.env.rng));
             }
+            16 => self.server.replay_request(&mut self.env),
             _ => {}
         }
     }

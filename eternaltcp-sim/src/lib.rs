@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+pub mod bodies;
 mod client;
 mod counters;
 mod end;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AcceptError, Acceptor, AttachRequest, Cause, Config, Event, Hello, Intent, Progress, Refusal,
-    RefusalCode, Side, TunnelId, encode_refusal,
+    AcceptError, Acceptor, AttachError, AttachRequest, Cause, Config, Event, Hello, Intent,
+    Progress, Refusal, RefusalCode, Side, TunnelId, encode_refusal,
 };
 
 use crate::end::End;
@@ -22,6 +22,8 @@ pub(crate) struct Server {
     config: Config,
     pub(crate) end: Option<(TunnelId, End)>,
     acceptors: BTreeMap<LinkId, Acceptor>,
+    /// The request that was granted last, to be replayed.
+    granted: Option<AttachRequest>,
     next_tunnel: u8,
 }
 
@@ -29,7 +31,7 @@ impl Server {
     /// A server that knows no tunnel.
     #[must_use]
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, end: None, acceptors: BTreeMap::new(), next_tunnel: 0 }
+        Self { config, end: None, acceptors: BTreeMap::new(), granted: None, next_tunnel: 0 }
     }
 
     /// A link has something for the server.
@@ -57,6 +59,17 @@ impl Server {
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
         let news = self.end.as_mut().map(|(_, end)| end.handle_timeout(env)).unwrap_or_default();
         self.handle_news(env, news);
+    }
+
+    /// The request that was granted last comes once more: it must change
+    /// nothing.
+    pub(crate) fn replay_request(&mut self, env: &mut Env) {
+        let (Some((tunnel, end)), Some(request)) = (&mut self.end, &self.granted) else { return };
+        let before = (end.tunnel.is_attached(), end.tunnel.held());
+        let granted = end.tunnel.handle_attach(env.now, *tunnel, request.clone());
+        assert_eq!(granted, Err(AttachError::Stale), "a replayed attach was granted");
+        assert_eq!((end.tunnel.is_attached(), end.tunnel.held()), before);
+        env.counters.replayed_requests += 1;
     }
 
     /// The server starts anew and has forgotten everything.
@@ -152,6 +165,7 @@ impl Server {
             self.end = Some((TunnelId([self.next_tunnel; 16]), end));
         }
         let Some((tunnel, end)) = &mut self.end else { return };
+        self.granted = Some(request.clone());
         match end.tunnel.handle_attach(env.now, *tunnel, request) {
             Ok(()) => {
                 note!(env, "the server binds link {id}");

@@ -29,12 +29,20 @@ pub(super) struct Link {
 }
 
 /// How one direction of a link ended.
-#[derive(PartialEq, Eq)]
 enum End {
     /// One of the proxies closed its connection.
     ByItself,
     /// A record passed in part, as it was ordered.
     Cut,
+}
+
+impl End {
+    fn death(self) -> Option<Death> {
+        match self {
+            Self::ByItself => None,
+            Self::Cut => Some(Death::Cut),
+        }
+    }
 }
 
 impl Link {
@@ -109,14 +117,14 @@ impl Link {
         let down = self.pump(sproxy, cproxy, &self.down);
         tokio::pin!(up, down);
         let death = tokio::select! {
-            _ = &mut up => return None,
-            _ = &mut down => return None,
+            // A direction may see the order to cut before this task does.
+            end = &mut up => return end.death(),
+            end = &mut down => return end.death(),
             death = self.ordered() => death,
         };
         match death {
             Death::Cut => {
-                let end = tokio::select! { end = &mut up => end, end = &mut down => end };
-                (end == End::Cut).then_some(death)
+                tokio::select! { end = &mut up => end.death(), end = &mut down => end.death() }
             }
             Death::OneWay => {
                 // Until sproxy has had enough.
@@ -159,8 +167,9 @@ impl Link {
 
 /// Ends a connection in order: both directions see an end of stream. Closing it
 /// with unread bytes would be a reset.
-async fn close(mut socket: &TcpStream) {
-    let _ = rustix::net::shutdown(&mut socket, rustix::net::Shutdown::Write);
+async fn close(socket: &TcpStream) {
+    // A socket that is gone already has ended.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
     let mut sink = vec![0; CHUNK];
     while let Ok(1..) = read(socket, &mut sink).await {}
 }

@@ -46,7 +46,7 @@ impl Tunnel {
     /// what to ask for if the tunnel has no id yet.
     pub fn attach(&mut self, now: Time, new: impl FnOnce() -> Intent) {
         self.handle_lost();
-        self.epoch = Epoch(self.epoch.0 + 1);
+        self.epoch = Epoch(self.epoch.0.saturating_add(1));
         let hello = Hello {
             version: VERSION,
             oldest: OLDEST_VERSION,

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::digest::Digest;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::packet::Kind;
-use crate::reason::{Cause, Reset};
+use crate::reason::{Cause, Closing, Reset};
 use crate::receive_queue::ReceiveState;
 use crate::send_queue::{Queued, SendState};
 use crate::seq::Seq;
@@ -61,9 +61,14 @@ impl Tunnel {
             .u64(self.epoch.0)
             .u32(self.next_id.map_or(0, SessionId::get))
             .u32(self.peer_id.map_or(0, SessionId::get))
-            .counted(self.id.as_ref().map_or(&[], |id| &id.0));
+            .counted(self.id.as_ref().map_or(&[], |id| &id.0))
+            .u64(self.config.tunnel_limit);
         writer = match &self.peer {
             Some(peer) => writer.u8(1).counted(&peer.to_bytes()),
+            None => writer.u8(0),
+        };
+        writer = match self.closing {
+            Some(why) => writer.u8(1).u32(why.code()),
             None => writer.u8(0),
         };
         let sessions = std::mem::take(&mut self.sessions);
@@ -94,14 +99,23 @@ impl Tunnel {
             [] => None,
             bytes => Some(TunnelId(bytes.try_into().map_err(|_| RestoreError::Damaged)?)),
         };
+        // What the peer was told that is held stays true.
+        let told = reader.u64()?;
+        tunnel.config.tunnel_limit = tunnel.config.tunnel_limit.max(told);
         if reader.u8()? == 1 {
             let peer = Settings::from_bytes(reader.counted()?)?;
             tunnel.pool.set_limit(peer.tunnel_limit.min(tunnel.config.tunnel_limit));
             tunnel.peer = Some(peer);
         }
+        if reader.u8()? == 1 {
+            tunnel.closing = Some(Closing::from_code(reader.u32()?));
+        }
         let mut buffers = detached.buffers.into_iter();
         for _ in 0..reader.u32()? {
             let id = SessionId::new(reader.u32()?).ok_or(RestoreError::Damaged)?;
+            if tunnel.sessions.last_key_value().is_some_and(|(last, _)| *last >= id) {
+                return Err(RestoreError::Damaged);
+            }
             let session = read_session(&tunnel.config, &mut reader, &mut buffers)?;
             tunnel.insert_restored(id, session);
         }
@@ -162,6 +176,7 @@ fn write_session(writer: Writer, session: Session, buffers: &mut Vec<Bytes>) -> 
         .u64(receive.limit)
         .u64(receive.used)
         .u32(receive.endings)
+        .u8(u8::from(receive.is_reset))
         .u8(u8::from(receive.is_discarding));
     writer = match &receive.state {
         ReceiveState::Open => writer.u8(0),
@@ -243,8 +258,12 @@ fn read_receive(
     receive.offset = reader.u32()? as usize;
     receive.digest = Digest::new(reader.u64()?);
     receive.limit = reader.u64()?;
-    receive.used = reader.u64()?;
+    receive.used = reader.u64()?.min(receive.limit);
     receive.endings = reader.u32()?;
+    receive.is_reset = reader.u8()? != 0;
+    if receive.endings > 2 {
+        return Err(RestoreError::Damaged);
+    }
     receive.is_discarding = reader.u8()? != 0;
     receive.state = match reader.u8()? {
         0 => ReceiveState::Open,

@@ -115,11 +115,11 @@ impl Tunnel {
         if !self.sessions.contains_key(&id) {
             return if self.was_known(id) { Ok(()) } else { Err(no_such(header)) };
         }
+        self.acknowledge(now, id, header)?;
         if header.kind == Kind::Limit {
             let limit = read_u64(Kind::Limit, payload)?;
             self.with_session(id, |session| session.send.limit = limit.max(session.send.limit));
         }
-        self.acknowledge(now, id, header)?;
         self.activate(now, id);
         self.settle(id);
         Ok(())
@@ -164,8 +164,7 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         if !self.sessions.contains_key(&id) {
             if header.kind == Kind::Reset && self.was_known(id) {
-                self.confirm_late_reset(id, header.seq);
-                return Ok(());
+                return self.confirm_late_reset(id, header.seq);
             }
             return self.handle_open(now, id, header, payload);
         }
@@ -185,10 +184,14 @@ impl Tunnel {
 
     /// A reset that crossed the end of its session: the peer's socket died
     /// when all was said and delivered. It only wants to be confirmed.
-    fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) {
-        if let Some(attached) = self.attached_mut() {
-            attached.farewells.push_back((id, seq.next()));
+    fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) -> Result<(), Violation> {
+        let most = self.max_sessions() + MAX_REFUSED;
+        let Some(attached) = self.attached_mut() else { return Ok(()) };
+        if attached.farewells.len() >= most {
+            return Err(Violation::Flood);
         }
+        attached.farewells.push_back((id, seq.next()));
+        Ok(())
     }
 
     /// The number must be the next; only the reset of a peer that we have
@@ -224,6 +227,9 @@ impl Tunnel {
         if !is_new {
             return Err(no_such(header));
         }
+        if self.sessions.len() >= self.max_sessions() + MAX_REFUSED {
+            return Err(Violation::Flood);
+        }
         self.peer_id = Some(id);
         let refusal = if !self.opens.take(now) {
             Some("sessions are opened too fast")
@@ -233,7 +239,8 @@ impl Tunnel {
             None
         };
         if let Some(why) = refusal {
-            return self.refuse_open(now, id, why);
+            self.refuse_open(now, id, why);
+            return Ok(());
         }
         self.insert_opened(id, Opening::Offered(target));
         self.events.push_back(Event::Opened(id));
@@ -250,17 +257,13 @@ impl Tunnel {
 
     /// Answers an open with a reset. Its record stays until the peer confirms
     /// it; a peer that never does and goes on opening floods us.
-    fn refuse_open(&mut self, now: Time, id: SessionId, why: &str) -> Result<(), Violation> {
-        if self.sessions.len() >= self.max_sessions() + MAX_REFUSED {
-            return Err(Violation::Flood);
-        }
+    fn refuse_open(&mut self, now: Time, id: SessionId, why: &str) {
         self.pool.admit_refused();
         self.insert_opened(id, Opening::Established);
         self.with_session(id, |session| {
             session.reset_by_driver(Reset::with_detail(Cause::LimitReached, why));
         });
         self.activate(now, id);
-        Ok(())
     }
 
     fn handle_data(&mut self, id: SessionId, payload: Bytes) -> Result<(), Violation> {
@@ -320,7 +323,7 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         let reset = Reset::decode(payload).map_err(Violation::payload(Kind::Reset))?;
         let in_order = self.with_session(id, |session| {
-            let in_order = !matches!(session.receive.state, ReceiveState::Reset(_));
+            let in_order = !session.receive.is_reset;
             if in_order {
                 session.handle_reset(header.seq, reset);
             }

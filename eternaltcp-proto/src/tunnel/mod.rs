@@ -23,7 +23,7 @@ pub use sockets::READ_SIZE;
 use crate::attach::{Intent, Settings};
 use crate::config::Config;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
-use crate::limits::{Pool, RESERVE};
+use crate::limits::{Pool, RESERVE, cost};
 use crate::reason::{Cause, Closing, Refusal, Reset};
 use crate::scheduler::{Lane, Scheduler};
 use crate::session::{Lost, Session};
@@ -118,12 +118,17 @@ pub enum OpenError {
     /// The tunnel is closed.
     #[error("the tunnel is closed")]
     Closed,
+    /// The target has no bytes, or more than 512.
+    #[error("the target must have 1 to 512 bytes")]
+    BadTarget,
 }
 
 impl Tunnel {
     /// A tunnel that was never attached.
     #[must_use]
     pub fn new(side: Side, config: Config) -> Self {
+        let session_limit = config.session_limit.max(cost(1));
+        let config = Config { session_limit, ..config };
         let pool = Pool::new(config.tunnel_limit);
         let opens = OpenRate::new(config.opens_per_second);
         Self {

@@ -23,6 +23,10 @@ impl Tunnel {
         if self.closing.is_some() {
             return Err(OpenError::Closed);
         }
+        let (least, most) = Kind::Open.payload_range();
+        if target.len() < least || target.len() > most {
+            return Err(OpenError::BadTarget);
+        }
         if !self.has_share() {
             return Err(OpenError::LimitReached);
         }

@@ -1,0 +1,281 @@
+//! Orders of events that once went wrong, each kept from coming back.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::wire::{self, Hello, packet};
+use common::{Pair, TUNNEL, new_tunnel, pattern, transmits};
+use eternaltcp_proto::{
+    Acceptor, AttachRequest, Cause, Config, Kind, Progress, Reset, SessionId, Side, Time, Tunnel,
+    Violation,
+};
+
+use Side::{Client, Server};
+
+fn records(pair: &Pair) -> (usize, usize) {
+    (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
+}
+
+fn request(packets: &[Bytes]) -> AttachRequest {
+    let mut acceptor = Acceptor::new(100_000);
+    for bytes in packets {
+        acceptor.handle_input(bytes.clone());
+        while let Progress::Hello(_) = acceptor.poll().expect("a request") {}
+    }
+    acceptor.into_request().expect("a whole request")
+}
+
+/// ending.rs. An end crosses a reset, and the acknowledgement of the reset
+/// goes out ahead of the answer to it.
+#[test]
+fn the_answer_to_a_reset_may_come_after_its_acknowledgement() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.write(Client, id, &pattern(200_000));
+    pair.finish(Server, id);
+    pair.reset(Client, id);
+    pair.drive();
+    assert_eq!(records(&pair), (0, 0));
+}
+
+/// ending.rs. The server has ended the session both ways, and its last
+/// acknowledgement is on its way when the client's socket dies.
+#[test]
+fn a_reset_that_crosses_the_last_acknowledgement_harms_nothing() {
+    for by_operator in [false, true] {
+        let mut pair = Pair::attached();
+        let id = pair.session();
+        pair.finish(Server, id);
+        pair.drive();
+        pair.finish(Client, id);
+        pair.hold(Server);
+        pair.drive();
+        assert_eq!(records(&pair), (1, 0));
+        if by_operator {
+            pair.client.tunnel.kill(pair.now, id, Reset::new(Cause::Killed));
+        } else {
+            pair.reset(Client, id);
+        }
+        pair.release(Server);
+        pair.drive();
+        assert_eq!(records(&pair), (0, 0));
+    }
+}
+
+/// attach.rs. The client has told the session's numbers, and is done with it
+/// before the answer comes: its last acknowledgement finds no carrier.
+#[test]
+fn a_session_that_ends_while_its_attach_is_on_its_way_leaves_no_record() {
+    let mut pair = Pair::attached();
+    pair.client.takes = 0;
+    let id = pair.session();
+    pair.write(Server, id, b"x");
+    pair.finish(Client, id);
+    pair.finish(Server, id);
+    pair.drive();
+    pair.cut();
+    pair.begin_attach();
+    pair.hold(Server);
+    pair.drive();
+    pair.take(Client, id, 1);
+    pair.release(Server);
+    pair.drive();
+    assert!(pair.client.socket(id).is_ended);
+    assert_eq!(records(&pair), (0, 0));
+}
+
+/// attach.rs. [ATTACH-9]
+#[test]
+fn a_digest_that_does_not_match_resets_only_that_session_also_if_packets_were_lost() {
+    let mut pair = Pair::attached();
+    let (bad, good) = (pair.session(), pair.session());
+    pair.lose(Client);
+    pair.write(Client, bad, b"lost");
+    pair.drive();
+    pair.cut();
+    pair.tamper = Some(|side, transmit| {
+        if side == Server && transmit.header.kind == Kind::Numbers && transmit.header.session == 1 {
+            transmit.payload = [&[7; 8], &transmit.payload[8..]].concat().into();
+        }
+    });
+    pair.attach();
+    pair.tamper = None;
+    assert_eq!(pair.client.socket(bad).cause(), Some(Cause::Corrupt));
+    assert_eq!(pair.server.socket(bad).cause(), Some(Cause::Corrupt));
+    pair.check_echo(good);
+}
+
+/// attach.rs. [ATTACH-10] The client had reset the session already.
+#[test]
+fn numbers_that_do_not_fit_do_not_swallow_a_reset() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.lose(Client);
+    pair.reset(Client, id);
+    pair.drive();
+    pair.cut();
+    pair.tamper = Some(|side, transmit| {
+        if side == Server && transmit.header.kind == Kind::Numbers {
+            transmit.header.ack = transmit.header.ack.minus(1);
+        }
+    });
+    pair.attach();
+    assert!(pair.server.socket(id).reset.is_some());
+    assert_eq!(records(&pair), (0, 0));
+}
+
+/// attach.rs. [ATTACH-10]
+#[test]
+fn numbers_that_do_not_fit_bring_a_reset_and_no_opening() {
+    let mut pair = Pair::attached();
+    pair.server.is_accepting = false;
+    let id = pair.open(Client);
+    pair.drive();
+    pair.server.tunnel.handle_lost();
+    pair.server.tunnel.accept(pair.now, id);
+    let numbers = wire::numbers(id.get(), 5, 5, 0, 1 << 18);
+    let asked = request(&[Hello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
+    pair.server.tunnel.handle_attach(pair.now, TUNNEL, asked).unwrap();
+    let sent: Vec<(Kind, u32)> = transmits(&mut pair.server.tunnel, pair.now)
+        .iter()
+        .filter(|transmit| transmit.header.kind.is_numbered())
+        .map(|transmit| (transmit.header.kind, transmit.header.seq.get()))
+        .collect();
+    assert_eq!(sent, [(Kind::Reset, 5)]);
+}
+
+/// attach.rs. [ATTACH-8] The server's direction has ended, the client's has
+/// not, and the server has lost its record.
+#[test]
+fn a_session_that_is_open_one_way_only_is_reset_if_the_peer_has_no_record() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.finish(Server, id);
+    pair.drive();
+    pair.cut();
+    pair.server.tunnel = Tunnel::new(Server, Config::default());
+    pair.attach();
+    assert_eq!(pair.client.tunnel.session_count(), 0);
+    assert_eq!(pair.client.socket(id).cause(), Some(Cause::Unresumable));
+}
+
+/// limits.rs. [LIMIT-5] The open that was one too many comes again with the
+/// next carrier, and then there is room.
+#[test]
+fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
+    let few = Config { max_sessions: 2, ..Config::default() };
+    let mut server = Tunnel::new(Server, few);
+    let now = Time::ZERO;
+    let asked = request(&[Hello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
+    server.handle_attach(now, TUNNEL, asked).unwrap();
+    let open = |session| packet(wire::OPEN, session, 0, 0, b"\0");
+    let mut opened = Vec::new();
+    let last = (1..).step_by(2).find(|session| {
+        opened.push(*session);
+        let result = server.handle_input(now, open(*session));
+        transmits(&mut server, now);
+        result == Err(Violation::Flood)
+    });
+    opened.pop();
+    let numbers = |session: &u32| {
+        let next = u32::from(*session > 3);
+        wire::numbers(*session, next, next, 0, 1 << 18)
+    };
+    let mut packets = vec![Hello::resume(2, TUNNEL.0).packet()];
+    packets.extend(opened.iter().map(numbers));
+    packets.push(wire::numbers_end(opened.len() as u32));
+    server.handle_attach(now, TUNNEL, request(&packets)).unwrap();
+    for session in &opened[2..] {
+        let reset = packet(wire::RESET, *session, 1, 1, &wire::reset(0));
+        server.handle_input(now, reset).unwrap();
+    }
+    assert_eq!(server.session_count(), 2);
+    assert_eq!(server.handle_input(now, open(last.unwrap())), Ok(()));
+}
+
+/// limits.rs. [LIMIT-4] A limit that grows to its bound while an attach is on
+/// its way is not told later either.
+#[test]
+fn a_limit_that_grows_while_an_attach_is_on_its_way_is_told() {
+    let small =
+        Config { session_limit: 32 << 10, session_limit_most: 64 << 10, ..Config::default() };
+    let mut pair = Pair::with(small.clone(), small);
+    pair.client.takes = 0;
+    pair.attach();
+    let id = pair.session();
+    pair.write(Server, id, &pattern(200_000));
+    pair.drive();
+    pair.take(Client, id, 20_000);
+    pair.drive();
+    pair.cut();
+    pair.begin_attach();
+    pair.hold(Server);
+    pair.drive();
+    pair.take(Client, id, 30_000);
+    let before = pair.log.len();
+    pair.release(Server);
+    pair.drive();
+    let is_told = pair.log[before..].iter().any(|(side, transmit)| {
+        let header = &transmit.header;
+        *side == Client && header.kind == Kind::Limit && header.session == id.get()
+    });
+    assert!(is_told);
+}
+
+/// liveness.rs. [LIVE-3]
+#[test]
+fn an_echo_answers_the_heartbeats_before_it_too() {
+    let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
+    let mut pair = Pair::with(patient.clone(), patient);
+    pair.attach();
+    pair.hold(Client);
+    pair.hold(Server);
+    pair.run_for(Duration::from_millis(2500));
+    pair.release(Client);
+    pair.release(Server);
+    pair.run_for(Duration::from_secs(5));
+    assert!(pair.client.tunnel.liveness().unwrap().1.is_some());
+}
+
+/// hostile.rs. [END-2]
+#[test]
+fn nothing_follows_a_reset_that_was_passed_on() {
+    let mut pair = Pair::attached();
+    let id: SessionId = pair.session();
+    for (seq, is_first) in [(1, true), (2, false)] {
+        let reset = packet(wire::RESET, id.get(), seq, 1, &wire::reset(0));
+        assert_eq!(pair.server.tunnel.handle_input(pair.now, reset).is_ok(), is_first);
+        pair.flush();
+    }
+}
+
+/// wrap.rs. [ATTACH-3] Bytes 3 to 10 of an exported tunnel are its epoch.
+#[test]
+fn a_client_whose_epochs_are_used_up_does_not_panic() {
+    let mut detached = Tunnel::new(Client, Config::default()).export();
+    detached.numbers[3..11].copy_from_slice(&u64::MAX.to_le_bytes());
+    let mut tunnel = Tunnel::restore(Config::default(), detached).unwrap();
+    tunnel.attach(Time::ZERO, new_tunnel);
+}
+
+/// limits.rs. A tunnel restored with a smaller limit takes what its peer may
+/// have outstanding.
+#[test]
+fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
+    let mut pair = Pair::attached();
+    pair.server.takes = 0;
+    let ids = [pair.session(), pair.session()];
+    pair.lose(Client);
+    for id in ids {
+        pair.write(Client, id, &pattern(200_000));
+    }
+    pair.drive();
+    pair.cut();
+    let fresh = Tunnel::new(Server, Config::default());
+    let server = std::mem::replace(&mut pair.server.tunnel, fresh).export();
+    let small = Config { tunnel_limit: 100_000, ..Config::default() };
+    pair.server.tunnel = Tunnel::restore(small, server).unwrap();
+    pair.attach();
+}

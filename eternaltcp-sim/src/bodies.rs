@@ -1,0 +1,195 @@
+//! Fuzz bodies: bytes that nobody vouches for go into the core, which must
+//! neither panic nor hold more than its limits. Each is an ordinary function,
+//! called by tests with seeded input and by fuzzers with theirs.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eternaltcp_proto::{
+    Acceptor, Cause, Config, Delivery, DetachedTunnel, Instance, Intent, Progress, READ_SIZE,
+    RESERVE, Reset, Side, Time, Tunnel, TunnelId,
+};
+
+/// Sessions whose numbers an acceptor takes here.
+const MAX_NUMBERS: usize = 8;
+
+/// Buffers that an export of a [`Pair`]'s tunnel may have.
+const MOST_BUFFERS: usize = 12;
+
+/// Bytes that each session of a [`Pair`] sends.
+const PAYLOAD: usize = 700;
+
+/// What a peer sends before its attach was granted. Says whether it was.
+pub fn acceptor(data: &[u8]) -> bool {
+    let mut acceptor = Acceptor::new(MAX_NUMBERS);
+    for chunk in chunks(data) {
+        acceptor.handle_input(chunk);
+        loop {
+            match acceptor.poll() {
+                Ok(Progress::More) => break,
+                Ok(Progress::Hello(_)) => {}
+                Ok(Progress::Complete) => return grant(acceptor),
+                Err(_) => return false,
+            }
+        }
+    }
+    false
+}
+
+fn grant(acceptor: Acceptor) -> bool {
+    let mut tunnel = Tunnel::new(Side::Server, small());
+    let Some(request) = acceptor.into_request() else { return false };
+    let granted = tunnel.handle_attach(Time::ZERO, TunnelId([7; 16]), request);
+    exercise(&mut tunnel);
+    granted.is_ok()
+}
+
+/// What the peer of an attached tunnel sends. Says whether all of it was
+/// allowed.
+pub fn tunnel(side: Side, data: &[u8]) -> bool {
+    let Pair { client, server, .. } = Pair::attached();
+    let mut tunnel = if side == Side::Client { client } else { server };
+    for chunk in chunks(data) {
+        let is_allowed = tunnel.handle_input(Time::ZERO, chunk).is_ok();
+        exercise(&mut tunnel);
+        if !is_allowed {
+            return false;
+        }
+    }
+    true
+}
+
+/// What stands in a file that claims to be an exported tunnel. Says whether it
+/// was taken for one, with any number of buffers.
+pub fn restore(numbers: &[u8]) -> bool {
+    let mut is_restored = false;
+    for count in 0..=MOST_BUFFERS {
+        let buffers = vec![Bytes::from_static(&[9; PAYLOAD]); count];
+        let detached = DetachedTunnel { numbers: numbers.to_vec(), buffers };
+        let Ok(mut tunnel) = Tunnel::restore(small(), detached) else { continue };
+        is_restored = true;
+        exercise(&mut tunnel);
+        tunnel.attach(Time::ZERO, intent);
+        exercise(&mut tunnel);
+        let again = Tunnel::restore(small(), tunnel.export());
+        assert!(again.is_ok(), "what was restored and exported can be restored: {again:?}");
+    }
+    is_restored
+}
+
+/// A client and a server that are attached, and what either has sent since and
+/// the other one has not read.
+#[derive(Debug)]
+pub struct Pair {
+    /// The client's tunnel.
+    pub client: Tunnel,
+    /// The server's.
+    pub server: Tunnel,
+    /// The client's request.
+    pub request: Vec<u8>,
+    /// What the client sent after the attach.
+    pub from_client: Vec<u8>,
+    /// What the server sent after its answer.
+    pub from_server: Vec<u8>,
+}
+
+impl Pair {
+    /// Both ends attached, each with sessions under way, ended and reset.
+    #[must_use]
+    pub fn attached() -> Self {
+        let mut client = Tunnel::new(Side::Client, small());
+        let mut server = Tunnel::new(Side::Server, small());
+        client.attach(Time::ZERO, intent);
+        let request = transmit(&mut client);
+        let mut acceptor = Acceptor::new(MAX_NUMBERS);
+        acceptor.handle_input(request.clone().into());
+        while acceptor.poll().is_ok_and(|progress| progress != Progress::Complete) {}
+        let whole = acceptor.into_request().expect("a whole request");
+        server.handle_attach(Time::ZERO, TunnelId([7; 16]), whole).expect("the first attach");
+        let answer = transmit(&mut server);
+        client.handle_input(Time::ZERO, answer.into()).expect("a good answer");
+        let from_client = begin_sessions(&mut client);
+        let from_server = begin_sessions(&mut server);
+        Self { client, server, request, from_client, from_server }
+    }
+
+    /// Both have read what the other one sent.
+    pub fn exchange(&mut self) {
+        let Self { client, server, from_client, from_server, .. } = self;
+        server.handle_input(Time::ZERO, from_client.clone().into()).expect("no violation");
+        client.handle_input(Time::ZERO, from_server.clone().into()).expect("no violation");
+    }
+}
+
+/// Opens three sessions and lets two of them end; returns what was sent.
+fn begin_sessions(tunnel: &mut Tunnel) -> Vec<u8> {
+    let mut sent = Vec::new();
+    for index in 0..3 {
+        let id = tunnel.open(Bytes::from_static(b"target")).expect("room for a session");
+        tunnel.write(Time::ZERO, id, Bytes::from_static(&[9; PAYLOAD]));
+        sent.extend(transmit(tunnel));
+        match index {
+            0 => {}
+            1 => tunnel.finish(Time::ZERO, id),
+            _ => tunnel.reset(Time::ZERO, id, Reset::new(Cause::Application)),
+        }
+        sent.extend(transmit(tunnel));
+    }
+    sent
+}
+
+fn small() -> Config {
+    Config {
+        tunnel_limit: 10 * RESERVE,
+        session_limit: RESERVE,
+        session_limit_most: 2 * RESERVE,
+        ..Config::default()
+    }
+}
+
+fn intent() -> Intent {
+    Intent::New { enrol: Bytes::from_static(b"key"), instance: Instance::default() }
+}
+
+fn transmit(tunnel: &mut Tunnel) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(packet) = tunnel.poll_transmit(Time::ZERO) {
+        bytes.extend(packet.header.encode());
+        bytes.extend(packet.payload);
+    }
+    bytes
+}
+
+/// The first byte says how the rest is torn.
+fn chunks(data: &[u8]) -> impl Iterator<Item = Bytes> {
+    let (size, rest) = data.split_first().unwrap_or((&1, &[]));
+    rest.chunks(usize::from(*size).max(1) * 16).map(Bytes::copy_from_slice)
+}
+
+/// Does what a driver would, and checks what the tunnel holds.
+fn exercise(tunnel: &mut Tunnel) {
+    let now = Time::ZERO + Duration::from_secs(1);
+    while tunnel.poll_event().is_some() {}
+    for id in tunnel.session_ids().collect::<Vec<_>>() {
+        tunnel.accept(now, id);
+        if tunnel.capacity(id) >= 100 {
+            tunnel.write(now, id, Bytes::from_static(&[5; 100]));
+        }
+        let (data, is_end, is_reset) = match tunnel.delivery(id) {
+            Delivery::Nothing => (0, false, false),
+            Delivery::Data(data) => (data.len().div_ceil(2), false, false),
+            Delivery::End => (0, true, false),
+            Delivery::Reset(_) => (0, false, true),
+        };
+        match (is_end, is_reset) {
+            (true, _) => tunnel.delivered_end(now, id),
+            (_, true) => tunnel.delivered_reset(now, id),
+            _ => tunnel.delivered(now, id, data),
+        }
+    }
+    while tunnel.poll_transmit(now).is_some() {}
+    tunnel.handle_timeout(now);
+    assert!(tunnel.is_consistent());
+    let most = small().tunnel_limit * 3 + READ_SIZE as u64 * 2;
+    assert!(tunnel.held() <= most, "holds {} of {most}", tunnel.held());
+}

@@ -1,0 +1,81 @@
+//! The fuzz bodies on seeded input: random bytes, and valid streams with a
+//! few bytes changed, cut out or repeated.
+
+use eternaltcp_proto::Side;
+use eternaltcp_sim::bodies::{self, Pair};
+use eternaltcp_sim::{BOTH, Rng};
+
+const RUNS: u64 = 10_000;
+
+fn noise(rng: &mut Rng) -> Vec<u8> {
+    let length = rng.below(400);
+    let is_small = rng.chance(50);
+    (0..length).map(|_| if is_small { rng.below(16) as u8 } else { rng.bits() as u8 }).collect()
+}
+
+fn mutated(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
+    let mut bytes = valid.to_vec();
+    for _ in 0..rng.between(1, 4) {
+        let at = rng.below(bytes.len() as u64) as usize;
+        let end = (at + rng.below(64) as usize).min(bytes.len());
+        match rng.below(6) {
+            0 => bytes[at] = rng.bits() as u8,
+            1 => bytes[at] ^= 1 << rng.below(8),
+            2 => bytes[at] = rng.pick(&[0, 1, 0x7f, 0x80, 0xff]),
+            3 => bytes.truncate(at + 1),
+            4 if end - at < bytes.len() => drop(bytes.drain(at..end)),
+            _ => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+        }
+    }
+    bytes
+}
+
+/// How the stream is torn, and the stream.
+fn torn(rng: &mut Rng, stream: Vec<u8>) -> Vec<u8> {
+    [vec![rng.bits() as u8], stream].concat()
+}
+
+/// Runs a body many times; input that is always refused, or never, is no test.
+fn check_both_happen(mut body: impl FnMut() -> bool) {
+    let taken = (0..RUNS).filter(|_| body()).count() as u64;
+    assert!(taken > RUNS / 50 && taken < RUNS - RUNS / 50, "{taken} of {RUNS} were taken");
+}
+
+#[test]
+fn a_stranger_cannot_make_the_acceptor_panic() {
+    let mut rng = Rng::new(1);
+    let valid = Pair::attached().request;
+    check_both_happen(|| {
+        let stream = if rng.chance(30) { noise(&mut rng) } else { mutated(&mut rng, &valid) };
+        bodies::acceptor(&torn(&mut rng, stream))
+    });
+}
+
+#[test]
+fn a_peer_cannot_make_a_tunnel_panic_or_hold_more_than_its_limits() {
+    let mut rng = Rng::new(2);
+    for side in BOTH {
+        let pair = Pair::attached();
+        let valid = if side == Side::Client { pair.from_server } else { pair.from_client };
+        check_both_happen(|| {
+            let stream = if rng.chance(30) { noise(&mut rng) } else { mutated(&mut rng, &valid) };
+            bodies::tunnel(side, &torn(&mut rng, stream))
+        });
+    }
+}
+
+#[test]
+fn a_damaged_export_is_refused_or_restored_and_never_panics() {
+    let mut rng = Rng::new(3);
+    check_both_happen(|| {
+        let mut pair = Pair::attached();
+        pair.exchange();
+        let Pair { client, server, .. } = pair;
+        let valid = if rng.chance(50) { client } else { server }.export().numbers;
+        let numbers = if rng.chance(10) { noise(&mut rng) } else { mutated(&mut rng, &valid) };
+        bodies::restore(&numbers)
+    });
+}
