@@ -117,7 +117,7 @@ pub(crate) struct ServerArgs {
     #[arg(long)]
     pub(crate) accept_new: bool,
     /// Your client's name at the server, where a newer one ends an older one's ghost
-    /// [default: the listen addresses]
+    /// [default: the listen addresses; for connect, its process id]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// End when the server could not be reached for this long [default: never]

@@ -20,8 +20,13 @@ pub fn this_instance(name: impl Into<String>) -> Instance {
         machine: hashed(machine.trim()),
         boot: boot.trim().to_owned(),
         user: rustix::process::getuid().as_raw().to_string(),
-        name: name.into().chars().take(60).collect(),
+        name: short(name.into()),
     }
+}
+
+/// A name that is too long for the protocol is told as its hash.
+fn short(name: String) -> String {
+    if name.len() > 200 { hashed(&name) } else { name }
 }
 
 fn hashed(id: &str) -> String {

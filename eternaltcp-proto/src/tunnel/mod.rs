@@ -208,6 +208,13 @@ impl Tunnel {
         self.closing.is_some()
     }
 
+    /// Whether a close has nothing left to say: its packet was polled, or there
+    /// is no carrier to say it on.
+    #[must_use]
+    pub fn is_close_told(&self) -> bool {
+        self.closing.is_some() && self.attached().is_none_or(|attached| attached.is_closing_sent)
+    }
+
     /// Payload and charges that it holds in both directions.
     #[must_use]
     pub fn held(&self) -> u64 {

@@ -19,6 +19,10 @@ use crate::report::bytes as show_bytes;
 /// A carrier that lived this long was worth it: the back-off starts anew.
 const WORTHY: Duration = Duration::from_secs(10);
 
+/// A tunnel that was attached this long before it had to be made anew is made
+/// anew at once.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// How often the user is told whom the client waits for.
 const REMINDER: Duration = Duration::from_secs(10);
 
@@ -139,7 +143,9 @@ impl Role for ClientRole {
         if is_resumed {
             info!("attached again{via} after {}", crate::report::duration(pause));
         } else {
-            info!("attached{via}");
+            let keeps = tunnel.peer().map_or(Duration::ZERO, |peer| peer.keep_detached);
+            let keeps = crate::report::duration(keeps);
+            info!("attached{via}; the server keeps the tunnel for {keeps} when it is detached");
         }
         self.is_new = false;
         self.was_attached = true;
@@ -164,6 +170,16 @@ impl Role for ClientRole {
         }
         self.dial();
         Verdict::Continue
+    }
+
+    fn restarted(&mut self) {
+        self.is_new = true;
+        if self.attached_at.elapsed() >= SETTLED {
+            self.backoff.reset();
+        }
+        let why = "the tunnel is made anew".to_owned();
+        self.without.get_or_insert_with(|| (Instant::now(), why));
+        self.dial();
     }
 
     fn refused(&mut self, refusal: Refusal) -> Verdict {
@@ -199,13 +215,13 @@ impl Role for ClientRole {
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
-        info!("{id}: reset: {reset}");
+        info!("session {id}: reset: {reset}");
         self.last_reset = Some(reset.clone());
     }
 
     fn lost(&mut self, lost: &Lost) {
         warn!(
-            "{}: cannot be resumed and is reset; {} sent are in doubt, {} received were not delivered",
+            "session {}: cannot be resumed and is reset; {} sent are in doubt, {} received were not delivered",
             lost.session,
             show_bytes(lost.in_doubt),
             show_bytes(lost.undelivered),
@@ -244,7 +260,7 @@ impl Role for ClientRole {
 
     fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
         for id in self.reset_waiting(tunnel) {
-            warn!("{id}: a new connection waited too long for the tunnel, and is reset");
+            warn!("session {id}: a new connection waited too long for the tunnel, and is reset");
             tunnel.kill(now, id, Reset::new(Cause::TimedOut));
         }
         self.check_patience()

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::DialError;
 use crate::address::Server;
@@ -79,6 +79,9 @@ impl Trust {
                 return self.check_pinned(key).ok_or_else(|| DialError::Trust(error.to_string()));
             }
         };
+        for warning in known.warnings() {
+            debug!("{}:{}: {}", file.display(), warning.line, warning.reason);
+        }
         match known.check(server, key) {
             HostKey::Known => {
                 self.pin(key);

@@ -68,6 +68,8 @@ pub(crate) trait Role: Send {
     fn attached(&mut self, is_resumed: bool, tunnel: &Tunnel, carrier: Option<&CarrierIo>);
     /// The carrier is gone.
     fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict;
+    /// The tunnel is to be made anew.
+    fn restarted(&mut self);
     /// The peer refused the attach.
     fn refused(&mut self, refusal: Refusal) -> Verdict;
     /// The peer closed the tunnel.
@@ -164,7 +166,7 @@ impl<R: Role> Driver<R> {
             is_busy |= self.poll_events();
             let is_flushed = self.poll_carrier_write(cx);
             is_busy |= self.poll_events();
-            self.check_idle();
+            is_busy |= self.check_idle();
             if self.is_ended || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
             }
@@ -217,7 +219,7 @@ impl<R: Role> Driver<R> {
                 }
             }
             Command::Connected(id, Err(reset)) => {
-                debug!("{id}: {reset}");
+                debug!("session {id}: {reset}");
                 self.tunnel.reset(now, id, reset);
             }
             Command::Detach(why) => self.lose(&why),
@@ -404,12 +406,14 @@ impl<R: Role> Driver<R> {
         self.obey(verdict);
     }
 
-    fn check_idle(&mut self) {
+    fn check_idle(&mut self) -> bool {
         let has_sessions = self.tunnel.session_count() > 0;
-        if std::mem::replace(&mut self.had_sessions, has_sessions) && !has_sessions {
+        let is_idle = std::mem::replace(&mut self.had_sessions, has_sessions) && !has_sessions;
+        if is_idle {
             let verdict = self.role.idle();
             self.obey(verdict);
         }
+        is_idle
     }
 
     fn obey(&mut self, verdict: Verdict) {
@@ -429,8 +433,7 @@ impl<R: Role> Driver<R> {
                     }
                     self.remove(lost.session);
                 }
-                let verdict = self.role.detached("a new tunnel is needed", &self.tunnel);
-                self.obey(verdict);
+                self.role.restarted();
             }
         }
     }
@@ -440,7 +443,8 @@ impl<R: Role> Driver<R> {
     fn poll_closed(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> bool {
         let Some(until) = self.closing else { return false };
         let Some(carrier) = &mut self.carrier else { return true };
-        let is_failed = is_flushed && matches!(carrier.poll_shut(cx), Poll::Ready(Err(_)));
+        let is_told = is_flushed && self.tunnel.is_close_told();
+        let is_failed = is_told && matches!(carrier.poll_shut(cx), Poll::Ready(Err(_)));
         is_failed || Instant::now() >= until
     }
 
@@ -500,7 +504,7 @@ impl<R: Role> Driver<R> {
             |(_, local): &(&SessionId, &Local)| local.is_unwatched(&self.tunnel) && local.is_dead();
         let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
         for id in dead {
-            info!("{id}: its local connection died");
+            info!("session {id}: its local connection died");
             self.remove(id);
             self.tunnel.reset(self.clock.now(), id, Reset::new(Cause::Application));
         }

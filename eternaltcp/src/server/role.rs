@@ -54,6 +54,8 @@ impl Role for ServerRole {
         Verdict::Continue
     }
 
+    fn restarted(&mut self) {}
+
     fn refused(&mut self, _refusal: Refusal) -> Verdict {
         Verdict::Continue
     }
@@ -78,19 +80,19 @@ impl Role for ServerRole {
             let result = connect(&context, &entry, &target).await;
             drop(place);
             if let Err(reset) = &result {
-                info!("tunnel {tunnel}: {id}: {reset}");
+                info!("tunnel {tunnel}: session {id}: {reset}");
             }
             entry.handle.send(Command::Connected(id, result)).await;
         });
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
-        debug!("tunnel {}: {id}: reset: {reset}", self.id);
+        debug!("tunnel {}: session {id}: reset: {reset}", self.id);
     }
 
     fn lost(&mut self, lost: &Lost) {
         warn!(
-            "tunnel {}: {} cannot be resumed; {} are in doubt",
+            "tunnel {}: session {} cannot be resumed; {} are in doubt",
             self.id,
             lost.session,
             bytes(lost.in_doubt)
