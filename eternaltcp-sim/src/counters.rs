@@ -33,79 +33,79 @@ counters! {
     /// Events of the world.
     steps >= 0;
     /// Sessions opened.
-    sessions >= 1000;
+    sessions >= 2_500;
     /// Sessions of which each end had its end of stream.
-    ended_in_order >= 1000;
+    ended_in_order >= 2_500;
     /// Resets that reached an application.
-    resets >= 100;
+    resets >= 300;
     /// Bytes delivered to applications.
-    delivered_bytes >= 1000;
+    delivered_bytes >= 100_000_000;
     /// Carriers dialled.
-    carriers >= 1000;
+    carriers >= 2_500;
     /// Attaches completed, seen from either end.
-    attaches >= 1000;
+    attaches >= 4_000;
     /// Attaches after which something was sent again.
-    replays >= 100;
+    replays >= 1_000;
     /// Carriers cut at a byte of any packet.
-    cuts >= 100;
+    cuts >= 700;
     /// Cuts inside a header.
-    cuts_in_header >= 20;
+    cuts_in_header >= 200;
     /// Cuts inside a payload.
-    cuts_in_payload >= 20;
+    cuts_in_payload >= 300;
     /// Cuts inside an attach request.
-    cuts_in_attach >= 20;
+    cuts_in_attach >= 120;
     /// Cuts inside an attach answer: it is lost.
-    lost_answers >= 20;
+    lost_answers >= 100;
     /// Cuts of an acknowledgement that travels alone.
-    cuts_in_ack >= 1;
+    cuts_in_ack >= 40;
     /// Cuts inside or behind a packet that is sent again.
-    cuts_in_replay >= 10;
+    cuts_in_replay >= 50;
     /// Carriers that one end took for alive when the other end was gone.
-    half_open >= 20;
+    half_open >= 1_000;
     /// Carriers that fell silent one way or both ways.
-    silences >= 20;
+    silences >= 300;
     /// Carriers that stood still for a while.
-    stalls >= 20;
+    stalls >= 300;
     /// Second carriers made while the first one lived.
-    races >= 20;
+    races >= 800;
     /// Attaches that came after a newer one.
-    epoch_races >= 10;
+    epoch_races >= 25;
     /// Requests that came once more, after they had been granted.
-    replayed_requests >= 50;
+    replayed_requests >= 300;
     /// Bytes of an old carrier that arrived when a newer one was bound.
-    late_chunks >= 20;
+    late_chunks >= 800;
     /// Tunnels taken out and put back.
-    exports >= 100;
+    exports >= 1_000;
     /// Of these, with a session offered and not answered.
-    exports_offered >= 5;
+    exports_offered >= 20;
     /// Of these, with a packet that the local socket had taken in part.
-    exports_partial >= 5;
+    exports_partial >= 150;
     /// Packets that a local socket took only in part.
-    partial_deliveries >= 100;
+    partial_deliveries >= 50_000;
     /// Applications that were not read because a queue was full.
-    full_queues >= 100;
+    full_queues >= 3_000;
     /// Local resets while no carrier was bound.
-    resets_in_outage >= 20;
+    resets_in_outage >= 30;
     /// Ends of stream while no carrier was bound.
-    ends_in_outage >= 20;
+    ends_in_outage >= 200;
     /// Resets that did not wait for an application that had stopped reading.
     impatient_resets >= 1;
     /// Targets that refused.
-    refused_targets >= 20;
+    refused_targets >= 80;
     /// Sessions that the peer had no room for.
-    refused_sessions >= 1;
+    refused_sessions >= 80;
     /// Sessions ended by the operator.
-    kills >= 10;
+    kills >= 25;
     /// Servers that lost their state.
-    server_losses >= 10;
+    server_losses >= 12;
     /// Tunnels that the client made anew.
     restarts >= 10;
     /// Ends that stood still for a while.
-    stops >= 20;
+    stops >= 300;
     /// Payload bytes changed on their way.
-    corruptions >= 10;
+    corruptions >= 15;
     /// Sessions reset because of that.
-    corrupt_resets >= 5;
+    corrupt_resets >= 20;
 }
 
 impl fmt::Display for Counters {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use eternaltcp_sim::{Counters, Outcome, Scenario, World};
 
 /// The seeds of a usual run.
-const SEEDS: Range<u64> = 0..2000;
+const SEEDS: Range<u64> = 0..4000;
 
 /// Below this many seeds the floors of the counters say nothing.
 const ENOUGH: u64 = 1000;
