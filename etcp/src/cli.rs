@@ -1,5 +1,7 @@
 //! The command line: what a user may type, and the help about it.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
