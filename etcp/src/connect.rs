@@ -43,8 +43,9 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
         client.close().await;
         of_client(client.ended().await)
     });
+    // A name that is still looked up is not waited for.
+    runtime.shutdown_background();
     // What the session delivered is still on its way to stdout.
-    drop(runtime);
     if output.join().is_err() {
         return Err(Failure::Failed("cannot write to stdout".to_owned()));
     }

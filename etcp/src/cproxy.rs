@@ -29,7 +29,10 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    runtime.block_on(serve(config, rules, slots))
+    let result = runtime.block_on(serve(config, rules, slots));
+    // A name that is still looked up is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {

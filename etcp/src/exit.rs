@@ -3,8 +3,11 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
 use eternaltcp::client::ClientEnd;
+
+use crate::cli::Cli;
 
 /// Why the program ends without success.
 #[derive(Debug)]
@@ -52,8 +55,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        return ExitCode::from(2);
+        let cli = Cli::command();
+        let names: Vec<_> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        let text = format!("a command is missing: {} (see etcp --help)", names.join(", "));
+        return Failure::Usage(text).report();
     }
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
@@ -66,5 +71,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
 fn complain(text: &str) {
-    eprintln!("etcp: {}", text.replace('\n', " "));
+    // Part of it may be the peer's words: they stay one line, and no terminal obeys them.
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    eprintln!("etcp: {line}");
 }

@@ -13,8 +13,9 @@ pub(crate) fn ssh(name: &str) -> Result<PathBuf, Failure> {
 /// The client's key: the first that is there, as ssh would look for it.
 pub(crate) fn client_identity() -> Result<PathBuf, Failure> {
     let folder = ssh("")?;
-    let names = ["id_ed25519", "id_ecdsa"];
-    names.iter().map(|name| folder.join(name)).find(|path| path.exists()).ok_or_else(|| {
+    let mut paths = ["id_ed25519", "id_ecdsa"].map(|name| folder.join(name)).into_iter();
+    // One that cannot be looked for is taken: reading it tells why.
+    paths.find(|path| path.try_exists().unwrap_or(true)).ok_or_else(|| {
         Failure::Failed(format!(
             "no key in {}: make one with ssh-keygen -t ed25519, or name one with --identity",
             folder.display()

@@ -18,7 +18,7 @@ pub(crate) fn run(args: SproxyArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let stop = signals::stop()?;
         let server = Server::bind(config, slots).map_err(Failure::failed)?;
         let address = server.local_addr().map_err(Failure::failed)?;
@@ -26,7 +26,10 @@ pub(crate) fn run(args: SproxyArgs) -> Result<(), Failure> {
         introduce(&key, address.port());
         server.run(stop).await;
         Ok(())
-    })
+    });
+    // A name that is still looked up is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {

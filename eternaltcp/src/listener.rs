@@ -110,14 +110,17 @@ pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Listens on a Unix socket that only its owner can reach. A file that nobody
-/// listens on any more is replaced.
+/// Listens on a Unix socket that only its owner can reach. A socket that
+/// nobody listens on any more is replaced; any other file is left alone, also
+/// where connecting to it is refused.
 fn bind_unix(path: &Path) -> io::Result<Kind> {
-    use std::os::unix::fs::PermissionsExt;
-    let is_stale = matches!(
-        std::os::unix::net::UnixStream::connect(path),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused
-    );
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    let is_stale = is_socket
+        && matches!(
+            std::os::unix::net::UnixStream::connect(path),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused
+        );
     if is_stale {
         std::fs::remove_file(path)?;
     }

@@ -188,7 +188,9 @@ impl Role for ClientRole {
             warn!("the server does not know the tunnel any more: its sessions are reset");
             return Verdict::Restart(Cause::Unresumable);
         }
-        if refusal.is_final {
+        // Who waits for a first contact only so long is told at once.
+        let is_hurried = !self.was_attached && self.config.connect_timeout.is_some();
+        if refusal.is_final || is_hurried {
             return self.fail(ClientEnd::Refused(text));
         }
         warn!("refused for now: {text}");

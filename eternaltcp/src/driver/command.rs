@@ -70,6 +70,7 @@ impl Handle {
 pub(crate) struct Shared {
     is_attached: AtomicBool,
     held: AtomicU64,
+    heard: AtomicU64,
 }
 
 impl Shared {
@@ -79,6 +80,16 @@ impl Shared {
 
     pub(super) fn set_held(&self, held: u64) {
         self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_heard(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something was heard on a carrier: it changes while the peer
+    /// lives.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Whether a carrier is bound.

@@ -244,7 +244,7 @@ impl<R: Role> Driver<R> {
             Err(error) => {
                 debug!("an attach from {} is refused: {error}", carrier.peer());
                 if carrier.push(&encode_refusal(&error.refusal())).is_ok() {
-                    linger(carrier);
+                    tokio::spawn(linger(carrier));
                 }
             }
         }
@@ -262,6 +262,7 @@ impl<R: Role> Driver<R> {
         let now = self.clock.now();
         if let Poll::Ready(Ok(_)) = read {
             self.tunnel.handle_heard(now);
+            self.shared.count_heard();
         }
         let mut broken = None;
         for chunk in plaintext.drain(..) {
@@ -275,7 +276,11 @@ impl<R: Role> Driver<R> {
                 warn!("the peer broke the protocol: {violation}");
                 self.lose(&format!("the protocol was violated: {violation}"));
             }
-            (None, Poll::Ready(Err(error))) => self.lose(&error.to_string()),
+            (None, Poll::Ready(Err(error))) => {
+                // A refusal or a close that came before the end is what ended it.
+                self.poll_events();
+                self.lose(&error.to_string());
+            }
             (None, Poll::Ready(Ok(_))) => {}
             (None, Poll::Pending) => return false,
         }
@@ -512,21 +517,19 @@ impl<R: Role> Driver<R> {
 }
 
 /// Lets a refusal reach the peer before the carrier is dropped.
-pub(crate) fn linger(mut carrier: CarrierIo) {
-    tokio::spawn(async move {
-        let flush = poll_fn(|cx| carrier.poll_shut(cx));
-        // Best effort: the carrier is of no use in any case.
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, flush).await;
-        let mut sink = Vec::new();
-        let drain = poll_fn(|cx| {
-            loop {
-                match carrier.poll_read(cx, &mut sink) {
-                    Poll::Ready(Ok(_)) => sink.clear(),
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
+pub(crate) async fn linger(mut carrier: CarrierIo) {
+    let flush = poll_fn(|cx| carrier.poll_shut(cx));
+    // Best effort: the carrier is of no use in any case.
+    let _ = tokio::time::timeout(CLOSE_PATIENCE, flush).await;
+    let mut sink = Vec::new();
+    let drain = poll_fn(|cx| {
+        loop {
+            match carrier.poll_read(cx, &mut sink) {
+                Poll::Ready(Ok(_)) => sink.clear(),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
             }
-        });
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, drain).await;
+        }
     });
+    let _ = tokio::time::timeout(CLOSE_PATIENCE, drain).await;
 }

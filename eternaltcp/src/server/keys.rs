@@ -21,18 +21,21 @@ pub(super) struct KeyStore {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of the file that was read last. `None`: it is to be read again.
     stamp: Option<Stamp>,
     keys: Option<Arc<AuthorizedKeys>>,
     is_readable: bool,
+    /// Whether it was said that the file cannot be read.
+    is_told: bool,
 }
 
-/// What changes when a file changes.
+/// What changes when a file changes, its owner or its mode: nobody can set
+/// `changed` back, as `touch` and `cp -p` do with the time of modification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stamp {
-    modified: Option<SystemTime>,
+    changed: (i64, i64),
     length: u64,
     inode: u64,
-    mode: u32,
 }
 
 impl KeyStore {
@@ -40,8 +43,8 @@ impl KeyStore {
         Self { path, state: Mutex::default() }
     }
 
-    /// Reads the file again if it changed. An error is returned once, when the
-    /// file stops being readable.
+    /// Reads the file again if it changed, or could not be read before. An
+    /// error is returned once, when the file stops being readable.
     pub(super) async fn refresh(&self) -> Result<(), FileError> {
         let path = self.path.clone();
         let before = self.lock().stamp;
@@ -61,29 +64,30 @@ impl KeyStore {
         loaded: Result<AuthorizedKeys, FileError>,
     ) -> Result<(), FileError> {
         let mut state = self.lock();
-        let was_readable = state.is_readable || state.stamp.is_none() && state.keys.is_none();
-        let is_new = state.stamp != stamp || !state.is_readable;
-        state.stamp = stamp;
+        state.is_readable = loaded.is_ok();
         match loaded {
             Ok(keys) => {
-                if is_new {
-                    for warning in keys.warnings() {
-                        warn!("{}:{}: {}", self.path.display(), warning.line, warning.reason);
-                    }
-                    info!("{} keys in {}", keys.len(), self.path.display());
+                let was_told = std::mem::take(&mut state.is_told);
+                state.stamp = stamp.filter(Stamp::is_settled);
+                if was_told || state.keys.as_deref() != Some(&keys) {
+                    self.announce(&keys);
+                    state.keys = Some(Arc::new(keys));
                 }
-                state.keys = Some(Arc::new(keys));
-                state.is_readable = true;
                 Ok(())
             }
             Err(error) => {
-                state.is_readable = false;
-                if state.stamp.is_none() {
-                    state.stamp = Some(Stamp { modified: None, length: 0, inode: 0, mode: 0 });
-                }
-                if was_readable { Err(error) } else { Ok(()) }
+                // What keeps the file from being read may pass without a trace on it.
+                state.stamp = None;
+                if std::mem::replace(&mut state.is_told, true) { Ok(()) } else { Err(error) }
             }
         }
+    }
+
+    fn announce(&self, keys: &AuthorizedKeys) {
+        for warning in keys.warnings() {
+            warn!("{}:{}: {}", self.path.display(), warning.line, warning.reason);
+        }
+        info!("{} keys in {}", keys.len(), self.path.display());
     }
 
     /// Whether the key may have a new tunnel from this address.
@@ -121,13 +125,22 @@ pub(super) fn refusal(denial: &Denial) -> Refusal {
     }
 }
 
+impl Stamp {
+    /// Whether a later change would show: file systems tell times apart by
+    /// some milliseconds only, at worst by seconds.
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        now.saturating_sub(self.changed.0) >= 2
+    }
+}
+
 fn stamp_of(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(path).ok()?;
     Some(Stamp {
-        modified: metadata.modified().ok(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
         length: metadata.len(),
         inode: metadata.ino(),
-        mode: metadata.mode(),
     })
 }

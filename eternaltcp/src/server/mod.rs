@@ -3,6 +3,7 @@
 
 mod connect;
 mod gate;
+mod guest;
 mod keys;
 mod monitor;
 mod registry;

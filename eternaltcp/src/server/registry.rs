@@ -36,7 +36,7 @@ pub(super) struct Entry {
     pub(super) instance: Instance,
     /// Where the last carrier came from.
     pub(super) from: Arc<Mutex<IpAddr>>,
-    /// What the tunnel may hold, in each direction.
+    /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
     pub(super) limit: u64,
     detached_since: Option<Instant>,
 }
@@ -48,7 +48,6 @@ impl Entry {
         own: PublicKey,
         instance: Instance,
         from: IpAddr,
-        limit: u64,
     ) -> Self {
         Self {
             handle,
@@ -57,7 +56,7 @@ impl Entry {
             own,
             instance,
             from: Arc::new(Mutex::new(from)),
-            limit,
+            limit: 0,
             detached_since: None,
         }
     }
@@ -99,8 +98,27 @@ impl Registry {
         self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
     }
 
-    pub(super) fn insert(&self, id: TunnelId, entry: Entry) {
-        self.lock().insert(id, entry);
+    /// Takes a new tunnel in, and grants it of what is `wanted` as much as
+    /// there is.
+    ///
+    /// # Errors
+    /// When nothing is left for it, or another client took the name since
+    /// [`Self::replace_ghosts`] was asked.
+    pub(super) fn insert(
+        &self,
+        id: TunnelId,
+        mut entry: Entry,
+        wanted: u64,
+        limits: &ServerLimits,
+    ) -> Result<Entry, Refusal> {
+        let mut tunnels = self.lock();
+        if tunnels.values().any(|other| other.is_same_client(&entry.user, &entry.instance)) {
+            let advice = "another client of this name came at the same moment";
+            return Err(Refusal::for_now(RefusalCode::NameTaken, advice));
+        }
+        entry.limit = grant(&tunnels, &entry.user, wanted, limits)?;
+        tunnels.insert(id, entry.clone());
+        Ok(entry)
     }
 
     pub(super) fn remove(&self, id: TunnelId) {
@@ -129,29 +147,6 @@ impl Registry {
             false
         });
         live
-    }
-
-    /// What a new tunnel of this key may hold in each direction.
-    pub(super) fn grant(
-        &self,
-        user: &PublicKey,
-        wanted: u64,
-        limits: &ServerLimits,
-    ) -> Result<u64, Refusal> {
-        let tunnels = self.lock();
-        let of_key = tunnels.values().filter(|entry| entry.user == *user).count();
-        if of_key >= limits.tunnels_per_key {
-            let advice = format!("the key has {of_key} tunnels: end some of its clients");
-            return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
-        }
-        // Each tunnel may hold its limit in both directions.
-        let granted: u64 = tunnels.values().map(|entry| entry.limit * 2).sum();
-        let left = limits.memory.saturating_sub(granted) / 2;
-        if left < LEAST_TUNNEL_LIMIT {
-            let advice = "the server's memory for tunnels is used up: try later";
-            return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
-        }
-        Ok(wanted.min((left / SHARE).max(LEAST_TUNNEL_LIMIT)))
     }
 
     /// Ends the tunnels whose keys are not admitted any more.
@@ -210,6 +205,28 @@ impl Registry {
         // Who does not close in time is dropped with the process.
         let _ = timeout(CLOSE_PATIENCE, all).await;
     }
+}
+
+/// What a new tunnel of this key may hold in each direction.
+fn grant(
+    tunnels: &BTreeMap<TunnelId, Entry>,
+    user: &PublicKey,
+    wanted: u64,
+    limits: &ServerLimits,
+) -> Result<u64, Refusal> {
+    let of_key = tunnels.values().filter(|entry| entry.user == *user).count();
+    if of_key >= limits.tunnels_per_key {
+        let advice = format!("the key has {of_key} tunnels: end some of its clients");
+        return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
+    }
+    // Each tunnel may hold its limit in both directions.
+    let granted: u64 = tunnels.values().map(|entry| entry.limit * 2).sum();
+    let left = limits.memory.saturating_sub(granted) / 2;
+    if left < LEAST_TUNNEL_LIMIT {
+        let advice = "the server's memory for tunnels is used up: try later";
+        return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
+    }
+    Ok(wanted.min((left / SHARE).max(LEAST_TUNNEL_LIMIT)))
 }
 
 /// Detached tunnels hold half of the memory at most; the longest detached

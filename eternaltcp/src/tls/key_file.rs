@@ -97,7 +97,11 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         _ => IdentityError::Read { path: path.into(), error },
     };
     let file = File::open(path).map_err(unreadable)?;
-    refuse_exposed(path, &file.metadata().map_err(unreadable)?)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    refuse_exposed(path, &metadata)?;
     // With all its room at once: growing would leave copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(SIZE_LIMIT + 1));
     file.take(SIZE_LIMIT as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
