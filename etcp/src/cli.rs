@@ -96,9 +96,9 @@ pub(crate) struct SproxyArgs {
     /// How long the connections of a client that is away are kept
     #[arg(long, value_parser = parse_positive, default_value = "7d", value_name = "DURATION")]
     pub(crate) keep_detached: Duration,
-    /// Memory for the queues of all clients, in MiB
-    #[arg(long, default_value_t = 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
-    pub(crate) memory: u64,
+    /// Memory for the queues of all clients, in MiB [default: half of this machine's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
+    pub(crate) memory: Option<u64>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
 }

@@ -51,8 +51,19 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         target: args.target,
         permits: args.permit,
         tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
-        limits: ServerLimits { memory: args.memory << 20, ..ServerLimits::default() },
+        limits: ServerLimits {
+            memory: args.memory.map_or_else(half_of_memory, |mib| mib << 20),
+            ..ServerLimits::default()
+        },
     })
+}
+
+/// Half of the machine's memory, in bytes.
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    #[allow(clippy::useless_conversion, reason = "the fields are of another width elsewhere")]
+    let total = u64::from(info.totalram) * u64::from(info.mem_unit);
+    total / 2
 }
 
 /// The protocol's settings, as far as both sides have them.

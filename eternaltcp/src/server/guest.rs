@@ -17,6 +17,10 @@ use crate::driver::{CarrierError, CarrierIo};
 use crate::net::prepare_carrier;
 use crate::tls::{Connection, HandshakeError, PublicKey, handshake};
 
+/// Sessions that a client may list at an attach: more than any has, and 2 MiB
+/// of memory at most.
+const MAX_NUMBERS: usize = 1 << 16;
+
 /// Why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unwelcome {
@@ -73,7 +77,7 @@ impl Guest {
         let mut incoming = BytesMut::new();
         let done = handshake(&stream, &mut tls, &mut incoming, deadline).await?;
         let carrier = CarrierIo::new(stream, tls, incoming)?;
-        let acceptor = Acceptor::new(context.tunnel.max_sessions as usize * 2);
+        let acceptor = Acceptor::new(MAX_NUMBERS);
         Ok(Self { carrier, acceptor, chunks: done.early.into(), key: done.peer, from })
     }
 

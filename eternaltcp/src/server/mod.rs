@@ -54,8 +54,12 @@ pub struct ServerConfig {
 /// Limits of a server process, each with its default.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Memory for the queues of all tunnels, in cost units.
+    /// Memory for the queues of all tunnels, in cost units. Half of it is for
+    /// what is sent, half for what is received, and no key gets more than half.
     pub memory: u64,
+    /// What a tunnel is granted of it in each direction while all is free; later
+    /// ones get as large a part of this as is still free of the memory.
+    pub tunnel_memory: u64,
     /// Carriers that have not proved a key, in all.
     pub unauthenticated: usize,
     /// The same from one source: an IPv4 address, or an IPv6 /64.
@@ -76,6 +80,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             memory: 1 << 30,
+            tunnel_memory: 32 << 20,
             unauthenticated: 1024,
             unauthenticated_per_source: 64,
             login_grace: Duration::from_secs(5),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Instance, Refusal, RefusalCode, TunnelId};
+use eternaltcp_proto::{Closing, Epoch, Instance, Refusal, RefusalCode, TunnelId};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -16,10 +16,10 @@ use crate::policy::Denial;
 use crate::tls::PublicKey;
 
 /// The least that a tunnel is worth admitting with.
-const LEAST_TUNNEL_LIMIT: u64 = 1 << 20;
+const LEAST_TUNNEL_LIMIT: u64 = 128 << 10;
 
-/// What is left is shared out in eighths, so that there is always some.
-const SHARE: u64 = 8;
+/// A key may be granted this part of the memory.
+const KEY_PART: u64 = 2;
 
 /// How long closing all tunnels may take.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -36,6 +36,8 @@ pub(super) struct Entry {
     pub(super) instance: Instance,
     /// Where the last carrier came from.
     pub(super) from: Arc<Mutex<IpAddr>>,
+    /// The epoch of the request that it was made for.
+    born: Epoch,
     /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
     pub(super) limit: u64,
     detached_since: Option<Instant>,
@@ -48,6 +50,7 @@ impl Entry {
         own: PublicKey,
         instance: Instance,
         from: IpAddr,
+        born: Epoch,
     ) -> Self {
         Self {
             handle,
@@ -56,6 +59,7 @@ impl Entry {
             own,
             instance,
             from: Arc::new(Mutex::new(from)),
+            born,
             limit: 0,
             detached_since: None,
         }
@@ -73,6 +77,12 @@ impl Entry {
     /// is asked again at the next turn.
     fn close(&self, why: Closing) {
         self.handle.try_send(Command::Close(why));
+    }
+
+    /// Tells a tunnel that is not listed any more to close, however long its
+    /// queue of commands is.
+    fn dismiss(self) {
+        tokio::spawn(async move { self.handle.send(Command::Close(Closing::Replaced)).await });
     }
 
     fn is_same_client(&self, user: &PublicKey, instance: &Instance) -> bool {
@@ -98,8 +108,7 @@ impl Registry {
         self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
     }
 
-    /// Takes a new tunnel in, and grants it of what is `wanted` as much as
-    /// there is.
+    /// Takes a new tunnel in, and grants it its part of the memory.
     ///
     /// # Errors
     /// When nothing is left for it, or another client took the name since
@@ -108,15 +117,17 @@ impl Registry {
         &self,
         id: TunnelId,
         mut entry: Entry,
-        wanted: u64,
         limits: &ServerLimits,
     ) -> Result<Entry, Refusal> {
         let mut tunnels = self.lock();
+        if has_newer(&tunnels, &entry.own, entry.born) {
+            return Err(outdated());
+        }
         if tunnels.values().any(|other| other.is_same_client(&entry.user, &entry.instance)) {
             let advice = "another client of this name came at the same moment";
             return Err(Refusal::for_now(RefusalCode::NameTaken, advice));
         }
-        entry.limit = grant(&tunnels, &entry.user, wanted, limits)?;
+        entry.limit = grant(&tunnels, &entry.user, limits)?;
         tunnels.insert(id, entry.clone());
         Ok(entry)
     }
@@ -130,23 +141,44 @@ impl Registry {
         self.lock().values().map(|entry| entry.handle.clone()).collect()
     }
 
-    /// A live tunnel of the same client and the same boot, which a new one may
-    /// not replace. Detached ones, and those of an earlier boot, are ended.
-    pub(super) fn replace_ghosts(&self, user: &PublicKey, instance: &Instance) -> Option<Entry> {
+    /// A live tunnel of another process of the same client and boot, which a
+    /// new one may not replace. The client's other tunnels are ended: detached
+    /// ones, those of an earlier boot, and one of which its own process never
+    /// got the answer.
+    ///
+    /// # Errors
+    /// When the request was stuck on its way: the same process has a tunnel
+    /// that it asked for later.
+    pub(super) fn replace_ghosts(
+        &self,
+        user: &PublicKey,
+        own: &PublicKey,
+        instance: &Instance,
+        epoch: Epoch,
+    ) -> Result<Option<Entry>, Refusal> {
+        let mut tunnels = self.lock();
+        if has_newer(&tunnels, own, epoch) {
+            return Err(outdated());
+        }
+        let is_live = |entry: &Entry| {
+            entry.shared.is_attached() && entry.instance.boot == instance.boot && entry.own != *own
+        };
         let mut live = None;
-        self.lock().retain(|id, entry| {
-            if !entry.is_same_client(user, instance) {
-                return true;
+        let same = tunnels.iter().filter(|(_, entry)| entry.is_same_client(user, instance));
+        for id in same.map(|(id, _)| *id).collect::<Vec<_>>() {
+            match tunnels.remove(&id) {
+                Some(entry) if is_live(&entry) => {
+                    live = Some(entry.clone());
+                    tunnels.insert(id, entry);
+                }
+                Some(entry) => {
+                    info!("tunnel {id}: replaced by a newer one of the same client");
+                    entry.dismiss();
+                }
+                None => {}
             }
-            if entry.shared.is_attached() && entry.instance.boot == instance.boot {
-                live = Some(entry.clone());
-                return true;
-            }
-            info!("tunnel {id}: replaced by a newer one of the same client");
-            entry.close(Closing::Replaced);
-            false
-        });
-        live
+        }
+        Ok(live)
     }
 
     /// Ends the tunnels whose keys are not admitted any more.
@@ -211,7 +243,6 @@ impl Registry {
 fn grant(
     tunnels: &BTreeMap<TunnelId, Entry>,
     user: &PublicKey,
-    wanted: u64,
     limits: &ServerLimits,
 ) -> Result<u64, Refusal> {
     let of_key = tunnels.values().filter(|entry| entry.user == *user).count();
@@ -220,13 +251,32 @@ fn grant(
         return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
     }
     // Each tunnel may hold its limit in both directions.
-    let granted: u64 = tunnels.values().map(|entry| entry.limit * 2).sum();
-    let left = limits.memory.saturating_sub(granted) / 2;
-    if left < LEAST_TUNNEL_LIMIT {
+    let total = limits.memory / 2;
+    let granted: u64 = tunnels.values().map(|entry| entry.limit).sum();
+    let to_key: u64 =
+        tunnels.values().filter(|entry| entry.user == *user).map(|entry| entry.limit).sum();
+    let left = share_left(total, granted).min(share_left(total / KEY_PART, to_key));
+    let grant = ((limits.tunnel_memory as f64 * left) as u64).max(LEAST_TUNNEL_LIMIT);
+    let fits = granted + grant <= total && to_key + grant <= total / KEY_PART;
+    fits.then_some(grant).ok_or_else(|| {
         let advice = "the server's memory for tunnels is used up: try later";
-        return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
-    }
-    Ok(wanted.min((left / SHARE).max(LEAST_TUNNEL_LIMIT)))
+        Refusal::for_now(RefusalCode::LimitReached, advice)
+    })
+}
+
+/// The part of a total that is not granted: what a new tunnel gets of what it
+/// wants, so that there is something left for very many.
+fn share_left(total: u64, granted: u64) -> f64 {
+    total.saturating_sub(granted) as f64 / total.max(1) as f64
+}
+
+/// Whether a process has a tunnel that it asked for with this epoch, or later.
+fn has_newer(tunnels: &BTreeMap<TunnelId, Entry>, own: &PublicKey, epoch: Epoch) -> bool {
+    tunnels.values().any(|entry| entry.own == *own && entry.born >= epoch)
+}
+
+fn outdated() -> Refusal {
+    Refusal::for_now(RefusalCode::Stale, "a newer request of the same client was seen")
 }
 
 /// Detached tunnels hold half of the memory at most; the longest detached
@@ -264,5 +314,58 @@ fn evict_per_key(
             warn!("tunnel {id} is closed: its key has {most} newer detached ones");
             entry.close(Closing::Evicted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::channel;
+    use crate::tls::Identity;
+
+    fn key() -> PublicKey {
+        Identity::generate().unwrap().public_key()
+    }
+
+    fn entry(user: &PublicKey, own: &PublicKey, name: &str, born: u64) -> Entry {
+        let instance = Instance { name: name.to_owned(), ..Instance::default() };
+        let from = IpAddr::from([127, 0, 0, 1]);
+        Entry::new(channel().0, user.clone(), own.clone(), instance, from, Epoch(born))
+    }
+
+    fn insert(registry: &Registry, number: u8, entry: Entry) -> Result<Entry, Refusal> {
+        registry.insert(TunnelId([number; 16]), entry, &ServerLimits::default())
+    }
+
+    #[test]
+    fn grants_shrink_so_that_very_many_tunnels_find_room_and_no_key_takes_all() {
+        let registry = Registry::default();
+        let limits = ServerLimits { memory: 1 << 30, ..ServerLimits::default() };
+        let fill = |user: &PublicKey, from: u32| {
+            (from..)
+                .take_while(|number| {
+                    let mut id = [0; 16];
+                    id[..4].copy_from_slice(&number.to_le_bytes());
+                    let entry = entry(user, &key(), &number.to_string(), 1);
+                    registry.insert(TunnelId(id), entry, &limits).is_ok()
+                })
+                .count()
+        };
+        assert!(fill(&key(), 0) >= 40);
+        assert!(fill(&key(), 10_000) >= 40, "another key finds its half");
+        let granted: u64 = registry.lock().values().map(|entry| entry.limit * 2).sum();
+        assert!(granted <= limits.memory);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_stuck_on_its_way_ends_no_later_tunnel() {
+        let registry = Registry::default();
+        let (user, own) = (key(), key());
+        let later = insert(&registry, 1, entry(&user, &own, "a", 5)).unwrap();
+        let ask = |epoch| registry.replace_ghosts(&user, &own, &later.instance, Epoch(epoch));
+        assert_eq!(ask(4).unwrap_err().code, RefusalCode::Stale);
+        assert!(registry.find(TunnelId([1; 16]), &own).is_some());
+        assert!(ask(6).unwrap().is_none());
+        assert!(registry.find(TunnelId([1; 16]), &own).is_none(), "its answer was lost");
     }
 }

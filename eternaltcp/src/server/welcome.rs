@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    AttachRequest, Hello, Instance, Intent, Refusal, RefusalCode, Side, Tunnel, TunnelId,
+    AttachRequest, Epoch, Hello, Instance, Intent, Refusal, RefusalCode, Side, Tunnel, TunnelId,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -70,7 +70,7 @@ async fn admit(context: &Arc<Context>, stream: TcpStream, from: IpAddr) -> Resul
 /// Where an admitted client's carrier goes.
 enum Place {
     Existing(TunnelId, Entry),
-    New { user: PublicKey, own: PublicKey, instance: Instance },
+    New { user: PublicKey, own: PublicKey, instance: Instance, born: Epoch },
 }
 
 /// Policy first, then the tunnel.
@@ -98,9 +98,10 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
                     Refusal::last(RefusalCode::Version, "the tunnel's own key cannot be read")
                 })?;
             let patience = hello.settings.dead_after.min(context.tunnel.dead_after) * 2 / 3;
-            check_name(context, &guest.key, instance, patience).await?;
+            let born = hello.epoch;
+            check_name(context, &guest.key, &own, instance, born, patience).await?;
             let (user, instance) = (guest.key.clone(), instance.clone());
-            Ok(Place::New { user, own, instance })
+            Ok(Place::New { user, own, instance, born })
         }
     }
 }
@@ -111,12 +112,14 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
 async fn check_name(
     context: &Context,
     user: &PublicKey,
+    own: &PublicKey,
     instance: &Instance,
+    born: Epoch,
     patience: Duration,
 ) -> Result<(), Refusal> {
     let start = Instant::now();
     let mut heard_before = None;
-    while let Some(live) = context.registry.replace_ghosts(user, instance) {
+    while let Some(live) = context.registry.replace_ghosts(user, own, instance, born)? {
         let heard = live.shared.heard();
         let advice = || {
             let Instance { name, user, .. } = instance;
@@ -145,8 +148,8 @@ async fn settle(context: &Arc<Context>, mut guest: Guest, place: Place) -> Resul
     timeout_at(deadline, guest.request()).await.map_err(|_| Unwelcome::TimedOut)??;
     let found = match place {
         Place::Existing(id, entry) => Ok((id, entry)),
-        Place::New { user, own, instance } => {
-            start_tunnel(context, user, own, instance, guest.from)
+        Place::New { user, own, instance, born } => {
+            start_tunnel(context, user, own, instance, born, guest.from)
         }
     };
     let (id, entry) = match found {
@@ -172,6 +175,7 @@ fn start_tunnel(
     user: PublicKey,
     own: PublicKey,
     instance: Instance,
+    born: Epoch,
     from: IpAddr,
 ) -> Result<(TunnelId, Entry), Unwelcome> {
     // Its carrier's place for as long as it lives: sessions cannot take it.
@@ -184,11 +188,8 @@ fn start_tunnel(
     let id = TunnelId(id);
     let (handle, commands) = channel();
     let fingerprint = user.fingerprint();
-    let entry = Entry::new(handle, user, own, instance, from);
-    let entry = context
-        .registry
-        .insert(id, entry, context.tunnel.tunnel_limit, &context.limits)
-        .map_err(Unwelcome::Refused)?;
+    let entry = Entry::new(handle, user, own, instance, from, born);
+    let entry = context.registry.insert(id, entry, &context.limits).map_err(Unwelcome::Refused)?;
     info!("tunnel {id}: new, for key {fingerprint} from {from}");
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit, ..context.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
