@@ -1,0 +1,156 @@
+//! Clients that come back while the server still holds their ghost, and servers that come back
+//! without the tunnels they held.
+
+mod loopback;
+mod support;
+
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use loopback::program::{measure, wait};
+use loopback::socket::{dial, is_read};
+use loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
+
+fn served() -> (Site, Sproxy) {
+    let site = Site::new();
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    (site, sproxy)
+}
+
+#[test]
+fn a_client_that_was_killed_and_started_again_is_let_in_at_once_and_its_ghost_ends() {
+    let (site, mut sproxy) = served();
+    let mut first = Cproxy::start(&site, sproxy.address, "same").attached();
+    let mut lost = Steady::start(first.listen);
+    first.program.kill();
+    let took = measure("from the start of a killed client to its attach", || {
+        let second = Cproxy::start(&site, sproxy.address, "same");
+        wait("the second client to be attached", || second.program.count(ATTACHED) > 0);
+        Steady::start(second.listen).finish();
+    });
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    sproxy.program.wait_for("replaced by a newer one of the same client");
+    sproxy.program.wait_for(": over");
+    assert!(lost.ended().is_some(), "its application saw the end");
+}
+
+#[test]
+fn of_two_live_clients_of_one_name_the_later_is_refused() {
+    let (site, sproxy) = served();
+    let first = Cproxy::with(&site, sproxy.address, "one", &site.client, &["--name", "same"]);
+    let first = first.attached();
+    let steady = Steady::start(first.listen);
+    let args = ["--name", "same"];
+    let mut second = Cproxy::with(&site, sproxy.address, "two", &site.client, &args);
+    let (code, line) = second.program.end();
+    assert_eq!(code, Some(3), "{line}");
+    assert!(line.contains("\"same\"") && line.contains("give this one another --name"), "{line}");
+    steady.goes_on();
+    steady.finish();
+    assert_eq!(first.attached_again(), 0);
+    // Another key may use the name.
+    let other = site.key("other");
+    site.admit(&[&site.client.line, &other.line]);
+    Cproxy::with(&site, sproxy.address, "three", &other, &args).attached();
+}
+
+#[test]
+fn a_client_that_hangs_gives_its_name_up_and_ends_when_it_wakes() {
+    let (site, sproxy) = served();
+    let args = ["--name", "same"];
+    let mut first = Cproxy::with(&site, sproxy.address, "one", &site.client, &args).attached();
+    first.program.freeze();
+    let second = measure("from the start of a client to its attach, its ghost silent", || {
+        let second = Cproxy::with(&site, sproxy.address, "two", &site.client, &args).attached();
+        first.program.signal(Signal::CONT);
+        let (code, line) = first.program.end();
+        assert_eq!(code, Some(3), "{line}");
+        assert!(line.contains("--name"), "{line}");
+        Steady::start(second.listen).finish();
+    });
+    assert!(second < Duration::from_secs(30), "it took {second:?}");
+}
+
+#[test]
+fn clients_of_one_name_that_come_at_one_moment_do_not_share_it() {
+    let (site, sproxy) = served();
+    let args = ["--name", "same"];
+    let mut clients: Vec<_> = (0..6)
+        .map(|n| Cproxy::with(&site, sproxy.address, &format!("client{n}"), &site.client, &args))
+        .collect();
+    wait("all but one to be refused", || {
+        clients.iter_mut().map(|client| client.program.is_running()).filter(|runs| *runs).count()
+            == 1
+    });
+    for client in &mut clients {
+        if client.program.is_running() {
+            client.program.wait_for(ATTACHED);
+            Steady::start(client.listen).finish();
+        } else {
+            let (code, line) = client.program.end();
+            assert_eq!(code, Some(3), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_is_asked_to_end_closes_its_tunnel_in_order() {
+    let (site, mut sproxy) = served();
+    for (number, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {
+        let name = format!("client{number}");
+        let mut cproxy = Cproxy::start(&site, sproxy.address, &name).attached();
+        let mut steady = Steady::start(cproxy.listen);
+        let took = measure("from the signal to the end of client and tunnel", || {
+            cproxy.program.signal(signal);
+            sproxy.program.wait_for_count("closed by the client: ended as asked", number + 1);
+            assert_eq!(cproxy.program.end().0, Some(0));
+            sproxy.program.wait_for_count(": over", number + 1);
+        });
+        assert!(took < Duration::from_secs(5), "it took {took:?}");
+        assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));
+    }
+}
+
+#[test]
+fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
+    let site = Site::new();
+    let echo = Echo::start();
+    let mut sproxy = Sproxy::start(&site, echo.address);
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let mut steady = Steady::start(cproxy.listen);
+    // What is sent now nobody will acknowledge.
+    let mut doubtful = dial(cproxy.listen);
+    wait("the session to be up", || echo.accepted.load(std::sync::atomic::Ordering::Relaxed) == 2);
+    sproxy.program.freeze();
+    doubtful.write_all(&[7; 12_000]).expect("cproxy takes it");
+    wait("cproxy to have read it", || is_read(&doubtful));
+    let address = sproxy.address.to_string();
+    sproxy.program.kill();
+    let sproxy = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset), "it does not hang");
+    cproxy.program.wait_for("the server does not know the tunnel any more");
+    let line = cproxy.program.wait_for("cannot be resumed and is reset; 12 kB sent are in doubt");
+    assert!(line.contains("received were not delivered"), "{line}");
+    cproxy.program.wait_for_count(ATTACHED, 2);
+    Steady::start(cproxy.listen).finish();
+    assert_eq!(sproxy.address.to_string(), address);
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_tells_its_clients_and_they_wait_for_it() {
+    let site = Site::new();
+    let echo = Echo::start();
+    let mut sproxy = Sproxy::start(&site, echo.address);
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let mut steady = Steady::start(cproxy.listen);
+    sproxy.program.signal(Signal::TERM);
+    assert_eq!(sproxy.program.end().0, Some(0));
+    cproxy.program.wait_for("the server ended the tunnel: the program is shutting down");
+    assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));
+    let address = sproxy.address.to_string();
+    let _sproxy = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    cproxy.program.wait_for_count(ATTACHED, 2);
+    Steady::start(cproxy.listen).finish();
+}
