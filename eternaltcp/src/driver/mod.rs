@@ -277,7 +277,8 @@ impl<R: Role> Driver<R> {
                 self.lose(&format!("the protocol was violated: {violation}"));
             }
             (None, Poll::Ready(Err(error))) => {
-                // A refusal or a close that came before the end is what ended it.
+                // What came before the end happened before it: an answer, a
+                // refusal, a close, and bytes, whose delivery is progress.
                 self.poll_events();
                 self.lose(&error.to_string());
             }
