@@ -161,12 +161,13 @@ impl<R: Role> Driver<R> {
         loop {
             let mut is_busy = self.poll_commands(cx);
             is_busy |= self.poll_carrier_read(cx);
-            is_busy |= self.poll_timer(cx);
             is_busy |= self.poll_sockets(cx);
             is_busy |= self.poll_events();
             let is_flushed = self.poll_carrier_write(cx);
             is_busy |= self.poll_events();
             is_busy |= self.check_idle();
+            // After all that may set a new deadline, or there is no wake-up.
+            is_busy |= self.poll_timer(cx);
             if self.is_ended || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
             }
