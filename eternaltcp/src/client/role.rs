@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::dial::Dialer;
 use super::{ClientConfig, ClientEnd, DialError};
-use crate::driver::{CarrierIo, Command, Handle, Role, Verdict};
+use crate::driver::{CarrierIo, Command, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
 
 /// A carrier that lived this long was worth it: the back-off starts anew.
@@ -224,9 +224,9 @@ impl Role for ClientRole {
         }
     }
 
-    fn offered(&mut self, id: SessionId, _target: &[u8]) {
+    fn offered(&mut self, id: SessionId, _target: &[u8]) -> Offer {
         let reset = Reset::with_detail(Cause::Unsupported, "this client has no forward for it");
-        self.handle.try_send(Command::Connected(id, Err(reset)));
+        Offer::answer(self.handle.clone(), id, std::future::ready(Err(reset)))
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
