@@ -450,14 +450,24 @@ impl<R: Role> Driver<R> {
             Verdict::Restart(cause) => {
                 for lost in self.tunnel.restart() {
                     self.role.lost(&lost);
-                    if let Some(local) = self.locals.remove(&lost.session) {
-                        local.abort();
-                        self.role.reset(lost.session, &Reset::new(cause));
-                    }
-                    self.remove(lost.session);
                 }
+                self.abort_unknown(cause);
                 self.role.restarted();
             }
+        }
+    }
+
+    /// Resets the local sockets whose sessions are over in the tunnel.
+    fn abort_unknown(&mut self, cause: Cause) {
+        let known: BTreeSet<_> = self.tunnel.session_ids().collect();
+        self.offers.retain(|id, _| known.contains(id));
+        let unknown = self.locals.keys().filter(|id| !known.contains(id));
+        for id in unknown.copied().collect::<Vec<_>>() {
+            if let Some(local) = self.locals.remove(&id) {
+                local.abort();
+            }
+            self.remove(id);
+            self.role.reset(id, &Reset::new(cause));
         }
     }
 
