@@ -90,12 +90,13 @@ impl Stream {
         crate::sys::unsent(self.as_fd()).is_ok_and(|bytes| bytes == 0)
     }
 
-    /// Whether the connection is gone in both directions: it shows also while
-    /// nothing is read.
+    /// Whether the connection failed: it shows also while nothing is read. One
+    /// that the other end has merely closed (`POLLHUP`, where this end is shut
+    /// too) did not: its last bytes may still wait in the kernel.
     pub(crate) fn is_dead(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::empty())];
         let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        polled.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+        polled.is_ok() && fds[0].revents().contains(PollFlags::ERR)
     }
 
     /// Ends the connection with a reset, where the socket has one.

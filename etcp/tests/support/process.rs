@@ -96,19 +96,33 @@ impl Launch {
         stdin: Stdio,
         stdout: Option<Stdio>,
     ) -> Process {
+        self.spawn(namespace.command("setpriv"), folder.path(), stdin, stdout)
+    }
+
+    /// Starts it on this machine itself, as whoever runs the tests, its log in `folder`.
+    pub(crate) fn start_here(self, folder: &Path) -> Process {
+        self.user(User::Root).spawn(Command::new("setpriv"), folder, Stdio::null(), None)
+    }
+
+    fn spawn(
+        self,
+        setpriv: Command,
+        folder: &Path,
+        stdin: Stdio,
+        stdout: Option<Stdio>,
+    ) -> Process {
         use std::os::unix::process::CommandExt;
-        let log = folder.join(&format!("{}.log", self.name));
+        let log = folder.join(format!("{}.log", self.name));
         let file = File::create(&log).expect("a log can be made");
         let stdout = stdout.unwrap_or_else(|| file.try_clone().expect("a descriptor").into());
-        let mut command = self.command(namespace);
-        command.current_dir(folder.path()).stdin(stdin).stdout(stdout).stderr(file);
-        let child = command.process_group(0).spawn().expect("nsenter runs");
+        let mut command = self.command(setpriv);
+        command.current_dir(folder).stdin(stdin).stdout(stdout).stderr(file);
+        let child = command.process_group(0).spawn().expect("nsenter and setpriv run");
         Process { name: self.name, child, log }
     }
 
     /// nsenter and setpriv replace themselves, so the child's id is the program's.
-    fn command(&self, namespace: &Namespace) -> Command {
-        let mut command = namespace.command("setpriv");
+    fn command(&self, mut command: Command) -> Command {
         command.args(["--pdeathsig", "KILL"]);
         if self.user != User::Root {
             let (user, group) = self.user.ids();

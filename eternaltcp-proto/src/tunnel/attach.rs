@@ -198,9 +198,15 @@ impl Tunnel {
         let id = numbers.session;
         let resumed = self.with_session(id, |session| {
             session.send.limit = numbers.limit;
-            session.send.resume(numbers.delivered, numbers.received, numbers.digest)
+            let kept = session.send.packets.len();
+            let resumed = session.send.resume(numbers.delivered, numbers.received, numbers.digest);
+            resumed.map(|()| session.send.packets.len() < kept)
         });
-        let Some(Err(mismatch)) = resumed else { return };
+        let mismatch = match resumed {
+            Some(Err(mismatch)) => mismatch,
+            Some(Ok(freed)) => return self.stats.acknowledged += u64::from(freed),
+            None => return,
+        };
         let (cause, detail) = match mismatch {
             Mismatch::Number => (Cause::Unresumable, "the peer's numbers fit nothing that is kept"),
             Mismatch::Digest => (Cause::Corrupt, "what was delivered is not what was sent"),

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::dial::Dialer;
 use super::{ClientConfig, ClientEnd, DialError};
-use crate::driver::{CarrierIo, Command, Handle, Role, Verdict};
+use crate::driver::{CarrierIo, Command, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
 
 /// A carrier that lived this long was worth it: the back-off starts anew.
@@ -40,6 +40,8 @@ pub(super) struct ClientRole {
     attached_at: Instant,
     /// What the tunnel had done when the carrier was attached.
     before: Stats,
+    /// What it had done when it was last asked for progress.
+    seen: Stats,
     was_attached: bool,
     /// Sessions that nothing was sent of, and until when they wait.
     waiting: BTreeMap<SessionId, Instant>,
@@ -60,6 +62,7 @@ impl ClientRole {
             reminded: now,
             attached_at: now,
             before: Stats::default(),
+            seen: Stats::default(),
             was_attached: false,
             waiting: BTreeMap::new(),
             last_reset: None,
@@ -86,6 +89,16 @@ impl ClientRole {
             };
             handle.send(Command::Dialed(result.map(Box::new))).await;
         });
+    }
+
+    /// Numbers delivered on either side are progress: the back-off starts anew.
+    fn note_progress(&mut self, tunnel: &Tunnel) {
+        let stats = tunnel.stats();
+        let seen = std::mem::replace(&mut self.seen, stats);
+        if stats.acknowledged != seen.acknowledged || stats.delivered_bytes != seen.delivered_bytes
+        {
+            self.backoff.reset();
+        }
     }
 
     fn fail(&mut self, end: ClientEnd) -> Verdict {
@@ -151,18 +164,18 @@ impl Role for ClientRole {
         self.was_attached = true;
         self.attached_at = Instant::now();
         self.before = tunnel.stats();
+        // What the carrier before achieved may only show now.
+        self.note_progress(tunnel);
     }
 
     fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict {
         self.is_new = tunnel.id().is_none();
-        let stats = tunnel.stats();
-        let is_progress = stats.acknowledged != self.before.acknowledged
-            || stats.delivered_bytes != self.before.delivered_bytes;
         if self.without.is_none() {
-            let replayed = stats.replayed_bytes - self.before.replayed_bytes;
+            let replayed = tunnel.stats().replayed_bytes - self.before.replayed_bytes;
             info!("carrier lost: {why}; connecting again");
             debug!("{} were replayed on it", show_bytes(replayed));
-            if is_progress || self.attached_at.elapsed() >= WORTHY {
+            self.note_progress(tunnel);
+            if self.attached_at.elapsed() >= WORTHY {
                 self.backoff.reset();
             }
             self.reminded = Instant::now();
@@ -211,9 +224,9 @@ impl Role for ClientRole {
         }
     }
 
-    fn offered(&mut self, id: SessionId, _target: &[u8]) {
+    fn offered(&mut self, id: SessionId, _target: &[u8]) -> Offer {
         let reset = Reset::with_detail(Cause::Unsupported, "this client has no forward for it");
-        self.handle.try_send(Command::Connected(id, Err(reset)));
+        Offer::answer(self.handle.clone(), id, std::future::ready(Err(reset)))
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {

@@ -7,6 +7,7 @@ mod carrier;
 mod clock;
 mod command;
 mod local;
+mod offer;
 mod pace;
 mod ready;
 
@@ -27,7 +28,9 @@ use tracing::{debug, info, warn};
 
 pub(crate) use carrier::{CarrierError, CarrierIo};
 pub(crate) use command::{Command, Handle, Shared};
+pub(crate) use offer::Offer;
 
+use crate::stream::Stream;
 use clock::Clock;
 use local::{Local, Served};
 use ready::ReadyList;
@@ -74,9 +77,8 @@ pub(crate) trait Role: Send {
     fn refused(&mut self, refusal: Refusal) -> Verdict;
     /// The peer closed the tunnel.
     fn closed(&mut self, why: Closing) -> Verdict;
-    /// The peer opened a session: connect its target, and answer by
-    /// [`Command::Connected`].
-    fn offered(&mut self, id: SessionId, target: &[u8]);
+    /// The peer opened a session: connect its target.
+    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
     /// A session's local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
     /// A session cannot be resumed.
@@ -97,6 +99,8 @@ pub(crate) struct Driver<R> {
     commands: mpsc::Receiver<Command>,
     shared: Arc<Shared>,
     carrier: Option<CarrierIo>,
+    /// Sessions that the peer opened, until their targets are connected.
+    offers: BTreeMap<SessionId, Offer>,
     locals: BTreeMap<SessionId, Local>,
     resetting: BTreeSet<SessionId>,
     reset_tick: Option<Instant>,
@@ -133,6 +137,7 @@ impl<R: Role> Driver<R> {
             commands,
             shared,
             carrier: None,
+            offers: BTreeMap::new(),
             locals: BTreeMap::new(),
             resetting: BTreeSet::new(),
             reset_tick: None,
@@ -161,12 +166,13 @@ impl<R: Role> Driver<R> {
         loop {
             let mut is_busy = self.poll_commands(cx);
             is_busy |= self.poll_carrier_read(cx);
-            is_busy |= self.poll_timer(cx);
             is_busy |= self.poll_sockets(cx);
             is_busy |= self.poll_events();
             let is_flushed = self.poll_carrier_write(cx);
             is_busy |= self.poll_events();
             is_busy |= self.check_idle();
+            // After all that may set a new deadline, or there is no wake-up.
+            is_busy |= self.poll_timer(cx);
             if self.is_ended || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
             }
@@ -212,22 +218,31 @@ impl<R: Role> Driver<R> {
                     let _ = opened.send(result);
                 }
             }
-            Command::Connected(id, Ok(stream)) => {
-                if self.tunnel.offered_target(id).is_some() {
-                    self.tunnel.accept(now, id);
-                    self.insert(id, stream);
-                }
-            }
-            Command::Connected(id, Err(reset)) => {
-                debug!("session {id}: {reset}");
-                self.tunnel.reset(now, id, reset);
-            }
+            Command::Connected(id, result) => self.answer(id, result),
             Command::Detach(why) => self.lose(&why),
             Command::Close(why) => self.obey(Verdict::Close(why)),
             Command::Stats(asked) => {
                 // Whoever asked may be gone.
                 let _ = asked.send(self.tunnel.stats());
             }
+        }
+    }
+
+    /// Answers a session that the peer opened, if it has not ended meanwhile.
+    fn answer(&mut self, id: SessionId, result: Result<Stream, Reset>) {
+        let now = self.clock.now();
+        let is_wanted = self.offers.remove(&id).is_some();
+        match result {
+            Ok(stream) if is_wanted => {
+                self.tunnel.accept(now, id);
+                self.insert(id, stream);
+            }
+            Ok(stream) => stream.abort(),
+            Err(reset) if is_wanted => {
+                debug!("session {id}: {reset}");
+                self.tunnel.reset(now, id, reset);
+            }
+            Err(_) => {}
         }
     }
 
@@ -250,7 +265,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    fn insert(&mut self, id: SessionId, stream: crate::stream::Stream) {
+    fn insert(&mut self, id: SessionId, stream: Stream) {
         self.locals.insert(id, Local::new(stream, id, &self.ready));
         self.again.push_back(id);
     }
@@ -277,7 +292,8 @@ impl<R: Role> Driver<R> {
                 self.lose(&format!("the protocol was violated: {violation}"));
             }
             (None, Poll::Ready(Err(error))) => {
-                // A refusal or a close that came before the end is what ended it.
+                // What came before the end happened before it: an answer, a
+                // refusal, a close, and bytes, whose delivery is progress.
                 self.poll_events();
                 self.lose(&error.to_string());
             }
@@ -361,6 +377,7 @@ impl<R: Role> Driver<R> {
     /// A session without a socket has nothing to abort.
     fn collect_abort(&mut self, id: SessionId) {
         if self.tunnel.offered_target(id).is_none() && self.tunnel.pending_reset(id).is_some() {
+            self.offers.remove(&id);
             self.tunnel.delivered_reset(self.clock.now(), id);
         }
     }
@@ -385,7 +402,8 @@ impl<R: Role> Driver<R> {
             Event::Opened(id) => {
                 if let Some(target) = self.tunnel.offered_target(id) {
                     let target = target.clone();
-                    self.role.offered(id, &target);
+                    let offer = self.role.offered(id, &target);
+                    self.offers.insert(id, offer);
                 }
                 return;
             }
@@ -432,14 +450,24 @@ impl<R: Role> Driver<R> {
             Verdict::Restart(cause) => {
                 for lost in self.tunnel.restart() {
                     self.role.lost(&lost);
-                    if let Some(local) = self.locals.remove(&lost.session) {
-                        local.abort();
-                        self.role.reset(lost.session, &Reset::new(cause));
-                    }
-                    self.remove(lost.session);
                 }
+                self.abort_unknown(cause);
                 self.role.restarted();
             }
+        }
+    }
+
+    /// Resets the local sockets whose sessions are over in the tunnel.
+    fn abort_unknown(&mut self, cause: Cause) {
+        let known: BTreeSet<_> = self.tunnel.session_ids().collect();
+        self.offers.retain(|id, _| known.contains(id));
+        let unknown = self.locals.keys().filter(|id| !known.contains(id));
+        for id in unknown.copied().collect::<Vec<_>>() {
+            if let Some(local) = self.locals.remove(&id) {
+                local.abort();
+            }
+            self.remove(id);
+            self.role.reset(id, &Reset::new(cause));
         }
     }
 

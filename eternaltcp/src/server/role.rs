@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use eternaltcp_proto::{
-    Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Time, Tunnel, TunnelId,
-};
+use eternaltcp_proto::{Closing, Intent, Lost, Refusal, Reset, SessionId, Time, Tunnel, TunnelId};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
@@ -12,7 +10,7 @@ use super::Context;
 use super::connect::connect;
 use super::registry::Entry;
 use crate::client::DialError;
-use crate::driver::{CarrierIo, Command, Role, Verdict};
+use crate::driver::{CarrierIo, Offer, Role, Verdict};
 use crate::report::bytes;
 
 /// The server's part.
@@ -20,7 +18,7 @@ pub(super) struct ServerRole {
     context: Arc<Context>,
     id: TunnelId,
     entry: Entry,
-    /// Places for targets that are being connected.
+    /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
 }
 
@@ -65,25 +63,19 @@ impl Role for ServerRole {
         Verdict::End
     }
 
-    fn offered(&mut self, id: SessionId, target: &[u8]) {
+    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
         let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
-        let Ok(place) = Arc::clone(&self.connecting).try_acquire_owned() else {
-            let why = "too many targets are being connected";
-            let reset = Reset::with_detail(Cause::LimitReached, why);
-            tokio::spawn(async move {
-                entry.handle.send(Command::Connected(id, Err(reset))).await;
-            });
-            return;
-        };
+        let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
         let (tunnel, target) = (self.id, target.to_vec());
-        tokio::spawn(async move {
+        Offer::answer(handle, id, async move {
+            // Held while the target is dialled; the semaphore is never closed.
+            let _place = places.acquire().await;
             let result = connect(&context, &entry, &target).await;
-            drop(place);
             if let Err(reset) = &result {
                 info!("tunnel {tunnel}: session {id}: {reset}");
             }
-            entry.handle.send(Command::Connected(id, result)).await;
-        });
+            result
+        })
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {

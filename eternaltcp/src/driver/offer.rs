@@ -1,0 +1,34 @@
+//! A session that the peer opened, while its target is being connected.
+
+use std::future::Future;
+
+use eternaltcp_proto::{Reset, SessionId};
+use tokio::task::AbortHandle;
+
+use super::command::{Command, Handle};
+use crate::stream::Stream;
+
+/// The task that connects a target; it is given up when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Offer(AbortHandle);
+
+impl Offer {
+    /// Answers the session with what becomes of `connect`.
+    pub(crate) fn answer(
+        handle: Handle,
+        id: SessionId,
+        connect: impl Future<Output = Result<Stream, Reset>> + Send + 'static,
+    ) -> Self {
+        let task = tokio::spawn(async move {
+            let result = connect.await;
+            handle.send(Command::Connected(id, result)).await;
+        });
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

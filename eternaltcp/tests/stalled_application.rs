@@ -1,0 +1,70 @@
+//! An end that stops reading holds its own session, in bounded memory, and no other one.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Pair, Target, echo, pattern, run, session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Nothing was taken for so long: the session is held.
+const STALLED: Duration = Duration::from_millis(500);
+
+/// What a session that nobody reads may take: what the proxies hold for it, and the kernel.
+const MOST: usize = 16 << 20;
+
+/// Writes until nobody takes more; says how much was taken.
+async fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    while let Ok(result) = timeout(STALLED, stream.write(&bytes[taken..])).await {
+        taken += result.unwrap();
+        assert!(taken < MOST, "a session that nobody reads takes all there is");
+    }
+    taken
+}
+
+async fn stall(pair: &Pair, mut active: TcpStream, mut passive: TcpStream, other: &mut TcpStream) {
+    let bytes = pattern(MOST + 1);
+    let mut taken = fill(&mut active, &bytes).await;
+    for round in 0..100 {
+        echo(other, &pattern(round * 100 + 1)).await;
+    }
+    pair.path.cut();
+    echo(other, b"still there").await;
+    // It goes on at the very byte.
+    taken += 1;
+    let last = active.write_all(&bytes[taken - 1..taken]);
+    let mut received = vec![0; taken];
+    let (sent, read) = tokio::join!(last, passive.read_exact(&mut received));
+    sent.unwrap();
+    read.unwrap();
+    assert!(received == bytes[..taken], "a byte is wrong");
+}
+
+#[test]
+fn a_target_that_stops_reading_holds_its_own_session_only() {
+    run(async {
+        let target = Target::start().await;
+        let pair = Pair::start(target.address()).await;
+        let (application, stalled) = session(&pair, &target).await;
+        let mut other = pair.connect().await;
+        target.echo();
+        stall(&pair, application, stalled, &mut other).await;
+    });
+}
+
+#[test]
+fn an_application_that_stops_reading_holds_its_own_session_only() {
+    run(async {
+        let target = Target::start().await;
+        let pair = Pair::start(target.address()).await;
+        let (stalled, answering) = session(&pair, &target).await;
+        let mut other = pair.connect().await;
+        target.echo();
+        stall(&pair, answering, stalled, &mut other).await;
+    });
+}

@@ -1,0 +1,37 @@
+//! What the tests of the library stand on: a server and a client in one process, on loopback, with
+//! a [`Path`] between them that a test can close and cut. Everything ends with the test's runtime.
+
+#![allow(dead_code, reason = "each test file uses its own part of this module")]
+#![allow(unused_imports, reason = "each test file uses its own part of this module")]
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod ends;
+mod pair;
+mod path;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub(crate) use ends::{Target, echo, is_dead, pattern, read_all, reset, session};
+pub(crate) use pair::Pair;
+pub(crate) use path::Path;
+
+/// The longest that a whole test may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Runs a test to its end on a runtime of its own.
+#[track_caller]
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let result = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
+    // Look-ups of names run on threads that nobody needs to wait for.
+    runtime.shutdown_background();
+    assert!(result.is_ok(), "still not done after {LIMIT:?}");
+}
+
+/// Looks at a condition until it is true; the test's own limit bounds it.
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

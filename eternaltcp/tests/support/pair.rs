@@ -1,0 +1,99 @@
+//! A server and a client, attached through a [`Path`].
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use eternaltcp::address::{Listen, Target};
+use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::server::{Server, ServerConfig, ServerLimits};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Listener, Slots, TunnelConfig, this_instance};
+use tokio::net::TcpStream;
+
+use super::path::Path;
+
+/// Both ends of one tunnel, with a listener for applications.
+pub(crate) struct Pair {
+    pub(crate) client: Client,
+    pub(crate) path: Path,
+    /// Where applications find the client.
+    address: SocketAddr,
+    slots: Slots,
+    folder: tempfile::TempDir,
+}
+
+impl Pair {
+    /// A pair whose sessions go to `target`.
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        Self::with(&target.to_string(), |_, _| {}).await
+    }
+
+    /// The same, with settings of one's own. `target` is as a user writes it.
+    pub(crate) async fn with(
+        target: &str,
+        change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
+    ) -> Self {
+        let pair = Self::apart(target, change).await;
+        pair.path.open();
+        super::until(|| pair.client.is_attached()).await;
+        pair
+    }
+
+    /// A pair whose path is closed.
+    pub(crate) async fn apart(
+        target: &str,
+        change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = Slots::from_limit().unwrap();
+        let (user, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let authorized_keys = folder.path().join("authorized_keys");
+        std::fs::write(&authorized_keys, format!("{}\n", user.public_key())).unwrap();
+        std::fs::set_permissions(&authorized_keys, PermissionsExt::from_mode(0o600)).unwrap();
+        let mut server = ServerConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            identity: host,
+            authorized_keys,
+            target: target.parse().unwrap(),
+            permits: Vec::new(),
+            tunnel: TunnelConfig::default(),
+            limits: ServerLimits::default(),
+        };
+        let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
+        let anywhere = "127.0.0.1:1".parse().unwrap();
+        let mut client = ClientConfig::new(anywhere, user, trust, this_instance("test"));
+        change(&mut server, &mut client);
+        let server = Server::bind(server, slots.clone()).unwrap();
+        let path = Path::start(server.local_addr().unwrap()).await;
+        path.close();
+        client.server = path.address().to_string().parse().unwrap();
+        tokio::spawn(server.run(std::future::pending()));
+        let client = Client::start(client).unwrap();
+        let unknown = "127.0.0.1:1".parse().unwrap();
+        let mut pair = Self { client, path, address: unknown, slots, folder };
+        pair.address = pair.listen("127.0.0.1:0", None).parse().unwrap();
+        pair
+    }
+
+    /// Listens for applications whose sessions go to `target`, or to the default one; says where.
+    pub(crate) fn listen(&self, listen: &str, target: Option<&str>) -> String {
+        let listen: Listen = listen.parse().unwrap();
+        let target: Option<Target> = target.map(|target| target.parse().unwrap());
+        let mut listener = Listener::bind(&listen, self.slots.clone()).unwrap();
+        let (name, opener) = (listener.name(), self.client.opener());
+        tokio::spawn(async move {
+            while opener.carry(listener.accept().await, target.as_ref()).await {}
+        });
+        name
+    }
+
+    /// A path in the pair's folder.
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Connects as an application does.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}

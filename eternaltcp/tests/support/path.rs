@@ -1,0 +1,134 @@
+//! The path between client and server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+
+/// A relay that can refuse connections, and end those there are.
+pub(crate) struct Path {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+}
+
+struct State {
+    is_open: bool,
+    cuts: u64,
+    refused: u64,
+    /// Who wants the next carrier for himself.
+    taker: Option<oneshot::Sender<Carrier>>,
+}
+
+/// A carrier whose bytes the test moves itself.
+pub(crate) struct Carrier {
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
+}
+
+impl Carrier {
+    /// Lets the handshake and the client's attach pass; holds the server's answer back.
+    pub(crate) async fn hold_answer(&mut self) -> Vec<u8> {
+        let (mut up, mut down) = ([0; 4096], [0; 4096]);
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                sent = self.client.read(&mut up) => {
+                    self.server.write_all(&up[..sent.unwrap()]).await.unwrap();
+                    count += 1;
+                }
+                sent = self.server.read(&mut down) => {
+                    let bytes = &down[..sent.unwrap()];
+                    // The client's first flight is answered by TLS, what follows by the tunnel.
+                    if count > 1 {
+                        return bytes.to_vec();
+                    }
+                    self.client.write_all(bytes).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+impl Path {
+    /// A path to `server`, open.
+    pub(crate) async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (state, watched) =
+            watch::channel(State { is_open: true, cuts: 0, refused: 0, taker: None });
+        tokio::spawn(accept(listener, server, state.clone(), watched));
+        Self { address, state }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resets the carriers that are there.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// Resets the carriers that are there, and all that come.
+    pub(crate) fn close(&self) {
+        self.state.send_modify(|state| (state.is_open, state.cuts) = (false, state.cuts + 1));
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.send_modify(|state| state.is_open = true);
+    }
+
+    /// How many carriers came while it was closed.
+    pub(crate) fn refused(&self) -> u64 {
+        self.state.borrow().refused
+    }
+
+    /// Ends the carriers that are there, and takes the next one out of the path.
+    pub(crate) async fn cut_and_take(&self) -> Carrier {
+        let (taker, carrier) = oneshot::channel();
+        self.state.send_modify(|state| (state.cuts, state.taker) = (state.cuts + 1, Some(taker)));
+        carrier.await.unwrap()
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    state: watch::Sender<State>,
+    watched: watch::Receiver<State>,
+) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        abort_when_dropped(&client);
+        if !state.borrow().is_open {
+            state.send_modify(|state| state.refused += 1);
+            continue;
+        }
+        let mut server = TcpStream::connect(server).await.unwrap();
+        abort_when_dropped(&server);
+        let mut taker = None;
+        state.send_modify(|state| taker = state.taker.take());
+        if let Some(taker) = taker {
+            // Whoever wanted it is gone with the test.
+            let _ = taker.send(Carrier { client, server });
+            continue;
+        }
+        let mut watched = watched.clone();
+        let before = watched.borrow_and_update().cuts;
+        tokio::spawn(async move {
+            tokio::select! {
+                // An error of either end is a carrier's death, as it should be.
+                _ = copy_bidirectional(&mut client, &mut server) => {}
+                // The path is gone with the test.
+                _ = watched.wait_for(|state| state.cuts != before) => {}
+            }
+        });
+    }
+}
+
+fn abort_when_dropped(stream: &TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
