@@ -209,10 +209,15 @@ impl Tunnel {
     }
 
     /// Whether a close has nothing left to say: its packet was polled, or there
-    /// is no carrier to say it on.
+    /// is no carrier to say it on. One that is being attached soon is one.
     #[must_use]
     pub fn is_close_told(&self) -> bool {
-        self.closing.is_some() && self.attached().is_none_or(|attached| attached.is_closing_sent)
+        let is_said = match &self.carrier {
+            Carrier::Detached => true,
+            Carrier::Attaching(_) => false,
+            Carrier::Attached(attached) => attached.is_closing_sent,
+        };
+        is_said && self.closing.is_some()
     }
 
     /// Payload and charges that it holds in both directions.
