@@ -204,7 +204,7 @@ fn an_empty_file_is_readable_and_lets_nobody_in() {
 
 #[test]
 fn what_a_key_may_open_is_judged_for_each_session_by_the_file_as_it_is_then() {
-    let setting = Setting::new();
+    let mut setting = Setting::new();
     let key = &setting.site.client.line;
     setting.site.admit(&[&format!("permitopen=\"192.0.2.1:1\" {key}"), &setting.other.line]);
     wait("a new session to be refused", || {
@@ -212,7 +212,7 @@ fn what_a_key_may_open_is_judged_for_each_session_by_the_file_as_it_is_then() {
         // Until the server has read the file again, the session is let through.
         stream.write_all(b"?").and_then(|()| stream.read_exact(&mut [0])).is_err()
     });
-    assert!(setting.ours.0.program.count("the key may not open this target") > 0);
+    setting.ours.0.program.wait_for("the key may not open this target");
     setting.ours.1.goes_on();
     setting.theirs.1.finish();
 }
