@@ -212,13 +212,18 @@ impl Tunnel {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
         let liveness = self.carrier.liveness()?;
-        let mut timers = vec![(liveness.poll_timeout(), "liveness")];
-        if let Some(attached) = self.attached() {
-            timers.extend(attached.ack_deadline.map(|at| (at, "acknowledgements")));
-            let stalled = self.stalled_resets(attached).map(|(_, at)| at).min();
-            timers.extend(stalled.map(|at| (at, "stalled reset")));
-        }
-        timers.into_iter().min()
+        let attached = self.attached();
+        let acks = attached.and_then(|attached| attached.ack_deadline);
+        let stalled =
+            attached.and_then(|attached| self.stalled_resets(attached).map(|(_, at)| at).min());
+        [
+            Some((liveness.poll_timeout(), "liveness")),
+            acks.map(|at| (at, "acknowledgements")),
+            stalled.map(|at| (at, "stalled reset")),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed. What arrived before `now` is to be given first: a
