@@ -36,6 +36,12 @@ impl Backoff {
         self.tries = 0;
     }
 
+    /// Whether nothing was tried yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.tries == 0
+    }
+
     /// How long to wait before the next try. `random` spreads it evenly over
     /// 75 to 125 per cent.
     pub fn next_delay(&mut self, random: u32) -> Duration {

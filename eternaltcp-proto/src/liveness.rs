@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::seq::Seq;
+use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
 
 /// A timer that fires later than this was held up by our own stop.
@@ -20,24 +21,30 @@ pub(crate) struct Liveness {
     last_heard: Time,
     last_sent: Time,
     is_beat_due: bool,
+    /// A heartbeat is to ask whatever else is sent.
+    is_probe_due: bool,
     next_beat: Seq,
     unanswered: Option<(Seq, Time)>,
     echo_due: Option<Seq>,
-    round_trip: Option<Duration>,
+    doubt: Doubt,
+    /// Whether this side acts on a doubt: the one that dials.
+    doubts: bool,
 }
 
 impl Liveness {
-    pub(crate) fn new(now: Time, heartbeat: Duration, dead_after: Duration) -> Self {
+    pub(crate) fn new(now: Time, heartbeat: Duration, dead_after: Duration, doubts: bool) -> Self {
         Self {
             interval: heartbeat,
             dead_after,
             last_heard: now,
             last_sent: now,
             is_beat_due: false,
+            is_probe_due: false,
             next_beat: Seq::default(),
             unanswered: None,
             echo_due: None,
-            round_trip: None,
+            doubt: Doubt::new(dead_after),
+            doubts,
         }
     }
 
@@ -48,7 +55,11 @@ impl Liveness {
     }
 
     pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+        self.doubt.round_trip()
+    }
+
+    pub(crate) fn suspicion(&self) -> Option<Suspicion> {
+        self.doubt.suspicion().filter(|_| self.doubts)
     }
 
     pub(crate) fn last_heard(&self) -> Time {
@@ -58,6 +69,31 @@ impl Liveness {
     /// Bytes were read from the carrier's socket.
     pub(crate) fn handle_heard(&mut self, now: Time) {
         self.last_heard = now;
+        self.doubt.handle_heard();
+    }
+
+    /// Whether a report of the operating system would help to judge now.
+    pub(crate) fn wants_report(&self, now: Time) -> bool {
+        let is_judged = self.doubts && self.doubt.poll_timeout().is_some_and(|at| at <= now);
+        is_judged || self.dead_at() <= now
+    }
+
+    /// The operating system's view of the carrier.
+    pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
+        self.doubt.handle_report(now, report);
+    }
+
+    /// A heartbeat is to ask now: something happened to the path.
+    pub(crate) fn probe(&mut self, now: Time) {
+        self.is_probe_due = true;
+        self.doubt.handle_asked(now);
+    }
+
+    /// When silence ends the carrier. While the peer's machine acknowledges, a
+    /// silent peer stands still, and is not gone.
+    fn dead_at(&self) -> Time {
+        let vouched = self.doubt.vouched().unwrap_or(self.last_heard);
+        self.last_heard.max(vouched) + self.dead_after
     }
 
     /// A heartbeat came: only the last one is answered.
@@ -73,14 +109,21 @@ impl Liveness {
             beat.distance_from(*awaited) < next.distance_from(*awaited)
         };
         if let Some((_, sent)) = self.unanswered.take_if(answers) {
-            self.round_trip = Some(now.since(sent));
+            self.doubt.handle_round_trip(now.since(sent));
         }
     }
 
     /// When [`Self::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Time {
-        let dead = self.last_heard + self.dead_after;
-        if self.is_beat_due { dead } else { dead.min(self.last_sent + self.interval) }
+        let beat = (!self.is_beat_due).then(|| self.last_sent + self.interval);
+        let doubted = self.doubts.then(|| self.doubt.poll_timeout()).flatten();
+        let times = [beat, self.asks_at(), doubted];
+        times.into_iter().flatten().fold(self.dead_at(), Time::min)
+    }
+
+    fn asks_at(&self) -> Option<Time> {
+        let asks = self.doubts && !self.is_probe_due;
+        asks.then(|| self.doubt.asks_at(self.interval)).flatten()
     }
 
     /// Returns whether the carrier still counts as alive.
@@ -90,21 +133,33 @@ impl Liveness {
             self.is_beat_due = true;
         }
         if late >= STOPPED {
-            let grace = GRACE.min(self.dead_after);
-            let until_dead = now.since(self.last_heard).min(self.dead_after);
-            if until_dead + grace > self.dead_after {
-                self.last_heard =
-                    Time::new((now.since_origin() + grace).saturating_sub(self.dead_after));
-            }
+            self.handle_stop(now);
+        } else if self.doubts {
+            self.doubt.handle_timeout(now);
         }
-        now < self.last_heard + self.dead_after
+        if self.asks_at().is_some_and(|at| at <= now) {
+            self.probe(now);
+        }
+        now < self.dead_at()
+    }
+
+    /// This side stood still: the peer has a grace to be heard.
+    fn handle_stop(&mut self, now: Time) {
+        self.doubt.restart(now);
+        let grace = GRACE.min(self.dead_after);
+        if now + grace > self.dead_at() {
+            let heard = (now.since_origin() + grace).saturating_sub(self.dead_after);
+            self.last_heard = self.last_heard.max(Time::new(heard));
+        }
     }
 
     /// The heartbeat to send now, if one is due.
     pub(crate) fn poll_beat(&mut self, now: Time) -> Option<Seq> {
-        if !std::mem::take(&mut self.is_beat_due) {
+        let is_due = std::mem::take(&mut self.is_beat_due);
+        if !std::mem::take(&mut self.is_probe_due) && !is_due {
             return None;
         }
+        self.doubt.handle_asked(now);
         let beat = self.next_beat;
         self.next_beat = beat.next();
         self.unanswered.get_or_insert((beat, now));
@@ -119,6 +174,7 @@ impl Liveness {
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.last_sent = now;
         self.is_beat_due = false;
+        self.doubt.handle_sent(now);
     }
 }
 
@@ -131,7 +187,7 @@ mod tests {
     }
 
     fn liveness() -> Liveness {
-        Liveness::new(at(0), Duration::from_secs(1), Duration::from_secs(3))
+        Liveness::new(at(0), Duration::from_secs(1), Duration::from_secs(3), true)
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::attach::{Answer, Hello, Intent, Numbers, OLDEST_VERSION, Settings, VE
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, SessionId, TunnelId};
-use crate::liveness::Liveness;
 use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Refusal, RefusalCode, Reset};
 use crate::send_queue::Mismatch;
@@ -63,7 +62,7 @@ impl Tunnel {
         self.carrier = Carrier::Attaching(Box::new(Attaching {
             listed: numbers.len(),
             decoder: Decoder::default(),
-            liveness: Liveness::new(now, self.config.heartbeat, self.config.dead_after),
+            liveness: self.new_liveness(now),
             request: packets(Kind::Attach, hello.encode(), &numbers),
             answer: None,
             numbers: Vec::new(),
@@ -90,7 +89,7 @@ impl Tunnel {
         }
         self.handle_lost();
         (self.id, self.epoch) = (Some(id), hello.epoch);
-        let liveness = Liveness::new(now, self.config.heartbeat, self.config.dead_after);
+        let liveness = self.new_liveness(now);
         self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
         self.resume(now, hello.settings, numbers);

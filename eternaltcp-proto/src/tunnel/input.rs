@@ -42,6 +42,7 @@ impl Tunnel {
         if let Some(liveness) = self.carrier.liveness_mut() {
             liveness.handle_heard(now);
         }
+        self.note_suspicion();
     }
 
     fn handle_chunk(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {

@@ -9,10 +9,10 @@ mod carrier;
 mod export;
 mod input;
 mod output;
+mod path;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 pub use attach::AttachError;
 pub(crate) use attach::{check_count, push_numbers};
@@ -27,6 +27,7 @@ use crate::limits::{Pool, RESERVE, cost};
 use crate::reason::{Cause, Closing, Refusal, Reset};
 use crate::scheduler::{Lane, Scheduler};
 use crate::session::{Lost, Session};
+use crate::suspicion::Suspicion;
 use crate::time::Time;
 use carrier::{Attached, Carrier};
 
@@ -59,6 +60,8 @@ pub struct Tunnel {
     touched: VecDeque<SessionId>,
     events: VecDeque<Event>,
     opens: OpenRate,
+    /// Whether the driver was told of a doubt about the carrier.
+    is_suspected: bool,
     closing: Option<Closing>,
     stats: Stats,
 }
@@ -75,6 +78,10 @@ pub enum Event {
     Refused(Refusal),
     /// The carrier is silent for too long: close it.
     CarrierDead,
+    /// The carrier is doubted: make the next one ready.
+    Suspected(Suspicion),
+    /// The carrier that was doubted lives.
+    Relieved,
     /// The peer opened a session; answer with [`Tunnel::accept`] or
     /// [`Tunnel::reset`].
     Opened(SessionId),
@@ -149,6 +156,7 @@ impl Tunnel {
             touched: VecDeque::new(),
             events: VecDeque::new(),
             opens,
+            is_suspected: false,
             closing: None,
             stats: Stats::default(),
             config,
@@ -237,13 +245,6 @@ impl Tunnel {
             && self.received == sum(|session| session.receive.held)
     }
 
-    /// When the carrier was last heard of, and the round trip last measured.
-    #[must_use]
-    pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
-        let liveness = &self.attached()?.liveness;
-        Some((liveness.last_heard(), liveness.round_trip()))
-    }
-
     /// Closes the tunnel: the peer is told if a carrier is there, and nothing
     /// else is sent after it.
     pub fn close(&mut self, why: Closing) {
@@ -253,6 +254,7 @@ impl Tunnel {
     /// The carrier died, or was found useless. Everything stays for the next.
     pub fn handle_lost(&mut self) {
         self.carrier = Carrier::Detached;
+        self.is_suspected = false;
         self.scheduler.clear();
         self.starved.clear();
         for session in self.sessions.values_mut() {

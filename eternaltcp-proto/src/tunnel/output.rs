@@ -235,6 +235,7 @@ impl Tunnel {
             self.handle_lost();
             return;
         }
+        self.note_suspicion();
         self.release_acks(now);
         self.give_up_stalled(now);
     }

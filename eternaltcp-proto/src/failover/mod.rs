@@ -1,0 +1,348 @@
+//! The client's decisions about carriers: when to dial, and whether a carrier
+//! whose handshake is done is attached.
+//!
+//! A dial harms nobody. Sending attach is the commit: it is made for a carrier
+//! only while the one before is gone, or still doubted, or is to be left.
+
+mod alarms;
+mod pace;
+
+use std::time::Duration;
+
+use crate::suspicion::Suspicion;
+use crate::time::Time;
+use alarms::Alarms;
+use pace::Pace;
+
+/// Dials under way at once: each may wait for a slow answer while the next ask.
+pub const MOST_DIALS: usize = 8;
+
+/// A dial that is not answered makes room for a newer one after this time.
+const YIELDS: Duration = Duration::from_secs(1);
+
+/// Events closer together than this share a dial.
+const EVENT_GAP: Duration = Duration::from_millis(50);
+
+/// A carrier that lived this long was worth it: the pace starts anew.
+const WORTHY: Duration = Duration::from_secs(10);
+
+/// One dial, by its number in this process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DialId(pub u64);
+
+/// What a dial is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Occasion {
+    /// There is no carrier.
+    Loss,
+    /// The carrier is doubted.
+    Suspicion(Suspicion),
+    /// The network changed, and the carrier is on the path of before.
+    Move,
+    /// The user asked for it.
+    Request,
+    /// A server that is preferred may be reached again.
+    Preference,
+}
+
+impl Occasion {
+    /// Whether the new carrier is wanted although the old one lives.
+    fn is_unconditional(self) -> bool {
+        matches!(self, Self::Move | Self::Request | Self::Preference)
+    }
+}
+
+/// The tunnel's relation to a carrier, as far as dialling goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// There is none.
+    None,
+    /// One is attached, or asked to be, and since when.
+    Carried { since: Time, is_bound: bool, suspicion: Option<Suspicion> },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    id: DialId,
+    since: Time,
+    occasion: Occasion,
+    /// The server's machine answered: the rest is up to the server.
+    is_connected: bool,
+}
+
+/// The decisions of one client. It reads no clock and owns no socket: the
+/// driver dials what [`Self::poll_dial`] names, and says what came of it.
+#[derive(Debug)]
+pub struct Failover {
+    standing: Standing,
+    pace: Pace,
+    alarms: Alarms,
+    dials: Vec<Dial>,
+    /// Dials to give up.
+    abandoned: Vec<DialId>,
+    next: Option<(Time, Occasion)>,
+    next_id: u64,
+    /// When an event was last answered with a dial, and whether the next dial is
+    /// for one.
+    last_event: Option<Time>,
+    is_event: bool,
+    /// Whether the doubt of now has led to a dial.
+    alarm_dialed: bool,
+}
+
+impl Failover {
+    /// A client that has no carrier, and dials at once.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        Self {
+            standing: Standing::None,
+            pace: Pace::default(),
+            alarms: Alarms::default(),
+            dials: Vec::new(),
+            abandoned: Vec::new(),
+            next: Some((now, Occasion::Loss)),
+            next_id: 0,
+            last_event: None,
+            is_event: false,
+            alarm_dialed: false,
+        }
+    }
+
+    /// Dials that are under way.
+    #[must_use]
+    pub fn dialing(&self) -> usize {
+        self.dials.len()
+    }
+
+    /// A number was delivered on either side: the next loss finds the pace as
+    /// if it were the first.
+    pub fn handle_progress(&mut self) {
+        if self.is_bound() {
+            self.pace.reset();
+        }
+    }
+
+    /// The carrier is gone, or of no use.
+    pub fn handle_lost(&mut self, now: Time, random: u32) {
+        if let Standing::Carried { since, is_bound: true, .. } = self.standing
+            && now.since(since) >= WORTHY
+        {
+            self.pace.reset();
+        }
+        self.standing = Standing::None;
+        let at = if self.pace.is_fresh() { now } else { self.pace.after_answer(now, random) };
+        self.dial_at(at, Occasion::Loss);
+    }
+
+    /// The server refused the attach for now.
+    pub fn handle_refused(&mut self, now: Time, random: u32) {
+        self.standing = Standing::None;
+        let at = self.pace.after_answer(now, random);
+        self.next = Some((at, Occasion::Loss));
+    }
+
+    /// The tunnel is to be made anew: what is under way proves a key that the
+    /// server does not know. `is_settled`: the one before had been of use.
+    pub fn handle_restart(&mut self, now: Time, random: u32, is_settled: bool) {
+        self.abandon(|_| true);
+        self.next = None;
+        if is_settled {
+            self.pace.reset();
+        }
+        self.handle_lost(now, random);
+    }
+
+    /// The carrier is doubted.
+    pub fn handle_suspected(&mut self, now: Time, why: Suspicion) {
+        let Standing::Carried { suspicion, .. } = &mut self.standing else { return };
+        if suspicion.replace(why).is_none() {
+            self.alarm_dialed = false;
+            let grace = self.alarms.handle_alarm(now);
+            self.dial_at(now + grace, Occasion::Suspicion(why));
+        }
+    }
+
+    /// The carrier that was doubted lives: what was dialled for it is given up.
+    pub fn handle_relieved(&mut self, now: Time) {
+        if let Standing::Carried { suspicion, .. } = &mut self.standing {
+            *suspicion = None;
+        }
+        self.next.take_if(|(_, occasion)| !occasion.is_unconditional());
+        self.abandon(|dial| !dial.occasion.is_unconditional());
+        if std::mem::take(&mut self.alarm_dialed) {
+            self.alarms.handle_false_alarm(now);
+        }
+    }
+
+    /// The network changed so that a new carrier would take another path, or
+    /// there is a path again. What is under way on the old path is given up,
+    /// unless the server has answered it and nothing else carries.
+    pub fn handle_moved(&mut self, now: Time) {
+        let is_lost = self.standing == Standing::None;
+        self.abandon(|dial| !(is_lost && dial.is_connected));
+        self.pace.reset();
+        let soonest = self.last_event.map_or(now, |last| (last + EVENT_GAP).max(now));
+        self.is_event = true;
+        self.next = Some((soonest, if is_lost { Occasion::Loss } else { Occasion::Move }));
+    }
+
+    /// The user wants a new carrier, whatever the state of this one.
+    pub fn request(&mut self, now: Time) {
+        let occasion = match self.standing {
+            Standing::None => Occasion::Loss,
+            Standing::Carried { .. } => Occasion::Request,
+        };
+        self.next = Some((now, occasion));
+    }
+
+    /// It is time to try whether a preferred server can be reached again.
+    pub fn prefer(&mut self, now: Time) {
+        let is_quiet = self.dials.is_empty() && self.next.is_none();
+        if is_quiet && self.is_bound() {
+            self.next = Some((now, Occasion::Preference));
+        }
+    }
+
+    /// The server's machine has answered a dial: no other is needed beside it,
+    /// and if it takes long the server stands still.
+    pub fn handle_connected(&mut self, id: DialId) {
+        for dial in self.dials.iter_mut().filter(|dial| dial.id == id) {
+            dial.is_connected = true;
+        }
+    }
+
+    /// A dial came to nothing. `is_answered`: something at the other end said so.
+    pub fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool, random: u32) {
+        self.dials.retain(|dial| dial.id != id);
+        let Some(occasion) = self.wanted() else { return };
+        if is_answered {
+            // No hammering at a door that is closed.
+            self.next = Some((self.pace.after_answer(now, random), occasion));
+        } else {
+            self.dial_at(self.pace.after_silence(now, random), occasion);
+        }
+    }
+
+    /// The handshake of a dial is done. Says whether its carrier is to be
+    /// attached: if so, that is sent, and all other dials are given up. The
+    /// tunnel is to be asked right before whether it doubts its carrier.
+    pub fn handle_ready(&mut self, now: Time, id: DialId) -> bool {
+        let Some(index) = self.dials.iter().position(|dial| dial.id == id) else { return false };
+        let dial = self.dials.swap_remove(index);
+        let (is_wanted, is_doubted) = match self.standing {
+            Standing::None => (true, false),
+            Standing::Carried { suspicion, .. } => {
+                (dial.occasion.is_unconditional() || suspicion.is_some(), suspicion.is_some())
+            }
+        };
+        if is_wanted {
+            self.attach(now, is_doubted);
+        }
+        is_wanted
+    }
+
+    /// A carrier that was kept ready is attached in place of a doubted one.
+    /// Says whether there is a reason to.
+    pub fn take_standby(&mut self, now: Time) -> bool {
+        let is_doubted = match self.standing {
+            Standing::None => false,
+            Standing::Carried { suspicion: Some(_), .. } => true,
+            Standing::Carried { .. } => return false,
+        };
+        self.attach(now, is_doubted);
+        true
+    }
+
+    fn attach(&mut self, now: Time, is_doubted: bool) {
+        self.abandon(|_| true);
+        self.next = None;
+        self.pace.handle_dialed(now);
+        if is_doubted {
+            self.alarms.handle_attached(now);
+        }
+        self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
+    }
+
+    /// The attach was answered.
+    pub fn handle_attached(&mut self, now: Time) {
+        self.standing = Standing::Carried { since: now, is_bound: true, suspicion: None };
+    }
+
+    /// When [`Self::poll_dial`] has something.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.next.map(|(at, _)| at)
+    }
+
+    /// What is to be dialled now.
+    pub fn poll_dial(&mut self, now: Time, random: u32) -> Option<(DialId, Occasion)> {
+        let (_, occasion) = self.next.filter(|(at, _)| *at <= now)?;
+        self.next = None;
+        if !occasion.is_unconditional() && self.dials.iter().any(|dial| dial.is_connected) {
+            // Its end, good or bad, decides.
+            return None;
+        }
+        if self.dials.len() >= MOST_DIALS && !self.make_room(now) {
+            let oldest = self.dials.iter().map(|dial| dial.since).min();
+            self.next = oldest.map(|since| (since + YIELDS, occasion));
+            return None;
+        }
+        self.pace.handle_dialed(now);
+        if std::mem::take(&mut self.is_event) {
+            self.last_event = Some(now);
+        }
+        self.alarm_dialed |= matches!(occasion, Occasion::Suspicion(_));
+        let id = DialId(self.next_id);
+        self.next_id += 1;
+        self.dials.push(Dial { id, since: now, occasion, is_connected: false });
+        if let Some(occasion) = self.wanted() {
+            self.dial_at(self.pace.after_silence(now, random), occasion);
+        }
+        Some((id, occasion))
+    }
+
+    /// A dial to give up.
+    pub fn poll_abandoned(&mut self) -> Option<DialId> {
+        self.abandoned.pop()
+    }
+
+    fn is_bound(&self) -> bool {
+        matches!(self.standing, Standing::Carried { is_bound: true, .. })
+    }
+
+    /// What further dials would be for; `None` if none is needed.
+    fn wanted(&self) -> Option<Occasion> {
+        match self.standing {
+            Standing::None => Some(Occasion::Loss),
+            Standing::Carried { suspicion, .. } => suspicion.map(Occasion::Suspicion),
+        }
+    }
+
+    fn dial_at(&mut self, at: Time, occasion: Occasion) {
+        if self.next.is_none_or(|(next, _)| at < next) {
+            self.next = Some((at, occasion));
+        }
+    }
+
+    fn abandon(&mut self, which: impl Fn(&Dial) -> bool) {
+        let abandoned = &mut self.abandoned;
+        self.dials.retain(|dial| {
+            let is_abandoned = which(dial);
+            if is_abandoned {
+                abandoned.push(dial.id);
+            }
+            !is_abandoned
+        });
+    }
+
+    /// The oldest dial that was not answered yields to a newer one.
+    fn make_room(&mut self, now: Time) -> bool {
+        let silent = self.dials.iter().filter(|dial| !dial.is_connected);
+        let oldest = silent.min_by_key(|dial| dial.since).copied();
+        let yields = oldest.filter(|dial| now.since(dial.since) >= YIELDS);
+        yields.inspect(|oldest| self.abandon(|dial| dial.id == oldest.id)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The decisions, one behaviour at a time.
+
+use super::*;
+
+fn at(millis: u64) -> Time {
+    Time::new(Duration::from_millis(millis))
+}
+
+/// The number in the middle of the jitter.
+const MIDDLE: u32 = u32::MAX / 2;
+
+/// A client that was attached at time 0, and has made progress.
+fn attached() -> Failover {
+    let mut failover = Failover::new(at(0));
+    let (id, occasion) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    assert_eq!(occasion, Occasion::Loss);
+    assert!(failover.handle_ready(at(0), id));
+    failover.handle_attached(at(0));
+    failover.handle_progress();
+    failover
+}
+
+/// Everything that is dialled until `until`.
+fn dials(failover: &mut Failover, until: Time) -> Vec<(Time, DialId)> {
+    let mut dials = Vec::new();
+    while let Some(now) = failover.poll_timeout().filter(|at| *at <= until) {
+        dials.extend(failover.poll_dial(now, MIDDLE).map(|(id, _)| (now, id)));
+    }
+    dials
+}
+
+fn abandoned(failover: &mut Failover) -> Vec<DialId> {
+    std::iter::from_fn(|| failover.poll_abandoned()).collect()
+}
+
+#[test]
+fn a_loss_after_progress_is_dialled_at_once() {
+    let mut failover = attached();
+    failover.handle_lost(at(100), MIDDLE);
+    assert_eq!(failover.poll_timeout(), Some(at(100)));
+}
+
+#[test]
+fn a_path_that_dies_after_each_attach_does_not_spin() {
+    let mut failover = attached();
+    let mut now = at(100);
+    let mut attaches = 0;
+    while now < at(60_000) {
+        failover.handle_lost(now, MIDDLE);
+        now = failover.poll_timeout().unwrap();
+        let (id, _) = failover.poll_dial(now, MIDDLE).unwrap();
+        assert!(failover.handle_ready(now, id));
+        failover.handle_attached(now);
+        attaches += 1;
+    }
+    assert!(attaches < 20, "{attaches} in a minute");
+}
+
+#[test]
+fn a_doubt_dials_and_attaches_only_while_it_lasts() {
+    let mut failover = attached();
+    failover.handle_suspected(at(1000), Suspicion::Path);
+    let (id, occasion) = failover.poll_dial(at(1000), MIDDLE).unwrap();
+    assert_eq!(occasion, Occasion::Suspicion(Suspicion::Path));
+    assert!(failover.handle_ready(at(1100), id), "nothing was heard");
+
+    let mut failover = attached();
+    failover.handle_suspected(at(1000), Suspicion::Path);
+    let (id, _) = failover.poll_dial(at(1000), MIDDLE).unwrap();
+    failover.handle_relieved(at(1050));
+    assert_eq!(abandoned(&mut failover), [id]);
+    assert!(!failover.handle_ready(at(1100), id), "the first one lives");
+    assert_eq!(failover.poll_timeout(), None);
+}
+
+#[test]
+fn false_alarms_make_the_next_doubt_wait() {
+    let mut failover = attached();
+    let mut starts = Vec::new();
+    for round in 0..4 {
+        let now = at(10_000 * round);
+        failover.handle_suspected(now, Suspicion::Path);
+        starts.push(failover.poll_timeout().unwrap().since(now).as_millis());
+        dials(&mut failover, now + Duration::from_secs(5));
+        failover.handle_relieved(now + Duration::from_secs(5));
+    }
+    assert_eq!(starts, [0, 250, 750, 1750]);
+}
+
+#[test]
+fn a_doubt_that_goes_before_its_dial_costs_nothing() {
+    let mut failover = attached();
+    failover.handle_suspected(at(0), Suspicion::Path);
+    failover.handle_relieved(at(0));
+    failover.handle_suspected(at(5000), Suspicion::Path);
+    assert_eq!(failover.poll_timeout(), Some(at(5000)));
+}
+
+#[test]
+fn silence_is_dialled_again_and_again_within_bounds() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let times = dials(&mut failover, at(60_000));
+    assert!(times.len() < 110, "{} dials in a minute", times.len());
+    for pair in times.windows(2) {
+        let (earlier, later) = (pair[0].0, pair[1].0);
+        let most = Duration::from_millis(250) + earlier.since_origin() / 20;
+        assert!(later.since(earlier) <= most, "{earlier:?} {later:?}");
+    }
+    assert!(failover.dialing() <= MOST_DIALS);
+    assert_eq!(abandoned(&mut failover).len(), times.len() - failover.dialing());
+}
+
+#[test]
+fn a_dial_may_wait_a_second_at_least_for_its_answer() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let first = dials(&mut failover, at(0))[0].1;
+    dials(&mut failover, at(999));
+    assert!(!abandoned(&mut failover).contains(&first));
+    dials(&mut failover, at(3000));
+    assert!(abandoned(&mut failover).contains(&first));
+}
+
+#[test]
+fn beside_a_dial_that_the_server_has_answered_there_is_no_other() {
+    let mut failover = attached();
+    failover.handle_suspected(at(0), Suspicion::Peer);
+    let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    failover.handle_connected(id);
+    assert!(dials(&mut failover, at(60_000)).is_empty());
+    failover.handle_failed(at(60_000), id, false, MIDDLE);
+    assert!(!dials(&mut failover, at(65_000)).is_empty(), "it was the only one");
+}
+
+#[test]
+fn refusals_back_off() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let mut now = at(0);
+    let mut count = 0;
+    while now < at(60_000) {
+        let Some((id, _)) = failover.poll_dial(now, MIDDLE) else { panic!("nothing is dialled") };
+        failover.handle_failed(now, id, true, MIDDLE);
+        now = failover.poll_timeout().unwrap();
+        count += 1;
+    }
+    assert!(count < 20, "{count} in a minute");
+}
+
+#[test]
+fn a_move_is_dialled_at_once_and_attached_although_the_old_path_works() {
+    let mut failover = attached();
+    failover.handle_moved(at(500));
+    let (id, occasion) = failover.poll_dial(at(500), MIDDLE).unwrap();
+    assert_eq!(occasion, Occasion::Move);
+    assert!(failover.handle_ready(at(520), id));
+}
+
+#[test]
+fn a_move_gives_up_what_is_dialled_on_the_old_path() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let old = dials(&mut failover, at(2000));
+    failover.handle_moved(at(2000));
+    let left = abandoned(&mut failover);
+    assert!(old.iter().rev().take(MOST_DIALS).all(|(_, id)| left.contains(id)));
+    let (id, _) = failover.poll_dial(failover.poll_timeout().unwrap(), MIDDLE).unwrap();
+    assert!(failover.handle_ready(at(2100), id));
+}
+
+#[test]
+fn many_events_at_once_share_a_dial() {
+    let mut failover = attached();
+    let mut count = 0;
+    for millis in 0..1000 {
+        failover.handle_moved(at(millis));
+        count += dials(&mut failover, at(millis)).len();
+    }
+    assert!(count <= 21, "{count} in a second");
+}
+
+#[test]
+fn a_new_path_that_does_not_work_leaves_the_old_carrier_alone() {
+    let mut failover = attached();
+    failover.handle_moved(at(0));
+    let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    failover.handle_failed(at(10_000), id, false, MIDDLE);
+    assert_eq!(failover.poll_timeout(), None);
+}
+
+#[test]
+fn an_attach_that_is_not_answered_is_doubted_too() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    assert!(failover.handle_ready(at(10), id));
+    failover.handle_suspected(at(300), Suspicion::Path);
+    let (id, _) = failover.poll_dial(at(300), MIDDLE).unwrap();
+    assert!(failover.handle_ready(at(310), id));
+}
+
+#[test]
+fn a_restart_gives_up_every_dial() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let all = dials(&mut failover, at(500)).len();
+    failover.handle_restart(at(500), MIDDLE, true);
+    assert_eq!(abandoned(&mut failover).len(), all);
+    assert_eq!(failover.poll_timeout(), Some(at(500)));
+}
+
+#[test]
+fn a_standby_is_taken_at_once_when_the_carrier_is_doubted_or_gone() {
+    let mut failover = attached();
+    assert!(!failover.take_standby(at(10)), "the carrier is well");
+    failover.handle_suspected(at(20), Suspicion::Path);
+    assert!(failover.take_standby(at(20)));
+    assert_eq!(failover.poll_timeout(), None);
+    failover.handle_lost(at(5000), MIDDLE);
+    assert!(failover.take_standby(at(5000)));
+}
+
+#[test]
+fn a_preferred_server_is_tried_only_in_peace() {
+    let mut failover = attached();
+    failover.prefer(at(0));
+    let (id, occasion) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    assert_eq!(occasion, Occasion::Preference);
+    failover.prefer(at(10));
+    assert_eq!(failover.poll_timeout(), None, "one is under way");
+    assert!(failover.handle_ready(at(20), id));
+}

@@ -1,0 +1,279 @@
+//! Whether a carrier is to be doubted, long before its silence ends it.
+//!
+//! A doubt ends nothing. It is the moment to make the next carrier ready, while
+//! this one may still prove that it lives.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Nothing is doubted sooner than this: delayed acknowledgements, a busy
+/// machine and a single lost segment are no reason.
+const FLOOR: Duration = Duration::from_millis(250);
+
+/// What the operating system's TCP knows of a carrier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PathReport {
+    /// The smoothed round trip and its mean deviation (RFC 6298), where it is
+    /// known.
+    pub round_trip: Option<(Duration, Duration)>,
+    /// For how long bytes have waited while the peer's TCP acknowledged
+    /// nothing; `None` when nothing waits.
+    pub unanswered_for: Option<Duration>,
+}
+
+/// Why a carrier is doubted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suspicion {
+    /// Nothing comes back: the path may be dead.
+    Path,
+    /// The peer's machine acknowledges, and the peer says nothing: it may stand
+    /// still.
+    Peer,
+}
+
+/// The doubt about one carrier.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    /// The longest that anything is waited for.
+    most: Duration,
+    report: Option<PathReport>,
+    estimate: Option<(Duration, Duration)>,
+    /// When the first thing was sent since the peer was heard.
+    unheard: Option<Time>,
+    /// The same, or when the operating system last vouched for the path.
+    awaiting: Option<Time>,
+    /// Since when a heartbeat asks, and nothing is heard.
+    asked: Option<Time>,
+    /// When the operating system last vouched for the path.
+    vouched: Option<Time>,
+    suspicion: Option<Suspicion>,
+}
+
+impl Doubt {
+    pub(crate) fn new(most: Duration) -> Self {
+        Self {
+            most,
+            report: None,
+            estimate: None,
+            unheard: None,
+            awaiting: None,
+            asked: None,
+            vouched: None,
+            suspicion: None,
+        }
+    }
+
+    pub(crate) fn suspicion(&self) -> Option<Suspicion> {
+        self.suspicion
+    }
+
+    /// When the operating system last said that the peer's acknowledges.
+    pub(crate) fn vouched(&self) -> Option<Time> {
+        self.vouched
+    }
+
+    /// The smoothed round trip, by TCP or by heartbeats.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        Some(self.smoothed()?.0)
+    }
+
+    /// The smoothed round trip and its mean deviation.
+    fn smoothed(&self) -> Option<(Duration, Duration)> {
+        self.report.and_then(|report| report.round_trip).or(self.estimate)
+    }
+
+    /// The peer was heard: every doubt is over.
+    pub(crate) fn handle_heard(&mut self) {
+        (self.unheard, self.awaiting, self.asked, self.suspicion) = (None, None, None, None);
+    }
+
+    pub(crate) fn handle_sent(&mut self, now: Time) {
+        self.unheard.get_or_insert(now);
+        self.awaiting.get_or_insert(now);
+    }
+
+    /// A heartbeat is due, or sent.
+    pub(crate) fn handle_asked(&mut self, now: Time) {
+        self.asked.get_or_insert(now);
+    }
+
+    /// An answer took this long (RFC 6298, section 2).
+    pub(crate) fn handle_round_trip(&mut self, sample: Duration) {
+        self.estimate = Some(match self.estimate {
+            None => (sample, sample / 2),
+            Some((smoothed, variance)) => {
+                let deviation = smoothed.abs_diff(sample);
+                ((smoothed * 7 + sample) / 8, (variance * 3 + deviation) / 4)
+            }
+        });
+    }
+
+    /// How long an answer may take: a few round trips.
+    pub(crate) fn threshold(&self) -> Duration {
+        let (smoothed, variance) = self.smoothed().unwrap_or_default();
+        (smoothed * 2 + variance * 4).max(FLOOR).min(self.most)
+    }
+
+    /// The operating system's own view. Bytes that it has an acknowledgement
+    /// for prove the path, though not the peer.
+    pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
+        self.report = Some(report);
+        let unanswered = report.unanswered_for.unwrap_or_default();
+        if unanswered >= self.threshold() {
+            if self.awaiting.is_some_and(|since| now.since(since) >= self.threshold()) {
+                self.suspicion.get_or_insert(Suspicion::Path);
+            }
+            return;
+        }
+        let acknowledged = Time::new(now.since_origin().saturating_sub(unanswered));
+        self.vouched = Some(acknowledged);
+        self.awaiting = match report.unanswered_for {
+            Some(_) => self.awaiting.map(|since| since.max(acknowledged)),
+            None => None,
+        };
+        self.suspicion.take_if(|suspicion| *suspicion == Suspicion::Path);
+    }
+
+    /// When a heartbeat is to ask although other things were sent: the peer is
+    /// not heard, and only a heartbeat has to be answered at once.
+    pub(crate) fn asks_at(&self, interval: Duration) -> Option<Time> {
+        if self.asked.is_some() || self.suspicion.is_some() {
+            return None;
+        }
+        self.unheard.map(|since| since + interval)
+    }
+
+    /// When [`Self::handle_timeout`] has something to judge.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        if self.suspicion.is_some() {
+            return None;
+        }
+        let path = match self.report {
+            Some(_) => self.awaiting,
+            None => self.asked,
+        };
+        let path = path.map(|since| since + self.threshold());
+        let peer = self.asked.map(|since| since + self.most / 2);
+        [path, peer].into_iter().flatten().min()
+    }
+
+    /// Judges what was waited for. A report that is wanted was given before.
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        let is_late = |since: Option<Time>, patience| {
+            since.is_some_and(|since: Time| now.since(since) >= patience)
+        };
+        if self.suspicion.is_some() {
+        } else if self.report.is_none() && is_late(self.asked, self.threshold()) {
+            self.suspicion = Some(Suspicion::Path);
+        } else if is_late(self.asked, self.most / 2) {
+            self.suspicion = Some(Suspicion::Peer);
+        } else if is_late(self.awaiting, self.threshold()) {
+            // Nobody reports: then only a heartbeat tells.
+            self.awaiting = Some(now);
+        }
+    }
+
+    /// This side stood still: what it waited for is waited for anew.
+    pub(crate) fn restart(&mut self, now: Time) {
+        for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked] {
+            *since = since.map(|_| now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(3);
+
+    fn at(millis: u64) -> Time {
+        Time::new(Duration::from_millis(millis))
+    }
+
+    fn report(round_trip: u64, unanswered: Option<u64>) -> PathReport {
+        PathReport {
+            round_trip: Some((Duration::from_millis(round_trip), Duration::ZERO)),
+            unanswered_for: unanswered.map(Duration::from_millis),
+        }
+    }
+
+    fn sent_at_zero() -> Doubt {
+        let mut doubt = Doubt::new(MOST);
+        doubt.handle_sent(at(0));
+        doubt
+    }
+
+    #[test]
+    fn bytes_that_nobody_acknowledges_are_doubted_after_a_few_round_trips() {
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(10), report(1, Some(10)));
+        assert_eq!(doubt.poll_timeout(), Some(at(250)), "the floor");
+        doubt.handle_report(at(250), report(1, Some(250)));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(250), report(400, Some(250)));
+        assert_eq!(doubt.suspicion(), None, "on a long path it is early");
+        assert_eq!(doubt.poll_timeout(), Some(at(800)));
+    }
+
+    #[test]
+    fn an_acknowledgement_proves_the_path_and_a_later_one_doubts_it_anew() {
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(300), report(1, Some(100)));
+        assert_eq!((doubt.suspicion(), doubt.poll_timeout()), (None, Some(at(450))));
+        doubt.handle_report(at(450), report(1, Some(250)));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+        doubt.handle_report(at(500), report(1, None));
+        assert_eq!(doubt.suspicion(), None, "the path lives after all");
+        assert_eq!(doubt.vouched(), Some(at(500)));
+    }
+
+    #[test]
+    fn a_peer_whose_machine_acknowledges_is_doubted_much_later() {
+        let mut doubt = sent_at_zero();
+        doubt.handle_asked(at(0));
+        doubt.handle_report(at(250), report(1, None));
+        assert_eq!(doubt.poll_timeout(), Some(at(1500)));
+        doubt.handle_timeout(at(1499));
+        assert_eq!(doubt.suspicion(), None);
+        doubt.handle_timeout(at(1500));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Peer));
+        doubt.handle_heard();
+        assert_eq!(doubt.suspicion(), None);
+    }
+
+    #[test]
+    fn without_reports_a_heartbeat_asks_and_its_silence_is_doubted() {
+        let mut doubt = sent_at_zero();
+        assert_eq!(doubt.asks_at(Duration::from_secs(1)), Some(at(1000)));
+        doubt.handle_asked(at(1000));
+        assert_eq!(doubt.asks_at(Duration::from_secs(1)), None);
+        assert_eq!(doubt.poll_timeout(), Some(at(1250)));
+        doubt.handle_timeout(at(1250));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+    }
+
+    #[test]
+    fn who_is_heard_is_not_doubted_whatever_waits() {
+        let mut doubt = sent_at_zero();
+        doubt.handle_heard();
+        doubt.handle_report(at(2000), report(1, Some(2000)));
+        assert_eq!((doubt.suspicion(), doubt.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn round_trips_are_smoothed_and_their_spread_gives_patience() {
+        let mut doubt = Doubt::new(MOST);
+        for _ in 0..50 {
+            doubt.handle_round_trip(Duration::from_millis(400));
+        }
+        assert_eq!(doubt.round_trip(), Some(Duration::from_millis(400)));
+        assert!(doubt.threshold() < Duration::from_millis(810));
+        doubt.handle_round_trip(Duration::from_millis(900));
+        assert!(doubt.threshold() > Duration::from_millis(1300));
+        assert!(doubt.threshold() <= MOST);
+    }
+}

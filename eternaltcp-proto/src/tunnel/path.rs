@@ -1,0 +1,64 @@
+//! What is known of the carrier's path: doubts, reports and probes.
+
+use std::time::Duration;
+
+use super::{Event, Tunnel};
+use crate::id::Side;
+use crate::liveness::Liveness;
+use crate::suspicion::{PathReport, Suspicion};
+use crate::time::Time;
+
+impl Tunnel {
+    /// When the carrier was last heard of, and its smoothed round trip.
+    #[must_use]
+    pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
+        let liveness = &self.attached()?.liveness;
+        Some((liveness.last_heard(), liveness.round_trip()))
+    }
+
+    /// Whether and why the carrier is doubted now. Only the client's side
+    /// doubts: it is the one that can make another.
+    #[must_use]
+    pub fn suspicion(&self) -> Option<Suspicion> {
+        self.carrier.liveness()?.suspicion()
+    }
+
+    /// Whether [`Self::handle_path_report`] should come before
+    /// [`Self::handle_timeout`], as something is to be judged.
+    #[must_use]
+    pub fn wants_path_report(&self, now: Time) -> bool {
+        self.carrier.liveness().is_some_and(|liveness| liveness.wants_report(now))
+    }
+
+    /// What the operating system's TCP says of the carrier at `now`. Where
+    /// there is none, heartbeats alone tell.
+    pub fn handle_path_report(&mut self, now: Time, report: PathReport) {
+        if let Some(liveness) = self.carrier.liveness_mut() {
+            liveness.handle_report(now, report);
+        }
+        self.note_suspicion();
+    }
+
+    /// Something happened to the path: a heartbeat asks at once whether the
+    /// carrier lives.
+    pub fn probe(&mut self, now: Time) {
+        if let Some(liveness) = self.carrier.liveness_mut() {
+            liveness.probe(now);
+        }
+    }
+
+    pub(super) fn new_liveness(&self, now: Time) -> Liveness {
+        let doubts = self.side == Side::Client;
+        Liveness::new(now, self.config.heartbeat, self.config.dead_after, doubts)
+    }
+
+    /// Tells the driver of a doubt that came or went.
+    pub(super) fn note_suspicion(&mut self) {
+        let suspicion = self.suspicion();
+        let is_suspected = suspicion.is_some();
+        if std::mem::replace(&mut self.is_suspected, is_suspected) == is_suspected {
+            return;
+        }
+        self.events.push_back(suspicion.map_or(Event::Relieved, Event::Suspected));
+    }
+}
