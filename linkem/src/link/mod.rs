@@ -11,6 +11,9 @@
 //! A packet enters the line at the moment its last bit has left the queue, not when somebody looked,
 //! so that a late wake-up costs that wake-up's packets a little and the rate nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
