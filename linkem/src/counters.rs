@@ -1,0 +1,45 @@
+//! What became of the packets of one direction, counted.
+
+use std::fmt;
+
+/// Packets, but for `bytes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// That came in, whatever became of them.
+    pub(crate) packets: u64,
+    /// In those packets.
+    pub(crate) bytes: u64,
+    /// That came out at the other end.
+    pub(crate) delivered: u64,
+    /// Lost by chance.
+    pub(crate) lost: u64,
+    /// That skipped the delay by chance.
+    pub(crate) reordered: u64,
+    /// Dropped because the queue was full.
+    pub(crate) queue_dropped: u64,
+    /// Dropped because they were too large for the hole.
+    pub(crate) hole_dropped: u64,
+    /// Vanished in silence.
+    pub(crate) silenced: u64,
+    /// That the kernel did not take at the other end, as when that device is down.
+    pub(crate) refused: u64,
+}
+
+impl fmt::Display for Counters {
+    /// As a JSON object.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = [
+            ("packets", self.packets),
+            ("bytes", self.bytes),
+            ("delivered", self.delivered),
+            ("lost", self.lost),
+            ("reordered", self.reordered),
+            ("queue_dropped", self.queue_dropped),
+            ("hole_dropped", self.hole_dropped),
+            ("silenced", self.silenced),
+            ("refused", self.refused),
+        ];
+        let fields = fields.map(|(name, value)| format!("\"{name}\":{value}"));
+        write!(f, "{{{}}}", fields.join(","))
+    }
+}

@@ -1,0 +1,117 @@
+//! The whole link: two devices, a direction each way, and the settings of all of it.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::carry::Direction;
+use crate::device::Device;
+use crate::endpoint::Endpoint;
+use crate::link::Link;
+use crate::run::End;
+use crate::setting::{Assignment, Which};
+use crate::tun::Tun;
+
+const DEFAULT_MTU: u32 = 1500;
+
+/// A link that can be changed while it runs.
+#[derive(Debug)]
+pub(crate) struct Emulator {
+    devices: [Device; 2],
+    /// Locked as long as anything is being set, so that one request follows the other.
+    mtu: Mutex<u32>,
+    up: Arc<Direction>,
+    down: Arc<Direction>,
+}
+
+impl Emulator {
+    /// Makes the devices and lets packets flow. If they cannot any longer, `end` is told why.
+    pub(crate) fn start(
+        ends: [&Endpoint; 2],
+        seed: u64,
+        assignments: &[Assignment],
+        end: &Sender<End>,
+    ) -> Result<Self, String> {
+        let mtu = last_mtu(assignments).unwrap_or(DEFAULT_MTU);
+        let (left, left_tun) = Device::create(ends[0], mtu)?;
+        let (right, right_tun) = Device::create(ends[1], mtu)?;
+        let direction = |stream| Direction::new(Link::new(seed, stream)).map(Arc::new);
+        let (up, down) = (direction(0)?, direction(1)?);
+        let emulator = Self { devices: [left, right], mtu: Mutex::new(mtu), up, down };
+        emulator.set_links(assignments);
+        let (left, right) = (Arc::new(left_tun), Arc::new(right_tun));
+        carry(&emulator.up, [&left, &right], end)?;
+        carry(&emulator.down, [&right, &left], end)?;
+        Ok(emulator)
+    }
+
+    /// Sets all of it, or nothing and says why.
+    pub(crate) fn set(&self, assignments: &[Assignment]) -> Result<(), String> {
+        let mut mtu = self.mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(new) = last_mtu(assignments) {
+            let [left, right] = &self.devices;
+            right.check_mtu(new)?;
+            left.set_mtu(new)?;
+            if let Err(error) = right.set_mtu(new) {
+                left.set_mtu(*mtu)?;
+                return Err(error);
+            }
+            *mtu = new;
+        }
+        self.set_links(assignments);
+        Ok(())
+    }
+
+    /// Settings and counters as one line of JSON.
+    pub(crate) fn show(&self) -> String {
+        let mtu = *self.mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let show = |direction: &Direction| {
+            let link = direction.lock();
+            format!(r#"{{"settings":{},"counters":{}}}"#, link.settings(), link.counters())
+        };
+        format!(r#"{{"mtu":{mtu},"up":{},"down":{}}}"#, show(&self.up), show(&self.down))
+    }
+
+    /// Both directions change at once: between the two, no packet moves.
+    fn set_links(&self, assignments: &[Assignment]) {
+        let (mut up, mut down) = (self.up.lock(), self.down.lock());
+        let (mut up_settings, mut down_settings) = (up.settings().clone(), down.settings().clone());
+        for assignment in assignments {
+            let Assignment::Link(which, property) = assignment else { continue };
+            if *which != Which::Down {
+                property.apply(&mut up_settings);
+            }
+            if *which != Which::Up {
+                property.apply(&mut down_settings);
+            }
+        }
+        up.set(self.up.now(), up_settings);
+        down.set(self.down.now(), down_settings);
+        drop((up, down));
+        self.up.wake();
+        self.down.wake();
+    }
+}
+
+fn last_mtu(assignments: &[Assignment]) -> Option<u32> {
+    assignments.iter().rev().find_map(|assignment| match assignment {
+        Assignment::Mtu(mtu) => Some(*mtu),
+        Assignment::Link(..) => None,
+    })
+}
+
+/// Starts a direction's thread.
+fn carry(
+    direction: &Arc<Direction>,
+    [from, to]: [&Arc<Tun>; 2],
+    end: &Sender<End>,
+) -> Result<(), String> {
+    let (direction, from, to) = (Arc::clone(direction), Arc::clone(from), Arc::clone(to));
+    let end = end.clone();
+    let work = move || {
+        let reason = direction.carry(&from, &to);
+        // Nobody listens if the program ends already.
+        let _ = end.send(End::Failed(reason));
+    };
+    let thread = std::thread::Builder::new().name("carry".to_owned()).spawn(work);
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}

@@ -1,0 +1,206 @@
+//! One direction of the link: which packets come out at the other end, and when.
+//!
+//! It owns no clock and no device: the caller says what time it is, as the time since some start,
+//! and the same calls with the same seed have the same outcome.
+//!
+//! ```text
+//!  enqueue ─ silence? hole? ─► queue ──────► loss? ─► line ──────────────► poll
+//!                              waits for the rate     waits for the delay
+//! ```
+//!
+//! A packet enters the line at the moment its last bit has left the queue, not when somebody looked,
+//! so that a late wake-up costs that wake-up's packets a little and the rate nothing.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::counters::Counters;
+use crate::random::Random;
+use crate::setting::Settings;
+use crate::units::Share;
+
+/// One IP packet.
+pub(crate) type Packet = Box<[u8]>;
+
+/// Memory that one direction may hold; what does not fit counts as dropped by the queue.
+const MOST_HELD: usize = 128 * 1024 * 1024;
+/// What a packet costs beyond its bytes.
+const CHARGE: usize = 64;
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Link {
+    settings: Settings,
+    counters: Counters,
+    random: Random,
+    /// Packets that wait for the rate; the first is being sent.
+    queue: VecDeque<Packet>,
+    queue_bytes: usize,
+    /// When the last bit of the queue's first packet leaves.
+    departure: Option<Duration>,
+    /// Packets on the way, and when they arrive; their times never fall.
+    line: VecDeque<(Duration, Packet)>,
+    /// Packets that skipped the delay; their times never fall either.
+    ahead: VecDeque<(Duration, Packet)>,
+    /// Before this, no packet in order may arrive.
+    last_arrival: Duration,
+    held: usize,
+}
+
+impl Link {
+    /// A link that does nothing to packets yet. `stream` tells those apart that share a seed.
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
+        Self {
+            settings: Settings::default(),
+            counters: Counters::default(),
+            random: Random::new(seed, stream),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            departure: None,
+            line: VecDeque::new(),
+            ahead: VecDeque::new(),
+            last_arrival: Duration::ZERO,
+            held: 0,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Counts a packet that [`Link::poll`] gave and the kernel did not take.
+    pub(crate) fn count_refused(&mut self) {
+        self.counters.delivered -= 1;
+        self.counters.refused += 1;
+    }
+
+    /// Changes the settings. The packet that is being sent starts anew at a new rate; what is on
+    /// the way keeps its time, and nothing overtakes it.
+    pub(crate) fn set(&mut self, now: Duration, settings: Settings) {
+        self.advance(now);
+        let has_new_rate = self.settings.rate != settings.rate;
+        self.settings = settings;
+        if self.settings.silence {
+            self.forget_all();
+        } else if has_new_rate {
+            self.send_first(now);
+            self.advance(now);
+        }
+    }
+
+    /// Takes a packet that comes in.
+    pub(crate) fn enqueue(&mut self, now: Duration, packet: &[u8]) {
+        self.advance(now);
+        self.counters.packets += 1;
+        self.counters.bytes += packet.len() as u64;
+        if self.settings.silence {
+            self.counters.silenced += 1;
+        } else if self.settings.hole.is_some_and(|most| packet.len() > most) {
+            self.counters.hole_dropped += 1;
+        } else if !self.has_room(packet.len()) {
+            self.counters.queue_dropped += 1;
+        } else {
+            self.held += packet.len() + CHARGE;
+            self.queue_bytes += packet.len();
+            self.queue.push_back(packet.into());
+            if self.queue.len() == 1 {
+                self.send_first(now);
+                self.advance(now);
+            }
+        }
+    }
+
+    /// Gives the next packet that has arrived by now.
+    pub(crate) fn poll(&mut self, now: Duration) -> Option<Packet> {
+        self.advance(now);
+        let time = |line: &VecDeque<(Duration, Packet)>| line.front().map(|(time, _)| *time);
+        let is_ahead = match (time(&self.ahead), time(&self.line)) {
+            (Some(ahead), Some(line)) => ahead <= line,
+            (ahead, _) => ahead.is_some(),
+        };
+        let line = if is_ahead { &mut self.ahead } else { &mut self.line };
+        if line.front()?.0 > now {
+            return None;
+        }
+        let (_, packet) = line.pop_front()?;
+        self.held -= packet.len() + CHARGE;
+        self.counters.delivered += 1;
+        Some(packet)
+    }
+
+    /// When [`Link::poll`] may have a packet next, if nothing else happens.
+    pub(crate) fn next_time(&self) -> Option<Duration> {
+        let arrivals = [self.ahead.front(), self.line.front()].into_iter().flatten();
+        let arrival = arrivals.map(|(time, _)| *time).min();
+        // What leaves the queue later arrives later than all that is on the way, unless it skips it.
+        if arrival.is_some() && self.settings.reorder == Share(0) {
+            return arrival;
+        }
+        arrival.into_iter().chain(self.departure).min()
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        if self.held + bytes + CHARGE > MOST_HELD {
+            return false;
+        }
+        match self.settings.rate {
+            Some(rate) if !self.queue.is_empty() => {
+                self.queue_bytes + bytes <= self.settings.queue_bytes(rate)
+            }
+            _ => true,
+        }
+    }
+
+    /// Moves what has left the queue by now to the line.
+    fn advance(&mut self, now: Duration) {
+        while let Some(departure) = self.departure.filter(|time| *time <= now) {
+            if let Some(packet) = self.queue.pop_front() {
+                self.queue_bytes -= packet.len();
+                self.depart(departure, packet);
+            }
+            self.send_first(departure);
+        }
+    }
+
+    /// Begins to send the queue's first packet.
+    fn send_first(&mut self, now: Duration) {
+        let time = |packet: &Packet| self.settings.rate.map(|rate| rate.time_for(packet.len()));
+        self.departure = self.queue.front().map(|packet| now + time(packet).unwrap_or_default());
+    }
+
+    fn depart(&mut self, now: Duration, packet: Packet) {
+        if self.happens(self.settings.loss) {
+            self.held -= packet.len() + CHARGE;
+            self.counters.lost += 1;
+        } else if self.happens(self.settings.reorder) {
+            self.counters.reordered += 1;
+            self.ahead.push_back((now, packet));
+        } else {
+            let part = self.random.up_to(self.settings.jitter.0 * 2);
+            let arrival = (now + self.settings.delay_with(part)).max(self.last_arrival);
+            self.last_arrival = arrival;
+            self.line.push_back((arrival, packet));
+        }
+    }
+
+    fn happens(&mut self, share: Share) -> bool {
+        share != Share(0) && self.random.below(Share::WHOLE) < share.0
+    }
+
+    fn forget_all(&mut self) {
+        let count = self.queue.len() + self.line.len() + self.ahead.len();
+        self.counters.silenced += count as u64;
+        self.queue.clear();
+        self.line.clear();
+        self.ahead.clear();
+        (self.queue_bytes, self.held) = (0, 0);
+        (self.departure, self.last_arrival) = (None, Duration::ZERO);
+    }
+}

@@ -1,0 +1,92 @@
+//! The rate, the queue before it, and what both may hold.
+
+use super::*;
+
+#[test]
+fn a_rate_spaces_packets() {
+    let mut world = World::new("rate=1mbit delay=5ms");
+    for number in 0..3 {
+        world.send(number, 1250);
+    }
+    world.run_until(ms(100));
+    assert_eq!(world.arrived, [(ms(15), 0), (ms(25), 1), (ms(35), 2)]);
+}
+
+#[test]
+fn a_late_wake_up_costs_the_rate_nothing() {
+    let mut world = World::new("rate=1mbit");
+    for number in 0..10 {
+        world.send(number, 1250);
+    }
+    world.now = ms(55);
+    world.run_until(ms(55));
+    assert_eq!(world.arrived.len(), 5);
+    world.run_until(ms(60));
+    assert_eq!(world.arrived.last(), Some(&(ms(60), 5)));
+}
+
+#[test]
+fn a_new_rate_counts_for_what_waits_already() {
+    let mut world = World::new("rate=1kbit");
+    world.send(1, 1250);
+    world.send(2, 1250);
+    world.run_until(ms(10));
+    world.set("rate=1mbit");
+    world.run_until(ms(1000));
+    assert_eq!(world.arrived, [(ms(20), 1), (ms(30), 2)]);
+    world.set("rate=1kbit");
+    world.send(3, 1250);
+    world.set("rate=off");
+    world.run_until(ms(1000));
+    assert_eq!(world.arrived.last(), Some(&(ms(1000), 3)));
+}
+
+#[test]
+fn a_full_queue_drops_what_comes_last() {
+    // 40 ms of 1 Mbit/s are 5000 bytes: four packets, with the one that is being sent.
+    for queue in ["queue=40ms", "queue=5000b"] {
+        let mut world = World::new(&format!("rate=1mbit {queue}"));
+        for number in 0..6 {
+            world.send(number, 1250);
+        }
+        assert_eq!(world.link.counters().queue_dropped, 2, "{queue}");
+        world.run_until(ms(10));
+        world.send(6, 1250);
+        world.run_until(ms(1000));
+        assert_eq!(world.numbers(), [0, 1, 2, 3, 6], "{queue}");
+    }
+}
+
+#[test]
+fn a_queue_smaller_than_a_packet_still_sends_one_at_a_time() {
+    let mut world = World::new("rate=1mbit queue=1b");
+    world.send(1, 1250);
+    world.send(2, 1250);
+    world.run_until(ms(100));
+    assert_eq!(world.numbers(), [1]);
+}
+
+#[test]
+fn memory_is_bounded_without_a_rate_too() {
+    let mut world = World::new("delay=60s");
+    for number in 0..3000 {
+        world.send(number, 65000);
+    }
+    assert!(world.link.held <= MOST_HELD);
+    assert!(world.link.counters().queue_dropped > 0);
+    world.run_until(ms(60_000));
+    assert_eq!(world.link.held, 0);
+    let counters = world.link.counters();
+    assert_eq!(counters.delivered + counters.queue_dropped, 3000);
+}
+
+#[test]
+fn reordered_packets_wait_for_the_rate() {
+    let mut world = World::new("delay=100ms rate=1mbit");
+    world.send(1, 1250);
+    world.run_until(ms(10));
+    world.set("reorder=100%");
+    world.send(2, 1250);
+    world.run_until(ms(200));
+    assert_eq!(world.arrived, [(ms(20), 2), (ms(110), 1)]);
+}

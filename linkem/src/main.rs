@@ -1,0 +1,43 @@
+//! `linkem`: a link between two network namespaces, as slow and as bad as told.
+//!
+//! `main` reads the command line and hands over. What one direction does to its packets is decided
+//! in `link`, which knows neither clocks nor devices; everything around it is plumbing.
+
+mod carry;
+mod cli;
+mod control;
+mod counters;
+mod ctl;
+mod device;
+mod emulator;
+mod endpoint;
+mod link;
+mod netns;
+mod random;
+mod run;
+mod setting;
+mod tun;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Ctl(args)) => ctl::run(&args),
+        None => run::run(&cli.run).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
+fn complain(text: &str) {
+    eprintln!("linkem: {text}");
+}

@@ -1,0 +1,38 @@
+//! What a test needs of the machine. Without it the test is skipped, and says so.
+//!
+//! With `ETERNALTCP_REQUIRE_ALL=1` a skip is a failure: there a proof that did not run must not look
+//! like one.
+
+use std::io::Write;
+use std::path::Path;
+
+/// Whether this user is root with `ip` and TUN devices. If not, the test is to return at once.
+///
+/// # Panics
+///
+/// Something is missing and `ETERNALTCP_REQUIRE_ALL` is `1`.
+pub(crate) fn can_run(test: &str) -> bool {
+    let mut missing = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        missing.push("root (for network namespaces)");
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join("ip").is_file()) {
+        missing.push("the program ip (iproute2)");
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        missing.push("/dev/net/tun");
+    }
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    let required = std::env::var_os("ETERNALTCP_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(
+        !required,
+        "{test} must not be skipped (ETERNALTCP_REQUIRE_ALL=1), yet needs {missing}"
+    );
+    // Not eprintln!: the harness would capture it, and nobody would see it.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {test} needs {missing}\n");
+    false
+}
