@@ -114,11 +114,18 @@ impl Failover {
         self.dials.len()
     }
 
+    /// Whether a carrier is attached, or asked to be.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        self.standing != Standing::None
+    }
+
     /// A number was delivered on either side: the next loss finds the pace as
     /// if it were the first.
     pub fn handle_progress(&mut self) {
         if self.is_bound() {
             self.pace.reset();
+            self.alarms.handle_progress();
         }
     }
 
@@ -258,7 +265,7 @@ impl Failover {
         self.next = None;
         self.pace.handle_dialed(now);
         if is_doubted {
-            self.alarms.handle_attached(now);
+            self.alarms.handle_attached();
         }
         self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
     }
