@@ -41,6 +41,8 @@ pub(crate) struct Doubt {
     /// The longest that anything is waited for.
     most: Duration,
     report: Option<PathReport>,
+    /// When the operating system was last asked, or should have been.
+    inquired: Option<Time>,
     estimate: Option<(Duration, Duration)>,
     /// When the first thing was sent since the peer was heard.
     unheard: Option<Time>,
@@ -62,6 +64,7 @@ impl Doubt {
         Self {
             most,
             report: None,
+            inquired: None,
             estimate: None,
             unheard: None,
             awaiting: None,
@@ -129,6 +132,13 @@ impl Doubt {
         });
     }
 
+    /// When the operating system is asked at the latest: what it said of round
+    /// trips may be old, and the patience of then too long for now.
+    fn inquiry(&self) -> Duration {
+        let (smoothed, _) = self.smoothed().unwrap_or_default();
+        (smoothed * 2).max(FLOOR).min(self.most)
+    }
+
     /// How long an answer may take: a few round trips.
     pub(crate) fn threshold(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
@@ -139,6 +149,7 @@ impl Doubt {
     /// for prove the path, though not the peer.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
         self.report = Some(report);
+        self.inquired = Some(now);
         let unanswered = report.unanswered_for.unwrap_or_default();
         if unanswered >= self.threshold() {
             if self.awaiting.is_some_and(|since| now.since(since) >= self.threshold()) {
@@ -173,10 +184,13 @@ impl Doubt {
             return None;
         }
         let path = match self.report {
-            Some(_) => self.awaiting,
-            None => self.asked,
+            Some(_) => self.awaiting.map(|since| {
+                let inquiry = since + self.inquiry();
+                let is_news = self.inquired.is_none_or(|at| at < inquiry);
+                if is_news { inquiry } else { since + self.threshold() }
+            }),
+            None => self.asked.map(|since| since + self.threshold()),
         };
-        let path = path.map(|since| since + self.threshold());
         let peer = self.asked.map(|since| since + self.most / 2);
         let answer = self.unanswered.map(|since| since + self.most);
         [path, peer, answer].into_iter().flatten().min()
@@ -184,6 +198,7 @@ impl Doubt {
 
     /// Judges what was waited for. A report that is wanted was given before.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.inquired = Some(now);
         let is_late = |since: Option<Time>, patience| {
             since.is_some_and(|since: Time| now.since(since) >= patience)
         };
@@ -257,6 +272,27 @@ mod tests {
         doubt.handle_report(at(500), report(1, None));
         assert_eq!(doubt.suspicion(), None, "the path lives after all");
         assert_eq!(doubt.vouched(), Some(at(500)));
+    }
+
+    #[test]
+    fn an_old_report_does_not_lengthen_the_wait() {
+        let mut doubt = Doubt::new(MOST);
+        let first = (Duration::from_millis(300), Duration::from_millis(150));
+        doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
+        doubt.handle_sent(at(10_000));
+        assert_eq!(doubt.poll_timeout(), Some(at(10_600)), "the variance of then is asked again");
+        doubt.handle_report(at(10_600), report(300, Some(600)));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
+        doubt.handle_sent(at(0));
+        doubt.handle_timeout(at(600));
+        assert_eq!(
+            doubt.poll_timeout(),
+            Some(at(1200)),
+            "nobody reported, and none is asked twice"
+        );
     }
 
     #[test]
