@@ -8,12 +8,12 @@ pub mod duration;
 mod instance;
 mod listener;
 mod net;
+mod platform;
 pub mod policy;
 pub mod report;
 pub mod server;
 mod slots;
 mod stream;
-mod sys;
 mod target;
 pub mod tls;
 
