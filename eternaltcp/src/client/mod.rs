@@ -1,6 +1,7 @@
 //! The client's end: one tunnel to one server, kept alive.
 
 mod dial;
+mod path;
 mod role;
 mod trust;
 
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use dial::DialError;
+pub use path::Pins;
 pub use trust::{Ask, Trust, UnknownServer};
 
 use crate::address::{Server, Target};
