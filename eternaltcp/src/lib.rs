@@ -20,5 +20,6 @@ pub mod tls;
 pub use eternaltcp_proto::{Config as TunnelConfig, Instance, Stats as TunnelStats};
 pub use instance::this_instance;
 pub use listener::Listener;
+pub use net::Mptcp;
 pub use slots::Slots;
 pub use stream::{Stream, peer_name};

@@ -19,7 +19,8 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]

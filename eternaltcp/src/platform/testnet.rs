@@ -49,11 +49,12 @@ pub(crate) fn here() -> String {
     format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid().as_raw_nonzero())
 }
 
-/// Runs `ip` with these words in the calling thread's namespace.
+/// Runs `ip` with these words in the calling thread's namespace; its output.
 #[track_caller]
-pub(crate) fn ip(words: &str) {
+pub(crate) fn ip(words: &str) -> String {
     let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// An interface that is up, with nothing at its other end, and no address that
@@ -64,5 +65,14 @@ pub(crate) fn link(name: &str) {
     for end in [name.to_owned(), format!("{name}x")] {
         ip(&format!("link set {end} addrgenmode none"));
         ip(&format!("link set {end} up"));
+    }
+    until_up(name);
+}
+
+/// Waits until packets can pass: Linux says so up to a second later.
+#[track_caller]
+pub(crate) fn until_up(name: &str) {
+    while !ip(&format!("-o link show dev {name}")).contains(" state UP ") {
+        std::thread::yield_now();
     }
 }

@@ -1,7 +1,8 @@
 //! Paths: which address and interface a carrier leaves this machine by.
 
 mod find;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use std::fmt;
