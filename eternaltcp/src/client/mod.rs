@@ -1,7 +1,9 @@
 //! The client's end: one tunnel to one server, kept alive.
 
 mod dial;
+mod path;
 mod role;
+mod servers;
 mod trust;
 
 use std::sync::Arc;
@@ -13,10 +15,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use dial::DialError;
+pub use path::Pins;
+pub use servers::Servers;
 pub use trust::{Ask, Trust, UnknownServer};
 
-use crate::address::{Server, Target};
+use crate::address::Target;
 use crate::driver::{Command, Driver, Handle, Shared, channel};
+use crate::net::Mptcp;
 use crate::stream::Stream;
 use crate::target::encode_target;
 use crate::tls::{Identity, IdentityError, TlsError};
@@ -27,7 +32,11 @@ use role::ClientRole;
 #[derive(Debug)]
 pub struct ClientConfig {
     /// Where sproxy is.
-    pub server: Server,
+    pub servers: Servers,
+    /// What is fixed of the way to it.
+    pub pins: Pins,
+    /// Whether carriers are MPTCP.
+    pub mptcp: Mptcp,
     /// The user's key.
     pub identity: Identity,
     /// Which servers are trusted.
@@ -52,9 +61,11 @@ impl ClientConfig {
     /// The defaults: it never gives up, and 128 new connections wait for a
     /// minute at most.
     #[must_use]
-    pub fn new(server: Server, identity: Identity, trust: Trust, instance: Instance) -> Self {
+    pub fn new(servers: Servers, identity: Identity, trust: Trust, instance: Instance) -> Self {
         Self {
-            server,
+            servers,
+            pins: Pins::default(),
+            mptcp: Mptcp::default(),
             identity,
             trust,
             instance,

@@ -11,7 +11,7 @@ use eternaltcp_proto::{
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::dial::Dialer;
+use super::dial::{DialRequest, Dialer};
 use super::{ClientConfig, ClientEnd, DialError};
 use crate::driver::{CarrierIo, Command, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
@@ -81,13 +81,15 @@ impl ClientRole {
     fn dial(&mut self) {
         let delay = self.backoff.next_delay(random());
         let (dialer, handle, is_new) = (self.dialer.clone(), self.handle.clone(), self.is_new);
+        let request = DialRequest { is_new, ..DialRequest::default() };
         tokio::spawn(async move {
             sleep(delay).await;
             let result = tokio::select! {
-                result = dialer.dial(is_new) => result,
+                result = dialer.dial(request) => result,
                 () = handle.closed() => return,
             };
-            handle.send(Command::Dialed(result.map(Box::new))).await;
+            let result = result.map(|dialed| Box::new(dialed.carrier));
+            handle.send(Command::Dialed(result)).await;
         });
     }
 

@@ -22,7 +22,8 @@ use tokio::time::interval;
 use tracing::{info, warn};
 
 use crate::address::Target;
-use crate::listener::{Pause, bind_tcp};
+use crate::listener::{Pause, bind_carriers};
+use crate::net::Mptcp;
 use crate::policy::{Permit, TargetPolicy};
 use crate::slots::Slots;
 use crate::tls::{Identity, ServerTls, TlsError};
@@ -37,6 +38,8 @@ pub use monitor::Monitor;
 pub struct ServerConfig {
     /// Where to listen for carriers.
     pub listen: SocketAddr,
+    /// Whether carriers may be MPTCP; TCP is always taken.
+    pub mptcp: Mptcp,
     /// The server's key.
     pub identity: Identity,
     /// Whose keys are let in.
@@ -130,8 +133,9 @@ impl Server {
     /// # Errors
     /// When the address is taken or not this machine's, or TLS cannot be set up.
     pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
-        let listener =
-            bind_tcp(config.listen).map_err(|error| ServerError::Listen(config.listen, error))?;
+        config.mptcp.check();
+        let listener = bind_carriers(config.listen, config.mptcp)
+            .map_err(|error| ServerError::Listen(config.listen, error))?;
         let gate = Gate::new(
             config.limits.unauthenticated.min(slots.carriers()),
             config.limits.unauthenticated_per_source.min(slots.carriers()),
