@@ -54,16 +54,11 @@ async fn serve(config: ClientConfig, rules: Vec<Rule>, slots: Slots) -> Result<(
         info!("listening on {}", listener.name());
         listeners.push((listener, target));
     }
-    let mut client = Client::start(config).map_err(Failure::failed)?;
+    let client = Client::start(config).map_err(Failure::failed)?;
     for (listener, target) in listeners {
         tokio::spawn(accept(listener, target, client.opener()));
     }
-    tokio::select! {
-        end = client.ended() => return of_client(end),
-        () = stop => {}
-    }
-    client.close().await;
-    of_client(client.ended().await)
+    of_client(signals::run_client(client, stop).await?)
 }
 
 /// Hands over every connection that `listener` gets.

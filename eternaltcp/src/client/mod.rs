@@ -1,12 +1,18 @@
 //! The client's end: one tunnel to one server, kept alive.
 
 mod dial;
+mod dialing;
+mod history;
+mod notice;
 mod path;
+mod patience;
 mod role;
 mod servers;
+mod story;
 mod trust;
+mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +20,10 @@ use eternaltcp_proto::{Closing, Instance, OpenError, SessionId, Side, Stats, Tun
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub use crate::driver::EndKind;
 pub use dial::DialError;
+pub use history::{History, Pause};
+pub(crate) use notice::Notice;
 pub use path::Pins;
 pub use servers::Servers;
 pub use trust::{Ask, Trust, UnknownServer};
@@ -106,6 +115,7 @@ pub enum ClientEnd {
 pub struct Client {
     handle: Handle,
     shared: Arc<Shared>,
+    history: Arc<Mutex<History>>,
     task: JoinHandle<ClientEnd>,
 }
 
@@ -121,9 +131,10 @@ impl Client {
         let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
         let dialer = Dialer::new(&config)?;
         let role = ClientRole::new(config, dialer, handle.clone());
+        let history = role.history();
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
         let task = tokio::spawn(async move { driver.run().await.into_end() });
-        Ok(Self { handle, shared, task })
+        Ok(Self { handle, shared, history, task })
     }
 
     /// The way to open sessions; cheap to clone.
@@ -141,6 +152,18 @@ impl Client {
     /// What the tunnel did so far; `None` when the client has ended.
     pub async fn stats(&self) -> Option<Stats> {
         self.handle.stats().await
+    }
+
+    /// What happened to its carriers so far.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a new carrier now, and attaches it whatever the state of the
+    /// present one, which serves until then.
+    pub async fn reconnect(&self) {
+        self.handle.send(Command::Notice(Notice::Reconnect)).await;
     }
 
     /// Closes the tunnel in order, in a second at most.

@@ -15,8 +15,6 @@
 //!
 //! There is Linux; another system is one more module here.
 
-#![allow(dead_code, unused_imports, reason = "a platform is whole, whatever is in use of it")]
-
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::judge::Verdicts;
 use super::race::Candidate;
-use super::{Common, DialError, Dialed};
+use super::{Common, Connected, DialError, Dialed};
 use crate::client::Pins;
 use crate::client::path::{Path, chosen_path, path_from, source_address};
 use crate::driver::CarrierIo;
@@ -27,14 +27,17 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// stopped goes on with it where it was.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
+/// But not if its machine acknowledges nothing for so long: then the path died.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What the attempts over one path have in common.
-#[derive(Debug)]
 pub(super) struct Attempts {
     pub(super) common: Arc<Common>,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) is_new: bool,
     /// The path to use; `None`: within the user's pins, the system's choice.
     pub(super) path: Option<Path>,
+    pub(super) connected: Connected,
 }
 
 impl Attempts {
@@ -55,7 +58,9 @@ impl Attempts {
             .map_err(|_| DialError::TimedOut(self.describe(candidate)))?
             .map_err(failed)?;
         let round_trip = started.elapsed();
+        (self.connected)();
         prepare_carrier(&stream).map_err(failed)?;
+        limit_silence(&stream, Some(SILENCE));
         let tls = if self.is_new { &common.user } else { &common.tunnel };
         let mut connection = Connection::client(tls)?;
         let mut incoming = BytesMut::new();
@@ -64,6 +69,7 @@ impl Attempts {
             .await
             .map_err(|error| DialError::Handshake(address, error))?;
         common.judge.judge(&self.verdicts, server, &done.peer, self.is_new).await?;
+        limit_silence(&stream, None);
         let path = self.path_of(&stream).map_err(failed)?;
         let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
         Ok(Dialed { carrier, server, path, round_trip, address, key: done.peer })
@@ -99,6 +105,13 @@ impl Attempts {
         let address = candidate.address.to_string();
         if server == address { server } else { format!("{server} ({address})") }
     }
+}
+
+/// Ends the connection when sent bytes stay unacknowledged for so long
+/// (RFC 5482). A carrier is judged otherwise.
+fn limit_silence(stream: &TcpStream, limit: Option<Duration>) {
+    // MPTCP has no such limit; then the one for the whole handshake counts.
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(limit);
 }
 
 /// Binds to the path's address, and to its interface unless the system would

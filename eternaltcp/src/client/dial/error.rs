@@ -60,6 +60,20 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Whether something at the other end has answered, and it was a refusal of
+    /// some kind: to ask again at once is of no use.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Self::Connect(_, error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ),
+            Self::Handshake(_, error) => !error.is_silence(),
+            Self::Tls(_) | Self::OtherServer { .. } | Self::Trust(_) => true,
+            _ => false,
+        }
+    }
+
     /// The one of two that tells more: how far the try came that failed.
     pub(super) fn or_graver(self, other: Self) -> Self {
         if other.progress() > self.progress() { other } else { self }

@@ -24,7 +24,7 @@ use tracing::debug;
 
 pub use error::DialError;
 
-use super::path::Path;
+use super::path::{Path, chosen_path, other_paths};
 use super::{ClientConfig, Pins, Servers, StartError};
 use crate::driver::CarrierIo;
 use crate::net::Mptcp;
@@ -60,8 +60,7 @@ struct Common {
 /// over the path that the system chooses within the user's pins.
 #[derive(Clone, Default, Debug)]
 pub(super) struct DialRequest {
-    /// The carrier is for a new tunnel, and proves the user's key. Let one such
-    /// dial end before the next: its server is the one that has the tunnel.
+    /// The carrier is for a new tunnel, and proves the user's key.
     pub(super) is_new: bool,
     /// The path to use.
     pub(super) path: Option<Path>,
@@ -73,7 +72,7 @@ pub(super) struct DialRequest {
 
 /// A carrier whose server is trusted, and how it was made.
 #[derive(Debug)]
-pub(super) struct Dialed {
+pub(crate) struct Dialed {
     pub(super) carrier: CarrierIo,
     /// Which server, in order of preference.
     pub(super) server: usize,
@@ -108,7 +107,7 @@ impl Dialer {
     }
 
     /// The servers, as the user wrote them.
-    pub(super) fn server(&self) -> &Servers {
+    pub(super) fn servers(&self) -> &Servers {
         &self.0.servers
     }
 
@@ -122,6 +121,32 @@ impl Dialer {
         &self.0.user_key
     }
 
+    /// A new tunnel is asked for on this carrier: its server is the one that
+    /// will have the tunnel.
+    pub(super) fn settle(&self, dialed: &Dialed) {
+        self.0.judge.settle(dialed.key.clone());
+    }
+
+    /// The path that the system would choose now, to the server that answered
+    /// last; `None` if there is none, or none has answered yet.
+    pub(super) fn chosen_path(&self) -> Option<Path> {
+        chosen_path(self.newest()?, &self.0.pins)
+    }
+
+    /// Further paths to that server than the system's own choice, or than
+    /// `current` where there is no choice.
+    pub(super) fn other_paths(&self, current: Option<&Path>) -> Vec<Path> {
+        let Some(server) = self.newest() else { return Vec::new() };
+        let chosen = chosen_path(server, &self.0.pins);
+        let Some(not) = chosen.as_ref().or(current) else { return Vec::new() };
+        other_paths(server, not, &self.0.pins)
+    }
+
+    fn newest(&self) -> Option<SocketAddr> {
+        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.last().map(|candidate| candidate.address)
+    }
+
     /// Makes one carrier. Over each path, all addresses of all servers race:
     /// those that worked last, then those of the names, by preference. The first
     /// whose handshake is done, and whose server is trusted, is taken.
@@ -129,9 +154,17 @@ impl Dialer {
     /// Dropping the future ends all attempts; only a look-up of a name goes on,
     /// for the dial that comes next.
     ///
+    /// `connected` is called when a server's machine has answered an attempt:
+    /// from then on its path works.
+    ///
     /// # Errors
     /// When every attempt failed: why the one did that came farthest.
-    pub(super) async fn dial(&self, request: DialRequest) -> Result<Dialed, DialError> {
+    pub(super) async fn dial(
+        &self,
+        request: DialRequest,
+        connected: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Dialed, DialError> {
+        let connected: Connected = Arc::new(connected);
         let DialRequest { is_new, path, also, at_least } = request;
         let mut paths = vec![path];
         for path in also.into_iter().map(Some) {
@@ -143,12 +176,14 @@ impl Dialer {
         let mut lanes = JoinSet::new();
         for path in paths {
             let (common, verdicts) = (Arc::clone(&self.0), Arc::clone(&verdicts));
-            lanes.spawn(over_path(Attempts { common, verdicts, is_new, path }, at_least));
+            let connected = Arc::clone(&connected);
+            lanes
+                .spawn(over_path(Attempts { common, verdicts, is_new, path, connected }, at_least));
         }
         let mut error: Option<DialError> = None;
         while let Some(done) = lanes.join_next().await {
             match done {
-                Ok(Ok(dialed)) => return Ok(self.0.won(dialed, is_new)),
+                Ok(Ok(dialed)) => return Ok(self.0.won(dialed)),
                 Ok(Err(new)) => {
                     error = Some(match error {
                         Some(old) => old.or_graver(new),
@@ -162,6 +197,9 @@ impl Dialer {
         Err(error.unwrap_or_else(|| DialError::TimedOut(self.0.servers.to_string())))
     }
 }
+
+/// Called when a machine has answered.
+type Connected = Arc<dyn Fn() + Send + Sync>;
 
 /// The race over one path.
 async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed, DialError> {
@@ -196,7 +234,7 @@ async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed
 
 impl Common {
     /// Remembers what the next dial should know.
-    fn won(&self, dialed: Dialed, is_new: bool) -> Dialed {
+    fn won(&self, dialed: Dialed) -> Dialed {
         let Dialed { server, address, path, round_trip, .. } = &dialed;
         debug!("carrier to {address} ({}) over {path}: {round_trip:?}", self.servers.at(*server));
         let candidate = Candidate { server: *server, address: *address };
@@ -204,9 +242,6 @@ impl Common {
         last.retain(|it| it.server != candidate.server);
         last.push(candidate);
         drop(last);
-        if is_new {
-            self.judge.settle(dialed.key.clone());
-        }
         dialed
     }
 }

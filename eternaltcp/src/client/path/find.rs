@@ -32,7 +32,6 @@ pub(crate) fn path_from(local: SocketAddr) -> Path {
 /// up, has a usable address of the server's family, and has a route to it; four
 /// at most. None where the user pinned a path, and none to this machine itself.
 /// Sends no packet.
-#[allow(dead_code, reason = "whoever recovers a tunnel asks for it")]
 pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Path> {
     if pins.leave_no_choice() || server.ip().is_loopback() {
         return Vec::new();

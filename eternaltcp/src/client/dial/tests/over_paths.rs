@@ -32,12 +32,12 @@ async fn a_pin_that_is_not_there_is_said() {
     ] {
         let client = Client::with(&["a"], |config| config.pins = pins);
         client.dns.set("a", &[good]);
-        let error = client.dialer.dial(new_tunnel()).await.unwrap_err();
+        let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
     let client = Client::with(&["a"], |config| config.pins = by_address("127.0.0.9"));
     client.dns.set("a", &[good]);
-    let dialed = client.dialer.dial(new_tunnel()).await.unwrap();
+    let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
     assert_eq!(dialed.carrier.local().unwrap().ip(), IpAddr::from([127, 0, 0, 9]));
 }
 
@@ -85,28 +85,28 @@ fn a_carrier_leaves_by_the_path_that_is_asked_for() {
             client.dns.set("a", &[address]);
             pinned.dns.set("a", &[address]);
 
-            let first = client.dialer.dial(new_tunnel()).await.unwrap().path;
+            let first = client.dialer.dial(new_tunnel(), || {}).await.unwrap().path;
             assert_eq!(first.to_string(), "10.0.1.2 via up1");
             assert_eq!(taken.recv().await.unwrap().peer.ip(), first.source);
 
             let others = other_paths(address, &first, &Pins::default());
             let [second] = <[Path; 1]>::try_from(others).unwrap();
             let over = |path: &Path| DialRequest { path: Some(path.clone()), ..new_tunnel() };
-            assert_eq!(client.dialer.dial(over(&second)).await.unwrap().path, second);
+            assert_eq!(client.dialer.dial(over(&second), || {}).await.unwrap().path, second);
             assert_eq!(taken.recv().await.unwrap().peer.ip(), second.source);
-            assert_eq!(client.dialer.dial(over(&first)).await.unwrap().path, first);
+            assert_eq!(client.dialer.dial(over(&first), || {}).await.unwrap().path, first);
             assert_eq!(taken.recv().await.unwrap().peer.ip(), first.source);
 
-            assert_eq!(pinned.dialer.dial(new_tunnel()).await.unwrap().path, second);
+            assert_eq!(pinned.dialer.dial(new_tunnel(), || {}).await.unwrap().path, second);
             assert_eq!(taken.recv().await.unwrap().peer.ip(), second.source);
 
             // Packets to this neighbour are lost without a word from now on.
             ip("neigh replace 10.0.1.1 lladdr 02:00:00:00:00:99 dev up1 nud permanent");
             let both = DialRequest { also: vec![second.clone()], ..over(&first) };
-            assert_eq!(client.dialer.dial(both).await.unwrap().path, second);
+            assert_eq!(client.dialer.dial(both, || {}).await.unwrap().path, second);
 
             ip("addr del 10.0.2.2/24 dev up2");
-            let error = client.dialer.dial(over(&second)).await.unwrap_err();
+            let error = client.dialer.dial(over(&second), || {}).await.unwrap_err();
             assert!(matches!(error, DialError::Path(..)), "{error}");
         });
     });
@@ -124,7 +124,7 @@ async fn carriers_are_mptcp_where_both_sides_have_it() {
         let (address, mut taken) = serve(listener, &Identity::generate().unwrap());
         let client = Client::with(&["a"], |config| config.mptcp = ours);
         client.dns.set("a", &[address]);
-        client.dialer.dial(new_tunnel()).await.unwrap();
+        client.dialer.dial(new_tunnel(), || {}).await.unwrap();
         assert_eq!(taken.recv().await.unwrap().is_mptcp, expected, "{ours:?} to {theirs:?}");
     }
 }
