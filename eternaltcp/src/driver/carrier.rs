@@ -131,8 +131,18 @@ impl CarrierIo {
         now: Time,
         tunnel: &mut Tunnel,
     ) -> Poll<Result<(), CarrierError>> {
+        self.poll_send(cx, now, |now| tunnel.poll_transmit(now))
+    }
+
+    /// The same for packets of whatever has them, as a standby carrier.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        mut next: impl FnMut(Time) -> Option<Transmit>,
+    ) -> Poll<Result<(), CarrierError>> {
         loop {
-            if self.sent == self.outgoing.len() && !self.fill(now, tunnel)? {
+            if self.sent == self.outgoing.len() && !self.fill(|| next(now))? {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_flush(cx, now))?;
@@ -140,12 +150,12 @@ impl CarrierIo {
     }
 
     /// Takes packets for one write, and protects them.
-    fn fill(&mut self, now: Time, tunnel: &mut Tunnel) -> Result<bool, TlsError> {
+    fn fill(&mut self, mut next: impl FnMut() -> Option<Transmit>) -> Result<bool, TlsError> {
         self.outgoing.clear();
         self.sent = 0;
         let mut size = 0;
         while size < self.pace.batch() {
-            let Some(transmit) = tunnel.poll_transmit(now) else { break };
+            let Some(transmit) = next() else { break };
             size += eternaltcp_proto::HEADER_LEN + transmit.payload.len();
             self.batch.push(transmit);
         }

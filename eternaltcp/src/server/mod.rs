@@ -8,6 +8,8 @@ mod keys;
 mod monitor;
 mod registry;
 mod role;
+mod standby;
+mod unwelcome;
 mod welcome;
 
 use std::io;
@@ -73,6 +75,11 @@ pub struct ServerLimits {
     pub tunnels_per_key: usize,
     /// Detached tunnels of one key: past that the longest detached ends.
     pub detached_per_key: usize,
+    /// Carriers that stand by for one tunnel.
+    pub standbys_per_tunnel: usize,
+    /// Silence that ends a carrier that stands by; clients send a heartbeat at
+    /// least three times in it.
+    pub standby_silence: Duration,
     /// Targets being connected at once for one tunnel.
     pub connecting_per_tunnel: usize,
     /// A target's time to answer.
@@ -89,6 +96,8 @@ impl Default for ServerLimits {
             login_grace: Duration::from_secs(5),
             tunnels_per_key: 1024,
             detached_per_key: 64,
+            standbys_per_tunnel: 2,
+            standby_silence: Duration::from_secs(45),
             connecting_per_tunnel: 256,
             connect_timeout: Duration::from_secs(10),
         }
