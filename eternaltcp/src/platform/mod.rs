@@ -23,6 +23,6 @@ pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    NetworkWatch, SleepWatch, TcpInfo, bind_to_device, carrier_info, has_route, mptcp_available,
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available,
     unsent,
 };

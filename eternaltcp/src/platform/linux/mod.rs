@@ -16,7 +16,7 @@ pub(crate) use network::NetworkWatch;
 pub(crate) use route::has_route;
 pub(crate) use sleep::SleepWatch;
 pub(crate) use socket::{bind_to_device, mptcp_available, unsent};
-pub(crate) use tcp_info::{TcpInfo, carrier_info};
+pub(crate) use tcp_info::carrier_info;
 
 /// Lets tokio say when there is something to read.
 fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
