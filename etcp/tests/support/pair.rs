@@ -23,9 +23,12 @@ pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
 pub(crate) struct Sproxy {
     program: PathBuf,
     keys: Keys,
-    server: SocketAddr,
-    process: Process,
+    server: String,
+    pub(crate) process: Process,
 }
+
+/// A name of the server, for tests whose client looks names up.
+pub(crate) const SERVER_NAME: &str = "server.test";
 
 impl Sproxy {
     /// Starts sproxy in front of `target`; clients may name each of `permit` besides.
@@ -40,8 +43,8 @@ impl Sproxy {
             Family::V4 => world.server_v4(),
             Family::V6 => world.server_v6(),
         };
-        let known =
-            [world.server_v4(), world.server_v6()].map(|host| format!("[{host}]:{CARRIER_PORT}"));
+        let hosts = [world.server_v4().to_string(), world.server_v6().to_string()];
+        let known = [&hosts[0], &hosts[1], SERVER_NAME].map(|host| format!("[{host}]:{CARRIER_PORT}"));
         let keys = Keys::generate(folder, &known);
         let program = folder.program("etcp", &etcp());
         let listen = format!("[::]:{CARRIER_PORT}");
@@ -56,7 +59,13 @@ impl Sproxy {
             .env("HOME", folder.path())
             .start(&world.server, folder);
         process.wait_for("listening on", PATIENCE);
-        Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT), process }
+        Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT).to_string(), process }
+    }
+
+    /// The same server, which clients find by [`SERVER_NAME`].
+    pub(crate) fn by_name(mut self) -> Self {
+        self.server = format!("{SERVER_NAME}:{CARRIER_PORT}");
+        self
     }
 
     /// The command line of `etcp cproxy` or `etcp connect` to this server, without what follows.
@@ -66,7 +75,7 @@ impl Sproxy {
             text(&self.program),
             mode.to_owned(),
             "--server".to_owned(),
-            self.server.to_string(),
+            self.server.clone(),
             "--identity".to_owned(),
             text(&self.keys.client),
             "--known-hosts".to_owned(),
@@ -83,22 +92,43 @@ impl Sproxy {
 /// Both proxies, attached.
 pub(crate) struct Pair {
     // The first field is dropped first: the client's side ends before the server's.
-    cproxy: Process,
+    pub(crate) cproxy: Process,
     pub(crate) sproxy: Sproxy,
 }
 
 impl Pair {
     /// Starts cproxy, with `forwards` as its `-L`s, and waits until it is attached.
     pub(crate) fn start(world: &World, folder: &Folder, sproxy: Sproxy, forwards: &[&str]) -> Self {
+        let forwards = forwards.iter().flat_map(|forward| ["-L", forward]);
+        Self::start_with(world, folder, sproxy, |launch| launch.args(forwards))
+    }
+
+    /// The same; `change` adds to cproxy's command line and surroundings.
+    pub(crate) fn start_with(
+        world: &World,
+        folder: &Folder,
+        sproxy: Sproxy,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        let mut pair = Self::apart(world, folder, sproxy, change);
+        pair.cproxy.wait_for("attached", PATIENCE);
+        pair
+    }
+
+    /// The same, and does not wait until it is attached.
+    pub(crate) fn apart(
+        world: &World,
+        folder: &Folder,
+        sproxy: Sproxy,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let command = sproxy.client_command("cproxy");
-        let mut cproxy = Launch::new("cproxy", &command[0])
+        let launch = Launch::new("cproxy", &command[0])
             .args(&command[1..])
             .args(["--listen", DEFAULT_LISTEN])
-            .args(forwards.iter().flat_map(|forward| ["-L", forward]))
-            .env("HOME", folder.path())
-            .start(&world.client, folder);
+            .env("HOME", folder.path());
+        let mut cproxy = change(launch).start(&world.client, folder);
         cproxy.wait_for("listening on", PATIENCE);
-        cproxy.wait_for("attached", PATIENCE);
         Self { cproxy, sproxy }
     }
 

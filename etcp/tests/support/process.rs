@@ -44,8 +44,14 @@ pub(crate) struct Launch {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
+    files: Vec<(PathBuf, &'static str)>,
     user: User,
 }
+
+/// Lays files over those of the system, for the program that follows alone: each pair of arguments
+/// before `--` is a file and the one that it hides.
+const LAY_OVER: &str = r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done
+shift; exec "$@""#;
 
 impl Launch {
     /// `name` names the log; the program runs as the ordinary user unless told otherwise.
@@ -55,6 +61,7 @@ impl Launch {
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: Vec::new(),
+            files: Vec::new(),
             user: User::Nobody,
         }
     }
@@ -77,6 +84,12 @@ impl Launch {
         self
     }
 
+    /// Has the program find `file` where the system has `hidden`.
+    pub(crate) fn file(mut self, file: &Path, hidden: &'static str) -> Self {
+        self.files.push((file.to_owned(), hidden));
+        self
+    }
+
     /// Says who runs it.
     pub(crate) fn user(mut self, user: User) -> Self {
         self.user = user;
@@ -96,7 +109,16 @@ impl Launch {
         stdin: Stdio,
         stdout: Option<Stdio>,
     ) -> Process {
-        self.spawn(namespace.command("setpriv"), folder.path(), stdin, stdout)
+        let mut command = namespace.command(if self.files.is_empty() { "setpriv" } else { "unshare" });
+        if !self.files.is_empty() {
+            // A mount namespace of its own: nothing is left of it when the program has ended.
+            command.args(["--mount", "--", "sh", "-c", LAY_OVER, "sh"]);
+            for (file, hidden) in &self.files {
+                command.arg(file).arg(hidden);
+            }
+            command.args(["--", "setpriv"]);
+        }
+        self.spawn(command, folder.path(), stdin, stdout)
     }
 
     /// Starts it on this machine itself, as whoever runs the tests, its log in `folder`.
@@ -121,7 +143,7 @@ impl Launch {
         Process { name: self.name, child, log }
     }
 
-    /// nsenter and setpriv replace themselves, so the child's id is the program's.
+    /// nsenter, sh and setpriv replace themselves, so the child's id is the program's.
     fn command(&self, mut command: Command) -> Command {
         command.args(["--pdeathsig", "KILL"]);
         if self.user != User::Root {
@@ -193,6 +215,16 @@ impl Process {
             let _ = kill_process(self.pid(), Signal::TERM);
         }
         self.wait(limit)
+    }
+
+    /// Lets it stand still (SIGSTOP) until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("it runs");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("it runs");
     }
 
     fn pid(&self) -> Pid {

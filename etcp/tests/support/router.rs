@@ -36,7 +36,7 @@ pub(crate) struct Flow {
 
 /// The router's namespace with its rules.
 pub(crate) struct Router {
-    namespace: Namespace,
+    pub(crate) namespace: Namespace,
 }
 
 impl Router {
@@ -50,8 +50,8 @@ impl Router {
             ("s1", "10.71.9.1", "fd71:9::1"),
             ("s1", "10.71.9.2", "fd71:9::2"),
         ] {
-            namespace.ip("-4", &[&format!("addr add {v4}/24 dev {dev}")]);
-            namespace.ip("-6", &[&format!("addr add {v6}/64 dev {dev}")]);
+            namespace.ip("-4", &[&format!("addr replace {v4}/24 dev {dev}")]);
+            namespace.ip("-6", &[&format!("addr replace {v6}/64 dev {dev}")]);
         }
         namespace.nft(RULES);
         Self { namespace }
@@ -88,6 +88,31 @@ impl Router {
     /// Lets everything pass again.
     pub(crate) fn lift_blackhole(&self) {
         self.namespace.nft("flush chain inet world blackhole");
+    }
+
+    /// Takes new carriers to a port of the router's own.
+    pub(crate) fn redirect_carriers(&self, port: u16) {
+        let rule = format!("tcp dport {CARRIER_PORT} redirect to :{port}");
+        self.namespace.nft(&format!("add rule inet world redirected iifname {{ c1, c2 }} {rule}"));
+    }
+
+    /// Lets new carriers through to the server again.
+    pub(crate) fn redirect_no_carriers(&self) {
+        self.namespace.nft("flush chain inet world redirected");
+    }
+
+    /// Answers everything that goes to the server from now on in this way, as nft writes it
+    /// (`icmp type host-unreachable`, `tcp reset`), until [`Self::lift_blackhole`].
+    pub(crate) fn reject(&self, answer: &str) {
+        let rule = format!("oifname \"s1\" meta l4proto tcp reject with {answer}");
+        self.namespace.nft(&format!("add rule inet world blackhole {rule}"));
+    }
+
+    /// Drops everything that comes from one uplink or goes there, until [`Self::lift_blackhole`].
+    pub(crate) fn blackhole_uplink(&self, uplink: u8) {
+        for match_ in ["iifname", "oifname"] {
+            self.namespace.nft(&format!("add rule inet world blackhole {match_} \"c{uplink}\" drop"));
+        }
     }
 
     fn add_carriers(&self, sets: &[&str]) {
@@ -131,6 +156,10 @@ table inet world {
     ip  saddr 10.71.2.0/24 oifname "s1" snat ip  to 10.71.9.2
     ip6 saddr fd71:1::/64  oifname "s1" snat ip6 to fd71:9::1
     ip6 saddr fd71:2::/64  oifname "s1" snat ip6 to fd71:9::2
+  }
+
+  chain redirected {
+    type nat hook prerouting priority dstnat;
   }
 
   chain blackhole { }

@@ -13,7 +13,16 @@ use std::path::PathBuf;
 ///
 /// Something is missing and `ETERNALTCP_REQUIRE_ALL` is `1`.
 pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
-    let mut missing = Vec::new();
+    has(test, programs, Vec::new())
+}
+
+/// The same for a test with a link of linkem's, which needs TUN devices.
+pub(crate) fn can_link(test: &str) -> bool {
+    let has_tun = std::path::Path::new("/dev/net/tun").exists();
+    has(test, &[], if has_tun { Vec::new() } else { vec!["/dev/net/tun".to_owned()] })
+}
+
+fn has(test: &str, programs: &[&str], mut missing: Vec<String>) -> bool {
     if !rustix::process::geteuid().is_root() {
         missing.push("root (for network namespaces)".to_owned());
     }
