@@ -23,7 +23,8 @@ fn die(kinds: &[Kind]) {
     let (mut journey, middlebox) = through_a_middlebox(Habit::Pass);
     for kind in kinds {
         for learns in [Learns::Both, Learns::Client, Learns::Server] {
-            let fault = format!("{kind:?}, of which the client, the server or both learn: {learns:?}");
+            let fault =
+                format!("{kind:?}, of which the client, the server or both learn: {learns:?}");
             journey.survive(&fault, |_| middlebox.end_carriers(Death { kind: *kind, learns }));
         }
     }
@@ -72,7 +73,9 @@ fn carriers_that_live_for_a_second_each_make_progress_and_do_not_spin() {
         let (seen, took) = (middlebox.seen() - before.0, start.elapsed());
         let moved = journey.streams.received().into_iter().zip(before.1);
         let moved: u64 = moved.map(|(now, before)| now - before).min().unwrap_or_default();
-        tell(&format!("{seen} carriers in {took:.1?}, of which each lived {LIFE:?}: {moved} bytes"));
+        tell(&format!(
+            "{seen} carriers in {took:.1?}, of which each lived {LIFE:?}: {moved} bytes"
+        ));
         // Each life may bring a second dial that lost its race, and no more.
         assert!(seen as f64 <= 2.0 * (took.as_secs_f64() + 2.0), "{seen} carriers in {took:?}");
         // The rate is some 200 kB/s, and each life is a second.

@@ -76,8 +76,11 @@ impl Rate {
     /// Some MB/s, so that faults hit data on its way.
     pub(crate) const BRISK: Self = Self { chunk: 16 * 1024, pause: Duration::from_millis(2) };
 
-    /// Some 100 kB/s, for a test that has others beside it.
+    /// Some 200 kB/s, for a test that has others beside it.
     pub(crate) const GENTLE: Self = Self { chunk: 4 * 1024, pause: Duration::from_millis(10) };
+
+    /// Some 10 kB/s: what an outage of seconds adds up to fits into the queues.
+    pub(crate) const SLOW: Self = Self { chunk: 512, pause: Duration::from_millis(20) };
 }
 
 /// Sends the pattern at a modest rate until told to stop, then ends the stream.

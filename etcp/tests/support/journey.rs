@@ -24,12 +24,17 @@ impl Journey {
 
     /// In a world of one's own; `change` adds to cproxy's command line and surroundings.
     pub(crate) fn through(world: World, change: impl FnOnce(Launch) -> Launch) -> Self {
+        Self::at(Rate::GENTLE, world, change)
+    }
+
+    /// The same, at a rate of one's own.
+    pub(crate) fn at(rate: Rate, world: World, change: impl FnOnce(Launch) -> Launch) -> Self {
         let folder = Folder::new();
         let listener = listen(&world.server, "127.0.0.1:0");
         let target = listener.local_addr().expect("it listens").to_string();
         let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
         let pair = Pair::start_with(&world, &folder, sproxy, change);
-        Self::with_session(world, folder, pair, &listener, Rate::GENTLE)
+        Self::with_session(world, folder, pair, &listener, rate)
     }
 
     /// Opens the session, and begins its streams.

@@ -48,7 +48,8 @@ impl Link {
     #[track_caller]
     pub(crate) fn set(&self, settings: &[&str]) {
         let control = self.folder.path().join("control");
-        let output = Command::new(program()).arg("ctl").arg(control).arg("set").args(settings).output();
+        let output =
+            Command::new(program()).arg("ctl").arg(control).arg("set").args(settings).output();
         let output = output.expect("linkem runs");
         assert!(output.status.success(), "linkem ctl set {settings:?}: {output:?}");
     }
@@ -77,7 +78,9 @@ fn program() -> &'static Path {
 fn build(path: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "linkem"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+        .args(["build", "--quiet", "--package", "linkem"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     if path.parent().is_some_and(|folder| folder.ends_with("release")) {
         command.arg("--release");
     }

@@ -44,7 +44,8 @@ impl Sproxy {
             Family::V6 => world.server_v6(),
         };
         let hosts = [world.server_v4().to_string(), world.server_v6().to_string()];
-        let known = [&hosts[0], &hosts[1], SERVER_NAME].map(|host| format!("[{host}]:{CARRIER_PORT}"));
+        let known =
+            [&hosts[0], &hosts[1], SERVER_NAME].map(|host| format!("[{host}]:{CARRIER_PORT}"));
         let keys = Keys::generate(folder, &known);
         let program = folder.program("etcp", &etcp());
         let listen = format!("[::]:{CARRIER_PORT}");
@@ -141,6 +142,27 @@ impl Pair {
     #[track_caller]
     pub(crate) fn wait_attached_again(&mut self, before: usize) {
         self.cproxy.wait_for_count("attached again", before + 1, PATIENCE);
+    }
+
+    /// The client's address on the carrier that was attached last.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        let log = self.cproxy.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains(" attached again (") || line.contains(" attached ("))
+            .expect("it was attached");
+        let address = line.split_once('(').and_then(|(_, rest)| rest.split_once(" to "));
+        address
+            .and_then(|(address, _)| address.parse().ok())
+            .expect("the log says by which address")
+    }
+
+    /// By which uplink that is.
+    pub(crate) fn uplink(&self) -> u8 {
+        match self.local_address().ip() {
+            IpAddr::V4(address) => address.octets()[2],
+            IpAddr::V6(address) => address.segments()[1] as u8,
+        }
     }
 
     /// Lets a fault happen and waits until the tunnel is attached again.

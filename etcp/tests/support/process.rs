@@ -109,7 +109,8 @@ impl Launch {
         stdin: Stdio,
         stdout: Option<Stdio>,
     ) -> Process {
-        let mut command = namespace.command(if self.files.is_empty() { "setpriv" } else { "unshare" });
+        let mut command =
+            namespace.command(if self.files.is_empty() { "setpriv" } else { "unshare" });
         if !self.files.is_empty() {
             // A mount namespace of its own: nothing is left of it when the program has ended.
             command.args(["--mount", "--", "sh", "-c", LAY_OVER, "sh"]);
@@ -225,6 +226,19 @@ impl Process {
     /// Lets it go on.
     pub(crate) fn resume(&self) {
         kill_process(self.pid(), Signal::CONT).expect("it runs");
+    }
+
+    /// Sets how many descriptors it may have from now on. Only its own user may do so.
+    pub(crate) fn limit_descriptors(&self, most: &str) {
+        let (user, group) = User::Nobody.ids();
+        let status = Command::new("setpriv")
+            .arg(format!("--reuid={user}"))
+            .arg(format!("--regid={group}"))
+            .args(["--clear-groups", "--", "prlimit"])
+            .arg(format!("--nofile={most}:"))
+            .args(["--pid", &self.id().to_string()])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "the limit of {} stays", self.name);
     }
 
     fn pid(&self) -> Pid {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::netns::Namespace;
+use super::wait::{PATIENCE, until};
 use super::world::CARRIER_PORT;
 
 /// Which packets a fault takes.
@@ -66,6 +67,19 @@ impl Router {
         table.lines().filter(|line| line.contains(" ESTABLISHED ")).filter_map(flow).collect()
     }
 
+    /// Lets the NAT lose its table, and drop what it has no entry for, but begin new ones.
+    pub(crate) fn lose_table(&self) {
+        let old = self.carriers();
+        self.namespace.sysctl("netfilter/nf_conntrack_tcp_loose", "0");
+        self.namespace.nft("insert rule inet world forwarded ct state invalid drop");
+        // An entry ends with its next packet.
+        self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "0");
+        until("the NAT to forget its carriers", PATIENCE, || {
+            self.carriers().intersection(&old).next().is_none()
+        });
+        self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "432000");
+    }
+
     /// Answers the next packet of every carrier there is now, from either side, with a RST.
     pub(crate) fn reset_carriers(&self) {
         self.add_carriers(&["reset"]);
@@ -80,8 +94,7 @@ impl Router {
     /// Drops everything that goes this way until [`Self::lift_blackhole`].
     pub(crate) fn blackhole(&self, direction: Direction) {
         for way in direction.ways() {
-            let match_ = if *way == "to_server" { "oifname" } else { "iifname" };
-            self.namespace.nft(&format!("add rule inet world blackhole {match_} \"s1\" drop"));
+            self.namespace.nft(&format!("add rule inet world blackhole {} drop", leg(way)));
         }
     }
 
@@ -101,17 +114,22 @@ impl Router {
         self.namespace.nft("flush chain inet world redirected");
     }
 
-    /// Answers everything that goes to the server from now on in this way, as nft writes it
-    /// (`icmp type host-unreachable`, `tcp reset`), until [`Self::lift_blackhole`].
-    pub(crate) fn reject(&self, answer: &str) {
-        let rule = format!("oifname \"s1\" meta l4proto tcp reject with {answer}");
-        self.namespace.nft(&format!("add rule inet world blackhole {rule}"));
+    /// Answers everything that goes this way, as nft writes the answer (`tcp reset`,
+    /// `icmp type host-unreachable`), until [`Self::lift_blackhole`].
+    pub(crate) fn reject(&self, direction: Direction, answer: &str) {
+        // Each packet gets its answer: the kernel would answer one a second.
+        self.namespace.sysctl("ipv4/icmp_ratelimit", "0");
+        for way in direction.ways() {
+            let rule = format!("{} meta l4proto tcp reject with {answer}", leg(way));
+            self.namespace.nft(&format!("add rule inet world blackhole {rule}"));
+        }
     }
 
     /// Drops everything that comes from one uplink or goes there, until [`Self::lift_blackhole`].
     pub(crate) fn blackhole_uplink(&self, uplink: u8) {
         for match_ in ["iifname", "oifname"] {
-            self.namespace.nft(&format!("add rule inet world blackhole {match_} \"c{uplink}\" drop"));
+            self.namespace
+                .nft(&format!("add rule inet world blackhole {match_} \"c{uplink}\" drop"));
         }
     }
 
@@ -128,6 +146,11 @@ impl Router {
         }
         self.namespace.nft(&script);
     }
+}
+
+/// What matches the packets of one way.
+fn leg(way: &str) -> &'static str {
+    if way == "to_server" { "oifname \"s1\"" } else { "iifname \"s1\"" }
 }
 
 /// Reads one line of the table of tracked connections: what the client sent comes first in it.

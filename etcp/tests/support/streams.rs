@@ -13,7 +13,7 @@ use super::wait::{PATIENCE, until};
 const STEADFAST: Duration = Duration::from_secs(180);
 
 /// How much must pass each way before a stream counts as going on.
-const PROGRESS: u64 = 32 * 1024;
+const PROGRESS: u64 = 8 * 1024;
 
 /// Both streams of a session.
 pub(crate) struct Streams {

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::link::{End, Link};
 use super::netns::{Namespace, remove_orphans};
+use super::pair::Family;
 use super::router::Router;
 
 /// The port sproxy listens on, and so every carrier's.
@@ -111,25 +112,19 @@ impl World {
         self.add_uplink(uplink);
     }
 
-    fn add_uplink(&self, n: u8) {
-        let (dev, table) = (format!("up{n}"), format!("table 10{n}"));
-        for (family, address, gateway) in [
-            ("-4", format!("10.71.{n}.2/24"), format!("10.71.{n}.1")),
-            ("-6", format!("fd71:{n}::2/64"), format!("fd71:{n}::1")),
-        ] {
-            self.client.ip(
-                family,
-                &[
-                    &format!("addr replace {address} dev {dev}"),
-                    &format!("route replace default via {gateway} dev {dev} {table}"),
-                    &format!("route replace default via {gateway} dev {dev}"),
-                ],
-            );
-        }
-        self.uplink.set(n);
+    /// Moves hard, to a network of one family alone.
+    pub(crate) fn use_uplink_of(&self, uplink: u8, family: Family) {
+        self.remove_uplink(3 - uplink);
+        self.add_uplink_of(uplink, family, "2");
     }
 
-    fn remove_uplink(&self, n: u8) {
+    /// Gives an uplink back the address that ends in `host`, in IPv4, and the default route.
+    pub(crate) fn add_uplink_as(&self, uplink: u8, host: &str) {
+        self.add_uplink_of(uplink, Family::V4, host);
+    }
+
+    /// Takes an uplink's addresses and routes away. Its device stays up.
+    pub(crate) fn remove_uplink(&self, n: u8) {
         for family in ["-4", "-6"] {
             self.client.ip(
                 family,
@@ -139,6 +134,29 @@ impl World {
                 ],
             );
         }
+    }
+
+    fn add_uplink(&self, n: u8) {
+        for family in [Family::V4, Family::V6] {
+            self.add_uplink_of(n, family, "2");
+        }
+    }
+
+    fn add_uplink_of(&self, n: u8, family: Family, host: &str) {
+        let (dev, table) = (format!("up{n}"), format!("table 10{n}"));
+        let (flag, address, gateway) = match family {
+            Family::V4 => ("-4", format!("10.71.{n}.{host}/24"), format!("10.71.{n}.1")),
+            Family::V6 => ("-6", format!("fd71:{n}::{host}/64"), format!("fd71:{n}::1")),
+        };
+        self.client.ip(
+            flag,
+            &[
+                &format!("addr replace {address} dev {dev}"),
+                &format!("route replace default via {gateway} dev {dev} {table}"),
+                &format!("route replace default via {gateway} dev {dev}"),
+            ],
+        );
+        self.uplink.set(n);
     }
 }
 
