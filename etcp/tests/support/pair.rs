@@ -39,6 +39,18 @@ impl Sproxy {
         target: &str,
         permit: &[&str],
     ) -> Self {
+        let permit = permit.iter().flat_map(|pattern| ["--permit", pattern]);
+        Self::start_with(world, folder, family, target, |launch| launch.args(permit))
+    }
+
+    /// The same; `change` adds to its command line and surroundings.
+    pub(crate) fn start_with(
+        world: &World,
+        folder: &Folder,
+        family: Family,
+        target: &str,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let host: IpAddr = match family {
             Family::V4 => world.server_v4(),
             Family::V6 => world.server_v6(),
@@ -49,16 +61,15 @@ impl Sproxy {
         let keys = Keys::generate(folder, &known);
         let program = folder.program("etcp", &etcp());
         let listen = format!("[::]:{CARRIER_PORT}");
-        let mut process = Launch::new("sproxy", &program)
+        let launch = Launch::new("sproxy", &program)
             .args(["sproxy", "--listen", &listen, "--target", target])
-            .args(permit.iter().flat_map(|pattern| ["--permit", pattern]))
             .args(["--heartbeat", "1s", "--dead-after", "3s", "--keep-detached", "7d"])
             .arg("--identity")
             .arg(&keys.server)
             .arg("--authorized-keys")
             .arg(&keys.authorized_keys)
-            .env("HOME", folder.path())
-            .start(&world.server, folder);
+            .env("HOME", folder.path());
+        let mut process = change(launch).start(&world.server, folder);
         process.wait_for("listening on", PATIENCE);
         Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT).to_string(), process }
     }

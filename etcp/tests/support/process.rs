@@ -41,6 +41,8 @@ impl User {
 /// A program about to be started.
 pub(crate) struct Launch {
     name: String,
+    /// What runs the program, itself first, and replaces itself by it.
+    runner: Vec<OsString>,
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
@@ -58,6 +60,7 @@ impl Launch {
     pub(crate) fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
         Self {
             name: name.to_owned(),
+            runner: Vec::new(),
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: Vec::new(),
@@ -75,6 +78,12 @@ impl Launch {
     /// Adds arguments.
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Has the program run by another one, which replaces itself by it, as env(1) and chrt(1) do.
+    pub(crate) fn run_by<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.runner.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
@@ -152,7 +161,7 @@ impl Launch {
             command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
             command.args(["--clear-groups", "--inh-caps=-all"]);
         }
-        command.arg("--").arg(&self.program).args(&self.args);
+        command.arg("--").args(&self.runner).arg(&self.program).args(&self.args);
         command.env("RUST_LOG", "info").env("LC_ALL", "C");
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command

@@ -71,7 +71,9 @@ impl Router {
     pub(crate) fn lose_table(&self) {
         let old = self.carriers();
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_loose", "0");
-        self.namespace.nft("insert rule inet world forwarded ct state invalid drop");
+        for chain in ["forwarded", "received"] {
+            self.namespace.nft(&format!("insert rule inet world {chain} ct state invalid drop"));
+        }
         // An entry ends with its next packet.
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "0");
         until("the NAT to forget its carriers", PATIENCE, || {
@@ -183,6 +185,10 @@ table inet world {
 
   chain redirected {
     type nat hook prerouting priority dstnat;
+  }
+
+  chain received {
+    type filter hook input priority filter; policy accept;
   }
 
   chain blackhole { }

@@ -75,6 +75,14 @@ impl World {
         world
     }
 
+    /// Has both ends fill the queues on their way, as most systems do: other congestion controls
+    /// keep off them.
+    pub(crate) fn fill_queues(&self) {
+        let route = "route change default via 10.71.1.1 dev up1 congctl cubic";
+        self.client.ip("-4", &[route, &format!("{route} table 101")]);
+        self.server.ip("-4", &["route change 10.71.9.0/24 dev wan congctl cubic"]);
+    }
+
     /// The link, in a world made by [`Self::over`].
     pub(crate) fn link(&self) -> &Link {
         self.link.as_ref().expect("this world has a link")
