@@ -2,10 +2,12 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use eternaltcp::Mptcp;
 use eternaltcp::address::{Forward, Listen, Server, Target};
 use eternaltcp::duration::parse_duration;
 use eternaltcp::policy::Permit;
@@ -52,6 +54,26 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MptcpArg {
+    /// Where this system has it
+    Auto,
+    /// Where this system has it, with a warning where not
+    On,
+    /// Never
+    Off,
+}
+
+impl From<MptcpArg> for Mptcp {
+    fn from(arg: MptcpArg) -> Self {
+        match arg {
+            MptcpArg::Auto => Self::Auto,
+            MptcpArg::On => Self::On,
+            MptcpArg::Off => Self::Off,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run beside the server program: let clients in and connect them to targets
@@ -96,6 +118,9 @@ pub(crate) struct SproxyArgs {
     /// How long the connections of a client that is away are kept
     #[arg(long, value_parser = parse_positive, default_value = "7d", value_name = "DURATION")]
     pub(crate) keep_detached: Duration,
+    /// Whether connections of cproxies may be MPTCP; plain TCP is always taken
+    #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
+    pub(crate) mptcp: MptcpArg,
     /// Memory for the queues of all clients, in MiB [default: half of this machine's]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
     pub(crate) memory: Option<u64>,
@@ -106,9 +131,19 @@ pub(crate) struct SproxyArgs {
 /// How a client finds and trusts its server.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// Where sproxy is; the default port is 6200
-    #[arg(short, long, value_name = "HOST[:PORT]")]
-    pub(crate) server: Server,
+    /// Where sproxy is; the default port is 6200. Further addresses of the same sproxy may follow,
+    /// the best first
+    #[arg(short, long, required = true, value_name = "HOST[:PORT]")]
+    pub(crate) server: Vec<Server>,
+    /// Connect from this address of this machine alone, as ssh does
+    #[arg(short, long, value_name = "ADDR")]
+    pub(crate) bind_address: Option<IpAddr>,
+    /// Connect over this interface alone, whatever the routes say
+    #[arg(short = 'B', long, value_parser = parse_interface, value_name = "IFACE")]
+    pub(crate) bind_interface: Option<String>,
+    /// Whether connections to sproxy are MPTCP, which uses several networks at once
+    #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
+    pub(crate) mptcp: MptcpArg,
     /// Your private key [default: ~/.ssh/id_ed25519, then ~/.ssh/id_ecdsa]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
@@ -166,6 +201,13 @@ fn parse_positive(text: &str) -> Result<Duration, String> {
         return Err("it must be longer than zero".to_owned());
     }
     Ok(duration)
+}
+
+/// A name that Linux would give an interface.
+fn parse_interface(text: &str) -> Result<String, String> {
+    let is_name = (1..=15).contains(&text.len())
+        && !text.contains(|c: char| c.is_whitespace() || c == '/' || c == ':');
+    if is_name { Ok(text.to_owned()) } else { Err("an interface is named like wlan0".to_owned()) }
 }
 
 #[cfg(test)]

@@ -34,14 +34,9 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
         let stop = signals::stop()?;
         theirs.set_nonblocking(true).map_err(Failure::failed)?;
         let stream = tokio::net::UnixStream::from_std(theirs).map_err(Failure::failed)?;
-        let mut client = Client::start(config).map_err(Failure::failed)?;
+        let client = Client::start(config).map_err(Failure::failed)?;
         client.opener().carry(Stream::unix(stream), args.target.as_ref()).await;
-        tokio::select! {
-            end = client.ended() => return of_client(end),
-            () = stop => {}
-        }
-        client.close().await;
-        of_client(client.ended().await)
+        of_client(signals::run_client(client, stop).await?)
     });
     // A name that is still looked up is not waited for.
     runtime.shutdown_background();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eternaltcp::address::{Listen, Target};
-use eternaltcp::client::{Client, ClientConfig, Opener, Trust};
+use eternaltcp::client::{Client, ClientConfig, Opener, Pins, Servers, Trust};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Listener, Slots, this_instance};
 use tracing::info;
@@ -54,16 +54,11 @@ async fn serve(config: ClientConfig, rules: Vec<Rule>, slots: Slots) -> Result<(
         info!("listening on {}", listener.name());
         listeners.push((listener, target));
     }
-    let mut client = Client::start(config).map_err(Failure::failed)?;
+    let client = Client::start(config).map_err(Failure::failed)?;
     for (listener, target) in listeners {
         tokio::spawn(accept(listener, target, client.opener()));
     }
-    tokio::select! {
-        end = client.ended() => return of_client(end),
-        () = stop => {}
-    }
-    client.close().await;
-    of_client(client.ended().await)
+    of_client(signals::run_client(client, stop).await?)
 }
 
 /// Hands over every connection that `listener` gets.
@@ -94,7 +89,11 @@ pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConf
     };
     let identity = Identity::load(&identity).map_err(Failure::failed)?;
     let instance = this_instance(args.name.unwrap_or(name));
-    let mut config = ClientConfig::new(args.server, identity, trust, instance);
+    let servers = Servers::from_list(args.server)
+        .ok_or_else(|| Failure::Usage("say where sproxy is: give --server".to_owned()))?;
+    let mut config = ClientConfig::new(servers, identity, trust, instance);
+    config.pins = Pins { address: args.bind_address, interface: args.bind_interface };
+    config.mptcp = args.mptcp.into();
     config.tunnel = tunnel_config(&args.tunnel)?;
     config.give_up_after = args.give_up_after;
     Ok(config)

@@ -1,8 +1,11 @@
-//! The signals that end the program in order.
+//! The signals that the program understands: those that end it in order, and
+//! the one that asks a client for a new carrier.
 
 use std::io::{IsTerminal, stdin};
 
 use tokio::signal::unix::{SignalKind, signal};
+
+use eternaltcp::client::{Client, ClientEnd};
 
 use crate::exit::Failure;
 
@@ -29,4 +32,23 @@ pub(crate) fn stop() -> Result<impl Future<Output = ()>, Failure> {
             _ = hung_up => {}
         }
     })
+}
+
+/// Runs a client until it ends by itself or `stop` is ready; then it is closed
+/// in order. SIGUSR1 means "connect again now".
+pub(crate) async fn run_client(
+    mut client: Client,
+    stop: impl Future<Output = ()>,
+) -> Result<ClientEnd, Failure> {
+    let mut again = signal(SignalKind::user_defined1()).map_err(Failure::failed)?;
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            end = client.ended() => return Ok(end),
+            _ = again.recv() => client.reconnect().await,
+            () = &mut stop => break,
+        }
+    }
+    client.close().await;
+    Ok(client.ended().await)
 }

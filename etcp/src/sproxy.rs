@@ -46,6 +46,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
     };
     Ok(ServerConfig {
         listen,
+        mptcp: args.mptcp.into(),
         identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
         authorized_keys,
         target: args.target,

@@ -1,26 +1,48 @@
 //! The server's ear on a carrier that is bound to no tunnel yet.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::attach::{Hello, HelloError, Intent, Numbers, of_tunnel};
 use crate::decoder::Decoder;
 use crate::error::Violation;
-use crate::packet::{HeaderError, Kind};
+use crate::id::TunnelId;
+use crate::packet::{Header, HeaderError, Kind};
 use crate::reason::Refusal;
-use crate::tunnel::{check_count, push_numbers};
+use crate::standby::{StandbyRequest, Waiting};
+use crate::time::Time;
+use crate::tunnel::{Transmit, check_count, push_numbers};
 
 /// Collects a client's request. It yields the [`Hello`] before it looks at
 /// anything behind it, so that the key and the tunnel are judged before memory
 /// is spent on numbers.
+///
+/// The client may ask to stand by first: it is judged, and let by
+/// [`Self::let_stand_by`]. Until its attach follows, the driver sends what
+/// [`Self::poll_transmit`] gives, says when it read something, and closes the
+/// carrier once [`Self::poll_timeout`] has passed.
 #[derive(Debug)]
 pub struct Acceptor {
     decoder: Decoder,
-    hello: Option<Hello>,
-    numbers: Vec<Numbers>,
+    phase: Phase,
     max_numbers: usize,
-    is_complete: bool,
+}
+
+/// How far the carrier has come.
+#[derive(Debug)]
+enum Phase {
+    /// The client has said nothing.
+    Silent,
+    /// It asks to stand by for this tunnel, and is not judged.
+    Asking(TunnelId),
+    /// It stands by.
+    StandingBy(Waiting),
+    /// It asks to be attached.
+    Attaching(Box<Hello>, Vec<Numbers>),
+    /// That request is whole.
+    Complete(Box<Hello>, Vec<Numbers>),
 }
 
 /// A whole request, to be given to [`crate::Tunnel::handle_attach`].
@@ -44,6 +66,9 @@ impl AttachRequest {
 pub enum Progress {
     /// More input is needed.
     More,
+    /// The client asks to stand by: judge it as for an attach to that tunnel,
+    /// then [`Acceptor::let_stand_by`] and go on.
+    Standby(StandbyRequest),
     /// The client said who it is and what it wants: judge, then go on.
     Hello(Hello),
     /// The request is whole: take it with [`Acceptor::into_request`].
@@ -71,13 +96,7 @@ impl Acceptor {
     /// An acceptor that takes the numbers of so many sessions at most.
     #[must_use]
     pub fn new(max_numbers: usize) -> Self {
-        Self {
-            decoder: Decoder::default(),
-            hello: None,
-            numbers: Vec::new(),
-            max_numbers,
-            is_complete: false,
-        }
+        Self { decoder: Decoder::default(), phase: Phase::Silent, max_numbers }
     }
 
     /// Adds plaintext of the carrier; [`Self::poll`] must have said
@@ -93,37 +112,101 @@ impl Acceptor {
     /// that the error may have.
     pub fn poll(&mut self) -> Result<Progress, AcceptError> {
         while let Some((header, payload)) = self.decoder.poll()? {
-            match (header.kind, &self.hello) {
-                (Kind::Attach, None) => {
-                    let hello = Hello::decode(&payload)?;
-                    self.hello = Some(hello.clone());
-                    return Ok(Progress::Hello(hello));
-                }
-                (Kind::Numbers, Some(hello)) if !self.is_complete => {
-                    let is_new = matches!(hello.intent, Intent::New { .. });
-                    let most = if is_new { 0 } else { self.max_numbers };
-                    let numbers = Numbers::decode(&header, &payload)
-                        .map_err(Violation::payload(Kind::Numbers))?;
-                    push_numbers(&mut self.numbers, numbers, most)?;
-                }
-                (Kind::NumbersEnd, Some(_)) if !self.is_complete => {
-                    check_count(&self.numbers, &payload)?;
-                    self.is_complete = true;
-                }
-                (kind, _) => return Err(Violation::OutOfPlace(kind).into()),
+            if let Some(progress) = self.handle_packet(&header, &payload)? {
+                return Ok(progress);
             }
         }
-        if self.is_complete && !self.decoder.is_empty() {
+        let is_complete = matches!(self.phase, Phase::Complete(..));
+        if is_complete && !self.decoder.is_empty() {
             return Err(Violation::WrongAnswer.into());
         }
-        Ok(if self.is_complete { Progress::Complete } else { Progress::More })
+        Ok(if is_complete { Progress::Complete } else { Progress::More })
+    }
+
+    fn handle_packet(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<Option<Progress>, AcceptError> {
+        match (header.kind, &mut self.phase) {
+            (Kind::Standby, Phase::Silent) if header.session == 0 => {
+                let request = StandbyRequest::decode(payload)?;
+                self.phase = Phase::Asking(request.tunnel);
+                return Ok(Some(Progress::Standby(request)));
+            }
+            (Kind::Heartbeat, Phase::StandingBy(waiting)) if header.session == 0 => {
+                waiting.handle_heartbeat(header.seq);
+            }
+            (Kind::Attach, Phase::Silent | Phase::StandingBy(_)) => {
+                let hello = Hello::decode(payload)?;
+                if !self.may_ask(&hello.intent) {
+                    return Err(Violation::OutOfPlace(Kind::Attach).into());
+                }
+                self.phase = Phase::Attaching(Box::new(hello.clone()), Vec::new());
+                return Ok(Some(Progress::Hello(hello)));
+            }
+            (Kind::Numbers, Phase::Attaching(hello, numbers)) => {
+                let is_new = matches!(hello.intent, Intent::New { .. });
+                let most = if is_new { 0 } else { self.max_numbers };
+                let one =
+                    Numbers::decode(header, payload).map_err(Violation::payload(Kind::Numbers))?;
+                push_numbers(numbers, one, most)?;
+            }
+            (Kind::NumbersEnd, Phase::Attaching(hello, numbers)) => {
+                check_count(numbers, payload)?;
+                self.phase = Phase::Complete(hello.clone(), std::mem::take(numbers));
+            }
+            (kind, _) => return Err(Violation::OutOfPlace(kind).into()),
+        }
+        Ok(None)
+    }
+
+    /// Whether an attach may come now: on standby, of that tunnel only.
+    fn may_ask(&self, intent: &Intent) -> bool {
+        match &self.phase {
+            Phase::StandingBy(waiting) => waiting.is_for(intent),
+            _ => true,
+        }
+    }
+
+    /// Lets the client stand by, which asked for it; silence for this long ends
+    /// the carrier.
+    pub fn let_stand_by(&mut self, now: Time, silence: Duration) {
+        if let Phase::Asking(tunnel) = self.phase {
+            self.phase = Phase::StandingBy(Waiting::new(now, tunnel, silence));
+        }
+    }
+
+    /// Bytes were read from the carrier's socket: any are a sign of life.
+    pub fn handle_heard(&mut self, now: Time) {
+        if let Phase::StandingBy(waiting) = &mut self.phase {
+            waiting.handle_heard(now);
+        }
+    }
+
+    /// When a carrier that stands by was silent for too long. What arrived
+    /// before is to be read first.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::StandingBy(waiting) => Some(waiting.poll_timeout()),
+            _ => None,
+        }
+    }
+
+    /// What is to be sent to a client that stands by: two packets wait at most.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        match &mut self.phase {
+            Phase::StandingBy(waiting) => waiting.poll_transmit(),
+            _ => None,
+        }
     }
 
     /// The request, if it is whole.
     #[must_use]
     pub fn into_request(self) -> Option<AttachRequest> {
-        let hello = self.hello.filter(|_| self.is_complete)?;
-        Some(AttachRequest { hello, numbers: self.numbers, decoder: self.decoder })
+        let Phase::Complete(hello, numbers) = self.phase else { return None };
+        Some(AttachRequest { hello: *hello, numbers, decoder: self.decoder })
     }
 }
 

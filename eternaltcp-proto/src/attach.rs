@@ -18,7 +18,13 @@ pub const VERSION: u32 = 1;
 /// The oldest version that this code still speaks.
 pub const OLDEST_VERSION: u32 = 1;
 
-/// The first bytes of an attach, so that a stray protocol is told apart.
+/// The feature of a server that lets carriers stand by for a tunnel.
+pub const FEATURE_STANDBY: u64 = 1;
+
+/// The features that this code has.
+pub(crate) const FEATURES: u64 = FEATURE_STANDBY;
+
+/// The first bytes of a request, so that a stray protocol is told apart.
 const MAGIC: [u8; 4] = *b"etcp";
 
 /// Most bytes of an enrolled key, and of each part of an instance's name.
@@ -98,7 +104,7 @@ impl Settings {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -109,7 +115,7 @@ pub struct Hello {
     pub version: u32,
     /// The oldest one.
     pub oldest: u32,
-    /// Features the client has; none are defined in version 1.
+    /// Features the client has; those that are not known say nothing.
     pub features: u64,
     /// What is asked for.
     pub intent: Intent,
@@ -121,12 +127,7 @@ pub struct Hello {
 
 impl Hello {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let writer = Writer::default()
-            .raw(&MAGIC)
-            .u32(self.version)
-            .u32(self.oldest)
-            .u64(self.features)
-            .u64(self.epoch.0);
+        let writer = write_versions(self.version, self.oldest).u64(self.features).u64(self.epoch.0);
         let writer = self.settings.write(writer);
         match &self.intent {
             Intent::New { enrol, instance } => writer
@@ -145,13 +146,7 @@ impl Hello {
     /// read, so that a later version may lay the rest out anew.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         let mut reader = Reader::new(payload);
-        if reader.array()? != MAGIC {
-            return Err(HelloError::Malformed(Malformed));
-        }
-        let (version, oldest) = (reader.u32()?, reader.u32()?);
-        if oldest > VERSION || version < OLDEST_VERSION {
-            return Err(HelloError::Version { version, oldest });
-        }
+        let (version, oldest) = read_versions(&mut reader)?;
         let features = reader.u64()?;
         let epoch = Epoch(reader.u64()?);
         let settings = Settings::read(&mut reader)?;
@@ -161,6 +156,24 @@ impl Hello {
         }
         Ok(Self { version, oldest, features, intent, epoch, settings })
     }
+}
+
+/// How a request begins: with what it is, and the client's newest and oldest
+/// version.
+pub(crate) fn write_versions(version: u32, oldest: u32) -> Writer {
+    Writer::default().raw(&MAGIC).u32(version).u32(oldest)
+}
+
+/// The client's newest and oldest version, if one of them is spoken here.
+pub(crate) fn read_versions(reader: &mut Reader<'_>) -> Result<(u32, u32), HelloError> {
+    if reader.array()? != MAGIC {
+        return Err(HelloError::Malformed(Malformed));
+    }
+    let (version, oldest) = (reader.u32()?, reader.u32()?);
+    if oldest > VERSION || version < OLDEST_VERSION {
+        return Err(HelloError::Version { version, oldest });
+    }
+    Ok((version, oldest))
 }
 
 fn read_intent(reader: &mut Reader<'_>) -> Result<Intent, Malformed> {
@@ -184,10 +197,10 @@ fn read_intent(reader: &mut Reader<'_>) -> Result<Intent, Malformed> {
     }
 }
 
-/// Why an `attach` packet cannot be answered with a tunnel.
+/// Why an `attach` or a `standby` packet cannot be answered with a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HelloError {
-    /// It is not an attach at all.
+    /// It is no request at all.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// It is of a version that this code does not speak.

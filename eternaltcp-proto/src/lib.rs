@@ -35,13 +35,16 @@ mod scheduler;
 mod send_queue;
 mod seq;
 mod session;
+mod standby;
 mod suspicion;
 mod time;
 mod tunnel;
 mod wire;
 
 pub use acceptor::{AcceptError, Acceptor, AttachRequest, Progress, encode_refusal};
-pub use attach::{Hello, HelloError, Instance, Intent, OLDEST_VERSION, Settings, VERSION};
+pub use attach::{
+    FEATURE_STANDBY, Hello, HelloError, Instance, Intent, OLDEST_VERSION, Settings, VERSION,
+};
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;
 pub use digest::Digest;
@@ -53,8 +56,10 @@ pub use packet::{HEADER_LEN, Header, HeaderError, Kind, MAX_PAYLOAD};
 pub use reason::{Cause, Closing, Refusal, RefusalCode, Reset};
 pub use seq::Seq;
 pub use session::{Delivery, Lost};
+pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
 pub use suspicion::{PathReport, Suspicion};
 pub use time::Time;
 pub use tunnel::{
-    AttachError, DetachedTunnel, Event, OpenError, READ_SIZE, RestoreError, Stats, Transmit, Tunnel,
+    AttachError, DetachedTunnel, Event, NotStandingBy, OpenError, READ_SIZE, RestoreError, Stats,
+    Transmit, Tunnel,
 };

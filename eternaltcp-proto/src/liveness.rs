@@ -109,6 +109,7 @@ impl Liveness {
             beat.distance_from(*awaited) < next.distance_from(*awaited)
         };
         if let Some((_, sent)) = self.unanswered.take_if(answers) {
+            self.doubt.handle_answer();
             self.doubt.handle_round_trip(now.since(sent));
         }
     }

@@ -43,6 +43,8 @@ pub enum Kind {
     NumbersEnd = 13,
     /// The tunnel is over.
     Close = 14,
+    /// The client asks to stand by with this carrier, or the server lets it.
+    Standby = 15,
 }
 
 impl Kind {
@@ -65,6 +67,7 @@ impl Kind {
             12 => Self::Numbers,
             13 => Self::NumbersEnd,
             14 => Self::Close,
+            15 => Self::Standby,
             _ => return None,
         })
     }
@@ -89,6 +92,7 @@ impl Kind {
             Self::Attach | Self::Attached => (8, 2048),
             Self::Numbers => (16, 16),
             Self::NumbersEnd => (4, 4),
+            Self::Standby => (12, 512),
         }
     }
 }
@@ -177,10 +181,10 @@ mod tests {
 
     #[test]
     fn every_kind_comes_back_from_its_value() {
-        for value in 0..=14 {
+        for value in 0..=15 {
             assert_eq!(Kind::from_wire(value).map(|kind| kind as u32), Some(value));
         }
-        assert_eq!(Kind::from_wire(15), None);
+        assert_eq!(Kind::from_wire(16), None);
         assert_eq!(Kind::from_wire(u32::MAX), None);
     }
 

@@ -128,6 +128,12 @@ impl SendQueue {
         kept.map(|packet| packet.payload.len() as u64).sum::<u64>() + self.backlog.len() as u64
     }
 
+    /// Payload of the packets that have a number and are due.
+    pub(crate) fn replay_due(&self) -> u64 {
+        let due = self.packets.range(self.due.min(self.packets.len())..);
+        due.filter(|p| p.kind == Kind::Data).map(|p| p.payload.len() as u64).sum()
+    }
+
     /// The application's bytes, while the direction is open.
     pub(crate) fn write(&mut self, chunk: Bytes) {
         debug_assert_eq!(self.state, SendState::Open, "written after its end");

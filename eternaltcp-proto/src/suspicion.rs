@@ -30,6 +30,9 @@ pub enum Suspicion {
     /// The peer's machine acknowledges, and the peer says nothing: it may stand
     /// still.
     Peer,
+    /// The peer is heard, and does not answer: something on the way may take
+    /// what is sent to it.
+    Answer,
 }
 
 /// The doubt about one carrier.
@@ -38,6 +41,8 @@ pub(crate) struct Doubt {
     /// The longest that anything is waited for.
     most: Duration,
     report: Option<PathReport>,
+    /// When the operating system was last asked, or should have been.
+    inquired: Option<Time>,
     estimate: Option<(Duration, Duration)>,
     /// When the first thing was sent since the peer was heard.
     unheard: Option<Time>,
@@ -45,6 +50,10 @@ pub(crate) struct Doubt {
     awaiting: Option<Time>,
     /// Since when a heartbeat asks, and nothing is heard.
     asked: Option<Time>,
+    /// When the oldest heartbeat without an answer was due.
+    unanswered: Option<Time>,
+    /// When the first thing was sent since the last heartbeat.
+    unasked: Option<Time>,
     /// When the operating system last vouched for the path.
     vouched: Option<Time>,
     suspicion: Option<Suspicion>,
@@ -55,10 +64,13 @@ impl Doubt {
         Self {
             most,
             report: None,
+            inquired: None,
             estimate: None,
             unheard: None,
             awaiting: None,
             asked: None,
+            unanswered: None,
+            unasked: None,
             vouched: None,
             suspicion: None,
         }
@@ -83,19 +95,30 @@ impl Doubt {
         self.report.and_then(|report| report.round_trip).or(self.estimate)
     }
 
-    /// The peer was heard: every doubt is over.
+    /// The peer was heard: every doubt is over, but that it hears this side.
     pub(crate) fn handle_heard(&mut self) {
-        (self.unheard, self.awaiting, self.asked, self.suspicion) = (None, None, None, None);
+        (self.unheard, self.awaiting, self.asked) = (None, None, None);
+        self.suspicion.take_if(|suspicion| *suspicion != Suspicion::Answer);
+    }
+
+    /// A heartbeat was answered.
+    pub(crate) fn handle_answer(&mut self) {
+        self.unanswered = None;
+        self.suspicion.take_if(|suspicion| *suspicion == Suspicion::Answer);
     }
 
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.unheard.get_or_insert(now);
         self.awaiting.get_or_insert(now);
+        self.unasked.get_or_insert(now);
     }
 
-    /// A heartbeat is due, or sent.
+    /// A heartbeat is due, or sent: one that cannot be sent is not answered
+    /// either.
     pub(crate) fn handle_asked(&mut self, now: Time) {
         self.asked.get_or_insert(now);
+        self.unanswered.get_or_insert(now);
+        self.unasked = None;
     }
 
     /// An answer took this long (RFC 6298, section 2).
@@ -109,6 +132,13 @@ impl Doubt {
         });
     }
 
+    /// When the operating system is asked at the latest: what it said of round
+    /// trips may be old, and the patience of then too long for now.
+    fn inquiry(&self) -> Duration {
+        let (smoothed, _) = self.smoothed().unwrap_or_default();
+        (smoothed * 2).max(FLOOR).min(self.most)
+    }
+
     /// How long an answer may take: a few round trips.
     pub(crate) fn threshold(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
@@ -119,6 +149,7 @@ impl Doubt {
     /// for prove the path, though not the peer.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
         self.report = Some(report);
+        self.inquired = Some(now);
         let unanswered = report.unanswered_for.unwrap_or_default();
         if unanswered >= self.threshold() {
             if self.awaiting.is_some_and(|since| now.since(since) >= self.threshold()) {
@@ -135,13 +166,16 @@ impl Doubt {
         self.suspicion.take_if(|suspicion| *suspicion == Suspicion::Path);
     }
 
-    /// When a heartbeat is to ask although other things were sent: the peer is
-    /// not heard, and only a heartbeat has to be answered at once.
+    /// When a heartbeat is to ask although other things are sent: soon when the
+    /// peer is not heard, and now and then when it is, as only an answer shows
+    /// that it hears.
     pub(crate) fn asks_at(&self, interval: Duration) -> Option<Time> {
         if self.asked.is_some() || self.suspicion.is_some() {
             return None;
         }
-        self.unheard.map(|since| since + interval)
+        let soon = self.unheard.map(|since| since + interval);
+        let at_last = self.unasked.map(|since| since + self.most);
+        soon.into_iter().chain(at_last.filter(|_| self.unanswered.is_none())).min()
     }
 
     /// When [`Self::handle_timeout`] has something to judge.
@@ -150,16 +184,21 @@ impl Doubt {
             return None;
         }
         let path = match self.report {
-            Some(_) => self.awaiting,
-            None => self.asked,
+            Some(_) => self.awaiting.map(|since| {
+                let inquiry = since + self.inquiry();
+                let is_news = self.inquired.is_none_or(|at| at < inquiry);
+                if is_news { inquiry } else { since + self.threshold() }
+            }),
+            None => self.asked.map(|since| since + self.threshold()),
         };
-        let path = path.map(|since| since + self.threshold());
         let peer = self.asked.map(|since| since + self.most / 2);
-        [path, peer].into_iter().flatten().min()
+        let answer = self.unanswered.map(|since| since + self.most);
+        [path, peer, answer].into_iter().flatten().min()
     }
 
     /// Judges what was waited for. A report that is wanted was given before.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.inquired = Some(now);
         let is_late = |since: Option<Time>, patience| {
             since.is_some_and(|since: Time| now.since(since) >= patience)
         };
@@ -168,6 +207,9 @@ impl Doubt {
             self.suspicion = Some(Suspicion::Path);
         } else if is_late(self.asked, self.most / 2) {
             self.suspicion = Some(Suspicion::Peer);
+        } else if is_late(self.unanswered, self.most) {
+            // Answers go ahead of data: this is more than congestion.
+            self.suspicion = Some(Suspicion::Answer);
         } else if is_late(self.awaiting, self.threshold()) {
             // Nobody reports: then only a heartbeat tells.
             self.awaiting = Some(now);
@@ -176,7 +218,8 @@ impl Doubt {
 
     /// This side stood still: what it waited for is waited for anew.
     pub(crate) fn restart(&mut self, now: Time) {
-        for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked] {
+        for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked, &mut self.unanswered]
+        {
             *since = since.map(|_| now);
         }
     }
@@ -232,6 +275,27 @@ mod tests {
     }
 
     #[test]
+    fn an_old_report_does_not_lengthen_the_wait() {
+        let mut doubt = Doubt::new(MOST);
+        let first = (Duration::from_millis(300), Duration::from_millis(150));
+        doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
+        doubt.handle_sent(at(10_000));
+        assert_eq!(doubt.poll_timeout(), Some(at(10_600)), "the variance of then is asked again");
+        doubt.handle_report(at(10_600), report(300, Some(600)));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
+        doubt.handle_sent(at(0));
+        doubt.handle_timeout(at(600));
+        assert_eq!(
+            doubt.poll_timeout(),
+            Some(at(1200)),
+            "nobody reported, and none is asked twice"
+        );
+    }
+
+    #[test]
     fn a_peer_whose_machine_acknowledges_is_doubted_much_later() {
         let mut doubt = sent_at_zero();
         doubt.handle_asked(at(0));
@@ -262,6 +326,22 @@ mod tests {
         doubt.handle_heard();
         doubt.handle_report(at(2000), report(1, Some(2000)));
         assert_eq!((doubt.suspicion(), doubt.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_and_never_answers_is_doubted_at_last() {
+        let mut doubt = Doubt::new(MOST);
+        doubt.handle_asked(at(0));
+        for tick in 1..30 {
+            doubt.handle_heard();
+            doubt.handle_timeout(at(tick * 100));
+            assert_eq!(doubt.suspicion(), None, "late is not dead");
+        }
+        doubt.handle_timeout(at(3000));
+        doubt.handle_heard();
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Answer), "it is heard, and does not hear");
+        doubt.handle_answer();
+        assert_eq!(doubt.suspicion(), None);
     }
 
     #[test]

@@ -44,8 +44,8 @@ fn session(value: u32) -> SessionId {
 /// [HEADER-1]
 #[test]
 fn what_is_no_header() {
-    let mut unknown = packet(15, 0, 0, 0, b"").to_vec();
-    check("an unknown kind", nothing, unknown.clone().into(), HeaderError::UnknownKind(15).into());
+    let mut unknown = packet(16, 0, 0, 0, b"").to_vec();
+    check("an unknown kind", nothing, unknown.clone().into(), HeaderError::UnknownKind(16).into());
     unknown[..4].fill(0xff);
     let unknown_kind = HeaderError::UnknownKind(u32::MAX);
     check("the highest kind", nothing, unknown.into(), unknown_kind.into());
@@ -67,6 +67,8 @@ fn what_is_no_header() {
         (Kind::Numbers, 15),
         (Kind::NumbersEnd, 5),
         (Kind::Close, u32::MAX),
+        (Kind::Standby, 11),
+        (Kind::Standby, 513),
     ];
     for (kind, length) in lengths {
         let mut header = packet(kind as u32, 1, 1, 1, b"").to_vec();
@@ -94,6 +96,7 @@ fn a_packet_that_is_out_of_place() {
         (Kind::Refused, 0, 5),
         (Kind::Numbers, 1, 16),
         (Kind::NumbersEnd, 0, 4),
+        (Kind::Standby, 0, 28),
     ];
     for (kind, session, length) in cases {
         let bytes = packet(kind as u32, session, 1, 1, &vec![0; length]);

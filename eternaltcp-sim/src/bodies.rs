@@ -7,11 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::{
     Acceptor, Cause, Config, Delivery, DetachedTunnel, Instance, Intent, Progress, READ_SIZE,
-    RESERVE, Reset, Side, Time, Tunnel, TunnelId,
+    RESERVE, Reset, Side, StandbyConfig, Time, Transmit, Tunnel, TunnelId,
 };
 
 /// Sessions whose numbers an acceptor takes here.
 const MAX_NUMBERS: usize = 8;
+
+/// How long a carrier may stand by in silence.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// Buffers that an export of a [`Pair`]'s tunnel may have.
 const MOST_BUFFERS: usize = 12;
@@ -28,10 +31,14 @@ pub fn acceptor(data: &[u8]) -> bool {
             match acceptor.poll() {
                 Ok(Progress::More) => break,
                 Ok(Progress::Hello(_)) => {}
+                Ok(Progress::Standby(_)) => acceptor.let_stand_by(Time::ZERO, SILENCE),
                 Ok(Progress::Complete) => return grant(acceptor),
                 Err(_) => return false,
             }
         }
+        // What waits for a client that stands by does not grow with what it says.
+        let due = std::iter::from_fn(|| acceptor.poll_transmit()).count();
+        assert!(due <= 2, "{due} packets wait");
     }
     false
 }
@@ -42,6 +49,56 @@ fn grant(acceptor: Acceptor) -> bool {
     let granted = tunnel.handle_attach(Time::ZERO, TunnelId([7; 16]), request);
     exercise(&mut tunnel);
     granted.is_ok()
+}
+
+/// What each side says on a carrier that stands by: the client with a
+/// heartbeat and an attach at the end, the server with an echo.
+#[must_use]
+pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
+    let Pair { mut client, .. } = Pair::attached();
+    let config = StandbyConfig::default();
+    let mut standby = client.stand_by(Time::ZERO, config).expect("both have the feature");
+    let mut acceptor = Acceptor::new(MAX_NUMBERS);
+    let (mut from_client, mut from_server) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let said = packets(std::iter::from_fn(|| standby.poll_transmit(Time::ZERO)));
+        acceptor.handle_input(said.clone().into());
+        if acceptor.poll().is_ok_and(|progress| progress != Progress::More) {
+            acceptor.let_stand_by(Time::ZERO, SILENCE);
+        }
+        let answer = packets(std::iter::from_fn(|| acceptor.poll_transmit()));
+        standby.handle_input(Time::ZERO, answer.clone().into()).expect("no violation");
+        standby.probe(Time::ZERO);
+        from_client.extend(said);
+        from_server.extend(answer);
+    }
+    client.attach_standby(Time::ZERO, standby).expect("it stands by");
+    from_client.extend(transmit(&mut client));
+    (from_client, from_server)
+}
+
+/// What a server sends on a standby carrier, and on the attach that follows
+/// where the carrier is ready. Says whether all of it was allowed.
+pub fn standby(data: &[u8]) -> bool {
+    let Pair { mut client, .. } = Pair::attached();
+    let Some(mut standby) = client.stand_by(Time::ZERO, StandbyConfig::default()) else {
+        return false;
+    };
+    for (round, chunk) in (0..).zip(chunks(data)) {
+        let now = Time::ZERO + Duration::from_secs(round);
+        while standby.poll_transmit(now).is_some() {}
+        if standby.handle_input(now, chunk).is_err() {
+            assert_eq!(standby.poll_timeout(), None, "it is over");
+            return false;
+        }
+        standby.handle_timeout(now);
+        standby.probe(now);
+        while standby.poll_event().is_some() {}
+    }
+    let is_ready = standby.is_ready();
+    assert_eq!(client.attach_standby(Time::ZERO, standby).is_ok(), is_ready);
+    exercise(&mut client);
+    is_ready
 }
 
 /// What the peer of an attached tunnel sends. Says whether all of it was
@@ -152,12 +209,11 @@ fn intent() -> Intent {
 }
 
 fn transmit(tunnel: &mut Tunnel) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Some(packet) = tunnel.poll_transmit(Time::ZERO) {
-        bytes.extend(packet.header.encode());
-        bytes.extend(packet.payload);
-    }
-    bytes
+    packets(std::iter::from_fn(|| tunnel.poll_transmit(Time::ZERO)))
+}
+
+fn packets(all: impl Iterator<Item = Transmit>) -> Vec<u8> {
+    all.flat_map(|packet| [&packet.header.encode()[..], &packet.payload].concat()).collect()
 }
 
 /// The first byte says how the rest is torn.

@@ -1,24 +1,29 @@
-//! The client's program: it dials, attaches, and starts anew when it must.
+//! The client's program: it dials when it is told to, attaches, and starts
+//! anew when it must. The decisions are the core's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Backoff, Cause, Config, Event, Instance, Intent, RefusalCode, Side, Time};
+use eternaltcp_proto::{
+    Cause, Config, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Time,
+};
 
+use crate::dial::{Dial, Fate};
 use crate::end::End;
 use crate::env::{Env, LinkId, note};
 use crate::faults;
-use crate::link::{Incoming, Link, Speed};
-use crate::rng::Rng;
+use crate::history::Happening;
+use crate::link::Incoming;
 
 /// cproxy without its sockets.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) end: End,
-    backoff: Backoff,
-    delivered_before: u64,
-    /// When the next carrier is dialled.
-    dials_at: Option<Time>,
-    /// When the one that is being dialled is there.
-    connects_at: Option<Time>,
+    failover: Failover,
+    dials: BTreeMap<DialId, Dial>,
+    /// Numbers delivered on either side when it last looked.
+    progress: u64,
     next_link: LinkId,
 }
 
@@ -28,10 +33,9 @@ impl Client {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             end: End::new(Side::Client, config),
-            backoff: Backoff::default(),
-            delivered_before: 0,
-            dials_at: Some(Time::ZERO),
-            connects_at: None,
+            failover: Failover::new(Time::ZERO),
+            dials: BTreeMap::new(),
+            progress: 0,
             next_link: 0,
         }
     }
@@ -39,20 +43,18 @@ impl Client {
     /// When it has something to do by itself.
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
-        [self.dials_at, self.connects_at, self.end.next_time()].into_iter().flatten().min()
+        let dials = self.dials.values().map(|dial| Some(dial.next_time()));
+        dials.chain([self.failover.poll_timeout(), self.end.next_time()]).flatten().min()
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
         let news = self.end.handle_timeout(env);
         self.handle_news(env, news);
-        if self.dials_at.is_some_and(|at| at <= env.now) {
-            self.dials_at = None;
-            self.connects_at = Some(env.now + env.rng.millis(1, 80));
-        }
-        if self.connects_at.is_some_and(|at| at <= env.now) {
-            self.connects_at = None;
-            self.attach(env);
+        self.dial(env);
+        let due = self.dials.iter().filter(|(_, dial)| dial.next_time() <= env.now);
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.advance(env, id);
         }
     }
 
@@ -62,12 +64,13 @@ impl Client {
         assert_eq!(self.end.carrier, Some(id), "a link that is neither bound nor retired");
         match incoming {
             Incoming::Bytes(bytes) => {
+                env.history.note(env.now, Happening::Heard);
                 let news = self.end.handle_bytes(env, bytes);
                 self.handle_news(env, news);
             }
             Incoming::Closed => {
                 self.end.handle_lost(env);
-                self.redial(env);
+                self.handle_lost(env);
             }
         }
     }
@@ -78,31 +81,107 @@ impl Client {
         self.handle_news(env, news);
     }
 
-    /// Dials a second carrier while the first may well live.
+    /// The network changed; the old path may well live.
     pub(crate) fn roam(&mut self, env: &mut Env) {
         env.counters.races += 1;
-        self.dials_at = Some(env.now);
+        self.failover.handle_moved(env.now);
+        self.abandon(env);
     }
 
-    /// Tries again after a while; at once after progress.
-    pub(crate) fn redial(&mut self, env: &mut Env) {
-        let delivered = self.end.tunnel.stats().delivered_bytes;
-        if delivered > self.delivered_before {
-            self.delivered_before = delivered;
-            self.backoff.reset();
-        }
-        let delay = self.backoff.next_delay(env.rng.bits() as u32);
-        if self.connects_at.is_none() {
-            self.dials_at = Some(env.now + delay);
+    /// The carrier is gone.
+    pub(crate) fn handle_lost(&mut self, env: &mut Env) {
+        env.history.note(env.now, Happening::Lost);
+        self.note_progress();
+        self.failover.handle_lost(env.now, env.random());
+    }
+
+    fn note_progress(&mut self) {
+        let stats = self.end.tunnel.stats();
+        let progress = stats.delivered_bytes + stats.acknowledged;
+        if progress > self.progress {
+            self.progress = progress;
+            self.failover.handle_progress();
         }
     }
 
-    /// The dialled carrier is there: the commit.
-    fn attach(&mut self, env: &mut Env) {
+    /// Makes the dials that are due, and forgets those that are not wanted.
+    fn dial(&mut self, env: &mut Env) {
+        self.abandon(env);
+        while let Some((id, occasion)) = self.failover.poll_dial(env.now, env.random()) {
+            self.abandon(env);
+            let carrier = self.end.carrier.and_then(|id| env.links.get(&id));
+            let wait = carrier.map_or(Duration::ZERO, |link| link.waits(env.now));
+            let dial = Dial::new(env, wait);
+            note!(env, "{id:?} is dialled: {occasion:?}, {:?}", dial.ends);
+            env.counters.dials += 1;
+            self.dials.insert(id, dial);
+            assert_eq!(self.dials.len(), self.failover.dialing(), "a dial that nobody knows of");
+            env.history.note(env.now, Happening::Dialled(occasion, self.dials.len()));
+        }
+    }
+
+    fn abandon(&mut self, env: &mut Env) {
+        while let Some(id) = self.failover.poll_abandoned() {
+            note!(env, "{id:?} is abandoned");
+            let is_known = self.dials.remove(&id).is_some();
+            assert!(is_known, "{id:?} was not under way");
+            env.counters.dials_abandoned += 1;
+        }
+    }
+
+    /// Something became of a dial.
+    fn advance(&mut self, env: &mut Env, id: DialId) {
+        let now = env.now;
+        let Some(dial) = self.dials.get_mut(&id) else { return };
+        if dial.connects_at.take_if(|at| *at <= now).is_some() {
+            self.failover.handle_connected(id);
+        }
+        let (at, fate) = dial.ends;
+        if at > now {
+            return;
+        }
+        let server = env.stopped_until[Side::Server];
+        if fate == Fate::Ready && now < server {
+            return dial.waits_for(server);
+        }
+        note!(env, "{id:?} ends: {fate:?}");
+        match fate {
+            Fate::Ready => self.handle_ready(env, id),
+            Fate::Refused | Fate::Failed => {
+                self.dials.remove(&id);
+                env.counters.dials_failed += 1;
+                let is_answered = fate == Fate::Refused;
+                self.failover.handle_failed(now, id, is_answered, env.random());
+            }
+        }
+    }
+
+    /// A handshake is done: the moment to decide whether the first carrier
+    /// still is to be left.
+    fn handle_ready(&mut self, env: &mut Env, id: DialId) {
+        self.end.report_path(env);
+        let news = self.end.pump(env);
+        self.handle_news(env, news);
+        let is_doubted = self.end.tunnel.suspicion().is_some();
+        let is_wanted = self.failover.handle_ready(env.now, id);
+        let dial = self.dials.remove(&id);
+        self.abandon(env);
+        match dial.filter(|_| is_wanted) {
+            Some(dial) => {
+                env.counters.races_won_by_new += u64::from(is_doubted);
+                self.attach(env, dial);
+            }
+            None => env.counters.races_won_by_old += 1,
+        }
+    }
+
+    /// The commit.
+    fn attach(&mut self, env: &mut Env, dial: Dial) {
         let id = self.next_link;
         self.next_link += 1;
         env.counters.carriers += 1;
-        let mut link = Link::new(speed(&mut env.rng));
+        env.history.note(env.now, Happening::Committed);
+        let mut link = dial.into_link(env.now, env.rng.fork(id as u64));
         faults::ordain(env, id, &mut link);
         env.links.insert(id, link);
         note!(env, "the client attaches on link {id}");
@@ -111,33 +190,53 @@ impl Client {
             enrol: Bytes::from_static(b"the tunnel's key"),
             instance: Instance::default(),
         });
+        self.end.report_path(env);
         self.pump(env);
     }
 
     fn handle_news(&mut self, env: &mut Env, news: Vec<Event>) {
         for event in news {
             note!(env, "the client is told: {event:?}");
+            let now = env.now;
             match event {
-                Event::Attached { .. } => env.counters.attaches += 1,
+                Event::Attached { .. } => {
+                    env.counters.attaches += 1;
+                    env.history.note(now, Happening::Attached);
+                    self.failover.handle_attached(now);
+                }
                 Event::Refused(refusal) => {
                     self.end.switch(env, None);
                     if refusal.code == RefusalCode::TunnelUnknown {
                         self.restart(env);
+                    } else {
+                        self.failover.handle_refused(now, env.random());
                     }
-                    self.redial(env);
                 }
                 Event::CarrierDead => {
                     self.end.switch(env, None);
-                    self.redial(env);
+                    self.handle_lost(env);
                 }
                 Event::Closed(_) => {
                     self.end.switch(env, None);
                     self.restart(env);
-                    self.redial(env);
+                }
+                Event::Suspected(_) | Event::Relieved if env.ignores_doubts => {}
+                Event::Suspected(why) => {
+                    env.counters.doubts += 1;
+                    env.history.note(now, Happening::Suspected(why));
+                    self.failover.handle_suspected(now, why);
+                }
+                Event::Relieved => {
+                    env.counters.false_alarms += 1;
+                    env.counters.races_won_by_old += u64::from(!self.dials.is_empty());
+                    env.history.note(now, Happening::Relieved);
+                    self.failover.handle_relieved(now);
                 }
                 Event::Opened(_) | Event::Touched(_) => {}
             }
         }
+        self.note_progress();
+        self.abandon(env);
     }
 
     /// The server does not know the tunnel: what it carried is lost.
@@ -152,14 +251,7 @@ impl Client {
         let kept: Vec<_> = self.end.tunnel.session_ids().collect();
         let is_kept = self.end.sockets.keys().all(|id| kept.contains(id));
         assert!(is_kept, "a socket outlived its session: {:?}, {kept:?}", self.end.sockets);
+        self.failover.handle_restart(env.now, env.random(), true);
         self.pump(env);
-    }
-}
-
-fn speed(rng: &mut Rng) -> Speed {
-    Speed {
-        delay: rng.millis(0, 1 << rng.clone().below(8)),
-        rate: rng.pick(&[100, 1000, 10_000, 100_000]),
-        buffer: rng.pick(&[1000, 16 << 10, 64 << 10, 256 << 10]),
     }
 }

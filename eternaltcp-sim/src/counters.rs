@@ -40,8 +40,22 @@ counters! {
     resets >= 300;
     /// Bytes delivered to applications.
     delivered_bytes >= 100_000_000;
-    /// Carriers dialled.
+    /// Carriers whose attach was sent.
     carriers >= 2_500;
+    /// Dials.
+    dials >= 5_000;
+    /// Dials that failed by themselves, or were refused.
+    dials_failed >= 1_000;
+    /// Dials that were given up.
+    dials_abandoned >= 350;
+    /// Doubts about the client's carrier.
+    doubts >= 600;
+    /// Doubts about a carrier that lived.
+    false_alarms >= 25;
+    /// Carriers that were well again before the next one was ready.
+    races_won_by_old >= 15;
+    /// Carriers attached in place of a doubted one.
+    races_won_by_new >= 500;
     /// Attaches completed, seen from either end.
     attaches >= 4_000;
     /// Attaches after which something was sent again.
@@ -66,7 +80,7 @@ counters! {
     silences >= 300;
     /// Carriers that stood still for a while.
     stalls >= 300;
-    /// Second carriers made while the first one lived.
+    /// Moves to another path, which may find the old one alive.
     races >= 800;
     /// Attaches that came after a newer one.
     epoch_races >= 25;

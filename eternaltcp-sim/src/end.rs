@@ -145,10 +145,22 @@ impl End {
         sockets.chain([tunnel]).flatten().min()
     }
 
+    /// Tells the tunnel what the machine's TCP knows of its carrier.
+    pub(crate) fn report_path(&mut self, env: &mut Env) {
+        let link = self.carrier.and_then(|id| env.links.get_mut(&id));
+        if let Some(link) = link {
+            let report = link.report(self.side, env.now);
+            self.tunnel.handle_path_report(env.now, report);
+        }
+    }
+
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) -> Vec<Event> {
         let now = env.now;
         if self.tunnel.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            if self.tunnel.wants_path_report(now) {
+                self.report_path(env);
+            }
             self.tunnel.handle_timeout(now);
         }
         let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use eternaltcp_proto::{Side, Time};
 
 use crate::counters::Counters;
+use crate::history::History;
 use crate::link::{Incoming, Link};
 use crate::log::Log;
 use crate::model::Model;
+use crate::path::Path;
 use crate::rng::Rng;
-use crate::scenario::Cut;
+use crate::scenario::{Cut, Route};
+use crate::sides::Sides;
 
 /// A carrier's number, in the order of dialling.
 pub(crate) type LinkId = usize;
@@ -31,6 +34,16 @@ pub(crate) struct Env {
     pub links: BTreeMap<LinkId, Link>,
     /// An end whose next data packet is to be changed on its way.
     pub corrupts: Option<Side>,
+    /// What a test wants to know of it.
+    pub history: History,
+    /// Ends that stand still, and until when.
+    pub stopped_until: Sides<Time>,
+    /// The paths that dials take, if they are fixed beforehand.
+    pub routes: Vec<Route>,
+    /// How many per cent of the dials come to nothing.
+    pub failing: u64,
+    /// The client is deaf to doubts.
+    pub ignores_doubts: bool,
     /// How many per cent of new carriers are doomed.
     pub doomed: u64,
     /// Cuts that are fixed beforehand.
@@ -46,6 +59,17 @@ macro_rules! note {
 pub(crate) use note;
 
 impl Env {
+    /// The path that a dial of now takes.
+    pub(crate) fn route(&self) -> Option<&Path> {
+        let current = |route: &&Route| route.from <= self.now;
+        self.routes.iter().rfind(current).map(|route| &route.path)
+    }
+
+    /// What spreads a wait.
+    pub(crate) fn random(&mut self) -> u32 {
+        self.rng.bits() as u32
+    }
+
     /// What an end can read from a link now. What an old carrier still
     /// brings counts for nothing.
     pub(crate) fn read(&mut self, id: LinkId, side: Side) -> Option<Incoming> {

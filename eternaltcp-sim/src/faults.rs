@@ -6,6 +6,7 @@ use crate::end::End;
 use crate::env::{Env, LinkId, note};
 use crate::link::{Link, Notice};
 use crate::rng::Rng;
+use crate::scenario::Deed;
 use crate::sides::other;
 use crate::world::World;
 
@@ -28,7 +29,7 @@ pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut Link) {
     link.cut_at(side, offset, notice);
     if env.rng.chance(15) {
         let until = env.now + env.rng.millis(10, 6000);
-        link.stall(any_side(&mut env.rng), until);
+        link.stall(any_side(&mut env.rng), env.now, until);
         env.counters.stalls += 1;
     }
 }
@@ -48,6 +49,20 @@ fn notice(env: &mut Env) -> Notice {
 }
 
 impl World {
+    /// What was to happen by now.
+    pub(crate) fn deeds(&mut self) {
+        while let Some((at, deed)) = self.scenario.deeds.get(self.next_deed).copied() {
+            if at > self.env.now {
+                return;
+            }
+            self.next_deed += 1;
+            match deed {
+                Deed::Stop(side, time) => self.env.stopped_until[side] = at + time,
+                Deed::Move => self.client.roam(&mut self.env),
+            }
+        }
+    }
+
     /// One fault, at random.
     pub(crate) fn strike(&mut self) {
         match self.env.rng.below(17) {
@@ -81,11 +96,11 @@ impl World {
             0..=1 => link.break_off(env.now, notice),
             2..=4 => link.cut_at(side, link.written(side) + ahead % 100, notice),
             5..=6 => link.cut_at(side, link.written(side) + ahead, notice),
-            7 => link.stall(side, until),
-            8 => link.silence(side),
+            7 => link.stall(side, env.now, until),
+            8 => link.silence(side, env.now),
             _ => {
-                link.silence(side);
-                link.silence(other(side));
+                link.silence(side, env.now);
+                link.silence(other(side), env.now);
             }
         }
         env.counters.stalls += u64::from(kind == 7);
@@ -97,7 +112,7 @@ impl World {
     fn roam_from_stuck(&mut self) {
         let until = self.env.now + self.env.rng.millis(200, 4000);
         if let Some(mut entry) = self.env.links.last_entry() {
-            entry.get_mut().stall(Side::Client, until);
+            entry.get_mut().stall(Side::Client, self.env.now, until);
         }
         self.client.roam(&mut self.env);
     }
@@ -112,7 +127,7 @@ impl World {
         };
         export(&mut self.env, end);
         if end.side == Side::Client {
-            self.client.redial(&mut self.env);
+            self.client.handle_lost(&mut self.env);
         }
     }
 
@@ -121,7 +136,7 @@ impl World {
         let (side, until) = (any_side(&mut env.rng), env.now + env.rng.millis(500, 8000));
         note!(env, "{side:?} stands still until {until:?}");
         env.counters.stops += 1;
-        self.stopped_until[side] = until;
+        env.stopped_until[side] = until;
     }
 
     fn kill_session(&mut self) {

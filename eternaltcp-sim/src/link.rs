@@ -1,26 +1,17 @@
-//! A carrier's path: bytes both ways on virtual time, and what befalls them.
+//! A carrier's link: bytes both ways on virtual time, and what befalls them.
 //!
 //! A link keeps TCP's promise and no more: what arrives is a prefix of what
 //! was written. Where it ends, who learns of it, and when, is up to its faults.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Side, Time};
+use eternaltcp_proto::{PathReport, Side, Time};
 
+use crate::path::Path;
+use crate::pipe::Pipe;
+use crate::rng::Rng;
 use crate::sides::{BOTH, Sides, other};
-
-/// How fast a link is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Speed {
-    /// From one end to the other.
-    pub delay: Duration,
-    /// Bytes in a millisecond.
-    pub rate: u64,
-    /// What is written and has not arrived is at most this.
-    pub buffer: usize,
-}
 
 /// Who learns at once that a link is dead. Whoever does not waits for
 /// something that never comes.
@@ -35,7 +26,7 @@ pub enum Notice {
 }
 
 impl Notice {
-    fn reaches(self, side: Side) -> bool {
+    pub(crate) fn reaches(self, side: Side) -> bool {
         self == Self::Both || self == Self::Only(side)
     }
 }
@@ -49,65 +40,11 @@ pub(crate) enum Incoming {
     Closed,
 }
 
-/// One direction.
-#[derive(Debug)]
-struct Pipe {
-    under_way: VecDeque<(Time, Bytes)>,
-    /// Bytes that the writer's kernel still holds: under way, or vanished.
-    unarrived: usize,
-    busy_until: Time,
-    written: u64,
-    cut: Option<(u64, Notice)>,
-    /// What is written from now on vanishes.
-    is_broken: bool,
-    /// What is under way does not arrive either.
-    is_silent: bool,
-    stalled_until: Time,
-    /// When the reader learns that the carrier is gone.
-    end: Option<Time>,
-}
-
-impl Pipe {
-    fn new() -> Self {
-        Self {
-            under_way: VecDeque::new(),
-            unarrived: 0,
-            busy_until: Time::ZERO,
-            written: 0,
-            cut: None,
-            is_broken: false,
-            is_silent: false,
-            stalled_until: Time::ZERO,
-            end: None,
-        }
-    }
-
-    fn next(&self) -> Option<Time> {
-        match self.under_way.front() {
-            Some(_) if self.is_silent => self.end,
-            Some((at, _)) => Some((*at).max(self.stalled_until)),
-            None => self.end,
-        }
-    }
-
-    fn read(&mut self, now: Time) -> Option<Incoming> {
-        if self.next()? > now {
-            return None;
-        }
-        match self.under_way.pop_front() {
-            Some((_, bytes)) if !self.is_silent => {
-                self.unarrived -= bytes.len();
-                Some(Incoming::Bytes(bytes))
-            }
-            _ => self.end.take().map(|_| Incoming::Closed),
-        }
-    }
-}
-
 /// Both directions of a carrier.
 #[derive(Debug)]
 pub(crate) struct Link {
-    speed: Speed,
+    path: Path,
+    rng: Rng,
     /// By who writes.
     pipes: Sides<Pipe>,
     is_open: Sides<bool>,
@@ -116,43 +53,66 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A link without faults.
+    /// A link whose handshake took such round trips.
     #[must_use]
-    pub(crate) fn new(speed: Speed) -> Self {
-        let pipes = Sides { client: Pipe::new(), server: Pipe::new() };
+    pub(crate) fn new(path: Path, rng: Rng, now: Time, round_trip: Duration) -> Self {
+        let pipe = || Pipe::new(now, round_trip);
+        let pipes = Sides { client: pipe(), server: pipe() };
         let is_open = Sides { client: true, server: true };
-        Self { speed, pipes, is_open, is_retired: Sides::default() }
+        Self { path, rng, pipes, is_open, is_retired: Sides::default() }
     }
 
     /// How much an end may write now.
-    #[must_use]
-    pub(crate) fn room(&self, side: Side) -> usize {
-        if self.is_open[side] && !self.is_retired[side] {
-            self.speed.buffer.saturating_sub(self.pipes[side].unarrived)
-        } else {
-            0
+    pub(crate) fn room(&mut self, side: Side, now: Time) -> usize {
+        if !self.is_open[side] || self.is_retired[side] {
+            return 0;
         }
+        self.settle(side, now);
+        self.path.buffer.saturating_sub(self.held(side))
+    }
+
+    /// When a full link has room again by an answer alone.
+    pub(crate) fn next_room(&self, side: Side) -> Option<Time> {
+        let is_in_use = self.is_open[side] && !self.is_retired[side];
+        let is_full = is_in_use && self.held(side) >= self.path.buffer;
+        let waits = is_full && self.path.segment.is_some();
+        if waits { self.answer(side, self.pipes[side].answered) } else { None }
+    }
+
+    /// What an end's machine keeps of what it wrote.
+    fn held(&self, side: Side) -> usize {
+        let pipe = &self.pipes[side];
+        // A window is full of what is not answered, where there are windows.
+        let unanswered = if self.path.segment.is_some() { pipe.unanswered } else { 0 };
+        pipe.unread.max(unanswered)
     }
 
     /// Writes, whole. If the link is cut on the way, says after how many of
     /// these bytes.
     pub(crate) fn write(&mut self, side: Side, now: Time, mut bytes: Bytes) -> Option<usize> {
-        let speed = self.speed;
+        self.settle(side, now);
+        let wait_back = self.pipes[other(side)].wait(now);
         let pipe = &mut self.pipes[side];
-        pipe.unarrived += bytes.len();
-        if pipe.is_broken {
+        pipe.unread += bytes.len();
+        if pipe.broken_at.is_some() {
+            pipe.vanish(now, bytes.len());
             return None;
         }
         let end = pipe.written + bytes.len() as u64;
         let cut = pipe.cut.filter(|(at, _)| *at <= end);
-        if let Some((at, _)) = cut {
-            bytes.truncate(at.saturating_sub(pipe.written) as usize);
+        let vanishes = match cut {
+            Some((at, _)) => bytes.split_off(at.saturating_sub(pipe.written) as usize).len(),
+            None => 0,
+        };
+        let length = bytes.len();
+        pipe.written += length as u64;
+        while !bytes.is_empty() {
+            let size = self.path.segment.unwrap_or(usize::MAX).min(bytes.len());
+            let segment = bytes.split_to(size);
+            pipe.push(&self.path, &mut self.rng, side, (now, wait_back), segment);
         }
-        pipe.written += bytes.len() as u64;
-        let (length, micros) = (bytes.len(), bytes.len() as u64 * 1000 / speed.rate.max(1));
-        pipe.busy_until = pipe.busy_until.max(now) + Duration::from_micros(micros);
-        if length > 0 {
-            pipe.under_way.push_back((pipe.busy_until + speed.delay, bytes));
+        if vanishes > 0 {
+            pipe.vanish(now, vanishes);
         }
         let (_, notice) = cut?;
         self.break_off(now, notice);
@@ -176,6 +136,48 @@ impl Link {
         self.pipes[side].written
     }
 
+    /// What an end's own machine knows of what it wrote. Its answers come from
+    /// the other machine, whatever the program there does.
+    pub(crate) fn report(&mut self, side: Side, now: Time) -> PathReport {
+        self.settle(side, now);
+        let pipe = &self.pipes[side];
+        // What arrives out of order is answered too, though not acknowledged.
+        let later = (pipe.answered..pipe.segments.len())
+            .filter_map(|index| self.answer(side, index))
+            .filter(|at| *at <= now);
+        let heard = later.fold(pipe.heard, Time::max);
+        let oldest = pipe.segments.get(pipe.answered);
+        PathReport {
+            round_trip: Some(pipe.round_trip),
+            unanswered_for: oldest.map(|oldest| now.since(oldest.written.max(heard))),
+        }
+    }
+
+    /// How long a segment waits in each direction's queue.
+    pub(crate) fn waits(&self, now: Time) -> Duration {
+        self.pipes.client.wait(now) + self.pipes.server.wait(now)
+    }
+
+    /// Brings what the writer's machine has heard up to the present.
+    fn settle(&mut self, side: Side, now: Time) {
+        while let Some(at) = self.answer(side, self.pipes[side].answered).filter(|at| *at <= now) {
+            let pipe = &mut self.pipes[side];
+            pipe.heard = pipe.heard.max(at);
+            pipe.handle_answer(at);
+        }
+    }
+
+    /// When the machine of `side` hears that a segment has arrived.
+    fn answer(&self, side: Side, index: usize) -> Option<Time> {
+        let (pipe, back) = (&self.pipes[side], &self.pipes[other(side)]);
+        let segment = pipe.segments.get(index)?;
+        let arrives = pipe.arrival(segment)?;
+        let at = segment.answered?.max(arrives + self.path.delay).max(back.stalled_until);
+        let passes = back.broken_at.is_none_or(|broken| arrives < broken)
+            && back.silent_at.is_none_or(|silent| at < silent);
+        passes.then_some(at)
+    }
+
     /// Whether this end has not closed it.
     #[must_use]
     pub(crate) fn is_open(&self, side: Side) -> bool {
@@ -186,13 +188,14 @@ impl Link {
     /// is abrupt; then the other end learns of it.
     pub(crate) fn close(&mut self, side: Side, now: Time, is_abrupt: bool) {
         self.is_open[side] = false;
-        let delay = self.speed.delay;
         let pipe = &mut self.pipes[side];
         if is_abrupt {
-            pipe.under_way.clear();
+            for segment in &mut pipe.segments {
+                segment.arrives = None;
+            }
         }
-        if !pipe.is_broken {
-            pipe.end = Some(pipe.busy_until.max(now) + delay);
+        if pipe.broken_at.is_none() {
+            pipe.end = pipe.closes(&self.path, &mut self.rng, side, now);
         }
     }
 
@@ -208,10 +211,10 @@ impl Link {
 
     /// From now on nothing that is written arrives; what is under way does.
     pub(crate) fn break_off(&mut self, now: Time, notice: Notice) {
-        let delay = self.speed.delay;
+        let delay = self.path.delay;
         for side in BOTH {
             let pipe = &mut self.pipes[side];
-            pipe.is_broken = true;
+            pipe.broken_at.get_or_insert(now);
             if notice.reaches(other(side)) {
                 pipe.end = Some(pipe.busy_until.max(now) + delay);
             }
@@ -224,19 +227,24 @@ impl Link {
     }
 
     /// Nothing that `side` writes, or has under way, arrives any more.
-    pub(crate) fn silence(&mut self, side: Side) {
-        (self.pipes[side].is_silent, self.pipes[side].is_broken) = (true, true);
+    pub(crate) fn silence(&mut self, side: Side, now: Time) {
+        BOTH.into_iter().for_each(|side| self.settle(side, now));
+        let pipe = &mut self.pipes[side];
+        pipe.silent_at.get_or_insert(now);
+        pipe.broken_at.get_or_insert(now);
     }
 
     /// What was to befall it will not; what has, stays.
-    pub(crate) fn mend(&mut self) {
+    pub(crate) fn mend(&mut self, now: Time) {
         for side in BOTH {
-            (self.pipes[side].cut, self.pipes[side].stalled_until) = (None, Time::ZERO);
+            let pipe = &mut self.pipes[side];
+            (pipe.cut, pipe.stalled_until) = (None, pipe.stalled_until.min(now));
         }
     }
 
     /// Nothing of `side` arrives before `until`; then all of it does.
-    pub(crate) fn stall(&mut self, side: Side, until: Time) {
+    pub(crate) fn stall(&mut self, side: Side, now: Time, until: Time) {
+        BOTH.into_iter().for_each(|side| self.settle(side, now));
         self.pipes[side].stalled_until = until;
     }
 }
@@ -245,7 +253,12 @@ impl Link {
 mod tests {
     use super::*;
 
-    const SPEED: Speed = Speed { delay: Duration::from_millis(10), rate: 100, buffer: 1000 };
+    fn link() -> Link {
+        let path = Path { rate: 100, buffer: 1000, segment: None, ..Path::new(DELAY) };
+        Link::new(path, Rng::new(1), Time::ZERO, DELAY * 2)
+    }
+
+    const DELAY: Duration = Duration::from_millis(10);
 
     fn at(millis: u64) -> Time {
         Time::new(Duration::from_millis(millis))
@@ -257,18 +270,18 @@ mod tests {
 
     #[test]
     fn bytes_take_their_time_and_fill_the_buffer() {
-        let mut link = Link::new(SPEED);
+        let mut link = link();
         assert_eq!(link.write(Side::Client, at(0), bytes(500)), None);
-        assert_eq!(link.room(Side::Client), 500);
+        assert_eq!(link.room(Side::Client, at(0)), 500);
         assert_eq!(link.next_arrival(Side::Server), Some(at(15)));
         assert_eq!(link.read(Side::Server, at(14)), None);
         assert_eq!(link.read(Side::Server, at(15)), Some(Incoming::Bytes(bytes(500))));
-        assert_eq!(link.room(Side::Client), 1000);
+        assert_eq!(link.room(Side::Client, at(15)), 1000);
     }
 
     #[test]
     fn a_cut_lets_through_what_was_written_before_it() {
-        let mut link = Link::new(SPEED);
+        let mut link = link();
         link.cut_at(Side::Client, 120, Notice::Only(Side::Server));
         assert_eq!(link.write(Side::Client, at(0), bytes(100)), None);
         assert_eq!(link.write(Side::Client, at(0), bytes(100)), Some(20));
@@ -280,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_under_way_arrives_after_its_writer_closed() {
-        let mut link = Link::new(SPEED);
+        let mut link = link();
         link.write(Side::Client, at(0), bytes(100));
         link.close(Side::Client, at(0), false);
         assert_eq!(link.read(Side::Server, at(11)), Some(Incoming::Bytes(bytes(100))));
@@ -290,9 +303,9 @@ mod tests {
 
     #[test]
     fn silence_is_one_way_and_a_stall_ends() {
-        let mut link = Link::new(SPEED);
-        link.silence(Side::Client);
-        link.stall(Side::Server, at(500));
+        let mut link = link();
+        link.silence(Side::Client, at(0));
+        link.stall(Side::Server, at(0), at(500));
         link.write(Side::Client, at(0), bytes(1));
         link.write(Side::Server, at(0), bytes(1));
         assert_eq!(link.next_arrival(Side::Server), None);

@@ -7,6 +7,7 @@ use eternaltcp_proto::{Config, RESERVE, Seq, Side, Time};
 use crate::app::{Finish, Plan};
 use crate::link::Notice;
 use crate::model::PairPlan;
+use crate::path::Path;
 use crate::rng::Rng;
 use crate::sides::Sides;
 
@@ -33,6 +34,35 @@ pub struct Scenario {
     pub corrupts: bool,
     /// Cuts that are fixed beforehand.
     pub cuts: Vec<Cut>,
+    /// How many per cent of the dials come to nothing.
+    pub failing: u64,
+    /// The paths that dials take, in the order of time; without any, chance
+    /// makes one for each.
+    pub routes: Vec<Route>,
+    /// What else happens, in the order of time.
+    pub deeds: Vec<(Time, Deed)>,
+    /// The client does not hear of doubts.
+    pub ignores_doubts: bool,
+    /// Whether the outcome tells the history.
+    pub keeps_history: bool,
+}
+
+/// A path, from the time on at which dials take it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its first moment.
+    pub from: Time,
+    /// The path.
+    pub path: Path,
+}
+
+/// Something that happens at a time that is fixed beforehand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// An end stands still for so long; its machine does not.
+    Stop(Side, Duration),
+    /// The client learns that its network changed.
+    Move,
 }
 
 /// A carrier that ends at a certain byte.
@@ -68,7 +98,8 @@ impl Scenario {
             loses_state: rng.chance(12),
             kills: rng.chance(15),
             corrupts: rng.chance(12),
-            cuts: Vec::new(),
+            failing: rng.pick(&[0, 10, 30, 60]),
+            ..Self::quiet(Vec::new())
         }
     }
 
@@ -86,6 +117,11 @@ impl Scenario {
             kills: false,
             corrupts: false,
             cuts: Vec::new(),
+            failing: 0,
+            routes: Vec::new(),
+            deeds: Vec::new(),
+            ignores_doubts: false,
+            keeps_history: false,
         }
     }
 }

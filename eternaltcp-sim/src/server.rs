@@ -170,6 +170,7 @@ impl Server {
             Ok(()) => {
                 note!(env, "the server binds link {id}");
                 end.switch(env, Some(id));
+                end.report_path(env);
                 self.pump(env);
             }
             Err(error) => self.refuse(env, id, &error.refusal()),
@@ -187,7 +188,8 @@ impl Server {
                     }
                 }
                 Event::Closed(_) => self.end_tunnel(env, Cause::TunnelOver),
-                Event::Refused(_) | Event::Opened(_) | Event::Touched(_) => {}
+                Event::Suspected(why) => panic!("the server doubts: {why:?}"),
+                Event::Refused(_) | Event::Relieved | Event::Opened(_) | Event::Touched(_) => {}
             }
         }
     }

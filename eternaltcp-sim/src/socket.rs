@@ -4,6 +4,7 @@ use eternaltcp_proto::{Cause, Delivery, Reset, SessionId};
 
 use crate::end::End;
 use crate::env::{Env, note};
+use crate::history::Happening;
 
 impl End {
     /// The application looked at its socket: it may have written, read, ended.
@@ -87,6 +88,7 @@ impl End {
             return false;
         }
         note!(env, "{:?} delivers {} bytes of {id:?}", self.side, taken.len());
+        env.history.note(env.now, Happening::Delivered(self.side));
         env.counters.delivered_bytes += taken.len() as u64;
         env.model.deliver(pair, self.side, &taken);
         self.tunnel.delivered(env.now, id, taken.len());

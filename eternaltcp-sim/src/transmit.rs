@@ -12,7 +12,7 @@ impl End {
     pub(crate) fn transmit(&mut self, env: &mut Env) -> bool {
         let Some(id) = self.carrier else { return false };
         let Some(link) = env.links.get_mut(&id) else { return false };
-        if link.room(self.side) == 0 {
+        if link.room(self.side, env.now) == 0 {
             return false;
         }
         let replayed = self.tunnel.stats().replayed_packets;

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::counters::Counters;
 use crate::end::End;
 use crate::env::{Env, note};
+use crate::history::{Happening, History};
 use crate::log::Log;
 use crate::model::Model;
 use crate::rng::Rng;
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub took: Duration,
     /// Bytes that the first carrier carried, by writer.
     pub first_carrier: Sides<u64>,
+    /// What happened when, if the scenario keeps it.
+    pub history: Vec<(Time, Happening)>,
 }
 
 /// Two ends and everything around them.
@@ -43,7 +46,8 @@ pub struct World {
     pub(crate) env: Env,
     pub(crate) client: Client,
     pub(crate) server: Server,
-    pub(crate) stopped_until: Sides<Time>,
+    /// Deeds done.
+    pub(crate) next_deed: usize,
     next_fault: Option<Time>,
     is_calm: bool,
     first_carrier: Sides<u64>,
@@ -60,6 +64,11 @@ impl World {
             counters: Counters::default(),
             model: Model::new(&scenario.pairs),
             links: BTreeMap::new(),
+            history: History::new(scenario.keeps_history),
+            stopped_until: Sides::default(),
+            routes: scenario.routes.clone(),
+            failing: scenario.failing,
+            ignores_doubts: scenario.ignores_doubts,
             corrupts: None,
             doomed: scenario.doomed,
             cuts: scenario.cuts.clone(),
@@ -68,7 +77,7 @@ impl World {
             env,
             client: Client::new(scenario.configs.client.clone()),
             server: Server::new(scenario.configs.server.clone()),
-            stopped_until: Sides::default(),
+            next_deed: 0,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
             is_calm: false,
             first_carrier: Sides::default(),
@@ -85,11 +94,27 @@ impl World {
         self.client.end.tunnel.close(Closing::Done);
         self.client.pump(&mut self.env);
         self.run_until(|world| world.server.end.is_none());
+        self.outcome()
+    }
+
+    /// Runs it for a while, and no further. Panics where an invariant breaks.
+    pub fn run_for(&mut self, time: Duration) -> Outcome {
+        let until = Time::ZERO + time;
+        while let Some(next) = self.next_time().filter(|at| *at <= until) {
+            assert!(self.env.counters.steps < MAX_STEPS, "in circles:{}", self.left_over());
+            self.env.now = self.env.now.max(next);
+            self.step();
+        }
+        self.outcome()
+    }
+
+    fn outcome(&mut self) -> Outcome {
         Outcome {
             counters: self.env.counters,
             hash: self.env.log.hash(),
             took: self.env.now.since(Time::ZERO),
             first_carrier: self.first_carrier,
+            history: self.env.history.take(),
         }
     }
 
@@ -124,7 +149,7 @@ impl World {
     }
 
     fn is_stopped(&self, side: Side) -> bool {
-        self.env.now < self.stopped_until[side]
+        self.env.now < self.env.stopped_until[side]
     }
 
     /// The faults stop: from here on all has to end by itself.
@@ -132,9 +157,9 @@ impl World {
         note!(self.env, "the faults stop");
         self.is_calm = true;
         self.next_fault = None;
-        (self.env.doomed, self.env.corrupts) = (0, None);
-        self.env.links.values_mut().for_each(crate::link::Link::mend);
+        (self.env.doomed, self.env.failing, self.env.corrupts) = (0, 0, None);
         let now = self.env.now;
+        self.env.links.values_mut().for_each(|link| link.mend(now));
         for pair in &mut self.env.model.pairs {
             for side in BOTH {
                 pair.apps[side].hurry();
@@ -179,9 +204,20 @@ impl World {
             let ticks = BOTH.map(|side| (side, pair.apps[side].next_tick));
             ticks.into_iter().chain([(pair.plan.opener, pair.open_at)])
         });
-        let all = ends.into_iter().chain(arrivals).chain(apps);
-        let due = all.filter_map(|(side, at)| Some(at?.max(self.stopped_until[side])));
-        due.chain(self.next_fault).min()
+        let rooms = BOTH.map(|side| (side, self.next_room(side)));
+        let all = ends.into_iter().chain(arrivals).chain(apps).chain(rooms);
+        let due = all.filter_map(|(side, at)| Some(at?.max(self.env.stopped_until[side])));
+        let deed = self.scenario.deeds.get(self.next_deed).map(|(at, _)| *at);
+        due.chain(self.next_fault).chain(deed).min()
+    }
+
+    /// When an end's full carrier takes bytes again.
+    fn next_room(&self, side: Side) -> Option<Time> {
+        let end = match side {
+            Side::Client => &self.client.end,
+            Side::Server => &self.server.end.as_ref()?.1,
+        };
+        self.env.links.get(&end.carrier?)?.next_room(side)
     }
 
     /// Everything that is due now. What arrived is read before a timer judges.
@@ -194,6 +230,7 @@ impl World {
                 self.applications(side);
             }
         }
+        self.deeds();
         self.faults();
         for side in BOTH {
             if !self.is_stopped(side) {

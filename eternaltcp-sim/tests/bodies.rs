@@ -55,6 +55,32 @@ fn a_stranger_cannot_make_the_acceptor_panic() {
 }
 
 #[test]
+fn a_client_that_stands_by_cannot_make_the_acceptor_panic_or_grow() {
+    let mut rng = Rng::new(4);
+    let (valid, _) = bodies::on_standby();
+    check_both_happen(|| {
+        let stream = if rng.chance(10) { valid.clone() } else { mutated(&mut rng, &valid) };
+        bodies::acceptor(&torn(&mut rng, stream))
+    });
+}
+
+#[test]
+fn a_server_cannot_make_a_standby_carrier_panic() {
+    let mut rng = Rng::new(5);
+    let (_, valid) = bodies::on_standby();
+    check_both_happen(|| {
+        let stream = match rng.below(10) {
+            0 => noise(&mut rng),
+            1 => valid.clone(),
+            _ => mutated(&mut rng, &valid),
+        };
+        // Its echo is allowed in a later piece than its answer.
+        let size = rng.between(1, 3) as u8;
+        bodies::standby(&[vec![size], stream].concat())
+    });
+}
+
+#[test]
 fn a_peer_cannot_make_a_tunnel_panic_or_hold_more_than_its_limits() {
     let mut rng = Rng::new(2);
     for side in BOTH {

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 use tracing::warn;
 
 use crate::address::Listen;
+use crate::net::{Mptcp, carrier_socket};
 use crate::slots::Slots;
 use crate::stream::Stream;
 
@@ -98,8 +99,14 @@ impl Listener {
 }
 
 /// Listens on TCP. An IPv6 wildcard takes IPv4 too.
-pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_carriers(address, Mptcp::Off)
+}
+
+/// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
+/// the same. An IPv6 wildcard takes IPv4 too.
+pub(crate) fn bind_carriers(address: SocketAddr, mptcp: Mptcp) -> io::Result<TcpListener> {
+    let socket = carrier_socket(Domain::for_address(address), mptcp)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }

@@ -1,16 +1,77 @@
-//! Options of the sockets that carriers use.
+//! Sockets of carriers: MPTCP or TCP, and their options.
 
 use std::io;
 
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
+use tracing::warn;
+
+use crate::platform::mptcp_available;
 
 /// Unsent bytes that the kernel may hold for a carrier: little, so that a
 /// keystroke does not wait behind them.
 const NOTSENT_LOWAT: u32 = 16 * 1024;
 
+/// Whether carriers are MPTCP (RFC 8684), which can use several paths at once.
+/// With a peer or a system that has none, a carrier is TCP all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Mptcp {
+    /// Where this system has it.
+    Auto,
+    /// The same, with a warning where it has not.
+    On,
+    /// Never.
+    #[default]
+    Off,
+}
+
+impl Mptcp {
+    /// Warns who asked for it and does not get it.
+    pub(crate) fn check(self) {
+        if self == Self::On && !mptcp_available() {
+            warn!(
+                "this system makes no MPTCP sockets (see sysctl net.mptcp.enabled): carriers are TCP"
+            );
+        }
+    }
+}
+
+/// A socket for a carrier, or for a listener of carriers. A listener of MPTCP
+/// takes TCP too.
+pub(crate) fn carrier_socket(domain: Domain, mptcp: Mptcp) -> io::Result<Socket> {
+    if mptcp != Mptcp::Off
+        && let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))
+    {
+        return Ok(socket);
+    }
+    Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
+}
+
 /// Prepares a carrier's socket.
 pub(crate) fn prepare_carrier(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)
+    let socket = SockRef::from(stream);
+    match socket.set_tcp_notsent_lowat(NOTSENT_LOWAT) {
+        // Older kernels lack it for MPTCP: keystrokes wait a little longer there.
+        Err(_) if is_mptcp(&socket) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_mptcp(socket: &Socket) -> bool {
+    socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::MPTCP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carriers_are_mptcp_only_where_that_is_wanted_and_there() {
+        let protocol = |mptcp| carrier_socket(Domain::IPV4, mptcp).unwrap().protocol().unwrap();
+        let expected = if mptcp_available() { Protocol::MPTCP } else { Protocol::TCP };
+        assert_eq!(protocol(Mptcp::Off), Some(Protocol::TCP));
+        assert_eq!(protocol(Mptcp::Auto), Some(expected));
+        assert_eq!(protocol(Mptcp::On), Some(expected));
+    }
 }

@@ -87,7 +87,7 @@ impl Stream {
 
     /// Whether everything written was taken by the other end's kernel.
     pub(crate) fn is_drained(&self) -> bool {
-        crate::sys::unsent(self.as_fd()).is_ok_and(|bytes| bytes == 0)
+        crate::platform::unsent(self.as_fd()).is_ok_and(|bytes| bytes == 0)
     }
 
     /// Whether the connection failed: it shows also while nothing is read. One

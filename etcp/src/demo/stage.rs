@@ -12,7 +12,7 @@ use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::policy::known_hosts_line;
 use eternaltcp::server::{Monitor, Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Listener, Slots, TunnelConfig, this_instance};
+use eternaltcp::{Listener, Mptcp, Slots, TunnelConfig, this_instance};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -100,6 +100,7 @@ fn bind_server(
     let target = target.local_addr().map_err(Failure::failed)?;
     let config = ServerConfig {
         listen: ANY_PORT,
+        mptcp: Mptcp::Off,
         identity: keys.server.clone(),
         authorized_keys: keys.authorized_keys.clone(),
         target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
@@ -126,7 +127,7 @@ fn start_client(
     let entrance = listener.name().parse().map_err(Failure::failed)?;
     let trust = Trust::new(known_hosts);
     let instance = this_instance(format!("demo {}", std::process::id()));
-    let mut config = ClientConfig::new(server, keys.client.clone(), trust, instance);
+    let mut config = ClientConfig::new(server.into(), keys.client.clone(), trust, instance);
     config.tunnel = tunnel;
     let client = Client::start(config).map_err(Failure::failed)?;
     tokio::spawn(accept(listener, None, client.opener()));

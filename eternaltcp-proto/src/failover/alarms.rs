@@ -13,16 +13,14 @@ const MOST: u32 = 4;
 /// A quiet time after which one false alarm is forgotten.
 const CALM: Duration = Duration::from_secs(30);
 
-/// A doubt so soon after a doubt's own attach counts as a false alarm.
-const FLAPPING: Duration = Duration::from_secs(3);
-
 /// Counts doubts that came to nothing, and makes the next ones wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Alarms {
     false_alarms: u32,
     last: Time,
-    /// When a carrier was attached because the one before was doubted.
-    attached: Option<Time>,
+    /// A carrier was attached because the one before was doubted, and has
+    /// achieved nothing yet.
+    is_unproven: bool,
 }
 
 impl Alarms {
@@ -32,7 +30,7 @@ impl Alarms {
         let calm = now.since(self.last).as_secs() / CALM.as_secs();
         let calm = u32::try_from(calm).unwrap_or(u32::MAX);
         self.false_alarms = self.false_alarms.saturating_sub(calm);
-        if self.attached.take().is_some_and(|at| now.since(at) < FLAPPING) {
+        if std::mem::take(&mut self.is_unproven) {
             self.count();
         }
         self.last = now;
@@ -46,8 +44,13 @@ impl Alarms {
     }
 
     /// The doubt led to another carrier.
-    pub(super) fn handle_attached(&mut self, now: Time) {
-        self.attached = Some(now);
+    pub(super) fn handle_attached(&mut self) {
+        self.is_unproven = true;
+    }
+
+    /// The carrier has achieved something.
+    pub(super) fn handle_progress(&mut self) {
+        self.is_unproven = false;
     }
 
     fn count(&mut self) {
@@ -77,13 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_right_after_a_doubts_attach_is_flapping() {
+    fn a_doubt_about_a_doubts_own_carrier_is_flapping_unless_that_achieved_something() {
         let mut alarms = Alarms::default();
         assert!(alarms.handle_alarm(at(0)).is_zero());
-        alarms.handle_attached(at(100));
+        alarms.handle_attached();
         assert!(!alarms.handle_alarm(at(2000)).is_zero());
         let mut alarms = Alarms::default();
-        alarms.handle_attached(at(100));
-        assert!(alarms.handle_alarm(at(5000)).is_zero(), "the carrier lived for a while");
+        alarms.handle_attached();
+        alarms.handle_progress();
+        assert!(alarms.handle_alarm(at(2000)).is_zero(), "one death follows another");
     }
 }

@@ -20,8 +20,16 @@ pub const MOST_DIALS: usize = 8;
 /// A dial that is not answered makes room for a newer one after this time.
 const YIELDS: Duration = Duration::from_secs(1);
 
-/// Events closer together than this share a dial.
-const EVENT_GAP: Duration = Duration::from_millis(50);
+/// A dial that was answered by the server's machine, and not by the server, keeps
+/// others from being made for this time. Then the next takes its place.
+const ANSWERS: Duration = Duration::from_secs(5);
+
+/// So many events in a row are answered with a dial each: a move is made of a few
+/// (an address goes, one comes, a route comes), and the last is the one that counts.
+const EVENTS: u32 = 8;
+
+/// Further ones closer together than this share a dial.
+const EVENT_GAP: Duration = Duration::from_millis(100);
 
 /// A carrier that lived this long was worth it: the pace starts anew.
 const WORTHY: Duration = Duration::from_secs(10);
@@ -82,9 +90,9 @@ pub struct Failover {
     abandoned: Vec<DialId>,
     next: Option<(Time, Occasion)>,
     next_id: u64,
-    /// When an event was last answered with a dial, and whether the next dial is
-    /// for one.
-    last_event: Option<Time>,
+    /// Until when answers to events are used up, at a pace of one each
+    /// [`EVENT_GAP`]; and whether the next dial is one.
+    events_until: Time,
     is_event: bool,
     /// Whether the doubt of now has led to a dial.
     alarm_dialed: bool,
@@ -102,7 +110,7 @@ impl Failover {
             abandoned: Vec::new(),
             next: Some((now, Occasion::Loss)),
             next_id: 0,
-            last_event: None,
+            events_until: Time::ZERO,
             is_event: false,
             alarm_dialed: false,
         }
@@ -114,11 +122,18 @@ impl Failover {
         self.dials.len()
     }
 
+    /// Whether a carrier is attached, or asked to be.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        self.standing != Standing::None
+    }
+
     /// A number was delivered on either side: the next loss finds the pace as
     /// if it were the first.
     pub fn handle_progress(&mut self) {
         if self.is_bound() {
             self.pace.reset();
+            self.alarms.handle_progress();
         }
     }
 
@@ -181,7 +196,8 @@ impl Failover {
         let is_lost = self.standing == Standing::None;
         self.abandon(|dial| !(is_lost && dial.is_connected));
         self.pace.reset();
-        let soonest = self.last_event.map_or(now, |last| (last + EVENT_GAP).max(now));
+        let used_up = self.events_until.since(now + EVENT_GAP * (EVENTS - 1));
+        let soonest = now + used_up;
         self.is_event = true;
         self.next = Some((soonest, if is_lost { Occasion::Loss } else { Occasion::Move }));
     }
@@ -258,7 +274,7 @@ impl Failover {
         self.next = None;
         self.pace.handle_dialed(now);
         if is_doubted {
-            self.alarms.handle_attached(now);
+            self.alarms.handle_attached();
         }
         self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
     }
@@ -278,9 +294,15 @@ impl Failover {
     pub fn poll_dial(&mut self, now: Time, random: u32) -> Option<(DialId, Occasion)> {
         let (_, occasion) = self.next.filter(|(at, _)| *at <= now)?;
         self.next = None;
-        if !occasion.is_unconditional() && self.dials.iter().any(|dial| dial.is_connected) {
-            // Its end, good or bad, decides.
-            return None;
+        let connected = self.dials.iter().filter(|dial| dial.is_connected);
+        if let Some(since) = connected.map(|dial| dial.since).max()
+            && !occasion.is_unconditional()
+        {
+            if now < since + ANSWERS {
+                self.next = Some((since + ANSWERS, occasion));
+                return None;
+            }
+            self.abandon(|dial| dial.is_connected);
         }
         if self.dials.len() >= MOST_DIALS && !self.make_room(now) {
             let oldest = self.dials.iter().map(|dial| dial.since).min();
@@ -289,7 +311,7 @@ impl Failover {
         }
         self.pace.handle_dialed(now);
         if std::mem::take(&mut self.is_event) {
-            self.last_event = Some(now);
+            self.events_until = self.events_until.max(now) + EVENT_GAP;
         }
         self.alarm_dialed |= matches!(occasion, Occasion::Suspicion(_));
         let id = DialId(self.next_id);

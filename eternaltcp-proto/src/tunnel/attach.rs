@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::carrier::{Attached, Attaching, Carrier};
 use super::{Event, Tunnel};
 use crate::acceptor::AttachRequest;
-use crate::attach::{Answer, Hello, Intent, Numbers, OLDEST_VERSION, Settings, VERSION, packets};
+use crate::attach::{
+    Answer, FEATURES, Hello, Intent, Numbers, OLDEST_VERSION, Settings, VERSION, packets,
+};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, SessionId, TunnelId};
@@ -49,7 +51,7 @@ impl Tunnel {
         let hello = Hello {
             version: VERSION,
             oldest: OLDEST_VERSION,
-            features: 0,
+            features: FEATURES,
             intent: self.intent(new),
             epoch: self.epoch,
             settings: self.settings(),
@@ -66,6 +68,7 @@ impl Tunnel {
             request: packets(Kind::Attach, hello.encode(), &numbers),
             answer: None,
             numbers: Vec::new(),
+            awaited_echo: None,
         }));
     }
 
@@ -95,7 +98,7 @@ impl Tunnel {
         self.resume(now, hello.settings, numbers);
         let answer = Answer {
             version: VERSION.min(hello.version),
-            features: 0,
+            features: hello.features & FEATURES,
             tunnel: id,
             epoch: self.epoch,
             settings: self.settings(),
@@ -155,6 +158,7 @@ impl Tunnel {
                 check_count(&attaching.numbers, payload)?;
                 self.finish_attach(now, answer);
             }
+            (Kind::Echo, None) if attaching.is_late_echo(header) => {}
             (kind, _) => return Err(Violation::OutOfPlace(kind)),
         }
         Ok(())
@@ -168,7 +172,8 @@ impl Tunnel {
         };
         let Attaching { decoder, liveness, numbers, .. } = *attaching;
         self.id = Some(answer.tunnel);
-        self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
+        let attached = Attached { features: answer.features, ..Attached::new(decoder, liveness) };
+        self.carrier = Carrier::Attached(Box::new(attached));
         self.resume(now, answer.settings, numbers);
     }
 

@@ -34,6 +34,9 @@ pub(super) struct Attaching {
     pub(super) listed: usize,
     pub(super) answer: Option<Answer>,
     pub(super) numbers: Vec<Numbers>,
+    /// A heartbeat of the carrier's time on standby: its echo may come before
+    /// the answer.
+    pub(super) awaited_echo: Option<Seq>,
 }
 
 /// A bound carrier.
@@ -41,6 +44,8 @@ pub(super) struct Attaching {
 pub(super) struct Attached {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
+    /// Features that both sides have.
+    pub(super) features: u64,
     /// Packets of the server's answer that are yet to be sent.
     pub(super) answer: VecDeque<(Header, Bytes)>,
     /// Sessions whose packet 0 is due, in the order of their ids.
@@ -64,6 +69,7 @@ impl Attached {
         Self {
             decoder,
             liveness,
+            features: 0,
             answer: VecDeque::new(),
             openings: VecDeque::new(),
             acks: VecDeque::new(),

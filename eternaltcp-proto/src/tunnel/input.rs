@@ -73,7 +73,10 @@ impl Tunnel {
         }
         match (header.kind, SessionId::new(header.session)) {
             (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
-            (Kind::Echo, None) => self.with_liveness(|l| l.handle_echo(now, header.ack)),
+            (Kind::Echo, None) => {
+                self.with_liveness(|l| l.handle_echo(now, header.ack));
+                self.note_suspicion();
+            }
             (Kind::Close, None) => self.handle_close(&payload)?,
             (Kind::Limit, None) => {
                 let limit = read_u64(Kind::Limit, &payload)?;

@@ -11,6 +11,7 @@ mod input;
 mod output;
 mod path;
 mod sockets;
+mod standby;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,6 +20,7 @@ pub(crate) use attach::{check_count, push_numbers};
 pub use export::{DetachedTunnel, RestoreError};
 pub use output::Transmit;
 pub use sockets::READ_SIZE;
+pub use standby::NotStandingBy;
 
 use crate::attach::{Intent, Settings};
 use crate::config::Config;

@@ -47,6 +47,14 @@ impl Tunnel {
         }
     }
 
+    /// Payload bytes that are to be sent again on this carrier: right after an
+    /// attach, all of its replay.
+    #[must_use]
+    pub fn replay_due(&self) -> u64 {
+        let due = self.sessions.values().map(|session| session.send.replay_due());
+        due.sum()
+    }
+
     pub(super) fn new_liveness(&self, now: Time) -> Liveness {
         let doubts = self.side == Side::Client;
         Liveness::new(now, self.config.heartbeat, self.config.dead_after, doubts)

@@ -358,6 +358,7 @@ impl Pair {
         loop {
             match acceptor.poll().unwrap() {
                 Progress::Hello(_) => {}
+                Progress::Standby(_) => panic!("a carrier of a pair attaches at once"),
                 Progress::More => {
                     self.acceptor = Some(acceptor);
                     return;

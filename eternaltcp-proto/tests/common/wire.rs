@@ -18,6 +18,7 @@ pub(crate) const REFUSED: u32 = 11;
 pub(crate) const NUMBERS: u32 = 12;
 pub(crate) const NUMBERS_END: u32 = 13;
 pub(crate) const CLOSE: u32 = 14;
+pub(crate) const STANDBY: u32 = 15;
 
 /// A whole packet.
 pub(crate) fn packet(kind: u32, session: u32, seq: u32, ack: u32, payload: &[u8]) -> Bytes {
@@ -104,4 +105,16 @@ pub(crate) fn numbers_end(count: u32) -> Bytes {
 /// The payload of a reset.
 pub(crate) fn reset(cause: u32) -> Vec<u8> {
     cause.to_le_bytes().to_vec()
+}
+
+/// A client's `standby` packet.
+pub(crate) fn standby(tunnel: [u8; 16]) -> Bytes {
+    let versions = [1_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
+    packet(STANDBY, 0, 0, 0, &[b"etcp", &versions[..], &tunnel].concat())
+}
+
+/// A server's `standby` packet: the carrier may be silent for so long.
+pub(crate) fn stands_by(version: u32, silence_ms: u64) -> Bytes {
+    let payload = [&version.to_le_bytes()[..], &silence_ms.to_le_bytes()].concat();
+    packet(STANDBY, 0, 0, 0, &payload)
 }

@@ -1,10 +1,18 @@
 //! The client's end: one tunnel to one server, kept alive.
 
 mod dial;
+mod dialing;
+mod history;
+mod notice;
+mod path;
+mod patience;
 mod role;
+mod servers;
+mod story;
 mod trust;
+mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +20,17 @@ use eternaltcp_proto::{Closing, Instance, OpenError, SessionId, Side, Stats, Tun
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub use crate::driver::EndKind;
 pub use dial::DialError;
+pub use history::{History, Pause};
+pub(crate) use notice::Notice;
+pub use path::Pins;
+pub use servers::Servers;
 pub use trust::{Ask, Trust, UnknownServer};
 
-use crate::address::{Server, Target};
+use crate::address::Target;
 use crate::driver::{Command, Driver, Handle, Shared, channel};
+use crate::net::Mptcp;
 use crate::stream::Stream;
 use crate::target::encode_target;
 use crate::tls::{Identity, IdentityError, TlsError};
@@ -27,7 +41,11 @@ use role::ClientRole;
 #[derive(Debug)]
 pub struct ClientConfig {
     /// Where sproxy is.
-    pub server: Server,
+    pub servers: Servers,
+    /// What is fixed of the way to it.
+    pub pins: Pins,
+    /// Whether carriers are MPTCP.
+    pub mptcp: Mptcp,
     /// The user's key.
     pub identity: Identity,
     /// Which servers are trusted.
@@ -52,9 +70,11 @@ impl ClientConfig {
     /// The defaults: it never gives up, and 128 new connections wait for a
     /// minute at most.
     #[must_use]
-    pub fn new(server: Server, identity: Identity, trust: Trust, instance: Instance) -> Self {
+    pub fn new(servers: Servers, identity: Identity, trust: Trust, instance: Instance) -> Self {
         Self {
-            server,
+            servers,
+            pins: Pins::default(),
+            mptcp: Mptcp::default(),
             identity,
             trust,
             instance,
@@ -95,6 +115,7 @@ pub enum ClientEnd {
 pub struct Client {
     handle: Handle,
     shared: Arc<Shared>,
+    history: Arc<Mutex<History>>,
     task: JoinHandle<ClientEnd>,
 }
 
@@ -110,9 +131,10 @@ impl Client {
         let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
         let dialer = Dialer::new(&config)?;
         let role = ClientRole::new(config, dialer, handle.clone());
+        let history = role.history();
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
         let task = tokio::spawn(async move { driver.run().await.into_end() });
-        Ok(Self { handle, shared, task })
+        Ok(Self { handle, shared, history, task })
     }
 
     /// The way to open sessions; cheap to clone.
@@ -130,6 +152,18 @@ impl Client {
     /// What the tunnel did so far; `None` when the client has ended.
     pub async fn stats(&self) -> Option<Stats> {
         self.handle.stats().await
+    }
+
+    /// What happened to its carriers so far.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a new carrier now, and attaches it whatever the state of the
+    /// present one, which serves until then.
+    pub async fn reconnect(&self) {
+        self.handle.send(Command::Notice(Notice::Reconnect)).await;
     }
 
     /// Closes the tunnel in order, in a second at most.

@@ -1,75 +1,75 @@
 //! What the client's end of a tunnel decides.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Backoff, Cause, Closing, Intent, Lost, Refusal, RefusalCode, Reset, SessionId, Stats, Time,
-    Tunnel,
+    Cause, Closing, DialId, Intent, Lost, Refusal, RefusalCode, Reset, SessionId, Stats, Suspicion,
+    Time, Tunnel,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::dial::Dialer;
+use super::dial::{Dialed, Dialer};
+use super::dialing::{Dialing, Wish, random};
+use super::history::History;
+use super::notice::{NetworkEvent, Notice};
+use super::patience::Patience;
+use super::story::Story;
+use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, DialError};
-use crate::driver::{CarrierIo, Command, Handle, Offer, Role, Verdict};
+use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
-
-/// A carrier that lived this long was worth it: the back-off starts anew.
-const WORTHY: Duration = Duration::from_secs(10);
 
 /// A tunnel that was attached this long before it had to be made anew is made
 /// anew at once.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How often the user is told whom the client waits for.
-const REMINDER: Duration = Duration::from_secs(10);
+/// How often a path or a server that is preferred to the present one is tried.
+const PREFERENCE_TICK: Duration = Duration::from_secs(30);
 
 /// The client's part.
 pub(super) struct ClientRole {
     config: ClientConfig,
-    dialer: Dialer,
     handle: Handle,
-    backoff: Backoff,
-    /// Whether the next carrier is for a new tunnel.
-    is_new: bool,
-    /// Since when there is no carrier, and why.
-    without: Option<(Instant, String)>,
-    reminded: Instant,
+    dialing: Dialing,
+    wish: Wish,
+    story: Story,
+    patience: Patience,
     attached_at: Instant,
-    /// What the tunnel had done when the carrier was attached.
-    before: Stats,
-    /// What it had done when it was last asked for progress.
+    preferred_at: Instant,
+    /// There is no path to the server now.
+    is_offline: bool,
+    /// What the tunnel had done when it was last asked for progress.
     seen: Stats,
-    was_attached: bool,
     /// Sessions that nothing was sent of, and until when they wait.
     waiting: BTreeMap<SessionId, Instant>,
     last_reset: Option<Reset>,
     end: Option<ClientEnd>,
+    _watch: Watch,
 }
 
 impl ClientRole {
     pub(super) fn new(config: ClientConfig, dialer: Dialer, handle: Handle) -> Self {
         let now = Instant::now();
-        let mut role = Self {
+        Self {
+            handle: handle.clone(),
+            patience: Patience::new(config.connect_timeout, config.give_up_after),
             config,
-            dialer,
-            handle,
-            backoff: Backoff::default(),
-            is_new: true,
-            without: Some((now, "not connected yet".to_owned())),
-            reminded: now,
+            dialing: Dialing::new(Time::ZERO, dialer.clone(), handle.clone()),
+            wish: Wish { is_new: true, ..Wish::default() },
+            story: Story::default(),
             attached_at: now,
-            before: Stats::default(),
+            preferred_at: now,
+            is_offline: false,
             seen: Stats::default(),
-            was_attached: false,
             waiting: BTreeMap::new(),
             last_reset: None,
             end: None,
-        };
-        role.dial();
-        role
+            _watch: Watch::start(dialer, handle),
+        }
     }
 
     /// How the client ended, once its driver has.
@@ -77,27 +77,25 @@ impl ClientRole {
         self.end.unwrap_or(ClientEnd::Done)
     }
 
-    /// Dials after the back-off's delay.
-    fn dial(&mut self) {
-        let delay = self.backoff.next_delay(random());
-        let (dialer, handle, is_new) = (self.dialer.clone(), self.handle.clone(), self.is_new);
-        tokio::spawn(async move {
-            sleep(delay).await;
-            let result = tokio::select! {
-                result = dialer.dial(is_new) => result,
-                () = handle.closed() => return,
-            };
-            handle.send(Command::Dialed(result.map(Box::new))).await;
-        });
+    /// What happened to the carriers, to be read by others.
+    pub(super) fn history(&self) -> Arc<Mutex<History>> {
+        self.story.history()
     }
 
-    /// Numbers delivered on either side are progress: the back-off starts anew.
+    /// Begins the dials that are due.
+    fn dial(&mut self, now: Time, tunnel: &Tunnel) {
+        for (occasion, also) in self.dialing.start_due(now, &mut self.wish) {
+            self.story.handle_dial(now, occasion, &also, tunnel);
+        }
+    }
+
+    /// Numbers delivered on either side are progress: the pace starts anew.
     fn note_progress(&mut self, tunnel: &Tunnel) {
         let stats = tunnel.stats();
         let seen = std::mem::replace(&mut self.seen, stats);
         if stats.acknowledged != seen.acknowledged || stats.delivered_bytes != seen.delivered_bytes
         {
-            self.backoff.reset();
+            self.dialing.failover.handle_progress();
         }
     }
 
@@ -106,25 +104,109 @@ impl ClientRole {
         Verdict::End
     }
 
-    /// Says what is missing, and how long a wait is still worth it.
-    fn check_patience(&mut self) -> Verdict {
-        let Some((since, why)) = &self.without else { return Verdict::Continue };
-        let waited = since.elapsed();
-        let limit = if self.was_attached {
-            self.config.give_up_after
-        } else {
-            self.config.connect_timeout.or(self.config.give_up_after)
-        };
-        if limit.is_some_and(|limit| waited >= limit) {
-            let end = format!("gave up after {}: {why}", crate::report::duration(waited));
-            return self.fail(ClientEnd::Failed(end));
+    fn handle_dialed(
+        &mut self,
+        now: Time,
+        id: DialId,
+        result: Result<Box<Dialed>, DialError>,
+        tunnel: &Tunnel,
+    ) -> Verdict {
+        if self.dialing.finish(id).is_none() {
+            return Verdict::Continue;
         }
-        if self.reminded.elapsed() >= REMINDER {
-            self.reminded = Instant::now();
-            let server = self.dialer.server();
-            warn!("waiting for {server} for {} now: {why}", crate::report::duration(waited));
+        match result {
+            Ok(dialed) => self.handle_carrier(now, id, *dialed, tunnel),
+            Err(error) => self.handle_dial_error(now, id, error),
+        }
+    }
+
+    fn handle_carrier(
+        &mut self,
+        now: Time,
+        id: DialId,
+        dialed: Dialed,
+        tunnel: &Tunnel,
+    ) -> Verdict {
+        self.story.handle_carrier();
+        self.note_progress(tunnel);
+        if !self.dialing.failover.handle_ready(now, id) {
+            debug!("a carrier via {} is not needed any more", dialed.path);
+            return Verdict::Continue;
+        }
+        if self.wish.is_new {
+            self.dialing.dialer.settle(&dialed);
+        }
+        self.story.handle_commit(now, dialed.path.clone(), tunnel);
+        (self.wish.current, self.wish.server) = (Some(dialed.path), dialed.server);
+        Verdict::Attach(Box::new(dialed.carrier))
+    }
+
+    fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Verdict {
+        let text = error.to_string();
+        if matches!(error, DialError::Trust(_)) && !self.patience.was_attached() {
+            return self.fail(ClientEnd::Refused(text));
+        }
+        if matches!(error, DialError::Trust(_)) {
+            warn!("{text}");
+        }
+        debug!("dial: {text}");
+        if self.patience.is_first_reason() {
+            warn!("{text}; trying {} again", self.dialing.dialer.servers());
+        }
+        self.dialing.failover.handle_failed(now, id, error.is_answered(), random());
+        if !self.dialing.failover.is_carried() {
+            self.patience.wait(text);
         }
         Verdict::Continue
+    }
+
+    fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
+        match event {
+            NetworkEvent::Moved(path) => {
+                let is_current = self.wish.current.as_ref() == Some(&path);
+                let was_offline = std::mem::take(&mut self.is_offline);
+                if is_current && !was_offline && tunnel.suspicion().is_none() {
+                    return tunnel.probe(now);
+                }
+                info!("the way to the server is now {path}");
+                self.wish.path = Some(path);
+                self.dialing.failover.handle_moved(now);
+            }
+            NetworkEvent::Gone => {
+                info!("there is no way to the server any more; waiting for one");
+                (self.is_offline, self.wish.path) = (true, None);
+                tunnel.probe(now);
+            }
+            NetworkEvent::Changed if self.is_offline || tunnel.suspicion().is_some() => {
+                self.dialing.failover.handle_moved(now);
+            }
+            NetworkEvent::Changed if !self.dialing.failover.is_carried() => {
+                self.dialing.failover.handle_moved(now);
+            }
+            NetworkEvent::Changed => tunnel.probe(now),
+            NetworkEvent::Woke(slept) => {
+                info!("awake again after {}", crate::report::duration(slept));
+                tunnel.probe(now);
+                if !self.dialing.failover.is_carried() {
+                    self.dialing.failover.handle_moved(now);
+                }
+            }
+        }
+    }
+
+    /// From time to time, looks whether there is a better way than the present
+    /// one: the path that the system would choose, or a preferred server.
+    fn prefer(&mut self, now: Time) {
+        if self.preferred_at.elapsed() < PREFERENCE_TICK {
+            return;
+        }
+        self.preferred_at = Instant::now();
+        let chosen = self.dialing.dialer.chosen_path();
+        let is_elsewhere = chosen.is_some() && chosen != self.wish.current;
+        if is_elsewhere || self.wish.server > 0 {
+            self.wish.path = chosen;
+            self.dialing.failover.prefer(now);
+        }
     }
 
     /// New connections wait for the tunnel, bounded in number and time.
@@ -144,71 +226,57 @@ impl ClientRole {
 
 impl Role for ClientRole {
     fn intent(&self) -> Intent {
-        let enrol = Bytes::from(self.dialer.tunnel_key().to_string());
+        let enrol = Bytes::from(self.dialing.dialer.tunnel_key().to_string());
         Intent::New { enrol, instance: self.config.instance.clone() }
     }
 
-    fn attached(&mut self, is_resumed: bool, tunnel: &Tunnel, carrier: Option<&CarrierIo>) {
-        let via = carrier
-            .and_then(|carrier| Some((carrier.local().ok()?, carrier.peer())))
-            .map_or_else(String::new, |(from, to)| format!(" ({from} to {to})"));
-        let pause = self.without.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
-        if is_resumed {
-            info!("attached again{via} after {}", crate::report::duration(pause));
-        } else {
-            let keeps = tunnel.peer().map_or(Duration::ZERO, |peer| peer.keep_detached);
-            let keeps = crate::report::duration(keeps);
-            info!("attached{via}; the server keeps the tunnel for {keeps} when it is detached");
-        }
-        self.is_new = false;
-        self.was_attached = true;
-        self.attached_at = Instant::now();
-        self.before = tunnel.stats();
+    fn attached(
+        &mut self,
+        now: Time,
+        is_resumed: bool,
+        tunnel: &Tunnel,
+        carrier: Option<&CarrierIo>,
+    ) {
+        self.story.handle_attached(now, is_resumed, tunnel, carrier);
+        self.patience.handle_attached();
+        self.dialing.failover.handle_attached(now);
+        (self.wish.is_new, self.wish.path) = (false, None);
+        (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
         // What the carrier before achieved may only show now.
         self.note_progress(tunnel);
     }
 
-    fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict {
-        self.is_new = tunnel.id().is_none();
-        if self.without.is_none() {
-            let replayed = tunnel.stats().replayed_bytes - self.before.replayed_bytes;
-            info!("carrier lost: {why}; connecting again");
-            debug!("{} were replayed on it", show_bytes(replayed));
-            self.note_progress(tunnel);
-            if self.attached_at.elapsed() >= WORTHY {
-                self.backoff.reset();
-            }
-            self.reminded = Instant::now();
-            self.without = Some((Instant::now(), why.to_owned()));
-        }
-        self.dial();
+    fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
+        self.wish.is_new = tunnel.id().is_none();
+        self.story.handle_lost(now, end, tunnel);
+        self.patience.wait_for_something(&end.to_string());
+        self.note_progress(tunnel);
+        self.dialing.failover.handle_lost(now, random());
         Verdict::Continue
     }
 
-    fn restarted(&mut self) {
-        self.is_new = true;
-        if self.attached_at.elapsed() >= SETTLED {
-            self.backoff.reset();
-        }
-        let why = "the tunnel is made anew".to_owned();
-        self.without.get_or_insert_with(|| (Instant::now(), why));
-        self.dial();
+    fn restarted(&mut self, now: Time) {
+        self.wish.is_new = true;
+        self.patience.wait_for_something("the tunnel is made anew");
+        let is_settled = self.attached_at.elapsed() >= SETTLED;
+        self.dialing.failover.handle_restart(now, random(), is_settled);
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Verdict {
-        let text = explain(&refusal, &self.dialer);
+    fn refused(&mut self, now: Time, refusal: Refusal) -> Verdict {
+        let text = explain(&refusal, &self.dialing.dialer);
+        self.story.handle_refused(now);
         if refusal.code == RefusalCode::TunnelUnknown {
             warn!("the server does not know the tunnel any more: its sessions are reset");
             return Verdict::Restart(Cause::Unresumable);
         }
         // Who waits for a first contact only so long is told at once.
-        let is_hurried = !self.was_attached && self.config.connect_timeout.is_some();
+        let is_hurried = !self.patience.was_attached() && self.config.connect_timeout.is_some();
         if refusal.is_final || is_hurried {
             return self.fail(ClientEnd::Refused(text));
         }
         warn!("refused for now: {text}");
-        self.without.get_or_insert_with(|| (Instant::now(), String::new())).1 = text;
-        self.dial();
+        self.patience.wait(text);
+        self.dialing.failover.handle_refused(now, random());
         Verdict::Continue
     }
 
@@ -243,23 +311,35 @@ impl Role for ClientRole {
         );
     }
 
-    fn dial_failed(&mut self, error: DialError) -> Verdict {
-        let text = error.to_string();
-        if matches!(error, DialError::Trust(_)) && !self.was_attached {
-            return self.fail(ClientEnd::Refused(text));
+    fn suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
+        self.note_progress(tunnel);
+        self.story.handle_suspected(now, why);
+        match why {
+            Some(why) => self.dialing.failover.handle_suspected(now, why),
+            None => self.dialing.failover.handle_relieved(now),
         }
-        if matches!(error, DialError::Trust(_)) {
-            warn!("{text}");
-        }
-        debug!("dial: {text}");
-        let server = self.dialer.server();
-        let is_first = self.without.as_ref().is_some_and(|(_, why)| why == "not connected yet");
-        if is_first {
-            warn!("{text}; trying {server} again");
-        }
-        self.without.get_or_insert_with(|| (Instant::now(), String::new())).1 = text;
-        self.dial();
-        Verdict::Continue
+        self.dial(now, tunnel);
+    }
+
+    fn notice(&mut self, now: Time, notice: Notice, tunnel: &mut Tunnel) -> Verdict {
+        let verdict = match notice {
+            Notice::Connected(id) => {
+                self.dialing.failover.handle_connected(id);
+                Verdict::Continue
+            }
+            Notice::Dialed(id, result) => self.handle_dialed(now, id, result, tunnel),
+            Notice::Network(event) => {
+                self.handle_network(now, event, tunnel);
+                Verdict::Continue
+            }
+            Notice::Reconnect => {
+                info!("connecting again, as asked");
+                self.dialing.failover.request(now);
+                Verdict::Continue
+            }
+        };
+        self.dial(now, tunnel);
+        verdict
     }
 
     fn idle(&mut self) -> Verdict {
@@ -278,13 +358,28 @@ impl Role for ClientRole {
             warn!("session {id}: a new connection waited too long for the tunnel, and is reset");
             tunnel.kill(now, id, Reset::new(Cause::TimedOut));
         }
-        self.check_patience()
+        self.note_progress(tunnel);
+        self.prefer(now);
+        self.dial(now, tunnel);
+        let servers = self.dialing.dialer.servers().to_string();
+        match self.patience.check(&servers) {
+            Ok(()) => Verdict::Continue,
+            Err(why) => self.fail(ClientEnd::Failed(why)),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.dialing.failover.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Time, tunnel: &Tunnel) {
+        self.dial(now, tunnel);
     }
 }
 
 /// A refusal, with the line that would admit the key where that is what helps.
 fn explain(refusal: &Refusal, dialer: &Dialer) -> String {
-    let server = dialer.server();
+    let server = dialer.servers();
     let key = dialer.user_key();
     match refusal.code {
         RefusalCode::KeyUnknown => format!(
@@ -293,9 +388,4 @@ fn explain(refusal: &Refusal, dialer: &Dialer) -> String {
         ),
         _ => format!("{server} refused: {refusal}"),
     }
-}
-
-fn random() -> u32 {
-    // Without randomness the jitter is the least of the troubles.
-    getrandom::u32().unwrap_or(0)
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{debug, info, warn};
 
-use super::DialError;
 use crate::address::Server;
 use crate::policy::{HostKey, append_known_host, known_hosts_line, load_known_hosts};
 use crate::tls::PublicKey;
@@ -71,12 +70,15 @@ impl Trust {
     }
 
     /// Judges a key that a server proved. May block: on a file, and on the user.
-    pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), DialError> {
+    ///
+    /// # Errors
+    /// Why the server is not trusted, and what to do about it.
+    pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
         let file = &self.known_hosts;
         let known = match load_known_hosts(file) {
             Ok(known) => known,
             Err(error) => {
-                return self.check_pinned(key).ok_or_else(|| DialError::Trust(error.to_string()));
+                return self.check_pinned(key).ok_or_else(|| error.to_string());
             }
         };
         for warning in known.warnings() {
@@ -91,16 +93,15 @@ impl Trust {
                 Some(()) => Ok(()),
                 None => self.decide_unknown(server, key),
             },
-            HostKey::Changed { line, stored } => Err(DialError::Trust(format!(
+            HostKey::Changed { line, stored } => Err(format!(
                 "THE KEY OF {server} HAS CHANGED: it is now {}, and {}:{line} says {stored}. Somebody may be \
                  in between. If you know that the key was changed, remove that line",
                 key.fingerprint(),
                 file.display(),
-            ))),
-            HostKey::Revoked { line } => Err(DialError::Trust(format!(
-                "the key of {server} is revoked ({}:{line})",
-                file.display()
-            ))),
+            )),
+            HostKey::Revoked { line } => {
+                Err(format!("the key of {server} is revoked ({}:{line})", file.display()))
+            }
         }
     }
 
@@ -113,7 +114,7 @@ impl Trust {
         *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
     }
 
-    fn decide_unknown(&self, server: &Server, key: &PublicKey) -> Result<(), DialError> {
+    fn decide_unknown(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
         let line = known_hosts_line(server, key);
         let unknown = UnknownServer {
             server: server.clone(),
@@ -126,11 +127,11 @@ impl Trust {
             Unknown::Ask(ask) => ask(&unknown),
         };
         if !is_trusted {
-            return Err(DialError::Trust(format!(
+            return Err(format!(
                 "the server's key {} is not in {}: give --accept-new, or add the line: {line}",
                 key.fingerprint(),
                 self.known_hosts.display(),
-            )));
+            ));
         }
         self.pin(key);
         match append_known_host(&self.known_hosts, &line) {

@@ -7,13 +7,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use eternaltcp_proto::{Time, Transmit, Tunnel};
+use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::pace::Pace;
+use super::unacknowledged::Unacknowledged;
+use crate::platform;
 use crate::tls::{Connection, TlsError};
 
 /// Bytes asked of the socket at once: at first little, so that strangers and
@@ -53,6 +55,8 @@ pub(crate) struct CarrierIo {
     sent: usize,
     /// Bytes written since the kernel was last asked what is unsent.
     unasked: usize,
+    /// What the peer's kernel has yet to acknowledge.
+    unacknowledged: Unacknowledged,
     batch: Vec<Transmit>,
     pace: Pace,
     peer: SocketAddr,
@@ -72,6 +76,7 @@ impl CarrierIo {
             outgoing: Vec::new(),
             sent: 0,
             unasked: 0,
+            unacknowledged: Unacknowledged::default(),
             batch: Vec::new(),
             pace: Pace::new(),
             peer,
@@ -126,21 +131,31 @@ impl CarrierIo {
         now: Time,
         tunnel: &mut Tunnel,
     ) -> Poll<Result<(), CarrierError>> {
+        self.poll_send(cx, now, |now| tunnel.poll_transmit(now))
+    }
+
+    /// The same for packets of whatever has them, as a standby carrier.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        mut next: impl FnMut(Time) -> Option<Transmit>,
+    ) -> Poll<Result<(), CarrierError>> {
         loop {
-            if self.sent == self.outgoing.len() && !self.fill(now, tunnel)? {
+            if self.sent == self.outgoing.len() && !self.fill(|| next(now))? {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_flush(cx))?;
+            ready!(self.poll_flush(cx, now))?;
         }
     }
 
     /// Takes packets for one write, and protects them.
-    fn fill(&mut self, now: Time, tunnel: &mut Tunnel) -> Result<bool, TlsError> {
+    fn fill(&mut self, mut next: impl FnMut() -> Option<Transmit>) -> Result<bool, TlsError> {
         self.outgoing.clear();
         self.sent = 0;
         let mut size = 0;
         while size < self.pace.batch() {
-            let Some(transmit) = tunnel.poll_transmit(now) else { break };
+            let Some(transmit) = next() else { break };
             size += eternaltcp_proto::HEADER_LEN + transmit.payload.len();
             self.batch.push(transmit);
         }
@@ -159,7 +174,7 @@ impl CarrierIo {
     }
 
     /// Writes what is protected.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<Result<(), CarrierError>> {
         while self.sent < self.outgoing.len() {
             ready!(self.stream.poll_write_ready(cx))?;
             let rest = &self.outgoing[self.sent..];
@@ -174,6 +189,7 @@ impl CarrierIo {
                 Ok(count) => {
                     self.sent += count;
                     self.unasked = if ask { count } else { self.unasked + count };
+                    self.unacknowledged.handle_written(now, count);
                     self.pace.handle_written(Instant::now(), count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -184,13 +200,33 @@ impl CarrierIo {
     }
 
     /// Flushes what is left, and ends the sending direction in order, once.
-    pub(crate) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
+    pub(crate) fn poll_shut(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+    ) -> Poll<Result<(), CarrierError>> {
         self.tls.close_notify(&mut self.outgoing);
-        ready!(self.poll_flush(cx))?;
+        ready!(self.poll_flush(cx, now))?;
         if !std::mem::replace(&mut self.is_shut, true) {
             socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What the kernel's TCP knows of the path; `None` if it cannot say.
+    pub(crate) fn path_report(&mut self, now: Time) -> Option<PathReport> {
+        let unsent = platform::unsent(self.stream.as_fd()).ok()?;
+        let waiting = self.unacknowledged.waiting(now, unsent);
+        let Some(info) = platform::carrier_info(self.stream.as_fd()).ok()? else {
+            return Some(PathReport { round_trip: None, unanswered_for: waiting });
+        };
+        // The peer's window is full, and it answers when it is asked.
+        let is_full = info.unacknowledged == 0 && info.unsent > 0 && info.probes <= 1;
+        let waiting = waiting.filter(|_| !is_full);
+        Some(PathReport {
+            round_trip: Some((info.round_trip, info.variance)),
+            unanswered_for: waiting.map(|waiting| waiting.min(info.last_ack)),
+        })
     }
 
     /// Protects bytes outside of any tunnel: a refusal.

@@ -7,14 +7,14 @@ use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, Stat
 use tokio::sync::{mpsc, oneshot};
 
 use super::CarrierIo;
-use crate::client::DialError;
+use crate::client::Notice;
 use crate::stream::Stream;
 
 /// Something to do for a driver.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// A dial has ended: the client's part of an attach follows.
-    Dialed(Result<Box<CarrierIo>, DialError>),
+    /// Something for a client.
+    Notice(Notice),
     /// A whole request came on a carrier: the server's part.
     Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// Open a session for a local connection.

@@ -6,29 +6,36 @@
 mod carrier;
 mod clock;
 mod command;
+mod end;
+mod linger;
 mod local;
 mod offer;
 mod pace;
 mod ready;
+mod role;
+mod timers;
+mod unacknowledged;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eternaltcp_proto::{
-    Cause, Closing, Event, Intent, Lost, Refusal, Reset, SessionId, Time, Tunnel, encode_refusal,
-};
+use eternaltcp_proto::{Cause, Event, Reset, SessionId, Tunnel, encode_refusal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 pub(crate) use carrier::{CarrierError, CarrierIo};
 pub(crate) use command::{Command, Handle, Shared};
+pub(crate) use end::CarrierEnd;
+pub use end::EndKind;
+pub(crate) use linger::linger;
 pub(crate) use offer::Offer;
+pub(crate) use role::{Role, Verdict};
 
 use crate::stream::Stream;
 use clock::Clock;
@@ -37,9 +44,6 @@ use ready::ReadyList;
 
 /// Housekeeping: sockets that are not read, memory, the role's own waits.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How often sockets that are to be reset are looked at.
-const RESET_TICK: Duration = Duration::from_millis(50);
 
 /// A tunnel that is closed in order has this long to tell the peer.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,47 +54,6 @@ const SERVED_AT_ONCE: usize = 64;
 /// Commands that may wait for the driver.
 const COMMANDS: usize = 1024;
 
-/// What a role decides.
-pub(crate) enum Verdict {
-    /// Go on.
-    Continue,
-    /// Forget the tunnel at the server and ask for a new one: sessions of
-    /// which the server may have seen something are reset.
-    Restart(Cause),
-    /// Close the tunnel in order.
-    Close(Closing),
-    /// End at once: every socket is reset.
-    End,
-}
-
-/// What differs between the client's and the server's end of a tunnel.
-pub(crate) trait Role: Send {
-    /// What to ask for at the first attach.
-    fn intent(&self) -> Intent;
-    /// The carrier is bound.
-    fn attached(&mut self, is_resumed: bool, tunnel: &Tunnel, carrier: Option<&CarrierIo>);
-    /// The carrier is gone.
-    fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict;
-    /// The tunnel is to be made anew.
-    fn restarted(&mut self);
-    /// The peer refused the attach.
-    fn refused(&mut self, refusal: Refusal) -> Verdict;
-    /// The peer closed the tunnel.
-    fn closed(&mut self, why: Closing) -> Verdict;
-    /// The peer opened a session: connect its target.
-    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
-    /// A session's local socket ended with a reset.
-    fn reset(&mut self, id: SessionId, reset: &Reset);
-    /// A session cannot be resumed.
-    fn lost(&mut self, lost: &Lost);
-    /// A dial came to nothing.
-    fn dial_failed(&mut self, error: crate::client::DialError) -> Verdict;
-    /// The last session has ended.
-    fn idle(&mut self) -> Verdict;
-    /// A second has passed.
-    fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict;
-}
-
 /// One tunnel at work.
 pub(crate) struct Driver<R> {
     tunnel: Tunnel,
@@ -99,6 +62,9 @@ pub(crate) struct Driver<R> {
     commands: mpsc::Receiver<Command>,
     shared: Arc<Shared>,
     carrier: Option<CarrierIo>,
+    /// The carrier before, until the server has taken the next: it is closed
+    /// without harm then.
+    retired: Option<CarrierIo>,
     /// Sessions that the peer opened, until their targets are connected.
     offers: BTreeMap<SessionId, Offer>,
     locals: BTreeMap<SessionId, Local>,
@@ -137,6 +103,7 @@ impl<R: Role> Driver<R> {
             commands,
             shared,
             carrier: None,
+            retired: None,
             offers: BTreeMap::new(),
             locals: BTreeMap::new(),
             resetting: BTreeSet::new(),
@@ -194,13 +161,11 @@ impl<R: Role> Driver<R> {
     fn handle_command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
-            Command::Dialed(Ok(carrier)) => {
-                self.carrier = Some(*carrier);
-                let role = &self.role;
-                self.tunnel.attach(now, || role.intent());
-            }
-            Command::Dialed(Err(error)) => {
-                let verdict = self.role.dial_failed(error);
+            Command::Notice(notice) => {
+                // A decision about carriers is made with the newest news.
+                self.report_path(now);
+                self.poll_events();
+                let verdict = self.role.notice(now, notice, &mut self.tunnel);
                 self.obey(verdict);
             }
             Command::Attach { id, request, carrier } => self.attach(id, *request, *carrier),
@@ -219,7 +184,7 @@ impl<R: Role> Driver<R> {
                 }
             }
             Command::Connected(id, result) => self.answer(id, result),
-            Command::Detach(why) => self.lose(&why),
+            Command::Detach(why) => self.lose(&CarrierEnd::Detached(why)),
             Command::Close(why) => self.obey(Verdict::Close(why)),
             Command::Stats(asked) => {
                 // Whoever asked may be gone.
@@ -289,13 +254,13 @@ impl<R: Role> Driver<R> {
         match (broken, read) {
             (Some(violation), _) => {
                 warn!("the peer broke the protocol: {violation}");
-                self.lose(&format!("the protocol was violated: {violation}"));
+                self.lose(&violation.into());
             }
             (None, Poll::Ready(Err(error))) => {
                 // What came before the end happened before it: an answer, a
                 // refusal, a close, and bytes, whose delivery is progress.
                 self.poll_events();
-                self.lose(&error.to_string());
+                self.lose(&error.into());
             }
             (None, Poll::Ready(Ok(_))) => {}
             (None, Poll::Pending) => return false,
@@ -310,20 +275,21 @@ impl<R: Role> Driver<R> {
         match carrier.poll_write(cx, now, &mut self.tunnel) {
             Poll::Pending => return false,
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => self.lose(&error.to_string()),
+            Poll::Ready(Err(error)) => self.lose(&error.into()),
         }
         true
     }
 
     /// The carrier is of no use any more.
-    fn lose(&mut self, why: &str) {
+    fn lose(&mut self, end: &CarrierEnd) {
         if self.carrier.take().is_none() {
             return;
         }
+        self.retired = None;
         self.tunnel.handle_lost();
         self.shared.set_attached(false);
         if self.closing.is_none() {
-            let verdict = self.role.detached(why, &self.tunnel);
+            let verdict = self.role.detached(self.clock.now(), end, &self.tunnel);
             self.obey(verdict);
         }
     }
@@ -397,6 +363,7 @@ impl<R: Role> Driver<R> {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let now = self.clock.now();
         let verdict = match event {
             Event::Touched(id) => return self.serve(id),
             Event::Opened(id) => {
@@ -409,19 +376,23 @@ impl<R: Role> Driver<R> {
             }
             Event::Attached { is_resumed } => {
                 self.shared.set_attached(true);
-                self.role.attached(is_resumed, &self.tunnel, self.carrier.as_ref());
+                self.retired = None;
+                self.role.attached(now, is_resumed, &self.tunnel, self.carrier.as_ref());
                 return;
             }
             Event::CarrierDead => {
                 let silence = self.tunnel.config().dead_after;
-                return self.lose(&format!("silent for {silence:?}"));
+                return self.lose(&CarrierEnd::Silent(silence));
             }
+            Event::Suspected(why) => return self.role.suspected(now, Some(why), &self.tunnel),
+            Event::Relieved => return self.role.suspected(now, None, &self.tunnel),
             Event::Refused(refusal) => {
-                self.carrier = None;
-                self.role.refused(refusal)
+                (self.carrier, self.retired) = (None, None);
+                self.shared.set_attached(false);
+                self.role.refused(now, refusal)
             }
             Event::Closed(why) => {
-                self.carrier = None;
+                (self.carrier, self.retired) = (None, None);
                 self.shared.set_attached(false);
                 self.role.closed(why)
             }
@@ -442,6 +413,7 @@ impl<R: Role> Driver<R> {
     fn obey(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Continue => {}
+            Verdict::Attach(carrier) => self.commit(*carrier),
             Verdict::End => self.is_ended = true,
             Verdict::Close(why) => {
                 self.tunnel.close(why);
@@ -452,9 +424,23 @@ impl<R: Role> Driver<R> {
                     self.role.lost(&lost);
                 }
                 self.abort_unknown(cause);
-                self.role.restarted();
+                self.role.restarted(self.clock.now());
             }
         }
+    }
+
+    /// The client's part of an attach. Nothing of the carrier before counts any
+    /// more; it stays open until the server has taken this one.
+    fn commit(&mut self, carrier: CarrierIo) {
+        if self.closing.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        self.retired = self.carrier.replace(carrier);
+        self.shared.set_attached(false);
+        let role = &self.role;
+        self.tunnel.attach(now, || role.intent());
+        self.report_path(now);
     }
 
     /// Resets the local sockets whose sessions are over in the tunnel.
@@ -475,89 +461,10 @@ impl<R: Role> Driver<R> {
     /// has closed the carrier; or the time for that is over.
     fn poll_closed(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> bool {
         let Some(until) = self.closing else { return false };
+        let now = self.clock.now();
         let Some(carrier) = &mut self.carrier else { return true };
         let is_told = is_flushed && self.tunnel.is_close_told();
-        let is_failed = is_told && matches!(carrier.poll_shut(cx), Poll::Ready(Err(_)));
+        let is_failed = is_told && matches!(carrier.poll_shut(cx, now), Poll::Ready(Err(_)));
         is_failed || Instant::now() >= until
     }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        // A timer that fires early costs less than one that is set anew for
-        // every packet: only an earlier deadline moves it.
-        let wanted = self.next_wake();
-        if wanted < self.timer.deadline() {
-            self.timer.as_mut().reset(wanted);
-        }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        if Instant::now() < wanted {
-            self.timer.as_mut().reset(wanted);
-            return true;
-        }
-        self.timer.as_mut().reset(self.next_tick + TICK);
-        self.tunnel.handle_timeout(self.clock.now());
-        let now = Instant::now();
-        if self.reset_tick.take_if(|at| *at <= now).is_some() {
-            self.again.extend(&self.resetting);
-        }
-        if now >= self.next_tick {
-            self.next_tick = now + TICK;
-            self.handle_tick();
-        }
-        true
-    }
-
-    fn next_wake(&mut self) -> Instant {
-        let mut wake = self.closing.map_or(self.next_tick, |until| self.next_tick.min(until));
-        if let Some((time, _)) = self.tunnel.poll_timeout() {
-            wake = wake.min(self.clock.instant(time));
-        }
-        if !self.resetting.is_empty() {
-            let at = self.reset_tick.get_or_insert_with(|| Instant::now() + RESET_TICK);
-            wake = wake.min(*at);
-        }
-        wake
-    }
-
-    fn handle_tick(&mut self) {
-        self.reap_dead();
-        self.shared.set_held(self.tunnel.held());
-        self.buffer = BytesMut::new();
-        if let Some(carrier) = &mut self.carrier {
-            carrier.shrink();
-        }
-        let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);
-        self.obey(verdict);
-    }
-
-    /// Finds sockets that died while nothing is read from them.
-    fn reap_dead(&mut self) {
-        let unwatched =
-            |(_, local): &(&SessionId, &Local)| local.is_unwatched(&self.tunnel) && local.is_dead();
-        let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
-        for id in dead {
-            info!("session {id}: its local connection died");
-            self.remove(id);
-            self.tunnel.reset(self.clock.now(), id, Reset::new(Cause::Application));
-        }
-    }
-}
-
-/// Lets a refusal reach the peer before the carrier is dropped.
-pub(crate) async fn linger(mut carrier: CarrierIo) {
-    let flush = poll_fn(|cx| carrier.poll_shut(cx));
-    // Best effort: the carrier is of no use in any case.
-    let _ = tokio::time::timeout(CLOSE_PATIENCE, flush).await;
-    let mut sink = Vec::new();
-    let drain = poll_fn(|cx| {
-        loop {
-            match carrier.poll_read(cx, &mut sink) {
-                Poll::Ready(Ok(_)) => sink.clear(),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    });
-    let _ = tokio::time::timeout(CLOSE_PATIENCE, drain).await;
 }

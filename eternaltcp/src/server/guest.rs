@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, AttachRequest, Hello, Progress, Refusal, encode_refusal,
+    AcceptError, Acceptor, AttachRequest, Hello, Progress, StandbyRequest, Time, encode_refusal,
 };
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Context;
-use crate::driver::{CarrierError, CarrierIo};
+use super::unwelcome::{TurnedAway, Unwelcome};
+use crate::driver::CarrierIo;
 use crate::net::prepare_carrier;
 use crate::tls::{Connection, HandshakeError, PublicKey, handshake};
 
@@ -21,44 +23,20 @@ use crate::tls::{Connection, HandshakeError, PublicKey, handshake};
 /// of memory at most.
 const MAX_NUMBERS: usize = 1 << 16;
 
-/// Why a connection did not become a carrier.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unwelcome {
-    #[error("it took too long")]
-    TimedOut,
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
-    #[error(transparent)]
-    Carrier(#[from] CarrierError),
-    #[error(transparent)]
-    Accept(#[from] AcceptError),
-    #[error("{0}")]
-    Refused(Refusal),
-}
-
-impl From<std::io::Error> for Unwelcome {
-    fn from(error: std::io::Error) -> Self {
-        Self::Carrier(error.into())
-    }
-}
-
-/// A connection that did not become a carrier.
-pub(super) struct TurnedAway {
-    pub(super) why: Unwelcome,
-    /// It carries a refusal that is still to arrive.
-    pub(super) carrier: Option<CarrierIo>,
-}
-
-impl From<Unwelcome> for TurnedAway {
-    fn from(why: Unwelcome) -> Self {
-        Self { why, carrier: None }
-    }
+/// What a client says first.
+pub(super) enum Wish {
+    /// It wants its carrier bound to a tunnel.
+    Attach(Hello),
+    /// It wants its carrier to stand by for one.
+    StandBy(StandbyRequest),
 }
 
 /// A client whose key is proved, on its way to a tunnel.
 pub(super) struct Guest {
     carrier: CarrierIo,
     acceptor: Acceptor,
+    /// What the acceptor's time is counted from.
+    origin: Instant,
     chunks: VecDeque<Bytes>,
     pub(super) key: PublicKey,
     pub(super) from: IpAddr,
@@ -78,21 +56,43 @@ impl Guest {
         let done = handshake(&stream, &mut tls, &mut incoming, deadline).await?;
         let carrier = CarrierIo::new(stream, tls, incoming)?;
         let acceptor = Acceptor::new(MAX_NUMBERS);
-        Ok(Self { carrier, acceptor, chunks: done.early.into(), key: done.peer, from })
+        let (origin, chunks) = (Instant::now(), done.early.into());
+        Ok(Self { carrier, acceptor, origin, chunks, key: done.peer, from })
     }
 
     /// What the client wants. What it sent behind that stays unread.
-    pub(super) async fn hello(&mut self) -> Result<Hello, Unwelcome> {
+    pub(super) async fn wish(&mut self) -> Result<Wish, Unwelcome> {
         loop {
             match self.advance().await? {
-                Progress::Hello(hello) => return Ok(hello),
+                Progress::Hello(hello) => return Ok(Wish::Attach(hello)),
+                Progress::Standby(request) => return Ok(Wish::StandBy(request)),
                 Progress::More => {}
                 Progress::Complete => return Err(Unwelcome::TimedOut),
             }
         }
     }
 
-    /// Feeds the acceptor until it has something to say.
+    /// Lets the client stand by, which asked for it, until it wants its attach.
+    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Hello, Unwelcome> {
+        self.acceptor.let_stand_by(self.now(), silence);
+        loop {
+            let silent = self.acceptor.poll_timeout().unwrap_or_default();
+            let silent = self.origin + silent.since_origin();
+            // What waits to be read is read before silence is judged.
+            match timeout_at(silent, self.advance()).await.map_err(|_| Unwelcome::Silent)?? {
+                Progress::Hello(hello) => return Ok(hello),
+                Progress::More => self.carrier.shrink(),
+                Progress::Standby(_) | Progress::Complete => return Err(Unwelcome::TimedOut),
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::new(self.origin.elapsed())
+    }
+
+    /// Feeds the acceptor until it has something to say, and sends what it has
+    /// to say to a client that stands by.
     async fn advance(&mut self) -> Result<Progress, Unwelcome> {
         match self.acceptor.poll()? {
             Progress::More => {}
@@ -102,13 +102,18 @@ impl Guest {
             self.acceptor.handle_input(chunk);
             return Ok(self.acceptor.poll()?);
         }
-        let mut plaintext = Vec::new();
-        let read = poll_fn(|cx| match self.carrier.poll_read(cx, &mut plaintext) {
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+        let (mut plaintext, now) = (Vec::new(), self.now());
+        let moved = poll_fn(|cx| {
+            if let Poll::Ready(read) = self.carrier.poll_read(cx, &mut plaintext) {
+                return Poll::Ready(read.map(|_| ()));
+            }
+            match self.carrier.poll_send(cx, now, |_| self.acceptor.poll_transmit()) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
         });
-        let result = read.await;
+        let result = moved.await;
+        self.acceptor.handle_heard(self.now());
         self.chunks.extend(plaintext);
         match result {
             Err(_) if !self.chunks.is_empty() => Ok(Progress::More),
@@ -122,7 +127,7 @@ impl Guest {
             match self.advance().await? {
                 Progress::Complete => return Ok(()),
                 Progress::More => {}
-                Progress::Hello(_) => return Err(Unwelcome::TimedOut),
+                Progress::Hello(_) | Progress::Standby(_) => return Err(Unwelcome::TimedOut),
             }
         }
     }
@@ -142,5 +147,81 @@ impl Guest {
     /// The whole request and its carrier, once [`Self::request`] is done.
     pub(super) fn into_request(self) -> Option<(AttachRequest, CarrierIo)> {
         Some((self.acceptor.into_request()?, self.carrier))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eternaltcp_proto::TunnelId;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::tls::{ClientTls, Identity, ServerTls};
+
+    const SILENCE: Duration = Duration::from_millis(300);
+
+    /// A packet without a session or numbers.
+    fn packet(kind: u32, payload: &[u8]) -> Vec<u8> {
+        let words = [kind, 0, 0, 0, u32::try_from(payload.len()).unwrap()];
+        [&words.map(u32::to_le_bytes).concat(), payload].concat()
+    }
+
+    async fn send(carrier: &mut CarrierIo, bytes: &[u8]) {
+        carrier.push(bytes).unwrap();
+        poll_fn(|cx| carrier.poll_send(cx, Time::ZERO, |_| None)).await.unwrap();
+    }
+
+    /// A guest and the other end of its carrier.
+    async fn pair() -> (Guest, CarrierIo) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (here, from) = listener.accept().await.unwrap();
+        let [server, client] = [(); 2].map(|()| Identity::generate().unwrap());
+        let server = ServerTls::new(&server).unwrap();
+        let mut client = Connection::client(&ClientTls::new(&client).unwrap()).unwrap();
+        let mut server = Connection::server(&server).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let (mut to_client, mut to_server) = (BytesMut::new(), BytesMut::new());
+        let (shaken, other) = tokio::join!(
+            handshake(&here, &mut server, &mut to_server, deadline),
+            handshake(&there, &mut client, &mut to_client, deadline),
+        );
+        other.unwrap();
+        let shaken = shaken.unwrap();
+        let guest = Guest {
+            carrier: CarrierIo::new(here, server, to_server).unwrap(),
+            acceptor: Acceptor::new(MAX_NUMBERS),
+            origin: Instant::now(),
+            chunks: shaken.early.into(),
+            key: shaken.peer,
+            from: from.ip(),
+        };
+        (guest, CarrierIo::new(there, client, to_client).unwrap())
+    }
+
+    /// [STANDBY-7]
+    #[tokio::test]
+    async fn a_guest_that_stands_by_may_be_silent_for_so_long_and_no_longer() {
+        let (mut guest, mut client) = pair().await;
+        let versions = [1_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
+        send(&mut client, &packet(15, &[b"etcp", &versions[..], &[7; 16]].concat())).await;
+        let Ok(Wish::StandBy(request)) = guest.wish().await else { panic!("it asked") };
+        assert_eq!(request.tunnel, TunnelId([7; 16]));
+        let start = Instant::now();
+        let lively = async {
+            for _ in 0..5 {
+                tokio::time::sleep(SILENCE / 3).await;
+                send(&mut client, &packet(1, &[])).await;
+            }
+        };
+        let (result, ()) = tokio::join!(guest.stand_by(SILENCE), lively);
+        assert!(matches!(result, Err(Unwelcome::Silent)));
+        assert!(start.elapsed() >= SILENCE * 8 / 3, "{:?}", start.elapsed());
+        // It was answered meanwhile: 32 bytes, and an echo.
+        let mut plaintext = Vec::new();
+        while plaintext.iter().map(Bytes::len).sum::<usize>() < 52 {
+            poll_fn(|cx| client.poll_read(cx, &mut plaintext)).await.unwrap();
+        }
+        assert_eq!(plaintext[0][..4], 15_u32.to_le_bytes());
     }
 }

@@ -8,6 +8,8 @@ mod keys;
 mod monitor;
 mod registry;
 mod role;
+mod standby;
+mod unwelcome;
 mod welcome;
 
 use std::io;
@@ -22,7 +24,8 @@ use tokio::time::interval;
 use tracing::{info, warn};
 
 use crate::address::Target;
-use crate::listener::{Pause, bind_tcp};
+use crate::listener::{Pause, bind_carriers};
+use crate::net::Mptcp;
 use crate::policy::{Permit, TargetPolicy};
 use crate::slots::Slots;
 use crate::tls::{Identity, ServerTls, TlsError};
@@ -37,6 +40,8 @@ pub use monitor::Monitor;
 pub struct ServerConfig {
     /// Where to listen for carriers.
     pub listen: SocketAddr,
+    /// Whether carriers may be MPTCP; TCP is always taken.
+    pub mptcp: Mptcp,
     /// The server's key.
     pub identity: Identity,
     /// Whose keys are let in.
@@ -70,6 +75,11 @@ pub struct ServerLimits {
     pub tunnels_per_key: usize,
     /// Detached tunnels of one key: past that the longest detached ends.
     pub detached_per_key: usize,
+    /// Carriers that stand by for one tunnel.
+    pub standbys_per_tunnel: usize,
+    /// Silence that ends a carrier that stands by; clients send a heartbeat at
+    /// least three times in it.
+    pub standby_silence: Duration,
     /// Targets being connected at once for one tunnel.
     pub connecting_per_tunnel: usize,
     /// A target's time to answer.
@@ -86,6 +96,8 @@ impl Default for ServerLimits {
             login_grace: Duration::from_secs(5),
             tunnels_per_key: 1024,
             detached_per_key: 64,
+            standbys_per_tunnel: 2,
+            standby_silence: Duration::from_secs(45),
             connecting_per_tunnel: 256,
             connect_timeout: Duration::from_secs(10),
         }
@@ -130,8 +142,9 @@ impl Server {
     /// # Errors
     /// When the address is taken or not this machine's, or TLS cannot be set up.
     pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
-        let listener =
-            bind_tcp(config.listen).map_err(|error| ServerError::Listen(config.listen, error))?;
+        config.mptcp.check();
+        let listener = bind_carriers(config.listen, config.mptcp)
+            .map_err(|error| ServerError::Listen(config.listen, error))?;
         let gate = Gate::new(
             config.limits.unauthenticated.min(slots.carriers()),
             config.limits.unauthenticated_per_source.min(slots.carriers()),

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::ServerLimits;
 use super::keys::KeyStore;
+use super::standby::Standbys;
 use crate::driver::{Command, Handle, Shared};
 use crate::policy::Denial;
 use crate::tls::PublicKey;
@@ -36,6 +37,8 @@ pub(super) struct Entry {
     pub(super) instance: Instance,
     /// Where the last carrier came from.
     pub(super) from: Arc<Mutex<IpAddr>>,
+    /// Its places for carriers that stand by.
+    pub(super) standbys: Standbys,
     /// The epoch of the request that it was made for.
     born: Epoch,
     /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
@@ -59,6 +62,7 @@ impl Entry {
             own,
             instance,
             from: Arc::new(Mutex::new(from)),
+            standbys: Standbys::default(),
             born,
             limit: 0,
             detached_since: None,
@@ -181,9 +185,11 @@ impl Registry {
         Ok(live)
     }
 
-    /// Ends the tunnels whose keys are not admitted any more.
+    /// Ends the tunnels whose keys are not admitted any more, and the carriers
+    /// that stand by at an address that is not.
     pub(super) fn judge_keys(&self, keys: &KeyStore) {
         for (id, entry) in self.lock().iter() {
+            entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
             match keys.judge(&entry.user, entry.from()) {
                 Ok(_) => {}
                 Err(denial @ Denial::AddressNotAllowed { .. }) => {

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use eternaltcp_proto::{Closing, Intent, Lost, Refusal, Reset, SessionId, Time, Tunnel, TunnelId};
+use eternaltcp_proto::{Closing, Intent, Lost, Reset, SessionId, Time, Tunnel, TunnelId};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::Context;
 use super::connect::connect;
 use super::registry::Entry;
-use crate::client::DialError;
-use crate::driver::{CarrierIo, Offer, Role, Verdict};
+use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict};
 use crate::report::bytes;
 
 /// The server's part.
@@ -35,7 +34,13 @@ impl Role for ServerRole {
         Intent::Resume { tunnel: self.id }
     }
 
-    fn attached(&mut self, is_resumed: bool, _tunnel: &Tunnel, carrier: Option<&CarrierIo>) {
+    fn attached(
+        &mut self,
+        _now: Time,
+        is_resumed: bool,
+        _tunnel: &Tunnel,
+        carrier: Option<&CarrierIo>,
+    ) {
         let again = if is_resumed { " again" } else { "" };
         match carrier {
             Some(carrier) => info!("tunnel {}: attached{again} from {}", self.id, carrier.peer()),
@@ -43,18 +48,12 @@ impl Role for ServerRole {
         }
     }
 
-    fn detached(&mut self, why: &str, tunnel: &Tunnel) -> Verdict {
+    fn detached(&mut self, _now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
         info!(
-            "tunnel {}: carrier lost: {why}; {} sessions wait for the next",
+            "tunnel {}: carrier lost: {end}; {} sessions wait for the next",
             self.id,
             tunnel.session_count()
         );
-        Verdict::Continue
-    }
-
-    fn restarted(&mut self) {}
-
-    fn refused(&mut self, _refusal: Refusal) -> Verdict {
         Verdict::Continue
     }
 
@@ -89,17 +88,5 @@ impl Role for ServerRole {
             lost.session,
             bytes(lost.in_doubt)
         );
-    }
-
-    fn dial_failed(&mut self, _error: DialError) -> Verdict {
-        Verdict::Continue
-    }
-
-    fn idle(&mut self) -> Verdict {
-        Verdict::Continue
-    }
-
-    fn tick(&mut self, _now: Time, _tunnel: &mut Tunnel) -> Verdict {
-        Verdict::Continue
     }
 }

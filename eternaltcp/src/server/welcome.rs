@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    AttachRequest, Epoch, Hello, Instance, Intent, Refusal, RefusalCode, Side, Tunnel, TunnelId,
+    Epoch, Hello, Instance, Intent, Refusal, RefusalCode, Side, Tunnel, TunnelId,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -16,11 +16,13 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::gate::Ticket;
-use super::guest::{Guest, TurnedAway, Unwelcome};
+use super::guest::{Guest, Wish};
 use super::registry::Entry;
 use super::role::ServerRole;
+use super::standby::{Seat, stand_by};
+use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::address::canonical_ip;
-use crate::driver::{CarrierIo, Command, Driver, channel, linger};
+use crate::driver::{Command, Driver, channel, linger};
 use crate::tls::PublicKey;
 
 /// An admitted client's time to tell the numbers of all its sessions.
@@ -33,17 +35,27 @@ const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// How often a name that is taken is looked at again.
 const NAME_TICK: Duration = Duration::from_millis(100);
 
-/// Takes a connection as far as it comes. It keeps its place among the
-/// strangers until it is a tunnel's carrier, or gone: a refusal on its way
-/// counts too.
+/// By what a connection has its place, until it is a tunnel's carrier, or gone:
+/// a refusal on its way counts too.
+#[expect(dead_code, reason = "they are held for what their end does")]
+enum Hold {
+    /// Among the strangers.
+    Stranger(Ticket),
+    /// Among those that stand by for its tunnel.
+    Standby(Seat),
+}
+
+/// Takes a connection as far as it comes.
 pub(super) async fn welcome(
     context: Arc<Context>,
     stream: TcpStream,
     peer: SocketAddr,
-    _ticket: Ticket,
+    ticket: Ticket,
 ) {
     let peer = SocketAddr::new(canonical_ip(peer.ip()), peer.port());
-    let Err(TurnedAway { why, carrier }) = admit(&context, stream, peer.ip()).await else { return };
+    let mut hold = Hold::Stranger(ticket);
+    let admitted = admit(&context, stream, peer.ip(), &mut hold).await;
+    let Err(TurnedAway { why, carrier }) = admitted else { return };
     match why {
         Unwelcome::Refused(_) => info!("refused {peer}: {why}"),
         _ => debug!("no carrier from {peer}: {why}"),
@@ -53,18 +65,45 @@ pub(super) async fn welcome(
     }
 }
 
-async fn admit(context: &Arc<Context>, stream: TcpStream, from: IpAddr) -> Result<(), TurnedAway> {
+async fn admit(
+    context: &Arc<Context>,
+    stream: TcpStream,
+    from: IpAddr,
+    hold: &mut Hold,
+) -> Result<(), TurnedAway> {
     let deadline = Instant::now() + context.limits.login_grace;
     let mut guest = Guest::meet(context, stream, from, deadline).await?;
-    let hello = match timeout_at(deadline, guest.hello()).await {
-        Ok(Ok(hello)) => hello,
+    let wish = match timeout_at(deadline, guest.wish()).await {
+        Ok(Ok(wish)) => wish,
         Ok(Err(error)) => return Err(guest.turn_away(error)),
         Err(_) => return Err(Unwelcome::TimedOut.into()),
+    };
+    let hello = match wish {
+        Wish::Attach(hello) => hello,
+        Wish::StandBy(request) => match wait(context, &mut guest, request.tunnel, hold).await {
+            Ok(hello) => hello,
+            Err(error) => return Err(guest.turn_away(error)),
+        },
     };
     match place(context, &guest, &hello).await {
         Ok(place) => settle(context, guest, place).await,
         Err(refusal) => Err(guest.turn_away(Unwelcome::Refused(refusal))),
     }
+}
+
+/// Judges a carrier that is to stand by, and waits for its attach.
+async fn wait(
+    context: &Context,
+    guest: &mut Guest,
+    id: TunnelId,
+    hold: &mut Hold,
+) -> Result<Hello, Unwelcome> {
+    refresh_keys(context).await;
+    let entry = existing(context, guest, id).map_err(Unwelcome::Refused)?;
+    let seat = Seat::take(context, &entry, guest.from).map_err(Unwelcome::Refused)?;
+    let over = seat.over();
+    *hold = Hold::Standby(seat);
+    stand_by(context, &entry, id, guest, &over).await
 }
 
 /// Where an admitted client's carrier goes.
@@ -75,19 +114,10 @@ enum Place {
 
 /// Policy first, then the tunnel.
 async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place, Refusal> {
-    if let Err(error) = context.keys.refresh().await {
-        warn!("{error}: no new tunnel is admitted until it can be read");
-    }
+    refresh_keys(context).await;
     match &hello.intent {
         Intent::Resume { tunnel } => {
-            let entry = context.registry.find(*tunnel, &guest.key).ok_or_else(|| {
-                Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
-            })?;
-            context
-                .keys
-                .judge(&entry.user, guest.from)
-                .map_err(|denial| super::keys::refusal(&denial))?;
-            Ok(Place::Existing(*tunnel, entry))
+            existing(context, guest, *tunnel).map(|entry| Place::Existing(*tunnel, entry))
         }
         Intent::New { enrol, instance } => {
             context.keys.admit(&guest.key, guest.from)?;
@@ -104,6 +134,22 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
             Ok(Place::New { user, own, instance, born })
         }
     }
+}
+
+async fn refresh_keys(context: &Context) {
+    if let Err(error) = context.keys.refresh().await {
+        warn!("{error}: no new tunnel is admitted until it can be read");
+    }
+}
+
+/// The tunnel of this id, for a client that proved its key and whose user's key
+/// is admitted still.
+fn existing(context: &Context, guest: &Guest, id: TunnelId) -> Result<Entry, Refusal> {
+    let entry = context.registry.find(id, &guest.key).ok_or_else(|| {
+        Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
+    })?;
+    context.keys.judge(&entry.user, guest.from).map_err(|denial| super::keys::refusal(&denial))?;
+    Ok(entry)
 }
 
 /// A client that starts anew ends its own ghost. One whose name a live client
@@ -160,13 +206,9 @@ async fn settle(context: &Arc<Context>, mut guest: Guest, place: Place) -> Resul
     let Some((request, carrier)) = guest.into_request() else {
         return Err(Unwelcome::TimedOut.into());
     };
-    attach(&entry, id, request, carrier).await;
-    Ok(())
-}
-
-async fn attach(entry: &Entry, id: TunnelId, request: AttachRequest, carrier: CarrierIo) {
     let (request, carrier) = (Box::new(request), Box::new(carrier));
     entry.handle.send(Command::Attach { id, request, carrier }).await;
+    Ok(())
 }
 
 /// Makes a tunnel and the task that drives it.

@@ -39,6 +39,17 @@ pub enum HandshakeError {
     Tls(#[from] TlsError),
 }
 
+impl HandshakeError {
+    /// Whether the peer's machine said nothing more: the path may have died.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Io(error) => error.kind() == io::ErrorKind::TimedOut,
+            Self::Ended | Self::Tls(_) => false,
+        }
+    }
+}
+
 /// Drives `connection`, a new one, through its handshake over `stream`.
 ///
 /// `incoming` should be empty and need have no capacity; after success it holds

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use eternaltcp::address::{Listen, Target};
+use eternaltcp::address::{self, Listen, Target};
 use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::server::{Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Listener, Slots, TunnelConfig, this_instance};
+use eternaltcp::{Listener, Mptcp, Slots, TunnelConfig, this_instance};
 use tokio::net::TcpStream;
 
 use super::path::Path;
@@ -52,6 +52,7 @@ impl Pair {
         std::fs::set_permissions(&authorized_keys, PermissionsExt::from_mode(0o600)).unwrap();
         let mut server = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            mptcp: Mptcp::default(),
             identity: host,
             authorized_keys,
             target: target.parse().unwrap(),
@@ -60,13 +61,14 @@ impl Pair {
             limits: ServerLimits::default(),
         };
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
-        let anywhere = "127.0.0.1:1".parse().unwrap();
-        let mut client = ClientConfig::new(anywhere, user, trust, this_instance("test"));
+        let anywhere: address::Server = "127.0.0.1:1".parse().unwrap();
+        let mut client = ClientConfig::new(anywhere.into(), user, trust, this_instance("test"));
         change(&mut server, &mut client);
         let server = Server::bind(server, slots.clone()).unwrap();
         let path = Path::start(server.local_addr().unwrap()).await;
         path.close();
-        client.server = path.address().to_string().parse().unwrap();
+        let through: address::Server = path.address().to_string().parse().unwrap();
+        client.servers = through.into();
         tokio::spawn(server.run(std::future::pending()));
         let client = Client::start(client).unwrap();
         let unknown = "127.0.0.1:1".parse().unwrap();

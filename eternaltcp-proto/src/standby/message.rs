@@ -1,0 +1,93 @@
+//! What the two sides say when a carrier begins to stand by.
+
+use std::time::Duration;
+
+use crate::attach::{HelloError, VERSION, millis, read_versions, write_versions};
+use crate::id::TunnelId;
+use crate::wire::{Malformed, Reader, Writer};
+
+/// The client's `standby` packet: for which tunnel its carrier is to stand by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StandbyRequest {
+    /// The newest version the client speaks.
+    pub version: u32,
+    /// The oldest one.
+    pub oldest: u32,
+    /// The tunnel.
+    pub tunnel: TunnelId,
+}
+
+impl StandbyRequest {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        write_versions(self.version, self.oldest).raw(&self.tunnel.0).finish()
+    }
+
+    /// Reads a request; what stands behind the versions is theirs to say.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, HelloError> {
+        let mut reader = Reader::new(payload);
+        let (version, oldest) = read_versions(&mut reader)?;
+        let tunnel = TunnelId(reader.array()?);
+        if version == VERSION {
+            reader.end()?;
+        }
+        Ok(Self { version, oldest, tunnel })
+    }
+}
+
+/// The server's `standby` packet: the carrier stands by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Answer {
+    /// The version that is spoken while it stands by.
+    pub(super) version: u32,
+    /// How long silence lasts until the server ends it.
+    pub(super) silence: Duration,
+}
+
+impl Answer {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        Writer::default().u32(self.version).u64(millis(self.silence)).finish()
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let version = reader.u32()?;
+        let silence = Duration::from_millis(reader.u64()?);
+        reader.end()?;
+        Ok(Self { version, silence })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> StandbyRequest {
+        StandbyRequest { version: 1, oldest: 1, tunnel: TunnelId([9; 16]) }
+    }
+
+    #[test]
+    fn what_is_said_comes_back_and_no_cut_of_it_does() {
+        let bytes = request().encode();
+        assert_eq!(StandbyRequest::decode(&bytes), Ok(request()));
+        let answer = Answer { version: 1, silence: Duration::from_millis(45_001) };
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        for end in 0..bytes.len() {
+            assert!(StandbyRequest::decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        for end in 0..12 {
+            assert!(Answer::decode(&answer.encode()[..end]).is_err(), "cut at {end}");
+        }
+        assert!(StandbyRequest::decode(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(Answer::decode(&[&answer.encode()[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_later_version_that_speaks_this_one_too_is_understood() {
+        let newer = StandbyRequest { version: 9, ..request() };
+        let bytes = [&newer.encode()[..], b"what it adds"].concat();
+        assert_eq!(StandbyRequest::decode(&bytes), Ok(newer));
+        let unknown = StandbyRequest { version: 9, oldest: 7, ..request() };
+        let error = HelloError::Version { version: 9, oldest: 7 };
+        assert_eq!(StandbyRequest::decode(&unknown.encode()), Err(error));
+    }
+}

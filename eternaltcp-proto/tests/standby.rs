@@ -1,0 +1,491 @@
+//! Standby carriers: let in, kept alive, attached at once; and ended by
+//! silence and by everything else that does not belong there.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::wire::{self, Hello, packet};
+use common::{ONE_WAY, Pair, TUNNEL, new_tunnel, transmits};
+use eternaltcp_proto::{
+    AcceptError, Acceptor, FEATURE_STANDBY, Kind, Progress, RefusalCode, Seq, Side, Standby,
+    StandbyConfig, StandbyEvent, StandbyRequest, Time, Transmit, TunnelId, Violation,
+    encode_refusal,
+};
+
+use Side::{Client, Server};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the server lets a carrier be silent.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// A pair with a second carrier, both ends of which are driven by hand.
+struct World {
+    pair: Pair,
+    now: Time,
+    standby: Standby,
+    acceptor: Acceptor,
+}
+
+impl World {
+    /// A carrier that asks, and waits for the server's word.
+    fn asking() -> Self {
+        let pair = Pair::attached();
+        let now = pair.now;
+        let standby = pair.client.tunnel.stand_by(now, StandbyConfig::default());
+        let mut standby = standby.expect("the server has the feature");
+        let mut acceptor = Acceptor::new(1000);
+        acceptor.handle_input(sent(&mut standby, now));
+        let asked = StandbyRequest { version: 1, oldest: 1, tunnel: TUNNEL };
+        assert_eq!(acceptor.poll(), Ok(Progress::Standby(asked)));
+        Self { pair, now, standby, acceptor }
+    }
+
+    /// A carrier that stands by.
+    fn ready() -> Self {
+        let mut world = Self::asking();
+        world.acceptor.let_stand_by(world.now, SILENCE);
+        world.travel();
+        assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Ready));
+        world
+    }
+
+    /// Carries what both have to say, once each way.
+    fn travel(&mut self) {
+        let sent = sent(&mut self.standby, self.now);
+        self.now = self.now + ONE_WAY;
+        self.say(&sent);
+        self.now = self.now + ONE_WAY;
+        for transmit in answers(&mut self.acceptor) {
+            self.standby.handle_input(self.now, wire::encode(&transmit)).unwrap();
+        }
+    }
+
+    /// Gives the server bytes of the client.
+    fn say(&mut self, bytes: &[u8]) {
+        self.acceptor.handle_heard(self.now);
+        self.acceptor.handle_input(Bytes::copy_from_slice(bytes));
+        assert_eq!(self.acceptor.poll(), Ok(Progress::More));
+    }
+
+    /// Lets time pass for both ends, with an answer to every heartbeat. Counts
+    /// the heartbeats.
+    fn run_for(&mut self, duration: Duration) -> usize {
+        let (end, mut beats) = (self.now + duration, 0);
+        while let Some(at) = self.standby.poll_timeout().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.standby.handle_timeout(self.now);
+            beats += 1;
+            self.travel();
+            assert_eq!(self.standby.poll_event(), None);
+            assert!(self.acceptor.poll_timeout().is_some_and(|silent| silent > self.now));
+        }
+        self.now = end;
+        beats
+    }
+
+    /// A heartbeat that is due goes on its way.
+    fn beat(&mut self) -> Bytes {
+        self.now = self.standby.poll_timeout().expect("it is not over");
+        self.standby.handle_timeout(self.now);
+        sent(&mut self.standby, self.now)
+    }
+
+    /// The client attaches on the standby carrier; `between` arrives before the
+    /// server's answer.
+    fn attach(self, between: &[u8]) -> Result<Pair, Violation> {
+        let Self { mut pair, now, standby, mut acceptor } = self;
+        pair.now = now;
+        pair.client.tunnel.attach_standby(now, standby).expect("it stands by");
+        let request = transmits(&mut pair.client.tunnel, now);
+        for transmit in &request {
+            acceptor.handle_input(wire::encode(transmit));
+            while let Progress::Hello(_) = acceptor.poll().unwrap() {}
+        }
+        pair.client.tunnel.handle_input(now, Bytes::copy_from_slice(between))?;
+        let request = acceptor.into_request().expect("it is whole");
+        pair.server.tunnel.handle_attach(now, TUNNEL, request).unwrap();
+        for transmit in transmits(&mut pair.server.tunnel, now) {
+            pair.client.tunnel.handle_input(now, wire::encode(&transmit))?;
+        }
+        assert!(pair.client.tunnel.is_attached());
+        Ok(pair)
+    }
+}
+
+/// What the client's end has to say.
+fn sent(standby: &mut Standby, now: Time) -> Bytes {
+    let all = std::iter::from_fn(|| standby.poll_transmit(now));
+    all.map(|transmit| wire::encode(&transmit)).collect::<Vec<_>>().concat().into()
+}
+
+/// What the server's end has to say.
+fn answers(acceptor: &mut Acceptor) -> Vec<Transmit> {
+    std::iter::from_fn(|| acceptor.poll_transmit()).collect()
+}
+
+fn echo(beat: u32) -> Bytes {
+    packet(wire::ECHO, 0, 0, beat, b"")
+}
+
+fn heartbeat(beat: u32) -> Bytes {
+    packet(wire::HEARTBEAT, 0, beat, 0, b"")
+}
+
+// -- Beginning.
+
+/// [STANDBY-1]
+#[test]
+fn a_client_stands_by_only_where_the_server_has_said_that_it_may() {
+    let mut pair = Pair::new();
+    let ask = |pair: &Pair| pair.client.tunnel.stand_by(pair.now, StandbyConfig::default());
+    assert!(ask(&pair).is_none(), "nobody knows before the first attach");
+    pair.tamper = Some(|side, transmit| {
+        let header = &transmit.header;
+        if side == Server && header.kind == Kind::Attached {
+            let mut payload = transmit.payload.to_vec();
+            payload[4..12].fill(0);
+            transmit.payload = payload.into();
+        }
+    });
+    pair.attach();
+    assert!(ask(&pair).is_none(), "a server without the feature");
+    pair.tamper = None;
+    pair.attach();
+    assert!(ask(&pair).is_some() && pair.client.tunnel.may_stand_by());
+    pair.cut();
+    assert!(ask(&pair).is_none(), "a carrier is needed before a spare one");
+}
+
+#[test]
+fn features_are_those_of_both_and_unknown_ones_are_passed_over() {
+    let mut hello = Hello::new_tunnel(1).packet().to_vec();
+    for (asked, both) in [(0_u64, 0), (u64::MAX, FEATURE_STANDBY)] {
+        hello[32..40].copy_from_slice(&asked.to_le_bytes());
+        let mut acceptor = Acceptor::new(10);
+        acceptor.handle_input([&hello[..], &wire::numbers_end(0)].concat().into());
+        assert!(matches!(acceptor.poll(), Ok(Progress::Hello(hello)) if hello.features == asked));
+        assert_eq!(acceptor.poll(), Ok(Progress::Complete));
+        let mut pair = Pair::new();
+        let request = acceptor.into_request().unwrap();
+        pair.server.tunnel.handle_attach(pair.now, TUNNEL, request).unwrap();
+        let answer = &transmits(&mut pair.server.tunnel, pair.now)[0];
+        assert_eq!(answer.payload[4..12], both.to_le_bytes());
+    }
+}
+
+/// [STANDBY-2] [STANDBY-4]
+#[test]
+fn a_carrier_is_ready_after_the_answer_and_not_before() {
+    let mut world = World::asking();
+    assert!(!world.standby.is_ready());
+    assert!(answers(&mut world.acceptor).is_empty(), "it is not judged");
+    world.acceptor.let_stand_by(world.now, SILENCE);
+    world.travel();
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Ready));
+    assert!(world.standby.is_ready());
+    assert_eq!(world.standby.round_trip(), Some(ONE_WAY * 2));
+    assert!(sent(&mut world.standby, world.now).is_empty(), "nothing more is to be said");
+}
+
+/// [STANDBY-2]
+#[test]
+fn a_refusal_is_told_and_ends_it() {
+    let mut world = World::asking();
+    let refusal = eternaltcp_proto::Refusal::last(RefusalCode::TunnelUnknown, "no such tunnel");
+    let bytes = encode_refusal(&refusal);
+    world.standby.handle_input(world.now, bytes.into()).unwrap();
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Refused(refusal)));
+    assert_eq!(world.standby.poll_timeout(), None);
+    assert_eq!(world.standby.handle_input(world.now, echo(0)), Ok(()), "nobody listens");
+    let error = world.pair.client.tunnel.attach_standby(world.now, world.standby);
+    assert!(error.is_err());
+    assert!(world.pair.client.tunnel.is_attached(), "the live carrier does not notice");
+}
+
+#[test]
+fn who_is_not_ready_or_stands_by_for_another_tunnel_is_not_attached() {
+    let mut world = World::asking();
+    let now = world.now;
+    assert!(world.pair.client.tunnel.attach_standby(now, world.standby).is_err());
+    let mut world = World::ready();
+    let other = &mut Pair::attached().client.tunnel;
+    other.restart();
+    assert!(other.attach_standby(now, world.standby).is_err(), "it has no server");
+    assert!(!other.is_attached());
+    world.pair.check_usable();
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    let mut world = World::asking();
+    let patience = StandbyConfig::default().patience;
+    assert_eq!(world.standby.poll_timeout(), Some(world.now + patience));
+    world.standby.handle_timeout(world.now + patience);
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Dead));
+    assert_eq!(world.standby.poll_timeout(), None);
+}
+
+// -- Standing by.
+
+/// [STANDBY-4]
+#[test]
+fn heartbeats_keep_it_and_none_is_sent_too_often() {
+    let mut world = World::ready();
+    assert_eq!(world.run_for(SECOND * 600), 39, "one each 15 s and a round trip");
+    assert_eq!(world.standby.round_trip(), Some(ONE_WAY * 2));
+    assert!(world.standby.is_ready());
+}
+
+/// [STANDBY-4]
+#[test]
+fn a_server_with_less_patience_hears_three_times_in_it_but_not_more_than_once_a_second() {
+    for (silence, interval) in [(9_000, 9_000 / 3), (600_000, 15_000), (300, 1000), (0, 1000)] {
+        let mut world = World::asking();
+        let answer = wire::stands_by(1, silence);
+        world.standby.handle_input(world.now, answer).unwrap();
+        let at = world.standby.poll_timeout().unwrap();
+        assert_eq!(at.since(world.now).as_millis(), interval, "{silence}");
+    }
+}
+
+/// [STANDBY-5]
+#[test]
+fn silence_ends_it_at_the_client_soon_after_a_heartbeat() {
+    let mut world = World::ready();
+    let ready = world.now;
+    assert!(!world.beat().is_empty());
+    let dead = world.standby.poll_timeout().unwrap();
+    assert_eq!(dead.since(ready), SECOND * 18);
+    world.standby.handle_timeout(dead);
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Dead));
+    assert!(!world.standby.is_ready());
+}
+
+/// [STANDBY-7]
+#[test]
+fn silence_ends_it_at_the_server_and_any_byte_is_life() {
+    let mut world = World::ready();
+    let silent = world.acceptor.poll_timeout().unwrap();
+    assert!(silent.since(world.now) <= SILENCE);
+    let later = world.now + SECOND * 44;
+    world.acceptor.handle_heard(later);
+    assert_eq!(world.acceptor.poll_timeout(), Some(later + SILENCE));
+}
+
+#[test]
+fn after_its_own_stop_a_client_reads_before_it_judges() {
+    let mut world = World::ready();
+    world.beat();
+    let stopped = world.now + SECOND * 60;
+    world.standby.handle_timeout(stopped);
+    assert!(world.standby.is_ready(), "the answer may wait to be read");
+    assert_eq!(world.standby.poll_timeout(), Some(stopped + SECOND));
+    world.standby.handle_input(stopped, echo(0)).unwrap();
+    assert_eq!(world.standby.poll_timeout(), Some(stopped + SECOND * 15));
+}
+
+#[test]
+fn a_probe_asks_at_once_and_once() {
+    let mut world = World::ready();
+    for _ in 0..3 {
+        world.standby.probe(world.now);
+    }
+    assert_eq!(sent(&mut world.standby, world.now), heartbeat(0));
+    world.standby.probe(world.now);
+    assert!(sent(&mut world.standby, world.now).is_empty(), "one is under way");
+    world.standby.handle_input(world.now, echo(0)).unwrap();
+    world.standby.probe(world.now);
+    assert_eq!(sent(&mut world.standby, world.now), heartbeat(1));
+}
+
+// -- Attaching.
+
+/// [STANDBY-3]
+#[test]
+fn an_attach_after_many_heartbeats_goes_on_as_on_a_new_carrier() {
+    let mut world = World::ready();
+    let id = world.pair.session();
+    world.pair.write(Client, id, b"before ");
+    world.run_for(SECOND * 100);
+    world.pair.cut();
+    world.pair.write(Client, id, b"after");
+    let mut pair = world.attach(&[]).unwrap();
+    pair.drive();
+    assert_eq!(pair.server.socket(id).got, b"before after");
+    pair.check_usable();
+}
+
+/// [STANDBY-6]
+#[test]
+fn an_echo_that_is_under_way_may_come_before_the_answer() {
+    let mut world = World::ready();
+    world.beat();
+    world.pair.cut();
+    let mut pair = world.attach(&echo(0)).unwrap();
+    pair.check_usable();
+}
+
+/// [STANDBY-6]
+#[test]
+fn an_echo_of_which_a_part_has_come_is_not_lost() {
+    for cut in 1..20 {
+        let mut world = World::ready();
+        world.beat();
+        let (head, tail) = (echo(0).slice(..cut), echo(0).slice(cut..));
+        world.standby.handle_input(world.now, head).unwrap();
+        let mut pair = world.attach(&tail).unwrap();
+        pair.check_usable();
+    }
+}
+
+/// [STANDBY-6]
+#[test]
+fn an_echo_that_nothing_asked_for_ends_the_carrier() {
+    let out = Violation::OutOfPlace(Kind::Echo);
+    let asked = || {
+        let mut world = World::ready();
+        world.beat();
+        world
+    };
+    assert_eq!(World::ready().attach(&echo(0)).err(), Some(out.clone()), "of no heartbeat");
+    assert_eq!(asked().attach(&echo(1)).err(), Some(out.clone()), "of another");
+    let twice = [echo(0), echo(0)].concat();
+    assert_eq!(asked().attach(&twice).err(), Some(out.clone()), "twice");
+    let of_session = packet(wire::ECHO, 1, 0, 0, b"");
+    assert_eq!(asked().attach(&of_session).err(), Some(out.clone()), "of a session");
+    let mut unsent = World::ready();
+    unsent.standby.probe(unsent.now);
+    assert_eq!(unsent.attach(&echo(0)).err(), Some(out), "of one that never went");
+}
+
+/// [STANDBY-6] A carrier that never stood by has no echo to wait for.
+#[test]
+fn an_echo_on_a_new_carrier_ends_it() {
+    let mut pair = Pair::attached();
+    pair.client.tunnel.attach(pair.now, new_tunnel);
+    let result = pair.client.tunnel.handle_input(pair.now, echo(0));
+    assert_eq!(result, Err(Violation::OutOfPlace(Kind::Echo)));
+}
+
+/// [STANDBY-3]
+#[test]
+fn an_attach_for_another_tunnel_ends_it() {
+    let other = TunnelId([1; 16]);
+    for hello in [Hello::resume(2, other.0), Hello::new_tunnel(2)] {
+        let mut world = World::ready();
+        world.acceptor.handle_input(hello.packet());
+        let error = Violation::OutOfPlace(Kind::Attach);
+        assert_eq!(world.acceptor.poll(), Err(AcceptError::Violation(error)));
+    }
+}
+
+// -- What does not belong there.
+
+/// [STANDBY-3]
+#[test]
+fn anything_but_heartbeats_and_an_attach_ends_it_at_the_server() {
+    let cases = [
+        (Kind::Data, 1, 1),
+        (Kind::Echo, 0, 0),
+        (Kind::Ack, 1, 0),
+        (Kind::Open, 1, 1),
+        (Kind::Limit, 0, 8),
+        (Kind::Attached, 0, 68),
+        (Kind::Refused, 0, 5),
+        (Kind::Numbers, 1, 16),
+        (Kind::NumbersEnd, 0, 4),
+        (Kind::Close, 0, 4),
+        (Kind::Standby, 0, 28),
+        (Kind::Heartbeat, 1, 0),
+    ];
+    for (kind, session, length) in cases {
+        let junk = packet(kind as u32, session, 0, 0, &vec![0; length]);
+        let mut world = World::ready();
+        world.acceptor.handle_input(junk.clone());
+        let expected = AcceptError::Violation(Violation::OutOfPlace(kind));
+        assert_eq!(world.acceptor.poll(), Err(expected.clone()), "{kind:?}");
+        let mut world = World::asking();
+        world.acceptor.handle_input(junk);
+        assert_eq!(world.acceptor.poll(), Err(expected), "{kind:?} before the answer");
+    }
+    let mut world = World::asking();
+    world.acceptor.handle_input(heartbeat(0));
+    assert!(world.acceptor.poll().is_err(), "a heartbeat before the answer");
+    let mut world = World::ready();
+    world
+        .acceptor
+        .handle_input([Hello::resume(2, TUNNEL.0).packet(), heartbeat(0)].concat().into());
+    assert!(matches!(world.acceptor.poll(), Ok(Progress::Hello(_))));
+    assert!(world.acceptor.poll().is_err(), "a heartbeat behind the attach");
+}
+
+/// [STANDBY-5]
+#[test]
+fn anything_but_the_answer_and_echoes_ends_it_at_the_client() {
+    let junk = |kind: Kind| packet(kind as u32, 0, 0, 0, &vec![0; kind.payload_range().0]);
+    let kinds = [Kind::Heartbeat, Kind::Echo, Kind::Attached, Kind::Limit, Kind::Close];
+    let cases = kinds.map(|kind| (junk(kind), Violation::OutOfPlace(kind)));
+    let early = [
+        (wire::stands_by(2, 45_000), Violation::WrongAnswer),
+        (packet(wire::STANDBY, 0, 0, 0, &[1; 13]), Violation::Payload(Kind::Standby)),
+        (packet(wire::STANDBY, 1, 0, 0, &[1; 12]), Violation::OutOfPlace(Kind::Standby)),
+        (packet(wire::REFUSED, 0, 0, 0, &[0, 0, 0, 0, 0, 0xff]), Violation::Payload(Kind::Refused)),
+    ];
+    for (bytes, expected) in cases.clone().into_iter().chain(early) {
+        let mut world = World::asking();
+        assert_eq!(world.standby.handle_input(world.now, bytes), Err(expected));
+        assert_eq!((world.standby.poll_timeout(), world.standby.poll_event()), (None, None));
+    }
+    let late = [Kind::Refused, Kind::Standby].map(|kind| (junk(kind), Violation::OutOfPlace(kind)));
+    for (bytes, expected) in cases.into_iter().chain(late) {
+        let mut world = World::ready();
+        assert_eq!(world.standby.handle_input(world.now, bytes), Err(expected));
+        assert!(!world.standby.is_ready());
+    }
+}
+
+#[test]
+fn junk_behind_the_answer_makes_nothing_ready() {
+    let mut world = World::asking();
+    let both = [wire::stands_by(1, 45_000), wire::stands_by(1, 45_000)].concat().into();
+    assert!(world.standby.handle_input(world.now, both).is_err());
+    assert_eq!(world.standby.poll_event(), None);
+}
+
+/// [STANDBY-3] [LIVE-3]
+#[test]
+fn a_hostile_client_cannot_make_it_grow() {
+    let mut world = World::ready();
+    let flood: Vec<u8> = (0..10_000).flat_map(heartbeat).collect();
+    for chunk in flood.chunks(1001) {
+        world.say(chunk);
+    }
+    world.say(&heartbeat(10_000));
+    let due = answers(&mut world.acceptor);
+    let [one] = &due[..] else { panic!("{} wait", due.len()) };
+    assert_eq!((one.header.kind, one.header.ack), (Kind::Echo, Seq::new(10_000)));
+}
+
+/// Packets are found whole however they are torn.
+#[test]
+fn a_standby_may_come_in_any_pieces() {
+    let whole = wire::standby(TUNNEL.0);
+    for cut in 1..whole.len() {
+        let mut acceptor = Acceptor::new(1);
+        acceptor.handle_input(Bytes::copy_from_slice(&whole[..cut]));
+        assert_eq!(acceptor.poll(), Ok(Progress::More));
+        acceptor.handle_input(Bytes::copy_from_slice(&whole[cut..]));
+        assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
+        let (answer, mut world) = (wire::stands_by(1, 45_000), World::asking());
+        let cut = cut.min(answer.len() - 1);
+        world.standby.handle_input(world.now, answer.slice(..cut)).unwrap();
+        assert!(!world.standby.is_ready());
+        world.standby.handle_input(world.now, answer.slice(cut..)).unwrap();
+        assert!(world.standby.is_ready());
+    }
+}

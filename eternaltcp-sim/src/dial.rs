@@ -1,0 +1,114 @@
+//! What becomes of a dial: a carrier after some time, a refusal, an error, or
+//! nothing at all.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{Side, Time};
+
+use crate::env::Env;
+use crate::link::Link;
+use crate::path::{Path, Sending};
+use crate::rng::Rng;
+
+/// TCP asks again for a connection after this time; later it doubles.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A dial that is not answered fails by itself after this time.
+const GIVES_UP: Duration = Duration::from_secs(10);
+
+/// How a dial ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// Its handshake is done.
+    Ready,
+    /// Something at the other end refused it.
+    Refused,
+    /// Nobody answered.
+    Failed,
+}
+
+/// A dial under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    path: Path,
+    round_trip: Duration,
+    /// When the server's machine answers.
+    pub connects_at: Option<Time>,
+    pub ends: (Time, Fate),
+}
+
+impl Dial {
+    /// Dials on the path of now, or on one that chance makes.
+    pub(crate) fn new(env: &mut Env, wait: Duration) -> Self {
+        match env.route().cloned() {
+            Some(path) => Self::on(env, path, wait),
+            None => Self::by_chance(env),
+        }
+    }
+
+    fn by_chance(env: &mut Env) -> Self {
+        let path = any_path(&mut env.rng);
+        let (now, took) = (env.now, env.rng.millis(1, 80));
+        let (connects_at, ends) = match env.rng.below(100) {
+            _ if !env.rng.chance(env.failing) => (Some(now + took / 2), (now + took, Fate::Ready)),
+            0..40 => (None, (now + took, Fate::Refused)),
+            40..60 => (Some(now + took / 2), (now + took, Fate::Refused)),
+            60..80 => (None, (now + took, Fate::Failed)),
+            80..90 => (Some(now + took), (now + GIVES_UP, Fate::Failed)),
+            _ => (None, (now + GIVES_UP, Fate::Failed)),
+        };
+        Self { round_trip: path.round_trip(), path, connects_at, ends }
+    }
+
+    /// Connects, and shakes hands: a round trip each, and more where a segment
+    /// is lost. `wait` is what is in the queues before it.
+    fn on(env: &mut Env, path: Path, wait: Duration) -> Self {
+        let (now, fails_at) = (env.now, env.now + GIVES_UP);
+        let asks = Sending {
+            at: now + wait,
+            wait_back: Duration::ZERO,
+            probe: FIRST_TIMEOUT,
+            timeout: FIRST_TIMEOUT * 2,
+        };
+        let connects_at = path.pass(&mut env.rng, Side::Client, asks).answered;
+        let round_trip = path.round_trip() + wait;
+        let shakes = connects_at.map(|at| Sending {
+            at: at + wait,
+            wait_back: Duration::ZERO,
+            probe: round_trip * 2,
+            timeout: round_trip * 3,
+        });
+        let ready_at =
+            shakes.and_then(|shakes| path.pass(&mut env.rng, Side::Client, shakes).answered);
+        let ends = match ready_at {
+            Some(at) if at < fails_at => (at, Fate::Ready),
+            _ => (fails_at, Fate::Failed),
+        };
+        Self { path, round_trip, connects_at, ends }
+    }
+
+    /// When something becomes of it next.
+    pub(crate) fn next_time(&self) -> Time {
+        self.connects_at.map_or(self.ends.0, |at| at.min(self.ends.0))
+    }
+
+    /// The server stands still: its machine answers, and nobody shakes hands.
+    pub(crate) fn waits_for(&mut self, server: Time) {
+        self.ends.0 = server + self.path.delay;
+    }
+
+    /// The carrier that it made.
+    pub(crate) fn into_link(self, now: Time, rng: Rng) -> Link {
+        Link::new(self.path, rng, now, self.round_trip)
+    }
+}
+
+fn any_path(rng: &mut Rng) -> Path {
+    Path {
+        delay: rng.millis(0, 1 << rng.clone().below(8)),
+        rate: rng.pick(&[100, 1000, 10_000, 100_000]),
+        buffer: rng.pick(&[1000, 16 << 10, 64 << 10, 256 << 10]),
+        segment: None,
+        ..Path::new(Duration::ZERO)
+    }
+}

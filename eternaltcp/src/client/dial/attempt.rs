@@ -1,0 +1,136 @@
+//! One attempt: from a candidate's address to a carrier whose handshake is done.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::{Domain, Socket};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use super::judge::Verdicts;
+use super::race::Candidate;
+use super::{Common, Connected, DialError, Dialed};
+use crate::client::Pins;
+use crate::client::path::{Path, chosen_path, path_from, source_address};
+use crate::driver::CarrierIo;
+use crate::net::{carrier_socket, prepare_carrier};
+use crate::platform::bind_to_device;
+use crate::tls::{Connection, handshake};
+
+/// An address is given this long to answer at all.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Who answered is given this long for the TLS handshake: a server that is
+/// stopped goes on with it where it was.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// But not if its machine acknowledges nothing for so long: then the path died.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// What the attempts over one path have in common.
+pub(super) struct Attempts {
+    pub(super) common: Arc<Common>,
+    pub(super) verdicts: Arc<Verdicts>,
+    pub(super) is_new: bool,
+    /// The path to use; `None`: within the user's pins, the system's choice.
+    pub(super) path: Option<Path>,
+    pub(super) connected: Connected,
+}
+
+impl Attempts {
+    /// The address that carriers must be from, if that is known before.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.path.as_ref().map(|path| path.source).or(self.common.pins.address)
+    }
+
+    /// Makes a carrier to this candidate.
+    pub(super) async fn run(self: Arc<Self>, candidate: Candidate) -> Result<Dialed, DialError> {
+        let Candidate { server, address } = candidate;
+        let common = &self.common;
+        let failed = |error| DialError::Connect(self.describe(candidate), error);
+        let socket = self.open(address, failed)?;
+        let started = Instant::now();
+        let stream = timeout(CONNECT, socket.connect(address))
+            .await
+            .map_err(|_| DialError::TimedOut(self.describe(candidate)))?
+            .map_err(failed)?;
+        let round_trip = started.elapsed();
+        (self.connected)();
+        prepare_carrier(&stream).map_err(failed)?;
+        limit_silence(&stream, Some(SILENCE));
+        let tls = if self.is_new { &common.user } else { &common.tunnel };
+        let mut connection = Connection::client(tls)?;
+        let mut incoming = BytesMut::new();
+        let deadline = Instant::now() + HANDSHAKE;
+        let done = handshake(&stream, &mut connection, &mut incoming, deadline)
+            .await
+            .map_err(|error| DialError::Handshake(address, error))?;
+        common.judge.judge(&self.verdicts, server, &done.peer, self.is_new).await?;
+        limit_silence(&stream, None);
+        let path = self.path_of(&stream).map_err(failed)?;
+        let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
+        Ok(Dialed { carrier, server, path, round_trip, address, key: done.peer })
+    }
+
+    /// A socket that is bound as the path or the pins say.
+    fn open(
+        &self,
+        address: SocketAddr,
+        failed: impl Fn(io::Error) -> DialError,
+    ) -> Result<TcpSocket, DialError> {
+        let domain = Domain::for_address(address);
+        let socket = carrier_socket(domain, self.common.mptcp).map_err(&failed)?;
+        match &self.path {
+            Some(path) => bind_to_path(&socket, path, address)
+                .map_err(|error| DialError::Path(path.to_string(), error))?,
+            None => bind_to_pins(&socket, &self.common.pins)?,
+        }
+        socket.set_nonblocking(true).map_err(&failed)?;
+        Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+
+    fn path_of(&self, stream: &TcpStream) -> io::Result<Path> {
+        match &self.path {
+            Some(path) => Ok(path.clone()),
+            None => Ok(path_from(stream.local_addr()?)),
+        }
+    }
+
+    /// The server as the user wrote it, and the address where that is another.
+    fn describe(&self, candidate: Candidate) -> String {
+        let server = self.common.servers.at(candidate.server).to_string();
+        let address = candidate.address.to_string();
+        if server == address { server } else { format!("{server} ({address})") }
+    }
+}
+
+/// Ends the connection when sent bytes stay unacknowledged for so long
+/// (RFC 5482). A carrier is judged otherwise.
+fn limit_silence(stream: &TcpStream, limit: Option<Duration>) {
+    // MPTCP has no such limit; then the one for the whole handshake counts.
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(limit);
+}
+
+/// Binds to the path's address, and to its interface unless the system would
+/// choose this path anyway.
+fn bind_to_path(socket: &Socket, path: &Path, server: SocketAddr) -> io::Result<()> {
+    if chosen_path(server, &Pins::default()).as_ref() != Some(path) {
+        bind_to_device(socket, &path.interface)?;
+    }
+    socket.bind(&source_address(path.source, server).into())
+}
+
+fn bind_to_pins(socket: &Socket, pins: &Pins) -> Result<(), DialError> {
+    pins.bind(socket).map_err(|error| match (error.kind(), pins) {
+        (io::ErrorKind::NotFound, Pins { interface: Some(interface), .. }) => {
+            DialError::MissingInterface(interface.clone())
+        }
+        (io::ErrorKind::AddrNotAvailable, Pins { address: Some(address), .. }) => {
+            DialError::MissingAddress(*address)
+        }
+        _ => DialError::Pin(error),
+    })
+}

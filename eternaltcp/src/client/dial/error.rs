@@ -1,0 +1,109 @@
+//! Why there is no carrier, and which of several reasons to tell.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::tls::{HandshakeError, TlsError};
+
+/// Why there is no carrier. All but [`DialError::Trust`] may be over at the
+/// next try.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address now: there may be no network yet.
+    #[error("cannot resolve {0} yet: {1}")]
+    Resolve(String, io::Error),
+    /// The name has addresses, but none that fits the address to be used here.
+    #[error("{0} has no address of the same family as {1}")]
+    NoAddress(String, IpAddr),
+    /// No address answered.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, io::Error),
+    /// It took too long.
+    #[error("{0} does not answer")]
+    TimedOut(String),
+    /// The path that was asked for cannot be used.
+    #[error("cannot connect from {0}: {1}")]
+    Path(String, io::Error),
+    /// The interface that carriers are pinned to is not there.
+    #[error("there is no interface {0} now, and carriers are pinned to it; it is waited for")]
+    MissingInterface(String),
+    /// The address that carriers are pinned to is not this machine's.
+    #[error(
+        "{0} is not an address of this machine now, and carriers are pinned to it; it is waited for"
+    )]
+    MissingAddress(IpAddr),
+    /// Carriers cannot be pinned as they should be.
+    #[error("cannot pin a carrier as asked: {0}; an interface needs Linux 5.7, or privileges")]
+    Pin(io::Error),
+    /// The TLS handshake failed.
+    #[error("{0}: {1}")]
+    Handshake(SocketAddr, HandshakeError),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// One of several servers is not the one that has the tunnel.
+    #[error(
+        "{server} is another server (key {shown}) than the one that has the tunnel (key {expected}): \
+         every --server must lead to the same sproxy"
+    )]
+    OtherServer {
+        /// The server, as the user wrote it.
+        server: String,
+        /// The fingerprint of the key that it showed.
+        shown: String,
+        /// The fingerprint of the one that has the tunnel.
+        expected: String,
+    },
+    /// The server is not trusted.
+    #[error("{0}")]
+    Trust(String),
+}
+
+impl DialError {
+    /// Whether something at the other end has answered, and it was a refusal of
+    /// some kind: to ask again at once is of no use.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Self::Connect(_, error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ),
+            Self::Handshake(_, error) => !error.is_silence(),
+            Self::Tls(_) | Self::OtherServer { .. } | Self::Trust(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The one of two that tells more: how far the try came that failed.
+    pub(super) fn or_graver(self, other: Self) -> Self {
+        if other.progress() > self.progress() { other } else { self }
+    }
+
+    fn progress(&self) -> u8 {
+        match self {
+            Self::NoAddress(..) => 0,
+            Self::Resolve(..) => 1,
+            Self::TimedOut(_) => 2,
+            Self::Connect(..) | Self::Path(..) => 3,
+            Self::MissingInterface(_) | Self::MissingAddress(_) | Self::Pin(_) => 4,
+            Self::Handshake(..) | Self::Tls(_) => 5,
+            Self::OtherServer { .. } => 6,
+            Self::Trust(_) => 7,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_that_is_told_is_of_the_try_that_came_farthest() {
+        let trust = || DialError::Trust("unknown".to_owned());
+        let silent = || DialError::TimedOut("a".to_owned());
+        assert!(matches!(trust().or_graver(silent()), DialError::Trust(_)));
+        assert!(matches!(silent().or_graver(trust()), DialError::Trust(_)));
+        let first = silent().or_graver(DialError::TimedOut("b".to_owned()));
+        assert_eq!(first.to_string(), "a does not answer");
+    }
+}

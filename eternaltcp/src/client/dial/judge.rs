@@ -1,0 +1,97 @@
+//! Whether a server that a dial reached is the right one: trusted, and for a
+//! tunnel that exists the one that has it.
+
+use std::sync::{Mutex, PoisonError};
+
+use tracing::warn;
+
+use super::DialError;
+use crate::client::{Servers, Trust};
+use crate::tls::PublicKey;
+
+/// What is known of a client's servers.
+#[derive(Debug)]
+pub(super) struct Judge {
+    trust: Trust,
+    servers: Servers,
+    home: Mutex<Home>,
+}
+
+/// The server that has the tunnel.
+#[derive(Default, Debug)]
+struct Home {
+    key: Option<PublicKey>,
+    /// Servers that were found to be others, and said to be so.
+    passed_over: Vec<usize>,
+}
+
+/// The verdicts of one dial: whoever is asked about a server is asked once,
+/// however many carriers reach it.
+#[derive(Default, Debug)]
+pub(super) struct Verdicts(tokio::sync::Mutex<Vec<Verdict>>);
+
+/// What was found about a server's key.
+#[derive(Debug)]
+struct Verdict {
+    server: usize,
+    key: PublicKey,
+    found: Result<(), String>,
+}
+
+impl Judge {
+    pub(super) fn new(trust: Trust, servers: Servers) -> Self {
+        Self { trust, servers, home: Mutex::default() }
+    }
+
+    /// Judges the key that a server proved, off the data path: it may read a
+    /// file, and ask the user.
+    pub(super) async fn judge(
+        &self,
+        verdicts: &Verdicts,
+        server: usize,
+        key: &PublicKey,
+        is_new: bool,
+    ) -> Result<(), DialError> {
+        if !is_new {
+            self.check_home(server, key)?;
+        }
+        let mut verdicts = verdicts.0.lock().await;
+        let earlier = verdicts.iter().find(|it| it.server == server && it.key == *key);
+        if let Some(earlier) = earlier {
+            return earlier.found.clone().map_err(DialError::Trust);
+        }
+        let (trust, name, shown) =
+            (self.trust.clone(), self.servers.at(server).clone(), key.clone());
+        let found = tokio::task::spawn_blocking(move || trust.check(&name, &shown))
+            .await
+            .unwrap_or_else(|error| Err(format!("the server could not be judged: {error}")));
+        verdicts.push(Verdict { server, key: key.clone(), found: found.clone() });
+        found.map_err(DialError::Trust)
+    }
+
+    /// A carrier for a new tunnel was made: that server will have the tunnel.
+    pub(super) fn settle(&self, key: PublicKey) {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        *home = Home { key: Some(key), passed_over: Vec::new() };
+    }
+
+    /// With several servers, one with another key cannot have the tunnel. With
+    /// one, trust alone decides, as a key may be changed in order.
+    fn check_home(&self, server: usize, key: &PublicKey) -> Result<(), DialError> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = match &home.key {
+            Some(expected) if self.servers.are_several() && expected != key => expected,
+            _ => return Ok(()),
+        };
+        let error = DialError::OtherServer {
+            server: self.servers.at(server).to_string(),
+            shown: key.fingerprint(),
+            expected: expected.fingerprint(),
+        };
+        if !home.passed_over.contains(&server) {
+            home.passed_over.push(server);
+            warn!("{error}; it is passed over");
+        }
+        Err(error)
+    }
+}

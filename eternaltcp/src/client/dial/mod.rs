@@ -1,0 +1,247 @@
+//! Making carriers: from the wish to dial to a carrier whose handshake is done.
+//!
+//! - `names`: from a server's name to addresses;
+//! - `race`: who is tried when, and that the first who is ready wins;
+//! - `attempt`: one try: socket, path, TCP, TLS;
+//! - `judge`: whether it is the right server.
+//!
+//! When to dial, and how often again, is decided elsewhere.
+
+mod attempt;
+mod error;
+mod judge;
+mod names;
+mod race;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::debug;
+
+pub use error::DialError;
+
+use super::path::{Path, chosen_path, other_paths};
+use super::{ClientConfig, Pins, Servers, StartError};
+use crate::driver::CarrierIo;
+use crate::net::Mptcp;
+use crate::tls::{ClientTls, Identity, PublicKey};
+use attempt::Attempts;
+use judge::{Judge, Verdicts};
+use names::Names;
+use race::{Candidate, race};
+
+/// Makes carriers to the servers of one client. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer(Arc<Common>);
+
+/// What all dials of a client share.
+#[derive(Debug)]
+struct Common {
+    servers: Servers,
+    pins: Pins,
+    mptcp: Mptcp,
+    names: Names,
+    judge: Judge,
+    /// Proves the user's key: for a new tunnel.
+    user: ClientTls,
+    /// Proves the tunnel's own key: for a tunnel that exists.
+    tunnel: ClientTls,
+    tunnel_key: PublicKey,
+    user_key: PublicKey,
+    /// The addresses that worked last, one for each server at most.
+    last: Mutex<Vec<Candidate>>,
+}
+
+/// What carrier is wanted. By default: for a tunnel that exists, to any server,
+/// over the path that the system chooses within the user's pins.
+#[derive(Clone, Default, Debug)]
+pub(super) struct DialRequest {
+    /// The carrier is for a new tunnel, and proves the user's key.
+    pub(super) is_new: bool,
+    /// The path to use.
+    pub(super) path: Option<Path>,
+    /// Further paths, tried at the same time, as the first is suspected.
+    pub(super) also: Vec<Path>,
+    /// Only the servers before this place in the order of preference.
+    pub(super) at_least: Option<usize>,
+}
+
+/// A carrier whose server is trusted, and how it was made.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    pub(super) carrier: CarrierIo,
+    /// Which server, in order of preference.
+    pub(super) server: usize,
+    /// The path that it takes.
+    pub(super) path: Path,
+    /// How long TCP took to connect: a round trip, or more if packets were lost.
+    pub(super) round_trip: Duration,
+    address: SocketAddr,
+    key: PublicKey,
+}
+
+impl Dialer {
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, StartError> {
+        Self::with_names(config, Names::default())
+    }
+
+    fn with_names(config: &ClientConfig, names: Names) -> Result<Self, StartError> {
+        config.mptcp.check();
+        let own = Identity::generate()?;
+        Ok(Self(Arc::new(Common {
+            servers: config.servers.clone(),
+            pins: config.pins.clone(),
+            mptcp: config.mptcp,
+            names,
+            judge: Judge::new(config.trust.clone(), config.servers.clone()),
+            user: ClientTls::new(&config.identity)?,
+            tunnel: ClientTls::new(&own)?,
+            tunnel_key: own.public_key(),
+            user_key: config.identity.public_key(),
+            last: Mutex::default(),
+        })))
+    }
+
+    /// The servers, as the user wrote them.
+    pub(super) fn servers(&self) -> &Servers {
+        &self.0.servers
+    }
+
+    /// The key to enrol for the tunnel.
+    pub(super) fn tunnel_key(&self) -> &PublicKey {
+        &self.0.tunnel_key
+    }
+
+    /// The user's key.
+    pub(super) fn user_key(&self) -> &PublicKey {
+        &self.0.user_key
+    }
+
+    /// A new tunnel is asked for on this carrier: its server is the one that
+    /// will have the tunnel.
+    pub(super) fn settle(&self, dialed: &Dialed) {
+        self.0.judge.settle(dialed.key.clone());
+    }
+
+    /// The path that the system would choose now, to the server that answered
+    /// last; `None` if there is none, or none has answered yet.
+    pub(super) fn chosen_path(&self) -> Option<Path> {
+        chosen_path(self.newest()?, &self.0.pins)
+    }
+
+    /// Further paths to that server than the system's own choice, or than
+    /// `current` where there is no choice.
+    pub(super) fn other_paths(&self, current: Option<&Path>) -> Vec<Path> {
+        let Some(server) = self.newest() else { return Vec::new() };
+        let chosen = chosen_path(server, &self.0.pins);
+        let Some(not) = chosen.as_ref().or(current) else { return Vec::new() };
+        other_paths(server, not, &self.0.pins)
+    }
+
+    fn newest(&self) -> Option<SocketAddr> {
+        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.last().map(|candidate| candidate.address)
+    }
+
+    /// Makes one carrier. Over each path, all addresses of all servers race:
+    /// those that worked last, then those of the names, by preference. The first
+    /// whose handshake is done, and whose server is trusted, is taken.
+    ///
+    /// Dropping the future ends all attempts; only a look-up of a name goes on,
+    /// for the dial that comes next.
+    ///
+    /// `connected` is called when a server's machine has answered an attempt:
+    /// from then on its path works.
+    ///
+    /// # Errors
+    /// When every attempt failed: why the one did that came farthest.
+    pub(super) async fn dial(
+        &self,
+        request: DialRequest,
+        connected: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Dialed, DialError> {
+        let connected: Connected = Arc::new(connected);
+        let DialRequest { is_new, path, also, at_least } = request;
+        let mut paths = vec![path];
+        for path in also.into_iter().map(Some) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        let verdicts = Arc::new(Verdicts::default());
+        let mut lanes = JoinSet::new();
+        for path in paths {
+            let (common, verdicts) = (Arc::clone(&self.0), Arc::clone(&verdicts));
+            let connected = Arc::clone(&connected);
+            lanes
+                .spawn(over_path(Attempts { common, verdicts, is_new, path, connected }, at_least));
+        }
+        let mut error: Option<DialError> = None;
+        while let Some(done) = lanes.join_next().await {
+            match done {
+                Ok(Ok(dialed)) => return Ok(self.0.won(dialed)),
+                Ok(Err(new)) => {
+                    error = Some(match error {
+                        Some(old) => old.or_graver(new),
+                        None => new,
+                    });
+                }
+                // Only a fault of this program ends the task early.
+                Err(_) => {}
+            }
+        }
+        Err(error.unwrap_or_else(|| DialError::TimedOut(self.0.servers.to_string())))
+    }
+}
+
+/// Called when a machine has answered.
+type Connected = Arc<dyn Fn() + Send + Sync>;
+
+/// The race over one path.
+async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed, DialError> {
+    let attempts = Arc::new(attempts);
+    let common = &attempts.common;
+    let source = attempts.source();
+    let fits = move |it: &Candidate| {
+        at_least.is_none_or(|most| it.server < most)
+            && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
+    };
+    let last = common.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let last = last.into_iter().filter(fits).collect();
+    let mut lookups = JoinSet::new();
+    for (server, name) in common.servers.iter().take(at_least.unwrap_or(usize::MAX)).enumerate() {
+        let (common, name) = (Arc::clone(common), name.clone());
+        lookups.spawn(async move {
+            let found = common.names.resolve(&name).await?;
+            let found = found.into_iter().map(|address| Candidate { server, address });
+            let fitting: Vec<_> = found.filter(fits).collect();
+            match source {
+                Some(source) if fitting.is_empty() => {
+                    Err(DialError::NoAddress(name.to_string(), source))
+                }
+                _ => Ok(fitting),
+            }
+        });
+    }
+    let result = race(last, lookups, |candidate| Arc::clone(&attempts).run(candidate)).await;
+    let nobody = || DialError::TimedOut(attempts.common.servers.to_string());
+    result.map_err(|error| error.unwrap_or_else(nobody))
+}
+
+impl Common {
+    /// Remembers what the next dial should know.
+    fn won(&self, dialed: Dialed) -> Dialed {
+        let Dialed { server, address, path, round_trip, .. } = &dialed;
+        debug!("carrier to {address} ({}) over {path}: {round_trip:?}", self.servers.at(*server));
+        let candidate = Candidate { server: *server, address: *address };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|it| it.server != candidate.server);
+        last.push(candidate);
+        drop(last);
+        dialed
+    }
+}

@@ -1,0 +1,217 @@
+//! From a server's name to addresses, off the data path.
+//!
+//! getaddrinfo(3) may take many seconds and cannot be ended, while dials come
+//! several times a second: so dials share a look-up that is under way.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::DialError;
+use crate::address::Server;
+
+/// A dial waits so long for a name.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A look-up that takes longer is not joined any more: it may ask the servers
+/// of a network that was left.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Look-ups of one name that run at once. Past that the newest is joined.
+const MOST_RUNNING: usize = 4;
+
+/// Addresses of one name that are dialled.
+const MOST_ADDRESSES: usize = 16;
+
+/// A look-up of one name.
+pub(super) type LookUp = dyn Fn(Server) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>
+    + Send
+    + Sync;
+
+/// What a look-up found, for everyone who waits for it.
+type Answer = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
+
+/// Looks names up.
+pub(super) struct Names {
+    lookup: Arc<LookUp>,
+    running: Mutex<Vec<Running>>,
+}
+
+/// A look-up that is under way, the newest of a name last.
+struct Running {
+    server: Server,
+    since: Instant,
+    answer: watch::Receiver<Option<Answer>>,
+}
+
+impl Default for Names {
+    /// Names of the system: its hosts file, DNS, and what else it has.
+    fn default() -> Self {
+        Self::new(Arc::new(|server| {
+            Box::pin(async move {
+                Ok(lookup_host((server.host.as_str(), server.port)).await?.collect())
+            })
+        }))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+impl Names {
+    pub(super) fn new(lookup: Arc<LookUp>) -> Self {
+        Self { lookup, running: Mutex::default() }
+    }
+
+    /// The addresses of a server, in the order to dial them.
+    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<SocketAddr>, DialError> {
+        let mut answer = self.join(server);
+        let failed = |error| DialError::Resolve(server.host.clone(), error);
+        let found = timeout(PATIENCE, answer.wait_for(Option::is_some)).await;
+        let found = found.map_err(|_| {
+            failed(io::Error::new(io::ErrorKind::TimedOut, "the name servers do not answer"))
+        })?;
+        match found.as_deref() {
+            Ok(Some(Ok(addresses))) => Ok(order(addresses.clone())),
+            Ok(Some(Err((kind, text)))) => Err(failed(io::Error::new(*kind, text.clone()))),
+            Ok(None) | Err(_) => Err(failed(io::Error::other("the look-up ended early"))),
+        }
+    }
+
+    /// Joins a look-up of this name, or starts one.
+    fn join(&self, server: &Server) -> watch::Receiver<Option<Answer>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|it| it.answer.borrow().is_none() && it.answer.has_changed().is_ok());
+        let mine = running.iter().rev().filter(|it| it.server == *server);
+        let is_full = mine.clone().count() >= MOST_RUNNING;
+        let joined = mine.clone().find(|it| is_full || it.since.elapsed() < FRESH);
+        if let Some(joined) = joined {
+            return joined.answer.clone();
+        }
+        let (sender, answer) = watch::channel(None);
+        let lookup = (self.lookup)(server.clone());
+        tokio::spawn(async move {
+            let found = lookup.await.map_err(|error| (error.kind(), error.to_string()));
+            // Whoever asked may have given up.
+            let _ = sender.send(Some(found));
+        });
+        let (server, since) = (server.clone(), Instant::now());
+        running.push(Running { server, since, answer: answer.clone() });
+        answer
+    }
+}
+
+/// The order to dial addresses in: IPv6 and IPv4 in turns, beginning with the
+/// family of the first (RFC 8305, section 4).
+fn order(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<_> = addresses.into_iter().map(canonical).collect();
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let mut turn = [0_usize; 2];
+    // Stable: the order within a family is the system's.
+    addresses.sort_by_cached_key(|address| {
+        let is_second = address.is_ipv6() != first_is_v6;
+        let place = &mut turn[usize::from(is_second)];
+        *place += 1;
+        (*place, is_second)
+    });
+    addresses.truncate(MOST_ADDRESSES);
+    addresses
+}
+
+/// An IPv4 address that came as an IPv6 one is IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(v6.ip().to_canonical(), v6.port())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+
+    fn parse(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// Names whose look-ups are counted, and end when they are told to.
+    fn held() -> (Arc<Names>, Arc<AtomicUsize>, Arc<Notify>) {
+        let (count, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (counter, gate) = (Arc::clone(&count), Arc::clone(&go));
+        let names = Names::new(Arc::new(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                gate.notified().await;
+                Ok(vec![parse("192.0.2.1:1")])
+            })
+        }));
+        (Arc::new(names), count, go)
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let addresses =
+            ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "[::ffff:1.0.0.2]:1"].map(parse);
+        let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"].map(parse);
+        assert_eq!(order(addresses.to_vec()), expected);
+        assert_eq!(order(vec![parse("1.0.0.1:1")]), [parse("1.0.0.1:1")]);
+    }
+
+    #[test]
+    fn a_name_with_very_many_addresses_is_bounded() {
+        let many = (0..=255).map(|n| SocketAddr::new([10, 0, 0, n].into(), 1)).collect();
+        assert_eq!(order(many).len(), MOST_ADDRESSES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_share_a_look_up_that_is_under_way() {
+        let (names, count, go) = held();
+        let server: Server = "example.org".parse().unwrap();
+        let (first, second) = (names.join(&server), names.join(&server));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        drop(names.join(&"example.net".parse().unwrap()));
+        assert_eq!(count.load(Ordering::Relaxed), 2, "another name is another look-up");
+        go.notify_waiters();
+        tokio::task::yield_now().await;
+        go.notify_waiters();
+        for mut answer in [first, second] {
+            assert!(answer.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().is_ok());
+        }
+        drop(names.join(&server));
+        assert_eq!(count.load(Ordering::Relaxed), 3, "an answer is not kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_up_that_hangs_is_replaced_a_few_times() {
+        let (names, count, _go) = held();
+        let server: Server = "example.org".parse().unwrap();
+        for _ in 0..20 {
+            let error = names.resolve(&server).await.unwrap_err();
+            assert!(error.to_string().starts_with("cannot resolve example.org yet: "), "{error}");
+        }
+        assert_eq!(count.load(Ordering::Relaxed), MOST_RUNNING);
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_look_up_and_keeps_its_scope() {
+        let names = Names::default();
+        let found = names.resolve(&"192.0.2.1:7".parse().unwrap()).await.unwrap();
+        assert_eq!(found, [parse("192.0.2.1:7")]);
+        assert_eq!(canonical(parse("[fe80::1%3]:7")), parse("[fe80::1%3]:7"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Who may be at the other end of an address.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
+
+use crate::platform::carrier_info;
+use crate::tls::{Connection, Identity, ServerTls, handshake};
+
+/// A carrier that a server took.
+pub(super) struct Taken {
+    pub(super) peer: SocketAddr,
+    pub(super) is_mptcp: bool,
+}
+
+/// A server with this key. Tells every carrier whose handshake is done.
+pub(super) fn serve(
+    listener: TcpListener,
+    identity: &Identity,
+) -> (SocketAddr, mpsc::UnboundedReceiver<Taken>) {
+    let address = listener.local_addr().unwrap();
+    let tls = ServerTls::new(identity).unwrap();
+    let (sender, taken) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            let (tls, sender) = (tls.clone(), sender.clone());
+            tokio::spawn(async move {
+                if let Some(stream) = shake(stream, &tls).await {
+                    let is_mptcp = carrier_info(stream.as_fd()).unwrap().is_none();
+                    // Nobody may ask.
+                    let _ = sender.send(Taken { peer, is_mptcp });
+                    std::future::pending().await
+                }
+            });
+        }
+    });
+    (address, taken)
+}
+
+async fn shake(stream: TcpStream, tls: &ServerTls) -> Option<TcpStream> {
+    let mut connection = Connection::server(tls).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // Most who lose the race are gone in the middle of it.
+    handshake(&stream, &mut connection, &mut BytesMut::new(), deadline).await.ok()?;
+    Some(stream)
+}
+
+/// A server with this key on loopback.
+pub(super) async fn server(identity: &Identity) -> SocketAddr {
+    serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), identity).0
+}
+
+/// Accepts, and says nothing.
+pub(super) async fn silent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let _listener = listener;
+        std::future::pending::<()>().await;
+    });
+    address
+}
+
+/// A captive portal: answers everyone with a web page's address.
+pub(super) async fn portal() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = b"HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    address
+}
+
+/// Nobody listens there.
+pub(super) fn refused() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}

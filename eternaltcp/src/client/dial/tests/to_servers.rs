@@ -1,0 +1,106 @@
+//! Which server, which address, and which key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::peers::{portal, refused, server, silent};
+use super::{Client, DialRequest, new_tunnel};
+use crate::client::{DialError, Trust};
+use crate::tls::Identity;
+
+fn key() -> Identity {
+    Identity::generate().unwrap()
+}
+
+#[tokio::test]
+async fn portals_that_are_silent_or_answer_junk_do_not_hold_up_the_server() {
+    let client = Client::new(&["a"]);
+    let good = server(&key()).await;
+    client.dns.set("a", &[silent().await, portal().await, refused(), silent().await, good]);
+    let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
+    assert_eq!(dialed.carrier.peer(), good);
+    assert_eq!(dialed.path.to_string(), "127.0.0.1 via lo");
+    assert_eq!(dialed.server, 0);
+}
+
+#[tokio::test]
+async fn what_only_portals_answer_is_a_failed_handshake() {
+    let client = Client::new(&["a"]);
+    client.dns.set("a", &[refused(), portal().await, refused()]);
+    let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
+    assert!(matches!(error, DialError::Handshake(..)), "{error}");
+}
+
+#[tokio::test]
+async fn the_address_that_worked_last_needs_no_name() {
+    let client = Client::new(&["a"]);
+    let good = server(&key()).await;
+    client.dns.set("a", &[refused(), good]);
+    client.dialer.dial(new_tunnel(), || {}).await.unwrap();
+    client.dns.hang("a");
+    let dialed = client.dialer.dial(DialRequest::default(), || {}).await.unwrap();
+    assert_eq!(dialed.carrier.peer(), good);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_known_yet_is_said_to_be() {
+    let client = Client::new(&["a"]);
+    client.dns.set("a", &[]);
+    let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot resolve a yet: no such name");
+}
+
+#[tokio::test]
+async fn the_next_server_is_taken_when_the_preferred_one_is_not_there() {
+    let client = Client::new(&["a", "b"]);
+    let (shared, good) = (key(), refused());
+    client.dns.set("a", &[good]);
+    client.dns.set("b", &[server(&shared).await]);
+    assert_eq!(client.dialer.dial(new_tunnel(), || {}).await.unwrap().server, 1);
+    let better = || DialRequest { at_least: Some(1), ..DialRequest::default() };
+    let error = client.dialer.dial(better(), || {}).await.unwrap_err();
+    assert!(matches!(error, DialError::Connect(..)), "only the better one is asked: {error}");
+    client.dns.set("a", &[server(&shared).await]);
+    assert_eq!(client.dialer.dial(better(), || {}).await.unwrap().server, 0);
+}
+
+#[tokio::test]
+async fn a_server_with_another_key_cannot_have_the_tunnel() {
+    let client = Client::new(&["a", "b"]);
+    client.dns.set("a", &[server(&key()).await]);
+    client.dns.set("b", &[refused()]);
+    assert_eq!(client.dialer.dial(new_tunnel(), || {}).await.unwrap().server, 0);
+    // The name leads elsewhere now, and what worked last is the same server still.
+    client.dns.set("b", &[server(&key()).await]);
+    assert_eq!(client.dialer.dial(DialRequest::default(), || {}).await.unwrap().server, 0);
+    let other = Client::new(&["a", "b"]);
+    other.dns.set("a", &[refused()]);
+    other.dns.set("b", &[server(&key()).await]);
+    let dialed = other.dialer.dial(new_tunnel(), || {}).await.unwrap();
+    other.dialer.settle(&dialed);
+    other.dns.set("a", &[server(&key()).await]);
+    let better = DialRequest { at_least: Some(1), ..DialRequest::default() };
+    let error = other.dialer.dial(better, || {}).await.unwrap_err();
+    assert!(matches!(error, DialError::OtherServer { .. }), "{error}");
+    // A new tunnel may be made anywhere.
+    let better = DialRequest { at_least: Some(1), ..new_tunnel() };
+    assert_eq!(other.dialer.dial(better, || {}).await.unwrap().server, 0);
+}
+
+#[tokio::test]
+async fn the_user_is_asked_once_about_a_server_with_several_addresses() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let client = Client::with(&["a"], |config| {
+        let nowhere = std::path::PathBuf::from("/nonexistent/known_hosts");
+        config.trust = Trust::new(nowhere).asking(Arc::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            false
+        }));
+    });
+    let identity = key();
+    client.dns.set("a", &[server(&identity).await, server(&identity).await]);
+    let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
+    assert!(matches!(error, DialError::Trust(_)), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}

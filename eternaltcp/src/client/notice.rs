@@ -1,0 +1,35 @@
+//! What a client is told beside its tunnel: by its dials, its network, its user.
+
+use std::time::Duration;
+
+use eternaltcp_proto::DialId;
+
+use super::DialError;
+use super::dial::Dialed;
+use super::path::Path;
+
+/// Something for the client's role.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The server's machine has answered a dial.
+    Connected(DialId),
+    /// A dial has ended.
+    Dialed(DialId, Result<Box<Dialed>, DialError>),
+    /// The network changed.
+    Network(NetworkEvent),
+    /// The user wants a new carrier now.
+    Reconnect,
+}
+
+/// What a change of the network means for the way to the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NetworkEvent {
+    /// A new carrier would take this path, which the one before does not.
+    Moved(Path),
+    /// There is no path any more.
+    Gone,
+    /// Something else changed: the path may or may not work still.
+    Changed,
+    /// The machine slept for so long.
+    Woke(Duration),
+}

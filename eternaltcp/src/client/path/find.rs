@@ -1,0 +1,128 @@
+//! Finding paths: the one that the system would choose, and the others.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use if_addrs::{Interface, get_if_addrs};
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::debug;
+
+use super::{Path, Pins};
+use crate::platform::{bind_to_device, has_route};
+
+/// Other paths that are told at once.
+pub(super) const MOST: usize = 4;
+
+/// The path that the system would choose now for a carrier to `server`, within
+/// what the user pinned; `None` when it has none. Sends no packet.
+pub(crate) fn chosen_path(server: SocketAddr, pins: &Pins) -> Option<Path> {
+    let interfaces = interfaces();
+    let source = source_for(server, |socket| pins.bind(socket)).ok()?;
+    path_of(source, &interfaces)
+}
+
+/// The path of a socket whose own address is `local`. An address that no
+/// interface has any more is on one called `?`.
+pub(crate) fn path_from(local: SocketAddr) -> Path {
+    path_of(local, &interfaces())
+        .unwrap_or_else(|| Path { source: local.ip(), interface: "?".to_owned() })
+}
+
+/// Paths to `server` over other interfaces than `not` has: one for each that is
+/// up, has a usable address of the server's family, and has a route to it; four
+/// at most. None where the user pinned a path, and none to this machine itself.
+/// Sends no packet.
+pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Path> {
+    if pins.leave_no_choice() || server.ip().is_loopback() {
+        return Vec::new();
+    }
+    let interfaces = interfaces();
+    let mut paths: Vec<Path> = Vec::new();
+    for interface in &interfaces {
+        let name = device(interface);
+        let is_candidate = interface.is_oper_up()
+            && is_usable(interface.ip())
+            && interface.ip().is_ipv4() == server.is_ipv4()
+            && name != not.interface
+            && paths.iter().all(|path| path.interface != name);
+        if is_candidate && let Some(path) = path_over(server, interface, &interfaces) {
+            paths.push(path);
+        }
+        if paths.len() == MOST {
+            break;
+        }
+    }
+    paths
+}
+
+/// A path over this interface: from the address that the system prefers on it,
+/// or else from this one.
+fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Option<Path> {
+    let name = device(interface);
+    let preferred = source_for(server, |socket| bind_to_device(socket, name));
+    let preferred = preferred.ok().map(|address| address.ip()).filter(|source| {
+        is_usable(*source) && all.iter().any(|it| device(it) == name && it.ip() == *source)
+    });
+    [preferred, Some(interface.ip())].into_iter().flatten().find_map(|source| {
+        // Whether the system lets us use it: without privileges from Linux 5.7 on.
+        let bound = source_for(server, |socket| {
+            bind_to_device(socket, name)?;
+            socket.bind(&SocketAddr::new(source, 0).into())
+        });
+        let is_routed = bound.is_ok() && has_route(server.ip(), source, interface.index?).ok()?;
+        is_routed.then(|| Path { source, interface: name.to_owned() })
+    })
+}
+
+/// The address that a socket to `server` gets, prepared by `bind`. A UDP socket
+/// is connected without a packet.
+fn source_for(
+    server: SocketAddr,
+    bind: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<SocketAddr> {
+    let socket = Socket::new(Domain::for_address(server), Type::DGRAM, Some(Protocol::UDP))?;
+    bind(&socket)?;
+    socket.connect(&server.into())?;
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The path from this address, by the interface that has it.
+fn path_of(local: SocketAddr, interfaces: &[Interface]) -> Option<Path> {
+    let scope = match local {
+        SocketAddr::V6(local) => Some(local.scope_id()).filter(|scope| *scope != 0),
+        SocketAddr::V4(_) => None,
+    };
+    let found = interfaces.iter().find(|interface| {
+        interface.ip() == local.ip() && (scope.is_none() || interface.index == scope)
+    })?;
+    Some(Path { source: local.ip(), interface: device(found).to_owned() })
+}
+
+/// The name of the device: that of an alias (`eth0:1`) goes on after a colon.
+fn device(interface: &Interface) -> &str {
+    interface.name.split(':').next().unwrap_or_default()
+}
+
+/// Whether carriers beyond the link can be from this address.
+fn is_usable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(it) => is_usable_v4(it),
+        IpAddr::V6(it) => is_usable_v6(it),
+    }
+}
+
+fn is_usable_v4(it: Ipv4Addr) -> bool {
+    !(it.is_loopback() || it.is_link_local() || it.is_unspecified() || it.is_multicast())
+}
+
+fn is_usable_v6(it: Ipv6Addr) -> bool {
+    !(it.is_loopback() || it.is_unicast_link_local() || it.is_unspecified() || it.is_multicast())
+}
+
+/// All addresses of this machine; none when it does not tell.
+fn interfaces() -> Vec<Interface> {
+    get_if_addrs().unwrap_or_else(|error| {
+        debug!("the interfaces are not known: {error}");
+        Vec::new()
+    })
+}

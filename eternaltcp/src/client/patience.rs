@@ -1,0 +1,79 @@
+//! What a client waits for, since when, and when it says so or gives up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+/// How often the user is told whom the client waits for.
+const REMINDER: Duration = Duration::from_secs(10);
+
+/// Why there is no carrier before the first one.
+const NOT_YET: &str = "not connected yet";
+
+/// The wait for a carrier.
+#[derive(Debug)]
+pub(super) struct Patience {
+    /// Since when there is no carrier, and why.
+    without: Option<(Instant, String)>,
+    reminded: Instant,
+    first: Option<Duration>,
+    later: Option<Duration>,
+    was_attached: bool,
+}
+
+impl Patience {
+    /// Waits for the first carrier; gives up after `first` or, once there was
+    /// one, after `later`.
+    pub(super) fn new(first: Option<Duration>, later: Option<Duration>) -> Self {
+        let now = Instant::now();
+        let without = Some((now, NOT_YET.to_owned()));
+        Self { without, reminded: now, first: first.or(later), later, was_attached: false }
+    }
+
+    /// Whether there ever was a carrier.
+    pub(super) fn was_attached(&self) -> bool {
+        self.was_attached
+    }
+
+    /// Whether this is the first reason to wait since the start.
+    pub(super) fn is_first_reason(&self) -> bool {
+        self.without.as_ref().is_some_and(|(_, why)| why == NOT_YET)
+    }
+
+    /// There is a carrier.
+    pub(super) fn handle_attached(&mut self) {
+        (self.without, self.was_attached) = (None, true);
+    }
+
+    /// There is none, or still none, for this reason.
+    pub(super) fn wait(&mut self, why: String) {
+        if self.without.is_none() {
+            self.reminded = Instant::now();
+        }
+        self.without.get_or_insert_with(|| (Instant::now(), String::new())).1 = why;
+    }
+
+    /// Like [`Self::wait`], unless there is a reason already.
+    pub(super) fn wait_for_something(&mut self, why: &str) {
+        if self.without.is_none() {
+            self.wait(why.to_owned());
+        }
+    }
+
+    /// Says from time to time what is missing. An error says why a further wait
+    /// is not worth it.
+    pub(super) fn check(&mut self, server: &str) -> Result<(), String> {
+        let Some((since, why)) = &self.without else { return Ok(()) };
+        let waited = since.elapsed();
+        let limit = if self.was_attached { self.later } else { self.first };
+        if limit.is_some_and(|limit| waited >= limit) {
+            return Err(format!("gave up after {}: {why}", crate::report::duration(waited)));
+        }
+        if self.reminded.elapsed() >= REMINDER {
+            self.reminded = Instant::now();
+            warn!("waiting for {server} for {} now: {why}", crate::report::duration(waited));
+        }
+        Ok(())
+    }
+}

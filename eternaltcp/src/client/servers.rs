@@ -1,0 +1,78 @@
+//! Where the server is: one address or several, the best first.
+
+use std::fmt;
+
+use crate::address::Server;
+
+/// Addresses of one sproxy, in order of preference; at least one. As the tunnel
+/// is in that sproxy's memory, each of them must lead to the same one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Servers {
+    first: Server,
+    others: Vec<Server>,
+}
+
+impl Servers {
+    /// The preferred address, and the others in order.
+    #[must_use]
+    pub fn new(first: Server, others: Vec<Server>) -> Self {
+        Self { first, others }
+    }
+
+    /// The addresses of a list, the preferred one first; `None` for none.
+    #[must_use]
+    pub fn from_list(servers: Vec<Server>) -> Option<Self> {
+        let mut servers = servers.into_iter();
+        servers.next().map(|first| Self { first, others: servers.collect() })
+    }
+
+    /// All of them, the preferred one first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Server> {
+        let all = [&self.first].into_iter().chain(&self.others);
+        all.collect::<Vec<_>>().into_iter()
+    }
+
+    /// The one at this place of the order, or the last.
+    pub(crate) fn at(&self, index: usize) -> &Server {
+        index
+            .checked_sub(1)
+            .and_then(|index| self.others.get(index).or(self.others.last()))
+            .unwrap_or(&self.first)
+    }
+
+    /// Whether there is a choice.
+    pub(crate) fn are_several(&self) -> bool {
+        !self.others.is_empty()
+    }
+}
+
+impl From<Server> for Servers {
+    fn from(server: Server) -> Self {
+        Self::new(server, Vec::new())
+    }
+}
+
+/// `a:6200`, or `a:6200, b:6200`.
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.others.iter().try_for_each(|server| write!(f, ", {server}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_kept_and_none_is_no_list() {
+        assert_eq!(Servers::from_list(Vec::new()), None);
+        let list: Vec<Server> = ["a", "b:7", "::1"].map(|text| text.parse().unwrap()).to_vec();
+        let servers = Servers::from_list(list.clone()).unwrap();
+        assert_eq!(servers.to_string(), "a:6200, b:7, [::1]:6200");
+        assert!(servers.iter().eq(&list));
+        assert!((0..3).all(|index| servers.at(index) == &list[index]));
+        assert_eq!(servers.at(9), &list[2]);
+        assert!(!Servers::from(list[0].clone()).are_several());
+    }
+}

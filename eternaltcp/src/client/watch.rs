@@ -1,0 +1,78 @@
+//! Watches the network and the machine's sleep for a client.
+
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use super::dial::Dialer;
+use super::notice::{NetworkEvent, Notice};
+use super::path::Path;
+use crate::driver::{Command, Handle};
+use crate::platform::{NetworkWatch, SleepWatch};
+
+/// The task that watches; it ends with this value.
+#[derive(Debug)]
+pub(super) struct Watch(AbortHandle);
+
+impl Watch {
+    /// Watches on behalf of the client that `handle` leads to.
+    pub(super) fn start(dialer: Dialer, handle: Handle) -> Self {
+        Self(tokio::spawn(watch(dialer, handle)).abort_handle())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn watch(dialer: Dialer, handle: Handle) {
+    let (mut network, mut sleep) = match (NetworkWatch::new(), SleepWatch::new()) {
+        (Ok(network), Ok(sleep)) => (network, sleep),
+        (Err(error), _) | (_, Err(error)) => {
+            warn!("changes of the network cannot be watched, only silence tells of them: {error}");
+            return;
+        }
+    };
+    let mut path = dialer.chosen_path();
+    loop {
+        let event = tokio::select! {
+            slept = sleep.woke() => NetworkEvent::Woke(slept),
+            () = network.changed() => {
+                let now = dialer.chosen_path();
+                let event = judge(path.as_ref(), now.as_ref());
+                path = now;
+                event
+            }
+        };
+        debug!("network: {event:?}");
+        if !handle.send(Command::Notice(Notice::Network(event))).await {
+            return;
+        }
+    }
+}
+
+/// What it means that the path was `before` and is `now`.
+fn judge(before: Option<&Path>, now: Option<&Path>) -> NetworkEvent {
+    match (before, now) {
+        (before, Some(now)) if before != Some(now) => NetworkEvent::Moved(now.clone()),
+        (Some(_), None) => NetworkEvent::Gone,
+        _ => NetworkEvent::Changed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_comes_back_is_a_move_also_if_it_is_the_same() {
+        let path = |last| Path { source: [192, 0, 2, last].into(), interface: "eth0".to_owned() };
+        let (a, b) = (path(1), path(2));
+        assert_eq!(judge(Some(&a), Some(&a)), NetworkEvent::Changed);
+        assert_eq!(judge(Some(&a), Some(&b)), NetworkEvent::Moved(b));
+        assert_eq!(judge(Some(&a), None), NetworkEvent::Gone);
+        assert_eq!(judge(None, Some(&a)), NetworkEvent::Moved(a));
+        assert_eq!(judge(None, None), NetworkEvent::Changed);
+    }
+}

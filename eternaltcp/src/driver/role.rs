@@ -1,0 +1,74 @@
+//! What differs between the client's and the server's end of a tunnel.
+
+use eternaltcp_proto::{
+    Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Suspicion, Time, Tunnel,
+};
+
+use super::{CarrierEnd, CarrierIo, Offer};
+use crate::client::Notice;
+
+/// What a role decides.
+pub(crate) enum Verdict {
+    /// Go on.
+    Continue,
+    /// Bind this carrier: the client's commit.
+    Attach(Box<CarrierIo>),
+    /// Forget the tunnel at the server and ask for a new one: sessions of
+    /// which the server may have seen something are reset.
+    Restart(Cause),
+    /// Close the tunnel in order.
+    Close(Closing),
+    /// End at once: every socket is reset.
+    End,
+}
+
+/// One end's part. A server's is to answer; a client's is to have a carrier,
+/// too.
+pub(crate) trait Role: Send {
+    /// What to ask for at the first attach.
+    fn intent(&self) -> Intent;
+    /// The carrier is bound.
+    fn attached(
+        &mut self,
+        now: Time,
+        is_resumed: bool,
+        tunnel: &Tunnel,
+        carrier: Option<&CarrierIo>,
+    );
+    /// The carrier is gone.
+    fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict;
+    /// The tunnel is to be made anew.
+    fn restarted(&mut self, _now: Time) {}
+    /// The peer refused the attach.
+    fn refused(&mut self, _now: Time, _refusal: Refusal) -> Verdict {
+        Verdict::Continue
+    }
+    /// The peer closed the tunnel.
+    fn closed(&mut self, why: Closing) -> Verdict;
+    /// The peer opened a session: connect its target.
+    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
+    /// A session's local socket ended with a reset.
+    fn reset(&mut self, id: SessionId, reset: &Reset);
+    /// A session cannot be resumed.
+    fn lost(&mut self, lost: &Lost);
+    /// The carrier is doubted, or (`None`) no longer.
+    fn suspected(&mut self, _now: Time, _why: Option<Suspicion>, _tunnel: &Tunnel) {}
+    /// Something for the client: of its dials, its network or its user.
+    fn notice(&mut self, _now: Time, _notice: Notice, _tunnel: &mut Tunnel) -> Verdict {
+        Verdict::Continue
+    }
+    /// The last session has ended.
+    fn idle(&mut self) -> Verdict {
+        Verdict::Continue
+    }
+    /// A second has passed.
+    fn tick(&mut self, _now: Time, _tunnel: &mut Tunnel) -> Verdict {
+        Verdict::Continue
+    }
+    /// When [`Self::handle_timeout`] has something to do.
+    fn poll_timeout(&self) -> Option<Time> {
+        None
+    }
+    /// A time that the role waited for has come.
+    fn handle_timeout(&mut self, _now: Time, _tunnel: &Tunnel) {}
+}

@@ -1,0 +1,25 @@
+//! Linux: rtnetlink, timerfd, `TCP_INFO` and a few socket options.
+
+mod network;
+mod route;
+mod sleep;
+mod socket;
+mod tcp_info;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub(crate) use network::NetworkWatch;
+pub(crate) use route::has_route;
+pub(crate) use sleep::SleepWatch;
+pub(crate) use socket::{bind_to_device, mptcp_available, unsent};
+pub(crate) use tcp_info::carrier_info;
+
+/// Lets tokio say when there is something to read.
+fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned, and so stays open and the same as long as the value lives.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}

@@ -1,0 +1,63 @@
+//! Options and questions of sockets that no library wraps safely.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::ioctl::{Getter, ioctl};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// `SIOCOUTQ` (the same value as `TIOCOUTQ` on Linux): see tcp(7) and unix(7).
+const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+
+/// Bytes written to a socket that the other end's kernel has not taken.
+pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    // SAFETY: SIOCOUTQ writes one C int through its argument, and does nothing else.
+    let bytes: std::ffi::c_int = unsafe {
+        let request = Getter::<SIOCOUTQ, std::ffi::c_int>::new();
+        ioctl(socket, request)?
+    };
+    usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Makes a socket that is not connected use one interface, whatever the routes
+/// prefer (`SO_BINDTODEVICE`, socket(7)).
+///
+/// # Errors
+/// `NotFound` when there is no such interface now; `PermissionDenied` for an
+/// ordinary user before Linux 5.7.
+pub(crate) fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
+    socket.bind_device(Some(interface.as_bytes())).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => io::Error::new(io::ErrorKind::NotFound, error),
+        _ => error,
+    })
+}
+
+/// Whether this kernel makes MPTCP sockets now (RFC 8684): it was built with
+/// them, and `net.mptcp.enabled` is 1.
+pub(crate) fn mptcp_available() -> bool {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_nobody_read_from_a_unix_socket_is_unsent() {
+        let (mut here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(unsent(here.as_fd()).unwrap(), 0);
+        here.write_all(b"hello").unwrap();
+        assert!(unsent(here.as_fd()).unwrap() >= 5);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_not_found() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        let error = bind_to_device(&socket, "nowhere0").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        bind_to_device(&socket, "lo").unwrap();
+        assert_eq!(socket.device().unwrap(), Some(b"lo".to_vec()));
+    }
+}

@@ -1,0 +1,236 @@
+//! How the kernel sees a carrier: `TCP_INFO` (tcp(7)), for one TCP connection.
+
+use std::io;
+use std::mem::{MaybeUninit, offset_of};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// `SOL_MPTCP` and `MPTCP_INFO`, with its flag for a connection that became
+/// plain TCP (linux/mptcp.h).
+const SOL_MPTCP: libc::c_int = 284;
+const MPTCP_INFO: libc::c_int = 1;
+const FALLBACK: u32 = 1;
+
+/// What the kernel knows of a TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TcpInfo {
+    /// The smoothed round trip.
+    pub(crate) round_trip: Duration,
+    /// Its mean deviation.
+    pub(crate) variance: Duration,
+    /// Segments that were sent and not acknowledged.
+    pub(crate) unacknowledged: u32,
+    /// Bytes that were written and never sent; 0 before Linux 4.6.
+    pub(crate) unsent: u32,
+    /// How often in a row the retransmission time-out was doubled.
+    pub(crate) backoff: u8,
+    /// Probes of a closed window, or keep-alives, without an answer.
+    pub(crate) probes: u8,
+    /// Since when no acknowledgement was received.
+    pub(crate) last_ack: Duration,
+    /// Since when no data were sent.
+    pub(crate) last_data_sent: Duration,
+}
+
+/// What the kernel knows of a carrier's connection. `None` for one that is
+/// MPTCP: there the figures are of its first subflow alone, which may be dead
+/// while the others carry on. A connection that asked for MPTCP and got TCP
+/// answers as TCP does.
+///
+/// # Errors
+/// When it is no TCP socket, or the kernel is older than Linux 2.6.
+pub(crate) fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
+    if is_mptcp(socket) {
+        return Ok(None);
+    }
+    let (raw, length) = get_option::<Raw>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    raw.read(length).map(Some)
+}
+
+/// Whether a connection is MPTCP, and did not fall back to TCP. After it did,
+/// the option is one of TCP's, which does not know it.
+fn is_mptcp(socket: BorrowedFd<'_>) -> bool {
+    get_option::<RawMptcp>(socket, SOL_MPTCP, MPTCP_INFO)
+        .is_ok_and(|(raw, length)| length >= size_of::<RawMptcp>() && raw.flags & FALLBACK == 0)
+}
+
+/// The front of the kernel's `struct mptcp_info`.
+#[repr(C)]
+struct RawMptcp {
+    counts: [u8; 6],
+    flags: u32,
+}
+
+/// The front of the kernel's `struct tcp_info`, which only ever grows at its
+/// end, up to `tcpi_notsent_bytes`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Raw {
+    state: [u8; 3],
+    probes: u8,
+    backoff: u8,
+    options: [u8; 3],
+    timeouts_and_sizes: [u32; 4],
+    unacked: u32,
+    sacked_to_fackets: [u32; 4],
+    last_data_sent: u32,
+    last_ack_sent: u32,
+    last_data_recv: u32,
+    last_ack_recv: u32,
+    pmtu_and_threshold: [u32; 2],
+    rtt: u32,
+    rttvar: u32,
+    windows_to_retransmissions: [u32; 7],
+    rates_and_bytes: [u64; 4],
+    segments: [u32; 2],
+    notsent_bytes: u32,
+}
+
+impl Raw {
+    /// Reads what the kernel filled: `length` bytes, the rest is zero.
+    fn read(&self, length: usize) -> io::Result<TcpInfo> {
+        if length < offset_of!(Self, windows_to_retransmissions) {
+            let text = format!("the kernel tells too little of a connection ({length} bytes)");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let (millis, micros) = (
+            |value: u32| Duration::from_millis(value.into()),
+            |value: u32| Duration::from_micros(value.into()),
+        );
+        Ok(TcpInfo {
+            round_trip: micros(self.rtt),
+            variance: micros(self.rttvar),
+            unacknowledged: self.unacked,
+            unsent: self.notsent_bytes,
+            backoff: self.backoff,
+            probes: self.probes,
+            last_ack: millis(self.last_ack_recv),
+            last_data_sent: millis(self.last_data_sent),
+        })
+    }
+}
+
+/// Types that getsockopt(2) may fill, wholly or in part.
+///
+/// # Safety
+/// Every pattern of bits, all zeros among them, must be a value of the type.
+unsafe trait Plain {}
+
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for Raw {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for RawMptcp {}
+
+/// An option's value, and how many bytes of it the kernel filled.
+fn get_option<T: Plain>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+) -> io::Result<(T, usize)> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes `length` bytes
+    // at most, which is the size of `value`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the value was zeroed, the kernel wrote over a part of it, and both are values of a
+    // `Plain` type.
+    Ok((unsafe { value.assume_init() }, length as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Protocol, Socket, Type};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    /// A connection, each end with the protocol that is asked for.
+    fn connection(client: Protocol, server: Protocol) -> Option<(TcpStream, TcpStream)> {
+        let socket = |protocol| Socket::new(Domain::IPV4, Type::STREAM, Some(protocol));
+        let (client, listener) = (socket(client).ok()?, socket(server).ok()?);
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(1).unwrap();
+        let listener: TcpListener = listener.into();
+        client.connect(&listener.local_addr().unwrap().into()).unwrap();
+        Some((client.into(), listener.accept().unwrap().0))
+    }
+
+    #[test]
+    fn the_layout_is_the_kernels() {
+        assert_eq!(offset_of!(Raw, unacked), 24);
+        assert_eq!(offset_of!(Raw, last_data_sent), 44);
+        assert_eq!(offset_of!(Raw, last_ack_recv), 56);
+        assert_eq!(offset_of!(Raw, rtt), 68);
+        assert_eq!(offset_of!(Raw, notsent_bytes), 144);
+        assert_eq!(offset_of!(RawMptcp, flags), 8);
+    }
+
+    #[test]
+    fn a_connection_that_answered_has_a_round_trip_and_owes_nothing() {
+        let (mut here, mut there) = connection(Protocol::TCP, Protocol::TCP).unwrap();
+        here.write_all(b"ping").unwrap();
+        there.read_exact(&mut [0; 4]).unwrap();
+        there.write_all(b"pong").unwrap();
+        here.read_exact(&mut [0; 4]).unwrap();
+        let info = carrier_info(here.as_fd()).unwrap().unwrap();
+        assert!(info.round_trip > Duration::ZERO, "{info:?}");
+        assert_eq!((info.unacknowledged, info.unsent, info.backoff), (0, 0, 0));
+        assert!(info.last_ack < Duration::from_secs(60), "{info:?}");
+    }
+
+    #[test]
+    fn what_the_other_end_has_no_room_for_is_unsent() {
+        let (here, _there) = connection(Protocol::TCP, Protocol::TCP).unwrap();
+        here.set_nonblocking(true).unwrap();
+        while (&here).write(&[0; 65536]).is_ok() {}
+        let info = carrier_info(here.as_fd()).unwrap().unwrap();
+        assert!(info.unsent > 0, "{info:?}");
+    }
+
+    #[test]
+    fn a_short_answer_lacks_only_what_is_new() {
+        let (here, _there) = connection(Protocol::TCP, Protocol::TCP).unwrap();
+        let (mut raw, length) =
+            get_option::<Raw>(here.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO).unwrap();
+        assert_eq!(length, size_of::<Raw>());
+        raw.notsent_bytes = 0;
+        assert_eq!(raw.read(104).unwrap().unsent, 0);
+        assert_eq!(raw.read(71).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_socket_that_is_not_tcp_is_an_error() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(carrier_info(here.as_fd()).is_err());
+    }
+
+    #[test]
+    fn mptcp_tells_nothing_unless_it_became_tcp() {
+        if !super::super::mptcp_available() {
+            let _ = writeln!(io::stderr(), "\n*** SKIPPED: this kernel has no MPTCP now\n");
+            return;
+        }
+        let (both, accepted) = connection(Protocol::MPTCP, Protocol::MPTCP).unwrap();
+        assert_eq!(carrier_info(both.as_fd()).unwrap(), None);
+        assert_eq!(carrier_info(accepted.as_fd()).unwrap(), None);
+        let (alone, accepted) = connection(Protocol::MPTCP, Protocol::TCP).unwrap();
+        assert!(carrier_info(alone.as_fd()).unwrap().is_some());
+        assert!(carrier_info(accepted.as_fd()).unwrap().is_some());
+        let (plain, accepted) = connection(Protocol::TCP, Protocol::MPTCP).unwrap();
+        assert!(carrier_info(plain.as_fd()).unwrap().is_some());
+        assert!(carrier_info(accepted.as_fd()).unwrap().is_some());
+    }
+}

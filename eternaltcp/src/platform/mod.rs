@@ -1,0 +1,28 @@
+//! What the operating system tells about networks, sleep and carriers, and the
+//! few socket calls that no library wraps.
+//!
+//! A platform is one module that gives what is listed in the `use` below, with
+//! these meanings; nothing else in the crate asks the system in its own words:
+//!
+//! - `NetworkWatch`: says that links, addresses or routes changed, never which;
+//! - `SleepWatch`: says that the machine slept, soon after it woke;
+//! - `carrier_info`: how the kernel sees a carrier: round trip, what is not
+//!   acknowledged, when it last heard of the peer;
+//! - `bind_to_device`: makes a socket use one interface whatever the routes say;
+//! - `has_route`: whether a route leads to an address over one interface;
+//! - `mptcp_available`: whether this system makes MPTCP sockets now;
+//! - `unsent`: what of a socket's data the other end's kernel has not taken.
+//!
+//! There is Linux; another system is one more module here.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+pub(crate) mod testnet;
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available,
+    unsent,
+};
