@@ -63,11 +63,36 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream
 }
 
+/// How fast a stream goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// The most that is written at once; half of it on the average.
+    pub(crate) chunk: usize,
+    /// Between two writes.
+    pub(crate) pause: Duration,
+}
+
+impl Rate {
+    /// Some MB/s, so that faults hit data on its way.
+    pub(crate) const BRISK: Self = Self { chunk: 16 * 1024, pause: Duration::from_millis(2) };
+
+    /// Some 200 kB/s, for a test that has others beside it.
+    pub(crate) const GENTLE: Self = Self { chunk: 4 * 1024, pause: Duration::from_millis(10) };
+
+    /// Some 10 kB/s: what an outage of seconds adds up to fits into the queues.
+    pub(crate) const SLOW: Self = Self { chunk: 512, pause: Duration::from_millis(20) };
+}
+
 /// Sends the pattern at a modest rate until told to stop, then ends the stream.
 ///
 /// Returns how many bytes went.
 pub(crate) fn send_until(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool) -> u64 {
-    let mut buffer = [0; 16 * 1024];
+    send_at(stream, pattern, stop, Rate::BRISK)
+}
+
+/// The same, at a rate of one's own.
+pub(crate) fn send_at(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool, rate: Rate) -> u64 {
+    let mut buffer = vec![0; rate.chunk];
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         // An odd length, so that nothing stays aligned.
@@ -75,8 +100,8 @@ pub(crate) fn send_until(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool
         pattern.fill(sent, &mut buffer[..length]);
         (&*stream).write_all(&buffer[..length]).expect("the stream goes on");
         sent += length as u64;
-        // The rate, not a wait: some MB/s, so that faults hit data on its way.
-        std::thread::sleep(Duration::from_millis(2));
+        // The rate, not a wait.
+        std::thread::sleep(rate.pause);
     }
     stream.shutdown(Shutdown::Write).expect("the stream ends in order");
     sent
@@ -84,6 +109,11 @@ pub(crate) fn send_until(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool
 
 /// Receives the pattern to the end of the stream, and returns its length; `progress` follows.
 pub(crate) fn receive_all(stream: &TcpStream, pattern: Pattern, progress: &AtomicU64) -> u64 {
+    receive_each(stream, pattern, |received| progress.store(received, Ordering::Relaxed))
+}
+
+/// The same; `note` is told how much there is whenever more has come.
+pub(crate) fn receive_each(stream: &TcpStream, pattern: Pattern, note: impl Fn(u64)) -> u64 {
     let mut buffer = [0; 64 * 1024];
     let mut received = 0;
     loop {
@@ -93,7 +123,7 @@ pub(crate) fn receive_all(stream: &TcpStream, pattern: Pattern, progress: &Atomi
         }
         pattern.check(received, &buffer[..length]);
         received += length as u64;
-        progress.store(received, Ordering::Relaxed);
+        note(received);
     }
 }
 

@@ -44,6 +44,11 @@ impl Folder {
         self.write(name, contents, 0o600, owner)
     }
 
+    /// Writes a file that everybody may read.
+    pub(crate) fn readable_file(&self, name: &str, contents: &str) -> PathBuf {
+        self.write(name, contents, 0o644, User::Root)
+    }
+
     /// Writes a script that everybody may run.
     pub(crate) fn script(&self, name: &str, contents: &str) -> PathBuf {
         self.write(name, contents, 0o755, User::Root)

@@ -13,8 +13,12 @@
 pub(crate) mod checked;
 pub(crate) mod fault;
 pub(crate) mod folder;
+pub(crate) mod journey;
 pub(crate) mod keys;
+pub(crate) mod link;
 pub(crate) mod loopback;
+pub(crate) mod middlebox;
+pub(crate) mod names;
 pub(crate) mod netns;
 pub(crate) mod pair;
 pub(crate) mod process;
@@ -23,6 +27,7 @@ pub(crate) mod relay;
 pub(crate) mod roam;
 pub(crate) mod router;
 pub(crate) mod skip;
+pub(crate) mod streams;
 pub(crate) mod terminal;
 pub(crate) mod transfer;
 pub(crate) mod usage;
@@ -32,6 +37,7 @@ pub(crate) mod world;
 
 pub(crate) use fault::Fault;
 pub(crate) use folder::Folder;
+pub(crate) use journey::Journey;
 pub(crate) use loopback::Loopback;
 pub(crate) use pair::{Family, Pair, Sproxy};
 pub(crate) use process::{Launch, Process, User};

@@ -58,13 +58,21 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("cannot set {path} in {}: {error}", self.name));
     }
 
+    /// Moves the thread that calls it into the namespace.
+    pub(crate) fn entrance(&self) -> impl Fn() + Send + Sync + 'static {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it exists");
+        move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root may enter a namespace");
+        }
+    }
+
     /// Runs `work` on a thread inside the namespace. A socket that it makes belongs to the
     /// namespace for good, and may be used from every thread.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it exists");
+        let enter = self.entrance();
         let inside = move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("root may enter a namespace");
+            enter();
             work()
         };
         std::thread::scope(|scope| match scope.spawn(inside).join() {

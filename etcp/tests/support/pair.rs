@@ -23,9 +23,12 @@ pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
 pub(crate) struct Sproxy {
     program: PathBuf,
     keys: Keys,
-    server: SocketAddr,
-    process: Process,
+    server: String,
+    pub(crate) process: Process,
 }
+
+/// A name of the server, for tests whose client looks names up.
+pub(crate) const SERVER_NAME: &str = "server.test";
 
 impl Sproxy {
     /// Starts sproxy in front of `target`; clients may name each of `permit` besides.
@@ -36,27 +39,45 @@ impl Sproxy {
         target: &str,
         permit: &[&str],
     ) -> Self {
+        let permit = permit.iter().flat_map(|pattern| ["--permit", pattern]);
+        Self::start_with(world, folder, family, target, |launch| launch.args(permit))
+    }
+
+    /// The same; `change` adds to its command line and surroundings.
+    pub(crate) fn start_with(
+        world: &World,
+        folder: &Folder,
+        family: Family,
+        target: &str,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let host: IpAddr = match family {
             Family::V4 => world.server_v4(),
             Family::V6 => world.server_v6(),
         };
+        let hosts = [world.server_v4().to_string(), world.server_v6().to_string()];
         let known =
-            [world.server_v4(), world.server_v6()].map(|host| format!("[{host}]:{CARRIER_PORT}"));
+            [&hosts[0], &hosts[1], SERVER_NAME].map(|host| format!("[{host}]:{CARRIER_PORT}"));
         let keys = Keys::generate(folder, &known);
         let program = folder.program("etcp", &etcp());
         let listen = format!("[::]:{CARRIER_PORT}");
-        let mut process = Launch::new("sproxy", &program)
+        let launch = Launch::new("sproxy", &program)
             .args(["sproxy", "--listen", &listen, "--target", target])
-            .args(permit.iter().flat_map(|pattern| ["--permit", pattern]))
             .args(["--heartbeat", "1s", "--dead-after", "3s", "--keep-detached", "7d"])
             .arg("--identity")
             .arg(&keys.server)
             .arg("--authorized-keys")
             .arg(&keys.authorized_keys)
-            .env("HOME", folder.path())
-            .start(&world.server, folder);
+            .env("HOME", folder.path());
+        let mut process = change(launch).start(&world.server, folder);
         process.wait_for("listening on", PATIENCE);
-        Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT), process }
+        Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT).to_string(), process }
+    }
+
+    /// The same server, which clients find by [`SERVER_NAME`].
+    pub(crate) fn by_name(mut self) -> Self {
+        self.server = format!("{SERVER_NAME}:{CARRIER_PORT}");
+        self
     }
 
     /// The command line of `etcp cproxy` or `etcp connect` to this server, without what follows.
@@ -66,7 +87,7 @@ impl Sproxy {
             text(&self.program),
             mode.to_owned(),
             "--server".to_owned(),
-            self.server.to_string(),
+            self.server.clone(),
             "--identity".to_owned(),
             text(&self.keys.client),
             "--known-hosts".to_owned(),
@@ -83,22 +104,43 @@ impl Sproxy {
 /// Both proxies, attached.
 pub(crate) struct Pair {
     // The first field is dropped first: the client's side ends before the server's.
-    cproxy: Process,
+    pub(crate) cproxy: Process,
     pub(crate) sproxy: Sproxy,
 }
 
 impl Pair {
     /// Starts cproxy, with `forwards` as its `-L`s, and waits until it is attached.
     pub(crate) fn start(world: &World, folder: &Folder, sproxy: Sproxy, forwards: &[&str]) -> Self {
+        let forwards = forwards.iter().flat_map(|forward| ["-L", forward]);
+        Self::start_with(world, folder, sproxy, |launch| launch.args(forwards))
+    }
+
+    /// The same; `change` adds to cproxy's command line and surroundings.
+    pub(crate) fn start_with(
+        world: &World,
+        folder: &Folder,
+        sproxy: Sproxy,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        let mut pair = Self::apart(world, folder, sproxy, change);
+        pair.cproxy.wait_for("attached", PATIENCE);
+        pair
+    }
+
+    /// The same, and does not wait until it is attached.
+    pub(crate) fn apart(
+        world: &World,
+        folder: &Folder,
+        sproxy: Sproxy,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let command = sproxy.client_command("cproxy");
-        let mut cproxy = Launch::new("cproxy", &command[0])
+        let launch = Launch::new("cproxy", &command[0])
             .args(&command[1..])
             .args(["--listen", DEFAULT_LISTEN])
-            .args(forwards.iter().flat_map(|forward| ["-L", forward]))
-            .env("HOME", folder.path())
-            .start(&world.client, folder);
+            .env("HOME", folder.path());
+        let mut cproxy = change(launch).start(&world.client, folder);
         cproxy.wait_for("listening on", PATIENCE);
-        cproxy.wait_for("attached", PATIENCE);
         Self { cproxy, sproxy }
     }
 
@@ -111,6 +153,27 @@ impl Pair {
     #[track_caller]
     pub(crate) fn wait_attached_again(&mut self, before: usize) {
         self.cproxy.wait_for_count("attached again", before + 1, PATIENCE);
+    }
+
+    /// The client's address on the carrier that was attached last.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        let log = self.cproxy.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains(" attached again (") || line.contains(" attached ("))
+            .expect("it was attached");
+        let address = line.split_once('(').and_then(|(_, rest)| rest.split_once(" to "));
+        address
+            .and_then(|(address, _)| address.parse().ok())
+            .expect("the log says by which address")
+    }
+
+    /// By which uplink that is.
+    pub(crate) fn uplink(&self) -> u8 {
+        match self.local_address().ip() {
+            IpAddr::V4(address) => address.octets()[2],
+            IpAddr::V6(address) => address.segments()[1] as u8,
+        }
     }
 
     /// Lets a fault happen and waits until the tunnel is attached again.

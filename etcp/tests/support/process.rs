@@ -41,20 +41,30 @@ impl User {
 /// A program about to be started.
 pub(crate) struct Launch {
     name: String,
+    /// What runs the program, itself first, and replaces itself by it.
+    runner: Vec<OsString>,
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
+    files: Vec<(PathBuf, &'static str)>,
     user: User,
 }
+
+/// Lays files over those of the system, for the program that follows alone: each pair of arguments
+/// before `--` is a file and the one that it hides.
+const LAY_OVER: &str = r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done
+shift; exec "$@""#;
 
 impl Launch {
     /// `name` names the log; the program runs as the ordinary user unless told otherwise.
     pub(crate) fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
         Self {
             name: name.to_owned(),
+            runner: Vec::new(),
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: Vec::new(),
+            files: Vec::new(),
             user: User::Nobody,
         }
     }
@@ -71,9 +81,21 @@ impl Launch {
         self
     }
 
+    /// Has the program run by another one, which replaces itself by it, as env(1) and chrt(1) do.
+    pub(crate) fn run_by<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.runner.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     /// Sets an environment variable.
     pub(crate) fn env(mut self, key: &'static str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key, value.as_ref().to_owned()));
+        self
+    }
+
+    /// Has the program find `file` where the system has `hidden`.
+    pub(crate) fn file(mut self, file: &Path, hidden: &'static str) -> Self {
+        self.files.push((file.to_owned(), hidden));
         self
     }
 
@@ -96,7 +118,17 @@ impl Launch {
         stdin: Stdio,
         stdout: Option<Stdio>,
     ) -> Process {
-        self.spawn(namespace.command("setpriv"), folder.path(), stdin, stdout)
+        let mut command =
+            namespace.command(if self.files.is_empty() { "setpriv" } else { "unshare" });
+        if !self.files.is_empty() {
+            // A mount namespace of its own: nothing is left of it when the program has ended.
+            command.args(["--mount", "--", "sh", "-c", LAY_OVER, "sh"]);
+            for (file, hidden) in &self.files {
+                command.arg(file).arg(hidden);
+            }
+            command.args(["--", "setpriv"]);
+        }
+        self.spawn(command, folder.path(), stdin, stdout)
     }
 
     /// Starts it on this machine itself, as whoever runs the tests, its log in `folder`.
@@ -121,7 +153,7 @@ impl Launch {
         Process { name: self.name, child, log }
     }
 
-    /// nsenter and setpriv replace themselves, so the child's id is the program's.
+    /// nsenter, sh and setpriv replace themselves, so the child's id is the program's.
     fn command(&self, mut command: Command) -> Command {
         command.args(["--pdeathsig", "KILL"]);
         if self.user != User::Root {
@@ -129,7 +161,7 @@ impl Launch {
             command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
             command.args(["--clear-groups", "--inh-caps=-all"]);
         }
-        command.arg("--").arg(&self.program).args(&self.args);
+        command.arg("--").args(&self.runner).arg(&self.program).args(&self.args);
         command.env("RUST_LOG", "info").env("LC_ALL", "C");
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command
@@ -193,6 +225,29 @@ impl Process {
             let _ = kill_process(self.pid(), Signal::TERM);
         }
         self.wait(limit)
+    }
+
+    /// Lets it stand still (SIGSTOP) until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("it runs");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("it runs");
+    }
+
+    /// Sets how many descriptors it may have from now on. Only its own user may do so.
+    pub(crate) fn limit_descriptors(&self, most: &str) {
+        let (user, group) = User::Nobody.ids();
+        let status = Command::new("setpriv")
+            .arg(format!("--reuid={user}"))
+            .arg(format!("--regid={group}"))
+            .args(["--clear-groups", "--", "prlimit"])
+            .arg(format!("--nofile={most}:"))
+            .args(["--pid", &self.id().to_string()])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "the limit of {} stays", self.name);
     }
 
     fn pid(&self) -> Pid {

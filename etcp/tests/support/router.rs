@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::netns::Namespace;
+use super::wait::{PATIENCE, until};
 use super::world::CARRIER_PORT;
 
 /// Which packets a fault takes.
@@ -36,7 +37,7 @@ pub(crate) struct Flow {
 
 /// The router's namespace with its rules.
 pub(crate) struct Router {
-    namespace: Namespace,
+    pub(crate) namespace: Namespace,
 }
 
 impl Router {
@@ -50,8 +51,8 @@ impl Router {
             ("s1", "10.71.9.1", "fd71:9::1"),
             ("s1", "10.71.9.2", "fd71:9::2"),
         ] {
-            namespace.ip("-4", &[&format!("addr add {v4}/24 dev {dev}")]);
-            namespace.ip("-6", &[&format!("addr add {v6}/64 dev {dev}")]);
+            namespace.ip("-4", &[&format!("addr replace {v4}/24 dev {dev}")]);
+            namespace.ip("-6", &[&format!("addr replace {v6}/64 dev {dev}")]);
         }
         namespace.nft(RULES);
         Self { namespace }
@@ -64,6 +65,21 @@ impl Router {
         let table = self.namespace.run(|| std::fs::read_to_string(table));
         let table = table.expect("this kernel lists its tracked connections");
         table.lines().filter(|line| line.contains(" ESTABLISHED ")).filter_map(flow).collect()
+    }
+
+    /// Lets the NAT lose its table, and drop what it has no entry for, but begin new ones.
+    pub(crate) fn lose_table(&self) {
+        let old = self.carriers();
+        self.namespace.sysctl("netfilter/nf_conntrack_tcp_loose", "0");
+        for chain in ["forwarded", "received"] {
+            self.namespace.nft(&format!("insert rule inet world {chain} ct state invalid drop"));
+        }
+        // An entry ends with its next packet.
+        self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "0");
+        until("the NAT to forget its carriers", PATIENCE, || {
+            self.carriers().intersection(&old).next().is_none()
+        });
+        self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "432000");
     }
 
     /// Answers the next packet of every carrier there is now, from either side, with a RST.
@@ -80,14 +96,43 @@ impl Router {
     /// Drops everything that goes this way until [`Self::lift_blackhole`].
     pub(crate) fn blackhole(&self, direction: Direction) {
         for way in direction.ways() {
-            let match_ = if *way == "to_server" { "oifname" } else { "iifname" };
-            self.namespace.nft(&format!("add rule inet world blackhole {match_} \"s1\" drop"));
+            self.namespace.nft(&format!("add rule inet world blackhole {} drop", leg(way)));
         }
     }
 
     /// Lets everything pass again.
     pub(crate) fn lift_blackhole(&self) {
         self.namespace.nft("flush chain inet world blackhole");
+    }
+
+    /// Takes new carriers to a port of the router's own.
+    pub(crate) fn redirect_carriers(&self, port: u16) {
+        let rule = format!("tcp dport {CARRIER_PORT} redirect to :{port}");
+        self.namespace.nft(&format!("add rule inet world redirected iifname {{ c1, c2 }} {rule}"));
+    }
+
+    /// Lets new carriers through to the server again.
+    pub(crate) fn redirect_no_carriers(&self) {
+        self.namespace.nft("flush chain inet world redirected");
+    }
+
+    /// Answers everything that goes this way, as nft writes the answer (`tcp reset`,
+    /// `icmp type host-unreachable`), until [`Self::lift_blackhole`].
+    pub(crate) fn reject(&self, direction: Direction, answer: &str) {
+        // Each packet gets its answer: the kernel would answer one a second.
+        self.namespace.sysctl("ipv4/icmp_ratelimit", "0");
+        for way in direction.ways() {
+            let rule = format!("{} meta l4proto tcp reject with {answer}", leg(way));
+            self.namespace.nft(&format!("add rule inet world blackhole {rule}"));
+        }
+    }
+
+    /// Drops everything that comes from one uplink or goes there, until [`Self::lift_blackhole`].
+    pub(crate) fn blackhole_uplink(&self, uplink: u8) {
+        for match_ in ["iifname", "oifname"] {
+            self.namespace
+                .nft(&format!("add rule inet world blackhole {match_} \"c{uplink}\" drop"));
+        }
     }
 
     fn add_carriers(&self, sets: &[&str]) {
@@ -103,6 +148,11 @@ impl Router {
         }
         self.namespace.nft(&script);
     }
+}
+
+/// What matches the packets of one way.
+fn leg(way: &str) -> &'static str {
+    if way == "to_server" { "oifname \"s1\"" } else { "iifname \"s1\"" }
 }
 
 /// Reads one line of the table of tracked connections: what the client sent comes first in it.
@@ -131,6 +181,14 @@ table inet world {
     ip  saddr 10.71.2.0/24 oifname "s1" snat ip  to 10.71.9.2
     ip6 saddr fd71:1::/64  oifname "s1" snat ip6 to fd71:9::1
     ip6 saddr fd71:2::/64  oifname "s1" snat ip6 to fd71:9::2
+  }
+
+  chain redirected {
+    type nat hook prerouting priority dstnat;
+  }
+
+  chain received {
+    type filter hook input priority filter; policy accept;
   }
 
   chain blackhole { }

@@ -13,7 +13,32 @@ use std::path::PathBuf;
 ///
 /// Something is missing and `ETERNALTCP_REQUIRE_ALL` is `1`.
 pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
-    let mut missing = Vec::new();
+    has(test, programs, Vec::new())
+}
+
+/// The same for a test with a link of linkem's, which needs TUN devices.
+pub(crate) fn can_link(test: &str) -> bool {
+    let has_tun = std::path::Path::new("/dev/net/tun").exists();
+    has(test, &[], if has_tun { Vec::new() } else { vec!["/dev/net/tun".to_owned()] })
+}
+
+/// The same for a test whose programs are given another wall clock; says where libfaketime is.
+pub(crate) fn can_fake_time(test: &str) -> Option<PathBuf> {
+    let library = faketime();
+    let missing =
+        if library.is_some() { vec![] } else { vec!["libfaketime (faketime)".to_owned()] };
+    has(test, &[], missing).then_some(library).flatten()
+}
+
+/// Debian has it in a folder of the machine's architecture.
+fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    folders
+        .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
+        .find(|candidate| candidate.is_file())
+}
+
+fn has(test: &str, programs: &[&str], mut missing: Vec<String>) -> bool {
     if !rustix::process::geteuid().is_root() {
         missing.push("root (for network namespaces)".to_owned());
     }

@@ -9,13 +9,16 @@
 //!
 //! To the server, each uplink is another address, as two access networks are. The client has the
 //! addresses of one uplink, or of both after [`World::move_soft`]; then packets leave by the uplink
-//! whose address they carry, as phones and NetworkManager set it up.
+//! whose address they carry, as phones and NetworkManager set it up. In a world made by
+//! [`World::over`], the leg between s1 and wan is a link of linkem's.
 
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::link::{End, Link};
 use super::netns::{Namespace, remove_orphans};
+use super::pair::Family;
 use super::router::Router;
 
 /// The port sproxy listens on, and so every carrier's.
@@ -28,12 +31,32 @@ pub(crate) struct World {
     pub(crate) client: Namespace,
     pub(crate) router: Router,
     pub(crate) server: Namespace,
+    link: Option<Link>,
     uplink: Cell<u8>,
 }
+
+/// The addresses at the two ends of the leg between router and server.
+const NEAR: [&str; 4] = ["10.71.9.1/24", "10.71.9.2/24", "fd71:9::1/64", "fd71:9::2/64"];
+const FAR: [&str; 2] = ["10.71.9.10/24", "fd71:9::10/64"];
 
 impl World {
     /// Makes the world, with the client on uplink 1.
     pub(crate) fn new() -> Self {
+        Self::make(|router, server| {
+            connect(router, "s1", server, "wan");
+            None
+        })
+    }
+
+    /// Makes the world with a link between router and server that has these settings; `up:` is
+    /// towards the server.
+    pub(crate) fn over(settings: &[&str]) -> Self {
+        Self::make(|router, server| {
+            Some(Link::start(&End(router, "s1", &NEAR), &End(server, "wan", &FAR), settings))
+        })
+    }
+
+    fn make(join: impl FnOnce(&Namespace, &Namespace) -> Option<Link>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans(PREFIX);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -43,12 +66,26 @@ impl World {
         let (client, router, server) = (make("client"), make("router"), make("server"));
         connect(&router, "c1", &client, "up1");
         connect(&router, "c2", &client, "up2");
-        connect(&router, "s1", &server, "wan");
+        let link = join(&router, &server);
         address_server(&server);
         choose_route_by_source(&client);
-        let world = Self { client, router: Router::set_up(router), server, uplink: Cell::new(1) };
+        let router = Router::set_up(router);
+        let world = Self { client, router, server, link, uplink: Cell::new(1) };
         world.add_uplink(1);
         world
+    }
+
+    /// Has both ends fill the queues on their way, as most systems do: other congestion controls
+    /// keep off them.
+    pub(crate) fn fill_queues(&self) {
+        let route = "route change default via 10.71.1.1 dev up1 congctl cubic";
+        self.client.ip("-4", &[route, &format!("{route} table 101")]);
+        self.server.ip("-4", &["route change 10.71.9.0/24 dev wan congctl cubic"]);
+    }
+
+    /// The link, in a world made by [`Self::over`].
+    pub(crate) fn link(&self) -> &Link {
+        self.link.as_ref().expect("this world has a link")
     }
 
     /// The server's address.
@@ -83,25 +120,19 @@ impl World {
         self.add_uplink(uplink);
     }
 
-    fn add_uplink(&self, n: u8) {
-        let (dev, table) = (format!("up{n}"), format!("table 10{n}"));
-        for (family, address, gateway) in [
-            ("-4", format!("10.71.{n}.2/24"), format!("10.71.{n}.1")),
-            ("-6", format!("fd71:{n}::2/64"), format!("fd71:{n}::1")),
-        ] {
-            self.client.ip(
-                family,
-                &[
-                    &format!("addr replace {address} dev {dev}"),
-                    &format!("route replace default via {gateway} dev {dev} {table}"),
-                    &format!("route replace default via {gateway} dev {dev}"),
-                ],
-            );
-        }
-        self.uplink.set(n);
+    /// Moves hard, to a network of one family alone.
+    pub(crate) fn use_uplink_of(&self, uplink: u8, family: Family) {
+        self.remove_uplink(3 - uplink);
+        self.add_uplink_of(uplink, family, "2");
     }
 
-    fn remove_uplink(&self, n: u8) {
+    /// Gives an uplink back the address that ends in `host`, in IPv4, and the default route.
+    pub(crate) fn add_uplink_as(&self, uplink: u8, host: &str) {
+        self.add_uplink_of(uplink, Family::V4, host);
+    }
+
+    /// Takes an uplink's addresses and routes away. Its device stays up.
+    pub(crate) fn remove_uplink(&self, n: u8) {
         for family in ["-4", "-6"] {
             self.client.ip(
                 family,
@@ -111,6 +142,29 @@ impl World {
                 ],
             );
         }
+    }
+
+    fn add_uplink(&self, n: u8) {
+        for family in [Family::V4, Family::V6] {
+            self.add_uplink_of(n, family, "2");
+        }
+    }
+
+    fn add_uplink_of(&self, n: u8, family: Family, host: &str) {
+        let (dev, table) = (format!("up{n}"), format!("table 10{n}"));
+        let (flag, address, gateway) = match family {
+            Family::V4 => ("-4", format!("10.71.{n}.{host}/24"), format!("10.71.{n}.1")),
+            Family::V6 => ("-6", format!("fd71:{n}::{host}/64"), format!("fd71:{n}::1")),
+        };
+        self.client.ip(
+            flag,
+            &[
+                &format!("addr replace {address} dev {dev}"),
+                &format!("route replace default via {gateway} dev {dev} {table}"),
+                &format!("route replace default via {gateway} dev {dev}"),
+            ],
+        );
+        self.uplink.set(n);
     }
 }
 
@@ -123,8 +177,9 @@ fn connect(router: &Namespace, near: &str, other: &Namespace, far: &str) {
 }
 
 fn address_server(server: &Namespace) {
-    server.ip("-4", &["addr add 10.71.9.10/24 dev wan"]);
-    server.ip("-6", &["addr add fd71:9::10/64 dev wan"]);
+    for (family, address) in ["-4", "-6"].iter().zip(FAR) {
+        server.ip(family, &[&format!("addr replace {address} dev wan")]);
+    }
 }
 
 /// Packets of an uplink's address look in that uplink's table first.

@@ -1,0 +1,41 @@
+//! A path on which large packets vanish and small ones pass, and nobody is told (an MTU hole).
+
+mod support;
+
+use support::{Journey, World, skip};
+
+/// Larger packets vanish. IPv6 demands that 1280 pass.
+const HOLE: &str = "hole=1300";
+
+/// A hole that is there from some moment on, in one direction or both.
+fn hole(way: &str) {
+    let mut journey = Journey::through(World::over(&["delay=10ms"]), |launch| {
+        launch.env("RUST_LOG", "debug")
+    });
+    journey.survive(&format!("a hole ({way})"), |journey| {
+        journey.world.link().set(&[&format!("{way}{HOLE}")]);
+    });
+    journey.streams.reach("the hole", 256 * 1024);
+    journey.finish();
+}
+
+#[test]
+fn large_packets_that_vanish_on_the_way_to_the_server_cost_a_carrier_and_nothing_else() {
+    if skip::can_link("faults_hole (to the server)") {
+        hole("up:");
+    }
+}
+
+#[test]
+fn large_packets_that_vanish_on_the_way_to_the_client_cost_a_carrier_and_nothing_else() {
+    if skip::can_link("faults_hole (to the client)") {
+        hole("down:");
+    }
+}
+
+#[test]
+fn large_packets_that_vanish_both_ways_cost_a_carrier_and_nothing_else() {
+    if skip::can_link("faults_hole (both ways)") {
+        hole("");
+    }
+}
