@@ -9,9 +9,8 @@ const HOLE: &str = "hole=1300";
 
 /// A hole that is there from some moment on, in one direction or both.
 fn hole(way: &str) {
-    let mut journey = Journey::through(World::over(&["delay=10ms"]), |launch| {
-        launch.env("RUST_LOG", "debug")
-    });
+    let mut journey =
+        Journey::through(World::over(&["delay=10ms"]), |launch| launch.env("RUST_LOG", "debug"));
     journey.survive(&format!("a hole ({way})"), |journey| {
         journey.world.link().set(&[&format!("{way}{HOLE}")]);
     });
