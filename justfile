@@ -12,6 +12,10 @@ test:
 bench *args:
     bench/run {{args}}
 
+# how long a stream pauses after each fault, into docs/recovery.md; needs root
+recovery *args:
+    bench/recovery {{args}}
+
 # the main job, whole, in one command
 demo:
     cargo run --release --locked -- demo

@@ -157,6 +157,10 @@ pub(crate) struct ServerArgs {
     /// [default: the listen addresses; for connect, its process id]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Keep a second connection ready over another interface, so that a dead path costs one
+    /// round trip
+    #[arg(long)]
+    pub(crate) spare: bool,
     /// End when the server could not be reached for this long [default: never]
     #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
     pub(crate) give_up_after: Option<Duration>,

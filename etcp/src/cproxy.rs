@@ -96,5 +96,6 @@ pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConf
     config.mptcp = args.mptcp.into();
     config.tunnel = tunnel_config(&args.tunnel)?;
     config.give_up_after = args.give_up_after;
+    config.spare = args.spare;
     Ok(config)
 }

@@ -81,12 +81,20 @@ impl Liveness {
     /// The operating system's view of the carrier.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
         self.doubt.handle_report(now, report);
+        self.ask_if_doubted(now);
     }
 
     /// A heartbeat is to ask now: something happened to the path.
     pub(crate) fn probe(&mut self, now: Time) {
         self.is_probe_due = true;
         self.doubt.handle_asked(now);
+    }
+
+    /// A doubt asks at once: what is acknowledged later is then answered too.
+    fn ask_if_doubted(&mut self, now: Time) {
+        if self.doubts && self.doubt.wants_question() {
+            self.probe(now);
+        }
     }
 
     /// When silence ends the carrier. While the peer's machine acknowledges, a
@@ -137,6 +145,7 @@ impl Liveness {
             self.handle_stop(now);
         } else if self.doubts {
             self.doubt.handle_timeout(now);
+            self.ask_if_doubted(now);
         }
         if self.asks_at().is_some_and(|at| at <= now) {
             self.probe(now);

@@ -163,7 +163,17 @@ impl Doubt {
             Some(_) => self.awaiting.map(|since| since.max(acknowledged)),
             None => None,
         };
-        self.suspicion.take_if(|suspicion| *suspicion == Suspicion::Path);
+        if self.suspicion == Some(Suspicion::Path) {
+            // Only we were acknowledged: what the peer sent may have long to
+            // wait for its next turn, and a new carrier does not.
+            let is_overdue = self.asked.is_some_and(|at| now.since(at) >= self.threshold());
+            self.suspicion = is_overdue.then_some(Suspicion::Peer);
+        }
+    }
+
+    /// Whether a heartbeat is to ask, as the path is doubted and none has.
+    pub(crate) fn wants_question(&self) -> bool {
+        self.suspicion.is_some() && self.asked.is_none()
     }
 
     /// When a heartbeat is to ask although other things are sent: soon when the
@@ -272,6 +282,25 @@ mod tests {
         doubt.handle_report(at(500), report(1, None));
         assert_eq!(doubt.suspicion(), None, "the path lives after all");
         assert_eq!(doubt.vouched(), Some(at(500)));
+    }
+
+    #[test]
+    fn an_acknowledgement_does_not_excuse_a_peer_that_owes_an_answer_for_long() {
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(250), report(1, Some(250)));
+        assert!(doubt.wants_question());
+        doubt.handle_asked(at(250));
+        assert!(!doubt.wants_question());
+        doubt.handle_report(at(600), report(1, None));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Peer));
+        doubt.handle_heard();
+        assert_eq!(doubt.suspicion(), None);
+
+        doubt.handle_sent(at(1000));
+        doubt.handle_report(at(1250), report(1, Some(250)));
+        doubt.handle_asked(at(1250));
+        doubt.handle_report(at(1400), report(1, None));
+        assert_eq!(doubt.suspicion(), None, "its answer is on its way");
     }
 
     #[test]

@@ -212,6 +212,25 @@ fn a_reset_behind_stalled_data_goes_ahead_of_it_after_five_seconds() {
 }
 
 #[test]
+fn a_peer_that_stood_still_is_not_taken_for_an_application_that_stalls() {
+    let mut pair = Pair::attached();
+    pair.server.takes = 0;
+    let id = pair.session();
+    let length = pair.client.tunnel.config().session_limit as usize + 10_000;
+    pair.write(Client, id, &pattern(length));
+    pair.drive();
+    pair.reset(Client, id);
+    pair.now = pair.now + Duration::from_millis(5_400);
+    pair.client.tunnel.handle_heard(pair.now);
+    pair.client.tunnel.handle_timeout(pair.now);
+    while pair.server.socket(id).reset.is_none() {
+        pair.run_for(Duration::from_secs(1));
+        pair.take(Server, id, 40_000);
+    }
+    assert_eq!(pair.server.socket(id).got, pattern(length));
+}
+
+#[test]
 fn a_reset_behind_data_that_moves_waits_as_long_as_it_moves() {
     let mut pair = Pair::attached();
     pair.server.takes = 0;

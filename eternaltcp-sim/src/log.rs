@@ -8,30 +8,32 @@ use eternaltcp_proto::Time;
 /// last letter, so every line goes into a hash whether or not it is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    hash: Fnv,
+    hash: Option<Fnv>,
     lines: Option<Vec<String>>,
 }
 
 impl Log {
-    /// A log; `is_kept` says whether its lines are kept beside their hash.
+    /// A log, with a hash or without; `is_kept` says whether its lines are kept.
     #[must_use]
-    pub(crate) fn new(is_kept: bool) -> Self {
-        Self { hash: Fnv::default(), lines: is_kept.then(Vec::new) }
+    pub(crate) fn new(is_hashed: bool, is_kept: bool) -> Self {
+        Self { hash: is_hashed.then(Fnv::default), lines: is_kept.then(Vec::new) }
     }
 
     /// One line.
     pub(crate) fn note(&mut self, now: Time, what: fmt::Arguments<'_>) {
-        let _ = write!(self.hash, "{} ", now.since_origin().as_nanos());
-        let _ = self.hash.write_fmt(what);
+        if let Some(hash) = &mut self.hash {
+            let _ = write!(hash, "{} ", now.since_origin().as_nanos());
+            let _ = hash.write_fmt(what);
+        }
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{now:?} {what}"));
         }
     }
 
-    /// The hash of all lines so far.
+    /// The hash of all lines so far; 0 without one.
     #[must_use]
     pub(crate) fn hash(&self) -> u64 {
-        self.hash.0
+        self.hash.as_ref().map_or(0, |hash| hash.0)
     }
 
     /// The lines, if they were kept.

@@ -32,6 +32,13 @@ pub(crate) struct Segment {
     overtaken: u32,
 }
 
+/// When a segment that is not answered keeps everything else from leaving.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    from: Time,
+    until: Time,
+}
+
 /// One direction.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -46,8 +53,7 @@ pub(crate) struct Pipe {
     /// Bytes whose arrival the writer's machine does not know of.
     pub unanswered: usize,
     pub busy_until: Time,
-    /// A time-out holds everything up until then.
-    held_until: Time,
+    held: Held,
     pub written: u64,
     pub cut: Option<(u64, Notice)>,
     /// What is written from then on vanishes.
@@ -72,7 +78,7 @@ impl Pipe {
             unread: 0,
             unanswered: 0,
             busy_until: now,
-            held_until: now,
+            held: Held { from: now, until: now },
             written: 0,
             cut: None,
             broken_at: None,
@@ -100,18 +106,14 @@ impl Pipe {
     ) {
         let micros = bytes.len() as u64 * 1000 / path.rate.max(1);
         self.busy_until = self.busy_until.max(now) + Duration::from_micros(micros);
-        let sending = self.sending(self.busy_until, wait_back);
-        let mut passage = path.pass(rng, writer, sending);
-        if let Some(arrives) = passage.arrives.filter(|_| self.held_until > now) {
-            // Behind a time-out nothing is sent; after it all soon is.
-            let latest = self.held_until + self.round_trip.0;
-            let arrives = arrives.min(latest).max(self.held_until);
-            passage.arrives = Some(arrives);
-            passage.answered = passage
-                .answered
-                .map(|at| at.min(latest + path.round_trip()).max(arrives + path.delay + wait_back));
-        } else if passage.tries > 2 {
-            self.held_until = passage.arrives.unwrap_or(self.held_until);
+        // After a time-out nothing is sent but the same again, up to its answer.
+        let is_held = self.held.from <= self.busy_until && self.held.until > self.busy_until;
+        let leaves = if is_held { self.held.until } else { self.busy_until };
+        let sending = self.sending(leaves, wait_back);
+        let passage = path.pass(rng, writer, sending);
+        if passage.tries > 2 && self.held.until <= leaves {
+            let until = passage.answered.unwrap_or(Time::new(Duration::MAX));
+            self.held = Held { from: leaves + sending.probe + sending.timeout, until };
         }
         if let Some(arrives) = passage.arrives.filter(|_| passage.tries == 1) {
             self.overtake(path, rng, writer, arrives, sending);
@@ -123,7 +125,7 @@ impl Pipe {
             written: now,
             arrives: passage.arrives,
             answered: passage.answered,
-            tries: passage.tries,
+            tries: if is_held { passage.tries.max(2) } else { passage.tries },
             overtaken: 0,
         });
     }
@@ -136,8 +138,8 @@ impl Pipe {
         writer: Side,
         now: Time,
     ) -> Option<Time> {
-        let sending = self.sending(self.busy_until.max(now), Duration::ZERO);
-        path.pass(rng, writer, sending).arrives.map(|at| at.max(self.held_until))
+        let sending = self.sending(self.busy_until.max(now).max(self.held.until), Duration::ZERO);
+        path.pass(rng, writer, sending).arrives
     }
 
     fn sending(&self, at: Time, wait_back: Duration) -> Sending {

@@ -45,6 +45,8 @@ pub struct Scenario {
     pub ignores_doubts: bool,
     /// Whether the outcome tells the history.
     pub keeps_history: bool,
+    /// Whether the log has its hash, which takes half of the time.
+    pub hashes_log: bool,
 }
 
 /// A path, from the time on at which dials take it.
@@ -122,6 +124,7 @@ impl Scenario {
             deeds: Vec::new(),
             ignores_doubts: false,
             keeps_history: false,
+            hashes_log: true,
         }
     }
 }

@@ -60,7 +60,7 @@ impl World {
         let env = Env {
             now: Time::ZERO,
             rng: Rng::new(scenario.seed).fork(2),
-            log: Log::new(keeps_log),
+            log: Log::new(scenario.hashes_log, keeps_log),
             counters: Counters::default(),
             model: Model::new(&scenario.pairs),
             links: BTreeMap::new(),

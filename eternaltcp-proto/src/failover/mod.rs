@@ -20,9 +20,15 @@ pub const MOST_DIALS: usize = 8;
 /// A dial that is not answered makes room for a newer one after this time.
 const YIELDS: Duration = Duration::from_secs(1);
 
-/// A dial that was answered by the server's machine, and not by the server, keeps
-/// others from being made for this time. Then the next takes its place.
-const ANSWERS: Duration = Duration::from_secs(5);
+/// All but the oldest one: it may wait so long, as a path can be that slow.
+const OLDEST_YIELDS: Duration = Duration::from_secs(6);
+
+/// A handshake may take so long, or twice as long as the server's machine took
+/// to answer, before another dial replaces it: its path may have died.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// The patience with handshakes doubles so often when none is ever done.
+const MOST_PATIENCE: u32 = 4;
 
 /// So many events in a row are answered with a dial each: a move is made of a few
 /// (an address goes, one comes, a route comes), and the last is the one that counts.
@@ -76,6 +82,8 @@ struct Dial {
     occasion: Occasion,
     /// The server's machine answered: the rest is up to the server.
     is_connected: bool,
+    /// When another one replaces it, if it is connected.
+    replaced_at: Option<Time>,
 }
 
 /// The decisions of one client. It reads no clock and owns no socket: the
@@ -96,6 +104,8 @@ pub struct Failover {
     is_event: bool,
     /// Whether the doubt of now has led to a dial.
     alarm_dialed: bool,
+    /// Handshakes that took too long since one was done.
+    slow_handshakes: u32,
 }
 
 impl Failover {
@@ -113,6 +123,7 @@ impl Failover {
             events_until: Time::ZERO,
             is_event: false,
             alarm_dialed: false,
+            slow_handshakes: 0,
         }
     }
 
@@ -219,8 +230,9 @@ impl Failover {
         }
     }
 
-    /// The server's machine has answered a dial: no other is needed beside it,
-    /// and if it takes long the server stands still.
+    /// The server's machine has answered a dial: no other is needed beside it.
+    /// If it takes long the server stands still, or the path died since: then
+    /// another replaces it.
     pub fn handle_connected(&mut self, id: DialId) {
         for dial in self.dials.iter_mut().filter(|dial| dial.id == id) {
             dial.is_connected = true;
@@ -271,7 +283,7 @@ impl Failover {
 
     fn attach(&mut self, now: Time, is_doubted: bool) {
         self.abandon(|_| true);
-        self.next = None;
+        (self.next, self.slow_handshakes) = (None, 0);
         self.pace.handle_dialed(now);
         if is_doubted {
             self.alarms.handle_attached();
@@ -294,20 +306,23 @@ impl Failover {
     pub fn poll_dial(&mut self, now: Time, random: u32) -> Option<(DialId, Occasion)> {
         let (_, occasion) = self.next.filter(|(at, _)| *at <= now)?;
         self.next = None;
-        let connected = self.dials.iter().filter(|dial| dial.is_connected);
-        if let Some(since) = connected.map(|dial| dial.since).max()
-            && !occasion.is_unconditional()
-        {
-            if now < since + ANSWERS {
-                self.next = Some((since + ANSWERS, occasion));
+        let is_free = occasion.is_unconditional() || self.is_event;
+        if let Some(at) = self.replacing_at(now).filter(|_| !is_free) {
+            if at > now {
+                self.next = Some((at, occasion));
                 return None;
             }
+            self.slow_handshakes = (self.slow_handshakes + 1).min(MOST_PATIENCE);
             self.abandon(|dial| dial.is_connected);
         }
-        if self.dials.len() >= MOST_DIALS && !self.make_room(now) {
-            let oldest = self.dials.iter().map(|dial| dial.since).min();
-            self.next = oldest.map(|since| (since + YIELDS, occasion));
-            return None;
+        if self.dials.len() >= MOST_DIALS
+            && let Some((at, id)) = self.room_at()
+        {
+            if at > now {
+                self.next = Some((at, occasion));
+                return None;
+            }
+            self.abandon(|dial| dial.id == id);
         }
         self.pace.handle_dialed(now);
         if std::mem::take(&mut self.is_event) {
@@ -316,9 +331,14 @@ impl Failover {
         self.alarm_dialed |= matches!(occasion, Occasion::Suspicion(_));
         let id = DialId(self.next_id);
         self.next_id += 1;
-        self.dials.push(Dial { id, since: now, occasion, is_connected: false });
+        self.dials.push(Dial { id, since: now, occasion, is_connected: false, replaced_at: None });
         if let Some(occasion) = self.wanted() {
-            self.dial_at(self.pace.after_silence(now, random), occasion);
+            let at = match occasion {
+                // Its machine answers, so this dial will be answered.
+                Occasion::Suspicion(Suspicion::Peer) => now + YIELDS,
+                _ => self.pace.after_silence(now, random),
+            };
+            self.dial_at(at, occasion);
         }
         Some((id, occasion))
     }
@@ -357,12 +377,26 @@ impl Failover {
         });
     }
 
-    /// The oldest dial that was not answered yields to a newer one.
-    fn make_room(&mut self, now: Time) -> bool {
-        let silent = self.dials.iter().filter(|dial| !dial.is_connected);
-        let oldest = silent.min_by_key(|dial| dial.since).copied();
-        let yields = oldest.filter(|dial| now.since(dial.since) >= YIELDS);
-        yields.inspect(|oldest| self.abandon(|dial| dial.id == oldest.id)).is_some()
+    /// When the dial that the server has answered is to be replaced; `None` if
+    /// it has answered none.
+    fn replacing_at(&mut self, now: Time) -> Option<Time> {
+        let patience = 1 << self.slow_handshakes;
+        let connected = self.dials.iter_mut().filter(|dial| dial.is_connected);
+        let at = |dial: &mut Dial| {
+            let handshake = HANDSHAKE.max(now.since(dial.since) * 2);
+            *dial.replaced_at.get_or_insert(now + handshake * patience)
+        };
+        connected.map(at).max()
+    }
+
+    /// When which dial that was not answered yields to a newer one. The oldest
+    /// waits for longest.
+    fn room_at(&self) -> Option<(Time, DialId)> {
+        let mut silent: Vec<_> = self.dials.iter().filter(|dial| !dial.is_connected).collect();
+        silent.sort_by_key(|dial| dial.since);
+        let patience = std::iter::once(OLDEST_YIELDS).chain(std::iter::repeat(YIELDS));
+        let yields = silent.iter().zip(patience).map(|(dial, time)| (dial.since + time, dial.id));
+        yields.min()
     }
 }
 

@@ -116,9 +116,12 @@ fn a_dial_may_wait_a_second_at_least_for_its_answer() {
     let mut failover = attached();
     failover.handle_lost(at(0), MIDDLE);
     let first = dials(&mut failover, at(0))[0].1;
-    dials(&mut failover, at(999));
+    let second = dials(&mut failover, at(999))[0].1;
     assert!(!abandoned(&mut failover).contains(&first));
     dials(&mut failover, at(3000));
+    let left = abandoned(&mut failover);
+    assert!(left.contains(&second) && !left.contains(&first), "a path may be slow: one waits on");
+    dials(&mut failover, at(7000));
     assert!(abandoned(&mut failover).contains(&first));
 }
 
@@ -128,12 +131,42 @@ fn beside_a_dial_that_the_server_has_answered_there_is_no_other() {
     failover.handle_suspected(at(0), Suspicion::Peer);
     let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
     failover.handle_connected(id);
-    assert!(dials(&mut failover, at(4_999)).is_empty());
-    let (_, next) = dials(&mut failover, at(5_000))[0];
-    assert_eq!(abandoned(&mut failover), [id], "the next one takes its place");
-    failover.handle_connected(next);
-    failover.handle_failed(at(5_100), next, false, MIDDLE);
-    assert!(!dials(&mut failover, at(6_000)).is_empty(), "it was the only one");
+    assert!(dials(&mut failover, at(2900)).is_empty());
+    failover.handle_failed(at(2900), id, false, MIDDLE);
+    assert!(!dials(&mut failover, at(5000)).is_empty(), "it was the only one");
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_replaced_ever_more_patiently() {
+    let mut failover = attached();
+    failover.handle_suspected(at(0), Suspicion::Peer);
+    let mut starts = Vec::new();
+    while let Some(now) = failover.poll_timeout().filter(|now| *now < at(120_000)) {
+        if let Some((id, _)) = failover.poll_dial(now, MIDDLE) {
+            starts.push(now.since_origin().as_secs());
+            failover.handle_connected(id);
+        }
+        assert_eq!(failover.dialing(), 1);
+    }
+    assert_eq!(starts, [0, 4, 11, 24, 49, 98]);
+}
+
+#[test]
+fn a_move_does_not_wait_for_a_handshake_on_the_old_path() {
+    let mut failover = attached();
+    failover.handle_lost(at(0), MIDDLE);
+    let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    failover.handle_connected(id);
+    failover.handle_moved(at(100));
+    assert!(failover.poll_dial(at(100), MIDDLE).is_some());
+    assert_eq!(failover.dialing(), 2, "the old one may still be good");
+}
+
+#[test]
+fn a_server_that_stands_still_is_dialled_once_before_its_machine_answers() {
+    let mut failover = attached();
+    failover.handle_suspected(at(0), Suspicion::Peer);
+    assert_eq!(dials(&mut failover, at(999)).len(), 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What comes in on the carrier.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::carrier::Carrier;
@@ -40,9 +42,21 @@ impl Tunnel {
     /// plaintext yet.
     pub fn handle_heard(&mut self, now: Time) {
         if let Some(liveness) = self.carrier.liveness_mut() {
+            let silence = now.since(liveness.last_heard());
             liveness.handle_heard(now);
+            self.excuse(now, silence);
         }
         self.note_suspicion();
+    }
+
+    /// A peer that stood still is no application that stalls: resets that wait
+    /// behind data do not count its silence.
+    fn excuse(&mut self, now: Time, silence: Duration) {
+        if silence >= self.config.dead_after / 2 {
+            for since in self.resetting.values_mut() {
+                *since = (*since + silence).min(now);
+            }
+        }
     }
 
     fn handle_chunk(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {

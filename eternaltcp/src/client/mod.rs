@@ -8,6 +8,7 @@ mod path;
 mod patience;
 mod role;
 mod servers;
+mod spare;
 mod story;
 mod trust;
 mod watch;
@@ -62,6 +63,9 @@ pub struct ClientConfig {
     pub max_waiting: usize,
     /// How long one of them waits; then it is reset.
     pub wait: Duration,
+    /// Keep a second carrier, authenticated and not attached, over another
+    /// interface: a dead path costs one round trip then.
+    pub spare: bool,
     /// Close the tunnel when its last session has ended.
     pub ends_when_idle: bool,
 }
@@ -83,6 +87,7 @@ impl ClientConfig {
             connect_timeout: None,
             max_waiting: 128,
             wait: Duration::from_secs(60),
+            spare: false,
             ends_when_idle: false,
         }
     }

@@ -7,6 +7,7 @@ use eternaltcp_proto::DialId;
 use super::DialError;
 use super::dial::Dialed;
 use super::path::Path;
+use super::spare::Taken;
 
 /// Something for the client's role.
 #[derive(Debug)]
@@ -17,8 +18,21 @@ pub(crate) enum Notice {
     Dialed(DialId, Result<Box<Dialed>, DialError>),
     /// The network changed.
     Network(NetworkEvent),
+    /// Something of the spare with this number.
+    Spare(u64, SpareNews),
     /// The user wants a new carrier now.
     Reconnect,
+}
+
+/// What became of a spare carrier.
+#[derive(Debug)]
+pub(crate) enum SpareNews {
+    /// It stands by.
+    Ready,
+    /// It was asked for, and here it is.
+    Taken(Box<Taken>),
+    /// It is gone, or never came.
+    Lost(String),
 }
 
 /// What a change of the network means for the way to the server.

@@ -15,8 +15,9 @@ use tracing::{debug, info, warn};
 use super::dial::{Dialed, Dialer};
 use super::dialing::{Dialing, Wish, random};
 use super::history::History;
-use super::notice::{NetworkEvent, Notice};
+use super::notice::{NetworkEvent, Notice, SpareNews};
 use super::patience::Patience;
+use super::spare::{Spare, Taken};
 use super::story::Story;
 use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, DialError};
@@ -37,6 +38,8 @@ pub(super) struct ClientRole {
     dialing: Dialing,
     wish: Wish,
     story: Story,
+    /// The standing spare, if one is kept.
+    spare: Option<Spare>,
     patience: Patience,
     attached_at: Instant,
     preferred_at: Instant,
@@ -57,6 +60,7 @@ impl ClientRole {
         Self {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
+            spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
             config,
             dialing: Dialing::new(Time::ZERO, dialer.clone(), handle.clone()),
             wish: Wish { is_new: true, ..Wish::default() },
@@ -141,6 +145,26 @@ impl ClientRole {
         Verdict::Attach(Box::new(dialed.carrier))
     }
 
+    /// A spare came back that was asked for. If the carrier has come to life
+    /// meanwhile it is not needed.
+    fn handle_taken(&mut self, now: Time, taken: Taken, tunnel: &Tunnel) -> Verdict {
+        if !self.dialing.failover.take_standby(now) {
+            debug!("the spare over {} is not needed any more", taken.path);
+            return Verdict::Continue;
+        }
+        info!("the spare carrier over {} takes over", taken.path);
+        self.story.handle_commit(now, taken.path.clone(), tunnel);
+        (self.wish.current, self.wish.server) = (Some(taken.path), taken.server);
+        Verdict::AttachStandby(Box::new(taken.carrier), Box::new(taken.standby))
+    }
+
+    /// Asks for the spare, if there is one, beside the dial that is begun.
+    fn take_spare(&mut self) {
+        if let Some(spare) = &mut self.spare {
+            spare.take();
+        }
+    }
+
     fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Verdict {
         let text = error.to_string();
         if matches!(error, DialError::Trust(_)) && !self.patience.was_attached() {
@@ -161,6 +185,10 @@ impl ClientRole {
     }
 
     fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
+        if let Some(spare) = &mut self.spare {
+            spare.handle_change();
+            spare.tend(now, tunnel, self.wish.current.as_ref());
+        }
         match event {
             NetworkEvent::Moved(path) => {
                 let is_current = self.wish.current.as_ref() == Some(&path);
@@ -244,6 +272,9 @@ impl Role for ClientRole {
         (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
         // What the carrier before achieved may only show now.
         self.note_progress(tunnel);
+        if let Some(spare) = &mut self.spare {
+            spare.tend(now, tunnel, self.wish.current.as_ref());
+        }
     }
 
     fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
@@ -252,6 +283,7 @@ impl Role for ClientRole {
         self.patience.wait_for_something(&end.to_string());
         self.note_progress(tunnel);
         self.dialing.failover.handle_lost(now, random());
+        self.take_spare();
         Verdict::Continue
     }
 
@@ -315,7 +347,10 @@ impl Role for ClientRole {
         self.note_progress(tunnel);
         self.story.handle_suspected(now, why);
         match why {
-            Some(why) => self.dialing.failover.handle_suspected(now, why),
+            Some(why) => {
+                self.dialing.failover.handle_suspected(now, why);
+                self.take_spare();
+            }
             None => self.dialing.failover.handle_relieved(now),
         }
         self.dial(now, tunnel);
@@ -331,6 +366,14 @@ impl Role for ClientRole {
             Notice::Network(event) => {
                 self.handle_network(now, event, tunnel);
                 Verdict::Continue
+            }
+            Notice::Spare(number, news) => {
+                let is_present =
+                    self.spare.as_mut().is_some_and(|spare| spare.handle_news(number, &news));
+                match news {
+                    SpareNews::Taken(taken) if is_present => self.handle_taken(now, *taken, tunnel),
+                    _ => Verdict::Continue,
+                }
             }
             Notice::Reconnect => {
                 info!("connecting again, as asked");
@@ -359,6 +402,9 @@ impl Role for ClientRole {
             tunnel.kill(now, id, Reset::new(Cause::TimedOut));
         }
         self.note_progress(tunnel);
+        if let Some(spare) = &mut self.spare {
+            spare.tend(now, tunnel, self.wish.current.as_ref());
+        }
         self.prefer(now);
         self.dial(now, tunnel);
         let servers = self.dialing.dialer.servers().to_string();

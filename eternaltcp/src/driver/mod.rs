@@ -24,12 +24,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eternaltcp_proto::{Cause, Event, Reset, SessionId, Tunnel, encode_refusal};
+use eternaltcp_proto::{Cause, Event, Reset, SessionId, Standby, Tunnel, encode_refusal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
 pub(crate) use carrier::{CarrierError, CarrierIo};
+pub(crate) use clock::Clock;
 pub(crate) use command::{Command, Handle, Shared};
 pub(crate) use end::CarrierEnd;
 pub use end::EndKind;
@@ -38,7 +39,6 @@ pub(crate) use offer::Offer;
 pub(crate) use role::{Role, Verdict};
 
 use crate::stream::Stream;
-use clock::Clock;
 use local::{Local, Served};
 use ready::ReadyList;
 
@@ -413,7 +413,8 @@ impl<R: Role> Driver<R> {
     fn obey(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Continue => {}
-            Verdict::Attach(carrier) => self.commit(*carrier),
+            Verdict::Attach(carrier) => self.commit(*carrier, None),
+            Verdict::AttachStandby(carrier, standby) => self.commit(*carrier, Some(*standby)),
             Verdict::End => self.is_ended = true,
             Verdict::Close(why) => {
                 self.tunnel.close(why);
@@ -431,16 +432,25 @@ impl<R: Role> Driver<R> {
 
     /// The client's part of an attach. Nothing of the carrier before counts any
     /// more; it stays open until the server has taken this one.
-    fn commit(&mut self, carrier: CarrierIo) {
+    fn commit(&mut self, carrier: CarrierIo, standby: Option<Standby>) {
         if self.closing.is_some() {
             return;
         }
         let now = self.clock.now();
+        let asked = match standby {
+            Some(standby) => self.tunnel.attach_standby(now, standby),
+            None => {
+                let role = &self.role;
+                self.tunnel.attach(now, || role.intent());
+                Ok(())
+            }
+        };
         self.retired = self.carrier.replace(carrier);
         self.shared.set_attached(false);
-        let role = &self.role;
-        self.tunnel.attach(now, || role.intent());
-        self.report_path(now);
+        match asked {
+            Ok(()) => self.report_path(now),
+            Err(error) => self.lose(&CarrierEnd::Detached(error.to_string())),
+        }
     }
 
     /// Resets the local sockets whose sessions are over in the tunnel.

@@ -1,7 +1,7 @@
 //! What differs between the client's and the server's end of a tunnel.
 
 use eternaltcp_proto::{
-    Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Suspicion, Time, Tunnel,
+    Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Standby, Suspicion, Time, Tunnel,
 };
 
 use super::{CarrierEnd, CarrierIo, Offer};
@@ -13,6 +13,8 @@ pub(crate) enum Verdict {
     Continue,
     /// Bind this carrier: the client's commit.
     Attach(Box<CarrierIo>),
+    /// Bind this carrier, which stands by for the tunnel.
+    AttachStandby(Box<CarrierIo>, Box<Standby>),
     /// Forget the tunnel at the server and ask for a new one: sessions of
     /// which the server may have seen something are reset.
     Restart(Cause),

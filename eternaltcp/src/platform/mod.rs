@@ -23,6 +23,5 @@ pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available,
-    unsent,
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available, unsent,
 };

@@ -1,0 +1,18 @@
+"""What `bench/recovery` is made of, from the bottom up:
+
+stop        waiting that ends when the run does
+netns       namespaces, and the programs that run in them
+linkem      the link emulator between router and server
+conntrack   the router's table of flows
+relay       a TCP proxy on the router, a program of its own
+world       client, router and server with all of that between them
+stream      the stream that pauses, and when its messages arrived
+subjects    what carries the stream: plain TCP, MPTCP, etcp
+faults      what happens to it, and what is wanted then
+programs    the programs that take part
+sample      one fault, measured
+plan        all of them, many worlds side by side
+summary     what the samples of a cell come to
+report      the tables, around the text of recovery.md
+plot        the pictures
+"""

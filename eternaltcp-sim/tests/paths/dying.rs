@@ -1,0 +1,140 @@
+//! A path that dies, while the next one works.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{Side, Time};
+use eternaltcp_sim::{BOTH, Cut, Happening, Notice, Outcome, Path, Rng, Scenario};
+
+use crate::worlds::{SPARSE, TRAFFIC, Traffic, each, millis, route, run, scenario, times, worst};
+
+struct Death {
+    traffic: Traffic,
+    round_trip: Duration,
+    died: Time,
+    /// Whose bytes are lost; everybody's if nobody's name is here.
+    writer: Option<Side>,
+    scenario: Scenario,
+}
+
+fn world(seed: u64) -> Death {
+    let mut rng = Rng::new(seed).fork(4);
+    let traffic = TRAFFIC[(seed % 5) as usize];
+    let writer = [None, Some(Side::Client), Some(Side::Server)][(seed / 5 % 3) as usize];
+    let round_trip = millis(rng.pick(&[1, 20, 100, 300, 800]));
+    let died = Time::ZERO + rng.millis(8000, 10_000);
+    let path = Path { buffer: 200_000, jitter: round_trip / 40, ..Path::new(round_trip / 2) };
+    let dead = path.clone().with_outage(died, died + Duration::from_secs(86_400), writer);
+    let routes = vec![route(Time::ZERO, dead), route(died, path)];
+    let mut scenario = scenario(seed, traffic, routes);
+    for pair in &mut scenario.pairs {
+        for side in BOTH {
+            let plan = &mut pair.plans[side];
+            plan.write = plan.write.min(1500);
+        }
+    }
+    Death { traffic, round_trip, died, writer, scenario }
+}
+
+/// The first such thing after the death.
+fn first(outcome: &Outcome, died: Time, what: impl Fn(&Happening) -> bool) -> Time {
+    let found = times(outcome, what).into_iter().find(|at| *at >= died);
+    found.expect("a dead carrier is doubted and replaced")
+}
+
+#[test]
+fn a_path_that_dies_is_doubted_and_left_in_time() {
+    let rows = each(0..300, |seed| {
+        let Death { traffic, round_trip, died, writer, scenario } = world(seed);
+        let config = scenario.configs.client.clone();
+        let outcome = run(scenario, died.since_origin() + millis(9000));
+        let attached = first(&outcome, died, |what| *what == Happening::Attached);
+        let doubts = times(&outcome, |what| matches!(what, Happening::Suspected(_)));
+        let doubted = doubts.into_iter().rfind(|at| (died..attached).contains(at));
+        let doubted = doubted.expect("the carrier is left because of a doubt");
+        // What was under way at its death still comes, and the peer's TCP goes
+        // on for a while if it is only our direction that died.
+        let heard = times(&outcome, |what| *what == Happening::Heard);
+        let silent = heard.into_iter().rfind(|at| *at <= doubted).unwrap_or(died).max(died);
+        // Who has nothing to send asks with the next heartbeat: also a reader
+        // that has acknowledged all.
+        let quiet = match traffic {
+            Traffic::Idle | Traffic::Down => config.heartbeat,
+            Traffic::Sparse => millis(SPARSE),
+            Traffic::Up | Traffic::Both => Duration::ZERO,
+        };
+        let patience = (round_trip * 2 + millis(150)).max(millis(300));
+        let (doubt, attach) = (doubted.since(silent), attached.since(silent));
+        assert!(doubt <= quiet + patience, "seed {seed}, {round_trip:?}: doubted after {doubt:?}");
+        let most = quiet + round_trip * 5 + millis(300);
+        assert!(attach <= most, "seed {seed}, {round_trip:?}: attached after {attach:?}");
+        let idle = if traffic == Traffic::Idle { config.heartbeat } else { Duration::ZERO };
+        let goes_on = match writer {
+            Some(Side::Client) => round_trip * 5 / 2 + millis(550) + idle,
+            _ => round_trip / 2 + round_trip / 10,
+        };
+        let since = silent.since(died);
+        assert!(since <= goes_on, "seed {seed}, {round_trip:?}: heard for {since:?}");
+        (traffic, writer, round_trip, doubted.since(died), attached.since(died))
+    });
+    for traffic in TRAFFIC {
+        for round_trip in [1, 20, 100, 300, 800].map(millis) {
+            let of = |way: fn(Option<Side>) -> bool| {
+                let rows = rows.iter().filter(move |row| (row.0, row.2) == (traffic, round_trip));
+                rows.filter(move |row| way(row.1))
+            };
+            let both = of(|writer| writer != Some(Side::Client));
+            let up = of(|writer| writer == Some(Side::Client));
+            println!(
+                "{traffic:?} {round_trip:?}: doubted after {:?}, attached after {:?}; {:?} and \
+                 {:?} where only the client's bytes are lost",
+                worst(both.clone().map(|row| row.3)),
+                worst(both.map(|row| row.4)),
+                worst(up.clone().map(|row| row.3)),
+                worst(up.map(|row| row.4)),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_path_that_dies_during_a_handshake_is_left_too() {
+    let rows = each(0..120, |seed| {
+        let (died, round_trip) = (Time::ZERO + millis(5000), millis(100));
+        let again = died + millis(250 + seed * 5);
+        let path = Path::new(round_trip / 2);
+        let forever = died + Duration::from_secs(86_400);
+        let first_path = path.clone().with_outage(died, forever, None);
+        let second = path.clone().with_outage(again, forever, None);
+        let routes = vec![route(Time::ZERO, first_path), route(died, second), route(again, path)];
+        let outcome = run(scenario(seed, Traffic::Sparse, routes), millis(25_000));
+        let attached = times(&outcome, |what| *what == Happening::Attached);
+        let last = *attached.last().expect("it attached at all");
+        assert!(last > died, "seed {seed} is still without a carrier");
+        last.since(again)
+    });
+    println!("{:?} after the second death at most", worst(rows.iter().copied()));
+    assert!(rows.iter().all(|time| *time <= millis(4000)), "{:?}", worst(rows.into_iter()));
+}
+
+#[test]
+fn a_carrier_that_is_cut_after_progress_is_dialled_again_at_once() {
+    let losses: usize = each(0..40, |seed| {
+        let cut = |carrier| Cut {
+            carrier,
+            writer: Side::Client,
+            offset: 150_000 + seed * 100,
+            notice: Notice::Both,
+        };
+        let path = Path::new(millis(10));
+        let scenario = scenario(seed, Traffic::Up, vec![route(Time::ZERO, path)]);
+        let cuts = (0..8).map(cut).collect();
+        let outcome = run(Scenario { cuts, ..scenario }, millis(10_000));
+        let lost = times(&outcome, |what| *what == Happening::Lost);
+        let dialled = times(&outcome, |what| matches!(what, Happening::Dialled(..)));
+        assert!(lost.iter().all(|at| dialled.contains(at)), "seed {seed}: {lost:?}, {dialled:?}");
+        lost.len()
+    })
+    .into_iter()
+    .sum();
+    assert_eq!(losses, 40 * 8);
+}

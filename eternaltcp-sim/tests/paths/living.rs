@@ -1,0 +1,88 @@
+//! A slow path that lives: doubts may come, and must lead nowhere.
+
+use std::time::Duration;
+
+use eternaltcp_proto::Time;
+use eternaltcp_sim::{Happening, Outcome, Path, Rng, Scenario};
+
+use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times};
+
+/// Dials of a minute, at most, whatever the path.
+const MOST_DIALS: f64 = 60.0;
+
+/// Of a thousand segments so many are lost, and so often in a minute another
+/// carrier may be attached.
+const MOST_ATTACHES: [(u64, f64); 6] =
+    [(0, 0.0), (1, 1.0), (5, 1.0), (10, 2.0), (20, 3.0), (50, 5.0)];
+
+fn any_path(rng: &mut Rng) -> Path {
+    let delay = rng.millis(1, 800) / 2;
+    let rate = rng.pick(&[8, 20, 40]);
+    let queue = rng.pick(&[0, 100, 500, 1500, 3000]);
+    Path {
+        jitter: rng.pick(&[Duration::ZERO, delay / 10, delay / 2]),
+        rate,
+        buffer: (rate * (queue + 2 * delay.as_millis() as u64)).max(4000) as usize,
+        loss: rng.pick(&MOST_ATTACHES).0,
+        ..Path::new(delay)
+    }
+}
+
+fn world(seed: u64) -> (Traffic, Duration, Scenario) {
+    let mut rng = Rng::new(seed).fork(3);
+    let traffic = TRAFFIC[(seed % 5) as usize];
+    let path = any_path(&mut rng);
+    let time = Duration::from_secs(if traffic.is_bulk() { 60 } else { 180 });
+    (traffic, time, scenario(seed, traffic, vec![route(Time::ZERO, path)]))
+}
+
+/// For how long nothing was heard before each attach after the first.
+fn silences(outcome: &Outcome) -> Vec<Duration> {
+    let heard = times(outcome, |what| *what == Happening::Heard);
+    let committed = times(outcome, |what| *what == Happening::Committed);
+    let silence = |at: &Time| heard.iter().rfind(|heard| *heard <= at).map(|last| at.since(*last));
+    committed.iter().skip(1).filter_map(silence).collect()
+}
+
+#[test]
+fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
+    let rows = each(0..260, |seed| {
+        let (traffic, time, scenario) = world(seed);
+        let path = scenario.routes[0].path.clone();
+        let deaf = Scenario { ignores_doubts: true, keeps_history: false, ..scenario.clone() };
+        let outcome = run(scenario, time);
+        let silences = silences(&outcome);
+        let minutes = time.as_secs_f64() / 60.0;
+        let attaches = silences.len() as f64 / minutes;
+        let dials = outcome.counters.dials as f64 / minutes;
+        let most = MOST_ATTACHES.iter().find(|(loss, _)| *loss == path.loss).map(|most| most.1);
+        assert!(attaches <= most.unwrap_or_default(), "seed {seed}: {attaches} a minute: {path:?}");
+        assert!(dials <= MOST_DIALS, "seed {seed}: {dials} dials a minute: {path:?}");
+        for silence in silences {
+            // What a person would call alive is never left.
+            let least = millis(250) + path.round_trip();
+            assert!(silence >= least, "seed {seed}: left after {silence:?} on {path:?}");
+        }
+        let bytes = outcome.counters.delivered_bytes;
+        let without =
+            if traffic.is_bulk() { run(deaf, time).counters.delivered_bytes } else { bytes };
+        (path.loss, attaches, dials, bytes, without)
+    });
+    for (loss, _) in MOST_ATTACHES {
+        let of = rows.iter().filter(|row| row.0 == loss);
+        let (count, attaches, dials) = of.fold((0.0, 0.0, (0.0_f64, 0.0_f64)), |sum, row| {
+            (sum.0 + 1.0, sum.1 + row.1, (sum.2.0.max(row.2), sum.2.1.max(row.1)))
+        });
+        println!(
+            "{loss} of 1000 lost: in a minute {:.2} attaches, {:.1} and {:.1} dials at most",
+            attaches / count,
+            dials.1,
+            dials.0
+        );
+    }
+    let (with, without) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.3, sum.1 + row.4));
+    let sum = with as f64 / without as f64;
+    let worst = rows.iter().map(|row| row.3 as f64 / row.4 as f64).fold(1.0, f64::min);
+    println!("throughput with doubts: {sum:.3} of that without, {worst:.3} at worst");
+    assert!(sum >= 0.98, "{sum:.3}");
+}

@@ -1,0 +1,131 @@
+//! Worlds with a named path and a named traffic, and what to ask of a run.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use eternaltcp_proto::{Side, Time};
+use eternaltcp_sim::{
+    Finish, Happening, Outcome, PairPlan, Path, Plan, Route, Scenario, Sides, World,
+};
+
+/// What the applications do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Traffic {
+    /// As much as goes, from the client.
+    Up,
+    /// As much as goes, to the client.
+    Down,
+    /// As much as goes, both ways.
+    Both,
+    /// Some bytes now and then, both ways.
+    Sparse,
+    /// Nothing but heartbeats.
+    Idle,
+}
+
+/// How often something is sent in [`Traffic::Sparse`], in milliseconds.
+pub(crate) const SPARSE: u64 = 170;
+
+pub(crate) const TRAFFIC: [Traffic; 5] =
+    [Traffic::Up, Traffic::Down, Traffic::Both, Traffic::Sparse, Traffic::Idle];
+
+impl Traffic {
+    /// Whether there is always something to send.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Up | Self::Down | Self::Both)
+    }
+
+    fn plan(self, writer: Side) -> Plan {
+        let write = match self {
+            Self::Up if writer == Side::Client => 30_000,
+            Self::Down if writer == Side::Server => 30_000,
+            Self::Both => 30_000,
+            Self::Sparse => 40,
+            _ => 1,
+        };
+        let every = match self {
+            Self::Idle => 3_600_000,
+            Self::Sparse => SPARSE,
+            _ => 20,
+        };
+        Plan {
+            total: if write == 1 { 1 } else { u64::MAX },
+            write,
+            read: 60_000,
+            buffer: 60_000,
+            every: Duration::from_millis(every),
+            pause: None,
+            finish: Finish::CloseAfterPeer,
+        }
+    }
+
+    pub(crate) fn pairs(self) -> Vec<PairPlan> {
+        let plans = Sides { client: self.plan(Side::Client), server: self.plan(Side::Server) };
+        vec![PairPlan {
+            opener: Side::Client,
+            open_at: Time::ZERO,
+            connect: Duration::from_millis(1),
+            is_refused: false,
+            plans,
+        }]
+    }
+}
+
+pub(crate) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) fn at(time: u64) -> Time {
+    Time::new(millis(time))
+}
+
+/// A world of this traffic whose dials take these paths.
+pub(crate) fn scenario(seed: u64, traffic: Traffic, routes: Vec<Route>) -> Scenario {
+    Scenario {
+        seed,
+        routes,
+        keeps_history: true,
+        hashes_log: false,
+        ..Scenario::quiet(traffic.pairs())
+    }
+}
+
+pub(crate) fn route(from: Time, path: Path) -> Route {
+    Route { from, path }
+}
+
+pub(crate) fn run(scenario: Scenario, time: Duration) -> Outcome {
+    World::new(scenario, false).run_for(time)
+}
+
+/// When something happened, in the order of time.
+pub(crate) fn times(outcome: &Outcome, what: impl Fn(&Happening) -> bool) -> Vec<Time> {
+    outcome.history.iter().filter(|(_, happening)| what(happening)).map(|(at, _)| *at).collect()
+}
+
+/// Runs something for every seed, on all cores; the results are in the order
+/// of the seeds.
+pub(crate) fn each<T: Send>(seeds: Range<u64>, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let next = AtomicU64::new(seeds.start);
+    let results = Mutex::new(Vec::new());
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= seeds.end {
+            return;
+        }
+        let result = run(seed);
+        results.lock().expect("no thread panics").push((seed, result));
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    let mut results = results.into_inner().expect("no thread panics");
+    results.sort_by_key(|(seed, _)| *seed);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The longest of them.
+pub(crate) fn worst(times: impl Iterator<Item = Duration>) -> Duration {
+    times.max().unwrap_or_default()
+}
