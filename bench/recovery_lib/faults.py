@@ -130,7 +130,8 @@ def drop_idle(site):
     stop.sleep(REST + site.chance.random())
     begun = now()
     site.world.strike_flows("drops", flows)
-    if not site.subject.has_proxies:
+    if not site.subject.has_proxies or site.subject.has_spare_paths:
+        # Perhaps nothing is made again: then only the stream tells.
         stop.sleep(IDLE)
         again = now()
         site.stream.go_on()

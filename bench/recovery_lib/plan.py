@@ -51,7 +51,7 @@ def cells(options):
 
 
 def samples_of(cell, options):
-    if SUBJECTS[cell.subject].has_proxies:
+    if cell.subject == "etcp":
         return options.samples
     return min(options.samples, options.baseline_samples)
 

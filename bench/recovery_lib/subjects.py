@@ -16,6 +16,8 @@ class Subject:
 
     key = title = ""
     has_proxies = False
+    # Whether one network that dies need not cost a connection of the carrier's.
+    has_spare_paths = False
     has_both_uplinks = False
     application_mptcp = False
     # Where the server program listens, and where the application connects.
@@ -118,6 +120,7 @@ class Etcp(Subject):
 
 class EtcpMptcp(Etcp):
     key, title = "etcp-mptcp", "etcp, `--mptcp on`, two addresses"
+    has_spare_paths = True
     has_both_uplinks = True
     mptcp = "on"
 

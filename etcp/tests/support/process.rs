@@ -227,6 +227,12 @@ impl Process {
         self.wait(limit)
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.id().cast_signed()).expect("a process id");
+        kill_process(pid, signal).expect("it still runs");
+    }
+
     /// Lets it stand still (SIGSTOP) until [`Self::resume`].
     pub(crate) fn pause(&self) {
         kill_process(self.pid(), Signal::STOP).expect("it runs");

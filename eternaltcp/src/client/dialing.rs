@@ -57,7 +57,11 @@ impl Dialing {
         self.end_abandoned();
         while let Some((id, occasion)) = self.failover.poll_dial(now, random()) {
             let request = self.request(occasion, wish);
-            started.push((occasion, request.also.clone()));
+            let tried = request.also.iter().chain(&request.path);
+            let is_other = |path: &&Path| {
+                wish.current.as_ref().is_none_or(|current| current.interface != path.interface)
+            };
+            started.push((occasion, tried.filter(is_other).cloned().collect()));
             self.start(id, occasion, request);
             self.end_abandoned();
         }

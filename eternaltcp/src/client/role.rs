@@ -16,6 +16,7 @@ use super::dial::{Dialed, Dialer};
 use super::dialing::{Dialing, Wish, random};
 use super::history::History;
 use super::notice::{NetworkEvent, Notice, SpareNews};
+use super::path::is_here;
 use super::patience::Patience;
 use super::spare::{Spare, Taken};
 use super::story::Story;
@@ -185,6 +186,11 @@ impl ClientRole {
     }
 
     fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
+        if self.wish.current.as_ref().is_some_and(|path| !is_here(path.source)) {
+            // TCP itself would find out late: nothing can be sent, and nothing fails.
+            self.dialing.failover.handle_suspected(now, Suspicion::Path);
+            self.take_spare();
+        }
         if let Some(spare) = &mut self.spare {
             spare.handle_change();
             spare.tend(now, tunnel, self.wish.current.as_ref());

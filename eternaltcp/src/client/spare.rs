@@ -89,7 +89,7 @@ impl Spare {
             _ => return,
         }
         self.rest(PAUSE);
-        let Some(path) = self.dialer.other_paths(Some(current)).into_iter().next() else { return };
+        let Some(path) = self.dialer.path_beside(current) else { return };
         let Some(standby) = tunnel.stand_by(now, StandbyConfig::default()) else { return };
         self.number += 1;
         let (wishes, wanted) = mpsc::channel(2);

@@ -26,6 +26,9 @@ const MOST_READ: usize = 64 * 1024;
 /// Reads in a row before others get their turn.
 const READS: usize = 4;
 
+/// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
+const SHUT: u32 = 536;
+
 /// So much is written without asking whether little is unsent in the kernel.
 const UNASKED: usize = 8 * 1024;
 
@@ -220,8 +223,9 @@ impl CarrierIo {
         let Some(info) = platform::carrier_info(self.stream.as_fd()).ok()? else {
             return Some(PathReport { round_trip: None, unanswered_for: waiting });
         };
-        // The peer's window is full, and it answers when it is asked.
-        let is_full = info.unacknowledged == 0 && info.unsent > 0 && info.probes <= 1;
+        // The peer's window is full, and its machine answers when it is asked.
+        let is_shut = info.window.is_some_and(|window| window < SHUT);
+        let is_full = is_shut && info.unacknowledged == 0 && info.probes <= 1;
         let waiting = waiting.filter(|_| !is_full);
         Some(PathReport {
             round_trip: Some((info.round_trip, info.variance)),

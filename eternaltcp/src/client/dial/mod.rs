@@ -151,6 +151,16 @@ impl Dialer {
         other_paths(server, not, &self.0.pins)
     }
 
+    /// A path to that server over another interface than that of `current`: the
+    /// system's choice if it is one.
+    pub(super) fn path_beside(&self, current: &Path) -> Option<Path> {
+        let server = self.newest()?;
+        let chosen = chosen_path(server, &self.0.pins);
+        let is_other = |path: &Path| path.interface != current.interface;
+        let others = other_paths(server, current, &self.0.pins);
+        chosen.into_iter().chain(others).find(is_other)
+    }
+
     fn newest(&self) -> Option<SocketAddr> {
         let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.last().map(|candidate| candidate.address)

@@ -28,6 +28,11 @@ pub(crate) fn path_from(local: SocketAddr) -> Path {
         .unwrap_or_else(|| Path { source: local.ip(), interface: "?".to_owned() })
 }
 
+/// Whether an interface still has this address.
+pub(crate) fn is_here(source: IpAddr) -> bool {
+    interfaces().iter().any(|interface| interface.ip() == source)
+}
+
 /// Paths to `server` over other interfaces than `not` has: one for each that is
 /// up, has a usable address of the server's family, and has a route to it; four
 /// at most. None where the user pinned a path, and none to this machine itself.

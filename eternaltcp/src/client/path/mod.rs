@@ -13,7 +13,7 @@ use socket2::Socket;
 
 use crate::platform::bind_to_device;
 
-pub(crate) use find::{chosen_path, other_paths, path_from};
+pub(crate) use find::{chosen_path, is_here, other_paths, path_from};
 
 /// A way out of this machine: `192.0.2.7 via wlan0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -22,6 +22,8 @@ pub(crate) struct TcpInfo {
     pub(crate) unacknowledged: u32,
     /// Bytes that were written and never sent; 0 before Linux 4.6.
     pub(crate) unsent: u32,
+    /// The window that the peer offers, in bytes; `None` before Linux 5.16.
+    pub(crate) window: Option<u32>,
     /// How often in a row the retransmission time-out was doubled.
     pub(crate) backoff: u8,
     /// Probes of a closed window, or keep-alives, without an answer.
@@ -62,7 +64,7 @@ struct RawMptcp {
 }
 
 /// The front of the kernel's `struct tcp_info`, which only ever grows at its
-/// end, up to `tcpi_notsent_bytes`.
+/// end, up to `tcpi_snd_wnd`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Raw {
@@ -84,6 +86,12 @@ struct Raw {
     rates_and_bytes: [u64; 4],
     segments: [u32; 2],
     notsent_bytes: u32,
+    min_rtt_to_segments: [u32; 3],
+    delivery_to_limits: [u64; 4],
+    delivered: [u32; 2],
+    sent_and_retransmitted: [u64; 2],
+    duplicates_to_out_of_order: [u32; 3],
+    snd_wnd: u32,
 }
 
 impl Raw {
@@ -102,6 +110,7 @@ impl Raw {
             variance: micros(self.rttvar),
             unacknowledged: self.unacked,
             unsent: self.notsent_bytes,
+            window: (length >= size_of::<Self>()).then_some(self.snd_wnd),
             backoff: self.backoff,
             probes: self.probes,
             last_ack: millis(self.last_ack_recv),
@@ -175,6 +184,7 @@ mod tests {
         assert_eq!(offset_of!(Raw, last_ack_recv), 56);
         assert_eq!(offset_of!(Raw, rtt), 68);
         assert_eq!(offset_of!(Raw, notsent_bytes), 144);
+        assert_eq!(offset_of!(Raw, snd_wnd), 228);
         assert_eq!(offset_of!(RawMptcp, flags), 8);
     }
 
@@ -198,6 +208,7 @@ mod tests {
         while (&here).write(&[0; 65536]).is_ok() {}
         let info = carrier_info(here.as_fd()).unwrap().unwrap();
         assert!(info.unsent > 0, "{info:?}");
+        assert!(info.window.is_some_and(|window| window < 65536), "{info:?}");
     }
 
     #[test]
