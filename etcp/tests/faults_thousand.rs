@@ -127,9 +127,9 @@ async fn start_all(users: &[std::path::PathBuf], folder: &Path) -> Vec<Guest> {
     for n in 0..CLIENTS {
         let identity = Identity::load(&users[n % KEYS]).expect("the key is there");
         let trust = Trust::new(folder.join("known_hosts"));
-        let server = "10.71.9.10:6200".parse().expect("an address");
+        let server: eternaltcp::address::Server = "10.71.9.10:6200".parse().expect("an address");
         let instance = this_instance(format!("guest {n}"));
-        let config = ClientConfig::new(server, identity, trust, instance);
+        let config = ClientConfig::new(server.into(), identity, trust, instance);
         let client = Client::start(config).expect("a client starts");
         let (application, end) = UnixStream::pair().expect("a pair of sockets");
         assert!(client.opener().carry(Stream::unix(end), None).await, "the client runs");

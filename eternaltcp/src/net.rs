@@ -12,6 +12,10 @@ use crate::platform::mptcp_available;
 /// keystroke does not wait behind them.
 const NOTSENT_LOWAT: u32 = 16 * 1024;
 
+/// A segment that fits every path which IPv6 may take (RFC 8200, section 5: 1280
+/// bytes), with its headers.
+const SMALL_SEGMENT: u32 = 1200;
+
 /// Whether carriers are MPTCP (RFC 8684), which can use several paths at once.
 /// With a peer or a system that has none, a carrier is TCP all the same.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -56,6 +60,13 @@ pub(crate) fn prepare_carrier(stream: &TcpStream) -> io::Result<()> {
         Err(_) if is_mptcp(&socket) => Ok(()),
         result => result,
     }
+}
+
+/// Has both directions of a connection that is yet to be made use small
+/// segments.
+pub(crate) fn use_small_segments(socket: &Socket) {
+    // MPTCP may not offer it: then its segments stay as they are.
+    let _ = socket.set_tcp_mss(SMALL_SEGMENT);
 }
 
 fn is_mptcp(socket: &Socket) -> bool {

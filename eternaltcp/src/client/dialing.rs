@@ -88,6 +88,8 @@ impl Dialing {
             // Later dials take what the system chooses then.
             path: wish.path.take(),
             at_least: (occasion == Occasion::Preference && wish.server > 0).then_some(wish.server),
+            // What is known to pass is small.
+            is_small: matches!(occasion, Occasion::Suspicion(Suspicion::Peer | Suspicion::Answer)),
         }
     }
 

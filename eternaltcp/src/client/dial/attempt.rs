@@ -16,7 +16,7 @@ use super::{Common, Connected, DialError, Dialed};
 use crate::client::Pins;
 use crate::client::path::{Path, chosen_path, path_from, source_address};
 use crate::driver::CarrierIo;
-use crate::net::{carrier_socket, prepare_carrier};
+use crate::net::{carrier_socket, prepare_carrier, use_small_segments};
 use crate::platform::bind_to_device;
 use crate::tls::{Connection, handshake};
 
@@ -37,6 +37,7 @@ pub(super) struct Attempts {
     pub(super) is_new: bool,
     /// The path to use; `None`: within the user's pins, the system's choice.
     pub(super) path: Option<Path>,
+    pub(super) is_small: bool,
     pub(super) connected: Connected,
 }
 
@@ -72,7 +73,8 @@ impl Attempts {
         limit_silence(&stream, None);
         let path = self.path_of(&stream).map_err(failed)?;
         let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
-        Ok(Dialed { carrier, server, path, round_trip, address, key: done.peer })
+        let (is_small, key) = (self.is_small, done.peer);
+        Ok(Dialed { carrier, server, path, is_small, round_trip, address, key })
     }
 
     /// A socket that is bound as the path or the pins say.
@@ -83,6 +85,9 @@ impl Attempts {
     ) -> Result<TcpSocket, DialError> {
         let domain = Domain::for_address(address);
         let socket = carrier_socket(domain, self.common.mptcp).map_err(&failed)?;
+        if self.is_small {
+            use_small_segments(&socket);
+        }
         match &self.path {
             Some(path) => bind_to_path(&socket, path, address)
                 .map_err(|error| DialError::Path(path.to_string(), error))?,

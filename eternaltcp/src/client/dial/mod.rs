@@ -3,7 +3,8 @@
 //! - `names`: from a server's name to addresses;
 //! - `race`: who is tried when, and that the first who is ready wins;
 //! - `attempt`: one try: socket, path, TCP, TLS;
-//! - `judge`: whether it is the right server.
+//! - `judge`: whether it is the right server;
+//! - `segments`: whether its packets are to be small.
 //!
 //! When to dial, and how often again, is decided elsewhere.
 
@@ -12,6 +13,7 @@ mod error;
 mod judge;
 mod names;
 mod race;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use attempt::Attempts;
 use judge::{Judge, Verdicts};
 use names::Names;
 use race::{Candidate, race};
+use segments::Segments;
 
 /// Makes carriers to the servers of one client. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ struct Common {
     user_key: PublicKey,
     /// The addresses that worked last, one for each server at most.
     last: Mutex<Vec<Candidate>>,
+    segments: Segments,
 }
 
 /// What carrier is wanted. By default: for a tunnel that exists, to any server,
@@ -68,6 +72,8 @@ pub(super) struct DialRequest {
     pub(super) also: Vec<Path>,
     /// Only the servers before this place in the order of preference.
     pub(super) at_least: Option<usize>,
+    /// Small things pass, and perhaps nothing else: make segments small.
+    pub(super) is_small: bool,
 }
 
 /// A carrier whose server is trusted, and how it was made.
@@ -78,6 +84,8 @@ pub(crate) struct Dialed {
     pub(super) server: usize,
     /// The path that it takes.
     pub(super) path: Path,
+    /// Its segments are small.
+    is_small: bool,
     /// How long TCP took to connect: a round trip, or more if packets were lost.
     pub(super) round_trip: Duration,
     address: SocketAddr,
@@ -103,6 +111,7 @@ impl Dialer {
             tunnel_key: own.public_key(),
             user_key: config.identity.public_key(),
             last: Mutex::default(),
+            segments: Segments::default(),
         })))
     }
 
@@ -175,7 +184,7 @@ impl Dialer {
         connected: impl Fn() + Send + Sync + 'static,
     ) -> Result<Dialed, DialError> {
         let connected: Connected = Arc::new(connected);
-        let DialRequest { is_new, path, also, at_least } = request;
+        let DialRequest { is_new, path, also, at_least, is_small } = request;
         let mut paths = vec![path];
         for path in also.into_iter().map(Some) {
             if !paths.contains(&path) {
@@ -187,8 +196,10 @@ impl Dialer {
         for path in paths {
             let (common, verdicts) = (Arc::clone(&self.0), Arc::clone(&verdicts));
             let connected = Arc::clone(&connected);
-            lanes
-                .spawn(over_path(Attempts { common, verdicts, is_new, path, connected }, at_least));
+            let source = path.clone().or_else(|| self.chosen_path()).map(|path| path.source);
+            let is_small = self.0.segments.are_small(is_small, source);
+            let attempts = Attempts { common, verdicts, is_new, path, is_small, connected };
+            lanes.spawn(over_path(attempts, at_least));
         }
         let mut error: Option<DialError> = None;
         while let Some(done) = lanes.join_next().await {
@@ -252,6 +263,9 @@ impl Common {
         last.retain(|it| it.server != candidate.server);
         last.push(candidate);
         drop(last);
+        if dialed.is_small {
+            self.segments.keep_small(dialed.path.source);
+        }
         dialed
     }
 }

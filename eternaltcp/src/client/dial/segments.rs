@@ -1,0 +1,68 @@
+//! Small segments, for paths on which large packets vanish and nobody is told
+//! (RFC 2923, section 2).
+//!
+//! There a handshake passes, an attach may, and data stall: the kernel would
+//! try smaller segments late or never, and each new carrier would begin anew.
+//! What is wanted before the first SYN limits both directions, as the peer is
+//! told of it there.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+/// So many addresses are remembered.
+const MOST: usize = 8;
+
+/// From which addresses carriers are to use small segments.
+#[derive(Debug, Default)]
+pub(super) struct Segments(Mutex<VecDeque<IpAddr>>);
+
+impl Segments {
+    /// Whether a carrier from `source` is to use small segments: when that is
+    /// `wanted` now, or was before.
+    pub(super) fn are_small(&self, wanted: bool, source: Option<IpAddr>) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted || source.is_some_and(|source| kept.contains(&source))
+    }
+
+    /// A carrier with small segments was made from `source`: those that follow
+    /// do not find out anew.
+    pub(super) fn keep_small(&self, source: IpAddr) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.contains(&source) {
+            kept.push_back(source);
+        }
+        if kept.len() > MOST {
+            kept.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_segments_are_kept_for_the_address_that_needed_them() {
+        let (segments, here, there) = (Segments::default(), [10, 0, 0, 1], [10, 0, 0, 2]);
+        let [here, there] = [here, there].map(IpAddr::from);
+        assert!(!segments.are_small(false, Some(here)));
+        assert!(segments.are_small(true, None));
+        segments.keep_small(here);
+        assert!(segments.are_small(false, Some(here)));
+        assert!(!segments.are_small(false, Some(there)) && !segments.are_small(false, None));
+    }
+
+    #[test]
+    fn only_so_many_addresses_are_kept_and_the_newest_is_among_them() {
+        let segments = Segments::default();
+        let addresses: Vec<_> = (0..=MOST as u8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
+        for address in &addresses {
+            segments.keep_small(*address);
+            segments.keep_small(*address);
+        }
+        let kept = addresses.iter().filter(|it| segments.are_small(false, Some(**it))).count();
+        assert_eq!(kept, MOST);
+        assert!(segments.are_small(false, addresses.last().copied()));
+    }
+}
