@@ -69,6 +69,7 @@ impl Handle {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     is_attached: AtomicBool,
+    is_silent: AtomicBool,
     held: AtomicU64,
     heard: AtomicU64,
 }
@@ -76,6 +77,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn set_attached(&self, is_attached: bool) {
         self.is_attached.store(is_attached, Ordering::Release);
+    }
+
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 
     pub(super) fn set_held(&self, held: u64) {
@@ -95,6 +100,12 @@ impl Shared {
     /// Whether a carrier is bound.
     pub(crate) fn is_attached(&self) -> bool {
         self.is_attached.load(Ordering::Acquire)
+    }
+
+    /// Whether the peer was silent for longer than a carrier is kept without a
+    /// word of its machine, at the last tick: it stands still.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
     }
 
     /// Payload and charges that the tunnel held at its last tick.

@@ -77,6 +77,8 @@ impl<R: Role> Driver<R> {
     fn handle_tick(&mut self) {
         self.reap_dead();
         self.shared.set_held(self.tunnel.held());
+        let heard = self.tunnel.liveness().map(|(heard, _)| self.clock.now().since(heard));
+        self.shared.set_silent(heard.is_some_and(|it| it >= self.tunnel.config().dead_after));
         self.buffer = BytesMut::new();
         if let Some(carrier) = &mut self.carrier {
             carrier.shrink();

@@ -147,7 +147,7 @@ impl Registry {
 
     /// A live tunnel of another process of the same client and boot, which a
     /// new one may not replace. The client's other tunnels are ended: detached
-    /// ones, those of an earlier boot, and one of which its own process never
+    /// ones, those whose client stands still, those of an earlier boot, and one of which its own process never
     /// got the answer.
     ///
     /// # Errors
@@ -165,7 +165,10 @@ impl Registry {
             return Err(outdated());
         }
         let is_live = |entry: &Entry| {
-            entry.shared.is_attached() && entry.instance.boot == instance.boot && entry.own != *own
+            entry.shared.is_attached()
+                && !entry.shared.is_silent()
+                && entry.instance.boot == instance.boot
+                && entry.own != *own
         };
         let mut live = None;
         let same = tunnels.iter().filter(|(_, entry)| entry.is_same_client(user, instance));

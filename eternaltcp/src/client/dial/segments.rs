@@ -9,29 +9,44 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// So many addresses are remembered.
 const MOST: usize = 8;
 
-/// From which addresses carriers are to use small segments.
+/// For so long. Whatever it was then may be over, and large segments cost less.
+const KEPT: Duration = Duration::from_secs(10 * 60);
+
+/// From which addresses carriers are to use small segments, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Segments(Mutex<VecDeque<IpAddr>>);
+pub(super) struct Segments(Mutex<VecDeque<(IpAddr, Instant)>>);
 
 impl Segments {
     /// Whether a carrier from `source` is to use small segments: when that is
-    /// `wanted` now, or was before.
+    /// `wanted` now, or was not long ago. Within this machine nothing vanishes.
     pub(super) fn are_small(&self, wanted: bool, source: Option<IpAddr>) -> bool {
+        if source.is_some_and(|source| source.is_loopback()) {
+            return false;
+        }
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted || source.is_some_and(|source| kept.contains(&source))
+        let is_kept = |(address, since): &(IpAddr, Instant)| {
+            source == Some(*address) && since.elapsed() < KEPT
+        };
+        wanted || kept.iter().any(is_kept)
     }
 
     /// A carrier with small segments was made from `source`: those that follow
     /// do not find out anew.
     pub(super) fn keep_small(&self, source: IpAddr) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !kept.contains(&source) {
-            kept.push_back(source);
+        let is_fresh =
+            |(address, since): &(IpAddr, Instant)| *address != source && since.elapsed() < KEPT;
+        // One that is kept already keeps its time: at its end large ones are tried.
+        if kept.iter().any(|(address, since)| *address == source && since.elapsed() < KEPT) {
+            return;
         }
+        kept.retain(is_fresh);
+        kept.push_back((source, Instant::now()));
         if kept.len() > MOST {
             kept.pop_front();
         }
@@ -51,6 +66,7 @@ mod tests {
         segments.keep_small(here);
         assert!(segments.are_small(false, Some(here)));
         assert!(!segments.are_small(false, Some(there)) && !segments.are_small(false, None));
+        assert!(!segments.are_small(true, Some(IpAddr::from([127, 0, 0, 1]))));
     }
 
     #[test]
