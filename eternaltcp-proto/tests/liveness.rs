@@ -139,6 +139,25 @@ fn after_its_own_stop_a_silent_peer_has_a_second_to_be_heard() {
     assert!(!pair.client.tunnel.is_attached());
 }
 
+/// Sleep of any length is one: what was on its way is gone, and each side finds so when it wakes.
+#[test]
+fn eight_hours_of_sleep_cost_a_carrier_and_no_byte() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.lose(Client);
+    pair.lose(Server);
+    pair.write(Client, id, b"typed before the lid was closed");
+    pair.write(Server, id, b"sent to nobody");
+    pair.flush();
+    pair.sleep(SECOND * 60 * 60 * 8);
+    pair.run_for(SECOND * 5);
+    assert_eq!(is_dead(&pair), (true, true));
+    pair.attach();
+    assert_eq!(pair.server.socket(id).got, b"typed before the lid was closed");
+    assert_eq!(pair.client.socket(id).got, b"sent to nobody");
+    pair.check_usable();
+}
+
 #[test]
 fn heartbeats_go_on_while_an_application_stalls() {
     let mut pair = Pair::attached();
