@@ -1,5 +1,7 @@
 //! What the client's end of a tunnel decides.
 
+mod paths;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,10 +17,9 @@ use tracing::{debug, info, warn};
 use super::dial::{Dialed, Dialer};
 use super::dialing::{Dialing, Wish, random};
 use super::history::History;
-use super::notice::{NetworkEvent, Notice, SpareNews};
-use super::path::is_here;
+use super::notice::{Notice, SpareNews};
 use super::patience::Patience;
-use super::spare::{Spare, Taken};
+use super::spare::Spare;
 use super::story::Story;
 use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, DialError};
@@ -28,9 +29,6 @@ use crate::report::bytes as show_bytes;
 /// A tunnel that was attached this long before it had to be made anew is made
 /// anew at once.
 const SETTLED: Duration = Duration::from_secs(1);
-
-/// How often a path or a server that is preferred to the present one is tried.
-const PREFERENCE_TICK: Duration = Duration::from_secs(30);
 
 /// The client's part.
 pub(super) struct ClientRole {
@@ -146,26 +144,6 @@ impl ClientRole {
         Verdict::Attach(Box::new(dialed.carrier))
     }
 
-    /// A spare came back that was asked for. If the carrier has come to life
-    /// meanwhile it is not needed.
-    fn handle_taken(&mut self, now: Time, taken: Taken, tunnel: &Tunnel) -> Verdict {
-        if !self.dialing.failover.take_standby(now) {
-            debug!("the spare over {} is not needed any more", taken.path);
-            return Verdict::Continue;
-        }
-        info!("the spare carrier over {} takes over", taken.path);
-        self.story.handle_commit(now, taken.path.clone(), tunnel);
-        (self.wish.current, self.wish.server) = (Some(taken.path), taken.server);
-        Verdict::AttachStandby(Box::new(taken.carrier), Box::new(taken.standby))
-    }
-
-    /// Asks for the spare, if there is one, beside the dial that is begun.
-    fn take_spare(&mut self) {
-        if let Some(spare) = &mut self.spare {
-            spare.take();
-        }
-    }
-
     fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Verdict {
         let text = error.to_string();
         if matches!(error, DialError::Trust(_)) && !self.patience.was_attached() {
@@ -183,64 +161,6 @@ impl ClientRole {
             self.patience.wait(text);
         }
         Verdict::Continue
-    }
-
-    fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
-        if self.wish.current.as_ref().is_some_and(|path| !is_here(path.source)) {
-            // TCP itself would find out late: nothing can be sent, and nothing fails.
-            self.dialing.failover.handle_suspected(now, Suspicion::Path);
-            self.take_spare();
-        }
-        if let Some(spare) = &mut self.spare {
-            spare.handle_change();
-            spare.tend(now, tunnel, self.wish.current.as_ref());
-        }
-        match event {
-            NetworkEvent::Moved(path) => {
-                let is_current = self.wish.current.as_ref() == Some(&path);
-                let was_offline = std::mem::take(&mut self.is_offline);
-                if is_current && !was_offline && tunnel.suspicion().is_none() {
-                    return tunnel.probe(now);
-                }
-                info!("the way to the server is now {path}");
-                self.wish.path = Some(path);
-                self.dialing.failover.handle_moved(now);
-            }
-            NetworkEvent::Gone => {
-                info!("there is no way to the server any more; waiting for one");
-                (self.is_offline, self.wish.path) = (true, None);
-                tunnel.probe(now);
-            }
-            NetworkEvent::Changed if self.is_offline || tunnel.suspicion().is_some() => {
-                self.dialing.failover.handle_moved(now);
-            }
-            NetworkEvent::Changed if !self.dialing.failover.is_carried() => {
-                self.dialing.failover.handle_moved(now);
-            }
-            NetworkEvent::Changed => tunnel.probe(now),
-            NetworkEvent::Woke(slept) => {
-                info!("awake again after {}", crate::report::duration(slept));
-                tunnel.probe(now);
-                if !self.dialing.failover.is_carried() {
-                    self.dialing.failover.handle_moved(now);
-                }
-            }
-        }
-    }
-
-    /// From time to time, looks whether there is a better way than the present
-    /// one: the path that the system would choose, or a preferred server.
-    fn prefer(&mut self, now: Time) {
-        if self.preferred_at.elapsed() < PREFERENCE_TICK {
-            return;
-        }
-        self.preferred_at = Instant::now();
-        let chosen = self.dialing.dialer.chosen_path();
-        let is_elsewhere = chosen.is_some() && chosen != self.wish.current;
-        if is_elsewhere || self.wish.server > 0 {
-            self.wish.path = chosen;
-            self.dialing.failover.prefer(now);
-        }
     }
 
     /// New connections wait for the tunnel, bounded in number and time.
