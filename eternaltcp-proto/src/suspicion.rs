@@ -11,6 +11,9 @@ use crate::time::Time;
 /// machine and a single lost segment are no reason.
 const FLOOR: Duration = Duration::from_millis(250);
 
+/// However long round trips are, no answer is waited for longer than this.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+
 /// What the operating system's TCP knows of a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PathReport {
@@ -145,6 +148,19 @@ impl Doubt {
         (smoothed * 2 + variance * 4).max(FLOOR).min(self.most)
     }
 
+    /// How long a peer may say nothing whose machine acknowledges.
+    fn peer_patience(&self) -> Duration {
+        let (smoothed, variance) = self.smoothed().unwrap_or_default();
+        (smoothed * 2 + variance * 4).max(self.most / 2).min(MOST_PATIENCE)
+    }
+
+    /// How long a peer that is heard may leave a heartbeat without an answer: it
+    /// may wait behind seconds of bulk in each direction's queue.
+    fn answer_patience(&self) -> Duration {
+        let (smoothed, variance) = self.smoothed().unwrap_or_default();
+        (smoothed * 4 + variance * 4).max(self.most).min(MOST_PATIENCE)
+    }
+
     /// The operating system's own view. Bytes that it has an acknowledgement
     /// for prove the path, though not the peer.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
@@ -201,8 +217,8 @@ impl Doubt {
             }),
             None => self.asked.map(|since| since + self.threshold()),
         };
-        let peer = self.asked.map(|since| since + self.most / 2);
-        let answer = self.unanswered.map(|since| since + self.most);
+        let peer = self.asked.map(|since| since + self.peer_patience());
+        let answer = self.unanswered.map(|since| since + self.answer_patience());
         [path, peer, answer].into_iter().flatten().min()
     }
 
@@ -215,9 +231,9 @@ impl Doubt {
         if self.suspicion.is_some() {
         } else if self.report.is_none() && is_late(self.asked, self.threshold()) {
             self.suspicion = Some(Suspicion::Path);
-        } else if is_late(self.asked, self.most / 2) {
+        } else if is_late(self.asked, self.peer_patience()) {
             self.suspicion = Some(Suspicion::Peer);
-        } else if is_late(self.unanswered, self.most) {
+        } else if is_late(self.unanswered, self.answer_patience()) {
             // Answers go ahead of data: this is more than congestion.
             self.suspicion = Some(Suspicion::Answer);
         } else if is_late(self.awaiting, self.threshold()) {
@@ -371,6 +387,20 @@ mod tests {
         assert_eq!(doubt.suspicion(), Some(Suspicion::Answer), "it is heard, and does not hear");
         doubt.handle_answer();
         assert_eq!(doubt.suspicion(), None);
+    }
+
+    #[test]
+    fn an_answer_may_wait_behind_seconds_of_bulk() {
+        let mut doubt = Doubt::new(MOST);
+        doubt.handle_report(at(0), report(6000, None));
+        doubt.handle_asked(at(0));
+        for tick in 1..24 {
+            doubt.handle_heard();
+            doubt.handle_timeout(at(tick * 1000));
+            assert_eq!(doubt.suspicion(), None, "four of its round trips are not over");
+        }
+        doubt.handle_timeout(at(24_000));
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Answer));
     }
 
     #[test]
