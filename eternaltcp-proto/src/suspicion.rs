@@ -158,7 +158,7 @@ impl Doubt {
     /// may wait behind seconds of bulk in each direction's queue.
     fn answer_patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
-        (smoothed * 4 + variance * 4).max(self.most).min(MOST_PATIENCE)
+        (smoothed * 6 + variance * 4).max(self.most * 2).min(MOST_PATIENCE)
     }
 
     /// The operating system's own view. Bytes that it has an acknowledgement
@@ -377,12 +377,12 @@ mod tests {
     fn a_peer_that_is_heard_and_never_answers_is_doubted_at_last() {
         let mut doubt = Doubt::new(MOST);
         doubt.handle_asked(at(0));
-        for tick in 1..30 {
+        for tick in 1..60 {
             doubt.handle_heard();
             doubt.handle_timeout(at(tick * 100));
             assert_eq!(doubt.suspicion(), None, "late is not dead");
         }
-        doubt.handle_timeout(at(3000));
+        doubt.handle_timeout(at(6000));
         doubt.handle_heard();
         assert_eq!(doubt.suspicion(), Some(Suspicion::Answer), "it is heard, and does not hear");
         doubt.handle_answer();
@@ -394,12 +394,12 @@ mod tests {
         let mut doubt = Doubt::new(MOST);
         doubt.handle_report(at(0), report(6000, None));
         doubt.handle_asked(at(0));
-        for tick in 1..24 {
+        for tick in 1..36 {
             doubt.handle_heard();
             doubt.handle_timeout(at(tick * 1000));
-            assert_eq!(doubt.suspicion(), None, "four of its round trips are not over");
+            assert_eq!(doubt.suspicion(), None, "six of its round trips are not over");
         }
-        doubt.handle_timeout(at(24_000));
+        doubt.handle_timeout(at(36_000));
         assert_eq!(doubt.suspicion(), Some(Suspicion::Answer));
     }
 

@@ -335,7 +335,7 @@ impl Failover {
         if let Some(occasion) = self.wanted() {
             let at = match occasion {
                 // Its machine answers, so this dial will be answered.
-                Occasion::Suspicion(Suspicion::Peer) => now + YIELDS,
+                Occasion::Suspicion(Suspicion::Peer | Suspicion::Answer) => now + YIELDS,
                 _ => self.pace.after_silence(now, random),
             };
             self.dial_at(at, occasion);
