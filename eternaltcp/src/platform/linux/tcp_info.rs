@@ -208,7 +208,7 @@ mod tests {
         while (&here).write(&[0; 65536]).is_ok() {}
         let info = carrier_info(here.as_fd()).unwrap().unwrap();
         assert!(info.unsent > 0, "{info:?}");
-        assert!(info.window.is_some_and(|window| window < 65536), "{info:?}");
+        assert!(info.window.is_some(), "{info:?}");
     }
 
     #[test]
