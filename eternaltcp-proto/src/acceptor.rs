@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::attach::{Hello, HelloError, Intent, Numbers, of_tunnel};
+use crate::attach::{EARLY_BYTES, EARLY_PACKETS, Hello, HelloError, Intent, Numbers, of_tunnel};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::TunnelId;
@@ -13,7 +13,7 @@ use crate::packet::{Header, HeaderError, Kind};
 use crate::reason::Refusal;
 use crate::standby::{StandbyRequest, Waiting};
 use crate::time::Time;
-use crate::tunnel::{Transmit, check_count, push_numbers};
+use crate::tunnel::{Transmit, check_count, may_be_early, push_numbers};
 
 /// Collects a client's request. It yields the [`Hello`] before it looks at
 /// anything behind it, so that the key and the tunnel are judged before memory
@@ -40,9 +40,48 @@ enum Phase {
     /// It stands by.
     StandingBy(Waiting),
     /// It asks to be attached.
-    Attaching(Box<Hello>, Vec<Numbers>),
+    Attaching(Box<Request>),
+    /// So many early packets belong to the request yet.
+    Early(Box<Request>, usize),
     /// That request is whole.
-    Complete(Box<Hello>, Vec<Numbers>),
+    Complete(Box<Request>),
+}
+
+/// An attach as far as it has come.
+#[derive(Debug)]
+struct Request {
+    hello: Hello,
+    numbers: Vec<Numbers>,
+    early: Vec<(Header, Bytes)>,
+    /// Payload bytes that may come early yet.
+    early_room: usize,
+}
+
+impl Request {
+    fn new(hello: Hello) -> Self {
+        Self { hello, numbers: Vec::new(), early: Vec::new(), early_room: EARLY_BYTES }
+    }
+
+    fn is_new(&self) -> bool {
+        matches!(self.hello.intent, Intent::New { .. })
+    }
+
+    /// All numbers are there: so many early packets follow.
+    fn finish_numbers(&self, payload: &[u8]) -> Result<usize, Violation> {
+        let early = check_count(&self.numbers, payload)?;
+        let most = if self.is_new() { 0 } else { EARLY_PACKETS };
+        if early <= most { Ok(early) } else { Err(Violation::WrongAnswer) }
+    }
+
+    fn push_early(&mut self, header: &Header, payload: &Bytes) -> Result<(), Violation> {
+        if !may_be_early(header) {
+            return Err(Violation::OutOfPlace(header.kind));
+        }
+        let room = self.early_room.checked_sub(payload.len());
+        self.early_room = room.ok_or(Violation::WrongAnswer)?;
+        self.early.push((*header, payload.clone()));
+        Ok(())
+    }
 }
 
 /// A whole request, to be given to [`crate::Tunnel::handle_attach`].
@@ -50,6 +89,7 @@ enum Phase {
 pub struct AttachRequest {
     pub(crate) hello: Hello,
     pub(crate) numbers: Vec<Numbers>,
+    pub(crate) early: Vec<(Header, Bytes)>,
     pub(crate) decoder: Decoder,
 }
 
@@ -126,7 +166,7 @@ impl Acceptor {
     fn handle_packet(
         &mut self,
         header: &Header,
-        payload: &[u8],
+        payload: &Bytes,
     ) -> Result<Option<Progress>, AcceptError> {
         match (header.kind, &mut self.phase) {
             (Kind::Standby, Phase::Silent) if header.session == 0 => {
@@ -142,23 +182,38 @@ impl Acceptor {
                 if !self.may_ask(&hello.intent) {
                     return Err(Violation::OutOfPlace(Kind::Attach).into());
                 }
-                self.phase = Phase::Attaching(Box::new(hello.clone()), Vec::new());
+                self.phase = Phase::Attaching(Box::new(Request::new(hello.clone())));
                 return Ok(Some(Progress::Hello(hello)));
             }
-            (Kind::Numbers, Phase::Attaching(hello, numbers)) => {
-                let is_new = matches!(hello.intent, Intent::New { .. });
-                let most = if is_new { 0 } else { self.max_numbers };
+            (Kind::Numbers, Phase::Attaching(request)) => {
+                let most = if request.is_new() { 0 } else { self.max_numbers };
                 let one =
                     Numbers::decode(header, payload).map_err(Violation::payload(Kind::Numbers))?;
-                push_numbers(numbers, one, most)?;
+                push_numbers(&mut request.numbers, one, most)?;
             }
-            (Kind::NumbersEnd, Phase::Attaching(hello, numbers)) => {
-                check_count(numbers, payload)?;
-                self.phase = Phase::Complete(hello.clone(), std::mem::take(numbers));
+            (Kind::NumbersEnd, Phase::Attaching(request)) => {
+                let early = request.finish_numbers(payload)?;
+                self.await_early(early);
+            }
+            (_, Phase::Early(request, left)) => {
+                request.push_early(header, payload)?;
+                let left = *left - 1;
+                self.await_early(left);
             }
             (kind, _) => return Err(Violation::OutOfPlace(kind).into()),
         }
         Ok(None)
+    }
+
+    /// The request is whole but for so many early packets.
+    fn await_early(&mut self, left: usize) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Silent) {
+            Phase::Attaching(request) | Phase::Early(request, _) if left == 0 => {
+                Phase::Complete(request)
+            }
+            Phase::Attaching(request) | Phase::Early(request, _) => Phase::Early(request, left),
+            phase => phase,
+        };
     }
 
     /// Whether an attach may come now: on standby, of that tunnel only.
@@ -205,8 +260,9 @@ impl Acceptor {
     /// The request, if it is whole.
     #[must_use]
     pub fn into_request(self) -> Option<AttachRequest> {
-        let Phase::Complete(hello, numbers) = self.phase else { return None };
-        Some(AttachRequest { hello: *hello, numbers, decoder: self.decoder })
+        let Phase::Complete(request) = self.phase else { return None };
+        let Request { hello, numbers, early, .. } = *request;
+        Some(AttachRequest { hello, numbers, early, decoder: self.decoder })
     }
 }
 

@@ -21,8 +21,18 @@ pub const OLDEST_VERSION: u32 = 1;
 /// The feature of a server that lets carriers stand by for a tunnel.
 pub const FEATURE_STANDBY: u64 = 1;
 
+/// The feature of a server that takes data along with an attach.
+pub(crate) const FEATURE_EARLY: u64 = 2;
+
 /// The features that this code has.
-pub(crate) const FEATURES: u64 = FEATURE_STANDBY;
+pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY;
+
+/// Most payload bytes of all early packets: with the rest of the request they
+/// fit what a new TCP connection may send at once (RFC 6928).
+pub(crate) const EARLY_BYTES: usize = 8 * 1024;
+
+/// Most early packets of an attach.
+pub(crate) const EARLY_PACKETS: usize = 64;
 
 /// The first bytes of a request, so that a stray protocol is told apart.
 const MAGIC: [u8; 4] = *b"etcp";
@@ -303,17 +313,21 @@ impl Numbers {
 }
 
 /// All the packets of one side's part in an attach: what it says of itself,
-/// each session's numbers, and the end of them.
+/// each session's numbers, and the end of them, which says how many early
+/// packets follow.
 pub(crate) fn packets(
     kind: Kind,
     greeting: Vec<u8>,
     numbers: &[Numbers],
+    early: Vec<(Header, Bytes)>,
 ) -> std::collections::VecDeque<(Header, Bytes)> {
-    let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-    let end = Writer::default().u32(count).finish();
+    let count = |length| u32::try_from(length).unwrap_or(u32::MAX);
+    let end = Writer::default().u32(count(numbers.len()));
+    let end = if early.is_empty() { end } else { end.u32(count(early.len())) }.finish();
     std::iter::once(of_tunnel(kind, greeting))
         .chain(numbers.iter().map(Numbers::packet))
         .chain(std::iter::once(of_tunnel(Kind::NumbersEnd, end)))
+        .chain(early)
         .collect()
 }
 

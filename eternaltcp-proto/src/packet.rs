@@ -91,7 +91,7 @@ impl Kind {
             Self::Refused => (5, 512),
             Self::Attach | Self::Attached => (8, 2048),
             Self::Numbers => (16, 16),
-            Self::NumbersEnd => (4, 4),
+            Self::NumbersEnd => (4, 8),
             Self::Standby => (12, 512),
         }
     }

@@ -186,6 +186,19 @@ impl SendQueue {
             || matches!(self.state, SendState::Ending | SendState::Resetting)
     }
 
+    /// Whether bytes of the application are kept, with a number or without.
+    pub(crate) fn has_data(&self) -> bool {
+        self.held > 0 || !self.backlog.is_empty()
+    }
+
+    /// The least that the next packet has of payload, if it is one of data.
+    pub(crate) fn next_data(&self) -> Option<usize> {
+        match self.packets.get(self.due) {
+            Some(packet) => (packet.kind == Kind::Data).then_some(packet.payload.len()),
+            None => (self.opening.is_none() && !self.backlog.is_empty()).then_some(1),
+        }
+    }
+
     /// Whether the packet that opens the session is not due on this carrier
     /// any more: it goes before all others, in the order of ids.
     pub(crate) fn opening_is_sent(&self) -> bool {
@@ -321,7 +334,7 @@ impl SendQueue {
     }
 
     /// A new carrier whose receiver has seen nothing of this session.
-    pub(crate) fn resume_unseen(&mut self) {
+    pub(crate) fn rewind(&mut self) {
         self.due = 0;
     }
 }

@@ -277,19 +277,20 @@ fn a_refusal_is_told_and_the_tunnel_stays_for_the_next_try() {
 
 // -- Numbers.
 
-/// [ATTACH-7] [SEQ-3] [ACK-2]
+/// [ATTACH-7] [SEQ-3] [ACK-2] The packets are too large to go early.
 #[test]
 fn replay_starts_at_what_was_not_received_and_repeats_it_exactly() {
     let mut pair = Pair::attached();
     pair.server.takes = 3;
     let id = pair.session();
-    pair.write(Client, id, b"received");
+    let all = pattern(30_000);
+    pair.write(Client, id, &all[..10_000]);
     pair.drive();
     pair.lose(Client);
     let before = pair.log.len();
-    pair.write(Client, id, b"lost");
+    pair.write(Client, id, &all[10_000..20_000]);
     pair.drive();
-    pair.write(Client, id, b"lost too");
+    pair.write(Client, id, &all[20_000..]);
     pair.drive();
     let lost = pair.sent(before, Client, id);
     assert_eq!(lost, [(Kind::Data, 2), (Kind::Data, 3)]);
@@ -299,9 +300,9 @@ fn replay_starts_at_what_was_not_received_and_repeats_it_exactly() {
     assert_eq!(pair.sent(before, Client, id), lost, "the same packets, and each once");
     pair.take(Server, id, usize::MAX);
     pair.drive();
-    assert_eq!(pair.server.socket(id).got, b"receivedlostlost too");
+    assert_eq!(pair.server.socket(id).got, all);
     assert_eq!(pair.client.tunnel.stats().replayed_packets, 2);
-    assert_eq!(pair.client.tunnel.stats().replayed_bytes, 12);
+    assert_eq!(pair.client.tunnel.stats().replayed_bytes, 20_000);
 }
 
 /// [ATTACH-7] [ACK-1] What was received and waits for a slow application is
@@ -311,7 +312,8 @@ fn a_part_of_a_packet_that_was_taken_is_not_given_twice() {
     let mut pair = Pair::attached();
     pair.server.takes = 3;
     let id = pair.session();
-    pair.write(Client, id, b"abcdef");
+    let all = pattern(10_000);
+    pair.write(Client, id, &all);
     pair.drive();
     pair.cut();
     let before = pair.log.len();
@@ -322,8 +324,8 @@ fn a_part_of_a_packet_that_was_taken_is_not_given_twice() {
         .map(|(_, t)| (t.header.seq.get(), t.header.ack.get()));
     assert_eq!(told, Some((2, 1)), "received, and not delivered");
     assert!(pair.sent(before, Client, id).is_empty());
-    pair.take(Server, id, 3);
-    assert_eq!(pair.server.socket(id).got, b"abcdef");
+    pair.take(Server, id, all.len());
+    assert_eq!(pair.server.socket(id).got, all);
 }
 
 /// [ATTACH-7] Both queues are longer than any buffer on the way.

@@ -152,5 +152,5 @@ fn what_an_attach_says_goes_before_everything() {
     pair.begin_attach();
     let kinds: Vec<Kind> =
         transmits(&mut pair.client.tunnel, pair.now).iter().map(|t| t.header.kind).collect();
-    assert_eq!(kinds, [Kind::Attach, Kind::Numbers, Kind::NumbersEnd]);
+    assert_eq!(kinds, [Kind::Attach, Kind::Numbers, Kind::NumbersEnd, Kind::Data]);
 }

@@ -60,6 +60,10 @@ counters! {
     attaches >= 4_000;
     /// Attaches after which something was sent again.
     replays >= 1_000;
+    /// Packets that went along with an attach.
+    early_packets >= 5_000;
+    /// Of these, such that the server lacked.
+    early_packets_taken >= 1_500;
     /// Carriers cut at a byte of any packet.
     cuts >= 700;
     /// Cuts inside a header.

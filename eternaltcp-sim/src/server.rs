@@ -166,8 +166,10 @@ impl Server {
         }
         let Some((tunnel, end)) = &mut self.end else { return };
         self.granted = Some(request.clone());
+        let early = end.tunnel.stats().early_packets;
         match end.tunnel.handle_attach(env.now, *tunnel, request) {
             Ok(()) => {
+                env.counters.early_packets_taken += end.tunnel.stats().early_packets - early;
                 note!(env, "the server binds link {id}");
                 end.switch(env, Some(id));
                 end.report_path(env);

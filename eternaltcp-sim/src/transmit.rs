@@ -20,6 +20,8 @@ impl End {
         let replays = self.tunnel.stats().replayed_packets;
         let is_first_replay = replayed == self.replayed_before && replays > replayed;
         env.counters.replays += u64::from(is_first_replay);
+        let is_early = packet.header.kind == Kind::Data && !self.tunnel.is_attached();
+        env.counters.early_packets += u64::from(is_early);
         let bytes = self.encode(env, &packet);
         let cut = env.links.get_mut(&id).and_then(|l| l.write(self.side, env.now, bytes));
         note!(env, "{:?} sends {:?} on link {id}", self.side, packet.header);

@@ -17,7 +17,7 @@ use crate::reason::{Cause, Refusal, RefusalCode, Reset};
 use crate::send_queue::Mismatch;
 use crate::session::Session;
 use crate::time::Time;
-use crate::wire::Reader;
+use crate::wire::{Malformed, Reader};
 
 /// Why a server's tunnel does not take a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -61,11 +61,12 @@ impl Tunnel {
             // What never left this side is nothing to the peer.
             id.opener() != side || !session.send.is_untransmitted()
         });
+        let early = self.early_packets(now);
         self.carrier = Carrier::Attaching(Box::new(Attaching {
             listed: numbers.len(),
             decoder: Decoder::default(),
             liveness: self.new_liveness(now),
-            request: packets(Kind::Attach, hello.encode(), &numbers),
+            request: packets(Kind::Attach, hello.encode(), &numbers, early),
             answer: None,
             numbers: Vec::new(),
             awaited_echo: None,
@@ -86,7 +87,7 @@ impl Tunnel {
         if self.closing.is_some() {
             return Err(AttachError::Closed);
         }
-        let AttachRequest { hello, numbers, decoder } = request;
+        let AttachRequest { hello, numbers, early, decoder } = request;
         if hello.epoch <= self.epoch {
             return Err(AttachError::Stale);
         }
@@ -95,6 +96,7 @@ impl Tunnel {
         let liveness = self.new_liveness(now);
         self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
+        self.take_early(early);
         self.resume(now, hello.settings, numbers);
         let answer = Answer {
             version: VERSION.min(hello.version),
@@ -105,7 +107,7 @@ impl Tunnel {
         };
         let numbers = self.numbers(|id, _| listed.contains(&id));
         if let Some(attached) = self.attached_mut() {
-            attached.answer = packets(Kind::Attached, answer.encode(), &numbers);
+            attached.answer = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
         }
         Ok(())
     }
@@ -155,7 +157,9 @@ impl Tunnel {
                 push_numbers(&mut attaching.numbers, numbers, attaching.listed)?;
             }
             (Kind::NumbersEnd, Some(answer)) => {
-                check_count(&attaching.numbers, payload)?;
+                if check_count(&attaching.numbers, payload)? > 0 {
+                    return Err(Violation::WrongAnswer);
+                }
                 self.finish_attach(now, answer);
             }
             (Kind::Echo, None) if attaching.is_late_echo(header) => {}
@@ -171,9 +175,8 @@ impl Tunnel {
             return;
         };
         let Attaching { decoder, liveness, numbers, .. } = *attaching;
-        self.id = Some(answer.tunnel);
-        let attached = Attached { features: answer.features, ..Attached::new(decoder, liveness) };
-        self.carrier = Carrier::Attached(Box::new(attached));
+        (self.id, self.features) = (Some(answer.tunnel), answer.features);
+        self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
         self.resume(now, answer.settings, numbers);
     }
 
@@ -229,7 +232,7 @@ impl Tunnel {
         let is_own = id.opener() == self.side;
         let lost = self.with_session(id, |session| {
             if is_own && !session.send.is_acknowledged {
-                session.send.resume_unseen();
+                session.send.rewind();
                 session.send.limit = limit;
                 return false;
             }
@@ -270,8 +273,16 @@ pub(crate) fn push_numbers(
     Ok(())
 }
 
-/// Whether all sessions' numbers came.
-pub(crate) fn check_count(all: &[Numbers], payload: &[u8]) -> Result<(), Violation> {
-    let count = Reader::new(payload).u32().map_err(Violation::payload(Kind::NumbersEnd))?;
-    if count as usize == all.len() { Ok(()) } else { Err(Violation::WrongAnswer) }
+/// Whether all sessions' numbers came. Says how many early packets follow.
+pub(crate) fn check_count(all: &[Numbers], payload: &[u8]) -> Result<usize, Violation> {
+    let (count, early) = read_counts(payload).map_err(Violation::payload(Kind::NumbersEnd))?;
+    if count as usize == all.len() { Ok(early as usize) } else { Err(Violation::WrongAnswer) }
+}
+
+fn read_counts(payload: &[u8]) -> Result<(u32, u32), Malformed> {
+    let mut reader = Reader::new(payload);
+    let count = reader.u32()?;
+    let early = if payload.len() > size_of::<u32>() { reader.u32()? } else { 0 };
+    reader.end()?;
+    Ok((count, early))
 }

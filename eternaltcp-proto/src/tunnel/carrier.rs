@@ -44,8 +44,6 @@ pub(super) struct Attaching {
 pub(super) struct Attached {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
-    /// Features that both sides have.
-    pub(super) features: u64,
     /// Packets of the server's answer that are yet to be sent.
     pub(super) answer: VecDeque<(Header, Bytes)>,
     /// Sessions whose packet 0 is due, in the order of their ids.
@@ -69,7 +67,6 @@ impl Attached {
         Self {
             decoder,
             liveness,
-            features: 0,
             answer: VecDeque::new(),
             openings: VecDeque::new(),
             acks: VecDeque::new(),

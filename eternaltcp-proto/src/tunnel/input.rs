@@ -284,7 +284,7 @@ impl Tunnel {
         self.activate(now, id);
     }
 
-    fn handle_data(&mut self, id: SessionId, payload: Bytes) -> Result<(), Violation> {
+    pub(super) fn handle_data(&mut self, id: SessionId, payload: Bytes) -> Result<(), Violation> {
         let tunnel_room = self.config.tunnel_limit.saturating_sub(self.received);
         let price = cost(payload.len());
         let accepted = self.with_session(id, |session| {

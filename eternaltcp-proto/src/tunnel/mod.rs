@@ -6,6 +6,7 @@
 
 mod attach;
 mod carrier;
+mod early;
 mod export;
 mod input;
 mod output;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use attach::AttachError;
 pub(crate) use attach::{check_count, push_numbers};
+pub(crate) use early::may_be_early;
 pub use export::{DetachedTunnel, RestoreError};
 pub use output::Transmit;
 pub use sockets::READ_SIZE;
@@ -48,6 +50,10 @@ pub struct Tunnel {
     peer_id: Option<SessionId>,
     /// What the peer said of itself at the last attach.
     peer: Option<Settings>,
+    /// The features that the server told at the last attach.
+    features: u64,
+    /// Payload bytes that the last attach sent again by itself.
+    early_replay: u64,
     scheduler: Scheduler,
     /// The peer's pool, which our sends fill.
     pool: Pool,
@@ -103,6 +109,9 @@ pub struct Stats {
     pub replayed_packets: u64,
     /// Their payload bytes.
     pub replayed_bytes: u64,
+    /// Packets that went along with an attach, or that came with one and were
+    /// of use.
+    pub early_packets: u64,
     /// Payload bytes sent for the first time.
     pub sent_bytes: u64,
     /// Acknowledgements that freed something.
@@ -149,6 +158,8 @@ impl Tunnel {
             next_id: Some(SessionId::first_of(side)),
             peer_id: None,
             peer: None,
+            features: 0,
+            early_replay: 0,
             scheduler: Scheduler::default(),
             pool,
             starved: BTreeSet::new(),
@@ -271,6 +282,7 @@ impl Tunnel {
     pub fn restart(&mut self) -> Vec<Lost> {
         self.handle_lost();
         (self.id, self.peer, self.peer_id, self.closing) = (None, None, None, None);
+        self.features = 0;
         let mut lost = Vec::new();
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get(&id) else { continue };

@@ -152,7 +152,7 @@ impl Tunnel {
         }
     }
 
-    fn packet(
+    pub(super) fn packet(
         &mut self,
         now: Time,
         id: SessionId,

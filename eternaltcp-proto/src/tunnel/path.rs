@@ -47,12 +47,12 @@ impl Tunnel {
         }
     }
 
-    /// Payload bytes that are to be sent again on this carrier: right after an
-    /// attach, all of its replay.
+    /// Payload bytes that were sent again with the attach or are to be sent
+    /// again on this carrier: right after an attach, all of its replay.
     #[must_use]
     pub fn replay_due(&self) -> u64 {
         let due = self.sessions.values().map(|session| session.send.replay_due());
-        due.sum()
+        self.early_replay + due.sum::<u64>()
     }
 
     pub(super) fn new_liveness(&self, now: Time) -> Liveness {

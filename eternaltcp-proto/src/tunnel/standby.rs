@@ -17,7 +17,7 @@ impl Tunnel {
     /// by; before an attach nobody knows.
     #[must_use]
     pub fn may_stand_by(&self) -> bool {
-        self.attached().is_some_and(|attached| attached.features & FEATURE_STANDBY != 0)
+        self.is_attached() && self.features & FEATURE_STANDBY != 0
     }
 
     /// Begins to stand by on a further carrier, on which the tunnel's own key

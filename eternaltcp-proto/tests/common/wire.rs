@@ -102,6 +102,11 @@ pub(crate) fn numbers_end(count: u32) -> Bytes {
     packet(NUMBERS_END, 0, 0, 0, &count.to_le_bytes())
 }
 
+/// A `numbers_end` packet that so many early packets follow.
+pub(crate) fn numbers_end_early(count: u32, early: u32) -> Bytes {
+    packet(NUMBERS_END, 0, 0, 0, &[count.to_le_bytes(), early.to_le_bytes()].concat())
+}
+
 /// The payload of a reset.
 pub(crate) fn reset(cause: u32) -> Vec<u8> {
     cause.to_le_bytes().to_vec()

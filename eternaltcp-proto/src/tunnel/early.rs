@@ -1,0 +1,86 @@
+//! Early replay: what a client sends along with its attach, before it knows
+//! what the server has.
+//!
+//! The server takes what fits before it tells its numbers, as if it had come
+//! on the carrier before; nothing else of the attach changes. So the last
+//! keystrokes are there a round trip sooner, and the worst that early packets
+//! can be is useless.
+
+use bytes::Bytes;
+
+use super::Tunnel;
+use crate::attach::{EARLY_BYTES, EARLY_PACKETS, FEATURE_EARLY};
+use crate::id::SessionId;
+use crate::limits::cost;
+use crate::packet::{Header, Kind};
+use crate::session::Session;
+use crate::time::Time;
+
+impl Tunnel {
+    /// What goes along with the next attach: of every session that the server
+    /// surely knows, the first packets that it may not have.
+    pub(super) fn early_packets(&mut self, now: Time) -> Vec<(Header, Bytes)> {
+        let before = self.stats.replayed_bytes;
+        let packets = self.cut_early(now);
+        self.early_replay = self.stats.replayed_bytes - before;
+        self.stats.early_packets += packets.len() as u64;
+        packets
+    }
+
+    fn cut_early(&mut self, now: Time) -> Vec<(Header, Bytes)> {
+        if self.features & FEATURE_EARLY == 0 {
+            return Vec::new();
+        }
+        let is_worth_it = |(id, session): (&SessionId, &Session)| {
+            (session.send.is_acknowledged && session.send.has_data()).then_some(*id)
+        };
+        let ids: Vec<_> = self.sessions.iter().filter_map(is_worth_it).collect();
+        let (mut packets, mut room) = (Vec::new(), EARLY_BYTES);
+        for id in ids {
+            self.with_session(id, |session| session.send.rewind());
+            while packets.len() < EARLY_PACKETS
+                && let Some(packet) = self.early_packet(now, id, room)
+            {
+                room -= packet.1.len();
+                packets.push(packet);
+            }
+        }
+        packets
+    }
+
+    /// The session's next data packet, if it is no larger than `room`.
+    fn early_packet(&mut self, now: Time, id: SessionId, room: usize) -> Option<(Header, Bytes)> {
+        let held = self.sessions.get(&id)?.send.held;
+        let ceiling = self.pool.ceiling(held).min(held + cost(room));
+        let packet = self.with_session(id, |session| {
+            let fits = session.send.next_data().is_some_and(|size| size <= room);
+            fits.then(|| session.send.next_packet(ceiling)).flatten()
+        })?;
+        let transmit = self.packet(now, id, packet?)?;
+        Some((transmit.header, transmit.payload))
+    }
+
+    /// Takes the early packets that are next in their sessions, and passes over
+    /// all others: the numbers told after this say what was of use.
+    pub(super) fn take_early(&mut self, packets: Vec<(Header, Bytes)>) {
+        for (header, payload) in packets {
+            let id = SessionId::new(header.session);
+            let is_next = |id: &SessionId| {
+                let session = self.sessions.get(id);
+                session.is_some_and(|session| {
+                    header.seq == session.receive.next && session.awaited_opening().is_none()
+                })
+            };
+            if let Some(id) = id.filter(is_next) {
+                // What does not fit is sent again when its sender has been told.
+                let taken = self.handle_data(id, payload).is_ok();
+                self.stats.early_packets += u64::from(taken);
+            }
+        }
+    }
+}
+
+/// Whether a packet may come early.
+pub(crate) fn may_be_early(header: &Header) -> bool {
+    header.kind == Kind::Data && header.session != 0
+}
