@@ -9,6 +9,9 @@ use crate::limits::cost;
 use crate::reason::Reset;
 use crate::seq::Seq;
 
+/// A queue that once was longer gives its memory back when it is empty.
+const SMALL_QUEUE: usize = 8;
+
 /// How this direction ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ReceiveState {
@@ -27,6 +30,8 @@ pub(crate) enum ReceiveState {
 #[derive(Debug)]
 pub(crate) struct ReceiveQueue {
     pub(crate) packets: VecDeque<Bytes>,
+    /// Packets at the front that have memory of their own.
+    compact: usize,
     /// Bytes of the first packet that the local socket has taken.
     pub(crate) offset: usize,
     /// The next number not received.
@@ -52,6 +57,7 @@ impl ReceiveQueue {
     pub(crate) fn new(first: Seq, limit: u64) -> Self {
         Self {
             packets: VecDeque::new(),
+            compact: 0,
             offset: 0,
             next: first,
             held: 0,
@@ -134,11 +140,14 @@ impl ReceiveQueue {
             self.held -= cost(length);
             self.used += cost(length);
             self.packets.pop_front();
+            self.compact = self.compact.saturating_sub(1);
             finished = true;
         }
         if self.packets.is_empty() {
             debug_assert_eq!(self.offset, 0, "delivered more than there was");
-            self.packets = VecDeque::new();
+            if self.packets.capacity() > SMALL_QUEUE {
+                self.packets = VecDeque::new();
+            }
         }
         finished
     }
@@ -163,19 +172,30 @@ impl ReceiveQueue {
         for packet in std::mem::take(&mut self.packets) {
             self.digest = self.digest.after(&packet);
         }
-        (self.offset, self.held, self.endings) = (0, 0, 0);
+        (self.compact, self.offset, self.held, self.endings) = (0, 0, 0, 0);
         if self.state != ReceiveState::Open {
             self.state = ReceiveState::Done;
         }
     }
 
     /// A limit that grows with use: doubled, up to `most`, once a whole limit
-    /// was delivered.
+    /// was delivered to an application that keeps up. One that does not has
+    /// enough waiting for it.
     pub(crate) fn grow(&mut self, most: u64) {
-        if self.used >= self.limit && self.limit < most {
+        let keeps_up = self.held <= self.limit / 4;
+        if keeps_up && self.used >= self.limit && self.limit < most {
             self.used = 0;
             self.limit = self.limit.saturating_mul(2).min(most);
         }
+    }
+
+    /// Copies what has waited since the last call: a payload may be a slice of a
+    /// larger piece of memory, which it keeps alive.
+    pub(crate) fn compact(&mut self) {
+        for packet in self.packets.iter_mut().skip(self.compact) {
+            *packet = Bytes::copy_from_slice(packet);
+        }
+        self.compact = self.packets.len();
     }
 
     /// Bytes received and not delivered.
@@ -192,6 +212,40 @@ mod tests {
         let mut queue = ReceiveQueue::new(Seq::new(u32::MAX), 1000);
         queue.receive_opening();
         queue
+    }
+
+    #[test]
+    fn a_limit_grows_for_an_application_that_keeps_up_and_for_no_other() {
+        let mut queue = queue();
+        let limit = |queue: &mut ReceiveQueue| {
+            queue.grow(4000);
+            queue.limit
+        };
+        queue.receive_data(vec![1; 700].into());
+        queue.receive_data(vec![1; 700].into());
+        queue.deliver(700);
+        queue.receive_data(vec![1; 700].into());
+        queue.deliver(700);
+        assert_eq!(limit(&mut queue), 1000, "another packet waits");
+        queue.deliver(700);
+        assert_eq!(limit(&mut queue), 2000);
+        assert_eq!(limit(&mut queue), 2000, "not before it was used once more");
+    }
+
+    #[test]
+    fn what_waits_gets_memory_of_its_own_once() {
+        let shared = Bytes::from(vec![1; 1000]);
+        let mut queue = queue();
+        queue.receive_data(shared.slice(..10));
+        queue.receive_data(shared.slice(10..20));
+        queue.compact();
+        let own: Vec<_> = queue.packets.iter().map(|packet| packet.as_ptr()).collect();
+        assert!(!own.iter().any(|at| shared.as_ptr_range().contains(at)));
+        queue.deliver(10);
+        queue.receive_data(shared.slice(20..30));
+        queue.compact();
+        assert_eq!(queue.packets[0].as_ptr(), own[1], "not copied again");
+        assert!(!shared.as_ptr_range().contains(&queue.packets[1].as_ptr()));
     }
 
     #[test]

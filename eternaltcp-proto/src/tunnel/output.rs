@@ -20,6 +20,10 @@ const ACK_DELAY: Duration = Duration::from_millis(25);
 /// An acknowledgement does not wait once this part of the limit is delivered.
 const ACK_PART: u64 = 4;
 
+/// Nor once so much is: the sender then uses little memory again and again,
+/// which stays in its processor's cache.
+const ACK_BYTES: u64 = 128 * 1024;
+
 /// A reset waits this long for the data before it, without progress.
 const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -185,7 +189,7 @@ impl Tunnel {
         if !session.owes_ack() {
             return;
         }
-        if session.untold >= session.receive.limit / ACK_PART {
+        if session.untold >= (session.receive.limit / ACK_PART).min(ACK_BYTES) {
             session.untold = 0;
             session.is_ack_listed = true;
             attached.acks.push_back(id);

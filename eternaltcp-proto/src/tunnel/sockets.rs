@@ -191,6 +191,14 @@ impl Tunnel {
         }
     }
 
+    /// Copies payload that waits since before the last call, so that it does not
+    /// keep alive what came with it. Worth a call now and then, as every second.
+    pub fn compact(&mut self) {
+        if self.received > 0 {
+            self.sessions.values_mut().for_each(|session| session.receive.compact());
+        }
+    }
+
     /// The local socket's sending side was shut.
     pub fn delivered_end(&mut self, now: Time, id: SessionId) {
         self.deliver_ending(now, id);
