@@ -7,6 +7,7 @@ mod driver;
 pub mod duration;
 mod instance;
 mod listener;
+mod memory;
 mod net;
 mod platform;
 pub mod policy;

@@ -24,12 +24,12 @@ const LEAST_READ: usize = 4 * 1024;
 const MOST_READ: usize = 64 * 1024;
 
 /// Reads in a row before others get their turn.
-const READS: usize = 4;
+const READS: usize = 2;
 
 /// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
 const SHUT: u32 = 536;
 
-/// So much is written without asking whether little is unsent in the kernel.
+/// So much is written before the kernel is asked whether little of it is unsent.
 const UNASKED: usize = 8 * 1024;
 
 /// Why a carrier ended.
@@ -60,7 +60,6 @@ pub(crate) struct CarrierIo {
     unasked: usize,
     /// What the peer's kernel has yet to acknowledge.
     unacknowledged: Unacknowledged,
-    batch: Vec<Transmit>,
     pace: Pace,
     peer: SocketAddr,
     is_shut: bool,
@@ -80,7 +79,6 @@ impl CarrierIo {
             sent: 0,
             unasked: 0,
             unacknowledged: Unacknowledged::default(),
-            batch: Vec::new(),
             pace: Pace::new(),
             peer,
             is_shut: false,
@@ -106,24 +104,30 @@ impl CarrierIo {
     ) -> Poll<Result<usize, CarrierError>> {
         let mut total = 0;
         for _ in 0..READS {
-            if self.stream.poll_read_ready(cx)?.is_pending() {
-                break;
-            }
+            let Poll::Ready(count) = self.poll_receive(cx)? else { break };
+            total += count;
+            self.tls.process(&mut self.incoming, &mut self.outgoing, plaintext)?;
+        }
+        if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) }
+    }
+
+    /// Reads once.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
             self.incoming.reserve(self.read_size);
             match self.stream.try_read_buf(&mut self.incoming) {
                 Ok(0) => return Poll::Ready(Err(CarrierError::Ended)),
                 Ok(count) => {
-                    total += count;
                     if count >= self.read_size {
                         self.read_size = (self.read_size * 4).min(MOST_READ);
                     }
+                    return Poll::Ready(Ok(count));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
-            self.tls.process(&mut self.incoming, &mut self.outgoing, plaintext)?;
         }
-        if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) }
     }
 
     /// Sends packets until there are none (`Ready`) or the kernel has enough
@@ -145,11 +149,35 @@ impl CarrierIo {
         mut next: impl FnMut(Time) -> Option<Transmit>,
     ) -> Poll<Result<(), CarrierError>> {
         loop {
-            if self.sent == self.outgoing.len() && !self.fill(|| next(now))? {
-                return Poll::Ready(Ok(()));
+            if self.sent == self.outgoing.len() {
+                // What is not taken yet can still be overtaken by a keystroke.
+                ready!(self.poll_room(cx))?;
+                if !self.fill(|| next(now))? {
+                    return Poll::Ready(Ok(()));
+                }
             }
             ready!(self.poll_flush(cx, now))?;
         }
+    }
+
+    /// Waits until little of what was written is unsent in the kernel.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unasked > UNASKED {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let asked = self.stream.try_io(Interest::WRITABLE, || {
+                if is_writable(&self.stream)? {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+            });
+            match asked {
+                Ok(()) => self.unasked = 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes packets for one write, and protects them.
@@ -160,20 +188,12 @@ impl CarrierIo {
         while size < self.pace.batch() {
             let Some(transmit) = next() else { break };
             size += eternaltcp_proto::HEADER_LEN + transmit.payload.len();
-            self.batch.push(transmit);
+            // At once, while the payload is in the processor's nearest cache.
+            let parts = [&transmit.header.encode()[..], &transmit.payload];
+            self.tls.gather(&parts, &mut self.outgoing)?;
         }
-        if self.batch.is_empty() {
-            return Ok(false);
-        }
-        let headers: Vec<_> = self.batch.iter().map(|transmit| transmit.header.encode()).collect();
-        let parts: Vec<&[u8]> = headers
-            .iter()
-            .zip(&self.batch)
-            .flat_map(|(header, transmit)| [header.as_slice(), &transmit.payload])
-            .collect();
-        self.tls.encrypt_parts(&parts, &mut self.outgoing)?;
-        self.batch.clear();
-        Ok(true)
+        self.tls.seal(&mut self.outgoing)?;
+        Ok(size > 0)
     }
 
     /// Writes what is protected.
@@ -181,17 +201,13 @@ impl CarrierIo {
         while self.sent < self.outgoing.len() {
             ready!(self.stream.poll_write_ready(cx))?;
             let rest = &self.outgoing[self.sent..];
-            let ask = self.unasked + rest.len() > UNASKED;
-            let written = self.stream.try_io(Interest::WRITABLE, || {
-                if ask && !is_writable(&self.stream)? {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Ok(send(&self.stream, rest, SendFlags::NOSIGNAL)?)
-            });
+            let written = self
+                .stream
+                .try_io(Interest::WRITABLE, || Ok(send(&self.stream, rest, SendFlags::NOSIGNAL)?));
             match written {
                 Ok(count) => {
                     self.sent += count;
-                    self.unasked = if ask { count } else { self.unasked + count };
+                    self.unasked += count;
                     self.unacknowledged.handle_written(now, count);
                     self.pace.handle_written(Instant::now(), count);
                 }
@@ -244,8 +260,9 @@ impl CarrierIo {
             self.incoming = BytesMut::new();
             self.read_size = LEAST_READ;
         }
+        self.tls.trim();
         if self.sent == self.outgoing.len() {
-            (self.outgoing, self.sent, self.batch) = (Vec::new(), 0, Vec::new());
+            (self.outgoing, self.sent) = (Vec::new(), 0);
         }
     }
 }

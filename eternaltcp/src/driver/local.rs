@@ -10,7 +10,11 @@ use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunne
 use tokio::time::Instant;
 
 use super::ready::{ReadyList, SocketWaker};
+use crate::memory::{BLOCK, Blocks};
 use crate::stream::Stream;
+
+/// A read fits a block.
+const _: () = assert!(READ_SIZE <= BLOCK);
 
 /// Slices given to the kernel in one write.
 const SLICES: usize = 32;
@@ -55,17 +59,12 @@ impl Local {
     }
 
     /// Moves what can be moved, a bounded amount.
-    pub(super) fn serve(
-        &mut self,
-        now: Time,
-        tunnel: &mut Tunnel,
-        buffer: &mut BytesMut,
-    ) -> Served {
+    pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> Served {
         self.list.take();
         if let Some(end) = self.write(now, tunnel) {
             return end;
         }
-        match self.read(now, tunnel, buffer) {
+        match self.read(now, tunnel, blocks) {
             Ok(more) if self.is_read_out && self.is_shut => {
                 debug_assert!(!more);
                 Served::Ended
@@ -134,7 +133,7 @@ impl Local {
     }
 
     /// Reads once, if the tunnel has room. Says whether more may be there.
-    fn read(&mut self, now: Time, tunnel: &mut Tunnel, buffer: &mut BytesMut) -> io::Result<bool> {
+    fn read(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> io::Result<bool> {
         let room = tunnel.capacity(self.id);
         if self.is_read_out || room == 0 {
             return Ok(false);
@@ -143,7 +142,7 @@ impl Local {
         if self.stream.poll_read_ready(&mut cx)?.is_pending() {
             return Ok(false);
         }
-        buffer.reserve(READ_SIZE);
+        let buffer = blocks.room(READ_SIZE);
         match self.stream.try_read(buffer, room.min(READ_SIZE)) {
             Ok(0) => {
                 self.is_read_out = true;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use eternaltcp_proto::{Cause, Event, Reset, SessionId, Standby, Tunnel, encode_refusal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -38,6 +38,7 @@ pub(crate) use linger::linger;
 pub(crate) use offer::Offer;
 pub(crate) use role::{Role, Verdict};
 
+use crate::memory::{Blocks, Ebb};
 use crate::stream::Stream;
 use local::{Local, Served};
 use ready::ReadyList;
@@ -73,7 +74,9 @@ pub(crate) struct Driver<R> {
     ready: Arc<ReadyList>,
     /// Sessions to serve again, whatever their sockets say.
     again: std::collections::VecDeque<SessionId>,
-    buffer: BytesMut,
+    /// Memory of what local sockets send.
+    blocks: Blocks,
+    ebb: Ebb,
     plaintext: Vec<Bytes>,
     timer: Pin<Box<Sleep>>,
     next_tick: Instant,
@@ -110,7 +113,8 @@ impl<R: Role> Driver<R> {
             reset_tick: None,
             ready: Arc::new(ReadyList::default()),
             again: std::collections::VecDeque::new(),
-            buffer: BytesMut::new(),
+            blocks: Blocks::default(),
+            ebb: Ebb::default(),
             plaintext: Vec::new(),
             timer: Box::pin(sleep_until(next_tick)),
             next_tick,
@@ -126,6 +130,7 @@ impl<R: Role> Driver<R> {
         for (_, local) in std::mem::take(&mut self.locals) {
             local.abort();
         }
+        self.ebb.handle_held(0);
         self.role
     }
 
@@ -317,7 +322,7 @@ impl<R: Role> Driver<R> {
             return;
         };
         let now = self.clock.now();
-        match local.serve(now, &mut self.tunnel, &mut self.buffer) {
+        match local.serve(now, &mut self.tunnel, &mut self.blocks) {
             Served::More => self.again.push_back(id),
             Served::Open => {
                 if local.is_resetting() {

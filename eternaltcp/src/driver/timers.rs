@@ -4,7 +4,6 @@ use std::future::Future;
 use std::task::Context;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use eternaltcp_proto::{Cause, Reset, SessionId, Time};
 use tokio::time::Instant;
 use tracing::info;
@@ -76,13 +75,16 @@ impl<R: Role> Driver<R> {
 
     fn handle_tick(&mut self) {
         self.reap_dead();
-        self.shared.set_held(self.tunnel.held());
+        let held = self.tunnel.held();
+        self.shared.set_held(held);
         let heard = self.tunnel.liveness().map(|(heard, _)| self.clock.now().since(heard));
         self.shared.set_silent(heard.is_some_and(|it| it >= self.tunnel.config().dead_after));
-        self.buffer = BytesMut::new();
+        self.blocks.trim();
+        self.tunnel.compact();
         if let Some(carrier) = &mut self.carrier {
             carrier.shrink();
         }
+        self.ebb.handle_held(held);
         let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);
         self.obey(verdict);
     }

@@ -10,6 +10,7 @@
 //!   acknowledged, when it last heard of the peer;
 //! - `bind_to_device`: makes a socket use one interface whatever the routes say;
 //! - `has_route`: whether a route leads to an address over one interface;
+//! - `release_memory`: gives what the allocator keeps for later back to the system;
 //! - `mptcp_available`: whether this system makes MPTCP sockets now;
 //! - `unsent`: what of a socket's data the other end's kernel has not taken.
 //!
@@ -23,5 +24,6 @@ pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available, unsent,
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available,
+    release_memory, unsent,
 };

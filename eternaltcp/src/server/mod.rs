@@ -63,7 +63,7 @@ pub struct ServerLimits {
     /// what is sent, half for what is received, and no key gets more than half.
     pub memory: u64,
     /// What a tunnel is granted of it in each direction while all is free; later
-    /// ones get as large a part of this as is still free of the memory.
+    /// ones get a part of this: the square of the part that is still free.
     pub tunnel_memory: u64,
     /// Carriers that have not proved a key, in all.
     pub unauthenticated: usize,
@@ -90,7 +90,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             memory: 1 << 30,
-            tunnel_memory: 32 << 20,
+            tunnel_memory: 80 << 20,
             unauthenticated: 1024,
             unauthenticated_per_source: 64,
             login_grace: Duration::from_secs(5),

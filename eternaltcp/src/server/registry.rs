@@ -265,7 +265,8 @@ fn grant(
     let to_key: u64 =
         tunnels.values().filter(|entry| entry.user == *user).map(|entry| entry.limit).sum();
     let left = share_left(total, granted).min(share_left(total / KEY_PART, to_key));
-    let grant = ((limits.tunnel_memory as f64 * left) as u64).max(LEAST_TUNNEL_LIMIT);
+    // The square: many tunnels then leave room for as many more.
+    let grant = ((limits.tunnel_memory as f64 * left * left) as u64).max(LEAST_TUNNEL_LIMIT);
     let fits = granted + grant <= total && to_key + grant <= total / KEY_PART;
     fits.then_some(grant).ok_or_else(|| {
         let advice = "the server's memory for tunnels is used up: try later";
@@ -273,8 +274,8 @@ fn grant(
     })
 }
 
-/// The part of a total that is not granted: what a new tunnel gets of what it
-/// wants, so that there is something left for very many.
+/// The part of a total that is not granted. The square of it is the part that a
+/// new tunnel gets of what it wants, so that there is something left for very many.
 fn share_left(total: u64, granted: u64) -> f64 {
     total.saturating_sub(granted) as f64 / total.max(1) as f64
 }
@@ -360,8 +361,8 @@ mod tests {
                 })
                 .count()
         };
-        assert!(fill(&key(), 0) >= 40);
-        assert!(fill(&key(), 10_000) >= 40, "another key finds its half");
+        assert!(fill(&key(), 0) >= 150);
+        assert!(fill(&key(), 10_000) >= 150, "another key finds its half");
         let granted: u64 = registry.lock().values().map(|entry| entry.limit * 2).sum();
         assert!(granted <= limits.memory);
     }

@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::protect::{Output, Protector};
 use super::side::{Side, Step};
 use super::{PublicKey, TlsError};
+use crate::memory::Blocks;
 
 /// The most bytes that a peer's handshake may have, or that a handshake message
 /// after it may span. An honest handshake has under 1 KiB.
@@ -35,6 +36,8 @@ const TICKET_LIMIT: u32 = 32;
 pub struct Connection {
     side: Side,
     protector: Protector,
+    /// Memory of the data that come in.
+    blocks: Blocks,
     /// A copy of the records at the front of the incoming bytes that rustls has
     /// taken in and not given back: the front of a handshake message. rustls wants
     /// to see them again with every call, also where there are no incoming bytes.
@@ -80,6 +83,7 @@ impl Connection {
         Self {
             side,
             protector: Protector::default(),
+            blocks: Blocks::default(),
             held: Vec::new(),
             handshake_bytes: 0,
             peer: None,
@@ -95,7 +99,7 @@ impl Connection {
     /// handshake message is cut over several records).
     ///
     /// Data are decrypted and appended to `plaintext`: those of records from
-    /// 2 KiB on with memory of their own, those of smaller ones put together.
+    /// 2 KiB on in blocks that several share, those of smaller ones put together.
     /// `incoming` keeps its memory for the next read.
     ///
     /// Bytes that the peer must get (handshake, key update, alert) are appended
@@ -134,7 +138,9 @@ impl Connection {
             return Err(TlsError::NotTls);
         }
         let before = plaintext.len();
-        let read = self.read(incoming, outgoing, &mut Delivery::new(plaintext));
+        let mut blocks = std::mem::take(&mut self.blocks);
+        let read = self.read(incoming, outgoing, &mut Delivery::new(plaintext, &mut blocks));
+        self.blocks = blocks;
         let established = self.establish();
         if self.peer.is_none() {
             // Whoever it is, it may not say anything.
@@ -237,19 +243,52 @@ impl Connection {
         parts: &[&[u8]],
         outgoing: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
+        self.gather(parts, outgoing)?;
+        self.seal(outgoing)
+    }
+
+    /// Like [`encrypt_parts`](Self::encrypt_parts), but the last bytes wait for
+    /// more to fill their record, or for [`seal`](Self::seal).
+    ///
+    /// # Errors
+    /// Those of [`encrypt`](Self::encrypt).
+    pub(crate) fn gather(
+        &mut self,
+        parts: &[&[u8]],
+        outgoing: &mut Vec<u8>,
+    ) -> Result<(), TlsError> {
+        self.check_writable()?;
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() {
+                rest = self.protector.add(rest);
+                if self.protector.is_full() {
+                    self.write(Output::Data, outgoing)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Protects what waits for its record to be filled.
+    ///
+    /// # Errors
+    /// Those of [`encrypt`](Self::encrypt).
+    pub(crate) fn seal(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.protector.is_empty() { Ok(()) } else { self.write(Output::Data, outgoing) }
+    }
+
+    fn check_writable(&self) -> Result<(), TlsError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         if self.peer.is_none() {
             return Err(TlsError::NotEstablished);
         }
-        if self.sent_close {
-            return Err(TlsError::Closed);
-        }
-        self.write(Output::Data(parts), outgoing)
+        if self.sent_close { Err(TlsError::Closed) } else { Ok(()) }
     }
 
-    fn write(&mut self, output: Output<'_>, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+    fn write(&mut self, output: Output, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         self.side.write(&mut self.held, output, &mut self.protector, outgoing)
     }
 
@@ -261,6 +300,12 @@ impl Connection {
             // When not even this can be protected, the socket's end must do.
             let _ = self.write(Output::CloseNotify, outgoing);
         }
+    }
+
+    /// Gives back memory that was not needed since the last call.
+    pub(crate) fn trim(&mut self) {
+        self.blocks.trim();
+        self.protector.trim();
     }
 
     /// Whether the handshake still goes on.

@@ -2,20 +2,23 @@
 
 use bytes::Bytes;
 
-/// From this length on a record's data have memory of their own; shorter ones
-/// share it with their neighbours of the same call.
+use crate::memory::Blocks;
+
+/// From this length on a record's data go to a block; shorter ones share memory
+/// with their neighbours of the same call, so that they keep no block alive.
 const MERGED_BELOW: usize = 2048;
 
 /// Appends the data of records to the caller's list.
 pub(super) struct Delivery<'a> {
     plaintext: &'a mut Vec<Bytes>,
+    blocks: &'a mut Blocks,
     /// Small records that no large one has followed yet.
     small: Vec<u8>,
 }
 
 impl<'a> Delivery<'a> {
-    pub(super) fn new(plaintext: &'a mut Vec<Bytes>) -> Self {
-        Self { plaintext, small: Vec::new() }
+    pub(super) fn new(plaintext: &'a mut Vec<Bytes>, blocks: &'a mut Blocks) -> Self {
+        Self { plaintext, blocks, small: Vec::new() }
     }
 
     /// Adds one record's data.
@@ -24,7 +27,9 @@ impl<'a> Delivery<'a> {
             self.small.extend_from_slice(data);
         } else {
             self.finish();
-            self.plaintext.push(Bytes::copy_from_slice(data));
+            let block = self.blocks.room(data.len());
+            block.extend_from_slice(data);
+            self.plaintext.push(block.split().freeze());
         }
     }
 

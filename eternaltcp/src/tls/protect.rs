@@ -13,55 +13,54 @@ const OVERHEAD: usize = 5 + 1 + 16;
 
 /// What is to be written.
 #[derive(Clone, Copy)]
-pub(super) enum Output<'a> {
-    /// Slices, as if they were one.
-    Data(&'a [&'a [u8]]),
+pub(super) enum Output {
+    /// The record that was gathered.
+    Data,
     /// The orderly end of this side's data.
     CloseNotify,
 }
 
-/// Room for the data of one record, used again and again.
+/// Gathers the data of one record, in memory that is used again and again.
 #[derive(Default)]
 pub(super) struct Protector {
     record: Vec<u8>,
 }
 
 impl Protector {
+    /// Adds what fits of `data` to the record, and returns the rest.
+    pub(super) fn add<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let room = MAX_PLAINTEXT - self.record.len();
+        let (now, later) = data.split_at(data.len().min(room));
+        self.record.extend_from_slice(now);
+        later
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.record.len() == MAX_PLAINTEXT
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.record.is_empty()
+    }
+
+    /// Gives memory back, if nothing waits.
+    pub(super) fn trim(&mut self) {
+        if self.is_empty() {
+            self.record = Vec::new();
+        }
+    }
+
     /// Appends `output` to `outgoing`, protected.
     pub(super) fn write<D>(
         &mut self,
         traffic: &mut WriteTraffic<'_, D>,
-        output: Output<'_>,
+        output: Output,
         outgoing: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
         match output {
-            Output::Data(parts) => self.write_data(traffic, parts, outgoing),
+            Output::Data => self.write_record(traffic, outgoing),
             Output::CloseNotify => append(outgoing, OVERHEAD, |to| traffic.queue_close_notify(to)),
         }
-    }
-
-    fn write_data<D>(
-        &mut self,
-        traffic: &mut WriteTraffic<'_, D>,
-        parts: &[&[u8]],
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), TlsError> {
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        outgoing.reserve(total + total.div_ceil(MAX_PLAINTEXT) * OVERHEAD);
-        self.record.clear();
-        for part in parts {
-            let mut rest = *part;
-            while !rest.is_empty() {
-                let room = MAX_PLAINTEXT - self.record.len();
-                let (now, later) = rest.split_at(rest.len().min(room));
-                self.record.extend_from_slice(now);
-                rest = later;
-                if self.record.len() == MAX_PLAINTEXT {
-                    self.write_record(traffic, outgoing)?;
-                }
-            }
-        }
-        if self.record.is_empty() { Ok(()) } else { self.write_record(traffic, outgoing) }
     }
 
     fn write_record<D>(

@@ -50,7 +50,7 @@ impl Side {
     pub(super) fn write(
         &mut self,
         held: &mut [u8],
-        output: Output<'_>,
+        output: Output,
         protector: &mut Protector,
         outgoing: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
@@ -130,7 +130,7 @@ fn on_read<D>(
 
 fn on_write<D>(
     status: UnbufferedStatus<'_, '_, D>,
-    output: Output<'_>,
+    output: Output,
     protector: &mut Protector,
     outgoing: &mut Vec<u8>,
 ) -> Result<Step, TlsError> {

@@ -1,5 +1,6 @@
 //! Linux: rtnetlink, timerfd, `TCP_INFO` and a few socket options.
 
+mod heap;
 mod network;
 mod route;
 mod sleep;
@@ -12,6 +13,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use heap::release_memory;
 pub(crate) use network::NetworkWatch;
 pub(crate) use route::has_route;
 pub(crate) use sleep::SleepWatch;

@@ -1,0 +1,171 @@
+//! Payload memory: blocks of one size that are used again and again.
+//!
+//! What passes a proxy lives for a fraction of a millisecond. Memory from the
+//! allocator would go back and forth between it and the system, and be cleared
+//! each time; a block that was in use a moment ago is in the processor's cache.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, TryLockError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use crate::platform;
+
+/// A block's size: the payload of four full packets, with their headers.
+pub(crate) const BLOCK: usize = 64 * 1024;
+
+/// Blocks that are remembered at most; further ones are the allocator's.
+const MOST: usize = 64;
+
+/// One user's blocks: nothing on the way of a byte is shared between tasks.
+///
+/// Whoever fills a block splits off what it wrote, which may be shared and
+/// sliced. A block is used again when all of that is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks {
+    filling: Option<BytesMut>,
+    /// Blocks that are full, the oldest first.
+    full: VecDeque<BytesMut>,
+    /// How many were begun since the last trim.
+    begun: usize,
+}
+
+impl Blocks {
+    /// A block with room for `length` bytes, at most [`BLOCK`], and with nothing in
+    /// it: all that is written to it must be split off.
+    pub(crate) fn room(&mut self, length: usize) -> &mut BytesMut {
+        let block = match self.filling.take() {
+            Some(block) if block.capacity() >= length => block,
+            full => self.next(full),
+        };
+        debug_assert!(block.is_empty(), "something was not split off");
+        self.filling.insert(block)
+    }
+
+    /// The block after this one: the newest that is free, or a new one. They
+    /// become free in their order, so it is the one that was in use last.
+    fn next(&mut self, full: Option<BytesMut>) -> BytesMut {
+        self.begun += 1;
+        self.full.extend(full);
+        let free = self.full.iter_mut().rposition(|block| block.try_reclaim(BLOCK));
+        let free = free.and_then(|index| self.full.remove(index));
+        if self.full.len() > MOST {
+            self.full.pop_front();
+        }
+        free.unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
+    }
+
+    /// Forgets blocks that were not needed since the last call.
+    pub(crate) fn trim(&mut self) {
+        let begun = std::mem::take(&mut self.begun);
+        self.full.drain(..self.full.len().saturating_sub(begun));
+        if begun == 0 {
+            *self = Self::default();
+        }
+    }
+}
+
+/// What a tunnel must have held for its memory to be worth giving back.
+const MUCH: u64 = 2 << 20;
+
+/// Memory is given back at most once in this time, for the whole process.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Notices that a tunnel which held much holds little again: what the allocator
+/// keeps for the next burst is given back then.
+#[derive(Debug, Default)]
+pub(crate) struct Ebb {
+    most: u64,
+}
+
+impl Ebb {
+    /// The tunnel holds so much now.
+    pub(crate) fn handle_held(&mut self, held: u64) {
+        self.most = self.most.max(held);
+        if self.most >= MUCH && held <= self.most / 4 && may_release(Instant::now()) {
+            platform::release_memory();
+            self.most = held;
+        }
+    }
+}
+
+/// Whether nobody has given memory back for a while.
+fn may_release(now: Instant) -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = match LAST.try_lock() {
+        Ok(last) => last,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return false,
+    };
+    let may = last.is_none_or(|last| now.duration_since(last) >= PAUSE);
+    if may {
+        *last = Some(now);
+    }
+    may
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn write(blocks: &mut Blocks, length: usize) -> Bytes {
+        let block = blocks.room(length);
+        block.resize(length, 7);
+        block.split().freeze()
+    }
+
+    #[test]
+    fn a_block_is_filled_by_and_by_and_used_again_when_all_of_it_is_gone() {
+        let mut blocks = Blocks::default();
+        let first = write(&mut blocks, BLOCK / 2);
+        let second = write(&mut blocks, BLOCK / 2);
+        assert_eq!(first.as_ptr_range().end, second.as_ptr());
+        let other = write(&mut blocks, BLOCK);
+        let (at, other_at) = (first.as_ptr(), other.as_ptr());
+        drop((first, other));
+        let third = write(&mut blocks, BLOCK);
+        assert_eq!(third.as_ptr(), other_at, "a part of the first block is in use");
+        drop(second);
+        assert_eq!(write(&mut blocks, BLOCK).as_ptr(), at);
+    }
+
+    #[test]
+    fn memory_is_given_back_when_little_of_much_is_left() {
+        let mut ebb = Ebb::default();
+        ebb.handle_held(100 * MUCH);
+        ebb.handle_held(30 * MUCH);
+        assert_eq!(ebb.most, 100 * MUCH, "not yet");
+        let until = Instant::now() + 10 * PAUSE;
+        while ebb.most != MUCH {
+            assert!(Instant::now() < until, "others may delay it for a while");
+            ebb.handle_held(MUCH);
+        }
+        ebb.handle_held(0);
+        assert_eq!(ebb.most, MUCH, "too little to be worth it, or too soon");
+    }
+
+    #[test]
+    fn blocks_in_use_are_never_written_to_and_few_are_remembered() {
+        let mut blocks = Blocks::default();
+        let kept: Vec<Bytes> = (0..MOST + 20).map(|_| write(&mut blocks, BLOCK)).collect();
+        let places: std::collections::BTreeSet<_> =
+            kept.iter().map(|block| block.as_ptr()).collect();
+        assert_eq!(places.len(), kept.len());
+        assert!(blocks.full.len() <= MOST);
+    }
+
+    #[test]
+    fn what_was_not_needed_for_a_while_is_given_back() {
+        let mut blocks = Blocks::default();
+        drop((0..10).map(|_| write(&mut blocks, BLOCK)).collect::<Vec<_>>());
+        blocks.trim();
+        assert_eq!(blocks.full.len(), 9);
+        drop((0..3).map(|_| write(&mut blocks, BLOCK)).collect::<Vec<_>>());
+        blocks.trim();
+        assert_eq!(blocks.full.len(), 3);
+        blocks.trim();
+        assert!(blocks.full.is_empty() && blocks.filling.is_none());
+    }
+}
