@@ -5,7 +5,7 @@ import signal
 import subprocess
 import tempfile
 
-PREFIX = "etcp-rec-"
+PREFIX = "etcp-bench-"
 
 
 class Namespace:
@@ -39,13 +39,13 @@ class Namespace:
         self.run(["sh", "-c", f"echo {value} > /proc/sys/net/{path}"])
 
     def run(self, command, text=None):
-        run(self._inside(command), text)
+        return run(self.inside(command), text)
 
     def start(self, command, output):
         """Starts a program, its output in the file `output`; a pipe is its stdin."""
         with open(output, "ab") as file:
             return subprocess.Popen(
-                self._inside(command), stdin=subprocess.PIPE, stdout=file, stderr=file,
+                self.inside(command), stdin=subprocess.PIPE, stdout=file, stderr=file,
                 start_new_session=True)
 
     def proc(self, path):
@@ -57,7 +57,8 @@ class Namespace:
         self._errors.close()
         remove(self.name)
 
-    def _inside(self, command):
+    def inside(self, command):
+        """The command that runs this one in the namespace."""
         return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
 
 
