@@ -52,6 +52,16 @@ class Namespace:
         """A file under /proc/net as it is inside."""
         return f"/proc/{self._ip.pid}/net/{path}"
 
+    def listens(self, port):
+        """Whether something listens on this TCP port."""
+        for family in ("tcp", "tcp6"):
+            with open(self.proc(family)) as file:
+                for line in file.readlines()[1:]:
+                    local, state = line.split()[1], line.split()[3]
+                    if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                        return True
+        return False
+
     def close(self):
         end(self._ip)
         self._errors.close()

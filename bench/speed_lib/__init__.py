@@ -6,6 +6,8 @@ process     CPU time and memory of a process and its descendants
 world       client and server, with a cable or a slow link between them
 load        the load generator's modes, as calls
 subject     one way from the load to the server, and how it comes up
+crowd       very many idle sessions at once
+thousand    very many tunnels at once
 plain       those without encryption: direct TCP, MPTCP, socat, haproxy
 encrypted   those with: ssh, stunnel, rathole, etcp
 results     every sample, and the medians

@@ -5,6 +5,7 @@ from .subject import Subject
 
 class Ssh(Subject):
     key, title = "ssh", "ssh -L"
+    programs = ("ssh", "sshd")
     is_encrypted = True
     # Each of its sessions looks at every other one.
     is_light = False
@@ -12,16 +13,17 @@ class Ssh(Subject):
     def start_far(self):
         keys = self.world.tools.keys
         self._sshd_port = self.port()
-        config = self.log_path("sshd").with_suffix(".conf")
+        config = self.file("sshd.conf")
         config.write_text(SSHD.format(
             host=self.world.server_host, port=self._sshd_port, host_key=keys.server,
             authorized_keys=keys.authorized_keys))
         # sshd starts itself again, and so insists on its own full path.
         self.launch("far", "sshd", [self.world.tools.find("sshd"), "-D", "-e", "-f", config])
+        self.await_listener(self.world.server, self._sshd_port)
 
     def start_near(self):
         keys = self.world.tools.keys
-        known = self.log_path("known").with_suffix(".hosts")
+        known = self.file("known.hosts")
         known.write_text(f"bench {keys.server.with_suffix('.pub').read_text()}")
         port = self.address.rpartition(":")[2]
         self.launch("near", "ssh", [
@@ -48,6 +50,7 @@ AllowTcpForwarding yes
 
 class Stunnel(Subject):
     key, title = "stunnel", "stunnel pair"
+    programs = ("stunnel4",)
     is_encrypted = True
     is_light = False
 
@@ -57,6 +60,7 @@ class Stunnel(Subject):
         self.launch("far", "far", self._command(
             "far", client="no", listen=self._middle, target=self.target,
             trust=f"cert = {certificate.pem}\nkey = {certificate.key}"))
+        self.await_listener(self.world.server, self._port)
 
     def start_near(self):
         self.launch("near", "near", self._command(
@@ -64,7 +68,7 @@ class Stunnel(Subject):
             trust=f"CAfile = {self.world.tools.certificate.pem}\nverifyPeer = yes"))
 
     def _command(self, side, **fields):
-        config = self.log_path(side).with_suffix(".conf")
+        config = self.file(f"{side}.conf")
         config.write_text(STUNNEL.format(**fields))
         return ["stunnel4", config]
 
@@ -88,20 +92,22 @@ class Rathole(Subject):
     """Its server is beside the client here: it listens there and takes what the other end dials."""
 
     key, title = "rathole", "rathole TLS"
+    programs = ("rathole",)
     is_encrypted = True
     is_light = False
 
     def start_far(self):
+        """The one that is dialled comes first, and that is the one beside the client."""
         self._control_port = self.port()
-        control = f"{self.world.client_host}:{self._control_port}"
-        self.launch("far", "far", self._command("far", RATHOLE_FAR, control))
+        self.launch("near", "near", self._command("near", RATHOLE_NEAR))
+        self.await_listener(self.world.client, self._control_port)
 
     def start_near(self):
-        control = f"{self.world.client_host}:{self._control_port}"
-        self.launch("near", "near", self._command("near", RATHOLE_NEAR, control))
+        self.launch("far", "far", self._command("far", RATHOLE_FAR))
 
-    def _command(self, side, template, control):
-        config = self.log_path(side).with_suffix(".toml")
+    def _command(self, side, template):
+        control = f"{self.world.client_host}:{self._control_port}"
+        config = self.file(f"{side}.toml")
         config.write_text(template.format(
             control=control, listen=self.address, target=self.target,
             certificate=self.world.tools.certificate))
@@ -141,6 +147,7 @@ class Etcp(Subject):
     """One sproxy, and as many cproxies as there are to be tunnels."""
 
     key, title = "etcp", "etcp"
+    programs = ("etcp",)
     is_encrypted = True
 
     def __init__(self, world, tunnels=1, sproxy_flags=()):
@@ -150,13 +157,17 @@ class Etcp(Subject):
     def start_far(self):
         tools, keys = self.world.tools, self.world.tools.keys
         self.server_port = self.port()
-        self._known = self.log_path("known").with_suffix(".hosts")
+        self._known = self.file("known.hosts")
         self._known.write_text(f"[{self.world.server_host}]:{self.server_port} "
                                f"{keys.server.with_suffix('.pub').read_text()}")
         self.launch("far", "sproxy", [
             tools.etcp, "sproxy", "--listen", f"{self.world.server_host}:{self.server_port}",
             "--target", self.target, "--identity", keys.server,
-            "--authorized-keys", keys.authorized_keys, *self._sproxy_flags])
+            "--authorized-keys", self.authorized_keys(), *self._sproxy_flags])
+        self.await_listener(self.world.server, self.server_port)
+
+    def authorized_keys(self):
+        return self.world.tools.keys.authorized_keys
 
     def start_near(self):
         self.addresses = [self.address]

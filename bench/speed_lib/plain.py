@@ -18,11 +18,13 @@ class Mptcp(Direct):
 
 class Socat(Subject):
     key, title = "socat", "socat pair"
+    programs = ("socat",)
     is_light = False
 
     def start_far(self):
         self._middle = f"{self.world.server_host}:{self.port()}"
         self.launch("far", "far", command_of_socat(self._middle, self.target))
+        self.await_listener(self.world.server, self._port)
 
     def start_near(self):
         self.launch("near", "near", command_of_socat(self.address, self._middle))
@@ -37,17 +39,19 @@ def command_of_socat(listen, target):
 
 class Haproxy(Subject):
     key, title = "haproxy", "haproxy pair"
+    programs = ("haproxy",)
     descriptors_each = 2
 
     def start_far(self):
         self._middle = f"{self.world.server_host}:{self.port()}"
         self.launch("far", "far", self._command("far", self._middle, self.target))
+        self.await_listener(self.world.server, self._port)
 
     def start_near(self):
         self.launch("near", "near", self._command("near", self.address, self._middle))
 
     def _command(self, side, listen, target):
-        config = self.log_path(side).with_suffix(".cfg")
+        config = self.file(f"{side}.cfg")
         most = tools.most_sessions(self.descriptors_each)
         config.write_text(HAPROXY.format(listen=listen, target=target, most=most))
         return ["haproxy", "-db", "-f", config]

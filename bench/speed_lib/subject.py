@@ -1,13 +1,16 @@
 """One way from the load to the server, and how it comes up."""
 
 import itertools
+import time
 
-from common import netns
+from common import netns, stop
 
 from . import load
 
 # Every subject of a run has ports of its own, below those that the system chooses.
-_ports = itertools.cycle(range(7100, 8900))
+_ports = itertools.cycle(range(7000, 9000))
+
+LISTENS_WITHIN = 20
 
 
 class Subject:
@@ -16,6 +19,8 @@ class Subject:
     key = title = ""
     is_encrypted = False
     load_flags = ()
+    # The files that a user needs of it.
+    programs = ()
     descriptors_each = 1
     # Whether a session is a process or a thread, so that twenty thousand would be unkind.
     is_light = True
@@ -28,10 +33,17 @@ class Subject:
             world.server, [world.tools.load, *self.load_flags, "serve", f"0.0.0.0:{self.port()}"],
             self._log("server"))
         self.target = f"127.0.0.1:{self._port}"
+        self.await_listener(world.server, self._port)
         self.choose_address()
+        started = time.monotonic()
         self.start_far()
-        self.start_near()
-        self.wait_until_ready()
+        self.far_ready_after = time.monotonic() - started
+        with load.running(self, "await") as waiting:
+            waiting.line()
+            started = time.monotonic()
+            self.start_near()
+            waiting.line()
+            self.near_ready_after = time.monotonic() - started
 
     def port(self):
         self._port = next(_ports)
@@ -42,13 +54,14 @@ class Subject:
         self.address = f"127.0.0.1:{self.port()}"
 
     def start_far(self):
-        """Starts what is beside the server."""
+        """Starts what is beside the server, and returns when it listens."""
 
     def start_near(self):
-        """Starts what is beside the client."""
+        """Starts what is beside the client; the first echo shows that it works."""
 
-    def wait_until_ready(self):
-        load.run(self, "await")
+    def await_listener(self, namespace, port):
+        if not stop.until(lambda: namespace.listens(int(port)), LISTENS_WITHIN, every=0.001):
+            raise load.Failed(f"{self.title}: nothing listens on port {port}\n{self.logs()}")
 
     def launch(self, side, name, command):
         """Starts a proxy on a side, `near` or `far`, and counts it as one of it."""
@@ -61,10 +74,11 @@ class Subject:
         return [process.pid for process in self.near + self.far]
 
     def logs(self):
-        return "\n".join(self.world.log(name) for name in self._logs)
+        return "\n".join(self.world.log(name) for name in self._logs if "server" not in name)
 
-    def log_path(self, name):
-        return self.world.folder / f"{self.key}-{name}-{id(self)}.log"
+    def file(self, name):
+        """A path for a file of this subject's own."""
+        return self.world.folder / f"{self.key}-{id(self)}-{name}"
 
     def close(self):
         for process in self.near + self.far + [self._server]:
@@ -78,5 +92,7 @@ class Subject:
 
     def _log(self, name):
         """A name for a log, kept for when something fails."""
-        self._logs.append(f"{self.key}-{name}-{id(self)}")
-        return self._logs[-1]
+        log = f"{self.key}-{name}-{id(self)}"
+        if log not in self._logs:
+            self._logs.append(log)
+        return log

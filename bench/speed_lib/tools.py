@@ -26,7 +26,7 @@ class Tools:
     """The programs and the keys of a run, in a folder that goes with it."""
 
     def __init__(self, folder, options):
-        self._folder = pathlib.Path(folder)
+        self.folder = pathlib.Path(folder)
         self.cores = two_cores()
         raise_descriptor_limit()
         install_packages()
@@ -38,14 +38,14 @@ class Tools:
                 original = built / ("examples/load" if name == "load" else name)
             if not os.access(original, os.X_OK):
                 sys.exit(f"{original} is missing: build it, or say where it is with --{name}")
-            setattr(self, name, pathlib.Path(shutil.copy(original, self._folder / name)))
+            setattr(self, name, pathlib.Path(shutil.copy(original, self.folder / name)))
         self.rathole = rathole() if "rathole" in options.subjects else None
         # ssh and etcp use the same files.
-        self.keys = Keys(self._folder)
+        self.keys = Keys(self.folder)
 
     @functools.cached_property
     def certificate(self):
-        return Certificate(self._folder)
+        return Certificate(self.folder)
 
     @functools.cached_property
     def versions(self):

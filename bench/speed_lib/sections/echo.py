@@ -9,7 +9,7 @@ OTHERS = {"alone": 0, "others": 100}
 
 
 def measure(run):
-    counts = {"alone": run.size(5000, 1000), "others": run.size(3000, 500)}
+    counts = {"alone": run.size(3000, 1000), "others": run.size(1500, 500)}
     with FastWorld(run.tools) as world:
         subjects = run.start_all(SECTION, world, run.chosen())
         for key in run.turns(list(subjects), run.rounds(least=LEAST_ROUNDS), "echo"):

@@ -49,10 +49,7 @@ impl Arrived {
 
     /// Two streams at the same time.
     fn and(self, other: Self) -> Self {
-        Self {
-            bytes: self.bytes + other.bytes,
-            seconds: self.seconds.max(other.seconds),
-        }
+        Self { bytes: self.bytes + other.bytes, seconds: self.seconds.max(other.seconds) }
     }
 }
 

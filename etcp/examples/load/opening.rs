@@ -67,7 +67,8 @@ impl Opener {
     }
 
     fn socket(&self) -> io::Result<OwnedFd> {
-        let family = if self.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family =
+            if self.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let protocol: Option<Protocol> = self.is_mptcp.then_some(ipproto::MPTCP);
         Ok(socket(family, SocketType::STREAM, protocol)?)
     }

@@ -85,10 +85,7 @@ async fn count(
     Ok((bytes, start.elapsed()))
 }
 
-async fn send(
-    stream: &mut (impl AsyncWriteExt + Unpin),
-    until: Option<Instant>,
-) -> io::Result<()> {
+async fn send(stream: &mut (impl AsyncWriteExt + Unpin), until: Option<Instant>) -> io::Result<()> {
     let buffer = vec![0x55; BUFFER];
     while until.is_none_or(|until| Instant::now() < until) {
         stream.write_all(&buffer).await?;
