@@ -48,11 +48,11 @@ class Chart:
             return None
         self._most = max(values) * 1.02
         self._least = min(values) * 0.8 if self._is_logarithmic else 0
-        body, y = [], TOP
+        bands, body, y = [], [], TOP
         for number, (label, bars) in enumerate(self._groups):
             height = BAR * len(bars) + BETWEEN
             if number % 2 == 0:
-                body.append(f'<rect class="band" y="{y}" width="{WIDTH}" height="{height}"/>')
+                bands.append(f'<rect class="band" y="{y}" width="{WIDTH}" height="{height}"/>')
             body.append(text(LEFT - 12, y + height / 2 + 4, label, "end"))
             for place, bar in enumerate(bars):
                 body += self._bar(y + BETWEEN / 2 + place * BAR, *bar)
@@ -63,7 +63,7 @@ class Chart:
             f'width="{WIDTH}" height="{height}" role="img">',
             f"<title>{self.title}</title>", f"<style>{STYLE}</style>",
             f'<rect class="back" width="{WIDTH}" height="{height}"/>',
-            *body, *self._axis(y), *self._legend(), "</svg>", ""])
+            *bands, *self._axis(y), *body, *self._legend(), "</svg>", ""])
 
     def _bar(self, y, key, samples, median):
         end = self._position(median)
@@ -92,10 +92,11 @@ class Chart:
 
     def _marks(self):
         if self._is_logarithmic:
-            first, last = (math.log10(value) for value in (self._least, self._most))
-            return [10 ** power for power in range(math.ceil(first), math.floor(last) + 1)]
+            powers = range(math.floor(math.log10(self._least)), math.ceil(math.log10(self._most)))
+            marks = [part * 10 ** power for power in powers for part in (1, 2, 5)]
+            return [mark for mark in marks if self._least <= mark <= self._most]
         step = 10 ** math.floor(math.log10(self._most))
-        step = next(step * part for part in (0.1, 0.2, 0.5, 1) if self._most / step / part <= 8)
+        step *= next(part for part in (0.2, 0.5, 1, 2) if self._most / step / part <= 8)
         return [step * number for number in range(int(self._most / step) + 1)]
 
     def _legend(self):

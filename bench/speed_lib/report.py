@@ -1,4 +1,4 @@
-"""The page: tables and pictures from the results, around the text of `speed.md` beside this file."""
+"""The page: tables and pictures, around the text of `speed.md` beside this file."""
 
 import pathlib
 import string
@@ -28,7 +28,8 @@ def write(run):
     page = template.substitute(
         {name: part if "\n" in part or name == "thousand" else "Not measured in this run."
          for name, part in parts.items()},
-        rounds=run.options.rounds, machine=machine(), versions=run.tools.versions, **pictures)
+        missed=missed(results), rounds=run.options.rounds, machine=machine(),
+        versions=run.tools.versions, **pictures)
     out.write_text(page)
     shown = ("bulk", "cpu", "echo", "rate", "memory", "paths", "beside", "attach", "start")
     return "\n\n".join(parts[name] for name in (*shown, "wanted") if parts[name].count("\n") > 1)
@@ -42,6 +43,13 @@ def wanted_table(results):
     return "\n".join(lines)
 
 
+def missed(results):
+    """What some subject did not do, for the reader who wonders about a dash."""
+    lines = [f"- section {section}, {times} times: {words}"
+             for (section, _, words), times in results.failures.items()]
+    return "\n".join(["Not measured:", "", *lines]) if lines else ""
+
+
 def picture(out, name, chart):
     """The reference to a picture that is written beside the page, if there is something on it."""
     svg = chart.svg()
@@ -53,7 +61,7 @@ def picture(out, name, chart):
 
 
 def charts(results):
-    bulk = Chart("Bulk", "MB/s", is_logarithmic=True)
+    bulk = Chart("Bulk", "MB/s")
     cpu = Chart("CPU time of both proxies", "s/GB")
     for name, title in BULK.items():
         bulk.group(title, results, "a", name, results.subjects("a"))

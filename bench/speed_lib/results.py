@@ -3,17 +3,24 @@
 import json
 import statistics
 
+from .subjects import SUBJECTS
+
 
 class Results:
     """Samples by section, subject and figure."""
 
     def __init__(self):
         self._samples = {}
-        self.errors = []
+        self.failures = {}
 
     def add(self, section, subject, **figures):
         for name, value in figures.items():
             self._samples.setdefault((section, subject, name), []).append(value)
+
+    def fail(self, section, subject, words):
+        """Counts what a subject did not do; the first line of the words says what."""
+        failure = (section, subject, words.strip().splitlines()[0])
+        self.failures[failure] = self.failures.get(failure, 0) + 1
 
     def median(self, section, subject, name):
         """The median, or nothing if it was not measured."""
@@ -25,7 +32,6 @@ class Results:
 
     def subjects(self, section, *names):
         """Who has one of these figures, or any, in the order of the tables."""
-        from .subjects import SUBJECTS
         return [key for key in SUBJECTS
                 if any(where == section and subject == key and (not names or name in names)
                        for where, subject, name in self._samples)]

@@ -58,7 +58,8 @@ def rates(results):
 
 def memory(results):
     lines = head("", "idle process, near / far", "a session, of 1,000, near / far",
-                 "a session, of very many, near / far", "both proxies before / amid / after a burst")
+                 "a session, of very many, near / far",
+                 "both proxies before / amid / after a burst")
     for key in results.subjects("d"):
         many = values(results, "d", key, "KB", "many-near", "many-far")
         if count := results.median("d", key, "many-count"):

@@ -1,4 +1,4 @@
-"""The programs that take part: found, installed, built, and copied: later builds disturb nothing."""
+"""The programs that take part: installed, built, and copied: later builds disturb nothing."""
 
 import functools
 import os
@@ -29,7 +29,8 @@ class Tools:
         self.folder = pathlib.Path(folder)
         self.cores = two_cores()
         raise_descriptor_limit()
-        install_packages()
+        # sshd insists on this folder, which the system makes when it starts its own.
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         built = None
         for name in ("etcp", "linkem", "load"):
             original = getattr(options, name)
@@ -74,29 +75,14 @@ class Certificate:
                    "-out", self.pkcs12, "-passout", "pass:bench"])
 
 
-def install_packages():
-    missing = {package for name, package in PACKAGES.items() if not shutil.which(name)}
-    apt(missing)
-    # sshd insists on this folder, which the system makes when it starts its own.
-    os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-
-
-def apt(packages):
-    if not packages:
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends",
-                                       *sorted(packages)]):
-        if subprocess.run(["apt-get", *command], env=environment, stdout=sys.stderr).returncode:
-            sys.exit(f"install these packages: {' '.join(sorted(packages))}")
-
-
 def rathole():
     """Built once, into a folder of the build folder."""
     root = machine.target() / "bench-tools"
     program = root / "bin" / "rathole"
     if not program.exists():
-        apt({package for name, package in BUILD_PACKAGES.items() if not has_build_tool(name)})
+        if lacking := [package for name, package in BUILD_PACKAGES.items()
+                       if not has_build_tool(name)]:
+            machine.install(lacking)
         # Not --locked: its lock file names a `time` that newer compilers refuse.
         command = ["cargo", "install", "rathole", "--version", RATHOLE_VERSION,
                    "--no-default-features", "--features", RATHOLE_FEATURES, "--root", root]

@@ -27,7 +27,7 @@ def measure(run):
     if "etcp" not in run.chosen():
         return
     for name, count in COUNTS.items():
-        count = min(run.size(count, 2000), tools.most_sessions(1))
+        count = min(count, run.size(crowd.MANY, 2000), tools.most_sessions(1))
         run.say(f"attach: {count} sessions")
         with run.attempt(SECTION, "etcp"), FastWorld(run.tools) as world:
             with crowd.gather(world, "etcp", count) as (subject, clients):
@@ -72,7 +72,7 @@ def reset(subject):
 
 
 def thousand(run):
-    """How long it takes until all of very many tunnels are back, whose carriers are reset at once."""
+    """How long it takes until very many tunnels are back, whose carriers are reset at once."""
     count = run.size(TUNNELS, 50)
     run.say(f"attach: {count} tunnels")
     with FastWorld(run.tools) as world, Thousand(world, count) as subject:

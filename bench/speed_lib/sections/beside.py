@@ -3,9 +3,9 @@
 Each measurement has its own programs: what one has left in their queues does not meet the next.
 """
 
-import concurrent.futures
+import functools
 
-from .. import load
+from .. import lanes, load
 from ..subjects import SUBJECTS
 from ..world import SlowWorld
 
@@ -18,9 +18,7 @@ WAYS = ("up", "down")
 
 def measure(run):
     """Both kinds of congestion control at the same time, each on a link of its own."""
-    with concurrent.futures.ThreadPoolExecutor(len(CONGESTION)) as pool:
-        for done in [pool.submit(measure_one, run, name) for name in CONGESTION]:
-            done.result()
+    lanes.run(functools.partial(measure_one, run), CONGESTION)
 
 
 def measure_one(run, congestion):

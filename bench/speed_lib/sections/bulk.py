@@ -8,7 +8,7 @@ STREAMS = {"up": 1, "down": 1, "both": 1, "up16": 16, "down16": 16}
 
 
 def measure(run):
-    seconds = run.size(0.8, 0.3)
+    seconds = run.size(0.8, 0.15)
     with FastWorld(run.tools) as world:
         subjects = run.start_all(SECTION, world, run.chosen())
         for key in run.turns(list(subjects), run.rounds(), "bulk"):
