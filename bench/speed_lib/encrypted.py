@@ -6,7 +6,6 @@ from .subject import Subject
 class Ssh(Subject):
     key, title = "ssh", "ssh -L"
     programs = ("ssh", "sshd")
-    is_encrypted = True
     # Each of its sessions looks at every other one.
     is_light = False
 
@@ -30,7 +29,6 @@ class Ssh(Subject):
             "ssh", "-N", "-F", "none", "-p", self._sshd_port, "-l", "root", "-i", keys.client,
             "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "HostKeyAlias=bench",
             "-o", f"UserKnownHostsFile={known}", "-o", "ExitOnForwardFailure=yes",
-            "-o", "ConnectionAttempts=20",
             "-L", f"127.0.0.1:{port}:{self.target}", self.world.server_host])
 
 
@@ -51,7 +49,6 @@ AllowTcpForwarding yes
 class Stunnel(Subject):
     key, title = "stunnel", "stunnel pair"
     programs = ("stunnel4",)
-    is_encrypted = True
     is_light = False
 
     def start_far(self):
@@ -93,7 +90,6 @@ class Rathole(Subject):
 
     key, title = "rathole", "rathole TLS"
     programs = ("rathole",)
-    is_encrypted = True
     is_light = False
 
     def start_far(self):
@@ -148,7 +144,6 @@ class Etcp(Subject):
 
     key, title = "etcp", "etcp"
     programs = ("etcp",)
-    is_encrypted = True
 
     def __init__(self, world, tunnels=1, sproxy_flags=()):
         self._tunnels, self._sproxy_flags = tunnels, sproxy_flags

@@ -17,7 +17,6 @@ class Subject:
     """A path in a world: the proxies beside the client, and those beside the server."""
 
     key = title = ""
-    is_encrypted = False
     load_flags = ()
     # The files that a user needs of it.
     programs = ()

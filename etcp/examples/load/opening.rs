@@ -10,7 +10,7 @@ use rustix::net::{
 };
 
 /// Nothing on these paths takes this long, unless it is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 const WAITING_CONNECTIONS: i32 = 4096;
 
 /// What a connection is for: its first byte.
