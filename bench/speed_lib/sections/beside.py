@@ -1,4 +1,4 @@
-"""A small message beside bulk, through the same proxies, on a slow link.
+"""Echo beside bulk: a small message through the same proxies, on a slow link.
 
 Each measurement has its own programs: what one has left in their queues does not meet the next.
 """

@@ -21,7 +21,7 @@ def measure(run):
             continue
         run.say(f"memory: {key}")
         with run.attempt(SECTION, key):
-            idle(run, key, FEW, "few")
+            idle(run, key, run.size(FEW, 200), "few")
         if subject_type.is_light:
             most = tools.most_sessions(subject_type.descriptors_each)
             with run.attempt(SECTION, key):

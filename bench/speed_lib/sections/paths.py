@@ -1,4 +1,4 @@
-"""A bulk stream on links of 100 Mbit/s, near and far, clean and lossy.
+"""Far and lossy paths: a bulk stream on links of 100 Mbit/s.
 
 Each measurement has its own programs: what one has left in their queues does not meet the next.
 """
