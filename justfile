@@ -8,7 +8,7 @@ ci:
 test:
     cargo test --workspace --locked
 
-# etcp beside socat and ssh -L
+# how fast it is, beside what else carries TCP, into docs/benchmarks.md; needs root
 bench *args:
     bench/run {{args}}
 

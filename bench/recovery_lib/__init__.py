@@ -1,8 +1,6 @@
-"""What `bench/recovery` is made of, from the bottom up:
+"""What `bench/recovery` is made of, from the bottom up (what it shares with
+`bench/run` is in `common`):
 
-stop        waiting that ends when the run does
-netns       namespaces, and the programs that run in them
-linkem      the link emulator between router and server
 conntrack   the router's table of flows
 relay       a TCP proxy on the router, a program of its own
 world       client, router and server with all of that between them

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from . import stop
+from common import stop
 
 # Between the loss of one network and the next one's address.
 NOWHERE = 0.2

@@ -11,7 +11,9 @@ import threading
 import time
 import traceback
 
-from . import sample, stop
+from common import stop
+
+from . import sample
 from .faults import FAULTS, Site
 from .stream import Stream
 from .subjects import SUBJECTS

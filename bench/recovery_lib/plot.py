@@ -1,7 +1,8 @@
 """The pictures: every single pause of one round trip time, as SVG written by hand."""
 
 import math
-from xml.sax.saxutils import escape
+
+from common.svg import text
 
 from .faults import FAULTS
 from .subjects import SUBJECTS
@@ -105,8 +106,3 @@ def legend(rtt, options):
                   text(x + 14, 50, title)]
         x += 44 + 6.6 * len(title)
     return parts
-
-
-def text(x, y, words, anchor="start", kind=""):
-    kind = f' class="{kind}"' if kind else ""
-    return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -1,9 +1,9 @@
 """The page: tables from the results, around the text of `recovery.md` beside this file."""
 
-import os
 import pathlib
-import platform
 import string
+
+from common.page import head, machine, row
 
 from . import plan, plot
 from .faults import FAULTS
@@ -129,17 +129,3 @@ class Page:
             return "nothing was measured"
         return (f"{worst[len(worst) // 2]:.1f} ms in the median, "
                 f"{worst[len(worst) * 99 // 100]:.1f} ms in the 99th percentile")
-
-
-def head(*titles):
-    return [row(*titles), "|" + "---|" * len(titles)]
-
-
-def row(*cells):
-    return "| " + " | ".join(cells) + " |"
-
-
-def machine():
-    control = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    kernel = ".".join(platform.release().split(".")[:2])
-    return f"Linux {kernel}, {os.cpu_count()} processors, congestion control {control}"

@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from . import stop
+from common import stop
 
 # Before each fault: long enough that what the last one left behind is over.
 CALM = 3.0

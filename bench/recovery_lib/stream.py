@@ -3,7 +3,7 @@
 import signal
 import struct
 
-from . import netns, stop
+from common import netns, stop
 
 RECORD = struct.Struct("<QQQ")  # number, sent, arrived: nanoseconds of CLOCK_MONOTONIC
 START_WITHIN = 30

@@ -1,11 +1,11 @@
 """What carries the stream: plain TCP, MPTCP, etcp."""
 
 import datetime
-import pathlib
 import subprocess
 import time
 
-from . import netns, stop
+from common import stop
+
 from .world import PORT, SERVER
 
 START_WITHIN = 20
@@ -130,25 +130,6 @@ class EtcpMptcp(Etcp):
 
 
 SUBJECTS = {subject.key: subject for subject in (Etcp, EtcpMptcp, Tcp, Mptcp1, Mptcp2)}
-
-
-class Keys:
-    """The keys of both sides, the same in every world."""
-
-    def __init__(self, folder):
-        folder = pathlib.Path(folder)
-        self.server, self.client = folder / "server_key", folder / "client_key"
-        for key in (self.server, self.client):
-            netns.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
-        self.authorized_keys = self._file("authorized_keys", self.client, "")
-        self.known_hosts = self._file("known_hosts", self.server, f"[{SERVER}]:{PORT} ")
-
-    @staticmethod
-    def _file(name, key, before):
-        path = key.with_name(name)
-        path.write_text(before + key.with_suffix(".pub").read_text())
-        path.chmod(0o600)
-        return path
 
 
 def knows_mptcp(etcp):

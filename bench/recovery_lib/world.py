@@ -17,8 +17,10 @@ import shutil
 import sys
 import tempfile
 
-from . import conntrack, netns, stop
-from .linkem import Link
+from common import netns, stop
+from common.linkem import Link
+
+from . import conntrack
 
 PORT = 6200
 SERVER = "10.71.9.10"
@@ -57,7 +59,7 @@ class World:
         self.link = self._keep(Link(
             self.programs.linkem, self.folder,
             f"{self.router.name}:s1=10.71.9.1/24,10.71.9.2/24",
-            f"{self.server.name}:wan={SERVER}/24", self.rtt * 1000))
+            f"{self.server.name}:wan={SERVER}/24", f"delay={self.rtt * 500:g}ms"))
         self.router.sysctl("ipv4/ip_forward", 1)
         self.router.nft(RULES)
         self.conntrack = self._keep(conntrack.Table(self.router.name))

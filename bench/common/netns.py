@@ -5,7 +5,7 @@ import signal
 import subprocess
 import tempfile
 
-PREFIX = "etcp-rec-"
+PREFIX = "etcp-bench-"
 
 
 class Namespace:
@@ -39,25 +39,36 @@ class Namespace:
         self.run(["sh", "-c", f"echo {value} > /proc/sys/net/{path}"])
 
     def run(self, command, text=None):
-        run(self._inside(command), text)
+        return run(self.inside(command), text)
 
     def start(self, command, output):
         """Starts a program, its output in the file `output`; a pipe is its stdin."""
         with open(output, "ab") as file:
             return subprocess.Popen(
-                self._inside(command), stdin=subprocess.PIPE, stdout=file, stderr=file,
+                self.inside(command), stdin=subprocess.PIPE, stdout=file, stderr=file,
                 start_new_session=True)
 
     def proc(self, path):
         """A file under /proc/net as it is inside."""
         return f"/proc/{self._ip.pid}/net/{path}"
 
+    def listens(self, port):
+        """Whether something listens on this TCP port."""
+        for family in ("tcp", "tcp6"):
+            with open(self.proc(family)) as file:
+                for line in file.readlines()[1:]:
+                    local, state = line.split()[1], line.split()[3]
+                    if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                        return True
+        return False
+
     def close(self):
         end(self._ip)
         self._errors.close()
         remove(self.name)
 
-    def _inside(self, command):
+    def inside(self, command):
+        """The command that runs this one in the namespace."""
         return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
 
 

@@ -1,4 +1,4 @@
-"""The project's link emulator, as one link of a world."""
+"""The project's link emulator, as one link between two namespaces."""
 
 import socket
 import subprocess
@@ -9,12 +9,12 @@ from . import netns, stop
 class Link:
     """A running `linkem` between two namespaces."""
 
-    def __init__(self, program, folder, left, right, rtt_ms):
+    def __init__(self, program, folder, left, right, *settings):
         control, self._log = folder / "link", folder / "linkem.log"
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 [program, "--left", left, "--right", right, "--control", control,
-                 "--exit-with-stdin", f"delay={rtt_ms / 2:g}ms"],
+                 "--exit-with-stdin", *settings],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
         self._socket = None
         stop.until(self._is_ready, 20)

@@ -1,0 +1,182 @@
+"""Subjects with encryption and authentication: ssh, stunnel, rathole, etcp."""
+
+from .subject import Subject
+
+
+class Ssh(Subject):
+    key, title = "ssh", "ssh -L"
+    programs = ("ssh", "sshd")
+    # Each of its sessions looks at every other one.
+    is_light = False
+
+    def start_far(self):
+        keys = self.world.tools.keys
+        self._sshd_port = self.port()
+        config = self.file("sshd.conf")
+        config.write_text(SSHD.format(
+            host=self.world.server_host, port=self._sshd_port, host_key=keys.server,
+            authorized_keys=keys.authorized_keys))
+        # sshd starts itself again, and so insists on its own full path.
+        self.launch("far", "sshd", [self.world.tools.find("sshd"), "-D", "-e", "-f", config])
+        self.await_listener(self.world.server, self._sshd_port)
+
+    def start_near(self):
+        keys = self.world.tools.keys
+        known = self.file("known.hosts")
+        known.write_text(f"bench {keys.server.with_suffix('.pub').read_text()}")
+        port = self.address.rpartition(":")[2]
+        self.launch("near", "ssh", [
+            "ssh", "-N", "-F", "none", "-p", self._sshd_port, "-l", "root", "-i", keys.client,
+            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "HostKeyAlias=bench",
+            "-o", f"UserKnownHostsFile={known}", "-o", "ExitOnForwardFailure=yes",
+            "-L", f"127.0.0.1:{port}:{self.target}", self.world.server_host])
+
+
+SSHD = """
+ListenAddress {host}
+Port {port}
+HostKey {host_key}
+AuthorizedKeysFile {authorized_keys}
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+AllowTcpForwarding yes
+"""
+
+
+class Stunnel(Subject):
+    key, title = "stunnel", "stunnel pair"
+    programs = ("stunnel4",)
+    is_light = False
+
+    def start_far(self):
+        certificate = self.world.tools.certificate
+        self._middle = f"{self.world.server_host}:{self.port()}"
+        self.launch("far", "far", self._command(
+            "far", client="no", listen=self._middle, target=self.target,
+            trust=f"cert = {certificate.pem}\nkey = {certificate.key}"))
+        self.await_listener(self.world.server, self._port)
+
+    def start_near(self):
+        self.launch("near", "near", self._command(
+            "near", client="yes", listen=self.address, target=self._middle,
+            trust=f"CAfile = {self.world.tools.certificate.pem}\nverifyPeer = yes"))
+
+    def _command(self, side, **fields):
+        config = self.file(f"{side}.conf")
+        config.write_text(STUNNEL.format(**fields))
+        return ["stunnel4", config]
+
+
+STUNNEL = """
+foreground = quiet
+pid =
+debug = err
+socket = l:TCP_NODELAY=1
+socket = r:TCP_NODELAY=1
+[relay]
+client = {client}
+accept = {listen}
+connect = {target}
+sslVersionMin = TLSv1.3
+{trust}
+"""
+
+
+class Rathole(Subject):
+    """Its server is beside the client here: it listens there and takes what the other end dials."""
+
+    key, title = "rathole", "rathole TLS"
+    programs = ("rathole",)
+    is_light = False
+
+    def start_far(self):
+        """The one that is dialled comes first, and that is the one beside the client."""
+        self._control_port = self.port()
+        self.launch("near", "near", self._command("near", RATHOLE_NEAR))
+        self.await_listener(self.world.client, self._control_port)
+
+    def start_near(self):
+        self.launch("far", "far", self._command("far", RATHOLE_FAR))
+
+    def _command(self, side, template):
+        control = f"{self.world.client_host}:{self._control_port}"
+        config = self.file(f"{side}.toml")
+        config.write_text(template.format(
+            control=control, listen=self.address, target=self.target,
+            certificate=self.world.tools.certificate))
+        return [self.world.tools.rathole, config]
+
+
+RATHOLE_NEAR = """
+[server]
+bind_addr = "{control}"
+default_token = "bench"
+[server.transport]
+type = "tls"
+[server.transport.tls]
+pkcs12 = "{certificate.pkcs12}"
+pkcs12_password = "bench"
+[server.services.relay]
+bind_addr = "{listen}"
+nodelay = true
+"""
+RATHOLE_FAR = """
+[client]
+remote_addr = "{control}"
+default_token = "bench"
+retry_interval = 1
+[client.transport]
+type = "tls"
+[client.transport.tls]
+trusted_root = "{certificate.pem}"
+hostname = "bench"
+[client.services.relay]
+local_addr = "{target}"
+nodelay = true
+"""
+
+
+class Etcp(Subject):
+    """One sproxy, and as many cproxies as there are to be tunnels."""
+
+    key, title = "etcp", "etcp"
+    programs = ("etcp",)
+
+    def __init__(self, world, tunnels=1, sproxy_flags=()):
+        self._tunnels, self._sproxy_flags = tunnels, sproxy_flags
+        super().__init__(world)
+
+    def start_far(self):
+        tools, keys = self.world.tools, self.world.tools.keys
+        self.server_port = self.port()
+        self._known = self.file("known.hosts")
+        self._known.write_text(f"[{self.world.server_host}]:{self.server_port} "
+                               f"{keys.server.with_suffix('.pub').read_text()}")
+        self.launch("far", "sproxy", [
+            tools.etcp, "sproxy", "--listen", f"{self.world.server_host}:{self.server_port}",
+            "--target", self.target, "--identity", keys.server,
+            "--authorized-keys", self.authorized_keys(), *self._sproxy_flags])
+        self.await_listener(self.world.server, self.server_port)
+
+    def authorized_keys(self):
+        return self.world.tools.keys.authorized_keys
+
+    def start_near(self):
+        self.addresses = [self.address]
+        self.addresses += [f"127.0.0.1:{self.port()}" for _ in range(1, self._tunnels)]
+        for number, address in enumerate(self.addresses):
+            self.start_cproxy(f"cproxy-{number}", address, self.world.tools.keys.client)
+
+    def start_cproxy(self, log, listen, identity):
+        return self.launch("near", log, [
+            self.world.tools.etcp, "cproxy", "--server",
+            f"{self.world.server_host}:{self.server_port}", "--listen", listen,
+            "--identity", identity, "--known-hosts", self._known])
+
+    def cproxy_log(self):
+        """What all its cproxies have said."""
+        return "".join((self.world.folder / f"{name}.log").read_text(errors="replace")
+                       for name in self._logs if "cproxy" in name)

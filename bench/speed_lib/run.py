@@ -1,0 +1,63 @@
+"""What all sections have: options, tools, results, and how they say where they are."""
+
+import contextlib
+import sys
+import time
+
+from common import stop
+
+from . import load
+from .subjects import SUBJECTS
+
+
+class Run:
+    """One run of the bench."""
+
+    def __init__(self, options, tools, results):
+        self.options, self.tools, self.results = options, tools, results
+        self.started = time.monotonic()
+
+    def chosen(self, *keys):
+        """Those of these subjects that take part; of all, if none are named."""
+        return [key for key in keys or SUBJECTS if key in self.options.subjects]
+
+    def size(self, usual, quick):
+        """An amount: of a whole run, or of a quick one."""
+        return quick if self.options.quick else usual
+
+    def rounds(self, most=None, least=1):
+        """So many rounds, within what a section has time for or needs."""
+        count = max(self.options.rounds, least if not self.options.quick else 1)
+        return min(count, most) if most else count
+
+    def turns(self, subjects, rounds, what):
+        """Every subject in every round, another one first each time: a machine that is slow for a
+        while is slow for all."""
+        for number in range(rounds):
+            self.say(f"{what}: round {number + 1} of {rounds}")
+            turn = number % max(1, len(subjects))
+            yield from subjects[turn:] + subjects[:turn]
+
+    @contextlib.contextmanager
+    def attempt(self, section, subject):
+        """What fails in here is told at the end, and the rest goes on, unless the run ends."""
+        stop.sleep(0)
+        try:
+            yield
+        except (load.Failed, RuntimeError) as error:
+            if subject == "direct":
+                raise  # then nothing could be compared
+            self.results.fail(section, subject, str(error))
+            self.say(f"{subject} failed: {error}")
+
+    def start_all(self, section, world, keys):
+        """The subjects that come up, by key."""
+        started = {}
+        for key in keys:
+            with self.attempt(section, key):
+                started[key] = SUBJECTS[key](world)
+        return started
+
+    def say(self, text):
+        passed = time.monotonic() - self.started
+        print(f"  {passed:5.0f} s  {text}", file=sys.stderr, flush=True)

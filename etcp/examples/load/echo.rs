@@ -1,0 +1,90 @@
+//! Echo: how long 64 bytes take there and back, one message after the other.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::opening::Opener;
+use crate::times;
+
+pub(crate) const MESSAGE: usize = 64;
+const WARM_UP: usize = 100;
+
+/// How often each of the others sends.
+const CALM: Duration = Duration::from_millis(50);
+const SMALL_STACK: usize = 64 * 1024;
+
+pub(crate) fn run(opener: &Opener, count: usize, others: usize) -> Outcome {
+    let (ready, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let measured = thread::scope(|scope| {
+        for number in 0..others {
+            let (ready, is_over) = (&ready, &is_over);
+            let builder = thread::Builder::new().stack_size(SMALL_STACK);
+            builder.spawn_scoped(scope, move || {
+                let outcome = chat(opener, number, others, ready, is_over);
+                // Whoever waits for all to be ready waits no longer, and finds that one is not.
+                is_over.fetch_or(outcome.is_err(), Ordering::Relaxed);
+            })?;
+        }
+        while ready.load(Ordering::Relaxed) < others && !is_over.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let measured = measure(opener, count);
+        if is_over.swap(true, Ordering::Relaxed) {
+            return Err("one of the other sessions was lost".into());
+        }
+        measured
+    })?;
+    println!("{{{}}}", times::summary(measured));
+    Ok(())
+}
+
+fn measure(opener: &Opener, count: usize) -> Outcome<Vec<Duration>> {
+    let mut stream = opener.echo()?;
+    let mut measured = Vec::with_capacity(count);
+    for round in 0..WARM_UP + count {
+        let start = Instant::now();
+        exchange(&mut stream, round)?;
+        if round >= WARM_UP {
+            measured.push(start.elapsed());
+        }
+    }
+    Ok(measured)
+}
+
+/// One of the other sessions: it sends at a calm pace, each at another moment.
+fn chat(
+    opener: &Opener,
+    number: usize,
+    others: usize,
+    ready: &AtomicUsize,
+    is_over: &AtomicBool,
+) -> io::Result<()> {
+    let mut stream = opener.echo()?;
+    exchange(&mut stream, number)?;
+    ready.fetch_add(1, Ordering::Relaxed);
+    let share = u32::try_from(number).map_err(io::Error::other)?;
+    let all = u32::try_from(others).map_err(io::Error::other)?;
+    let mut next = Instant::now() + CALM * share / all;
+    while !is_over.load(Ordering::Relaxed) {
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        exchange(&mut stream, number)?;
+        next += CALM;
+    }
+    Ok(())
+}
+
+/// A message there and back.
+pub(crate) fn exchange(stream: &mut TcpStream, round: usize) -> io::Result<()> {
+    let message = [round as u8; MESSAGE];
+    stream.write_all(&message)?;
+    let mut answer = [0; MESSAGE];
+    stream.read_exact(&mut answer)?;
+    if answer == message {
+        return Ok(());
+    }
+    Err(io::Error::other("the answer is not what was sent"))
+}
