@@ -72,20 +72,33 @@ const MUCH: u64 = 2 << 20;
 /// Memory is given back at most once in this time, for the whole process.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// So often in a row little must be held: blocks are given back by and by.
+const LOW_FOR: u32 = 2;
+
 /// Notices that a tunnel which held much holds little again: what the allocator
 /// keeps for the next burst is given back then.
 #[derive(Debug, Default)]
 pub(crate) struct Ebb {
     most: u64,
+    low_for: u32,
 }
 
 impl Ebb {
-    /// The tunnel holds so much now.
+    /// The tunnel holds so much now; to be told every second.
     pub(crate) fn handle_held(&mut self, held: u64) {
         self.most = self.most.max(held);
-        if self.most >= MUCH && held <= self.most / 4 && may_release(Instant::now()) {
+        let is_low = self.most >= MUCH && held <= self.most / 4;
+        self.low_for = if is_low { self.low_for + 1 } else { 0 };
+        if self.low_for >= LOW_FOR && may_release(Instant::now()) {
             platform::release_memory();
-            self.most = held;
+            (self.most, self.low_for) = (held, 0);
+        }
+    }
+
+    /// The tunnel is over.
+    pub(crate) fn handle_end(&self) {
+        if self.most >= MUCH && may_release(Instant::now()) {
+            platform::release_memory();
         }
     }
 }
@@ -135,15 +148,15 @@ mod tests {
     fn memory_is_given_back_when_little_of_much_is_left() {
         let mut ebb = Ebb::default();
         ebb.handle_held(100 * MUCH);
-        ebb.handle_held(30 * MUCH);
+        (0..LOW_FOR * 2).for_each(|_| ebb.handle_held(30 * MUCH));
+        assert_eq!(ebb.most, 100 * MUCH, "that is still much");
+        (1..LOW_FOR).for_each(|_| ebb.handle_held(MUCH));
         assert_eq!(ebb.most, 100 * MUCH, "not yet");
         let until = Instant::now() + 10 * PAUSE;
         while ebb.most != MUCH {
             assert!(Instant::now() < until, "others may delay it for a while");
             ebb.handle_held(MUCH);
         }
-        ebb.handle_held(0);
-        assert_eq!(ebb.most, MUCH, "too little to be worth it, or too soon");
     }
 
     #[test]

@@ -130,8 +130,14 @@ impl<R: Role> Driver<R> {
         for (_, local) in std::mem::take(&mut self.locals) {
             local.abort();
         }
-        self.ebb.handle_held(0);
-        self.role
+        let (role, ebb) = self.into_parts();
+        ebb.handle_end();
+        role
+    }
+
+    /// What is left when the tunnel's memory is free.
+    fn into_parts(self) -> (R, Ebb) {
+        (self.role, self.ebb)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
