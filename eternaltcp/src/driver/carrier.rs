@@ -32,6 +32,13 @@ const SHUT: u32 = 536;
 /// So much is written before the kernel is asked whether little of it is unsent.
 const UNASKED: usize = 8 * 1024;
 
+/// A carrier is fresh until it has written so much: TCP sends little in the
+/// first round trips (RFC 6928), and a record is of use only once it is whole.
+const FRESH: u64 = 64 * 1024;
+
+/// A record of a fresh carrier ends with the packet that fills this.
+const FRESH_RECORD: usize = 1024;
+
 /// Why a carrier ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CarrierError {
@@ -56,6 +63,8 @@ pub(crate) struct CarrierIo {
     /// Protected bytes for the socket, and how many of them it took.
     outgoing: Vec<u8>,
     sent: usize,
+    /// Bytes that the socket took in all.
+    written: u64,
     /// Bytes written since the kernel was last asked what is unsent.
     unasked: usize,
     /// What the peer's kernel has yet to acknowledge.
@@ -77,6 +86,7 @@ impl CarrierIo {
             read_size: LEAST_READ,
             outgoing: Vec::new(),
             sent: 0,
+            written: 0,
             unasked: 0,
             unacknowledged: Unacknowledged::default(),
             pace: Pace::new(),
@@ -184,13 +194,19 @@ impl CarrierIo {
     fn fill(&mut self, mut next: impl FnMut() -> Option<Transmit>) -> Result<bool, TlsError> {
         self.outgoing.clear();
         self.sent = 0;
-        let mut size = 0;
+        let least_record = if self.written < FRESH { FRESH_RECORD } else { usize::MAX };
+        let (mut size, mut record) = (0, 0);
         while size < self.pace.batch() {
             let Some(transmit) = next() else { break };
-            size += eternaltcp_proto::HEADER_LEN + transmit.payload.len();
+            let length = eternaltcp_proto::HEADER_LEN + transmit.payload.len();
+            (size, record) = (size + length, record + length);
             // At once, while the payload is in the processor's nearest cache.
             let parts = [&transmit.header.encode()[..], &transmit.payload];
             self.tls.gather(&parts, &mut self.outgoing)?;
+            if record >= least_record {
+                self.tls.seal(&mut self.outgoing)?;
+                record = 0;
+            }
         }
         self.tls.seal(&mut self.outgoing)?;
         Ok(size > 0)
@@ -208,6 +224,7 @@ impl CarrierIo {
                 Ok(count) => {
                     self.sent += count;
                     self.unasked += count;
+                    self.written += count as u64;
                     self.unacknowledged.handle_written(now, count);
                     self.pace.handle_written(Instant::now(), count);
                 }
