@@ -28,11 +28,19 @@ def write(run):
     page = template.substitute(
         {name: part if "\n" in part or name == "thousand" else "Not measured in this run."
          for name, part in parts.items()},
-        missed=missed(results), rounds=run.options.rounds, machine=machine(),
+        missed=missed(results), kept=kept(run), rounds=run.options.rounds, machine=machine(),
         versions=run.tools.versions, **pictures)
     out.write_text(page)
     shown = ("bulk", "cpu", "echo", "rate", "memory", "paths", "beside", "attach", "start")
     return "\n\n".join(parts[name] for name in (*shown, "wanted") if parts[name].count("\n") > 1)
+
+
+def kept(run):
+    """Says what was not measured in this run."""
+    if not run.kept:
+        return "All of it was measured in one run."
+    return (f"These were measured in an earlier run of the same etcp: {', '.join(run.kept)}."
+            " The others were in one run.")
 
 
 def wanted_table(results):

@@ -41,16 +41,26 @@ class Results:
         mine, theirs = (self.median(section, key, name) for key in (subject, other))
         return mine / theirs if mine is not None and theirs else None
 
-    def save(self, path):
+    def take(self, other, sections):
+        """Takes over what another run has of these sections; returns those of which it has some."""
+        taken = {key: value for key, value in other._samples.items() if key[0] in sections}
+        self._samples.update(taken)
+        return sorted({section for section, _, _ in taken})
+
+    def save(self, path, digest):
+        """Keeps all samples, with the digest of the etcp that was measured."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(
-            [{"section": section, "subject": subject, "figure": name, "samples": samples}
-             for (section, subject, name), samples in self._samples.items()], indent=1))
+        path.write_text(json.dumps({"etcp": digest, "samples": [
+            {"section": section, "subject": subject, "figure": name, "samples": samples}
+             for (section, subject, name), samples in self._samples.items()]}, indent=1))
 
     @classmethod
-    def load(cls, path):
-        results = cls()
-        for one in json.loads(path.read_text()):
+    def load(cls, path, digest):
+        """The samples of a run of this etcp; ValueError if it was another one."""
+        saved, results = json.loads(path.read_text()), cls()
+        if saved["etcp"] != digest:
+            raise ValueError(f"{path} is of another etcp")
+        for one in saved["samples"]:
             key = (one["section"], one["subject"], one["figure"])
             results._samples[key] = one["samples"]
         return results

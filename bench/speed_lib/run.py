@@ -16,6 +16,7 @@ class Run:
     def __init__(self, options, tools, results):
         self.options, self.tools, self.results = options, tools, results
         self.started = time.monotonic()
+        self.kept = []  # titles of sections that an earlier run has measured
 
     def chosen(self, *keys):
         """Those of these subjects that take part; of all, if none are named."""

@@ -1,6 +1,7 @@
 """The programs that take part: installed, built, and copied: later builds disturb nothing."""
 
 import functools
+import hashlib
 import os
 import pathlib
 import resource
@@ -40,6 +41,7 @@ class Tools:
             if not os.access(original, os.X_OK):
                 sys.exit(f"{original} is missing: build it, or say where it is with --{name}")
             setattr(self, name, pathlib.Path(shutil.copy(original, self.folder / name)))
+        self.digest = hashlib.sha256(self.etcp.read_bytes()).hexdigest()
         self.rathole = rathole() if "rathole" in options.subjects else None
         # ssh and etcp use the same files.
         self.keys = Keys(self.folder)

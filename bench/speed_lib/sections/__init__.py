@@ -4,3 +4,8 @@ from . import attach, beside, bulk, echo, memory, paths, rate, start
 
 SECTIONS = {"a": bulk, "b": echo, "c": rate, "d": memory, "e": paths, "f": beside, "g": attach,
             "h": start}
+
+
+def title(section):
+    """What a section is about, in a few words."""
+    return section.__doc__.splitlines()[0].partition(":")[0].rstrip(".").lower()
