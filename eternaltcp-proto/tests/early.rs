@@ -137,6 +137,29 @@ fn early_packets_of_an_attach_that_is_refused_change_nothing() {
     assert_eq!(pair.server.socket(id).got, got);
 }
 
+/// [ATTACH-12] A path may pass small packets and swallow large ones: then an
+/// attach arrives without early packets, and not with them.
+#[test]
+fn after_an_attach_that_was_not_answered_the_next_has_no_early_packets() {
+    let (mut pair, id) = lost(b"lost");
+    let mut early = || {
+        let sent = pair.log.len();
+        pair.begin_attach();
+        pair.flush();
+        let count = pair.sent(sent, Client, id).len();
+        pair.cut();
+        count
+    };
+    assert_eq!([early(), early(), early()], [1, 0, 1]);
+    pair.attach();
+    pair.cut();
+    pair.write(Client, id, b"later");
+    let sent = pair.log.len();
+    pair.begin_attach();
+    pair.flush();
+    assert_eq!(pair.sent(sent, Client, id).len(), 1, "the last one was answered");
+}
+
 /// [ATTACH-12] A server that does not say that it takes them gets none.
 #[test]
 fn a_server_without_the_feature_gets_none() {

@@ -138,6 +138,7 @@ impl Tunnel {
             (Kind::Refused, None) => {
                 let refusal =
                     Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
+                self.is_early_unanswered = false;
                 self.events.push_back(Event::Refused(refusal));
                 self.handle_lost();
             }
@@ -176,6 +177,7 @@ impl Tunnel {
         };
         let Attaching { decoder, liveness, numbers, .. } = *attaching;
         (self.id, self.features) = (Some(answer.tunnel), answer.features);
+        self.is_early_unanswered = false;
         self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
         self.resume(now, answer.settings, numbers);
     }

@@ -24,11 +24,13 @@ impl Tunnel {
         let packets = self.cut_early(now);
         self.early_replay = self.stats.replayed_bytes - before;
         self.stats.early_packets += packets.len() as u64;
+        self.is_early_unanswered = !packets.is_empty();
         packets
     }
 
     fn cut_early(&mut self, now: Time) -> Vec<(Header, Bytes)> {
-        if self.features & FEATURE_EARLY == 0 {
+        // A path may swallow what is large, and pass an attach that is small.
+        if self.features & FEATURE_EARLY == 0 || self.is_early_unanswered {
             return Vec::new();
         }
         let is_worth_it = |(id, session): (&SessionId, &Session)| {

@@ -54,6 +54,8 @@ pub struct Tunnel {
     features: u64,
     /// Payload bytes that the last attach sent again by itself.
     early_replay: u64,
+    /// The last attach had early packets, and was not answered.
+    is_early_unanswered: bool,
     scheduler: Scheduler,
     /// The peer's pool, which our sends fill.
     pool: Pool,
@@ -160,6 +162,7 @@ impl Tunnel {
             peer: None,
             features: 0,
             early_replay: 0,
+            is_early_unanswered: false,
             scheduler: Scheduler::default(),
             pool,
             starved: BTreeSet::new(),
@@ -282,7 +285,7 @@ impl Tunnel {
     pub fn restart(&mut self) -> Vec<Lost> {
         self.handle_lost();
         (self.id, self.peer, self.peer_id, self.closing) = (None, None, None, None);
-        self.features = 0;
+        (self.features, self.is_early_unanswered) = (0, false);
         let mut lost = Vec::new();
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get(&id) else { continue };
