@@ -37,10 +37,10 @@ impl Default for Config {
             heartbeat: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
             keep_detached: Duration::from_secs(7 * 24 * 60 * 60),
-            tunnel_limit: 80 << 20,
+            tunnel_limit: 64 << 20,
             session_limit: 256 << 10,
             session_limit_most: 16 << 20,
-            max_sessions: 20_000,
+            max_sessions: 16_000,
             opens_per_second: 10_000,
             first_seq: Seq::new(0),
         }

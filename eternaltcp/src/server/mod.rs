@@ -90,7 +90,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             memory: 1 << 30,
-            tunnel_memory: 80 << 20,
+            tunnel_memory: 48 << 20,
             unauthenticated: 1024,
             unauthenticated_per_source: 64,
             login_grace: Duration::from_secs(5),
