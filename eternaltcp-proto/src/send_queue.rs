@@ -333,7 +333,7 @@ impl SendQueue {
         self.next = expected;
     }
 
-    /// A new carrier whose receiver has seen nothing of this session.
+    /// All that is kept is due again: nobody knows that its receiver has any of it.
     pub(crate) fn rewind(&mut self) {
         self.due = 0;
     }
