@@ -1,0 +1,23 @@
+//! The command line of `etcp connect`.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::time::Duration;
+
+use clap::Args;
+use eternaltcp::address::Target;
+
+use super::common::parse_positive;
+use super::server::ServerArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// Where the connection ends [default: the server's default target]
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) target: Option<Target>,
+    /// End when the server was not reached for the first time by then
+    #[arg(long, value_parser = parse_positive, default_value = "10s", value_name = "DURATION")]
+    pub(crate) connect_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}

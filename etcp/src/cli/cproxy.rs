@@ -1,0 +1,30 @@
+//! The command line of `etcp cproxy`.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::time::Duration;
+
+use clap::Args;
+use eternaltcp::address::{Forward, Listen};
+
+use super::common::parse_positive;
+use super::server::ServerArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct CproxyArgs {
+    /// Listen here for connections to the server's default target; may be repeated
+    /// [default: 127.0.0.1:5200, unless there is a -L]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<Listen>,
+    /// Listen on [bind:]port for connections to host:hostport; may be repeated
+    #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
+    pub(crate) forward: Vec<Forward>,
+    /// How many new connections wait while the server cannot be reached
+    #[arg(long, default_value_t = 128, value_name = "COUNT")]
+    pub(crate) max_waiting: usize,
+    /// How long one of them waits; then it is reset
+    #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
+    pub(crate) wait: Duration,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}

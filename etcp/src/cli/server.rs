@@ -1,0 +1,59 @@
+//! How every client finds and trusts its server.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use eternaltcp::address::Server;
+
+use super::common::{MptcpArg, TunnelArgs, parse_positive};
+
+/// How a client finds and trusts its server.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Where sproxy is; the default port is 6200. Further addresses of the same sproxy may follow,
+    /// the best first
+    #[arg(short, long, required = true, value_name = "HOST[:PORT]")]
+    pub(crate) server: Vec<Server>,
+    /// Connect from this address of this machine alone, as ssh does
+    #[arg(short, long, value_name = "ADDR")]
+    pub(crate) bind_address: Option<IpAddr>,
+    /// Connect over this interface alone, whatever the routes say
+    #[arg(short = 'B', long, value_parser = parse_interface, value_name = "IFACE")]
+    pub(crate) bind_interface: Option<String>,
+    /// Whether connections to sproxy are MPTCP, which uses several networks at once
+    #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
+    pub(crate) mptcp: MptcpArg,
+    /// Your private key [default: ~/.ssh/id_ed25519, then ~/.ssh/id_ecdsa]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// The servers you trust, as for ssh [default: ~/.ssh/known_hosts]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_hosts: Option<PathBuf>,
+    /// Trust a server whose key is not known yet, and keep its key
+    #[arg(long)]
+    pub(crate) accept_new: bool,
+    /// Your client's name at the server, where a newer one ends an older one's ghost
+    /// [default: the listen addresses; for connect, its process id]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Keep a second connection ready over another interface, so that a dead path costs one
+    /// round trip
+    #[arg(long)]
+    pub(crate) spare: bool,
+    /// End when the server could not be reached for this long [default: never]
+    #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
+    pub(crate) give_up_after: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) tunnel: TunnelArgs,
+}
+
+/// A name that Linux would give an interface.
+fn parse_interface(text: &str) -> Result<String, String> {
+    let is_name = (1..=15).contains(&text.len())
+        && !text.contains(|c: char| c.is_whitespace() || c == '/' || c == ':');
+    if is_name { Ok(text.to_owned()) } else { Err("an interface is named like wlan0".to_owned()) }
+}

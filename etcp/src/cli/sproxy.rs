@@ -1,0 +1,43 @@
+//! The command line of `etcp sproxy`.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use eternaltcp::address::{Listen, Target};
+use eternaltcp::policy::Permit;
+
+use super::common::{MptcpArg, TunnelArgs, parse_positive};
+
+#[derive(Debug, Args)]
+pub(crate) struct SproxyArgs {
+    /// Where to listen for cproxies; [::] takes IPv4 too
+    #[arg(long, default_value = "[::]:6200", value_name = "ADDR")]
+    pub(crate) listen: Listen,
+    /// Where a connection goes whose client named no target
+    #[arg(long, default_value = "127.0.0.1:23", value_name = "HOST:PORT")]
+    pub(crate) target: Target,
+    /// A further target that clients may name: host:port, host:*, CIDR:port, *:*; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) permit: Vec<Permit>,
+    /// The server's private key; made at the first start
+    /// [default: $XDG_STATE_HOME/eternaltcp/server_key]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Whose keys are let in, as for sshd [default: ~/.ssh/authorized_keys]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authorized_keys: Option<PathBuf>,
+    /// How long the connections of a client that is away are kept
+    #[arg(long, value_parser = parse_positive, default_value = "7d", value_name = "DURATION")]
+    pub(crate) keep_detached: Duration,
+    /// Whether connections of cproxies may be MPTCP; plain TCP is always taken
+    #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
+    pub(crate) mptcp: MptcpArg,
+    /// Memory for the queues of all clients, in MiB [default: half of this machine's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
+    pub(crate) memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) tunnel: TunnelArgs,
+}
