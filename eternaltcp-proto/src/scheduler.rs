@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use crate::id::SessionId;
 use crate::time::Time;
+use crate::tunnel::READ_SIZE;
 
 /// A session that lately sent less than this is interactive.
 const INTERACTIVE: u32 = 16 * 1024;
 
 /// What a session lately sent counts half after this time.
 const HALF_LIFE: Duration = Duration::from_millis(100);
+
+/// What a bulk session may send in its turn: what one read of its socket gives,
+/// so that it is sent while it is in the processor's cache, and arrives in one
+/// piece for one write.
+const TURN: u32 = READ_SIZE as u32;
 
 /// Where a session stands in the scheduler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +27,7 @@ pub(crate) enum Lane {
     Idle,
     /// Before bulk, but for a packet of it now and then.
     Interactive,
-    /// In turns, a packet each.
+    /// In turns of [`TURN`] bytes.
     Bulk,
 }
 
@@ -55,17 +61,22 @@ impl Recent {
 pub(crate) struct Scheduler {
     interactive: VecDeque<SessionId>,
     bulk: VecDeque<SessionId>,
+    /// The bulk session whose turn it is, and what is left of its turn.
+    turn: Option<(SessionId, u32)>,
     /// Bytes that went ahead of the bulk that waits. Where the carrier is slow
     /// everybody looks interactive: after a while bulk has its turn.
     ahead: u32,
 }
 
 impl Scheduler {
-    /// Puts a session at the end of a lane.
+    /// Puts a session at the end of a lane; at its front while its turn lasts.
     pub(crate) fn enqueue(&mut self, id: SessionId, lane: Lane) {
         match lane {
             Lane::Idle => {}
             Lane::Interactive => self.interactive.push_back(id),
+            Lane::Bulk if self.turn.is_some_and(|(turn, left)| turn == id && left > 0) => {
+                self.bulk.push_front(id);
+            }
             Lane::Bulk => self.bulk.push_back(id),
         }
     }
@@ -73,16 +84,28 @@ impl Scheduler {
     /// Takes the session whose turn it is; the caller puts it back if more of
     /// it is due.
     pub(crate) fn dequeue(&mut self) -> Option<SessionId> {
-        if self.interactive.is_empty() || self.bulk.is_empty() || self.ahead >= INTERACTIVE {
+        let is_bulks_turn = self.interactive.is_empty() || self.ahead >= INTERACTIVE;
+        if is_bulks_turn && let Some(id) = self.bulk.pop_front() {
             self.ahead = 0;
-            return self.bulk.pop_front().or_else(|| self.interactive.pop_front());
+            if self.turn.is_none_or(|(turn, left)| turn != id || left == 0) {
+                self.turn = Some((id, TURN));
+            }
+            return Some(id);
         }
-        self.interactive.pop_front()
+        let id = self.interactive.pop_front()?;
+        // Its turn as a bulk session is over: it rested.
+        self.turn.take_if(|(turn, _)| *turn == id);
+        Some(id)
     }
 
     /// So many bytes were sent of the session dequeued last.
-    pub(crate) fn charge(&mut self, bytes: usize) {
-        self.ahead = self.ahead.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    pub(crate) fn charge(&mut self, id: SessionId, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match &mut self.turn {
+            Some((turn, left)) if *turn == id => *left = left.saturating_sub(bytes),
+            _ if self.bulk.is_empty() => self.ahead = 0,
+            _ => self.ahead = self.ahead.saturating_add(bytes),
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -93,6 +116,7 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::MAX_PAYLOAD;
 
     fn id(value: u32) -> SessionId {
         SessionId::new(value).unwrap()
@@ -104,10 +128,32 @@ mod tests {
         scheduler.enqueue(id(1), Lane::Bulk);
         scheduler.enqueue(id(3), Lane::Bulk);
         assert_eq!(scheduler.dequeue(), Some(id(1)));
+        scheduler.charge(id(1), READ_SIZE);
         scheduler.enqueue(id(1), Lane::Bulk);
         scheduler.enqueue(id(5), Lane::Interactive);
         let order: Vec<_> = std::iter::from_fn(|| scheduler.dequeue()).collect();
         assert_eq!(order, [id(5), id(3), id(1)]);
+    }
+
+    #[test]
+    fn a_turn_of_bulk_is_one_read_and_interactive_does_not_wait_for_its_end() {
+        let mut scheduler = Scheduler::default();
+        scheduler.enqueue(id(1), Lane::Bulk);
+        scheduler.enqueue(id(3), Lane::Bulk);
+        let order: Vec<_> = (0..10)
+            .map(|step| {
+                if step == 2 {
+                    scheduler.enqueue(id(5), Lane::Interactive);
+                }
+                let turn = scheduler.dequeue().unwrap();
+                scheduler.charge(turn, MAX_PAYLOAD);
+                if turn != id(5) {
+                    scheduler.enqueue(turn, Lane::Bulk);
+                }
+                turn.get()
+            })
+            .collect();
+        assert_eq!(order, [1, 1, 5, 1, 1, 3, 3, 3, 3, 1]);
     }
 
     #[test]
@@ -117,7 +163,7 @@ mod tests {
         let turns = (0..100).map(|_| {
             scheduler.enqueue(id(3), Lane::Interactive);
             let turn = scheduler.dequeue();
-            scheduler.charge(1000);
+            scheduler.charge(id(3), 1000);
             turn
         });
         let waited = turns.take_while(|turn| *turn == Some(id(3))).count();

@@ -133,7 +133,7 @@ impl Tunnel {
                 self.starve(id, ceiling);
                 continue;
             };
-            self.scheduler.charge(packet.payload.len());
+            self.scheduler.charge(id, packet.payload.len());
             let transmit = self.packet(now, id, packet);
             self.activate(now, id);
             if self.capacity(id) > 0 {

@@ -98,6 +98,12 @@ impl Tunnel {
         }
     }
 
+    /// Bytes of all sessions that were read and have no number yet.
+    #[must_use]
+    pub fn unnumbered(&self) -> u64 {
+        self.backlogged
+    }
+
     /// Bytes read from the local socket; at most [`Self::capacity`].
     pub fn write(&mut self, now: Time, id: SessionId, chunk: Bytes) {
         self.with_session(id, |session| session.send.write(chunk));

@@ -24,7 +24,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Cause, Event, Reset, SessionId, Standby, Tunnel, encode_refusal};
+use eternaltcp_proto::{
+    Cause, Event, READ_SIZE, Reset, SessionId, Standby, Tunnel, encode_refusal,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
@@ -51,6 +53,10 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sockets served before the carrier gets its turn.
 const SERVED_AT_ONCE: usize = 64;
+
+/// Bytes read of sockets before the carrier gets its turn: they are sent while
+/// they are in the processor's cache.
+const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
 /// Commands that may wait for the driver.
 const COMMANDS: usize = 1024;
@@ -307,13 +313,16 @@ impl<R: Role> Driver<R> {
 
     fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
         let mut count = 0;
+        let enough = self.tunnel.unnumbered() + READ_AT_ONCE;
         for _ in 0..self.again.len() {
-            if let Some(id) = self.again.pop_front() {
-                self.serve(id);
-                count += 1;
+            let Some(id) = self.again.pop_front() else { break };
+            self.serve(id);
+            count += 1;
+            if self.tunnel.unnumbered() >= enough {
+                return true;
             }
         }
-        while count < SERVED_AT_ONCE {
+        while count < SERVED_AT_ONCE && self.tunnel.unnumbered() < enough {
             let Some(id) = self.ready.poll_next(cx.waker()) else { break };
             self.serve(id);
             count += 1;
