@@ -22,8 +22,10 @@ const MOST: usize = 64;
 ///
 /// Whoever fills a block splits off what it wrote, which may be shared and
 /// sliced. A block is used again when all of that is gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Blocks {
+    /// A block's size.
+    size: usize,
     filling: Option<BytesMut>,
     /// Blocks that are full, the oldest first.
     full: VecDeque<BytesMut>,
@@ -31,8 +33,19 @@ pub(crate) struct Blocks {
     begun: usize,
 }
 
+impl Default for Blocks {
+    fn default() -> Self {
+        Self::new(BLOCK)
+    }
+}
+
 impl Blocks {
-    /// A block with room for `length` bytes, at most [`BLOCK`], and with nothing in
+    /// Blocks of `size` bytes.
+    pub(crate) fn new(size: usize) -> Self {
+        Self { size, filling: None, full: VecDeque::new(), begun: 0 }
+    }
+
+    /// A block with room for `length` bytes, at most a block's size, and with nothing in
     /// it: all that is written to it must be split off.
     pub(crate) fn room(&mut self, length: usize) -> &mut BytesMut {
         let block = match self.filling.take() {
@@ -47,13 +60,34 @@ impl Blocks {
     /// become free in their order, so it is the one that was in use last.
     fn next(&mut self, full: Option<BytesMut>) -> BytesMut {
         self.begun += 1;
-        self.full.extend(full);
-        let free = self.full.iter_mut().rposition(|block| block.try_reclaim(BLOCK));
+        if let Some(full) = full {
+            self.keep(full);
+        }
+        let size = self.size;
+        let free = self.full.iter_mut().rposition(|block| block.try_reclaim(size));
         let free = free.and_then(|index| self.full.remove(index));
+        free.unwrap_or_else(|| BytesMut::with_capacity(size))
+    }
+
+    /// Puts a free block in the place of `block`, if that has no room for `length`
+    /// more bytes; what was in it is moved along. What was split off it may still
+    /// be in use.
+    pub(crate) fn renew(&mut self, block: &mut BytesMut, length: usize) {
+        if block.try_reclaim(length) {
+            return;
+        }
+        let mut fresh = self.next(None);
+        fresh.extend_from_slice(block);
+        let mut old = std::mem::replace(block, fresh);
+        old.clear();
+        self.keep(old);
+    }
+
+    fn keep(&mut self, block: BytesMut) {
+        self.full.push_back(block);
         if self.full.len() > MOST {
             self.full.pop_front();
         }
-        free.unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
     }
 
     /// Forgets blocks that were not needed since the last call.
@@ -61,7 +95,7 @@ impl Blocks {
         let begun = std::mem::take(&mut self.begun);
         self.full.drain(..self.full.len().saturating_sub(begun));
         if begun == 0 {
-            *self = Self::default();
+            *self = Self::new(self.size);
         }
     }
 }
@@ -142,6 +176,26 @@ mod tests {
         assert_eq!(third.as_ptr(), other_at, "a part of the first block is in use");
         drop(second);
         assert_eq!(write(&mut blocks, BLOCK).as_ptr(), at);
+    }
+
+    #[test]
+    fn a_block_is_renewed_when_its_room_is_used_up_and_what_was_in_it_goes_along() {
+        let mut blocks = Blocks::new(100);
+        let mut block = BytesMut::with_capacity(100);
+        block.extend_from_slice(&[1; 90]);
+        let taken = block.split_to(70).freeze();
+        blocks.renew(&mut block, 10);
+        assert_eq!(block.as_ptr(), taken.as_ptr_range().end, "it has room");
+        blocks.renew(&mut block, 50);
+        assert_ne!(block.as_ptr(), taken.as_ptr_range().end);
+        assert_eq!((&block[..], block.capacity()), (&[1; 20][..], 100));
+        let first = taken.as_ptr();
+        drop(taken);
+        let taken = block.split_to(20).freeze();
+        block.extend_from_slice(&[2; 60]);
+        blocks.renew(&mut block, 40);
+        assert_eq!((block.as_ptr(), &block[..]), (first, &[2; 60][..]), "the free one");
+        drop(taken);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::pace::Pace;
 use super::unacknowledged::Unacknowledged;
+use crate::memory::Blocks;
 use crate::platform;
 use crate::tls::{Connection, TlsError};
 
@@ -22,6 +23,10 @@ use crate::tls::{Connection, TlsError};
 /// idle carriers cost little, and up to four full records when they are there.
 const LEAST_READ: usize = 4 * 1024;
 const MOST_READ: usize = 64 * 1024;
+
+/// A block to read into: also with the front of a record in it, it has room for
+/// the largest read.
+const BLOCK: usize = MOST_READ + 20 * 1024;
 
 /// Reads in a row before others get their turn.
 const READS: usize = 2;
@@ -59,6 +64,8 @@ pub(crate) struct CarrierIo {
     stream: TcpStream,
     tls: Connection,
     incoming: BytesMut,
+    /// Memory of what is read, once much is.
+    blocks: Blocks,
     read_size: usize,
     /// Protected bytes for the socket, and how many of them it took.
     outgoing: Vec<u8>,
@@ -83,6 +90,7 @@ impl CarrierIo {
             stream,
             tls,
             incoming,
+            blocks: Blocks::new(BLOCK),
             read_size: LEAST_READ,
             outgoing: Vec::new(),
             sent: 0,
@@ -125,8 +133,12 @@ impl CarrierIo {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, CarrierError>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            self.incoming.reserve(self.read_size);
-            match self.stream.try_read_buf(&mut self.incoming) {
+            if self.read_size < MOST_READ {
+                self.incoming.reserve(self.read_size);
+            } else {
+                self.blocks.renew(&mut self.incoming, self.read_size);
+            }
+            match self.stream.try_read_buf(&mut (&mut self.incoming).limit(self.read_size)) {
                 Ok(0) => return Poll::Ready(Err(CarrierError::Ended)),
                 Ok(count) => {
                     if count >= self.read_size {
@@ -277,7 +289,7 @@ impl CarrierIo {
             self.incoming = BytesMut::new();
             self.read_size = LEAST_READ;
         }
-        self.tls.trim();
+        self.blocks.trim();
         if self.sent == self.outgoing.len() {
             (self.outgoing, self.sent) = (Vec::new(), 0);
         }

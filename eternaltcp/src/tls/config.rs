@@ -53,6 +53,7 @@ impl ClientTls {
         config.enable_sni = false;
         config.enable_early_data = false;
         config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true; // For `traffic`.
         Ok(Self(Arc::new(config)))
     }
 
@@ -81,6 +82,7 @@ impl ServerTls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
+        config.enable_secret_extraction = true; // For `traffic`.
         Ok(Self(Arc::new(config)))
     }
 

@@ -1,9 +1,8 @@
 //! One TLS connection without its socket: bytes in, bytes out.
 //!
-//! rustls does the whole connection, through its unbuffered interface: that lets
-//! the caller read 64 KiB at a time into its own buffer, where the buffered one
-//! reads 4 KiB. A carrier then makes a thirteenth of the calls to read, and costs
-//! a fifth less processor time.
+//! rustls does the handshake and makes the keys; records after that are `traffic`'s.
+//! The caller reads 64 KiB at a time into its own buffer, where rustls' buffered
+//! interface reads 4 KiB, and what is in a record is not copied on its way in.
 
 use std::fmt;
 
@@ -11,18 +10,13 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::config::{ALPN, ClientTls, ServerTls};
 use super::delivery::Delivery;
-use super::protect::{Output, Protector};
 use super::side::{Side, Step};
+use super::traffic::Traffic;
 use super::{PublicKey, TlsError};
-use crate::memory::Blocks;
 
 /// The most bytes that a peer's handshake may have, or that a handshake message
 /// after it may span. An honest handshake has under 1 KiB.
 pub(super) const HANDSHAKE_LIMIT: usize = 64 * 1024;
-
-/// How many tickets a server may send, all of which are ignored. Servers of this
-/// project send none.
-const TICKET_LIMIT: u32 = 32;
 
 /// A TLS connection that owns no socket and no buffers.
 ///
@@ -34,10 +28,7 @@ const TICKET_LIMIT: u32 = 32;
 /// In TLS 1.3 a client's handshake is done *before* the server has judged the
 /// client's key: only the server's first data say that it was let in.
 pub struct Connection {
-    side: Side,
-    protector: Protector,
-    /// Memory of the data that come in.
-    blocks: Blocks,
+    stage: Stage,
     /// A copy of the records at the front of the incoming bytes that rustls has
     /// taken in and not given back: the front of a handshake message. rustls wants
     /// to see them again with every call, also where there are no incoming bytes.
@@ -49,6 +40,14 @@ pub struct Connection {
     peer_closed: bool,
     sent_close: bool,
     failed: Option<TlsError>,
+}
+
+/// Who does the work of a connection.
+enum Stage {
+    Handshake(Box<Side>),
+    Traffic(Box<Traffic>),
+    /// The way from one to the other failed.
+    Over,
 }
 
 /// Where a connection stands after [`Connection::process`].
@@ -68,7 +67,7 @@ impl Connection {
     /// # Errors
     /// [`TlsError::Internal`], for instance without randomness.
     pub fn client(tls: &ClientTls) -> Result<Self, TlsError> {
-        Ok(Self::new(Side::Client(Box::new(tls.connect()?))))
+        Ok(Self::new(Side::Client(tls.connect()?)))
     }
 
     /// The server's end of a new connection.
@@ -76,14 +75,12 @@ impl Connection {
     /// # Errors
     /// [`TlsError::Internal`], for instance without randomness.
     pub fn server(tls: &ServerTls) -> Result<Self, TlsError> {
-        Ok(Self::new(Side::Server(Box::new(tls.accept()?))))
+        Ok(Self::new(Side::Server(tls.accept()?)))
     }
 
     fn new(side: Side) -> Self {
         Self {
-            side,
-            protector: Protector::default(),
-            blocks: Blocks::default(),
+            stage: Stage::Handshake(Box::new(side)),
             held: Vec::new(),
             handshake_bytes: 0,
             peer: None,
@@ -95,12 +92,11 @@ impl Connection {
 
     /// Handles the complete records at the front of `incoming`; what remains
     /// there is the front of a record that is still to come, less than 18,437
-    /// bytes (before the handshake is done, at most 64 KiB; as many more while a
-    /// handshake message is cut over several records).
+    /// bytes (before the handshake is done, at most 64 KiB).
     ///
     /// Data are decrypted and appended to `plaintext`: those of records from
-    /// 2 KiB on in blocks that several share, those of smaller ones put together.
-    /// `incoming` keeps its memory for the next read.
+    /// 2 KiB on where they lie, so that `incoming` shares its memory with them;
+    /// those of smaller ones put together in a copy.
     ///
     /// Bytes that the peer must get (handshake, key update, alert) are appended
     /// to `outgoing`.
@@ -137,10 +133,26 @@ impl Connection {
         if self.peer.is_none() && self.handshake_bytes == 0 && !may_be_tls(incoming) {
             return Err(TlsError::NotTls);
         }
+        if let Stage::Traffic(traffic) = &mut self.stage {
+            if !self.peer_closed {
+                let mut delivery = Delivery::new(plaintext);
+                self.peer_closed = traffic.receive(incoming, outgoing, &mut delivery)?;
+            }
+        } else {
+            self.shake(incoming, outgoing, plaintext)?;
+        }
+        Ok(Status { handshake_done: self.peer.is_some(), peer_closed: self.peer_closed })
+    }
+
+    /// Goes on with the handshake.
+    fn shake(
+        &mut self,
+        incoming: &mut BytesMut,
+        outgoing: &mut Vec<u8>,
+        plaintext: &mut Vec<Bytes>,
+    ) -> Result<(), TlsError> {
         let before = plaintext.len();
-        let mut blocks = std::mem::take(&mut self.blocks);
-        let read = self.read(incoming, outgoing, &mut Delivery::new(plaintext, &mut blocks));
-        self.blocks = blocks;
+        let read = self.read(incoming, outgoing, &mut Delivery::new(plaintext));
         let established = self.establish();
         if self.peer.is_none() {
             // Whoever it is, it may not say anything.
@@ -148,10 +160,25 @@ impl Connection {
         }
         if established.is_err() && read.is_ok() {
             // rustls sends no alerts of our choosing: an orderly end must do.
-            let _ = self.write(Output::CloseNotify, outgoing);
+            if let Stage::Handshake(side) = &mut self.stage {
+                side.close(&mut self.held, outgoing);
+            }
         }
         established.and(read)?;
-        Ok(Status { handshake_done: self.peer.is_some(), peer_closed: self.peer_closed })
+        if self.peer.is_some() { self.take_over() } else { Ok(()) }
+    }
+
+    /// Takes the keys from rustls, which has made all of them and sent all that
+    /// it had to say.
+    fn take_over(&mut self) -> Result<(), TlsError> {
+        if !self.held.is_empty() {
+            return Err(TlsError::Misbehaved("a message is cut where the handshake ends".into()));
+        }
+        if let Stage::Handshake(side) = std::mem::replace(&mut self.stage, Stage::Over) {
+            let (keys, secrets) = side.into_secrets()?;
+            self.stage = Stage::Traffic(Box::new(Traffic::new(secrets, keys)?));
+        }
+        Ok(())
     }
 
     /// Lets rustls handle the records in `incoming`, and takes off what is done with.
@@ -161,21 +188,22 @@ impl Connection {
         outgoing: &mut Vec<u8>,
         delivery: &mut Delivery<'_>,
     ) -> Result<(), TlsError> {
+        let Stage::Handshake(side) = &mut self.stage else { return Ok(()) };
         let whole = self.held.len() + whole_records(&incoming[self.held.len()..]);
         let mut used = 0;
         let result = loop {
-            let (done, step) = self.side.read(&mut incoming[used..], outgoing, delivery);
+            let (done, step) = side.read(&mut incoming[used..], outgoing, delivery);
             used += done;
             match step {
                 Ok(Step::PeerClosed) => self.peer_closed = true,
                 Ok(Step::Again) => {}
-                Ok(Step::Idle | Step::Written) => break Ok(()),
+                Ok(Step::Idle) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
         delivery.finish();
         if result.is_err() {
-            self.side.flush(outgoing, delivery);
+            side.flush(outgoing, delivery);
             return result;
         }
         if self.peer_closed {
@@ -195,30 +223,23 @@ impl Connection {
     }
 
     fn check_limits(&mut self, waiting: usize, used: usize) -> Result<(), TlsError> {
-        let length = if self.side.is_handshaking() {
-            self.handshake_bytes += used;
-            self.handshake_bytes + waiting
-        } else {
-            self.held.len()
-        };
-        if length > HANDSHAKE_LIMIT {
+        self.handshake_bytes += used;
+        if self.handshake_bytes + waiting > HANDSHAKE_LIMIT {
             return Err(TlsError::HandshakeTooLong);
-        }
-        if self.side.tickets() > TICKET_LIMIT {
-            return Err(TlsError::Misbehaved("too many tickets".into()));
         }
         Ok(())
     }
 
     /// Learns who the peer is, once the handshake is done.
     fn establish(&mut self) -> Result<(), TlsError> {
-        if self.peer.is_some() || self.side.is_handshaking() {
+        let Stage::Handshake(side) = &self.stage else { return Ok(()) };
+        if side.is_handshaking() {
             return Ok(());
         }
-        if self.side.alpn() != Some(ALPN) {
+        if side.alpn() != Some(ALPN) {
             return Err(TlsError::no_alpn());
         }
-        self.peer = Some(self.side.peer_key()?);
+        self.peer = Some(side.peer_key()?);
         Ok(())
     }
 
@@ -257,17 +278,8 @@ impl Connection {
         parts: &[&[u8]],
         outgoing: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
-        self.check_writable()?;
-        for part in parts {
-            let mut rest = *part;
-            while !rest.is_empty() {
-                rest = self.protector.add(rest);
-                if self.protector.is_full() {
-                    self.write(Output::Data, outgoing)?;
-                }
-            }
-        }
-        Ok(())
+        let traffic = self.traffic()?;
+        parts.iter().try_for_each(|part| traffic.gather(part, outgoing))
     }
 
     /// Protects what waits for its record to be filled.
@@ -275,37 +287,35 @@ impl Connection {
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
     pub(crate) fn seal(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        if self.protector.is_empty() { Ok(()) } else { self.write(Output::Data, outgoing) }
+        self.traffic()?.finish(outgoing)
     }
 
-    fn check_writable(&self) -> Result<(), TlsError> {
+    /// What sends, if this side may send.
+    fn traffic(&mut self) -> Result<&mut Traffic, TlsError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if self.peer.is_none() {
-            return Err(TlsError::NotEstablished);
+        match &mut self.stage {
+            Stage::Traffic(_) if self.sent_close => Err(TlsError::Closed),
+            Stage::Traffic(traffic) => Ok(traffic),
+            _ => Err(TlsError::NotEstablished),
         }
-        if self.sent_close { Err(TlsError::Closed) } else { Ok(()) }
-    }
-
-    fn write(&mut self, output: Output, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.side.write(&mut self.held, output, &mut self.protector, outgoing)
     }
 
     /// Appends the orderly end of this side's data to `outgoing`. Does nothing
     /// during the handshake, after a failure, or the second time.
     pub fn close_notify(&mut self, outgoing: &mut Vec<u8>) {
-        if self.peer.is_some() && self.failed.is_none() && !self.sent_close {
-            self.sent_close = true;
+        if let Ok(traffic) = self.traffic() {
             // When not even this can be protected, the socket's end must do.
-            let _ = self.write(Output::CloseNotify, outgoing);
+            let _ = traffic.close(outgoing);
+            self.sent_close = true;
         }
     }
 
-    /// Gives back memory that was not needed since the last call.
-    pub(crate) fn trim(&mut self) {
-        self.blocks.trim();
-        self.protector.trim();
+    /// What sends, to send what no honest side would.
+    #[cfg(test)]
+    pub(super) fn traffic_of_tests(&mut self) -> &mut Traffic {
+        self.traffic().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Whether the handshake still goes on.

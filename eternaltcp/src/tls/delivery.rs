@@ -1,36 +1,36 @@
-//! Handing decrypted data on, in as few allocations as their sizes allow.
+//! Handing decrypted data on: large records as they lie, small ones copied together.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::memory::Blocks;
-
-/// From this length on a record's data go to a block; shorter ones share memory
-/// with their neighbours of the same call, so that they keep no block alive.
+/// From this length on a record's data stay where they are; shorter ones share
+/// memory with their neighbours of the same call, so that they keep no block alive.
 const MERGED_BELOW: usize = 2048;
 
 /// Appends the data of records to the caller's list.
 pub(super) struct Delivery<'a> {
     plaintext: &'a mut Vec<Bytes>,
-    blocks: &'a mut Blocks,
     /// Small records that no large one has followed yet.
     small: Vec<u8>,
 }
 
 impl<'a> Delivery<'a> {
-    pub(super) fn new(plaintext: &'a mut Vec<Bytes>, blocks: &'a mut Blocks) -> Self {
-        Self { plaintext, blocks, small: Vec::new() }
+    pub(super) fn new(plaintext: &'a mut Vec<Bytes>) -> Self {
+        Self { plaintext, small: Vec::new() }
     }
 
     /// Adds one record's data.
-    pub(super) fn add(&mut self, data: &[u8]) {
+    pub(super) fn add(&mut self, data: BytesMut) {
         if data.len() < MERGED_BELOW {
-            self.small.extend_from_slice(data);
+            self.copy(&data);
         } else {
             self.finish();
-            let block = self.blocks.room(data.len());
-            block.extend_from_slice(data);
-            self.plaintext.push(block.split().freeze());
+            self.plaintext.push(data.freeze());
         }
+    }
+
+    /// Adds a copy of one record's data.
+    pub(super) fn copy(&mut self, data: &[u8]) {
+        self.small.extend_from_slice(data);
     }
 
     /// Hands on what waits for more.

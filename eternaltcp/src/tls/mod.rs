@@ -5,8 +5,8 @@
 //! - [`Identity`] and [`PublicKey`]: keys, in OpenSSH's files and formats;
 //! - [`ClientTls`] and [`ServerTls`]: the one TLS configuration, made from an identity;
 //! - [`handshake()`]: a connection's handshake over its socket;
-//! - [`Connection`]: TLS without a socket: rustls does it all, in the steps of
-//!   `side`.
+//! - [`Connection`]: TLS without a socket: rustls does the handshake, in the steps
+//!   of `side`, and `traffic` what comes after, with the keys that rustls makes.
 //!
 //! TLS proves that the peer owns its key. Whether that key is let in is decided
 //! elsewhere.
@@ -16,16 +16,18 @@ mod config;
 mod connection;
 mod delivery;
 mod error;
+mod fault;
 mod handshake;
 mod identity;
 mod key;
 mod key_file;
-mod protect;
+mod record;
 mod side;
 mod signing;
 mod spki;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod verify;
 
 pub use alert::Alert;

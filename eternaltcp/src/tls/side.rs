@@ -1,20 +1,23 @@
-//! rustls' connection of either side, in the steps that it takes.
+//! rustls' connection of either side, in the steps that a handshake takes.
 
-use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, ReadTraffic, UnbufferedStatus,
 };
+use rustls::{CommonState, ExtractedSecrets};
 
 use super::delivery::Delivery;
-use super::protect::{Output, Protector};
+use super::traffic::Secrets;
 use super::{PublicKey, TlsError};
+
+/// Room for an alert, protected.
+const CLOSING: usize = 5 + 2 + 1 + 16;
 
 /// A TLS connection that holds no records, neither incoming nor outgoing.
 pub(super) enum Side {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
 }
 
 /// What one step came to.
@@ -25,8 +28,6 @@ pub(super) enum Step {
     PeerClosed,
     /// Nothing can be done before more bytes come, or data are to be sent.
     Idle,
-    /// All output is written.
-    Written,
 }
 
 impl Side {
@@ -45,30 +46,34 @@ impl Side {
         }
     }
 
-    /// Appends `output` to `outgoing`, protected. `held` is what
-    /// [`read`](Self::read) has seen whole and not given back.
-    pub(super) fn write(
-        &mut self,
-        held: &mut [u8],
-        output: Output,
-        protector: &mut Protector,
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), TlsError> {
+    /// Appends the orderly end of this side's data to `outgoing`, as far as rustls
+    /// can protect it by now. `held` is what [`read`](Self::read) has seen whole
+    /// and not given back.
+    pub(super) fn close(&mut self, held: &mut [u8], outgoing: &mut Vec<u8>) {
         loop {
             let step = match self {
-                Self::Client(c) => {
-                    on_write(c.process_tls_records(held), output, protector, outgoing)?
-                }
-                Self::Server(s) => {
-                    on_write(s.process_tls_records(held), output, protector, outgoing)?
-                }
+                Self::Client(c) => on_close(c.process_tls_records(held), outgoing),
+                Self::Server(s) => on_close(s.process_tls_records(held), outgoing),
             };
-            match step {
-                Step::Again => {}
-                Step::Written => return Ok(()),
-                Step::Idle | Step::PeerClosed => return Err(TlsError::Closed),
+            if !matches!(step, Ok(Step::Again)) {
+                return;
             }
         }
+    }
+
+    /// The keys of both directions, once the handshake is done and all of its
+    /// output is written.
+    pub(super) fn into_secrets(self) -> Result<(ExtractedSecrets, Secrets), TlsError> {
+        Ok(match self {
+            Self::Client(client) => {
+                let (keys, kernel) = client.dangerous_into_kernel_connection()?;
+                (keys, Secrets::Client(kernel))
+            }
+            Self::Server(server) => {
+                let (keys, kernel) = server.dangerous_into_kernel_connection()?;
+                (keys, Secrets::Server(kernel))
+            }
+        })
     }
 
     /// Appends the alert that was queued with an error.
@@ -98,14 +103,6 @@ impl Side {
         }
     }
 
-    /// How many tickets the peer has sent.
-    pub(super) fn tickets(&self) -> u32 {
-        match self {
-            Self::Client(client) => client.tls13_tickets_received(),
-            Self::Server(_) => 0,
-        }
-    }
-
     fn common(&self) -> &CommonState {
         match self {
             Self::Client(client) => client,
@@ -128,15 +125,17 @@ fn on_read<D>(
     (discard, step)
 }
 
-fn on_write<D>(
+fn on_close<D>(
     status: UnbufferedStatus<'_, '_, D>,
-    output: Output,
-    protector: &mut Protector,
     outgoing: &mut Vec<u8>,
 ) -> Result<Step, TlsError> {
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
-            protector.write(&mut traffic, output, outgoing).map(|()| Step::Written)
+            let start = outgoing.len();
+            outgoing.resize(start + CLOSING, 0);
+            let written = traffic.queue_close_notify(&mut outgoing[start..]).unwrap_or(0);
+            outgoing.truncate(start + written);
+            Ok(Step::Idle)
         }
         state => on_any(state, outgoing),
     }
@@ -165,7 +164,7 @@ fn deliver<D>(
 ) -> Result<Step, TlsError> {
     while let Some(record) = data.next_record() {
         let record = record?;
-        delivery.add(record.payload);
+        delivery.copy(record.payload);
         *discard += record.discard;
     }
     Ok(Step::Again)

@@ -7,6 +7,7 @@ mod hostile;
 mod identity;
 mod interop;
 mod keys_in_tls;
+mod messages;
 mod socket;
 
 use std::sync::Arc;
@@ -130,6 +131,7 @@ fn one_suite(config: &rustls::ClientConfig, index: usize, limit: u64) -> ClientT
         .with_custom_certificate_verifier(Arc::new(AnyOwnedKey::new(algorithms)))
         .with_client_cert_resolver(config.client_auth_cert_resolver.clone());
     changed.alpn_protocols = config.alpn_protocols.clone();
+    changed.enable_secret_extraction = true;
     ClientTls(Arc::new(changed))
 }
 

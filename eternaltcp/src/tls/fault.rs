@@ -1,0 +1,40 @@
+//! What a peer did wrong after the handshake, and the alert that tells it so
+//! (RFC 8446, section 6.2).
+
+use super::TlsError;
+
+/// An error and its alert.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) alert: u8,
+    pub(super) error: TlsError,
+}
+
+impl Fault {
+    pub(super) fn tampered() -> Self {
+        Self { alert: 20, error: TlsError::Tampered }
+    }
+
+    pub(super) fn too_long() -> Self {
+        Self::misbehaved(22, "a record is longer than TLS allows")
+    }
+
+    pub(super) fn unexpected(what: &str) -> Self {
+        Self::misbehaved(10, what)
+    }
+
+    pub(super) fn illegal(what: &str) -> Self {
+        Self::misbehaved(47, what)
+    }
+
+    fn misbehaved(alert: u8, what: &str) -> Self {
+        Self { alert, error: TlsError::Misbehaved(what.into()) }
+    }
+}
+
+/// A fault of this side.
+impl From<TlsError> for Fault {
+    fn from(error: TlsError) -> Self {
+        Self { alert: 80, error }
+    }
+}

@@ -1,0 +1,296 @@
+//! A connection after its handshake: data both ways, and the few messages that
+//! TLS 1.3 has then: key updates, tickets, alerts (RFC 8446, sections 4.6 and 6).
+
+use bytes::{Buf as _, BytesMut};
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
+
+use super::connection::HANDSHAKE_LIMIT;
+use super::delivery::Delivery;
+use super::fault::Fault;
+use super::record::{Content, Draft, HEADER, Keys, record_length};
+use super::{Alert, TlsError};
+
+/// How many tickets a server may send, all of which are ignored. Servers of this
+/// project send none.
+const TICKET_LIMIT: u32 = 32;
+
+/// How many key updates may follow each other without data in between.
+const UPDATE_LIMIT: u32 = 32;
+
+/// How many warnings are borne that do not end a connection.
+const WARNING_LIMIT: u32 = 4;
+
+/// Kinds of handshake messages.
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// Alerts that are no errors.
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
+/// What rustls keeps of a connection: it makes the next keys.
+pub(super) enum Secrets {
+    Client(KernelConnection<ClientConnectionData>),
+    Server(KernelConnection<ServerConnectionData>),
+}
+
+impl Secrets {
+    fn next_to_send(&mut self) -> Result<(u64, ConnectionTrafficSecrets), TlsError> {
+        Ok(match self {
+            Self::Client(client) => client.update_tx_secret()?,
+            Self::Server(server) => server.update_tx_secret()?,
+        })
+    }
+
+    fn next_to_receive(&mut self) -> Result<(u64, ConnectionTrafficSecrets), TlsError> {
+        Ok(match self {
+            Self::Client(client) => client.update_rx_secret()?,
+            Self::Server(server) => server.update_rx_secret()?,
+        })
+    }
+
+    fn suite(&self) -> SupportedCipherSuite {
+        match self {
+            Self::Client(client) => client.negotiated_cipher_suite(),
+            Self::Server(server) => server.negotiated_cipher_suite(),
+        }
+    }
+}
+
+/// Both directions of an established connection.
+pub(super) struct Traffic {
+    secrets: Secrets,
+    sending: Keys,
+    receiving: Keys,
+    /// Records that one key may protect.
+    key_limit: u64,
+    draft: Option<Draft>,
+    /// The front of a handshake message that is cut over several records.
+    message: Vec<u8>,
+    tickets: u32,
+    updates: u32,
+    warnings: u32,
+}
+
+impl Traffic {
+    pub(super) fn new(secrets: Secrets, keys: ExtractedSecrets) -> Result<Self, TlsError> {
+        let suite = secrets.suite();
+        let suite = suite.tls13().ok_or_else(|| TlsError::Internal("not TLS 1.3".into()))?;
+        Ok(Self {
+            key_limit: suite.common.confidentiality_limit,
+            secrets,
+            sending: Keys::new(keys.tx)?,
+            receiving: Keys::new(keys.rx)?,
+            draft: None,
+            message: Vec::new(),
+            tickets: 0,
+            updates: 0,
+            warnings: 0,
+        })
+    }
+
+    /// Handles the whole records at the front of `incoming`. Says whether the
+    /// peer has ended its data in order. With an error, `outgoing` has an alert
+    /// more.
+    pub(super) fn receive(
+        &mut self,
+        incoming: &mut BytesMut,
+        outgoing: &mut Vec<u8>,
+        delivery: &mut Delivery<'_>,
+    ) -> Result<bool, TlsError> {
+        let result = self.handle_records(incoming, outgoing, delivery);
+        delivery.finish();
+        result.map_err(|fault| {
+            // The connection is over; if not even this can be said, its end must do.
+            let _ = self.seal(Content::Alert, &[2, fault.alert], outgoing);
+            fault.error
+        })
+    }
+
+    fn handle_records(
+        &mut self,
+        incoming: &mut BytesMut,
+        outgoing: &mut Vec<u8>,
+        delivery: &mut Delivery<'_>,
+    ) -> Result<bool, Fault> {
+        while let Some(length) = record_length(incoming)? {
+            if incoming.len() < length {
+                break;
+            }
+            let mut record = incoming.split_to(length);
+            let (content, length) = self.receiving.open(&mut record)?;
+            if content != Content::Handshake && !self.message.is_empty() {
+                return Err(Fault::unexpected("something inside of a handshake message"));
+            }
+            match content {
+                Content::Data => {
+                    self.updates = 0;
+                    record.advance(HEADER);
+                    record.truncate(length);
+                    delivery.add(record);
+                }
+                Content::Handshake => {
+                    self.handle_handshake(&record[HEADER..HEADER + length], outgoing)?;
+                }
+                Content::Alert => {
+                    if self.handle_alert(&record[HEADER..HEADER + length])? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Says whether it is the end.
+    fn handle_alert(&mut self, alert: &[u8]) -> Result<bool, Fault> {
+        let [_, description] = *alert else {
+            return Err(Fault::illegal("an alert that is none"));
+        };
+        match description {
+            CLOSE_NOTIFY => Ok(true),
+            USER_CANCELED if self.warnings < WARNING_LIMIT => {
+                self.warnings += 1;
+                Ok(false)
+            }
+            // Each is the end, whatever level it says (section 6.2).
+            other => Err(Fault::from(TlsError::from(Alert::new(other)))),
+        }
+    }
+
+    fn handle_handshake(&mut self, bytes: &[u8], outgoing: &mut Vec<u8>) -> Result<(), Fault> {
+        if bytes.is_empty() {
+            return Err(Fault::unexpected("an empty handshake record"));
+        }
+        let mut joined = std::mem::take(&mut self.message);
+        joined.extend_from_slice(bytes);
+        let mut rest = &joined[..];
+        while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk() {
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            if length > HANDSHAKE_LIMIT {
+                return Err(TlsError::HandshakeTooLong.into());
+            }
+            let Some((body, after)) = after.split_at_checked(length) else { break };
+            self.handle_message(kind, body, after.is_empty(), outgoing)?;
+            rest = after;
+        }
+        self.message = rest.to_vec();
+        Ok(())
+    }
+
+    fn handle_message(
+        &mut self,
+        kind: u8,
+        body: &[u8],
+        is_last: bool,
+        outgoing: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        match (kind, &self.secrets) {
+            (NEW_SESSION_TICKET, Secrets::Client(_)) => {
+                self.tickets += 1;
+                if self.tickets > TICKET_LIMIT {
+                    return Err(Fault::unexpected("too many tickets"));
+                }
+                Ok(())
+            }
+            (KEY_UPDATE, _) => self.handle_key_update(body, is_last, outgoing),
+            _ => Err(Fault::unexpected("a handshake message after the handshake")),
+        }
+    }
+
+    /// The peer's next records are under its next key (section 4.6.3).
+    fn handle_key_update(
+        &mut self,
+        body: &[u8],
+        is_last: bool,
+        outgoing: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        self.updates += 1;
+        if self.updates > UPDATE_LIMIT {
+            return Err(Fault::unexpected("key updates without end"));
+        }
+        if !is_last {
+            return Err(Fault::unexpected("a key update within a record"));
+        }
+        let is_requested = match body {
+            [0] => false,
+            [1] => true,
+            _ => return Err(Fault::illegal("a key update that is none")),
+        };
+        self.receiving = Keys::new(self.secrets.next_to_receive()?)?;
+        if is_requested {
+            self.update_key(outgoing)?;
+        }
+        Ok(())
+    }
+
+    /// Sends under the next key from now on.
+    fn update_key(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        protect(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], &mut self.sending, outgoing)?;
+        self.sending = Keys::new(self.secrets.next_to_send()?)?;
+        Ok(())
+    }
+
+    /// Adds data to the record that is being made; full ones are protected.
+    pub(super) fn gather(&mut self, data: &[u8], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let draft = match self.draft {
+                Some(draft) => draft,
+                None => self.begin(outgoing)?,
+            };
+            rest = draft.add(rest, outgoing);
+            if draft.is_full(outgoing) {
+                self.finish(outgoing)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, outgoing: &mut Vec<u8>) -> Result<Draft, TlsError> {
+        // The update is the last record that the key may protect.
+        if self.sending.used() + 1 >= self.key_limit {
+            self.update_key(outgoing)?;
+        }
+        Ok(*self.draft.insert(Draft::begin(outgoing)))
+    }
+
+    /// Protects the record that is being made, if there is one.
+    pub(super) fn finish(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        match self.draft.take() {
+            Some(draft) => draft.seal(Content::Data, &mut self.sending, outgoing),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the orderly end of this side's data.
+    pub(super) fn close(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.seal(Content::Alert, &[1, CLOSE_NOTIFY], outgoing)
+    }
+
+    /// Appends one record of its own, after what was gathered.
+    pub(super) fn seal(
+        &mut self,
+        content: Content,
+        data: &[u8],
+        outgoing: &mut Vec<u8>,
+    ) -> Result<(), TlsError> {
+        self.finish(outgoing)?;
+        protect(content, data, &mut self.sending, outgoing)
+    }
+}
+
+/// Appends one record with all of `data`.
+fn protect(
+    content: Content,
+    data: &[u8],
+    keys: &mut Keys,
+    outgoing: &mut Vec<u8>,
+) -> Result<(), TlsError> {
+    let draft = Draft::begin(outgoing);
+    draft.add(data, outgoing);
+    draft.seal(content, keys, outgoing)
+}
