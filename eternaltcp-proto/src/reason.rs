@@ -172,6 +172,8 @@ impl fmt::Display for Reset {
     }
 }
 
+impl std::error::Error for Reset {}
+
 impl Closing {
     pub(crate) fn encode(self) -> Vec<u8> {
         Writer::default().u32(self.code()).finish()

@@ -1,5 +1,126 @@
-//! TCP connections that outlive their network: sockets, TLS, keys, forwards
-//! and policy around the state machine of `eternaltcp-proto`.
+//! TCP connections that outlive their network, as a library: sessions between a client and a server
+//! that stay whole and in order while the connections beneath them die and the client's address
+//! changes.
+//!
+//! - [`client`]: [`Client::connect`](client::Client::connect) makes a tunnel to a server and keeps it attached;
+//!   [`Client::open`](client::Client::open) opens a [`Session`] in it, a stream that is [`AsyncRead`](tokio::io::AsyncRead) and
+//!   [`AsyncWrite`](tokio::io::AsyncWrite), with half-close, and errors that say why.
+//! - [`server`]: [`Server::bind`](server::Server::bind) listens. [`Server::start`](server::Server::start) gives sessions to
+//!   your program ([`RunningServer::accept`](server::RunningServer::accept)); [`Server::run`](server::Server::run)
+//!   connects them to TCP and Unix targets, as `etcp sproxy` does.
+//! - [`Listener`] and [`Opener::carry`](client::Opener::carry): local sockets that the client serves itself,
+//!   as `etcp cproxy` does.
+//! - [`tls`], [`policy`], [`address`], [`paths`]: ssh's keys and files, and addresses.
+//!
+//! Either end may be `etcp` instead: a client of this library opens targets at any sproxy.
+//!
+//! Everything runs on tokio; a client is one task, a server one for each tunnel. The library logs by `tracing`, and
+//! prints nothing. Where it says so in a setting, it holds no more than that: see [`TunnelConfig`],
+//! [`ServerLimits`](server::ServerLimits), [`ClientConfig`](client::ClientConfig).
+//!
+//! # A client
+//!
+//! With the user's own ssh files, as `etcp cproxy` has them:
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use eternaltcp::client::{Client, ClientConfig};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let client = Client::connect(ClientConfig::for_server("example.org")?).await?;
+//! let mut session = client.open("localhost:80").await?;
+//! session.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+//! session.shutdown().await?;
+//! let mut page = String::new();
+//! session.read_to_string(&mut page).await?;
+//! client.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # A server
+//!
+//! It takes the sessions itself; what clients ask for is a name that it gives a meaning to:
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use eternaltcp::server::{Server, ServerConfig};
+//! use eternaltcp::tls::Identity;
+//! use eternaltcp::{Slots, paths};
+//! use tokio::io::AsyncWriteExt;
+//!
+//! let host = Identity::load_or_create(&paths::server_identity()?)?;
+//! let mut config = ServerConfig::new("[::]:6200".parse()?, host, paths::ssh("authorized_keys")?);
+//! config.permits = vec!["time:37".parse()?];
+//! let mut server = Server::bind(config, Slots::from_limit()?)?.start()?;
+//! while let Some(incoming) = server.accept().await {
+//!     println!("{} asks for {}", incoming.key().fingerprint(), incoming.target());
+//!     tokio::spawn(async move {
+//!         let mut session = incoming.accept()?;
+//!         session.write_all(b"late\n").await?;
+//!         session.shutdown().await
+//!     });
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Both
+//!
+//! In one process, with new keys in a folder of their own:
+//!
+//! ```
+//! use eternaltcp::client::{Client, ClientConfig};
+//! use eternaltcp::policy::known_hosts_line;
+//! use eternaltcp::server::{Server, ServerConfig};
+//! use eternaltcp::{Slots, address, tls::Identity};
+//! use std::io::ErrorKind;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let file = |name| folder.path().join(name);
+//!
+//! // The server lets one key in, and has one name that clients may ask for.
+//! let user = Identity::load_or_create(&file("id_ed25519"))?;
+//! std::fs::write(file("authorized_keys"), format!("{}\n", user.public_key()))?;
+//! let host = Identity::load_or_create(&file("server_key"))?;
+//! let host_key = host.public_key();
+//! let mut config = ServerConfig::new("127.0.0.1:0".parse()?, host, file("authorized_keys"));
+//! config.permits = vec!["upper:1".parse()?];
+//! let mut server = Server::bind(config, Slots::from_limit()?)?.start()?;
+//!
+//! // The client knows the server's key.
+//! let address: address::Server = server.local_addr().to_string().parse()?;
+//! std::fs::write(file("known_hosts"), format!("{}\n", known_hosts_line(&address, &host_key)))?;
+//! let config =
+//!     ClientConfig::with_files(&address.to_string(), &file("id_ed25519"), &file("known_hosts"))?;
+//! let client = Client::connect(config).await?;
+//!
+//! // A session, from both ends.
+//! let mut session = client.open("upper:1").await?;
+//! session.write_all(b"eternal").await?;
+//! session.shutdown().await?;
+//! let incoming = server.accept().await.ok_or("the server has ended")?;
+//! assert_eq!(incoming.key(), &user.public_key());
+//! let mut other = incoming.accept()?;
+//! let mut text = String::new();
+//! other.read_to_string(&mut text).await?;
+//! other.write_all(text.to_uppercase().as_bytes()).await?;
+//! other.shutdown().await?;
+//! let mut answer = String::new();
+//! session.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "ETERNAL");
+//!
+//! // What is refused is an error, and says why.
+//! let mut refused = client.open("lower:1").await?;
+//! let error = refused.connected().await.expect_err("the server does not permit it");
+//! assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+//!
+//! client.close().await;
+//! server.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! Further examples: `cargo run -p eternaltcp --example echo`, and `chat`.
 
 pub mod address;
 pub mod client;
@@ -9,18 +130,24 @@ mod instance;
 mod listener;
 mod memory;
 mod net;
+pub mod paths;
+mod pipe;
 mod platform;
 pub mod policy;
 pub mod report;
 pub mod server;
+mod session;
 mod slots;
 mod stream;
 mod target;
 pub mod tls;
 
-pub use eternaltcp_proto::{Config as TunnelConfig, Instance, Stats as TunnelStats};
+pub use eternaltcp_proto::{
+    Cause, Config as TunnelConfig, Instance, Reset, SessionId, Stats as TunnelStats,
+};
 pub use instance::this_instance;
 pub use listener::Listener;
 pub use net::Mptcp;
+pub use session::Session;
 pub use slots::Slots;
 pub use stream::{Stream, peer_name};

@@ -1,4 +1,5 @@
-//! A local socket: TCP or Unix, and what the driver needs of both.
+//! A local stream: a TCP or Unix socket, or this program's own stream in memory;
+//! and what the driver needs of each.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -6,10 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, BytesMut};
+use eternaltcp_proto::Reset;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::pipe::DriverEnd;
 
 /// The connection of a local application, or to a target.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub struct Stream {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Memory(DriverEnd),
 }
 
 impl Stream {
@@ -46,6 +51,11 @@ impl Stream {
         Self { socket: Socket::Unix(stream), _slot: None }
     }
 
+    /// A stream whose other end this program reads and writes.
+    pub(crate) fn memory(end: DriverEnd) -> Self {
+        Self { socket: Socket::Memory(end), _slot: None }
+    }
+
     /// Holds a place among the process's descriptors for as long as it lives.
     pub(crate) fn with_slot(self, slot: OwnedSemaphorePermit) -> Self {
         Self { _slot: Some(slot), ..self }
@@ -55,6 +65,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(stream) => stream.poll_read_ready(cx),
             Socket::Unix(stream) => stream.poll_read_ready(cx),
+            Socket::Memory(end) => end.poll_read_ready(cx).map(Ok),
         }
     }
 
@@ -62,6 +73,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(stream) => stream.poll_write_ready(cx),
             Socket::Unix(stream) => stream.poll_write_ready(cx),
+            Socket::Memory(end) => end.poll_write_ready(cx).map(Ok),
         }
     }
 
@@ -70,6 +82,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(stream) => stream.try_read_buf(&mut buffer.limit(most)),
             Socket::Unix(stream) => stream.try_read_buf(&mut buffer.limit(most)),
+            Socket::Memory(end) => end.try_read(buffer, most),
         }
     }
 
@@ -77,42 +90,70 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(stream) => stream.try_write_vectored(parts),
             Socket::Unix(stream) => stream.try_write_vectored(parts),
+            Socket::Memory(end) => end.try_write(parts),
+        }
+    }
+
+    /// The target at the other side is connected; a socket has no way to show that.
+    pub(crate) fn set_connected(&self) {
+        if let Socket::Memory(end) = &self.socket {
+            end.set_connected();
         }
     }
 
     /// Ends the sending direction.
     pub(crate) fn shut_sending(&self) -> io::Result<()> {
-        SockRef::from(self).shutdown(std::net::Shutdown::Write)
+        match self.descriptor() {
+            Ok(descriptor) => SockRef::from(&descriptor).shutdown(std::net::Shutdown::Write),
+            Err(end) => {
+                end.shut_sending();
+                Ok(())
+            }
+        }
     }
 
-    /// Whether everything written was taken by the other end's kernel.
+    /// Whether nothing that was written can be lost by a reset: the other end's
+    /// kernel has taken it.
     pub(crate) fn is_drained(&self) -> bool {
-        crate::platform::unsent(self.as_fd()).is_ok_and(|bytes| bytes == 0)
+        match self.descriptor() {
+            Ok(descriptor) => crate::platform::unsent(descriptor).is_ok_and(|bytes| bytes == 0),
+            // Nothing is lost there: the program reads it before the reset.
+            Err(_) => true,
+        }
     }
 
     /// Whether the connection failed: it shows also while nothing is read. One
     /// that the other end has merely closed (`POLLHUP`, where this end is shut
     /// too) did not: its last bytes may still wait in the kernel.
     pub(crate) fn is_dead(&self) -> bool {
-        let mut fds = [PollFd::new(self, PollFlags::empty())];
+        let descriptor = match self.descriptor() {
+            Ok(descriptor) => descriptor,
+            Err(end) => return end.is_dead(),
+        };
+        let mut fds = [PollFd::new(&descriptor, PollFlags::empty())];
         let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         polled.is_ok() && fds[0].revents().contains(PollFlags::ERR)
     }
 
-    /// Ends the connection with a reset, where the socket has one.
-    pub(crate) fn abort(self) {
-        if let Socket::Tcp(stream) = &self.socket {
-            // Without it the peer sees an end of stream: the worst that can be.
-            let _ = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    /// Ends the connection with a reset, where the socket has one. Who reads a
+    /// stream in memory is told why.
+    pub(crate) fn abort(self, why: &Reset) {
+        match &self.socket {
+            Socket::Tcp(stream) => {
+                // Without it the peer sees an end of stream: the worst that can be.
+                let _ = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            }
+            Socket::Unix(_) => {}
+            Socket::Memory(end) => end.reset(why),
         }
     }
-}
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    /// The socket's descriptor, or the stream in memory that has none.
+    fn descriptor(&self) -> Result<BorrowedFd<'_>, &DriverEnd> {
         match &self.socket {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
+            Socket::Tcp(stream) => Ok(stream.as_fd()),
+            Socket::Unix(stream) => Ok(stream.as_fd()),
+            Socket::Memory(end) => Err(end),
         }
     }
 }
@@ -125,5 +166,6 @@ pub fn peer_name(stream: &Stream) -> String {
             .peer_addr()
             .map_or_else(|_| "a closed connection".to_owned(), |addr: SocketAddr| addr.to_string()),
         Socket::Unix(_) => "a Unix socket".to_owned(),
+        Socket::Memory(_) => "this program".to_owned(),
     }
 }

@@ -1,9 +1,11 @@
 //! The client's end: one tunnel to one server, kept alive.
 
+mod connect;
 mod dial;
 mod dialing;
 mod history;
 mod notice;
+mod opener;
 mod path;
 mod patience;
 mod role;
@@ -16,15 +18,15 @@ mod watch;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use eternaltcp_proto::{Closing, Instance, OpenError, SessionId, Side, Stats, Tunnel};
-use tokio::sync::oneshot;
+use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
 use tokio::task::JoinHandle;
 
 pub use crate::driver::EndKind;
+pub use connect::{ConfigError, ConnectError};
 pub use dial::DialError;
 pub use history::{History, Pause};
 pub(crate) use notice::Notice;
+pub use opener::{OpenError, Opener};
 pub use path::Pins;
 pub use servers::Servers;
 pub use trust::{Ask, Trust, UnknownServer};
@@ -32,8 +34,7 @@ pub use trust::{Ask, Trust, UnknownServer};
 use crate::address::Target;
 use crate::driver::{Command, Driver, Handle, Shared, channel};
 use crate::net::Mptcp;
-use crate::stream::Stream;
-use crate::target::encode_target;
+use crate::session::Session;
 use crate::tls::{Identity, IdentityError, TlsError};
 use dial::Dialer;
 use role::ClientRole;
@@ -116,17 +117,22 @@ pub enum ClientEnd {
 }
 
 /// A running client: a tunnel and the task that drives it.
+///
+/// The tunnel lives as long as this does. When it is dropped, the tunnel is
+/// closed in the background, and sessions that have not ended are reset.
 #[derive(Debug)]
 pub struct Client {
     handle: Handle,
     shared: Arc<Shared>,
     history: Arc<Mutex<History>>,
     task: JoinHandle<ClientEnd>,
+    end: Option<ClientEnd>,
 }
 
 impl Client {
-    /// Starts a client on the current runtime. It connects by itself, and
-    /// again whenever the carrier dies.
+    /// Starts a client on the current runtime and waits for nothing. It
+    /// connects by itself, and again whenever the carrier dies. See
+    /// [`Self::connect`] for one that is attached.
     ///
     /// # Errors
     /// When the tunnel's own key cannot be made.
@@ -139,7 +145,28 @@ impl Client {
         let history = role.history();
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
         let task = tokio::spawn(async move { driver.run().await.into_end() });
-        Ok(Self { handle, shared, history, task })
+        Ok(Self { handle, shared, history, task, end: None })
+    }
+
+    /// Opens a session to `target`, such as `"localhost:5432"`: see
+    /// [`Opener::open`].
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub async fn open<T>(&self, target: T) -> Result<Session, OpenError>
+    where
+        T: TryInto<Target>,
+        OpenError: From<T::Error>,
+    {
+        self.opener().open(target).await
+    }
+
+    /// Opens a session to the server's default target.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub async fn open_default(&self) -> Result<Session, OpenError> {
+        self.opener().open_default().await
     }
 
     /// The way to open sessions; cheap to clone.
@@ -176,39 +203,24 @@ impl Client {
         self.handle.send(Command::Close(Closing::Done)).await;
     }
 
-    /// Waits until the client has ended.
+    /// Waits until the client has ended. Cancelling it loses nothing, and it may
+    /// be asked again.
     pub async fn ended(&mut self) -> ClientEnd {
-        (&mut self.task)
+        if let Some(end) = &self.end {
+            return end.clone();
+        }
+        let end = (&mut self.task)
             .await
-            .unwrap_or_else(|error| ClientEnd::Failed(format!("the client failed: {error}")))
+            .unwrap_or_else(|error| ClientEnd::Failed(format!("the client failed: {error}")));
+        self.end.insert(end).clone()
     }
 }
 
-/// Opens sessions of a client's tunnel.
-#[derive(Clone, Debug)]
-pub struct Opener(Handle);
-
-impl Opener {
-    /// Carries a local connection to `target`, or to the server's default
-    /// target. It waits for the tunnel, bounded in
-    /// number and time. Says whether the client still runs.
-    pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
-        let target = encode_target(target);
-        self.0.send(Command::Open { stream, target, opened: None }).await
-    }
-
-    /// Like [`Self::carry`], and says which session it became.
-    ///
-    /// # Errors
-    /// When the tunnel has no share left for it, or has ended.
-    pub async fn open(
-        &self,
-        stream: Stream,
-        target: Option<&Target>,
-    ) -> Result<SessionId, OpenError> {
-        let (opened, answer) = oneshot::channel();
-        let target: Bytes = encode_target(target);
-        self.0.send(Command::Open { stream, target, opened: Some(opened) }).await;
-        answer.await.unwrap_or(Err(OpenError::Closed))
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Without room for a command the tunnel ends as if the program did.
+        if !self.handle.try_send(Command::Close(Closing::Done)) {
+            self.task.abort();
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, Stats, TunnelId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CarrierIo;
 use crate::client::Notice;
@@ -68,7 +68,7 @@ impl Handle {
 /// What a driver shows of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    is_attached: AtomicBool,
+    is_attached: watch::Sender<bool>,
     is_silent: AtomicBool,
     held: AtomicU64,
     heard: AtomicU64,
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn set_attached(&self, is_attached: bool) {
-        self.is_attached.store(is_attached, Ordering::Release);
+        self.is_attached.send_replace(is_attached);
     }
 
     pub(super) fn set_silent(&self, is_silent: bool) {
@@ -99,7 +99,13 @@ impl Shared {
 
     /// Whether a carrier is bound.
     pub(crate) fn is_attached(&self) -> bool {
-        self.is_attached.load(Ordering::Acquire)
+        *self.is_attached.borrow()
+    }
+
+    /// Waits until a carrier is bound.
+    pub(crate) async fn attached(&self) {
+        // Its sender lives as long as this does: it cannot fail.
+        let _ = self.is_attached.subscribe().wait_for(|is_attached| *is_attached).await;
     }
 
     /// Whether the peer was silent for longer than a carrier is kept without a

@@ -29,6 +29,8 @@ pub(super) struct Local {
     id: SessionId,
     list: Arc<SocketWaker>,
     waker: Waker,
+    /// It was told that its target is connected.
+    is_connected: bool,
     /// Its end of stream was read.
     is_read_out: bool,
     /// Its sending direction was shut.
@@ -55,12 +57,22 @@ impl Local {
     pub(super) fn new(stream: Stream, id: SessionId, list: &Arc<ReadyList>) -> Self {
         let list = SocketWaker::new(id, Arc::clone(list));
         let waker = Waker::from(Arc::clone(&list));
-        Self { stream, id, list, waker, is_read_out: false, is_shut: false, patience: None }
+        Self {
+            stream,
+            id,
+            list,
+            waker,
+            is_connected: false,
+            is_read_out: false,
+            is_shut: false,
+            patience: None,
+        }
     }
 
     /// Moves what can be moved, a bounded amount.
     pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> Served {
         self.list.take();
+        self.tell_connected(tunnel);
         if let Some(end) = self.write(now, tunnel) {
             return end;
         }
@@ -72,6 +84,16 @@ impl Local {
             Ok(true) => Served::More,
             Ok(false) => Served::Open,
             Err(error) => Served::Broken(reset_of(&error)),
+        }
+    }
+
+    fn tell_connected(&mut self, tunnel: &Tunnel) {
+        if !self.is_connected && tunnel.is_established(self.id) {
+            self.is_connected = true;
+            // A session that was reset counts as established for the protocol.
+            if tunnel.pending_reset(self.id).is_none() {
+                self.stream.set_connected();
+            }
         }
     }
 
@@ -172,8 +194,8 @@ impl Local {
         self.patience.is_some()
     }
 
-    pub(super) fn abort(self) {
-        self.stream.abort();
+    pub(super) fn abort(self, why: &Reset) {
+        self.stream.abort(why);
     }
 }
 

@@ -134,7 +134,7 @@ impl<R: Role> Driver<R> {
     pub(crate) async fn run(mut self) -> R {
         poll_fn(|cx| self.poll(cx)).await;
         for (_, local) in std::mem::take(&mut self.locals) {
-            local.abort();
+            local.abort(&Reset::new(Cause::TunnelOver));
         }
         let (role, ebb) = self.into_parts();
         ebb.handle_end();
@@ -192,7 +192,7 @@ impl<R: Role> Driver<R> {
                     Ok(id) => self.insert(*id, stream),
                     Err(error) => {
                         warn!("a new connection is reset: {error}");
-                        stream.abort();
+                        stream.abort(&Reset::with_detail(Cause::LimitReached, error.to_string()));
                     }
                 }
                 if let Some(opened) = opened {
@@ -219,7 +219,7 @@ impl<R: Role> Driver<R> {
                 self.tunnel.accept(now, id);
                 self.insert(id, stream);
             }
-            Ok(stream) => stream.abort(),
+            Ok(stream) => stream.abort(&Reset::new(Cause::Application)),
             Err(reset) if is_wanted => {
                 debug!("session {id}: {reset}");
                 self.tunnel.reset(now, id, reset);
@@ -351,7 +351,7 @@ impl<R: Role> Driver<R> {
             }
             Served::Abort(reset) => {
                 if let Some(local) = self.locals.remove(&id) {
-                    local.abort();
+                    local.abort(&reset);
                 }
                 self.remove(id);
                 self.role.reset(id, &reset);
@@ -478,12 +478,13 @@ impl<R: Role> Driver<R> {
         let known: BTreeSet<_> = self.tunnel.session_ids().collect();
         self.offers.retain(|id, _| known.contains(id));
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
+        let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
             if let Some(local) = self.locals.remove(&id) {
-                local.abort();
+                local.abort(&why);
             }
             self.remove(id);
-            self.role.reset(id, &Reset::new(cause));
+            self.role.reset(id, &why);
         }
     }
 

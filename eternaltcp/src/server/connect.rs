@@ -21,16 +21,44 @@ pub(super) async fn connect(
     entry: &Entry,
     payload: &[u8],
 ) -> Result<Stream, Reset> {
-    let target = match decode_target(payload) {
-        Some(Wanted::Default) => context.target.clone(),
-        Some(Wanted::Named(target)) => target,
-        None => return Err(Reset::new(Cause::Unsupported)),
-    };
+    let (target, _) = read_target(context, payload)?;
     let connected = timeout(context.limits.connect_timeout, dial(context, entry, &target));
     match connected.await {
         Ok(result) => result,
         Err(_) => Err(Reset::with_detail(Cause::TimedOut, target.to_string())),
     }
+}
+
+/// The target that an `open` asks for, and whether the client named it.
+pub(super) fn read_target(context: &Context, payload: &[u8]) -> Result<(Target, bool), Reset> {
+    match decode_target(payload) {
+        Some(Wanted::Default) => Ok((context.target.clone(), false)),
+        Some(Wanted::Named(target)) => Ok((target, true)),
+        None => Err(Reset::new(Cause::Unsupported)),
+    }
+}
+
+/// Judges a target that is not dialled, as one that is.
+///
+/// # Errors
+/// The reset that answers it.
+pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) -> Result<(), Reset> {
+    match (judge(context, entry, target)?, target) {
+        (true, Target::Tcp { host, port }) => {
+            permitted(context, target, &resolve(host, *port).await?).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Those of a target's addresses that may be dialled; at least one.
+fn permitted(
+    context: &Context,
+    target: &Target,
+    addresses: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, Reset> {
+    let decided = context.targets.decide_addresses(addresses);
+    decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))
 }
 
 async fn dial(context: &Context, entry: &Entry, target: &Target) -> Result<Stream, Reset> {
@@ -45,10 +73,7 @@ async fn dial(context: &Context, entry: &Entry, target: &Target) -> Result<Strea
         Target::Tcp { host, port } => {
             let mut addresses = resolve(host, *port).await?;
             if needs_address {
-                addresses = context
-                    .targets
-                    .decide_addresses(&addresses)
-                    .map_err(|refusal| not_permitted(target, &refusal.to_string()))?;
+                addresses = permitted(context, target, &addresses)?;
             }
             Stream::tcp(first(&addresses).await.map_err(failed)?).map_err(failed)?
         }

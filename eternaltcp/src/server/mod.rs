@@ -4,10 +4,12 @@
 mod connect;
 mod gate;
 mod guest;
+mod incoming;
 mod keys;
 mod monitor;
 mod registry;
 mod role;
+mod running;
 mod standby;
 mod unwelcome;
 mod welcome;
@@ -15,11 +17,12 @@ mod welcome;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use eternaltcp_proto::Closing;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::{info, warn};
 
@@ -33,7 +36,9 @@ use gate::Gate;
 use keys::KeyStore;
 use registry::Registry;
 
+pub use incoming::IncomingSession;
 pub use monitor::Monitor;
+pub use running::RunningServer;
 
 /// What a server needs to know.
 #[derive(Debug)]
@@ -54,6 +59,24 @@ pub struct ServerConfig {
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
     pub limits: ServerLimits,
+}
+
+impl ServerConfig {
+    /// A server for the keys in a file, with defaults for the rest: its default
+    /// target is `127.0.0.1:23`, and clients may name no other.
+    #[must_use]
+    pub fn new(listen: SocketAddr, identity: Identity, authorized_keys: PathBuf) -> Self {
+        Self {
+            listen,
+            mptcp: Mptcp::default(),
+            identity,
+            authorized_keys,
+            target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
+            permits: Vec::new(),
+            tunnel: eternaltcp_proto::Config::default(),
+            limits: ServerLimits::default(),
+        }
+    }
 }
 
 /// Limits of a server process, each with its default.
@@ -82,8 +105,11 @@ pub struct ServerLimits {
     pub standby_silence: Duration,
     /// Targets being connected at once for one tunnel.
     pub connecting_per_tunnel: usize,
-    /// A target's time to answer.
+    /// A target's time to answer, or the program's that takes sessions itself.
     pub connect_timeout: Duration,
+    /// Sessions that wait until the program takes them, where it takes them
+    /// itself ([`Server::start`]); at least one.
+    pub incoming: usize,
 }
 
 impl Default for ServerLimits {
@@ -100,6 +126,7 @@ impl Default for ServerLimits {
             standby_silence: Duration::from_secs(45),
             connecting_per_tunnel: 256,
             connect_timeout: Duration::from_secs(10),
+            incoming: 128,
         }
     }
 }
@@ -126,6 +153,8 @@ struct Context {
     tunnel: eternaltcp_proto::Config,
     limits: ServerLimits,
     slots: Slots,
+    /// The program that takes sessions itself, where it does.
+    program: OnceLock<mpsc::Sender<IncomingSession>>,
 }
 
 /// A server that listens.
@@ -137,7 +166,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens; [`Self::run`] serves.
+    /// Listens. [`Self::run`] connects sessions to their targets, as sproxy
+    /// does; [`Self::start`] hands them to the program.
     ///
     /// # Errors
     /// When the address is taken or not this machine's, or TLS cannot be set up.
@@ -158,6 +188,7 @@ impl Server {
             tunnel: config.tunnel,
             limits: config.limits,
             slots,
+            program: OnceLock::new(),
         };
         Ok(Self { listener, context: Arc::new(context), gate })
     }

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::connect::connect;
+use super::incoming::hand_out;
 use super::registry::Entry;
 use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict};
 use crate::report::bytes;
@@ -69,7 +70,10 @@ impl Role for ServerRole {
         Offer::answer(handle, id, async move {
             // Held while the target is dialled; the semaphore is never closed.
             let _place = places.acquire().await;
-            let result = connect(&context, &entry, &target).await;
+            let result = match context.program.get() {
+                Some(program) => hand_out(&context, &entry, &target, program).await,
+                None => connect(&context, &entry, &target).await,
+            };
             if let Err(reset) = &result {
                 info!("tunnel {tunnel}: session {id}: {reset}");
             }

@@ -8,6 +8,7 @@
 mod ends;
 mod pair;
 mod path;
+mod program;
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub(crate) use ends::{Target, echo, is_dead, pattern, read_all, reset, session};
 pub(crate) use pair::Pair;
 pub(crate) use path::Path;
+pub(crate) use program::Program;
 
 /// The longest that a whole test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);

@@ -1,0 +1,113 @@
+//! Opening sessions of a client's tunnel.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use eternaltcp_proto::SessionId;
+use tokio::sync::oneshot;
+
+use crate::address::{AddressError, Target};
+use crate::driver::{Command, Handle};
+use crate::pipe::pipe;
+use crate::session::Session;
+use crate::stream::Stream;
+use crate::target::encode_target;
+
+/// Opens sessions of a client's tunnel; cheap to clone. It does not keep the
+/// client alive.
+#[derive(Clone, Debug)]
+pub struct Opener(pub(super) Handle);
+
+/// Why a session cannot be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// The text is no target.
+    Address(AddressError),
+    /// The tunnel has no share left for it, or has ended.
+    Tunnel(eternaltcp_proto::OpenError),
+}
+
+impl Opener {
+    /// Opens a session to `target`: `host:port`, `[v6]:port` or `unix:/path`, as
+    /// the server sees it; it must permit it.
+    ///
+    /// It does not wait for the server: while there is no carrier the session
+    /// waits ([`ClientConfig::wait`](super::ClientConfig::wait)), and its bytes with it. A target that cannot be
+    /// had is the error of the first read or write that comes after;
+    /// [`Session::connected`] waits for it. Cancelling it opens nothing, or a
+    /// session that is closed in order.
+    ///
+    /// # Errors
+    /// When the text is no target, the tunnel has as many sessions as it may
+    /// have, or the client has ended.
+    pub async fn open<T>(&self, target: T) -> Result<Session, OpenError>
+    where
+        T: TryInto<Target>,
+        OpenError: From<T::Error>,
+    {
+        let target = target.try_into()?;
+        self.open_memory(Some(&target)).await
+    }
+
+    /// Like [`Self::open`], to the server's default target.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_default(&self) -> Result<Session, OpenError> {
+        self.open_memory(None).await
+    }
+
+    async fn open_memory(&self, target: Option<&Target>) -> Result<Session, OpenError> {
+        let (ours, theirs) = pipe();
+        self.carry_numbered(Stream::memory(theirs), target).await.map_err(OpenError::Tunnel)?;
+        Ok(Session::new(ours))
+    }
+
+    /// Carries a local socket to `target`, or to the server's default target:
+    /// the client reads and writes the socket itself, which costs less than to
+    /// copy between it and a [`Session`]. It waits for the tunnel, bounded in
+    /// number and time. Says whether the client still runs.
+    pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
+        let target = encode_target(target);
+        self.0.send(Command::Open { stream, target, opened: None }).await
+    }
+
+    /// Like [`Self::carry`], and says which session it became.
+    ///
+    /// # Errors
+    /// When the tunnel has no share left for it, or has ended.
+    pub async fn carry_numbered(
+        &self,
+        stream: Stream,
+        target: Option<&Target>,
+    ) -> Result<SessionId, eternaltcp_proto::OpenError> {
+        let (opened, answer) = oneshot::channel();
+        let target = encode_target(target);
+        self.0.send(Command::Open { stream, target, opened: Some(opened) }).await;
+        answer.await.unwrap_or(Err(eternaltcp_proto::OpenError::Closed))
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(error) => error.fmt(f),
+            Self::Tunnel(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<AddressError> for OpenError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error)
+    }
+}
+
+/// For who has a [`Target`] already.
+impl From<Infallible> for OpenError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,140 @@
+//! The end that a driver serves, as it serves a socket.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use eternaltcp_proto::{Cause, Reset};
+
+use super::flow::register;
+use super::{Program, Shared, State};
+
+/// The driver's end. Dropping it resets the stream, unless both directions have
+/// ended in order.
+#[derive(Debug)]
+pub(crate) struct DriverEnd(Arc<Shared>);
+
+impl DriverEnd {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    pub(crate) fn poll_read_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.up.is_ended || !state.up.is_empty() {
+            return Poll::Ready(());
+        }
+        register(&mut state.up.reader, cx);
+        Poll::Pending
+    }
+
+    /// What the program wrote before it dropped its end is read before a write
+    /// fails: the failure is the session's end.
+    pub(crate) fn poll_write_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        let is_ready = match state.program {
+            Program::Open => state.down.has_room(),
+            Program::Dropped { .. } => state.up.is_read_out,
+            Program::Aborted => true,
+        };
+        if is_ready {
+            return Poll::Ready(());
+        }
+        register(&mut state.down.writer, cx);
+        Poll::Pending
+    }
+
+    /// Reads `most` bytes at most; 0 is the end of stream.
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+        self.0.change(|state, woken| {
+            if !state.up.is_empty() {
+                let count = state.up.take(most, |bytes| buffer.extend_from_slice(bytes));
+                woken.extend(state.up.writer.take());
+                return Ok(count);
+            }
+            if !state.up.is_ended {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            state.up.is_read_out = true;
+            woken.extend(state.down.writer.take());
+            match state.broken() {
+                Some(why) => Err(io::Error::new(ErrorKind::ConnectionReset, why)),
+                None => Ok(0),
+            }
+        })
+    }
+
+    pub(crate) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.change(|state, woken| {
+            if state.program != Program::Open {
+                let why = state.broken().unwrap_or("the program has closed its stream");
+                return Err(io::Error::new(ErrorKind::BrokenPipe, why));
+            }
+            if !state.down.has_room() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            woken.extend(state.down.reader.take());
+            Ok(parts.iter().map(|part| state.down.put(part)).sum())
+        })
+    }
+
+    /// The target at the other side is connected.
+    pub(crate) fn set_connected(&self) {
+        self.0.change(|state, woken| {
+            state.is_connected = true;
+            woken.extend(state.connecting.take());
+        });
+    }
+
+    /// Ends the direction to the program.
+    pub(crate) fn shut_sending(&self) {
+        self.0.change(|state, woken| {
+            state.down.is_ended = true;
+            woken.extend(state.down.reader.take());
+        });
+    }
+
+    /// Whether the program has ended the stream with a reset: it shows also
+    /// while nothing is read.
+    pub(crate) fn is_dead(&self) -> bool {
+        let state = self.0.lock();
+        let is_taken = state.up.is_read_out || state.program == Program::Aborted;
+        is_taken && state.broken().is_some()
+    }
+
+    /// Ends the stream with a reset: the program sees why, after what it was
+    /// given before.
+    pub(crate) fn reset(&self, why: &Reset) {
+        self.0.change(|state, woken| {
+            state.reset.get_or_insert_with(|| why.clone());
+            state.up.clear();
+            woken.extend(state.up.writer.take());
+            woken.extend(state.down.reader.take());
+            woken.extend(state.connecting.take());
+        });
+    }
+}
+
+impl Drop for DriverEnd {
+    fn drop(&mut self) {
+        let is_over = {
+            let state = self.0.lock();
+            state.up.is_read_out && state.down.is_ended
+        };
+        if !is_over {
+            self.reset(&Reset::new(Cause::TunnelOver));
+        }
+    }
+}
+
+impl State {
+    /// Why the stream did not end in order, if the program is to blame.
+    fn broken(&self) -> Option<&'static str> {
+        match self.program {
+            Program::Aborted => Some("the program aborted it"),
+            Program::Dropped { is_unread: true } => Some("the program closed it with data unread"),
+            Program::Dropped { is_unread: false } | Program::Open => None,
+        }
+    }
+}

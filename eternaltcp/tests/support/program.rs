@@ -1,0 +1,59 @@
+//! A program on the library alone: its server takes the sessions, and its
+//! client opens them, through a [`Path`] that a test can cut.
+
+use std::os::unix::fs::PermissionsExt;
+
+use eternaltcp::client::{Client, ClientConfig, ConnectError, Trust};
+use eternaltcp::server::{RunningServer, Server, ServerConfig};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Session, Slots, address, this_instance};
+
+use super::Path;
+
+pub(crate) struct Program {
+    pub(crate) client: Client,
+    pub(crate) server: RunningServer,
+    pub(crate) path: Path,
+    _folder: tempfile::TempDir,
+}
+
+impl Program {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_, _| {}).await.unwrap()
+    }
+
+    /// With settings of one's own; clients may name `*:*`.
+    pub(crate) async fn with(
+        change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
+    ) -> Result<Self, ConnectError> {
+        let folder = tempfile::tempdir().unwrap();
+        let (user, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let authorized_keys = folder.path().join("authorized_keys");
+        std::fs::write(&authorized_keys, format!("{}\n", user.public_key())).unwrap();
+        std::fs::set_permissions(&authorized_keys, PermissionsExt::from_mode(0o600)).unwrap();
+        let mut server = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, authorized_keys);
+        server.permits = vec!["*:*".parse().unwrap()];
+        let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
+        let nowhere: address::Server = "127.0.0.1:1".parse().unwrap();
+        let instance = this_instance("program");
+        let mut client = ClientConfig::new(nowhere.clone().into(), user, trust, instance);
+        let before = client.servers.clone();
+        change(&mut server, &mut client);
+        let server = Server::bind(server, Slots::from_limit().unwrap()).unwrap();
+        let server = server.start().unwrap();
+        let path = Path::start(server.local_addr()).await;
+        let through: address::Server = path.address().to_string().parse().unwrap();
+        if client.servers == before {
+            client.servers = through.into();
+        }
+        let client = Client::connect(client).await?;
+        Ok(Self { client, server, path, _folder: folder })
+    }
+
+    /// A session: the client's end and the server's.
+    pub(crate) async fn session(&mut self) -> (Session, Session) {
+        let client = self.client.open("program:1").await.unwrap();
+        let server = self.server.accept().await.unwrap().accept().unwrap();
+        (client, server)
+    }
+}
