@@ -1,14 +1,12 @@
 //! `etcp connect`: stdin and stdout as one session.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::thread::{self, JoinHandle};
-
-use eternaltcp::Stream;
-use eternaltcp::client::Client;
+use eternaltcp::Session;
+use eternaltcp::client::{Client, OpenError};
+use tokio::io::{
+    self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split, stdin,
+    stdout,
+};
+use tokio::task::AbortHandle;
 
 use crate::cli::ConnectArgs;
 use crate::cproxy::client_config;
@@ -23,57 +21,57 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
     let mut config = client_config(args.server, name)?;
     config.connect_timeout = Some(args.connect_timeout);
     config.ends_when_idle = true;
-    let (ours, theirs) = UnixStream::pair().map_err(Failure::failed)?;
-    let output = start_stdio(&ours).map_err(Failure::failed)?;
-    drop(ours);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
     let result = runtime.block_on(async {
         let stop = signals::stop()?;
-        theirs.set_nonblocking(true).map_err(Failure::failed)?;
-        let stream = tokio::net::UnixStream::from_std(theirs).map_err(Failure::failed)?;
         let client = Client::start(config).map_err(Failure::failed)?;
-        client.opener().carry(Stream::unix(stream), args.target.as_ref()).await;
-        of_client(signals::run_client(client, stop).await?)
+        let session = match args.target {
+            Some(target) => client.open(target).await,
+            None => client.open_default().await,
+        };
+        let (from, to) = split(session.map_err(|error: OpenError| Failure::failed(error))?);
+        let input = tokio::spawn(send_input(to)).abort_handle();
+        let output = tokio::spawn(write_output(from, input));
+        let end = signals::run_client(client, stop).await?;
+        // What the session delivered is still on its way to stdout.
+        output.await.map_err(|_| Failure::Failed("cannot write to stdout".to_owned()))?;
+        of_client(end)
     });
-    // A name that is still looked up is not waited for.
+    // Neither a name that is still looked up is waited for, nor input.
     runtime.shutdown_background();
-    // What the session delivered is still on its way to stdout.
-    if output.join().is_err() {
-        return Err(Failure::Failed("cannot write to stdout".to_owned()));
-    }
     result
 }
 
-/// Starts the two threads that move bytes; the one for stdout is returned.
-/// Blocking threads serve every kind of stdio: pipes, terminals and files.
-fn start_stdio(session: &UnixStream) -> io::Result<JoinHandle<()>> {
-    let (mut to, mut from) = (session.try_clone()?, session.try_clone()?);
-    let mut input = File::from(rustix::stdio::stdin().as_fd().try_clone_to_owned()?);
-    let mut output = File::from(rustix::stdio::stdout().as_fd().try_clone_to_owned()?);
-    thread::spawn(move || {
-        // An input that fails has ended, whatever the reason.
-        let _ = copy(&mut input, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    Ok(thread::spawn(move || {
-        if copy(&mut from, &mut output).is_err() {
-            // Nobody takes the output: the session learns it as a closed socket.
-            let _ = from.shutdown(Shutdown::Both);
-        }
-    }))
+async fn send_input(mut to: WriteHalf<Session>) {
+    // An input that fails has ended, whatever the reason. A session that was
+    // reset tells it to the output too.
+    let _ = copy(&mut stdin(), &mut to).await;
+    let _ = to.shutdown().await;
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+async fn write_output(mut from: ReadHalf<Session>, input: AbortHandle) {
+    if copy(&mut from, &mut stdout()).await.is_err() {
+        // Nobody takes the output, or nothing comes any more: with the input's
+        // half the session is dropped, and the server learns of it.
+        input.abort();
+    }
+}
+
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => to.write_all(&buffer[..count])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match from.read(&mut buffer).await? {
+            0 => return to.flush().await,
+            count => {
+                to.write_all(&buffer[..count]).await?;
+                to.flush().await?;
+            }
         }
     }
 }
