@@ -9,6 +9,7 @@ mod connect;
 mod cproxy;
 mod demo;
 mod exit;
+mod install;
 mod logging;
 mod paths;
 mod signals;
@@ -50,5 +51,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()
         }
+        Command::Completions(args) => install::completions(args),
+        Command::Man(args) => install::man(args),
     }
 }

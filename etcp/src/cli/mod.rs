@@ -5,6 +5,7 @@
 mod common;
 mod connect;
 mod cproxy;
+mod install;
 mod server;
 mod sproxy;
 
@@ -13,6 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use common::TunnelArgs;
 pub(crate) use connect::ConnectArgs;
 pub(crate) use cproxy::CproxyArgs;
+pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use server::ServerArgs;
 pub(crate) use sproxy::SproxyArgs;
 
@@ -68,6 +70,10 @@ pub(crate) enum Command {
     Connect(ConnectArgs),
     /// See it work, on this machine alone: a checked stream whose carriers die
     Demo,
+    /// Print a shell's completions of etcp's commands
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 #[cfg(test)]

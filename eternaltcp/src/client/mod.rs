@@ -218,9 +218,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Without room for a command the tunnel ends as if the program did.
-        if !self.handle.try_send(Command::Close(Closing::Done)) {
-            self.task.abort();
+        if self.handle.try_send(Command::Close(Closing::Done)) {
+            return;
+        }
+        // Its queue of commands is full, or it has ended.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let handle = self.handle.clone();
+            runtime.spawn(async move { handle.send(Command::Close(Closing::Done)).await });
         }
     }
 }

@@ -1,0 +1,75 @@
+//! What an installation puts beside the program: completions and manual pages.
+
+mod support;
+
+use std::process::{Command, Output};
+
+use support::{Folder, skip};
+
+fn etcp(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_etcp")).args(args).output().expect("the program runs")
+}
+
+fn text(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+#[test]
+fn bash_completes_commands_and_flags_with_what_completions_prints() {
+    let folder = Folder::new();
+    let script = folder.join("etcp.bash");
+    std::fs::write(&script, text(etcp(&["completions", "bash"]))).expect("the folder is ours");
+    // What bash does at a tabulator: it calls the function that `complete` names.
+    let complete = |words: &str| {
+        let commands = format!(
+            ". {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             f=$(complete -p etcp | sed 's/.*-F \\([^ ]*\\).*/\\1/'); \
+             $f etcp \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
+             echo \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let output = Command::new("bash").args(["-c", &commands]).output().expect("bash runs");
+        text(output).trim().to_owned()
+    };
+    assert_eq!(complete("etcp cpr"), "cproxy");
+    assert_eq!(complete("etcp cproxy --known"), "--known-hosts");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        assert!(text(etcp(&["completions", shell])).contains("known-hosts"), "{shell}");
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_of_the_program_and_of_each_command() {
+    let folder = Folder::new();
+    let pages = folder.join("new/man1");
+    text(etcp(&["man", pages.to_str().expect("a plain path")]));
+    for (name, contains) in [
+        ("etcp.1", "Keep TCP connections alive"),
+        ("etcp-sproxy.1", "authorized"),
+        ("etcp-cproxy.1", "known"),
+        ("etcp-connect.1", "ProxyCommand"),
+    ] {
+        let page = std::fs::read_to_string(pages.join(name)).expect(name);
+        assert!(page.contains(contains), "{name}: {page}");
+    }
+    let test = "there_is_a_manual_page_of_the_program_and_of_each_command";
+    if !skip::can_run(test, &["man"]) {
+        return;
+    }
+    let mut man = Command::new("man");
+    let shown = text(man.arg("-l").arg(pages.join("etcp-cproxy.1")).output().expect("man runs"));
+    assert!(shown.contains("SYNOPSIS") && shown.contains("known"), "{shown}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_that_names_it() {
+    let folder = Folder::new();
+    let file = folder.join("file");
+    std::fs::write(&file, "").expect("the folder is ours");
+    let output = etcp(&["man", file.to_str().expect("a plain path")]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_named = said.contains(file.to_str().expect("a plain path"));
+    assert!(is_named && said.lines().count() == 1, "{said}");
+}
