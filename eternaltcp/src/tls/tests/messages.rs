@@ -9,6 +9,9 @@ const UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 /// A ticket without anything in it.
 const TICKET: [u8; 4] = [4, 0, 0, 0];
 
+/// What a record holds.
+type Record<'a> = (Content, &'a [u8]);
+
 fn say(end: &mut End, content: Content, data: &[u8]) {
     end.connection.traffic_of_tests().seal(content, data, &mut end.outgoing).unwrap();
 }
@@ -18,7 +21,7 @@ fn say(end: &mut End, content: Content, data: &[u8]) {
 fn judged(
     from: &mut End,
     to: &mut End,
-    records: &[(Content, &[u8])],
+    records: &[Record<'_>],
 ) -> (Result<Status, TlsError>, Option<String>) {
     records.iter().for_each(|(content, data)| say(from, *content, data));
     let result = to.receive(&from.take_outgoing());
@@ -31,7 +34,7 @@ fn what_may_not_come_ends_the_connection_with_the_alert_that_says_why() {
     use Content::{Alert, Data, Handshake};
     let together = [&UPDATE[..], &TICKET].concat();
     let too_long = [4, 1, 0, 1];
-    let cases: [(&[(Content, &[u8])], &str); 10] = [
+    let cases: [(&[Record<'_>], &str); 10] = [
         (&[(Handshake, &[24, 0, 0, 1, 2])], "illegal_parameter"),
         (&[(Handshake, &[24, 0, 0, 0])], "illegal_parameter"),
         (&[(Handshake, &together)], "unexpected_message"),
@@ -74,8 +77,7 @@ fn messages_share_records_and_are_cut_anywhere() {
 #[test]
 fn a_peer_that_cancels_is_waited_for_and_one_that_fails_is_believed() {
     let (mut client, mut server) = established();
-    let canceled: [(Content, &[u8]); 2] =
-        [(Content::Alert, &[1, 90]), (Content::Data, b"and goes on")];
+    let canceled: [Record<'_>; 2] = [(Content::Alert, &[1, 90]), (Content::Data, b"and goes on")];
     assert!(judged(&mut client, &mut server, &canceled).0.is_ok());
     assert_eq!(server.take_data(), b"and goes on");
     // Whatever level it gives its alert.
