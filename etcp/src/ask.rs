@@ -17,19 +17,22 @@ pub(crate) fn can_ask() -> bool {
 
 fn ask_terminal(unknown: &UnknownServer) -> std::io::Result<bool> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    let fingerprint = unknown.key.fingerprint();
     write!(
         terminal,
-        "The server {} is not known.\nIts key is {}.\nConnect, and keep the key in {}? (yes/no) ",
+        "The server {} is not known.\nIts key is {fingerprint}.\n\
+         Connect, and keep the key in {}? (yes/no/[fingerprint]) ",
         unknown.server,
-        unknown.key.fingerprint(),
         unknown.known_hosts.display()
     )?;
     let mut answers = BufReader::new(terminal.try_clone()?).lines();
     loop {
         match answers.next().transpose()?.as_deref().map(str::trim) {
             Some("yes") => return Ok(true),
+            // Typed or pasted from where it is known for certain.
+            Some(answer) if answer == fingerprint => return Ok(true),
             Some("no") | None => return Ok(false),
-            Some(_) => write!(terminal, "Please type yes or no: ")?,
+            Some(_) => write!(terminal, "Please type yes, no or the fingerprint: ")?,
         }
     }
 }

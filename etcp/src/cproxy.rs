@@ -1,17 +1,15 @@
 //! `etcp cproxy`.
 
-use std::sync::Arc;
-
 use eternaltcp::address::{Listen, Target};
-use eternaltcp::client::{Client, ClientConfig, Opener, Pins, Servers, Trust};
-use eternaltcp::tls::Identity;
+use eternaltcp::client::{Client, ClientConfig, Opener, Pins};
 use eternaltcp::{Listener, Slots, this_instance};
 use tracing::info;
 
 use crate::cli::{CproxyArgs, ServerArgs};
+use crate::credentials::Credentials;
 use crate::exit::{Failure, of_client};
+use crate::signals;
 use crate::sproxy::tunnel_config;
-use crate::{ask, paths, signals};
 
 /// Where cproxy listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
@@ -73,25 +71,9 @@ pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opene
 
 /// What every kind of client needs, of which `name` is the default name.
 pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, Failure> {
-    let identity = match args.identity {
-        Some(path) => path,
-        None => paths::client_identity()?,
-    };
-    let known_hosts = match args.known_hosts {
-        Some(path) => path,
-        None => paths::ssh("known_hosts")?,
-    };
-    let trust = Trust::new(known_hosts);
-    let trust = match (args.accept_new, ask::can_ask()) {
-        (true, _) => trust.accepting_new(),
-        (false, true) => trust.asking(Arc::new(ask::ask)),
-        (false, false) => trust,
-    };
-    let identity = Identity::load(&identity).map_err(Failure::failed)?;
+    let Credentials { servers, keys, trust } = Credentials::from_args(&args)?;
     let instance = this_instance(args.name.unwrap_or(name));
-    let servers = Servers::from_list(args.server)
-        .ok_or_else(|| Failure::Usage("say where sproxy is: give --server".to_owned()))?;
-    let mut config = ClientConfig::new(servers, identity, trust, instance);
+    let mut config = ClientConfig::new(servers, keys, trust, instance);
     config.pins = Pins { address: args.bind_address, interface: args.bind_interface };
     config.mptcp = args.mptcp.into();
     config.tunnel = tunnel_config(&args.tunnel)?;

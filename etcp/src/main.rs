@@ -7,13 +7,18 @@ mod ask;
 mod cli;
 mod connect;
 mod cproxy;
+mod credentials;
 mod demo;
 mod exit;
 mod install;
+mod keygen;
 mod logging;
+mod passphrase;
 mod paths;
 mod signals;
 mod sproxy;
+mod ssh_config;
+mod user_keys;
 
 use std::process::ExitCode;
 
@@ -27,7 +32,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    match run(cli) {
+    let result = run(cli);
+    passphrase::restore();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -46,6 +53,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Connect(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
             connect::run(args)
+        }
+        Command::Keygen(args) => {
+            logging::start(&cli.log, logging::Level::Warn)?;
+            keygen::run(args)
         }
         Command::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;

@@ -142,7 +142,7 @@ fn a_key_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
         ("open", "chmod 600"),
         ("rsa", "is not supported: use ssh-ed25519"),
         ("p384", "is not supported: use ssh-ed25519"),
-        ("locked", "keys with a passphrase are not supported yet"),
+        ("locked", "the key has a passphrase, and nobody can be asked for it"),
         ("pem", "convert it with: ssh-keygen -p"),
     ] {
         let path = site.path().join(name);

@@ -48,6 +48,10 @@ pub fn server_identity() -> Result<PathBuf, PathError> {
     Ok(state.join("eternaltcp/server_key"))
 }
 
-fn home() -> Result<PathBuf, PathError> {
+/// The user's home folder.
+///
+/// # Errors
+/// When there is none.
+pub fn home() -> Result<PathBuf, PathError> {
     env::home_dir().filter(|path| path.is_absolute()).ok_or(PathError::NoHome)
 }

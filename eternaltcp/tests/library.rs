@@ -202,7 +202,7 @@ fn an_incoming_session_says_who_asks_for_what() {
         let user = Identity::generate().unwrap().public_key();
         let mut key = None;
         let mut program =
-            Program::with(|_, client| key = Some(client.identity.public_key())).await.unwrap();
+            Program::with(|_, client| key = Some(client.keys.first().clone())).await.unwrap();
         let _default = program.client.open_default().await.unwrap();
         let incoming = program.server.accept().await.unwrap();
         assert!(!incoming.is_named());
@@ -300,7 +300,7 @@ fn connect_says_why_there_is_no_tunnel() {
     run(async {
         let stranger = Identity::generate().unwrap();
         let line = stranger.public_key().to_string();
-        let refused = Program::with(|_, client| client.identity = stranger).await;
+        let refused = Program::with(|_, client| client.keys = stranger.into()).await;
         let Err(ConnectError::Refused(why)) = refused.map(|_| ()) else { panic!("let in") };
         assert!(why.contains(&line), "{why}");
         let failed = Program::with(|_, client| {

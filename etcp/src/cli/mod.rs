@@ -6,6 +6,7 @@ mod common;
 mod connect;
 mod cproxy;
 mod install;
+mod keygen;
 mod server;
 mod sproxy;
 
@@ -15,6 +16,7 @@ pub(crate) use common::TunnelArgs;
 pub(crate) use connect::ConnectArgs;
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use install::{CompletionsArgs, ManArgs};
+pub(crate) use keygen::KeygenArgs;
 pub(crate) use server::ServerArgs;
 pub(crate) use sproxy::SproxyArgs;
 
@@ -68,6 +70,8 @@ pub(crate) enum Command {
     Cproxy(CproxyArgs),
     /// Carry stdin and stdout as one connection: for ssh's ProxyCommand
     Connect(ConnectArgs),
+    /// Make a key pair, where there is no ssh-keygen
+    Keygen(KeygenArgs),
     /// See it work, on this machine alone: a checked stream whose carriers die
     Demo,
     /// Print a shell's completions of etcp's commands

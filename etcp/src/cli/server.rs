@@ -27,10 +27,16 @@ pub(crate) struct ServerArgs {
     /// Whether connections to sproxy are MPTCP, which uses several networks at once
     #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
     pub(crate) mptcp: MptcpArg,
-    /// Your private key [default: ~/.ssh/id_ed25519, then ~/.ssh/id_ecdsa]
+    /// Your private key; may be repeated [default: as ssh has them, the agent's first]
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) identity: Option<PathBuf>,
-    /// The servers you trust, as for ssh [default: ~/.ssh/known_hosts]
+    pub(crate) identity: Vec<PathBuf>,
+    /// Read this file in place of ssh's configuration; 'none' for no file
+    #[arg(short = 'F', long, value_name = "FILE")]
+    pub(crate) ssh_config: Option<PathBuf>,
+    /// Leave ssh's configuration alone
+    #[arg(long, conflicts_with = "ssh_config")]
+    pub(crate) no_ssh_config: bool,
+    /// The servers you trust, as for ssh [default: as ssh has them]
     #[arg(long, value_name = "FILE")]
     pub(crate) known_hosts: Option<PathBuf>,
     /// Trust a server whose key is not known yet, and keep its key

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 #![allow(unused_imports, reason = "each test file uses its own part of this module")]
 
+pub(crate) mod agent;
 pub(crate) mod echo;
 pub(crate) mod hostile;
 pub(crate) mod program;

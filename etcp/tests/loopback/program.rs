@@ -32,6 +32,9 @@ pub(crate) fn limited<S: AsRef<OsStr>>(
         command.args(["prlimit", &format!("--nofile={most}:{most}"), "--"]);
     }
     command.args(["setsid", env!("CARGO_BIN_EXE_etcp")]).args(args);
+    for name in ["SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"] {
+        command.env_remove(name);
+    }
     command.env_remove("RUST_LOG").env_remove("XDG_STATE_HOME").env("HOME", home);
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
     command

@@ -105,7 +105,7 @@ pub(crate) fn connect(site: &Site, server: SocketAddr, key: &Key, args: &[&str])
 
 fn add_client_args(command: &mut Command, site: &Site, server: SocketAddr, key: &Key) {
     command.arg("--server").arg(server.to_string()).arg("--identity").arg(&key.path);
-    command.arg("--known-hosts").arg(site.known_hosts());
+    command.arg("--known-hosts").arg(site.known_hosts()).arg("--no-ssh-config");
 }
 
 /// The address that the program says it listens on first; a wildcard is reached by loopback.

@@ -55,6 +55,10 @@ impl Site {
         Key::generate(self.server_key()).line
     }
 
+    pub(crate) fn server_fingerprint(&self) -> String {
+        Key::generate(self.server_key()).identity.public_key().fingerprint()
+    }
+
     pub(crate) fn authorized_keys(&self) -> PathBuf {
         self.path().join("authorized_keys")
     }

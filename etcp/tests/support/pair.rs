@@ -92,6 +92,7 @@ impl Sproxy {
             text(&self.keys.client),
             "--known-hosts".to_owned(),
             text(&self.keys.known_hosts),
+            "--no-ssh-config".to_owned(),
         ]
     }
 

@@ -133,7 +133,17 @@ impl Launch {
 
     /// Starts it on this machine itself, as whoever runs the tests, its log in `folder`.
     pub(crate) fn start_here(self, folder: &Path) -> Process {
-        self.user(User::Root).spawn(Command::new("setpriv"), folder, Stdio::null(), None)
+        self.start_here_with(folder, Stdio::null(), None)
+    }
+
+    /// The same with the given stdin, and stdout instead of the log if one is given.
+    pub(crate) fn start_here_with(
+        self,
+        folder: &Path,
+        stdin: Stdio,
+        stdout: Option<Stdio>,
+    ) -> Process {
+        self.user(User::Root).spawn(Command::new("setpriv"), folder, stdin, stdout)
     }
 
     fn spawn(

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +28,17 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a program on a new terminal.
     pub(crate) fn start(launch: Launch, namespace: &Namespace, folder: &Folder) -> Self {
+        Self::open(|stdin, stdout| launch.start_with(namespace, folder, stdin, Some(stdout)))
+    }
+
+    /// Starts a program on this machine itself; the terminal is that of a new session, and what the
+    /// program says on stderr is in its log.
+    pub(crate) fn start_here(launch: Launch, folder: &Path) -> Self {
+        let launch = launch.run_by(["setsid", "--ctty", "--wait"]);
+        Self::open(|stdin, stdout| launch.start_here_with(folder, stdin, Some(stdout)))
+    }
+
+    fn open(start: impl FnOnce(Stdio, Stdio) -> Process) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let keyboard = openpt(flags).expect("a pseudo-terminal");
         grantpt(&keyboard).expect("it is ours");
@@ -34,7 +47,7 @@ impl Terminal {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave: OwnedFd = open(name, flags, Mode::empty()).expect("its other end opens");
         let stdin = slave.try_clone().expect("a descriptor").into();
-        let process = launch.start_with(namespace, folder, stdin, Some(slave.into()));
+        let process = start(stdin, slave.into());
         let keyboard = File::from(keyboard);
         let screen = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, copy) = (keyboard.try_clone().expect("a descriptor"), screen.clone());
@@ -56,6 +69,12 @@ impl Terminal {
     /// Types a line.
     pub(crate) fn line(&mut self, text: &str) {
         self.send(&format!("{text}\n"));
+    }
+
+    /// All that it has shown.
+    pub(crate) fn shown(&self) -> String {
+        let screen = self.screen.lock().expect("no reader panics");
+        String::from_utf8_lossy(&screen).into_owned()
     }
 
     /// Waits until `text` appears after what was expected before.

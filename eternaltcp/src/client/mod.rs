@@ -4,10 +4,12 @@ mod connect;
 mod dial;
 mod dialing;
 mod history;
+mod keys;
 mod notice;
 mod opener;
 mod path;
 mod patience;
+mod questions;
 mod role;
 mod servers;
 mod spare;
@@ -25,6 +27,7 @@ pub use crate::driver::EndKind;
 pub use connect::{ConfigError, ConnectError};
 pub use dial::DialError;
 pub use history::{History, Pause};
+pub use keys::{LoadKey, MOST_KEYS, UserKey, UserKeys};
 pub(crate) use notice::Notice;
 pub use opener::{OpenError, Opener};
 pub use path::Pins;
@@ -35,7 +38,7 @@ use crate::address::Target;
 use crate::driver::{Command, Driver, Handle, Shared, channel};
 use crate::net::Mptcp;
 use crate::session::Session;
-use crate::tls::{Identity, IdentityError, TlsError};
+use crate::tls::{IdentityError, TlsError};
 use dial::Dialer;
 use role::ClientRole;
 
@@ -48,8 +51,8 @@ pub struct ClientConfig {
     pub pins: Pins,
     /// Whether carriers are MPTCP.
     pub mptcp: Mptcp,
-    /// The user's key.
-    pub identity: Identity,
+    /// The user's keys.
+    pub keys: UserKeys,
     /// Which servers are trusted.
     pub trust: Trust,
     /// Who this client is, so that a later one ends its ghost.
@@ -75,12 +78,17 @@ impl ClientConfig {
     /// The defaults: it never gives up, and 128 new connections wait for a
     /// minute at most.
     #[must_use]
-    pub fn new(servers: Servers, identity: Identity, trust: Trust, instance: Instance) -> Self {
+    pub fn new(
+        servers: Servers,
+        keys: impl Into<UserKeys>,
+        trust: Trust,
+        instance: Instance,
+    ) -> Self {
         Self {
             servers,
             pins: Pins::default(),
             mptcp: Mptcp::default(),
-            identity,
+            keys: keys.into(),
             trust,
             instance,
             tunnel: eternaltcp_proto::Config::default(),

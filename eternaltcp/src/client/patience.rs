@@ -61,6 +61,14 @@ impl Patience {
         }
     }
 
+    /// The user is being asked: that time does not count.
+    pub(super) fn postpone(&mut self) {
+        if let Some((since, _)) = &mut self.without {
+            *since = Instant::now();
+        }
+        self.reminded = Instant::now();
+    }
+
     /// Says from time to time what is missing. An error says why a further wait
     /// is not worth it.
     pub(super) fn check(&mut self, server: &str) -> Result<(), String> {

@@ -87,6 +87,9 @@ impl ClientRole {
 
     /// Begins the dials that are due.
     fn dial(&mut self, now: Time, tunnel: &Tunnel) {
+        if self.dialing.dialer.is_asking() {
+            return;
+        }
         for (occasion, also) in self.dialing.start_due(now, &mut self.wish) {
             self.story.handle_dial(now, occasion, &also, tunnel);
         }
@@ -146,10 +149,13 @@ impl ClientRole {
 
     fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Verdict {
         let text = error.to_string();
+        if matches!(error, DialError::Key(_)) && !self.patience.was_attached() {
+            return self.handle_unusable(now, text);
+        }
         if matches!(error, DialError::Trust(_)) && !self.patience.was_attached() {
             return self.fail(ClientEnd::Refused(text));
         }
-        if matches!(error, DialError::Trust(_)) {
+        if matches!(error, DialError::Trust(_) | DialError::Key(_)) {
             warn!("{text}");
         }
         debug!("dial: {text}");
@@ -160,6 +166,18 @@ impl ClientRole {
         if !self.dialing.failover.is_carried() {
             self.patience.wait(text);
         }
+        Verdict::Continue
+    }
+
+    /// The key cannot be used: the next one is tried, if there is one.
+    fn handle_unusable(&mut self, now: Time, why: String) -> Verdict {
+        let dialer = &self.dialing.dialer;
+        if !dialer.keys().handle_unusable(why.clone()) {
+            let text = dialer.keys().explain(&dialer.servers().to_string());
+            return self.fail(ClientEnd::Failed(text));
+        }
+        warn!("{why}; trying {}", dialer.keys().current());
+        self.dialing.failover.handle_restart(now, random(), true);
         Verdict::Continue
     }
 
@@ -193,6 +211,7 @@ impl Role for ClientRole {
     ) {
         self.story.handle_attached(now, is_resumed, tunnel, carrier);
         self.patience.handle_attached();
+        self.dialing.dialer.keys().handle_admitted();
         self.dialing.failover.handle_attached(now);
         (self.wish.is_new, self.wish.path) = (false, None);
         (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
@@ -221,6 +240,15 @@ impl Role for ClientRole {
     }
 
     fn refused(&mut self, now: Time, refusal: Refusal) -> Verdict {
+        let keys = self.dialing.dialer.keys();
+        if refusal.is_final && is_about_key(&refusal) {
+            let refused = keys.current();
+            if keys.handle_refused() {
+                info!("the key {refused} is refused: {refusal}; trying {}", keys.current());
+                self.dialing.failover.handle_restart(now, random(), true);
+                return Verdict::Continue;
+            }
+        }
         let text = explain(&refusal, &self.dialing.dialer);
         self.story.handle_refused(now);
         if refusal.code == RefusalCode::TunnelUnknown {
@@ -333,6 +361,9 @@ impl Role for ClientRole {
         }
         self.prefer(now);
         self.dial(now, tunnel);
+        if self.dialing.dialer.is_asking() {
+            self.patience.postpone();
+        }
         let servers = self.dialing.dialer.servers().to_string();
         match self.patience.check(&servers) {
             Ok(()) => Verdict::Continue,
@@ -341,7 +372,8 @@ impl Role for ClientRole {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        self.dialing.failover.poll_timeout()
+        // Nothing is dialled while somebody is asked; the answer comes as a notice.
+        if self.dialing.dialer.is_asking() { None } else { self.dialing.failover.poll_timeout() }
     }
 
     fn handle_timeout(&mut self, now: Time, tunnel: &Tunnel) {
@@ -349,15 +381,19 @@ impl Role for ClientRole {
     }
 }
 
+/// Whether another key may be let in.
+fn is_about_key(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        RefusalCode::KeyUnknown | RefusalCode::KeyExpired | RefusalCode::KeyRestricted
+    )
+}
+
 /// A refusal, with the line that would admit the key where that is what helps.
 fn explain(refusal: &Refusal, dialer: &Dialer) -> String {
-    let server = dialer.servers();
-    let key = dialer.user_key();
+    let server = dialer.servers().to_string();
     match refusal.code {
-        RefusalCode::KeyUnknown => format!(
-            "{server} does not know the key {}; to admit it, add this line to its authorized_keys: {key}",
-            key.fingerprint(),
-        ),
+        RefusalCode::KeyUnknown => dialer.keys().explain(&server),
         _ => format!("{server} refused: {refusal}"),
     }
 }

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{debug, info, warn};
 
 use crate::address::Server;
-use crate::policy::{HostKey, append_known_host, known_hosts_line, load_known_hosts};
+use crate::policy::{
+    FileError, HostKey, append_known_host, hashed_known_hosts_line, known_hosts_line,
+    load_known_hosts,
+};
 use crate::tls::PublicKey;
 
 /// A server whose key is not on file.
@@ -39,6 +42,12 @@ enum Unknown {
 #[derive(Clone)]
 pub struct Trust {
     known_hosts: PathBuf,
+    /// Further files, which are read alone.
+    also: Vec<PathBuf>,
+    /// Names in new lines are hashed.
+    is_hashing: bool,
+    /// Servers that the files know by another name.
+    aliases: Vec<(Server, Server)>,
     unknown: Unknown,
     /// The key that was trusted before in this process.
     pinned: Arc<Mutex<Option<PublicKey>>>,
@@ -54,7 +63,35 @@ impl Trust {
     /// Trust by the `known_hosts` file at this path; unknown servers are refused.
     #[must_use]
     pub fn new(known_hosts: PathBuf) -> Self {
-        Self { known_hosts, unknown: Unknown::Refuse, pinned: Arc::default() }
+        Self {
+            known_hosts,
+            also: Vec::new(),
+            is_hashing: false,
+            aliases: Vec::new(),
+            unknown: Unknown::Refuse,
+            pinned: Arc::default(),
+        }
+    }
+
+    /// Reads these files too, and adds nothing to them.
+    #[must_use]
+    pub fn reading(self, also: Vec<PathBuf>) -> Self {
+        Self { also, ..self }
+    }
+
+    /// Hashes the names in the lines that it adds, so that the file does not tell
+    /// them (`HashKnownHosts`).
+    #[must_use]
+    pub fn hashing(self) -> Self {
+        Self { is_hashing: true, ..self }
+    }
+
+    /// Looks `server` up as `alias`, and keeps its key by that name
+    /// (`HostKeyAlias`).
+    #[must_use]
+    pub fn naming(mut self, server: Server, alias: Server) -> Self {
+        self.aliases.push((server, alias));
+        self
     }
 
     /// Trusts unknown servers, and keeps their keys.
@@ -74,17 +111,13 @@ impl Trust {
     /// # Errors
     /// Why the server is not trusted, and what to do about it.
     pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
-        let file = &self.known_hosts;
-        let known = match load_known_hosts(file) {
-            Ok(known) => known,
-            Err(error) => {
-                return self.check_pinned(key).ok_or_else(|| error.to_string());
-            }
+        let alias = self.aliases.iter().find(|(known, _)| known == server);
+        let server = alias.map_or(server, |(_, alias)| alias);
+        let (file, found) = match self.look_up(server, key) {
+            Ok(found) => found,
+            Err(error) => return self.check_pinned(key).ok_or_else(|| error.to_string()),
         };
-        for warning in known.warnings() {
-            debug!("{}:{}: {}", file.display(), warning.line, warning.reason);
-        }
-        match known.check(server, key) {
+        match found {
             HostKey::Known => {
                 self.pin(key);
                 Ok(())
@@ -105,6 +138,23 @@ impl Trust {
         }
     }
 
+    /// What the files say together, and which of them: a revocation in any
+    /// decides, then a line with this key in any.
+    fn look_up(&self, server: &Server, key: &PublicKey) -> Result<(PathBuf, HostKey), FileError> {
+        let mut graver = (self.known_hosts.clone(), HostKey::Unknown);
+        for file in [&self.known_hosts].into_iter().chain(&self.also) {
+            let known = load_known_hosts(file)?;
+            for warning in known.warnings() {
+                debug!("{}:{}: {}", file.display(), warning.line, warning.reason);
+            }
+            let found = known.check(server, key);
+            if gravity(&found) > gravity(&graver.1) {
+                graver = (file.clone(), found);
+            }
+        }
+        Ok(graver)
+    }
+
     fn check_pinned(&self, key: &PublicKey) -> Option<()> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         (pinned.as_ref() == Some(key)).then_some(())
@@ -115,7 +165,11 @@ impl Trust {
     }
 
     fn decide_unknown(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
-        let line = known_hosts_line(server, key);
+        let line = if self.is_hashing {
+            hashed_known_hosts_line(server, key)
+        } else {
+            known_hosts_line(server, key)
+        };
         let unknown = UnknownServer {
             server: server.clone(),
             key: key.clone(),
@@ -141,5 +195,65 @@ impl Trust {
             Err(error) => warn!("cannot add {server} to {}: {error}", self.known_hosts.display()),
         }
         Ok(())
+    }
+}
+
+/// Which of several files decides.
+fn gravity(found: &HostKey) -> u8 {
+    match found {
+        HostKey::Unknown => 0,
+        HostKey::Changed { .. } => 1,
+        HostKey::Known => 2,
+        HostKey::Revoked { .. } => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    #[test]
+    fn several_files_are_read_and_one_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
+        let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+        let server: Server = "a".parse().unwrap();
+        let trust = || Trust::new(mine.clone()).reading(vec![global.clone()]);
+        let line = |key| known_hosts_line(&server, key);
+        trust().check(&server, &key).unwrap_err();
+        std::fs::write(&global, line(&key)).unwrap();
+        trust().check(&server, &key).unwrap();
+        let changed = trust().accepting_new().check(&server, &other).unwrap_err();
+        assert!(changed.contains("HAS CHANGED") && changed.contains("global:1"), "{changed}");
+        std::fs::write(&mine, format!("@revoked * {key}")).unwrap();
+        assert!(trust().check(&server, &key).unwrap_err().contains("mine:1"));
+        let b: Server = "b".parse().unwrap();
+        trust().accepting_new().check(&b, &other).unwrap();
+        assert!(std::fs::read_to_string(&mine).unwrap().ends_with(&format!("[b]:6200 {other}\n")));
+        assert_eq!(std::fs::read_to_string(&global).unwrap(), line(&key));
+    }
+
+    #[test]
+    fn a_hashed_name_is_found_again_and_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        let key = Identity::generate().unwrap().public_key();
+        let [server, alias] = ["192.0.2.1", "secret"].map(|name| name.parse::<Server>().unwrap());
+        let trust = || Trust::new(file.clone()).hashing().naming(server.clone(), alias.clone());
+        trust().accepting_new().check(&server, &key).unwrap();
+        trust().check(&server, &key).unwrap();
+        Trust::new(file.clone()).check(&alias, &key).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("|1|") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn no_file_at_all_is_dev_null() {
+        let key = Identity::generate().unwrap().public_key();
+        let trust = Trust::new("/dev/null".into());
+        let server: Server = "a".parse().unwrap();
+        assert!(trust.check(&server, &key).unwrap_err().contains("give --accept-new"));
+        trust.accepting_new().check(&server, &key).unwrap();
     }
 }

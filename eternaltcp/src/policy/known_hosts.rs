@@ -111,6 +111,19 @@ pub fn known_hosts_line(server: &Server, key: &PublicKey) -> String {
     format!("{} {key}", file_name(server))
 }
 
+/// The same with the name hashed by a salt of its own, as `HashKnownHosts` has it.
+#[must_use]
+pub fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
+    let mut salt = [0; 20];
+    let random = getrandom::fill(&mut salt);
+    // Without randomness the name is better told than the key lost.
+    let (Ok(()), Ok(mac)) = (random, Hmac::<Sha1>::new_from_slice(&salt)) else {
+        return known_hosts_line(server, key);
+    };
+    let hash = mac.chain_update(file_name(server)).finalize().into_bytes();
+    format!("|1|{}|{} {key}", Base64::encode_string(&salt), Base64::encode_string(&hash))
+}
+
 /// How the file names a server: `host` on ssh's port, else `[host]:port`.
 fn file_name(server: &Server) -> String {
     let host = Host::canonical(&server.host);

@@ -20,7 +20,7 @@ pub use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
 pub use files::{FileError, append_known_host, load_authorized_keys, load_known_hosts};
 pub use host_ports::{HostPort, HostPorts};
-pub use known_hosts::{HostKey, KnownHosts, known_hosts_line};
+pub use known_hosts::{HostKey, KnownHosts, hashed_known_hosts_line, known_hosts_line};
 pub use permit::Permit;
 pub use targets::{Refusal, TargetPolicy, Verdict};
 

@@ -17,7 +17,7 @@ use super::Context;
 use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::driver::CarrierIo;
 use crate::net::prepare_carrier;
-use crate::tls::{Connection, HandshakeError, PublicKey, handshake};
+use crate::tls::{Connection, HandshakeError, PublicKey, handshake_of_stranger};
 
 /// Sessions that a client may list at an attach: more than any has, and 2 MiB
 /// of memory at most.
@@ -43,17 +43,18 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Has the stranger prove a key.
+    /// Has the stranger speak until the first deadline, and prove a key until the
+    /// second.
     pub(super) async fn meet(
         context: &Context,
         stream: TcpStream,
         from: IpAddr,
-        deadline: Instant,
+        deadlines: [Instant; 2],
     ) -> Result<Self, Unwelcome> {
         prepare_carrier(&stream)?;
         let mut tls = Connection::server(&context.tls).map_err(HandshakeError::from)?;
         let mut incoming = BytesMut::new();
-        let done = handshake(&stream, &mut tls, &mut incoming, deadline).await?;
+        let done = handshake_of_stranger(&stream, &mut tls, &mut incoming, deadlines).await?;
         let carrier = CarrierIo::new(stream, tls, incoming)?;
         let acceptor = Acceptor::new(MAX_NUMBERS);
         let (origin, chunks) = (Instant::now(), done.early.into());
@@ -156,7 +157,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::tls::{ClientTls, Identity, ServerTls};
+    use crate::tls::{ClientTls, Identity, ServerTls, handshake};
 
     const SILENCE: Duration = Duration::from_millis(300);
 

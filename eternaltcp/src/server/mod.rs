@@ -92,8 +92,11 @@ pub struct ServerLimits {
     pub unauthenticated: usize,
     /// The same from one source: an IPv4 address, or an IPv6 /64.
     pub unauthenticated_per_source: usize,
-    /// A carrier's time to prove its key and to say what it wants.
+    /// A carrier's time to begin its handshake and, once its key is proved, to
+    /// say what it wants.
     pub login_grace: Duration,
+    /// A carrier's time to prove its key: its agent may ask the user.
+    pub signature_grace: Duration,
     /// Tunnels of one key.
     pub tunnels_per_key: usize,
     /// Detached tunnels of one key: past that the longest detached ends.
@@ -120,6 +123,7 @@ impl Default for ServerLimits {
             unauthenticated: 1024,
             unauthenticated_per_source: 64,
             login_grace: Duration::from_secs(5),
+            signature_grace: Duration::from_secs(60),
             tunnels_per_key: 1024,
             detached_per_key: 64,
             standbys_per_tunnel: 2,

@@ -71,9 +71,11 @@ async fn admit(
     from: IpAddr,
     hold: &mut Hold,
 ) -> Result<(), TurnedAway> {
-    let deadline = Instant::now() + context.limits.login_grace;
-    let mut guest = Guest::meet(context, stream, from, deadline).await?;
-    let wish = match timeout_at(deadline, guest.wish()).await {
+    let limits = &context.limits;
+    let now = Instant::now();
+    let deadlines = [now + limits.login_grace, now + limits.login_grace + limits.signature_grace];
+    let mut guest = Guest::meet(context, stream, from, deadlines).await?;
+    let wish = match timeout_at(Instant::now() + limits.login_grace, guest.wish()).await {
         Ok(Ok(wish)) => wish,
         Ok(Err(error)) => return Err(guest.turn_away(error)),
         Err(_) => return Err(Unwelcome::TimedOut.into()),

@@ -21,7 +21,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::verify::AnyOwnedKey;
-use super::{Identity, TlsError};
+use super::{Identity, Permit, TlsError};
 
 /// The application protocol that both sides must agree on (RFC 7301).
 pub const ALPN: &[u8] = b"eternaltcp/1";
@@ -40,6 +40,14 @@ impl ClientTls {
     /// # Errors
     /// [`TlsError::Internal`]; none is known to happen.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
+        Self::with_permit(identity, None)
+    }
+
+    /// The same; an agent is asked for a signature only with this permit.
+    pub(crate) fn with_permit(
+        identity: &Identity,
+        permit: Option<Permit>,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -47,7 +55,7 @@ impl ClientTls {
             .dangerous() // Policy judges the key right after the handshake.
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
-                certified(identity)?,
+                certified(identity, permit)?,
             )));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.enable_sni = false;
@@ -76,7 +84,7 @@ impl ServerTls {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(
-                identity,
+                identity, None,
             )?)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.send_tls13_tickets = 0;
@@ -105,10 +113,10 @@ fn provider() -> CryptoProvider {
 }
 
 /// The key and its `SubjectPublicKeyInfo`, the single "certificate".
-fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+fn certified(identity: &Identity, permit: Option<Permit>) -> Result<Arc<CertifiedKey>, TlsError> {
     let spki = identity.spki().map_err(|e| TlsError::Internal(e.to_string()))?;
     let chain = vec![CertificateDer::from(spki)];
-    Ok(Arc::new(CertifiedKey::new(chain, identity.signer())))
+    Ok(Arc::new(CertifiedKey::new(chain, identity.signer(permit))))
 }
 
 impl fmt::Debug for ClientTls {

@@ -2,6 +2,7 @@
 
 use rustls::{CertificateError, Error as RustlsError, PeerIncompatible};
 
+use super::agent_signing::SigningError;
 use super::{ALPN, Alert};
 
 /// Why a connection cannot go on. Every one of these is final for its
@@ -46,6 +47,9 @@ pub enum TlsError {
     /// Data were to be sent after `close_notify`.
     #[error("this side has closed the TLS connection")]
     Closed,
+    /// The agent that holds this side's key did not sign.
+    #[error("{0}")]
+    Unsigned(String),
     /// The TLS library or the system failed on this side.
     #[error("TLS failed on this side: {0}")]
     Internal(String),
@@ -56,7 +60,7 @@ impl TlsError {
     /// fault of this process.
     #[must_use]
     pub fn is_peers_fault(&self) -> bool {
-        !matches!(self, Self::NotEstablished | Self::Closed | Self::Internal(_))
+        !matches!(self, Self::NotEstablished | Self::Closed | Self::Unsigned(_) | Self::Internal(_))
     }
 
     /// The peer did not agree on [`ALPN`].
@@ -83,6 +87,9 @@ impl From<RustlsError> for TlsError {
             | RustlsError::InappropriateMessage { .. }
             | RustlsError::InappropriateHandshakeMessage { .. }
             | RustlsError::PeerSentOversizedRecord) => Self::Misbehaved(error.to_string()),
+            RustlsError::Other(why) if why.0.is::<SigningError>() => {
+                Self::Unsigned(why.0.to_string())
+            }
             error => Self::Internal(error.to_string()),
         }
     }

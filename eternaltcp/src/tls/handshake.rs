@@ -71,6 +71,59 @@ pub async fn handshake(
         .map_err(|_| HandshakeError::TimedOut)?
 }
 
+/// The same for a stranger: what it says first must come until `first`. Then it
+/// knows this side's key, and `whole` is for its user or agent to decide.
+pub(crate) async fn handshake_of_stranger(
+    stream: &TcpStream,
+    connection: &mut Connection,
+    incoming: &mut BytesMut,
+    [first, whole]: [Instant; 2],
+) -> Result<Handshaken, HandshakeError> {
+    let until_said = async {
+        let (mut outgoing, mut early) = (Vec::new(), Vec::new());
+        while outgoing.is_empty() {
+            receive(stream, incoming).await?;
+            connection
+                .process(incoming, &mut outgoing, &mut early)
+                .inspect_err(|_| offer(stream, &outgoing))?;
+        }
+        send(stream, &mut outgoing).await
+    };
+    timeout_at(first, until_said).await.map_err(|_| HandshakeError::TimedOut)??;
+    handshake(stream, connection, incoming, whole).await
+}
+
+/// The same for a connection whose key may be slow to sign, as an agent's is:
+/// the calls that may block are made on a thread of their own. A dropped future
+/// leaves that thread to the permit and the time limit of the signature.
+pub(crate) async fn handshake_off_path(
+    stream: &TcpStream,
+    mut connection: Connection,
+    deadline: Instant,
+) -> Result<(Connection, BytesMut, Handshaken), HandshakeError> {
+    let drive = async {
+        let mut incoming = BytesMut::new();
+        let (mut early, mut outgoing) = (Vec::new(), Vec::new());
+        loop {
+            let step = tokio::task::spawn_blocking(move || {
+                let result = connection.process(&mut incoming, &mut outgoing, &mut early);
+                (connection, incoming, outgoing, early, result)
+            });
+            let failed = |error| HandshakeError::Io(io::Error::other(error));
+            let result;
+            (connection, incoming, outgoing, early, result) = step.await.map_err(failed)?;
+            let status = result.inspect_err(|_| offer(stream, &outgoing))?;
+            send(stream, &mut outgoing).await?;
+            if status.handshake_done {
+                let peer = connection.peer_key().ok_or(TlsError::NotEstablished)?;
+                return Ok((connection, incoming, Handshaken { peer, early }));
+            }
+            receive(stream, &mut incoming).await?;
+        }
+    };
+    timeout_at(deadline, drive).await.map_err(|_| HandshakeError::TimedOut)?
+}
+
 async fn drive(
     stream: &TcpStream,
     connection: &mut Connection,

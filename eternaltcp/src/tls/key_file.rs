@@ -44,8 +44,14 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// The key has a passphrase.
-    #[error("{}: keys with a passphrase are not supported yet: make one without: ssh-keygen -t ed25519 -N ''", .path.display())]
+    #[error("{}: the key has a passphrase, and nobody can be asked for it: run: ssh-add {} (or use a key without one)", .path.display(), .path.display())]
     Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase is that of no key, or of another one.
+    #[error("{}: the passphrase is wrong: try again, or run: ssh-add {}", .path.display(), .path.display())]
+    WrongPassphrase {
         /// The file.
         path: PathBuf,
     },
@@ -56,7 +62,7 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// The key is of a type that cannot be used.
-    #[error("{}: key type {kind} is not supported: use ssh-ed25519 (ssh-keygen -t ed25519 -N '') or ecdsa-sha2-nistp256", .path.display())]
+    #[error("{}: key type {kind} is not supported: use ssh-ed25519 (ssh-keygen -t ed25519) or ecdsa-sha2-nistp256", .path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -139,6 +145,14 @@ pub(super) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
     }
     sync(folder)?;
     Ok(true)
+}
+
+/// Writes the private-key file `path` with mode 0600, in place of what is there.
+pub(super) fn replace(path: &Path, text: &[u8]) -> Result<(), IdentityError> {
+    let draft = Draft::write(path, 0o600, text)?;
+    std::fs::rename(&draft.0, path)
+        .map_err(|error| IdentityError::Write { path: path.into(), error })?;
+    sync(folder_of(path))
 }
 
 /// Writes the public half of the key at `path` to `PATH.pub`, replacing what is there.

@@ -2,7 +2,8 @@
 //!
 //! From the outside in:
 //!
-//! - [`Identity`] and [`PublicKey`]: keys, in OpenSSH's files and formats;
+//! - [`Identity`] and [`PublicKey`]: keys, in OpenSSH's files and formats, or in
+//!   an [`Agent`];
 //! - [`ClientTls`] and [`ServerTls`]: the one TLS configuration, made from an identity;
 //! - [`handshake()`]: a connection's handshake over its socket;
 //! - [`Connection`]: TLS without a socket: rustls does the handshake, in the steps
@@ -11,6 +12,8 @@
 //! TLS proves that the peer owns its key. Whether that key is let in is decided
 //! elsewhere.
 
+mod agent;
+mod agent_signing;
 mod alert;
 mod config;
 mod connection;
@@ -21,6 +24,7 @@ mod handshake;
 mod identity;
 mod key;
 mod key_file;
+mod private_file;
 mod record;
 mod side;
 mod signing;
@@ -30,11 +34,15 @@ mod tests;
 mod traffic;
 mod verify;
 
+pub use agent::{Agent, AgentError, AgentKey};
+pub(crate) use agent_signing::Permit;
 pub use alert::Alert;
 pub use config::{ALPN, ClientTls, ServerTls};
 pub use connection::{Connection, Status};
 pub use error::TlsError;
 pub use handshake::{HandshakeError, Handshaken, handshake};
+pub(crate) use handshake::{handshake_of_stranger, handshake_off_path};
 pub use identity::Identity;
 pub use key::{KeyError, PublicKey};
 pub use key_file::IdentityError;
+pub use private_file::{NewKey, PrivateFile};

@@ -14,11 +14,16 @@ use super::judge::Verdicts;
 use super::race::Candidate;
 use super::{Common, Connected, DialError, Dialed};
 use crate::client::Pins;
+use crate::client::keys::Loaded;
 use crate::client::path::{Path, chosen_path, path_from, source_address};
+use crate::client::questions::Asker;
 use crate::driver::CarrierIo;
 use crate::net::{carrier_socket, prepare_carrier, use_small_segments};
 use crate::platform::bind_to_device;
-use crate::tls::{Connection, handshake};
+use crate::tls::{
+    ClientTls, Connection, HandshakeError, Handshaken, Identity, TlsError, handshake,
+    handshake_off_path,
+};
 
 /// An address is given this long to answer at all.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -26,6 +31,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Who answered is given this long for the TLS handshake: a server that is
 /// stopped goes on with it where it was.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// What is added where an agent signs, which may ask its user.
+const SIGNATURE: Duration = Duration::from_secs(60);
 
 /// But not if its machine acknowledges nothing for so long: then the path died.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -52,6 +60,7 @@ impl Attempts {
         let Candidate { server, address } = candidate;
         let common = &self.common;
         let failed = |error| DialError::Connect(self.describe(candidate), error);
+        let user = if self.is_new { Some(self.load_key().await?) } else { None };
         let socket = self.open(address, failed)?;
         let started = Instant::now();
         let stream = timeout(CONNECT, socket.connect(address))
@@ -62,19 +71,50 @@ impl Attempts {
         (self.connected)();
         prepare_carrier(&stream).map_err(failed)?;
         limit_silence(&stream, Some(SILENCE));
-        let tls = if self.is_new { &common.user } else { &common.tunnel };
-        let mut connection = Connection::client(tls)?;
-        let mut incoming = BytesMut::new();
-        let deadline = Instant::now() + HANDSHAKE;
-        let done = handshake(&stream, &mut connection, &mut incoming, deadline)
-            .await
-            .map_err(|error| DialError::Handshake(address, error))?;
+        let (connection, incoming, done, asker) = match user {
+            Some(Loaded::Agent(identity)) => self.prove_by_agent(&stream, &identity).await,
+            Some(Loaded::Here(tls)) => prove(&stream, &tls).await,
+            None => prove(&stream, &common.tunnel).await,
+        }
+        .map_err(|error| match error {
+            HandshakeError::Tls(TlsError::Unsigned(why)) => {
+                common.keys.note_failed(&why);
+                DialError::Key(why)
+            }
+            error => DialError::Handshake(address, error),
+        })?;
+        let asking = self.is_new.then(|| common.questions.open());
         common.judge.judge(&self.verdicts, server, &done.peer, self.is_new).await?;
+        drop(asking);
         limit_silence(&stream, None);
         let path = self.path_of(&stream).map_err(failed)?;
         let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
         let (is_small, key) = (self.is_small, done.peer);
-        Ok(Dialed { carrier, server, path, is_small, round_trip, address, key })
+        Ok(Dialed { carrier, server, path, is_small, round_trip, address, key, _asker: asker })
+    }
+
+    /// The user's key; its file may have to be read, and a passphrase asked for.
+    async fn load_key(&self) -> Result<Loaded, DialError> {
+        if let Some(loaded) = self.common.keys.loaded() {
+            return Ok(loaded);
+        }
+        let common = Arc::clone(&self.common);
+        let load = move || {
+            let _asking = common.questions.open();
+            common.keys.load()
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.unwrap_or_else(|error| Err(error.to_string())).map_err(DialError::Key)
+    }
+
+    /// The handshake with a key that an agent holds: it may ask its user.
+    async fn prove_by_agent(&self, stream: &TcpStream, identity: &Identity) -> Proof {
+        let asker = self.common.questions.asker();
+        let tls = ClientTls::with_permit(identity, Some(asker.permit()))?;
+        let connection = Connection::client(&tls)?;
+        let deadline = Instant::now() + HANDSHAKE + SIGNATURE;
+        let (connection, incoming, done) = handshake_off_path(stream, connection, deadline).await?;
+        Ok((connection, incoming, done, Some(asker)))
     }
 
     /// A socket that is bound as the path or the pins say.
@@ -110,6 +150,18 @@ impl Attempts {
         let address = candidate.address.to_string();
         if server == address { server } else { format!("{server} ({address})") }
     }
+}
+
+/// A connection whose handshake is done.
+type Proof = Result<(Connection, BytesMut, Handshaken, Option<Asker>), HandshakeError>;
+
+/// The handshake with a key of this process.
+async fn prove(stream: &TcpStream, tls: &ClientTls) -> Proof {
+    let mut connection = Connection::client(tls)?;
+    let mut incoming = BytesMut::new();
+    let deadline = Instant::now() + HANDSHAKE;
+    let done = handshake(stream, &mut connection, &mut incoming, deadline).await?;
+    Ok((connection, incoming, done, None))
 }
 
 /// Ends the connection when sent bytes stay unacknowledged for so long

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::tls::{HandshakeError, TlsError};
 
-/// Why there is no carrier. All but [`DialError::Trust`] may be over at the
+/// Why there is no carrier. All but [`DialError::Trust`] and [`DialError::Key`] may be over at the
 /// next try.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -54,6 +54,9 @@ pub enum DialError {
         /// The fingerprint of the one that has the tunnel.
         expected: String,
     },
+    /// The user's key cannot be used.
+    #[error("{0}")]
+    Key(String),
     /// The server is not trusted.
     #[error("{0}")]
     Trust(String),
@@ -69,7 +72,7 @@ impl DialError {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
             ),
             Self::Handshake(_, error) => !error.is_silence(),
-            Self::Tls(_) | Self::OtherServer { .. } | Self::Trust(_) => true,
+            Self::Tls(_) | Self::OtherServer { .. } | Self::Key(_) | Self::Trust(_) => true,
             _ => false,
         }
     }
@@ -88,7 +91,8 @@ impl DialError {
             Self::MissingInterface(_) | Self::MissingAddress(_) | Self::Pin(_) => 4,
             Self::Handshake(..) | Self::Tls(_) => 5,
             Self::OtherServer { .. } => 6,
-            Self::Trust(_) => 7,
+            Self::Key(_) => 7,
+            Self::Trust(_) => 8,
         }
     }
 }

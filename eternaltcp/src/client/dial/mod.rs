@@ -26,7 +26,9 @@ use tracing::debug;
 
 pub use error::DialError;
 
+use super::keys::KeyRing;
 use super::path::{Path, chosen_path, other_paths};
+use super::questions::{Asker, Questions};
 use super::{ClientConfig, Pins, Servers, StartError};
 use crate::driver::CarrierIo;
 use crate::net::Mptcp;
@@ -49,12 +51,12 @@ struct Common {
     mptcp: Mptcp,
     names: Names,
     judge: Judge,
-    /// Proves the user's key: for a new tunnel.
-    user: ClientTls,
+    /// Prove the user's keys, one after the other: for a new tunnel.
+    keys: KeyRing,
+    questions: Questions,
     /// Proves the tunnel's own key: for a tunnel that exists.
     tunnel: ClientTls,
     tunnel_key: PublicKey,
-    user_key: PublicKey,
     /// The addresses that worked last, one for each server at most.
     last: Mutex<Vec<Candidate>>,
     segments: Segments,
@@ -90,6 +92,8 @@ pub(crate) struct Dialed {
     pub(super) round_trip: Duration,
     address: SocketAddr,
     key: PublicKey,
+    /// What was asked for it is settled once this is handled.
+    _asker: Option<Asker>,
 }
 
 impl Dialer {
@@ -106,10 +110,10 @@ impl Dialer {
             mptcp: config.mptcp,
             names,
             judge: Judge::new(config.trust.clone(), config.servers.clone()),
-            user: ClientTls::new(&config.identity)?,
+            keys: KeyRing::new(config.keys.clone()),
+            questions: Questions::default(),
             tunnel: ClientTls::new(&own)?,
             tunnel_key: own.public_key(),
-            user_key: config.identity.public_key(),
             last: Mutex::default(),
             segments: Segments::default(),
         })))
@@ -125,9 +129,14 @@ impl Dialer {
         &self.0.tunnel_key
     }
 
-    /// The user's key.
-    pub(super) fn user_key(&self) -> &PublicKey {
-        &self.0.user_key
+    /// The user's keys.
+    pub(super) fn keys(&self) -> &KeyRing {
+        &self.0.keys
+    }
+
+    /// Whether the user or an agent is being asked something.
+    pub(super) fn is_asking(&self) -> bool {
+        self.0.questions.are_open()
     }
 
     /// A new tunnel is asked for on this carrier: its server is the one that
@@ -183,6 +192,9 @@ impl Dialer {
         request: DialRequest,
         connected: impl Fn() + Send + Sync + 'static,
     ) -> Result<Dialed, DialError> {
+        if request.is_new {
+            self.0.keys.begin();
+        }
         let connected: Connected = Arc::new(connected);
         let DialRequest { is_new, path, also, at_least, is_small } = request;
         let mut paths = vec![path];

@@ -129,7 +129,7 @@ impl rustls::client::ResolvesClientCert for NoKey {
 fn a_client_with_a_key_of_somebody_else_is_refused() {
     let own = Identity::generate().unwrap();
     let stolen = Identity::generate().unwrap().public_key().to_spki().unwrap();
-    let certified = rustls::sign::CertifiedKey::new(vec![stolen.into()], own.signer());
+    let certified = rustls::sign::CertifiedKey::new(vec![stolen.into()], own.signer(None));
     let thief = changed_client(|config| {
         config.client_auth_cert_resolver =
             Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(Arc::new(certified)));

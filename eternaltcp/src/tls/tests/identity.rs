@@ -61,18 +61,18 @@ fn each_file_that_cannot_be_used_says_what_to_do() {
     for (name, expected) in [
         (
             "encrypted",
-            "PATH: keys with a passphrase are not supported yet: \
-             make one without: ssh-keygen -t ed25519 -N ''",
+            "PATH: the key has a passphrase, and nobody can be asked for it: \
+             run: ssh-add PATH (or use a key without one)",
         ),
         (
             "rsa",
             "PATH: key type ssh-rsa is not supported: use ssh-ed25519 \
-             (ssh-keygen -t ed25519 -N '') or ecdsa-sha2-nistp256",
+             (ssh-keygen -t ed25519) or ecdsa-sha2-nistp256",
         ),
         (
             "ecdsa-p384",
             "PATH: key type ecdsa-sha2-nistp384 is not supported: use ssh-ed25519 \
-             (ssh-keygen -t ed25519 -N '') or ecdsa-sha2-nistp256",
+             (ssh-keygen -t ed25519) or ecdsa-sha2-nistp256",
         ),
         ("pem", "PATH: not in OpenSSH's format: convert it with: ssh-keygen -p -f PATH"),
     ] {

@@ -1,0 +1,182 @@
+//! Whom a client dials, what it proves and whom it trusts: from the flags, and
+//! where they say nothing from ssh's configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use eternaltcp::address::Server;
+use eternaltcp::client::{Servers, Trust, UserKeys};
+use eternaltcp::tls::Agent;
+use tracing::warn;
+
+use crate::cli::ServerArgs;
+use crate::exit::Failure;
+use crate::ssh_config::{AgentChoice, ConfigFile, SshConfig, Strictness, Tokens};
+use crate::user_keys::Sources;
+use crate::{ask, paths};
+
+/// What the flags and the configuration come to.
+pub(crate) struct Credentials {
+    pub(crate) servers: Servers,
+    pub(crate) keys: UserKeys,
+    pub(crate) trust: Trust,
+}
+
+impl Credentials {
+    pub(crate) fn from_args(args: &ServerArgs) -> Result<Self, Failure> {
+        let file = match &args.ssh_config {
+            _ if args.no_ssh_config => ConfigFile::None,
+            Some(path) if path == Path::new("none") => ConfigFile::None,
+            Some(path) => ConfigFile::File(path.clone()),
+            None => ConfigFile::Default,
+        };
+        let mut hosts = Vec::new();
+        for server in &args.server {
+            hosts.push((server.clone(), query(server, &file)?));
+        }
+        let Some((first, config)) = hosts.first() else {
+            return Err(Failure::Usage("say where sproxy is: give --server".to_owned()));
+        };
+        let keys = keys(args, &first.host, config)?;
+        let mut trust = trust(args, config)?;
+        let mut servers = Vec::new();
+        for (written, config) in &hosts {
+            let server = dialed(written, config)?;
+            if let Some(alias) = &config.host_key_alias {
+                trust = trust.naming(server.clone(), named(alias, written)?);
+            }
+            servers.push(server);
+        }
+        let servers = Servers::from_list(servers)
+            .ok_or_else(|| Failure::Usage("say where sproxy is: give --server".to_owned()))?;
+        Ok(Self { servers, keys, trust })
+    }
+}
+
+/// ssh's configuration for a server. What is wrong with a file that the user
+/// named is an error.
+fn query(server: &Server, file: &ConfigFile) -> Result<SshConfig, Failure> {
+    match SshConfig::query(&server.host, file) {
+        Ok(config) => Ok(config),
+        Err(why) if *file == ConfigFile::Default => {
+            warn!("{why}; going on without ssh's configuration (--no-ssh-config asks for that)");
+            Ok(SshConfig::default())
+        }
+        Err(why) => Err(Failure::Failed(why)),
+    }
+}
+
+/// The server under the name that the configuration has for it.
+fn dialed(written: &Server, config: &SshConfig) -> Result<Server, Failure> {
+    match &config.hostname {
+        Some(name) if !name.eq_ignore_ascii_case(&written.host) => named(name, written),
+        _ => Ok(written.clone()),
+    }
+}
+
+fn named(name: &str, written: &Server) -> Result<Server, Failure> {
+    let text = match name.contains(':') {
+        true => format!("[{name}]:{}", written.port),
+        false => format!("{name}:{}", written.port),
+    };
+    text.parse().map_err(|error| {
+        Failure::Failed(format!(
+            "ssh's configuration calls {} {name:?}: {error} (mend it, or give --no-ssh-config)",
+            written.host
+        ))
+    })
+}
+
+fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, Failure> {
+    let home = paths::home();
+    let expand = |text: &str| match &home {
+        Ok(home) => Tokens { home, host, config }.expand(text),
+        Err(_) => Some(text.into()),
+    };
+    let are_named = !args.identity.is_empty();
+    let files = match config.identity_files.as_slice() {
+        _ if are_named => args.identity.clone(),
+        [] => paths::client_identities()?,
+        files => files.iter().filter_map(|file| expand(file)).collect(),
+    };
+    let agent = agent_socket(&config.agent, expand).map(Agent::new);
+    let is_files_only = are_named || config.identities_only;
+    Sources { agent, files, are_named, is_files_only }.keys()
+}
+
+fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    match choice {
+        AgentChoice::None => None,
+        AgentChoice::Environment => variable("SSH_AUTH_SOCK"),
+        AgentChoice::At(text) => match text.strip_prefix('$') {
+            Some(name) => variable(name.trim_matches(['{', '}'])),
+            None => expand(text),
+        },
+    }
+}
+
+fn trust(args: &ServerArgs, config: &SshConfig) -> Result<Trust, Failure> {
+    let mut files = match &args.known_hosts {
+        Some(file) => vec![file.clone()],
+        None => known_hosts(config)?,
+    };
+    let first = files.remove(0);
+    let trust = Trust::new(first).reading(files);
+    let trust = if config.hash_known_hosts { trust.hashing() } else { trust };
+    Ok(match config.strictness {
+        _ if args.accept_new => trust.accepting_new(),
+        Strictness::AcceptNew => trust.accepting_new(),
+        Strictness::Ask if ask::can_ask() => trust.asking(Arc::new(ask::ask)),
+        Strictness::Ask | Strictness::Yes => trust,
+    })
+}
+
+/// The files of servers that are trusted; new ones are added to the first.
+fn known_hosts(config: &SshConfig) -> Result<Vec<PathBuf>, Failure> {
+    if config.hostname.is_none() {
+        return Ok(vec![paths::ssh("known_hosts")?]);
+    }
+    let mut files = config.user_known_hosts.clone();
+    // ssh's own default is in the home folder of the account; ours follows HOME.
+    if let [first, second] = &mut files[..]
+        && first.ends_with(".ssh/known_hosts")
+        && second.ends_with(".ssh/known_hosts2")
+        && first.parent() == second.parent()
+    {
+        (*first, *second) = (paths::ssh("known_hosts")?, paths::ssh("known_hosts2")?);
+    }
+    if files.is_empty() {
+        files.push("/dev/null".into());
+    }
+    files.extend(config.global_known_hosts.iter().cloned());
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configured_name_is_dialed_at_our_port() {
+        let written: Server = "alias:7000".parse().unwrap();
+        let with = |name: &str| SshConfig { hostname: Some(name.into()), ..SshConfig::default() };
+        let dialed = |name| dialed(&written, &with(name)).map(|server| server.to_string());
+        assert_eq!(dialed("db.example.org").unwrap(), "db.example.org:7000");
+        assert_eq!(dialed("2001:db8::1").unwrap(), "[2001:db8::1]:7000");
+        assert_eq!(dialed("ALIAS").unwrap(), "alias:7000");
+        let Err(Failure::Failed(text)) = dialed("-oProxyCommand=x y") else { panic!("accepted") };
+        assert!(text.contains("ssh's configuration calls alias"), "{text}");
+    }
+
+    #[test]
+    fn the_agent_is_where_the_configuration_says() {
+        let expand = |text: &str| Some(PathBuf::from(text.replace('~', "/home/me")));
+        let at = |text: &str| agent_socket(&AgentChoice::At(text.into()), expand);
+        assert_eq!(at("~/a.sock"), Some("/home/me/a.sock".into()));
+        assert_eq!(at("$PATH"), std::env::var_os("PATH").map(PathBuf::from));
+        assert_eq!(at("$ETCP_NO_SUCH_VARIABLE"), None);
+        assert_eq!(agent_socket(&AgentChoice::None, expand), None);
+    }
+}

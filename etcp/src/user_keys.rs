@@ -1,0 +1,251 @@
+//! Which keys a client proves, and in which order: those of the agent and those
+//! in files, as ssh has them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use eternaltcp::client::{LoadKey, MOST_KEYS, UserKey, UserKeys};
+use eternaltcp::tls::{Agent, AgentKey, Identity, IdentityError, PrivateFile, PublicKey};
+use tracing::{debug, info, warn};
+
+use crate::exit::Failure;
+use crate::passphrase;
+
+/// How often a passphrase may be typed, as in ssh.
+const TRIES: usize = 3;
+
+/// Where keys may be.
+pub(crate) struct Sources {
+    pub(crate) agent: Option<Agent>,
+    pub(crate) files: Vec<PathBuf>,
+    /// The user named these files: what is wrong with one is an error.
+    pub(crate) are_named: bool,
+    /// Keys of the agent that are in none of the files are not tried.
+    pub(crate) is_files_only: bool,
+}
+
+/// A key, and all ways to use it.
+struct Found {
+    public: PublicKey,
+    /// What its user calls it in the agent, which holds it.
+    comment: Option<String>,
+    file: Option<FoundFile>,
+}
+
+struct FoundFile {
+    path: PathBuf,
+    /// Where the private half is; not where the file is a public key.
+    kind: FileKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FileKind {
+    Plain,
+    Encrypted,
+    Public,
+}
+
+impl Sources {
+    /// The keys, in the order in which they are tried.
+    pub(crate) fn keys(self) -> Result<UserKeys, Failure> {
+        let mut notes = Vec::new();
+        let held = self.ask_agent(&mut notes);
+        let mut found = self.read_files(&mut notes)?;
+        let in_files = found.len();
+        let mut strangers = Vec::new();
+        for (public, comment) in held {
+            match found.iter_mut().find(|known| known.public == public) {
+                Some(known) => known.comment = Some(comment),
+                None => strangers.push(Found { public, comment: Some(comment), file: None }),
+            }
+        }
+        if !self.is_files_only {
+            found.extend(strangers);
+        }
+        if !self.are_named {
+            // As in ssh: what the agent holds first, and of that what is in files.
+            found.sort_by_key(|found| found.comment.is_none());
+        }
+        let usable = found.iter().filter_map(|found| self.key(found, &mut notes));
+        let keys: Vec<_> = usable.collect();
+        debug!("{} keys to try, {in_files} of them in files", keys.len());
+        if let Some(more) = keys.len().checked_sub(MOST_KEYS).filter(|more| *more > 0) {
+            info!("{more} more keys are not tried: name the right one with -i");
+        }
+        UserKeys::from_list(keys).ok_or_else(|| Failure::Failed(nothing(&notes)))
+    }
+
+    /// The keys that the agent holds and a carrier can use.
+    fn ask_agent(&self, notes: &mut Vec<String>) -> Vec<(PublicKey, String)> {
+        let Some(agent) = &self.agent else { return Vec::new() };
+        let keys = agent.keys().unwrap_or_else(|error| {
+            debug!("{error}");
+            notes.push(error.to_string());
+            Vec::new()
+        });
+        let usable = keys.into_iter().filter_map(|AgentKey { key, comment }| match key {
+            Ok(key) => Some((key, comment)),
+            Err(kind) => {
+                notes.push(unusable(&kind, &comment));
+                None
+            }
+        });
+        usable.collect()
+    }
+
+    fn read_files(&self, notes: &mut Vec<String>) -> Result<Vec<Found>, Failure> {
+        let mut found: Vec<Found> = Vec::new();
+        for path in &self.files {
+            match read(path) {
+                Ok((public, kind)) => {
+                    if found.iter().all(|known| known.public != public) {
+                        let file = Some(FoundFile { path: path.clone(), kind });
+                        found.push(Found { public, comment: None, file });
+                    }
+                }
+                Err(error) if self.are_named => return Err(Failure::failed(error)),
+                Err(IdentityError::Missing { .. }) => {}
+                Err(error) => {
+                    debug!("{error}");
+                    notes.push(error.to_string());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The one way in which a key is used: its file if that is enough, else the
+    /// agent, else its file and the passphrase.
+    fn key(&self, found: &Found, notes: &mut Vec<String>) -> Option<UserKey> {
+        let path = found.file.as_ref().map(|file| file.path.clone());
+        let name = path.as_ref().map(|path| path.display().to_string());
+        let kind = found.file.as_ref().map(|file| file.kind);
+        let load: LoadKey = match (kind, path, &found.comment, &self.agent) {
+            (Some(FileKind::Plain), Some(path), ..) => Arc::new(move || {
+                PrivateFile::read(&path).and_then(|file| file.identity()).map_err(|e| e.to_string())
+            }),
+            (_, _, Some(comment), Some(agent)) => {
+                let identity = Identity::of_agent(agent.clone(), found.public.clone());
+                let name = format!("{} in the agent", name.as_ref().unwrap_or(comment));
+                let load = Arc::new(move || Ok(identity.clone()));
+                return Some(UserKey::new(name, found.public.clone(), load));
+            }
+            (Some(FileKind::Encrypted), Some(path), ..) => Arc::new(move || decrypt(&path)),
+            (_, path, ..) => {
+                let path = path.unwrap_or_default();
+                notes.push(format!(
+                    "{}: only the public half is there, and no agent has the private one: run: ssh-add",
+                    path.display()
+                ));
+                return None;
+            }
+        };
+        Some(UserKey::new(name.unwrap_or_default(), found.public.clone(), load))
+    }
+}
+
+/// The public half of a key's file, and what else is there.
+fn read(path: &Path) -> Result<(PublicKey, FileKind), IdentityError> {
+    let error = match PrivateFile::read(path) {
+        Ok(file) if file.is_encrypted() => {
+            return Ok((file.public_key().clone(), FileKind::Encrypted));
+        }
+        Ok(file) => return Ok((file.public_key().clone(), FileKind::Plain)),
+        Err(error) => error,
+    };
+    // As with ssh, a public key alone names one that the agent holds.
+    let beside = PathBuf::from(format!("{}.pub", path.display()));
+    let public = match &error {
+        IdentityError::Malformed { .. } | IdentityError::Exposed { .. } => public_key(path),
+        IdentityError::Missing { .. } => public_key(&beside),
+        _ => None,
+    };
+    match public {
+        Some(Ok(public)) => Ok((public, FileKind::Public)),
+        Some(Err(kind)) => Err(IdentityError::Unsupported { path: path.into(), kind }),
+        None => Err(error),
+    }
+}
+
+/// The public key in a file; of one that cannot be used, its type. `None`: there
+/// is no public key in it.
+fn public_key(path: &Path) -> Option<Result<PublicKey, String>> {
+    let file = std::fs::File::open(path).ok()?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, 1 << 16), &mut text).ok()?;
+    if let Ok(key) = PublicKey::from_openssh(&text) {
+        return Some(Ok(key));
+    }
+    let kind = text.split_whitespace().next()?;
+    let is_kind = ["ssh-", "sk-", "ecdsa-sha2-"].iter().any(|start| kind.starts_with(start));
+    is_kind.then(|| Err(kind.to_owned()))
+}
+
+/// Asks for the passphrase, three times at most.
+fn decrypt(path: &Path) -> Result<Identity, String> {
+    let file = PrivateFile::read(path).map_err(|error| error.to_string())?;
+    let prompt = format!("Enter passphrase for key '{}': ", path.display());
+    let mut wrong = String::new();
+    for number in 0..TRIES {
+        let again = if number > 0 { "Bad passphrase, try again for key" } else { "" };
+        let prompt = match again {
+            "" => prompt.clone(),
+            again => format!("{again} '{}': ", path.display()),
+        };
+        let asked = passphrase::ask(&prompt).map_err(|error| {
+            format!("{}: no passphrase: {error}; or run: ssh-add", path.display())
+        })?;
+        let Some(passphrase) = asked else {
+            return Err(IdentityError::Encrypted { path: path.into() }.to_string());
+        };
+        if passphrase.is_empty() {
+            return Err(format!("{}: no passphrase was given", path.display()));
+        }
+        match file.decrypt(&passphrase) {
+            Ok(identity) => return Ok(identity),
+            Err(error @ IdentityError::WrongPassphrase { .. }) => wrong = error.to_string(),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    warn!("{wrong}");
+    Err(wrong)
+}
+
+/// Why a key in the agent is passed over, and what to do.
+fn unusable(kind: &str, comment: &str) -> String {
+    let why = match kind {
+        kind if kind.contains("-cert-") => "certificates are not supported",
+        kind if kind.starts_with("sk-") => "a hardware key does not sign what TLS wants",
+        "ssh-rsa" => "an agent's RSA signatures are not those of TLS 1.3",
+        _ => "TLS does not have it here",
+    };
+    format!("the agent's key {comment} ({kind}) cannot be used: {why}")
+}
+
+fn nothing(notes: &[String]) -> String {
+    let notes: String = notes.iter().map(|note| format!("{note}; ")).collect();
+    format!(
+        "{notes}no key that can be used: make one with: etcp keygen (or ssh-keygen -t ed25519), or \
+         name one with -i"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_says_why_and_what_to_do() {
+        for (kind, why) in [
+            ("ssh-rsa", "RSA"),
+            ("sk-ssh-ed25519@openssh.com", "hardware"),
+            ("ssh-ed25519-cert-v01@openssh.com", "certificates"),
+            ("ssh-odd", "TLS does not have it"),
+        ] {
+            let text = unusable(kind, "mine");
+            assert!(text.contains(kind) && text.contains(why) && text.contains("mine"), "{text}");
+        }
+        let text = nothing(&["a".into(), "b".into()]);
+        assert!(text.starts_with("a; b; no key") && text.contains("etcp keygen"), "{text}");
+    }
+}

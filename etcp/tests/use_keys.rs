@@ -1,0 +1,231 @@
+//! Keys in files: passphrases, ssh's configuration, and which servers are trusted.
+
+mod loopback;
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use loopback::agent::{ssh_keygen, succeed};
+use loopback::{ATTACHED, Echo, PATIENCE, Program, Site, Sproxy, etcp};
+use support::terminal::Terminal;
+use support::{Launch, User};
+
+fn served() -> (Site, Sproxy) {
+    let site = Site::new();
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    (site, sproxy)
+}
+
+/// The arguments of a cproxy to this server, without a key.
+fn to_server(site: &Site, sproxy: &Sproxy) -> Vec<String> {
+    let known = site.known_hosts().display().to_string();
+    let server = sproxy.address.to_string();
+    let args = ["cproxy", "--listen", "127.0.0.1:0", "--server", &server, "--known-hosts", &known];
+    args.map(str::to_owned).to_vec()
+}
+
+/// etcp on a terminal of its own.
+fn on_terminal(site: &Site, args: &[impl AsRef<str>]) -> Terminal {
+    let launch = Launch::new("terminal", env!("CARGO_BIN_EXE_etcp"));
+    let launch = launch.args(args.iter().map(AsRef::as_ref)).env("HOME", site.path());
+    let launch = launch.env("SSH_AUTH_SOCK", "").env("SSH_ASKPASS_REQUIRE", "never");
+    Terminal::start_here(launch.user(User::Root), site.path())
+}
+
+/// The last line that etcp says without a terminal, and its exit code.
+#[track_caller]
+fn complaint(site: &Site, args: &[impl AsRef<str>]) -> (Option<i32>, String) {
+    let output = etcp(site.path(), args.iter().map(AsRef::as_ref)).output().expect("it ends");
+    let text = String::from_utf8(output.stderr).expect("it says text");
+    (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("test paths are text").to_owned()
+}
+
+/// A key with a passphrase, which is let in.
+fn secret(site: &Site) -> PathBuf {
+    let key = site.path().join("secret");
+    site.admit(&[&ssh_keygen(&key, "ecdsa", "open sesame")]);
+    key
+}
+
+#[test]
+fn a_passphrase_is_asked_for_on_the_terminal_and_not_shown() {
+    let (site, sproxy) = served();
+    let key = secret(&site);
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["--no-ssh-config".into(), "-i".into(), text(&key)]);
+    let mut terminal = on_terminal(&site, &args);
+    terminal.expect(&format!("Enter passphrase for key '{}': ", key.display()), PATIENCE);
+    terminal.line("a wrong one");
+    terminal.expect("Bad passphrase, try again for key", PATIENCE);
+    terminal.line("open sesame");
+    terminal.process().wait_for(ATTACHED, PATIENCE);
+    let shown = terminal.shown();
+    assert!(!shown.contains("wrong one") && !shown.contains("sesame"), "{shown}");
+}
+
+#[test]
+fn three_wrong_passphrases_end_the_client() {
+    let (site, sproxy) = served();
+    let key = secret(&site);
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["--no-ssh-config".into(), "-i".into(), text(&key)]);
+    let mut terminal = on_terminal(&site, &args);
+    for _ in 0..3 {
+        terminal.expect(&format!("key '{}': ", key.display()), PATIENCE);
+        terminal.line("a wrong one");
+    }
+    assert_eq!(terminal.process().wait(PATIENCE).code(), Some(1));
+    let log = terminal.process().log();
+    assert!(log.contains("the passphrase is wrong: try again, or run: ssh-add"), "{log}");
+}
+
+#[test]
+fn an_interrupted_question_ends_the_client() {
+    let (site, sproxy) = served();
+    let key = secret(&site);
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["--no-ssh-config".into(), "-i".into(), text(&key)]);
+    let mut terminal = on_terminal(&site, &args);
+    terminal.expect("Enter passphrase", PATIENCE);
+    terminal.send("half\x03");
+    terminal.process().wait(PATIENCE);
+}
+
+#[test]
+fn without_a_terminal_a_program_may_ask_or_the_way_to_an_agent_is_told() {
+    let (site, sproxy) = served();
+    let key = secret(&site);
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["--no-ssh-config".into(), "-i".into(), text(&key)]);
+    let (code, line) = complaint(&site, &args);
+    assert_eq!(code, Some(1), "{line}");
+    assert!(line.contains("has a passphrase") && line.contains("run: ssh-add"), "{line}");
+    let askpass = site.path().join("askpass");
+    std::fs::write(&askpass, "#!/bin/sh\necho open sesame\n").expect("it is ours");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&askpass, mode).expect("it is ours");
+    let mut command = etcp(site.path(), &args);
+    command.env("SSH_ASKPASS", &askpass).env("SSH_ASKPASS_REQUIRE", "force");
+    Program::start("asked", site.path(), command).wait_for(ATTACHED);
+}
+
+#[test]
+fn ssh_s_configuration_says_which_host_key_and_known_hosts_are_meant() {
+    let (site, sproxy) = served();
+    let key = site.path().join("from_config");
+    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
+    let (config, known) = (site.path().join("config"), site.path().join("other_hosts"));
+    let port = sproxy.address.port();
+    std::fs::write(&known, format!("[home]:{port} {}\n", site.server_line())).expect("ours");
+    let said = format!(
+        "Host work\n HostName 127.0.0.1\n Port 22\n User nobody\n HostKeyAlias home\n\
+         IdentityFile {0}/none\n IdentityFile %d/from_config\n IdentitiesOnly yes\n\
+         UserKnownHostsFile {1} {0}/missing\n GlobalKnownHostsFile none\n",
+        site.path().display(),
+        known.display(),
+    );
+    std::fs::write(&config, &said).expect("it is ours");
+    let server = format!("work:{port}");
+    let client = |args: &[&str]| {
+        let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0"]);
+        command.args(["--server", &server]).arg("-F").arg(&config).args(args);
+        command
+    };
+    Program::start("configured", site.path(), client(&[])).wait_for(ATTACHED);
+    // A flag goes before it, and without it the alias is a name like any other.
+    let mut other = Program::start("other", site.path(), client(&["-i", &text(&site.client.path)]));
+    assert_eq!(other.end().0, Some(3));
+    std::fs::write(&known, "").expect("it is ours");
+    for (strict, expected) in [("yes", "give --accept-new"), ("accept-new", ATTACHED)] {
+        let said = format!("{said} StrictHostKeyChecking {strict}\n HashKnownHosts yes\n");
+        std::fs::write(&config, said).expect("it is ours");
+        Program::start(strict, site.path(), client(&[])).wait_for(expected);
+    }
+    let mut find = Command::new("ssh-keygen");
+    find.args(["-F", &format!("[home]:{port}"), "-f"]).arg(&known);
+    let found = String::from_utf8(succeed(&mut find).stdout).expect("text");
+    assert!(found.contains(&site.server_line()) && found.contains("|1|"), "{found}");
+    let text = std::fs::read_to_string(&known).expect("it is ours");
+    assert!(!text.contains("home") && !text.contains("127.0.0.1"), "{text}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_an_error_of_one_line() {
+    let (site, sproxy) = served();
+    let (missing, broken) = (site.path().join("missing"), site.path().join("broken"));
+    std::fs::write(&broken, "Hosst x\n").expect("it is ours");
+    let odd = site.path().join("odd");
+    std::fs::write(&odd, "Host *\n HostName a_b..c\n").expect("it is ours");
+    for (file, expected) in [
+        (&missing, "ssh -G failed: Can't open user config file"),
+        (&broken, "Bad configuration option: hosst"),
+        (&odd, "ssh's configuration calls 127.0.0.1 \"a_b..c\""),
+    ] {
+        let mut args = to_server(&site, &sproxy);
+        args.extend(["-i".into(), text(&site.client.path), "-F".into(), text(file)]);
+        let (code, line) = complaint(&site, &args);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn the_first_contact_takes_yes_no_and_the_fingerprint() {
+    let (site, sproxy) = served();
+    let fingerprint = site.server_fingerprint();
+    for (answer, is_trusted) in [("no", false), ("yes", true), (fingerprint.as_str(), true)] {
+        site.know("");
+        let mut args = to_server(&site, &sproxy);
+        args.extend(["--no-ssh-config".into(), "-i".into(), text(&site.client.path)]);
+        args.extend(["--name".into(), answer.into()]);
+        let mut terminal = on_terminal(&site, &args);
+        terminal.expect(&format!("Its key is {fingerprint}."), PATIENCE);
+        terminal.expect("(yes/no/[fingerprint]) ", PATIENCE);
+        terminal.line("SHA256:another");
+        terminal.expect("Please type yes, no or the fingerprint: ", PATIENCE);
+        terminal.line(answer);
+        if is_trusted {
+            terminal.process().wait_for(ATTACHED, PATIENCE);
+        } else {
+            assert_eq!(terminal.process().wait(PATIENCE).code(), Some(3));
+        }
+        let known = std::fs::read_to_string(site.known_hosts()).expect("it is ours");
+        assert_eq!(known.contains(&site.server_line()), is_trusted, "{answer}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_says_what_to_do() {
+    let (site, sproxy) = served();
+    let rsa = site.path().join("rsa");
+    ssh_keygen(&rsa, "rsa", "");
+    let hardware = site.path().join("token.pub");
+    let line = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIBVF3kS/\
+                X4yZ5xq0yVlZAlZRGYJ2k0mO0k0e5mDgJ0aUAAAABHNzaDo= token\n";
+    std::fs::write(&hardware, line).expect("it is ours");
+    let (exposed, junk) = (site.path().join("exposed"), site.path().join("junk"));
+    ssh_keygen(&exposed, "ed25519", "");
+    std::fs::set_permissions(&exposed, std::fs::Permissions::from_mode(0o644)).expect("ours");
+    std::fs::write(&junk, "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n").expect("it is ours");
+    std::fs::set_permissions(&junk, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    std::fs::set_permissions(&hardware, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    for (file, expected) in [
+        (&rsa, "key type ssh-rsa is not supported: use ssh-ed25519"),
+        (&hardware, "key type sk-ssh-ed25519@openssh.com is not supported: use ssh-ed25519"),
+        (&junk, "not an OpenSSH private key"),
+        (&site.path().join("none"), "no such key: make one with"),
+        (&exposed, "are too open for a private key: run: chmod 600"),
+    ] {
+        let mut args = to_server(&site, &sproxy);
+        args.extend(["--no-ssh-config".into(), "-i".into(), text(file)]);
+        let (code, line) = complaint(&site, &args);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(expected) && line.contains(&text(file)), "{line}");
+    }
+}

@@ -1,0 +1,285 @@
+//! The keys that a user may prove, and which of them is tried now.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::tls::{ClientTls, Identity, PublicKey};
+
+/// The most keys that are tried: as many as sshd lets a client (`MaxAuthTries`).
+pub const MOST_KEYS: usize = 6;
+
+/// Gives a key's private half when it is first needed. It may block, and ask the
+/// user. An error says in one line why it cannot be used, and what to do.
+pub type LoadKey = Arc<dyn Fn() -> Result<Identity, String> + Send + Sync>;
+
+/// A key that a user may prove.
+#[derive(Clone)]
+pub struct UserKey {
+    name: String,
+    public: PublicKey,
+    load: LoadKey,
+}
+
+impl UserKey {
+    /// A key that is loaded when its turn comes; `name` tells its user which it is.
+    #[must_use]
+    pub fn new(name: impl Into<String>, public: PublicKey, load: LoadKey) -> Self {
+        Self { name: name.into(), public, load }
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+}
+
+/// `SHA256:… (NAME)`.
+impl fmt::Display for UserKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fingerprint = self.public.fingerprint();
+        if self.name.is_empty() {
+            return f.write_str(&fingerprint);
+        }
+        write!(f, "{fingerprint} ({})", self.name)
+    }
+}
+
+impl fmt::Debug for UserKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserKey({self})")
+    }
+}
+
+/// The keys that a client may prove, in the order in which they are tried: one to
+/// [`MOST_KEYS`]. The server refuses those it does not know.
+#[derive(Clone, Debug)]
+pub struct UserKeys {
+    first: UserKey,
+    others: Vec<UserKey>,
+}
+
+impl UserKeys {
+    /// The first keys of a list; `None` for none.
+    #[must_use]
+    pub fn from_list(keys: Vec<UserKey>) -> Option<Self> {
+        let mut keys = keys.into_iter().take(MOST_KEYS);
+        keys.next().map(|first| Self { first, others: keys.collect() })
+    }
+
+    /// The public half of the key that is tried first.
+    #[must_use]
+    pub fn first(&self) -> &PublicKey {
+        &self.first.public
+    }
+
+    fn at(&self, index: usize) -> &UserKey {
+        let others = index.checked_sub(1).and_then(|index| self.others.get(index));
+        others.unwrap_or(&self.first)
+    }
+
+    fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+}
+
+impl From<Identity> for UserKeys {
+    fn from(identity: Identity) -> Self {
+        let (public, load) = (identity.public_key(), Arc::new(move || Ok(identity.clone())));
+        Self { first: UserKey::new("", public, load), others: Vec::new() }
+    }
+}
+
+/// The keys of a client in use.
+#[derive(Debug)]
+pub(super) struct KeyRing {
+    keys: UserKeys,
+    state: Mutex<State>,
+    /// Held while a key is loaded: nobody is asked twice.
+    loading: Mutex<()>,
+}
+
+#[derive(Default, Debug)]
+struct State {
+    index: usize,
+    loaded: Option<Loaded>,
+    /// Why the key cannot be used: nobody is asked again in the same dial.
+    failed: Option<String>,
+    /// What became of the keys that were tried: those that the server refused,
+    /// and why the others could not be used.
+    refused: Vec<UserKey>,
+    unusable: Vec<String>,
+}
+
+/// How the key is proved.
+#[derive(Clone, Debug)]
+pub(super) enum Loaded {
+    /// At once.
+    Here(ClientTls),
+    /// By an agent, which may take its time.
+    Agent(Identity),
+}
+
+impl KeyRing {
+    pub(super) fn new(keys: UserKeys) -> Self {
+        Self { keys, state: Mutex::default(), loading: Mutex::default() }
+    }
+
+    /// The key that is tried now, if it was loaded and is of use.
+    pub(super) fn loaded(&self) -> Option<Loaded> {
+        let state = self.lock();
+        state.loaded.clone().filter(|_| state.failed.is_none())
+    }
+
+    /// Loads the key that is tried now. Blocks, also while another thread does it.
+    pub(super) fn load(&self) -> Result<Loaded, String> {
+        let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = self.loaded() {
+            return Ok(loaded);
+        }
+        let (index, failed) = {
+            let state = self.lock();
+            (state.index, state.failed.clone())
+        };
+        failed.map_or(Ok(()), Err)?;
+        let identity = (self.keys.at(index).load)().inspect_err(|why| self.note_failed(why))?;
+        let loaded = if identity.is_in_agent() {
+            Loaded::Agent(identity)
+        } else {
+            Loaded::Here(ClientTls::new(&identity).map_err(|error| error.to_string())?)
+        };
+        let mut state = self.lock();
+        if state.index == index {
+            state.loaded = Some(loaded.clone());
+        }
+        Ok(loaded)
+    }
+
+    /// A new dial: what could not be used before may be usable now.
+    pub(super) fn begin(&self) {
+        self.lock().failed = None;
+    }
+
+    /// The present key turned out to be of no use.
+    pub(super) fn note_failed(&self, why: &str) {
+        self.lock().failed = Some(why.to_owned());
+    }
+
+    /// The server does not let the present key in. Says whether there is another.
+    pub(super) fn handle_refused(&self) -> bool {
+        let mut state = self.lock();
+        let refused = self.keys.at(state.index).clone();
+        if !state.refused.iter().any(|known| known.public == refused.public) {
+            state.refused.push(refused);
+        }
+        self.advance(&mut state)
+    }
+
+    /// The present key cannot be used, for this reason. Says whether there is
+    /// another.
+    pub(super) fn handle_unusable(&self, why: String) -> bool {
+        let mut state = self.lock();
+        state.unusable.push(why);
+        self.advance(&mut state)
+    }
+
+    /// The present key was let in: what became of the others is forgotten.
+    pub(super) fn handle_admitted(&self) {
+        let mut state = self.lock();
+        (state.refused, state.unusable) = (Vec::new(), Vec::new());
+    }
+
+    fn advance(&self, state: &mut State) -> bool {
+        let is_another = state.index + 1 < self.keys.len();
+        if is_another {
+            (state.index, state.loaded, state.failed) = (state.index + 1, None, None);
+        }
+        is_another
+    }
+
+    /// The key that is tried now.
+    pub(super) fn current(&self) -> UserKey {
+        self.keys.at(self.lock().index).clone()
+    }
+
+    /// Why no key was let in, or as far as keys were tried.
+    pub(super) fn explain(&self, server: &str) -> String {
+        let state = self.lock();
+        let unusable = match &state.unusable[..] {
+            [] => String::new(),
+            reasons => format!("{}; ", reasons.join("; ")),
+        };
+        match &state.refused[..] {
+            [] => unusable.trim_end_matches("; ").to_owned(),
+            [key] => format!(
+                "{unusable}{server} does not know the key {key}; to admit it, add this line to its \
+                 authorized_keys: {}",
+                key.public
+            ),
+            [first, ..] => {
+                let all: Vec<_> = state.refused.iter().map(ToString::to_string).collect();
+                format!(
+                    "{unusable}{server} knows none of the keys {}; to admit the first, add this line \
+                     to its authorized_keys: {}",
+                    all.join(", "),
+                    first.public
+                )
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn key(name: &str, loads: &Arc<AtomicUsize>) -> UserKey {
+        let identity = Identity::generate().unwrap();
+        let (public, loads) = (identity.public_key(), Arc::clone(loads));
+        let load = move || {
+            loads.fetch_add(1, Ordering::Relaxed);
+            Ok(identity.clone())
+        };
+        UserKey::new(name, public, Arc::new(load))
+    }
+
+    #[test]
+    fn each_key_is_loaded_once_when_its_turn_comes_and_six_at_most_are_tried() {
+        let loads = Arc::default();
+        let keys: Vec<_> = (0..9).map(|number| key(&number.to_string(), &loads)).collect();
+        let ring = KeyRing::new(UserKeys::from_list(keys.clone()).unwrap());
+        assert_eq!(loads.load(Ordering::Relaxed), 0);
+        for expected in 1..=MOST_KEYS {
+            ring.load().unwrap();
+            ring.load().unwrap();
+            assert_eq!(loads.load(Ordering::Relaxed), expected);
+            assert_eq!(ring.handle_refused(), expected < MOST_KEYS);
+        }
+        let text = ring.explain("server");
+        assert!(text.ends_with(&keys[0].public.to_string()), "{text}");
+        assert!(keys[..6].iter().all(|key| text.contains(&key.to_string())), "{text}");
+        assert!(!text.contains(&keys[6].to_string()));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_loaded_is_told_beside_those_that_were_refused() {
+        let loads = Arc::default();
+        let bad = Identity::generate().unwrap().public_key();
+        let bad = UserKey::new("bad", bad, Arc::new(|| Err("no passphrase".to_owned())));
+        let good = key("good", &loads);
+        let ring = KeyRing::new(UserKeys::from_list(vec![bad, good.clone()]).unwrap());
+        let why = ring.load().unwrap_err();
+        assert!(ring.handle_unusable(why));
+        assert_eq!(ring.explain("server"), "no passphrase");
+        assert!(ring.load().is_ok() && !ring.handle_refused());
+        let text = ring.explain("server");
+        let start = format!("no passphrase; server does not know the key {good}; to admit it");
+        assert!(text.starts_with(&start), "{text}");
+    }
+}

@@ -1,0 +1,127 @@
+//! What is asked of the user or an agent while a carrier is made: one thing at a
+//! time, and nothing is dialled or given up meanwhile.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+
+use crate::tls::Permit;
+
+/// The questions of one client. Cheap to clone.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Questions(Arc<Inner>);
+
+#[derive(Default, Debug)]
+struct Inner {
+    open: AtomicUsize,
+    turn: Arc<Turn<()>>,
+}
+
+/// A question that is open for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Inner>);
+
+/// One attempt's right to ask its agent; the question it asked stays open until
+/// the attempt is dropped, and what was not asked by then never is.
+#[derive(Debug)]
+pub(super) struct Asker {
+    inner: Arc<Inner>,
+    asked: Arc<Mutex<Asked>>,
+}
+
+#[derive(Default, Debug)]
+struct Asked {
+    is_over: bool,
+    held: Option<Arc<Held>>,
+}
+
+/// The turn, and the question that it is for.
+#[derive(Debug)]
+struct Held(
+    #[expect(dead_code, reason = "held")] OwnedMutexGuard<()>,
+    #[expect(dead_code, reason = "held")] Open,
+);
+
+impl Questions {
+    /// Whether somebody is being asked.
+    pub(super) fn are_open(&self) -> bool {
+        self.0.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Opens a question.
+    pub(super) fn open(&self) -> Open {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(&self.0))
+    }
+
+    /// For an attempt whose key an agent holds.
+    pub(super) fn asker(&self) -> Asker {
+        Asker { inner: Arc::clone(&self.0), asked: Arc::default() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Asker {
+    /// Waits for the turn on the thread that is to ask.
+    pub(super) fn permit(&self) -> Permit {
+        let (inner, asked) = (Arc::clone(&self.inner), Arc::clone(&self.asked));
+        Arc::new(move || {
+            let turn = Arc::clone(&inner.turn).blocking_lock_owned();
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.is_over {
+                return None;
+            }
+            let held = Arc::new(Held(turn, Questions(Arc::clone(&inner)).open()));
+            asked.held = Some(Arc::clone(&held));
+            Some(Box::new(held) as Box<dyn Any>)
+        })
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        (asked.is_over, asked.held) = (true, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_asked_at_a_time_and_nobody_whose_attempt_is_over() {
+        let questions = Questions::default();
+        let (first, second) = (questions.asker(), questions.asker());
+        let asking = first.permit()().unwrap();
+        assert!(questions.are_open());
+        let waiting = std::thread::spawn({
+            let permit = second.permit();
+            move || permit().is_none()
+        });
+        drop(asking);
+        assert!(questions.are_open(), "until the attempt is over");
+        drop(second);
+        drop(first);
+        assert!(waiting.join().unwrap(), "it is not asked any more");
+        assert!(!questions.are_open());
+    }
+
+    #[test]
+    fn a_question_outlives_the_attempt_that_asked_it() {
+        let questions = Questions::default();
+        let asker = questions.asker();
+        let asking = asker.permit()().unwrap();
+        drop(asker);
+        assert!(questions.are_open());
+        drop(asking);
+        assert!(!questions.are_open());
+    }
+}

@@ -1,0 +1,105 @@
+//! TLS signatures by a key that an agent holds.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::sign::{Signer, SigningKey};
+use rustls::{Error, OtherError, SignatureAlgorithm, SignatureScheme};
+use ssh_key::public::KeyData;
+
+use super::PublicKey;
+use super::agent::{Agent, AgentError};
+
+/// Asked before each signature, on the thread that signs; it may block until no
+/// other signature is made. `None`: the signature is of no use any more. What it
+/// gives is held until the signature is made.
+pub(crate) type Permit = Arc<dyn Fn() -> Option<Box<dyn Any>> + Send + Sync>;
+
+/// A key pair whose private half is in an agent.
+#[derive(Clone, Debug)]
+pub(super) struct AgentPair {
+    pub(super) agent: Agent,
+    pub(super) public: PublicKey,
+}
+
+/// What rustls asks: which signatures there may be.
+pub(super) struct AgentSigning {
+    pub(super) pair: AgentPair,
+    pub(super) permit: Option<Permit>,
+}
+
+/// The signature that is wanted now.
+struct OneSignature {
+    pair: AgentPair,
+    permit: Option<Permit>,
+    scheme: SignatureScheme,
+}
+
+/// Why there is no signature. It is told apart from what a peer does.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SigningError {
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error("the signature is not needed any more")]
+    Withdrawn,
+}
+
+impl AgentPair {
+    fn scheme(&self) -> SignatureScheme {
+        match self.public.data() {
+            KeyData::Ed25519(_) => SignatureScheme::ED25519,
+            // A public key is one of two types.
+            _ => SignatureScheme::ECDSA_NISTP256_SHA256,
+        }
+    }
+}
+
+impl SigningKey for AgentSigning {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let scheme = self.pair.scheme();
+        let signature =
+            || OneSignature { pair: self.pair.clone(), permit: self.permit.clone(), scheme };
+        offered.contains(&scheme).then(|| Box::new(signature()) as Box<dyn Signer>)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        self.pair.public.to_spki().ok().map(SubjectPublicKeyInfoDer::from)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        match self.pair.scheme() {
+            SignatureScheme::ED25519 => SignatureAlgorithm::ED25519,
+            _ => SignatureAlgorithm::ECDSA,
+        }
+    }
+}
+
+impl Signer for OneSignature {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let failed = |error: SigningError| Error::Other(OtherError(Arc::new(error)));
+        let _held = match &self.permit {
+            Some(permit) => Some(permit().ok_or_else(|| failed(SigningError::Withdrawn))?),
+            None => None,
+        };
+        let signature = self.pair.agent.sign(&self.pair.public, message);
+        signature.map_err(|error| failed(error.into()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.scheme
+    }
+}
+
+impl fmt::Debug for AgentSigning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pair.fmt(f)
+    }
+}
+
+impl fmt::Debug for OneSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pair.fmt(f)
+    }
+}

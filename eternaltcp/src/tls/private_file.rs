@@ -1,0 +1,202 @@
+//! A private key's file before its passphrase is known, and a new key's file.
+
+use std::path::{Path, PathBuf};
+
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::rand_core::OsRng;
+use ssh_key::{HashAlg, LineEnding};
+use zeroize::Zeroizing;
+
+use super::key_file::{self, IdentityError};
+use super::signing::Rejected;
+use super::{Identity, PublicKey};
+
+/// A private key as its file has it: the public half can be read, the private
+/// one perhaps only with a passphrase.
+pub struct PrivateFile {
+    path: PathBuf,
+    key: ssh_key::PrivateKey,
+    public: PublicKey,
+}
+
+impl PrivateFile {
+    /// Reads an OpenSSH private-key file, as `ssh-keygen` writes it.
+    ///
+    /// As with ssh, a file of this user that others may read is refused.
+    ///
+    /// # Errors
+    /// One line that names the file and what to do: see [`IdentityError`].
+    pub fn read(path: &Path) -> Result<Self, IdentityError> {
+        let text = key_file::read(path)?;
+        if is_public(&text) {
+            return Err(IdentityError::malformed(path, "it is a public key"));
+        }
+        if is_other_pem(&text) {
+            return Err(IdentityError::OldFormat { path: path.into() });
+        }
+        let key = ssh_key::PrivateKey::from_openssh(&text)
+            .map_err(|e| IdentityError::malformed(path, e))?;
+        let kind = key.public_key().algorithm().to_string();
+        let public = PublicKey::from_data(key.public_key().key_data().clone())
+            .map_err(|_| IdentityError::Unsupported { path: path.into(), kind })?;
+        Ok(Self { path: path.into(), key, public })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// What its maker called it; a key with a passphrase does not say.
+    #[must_use]
+    pub fn comment(&self) -> &str {
+        self.key.comment()
+    }
+
+    /// Whether a passphrase is needed.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.key.is_encrypted()
+    }
+
+    /// The key, of a file without a passphrase.
+    ///
+    /// # Errors
+    /// [`IdentityError::Encrypted`] if it has one, and those of a damaged file.
+    pub fn identity(&self) -> Result<Identity, IdentityError> {
+        if self.is_encrypted() {
+            return Err(IdentityError::Encrypted { path: self.path.clone() });
+        }
+        self.accept(&self.key)
+    }
+
+    /// The key, by its passphrase. It takes about 0.1 s, as a guess should.
+    ///
+    /// # Errors
+    /// [`IdentityError::WrongPassphrase`], and those of a damaged file.
+    pub fn decrypt(&self, passphrase: &str) -> Result<Identity, IdentityError> {
+        let wrong = |_| IdentityError::WrongPassphrase { path: self.path.clone() };
+        self.accept(&self.key.decrypt(passphrase).map_err(wrong)?)
+    }
+
+    fn accept(&self, key: &ssh_key::PrivateKey) -> Result<Identity, IdentityError> {
+        let path = &self.path;
+        let identity = Identity::from_openssh(key).map_err(|why| match why {
+            Rejected::Unsupported(kind) => IdentityError::Unsupported { path: path.clone(), kind },
+            Rejected::Inconsistent => inconsistent(path),
+        })?;
+        // What was promised before the passphrase was known.
+        if identity.public_key() != self.public {
+            return Err(inconsistent(path));
+        }
+        Ok(identity)
+    }
+}
+
+impl std::fmt::Debug for PrivateFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PrivateFile({}, {})", self.path.display(), self.public.fingerprint())
+    }
+}
+
+fn inconsistent(path: &Path) -> IdentityError {
+    IdentityError::malformed(path, "its public half is of another key")
+}
+
+/// A new Ed25519 key that is to become a file.
+pub struct NewKey(ssh_key::PrivateKey);
+
+impl NewKey {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// [`IdentityError::Random`] when the system gives no randomness.
+    pub fn generate(comment: &str) -> Result<Self, IdentityError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut_slice()).map_err(|_| IdentityError::Random)?;
+        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+        ssh_key::PrivateKey::new(pair, comment).map(Self).map_err(|_| IdentityError::Random)
+    }
+
+    pub(super) fn identity(&self) -> Result<Identity, IdentityError> {
+        Identity::from_openssh(&self.0).map_err(|_| IdentityError::Random)
+    }
+
+    /// Writes the private half to `path` with mode 0600, protected by
+    /// `passphrase` unless that is empty, and the public half to `PATH.pub`. Each
+    /// file appears whole or not at all. Returns false, and changes nothing, if
+    /// there is a file already and `replace` is not set.
+    ///
+    /// # Errors
+    /// [`IdentityError::Write`].
+    pub fn write(
+        &self,
+        path: &Path,
+        passphrase: &str,
+        replace: bool,
+    ) -> Result<bool, IdentityError> {
+        let unwritable = |_| IdentityError::Random;
+        let text = match passphrase {
+            "" => self.0.to_openssh(LineEnding::LF),
+            passphrase => self
+                .0
+                .encrypt(&mut OsRng, passphrase)
+                .and_then(|key| key.to_openssh(LineEnding::LF)),
+        };
+        let text = text.map_err(unwritable)?;
+        if replace {
+            key_file::replace(path, text.as_bytes())?;
+        } else if !key_file::create(path, text.as_bytes())? {
+            return Ok(false);
+        }
+        key_file::write_public(path, &self.line()?)?;
+        Ok(true)
+    }
+
+    /// `TYPE BASE64 COMMENT`.
+    ///
+    /// # Errors
+    /// None is known to happen.
+    pub fn line(&self) -> Result<String, IdentityError> {
+        self.0.public_key().to_openssh().map_err(|_| IdentityError::Random)
+    }
+
+    /// The fingerprint as `ssh-keygen -l` prints it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.0.fingerprint(HashAlg::Sha256).to_string()
+    }
+
+    /// The picture of the fingerprint that `ssh-keygen` draws.
+    #[must_use]
+    pub fn randomart(&self) -> String {
+        self.0.fingerprint(HashAlg::Sha256).to_randomart("[ED25519 256]")
+    }
+}
+
+impl std::fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewKey({})", self.fingerprint())
+    }
+}
+
+/// Whether somebody gave the `.pub` file.
+fn is_public(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| PublicKey::from_openssh(text).is_ok())
+}
+
+/// Whether this is a private key in one of the formats before OpenSSH's own.
+fn is_other_pem(text: &[u8]) -> bool {
+    let first = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    let first = first.trim_ascii();
+    first.starts_with(b"-----BEGIN ")
+        && first.ends_with(b"PRIVATE KEY-----")
+        && first != b"-----BEGIN OPENSSH PRIVATE KEY-----"
+}
