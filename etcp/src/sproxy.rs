@@ -51,6 +51,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         authorized_keys,
         target: args.target,
         permits: args.permit,
+        permits_resolver: args.permit_resolver,
         tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
         limits: ServerLimits {
             memory: args.memory.map_or_else(half_of_memory, |mib| mib << 20),

@@ -59,6 +59,17 @@ impl Listener {
         Ok(Self { kind, slots, pause: Pause::default() })
     }
 
+    /// Takes over a TCP listener that is bound already, for instance in another
+    /// network namespace.
+    ///
+    /// # Errors
+    /// When the system refuses an option.
+    pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let kind = Kind::Tcp(TcpListener::from_std(listener)?);
+        Ok(Self { kind, slots, pause: Pause::default() })
+    }
+
     /// Where it listens, as a user would write it.
     #[must_use]
     pub fn name(&self) -> String {

@@ -1,6 +1,7 @@
 //! Sockets of carriers: MPTCP or TCP, and their options.
 
 use std::io;
+use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
@@ -71,6 +72,29 @@ pub(crate) fn use_small_segments(socket: &Socket) {
 
 fn is_mptcp(socket: &Socket) -> bool {
     socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::MPTCP))
+}
+
+/// Where a connection that was accepted was going before netfilter redirected
+/// it (`SO_ORIGINAL_DST`, linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h).
+pub(crate) fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let (socket, local) = (SockRef::from(stream), stream.local_addr()?);
+    // The kernel asks the table of the family that the packets have.
+    let is_v4 = local.ip().to_canonical().is_ipv4();
+    let address = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    let address = match address {
+        Ok(address) => address.as_socket().ok_or_else(not_redirected)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_redirected()),
+        Err(error) => return Err(error),
+    };
+    // One that came here by itself was going here.
+    let is_here =
+        (address.ip().to_canonical(), address.port()) == (local.ip().to_canonical(), local.port());
+    if is_here { Err(not_redirected()) } else { Ok(address) }
+}
+
+/// The error for a connection that somebody made to this listener itself.
+pub(crate) fn not_redirected() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the connection was not redirected here")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::pipe::DriverEnd;
+use crate::net::{not_redirected, original_destination};
 
 /// The connection of a local application, or to a target.
 #[derive(Debug)]
@@ -54,6 +55,18 @@ impl Stream {
     /// A stream whose other end this program reads and writes.
     pub(crate) fn memory(end: DriverEnd) -> Self {
         Self { socket: Socket::Memory(end), _slot: None }
+    }
+
+    /// Where a connection was going before a firewall of this machine
+    /// redirected it here.
+    ///
+    /// # Errors
+    /// When it was not redirected.
+    pub fn original_destination(&self) -> io::Result<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(stream) => original_destination(stream),
+            Socket::Unix(_) | Socket::Memory(_) => Err(not_redirected()),
+        }
     }
 
     /// Holds a place among the process's descriptors for as long as it lives.

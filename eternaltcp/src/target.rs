@@ -11,7 +11,12 @@ pub(crate) enum Wanted {
     Default,
     /// A named one.
     Named(Target),
+    /// The server's own resolver, for DNS over TCP (RFC 7766).
+    Resolver,
 }
+
+/// The payload that asks for the server's resolver.
+pub(crate) const RESOLVER: Bytes = Bytes::from_static(&[4]);
 
 /// The payload that asks for a target; `None` is the server's default one.
 #[must_use]
@@ -27,6 +32,7 @@ pub(crate) fn encode_target(target: Option<&Target>) -> Bytes {
 pub(crate) fn decode_target(payload: &[u8]) -> Option<Wanted> {
     match payload.split_first()? {
         (0, []) => Some(Wanted::Default),
+        (4, []) => Some(Wanted::Resolver),
         (1, text) => std::str::from_utf8(text).ok()?.parse().ok().map(Wanted::Named),
         _ => None,
     }
@@ -41,7 +47,10 @@ mod tests {
         let target: Target = "[2001:db8::1]:22".parse().unwrap();
         assert_eq!(decode_target(&encode_target(Some(&target))), Some(Wanted::Named(target)));
         assert_eq!(decode_target(&encode_target(None)), Some(Wanted::Default));
-        for payload in [&b""[..], b"\0x", b"\x01", b"\x01host", b"\x02host:1", b"\x01\xff:1"] {
+        assert_eq!(decode_target(&RESOLVER), Some(Wanted::Resolver));
+        for payload in
+            [&b""[..], b"\0x", b"\x04x", b"\x01", b"\x01host", b"\x02host:1", b"\x01\xff:1"]
+        {
             assert_eq!(decode_target(payload), None);
         }
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use eternaltcp::address::Target;
-use eternaltcp::policy::{Admission, AuthorizedKeys, TargetPolicy, Verdict, judge};
+use eternaltcp::policy::{Admission, AuthorizedKeys, Refusal, TargetPolicy, Verdict, judge};
 use eternaltcp::tls::PublicKey;
 
 const KEY: &str =
@@ -117,7 +117,6 @@ fn admit(options: &str) -> Admission {
 
 /// Decides as a server does, in the words of [`Outcome`].
 fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[&str]) -> String {
-    use eternaltcp::policy::Refusal::{NotForThisKey, NotPermitted};
     let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
     let refusal = match policy.decide_name(key, target) {
         Verdict::Allowed => return format!("{Open:?}"),
@@ -131,7 +130,32 @@ fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[
         },
     };
     match refusal {
-        NotPermitted => format!("{Server:?}"),
-        NotForThisKey => format!("{Key:?}"),
+        Refusal::NotPermitted | Refusal::ResolverNotPermitted => format!("{Server:?}"),
+        Refusal::NotForThisKey => format!("{Key:?}"),
+    }
+}
+
+#[test]
+fn the_resolver_must_be_permitted_as_such_or_as_a_target_and_by_the_key() {
+    let only = r#"permitopen="127.0.0.53:53""#;
+    for (permits, as_such, options, expected) in [
+        ("", false, "", Err(Refusal::ResolverNotPermitted)),
+        ("db:*", false, "", Err(Refusal::ResolverNotPermitted)),
+        ("127.0.0.0/8:54", false, "", Err(Refusal::ResolverNotPermitted)),
+        ("", true, "", Ok(())),
+        ("*:*", false, "", Ok(())),
+        ("*:53", false, "", Ok(())),
+        ("127.0.0.53:53", false, "", Ok(())),
+        ("127.0.0.0/8:53", false, "", Ok(())),
+        ("", true, ANY_PORT, Err(Refusal::NotForThisKey)),
+        ("*:*", true, r#"permitopen="none""#, Err(Refusal::NotForThisKey)),
+        ("", true, only, Ok(())),
+        ("", false, only, Err(Refusal::ResolverNotPermitted)),
+    ] {
+        let parsed = permits.split_ascii_whitespace().map(|permit| permit.parse().unwrap());
+        let policy =
+            TargetPolicy::new(&TELNET.parse().unwrap(), parsed).permitting_resolver(as_such);
+        let decided = policy.decide_resolver(&admit(options), "127.0.0.53:53".parse().unwrap());
+        assert_eq!(decided, expected, "{permits} {as_such} {options}");
     }
 }

@@ -22,6 +22,10 @@ pub(crate) struct SproxyArgs {
     /// A further target that clients may name: host:port, host:*, CIDR:port, *:*; may be repeated
     #[arg(long, value_name = "PATTERN")]
     pub(crate) permit: Vec<Permit>,
+    /// Let clients ask this machine's resolver for names, as etcp run does; else only those who may
+    /// name its address as a target
+    #[arg(long)]
+    pub(crate) permit_resolver: bool,
     /// The server's private key; made at the first start
     /// [default: $XDG_STATE_HOME/eternaltcp/server_key]
     #[arg(short, long, value_name = "FILE")]

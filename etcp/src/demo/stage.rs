@@ -105,6 +105,7 @@ fn bind_server(
         authorized_keys: keys.authorized_keys.clone(),
         target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
         permits: Vec::new(),
+        permits_resolver: false,
         tunnel,
         limits: ServerLimits::default(),
     };

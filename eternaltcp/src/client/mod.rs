@@ -189,6 +189,18 @@ impl Client {
         self.shared.is_attached()
     }
 
+    /// Waits until a carrier is attached; returns at once if one is.
+    ///
+    /// # Errors
+    /// When the client ends before.
+    pub async fn attached(&mut self) -> Result<(), ClientEnd> {
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            () = shared.attached() => Ok(()),
+            end = self.ended() => Err(end),
+        }
+    }
+
     /// What the tunnel did so far; `None` when the client has ended.
     pub async fn stats(&self) -> Option<Stats> {
         self.handle.stats().await
@@ -204,6 +216,11 @@ impl Client {
     /// present one, which serves until then.
     pub async fn reconnect(&self) {
         self.handle.send(Command::Notice(Notice::Reconnect)).await;
+    }
+
+    /// Has the tunnel close in order when its last session has ended.
+    pub async fn finish(&self) {
+        self.handle.send(Command::Notice(Notice::Finish)).await;
     }
 
     /// Closes the tunnel in order, in a second at most.

@@ -22,6 +22,8 @@ pub(crate) enum Notice {
     Spare(u64, SpareNews),
     /// The user wants a new carrier now.
     Reconnect,
+    /// No session is to come any more: the tunnel ends with the last one.
+    Finish,
 }
 
 /// What became of a spare carrier.

@@ -11,7 +11,7 @@ use crate::driver::{Command, Handle};
 use crate::pipe::pipe;
 use crate::session::Session;
 use crate::stream::Stream;
-use crate::target::encode_target;
+use crate::target::{RESOLVER, encode_target};
 
 /// Opens sessions of a client's tunnel; cheap to clone. It does not keep the
 /// client alive.
@@ -70,6 +70,12 @@ impl Opener {
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
         let target = encode_target(target);
         self.0.send(Command::Open { stream, target, opened: None }).await
+    }
+
+    /// Carries a local connection to the server's resolver, which speaks DNS over
+    /// TCP (RFC 7766) there, if the server permits it.
+    pub async fn carry_to_resolver(&self, stream: Stream) -> bool {
+        self.0.send(Command::Open { stream, target: RESOLVER, opened: None }).await
     }
 
     /// Like [`Self::carry`], and says which session it became.

@@ -284,7 +284,14 @@ impl Role for ClientRole {
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
-        info!("session {id}: reset: {reset}");
+        // What the user has to do something about is said once, unless it is told at the end.
+        let is_news = self.last_reset.as_ref() != Some(reset) && !self.config.ends_when_idle;
+        match reset.cause {
+            Cause::NotPermitted | Cause::Unsupported if is_news => {
+                warn!("session {id}: reset: {reset}")
+            }
+            _ => info!("session {id}: reset: {reset}"),
+        }
         self.last_reset = Some(reset.clone());
     }
 
@@ -333,6 +340,13 @@ impl Role for ClientRole {
                 info!("connecting again, as asked");
                 self.dialing.failover.request(now);
                 Verdict::Continue
+            }
+            Notice::Finish => {
+                self.config.ends_when_idle = true;
+                match tunnel.session_count() {
+                    0 => Verdict::Close(Closing::Done),
+                    _ => Verdict::Continue,
+                }
             }
         };
         self.dial(now, tunnel);

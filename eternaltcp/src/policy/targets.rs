@@ -17,7 +17,10 @@ use crate::address::{Target, canonical_ip};
 /// [`decide_name`](Self::decide_name), and if that says
 /// [`Verdict::NeedsAddress`], [`decide_addresses`](Self::decide_addresses).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetPolicy(Vec<Permit>);
+pub struct TargetPolicy {
+    permits: Vec<Permit>,
+    permits_resolver: bool,
+}
 
 /// What can be said of a target before its name is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,11 @@ pub enum Refusal {
     /// No permit of the server has the target.
     #[error("the server does not permit this target (its operator can add it with --permit)")]
     NotPermitted,
+    /// The target is the server's resolver, and nothing permits it.
+    #[error(
+        "the server does not let clients ask its resolver (its operator can add --permit-resolver)"
+    )]
+    ResolverNotPermitted,
     /// The key's own options do not have it.
     #[error(
         "the key may not open this target (its line in authorized_keys has permitopen= without it)"
@@ -49,7 +57,35 @@ impl TargetPolicy {
     #[must_use]
     pub fn new(default_target: &Target, permits: impl IntoIterator<Item = Permit>) -> Self {
         let own = std::iter::once(Permit::exactly(default_target));
-        Self(own.chain(permits).collect())
+        Self { permits: own.chain(permits).collect(), permits_resolver: false }
+    }
+
+    /// Also lets clients ask the server's own resolver.
+    #[must_use]
+    pub fn permitting_resolver(self, is_permitted: bool) -> Self {
+        Self { permits_resolver: is_permitted, ..self }
+    }
+
+    /// Judges one of the server's own resolvers: it must be permitted as such,
+    /// or as the target that its address is; and as that by the key.
+    ///
+    /// # Errors
+    /// When it may not be asked.
+    pub fn decide_resolver(
+        &self,
+        admission: &Admission,
+        resolver: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let resolver = canonical(resolver);
+        let target = Target::Tcp { host: resolver.ip().to_string(), port: resolver.port() };
+        let is_permitted = match self.decide_name(admission, &target) {
+            Verdict::Denied(Refusal::NotForThisKey) => return Err(Refusal::NotForThisKey),
+            Verdict::Denied(_) => false,
+            Verdict::NeedsAddress => self.decide_addresses(&[resolver]).is_ok(),
+            Verdict::Allowed => true,
+        };
+        let is_permitted = is_permitted || self.permits_resolver;
+        if is_permitted { Ok(()) } else { Err(Refusal::ResolverNotPermitted) }
     }
 
     /// Judges a target as the client named it.
@@ -59,7 +95,7 @@ impl TargetPolicy {
             return Verdict::Denied(Refusal::NotForThisKey);
         }
         let mut verdict = Verdict::Denied(Refusal::NotPermitted);
-        for permit in &self.0 {
+        for permit in &self.permits {
             match permit.matches(target) {
                 Match::Yes => return Verdict::Allowed,
                 Match::ByAddress => verdict = Verdict::NeedsAddress,
@@ -78,7 +114,7 @@ impl TargetPolicy {
     pub fn decide_addresses(&self, resolved: &[SocketAddr]) -> Result<Vec<SocketAddr>, Refusal> {
         let permitted = |address: &SocketAddr| {
             let (ip, port) = (address.ip(), address.port());
-            self.0.iter().any(|permit| permit.matches_address(ip, port))
+            self.permits.iter().any(|permit| permit.matches_address(ip, port))
         };
         let dialled: Vec<_> = resolved.iter().copied().map(canonical).filter(permitted).collect();
         if dialled.is_empty() { Err(Refusal::NotPermitted) } else { Ok(dialled) }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 
 use eternaltcp_proto::{Cause, Reset};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Context;
 use super::registry::Entry;
+use super::resolver::resolvers;
 use crate::address::Target;
 use crate::policy::Verdict;
 use crate::stream::Stream;
@@ -21,6 +23,12 @@ pub(super) async fn connect(
     entry: &Entry,
     payload: &[u8],
 ) -> Result<Stream, Reset> {
+    if let Some(Wanted::Resolver) = decode_target(payload) {
+        let connected = timeout(context.limits.connect_timeout, dial_resolver(context, entry));
+        return connected.await.unwrap_or_else(|_| {
+            Err(Reset::with_detail(Cause::TimedOut, "the server's resolver"))
+        });
+    }
     let (target, _) = read_target(context, payload)?;
     let connected = timeout(context.limits.connect_timeout, dial(context, entry, &target));
     match connected.await {
@@ -34,7 +42,8 @@ pub(super) fn read_target(context: &Context, payload: &[u8]) -> Result<(Target, 
     match decode_target(payload) {
         Some(Wanted::Default) => Ok((context.target.clone(), false)),
         Some(Wanted::Named(target)) => Ok((target, true)),
-        None => Err(Reset::new(Cause::Unsupported)),
+        // Only a server that dials has one.
+        Some(Wanted::Resolver) | None => Err(Reset::new(Cause::Unsupported)),
     }
 }
 
@@ -61,11 +70,39 @@ fn permitted(
     decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))
 }
 
+/// Connects to the first of this machine's resolvers that may be asked and
+/// answers.
+async fn dial_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset> {
+    let failed = |cause, why: &dyn std::fmt::Display| {
+        Reset::with_detail(cause, format!("the server's resolver: {why}"))
+    };
+    let admission = context
+        .keys
+        .judge(&entry.user, entry.from())
+        .map_err(|denial| failed(Cause::NotPermitted, &denial))?;
+    let resolvers = resolvers().await;
+    let judged = resolvers
+        .iter()
+        .map(|resolver| context.targets.decide_resolver(&admission, *resolver).map(|()| *resolver));
+    let permitted: Vec<_> = judged.clone().flatten().collect();
+    if let (true, Some(refusal)) = (permitted.is_empty(), judged.flat_map(Result::err).next()) {
+        return Err(failed(Cause::NotPermitted, &refusal));
+    }
+    let slot = take_slot(context)?;
+    let stream = first(&permitted).await.and_then(Stream::tcp);
+    let stream = stream.map_err(|error| failed(cause_of(&error), &error))?;
+    Ok(stream.with_slot(slot))
+}
+
+fn take_slot(context: &Context) -> Result<OwnedSemaphorePermit, Reset> {
+    context.slots.try_take().ok_or_else(|| {
+        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left")
+    })
+}
+
 async fn dial(context: &Context, entry: &Entry, target: &Target) -> Result<Stream, Reset> {
     let needs_address = judge(context, entry, target)?;
-    let slot = context.slots.try_take().ok_or_else(|| {
-        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left")
-    })?;
+    let slot = take_slot(context)?;
     let failed =
         |error: io::Error| Reset::with_detail(cause_of(&error), format!("{target}: {error}"));
     let stream = match target {

@@ -8,6 +8,7 @@ mod incoming;
 mod keys;
 mod monitor;
 mod registry;
+mod resolver;
 mod role;
 mod running;
 mod standby;
@@ -55,6 +56,9 @@ pub struct ServerConfig {
     pub target: Target,
     /// Which further targets clients may name.
     pub permits: Vec<Permit>,
+    /// Whether clients may ask this machine's resolver, also where no permit
+    /// has its address.
+    pub permits_resolver: bool,
     /// The protocol's settings.
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
@@ -187,7 +191,8 @@ impl Server {
             tls: ServerTls::new(&config.identity)?,
             keys: KeyStore::new(config.authorized_keys),
             registry: Registry::default(),
-            targets: TargetPolicy::new(&config.target, config.permits),
+            targets: TargetPolicy::new(&config.target, config.permits)
+                .permitting_resolver(config.permits_resolver),
             target: config.target,
             tunnel: config.tunnel,
             limits: config.limits,

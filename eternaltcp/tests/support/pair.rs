@@ -57,6 +57,7 @@ impl Pair {
             authorized_keys,
             target: target.parse().unwrap(),
             permits: Vec::new(),
+            permits_resolver: false,
             tunnel: TunnelConfig::default(),
             limits: ServerLimits::default(),
         };

@@ -1,0 +1,59 @@
+//! Which resolvers this machine asks (resolv.conf(5)).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Where the system says so.
+const FILE: &str = "/etc/resolv.conf";
+
+/// Further ones are not asked by the system either (`MAXNS`).
+const MOST: usize = 3;
+
+const PORT: u16 = 53;
+
+/// This machine's resolvers, as the file is now, the first one first; at least
+/// one.
+pub(super) async fn resolvers() -> Vec<SocketAddr> {
+    // Without the file the system asks this machine itself.
+    parse(
+        &tokio::task::spawn_blocking(|| std::fs::read(FILE))
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_default(),
+    )
+}
+
+/// Lines that are not understood are passed over, as the system does.
+fn parse(file: &[u8]) -> Vec<SocketAddr> {
+    let text = String::from_utf8_lossy(file);
+    let addresses = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        address.parse::<IpAddr>().ok()
+    });
+    let mut found: Vec<_> =
+        addresses.take(MOST).map(|address| SocketAddr::new(address, PORT)).collect();
+    if found.is_empty() {
+        found.push((Ipv4Addr::LOCALHOST, PORT).into());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(file: &[u8]) -> Vec<String> {
+        parse(file).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_first_three_nameservers_are_found_and_without_one_it_is_this_machine() {
+        let file = b"# nameserver 192.0.2.9\nsearch example\n nameserver\t192.0.2.1 # one\n\
+            nameserver 2001:db8::1\nnameserver x\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
+        assert_eq!(shown(file), ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
+        for file in [&b""[..], b"nameserver", b"nameservers 192.0.2.1", b"\xff\nnameserver\n"] {
+            assert_eq!(shown(file), ["127.0.0.1:53"]);
+        }
+    }
+}
