@@ -18,6 +18,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// The peer refused the key or the target: exit code 3.
     Refused(String),
+    /// The program that was to be run could not be started.
+    NotStarted(String, u8),
+    /// The program that was run ended with this exit code, which is this one's too.
+    Ended(u8),
 }
 
 impl Failure {
@@ -31,6 +35,8 @@ impl Failure {
             Self::Failed(text) => (text, 1),
             Self::Usage(text) => (text, 2),
             Self::Refused(text) => (text, 3),
+            Self::NotStarted(text, code) => (text, code),
+            Self::Ended(code) => return ExitCode::from(code),
         };
         complain(&text);
         ExitCode::from(code)

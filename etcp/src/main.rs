@@ -15,6 +15,7 @@ mod keygen;
 mod logging;
 mod passphrase;
 mod paths;
+mod run;
 mod signals;
 mod sproxy;
 mod ssh_config;
@@ -58,6 +59,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             logging::start(&cli.log, logging::Level::Warn)?;
             keygen::run(args)
         }
+        Command::Run(args) => {
+            logging::start(&cli.log, logging::Level::Warn)?;
+            run::run(args)
+        }
+        Command::RunInside(args) => run::run_inside(&args),
         Command::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()

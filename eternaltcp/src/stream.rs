@@ -13,8 +13,8 @@ use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::pipe::DriverEnd;
 use crate::net::{not_redirected, original_destination};
+use crate::pipe::DriverEnd;
 
 /// The connection of a local application, or to a target.
 #[derive(Debug)]

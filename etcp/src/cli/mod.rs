@@ -7,6 +7,7 @@ mod connect;
 mod cproxy;
 mod install;
 mod keygen;
+mod run;
 mod server;
 mod sproxy;
 
@@ -17,6 +18,7 @@ pub(crate) use connect::ConnectArgs;
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use keygen::KeygenArgs;
+pub(crate) use run::{CommandArgs, RunArgs};
 pub(crate) use server::ServerArgs;
 pub(crate) use sproxy::SproxyArgs;
 
@@ -41,6 +43,7 @@ Examples:
   etcp sproxy --permit 'localhost:*'                on the server
   etcp cproxy --server example.org -L 5432:localhost:5432
   ssh -o ProxyCommand='etcp connect --server %h localhost:22' example.org
+  etcp run --server example.org curl -O https://example.com/large.iso
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage, 3 refused by the peer (key or permission).
 Durations are written 500ms, 10s, 5m, 2h, 7d; addresses host:port, [v6]:port or unix:/path.";
@@ -72,6 +75,11 @@ pub(crate) enum Command {
     Connect(ConnectArgs),
     /// Make a key pair, where there is no ssh-keygen
     Keygen(KeygenArgs),
+    /// Run a command, with all its TCP connections and look-ups of names carried
+    Run(RunArgs),
+    /// A part of run
+    #[command(hide = true)]
+    RunInside(CommandArgs),
     /// See it work, on this machine alone: a checked stream whose carriers die
     Demo,
     /// Print a shell's completions of etcp's commands

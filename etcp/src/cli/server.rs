@@ -43,7 +43,7 @@ pub(crate) struct ServerArgs {
     #[arg(long)]
     pub(crate) accept_new: bool,
     /// Your client's name at the server, where a newer one ends an older one's ghost
-    /// [default: the listen addresses; for connect, its process id]
+    /// [default: the listen addresses; for connect and run, its process id]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Keep a second connection ready over another interface, so that a dead path costs one

@@ -26,6 +26,7 @@ pub(crate) mod random;
 pub(crate) mod relay;
 pub(crate) mod roam;
 pub(crate) mod router;
+pub(crate) mod running;
 pub(crate) mod skip;
 pub(crate) mod streams;
 pub(crate) mod terminal;

@@ -25,9 +25,9 @@ pub(super) async fn connect(
 ) -> Result<Stream, Reset> {
     if let Some(Wanted::Resolver) = decode_target(payload) {
         let connected = timeout(context.limits.connect_timeout, dial_resolver(context, entry));
-        return connected.await.unwrap_or_else(|_| {
-            Err(Reset::with_detail(Cause::TimedOut, "the server's resolver"))
-        });
+        return connected
+            .await
+            .unwrap_or_else(|_| Err(Reset::with_detail(Cause::TimedOut, "the server's resolver")));
     }
     let (target, _) = read_target(context, payload)?;
     let connected = timeout(context.limits.connect_timeout, dial(context, entry, &target));

@@ -77,6 +77,7 @@ impl ServerConfig {
             authorized_keys,
             target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
             permits: Vec::new(),
+            permits_resolver: false,
             tunnel: eternaltcp_proto::Config::default(),
             limits: ServerLimits::default(),
         }

@@ -1,0 +1,53 @@
+//! The helper: it goes into namespaces of its own, makes a network there, and
+//! becomes the program.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::handover::{Sockets, give_sockets, take_stdin};
+use super::{mounts, namespace, network};
+use crate::cli::CommandArgs;
+use crate::exit::Failure;
+
+/// What env(1) exits with when there is no such program, and when it cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
+
+/// Runs the program when it is told to. Its stdin is the line to `etcp run`.
+pub(crate) fn run(args: &CommandArgs) -> Result<(), Failure> {
+    let line = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
+    let line = UnixStream::from(line);
+    namespace::enter()?;
+    let sockets = prepare().map_err(namespace::explain)?;
+    namespace::give_up_privileges().map_err(Failure::failed)?;
+    give_sockets(&line, &sockets)
+        .map_err(|error| Failure::Failed(format!("run-inside is a part of etcp run: {error}")))?;
+    drop(sockets);
+    let Some(stdin) = take_stdin(&line).map_err(Failure::failed)? else {
+        // Whoever was to say so is gone, and has told why.
+        return Err(Failure::Ended(1));
+    };
+    rustix::stdio::dup2_stdin(&stdin).map_err(Failure::failed)?;
+    drop((line, stdin));
+    Err(become_program(args))
+}
+
+fn prepare() -> Result<Sockets, Failure> {
+    let sockets = network::make()?;
+    mounts::lay_over()?;
+    Ok(sockets)
+}
+
+/// Returns only if that fails.
+fn become_program(args: &CommandArgs) -> Failure {
+    let (program, rest) = match args.words.split_first() {
+        Some(words) => words,
+        None => return Failure::Usage("the command is missing".to_owned()),
+    };
+    let error = Command::new(program).args(rest).exec();
+    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
+    Failure::NotStarted(format!("cannot run {}: {error}", program.display()), code)
+}

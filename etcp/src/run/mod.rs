@@ -1,0 +1,122 @@
+//! `etcp run`: a program in a network of its own, whose every way out is the
+//! tunnel.
+//!
+//! This process stays where it is and drives the tunnel. A child makes the
+//! namespaces (`inside`), gives the sockets that listen there to this process
+//! (`handover`), waits until the tunnel is attached, and becomes the program.
+
+mod dns;
+mod handover;
+mod inside;
+mod mounts;
+mod names;
+mod namespace;
+mod network;
+mod program;
+mod refused;
+mod sessions;
+mod tools;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eternaltcp::Slots;
+use eternaltcp::client::{Client, ClientConfig, ClientEnd};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::cli::RunArgs;
+use crate::cproxy::client_config;
+use crate::exit::{Failure, of_client};
+use handover::Sockets;
+use names::Names;
+use program::{Event, Helper, Signals};
+
+pub(crate) use inside::run as run_inside;
+
+pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
+    let name = format!("run {}", std::process::id());
+    let mut config = client_config(args.server, name)?;
+    config.connect_timeout = Some(args.connect_timeout);
+    // Before the limit of descriptors is raised: the program keeps its own.
+    let (helper, sockets) = Helper::start(&args.command.words)?;
+    let slots = Slots::from_limit().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let result = runtime.block_on(carry(config, helper, sockets, slots, args.linger));
+    // A name that is still looked up is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs the program once the tunnel is attached, and the tunnel for as long as
+/// the program runs. The program's exit code is the result.
+async fn carry(
+    config: ClientConfig,
+    helper: Helper,
+    sockets: Sockets,
+    slots: Slots,
+    linger: Duration,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let mut client = Client::start(config).map_err(Failure::failed)?;
+    let mut program = helper.program;
+    tokio::select! {
+        attached = client.attached() => attached.or_else(of_client)?,
+        code = program.ended_early(&mut signals) => {
+            client.close().await;
+            client.ended().await;
+            return Err(Failure::Ended(code));
+        }
+    }
+    let names = Arc::new(Mutex::new(Names::default()));
+    sessions::start(sockets, &client.opener(), &names, &slots).map_err(Failure::failed)?;
+    handover::give_stdin(&helper.line).map_err(Failure::failed)?;
+    let mut end = None;
+    let code = loop {
+        tokio::select! {
+            event = program.next(&mut signals) => match event {
+                Event::Again => client.reconnect().await,
+                Event::Ended(code) => break code,
+            },
+            why = client.ended(), if end.is_none() => {
+                warn!("nothing is carried any more: {}", tell(&why));
+                end = Some(why);
+            }
+        }
+    };
+    if end.is_none() {
+        finish(client, linger, &mut signals).await;
+    }
+    Err(Failure::Ended(code))
+}
+
+fn tell(end: &ClientEnd) -> &str {
+    match end {
+        ClientEnd::Done => "the tunnel was closed",
+        ClientEnd::Failed(why) | ClientEnd::Refused(why) => why,
+    }
+}
+
+/// Lets the sessions that the program has left behind end in order, for a
+/// while, and closes the tunnel.
+async fn finish(mut client: Client, linger: Duration, signals: &mut Signals) {
+    // What the program connected last waits to be accepted: each turn asks the
+    // system for what is ready, and then runs who waited for it.
+    for _ in 0..4 {
+        yield_now().await;
+    }
+    client.finish().await;
+    tokio::select! {
+        _ = client.ended() => return,
+        () = signals.stop() => {}
+        () = sleep(linger) => {
+            warn!("connections that the command left behind did not end within {linger:?}, and are reset");
+        }
+    }
+    client.close().await;
+    client.ended().await;
+}

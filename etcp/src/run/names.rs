@@ -1,0 +1,107 @@
+//! Which name an address was looked up by, so that a session's target is the
+//! name that the program meant.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use eternaltcp::address::Target;
+
+/// Addresses that are remembered; past that the oldest is forgotten.
+const MOST: usize = 4096;
+
+/// What look-ups have answered so far.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: HashMap<IpAddr, Known>,
+    order: VecDeque<IpAddr>,
+}
+
+#[derive(Debug)]
+enum Known {
+    As(String),
+    /// By several names: nobody can tell which one is meant.
+    AsSeveral,
+}
+
+impl Names {
+    /// A look-up of `name` has answered `addresses`.
+    pub(super) fn note(&mut self, name: &str, addresses: &[IpAddr]) {
+        for address in addresses {
+            match self.known.get_mut(address) {
+                Some(Known::As(other)) if other == name => {}
+                Some(known) => *known = Known::AsSeveral,
+                None => self.insert(*address, name),
+            }
+        }
+    }
+
+    fn insert(&mut self, address: IpAddr, name: &str) {
+        if self.order.len() >= MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.known.insert(address, Known::As(name.to_owned()));
+        self.order.push_back(address);
+    }
+
+    /// The target of a connection to an address: the one name that it was looked
+    /// up by, or else the address. The server resolves the name again, and judges it.
+    pub(super) fn target(&self, address: SocketAddr) -> Target {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        if let Some(Known::As(name)) = self.known.get(&ip)
+            && let Ok(target) = format!("{name}:{port}").parse()
+        {
+            return target;
+        }
+        Target::Tcp { host: ip.to_string(), port }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    fn shown(names: &Names, ip: IpAddr) -> String {
+        names.target((ip, 80).into()).to_string()
+    }
+
+    #[test]
+    fn a_target_has_the_only_name_that_its_address_was_looked_up_by() {
+        let mut names = Names::default();
+        let [one, shared] = [address(0x0a00_0001), "2001:db8::1".parse().unwrap()];
+        names.note("a.example", &[one, shared]);
+        names.note("a.example", &[one]);
+        assert_eq!(shown(&names, one), "a.example:80");
+        assert_eq!(shown(&names, shared), "a.example:80");
+        names.note("b.example", &[shared]);
+        names.note("a.example", &[shared]);
+        assert_eq!(shown(&names, shared), "[2001:db8::1]:80");
+        assert_eq!(shown(&names, one), "a.example:80");
+        assert_eq!(shown(&names, address(0x0a00_0002)), "10.0.0.2:80");
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_is_not_used() {
+        let mut names = Names::default();
+        names.note("a b", &[address(1)]);
+        names.note("", &[address(2)]);
+        assert_eq!(shown(&names, address(1)), "0.0.0.1:80");
+        assert_eq!(shown(&names, address(2)), "0.0.0.2:80");
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_the_oldest_is_forgotten() {
+        let mut names = Names::default();
+        for number in 0..=u32::try_from(MOST).unwrap() {
+            names.note("a.example", &[address(number)]);
+        }
+        assert_eq!((names.known.len(), names.order.len()), (MOST, MOST));
+        assert_eq!(shown(&names, address(0)), "0.0.0.0:80");
+        assert_eq!(shown(&names, address(1)), "a.example:80");
+    }
+}

@@ -1,0 +1,125 @@
+//! Namespaces of user, network and mounts, and what may be done in them
+//! (user_namespaces(7), network_namespaces(7)).
+
+use std::fs;
+use std::io;
+
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, set_capabilities, unshare_unsafe,
+};
+
+use crate::exit::Failure;
+
+/// What `ip` and `nft` need.
+const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN;
+
+/// Where a system says that ordinary users make no namespaces: the file, the
+/// value that says so, and what to do.
+const SWITCHES: [(&str, &str, &str); 3] = [
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "have root set sysctl user.max_user_namespaces=10000",
+    ),
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "have root set sysctl kernel.unprivileged_userns_clone=1",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "have root give etcp an AppArmor profile with userns, or set sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+];
+
+/// Moves this process into namespaces of its own, as the user who it is.
+pub(super) fn enter() -> Result<(), Failure> {
+    let own = UnshareFlags::NEWNET | UnshareFlags::NEWNS;
+    // Root needs no other user: a user namespace would take other users away.
+    if geteuid().is_root() && unshare(own).is_ok() {
+        return Ok(());
+    }
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(own | UnshareFlags::NEWUSER)
+        .and_then(|()| {
+            // Without it no group may be mapped (user_namespaces(7)).
+            fs::write("/proc/self/setgroups", "deny")?;
+            fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+            fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+            inherit()
+        })
+        .map_err(|error| {
+            let advice = advice(|path| fs::read_to_string(path).ok());
+            Failure::Failed(format!("cannot make a network for the command ({error}): {advice}"))
+        })
+}
+
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: what is asked of the caller concerns UnshareFlags::FILES, which is not among the
+    // flags; rustix has no wrapper of this call that is safe for the others.
+    Ok(unsafe { unshare_unsafe(flags) }?)
+}
+
+/// Lets programs that this process starts do what it may do here, whoever it is.
+fn inherit() -> io::Result<()> {
+    let sets = capabilities(None)?;
+    set_capabilities(None, CapabilitySets { inheritable: sets.inheritable | NEEDED, ..sets })?;
+    configure_capability_in_ambient_set(NEEDED, true)?;
+    Ok(())
+}
+
+/// The program is not to have what the helper had: an ordinary user loses all
+/// of it by execve(2), now that nothing is inherited.
+pub(super) fn give_up_privileges() -> io::Result<()> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    clear_ambient_capability_set()?;
+    let sets = capabilities(None)?;
+    set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..sets })?;
+    Ok(())
+}
+
+/// A failure inside, with what to do if it is of a system that lets namespaces
+/// be made and forbids everything in them, as AppArmor does.
+pub(super) fn explain(failure: Failure) -> Failure {
+    match (failure, switch(|path| fs::read_to_string(path).ok())) {
+        (Failure::Failed(text), Some(what)) => Failure::Failed(format!("{text}; {what}")),
+        (failure, _) => failure,
+    }
+}
+
+/// What to do where namespaces are forbidden; `read` reads a file, if it is there.
+fn advice(read: impl Fn(&str) -> Option<String>) -> String {
+    switch(read).unwrap_or_else(|| {
+        "a container or sandbox seems to forbid user namespaces; allow them there, or run it \
+         outside"
+            .to_owned()
+    })
+}
+
+/// The same if there is a switch for it, and it is off.
+fn switch(read: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let is_set = |path: &str, value: &str| read(path).is_some_and(|text| text.trim() == value);
+    let (_, _, what) = SWITCHES.iter().find(|(path, value, _)| is_set(path, value))?;
+    Some(format!("this system forbids user namespaces; {what}, or run it as root"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_names_the_switch_that_is_off() {
+        for (path, value, _) in SWITCHES {
+            let text = advice(|asked| (asked == path).then(|| format!("{value}\n")));
+            let name = path.rsplit('/').next().unwrap();
+            assert!(text.contains(name), "{text}");
+        }
+        assert!(advice(|_| None).contains("container"));
+        assert!(advice(|_| Some("7\n".to_owned())).contains("container"));
+    }
+}

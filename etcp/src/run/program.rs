@@ -1,0 +1,157 @@
+//! The program: started as a helper that becomes it, its signals, its end.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::termios::tcgetpgrp;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::handover::{Sockets, take_sockets};
+use crate::exit::Failure;
+
+/// The child before it is the program.
+pub(super) struct Helper {
+    pub(super) program: Program,
+    /// The way to it. It ends by itself when this is dropped.
+    pub(super) line: UnixStream,
+}
+
+impl Helper {
+    /// Starts the helper, and takes the sockets that it has made inside.
+    ///
+    /// # Errors
+    /// When it could not make them: then it has said why.
+    pub(super) fn start(words: &[OsString]) -> Result<(Self, Sockets), Failure> {
+        let (line, theirs) = UnixStream::pair().map_err(Failure::failed)?;
+        // This program itself, also when its file was replaced meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("etcp").args(["run-inside", "--"]).args(words);
+        let child = command
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .map_err(|error| Failure::Failed(format!("cannot start myself again: {error}")))?;
+        // Or this process would hold the helper's end of the line.
+        drop(command);
+        let mut program = Program { child };
+        match take_sockets(&line).map_err(Failure::failed)? {
+            Some(sockets) => Ok((Self { program, line }, sockets)),
+            None => Err(Failure::Ended(code_of(program.child.wait().map_err(Failure::failed)?))),
+        }
+    }
+}
+
+/// The helper, and the program that it becomes: one process.
+pub(super) struct Program {
+    child: Child,
+}
+
+/// What happens while the program runs.
+pub(super) enum Event {
+    /// The user wants a new carrier now.
+    Again,
+    /// The program has ended, with this exit code.
+    Ended(u8),
+}
+
+impl Program {
+    /// Passes signals on until something happens. Cancelling it loses none.
+    pub(super) async fn next(&mut self, signals: &mut Signals) -> Event {
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Event::Ended(code_of(status));
+            }
+            match signals.next().await {
+                Heard::Child => {}
+                Heard::Again => return Event::Again,
+                Heard::PassOn(signal) => self.pass_on(signal),
+            }
+        }
+    }
+
+    /// Waits for the end of the helper while there is no carrier yet.
+    pub(super) async fn ended_early(&mut self, signals: &mut Signals) -> u8 {
+        loop {
+            if let Event::Ended(code) = self.next(signals).await {
+                return code;
+            }
+        }
+    }
+
+    fn pass_on(&self, signal: Signal) {
+        // It was not waited for, so the id is its own still.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+}
+
+/// As a shell has it: 128 and the signal's number for who is ended by one.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// The signals of this process.
+pub(super) struct Signals {
+    child: tokio::signal::unix::Signal,
+    again: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+}
+
+enum Heard {
+    Child,
+    Again,
+    PassOn(Signal),
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::failed);
+        Ok(Self {
+            child: listen(SignalKind::child())?,
+            again: listen(SignalKind::user_defined1())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for one that asks this process to end at once.
+    pub(super) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+
+    async fn next(&mut self) -> Heard {
+        loop {
+            let (signal, is_typed) = tokio::select! {
+                _ = self.child.recv() => return Heard::Child,
+                _ = self.again.recv() => return Heard::Again,
+                _ = self.terminate.recv() => (Signal::TERM, false),
+                _ = self.hangup.recv() => (Signal::HUP, false),
+                _ = self.interrupt.recv() => (Signal::INT, true),
+                _ = self.quit.recv() => (Signal::QUIT, true),
+            };
+            // What is typed reaches the program from the terminal itself.
+            if !(is_typed && is_in_foreground().unwrap_or(false)) {
+                return Heard::PassOn(signal);
+            }
+        }
+    }
+}
+
+/// Whether the terminal, if there is one, sends its signals to this process.
+fn is_in_foreground() -> io::Result<bool> {
+    Ok(tcgetpgrp(std::fs::File::open("/dev/tty")?)? == getpgrp())
+}

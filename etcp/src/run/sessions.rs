@@ -1,0 +1,62 @@
+//! The program's connections, each a session to where it was going.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eternaltcp::client::Opener;
+use eternaltcp::{Listener, Slots, peer_name};
+use tracing::{debug, warn};
+
+use super::dns::{self, DNS_PORT};
+use super::handover::Sockets;
+use super::names::Names;
+use super::refused;
+
+/// Starts what serves each of the sockets.
+pub(super) fn start(
+    sockets: Sockets,
+    opener: &Opener,
+    names: &Arc<Mutex<Names>>,
+    slots: &Slots,
+) -> io::Result<()> {
+    for listener in sockets.tcp {
+        let listener = Listener::from_tcp(listener, slots.clone())?;
+        tokio::spawn(accept(listener, opener.clone(), Arc::clone(names)));
+    }
+    for socket in sockets.dns {
+        socket.set_nonblocking(true)?;
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        tokio::spawn(dns::serve(socket, opener.clone(), Arc::clone(names)));
+    }
+    match sockets.log {
+        Some(log) => drop(std::thread::spawn(move || refused::tell(&log))),
+        None => {
+            warn!("this kernel has no nfnetlink_log: what is not TCP is refused without a word")
+        }
+    }
+    Ok(())
+}
+
+/// Carries every connection that was redirected to `listener`, until the
+/// client ends.
+async fn accept(mut listener: Listener, opener: Opener, names: Arc<Mutex<Names>>) {
+    loop {
+        let stream = listener.accept().await;
+        let is_running = match stream.original_destination() {
+            Ok(address) if address.port() == DNS_PORT => opener.carry_to_resolver(stream).await,
+            Ok(address) => {
+                let target = names.lock().unwrap_or_else(PoisonError::into_inner).target(address);
+                debug!("a connection to {address} is carried to {target}");
+                opener.carry(stream, Some(&target)).await
+            }
+            // Somebody inside has found this port: nothing is behind it.
+            Err(error) => {
+                debug!("a connection from {} is dropped: {error}", peer_name(&stream));
+                true
+            }
+        };
+        if !is_running {
+            return;
+        }
+    }
+}
