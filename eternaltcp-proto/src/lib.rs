@@ -60,6 +60,6 @@ pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
 pub use suspicion::{PathReport, Suspicion};
 pub use time::Time;
 pub use tunnel::{
-    AttachError, DetachedTunnel, Event, NotStandingBy, OpenError, READ_SIZE, RestoreError, Stats,
-    Transmit, Tunnel,
+    AttachError, DetachedTunnel, Event, NotStandingBy, OpenError, READ_SIZE, RestoreError,
+    SessionView, Stage, Stats, Transmit, Tunnel,
 };

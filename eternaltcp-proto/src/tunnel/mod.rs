@@ -13,6 +13,7 @@ mod output;
 mod path;
 mod sockets;
 mod standby;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,6 +24,7 @@ pub use export::{DetachedTunnel, RestoreError};
 pub use output::Transmit;
 pub use sockets::READ_SIZE;
 pub use standby::NotStandingBy;
+pub use view::{SessionView, Stage};
 
 use crate::attach::{Intent, Settings};
 use crate::config::Config;

@@ -1,0 +1,89 @@
+//! How a tunnel's sessions stand, for whoever looks on.
+
+use super::Tunnel;
+use crate::id::SessionId;
+use crate::receive_queue::ReceiveState;
+use crate::send_queue::SendState;
+use crate::session::{Opening, Session};
+
+/// How far a session is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Its target is not connected yet.
+    Opening,
+    /// Both directions are open.
+    Open,
+    /// One direction has ended at least, or is about to.
+    Ending,
+    /// It is being reset.
+    Resetting,
+}
+
+/// What an operator wants to know of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionView {
+    /// How far it is.
+    pub stage: Stage,
+    /// Payload bytes that the local application sent and the peer's has not
+    /// taken yet, as far as this side knows.
+    pub queued: u64,
+    /// Payload bytes received that the local application has not taken.
+    pub undelivered: u64,
+}
+
+impl Tunnel {
+    /// How a session stands; `None` if there is no record of it. Looks at every
+    /// packet that the session keeps: not for every packet of a data path.
+    #[must_use]
+    pub fn session_view(&self, id: SessionId) -> Option<SessionView> {
+        let session = self.sessions.get(&id)?;
+        Some(SessionView {
+            stage: stage(session),
+            queued: session.send.in_doubt(),
+            undelivered: session.receive.waiting(),
+        })
+    }
+
+    /// Whether there is a record of a session.
+    #[must_use]
+    pub fn has_session(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id)
+    }
+}
+
+fn stage(session: &Session) -> Stage {
+    let is_reset = session.receive.is_discarding
+        || session.pending_reset().is_some()
+        || matches!(session.send.state, SendState::Resetting | SendState::Reset);
+    if is_reset {
+        Stage::Resetting
+    } else if session.opening != Opening::Established {
+        Stage::Opening
+    } else if session.send.state == SendState::Open && session.receive.state == ReceiveState::Open {
+        Stage::Open
+    } else {
+        Stage::Ending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Cause, Config, Reset, Side, Time};
+
+    #[test]
+    fn a_sessions_view_follows_it_from_its_opening_to_its_end() {
+        let mut tunnel = Tunnel::new(Side::Client, Config::default());
+        let id = tunnel.open(Bytes::from_static(b"\0")).unwrap();
+        tunnel.write(Time::ZERO, id, Bytes::from_static(b"hello"));
+        let view = tunnel.session_view(id).unwrap();
+        assert_eq!(view, SessionView { stage: Stage::Opening, queued: 5, undelivered: 0 });
+        tunnel.kill(Time::ZERO, id, Reset::new(Cause::Killed));
+        assert_eq!(tunnel.session_view(id).map(|view| view.stage), Some(Stage::Resetting));
+        assert!(tunnel.has_session(id), "its socket is to be told");
+        tunnel.delivered_reset(Time::ZERO, id);
+        assert_eq!(tunnel.session_view(id), None);
+    }
+}
