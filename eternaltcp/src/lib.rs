@@ -124,6 +124,7 @@
 
 pub mod address;
 pub mod client;
+pub mod control;
 mod driver;
 pub mod duration;
 mod instance;
@@ -138,6 +139,7 @@ pub mod report;
 pub mod server;
 mod session;
 mod slots;
+pub mod status;
 mod stream;
 mod target;
 pub mod tls;

@@ -37,7 +37,7 @@ enum Kind {
 
 /// The file of a Unix listener; removed when it is dropped.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+pub(crate) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -54,7 +54,10 @@ impl Listener {
     pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
         let kind = match listen {
             Listen::Tcp(address) => Kind::Tcp(bind_tcp(*address)?),
-            Listen::Unix(path) => bind_unix(path)?,
+            Listen::Unix(path) => {
+                let (listener, file) = bind_unix(path)?;
+                Kind::Unix(listener, file)
+            }
         };
         Ok(Self { kind, slots, pause: Pause::default() })
     }
@@ -131,7 +134,7 @@ pub(crate) fn bind_carriers(address: SocketAddr, mptcp: Mptcp) -> io::Result<Tcp
 /// Listens on a Unix socket that only its owner can reach. A socket that
 /// nobody listens on any more is replaced; any other file is left alone, also
 /// where connecting to it is refused.
-fn bind_unix(path: &Path) -> io::Result<Kind> {
+pub(crate) fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     let is_stale = is_socket
@@ -145,7 +148,7 @@ fn bind_unix(path: &Path) -> io::Result<Kind> {
     let listener = UnixListener::bind(path)?;
     let file = SocketFile(path.to_owned());
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(Kind::Unix(listener, file))
+    Ok((listener, file))
 }
 
 /// A rest after an error of accept(2), with one warning until it works again.

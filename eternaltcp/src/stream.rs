@@ -178,7 +178,10 @@ pub fn peer_name(stream: &Stream) -> String {
         Socket::Tcp(stream) => stream
             .peer_addr()
             .map_or_else(|_| "a closed connection".to_owned(), |addr: SocketAddr| addr.to_string()),
-        Socket::Unix(_) => "a Unix socket".to_owned(),
+        Socket::Unix(stream) => match stream.peer_cred().ok().and_then(|it| it.pid()) {
+            Some(process) => format!("process {process}"),
+            None => "a Unix socket".to_owned(),
+        },
         Socket::Memory(_) => "this program".to_owned(),
     }
 }

@@ -27,6 +27,17 @@ pub(crate) fn encode_target(target: Option<&Target>) -> Bytes {
     }
 }
 
+/// The target that a payload asks for, for people to read.
+#[must_use]
+pub(crate) fn describe_target(payload: &[u8]) -> String {
+    match decode_target(payload) {
+        Some(Wanted::Default) => "the default target".to_owned(),
+        Some(Wanted::Resolver) => "the server's resolver".to_owned(),
+        Some(Wanted::Named(target)) => target.to_string(),
+        None => "of an unknown kind".to_owned(),
+    }
+}
+
 /// Reads the payload of an `open` packet; `None` if it is of no form that is
 /// known.
 pub(crate) fn decode_target(payload: &[u8]) -> Option<Wanted> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use crate::driver::EndKind;
+use crate::status::Loss;
 
 /// Pauses that are remembered one by one.
 const REMEMBERED: usize = 32;
@@ -31,6 +32,8 @@ pub struct History {
     pub longest: Duration,
     /// The last pauses, the newest last; 32 at most.
     pub pauses: VecDeque<Pause>,
+    /// How the carrier before the present one ended.
+    pub last_loss: Option<Loss>,
 }
 
 /// One pause: from when the carrier was last of use until the next was attached.
@@ -49,6 +52,25 @@ pub struct Pause {
 impl History {
     pub(super) fn count_end(&mut self, end: EndKind) {
         *self.ends.entry(end).or_default() += 1;
+    }
+
+    /// A carrier ended, for this reason.
+    pub(super) fn note_loss(&mut self, end: EndKind, why: String) {
+        self.count_end(end);
+        self.last_loss = Some(Loss {
+            lost_at: SystemTime::now(),
+            kind: end.to_string(),
+            why,
+            outage: None,
+            replayed_bytes: 0,
+        });
+    }
+
+    /// The outage after the last loss is over.
+    pub(super) fn end_loss(&mut self, outage: Duration, replayed: u64) {
+        if let Some(loss) = &mut self.last_loss {
+            (loss.outage, loss.replayed_bytes) = (Some(outage), replayed);
+        }
     }
 
     pub(super) fn add_pause(&mut self, length: Duration, end: EndKind, replayed: u64) {

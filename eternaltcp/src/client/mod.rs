@@ -5,6 +5,7 @@ mod dial;
 mod dialing;
 mod history;
 mod keys;
+mod monitor;
 mod notice;
 mod opener;
 mod path;
@@ -23,11 +24,12 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
 use tokio::task::JoinHandle;
 
-pub use crate::driver::EndKind;
+pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
 pub use dial::DialError;
 pub use history::{History, Pause};
 pub use keys::{LoadKey, MOST_KEYS, UserKey, UserKeys};
+pub use monitor::Monitor;
 pub(crate) use notice::Notice;
 pub use opener::{OpenError, Opener};
 pub use path::Pins;
@@ -38,6 +40,7 @@ use crate::address::Target;
 use crate::driver::{Command, Driver, Handle, Shared, channel};
 use crate::net::Mptcp;
 use crate::session::Session;
+use crate::status::{Events, TunnelStatus};
 use crate::tls::{IdentityError, TlsError};
 use dial::Dialer;
 use role::ClientRole;
@@ -133,6 +136,7 @@ pub struct Client {
     handle: Handle,
     shared: Arc<Shared>,
     history: Arc<Mutex<History>>,
+    events: Events,
     task: JoinHandle<ClientEnd>,
     end: Option<ClientEnd>,
 }
@@ -150,10 +154,10 @@ impl Client {
         let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
         let dialer = Dialer::new(&config)?;
         let role = ClientRole::new(config, dialer, handle.clone());
-        let history = role.history();
+        let (history, events) = (role.history(), role.events());
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
         let task = tokio::spawn(async move { driver.run().await.into_end() });
-        Ok(Self { handle, shared, history, task, end: None })
+        Ok(Self { handle, shared, history, events, task, end: None })
     }
 
     /// Opens a session to `target`, such as `"localhost:5432"`: see
@@ -181,6 +185,22 @@ impl Client {
     #[must_use]
     pub fn opener(&self) -> Opener {
         Opener(self.handle.clone())
+    }
+
+    /// A way to look at the client and to ask things of it; cheap to clone.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor {
+            handle: self.handle.clone(),
+            shared: Arc::clone(&self.shared),
+            history: Arc::clone(&self.history),
+            events: self.events.clone(),
+        }
+    }
+
+    /// How its tunnel, carrier and sessions stand; `None` when it has ended.
+    pub async fn status(&self) -> Option<TunnelStatus> {
+        self.monitor().status().await
     }
 
     /// Whether a carrier is attached now.

@@ -36,6 +36,11 @@ impl Patience {
         self.was_attached
     }
 
+    /// Why there is no carrier, while there is none.
+    pub(super) fn why(&self) -> Option<&str> {
+        self.without.as_ref().map(|(_, why)| why.as_str())
+    }
+
     /// Whether this is the first reason to wait since the start.
     pub(super) fn is_first_reason(&self) -> bool {
         self.without.as_ref().is_some_and(|(_, why)| why == NOT_YET)

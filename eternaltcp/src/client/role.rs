@@ -1,5 +1,6 @@
 //! What the client's end of a tunnel decides.
 
+mod describe;
 mod paths;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, DialError};
 use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
+use crate::status::{Events, TunnelStatus};
 
 /// A tunnel that was attached this long before it had to be made anew is made
 /// anew at once.
@@ -60,10 +62,10 @@ impl ClientRole {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
             spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
+            story: Story::new(config.servers.to_string()),
             config,
             dialing: Dialing::new(Time::ZERO, dialer.clone(), handle.clone()),
             wish: Wish { is_new: true, ..Wish::default() },
-            story: Story::default(),
             attached_at: now,
             preferred_at: now,
             is_offline: false,
@@ -83,6 +85,11 @@ impl ClientRole {
     /// What happened to the carriers, to be read by others.
     pub(super) fn history(&self) -> Arc<Mutex<History>> {
         self.story.history()
+    }
+
+    /// What happens to them, to be listened to.
+    pub(super) fn events(&self) -> Events {
+        self.story.events()
     }
 
     /// Begins the dials that are due.
@@ -250,7 +257,7 @@ impl Role for ClientRole {
             }
         }
         let text = explain(&refusal, &self.dialing.dialer);
-        self.story.handle_refused(now);
+        self.story.handle_refused(now, &text);
         if refusal.code == RefusalCode::TunnelUnknown {
             warn!("the server does not know the tunnel any more: its sessions are reset");
             return Verdict::Restart(Cause::Unresumable);
@@ -267,6 +274,7 @@ impl Role for ClientRole {
     }
 
     fn closed(&mut self, why: Closing) -> Verdict {
+        self.story.handle_over(why);
         match why {
             Closing::Replaced => self.fail(ClientEnd::Failed(format!(
                 "the server ended the tunnel: {why}; give each client a --name of its own"
@@ -306,7 +314,7 @@ impl Role for ClientRole {
 
     fn suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         self.note_progress(tunnel);
-        self.story.handle_suspected(now, why);
+        self.story.handle_suspected(now, why, tunnel);
         match why {
             Some(why) => {
                 self.dialing.failover.handle_suspected(now, why);
@@ -351,6 +359,10 @@ impl Role for ClientRole {
         };
         self.dial(now, tunnel);
         verdict
+    }
+
+    fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
+        self.describe_end(tunnel, status);
     }
 
     fn idle(&mut self) -> Verdict {

@@ -104,6 +104,14 @@ impl Spare {
         self.state = State::Coming(path, Task { wishes, abort: task.abort_handle() });
     }
 
+    /// The path of the spare that stands by.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.state {
+            State::Ready(path, _) => Some(path),
+            State::None { .. } | State::Coming(..) => None,
+        }
+    }
+
     /// The network changed: the spare may be dead, or another may be possible.
     pub(super) fn handle_change(&mut self) {
         match &mut self.state {

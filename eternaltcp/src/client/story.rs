@@ -4,13 +4,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Occasion, Suspicion, Time, Tunnel};
+use eternaltcp_proto::{Closing, Occasion, Suspicion, Time, Tunnel};
 use tracing::{debug, info};
 
 use super::history::History;
 use super::path::Path;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::report::{bytes, duration};
+use crate::status::{EventKind, Events, Herald, TunnelEvent};
 
 /// Tells and counts.
 #[derive(Debug, Default)]
@@ -22,12 +23,37 @@ pub(super) struct Story {
     paused: Option<(Time, EndKind)>,
     /// Since when the doubted carrier is silent, once that was told.
     doubted: Option<Time>,
+    /// What was told of that doubt.
+    doubt: String,
+    /// The server's addresses, for whoever listens.
+    server: String,
+    herald: Herald,
 }
 
 impl Story {
+    pub(super) fn new(server: String) -> Self {
+        Self { server, ..Self::default() }
+    }
+
+    /// Why the carrier is doubted, once that was told.
+    pub(super) fn doubt(&self) -> Option<&str> {
+        self.doubted.map(|_| self.doubt.as_str())
+    }
+
+    /// What happens, to be listened to.
+    pub(super) fn events(&self) -> Events {
+        self.herald.events().clone()
+    }
+
     /// What was counted, to be read by others.
     pub(super) fn history(&self) -> Arc<Mutex<History>> {
         Arc::clone(&self.history)
+    }
+
+    /// Why the last carrier ended.
+    fn last_why(&self) -> String {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.last_loss.as_ref().map_or_else(String::new, |loss| loss.why.clone())
     }
 
     fn count(&self, count: impl FnOnce(&mut History)) {
@@ -55,30 +81,37 @@ impl Story {
         let silent = millis(now.since(since));
         let path =
             self.path.as_ref().map_or_else(String::new, |path| format!(" via {}", path.interface));
-        match why {
+        self.doubt = match why {
             Suspicion::Path if also.is_empty() => {
-                info!("path{path} silent for {silent}, trying a new carrier");
+                format!("path{path} silent for {silent}, trying a new carrier")
             }
             Suspicion::Path => {
                 let names: Vec<_> = also.iter().map(|path| path.interface.as_str()).collect();
-                info!("path{path} silent for {silent}, trying {} too", names.join(", "));
+                format!("path{path} silent for {silent}, trying {} too", names.join(", "))
             }
-            Suspicion::Peer => info!(
+            Suspicion::Peer => format!(
                 "the server is silent for {silent}, though its machine answers; trying a new carrier"
             ),
             Suspicion::Answer => {
-                info!("the server is heard and does not answer; trying a new carrier");
+                "the server is heard and does not answer; trying a new carrier".to_owned()
             }
-        }
+        };
+        info!("{}", self.doubt);
+        let event = event(&self.server, self.path.as_ref(), Some(tunnel), &self.doubt);
+        self.herald.doubted(|| event);
     }
 
     /// The carrier is doubted, or no longer.
-    pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>) {
+    pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         if why.is_some() {
             self.count(|history| history.doubts += 1);
         } else if let Some(since) = self.doubted.take() {
             self.count(|history| history.false_alarms += 1);
-            info!("the carrier answers again after {}, and is kept", millis(now.since(since)));
+            let outage = now.since(since);
+            let text = format!("the carrier answers again after {}, and is kept", millis(outage));
+            info!("{text}");
+            let event = event(&self.server, self.path.as_ref(), Some(tunnel), &text);
+            self.herald.relieved(|| TunnelEvent { outage: Some(outage), ..event });
         }
     }
 
@@ -89,20 +122,28 @@ impl Story {
 
     /// A new carrier takes the place of one that was not lost, if there is one.
     pub(super) fn handle_commit(&mut self, now: Time, path: Path, tunnel: &Tunnel) {
-        self.path = Some(path);
+        let before = self.path.replace(path);
         let doubted = self.doubted.take();
         if self.paused.is_some() || !tunnel.is_attached() {
             return;
         }
-        let end = if tunnel.suspicion().is_some() { EndKind::Doubted } else { EndKind::Replaced };
-        self.count(|history| history.count_end(end));
+        let is_doubted = doubted.is_some() || tunnel.suspicion().is_some();
+        let end = if is_doubted { EndKind::Doubted } else { EndKind::Replaced };
+        let why = match before {
+            Some(path) if is_doubted => format!("{} was doubted: {}", path, self.doubt),
+            Some(path) => format!("it was replaced on {path}"),
+            None => "it was replaced".to_owned(),
+        };
+        self.count(|history| history.note_loss(end, why));
         let since = doubted.or_else(|| tunnel.suspicion().and(last_heard(tunnel))).unwrap_or(now);
         self.paused = Some((since, end));
     }
 
     /// The carrier is gone; `last_heard` is when it last said something.
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
-        self.count(|history| history.count_end(end.kind()));
+        self.count(|history| history.note_loss(end.kind(), end.to_string()));
+        let event = event(&self.server, self.path.as_ref(), Some(tunnel), &end.to_string());
+        self.herald.lost(|| event);
         let silence = match end {
             CarrierEnd::Silent(silence) => *silence,
             _ => Duration::ZERO,
@@ -119,9 +160,19 @@ impl Story {
     }
 
     /// The server refused the attach.
-    pub(super) fn handle_refused(&mut self, now: Time) {
-        self.count(|history| history.count_end(EndKind::Refused));
+    pub(super) fn handle_refused(&mut self, now: Time, why: &str) {
+        self.count(|history| history.note_loss(EndKind::Refused, why.to_owned()));
+        let event = event(&self.server, self.path.as_ref(), None, why);
+        self.herald.lost(|| event);
         self.paused.get_or_insert((now, EndKind::Refused));
+    }
+
+    /// The server closed the tunnel.
+    pub(super) fn handle_over(&mut self, why: Closing) {
+        let why = format!("the server ended the tunnel: {why}");
+        let event = event(&self.server, self.path.as_ref(), None, &why);
+        self.count(|history| history.note_loss(EndKind::Closed, why));
+        self.herald.lost(|| event);
     }
 
     /// The carrier is bound.
@@ -137,6 +188,11 @@ impl Story {
             .and_then(|carrier| Some((carrier.local().ok()?, carrier.peer())))
             .map_or_else(String::new, |(from, to)| format!(" ({from} to {to})"));
         let paused = self.paused.take();
+        let replayed = tunnel.replay_due();
+        let outage = paused.map(|(since, _)| now.since(since));
+        let why = self.last_why();
+        let event = event(&self.server, self.path.as_ref(), Some(tunnel), &why);
+        self.herald.attached(|| TunnelEvent { outage, replayed, ..event });
         if !is_resumed {
             let keeps = tunnel.peer().map_or(Duration::ZERO, |peer| peer.keep_detached);
             let keeps = duration(keeps);
@@ -144,11 +200,28 @@ impl Story {
                 "attached{via}; the server keeps the tunnel for {keeps} when it is detached"
             );
         }
-        let replayed = tunnel.replay_due();
         let (since, end) = paused.unwrap_or((now, EndKind::Replaced));
         let pause = now.since(since);
-        self.count(|history| history.add_pause(pause, end, replayed));
+        self.count(|history| {
+            history.end_loss(pause, replayed);
+            history.add_pause(pause, end, replayed);
+        });
         info!("attached again{via} after {}, {} replayed", duration(pause), bytes(replayed));
+    }
+}
+
+/// What is told of an event beside its kind.
+fn event(server: &str, path: Option<&Path>, tunnel: Option<&Tunnel>, why: &str) -> TunnelEvent {
+    TunnelEvent {
+        // The herald says what it is.
+        kind: EventKind::Attached,
+        tunnel: tunnel.and_then(Tunnel::id).map(|id| id.to_string()),
+        peer: server.to_owned(),
+        path: path.map(Path::to_string),
+        why: why.to_owned(),
+        outage: None,
+        replayed: 0,
+        sessions: tunnel.map_or(0, Tunnel::session_count),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel};
@@ -276,6 +276,12 @@ impl CarrierIo {
             round_trip: Some((info.round_trip, info.variance)),
             unanswered_for: waiting.map(|waiting| waiting.min(info.last_ack)),
         })
+    }
+
+    /// The round trip and its deviation, as the kernel's TCP measures them.
+    pub(crate) fn round_trip(&self) -> Option<(Duration, Duration)> {
+        let info = platform::carrier_info(self.stream.as_fd()).ok()??;
+        Some((info.round_trip, info.variance))
     }
 
     /// Protects bytes outside of any tunnel: a refusal.

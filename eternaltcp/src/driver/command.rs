@@ -1,12 +1,12 @@
 //! What others ask of a driver, and what they may see of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, Stats, TunnelId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::CarrierIo;
+use super::{Ask, CarrierIo};
 use crate::client::Notice;
 use crate::stream::Stream;
 
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Close(Closing),
     /// Tell what the tunnel did so far.
     Stats(oneshot::Sender<Stats>),
+    /// What an operator asks.
+    Ask(Ask),
 }
 
 /// The way to a driver; cheap to clone.
@@ -59,6 +61,13 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// Asks something of the driver; `None` when it has ended.
+    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (asked, answer) = oneshot::channel();
+        self.send(Command::Ask(ask(asked))).await;
+        answer.await.ok()
+    }
+
     /// Waits for the driver's end.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
@@ -72,6 +81,8 @@ pub(crate) struct Shared {
     is_silent: AtomicBool,
     held: AtomicU64,
     heard: AtomicU64,
+    sessions: AtomicUsize,
+    is_draining: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -87,6 +98,14 @@ impl Shared {
         self.held.store(held, Ordering::Relaxed);
     }
 
+    pub(super) fn set_sessions(&self, count: usize) {
+        self.sessions.store(count, Ordering::Release);
+    }
+
+    pub(super) fn set_draining(&self) {
+        self.is_draining.send_replace(true);
+    }
+
     pub(super) fn count_heard(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
@@ -95,6 +114,16 @@ impl Shared {
     /// lives.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// How many sessions the tunnel has a record of.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// Whether new sessions are refused, to be waited for.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.is_draining.subscribe()
     }
 
     /// Whether a carrier is bound.

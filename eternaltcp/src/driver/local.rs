@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
+use super::about::About;
 use super::ready::{ReadyList, SocketWaker};
 use crate::memory::{BLOCK, Blocks};
 use crate::stream::Stream;
@@ -37,6 +38,8 @@ pub(super) struct Local {
     is_shut: bool,
     /// A reset waits: until when, unless the socket takes more.
     patience: Option<Instant>,
+    /// What is told of the session.
+    pub(super) about: About,
 }
 
 /// What became of a socket that was served.
@@ -54,7 +57,7 @@ pub(super) enum Served {
 }
 
 impl Local {
-    pub(super) fn new(stream: Stream, id: SessionId, list: &Arc<ReadyList>) -> Self {
+    pub(super) fn new(stream: Stream, id: SessionId, list: &Arc<ReadyList>, about: About) -> Self {
         let list = SocketWaker::new(id, Arc::clone(list));
         let waker = Waker::from(Arc::clone(&list));
         Self {
@@ -66,6 +69,7 @@ impl Local {
             is_read_out: false,
             is_shut: false,
             patience: None,
+            about,
         }
     }
 
@@ -138,6 +142,7 @@ impl Local {
         match self.stream.try_write(&parts[..count]) {
             Ok(taken) => {
                 tunnel.delivered(now, self.id, taken);
+                self.about.written += taken as u64;
                 self.patience = self.patience.map(|_| Instant::now() + RESET_PATIENCE);
                 Ok(true)
             }
@@ -172,6 +177,7 @@ impl Local {
                 Ok(false)
             }
             Ok(count) => {
+                self.about.read += count as u64;
                 tunnel.write(now, self.id, take(buffer, count));
                 Ok(true)
             }

@@ -3,6 +3,8 @@
 //! It turns readiness into inputs of the state machine and its outputs into
 //! system calls. What differs between client and server is in a [`Role`].
 
+mod about;
+mod ask;
 mod carrier;
 mod clock;
 mod command;
@@ -21,16 +23,19 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Cause, Event, READ_SIZE, Reset, SessionId, Standby, Tunnel, encode_refusal,
+    Cause, Event, OpenError, READ_SIZE, Reset, SessionId, Standby, Tunnel, encode_refusal,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
+pub(crate) use about::About;
+pub use ask::Killed;
+pub(crate) use ask::{Ask, drained};
 pub(crate) use carrier::{CarrierError, CarrierIo};
 pub(crate) use clock::Clock;
 pub(crate) use command::{Command, Handle, Shared};
@@ -42,6 +47,7 @@ pub(crate) use role::{Role, Verdict};
 
 use crate::memory::{Blocks, Ebb};
 use crate::stream::Stream;
+use ask::Drain;
 use local::{Local, Served};
 use ready::ReadyList;
 
@@ -75,6 +81,8 @@ pub(crate) struct Driver<R> {
     /// Sessions that the peer opened, until their targets are connected.
     offers: BTreeMap<SessionId, Offer>,
     locals: BTreeMap<SessionId, Local>,
+    /// What is known of sessions without a local socket.
+    abouts: BTreeMap<SessionId, About>,
     resetting: BTreeSet<SessionId>,
     reset_tick: Option<Instant>,
     ready: Arc<ReadyList>,
@@ -87,7 +95,12 @@ pub(crate) struct Driver<R> {
     timer: Pin<Box<Sleep>>,
     next_tick: Instant,
     closing: Option<Instant>,
-    had_sessions: bool,
+    /// How many sessions there were when it was last looked.
+    had_sessions: usize,
+    drain: Option<Drain>,
+    started_at: SystemTime,
+    /// When the carrier last came or went.
+    changed_at: SystemTime,
     is_ended: bool,
 }
 
@@ -115,6 +128,7 @@ impl<R: Role> Driver<R> {
             retired: None,
             offers: BTreeMap::new(),
             locals: BTreeMap::new(),
+            abouts: BTreeMap::new(),
             resetting: BTreeSet::new(),
             reset_tick: None,
             ready: Arc::new(ReadyList::default()),
@@ -125,7 +139,10 @@ impl<R: Role> Driver<R> {
             timer: Box::pin(sleep_until(next_tick)),
             next_tick,
             closing: None,
-            had_sessions: false,
+            had_sessions: 0,
+            drain: None,
+            started_at: SystemTime::now(),
+            changed_at: SystemTime::now(),
             is_ended: false,
         }
     }
@@ -187,9 +204,15 @@ impl<R: Role> Driver<R> {
             }
             Command::Attach { id, request, carrier } => self.attach(id, *request, *carrier),
             Command::Open { stream, target, opened } => {
-                let result = self.tunnel.open(target);
+                let result = match self.drain {
+                    None => self.tunnel.open(target.clone()),
+                    Some(_) => Err(OpenError::Closed),
+                };
                 match &result {
-                    Ok(id) => self.insert(*id, stream),
+                    Ok(id) => {
+                        let about = About::opened(&stream, target);
+                        self.insert(*id, stream, about);
+                    }
                     Err(error) => {
                         warn!("a new connection is reset: {error}");
                         stream.abort(&Reset::with_detail(Cause::LimitReached, error.to_string()));
@@ -207,6 +230,7 @@ impl<R: Role> Driver<R> {
                 // Whoever asked may be gone.
                 let _ = asked.send(self.tunnel.stats());
             }
+            Command::Ask(ask) => self.answer_ask(ask),
         }
     }
 
@@ -217,7 +241,9 @@ impl<R: Role> Driver<R> {
         match result {
             Ok(stream) if is_wanted => {
                 self.tunnel.accept(now, id);
-                self.insert(id, stream);
+                let about = self.abouts.remove(&id);
+                let about = about.unwrap_or_else(|| About::offered(Bytes::new()));
+                self.insert(id, stream, about);
             }
             Ok(stream) => stream.abort(&Reset::new(Cause::Application)),
             Err(reset) if is_wanted => {
@@ -247,8 +273,8 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    fn insert(&mut self, id: SessionId, stream: Stream) {
-        self.locals.insert(id, Local::new(stream, id, &self.ready));
+    fn insert(&mut self, id: SessionId, stream: Stream, about: About) {
+        self.locals.insert(id, Local::new(stream, id, &self.ready, about));
         self.again.push_back(id);
     }
 
@@ -305,6 +331,7 @@ impl<R: Role> Driver<R> {
         self.retired = None;
         self.tunnel.handle_lost();
         self.shared.set_attached(false);
+        self.note_change();
         if self.closing.is_none() {
             let verdict = self.role.detached(self.clock.now(), end, &self.tunnel);
             self.obey(verdict);
@@ -350,7 +377,7 @@ impl<R: Role> Driver<R> {
                 self.tunnel.reset(now, id, reset);
             }
             Served::Abort(reset) => {
-                if let Some(local) = self.locals.remove(&id) {
+                if let Some(local) = self.take_local(id) {
                     local.abort(&reset);
                 }
                 self.remove(id);
@@ -369,7 +396,7 @@ impl<R: Role> Driver<R> {
     }
 
     fn remove(&mut self, id: SessionId) {
-        self.locals.remove(&id);
+        self.take_local(id);
         self.resetting.remove(&id);
     }
 
@@ -389,13 +416,18 @@ impl<R: Role> Driver<R> {
             Event::Opened(id) => {
                 if let Some(target) = self.tunnel.offered_target(id) {
                     let target = target.clone();
+                    if self.drain.is_some() {
+                        return self.tunnel.reset(now, id, drained());
+                    }
                     let offer = self.role.offered(id, &target);
                     self.offers.insert(id, offer);
+                    self.abouts.insert(id, About::offered(target));
                 }
                 return;
             }
             Event::Attached { is_resumed } => {
                 self.shared.set_attached(true);
+                self.note_change();
                 self.retired = None;
                 self.role.attached(now, is_resumed, &self.tunnel, self.carrier.as_ref());
                 return;
@@ -421,9 +453,15 @@ impl<R: Role> Driver<R> {
     }
 
     fn check_idle(&mut self) -> bool {
-        let has_sessions = self.tunnel.session_count() > 0;
-        let is_idle = std::mem::replace(&mut self.had_sessions, has_sessions) && !has_sessions;
+        let count = self.tunnel.session_count();
+        if self.had_sessions == count {
+            return false;
+        }
+        self.had_sessions = count;
+        self.shared.set_sessions(count);
+        let is_idle = count == 0;
         if is_idle {
+            self.check_drain();
             let verdict = self.role.idle();
             self.obey(verdict);
         }
@@ -480,7 +518,7 @@ impl<R: Role> Driver<R> {
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
-            if let Some(local) = self.locals.remove(&id) {
+            if let Some(local) = self.take_local(id) {
                 local.abort(&why);
             }
             self.remove(id);

@@ -6,6 +6,7 @@ use eternaltcp_proto::{
 
 use super::{CarrierEnd, CarrierIo, Offer};
 use crate::client::Notice;
+use crate::status::TunnelStatus;
 
 /// What a role decides.
 pub(crate) enum Verdict {
@@ -59,6 +60,8 @@ pub(crate) trait Role: Send {
     fn notice(&mut self, _now: Time, _notice: Notice, _tunnel: &mut Tunnel) -> Verdict {
         Verdict::Continue
     }
+    /// Completes what is told of the tunnel by what this side alone knows.
+    fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus);
     /// The last session has ended.
     fn idle(&mut self) -> Verdict {
         Verdict::Continue

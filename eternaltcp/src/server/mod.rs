@@ -7,6 +7,7 @@ mod guest;
 mod incoming;
 mod keys;
 mod monitor;
+mod phase;
 mod registry;
 mod resolver;
 mod role;
@@ -32,13 +33,15 @@ use crate::listener::{Pause, bind_carriers};
 use crate::net::Mptcp;
 use crate::policy::{Permit, TargetPolicy};
 use crate::slots::Slots;
+use crate::status::Events;
 use crate::tls::{Identity, ServerTls, TlsError};
 use gate::Gate;
 use keys::KeyStore;
+use phase::Phases;
 use registry::Registry;
 
 pub use incoming::IncomingSession;
-pub use monitor::Monitor;
+pub use monitor::{KillError, Monitor};
 pub use running::RunningServer;
 
 /// What a server needs to know.
@@ -164,6 +167,8 @@ struct Context {
     slots: Slots,
     /// The program that takes sessions itself, where it does.
     program: OnceLock<mpsc::Sender<IncomingSession>>,
+    phase: Phases,
+    events: Events,
 }
 
 /// A server that listens.
@@ -199,6 +204,8 @@ impl Server {
             limits: config.limits,
             slots,
             program: OnceLock::new(),
+            phase: Phases::new(),
+            events: Events::default(),
         };
         Ok(Self { listener, context: Arc::new(context), gate })
     }
@@ -217,13 +224,14 @@ impl Server {
         Monitor::new(Arc::clone(&self.context))
     }
 
-    /// Serves until `stop` is done; then every tunnel is closed in order, in a
+    /// Serves until `stop` is done or its [`Monitor`] is asked to stop or drain it; then every tunnel is closed in order, in a
     /// second at most.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let context = Arc::clone(&self.context);
         tokio::select! {
             () = self.accept() => {}
             () = keep_house(&context) => {}
+            () = context.phase.over(&context.registry) => {}
             () = stop => {}
         }
         info!("shutting down");

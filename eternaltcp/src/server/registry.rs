@@ -141,8 +141,13 @@ impl Registry {
     }
 
     /// The ways to the drivers of all tunnels.
-    pub(super) fn handles(&self) -> Vec<Handle> {
-        self.lock().values().map(|entry| entry.handle.clone()).collect()
+    pub(super) fn handles(&self) -> Vec<(TunnelId, Handle)> {
+        self.lock().iter().map(|(id, entry)| (*id, entry.handle.clone())).collect()
+    }
+
+    /// Sessions of all tunnels.
+    pub(super) fn sessions(&self) -> usize {
+        self.lock().values().map(|entry| entry.shared.sessions()).sum()
     }
 
     /// A live tunnel of another process of the same client and boot, which a

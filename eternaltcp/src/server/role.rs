@@ -1,5 +1,7 @@
 //! What the server's end of a tunnel decides.
 
+mod loss;
+
 use std::sync::Arc;
 
 use eternaltcp_proto::{Closing, Intent, Lost, Reset, SessionId, Time, Tunnel, TunnelId};
@@ -10,8 +12,10 @@ use super::Context;
 use super::connect::connect;
 use super::incoming::hand_out;
 use super::registry::Entry;
-use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict};
+use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict, drained};
 use crate::report::bytes;
+use crate::status::TunnelStatus;
+use loss::Losses;
 
 /// The server's part.
 pub(super) struct ServerRole {
@@ -20,12 +24,14 @@ pub(super) struct ServerRole {
     entry: Entry,
     /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
+    losses: Losses,
 }
 
 impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Entry) -> Self {
         let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
-        Self { context, id, entry, connecting }
+        let losses = Losses::new(id, &entry.user, context.events.clone());
+        Self { context, id, entry, connecting, losses }
     }
 }
 
@@ -37,11 +43,12 @@ impl Role for ServerRole {
 
     fn attached(
         &mut self,
-        _now: Time,
+        now: Time,
         is_resumed: bool,
-        _tunnel: &Tunnel,
+        tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
     ) {
+        self.losses.handle_attached(now, tunnel, carrier);
         let again = if is_resumed { " again" } else { "" };
         match carrier {
             Some(carrier) => info!("tunnel {}: attached{again} from {}", self.id, carrier.peer()),
@@ -49,7 +56,8 @@ impl Role for ServerRole {
         }
     }
 
-    fn detached(&mut self, _now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
+    fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
+        self.losses.handle_lost(now, end, tunnel);
         info!(
             "tunnel {}: carrier lost: {end}; {} sessions wait for the next",
             self.id,
@@ -66,6 +74,9 @@ impl Role for ServerRole {
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
         let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
         let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
+        if !self.context.phase.is_open() {
+            return Offer::answer(handle, id, std::future::ready(Err(drained())));
+        }
         let (tunnel, target) = (self.id, target.to_vec());
         Offer::answer(handle, id, async move {
             // Held while the target is dialled; the semaphore is never closed.
@@ -83,6 +94,10 @@ impl Role for ServerRole {
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
         debug!("tunnel {}: session {id}: reset: {reset}", self.id);
+    }
+
+    fn describe(&self, _tunnel: &Tunnel, status: &mut TunnelStatus) {
+        self.losses.describe(&self.entry, status);
     }
 
     fn lost(&mut self, lost: &Lost) {

@@ -122,6 +122,10 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
             existing(context, guest, *tunnel).map(|entry| Place::Existing(*tunnel, entry))
         }
         Intent::New { enrol, instance } => {
+            if !context.phase.is_open() {
+                let advice = "it is to end, and takes no new clients: try later";
+                return Err(Refusal::for_now(RefusalCode::NotReady, advice));
+            }
             context.keys.admit(&guest.key, guest.from)?;
             let own = std::str::from_utf8(enrol)
                 .ok()

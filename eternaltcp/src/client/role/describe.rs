@@ -1,0 +1,52 @@
+//! What the client's end alone knows of its tunnel, told to who asks.
+
+use std::sync::PoisonError;
+
+use eternaltcp_proto::{Suspicion, Tunnel};
+
+use super::ClientRole;
+use crate::status::{Peer, ServerPeer, TunnelState, TunnelStatus};
+
+impl ClientRole {
+    pub(super) fn describe_end(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
+        let history = self.story.history();
+        let history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        status.peer = Peer::Server(ServerPeer {
+            address: self.dialing.dialer.servers().to_string(),
+            dials: history.dials,
+            doubts: history.doubts,
+            false_alarms: history.false_alarms,
+            spare: self.spare.as_ref().and_then(|spare| spare.path()).map(ToString::to_string),
+        });
+        status.last_loss = history.last_loss.clone();
+        if let (Some(carrier), Some(path)) = (&mut status.carrier, &self.wish.current) {
+            carrier.interface = Some(path.interface.clone());
+        }
+        status.why = self.why(status.state, tunnel);
+    }
+
+    /// Why the tunnel is not simply attached.
+    fn why(&self, state: TunnelState, tunnel: &Tunnel) -> Option<String> {
+        let offline = || self.is_offline.then(|| "no route leads to the server".to_owned());
+        match state {
+            TunnelState::Attached | TunnelState::Closing => offline(),
+            TunnelState::Doubted => {
+                let told = self.story.doubt().map(str::to_owned);
+                told.or_else(offline).or_else(|| tunnel.suspicion().map(words))
+            }
+            TunnelState::Attaching | TunnelState::Detached => {
+                offline().or_else(|| self.patience.why().map(str::to_owned))
+            }
+        }
+    }
+}
+
+/// A doubt for which no carrier was dialled yet.
+fn words(doubt: Suspicion) -> String {
+    match doubt {
+        Suspicion::Path => "the path is silent",
+        Suspicion::Peer => "the server is silent, though its machine answers",
+        Suspicion::Answer => "the server is heard and does not answer",
+    }
+    .to_owned()
+}

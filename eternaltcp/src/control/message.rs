@@ -1,0 +1,282 @@
+//! What is said on a control socket: requests, answers and faults.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::status::TunnelStatus;
+
+/// The version of the protocol. A new field in an answer does not change it.
+pub const VERSION: u32 = 1;
+
+/// Bytes of the longest request, its line end included.
+pub const MAX_REQUEST: usize = 4096;
+
+/// What may be asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How the process stands.
+    Status {},
+    /// The same, again and again, until the connection is closed.
+    Watch {
+        /// The time between two answers; 1000 by default, 100 at least.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interval_ms: Option<u64>,
+    },
+    /// Reset a session on both sides.
+    Kill {
+        /// The first digits of the tunnel's id. A process with one tunnel needs none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tunnel: Option<String>,
+        /// The session's number.
+        session: u32,
+    },
+    /// Make a new carrier now.
+    Reconnect {},
+    /// Take no new sessions, and end with the last one.
+    Drain {
+        /// End after this long in any case.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
+    /// Close every tunnel in order and end now.
+    Stop {},
+}
+
+impl Request {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// When it is no request of a version that is spoken here.
+    pub fn parse(line: &[u8]) -> Result<Self, Fault> {
+        let bad = |error: serde_json::Error| Fault::new(FaultCode::BadRequest, error.to_string());
+        let mut value: Value = serde_json::from_slice(line).map_err(bad)?;
+        let Some(fields) = value.as_object_mut() else {
+            return Err(Fault::new(FaultCode::BadRequest, "a request is a JSON object"));
+        };
+        // Who names no version speaks the first.
+        match fields.remove("version").map(|version| version.as_u64()) {
+            None | Some(Some(1)) => serde_json::from_value(value).map_err(bad),
+            Some(_) => {
+                let text = format!("this program speaks version {VERSION} alone");
+                Err(Fault::new(FaultCode::Version, text))
+            }
+        }
+    }
+
+    /// The line that says it.
+    #[must_use]
+    pub fn line(&self) -> String {
+        line(&Versioned { version: VERSION, it: self })
+    }
+}
+
+/// What is answered, as one line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// [`VERSION`] of the program that answers.
+    pub version: u32,
+    /// The answer itself.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+impl Reply {
+    /// The line that says it.
+    #[must_use]
+    pub fn line(&self) -> String {
+        line(self)
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self { version: VERSION, answer }
+    }
+}
+
+/// What may be answered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// How the process stands.
+    Status(Box<ProcessStatus>),
+    /// The session is reset.
+    Killed {
+        /// Its number.
+        session: u32,
+    },
+    /// A new carrier is made.
+    Reconnecting {},
+    /// No new sessions are taken.
+    Draining {
+        /// How many there are.
+        sessions: usize,
+    },
+    /// The process ends.
+    Stopping {},
+    /// It was not done.
+    Error(Fault),
+}
+
+impl From<Fault> for Answer {
+    fn from(fault: Fault) -> Self {
+        Self::Error(fault)
+    }
+}
+
+/// Why something was not done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Fault {
+    /// For programs.
+    pub code: FaultCode,
+    /// For people: one line.
+    pub text: String,
+}
+
+impl Fault {
+    pub(super) fn new(code: FaultCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Kinds of faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultCode {
+    /// It is no request.
+    BadRequest,
+    /// It is of another version.
+    Version,
+    /// There is no such session.
+    UnknownSession,
+    /// There is no such tunnel.
+    UnknownTunnel,
+    /// It is not clear which tunnel is meant.
+    Ambiguous,
+    /// Programs of this role cannot do it.
+    Unsupported,
+    /// It is so already, or the process is ending.
+    TooLate,
+    /// Too many connections are open.
+    Busy,
+}
+
+/// A proxy and its tunnels.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Which proxy it is.
+    pub role: Role,
+    /// Its process id.
+    pub process: u32,
+    /// The version of the program.
+    pub program_version: String,
+    /// When it was started.
+    #[serde(with = "crate::status::unix_ms")]
+    pub started_at: SystemTime,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Whether it takes no new sessions any more.
+    pub is_draining: bool,
+    /// Its tunnels.
+    pub tunnels: Vec<TunnelStatus>,
+}
+
+/// The two kinds of proxies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The client's.
+    Cproxy,
+    /// The server's.
+    Sproxy,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cproxy => "cproxy",
+            Self::Sproxy => "sproxy",
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    it: T,
+}
+
+fn line(it: &impl Serialize) -> String {
+    // It fails only for keys that are no strings, and there are none.
+    let mut line = serde_json::to_string(it).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_come_back_and_say_their_version() {
+        let requests = [
+            Request::Status {},
+            Request::Watch { interval_ms: Some(250) },
+            Request::Kill { tunnel: None, session: 5 },
+            Request::Kill { tunnel: Some("33d69d2a".to_owned()), session: 5 },
+            Request::Reconnect {},
+            Request::Drain { timeout_ms: None },
+            Request::Stop {},
+        ];
+        for request in requests {
+            let line = request.line();
+            assert!(line.starts_with("{\"version\":1,\"request\":\"") && line.ends_with("}\n"));
+            assert_eq!(Request::parse(line.as_bytes()), Ok(request));
+        }
+        assert_eq!(Request::parse(br#"{"request":"status"}"#), Ok(Request::Status {}));
+    }
+
+    #[test]
+    fn what_is_no_request_is_a_fault_that_says_why() {
+        let code = |line: &[u8]| Request::parse(line).unwrap_err().code;
+        for line in [
+            &b""[..],
+            b"status",
+            b"[]",
+            b"{}",
+            b"\xff\xfe",
+            br#"{"request":"dance"}"#,
+            br#"{"request":"kill"}"#,
+            br#"{"request":"kill","session":-1}"#,
+            br#"{"request":"status","more":1}"#,
+            br#"{"request":"drain","timeout_ms":"soon"}"#,
+        ] {
+            assert_eq!(code(line), FaultCode::BadRequest, "{}", String::from_utf8_lossy(line));
+        }
+        assert_eq!(code(br#"{"version":2,"request":"status"}"#), FaultCode::Version);
+        assert_eq!(code(br#"{"version":"1","request":"status"}"#), FaultCode::Version);
+        let deep = "[".repeat(2000);
+        assert_eq!(code(deep.as_bytes()), FaultCode::BadRequest);
+    }
+
+    #[test]
+    fn an_answer_is_one_line_with_its_version() {
+        let fault = Fault::new(FaultCode::UnknownSession, "there is no\nsession 7");
+        let line = Reply::from(Answer::from(fault.clone())).line();
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert!(line.contains("\"answer\":\"error\"") && line.contains("\"unknown-session\""));
+        let reply: Reply = serde_json::from_str(&line).unwrap();
+        assert_eq!((reply.version, reply.answer), (VERSION, Answer::Error(fault)));
+    }
+}

@@ -1,0 +1,231 @@
+//! A proxy's end of its control socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::message::{Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request};
+use super::subject::Subject;
+use crate::listener::{Pause, SocketFile, bind_unix};
+
+/// Connections at once; a further one is told so and closed.
+pub const MAX_CONNECTIONS: usize = 8;
+
+/// A connection without a request is closed after this.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A reader that takes nothing of an answer for this long is given up.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// The time between two answers to a watch: by default, and at least.
+const INTERVAL: Duration = Duration::from_secs(1);
+const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A control socket that is served, until it is dropped; its file goes with it.
+#[derive(Debug)]
+pub struct ControlSocket {
+    path: PathBuf,
+    task: AbortHandle,
+    _file: SocketFile,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What all connections of a socket share.
+#[derive(Debug)]
+struct Served {
+    subject: Subject,
+    listen: Vec<String>,
+    started_at: SystemTime,
+}
+
+impl ControlSocket {
+    /// Listens at `path`, with mode 0600, and serves on the current runtime.
+    /// `listen` is where the proxy itself listens, to be told.
+    ///
+    /// # Errors
+    /// When the path is taken, too long (107 bytes), or in a folder that is not
+    /// there or not this user's.
+    pub fn serve(path: &Path, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
+        let (listener, file) = bind_unix(path)?;
+        let served = Arc::new(Served { subject, listen, started_at: SystemTime::now() });
+        let task = tokio::spawn(accept(listener, served)).abort_handle();
+        Ok(Self { path: path.to_owned(), task, _file: file })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+async fn accept(listener: UnixListener, served: Arc<Served>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut pause = Pause::default();
+    // They end with this task.
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                pause.after(&error).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        if !is_ours(&stream) {
+            warn!("the control socket was opened by another user, and is closed to it");
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            refuse(&stream);
+            continue;
+        };
+        let served = Arc::clone(&served);
+        connections.spawn(async move {
+            if let Err(error) = converse(stream, &served).await {
+                debug!("control: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Whether the other end is this process's user, or root. The file's mode says the
+/// same; here it holds also while the socket is being made.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+/// Says that there is no place. A connection that is new takes one line at once.
+fn refuse(stream: &UnixStream) {
+    let text = format!("{MAX_CONNECTIONS} connections are open: close one");
+    let line = Reply::from(Answer::from(Fault::new(FaultCode::Busy, text))).line();
+    // Whoever does not take it sees the end alone.
+    let _ = stream.try_write(line.as_bytes());
+}
+
+/// Answers one request after the other.
+async fn converse(mut stream: UnixStream, served: &Served) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let line = match timeout(IDLE, read_line(&mut stream, &mut buffer)).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(Ok(None)) | Err(_) => return Ok(()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                let fault = Fault::new(FaultCode::BadRequest, error.to_string());
+                return say(&mut stream, Answer::from(fault)).await;
+            }
+            Ok(Err(error)) => return Err(error),
+        };
+        match Request::parse(&line) {
+            Ok(Request::Watch { interval_ms }) => {
+                let interval = interval_ms.map_or(INTERVAL, Duration::from_millis);
+                return watch(stream, served, interval.max(LEAST_INTERVAL)).await;
+            }
+            Ok(Request::Stop {}) => {
+                // The process may be gone before it could be said.
+                say(&mut stream, Answer::Stopping {}).await?;
+                served.subject.stop().await;
+            }
+            Ok(request) => {
+                let answer = served.obey(request).await;
+                say(&mut stream, answer).await?;
+            }
+            Err(fault) => say(&mut stream, Answer::from(fault)).await?,
+        }
+    }
+}
+
+/// The next line, without its end; `None` when there are no more. A request that
+/// is cut off is none.
+async fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let rest = buffer.split_off(end + 1);
+            let mut line = std::mem::replace(buffer, rest);
+            line.pop();
+            return Ok(Some(line));
+        }
+        if buffer.len() >= MAX_REQUEST {
+            let text = format!("a request has {MAX_REQUEST} bytes at most");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let room = MAX_REQUEST - buffer.len();
+        if (&mut *stream).take(room as u64).read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// Tells the status again and again, until the other end is gone. The next one is
+/// made only when the last was taken.
+async fn watch(mut stream: UnixStream, served: &Served, interval: Duration) -> io::Result<()> {
+    loop {
+        let answer = served.status().await;
+        say(&mut stream, answer).await?;
+        let (mut reader, _writer) = stream.split();
+        // Whatever else is said is not listened to.
+        let mut ignored = [0; 64];
+        let ended = async { while !matches!(reader.read(&mut ignored).await, Ok(0) | Err(_)) {} };
+        tokio::select! {
+            () = ended => return Ok(()),
+            () = sleep(interval) => {}
+        }
+    }
+}
+
+async fn say(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
+    // Thousands of sessions are some work: not for a thread that moves data.
+    let line = tokio::task::spawn_blocking(move || Reply::from(answer).line());
+    let line = line.await.map_err(io::Error::other)?;
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
+        let count = timeout(SLOW, stream.write(rest)).await.map_err(io::Error::from)??;
+        rest = &rest[count..];
+    }
+    Ok(())
+}
+
+impl Served {
+    async fn obey(&self, request: Request) -> Answer {
+        let subject = &self.subject;
+        let result = match request {
+            Request::Status {} | Request::Watch { .. } | Request::Stop {} => {
+                Ok(self.status().await)
+            }
+            Request::Kill { tunnel, session } => subject.kill(tunnel.as_deref(), session).await,
+            Request::Reconnect {} => subject.reconnect().await,
+            Request::Drain { timeout_ms } => {
+                subject.drain(timeout_ms.map(Duration::from_millis)).await
+            }
+        };
+        result.unwrap_or_else(Answer::from)
+    }
+
+    async fn status(&self) -> Answer {
+        Answer::Status(Box::new(ProcessStatus {
+            role: self.subject.role(),
+            process: std::process::id(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            listen: self.listen.clone(),
+            is_draining: self.subject.is_draining(),
+            tunnels: self.subject.tunnels().await,
+        }))
+    }
+}

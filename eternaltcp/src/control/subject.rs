@@ -1,0 +1,113 @@
+//! What a control socket controls: a client or a server.
+
+use std::time::Duration;
+
+use eternaltcp_proto::SessionId;
+
+use super::message::{Answer, Fault, FaultCode, Role};
+use crate::client;
+use crate::driver::Killed;
+use crate::server::{self, KillError};
+use crate::status::TunnelStatus;
+
+/// A proxy at work.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// cproxy.
+    Client(client::Monitor),
+    /// sproxy.
+    Server(server::Monitor),
+}
+
+impl Subject {
+    /// Which of the two it is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Client(_) => Role::Cproxy,
+            Self::Server(_) => Role::Sproxy,
+        }
+    }
+
+    pub(super) async fn tunnels(&self) -> Vec<TunnelStatus> {
+        match self {
+            Self::Client(client) => client.status().await.into_iter().collect(),
+            Self::Server(server) => server.status().await,
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        match self {
+            Self::Client(client) => client.is_draining(),
+            Self::Server(server) => server.is_draining(),
+        }
+    }
+
+    pub(super) async fn kill(&self, tunnel: Option<&str>, session: u32) -> Result<Answer, Fault> {
+        let unknown =
+            || Fault::new(FaultCode::UnknownSession, format!("there is no session {session}"));
+        let id = SessionId::new(session).ok_or_else(unknown)?;
+        let killed = match self {
+            Self::Client(client) => {
+                check_tunnel(client, tunnel).await?;
+                client.kill(id).await
+            }
+            Self::Server(server) => server.kill(tunnel, id).await.map_err(fault)?,
+        };
+        match killed {
+            Killed::Done => Ok(Answer::Killed { session }),
+            Killed::Unknown => Err(unknown()),
+            Killed::Already => {
+                let text = format!("session {session} is being reset already");
+                Err(Fault::new(FaultCode::TooLate, text))
+            }
+        }
+    }
+
+    pub(super) async fn reconnect(&self) -> Result<Answer, Fault> {
+        match self {
+            Self::Client(client) => {
+                client.reconnect().await;
+                Ok(Answer::Reconnecting {})
+            }
+            Self::Server(_) => {
+                let text = "sproxy waits for its clients: only cproxy can connect again";
+                Err(Fault::new(FaultCode::Unsupported, text))
+            }
+        }
+    }
+
+    pub(super) async fn drain(&self, limit: Option<Duration>) -> Result<Answer, Fault> {
+        let sessions = match self {
+            Self::Client(client) => client.drain(limit).await,
+            Self::Server(server) => Some(server.drain(limit)),
+        };
+        let ended = || Fault::new(FaultCode::TooLate, "it is ending already");
+        Ok(Answer::Draining { sessions: sessions.ok_or_else(ended)? })
+    }
+
+    pub(super) async fn stop(&self) {
+        match self {
+            Self::Client(client) => client.close().await,
+            Self::Server(server) => server.stop(),
+        }
+    }
+}
+
+/// A client has one tunnel: another one's name is a mistake.
+async fn check_tunnel(client: &client::Monitor, wanted: Option<&str>) -> Result<(), Fault> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let own = client.status().await.and_then(|status| status.tunnel);
+    if own.as_deref() == Some(wanted) {
+        return Ok(());
+    }
+    Err(fault(KillError::UnknownTunnel(wanted.to_owned())))
+}
+
+fn fault(error: KillError) -> Fault {
+    let code = match error {
+        KillError::UnknownTunnel(_) => FaultCode::UnknownTunnel,
+        KillError::Ambiguous(_) => FaultCode::Ambiguous,
+    };
+    Fault::new(code, error.to_string())
+}

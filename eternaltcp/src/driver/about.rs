@@ -1,0 +1,49 @@
+//! What is told of a session beside its numbers: who, where to, since when.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use eternaltcp_proto::{SessionId, SessionView};
+
+use crate::status::SessionStatus;
+use crate::stream::{Stream, peer_name};
+use crate::target::describe_target;
+
+/// A session's origin, and what its local socket moved.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// The application, where it is on this side.
+    from: Option<Box<str>>,
+    /// The payload of its `open`.
+    target: Bytes,
+    opened_at: SystemTime,
+    /// Bytes read from the local socket, and written to it.
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+impl About {
+    /// Of a session that a local application opened.
+    pub(super) fn opened(stream: &Stream, target: Bytes) -> Self {
+        Self { from: Some(peer_name(stream).into()), ..Self::offered(target) }
+    }
+
+    /// Of a session that the peer opened.
+    pub(super) fn offered(target: Bytes) -> Self {
+        Self { from: None, target, opened_at: SystemTime::now(), read: 0, written: 0 }
+    }
+
+    pub(super) fn status(&self, id: SessionId, view: &SessionView) -> SessionStatus {
+        SessionStatus {
+            session: id.get(),
+            stage: view.stage.into(),
+            from: self.from.as_deref().map(str::to_owned),
+            target: describe_target(&self.target),
+            opened_at: self.opened_at,
+            sent_bytes: self.read,
+            received_bytes: self.written,
+            queued_bytes: view.queued,
+            undelivered_bytes: view.undelivered,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a server remembers and tells of a tunnel's carriers.
+
+use std::time::SystemTime;
+
+use eternaltcp_proto::{Time, Tunnel, TunnelId};
+
+use super::Entry;
+use crate::driver::{CarrierEnd, CarrierIo, EndKind};
+use crate::status::{
+    ClientPeer, EventKind, Events, Herald, Loss, Peer, TunnelEvent, TunnelState, TunnelStatus,
+};
+use crate::tls::PublicKey;
+
+/// The last loss of a tunnel, and who hears of it.
+pub(super) struct Losses {
+    tunnel: TunnelId,
+    key: String,
+    herald: Herald,
+    last: Option<Loss>,
+    /// Since when there is no carrier.
+    since: Option<Time>,
+    /// The address of the present or the last carrier.
+    from: Option<String>,
+}
+
+impl Losses {
+    pub(super) fn new(tunnel: TunnelId, user: &PublicKey, events: Events) -> Self {
+        let herald = Herald::new(events);
+        Self { tunnel, key: user.fingerprint(), herald, last: None, since: None, from: None }
+    }
+
+    pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
+        self.since = Some(now);
+        self.note(end.kind(), end.to_string());
+        let event = self.event(tunnel, end.to_string());
+        self.herald.lost(|| event);
+    }
+
+    pub(super) fn handle_attached(
+        &mut self,
+        now: Time,
+        tunnel: &Tunnel,
+        carrier: Option<&CarrierIo>,
+    ) {
+        let before = self.from.take();
+        self.from = carrier.map(|carrier| carrier.peer().to_string());
+        let since = self.since.take();
+        if let (Some(before), None) = (&before, since) {
+            self.note(EndKind::Replaced, format!("it was replaced, from {before}"));
+        }
+        let (outage, replayed) =
+            (before.map(|_| now.since(since.unwrap_or(now))), tunnel.replay_due());
+        if let Some(loss) = &mut self.last {
+            (loss.outage, loss.replayed_bytes) = (outage, replayed);
+        }
+        let why = self.last.as_ref().map_or_else(String::new, |loss| loss.why.clone());
+        let event = self.event(tunnel, why);
+        self.herald.attached(|| TunnelEvent { outage, replayed, ..event });
+    }
+
+    fn note(&mut self, end: EndKind, why: String) {
+        self.last = Some(Loss {
+            lost_at: SystemTime::now(),
+            kind: end.to_string(),
+            why,
+            outage: None,
+            replayed_bytes: 0,
+        });
+    }
+
+    fn event(&self, tunnel: &Tunnel, why: String) -> TunnelEvent {
+        TunnelEvent {
+            // The herald says what it is.
+            kind: EventKind::Attached,
+            tunnel: Some(self.tunnel.to_string()),
+            peer: self.key.clone(),
+            path: self.from.clone(),
+            why,
+            outage: None,
+            replayed: 0,
+            sessions: tunnel.session_count(),
+        }
+    }
+
+    pub(super) fn describe(&self, entry: &Entry, status: &mut TunnelStatus) {
+        let instance = &entry.instance;
+        status.tunnel = Some(self.tunnel.to_string());
+        status.peer = Peer::Client(ClientPeer {
+            key: self.key.clone(),
+            from: entry.from().to_string(),
+            name: instance.name.clone(),
+            user: instance.user.clone(),
+            machine: instance.machine.clone(),
+        });
+        if status.state == TunnelState::Detached {
+            status.why = self.last.as_ref().map(|loss| loss.why.clone());
+        }
+        status.last_loss.clone_from(&self.last);
+    }
+}

@@ -1,0 +1,186 @@
+//! What happens to a tunnel's carriers, told as it happens.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+/// Events that wait for a listener which is slow; older ones are dropped.
+const EVENTS: usize = 64;
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventKind {
+    /// A tunnel has its first carrier.
+    Attached,
+    /// The carrier is doubted, and another is dialled.
+    Doubted,
+    /// There is no carrier any more.
+    Lost,
+    /// After a doubt or a loss all is well again; each is followed by one.
+    Back,
+    /// Another carrier took the place of one that was well.
+    Moved,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attached => "attached",
+            Self::Doubted => "doubted",
+            Self::Lost => "lost",
+            Self::Back => "back",
+            Self::Moved => "moved",
+        })
+    }
+}
+
+/// One event of a tunnel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunnelEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// The first digits of the tunnel's id, once it has one.
+    pub tunnel: Option<String>,
+    /// The server's addresses; at a server, the fingerprint of the client's key.
+    pub peer: String,
+    /// The carrier's path: `192.0.2.7 via wlan0`; at a server, the client's address.
+    pub path: Option<String>,
+    /// Why, in words.
+    pub why: String,
+    /// How long the carrier was of no use, where something is over.
+    pub outage: Option<Duration>,
+    /// Payload bytes that are sent again.
+    pub replayed: u64,
+    /// Sessions of the tunnel.
+    pub sessions: usize,
+}
+
+/// Where events are sent; cheap to clone. Sending never waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Events(broadcast::Sender<TunnelEvent>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(EVENTS))
+    }
+}
+
+impl Events {
+    /// All events from now on.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<TunnelEvent> {
+        self.0.subscribe()
+    }
+
+    fn send(&self, event: TunnelEvent) {
+        // Mostly nobody listens.
+        let _ = self.0.send(event);
+    }
+}
+
+/// What was told last of a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Told {
+    /// Nothing yet: it was never attached.
+    #[default]
+    Nothing,
+    Well,
+    Doubted,
+    Lost,
+}
+
+/// Tells the events of one tunnel, each change once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Herald {
+    events: Events,
+    told: Told,
+}
+
+impl Herald {
+    pub(crate) fn new(events: Events) -> Self {
+        Self { events, told: Told::default() }
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The carrier is doubted.
+    pub(crate) fn doubted(&mut self, event: impl FnOnce() -> TunnelEvent) {
+        if self.told == Told::Well {
+            self.tell(Told::Doubted, EventKind::Doubted, event);
+        }
+    }
+
+    /// There is no carrier.
+    pub(crate) fn lost(&mut self, event: impl FnOnce() -> TunnelEvent) {
+        if matches!(self.told, Told::Well | Told::Doubted) {
+            self.tell(Told::Lost, EventKind::Lost, event);
+        }
+    }
+
+    /// The doubt was none.
+    pub(crate) fn relieved(&mut self, event: impl FnOnce() -> TunnelEvent) {
+        if self.told == Told::Doubted {
+            self.tell(Told::Well, EventKind::Back, event);
+        }
+    }
+
+    /// A carrier is bound.
+    pub(crate) fn attached(&mut self, event: impl FnOnce() -> TunnelEvent) {
+        let kind = match self.told {
+            Told::Nothing => EventKind::Attached,
+            Told::Well => EventKind::Moved,
+            Told::Doubted | Told::Lost => EventKind::Back,
+        };
+        self.tell(Told::Well, kind, event);
+    }
+
+    fn tell(&mut self, told: Told, kind: EventKind, event: impl FnOnce() -> TunnelEvent) {
+        self.told = told;
+        self.events.send(TunnelEvent { kind, ..event() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> TunnelEvent {
+        TunnelEvent {
+            kind: EventKind::Lost,
+            tunnel: None,
+            peer: String::new(),
+            path: None,
+            why: String::new(),
+            outage: None,
+            replayed: 0,
+            sessions: 0,
+        }
+    }
+
+    #[test]
+    fn every_doubt_or_loss_is_followed_by_one_back() {
+        let mut herald = Herald::default();
+        let mut heard = herald.events().listen();
+        let mut kinds =
+            || std::iter::from_fn(|| heard.try_recv().ok()).map(|it| it.kind).collect::<Vec<_>>();
+        herald.lost(event);
+        herald.doubted(event);
+        herald.relieved(event);
+        assert_eq!(kinds(), [], "there was no carrier yet");
+        herald.attached(event);
+        herald.attached(event);
+        assert_eq!(kinds(), [EventKind::Attached, EventKind::Moved]);
+        herald.doubted(event);
+        herald.doubted(event);
+        herald.relieved(event);
+        herald.relieved(event);
+        assert_eq!(kinds(), [EventKind::Doubted, EventKind::Back]);
+        herald.doubted(event);
+        herald.lost(event);
+        herald.lost(event);
+        herald.attached(event);
+        assert_eq!(kinds(), [EventKind::Doubted, EventKind::Lost, EventKind::Back]);
+    }
+}
