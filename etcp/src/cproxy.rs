@@ -2,12 +2,14 @@
 
 use eternaltcp::address::{Listen, Target};
 use eternaltcp::client::{Client, ClientConfig, Opener, Pins};
+use eternaltcp::control::Subject;
 use eternaltcp::{Listener, Slots, this_instance};
 use tracing::info;
 
-use crate::cli::{CproxyArgs, ServerArgs};
+use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
 use crate::credentials::Credentials;
 use crate::exit::{Failure, of_client};
+use crate::operator::Operator;
 use crate::signals;
 use crate::sproxy::tunnel_config;
 
@@ -27,7 +29,7 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let result = runtime.block_on(serve(config, rules, slots));
+    let result = runtime.block_on(serve(config, rules, slots, args.operator));
     // A name that is still looked up is not waited for.
     runtime.shutdown_background();
     result
@@ -43,7 +45,12 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
     Ok(rules)
 }
 
-async fn serve(config: ClientConfig, rules: Vec<Rule>, slots: Slots) -> Result<(), Failure> {
+async fn serve(
+    config: ClientConfig,
+    rules: Vec<Rule>,
+    slots: Slots,
+    operator: OperatorArgs,
+) -> Result<(), Failure> {
     let stop = signals::stop()?;
     let mut listeners = Vec::new();
     for (listen, target) in rules {
@@ -53,10 +60,21 @@ async fn serve(config: ClientConfig, rules: Vec<Rule>, slots: Slots) -> Result<(
         listeners.push((listener, target));
     }
     let client = Client::start(config).map_err(Failure::failed)?;
+    let monitor = client.monitor();
+    let names = listeners.iter().map(|(listener, _)| listener.name()).collect();
+    let operator = Operator::start(operator, Subject::Client(monitor.clone()), names)?;
     for (listener, target) in listeners {
-        tokio::spawn(accept(listener, target, client.opener()));
+        let (accepting, draining) = (accept(listener, target, client.opener()), monitor.draining());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = accepting => {}
+                () = draining => {}
+            }
+        });
     }
-    of_client(signals::run_client(client, stop).await?)
+    let end = signals::run_client(client, stop).await;
+    operator.end().await;
+    of_client(end?)
 }
 
 /// Hands over every connection that `listener` gets.

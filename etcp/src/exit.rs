@@ -29,6 +29,17 @@ impl Failure {
         Self::Failed(error.to_string())
     }
 
+    /// Why, in one line.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::Refused(text)
+            | Self::NotStarted(text, _) => text,
+            Self::Ended(_) => "the program ended",
+        }
+    }
+
     /// Says why on stderr, in one line.
     pub(crate) fn report(self) -> ExitCode {
         let (text, code) = match self {
@@ -76,7 +87,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     // Part of it may be the peer's words: they stay one line, and no terminal obeys them.
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     eprintln!("etcp: {line}");

@@ -9,16 +9,24 @@ mod connect;
 mod cproxy;
 mod credentials;
 mod demo;
+mod drain;
 mod exit;
+mod hook;
 mod install;
 mod keygen;
 mod logging;
+mod operator;
 mod passphrase;
 mod paths;
+mod print;
+mod reconnect;
 mod run;
+mod running;
+mod sessions;
 mod signals;
 mod sproxy;
 mod ssh_config;
+mod status;
 mod user_keys;
 
 use std::process::ExitCode;
@@ -64,6 +72,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             run::run(args)
         }
         Command::RunInside(args) => run::run_inside(&args),
+        Command::Status(args) => status::run(args),
+        Command::Sessions(args) => sessions::run(args),
+        Command::Reconnect(args) => reconnect::run(args),
+        Command::Drain(args) => drain::run(args),
         Command::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()

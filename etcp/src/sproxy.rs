@@ -1,6 +1,7 @@
 //! `etcp sproxy`.
 
 use eternaltcp::address::Listen;
+use eternaltcp::control::Subject;
 use eternaltcp::server::{Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Slots, TunnelConfig};
@@ -8,9 +9,11 @@ use tracing::info;
 
 use crate::cli::{SproxyArgs, TunnelArgs};
 use crate::exit::Failure;
+use crate::operator::Operator;
 use crate::{paths, signals};
 
-pub(crate) fn run(args: SproxyArgs) -> Result<(), Failure> {
+pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
+    let operator = std::mem::take(&mut args.operator);
     let config = configure(args)?;
     let key = config.identity.public_key();
     let slots = Slots::from_limit().map_err(Failure::failed)?;
@@ -24,7 +27,10 @@ pub(crate) fn run(args: SproxyArgs) -> Result<(), Failure> {
         let address = server.local_addr().map_err(Failure::failed)?;
         info!("listening on {address}");
         introduce(&key, address.port());
+        let subject = Subject::Server(server.monitor());
+        let operator = Operator::start(operator, subject, vec![address.to_string()])?;
         server.run(stop).await;
+        operator.end().await;
         Ok(())
     });
     // A name that is still looked up is not waited for.

@@ -8,6 +8,7 @@ use clap::Args;
 use eternaltcp::address::{Forward, Listen};
 
 use super::common::parse_positive;
+use super::control::OperatorArgs;
 use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
@@ -27,4 +28,6 @@ pub(crate) struct CproxyArgs {
     pub(crate) wait: Duration,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
 }

@@ -4,6 +4,7 @@
 
 mod common;
 mod connect;
+mod control;
 mod cproxy;
 mod install;
 mod keygen;
@@ -15,6 +16,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use common::TunnelArgs;
 pub(crate) use connect::ConnectArgs;
+pub(crate) use control::{
+    ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, SessionArg, SessionsArgs,
+    SessionsCommand, StatusArgs,
+};
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use keygen::KeygenArgs;
@@ -80,6 +85,14 @@ pub(crate) enum Command {
     /// A part of run
     #[command(hide = true)]
     RunInside(CommandArgs),
+    /// Show the proxies that run here: their tunnels, connections and sessions
+    Status(StatusArgs),
+    /// End sessions of a running proxy
+    Sessions(SessionsArgs),
+    /// Have a running cproxy connect again now
+    Reconnect(ReconnectArgs),
+    /// Have a running proxy take no new sessions, and end with the last one
+    Drain(DrainArgs),
     /// See it work, on this machine alone: a checked stream whose carriers die
     Demo,
     /// Print a shell's completions of etcp's commands

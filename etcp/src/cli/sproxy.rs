@@ -10,6 +10,7 @@ use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::Permit;
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
+use super::control::OperatorArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct SproxyArgs {
@@ -44,4 +45,6 @@ pub(crate) struct SproxyArgs {
     pub(crate) memory: Option<u64>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
 }

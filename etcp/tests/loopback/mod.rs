@@ -10,6 +10,7 @@
 pub(crate) mod agent;
 pub(crate) mod echo;
 pub(crate) mod hostile;
+pub(crate) mod operator;
 pub(crate) mod program;
 pub(crate) mod proxies;
 pub(crate) mod relay;

@@ -36,6 +36,7 @@ pub(crate) fn limited<S: AsRef<OsStr>>(
         command.env_remove(name);
     }
     command.env_remove("RUST_LOG").env_remove("XDG_STATE_HOME").env("HOME", home);
+    command.env_remove("XDG_RUNTIME_DIR");
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
     command
 }

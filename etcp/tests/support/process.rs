@@ -173,6 +173,7 @@ impl Launch {
         }
         command.arg("--").args(&self.runner).arg(&self.program).args(&self.args);
         command.env("RUST_LOG", "info").env("LC_ALL", "C");
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }

@@ -1,0 +1,40 @@
+//! `etcp drain`.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use eternaltcp::control::{Answer, AskError, Found, Request};
+
+use crate::cli::DrainArgs;
+use crate::exit::Failure;
+use crate::{print, running};
+
+/// How often a proxy that is to end is looked for.
+const TICK: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(args: DrainArgs) -> Result<(), Failure> {
+    let proxy = running::one(args.which.control.as_ref())?;
+    let timeout_ms =
+        args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    let request = if args.now { Request::Stop {} } else { Request::Drain { timeout_ms } };
+    let said = match running::tell(&proxy, &request)? {
+        Answer::Draining { sessions } => {
+            format!("{} takes no new sessions; {sessions} go on", proxy.name)
+        }
+        _ => format!("{} ends", proxy.name),
+    };
+    print::line(&said)?;
+    if args.wait { wait(&proxy) } else { Ok(()) }
+}
+
+/// Waits until the proxy is gone.
+fn wait(proxy: &Found) -> Result<(), Failure> {
+    loop {
+        match running::status(proxy) {
+            Err(AskError::Gone) => return Ok(()),
+            // One that is just ending may close in the middle.
+            Ok(_) | Err(AskError::NoAnswer(_) | AskError::Io(_) | AskError::Silent) => sleep(TICK),
+            Err(error) => return Err(running::failure(proxy, &error)),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `--on-event`: a command that is run when a carrier is lost and when it is back.
+//!
+//! One runs at a time, and the latest few events wait for it. It has ten seconds; the
+//! tunnel never waits for it.
+
+use std::collections::VecDeque;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use eternaltcp::control::Role;
+use eternaltcp::status::TunnelEvent;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::Command;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+/// A command's time; then it is killed with all it started.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Events that wait for the command; older ones are passed over.
+const WAITING: usize = 8;
+
+/// The task that runs the command; it ends, and the command with it, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hook(JoinHandle<()>);
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Hook {
+    /// Runs `command` by sh for every event, on the current runtime.
+    pub(crate) fn start(
+        role: Role,
+        command: String,
+        events: broadcast::Receiver<TunnelEvent>,
+        control: Option<PathBuf>,
+    ) -> Self {
+        Self(tokio::spawn(run(role, command, events, control)))
+    }
+
+    /// Ends the command that runs, and waits until that is done.
+    pub(crate) async fn end(mut self) {
+        self.0.abort();
+        // It was cancelled: that is what was asked.
+        let _ = (&mut self.0).await;
+    }
+}
+
+async fn run(
+    role: Role,
+    command: String,
+    mut events: broadcast::Receiver<TunnelEvent>,
+    control: Option<PathBuf>,
+) {
+    let mut waiting = VecDeque::new();
+    let mut is_warned = false;
+    loop {
+        if waiting.is_empty() {
+            match events.recv().await {
+                Ok(event) => waiting.push_back(event),
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            }
+        }
+        let missed = gather(&mut events, &mut waiting);
+        if missed > 0 {
+            warn!("--on-event is too slow: {missed} events are passed over");
+        }
+        let Some(event) = waiting.pop_front() else { continue };
+        let result = run_once(role, &command, &event, control.as_ref()).await;
+        match result {
+            Ok(()) => is_warned = false,
+            Err(why) if std::mem::replace(&mut is_warned, true) => debug!("--on-event: {why}"),
+            Err(why) => warn!("--on-event {command:?} failed on {}: {why}", event.kind),
+        }
+    }
+}
+
+/// Takes what has come meanwhile; says how many events are passed over.
+fn gather(
+    events: &mut broadcast::Receiver<TunnelEvent>,
+    waiting: &mut VecDeque<TunnelEvent>,
+) -> usize {
+    let mut missed = 0;
+    loop {
+        match events.try_recv() {
+            Ok(event) => waiting.push_back(event),
+            Err(broadcast::error::TryRecvError::Lagged(count)) => {
+                missed += usize::try_from(count).unwrap_or(usize::MAX);
+            }
+            Err(_) => break,
+        }
+        if waiting.len() > WAITING {
+            waiting.pop_front();
+            missed += 1;
+        }
+    }
+    missed
+}
+
+async fn run_once(
+    role: Role,
+    command: &str,
+    event: &TunnelEvent,
+    control: Option<&PathBuf>,
+) -> Result<(), String> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null()).process_group(0);
+    shell.envs(environment(role, event));
+    if let Some(path) = control {
+        shell.env("ETCP_CONTROL", path);
+    }
+    // To start a program may take a moment, which the tunnel does not have.
+    let started = tokio::task::spawn_blocking(move || shell.spawn()).await;
+    let mut child =
+        started.map_err(|error| error.to_string())?.map_err(|error| format!("sh: {error}"))?;
+    let mut group = Group::of(child.id());
+    let Ok(ended) = timeout(PATIENCE, child.wait()).await else {
+        drop(group);
+        let _ = child.wait().await;
+        return Err(format!("it took longer than {PATIENCE:?} and was killed"));
+    };
+    // What it has left running on purpose stays.
+    group.release();
+    judge(ended.map_err(|error| error.to_string())?)
+}
+
+fn judge(status: ExitStatus) -> Result<(), String> {
+    match (status.success(), status.signal()) {
+        (true, _) => Ok(()),
+        (false, Some(signal)) => Err(format!("it was ended by signal {signal}")),
+        (false, None) => Err(format!("its exit code is {}", status.code().unwrap_or_default())),
+    }
+}
+
+/// The process group of a command; killed when dropped, unless it was released.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(leader: Option<u32>) -> Self {
+        Self(leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    fn release(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended this moment.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// What the command finds in its environment. Some of it is a peer's words: they are
+/// one line.
+fn environment(role: Role, event: &TunnelEvent) -> Vec<(&'static str, String)> {
+    let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
+    let optional = |text: &Option<String>| text.as_deref().map(plain).unwrap_or_default();
+    let peer = match role {
+        Role::Cproxy => "ETCP_SERVER",
+        Role::Sproxy => "ETCP_KEY",
+    };
+    vec![
+        ("ETCP_EVENT", event.kind.to_string()),
+        ("ETCP_TUNNEL", optional(&event.tunnel)),
+        (peer, plain(&event.peer)),
+        ("ETCP_PATH", optional(&event.path)),
+        ("ETCP_WHY", plain(&event.why)),
+        ("ETCP_OUTAGE_MS", event.outage.map_or_else(String::new, |it| it.as_millis().to_string())),
+        ("ETCP_REPLAYED", event.replayed.to_string()),
+        ("ETCP_SESSIONS", event.sessions.to_string()),
+        ("ETCP_PID", std::process::id().to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eternaltcp::status::EventKind;
+
+    fn event(sessions: usize) -> TunnelEvent {
+        TunnelEvent {
+            kind: EventKind::Back,
+            tunnel: Some("33d69d2a".to_owned()),
+            peer: "example.org:6200".to_owned(),
+            path: Some("192.0.2.7 via wlan0".to_owned()),
+            why: "bad\x1b[2J\nwords".to_owned(),
+            outage: Some(Duration::from_millis(310)),
+            replayed: 12,
+            sessions,
+        }
+    }
+
+    #[test]
+    fn the_environment_tells_the_event_in_plain_lines() {
+        let environment = environment(Role::Cproxy, &event(2));
+        let get = |name| environment.iter().find(|(key, _)| *key == name).map(|it| it.1.as_str());
+        assert_eq!(get("ETCP_EVENT"), Some("back"));
+        assert_eq!(get("ETCP_SERVER"), Some("example.org:6200"));
+        assert_eq!(get("ETCP_OUTAGE_MS"), Some("310"));
+        assert_eq!(get("ETCP_WHY"), Some("bad [2J words"));
+    }
+
+    #[test]
+    fn the_latest_events_wait_and_older_ones_are_passed_over() {
+        let (sender, mut events) = broadcast::channel(64);
+        let mut waiting = VecDeque::new();
+        (0..20).for_each(|number| drop(sender.send(event(number))));
+        assert_eq!(gather(&mut events, &mut waiting), 12);
+        let numbers: Vec<_> = waiting.iter().map(|event| event.sessions).collect();
+        assert_eq!(numbers, (12..20).collect::<Vec<_>>());
+    }
+}

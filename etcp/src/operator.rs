@@ -1,0 +1,73 @@
+//! What a proxy offers its operator: a control socket, and a hook.
+
+use std::path::PathBuf;
+
+use eternaltcp::control::{ControlSocket, Subject, default_folders, name};
+use eternaltcp::status::TunnelEvent;
+use tokio::sync::broadcast;
+use tracing::{info, warn};
+
+use crate::cli::{ControlSocketArg, OperatorArgs};
+use crate::exit::Failure;
+use crate::hook::Hook;
+
+/// Both, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    _control: Option<ControlSocket>,
+    hook: Option<Hook>,
+}
+
+impl Operator {
+    /// Opens the control socket and waits for events, as `args` say. `listen` is where
+    /// the proxy listens.
+    pub(crate) fn start(
+        args: OperatorArgs,
+        subject: Subject,
+        listen: Vec<String>,
+    ) -> Result<Self, Failure> {
+        let (role, events) = (subject.role(), events(&subject));
+        let control = match args.control {
+            Some(ControlSocketArg::None) => None,
+            Some(ControlSocketArg::At(path)) => {
+                let socket = ControlSocket::serve(&path, subject, listen).map_err(|error| {
+                    let path = path.display();
+                    Failure::Failed(format!("cannot listen on the control socket {path}: {error}"))
+                })?;
+                Some(socket)
+            }
+            None => default(subject, listen),
+        };
+        let path = control.as_ref().map(|control| control.path().to_owned());
+        if let Some(path) = &path {
+            info!("control socket {}", path.display());
+        }
+        let hook = args.on_event.map(|command| Hook::start(role, command, events, path));
+        Ok(Self { _control: control, hook })
+    }
+
+    /// Ends both: the file of the socket is gone, and no command of the hook is left.
+    pub(crate) async fn end(self) {
+        if let Some(hook) = self.hook {
+            hook.end().await;
+        }
+    }
+}
+
+fn events(subject: &Subject) -> broadcast::Receiver<TunnelEvent> {
+    match subject {
+        Subject::Client(client) => client.events(),
+        Subject::Server(server) => server.events(),
+    }
+}
+
+/// The socket in its default place. A proxy works without it, too.
+fn default(subject: Subject, listen: Vec<String>) -> Option<ControlSocket> {
+    let place: Result<PathBuf, _> = name(subject.role(), &default_folders());
+    let socket = place.and_then(|path| ControlSocket::serve(&path, subject, listen));
+    socket
+        .inspect_err(|error| {
+            warn!("there is no control socket, and so no etcp status: {error}; see --control");
+        })
+        .ok()
+}

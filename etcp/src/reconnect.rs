@@ -1,0 +1,13 @@
+//! `etcp reconnect`.
+
+use eternaltcp::control::Request;
+
+use crate::cli::ReconnectArgs;
+use crate::exit::Failure;
+use crate::{print, running};
+
+pub(crate) fn run(args: ReconnectArgs) -> Result<(), Failure> {
+    let proxy = running::one(args.which.control.as_ref())?;
+    running::tell(&proxy, &Request::Reconnect {})?;
+    print::line(&format!("{} connects again", proxy.name))
+}

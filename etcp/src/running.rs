@@ -1,0 +1,61 @@
+//! The proxies of this user that run now, found by their control sockets.
+
+use std::path::PathBuf;
+
+use eternaltcp::control::{Answer, AskError, Found, ProcessStatus, Request, ask};
+use eternaltcp::control::{default_folders, find};
+
+use crate::exit::Failure;
+
+/// The proxies that are meant: the one at `control`, else all that are found.
+pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
+    match control {
+        Some(path) => vec![Found { name: path.display().to_string(), path: path.clone() }],
+        None => find(&default_folders()),
+    }
+}
+
+/// The one proxy that is meant.
+pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
+    let mut found = all(control);
+    if control.is_none() {
+        found.retain(|proxy| !matches!(status(proxy), Err(AskError::Gone)));
+    }
+    match (found.pop(), found.as_slice()) {
+        (Some(proxy), []) => Ok(proxy),
+        (None, _) => Err(nothing()),
+        (Some(last), others) => {
+            let paths = others.iter().chain([&last]).map(|proxy| proxy.path.display().to_string());
+            let paths = paths.collect::<Vec<_>>().join(", ");
+            let text =
+                format!("several proxies are running: say which one, with --control: {paths}");
+            Err(Failure::Usage(text))
+        }
+    }
+}
+
+/// That there is none.
+pub(crate) fn nothing() -> Failure {
+    let folders: Vec<_> =
+        default_folders().iter().map(|folder| folder.display().to_string()).collect();
+    let folders = folders.join(" or ");
+    Failure::Failed(format!("nothing is running: there is no control socket in {folders}"))
+}
+
+/// How a proxy stands.
+pub(crate) fn status(proxy: &Found) -> Result<ProcessStatus, AskError> {
+    match ask(&proxy.path, &Request::Status {})? {
+        Answer::Status(status) => Ok(*status),
+        other => Err(AskError::NoAnswer(format!("{other:?}"))),
+    }
+}
+
+/// Asks something of a proxy.
+pub(crate) fn tell(proxy: &Found, request: &Request) -> Result<Answer, Failure> {
+    ask(&proxy.path, request).map_err(|error| failure(proxy, &error))
+}
+
+/// Why a proxy did not do it.
+pub(crate) fn failure(proxy: &Found, error: &AskError) -> Failure {
+    Failure::Failed(format!("{}: {error}", proxy.name))
+}

@@ -1,0 +1,32 @@
+//! `etcp sessions kill`.
+
+use std::path::PathBuf;
+
+use eternaltcp::control::{Found, Request};
+
+use crate::cli::{SessionArg, SessionsArgs, SessionsCommand};
+use crate::exit::Failure;
+use crate::{print, running};
+
+pub(crate) fn run(args: SessionsArgs) -> Result<(), Failure> {
+    let SessionsCommand::Kill { session, which } = args.command;
+    let proxy = proxy(which.control.as_ref(), &session)?;
+    let SessionArg { tunnel, session } = session;
+    running::tell(&proxy, &Request::Kill { tunnel, session })?;
+    print::line(&format!("session {session} is reset"))
+}
+
+/// The proxy with that session: where several run, the tunnel's name tells.
+fn proxy(control: Option<&PathBuf>, session: &SessionArg) -> Result<Found, Failure> {
+    let (None, Some(tunnel)) = (control, &session.tunnel) else { return running::one(control) };
+    let has_tunnel = |proxy: &Found| {
+        running::status(proxy)
+            .is_ok_and(|status| status.tunnels.iter().any(|it| it.tunnel.as_ref() == Some(tunnel)))
+    };
+    let all = running::all(None);
+    if all.is_empty() {
+        return Err(running::nothing());
+    }
+    let found = all.into_iter().find(has_tunnel);
+    found.ok_or_else(|| Failure::Failed(format!("no proxy has a tunnel {tunnel}: see etcp status")))
+}

@@ -1,0 +1,86 @@
+//! `etcp status`.
+
+mod table;
+
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use eternaltcp::control::{AskError, ProcessStatus, VERSION};
+use serde::Serialize;
+
+use crate::cli::StatusArgs;
+use crate::exit::{Failure, complain};
+use crate::{print, running};
+
+/// Between two looks.
+const TICK: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: StatusArgs) -> Result<(), Failure> {
+    let mut text = show(&args)?;
+    if !args.watch {
+        return print::all(&text).map(drop);
+    }
+    loop {
+        let screen = if stdout().is_terminal() && !args.json { redraw(&text) } else { text };
+        if !print::all(&screen)? {
+            return Ok(());
+        }
+        sleep(TICK);
+        text = match show(&args) {
+            Ok(text) => text,
+            // They may come back.
+            Err(_) if args.json => json(&[])?,
+            Err(failure) => format!("{}\n", failure.text()),
+        };
+    }
+}
+
+fn show(args: &StatusArgs) -> Result<String, Failure> {
+    let processes = collect(args.which.control.as_ref())?;
+    if args.json {
+        return json(&processes);
+    }
+    Ok(table::render(&processes, SystemTime::now(), args.all))
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    processes: &'a [ProcessStatus],
+}
+
+fn json(processes: &[ProcessStatus]) -> Result<String, Failure> {
+    let document = Document { version: VERSION, processes };
+    let line = serde_json::to_string(&document).map_err(Failure::failed)?;
+    Ok(format!("{line}\n"))
+}
+
+/// Asks every proxy. One that does not answer is complained about, and is a failure
+/// only if no other does.
+fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, Failure> {
+    let mut processes = Vec::new();
+    let mut failures = Vec::new();
+    for proxy in running::all(control) {
+        match running::status(&proxy) {
+            Ok(status) => processes.push(status),
+            Err(AskError::Gone) if control.is_none() => {}
+            Err(error) => failures.push(running::failure(&proxy, &error)),
+        }
+    }
+    if processes.is_empty() {
+        return Err(failures.pop().unwrap_or_else(running::nothing));
+    }
+    failures.iter().for_each(|failure| complain(failure.text()));
+    Ok(processes)
+}
+
+/// Draws over what the terminal shows, as far as it has lines.
+fn redraw(text: &str) -> String {
+    let rows = rustix::termios::tcgetwinsize(stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let most = if rows > 1 { rows - 1 } else { usize::MAX };
+    let lines: Vec<_> = text.lines().take(most).map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("\x1b[H{}\x1b[J", lines.concat())
+}

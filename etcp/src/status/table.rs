@@ -1,0 +1,343 @@
+//! The table of `etcp status`: what the proxies said, for people to read.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use eternaltcp::control::ProcessStatus;
+use eternaltcp::report::{bytes, duration};
+use eternaltcp::status::{
+    CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelState, TunnelStatus,
+};
+
+/// Sessions of a tunnel that are listed unless all are asked for.
+const LISTED: usize = 20;
+
+/// Renders all proxies, as of `now`.
+pub(crate) fn render(processes: &[ProcessStatus], now: SystemTime, all: bool) -> String {
+    let mut page = Page { text: String::new(), now };
+    for (number, process) in processes.iter().enumerate() {
+        if number > 0 {
+            page.line(0, "");
+        }
+        page.process(process, all);
+    }
+    page.text
+}
+
+struct Page {
+    text: String,
+    now: SystemTime,
+}
+
+impl Page {
+    /// Adds a line. Some of it is a peer's words: no terminal is to obey them.
+    fn line(&mut self, indent: usize, line: &str) {
+        let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let _ = writeln!(self.text, "{:indent$}{}", "", plain.trim_end());
+    }
+
+    fn since(&self, at: SystemTime) -> String {
+        duration(self.now.duration_since(at).unwrap_or_default())
+    }
+
+    fn process(&mut self, process: &ProcessStatus, all: bool) {
+        let listen = process.listen.join(", ");
+        let draining = if process.is_draining { ", being drained" } else { "" };
+        let since = self.since(process.started_at);
+        let head = format!("{} {}", process.role, process.process);
+        self.line(0, &format!("{head}: listening on {listen} for {since}{draining}"));
+        if process.tunnels.is_empty() {
+            self.line(2, "no tunnels");
+        }
+        for tunnel in &process.tunnels {
+            self.tunnel(tunnel, all);
+        }
+    }
+
+    fn tunnel(&mut self, tunnel: &TunnelStatus, all: bool) {
+        let name =
+            tunnel.tunnel.as_ref().map_or("new tunnel".to_owned(), |id| format!("tunnel {id}"));
+        let state = self.state(tunnel);
+        match &tunnel.peer {
+            Peer::Server(server) => self.line(2, &format!("{name} to {}: {state}", server.address)),
+            Peer::Client(client) => {
+                self.line(2, &format!("{name} of {:?} from {}: {state}", client.name, client.from));
+                let machine = client.machine.get(..8).unwrap_or(&client.machine);
+                self.line(
+                    4,
+                    &format!("client     {}, user {}, machine {machine}", client.key, client.user),
+                );
+            }
+        }
+        if let Some(carrier) = &tunnel.carrier {
+            self.line(4, &format!("path       {}", path(carrier)));
+        }
+        self.line(4, &format!("carriers   {}", carriers(tunnel)));
+        if let Some(loss) = &tunnel.last_loss {
+            let line = self.loss(loss);
+            self.line(4, &format!("last loss  {line}"));
+        }
+        self.line(4, &format!("data       {}", data(tunnel)));
+        self.sessions(&tunnel.sessions, all);
+    }
+
+    fn state(&self, tunnel: &TunnelStatus) -> String {
+        let since = self.since(tunnel.state_since_at);
+        let why = tunnel.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        let waits = match (tunnel.state, &tunnel.peer) {
+            (TunnelState::Detached, Peer::Server(_)) => "waiting for the server",
+            (TunnelState::Detached, Peer::Client(_)) => "waiting for its client",
+            (TunnelState::Attaching, _) => "waiting for the server's answer",
+            (TunnelState::Attached, _) => "attached",
+            (TunnelState::Doubted, _) => "doubted, attached",
+            (TunnelState::Closing, _) => return format!("closing{why}"),
+        };
+        format!("{waits} for {since}{why}")
+    }
+
+    fn loss(&self, loss: &Loss) -> String {
+        let ago = self.since(loss.lost_at);
+        let outage = match loss.outage {
+            None => "not back yet".to_owned(),
+            Some(outage) => {
+                format!("back after {}, {} replayed", duration(outage), bytes(loss.replayed_bytes))
+            }
+        };
+        format!("{ago} ago, {}: {}; {outage}", loss.kind, loss.why)
+    }
+
+    fn sessions(&mut self, sessions: &[SessionStatus], all: bool) {
+        if sessions.is_empty() {
+            return self.line(4, "no sessions");
+        }
+        let listed = listed(sessions, all);
+        let mut rows = vec![HEAD.map(str::to_owned)];
+        rows.extend(listed.iter().map(|session| self.row(session)));
+        let widths: Vec<_> = (0..HEAD.len())
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in &rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            self.line(4, &cells.collect::<Vec<_>>().join("  "));
+        }
+        if let hidden @ 1.. = sessions.len() - listed.len() {
+            self.line(4, &format!("and {hidden} more sessions (--all lists them)"));
+        }
+    }
+
+    fn row(&self, session: &SessionStatus) -> [String; 8] {
+        let stage = match session.stage {
+            SessionStage::Open => String::new(),
+            stage => format!("({stage})"),
+        };
+        [
+            session.session.to_string(),
+            session.from.clone().unwrap_or_else(|| "the peer".to_owned()),
+            session.target.clone(),
+            self.since(session.opened_at),
+            bytes(session.sent_bytes),
+            bytes(session.received_bytes),
+            format!("{} out, {} in", bytes(session.queued_bytes), bytes(session.undelivered_bytes)),
+            stage,
+        ]
+    }
+}
+
+const HEAD: [&str; 8] = ["SESSION", "FROM", "TARGET", "FOR", "SENT", "RECEIVED", "QUEUED", ""];
+
+/// The sessions that are shown: where there are many, those that hold and move most.
+fn listed(sessions: &[SessionStatus], all: bool) -> Vec<&SessionStatus> {
+    let mut listed: Vec<_> = sessions.iter().collect();
+    if !all && listed.len() > LISTED {
+        listed.sort_by_key(|session| {
+            let held = session.queued_bytes + session.undelivered_bytes;
+            std::cmp::Reverse((held, session.sent_bytes + session.received_bytes))
+        });
+        listed.truncate(LISTED);
+        listed.sort_by_key(|session| session.session);
+    }
+    listed
+}
+
+fn path(carrier: &CarrierStatus) -> String {
+    let mut line = format!("{} to {}", carrier.local, carrier.peer);
+    if let Some(interface) = &carrier.interface {
+        line += &format!(" via {interface}");
+    }
+    if let Some(round_trip) = carrier.round_trip {
+        line += &format!(", round trip {}", short(round_trip));
+    }
+    if let Some(deviation) = carrier.deviation {
+        line += &format!(" ± {}", short(deviation));
+    }
+    if let Some(silent) = carrier.silent.filter(|silent| *silent > Duration::from_secs(2)) {
+        line += &format!(", silent for {}", duration(silent));
+    }
+    line
+}
+
+fn carriers(tunnel: &TunnelStatus) -> String {
+    let mut line = format!("{} so far", tunnel.carriers);
+    if let Peer::Server(server) = &tunnel.peer {
+        line += &format!(
+            ", {} dials, {} doubts, {} of them false alarms",
+            server.dials, server.doubts, server.false_alarms
+        );
+        if let Some(spare) = &server.spare {
+            line += &format!("; a spare stands by over {spare}");
+        }
+    }
+    line
+}
+
+fn data(tunnel: &TunnelStatus) -> String {
+    format!(
+        "{} sent, {} received, {} queued out, {} queued in, {} replayed",
+        bytes(tunnel.sent_bytes),
+        bytes(tunnel.received_bytes),
+        bytes(tunnel.queued_bytes),
+        bytes(tunnel.undelivered_bytes),
+        bytes(tunnel.replayed_bytes)
+    )
+}
+
+/// A round trip: `0.21 ms`, `23 ms`, `1.2 s`.
+fn short(time: Duration) -> String {
+    let millis = time.as_secs_f64() * 1000.0;
+    match millis {
+        ..10.0 => format!("{millis:.2} ms"),
+        ..1000.0 => format!("{millis:.0} ms"),
+        _ => format!("{:.1} s", millis / 1000.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eternaltcp::control::Role;
+    use eternaltcp::status::{ClientPeer, ServerPeer};
+
+    const NOW: Duration = Duration::from_secs(1_764_000_000);
+
+    fn ago(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + NOW - Duration::from_secs(seconds)
+    }
+
+    fn session(number: u32) -> SessionStatus {
+        SessionStatus {
+            session: number,
+            stage: SessionStage::Open,
+            from: Some(format!("127.0.0.1:{}", 40_000 + number)),
+            target: "localhost:5432".to_owned(),
+            opened_at: ago(30),
+            sent_bytes: 1200,
+            received_bytes: u64::from(number),
+            queued_bytes: 0,
+            undelivered_bytes: 0,
+        }
+    }
+
+    fn tunnel() -> TunnelStatus {
+        TunnelStatus {
+            tunnel: Some("33d69d2a".to_owned()),
+            peer: Peer::Server(ServerPeer {
+                address: "example.org:6200".to_owned(),
+                dials: 7,
+                doubts: 3,
+                false_alarms: 1,
+                spare: Some("10.0.0.2 via eth0".to_owned()),
+            }),
+            started_at: ago(7200),
+            state: TunnelState::Attached,
+            state_since_at: ago(720),
+            why: None,
+            carrier: Some(CarrierStatus {
+                local: "192.0.2.7:51742".parse().unwrap(),
+                peer: "198.51.100.1:6200".parse().unwrap(),
+                interface: Some("wlan0".to_owned()),
+                round_trip: Some(Duration::from_micros(23_400)),
+                deviation: Some(Duration::from_micros(4_100)),
+                silent: Some(Duration::from_millis(300)),
+            }),
+            carriers: 5,
+            sent_bytes: 12_000_000,
+            received_bytes: 340_000_000,
+            queued_bytes: 0,
+            undelivered_bytes: 0,
+            replayed_bytes: 48_000,
+            last_loss: Some(Loss {
+                lost_at: ago(720),
+                kind: "silent".to_owned(),
+                why: "silent for 3s".to_owned(),
+                outage: Some(Duration::from_millis(310)),
+                replayed_bytes: 48_000,
+            }),
+            sessions: vec![session(1), session(3)],
+        }
+    }
+
+    fn page(tunnel: TunnelStatus, all: bool) -> String {
+        let process = ProcessStatus {
+            role: Role::Cproxy,
+            process: 4711,
+            program_version: "0.1.0".to_owned(),
+            started_at: ago(10_800),
+            listen: vec!["127.0.0.1:5200".to_owned()],
+            is_draining: false,
+            tunnels: vec![tunnel],
+        };
+        render(&[process], SystemTime::UNIX_EPOCH + NOW, all)
+    }
+
+    #[test]
+    fn the_table_tells_what_a_person_wants_to_know() {
+        let expected = "\
+cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
+  tunnel 33d69d2a to example.org:6200: attached for 12 min
+    path       192.0.2.7:51742 to 198.51.100.1:6200 via wlan0, round trip 23 ms ± 4.10 ms
+    carriers   5 so far, 7 dials, 3 doubts, 1 of them false alarms; a spare stands by over 10.0.0.2 via eth0
+    last loss  12 min ago, silent: silent for 3s; back after 0.31 s, 48 kB replayed
+    data       12 MB sent, 340 MB received, 0 B queued out, 0 B queued in, 48 kB replayed
+    SESSION  FROM             TARGET          FOR   SENT    RECEIVED  QUEUED
+    1        127.0.0.1:40001  localhost:5432  30 s  1.2 kB  1 B       0 B out, 0 B in
+    3        127.0.0.1:40003  localhost:5432  30 s  1.2 kB  3 B       0 B out, 0 B in
+";
+        assert_eq!(page(tunnel(), false), expected);
+    }
+
+    #[test]
+    fn a_tunnel_without_a_carrier_says_for_whom_it_waits_and_why() {
+        let mut waiting = tunnel();
+        (waiting.state, waiting.carrier) = (TunnelState::Detached, None);
+        (waiting.state_since_at, waiting.why) = (ago(20), Some("connection refused".to_owned()));
+        let text = page(waiting.clone(), false);
+        let line = "example.org:6200: waiting for the server for 20 s: connection refused";
+        assert!(text.contains(line), "{text}");
+        waiting.peer = Peer::Client(ClientPeer {
+            key: "SHA256:abc".to_owned(),
+            from: "192.0.2.7".to_owned(),
+            name: "evil\x1b[2Jname".to_owned(),
+            user: "1000".to_owned(),
+            machine: "0123456789abcdef".to_owned(),
+        });
+        (waiting.why, waiting.sessions) = (Some("bad\x1b[2J\nwords".to_owned()), Vec::new());
+        let text = page(waiting, false);
+        assert!(text.contains("from 192.0.2.7: waiting for its client for 20 s: bad"), "{text}");
+        assert!(text.contains("SHA256:abc, user 1000, machine 01234567\n"), "{text}");
+        assert!(text.contains("no sessions"), "{text}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+
+    #[test]
+    fn of_many_sessions_those_that_hold_most_are_listed() {
+        let mut crowded = tunnel();
+        crowded.sessions = (0..100).map(|number| session(number * 2 + 1)).collect();
+        crowded.sessions[0].queued_bytes = 9_000;
+        let text = page(crowded.clone(), false);
+        assert!(text.contains("9.0 kB out"), "{text}");
+        assert!(text.contains("and 80 more sessions (--all lists them)"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains("localhost:5432")).count(), LISTED);
+        let text = page(crowded, true);
+        assert_eq!(text.lines().filter(|line| line.contains("localhost:5432")).count(), 100);
+    }
+}
