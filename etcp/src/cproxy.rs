@@ -1,7 +1,7 @@
 //! `etcp cproxy`.
 
 use eternaltcp::address::{Listen, Target};
-use eternaltcp::client::{Client, ClientConfig, Opener, Pins};
+use eternaltcp::client::{Client, ClientConfig, Opener, Pins, RemoteForward};
 use eternaltcp::control::Subject;
 use eternaltcp::{Listener, Slots, this_instance};
 use tracing::info;
@@ -19,9 +19,20 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
 /// A listener and where its sessions go; `None`: the server's default target.
 type Rule = (Listen, Option<Target>);
 
+/// What a cproxy is for.
+struct Forwards {
+    /// Those whose listeners are here.
+    rules: Vec<Rule>,
+    /// Those whose listeners are at the server.
+    remotes: Vec<RemoteForward>,
+}
+
 pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
     let rules = rules(&args)?;
-    let name = rules.iter().map(|(listen, _)| listen.to_string()).collect::<Vec<_>>().join(",");
+    let remotes = remotes(&args)?;
+    let local = rules.iter().map(|(listen, _)| listen.to_string());
+    let remote = remotes.iter().map(|remote| format!("R:{}", remote.forward.listen));
+    let name = local.chain(remote).collect::<Vec<_>>().join(",");
     let mut config = client_config(args.server, name)?;
     (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
     let slots = Slots::from_limit().map_err(Failure::failed)?;
@@ -29,7 +40,7 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let result = runtime.block_on(serve(config, rules, slots, args.operator));
+    let result = runtime.block_on(serve(config, Forwards { rules, remotes }, slots, args.operator));
     // A name that is still looked up is not waited for.
     runtime.shutdown_background();
     result
@@ -39,21 +50,35 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
     let mut rules: Vec<Rule> = args.listen.iter().map(|listen| (listen.clone(), None)).collect();
     let forwards = args.forward.iter().cloned();
     rules.extend(forwards.map(|forward| (forward.listen, Some(forward.target))));
-    if rules.is_empty() {
+    if rules.is_empty() && args.remote.is_empty() {
         rules.push((DEFAULT_LISTEN.parse().map_err(Failure::failed)?, None));
     }
     Ok(rules)
 }
 
+/// The forwards whose listeners are at the server, each at another address.
+fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
+    let mut remotes: Vec<RemoteForward> = Vec::new();
+    for forward in args.remote.iter().cloned() {
+        let is_chosen = matches!(forward.listen, Listen::Tcp(address) if address.port() == 0);
+        if !is_chosen && remotes.iter().any(|other| other.forward.listen == forward.listen) {
+            let listen = &forward.listen;
+            return Err(Failure::Usage(format!("-R is given twice for {listen}: leave one out")));
+        }
+        remotes.push(RemoteForward { forward, send_proxy: args.send_proxy });
+    }
+    Ok(remotes)
+}
+
 async fn serve(
     config: ClientConfig,
-    rules: Vec<Rule>,
+    forwards: Forwards,
     slots: Slots,
     operator: OperatorArgs,
 ) -> Result<(), Failure> {
     let stop = signals::stop()?;
     let mut listeners = Vec::new();
-    for (listen, target) in rules {
+    for (listen, target) in forwards.rules {
         let listener = Listener::bind(&listen, slots.clone())
             .map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}")))?;
         info!("listening on {}", listener.name());
@@ -71,6 +96,10 @@ async fn serve(
                 () = draining => {}
             }
         });
+    }
+    for remote in forwards.remotes {
+        // Where the server listens is told in the log.
+        let _ = client.forward_remotely(remote, slots.clone());
     }
     let end = signals::run_client(client, stop).await;
     operator.end().await;

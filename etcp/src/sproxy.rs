@@ -58,6 +58,8 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         target: args.target,
         permits: args.permit,
         permits_resolver: args.permit_resolver,
+        listen_permits: args.permit_listen,
+        send_proxy: args.send_proxy,
         tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
         limits: ServerLimits {
             memory: args.memory.map_or_else(half_of_memory, |mib| mib << 20),

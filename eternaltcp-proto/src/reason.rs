@@ -70,6 +70,8 @@ codes! {
         Unsupported = 10, "the kind of target is not supported";
         /// The tunnel is over.
         TunnelOver = 11, "the tunnel is over";
+        /// The address to listen on is taken, or not the server's.
+        ListenFailed = 12, "the server cannot listen there";
     }
 }
 

@@ -131,10 +131,12 @@ mod instance;
 mod listener;
 mod memory;
 mod net;
+mod origin;
 pub mod paths;
 mod pipe;
 mod platform;
 pub mod policy;
+mod reach;
 pub mod report;
 pub mod server;
 mod session;
@@ -143,6 +145,7 @@ pub mod status;
 mod stream;
 mod target;
 pub mod tls;
+mod waiting;
 
 pub use eternaltcp_proto::{
     Cause, Config as TunnelConfig, Instance, Reset, SessionId, Stats as TunnelStats,
@@ -150,6 +153,7 @@ pub use eternaltcp_proto::{
 pub use instance::this_instance;
 pub use listener::Listener;
 pub use net::Mptcp;
+pub use origin::{NoOrigin, Origin, proxy_header};
 pub use session::Session;
 pub use slots::Slots;
 pub use stream::{Stream, peer_name};

@@ -84,6 +84,17 @@ impl Listener {
         }
     }
 
+    /// The address that it has, with the port that the system chose.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<Listen> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Kind::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
+        }
+    }
+
     /// The next local connection. Pauses while descriptors run out; cancelling
     /// it loses nothing.
     pub async fn accept(&mut self) -> Stream {

@@ -124,6 +124,7 @@ fn kind_of(cause: Cause) -> ErrorKind {
         Cause::NotPermitted => ErrorKind::PermissionDenied,
         Cause::NotFound => ErrorKind::NotFound,
         Cause::LimitReached => ErrorKind::QuotaExceeded,
+        Cause::ListenFailed => ErrorKind::AddrNotAvailable,
         Cause::Corrupt => ErrorKind::InvalidData,
         Cause::Unsupported => ErrorKind::Unsupported,
         Cause::Unresumable | Cause::Killed | Cause::TunnelOver => ErrorKind::ConnectionAborted,

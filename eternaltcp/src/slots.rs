@@ -62,6 +62,11 @@ impl Slots {
         Arc::clone(&self.sessions).try_acquire_owned().ok()
     }
 
+    /// Several places at once, if so many are free.
+    pub(crate) fn try_take_many(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.sessions).try_acquire_many_owned(count).ok()
+    }
+
     /// Waits for a place.
     pub(crate) async fn take(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.sessions).acquire_owned().await.ok()

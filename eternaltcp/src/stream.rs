@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::net::{not_redirected, original_destination};
+use crate::origin::Origin;
 use crate::pipe::DriverEnd;
 
 /// The connection of a local application, or to a target.
@@ -72,6 +73,12 @@ impl Stream {
     /// Holds a place among the process's descriptors for as long as it lives.
     pub(crate) fn with_slot(self, slot: OwnedSemaphorePermit) -> Self {
         Self { _slot: Some(slot), ..self }
+    }
+
+    /// Who connected, and to where; `None` for a Unix socket.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        let Socket::Tcp(stream) = &self.socket else { return None };
+        Origin::new(stream.peer_addr().ok()?, stream.local_addr().ok()?)
     }
 
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

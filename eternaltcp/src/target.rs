@@ -1,8 +1,18 @@
-//! A target as the payload of an `open` packet.
+//! What a session is for, as the payload of an `open` packet.
 
 use bytes::Bytes;
+use eternaltcp_proto::SessionId;
 
-use crate::address::Target;
+use crate::address::{Listen, Target};
+use crate::origin::Origin;
+
+/// The first byte of the payload.
+const DEFAULT: u8 = 0;
+const NAMED: u8 = 1;
+const LISTEN: u8 = 2;
+const ACCEPTED: u8 = 3;
+const RESOLVER_KIND: u8 = 4;
+const WITH_ORIGIN: u8 = 5;
 
 /// What an `open` packet asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,56 +23,163 @@ pub(crate) enum Wanted {
     Named(Target),
     /// The server's own resolver, for DNS over TCP (RFC 7766).
     Resolver,
+    /// To listen there, for as long as the session lives.
+    Listen(Listen),
+    /// The target of the listener that is this session, which accepted a
+    /// connection.
+    Accepted(SessionId),
+}
+
+/// An `open` packet's payload, read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Opening {
+    pub(crate) wanted: Wanted,
+    /// Where the connection came from, if the opener says so.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// The payload that asks for the server's resolver.
-pub(crate) const RESOLVER: Bytes = Bytes::from_static(&[4]);
+pub(crate) const RESOLVER: Bytes = Bytes::from_static(&[RESOLVER_KIND]);
 
 /// The payload that asks for a target; `None` is the server's default one.
 #[must_use]
-pub(crate) fn encode_target(target: Option<&Target>) -> Bytes {
-    match target {
-        None => Bytes::from_static(&[0]),
-        Some(target) => [&[1], target.to_string().as_bytes()].concat().into(),
+pub(crate) fn encode_target(target: Option<&Target>, origin: Option<&Origin>) -> Bytes {
+    let target = target.map(Target::to_string);
+    match (target, origin) {
+        (None, None) => Bytes::from_static(&[DEFAULT]),
+        (Some(target), None) => [&[NAMED], target.as_bytes()].concat().into(),
+        (target, Some(origin)) => {
+            let target = target.unwrap_or_default();
+            // A target is far shorter than 64 KiB: its host has 253 bytes at most.
+            let length = u16::try_from(target.len()).unwrap_or(u16::MAX).to_le_bytes();
+            let origin = origin.to_string();
+            [&[WITH_ORIGIN], &length[..], target.as_bytes(), origin.as_bytes()].concat().into()
+        }
     }
 }
 
-/// The target that a payload asks for, for people to read.
+/// What a payload asks for, for people to read.
 #[must_use]
 pub(crate) fn describe_target(payload: &[u8]) -> String {
-    match decode_target(payload) {
+    match decode_open(payload).map(|opening| opening.wanted) {
         Some(Wanted::Default) => "the default target".to_owned(),
         Some(Wanted::Resolver) => "the server's resolver".to_owned(),
         Some(Wanted::Named(target)) => target.to_string(),
+        Some(Wanted::Listen(listen)) => format!("listening on {listen}"),
+        Some(Wanted::Accepted(listener)) => format!("accepted by the listener {listener}"),
         None => "of an unknown kind".to_owned(),
     }
 }
 
+/// The payload that asks the server to listen.
+#[must_use]
+pub(crate) fn encode_listen(listen: &Listen) -> Bytes {
+    [&[LISTEN], listen.to_string().as_bytes()].concat().into()
+}
+
+/// The payload of a session for a connection that a listener accepted.
+#[must_use]
+pub(crate) fn encode_accepted(listener: SessionId, origin: Option<&Origin>) -> Bytes {
+    let origin = origin.map(Origin::to_string).unwrap_or_default();
+    [&[ACCEPTED], &listener.get().to_le_bytes()[..], origin.as_bytes()].concat().into()
+}
+
 /// Reads the payload of an `open` packet; `None` if it is of no form that is
 /// known.
-pub(crate) fn decode_target(payload: &[u8]) -> Option<Wanted> {
-    match payload.split_first()? {
-        (0, []) => Some(Wanted::Default),
-        (4, []) => Some(Wanted::Resolver),
-        (1, text) => std::str::from_utf8(text).ok()?.parse().ok().map(Wanted::Named),
+pub(crate) fn decode_open(payload: &[u8]) -> Option<Opening> {
+    let (kind, rest) = payload.split_first()?;
+    let plain = |wanted| Some(Opening { wanted, origin: None });
+    match (*kind, rest) {
+        (DEFAULT, []) => plain(Wanted::Default),
+        (RESOLVER_KIND, []) => plain(Wanted::Resolver),
+        (NAMED, text) => plain(Wanted::Named(read(text)?)),
+        (LISTEN, text) => plain(Wanted::Listen(read(text)?)),
+        (ACCEPTED, rest) => {
+            let (listener, origin) = rest.split_first_chunk()?;
+            let listener = SessionId::new(u32::from_le_bytes(*listener))?;
+            let origin = if origin.is_empty() { None } else { Some(read(origin)?) };
+            Some(Opening { wanted: Wanted::Accepted(listener), origin })
+        }
+        (WITH_ORIGIN, rest) => {
+            let (length, rest) = rest.split_first_chunk()?;
+            let (target, origin) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+            let wanted =
+                if target.is_empty() { Wanted::Default } else { Wanted::Named(read(target)?) };
+            Some(Opening { wanted, origin: Some(read(origin)?) })
+        }
         _ => None,
     }
+}
+
+fn read<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn opening(wanted: Wanted, origin: Option<Origin>) -> Option<Opening> {
+        Some(Opening { wanted, origin })
+    }
 
     #[test]
-    fn targets_come_back_and_nonsense_does_not() {
+    fn payloads_come_back() {
         let target: Target = "[2001:db8::1]:22".parse().unwrap();
-        assert_eq!(decode_target(&encode_target(Some(&target))), Some(Wanted::Named(target)));
-        assert_eq!(decode_target(&encode_target(None)), Some(Wanted::Default));
-        assert_eq!(decode_target(&RESOLVER), Some(Wanted::Resolver));
-        for payload in
-            [&b""[..], b"\0x", b"\x04x", b"\x01", b"\x01host", b"\x02host:1", b"\x01\xff:1"]
-        {
-            assert_eq!(decode_target(payload), None);
+        let origin: Option<Origin> = "192.0.2.1:5 127.0.0.1:5200".parse().ok();
+        for origin in [None, origin] {
+            let named = encode_target(Some(&target), origin.as_ref());
+            assert_eq!(decode_open(&named), opening(Wanted::Named(target.clone()), origin));
+            let default = encode_target(None, origin.as_ref());
+            assert_eq!(decode_open(&default), opening(Wanted::Default, origin));
+            assert_eq!(decode_open(&RESOLVER), opening(Wanted::Resolver, None));
+            let listener = SessionId::new(0x0102_0305).unwrap();
+            let accepted = encode_accepted(listener, origin.as_ref());
+            assert_eq!(decode_open(&accepted), opening(Wanted::Accepted(listener), origin));
+        }
+        let listen: Listen = "*:8080".parse().unwrap();
+        assert_eq!(decode_open(&encode_listen(&listen)), opening(Wanted::Listen(listen), None));
+    }
+
+    #[test]
+    fn the_longest_target_fits_an_open_packet() {
+        let host = format!("{}.example", "a".repeat(245));
+        let target: Target = format!("{host}:65535").parse().unwrap();
+        let v6 = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
+        let origin: Origin = format!("{v6} {v6}").parse().unwrap();
+        assert!(encode_target(Some(&target), Some(&origin)).len() <= 512);
+    }
+
+    #[test]
+    fn nonsense_is_not_read() {
+        for payload in [
+            &b""[..],
+            b"\0x",
+            b"\x01",
+            b"\x01host",
+            b"\x01\xff:1",
+            b"\x02",
+            b"\x02host:1",
+            b"\x03\x01\0\0",
+            b"\x04x",
+            b"\x03\0\0\0\0",
+            b"\x03\x01\0\0\0x",
+            b"\x05\0",
+            b"\x05\0\0",
+            b"\x05\xff\xffdb:1",
+            b"\x05\x04\0db:11.2.3.4:5",
+            b"\x06",
+        ] {
+            assert_eq!(decode_open(payload), None, "{payload:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_panics(payload: Vec<u8>, kind in 0..7_u8) {
+            let _ = decode_open(&payload);
+            let _ = decode_open(&[&[kind], &payload[..]].concat());
         }
     }
 }

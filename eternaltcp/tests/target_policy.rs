@@ -96,6 +96,17 @@ const TABLE: &[Row] = &[
     (TELNET, "10.0.0.0/8:*", r#"permitopen="db:22""#, "db:22", &["10.0.0.1:22"], At(&["10.0.0.1:22"])),
     (TELNET, "unix:/run/x", r#"permitopen="*:22""#, "unix:/run/x", &[], Key),
     (TELNET, "unix:/run/x", r#"permitopen="*:*""#, "unix:/run/x", &[], Open),
+    // Of the key too: patterns, ranges, and networks by the addresses that are dialled.
+    (TELNET, "*:*", r#"permitopen="*.example.org:22""#, "Db.example.org:22", &[], Open),
+    (TELNET, "*:*", r#"permitopen="*.example.org:22""#, "example.org:22", &[], Key),
+    (TELNET, "*:*", r#"permitopen="db:8000-8099""#, "db:8099", &[], Open),
+    (TELNET, "*:*", r#"permitopen="db:8000-8099""#, "db:8100", &[], Key),
+    (TELNET, "*:*", r#"permitopen="10.0.0.0/8:22""#, "10.1.2.3:22", &[], Open),
+    (TELNET, "*:*", r#"permitopen="10.0.0.0/8:22""#, "11.1.2.3:22", &[], Key),
+    (TELNET, "*:*", r#"permitopen="10.0.0.0/8:22""#, "db:22", &["10.0.0.1:22", "192.0.2.1:22"], At(&["10.0.0.1:22"])),
+    (TELNET, "*:*", r#"permitopen="10.0.0.0/8:22""#, "db:22", &["192.0.2.1:22"], Key),
+    (TELNET, "10.0.0.0/16:*", r#"permitopen="10.0.0.0/8:22""#, "db:22", &["10.0.0.1:22", "10.9.0.1:22"], At(&["10.0.0.1:22"])),
+    (TELNET, "10.0.0.0/16:*", r#"permitopen="10.0.0.0/8:22""#, "db:22", &["10.9.0.1:22"], Server),
     (TELNET, "*:*", r#"restrict,port-forwarding,permitopen="db:22""#, "db:22", &[], Open),
 ];
 
@@ -121,7 +132,7 @@ fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[
     let refusal = match policy.decide_name(key, target) {
         Verdict::Allowed => return format!("{Open:?}"),
         Verdict::Denied(refusal) => refusal,
-        Verdict::NeedsAddress => match policy.decide_addresses(&addresses) {
+        Verdict::NeedsAddress => match policy.decide_addresses(key, target, &addresses) {
             Ok(dialled) => {
                 let dialled: Vec<_> = dialled.iter().map(ToString::to_string).collect();
                 return format!("At({dialled:?})");

@@ -14,12 +14,19 @@ use super::server::ServerArgs;
 #[derive(Debug, Args)]
 pub(crate) struct CproxyArgs {
     /// Listen here for connections to the server's default target; may be repeated
-    /// [default: 127.0.0.1:5200, unless there is a -L]
+    /// [default: 127.0.0.1:5200, unless there is a -L or -R]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Vec<Listen>,
     /// Listen on [bind:]port for connections to host:hostport; may be repeated
     #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
     pub(crate) forward: Vec<Forward>,
+    /// Have the server listen on [bind:]port for connections to host:hostport, which is reached
+    /// from here; may be repeated
+    #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
+    pub(crate) remote: Vec<Forward>,
+    /// Tell the targets of -R who connected to the server, by a PROXY protocol v2 header
+    #[arg(long)]
+    pub(crate) send_proxy: bool,
     /// How many new connections wait while the server cannot be reached
     #[arg(long, default_value_t = 128, value_name = "COUNT")]
     pub(crate) max_waiting: usize,

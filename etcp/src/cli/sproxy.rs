@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use eternaltcp::address::{Listen, Target};
-use eternaltcp::policy::Permit;
+use eternaltcp::policy::{ListenPermit, Permit};
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
 use super::control::OperatorArgs;
@@ -27,6 +27,14 @@ pub(crate) struct SproxyArgs {
     /// name its address as a target
     #[arg(long)]
     pub(crate) permit_resolver: bool,
+    /// An address that clients may have this server listen on (-R of cproxy): localhost:port,
+    /// CIDR:low-high, *:*, unix:/path, or none; may be repeated
+    /// [default: localhost:1024-65535]
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) permit_listen: Vec<ListenPermit>,
+    /// Tell targets who connects, by a PROXY protocol v2 header: the address that the client says
+    #[arg(long)]
+    pub(crate) send_proxy: bool,
     /// The server's private key; made at the first start
     /// [default: $XDG_STATE_HOME/eternaltcp/server_key]
     #[arg(short, long, value_name = "FILE")]

@@ -106,6 +106,8 @@ fn bind_server(
         target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
         permits: Vec::new(),
         permits_resolver: false,
+        listen_permits: Vec::new(),
+        send_proxy: false,
         tunnel,
         limits: ServerLimits::default(),
     };

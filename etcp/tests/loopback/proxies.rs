@@ -29,8 +29,18 @@ impl Sproxy {
         args: &[&str],
         descriptors: Option<u32>,
     ) -> Self {
-        let (target, key, keys) = (target.to_string(), site.server_key(), site.authorized_keys());
-        let mut command = limited(site.path(), descriptors, ["sproxy", "--target", &target]);
+        let target = target.to_string();
+        Self::limited(site, &[&["--target", &target], args].concat(), descriptors)
+    }
+
+    /// The same with all of its arguments, `--target` among them.
+    pub(crate) fn plain(site: &Site, args: &[&str]) -> Self {
+        Self::limited(site, args, None)
+    }
+
+    fn limited(site: &Site, args: &[&str], descriptors: Option<u32>) -> Self {
+        let (key, keys) = (site.server_key(), site.authorized_keys());
+        let mut command = limited(site.path(), descriptors, ["sproxy"]);
         command.arg("--identity").arg(key).arg("--authorized-keys").arg(keys).args(args);
         let mut program = Program::start("sproxy", site.path(), command);
         let address = listening(&mut program);

@@ -11,6 +11,7 @@ mod opener;
 mod path;
 mod patience;
 mod questions;
+mod remote;
 mod role;
 mod servers;
 mod spare;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 
 pub use crate::driver::{EndKind, Killed};
@@ -33,13 +35,16 @@ pub use monitor::Monitor;
 pub(crate) use notice::Notice;
 pub use opener::{OpenError, Opener};
 pub use path::Pins;
+pub(crate) use remote::Listening;
+pub use remote::RemoteForward;
 pub use servers::Servers;
 pub use trust::{Ask, Trust, UnknownServer};
 
-use crate::address::Target;
+use crate::address::{Listen, Target};
 use crate::driver::{Command, Driver, Handle, Shared, channel};
 use crate::net::Mptcp;
 use crate::session::Session;
+use crate::slots::Slots;
 use crate::status::{Events, TunnelStatus};
 use crate::tls::{IdentityError, TlsError};
 use dial::Dialer;
@@ -201,6 +206,31 @@ impl Client {
     /// How its tunnel, carrier and sessions stand; `None` when it has ended.
     pub async fn status(&self) -> Option<TunnelStatus> {
         self.monitor().status().await
+    }
+
+    /// Has the server listen, for as long as the client runs: what connects
+    /// there is carried to the forward's target, which this side connects. It ends when the
+    /// client is drained. It
+    /// asks again when the tunnel is made anew, and when the server could not
+    /// listen. If the server does not permit it at first, the client ends with
+    /// [`ClientEnd::Refused`]. What is returned shows where the server listens;
+    /// `None` while it does not.
+    pub fn forward_remotely(
+        &self,
+        forward: RemoteForward,
+        slots: Slots,
+    ) -> Receiver<Option<Listen>> {
+        let (place, shown) = tokio::sync::watch::channel(None);
+        let (kept, draining) =
+            (remote::keep(self.handle.clone(), forward, slots, place), self.monitor().draining());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = kept => {}
+                // Its listener ends with it.
+                () = draining => {}
+            }
+        });
+        shown
     }
 
     /// Whether a carrier is attached now.

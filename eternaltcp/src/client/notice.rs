@@ -20,6 +20,8 @@ pub(crate) enum Notice {
     Network(NetworkEvent),
     /// Something of the spare with this number.
     Spare(u64, SpareNews),
+    /// The server refuses what the client cannot do without.
+    Refused(String),
     /// The user wants a new carrier now.
     Reconnect,
     /// No session is to come any more: the tunnel ends with the last one.

@@ -68,7 +68,7 @@ impl Opener {
     /// copy between it and a [`Session`]. It waits for the tunnel, bounded in
     /// number and time. Says whether the client still runs.
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
-        let target = encode_target(target);
+        let target = encode_target(target, stream.origin().as_ref());
         self.0.send(Command::Open { stream, target, opened: None }).await
     }
 
@@ -88,7 +88,7 @@ impl Opener {
         target: Option<&Target>,
     ) -> Result<SessionId, eternaltcp_proto::OpenError> {
         let (opened, answer) = oneshot::channel();
-        let target = encode_target(target);
+        let target = encode_target(target, stream.origin().as_ref());
         self.0.send(Command::Open { stream, target, opened: Some(opened) }).await;
         answer.await.unwrap_or(Err(eternaltcp_proto::OpenError::Closed))
     }

@@ -2,15 +2,15 @@
 
 mod describe;
 mod paths;
+mod remotes;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Cause, Closing, DialId, Intent, Lost, Refusal, RefusalCode, Reset, SessionId, Stats, Suspicion,
-    Time, Tunnel,
+    Cause, Closing, DialId, Intent, Lost, Refusal, RefusalCode, Reset, SessionId, Side, Stats,
+    Suspicion, Time, Tunnel,
 };
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -20,6 +20,7 @@ use super::dialing::{Dialing, Wish, random};
 use super::history::History;
 use super::notice::{Notice, SpareNews};
 use super::patience::Patience;
+use super::remote::Listening;
 use super::spare::Spare;
 use super::story::Story;
 use super::watch::Watch;
@@ -27,6 +28,8 @@ use super::{ClientConfig, ClientEnd, DialError};
 use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
 use crate::status::{Events, TunnelStatus};
+use crate::waiting::Waiting;
+use remotes::Remotes;
 
 /// A tunnel that was attached this long before it had to be made anew is made
 /// anew at once.
@@ -48,8 +51,9 @@ pub(super) struct ClientRole {
     is_offline: bool,
     /// What the tunnel had done when it was last asked for progress.
     seen: Stats,
-    /// Sessions that nothing was sent of, and until when they wait.
-    waiting: BTreeMap<SessionId, Instant>,
+    /// New connections that wait for the tunnel.
+    waiting: Waiting,
+    remotes: Remotes,
     last_reset: Option<Reset>,
     end: Option<ClientEnd>,
     _watch: Watch,
@@ -61,6 +65,7 @@ impl ClientRole {
         Self {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
+            waiting: Waiting::new(Side::Client, config.max_waiting, config.wait),
             spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
             story: Story::new(config.servers.to_string()),
             config,
@@ -70,7 +75,7 @@ impl ClientRole {
             preferred_at: now,
             is_offline: false,
             seen: Stats::default(),
-            waiting: BTreeMap::new(),
+            remotes: Remotes::new(),
             last_reset: None,
             end: None,
             _watch: Watch::start(dialer, handle),
@@ -187,20 +192,6 @@ impl ClientRole {
         self.dialing.failover.handle_restart(now, random(), true);
         Verdict::Continue
     }
-
-    /// New connections wait for the tunnel, bounded in number and time.
-    fn reset_waiting(&mut self, tunnel: &mut Tunnel) -> Vec<SessionId> {
-        let now = Instant::now();
-        self.waiting.retain(|id, _| {
-            tunnel.session_ids().any(|known| known == *id) && !tunnel.is_transmitted(*id)
-        });
-        for id in tunnel.session_ids().filter(|id| !tunnel.is_transmitted(*id)) {
-            self.waiting.entry(id).or_insert(now + self.config.wait);
-        }
-        let late = self.waiting.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id);
-        let surplus = self.waiting.keys().skip(self.config.max_waiting).copied();
-        late.chain(surplus).collect()
-    }
 }
 
 impl Role for ClientRole {
@@ -286,12 +277,18 @@ impl Role for ClientRole {
         }
     }
 
-    fn offered(&mut self, id: SessionId, _target: &[u8]) -> Offer {
-        let reset = Reset::with_detail(Cause::Unsupported, "this client has no forward for it");
-        Offer::answer(self.handle.clone(), id, std::future::ready(Err(reset)))
+    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
+        self.remotes.offered(self.handle.clone(), id, target)
+    }
+
+    fn listens(&mut self, id: SessionId, listening: Listening) {
+        self.remotes.insert(id, listening);
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
+        if self.remotes.end(id, reset) {
+            return debug!("session {id}, a listener: reset: {reset}");
+        }
         // What the user has to do something about is said once, unless it is told at the end.
         let is_news = self.last_reset.as_ref() != Some(reset) && !self.config.ends_when_idle;
         match reset.cause {
@@ -304,6 +301,9 @@ impl Role for ClientRole {
     }
 
     fn lost(&mut self, lost: &Lost) {
+        if self.remotes.has(lost.session) {
+            return debug!("session {}, a listener: lost", lost.session);
+        }
         warn!(
             "session {}: cannot be resumed and is reset; {} sent are in doubt, {} received were not delivered",
             lost.session,
@@ -344,6 +344,10 @@ impl Role for ClientRole {
                     _ => Verdict::Continue,
                 }
             }
+            Notice::Refused(why) => {
+                self.end.get_or_insert(ClientEnd::Refused(why));
+                Verdict::Close(Closing::Done)
+            }
             Notice::Reconnect => {
                 info!("connecting again, as asked");
                 self.dialing.failover.request(now);
@@ -377,10 +381,8 @@ impl Role for ClientRole {
     }
 
     fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
-        for id in self.reset_waiting(tunnel) {
-            warn!("session {id}: a new connection waited too long for the tunnel, and is reset");
-            tunnel.kill(now, id, Reset::new(Cause::TimedOut));
-        }
+        self.remotes.tick();
+        self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
         self.note_progress(tunnel);
         if let Some(spare) = &mut self.spare {
             spare.tend(now, tunnel, self.wish.current.as_ref());

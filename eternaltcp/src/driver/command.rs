@@ -7,7 +7,7 @@ use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, Stat
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Ask, CarrierIo};
-use crate::client::Notice;
+use crate::client::{Listening, Notice};
 use crate::stream::Stream;
 
 /// Something to do for a driver.
@@ -23,6 +23,8 @@ pub(crate) enum Command {
         target: Bytes,
         opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
     },
+    /// Open a session by which the server listens.
+    Listen { stream: Stream, listening: Box<Listening> },
     /// The target of a session that the peer opened is connected, or not.
     Connected(SessionId, Result<Stream, Reset>),
     /// Give the carrier up, for this reason.

@@ -47,6 +47,7 @@ pub(crate) use role::{Role, Verdict};
 
 use crate::memory::{Blocks, Ebb};
 use crate::stream::Stream;
+use crate::target::encode_listen;
 use ask::Drain;
 use local::{Local, Served};
 use ready::ReadyList;
@@ -221,6 +222,19 @@ impl<R: Role> Driver<R> {
                 if let Some(opened) = opened {
                     // Whoever asked may be gone.
                     let _ = opened.send(result);
+                }
+            }
+            Command::Listen { stream, listening } => {
+                let target = encode_listen(&listening.at);
+                match self.tunnel.open(target.clone()) {
+                    Ok(id) => {
+                        self.role.listens(id, *listening);
+                        let about = About::opened(&stream, target);
+                        self.insert(id, stream, about);
+                    }
+                    Err(error) => {
+                        listening.end(Reset::with_detail(Cause::LimitReached, error.to_string()))
+                    }
                 }
             }
             Command::Connected(id, result) => self.answer(id, result),

@@ -5,7 +5,7 @@ use eternaltcp_proto::{
 };
 
 use super::{CarrierEnd, CarrierIo, Offer};
-use crate::client::Notice;
+use crate::client::{Listening, Notice};
 use crate::status::TunnelStatus;
 
 /// What a role decides.
@@ -50,6 +50,8 @@ pub(crate) trait Role: Send {
     fn closed(&mut self, why: Closing) -> Verdict;
     /// The peer opened a session: connect its target.
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
+    /// A session was opened by which the server is to listen.
+    fn listens(&mut self, _id: SessionId, _listening: Listening) {}
     /// A session's local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
     /// A session cannot be resumed.

@@ -1,9 +1,12 @@
 //! The values of `permitopen=` and `permitlisten=`.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
-use super::pattern::glob;
-use crate::address::{Host, Listen, Target, check_host, parse_port, split_host_port};
+use ipnet::IpNet;
+
+use super::pattern::{glob, parse_network};
+use super::permit::{Match, Ports};
+use crate::address::{Host, Listen, Target, check_host, split_host_port};
 
 /// What a key's options leave of targets to open, or of addresses to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,51 +17,78 @@ pub enum HostPorts {
     Only(Vec<HostPort>),
 }
 
-/// One `host:port` of an option, in which `*` stands for every host or port.
+/// One `host:port` of an option. What sshd reads means here what it means
+/// there; patterns, networks and ranges of ports are more than it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    host: Option<String>,
-    port: Option<u16>,
+    host: HostSpec,
+    ports: Ports,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostSpec {
+    /// `*`.
+    Any,
+    /// One name or address, by its one spelling.
+    Exactly(String),
+    /// Wildcards over the name or the address, in lower case.
+    Pattern(String),
+    Within(IpNet),
 }
 
 impl HostPorts {
     /// Whether `permitopen=` lets the key name `target`.
     ///
-    /// The host counts as the client wrote it, as in sshd: no pattern, no
-    /// network and no look-up, only one spelling for each address and name.
-    /// Of the entries only `*:*` admits a Unix socket.
-    #[must_use]
-    pub fn allow_target(&self, target: &Target) -> bool {
-        self.any(|entry| match target {
-            Target::Tcp { host, port } => {
-                let host = Host::canonical(host).to_string();
-                entry.has_port(*port) && entry.host.as_ref().is_none_or(|own| *own == host)
+    /// A host counts as the client wrote it, as in sshd: no look-up, only one
+    /// spelling for each address and name. A network names the addresses that
+    /// the target has once it is resolved. Of the entries only `*:*` admits a
+    /// Unix socket.
+    pub(super) fn match_target(&self, target: &Target) -> Match {
+        self.best(|entry| match target {
+            Target::Tcp { host, port } if entry.ports.contain(*port) => {
+                entry.host.matches(&Host::canonical(host))
             }
-            Target::Unix(_) => entry.is_everything(),
+            Target::Tcp { .. } => Match::No,
+            Target::Unix(_) => Match::of(entry.is_everything()),
         })
+    }
+
+    /// Whether a network of `permitopen=` has this address of a target.
+    pub(super) fn has_address(&self, ip: IpAddr, port: u16) -> bool {
+        let has = |entry: &HostPort| {
+            entry.ports.contain(port)
+                && matches!(&entry.host, HostSpec::Within(net) if net.contains(&ip))
+        };
+        match self {
+            Self::Any => true,
+            Self::Only(entries) => entries.iter().any(has),
+        }
     }
 
     /// Whether `permitlisten=` lets the key ask for `listen`. The entry's host
-    /// is a pattern over the address, as in sshd; `localhost` is a loopback
-    /// address.
+    /// is a pattern over the address, as in sshd, or a network; `localhost` is
+    /// a loopback address. Port 0 needs every unprivileged port. Of the entries
+    /// only `*:*` admits a Unix socket.
     #[must_use]
     pub fn allow_listen(&self, listen: &Listen) -> bool {
-        self.any(|entry| match listen {
+        let matched = self.best(|entry| match listen {
             Listen::Tcp(address) => {
                 let ip = address.ip();
-                let is_named = |pattern: &String| {
-                    glob(pattern, &ip.to_string()) || ip.is_loopback() && glob(pattern, "localhost")
-                };
-                entry.has_port(address.port()) && entry.host.as_ref().is_none_or(is_named)
+                let is_named = entry.host.matches(&Host::Ip(ip)) == Match::Yes
+                    || ip.is_loopback() && entry.host.matches_text("localhost");
+                Match::of(is_named && entry.ports.contain_listening(address.port()))
             }
-            Listen::Unix(_) => entry.is_everything(),
-        })
+            Listen::Unix(_) => Match::of(entry.is_everything()),
+        });
+        matched == Match::Yes
     }
 
-    fn any(&self, matches: impl Fn(&HostPort) -> bool) -> bool {
+    fn best(&self, matches: impl Fn(&HostPort) -> Match) -> Match {
         match self {
-            Self::Any => true,
-            Self::Only(entries) => entries.iter().any(matches),
+            Self::Any => Match::Yes,
+            Self::Only(entries) => {
+                entries.iter().map(matches).fold(Match::No, |best, one| best.or(one))
+            }
         }
     }
 
@@ -73,58 +103,93 @@ impl HostPorts {
     }
 }
 
+impl HostSpec {
+    fn parse(host: &str) -> Result<Self, &'static str> {
+        if host == "*" {
+            return Ok(Self::Any);
+        }
+        if host.contains('/') {
+            return parse_network(host).map(Self::Within);
+        }
+        if host.contains(['*', '?']) {
+            // A wildcard may stand for any part, so what is left must do as one.
+            let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"*?-_.:".contains(&b);
+            let problem = "a pattern has letters, digits, '*', '?', '-', '_', '.' and ':' only";
+            return match host.bytes().all(is_plain) {
+                true => Ok(Self::Pattern(host.to_ascii_lowercase())),
+                false => Err(problem),
+            };
+        }
+        check_host(host)?;
+        Ok(Self::Exactly(Host::canonical(host).to_string()))
+    }
+
+    fn matches(&self, host: &Host) -> Match {
+        match (self, host) {
+            (Self::Within(net), Host::Ip(ip)) => Match::of(net.contains(ip)),
+            (Self::Within(_), Host::Name(_)) => Match::ByAddress,
+            (_, host) => Match::of(self.matches_text(&host.to_string())),
+        }
+    }
+
+    fn matches_text(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exactly(own) => own == host,
+            // A pattern for names, or for IPv4, is none for IPv6.
+            Self::Pattern(pattern) => {
+                pattern.contains(':') == host.contains(':') && glob(pattern, host)
+            }
+            Self::Within(_) => false,
+        }
+    }
+}
+
 impl HostPort {
     /// Reads a value of `permitopen=`.
     pub(super) fn parse_open(text: &str) -> Result<Option<Self>, String> {
-        if text == "none" {
-            return Ok(None);
-        }
-        let entry =
-            Self::parse(text, |host| check_host(host).map(|()| Host::canonical(host).to_string()));
-        entry.map(Some).map_err(|problem| format!("permitopen={text:?}: {problem}"))
+        Self::parse("permitopen", text, text)
     }
 
     /// Reads a value of `permitlisten=`, where a port may stand alone.
     pub(super) fn parse_listen(text: &str) -> Result<Option<Self>, String> {
-        if text == "none" {
+        let full = if text.contains(':') { text } else { &format!("*:{text}") };
+        Self::parse("permitlisten", text, full)
+    }
+
+    fn parse(option: &str, given: &str, full: &str) -> Result<Option<Self>, String> {
+        if given == "none" {
             return Ok(None);
         }
-        let full = if text.contains(':') { text } else { &format!("*:{text}") };
-        let entry = Self::parse(full, |host| Ok(host.to_ascii_lowercase()));
-        entry.map(Some).map_err(|problem| format!("permitlisten={text:?}: {problem}"))
+        let entry = Self::read(full).map_err(|problem| format!("{option}={given:?}: {problem}"))?;
+        Ok(Some(entry))
     }
 
-    fn parse(
-        text: &str,
-        read_host: impl Fn(&str) -> Result<String, &'static str>,
-    ) -> Result<Self, &'static str> {
+    fn read(text: &str) -> Result<Self, &'static str> {
         let (host, port) = split_host_port(text)?;
         let port = port.ok_or("write host:port or [v6]:port, and * for every host or port")?;
-        Ok(Self {
-            host: if host == "*" { None } else { Some(read_host(host)?) },
-            port: if port == "*" { None } else { Some(parse_port(port)?) },
-        })
-    }
-
-    fn has_port(&self, port: u16) -> bool {
-        self.port.is_none_or(|own| own == port)
+        Ok(Self { host: HostSpec::parse(host)?, ports: Ports::parse(port)? })
     }
 
     fn is_everything(&self) -> bool {
-        self.host.is_none() && self.port.is_none()
+        self.host == HostSpec::Any && self.ports == Ports::ALL
+    }
+}
+
+impl fmt::Display for HostSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Any => "*".to_owned(),
+            Self::Exactly(host) | Self::Pattern(host) => host.clone(),
+            Self::Within(net) => net.to_string(),
+        };
+        if text.contains(':') { write!(f, "[{text}]") } else { f.write_str(&text) }
     }
 }
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.as_deref() {
-            Some(host) if host.contains(':') => write!(f, "[{host}]:")?,
-            host => write!(f, "{}:", host.unwrap_or("*"))?,
-        }
-        match self.port {
-            Some(port) => write!(f, "{port}"),
-            None => f.write_str("*"),
-        }
+        write!(f, "{}:{}", self.host, self.ports)
     }
 }
 
@@ -135,7 +200,7 @@ mod tests {
 
     fn listens(value: &str, listen: &str) -> bool {
         let mut own = HostPorts::Any;
-        own.add(HostPort::parse_listen(value).unwrap());
+        own.add(HostPort::parse_listen(value).unwrap_or_else(|problem| panic!("{problem}")));
         own.allow_listen(&listen.parse().unwrap())
     }
 
@@ -147,7 +212,15 @@ mod tests {
             ("localhost:8080", "127.0.0.1:8080", true),
             ("localhost:8080", "[::1]:8080", true),
             ("localhost:8080", "[::]:8080", false),
+            ("localhost:*", "127.0.0.1:0", true),
+            ("localhost:8080", "127.0.0.1:0", false),
+            ("localhost:1024-65535", "127.0.0.1:0", true),
+            ("localhost:2000-65535", "127.0.0.1:0", false),
+            ("localhost:8000-8099", "127.0.0.1:8099", true),
+            ("localhost:8000-8099", "127.0.0.1:8100", false),
             ("10.*:*", "10.0.0.1:5", true),
+            ("10.0.0.0/8:5", "10.9.0.1:5", true),
+            ("10.0.0.0/8:5", "11.0.0.1:5", false),
             ("[::1]:8080", "[::1]:8080", true),
             ("*:8080", "unix:/x", false),
             ("*:*", "unix:/x", true),
@@ -158,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sshd_would_not_read_is_refused() {
+    fn nonsense_is_refused() {
         for value in [
             "",
             "db",
@@ -167,9 +240,13 @@ mod tests {
             "db:x",
             ":22",
             "::1:22",
-            "*.example.org:22",
-            "db:1-5",
-            "10.0.0.0/8:22",
+            "db:5-1",
+            "db:1-",
+            "10.0.0.1/8:22",
+            "10.0.0.0/33:22",
+            "a/b:22",
+            "*.ex ample:22",
+            "127.1:22",
         ] {
             assert!(HostPort::parse_open(value).is_err(), "{value:?}");
         }
@@ -178,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_the_same(text in "[a-z*\\[\\]:.0-9]{0,12}") {
+        fn what_is_written_reads_the_same(text in "[a-z*\\[\\]:.0-9/-]{0,12}") {
             if let Ok(Some(entry)) = HostPort::parse_open(&text) {
                 prop_assert_eq!(HostPort::parse_open(&entry.to_string()), Ok(Some(entry)));
             }

@@ -12,6 +12,7 @@ mod files;
 mod host_ports;
 mod key_options;
 mod known_hosts;
+mod listens;
 mod pattern;
 mod permit;
 mod targets;
@@ -21,6 +22,7 @@ pub use authorized_keys::AuthorizedKeys;
 pub use files::{FileError, append_known_host, load_authorized_keys, load_known_hosts};
 pub use host_ports::{HostPort, HostPorts};
 pub use known_hosts::{HostKey, KnownHosts, hashed_known_hosts_line, known_hosts_line};
+pub use listens::{ListenPermit, ListenPolicy, ListenRefusal};
 pub use permit::Permit;
 pub use targets::{Refusal, TargetPolicy, Verdict};
 

@@ -81,7 +81,7 @@ impl TargetPolicy {
         let is_permitted = match self.decide_name(admission, &target) {
             Verdict::Denied(Refusal::NotForThisKey) => return Err(Refusal::NotForThisKey),
             Verdict::Denied(_) => false,
-            Verdict::NeedsAddress => self.decide_addresses(&[resolver]).is_ok(),
+            Verdict::NeedsAddress => self.decide_addresses(admission, &target, &[resolver]).is_ok(),
             Verdict::Allowed => true,
         };
         let is_permitted = is_permitted || self.permits_resolver;
@@ -91,18 +91,16 @@ impl TargetPolicy {
     /// Judges a target as the client named it.
     #[must_use]
     pub fn decide_name(&self, admission: &Admission, target: &Target) -> Verdict {
-        if !admission.open.allow_target(target) {
-            return Verdict::Denied(Refusal::NotForThisKey);
+        match (admission.open.match_target(target), self.matches(target)) {
+            (Match::No, _) => Verdict::Denied(Refusal::NotForThisKey),
+            (_, Match::No) => Verdict::Denied(Refusal::NotPermitted),
+            (Match::Yes, Match::Yes) => Verdict::Allowed,
+            (Match::ByAddress, _) | (_, Match::ByAddress) => Verdict::NeedsAddress,
         }
-        let mut verdict = Verdict::Denied(Refusal::NotPermitted);
-        for permit in &self.permits {
-            match permit.matches(target) {
-                Match::Yes => return Verdict::Allowed,
-                Match::ByAddress => verdict = Verdict::NeedsAddress,
-                Match::No => {}
-            }
-        }
-        verdict
+    }
+
+    fn matches(&self, target: &Target) -> Match {
+        self.permits.iter().fold(Match::No, |best, permit| best.or(permit.matches(target)))
     }
 
     /// Of the addresses that the name of a target was resolved to, those that
@@ -111,12 +109,24 @@ impl TargetPolicy {
     ///
     /// # Errors
     /// When none may.
-    pub fn decide_addresses(&self, resolved: &[SocketAddr]) -> Result<Vec<SocketAddr>, Refusal> {
-        let permitted = |address: &SocketAddr| {
-            let (ip, port) = (address.ip(), address.port());
-            self.permits.iter().any(|permit| permit.matches_address(ip, port))
+    pub fn decide_addresses(
+        &self,
+        admission: &Admission,
+        target: &Target,
+        resolved: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>, Refusal> {
+        let by_key = admission.open.match_target(target) == Match::Yes;
+        let by_server = self.matches(target) == Match::Yes;
+        let of_key = |at: &SocketAddr| by_key || admission.open.has_address(at.ip(), at.port());
+        let of_server = |at: &SocketAddr| {
+            by_server
+                || self.permits.iter().any(|permit| permit.matches_address(at.ip(), at.port()))
         };
-        let dialled: Vec<_> = resolved.iter().copied().map(canonical).filter(permitted).collect();
+        let own: Vec<_> = resolved.iter().copied().map(canonical).filter(of_key).collect();
+        if own.is_empty() && !resolved.is_empty() {
+            return Err(Refusal::NotForThisKey);
+        }
+        let dialled: Vec<_> = own.into_iter().filter(of_server).collect();
         if dialled.is_empty() { Err(Refusal::NotPermitted) } else { Ok(dialled) }
     }
 }

@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Context;
-use super::connect::{connect, permit, read_target};
+use super::connect::{connect, permit};
 use super::registry::Entry;
 use crate::address::Target;
+use crate::origin::Origin;
 use crate::pipe::pipe;
 use crate::session::{Session, error_of};
 use crate::stream::Stream;
@@ -92,18 +93,28 @@ impl IncomingSession {
     }
 }
 
+/// What a session asks for.
+pub(super) struct Asked {
+    pub(super) target: Target,
+    /// Whether the client named it.
+    pub(super) is_named: bool,
+    /// Where the connection came from, if the client says so.
+    pub(super) origin: Option<Origin>,
+}
+
 /// Hands a session to the program, if the key may have its target, and does
 /// what the program says.
 pub(super) async fn hand_out(
     context: &Context,
     entry: &Entry,
-    payload: &[u8],
+    asked: Asked,
     program: &mpsc::Sender<IncomingSession>,
 ) -> Result<Stream, Reset> {
-    let (target, is_named) = read_target(context, payload)?;
+    let Asked { target, is_named, origin } = asked;
     let late = Reset::with_detail(Cause::TimedOut, target.to_string());
     let answered = timeout(context.limits.connect_timeout, async {
         permit(context, entry, &target).await?;
+        let target = target.clone();
         let (answer, answered) = oneshot::channel();
         let (key, from) = (entry.user.clone(), entry.from());
         let session = IncomingSession { target, is_named, key, from, answer };
@@ -114,6 +125,6 @@ pub(super) async fn hand_out(
     match answered.await.unwrap_or(Err(late))? {
         Answer::Take(stream) => Ok(stream),
         Answer::Refuse(reset) => Err(reset),
-        Answer::Connect => connect(context, entry, payload).await,
+        Answer::Connect => connect(context, entry, &target, origin.as_ref()).await,
     }
 }

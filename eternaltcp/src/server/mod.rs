@@ -6,6 +6,8 @@ mod gate;
 mod guest;
 mod incoming;
 mod keys;
+mod listen;
+mod listeners;
 mod monitor;
 mod phase;
 mod registry;
@@ -31,12 +33,13 @@ use tracing::{info, warn};
 use crate::address::Target;
 use crate::listener::{Pause, bind_carriers};
 use crate::net::Mptcp;
-use crate::policy::{Permit, TargetPolicy};
+use crate::policy::{ListenPermit, ListenPolicy, Permit, TargetPolicy};
 use crate::slots::Slots;
 use crate::status::Events;
 use crate::tls::{Identity, ServerTls, TlsError};
 use gate::Gate;
 use keys::KeyStore;
+use listeners::Listeners;
 use phase::Phases;
 use registry::Registry;
 
@@ -62,6 +65,11 @@ pub struct ServerConfig {
     /// Whether clients may ask this machine's resolver, also where no permit
     /// has its address.
     pub permits_resolver: bool,
+    /// Where clients may have the server listen; if there are none: on loopback
+    /// addresses, on ports from 1024 on.
+    pub listen_permits: Vec<ListenPermit>,
+    /// Tell targets who connects, by a header of the PROXY protocol.
+    pub send_proxy: bool,
     /// The protocol's settings.
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
@@ -81,6 +89,8 @@ impl ServerConfig {
             target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
             permits: Vec::new(),
             permits_resolver: false,
+            listen_permits: Vec::new(),
+            send_proxy: false,
             tunnel: eternaltcp_proto::Config::default(),
             limits: ServerLimits::default(),
         }
@@ -121,6 +131,12 @@ pub struct ServerLimits {
     /// Sessions that wait until the program takes them, where it takes them
     /// itself ([`Server::start`]); at least one.
     pub incoming: usize,
+    /// Listeners of one tunnel.
+    pub listeners_per_tunnel: usize,
+    /// Connections to a tunnel's listeners that may wait for its client.
+    pub max_waiting: usize,
+    /// How long one of them waits; then it is reset.
+    pub wait: Duration,
 }
 
 impl Default for ServerLimits {
@@ -139,6 +155,9 @@ impl Default for ServerLimits {
             connecting_per_tunnel: 256,
             connect_timeout: Duration::from_secs(10),
             incoming: 128,
+            listeners_per_tunnel: 64,
+            max_waiting: 128,
+            wait: Duration::from_secs(60),
         }
     }
 }
@@ -162,6 +181,9 @@ struct Context {
     registry: Registry,
     target: Target,
     targets: TargetPolicy,
+    listens: ListenPolicy,
+    listeners: Arc<Listeners>,
+    send_proxy: bool,
     tunnel: eternaltcp_proto::Config,
     limits: ServerLimits,
     slots: Slots,
@@ -200,6 +222,9 @@ impl Server {
             targets: TargetPolicy::new(&config.target, config.permits)
                 .permitting_resolver(config.permits_resolver),
             target: config.target,
+            listens: ListenPolicy::new(config.listen_permits),
+            listeners: Arc::default(),
+            send_proxy: config.send_proxy,
             tunnel: config.tunnel,
             limits: config.limits,
             slots,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Entry {
     /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
     pub(super) limit: u64,
     detached_since: Option<Instant>,
+    /// A newer tunnel of the same client took its place.
+    replaced: Arc<AtomicBool>,
 }
 
 impl Entry {
@@ -66,6 +69,7 @@ impl Entry {
             born,
             limit: 0,
             detached_since: None,
+            replaced: Arc::default(),
         }
     }
 
@@ -77,6 +81,11 @@ impl Entry {
         *self.from.lock().unwrap_or_else(PoisonError::into_inner) = from;
     }
 
+    /// Whether a newer tunnel of the same client took its place.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
     /// Tells the tunnel to close. Its queue of commands may be full: then it
     /// is asked again at the next turn.
     fn close(&self, why: Closing) {
@@ -86,10 +95,11 @@ impl Entry {
     /// Tells a tunnel that is not listed any more to close, however long its
     /// queue of commands is.
     fn dismiss(self) {
+        self.replaced.store(true, Ordering::Release);
         tokio::spawn(async move { self.handle.send(Command::Close(Closing::Replaced)).await });
     }
 
-    fn is_same_client(&self, user: &PublicKey, instance: &Instance) -> bool {
+    pub(super) fn is_same_client(&self, user: &PublicKey, instance: &Instance) -> bool {
         self.user == *user
             && self.instance.machine == instance.machine
             && self.instance.user == instance.user
@@ -110,6 +120,11 @@ impl Registry {
     /// can find it.
     pub(super) fn find(&self, id: TunnelId, own: &PublicKey) -> Option<Entry> {
         self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
+    }
+
+    /// Whether the tunnel is there, and was not replaced.
+    pub(super) fn has(&self, id: TunnelId) -> bool {
+        self.lock().contains_key(&id)
     }
 
     /// Takes a new tunnel in, and grants it its part of the memory.

@@ -4,17 +4,23 @@ mod loss;
 
 use std::sync::Arc;
 
-use eternaltcp_proto::{Closing, Intent, Lost, Reset, SessionId, Time, Tunnel, TunnelId};
+use eternaltcp_proto::{
+    Cause, Closing, Intent, Lost, Reset, SessionId, Side, Time, Tunnel, TunnelId,
+};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::Context;
-use super::connect::connect;
-use super::incoming::hand_out;
+use super::connect::{connect, dial_resolver};
+use super::incoming::{Asked, hand_out};
+use super::listen::{Asker, listen};
 use super::registry::Entry;
 use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict, drained};
 use crate::report::bytes;
 use crate::status::TunnelStatus;
+use crate::stream::Stream;
+use crate::target::{Opening, Wanted, decode_open};
+use crate::waiting::Waiting;
 use loss::Losses;
 
 /// The server's part.
@@ -25,13 +31,16 @@ pub(super) struct ServerRole {
     /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
     losses: Losses,
+    /// Connections to its listeners that wait for the client.
+    waiting: Waiting,
 }
 
 impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Entry) -> Self {
         let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
-        Self { context, id, entry, connecting, losses }
+        let waiting = Waiting::new(Side::Server, context.limits.max_waiting, context.limits.wait);
+        Self { context, id, entry, connecting, losses, waiting }
     }
 }
 
@@ -81,10 +90,8 @@ impl Role for ServerRole {
         Offer::answer(handle, id, async move {
             // Held while the target is dialled; the semaphore is never closed.
             let _place = places.acquire().await;
-            let result = match context.program.get() {
-                Some(program) => hand_out(&context, &entry, &target, program).await,
-                None => connect(&context, &entry, &target).await,
-            };
+            let asker = Asker { tunnel, entry, session: id };
+            let result = answer(&context, asker, &target).await;
             if let Err(reset) = &result {
                 info!("tunnel {tunnel}: session {id}: {reset}");
             }
@@ -107,5 +114,33 @@ impl Role for ServerRole {
             lost.session,
             bytes(lost.in_doubt)
         );
+    }
+
+    fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
+        self.waiting.tick(now, tunnel, |_| false);
+        Verdict::Continue
+    }
+}
+
+/// Does what the client asked for by a session.
+async fn answer(context: &Arc<Context>, asker: Asker, payload: &[u8]) -> Result<Stream, Reset> {
+    let Some(Opening { wanted, origin }) = decode_open(payload) else {
+        return Err(Reset::new(Cause::Unsupported));
+    };
+    let (target, is_named) = match wanted {
+        Wanted::Default => (context.target.clone(), false),
+        Wanted::Named(target) => (target, true),
+        // A program that takes sessions itself has none.
+        Wanted::Resolver if context.program.get().is_none() => {
+            return dial_resolver(context, &asker.entry).await;
+        }
+        Wanted::Listen(at) => return listen(context, asker, &at).await,
+        Wanted::Resolver | Wanted::Accepted(_) => return Err(Reset::new(Cause::Unsupported)),
+    };
+    match context.program.get() {
+        Some(program) => {
+            hand_out(context, &asker.entry, Asked { target, is_named, origin }, program).await
+        }
+        None => connect(context, &asker.entry, &target, origin.as_ref()).await,
     }
 }

@@ -58,6 +58,8 @@ impl Pair {
             target: target.parse().unwrap(),
             permits: Vec::new(),
             permits_resolver: false,
+            listen_permits: Vec::new(),
+            send_proxy: false,
             tunnel: TunnelConfig::default(),
             limits: ServerLimits::default(),
         };

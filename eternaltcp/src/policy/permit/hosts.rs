@@ -18,6 +18,21 @@ pub(in crate::policy) enum Match {
     ByAddress,
 }
 
+impl Match {
+    pub(in crate::policy) fn of(matched: bool) -> Self {
+        if matched { Self::Yes } else { Self::No }
+    }
+
+    /// The wider of two.
+    pub(in crate::policy) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::ByAddress, _) | (_, Self::ByAddress) => Self::ByAddress,
+            (Self::No, Self::No) => Self::No,
+        }
+    }
+}
+
 /// Which hosts a permit names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hosts {
@@ -62,7 +77,18 @@ impl Hosts {
             (Self::Within(net), Host::Ip(ip)) => net.contains(ip),
             (Self::Within(_), Host::Name(_)) => return Match::ByAddress,
         };
-        if matched { Match::Yes } else { Match::No }
+        Match::of(matched)
+    }
+
+    /// Whether a listener may be at this address, which is named `localhost` if
+    /// it is a loopback one.
+    pub(super) fn has_listener(&self, ip: IpAddr) -> bool {
+        let is_local = |pattern| ip.is_loopback() && name_matches(pattern, "localhost");
+        match self {
+            Self::All => true,
+            Self::Named(pattern) => is_local(pattern),
+            Self::Within(net) => net.contains(&ip),
+        }
     }
 }
 

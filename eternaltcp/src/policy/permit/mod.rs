@@ -6,10 +6,10 @@ mod ports;
 use std::{fmt, net::IpAddr, path::Path, str::FromStr};
 
 pub(super) use hosts::Match;
+pub(super) use ports::Ports;
 
-use crate::address::{AddressError, Host, Target, check_unix_path, split_host_port};
+use crate::address::{AddressError, Host, Listen, Target, check_unix_path, split_host_port};
 use hosts::Hosts;
-use ports::Ports;
 
 const EXPECTED: &str =
     "a permit (host:port, host:*, host:low-high, *.domain:port, network:port, *:* or unix:/path)";
@@ -48,17 +48,37 @@ impl Permit {
         })
     }
 
+    /// The permit for loopback addresses and ports from 1024 on.
+    pub(super) fn unprivileged_loopback() -> Self {
+        let hosts = Hosts::exactly("localhost");
+        Self(Kind::Tcp { hosts, ports: Ports::UNPRIVILEGED })
+    }
+
+    /// Whether a listener may be there.
+    pub(super) fn has_listener(&self, listen: &Listen) -> bool {
+        match (&self.0, listen) {
+            (Kind::Tcp { hosts, ports }, Listen::Tcp(address)) => {
+                ports.contain_listening(address.port()) && hosts.has_listener(address.ip())
+            }
+            (_, Listen::Unix(path)) => self.has_socket(path),
+            _ => false,
+        }
+    }
+
+    fn has_socket(&self, path: &Path) -> bool {
+        match &self.0 {
+            Kind::Tcp { .. } => false,
+            Kind::Socket(own) => Path::new(own) == path,
+            Kind::SocketsIn(folder) => path.parent() == Some(Path::new(folder)),
+        }
+    }
+
     pub(super) fn matches(&self, target: &Target) -> Match {
         match (&self.0, target) {
             (Kind::Tcp { hosts, ports }, Target::Tcp { host, port }) if ports.contain(*port) => {
                 hosts.matches(&Host::canonical(host))
             }
-            (Kind::Socket(own), Target::Unix(path)) if Path::new(own) == path => Match::Yes,
-            (Kind::SocketsIn(folder), Target::Unix(path))
-                if path.parent() == Some(Path::new(folder)) =>
-            {
-                Match::Yes
-            }
+            (_, Target::Unix(path)) => Match::of(self.has_socket(path)),
             _ => Match::No,
         }
     }

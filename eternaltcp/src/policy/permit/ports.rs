@@ -1,4 +1,4 @@
-//! The ports of a permit.
+//! The ports of a permit, and of a key's options.
 
 use std::fmt;
 
@@ -6,13 +6,16 @@ use crate::address::parse_port;
 
 /// A range of ports, ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ports {
+pub(in crate::policy) struct Ports {
     low: u16,
     high: u16,
 }
 
 impl Ports {
-    const ALL: Self = Self { low: 1, high: u16::MAX };
+    pub(in crate::policy) const ALL: Self = Self { low: 1, high: u16::MAX };
+
+    /// Those that need no privilege.
+    pub(super) const UNPRIVILEGED: Self = Self { low: 1024, high: u16::MAX };
 
     /// Only `port`.
     pub(super) fn exactly(port: u16) -> Self {
@@ -20,7 +23,7 @@ impl Ports {
     }
 
     /// Reads `port`, `low-high` or `*`.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(in crate::policy) fn parse(text: &str) -> Result<Self, &'static str> {
         if text == "*" {
             return Ok(Self::ALL);
         }
@@ -32,8 +35,15 @@ impl Ports {
         Ok(ports)
     }
 
-    pub(super) fn contain(self, port: u16) -> bool {
+    pub(in crate::policy) fn contain(self, port: u16) -> bool {
         (self.low..=self.high).contains(&port)
+    }
+
+    /// The same for a port to listen on, where 0 leaves the choice to the
+    /// system: it may take any port from 1024 on.
+    pub(in crate::policy) fn contain_listening(self, port: u16) -> bool {
+        let Self { low, high } = Self::UNPRIVILEGED;
+        self.contain(port) || port == 0 && self.contain(low) && self.contain(high)
     }
 }
 

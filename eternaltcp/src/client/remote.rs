@@ -1,0 +1,191 @@
+//! Remote forwards: the server listens, and this side connects the target.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{Backoff, Cause, Reset};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::Notice;
+use super::dialing::random;
+use crate::address::{Forward, Listen};
+use crate::driver::{Command, Handle};
+use crate::slots::Slots;
+use crate::stream::Stream;
+
+/// Between two requests for an address that the server does not give.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
+const MOST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A listener that lived so long was one: the pauses begin anew.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// The longest line that says where the server listens.
+const MOST_LINE: usize = 512;
+
+/// After the end of a listener its reason is there, or there is none.
+const REASON: Duration = Duration::from_secs(1);
+
+/// A forward whose listener is at the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteForward {
+    /// Where the server listens, and which target this side connects.
+    pub forward: Forward,
+    /// Tell the target who connected to the server, by a header of the PROXY
+    /// protocol.
+    pub send_proxy: bool,
+}
+
+/// What the client's role needs to know of a listener.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// Where the server is to listen.
+    pub(crate) at: Listen,
+    pub(super) remote: RemoteForward,
+    /// Places for the sockets of its sessions.
+    pub(super) slots: Slots,
+    ended: oneshot::Sender<Reset>,
+}
+
+impl Listening {
+    /// A request to listen, and where the reason of its end will be.
+    pub(super) fn new(
+        at: Listen,
+        remote: RemoteForward,
+        slots: Slots,
+    ) -> (Self, oneshot::Receiver<Reset>) {
+        let (ended, reason) = oneshot::channel();
+        (Self { at, remote, slots, ended }, reason)
+    }
+
+    /// The listener is over, for this reason.
+    pub(crate) fn end(self, why: Reset) {
+        // Nobody asks any more when the forward is over itself.
+        let _ = self.ended.send(why);
+    }
+
+    /// Whether nobody waits for its end any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.ended.is_closed()
+    }
+}
+
+/// One request to listen, and what came of it.
+struct Outcome {
+    /// Where the server listened.
+    address: Option<Listen>,
+    /// For how long.
+    lived: Duration,
+    /// Why it does so no more, if the server said so.
+    reset: Option<Reset>,
+}
+
+/// Keeps the server listening for as long as the client runs, whatever becomes
+/// of tunnels. A first answer that no later one will change ends the client.
+/// `place` shows where it listens.
+pub(super) async fn keep(
+    handle: Handle,
+    remote: RemoteForward,
+    slots: Slots,
+    place: watch::Sender<Option<Listen>>,
+) {
+    let mut pace = Backoff::new(LEAST_PAUSE, MOST_PAUSE).unwrap_or_default();
+    let mut at = remote.forward.listen.clone();
+    let (mut was_there, mut told) = (false, None);
+    while let Some(outcome) = request(&handle, at.clone(), &remote, &slots, &place).await {
+        place.send_replace(None);
+        if outcome.lived >= SETTLED {
+            pace.reset();
+        }
+        if let Some(address) = outcome.address {
+            // The same port again, if the system chose it.
+            (at, was_there, told) = (address, true, None);
+        }
+        let Some(reset) = outcome.reset else {
+            sleep(pace.next_delay(random())).await;
+            continue;
+        };
+        let text = explain(&remote.forward, &reset);
+        match reset.cause {
+            // A new tunnel is made, which the next request waits for.
+            Cause::TunnelOver | Cause::Unresumable => continue,
+            Cause::NotPermitted | Cause::Unsupported if !was_there => {
+                handle.send(Command::Notice(Notice::Refused(text))).await;
+                return;
+            }
+            _ => {}
+        }
+        at.clone_from(&remote.forward.listen);
+        if told.as_ref() != Some(&text) {
+            warn!("{text}; trying again");
+            told = Some(text);
+        }
+        sleep(pace.next_delay(random())).await;
+    }
+}
+
+fn explain(forward: &Forward, reset: &Reset) -> String {
+    match reset.cause {
+        Cause::Unsupported => {
+            format!("-R {forward}: this server cannot listen for clients: upgrade sproxy")
+        }
+        _ if reset.detail.is_empty() => format!("-R {forward}: {}", reset.cause),
+        _ => format!("-R {forward}: {}", reset.detail),
+    }
+}
+
+/// Asks the server to listen, and waits for the end of that. `None` when the
+/// client has ended.
+async fn request(
+    handle: &Handle,
+    at: Listen,
+    remote: &RemoteForward,
+    slots: &Slots,
+    place: &watch::Sender<Option<Listen>>,
+) -> Option<Outcome> {
+    let (mut ours, theirs) = match UnixStream::pair() {
+        Ok(pair) => pair,
+        Err(error) => {
+            let reset = Reset::with_detail(Cause::LimitReached, error.to_string());
+            return Some(Outcome { address: None, lived: Duration::ZERO, reset: Some(reset) });
+        }
+    };
+    let (listening, reason) = Listening::new(at, remote.clone(), slots.clone());
+    let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
+    if !handle.send(Command::Listen { stream, listening }).await {
+        return None;
+    }
+    let address = read_address(&mut ours).await;
+    let start = Instant::now();
+    if let Some(address) = &address {
+        info!("the server listens on {address} for {}", remote.forward.target);
+        place.send_replace(Some(address.clone()));
+        end_of(&mut ours).await;
+    }
+    let lived = start.elapsed();
+    let reset = timeout(REASON, reason).await.ok().and_then(Result::ok);
+    Some(Outcome { address, lived, reset })
+}
+
+/// The first line of a listener: where the server listens. `None` if the
+/// session ends before it, or the line says nothing of the kind.
+async fn read_address(session: &mut UnixStream) -> Option<Listen> {
+    let mut line = Vec::new();
+    loop {
+        match session.read_u8().await {
+            Ok(b'\n') => break,
+            Ok(byte) if line.len() < MOST_LINE => line.push(byte),
+            _ => return None,
+        }
+    }
+    std::str::from_utf8(&line).ok()?.parse().ok()
+}
+
+/// Waits for the session's end; what may follow its first line means nothing.
+async fn end_of(session: &mut UnixStream) {
+    let mut sink = [0; 256];
+    while let Ok(1..) = session.read(&mut sink).await {}
+}

@@ -1,0 +1,164 @@
+//! The listeners that the client has at its server, and their connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eternaltcp_proto::{Cause, Reset, SessionId};
+use tokio::sync::Semaphore;
+use tracing::info;
+
+use crate::address::Target;
+use crate::client::remote::Listening;
+use crate::driver::{Handle, Offer};
+use crate::origin::proxy_header;
+use crate::reach::{Reach, reach};
+use crate::slots::Slots;
+use crate::stream::Stream;
+use crate::target::{Opening, Wanted, decode_open};
+
+/// Targets that are being connected at once; further ones wait.
+const CONNECTING: usize = 256;
+
+/// A target's time to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The listeners, by the sessions that they are.
+#[derive(Debug)]
+pub(super) struct Remotes {
+    listening: BTreeMap<SessionId, Listening>,
+    connecting: Arc<Semaphore>,
+}
+
+impl Remotes {
+    pub(super) fn new() -> Self {
+        Self { listening: BTreeMap::new(), connecting: Arc::new(Semaphore::new(CONNECTING)) }
+    }
+
+    pub(super) fn insert(&mut self, id: SessionId, listening: Listening) {
+        self.listening.insert(id, listening);
+    }
+
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.listening.contains_key(&id)
+    }
+
+    /// A session was reset. Says whether it was a listener.
+    pub(super) fn end(&mut self, id: SessionId, reset: &Reset) -> bool {
+        let listening = self.listening.remove(&id);
+        listening.map(|listening| listening.end(reset.clone())).is_some()
+    }
+
+    /// Drops those that ended without a reset.
+    pub(super) fn tick(&mut self) {
+        self.listening.retain(|_, listening| !listening.is_forgotten());
+    }
+
+    /// Answers a session that the server opened: a connection to a listener.
+    pub(super) fn offered(&self, handle: Handle, id: SessionId, payload: &[u8]) -> Offer {
+        let call = self.call(payload);
+        let places = Arc::clone(&self.connecting);
+        Offer::answer(handle, id, async move {
+            // Held while the target is dialled; the semaphore is never closed.
+            let _place = places.acquire().await;
+            let result = match call {
+                Ok(call) => call.connect().await,
+                Err(reset) => Err(reset),
+            };
+            if let Err(reset) = &result {
+                info!("session {id}: {reset}");
+            }
+            result
+        })
+    }
+
+    /// Which target a session of the server's is for.
+    fn call(&self, payload: &[u8]) -> Result<Call, Reset> {
+        let unsupported = |why| Reset::with_detail(Cause::Unsupported, why);
+        let Some(Opening { wanted: Wanted::Accepted(listener), origin }) = decode_open(payload)
+        else {
+            return Err(unsupported("this client has no forward for it"));
+        };
+        let listening = self
+            .listening
+            .get(&listener)
+            .ok_or_else(|| unsupported("this client has no such listener"))?;
+        Ok(Call {
+            target: listening.remote.forward.target.clone(),
+            header: listening.remote.send_proxy.then(|| proxy_header(origin.as_ref())),
+            slots: listening.slots.clone(),
+        })
+    }
+}
+
+/// A connection to a listener, to be carried on to its target.
+struct Call {
+    target: Target,
+    header: Option<Vec<u8>>,
+    slots: Slots,
+}
+
+impl Call {
+    async fn connect(self) -> Result<Stream, Reset> {
+        let slot = self.slots.try_take().ok_or_else(|| {
+            Reset::with_detail(Cause::LimitReached, "the client has no descriptors left")
+        })?;
+        let header = self.header.as_deref().unwrap_or_default();
+        let wanted = Reach { target: &self.target, header, patience: PATIENCE };
+        Ok(reach(wanted, Ok).await?.with_slot(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::client::RemoteForward;
+    use crate::target::{encode_accepted, encode_target};
+
+    /// [LISTEN-4]
+    #[test]
+    fn a_session_of_the_server_goes_to_the_target_of_its_listener_and_to_nothing_else() {
+        let mut remotes = Remotes::new();
+        let (id, other) = (SessionId::new(1).unwrap(), SessionId::new(3).unwrap());
+        let (listening, mut reason) = Listening::new(
+            "127.0.0.1:80".parse().unwrap(),
+            RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false },
+            Slots::new(1, 1),
+        );
+        remotes.insert(id, listening);
+        let call = |remotes: &Remotes, payload: &[u8]| {
+            let call = remotes.call(payload);
+            call.map(|call| call.target.to_string()).map_err(|reset| reset.cause)
+        };
+        assert_eq!(call(&remotes, &encode_accepted(id, None)), Ok("db:5432".to_owned()));
+        let db = "db:5432".parse().unwrap();
+        for payload in [
+            encode_accepted(other, None),
+            encode_target(None, None),
+            encode_target(Some(&db), None),
+            "".into(),
+        ] {
+            assert_eq!(call(&remotes, &payload), Err(Cause::Unsupported), "{payload:?}");
+        }
+        assert!(remotes.end(id, &Reset::new(Cause::TunnelOver)));
+        assert_eq!(reason.try_recv(), Ok(Reset::new(Cause::TunnelOver)));
+        assert_eq!(call(&remotes, &encode_accepted(id, None)), Err(Cause::Unsupported));
+    }
+
+    #[test]
+    fn a_listener_that_nobody_waits_for_is_dropped() {
+        let mut remotes = Remotes::new();
+        let id = SessionId::new(1).unwrap();
+        let remote = RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false };
+        let at = remote.forward.listen.clone();
+        let (listening, reason) = Listening::new(at, remote, Slots::new(1, 1));
+        remotes.insert(id, listening);
+        remotes.tick();
+        assert!(remotes.has(id));
+        drop::<oneshot::Receiver<Reset>>(reason);
+        remotes.tick();
+        assert!(!remotes.has(id));
+    }
+}

@@ -1,0 +1,173 @@
+//! The decision where clients may have the server listen.
+
+use std::{fmt, str::FromStr};
+
+use super::{Admission, permit::Permit};
+use crate::address::{AddressError, Listen};
+
+/// One value of `--permit-listen`: a pattern like those of `--permit`, over
+/// the address to listen on, or `none`.
+///
+/// `localhost` is every loopback address. `*` is every address, the wildcards
+/// `0.0.0.0` and `[::]` among them. Port 0, which leaves the choice to the
+/// system, needs every port from 1024 on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenPermit(Option<Permit>);
+
+impl FromStr for ListenPermit {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
+    }
+}
+
+impl fmt::Display for ListenPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(permit) => permit.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// Where the server listens for clients that ask for it.
+///
+/// An address must pass both the server's permits and the key's own
+/// `permitlisten=`. Without a permit of its own the server permits loopback
+/// addresses and unprivileged ports, as a careful sshd with `GatewayPorts no`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenPolicy(Vec<Permit>);
+
+/// Why the server does not listen there. The client is told which rule to
+/// change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ListenRefusal {
+    /// No permit of the server has the address.
+    #[error(
+        "the server does not permit listening there (its operator can add it with --permit-listen)"
+    )]
+    NotPermitted,
+    /// The key's own options do not have it.
+    #[error(
+        "the key may not listen there (its line in authorized_keys has permitlisten= without it)"
+    )]
+    NotForThisKey,
+}
+
+impl ListenPolicy {
+    /// Permits what `permits` say; if there are none, loopback addresses on
+    /// ports from 1024 on.
+    #[must_use]
+    pub fn new(permits: Vec<ListenPermit>) -> Self {
+        if permits.is_empty() {
+            return Self(vec![Permit::unprivileged_loopback()]);
+        }
+        Self(permits.into_iter().filter_map(|permit| permit.0).collect())
+    }
+
+    /// Judges an address as the client asks for it.
+    ///
+    /// # Errors
+    /// When the server or the key does not permit it.
+    pub fn decide(&self, admission: &Admission, listen: &Listen) -> Result<(), ListenRefusal> {
+        if !admission.listen.allow_listen(listen) {
+            return Err(ListenRefusal::NotForThisKey);
+        }
+        let is_permitted = self.0.iter().any(|permit| permit.has_listener(listen));
+        if is_permitted { Ok(()) } else { Err(ListenRefusal::NotPermitted) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::{
+        super::{AuthorizedKeys, judge, parse_key, test_keys::ED25519},
+        *,
+    };
+
+    /// What is decided for a key with these options: `ok`, `server` or `key`.
+    fn decide(permits: &[&str], options: &str, listen: &str) -> &'static str {
+        let permits = permits.iter().map(|permit| permit.parse().unwrap()).collect();
+        let keys = AuthorizedKeys::parse(&format!("{options} {ED25519}"));
+        let key = parse_key(ED25519).unwrap();
+        let home = [127, 0, 0, 1].into();
+        let admission = judge(&keys, &key, home, SystemTime::UNIX_EPOCH).unwrap();
+        match ListenPolicy::new(permits).decide(&admission, &listen.parse().unwrap()) {
+            Ok(()) => "ok",
+            Err(ListenRefusal::NotPermitted) => "server",
+            Err(ListenRefusal::NotForThisKey) => "key",
+        }
+    }
+
+    #[test]
+    fn without_a_permit_loopback_and_unprivileged_ports_are_permitted() {
+        for (listen, decided) in [
+            ("127.0.0.1:8080", "ok"),
+            ("127.9.0.1:1024", "ok"),
+            ("[::1]:65535", "ok"),
+            ("localhost:0", "ok"),
+            ("127.0.0.1:80", "server"),
+            ("0.0.0.0:8080", "server"),
+            ("*:8080", "server"),
+            ("*:0", "server"),
+            ("192.0.2.1:8080", "server"),
+            ("unix:/run/x", "server"),
+        ] {
+            assert_eq!(decide(&[], "", listen), decided, "{listen}");
+        }
+    }
+
+    #[test]
+    fn a_permit_stands_in_place_of_the_default() {
+        for (permits, listen, decided) in [
+            (&["*:8000-8099"][..], "*:8099", "ok"),
+            (&["*:8000-8099"], "*:8100", "server"),
+            (&["*:8000-8099"], "127.0.0.1:9000", "server"),
+            (&["*:*"], "192.0.2.1:80", "ok"),
+            (&["*:*"], "*:0", "ok"),
+            (&["*:*"], "unix:/run/x", "server"),
+            (&["localhost:*"], "[::1]:80", "ok"),
+            (&["localhost:*"], "*:80", "server"),
+            (&["loc*:*"], "127.0.0.1:80", "ok"),
+            (&["10.0.0.0/8:*"], "10.1.2.3:80", "ok"),
+            (&["10.0.0.0/8:*"], "0.0.0.0:80", "server"),
+            (&["0.0.0.0:80"], "0.0.0.0:80", "ok"),
+            (&["[::]:80", "[::1]:81"], "[::1]:81", "ok"),
+            (&["[::]:80", "[::1]:81"], "[::1]:80", "server"),
+            (&["unix:/run/x/*"], "unix:/run/x/a", "ok"),
+            (&["unix:/run/x/*"], "unix:/run/y", "server"),
+            (&["none"], "127.0.0.1:8080", "server"),
+            (&["none", "127.0.0.1:1"], "127.0.0.1:1", "ok"),
+        ] {
+            assert_eq!(decide(permits, "", listen), decided, "{permits:?} {listen}");
+        }
+    }
+
+    #[test]
+    fn the_key_must_permit_it_too() {
+        let all = &["*:*", "unix:/run/x"];
+        for (options, listen, decided) in [
+            (r#"permitlisten="8080""#, "*:8080", "ok"),
+            (r#"permitlisten="8080""#, "*:8081", "key"),
+            (r#"permitlisten="localhost:8080""#, "*:8080", "key"),
+            (r#"permitlisten="none""#, "127.0.0.1:8080", "key"),
+            (r#"permitopen="none""#, "127.0.0.1:8080", "ok"),
+            (r#"restrict,port-forwarding,permitlisten="*:*""#, "unix:/run/x", "ok"),
+            (r#"permitlisten="*:80""#, "unix:/run/x", "key"),
+        ] {
+            assert_eq!(decide(all, options, listen), decided, "{options} {listen}");
+        }
+        assert_eq!(decide(&[], r#"permitlisten="*:*""#, "*:8080"), "server");
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        for text in ["none", "*:8000-8099", "localhost:*", "[::1]:80", "unix:/run/x/*"] {
+            assert_eq!(text.parse::<ListenPermit>().unwrap().to_string(), text);
+        }
+        assert!("8080".parse::<ListenPermit>().is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! Connecting to a target, on whichever side it is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use eternaltcp_proto::{Cause, Reset};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::address::Target;
+use crate::stream::Stream;
+
+/// What is to be reached.
+pub(crate) struct Reach<'a> {
+    pub(crate) target: &'a Target,
+    /// What the target is told before the first byte of the session.
+    pub(crate) header: &'a [u8],
+    /// The time to do all that.
+    pub(crate) patience: Duration,
+}
+
+/// Connects to a target; one that is slow counts as none. Of the addresses of
+/// a name only those are dialled that `choose` leaves.
+pub(crate) async fn reach(
+    wanted: Reach<'_>,
+    choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
+) -> Result<Stream, Reset> {
+    let Reach { target, header, patience } = wanted;
+    match timeout(patience, connect(target, header, choose)).await {
+        Ok(result) => result,
+        Err(_) => Err(Reset::with_detail(Cause::TimedOut, target.to_string())),
+    }
+}
+
+async fn connect(
+    target: &Target,
+    header: &[u8],
+    choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
+) -> Result<Stream, Reset> {
+    let failed =
+        |error: io::Error| Reset::with_detail(cause_of(&error), format!("{target}: {error}"));
+    match target {
+        Target::Unix(path) => {
+            let mut stream = UnixStream::connect(path).await.map_err(failed)?;
+            stream.write_all(header).await.map_err(failed)?;
+            Ok(Stream::unix(stream))
+        }
+        Target::Tcp { host, port } => {
+            let addresses = choose(resolve(host, *port).await?)?;
+            let mut stream = first(&addresses).await.map_err(failed)?;
+            stream.write_all(header).await.map_err(failed)?;
+            Stream::tcp(stream).map_err(failed)
+        }
+    }
+}
+
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Reset> {
+    match lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(error) => Err(Reset::with_detail(Cause::NotFound, format!("{host}: {error}"))),
+    }
+}
+
+/// Connects to the first address that answers.
+pub(crate) async fn first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+pub(crate) fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::TimedOut,
+        _ => Cause::Unreachable,
+    }
+}

@@ -1,0 +1,210 @@
+//! Listening for a client that asks for it: a session that is a listener.
+//!
+//! The session's local socket is one end of a pair; the task that listens has
+//! the other. Whatever ends the session ends the pair, and so the listener.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eternaltcp_proto::{Cause, Reset, SessionId, TunnelId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
+use tracing::info;
+
+use super::Context;
+use super::listeners::{Claim, Taken};
+use super::registry::Entry;
+use crate::address::Listen;
+use crate::driver::Command;
+use crate::listener::Listener;
+use crate::policy::ListenRefusal;
+use crate::stream::Stream;
+use crate::target::encode_accepted;
+
+/// A ghost's time to hand its listener over, and that of a listener which ends.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// The time of a client that came anew to ask for the listener of its ghost.
+const INHERITANCE: Duration = Duration::from_secs(5);
+
+/// How often an address that ends is looked at again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How often it is judged whether the client may still listen.
+const JUDGED: Duration = Duration::from_secs(1);
+
+/// Descriptors of a listener: its own, and the two of its pair.
+const DESCRIPTORS: u32 = 3;
+
+/// The client that asks, and the session by which it does.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) tunnel: TunnelId,
+    pub(super) entry: Entry,
+    pub(super) session: SessionId,
+}
+
+/// Listens, if the client may. The stream is the session's local socket, in
+/// which its first line stands already: where it listens.
+pub(super) async fn listen(
+    context: &Arc<Context>,
+    asker: Asker,
+    at: &Listen,
+) -> Result<Stream, Reset> {
+    judge(context, &asker.entry, at)
+        .map_err(|why| Reset::with_detail(Cause::NotPermitted, format!("{at}: {why}")))?;
+    let slots = context.slots.try_take_many(DESCRIPTORS).ok_or_else(|| {
+        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left")
+    })?;
+    let (listener, claim) = obtain(context, &asker, at).await?;
+    let failed = |error: io::Error| failed(at, &error.to_string());
+    let address = listener.address().map_err(failed)?;
+    claim.settle(address.clone());
+    let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
+    ours.write_all(format!("{address}\n").as_bytes()).await.map_err(failed)?;
+    info!("tunnel {}: session {} listens on {address}", asker.tunnel, asker.session);
+    let listening = Listening { context: Arc::clone(context), asker, address, session: ours };
+    tokio::spawn(async move {
+        listening.serve(listener, claim).await;
+        drop(slots);
+    });
+    Ok(Stream::unix(theirs))
+}
+
+/// Claims the address, from the client's own ghost if need be, and binds it.
+async fn obtain(
+    context: &Arc<Context>,
+    asker: &Asker,
+    at: &Listen,
+) -> Result<(Listener, Claim), Reset> {
+    let deadline = Instant::now() + HAND_OVER;
+    let most = context.limits.listeners_per_tunnel;
+    let mut handed: Option<Listener> = None;
+    loop {
+        if !context.registry.has(asker.tunnel) {
+            return Err(Reset::new(Cause::TunnelOver));
+        }
+        match context.listeners.claim(at, asker.tunnel, &asker.entry, most) {
+            Ok(claim) => return Ok((take_or_bind(context, handed, at)?, claim)),
+            Err(Taken::ByGhost(coming)) => {
+                handed = timeout_at(deadline, coming).await.ok().and_then(Result::ok);
+            }
+            Err(Taken::ByItself) if Instant::now() < deadline => sleep(AGAIN).await,
+            Err(Taken::ByItself) => return Err(failed(at, "it is in use by this client itself")),
+            Err(Taken::By(who)) => return Err(failed(at, &format!("it is in use by {who}"))),
+            Err(Taken::Full) => {
+                let why = format!("{at}: the client has {most} listeners already");
+                return Err(Reset::with_detail(Cause::LimitReached, why));
+            }
+        }
+    }
+}
+
+/// A listener that was handed over serves if it is the one that is wanted: who
+/// connected to it meanwhile is not lost.
+fn take_or_bind(
+    context: &Context,
+    handed: Option<Listener>,
+    at: &Listen,
+) -> Result<Listener, Reset> {
+    if let Some(listener) = handed
+        && listener.address().is_ok_and(|address| address == *at)
+    {
+        return Ok(listener);
+    }
+    Listener::bind(at, context.slots.clone()).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => failed(at, "it is in use by another program"),
+        _ => failed(at, &error.to_string()),
+    })
+}
+
+fn failed(at: &Listen, why: &str) -> Reset {
+    Reset::with_detail(Cause::ListenFailed, format!("{at}: {why}"))
+}
+
+/// Whether the client may listen there, as its key is judged now. A key that
+/// is not admitted from where the client is ends its carrier or its tunnel
+/// elsewhere, and no listener.
+fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<(), ListenRefusal> {
+    match context.keys.judge(&entry.user, entry.from()) {
+        Ok(admission) => context.listens.decide(&admission, at),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A listener at work.
+struct Listening {
+    context: Arc<Context>,
+    asker: Asker,
+    /// Where it listens.
+    address: Listen,
+    /// The other end of the session's local socket.
+    session: UnixStream,
+}
+
+impl Listening {
+    /// Serves until the session ends, the key may no longer listen here, or
+    /// another tunnel of the same client wants the listener. What a newer
+    /// tunnel has replaced is kept for it: who connects waits in the kernel.
+    async fn serve(mut self, mut listener: Listener, mut claim: Claim) {
+        let (tunnel, id) = (self.asker.tunnel, self.asker.session);
+        let heir = tokio::select! {
+            heir = &mut claim.asked => heir.ok(),
+            () = accept(&self.asker, &mut listener) => None,
+            () = end_of(&mut self.session) => None,
+            why = forbidden(&self.context, &self.asker.entry, &self.address) => {
+                info!("tunnel {tunnel}: session {id}: {}: {why}", self.address);
+                None
+            }
+        };
+        let heir = match heir {
+            None if self.asker.entry.is_replaced() => {
+                timeout(INHERITANCE, &mut claim.asked).await.ok().and_then(Result::ok)
+            }
+            heir => heir,
+        };
+        match heir {
+            Some(heir) => {
+                drop(claim);
+                // If nobody waits for it any more, it is closed.
+                let _ = heir.send(listener);
+            }
+            None => {
+                drop(listener);
+                drop(claim);
+            }
+        }
+        info!("tunnel {tunnel}: session {id} listens on {} no more", self.address);
+    }
+}
+
+/// Hands over every connection to the tunnel, for as long as there is one.
+async fn accept(asker: &Asker, listener: &mut Listener) {
+    loop {
+        let stream = listener.accept().await;
+        let target = encode_accepted(asker.session, stream.origin().as_ref());
+        let open = Command::Open { stream, target, opened: None };
+        if !asker.entry.handle.send(open).await {
+            return;
+        }
+    }
+}
+
+/// Waits for the session's end; what its client sends means nothing.
+async fn end_of(session: &mut UnixStream) {
+    let mut sink = [0; 256];
+    while let Ok(1..) = session.read(&mut sink).await {}
+}
+
+/// Waits until the client may not listen there any more.
+async fn forbidden(context: &Context, entry: &Entry, at: &Listen) -> ListenRefusal {
+    let mut ticks = interval(JUDGED);
+    loop {
+        ticks.tick().await;
+        if let Err(refusal) = judge(context, entry, at) {
+            return refusal;
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Which addresses the server listens on for its clients, and who has them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eternaltcp_proto::TunnelId;
+use tokio::sync::oneshot;
+
+use super::registry::Entry;
+use crate::address::Listen;
+use crate::listener::Listener;
+
+/// Where a listener that is asked for goes.
+pub(super) type Heir = oneshot::Sender<Listener>;
+
+/// The addresses that are taken. An address is claimed before it is bound, so
+/// that two clients cannot both pass.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    held: BTreeMap<u64, Holder>,
+}
+
+/// A client that has an address, or is about to.
+#[derive(Debug)]
+struct Holder {
+    at: Listen,
+    tunnel: TunnelId,
+    entry: Entry,
+    /// The way to ask it for its listener, once.
+    ask: Option<oneshot::Sender<Heir>>,
+}
+
+/// An address that is held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    listeners: Arc<Listeners>,
+    key: u64,
+    /// Another tunnel of the same client asks for the listener.
+    pub(super) asked: oneshot::Receiver<Heir>,
+}
+
+/// Why an address cannot be claimed.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The client's own ghost has it, and was asked for its listener, which
+    /// comes unless it ends first.
+    ByGhost(oneshot::Receiver<Listener>),
+    /// The client itself has it, or is being given it.
+    ByItself,
+    /// Somebody else has it: who, as far as this client may know.
+    By(String),
+    /// The tunnel has so many as it may.
+    Full,
+}
+
+impl Listeners {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an address for a tunnel that has fewer than `most`.
+    pub(super) fn claim(
+        self: &Arc<Self>,
+        at: &Listen,
+        tunnel: TunnelId,
+        entry: &Entry,
+        most: usize,
+    ) -> Result<Claim, Taken> {
+        let mut table = self.lock();
+        if let Some(holder) = table.held.values_mut().find(|holder| overlap(&holder.at, at)) {
+            return Err(holder.refuse(tunnel, entry));
+        }
+        if table.held.values().filter(|holder| holder.tunnel == tunnel).count() >= most {
+            return Err(Taken::Full);
+        }
+        let (ask, asked) = oneshot::channel();
+        let key = table.next;
+        table.next += 1;
+        let holder = Holder { at: at.clone(), tunnel, entry: entry.clone(), ask: Some(ask) };
+        table.held.insert(key, holder);
+        Ok(Claim { listeners: Arc::clone(self), key, asked })
+    }
+}
+
+impl Holder {
+    /// What a tunnel is told that wants the address too.
+    fn refuse(&mut self, tunnel: TunnelId, entry: &Entry) -> Taken {
+        if self.tunnel == tunnel {
+            return Taken::ByItself;
+        }
+        if self.entry.is_same_client(&entry.user, &entry.instance) {
+            let Some(ask) = self.ask.take() else { return Taken::ByItself };
+            let (heir, listener) = oneshot::channel();
+            // One that ends just now gives its address up all the same.
+            let _ = ask.send(heir);
+            return Taken::ByGhost(listener);
+        }
+        // Names are told to those who hold the same key alone.
+        Taken::By(if self.entry.user == entry.user {
+            let name = &self.entry.instance.name;
+            format!("the client {name:?} of the same key, from {}", self.entry.from())
+        } else {
+            "another client".to_owned()
+        })
+    }
+}
+
+impl Claim {
+    /// Says which address it became: the system may have chosen the port.
+    pub(super) fn settle(&self, at: Listen) {
+        if let Some(holder) = self.listeners.lock().held.get_mut(&self.key) {
+            holder.at = at;
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.listeners.lock().held.remove(&self.key);
+    }
+}
+
+/// Whether the system would not listen on both.
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Unix(one), Listen::Unix(other)) => one == other,
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            let is_same = one.port() == other.port() && one.port() != 0;
+            is_same && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a wildcard takes the other address too. That of IPv6 takes IPv4.
+fn covers(wildcard: &SocketAddr, other: &SocketAddr) -> bool {
+    wildcard.ip().is_unspecified() && (wildcard.is_ipv6() || other.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use eternaltcp_proto::{Epoch, Instance};
+
+    use super::*;
+    use crate::driver::channel;
+    use crate::slots::Slots;
+    use crate::tls::{Identity, PublicKey};
+
+    fn key() -> PublicKey {
+        Identity::generate().unwrap().public_key()
+    }
+
+    fn entry(user: &PublicKey, name: &str) -> Entry {
+        let instance = Instance { name: name.to_owned(), ..Instance::default() };
+        Entry::new(channel().0, user.clone(), key(), instance, [127, 0, 0, 1].into(), Epoch(1))
+    }
+
+    fn at(text: &str) -> Listen {
+        text.parse().unwrap()
+    }
+
+    const A: TunnelId = TunnelId([1; 16]);
+    const B: TunnelId = TunnelId([2; 16]);
+
+    #[test]
+    fn addresses_overlap_as_they_do_for_the_system() {
+        for (one, other, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "[::]:80", true),
+            ("[::1]:80", "[::]:80", true),
+            ("[::1]:80", "0.0.0.0:80", false),
+            ("0.0.0.0:80", "[::]:80", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+            ("unix:/a", "127.0.0.1:80", false),
+        ] {
+            assert_eq!(overlap(&at(one), &at(other)), expected, "{one} {other}");
+            assert_eq!(overlap(&at(other), &at(one)), expected, "{other} {one}");
+        }
+    }
+
+    /// [LISTEN-5]
+    #[tokio::test]
+    async fn a_ghost_hands_its_listener_over_and_nobody_else_gets_it() {
+        let listeners = Arc::new(Listeners::default());
+        let user = key();
+        let mut ghost = listeners.claim(&at("127.0.0.1:80"), A, &entry(&user, "x"), 9).unwrap();
+        let claim = |tunnel, entry: &Entry| listeners.claim(&at("*:80"), tunnel, entry, 9);
+        assert!(matches!(claim(A, &entry(&user, "x")), Err(Taken::ByItself)));
+        let Err(Taken::By(who)) = claim(B, &entry(&user, "y")) else { panic!("it is taken") };
+        assert!(who.contains("\"x\""), "{who}");
+        let Err(Taken::By(who)) = claim(B, &entry(&key(), "x")) else { panic!("it is taken") };
+        assert_eq!(who, "another client");
+        assert!(ghost.asked.try_recv().is_err(), "nobody may have it so far");
+        let Err(Taken::ByGhost(coming)) = claim(B, &entry(&user, "x")) else { panic!("its own") };
+        let heir = ghost.asked.try_recv().unwrap();
+        let listener = Listener::bind(&at("127.0.0.1:0"), Slots::new(9, 9)).unwrap();
+        drop(ghost);
+        heir.send(listener).unwrap();
+        assert!(coming.await.is_ok());
+        assert!(claim(B, &entry(&user, "x")).is_ok());
+    }
+
+    #[test]
+    fn a_tunnel_has_so_many_listeners_and_no_more() {
+        let listeners = Arc::new(Listeners::default());
+        let entry = entry(&key(), "x");
+        let claim = |port| listeners.claim(&at(&format!("127.0.0.1:{port}")), A, &entry, 2);
+        let (first, _second) = (claim(1).unwrap(), claim(2).unwrap());
+        assert!(matches!(claim(3), Err(Taken::Full)));
+        drop(first);
+        assert!(claim(3).is_ok());
+    }
+}
