@@ -54,7 +54,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         listen,
         mptcp: args.mptcp.into(),
         identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
-        authorized_keys,
+        authorized_keys: authorized_keys.into(),
         target: args.target,
         permits: args.permit,
         permits_resolver: args.permit_resolver,

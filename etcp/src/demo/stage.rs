@@ -102,7 +102,7 @@ fn bind_server(
         listen: ANY_PORT,
         mptcp: Mptcp::Off,
         identity: keys.server.clone(),
-        authorized_keys: keys.authorized_keys.clone(),
+        authorized_keys: keys.authorized_keys.clone().into(),
         target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
         permits: Vec::new(),
         permits_resolver: false,

@@ -38,7 +38,7 @@ enum Unknown {
 }
 
 /// Which servers are trusted: those in a `known_hosts` file, and what is done
-/// about others. A changed key is always refused.
+/// about others, or one whose key is given. A changed key is always refused.
 #[derive(Clone)]
 pub struct Trust {
     known_hosts: PathBuf,
@@ -48,6 +48,8 @@ pub struct Trust {
     is_hashing: bool,
     /// Servers that the files know by another name.
     aliases: Vec<(Server, Server)>,
+    /// The key of the only server that is trusted; no file is looked at then.
+    only: Option<PublicKey>,
     unknown: Unknown,
     /// The key that was trusted before in this process.
     pinned: Arc<Mutex<Option<PublicKey>>>,
@@ -68,6 +70,7 @@ impl Trust {
             also: Vec::new(),
             is_hashing: false,
             aliases: Vec::new(),
+            only: None,
             unknown: Unknown::Refuse,
             pinned: Arc::default(),
         }
@@ -94,6 +97,12 @@ impl Trust {
         self
     }
 
+    /// Trusts the server that has this key, and no other.
+    #[must_use]
+    pub fn only(key: PublicKey) -> Self {
+        Self { only: Some(key), ..Self::new(PathBuf::new()) }
+    }
+
     /// Trusts unknown servers, and keeps their keys.
     #[must_use]
     pub fn accepting_new(self) -> Self {
@@ -111,6 +120,9 @@ impl Trust {
     /// # Errors
     /// Why the server is not trusted, and what to do about it.
     pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
+        if let Some(only) = &self.only {
+            return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
+        }
         let alias = self.aliases.iter().find(|(known, _)| known == server);
         let server = alias.map_or(server, |(_, alias)| alias);
         let (file, found) = match self.look_up(server, key) {
@@ -208,6 +220,14 @@ fn gravity(found: &HostKey) -> u8 {
     }
 }
 
+fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> String {
+    format!(
+        "{server} is another server than the one that is wanted: its key is {}, and not {}",
+        shown.fingerprint(),
+        only.fingerprint(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,5 +275,16 @@ mod tests {
         let server: Server = "a".parse().unwrap();
         assert!(trust.check(&server, &key).unwrap_err().contains("give --accept-new"));
         trust.accepting_new().check(&server, &key).unwrap();
+    }
+
+    #[test]
+    fn with_one_key_given_no_other_is_trusted() {
+        let key = || Identity::generate().unwrap().public_key();
+        let (wanted, other) = (key(), key());
+        let trust = Trust::only(wanted.clone()).accepting_new();
+        let server = "server.test".parse().unwrap();
+        assert_eq!(trust.check(&server, &wanted), Ok(()));
+        let why = trust.check(&server, &other).unwrap_err();
+        assert!(why.contains("another server"), "{why}");
     }
 }

@@ -11,11 +11,27 @@ use tracing::{info, warn};
 use crate::policy::{Admission, AuthorizedKeys, Denial, FileError, judge, load_authorized_keys};
 use crate::tls::PublicKey;
 
+/// Where a server learns whose keys are let in.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// An `authorized_keys` file, which is read again when it changes.
+    File(PathBuf),
+    /// These keys and no others, for as long as the server runs.
+    Fixed(AuthorizedKeys),
+}
+
+impl From<PathBuf> for KeySource {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
 /// The keys of a file. While the file cannot be read, those that were read
 /// last still judge the tunnels there are, and no new tunnel is admitted.
 #[derive(Debug)]
 pub(super) struct KeyStore {
-    path: PathBuf,
+    /// `None`: the keys are fixed.
+    path: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -39,27 +55,36 @@ struct Stamp {
 }
 
 impl KeyStore {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default() }
+    pub(super) fn new(source: KeySource) -> Self {
+        match source {
+            KeySource::File(path) => Self { path: Some(path), state: Mutex::default() },
+            KeySource::Fixed(keys) => {
+                let keys = Some(Arc::new(keys));
+                let state = State { keys, is_readable: true, ..State::default() };
+                Self { path: None, state: Mutex::new(state) }
+            }
+        }
     }
 
     /// Reads the file again if it changed, or could not be read before. An
     /// error is returned once, when the file stops being readable.
     pub(super) async fn refresh(&self) -> Result<(), FileError> {
-        let path = self.path.clone();
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        let shown = path.clone();
         let before = self.lock().stamp;
         let read = tokio::task::spawn_blocking(move || {
             let stamp = stamp_of(&path);
             (stamp.is_none() || stamp != before).then(|| (stamp, load_authorized_keys(&path)))
         });
         match read.await {
-            Ok(Some((stamp, loaded))) => self.take(stamp, loaded),
+            Ok(Some((stamp, loaded))) => self.take(&shown, stamp, loaded),
             Ok(None) | Err(_) => Ok(()),
         }
     }
 
     fn take(
         &self,
+        path: &Path,
         stamp: Option<Stamp>,
         loaded: Result<AuthorizedKeys, FileError>,
     ) -> Result<(), FileError> {
@@ -70,7 +95,7 @@ impl KeyStore {
                 let was_told = std::mem::take(&mut state.is_told);
                 state.stamp = stamp.filter(Stamp::is_settled);
                 if was_told || state.keys.as_deref() != Some(&keys) {
-                    self.announce(&keys);
+                    announce(path, &keys);
                     state.keys = Some(Arc::new(keys));
                 }
                 Ok(())
@@ -81,13 +106,6 @@ impl KeyStore {
                 if std::mem::replace(&mut state.is_told, true) { Ok(()) } else { Err(error) }
             }
         }
-    }
-
-    fn announce(&self, keys: &AuthorizedKeys) {
-        for warning in keys.warnings() {
-            warn!("{}:{}: {}", self.path.display(), warning.line, warning.reason);
-        }
-        info!("{} keys in {}", keys.len(), self.path.display());
     }
 
     /// Whether the key may have a new tunnel from this address.
@@ -110,6 +128,13 @@ impl KeyStore {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn announce(path: &Path, keys: &AuthorizedKeys) {
+    for warning in keys.warnings() {
+        warn!("{}:{}: {}", path.display(), warning.line, warning.reason);
+    }
+    info!("{} keys in {}", keys.len(), path.display());
 }
 
 /// How a denial is told to the client.

@@ -20,7 +20,6 @@ mod welcome;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -44,6 +43,7 @@ use phase::Phases;
 use registry::Registry;
 
 pub use incoming::IncomingSession;
+pub use keys::KeySource;
 pub use monitor::{KillError, Monitor};
 pub use running::RunningServer;
 
@@ -57,7 +57,7 @@ pub struct ServerConfig {
     /// The server's key.
     pub identity: Identity,
     /// Whose keys are let in.
-    pub authorized_keys: PathBuf,
+    pub authorized_keys: KeySource,
     /// Where a session goes whose client named no target.
     pub target: Target,
     /// Which further targets clients may name.
@@ -77,15 +77,19 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// A server for the keys in a file, with defaults for the rest: its default
+    /// A server for these keys, or those in a file, with defaults for the rest: its default
     /// target is `127.0.0.1:23`, and clients may name no other.
     #[must_use]
-    pub fn new(listen: SocketAddr, identity: Identity, authorized_keys: PathBuf) -> Self {
+    pub fn new(
+        listen: SocketAddr,
+        identity: Identity,
+        authorized_keys: impl Into<KeySource>,
+    ) -> Self {
         Self {
             listen,
             mptcp: Mptcp::default(),
             identity,
-            authorized_keys,
+            authorized_keys: authorized_keys.into(),
             target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
             permits: Vec::new(),
             permits_resolver: false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eternaltcp_proto::{SessionId, Stats};
 use tokio::sync::broadcast;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, interval, timeout_at};
 
 use super::Context;
 use super::phase::Phase;
@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tunnels that are named when it is not clear which one was meant.
 const NAMED: usize = 8;
+
+/// How often an idle server is looked at.
+const TICK: Duration = Duration::from_millis(250);
 
 /// What a server shows of itself, and what can be asked of it; cheap to clone.
 #[derive(Clone, Debug)]
@@ -111,5 +114,21 @@ impl Monitor {
     /// Has the server end now, its tunnels in order.
     pub fn stop(&self) {
         self.0.phase.advance(Phase::Stopping);
+    }
+
+    /// Waits until the server is of no use any more: no client came for
+    /// `first`, or the last tunnel is over for `after`. A tunnel that is made
+    /// anew is over for a moment, so `after` is some seconds.
+    pub async fn unused(&self, first: Duration, after: Duration) {
+        let mut ticks = interval(TICK);
+        let (mut since, mut patience) = (Instant::now(), first);
+        loop {
+            let now = ticks.tick().await;
+            if self.0.registry.count() > 0 {
+                (since, patience) = (now, after);
+            } else if now.duration_since(since) >= patience {
+                return;
+            }
+        }
     }
 }

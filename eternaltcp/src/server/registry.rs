@@ -155,6 +155,11 @@ impl Registry {
         self.lock().remove(&id);
     }
 
+    /// How many tunnels there are, attached or not.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// The ways to the drivers of all tunnels.
     pub(super) fn handles(&self) -> Vec<(TunnelId, Handle)> {
         self.lock().iter().map(|(id, entry)| (*id, entry.handle.clone())).collect()

@@ -54,7 +54,7 @@ impl Pair {
             listen: "127.0.0.1:0".parse().unwrap(),
             mptcp: Mptcp::default(),
             identity: host,
-            authorized_keys,
+            authorized_keys: authorized_keys.into(),
             target: target.parse().unwrap(),
             permits: Vec::new(),
             permits_resolver: false,
