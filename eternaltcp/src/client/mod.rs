@@ -17,6 +17,7 @@ mod servers;
 mod spare;
 mod story;
 mod trust;
+mod via;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ pub(crate) use remote::Listening;
 pub use remote::RemoteForward;
 pub use servers::Servers;
 pub use trust::{Ask, Trust, UnknownServer};
+pub use via::Via;
 
 use crate::address::{Listen, Target};
 use crate::driver::{Command, Driver, Handle, Shared, channel};
@@ -57,6 +59,9 @@ pub struct ClientConfig {
     pub servers: Servers,
     /// What is fixed of the way to it.
     pub pins: Pins,
+    /// Carriers go through the stdio of a program; `None`: they are connections
+    /// of their own.
+    pub via: Option<Via>,
     /// Whether carriers are MPTCP.
     pub mptcp: Mptcp,
     /// The user's keys.
@@ -95,6 +100,7 @@ impl ClientConfig {
         Self {
             servers,
             pins: Pins::default(),
+            via: None,
             mptcp: Mptcp::default(),
             keys: keys.into(),
             trust,

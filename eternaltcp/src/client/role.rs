@@ -117,6 +117,12 @@ impl ClientRole {
         }
     }
 
+    /// Who waits for a first contact only so long is told at once why there is
+    /// none.
+    fn is_hurried(&self) -> bool {
+        !self.patience.was_attached() && self.config.connect_timeout.is_some()
+    }
+
     fn fail(&mut self, end: ClientEnd) -> Verdict {
         self.end.get_or_insert(end);
         Verdict::End
@@ -166,6 +172,9 @@ impl ClientRole {
         }
         if matches!(error, DialError::Trust(_)) && !self.patience.was_attached() {
             return self.fail(ClientEnd::Refused(text));
+        }
+        if matches!(error, DialError::Program(..)) && self.is_hurried() {
+            return self.fail(ClientEnd::Failed(text));
         }
         if matches!(error, DialError::Trust(_) | DialError::Key(_)) {
             warn!("{text}");
@@ -253,9 +262,7 @@ impl Role for ClientRole {
             warn!("the server does not know the tunnel any more: its sessions are reset");
             return Verdict::Restart(Cause::Unresumable);
         }
-        // Who waits for a first contact only so long is told at once.
-        let is_hurried = !self.patience.was_attached() && self.config.connect_timeout.is_some();
-        if refusal.is_final || is_hurried {
+        if refusal.is_final || self.is_hurried() {
             return self.fail(ClientEnd::Refused(text));
         }
         warn!("refused for now: {text}");

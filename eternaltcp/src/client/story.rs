@@ -185,7 +185,7 @@ impl Story {
     ) {
         self.count(|history| history.attaches += 1);
         let via = carrier
-            .and_then(|carrier| Some((carrier.local().ok()?, carrier.peer())))
+            .and_then(CarrierIo::ends)
             .map_or_else(String::new, |(from, to)| format!(" ({from} to {to})"));
         let paused = self.paused.take();
         let replayed = tunnel.replay_due();

@@ -79,6 +79,8 @@ pub(crate) struct CarrierIo {
     pace: Pace,
     peer: SocketAddr,
     is_shut: bool,
+    /// Its socket leads to a program of this machine, which carries it on.
+    is_relayed: bool,
 }
 
 impl CarrierIo {
@@ -100,7 +102,19 @@ impl CarrierIo {
             pace: Pace::new(),
             peer,
             is_shut: false,
+            is_relayed: false,
         })
+    }
+
+    /// Its socket leads to a program of this machine: what the kernel knows of
+    /// it says nothing of the path.
+    pub(crate) fn set_relayed(&mut self) {
+        self.is_relayed = true;
+    }
+
+    /// The addresses at its two ends; `None` where they say nothing of the path.
+    pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        Some((self.local().ok()?, self.peer)).filter(|_| !self.is_relayed)
     }
 
     /// The other end's address.
@@ -263,6 +277,9 @@ impl CarrierIo {
 
     /// What the kernel's TCP knows of the path; `None` if it cannot say.
     pub(crate) fn path_report(&mut self, now: Time) -> Option<PathReport> {
+        if self.is_relayed {
+            return None;
+        }
         let unsent = platform::unsent(self.stream.as_fd()).ok()?;
         let waiting = self.unacknowledged.waiting(now, unsent);
         let Some(info) = platform::carrier_info(self.stream.as_fd()).ok()? else {

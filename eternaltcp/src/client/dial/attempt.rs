@@ -57,10 +57,9 @@ impl Attempts {
 
     /// Makes a carrier to this candidate.
     pub(super) async fn run(self: Arc<Self>, candidate: Candidate) -> Result<Dialed, DialError> {
-        let Candidate { server, address } = candidate;
-        let common = &self.common;
+        let address = candidate.address;
         let failed = |error| DialError::Connect(self.describe(candidate), error);
-        let user = if self.is_new { Some(self.load_key().await?) } else { None };
+        let user = self.user_key().await?;
         let socket = self.open(address, failed)?;
         let started = Instant::now();
         let stream = timeout(CONNECT, socket.connect(address))
@@ -71,6 +70,25 @@ impl Attempts {
         (self.connected)();
         prepare_carrier(&stream).map_err(failed)?;
         limit_silence(&stream, Some(SILENCE));
+        self.authenticate(stream, user, candidate, round_trip, failed).await
+    }
+
+    /// The user's key, where the carrier is to prove it.
+    pub(super) async fn user_key(&self) -> Result<Option<Loaded>, DialError> {
+        if self.is_new { self.load_key().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Has the server that `stream` leads to prove its key, and judges it.
+    pub(super) async fn authenticate(
+        &self,
+        stream: TcpStream,
+        user: Option<Loaded>,
+        candidate: Candidate,
+        round_trip: Duration,
+        failed: impl Fn(io::Error) -> DialError,
+    ) -> Result<Dialed, DialError> {
+        let Candidate { server, address } = candidate;
+        let common = &self.common;
         let (connection, incoming, done, asker) = match user {
             Some(Loaded::Agent(identity)) => self.prove_by_agent(&stream, &identity).await,
             Some(Loaded::Here(tls)) => prove(&stream, &tls).await,
@@ -87,7 +105,7 @@ impl Attempts {
         common.judge.judge(&self.verdicts, server, &done.peer, self.is_new).await?;
         drop(asking);
         limit_silence(&stream, None);
-        let path = self.path_of(&stream).map_err(failed)?;
+        let path = self.path_of(&stream).map_err(&failed)?;
         let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
         let (is_small, key) = (self.is_small, done.peer);
         Ok(Dialed { carrier, server, path, is_small, round_trip, address, key, _asker: asker })

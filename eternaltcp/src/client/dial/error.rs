@@ -35,6 +35,9 @@ pub enum DialError {
     /// Carriers cannot be pinned as they should be.
     #[error("cannot pin a carrier as asked: {0}; an interface needs Linux 5.7, or privileges")]
     Pin(io::Error),
+    /// The program that would carry a carrier did not.
+    #[error("{0}: {1}")]
+    Program(String, String),
     /// The TLS handshake failed.
     #[error("{0}: {1}")]
     Handshake(SocketAddr, HandshakeError),
@@ -72,7 +75,11 @@ impl DialError {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
             ),
             Self::Handshake(_, error) => !error.is_silence(),
-            Self::Tls(_) | Self::OtherServer { .. } | Self::Key(_) | Self::Trust(_) => true,
+            Self::Program(..)
+            | Self::Tls(_)
+            | Self::OtherServer { .. }
+            | Self::Key(_)
+            | Self::Trust(_) => true,
             _ => false,
         }
     }
@@ -87,7 +94,7 @@ impl DialError {
             Self::NoAddress(..) => 0,
             Self::Resolve(..) => 1,
             Self::TimedOut(_) => 2,
-            Self::Connect(..) | Self::Path(..) => 3,
+            Self::Connect(..) | Self::Path(..) | Self::Program(..) => 3,
             Self::MissingInterface(_) | Self::MissingAddress(_) | Self::Pin(_) => 4,
             Self::Handshake(..) | Self::Tls(_) => 5,
             Self::OtherServer { .. } => 6,

@@ -4,6 +4,7 @@
 //! - `race`: who is tried when, and that the first who is ready wins;
 //! - `attempt`: one try: socket, path, TCP, TLS;
 //! - `judge`: whether it is the right server;
+//! - `program`: the same through the stdio of a program;
 //! - `segments`: whether its packets are to be small.
 //!
 //! When to dial, and how often again, is decided elsewhere.
@@ -12,6 +13,7 @@ mod attempt;
 mod error;
 mod judge;
 mod names;
+mod program;
 mod race;
 mod segments;
 #[cfg(test)]
@@ -29,7 +31,7 @@ pub use error::DialError;
 use super::keys::KeyRing;
 use super::path::{Path, chosen_path, other_paths};
 use super::questions::{Asker, Questions};
-use super::{ClientConfig, Pins, Servers, StartError};
+use super::{ClientConfig, Pins, Servers, StartError, Via};
 use crate::driver::CarrierIo;
 use crate::net::Mptcp;
 use crate::tls::{ClientTls, Identity, PublicKey};
@@ -48,6 +50,7 @@ pub(super) struct Dialer(Arc<Common>);
 struct Common {
     servers: Servers,
     pins: Pins,
+    via: Option<Via>,
     mptcp: Mptcp,
     names: Names,
     judge: Judge,
@@ -107,6 +110,7 @@ impl Dialer {
         Ok(Self(Arc::new(Common {
             servers: config.servers.clone(),
             pins: config.pins.clone(),
+            via: config.via.clone(),
             mptcp: config.mptcp,
             names,
             judge: Judge::new(config.trust.clone(), config.servers.clone()),
@@ -154,7 +158,9 @@ impl Dialer {
     /// Further paths to that server than the system's own choice, or than
     /// `current` where there is no choice.
     pub(super) fn other_paths(&self, current: Option<&Path>) -> Vec<Path> {
-        let Some(server) = self.newest() else { return Vec::new() };
+        let Some(server) = self.newest().filter(|_| self.0.via.is_none()) else {
+            return Vec::new();
+        };
         let chosen = chosen_path(server, &self.0.pins);
         let Some(not) = chosen.as_ref().or(current) else { return Vec::new() };
         other_paths(server, not, &self.0.pins)
@@ -163,7 +169,7 @@ impl Dialer {
     /// A path to that server over another interface than that of `current`: the
     /// system's choice if it is one.
     pub(super) fn path_beside(&self, current: &Path) -> Option<Path> {
-        let server = self.newest()?;
+        let server = self.newest().filter(|_| self.0.via.is_none())?;
         let chosen = chosen_path(server, &self.0.pins);
         let is_other = |path: &Path| path.interface != current.interface;
         let others = other_paths(server, current, &self.0.pins);
@@ -171,6 +177,9 @@ impl Dialer {
     }
 
     fn newest(&self) -> Option<SocketAddr> {
+        if let Some(via) = &self.0.via {
+            return via.route_to;
+        }
         let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.last().map(|candidate| candidate.address)
     }
@@ -196,6 +205,14 @@ impl Dialer {
             self.0.keys.begin();
         }
         let connected: Connected = Arc::new(connected);
+        if let Some(via) = &self.0.via {
+            let verdicts = Arc::new(Verdicts::default());
+            let common = Arc::clone(&self.0);
+            let (path, is_small) = (self.chosen_path(), false);
+            let is_new = request.is_new;
+            let attempts = Attempts { common, verdicts, is_new, path, is_small, connected };
+            return attempts.run_program(via).await;
+        }
         let DialRequest { is_new, path, also, at_least, is_small } = request;
         let mut paths = vec![path];
         for path in also.into_iter().map(Some) {

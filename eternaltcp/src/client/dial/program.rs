@@ -1,0 +1,271 @@
+//! A carrier through the stdio of a program: it is started, says when it is
+//! through, and from then on is a wire.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use socket2::SockRef;
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy, copy_buf,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use super::attempt::Attempts;
+use super::race::Candidate;
+use super::{DialError, Dialed};
+use crate::client::Via;
+use crate::net::prepare_carrier;
+
+/// A program's time to be through: a log-in over a very slow path.
+const THROUGH: Duration = Duration::from_secs(60);
+
+/// What it may say before that.
+const MOST_NOISE: u64 = 1 << 20;
+
+/// What is kept of what it says on stderr: the last line, and so much of it.
+const MOST_COMPLAINT: usize = 300;
+
+/// When one direction has ended, the other one's time to end too.
+const HALF: Duration = Duration::from_secs(2);
+
+/// A program that was asked to end has so long for it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the kernel may hold of a carrier between here and the program: a
+/// keystroke waits behind it.
+const HELD: usize = 32 * 1024;
+
+/// Others of this machine may connect to a pair that is being made so often.
+const INTRUDERS: usize = 8;
+
+impl Attempts {
+    /// Makes a carrier through a program.
+    pub(super) async fn run_program(self, via: &Via) -> Result<Dialed, DialError> {
+        let failed = |error: io::Error| DialError::Program(via.name.clone(), error.to_string());
+        let user = self.user_key().await?;
+        let started = Instant::now();
+        let mut program = Program::start(via).map_err(failed)?;
+        // Nothing tells when its machine has answered: until it is through, no
+        // other is started beside it, unless it takes long.
+        (self.connected)();
+        let through = timeout(THROUGH, program.get_through(via)).await;
+        let why = match through {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(program.complaint().await.unwrap_or_else(|| error.to_string())),
+            Err(_) => Some("it did not get through in time".to_owned()),
+        };
+        if let Some(why) = why {
+            return Err(DialError::Program(via.name.clone(), why));
+        }
+        let (near, far) = pair().await.map_err(failed)?;
+        tokio::spawn(program.carry(far));
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let candidate = Candidate { server: 0, address: via.route_to.unwrap_or(nowhere) };
+        let mut dialed =
+            self.authenticate(near, user, candidate, started.elapsed(), failed).await?;
+        dialed.carrier.set_relayed();
+        Ok(dialed)
+    }
+}
+
+/// A program that runs; when this is dropped it is asked to end.
+struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Program {
+    fn start(via: &Via) -> io::Result<Self> {
+        let mut command = Command::new(&via.program);
+        command.args(&via.args).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let stdout = child.stdout.take().map(BufReader::new);
+        Ok(Self { child, stdin, stdout, stderr })
+    }
+
+    /// Greets it, and reads until its output is the server's.
+    async fn get_through(&mut self, via: &Via) -> io::Result<()> {
+        let (Some(stdin), Some(stdout)) = (&mut self.stdin, &mut self.stdout) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        stdin.write_all(&via.greeting).await?;
+        stdin.flush().await?;
+        skip_noise(stdout, &via.marker).await
+    }
+
+    /// The last thing that it said on stderr, once it has ended.
+    async fn complaint(&mut self) -> Option<String> {
+        drop(self.stdin.take());
+        let mut text = Vec::new();
+        let stderr = self.stderr.take()?;
+        // What is read by then has to do.
+        let _ = timeout(HALF, stderr.take(MOST_NOISE).read_to_end(&mut text)).await;
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+        Some(line.chars().take(MOST_COMPLAINT).collect())
+    }
+
+    /// Is the wire between the program and `far`, until either has ended.
+    async fn carry(mut self, mut far: TcpStream) {
+        let (Some(mut stdin), Some(mut stdout)) = (self.stdin.take(), self.stdout.take()) else {
+            return;
+        };
+        let complaints = self.stderr.take().map(|stderr| tokio::spawn(log(stderr)));
+        let (mut from, mut to) = far.split();
+        // An end is an end, whatever the reason.
+        let up = async {
+            let _ = copy(&mut from, &mut stdin).await;
+            let _ = stdin.shutdown().await;
+            drop(stdin);
+        };
+        let down = async {
+            let _ = copy_buf(&mut stdout, &mut to).await;
+            let _ = to.shutdown().await;
+        };
+        tokio::pin!(up, down);
+        tokio::select! {
+            () = &mut up => { let _ = timeout(HALF, down).await; }
+            () = &mut down => {}
+        }
+        if let Some(complaints) = complaints {
+            complaints.abort();
+        }
+        self.end();
+        if timeout(LAST_WORDS, self.child.wait()).await.is_err() {
+            self.signal(Signal::KILL);
+        }
+    }
+
+    /// Asks the program, and what it has started, to end.
+    fn end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // While it is not waited for, the id is nobody else's.
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(id) = id {
+            let _ = kill_process_group(id, signal);
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Reads until a line has ended that ends with `marker`.
+async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut output = output.take(MOST_NOISE);
+    loop {
+        line.clear();
+        if output.read_until(b'\n', &mut line).await? == 0 {
+            return Err(io::Error::other("it ended before it was through"));
+        }
+        if line.trim_ascii_end().ends_with(marker.as_bytes()) {
+            return Ok(());
+        }
+    }
+}
+
+/// Logs what the program complains about.
+async fn log(stderr: ChildStderr) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        debug!("{line}");
+    }
+}
+
+/// Two ends of a TCP connection within this process.
+async fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let near = TcpStream::connect(listener.local_addr()?).await?;
+    let own = near.local_addr()?;
+    for _ in 0..INTRUDERS {
+        let (far, peer) = listener.accept().await?;
+        if peer == own {
+            for stream in [&near, &far] {
+                prepare_carrier(stream)?;
+                let socket = SockRef::from(stream);
+                socket.set_send_buffer_size(HELD)?;
+                socket.set_recv_buffer_size(HELD)?;
+            }
+            return Ok((near, far));
+        }
+    }
+    Err(io::Error::other("others of this machine connect in between"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_says_before_its_marker_is_noise() {
+        for (output, is_through) in [
+            ("MARK 1\nrest", true),
+            ("Welcome!\nno newline MARK 1\r\nrest", true),
+            ("Welcome to MARK 1 of many\n", false),
+            ("MARK 12\n", false),
+            ("", false),
+        ] {
+            let mut output = output.as_bytes();
+            assert_eq!(skip_noise(&mut output, "MARK 1").await.is_ok(), is_through);
+            assert_eq!(output, if is_through { b"rest".as_slice() } else { b"" });
+        }
+        let endless = b"\n".repeat((MOST_NOISE + 10) as usize);
+        assert!(skip_noise(&mut endless.as_slice(), "MARK 1").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_told_by_its_last_words() {
+        let via = Via {
+            name: "a test".to_owned(),
+            program: "sh".into(),
+            args: vec!["-c".into(), "echo first >&2; echo Permission denied. >&2; exit 255".into()],
+            greeting: bytes::Bytes::new(),
+            marker: "MARK 1".to_owned(),
+            route_to: None,
+        };
+        let mut program = Program::start(&via).unwrap();
+        assert!(program.get_through(&via).await.is_err());
+        assert_eq!(program.complaint().await.as_deref(), Some("Permission denied."));
+    }
+
+    #[tokio::test]
+    async fn a_program_is_a_wire_and_ends_with_it() {
+        let via = Via {
+            name: "a test".to_owned(),
+            program: "sh".into(),
+            args: vec!["-c".into(), "read x; echo $x MARK 1; exec cat".into()],
+            greeting: bytes::Bytes::from_static(b"hello\n"),
+            marker: "hello MARK 1".to_owned(),
+            route_to: None,
+        };
+        let mut program = Program::start(&via).unwrap();
+        program.get_through(&via).await.unwrap();
+        let id = program.child.id().unwrap();
+        let (mut near, far) = pair().await.unwrap();
+        let wire = tokio::spawn(program.carry(far));
+        near.write_all(b"there and back").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut back = String::new();
+        near.read_to_string(&mut back).await.unwrap();
+        assert_eq!(back, "there and back");
+        wire.await.unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{id}")).exists(), "it was waited for");
+    }
+}
