@@ -1,7 +1,8 @@
 //! `etcp connect`: stdin and stdout as one session.
 
 use eternaltcp::Session;
-use eternaltcp::client::{Client, OpenError};
+use eternaltcp::address::Target;
+use eternaltcp::client::{Client, ClientConfig, OpenError};
 use tokio::io::{
     self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split, stdin,
     stdout,
@@ -20,15 +21,20 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
     let name = format!("connect {}", std::process::id());
     let mut config = client_config(args.server, name)?;
     config.connect_timeout = Some(args.connect_timeout);
+    carry(config, args.target)
+}
+
+/// Carries stdin and stdout as the one session of a client, and ends with it.
+pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), Failure> {
     config.ends_when_idle = true;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
     let result = runtime.block_on(async {
-        let stop = signals::stop()?;
+        let stop = signals::stop_of_child()?;
         let client = Client::start(config).map_err(Failure::failed)?;
-        let session = match args.target {
+        let session = match target {
             Some(target) => client.open(target).await,
             None => client.open_default().await,
         };

@@ -86,6 +86,11 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     Failure::Usage(format!("{line} (see etcp --help)")).report()
 }
 
+/// Tells the user something that is no failure, in one line on stderr.
+pub(crate) fn tell(text: &str) {
+    complain(text);
+}
+
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
 pub(crate) fn complain(text: &str) {
     // Part of it may be the peer's words: they stay one line, and no terminal obeys them.

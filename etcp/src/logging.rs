@@ -12,6 +12,7 @@ use crate::exit::Failure;
 pub(crate) enum Level {
     Info,
     Warn,
+    Error,
 }
 
 /// Starts the log. `RUST_LOG` goes before `-v`.
@@ -31,8 +32,9 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
 
 fn default_filter(verbose: u8, level: Level) -> &'static str {
     match (verbose, level) {
+        (0, Level::Error) => "error",
         (0, Level::Warn) => "warn",
-        (0, Level::Info) | (1, Level::Warn) => "info",
+        (0, Level::Info) | (1, Level::Warn | Level::Error) => "info",
         (1, Level::Info) | (2, _) => "debug",
         _ => "trace",
     }

@@ -15,6 +15,7 @@ mod hook;
 mod install;
 mod keygen;
 mod logging;
+mod one_user;
 mod operator;
 mod passphrase;
 mod paths;
@@ -25,8 +26,10 @@ mod running;
 mod sessions;
 mod signals;
 mod sproxy;
+mod ssh;
 mod ssh_config;
 mod status;
+mod talk;
 mod user_keys;
 
 use std::process::ExitCode;
@@ -37,7 +40,7 @@ use cli::{Cli, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(cli::separate(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
@@ -76,6 +79,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Sessions(args) => sessions::run(args),
         Command::Reconnect(args) => reconnect::run(args),
         Command::Drain(args) => drain::run(args),
+        Command::Ssh(args) => ssh::run(args, &cli.log),
+        Command::SshCarry(args) => {
+            // ssh's terminal is no place for a log, unless it is asked for.
+            logging::start(&cli.log, logging::Level::Error)?;
+            ssh::carry(args)
+        }
+        Command::OneUser(args) => one_user::run(args),
         Command::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()

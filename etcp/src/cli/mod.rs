@@ -11,6 +11,7 @@ mod keygen;
 mod run;
 mod server;
 mod sproxy;
+mod ssh;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +27,7 @@ pub(crate) use keygen::KeygenArgs;
 pub(crate) use run::{CommandArgs, RunArgs};
 pub(crate) use server::ServerArgs;
 pub(crate) use sproxy::SproxyArgs;
+pub(crate) use ssh::{OneUserArgs, SshArgs, SshCarryArgs, separate};
 
 /// Keep TCP connections alive while the network changes.
 ///
@@ -47,6 +49,7 @@ Examples:
   etcp demo                                         see it work, on this machine alone
   etcp sproxy --permit 'localhost:*'                on the server
   etcp cproxy --server example.org -L 5432:localhost:5432
+  etcp ssh example.org                              where etcp is installed, and nothing set up
   ssh -o ProxyCommand='etcp connect --server %h localhost:22' example.org
   etcp run --server example.org curl -O https://example.com/large.iso
 
@@ -93,6 +96,14 @@ pub(crate) enum Command {
     Reconnect(ReconnectArgs),
     /// Have a running proxy take no new sessions, and end with the last one
     Drain(DrainArgs),
+    /// Run ssh through a tunnel, to a server where no sproxy runs
+    Ssh(SshArgs),
+    /// What ssh runs for `etcp ssh`
+    #[command(hide = true)]
+    SshCarry(SshCarryArgs),
+    /// What `etcp ssh` runs at the server
+    #[command(hide = true)]
+    OneUser(OneUserArgs),
     /// See it work, on this machine alone: a checked stream whose carriers die
     Demo,
     /// Print a shell's completions of etcp's commands

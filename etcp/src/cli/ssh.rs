@@ -1,0 +1,136 @@
+//! The command line of `etcp ssh`, and of the commands that it starts.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory};
+
+use super::Cli;
+use super::common::{TunnelArgs, parse_positive};
+use crate::talk::Ports;
+
+#[derive(Debug, Args)]
+#[command(override_usage = "etcp ssh [OPTIONS] [SSH ARGUMENTS] HOST [COMMAND]")]
+pub(crate) struct SshArgs {
+    /// Use this etcp at HOST; relative paths begin in the home folder there
+    /// [default: etcp in PATH, else the copied one]
+    #[arg(long, value_name = "PATH", conflicts_with = "copy")]
+    pub(crate) remote_etcp: Option<String>,
+    /// Copy this etcp to HOST, to ~/.cache/eternaltcp, unless it is there
+    #[arg(long)]
+    pub(crate) copy: bool,
+    /// Listen at HOST on a port of this range, which a firewall lets pass [default: any free port]
+    #[arg(long, value_name = "PORT[-PORT]")]
+    pub(crate) remote_port: Option<Ports>,
+    /// Carry everything through ssh itself: each connection is an ssh of its own, which logs in
+    /// without asking
+    #[arg(long, conflicts_with = "remote_port")]
+    pub(crate) via_ssh: bool,
+    /// Fail where only the port of ssh can be reached
+    #[arg(long, conflicts_with = "via_ssh")]
+    pub(crate) no_via_ssh: bool,
+    /// How long HOST keeps the connection of a client that is away
+    #[arg(long, value_parser = parse_positive, default_value = "7d", value_name = "DURATION")]
+    pub(crate) keep_detached: Duration,
+    /// End when HOST could not be reached for this long [default: never]
+    #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
+    pub(crate) give_up_after: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) tunnel: TunnelArgs,
+    /// What ssh takes: its options, HOST, and a command
+    #[arg(value_name = "SSH ARGUMENTS", required = true, last = true)]
+    pub(crate) ssh: Vec<OsString>,
+}
+
+/// What ssh runs as its `ProxyCommand`.
+#[derive(Debug, Args)]
+pub(crate) struct SshCarryArgs {
+    /// The folder in which `etcp ssh` left what is to be known
+    pub(crate) folder: PathBuf,
+}
+
+/// What `etcp ssh` runs at the server.
+#[derive(Debug, Args)]
+pub(crate) struct OneUserArgs {
+    /// Be the sproxy itself
+    #[arg(long)]
+    pub(crate) serve: bool,
+}
+
+/// Separates etcp's options from ssh's arguments, of which `-v` is one: puts
+/// `--` before the first argument of `etcp ssh` that is none of etcp's, which
+/// are the long ones alone.
+pub(crate) fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
+    let Some(mut at) = position_of_ssh(&args).map(|at| at + 1) else { return args };
+    let cli = Cli::command();
+    let takes_value = |name: &str| {
+        let of_ssh = cli.find_subcommand("ssh").into_iter().flat_map(clap::Command::get_arguments);
+        of_ssh
+            .chain(cli.get_arguments())
+            .any(|arg| arg.get_long() == Some(name) && arg.get_action().takes_values())
+    };
+    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()) {
+        match arg.strip_prefix("--") {
+            Some("") => return args,
+            Some(name) => at += if takes_value(name) { 2 } else { 1 },
+            None if arg == "-h" => at += 1,
+            None => break,
+        }
+    }
+    if at < args.len() {
+        args.insert(at, "--".into());
+    }
+    args
+}
+
+/// Where the word `ssh` stands, if it is the subcommand.
+fn position_of_ssh(args: &[OsString]) -> Option<usize> {
+    let mut is_value = false;
+    for (at, arg) in args.iter().enumerate().skip(1) {
+        match arg.to_str() {
+            _ if is_value => is_value = false,
+            Some("ssh") => return Some(at),
+            Some("--log-format") => is_value = true,
+            Some(arg) if arg.starts_with('-') => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn separated(line: &str) -> String {
+        let args = line.split(' ').map(OsString::from).collect();
+        let args: Vec<_> =
+            separate(args).into_iter().map(|arg| arg.into_string().unwrap()).collect();
+        args.join(" ")
+    }
+
+    #[test]
+    fn the_arguments_of_ssh_begin_at_the_first_that_is_no_long_option() {
+        for (line, expected) in [
+            ("etcp ssh host", "etcp ssh -- host"),
+            ("etcp ssh -v host", "etcp ssh -- -v host"),
+            ("etcp -v ssh -v host --copy", "etcp -v ssh -- -v host --copy"),
+            ("etcp ssh --copy -p 22 host", "etcp ssh --copy -- -p 22 host"),
+            ("etcp ssh --remote-etcp x -p 22 host", "etcp ssh --remote-etcp x -- -p 22 host"),
+            ("etcp ssh --remote-etcp=x host", "etcp ssh --remote-etcp=x -- host"),
+            ("etcp ssh --log-format json host", "etcp ssh --log-format json -- host"),
+            ("etcp --log-format ssh ssh a", "etcp --log-format ssh ssh -- a"),
+            ("etcp ssh --copy -- -v host", "etcp ssh --copy -- -v host"),
+            ("etcp ssh --help", "etcp ssh --help"),
+            ("etcp ssh -h", "etcp ssh -h"),
+            ("etcp ssh --remote-etcp", "etcp ssh --remote-etcp"),
+            ("etcp cproxy --name ssh -v", "etcp cproxy --name ssh -v"),
+            ("etcp", "etcp"),
+        ] {
+            assert_eq!(separated(line), expected);
+        }
+    }
+}

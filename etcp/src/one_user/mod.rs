@@ -1,0 +1,67 @@
+//! What `etcp ssh` runs at the server: an sproxy for one user and one tunnel,
+//! and the wire of a carrier that goes through ssh.
+
+mod relay;
+mod serve;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write, stdout};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::cli::OneUserArgs;
+use crate::exit::Failure;
+use crate::talk::{MOST_LINE, Message, TalkError};
+
+pub(crate) fn run(args: OneUserArgs) -> Result<(), Failure> {
+    // Bytes of a carrier follow the wish: not one of them is read with it, as
+    // the standard library's stdin would.
+    let input = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
+    let wish = hear(&mut File::from(input))?;
+    match (wish.verb(), args.serve) {
+        ("serve", true) => serve::run(&wish),
+        ("serve", false) => say_start(&wish),
+        ("carry", _) => relay::run(&wish),
+        (verb, _) => Err(Failure::Failed(format!("etcp here is older or newer: {verb:?}"))),
+    }
+}
+
+/// Starts the sproxy in a process of its own, which outlives the log-in, and
+/// passes on what it says.
+fn say_start(wish: &Message) -> Result<(), Failure> {
+    let answer = start(wish)
+        .unwrap_or_else(|error| format!("{}\n", Message::new("error").with("text", error)));
+    // What came before may not have ended its line.
+    let mut output = stdout().lock();
+    write!(output, "\n{answer}").and_then(|()| output.flush()).map_err(Failure::failed)
+}
+
+fn start(wish: &Message) -> io::Result<String> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("etcp").args(["one-user", "--serve"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        writeln!(input, "{wish}")?;
+    }
+    let mut answer = String::new();
+    if let Some(output) = child.stdout.take() {
+        output.take(MOST_LINE as u64).read_to_string(&mut answer)?;
+    }
+    if answer.is_empty() { Err(io::Error::other("it ended at once")) } else { Ok(answer) }
+}
+
+/// Reads the wish, one byte at a time from a pipe.
+fn hear(input: &mut impl Read) -> Result<Message, Failure> {
+    let mut line = String::new();
+    BufReader::with_capacity(1, input)
+        .take(MOST_LINE as u64)
+        .read_line(&mut line)
+        .map_err(Failure::failed)?;
+    match Message::parse(&line) {
+        Ok(Some(wish)) => Ok(wish),
+        Ok(None) => Err(Failure::Usage("this is for etcp ssh alone".to_owned())),
+        Err(error @ TalkError::Version(_)) => Err(Failure::Failed(format!("the client: {error}"))),
+        Err(error) => Err(Failure::failed(error)),
+    }
+}

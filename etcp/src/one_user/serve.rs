@@ -1,0 +1,212 @@
+//! The sproxy of one user: it has left the log-in that started it, lets in the
+//! key that came through it, leads to the sshd of that log-in alone, and ends
+//! with its tunnel.
+
+use std::fs::File;
+use std::io::{self, Write, stdout};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use eternaltcp::address::Target;
+use eternaltcp::policy::AuthorizedKeys;
+use eternaltcp::server::{KeySource, Server, ServerConfig, ServerError};
+use eternaltcp::tls::{Identity, PublicKey};
+use eternaltcp::{Slots, TunnelConfig};
+
+use crate::exit::Failure;
+use crate::signals;
+use crate::talk::{Message, Ports, TalkError};
+
+/// Nobody came for so long after the log-in: nobody will.
+const FIRST_CONTACT: Duration = Duration::from_secs(120);
+
+/// The tunnel is over for so long: it is not made anew.
+const LAST_CONTACT: Duration = Duration::from_secs(5);
+
+/// What was wished.
+#[derive(Debug)]
+struct Wish {
+    key: PublicKey,
+    ports: Ports,
+    /// Only carriers through ssh will come.
+    is_local: bool,
+    tunnel: TunnelConfig,
+}
+
+impl Wish {
+    fn read(message: &Message) -> Result<Self, TalkError> {
+        let key = message.text("key").and_then(|key| PublicKey::from_openssh(key).ok());
+        let millis = |name| message.get(name).map(Duration::from_millis);
+        Ok(Self {
+            key: key.ok_or(TalkError::Field("key"))?,
+            ports: message.get("ports")?,
+            is_local: message.text("reach") == Some("local"),
+            tunnel: TunnelConfig {
+                keep_detached: millis("keep-detached")?,
+                heartbeat: millis("heartbeat")?,
+                dead_after: millis("dead-after")?,
+                ..TunnelConfig::default()
+            },
+        })
+    }
+}
+
+pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
+    // What is sent to the log-in's processes at its end does not reach this one.
+    rustix::process::setsid().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let result = runtime.block_on(async {
+        let stop = signals::stop_of_child()?;
+        let server = match bind(wish) {
+            Ok((server, answer)) => say(&answer).map(|()| server)?,
+            Err(error) => return say(&Message::new("error").with("text", error)),
+        };
+        let monitor = server.monitor();
+        server
+            .run(async {
+                tokio::select! {
+                    () = stop => {}
+                    () = monitor.unused(FIRST_CONTACT, LAST_CONTACT) => {}
+                }
+            })
+            .await;
+        Ok(())
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Says one line, and leaves the log-in: it ends once nobody holds its stdio.
+fn say(answer: &Message) -> Result<(), Failure> {
+    let leave = || -> io::Result<()> {
+        std::env::set_current_dir("/")?;
+        let nothing = File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nothing)?;
+        rustix::stdio::dup2_stderr(&nothing)?;
+        let mut output = stdout().lock();
+        writeln!(output, "{answer}")?;
+        output.flush()?;
+        rustix::stdio::dup2_stdout(&nothing)?;
+        Ok(())
+    };
+    leave().map_err(Failure::failed)
+}
+
+/// Listens, and has the answer that says where.
+fn bind(message: &Message) -> Result<(Server, Message), String> {
+    let wish = Wish::read(message).map_err(|error| error.to_string())?;
+    let login = Login::of_this_process();
+    let identity = Identity::generate().map_err(|error| error.to_string())?;
+    let slots = Slots::from_limit().map_err(|error| error.to_string())?;
+    let server = listen(&wish, &identity, &login, &slots)?;
+    let port = server.local_addr().map_err(|error| error.to_string())?.port();
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut answer = Message::new("here")
+        .with("port", port)
+        .with("pid", std::process::id())
+        .with("key", identity.public_key())
+        .with("program", program.display());
+    if let Some(address) = login.address {
+        answer = answer.with("address", address);
+    }
+    Ok((server, answer))
+}
+
+/// Listens on the first port that is free, over IPv6 and IPv4 where there are
+/// both.
+fn listen(
+    wish: &Wish,
+    identity: &Identity,
+    login: &Login,
+    slots: &Slots,
+) -> Result<Server, String> {
+    let addresses: &[IpAddr] = if wish.is_local {
+        &[IpAddr::V4(Ipv4Addr::LOCALHOST)]
+    } else {
+        &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)]
+    };
+    let mut last = String::new();
+    for port in wish.ports.iter() {
+        for address in addresses {
+            let listen = SocketAddr::new(*address, port);
+            let keys = KeySource::Fixed(AuthorizedKeys::parse(&wish.key.to_string()));
+            let mut config = ServerConfig::new(listen, identity.clone(), keys);
+            config.target = login.target();
+            config.tunnel = wish.tunnel.clone();
+            match Server::bind(config, slots.clone()) {
+                Ok(server) => return Ok(server),
+                Err(error @ ServerError::Listen(..)) => last = error.to_string(),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+    Err(format!("{last}; no port of {} is free", wish.ports))
+}
+
+/// The sshd that this process was started by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Login {
+    /// By which address the client has reached it, if that is known.
+    address: Option<IpAddr>,
+    port: u16,
+}
+
+impl Login {
+    fn of_this_process() -> Self {
+        Self::parse(&std::env::var("SSH_CONNECTION").unwrap_or_default())
+    }
+
+    /// Reads `SSH_CONNECTION` (ssh(1)): the client's address and port, and the
+    /// server's. Without it, sshd is where it usually is.
+    fn parse(connection: &str) -> Self {
+        let words: Vec<&str> = connection.split(' ').collect();
+        let found = match words[..] {
+            [_, _, address, port] => address.parse().ok().zip(port.parse().ok()),
+            _ => None,
+        };
+        match found {
+            Some((address, port)) => Self { address: Some(address), port },
+            None => Self { address: None, port: 22 },
+        }
+    }
+
+    fn target(&self) -> Target {
+        let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Target::Tcp { host: address.to_string(), port: self.port }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sshd_of_the_log_in_is_the_target() {
+        for (connection, target) in [
+            ("192.0.2.7 50000 198.51.100.1 22", "198.51.100.1:22"),
+            ("2001:db8::7 50000 2001:db8::1 2222", "[2001:db8::1]:2222"),
+            ("", "127.0.0.1:22"),
+            ("UNKNOWN 65535 UNKNOWN 65535", "127.0.0.1:22"),
+            ("1 2 192.0.2.1 99999", "127.0.0.1:22"),
+        ] {
+            assert_eq!(Login::parse(connection).target().to_string(), target, "{connection:?}");
+        }
+    }
+
+    #[test]
+    fn a_wish_is_read_whole_or_not_at_all() {
+        let key = Identity::generate().unwrap().public_key();
+        let wish = Message::new("serve")
+            .with("ports", "60000-60010")
+            .with("keep-detached", 5000)
+            .with("heartbeat", 1000)
+            .with("dead-after", 3000);
+        assert_eq!(Wish::read(&wish).unwrap_err(), TalkError::Field("key"));
+        let wish = Wish::read(&wish.with("key", &key)).unwrap();
+        assert_eq!((wish.key, wish.is_local), (key, false));
+        assert_eq!(wish.tunnel.keep_detached, Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,87 @@
+//! What ssh runs as its `ProxyCommand`: the client's end of the tunnel, with
+//! ssh's connection as its one session.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use eternaltcp::address::Server;
+use eternaltcp::client::{ClientConfig, Pins, Servers, Trust, Via};
+use eternaltcp::tls::Identity;
+use eternaltcp::{TunnelConfig, this_instance};
+
+use super::handover::{Folder, Handover, Route};
+use super::login::ALONE;
+use super::script;
+use crate::cli::SshCarryArgs;
+use crate::connect::carry;
+use crate::exit::Failure;
+use crate::talk::Message;
+
+/// A first contact takes no longer: the port was tried just before.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// The same for a log-in by ssh.
+const FIRST_LOG_IN: Duration = Duration::from_secs(60);
+
+/// What makes an ssh a wire that asks nothing, and that ends when its network
+/// is gone.
+const WIRE: [&str; 4] = [
+    "-oBatchMode=yes",
+    "-oConnectTimeout=10",
+    "-oServerAliveInterval=5",
+    "-oServerAliveCountMax=3",
+];
+
+pub(crate) fn run(args: SshCarryArgs) -> Result<(), Failure> {
+    let (handover, identity) = Folder::at(args.folder).read()?;
+    carry(configure(handover, identity)?, None)
+}
+
+fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Failure> {
+    let via = match &handover.route {
+        Route::Direct(_) => None,
+        Route::ViaSsh(args) => Some(via(&handover, args)),
+    };
+    let servers = match handover.route {
+        Route::Direct(servers) => servers,
+        Route::ViaSsh(_) => vec![Server { host: handover.host, port: handover.port }],
+    };
+    let servers = Servers::from_list(servers)
+        .ok_or_else(|| Failure::Failed("there is no server to connect to".to_owned()))?;
+    let instance = this_instance(format!("ssh {}", std::process::id()));
+    let mut config = ClientConfig::new(servers, identity, Trust::only(handover.key), instance);
+    config.pins = Pins {
+        address: handover.bind_address.and_then(|address| address.parse().ok()),
+        interface: handover.bind_interface,
+    };
+    let first_contact = if via.is_some() { FIRST_LOG_IN } else { FIRST_CONTACT };
+    config.via = via;
+    config.tunnel = TunnelConfig {
+        heartbeat: handover.heartbeat,
+        dead_after: handover.dead_after,
+        ..TunnelConfig::default()
+    };
+    config.connect_timeout = Some(first_contact);
+    config.give_up_after = handover.give_up_after;
+    Ok(config)
+}
+
+/// Carriers through ssh, each an ssh that runs etcp at the server.
+fn via(handover: &Handover, login: &[OsString]) -> Via {
+    let mut args: Vec<OsString> = ALONE.iter().chain(&WIRE).map(OsString::from).collect();
+    args.extend(login.iter().cloned());
+    args.push(script::carry().into());
+    let wish = Message::new("carry").with("port", handover.port);
+    Via {
+        name: format!("ssh {}", handover.host),
+        program: "ssh".into(),
+        args,
+        greeting: format!("{}\n{wish}\n", handover.program).into(),
+        marker: Message::new("through").to_string(),
+        route_to: handover.route_to.as_ref().and_then(|address| address.parse().ok()).map(
+            // Nothing is sent there: any port will do.
+            |address| SocketAddr::new(address, handover.port),
+        ),
+    }
+}

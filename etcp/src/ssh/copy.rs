@@ -1,0 +1,149 @@
+//! A copy of this program for the server.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write, stderr};
+
+use sha2::{Digest, Sha256};
+
+use crate::exit::Failure;
+
+/// Read and sent at once.
+const CHUNK: usize = 64 * 1024;
+
+/// The program, and what its copy is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    name: String,
+    length: u64,
+}
+
+impl Copy {
+    /// A copy of this very program.
+    pub(crate) fn of_this() -> Result<Self, Failure> {
+        let failed = |error| Failure::Failed(format!("cannot read this program: {error}"));
+        let mut file = open().map_err(failed)?;
+        let mut digest = Sha256::new();
+        let length = io::copy(&mut file, &mut digest).map_err(failed)?;
+        Ok(Self::of(env!("CARGO_PKG_VERSION"), &digest.finalize(), length))
+    }
+
+    /// One of this version and digest is the same program.
+    pub(super) fn of(version: &str, digest: &[u8], length: u64) -> Self {
+        let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Self { name: format!("etcp-{version}-{digest}"), length }
+    }
+
+    /// The name of its file: letters, digits, `-` and `.` alone.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends it after its length, to a server that runs `system` as uname(1)
+    /// tells with -sm, and shows how far it is.
+    pub(crate) fn send(
+        &self,
+        host: &str,
+        system: &str,
+        to: &mut impl Write,
+    ) -> Result<(), Failure> {
+        let this = this_system();
+        if system != this {
+            return Err(Failure::Failed(format!(
+                "{host} runs {system}, and this etcp is for {this}: install etcp there, or name it with \
+                 --remote-etcp"
+            )));
+        }
+        let failed = |error| Failure::Failed(format!("cannot copy etcp to {host}: {error}"));
+        self.write(host, to).map_err(failed)
+    }
+
+    fn write(&self, host: &str, to: &mut impl Write) -> io::Result<()> {
+        let mut file = open()?.take(self.length);
+        writeln!(to, "{}", self.length)?;
+        let mut progress = Progress::new(host, self.length);
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            to.write_all(&buffer[..count])?;
+            progress.add(count as u64);
+        }
+        to.flush()
+    }
+}
+
+/// The file that this process runs, also if it was replaced since.
+fn open() -> io::Result<File> {
+    File::open("/proc/self/exe")
+}
+
+/// What `uname -sm` prints here.
+fn this_system() -> String {
+    let uname = rustix::system::uname();
+    format!("{} {}", uname.sysname().to_string_lossy(), uname.machine().to_string_lossy())
+}
+
+/// How far the copy is: a line that grows on a terminal, one line elsewhere.
+struct Progress {
+    what: String,
+    length: u64,
+    sent: u64,
+    shown: Option<u64>,
+    is_terminal: bool,
+}
+
+impl Progress {
+    fn new(host: &str, length: u64) -> Self {
+        let what = format!("copying etcp to {host}: {} MB", length.div_ceil(1_000_000));
+        let is_terminal = stderr().is_terminal();
+        if !is_terminal {
+            say(&format!("etcp: {what}\n"));
+        }
+        Self { what, length, sent: 0, shown: None, is_terminal }
+    }
+
+    fn add(&mut self, count: u64) {
+        self.sent += count;
+        let percent = (self.sent * 100).checked_div(self.length).unwrap_or(100);
+        if self.is_terminal && self.shown.replace(percent) != Some(percent) {
+            say(&format!("\retcp: {}, {percent} %", self.what));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_terminal {
+            say("\n");
+        }
+    }
+}
+
+fn say(text: &str) {
+    // Who cannot see it does not need it.
+    let _ = stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_called_by_what_it_is() {
+        let copy = Copy::of("0.1.0", &[0x0a, 0xff, 0, 1, 2, 3, 4], 5);
+        assert_eq!(copy.name(), "etcp-0.1.0-0aff00010203");
+        assert_eq!(Copy::of_this().unwrap().name(), Copy::of_this().unwrap().name());
+    }
+
+    #[test]
+    fn a_server_of_another_kind_gets_no_copy() {
+        let copy = Copy::of("0.1.0", &[0; 32], 5);
+        let mut sent = Vec::new();
+        let Err(Failure::Failed(why)) = copy.send("host", "Linux vax", &mut sent) else {
+            panic!("it was sent");
+        };
+        assert!(why.contains("host runs Linux vax") && sent.is_empty(), "{why}");
+    }
+}

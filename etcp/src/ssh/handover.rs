@@ -1,0 +1,267 @@
+//! What `etcp ssh` leaves for the etcp that ssh starts as its `ProxyCommand`: a
+//! folder that only this user can enter, gone as soon as it was read.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use eternaltcp::address::Server;
+use eternaltcp::tls::{Identity, PublicKey};
+
+use crate::exit::Failure;
+use crate::talk::Message;
+
+/// How such folders are called.
+const PREFIX: &str = "etcp-ssh-";
+
+/// A folder that is older was left by a log-in that was broken off.
+const LEFT: Duration = Duration::from_secs(3600);
+
+/// How carriers reach the sproxy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Route {
+    /// Connections of their own, to each of these.
+    Direct(Vec<Server>),
+    /// Through ssh with these arguments, of which HOST is the last.
+    ViaSsh(Vec<OsString>),
+}
+
+/// All that is to be known to carry a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Handover {
+    pub(crate) host: String,
+    pub(crate) route: Route,
+    pub(crate) port: u16,
+    /// The key of the sproxy.
+    pub(crate) key: PublicKey,
+    /// The path of etcp at the server.
+    pub(crate) program: String,
+    /// An address by the way to which the network is judged.
+    pub(crate) route_to: Option<String>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) dead_after: Duration,
+    pub(crate) give_up_after: Option<Duration>,
+    pub(crate) bind_address: Option<String>,
+    pub(crate) bind_interface: Option<String>,
+}
+
+/// The folder with the key that was made for this connection.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes a folder, and a key in it.
+    pub(crate) fn make() -> Result<(Self, Identity), Failure> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let place = runtime.filter(|path| path.is_absolute() && path.is_dir());
+        let place = place.unwrap_or_else(std::env::temp_dir);
+        sweep(&place);
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&place);
+        let folder = folder.map_err(|error| cannot("make a folder in", &place, &error))?;
+        let identity = Identity::load_or_create(&folder.path().join("key"));
+        let identity = identity.map_err(Failure::failed)?;
+        Ok((Self(folder.keep()), identity))
+    }
+
+    /// The folder of this path, which [`Self::make`] made in another process.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn write(&self, handover: &Handover) -> Result<(), Failure> {
+        let failed = |error| cannot("write to", &self.0, &error);
+        fs::write(self.0.join("tunnel"), handover.to_message().to_string()).map_err(failed)?;
+        fs::write(self.0.join("route"), join(&handover.route)).map_err(failed)
+    }
+
+    /// Reads what is there.
+    pub(crate) fn read(&self) -> Result<(Handover, Identity), Failure> {
+        let identity = Identity::load(&self.0.join("key")).map_err(Failure::failed)?;
+        let text = |name| {
+            fs::read(self.0.join(name)).map_err(|error| cannot("read from", &self.0, &error))
+        };
+        let (tunnel, route) = (text("tunnel")?, text("route")?);
+        let handover = Handover::from_message(&String::from_utf8_lossy(&tunnel), &route);
+        let broken = || Failure::Failed(format!("what is in {} is broken", self.0.display()));
+        Ok((handover.ok_or_else(broken)?, identity))
+    }
+}
+
+/// Removes what was left by log-ins of this user that were broken off.
+fn sweep(place: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let user = rustix::process::getuid().as_raw();
+    let Ok(entries) = fs::read_dir(place) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
+        // Of a link this tells about the link itself.
+        let Ok(metadata) = entry.metadata() else { continue };
+        let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+        if is_ours && metadata.is_dir() && metadata.uid() == user && age > Some(LEFT) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It holds a key: nothing of it is left.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Handover {
+    fn to_message(&self) -> Message {
+        let message = Message::new("tunnel")
+            .with("host", &self.host)
+            .with("port", self.port)
+            .with("key", &self.key)
+            .with("program", &self.program)
+            .with("heartbeat", self.heartbeat.as_millis())
+            .with("dead-after", self.dead_after.as_millis());
+        let give_up_after = self.give_up_after.map(|after| after.as_millis().to_string());
+        [
+            ("route-to", self.route_to.clone()),
+            ("give-up-after", give_up_after),
+            ("bind-address", self.bind_address.clone()),
+            ("bind-interface", self.bind_interface.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .fold(message, |message, (name, value)| message.with(name, value))
+    }
+
+    fn from_message(line: &str, route: &[u8]) -> Option<Self> {
+        let message = Message::parse(line).ok()??;
+        let text = |name| message.text(name).map(str::to_owned);
+        let millis = |name| Some(Duration::from_millis(message.get(name).ok()?));
+        Some(Self {
+            host: text("host")?,
+            route: split(route)?,
+            port: message.get("port").ok()?,
+            key: PublicKey::from_openssh(message.text("key")?).ok()?,
+            program: text("program")?,
+            route_to: text("route-to"),
+            heartbeat: millis("heartbeat")?,
+            dead_after: millis("dead-after")?,
+            give_up_after: millis("give-up-after"),
+            bind_address: text("bind-address"),
+            bind_interface: text("bind-interface"),
+        })
+    }
+}
+
+/// Arguments may hold every byte but NUL, which ends each of them here.
+fn join(route: &Route) -> Vec<u8> {
+    let words: Vec<OsString> = match route {
+        Route::Direct(servers) => {
+            let servers = servers.iter().map(|server| server.to_string().into());
+            [OsString::from("direct")].into_iter().chain(servers).collect()
+        }
+        Route::ViaSsh(args) => [OsString::from("ssh")].iter().chain(args).cloned().collect(),
+    };
+    words.iter().flat_map(|word| word.as_bytes().iter().chain(&[0])).copied().collect()
+}
+
+fn split(bytes: &[u8]) -> Option<Route> {
+    let mut words = bytes.strip_suffix(&[0])?.split(|byte| *byte == 0);
+    match words.next()? {
+        b"direct" => {
+            let parse = |word| std::str::from_utf8(word).ok()?.parse().ok();
+            words.map(parse).collect::<Option<_>>().map(Route::Direct)
+        }
+        b"ssh" => {
+            Some(Route::ViaSsh(words.map(|word| OsString::from_vec(word.to_vec())).collect()))
+        }
+        _ => None,
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// One word for the shell that runs a `ProxyCommand`, in which ssh looks for
+/// `%`.
+pub(crate) fn proxy_word(word: &OsStr) -> OsString {
+    let mut quoted = vec![b'\''];
+    for &byte in word.as_bytes() {
+        match byte {
+            b'\'' => quoted.extend(br"'\''"),
+            b'%' => quoted.extend(b"%%"),
+            byte => quoted.push(byte),
+        }
+    }
+    quoted.push(b'\'');
+    OsString::from_vec(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handover(route: Route) -> Handover {
+        Handover {
+            host: "me@host".to_owned(),
+            route,
+            port: 41_234,
+            key: Identity::generate().unwrap().public_key(),
+            program: "/home/me/my programs/etcp".to_owned(),
+            route_to: None,
+            heartbeat: Duration::from_secs(1),
+            dead_after: Duration::from_millis(2500),
+            give_up_after: Some(Duration::from_secs(60)),
+            bind_address: None,
+            bind_interface: Some("wlan0".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_arrives_and_leaves_nothing() {
+        let args = ["-p", "22", "-i", "a b", "host"].map(OsString::from).to_vec();
+        for route in [
+            Route::Direct(vec!["host:1".parse().unwrap(), "[::1]:1".parse().unwrap()]),
+            Route::ViaSsh(args),
+        ] {
+            let (folder, identity) = Folder::make().unwrap();
+            let path = folder.path().to_owned();
+            let handover = handover(route);
+            folder.write(&handover).unwrap();
+            let (read, key) = Folder::at(path.clone()).read().unwrap();
+            assert_eq!(read, handover);
+            assert_eq!(key.public_key(), identity.public_key());
+            assert!(!path.exists());
+            std::mem::forget(folder);
+        }
+    }
+
+    #[test]
+    fn only_old_folders_of_broken_log_ins_are_swept_away() {
+        let place = tempfile::tempdir().unwrap();
+        let hours_ago = std::time::SystemTime::now() - 2 * LEFT;
+        for (name, is_old) in [("etcp-ssh-old", true), ("etcp-ssh-new", false), ("other", true)] {
+            let path = place.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("key"), "").unwrap();
+            if is_old {
+                fs::File::open(&path).unwrap().set_modified(hours_ago).unwrap();
+            }
+        }
+        sweep(place.path());
+        let mut left: Vec<_> =
+            fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["etcp-ssh-new", "other"]);
+    }
+
+    #[test]
+    fn a_word_of_a_proxy_command_is_left_as_it_is() {
+        assert_eq!(proxy_word(OsStr::new("/a b/100%'s")), r"'/a b/100%%'\''s'");
+    }
+}

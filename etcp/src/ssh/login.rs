@@ -1,0 +1,220 @@
+//! The log-in: ssh runs etcp at the server, which becomes an sproxy for this
+//! user alone and says where it listens.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use eternaltcp::tls::PublicKey;
+
+use super::script::{Wanted, serve};
+use crate::exit::Failure;
+use crate::talk::{MOST_LINE, Message, TalkError};
+
+/// What shells and banners may print before etcp says something.
+const MOST_NOISE: usize = 1 << 20;
+
+/// When all is said, ssh is given so long to end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Options that make an ssh nothing but a log-in that runs a command. A shared
+/// connection would die with its network, and hang.
+pub(crate) const ALONE: [&str; 9] = [
+    "-T",
+    "-x",
+    "-a",
+    "-oControlMaster=no",
+    "-oControlPath=none",
+    "-oClearAllForwardings=yes",
+    "-oRemoteCommand=none",
+    "-oPermitLocalCommand=no",
+    "-oTunnel=no",
+];
+
+/// An sproxy that the server has started for us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Started {
+    /// Where it listens.
+    pub(crate) port: u16,
+    /// The server's address, as ssh has reached it; if it was told.
+    pub(crate) address: Option<String>,
+    /// Its key.
+    pub(crate) key: PublicKey,
+    /// The path of etcp at the server.
+    pub(crate) program: String,
+}
+
+impl Started {
+    fn read(message: &Message) -> Result<Self, TalkError> {
+        let key = message.text("key").and_then(|key| PublicKey::from_openssh(key).ok());
+        Ok(Self {
+            port: message.get("port")?,
+            address: message.text("address").map(str::to_owned),
+            key: key.ok_or(TalkError::Field("key"))?,
+            program: message.get("program")?,
+        })
+    }
+}
+
+/// Logs in with these arguments of ssh, of which HOST is the last, and says
+/// what is wished.
+pub(crate) fn log_in(
+    args: &[OsString],
+    host: &str,
+    wanted: &Wanted,
+    wish: &Message,
+) -> Result<Started, Failure> {
+    let mut ssh = Command::new("ssh");
+    ssh.args(ALONE).args(args).arg(serve(wanted));
+    ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let failed = |error| Failure::Failed(format!("cannot start ssh: {error}"));
+    let mut child = ssh.spawn().map_err(failed)?;
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(failed(io::ErrorKind::BrokenPipe.into()));
+    };
+    let talk = Talk { host, wanted, wish, stdin, stdout: BufReader::new(stdout) };
+    let result = talk.run();
+    let ended = farewell(&mut child);
+    match result {
+        Ok(Some(started)) => Ok(started),
+        Ok(None) => Err(nothing_said(host, ended)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Why the server said nothing, by the code that ssh ended with.
+fn nothing_said(host: &str, code: Option<i32>) -> Failure {
+    match code {
+        // ssh has said why.
+        None | Some(255) => Failure::Ended(255),
+        Some(code) => Failure::Failed(format!(
+            "etcp did not start at {host} (the log-in ended with {code}): if it is older than this one, \
+             give --copy, or --remote-etcp PATH"
+        )),
+    }
+}
+
+/// Waits a little until ssh has ended, and says with which code.
+fn farewell(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + FAREWELL;
+    while Instant::now() < deadline {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.code(),
+            Ok(None) => sleep(Duration::from_millis(5)),
+            Err(_) => return None,
+        }
+    }
+    // What was to be said is said.
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// The conversation with the server.
+struct Talk<'a> {
+    host: &'a str,
+    wanted: &'a Wanted,
+    wish: &'a Message,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Talk<'_> {
+    /// `None`: the log-in ended before anything was said.
+    fn run(mut self) -> Result<Option<Started>, Failure> {
+        // If nobody listens any more, reading says so.
+        let _ = self.say(&self.wanted.path()).and_then(|()| self.say(&self.wish.to_string()));
+        loop {
+            let answer = hear(&mut self.stdout).map_err(|error| self.strange(&error))?;
+            let Some(answer) = answer else { return Ok(None) };
+            match answer.verb() {
+                "here" => {
+                    return Started::read(&answer).map(Some).map_err(|error| self.strange(&error));
+                }
+                "missing" => self.handle_missing(answer.text("system").unwrap_or("?"))?,
+                "copied" => {
+                    let _ = self.say(&self.wish.to_string());
+                }
+                "error" => {
+                    let text = answer.text("text").unwrap_or("it does not say why");
+                    return Err(Failure::Failed(format!("etcp at {}: {text}", self.host)));
+                }
+                verb => return Err(self.strange(&format!("it says {verb:?}"))),
+            }
+        }
+    }
+
+    fn handle_missing(&mut self, system: &str) -> Result<(), Failure> {
+        match self.wanted {
+            Wanted::Copied(copy) => copy.send(self.host, system, &mut self.stdin),
+            Wanted::Found => Err(Failure::Failed(format!(
+                "etcp is not installed at {}: give --copy, or --remote-etcp PATH",
+                self.host
+            ))),
+            Wanted::Path(path) => Err(Failure::Failed(format!(
+                "there is no program {path} at {}: give the PATH of etcp there, or --copy",
+                self.host
+            ))),
+        }
+    }
+
+    fn say(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.stdin, "{line}")?;
+        self.stdin.flush()
+    }
+
+    fn strange(&self, why: &impl std::fmt::Display) -> Failure {
+        Failure::Failed(format!(
+            "etcp at {} is not understood: {why}; make both the same version, or give --copy",
+            self.host
+        ))
+    }
+}
+
+/// The next line that is etcp's; `None` at the end. Others are passed over.
+fn hear(output: &mut impl BufRead) -> Result<Option<Message>, TalkError> {
+    let mut noise = 0;
+    while noise <= MOST_NOISE {
+        let mut line = Vec::new();
+        let read = output.by_ref().take(MOST_LINE as u64).read_until(b'\n', &mut line);
+        match read {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(count) => noise += count,
+        }
+        if let Some(message) = Message::parse(&String::from_utf8_lossy(&line))? {
+            return Ok(Some(message));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shells_print_is_passed_over() {
+        let mut output =
+            "Last login: today\n\n* motd *\nprompt> ETERNALTCP 1 copied\nrest".as_bytes();
+        assert_eq!(hear(&mut output).unwrap().unwrap().verb(), "copied");
+        assert_eq!(hear(&mut output), Ok(None));
+        let endless = b"noise\n".repeat(MOST_NOISE / 4);
+        assert_eq!(hear(&mut endless.as_slice()), Ok(None));
+        let mut newer = "ETERNALTCP 9 here\n".as_bytes();
+        assert!(matches!(hear(&mut newer), Err(TalkError::Version(_))));
+    }
+
+    #[test]
+    fn where_an_sproxy_listens_is_read_whole_or_not_at_all() {
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJDkhXLUtB0iC0iqfzKtbYVC1R6QnNmxu9K6eWeHRnvG";
+        let said = Message::new("here").with("port", 6200).with("program", "/bin/etcp");
+        assert_eq!(Started::read(&said), Err(TalkError::Field("key")));
+        let started = Started::read(&said.with("key", key)).unwrap();
+        assert_eq!((started.port, started.address), (6200, None));
+        let said = Message::new("here").with("port", 70_000).with("key", key);
+        assert_eq!(Started::read(&said), Err(TalkError::Field("port")));
+    }
+}

@@ -1,0 +1,118 @@
+//! `etcp ssh`: ssh through a tunnel, to a server where no sproxy runs.
+//!
+//! 1. `login`: ssh runs etcp at the server, which becomes an sproxy for this
+//!    user alone (`one_user`), and says its port and its key;
+//! 2. `route`: whether that port can be reached, or only ssh's;
+//! 3. this process becomes the user's ssh, whose `ProxyCommand` is `carry`: the
+//!    client's end of the tunnel. What it is to know is in a `handover`.
+//!
+//! So ssh is what it always is for its terminal, its signals and its caller,
+//! and the tunnel lives as long as its connection.
+
+mod arguments;
+mod carry;
+mod copy;
+mod handover;
+mod login;
+mod route;
+mod script;
+mod settings;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+pub(crate) use carry::run as carry;
+
+use crate::cli::{LogArgs, LogFormat, SshArgs};
+use crate::exit::Failure;
+use crate::sproxy::tunnel_config;
+use crate::talk::{Message, Ports};
+use arguments::SshArguments;
+use copy::Copy;
+use handover::{Folder, Handover, proxy_word};
+use login::{Started, log_in};
+use route::choose;
+use script::Wanted;
+use settings::SshSettings;
+
+pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
+    let ssh = SshArguments::parse(&args.ssh);
+    if !ssh.connect() {
+        return Err(become_ssh(&args.ssh));
+    }
+    let Some(host) = ssh.host().map(OsStr::to_owned) else {
+        return Err(Failure::Usage("say which HOST: etcp ssh [ssh arguments] HOST".to_owned()));
+    };
+    let tunnel = tunnel_config(&args.tunnel)?;
+    let shown = host.to_string_lossy().into_owned();
+    let settings = SshSettings::ask(&ssh.of_login(), &host)?;
+    let mut login = settings.undone();
+    login.extend(ssh.of_login());
+    login.extend(["--".into(), host]);
+    let (folder, identity) = Folder::make()?;
+    let wanted = wanted(&args)?;
+    let wish = Message::new("serve")
+        .with("key", identity.public_key())
+        .with("ports", args.remote_port.unwrap_or(Ports::ANY))
+        .with("reach", if args.via_ssh { "local" } else { "any" })
+        .with("keep-detached", args.keep_detached.as_millis())
+        .with("heartbeat", tunnel.heartbeat.as_millis())
+        .with("dead-after", tunnel.dead_after.as_millis());
+    let started = log_in(&login, &shown, &wanted, &wish)?;
+    let route = choose(&args, &settings, &started, &shown, login)?;
+    let Started { port, key, program, address } = started;
+    folder.write(&Handover {
+        host: shown,
+        route,
+        port,
+        key,
+        program,
+        // Through something else, the way there is not the way to this address.
+        route_to: address.filter(|_| !settings.is_proxied()),
+        heartbeat: tunnel.heartbeat,
+        dead_after: tunnel.dead_after,
+        give_up_after: args.give_up_after,
+        bind_address: settings.bind_address().map(|address| address.to_string()),
+        bind_interface: settings.bind_interface().map(str::to_owned),
+    })?;
+    let proxy = proxy_command(&folder, log)?;
+    // Where sharing is set up, ssh would go by a connection without a tunnel;
+    // and the outage that a tunnel survives would end ssh's own patience.
+    let before = [OsStr::new("-o"), &proxy, OsStr::new("-oControlPath=none")];
+    let after = [OsStr::new("-oServerAliveInterval=0")];
+    // On success this process is ssh, and nothing of it is dropped.
+    Err(become_ssh(&ssh.through(&before, &after)))
+}
+
+fn wanted(args: &SshArgs) -> Result<Wanted, Failure> {
+    match (&args.remote_etcp, args.copy) {
+        (Some(path), _) if path.contains(['\n', '\r']) || path.is_empty() => {
+            Err(Failure::Usage("--remote-etcp: that is no path".to_owned()))
+        }
+        (Some(path), _) => Ok(Wanted::Path(path.clone())),
+        (None, true) => Copy::of_this().map(Wanted::Copied),
+        (None, false) => Ok(Wanted::Found),
+    }
+}
+
+/// The option of ssh that has it run [`carry`], which logs as this command would.
+fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
+    let this = std::env::current_exe().map_err(|error| {
+        Failure::Failed(format!("the path of this program is not known: {error}"))
+    })?;
+    let mut option = OsString::from("ProxyCommand=");
+    option.push(proxy_word(this.as_os_str()));
+    option.push(" -v".repeat(log.verbose.into()));
+    if matches!(log.log_format, LogFormat::Json) {
+        option.push(" --log-format json");
+    }
+    option.push(" ssh-carry ");
+    option.push(proxy_word(folder.path().as_os_str()));
+    Ok(option)
+}
+
+/// Only an error returns.
+fn become_ssh(args: &[OsString]) -> Failure {
+    Failure::Failed(format!("cannot start ssh: {}", Command::new("ssh").args(args).exec()))
+}

@@ -1,0 +1,175 @@
+//! What `etcp ssh` and the etcp at the server say to each other through the
+//! log-in: lines, each with a verb and fields.
+//!
+//! ```text
+//! ETERNALTCP 1 serve<TAB>key=ssh-ed25519 AAAA…<TAB>ports=60000-61000
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// By which a line is found among what shells and banners print.
+const MARKER: &str = "ETERNALTCP ";
+
+/// The version of what is said.
+const VERSION: &str = "1";
+
+/// A longer line is none of ours.
+pub(crate) const MOST_LINE: usize = 16 * 1024;
+
+/// One line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Message {
+    verb: String,
+    fields: BTreeMap<String, String>,
+}
+
+/// Why a line cannot be understood.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum TalkError {
+    /// The other etcp is older or newer.
+    #[error("it speaks version {0:?} of what etcp ssh says, and this one version {VERSION}")]
+    Version(String),
+    /// A field is missing, or is not what it should be.
+    #[error("it says no usable {0}")]
+    Field(&'static str),
+}
+
+impl Message {
+    pub(crate) fn new(verb: &str) -> Self {
+        Self { verb: verb.to_owned(), fields: BTreeMap::new() }
+    }
+
+    /// Adds a field. Control characters would break the line: they become blanks.
+    pub(crate) fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        let value = value.to_string();
+        let value = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        self.fields.insert(name.to_owned(), value);
+        self
+    }
+
+    pub(crate) fn verb(&self) -> &str {
+        &self.verb
+    }
+
+    /// A field's text, if it is there.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(String::as_str)
+    }
+
+    /// A field that must be there.
+    pub(crate) fn get<T: FromStr>(&self, name: &'static str) -> Result<T, TalkError> {
+        self.text(name).and_then(|text| text.parse().ok()).ok_or(TalkError::Field(name))
+    }
+
+    /// Reads a line; `None` if it is none of ours. What stands before the marker
+    /// is somebody else's.
+    ///
+    /// # Errors
+    /// When the line is of another version.
+    pub(crate) fn parse(line: &str) -> Result<Option<Self>, TalkError> {
+        let Some((_, ours)) = line.split_once(MARKER).filter(|_| line.len() <= MOST_LINE) else {
+            return Ok(None);
+        };
+        let mut words = ours.trim_end().split('\t');
+        let Some((version, verb)) = words.next().and_then(|head| head.split_once(' ')) else {
+            return Ok(None);
+        };
+        if version.is_empty() || !version.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(None);
+        }
+        if version != VERSION {
+            return Err(TalkError::Version(version.to_owned()));
+        }
+        let fields = words.filter_map(|word| word.split_once('='));
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Some(Self { verb: verb.to_owned(), fields }))
+    }
+}
+
+/// Without the end of the line.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{MARKER}{VERSION} {}", self.verb)?;
+        self.fields.iter().try_for_each(|(name, value)| write!(f, "\t{name}={value}"))
+    }
+}
+
+/// Ports to listen on, the first that is free: `60000` or `60000-61000`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ports {
+    first: u16,
+    last: u16,
+}
+
+impl Ports {
+    /// Whichever port is free.
+    pub(crate) const ANY: Self = Self { first: 0, last: 0 };
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for Ports {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let ports = first.parse().ok().zip(last.parse().ok());
+        match ports.map(|(first, last)| Self { first, last }) {
+            Some(Self::ANY) => Ok(Self::ANY),
+            Some(ports) if ports.first > 0 && ports.first <= ports.last => Ok(ports),
+            _ => Err("ports are written 60000 or 60000-61000"),
+        }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_what_is_heard() {
+        let said = Message::new("here").with("port", 6200).with("key", "ssh-ed25519 AAAA=");
+        assert_eq!(said.to_string(), "ETERNALTCP 1 here\tkey=ssh-ed25519 AAAA=\tport=6200");
+        let heard = Message::parse(&format!("\u{1b}[0mWelcome! {said}\r\n")).unwrap().unwrap();
+        assert_eq!(heard, said);
+        assert_eq!(heard.get::<u16>("port"), Ok(6200));
+        assert_eq!(heard.get::<u16>("key"), Err(TalkError::Field("key")));
+        assert_eq!(heard.get::<u16>("nothing"), Err(TalkError::Field("nothing")));
+    }
+
+    #[test]
+    fn other_lines_are_noise_and_other_versions_are_told() {
+        for line in ["", "Welcome", "ETERNALTCP", "ETERNALTCP is here", "ETERNALTCP  x"] {
+            assert_eq!(Message::parse(line), Ok(None), "{line:?}");
+        }
+        let long = format!("ETERNALTCP 1 here\tx={}", "y".repeat(MOST_LINE));
+        assert_eq!(Message::parse(&long), Ok(None));
+        assert_eq!(Message::parse("ETERNALTCP 2 here"), Err(TalkError::Version("2".to_owned())));
+    }
+
+    #[test]
+    fn a_value_cannot_break_its_line() {
+        let said = Message::new("error").with("text", "a\nb\tc=d");
+        assert_eq!(said.to_string(), "ETERNALTCP 1 error\ttext=a b c=d");
+    }
+
+    #[test]
+    fn ports_are_one_or_a_range() {
+        for (text, count) in [("60000", 1), ("60000-61000", 1001), ("0-0", 1)] {
+            assert_eq!(text.parse::<Ports>().map(|ports| ports.iter().count()), Ok(count));
+        }
+        for text in ["", "0-9", "9-8", "1-", "-1", "65536", "1-2-3", "ssh"] {
+            assert!(text.parse::<Ports>().is_err(), "{text}");
+        }
+    }
+}

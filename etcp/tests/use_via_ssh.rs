@@ -1,0 +1,103 @@
+//! `etcp ssh` where only the port of ssh can be reached: it says so at once, and carriers go through
+//! ssh itself, each a process that is replaced when its path dies.
+
+mod sshd;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use sshd::{PROGRAMS, Site};
+use support::terminal::Terminal;
+use support::wait::{PATIENCE, until};
+use support::world::CARRIER_PORT;
+use support::{Fault, skip, tell};
+
+/// Carriers are connections to sshd: it listens where the faults of the tests strike.
+const PORT: u16 = CARRIER_PORT;
+
+const ONLY_SSH: &str = "only the port of ssh can be reached at server";
+
+/// A terminal's line and its echo took longer than this only if the carrier was not replaced by an
+/// event or a doubt.
+const NOT_STUCK: Duration = Duration::from_secs(20);
+
+fn close_all_ports_but_ssh(site: &Site, verdict: &str) {
+    site.world.server.nft(&format!(
+        "table inet firewall {{
+  chain received {{
+    type filter hook input priority filter; policy accept;
+    iifname \"wan\" tcp dport != {PORT} ct state new {verdict}
+  }}
+}}"
+    ));
+}
+
+#[test]
+fn a_port_behind_a_firewall_that_drops_is_told_and_carriers_go_through_ssh() {
+    behind_a_firewall("drop");
+}
+
+#[test]
+fn a_port_behind_a_firewall_that_rejects_is_told_and_carriers_go_through_ssh() {
+    behind_a_firewall("reject with tcp reset");
+}
+
+fn behind_a_firewall(verdict: &str) {
+    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    close_all_ports_but_ssh(&site, verdict);
+    let ran = site.run("fallback", &[], "echo hello");
+    ran.wrote("hello\n");
+    assert!(ran.log.contains(ONLY_SSH) && ran.log.contains("--remote-port"), "{}", ran.log);
+    let ran = site.run("refused", &["--no-via-ssh"], "echo hello");
+    ran.failed(1, ONLY_SSH);
+    assert!(ran.log.contains("give --via-ssh"), "{}", ran.log);
+    let ran = site.run("asked", &["--via-ssh"], "echo hello; exit 0");
+    ran.wrote("hello\n");
+    assert!(!ran.log.contains(ONLY_SSH), "it was asked for: {}", ran.log);
+    site.assert_tidy();
+}
+
+#[test]
+fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
+    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let launch = site.ssh("ssh", &["--via-ssh"]).args(["-tt", "server"]);
+    let mut terminal = Terminal::start(launch, &site.world.client, &site.folder);
+    terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
+    terminal.expect("begun-42", PATIENCE);
+    for (number, fault) in (1..).zip(Fault::CYCLE) {
+        fault.survive(&site.world);
+        let started = Instant::now();
+        terminal.line(&format!("echo after-{number}-$((40+2))"));
+        terminal.expect(&format!("after-{number}-42"), NOT_STUCK);
+        tell(&format!("{fault:?}: the shell answered after {:.2?}", started.elapsed()));
+        // The terminal's own ssh, and one for the carrier.
+        until("the ssh of the carrier before to end", PATIENCE, || {
+            site.at_client("BatchMode=yes").len() == 1
+        });
+    }
+    terminal.line("exit 7");
+    assert_eq!(terminal.process().wait(PATIENCE).code(), Some(7));
+    until("the last ssh to end", PATIENCE, || site.at_client("ssh").is_empty());
+    site.wait_until_gone();
+}
+
+#[test]
+fn a_log_in_that_would_ask_is_told_at_once() {
+    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    // The first log-in is let in, and no other.
+    let keys = site.folder.join("ssh-authorized-keys");
+    let profile = format!("mv {} {}.gone 2>/dev/null\n", keys.display(), keys.display());
+    site.folder.file("server-home/.bashrc", &profile, support::User::Nobody);
+    let ran = site.run("asked", &["--via-ssh"], "true");
+    ran.failed(255, "Permission denied");
+    assert!(ran.log.contains("etcp: ssh server: "), "{}", ran.log);
+}
