@@ -14,11 +14,12 @@ use crate::seq::Seq;
 /// How far a session's opening has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Opening {
-    /// We opened it; the peer's first packet has not come.
+    /// We opened it; the peer has not said that its target is connected.
     Asked,
     /// The peer opened it; the driver has not answered. Holds the target.
     Offered(Bytes),
-    /// Both first packets are there or on their way.
+    /// The target is connected; or the peer opened it, and it was answered by
+    /// a reset.
     Established,
 }
 
@@ -102,7 +103,7 @@ impl Session {
         if self.receive.is_discarding {
             return;
         }
-        self.opening = Opening::Established;
+        self.withdraw_offer();
         let is_heard_out = self.receive.state == ReceiveState::Done;
         self.receive.discard();
         if !(is_heard_out && self.send.state == SendState::Done) {
@@ -128,7 +129,7 @@ impl Session {
         if self.receive.is_discarding {
             return;
         }
-        self.opening = Opening::Established;
+        self.withdraw_offer();
         self.receive.discard();
         self.send.drop_backlog();
         self.tell_reset(reset.clone());
@@ -144,7 +145,7 @@ impl Session {
         self.send.cut(Reset::new(Cause::Unresumable));
         self.send.state = SendState::Done;
         if !is_heard_out {
-            self.opening = Opening::Established;
+            self.withdraw_offer();
             self.receive.discard();
             self.abort = Some(reset);
         }
@@ -156,8 +157,16 @@ impl Session {
         if self.send.state != SendState::Reset {
             self.send.cut(Reset::new(Cause::Application));
         }
-        self.opening = Opening::Established;
+        self.withdraw_offer();
         self.receive.receive_reset(seq, reset);
+    }
+
+    /// The driver is not to connect the target any more. Of a session that we
+    /// opened, it stays to be seen whether its target was ever connected.
+    fn withdraw_offer(&mut self) {
+        if matches!(self.opening, Opening::Offered(_)) {
+            self.opening = Opening::Established;
+        }
     }
 
     /// The kind that must be the peer's first packet, beside a reset.

@@ -317,6 +317,26 @@ fn a_target_that_is_refused_arrives_as_a_reset_with_its_cause() {
     assert_eq!(records(&pair), (0, 0));
 }
 
+/// [OPEN-3]
+#[test]
+fn a_target_that_was_connected_is_told_from_one_that_never_was_also_when_both_are_reset() {
+    let mut pair = Pair::attached();
+    pair.client.takes = 0;
+    let connected = pair.open(Client);
+    pair.drive();
+    pair.write(Server, connected, b"hello");
+    pair.reset(Server, connected);
+    pair.server.is_accepting = false;
+    let refused = pair.open(Client);
+    pair.drive();
+    assert!(!pair.client.tunnel.is_established(refused));
+    pair.client.tunnel.kill(pair.now, refused, Reset::new(Cause::Killed));
+    for (id, is_established) in [(connected, true), (refused, false)] {
+        assert!(pair.client.tunnel.pending_reset(id).is_some());
+        assert_eq!(pair.client.tunnel.is_established(id), is_established);
+    }
+}
+
 #[test]
 fn a_session_that_an_operator_ends_is_reset_on_both_sides() {
     let mut pair = Pair::attached();

@@ -66,7 +66,8 @@ impl Tunnel {
         }
     }
 
-    /// Whether the peer has answered that the session's target is connected.
+    /// Whether the session's target was ever connected: it stays so when the
+    /// session is reset later, and tells that from a target that refused.
     #[must_use]
     pub fn is_established(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|session| session.opening == Opening::Established)
