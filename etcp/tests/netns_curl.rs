@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::net::TcpStream;
-
 use support::folder::{length, sha256};
+use support::nginx::start_nginx;
 use support::transfer::{FILE_LENGTH, strike_on_the_way};
-use support::wait::{PATIENCE, until};
-use support::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
+use support::wait::PATIENCE;
+use support::{Family, Fault, Folder, Launch, Pair, Sproxy, User, World, skip};
 
 const SERVER: &str = "127.0.0.1:8080";
 
@@ -19,7 +18,7 @@ fn curl_from_nginx_arrives_whole_while_the_client_moves() {
     let (world, folder) = (World::new(), Folder::new());
     let original = folder.random_file("original", FILE_LENGTH, User::Nobody);
     let copy = folder.join("copy");
-    let _nginx = start_nginx(&world, &folder);
+    let _nginx = start_nginx(&world.server, &folder, &format!("listen {SERVER};"), SERVER);
     let sproxy = Sproxy::start(&world, &folder, Family::V4, SERVER, &[SERVER]);
     let _pair = Pair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
 
@@ -35,38 +34,4 @@ fn curl_from_nginx_arrives_whole_while_the_client_moves() {
     });
     assert!(curl.wait(2 * PATIENCE).success(), "curl is content");
     assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
-}
-
-/// nginx as an ordinary user, all its files in the test's folder.
-fn start_nginx(world: &World, folder: &Folder) -> Process {
-    let temporary = folder.folder("nginx", User::Nobody);
-    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("  {name}_temp_path {}/{name};\n", temporary.display()))
-        .collect();
-    let config = format!(
-        "daemon off;
-worker_processes 1;
-pid {temporary}/pid;
-error_log stderr;
-events {{ }}
-http {{
-{paths}  access_log off;
-  server {{ listen {SERVER}; root {root}; }}
-}}
-",
-        temporary = temporary.display(),
-        root = folder.path().display(),
-    );
-    let config = folder.file("nginx.conf", &config, User::Nobody);
-    let nginx = skip::find("nginx").expect("was asked for");
-    let mut process = Launch::new("nginx", nginx)
-        .args(["-e", "stderr", "-c"])
-        .arg(config)
-        .start(&world.server, folder);
-    until("nginx to accept", PATIENCE, || {
-        assert!(process.is_running(), "nginx ended");
-        world.server.run(|| TcpStream::connect(SERVER)).is_ok()
-    });
-    process
 }
