@@ -1,7 +1,9 @@
 //! `etcp cproxy`.
 
 use eternaltcp::address::{Listen, Target};
-use eternaltcp::client::{Client, ClientConfig, Opener, Pins, RemoteForward};
+use eternaltcp::client::{
+    Client, ClientConfig, Opener, Pins, RemoteForward, Servers, serve_dynamic, serve_transparent,
+};
 use eternaltcp::control::Subject;
 use eternaltcp::{Listener, Slots, this_instance};
 use tracing::info;
@@ -16,8 +18,21 @@ use crate::sproxy::tunnel_config;
 /// Where cproxy listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
 
-/// A listener and where its sessions go; `None`: the server's default target.
-type Rule = (Listen, Option<Target>);
+/// What is listened for.
+struct Rule {
+    listen: Listen,
+    kind: Kind,
+}
+
+/// Where the sessions of a listener go.
+enum Kind {
+    /// To one target; `None`: the server's default target.
+    Forward(Option<Target>),
+    /// Where each asks to go.
+    Dynamic,
+    /// Where each was to go.
+    Transparent,
+}
 
 /// What a cproxy is for.
 struct Forwards {
@@ -30,7 +45,7 @@ struct Forwards {
 pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
     let rules = rules(&args)?;
     let remotes = remotes(&args)?;
-    let local = rules.iter().map(|(listen, _)| listen.to_string());
+    let local = rules.iter().map(|rule| rule.listen.to_string());
     let remote = remotes.iter().map(|remote| format!("R:{}", remote.forward.listen));
     let name = local.chain(remote).collect::<Vec<_>>().join(",");
     let mut config = client_config(args.server, name)?;
@@ -47,11 +62,17 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
 }
 
 fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
-    let mut rules: Vec<Rule> = args.listen.iter().map(|listen| (listen.clone(), None)).collect();
-    let forwards = args.forward.iter().cloned();
-    rules.extend(forwards.map(|forward| (forward.listen, Some(forward.target))));
+    let rule = |listen: &Listen, kind| Rule { listen: listen.clone(), kind };
+    let mut rules: Vec<Rule> = Vec::new();
+    rules.extend(args.listen.iter().map(|listen| rule(listen, Kind::Forward(None))));
+    let forwards = args.forward.iter();
+    rules.extend(forwards.map(|it| rule(&it.listen, Kind::Forward(Some(it.target.clone())))));
+    rules.extend(args.dynamic.iter().map(|listen| rule(listen, Kind::Dynamic)));
+    let transparent = args.transparent.iter();
+    rules.extend(transparent.map(|address| rule(&Listen::Tcp(*address), Kind::Transparent)));
     if rules.is_empty() && args.remote.is_empty() {
-        rules.push((DEFAULT_LISTEN.parse().map_err(Failure::failed)?, None));
+        let listen = DEFAULT_LISTEN.parse().map_err(Failure::failed)?;
+        rules.push(rule(&listen, Kind::Forward(None)));
     }
     Ok(rules)
 }
@@ -78,18 +99,19 @@ async fn serve(
 ) -> Result<(), Failure> {
     let stop = signals::stop()?;
     let mut listeners = Vec::new();
-    for (listen, target) in forwards.rules {
-        let listener = Listener::bind(&listen, slots.clone())
-            .map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}")))?;
+    for rule in forwards.rules {
+        let listener = rule.bind(slots.clone())?;
         info!("listening on {}", listener.name());
-        listeners.push((listener, target));
+        listeners.push((listener, rule.kind));
     }
+    let servers = config.servers.clone();
     let client = Client::start(config).map_err(Failure::failed)?;
     let monitor = client.monitor();
     let names = listeners.iter().map(|(listener, _)| listener.name()).collect();
     let operator = Operator::start(operator, Subject::Client(monitor.clone()), names)?;
-    for (listener, target) in listeners {
-        let (accepting, draining) = (accept(listener, target, client.opener()), monitor.draining());
+    for (listener, kind) in listeners {
+        let accepting = kind.serve(listener, servers.clone(), client.opener());
+        let draining = monitor.draining();
         tokio::spawn(async move {
             tokio::select! {
                 () = accepting => {}
@@ -104,6 +126,30 @@ async fn serve(
     let end = signals::run_client(client, stop).await;
     operator.end().await;
     of_client(end?)
+}
+
+impl Rule {
+    fn bind(&self, slots: Slots) -> Result<Listener, Failure> {
+        let listen = &self.listen;
+        let listener = match (&self.kind, listen) {
+            (Kind::Transparent, Listen::Tcp(address)) => {
+                Listener::bind_transparent(*address, slots)
+            }
+            _ => Listener::bind(listen, slots),
+        };
+        listener.map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}")))
+    }
+}
+
+impl Kind {
+    /// Serves `listener` for as long as the client runs.
+    async fn serve(self, listener: Listener, servers: Servers, opener: Opener) {
+        match self {
+            Self::Forward(target) => accept(listener, target, opener).await,
+            Self::Dynamic => serve_dynamic(listener, opener).await,
+            Self::Transparent => serve_transparent(listener, servers, opener).await,
+        }
+    }
 }
 
 /// Hands over every connection that `listener` gets.

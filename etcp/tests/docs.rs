@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lines with other programs' flags.
-const OTHERS: [&str; 1] = ["cargo "];
+const OTHERS: [&str; 2] = ["cargo ", "curl "];
 
 /// The documents that name flags of etcp.
 const WITH_FLAGS: [&str; 2] = ["README.md", "docs/operations.md"];

@@ -127,6 +127,7 @@ pub mod client;
 pub mod control;
 mod driver;
 pub mod duration;
+mod dynamic;
 mod instance;
 mod listener;
 mod memory;

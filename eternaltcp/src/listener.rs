@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr};
+use socket2::{Domain, SockAddr, Socket};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::address::Listen;
 use crate::net::{Mptcp, carrier_socket};
+use crate::platform::set_transparent;
 use crate::slots::Slots;
 use crate::stream::Stream;
 
@@ -59,7 +60,28 @@ impl Listener {
                 Kind::Unix(listener, file)
             }
         };
-        Ok(Self { kind, slots, pause: Pause::default() })
+        Ok(Self::new(kind, slots))
+    }
+
+    /// Listens for connections that a firewall redirects here, and, with
+    /// `CAP_NET_ADMIN`, for those that it hands over by TPROXY.
+    ///
+    /// # Errors
+    /// When the address is taken, or not this machine's.
+    pub fn bind_transparent(address: SocketAddr, slots: Slots) -> io::Result<Self> {
+        let domain = Domain::for_address(address);
+        let socket = carrier_socket(domain, Mptcp::Off)?;
+        match set_transparent(&socket, domain) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                info!("without CAP_NET_ADMIN: TPROXY does not work, redirect does");
+            }
+            result => result?,
+        }
+        Ok(Self::new(Kind::Tcp(listen_on(socket, address)?), slots))
+    }
+
+    fn new(kind: Kind, slots: Slots) -> Self {
+        Self { kind, slots, pause: Pause::default() }
     }
 
     /// Takes over a TCP listener that is bound already, for instance in another
@@ -131,7 +153,10 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
 /// the same. An IPv6 wildcard takes IPv4 too.
 pub(crate) fn bind_carriers(address: SocketAddr, mptcp: Mptcp) -> io::Result<TcpListener> {
-    let socket = carrier_socket(Domain::for_address(address), mptcp)?;
+    listen_on(carrier_socket(Domain::for_address(address), mptcp)?, address)
+}
+
+fn listen_on(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }

@@ -1,6 +1,7 @@
 //! A local stream: a TCP or Unix socket, or this program's own stream in memory;
 //! and what the driver needs of each.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,6 +14,7 @@ use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::address::canonical_ip;
 use crate::net::{not_redirected, original_destination};
 use crate::origin::Origin;
 use crate::pipe::DriverEnd;
@@ -70,6 +72,18 @@ impl Stream {
         }
     }
 
+    /// Where a connection was going before a firewall of this machine gave it to
+    /// a listener: that of [`Self::original_destination`], or, where nothing was
+    /// redirected, the local address, which TPROXY leaves as it was.
+    ///
+    /// # Errors
+    /// When the connection is gone, or is none of TCP.
+    pub(crate) fn destination(&self) -> io::Result<SocketAddr> {
+        let Socket::Tcp(stream) = &self.socket else { return Err(not_redirected()) };
+        let destination = original_destination(stream).or_else(|_| stream.local_addr())?;
+        Ok(canonical(destination))
+    }
+
     /// Holds a place among the process's descriptors for as long as it lives.
     pub(crate) fn with_slot(self, slot: OwnedSemaphorePermit) -> Self {
         Self { _slot: Some(slot), ..self }
@@ -112,6 +126,31 @@ impl Stream {
             Socket::Unix(stream) => stream.try_write_vectored(parts),
             Socket::Memory(end) => end.try_write(parts),
         }
+    }
+
+    /// Waits for bytes, and reads `most` at most; 0 is the end of stream.
+    /// Cancelling it loses nothing.
+    pub(crate) async fn read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+        loop {
+            poll_fn(|cx| self.poll_read_ready(cx)).await?;
+            match self.try_read(buffer, most) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes all of it.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            poll_fn(|cx| self.poll_write_ready(cx)).await?;
+            match self.try_write(&[IoSlice::new(bytes)]) {
+                Ok(taken) => bytes = &bytes[taken..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The target at the other side is connected; a socket has no way to show that.
@@ -178,13 +217,18 @@ impl Stream {
     }
 }
 
+/// An IPv4 address as what it is, also on a socket of IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(canonical_ip(address.ip()), address.port())
+}
+
 /// Who is at the other end, for a log.
 #[must_use]
 pub fn peer_name(stream: &Stream) -> String {
     match &stream.socket {
         Socket::Tcp(stream) => stream
             .peer_addr()
-            .map_or_else(|_| "a closed connection".to_owned(), |addr: SocketAddr| addr.to_string()),
+            .map_or_else(|_| "a closed connection".to_owned(), |peer| canonical(peer).to_string()),
         Socket::Unix(stream) => match stream.peer_cred().ok().and_then(|it| it.pid()) {
             Some(process) => format!("process {process}"),
             None => "a Unix socket".to_owned(),

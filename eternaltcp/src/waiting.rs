@@ -32,7 +32,8 @@ impl Waiting {
     ) {
         for id in self.surplus(tunnel, exempt) {
             warn!("session {id}: a new connection waited too long for the tunnel, and is reset");
-            tunnel.kill(now, id, Reset::new(Cause::TimedOut));
+            let detail = "there was no way to the other side";
+            tunnel.kill(now, id, Reset::with_detail(Cause::TimedOut, detail));
         }
     }
 

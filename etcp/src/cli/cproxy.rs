@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,12 +15,20 @@ use super::server::ServerArgs;
 #[derive(Debug, Args)]
 pub(crate) struct CproxyArgs {
     /// Listen here for connections to the server's default target; may be repeated
-    /// [default: 127.0.0.1:5200, unless there is a -L or -R]
+    /// [default: 127.0.0.1:5200, unless there is a -L, -R, -D or --transparent]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Vec<Listen>,
     /// Listen on [bind:]port for connections to host:hostport; may be repeated
     #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
     pub(crate) forward: Vec<Forward>,
+    /// Listen on [bind:]port for connections that say where they go: SOCKS4, SOCKS5 and HTTP
+    /// CONNECT, with names looked up by the server; may be repeated
+    #[arg(short = 'D', value_parser = Listen::from_bind_spec, value_name = "[BIND:]PORT")]
+    pub(crate) dynamic: Vec<Listen>,
+    /// Listen here for connections that a firewall redirects, and carry each to where it was to
+    /// go; may be repeated
+    #[arg(long, value_parser = parse_address, value_name = "ADDR")]
+    pub(crate) transparent: Vec<SocketAddr>,
     /// Have the server listen on [bind:]port for connections to host:hostport, which is reached
     /// from here; may be repeated
     #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
@@ -37,4 +46,12 @@ pub(crate) struct CproxyArgs {
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+}
+
+/// An address of TCP to listen on.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    match Listen::from_bind_spec(text).map_err(|error| error.to_string())? {
+        Listen::Tcp(address) => Ok(address),
+        Listen::Unix(_) => Err("a firewall redirects to an address and a port".to_owned()),
+    }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 
 const EXPECTED: &str = "a listen address (address:port, [v6]:port, :port or unix:/path)";
-const EXPECTED_BIND: &str = "a listen address ([bind:]port, as for ssh -D)";
+const EXPECTED_BIND: &str = "a listen address ([bind:]port, as for ssh -D, or unix:/path)";
 
 /// Where a proxy listens: `127.0.0.1:5200`, `[::]:6200`, `unix:/path`.
 ///
@@ -29,13 +29,18 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Reads `[bind:]port` as `-D` has it: without `bind`, 127.0.0.1.
+    /// Reads `[bind:]port` as `-D` has it: without `bind`, 127.0.0.1. A Unix
+    /// socket is written `/path` or `unix:/path`.
     ///
     /// # Errors
     /// One line that says what was given and what is expected.
     pub fn from_bind_spec(text: &str) -> Result<Self, AddressError> {
         let port_alone = text.bytes().all(|b| b.is_ascii_digit());
-        let read = if port_alone { Self::local(text) } else { Self::parse(text) };
+        let read = match text {
+            _ if port_alone => Self::local(text),
+            path if path.starts_with('/') => Self::unix(path),
+            _ => Self::parse(text),
+        };
         read.map_err(|problem| AddressError::new(text, EXPECTED_BIND, problem))
     }
 
@@ -144,6 +149,8 @@ mod tests {
         assert_eq!(read("1080").unwrap(), "127.0.0.1:1080");
         assert_eq!(read("*:1080").unwrap(), "[::]:1080");
         assert_eq!(read("[::1]:1080").unwrap(), "[::1]:1080");
+        assert_eq!(read("/run/x.sock").unwrap(), "unix:/run/x.sock");
+        assert_eq!(read("unix:/run/x.sock").unwrap(), "unix:/run/x.sock");
         assert!(read("").is_err() && read("x").is_err() && read("99999").is_err());
     }
 }

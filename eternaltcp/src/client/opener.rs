@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::address::{AddressError, Target};
 use crate::driver::{Command, Handle};
+use crate::dynamic::Request;
 use crate::pipe::pipe;
 use crate::session::Session;
 use crate::stream::Stream;
@@ -69,13 +70,26 @@ impl Opener {
     /// number and time. Says whether the client still runs.
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
         let target = encode_target(target, stream.origin().as_ref());
-        self.0.send(Command::Open { stream, target, opened: None }).await
+        self.0.send(Command::Open { stream, target, asked: None, opened: None }).await
     }
 
     /// Carries a local connection to the server's resolver, which speaks DNS over
     /// TCP (RFC 7766) there, if the server permits it.
     pub async fn carry_to_resolver(&self, stream: Stream) -> bool {
-        self.0.send(Command::Open { stream, target: RESOLVER, opened: None }).await
+        self.0.send(Command::Open { stream, target: RESOLVER, asked: None, opened: None }).await
+    }
+
+    /// Carries the connection of an application that named its target, and
+    /// tells it when that is connected, or why it is not.
+    pub(crate) async fn carry_request(&self, stream: Stream, request: Request) -> bool {
+        let target = encode_target(Some(&request.target), stream.origin().as_ref());
+        let asked = Some(request.asked);
+        self.0.send(Command::Open { stream, target, asked, opened: None }).await
+    }
+
+    /// Waits for the client's end.
+    pub(crate) async fn ended(&self) {
+        self.0.closed().await;
     }
 
     /// Like [`Self::carry`], and says which session it became.
@@ -89,7 +103,7 @@ impl Opener {
     ) -> Result<SessionId, eternaltcp_proto::OpenError> {
         let (opened, answer) = oneshot::channel();
         let target = encode_target(target, stream.origin().as_ref());
-        self.0.send(Command::Open { stream, target, opened: Some(opened) }).await;
+        self.0.send(Command::Open { stream, target, asked: None, opened: Some(opened) }).await;
         answer.await.unwrap_or(Err(eternaltcp_proto::OpenError::Closed))
     }
 }

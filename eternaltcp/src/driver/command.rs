@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Ask, CarrierIo};
 use crate::client::{Listening, Notice};
+use crate::dynamic::Asked;
 use crate::stream::Stream;
 
 /// Something to do for a driver.
@@ -17,10 +18,12 @@ pub(crate) enum Command {
     Notice(Notice),
     /// A whole request came on a carrier: the server's part.
     Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
-    /// Open a session for a local connection.
+    /// Open a session for a local connection. Whoever asked for the target in
+    /// a dialect is answered in it.
     Open {
         stream: Stream,
         target: Bytes,
+        asked: Option<Asked>,
         opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
     },
     /// Open a session by which the server listens.

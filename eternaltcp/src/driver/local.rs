@@ -10,7 +10,9 @@ use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunne
 use tokio::time::Instant;
 
 use super::about::About;
+use super::farewell;
 use super::ready::{ReadyList, SocketWaker};
+use crate::dynamic::{Asked, Dialect};
 use crate::memory::{BLOCK, Blocks};
 use crate::stream::Stream;
 
@@ -40,6 +42,21 @@ pub(super) struct Local {
     patience: Option<Instant>,
     /// What is told of the session.
     pub(super) about: About,
+    /// What its application is told before anything of the target.
+    reply: Reply,
+    /// What it said behind its request, and the tunnel has not taken.
+    early: Bytes,
+}
+
+/// The answer to an application that asked for its target.
+#[derive(Debug)]
+enum Reply {
+    /// There is none, or it was given.
+    Done,
+    /// It waits for the target, and is given in this dialect.
+    Awaited(Dialect),
+    /// The target is connected; so much of saying so is left.
+    Due(&'static [u8]),
 }
 
 /// What became of a socket that was served.
@@ -57,7 +74,17 @@ pub(super) enum Served {
 }
 
 impl Local {
-    pub(super) fn new(stream: Stream, id: SessionId, list: &Arc<ReadyList>, about: About) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        id: SessionId,
+        list: &Arc<ReadyList>,
+        about: About,
+        asked: Option<Asked>,
+    ) -> Self {
+        let (reply, early) = match asked {
+            Some(asked) => (Reply::Awaited(asked.dialect), asked.early),
+            None => (Reply::Done, Bytes::new()),
+        };
         let list = SocketWaker::new(id, Arc::clone(list));
         let waker = Waker::from(Arc::clone(&list));
         Self {
@@ -70,6 +97,8 @@ impl Local {
             is_shut: false,
             patience: None,
             about,
+            reply,
+            early,
         }
     }
 
@@ -77,8 +106,15 @@ impl Local {
     pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> Served {
         self.list.take();
         self.tell_connected(tunnel);
-        if let Some(end) = self.write(now, tunnel) {
-            return end;
+        match self.reply(tunnel) {
+            Ok(Answered::Yes) => {
+                if let Some(end) = self.write(now, tunnel) {
+                    return end;
+                }
+            }
+            Ok(Answered::NotYet) => {}
+            Ok(Answered::Refused(reset)) => return Served::Abort(reset),
+            Err(error) => return Served::Broken(reset_of(&error)),
         }
         match self.read(now, tunnel, blocks) {
             Ok(more) if self.is_read_out && self.is_shut => {
@@ -94,11 +130,37 @@ impl Local {
     fn tell_connected(&mut self, tunnel: &Tunnel) {
         if !self.is_connected && tunnel.is_established(self.id) {
             self.is_connected = true;
-            // A session that was reset counts as established for the protocol.
-            if tunnel.pending_reset(self.id).is_none() {
-                self.stream.set_connected();
+            self.stream.set_connected();
+        }
+    }
+
+    /// Tells the application, if it asked, that its target is connected.
+    fn reply(&mut self, tunnel: &Tunnel) -> io::Result<Answered> {
+        if let Reply::Awaited(dialect) = self.reply {
+            if self.is_connected {
+                self.reply = Reply::Due(dialect.connected());
+            } else if let Some(reset) = tunnel.pending_reset(self.id) {
+                return Ok(Answered::Refused(reset.clone()));
+            } else {
+                return Ok(Answered::NotYet);
             }
         }
+        let mut cx = Context::from_waker(&self.waker);
+        while let Reply::Due(text) = &mut self.reply {
+            if text.is_empty() {
+                self.reply = Reply::Done;
+                break;
+            }
+            if self.stream.poll_write_ready(&mut cx)?.is_pending() {
+                return Ok(Answered::NotYet);
+            }
+            match self.stream.try_write(&[IoSlice::new(text)]) {
+                Ok(taken) => *text = &text[taken..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Answered::Yes)
     }
 
     /// Writes what is deliverable. Says how the socket ends, if it does.
@@ -165,6 +227,12 @@ impl Local {
         if self.is_read_out || room == 0 {
             return Ok(false);
         }
+        if !self.early.is_empty() {
+            let chunk = self.early.split_to(room.min(self.early.len()));
+            self.about.read += chunk.len() as u64;
+            tunnel.write(now, self.id, chunk);
+            return Ok(true);
+        }
         let mut cx = Context::from_waker(&self.waker);
         if self.stream.poll_read_ready(&mut cx)?.is_pending() {
             return Ok(false);
@@ -200,8 +268,32 @@ impl Local {
         self.patience.is_some()
     }
 
+    /// Ends it with a reset, or tells the application that waits for its
+    /// target that there is none.
     pub(super) fn abort(self, why: &Reset) {
-        self.stream.abort(why);
+        let dialect = match self.reply {
+            Reply::Awaited(dialect) => Some(dialect),
+            Reply::Due(_) | Reply::Done => None,
+        };
+        refuse(self.stream, dialect, why);
+    }
+}
+
+/// Whether the application was told that its target is connected.
+enum Answered {
+    Yes,
+    NotYet,
+    /// It is not connected, and why.
+    Refused(Reset),
+}
+
+/// Ends a connection that has no target: in words, where it has any.
+pub(super) fn refuse(stream: Stream, dialect: Option<Dialect>, why: &Reset) {
+    match dialect {
+        Some(dialect) => {
+            tokio::spawn(farewell(stream, dialect.refused(why)));
+        }
+        None => stream.abort(why),
     }
 }
 

@@ -9,6 +9,7 @@ mod carrier;
 mod clock;
 mod command;
 mod end;
+mod farewell;
 mod linger;
 mod local;
 mod offer;
@@ -41,15 +42,17 @@ pub(crate) use clock::Clock;
 pub(crate) use command::{Command, Handle, Shared};
 pub(crate) use end::CarrierEnd;
 pub use end::EndKind;
+pub(crate) use farewell::farewell;
 pub(crate) use linger::linger;
 pub(crate) use offer::Offer;
 pub(crate) use role::{Role, Verdict};
 
+use crate::dynamic::Asked;
 use crate::memory::{Blocks, Ebb};
 use crate::stream::Stream;
 use crate::target::encode_listen;
 use ask::Drain;
-use local::{Local, Served};
+use local::{Local, Served, refuse};
 use ready::ReadyList;
 
 /// Housekeeping: sockets that are not read, memory, the role's own waits.
@@ -204,7 +207,7 @@ impl<R: Role> Driver<R> {
                 self.obey(verdict);
             }
             Command::Attach { id, request, carrier } => self.attach(id, *request, *carrier),
-            Command::Open { stream, target, opened } => {
+            Command::Open { stream, target, asked, opened } => {
                 let result = match self.drain {
                     None => self.tunnel.open(target.clone()),
                     Some(_) => Err(OpenError::Closed),
@@ -212,11 +215,12 @@ impl<R: Role> Driver<R> {
                 match &result {
                     Ok(id) => {
                         let about = About::opened(&stream, target);
-                        self.insert(*id, stream, about);
+                        self.insert(*id, stream, about, asked);
                     }
                     Err(error) => {
                         warn!("a new connection is reset: {error}");
-                        stream.abort(&Reset::with_detail(Cause::LimitReached, error.to_string()));
+                        let reset = Reset::with_detail(Cause::LimitReached, error.to_string());
+                        refuse(stream, asked.map(|asked| asked.dialect), &reset);
                     }
                 }
                 if let Some(opened) = opened {
@@ -230,7 +234,7 @@ impl<R: Role> Driver<R> {
                     Ok(id) => {
                         self.role.listens(id, *listening);
                         let about = About::opened(&stream, target);
-                        self.insert(id, stream, about);
+                        self.insert(id, stream, about, None);
                     }
                     Err(error) => {
                         listening.end(Reset::with_detail(Cause::LimitReached, error.to_string()))
@@ -257,7 +261,7 @@ impl<R: Role> Driver<R> {
                 self.tunnel.accept(now, id);
                 let about = self.abouts.remove(&id);
                 let about = about.unwrap_or_else(|| About::offered(Bytes::new()));
-                self.insert(id, stream, about);
+                self.insert(id, stream, about, None);
             }
             Ok(stream) => stream.abort(&Reset::new(Cause::Application)),
             Err(reset) if is_wanted => {
@@ -287,8 +291,8 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    fn insert(&mut self, id: SessionId, stream: Stream, about: About) {
-        self.locals.insert(id, Local::new(stream, id, &self.ready, about));
+    fn insert(&mut self, id: SessionId, stream: Stream, about: About, asked: Option<Asked>) {
+        self.locals.insert(id, Local::new(stream, id, &self.ready, about, asked));
         self.again.push_back(id);
     }
 

@@ -185,7 +185,7 @@ async fn accept(asker: &Asker, listener: &mut Listener) {
     loop {
         let stream = listener.accept().await;
         let target = encode_accepted(asker.session, stream.origin().as_ref());
-        let open = Command::Open { stream, target, opened: None };
+        let open = Command::Open { stream, target, asked: None, opened: None };
         if !asker.entry.handle.send(open).await {
             return;
         }

@@ -32,6 +32,19 @@ pub(crate) fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()>
     })
 }
 
+/// Lets a listener take connections to addresses that this machine does not
+/// have, as TPROXY hands them over (`IP_TRANSPARENT`, ip(7)).
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_NET_ADMIN`.
+pub(crate) fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<()> {
+    if domain == Domain::IPV6 {
+        listener.set_ip_transparent_v6(true)
+    } else {
+        listener.set_ip_transparent_v4(true)
+    }
+}
+
 /// Whether this kernel makes MPTCP sockets now (RFC 8684): it was built with
 /// them, and `net.mptcp.enabled` is 1.
 pub(crate) fn mptcp_available() -> bool {

@@ -1,0 +1,93 @@
+//! Dynamic forwards: a listener whose applications say where they want to go.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::Opener;
+use crate::driver::farewell;
+use crate::dynamic::{Conversation, Refused, Request, Step};
+use crate::listener::Listener;
+use crate::stream::{Stream, peer_name};
+
+/// Connections of one listener that have not said where they want to go, or
+/// that are being refused; further ones wait to be accepted.
+const PLACES: usize = 256;
+
+/// How long a connection may take to say where it wants to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves a dynamic forward for as long as the client runs: each connection
+/// says by SOCKS4, SOCKS4a, SOCKS5 or HTTP CONNECT where it wants to go. Names
+/// are passed on, and looked up by the server. An application is told that its
+/// target is connected when it is; until then it waits, also during an outage.
+pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
+    let places = Arc::new(Semaphore::new(PLACES));
+    loop {
+        // The semaphore is never closed.
+        let place = Arc::clone(&places).acquire_owned().await;
+        let stream = tokio::select! {
+            stream = listener.accept() => stream,
+            () = opener.ended() => return,
+        };
+        let opener = opener.clone();
+        tokio::spawn(async move {
+            serve_one(stream, &opener).await;
+            drop(place);
+        });
+    }
+}
+
+async fn serve_one(stream: Stream, opener: &Opener) {
+    let mut conversation = Conversation::default();
+    match timeout(PATIENCE, hear(&stream, &mut conversation)).await {
+        Ok(Ok(Heard::Request(request))) => {
+            debug!("{} asks for {}", peer_name(&stream), request.target);
+            opener.carry_request(stream, request).await;
+        }
+        Ok(Ok(Heard::Refused(refused))) => {
+            info!("a request of {} is refused: {}", peer_name(&stream), refused.why);
+            farewell(stream, refused.say).await;
+        }
+        Ok(Err(error)) => debug!("{} said no whole request: {error}", peer_name(&stream)),
+        // Some probe whether a port is there, and say nothing.
+        Err(_) if conversation.is_empty() => debug!("{} said nothing", peer_name(&stream)),
+        Err(_) => {
+            let seconds = PATIENCE.as_secs();
+            info!(
+                "{} said no whole request within {seconds} s, and is refused",
+                peer_name(&stream)
+            );
+        }
+    }
+}
+
+enum Heard {
+    Request(Request),
+    Refused(Refused),
+}
+
+/// Hears what an application asks for.
+async fn hear(stream: &Stream, conversation: &mut Conversation) -> io::Result<Heard> {
+    let mut buffer = BytesMut::new();
+    loop {
+        match conversation.step() {
+            Step::Connect(request) => return Ok(Heard::Request(request)),
+            Step::Refuse(refused) => return Ok(Heard::Refused(refused)),
+            Step::Say(text) => stream.write_all(text).await?,
+            Step::Read => {
+                buffer.clear();
+                buffer.reserve(conversation.room());
+                if stream.read(&mut buffer, conversation.room()).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                conversation.push(&buffer);
+            }
+        }
+    }
+}
