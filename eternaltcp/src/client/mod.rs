@@ -28,6 +28,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
@@ -55,6 +56,9 @@ use crate::status::{Events, TunnelStatus};
 use crate::tls::{IdentityError, TlsError};
 use dial::Dialer;
 use role::ClientRole;
+
+/// Programs have so long to pass on what was sent last.
+const PASSING_ON: Duration = Duration::from_secs(3);
 
 /// What a client needs to know.
 #[derive(Debug)]
@@ -168,10 +172,16 @@ impl Client {
         let shared = Arc::new(Shared::default());
         let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
         let dialer = Dialer::new(&config)?;
+        let wires = dialer.wires();
         let role = ClientRole::new(config, dialer, handle.clone());
         let (history, events) = (role.history(), role.events());
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
-        let task = tokio::spawn(async move { driver.run().await.into_end() });
+        let task = tokio::spawn(async move {
+            let end = driver.run().await.into_end();
+            // The kernel delivers what a carrier has sent; programs have to be let.
+            let _ = timeout(PASSING_ON, wires.write()).await;
+            end
+        });
         Ok(Self { handle, shared, history, events, task, end: None })
     }
 

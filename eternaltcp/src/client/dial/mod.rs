@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -51,6 +52,8 @@ struct Common {
     servers: Servers,
     pins: Pins,
     via: Option<Via>,
+    /// Held for reading by each program that is a wire.
+    wires: Arc<RwLock<()>>,
     mptcp: Mptcp,
     names: Names,
     judge: Judge,
@@ -111,6 +114,7 @@ impl Dialer {
             servers: config.servers.clone(),
             pins: config.pins.clone(),
             via: config.via.clone(),
+            wires: Arc::default(),
             mptcp: config.mptcp,
             names,
             judge: Judge::new(config.trust.clone(), config.servers.clone()),
@@ -121,6 +125,12 @@ impl Dialer {
             last: Mutex::default(),
             segments: Segments::default(),
         })))
+    }
+
+    /// Can be locked for writing when no program is a wire any more: what was
+    /// sent has been passed on.
+    pub(super) fn wires(&self) -> Arc<RwLock<()>> {
+        Arc::clone(&self.0.wires)
     }
 
     /// The servers, as the user wrote them.

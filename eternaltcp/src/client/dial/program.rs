@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -64,7 +65,11 @@ impl Attempts {
             return Err(DialError::Program(via.name.clone(), why));
         }
         let (near, far) = pair().await.map_err(failed)?;
-        tokio::spawn(program.carry(far));
+        let held = Arc::clone(&self.common.wires).read_owned().await;
+        tokio::spawn(async move {
+            program.carry(far).await;
+            drop(held);
+        });
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let candidate = Candidate { server: 0, address: via.route_to.unwrap_or(nowhere) };
         let mut dialed =
