@@ -2,13 +2,16 @@
 //! that listens on this machine.
 
 use std::fs::File;
-use std::io::{self, Write, stdout};
+use std::io::{self, ErrorKind, Read, Write, stdout};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
 
 use crate::exit::Failure;
 use crate::talk::Message;
+
+/// What is copied at once, in bytes.
+const BUFFER: usize = 32 * 1024;
 
 pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
     let port: u16 = wish.get("port").map_err(Failure::failed)?;
@@ -31,8 +34,24 @@ fn carry(mut socket: TcpStream) -> io::Result<()> {
     let mut to = socket.try_clone()?;
     thread::spawn(move || {
         // An input that fails has ended, whatever the reason.
-        let _ = io::copy(&mut input, &mut to);
+        let _ = copy(&mut input, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     });
-    io::copy(&mut socket, &mut output).map(drop)
+    copy(&mut socket, &mut output)
+}
+
+/// Copies until `from` ends. [`io::copy`] would splice, and the kernel holds a
+/// pipe's lock while a splice waits for the socket: sshd, which reads the other
+/// end of it, would stand still as long.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(buffer.get(..length).unwrap_or_default())?;
+    }
 }
