@@ -91,7 +91,8 @@ impl Role for ServerRole {
             // Held while the target is dialled; the semaphore is never closed.
             let _place = places.acquire().await;
             let asker = Asker { tunnel, entry, session: id };
-            let result = answer(&context, asker, &target).await;
+            // In memory of its own: thousands that wait for their place are small.
+            let result = Box::pin(answer(&context, asker, &target)).await;
             if let Err(reset) = &result {
                 info!("tunnel {tunnel}: session {id}: {reset}");
             }
