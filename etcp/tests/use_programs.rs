@@ -25,6 +25,8 @@ while True:
     while (line := stream.readline().strip()):
         if line.lower().startswith(b"sec-websocket-key:"):
             key = line.split(b":")[1].strip()
+    if not key:
+        continue  # Somebody only looked whether it listens.
     token = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     stream.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                  b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n")
