@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use support::nginx::start_nginx;
 use support::terminal::Terminal;
 use support::wait::{PATIENCE, until};
-use support::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, World, skip};
+use support::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
 
 const REDIS: &str = "127.0.0.1:6379";
 const NGINX: &str = "127.0.0.1:8080";
@@ -108,7 +108,7 @@ fn a_websocket_through_nginx_goes_on_while_the_client_moves() {
     let (world, folder) = (World::new(), Folder::new());
     let python = |name, text| {
         let script = folder.readable_file(&format!("{name}.py"), text);
-        Launch::new(name, "python3").arg("-u").arg(script)
+        Launch::new(name, "python3").arg("-u").arg(script).user(User::Root)
     };
     let mut echo = python("echo", ECHO).start(&world.server, &folder);
     wait_for_port(&world, &mut echo, "127.0.0.1:8090");
