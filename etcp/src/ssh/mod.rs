@@ -96,7 +96,7 @@ fn wanted(args: &SshArgs) -> Result<Wanted, Failure> {
     }
 }
 
-/// The option of ssh that has it run [`carry`], which logs as this command would.
+/// The option of ssh that has it run [`carry()`], which logs as this command would.
 fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
     let this = std::env::current_exe().map_err(|error| {
         Failure::Failed(format!("the path of this program is not known: {error}"))
