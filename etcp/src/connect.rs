@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use crate::cli::ConnectArgs;
 use crate::cproxy::client_config;
 use crate::exit::{Failure, of_client};
-use crate::signals;
+use crate::{runtime, signals};
 
 /// Bytes moved at once between stdio and the session.
 const CHUNK: usize = 64 * 1024;
@@ -27,11 +27,7 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
 /// Carries stdin and stdout as the one session of a client, and ends with it.
 pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), Failure> {
     config.ends_when_idle = true;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    let result = runtime.block_on(async {
+    runtime::block_on(async {
         let stop = signals::stop_of_child()?;
         let client = Client::start(config).map_err(Failure::failed)?;
         let session = match target {
@@ -45,10 +41,7 @@ pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<
         // What the session delivered is still on its way to stdout.
         output.await.map_err(|_| Failure::Failed("cannot write to stdout".to_owned()))?;
         of_client(end)
-    });
-    // Neither a name that is still looked up is waited for, nor input.
-    runtime.shutdown_background();
-    result
+    })?
 }
 
 async fn send_input(mut to: WriteHalf<Session>) {

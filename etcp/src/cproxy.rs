@@ -12,8 +12,8 @@ use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
 use crate::credentials::Credentials;
 use crate::exit::{Failure, of_client};
 use crate::operator::Operator;
-use crate::signals;
 use crate::sproxy::tunnel_config;
+use crate::{runtime, signals};
 
 /// Where cproxy listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
@@ -51,14 +51,7 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
     let mut config = client_config(args.server, name)?;
     (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
     let slots = Slots::from_limit().map_err(Failure::failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    let result = runtime.block_on(serve(config, Forwards { rules, remotes }, slots, args.operator));
-    // A name that is still looked up is not waited for.
-    runtime.shutdown_background();
-    result
+    runtime::block_on(serve(config, Forwards { rules, remotes }, slots, args.operator))?
 }
 
 fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {

@@ -23,6 +23,7 @@ mod print;
 mod reconnect;
 mod run;
 mod running;
+mod runtime;
 mod sessions;
 mod signals;
 mod sproxy;

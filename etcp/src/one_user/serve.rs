@@ -14,8 +14,8 @@ use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Slots, TunnelConfig};
 
 use crate::exit::Failure;
-use crate::signals;
 use crate::talk::{Message, Ports, TalkError};
+use crate::{runtime, signals};
 
 /// Nobody came for so long after the log-in: nobody will.
 const FIRST_CONTACT: Duration = Duration::from_secs(120);
@@ -54,11 +54,7 @@ impl Wish {
 pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
     // What is sent to the log-in's processes at its end does not reach this one.
     rustix::process::setsid().map_err(Failure::failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    let result = runtime.block_on(async {
+    runtime::block_on(async {
         let stop = signals::stop_of_child()?;
         let server = match bind(wish) {
             Ok((server, answer)) => say(&answer).map(|()| server)?,
@@ -74,9 +70,7 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
             })
             .await;
         Ok(())
-    });
-    runtime.shutdown_background();
-    result
+    })?
 }
 
 /// Says one line, and leaves the log-in: it ends once nobody holds its stdio.

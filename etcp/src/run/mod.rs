@@ -29,6 +29,7 @@ use tracing::warn;
 use crate::cli::RunArgs;
 use crate::cproxy::client_config;
 use crate::exit::{Failure, of_client};
+use crate::runtime;
 use handover::Sockets;
 use names::Names;
 use program::{Event, Helper, Signals};
@@ -42,14 +43,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     // Before the limit of descriptors is raised: the program keeps its own.
     let (helper, sockets) = Helper::start(&args.command.words)?;
     let slots = Slots::from_limit().map_err(Failure::failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    let result = runtime.block_on(carry(config, helper, sockets, slots, args.linger));
-    // A name that is still looked up is not waited for.
-    runtime.shutdown_background();
-    result
+    runtime::block_on(carry(config, helper, sockets, slots, args.linger))?
 }
 
 /// Runs the program once the tunnel is attached, and the tunnel for as long as

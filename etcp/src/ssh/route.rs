@@ -15,6 +15,7 @@ use super::login::Started;
 use super::settings::SshSettings;
 use crate::cli::SshArgs;
 use crate::exit::{Failure, tell};
+use crate::runtime;
 
 /// A port that can be reached answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -69,12 +70,8 @@ fn servers(settings: &SshSettings, started: &Started) -> Vec<Server> {
 
 /// Connects to the first that answers; the inner error says why none does.
 fn probe(servers: Vec<Server>, settings: &SshSettings) -> Result<Result<(), String>, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
     let bind = settings.bind_address().map(|address| SocketAddr::new(address, 0));
-    let found = runtime.block_on(async {
+    runtime::block_on(async {
         let mut tries = JoinSet::new();
         for server in servers {
             tries.spawn(async move {
@@ -92,10 +89,7 @@ fn probe(servers: Vec<Server>, settings: &SshSettings) -> Result<Result<(), Stri
             }
         }
         Err(why)
-    });
-    // A name that is still looked up is not waited for.
-    runtime.shutdown_background();
-    Ok(found)
+    })
 }
 
 async fn reach(server: &Server, bind: Option<SocketAddr>) -> io::Result<TcpStream> {
