@@ -4,7 +4,8 @@
 mod loopback;
 mod support;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -33,7 +34,25 @@ fn a_client_that_was_killed_and_started_again_is_let_in_at_once_and_its_ghost_en
     assert!(took < Duration::from_secs(10), "it took {took:?}");
     sproxy.program.wait_for("replaced by a newer one of the same client");
     sproxy.program.wait_for(": over");
-    assert!(lost.ended().is_some(), "its application saw the end");
+    assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset), "not an end in order");
+}
+
+#[test]
+fn a_proxy_that_is_killed_leaves_resets_behind_and_never_an_end_of_stream() {
+    let site = Site::new();
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let mut sproxy = Sproxy::start(&site, target.local_addr().expect("it listens"));
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "client").attached();
+    let mut application = dial(cproxy.listen);
+    application.write_all(b"?").expect("cproxy reads");
+    let (mut answering, _) = target.accept().expect("sproxy connects");
+    answering.read_exact(&mut [0]).expect("the byte comes");
+    for (program, mut end) in [(&mut cproxy.program, application), (&mut sproxy.program, answering)]
+    {
+        program.kill();
+        let error = end.read(&mut [0]).expect_err("it has not ended in order");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 #[test]

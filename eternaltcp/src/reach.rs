@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Reset};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::address::Target;
-use crate::stream::Stream;
+use crate::stream::{Stream, end_with_reset};
 
 /// What is to be reached.
 pub(crate) struct Reach<'a> {
@@ -63,16 +64,26 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Re
     }
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first address that answers. A connection that is given up on
+/// the way ends with a reset.
 pub(crate) async fn first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match TcpStream::connect(address).await {
+        match dial(*address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    end_with_reset(&SockRef::from(&socket))?;
+    socket.connect(address).await
 }
 
 pub(crate) fn cause_of(error: &io::Error) -> Cause {

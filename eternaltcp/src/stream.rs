@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use eternaltcp_proto::Reset;
@@ -37,12 +38,14 @@ enum Socket {
 impl Stream {
     /// Prepares a TCP connection of an application or a target: no delay for
     /// small writes, and urgent data in the stream, where telnet's interrupt
-    /// keeps its place (RFC 6093, section 6).
+    /// keeps its place (RFC 6093, section 6). It ends with a reset, whatever
+    /// becomes of this program, unless the session ends in order.
     ///
     /// # Errors
     /// When the system refuses an option.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         let socket = SockRef::from(&stream);
+        end_with_reset(&socket)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_out_of_band_inline(true)?;
         socket.set_keepalive(true)?;
@@ -194,16 +197,19 @@ impl Stream {
         polled.is_ok() && fds[0].revents().contains(PollFlags::ERR)
     }
 
+    /// Closes the connection, whose both directions have ended in order.
+    pub(crate) fn end(self) {
+        if let Socket::Tcp(stream) = &self.socket {
+            // Where it fails the connection is gone.
+            let _ = SockRef::from(stream).set_linger(None);
+        }
+    }
+
     /// Ends the connection with a reset, where the socket has one. Who reads a
     /// stream in memory is told why.
     pub(crate) fn abort(self, why: &Reset) {
-        match &self.socket {
-            Socket::Tcp(stream) => {
-                // Without it the peer sees an end of stream: the worst that can be.
-                let _ = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-            }
-            Socket::Unix(_) => {}
-            Socket::Memory(end) => end.reset(why),
+        if let Socket::Memory(end) = &self.socket {
+            end.reset(why);
         }
     }
 
@@ -215,6 +221,13 @@ impl Stream {
             Socket::Memory(end) => Err(end),
         }
     }
+}
+
+/// Lets the kernel end a connection with a reset when its socket is closed, also
+/// when the process is killed (`SO_LINGER` of zero, socket(7)). An end of stream
+/// would tell the other end that it has everything: the worst that can be.
+pub(crate) fn end_with_reset(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))
 }
 
 /// An IPv4 address as what it is, also on a socket of IPv6.

@@ -5,10 +5,12 @@
 mod support;
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use support::{Pair, Target, pattern, read_all, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// A session on which something has passed each way.
 async fn talk(pair: &Pair, target: &Target) -> (TcpStream, TcpStream) {
@@ -73,5 +75,35 @@ fn a_reset_after_the_end_of_the_stream_still_arrives() {
         assert_eq!(read_all(&mut target).await, (Vec::new(), None));
         support::reset(application);
         support::until(|| support::is_dead(&target)).await;
+    });
+}
+
+/// The reset comes before, while and after sproxy connects the target.
+#[test]
+fn a_reset_while_the_target_is_being_connected_is_no_end_of_stream() {
+    run(async {
+        let target = Target::start().await;
+        let pair = Pair::start(target.address()).await;
+        let resets = async {
+            for _ in 0..500 {
+                support::reset(pair.connect().await);
+            }
+            pair.connect().await.shutdown().await.unwrap();
+        };
+        let ends = async {
+            let mut in_order = 0;
+            loop {
+                match timeout(Duration::from_millis(200), target.accept()).await {
+                    Ok(mut stream) => match read_all(&mut stream).await.1 {
+                        Some(kind) => assert_eq!(kind, ErrorKind::ConnectionReset),
+                        None => in_order += 1,
+                    },
+                    Err(_) if in_order > 0 => return in_order,
+                    Err(_) => {}
+                }
+            }
+        };
+        let ((), in_order) = tokio::join!(resets, ends);
+        assert_eq!(in_order, 1, "a session that was reset showed an end of stream");
     });
 }

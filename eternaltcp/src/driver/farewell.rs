@@ -28,4 +28,5 @@ pub(crate) async fn farewell(stream: Stream, say: Vec<u8>) {
     };
     // An application that is gone, or that reads nothing, is told nothing.
     let _ = timeout(PATIENCE, end).await;
+    stream.end();
 }

@@ -268,6 +268,11 @@ impl Local {
         self.patience.is_some()
     }
 
+    /// Closes it: both its directions have ended in order.
+    pub(super) fn end(self) {
+        self.stream.end();
+    }
+
     /// Ends it with a reset, or tells the application that waits for its
     /// target that there is none.
     pub(super) fn abort(self, why: &Reset) {

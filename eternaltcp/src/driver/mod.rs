@@ -389,7 +389,12 @@ impl<R: Role> Driver<R> {
                     self.resetting.insert(id);
                 }
             }
-            Served::Ended => self.remove(id),
+            Served::Ended => {
+                if let Some(local) = self.take_local(id) {
+                    local.end();
+                }
+                self.remove(id);
+            }
             Served::Broken(reset) => {
                 self.remove(id);
                 self.tunnel.reset(now, id, reset);
