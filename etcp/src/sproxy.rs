@@ -25,10 +25,10 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
         let stop = signals::stop()?;
         let server = Server::bind(config, slots).map_err(Failure::failed)?;
         let address = server.local_addr().map_err(Failure::failed)?;
-        info!("listening on {address}");
-        introduce(&key, address.port());
         let subject = Subject::Server(server.monitor());
         let operator = Operator::start(operator, subject, vec![address.to_string()])?;
+        info!("listening on {address}");
+        introduce(&key, address.port());
         server.run(stop).await;
         operator.end().await;
         Ok(())
