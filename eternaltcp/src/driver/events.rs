@@ -1,0 +1,119 @@
+//! What the driver does when the state machine or the role says so.
+
+use eternaltcp_proto::{Event, Standby};
+use tokio::time::Instant;
+
+use super::{About, CLOSE_PATIENCE, CarrierEnd, CarrierIo, Driver, Role, Verdict, drained};
+
+impl<R: Role> Driver<R> {
+    pub(super) fn poll_events(&mut self) -> bool {
+        let mut is_busy = false;
+        while let Some(event) = self.tunnel.poll_event() {
+            is_busy = true;
+            self.handle_event(event);
+        }
+        is_busy
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        let now = self.clock.now();
+        let verdict = match event {
+            Event::Touched(id) => return self.serve(id),
+            Event::Opened(id) => {
+                if let Some(target) = self.tunnel.offered_target(id) {
+                    let target = target.clone();
+                    if self.drain.is_some() {
+                        return self.tunnel.reset(now, id, drained());
+                    }
+                    let offer = self.role.offered(id, &target);
+                    self.offers.insert(id, offer);
+                    self.abouts.insert(id, About::offered(target));
+                }
+                return;
+            }
+            Event::Attached { is_resumed } => {
+                self.shared.set_attached(true);
+                self.note_change();
+                self.retired = None;
+                self.role.attached(now, is_resumed, &self.tunnel, self.carrier.as_ref());
+                return;
+            }
+            Event::CarrierDead => {
+                let silence = self.tunnel.config().dead_after;
+                return self.lose(&CarrierEnd::Silent(silence));
+            }
+            Event::Suspected(why) => return self.role.suspected(now, Some(why), &self.tunnel),
+            Event::Relieved => return self.role.suspected(now, None, &self.tunnel),
+            Event::Refused(refusal) => {
+                (self.carrier, self.retired) = (None, None);
+                self.shared.set_attached(false);
+                self.role.refused(now, refusal)
+            }
+            Event::Closed(why) => {
+                (self.carrier, self.retired) = (None, None);
+                self.shared.set_attached(false);
+                self.role.closed(why)
+            }
+        };
+        self.obey(verdict);
+    }
+
+    pub(super) fn check_idle(&mut self) -> bool {
+        let count = self.tunnel.session_count();
+        if self.had_sessions == count {
+            return false;
+        }
+        self.had_sessions = count;
+        self.shared.set_sessions(count);
+        let is_idle = count == 0;
+        if is_idle {
+            self.check_drain();
+            let verdict = self.role.idle();
+            self.obey(verdict);
+        }
+        is_idle
+    }
+
+    pub(super) fn obey(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Attach(carrier) => self.commit(*carrier, None),
+            Verdict::AttachStandby(carrier, standby) => self.commit(*carrier, Some(*standby)),
+            Verdict::End => self.is_ended = true,
+            Verdict::Close(why) => {
+                self.tunnel.close(why);
+                self.closing.get_or_insert(Instant::now() + CLOSE_PATIENCE);
+            }
+            Verdict::Restart(cause) => {
+                for lost in self.tunnel.restart() {
+                    self.role.lost(&lost);
+                }
+                self.abort_unknown(cause);
+                self.role.restarted(self.clock.now());
+            }
+        }
+    }
+
+    /// The client's part of an attach. Nothing of the carrier before counts any
+    /// more; it stays open until the server has taken this one.
+    fn commit(&mut self, carrier: CarrierIo, standby: Option<Standby>) {
+        if self.closing.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        let asked = match standby {
+            Some(standby) => self.tunnel.attach_standby(now, standby),
+            None => {
+                let role = &self.role;
+                self.tunnel.attach(now, || role.intent());
+                Ok(())
+            }
+        };
+        self.retired = self.carrier.replace(carrier);
+        self.shared.set_attached(false);
+        match asked {
+            Ok(()) => self.report_path(now),
+            Err(error) => self.lose(&CarrierEnd::Detached(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The local sockets, as the driver has them served, and how they end.
+
+use std::collections::BTreeSet;
+use std::task::Context;
+
+use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId};
+
+use super::local::Served;
+use super::{Driver, Role};
+
+/// Sockets served before the carrier gets its turn.
+const SERVED_AT_ONCE: usize = 64;
+
+/// Bytes read of sockets before the carrier gets its turn: they are sent while
+/// they are in the processor's cache.
+const READ_AT_ONCE: u64 = READ_SIZE as u64;
+
+impl<R: Role> Driver<R> {
+    pub(super) fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut count = 0;
+        let enough = self.tunnel.unnumbered() + READ_AT_ONCE;
+        for _ in 0..self.again.len() {
+            let Some(id) = self.again.pop_front() else { break };
+            self.serve(id);
+            count += 1;
+            if self.tunnel.unnumbered() >= enough {
+                return true;
+            }
+        }
+        while count < SERVED_AT_ONCE && self.tunnel.unnumbered() < enough {
+            let Some(id) = self.ready.poll_next(cx.waker()) else { break };
+            self.serve(id);
+            count += 1;
+        }
+        count > 0
+    }
+
+    /// Serves one local socket, and takes it away when it has ended.
+    pub(super) fn serve(&mut self, id: SessionId) {
+        let Some(local) = self.locals.get_mut(&id) else {
+            self.collect_abort(id);
+            return;
+        };
+        let now = self.clock.now();
+        match local.serve(now, &mut self.tunnel, &mut self.blocks) {
+            Served::More => self.again.push_back(id),
+            Served::Open => {
+                if local.is_resetting() {
+                    self.resetting.insert(id);
+                }
+            }
+            Served::Ended => {
+                if let Some(local) = self.take_local(id) {
+                    local.end();
+                }
+                self.remove(id);
+            }
+            Served::Broken(reset) => {
+                self.remove(id);
+                self.tunnel.reset(now, id, reset);
+            }
+            Served::Abort(reset) => {
+                if let Some(local) = self.take_local(id) {
+                    local.abort(&reset);
+                }
+                self.remove(id);
+                self.role.reset(id, &reset);
+                self.tunnel.delivered_reset(now, id);
+            }
+        }
+    }
+
+    /// A session without a socket has nothing to abort.
+    fn collect_abort(&mut self, id: SessionId) {
+        if self.tunnel.offered_target(id).is_none() && self.tunnel.pending_reset(id).is_some() {
+            self.offers.remove(&id);
+            self.tunnel.delivered_reset(self.clock.now(), id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) {
+        self.take_local(id);
+        self.resetting.remove(&id);
+    }
+
+    /// Resets the local sockets whose sessions are over in the tunnel.
+    pub(super) fn abort_unknown(&mut self, cause: Cause) {
+        let known: BTreeSet<_> = self.tunnel.session_ids().collect();
+        self.offers.retain(|id, _| known.contains(id));
+        let unknown = self.locals.keys().filter(|id| !known.contains(id));
+        let why = Reset::new(cause);
+        for id in unknown.copied().collect::<Vec<_>>() {
+            if let Some(local) = self.take_local(id) {
+                local.abort(&why);
+            }
+            self.remove(id);
+            self.role.reset(id, &why);
+        }
+    }
+}
