@@ -348,3 +348,16 @@ fn a_text_that_is_no_target_is_an_error_at_once() {
         assert!(error.contains("host:port"), "{error}");
     });
 }
+
+#[test]
+fn a_server_whose_only_client_was_there_for_a_moment_is_of_no_use() {
+    run(async {
+        let Program { mut client, server, path: _path, .. } = Program::start().await;
+        client.close().await;
+        client.ended().await;
+        let for_ever = Duration::from_secs(3600);
+        let monitor = server.monitor();
+        let unused = monitor.unused(for_ever, Duration::from_millis(10));
+        timeout(SOON, unused).await.unwrap();
+    });
+}

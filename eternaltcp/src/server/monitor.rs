@@ -121,12 +121,16 @@ impl Monitor {
     /// anew is over for a moment, so `after` is some seconds.
     pub async fn unused(&self, first: Duration, after: Duration) {
         let mut ticks = interval(TICK);
-        let (mut since, mut patience) = (Instant::now(), first);
+        let (mut since, mut was_used) = (Instant::now(), false);
         loop {
             let now = ticks.tick().await;
-            if self.0.registry.count() > 0 {
-                (since, patience) = (now, after);
-            } else if now.duration_since(since) >= patience {
+            let registry = &self.0.registry;
+            // A tunnel may have come and gone since the last tick.
+            let is_first = !was_used && registry.was_used();
+            was_used |= is_first;
+            if is_first || registry.count() > 0 {
+                since = now;
+            } else if now.duration_since(since) >= if was_used { after } else { first } {
                 return;
             }
         }

@@ -109,11 +109,15 @@ impl Entry {
 
 /// All tunnels, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Registry(Mutex<BTreeMap<TunnelId, Entry>>);
+pub(super) struct Registry {
+    tunnels: Mutex<BTreeMap<TunnelId, Entry>>,
+    /// There was one, however short its life.
+    was_used: AtomicBool,
+}
 
 impl Registry {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TunnelId, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tunnel with this id, if `own` is its own key: nobody else's attach
@@ -148,7 +152,13 @@ impl Registry {
         }
         entry.limit = grant(&tunnels, &entry.user, limits)?;
         tunnels.insert(id, entry.clone());
+        self.was_used.store(true, Ordering::Release);
         Ok(entry)
+    }
+
+    /// Whether there was ever a tunnel.
+    pub(super) fn was_used(&self) -> bool {
+        self.was_used.load(Ordering::Acquire)
     }
 
     pub(super) fn remove(&self, id: TunnelId) {
