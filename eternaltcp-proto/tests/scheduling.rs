@@ -103,6 +103,17 @@ fn a_keystroke_does_not_wait_behind_bulk() {
 }
 
 #[test]
+fn what_was_typed_last_is_told_and_bulk_is_not_typing() {
+    let (mut pair, _) = busy();
+    pair.drive();
+    let shell = pair.session();
+    assert_eq!(pair.client.tunnel.last_interactive(), None);
+    pair.write(Client, shell, b"x");
+    next(&mut pair);
+    assert_eq!(pair.client.tunnel.last_interactive(), Some(pair.now));
+}
+
+#[test]
 fn a_new_session_opens_before_bulk_goes_on() {
     let (mut pair, _) = busy();
     next(&mut pair);

@@ -59,6 +59,8 @@ pub struct Tunnel {
     /// The last attach had early packets, and was not answered.
     is_early_unanswered: bool,
     scheduler: Scheduler,
+    /// When a small packet of an interactive session was last sent.
+    last_interactive: Option<Time>,
     /// The peer's pool, which our sends fill.
     pool: Pool,
     /// Sessions that wait for room in the pool.
@@ -166,6 +168,7 @@ impl Tunnel {
             early_replay: 0,
             is_early_unanswered: false,
             scheduler: Scheduler::default(),
+            last_interactive: None,
             pool,
             starved: BTreeSet::new(),
             backlogged: 0,

@@ -27,6 +27,10 @@ const ACK_BYTES: u64 = 128 * 1024;
 /// A reset waits this long for the data before it, without progress.
 const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What an interactive session sends is a keystroke, or an answer to one, up to
+/// this size: one segment.
+const SMALL: usize = 1400;
+
 /// A packet for the carrier. Once polled it counts as sent: what the carrier
 /// did not take when it died is settled by the numbers of the next attach.
 #[derive(Debug, PartialEq, Eq)]
@@ -125,7 +129,7 @@ impl Tunnel {
     fn poll_session(&mut self, now: Time) -> Option<Transmit> {
         while let Some(id) = self.scheduler.dequeue() {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            session.lane = Lane::Idle;
+            let lane = std::mem::take(&mut session.lane);
             let ceiling = self.pool.ceiling(session.send.held);
             let Some(packet) =
                 self.with_session(id, |session| session.send.next_packet(ceiling)).flatten()
@@ -134,6 +138,10 @@ impl Tunnel {
                 continue;
             };
             self.scheduler.charge(id, packet.payload.len());
+            let is_small = packet.kind == Kind::Data && packet.payload.len() <= SMALL;
+            if is_small && lane == Lane::Interactive {
+                self.last_interactive = Some(now);
+            }
             let transmit = self.packet(now, id, packet);
             self.activate(now, id);
             if self.capacity(id) > 0 {

@@ -105,6 +105,14 @@ impl Tunnel {
         self.backlogged
     }
 
+    /// When a small packet of an interactive session was last sent: somebody
+    /// types, or waits for an answer, and bulk in the same tunnel should leave
+    /// the path's queues short.
+    #[must_use]
+    pub fn last_interactive(&self) -> Option<Time> {
+        self.last_interactive
+    }
+
     /// Bytes read from the local socket; at most [`Self::capacity`].
     pub fn write(&mut self, now: Time, id: SessionId, chunk: Bytes) {
         self.with_session(id, |session| session.send.write(chunk));

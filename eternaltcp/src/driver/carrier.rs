@@ -12,8 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tracing::trace;
 
 use super::pace::Pace;
+use super::standing_queue::{PathSample, StandingQueue};
 use super::unacknowledged::Unacknowledged;
 use crate::memory::Blocks;
 use crate::platform;
@@ -77,6 +79,7 @@ pub(crate) struct CarrierIo {
     /// What the peer's kernel has yet to acknowledge.
     unacknowledged: Unacknowledged,
     pace: Pace,
+    queue: StandingQueue,
     peer: SocketAddr,
     is_shut: bool,
     /// Its socket leads to a program of this machine, which carries it on.
@@ -100,6 +103,7 @@ impl CarrierIo {
             unasked: 0,
             unacknowledged: Unacknowledged::default(),
             pace: Pace::new(),
+            queue: StandingQueue::new(),
             peer,
             is_shut: false,
             is_relayed: false,
@@ -174,7 +178,25 @@ impl CarrierIo {
         now: Time,
         tunnel: &mut Tunnel,
     ) -> Poll<Result<(), CarrierError>> {
+        self.keep_queue_short(now, tunnel.last_interactive());
         self.poll_send(cx, now, |now| tunnel.poll_transmit(now))
+    }
+
+    /// Has the kernel keep a pace while somebody types beside bulk.
+    fn keep_queue_short(&mut self, now: Time, typed: Option<Time>) {
+        if !self.queue.is_due(now, typed) {
+            return;
+        }
+        let info = platform::carrier_info(self.stream.as_fd()).ok().flatten();
+        let sample = info.filter(|_| !self.is_relayed).and_then(|info| {
+            let (least_round_trip, acknowledged) = (info.least_round_trip?, info.acknowledged?);
+            Some(PathSample { round_trip: info.round_trip, least_round_trip, acknowledged })
+        });
+        if let Some(pacing) = self.queue.handle_sample(now, typed, sample) {
+            trace!("carrier to {}: {pacing:?}, {sample:?}", self.peer);
+            // Without it keystrokes wait as they would in any TCP.
+            let _ = platform::set_pacing(self.stream.as_fd(), pacing.rate());
+        }
     }
 
     /// The same for packets of whatever has them, as a standby carrier.

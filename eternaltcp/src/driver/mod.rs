@@ -19,6 +19,7 @@ mod pace;
 mod ready;
 mod role;
 mod sockets;
+mod standing_queue;
 mod timers;
 mod unacknowledged;
 

@@ -12,6 +12,7 @@
 //! - `has_route`: whether a route leads to an address over one interface;
 //! - `release_memory`: gives what the allocator keeps for later back to the system;
 //! - `mptcp_available`: whether this system makes MPTCP sockets now;
+//! - `set_pacing`: has the kernel send over a connection at a rate at most;
 //! - `set_transparent`: lets a listener take connections to addresses of others;
 //! - `unsent`: what of a socket's data the other end's kernel has not taken.
 //!
@@ -26,5 +27,5 @@ pub(crate) mod testnet;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available,
-    release_memory, set_transparent, unsent,
+    release_memory, set_pacing, set_transparent, unsent,
 };

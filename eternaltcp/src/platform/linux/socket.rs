@@ -1,7 +1,7 @@
 //! Options and questions of sockets that no library wraps safely.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::ioctl::{Getter, ioctl};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -43,6 +43,28 @@ pub(crate) fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<(
     } else {
         listener.set_ip_transparent_v4(true)
     }
+}
+
+/// Has the kernel send at this rate at most, in bytes a second; `None` takes the
+/// limit away (`SO_MAX_PACING_RATE`, socket(7)).
+///
+/// # Errors
+/// Before Linux 3.13, and for MPTCP before 6.10.
+pub(crate) fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Result<()> {
+    // 32 bits, as kernels before 5.0 have them; all ones are no limit.
+    let rate = rate.map_or(u32::MAX, |rate| u32::try_from(rate).unwrap_or(u32::MAX));
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads as many bytes as
+    // `rate` has.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const rate).cast(),
+            size_of_val(&rate) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether this kernel makes MPTCP sockets now (RFC 8684): it was built with

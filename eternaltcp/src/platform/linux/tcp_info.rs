@@ -18,6 +18,11 @@ pub(crate) struct TcpInfo {
     pub(crate) round_trip: Duration,
     /// Its mean deviation.
     pub(crate) variance: Duration,
+    /// The shortest round trip of the last minutes; `None` before Linux 4.6, and
+    /// when there was none.
+    pub(crate) least_round_trip: Option<Duration>,
+    /// Bytes that were acknowledged, in all; `None` before Linux 4.1.
+    pub(crate) acknowledged: Option<u64>,
     /// Segments that were sent and not acknowledged.
     pub(crate) unacknowledged: u32,
     /// Bytes that were written and never sent; 0 before Linux 4.6.
@@ -83,10 +88,13 @@ struct Raw {
     rtt: u32,
     rttvar: u32,
     windows_to_retransmissions: [u32; 7],
-    rates_and_bytes: [u64; 4],
+    pacing_rates: [u64; 2],
+    bytes_acked: u64,
+    bytes_received: u64,
     segments: [u32; 2],
     notsent_bytes: u32,
-    min_rtt_to_segments: [u32; 3],
+    min_rtt: u32,
+    data_segments: [u32; 2],
     delivery_to_limits: [u64; 4],
     delivered: [u32; 2],
     sent_and_retransmitted: [u64; 2],
@@ -108,6 +116,11 @@ impl Raw {
         Ok(TcpInfo {
             round_trip: micros(self.rtt),
             variance: micros(self.rttvar),
+            least_round_trip: (length >= offset_of!(Self, data_segments))
+                .then_some(self.min_rtt)
+                .filter(|micros| ![0, u32::MAX].contains(micros))
+                .map(micros),
+            acknowledged: (length >= offset_of!(Self, bytes_received)).then_some(self.bytes_acked),
             unacknowledged: self.unacked,
             unsent: self.notsent_bytes,
             window: (length >= size_of::<Self>()).then_some(self.snd_wnd),
@@ -183,7 +196,9 @@ mod tests {
         assert_eq!(offset_of!(Raw, last_data_sent), 44);
         assert_eq!(offset_of!(Raw, last_ack_recv), 56);
         assert_eq!(offset_of!(Raw, rtt), 68);
+        assert_eq!(offset_of!(Raw, bytes_acked), 120);
         assert_eq!(offset_of!(Raw, notsent_bytes), 144);
+        assert_eq!(offset_of!(Raw, min_rtt), 148);
         assert_eq!(offset_of!(Raw, snd_wnd), 228);
         assert_eq!(offset_of!(RawMptcp, flags), 8);
     }
@@ -199,6 +214,9 @@ mod tests {
         assert!(info.round_trip > Duration::ZERO, "{info:?}");
         assert_eq!((info.unacknowledged, info.unsent, info.backoff), (0, 0, 0));
         assert!(info.last_ack < Duration::from_secs(60), "{info:?}");
+        assert!(info.least_round_trip.unwrap() <= info.round_trip, "{info:?}");
+        // The SYN counts too.
+        assert_eq!(info.acknowledged, Some(5));
     }
 
     #[test]

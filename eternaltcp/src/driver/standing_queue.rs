@@ -1,0 +1,306 @@
+//! Keeps the queue on the path short while somebody types.
+//!
+//! TCP that sends as much as it can fills the queue before the slowest link, and
+//! every keystroke waits at its end ("bufferbloat"; a standing queue: RFC 8289,
+//! section 4). Where one tunnel has both, its sender can do something about it:
+//! it asks the kernel for a pace just below what arrives until the queue is
+//! short, and then for just that. The link stays busy, and nothing is lost to a
+//! queue that overflows. Where others fill the queue this would only give the
+//! link to them: a queue that does not yield is let alone.
+
+use std::time::Duration;
+
+use eternaltcp_proto::Time;
+
+/// Nobody types who has not for this long.
+const REST: Duration = Duration::from_secs(3);
+
+/// The shortest time between two looks at the path.
+const LEAST_PERIOD: Duration = Duration::from_millis(50);
+
+/// A queue of less delay is none.
+const LEAST_TARGET: f64 = 0.003;
+
+/// A queue of so many full segments is none: they are what TCP sends at once.
+const SEGMENTS: f64 = 3.0 * 1500.0;
+
+/// The pace changes by this factor in one period at most.
+const STEP: std::ops::RangeInclusive<f64> = 0.8..=1.1;
+
+/// The pace never falls below this share of what arrived when it began.
+const FLOOR: f64 = 0.7;
+
+/// A queue that is too long for so many periods in a row does not yield.
+const STUBBORN: u32 = 15;
+
+/// A queue that does not yield is let alone for so long.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What the kernel knows of a carrier's path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PathSample {
+    /// The smoothed round trip.
+    pub(super) round_trip: Duration,
+    /// The shortest round trip of late, which had no queue to wait in.
+    pub(super) least_round_trip: Duration,
+    /// Bytes that the peer's kernel has acknowledged, in all.
+    pub(super) acknowledged: u64,
+}
+
+/// How fast the kernel may send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pacing {
+    /// Bytes a second, at most.
+    Rate(u64),
+    Unlimited,
+}
+
+impl Pacing {
+    /// The rate in bytes a second; `None` for as fast as TCP can.
+    pub(super) fn rate(self) -> Option<u64> {
+        match self {
+            Self::Rate(rate) => Some(rate),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum State {
+    /// The queue is short, or nobody waits in it.
+    Free,
+    /// The kernel keeps a pace, in bytes a second.
+    Paced { rate: f64, floor: f64, too_long: u32 },
+    /// The queue did not yield.
+    Pausing { until: Time },
+}
+
+/// The pace of one carrier.
+#[derive(Debug)]
+pub(super) struct StandingQueue {
+    state: State,
+    /// The last look: when, and what was acknowledged by then.
+    last: Option<(Time, u64)>,
+    period: Duration,
+}
+
+impl StandingQueue {
+    pub(super) fn new() -> Self {
+        Self { state: State::Free, last: None, period: LEAST_PERIOD }
+    }
+
+    /// Whether the path is to be looked at now, where somebody typed last at
+    /// `typed`.
+    pub(super) fn is_due(&self, now: Time, typed: Option<Time>) -> bool {
+        let is_typing = typed.is_some_and(|typed| now.since(typed) < REST);
+        let is_paced = matches!(self.state, State::Paced { .. });
+        (is_typing || is_paced) && self.last.is_none_or(|(at, _)| now.since(at) >= self.period)
+    }
+
+    /// Takes a look at the path, of which the kernel may know nothing. Says what
+    /// pace is new.
+    pub(super) fn handle_sample(
+        &mut self,
+        now: Time,
+        typed: Option<Time>,
+        sample: Option<PathSample>,
+    ) -> Option<Pacing> {
+        let Some(sample) = sample else {
+            self.last = Some((now, 0));
+            return self.release(State::Free);
+        };
+        self.period = LEAST_PERIOD.max(sample.round_trip);
+        let last = self.last.replace((now, sample.acknowledged));
+        if typed.is_none_or(|typed| now.since(typed) >= REST) {
+            return self.release(State::Free);
+        }
+        let (at, acknowledged) = last?;
+        let elapsed = now.since(at);
+        if elapsed > 4 * self.period {
+            // It was quiet: what arrived meanwhile says nothing of the link.
+            return self.release(State::Free);
+        }
+        let arrived = (sample.acknowledged - acknowledged) as f64 / elapsed.as_secs_f64();
+        let round_trip = sample.round_trip.as_secs_f64();
+        let least = sample.least_round_trip.as_secs_f64();
+        let target = LEAST_TARGET.max(least / 12.0).max(SEGMENTS / arrived.max(1.0));
+        let excess = (round_trip - least - target) / target;
+        match self.state {
+            State::Pausing { until } if now < until => None,
+            State::Free | State::Pausing { .. } if excess > 1.0 => {
+                self.keep(arrived * STEP.start(), arrived * FLOOR, 0)
+            }
+            State::Free | State::Pausing { .. } => self.release(State::Free),
+            State::Paced { .. } if excess > 1.0 && arrived <= 0.0 => self.release(State::Free),
+            State::Paced { rate, floor, too_long } => {
+                let too_long = if excess > 1.0 { too_long + 1 } else { 0 };
+                if too_long >= STUBBORN {
+                    return self.release(State::Pausing { until: now + PAUSE });
+                }
+                // The application sends less than it may: there is no bulk.
+                if excess < 0.0 && rate > 4.0 * arrived {
+                    return self.release(State::Free);
+                }
+                let base = if excess > 0.0 { rate.min(arrived) } else { rate };
+                let step = 1.0 - excess * target / (2.0 * round_trip);
+                let rate = base * step.clamp(*STEP.start(), *STEP.end());
+                self.keep(rate.max(floor), floor, too_long)
+            }
+        }
+    }
+
+    fn keep(&mut self, rate: f64, floor: f64, too_long: u32) -> Option<Pacing> {
+        self.state = State::Paced { rate, floor, too_long };
+        Some(Pacing::Rate(rate as u64))
+    }
+
+    fn release(&mut self, state: State) -> Option<Pacing> {
+        let before = std::mem::replace(&mut self.state, state);
+        matches!(before, State::Paced { .. }).then_some(Pacing::Unlimited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link whose queue is filled by a sender that keeps a pace, or sends as
+    /// fast as it can, and by others.
+    struct Link {
+        /// What it carries, in bytes a second.
+        rate: f64,
+        least: f64,
+        /// Bytes in the queue, and how many there can be.
+        queue: f64,
+        room: f64,
+        /// What others send, whatever happens, as a share of the link; and
+        /// whether they take what we leave.
+        others: f64,
+        are_greedy: bool,
+        acknowledged: f64,
+    }
+
+    impl Link {
+        fn new(rate: f64, least: f64) -> Self {
+            let room = rate * 0.04;
+            Self {
+                rate,
+                least,
+                queue: 0.0,
+                room,
+                others: 0.0,
+                are_greedy: false,
+                acknowledged: 0.0,
+            }
+        }
+
+        /// One millisecond.
+        fn pass(&mut self, pace: Pacing) {
+            let ours = match pace {
+                Pacing::Rate(rate) => rate as f64,
+                Pacing::Unlimited => 1.2 * self.rate,
+            };
+            let others = if self.are_greedy { 1.2 * self.rate } else { self.others * self.rate };
+            let arrived = (ours + others).min(self.rate + (self.room - self.queue) * 1000.0);
+            let drained = if self.queue > 0.0 { self.rate } else { self.rate.min(arrived) };
+            self.queue = (self.queue + (arrived - drained) / 1000.0).clamp(0.0, self.room);
+            self.acknowledged += drained / 1000.0 * ours / (ours + others);
+        }
+
+        fn sample(&self) -> PathSample {
+            let round_trip = self.least + self.queue / self.rate;
+            PathSample {
+                round_trip: Duration::from_secs_f64(round_trip),
+                least_round_trip: Duration::from_secs_f64(self.least),
+                acknowledged: self.acknowledged as u64,
+            }
+        }
+    }
+
+    /// Runs for so many seconds; gives the mean delay of the queue in the
+    /// second half, in seconds, and the share of the link that was used in it.
+    fn run(link: &mut Link, seconds: u64, is_typing: bool) -> (f64, f64) {
+        let (mut control, mut pace) = (StandingQueue::new(), Pacing::Unlimited);
+        let (mut delay, mut before) = (0.0, 0.0);
+        let (millis, half) = (seconds * 1000, seconds * 500);
+        for ms in 0..millis {
+            let now = Time::new(Duration::from_millis(ms));
+            let typed = is_typing.then_some(now);
+            if control.is_due(now, typed) {
+                pace = control.handle_sample(now, typed, Some(link.sample())).unwrap_or(pace);
+            }
+            if ms == half {
+                before = link.acknowledged;
+            }
+            link.pass(pace);
+            if ms >= half {
+                delay += link.queue / link.rate / half as f64;
+            }
+        }
+        (delay, (link.acknowledged - before) / (link.rate * half as f64 / 1000.0))
+    }
+
+    #[test]
+    fn the_queue_of_every_link_becomes_short_and_the_link_stays_busy() {
+        for rate in [250e3, 1e6, 6.25e6, 125e6] {
+            for least in [0.005, 0.04, 0.2] {
+                let (delay, used) = run(&mut Link::new(rate, least), 20, true);
+                let target = LEAST_TARGET.max(least / 12.0).max(SEGMENTS / rate);
+                assert!(delay < 1.6 * target, "{rate} {least}: a queue of {delay} s");
+                assert!(used > 0.96, "{rate} {least}: {used} of the link is used");
+            }
+        }
+    }
+
+    #[test]
+    fn while_nobody_types_the_pace_is_the_kernels() {
+        let (delay, _) = run(&mut Link::new(6.25e6, 0.04), 10, false);
+        assert!(delay > 0.039, "the queue is full: {delay} s");
+    }
+
+    #[test]
+    fn a_queue_that_others_fill_is_let_alone() {
+        let mut link = Link::new(6.25e6, 0.04);
+        link.are_greedy = true;
+        let (_, used) = run(&mut link, 60, true);
+        assert!(used > 0.44, "half of the link is ours: {used}");
+    }
+
+    #[test]
+    fn a_link_that_becomes_faster_is_used_again() {
+        let mut link = Link::new(1e6, 0.04);
+        let (mut control, mut pace) = (StandingQueue::new(), Pacing::Unlimited);
+        let mut before = 0.0;
+        for ms in 0..12_000 {
+            let now = Time::new(Duration::from_millis(ms));
+            if control.is_due(now, Some(now)) {
+                pace = control.handle_sample(now, Some(now), Some(link.sample())).unwrap_or(pace);
+            }
+            match ms {
+                4000 => (link.rate, link.room) = (6e6, 0.04 * 6e6),
+                8000 => before = link.acknowledged,
+                _ => {}
+            }
+            link.pass(pace);
+        }
+        let used = (link.acknowledged - before) / (4.0 * link.rate);
+        assert!(used > 0.9, "{used} of it is used");
+    }
+
+    #[test]
+    fn who_stops_typing_frees_the_kernel() {
+        let mut control = StandingQueue::new();
+        let mut link = Link::new(6.25e6, 0.04);
+        link.queue = link.room;
+        let second = |seconds| Time::new(Duration::from_secs_f64(seconds));
+        let typed = Some(Time::ZERO);
+        assert_eq!(control.handle_sample(second(0.0), typed, Some(link.sample())), None);
+        link.acknowledged = 6.25e5;
+        let pace = control.handle_sample(second(0.1), typed, Some(link.sample()));
+        assert_eq!(pace, Some(Pacing::Rate(5_000_000)));
+        assert!(control.is_due(second(3.1), typed));
+        let pace = control.handle_sample(second(3.1), typed, Some(link.sample()));
+        assert_eq!(pace, Some(Pacing::Unlimited));
+        assert!(!control.is_due(second(4.0), typed));
+    }
+}
