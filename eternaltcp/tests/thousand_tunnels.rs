@@ -1,0 +1,111 @@
+//! 20,000 sessions over 1,000 tunnels in one server. The program at each end takes its sessions
+//! itself, so that they cost no descriptor.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::server::{RunningServer, Server, ServerConfig, ServerLimits};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Session, Slots, address, this_instance};
+use support::{run, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+const TUNNELS: usize = 1000;
+const SESSIONS: usize = 20;
+
+/// Handshakes at once: fewer than a server lets strangers begin.
+const AT_ONCE: usize = 8;
+
+/// A server that lets all users in, and has room for what all tunnels may hold.
+fn serve(folder: &Path, users: &[Identity]) -> RunningServer {
+    let keys = folder.join("authorized_keys");
+    let lines: String = users.iter().map(|user| format!("{}\n", user.public_key())).collect();
+    std::fs::write(&keys, lines).unwrap();
+    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+    let host = Identity::generate().unwrap();
+    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
+    config.permits = vec!["*:*".parse().unwrap()];
+    config.limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
+    Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
+}
+
+/// Gives every session back what comes.
+fn echo(mut server: RunningServer) {
+    tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let mut session = incoming.accept().unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 8];
+                while session.read_exact(&mut bytes).await.is_ok() {
+                    session.write_all(&bytes).await.unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// A client, and its sessions.
+async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Vec<Session>) {
+    let server: address::Server = server.to_string().parse().unwrap();
+    let (folder, name) = (tempfile::tempdir().unwrap(), number.to_string());
+    let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
+    let config = ClientConfig::new(server.into(), user, trust, this_instance(name));
+    let client = Client::connect(config).await.unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(client.open("program:1").await.unwrap());
+    }
+    (client, sessions)
+}
+
+/// Every session sends a number of its own at the same time, and gets it back.
+async fn ask_all(all: Vec<Session>) -> Vec<Session> {
+    let mut asking = JoinSet::new();
+    for (number, mut session) in (0_u64..).zip(all) {
+        asking.spawn(async move {
+            session.write_u64(number).await.unwrap();
+            assert_eq!(session.read_u64().await.unwrap(), number);
+            session
+        });
+    }
+    asking.join_all().await
+}
+
+#[test]
+fn twenty_thousand_sessions_over_a_thousand_tunnels_answer_also_on_new_carriers() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let users: Vec<_> = (0..20).map(|_| Identity::generate().unwrap()).collect();
+        let server = serve(folder.path(), &users);
+        let (address, monitor) = (server.local_addr(), server.monitor());
+        echo(server);
+        let (mut clients, mut sessions) = (Vec::new(), Vec::new());
+        let mut connecting = JoinSet::new();
+        for number in 0..TUNNELS {
+            connecting.spawn(connect(users[number % users.len()].clone(), number, address));
+            if connecting.len() >= AT_ONCE || number + 1 == TUNNELS {
+                for (client, its) in std::mem::take(&mut connecting).join_all().await {
+                    clients.push(client);
+                    sessions.extend(its);
+                }
+            }
+        }
+        let sessions = ask_all(sessions).await;
+        assert_eq!((clients.len(), sessions.len()), (TUNNELS, TUNNELS * SESSIONS));
+        assert_eq!(monitor.stats().await.len(), TUNNELS);
+        for some in clients.chunks(AT_ONCE) {
+            for client in some {
+                client.reconnect().await;
+            }
+            until(|| some.iter().all(|client| client.history().attaches == 2)).await;
+        }
+        ask_all(sessions).await;
+    });
+}
