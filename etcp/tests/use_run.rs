@@ -9,8 +9,8 @@ use support::checked::listen;
 use support::folder::{length, sha256};
 use support::running::{NAME, PORT, Running, start_web, static_program};
 use support::transfer::{FILE_LENGTH, strike_on_the_way};
-use support::wait::PATIENCE;
-use support::{Fault, User, skip};
+use support::wait::{PATIENCE, until_some};
+use support::{Fault, User, World, skip};
 
 const TOOLS: [&str; 4] = ["dnsmasq", "curl", "python3", "getent"];
 
@@ -51,7 +51,7 @@ fn main() {
 "#;
 
 #[test]
-fn a_static_program_is_carried_to_names_and_addresses_of_both_families() {
+fn a_static_program_is_carried_to_names_and_addresses_of_both_families_while_the_client_moves() {
     if !skip::can_run("use_run (static)", &["dnsmasq", "rustc", "ldd"]) {
         return;
     }
@@ -60,19 +60,23 @@ fn a_static_program_is_carried_to_names_and_addresses_of_both_families() {
     let port = listener.local_addr().expect("it listens").port();
     let program = static_program(&running.folder, "greeter", GREETER);
     let targets = ["10.71.9.10", "[fd71:9::10]", NAME].map(|host| format!("{host}:{port}"));
-    let greeted = std::thread::spawn(move || greet(&listener, 3));
     let program = program.to_str().expect("test paths are text");
-    let output = running.output("static", &[program, &targets[0], &targets[1], &targets[2]]);
-    assert_eq!(output, "hello 1\nhello 2\nhello 3");
-    greeted.join().expect("every one was greeted");
+    let faults = [Fault::ResetAndMove, Fault::BlackholeThenMove, Fault::SoftMove];
+    let mut process = running.run("static", &[program, &targets[0], &targets[1], &targets[2]]);
+    greet(&listener, &running.world, &faults);
+    assert!(process.wait(PATIENCE).success(), "{}", process.log());
+    assert_eq!(process.log().trim_end(), "hello 1\nhello 2\nhello 3");
 }
 
-/// Answers so many connections with what they said and their number.
-fn greet(listener: &TcpListener, count: usize) {
-    for number in 1..=count {
-        let (mut stream, _) = listener.accept().expect("a connection");
+/// Answers connections with what they said and their number, each after a fault of its own.
+fn greet(listener: &TcpListener, world: &World, faults: &[Fault]) {
+    listener.set_nonblocking(true).expect("it need not block");
+    for (number, fault) in (1..).zip(faults) {
+        let (mut stream, _) = until_some("a connection", PATIENCE, || listener.accept().ok());
+        stream.set_nonblocking(false).expect("it blocks");
         let mut said = String::new();
         stream.read_to_string(&mut said).expect("it speaks");
+        fault.survive(world);
         write!(stream, "{said} {number}").expect("it listens");
     }
 }
