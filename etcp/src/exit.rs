@@ -83,7 +83,14 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let line = words.join(" ");
     let line = line.trim_start_matches("error: ");
     let line = line.split(" For more information").next().unwrap_or(line);
-    Failure::Usage(format!("{line} (see etcp --help)")).report()
+    Failure::Usage(format!("{line} (see {})", help_of(std::env::args().skip(1)))).report()
+}
+
+/// The command that helps whoever gave these arguments.
+fn help_of(args: impl IntoIterator<Item = String>) -> String {
+    let cli = Cli::command();
+    let command = args.into_iter().find(|arg| cli.find_subcommand(arg).is_some());
+    command.map_or_else(|| "etcp --help".to_owned(), |name| format!("etcp {name} --help"))
 }
 
 /// Tells the user something that is no failure, in one line on stderr.
@@ -96,4 +103,16 @@ pub(crate) fn complain(text: &str) {
     // Part of it may be the peer's words: they stay one line, and no terminal obeys them.
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     eprintln!("etcp: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_is_that_of_the_command_that_was_meant() {
+        let help = |words: &[&str]| help_of(words.iter().map(ToString::to_string));
+        assert_eq!(help(&["-v", "cproxy", "--wrong"]), "etcp cproxy --help");
+        assert_eq!(help(&["unknown"]), "etcp --help");
+    }
 }
