@@ -14,6 +14,7 @@ use eternaltcp::status::TunnelEvent;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -26,12 +27,9 @@ const WAITING: usize = 8;
 
 /// The task that runs the command; it ends, and the command with it, when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Hook(JoinHandle<()>);
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+pub(crate) struct Hook {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 impl Hook {
@@ -42,14 +40,16 @@ impl Hook {
         events: broadcast::Receiver<TunnelEvent>,
         control: Option<PathBuf>,
     ) -> Self {
-        Self(tokio::spawn(run(role, command, events, control)))
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, task: tokio::spawn(run(role, command, events, control, stopped)) }
     }
 
-    /// Ends the command that runs, and waits until that is done.
-    pub(crate) async fn end(mut self) {
-        self.0.abort();
-        // It was cancelled: that is what was asked.
-        let _ = (&mut self.0).await;
+    /// Ends the command that runs, also one that is being started, and waits
+    /// until that is done.
+    pub(crate) async fn end(self) {
+        drop(self.stop);
+        // A hook that panicked has ended too.
+        let _ = self.task.await;
     }
 }
 
@@ -58,12 +58,17 @@ async fn run(
     command: String,
     mut events: broadcast::Receiver<TunnelEvent>,
     control: Option<PathBuf>,
+    mut stopped: oneshot::Receiver<()>,
 ) {
     let mut waiting = VecDeque::new();
     let mut is_warned = false;
     loop {
         if waiting.is_empty() {
-            match events.recv().await {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                _ = &mut stopped => return,
+            };
+            match event {
                 Ok(event) => waiting.push_back(event),
                 Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
@@ -74,7 +79,8 @@ async fn run(
             warn!("--on-event is too slow: {missed} events are passed over");
         }
         let Some(event) = waiting.pop_front() else { continue };
-        let result = run_once(role, &command, &event, control.as_ref()).await;
+        let run = run_once(role, &command, &event, control.as_ref(), &mut stopped);
+        let Some(result) = run.await else { return };
         match result {
             Ok(()) => is_warned = false,
             Err(why) if std::mem::replace(&mut is_warned, true) => debug!("--on-event: {why}"),
@@ -105,12 +111,14 @@ fn gather(
     missed
 }
 
+/// What became of the command; `None` when it was stopped.
 async fn run_once(
     role: Role,
     command: &str,
     event: &TunnelEvent,
     control: Option<&PathBuf>,
-) -> Result<(), String> {
+    stopped: &mut oneshot::Receiver<()>,
+) -> Option<Result<(), String>> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::null()).process_group(0);
     shell.envs(environment(role, event));
@@ -119,17 +127,24 @@ async fn run_once(
     }
     // To start a program may take a moment, which the tunnel does not have.
     let started = tokio::task::spawn_blocking(move || shell.spawn()).await;
-    let mut child =
-        started.map_err(|error| error.to_string())?.map_err(|error| format!("sh: {error}"))?;
+    let mut child = match started {
+        Ok(Ok(child)) => child,
+        Ok(Err(error)) => return Some(Err(format!("sh: {error}"))),
+        Err(error) => return Some(Err(error.to_string())),
+    };
     let mut group = Group::of(child.id());
-    let Ok(ended) = timeout(PATIENCE, child.wait()).await else {
+    let ended = tokio::select! {
+        ended = timeout(PATIENCE, child.wait()) => ended,
+        _ = stopped => return None,
+    };
+    let Ok(ended) = ended else {
         drop(group);
         let _ = child.wait().await;
-        return Err(format!("it took longer than {PATIENCE:?} and was killed"));
+        return Some(Err(format!("it took longer than {PATIENCE:?} and was killed")));
     };
     // What it has left running on purpose stays.
     group.release();
-    judge(ended.map_err(|error| error.to_string())?)
+    Some(ended.map_err(|error| error.to_string()).and_then(judge))
 }
 
 fn judge(status: ExitStatus) -> Result<(), String> {
