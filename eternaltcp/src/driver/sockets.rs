@@ -5,7 +5,7 @@ use std::task::Context;
 
 use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId};
 
-use super::local::Served;
+use super::local::{Local, Served};
 use super::{Driver, Role};
 
 /// Sockets served before the carrier gets its turn.
@@ -50,20 +50,18 @@ impl<R: Role> Driver<R> {
                 }
             }
             Served::Ended => {
-                if let Some(local) = self.take_local(id) {
+                if let Some(local) = self.remove(id) {
                     local.end();
                 }
-                self.remove(id);
             }
             Served::Broken(reset) => {
                 self.remove(id);
                 self.tunnel.reset(now, id, reset);
             }
             Served::Abort(reset) => {
-                if let Some(local) = self.take_local(id) {
+                if let Some(local) = self.remove(id) {
                     local.abort(&reset);
                 }
-                self.remove(id);
                 self.role.reset(id, &reset);
                 self.tunnel.delivered_reset(now, id);
             }
@@ -78,9 +76,10 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    pub(super) fn remove(&mut self, id: SessionId) {
-        self.take_local(id);
+    /// Takes a session's socket away, whatever it waited for.
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<Local> {
         self.resetting.remove(&id);
+        self.take_local(id)
     }
 
     /// Resets the local sockets whose sessions are over in the tunnel.
@@ -90,10 +89,9 @@ impl<R: Role> Driver<R> {
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
-            if let Some(local) = self.take_local(id) {
+            if let Some(local) = self.remove(id) {
                 local.abort(&why);
             }
-            self.remove(id);
             self.role.reset(id, &why);
         }
     }
