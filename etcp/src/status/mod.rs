@@ -77,10 +77,29 @@ fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, Failure> {
     Ok(processes)
 }
 
-/// Draws over what the terminal shows, as far as it has lines.
+/// Draws over what the terminal shows, as far as there is room on it.
 fn redraw(text: &str) -> String {
-    let rows = rustix::termios::tcgetwinsize(stdout()).map_or(0, |size| usize::from(size.ws_row));
-    let most = if rows > 1 { rows - 1 } else { usize::MAX };
-    let lines: Vec<_> = text.lines().take(most).map(|line| format!("{line}\x1b[K\n")).collect();
-    format!("\x1b[H{}\x1b[J", lines.concat())
+    let size = rustix::termios::tcgetwinsize(stdout());
+    let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
+    let room = |cells: u16| if cells > 1 { usize::from(cells) } else { usize::MAX };
+    format!("\x1b[H{}\x1b[J", fitting(text, room(rows) - 1, room(columns)))
+}
+
+/// What of `text` fits so many rows and columns; a row that is longer would go
+/// on in the next one. Each ends with the end of what stood there before.
+fn fitting(text: &str, rows: usize, columns: usize) -> String {
+    let cut = |line: &str| line.chars().take(columns).collect::<String>();
+    text.lines().take(rows).map(|line| format!("{}\x1b[K\n", cut(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_the_terminal_is_cut() {
+        let text = "one\nzwölf\nthree\n";
+        assert_eq!(fitting(text, 2, 4), "one\x1b[K\nzwöl\x1b[K\n");
+        assert_eq!(fitting(text, usize::MAX, usize::MAX).lines().count(), 3);
+    }
 }
