@@ -2,10 +2,10 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener};
 
-use support::checked::listen;
+use support::checked::{accept, listen, read_to_end};
 use support::folder::{length, sha256};
 use support::running::{NAME, PORT, Running, start_web, static_program};
 use support::transfer::{FILE_LENGTH, strike_on_the_way};
@@ -79,6 +79,75 @@ fn greet(listener: &TcpListener, world: &World, faults: &[Fault]) {
         fault.survive(world);
         write!(stream, "{said} {number}").expect("it listens");
     }
+}
+
+/// Asks its argument four times: half-closes first, has the other do it, resets, and is reset.
+const ENDS: &str = r#"
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+fn main() {
+    let target = std::env::args().nth(1).expect("a target");
+    let connect = || TcpStream::connect(&target).expect("it connects");
+    let read = |mut stream: &TcpStream| {
+        let mut text = String::new();
+        match stream.read_to_string(&mut text) {
+            Ok(_) => println!("{text}, end"),
+            Err(error) => println!("{text}, {:?}", error.kind()),
+        }
+    };
+    let mut first = connect();
+    first.write_all(b"question").expect("it takes it");
+    first.shutdown(Shutdown::Write).expect("it is open");
+    read(&first);
+    let mut second = connect();
+    read(&second);
+    second.write_all(b"late").expect("the other half is open");
+    drop(second);
+    // What is unread when a socket is closed makes of its end a reset.
+    let mut third = connect();
+    third.write_all(b"!").expect("it takes it");
+    while third.peek(&mut [0; 2]).expect("an answer") < 2 {}
+    drop(third);
+    let mut fourth = connect();
+    fourth.write_all(b"!?").expect("it takes it");
+    read(&fourth);
+}
+"#;
+
+#[test]
+fn half_close_and_reset_pass_each_way() {
+    if !skip::can_run("use_run (ends)", &["dnsmasq", "rustc", "ldd"]) {
+        return;
+    }
+    let running = Running::start(&["*:*"], &[]);
+    let listener = listen(&running.world.server, "10.71.9.10:0");
+    let target = listener.local_addr().expect("it listens").to_string();
+    let program = static_program(&running.folder, "ends", ENDS);
+    let mut process = running.run("ends", &[program.to_str().expect("it is text"), &target]);
+
+    let mut first = accept(&listener);
+    assert_eq!(read_to_end(&first), (b"question".to_vec(), None));
+    first.write_all(b"answer").expect("the other half is open");
+    drop(first);
+    process.wait_for("answer, end", PATIENCE);
+
+    let mut second = accept(&listener);
+    second.write_all(b"early").expect("it is open");
+    second.shutdown(Shutdown::Write).expect("it is open");
+    process.wait_for("early, end", PATIENCE);
+    assert_eq!(read_to_end(&second), (b"late".to_vec(), None));
+
+    let mut third = accept(&listener);
+    third.read_exact(&mut [0]).expect("it speaks");
+    third.write_all(b"!!").expect("it is open");
+    assert_eq!(read_to_end(&third), (Vec::new(), Some(ErrorKind::ConnectionReset)));
+
+    let mut fourth = accept(&listener);
+    fourth.read_exact(&mut [0]).expect("it speaks");
+    fourth.peek(&mut [0]).expect("it speaks on");
+    drop(fourth);
+    process.wait_for(", ConnectionReset", PATIENCE);
+    assert!(process.wait(PATIENCE).success(), "{}", process.log());
 }
 
 #[test]

@@ -48,31 +48,32 @@ fn can_run(program: &str) -> bool {
     skip::can_run("use_ssh_copies", &[PROGRAMS[0], PROGRAMS[1], program, "sha256sum"])
 }
 
-#[test]
-fn sftp_arrives_whole_while_the_client_moves() {
-    if !can_run("sftp") {
+/// Runs a command that copies `original` to `copy` at the server.
+fn arrives_whole(program: &str, command: impl Fn(&Site, &Path) -> String) {
+    if !can_run(program) {
         return;
     }
     let site = site();
     let there = site.folder.join("copy");
-    let put = format!("put original {}", there.display());
-    let batch = site.folder.readable_file("batch", &put);
-    let sftp = format!("sftp -q -S ./as-ssh -l 80000 -b {} server", batch.display());
-    copy(&site, "sftp", &sftp, || length(&there));
+    let command = command(&site, &there);
+    copy(&site, program, &command, || length(&there));
     assert_same(&site, &there);
 }
 
 #[test]
+fn sftp_arrives_whole_while_the_client_moves() {
+    arrives_whole("sftp", |site, there| {
+        let put = format!("put original {}", there.display());
+        let batch = site.folder.readable_file("batch", &put);
+        format!("sftp -q -S ./as-ssh -l 80000 -b {} server", batch.display())
+    });
+}
+
+#[test]
 fn rsync_arrives_whole_while_the_client_moves() {
-    if !can_run("rsync") {
-        return;
-    }
-    let site = site();
-    let there = site.folder.join("copy");
-    let rsync =
-        format!("rsync --inplace --bwlimit=10m -e ./as-ssh original server:{}", there.display());
-    copy(&site, "rsync", &rsync, || length(&there));
-    assert_same(&site, &there);
+    arrives_whole("rsync", |_, there| {
+        format!("rsync --inplace --bwlimit=10m -e ./as-ssh original server:{}", there.display())
+    });
 }
 
 #[test]

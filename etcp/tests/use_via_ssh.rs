@@ -10,7 +10,7 @@ use sshd::{PROGRAMS, Site};
 use support::terminal::Terminal;
 use support::wait::{PATIENCE, until};
 use support::world::CARRIER_PORT;
-use support::{Fault, skip, tell};
+use support::{Fault, Launch, skip, tell};
 
 /// Carriers are connections to sshd: it listens where the faults of the tests strike.
 const PORT: u16 = CARRIER_PORT;
@@ -84,6 +84,49 @@ fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
     terminal.line("exit 7");
     assert_eq!(terminal.process().wait(PATIENCE).code(), Some(7));
     until("the last ssh to end", PATIENCE, || site.at_client("ssh").is_empty());
+    site.wait_until_gone();
+}
+
+#[test]
+fn the_end_of_the_input_and_the_death_of_the_session_pass() {
+    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let script = site.folder.readable_file(
+        "script",
+        "echo question | ./etcp ssh --via-ssh -F ssh_config server 'cat; echo answer'\n",
+    );
+    site.finish("ended", site.client(Launch::new("ended", "sh")).arg(script))
+        .wrote("question\nanswer\n");
+    // The sshd that has the connection is the shell's parent.
+    site.run("killed", &["--via-ssh"], "kill -9 $PPID")
+        .failed(255, "the connection was reset at the other side");
+    site.wait_until_gone();
+    site.assert_tidy();
+}
+
+#[test]
+fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_moves() {
+    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    // Only the server itself can reach this address.
+    site.configure("Host inner\nHostName 127.0.0.1\nProxyJump server\n");
+    let launch = site.ssh("jump", &[]).args(["-tt", "inner"]);
+    let mut terminal = Terminal::start(launch, &site.world.client, &site.folder);
+    terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
+    terminal.expect("begun-42", PATIENCE);
+    for (number, fault) in (1..).zip([Fault::ResetAndMove, Fault::BlackholeThenMove]) {
+        fault.survive(&site.world);
+        terminal.line(&format!("echo after-{number}-$((40+2))"));
+        terminal.expect(&format!("after-{number}-42"), PATIENCE);
+    }
+    terminal.line("exit 7");
+    assert_eq!(terminal.process().wait(PATIENCE).code(), Some(7));
+    let log = terminal.process().log();
+    assert!(log.contains("ssh itself gets there through something else"), "{log}");
     site.wait_until_gone();
 }
 

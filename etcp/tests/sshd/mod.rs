@@ -49,6 +49,7 @@ impl Site {
         let config = format!(
             "Host server
 HostName {address}
+Host *
 Port {port}
 User nobody
 IdentityFile {}
@@ -62,6 +63,12 @@ BatchMode yes
             folder.join("ssh-known-hosts").display(),
         );
         folder.file("ssh_config", &config, User::Nobody);
+    }
+
+    /// Puts something before what ssh's configuration at the client says.
+    pub(crate) fn configure(&self, lines: &str) {
+        let before = std::fs::read_to_string(self.folder.join("ssh_config")).expect("it is text");
+        self.folder.file("ssh_config", &format!("{lines}{before}"), User::Nobody);
     }
 
     /// The path of etcp on the client's side.
