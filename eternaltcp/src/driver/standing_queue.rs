@@ -69,6 +69,9 @@ impl Pacing {
 enum State {
     /// The queue is short, or nobody waits in it.
     Free,
+    /// The queue is long since then. Who typed before may have asked for what
+    /// fills it, and types no more.
+    Long { since: Time },
     /// The kernel keeps a pace, in bytes a second.
     Paced { rate: f64, floor: f64, too_long: u32 },
     /// The queue did not yield.
@@ -127,10 +130,14 @@ impl StandingQueue {
         let excess = (round_trip - least - target) / target;
         match self.state {
             State::Pausing { until } if now < until => None,
-            State::Free | State::Pausing { .. } if excess > 1.0 => {
+            State::Long { since } if excess > 1.0 && typed.is_some_and(|typed| typed > since) => {
                 self.keep(arrived * STEP.start(), arrived * FLOOR, 0)
             }
-            State::Free | State::Pausing { .. } => self.release(State::Free),
+            State::Long { .. } if excess > 1.0 => None,
+            State::Free | State::Pausing { .. } if excess > 1.0 => {
+                self.release(State::Long { since: now })
+            }
+            State::Free | State::Long { .. } | State::Pausing { .. } => self.release(State::Free),
             State::Paced { .. } if excess > 1.0 && arrived <= 0.0 => self.release(State::Free),
             State::Paced { rate, floor, too_long } => {
                 let too_long = if excess > 1.0 { too_long + 1 } else { 0 };
@@ -287,20 +294,40 @@ mod tests {
         assert!(used > 0.9, "{used} of it is used");
     }
 
+    fn second(seconds: f64) -> Time {
+        Time::new(Duration::from_secs_f64(seconds))
+    }
+
+    /// Looks at a link with a full queue each tenth of a second, up to the one
+    /// before `end`. Somebody asks for something at first, and types at `typed`.
+    /// Gives what was said at each look.
+    fn look(control: &mut StandingQueue, end: u32, typed: f64) -> Vec<Option<Pacing>> {
+        let mut link = Link::new(6.25e6, 0.04);
+        link.queue = link.room;
+        let looks = (0..end).map(|number| {
+            link.acknowledged = f64::from(number) * 6.25e5;
+            let now = f64::from(number) / 10.0;
+            let typed = if now < typed { 0.0 } else { typed };
+            control.handle_sample(second(now), Some(second(typed)), Some(link.sample()))
+        });
+        looks.collect()
+    }
+
     #[test]
     fn who_stops_typing_frees_the_kernel() {
         let mut control = StandingQueue::new();
-        let mut link = Link::new(6.25e6, 0.04);
-        link.queue = link.room;
-        let second = |seconds| Time::new(Duration::from_secs_f64(seconds));
-        let typed = Some(Time::ZERO);
-        assert_eq!(control.handle_sample(second(0.0), typed, Some(link.sample())), None);
-        link.acknowledged = 6.25e5;
-        let pace = control.handle_sample(second(0.1), typed, Some(link.sample()));
-        assert_eq!(pace, Some(Pacing::Rate(5_000_000)));
-        assert!(control.is_due(second(3.1), typed));
-        let pace = control.handle_sample(second(3.1), typed, Some(link.sample()));
+        let (typed, short) = (Some(second(0.15)), Link::new(6.25e6, 0.04).sample());
+        assert_eq!(look(&mut control, 3, 0.15), [None, None, Some(Pacing::Rate(5_000_000))]);
+        assert!(control.is_due(second(3.2), typed));
+        let pace = control.handle_sample(second(3.2), typed, Some(short));
         assert_eq!(pace, Some(Pacing::Unlimited));
         assert!(!control.is_due(second(4.0), typed));
+    }
+
+    #[test]
+    fn who_asked_for_the_bulk_does_not_type() {
+        let mut said = look(&mut StandingQueue::new(), 23, 2.15);
+        assert_eq!(said.pop(), Some(Some(Pacing::Rate(5_000_000))), "there is somebody typing");
+        assert!(said.iter().all(Option::is_none), "there was not: {said:?}");
     }
 }
