@@ -2,7 +2,8 @@
 
 use eternaltcp::address::{Listen, Target};
 use eternaltcp::client::{
-    Client, ClientConfig, Opener, Pins, RemoteForward, Servers, serve_dynamic, serve_transparent,
+    Client, ClientConfig, Family, Opener, Pins, RemoteForward, Servers, serve_dynamic,
+    serve_transparent,
 };
 use eternaltcp::control::Subject;
 use eternaltcp::{Listener, Slots, this_instance};
@@ -160,8 +161,17 @@ pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConf
     let Credentials { servers, keys, trust } = Credentials::from_args(&args)?;
     let instance = this_instance(args.name.unwrap_or(name));
     let mut config = ClientConfig::new(servers, keys, trust, instance);
-    config.pins = Pins { address: args.bind_address, interface: args.bind_interface };
+    config.pins = Pins {
+        address: args.bind_address,
+        interface: args.bind_interface,
+        family: match (args.ipv4, args.ipv6) {
+            (true, _) => Some(Family::V4),
+            (_, true) => Some(Family::V6),
+            (false, false) => None,
+        },
+    };
     config.mptcp = args.mptcp.into();
+    config.congestion = args.congestion;
     config.tunnel = tunnel_config(&args.tunnel)?;
     config.give_up_after = args.give_up_after;
     config.spare = args.spare;

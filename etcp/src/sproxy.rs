@@ -53,6 +53,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
     Ok(ServerConfig {
         listen,
         mptcp: args.mptcp.into(),
+        congestion: args.congestion,
         identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
         authorized_keys: authorized_keys.into(),
         target: args.target,

@@ -105,7 +105,7 @@ fn is_test_name(word: &str) -> bool {
 
 /// The long flags in a line.
 fn long_flags(line: &str) -> impl Iterator<Item = String> {
-    let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
+    let is_flag = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     line.split(move |c: char| !is_flag(c))
         .filter(|word| word.starts_with("--") && word.trim_matches('-').len() > 1)
         .map(str::to_owned)

@@ -184,6 +184,17 @@ fn a_place_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
 }
 
 #[test]
+fn a_congestion_control_that_is_not_there_is_told_in_one_line() {
+    let site = Site::new();
+    let key = format!("--identity {}", site.client.path.display());
+    for line in [format!("cproxy {key} --server 127.0.0.1:1"), format!("sproxy {key}")] {
+        let line = format!("{line} --listen 127.0.0.1:0 --congestion");
+        fails(args(&site, &format!("{line} nosuch")), 1, "has no congestion control nosuch");
+        fails(args(&site, &format!("{line} no/name")), 2, "named like bbr or cubic");
+    }
+}
+
+#[test]
 fn a_home_that_is_not_there_or_not_a_folder_is_told_in_one_line() {
     let site = Site::new();
     for home in ["/nonexistent", "/dev/null", "relative"] {

@@ -124,6 +124,7 @@
 
 pub mod address;
 pub mod client;
+mod congestion;
 pub mod control;
 mod driver;
 pub mod duration;
@@ -148,6 +149,7 @@ mod target;
 pub mod tls;
 mod waiting;
 
+pub use congestion::{Congestion, CongestionError};
 pub use eternaltcp_proto::{
     Cause, Config as TunnelConfig, Instance, Reset, SessionId, Stats as TunnelStats,
 };

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::address::Listen;
+use crate::congestion::Congestion;
 use crate::net::{Mptcp, carrier_socket};
 use crate::platform::set_transparent;
 use crate::slots::Slots;
@@ -147,13 +148,19 @@ impl Listener {
 
 /// Listens on TCP. An IPv6 wildcard takes IPv4 too.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    bind_carriers(address, Mptcp::Off)
+    bind_carriers(address, Mptcp::Off, None)
 }
 
 /// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
 /// the same. An IPv6 wildcard takes IPv4 too.
-pub(crate) fn bind_carriers(address: SocketAddr, mptcp: Mptcp) -> io::Result<TcpListener> {
-    listen_on(carrier_socket(Domain::for_address(address), mptcp)?, address)
+pub(crate) fn bind_carriers(
+    address: SocketAddr,
+    mptcp: Mptcp,
+    congestion: Option<&Congestion>,
+) -> io::Result<TcpListener> {
+    let socket = carrier_socket(Domain::for_address(address), mptcp)?;
+    congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
+    listen_on(socket, address)
 }
 
 fn listen_on(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {

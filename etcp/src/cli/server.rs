@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use eternaltcp::Congestion;
 use eternaltcp::address::Server;
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
@@ -24,9 +25,18 @@ pub(crate) struct ServerArgs {
     /// Connect over this interface alone, whatever the routes say
     #[arg(short = 'B', long, value_parser = parse_interface, value_name = "IFACE")]
     pub(crate) bind_interface: Option<String>,
+    /// Connect to IPv4 addresses alone, as ssh does
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+    /// Connect to IPv6 addresses alone
+    #[arg(short = '6', long)]
+    pub(crate) ipv6: bool,
     /// Whether connections to sproxy are MPTCP, which uses several networks at once
     #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
     pub(crate) mptcp: MptcpArg,
+    /// The congestion control of connections to sproxy, as bbr [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<Congestion>,
     /// Your private key; may be repeated [default: as ssh has them, the agent's first]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) identity: Vec<PathBuf>,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use eternaltcp::Congestion;
 use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
 
@@ -48,6 +49,9 @@ pub(crate) struct SproxyArgs {
     /// Whether connections of cproxies may be MPTCP; plain TCP is always taken
     #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
     pub(crate) mptcp: MptcpArg,
+    /// The congestion control of connections of cproxies, as bbr [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<Congestion>,
     /// Memory for the queues of all clients, in MiB [default: half of this machine's]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
     pub(crate) memory: Option<u64>,

@@ -101,6 +101,7 @@ fn bind_server(
     let config = ServerConfig {
         listen: ANY_PORT,
         mptcp: Mptcp::Off,
+        congestion: None,
         identity: keys.server.clone(),
         authorized_keys: keys.authorized_keys.clone().into(),
         target: Target::Tcp { host: target.ip().to_string(), port: target.port() },

@@ -13,6 +13,7 @@ use eternaltcp::{TunnelConfig, this_instance};
 use super::handover::{Folder, Handover, Route};
 use super::login::ALONE;
 use super::script;
+use super::settings::family;
 use crate::cli::SshCarryArgs;
 use crate::connect::carry;
 use crate::exit::Failure;
@@ -54,6 +55,7 @@ fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Fai
     config.pins = Pins {
         address: handover.bind_address.and_then(|address| address.parse().ok()),
         interface: handover.bind_interface,
+        family: handover.address_family.as_deref().and_then(family),
     };
     let first_contact = if via.is_some() { FIRST_LOG_IN } else { FIRST_CONTACT };
     config.via = via;

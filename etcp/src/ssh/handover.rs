@@ -45,6 +45,8 @@ pub(crate) struct Handover {
     pub(crate) give_up_after: Option<Duration>,
     pub(crate) bind_address: Option<String>,
     pub(crate) bind_interface: Option<String>,
+    /// In ssh's word.
+    pub(crate) address_family: Option<String>,
 }
 
 /// The folder with the key that was made for this connection.
@@ -131,6 +133,7 @@ impl Handover {
             ("give-up-after", give_up_after),
             ("bind-address", self.bind_address.clone()),
             ("bind-interface", self.bind_interface.clone()),
+            ("address-family", self.address_family.clone()),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -153,6 +156,7 @@ impl Handover {
             give_up_after: millis("give-up-after"),
             bind_address: text("bind-address"),
             bind_interface: text("bind-interface"),
+            address_family: text("address-family"),
         })
     }
 }
@@ -219,6 +223,7 @@ mod tests {
             give_up_after: Some(Duration::from_secs(60)),
             bind_address: None,
             bind_interface: Some("wlan0".to_owned()),
+            address_family: Some("inet6".to_owned()),
         }
     }
 

@@ -75,6 +75,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         give_up_after: args.give_up_after,
         bind_address: settings.bind_address().map(|address| address.to_string()),
         bind_interface: settings.bind_interface().map(str::to_owned),
+        address_family: settings.address_family().map(str::to_owned),
     })?;
     let proxy = proxy_command(&folder, log)?;
     // Where sharing is set up, ssh would go by a connection without a tunnel;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use eternaltcp::address::Server;
+use eternaltcp::client::Family;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -71,11 +72,12 @@ fn servers(settings: &SshSettings, started: &Started) -> Vec<Server> {
 /// Connects to the first that answers; the inner error says why none does.
 fn probe(servers: Vec<Server>, settings: &SshSettings) -> Result<Result<(), String>, Failure> {
     let bind = settings.bind_address().map(|address| SocketAddr::new(address, 0));
+    let family = settings.family();
     runtime::block_on(async {
         let mut tries = JoinSet::new();
         for server in servers {
             tries.spawn(async move {
-                timeout(PATIENCE, reach(&server, bind))
+                timeout(PATIENCE, reach(&server, bind, family))
                     .await
                     .unwrap_or_else(|_| Err(io::Error::other("no answer")))
             });
@@ -92,9 +94,14 @@ fn probe(servers: Vec<Server>, settings: &SshSettings) -> Result<Result<(), Stri
     })
 }
 
-async fn reach(server: &Server, bind: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("its name has no address");
-    for address in lookup_host((server.host.as_str(), server.port)).await? {
+async fn reach(
+    server: &Server,
+    bind: Option<SocketAddr>,
+    family: Option<Family>,
+) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("its name has no address of the family that is wanted");
+    let addresses = lookup_host((server.host.as_str(), server.port)).await?;
+    for address in addresses.filter(|it| family.is_none_or(|family| family.has(it.ip()))) {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         if let Some(bind) = bind.filter(|bind| bind.is_ipv4() == address.is_ipv4()) {
             socket.bind(bind)?;

@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
+use eternaltcp::client::Family;
+
 use crate::exit::Failure;
 
 /// ssh's settings for one host.
@@ -61,6 +63,16 @@ impl SshSettings {
         self.get("bindinterface").filter(|name| !name.is_empty())
     }
 
+    /// The family of the addresses that are connected to, in ssh's word.
+    pub(crate) fn address_family(&self) -> Option<&str> {
+        self.get("addressfamily")
+    }
+
+    /// The same; `None` for any.
+    pub(crate) fn family(&self) -> Option<Family> {
+        self.address_family().and_then(family)
+    }
+
     /// Options that undo what would keep a log-in from running a command and
     /// talking to it. ssh before 8.7 knows none of them, and tells none.
     pub(crate) fn undone(&self) -> Vec<OsString> {
@@ -73,6 +85,15 @@ impl SshSettings {
     }
 }
 
+/// The family that ssh calls so; `None` for any.
+pub(super) fn family(name: &str) -> Option<Family> {
+    match name {
+        "inet" => Some(Family::V4),
+        "inet6" => Some(Family::V6),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,11 +102,14 @@ mod tests {
     fn the_lines_of_ssh_are_read() {
         let settings = SshSettings::parse(
             "host alias\nuser me\nhostname 192.0.2.1\nproxycommand none\n\
-             sessiontype none\nstdinnull no\nforkafterauthentication yes\nbindaddress 10.0.0.1\n",
+             sessiontype none\nstdinnull no\nforkafterauthentication yes\nbindaddress 10.0.0.1\n\
+             addressfamily inet6\n",
         );
         assert_eq!(settings.host_name(), Some("192.0.2.1"));
         assert!(!settings.is_proxied());
         assert_eq!(settings.bind_address(), Some([10, 0, 0, 1].into()));
+        assert_eq!(settings.family(), Some(Family::V6));
+        assert_eq!(SshSettings::parse("addressfamily any\n").family(), None);
         assert_eq!(settings.undone(), ["-oSessionType=default", "-oForkAfterAuthentication=no"]);
         assert!(SshSettings::parse("proxyjump a,b\n").is_proxied());
         assert!(SshSettings::parse("ProxyCommand nc %h %p\n").is_proxied());

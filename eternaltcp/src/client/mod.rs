@@ -39,7 +39,7 @@ pub use keys::{LoadKey, MOST_KEYS, UserKey, UserKeys};
 pub use monitor::Monitor;
 pub(crate) use notice::Notice;
 pub use opener::{OpenError, Opener};
-pub use path::Pins;
+pub use path::{Family, Pins};
 pub(crate) use remote::Listening;
 pub use remote::RemoteForward;
 pub use servers::Servers;
@@ -48,6 +48,7 @@ pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
+use crate::congestion::{Congestion, CongestionError};
 use crate::driver::{Command, Driver, Handle, Shared, channel};
 use crate::net::Mptcp;
 use crate::session::Session;
@@ -72,6 +73,8 @@ pub struct ClientConfig {
     pub via: Option<Via>,
     /// Whether carriers are MPTCP.
     pub mptcp: Mptcp,
+    /// The congestion control of carriers; `None`: the system's.
+    pub congestion: Option<Congestion>,
     /// The user's keys.
     pub keys: UserKeys,
     /// Which servers are trusted.
@@ -110,6 +113,7 @@ impl ClientConfig {
             pins: Pins::default(),
             via: None,
             mptcp: Mptcp::default(),
+            congestion: None,
             keys: keys.into(),
             trust,
             instance,
@@ -133,6 +137,9 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// Carriers cannot have the congestion control that was chosen.
+    #[error(transparent)]
+    Congestion(#[from] CongestionError),
 }
 
 /// How a client ended.

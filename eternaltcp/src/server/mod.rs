@@ -30,6 +30,7 @@ use tokio::time::interval;
 use tracing::{info, warn};
 
 use crate::address::Target;
+use crate::congestion::{Congestion, CongestionError};
 use crate::listener::{Pause, bind_carriers};
 use crate::net::Mptcp;
 use crate::policy::{ListenPermit, ListenPolicy, Permit, TargetPolicy};
@@ -54,6 +55,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Whether carriers may be MPTCP; TCP is always taken.
     pub mptcp: Mptcp,
+    /// The congestion control of carriers; `None`: the system's.
+    pub congestion: Option<Congestion>,
     /// The server's key.
     pub identity: Identity,
     /// Whose keys are let in.
@@ -88,6 +91,7 @@ impl ServerConfig {
         Self {
             listen,
             mptcp: Mptcp::default(),
+            congestion: None,
             identity,
             authorized_keys: authorized_keys.into(),
             target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
@@ -175,6 +179,9 @@ pub enum ServerError {
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// Carriers cannot have the congestion control that was chosen.
+    #[error(transparent)]
+    Congestion(#[from] CongestionError),
 }
 
 /// What all tasks of a server share.
@@ -213,7 +220,9 @@ impl Server {
     /// When the address is taken or not this machine's, or TLS cannot be set up.
     pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
         config.mptcp.check();
-        let listener = bind_carriers(config.listen, config.mptcp)
+        let congestion = config.congestion.as_ref();
+        congestion.map_or(Ok(()), Congestion::check)?;
+        let listener = bind_carriers(config.listen, config.mptcp, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
         let gate = Gate::new(
             config.limits.unauthenticated.min(slots.carriers()),

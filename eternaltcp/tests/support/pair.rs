@@ -53,6 +53,7 @@ impl Pair {
         let mut server = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             mptcp: Mptcp::default(),
+            congestion: None,
             identity: host,
             authorized_keys: authorized_keys.into(),
             target: target.parse().unwrap(),

@@ -143,6 +143,9 @@ impl Attempts {
     ) -> Result<TcpSocket, DialError> {
         let domain = Domain::for_address(address);
         let socket = carrier_socket(domain, self.common.mptcp).map_err(&failed)?;
+        if let Some(congestion) = &self.common.congestion {
+            congestion.set(&socket).map_err(&failed)?;
+        }
         if self.is_small {
             use_small_segments(&socket);
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::client::Family;
 use crate::tls::{HandshakeError, TlsError};
 
 /// Why there is no carrier. All but [`DialError::Trust`] and [`DialError::Key`] may be over at the
@@ -15,6 +16,9 @@ pub enum DialError {
     /// The name has addresses, but none that fits the address to be used here.
     #[error("{0} has no address of the same family as {1}")]
     NoAddress(String, IpAddr),
+    /// The name has addresses, but none of the family that carriers are pinned to.
+    #[error("{0} has no {1} address now, and carriers are pinned to that")]
+    NoFamily(String, Family),
     /// No address answered.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, io::Error),
@@ -91,7 +95,7 @@ impl DialError {
 
     fn progress(&self) -> u8 {
         match self {
-            Self::NoAddress(..) => 0,
+            Self::NoAddress(..) | Self::NoFamily(..) => 0,
             Self::Resolve(..) => 1,
             Self::TimedOut(_) => 2,
             Self::Connect(..) | Self::Path(..) | Self::Program(..) => 3,

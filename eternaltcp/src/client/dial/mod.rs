@@ -33,6 +33,7 @@ use super::keys::KeyRing;
 use super::path::{Path, chosen_path, other_paths};
 use super::questions::{Asker, Questions};
 use super::{ClientConfig, Pins, Servers, StartError, Via};
+use crate::congestion::Congestion;
 use crate::driver::CarrierIo;
 use crate::net::Mptcp;
 use crate::tls::{ClientTls, Identity, PublicKey};
@@ -55,6 +56,7 @@ struct Common {
     /// Held for reading by each program that is a wire.
     wires: Arc<RwLock<()>>,
     mptcp: Mptcp,
+    congestion: Option<Congestion>,
     names: Names,
     judge: Judge,
     /// Prove the user's keys, one after the other: for a new tunnel.
@@ -109,6 +111,7 @@ impl Dialer {
 
     fn with_names(config: &ClientConfig, names: Names) -> Result<Self, StartError> {
         config.mptcp.check();
+        config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
         let own = Identity::generate()?;
         Ok(Self(Arc::new(Common {
             servers: config.servers.clone(),
@@ -116,6 +119,7 @@ impl Dialer {
             via: config.via.clone(),
             wires: Arc::default(),
             mptcp: config.mptcp,
+            congestion: config.congestion.clone(),
             names,
             judge: Judge::new(config.trust.clone(), config.servers.clone()),
             keys: KeyRing::new(config.keys.clone()),
@@ -266,8 +270,10 @@ async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed
     let attempts = Arc::new(attempts);
     let common = &attempts.common;
     let source = attempts.source();
+    let family = common.pins.family;
     let fits = move |it: &Candidate| {
         at_least.is_none_or(|most| it.server < most)
+            && family.is_none_or(|family| family.has(it.address.ip()))
             && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
     };
     let last = common.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -279,8 +285,11 @@ async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed
             let found = common.names.resolve(&name).await?;
             let found = found.into_iter().map(|address| Candidate { server, address });
             let fitting: Vec<_> = found.filter(fits).collect();
-            match source {
-                Some(source) if fitting.is_empty() => {
+            match (family, source) {
+                (Some(family), _) if fitting.is_empty() => {
+                    Err(DialError::NoFamily(name.to_string(), family))
+                }
+                (_, Some(source)) if fitting.is_empty() => {
                     Err(DialError::NoAddress(name.to_string(), source))
                 }
                 _ => Ok(fitting),

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::peers::{serve, server};
 use super::{Client, DialRequest, new_tunnel};
 use crate::client::path::{Path, other_paths};
-use crate::client::{DialError, Pins};
+use crate::client::{DialError, Family, Pins};
 use crate::listener::bind_carriers;
 use crate::net::Mptcp;
 use crate::platform::mptcp_available;
@@ -22,6 +22,25 @@ fn by_address(address: &str) -> Pins {
     Pins { address: address.parse().ok(), ..Pins::default() }
 }
 
+fn by_family(family: Family) -> Pins {
+    Pins { family: Some(family), ..Pins::default() }
+}
+
+#[tokio::test]
+async fn only_addresses_of_the_pinned_family_are_dialled() {
+    let good = server(&Identity::generate().unwrap()).await;
+    let other = "[::1]:1".parse().unwrap();
+    let client = Client::with(&["a"], |config| config.pins = by_family(Family::V4));
+    client.dns.set("a", &[other, good]);
+    let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
+    assert!(dialed.carrier.local().unwrap().is_ipv4());
+    client.dns.set("a", &[other]);
+    let client = Client::with(&["a"], |config| config.pins = by_family(Family::V6));
+    client.dns.set("a", &[other, good]);
+    let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
+    assert!(matches!(error, DialError::Connect(..)), "{error}");
+}
+
 #[tokio::test]
 async fn a_pin_that_is_not_there_is_said() {
     let good = server(&Identity::generate().unwrap()).await;
@@ -29,6 +48,7 @@ async fn a_pin_that_is_not_there_is_said() {
         (by_interface("nowhere0"), "there is no interface nowhere0 now"),
         (by_address("192.0.2.77"), "192.0.2.77 is not an address of this machine now"),
         (by_address("::1"), "a:6200 has no address of the same family as ::1"),
+        (by_family(Family::V6), "a:6200 has no IPv6 address now"),
     ] {
         let client = Client::with(&["a"], |config| config.pins = pins);
         client.dns.set("a", &[good]);
@@ -120,7 +140,7 @@ async fn carriers_are_mptcp_where_both_sides_have_it() {
         (Mptcp::On, Mptcp::Off, false),
         (Mptcp::Off, Mptcp::On, false),
     ] {
-        let listener = bind_carriers("127.0.0.1:0".parse().unwrap(), theirs).unwrap();
+        let listener = bind_carriers("127.0.0.1:0".parse().unwrap(), theirs, None).unwrap();
         let (address, mut taken) = serve(listener, &Identity::generate().unwrap());
         let client = Client::with(&["a"], |config| config.mptcp = ours);
         client.dns.set("a", &[address]);
