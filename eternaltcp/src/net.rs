@@ -2,16 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tracing::warn;
 
-use crate::platform::mptcp_available;
+use crate::platform::{mptcp_available, set_pacing};
 
 /// Unsent bytes that the kernel may hold for a carrier: little, so that a
 /// keystroke does not wait behind them.
 const NOTSENT_LOWAT: u32 = 16 * 1024;
+
+/// While a pace is kept, the kernel holds what this part of a second carries,
+/// and so much at least.
+const PACED_UNSENT: u32 = 1000;
+const LEAST_UNSENT: u32 = 4 * 1024;
 
 /// A segment that fits every path which IPv6 may take (RFC 8200, section 5: 1280
 /// bytes), with its headers.
@@ -61,6 +67,20 @@ pub(crate) fn prepare_carrier(stream: &TcpStream) -> io::Result<()> {
         Err(_) if is_mptcp(&socket) => Ok(()),
         result => result,
     }
+}
+
+/// Has the kernel send at this rate at most, in bytes a second, and hold less
+/// that is unsent on a slow path; `None` takes the limit away.
+///
+/// # Errors
+/// Where the kernel has no such limit.
+pub(crate) fn keep_pace(stream: &TcpStream, rate: Option<u64>) -> io::Result<()> {
+    set_pacing(stream.as_fd(), rate)?;
+    let unsent = rate.map_or(NOTSENT_LOWAT, |rate| {
+        let soon = rate / u64::from(PACED_UNSENT);
+        u32::try_from(soon).unwrap_or(NOTSENT_LOWAT).clamp(LEAST_UNSENT, NOTSENT_LOWAT)
+    });
+    SockRef::from(stream).set_tcp_notsent_lowat(unsent)
 }
 
 /// Has both directions of a connection that is yet to be made use small

@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::standing_queue::{PathSample, StandingQueue};
 use super::unacknowledged::Unacknowledged;
 use crate::memory::Blocks;
+use crate::net::keep_pace;
 use crate::platform;
 use crate::tls::{Connection, TlsError};
 
@@ -189,13 +190,13 @@ impl CarrierIo {
         }
         let info = platform::carrier_info(self.stream.as_fd()).ok().flatten();
         let sample = info.filter(|_| !self.is_relayed).and_then(|info| {
-            let (least_round_trip, acknowledged) = (info.least_round_trip?, info.acknowledged?);
-            Some(PathSample { round_trip: info.round_trip, least_round_trip, acknowledged })
+            let (least_round_trip, arrived) = (info.least_round_trip?, info.arrived?);
+            Some(PathSample { round_trip: info.round_trip, least_round_trip, arrived })
         });
         if let Some(pacing) = self.queue.handle_sample(now, typed, sample) {
             trace!("carrier to {}: {pacing:?}, {sample:?}", self.peer);
             // Without it keystrokes wait as they would in any TCP.
-            let _ = platform::set_pacing(self.stream.as_fd(), pacing.rate());
+            let _ = keep_pace(&self.stream, pacing.rate());
         }
     }
 

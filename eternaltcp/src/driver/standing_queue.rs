@@ -19,7 +19,10 @@ const REST: Duration = Duration::from_secs(3);
 const LEAST_PERIOD: Duration = Duration::from_millis(50);
 
 /// A queue of less delay is none.
-const LEAST_TARGET: f64 = 0.003;
+const LEAST_TARGET: f64 = 0.002;
+
+/// Nor is one that holds so small a share of the shortest round trip.
+const TARGET: f64 = 1.0 / 16.0;
 
 /// A queue of so many full segments is none: they are what TCP sends at once.
 const SEGMENTS: f64 = 3.0 * 1500.0;
@@ -43,8 +46,8 @@ pub(super) struct PathSample {
     pub(super) round_trip: Duration,
     /// The shortest round trip of late, which had no queue to wait in.
     pub(super) least_round_trip: Duration,
-    /// Bytes that the peer's kernel has acknowledged, in all.
-    pub(super) acknowledged: u64,
+    /// Bytes that the peer's kernel has, in all.
+    pub(super) arrived: u64,
 }
 
 /// How fast the kernel may send.
@@ -69,9 +72,6 @@ impl Pacing {
 enum State {
     /// The queue is short, or nobody waits in it.
     Free,
-    /// The queue is long since then. Who typed before may have asked for what
-    /// fills it, and types no more.
-    Long { since: Time },
     /// The kernel keeps a pace, in bytes a second.
     Paced { rate: f64, floor: f64, too_long: u32 },
     /// The queue did not yield.
@@ -82,7 +82,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct StandingQueue {
     state: State,
-    /// The last look: when, and what was acknowledged by then.
+    /// The last look: when, and what had arrived by then.
     last: Option<(Time, u64)>,
     period: Duration,
 }
@@ -113,31 +113,28 @@ impl StandingQueue {
             return self.release(State::Free);
         };
         self.period = LEAST_PERIOD.max(sample.round_trip);
-        let last = self.last.replace((now, sample.acknowledged));
+        let last = self.last.replace((now, sample.arrived));
         if typed.is_none_or(|typed| now.since(typed) >= REST) {
             return self.release(State::Free);
         }
-        let (at, acknowledged) = last?;
+        let (at, before) = last?;
         let elapsed = now.since(at);
         if elapsed > 4 * self.period {
             // It was quiet: what arrived meanwhile says nothing of the link.
             return self.release(State::Free);
         }
-        let arrived = (sample.acknowledged - acknowledged) as f64 / elapsed.as_secs_f64();
+        let arrived = sample.arrived.saturating_sub(before) as f64 / elapsed.as_secs_f64();
         let round_trip = sample.round_trip.as_secs_f64();
         let least = sample.least_round_trip.as_secs_f64();
-        let target = LEAST_TARGET.max(least / 12.0).max(SEGMENTS / arrived.max(1.0));
+        let target = LEAST_TARGET.max(least * TARGET).max(SEGMENTS / arrived.max(1.0));
         let excess = (round_trip - least - target) / target;
         match self.state {
             State::Pausing { until } if now < until => None,
-            State::Long { since } if excess > 1.0 && typed.is_some_and(|typed| typed > since) => {
+            // Who typed before may have asked for what fills the queue, and types no more.
+            State::Free | State::Pausing { .. } if excess > 1.0 && typed > Some(at) => {
                 self.keep(arrived * STEP.start(), arrived * FLOOR, 0)
             }
-            State::Long { .. } if excess > 1.0 => None,
-            State::Free | State::Pausing { .. } if excess > 1.0 => {
-                self.release(State::Long { since: now })
-            }
-            State::Free | State::Long { .. } | State::Pausing { .. } => self.release(State::Free),
+            State::Free | State::Pausing { .. } => self.release(State::Free),
             State::Paced { .. } if excess > 1.0 && arrived <= 0.0 => self.release(State::Free),
             State::Paced { rate, floor, too_long } => {
                 let too_long = if excess > 1.0 { too_long + 1 } else { 0 };
@@ -184,21 +181,13 @@ mod tests {
         /// whether they take what we leave.
         others: f64,
         are_greedy: bool,
-        acknowledged: f64,
+        arrived: f64,
     }
 
     impl Link {
         fn new(rate: f64, least: f64) -> Self {
             let room = rate * 0.04;
-            Self {
-                rate,
-                least,
-                queue: 0.0,
-                room,
-                others: 0.0,
-                are_greedy: false,
-                acknowledged: 0.0,
-            }
+            Self { rate, least, queue: 0.0, room, others: 0.0, are_greedy: false, arrived: 0.0 }
         }
 
         /// One millisecond.
@@ -211,7 +200,7 @@ mod tests {
             let arrived = (ours + others).min(self.rate + (self.room - self.queue) * 1000.0);
             let drained = if self.queue > 0.0 { self.rate } else { self.rate.min(arrived) };
             self.queue = (self.queue + (arrived - drained) / 1000.0).clamp(0.0, self.room);
-            self.acknowledged += drained / 1000.0 * ours / (ours + others);
+            self.arrived += drained / 1000.0 * ours / (ours + others);
         }
 
         fn sample(&self) -> PathSample {
@@ -219,7 +208,7 @@ mod tests {
             PathSample {
                 round_trip: Duration::from_secs_f64(round_trip),
                 least_round_trip: Duration::from_secs_f64(self.least),
-                acknowledged: self.acknowledged as u64,
+                arrived: self.arrived as u64,
             }
         }
     }
@@ -237,14 +226,14 @@ mod tests {
                 pace = control.handle_sample(now, typed, Some(link.sample())).unwrap_or(pace);
             }
             if ms == half {
-                before = link.acknowledged;
+                before = link.arrived;
             }
             link.pass(pace);
             if ms >= half {
                 delay += link.queue / link.rate / half as f64;
             }
         }
-        (delay, (link.acknowledged - before) / (link.rate * half as f64 / 1000.0))
+        (delay, (link.arrived - before) / (link.rate * half as f64 / 1000.0))
     }
 
     #[test]
@@ -252,7 +241,7 @@ mod tests {
         for rate in [250e3, 1e6, 6.25e6, 125e6] {
             for least in [0.005, 0.04, 0.2] {
                 let (delay, used) = run(&mut Link::new(rate, least), 20, true);
-                let target = LEAST_TARGET.max(least / 12.0).max(SEGMENTS / rate);
+                let target = LEAST_TARGET.max(least * TARGET).max(SEGMENTS / rate);
                 assert!(delay < 1.6 * target, "{rate} {least}: a queue of {delay} s");
                 assert!(used > 0.96, "{rate} {least}: {used} of the link is used");
             }
@@ -285,12 +274,12 @@ mod tests {
             }
             match ms {
                 4000 => (link.rate, link.room) = (6e6, 0.04 * 6e6),
-                8000 => before = link.acknowledged,
+                8000 => before = link.arrived,
                 _ => {}
             }
             link.pass(pace);
         }
-        let used = (link.acknowledged - before) / (4.0 * link.rate);
+        let used = (link.arrived - before) / (4.0 * link.rate);
         assert!(used > 0.9, "{used} of it is used");
     }
 
@@ -305,7 +294,7 @@ mod tests {
         let mut link = Link::new(6.25e6, 0.04);
         link.queue = link.room;
         let looks = (0..end).map(|number| {
-            link.acknowledged = f64::from(number) * 6.25e5;
+            link.arrived = f64::from(number) * 6.25e5;
             let now = f64::from(number) / 10.0;
             let typed = if now < typed { 0.0 } else { typed };
             control.handle_sample(second(now), Some(second(typed)), Some(link.sample()))

@@ -21,8 +21,9 @@ pub(crate) struct TcpInfo {
     /// The shortest round trip of the last minutes; `None` before Linux 4.6, and
     /// when there was none.
     pub(crate) least_round_trip: Option<Duration>,
-    /// Bytes that were acknowledged, in all; `None` before Linux 4.1.
-    pub(crate) acknowledged: Option<u64>,
+    /// Bytes that have arrived, in all: those that were acknowledged, and about
+    /// those beyond a gap, which is yet to be filled. `None` before Linux 4.1.
+    pub(crate) arrived: Option<u64>,
     /// Segments that were sent and not acknowledged.
     pub(crate) unacknowledged: u32,
     /// Bytes that were written and never sent; 0 before Linux 4.6.
@@ -77,9 +78,12 @@ struct Raw {
     probes: u8,
     backoff: u8,
     options: [u8; 3],
-    timeouts_and_sizes: [u32; 4],
+    timeouts: [u32; 2],
+    snd_mss: u32,
+    rcv_mss: u32,
     unacked: u32,
-    sacked_to_fackets: [u32; 4],
+    sacked: u32,
+    lost_to_fackets: [u32; 3],
     last_data_sent: u32,
     last_ack_sent: u32,
     last_data_recv: u32,
@@ -120,7 +124,8 @@ impl Raw {
                 .then_some(self.min_rtt)
                 .filter(|micros| ![0, u32::MAX].contains(micros))
                 .map(micros),
-            acknowledged: (length >= offset_of!(Self, bytes_received)).then_some(self.bytes_acked),
+            arrived: (length >= offset_of!(Self, bytes_received))
+                .then_some(self.bytes_acked + u64::from(self.sacked) * u64::from(self.snd_mss)),
             unacknowledged: self.unacked,
             unsent: self.notsent_bytes,
             window: (length >= size_of::<Self>()).then_some(self.snd_wnd),
@@ -216,7 +221,7 @@ mod tests {
         assert!(info.last_ack < Duration::from_secs(60), "{info:?}");
         assert!(info.least_round_trip.unwrap() <= info.round_trip, "{info:?}");
         // The SYN counts too.
-        assert_eq!(info.acknowledged, Some(5));
+        assert_eq!(info.arrived, Some(5));
     }
 
     #[test]
