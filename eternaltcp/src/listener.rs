@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket};
+use socket2::{Domain, SockAddr, SockRef, Socket};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -15,7 +15,7 @@ use crate::congestion::Congestion;
 use crate::net::{Mptcp, carrier_socket};
 use crate::platform::set_transparent;
 use crate::slots::Slots;
-use crate::stream::Stream;
+use crate::stream::{Stream, prepare};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -61,7 +61,7 @@ impl Listener {
                 Kind::Unix(listener, file)
             }
         };
-        Ok(Self::new(kind, slots))
+        Self::new(kind, slots)
     }
 
     /// Listens for connections that a firewall redirects here, and, with
@@ -78,11 +78,15 @@ impl Listener {
             }
             result => result?,
         }
-        Ok(Self::new(Kind::Tcp(listen_on(socket, address)?), slots))
+        Self::new(Kind::Tcp(listen_on(socket, address)?), slots)
     }
 
-    fn new(kind: Kind, slots: Slots) -> Self {
-        Self { kind, slots, pause: Pause::default() }
+    /// What it accepts has the listener's options.
+    fn new(kind: Kind, slots: Slots) -> io::Result<Self> {
+        if let Kind::Tcp(listener) = &kind {
+            prepare(&SockRef::from(listener))?;
+        }
+        Ok(Self { kind, slots, pause: Pause::default() })
     }
 
     /// Takes over a TCP listener that is bound already, for instance in another
@@ -92,8 +96,7 @@ impl Listener {
     /// When the system refuses an option.
     pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let kind = Kind::Tcp(TcpListener::from_std(listener)?);
-        Ok(Self { kind, slots, pause: Pause::default() })
+        Self::new(Kind::Tcp(TcpListener::from_std(listener)?), slots)
     }
 
     /// Where it listens, as a user would write it.
@@ -131,7 +134,7 @@ impl Listener {
             };
             let accepted = match &self.kind {
                 Kind::Tcp(listener) => {
-                    listener.accept().await.and_then(|(stream, _)| Stream::tcp(stream))
+                    listener.accept().await.map(|(stream, peer)| Stream::accepted(stream, peer))
                 }
                 Kind::Unix(listener, _) => {
                     listener.accept().await.map(|(stream, _)| Stream::unix(stream))

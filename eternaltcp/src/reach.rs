@@ -7,11 +7,11 @@ use std::time::Duration;
 use eternaltcp_proto::{Cause, Reset};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpSocket, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::address::Target;
-use crate::stream::{Stream, end_with_reset};
+use crate::stream::{Stream, prepare};
 
 /// What is to be reached.
 pub(crate) struct Reach<'a> {
@@ -50,9 +50,9 @@ async fn connect(
         }
         Target::Tcp { host, port } => {
             let addresses = choose(resolve(host, *port).await?)?;
-            let mut stream = first(&addresses).await.map_err(failed)?;
+            let stream = first(&addresses).await.map_err(failed)?;
             stream.write_all(header).await.map_err(failed)?;
-            Stream::tcp(stream).map_err(failed)
+            Ok(stream)
         }
     }
 }
@@ -66,7 +66,7 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Re
 
 /// Connects to the first address that answers. A connection that is given up on
 /// the way ends with a reset.
-pub(crate) async fn first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+pub(crate) async fn first(addresses: &[SocketAddr]) -> io::Result<Stream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
         match dial(*address).await {
@@ -77,13 +77,13 @@ pub(crate) async fn first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+async fn dial(address: SocketAddr) -> io::Result<Stream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    end_with_reset(&SockRef::from(&socket))?;
-    socket.connect(address).await
+    prepare(&SockRef::from(&socket))?;
+    socket.connect(address).await.map(Stream::prepared)
 }
 
 pub(crate) fn cause_of(error: &io::Error) -> Cause {

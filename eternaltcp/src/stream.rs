@@ -24,6 +24,8 @@ use crate::pipe::DriverEnd;
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
+    /// Who connected, where that is known already.
+    peer: Option<SocketAddr>,
     /// The place it takes up among the process's descriptors.
     _slot: Option<OwnedSemaphorePermit>,
 }
@@ -44,23 +46,29 @@ impl Stream {
     /// # Errors
     /// When the system refuses an option.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
-        let socket = SockRef::from(&stream);
-        end_with_reset(&socket)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_out_of_band_inline(true)?;
-        socket.set_keepalive(true)?;
-        Ok(Self { socket: Socket::Tcp(stream), _slot: None })
+        prepare(&SockRef::from(&stream))?;
+        Ok(Self::prepared(stream))
+    }
+
+    /// A TCP connection whose socket, or whose listener, was [prepared](prepare).
+    pub(crate) fn prepared(stream: TcpStream) -> Self {
+        Self { socket: Socket::Tcp(stream), peer: None, _slot: None }
+    }
+
+    /// A connection that a [prepared](prepare) listener accepted from `peer`.
+    pub(crate) fn accepted(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), ..Self::prepared(stream) }
     }
 
     /// A Unix socket, or one end of a pair.
     #[must_use]
     pub fn unix(stream: UnixStream) -> Self {
-        Self { socket: Socket::Unix(stream), _slot: None }
+        Self { socket: Socket::Unix(stream), peer: None, _slot: None }
     }
 
     /// A stream whose other end this program reads and writes.
     pub(crate) fn memory(end: DriverEnd) -> Self {
-        Self { socket: Socket::Memory(end), _slot: None }
+        Self { socket: Socket::Memory(end), peer: None, _slot: None }
     }
 
     /// Where a connection was going before a firewall of this machine
@@ -95,7 +103,7 @@ impl Stream {
     /// Who connected, and to where; `None` for a Unix socket.
     pub(crate) fn origin(&self) -> Option<Origin> {
         let Socket::Tcp(stream) = &self.socket else { return None };
-        Origin::new(stream.peer_addr().ok()?, stream.local_addr().ok()?)
+        Origin::new(self.peer.or_else(|| stream.peer_addr().ok())?, stream.local_addr().ok()?)
     }
 
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -223,11 +231,17 @@ impl Stream {
     }
 }
 
-/// Lets the kernel end a connection with a reset when its socket is closed, also
+/// Prepares a socket as [`Stream::tcp`] says, before or after it is connected; what
+/// a listener accepts has its options.
+///
+/// The kernel ends the connection with a reset when the socket is closed, also
 /// when the process is killed (`SO_LINGER` of zero, socket(7)). An end of stream
 /// would tell the other end that it has everything: the worst that can be.
-pub(crate) fn end_with_reset(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_linger(Some(Duration::ZERO))
+pub(crate) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    socket.set_keepalive(true)
 }
 
 /// An IPv4 address as what it is, also on a socket of IPv6.
@@ -239,9 +253,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 #[must_use]
 pub fn peer_name(stream: &Stream) -> String {
     match &stream.socket {
-        Socket::Tcp(stream) => stream
-            .peer_addr()
-            .map_or_else(|_| "a closed connection".to_owned(), |peer| canonical(peer).to_string()),
+        Socket::Tcp(socket) => stream
+            .peer
+            .or_else(|| socket.peer_addr().ok())
+            .map_or_else(|| "a closed connection".to_owned(), |peer| canonical(peer).to_string()),
         Socket::Unix(stream) => match stream.peer_cred().ok().and_then(|it| it.pid()) {
             Some(process) => format!("process {process}"),
             None => "a Unix socket".to_owned(),

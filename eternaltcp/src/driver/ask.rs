@@ -75,7 +75,7 @@ impl<R: Role> Driver<R> {
             Some(Stage::Resetting) => Killed::Already,
             Some(_) => {
                 warn!("session {id}: reset, as the operator asked");
-                self.tunnel.kill(self.clock.now(), id, Reset::new(Cause::Killed));
+                self.tunnel.kill(self.now, id, Reset::new(Cause::Killed));
                 Killed::Done
             }
         }
@@ -147,23 +147,13 @@ impl<R: Role> Driver<R> {
             interface: None,
             round_trip,
             deviation,
-            silent: liveness.map(|(heard, _)| self.clock.now().since(heard)),
+            silent: liveness.map(|(heard, _)| self.now.since(heard)),
         })
     }
 
     /// The tunnel's state changed now.
     pub(super) fn note_change(&mut self) {
         self.changed_at = SystemTime::now();
-    }
-
-    /// Takes a session's socket away. What is known of the session stays as
-    /// long as the tunnel has a record of it.
-    pub(super) fn take_local(&mut self, id: SessionId) -> Option<super::local::Local> {
-        let local = self.locals.remove(&id)?;
-        if self.tunnel.has_session(id) {
-            self.abouts.insert(id, local.about.clone());
-        }
-        Some(local)
     }
 
     /// Forgets what is known of sessions that the tunnel has no record of.

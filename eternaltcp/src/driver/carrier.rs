@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel};
@@ -70,6 +70,8 @@ pub(crate) struct CarrierIo {
     /// Memory of what is read, once much is.
     blocks: Blocks,
     read_size: usize,
+    /// It was not read yet by who has it, or not until its socket was empty.
+    has_more: bool,
     /// Protected bytes for the socket, and how many of them it took.
     outgoing: Vec<u8>,
     sent: usize,
@@ -98,6 +100,7 @@ impl CarrierIo {
             incoming,
             blocks: Blocks::new(BLOCK),
             read_size: LEAST_READ,
+            has_more: true,
             outgoing: Vec::new(),
             sent: 0,
             written: 0,
@@ -140,12 +143,27 @@ impl CarrierIo {
         plaintext: &mut Vec<Bytes>,
     ) -> Poll<Result<usize, CarrierError>> {
         let mut total = 0;
+        self.has_more = true;
         for _ in 0..READS {
-            let Poll::Ready(count) = self.poll_receive(cx)? else { break };
+            let Poll::Ready(count) = self.poll_receive(cx)? else {
+                self.has_more = false;
+                break;
+            };
             total += count;
             self.tls.process(&mut self.incoming, &mut self.outgoing, plaintext)?;
         }
         if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) }
+    }
+
+    /// Whether nothing wakes who waits for more: the last read stopped before
+    /// the socket was empty.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Another task has it from now on: the wake-ups are those of the last one.
+    pub(crate) fn pass_on(&mut self) {
+        self.has_more = true;
     }
 
     /// Reads once.
@@ -157,7 +175,7 @@ impl CarrierIo {
             } else {
                 self.blocks.renew(&mut self.incoming, self.read_size);
             }
-            match self.stream.try_read_buf(&mut (&mut self.incoming).limit(self.read_size)) {
+            match read_some(&self.stream, &mut self.incoming, self.read_size) {
                 Ok(0) => return Poll::Ready(Err(CarrierError::Ended)),
                 Ok(count) => {
                     if count >= self.read_size {
@@ -275,7 +293,7 @@ impl CarrierIo {
                     self.unasked += count;
                     self.written += count as u64;
                     self.unacknowledged.handle_written(now, count);
-                    self.pace.handle_written(Instant::now(), count);
+                    self.pace.handle_written(now, count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -340,6 +358,20 @@ impl CarrierIo {
             (self.outgoing, self.sent) = (Vec::new(), 0);
         }
     }
+}
+
+/// Reads `most` bytes at most; 0 is the end of stream. After less than `most` the
+/// socket counts as drained, as epoll(7) has it: the read that would say so is
+/// left out. There is no urgent data on a carrier, which would end a read early.
+fn read_some(stream: &TcpStream, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+    let mut count = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let read = stream.try_read_buf(&mut (&mut *buffer).limit(most))?;
+        count = Some(read);
+        // What tokio takes for an empty socket, it waits for.
+        if (1..most).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    count.map_or_else(|| outcome.map(|()| 0), Ok)
 }
 
 /// Asks the kernel whether less is unsent than `TCP_NOTSENT_LOWAT`, and arms

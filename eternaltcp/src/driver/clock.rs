@@ -5,6 +5,9 @@ use std::time::Duration;
 use eternaltcp_proto::Time;
 use tokio::time::Instant;
 
+/// As good as never, and cannot overflow.
+const NEVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
 /// A clock whose origin is when it was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -28,9 +31,6 @@ impl Clock {
 
     /// The point of the runtime's clock that `time` stands for.
     pub(crate) fn instant(&self, time: Time) -> Instant {
-        // A year from now is as good as never, and cannot overflow.
-        let year = Duration::from_secs(366 * 24 * 60 * 60);
-        let since = time.since_origin().min(self.origin.elapsed() + year);
-        self.origin + since
+        self.origin + time.since_origin().min(NEVER)
     }
 }

@@ -5,18 +5,29 @@ use tokio::time::Instant;
 
 use super::{About, CLOSE_PATIENCE, CarrierEnd, CarrierIo, Driver, Role, Verdict, drained};
 
+/// Which events there were.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Handled {
+    Nothing,
+    /// Only some whose sockets were served: there may be something to send.
+    Sockets,
+    /// Some after which anything may be different, also the carrier.
+    Others,
+}
+
 impl<R: Role> Driver<R> {
-    pub(super) fn poll_events(&mut self) -> bool {
-        let mut is_busy = false;
+    pub(super) fn poll_events(&mut self) -> Handled {
+        let mut handled = Handled::Nothing;
         while let Some(event) = self.tunnel.poll_event() {
-            is_busy = true;
+            let is_socket = matches!(event, Event::Touched(_));
+            handled = handled.max(if is_socket { Handled::Sockets } else { Handled::Others });
             self.handle_event(event);
         }
-        is_busy
+        handled
     }
 
     fn handle_event(&mut self, event: Event) {
-        let now = self.clock.now();
+        let now = self.now;
         let verdict = match event {
             Event::Touched(id) => return self.serve(id),
             Event::Opened(id) => {
@@ -89,18 +100,19 @@ impl<R: Role> Driver<R> {
                     self.role.lost(&lost);
                 }
                 self.abort_unknown(cause);
-                self.role.restarted(self.clock.now());
+                self.role.restarted(self.now);
             }
         }
     }
 
     /// The client's part of an attach. Nothing of the carrier before counts any
     /// more; it stays open until the server has taken this one.
-    fn commit(&mut self, carrier: CarrierIo, standby: Option<Standby>) {
+    fn commit(&mut self, mut carrier: CarrierIo, standby: Option<Standby>) {
         if self.closing.is_some() {
             return;
         }
-        let now = self.clock.now();
+        carrier.pass_on();
+        let now = self.now;
         let asked = match standby {
             Some(standby) => self.tunnel.attach_standby(now, standby),
             None => {

@@ -16,17 +16,14 @@ use crate::stream::Stream;
 use crate::target::encode_listen;
 
 impl<R: Role> Driver<R> {
-    pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut is_busy = false;
+    pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
             self.handle_command(command);
-            is_busy = true;
         }
-        is_busy
     }
 
     fn handle_command(&mut self, command: Command) {
-        let now = self.clock.now();
+        let now = self.now;
         match command {
             Command::Notice(notice) => {
                 // A decision about carriers is made with the newest news.
@@ -97,7 +94,7 @@ impl<R: Role> Driver<R> {
 
     /// Answers a session that the peer opened, if it has not ended meanwhile.
     fn answer(&mut self, id: SessionId, result: Result<Stream, Reset>) {
-        let now = self.clock.now();
+        let now = self.now;
         let is_wanted = self.offers.remove(&id).is_some();
         match result {
             Ok(stream) if is_wanted => {
@@ -118,8 +115,11 @@ impl<R: Role> Driver<R> {
     /// The server's part of an attach. The old carrier ends only if the new
     /// one is bound.
     fn attach(&mut self, id: TunnelId, request: AttachRequest, mut carrier: CarrierIo) {
-        match self.tunnel.handle_attach(self.clock.now(), id, request) {
-            Ok(()) => self.carrier = Some(carrier),
+        match self.tunnel.handle_attach(self.now, id, request) {
+            Ok(()) => {
+                carrier.pass_on();
+                self.carrier = Some(carrier);
+            }
             Err(error) => {
                 debug!("an attach from {} is refused: {error}", carrier.peer());
                 if carrier.push(&encode_refusal(&error.refusal())).is_ok() {

@@ -31,7 +31,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use eternaltcp_proto::{Cause, Reset, SessionId, Tunnel};
+use eternaltcp_proto::{Cause, Reset, SessionId, Time, Tunnel};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
@@ -51,6 +51,7 @@ pub(crate) use role::{Role, Verdict};
 
 use crate::memory::{Blocks, Ebb};
 use ask::Drain;
+use events::Handled;
 use local::Local;
 use ready::ReadyList;
 
@@ -68,6 +69,9 @@ pub(crate) struct Driver<R> {
     tunnel: Tunnel,
     role: R,
     clock: Clock,
+    /// When this round began: what happens in it happens then. Reading the clock
+    /// each time is a measurable part of what a small message costs.
+    now: Time,
     commands: mpsc::Receiver<Command>,
     shared: Arc<Shared>,
     carrier: Option<CarrierIo>,
@@ -118,6 +122,7 @@ impl<R: Role> Driver<R> {
             tunnel,
             role,
             clock: Clock::new(),
+            now: Time::ZERO,
             commands,
             shared,
             carrier: None,
@@ -161,29 +166,33 @@ impl<R: Role> Driver<R> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let mut is_busy = self.poll_commands(cx);
-            is_busy |= self.poll_carrier_read(cx);
-            is_busy |= self.poll_sockets(cx);
-            is_busy |= self.poll_events();
+            self.now = self.clock.now();
+            self.poll_commands(cx);
+            self.poll_carrier_read(cx);
+            // Whether something is left that no wake-up will come for.
+            let mut is_more = self.poll_sockets(cx);
+            is_more |= self.poll_events() == Handled::Others;
             let is_flushed = self.poll_carrier_write(cx);
-            is_busy |= self.poll_events();
-            is_busy |= self.check_idle();
+            is_more |= self.poll_events() != Handled::Nothing;
+            is_more |= self.check_idle();
             // After all that may set a new deadline, or there is no wake-up.
-            is_busy |= self.poll_timer(cx);
+            is_more |= self.poll_timer(cx);
             if self.is_ended || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
             }
-            if !is_busy {
+            is_more |= !self.again.is_empty();
+            is_more |= self.carrier.as_ref().is_some_and(CarrierIo::has_more);
+            if !is_more {
                 return Poll::Pending;
             }
         }
     }
 
-    fn poll_carrier_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(carrier) = &mut self.carrier else { return false };
+    fn poll_carrier_read(&mut self, cx: &mut Context<'_>) {
+        let Some(carrier) = &mut self.carrier else { return };
         let mut plaintext = std::mem::take(&mut self.plaintext);
         let read = carrier.poll_read(cx, &mut plaintext);
-        let now = self.clock.now();
+        let now = self.now;
         if let Poll::Ready(Ok(_)) = read {
             self.tunnel.handle_heard(now);
             self.shared.count_heard();
@@ -206,17 +215,14 @@ impl<R: Role> Driver<R> {
                 self.poll_events();
                 self.lose(&error.into());
             }
-            (None, Poll::Ready(Ok(_))) => {}
-            (None, Poll::Pending) => return false,
+            (None, Poll::Ready(Ok(_)) | Poll::Pending) => {}
         }
-        true
     }
 
     /// Says whether everything that is due was sent.
     fn poll_carrier_write(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(carrier) = &mut self.carrier else { return true };
-        let now = self.clock.now();
-        match carrier.poll_write(cx, now, &mut self.tunnel) {
+        match carrier.poll_write(cx, self.now, &mut self.tunnel) {
             Poll::Pending => return false,
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => self.lose(&error.into()),
@@ -234,7 +240,7 @@ impl<R: Role> Driver<R> {
         self.shared.set_attached(false);
         self.note_change();
         if self.closing.is_none() {
-            let verdict = self.role.detached(self.clock.now(), end, &self.tunnel);
+            let verdict = self.role.detached(self.now, end, &self.tunnel);
             self.obey(verdict);
         }
     }
@@ -243,7 +249,7 @@ impl<R: Role> Driver<R> {
     /// has closed the carrier; or the time for that is over.
     fn poll_closed(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> bool {
         let Some(until) = self.closing else { return false };
-        let now = self.clock.now();
+        let now = self.now;
         let Some(carrier) = &mut self.carrier else { return true };
         let is_told = is_flushed && self.tunnel.is_close_told();
         let is_failed = is_told && matches!(carrier.poll_shut(cx, now), Poll::Ready(Err(_)));

@@ -1,6 +1,8 @@
 //! How much to write to a carrier at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use eternaltcp_proto::Time;
 
 /// One full record: the least that is worth a write.
 const RECORD: usize = 16 * 1024;
@@ -24,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Pace {
     batch: usize,
     /// When the measurement began, and when the last write was.
-    span: Option<(Instant, Instant)>,
+    span: Option<(Time, Time)>,
     bytes: usize,
 }
 
@@ -39,15 +41,15 @@ impl Pace {
     }
 
     /// The socket took `bytes`.
-    pub(super) fn handle_written(&mut self, now: Instant, bytes: usize) {
-        let going = self.span.filter(|(_, last)| now.duration_since(*last) < PAUSE);
+    pub(super) fn handle_written(&mut self, now: Time, bytes: usize) {
+        let going = self.span.filter(|(_, last)| now.since(*last) < PAUSE);
         let Some((since, _)) = going else {
             (self.span, self.bytes) = (Some((now, now)), 0);
             return;
         };
         self.span = Some((since, now));
         self.bytes += bytes;
-        let elapsed = now.duration_since(since);
+        let elapsed = now.since(since);
         if elapsed < WINDOW {
             return;
         }
@@ -65,10 +67,10 @@ mod tests {
     #[test]
     fn the_batch_follows_the_rate_within_its_bounds() {
         let mut pace = Pace::new();
-        let mut now = Instant::now();
+        let mut now = Time::ZERO;
         for (bytes_per_ms, batch) in [(60_000, 7 * RECORD), (1_000_000, MOST), (100, RECORD)] {
             for _ in 0..25 {
-                now += Duration::from_millis(1);
+                now = now + Duration::from_millis(1);
                 pace.handle_written(now, bytes_per_ms);
             }
             assert_eq!(pace.batch(), batch, "{bytes_per_ms} bytes a millisecond");
@@ -78,7 +80,7 @@ mod tests {
     #[test]
     fn a_pause_does_not_count_as_slowness() {
         let mut pace = Pace::new();
-        let now = Instant::now();
+        let now = Time::ZERO;
         pace.handle_written(now, 1_000_000);
         let later = now + Duration::from_secs(9);
         pace.handle_written(later, 1_000_000);

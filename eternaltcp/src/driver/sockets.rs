@@ -16,6 +16,7 @@ const SERVED_AT_ONCE: usize = 64;
 const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
 impl<R: Role> Driver<R> {
+    /// Serves sockets, a bounded number. Says whether more of them may be ready.
     pub(super) fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
         let mut count = 0;
         let enough = self.tunnel.unnumbered() + READ_AT_ONCE;
@@ -28,11 +29,11 @@ impl<R: Role> Driver<R> {
             }
         }
         while count < SERVED_AT_ONCE && self.tunnel.unnumbered() < enough {
-            let Some(id) = self.ready.poll_next(cx.waker()) else { break };
+            let Some(id) = self.ready.poll_next(cx.waker()) else { return false };
             self.serve(id);
             count += 1;
         }
-        count > 0
+        true
     }
 
     /// Serves one local socket, and takes it away when it has ended.
@@ -41,7 +42,7 @@ impl<R: Role> Driver<R> {
             self.collect_abort(id);
             return;
         };
-        let now = self.clock.now();
+        let now = self.now;
         match local.serve(now, &mut self.tunnel, &mut self.blocks) {
             Served::More => self.again.push_back(id),
             Served::Open => {
@@ -72,14 +73,19 @@ impl<R: Role> Driver<R> {
     fn collect_abort(&mut self, id: SessionId) {
         if self.tunnel.offered_target(id).is_none() && self.tunnel.pending_reset(id).is_some() {
             self.offers.remove(&id);
-            self.tunnel.delivered_reset(self.clock.now(), id);
+            self.tunnel.delivered_reset(self.now, id);
         }
     }
 
-    /// Takes a session's socket away, whatever it waited for.
+    /// Takes a session's socket away, whatever it waited for. What is known of
+    /// the session stays as long as the tunnel has a record of it.
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Local> {
         self.resetting.remove(&id);
-        self.take_local(id)
+        let local = self.locals.remove(&id)?;
+        if self.tunnel.has_session(id) {
+            self.abouts.insert(id, local.about.clone());
+        }
+        Some(local)
     }
 
     /// Resets the local sockets whose sessions are over in the tunnel.

@@ -79,7 +79,7 @@ async fn ask_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset>
         return Err(failed(Cause::NotPermitted, &refusal));
     }
     let slot = take_slot(context)?;
-    let stream = first(&permitted).await.and_then(Stream::tcp);
+    let stream = first(&permitted).await;
     let stream = stream.map_err(|error| failed(cause_of(&error), &error))?;
     Ok(stream.with_slot(slot))
 }
