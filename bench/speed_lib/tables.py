@@ -3,7 +3,7 @@
 from common.page import head, row
 
 from .plot import number_text
-from .sections import attach, beside, bulk, paths
+from .sections import attach, beside, bulk, carriers, paths
 from .subjects import SUBJECTS
 
 NOTHING = "–"
@@ -112,6 +112,27 @@ def beside_bulk(results):
                     for part in ("p50", "p99")),
                     figure(results, "f", key, "direct", f"{name}-bulk", "Mbit/s", 8)))
     return "\n".join(lines)
+
+
+def several_carriers(results):
+    """What each share of carriers gives, for each loss; the rate also as a part of one carrier's."""
+    lines = head("loss", "carriers", *(f"{congestion}: {what}" for congestion in carriers.CONGESTION
+                                       for what in ("bulk", "echo p50 / p99")))
+    for loss in carriers.LOSSES:
+        for share, title in carriers.SHARES.items():
+            cells = [cell for congestion in carriers.CONGESTION
+                     for cell in share_cells(results, f"{congestion}-{loss}", share)]
+            if set(cells) != {NOTHING}:
+                lines.append(row(f"{loss} %", title, *cells))
+    return "\n".join(lines)
+
+
+def share_cells(results, name, share):
+    mine, one = (results.median("i", "etcp", f"{name}-{which}-bulk") for which in (share, "both"))
+    echo = values(results, "i", "etcp", "ms", f"{name}-{share}-p50", f"{name}-{share}-p99")
+    if mine is None or not one:
+        return NOTHING, echo
+    return f"**{mine / one:.2f}** ({number_text(mine * 8)} Mbit/s)", echo
 
 
 def attaches(results):
