@@ -1,8 +1,12 @@
 //! `etcp connect`: stdin and stdout as one session.
 
+use std::fs::File;
+
 use eternaltcp::Session;
 use eternaltcp::address::Target;
 use eternaltcp::client::{Client, ClientConfig, OpenError};
+use rustix::net::{Shutdown, shutdown};
+use rustix::stdio::dup2_stdout;
 use tokio::io::{
     self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split, stdin,
     stdout,
@@ -52,10 +56,21 @@ async fn send_input(mut to: WriteHalf<Session>) {
 }
 
 async fn write_output(mut from: ReadHalf<Session>, input: AbortHandle) {
-    if copy(&mut from, &mut stdout()).await.is_err() {
+    match copy(&mut from, &mut stdout()).await {
+        Ok(()) => end_output(),
         // Nobody takes the output, or nothing comes any more: with the input's
         // half the session is dropped, and the server learns of it.
-        input.abort();
+        Err(_) => input.abort(),
+    }
+}
+
+/// Shows whoever reads stdout its end, while the input may go on: ssh waits for
+/// it before it hangs up.
+fn end_output() {
+    // One socket may be both stdin and stdout; anything else has no halves.
+    let _ = shutdown(std::io::stdout(), Shutdown::Write);
+    if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
+        let _ = dup2_stdout(nowhere);
     }
 }
 

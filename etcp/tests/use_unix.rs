@@ -238,6 +238,20 @@ fn connect_reaches_a_unix_socket_and_tells_a_reset_by_its_exit_code() {
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stdout == b"answer", "{output:?}");
 
+    // The output ends before the input does, as ssh needs it.
+    let mut child = start();
+    let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take().expect("a pipe"));
+    let mut end = setting.unix_target();
+    end.send(b"first");
+    end.shut();
+    let mut output = String::new();
+    stdout.read_to_string(&mut output).expect("it ends");
+    assert_eq!(output, "first");
+    stdin.take().expect("a pipe").write_all(b"last").expect("it reads");
+    assert_eq!(end.read_all(), (b"last".to_vec(), None));
+    drop(end);
+    assert!(child.wait().expect("it ends").success());
+
     let mut child = start();
     child.stdin.as_mut().expect("a pipe").write_all(b"xy").expect("it reads");
     let mut end = setting.unix_target();
