@@ -6,7 +6,6 @@ mod support;
 
 use rustix::process::Signal;
 use sshd::{PROGRAMS, SECONDS, Site};
-use support::terminal::Terminal;
 use support::wait::{PATIENCE, until};
 use support::world::CARRIER_PORT;
 use support::{Fault, Launch, User, skip};
@@ -24,18 +23,13 @@ fn a_shell_on_a_terminal_goes_on_while_the_client_moves_and_tells_its_exit_code(
     assert_eq!(ON_CARRIER_PORT[1], CARRIER_PORT.to_string());
     let site = Site::new(PORT);
     let launch = site.ssh("ssh", &ON_CARRIER_PORT).args(["-tt", "server"]);
-    let mut terminal = Terminal::start(launch, &site.world.client, &site.folder);
-    terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
-    terminal.expect("begun-42", PATIENCE);
+    let mut shell = site.shell(launch);
     site.assert_tidy();
-    for (number, fault) in (1..).zip(Fault::CYCLE) {
+    for fault in Fault::CYCLE {
         fault.survive(&site.world);
-        terminal.line(&format!("echo after-{number}-$((40+2))"));
-        terminal.expect(&format!("after-{number}-42"), PATIENCE);
+        shell.answer(PATIENCE);
     }
-    terminal.line("exit 7");
-    assert_eq!(terminal.process().wait(PATIENCE).code(), Some(7));
-    let log = terminal.process().log();
+    let log = shell.end();
     assert!(!log.contains("terminal") && !log.contains("etcp:"), "nothing to say: {log}");
     site.wait_until_gone();
 }

@@ -7,7 +7,6 @@ mod support;
 use std::time::{Duration, Instant};
 
 use sshd::{PROGRAMS, Site};
-use support::terminal::Terminal;
 use support::wait::{PATIENCE, until};
 use support::world::CARRIER_PORT;
 use support::{Fault, Launch, skip, tell};
@@ -67,22 +66,18 @@ fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
     }
     let site = Site::new(PORT);
     let launch = site.ssh("ssh", &["--via-ssh"]).args(["-tt", "server"]);
-    let mut terminal = Terminal::start(launch, &site.world.client, &site.folder);
-    terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
-    terminal.expect("begun-42", PATIENCE);
-    for (number, fault) in (1..).zip(Fault::CYCLE) {
+    let mut shell = site.shell(launch);
+    for fault in Fault::CYCLE {
         fault.survive(&site.world);
         let started = Instant::now();
-        terminal.line(&format!("echo after-{number}-$((40+2))"));
-        terminal.expect(&format!("after-{number}-42"), NOT_STUCK);
+        shell.answer(NOT_STUCK);
         tell(&format!("{fault:?}: the shell answered after {:.2?}", started.elapsed()));
         // The terminal's own ssh, and one for the carrier.
         until("the ssh of the carrier before to end", PATIENCE, || {
             site.at_client("BatchMode=yes").len() == 1
         });
     }
-    terminal.line("exit 7");
-    assert_eq!(terminal.process().wait(PATIENCE).code(), Some(7));
+    shell.end();
     until("the last ssh to end", PATIENCE, || site.at_client("ssh").is_empty());
     site.wait_until_gone();
 }
@@ -114,17 +109,12 @@ fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_m
     // Only the server itself can reach this address.
     site.configure("Host inner\nHostName 127.0.0.1\nProxyJump server\n");
     let launch = site.ssh("jump", &[]).args(["-tt", "inner"]);
-    let mut terminal = Terminal::start(launch, &site.world.client, &site.folder);
-    terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
-    terminal.expect("begun-42", PATIENCE);
-    for (number, fault) in (1..).zip([Fault::ResetAndMove, Fault::BlackholeThenMove]) {
+    let mut shell = site.shell(launch);
+    for fault in [Fault::ResetAndMove, Fault::BlackholeThenMove] {
         fault.survive(&site.world);
-        terminal.line(&format!("echo after-{number}-$((40+2))"));
-        terminal.expect(&format!("after-{number}-42"), PATIENCE);
+        shell.answer(PATIENCE);
     }
-    terminal.line("exit 7");
-    assert_eq!(terminal.process().wait(PATIENCE).code(), Some(7));
-    let log = terminal.process().log();
+    let log = shell.end();
     assert!(log.contains("ssh itself gets there through something else"), "{log}");
     site.wait_until_gone();
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::keys::{generate, public_half};
 use crate::support::pair::etcp;
+use crate::support::terminal::Terminal;
 use crate::support::wait::{PATIENCE, until};
 use crate::support::{Folder, Launch, Process, User, World, skip};
 
@@ -88,6 +89,14 @@ BatchMode yes
         launch.env("HOME", self.folder.path()).env("XDG_RUNTIME_DIR", self.folder.join("runtime"))
     }
 
+    /// A shell on a terminal, once it answers.
+    pub(crate) fn shell(&self, launch: Launch) -> Shell {
+        let mut terminal = Terminal::start(launch, &self.world.client, &self.folder);
+        terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
+        terminal.expect("begun-42", PATIENCE);
+        Shell { terminal, asked: 0 }
+    }
+
     /// Runs `etcp ssh OPTIONS… server COMMAND`.
     pub(crate) fn run(&self, name: &str, options: &[&str], command: &str) -> Ran {
         self.finish(name, self.ssh(name, options).args(["server", command]))
@@ -126,6 +135,31 @@ BatchMode yes
         let left = std::fs::read_dir(self.folder.join("runtime")).expect("it is ours");
         let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
         assert!(left.is_empty(), "{left:?} are left");
+    }
+}
+
+/// A shell at the server, on a terminal of the client.
+pub(crate) struct Shell {
+    terminal: Terminal,
+    /// How many lines it was given to answer.
+    asked: u32,
+}
+
+impl Shell {
+    /// Types a line, which it answers within `limit`.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, limit: Duration) {
+        self.asked += 1;
+        self.terminal.line(&format!("echo after-{}-$((40+2))", self.asked));
+        self.terminal.expect(&format!("after-{}-42", self.asked), limit);
+    }
+
+    /// Ends it, and says what it left in its log: its exit code is told.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> String {
+        self.terminal.line("exit 7");
+        assert_eq!(self.terminal.process().wait(PATIENCE).code(), Some(7));
+        self.terminal.process().log()
     }
 }
 
