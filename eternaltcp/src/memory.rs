@@ -100,32 +100,38 @@ impl Blocks {
     }
 }
 
-/// What a tunnel must have held for its memory to be worth giving back.
+/// What a tunnel must have used for its memory to be worth giving back.
 const MUCH: u64 = 2 << 20;
 
 /// Memory is given back at most once in this time, for the whole process.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// So often in a row little must be held: blocks are given back by and by.
+/// So often in a row little must be used: blocks are given back by and by.
 const LOW_FOR: u32 = 2;
 
-/// Notices that a tunnel which held much holds little again: what the allocator
+/// Notices that a tunnel which used much uses little again: what the allocator
 /// keeps for the next burst is given back then.
 #[derive(Debug, Default)]
 pub(crate) struct Ebb {
     most: u64,
     low_for: u32,
+    /// Bytes that were moved until the last look.
+    moved: u64,
 }
 
 impl Ebb {
-    /// The tunnel holds so much now; to be told every second.
-    pub(crate) fn handle_held(&mut self, held: u64) {
-        self.most = self.most.max(held);
-        let is_low = self.most >= MUCH && held <= self.most / 4;
+    /// The tunnel holds so many bytes now, and has moved so many since it was made; to be
+    /// told every second. What was moved since the look before was held for a
+    /// while, also if nothing of it is held at any look.
+    pub(crate) fn handle_look(&mut self, held: u64, moved: u64) {
+        let passed = moved.saturating_sub(std::mem::replace(&mut self.moved, moved));
+        let used = held.max(passed);
+        self.most = self.most.max(used);
+        let is_low = self.most >= MUCH && used <= self.most / 4;
         self.low_for = if is_low { self.low_for + 1 } else { 0 };
         if self.low_for >= LOW_FOR && may_release(Instant::now()) {
             platform::release_memory();
-            (self.most, self.low_for) = (held, 0);
+            (self.most, self.low_for) = (used, 0);
         }
     }
 
@@ -198,19 +204,34 @@ mod tests {
         drop(taken);
     }
 
+    /// Looks until memory is given back, which others may delay for a while.
+    fn await_release(ebb: &mut Ebb, held: u64, moved: u64) {
+        let until = Instant::now() + 10 * PAUSE;
+        while ebb.most != held {
+            assert!(Instant::now() < until, "nothing is given back");
+            ebb.handle_look(held, moved);
+        }
+    }
+
     #[test]
     fn memory_is_given_back_when_little_of_much_is_left() {
         let mut ebb = Ebb::default();
-        ebb.handle_held(100 * MUCH);
-        (0..LOW_FOR * 2).for_each(|_| ebb.handle_held(30 * MUCH));
+        ebb.handle_look(100 * MUCH, 0);
+        (0..LOW_FOR * 2).for_each(|_| ebb.handle_look(30 * MUCH, 0));
         assert_eq!(ebb.most, 100 * MUCH, "that is still much");
-        (1..LOW_FOR).for_each(|_| ebb.handle_held(MUCH));
+        (1..LOW_FOR).for_each(|_| ebb.handle_look(MUCH, 0));
         assert_eq!(ebb.most, 100 * MUCH, "not yet");
-        let until = Instant::now() + 10 * PAUSE;
-        while ebb.most != MUCH {
-            assert!(Instant::now() < until, "others may delay it for a while");
-            ebb.handle_held(MUCH);
+        await_release(&mut ebb, MUCH, 0);
+    }
+
+    #[test]
+    fn memory_is_given_back_after_much_has_passed_of_which_little_was_seen() {
+        let mut ebb = Ebb::default();
+        for look in 1..10 {
+            ebb.handle_look(1, look * MUCH);
         }
+        assert_eq!((ebb.most, ebb.low_for), (MUCH, 0), "it still passes");
+        await_release(&mut ebb, 1, 9 * MUCH);
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl<R: Role> Driver<R> {
         if let Some(carrier) = &mut self.carrier {
             carrier.shrink();
         }
-        self.ebb.handle_held(held);
+        let stats = self.tunnel.stats();
+        self.ebb.handle_look(held, stats.sent_bytes + stats.delivered_bytes);
         let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);
         self.obey(verdict);
     }
