@@ -1,6 +1,12 @@
 """Subjects with encryption and authentication: ssh, stunnel, rathole, etcp."""
 
+from common import stop
+
+from . import load
 from .subject import Subject
+
+# Seconds until all carriers of a tunnel are there.
+CARRIERS_WITHIN = 20
 
 
 class Ssh(Subject):
@@ -145,8 +151,8 @@ class Etcp(Subject):
     key, title = "etcp", "etcp"
     programs = ("etcp",)
 
-    def __init__(self, world, tunnels=1, sproxy_flags=()):
-        self._tunnels, self._sproxy_flags = tunnels, sproxy_flags
+    def __init__(self, world, tunnels=1, sproxy_flags=(), carriers=1):
+        self._tunnels, self._sproxy_flags, self._carriers = tunnels, sproxy_flags, carriers
         super().__init__(world)
 
     def start_far(self):
@@ -174,7 +180,15 @@ class Etcp(Subject):
         return self.launch("near", log, [
             self.world.tools.etcp, "cproxy", "--server",
             f"{self.world.server_host}:{self.server_port}", "--listen", listen,
-            "--identity", identity, "--known-hosts", self._known])
+            "--identity", identity, "--known-hosts", self._known,
+            "--carriers", self._carriers])
+
+    def await_carriers(self):
+        """Waits until every cproxy has all its carriers: the last of each says so."""
+        last = f"carrier {self._carriers} of {self._carriers} "
+        if self._carriers > 1 and not stop.until(
+                lambda: self.cproxy_log().count(last) == self._tunnels, CARRIERS_WITHIN):
+            raise load.Failed(f"{self.title}: not all carriers are there\n{self.logs()}")
 
     def cproxy_log(self):
         """What all its cproxies have said."""

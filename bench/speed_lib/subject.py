@@ -9,6 +9,8 @@ from . import load
 
 # Every subject of a run has ports of its own, below those that the system chooses.
 _ports = itertools.cycle(range(7000, 9000))
+# And a number for its logs.
+_numbers = itertools.count()
 
 LISTENS_WITHIN = 20
 
@@ -27,7 +29,7 @@ class Subject:
     def __init__(self, world):
         self.world = world
         self.near, self.far = [], []
-        self._logs = []
+        self._logs, self._number = [], next(_numbers)
         self._server = world.start(
             world.server, [world.tools.load, *self.load_flags, "serve", f"0.0.0.0:{self.port()}"],
             self._log("server"))
@@ -91,7 +93,7 @@ class Subject:
 
     def _log(self, name):
         """A name for a log, kept for when something fails."""
-        log = f"{self.key}-{name}-{id(self)}"
+        log = f"{self.key}-{name}-{self._number}"
         if log not in self._logs:
             self._logs.append(log)
         return log

@@ -115,24 +115,27 @@ def beside_bulk(results):
 
 
 def several_carriers(results):
-    """What each share of carriers gives, for each loss; the rate also as a part of one carrier's."""
+    """What several carriers give, for each loss; rates also as a part of one carrier's."""
     lines = head("loss", "carriers", *(f"{congestion}: {what}" for congestion in carriers.CONGESTION
-                                       for what in ("bulk", "echo p50 / p99")))
+                                       for what in ("bulk", "beside keystrokes", "echo p50 / p99")))
     for loss in carriers.LOSSES:
-        for share, title in carriers.SHARES.items():
+        for count in carriers.COUNTS:
             cells = [cell for congestion in carriers.CONGESTION
-                     for cell in share_cells(results, f"{congestion}-{loss}", share)]
+                     for cell in carriers_cells(results, f"{congestion}-{loss}", count)]
             if set(cells) != {NOTHING}:
-                lines.append(row(f"{loss} %", title, *cells))
+                lines.append(row(f"{loss} %", str(count), *cells))
     return "\n".join(lines)
 
 
-def share_cells(results, name, share):
-    mine, one = (results.median("i", "etcp", f"{name}-{which}-bulk") for which in (share, "both"))
-    echo = values(results, "i", "etcp", "ms", f"{name}-{share}-p50", f"{name}-{share}-p99")
-    if mine is None or not one:
-        return NOTHING, echo
-    return f"**{mine / one:.2f}** ({number_text(mine * 8)} Mbit/s)", echo
+def carriers_cells(results, name, count):
+    bulk = []
+    for kind in carriers.KINDS:
+        mine, one = (results.median("i", "etcp", f"{name}-{which}-{kind}-bulk")
+                     for which in (count, 1))
+        bulk.append(NOTHING if mine is None or not one else
+                    f"**{mine / one:.2f}** ({number_text(mine * 8)} Mbit/s)")
+    echo = [f"{name}-{count}-typing-{part}" for part in ("p50", "p99")]
+    return *bulk, values(results, "i", "etcp", "ms", *echo)
 
 
 def attaches(results):

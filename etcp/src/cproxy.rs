@@ -172,6 +172,7 @@ pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConf
     };
     config.mptcp = args.mptcp.into();
     config.congestion = args.congestion;
+    config.carriers = args.carriers;
     config.tunnel = tunnel_config(&args.tunnel)?;
     config.give_up_after = args.give_up_after;
     config.spare = args.spare;

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use crate::attach::{EARLY_BYTES, EARLY_PACKETS, Hello, HelloError, Intent, Numbers, of_tunnel};
 use crate::decoder::Decoder;
 use crate::error::Violation;
-use crate::id::TunnelId;
+use crate::id::{Epoch, TunnelId};
 use crate::packet::{Header, HeaderError, Kind};
 use crate::reason::Refusal;
 use crate::standby::{StandbyRequest, Waiting};
 use crate::time::Time;
-use crate::tunnel::{Transmit, check_count, may_be_early, push_numbers};
+use crate::tunnel::{Transmit, check_count, may_be_early, push_numbers, read_epoch};
 
 /// Collects a client's request. It yields the [`Hello`] before it looks at
 /// anything behind it, so that the key and the tunnel are judged before memory
@@ -39,6 +39,8 @@ enum Phase {
     Asking(TunnelId),
     /// It stands by.
     StandingBy(Waiting),
+    /// It asks to join what is attached with this epoch.
+    Joining(TunnelId, Epoch, Waiting),
     /// It asks to be attached.
     Attaching(Box<Request>),
     /// So many early packets belong to the request yet.
@@ -101,6 +103,16 @@ impl AttachRequest {
     }
 }
 
+/// A standby carrier that is to join the attached one, to be given to
+/// [`crate::Tunnel::handle_join`].
+#[derive(Debug)]
+pub struct JoinRequest {
+    pub(crate) tunnel: TunnelId,
+    pub(crate) epoch: Epoch,
+    pub(crate) decoder: Decoder,
+    pub(crate) waiting: Waiting,
+}
+
 /// How far a request has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
@@ -109,6 +121,9 @@ pub enum Progress {
     /// The client asks to stand by: judge it as for an attach to that tunnel,
     /// then [`Acceptor::let_stand_by`] and go on.
     Standby(StandbyRequest),
+    /// The carrier that stands by is to join the attached one: take it with
+    /// [`Acceptor::into_join`].
+    Join,
     /// The client said who it is and what it wants: judge, then go on.
     Hello(Hello),
     /// The request is whole: take it with [`Acceptor::into_request`].
@@ -177,6 +192,10 @@ impl Acceptor {
             (Kind::Heartbeat, Phase::StandingBy(waiting)) if header.session == 0 => {
                 waiting.handle_heartbeat(header.seq);
             }
+            (Kind::Join, Phase::StandingBy(_)) if header.session == 0 => {
+                self.begin_join(read_epoch(payload)?)?;
+                return Ok(Some(Progress::Join));
+            }
             (Kind::Attach, Phase::Silent | Phase::StandingBy(_)) => {
                 let hello = Hello::decode(payload)?;
                 if !self.may_ask(&hello.intent) {
@@ -203,6 +222,18 @@ impl Acceptor {
             (kind, _) => return Err(Violation::OutOfPlace(kind).into()),
         }
         Ok(None)
+    }
+
+    /// A client asks to join that was told that it stands by.
+    fn begin_join(&mut self, epoch: Epoch) -> Result<(), Violation> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Silent);
+        match phase {
+            Phase::StandingBy(waiting) if let Some(tunnel) = waiting.tunnel() => {
+                self.phase = Phase::Joining(tunnel, epoch, waiting);
+                Ok(())
+            }
+            _ => Err(Violation::OutOfPlace(Kind::Join)),
+        }
     }
 
     /// The request is whole but for so many early packets.
@@ -255,6 +286,13 @@ impl Acceptor {
             Phase::StandingBy(waiting) => waiting.poll_transmit(),
             _ => None,
         }
+    }
+
+    /// The carrier that is to join, if that was asked for.
+    #[must_use]
+    pub fn into_join(self) -> Option<JoinRequest> {
+        let Phase::Joining(tunnel, epoch, waiting) = self.phase else { return None };
+        Some(JoinRequest { tunnel, epoch, decoder: self.decoder, waiting })
     }
 
     /// The request, if it is whole.

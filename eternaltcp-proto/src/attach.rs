@@ -24,8 +24,11 @@ pub const FEATURE_STANDBY: u64 = 1;
 /// The feature of a server that takes data along with an attach.
 pub(crate) const FEATURE_EARLY: u64 = 2;
 
+/// The feature of a server that lets carriers join the attached one.
+pub const FEATURE_JOIN: u64 = 4;
+
 /// The features that this code has.
-pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY;
+pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN;
 
 /// Most payload bytes of all early packets: with the rest of the request they
 /// fit what a new TCP connection may send at once (RFC 6928).

@@ -25,6 +25,8 @@ pub struct Config {
     /// Most sessions that the peer may open in a second, over time; one
     /// second's worth may come at once.
     pub opens_per_second: u32,
+    /// Most carriers that join the attached one.
+    pub max_joined: usize,
     /// Number of a session's first packet: 0 in the protocol; tests set it
     /// just below the wrap, on both sides alike.
     #[doc(hidden)]
@@ -42,6 +44,7 @@ impl Default for Config {
             session_limit_most: 16 << 20,
             max_sessions: 16_000,
             opens_per_second: 10_000,
+            max_joined: 7,
             first_seq: Seq::new(0),
         }
     }

@@ -31,6 +31,7 @@ mod liveness;
 mod packet;
 mod reason;
 mod receive_queue;
+mod reorder;
 mod scheduler;
 mod send_queue;
 mod seq;
@@ -41,9 +42,10 @@ mod time;
 mod tunnel;
 mod wire;
 
-pub use acceptor::{AcceptError, Acceptor, AttachRequest, Progress, encode_refusal};
+pub use acceptor::{AcceptError, Acceptor, AttachRequest, JoinRequest, Progress, encode_refusal};
 pub use attach::{
-    FEATURE_STANDBY, Hello, HelloError, Instance, Intent, OLDEST_VERSION, Settings, VERSION,
+    FEATURE_JOIN, FEATURE_STANDBY, Hello, HelloError, Instance, Intent, OLDEST_VERSION, Settings,
+    VERSION,
 };
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;
@@ -60,6 +62,6 @@ pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
 pub use suspicion::{PathReport, Suspicion};
 pub use time::Time;
 pub use tunnel::{
-    AttachError, DetachedTunnel, Event, NotStandingBy, OpenError, READ_SIZE, RestoreError,
-    SessionView, Stage, Stats, Transmit, Tunnel,
+    AttachError, DetachedTunnel, Event, JoinedId, NotStandingBy, OpenError, READ_SIZE,
+    RestoreError, SessionView, Stage, Stats, Transmit, Tunnel,
 };

@@ -45,6 +45,9 @@ pub enum Kind {
     Close = 14,
     /// The client asks to stand by with this carrier, or the server lets it.
     Standby = 15,
+    /// The client asks to have this carrier join the attached one, or the server
+    /// lets it.
+    Join = 16,
 }
 
 impl Kind {
@@ -68,6 +71,7 @@ impl Kind {
             13 => Self::NumbersEnd,
             14 => Self::Close,
             15 => Self::Standby,
+            16 => Self::Join,
             _ => return None,
         })
     }
@@ -78,6 +82,12 @@ impl Kind {
         matches!(self, Self::Data | Self::Open | Self::Opened | Self::End | Self::Reset)
     }
 
+    /// Whether packets of this kind may come before their turn, where they have
+    /// several carriers.
+    pub(crate) const fn may_be_ahead(self) -> bool {
+        matches!(self, Self::Data | Self::End | Self::Reset)
+    }
+
     /// Least and most payload bytes of this kind.
     #[must_use]
     pub const fn payload_range(self) -> (usize, usize) {
@@ -86,7 +96,7 @@ impl Kind {
             Self::Heartbeat | Self::Echo | Self::Ack => (0, 0),
             Self::Opened => (0, 0),
             Self::Open => (1, 512),
-            Self::End | Self::Limit => (8, 8),
+            Self::End | Self::Limit | Self::Join => (8, 8),
             Self::Reset | Self::Close => (4, 512),
             Self::Refused => (5, 512),
             Self::Attach | Self::Attached => (8, 2048),
@@ -181,10 +191,10 @@ mod tests {
 
     #[test]
     fn every_kind_comes_back_from_its_value() {
-        for value in 0..=15 {
+        for value in 0..=16 {
             assert_eq!(Kind::from_wire(value).map(|kind| kind as u32), Some(value));
         }
-        assert_eq!(Kind::from_wire(16), None);
+        assert_eq!(Kind::from_wire(17), None);
         assert_eq!(Kind::from_wire(u32::MAX), None);
     }
 

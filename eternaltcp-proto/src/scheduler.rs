@@ -84,17 +84,29 @@ impl Scheduler {
     /// Takes the session whose turn it is; the caller puts it back if more of
     /// it is due.
     pub(crate) fn dequeue(&mut self) -> Option<SessionId> {
+        self.dequeue_with(|_| true)
+    }
+
+    /// The same where only some of the bulk sessions may have a turn.
+    pub(crate) fn dequeue_with(&mut self, may: impl Fn(SessionId) -> bool) -> Option<SessionId> {
         let is_bulks_turn = self.interactive.is_empty() || self.ahead >= INTERACTIVE;
-        if is_bulks_turn && let Some(id) = self.bulk.pop_front() {
-            self.ahead = 0;
-            if self.turn.is_none_or(|(turn, left)| turn != id || left == 0) {
-                self.turn = Some((id, TURN));
-            }
+        if is_bulks_turn && let Some(id) = self.dequeue_bulk(may) {
             return Some(id);
         }
         let id = self.interactive.pop_front()?;
         // Its turn as a bulk session is over: it rested.
         self.turn.take_if(|(turn, _)| *turn == id);
+        Some(id)
+    }
+
+    /// Takes the first bulk session that may have a turn.
+    pub(crate) fn dequeue_bulk(&mut self, may: impl Fn(SessionId) -> bool) -> Option<SessionId> {
+        let index = self.bulk.iter().position(|id| may(*id))?;
+        let id = self.bulk.remove(index)?;
+        self.ahead = 0;
+        if self.turn.is_none_or(|(turn, left)| turn != id || left == 0) {
+            self.turn = Some((id, TURN));
+        }
         Some(id)
     }
 

@@ -199,6 +199,12 @@ impl SendQueue {
         }
     }
 
+    /// Whether the next packet may take a joined carrier: the peer knows the session,
+    /// and the packet is one of data.
+    pub(crate) fn may_go_beside(&self) -> bool {
+        self.is_acknowledged && self.next_data().is_some()
+    }
+
     /// Whether the packet that opens the session is not due on this carrier
     /// any more: it goes before all others, in the order of ids.
     pub(crate) fn opening_is_sent(&self) -> bool {

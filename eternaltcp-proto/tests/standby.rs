@@ -164,10 +164,13 @@ fn a_client_stands_by_only_where_the_server_has_said_that_it_may() {
 /// The feature bit of early replay.
 const EARLY: u64 = 2;
 
+/// The feature bit of joined carriers.
+const JOIN: u64 = 4;
+
 #[test]
 fn features_are_those_of_both_and_unknown_ones_are_passed_over() {
     let mut hello = Hello::new_tunnel(1).packet().to_vec();
-    for (asked, both) in [(0_u64, 0), (u64::MAX, FEATURE_STANDBY | EARLY)] {
+    for (asked, both) in [(0_u64, 0), (u64::MAX, FEATURE_STANDBY | EARLY | JOIN)] {
         hello[32..40].copy_from_slice(&asked.to_le_bytes());
         let mut acceptor = Acceptor::new(10);
         acceptor.handle_input([&hello[..], &wire::numbers_end(0)].concat().into());

@@ -33,6 +33,7 @@ pub fn acceptor(data: &[u8]) -> bool {
                 Ok(Progress::Hello(_)) => {}
                 Ok(Progress::Standby(_)) => acceptor.let_stand_by(Time::ZERO, SILENCE),
                 Ok(Progress::Complete) => return grant(acceptor),
+                Ok(Progress::Join) => return join(acceptor),
                 Err(_) => return false,
             }
         }
@@ -41,6 +42,12 @@ pub fn acceptor(data: &[u8]) -> bool {
         assert!(due <= 2, "{due} packets wait");
     }
     false
+}
+
+/// No tunnel of this name is attached: it may not join.
+fn join(acceptor: Acceptor) -> bool {
+    let mut tunnel = Tunnel::new(Side::Server, small());
+    acceptor.into_join().is_some_and(|request| tunnel.handle_join(request).is_ok())
 }
 
 fn grant(acceptor: Acceptor) -> bool {

@@ -14,6 +14,7 @@ use crate::end::End;
 use crate::env::{Env, LinkId, note};
 use crate::faults;
 use crate::history::Happening;
+use crate::joined::Joining;
 use crate::link::Incoming;
 
 /// cproxy without its sockets.
@@ -25,18 +26,20 @@ pub(crate) struct Client {
     /// Numbers delivered on either side when it last looked.
     progress: u64,
     next_link: LinkId,
+    joining: Joining,
 }
 
 impl Client {
     /// A client that dials at once.
     #[must_use]
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, joined: usize) -> Self {
         Self {
             end: End::new(Side::Client, config),
             failover: Failover::new(Time::ZERO),
             dials: BTreeMap::new(),
             progress: 0,
             next_link: 0,
+            joining: Joining::new(joined),
         }
     }
 
@@ -44,13 +47,15 @@ impl Client {
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
         let dials = self.dials.values().map(|dial| Some(dial.next_time()));
-        dials.chain([self.failover.poll_timeout(), self.end.next_time()]).flatten().min()
+        let joining = self.joining.next_time(&self.end);
+        dials.chain([self.failover.poll_timeout(), self.end.next_time(), joining]).flatten().min()
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
         let news = self.end.handle_timeout(env);
         self.handle_news(env, news);
+        self.joining.handle_timeout(env, &mut self.end, &mut self.next_link);
         self.dial(env);
         let due = self.dials.iter().filter(|(_, dial)| dial.next_time() <= env.now);
         for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -61,8 +66,17 @@ impl Client {
     /// A link has something for the client.
     pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId) {
         let Some(incoming) = env.read(id, Side::Client) else { return };
-        assert_eq!(self.end.carrier, Some(id), "a link that is neither bound nor retired");
+        if self.joining.has(id) {
+            return self.joining.handle_link(env, &mut self.end, id, incoming);
+        }
+        let is_joined = self.end.joined.contains_key(&id);
+        let is_known = is_joined || self.end.carrier == Some(id);
+        assert!(is_known, "a link that is neither bound nor retired");
         match incoming {
+            Incoming::Bytes(bytes) if is_joined => {
+                let news = self.end.handle_joined_bytes(env, id, bytes);
+                self.handle_news(env, news);
+            }
             Incoming::Bytes(bytes) => {
                 env.history.note(env.now, Happening::Heard);
                 let news = self.end.handle_bytes(env, bytes);
@@ -212,7 +226,7 @@ impl Client {
                         self.failover.handle_refused(now, env.random());
                     }
                 }
-                Event::CarrierDead => {
+                Event::CarrierDead | Event::JoinedDead => {
                     self.end.switch(env, None);
                     self.handle_lost(env);
                 }
@@ -242,6 +256,7 @@ impl Client {
     /// The server does not know the tunnel: what it carried is lost.
     fn restart(&mut self, env: &mut Env) {
         env.counters.restarts += 1;
+        self.joining.give_up(env);
         for lost in self.end.tunnel.restart() {
             note!(env, "{lost:?}");
             let Some(socket) = self.end.sockets.remove(&lost.session) else { continue };

@@ -42,6 +42,14 @@ counters! {
     delivered_bytes >= 100_000_000;
     /// Carriers whose attach was sent.
     carriers >= 2_500;
+    /// Carriers that have joined the attached one.
+    joined >= 500;
+    /// Data packets on joined carriers.
+    joined_packets >= 10_000;
+    /// Packets that came before their turn.
+    reordered >= 3_000;
+    /// Joined carriers that were cut.
+    cuts_of_joined >= 40;
     /// Dials.
     dials >= 5_000;
     /// Dials that failed by themselves, or were refused.

@@ -103,7 +103,8 @@ impl Dial {
     }
 }
 
-fn any_path(rng: &mut Rng) -> Path {
+/// A path that chance makes.
+pub(crate) fn any_path(rng: &mut Rng) -> Path {
     Path {
         delay: rng.millis(0, 1 << rng.clone().below(8)),
         rate: rng.pick(&[100, 1000, 10_000, 100_000]),

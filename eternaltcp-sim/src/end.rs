@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eternaltcp_proto::{Cause, Config, Event, Reset, SessionId, Side, Time, Tunnel};
+use eternaltcp_proto::{Cause, Config, Event, JoinedId, Reset, SessionId, Side, Time, Tunnel};
 
 use crate::env::{Env, LinkId, note};
 
@@ -20,6 +20,8 @@ pub(crate) struct End {
     pub(crate) sockets: BTreeMap<SessionId, Socket>,
     /// The link that is bound, or asked for.
     pub(crate) carrier: Option<LinkId>,
+    /// The links that have joined it.
+    pub(crate) joined: BTreeMap<LinkId, JoinedId>,
     /// Packets replayed before the present carrier.
     pub(crate) replayed_before: u64,
 }
@@ -43,13 +45,15 @@ impl End {
             tunnel: Tunnel::new(side, config),
             sockets: BTreeMap::new(),
             carrier: None,
+            joined: BTreeMap::new(),
             replayed_before: 0,
         }
     }
 
     /// Binds the end to a link. The one before is closed, or drains on.
     pub(crate) fn switch(&mut self, env: &mut Env, link: Option<LinkId>) {
-        if let Some(old) = self.carrier.take() {
+        let joined = std::mem::take(&mut self.joined).into_keys();
+        for old in self.carrier.take().into_iter().chain(joined) {
             if link.is_some() && env.rng.chance(40) {
                 env.links.entry(old).and_modify(|old| old.retire(self.side));
             } else {
@@ -119,7 +123,7 @@ impl End {
                     other => news.push(other),
                 }
             }
-            if !self.transmit(env) {
+            if !(self.transmit(env) || self.transmit_joined(env)) {
                 return news;
             }
         }

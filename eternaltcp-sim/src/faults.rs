@@ -89,7 +89,11 @@ impl World {
         let notice = notice(env);
         let (kind, ahead) = (env.rng.below(10), env.rng.below(40_000));
         let until = env.now + env.rng.millis(10, 6000);
-        let Some((id, link)) = env.links.last_entry().map(|e| (*e.key(), e.into_mut())) else {
+        // The newest carrier, or one of those that were to join it.
+        let newest: Vec<_> =
+            env.links.keys().rev().take(1 + self.scenario.joined).copied().collect();
+        let id = (!newest.is_empty()).then(|| env.rng.pick(&newest));
+        let Some((id, link)) = id.and_then(|id| Some((id, env.links.get_mut(&id)?))) else {
             return;
         };
         match kind {
@@ -157,6 +161,8 @@ impl World {
 /// Takes a tunnel out and puts it back.
 fn export(env: &mut Env, end: &mut End) {
     env.counters.exports += 1;
+    // What waits for its turn on joined carriers is lost with them.
+    end.tunnel.handle_lost();
     let tunnel = &end.tunnel;
     let is_offered = tunnel.session_ids().any(|id| tunnel.offered_target(id).is_some());
     env.counters.exports_offered += u64::from(is_offered);

@@ -17,6 +17,7 @@ mod end;
 mod env;
 mod faults;
 mod history;
+mod joined;
 mod link;
 mod log;
 mod model;

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub cuts: Vec<Cut>,
     /// How many per cent of the dials come to nothing.
     pub failing: u64,
+    /// How many carriers are to join the attached one.
+    pub joined: usize,
     /// The paths that dials take, in the order of time; without any, chance
     /// makes one for each.
     pub routes: Vec<Route>,
@@ -101,6 +103,7 @@ impl Scenario {
             kills: rng.chance(15),
             corrupts: rng.chance(12),
             failing: rng.pick(&[0, 10, 30, 60]),
+            joined: rng.pick(&[0, 0, 0, 1, 3]),
             ..Self::quiet(Vec::new())
         }
     }
@@ -120,6 +123,7 @@ impl Scenario {
             corrupts: false,
             cuts: Vec::new(),
             failing: 0,
+            joined: 0,
             routes: Vec::new(),
             deeds: Vec::new(),
             ignores_doubts: false,

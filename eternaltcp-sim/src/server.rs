@@ -2,6 +2,7 @@
 //! judges who may have it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
@@ -15,6 +16,9 @@ use crate::link::Incoming;
 
 /// Numbers that a request may have.
 const MAX_NUMBERS: usize = 1000;
+
+/// What a carrier that stands by, or has joined, may be silent.
+const SILENCE: Duration = Duration::from_secs(6);
 
 /// sproxy without its sockets.
 #[derive(Debug)]
@@ -38,12 +42,17 @@ impl Server {
     pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId) {
         let Some(incoming) = env.read(id, Side::Server) else { return };
         let is_bound = self.bound() == Some(id);
+        let is_joined = self.end.as_ref().is_some_and(|(_, end)| end.joined.contains_key(&id));
         match (incoming, &mut self.end) {
             (Incoming::Bytes(bytes), Some((_, end))) if is_bound => {
                 let news = end.handle_bytes(env, bytes);
                 self.handle_news(env, news);
             }
-            (Incoming::Closed, Some((_, end))) if is_bound => end.handle_lost(env),
+            (Incoming::Bytes(bytes), Some((_, end))) if is_joined => {
+                let news = end.handle_joined_bytes(env, id, bytes);
+                self.handle_news(env, news);
+            }
+            (Incoming::Closed, Some((_, end))) if is_bound || is_joined => end.handle_lost(env),
             (Incoming::Bytes(bytes), _) => self.handle_stranger(env, id, bytes),
             (Incoming::Closed, _) => self.hang_up(env, id),
         }
@@ -103,7 +112,9 @@ impl Server {
         while !bytes.is_empty() {
             let size = env.rng.between(1, bytes.len() as u64) as usize;
             acceptor.handle_input(bytes.split_to(size));
-            match self.advance(&mut acceptor) {
+            acceptor.handle_heard(env.now);
+            match self.advance(env, &mut acceptor) {
+                Ok(Progress::Join) => return self.join(env, id, acceptor),
                 Ok(Progress::Complete) => {
                     let request = acceptor.into_request().expect("a complete request");
                     return self.attach(env, id, request);
@@ -112,13 +123,38 @@ impl Server {
                 Err(refusal) => return self.refuse(env, id, &refusal),
             }
         }
+        while let Some(packet) = acceptor.poll_transmit() {
+            let bytes = [&packet.header.encode()[..], &packet.payload].concat();
+            if let Some(link) = env.links.get_mut(&id) {
+                link.write(Side::Server, env.now, bytes.into());
+            }
+        }
         self.acceptors.insert(id, acceptor);
     }
 
+    /// A carrier that stands by is to join the attached one.
+    fn join(&mut self, env: &mut Env, id: LinkId, acceptor: Acceptor) {
+        let request = acceptor.into_join().expect("it asked");
+        let Some((_, end)) = &mut self.end else { return self.hang_up(env, id) };
+        match end.tunnel.handle_join(request) {
+            Ok(joined) => {
+                note!(env, "link {id} has joined");
+                env.counters.joined += 1;
+                end.joined.insert(id, joined);
+                self.pump(env);
+            }
+            Err(_) => self.hang_up(env, id),
+        }
+    }
+
     /// Judges a request as soon as it can be.
-    fn advance(&self, acceptor: &mut Acceptor) -> Result<Progress, Refusal> {
+    fn advance(&self, env: &Env, acceptor: &mut Acceptor) -> Result<Progress, Refusal> {
         loop {
             match acceptor.poll() {
+                Ok(Progress::Standby(request)) => {
+                    self.judge_resume(request.tunnel)?;
+                    acceptor.let_stand_by(env.now, SILENCE);
+                }
                 Ok(Progress::Hello(hello)) => self.judge(&hello)?,
                 Ok(progress) => return Ok(progress),
                 Err(AcceptError::Hello(error)) => panic!("no request: {error}"),
@@ -137,10 +173,14 @@ impl Server {
                 }
                 _ => Ok(()),
             },
-            Intent::Resume { tunnel } => match current {
-                Some((id, _)) if id == tunnel => Ok(()),
-                _ => Err(Refusal::last(RefusalCode::TunnelUnknown, "")),
-            },
+            Intent::Resume { tunnel } => self.judge_resume(*tunnel),
+        }
+    }
+
+    fn judge_resume(&self, tunnel: TunnelId) -> Result<(), Refusal> {
+        match &self.end {
+            Some((id, _)) if *id == tunnel => Ok(()),
+            _ => Err(Refusal::last(RefusalCode::TunnelUnknown, "")),
         }
     }
 
@@ -184,7 +224,7 @@ impl Server {
             note!(env, "the server is told: {event:?}");
             match event {
                 Event::Attached { .. } => env.counters.attaches += 1,
-                Event::CarrierDead => {
+                Event::CarrierDead | Event::JoinedDead => {
                     if let Some((_, end)) = &mut self.end {
                         end.switch(env, None);
                     }

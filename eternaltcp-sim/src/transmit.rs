@@ -34,7 +34,7 @@ impl End {
     }
 
     /// The packet's bytes; a data byte may be changed, once.
-    fn encode(&self, env: &mut Env, packet: &Transmit) -> Bytes {
+    pub(crate) fn encode(&self, env: &mut Env, packet: &Transmit) -> Bytes {
         let mut bytes = BytesMut::with_capacity(HEADER_LEN + packet.payload.len());
         bytes.put_slice(&packet.header.encode());
         bytes.put_slice(&packet.payload);

@@ -75,7 +75,7 @@ impl World {
         };
         Self {
             env,
-            client: Client::new(scenario.configs.client.clone()),
+            client: Client::new(scenario.configs.client.clone(), scenario.joined),
             server: Server::new(scenario.configs.server.clone()),
             next_deed: 0,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
@@ -217,7 +217,8 @@ impl World {
             Side::Client => &self.client.end,
             Side::Server => &self.server.end.as_ref()?.1,
         };
-        self.env.links.get(&end.carrier?)?.next_room(side)
+        let all = end.carrier.iter().chain(end.joined.keys());
+        all.filter_map(|id| self.env.links.get(id)?.next_room(side)).min()
     }
 
     /// Everything that is due now. What arrived is read before a timer judges.

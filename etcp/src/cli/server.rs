@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use eternaltcp::Congestion;
 use eternaltcp::address::Server;
+use eternaltcp::client::MOST_CARRIERS;
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
 
@@ -37,6 +38,10 @@ pub(crate) struct ServerArgs {
     /// The congestion control of connections to sproxy, as bbr [default: the system's]
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<Congestion>,
+    /// How many connections to sproxy there are at once, up to 8: the others carry bulk, each
+    /// with a share of its own on a path that loses packets
+    #[arg(long, value_parser = parse_carriers, default_value = "1", value_name = "N")]
+    pub(crate) carriers: usize,
     /// Your private key; may be repeated [default: as ssh has them, the agent's first]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) identity: Vec<PathBuf>,
@@ -65,6 +70,11 @@ pub(crate) struct ServerArgs {
     pub(crate) give_up_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
+}
+
+fn parse_carriers(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MOST_CARRIERS).contains(count));
+    count.ok_or_else(|| format!("1 to {MOST_CARRIERS} carriers are possible"))
 }
 
 /// A name that Linux would give an interface.

@@ -170,6 +170,9 @@ fn path(carrier: &CarrierStatus) -> String {
     if let Some(deviation) = carrier.deviation {
         line += &format!(" ± {}", short(deviation));
     }
+    if carrier.joined > 0 {
+        line += &format!(", with {} more beside it", carrier.joined);
+    }
     if let Some(silent) = carrier.silent.filter(|silent| *silent > Duration::from_secs(2)) {
         line += &format!(", silent for {}", duration(silent));
     }
@@ -255,6 +258,7 @@ mod tests {
                 local: "192.0.2.7:51742".parse().unwrap(),
                 peer: "198.51.100.1:6200".parse().unwrap(),
                 interface: Some("wlan0".to_owned()),
+                joined: 3,
                 round_trip: Some(Duration::from_micros(23_400)),
                 deviation: Some(Duration::from_micros(4_100)),
                 silent: Some(Duration::from_millis(300)),

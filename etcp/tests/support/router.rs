@@ -32,7 +32,7 @@ impl Direction {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flow {
     client: IpAddr,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 /// The router's namespace with its rules.
@@ -87,6 +87,16 @@ impl Router {
         self.add_carriers(&["reset"]);
     }
 
+    /// Drops one carrier for ever and silently, both ways.
+    pub(crate) fn forget_carrier(&self, flow: &Flow) {
+        self.namespace.nft(&additions([flow], Direction::Both.ways()));
+    }
+
+    /// Answers the next packet of one carrier, from either side, with a RST.
+    pub(crate) fn reset_carrier(&self, flow: &Flow) {
+        self.namespace.nft(&additions([flow], &["reset"]));
+    }
+
     /// Drops every carrier there is now, for ever and silently, as a NAT that lost its table
     /// behind a stateful firewall does. New ones pass.
     pub(crate) fn forget_carriers(&self, direction: Direction) {
@@ -138,16 +148,20 @@ impl Router {
     fn add_carriers(&self, sets: &[&str]) {
         let flows = self.carriers();
         assert!(!flows.is_empty(), "there is no carrier that a fault could hit");
-        let mut script = String::new();
-        for Flow { client, port } in flows {
-            let family = if client.is_ipv4() { '4' } else { '6' };
-            for set in sets {
-                script +=
-                    &format!("add element inet world {set}{family} {{ {client} . {port} }}\n");
-            }
-        }
-        self.namespace.nft(&script);
+        self.namespace.nft(&additions(&flows, sets));
     }
+}
+
+/// What puts flows into sets.
+fn additions<'a>(flows: impl IntoIterator<Item = &'a Flow>, sets: &[&str]) -> String {
+    let mut script = String::new();
+    for Flow { client, port } in flows {
+        let family = if client.is_ipv4() { '4' } else { '6' };
+        for set in sets {
+            script += &format!("add element inet world {set}{family} {{ {client} . {port} }}\n");
+        }
+    }
+    script
 }
 
 /// What matches the packets of one way.

@@ -13,20 +13,20 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Something that is to be answered in time.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(crate) struct Question {
     /// When it is too late for the answer.
-    pub(super) until: Time,
+    pub(crate) until: Time,
     /// When it was sent; `None`: it is due.
-    pub(super) sent: Option<Time>,
+    pub(crate) sent: Option<Time>,
 }
 
 impl Question {
-    pub(super) fn new(now: Time, patience: Duration) -> Self {
+    pub(crate) fn new(now: Time, patience: Duration) -> Self {
         Self { until: now + patience, sent: None }
     }
 
     /// Whether it is to be sent now, once.
-    pub(super) fn send(&mut self, now: Time) -> bool {
+    pub(crate) fn send(&mut self, now: Time) -> bool {
         let is_due = self.sent.is_none();
         self.sent.get_or_insert(now);
         is_due
@@ -34,7 +34,7 @@ impl Question {
 
     /// Whether its time is over. If this side stood still meanwhile, the answer
     /// may wait to be read, and gets another chance.
-    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
+    pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
         if now.since(self.until) >= STOPPED {
             self.until = now + GRACE;
         }
@@ -44,7 +44,7 @@ impl Question {
 
 /// The heartbeats of a carrier that stands by. One is under way at most.
 #[derive(Debug)]
-pub(super) struct Beats {
+pub(crate) struct Beats {
     interval: Duration,
     patience: Duration,
     /// When the next one is due.
@@ -71,17 +71,24 @@ impl Beats {
     }
 
     /// The one to send now, once.
-    pub(super) fn send(&mut self, now: Time) -> Option<Seq> {
+    pub(crate) fn send(&mut self, now: Time) -> Option<Seq> {
         let (beat, question) = self.asked.as_mut()?;
         question.send(now).then_some(*beat)
     }
 
     /// An echo came: when the heartbeat that it answers was sent. `None` if
     /// there is none.
-    pub(super) fn answered(&mut self, now: Time, beat: Seq) -> Option<Time> {
+    pub(crate) fn answered(&mut self, now: Time, beat: Seq) -> Option<Time> {
         let (_, question) = self.asked.take_if(|(asked, _)| *asked == beat)?;
         self.at = now + self.interval;
         question.sent
+    }
+
+    /// Something else came: the answer may be behind it.
+    pub(crate) fn handle_heard(&mut self, now: Time) {
+        if let Some((_, question)) = &mut self.asked {
+            question.until = question.until.max(now + self.patience);
+        }
     }
 
     /// The one that was sent and is not answered.
@@ -91,12 +98,12 @@ impl Beats {
     }
 
     /// When [`Self::handle_timeout`] has something to do.
-    pub(super) fn poll_timeout(&self) -> Time {
+    pub(crate) fn poll_timeout(&self) -> Time {
         self.asked.as_ref().map_or(self.at, |(_, question)| question.until)
     }
 
     /// Whether an answer is missing for too long.
-    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
+    pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
         if let Some((_, question)) = &mut self.asked {
             return question.handle_timeout(now);
         }

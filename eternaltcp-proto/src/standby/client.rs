@@ -219,6 +219,14 @@ impl Standby {
         }
     }
 
+    /// What the tunnel takes over with a carrier that is to join: the beginning of
+    /// a packet, the heartbeats, and how long an answer may take. `None` if it
+    /// does not stand by for `tunnel`.
+    pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Beats, Duration)> {
+        let State::Ready(beats) = self.state else { return None };
+        (self.tunnel == tunnel).then_some((self.decoder, beats, self.config.patience))
+    }
+
     /// What the tunnel takes over with the carrier: the beginning of a packet
     /// whose rest has not arrived, and the heartbeat whose echo may yet come.
     /// `None` if it does not stand by for `tunnel`.

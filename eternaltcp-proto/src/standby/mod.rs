@@ -6,6 +6,7 @@ mod client;
 mod message;
 mod server;
 
+pub(crate) use beats::{Beats, Question};
 pub use client::{Standby, StandbyConfig, StandbyEvent};
 pub use message::StandbyRequest;
 pub(crate) use server::Waiting;
@@ -17,7 +18,7 @@ use crate::seq::Seq;
 use crate::tunnel::Transmit;
 
 /// A packet that has no payload, and is of no session.
-fn bare(kind: Kind, seq: Seq, ack: Seq) -> Transmit {
+pub(crate) fn bare(kind: Kind, seq: Seq, ack: Seq) -> Transmit {
     let header = Header { kind, session: 0, seq, ack, length: 0 };
     Transmit { header, payload: Bytes::new() }
 }

@@ -28,6 +28,11 @@ impl Waiting {
         Self { tunnel, silence, last_heard: now, is_answer_due: true, echo_due: None }
     }
 
+    /// The tunnel that the carrier stands by for, once the client was told so.
+    pub(crate) fn tunnel(&self) -> Option<TunnelId> {
+        (!self.is_answer_due).then_some(self.tunnel)
+    }
+
     /// Whether an attach asks for the tunnel that the carrier stands by for.
     pub(crate) fn is_for(&self, intent: &Intent) -> bool {
         *intent == Intent::Resume { tunnel: self.tunnel }

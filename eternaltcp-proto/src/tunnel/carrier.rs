@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::joined::Joined;
 use crate::attach::{Answer, Numbers};
 use crate::decoder::Decoder;
 use crate::id::SessionId;
 use crate::liveness::Liveness;
 use crate::packet::Header;
+use crate::reorder::Reorder;
 use crate::seq::Seq;
 use crate::time::Time;
 
@@ -58,6 +60,10 @@ pub(super) struct Attached {
     pub(super) farewells: VecDeque<(SessionId, Seq)>,
     /// Sessions whose limit was raised.
     pub(super) limits: VecDeque<SessionId>,
+    /// Carriers that carry bulk beside it.
+    pub(super) joined: Vec<Joined>,
+    /// What came on one of them before its turn.
+    pub(super) reorder: Reorder,
     /// The close was sent.
     pub(super) is_closing_sent: bool,
 }
@@ -74,8 +80,15 @@ impl Attached {
             ack_deadline: None,
             farewells: VecDeque::new(),
             limits: VecDeque::new(),
+            joined: Vec::new(),
+            reorder: Reorder::default(),
             is_closing_sent: false,
         }
+    }
+
+    /// Whether a joined carrier takes data.
+    pub(super) fn has_open_joined(&self) -> bool {
+        self.joined.iter().any(Joined::is_open)
     }
 }
 

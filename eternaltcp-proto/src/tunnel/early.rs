@@ -9,6 +9,7 @@
 use bytes::Bytes;
 
 use super::Tunnel;
+use super::output::Way;
 use crate::attach::{EARLY_BYTES, EARLY_PACKETS, FEATURE_EARLY};
 use crate::id::SessionId;
 use crate::limits::cost;
@@ -58,7 +59,7 @@ impl Tunnel {
             let fits = session.send.next_data().is_some_and(|size| size <= room);
             fits.then(|| session.send.next_packet(ceiling)).flatten()
         })?;
-        let transmit = self.packet(now, id, packet?)?;
+        let transmit = self.packet(now, id, packet?, Way::Attached)?;
         Some((transmit.header, transmit.payload))
     }
 

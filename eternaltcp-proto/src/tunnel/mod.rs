@@ -9,6 +9,7 @@ mod carrier;
 mod early;
 mod export;
 mod input;
+mod joined;
 mod output;
 mod path;
 mod sockets;
@@ -21,6 +22,8 @@ pub use attach::AttachError;
 pub(crate) use attach::{check_count, push_numbers};
 pub(crate) use early::may_be_early;
 pub use export::{DetachedTunnel, RestoreError};
+pub use joined::JoinedId;
+pub(crate) use joined::read_epoch;
 pub use output::Transmit;
 pub use sockets::READ_SIZE;
 pub use standby::NotStandingBy;
@@ -59,6 +62,8 @@ pub struct Tunnel {
     /// The last attach had early packets, and was not answered.
     is_early_unanswered: bool,
     scheduler: Scheduler,
+    /// The number of the next joined carrier.
+    next_joined: u32,
     /// When a small packet of an interactive session was last sent.
     last_interactive: Option<Time>,
     /// The peer's pool, which our sends fill.
@@ -92,6 +97,8 @@ pub enum Event {
     Refused(Refusal),
     /// The carrier is silent for too long: close it.
     CarrierDead,
+    /// A joined carrier is silent for too long: close all.
+    JoinedDead,
     /// The carrier is doubted: make the next one ready.
     Suspected(Suspicion),
     /// The carrier that was doubted lives.
@@ -118,6 +125,9 @@ pub struct Stats {
     /// Packets that went along with an attach, or that came with one and were
     /// of use.
     pub early_packets: u64,
+    /// Packets that came before their turn, as joined carriers have no order among
+    /// them.
+    pub reordered: u64,
     /// Payload bytes sent for the first time.
     pub sent_bytes: u64,
     /// Acknowledgements that freed something.
@@ -168,6 +178,7 @@ impl Tunnel {
             early_replay: 0,
             is_early_unanswered: false,
             scheduler: Scheduler::default(),
+            next_joined: 0,
             last_interactive: None,
             pool,
             starved: BTreeSet::new(),
@@ -253,7 +264,8 @@ impl Tunnel {
     #[must_use]
     pub fn held(&self) -> u64 {
         let sent: u64 = self.sessions.values().map(|session| session.send.held).sum();
-        sent + self.backlogged + self.received
+        let aside = self.attached().map_or(0, |attached| attached.reorder.held());
+        sent + self.backlogged + self.received + aside
     }
 
     /// Whether the sums that the tunnel keeps are those of its sessions: a
@@ -393,6 +405,9 @@ impl Tunnel {
             self.backlogged -= session.send.backlog.len() as u64;
             self.received -= session.receive.held;
             self.resetting.remove(&id);
+        }
+        if let Some(attached) = self.attached_mut() {
+            attached.reorder.forget(id);
         }
     }
 

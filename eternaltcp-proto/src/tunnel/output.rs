@@ -31,6 +31,21 @@ const RESET_PATIENCE: Duration = Duration::from_secs(5);
 /// this size: one segment.
 const SMALL: usize = 1400;
 
+/// While somebody types, and so long after, the attached carrier is left to
+/// keystrokes where others carry the bulk.
+const TYPING: Duration = Duration::from_secs(3);
+
+/// Which way a packet takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// The attached carrier: everything may.
+    Attached,
+    /// The attached carrier, while joined ones carry what they may.
+    AttachedBeside,
+    /// A joined one: bulk.
+    Joined,
+}
+
 /// A packet for the carrier. Once polled it counts as sent: what the carrier
 /// did not take when it died is settled by the numbers of the next attach.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +96,7 @@ impl Tunnel {
             .or_else(|| self.poll_opening(now))
             .or_else(|| self.poll_ack())
             .or_else(|| self.poll_limit())
-            .or_else(|| self.poll_session(now))
+            .or_else(|| self.poll_session(now, self.way(now)))
     }
 
     /// Packet 0 of the sessions that this side opened, in the order of ids.
@@ -91,7 +106,7 @@ impl Tunnel {
             else {
                 continue;
             };
-            let transmit = self.packet(now, id, packet);
+            let transmit = self.packet(now, id, packet, Way::Attached);
             self.activate(now, id);
             return transmit;
         }
@@ -126,8 +141,26 @@ impl Tunnel {
         None
     }
 
-    fn poll_session(&mut self, now: Time) -> Option<Transmit> {
-        while let Some(id) = self.scheduler.dequeue() {
+    /// How the attached carrier is used now.
+    fn way(&self, now: Time) -> Way {
+        let is_typing = self.last_interactive.is_some_and(|at| now.since(at) < TYPING);
+        let has_others = self.attached().is_some_and(Attached::has_open_joined);
+        if is_typing && has_others { Way::AttachedBeside } else { Way::Attached }
+    }
+
+    /// The session whose turn it is on this way.
+    fn next_session(&mut self, way: Way) -> Option<SessionId> {
+        let sessions = &self.sessions;
+        let may_join = |id| sessions.get(&id).is_some_and(|it| it.send.may_go_beside());
+        match way {
+            Way::Attached => self.scheduler.dequeue(),
+            Way::AttachedBeside => self.scheduler.dequeue_with(|id| !may_join(id)),
+            Way::Joined => self.scheduler.dequeue_bulk(may_join),
+        }
+    }
+
+    pub(super) fn poll_session(&mut self, now: Time, way: Way) -> Option<Transmit> {
+        while let Some(id) = self.next_session(way) {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let lane = std::mem::take(&mut session.lane);
             let ceiling = self.pool.ceiling(session.send.held);
@@ -142,7 +175,7 @@ impl Tunnel {
             if is_small && lane == Lane::Interactive {
                 self.last_interactive = Some(now);
             }
-            let transmit = self.packet(now, id, packet);
+            let transmit = self.packet(now, id, packet, way);
             self.activate(now, id);
             if self.capacity(id) > 0 {
                 self.touch(id);
@@ -169,6 +202,7 @@ impl Tunnel {
         now: Time,
         id: SessionId,
         packet: crate::send_queue::Outgoing,
+        way: Way,
     ) -> Option<Transmit> {
         let bytes = packet.payload.len() as u64;
         if packet.is_replay {
@@ -183,7 +217,8 @@ impl Tunnel {
             kind: packet.kind,
             session: id.get(),
             seq: packet.seq,
-            ack: session.tell_ack(),
+            // On a joined carrier it could be overtaken by a later one.
+            ack: if way == Way::Joined { Seq::default() } else { session.tell_ack() },
             length: u32::try_from(packet.payload.len()).ok()?,
         };
         Some(Transmit { header, payload: packet.payload })
@@ -228,10 +263,14 @@ impl Tunnel {
         let acks = attached.and_then(|attached| attached.ack_deadline);
         let stalled =
             attached.and_then(|attached| self.stalled_resets(attached).map(|(_, at)| at).min());
+        let joined = attached.and_then(|attached| {
+            attached.joined.iter().map(super::joined::Joined::poll_timeout).min()
+        });
         [
             Some((liveness.poll_timeout(), "liveness")),
             acks.map(|at| (at, "acknowledgements")),
             stalled.map(|at| (at, "stalled reset")),
+            joined.map(|at| (at, "joined carriers")),
         ]
         .into_iter()
         .flatten()
@@ -245,6 +284,9 @@ impl Tunnel {
         if !liveness.handle_timeout(now) {
             self.events.push_back(Event::CarrierDead);
             self.handle_lost();
+            return;
+        }
+        if self.handle_joined_timeout(now) {
             return;
         }
         self.note_suspicion();

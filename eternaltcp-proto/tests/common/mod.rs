@@ -364,6 +364,7 @@ impl Pair {
                     return;
                 }
                 Progress::Complete => break,
+                Progress::Join => panic!("nobody joins here"),
             }
         }
         let request = acceptor.into_request().unwrap();

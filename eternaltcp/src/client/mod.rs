@@ -5,6 +5,8 @@ mod dial;
 mod dialing;
 mod dynamic;
 mod history;
+mod joining;
+mod keeper;
 mod keys;
 mod monitor;
 mod notice;
@@ -94,6 +96,9 @@ pub struct ClientConfig {
     /// Keep a second carrier, authenticated and not attached, over another
     /// interface: a dead path costs one round trip then.
     pub spare: bool,
+    /// How many carriers there are at once, 1 to [`MOST_CARRIERS`]. With more than
+    /// one, the others carry bulk: several shares of a path that loses packets.
+    pub carriers: usize,
     /// Close the tunnel when its last session has ended.
     pub ends_when_idle: bool,
 }
@@ -123,10 +128,14 @@ impl ClientConfig {
             max_waiting: 128,
             wait: Duration::from_secs(60),
             spare: false,
+            carriers: 1,
             ends_when_idle: false,
         }
     }
 }
+
+/// Most carriers of a tunnel at once, those that stand by aside.
+pub const MOST_CARRIERS: usize = 8;
 
 /// Why a client cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,8 @@ use eternaltcp_proto::DialId;
 
 use super::DialError;
 use super::dial::Dialed;
+use super::keeper::Taken;
 use super::path::Path;
-use super::spare::Taken;
 
 /// Something for the client's role.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum Notice {
     Network(NetworkEvent),
     /// Something of the spare with this number.
     Spare(u64, SpareNews),
+    /// Something of the carrier with this number that is to join.
+    Joining(u64, SpareNews),
     /// The server refuses what the client cannot do without.
     Refused(String),
     /// The user wants a new carrier now.
@@ -28,7 +30,7 @@ pub(crate) enum Notice {
     Finish,
 }
 
-/// What became of a spare carrier.
+/// What became of a carrier that is to stand by.
 #[derive(Debug)]
 pub(crate) enum SpareNews {
     /// It stands by.

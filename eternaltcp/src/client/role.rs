@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::dial::{Dialed, Dialer};
 use super::dialing::{Dialing, Wish, random};
 use super::history::History;
+use super::joining::Joining;
 use super::notice::{Notice, SpareNews};
 use super::patience::Patience;
 use super::remote::Listening;
@@ -29,6 +30,7 @@ use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
 use crate::report::bytes as show_bytes;
 use crate::status::{Events, TunnelStatus};
 use crate::waiting::Waiting;
+use paths::joining;
 use remotes::Remotes;
 
 /// A tunnel that was attached this long before it had to be made anew is made
@@ -44,6 +46,8 @@ pub(super) struct ClientRole {
     story: Story,
     /// The standing spare, if one is kept.
     spare: Option<Spare>,
+    /// The carriers beside the attached one, if more than one is wanted.
+    joining: Option<Joining>,
     patience: Patience,
     attached_at: Instant,
     preferred_at: Instant,
@@ -67,6 +71,7 @@ impl ClientRole {
             patience: Patience::new(config.connect_timeout, config.give_up_after),
             waiting: Waiting::new(Side::Client, config.max_waiting, config.wait),
             spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
+            joining: joining(&config, &dialer, &handle),
             story: Story::new(config.servers.to_string()),
             config,
             dialing: Dialing::new(Time::ZERO, dialer.clone(), handle.clone()),
@@ -224,9 +229,10 @@ impl Role for ClientRole {
         (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
         // What the carrier before achieved may only show now.
         self.note_progress(tunnel);
-        if let Some(spare) = &mut self.spare {
-            spare.tend(now, tunnel, self.wish.current.as_ref());
+        if let Some(joining) = &mut self.joining {
+            joining.handle_attached();
         }
+        self.tend_others(now, tunnel);
     }
 
     fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
@@ -235,6 +241,9 @@ impl Role for ClientRole {
         self.patience.wait_for_something(&end.to_string());
         self.note_progress(tunnel);
         self.dialing.failover.handle_lost(now, random());
+        if let Some(joining) = &mut self.joining {
+            joining.handle_lost(matches!(end, CarrierEnd::Joined(_)));
+        }
         self.take_spare();
         Verdict::Continue
     }
@@ -351,6 +360,7 @@ impl Role for ClientRole {
                     _ => Verdict::Continue,
                 }
             }
+            Notice::Joining(number, news) => self.handle_joining(now, (number, news), tunnel),
             Notice::Refused(why) => {
                 self.end.get_or_insert(ClientEnd::Refused(why));
                 Verdict::Close(Closing::Done)
@@ -391,9 +401,7 @@ impl Role for ClientRole {
         self.remotes.tick();
         self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
         self.note_progress(tunnel);
-        if let Some(spare) = &mut self.spare {
-            spare.tend(now, tunnel, self.wish.current.as_ref());
-        }
+        self.tend_others(now, tunnel);
         self.prefer(now);
         self.dial(now, tunnel);
         if self.dialing.dialer.is_asking() {

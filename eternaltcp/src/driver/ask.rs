@@ -145,6 +145,7 @@ impl<R: Role> Driver<R> {
             local: carrier.local().ok()?,
             peer: carrier.peer(),
             interface: None,
+            joined: self.tunnel.joined_count(),
             round_trip,
             deviation,
             silent: liveness.map(|(heard, _)| self.now.since(heard)),

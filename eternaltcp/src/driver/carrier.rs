@@ -197,8 +197,21 @@ impl CarrierIo {
         now: Time,
         tunnel: &mut Tunnel,
     ) -> Poll<Result<(), CarrierError>> {
-        self.keep_queue_short(now, tunnel.last_interactive());
-        self.poll_send(cx, now, |now| tunnel.poll_transmit(now))
+        let typed = tunnel.last_interactive();
+        self.poll_write_with(cx, now, typed, |now| tunnel.poll_transmit(now))
+    }
+
+    /// The same for the packets that `next` gives. `typed` is when a keystroke was
+    /// last sent.
+    pub(crate) fn poll_write_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        typed: Option<Time>,
+        next: impl FnMut(Time) -> Option<Transmit>,
+    ) -> Poll<Result<(), CarrierError>> {
+        self.keep_queue_short(now, typed);
+        self.poll_send(cx, now, next)
     }
 
     /// Has the kernel keep a pace while somebody types beside bulk.

@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use eternaltcp_proto::{AttachRequest, Closing, OpenError, Reset, SessionId, Stats, TunnelId};
+use eternaltcp_proto::{
+    AttachRequest, Closing, JoinRequest, OpenError, Reset, SessionId, Stats, TunnelId,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Ask, CarrierIo};
 use crate::client::{Listening, Notice};
 use crate::dynamic::Asked;
+use crate::server::Joiner;
 use crate::stream::Stream;
 
 /// Something to do for a driver.
@@ -18,6 +21,8 @@ pub(crate) enum Command {
     Notice(Notice),
     /// A whole request came on a carrier: the server's part.
     Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
+    /// A carrier is to join the attached one: the server's part.
+    Join { request: Box<JoinRequest>, carrier: Box<CarrierIo>, joiner: Joiner },
     /// Open a session for a local connection. Whoever asked for the target in
     /// a dialect is answered in it.
     Open {

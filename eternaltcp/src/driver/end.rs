@@ -18,6 +18,9 @@ pub(crate) enum CarrierEnd {
     /// Nothing was heard for this long.
     #[error("silent for {0:?}")]
     Silent(Duration),
+    /// One that had joined it ended.
+    #[error("a carrier that had joined it: {0}")]
+    Joined(String),
     /// The operator, or a change of policy, ended it.
     #[error("{0}")]
     Detached(String),
@@ -35,6 +38,7 @@ impl CarrierEnd {
             },
             Self::Failed(CarrierError::Tls(_)) | Self::Violation(_) => EndKind::Broken,
             Self::Silent(_) => EndKind::Silent,
+            Self::Joined(_) => EndKind::Joined,
             Self::Detached(_) => EndKind::Detached,
         }
     }
@@ -53,6 +57,8 @@ pub enum EndKind {
     Broken,
     /// It was silent for too long.
     Silent,
+    /// A carrier that had joined it ended.
+    Joined,
     /// It was doubted, and another one took its place.
     Doubted,
     /// It lived, and another one took its place: on a new path, by request, or
@@ -72,6 +78,7 @@ impl fmt::Display for EndKind {
             Self::Error => "error",
             Self::Broken => "broken",
             Self::Silent => "silent",
+            Self::Joined => "joined",
             Self::Doubted => "doubted",
             Self::Replaced => "replaced",
             Self::Refused => "refused",

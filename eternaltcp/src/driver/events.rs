@@ -45,7 +45,7 @@ impl<R: Role> Driver<R> {
             Event::Attached { is_resumed } => {
                 self.shared.set_attached(true);
                 self.note_change();
-                self.retired = None;
+                self.retired.clear();
                 self.role.attached(now, is_resumed, &self.tunnel, self.carrier.as_ref());
                 return;
             }
@@ -53,16 +53,17 @@ impl<R: Role> Driver<R> {
                 let silence = self.tunnel.config().dead_after;
                 return self.lose(&CarrierEnd::Silent(silence));
             }
+            Event::JoinedDead => {
+                return self.lose_joined("an answer does not come");
+            }
             Event::Suspected(why) => return self.role.suspected(now, Some(why), &self.tunnel),
             Event::Relieved => return self.role.suspected(now, None, &self.tunnel),
             Event::Refused(refusal) => {
-                (self.carrier, self.retired) = (None, None);
-                self.shared.set_attached(false);
+                self.close_carriers();
                 self.role.refused(now, refusal)
             }
             Event::Closed(why) => {
-                (self.carrier, self.retired) = (None, None);
-                self.shared.set_attached(false);
+                self.close_carriers();
                 self.role.closed(why)
             }
         };
@@ -90,6 +91,7 @@ impl<R: Role> Driver<R> {
             Verdict::Continue => {}
             Verdict::Attach(carrier) => self.commit(*carrier, None),
             Verdict::AttachStandby(carrier, standby) => self.commit(*carrier, Some(*standby)),
+            Verdict::Join(carrier, standby) => self.ask_to_join(*carrier, *standby),
             Verdict::End => self.is_ended = true,
             Verdict::Close(why) => {
                 self.tunnel.close(why);
@@ -103,6 +105,14 @@ impl<R: Role> Driver<R> {
                 self.role.restarted(self.now);
             }
         }
+    }
+
+    /// There is nothing more to say on any of them.
+    fn close_carriers(&mut self) {
+        self.carrier = None;
+        self.joined.clear();
+        self.retired.clear();
+        self.shared.set_attached(false);
     }
 
     /// The client's part of an attach. Nothing of the carrier before counts any
@@ -121,7 +131,8 @@ impl<R: Role> Driver<R> {
                 Ok(())
             }
         };
-        self.retired = self.carrier.replace(carrier);
+        self.retired = self.carrier.replace(carrier).into_iter().collect();
+        self.retired.extend(self.joined.drain(..).map(|joined| joined.carrier));
         self.shared.set_attached(false);
         match asked {
             Ok(()) => self.report_path(now),

@@ -33,6 +33,7 @@ impl<R: Role> Driver<R> {
                 self.obey(verdict);
             }
             Command::Attach { id, request, carrier } => self.attach(id, *request, *carrier),
+            Command::Join { request, carrier, joiner } => self.let_join(*request, *carrier, joiner),
             Command::Open { stream, target, asked, opened } => {
                 let result = self.open(stream, target, asked);
                 if let Some(opened) = opened {
@@ -118,6 +119,7 @@ impl<R: Role> Driver<R> {
         match self.tunnel.handle_attach(self.now, id, request) {
             Ok(()) => {
                 carrier.pass_on();
+                self.joined.clear();
                 self.carrier = Some(carrier);
             }
             Err(error) => {

@@ -12,6 +12,7 @@ mod end;
 mod events;
 mod farewell;
 mod inbox;
+mod joined;
 mod linger;
 mod local;
 mod offer;
@@ -52,6 +53,7 @@ pub(crate) use role::{Role, Verdict};
 use crate::memory::{Blocks, Ebb};
 use ask::Drain;
 use events::Handled;
+use joined::Joined;
 use local::Local;
 use ready::ReadyList;
 
@@ -75,9 +77,11 @@ pub(crate) struct Driver<R> {
     commands: mpsc::Receiver<Command>,
     shared: Arc<Shared>,
     carrier: Option<CarrierIo>,
-    /// The carrier before, until the server has taken the next: it is closed
+    /// Those that have joined it.
+    joined: Vec<Joined>,
+    /// The carriers before, until the server has taken the next: they are closed
     /// without harm then.
-    retired: Option<CarrierIo>,
+    retired: Vec<CarrierIo>,
     /// Sessions that the peer opened, until their targets are connected.
     offers: BTreeMap<SessionId, Offer>,
     locals: BTreeMap<SessionId, Local>,
@@ -126,7 +130,8 @@ impl<R: Role> Driver<R> {
             commands,
             shared,
             carrier: None,
-            retired: None,
+            joined: Vec::new(),
+            retired: Vec::new(),
             offers: BTreeMap::new(),
             locals: BTreeMap::new(),
             abouts: BTreeMap::new(),
@@ -169,10 +174,12 @@ impl<R: Role> Driver<R> {
             self.now = self.clock.now();
             self.poll_commands(cx);
             self.poll_carrier_read(cx);
+            self.poll_joined_read(cx);
             // Whether something is left that no wake-up will come for.
             let mut is_more = self.poll_sockets(cx);
             is_more |= self.poll_events() == Handled::Others;
             let is_flushed = self.poll_carrier_write(cx);
+            self.poll_joined_write(cx);
             is_more |= self.poll_events() != Handled::Nothing;
             is_more |= self.check_idle();
             // After all that may set a new deadline, or there is no wake-up.
@@ -182,6 +189,7 @@ impl<R: Role> Driver<R> {
             }
             is_more |= !self.again.is_empty();
             is_more |= self.carrier.as_ref().is_some_and(CarrierIo::has_more);
+            is_more |= self.joined_have_more();
             if !is_more {
                 return Poll::Pending;
             }
@@ -235,7 +243,8 @@ impl<R: Role> Driver<R> {
         if self.carrier.take().is_none() {
             return;
         }
-        self.retired = None;
+        self.joined.clear();
+        self.retired.clear();
         self.tunnel.handle_lost();
         self.shared.set_attached(false);
         self.note_change();

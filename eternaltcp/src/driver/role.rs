@@ -16,6 +16,8 @@ pub(crate) enum Verdict {
     Attach(Box<CarrierIo>),
     /// Bind this carrier, which stands by for the tunnel.
     AttachStandby(Box<CarrierIo>, Box<Standby>),
+    /// Have this carrier, which stands by for the tunnel, join the attached one.
+    Join(Box<CarrierIo>, Box<Standby>),
     /// Forget the tunnel at the server and ask for a new one: sessions of
     /// which the server may have seen something are reset.
     Restart(Cause),

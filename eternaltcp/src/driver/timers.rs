@@ -86,6 +86,7 @@ impl<R: Role> Driver<R> {
         if let Some(carrier) = &mut self.carrier {
             carrier.shrink();
         }
+        self.check_joined();
         let stats = self.tunnel.stats();
         self.ebb.handle_look(held, stats.sent_bytes + stats.delivered_bytes);
         let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);

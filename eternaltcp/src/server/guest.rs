@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, AttachRequest, Hello, Progress, StandbyRequest, Time, encode_refusal,
+    AcceptError, Acceptor, AttachRequest, Hello, JoinRequest, Progress, StandbyRequest, Time,
+    encode_refusal,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -29,6 +30,14 @@ pub(super) enum Wish {
     Attach(Hello),
     /// It wants its carrier to stand by for one.
     StandBy(StandbyRequest),
+}
+
+/// What a client wants of a carrier that stands by.
+pub(super) enum Wanted {
+    /// It is to be attached.
+    Attach(Hello),
+    /// It is to join the attached one.
+    Join,
 }
 
 /// A client whose key is proved, on its way to a tunnel.
@@ -68,20 +77,22 @@ impl Guest {
                 Progress::Hello(hello) => return Ok(Wish::Attach(hello)),
                 Progress::Standby(request) => return Ok(Wish::StandBy(request)),
                 Progress::More => {}
-                Progress::Complete => return Err(Unwelcome::TimedOut),
+                Progress::Join | Progress::Complete => return Err(Unwelcome::TimedOut),
             }
         }
     }
 
-    /// Lets the client stand by, which asked for it, until it wants its attach.
-    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Hello, Unwelcome> {
+    /// Lets the client stand by, which asked for it, until it wants something of its
+    /// carrier.
+    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Wanted, Unwelcome> {
         self.acceptor.let_stand_by(self.now(), silence);
         loop {
             let silent = self.acceptor.poll_timeout().unwrap_or_default();
             let silent = self.origin + silent.since_origin();
             // What waits to be read is read before silence is judged.
             match timeout_at(silent, self.advance()).await.map_err(|_| Unwelcome::Silent)?? {
-                Progress::Hello(hello) => return Ok(hello),
+                Progress::Hello(hello) => return Ok(Wanted::Attach(hello)),
+                Progress::Join => return Ok(Wanted::Join),
                 Progress::More => self.carrier.shrink(),
                 Progress::Standby(_) | Progress::Complete => return Err(Unwelcome::TimedOut),
             }
@@ -128,7 +139,9 @@ impl Guest {
             match self.advance().await? {
                 Progress::Complete => return Ok(()),
                 Progress::More => {}
-                Progress::Hello(_) | Progress::Standby(_) => return Err(Unwelcome::TimedOut),
+                Progress::Hello(_) | Progress::Standby(_) | Progress::Join => {
+                    return Err(Unwelcome::TimedOut);
+                }
             }
         }
     }
@@ -143,6 +156,11 @@ impl Guest {
         let is_told =
             refusal.is_some_and(|refusal| self.carrier.push(&encode_refusal(&refusal)).is_ok());
         TurnedAway { why, carrier: is_told.then_some(self.carrier) }
+    }
+
+    /// The carrier that is to join, once [`Self::stand_by`] has said so.
+    pub(super) fn into_join(self) -> Option<(JoinRequest, CarrierIo)> {
+        Some((self.acceptor.into_join()?, self.carrier))
     }
 
     /// The whole request and its carrier, once [`Self::request`] is done.

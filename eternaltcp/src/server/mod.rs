@@ -47,6 +47,7 @@ pub use incoming::IncomingSession;
 pub use keys::KeySource;
 pub use monitor::{KillError, Monitor};
 pub use running::RunningServer;
+pub(crate) use standby::Joiner;
 
 /// What a server needs to know.
 #[derive(Debug)]

@@ -1,16 +1,19 @@
-//! Carriers that stand by for a tunnel: their places, and what ends them.
+//! Carriers that stand by for a tunnel, or have joined its attached one: their
+//! places, and what ends them.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eternaltcp_proto::{Hello, Refusal, RefusalCode, TunnelId};
+use eternaltcp_proto::{Refusal, RefusalCode, TunnelId};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::AbortHandle;
 use tracing::info;
 
 use super::Context;
-use super::guest::Guest;
+use super::guest::{Guest, Wanted};
 use super::registry::Entry;
 use super::unwelcome::Unwelcome;
+use crate::driver::{Command, Handle};
 
 /// The carriers that stand by for one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,7 @@ pub(super) struct Standbys(Arc<Mutex<Vec<Place>>>);
 struct Place {
     from: IpAddr,
     over: Arc<Notify>,
+    has_joined: bool,
 }
 
 impl Standbys {
@@ -34,11 +38,19 @@ impl Standbys {
     /// when it is over.
     fn enter(&self, from: IpAddr, most: usize) -> Option<Arc<Notify>> {
         let mut places = self.lock();
-        (places.len() < most).then(|| {
+        let waiting = places.iter().filter(|place| !place.has_joined).count();
+        (waiting < most).then(|| {
             let over = Arc::new(Notify::new());
-            places.push(Place { from, over: Arc::clone(&over) });
+            places.push(Place { from, over: Arc::clone(&over), has_joined: false });
             over
         })
+    }
+
+    /// One of them has joined, and stands by no more.
+    fn join(&self, over: &Arc<Notify>) {
+        let mut places = self.lock();
+        let joined = places.iter_mut().filter(|place| Arc::ptr_eq(&place.over, over));
+        joined.for_each(|place| place.has_joined = true);
     }
 
     fn leave(&self, over: &Arc<Notify>) {
@@ -83,20 +95,47 @@ impl Seat {
     }
 }
 
+/// The place of a carrier that has joined the attached one. The tunnel is
+/// detached when the place is taken away; it is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Joiner {
+    _seat: Seat,
+    watch: AbortHandle,
+}
+
+impl Joiner {
+    pub(super) fn new(seat: Seat, handle: Handle) -> Self {
+        seat.standbys.join(&seat.over);
+        let over = seat.over();
+        let watch = tokio::spawn(async move {
+            over.notified().await;
+            let why = "the address of a carrier that has joined is not admitted any more";
+            handle.send(Command::Detach(why.to_owned())).await;
+        });
+        Self { _seat: seat, watch: watch.abort_handle() }
+    }
+}
+
+impl Drop for Joiner {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.standbys.leave(&self.over);
     }
 }
 
-/// Lets a client stand by until it wants its attach, in the place of `over`.
+/// Lets a client stand by until it wants its carrier, in the place of `over`.
 pub(super) async fn stand_by(
     context: &Context,
     entry: &Entry,
     id: TunnelId,
     guest: &mut Guest,
     over: &Notify,
-) -> Result<Hello, Unwelcome> {
+) -> Result<Wanted, Unwelcome> {
     let from = guest.from;
     info!("tunnel {id}: a carrier from {from} stands by");
     let result = tokio::select! {
@@ -125,6 +164,9 @@ mod tests {
         second.notified().await;
         standbys.leave(&second);
         let third = standbys.enter(here, 2).unwrap();
+        assert!(standbys.enter(here, 2).is_none());
+        standbys.join(&third);
+        assert!(standbys.enter(here, 2).is_some(), "who has joined stands by no more");
         standbys.judge(|_| false);
         // They are told also if they did not listen when it was decided.
         first.notified().await;

@@ -16,10 +16,10 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::gate::Ticket;
-use super::guest::{Guest, Wish};
+use super::guest::{Guest, Wanted, Wish};
 use super::registry::Entry;
 use super::role::ServerRole;
-use super::standby::{Seat, stand_by};
+use super::standby::{Joiner, Seat, stand_by};
 use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::address::canonical_ip;
 use crate::driver::{Command, Driver, channel, linger};
@@ -43,6 +43,8 @@ enum Hold {
     Stranger(Ticket),
     /// Among those that stand by for its tunnel.
     Standby(Seat),
+    /// Among those that have joined it: its driver has the place.
+    Joined,
 }
 
 /// Takes a connection as far as it comes.
@@ -83,7 +85,8 @@ async fn admit(
     let hello = match wish {
         Wish::Attach(hello) => hello,
         Wish::StandBy(request) => match wait(context, &mut guest, request.tunnel, hold).await {
-            Ok(hello) => hello,
+            Ok(Wanted::Attach(hello)) => hello,
+            Ok(Wanted::Join) => return join(context, guest, request.tunnel, hold).await,
             Err(error) => return Err(guest.turn_away(error)),
         },
     };
@@ -99,13 +102,37 @@ async fn wait(
     guest: &mut Guest,
     id: TunnelId,
     hold: &mut Hold,
-) -> Result<Hello, Unwelcome> {
+) -> Result<Wanted, Unwelcome> {
     refresh_keys(context).await;
     let entry = existing(context, guest, id).map_err(Unwelcome::Refused)?;
     let seat = Seat::take(context, &entry, guest.from).map_err(Unwelcome::Refused)?;
     let over = seat.over();
     *hold = Hold::Standby(seat);
     stand_by(context, &entry, id, guest, &over).await
+}
+
+/// A carrier that stands by is to join the attached one: judged anew, like an
+/// attach.
+async fn join(
+    context: &Context,
+    guest: Guest,
+    id: TunnelId,
+    hold: &mut Hold,
+) -> Result<(), TurnedAway> {
+    refresh_keys(context).await;
+    let entry = existing(context, &guest, id).map_err(Unwelcome::Refused)?;
+    let from = guest.from;
+    let Some((request, carrier)) = guest.into_join() else {
+        return Err(Unwelcome::TimedOut.into());
+    };
+    let Hold::Standby(seat) = std::mem::replace(hold, Hold::Joined) else {
+        return Err(Unwelcome::TimedOut.into());
+    };
+    info!("tunnel {id}: a carrier from {from} joins");
+    let joiner = Joiner::new(seat, entry.handle.clone());
+    let (request, carrier) = (Box::new(request), Box::new(carrier));
+    entry.handle.send(Command::Join { request, carrier, joiner }).await;
+    Ok(())
 }
 
 /// Where an admitted client's carrier goes.

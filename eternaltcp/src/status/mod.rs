@@ -133,6 +133,9 @@ pub struct CarrierStatus {
     pub peer: SocketAddr,
     /// The interface that it leaves by, where this end chose it.
     pub interface: Option<String>,
+    /// How many carriers have joined it.
+    #[serde(default)]
+    pub joined: usize,
     /// The round trip: of the kernel's TCP, else of heartbeats.
     #[serde(rename = "round_trip_us", with = "text::micros")]
     pub round_trip: Option<Duration>,
@@ -150,8 +153,8 @@ pub struct Loss {
     /// When this side learned of it.
     #[serde(with = "text::unix_ms")]
     pub lost_at: SystemTime,
-    /// In one word: `silent`, `reset`, `closed`, `error`, `broken`, `doubted`,
-    /// `replaced`, `refused`, `detached`.
+    /// In one word: `silent`, `reset`, `closed`, `error`, `broken`, `joined`,
+    /// `doubted`, `replaced`, `refused`, `detached`.
     pub kind: String,
     /// In words.
     pub why: String,

@@ -1,5 +1,5 @@
 //! What a client does about its paths: when the network changes, when a better
-//! path may be there, and with its spare.
+//! path may be there, with its spare, and with carriers that join.
 
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::ClientRole;
-use crate::client::notice::NetworkEvent;
+use crate::client::joining::Joining;
+use crate::client::keeper::Taken;
+use crate::client::notice::{NetworkEvent, SpareNews};
 use crate::client::path::is_here;
-use crate::client::spare::Taken;
-use crate::driver::Verdict;
+use crate::client::{ClientConfig, dial::Dialer};
+use crate::driver::{Handle, Verdict};
 
 /// How often a path or a server that is preferred to the present one is tried.
 const PREFERENCE_TICK: Duration = Duration::from_secs(30);
@@ -89,10 +91,43 @@ impl ClientRole {
         Verdict::AttachStandby(Box::new(taken.carrier), Box::new(taken.standby))
     }
 
+    /// Makes what is missing beside the attached carrier.
+    pub(super) fn tend_others(&mut self, now: Time, tunnel: &Tunnel) {
+        let current = self.wish.current.as_ref();
+        if let Some(spare) = &mut self.spare {
+            spare.tend(now, tunnel, current);
+        }
+        if let Some(joining) = &mut self.joining {
+            joining.tend(now, tunnel, current);
+        }
+    }
+
+    /// News of a carrier that is to join.
+    pub(super) fn handle_joining(
+        &mut self,
+        now: Time,
+        news: (u64, SpareNews),
+        tunnel: &Tunnel,
+    ) -> Verdict {
+        let Some(joining) = &mut self.joining else { return Verdict::Continue };
+        let taken = joining.handle_news(now, news, tunnel, self.wish.current.as_ref());
+        taken.map_or(Verdict::Continue, |taken| {
+            Verdict::Join(Box::new(taken.carrier), Box::new(taken.standby))
+        })
+    }
+
     /// Asks for the spare, if there is one, beside the dial that is begun.
     pub(super) fn take_spare(&mut self) {
         if let Some(spare) = &mut self.spare {
             spare.take();
         }
     }
+}
+
+/// What makes the carriers beside the attached one, if any are wanted. Through
+/// a program each would be one more log-in on the same path.
+pub(super) fn joining(config: &ClientConfig, dialer: &Dialer, handle: &Handle) -> Option<Joining> {
+    let wanted = config.carriers.saturating_sub(1).min(config.tunnel.max_joined);
+    let is_wanted = wanted > 0 && config.via.is_none();
+    is_wanted.then(|| Joining::new(dialer.clone(), handle.clone(), wanted))
 }

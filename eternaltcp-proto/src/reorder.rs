@@ -1,0 +1,138 @@
+//! Packets that came before their turn, as they took another carrier.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::error::Violation;
+use crate::id::SessionId;
+use crate::limits::cost;
+use crate::packet::Kind;
+use crate::seq::Seq;
+
+/// Beside data a session has its end and a reset ahead of their turn, no more.
+const MOST_ENDINGS: usize = 2;
+
+/// What was put aside of all sessions until what is missing comes. It dies with
+/// the carriers, like everything that was not received in order.
+#[derive(Debug, Default)]
+pub(crate) struct Reorder {
+    sessions: BTreeMap<SessionId, Aside>,
+    /// Cost of all data put aside.
+    held: u64,
+}
+
+/// What was put aside of one session: never nothing.
+#[derive(Debug, Default)]
+struct Aside {
+    packets: BTreeMap<u32, (Kind, Bytes)>,
+    held: u64,
+    endings: usize,
+}
+
+impl Reorder {
+    /// Cost of all data put aside.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Cost of a session's data put aside.
+    pub(crate) fn held_of(&self, id: SessionId) -> u64 {
+        self.sessions.get(&id).map_or(0, |aside| aside.held)
+    }
+
+    /// Puts a packet aside. Data cost at most `room`.
+    ///
+    /// # Errors
+    /// When there is no room, or something stands at its number.
+    pub(crate) fn put(
+        &mut self,
+        id: SessionId,
+        seq: Seq,
+        (kind, payload): (Kind, Bytes),
+        room: u64,
+    ) -> Result<(), Violation> {
+        let price = if kind == Kind::Data { cost(payload.len()) } else { 0 };
+        let aside = self.sessions.entry(id).or_default();
+        if price > room {
+            return Err(Violation::OverLimit { session: id });
+        }
+        let endings = aside.endings + usize::from(kind != Kind::Data);
+        let is_twice = aside.packets.insert(seq.get(), (kind, payload)).is_some();
+        if is_twice || endings > MOST_ENDINGS {
+            return Err(Violation::OutOfPlace(kind));
+        }
+        aside.endings = endings;
+        aside.held += price;
+        self.held += price;
+        Ok(())
+    }
+
+    /// Takes the packet with this number, if it is there.
+    pub(crate) fn take(&mut self, id: SessionId, seq: Seq) -> Option<(Kind, Bytes)> {
+        let aside = self.sessions.get_mut(&id)?;
+        let (kind, payload) = aside.packets.remove(&seq.get())?;
+        if kind == Kind::Data {
+            aside.held -= cost(payload.len());
+            self.held -= cost(payload.len());
+        } else {
+            aside.endings -= 1;
+        }
+        if aside.packets.is_empty() {
+            self.sessions.remove(&id);
+        }
+        Some((kind, payload))
+    }
+
+    /// What is missing of a session will not come, or is not wanted.
+    pub(crate) fn forget(&mut self, id: SessionId) {
+        if let Some(aside) = self.sessions.remove(&id) {
+            self.held -= aside.held;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(value: u32) -> SessionId {
+        SessionId::new(value).unwrap()
+    }
+
+    fn data(length: usize) -> (Kind, Bytes) {
+        (Kind::Data, vec![7; length].into())
+    }
+
+    #[test]
+    fn what_was_put_aside_is_taken_by_its_number_once_and_costs_until_then() {
+        let mut reorder = Reorder::default();
+        reorder.put(id(1), Seq::new(u32::MAX), data(10), 1000).unwrap();
+        reorder.put(id(1), Seq::new(0), (Kind::End, Bytes::new()), 0).unwrap();
+        reorder.put(id(3), Seq::new(0), data(20), 1000).unwrap();
+        let held = |reorder: &Reorder| (reorder.held_of(id(1)), reorder.held());
+        assert_eq!(held(&reorder), (cost(10), cost(10) + cost(20)));
+        assert_eq!(reorder.take(id(1), Seq::new(1)), None);
+        assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), Some(data(10)));
+        assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), None);
+        assert_eq!(held(&reorder), (0, cost(20)));
+        reorder.forget(id(3));
+        assert_eq!(reorder.held(), 0);
+        assert!(reorder.take(id(1), Seq::new(0)).is_some());
+        assert!(reorder.sessions.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_put_aside_twice_nor_beyond_its_room_nor_without_end() {
+        let mut reorder = Reorder::default();
+        let over = Violation::OverLimit { session: id(1) };
+        assert_eq!(reorder.put(id(1), Seq::new(5), data(10), cost(10) - 1), Err(over));
+        reorder.put(id(1), Seq::new(5), data(10), cost(10)).unwrap();
+        assert!(reorder.put(id(1), Seq::new(5), data(10), cost(10)).is_err());
+        let mut reorder = Reorder::default();
+        for number in 0..2 {
+            reorder.put(id(1), Seq::new(number), (Kind::End, Bytes::new()), 0).unwrap();
+        }
+        assert!(reorder.put(id(1), Seq::new(2), (Kind::End, Bytes::new()), 0).is_err());
+    }
+}

@@ -1,0 +1,388 @@
+//! Joined carriers: what goes on them and what does not, in any order, and that
+//! all end together.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod common;
+
+use bytes::Bytes;
+use common::wire::{self, packet};
+use common::{Pair, TUNNEL};
+use eternaltcp_proto::{
+    AcceptError, Acceptor, Event, JoinedId, Kind, MAX_PAYLOAD, Progress, Seq, SessionId, Side,
+    StandbyConfig, Time, Transmit, Tunnel, Violation,
+};
+
+use Side::{Client, Server};
+
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(45);
+
+/// What a joined carrier of a pair is at its two ends.
+#[derive(Clone, Copy)]
+struct Beside {
+    client: JoinedId,
+    server: JoinedId,
+}
+
+impl Beside {
+    fn at(self, side: Side) -> JoinedId {
+        if side == Client { self.client } else { self.server }
+    }
+}
+
+fn encode(transmits: impl IntoIterator<Item = Transmit>) -> Bytes {
+    let bytes = transmits.into_iter().map(|transmit| wire::encode(&transmit));
+    bytes.collect::<Vec<_>>().concat().into()
+}
+
+fn sent_on(tunnel: &mut Tunnel, now: Time, id: JoinedId) -> Vec<Transmit> {
+    std::iter::from_fn(|| tunnel.poll_joined_transmit(now, id)).collect()
+}
+
+/// A carrier that stands by, and the server's ear on it.
+fn standing_by(pair: &mut Pair) -> (eternaltcp_proto::Standby, Acceptor) {
+    let now = pair.now;
+    let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
+    let mut acceptor = Acceptor::new(10);
+    acceptor.handle_input(encode(std::iter::from_fn(|| standby.poll_transmit(now))));
+    assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
+    acceptor.let_stand_by(now, SILENCE);
+    let answer = encode(std::iter::from_fn(|| acceptor.poll_transmit()));
+    standby.handle_input(now, answer).unwrap();
+    (standby, acceptor)
+}
+
+/// Has one more carrier join.
+fn join(pair: &mut Pair) -> Beside {
+    let (standby, mut acceptor) = standing_by(pair);
+    let now = pair.now;
+    let client = pair.client.tunnel.join(now, standby).unwrap();
+    acceptor.handle_input(encode(sent_on(&mut pair.client.tunnel, now, client)));
+    assert_eq!(acceptor.poll(), Ok(Progress::Join));
+    let server = pair.server.tunnel.handle_join(acceptor.into_join().unwrap()).unwrap();
+    let answer = encode(sent_on(&mut pair.server.tunnel, now, server));
+    pair.client.tunnel.handle_joined_input(now, client, answer).unwrap();
+    Beside { client, server }
+}
+
+/// An attached pair with a session that both know, and a joined carrier.
+fn joined() -> (Pair, SessionId, Beside) {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.drive();
+    let beside = join(&mut pair);
+    (pair, id, beside)
+}
+
+/// The same where the client's application has just sent much.
+fn joined_with_bulk() -> (Pair, SessionId, Beside) {
+    let (mut pair, id, beside) = joined();
+    pair.write(Client, id, &[0; MAX_PAYLOAD * 3]);
+    pair.drive();
+    pair.server.socket(id).got.clear();
+    (pair, id, beside)
+}
+
+fn data(id: SessionId, seq: u32, payload: &[u8]) -> Bytes {
+    packet(wire::DATA, id.get(), seq, 0, payload)
+}
+
+impl Pair {
+    fn give_beside(&mut self, side: Side, beside: Beside, bytes: Bytes) -> Result<(), Violation> {
+        let now = self.now;
+        let tunnel = match side {
+            Client => &mut self.client.tunnel,
+            Server => &mut self.server.tunnel,
+        };
+        tunnel.handle_joined_input(now, beside.at(side), bytes)
+    }
+}
+
+/// [JOIN-1]
+#[test]
+fn a_client_joins_only_where_the_server_has_said_that_it_may() {
+    let mut pair = Pair::new();
+    assert!(!pair.client.tunnel.may_join(), "nobody knows before the first attach");
+    pair.tamper = Some(|side, transmit| {
+        if side == Server && transmit.header.kind == Kind::Attached {
+            let mut payload = transmit.payload.to_vec();
+            payload[4] &= !4;
+            transmit.payload = payload.into();
+        }
+    });
+    pair.attach();
+    assert!(pair.client.tunnel.may_stand_by() && !pair.client.tunnel.may_join());
+    let (standby, _) = standing_by(&mut pair);
+    assert!(pair.client.tunnel.join(pair.now, standby).is_err());
+    pair.tamper = None;
+    pair.attach();
+    assert!(pair.client.tunnel.may_join());
+}
+
+/// [JOIN-1]
+#[test]
+fn a_join_before_the_answer_or_without_a_standby_ends_the_carrier() {
+    let join = || packet(16, 0, 0, 0, &1_u64.to_le_bytes());
+    let out = || AcceptError::Violation(Violation::OutOfPlace(Kind::Join));
+    let mut acceptor = Acceptor::new(10);
+    acceptor.handle_input(join());
+    assert_eq!(acceptor.poll(), Err(out()), "nothing was asked before");
+    let pair = Pair::attached();
+    let now = pair.now;
+    let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
+    let mut acceptor = Acceptor::new(10);
+    acceptor.handle_input(encode(std::iter::from_fn(|| standby.poll_transmit(now))));
+    acceptor.poll().unwrap();
+    acceptor.let_stand_by(now, SILENCE);
+    acceptor.handle_input(join());
+    assert_eq!(acceptor.poll(), Err(out()), "its standby was not answered");
+}
+
+/// [JOIN-2]
+#[test]
+fn a_join_of_another_epoch_or_beyond_the_limit_changes_nothing() {
+    let mut pair = Pair::attached();
+    let (standby, mut acceptor) = standing_by(&mut pair);
+    let now = pair.now;
+    let client = pair.client.tunnel.join(now, standby).unwrap();
+    acceptor.handle_input(encode(sent_on(&mut pair.client.tunnel, now, client)));
+    assert_eq!(acceptor.poll(), Ok(Progress::Join));
+    pair.cut();
+    pair.attach();
+    let late = pair.server.tunnel.handle_join(acceptor.into_join().unwrap());
+    assert!(late.is_err(), "the attach that it names is over");
+    assert!(pair.server.tunnel.is_attached());
+    let most = pair.server.tunnel.config().max_joined;
+    for _ in 0..most {
+        join(&mut pair);
+    }
+    assert_eq!(pair.server.tunnel.joined_count(), most);
+    assert!(!pair.client.tunnel.may_join());
+    let (standby, _) = standing_by(&mut pair);
+    assert!(pair.client.tunnel.join(pair.now, standby).is_err());
+    pair.check_usable();
+}
+
+/// [JOIN-2]
+#[test]
+fn an_answer_of_another_epoch_or_an_unasked_one_ends_the_carrier() {
+    let answer = |epoch: u64| packet(16, 0, 0, 0, &epoch.to_le_bytes());
+    let (mut pair, _, beside) = joined();
+    let out = Err(Violation::OutOfPlace(Kind::Join));
+    assert_eq!(pair.give_beside(Client, beside, answer(1)), out, "it was answered");
+    let mut pair = Pair::attached();
+    let (standby, _) = standing_by(&mut pair);
+    let client = pair.client.tunnel.join(pair.now, standby).unwrap();
+    sent_on(&mut pair.client.tunnel, pair.now, client);
+    let result = pair.client.tunnel.handle_joined_input(pair.now, client, answer(7));
+    assert_eq!(result, Err(Violation::WrongAnswer));
+    assert!(!pair.client.tunnel.is_attached());
+}
+
+/// [JOIN-3]
+#[test]
+fn anything_but_data_and_signs_of_life_ends_all_carriers() {
+    let cases = [
+        (Kind::Echo, 0, 0),
+        (Kind::Ack, 1, 0),
+        (Kind::Open, 1, 1),
+        (Kind::Opened, 1, 0),
+        (Kind::End, 1, 8),
+        (Kind::Reset, 1, 4),
+        (Kind::Limit, 0, 8),
+        (Kind::Limit, 1, 8),
+        (Kind::Attach, 0, 8),
+        (Kind::Close, 0, 4),
+        (Kind::Standby, 0, 28),
+        (Kind::Join, 0, 8),
+        (Kind::Heartbeat, 1, 0),
+        (Kind::Data, 0, 1),
+    ];
+    for (kind, session, length) in cases {
+        let (mut pair, _, beside) = joined();
+        let junk = packet(kind as u32, session, 0, 0, &vec![0; length]);
+        let result = pair.give_beside(Server, beside, junk);
+        assert_eq!(result, Err(Violation::OutOfPlace(kind)));
+        assert!(!pair.server.tunnel.is_attached());
+    }
+    let (mut pair, _, beside) = joined();
+    let echo = packet(wire::ECHO, 0, 0, 0, b"");
+    let out = Err(Violation::OutOfPlace(Kind::Echo));
+    assert_eq!(pair.give_beside(Client, beside, echo), out, "of no heartbeat");
+}
+
+/// [JOIN-3]
+#[test]
+fn the_client_asks_whether_a_joined_carrier_lives_and_takes_silence_for_its_end() {
+    let (mut pair, _, beside) = joined();
+    let interval = StandbyConfig::default().heartbeat;
+    let asked = pair.now + interval;
+    pair.client.tunnel.handle_input(asked, packet(wire::HEARTBEAT, 0, 0, 0, b"")).unwrap();
+    pair.client.tunnel.handle_timeout(asked);
+    let beat = sent_on(&mut pair.client.tunnel, asked, beside.client);
+    assert_eq!(beat[0].header.kind, Kind::Heartbeat);
+    pair.server.tunnel.handle_joined_input(asked, beside.server, encode(beat)).unwrap();
+    let echo = sent_on(&mut pair.server.tunnel, asked, beside.server);
+    assert_eq!((echo[0].header.kind, echo.len()), (Kind::Echo, 1));
+    // It does not come in time, though the attached carrier is heard.
+    let dead = asked + StandbyConfig::default().patience;
+    pair.client.tunnel.handle_input(dead, packet(wire::HEARTBEAT, 0, 1, 0, b"")).unwrap();
+    pair.client.tunnel.handle_timeout(dead);
+    let events: Vec<_> = std::iter::from_fn(|| pair.client.tunnel.poll_event()).collect();
+    assert!(events.contains(&Event::JoinedDead), "{events:?}");
+    assert!(!pair.client.tunnel.is_attached());
+}
+
+/// [JOIN-4]
+#[test]
+fn bulk_of_a_session_that_the_peer_knows_goes_beside_and_nothing_else() {
+    let mut pair = Pair::attached();
+    let beside = join(&mut pair);
+    let new = pair.open(Client);
+    pair.client.tunnel.write(pair.now, new, vec![1; MAX_PAYLOAD * 3].into());
+    assert!(sent_on(&mut pair.client.tunnel, pair.now, beside.client).is_empty());
+    pair.drive();
+    pair.drive();
+    pair.client.tunnel.write(pair.now, new, vec![2; MAX_PAYLOAD * 3].into());
+    let sent = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    assert_eq!(sent.len(), 3);
+    for transmit in &sent {
+        assert_eq!((transmit.header.kind, transmit.header.ack), (Kind::Data, Seq::default()));
+    }
+    pair.client.tunnel.finish(pair.now, new);
+    let end = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    assert!(end.is_empty(), "the end goes on the attached carrier");
+    pair.give_beside(Server, beside, encode(sent)).unwrap();
+    pair.drive();
+    assert_eq!(pair.server.socket(new).got.len(), MAX_PAYLOAD * 6);
+    assert!(pair.server.socket(new).is_ended);
+}
+
+/// [JOIN-4]
+#[test]
+fn late_data_of_a_session_that_is_over_is_passed_over_and_of_none_a_violation() {
+    let (mut pair, id, beside) = joined();
+    pair.reset(Client, id);
+    pair.drive();
+    assert!(!pair.server.tunnel.has_session(id));
+    pair.give_beside(Server, beside, data(id, 1, b"late")).unwrap();
+    let none = data(SessionId::new(99).unwrap(), 1, b"x");
+    let error = Violation::NoSuchSession { kind: Kind::Data, session: 99 };
+    assert_eq!(pair.give_beside(Server, beside, none), Err(error));
+}
+
+/// [JOIN-5]
+#[test]
+fn what_comes_before_its_turn_waits_for_it_in_every_order() {
+    let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
+    for order in orders {
+        let (mut pair, id, beside) = joined();
+        for number in order {
+            let payload = [number as u8; 4];
+            pair.give_beside(Server, beside, data(id, number, &payload)).unwrap();
+        }
+        let now = pair.now;
+        pair.server.handle_events(now);
+        assert_eq!(pair.server.socket(id).got, [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3], "{order:?}");
+    }
+}
+
+/// [JOIN-5]
+#[test]
+fn the_end_waits_on_the_attached_carrier_for_data_that_are_beside() {
+    let (mut pair, id, beside) = joined_with_bulk();
+    pair.client.tunnel.write(pair.now, id, vec![5; MAX_PAYLOAD * 2].into());
+    let mut sent = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    assert_eq!(sent.len(), 2);
+    pair.client.tunnel.finish(pair.now, id);
+    pair.drive();
+    assert!(!pair.server.socket(id).is_ended);
+    let last = sent.pop();
+    pair.give_beside(Server, beside, encode(last)).unwrap();
+    pair.drive();
+    assert_eq!(pair.server.socket(id).got.len(), 0);
+    assert!(pair.server.tunnel.held() > MAX_PAYLOAD as u64, "what waits is held");
+    pair.give_beside(Server, beside, encode(sent)).unwrap();
+    pair.drive();
+    assert_eq!(pair.server.socket(id).got.len(), MAX_PAYLOAD * 2);
+    assert!(pair.server.socket(id).is_ended);
+}
+
+/// [JOIN-5] [LIMIT-2]
+#[test]
+fn a_number_twice_and_more_than_is_held_end_all_carriers() {
+    let (mut pair, id, beside) = joined();
+    pair.give_beside(Server, beside, data(id, 3, b"x")).unwrap();
+    let twice = pair.give_beside(Server, beside, data(id, 3, b"x"));
+    assert_eq!(twice, Err(Violation::OutOfPlace(Kind::Data)));
+    let (mut pair, id, beside) = joined();
+    pair.give_beside(Server, beside, data(id, 1, b"x")).unwrap();
+    let past = pair.give_beside(Server, beside, data(id, 1, b"x"));
+    assert_eq!(past, Err(Violation::Number { session: id, expected: 2, got: 1 }));
+    let (mut pair, id, beside) = joined();
+    let limit = pair.server.tunnel.config().session_limit;
+    let full = vec![0; MAX_PAYLOAD];
+    let mut given = 0;
+    let over = loop {
+        let seq = 2 + given;
+        match pair.give_beside(Server, beside, data(id, seq, &full)) {
+            Ok(()) => given += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(over, Violation::OverLimit { session: id });
+    assert_eq!(u64::from(given), limit / eternaltcp_proto::cost(MAX_PAYLOAD));
+}
+
+/// [SEQ-2] Without a joined carrier nothing comes before its turn.
+#[test]
+fn without_joined_carriers_a_gap_is_a_violation() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.drive();
+    let result = pair.server.tunnel.handle_input(pair.now, data(id, 2, b"x"));
+    assert_eq!(result, Err(Violation::Number { session: id, expected: 1, got: 2 }));
+}
+
+/// [JOIN-6]
+#[test]
+fn what_was_lost_beside_is_replayed_after_the_next_attach_and_once() {
+    let (mut pair, id, beside) = joined_with_bulk();
+    pair.client.tunnel.write(pair.now, id, (0..=255).cycle().take(MAX_PAYLOAD * 4).collect());
+    let mut sent = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    assert_eq!(sent.len(), 4);
+    let lost = sent.remove(1);
+    pair.give_beside(Server, beside, encode(sent)).unwrap();
+    pair.drive();
+    assert_eq!(pair.server.socket(id).got.len(), MAX_PAYLOAD);
+    pair.cut();
+    pair.attach();
+    assert_eq!([&pair.client, &pair.server].map(|peer| peer.tunnel.joined_count()), [0, 0]);
+    pair.give_beside(Server, beside, encode([lost])).unwrap();
+    pair.drive();
+    let expected: Vec<u8> = (0..=255).cycle().take(MAX_PAYLOAD * 4).collect();
+    assert_eq!(pair.server.socket(id).got, expected);
+    assert_eq!(pair.client.tunnel.stats().replayed_packets, 3);
+}
+
+/// While somebody types, bulk leaves the attached carrier to keystrokes.
+#[test]
+fn the_attached_carrier_is_left_to_keystrokes_while_somebody_types() {
+    let (mut pair, bulk, beside) = joined_with_bulk();
+    let typed = pair.session();
+    pair.drive();
+    pair.client.tunnel.write(pair.now, bulk, vec![1; MAX_PAYLOAD * 8].into());
+    let free = pair.client.tunnel.poll_transmit(pair.now).unwrap();
+    assert_eq!(free.header.session, bulk.get(), "nobody types");
+    pair.client.tunnel.write(pair.now, typed, Bytes::from_static(b"k"));
+    let sessions = |pair: &mut Pair| -> Vec<u32> {
+        let now = pair.now;
+        std::iter::from_fn(|| pair.client.tunnel.poll_transmit(now))
+            .map(|transmit| transmit.header.session)
+            .collect()
+    };
+    assert_eq!(sessions(&mut pair), [typed.get()]);
+    let sent = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    assert!(sent.len() > 1 && sent.iter().all(|it| it.header.session == bulk.get()));
+    assert_eq!(pair.client.tunnel.id(), Some(TUNNEL));
+}

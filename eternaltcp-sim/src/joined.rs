@@ -1,0 +1,169 @@
+//! Carriers that join the attached one: the client's wish for them, and what
+//! both ends do with their links.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eternaltcp_proto::{Event, HEADER_LEN, Side, Standby, StandbyConfig, StandbyEvent, Time};
+
+use crate::dial::any_path;
+use crate::end::End;
+use crate::env::{Env, LinkId, note};
+use crate::faults;
+use crate::link::{Incoming, Link};
+
+/// The client looks this often whether it has as many as it wants.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// The client's carriers that are to join, until they have.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    wanted: usize,
+    links: BTreeMap<LinkId, Standby>,
+    again: Time,
+}
+
+impl Joining {
+    /// So many are wanted beside the attached carrier.
+    pub(crate) fn new(wanted: usize) -> Self {
+        Self { wanted, links: BTreeMap::new(), again: Time::ZERO }
+    }
+
+    pub(crate) fn has(&self, id: LinkId) -> bool {
+        self.links.contains_key(&id)
+    }
+
+    /// When it has something to do by itself.
+    pub(crate) fn next_time(&self, end: &End) -> Option<Time> {
+        let standbys = self.links.values().filter_map(Standby::poll_timeout);
+        standbys.chain(self.wants(end).then_some(self.again)).min()
+    }
+
+    fn wants(&self, end: &End) -> bool {
+        end.tunnel.may_join() && end.joined.len() + self.links.len() < self.wanted
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, env: &mut Env, end: &mut End, next: &mut LinkId) {
+        if self.wants(end) && self.again <= env.now {
+            self.again = env.now + PAUSE;
+            self.begin(env, end, next);
+        }
+        for (id, mut standby) in std::mem::take(&mut self.links) {
+            standby.handle_timeout(env.now);
+            self.go_on(env, end, id, standby);
+        }
+    }
+
+    fn begin(&mut self, env: &mut Env, end: &mut End, next: &mut LinkId) {
+        let config = StandbyConfig { heartbeat: Duration::from_secs(2), ..Default::default() };
+        let Some(standby) = end.tunnel.stand_by(env.now, config) else { return };
+        let id = *next;
+        *next += 1;
+        let path = env.route().cloned().unwrap_or_else(|| any_path(&mut env.rng));
+        let round_trip = path.round_trip();
+        let mut link = Link::new(path, env.rng.fork(id as u64), env.now, round_trip);
+        faults::ordain(env, id, &mut link);
+        env.links.insert(id, link);
+        note!(env, "link {id} is to join");
+        self.go_on(env, end, id, standby);
+    }
+
+    /// A link has something for one that is to join.
+    pub(crate) fn handle_link(
+        &mut self,
+        env: &mut Env,
+        end: &mut End,
+        id: LinkId,
+        incoming: Incoming,
+    ) {
+        let Some(mut standby) = self.links.remove(&id) else { return };
+        match incoming {
+            Incoming::Bytes(bytes) => {
+                standby.handle_input(env.now, bytes).expect("the server says what it may");
+                self.go_on(env, end, id, standby);
+            }
+            Incoming::Closed => env.close(id, Side::Client, false),
+        }
+    }
+
+    /// Sends what a standby carrier has to say, and has it join when it may.
+    fn go_on(&mut self, env: &mut Env, end: &mut End, id: LinkId, mut standby: Standby) {
+        while let Some(packet) = standby.poll_transmit(env.now) {
+            let bytes = [&packet.header.encode()[..], &packet.payload].concat();
+            if let Some(link) = env.links.get_mut(&id) {
+                link.write(Side::Client, env.now, bytes.into());
+            }
+        }
+        match standby.poll_event() {
+            None => {
+                self.links.insert(id, standby);
+            }
+            Some(StandbyEvent::Ready) => match end.tunnel.join(env.now, standby) {
+                Ok(joined) => {
+                    note!(env, "link {id} asks to join");
+                    end.joined.insert(id, joined);
+                }
+                Err(_) => env.close(id, Side::Client, false),
+            },
+            Some(StandbyEvent::Refused(_) | StandbyEvent::Dead) => {
+                env.close(id, Side::Client, true);
+            }
+        }
+    }
+
+    /// What they were to join is gone.
+    pub(crate) fn give_up(&mut self, env: &mut Env) {
+        for id in std::mem::take(&mut self.links).into_keys() {
+            env.close(id, Side::Client, true);
+        }
+    }
+}
+
+impl End {
+    /// Bytes came on a joined carrier.
+    pub(crate) fn handle_joined_bytes(
+        &mut self,
+        env: &mut Env,
+        id: LinkId,
+        mut bytes: Bytes,
+    ) -> Vec<Event> {
+        let mut news = Vec::new();
+        while !bytes.is_empty() {
+            // What came before may have ended all carriers.
+            let Some(joined) = self.joined.get(&id).copied() else { break };
+            let size = env.rng.between(1, bytes.len() as u64) as usize;
+            let before = self.tunnel.stats().reordered;
+            if let Err(violation) =
+                self.tunnel.handle_joined_input(env.now, joined, bytes.split_to(size))
+            {
+                panic!("{:?} sees a violation on a joined carrier: {violation}", self.side);
+            }
+            env.counters.reordered += self.tunnel.stats().reordered - before;
+            news.extend(self.pump(env));
+        }
+        news
+    }
+
+    /// Puts one packet on a joined carrier; `false` if there is none for any that
+    /// has room.
+    pub(crate) fn transmit_joined(&mut self, env: &mut Env) -> bool {
+        for (id, joined) in self.joined.clone() {
+            let has_room =
+                env.links.get_mut(&id).is_some_and(|link| link.room(self.side, env.now) > 0);
+            if !has_room {
+                continue;
+            }
+            let Some(packet) = self.tunnel.poll_joined_transmit(env.now, joined) else { continue };
+            let is_data = packet.payload.len() > HEADER_LEN;
+            env.counters.joined_packets += u64::from(is_data);
+            let bytes = self.encode(env, &packet);
+            note!(env, "{:?} sends {:?} on joined link {id}", self.side, packet.header);
+            let cut = env.links.get_mut(&id).and_then(|l| l.write(self.side, env.now, bytes));
+            env.counters.cuts_of_joined += u64::from(cut.is_some());
+            return true;
+        }
+        false
+    }
+}

@@ -1,0 +1,122 @@
+//! The carriers beside the attached one: they carry bulk, and end with it.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use eternaltcp_proto::{JoinRequest, JoinedId, Standby};
+use tracing::{debug, warn};
+
+use super::{CarrierEnd, CarrierIo, Driver, Role};
+use crate::server::Joiner;
+
+/// A carrier that has joined the attached one, or has asked to.
+#[derive(Debug)]
+pub(super) struct Joined {
+    id: JoinedId,
+    pub(super) carrier: CarrierIo,
+    /// Its place at a server.
+    _joiner: Option<Joiner>,
+}
+
+impl<R: Role> Driver<R> {
+    /// The client's part: a standby carrier is to join.
+    pub(super) fn ask_to_join(&mut self, mut carrier: CarrierIo, standby: Standby) {
+        match self.tunnel.join(self.now, standby) {
+            Ok(id) => {
+                carrier.pass_on();
+                self.joined.push(Joined { id, carrier, _joiner: None });
+            }
+            Err(error) => debug!("a carrier cannot join: {error}"),
+        }
+    }
+
+    /// The server's part. A carrier that comes too late is closed.
+    pub(super) fn let_join(
+        &mut self,
+        request: JoinRequest,
+        mut carrier: CarrierIo,
+        joiner: Joiner,
+    ) {
+        match self.tunnel.handle_join(request) {
+            Ok(id) => {
+                carrier.pass_on();
+                self.joined.push(Joined { id, carrier, _joiner: Some(joiner) });
+            }
+            Err(error) => debug!("a carrier from {} cannot join: {error}", carrier.peer()),
+        }
+    }
+
+    pub(super) fn poll_joined_read(&mut self, cx: &mut Context<'_>) {
+        for index in 0..self.joined.len() {
+            let mut plaintext = std::mem::take(&mut self.plaintext);
+            // One that ends takes all along.
+            let Some(joined) = self.joined.get_mut(index) else { break };
+            let (id, read) = (joined.id, joined.carrier.poll_read(cx, &mut plaintext));
+            let taken = self.take_joined(id, &mut plaintext);
+            self.plaintext = plaintext;
+            if let Err(violation) = taken {
+                warn!("the peer broke the protocol: {violation}");
+                self.lose(&violation.into());
+            } else if let Poll::Ready(Err(error)) = read {
+                // What came before it happened before it.
+                self.poll_events();
+                self.lose_joined(&error.to_string());
+            }
+        }
+    }
+
+    fn take_joined(
+        &mut self,
+        id: JoinedId,
+        plaintext: &mut Vec<Bytes>,
+    ) -> Result<(), eternaltcp_proto::Violation> {
+        let mut result = Ok(());
+        for chunk in plaintext.drain(..) {
+            if result.is_ok() {
+                result = self.tunnel.handle_joined_input(self.now, id, chunk);
+            }
+        }
+        result
+    }
+
+    pub(super) fn poll_joined_write(&mut self, cx: &mut Context<'_>) {
+        let mut failed = None;
+        for Joined { id, carrier, .. } in &mut self.joined {
+            let (tunnel, id) = (&mut self.tunnel, *id);
+            let typed = tunnel.last_interactive();
+            let next = |now| tunnel.poll_joined_transmit(now, id);
+            if let Poll::Ready(Err(error)) = carrier.poll_write_with(cx, self.now, typed, next) {
+                failed.get_or_insert(error.to_string());
+            }
+        }
+        if let Some(why) = failed {
+            self.lose_joined(&why);
+        }
+    }
+
+    /// Looks whether what was sent on one of them is acknowledged still: nobody
+    /// hears of it otherwise until its next heartbeat.
+    pub(super) fn check_joined(&mut self) {
+        let (now, patience) = (self.now, self.tunnel.config().dead_after);
+        let mut silent = None;
+        for joined in &mut self.joined {
+            joined.carrier.shrink();
+            let report = joined.carrier.path_report(now);
+            silent = silent.or(report.and_then(|report| report.unanswered_for));
+            silent = silent.filter(|silent| *silent >= patience);
+        }
+        if let Some(silent) = silent {
+            self.lose_joined(&format!("silent for {silent:?}"));
+        }
+    }
+
+    /// A joined carrier ended: what it had under way needs an attach.
+    pub(super) fn lose_joined(&mut self, why: &str) {
+        self.lose(&CarrierEnd::Joined(why.to_owned()));
+    }
+
+    /// Whether one of them has more to read that nothing wakes for.
+    pub(super) fn joined_have_more(&self) -> bool {
+        self.joined.iter().any(|joined| joined.carrier.has_more())
+    }
+}
