@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eternaltcp::tls::Identity;
 use eternaltcp_proto::{
-    Closing, Refusal, RefusalCode, Standby, StandbyConfig, StandbyEvent, TunnelId,
+    Closing, Kind, Refusal, RefusalCode, Standby, StandbyConfig, StandbyEvent, TunnelId,
 };
 
 use loopback::hostile::{Answer, Carrier, Peer};
@@ -136,6 +136,19 @@ impl Spare {
             }
         }
         true
+    }
+
+    /// Has it join the attached carrier, and waits for the server's word.
+    #[track_caller]
+    fn join(mut self, peer: &mut Peer) -> Carrier {
+        let now = peer.now();
+        let id = peer.tunnel.join(now, self.standby).expect("the server has the feature");
+        let asked = peer.tunnel.poll_joined_transmit(now, id).expect("it asks");
+        assert!(self.carrier.send(&[&asked.header.encode()[..], &asked.payload].concat()));
+        let answer = self.carrier.receive().expect("it is let").concat();
+        assert_eq!(answer[..4], (Kind::Join as u32).to_le_bytes());
+        peer.tunnel.handle_joined_input(now, id, answer.into()).expect("the server may say so");
+        self.carrier
     }
 
     /// Waits until the server has closed it; says how long that took.
@@ -266,6 +279,35 @@ fn junk_ends_it_and_nothing_else() {
     }
     assert!(witness.is_alive(&setting.peer));
     setting.first_carrier_lives();
+}
+
+/// [JOIN-2]
+#[test]
+fn one_that_joins_leaves_its_place_to_others_and_ends_with_the_attached_one() {
+    let mut setting = Setting::new();
+    let joined = [(); 3].map(|()| setting.spare().ready(&setting.peer).join(&mut setting.peer));
+    assert_eq!(setting.peer.tunnel.joined_count(), 3);
+    let _two = [(); 2].map(|()| setting.spare().ready(&setting.peer));
+    setting.first_carrier_lives();
+    let [first, ..] = joined;
+    drop(first);
+    wait("the end of the attached one", || is_over(&setting.peer.carrier.stream));
+    assert_eq!(setting.sproxy.program.count("carrier lost"), 1);
+}
+
+/// [JOIN-2]
+#[test]
+fn one_that_joined_from_an_address_that_is_denied_later_costs_an_attach() {
+    let mut setting = Setting::new();
+    let there = IpAddr::from([127, 0, 0, 5]);
+    let _joined = setting.spare_from(there).ready(&setting.peer).join(&mut setting.peer);
+    setting.first_carrier_lives();
+    setting.site.admit(&[&format!("from=\"127.0.0.1\" {}", setting.site.client.line)]);
+    let took = measure("the end of all", || {
+        wait("it", || is_over(&setting.peer.carrier.stream));
+    });
+    assert!(took < GONE_WITHIN, "it took {took:?}");
+    setting.sproxy.program.wait_for("is not admitted any more");
 }
 
 #[test]
