@@ -180,13 +180,15 @@ impl ReceiveQueue {
 
     /// A limit that grows with use: doubled, up to `most`, once a whole limit
     /// was delivered to an application that keeps up. One that does not has
-    /// enough waiting for it.
-    pub(crate) fn grow(&mut self, most: u64) {
+    /// enough waiting for it. Says whether it has grown.
+    pub(crate) fn grow(&mut self, most: u64) -> bool {
         let keeps_up = self.held <= self.limit / 4;
-        if keeps_up && self.used >= self.limit && self.limit < most {
+        let grows = keeps_up && self.used >= self.limit && self.limit < most;
+        if grows {
             self.used = 0;
             self.limit = self.limit.saturating_mul(2).min(most);
         }
+        grows
     }
 
     /// Copies what has waited since the last call: a payload may be a slice of a

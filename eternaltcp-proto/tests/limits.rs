@@ -127,6 +127,59 @@ fn a_peer_that_holds_less_is_sent_less() {
     assert!(sent_cost(&pair, id) <= 4 * RESERVE);
 }
 
+/// [LIMIT-4]
+#[test]
+fn a_tunnel_of_which_half_is_taken_is_short_and_a_higher_limit_is_told_and_used() {
+    let mut pair = Pair::with(Config::default(), small_pool(8));
+    pair.attach();
+    assert!(!pair.server.tunnel.is_short());
+    let ids: Vec<_> = (0..8).map(|_| pair.session()).collect();
+    pair.drive();
+    assert!(pair.server.tunnel.is_short(), "reserves count");
+    assert!(pair.client.tunnel.open(bytes::Bytes::from_static(&[0])).is_err());
+    let now = pair.now;
+    pair.server.tunnel.raise_limit(now, 3 * RESERVE);
+    pair.server.tunnel.raise_limit(now, 64 * RESERVE);
+    pair.drive();
+    assert!(!pair.server.tunnel.is_short());
+    for side in [Client, Server] {
+        pair.server.socket(ids[0]).takes = 0;
+        pair.client.socket(ids[0]).takes = 0;
+        pair.write(side, ids[0], &[1; 40 * RESERVE as usize]);
+    }
+    pair.drive();
+    let half = 28 * RESERVE..=33 * RESERVE;
+    assert!(half.contains(&sent_cost(&pair, ids[0])), "of what was free");
+    let id = pair.session();
+    pair.check_echo(id);
+    // It is told at the next attach too.
+    pair.cut();
+    pair.attach();
+    assert_eq!(pair.client.tunnel.peer().map(|peer| peer.tunnel_limit), Some(64 * RESERVE));
+}
+
+#[test]
+fn a_tunnel_is_short_when_a_session_has_grown_to_a_quarter_of_it_and_not_before() {
+    let limit = 16 * 64 * 1024;
+    let small = Config { tunnel_limit: limit, session_limit: 64 * 1024, ..Config::default() };
+    let mut pair = Pair::with(Config::default(), small);
+    pair.attach();
+    let id = pair.session();
+    for round in 0.. {
+        assert!(round < 1000, "it never grows");
+        if pair.server.tunnel.is_short() {
+            break;
+        }
+        pair.write(Client, id, &[1; 20_000]);
+        pair.drive();
+    }
+    let taken = pair.server.socket(id).got.len() as u64;
+    assert!(taken >= 64 * 1024 + 128 * 1024, "two limits were used: {taken}");
+    let now = pair.now;
+    pair.server.tunnel.raise_limit(now, limit * 8);
+    assert!(!pair.server.tunnel.is_short());
+}
+
 #[test]
 fn a_full_queue_stops_reading_and_never_ends_the_session() {
     for is_attached in [true, false] {

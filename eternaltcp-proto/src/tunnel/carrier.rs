@@ -64,6 +64,8 @@ pub(super) struct Attached {
     pub(super) joined: Vec<Joined>,
     /// What came on one of them before its turn.
     pub(super) reorder: Reorder,
+    /// The tunnel's limit was raised.
+    pub(super) is_limit_due: bool,
     /// The close was sent.
     pub(super) is_closing_sent: bool,
 }
@@ -82,6 +84,7 @@ impl Attached {
             limits: VecDeque::new(),
             joined: Vec::new(),
             reorder: Reorder::default(),
+            is_limit_due: false,
             is_closing_sent: false,
         }
     }

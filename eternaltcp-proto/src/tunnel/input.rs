@@ -94,9 +94,7 @@ impl Tunnel {
             (Kind::Close, None) => self.handle_close(&payload)?,
             (Kind::Limit, None) => {
                 let limit = read_u64(Kind::Limit, &payload)?;
-                let limit = limit.min(self.config.tunnel_limit);
-                self.pool.set_limit(limit.max(self.pool.limit()));
-                self.feed_starved(now);
+                self.handle_tunnel_limit(now, limit);
             }
             (Kind::Ack | Kind::Limit, Some(id)) => self.handle_ack(now, id, header, &payload)?,
             (kind, Some(id)) if kind.is_numbered() => {
@@ -159,7 +157,7 @@ impl Tunnel {
         Ok(())
     }
 
-    fn feed_starved(&mut self, now: Time) {
+    pub(super) fn feed_starved(&mut self, now: Time) {
         for id in std::mem::take(&mut self.starved) {
             self.activate(now, id);
         }

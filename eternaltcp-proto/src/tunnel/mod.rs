@@ -10,6 +10,7 @@ mod early;
 mod export;
 mod input;
 mod joined;
+mod limit;
 mod output;
 mod path;
 mod sockets;
@@ -74,6 +75,8 @@ pub struct Tunnel {
     backlogged: u64,
     /// Cost of all that was received and not delivered.
     received: u64,
+    /// The largest limit to which a session's use has raised it.
+    widest: u64,
     /// Sessions whose reset waits behind data, and since when without progress.
     resetting: BTreeMap<SessionId, Time>,
     touched: VecDeque<SessionId>,
@@ -184,6 +187,7 @@ impl Tunnel {
             starved: BTreeSet::new(),
             backlogged: 0,
             received: 0,
+            widest: 0,
             resetting: BTreeMap::new(),
             touched: VecDeque::new(),
             events: VecDeque::new(),

@@ -127,6 +127,9 @@ impl Tunnel {
     }
 
     fn poll_limit(&mut self) -> Option<Transmit> {
+        if let Some(limit) = self.poll_tunnel_limit() {
+            return Some(limit);
+        }
         while let Some(id) = self.attached_mut()?.limits.pop_front() {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.is_limit_listed = false;

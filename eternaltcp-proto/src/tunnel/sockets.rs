@@ -193,10 +193,11 @@ impl Tunnel {
             let used = session.receive.used;
             let finished = session.receive.deliver(count);
             session.untold += session.receive.used - used;
-            session.receive.grow(most);
-            (finished, session.receive.is_corrupt())
+            let has_grown = session.receive.grow(most);
+            (finished, session.receive.is_corrupt(), has_grown.then_some(session.receive.limit))
         });
-        let Some((finished, corrupt)) = changed else { return };
+        let Some((finished, corrupt, grown)) = changed else { return };
+        self.widest = self.widest.max(grown.unwrap_or(0));
         self.stats.delivered_bytes += count as u64;
         self.owe_limit(id);
         if corrupt {

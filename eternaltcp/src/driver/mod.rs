@@ -178,6 +178,7 @@ impl<R: Role> Driver<R> {
             // Whether something is left that no wake-up will come for.
             let mut is_more = self.poll_sockets(cx);
             is_more |= self.poll_events() == Handled::Others;
+            self.grow();
             let is_flushed = self.poll_carrier_write(cx);
             self.poll_joined_write(cx);
             is_more |= self.poll_events() != Handled::Nothing;
@@ -193,6 +194,15 @@ impl<R: Role> Driver<R> {
             if !is_more {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Asks for a higher limit where it could be of use.
+    fn grow(&mut self) {
+        if self.tunnel.is_short()
+            && let Some(limit) = self.role.grow(self.now)
+        {
+            self.tunnel.raise_limit(self.now, limit);
         }
     }
 

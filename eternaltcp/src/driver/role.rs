@@ -66,6 +66,10 @@ pub(crate) trait Role: Send {
     }
     /// Completes what is told of the tunnel by what this side alone knows.
     fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus);
+    /// The tunnel's limit is short: a higher one, if there is one for it now.
+    fn grow(&mut self, _now: Time) -> Option<u64> {
+        None
+    }
     /// The last session has ended.
     fn idle(&mut self) -> Verdict {
         Verdict::Continue

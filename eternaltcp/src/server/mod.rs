@@ -112,8 +112,10 @@ pub struct ServerLimits {
     /// Memory for the queues of all tunnels, in cost units. Half of it is for
     /// what is sent, half for what is received, and no key gets more than half.
     pub memory: u64,
-    /// What a tunnel is granted of it in each direction while all is free; later
-    /// ones get a part of this: the square of the part that is still free.
+    /// What a tunnel is granted of it in each direction at first, while all is free;
+    /// later ones get a part of this: the square of the part that is still free.
+    pub tunnel_memory_at_first: u64,
+    /// Up to what that grows with its use, as long as as much is left to others.
     pub tunnel_memory: u64,
     /// Carriers that have not proved a key, in all.
     pub unauthenticated: usize,
@@ -152,6 +154,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             memory: 1 << 30,
+            tunnel_memory_at_first: 16 << 20,
             tunnel_memory: 48 << 20,
             unauthenticated: 1024,
             unauthenticated_per_source: 64,

@@ -156,6 +156,21 @@ impl Registry {
         Ok(entry)
     }
 
+    /// Doubles what a tunnel may hold, up to the most of one; `None` if that is
+    /// more than it would then leave free, in all or of its key. So many can grow
+    /// at once, and none takes what others need to begin.
+    pub(super) fn grow(&self, id: TunnelId, limits: &ServerLimits) -> Option<u64> {
+        let mut tunnels = self.lock();
+        let Entry { limit, user, .. } = tunnels.get(&id)?.clone();
+        let wanted = limit.saturating_mul(2).min(limits.tunnel_memory);
+        let more = wanted.saturating_sub(limit);
+        let left = Memory::of(&tunnels, &user, limits).free().saturating_sub(more);
+        let grows = more > 0 && wanted <= left;
+        let entry = tunnels.get_mut(&id).filter(|_| grows)?;
+        entry.limit = wanted;
+        Some(wanted)
+    }
+
     /// Whether there was ever a tunnel.
     pub(super) fn was_used(&self) -> bool {
         self.was_used.load(Ordering::Acquire)
@@ -294,25 +309,57 @@ fn grant(
         let advice = format!("the key has {of_key} tunnels: end some of its clients");
         return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
     }
-    // Each tunnel may hold its limit in both directions.
-    let total = limits.memory / 2;
-    let granted: u64 = tunnels.values().map(|entry| entry.limit).sum();
-    let to_key: u64 =
-        tunnels.values().filter(|entry| entry.user == *user).map(|entry| entry.limit).sum();
-    let left = share_left(total, granted).min(share_left(total / KEY_PART, to_key));
+    let memory = Memory::of(tunnels, user, limits);
     // The square: many tunnels then leave room for as many more.
-    let grant = ((limits.tunnel_memory as f64 * left * left) as u64).max(LEAST_TUNNEL_LIMIT);
-    let fits = granted + grant <= total && to_key + grant <= total / KEY_PART;
-    fits.then_some(grant).ok_or_else(|| {
+    let left = memory.share_left();
+    let grant =
+        ((limits.tunnel_memory_at_first as f64 * left * left) as u64).max(LEAST_TUNNEL_LIMIT);
+    (grant <= memory.free()).then_some(grant).ok_or_else(|| {
         let advice = "the server's memory for tunnels is used up: try later";
         Refusal::for_now(RefusalCode::LimitReached, advice)
     })
 }
 
-/// The part of a total that is not granted. The square of it is the part that a
-/// new tunnel gets of what it wants, so that there is something left for very many.
-fn share_left(total: u64, granted: u64) -> f64 {
-    total.saturating_sub(granted) as f64 / total.max(1) as f64
+/// What all tunnels may hold together in each direction, and how much of it they
+/// were granted.
+struct Memory {
+    total: u64,
+    granted: u64,
+    /// Of that to the tunnels of one key.
+    to_key: u64,
+}
+
+impl Memory {
+    fn of(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey, limits: &ServerLimits) -> Self {
+        let of_key = tunnels.values().filter(|entry| entry.user == *user);
+        Self {
+            // Each tunnel may hold its limit in both directions.
+            total: limits.memory / 2,
+            granted: tunnels.values().map(|entry| entry.limit).sum(),
+            to_key: of_key.map(|entry| entry.limit).sum(),
+        }
+    }
+
+    /// What is left in all, and of the key's part.
+    fn left(&self) -> [(u64, u64); 2] {
+        [(self.total, self.granted), (self.total / KEY_PART, self.to_key)]
+    }
+
+    fn free(&self) -> u64 {
+        self.left()
+            .map(|(total, granted)| total.saturating_sub(granted))
+            .into_iter()
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// The part that is free, of 1.
+    fn share_left(&self) -> f64 {
+        let part = |(total, granted): (u64, u64)| {
+            total.saturating_sub(granted) as f64 / total.max(1) as f64
+        };
+        self.left().map(part).into_iter().fold(1.0, f64::min)
+    }
 }
 
 /// Whether a process has a tunnel that it asked for with this epoch, or later.
@@ -400,6 +447,29 @@ mod tests {
         assert!(fill(&key(), 10_000) >= 150, "another key finds its half");
         let granted: u64 = registry.lock().values().map(|entry| entry.limit * 2).sum();
         assert!(granted <= limits.memory);
+    }
+
+    #[test]
+    fn a_tunnel_grows_up_to_the_most_of_one_and_to_no_more_than_it_leaves_free() {
+        let registry = Registry::default();
+        let mib = |count: u64| count << 20;
+        let limits = |memory| ServerLimits { memory, ..ServerLimits::default() };
+        let user = key();
+        let first = insert(&registry, 1, entry(&user, &key(), "a", 1)).unwrap();
+        let id = TunnelId([1; 16]);
+        let large = limits(mib(1024));
+        assert_eq!(first.limit, mib(16));
+        assert_eq!(registry.grow(id, &large), Some(mib(32)));
+        assert_eq!(registry.grow(id, &large), Some(mib(48)));
+        assert_eq!(registry.grow(id, &large), None, "that is the most of one");
+        let second = TunnelId([2; 16]);
+        insert(&registry, 2, entry(&user, &key(), "b", 1)).unwrap();
+        // Half of the half is one key's, of which 48 and some 10 are granted: what would be
+        // left is less than it would have.
+        assert_eq!(registry.grow(second, &limits(mib(300))), None);
+        assert!(registry.grow(second, &large).is_some());
+        registry.remove(id);
+        assert_eq!(registry.grow(id, &large), None, "it is over");
     }
 
     #[tokio::test]

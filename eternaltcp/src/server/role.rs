@@ -3,6 +3,7 @@
 mod loss;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eternaltcp_proto::{
     Cause, Closing, Intent, Lost, Reset, SessionId, Side, Time, Tunnel, TunnelId,
@@ -33,14 +34,19 @@ pub(super) struct ServerRole {
     losses: Losses,
     /// Connections to its listeners that wait for the client.
     waiting: Waiting,
+    /// When to ask again for more memory, after there was none.
+    grows_at: Time,
 }
+
+/// How long a tunnel that finds no more memory waits before it asks again.
+const GROW_PAUSE: Duration = Duration::from_secs(1);
 
 impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Entry) -> Self {
         let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
         let waiting = Waiting::new(Side::Server, context.limits.max_waiting, context.limits.wait);
-        Self { context, id, entry, connecting, losses, waiting }
+        Self { context, id, entry, connecting, losses, waiting, grows_at: Time::ZERO }
     }
 }
 
@@ -115,6 +121,18 @@ impl Role for ServerRole {
             lost.session,
             bytes(lost.in_doubt)
         );
+    }
+
+    fn grow(&mut self, now: Time) -> Option<u64> {
+        if now < self.grows_at {
+            return None;
+        }
+        let limit = self.context.registry.grow(self.id, &self.context.limits);
+        match limit {
+            Some(limit) => debug!("tunnel {}: may hold {} now", self.id, bytes(limit)),
+            None => self.grows_at = now + GROW_PAUSE,
+        }
+        limit
     }
 
     fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {

@@ -1,0 +1,92 @@
+//! What a tunnel may hold grows with its use, as far as the server's memory goes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+
+use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::server::{Server, ServerConfig, ServerLimits};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Session, Slots, address, this_instance};
+use support::run;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Shares of sessions that a tunnel has at first; it is the least of all.
+const AT_FIRST: u64 = 32;
+
+/// A share, each way.
+const SHARE: u64 = 4096;
+
+/// A client of a server whose memory is this, in shares each way.
+async fn connect(shares: u64) -> (Client, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let user = Identity::generate().unwrap();
+    let keys = folder.path().join("authorized_keys");
+    std::fs::write(&keys, format!("{}\n", user.public_key())).unwrap();
+    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+    let host = Identity::generate().unwrap();
+    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
+    config.permits = vec!["*:*".parse().unwrap()];
+    config.limits = ServerLimits {
+        // Half for each way, and half of that for a key.
+        memory: 4 * shares * SHARE,
+        tunnel_memory_at_first: AT_FIRST * SHARE,
+        ..ServerLimits::default()
+    };
+    let slots = Slots::from_limit().unwrap();
+    let mut server = Server::bind(config, slots).unwrap().start().unwrap();
+    let address: address::Server = server.local_addr().to_string().parse().unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let mut session = incoming.accept().unwrap();
+            tokio::spawn(async move {
+                while let Ok(number) = session.read_u64().await {
+                    session.write_u64(number).await.unwrap();
+                }
+            });
+        }
+    });
+    let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
+    let config = ClientConfig::new(address.into(), user, trust, this_instance("one".to_owned()));
+    (Client::connect(config).await.unwrap(), folder)
+}
+
+/// Opens sessions, each answered before the next, until one is refused or there
+/// are so many.
+async fn open(client: &Client, most: u64) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for number in 0..most {
+        let Ok(mut session) = client.open("program:1").await else { break };
+        session.write_u64(number).await.unwrap();
+        if session.read_u64().await.is_err() {
+            break;
+        }
+        sessions.push(session);
+    }
+    sessions
+}
+
+#[test]
+fn a_tunnel_that_is_short_is_given_more_while_there_is_some() {
+    run(async {
+        let (client, _folder) = connect(100_000).await;
+        assert_eq!(open(&client, 40 * AT_FIRST).await.len() as u64, 40 * AT_FIRST);
+    });
+}
+
+#[test]
+fn a_tunnel_that_cannot_grow_has_what_it_was_granted_and_goes_on() {
+    run(async {
+        let (client, _folder) = connect(3 * AT_FIRST).await;
+        let sessions = open(&client, 40 * AT_FIRST).await;
+        assert_eq!(sessions.len() as u64, AT_FIRST);
+        drop(sessions);
+        // Their ends are on their way.
+        while open(&client, 1).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
