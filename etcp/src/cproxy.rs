@@ -6,7 +6,7 @@ use eternaltcp::client::{
     serve_transparent,
 };
 use eternaltcp::control::Subject;
-use eternaltcp::{Listener, Slots, this_instance};
+use eternaltcp::{Congestion, Listener, Slots, this_instance};
 use tracing::info;
 
 use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
@@ -158,6 +158,8 @@ pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opene
 
 /// What every kind of client needs, of which `name` is the default name.
 pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, Failure> {
+    let congestion = args.congestion.as_ref();
+    congestion.map_or(Ok(()), Congestion::check).map_err(Failure::failed)?;
     let Credentials { servers, keys, trust } = Credentials::from_args(&args)?;
     let instance = this_instance(args.name.unwrap_or(name));
     let mut config = ClientConfig::new(servers, keys, trust, instance);

@@ -49,7 +49,7 @@ impl Congestion {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn check(&self) -> Result<(), CongestionError> {
+    pub fn check(&self) -> Result<(), CongestionError> {
         let tried = Socket::new(Domain::IPV4, Type::STREAM, None)
             .and_then(|socket| self.set(&socket))
             .map_err(|error| (error.kind(), error.to_string()));
