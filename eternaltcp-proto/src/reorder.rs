@@ -25,9 +25,17 @@ pub(crate) struct Reorder {
 /// What was put aside of one session: never nothing.
 #[derive(Debug, Default)]
 struct Aside {
-    packets: BTreeMap<u32, (Kind, Bytes)>,
+    packets: BTreeMap<u32, Packet>,
     held: u64,
     endings: usize,
+}
+
+#[derive(Debug)]
+struct Packet {
+    kind: Kind,
+    payload: Bytes,
+    /// Its payload has memory of its own.
+    is_compact: bool,
 }
 
 impl Reorder {
@@ -58,7 +66,8 @@ impl Reorder {
             return Err(Violation::OverLimit { session: id });
         }
         let endings = aside.endings + usize::from(kind != Kind::Data);
-        let is_twice = aside.packets.insert(seq.get(), (kind, payload)).is_some();
+        let packet = Packet { kind, payload, is_compact: false };
+        let is_twice = aside.packets.insert(seq.get(), packet).is_some();
         if is_twice || endings > MOST_ENDINGS {
             return Err(Violation::OutOfPlace(kind));
         }
@@ -71,7 +80,7 @@ impl Reorder {
     /// Takes the packet with this number, if it is there.
     pub(crate) fn take(&mut self, id: SessionId, seq: Seq) -> Option<(Kind, Bytes)> {
         let aside = self.sessions.get_mut(&id)?;
-        let (kind, payload) = aside.packets.remove(&seq.get())?;
+        let Packet { kind, payload, .. } = aside.packets.remove(&seq.get())?;
         if kind == Kind::Data {
             aside.held -= cost(payload.len());
             self.held -= cost(payload.len());
@@ -82,6 +91,16 @@ impl Reorder {
             self.sessions.remove(&id);
         }
         Some((kind, payload))
+    }
+
+    /// Copies what has waited since the last call: a payload may be a slice of a
+    /// larger piece of memory, which it keeps alive.
+    pub(crate) fn compact(&mut self) {
+        let packets = self.sessions.values_mut().flat_map(|aside| aside.packets.values_mut());
+        for packet in packets.filter(|packet| !packet.is_compact) {
+            packet.payload = Bytes::copy_from_slice(&packet.payload);
+            packet.is_compact = true;
+        }
     }
 
     /// What is missing of a session will not come, or is not wanted.
@@ -120,6 +139,20 @@ mod tests {
         assert_eq!(reorder.held(), 0);
         assert!(reorder.take(id(1), Seq::new(0)).is_some());
         assert!(reorder.sessions.is_empty());
+    }
+
+    #[test]
+    fn what_waits_gets_memory_of_its_own_once() {
+        let shared = Bytes::from(vec![1; 1000]);
+        let mut reorder = Reorder::default();
+        reorder.put(id(1), Seq::new(5), (Kind::Data, shared.slice(..10)), 1000).unwrap();
+        reorder.compact();
+        let at = |reorder: &Reorder| reorder.sessions[&id(1)].packets[&5].payload.as_ptr();
+        let own = at(&reorder);
+        assert!(!shared.as_ptr_range().contains(&own));
+        reorder.compact();
+        assert_eq!(at(&reorder), own, "not copied again");
+        assert_eq!(reorder.take(id(1), Seq::new(5)), Some((Kind::Data, shared.slice(..10))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::Carrier;
+use super::order::Place;
 use super::{Event, Tunnel};
 use crate::digest::Digest;
 use crate::error::Violation;
@@ -163,7 +164,7 @@ impl Tunnel {
         }
     }
 
-    fn was_known(&self, id: SessionId) -> bool {
+    pub(super) fn was_known(&self, id: SessionId) -> bool {
         if id.opener() == self.side {
             self.next_id.is_none_or(|next| id < next)
         } else {
@@ -192,93 +193,6 @@ impl Tunnel {
         }
     }
 
-    /// Data of a joined carrier, where nothing has an order but their numbers.
-    pub(super) fn handle_beside(
-        &mut self,
-        now: Time,
-        id: SessionId,
-        header: &Header,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
-        let Some(session) = self.sessions.get(&id) else {
-            return if self.was_known(id) { Ok(()) } else { Err(no_such(header)) };
-        };
-        if session.receive.is_reset {
-            // Its reset was faster, and skipped what nobody wants any more.
-            return Ok(());
-        }
-        match self.place(id, header)? {
-            Place::Next => self.take(now, id, header, payload),
-            Place::Ahead => self.put_aside(id, header, payload),
-        }
-    }
-
-    /// Takes a session's next packet, and those that waited for it.
-    fn take(
-        &mut self,
-        now: Time,
-        id: SessionId,
-        header: &Header,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
-        self.handle_next(now, id, header, payload)?;
-        while let Some((header, payload)) = self.next_aside(id) {
-            self.handle_next(now, id, &header, payload)?;
-        }
-        self.owe_ack(now, id);
-        self.settle(id);
-        Ok(())
-    }
-
-    fn handle_next(
-        &mut self,
-        now: Time,
-        id: SessionId,
-        header: &Header,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
-        match header.kind {
-            Kind::Data => self.handle_data(id, payload),
-            Kind::Opened => self.handle_opened(id, header),
-            Kind::End => self.handle_end(now, id, &payload),
-            Kind::Reset => self.handle_reset(now, id, header, &payload),
-            kind => Err(Violation::OutOfPlace(kind)),
-        }
-    }
-
-    /// The session's next packet, if it came before its turn.
-    fn next_aside(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
-        let seq = self.sessions.get(&id)?.receive.next;
-        let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
-        let length = u32::try_from(payload.len()).ok()?;
-        Some((Header { kind, session: id.get(), seq, ack: Seq::default(), length }, payload))
-    }
-
-    fn put_aside(
-        &mut self,
-        id: SessionId,
-        header: &Header,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
-        let room = self.room(id);
-        let Some(attached) = self.attached_mut() else { return Ok(()) };
-        attached.reorder.put(id, header.seq, (header.kind, payload), room)?;
-        self.stats.reordered += 1;
-        Ok(())
-    }
-
-    /// What data of a session may cost now, by what the peer was told is held.
-    fn room(&self, id: SessionId) -> u64 {
-        let (aside, of_session) = self
-            .attached()
-            .map_or((0, 0), |attached| (attached.reorder.held(), attached.reorder.held_of(id)));
-        let of_tunnel = self.config.tunnel_limit.saturating_sub(self.received + aside);
-        let session = self.sessions.get(&id).map_or(0, |session| {
-            session.receive.limit.saturating_sub(session.receive.held + of_session)
-        });
-        session.min(of_tunnel)
-    }
-
     /// A reset that crossed the end of its session: the peer's socket died
     /// when all was said and delivered. It only wants to be confirmed.
     fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) -> Result<(), Violation> {
@@ -289,28 +203,6 @@ impl Tunnel {
         }
         attached.farewells.push_back((id, seq.next()));
         Ok(())
-    }
-
-    /// The number must be the next. The reset of a peer that we have reset ourselves
-    /// may skip what the peer dropped; and while carriers are joined, what is
-    /// missing may be on another one.
-    fn place(&self, id: SessionId, header: &Header) -> Result<Place, Violation> {
-        let Some(session) = self.sessions.get(&id) else { return Err(no_such(header)) };
-        let expected = session.receive.next;
-        let is_later = header.seq.distance_from(expected) < 1 << 31;
-        let may_skip = is_later && header.kind == Kind::Reset && session.receive.is_discarding;
-        let is_next = header.seq == expected || may_skip;
-        let has_joined = self.attached().is_some_and(|attached| !attached.joined.is_empty());
-        let is_ahead = is_later && has_joined && header.kind.may_be_ahead();
-        if !(is_next || is_ahead) {
-            let (expected, got) = (expected.get(), header.seq.get());
-            return Err(Violation::Number { session: id, expected, got });
-        }
-        let is_first = session.awaited_opening();
-        if is_first.is_some_and(|kind| header.kind != kind && header.kind != Kind::Reset) {
-            return Err(Violation::OutOfPlace(header.kind));
-        }
-        Ok(if is_next { Place::Next } else { Place::Ahead })
     }
 
     fn handle_open(
@@ -385,7 +277,11 @@ impl Tunnel {
         Ok(())
     }
 
-    fn handle_opened(&mut self, id: SessionId, header: &Header) -> Result<(), Violation> {
+    pub(super) fn handle_opened(
+        &mut self,
+        id: SessionId,
+        header: &Header,
+    ) -> Result<(), Violation> {
         let session = self.sessions.get_mut(&id).ok_or_else(|| no_such(header))?;
         let is_awaited = header.seq == self.config.first_seq && id.opener() == self.side;
         if !is_awaited {
@@ -397,7 +293,12 @@ impl Tunnel {
         Ok(())
     }
 
-    fn handle_end(&mut self, now: Time, id: SessionId, payload: &[u8]) -> Result<(), Violation> {
+    pub(super) fn handle_end(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
         let digest = Digest::new(read_u64(Kind::End, payload)?);
         let corrupt = self.with_session(id, |session| {
             if session.receive.state != ReceiveState::Open {
@@ -413,7 +314,7 @@ impl Tunnel {
         Ok(())
     }
 
-    fn handle_reset(
+    pub(super) fn handle_reset(
         &mut self,
         now: Time,
         id: SessionId,
@@ -441,18 +342,10 @@ impl Tunnel {
     }
 }
 
-/// Where a numbered packet stands.
-enum Place {
-    /// It is the next one.
-    Next,
-    /// Others are missing before it, which another carrier brings.
-    Ahead,
-}
-
 fn read_u64(kind: Kind, payload: &[u8]) -> Result<u64, Violation> {
     Reader::new(payload).u64().map_err(Violation::payload(kind))
 }
 
-fn no_such(header: &Header) -> Violation {
+pub(super) fn no_such(header: &Header) -> Violation {
     Violation::NoSuchSession { kind: header.kind, session: header.session }
 }

@@ -11,6 +11,7 @@ mod export;
 mod input;
 mod joined;
 mod limit;
+mod order;
 mod output;
 mod path;
 mod sockets;

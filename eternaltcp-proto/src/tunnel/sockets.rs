@@ -213,6 +213,9 @@ impl Tunnel {
         if self.received > 0 {
             self.sessions.values_mut().for_each(|session| session.receive.compact());
         }
+        if let Some(attached) = self.attached_mut() {
+            attached.reorder.compact();
+        }
     }
 
     /// The local socket's sending side was shut.

@@ -1,0 +1,131 @@
+//! In which order a session's packets are taken: by their numbers, whichever
+//! carrier brings them.
+
+use bytes::Bytes;
+
+use super::Tunnel;
+use super::input::no_such;
+use crate::error::Violation;
+use crate::id::SessionId;
+use crate::packet::{Header, Kind};
+use crate::seq::Seq;
+use crate::time::Time;
+
+/// Where a numbered packet stands.
+pub(super) enum Place {
+    /// It is the next one.
+    Next,
+    /// Others are missing before it, which another carrier brings.
+    Ahead,
+}
+
+impl Tunnel {
+    /// The number must be the next. The reset of a peer that we have reset ourselves
+    /// may skip what the peer dropped; and while carriers are joined, what is
+    /// missing may be on another one.
+    pub(super) fn place(&self, id: SessionId, header: &Header) -> Result<Place, Violation> {
+        let Some(session) = self.sessions.get(&id) else { return Err(no_such(header)) };
+        let expected = session.receive.next;
+        let is_later = header.seq.distance_from(expected) < 1 << 31;
+        let may_skip = is_later && header.kind == Kind::Reset && session.receive.is_discarding;
+        let is_next = header.seq == expected || may_skip;
+        let has_joined = self.attached().is_some_and(|attached| !attached.joined.is_empty());
+        let is_ahead = is_later && has_joined && header.kind.may_be_ahead();
+        if !(is_next || is_ahead) {
+            let (expected, got) = (expected.get(), header.seq.get());
+            return Err(Violation::Number { session: id, expected, got });
+        }
+        let is_first = session.awaited_opening();
+        if is_first.is_some_and(|kind| header.kind != kind && header.kind != Kind::Reset) {
+            return Err(Violation::OutOfPlace(header.kind));
+        }
+        Ok(if is_next { Place::Next } else { Place::Ahead })
+    }
+
+    /// Data of a joined carrier, where nothing has an order but their numbers.
+    pub(super) fn handle_beside(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let Some(session) = self.sessions.get(&id) else {
+            return if self.was_known(id) { Ok(()) } else { Err(no_such(header)) };
+        };
+        if session.receive.is_reset {
+            // Its reset was faster, and skipped what nobody wants any more.
+            return Ok(());
+        }
+        match self.place(id, header)? {
+            Place::Next => self.take(now, id, header, payload),
+            Place::Ahead => self.put_aside(id, header, payload),
+        }
+    }
+
+    /// Takes a session's next packet, and those that waited for it.
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        self.handle_next(now, id, header, payload)?;
+        while let Some((header, payload)) = self.next_aside(id) {
+            self.handle_next(now, id, &header, payload)?;
+        }
+        self.owe_ack(now, id);
+        self.settle(id);
+        Ok(())
+    }
+
+    fn handle_next(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        match header.kind {
+            Kind::Data => self.handle_data(id, payload),
+            Kind::Opened => self.handle_opened(id, header),
+            Kind::End => self.handle_end(now, id, &payload),
+            Kind::Reset => self.handle_reset(now, id, header, &payload),
+            kind => Err(Violation::OutOfPlace(kind)),
+        }
+    }
+
+    /// The session's next packet, if it came before its turn.
+    fn next_aside(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
+        let seq = self.sessions.get(&id)?.receive.next;
+        let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
+        let length = u32::try_from(payload.len()).ok()?;
+        Some((Header { kind, session: id.get(), seq, ack: Seq::default(), length }, payload))
+    }
+
+    pub(super) fn put_aside(
+        &mut self,
+        id: SessionId,
+        header: &Header,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let room = self.room(id);
+        let Some(attached) = self.attached_mut() else { return Ok(()) };
+        attached.reorder.put(id, header.seq, (header.kind, payload), room)?;
+        self.stats.reordered += 1;
+        Ok(())
+    }
+
+    /// What data of a session may cost now, by what the peer was told is held.
+    pub(super) fn room(&self, id: SessionId) -> u64 {
+        let (aside, of_session) = self
+            .attached()
+            .map_or((0, 0), |attached| (attached.reorder.held(), attached.reorder.held_of(id)));
+        let of_tunnel = self.config.tunnel_limit.saturating_sub(self.received + aside);
+        let session = self.sessions.get(&id).map_or(0, |session| {
+            session.receive.limit.saturating_sub(session.receive.held + of_session)
+        });
+        session.min(of_tunnel)
+    }
+}
