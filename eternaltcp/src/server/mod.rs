@@ -154,7 +154,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             memory: 1 << 30,
-            tunnel_memory_at_first: 16 << 20,
+            tunnel_memory_at_first: 24 << 20,
             tunnel_memory: 48 << 20,
             unauthenticated: 1024,
             unauthenticated_per_source: 64,

@@ -458,15 +458,14 @@ mod tests {
         let first = insert(&registry, 1, entry(&user, &key(), "a", 1)).unwrap();
         let id = TunnelId([1; 16]);
         let large = limits(mib(1024));
-        assert_eq!(first.limit, mib(16));
-        assert_eq!(registry.grow(id, &large), Some(mib(32)));
+        assert_eq!(first.limit, mib(24));
         assert_eq!(registry.grow(id, &large), Some(mib(48)));
         assert_eq!(registry.grow(id, &large), None, "that is the most of one");
         let second = TunnelId([2; 16]);
         insert(&registry, 2, entry(&user, &key(), "b", 1)).unwrap();
-        // Half of the half is one key's, of which 48 and some 10 are granted: what would be
+        // Half of the half is one key's, of which 48 and some 16 are granted: what would be
         // left is less than it would have.
-        assert_eq!(registry.grow(second, &limits(mib(300))), None);
+        assert_eq!(registry.grow(second, &limits(mib(340))), None);
         assert!(registry.grow(second, &large).is_some());
         registry.remove(id);
         assert_eq!(registry.grow(id, &large), None, "it is over");
