@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::Carrier;
-use super::order::Place;
 use super::{Event, Tunnel};
 use crate::digest::Digest;
 use crate::error::Violation;
@@ -187,10 +186,7 @@ impl Tunnel {
         }
         let place = self.place(id, header)?;
         self.acknowledge(now, id, header)?;
-        match place {
-            Place::Next => self.take(now, id, header, payload),
-            Place::Ahead => self.put_aside(id, header, payload),
-        }
+        self.take_at(now, id, place, (header, payload))
     }
 
     /// A reset that crossed the end of its session: the peer's socket died

@@ -57,14 +57,26 @@ impl Tunnel {
             // Its reset was faster, and skipped what nobody wants any more.
             return Ok(());
         }
-        match self.place(id, header)? {
+        let place = self.place(id, header)?;
+        self.take_at(now, id, place, (header, payload))
+    }
+
+    /// Takes a packet, or keeps it until its turn.
+    pub(super) fn take_at(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        place: Place,
+        (header, payload): (&Header, Bytes),
+    ) -> Result<(), Violation> {
+        match place {
             Place::Next => self.take(now, id, header, payload),
             Place::Ahead => self.put_aside(id, header, payload),
         }
     }
 
     /// Takes a session's next packet, and those that waited for it.
-    pub(super) fn take(
+    fn take(
         &mut self,
         now: Time,
         id: SessionId,
@@ -104,7 +116,7 @@ impl Tunnel {
         Some((Header { kind, session: id.get(), seq, ack: Seq::default(), length }, payload))
     }
 
-    pub(super) fn put_aside(
+    fn put_aside(
         &mut self,
         id: SessionId,
         header: &Header,
