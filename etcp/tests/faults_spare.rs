@@ -60,6 +60,6 @@ fn a_signal_brings_a_new_carrier_although_the_old_one_works() {
         });
         assert_ne!(journey.pair.local_address(), before);
     }
-    assert!(journey.pair.cproxy.log().contains("connecting again, as asked"));
+    journey.pair.cproxy.wait_for("connecting again, as asked", PATIENCE);
     journey.finish();
 }

@@ -11,6 +11,7 @@ use support::checked::{Rate, accept, connect, listen};
 use support::pair::DEFAULT_LISTEN;
 use support::process::User;
 use support::streams::Streams;
+use support::wait::PATIENCE;
 use support::{Family, Folder, Pair, Sproxy, World, skip};
 
 /// Runs etcp as an ordinary user whose home is the test's folder.
@@ -128,7 +129,7 @@ fn a_client_that_waits_says_for_whom_and_why() {
     let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
     let pair = Pair::start(&world, &folder, sproxy, &[]);
     world.remove_uplink(world.uplink());
-    support::wait::until("cproxy to be without a carrier", support::wait::PATIENCE, || {
+    support::wait::until("cproxy to be without a carrier", PATIENCE, || {
         statuses(&folder)[0]["tunnels"][0]["state"] == "detached"
     });
     let [client, _] = statuses(&folder);
@@ -152,7 +153,8 @@ fn the_control_socket_is_its_users_alone() {
     let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
     let socket = folder.join("c.sock");
     let path = socket.to_str().expect("test paths are text");
-    let pair = Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["--control", path]));
+    let mut pair =
+        Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["--control", path]));
     let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(&socket), 0o600);
     assert_eq!(mode(&folder.join(".local/state/eternaltcp/control")), 0o700, "sproxy's");
@@ -165,7 +167,7 @@ fn the_control_socket_is_its_users_alone() {
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("we are root");
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(pair.cproxy.log().contains("opened by another user"), "{}", pair.cproxy.log());
+    pair.cproxy.wait_for("opened by another user", PATIENCE);
     for user in [User::Nobody, User::Root] {
         let told = etcp(&folder, user, &["status", "--control", path]);
         assert!(told.status.success(), "{told:?}");
