@@ -9,6 +9,9 @@ use crate::time::Time;
 /// A timer that fires later than this was held up by our own stop.
 const STOPPED: Duration = Duration::from_secs(1);
 
+/// One that fires later than this makes doubts wait.
+const HELD_UP: Duration = Duration::from_millis(250);
+
 /// How long the peer has to be heard of again after our own stop.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -80,6 +83,7 @@ impl Liveness {
 
     /// The operating system's view of the carrier.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
+        self.handle_lateness(now);
         self.doubt.handle_report(now, report);
         self.ask_if_doubted(now);
     }
@@ -137,13 +141,11 @@ impl Liveness {
 
     /// Returns whether the carrier still counts as alive.
     pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
-        let late = now.since(self.poll_timeout());
+        self.handle_lateness(now);
         if now >= self.last_sent + self.interval {
             self.is_beat_due = true;
         }
-        if late >= STOPPED {
-            self.handle_stop(now);
-        } else if self.doubts {
+        if self.doubts {
             self.doubt.handle_timeout(now);
             self.ask_if_doubted(now);
         }
@@ -153,9 +155,21 @@ impl Liveness {
         now < self.dead_at()
     }
 
+    /// This side may be late. Its machine may have stood still as well, with the
+    /// path: TCP then tries again within the time that it lost already (RFC 6298,
+    /// section 5.5), and is not to be doubted before.
+    fn handle_lateness(&mut self, now: Time) {
+        let late = now.since(self.poll_timeout());
+        if late >= HELD_UP {
+            self.doubt.restart(now + late.min(GRACE));
+        }
+        if late >= STOPPED {
+            self.handle_stop(now);
+        }
+    }
+
     /// This side stood still: the peer has a grace to be heard.
     fn handle_stop(&mut self, now: Time) {
-        self.doubt.restart(now);
         let grace = GRACE.min(self.dead_after);
         if now + grace > self.dead_at() {
             let heard = (now.since_origin() + grace).saturating_sub(self.dead_after);
@@ -240,6 +254,30 @@ mod tests {
         assert!(liveness.handle_timeout(at(30_000)), "a timer 29 s late is our own stop");
         assert!(liveness.handle_timeout(at(30_900)));
         assert!(!liveness.handle_timeout(at(31_000)));
+    }
+
+    #[test]
+    fn what_was_held_up_is_doubted_later_by_as_much() {
+        let tcp = |since: u64| PathReport {
+            round_trip: Some((Duration::from_millis(1), Duration::ZERO)),
+            unanswered_for: Some(Duration::from_millis(since)),
+        };
+        for (woken, doubted) in [(700, 1400), (1250, 2500), (2000, 3250)] {
+            let second = Duration::from_secs(1);
+            let mut liveness = Liveness::new(at(0), second, second * 10, true);
+            liveness.handle_report(at(0), tcp(0));
+            liveness.handle_sent(at(0));
+            assert_eq!(liveness.poll_timeout(), at(250));
+            for now in (woken..=doubted).step_by(50) {
+                liveness.handle_report(at(now), tcp(now));
+                assert!(liveness.handle_timeout(at(now)));
+                let expected = (now == doubted).then_some(Suspicion::Path);
+                assert_eq!(liveness.suspicion(), expected, "woken at {woken}, now {now}");
+                if liveness.poll_beat(at(now)).is_some() {
+                    liveness.handle_sent(at(now));
+                }
+            }
+        }
     }
 
     #[test]

@@ -242,11 +242,11 @@ impl Doubt {
         }
     }
 
-    /// This side stood still: what it waited for is waited for anew.
-    pub(crate) fn restart(&mut self, now: Time) {
+    /// This side stood still: what it waited for is waited for anew, from `start`.
+    pub(crate) fn restart(&mut self, start: Time) {
         for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked, &mut self.unanswered]
         {
-            *since = since.map(|_| now);
+            *since = since.map(|since| since.max(start));
         }
     }
 }
