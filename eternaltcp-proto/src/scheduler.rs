@@ -81,6 +81,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether no session has something due.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.interactive.is_empty() && self.bulk.is_empty()
+    }
+
     /// Takes the session whose turn it is; the caller puts it back if more of
     /// it is due.
     pub(crate) fn dequeue(&mut self) -> Option<SessionId> {

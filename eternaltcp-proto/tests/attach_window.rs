@@ -101,7 +101,9 @@ fn a_session_that_ends_before_the_answer_is_confirmed_after_it() {
     let request = request(&mut client);
     client.delivered_end(NOW, id);
     let answer = answer(&mut server, request);
-    client.handle_input(NOW, answer).unwrap();
-    server.handle_input(NOW, sent(&mut client)).unwrap();
+    client.handle_input(later, answer).unwrap();
+    assert_eq!(sent(&mut client).len(), 0, "it waits for company");
+    let (at, _) = client.poll_timeout().unwrap();
+    whole(&mut client, &mut server, at);
     assert_eq!((client.session_count(), server.session_count()), (0, 0));
 }

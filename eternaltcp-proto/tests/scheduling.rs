@@ -90,6 +90,88 @@ fn an_answer_carries_the_acknowledgement() {
     assert_eq!(server, [(Kind::Data, 2)], "and none travels alone");
 }
 
+/// What one side has sent since the log was so long.
+fn said(pair: &Pair, by: Side, before: usize) -> Vec<(Kind, u32)> {
+    let log = pair.log[before..].iter().filter(|(side, _)| *side == by);
+    log.map(|(_, transmit)| (transmit.header.kind, transmit.header.ack.get())).collect()
+}
+
+/// [OPEN-3]
+#[test]
+fn who_has_sent_data_does_not_wait_for_the_answer_to_the_opening() {
+    let mut pair = Pair::attached();
+    let before = pair.log.len();
+    pair.session();
+    assert_eq!(said(&pair, Server, before), [(Kind::Opened, 1)], "it is waited for");
+
+    let before = pair.log.len();
+    let id = pair.open(Client);
+    pair.write(Client, id, b"question");
+    pair.flush();
+    pair.run_for(ONE_WAY + Duration::from_millis(24));
+    assert_eq!(said(&pair, Server, before), [], "it waits for company");
+    pair.run_for(Duration::from_millis(1));
+    assert_eq!(said(&pair, Server, before), [(Kind::Opened, 2)], "and not for long");
+    pair.drive();
+
+    let before = pair.log.len();
+    let id = pair.open(Client);
+    pair.write(Client, id, b"question");
+    pair.flush();
+    pair.run_for(ONE_WAY);
+    pair.write(Server, id, b"answer");
+    pair.flush();
+    assert_eq!(said(&pair, Server, before), [(Kind::Opened, 2), (Kind::Data, 2)]);
+    pair.drive();
+    assert_eq!(said(&pair, Server, before).len(), 2, "it does not come again");
+}
+
+/// A client whose session is over, but for its last acknowledgement.
+fn parting() -> (Pair, usize) {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.finish(Client, id);
+    pair.drive();
+    let before = pair.log.len();
+    pair.finish(Server, id);
+    pair.flush();
+    pair.run_for(ONE_WAY);
+    assert_eq!(said(&pair, Client, before), [], "it waits for company");
+    (pair, before)
+}
+
+/// [ACK-4]
+#[test]
+fn a_last_acknowledgement_waits_for_company_and_not_for_long() {
+    let (mut pair, before) = parting();
+    pair.run_for(Duration::from_millis(24));
+    assert_eq!(said(&pair, Client, before), []);
+    pair.run_for(Duration::from_millis(1));
+    assert_eq!(said(&pair, Client, before), [(Kind::Ack, 2)]);
+
+    let (mut pair, before) = parting();
+    pair.open(Client);
+    pair.flush();
+    assert_eq!(said(&pair, Client, before), [(Kind::Open, 0), (Kind::Ack, 2)]);
+    pair.drive();
+    assert_eq!(pair.server.tunnel.session_count(), 1);
+}
+
+/// [ORDER-1]
+#[test]
+fn a_last_acknowledgement_does_not_wait_behind_bulk() {
+    let mut pair = Pair::attached();
+    let (first, bulk) = (pair.session(), pair.session());
+    pair.finish(Client, first);
+    pair.drive();
+    pair.write(Client, bulk, &pattern(1 << 20));
+    assert_eq!(next(&mut pair).kind, Kind::Data);
+    let end = wire::packet(wire::END, first.get(), 1, 2, &[0; 8]);
+    pair.client.tunnel.handle_input(pair.now, end).unwrap();
+    let kinds = [next(&mut pair).kind, next(&mut pair).kind];
+    assert_eq!(kinds, [Kind::Ack, Kind::Data]);
+}
+
 #[test]
 fn a_keystroke_does_not_wait_behind_bulk() {
     let (mut pair, bulk) = busy();

@@ -1,6 +1,7 @@
 //! What belongs to one carrier, and dies with it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -52,12 +53,12 @@ pub(super) struct Attached {
     pub(super) openings: VecDeque<SessionId>,
     /// Sessions whose acknowledgement is to travel alone.
     pub(super) acks: VecDeque<SessionId>,
-    /// Sessions that owe an acknowledgement, which may yet find company.
-    pub(super) delayed_acks: Vec<SessionId>,
-    /// When those go alone.
-    pub(super) ack_deadline: Option<Time>,
-    /// Last acknowledgements of sessions without a record.
+    /// Last acknowledgements of sessions without a record. They wait for company.
     pub(super) farewells: VecDeque<(SessionId, Seq)>,
+    /// What else may yet find company.
+    pub(super) delayed: Delayed,
+    /// Something was sent since there was last nothing to send: company.
+    pub(super) has_company: bool,
     /// Sessions whose limit was raised.
     pub(super) limits: VecDeque<SessionId>,
     /// Carriers that carry bulk beside it.
@@ -70,6 +71,31 @@ pub(super) struct Attached {
     pub(super) is_closing_sent: bool,
 }
 
+/// What nobody waits for: it travels with other packets, or a little later.
+#[derive(Debug, Default)]
+pub(super) struct Delayed {
+    /// Sessions that owe an acknowledgement.
+    pub(super) acks: Vec<SessionId>,
+    /// Sessions that owe an answer to their opening, which has data behind it.
+    pub(super) openings: Vec<SessionId>,
+    /// When all of it goes alone.
+    deadline: Option<Time>,
+}
+
+/// How long it waits for a packet to travel with.
+const DELAY: Duration = Duration::from_millis(25);
+
+impl Delayed {
+    /// Something waits from now on.
+    pub(super) fn wait(&mut self, now: Time) {
+        self.deadline.get_or_insert(now + DELAY);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.deadline
+    }
+}
+
 impl Attached {
     pub(super) fn new(decoder: Decoder, liveness: Liveness) -> Self {
         Self {
@@ -78,14 +104,32 @@ impl Attached {
             answer: VecDeque::new(),
             openings: VecDeque::new(),
             acks: VecDeque::new(),
-            delayed_acks: Vec::new(),
-            ack_deadline: None,
             farewells: VecDeque::new(),
+            delayed: Delayed::default(),
+            has_company: false,
             limits: VecDeque::new(),
             joined: Vec::new(),
             reorder: Reorder::default(),
             is_limit_due: false,
             is_closing_sent: false,
+        }
+    }
+
+    /// What has waited for company goes alone, if it is time.
+    pub(super) fn release_delayed(&mut self, now: Time) {
+        if self.delayed.deadline.take_if(|at| *at <= now).is_some() {
+            self.acks.extend(self.delayed.acks.drain(..));
+            self.openings.extend(self.delayed.openings.drain(..));
+            self.has_company = true;
+        }
+    }
+
+    /// Something is sent now, or nothing is left to send: what comes next is
+    /// another time's, and last acknowledgements wait for it.
+    pub(super) fn note_company(&mut self, now: Time, is_sent: bool) {
+        self.has_company = is_sent;
+        if !is_sent && !self.farewells.is_empty() {
+            self.delayed.wait(now);
         }
     }
 

@@ -14,9 +14,6 @@ use crate::scheduler::Lane;
 use crate::seq::Seq;
 use crate::time::Time;
 
-/// How long an acknowledgement waits for a packet to travel with.
-const ACK_DELAY: Duration = Duration::from_millis(25);
-
 /// An acknowledgement does not wait once this part of the limit is delivered.
 const ACK_PART: u64 = 4;
 
@@ -92,14 +89,18 @@ impl Tunnel {
             let is_sent = std::mem::replace(&mut attached.is_closing_sent, true);
             return (!is_sent).then(|| of_tunnel(Kind::Close, why.encode()).into());
         }
-        poll_sign_of_life(attached, now)
+        let transmit = poll_sign_of_life(attached, now)
             .or_else(|| self.poll_opening(now))
             .or_else(|| self.poll_ack())
             .or_else(|| self.poll_limit())
-            .or_else(|| self.poll_session(now, self.way(now)))
+            .or_else(|| self.poll_farewell())
+            .or_else(|| self.poll_session(now, self.way(now)));
+        self.attached_mut()?.note_company(now, transmit.is_some());
+        transmit
     }
 
-    /// Packet 0 of the sessions that this side opened, in the order of ids.
+    /// Packet 0 of the sessions that this side opened, in the order of ids, and
+    /// of those that have waited with their answer.
     fn poll_opening(&mut self, now: Time) -> Option<Transmit> {
         while let Some(id) = self.attached_mut()?.openings.pop_front() {
             let Some(packet) = self.sessions.get_mut(&id).and_then(|s| s.send.next_packet(0))
@@ -122,7 +123,14 @@ impl Tunnel {
                 return Some(plain(Kind::Ack, id.get(), Seq::default(), ack));
             }
         }
-        let (id, ack) = self.attached_mut()?.farewells.pop_front()?;
+        None
+    }
+
+    /// A last acknowledgement, if it has company.
+    fn poll_farewell(&mut self) -> Option<Transmit> {
+        let is_alone = self.scheduler.is_empty();
+        let attached = self.attached_mut().filter(|it| it.has_company || !is_alone)?;
+        let (id, ack) = attached.farewells.pop_front()?;
         Some(plain(Kind::Ack, id.get(), Seq::default(), ack))
     }
 
@@ -240,8 +248,8 @@ impl Tunnel {
             session.is_ack_listed = true;
             attached.acks.push_back(id);
         } else if !std::mem::replace(&mut session.is_ack_listed, true) {
-            attached.delayed_acks.push(id);
-            attached.ack_deadline.get_or_insert(now + ACK_DELAY);
+            attached.delayed.acks.push(id);
+            attached.delayed.wait(now);
         }
     }
 
@@ -263,7 +271,7 @@ impl Tunnel {
     pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
         let liveness = self.carrier.liveness()?;
         let attached = self.attached();
-        let acks = attached.and_then(|attached| attached.ack_deadline);
+        let delayed = attached.and_then(|attached| attached.delayed.poll_timeout());
         let stalled =
             attached.and_then(|attached| self.stalled_resets(attached).map(|(_, at)| at).min());
         let joined = attached.and_then(|attached| {
@@ -271,7 +279,7 @@ impl Tunnel {
         });
         [
             Some((liveness.poll_timeout(), "liveness")),
-            acks.map(|at| (at, "acknowledgements")),
+            delayed.map(|at| (at, "acknowledgements")),
             stalled.map(|at| (at, "stalled reset")),
             joined.map(|at| (at, "joined carriers")),
         ]
@@ -293,17 +301,10 @@ impl Tunnel {
             return;
         }
         self.note_suspicion();
-        self.release_acks(now);
-        self.give_up_stalled(now);
-    }
-
-    fn release_acks(&mut self, now: Time) {
-        let Some(attached) = self.attached_mut() else { return };
-        if attached.ack_deadline.is_some_and(|at| at <= now) {
-            attached.ack_deadline = None;
-            let delayed = std::mem::take(&mut attached.delayed_acks);
-            attached.acks.extend(delayed);
+        if let Some(attached) = self.attached_mut() {
+            attached.release_delayed(now);
         }
+        self.give_up_stalled(now);
     }
 
     /// A reset that the peer's stalled application holds up goes ahead of the

@@ -55,14 +55,23 @@ impl Tunnel {
         }
     }
 
-    /// The target of a session that the peer opened is connected.
+    /// The target of a session that the peer opened is connected. An application
+    /// that has sent data already does not wait for it: the answer may then travel
+    /// with the target's.
     pub fn accept(&mut self, now: Time, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if let Opening::Offered(_) = session.opening {
             session.opening = Opening::Established;
             session.send.opening = Some((Kind::Opened, Bytes::new()));
+            let is_awaited = session.receive.packets.is_empty();
             self.touch(id);
-            self.activate(now, id);
+            match self.attached_mut() {
+                Some(attached) if !is_awaited => {
+                    attached.delayed.openings.push(id);
+                    attached.delayed.wait(now);
+                }
+                _ => self.activate(now, id),
+            }
         }
     }
 
