@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use support::checked::{Rate, listen};
-use support::wait::PATIENCE;
 use support::{Direction, Family, Folder, Journey, Launch, Pair, Sproxy, World, skip, tell};
 
 /// Sleeps after which the carrier is still good, and after which nothing of it is left.
@@ -51,8 +50,8 @@ fn a_client_that_sleeps_for_a_minute_goes_on_though_server_and_nat_have_given_it
         journey.pair.cproxy.pause();
         journey.world.router.lose_table();
         sleep(journey, SLEEP);
+        assert!(journey.pair.sproxy.log().contains("carrier lost: silent for 3s"));
     });
-    journey.pair.sproxy.process.wait_for("carrier lost: silent for 3s", PATIENCE);
     assert_eq!(journey.pair.attached_again(), 1, "{}", journey.pair.cproxy.log());
     journey.finish();
 }

@@ -293,6 +293,7 @@ fn one_that_joins_leaves_its_place_to_others_and_ends_with_the_attached_one() {
     drop(first);
     wait("the end of the attached one", || is_over(&setting.peer.carrier.stream));
     setting.sproxy.program.wait_for("carrier lost");
+    assert_eq!(setting.sproxy.program.count("carrier lost"), 1);
 }
 
 /// [JOIN-2]
