@@ -61,7 +61,7 @@ impl Listener {
     /// When the address is taken, or not this machine's.
     pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
         let kind = match listen {
-            Listen::Tcp(address) => Kind::Tcp(bind_tcp(*address)?),
+            Listen::Tcp(address) => Kind::Tcp(hold_back(bind_tcp(*address)?)?),
             Listen::Unix(path) => {
                 let (listener, file) = bind_unix(path)?;
                 Kind::Unix(listener, file)
@@ -90,12 +90,7 @@ impl Listener {
     /// What it accepts has the listener's options.
     fn new(kind: Kind, slots: Slots) -> io::Result<Self> {
         if let Kind::Tcp(listener) = &kind {
-            let socket = SockRef::from(listener);
-            prepare(&socket)?;
-            // Who comes from elsewhere needs a window that grows with the path.
-            if listener.local_addr()?.ip().is_loopback() {
-                socket.set_recv_buffer_size(AHEAD)?;
-            }
+            prepare(&SockRef::from(listener))?;
         }
         Ok(Self { kind, slots, pause: Pause::default() })
     }
@@ -107,7 +102,7 @@ impl Listener {
     /// When the system refuses an option.
     pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Self::new(Kind::Tcp(TcpListener::from_std(listener)?), slots)
+        Self::new(Kind::Tcp(hold_back(TcpListener::from_std(listener)?)?), slots)
     }
 
     /// Where it listens, as a user would write it.
@@ -158,6 +153,16 @@ impl Listener {
             }
         }
     }
+}
+
+/// Has the kernel take little ahead of what comes from this machine. Who comes from
+/// elsewhere needs a window that grows with the path; a firewall may bring them to
+/// a transparent listener, whatever its address.
+fn hold_back(listener: TcpListener) -> io::Result<TcpListener> {
+    if listener.local_addr()?.ip().is_loopback() {
+        SockRef::from(&listener).set_recv_buffer_size(AHEAD)?;
+    }
+    Ok(listener)
 }
 
 /// Listens on TCP. An IPv6 wildcard takes IPv4 too.
@@ -243,19 +248,22 @@ impl Pause {
 mod tests {
     use super::*;
 
-    /// The buffer for reading of what a listener at this address accepts.
-    async fn receive_buffer(address: &str) -> usize {
-        let listen = Listen::Tcp(address.parse().unwrap());
-        let mut listener = Listener::bind(&listen, Slots::new(1, 0)).unwrap();
-        let Listen::Tcp(bound) = listener.address().unwrap() else { panic!("it is TCP") };
-        let there = SocketAddr::from(([127, 0, 0, 1], bound.port()));
+    /// The buffer for reading of what a listener accepts.
+    async fn receive_buffer(listener: Listener) -> usize {
+        let Kind::Tcp(listener) = listener.kind else { panic!("it is TCP") };
+        let there = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let _application = tokio::net::TcpStream::connect(there).await.unwrap();
-        listener.accept().await.receive_buffer().unwrap()
+        let (stream, _) = listener.accept().await.unwrap();
+        SockRef::from(&stream).recv_buffer_size().unwrap()
     }
 
     #[tokio::test]
-    async fn what_comes_from_this_machine_is_not_taken_far_ahead() {
-        assert_eq!(receive_buffer("127.0.0.1:0").await, 2 * AHEAD);
-        assert_ne!(receive_buffer("0.0.0.0:0").await, 2 * AHEAD);
+    async fn what_comes_from_this_machine_alone_is_not_taken_far_ahead() {
+        let slots = || Slots::new(1, 0);
+        let bind = |address: &str| Listener::bind(&Listen::Tcp(address.parse().unwrap()), slots());
+        assert_eq!(receive_buffer(bind("127.0.0.1:0").unwrap()).await, 2 * AHEAD);
+        assert_ne!(receive_buffer(bind("0.0.0.0:0").unwrap()).await, 2 * AHEAD);
+        let transparent = Listener::bind_transparent("127.0.0.1:0".parse().unwrap(), slots());
+        assert_ne!(receive_buffer(transparent.unwrap()).await, 2 * AHEAD);
     }
 }

@@ -171,13 +171,6 @@ impl Stream {
         }
     }
 
-    /// The size of the kernel's buffer for reading, in bytes.
-    #[cfg(test)]
-    pub(crate) fn receive_buffer(&self) -> io::Result<usize> {
-        let descriptor = self.descriptor().map_err(|_| not_redirected())?;
-        SockRef::from(&descriptor).recv_buffer_size()
-    }
-
     /// Ends the sending direction.
     pub(crate) fn shut_sending(&self) -> io::Result<()> {
         match self.descriptor() {
