@@ -23,6 +23,12 @@ fn next(pair: &mut Pair) -> Header {
     pair.client.tunnel.poll_transmit(pair.now).expect("something to send").header
 }
 
+/// What one side has sent since the log was so long.
+fn said(pair: &Pair, by: Side, before: usize) -> Vec<(Kind, u32)> {
+    let log = pair.log[before..].iter().filter(|(side, _)| *side == by);
+    log.map(|(_, transmit)| (transmit.header.kind, transmit.header.ack.get())).collect()
+}
+
 /// [ORDER-1]
 #[test]
 fn heartbeats_and_their_answers_go_before_data() {
@@ -66,10 +72,9 @@ fn an_acknowledgement_waits_for_company_and_not_for_long() {
     let before = pair.log.len();
     pair.flush();
     pair.run_for(ONE_WAY + Duration::from_millis(24));
-    assert!(!pair.log[before..].iter().any(|(side, _)| *side == Server), "it waits");
+    assert_eq!(said(&pair, Server, before), [], "it waits");
     pair.run_for(Duration::from_millis(1));
-    let (_, ack) = pair.log[before..].iter().find(|(side, _)| *side == Server).unwrap();
-    assert_eq!((ack.header.kind, ack.header.ack.get()), (Kind::Ack, 2));
+    assert_eq!(said(&pair, Server, before), [(Kind::Ack, 2)]);
 }
 
 #[test]
@@ -82,18 +87,7 @@ fn an_answer_carries_the_acknowledgement() {
     pair.run_for(ONE_WAY);
     pair.write(Server, id, b"echo");
     pair.drive();
-    let server: Vec<_> = pair.log[before..]
-        .iter()
-        .filter(|(side, _)| *side == Server)
-        .map(|(_, t)| (t.header.kind, t.header.ack.get()))
-        .collect();
-    assert_eq!(server, [(Kind::Data, 2)], "and none travels alone");
-}
-
-/// What one side has sent since the log was so long.
-fn said(pair: &Pair, by: Side, before: usize) -> Vec<(Kind, u32)> {
-    let log = pair.log[before..].iter().filter(|(side, _)| *side == by);
-    log.map(|(_, transmit)| (transmit.header.kind, transmit.header.ack.get())).collect()
+    assert_eq!(said(&pair, Server, before), [(Kind::Data, 2)], "and none travels alone");
 }
 
 /// [OPEN-3]

@@ -15,6 +15,9 @@ use crate::reorder::Reorder;
 use crate::seq::Seq;
 use crate::time::Time;
 
+/// How long what nobody waits for may wait for a packet to travel with.
+const DELAY: Duration = Duration::from_millis(25);
+
 /// The tunnel's relation to a carrier.
 #[derive(Debug)]
 pub(super) enum Carrier {
@@ -81,9 +84,6 @@ pub(super) struct Delayed {
     /// When all of it goes alone.
     deadline: Option<Time>,
 }
-
-/// How long it waits for a packet to travel with.
-const DELAY: Duration = Duration::from_millis(25);
 
 impl Delayed {
     /// Something waits from now on.
