@@ -8,6 +8,10 @@ ci:
 test:
     cargo test --workspace --locked
 
+# COUNT fresh worlds of the simulation on all cores; also --base SEED, --jobs N, --keep-going
+sim count *args:
+    cargo run --profile worlds --locked -p eternaltcp-sim --example worlds -- {{count}} {{args}}
+
 # how fast it is, beside what else carries TCP, into docs/benchmarks.md; needs root
 bench *args:
     bench/run {{args}}

@@ -134,6 +134,28 @@ counters! {
     corrupt_resets >= 20;
 }
 
+/// Below this many seeds the floors say nothing.
+const ENOUGH: u64 = 1000;
+
+impl Counters {
+    /// Each counter that is below its floor for so many seeds, in words.
+    #[must_use]
+    pub fn shortfalls(&self, seeds: u64) -> Vec<String> {
+        if seeds < ENOUGH {
+            return Vec::new();
+        }
+        let all = self
+            .table()
+            .into_iter()
+            .map(|(name, value, floor)| (name, value, floor * seeds / 1000));
+        all.filter(|(_, value, floor)| value < floor)
+            .map(|(name, value, floor)| {
+                format!("{name}: {value}, and {seeds} seeds are to reach {floor}")
+            })
+            .collect()
+    }
+}
+
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value, _) in self.table() {

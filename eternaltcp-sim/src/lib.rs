@@ -10,6 +10,7 @@
 
 mod app;
 pub mod bodies;
+mod campaign;
 mod client;
 mod counters;
 mod dial;
@@ -33,6 +34,7 @@ mod transmit;
 mod world;
 
 pub use app::{Finish, Plan};
+pub use campaign::{Campaign, Tally, repetition, run};
 pub use counters::Counters;
 pub use history::Happening;
 pub use link::Notice;

@@ -6,17 +6,11 @@
 #![expect(clippy::print_stdout, reason = "the summary and the log are for people")]
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use eternaltcp_sim::{Counters, Outcome, Scenario, World};
+use eternaltcp_sim::{Campaign, Scenario, World, repetition, run};
 
 /// The seeds of a usual run.
 const SEEDS: Range<u64> = 0..4000;
-
-/// Below this many seeds the floors of the counters say nothing.
-const ENOUGH: u64 = 1000;
 
 #[test]
 fn every_seed_keeps_the_invariants_and_ends() {
@@ -25,17 +19,14 @@ fn every_seed_keeps_the_invariants_and_ends() {
     }
     let seeds = variable("ETERNALTCP_SEEDS").map_or(SEEDS, |range| parse_range(&range));
     let count = seeds.end - seeds.start;
-    let (counters, failure) = run_all(seeds);
-    if let Some((seed, message)) = failure {
-        panic!(
-            "seed {seed}: {message}\nrepeat it with: ETERNALTCP_SEED={seed} cargo test \
-             -p eternaltcp-sim --test seeds every_seed -- --nocapture"
-        );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let tally = Campaign::new(seeds, false).run(cores);
+    if let Some((seed, message)) = tally.failures.first() {
+        panic!("seed {seed}: {message}\nrepeat it with: {}", repetition(*seed));
     }
-    println!("{count} seeds:\n{counters}");
-    if count >= ENOUGH {
-        check_floors(&counters, count);
-    }
+    println!("{count} seeds:\n{}", tally.counters);
+    let shortfalls = tally.counters.shortfalls(count);
+    assert!(shortfalls.is_empty(), "{shortfalls:?}");
 }
 
 #[test]
@@ -62,47 +53,5 @@ fn run_one(seed: u64) {
     match outcome {
         Ok(outcome) => println!("seed {seed} ends after {:?}\n{}", outcome.took, outcome.counters),
         Err(message) => panic!("seed {seed}: {message}"),
-    }
-}
-
-fn run(world: &mut World) -> Result<Outcome, String> {
-    catch_unwind(AssertUnwindSafe(|| world.run())).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default()
-    })
-}
-
-/// Runs all seeds on all cores, up to the first that fails.
-fn run_all(seeds: Range<u64>) -> (Counters, Option<(u64, String)>) {
-    let next = AtomicU64::new(seeds.start);
-    let has_failed = AtomicBool::new(false);
-    let result = Mutex::new((Counters::default(), None));
-    let work = || {
-        while !has_failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return;
-            }
-            let outcome = run(&mut World::new(Scenario::of(seed), false));
-            let mut result = result.lock().expect("no thread panics");
-            match outcome {
-                Ok(outcome) => result.0 += outcome.counters,
-                Err(message) => {
-                    has_failed.store(true, Ordering::Relaxed);
-                    result.1.get_or_insert((seed, message));
-                }
-            }
-        }
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
-    result.into_inner().expect("no thread panics")
-}
-
-fn check_floors(counters: &Counters, seeds: u64) {
-    for (name, value, floor) in counters.table() {
-        let floor = floor * seeds / 1000;
-        assert!(value >= floor, "{name}: {value}, and {seeds} seeds are to reach {floor}");
     }
 }

@@ -1,0 +1,112 @@
+//! Runs fresh worlds on all cores, and stops at the first that fails.
+//!
+//! ```text
+//! worlds COUNT [--base SEED] [--jobs N] [--keep-going]
+//! ```
+//!
+//! The first seed comes from the system's randomness, and is printed, unless
+//! `--base` names it. With `--keep-going` all failures are collected.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+
+use std::hash::{BuildHasher, RandomState};
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use eternaltcp_sim::{Campaign, Tally, repetition};
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_secs(10);
+
+struct Options {
+    count: u64,
+    base: u64,
+    jobs: usize,
+    keeps_going: bool,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // 48 bits of randomness: a number that a person can copy.
+        let base = RandomState::new().hash_one("base") >> 16;
+        let mut options = Self { count: 0, base, jobs: cores, keeps_going: false };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--base" => options.base = number(args.next())?,
+                "--jobs" => options.jobs = number(args.next())?.clamp(1, 1024) as usize,
+                "--keep-going" => options.keeps_going = true,
+                _ => options.count = number(Some(arg))?,
+            }
+        }
+        match options.base.checked_add(options.count) {
+            _ if options.count == 0 => Err("how many worlds?".to_owned()),
+            None => Err("the base is too large".to_owned()),
+            Some(_) => Ok(options),
+        }
+    }
+}
+
+fn number(text: Option<String>) -> Result<u64, String> {
+    let text = text.ok_or("a number is missing")?;
+    text.replace(['_', ','], "").parse().map_err(|_| format!("{text}: not a number"))
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\nusage: worlds COUNT [--base SEED] [--jobs N] [--keep-going]");
+            return ExitCode::from(2);
+        }
+    };
+    let Options { count, base, jobs, .. } = options;
+    println!("{count} worlds from seed {base} on, on {jobs} cores");
+    // A failure is told with its seed, once.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begun = Instant::now();
+    let tally = run(&options, begun);
+    println!("{}", progress(&tally, &options, begun));
+    for (seed, message) in &tally.failures {
+        println!("\nseed {seed}: {message}\nrepeat it with: {}", repetition(*seed));
+    }
+    println!("\n{} worlds:\n{}", tally.worlds, tally.counters);
+    let shortfalls = tally.counters.shortfalls(tally.worlds);
+    shortfalls.iter().for_each(|shortfall| println!("{shortfall}"));
+    let is_good = tally.failures.is_empty() && shortfalls.is_empty();
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs all worlds and tells how far they are.
+fn run(options: &Options, begun: Instant) -> Tally {
+    let campaign = Campaign::new(options.base..options.base + options.count, options.keeps_going);
+    std::thread::scope(|scope| {
+        let (running, finished) = channel::<()>();
+        for _ in 0..options.jobs {
+            let (campaign, running) = (&campaign, running.clone());
+            scope.spawn(move || {
+                campaign.work();
+                drop(running);
+            });
+        }
+        drop(running);
+        while finished.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            println!("{}", progress(&campaign.tally(), options, begun));
+        }
+    });
+    campaign.tally()
+}
+
+fn progress(tally: &Tally, options: &Options, begun: Instant) -> String {
+    let (worlds, elapsed) = (tally.worlds, begun.elapsed().as_secs_f64());
+    let rate = worlds as f64 / elapsed.max(0.001);
+    let failed = match tally.failures.len() {
+        0 => String::new(),
+        failed => format!(", {failed} FAILED"),
+    };
+    format!(
+        "{worlds} of {} worlds from seed {} on{failed}, {rate:.0} a second, {elapsed:.0} s",
+        options.count, options.base
+    )
+}
