@@ -1,6 +1,6 @@
 //! A temporary folder that the test's ordinary user can use, gone when dropped.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::process::User;
@@ -86,8 +86,7 @@ impl Folder {
 
     fn give(&self, path: &Path, mode: u32, owner: User) {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("mode is set");
-        let (user, group) = owner.ids();
-        chown(path, Some(user), Some(group)).expect("owner is set");
+        owner.own(path);
     }
 }
 

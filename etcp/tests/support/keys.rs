@@ -36,10 +36,8 @@ pub(crate) fn generate(folder: &Folder, name: &str) -> PathBuf {
         .status()
         .expect("ssh-keygen runs");
     assert!(status.success(), "ssh-keygen: {status}");
-    let (user, group) = User::Nobody.ids();
-    for file in [path.clone(), path.with_extension("pub")] {
-        std::os::unix::fs::chown(file, Some(user), Some(group)).expect("owner is set");
-    }
+    User::Nobody.own(&path);
+    User::Nobody.own(&path.with_extension("pub"));
     path
 }
 

@@ -36,6 +36,17 @@ impl User {
             Self::Id(user, group) => (user, group),
         }
     }
+
+    /// Makes this user the owner of a file.
+    ///
+    /// Only root can do that. A test that runs as another user starts its programs as that user
+    /// too, so its files are already owned as they have to be.
+    pub(crate) fn own(self, path: &Path) {
+        if rustix::process::geteuid().is_root() {
+            let (user, group) = self.ids();
+            std::os::unix::fs::chown(path, Some(user), Some(group)).expect("owner is set");
+        }
+    }
 }
 
 /// A program about to be started.

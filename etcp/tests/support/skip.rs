@@ -16,6 +16,17 @@ pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
     has(test, programs, Vec::new())
 }
 
+/// Whether every one of `programs` can be found, for a test that any user may run. If not, the
+/// test is to return at once.
+///
+/// # Panics
+///
+/// A program is missing and `ETERNALTCP_REQUIRE_ALL` is `1`.
+pub(crate) fn can_find(test: &str, programs: &[&str]) -> bool {
+    let missing = programs.iter().filter(|program| find(program).is_none());
+    decide(test, &missing.map(|program| format!("the program {program}")).collect::<Vec<_>>())
+}
+
 /// The same for a test with a link of linkem's, which needs TUN devices.
 pub(crate) fn can_link(test: &str) -> bool {
     let has_tun = std::path::Path::new("/dev/net/tun").exists();
@@ -48,6 +59,11 @@ fn has(test: &str, programs: &[&str], mut missing: Vec<String>) -> bool {
             missing.push(format!("the program {program}"));
         }
     }
+    decide(test, &missing)
+}
+
+/// Whether nothing is missing; otherwise says so, or panics where nothing may be.
+fn decide(test: &str, missing: &[String]) -> bool {
     if missing.is_empty() {
         return true;
     }
