@@ -10,6 +10,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use support::process::Process;
+use support::trend::Trend;
 use support::wait::{PATIENCE, until};
 use support::workload::{Ending, Plan};
 use support::{Loopback, Random, Relay, tell};
@@ -21,8 +22,11 @@ const SESSIONS: usize = 50;
 /// Attaches after which both programs have seen everything, so that their memory is to stay.
 const WARM: usize = 200;
 
-/// What a program may grow from then on: the queues of that moment, and what the allocator keeps.
-const GROWTH: u64 = 24 << 20;
+/// Attaches from one sample of the programs' memory to the next.
+const STEP: usize = 20;
+
+/// The growth that the allocator may cause from then on, in bytes.
+const GROWTH: u64 = 12 << 20;
 
 /// What goes each way in one session, at most.
 const LENGTH: u64 = 4_000_000;
@@ -75,7 +79,7 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
     let before = [&cproxy, &sproxy].map(Process::descriptors);
     let start = Instant::now();
     let tally = Tally::default();
-    let mut warm = [0, 0];
+    let mut memory = [Trend::default(), Trend::default()];
     std::thread::scope(|scope| {
         let _over = Over { tally: &tally, target: address };
         scope.spawn(|| serve(scope, &target, &tally.is_closed));
@@ -86,35 +90,35 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
             })
             .collect();
         relay.rage();
-        for (count, memory) in [(WARM, Some(&mut warm)), (attaches, None)] {
-            until(&format!("{count} attaches"), LIMIT * count as u32, || {
+        for count in (WARM..=attaches).step_by(STEP) {
+            until(&format!("{count} attaches"), LIMIT * attaches as u32, || {
                 assert!(!workers.iter().any(|worker| worker.is_finished()), "a session failed");
                 cproxy.count("attached again") >= count
             });
-            if let Some(memory) = memory {
-                *memory = [&cproxy, &sproxy].map(Process::memory);
-            }
+            memory[0].add(cproxy.memory());
+            memory[1].add(sproxy.memory());
         }
         relay.calm();
         tally.is_over.store(true, Ordering::Relaxed);
         workers.into_iter().for_each(|worker| worker.join().expect("every session ends"));
     });
-    let now = [&cproxy, &sproxy].map(Process::memory);
     tell(&format!(
         "{} attaches in {:.1?} ({}); {} sessions ended in order and {} by a reset, {} MB checked; \
-         memory of cproxy and sproxy {warm:?} after {WARM} attaches and {now:?} at the end",
+         memory of cproxy and sproxy after {WARM} attaches from {:?} to {:?} bytes",
         cproxy.count("attached again"),
         start.elapsed(),
         relay.report(),
         tally.in_order.into_inner(),
         tally.reset.into_inner(),
         tally.bytes.into_inner() / 1_000_000,
+        memory[0].range(),
+        memory[1].range(),
     ));
-    for (program, before, warm, now) in
-        [(&cproxy, before[0], warm[0], now[0]), (&sproxy, before[1], warm[1], now[1])]
-    {
+    for (program, before) in [&cproxy, &sproxy].into_iter().zip(before) {
         settle(program, before);
-        assert!(now <= warm + GROWTH, "memory grew from {warm} to {now}");
+    }
+    for (name, memory) in ["cproxy", "sproxy"].into_iter().zip(&memory) {
+        assert!(memory.growth() <= GROWTH, "memory of {name} grows: {memory:?}");
     }
     assert!(cproxy.stop(PATIENCE).success());
     sproxy.wait_for(": over", PATIENCE);
@@ -161,4 +165,20 @@ fn serve<'scope>(
         }
         scope.spawn(|| Plan::run_target(stream));
     }
+}
+
+/// The trend of `leak` bytes for each sample, under queues of up to 40 MB.
+fn noisy(leak: u64) -> Trend {
+    let mut random = Random::new(1);
+    let mut trend = Trend::default();
+    for sample in 0..40 {
+        trend.add((20 << 20) + sample * leak + random.next() % (40 << 20));
+    }
+    trend
+}
+
+#[test]
+fn a_trend_tells_a_leak_from_full_queues() {
+    assert!(noisy(0).growth() <= GROWTH);
+    assert!(noisy(1 << 20).growth() > GROWTH);
 }
