@@ -21,7 +21,10 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Liveness {
     interval: Duration,
     dead_after: Duration,
+    /// When bytes were last read.
     last_heard: Time,
+    /// Since when the peer's silence counts: this side's own stops do not.
+    silent_since: Time,
     last_sent: Time,
     is_beat_due: bool,
     /// A heartbeat is to ask whatever else is sent.
@@ -40,6 +43,7 @@ impl Liveness {
             interval: heartbeat,
             dead_after,
             last_heard: now,
+            silent_since: now,
             last_sent: now,
             is_beat_due: false,
             is_probe_due: false,
@@ -65,13 +69,19 @@ impl Liveness {
         self.doubt.suspicion().filter(|_| self.doubts)
     }
 
+    /// When bytes were last read, whatever stood still since.
     pub(crate) fn last_heard(&self) -> Time {
         self.last_heard
     }
 
+    /// Since when the peer's silence counts.
+    pub(crate) fn silent_since(&self) -> Time {
+        self.silent_since
+    }
+
     /// Bytes were read from the carrier's socket.
     pub(crate) fn handle_heard(&mut self, now: Time) {
-        self.last_heard = now;
+        (self.last_heard, self.silent_since) = (now, now);
         self.doubt.handle_heard();
     }
 
@@ -104,8 +114,8 @@ impl Liveness {
     /// When silence ends the carrier. While the peer's machine acknowledges, a
     /// silent peer stands still, and is not gone.
     fn dead_at(&self) -> Time {
-        let vouched = self.doubt.vouched().unwrap_or(self.last_heard);
-        self.last_heard.max(vouched) + self.dead_after
+        let vouched = self.doubt.vouched().unwrap_or(self.silent_since);
+        self.silent_since.max(vouched) + self.dead_after
     }
 
     /// A heartbeat came: only the last one is answered.
@@ -172,8 +182,8 @@ impl Liveness {
     fn handle_stop(&mut self, now: Time) {
         let grace = GRACE.min(self.dead_after);
         if now + grace > self.dead_at() {
-            let heard = (now.since_origin() + grace).saturating_sub(self.dead_after);
-            self.last_heard = self.last_heard.max(Time::new(heard));
+            let since = (now.since_origin() + grace).saturating_sub(self.dead_after);
+            self.silent_since = self.silent_since.max(Time::new(since));
         }
     }
 
@@ -252,6 +262,8 @@ mod tests {
     fn after_our_own_stop_the_peer_gets_a_grace() {
         let mut liveness = liveness();
         assert!(liveness.handle_timeout(at(30_000)), "a timer 29 s late is our own stop");
+        assert_eq!(liveness.silent_since(), at(28_000));
+        assert_eq!(liveness.last_heard(), at(0), "nothing was heard for that");
         assert!(liveness.handle_timeout(at(30_900)));
         assert!(!liveness.handle_timeout(at(31_000)));
     }

@@ -279,3 +279,70 @@ fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
     pair.server.tunnel = Tunnel::restore(small, server).unwrap();
     pair.attach();
 }
+
+/// A session of which the client holds bytes without a number, and its reset
+/// behind them, on a carrier that brings nothing to the server any more. Returns
+/// how many bytes were read from the application.
+fn reset_behind_data_on_a_dead_path(pair: &mut Pair) -> (SessionId, usize) {
+    let id = pair.session();
+    let length = pair.client.tunnel.config().session_limit as usize * 2;
+    pair.lose(Client);
+    pair.lose(Server);
+    pair.write(Client, id, &pattern(length));
+    pair.drive();
+    let read = length - pair.client.socket(id).unread();
+    pair.reset(Client, id);
+    assert!(pair.client.tunnel.unnumbered() > 0);
+    (id, read)
+}
+
+/// ending.rs. [RESET-1] The grace that a side gives its peer after a stop of its
+/// own is no time in which the peer was heard.
+#[test]
+fn a_reset_does_not_overtake_data_because_its_own_side_stood_still() {
+    let mut pair = Pair::attached();
+    let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
+    pair.sleep(Duration::from_secs(8));
+    pair.run_for(Duration::from_secs(2));
+    pair.cut();
+    pair.attach();
+    assert_eq!(pair.server.socket(id).got.len(), read);
+    assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
+}
+
+/// ending.rs. [RESET-1] The same where what waits in the socket is read after the
+/// timer has judged.
+#[test]
+fn a_reset_does_not_overtake_data_because_a_timer_was_first_after_a_stop() {
+    let mut pair = Pair::attached();
+    let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
+    for _ in 0..3 {
+        pair.sleep(Duration::from_secs(4));
+        let now = pair.now;
+        pair.client.tunnel.handle_timeout(now);
+        pair.client.tunnel.handle_heard(now);
+        pair.client.tunnel.handle_timeout(now);
+    }
+    pair.cut();
+    pair.attach();
+    assert_eq!(pair.server.socket(id).got.len(), read);
+}
+
+/// ending.rs. [RESET-1] A silence shorter than what ends a carrier may be that of
+/// a peer that stands still.
+#[test]
+fn a_reset_does_not_overtake_data_as_a_patient_side_waits_for_a_peer_that_stands_still() {
+    let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
+    let mut pair = Pair::with(patient.clone(), patient);
+    pair.attach();
+    let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
+    for silence in [10, 3] {
+        pair.run_for(Duration::from_secs(silence));
+        let now = pair.now;
+        pair.client.tunnel.handle_heard(now);
+        pair.client.tunnel.handle_timeout(now);
+    }
+    pair.cut();
+    pair.attach();
+    assert_eq!(pair.server.socket(id).got.len(), read);
+}

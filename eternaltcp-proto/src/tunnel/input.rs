@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::Carrier;
+use super::output::RESET_PATIENCE;
 use super::{Event, Tunnel};
 use crate::digest::Digest;
 use crate::error::Violation;
@@ -49,12 +50,14 @@ impl Tunnel {
         self.note_suspicion();
     }
 
-    /// A peer that stood still is no application that stalls: resets that wait
-    /// behind data do not count its silence.
+    /// A side that stood still is no application that stalls: of a silence that
+    /// is longer than the pause between heartbeats, resets that wait behind data
+    /// count only the beginning.
     fn excuse(&mut self, now: Time, silence: Duration) {
-        if silence >= self.config.dead_after / 2 {
+        let counted = (self.config.dead_after / 2).min(RESET_PATIENCE / 2);
+        if silence > counted {
             for since in self.resetting.values_mut() {
-                *since = (*since + silence).min(now);
+                *since = (*since + (silence - counted)).min(now);
             }
         }
     }

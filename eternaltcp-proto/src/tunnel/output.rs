@@ -22,7 +22,7 @@ const ACK_PART: u64 = 4;
 const ACK_BYTES: u64 = 128 * 1024;
 
 /// A reset waits this long for the data before it, without progress.
-const RESET_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an interactive session sends is a keystroke, or an answer to one, up to
 /// this size: one segment.

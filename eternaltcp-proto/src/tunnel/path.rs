@@ -9,11 +9,12 @@ use crate::suspicion::{PathReport, Suspicion};
 use crate::time::Time;
 
 impl Tunnel {
-    /// When the carrier was last heard of, and its smoothed round trip.
+    /// Since when the carrier is silent, without the time for which this side
+    /// stood still itself, and its smoothed round trip.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
         let liveness = &self.attached()?.liveness;
-        Some((liveness.last_heard(), liveness.round_trip()))
+        Some((liveness.silent_since(), liveness.round_trip()))
     }
 
     /// Whether and why the carrier is doubted now. Only the client's side
