@@ -23,3 +23,7 @@ recovery *args:
 # the main job, whole, in one command
 demo:
     cargo run --release --locked -- demo
+
+# mixed sessions under a schedule of every fault, for so many minutes; needs root
+soak minutes="30":
+    ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test soak mixed -- --nocapture

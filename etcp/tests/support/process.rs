@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -226,6 +226,17 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The program's stdin and stdout, which were asked to be pipes.
+    pub(crate) fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let pipes = self.child.stdin.take().zip(self.child.stdout.take());
+        pipes.expect("stdin and stdout are pipes, and nobody took them before")
+    }
+
+    /// Removes the log of a program of which there are many.
+    pub(crate) fn remove_log(&self) {
+        std::fs::remove_file(&self.log).expect("the folder is ours");
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

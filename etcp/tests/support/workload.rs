@@ -31,9 +31,14 @@ pub(crate) struct Plan {
     up: u64,
     down: u64,
     ending: Ending,
+    /// Milliseconds between two writes, 0 for as fast as it goes.
+    pause: u8,
 }
 
-const PLAN: usize = 25;
+const PLAN: usize = 26;
+
+/// The most that a slow session writes at once, in bytes.
+const SLOW_WRITE: usize = 3000;
 
 impl Plan {
     /// Up to `most` bytes each way; one session in ten is reset.
@@ -45,7 +50,28 @@ impl Plan {
         };
         let mut length = || if random.one_in(20) { 0 } else { random.magnitude(1..most) };
         let (up, down) = (length(), length());
-        Self { seed: random.next(), up, down, ending }
+        Self { seed: random.next(), up, down, ending, pause: 0 }
+    }
+
+    /// Up to `most` bytes each way, half of the sessions slowly, so that they outlast what happens
+    /// meanwhile.
+    pub(crate) fn random_paced(random: &mut Random, most: u64) -> Self {
+        let pause = if random.one_in(2) { 1 + (random.next() % 20) as u8 } else { 0 };
+        Self { pause, ..Self::random(random, most) }
+    }
+
+    /// The same plan for an application that has no way to reset its session.
+    pub(crate) fn without_reset_by_application(self) -> Self {
+        let ending = match self.ending {
+            Ending::ResetByApplication => Ending::InOrder,
+            other => other,
+        };
+        Self { ending, ..self }
+    }
+
+    /// The same number of bytes each way, with this ending.
+    pub(crate) fn of(bytes: u64, ending: Ending) -> Self {
+        Self { seed: 1, up: bytes, down: bytes, ending, pause: 0 }
     }
 
     pub(crate) fn ending(&self) -> Ending {
@@ -63,6 +89,7 @@ impl Plan {
         bytes[8..16].copy_from_slice(&self.up.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.down.to_le_bytes());
         bytes[24] = self.ending as u8;
+        bytes[25] = self.pause;
         bytes
     }
 
@@ -75,19 +102,46 @@ impl Plan {
             other => panic!("no plan ends with {other}: the first bytes of a session are wrong"),
         };
         let [seed, up, down] = [0, 8, 16].map(|at| number(at).expect("eight bytes"));
-        Self { seed, up, down, ending }
+        Self { seed, up, down, ending, pause: bytes[25] }
     }
 
     /// The application's end, from its connection to cproxy on.
     pub(crate) fn run_application(self, proxy: SocketAddr) {
-        let stream = patient(TcpStream::connect(proxy).expect("cproxy accepts"));
+        self.run_application_on(TcpStream::connect(proxy).expect("cproxy accepts"), PATIENCE);
+    }
+
+    /// The same on a connection that leads to the target; no read or write may wait longer than
+    /// `patience`.
+    pub(crate) fn run_application_on(self, stream: TcpStream, patience: Duration) {
+        let stream = patient(stream, patience);
         (&stream).write_all(&self.encode()).expect("a new session takes its plan");
         self.run(stream, self.half(0), self.half(1), Ending::ResetByApplication);
     }
 
+    /// The application's end where it is a program with pipes, and no reset can be told from an end
+    /// of stream. Says whether all came; the program's exit code says how the session ended.
+    pub(crate) fn run_pipes(self, mut input: impl Write + Send, mut output: impl Read) -> bool {
+        let (sends, receives) = (self.half(0), self.half(1));
+        std::thread::scope(|scope| {
+            let encoded = self.encode();
+            let sender = scope.spawn(move || {
+                // A program whose session was reset reads no more.
+                let _ = input.write_all(&encoded).is_ok() && sends.send(&mut input).is_ok();
+            });
+            let received = receives.receive(&mut output);
+            sender.join().expect("the sender does not panic");
+            received.is_ok()
+        })
+    }
+
     /// The target's end. A session that the application resets may be over before its plan came.
     pub(crate) fn run_target(stream: TcpStream) {
-        let stream = patient(stream);
+        Self::run_target_for(stream, PATIENCE);
+    }
+
+    /// The same; no read or write may wait longer than `patience`.
+    pub(crate) fn run_target_for(stream: TcpStream, patience: Duration) {
+        let stream = patient(stream, patience);
         let mut bytes = [0; PLAN];
         match (&stream).read_exact(&mut bytes) {
             Ok(()) => {}
@@ -100,26 +154,27 @@ impl Plan {
 
     fn half(&self, direction: u64) -> Half {
         let length = if direction == 0 { self.up } else { self.down };
-        Half { pattern: Pattern(self.seed.wrapping_mul(2).wrapping_add(direction)), length }
+        let pattern = Pattern(self.seed.wrapping_mul(2).wrapping_add(direction));
+        Half { pattern, length, pause: Duration::from_millis(self.pause.into()) }
     }
 
     /// One end: `own` is the ending that is this end's to bring about.
     fn run(self, stream: TcpStream, sends: Half, receives: Half, own: Ending) {
         if self.ending == own {
-            sends.send(&stream).expect("nobody else ends this session");
+            sends.send(&mut &stream).expect("nobody else ends this session");
             set_socket_linger(&stream, Some(Duration::ZERO)).expect("an option is set");
             return;
         }
         let is_in_order = self.ending == Ending::InOrder;
         let (sent, received) = std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
-                let sent = sends.send(&stream);
+                let sent = sends.send(&mut &stream);
                 if is_in_order {
                     stream.shutdown(Shutdown::Write).expect("the stream ends in order");
                 }
                 sent
             });
-            let received = receives.receive(&stream);
+            let received = receives.receive(&mut &stream);
             (sender.join().expect("the sender does not panic"), received)
         });
         if is_in_order {
@@ -139,23 +194,27 @@ impl Plan {
 struct Half {
     pattern: Pattern,
     length: u64,
+    pause: Duration,
 }
 
 impl Half {
-    fn send(self, mut stream: &TcpStream) -> Result<(), ErrorKind> {
+    fn send(self, stream: &mut impl Write) -> Result<(), ErrorKind> {
         let mut buffer = [0; 32 * 1024];
         let mut sent = 0;
         while sent < self.length {
-            let most = (self.length - sent).min(buffer.len() as u64) as usize;
+            let most = if self.pause.is_zero() { buffer.len() } else { SLOW_WRITE };
+            let most = (self.length - sent).min(most as u64) as usize;
             self.pattern.fill(sent, &mut buffer[..most]);
             stream.write_all(&buffer[..most]).map_err(|error| error.kind())?;
             sent += most as u64;
+            // The rate, not a wait.
+            std::thread::sleep(self.pause);
         }
-        Ok(())
+        stream.flush().map_err(|error| error.kind())
     }
 
     /// Checks every byte, and at an end in order that none is missing.
-    fn receive(self, mut stream: &TcpStream) -> Result<(), ErrorKind> {
+    fn receive(self, stream: &mut impl Read) -> Result<(), ErrorKind> {
         let mut buffer = [0; 32 * 1024];
         let mut received = 0;
         loop {
@@ -175,8 +234,8 @@ impl Half {
 }
 
 /// A stream whose reads and writes fail rather than hang for ever.
-fn patient(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
+fn patient(stream: TcpStream, patience: Duration) -> TcpStream {
+    stream.set_read_timeout(Some(patience)).expect("a time-out is set");
+    stream.set_write_timeout(Some(patience)).expect("a time-out is set");
     stream
 }

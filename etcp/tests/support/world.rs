@@ -12,9 +12,8 @@
 //! whose address they carry, as phones and NetworkManager set it up. In a world made by
 //! [`World::over`], the leg between s1 and wan is a link of linkem's.
 
-use std::cell::Cell;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use super::link::{End, Link};
 use super::netns::{Namespace, remove_orphans};
@@ -32,7 +31,7 @@ pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) server: Namespace,
     link: Option<Link>,
-    uplink: Cell<u8>,
+    uplink: AtomicU8,
 }
 
 /// The addresses at the two ends of the leg between router and server.
@@ -70,7 +69,7 @@ impl World {
         address_server(&server);
         choose_route_by_source(&client);
         let router = Router::set_up(router);
-        let world = Self { client, router, server, link, uplink: Cell::new(1) };
+        let world = Self { client, router, server, link, uplink: AtomicU8::new(1) };
         world.add_uplink(1);
         world
     }
@@ -100,12 +99,12 @@ impl World {
 
     /// The uplink that has the default route.
     pub(crate) fn uplink(&self) -> u8 {
-        self.uplink.get()
+        self.uplink.load(Ordering::Relaxed)
     }
 
     /// The uplink that has not.
     pub(crate) fn other_uplink(&self) -> u8 {
-        3 - self.uplink.get()
+        3 - self.uplink.load(Ordering::Relaxed)
     }
 
     /// Moves hard, as when one network is left before the next is found: the old addresses and
@@ -164,7 +163,7 @@ impl World {
                 &format!("route replace default via {gateway} dev {dev}"),
             ],
         );
-        self.uplink.set(n);
+        self.uplink.store(n, Ordering::Relaxed);
     }
 }
 

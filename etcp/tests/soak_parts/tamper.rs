@@ -1,0 +1,88 @@
+//! A relay that damages the session that goes through it, to show that the checks find it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+
+/// What the relay does to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    None,
+    /// Flips one bit of a byte in the middle.
+    Flip,
+    /// Passes nothing more from the middle on.
+    Hang,
+    /// Passes a reset on as an end of stream.
+    ResetToEnd,
+}
+
+/// Bytes of each direction that pass before the damage begins.
+const UNHARMED: u64 = 50_000;
+
+/// The relay of one session, on a port of its own.
+pub(crate) struct Tamper {
+    address: SocketAddr,
+}
+
+impl Tamper {
+    /// Takes one connection, and passes it on to `target` with this damage.
+    pub(crate) fn start(target: SocketAddr, damage: Damage) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let address = listener.local_addr().expect("it listens");
+        std::thread::spawn(move || {
+            let Ok((near, _)) = listener.accept() else { return };
+            let far = TcpStream::connect(target).expect("the target listens");
+            std::thread::scope(|scope| {
+                scope.spawn(|| pass(&near, &far, damage));
+                scope.spawn(|| pass(&far, &near, damage));
+            });
+            // Both ends have given up by then, or are told so now.
+            if damage == Damage::Hang {
+                std::thread::sleep(Duration::from_secs(10));
+            }
+        });
+        Self { address }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Passes one direction on, up to its end.
+fn pass(mut from: &TcpStream, mut to: &TcpStream, damage: Damage) {
+    let (mut buffer, mut passed) = ([0; 4096], 0);
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => {
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            Ok(count) => count,
+            Err(_) if damage == Damage::ResetToEnd => {
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            Err(_) => {
+                // Closed with this option, the socket sends a reset. Until then its reader is to
+                // end, and nothing is to be sent.
+                let _ = set_socket_linger(to, Some(Duration::ZERO));
+                let _ = to.shutdown(Shutdown::Read);
+                return;
+            }
+        };
+        let is_due = passed <= UNHARMED && passed + count as u64 > UNHARMED;
+        if is_due && damage == Damage::Flip {
+            buffer[0] ^= 1;
+        }
+        passed += count as u64;
+        if damage == Damage::Hang && passed > UNHARMED {
+            return;
+        }
+        // What nobody takes any more is read all the same: bytes left unread would make a reset of
+        // the end of this connection.
+        let _ = to.write_all(&buffer[..count]);
+    }
+}
