@@ -133,31 +133,23 @@ impl Connection {
         if self.peer.is_none() && self.handshake_bytes == 0 && !may_be_tls(incoming) {
             return Err(TlsError::NotTls);
         }
-        if let Stage::Traffic(traffic) = &mut self.stage {
-            if !self.peer_closed {
-                let mut delivery = Delivery::new(plaintext);
-                self.peer_closed = traffic.receive(incoming, outgoing, &mut delivery)?;
-            }
-        } else {
-            self.shake(incoming, outgoing, plaintext)?;
+        if let Stage::Handshake(_) = &self.stage {
+            self.shake(incoming, outgoing)?;
+        }
+        // What came behind the handshake is of the same read.
+        if let Stage::Traffic(traffic) = &mut self.stage
+            && !self.peer_closed
+        {
+            let mut delivery = Delivery::new(plaintext);
+            self.peer_closed = traffic.receive(incoming, outgoing, &mut delivery)?;
         }
         Ok(Status { handshake_done: self.peer.is_some(), peer_closed: self.peer_closed })
     }
 
     /// Goes on with the handshake.
-    fn shake(
-        &mut self,
-        incoming: &mut BytesMut,
-        outgoing: &mut Vec<u8>,
-        plaintext: &mut Vec<Bytes>,
-    ) -> Result<(), TlsError> {
-        let before = plaintext.len();
-        let read = self.read(incoming, outgoing, &mut Delivery::new(plaintext));
+    fn shake(&mut self, incoming: &mut BytesMut, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        let read = self.read(incoming, outgoing);
         let established = self.establish();
-        if self.peer.is_none() {
-            // Whoever it is, it may not say anything.
-            plaintext.truncate(before);
-        }
         if established.is_err() && read.is_ok() {
             // rustls sends no alerts of our choosing: an orderly end must do.
             if let Stage::Handshake(side) = &mut self.stage {
@@ -181,37 +173,43 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets rustls handle the records in `incoming`, and takes off what is done with.
-    fn read(
-        &mut self,
-        incoming: &mut BytesMut,
-        outgoing: &mut Vec<u8>,
-        delivery: &mut Delivery<'_>,
-    ) -> Result<(), TlsError> {
+    /// Lets rustls handle the records of the handshake in `incoming`, and takes off
+    /// what is done with.
+    ///
+    /// rustls gets one record at a time, and none behind the last one of the
+    /// handshake: a key update there would change keys that are about to be taken
+    /// over, and its answer would be lost.
+    fn read(&mut self, incoming: &mut BytesMut, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let Stage::Handshake(side) = &mut self.stage else { return Ok(()) };
-        let whole = self.held.len() + whole_records(&incoming[self.held.len()..]);
-        let mut used = 0;
-        let result = loop {
-            let (done, step) = side.read(&mut incoming[used..], outgoing, delivery);
-            used += done;
-            match step {
-                Ok(Step::PeerClosed) => self.peer_closed = true,
-                Ok(Step::Again) => {}
-                Ok(Step::Idle) => break Ok(()),
-                Err(error) => break Err(error),
+        let (mut used, mut whole) = (0, self.held.len());
+        while side.is_handshaking() {
+            let next = record_length(&incoming[whole..]);
+            whole += next.unwrap_or(0);
+            // A record that is not whole is shown as well: its header may be wrong.
+            let shown = if next.is_some() { whole } else { incoming.len() };
+            match drain(side, &mut incoming[..shown], &mut used, outgoing) {
+                Ok(peer_closed) => self.peer_closed |= peer_closed,
+                Err(error) => {
+                    side.flush(outgoing);
+                    return Err(error);
+                }
             }
-        };
-        delivery.finish();
-        if result.is_err() {
-            side.flush(outgoing, delivery);
-            return result;
+            if self.peer_closed {
+                return Ok(());
+            }
+            if next.is_none() {
+                break;
+            }
         }
-        if self.peer_closed {
-            return Ok(());
-        }
+        let is_done = !side.is_handshaking();
         discard(incoming, used);
         self.hold(&incoming[..whole.saturating_sub(used)], used);
-        self.check_limits(incoming.len(), used)
+        self.handshake_bytes += used;
+        let waiting = if is_done { 0 } else { incoming.len() };
+        if self.handshake_bytes + waiting > HANDSHAKE_LIMIT {
+            return Err(TlsError::HandshakeTooLong);
+        }
+        Ok(())
     }
 
     /// Keeps a copy of `held`, unless it is that of the last time.
@@ -220,14 +218,6 @@ impl Connection {
             self.held.clear();
             self.held.extend_from_slice(held);
         }
-    }
-
-    fn check_limits(&mut self, waiting: usize, used: usize) -> Result<(), TlsError> {
-        self.handshake_bytes += used;
-        if self.handshake_bytes + waiting > HANDSHAKE_LIMIT {
-            return Err(TlsError::HandshakeTooLong);
-        }
-        Ok(())
     }
 
     /// Learns who the peer is, once the handshake is done.
@@ -349,16 +339,31 @@ fn may_be_tls(bytes: &[u8]) -> bool {
         && bytes.get(1).is_none_or(|major| *major == 3)
 }
 
-/// The length of the complete records at the front of `bytes`, by their headers.
-fn whole_records(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    while let Some((&[_, _, _, high, low], body)) = rest.split_first_chunk() {
-        match body.split_at_checked(u16::from_be_bytes([high, low]).into()) {
-            Some((_, next)) => rest = next,
-            None => break,
+/// Has rustls do all that it can with `incoming`, of which `used` bytes at the
+/// front are done with. Says whether the peer has ended its data in order.
+fn drain(
+    side: &mut Side,
+    incoming: &mut [u8],
+    used: &mut usize,
+    outgoing: &mut Vec<u8>,
+) -> Result<bool, TlsError> {
+    let mut peer_closed = false;
+    loop {
+        let (done, step) = side.read(&mut incoming[*used..], outgoing);
+        *used += done;
+        match step? {
+            Step::PeerClosed => peer_closed = true,
+            Step::Again => {}
+            Step::Idle => return Ok(peer_closed),
         }
     }
-    bytes.len() - rest.len()
+}
+
+/// The length of the record at the front of `bytes` by its header, if it is whole.
+fn record_length(bytes: &[u8]) -> Option<usize> {
+    let (&[_, _, _, high, low], body) = bytes.split_first_chunk()?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    (body.len() >= length).then_some(5 + length)
 }
 
 /// Takes `count` bytes off the front; what is emptied is used again from its start.

@@ -21,16 +21,11 @@ impl<'a> Delivery<'a> {
     /// Adds one record's data.
     pub(super) fn add(&mut self, data: BytesMut) {
         if data.len() < MERGED_BELOW {
-            self.copy(&data);
+            self.small.extend_from_slice(&data);
         } else {
             self.finish();
             self.plaintext.push(data.freeze());
         }
-    }
-
-    /// Adds a copy of one record's data.
-    pub(super) fn copy(&mut self, data: &[u8]) {
-        self.small.extend_from_slice(data);
     }
 
     /// Hands on what waits for more.

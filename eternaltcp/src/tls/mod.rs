@@ -15,6 +15,7 @@
 mod agent;
 mod agent_signing;
 mod alert;
+mod allowance;
 mod config;
 mod connection;
 mod delivery;

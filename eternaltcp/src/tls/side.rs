@@ -2,12 +2,9 @@
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, ReadTraffic, UnbufferedStatus,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets};
 
-use super::delivery::Delivery;
 use super::traffic::Secrets;
 use super::{PublicKey, TlsError};
 
@@ -38,11 +35,10 @@ impl Side {
         &mut self,
         incoming: &mut [u8],
         outgoing: &mut Vec<u8>,
-        delivery: &mut Delivery<'_>,
     ) -> (usize, Result<Step, TlsError>) {
         match self {
-            Self::Client(c) => on_read(c.process_tls_records(incoming), outgoing, delivery),
-            Self::Server(s) => on_read(s.process_tls_records(incoming), outgoing, delivery),
+            Self::Client(c) => on_read(c.process_tls_records(incoming), outgoing),
+            Self::Server(s) => on_read(s.process_tls_records(incoming), outgoing),
         }
     }
 
@@ -77,10 +73,10 @@ impl Side {
     }
 
     /// Appends the alert that was queued with an error.
-    pub(super) fn flush(&mut self, outgoing: &mut Vec<u8>, delivery: &mut Delivery<'_>) {
+    pub(super) fn flush(&mut self, outgoing: &mut Vec<u8>) {
         // While something is queued, rustls hands it out and looks at nothing else.
         while self.common().wants_write() {
-            if self.read(&mut [], outgoing, delivery).1.is_err() {
+            if self.read(&mut [], outgoing).1.is_err() {
                 return;
             }
         }
@@ -114,15 +110,12 @@ impl Side {
 fn on_read<D>(
     status: UnbufferedStatus<'_, '_, D>,
     outgoing: &mut Vec<u8>,
-    delivery: &mut Delivery<'_>,
 ) -> (usize, Result<Step, TlsError>) {
-    let mut discard = status.discard;
     let step = match status.state {
-        Ok(ConnectionState::ReadTraffic(data)) => deliver(data, delivery, &mut discard),
         Ok(state) => on_any(state, outgoing),
         Err(error) => Err(error.into()),
     };
-    (discard, step)
+    (status.discard, step)
 }
 
 fn on_close<D>(
@@ -155,19 +148,6 @@ fn on_any<D>(state: ConnectionState<'_, '_, D>, outgoing: &mut Vec<u8>) -> Resul
         | ConnectionState::Closed => Ok(Step::Idle),
         other => Err(TlsError::Internal(format!("unexpected {other:?}"))),
     }
-}
-
-fn deliver<D>(
-    mut data: ReadTraffic<'_, '_, D>,
-    delivery: &mut Delivery<'_>,
-    discard: &mut usize,
-) -> Result<Step, TlsError> {
-    while let Some(record) = data.next_record() {
-        let record = record?;
-        delivery.copy(record.payload);
-        *discard += record.discard;
-    }
-    Ok(Step::Again)
 }
 
 fn encode<D>(mut data: EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {

@@ -7,6 +7,7 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
 
+use super::allowance::Allowance;
 use super::connection::HANDSHAKE_LIMIT;
 use super::delivery::Delivery;
 use super::fault::Fault;
@@ -16,9 +17,6 @@ use super::{Alert, TlsError};
 /// How many tickets a server may send, all of which are ignored. Servers of this
 /// project send none.
 const TICKET_LIMIT: u32 = 32;
-
-/// How many key updates may follow each other without data in between.
-const UPDATE_LIMIT: u32 = 32;
 
 /// How many warnings are borne that do not end a connection.
 const WARNING_LIMIT: u32 = 4;
@@ -70,8 +68,12 @@ pub(super) struct Traffic {
     draft: Option<Draft>,
     /// The front of a handshake message that is cut over several records.
     message: Vec<u8>,
+    /// The peer has asked for new keys. One answer stands for all that it asks
+    /// until then, and goes with the next data: nothing piles up for a peer that
+    /// does not read.
+    is_update_due: bool,
+    allowance: Allowance,
     tickets: u32,
-    updates: u32,
     warnings: u32,
 }
 
@@ -86,8 +88,9 @@ impl Traffic {
             receiving: Keys::new(keys.rx)?,
             draft: None,
             message: Vec::new(),
+            is_update_due: false,
+            allowance: Allowance::new(),
             tickets: 0,
-            updates: 0,
             warnings: 0,
         })
     }
@@ -101,7 +104,7 @@ impl Traffic {
         outgoing: &mut Vec<u8>,
         delivery: &mut Delivery<'_>,
     ) -> Result<bool, TlsError> {
-        let result = self.handle_records(incoming, outgoing, delivery);
+        let result = self.handle_records(incoming, delivery);
         delivery.finish();
         result.map_err(|fault| {
             // The connection is over; if not even this can be said, its end must do.
@@ -113,7 +116,6 @@ impl Traffic {
     fn handle_records(
         &mut self,
         incoming: &mut BytesMut,
-        outgoing: &mut Vec<u8>,
         delivery: &mut Delivery<'_>,
     ) -> Result<bool, Fault> {
         while let Some(length) = record_length(incoming)? {
@@ -125,15 +127,19 @@ impl Traffic {
             if content != Content::Handshake && !self.message.is_empty() {
                 return Err(Fault::unexpected("something inside of a handshake message"));
             }
+            if content == Content::Data && length > 0 {
+                self.allowance.earn(length);
+            } else {
+                self.allowance.take()?;
+            }
             match content {
                 Content::Data => {
-                    self.updates = 0;
                     record.advance(HEADER);
                     record.truncate(length);
                     delivery.add(record);
                 }
                 Content::Handshake => {
-                    self.handle_handshake(&record[HEADER..HEADER + length], outgoing)?;
+                    self.handle_handshake(&record[HEADER..HEADER + length])?;
                 }
                 Content::Alert => {
                     if self.handle_alert(&record[HEADER..HEADER + length])? {
@@ -161,7 +167,7 @@ impl Traffic {
         }
     }
 
-    fn handle_handshake(&mut self, bytes: &[u8], outgoing: &mut Vec<u8>) -> Result<(), Fault> {
+    fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if bytes.is_empty() {
             return Err(Fault::unexpected("an empty handshake record"));
         }
@@ -174,20 +180,14 @@ impl Traffic {
                 return Err(TlsError::HandshakeTooLong.into());
             }
             let Some((body, after)) = after.split_at_checked(length) else { break };
-            self.handle_message(kind, body, after.is_empty(), outgoing)?;
+            self.handle_message(kind, body, after.is_empty())?;
             rest = after;
         }
         self.message = rest.to_vec();
         Ok(())
     }
 
-    fn handle_message(
-        &mut self,
-        kind: u8,
-        body: &[u8],
-        is_last: bool,
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    fn handle_message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), Fault> {
         match (kind, &self.secrets) {
             (NEW_SESSION_TICKET, Secrets::Client(_)) => {
                 self.tickets += 1;
@@ -196,22 +196,13 @@ impl Traffic {
                 }
                 Ok(())
             }
-            (KEY_UPDATE, _) => self.handle_key_update(body, is_last, outgoing),
+            (KEY_UPDATE, _) => self.handle_key_update(body, is_last),
             _ => Err(Fault::unexpected("a handshake message after the handshake")),
         }
     }
 
     /// The peer's next records are under its next key (section 4.6.3).
-    fn handle_key_update(
-        &mut self,
-        body: &[u8],
-        is_last: bool,
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
-        self.updates += 1;
-        if self.updates > UPDATE_LIMIT {
-            return Err(Fault::unexpected("key updates without end"));
-        }
+    fn handle_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), Fault> {
         if !is_last {
             return Err(Fault::unexpected("a key update within a record"));
         }
@@ -221,15 +212,22 @@ impl Traffic {
             _ => return Err(Fault::illegal("a key update that is none")),
         };
         self.receiving = Keys::new(self.secrets.next_to_receive()?)?;
-        if is_requested {
-            self.update_key(outgoing)?;
-        }
+        self.is_update_due |= is_requested;
         Ok(())
     }
 
     /// Sends under the next key from now on.
     fn update_key(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         protect(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], &mut self.sending, outgoing)?;
+        self.sending = Keys::new(self.secrets.next_to_send()?)?;
+        self.is_update_due = false;
+        Ok(())
+    }
+
+    /// Changes this side's key and wants the same of the peer.
+    #[cfg(test)]
+    pub(super) fn request_update(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.seal(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], outgoing)?;
         self.sending = Keys::new(self.secrets.next_to_send()?)?;
         Ok(())
     }
@@ -252,7 +250,7 @@ impl Traffic {
 
     fn begin(&mut self, outgoing: &mut Vec<u8>) -> Result<Draft, TlsError> {
         // The update is the last record that the key may protect.
-        if self.sending.used() + 1 >= self.key_limit {
+        if self.is_update_due || self.sending.used() + 1 >= self.key_limit {
             self.update_key(outgoing)?;
         }
         Ok(*self.draft.insert(Draft::begin(outgoing)))

@@ -1,7 +1,9 @@
 //! Against rustls' buffered connections: peers that work by the book, with key
 //! updates and tickets of their own making.
 
-use rustls::pki_types::ServerName;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use std::io::{Read as _, Write as _};
 
 use super::*;
@@ -40,6 +42,55 @@ fn exchange(end: &mut End, peer: &mut rustls::Connection) -> Vec<u8> {
             return data;
         }
         end.receive(&incoming).unwrap();
+    }
+}
+
+/// Asks no client for its key: only then does rustls let a server speak early.
+#[derive(Debug)]
+struct NobodyAsked(AnyOwnedKey);
+
+impl ClientCertVerifier for NobodyAsked {
+    fn offer_client_auth(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _key: &CertificateDer<'_>,
+        _others: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Err(rustls::Error::NoCertificatesPresented)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ClientCertVerifier::verify_tls12_signature(&self.0, message, key, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ClientCertVerifier::verify_tls13_signature(&self.0, message, key, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        ClientCertVerifier::supported_verify_schemes(&self.0)
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
     }
 }
 
@@ -96,24 +147,53 @@ fn key_updates_of_the_peer_are_followed_and_answered() {
 }
 
 #[test]
-fn key_updates_without_end_are_refused() {
-    let [(mut end, mut peer), _] = pairs();
-    let mut result = Ok(Status::default());
-    for _ in 0..40 {
-        peer.refresh_traffic_keys().unwrap();
-        let mut incoming = Vec::new();
-        while peer.wants_write() {
-            peer.write_tls(&mut incoming).unwrap();
-        }
-        result = end.receive(&incoming);
-        if result.is_err() {
-            break;
-        }
-        let outgoing = end.take_outgoing();
-        peer.read_tls(&mut &outgoing[..]).unwrap();
+fn a_key_update_right_behind_the_handshake_is_followed_and_answered() {
+    let mut end = End::server(&server_tls());
+    let mut peer = stock_client(&client_tls());
+    let mut flight = Vec::new();
+    peer.write_tls(&mut flight).unwrap();
+    end.receive(&flight).unwrap();
+    let answer = end.take_outgoing();
+    let mut rest = &answer[..];
+    while !rest.is_empty() {
+        peer.read_tls(&mut rest).unwrap();
         peer.process_new_packets().unwrap();
     }
-    assert!(matches!(result, Err(TlsError::Misbehaved(_))), "{result:?}");
+    peer.refresh_traffic_keys().unwrap();
+    peer.writer().write_all(b"under new keys").unwrap();
+    let mut peer = peer.into();
+    exchange(&mut end, &mut peer);
+    assert_eq!(end.take_data(), b"under new keys");
+    end.encrypt(b"so am I");
+    assert_eq!(exchange(&mut end, &mut peer), b"so am I");
+}
+
+#[test]
+fn data_of_a_server_that_does_not_wait_for_the_client_are_understood() {
+    let usual = server_tls().0;
+    let algorithms = usual.crypto_provider().signature_verification_algorithms;
+    let mut config = rustls::ServerConfig::builder_with_provider(usual.crypto_provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(NobodyAsked(AnyOwnedKey::new(algorithms))))
+        .with_cert_resolver(usual.cert_resolver.clone());
+    config.alpn_protocols = usual.alpn_protocols.clone();
+    config.send_half_rtt_data = true;
+    config.send_tls13_tickets = 0;
+    let mut peer = stock_server(&ServerTls(Arc::new(config)));
+    let mut end = End::client(&client_tls());
+    end.process().unwrap();
+    peer.read_tls(&mut &end.take_outgoing()[..]).unwrap();
+    peer.process_new_packets().unwrap();
+    peer.writer().write_all(b"half a round trip early").unwrap();
+    let mut flight = Vec::new();
+    while peer.wants_write() {
+        peer.write_tls(&mut flight).unwrap();
+    }
+    assert!(end.receive(&flight).unwrap().handshake_done);
+    assert_eq!(end.take_data(), b"half a round trip early");
+    end.encrypt(b"and back");
+    assert_eq!(exchange(&mut end, &mut peer.into()), b"and back");
 }
 
 #[test]

@@ -89,3 +89,103 @@ fn a_peer_that_cancels_is_waited_for_and_one_that_fails_is_believed() {
     let without_end = [canceled[0]; 5];
     assert!(judged(&mut client, &mut server, &without_end).0.is_err());
 }
+
+/// Bytes of a record with a key update in it.
+const UPDATE_RECORD: usize = 5 + 5 + 1 + 16;
+
+fn request_update(end: &mut End) {
+    end.connection.traffic_of_tests().request_update(&mut end.outgoing).unwrap();
+}
+
+#[test]
+fn key_updates_that_are_not_read_have_one_answer_that_goes_with_the_next_data() {
+    let (mut client, mut server) = established();
+    for _ in 0..1000 {
+        request_update(&mut client);
+        client.encrypt(&[7; 4096]);
+        server.receive(&client.take_outgoing()).unwrap();
+    }
+    assert_eq!(server.take_data().len(), 1000 * 4096);
+    assert!(server.outgoing.is_empty(), "{} bytes wait", server.outgoing.len());
+    server.encrypt(b"x");
+    server.encrypt(b"y");
+    assert_eq!(server.outgoing.len(), UPDATE_RECORD + 2 * (1 + 22));
+    client.receive(&server.take_outgoing()).unwrap();
+    assert_eq!(client.take_data(), b"xy");
+    // Asked anew it answers anew.
+    request_update(&mut client);
+    server.receive(&client.take_outgoing()).unwrap();
+    server.encrypt(b"z");
+    assert_eq!(server.outgoing.len(), UPDATE_RECORD + 1 + 22);
+    client.receive(&server.take_outgoing()).unwrap();
+    assert_eq!(client.take_data(), b"z");
+}
+
+#[test]
+fn records_without_data_end_the_connection_when_they_outnumber_the_data() {
+    let update = |end: &mut End| request_update(end);
+    let empty = |end: &mut End| say(end, Content::Data, b"");
+    let both = |end: &mut End| {
+        request_update(end);
+        say(end, Content::Data, b"");
+    };
+    let little = |end: &mut End| {
+        request_update(end);
+        end.encrypt(b"a little");
+    };
+    let cases: [(fn(&mut End), _); 4] = [(update, 256), (empty, 256), (both, 128), (little, 256)];
+    for (say, most) in cases {
+        let (mut client, mut server) = established();
+        let borne = std::iter::repeat_with(|| {
+            say(&mut client);
+            server.receive(&client.take_outgoing())
+        });
+        let count = borne.take(1000).take_while(Result::is_ok).count();
+        assert!((most..most + 2).contains(&count), "{count} of {most}");
+        let error = server.process().unwrap_err();
+        assert!(matches!(error, TlsError::Misbehaved(_)), "{error}");
+    }
+}
+
+#[test]
+fn what_comes_right_behind_the_handshake_is_understood_whatever_it_is() {
+    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+    client.process().unwrap();
+    server.receive(&client.take_outgoing()).unwrap();
+    client.receive(&server.take_outgoing()).unwrap();
+    // In one read: the end of the handshake, a key update, and data on both sides of it.
+    client.encrypt(b"before ");
+    request_update(&mut client);
+    client.encrypt(&noise(20_000));
+    assert!(server.receive(&client.take_outgoing()).unwrap().handshake_done);
+    assert_eq!(server.take_data(), [b"before ", &noise(20_000)[..]].concat());
+    server.encrypt(b"under the key that the client was told of");
+    client.receive(&server.take_outgoing()).unwrap();
+    assert_eq!(client.take_data(), b"under the key that the client was told of");
+}
+
+#[test]
+fn what_may_not_come_right_behind_the_handshake_is_refused() {
+    let behind: [fn(&mut End); 4] = [
+        |client| say(client, Content::Handshake, &[24, 0, 0, 1, 2]),
+        |client| say(client, Content::Handshake, &[1, 0, 0, 0]),
+        |client| client.outgoing.extend([20, 3, 3, 0, 1, 1]),
+        |client| {
+            client.outgoing.extend([
+                23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            ])
+        },
+    ];
+    for add in behind {
+        let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+        client.process().unwrap();
+        server.receive(&client.take_outgoing()).unwrap();
+        client.receive(&server.take_outgoing()).unwrap();
+        client.encrypt(b"good");
+        add(&mut client);
+        let error = server.receive(&client.take_outgoing()).unwrap_err();
+        assert!(matches!(error, TlsError::Misbehaved(_) | TlsError::Tampered), "{error}");
+        assert_eq!(server.take_data(), b"good");
+        assert!(client.receive(&server.take_outgoing()).is_err(), "it is not told");
+    }
+}
