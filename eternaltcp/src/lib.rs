@@ -147,6 +147,7 @@ pub mod status;
 mod stream;
 mod target;
 pub mod tls;
+mod unix;
 mod waiting;
 
 pub use congestion::{Congestion, CongestionError};

@@ -16,6 +16,7 @@ use crate::net::{Mptcp, carrier_socket};
 use crate::platform::set_transparent;
 use crate::slots::Slots;
 use crate::stream::{Stream, prepare};
+use crate::unix;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -199,12 +200,7 @@ fn listen_on(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
-    let is_stale = is_socket
-        && matches!(
-            std::os::unix::net::UnixStream::connect(path),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused
-        );
-    if is_stale {
+    if is_socket && unix::is_abandoned(path) {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

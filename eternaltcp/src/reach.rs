@@ -7,11 +7,12 @@ use std::time::Duration;
 use eternaltcp_proto::{Cause, Reset};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, UnixStream, lookup_host};
+use tokio::net::{TcpSocket, lookup_host};
 use tokio::time::timeout;
 
 use crate::address::Target;
 use crate::stream::{Stream, prepare};
+use crate::unix;
 
 /// What is to be reached.
 pub(crate) struct Reach<'a> {
@@ -44,7 +45,7 @@ async fn connect(
         |error: io::Error| Reset::with_detail(cause_of(&error), format!("{target}: {error}"));
     match target {
         Target::Unix(path) => {
-            let mut stream = UnixStream::connect(path).await.map_err(failed)?;
+            let mut stream = unix::connect(path).await.map_err(failed)?;
             stream.write_all(header).await.map_err(failed)?;
             Ok(Stream::unix(stream))
         }

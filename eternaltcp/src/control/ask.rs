@@ -1,11 +1,11 @@
 //! The other end of a control socket: for `etcp status` and the like.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use super::message::{Answer, Fault, Reply, Request};
+use crate::unix::connect_blocking;
 
 /// A proxy that says nothing for this long hangs, or is no proxy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ impl From<io::Error> for AskError {
 /// # Errors
 /// When there is no proxy, when it does not answer in time, and when it refuses.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = connect_blocking(path, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // Who has no place for us may have closed already, and said why.

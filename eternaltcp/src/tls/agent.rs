@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ssh_key::public::KeyData;
 
 use super::PublicKey;
+use crate::unix::connect_blocking;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
@@ -110,8 +111,10 @@ impl Agent {
 
     fn ask(&self, request: &[u8], limit: Duration) -> Result<Vec<u8>, AgentError> {
         let unreachable = |error| AgentError::Unreachable { socket: self.socket.clone(), error };
-        let mut stream = UnixStream::connect(&self.socket).map_err(unreachable)?;
-        exchange(&mut stream, request, Instant::now() + limit).map_err(|error| match error.kind() {
+        let until = Instant::now() + limit;
+        let answer = connect_blocking(&self.socket, limit)
+            .and_then(|mut stream| exchange(&mut stream, request, until));
+        answer.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 AgentError::TimedOut { socket: self.socket.clone(), limit }
             }
