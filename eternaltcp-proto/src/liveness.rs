@@ -12,6 +12,9 @@ const STOPPED: Duration = Duration::from_secs(1);
 /// One that fires later than this makes doubts wait.
 const HELD_UP: Duration = Duration::from_millis(250);
 
+/// A peer never makes heartbeats come closer together than this.
+const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How long the peer has to be heard of again after our own stop.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -56,9 +59,9 @@ impl Liveness {
     }
 
     /// The peer gives a carrier up after this much silence: send three times
-    /// as often at least.
+    /// as often at least, within reason.
     pub(crate) fn set_peer_dead_after(&mut self, dead_after: Duration) {
-        self.interval = self.interval.min(dead_after / 3).max(Duration::from_millis(1));
+        self.interval = self.interval.min((dead_after / 3).max(LEAST_INTERVAL));
     }
 
     pub(crate) fn round_trip(&self) -> Option<Duration> {
@@ -295,7 +298,23 @@ mod tests {
     #[test]
     fn a_peer_that_gives_up_early_hears_more_often() {
         let mut liveness = liveness();
-        liveness.set_peer_dead_after(Duration::from_millis(300));
-        assert_eq!(liveness.poll_timeout(), at(100));
+        liveness.set_peer_dead_after(Duration::from_millis(600));
+        assert_eq!(liveness.poll_timeout(), at(200));
+    }
+
+    #[test]
+    fn no_peer_makes_heartbeats_come_too_often_or_too_seldom() {
+        let second = Duration::from_secs(1);
+        for told in [0, 1, 299].map(Duration::from_millis) {
+            let mut liveness = liveness();
+            liveness.set_peer_dead_after(told);
+            assert_eq!(liveness.poll_timeout(), at(100), "{told:?}");
+        }
+        let mut own = Liveness::new(at(0), second / 20, second, true);
+        own.set_peer_dead_after(Duration::ZERO);
+        assert_eq!(own.poll_timeout(), at(50), "this side wants it so");
+        let mut patient = liveness();
+        patient.set_peer_dead_after(Duration::MAX);
+        assert_eq!(patient.poll_timeout(), at(1000));
     }
 }

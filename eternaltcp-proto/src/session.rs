@@ -23,6 +23,18 @@ pub(crate) enum Opening {
     Established,
 }
 
+/// Which list of acknowledgements that travel alone a session stands in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Listing {
+    /// None.
+    #[default]
+    None,
+    /// Those that wait for company.
+    Delayed,
+    /// Those to send now: once is enough, however much the peer leaves unread.
+    Now,
+}
+
 /// A session of a tunnel.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -38,8 +50,8 @@ pub(crate) struct Session {
     pub(crate) told: Seq,
     /// Cost delivered since then.
     pub(crate) untold: u64,
-    /// It stands in the list of acknowledgements to send alone.
-    pub(crate) is_ack_listed: bool,
+    /// Where its acknowledgement waits.
+    pub(crate) ack_listing: Listing,
     /// The limit that the peer was last told.
     pub(crate) told_limit: u64,
     /// It stands in the list of limits to send.
@@ -59,7 +71,7 @@ impl Session {
             recent: Recent::default(),
             told: config.first_seq,
             untold: 0,
-            is_ack_listed: false,
+            ack_listing: Listing::default(),
             told_limit: config.session_limit,
             is_limit_listed: false,
             is_touched: false,

@@ -55,6 +55,27 @@ fn a_peer_that_gives_up_early_hears_three_times_as_often() {
     assert_eq!(is_dead(&pair), (false, false));
 }
 
+/// [LIVE-6]
+#[test]
+fn no_peer_has_heartbeats_come_more_often_than_every_100_ms() {
+    for told in [0, 1, 299].map(Duration::from_millis) {
+        let hasty = Config { dead_after: told, ..Config::default() };
+        let mut pair = Pair::with(hasty, Config::default());
+        pair.attach();
+        pair.drive();
+        let (start, mut beats) = (pair.now, 0);
+        // The client says nothing: the server's own timers alone.
+        while let Some((at, _)) = pair.server.tunnel.poll_timeout() {
+            if at > start + SECOND * 2 {
+                break;
+            }
+            pair.server.tunnel.handle_timeout(at);
+            beats += transmits(&mut pair.server.tunnel, at).len();
+        }
+        assert!((15..=20).contains(&beats), "{beats} in 2 s for {told:?}");
+    }
+}
+
 /// [LIVE-3]
 #[test]
 fn the_answer_to_a_heartbeat_names_it_and_gives_the_round_trip() {

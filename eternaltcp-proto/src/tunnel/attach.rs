@@ -249,10 +249,8 @@ impl Tunnel {
     fn resume_sending(&mut self, now: Time, id: SessionId) {
         self.touch(id);
         let Some(session) = self.sessions.get(&id) else { return };
-        if !session.send.opening_is_sent()
-            && let Some(attached) = self.attached_mut()
-        {
-            attached.openings.push_back(id);
+        if !session.send.opening_is_sent() {
+            self.list_opening(id);
         }
         self.activate(now, id);
         self.owe_ack(now, id);

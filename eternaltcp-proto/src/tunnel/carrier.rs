@@ -133,6 +133,13 @@ impl Attached {
         }
     }
 
+    /// The length of all lists of what is to be said.
+    pub(super) fn words_waiting(&self) -> usize {
+        let delayed = self.delayed.acks.len() + self.delayed.openings.len();
+        let ready = self.answer.len() + self.openings.len() + self.acks.len();
+        delayed + ready + self.farewells.len() + self.limits.len()
+    }
+
     /// Whether a joined carrier takes data.
     pub(super) fn has_open_joined(&self) -> bool {
         self.joined.iter().any(Joined::is_open)

@@ -36,12 +36,14 @@ impl Tunnel {
         self.widen_pool(now);
     }
 
-    /// The peer holds more for the tunnel, or says again what it said before.
+    /// The peer holds more for the tunnel, or says again what it said before: that
+    /// is no reason to look at every session that waits for room.
     pub(super) fn handle_tunnel_limit(&mut self, now: Time, limit: u64) {
-        if let Some(peer) = &mut self.peer {
-            peer.tunnel_limit = peer.tunnel_limit.max(limit);
+        let Some(peer) = &mut self.peer else { return };
+        if limit > peer.tunnel_limit {
+            peer.tunnel_limit = limit;
+            self.widen_pool(now);
         }
-        self.widen_pool(now);
     }
 
     /// The pool is the smaller of both limits, and never shrinks on a carrier.

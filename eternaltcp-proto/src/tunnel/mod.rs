@@ -37,10 +37,13 @@ use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::limits::{Pool, RESERVE, cost};
 use crate::reason::{Cause, Closing, Refusal, Reset};
 use crate::scheduler::{Lane, Scheduler};
-use crate::session::{Lost, Session};
+use crate::session::{Listing, Lost, Session};
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 use carrier::{Attached, Carrier};
+
+/// So many openings of sessions that are over are no burden.
+const OPENINGS: usize = 64;
 
 /// One side of a tunnel, as a state machine without I/O.
 #[derive(Debug)]
@@ -273,6 +276,14 @@ impl Tunnel {
         sent + self.backlogged + self.received + aside
     }
 
+    /// How many answers and other words wait for the carrier, beside packets of
+    /// sessions. None of the lists grows with what a peer leaves unread: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn words_waiting(&self) -> usize {
+        self.attached().map_or(0, Attached::words_waiting)
+    }
+
     /// Whether the sums that the tunnel keeps are those of its sessions: a
     /// check for tests, as it looks at every session.
     #[must_use]
@@ -297,7 +308,7 @@ impl Tunnel {
         self.starved.clear();
         for session in self.sessions.values_mut() {
             session.lane = Lane::Idle;
-            (session.is_ack_listed, session.is_limit_listed) = (false, false);
+            (session.ack_listing, session.is_limit_listed) = (Listing::None, false);
         }
     }
 
@@ -365,6 +376,17 @@ impl Tunnel {
         self.peer.map_or(self.config.session_limit, |peer| peer.session_limit)
     }
 
+    /// Has packet 0 of a session sent. Sessions that are over by then are struck
+    /// off now and then: a carrier that is not read keeps no list of them.
+    fn list_opening(&mut self, id: SessionId) {
+        let Carrier::Attached(attached) = &mut self.carrier else { return };
+        let sessions = &self.sessions;
+        if attached.openings.len() >= 2 * sessions.len() + OPENINGS {
+            attached.openings.retain(|id| sessions.contains_key(id));
+        }
+        attached.openings.push_back(id);
+    }
+
     /// Tells the driver to look at a session, once.
     fn touch(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id)
@@ -410,6 +432,7 @@ impl Tunnel {
             self.backlogged -= session.send.backlog.len() as u64;
             self.received -= session.receive.held;
             self.resetting.remove(&id);
+            self.starved.remove(&id);
         }
         if let Some(attached) = self.attached_mut() {
             attached.reorder.forget(id);

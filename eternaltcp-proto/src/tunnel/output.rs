@@ -12,6 +12,7 @@ use crate::packet::{Header, Kind};
 use crate::reason::Cause;
 use crate::scheduler::Lane;
 use crate::seq::Seq;
+use crate::session::Listing;
 use crate::time::Time;
 
 /// An acknowledgement does not wait once this part of the limit is delivered.
@@ -117,7 +118,7 @@ impl Tunnel {
     fn poll_ack(&mut self) -> Option<Transmit> {
         while let Some(id) = self.attached_mut()?.acks.pop_front() {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            session.is_ack_listed = false;
+            session.ack_listing = Listing::None;
             if session.owes_ack() {
                 let ack = session.tell_ack();
                 return Some(plain(Kind::Ack, id.get(), Seq::default(), ack));
@@ -245,9 +246,11 @@ impl Tunnel {
         }
         if session.untold >= (session.receive.limit / ACK_PART).min(ACK_BYTES) {
             session.untold = 0;
-            session.is_ack_listed = true;
-            attached.acks.push_back(id);
-        } else if !std::mem::replace(&mut session.is_ack_listed, true) {
+            if std::mem::replace(&mut session.ack_listing, Listing::Now) != Listing::Now {
+                attached.acks.push_back(id);
+            }
+        } else if session.ack_listing == Listing::None {
+            session.ack_listing = Listing::Delayed;
             attached.delayed.acks.push(id);
             attached.delayed.wait(now);
         }

@@ -39,9 +39,7 @@ impl Tunnel {
         session.send.opening = Some((Kind::Open, target));
         self.sessions.insert(id, session);
         self.stats.sessions += 1;
-        if let Some(attached) = self.attached_mut() {
-            attached.openings.push_back(id);
-        }
+        self.list_opening(id);
         self.touch(id);
         Ok(id)
     }
