@@ -1,5 +1,7 @@
 //! `etcp sproxy`.
 
+use std::time::Duration;
+
 use eternaltcp::address::Listen;
 use eternaltcp::control::Subject;
 use eternaltcp::server::{Server, ServerConfig, ServerLimits};
@@ -77,12 +79,21 @@ fn half_of_memory() -> u64 {
     total / 2
 }
 
+/// Three times the shortest time between heartbeats that one side can ask of the other.
+const LEAST_PATIENCE: Duration = Duration::from_millis(300);
+
 /// The protocol's settings, as far as both sides have them.
 pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, Failure> {
     if args.heartbeat * 2 > args.dead_after {
         return Err(Failure::Usage(format!(
             "--dead-after {:?} leaves no time for heartbeats: make it at least twice --heartbeat ({:?})",
             args.dead_after, args.heartbeat
+        )));
+    }
+    if args.dead_after < LEAST_PATIENCE {
+        return Err(Failure::Usage(format!(
+            "--dead-after {:?} is too short: the other side may say nothing for 100 ms, so make it at least {LEAST_PATIENCE:?}",
+            args.dead_after
         )));
     }
     Ok(TunnelConfig {

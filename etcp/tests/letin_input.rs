@@ -83,6 +83,7 @@ fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
         ("sproxy --listen 999.0.0.1:1", "--listen"),
         ("sproxy --heartbeat 1s --dead-after 1s", "at least twice --heartbeat"),
         ("sproxy --dead-after 0s", "longer than zero"),
+        ("sproxy --heartbeat 50ms --dead-after 299ms", "at least 300ms"),
     ] {
         fails(args(&site, line), 2, wanted);
     }

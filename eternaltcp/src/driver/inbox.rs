@@ -1,5 +1,6 @@
 //! What the driver does with the commands that others send it.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -124,8 +125,14 @@ impl<R: Role> Driver<R> {
             }
             Err(error) => {
                 debug!("an attach from {} is refused: {error}", carrier.peer());
-                if carrier.push(&encode_refusal(&error.refusal())).is_ok() {
-                    tokio::spawn(linger(carrier));
+                let place = Arc::clone(&self.lingering).try_acquire_owned();
+                if let Ok(place) = place
+                    && carrier.push(&encode_refusal(&error.refusal())).is_ok()
+                {
+                    tokio::spawn(async move {
+                        linger(carrier).await;
+                        drop(place);
+                    });
                 }
             }
         }

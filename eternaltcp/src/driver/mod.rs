@@ -33,7 +33,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use eternaltcp_proto::{Cause, Reset, SessionId, Time, Tunnel};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
 
@@ -66,6 +66,10 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Commands that may wait for the driver.
 const COMMANDS: usize = 1024;
 
+/// Carriers that were refused and wait for their refusal to arrive; a further one is
+/// closed without a word.
+const LINGERING: usize = 4;
+
 /// One tunnel at work.
 pub(crate) struct Driver<R> {
     tunnel: Tunnel,
@@ -82,6 +86,8 @@ pub(crate) struct Driver<R> {
     /// The carriers before, until the server has taken the next: they are closed
     /// without harm then.
     retired: Vec<CarrierIo>,
+    /// Places of those that were refused.
+    lingering: Arc<Semaphore>,
     /// Sessions that the peer opened, until their targets are connected.
     offers: BTreeMap<SessionId, Offer>,
     locals: BTreeMap<SessionId, Local>,
@@ -132,6 +138,7 @@ impl<R: Role> Driver<R> {
             carrier: None,
             joined: Vec::new(),
             retired: Vec::new(),
+            lingering: Arc::new(Semaphore::new(LINGERING)),
             offers: BTreeMap::new(),
             locals: BTreeMap::new(),
             abouts: BTreeMap::new(),
