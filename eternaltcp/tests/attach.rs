@@ -25,3 +25,21 @@ fn an_attach_whose_answer_comes_with_the_end_is_over() {
         assert!(pair.client.is_attached());
     });
 }
+
+#[test]
+fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves() {
+    run(async {
+        let target = Target::start().await;
+        let pair = Pair::start(target.address()).await;
+        target.echo();
+        let mut stream = pair.connect().await;
+        pair.path.refuse();
+        pair.client.reconnect().await;
+        until(|| pair.path.refused() > 1).await;
+        assert!(pair.client.is_attached(), "the old carrier serves");
+        echo(&mut stream, b"meanwhile").await;
+        pair.path.open();
+        until(|| pair.client.history().attaches == 2).await;
+        echo(&mut stream, b"after").await;
+    });
+}

@@ -241,8 +241,11 @@ impl Failover {
 
     /// A dial came to nothing. `is_answered`: something at the other end said so.
     pub fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool, random: u32) {
-        self.dials.retain(|dial| dial.id != id);
-        let Some(occasion) = self.wanted() else { return };
+        let index = self.dials.iter().position(|dial| dial.id == id);
+        let failed = index.map(|index| self.dials.swap_remove(index).occasion);
+        // A request stands until a carrier is attached for it, also while the old one lives.
+        let requested = failed.filter(|occasion| *occasion == Occasion::Request);
+        let Some(occasion) = self.wanted().or(requested) else { return };
         if is_answered {
             // No hammering at a door that is closed.
             self.next = Some((self.pace.after_answer(now, random), occasion));

@@ -267,3 +267,24 @@ fn a_preferred_server_is_tried_only_in_peace() {
     assert_eq!(failover.poll_timeout(), None, "one is under way");
     assert!(failover.handle_ready(at(20), id));
 }
+
+#[test]
+fn a_request_that_fails_is_tried_again_until_a_carrier_is_attached_for_it() {
+    for is_answered in [true, false] {
+        let mut failover = attached();
+        failover.request(at(100));
+        let mut now = at(100);
+        for _ in 0..3 {
+            let (id, occasion) = failover.poll_dial(now, MIDDLE).unwrap();
+            assert_eq!(occasion, Occasion::Request);
+            failover.handle_failed(now, id, is_answered, MIDDLE);
+            let next = failover.poll_timeout().unwrap();
+            assert!(next > now, "at a pace");
+            now = next;
+        }
+        let (id, _) = failover.poll_dial(now, MIDDLE).unwrap();
+        assert!(failover.handle_ready(now, id));
+        failover.handle_attached(now);
+        assert_eq!(failover.poll_timeout(), None);
+    }
+}

@@ -77,6 +77,11 @@ impl Path {
         self.state.send_modify(|state| (state.is_open, state.cuts) = (false, state.cuts + 1));
     }
 
+    /// Resets all carriers that come, and leaves those that are there.
+    pub(crate) fn refuse(&self) {
+        self.state.send_modify(|state| state.is_open = false);
+    }
+
     pub(crate) fn open(&self) {
         self.state.send_modify(|state| state.is_open = true);
     }
