@@ -62,6 +62,38 @@ fn root_can_still_become_others() {
     assert!(process.log().contains("10.71.9.10 "), "{}", process.log());
 }
 
+/// The capabilities that root's command keeps, by their numbers in linux/capability.h.
+const KEPT_BY_ROOT: [u32; 12] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29];
+
+#[test]
+fn the_command_of_root_cannot_leave_its_network_or_change_it() {
+    if !skip::can_run("use_run_program (capabilities)", &["dnsmasq", "nsenter", "ip"]) {
+        return;
+    }
+    // umount and nsenter need CAP_SYS_ADMIN, ip needs CAP_NET_ADMIN.
+    const SHOW: &str = "grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status; \
+                        umount /etc/resolv.conf 2>/dev/null && echo left; \
+                        nsenter --net=/proc/1/ns/net true 2>/dev/null && echo left; \
+                        ip link set lo down 2>/dev/null && echo left; echo end";
+    let running = Running::start(&[], &[]);
+    let kept = KEPT_BY_ROOT.iter().fold(0_u64, |set, number| set | 1 << number);
+    let launch = running.launch("root", &["sh", "-c", SHOW]).user(User::Root);
+    let mut process = launch.start(&running.world.client, &running.folder);
+    assert!(process.wait(PATIENCE).success(), "{}", process.log());
+    let log = process.log();
+    for name in ["CapPrm", "CapEff", "CapBnd"] {
+        let line = log.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        let set = u64::from_str_radix(line.unwrap_or_default(), 16);
+        let set = set.unwrap_or_else(|error| panic!("{name}: {error}: {log}"));
+        assert_eq!(set & !kept, 0, "{name} has too much: {log}");
+        assert_ne!(set & 1 << 1, 0, "root writes to every file: {log}");
+    }
+    for line in ["CapInh:\t0000000000000000", "CapAmb:\t0000000000000000"] {
+        assert!(log.contains(line), "{log}");
+    }
+    assert!(!log.contains("left") && log.contains("end"), "{log}");
+}
+
 #[test]
 fn signals_reach_the_program() {
     if !skip::can_run("use_run_program (signals)", &["dnsmasq"]) {

@@ -4,16 +4,36 @@
 use std::fs;
 use std::io;
 
+use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, set_capabilities, unshare_unsafe,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    unshare_unsafe,
 };
 
 use crate::exit::Failure;
 
 /// What `ip` and `nft` need.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN;
+
+/// What the command of root keeps, if `etcp run` had it: the work of root on files, users and
+/// processes. It is what containers have by default, without `CAP_MKNOD` and `CAP_SETFCAP`.
+///
+/// None of it leaves the namespaces, changes their network or mounts, or reaches into a process
+/// that has more.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::AUDIT_WRITE);
 
 /// Where a system says that ordinary users make no namespaces: the file, the
 /// value that says so, and what to do.
@@ -71,15 +91,39 @@ fn inherit() -> io::Result<()> {
     Ok(())
 }
 
-/// The program is not to have what the helper had: an ordinary user loses all
-/// of it by execve(2), now that nothing is inherited.
+/// Takes away what the command is not to have. An ordinary user loses every capability by
+/// execve(2), now that nothing is inherited; root keeps [`KEPT`]. What is not in the bounding
+/// set cannot come back by a set-user-ID program or by capabilities of a file.
 pub(super) fn give_up_privileges() -> io::Result<()> {
-    if geteuid().is_root() {
-        return Ok(());
-    }
+    limit_bounding_set()?;
     clear_ambient_capability_set()?;
     let sets = capabilities(None)?;
-    set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..sets })?;
+    let sets = if geteuid().is_root() {
+        CapabilitySets {
+            effective: sets.effective & KEPT,
+            permitted: sets.permitted & KEPT,
+            inheritable: sets.inheritable & KEPT,
+        }
+    } else {
+        CapabilitySets { inheritable: CapabilitySet::empty(), ..sets }
+    };
+    set_capabilities(None, sets)?;
+    Ok(())
+}
+
+/// Removes all but [`KEPT`] from the bounding set, also what this program does not know.
+fn limit_bounding_set() -> io::Result<()> {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if KEPT.contains(capability) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(capability) {
+            // The kernel's last one was before.
+            Err(Errno::INVAL) => break,
+            result => result?,
+        }
+    }
     Ok(())
 }
 
