@@ -1,6 +1,31 @@
-//! The runtime of a client, and of whatever else serves one tunnel.
+//! The runtimes of the program, and the threads that they keep.
+//!
+//! Look-ups, files and stdio block, and have threads of their own. tokio ends such a thread
+//! after ten idle seconds, and panics when the system has none for the next call. A reconnect
+//! may come at that moment, so some are started at the beginning and never end.
+
+use std::io;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Failure;
+
+/// Threads for calls that block, kept from the start. While the system has no more, calls
+/// wait for one of these.
+const KEPT: usize = 4;
+
+/// Such threads of a client at most. Each stays once it was started.
+const MOST_OF_CLIENT: usize = 32;
+
+/// Time for the kept threads to start.
+const START: Duration = Duration::from_secs(1);
+
+/// A time that never passes.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Runs `future` to its end on this thread. What is left then is given up:
 /// neither a name that is still looked up is waited for, nor input.
@@ -8,11 +33,87 @@ use crate::exit::Failure;
 /// # Errors
 /// When the system refuses what a runtime needs.
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
+    let mut builder = Builder::new_current_thread();
+    builder.max_blocking_threads(MOST_OF_CLIENT);
+    let runtime = build(builder, 0)?;
     let output = runtime.block_on(future);
     runtime.shutdown_background();
     Ok(output)
+}
+
+/// A runtime with a thread for each processor, for whatever serves many tunnels.
+///
+/// # Errors
+/// When the system refuses what it needs.
+pub(crate) fn on_all_processors() -> Result<Runtime, Failure> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers);
+    build(builder, workers)
+}
+
+fn build(mut builder: Builder, workers: usize) -> Result<Runtime, Failure> {
+    check_threads(workers + 1)
+        .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
+    let runtime = builder.enable_all().thread_keep_alive(NEVER).build().map_err(Failure::failed)?;
+    keep_threads(&runtime);
+    Ok(runtime)
+}
+
+/// Whether the system has so many threads now. Without them tokio panics.
+fn check_threads(count: usize) -> io::Result<()> {
+    let mut threads = Vec::new();
+    for _ in 0..count {
+        // It lives until its sender is dropped, and so beside the others.
+        let (life, end) = channel::<()>();
+        let thread = thread::Builder::new().spawn(move || end.recv().is_ok())?;
+        threads.push((life, thread));
+    }
+    for (life, thread) in threads {
+        drop(life);
+        // It does nothing that could panic.
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// Starts the threads that are kept, as many as the system has.
+fn keep_threads(runtime: &Runtime) {
+    let started = Arc::new((Mutex::new(0), Condvar::new()));
+    for _ in 0..KEPT {
+        let started = Arc::clone(&started);
+        // Each is busy until the last one has started, which so becomes another thread.
+        runtime.spawn_blocking(move || {
+            let (count, all) = &*started;
+            let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+            *count += 1;
+            all.notify_all();
+            drop(all.wait_timeout_while(count, START, |count| *count < KEPT));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many threads of this process have this name.
+    fn threads(name: &str) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.filter_map(|it| std::fs::read_to_string(it.path().join("comm")).ok());
+        names.filter(|it| it.trim_end() == name).count()
+    }
+
+    #[test]
+    fn threads_that_block_are_there_from_the_start() {
+        let mut builder = Builder::new_current_thread();
+        builder.thread_name("kept");
+        let runtime = build(builder, 0).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while threads("kept") < KEPT {
+            assert!(std::time::Instant::now() < until, "they do not start");
+            thread::yield_now();
+        }
+        runtime.shutdown_background();
+    }
 }

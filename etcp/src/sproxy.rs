@@ -12,17 +12,14 @@ use tracing::info;
 use crate::cli::{SproxyArgs, TunnelArgs};
 use crate::exit::Failure;
 use crate::operator::Operator;
-use crate::{paths, signals};
+use crate::{paths, runtime, signals};
 
 pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let operator = std::mem::take(&mut args.operator);
     let config = configure(args)?;
     let key = config.identity.public_key();
     let slots = Slots::from_limit().map_err(Failure::failed)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
+    let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         let stop = signals::stop()?;
         let server = Server::bind(config, slots).map_err(Failure::failed)?;

@@ -190,8 +190,17 @@ fn files(value: &str) -> Vec<PathBuf> {
 fn output(mut child: Child) -> Result<String, String> {
     let (sender, receiver) = channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let errors = thread::spawn(move || read(stderr));
-    thread::spawn(move || sender.send(read(stdout)));
+    let errors = thread::Builder::new().spawn(move || read(stderr));
+    let reader = thread::Builder::new().spawn(move || sender.send(read(stdout)));
+    let (errors, reader) = match (errors, reader) {
+        (Ok(errors), Ok(reader)) => (errors, reader),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("cannot read what ssh -G says: {error}"));
+        }
+    };
+    drop(reader);
     let answer = receiver.recv_timeout(LIMIT);
     if answer.is_err() {
         // What it has started itself may go on; nobody waits for it.

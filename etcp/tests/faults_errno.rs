@@ -4,9 +4,11 @@
 mod support;
 
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
+
 use support::checked::Rate;
 use support::wait::{PATIENCE, until};
-use support::{Direction, Journey, World, skip};
+use support::{Direction, Folder, Journey, Launch, World, skip};
 
 /// What something on the way answers; what the socket of a carrier makes of it, and that of a new
 /// connection.
@@ -171,6 +173,55 @@ fn a_client_without_a_free_port_or_descriptor_connects_again_when_there_is_one()
         |journey| journey.pair.cproxy.limit_descriptors("1024"),
     );
     journey.finish();
+}
+
+/// tokio ends a thread for calls that block after ten idle seconds, unless it is kept.
+const THREADS_IDLE: Duration = Duration::from_secs(12);
+
+#[test]
+fn proxies_whose_user_has_no_thread_left_attach_again_with_the_threads_they_have() {
+    if !skip::can_run("faults_errno (threads)", &["prlimit"]) {
+        return;
+    }
+    let mut journey = hasty();
+    let started = Instant::now();
+    until("threads to end that are not kept", 2 * THREADS_IDLE, || {
+        journey.pair.cproxy.threads() == 1 || started.elapsed() >= THREADS_IDLE
+    });
+    journey.pair.cproxy.limit_threads("1");
+    journey.pair.sproxy.process.limit_threads("1");
+    for what in ["no thread to be had", "no thread to be had, for the second time"] {
+        journey.survive(what, |journey| {
+            journey.world.router.reset_carriers();
+        });
+    }
+    journey.finish();
+}
+
+#[test]
+fn a_program_that_starts_without_a_thread_to_be_had_says_so() {
+    if !skip::can_run("faults_errno (threads at the start)", &["prlimit"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let program = folder.program("etcp", &support::pair::etcp());
+    let program = program.to_str().expect("test paths are text");
+    let key = folder.join("key");
+    let key = key.to_str().expect("test paths are text");
+    let keygen = ["keygen", "-q", "-N", "", "-f", key];
+    let mut keygen = Launch::new("keygen", program).args(keygen).start(&world.client, &folder);
+    assert!(keygen.wait(PATIENCE).success(), "{}", keygen.log());
+    for (mode, args) in [
+        ("sproxy", &["--listen", "127.0.0.1:0", "--identity", key][..]),
+        ("cproxy", &["--server", "127.0.0.1", "--no-ssh-config", "--identity", key]),
+        ("connect", &["--server", "127.0.0.1", "--no-ssh-config", "--identity", key]),
+    ] {
+        let launch = Launch::new(mode, program).arg(mode).args(args).env("HOME", folder.path());
+        let launch = launch.run_by(["prlimit", "--nproc=1:1"]);
+        let mut process = launch.start(&world.client, &folder);
+        assert_eq!(process.wait(PATIENCE).code(), Some(1), "{mode}: {}", process.log());
+        assert_eq!(process.count("etcp: cannot start a thread"), 1, "{mode}: {}", process.log());
+    }
 }
 
 #[test]

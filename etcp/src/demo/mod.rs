@@ -32,7 +32,7 @@ use eternaltcp::report::duration;
 use tokio::time::{Instant, timeout};
 
 use crate::exit::Failure;
-use crate::signals;
+use crate::{runtime, signals};
 use director::Director;
 use outcome::Outcome;
 use screen::{Paint, Screen};
@@ -54,11 +54,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         .prefix("etcp-demo-")
         .tempdir()
         .map_err(|error| Failure::Failed(format!("cannot make a folder for the keys: {error}")))?;
-    let _watchdog = Watchdog::start(HARD_LIMIT, folder.path().to_owned());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
+    let _watchdog = Watchdog::start(HARD_LIMIT, folder.path().to_owned())?;
+    let runtime = runtime::on_all_processors()?;
     let mut screen = Screen::new();
     let outcome = runtime.block_on(play(folder.path(), &mut screen));
     runtime.shutdown_background();

@@ -21,21 +21,28 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Ends the process after `limit`, and removes `folder` then.
-    pub(super) fn start(limit: Duration, folder: PathBuf) -> Self {
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub(super) fn start(limit: Duration, folder: PathBuf) -> Result<Self, Failure> {
         let (leash, slipped) = channel();
-        thread::spawn(move || {
+        let watch = move || {
             if slipped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 bite(limit, &folder);
             }
-        });
-        Self { _leash: leash }
+        };
+        thread::Builder::new()
+            .spawn(watch)
+            .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
+        Ok(Self { _leash: leash })
     }
 }
 
 fn bite(limit: Duration, folder: &std::path::Path) {
     // What cannot be removed must not keep the process.
     let _ = fs::remove_dir_all(folder);
-    let words = thread::spawn(move || {
+    // Without a thread for it, nothing is said.
+    let words = thread::Builder::new().spawn(move || {
         Failure::Failed(format!("the demo was stuck, and is ended after {limit:?}")).report()
     });
     thread::sleep(LAST_WORDS);

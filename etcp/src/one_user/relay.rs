@@ -32,11 +32,11 @@ fn carry(mut socket: TcpStream) -> io::Result<()> {
     writeln!(said, "\n{}", Message::new("through"))?;
     said.flush()?;
     let mut to = socket.try_clone()?;
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         // An input that fails has ended, whatever the reason.
         let _ = copy(&mut input, &mut to);
         let _ = to.shutdown(Shutdown::Write);
-    });
+    })?;
     copy(&mut socket, &mut output)
 }
 

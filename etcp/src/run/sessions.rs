@@ -29,7 +29,12 @@ pub(super) fn start(
         tokio::spawn(dns::serve(socket, opener.clone(), Arc::clone(names)));
     }
     match sockets.log {
-        Some(log) => drop(std::thread::spawn(move || refused::tell(&log))),
+        Some(log) => {
+            let told = std::thread::Builder::new().spawn(move || refused::tell(&log));
+            if let Err(error) = told {
+                warn!("what is not TCP is refused without a word: cannot start a thread: {error}");
+            }
+        }
         None => {
             warn!("this kernel has no nfnetlink_log: what is not TCP is refused without a word")
         }

@@ -276,14 +276,24 @@ impl Process {
         kill_process(self.pid(), Signal::CONT).expect("it runs");
     }
 
-    /// Sets how many descriptors it may have from now on. Only its own user may do so.
+    /// Sets how many descriptors it may have from now on.
     pub(crate) fn limit_descriptors(&self, most: &str) {
+        self.limit("nofile", most);
+    }
+
+    /// Sets how many threads and processes its user may have for it to start another.
+    pub(crate) fn limit_threads(&self, most: &str) {
+        self.limit("nproc", most);
+    }
+
+    /// Sets a soft limit. Only its own user may do so.
+    fn limit(&self, what: &str, most: &str) {
         let (user, group) = User::Nobody.ids();
         let status = Command::new("setpriv")
             .arg(format!("--reuid={user}"))
             .arg(format!("--regid={group}"))
             .args(["--clear-groups", "--", "prlimit"])
-            .arg(format!("--nofile={most}:"))
+            .arg(format!("--{what}={most}:"))
             .args(["--pid", &self.id().to_string()])
             .status();
         assert!(status.is_ok_and(|status| status.success()), "the limit of {} stays", self.name);

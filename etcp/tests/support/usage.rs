@@ -21,6 +21,12 @@ impl Process {
         names
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        let folder = format!("/proc/{}/task", self.id());
+        std::fs::read_dir(folder).expect("the program runs").count()
+    }
+
     /// Its resident memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))

@@ -181,6 +181,10 @@ impl Client {
     /// connects by itself, and again whenever the carrier dies. See
     /// [`Self::connect`] for one that is attached.
     ///
+    /// Look-ups of names and files use the runtime's threads for calls that block. tokio ends
+    /// those after ten idle seconds, and panics if the system then has no thread; a runtime with
+    /// a long `thread_keep_alive` keeps what it once had.
+    ///
     /// # Errors
     /// When the tunnel's own key cannot be made.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
