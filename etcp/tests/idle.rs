@@ -98,6 +98,28 @@ fn a_thousand_idle_sessions_cost_little_memory_and_no_time() {
     }
 }
 
+/// Sessions that take some MB in each program.
+const MANY: usize = 3000;
+
+#[test]
+fn what_thousands_of_sessions_took_goes_back_to_the_system() {
+    let setting = Setting::new();
+    drop(setting.session());
+    let before = setting.programs().map(|(_, program)| program.memory());
+    let sessions: Vec<_> = (0..MANY).map(|_| setting.session()).collect();
+    let most = setting.programs().map(|(_, program)| program.memory());
+    drop(sessions);
+    for ((name, program), (before, most)) in
+        setting.programs().into_iter().zip(before.into_iter().zip(most))
+    {
+        let took = most - before;
+        assert!(took > MANY as u64 * 1024, "{name} took {took} bytes: nothing is measured");
+        until(&format!("{name} to give {took} bytes back"), PATIENCE, || {
+            program.memory() < before + took / 2
+        });
+    }
+}
+
 #[test]
 fn a_reset_that_waits_for_a_stalled_target_costs_no_time() {
     let setting = Setting::new();

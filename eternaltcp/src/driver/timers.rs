@@ -88,7 +88,8 @@ impl<R: Role> Driver<R> {
         }
         self.check_joined();
         let stats = self.tunnel.stats();
-        self.ebb.handle_look(held, stats.sent_bytes + stats.delivered_bytes);
+        let sessions = self.tunnel.session_count();
+        self.ebb.handle_look(held, sessions, stats.sent_bytes + stats.delivered_bytes);
         let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);
         self.obey(verdict);
     }
