@@ -2,18 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockAddr, SockRef, Socket};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::address::Listen;
 use crate::congestion::Congestion;
 use crate::net::{Mptcp, carrier_socket};
-use crate::platform::set_transparent;
+use crate::platform::{readable, set_transparent};
 use crate::slots::Slots;
 use crate::stream::{Stream, prepare};
 use crate::unix;
@@ -33,15 +36,13 @@ const REST: Duration = Duration::from_millis(100);
 /// A listener for local connections.
 #[derive(Debug)]
 pub struct Listener {
-    kind: Kind,
+    /// A listening socket. It tells when a connection waits, so that no place among the
+    /// descriptors is taken before.
+    socket: AsyncFd<OwnedFd>,
+    /// The file of a Unix socket; `None`: it is TCP.
+    file: Option<SocketFile>,
     slots: Slots,
     pause: Pause,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
 }
 
 /// The file of a Unix listener; removed when it is dropped.
@@ -61,14 +62,13 @@ impl Listener {
     /// # Errors
     /// When the address is taken, or not this machine's.
     pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
-        let kind = match listen {
-            Listen::Tcp(address) => Kind::Tcp(hold_back(bind_tcp(*address)?)?),
+        match listen {
+            Listen::Tcp(address) => Self::tcp(hold_back(bind_tcp(*address)?)?, slots),
             Listen::Unix(path) => {
                 let (listener, file) = bind_unix(path)?;
-                Kind::Unix(listener, file)
+                Self::new(listener.into_std()?.into(), Some(file), slots)
             }
-        };
-        Self::new(kind, slots)
+        }
     }
 
     /// Listens for connections that a firewall redirects here, and, with
@@ -85,15 +85,17 @@ impl Listener {
             }
             result => result?,
         }
-        Self::new(Kind::Tcp(listen_on(socket, address)?), slots)
+        Self::tcp(listen_on(socket, address)?, slots)
     }
 
     /// What it accepts has the listener's options.
-    fn new(kind: Kind, slots: Slots) -> io::Result<Self> {
-        if let Kind::Tcp(listener) = &kind {
-            prepare(&SockRef::from(listener))?;
-        }
-        Ok(Self { kind, slots, pause: Pause::default() })
+    fn tcp(listener: TcpListener, slots: Slots) -> io::Result<Self> {
+        prepare(&SockRef::from(&listener))?;
+        Self::new(listener.into_std()?.into(), None, slots)
+    }
+
+    fn new(socket: OwnedFd, file: Option<SocketFile>, slots: Slots) -> io::Result<Self> {
+        Ok(Self { socket: readable(socket)?, file, slots, pause: Pause::default() })
     }
 
     /// Takes over a TCP listener that is bound already, for instance in another
@@ -103,18 +105,13 @@ impl Listener {
     /// When the system refuses an option.
     pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Self::new(Kind::Tcp(hold_back(TcpListener::from_std(listener)?)?), slots)
+        Self::tcp(hold_back(TcpListener::from_std(listener)?)?, slots)
     }
 
     /// Where it listens, as a user would write it.
     #[must_use]
     pub fn name(&self) -> String {
-        match &self.kind {
-            Kind::Tcp(listener) => {
-                listener.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string())
-            }
-            Kind::Unix(_, file) => format!("unix:{}", file.0.display()),
-        }
+        self.address().map_or_else(|error| error.to_string(), |address| address.to_string())
     }
 
     /// The address that it has, with the port that the system chose.
@@ -122,37 +119,54 @@ impl Listener {
     /// # Errors
     /// When the system does not say.
     pub fn address(&self) -> io::Result<Listen> {
-        match &self.kind {
-            Kind::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Kind::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
+        if let Some(file) = &self.file {
+            return Ok(Listen::Unix(file.0.clone()));
         }
+        let address = SockRef::from(self.socket.get_ref()).local_addr()?;
+        address.as_socket().map(Listen::Tcp).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// The next local connection. Pauses while descriptors run out; cancelling
     /// it loses nothing.
     pub async fn accept(&mut self) -> Stream {
         loop {
-            let slot = match self.slots.try_take() {
-                Some(slot) => Some(slot),
-                None => {
-                    self.pause.warn("all descriptors for sessions are in use");
-                    self.slots.take().await
-                }
-            };
-            let accepted = match &self.kind {
-                Kind::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, peer)| Stream::accepted(stream, peer))
-                }
-                Kind::Unix(listener, _) => {
-                    listener.accept().await.map(|(stream, _)| Stream::unix(stream))
-                }
-            };
-            match (accepted, slot) {
-                (Ok(stream), Some(slot)) => return stream.with_slot(slot),
-                (Ok(stream), None) => return stream,
-                (Err(error), _) => self.pause.after(&error).await,
+            match self.accept_waiting().await {
+                Ok(Some(stream)) => return stream,
+                // It is gone again.
+                Ok(None) => {}
+                Err(error) => self.pause.after(&error).await,
             }
         }
+    }
+
+    /// Waits for a connection, and then for a place among the descriptors.
+    async fn accept_waiting(&mut self) -> io::Result<Option<Stream>> {
+        let mut ready = self.socket.readable().await?;
+        let slot = match self.slots.try_take() {
+            Some(slot) => Some(slot),
+            None => {
+                self.pause.warn("all descriptors for sessions are in use");
+                self.slots.take().await
+            }
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accepted = ready.try_io(|socket| Ok(acceptfrom_with(socket.get_ref(), flags)?));
+        let Ok(accepted) = accepted else { return Ok(None) };
+        let (socket, peer) = accepted?;
+        let stream = match &self.file {
+            Some(_) => Stream::unix(UnixStream::from_std(socket.into())?),
+            None => {
+                let stream = TcpStream::from_std(socket.into())?;
+                match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
+                    Some(peer) => Stream::accepted(stream, peer),
+                    None => Stream::prepared(stream),
+                }
+            }
+        };
+        Ok(Some(match slot {
+            Some(slot) => stream.with_slot(slot),
+            None => stream,
+        }))
     }
 }
 
@@ -246,11 +260,35 @@ mod tests {
 
     /// The buffer for reading of what a listener accepts.
     async fn receive_buffer(listener: Listener) -> usize {
-        let Kind::Tcp(listener) = listener.kind else { panic!("it is TCP") };
-        let there = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
-        let _application = tokio::net::TcpStream::connect(there).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
+        let _application = connect(&listener).await;
+        let (stream, _) = acceptfrom_with(listener.socket.get_ref(), SocketFlags::CLOEXEC).unwrap();
         SockRef::from(&stream).recv_buffer_size().unwrap()
+    }
+
+    async fn connect(listener: &Listener) -> TcpStream {
+        let Listen::Tcp(address) = listener.address().unwrap() else { panic!("it is TCP") };
+        TcpStream::connect(("127.0.0.1", address.port())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn listeners_that_wait_take_no_place_and_what_finds_none_waits_for_it() {
+        let slots = Slots::new(1, 0);
+        let bind = || Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), slots.clone());
+        let (mut idle, mut busy) = (bind().unwrap(), bind().unwrap());
+        let waits = tokio::spawn(async move { drop(idle.accept().await) });
+        tokio::task::yield_now().await;
+        let _first = connect(&busy).await;
+        let first = busy.accept().await;
+        assert!(slots.try_take().is_none(), "a connection takes it");
+        let _second = connect(&busy).await;
+        tokio::select! {
+            biased;
+            _ = busy.accept() => panic!("there is no place"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(first);
+        drop(busy.accept().await);
+        waits.abort();
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 //!   acknowledged, when it last heard of the peer;
 //! - `bind_to_device`: makes a socket use one interface whatever the routes say;
 //! - `has_route`: whether a route leads to an address over one interface;
+//! - `readable`: has tokio say when there is something to read, or to accept;
 //! - `release_memory`: gives what the allocator keeps for later back to the system;
 //! - `mptcp_available`: whether this system makes MPTCP sockets now;
 //! - `set_pacing`: has the kernel send over a connection at a rate at most;
@@ -26,6 +27,6 @@ pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available,
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available, readable,
     release_memory, set_pacing, set_transparent, unsent,
 };

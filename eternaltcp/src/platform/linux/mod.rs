@@ -21,7 +21,7 @@ pub(crate) use socket::{bind_to_device, mptcp_available, set_pacing, set_transpa
 pub(crate) use tcp_info::carrier_info;
 
 /// Lets tokio say when there is something to read.
-fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned, and so stays open and the same as long as the value lives.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }
