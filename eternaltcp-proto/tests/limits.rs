@@ -347,6 +347,23 @@ fn a_share_that_this_side_lacks_is_an_error_at_once() {
     }
 }
 
+#[test]
+fn the_share_of_a_session_that_ended_is_free_when_its_peer_is_about_to_hear_so() {
+    for config in [small_pool(1), Config { max_sessions: 1, ..Config::default() }] {
+        let mut pair = Pair::with(config.clone(), config);
+        pair.attach();
+        let first = pair.session();
+        assert!(!pair.client.tunnel.has_share());
+        pair.finish(Client, first);
+        pair.finish(Server, first);
+        while !pair.client.tunnel.has_share() {
+            pair.run_for(std::time::Duration::from_millis(1));
+        }
+        let next = pair.session();
+        pair.check_echo(next);
+    }
+}
+
 /// [OPEN-4]
 #[test]
 fn sessions_that_are_opened_too_fast_are_refused_and_time_heals() {

@@ -224,7 +224,7 @@ impl Tunnel {
         self.peer_id = Some(id);
         let refusal = if !self.opens.take(now) {
             Some("sessions are opened too fast")
-        } else if !self.has_share() || !self.pool.admit() {
+        } else if !self.has_record() || !self.pool.admit() {
             Some("the tunnel has as many sessions as it may have")
         } else {
             None

@@ -367,9 +367,18 @@ impl Tunnel {
         usize::try_from(shares).unwrap_or(usize::MAX).min(self.config.max_sessions as usize)
     }
 
-    /// Whether one more session finds its share on this side.
-    fn has_share(&self) -> bool {
+    /// Whether this side keeps a record of one more session.
+    fn has_record(&self) -> bool {
         self.sessions.len() < self.max_sessions()
+    }
+
+    /// Whether a session that this side opens finds its share now, on both sides: the peer
+    /// has a record of one that has ended until it hears the last acknowledgement.
+    #[must_use]
+    pub fn has_share(&self) -> bool {
+        let ending = self.attached().map_or(0, |attached| attached.farewells.len());
+        self.sessions.len() + ending < self.max_sessions()
+            && self.pool.free() >= RESERVE * (1 + ending as u64)
     }
 
     fn send_limit(&self) -> u64 {

@@ -89,9 +89,10 @@ pub struct ClientConfig {
     pub give_up_after: Option<Duration>,
     /// End when the server was not reached for the first time by then.
     pub connect_timeout: Option<Duration>,
-    /// Connections that may wait for the tunnel to be attached.
+    /// New sessions of which the server has not heard; further ones wait to be
+    /// accepted. At least one.
     pub max_waiting: usize,
-    /// How long one of them waits; then it is reset.
+    /// How long one of them waits while there is no carrier; then it is reset.
     pub wait: Duration,
     /// Keep a second carrier, authenticated and not attached, over another
     /// interface: a dead path costs one round trip then.
@@ -188,7 +189,7 @@ impl Client {
     /// # Errors
     /// When the tunnel's own key cannot be made.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
-        let (handle, commands) = channel();
+        let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
         let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
         let dialer = Dialer::new(&config)?;

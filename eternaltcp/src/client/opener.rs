@@ -7,7 +7,7 @@ use eternaltcp_proto::SessionId;
 use tokio::sync::oneshot;
 
 use crate::address::{AddressError, Target};
-use crate::driver::{Command, Handle};
+use crate::driver::Handle;
 use crate::dynamic::Request;
 use crate::pipe::pipe;
 use crate::session::Session;
@@ -33,14 +33,15 @@ impl Opener {
     /// the server sees it; it must permit it.
     ///
     /// It does not wait for the server: while there is no carrier the session
-    /// waits ([`ClientConfig::wait`](super::ClientConfig::wait)), and its bytes with it. A target that cannot be
+    /// waits ([`ClientConfig::wait`](super::ClientConfig::wait)), and its bytes with it. It waits while the server
+    /// has not heard of [`ClientConfig::max_waiting`](super::ClientConfig::max_waiting) others, and while the tunnel
+    /// has as many sessions as it may have. A target that cannot be
     /// had is the error of the first read or write that comes after;
     /// [`Session::connected`] waits for it. Cancelling it opens nothing, or a
     /// session that is closed in order.
     ///
     /// # Errors
-    /// When the text is no target, the tunnel has as many sessions as it may
-    /// have, or the client has ended.
+    /// When the text is no target, or the client has ended.
     pub async fn open<T>(&self, target: T) -> Result<Session, OpenError>
     where
         T: TryInto<Target>,
@@ -66,25 +67,25 @@ impl Opener {
 
     /// Carries a local socket to `target`, or to the server's default target:
     /// the client reads and writes the socket itself, which costs less than to
-    /// copy between it and a [`Session`]. It waits for the tunnel, bounded in
-    /// number and time. Says whether the client still runs.
+    /// copy between it and a [`Session`]. It waits for the tunnel as [`Self::open`]
+    /// does: accept the next connection when this one is carried, and further
+    /// ones wait in the kernel. Says whether the client still runs.
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
         let target = encode_target(target, stream.origin().as_ref());
-        self.0.send(Command::Open { stream, target, asked: None, opened: None }).await
+        self.0.open(stream, target, None).await
     }
 
     /// Carries a local connection to the server's resolver, which speaks DNS over
     /// TCP (RFC 7766) there, if the server permits it.
     pub async fn carry_to_resolver(&self, stream: Stream) -> bool {
-        self.0.send(Command::Open { stream, target: RESOLVER, asked: None, opened: None }).await
+        self.0.open(stream, RESOLVER, None).await
     }
 
     /// Carries the connection of an application that named its target, and
     /// tells it when that is connected, or why it is not.
     pub(crate) async fn carry_request(&self, stream: Stream, request: Request) -> bool {
         let target = encode_target(Some(&request.target), stream.origin().as_ref());
-        let asked = Some(request.asked);
-        self.0.send(Command::Open { stream, target, asked, opened: None }).await
+        self.0.open(stream, target, Some(request.asked)).await
     }
 
     /// Waits for the client's end.
@@ -95,7 +96,7 @@ impl Opener {
     /// Like [`Self::carry`], and says which session it became.
     ///
     /// # Errors
-    /// When the tunnel has no share left for it, or has ended.
+    /// When the tunnel has ended.
     pub async fn carry_numbered(
         &self,
         stream: Stream,
@@ -103,7 +104,7 @@ impl Opener {
     ) -> Result<SessionId, eternaltcp_proto::OpenError> {
         let (opened, answer) = oneshot::channel();
         let target = encode_target(target, stream.origin().as_ref());
-        self.0.send(Command::Open { stream, target, asked: None, opened: Some(opened) }).await;
+        self.0.open_numbered(stream, target, None, Some(opened)).await;
         answer.await.unwrap_or(Err(eternaltcp_proto::OpenError::Closed))
     }
 }

@@ -69,7 +69,7 @@ impl ClientRole {
         Self {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
-            waiting: Waiting::new(Side::Client, config.max_waiting, config.wait),
+            waiting: Waiting::new(Side::Client, config.wait),
             spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
             joining: joining(&config, &dialer, &handle),
             story: Story::new(config.servers.to_string()),

@@ -1,10 +1,12 @@
 //! Transparent forwards: connections that a firewall hands over on their way.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Reset};
 use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -16,19 +18,29 @@ use crate::stream::{Stream, peer_name};
 /// How long the look-up of a server's name may hold up a connection to its port.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Connections of one listener that are being handed over; further ones wait to
+/// be accepted.
+const PLACES: usize = 256;
+
 /// Serves a listener of [`Listener::bind_transparent`] for as long as the
 /// client runs: each connection is carried to the address to which it was made.
 /// One that would come back here is refused: made to the listener itself, or to
 /// one of `servers`, as the client's own carriers are.
 pub async fn serve_transparent(mut listener: Listener, servers: Servers, opener: Opener) {
     let Ok(Listen::Tcp(own)) = listener.address() else { return };
+    let places = Arc::new(Semaphore::new(PLACES));
     loop {
+        // The semaphore is never closed.
+        let place = Arc::clone(&places).acquire_owned().await;
         let stream = tokio::select! {
             stream = listener.accept() => stream,
             () = opener.ended() => return,
         };
         let (servers, opener) = (servers.clone(), opener.clone());
-        tokio::spawn(async move { hand_over(stream, own, &servers, &opener).await });
+        tokio::spawn(async move {
+            hand_over(stream, own, &servers, &opener).await;
+            drop(place);
+        });
     }
 }
 

@@ -1,13 +1,15 @@
 //! What others ask of a driver, and what they may see of it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use eternaltcp_proto::{
     AttachRequest, Closing, JoinRequest, OpenError, Reset, SessionId, Stats, TunnelId,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::entrance::Newcomer;
 use super::{Ask, CarrierIo};
 use crate::client::{Listening, Notice};
 use crate::dynamic::Asked;
@@ -23,14 +25,8 @@ pub(crate) enum Command {
     Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// A carrier is to join the attached one: the server's part.
     Join { request: Box<JoinRequest>, carrier: Box<CarrierIo>, joiner: Joiner },
-    /// Open a session for a local connection. Whoever asked for the target in
-    /// a dialect is answered in it.
-    Open {
-        stream: Stream,
-        target: Bytes,
-        asked: Option<Asked>,
-        opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
-    },
+    /// Open a session for a local connection.
+    Open(Newcomer),
     /// Open a session by which the server listens.
     Listen { stream: Stream, listening: Box<Listening> },
     /// The target of a session that the peer opened is connected, or not.
@@ -47,21 +43,48 @@ pub(crate) enum Command {
 
 /// The way to a driver; cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Handle(mpsc::Sender<Command>);
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    /// Places for new sessions of this side.
+    places: Arc<Semaphore>,
+}
 
 impl Handle {
-    pub(super) fn new(sender: mpsc::Sender<Command>) -> Self {
-        Self(sender)
+    /// Of the sessions that this side opens, nothing was sent of `most_unsent` at most, at
+    /// least one.
+    pub(super) fn new(commands: mpsc::Sender<Command>, most_unsent: usize) -> Self {
+        let places = most_unsent.clamp(1, Semaphore::MAX_PERMITS);
+        Self { commands, places: Arc::new(Semaphore::new(places)) }
     }
 
     /// Sends a command, waiting for room. Says whether the driver still runs.
     pub(crate) async fn send(&self, command: Command) -> bool {
-        self.0.send(command).await.is_ok()
+        self.commands.send(command).await.is_ok()
     }
 
     /// Sends a command if there is room. Says whether there was.
     pub(crate) fn try_send(&self, command: Command) -> bool {
-        self.0.try_send(command).is_ok()
+        self.commands.try_send(command).is_ok()
+    }
+
+    /// Has a session opened for a local connection; `asked` if its application waits for an
+    /// answer. Waits for a place, which becomes free when something of another new session is
+    /// sent. Says whether the driver still runs.
+    pub(crate) async fn open(&self, stream: Stream, target: Bytes, asked: Option<Asked>) -> bool {
+        self.open_numbered(stream, target, asked, None).await
+    }
+
+    /// The same, and tells which session it became.
+    pub(crate) async fn open_numbered(
+        &self,
+        stream: Stream,
+        target: Bytes,
+        asked: Option<Asked>,
+        opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
+    ) -> bool {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
+        self.send(Command::Open(Newcomer { stream, target, asked, opened, place })).await
     }
 
     /// What the tunnel did so far; `None` when its driver has ended.
@@ -80,7 +103,7 @@ impl Handle {
 
     /// Waits for the driver's end.
     pub(crate) async fn closed(&self) {
-        self.0.closed().await;
+        self.commands.closed().await;
     }
 }
 

@@ -9,6 +9,7 @@ use eternaltcp_proto::{
 };
 use tracing::{debug, warn};
 
+use super::entrance::Newcomer;
 use super::local::{Local, refuse};
 use super::{About, CarrierEnd, CarrierIo, Command, Driver, Role, Verdict, linger};
 use crate::client::Listening;
@@ -35,11 +36,11 @@ impl<R: Role> Driver<R> {
             }
             Command::Attach { id, request, carrier } => self.attach(id, *request, *carrier),
             Command::Join { request, carrier, joiner } => self.let_join(*request, *carrier, joiner),
-            Command::Open { stream, target, asked, opened } => {
-                let result = self.open(stream, target, asked);
-                if let Some(opened) = opened {
-                    // Whoever asked may be gone.
-                    let _ = opened.send(result);
+            Command::Open(newcomer) => {
+                if self.entrance.is_waited_at() || !self.may_open() {
+                    self.entrance.wait(newcomer, self.tunnel.session_count());
+                } else {
+                    self.open(newcomer);
                 }
             }
             Command::Listen { stream, listening } => self.listen(stream, *listening),
@@ -54,13 +55,26 @@ impl<R: Role> Driver<R> {
         }
     }
 
+    /// Whether a new session finds a share, or is refused for another reason than that.
+    fn may_open(&self) -> bool {
+        self.drain.is_some() || self.tunnel.is_closed() || self.tunnel.has_share()
+    }
+
+    /// Lets new sessions in for which there is room now. Says whether there were any.
+    pub(super) fn poll_entrance(&mut self) -> bool {
+        self.entrance.release(&self.tunnel);
+        let mut is_more = false;
+        while self.entrance.is_waited_at() && self.may_open() {
+            let Some(newcomer) = self.entrance.next() else { break };
+            self.open(newcomer);
+            is_more = true;
+        }
+        is_more
+    }
+
     /// Opens a session for a local connection, or ends the connection.
-    fn open(
-        &mut self,
-        stream: Stream,
-        target: Bytes,
-        asked: Option<Asked>,
-    ) -> Result<SessionId, OpenError> {
+    fn open(&mut self, newcomer: Newcomer) {
+        let Newcomer { stream, target, asked, opened, place } = newcomer;
         let result = match self.drain {
             None => self.tunnel.open(target.clone()),
             Some(_) => Err(OpenError::Closed),
@@ -69,6 +83,7 @@ impl<R: Role> Driver<R> {
             Ok(id) => {
                 let about = About::opened(&stream, target);
                 self.insert(*id, stream, about, asked);
+                self.entrance.handle_opened(*id, place);
             }
             Err(error) => {
                 warn!("a new connection is reset: {error}");
@@ -76,7 +91,10 @@ impl<R: Role> Driver<R> {
                 refuse(stream, asked.map(|asked| asked.dialect), &reset);
             }
         }
-        result
+        if let Some(opened) = opened {
+            // Whoever asked may be gone.
+            let _ = opened.send(result);
+        }
     }
 
     /// Opens a session by which the server listens.

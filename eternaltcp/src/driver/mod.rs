@@ -9,6 +9,7 @@ mod carrier;
 mod clock;
 mod command;
 mod end;
+mod entrance;
 mod events;
 mod farewell;
 mod inbox;
@@ -52,6 +53,7 @@ pub(crate) use role::{Role, Verdict};
 
 use crate::memory::{Blocks, Ebb};
 use ask::Drain;
+use entrance::Entrance;
 use events::Handled;
 use joined::Joined;
 use local::Local;
@@ -91,6 +93,8 @@ pub(crate) struct Driver<R> {
     /// Sessions that the peer opened, until their targets are connected.
     offers: BTreeMap<SessionId, Offer>,
     locals: BTreeMap<SessionId, Local>,
+    /// New sessions of this side.
+    entrance: Entrance,
     /// What is known of sessions without a local socket.
     abouts: BTreeMap<SessionId, About>,
     resetting: BTreeSet<SessionId>,
@@ -114,10 +118,11 @@ pub(crate) struct Driver<R> {
     is_ended: bool,
 }
 
-/// A handle and its receiving end, to be given to [`Driver::new`].
-pub(crate) fn channel() -> (Handle, mpsc::Receiver<Command>) {
+/// A handle and its receiving end, to be given to [`Driver::new`]. Of the sessions that this
+/// side opens, nothing was sent of `most_unsent` at most; further ones wait.
+pub(crate) fn channel(most_unsent: usize) -> (Handle, mpsc::Receiver<Command>) {
     let (sender, receiver) = mpsc::channel(COMMANDS);
-    (Handle::new(sender), receiver)
+    (Handle::new(sender, most_unsent), receiver)
 }
 
 impl<R: Role> Driver<R> {
@@ -141,6 +146,7 @@ impl<R: Role> Driver<R> {
             lingering: Arc::new(Semaphore::new(LINGERING)),
             offers: BTreeMap::new(),
             locals: BTreeMap::new(),
+            entrance: Entrance::default(),
             abouts: BTreeMap::new(),
             resetting: BTreeSet::new(),
             reset_tick: None,
@@ -189,6 +195,7 @@ impl<R: Role> Driver<R> {
             let is_flushed = self.poll_carrier_write(cx);
             self.poll_joined_write(cx);
             is_more |= self.poll_events() != Handled::Nothing;
+            is_more |= self.poll_entrance();
             is_more |= self.check_idle();
             // After all that may set a new deadline, or there is no wake-up.
             is_more |= self.poll_timer(cx);

@@ -81,6 +81,7 @@ impl<R: Role> Driver<R> {
         self.shared.set_silent(heard.is_some_and(|it| it >= self.tunnel.config().dead_after));
         self.blocks.trim();
         self.tunnel.compact();
+        self.entrance.tick(&self.tunnel);
         self.forget_ended();
         self.check_drain();
         if let Some(carrier) = &mut self.carrier {

@@ -17,7 +17,6 @@ use super::Context;
 use super::listeners::{Claim, Taken};
 use super::registry::Entry;
 use crate::address::Listen;
-use crate::driver::Command;
 use crate::listener::Listener;
 use crate::policy::ListenRefusal;
 use crate::stream::Stream;
@@ -185,8 +184,7 @@ async fn accept(asker: &Asker, listener: &mut Listener) {
     loop {
         let stream = listener.accept().await;
         let target = encode_accepted(asker.session, stream.origin().as_ref());
-        let open = Command::Open { stream, target, asked: None, opened: None };
-        if !asker.entry.handle.send(open).await {
+        if !asker.entry.handle.open(stream, target, None).await {
             return;
         }
     }

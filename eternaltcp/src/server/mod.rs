@@ -144,9 +144,10 @@ pub struct ServerLimits {
     pub incoming: usize,
     /// Listeners of one tunnel.
     pub listeners_per_tunnel: usize,
-    /// Connections to a tunnel's listeners that may wait for its client.
+    /// Connections to a tunnel's listeners of which its client has not heard;
+    /// further ones wait to be accepted. At least one.
     pub max_waiting: usize,
-    /// How long one of them waits; then it is reset.
+    /// How long one of them waits while there is no carrier; then it is reset.
     pub wait: Duration,
 }
 
@@ -155,7 +156,7 @@ impl Default for ServerLimits {
         Self {
             memory: 1 << 30,
             tunnel_memory_at_first: 24 << 20,
-            tunnel_memory: 48 << 20,
+            tunnel_memory: 64 << 20,
             unauthenticated: 1024,
             unauthenticated_per_source: 64,
             login_grace: Duration::from_secs(5),

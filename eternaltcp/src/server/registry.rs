@@ -422,7 +422,7 @@ mod tests {
     fn entry(user: &PublicKey, own: &PublicKey, name: &str, born: u64) -> Entry {
         let instance = Instance { name: name.to_owned(), ..Instance::default() };
         let from = IpAddr::from([127, 0, 0, 1]);
-        Entry::new(channel().0, user.clone(), own.clone(), instance, from, Epoch(born))
+        Entry::new(channel(1).0, user.clone(), own.clone(), instance, from, Epoch(born))
     }
 
     fn insert(registry: &Registry, number: u8, entry: Entry) -> Result<Entry, Refusal> {
@@ -460,10 +460,11 @@ mod tests {
         let large = limits(mib(1024));
         assert_eq!(first.limit, mib(24));
         assert_eq!(registry.grow(id, &large), Some(mib(48)));
+        assert_eq!(registry.grow(id, &large), Some(mib(64)));
         assert_eq!(registry.grow(id, &large), None, "that is the most of one");
         let second = TunnelId([2; 16]);
         insert(&registry, 2, entry(&user, &key(), "b", 1)).unwrap();
-        // Half of the half is one key's, of which 48 and some 16 are granted: what would be
+        // Half of the half is one key's, of which 64 and some 16 are granted: what would be
         // left is less than it would have.
         assert_eq!(registry.grow(second, &limits(mib(340))), None);
         assert!(registry.grow(second, &large).is_some());

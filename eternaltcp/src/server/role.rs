@@ -45,7 +45,7 @@ impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Entry) -> Self {
         let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
-        let waiting = Waiting::new(Side::Server, context.limits.max_waiting, context.limits.wait);
+        let waiting = Waiting::new(Side::Server, context.limits.wait);
         Self { context, id, entry, connecting, losses, waiting, grows_at: Time::ZERO }
     }
 }

@@ -261,7 +261,7 @@ fn start_tunnel(
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| std::io::Error::other("no randomness"))?;
     let id = TunnelId(id);
-    let (handle, commands) = channel();
+    let (handle, commands) = channel(context.limits.max_waiting);
     let fingerprint = user.fingerprint();
     let entry = Entry::new(handle, user, own, instance, from, born);
     let entry = context.registry.insert(id, entry, &context.limits).map_err(Unwelcome::Refused)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
@@ -29,6 +30,16 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
+    /// Lets everything pass, while what is returned says `true`.
+    pub(crate) fn gated(self) -> watch::Sender<bool> {
+        let (gate, is_open) = watch::channel(true);
+        let (client_reads, client_writes) = self.client.into_split();
+        let (server_reads, server_writes) = self.server.into_split();
+        tokio::spawn(pass(client_reads, server_writes, is_open.clone()));
+        tokio::spawn(pass(server_reads, client_writes, is_open));
+        gate
+    }
+
     /// Lets the handshake and the client's attach pass; holds the server's answer back.
     pub(crate) async fn hold_answer(&mut self) -> Vec<u8> {
         let (mut up, mut down) = ([0; 4096], [0; 4096]);
@@ -130,6 +141,18 @@ async fn accept(
                 _ = watched.wait_for(|state| state.cuts != before) => {}
             }
         });
+    }
+}
+
+/// Passes bytes on while the gate is open; the end of a carrier ends it.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut gate: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let is_there = gate.wait_for(|is_open| *is_open).await.is_ok();
+        match from.read(&mut buffer).await {
+            Ok(count @ 1..) if is_there && to.write_all(&buffer[..count]).await.is_ok() => {}
+            _ => return,
+        }
     }
 }
 

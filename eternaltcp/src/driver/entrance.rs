@@ -1,0 +1,86 @@
+//! New sessions of this side, until something of them is sent.
+//!
+//! They have a bounded number of places, and whoever accepts connections takes one first. So
+//! what finds no place waits in the kernel's queue, and no session ends because of a count.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eternaltcp_proto::{OpenError, SessionId, Tunnel};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::dynamic::Asked;
+use crate::stream::Stream;
+
+/// How often a log line says that new connections wait for a share.
+const WARN_PAUSE: Duration = Duration::from_secs(60);
+
+/// A session to be opened for a local connection.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) stream: Stream,
+    pub(crate) target: Bytes,
+    /// Whoever asked for the target in a dialect is answered in it.
+    pub(crate) asked: Option<Asked>,
+    pub(crate) opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
+    /// Its place among those of which nothing was sent.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// The places that are taken, in the order of the sessions.
+#[derive(Debug, Default)]
+pub(super) struct Entrance {
+    /// Sessions of which nothing was sent.
+    unsent: VecDeque<(SessionId, OwnedSemaphorePermit)>,
+    /// Connections that wait until the tunnel has a share for them.
+    waiting: VecDeque<Newcomer>,
+    warned_at: Option<Instant>,
+}
+
+impl Entrance {
+    /// A session was opened.
+    pub(super) fn handle_opened(&mut self, id: SessionId, place: OwnedSemaphorePermit) {
+        self.unsent.push_back((id, place));
+    }
+
+    /// A connection finds no share in the tunnel: it waits for one.
+    pub(super) fn wait(&mut self, newcomer: Newcomer, sessions: usize) {
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
+            self.warned_at = Some(Instant::now());
+            warn!(
+                "new connections wait until others end: the tunnel has {sessions} sessions, as many as it may \
+                 have (more memory of the server, its --memory, allows more, up to 16000)"
+            );
+        }
+        self.waiting.push_back(newcomer);
+    }
+
+    /// The connection that waits longest for a share.
+    pub(super) fn next(&mut self) -> Option<Newcomer> {
+        self.waiting.pop_front()
+    }
+
+    /// Whether a connection waits for a share.
+    pub(super) fn is_waited_at(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Gives back the places of the oldest sessions of which something was sent.
+    pub(super) fn release(&mut self, tunnel: &Tunnel) {
+        while self.unsent.front().is_some_and(|(id, _)| !is_unsent(tunnel, *id)) {
+            self.unsent.pop_front();
+        }
+    }
+
+    /// The same of all of them: one in the middle may have ended. To be called each second.
+    pub(super) fn tick(&mut self, tunnel: &Tunnel) {
+        self.unsent.retain(|(id, _)| is_unsent(tunnel, *id));
+    }
+}
+
+fn is_unsent(tunnel: &Tunnel, id: SessionId) -> bool {
+    tunnel.has_session(id) && !tunnel.is_transmitted(id)
+}
