@@ -87,6 +87,8 @@ pub(crate) struct SendQueue {
     /// Data was dropped after the peer's reset: numbers before the base are
     /// of packets that nobody waits for.
     pub(crate) is_cut: bool,
+    /// The reset has its number: nothing may follow it.
+    pub(crate) is_reset: bool,
 }
 
 impl SendQueue {
@@ -104,6 +106,7 @@ impl SendQueue {
             state: SendState::Open,
             is_acknowledged: false,
             is_cut: false,
+            is_reset: false,
         }
     }
 
@@ -152,7 +155,7 @@ impl SendQueue {
     /// A reset after the last byte, also where the end of stream was sent or
     /// delivered before: the other direction may still be open.
     pub(crate) fn reset(&mut self, reset: Reset) {
-        if !matches!(self.state, SendState::Resetting | SendState::Reset) {
+        if !self.is_reset && self.state != SendState::Resetting {
             self.state = SendState::Resetting;
             self.reset = Some(reset);
         }
@@ -254,7 +257,7 @@ impl SendQueue {
                 Some((Kind::End, Bytes::copy_from_slice(&digest)))
             }
             SendState::Resetting => {
-                self.state = SendState::Reset;
+                (self.state, self.is_reset) = (SendState::Reset, true);
                 let reset = self.reset.take().map(|reset| reset.encode()).unwrap_or_default();
                 Some((Kind::Reset, reset.into()))
             }
@@ -316,7 +319,10 @@ impl SendQueue {
             None => self.base_digest,
             Some(last) => self.packets[last as usize].digest,
         };
-        if expected != digest {
+        // A peer that has delivered the reset may have skipped data before it, and
+        // nothing can be said after it.
+        let is_past_reset = self.is_reset && delivered == self.next;
+        if expected != digest && !is_past_reset {
             return Err(Mismatch::Digest);
         }
         self.due = has as usize;
@@ -329,12 +335,12 @@ impl SendQueue {
     /// A reset that the peer has received already waits there for its data:
     /// nothing may follow it.
     pub(crate) fn restart(&mut self, expected: Seq, reset: Reset) {
-        if self.state == SendState::Reset && expected == self.next {
-            self.packets.drain(..self.packets.len() - 1);
-            (self.due, self.held, self.is_cut) = (1, 0, true);
+        if self.is_reset && expected == self.next {
+            self.packets.drain(..self.packets.len().saturating_sub(1));
+            (self.due, self.held, self.is_cut) = (self.packets.len(), 0, true);
             return;
         }
-        self.state = SendState::Open;
+        (self.state, self.is_reset) = (SendState::Open, false);
         self.cut(reset);
         self.next = expected;
     }

@@ -83,6 +83,10 @@ fn joined_with_bulk() -> (Pair, SessionId, Beside) {
     (pair, id, beside)
 }
 
+fn records(pair: &Pair) -> (usize, usize) {
+    (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
+}
+
 fn data(id: SessionId, seq: u32, payload: &[u8]) -> Bytes {
     packet(wire::DATA, id.get(), seq, 0, payload)
 }
@@ -385,4 +389,26 @@ fn the_attached_carrier_is_left_to_keystrokes_while_somebody_types() {
     let sent = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
     assert!(sent.len() > 1 && sent.iter().all(|it| it.header.session == bulk.get()));
     assert_eq!(pair.client.tunnel.id(), Some(TUNNEL));
+}
+
+/// [ATTACH-9] Both sides reset, each while its data are held up on the joined
+/// carrier: a reset that was taken ahead of data settles the session for good.
+#[test]
+fn resets_from_both_sides_ahead_of_data_leave_nothing_after_the_next_attach() {
+    let (mut pair, id, beside) = joined_with_bulk();
+    pair.write(Server, id, &[0; MAX_PAYLOAD * 3]);
+    pair.drive();
+    for side in [Client, Server] {
+        pair.write(side, id, &[1; MAX_PAYLOAD]);
+        let now = pair.now;
+        let held_up = sent_on(&mut pair.peer(side).tunnel, now, beside.at(side));
+        assert!(held_up.iter().any(|transmit| transmit.header.kind == Kind::Data));
+        pair.reset(side, id);
+        pair.drive();
+    }
+    assert_eq!(records(&pair), (1, 1));
+    pair.cut();
+    pair.attach();
+    assert_eq!(records(&pair), (0, 0));
+    pair.check_usable();
 }

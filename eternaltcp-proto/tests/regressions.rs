@@ -346,3 +346,62 @@ fn a_reset_does_not_overtake_data_as_a_patient_side_waits_for_a_peer_that_stands
     pair.attach();
     assert_eq!(pair.server.socket(id).got.len(), read);
 }
+
+/// attach.rs. [ATTACH-9] A bit flips in the server's data, and its reset behind
+/// them is delivered. Each side learns the last numbers by the attach alone.
+#[test]
+fn a_session_whose_last_numbers_an_attach_tells_leaves_no_record_after_corruption() {
+    let mut pair = Pair::attached();
+    let id = pair.session();
+    pair.client.socket(id).takes = 0;
+    pair.tamper = Some(|_, transmit| {
+        if transmit.header.kind == Kind::Data {
+            transmit.payload = Bytes::from_static(b"y");
+        }
+    });
+    pair.write(Server, id, b"x");
+    pair.drive();
+    pair.tamper = None;
+    pair.server.tunnel.kill(pair.now, id, Reset::new(Cause::Killed));
+    pair.flush();
+    pair.lose(Server);
+    pair.drive();
+    pair.lose(Client);
+    pair.take(Client, id, usize::MAX);
+    pair.drive();
+    assert_eq!(pair.client.socket(id).cause(), Some(Cause::Killed));
+    assert_eq!(records(&pair), (1, 1));
+    pair.cut();
+    pair.attach();
+    assert_eq!(records(&pair), (0, 0));
+}
+
+/// attach.rs. [ATTACH-9] [END-2] The peer has taken the reset ahead of the data
+/// before it, which were on a joined carrier: its digest lacks them.
+#[test]
+fn nothing_follows_a_reset_that_has_skipped_data() {
+    for is_acknowledged in [false, true] {
+        let mut server = Tunnel::new(Server, Config::default());
+        let now = Time::ZERO;
+        let asked = request(&[Hello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
+        server.handle_attach(now, TUNNEL, asked).unwrap();
+        server.handle_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
+        let id = SessionId::new(1).unwrap();
+        server.accept(now, id);
+        server.write(now, id, pattern(100));
+        server.reset(now, id, Reset::new(Cause::Application));
+        let sent = transmits(&mut server, now);
+        let last = sent.iter().rfind(|transmit| transmit.header.kind.is_numbered()).unwrap();
+        assert_eq!((last.header.kind, last.header.seq.get()), (Kind::Reset, 2));
+        if is_acknowledged {
+            server.handle_input(now, packet(wire::ACK, 1, 0, 3, b"")).unwrap();
+        }
+        let numbers = wire::numbers(1, 3, 3, 0, 1 << 18);
+        let asked = request(&[Hello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
+        server.handle_attach(now, TUNNEL, asked).unwrap();
+        let sent = transmits(&mut server, now);
+        assert!(!sent.iter().any(|transmit| transmit.header.kind.is_numbered()), "{sent:?}");
+        server.handle_input(now, packet(wire::RESET, 1, 1, 3, &wire::reset(0))).unwrap();
+        assert_eq!(server.session_count(), 0);
+    }
+}

@@ -20,7 +20,7 @@ use crate::session::{Opening, Session};
 use crate::wire::{Malformed, Reader, Writer};
 
 /// Version of the exported form.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// A tunnel without its driver: what it knows, as bytes, and its payload.
 #[derive(Clone, Debug, Default)]
@@ -156,7 +156,8 @@ fn write_session(writer: Writer, session: Session, buffers: &mut Vec<Bytes>) -> 
         .u64(send.base_digest.get())
         .u8(send.state as u8)
         .u8(u8::from(send.is_acknowledged))
-        .u8(u8::from(send.is_cut));
+        .u8(u8::from(send.is_cut))
+        .u8(u8::from(send.is_reset));
     writer = match &send.opening {
         Some((kind, payload)) => writer.u8(1 + *kind as u8).counted(payload),
         None => writer.u8(0),
@@ -228,6 +229,7 @@ fn read_send(
     };
     send.is_acknowledged = reader.u8()? != 0;
     send.is_cut = reader.u8()? != 0;
+    send.is_reset = reader.u8()? != 0;
     send.opening = match reader.u8()? {
         0 => None,
         kind => {
