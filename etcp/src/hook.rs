@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use eternaltcp::clean;
 use eternaltcp::control::Role;
 use eternaltcp::status::TunnelEvent;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -180,7 +181,7 @@ impl Drop for Group {
 /// What the command finds in its environment. Some of it is a peer's words: they are
 /// one line.
 fn environment(role: Role, event: &TunnelEvent) -> Vec<(&'static str, String)> {
-    let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
+    let plain = |text: &str| clean(text).into_owned();
     let optional = |text: &Option<String>| text.as_deref().map(plain).unwrap_or_default();
     let peer = match role {
         Role::Cproxy => "ETCP_SERVER",
@@ -210,7 +211,7 @@ mod tests {
             tunnel: Some("33d69d2a".to_owned()),
             peer: "example.org:6200".to_owned(),
             path: Some("192.0.2.7 via wlan0".to_owned()),
-            why: "bad\x1b[2J\nwords".to_owned(),
+            why: "bad\x1b[2J\nwords\u{202e}".to_owned(),
             outage: Some(Duration::from_millis(310)),
             replayed: 12,
             sessions,
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(get("ETCP_EVENT"), Some("back"));
         assert_eq!(get("ETCP_SERVER"), Some("example.org:6200"));
         assert_eq!(get("ETCP_OUTAGE_MS"), Some("310"));
-        assert_eq!(get("ETCP_WHY"), Some("bad [2J words"));
+        assert_eq!(get("ETCP_WHY"), Some("bad [2J words "));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::{Path, PathBuf};
 
+use eternaltcp::clean;
 use eternaltcp::tls::{IdentityError, NewKey, PrivateFile, PublicKey};
 use zeroize::Zeroizing;
 
@@ -144,7 +145,8 @@ fn list_public(path: &Path) -> Result<(), Failure> {
 
 /// As `ssh-keygen -l` prints a key. Both types have 256 bits.
 fn describe(key: &PublicKey, comment: &str) -> String {
-    let comment = if comment.is_empty() { "no comment" } else { comment };
+    // The key may be somebody else's.
+    let comment = if comment.is_empty() { "no comment".into() } else { clean(comment) };
     let kind = if key.to_string().starts_with("ssh-ed25519") { "ED25519" } else { "ECDSA" };
     format!("256 {} {comment} ({kind})", key.fingerprint())
 }

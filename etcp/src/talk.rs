@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use eternaltcp::clean;
+
 /// By which a line is found among what shells and banners print.
 const MARKER: &str = "ETERNALTCP ";
 
@@ -43,9 +45,7 @@ impl Message {
 
     /// Adds a field. Control characters would break the line: they become blanks.
     pub(crate) fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
-        let value = value.to_string();
-        let value = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        self.fields.insert(name.to_owned(), value);
+        self.fields.insert(name.to_owned(), clean(&value.to_string()).into_owned());
         self
     }
 
@@ -64,7 +64,7 @@ impl Message {
     }
 
     /// Reads a line; `None` if it is none of ours. What stands before the marker
-    /// is somebody else's.
+    /// is somebody else's. The fields are the other machine's words, and are cleaned.
     ///
     /// # Errors
     /// When the line is of another version.
@@ -83,7 +83,8 @@ impl Message {
             return Err(TalkError::Version(version.to_owned()));
         }
         let fields = words.filter_map(|word| word.split_once('='));
-        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let fields =
+            fields.map(|(name, value)| (name.to_owned(), clean(value).into_owned())).collect();
         Ok(Some(Self { verb: verb.to_owned(), fields }))
     }
 }
@@ -161,6 +162,13 @@ mod tests {
     fn a_value_cannot_break_its_line() {
         let said = Message::new("error").with("text", "a\nb\tc=d");
         assert_eq!(said.to_string(), "ETERNALTCP 1 error\ttext=a b c=d");
+    }
+
+    #[test]
+    fn what_the_other_machine_says_moves_no_terminal() {
+        let line = "ETERNALTCP 1 error\ttext=no\x1b[2J\u{9b}2J\u{202e}\rway";
+        let heard = Message::parse(line).unwrap().unwrap();
+        assert_eq!(heard.text("text"), Some("no [2J 2J  way"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use eternaltcp::CleanText;
 use eternaltcp::client::{LoadKey, MOST_KEYS, UserKey, UserKeys};
 use eternaltcp::tls::{Agent, AgentKey, Identity, IdentityError, PrivateFile, PublicKey};
 use tracing::{debug, info, warn};
@@ -28,7 +29,7 @@ pub(crate) struct Sources {
 struct Found {
     public: PublicKey,
     /// What its user calls it in the agent, which holds it.
-    comment: Option<String>,
+    comment: Option<CleanText>,
     file: Option<FoundFile>,
 }
 
@@ -76,7 +77,7 @@ impl Sources {
     }
 
     /// The keys that the agent holds and a carrier can use.
-    fn ask_agent(&self, notes: &mut Vec<String>) -> Vec<(PublicKey, String)> {
+    fn ask_agent(&self, notes: &mut Vec<String>) -> Vec<(PublicKey, CleanText)> {
         let Some(agent) = &self.agent else { return Vec::new() };
         let keys = agent.keys().unwrap_or_else(|error| {
             debug!("{error}");
@@ -126,7 +127,7 @@ impl Sources {
             }),
             (_, _, Some(comment), Some(agent)) => {
                 let identity = Identity::of_agent(agent.clone(), found.public.clone());
-                let name = format!("{} in the agent", name.as_ref().unwrap_or(comment));
+                let name = format!("{} in the agent", name.as_deref().unwrap_or(comment));
                 let load = Arc::new(move || Ok(identity.clone()));
                 return Some(UserKey::new(name, found.public.clone(), load));
             }

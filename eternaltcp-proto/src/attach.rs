@@ -10,6 +10,7 @@ use crate::id::{Epoch, SessionId, TunnelId};
 use crate::packet::{Header, Kind};
 use crate::reason::{Refusal, RefusalCode};
 use crate::seq::Seq;
+use crate::text::CleanText;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The protocol version that this code speaks.
@@ -47,13 +48,13 @@ const MAX_FIELD: usize = 300;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Instance {
     /// The machine, by an id that stays over restarts.
-    pub machine: String,
+    pub machine: CleanText,
     /// The machine's present boot.
-    pub boot: String,
+    pub boot: CleanText,
     /// The user.
-    pub user: String,
+    pub user: CleanText,
     /// The listen address, or the name the user gave.
-    pub name: String,
+    pub name: CleanText,
 }
 
 /// What the client wants its carrier bound to.
@@ -365,7 +366,7 @@ mod tests {
     }
 
     fn new_intent() -> Intent {
-        let part = || "x".repeat(MAX_FIELD);
+        let part = || CleanText::from("x".repeat(MAX_FIELD));
         let instance = Instance { machine: part(), boot: part(), user: part(), name: part() };
         Intent::New { enrol: vec![7; MAX_FIELD].into(), instance }
     }
@@ -377,6 +378,20 @@ mod tests {
             assert!(bytes.len() <= Kind::Attach.payload_range().1);
             assert_eq!(Hello::decode(&bytes), Ok(hello(intent)));
         }
+    }
+
+    /// [TEXT-1]
+    #[test]
+    fn the_name_of_a_client_is_cleaned_when_it_is_read() {
+        let name = |text: &str| Writer::default().counted(text.as_bytes()).finish();
+        let enrol = name("key");
+        let parts = ["m\x1b[31m", "b\n", "u\u{202e}", "n\u{85}\r"].map(name);
+        let payload = [&[0][..], &enrol, &parts.concat()].concat();
+        let Ok(Intent::New { instance, .. }) = read_intent(&mut Reader::new(&payload)) else {
+            panic!("it is a request");
+        };
+        let Instance { machine, boot, user, name } = instance;
+        assert_eq!([machine, boot, user, name].map(String::from), ["m [31m", "b ", "u ", "n  "]);
     }
 
     #[test]

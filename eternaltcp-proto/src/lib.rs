@@ -38,6 +38,7 @@ mod seq;
 mod session;
 mod standby;
 mod suspicion;
+mod text;
 mod time;
 mod tunnel;
 mod wire;
@@ -60,6 +61,7 @@ pub use seq::Seq;
 pub use session::{Delivery, Lost};
 pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
 pub use suspicion::{PathReport, Suspicion};
+pub use text::{CleanText, clean, is_unsafe};
 pub use time::Time;
 pub use tunnel::{
     AttachError, DetachedTunnel, Event, JoinedId, NotStandingBy, OpenError, READ_SIZE,

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
+use crate::text::CleanText;
 use crate::wire::{Malformed, Reader, Writer, utf8};
-
-/// Most bytes of the text that goes with a code.
-const MAX_TEXT: usize = 400;
 
 /// Declares an enum of codes: its values on the wire and its words in a log.
 macro_rules! codes {
@@ -123,38 +121,30 @@ codes! {
     }
 }
 
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
 /// A reset's cause, and what there is to say beside it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reset {
     /// The cause.
     pub cause: Cause,
-    /// One line for a log, or empty; 400 bytes at most on the wire.
-    pub detail: String,
+    /// One line for a log, or empty.
+    pub detail: CleanText,
 }
 
 impl Reset {
     /// A reset with nothing more to say.
     #[must_use]
     pub const fn new(cause: Cause) -> Self {
-        Self { cause, detail: String::new() }
+        Self { cause, detail: CleanText::empty() }
     }
 
     /// A reset with a line for the log.
     #[must_use]
-    pub fn with_detail(cause: Cause, detail: impl Into<String>) -> Self {
+    pub fn with_detail(cause: Cause, detail: impl Into<CleanText>) -> Self {
         Self { cause, detail: detail.into() }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        Writer::default().u32(self.cause.code()).raw(cut(&self.detail).as_bytes()).finish()
+        Writer::default().u32(self.cause.code()).raw(self.detail.as_bytes()).finish()
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
@@ -194,20 +184,20 @@ pub struct Refusal {
     /// Whether asking again is pointless. One that is not final is *for now*:
     /// the client keeps its sessions and tries again.
     pub is_final: bool,
-    /// One line that says what to do; 400 bytes at most on the wire.
-    pub advice: String,
+    /// One line that says what to do.
+    pub advice: CleanText,
 }
 
 impl Refusal {
     /// A refusal that asking again will not change.
     #[must_use]
-    pub fn last(code: RefusalCode, advice: impl Into<String>) -> Self {
+    pub fn last(code: RefusalCode, advice: impl Into<CleanText>) -> Self {
         Self { code, is_final: true, advice: advice.into() }
     }
 
     /// A refusal for now.
     #[must_use]
-    pub fn for_now(code: RefusalCode, advice: impl Into<String>) -> Self {
+    pub fn for_now(code: RefusalCode, advice: impl Into<CleanText>) -> Self {
         Self { code, is_final: false, advice: advice.into() }
     }
 
@@ -215,7 +205,7 @@ impl Refusal {
         Writer::default()
             .u32(self.code.code())
             .u8(u8::from(self.is_final))
-            .raw(cut(&self.advice).as_bytes())
+            .raw(self.advice.as_bytes())
             .finish()
     }
 
@@ -264,7 +254,17 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         let reset = Reset::with_detail(Cause::Killed, "ä".repeat(300));
         let text = Reset::decode(&reset.encode()).unwrap().detail;
-        assert_eq!(text, "ä".repeat(200));
+        assert_eq!(text, "ä".repeat(200).as_str());
+    }
+
+    /// [TEXT-1]
+    #[test]
+    fn what_the_peer_says_is_cleaned_when_it_is_read() {
+        let said = "at\r\nWARN forged\x1b[2J\u{9b}2J\u{202e}\u{2028}";
+        let payload = Writer::default().u32(0).raw(said.as_bytes()).finish();
+        assert_eq!(Reset::decode(&payload).unwrap().detail, "at  WARN forged [2J 2J  ");
+        let payload = Writer::default().u32(0).u8(1).raw(said.as_bytes()).finish();
+        assert_eq!(Refusal::decode(&payload).unwrap().advice, "at  WARN forged [2J 2J  ");
     }
 
     #[test]

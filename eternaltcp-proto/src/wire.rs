@@ -1,5 +1,7 @@
 //! Fields inside payloads: little-endian integers and counted bytes.
 
+use crate::text::CleanText;
+
 /// Appends fields to a buffer.
 #[derive(Default)]
 pub(crate) struct Writer(Vec<u8>);
@@ -85,7 +87,7 @@ impl<'a> Reader<'a> {
         self.raw(usize::from(count))
     }
 
-    pub(crate) fn text(&mut self) -> Result<String, Malformed> {
+    pub(crate) fn text(&mut self) -> Result<CleanText, Malformed> {
         self.counted().and_then(utf8)
     }
 
@@ -99,6 +101,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(crate) fn utf8(bytes: &[u8]) -> Result<String, Malformed> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
+/// Text of a peer, fit to be shown.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<CleanText, Malformed> {
+    std::str::from_utf8(bytes).map(CleanText::new).map_err(|_| Malformed)
 }

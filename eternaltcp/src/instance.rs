@@ -17,10 +17,10 @@ pub fn this_instance(name: impl Into<String>) -> Instance {
         .unwrap_or_default();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Instance {
-        machine: hashed(machine.trim()),
-        boot: boot.trim().to_owned(),
-        user: rustix::process::getuid().as_raw().to_string(),
-        name: short(name.into()),
+        machine: hashed(machine.trim()).into(),
+        boot: boot.trim().into(),
+        user: rustix::process::getuid().as_raw().to_string().into(),
+        name: short(name.into()).into(),
     }
 }
 

@@ -152,7 +152,8 @@ mod waiting;
 
 pub use congestion::{Congestion, CongestionError};
 pub use eternaltcp_proto::{
-    Cause, Config as TunnelConfig, Instance, Reset, SessionId, Stats as TunnelStats,
+    Cause, CleanText, Config as TunnelConfig, Instance, Reset, SessionId, Stats as TunnelStats,
+    clean, is_unsafe,
 };
 pub use instance::this_instance;
 pub use listener::Listener;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use eternaltcp::clean;
 use eternaltcp::control::ProcessStatus;
 use eternaltcp::report::{bytes, duration};
 use eternaltcp::status::{
@@ -32,8 +33,7 @@ struct Page {
 impl Page {
     /// Adds a line. Some of it is a peer's words: no terminal is to obey them.
     fn line(&mut self, indent: usize, line: &str) {
-        let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let _ = writeln!(self.text, "{:indent$}{}", "", plain.trim_end());
+        let _ = writeln!(self.text, "{:indent$}{}", "", clean(line).trim_end());
     }
 
     fn since(&self, at: SystemTime) -> String {

@@ -177,6 +177,6 @@ impl Peer {
 
 /// What asks for a new tunnel.
 pub(crate) fn new(own: &Identity, name: &str) -> Intent {
-    let instance = Instance { name: name.to_owned(), ..Instance::default() };
+    let instance = Instance { name: name.into(), ..Instance::default() };
     Intent::New { enrol: own.public_key().to_string().into(), instance }
 }

@@ -31,11 +31,7 @@ impl Dialect {
         match self {
             Self::Socks4 => socks4::REJECTED.into(),
             Self::Socks5 => socks5::answer(socks5_code(reset.cause)).into(),
-            Self::Http => {
-                // It comes from the peer: one line, whatever it holds.
-                let text = reset.to_string().replace(char::is_control, " ");
-                http::response(http_status(reset.cause), "", &text)
-            }
+            Self::Http => http::response(http_status(reset.cause), "", &reset.to_string()),
         }
     }
 }

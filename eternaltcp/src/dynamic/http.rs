@@ -1,5 +1,6 @@
 //! HTTP CONNECT (RFC 9110, section 9.3.6), in HTTP/1; its head is read by httparse.
 
+use eternaltcp_proto::clean;
 use httparse::{EMPTY_HEADER, Error, Status};
 
 use super::{Parsed, Refused, target};
@@ -69,7 +70,7 @@ pub(super) fn response(status: &str, headers: &str, text: &str) -> Vec<u8> {
 }
 
 fn refused(status: &str, headers: &str, why: String) -> Parsed {
-    let why = why.replace(char::is_control, " ");
+    let why = clean(&why);
     Parsed::refused(response(status, headers, &why), format!("HTTP: {why}"))
 }
 

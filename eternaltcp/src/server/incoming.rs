@@ -77,7 +77,7 @@ impl IncomingSession {
     /// Refuses the session: the client's error is `ConnectionRefused` with this
     /// line, 400 bytes of it at most.
     pub fn refuse(self, why: impl Into<String>) {
-        self.reset(Reset::with_detail(Cause::Refused, why));
+        self.reset(Reset::with_detail(Cause::Refused, why.into()));
     }
 
     /// Refuses the session with a cause of one's own.

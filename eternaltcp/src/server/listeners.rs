@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn entry(user: &PublicKey, name: &str) -> Entry {
-        let instance = Instance { name: name.to_owned(), ..Instance::default() };
+        let instance = Instance { name: name.into(), ..Instance::default() };
         Entry::new(channel(1).0, user.clone(), key(), instance, [127, 0, 0, 1].into(), Epoch(1))
     }
 

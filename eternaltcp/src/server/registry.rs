@@ -420,7 +420,7 @@ mod tests {
     }
 
     fn entry(user: &PublicKey, own: &PublicKey, name: &str, born: u64) -> Entry {
-        let instance = Instance { name: name.to_owned(), ..Instance::default() };
+        let instance = Instance { name: name.into(), ..Instance::default() };
         let from = IpAddr::from([127, 0, 0, 1]);
         Entry::new(channel(1).0, user.clone(), own.clone(), instance, from, Epoch(born))
     }

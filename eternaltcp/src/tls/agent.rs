@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use eternaltcp_proto::CleanText;
 use ssh_key::public::KeyData;
 
 use super::PublicKey;
@@ -34,9 +35,9 @@ pub struct Agent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentKey {
     /// The key; of one that a carrier cannot use, the type as OpenSSH names it.
-    pub key: Result<PublicKey, String>,
+    pub key: Result<PublicKey, CleanText>,
     /// What its user called it.
-    pub comment: String,
+    pub comment: CleanText,
 }
 
 /// Why an agent did not do what it was asked for. One line each.
@@ -191,15 +192,15 @@ fn parse_keys(mut list: &[u8]) -> Option<Vec<AgentKey>> {
             Ok(key) => usable(key.key_data().clone()),
             Err(_) => Err(None),
         };
-        let named = || take_string(&mut &*blob).map(|name| String::from_utf8_lossy(name).into());
+        let named = || take_string(&mut &*blob).map(CleanText::from_bytes);
         let key = key.map_err(|kind| kind.or_else(named).unwrap_or_default());
-        keys.push(AgentKey { key, comment: String::from_utf8_lossy(comment).into() });
+        keys.push(AgentKey { key, comment: CleanText::from_bytes(comment) });
     }
     rest.is_empty().then_some(keys)
 }
 
-fn usable(data: KeyData) -> Result<PublicKey, Option<String>> {
-    let kind = data.algorithm().to_string();
+fn usable(data: KeyData) -> Result<PublicKey, Option<CleanText>> {
+    let kind = CleanText::from(data.algorithm().to_string());
     PublicKey::from_data(data).map_err(|_| Some(kind))
 }
 

@@ -7,10 +7,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eternaltcp_proto::CleanText;
 use rustix::process::{Pid, Signal, kill_process_group};
 use socket2::SockRef;
 use tokio::io::{
-    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy, copy_buf,
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, copy,
+    copy_buf,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -29,8 +31,8 @@ const THROUGH: Duration = Duration::from_secs(60);
 /// What it may say before that.
 const MOST_NOISE: u64 = 1 << 20;
 
-/// What is kept of what it says on stderr: the last line, and so much of it.
-const MOST_COMPLAINT: usize = 300;
+/// Bytes of a line that it says on stderr; a longer one is several.
+const MOST_LINE: u64 = 4096;
 
 /// When one direction has ended, the other one's time to end too.
 const HALF: Duration = Duration::from_secs(2);
@@ -58,7 +60,9 @@ impl Attempts {
         let through = timeout(THROUGH, program.get_through(via)).await;
         let why = match through {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(program.complaint().await.unwrap_or_else(|| error.to_string())),
+            Ok(Err(error)) => {
+                Some(program.complaint().await.map_or_else(|| error.to_string(), String::from))
+            }
             Err(_) => Some("it did not get through in time".to_owned()),
         };
         if let Some(why) = why {
@@ -109,15 +113,14 @@ impl Program {
     }
 
     /// The last thing that it said on stderr, once it has ended.
-    async fn complaint(&mut self) -> Option<String> {
+    async fn complaint(&mut self) -> Option<CleanText> {
         drop(self.stdin.take());
         let mut text = Vec::new();
         let stderr = self.stderr.take()?;
         // What is read by then has to do.
         let _ = timeout(HALF, stderr.take(MOST_NOISE).read_to_end(&mut text)).await;
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-        Some(line.chars().take(MOST_COMPLAINT).collect())
+        let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+        lines.rfind(|line| !line.is_empty()).map(CleanText::from_bytes)
     }
 
     /// Is the wire between the program and `far`, until either has ended.
@@ -186,11 +189,14 @@ async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> i
     }
 }
 
-/// Logs what the program complains about.
-async fn log(stderr: ChildStderr) {
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        debug!("{line}");
+/// Logs what the program complains about. Some of it may be the server's words, and
+/// all of it is read: a program whose stderr is full stands still.
+async fn log(stderr: impl AsyncRead + Unpin) {
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while matches!((&mut stderr).take(MOST_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
+        debug!("{}", CleanText::from_bytes(line.trim_ascii_end()));
+        line.clear();
     }
 }
 
@@ -248,6 +254,19 @@ mod tests {
         let mut program = Program::start(&via).unwrap();
         assert!(program.get_through(&via).await.is_err());
         assert_eq!(program.complaint().await.as_deref(), Some("Permission denied."));
+    }
+
+    #[tokio::test]
+    async fn all_of_what_a_program_complains_is_read_whatever_it_is() {
+        let (mut program, stderr) = tokio::io::duplex(4096);
+        let logging = tokio::spawn(log(stderr));
+        program.write_all(b"not UTF-8: \xff\n").await.unwrap();
+        // No line ends in it, and none is kept whole.
+        for _ in 0..64 {
+            program.write_all(&[b'x'; 64 * 1024]).await.unwrap();
+        }
+        drop(program);
+        logging.await.unwrap();
     }
 
     #[tokio::test]

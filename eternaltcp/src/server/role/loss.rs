@@ -88,9 +88,9 @@ impl Losses {
         status.peer = Peer::Client(ClientPeer {
             key: self.key.clone(),
             from: entry.from().to_string(),
-            name: instance.name.clone(),
-            user: instance.user.clone(),
-            machine: instance.machine.clone(),
+            name: instance.name.to_string(),
+            user: instance.user.to_string(),
+            machine: instance.machine.to_string(),
         });
         if status.state == TunnelState::Detached {
             status.why = self.last.as_ref().map(|loss| loss.why.clone());
