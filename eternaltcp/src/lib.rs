@@ -131,6 +131,7 @@ pub mod duration;
 mod dynamic;
 mod instance;
 mod listener;
+mod log_limit;
 mod memory;
 mod net;
 mod origin;

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Reset, SessionId, Side, Time, Tunnel};
 use tokio::time::Instant;
-use tracing::warn;
+
+use crate::log_limit::{BURST, LogLimit, limited};
+
+/// Limits the lines about connections that waited too long: they are many at once.
+static LATE: LogLimit = LogLimit::new(BURST);
 
 /// The sessions of one side that nothing was sent of, and until when they wait.
 #[derive(Debug)]
@@ -37,7 +41,8 @@ impl Waiting {
             return;
         }
         for id in self.late(tunnel, exempt) {
-            warn!("session {id}: a new connection waited too long for the tunnel, and is reset");
+            let text = "a new connection waited too long for the tunnel, and is reset";
+            limited!(&LATE, warn, "session {id}: {text}");
             let detail = "there was no way to the other side";
             tunnel.kill(now, id, Reset::with_detail(Cause::TimedOut, detail));
         }

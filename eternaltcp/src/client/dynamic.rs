@@ -7,17 +7,21 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::Opener;
 use crate::driver::farewell;
 use crate::dynamic::{Conversation, Refused, Request, Step};
 use crate::listener::Listener;
+use crate::log_limit::{BURST, LogLimit, limited};
 use crate::stream::{Stream, peer_name};
 
 /// Connections of one listener that have not said where they want to go, or
 /// that are being refused; further ones wait to be accepted.
 const PLACES: usize = 256;
+
+/// Limits the lines about requests that are refused: a port scan is thousands.
+static REFUSED: LogLimit = LogLimit::new(BURST);
 
 /// How long a connection may take to say where it wants to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,17 +55,19 @@ async fn serve_one(stream: Stream, opener: &Opener) {
             opener.carry_request(stream, request).await;
         }
         Ok(Ok(Heard::Refused(refused))) => {
-            info!("a request of {} is refused: {}", peer_name(&stream), refused.why);
+            let (peer, why) = (peer_name(&stream), &refused.why);
+            limited!(&REFUSED, info, "a request of {peer} is refused: {why}");
             farewell(stream, refused.say).await;
         }
         Ok(Err(error)) => debug!("{} said no whole request: {error}", peer_name(&stream)),
         // Some probe whether a port is there, and say nothing.
         Err(_) if conversation.is_empty() => debug!("{} said nothing", peer_name(&stream)),
         Err(_) => {
-            let seconds = PATIENCE.as_secs();
-            info!(
-                "{} said no whole request within {seconds} s, and is refused",
-                peer_name(&stream)
+            let (peer, seconds) = (peer_name(&stream), PATIENCE.as_secs());
+            limited!(
+                &REFUSED,
+                info,
+                "{peer} said no whole request within {seconds} s, and is refused"
             );
         }
     }

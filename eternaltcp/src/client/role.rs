@@ -27,11 +27,16 @@ use super::story::Story;
 use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, DialError};
 use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
+use crate::log_limit::{Admit, BURST, LogLimit, limited};
 use crate::report::bytes as show_bytes;
 use crate::status::{Events, TunnelStatus};
 use crate::waiting::Waiting;
 use paths::joining;
 use remotes::Remotes;
+
+/// Sessions that cannot be resumed, each of which is logged at once; the others are
+/// counted.
+const LOST_BURST: u32 = 100;
 
 /// A tunnel that was attached this long before it had to be made anew is made
 /// anew at once.
@@ -59,6 +64,9 @@ pub(super) struct ClientRole {
     waiting: Waiting,
     remotes: Remotes,
     last_reset: Option<Reset>,
+    log: Arc<LogLimit>,
+    /// Sessions that cannot be resumed have lines of their own.
+    log_of_lost: LogLimit,
     end: Option<ClientEnd>,
     _watch: Watch,
 }
@@ -82,6 +90,8 @@ impl ClientRole {
             seen: Stats::default(),
             remotes: Remotes::new(),
             last_reset: None,
+            log: Arc::new(LogLimit::new(BURST)),
+            log_of_lost: LogLimit::new(LOST_BURST),
             end: None,
             _watch: Watch::start(dialer, handle),
         }
@@ -100,6 +110,17 @@ impl ClientRole {
     /// What happens to them, to be listened to.
     pub(super) fn events(&self) -> Events {
         self.story.events()
+    }
+
+    /// Logs how much was not shown.
+    fn tell_left_out(&self) {
+        let now = std::time::Instant::now();
+        if let Some(count) = self.log.left_out(now) {
+            info!("{count} more lines about sessions are not shown");
+        }
+        if let Some(count) = self.log_of_lost.left_out(now) {
+            warn!("{count} more sessions cannot be resumed and are reset");
+        }
     }
 
     /// Begins the dials that are due.
@@ -293,8 +314,12 @@ impl Role for ClientRole {
         }
     }
 
+    fn log(&self) -> &dyn Admit {
+        &*self.log
+    }
+
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
-        self.remotes.offered(self.handle.clone(), id, target)
+        self.remotes.offered(self.handle.clone(), &self.log, id, target)
     }
 
     fn listens(&mut self, id: SessionId, listening: Listening) {
@@ -309,9 +334,9 @@ impl Role for ClientRole {
         let is_news = self.last_reset.as_ref() != Some(reset) && !self.config.ends_when_idle;
         match reset.cause {
             Cause::NotPermitted | Cause::Unsupported if is_news => {
-                warn!("session {id}: reset: {reset}")
+                limited!(&*self.log, warn, "session {id}: reset: {reset}");
             }
-            _ => info!("session {id}: reset: {reset}"),
+            _ => limited!(&*self.log, info, "session {id}: reset: {reset}"),
         }
         self.last_reset = Some(reset.clone());
     }
@@ -320,7 +345,9 @@ impl Role for ClientRole {
         if self.remotes.has(lost.session) {
             return debug!("session {}, a listener: lost", lost.session);
         }
-        warn!(
+        limited!(
+            &self.log_of_lost,
+            warn,
             "session {}: cannot be resumed and is reset; {} sent are in doubt, {} received were not delivered",
             lost.session,
             show_bytes(lost.in_doubt),
@@ -399,6 +426,7 @@ impl Role for ClientRole {
 
     fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
         self.remotes.tick();
+        self.tell_left_out();
         self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
         self.note_progress(tunnel);
         self.tend_others(now, tunnel);

@@ -8,12 +8,16 @@ use eternaltcp_proto::{Cause, Reset};
 use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Opener, Servers};
 use crate::address::{Listen, Target, canonical_ip};
 use crate::listener::Listener;
+use crate::log_limit::{BURST, LogLimit, limited};
 use crate::stream::{Stream, peer_name};
+
+/// Limits the lines about connections that are refused.
+static REFUSED: LogLimit = LogLimit::new(BURST);
 
 /// How long the look-up of a server's name may hold up a connection to its port.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,11 +55,17 @@ async fn hand_over(stream: Stream, own: SocketAddr, servers: &Servers, opener: &
     };
     let peer = peer_name(&stream);
     if is_listener(destination, own, is_of_this_machine) {
-        warn!("{peer} is refused: it was not redirected, but connected to {own} itself");
+        limited!(
+            &REFUSED,
+            warn,
+            "{peer} is refused: it was not redirected, but connected to {own} itself"
+        );
         return stream.abort(&Reset::new(Cause::Unsupported));
     }
     if leads_to(servers, destination).await {
-        warn!(
+        limited!(
+            &REFUSED,
+            warn,
             "{peer} is refused: it wants to go to {destination}, the server itself; \
              the firewall must not redirect what cproxy sends"
         );

@@ -10,14 +10,18 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::message::{Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request};
 use super::subject::Subject;
 use crate::listener::{Pause, SocketFile, bind_unix};
+use crate::log_limit::{BURST, LogLimit, limited};
 
 /// Connections at once; a further one is told so and closed.
 pub const MAX_CONNECTIONS: usize = 8;
+
+/// Limits the lines about connections of other users.
+static FOREIGN: LogLimit = LogLimit::new(BURST);
 
 /// A connection without a request is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
@@ -87,7 +91,8 @@ async fn accept(listener: UnixListener, served: Arc<Served>) {
         };
         while connections.try_join_next().is_some() {}
         if !is_ours(&stream) {
-            warn!("the control socket was opened by another user, and is closed to it");
+            let text = "the control socket was opened by another user, and is closed to it";
+            limited!(&FOREIGN, warn, "{text}");
             continue;
         }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {

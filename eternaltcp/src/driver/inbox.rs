@@ -7,13 +7,14 @@ use bytes::Bytes;
 use eternaltcp_proto::{
     AttachRequest, Cause, OpenError, Reset, SessionId, TunnelId, encode_refusal,
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::entrance::Newcomer;
 use super::local::{Local, refuse};
 use super::{About, CarrierEnd, CarrierIo, Command, Driver, Role, Verdict, linger};
 use crate::client::Listening;
 use crate::dynamic::Asked;
+use crate::log_limit::limited;
 use crate::stream::Stream;
 use crate::target::encode_listen;
 
@@ -86,7 +87,7 @@ impl<R: Role> Driver<R> {
                 self.entrance.handle_opened(*id, place);
             }
             Err(error) => {
-                warn!("a new connection is reset: {error}");
+                limited!(self.role.log(), warn, "a new connection is reset: {error}");
                 let reset = Reset::with_detail(Cause::LimitReached, error.to_string());
                 refuse(stream, asked.map(|asked| asked.dialect), &reset);
             }

@@ -4,9 +4,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eternaltcp_proto::{JoinRequest, JoinedId, Standby};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{CarrierEnd, CarrierIo, Driver, Role};
+use crate::log_limit::limited;
 use crate::server::Joiner;
 
 /// A carrier that has joined the attached one, or has asked to.
@@ -55,7 +56,7 @@ impl<R: Role> Driver<R> {
             let taken = self.take_joined(id, &mut plaintext);
             self.plaintext = plaintext;
             if let Err(violation) = taken {
-                warn!("the peer broke the protocol: {violation}");
+                limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
                 self.lose(&violation.into());
             } else if let Poll::Ready(Err(error)) = read {
                 // What came before it happened before it.

@@ -36,7 +36,6 @@ use bytes::Bytes;
 use eternaltcp_proto::{Cause, Reset, SessionId, Time, Tunnel};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::warn;
 
 pub(crate) use about::About;
 pub use ask::Killed;
@@ -51,6 +50,7 @@ pub(crate) use linger::linger;
 pub(crate) use offer::Offer;
 pub(crate) use role::{Role, Verdict};
 
+use crate::log_limit::limited;
 use crate::memory::{Blocks, Ebb};
 use ask::Drain;
 use entrance::Entrance;
@@ -238,7 +238,7 @@ impl<R: Role> Driver<R> {
         self.plaintext = plaintext;
         match (broken, read) {
             (Some(violation), _) => {
-                warn!("the peer broke the protocol: {violation}");
+                limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
                 self.lose(&violation.into());
             }
             (None, Poll::Ready(Err(error))) => {

@@ -6,6 +6,7 @@ use eternaltcp_proto::{
 
 use super::{CarrierEnd, CarrierIo, Offer};
 use crate::client::{Listening, Notice};
+use crate::log_limit::Admit;
 use crate::status::TunnelStatus;
 
 /// What a role decides.
@@ -32,6 +33,8 @@ pub(crate) enum Verdict {
 pub(crate) trait Role: Send {
     /// What to ask for at the first attach.
     fn intent(&self) -> Intent;
+    /// How much is logged of the tunnel.
+    fn log(&self) -> &dyn Admit;
     /// The carrier is bound.
     fn attached(
         &mut self,

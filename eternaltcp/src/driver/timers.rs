@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Reset, SessionId, Time};
 use tokio::time::Instant;
-use tracing::info;
 
 use super::local::Local;
 use super::{Driver, Role, TICK};
+use crate::log_limit::limited;
 
 /// How often sockets that are to be reset are looked at.
 const RESET_TICK: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ impl<R: Role> Driver<R> {
             |(_, local): &(&SessionId, &Local)| local.is_unwatched(&self.tunnel) && local.is_dead();
         let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
         for id in dead {
-            info!("session {id}: its local connection died");
+            limited!(self.role.log(), info, "session {id}: its local connection died");
             self.remove(id);
             self.tunnel.reset(self.clock.now(), id, Reset::new(Cause::Application));
         }

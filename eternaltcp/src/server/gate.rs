@@ -106,7 +106,7 @@ impl Drop for Ticket {
 }
 
 /// An IPv4 address, or the /64 that an IPv6 host can choose from.
-fn source_of(ip: IpAddr) -> IpAddr {
+pub(super) fn source_of(ip: IpAddr) -> IpAddr {
     match canonical_ip(ip) {
         IpAddr::V6(ip) => {
             let [a, b, c, d, ..] = ip.segments();

@@ -7,20 +7,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Context;
+use super::listeners::{Claim, Taken};
+use super::log::TunnelLog;
+use super::registry::Entry;
+use crate::address::Listen;
+use crate::listener::Listener;
+use crate::log_limit::limited;
+use crate::policy::ListenRefusal;
+use crate::stream::Stream;
+use crate::target::encode_accepted;
 use eternaltcp_proto::{Cause, Reset, SessionId, TunnelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
-use tracing::info;
-
-use super::Context;
-use super::listeners::{Claim, Taken};
-use super::registry::Entry;
-use crate::address::Listen;
-use crate::listener::Listener;
-use crate::policy::ListenRefusal;
-use crate::stream::Stream;
-use crate::target::encode_accepted;
 
 /// A ghost's time to hand its listener over, and that of a listener which ends.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -43,6 +43,8 @@ pub(super) struct Asker {
     pub(super) tunnel: TunnelId,
     pub(super) entry: Entry,
     pub(super) session: SessionId,
+    /// How much is logged of it.
+    pub(super) log: Arc<TunnelLog>,
 }
 
 /// Listens, if the client may. The stream is the session's local socket, in
@@ -63,7 +65,8 @@ pub(super) async fn listen(
     claim.settle(address.clone());
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     ours.write_all(format!("{address}\n").as_bytes()).await.map_err(failed)?;
-    info!("tunnel {}: session {} listens on {address}", asker.tunnel, asker.session);
+    let (tunnel, session) = (asker.tunnel, asker.session);
+    limited!(&*asker.log, info, "tunnel {tunnel}: session {session} listens on {address}");
     let listening = Listening { context: Arc::clone(context), asker, address, session: ours };
     tokio::spawn(async move {
         listening.serve(listener, claim).await;
@@ -154,7 +157,8 @@ impl Listening {
             () = accept(&self.asker, &mut listener) => None,
             () = end_of(&mut self.session) => None,
             why = forbidden(&self.context, &self.asker.entry, &self.address) => {
-                info!("tunnel {tunnel}: session {id}: {}: {why}", self.address);
+                let at = &self.address;
+                limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id}: {at}: {why}");
                 None
             }
         };
@@ -175,7 +179,8 @@ impl Listening {
                 drop(claim);
             }
         }
-        info!("tunnel {tunnel}: session {id} listens on {} no more", self.address);
+        let at = &self.address;
+        limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id} listens on {at} no more");
     }
 }
 

@@ -8,6 +8,7 @@ mod incoming;
 mod keys;
 mod listen;
 mod listeners;
+mod log;
 mod monitor;
 mod phase;
 mod registry;
@@ -40,6 +41,7 @@ use crate::tls::{Identity, ServerTls, TlsError};
 use gate::Gate;
 use keys::KeyStore;
 use listeners::Listeners;
+use log::SourceLog;
 use phase::Phases;
 use registry::Registry;
 
@@ -207,6 +209,8 @@ struct Context {
     program: OnceLock<mpsc::Sender<IncomingSession>>,
     phase: Phases,
     events: Events,
+    /// How much is logged of whom.
+    log: Arc<SourceLog>,
 }
 
 /// A server that listens.
@@ -249,6 +253,7 @@ impl Server {
             program: OnceLock::new(),
             phase: Phases::new(),
             events: Events::default(),
+            log: Arc::default(),
         };
         Ok(Self { listener, context: Arc::new(context), gate })
     }
@@ -309,5 +314,6 @@ async fn keep_house(context: &Context) {
         }
         context.registry.judge_keys(&context.keys);
         context.registry.end_detached(context.tunnel.keep_detached, &context.limits);
+        context.log.tick();
     }
 }

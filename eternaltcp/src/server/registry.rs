@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Closing, Epoch, Instance, Refusal, RefusalCode, TunnelId};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::ServerLimits;
 use super::keys::KeyStore;
 use super::standby::Standbys;
 use crate::driver::{Command, Handle, Shared};
+use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
 use crate::tls::PublicKey;
 
@@ -22,6 +23,9 @@ const LEAST_TUNNEL_LIMIT: u64 = 128 << 10;
 
 /// A key may be granted this part of the memory.
 const KEY_PART: u64 = 2;
+
+/// Limits the lines about tunnels that are replaced.
+static REPLACED: LogLimit = LogLimit::new(200);
 
 /// How long closing all tunnels may take.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -229,7 +233,8 @@ impl Registry {
                     tunnels.insert(id, entry);
                 }
                 Some(entry) => {
-                    info!("tunnel {id}: replaced by a newer one of the same client");
+                    let text = "replaced by a newer one of the same client";
+                    limited!(&REPLACED, info, "tunnel {id}: {text}");
                     entry.dismiss();
                 }
                 None => {}

@@ -9,14 +9,16 @@ use eternaltcp_proto::{
     Cause, Closing, Intent, Lost, Reset, SessionId, Side, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::Context;
 use super::connect::{connect, dial_resolver};
 use super::incoming::{Asked, hand_out};
 use super::listen::{Asker, listen};
+use super::log::TunnelLog;
 use super::registry::Entry;
 use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict, drained};
+use crate::log_limit::{Admit, LogLimit, limited};
 use crate::report::bytes;
 use crate::status::TunnelStatus;
 use crate::stream::Stream;
@@ -36,7 +38,14 @@ pub(super) struct ServerRole {
     waiting: Waiting,
     /// When to ask again for more memory, after there was none.
     grows_at: Time,
+    log: Arc<TunnelLog>,
+    /// Sessions that cannot be resumed have lines of their own.
+    log_of_lost: LogLimit,
 }
+
+/// Sessions that cannot be resumed, each of which is logged at once; the others are
+/// counted.
+const LOST_BURST: u32 = 100;
 
 /// How long a tunnel that finds no more memory waits before it asks again.
 const GROW_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +55,18 @@ impl ServerRole {
         let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
         let waiting = Waiting::new(Side::Server, context.limits.wait);
-        Self { context, id, entry, connecting, losses, waiting, grows_at: Time::ZERO }
+        let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
+        Self {
+            context,
+            id,
+            entry,
+            connecting,
+            losses,
+            waiting,
+            grows_at: Time::ZERO,
+            log,
+            log_of_lost: LogLimit::new(LOST_BURST),
+        }
     }
 }
 
@@ -65,24 +85,33 @@ impl Role for ServerRole {
     ) {
         self.losses.handle_attached(now, tunnel, carrier);
         let again = if is_resumed { " again" } else { "" };
-        match carrier {
-            Some(carrier) => info!("tunnel {}: attached{again} from {}", self.id, carrier.peer()),
-            None => info!("tunnel {}: attached{again}", self.id),
+        let id = self.id;
+        match carrier.map(CarrierIo::peer) {
+            Some(peer) => {
+                self.log.set_from(peer.ip());
+                limited!(&*self.log, info, "tunnel {id}: attached{again} from {peer}");
+            }
+            None => limited!(&*self.log, info, "tunnel {id}: attached{again}"),
         }
+    }
+
+    fn log(&self) -> &dyn Admit {
+        &*self.log
     }
 
     fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
         self.losses.handle_lost(now, end, tunnel);
-        info!(
-            "tunnel {}: carrier lost: {end}; {} sessions wait for the next",
-            self.id,
-            tunnel.session_count()
+        let (id, sessions) = (self.id, tunnel.session_count());
+        limited!(
+            &*self.log,
+            info,
+            "tunnel {id}: carrier lost: {end}; {sessions} sessions wait for the next"
         );
         Verdict::Continue
     }
 
     fn closed(&mut self, why: Closing) -> Verdict {
-        info!("tunnel {}: closed by the client: {why}", self.id);
+        limited!(&*self.log, info, "tunnel {}: closed by the client: {why}", self.id);
         Verdict::End
     }
 
@@ -92,15 +121,15 @@ impl Role for ServerRole {
         if !self.context.phase.is_open() {
             return Offer::answer(handle, id, std::future::ready(Err(drained())));
         }
-        let (tunnel, target) = (self.id, target.to_vec());
+        let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
             // Held while the target is dialled; the semaphore is never closed.
             let _place = places.acquire().await;
-            let asker = Asker { tunnel, entry, session: id };
+            let asker = Asker { tunnel, entry, session: id, log: Arc::clone(&log) };
             // In memory of its own: thousands that wait for their place are small.
             let result = Box::pin(answer(&context, asker, &target)).await;
             if let Err(reset) = &result {
-                info!("tunnel {tunnel}: session {id}: {reset}");
+                limited!(&*log, info, "tunnel {tunnel}: session {id}: {reset}");
             }
             result
         })
@@ -115,11 +144,11 @@ impl Role for ServerRole {
     }
 
     fn lost(&mut self, lost: &Lost) {
-        warn!(
-            "tunnel {}: session {} cannot be resumed; {} are in doubt",
-            self.id,
-            lost.session,
-            bytes(lost.in_doubt)
+        let (id, session, in_doubt) = (self.id, lost.session, bytes(lost.in_doubt));
+        limited!(
+            &self.log_of_lost,
+            warn,
+            "tunnel {id}: session {session} cannot be resumed; {in_doubt} are in doubt"
         );
     }
 
@@ -137,6 +166,10 @@ impl Role for ServerRole {
 
     fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
         self.waiting.tick(now, tunnel, |_| false);
+        self.log.tick(self.id);
+        if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
+            warn!("tunnel {}: {count} more sessions cannot be resumed", self.id);
+        }
         Verdict::Continue
     }
 }

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use eternaltcp_proto::{Refusal, RefusalCode, TunnelId};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
-use tracing::info;
 
 use super::Context;
 use super::guest::{Guest, Wanted};
 use super::registry::Entry;
 use super::unwelcome::Unwelcome;
 use crate::driver::{Command, Handle};
+use crate::log_limit::limited;
 
 /// The carriers that stand by for one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -137,14 +137,15 @@ pub(super) async fn stand_by(
     over: &Notify,
 ) -> Result<Wanted, Unwelcome> {
     let from = guest.from;
-    info!("tunnel {id}: a carrier from {from} stands by");
+    limited!(&context.log.of(from), info, "tunnel {id}: a carrier from {from} stands by");
     let result = tokio::select! {
         result = guest.stand_by(context.limits.standby_silence) => result,
         () = over.notified() => Err(Unwelcome::Over),
         () = entry.handle.closed() => Err(Unwelcome::Over),
     };
     if let Err(why) = &result {
-        info!("tunnel {id}: the carrier from {from} stands by no more: {why}");
+        let limit = context.log.of(from);
+        limited!(&limit, info, "tunnel {id}: the carrier from {from} stands by no more: {why}");
     }
     result
 }

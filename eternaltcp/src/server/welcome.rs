@@ -12,7 +12,7 @@ use eternaltcp_proto::{
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use super::Context;
 use super::gate::Ticket;
@@ -23,6 +23,7 @@ use super::standby::{Joiner, Seat, stand_by};
 use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::address::canonical_ip;
 use crate::driver::{Command, Driver, channel, linger};
+use crate::log_limit::limited;
 use crate::tls::PublicKey;
 
 /// An admitted client's time to tell the numbers of all its sessions.
@@ -58,10 +59,7 @@ pub(super) async fn welcome(
     let mut hold = Hold::Stranger(ticket);
     let admitted = admit(&context, stream, peer.ip(), &mut hold).await;
     let Err(TurnedAway { why, carrier }) = admitted else { return };
-    match why {
-        Unwelcome::Refused(_) => info!("refused {peer}: {why}"),
-        _ => debug!("no carrier from {peer}: {why}"),
-    }
+    context.log.turned_away(peer, &why);
     if let Some(carrier) = carrier {
         linger(carrier).await;
     }
@@ -128,7 +126,7 @@ async fn join(
     let Hold::Standby(seat) = std::mem::replace(hold, Hold::Joined) else {
         return Err(Unwelcome::TimedOut.into());
     };
-    info!("tunnel {id}: a carrier from {from} joins");
+    limited!(&context.log.of(from), info, "tunnel {id}: a carrier from {from} joins");
     let joiner = Joiner::new(seat, entry.handle.clone());
     let (request, carrier) = (Box::new(request), Box::new(carrier));
     entry.handle.send(Command::Join { request, carrier, joiner }).await;
@@ -265,7 +263,7 @@ fn start_tunnel(
     let fingerprint = user.fingerprint();
     let entry = Entry::new(handle, user, own, instance, from, born);
     let entry = context.registry.insert(id, entry, &context.limits).map_err(Unwelcome::Refused)?;
-    info!("tunnel {id}: new, for key {fingerprint} from {from}");
+    limited!(&context.log.of(from), info, "tunnel {id}: new, for key {fingerprint} from {from}");
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit, ..context.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);
@@ -275,7 +273,7 @@ fn start_tunnel(
         driver.run().await;
         context.registry.remove(id);
         drop(slot);
-        info!("tunnel {id}: over");
+        limited!(&context.log.of(from), info, "tunnel {id}: over");
     });
     Ok((id, entry))
 }

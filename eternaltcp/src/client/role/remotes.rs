@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Reset, SessionId};
 use tokio::sync::Semaphore;
-use tracing::info;
 
 use crate::address::Target;
 use crate::client::remote::Listening;
 use crate::driver::{Handle, Offer};
+use crate::log_limit::{LogLimit, limited};
 use crate::origin::proxy_header;
 use crate::reach::{Reach, reach};
 use crate::slots::Slots;
@@ -55,7 +55,14 @@ impl Remotes {
     }
 
     /// Answers a session that the server opened: a connection to a listener.
-    pub(super) fn offered(&self, handle: Handle, id: SessionId, payload: &[u8]) -> Offer {
+    pub(super) fn offered(
+        &self,
+        handle: Handle,
+        log: &Arc<LogLimit>,
+        id: SessionId,
+        payload: &[u8],
+    ) -> Offer {
+        let log = Arc::clone(log);
         let call = self.call(payload);
         let places = Arc::clone(&self.connecting);
         Offer::answer(handle, id, async move {
@@ -66,7 +73,7 @@ impl Remotes {
                 Err(reset) => Err(reset),
             };
             if let Err(reset) = &result {
-                info!("session {id}: {reset}");
+                limited!(&*log, info, "session {id}: {reset}");
             }
             result
         })

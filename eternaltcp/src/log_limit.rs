@@ -1,0 +1,178 @@
+//! Limits how much anybody can have logged: some lines at once and one a second after
+//! that, and a count of the others. Those appear where debugging is logged.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Lines about one tunnel, or one kind of event, that may come at once.
+pub(crate) const BURST: u32 = 10;
+
+/// The time that each further line takes.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What decides whether a line is logged.
+pub(crate) trait Admit {
+    /// Says whether a line may be logged now, and how many were not before it.
+    fn admit(&self, now: Instant) -> Option<u64>;
+}
+
+/// A token bucket of lines, as the time at which it is full again (the virtual
+/// scheduling of ITU-T I.371, appendix I).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    burst: u32,
+    period: Duration,
+    full_at: Option<Instant>,
+    left_out: u64,
+}
+
+impl Bucket {
+    pub(crate) const fn new(burst: u32, period: Duration) -> Self {
+        Self { burst, period, full_at: None, left_out: 0 }
+    }
+
+    /// Takes a token for a line, or counts the line. Returns how many were counted
+    /// before one that may be logged.
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+        match self.take(now) {
+            true => Some(std::mem::take(&mut self.left_out)),
+            false => {
+                self.left_out += 1;
+                None
+            }
+        }
+    }
+
+    /// The lines that were counted since the last one, once their number may be
+    /// logged.
+    pub(crate) fn left_out(&mut self, now: Instant) -> Option<u64> {
+        (self.left_out > 0 && self.take(now)).then(|| std::mem::take(&mut self.left_out))
+    }
+
+    /// Whether it is as good as a new one.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.left_out == 0 && self.is_rested(now)
+    }
+
+    /// Whether as many lines may be logged at once as with a new one.
+    pub(crate) fn is_rested(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|at| at <= now)
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.period;
+        let is_free = full_at.saturating_duration_since(now) <= self.period * self.burst;
+        if is_free {
+            self.full_at = Some(full_at);
+        }
+        is_free
+    }
+}
+
+/// A limit that several tasks share.
+#[derive(Debug)]
+pub(crate) struct LogLimit(Mutex<Bucket>);
+
+impl LogLimit {
+    /// Some lines at once, and one a second after them.
+    pub(crate) const fn new(burst: u32) -> Self {
+        Self(Mutex::new(Bucket::new(burst, PERIOD)))
+    }
+
+    /// See [`Bucket::left_out`].
+    pub(crate) fn left_out(&self, now: Instant) -> Option<u64> {
+        self.lock().left_out(now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admit for LogLimit {
+    fn admit(&self, now: Instant) -> Option<u64> {
+        self.lock().admit(now)
+    }
+}
+
+/// Logs a line if `$limit` admits it, and otherwise at the level of debugging.
+macro_rules! limited {
+    ($limit:expr, $level:ident, $($arg:tt)+) => {
+        if $crate::log_limit::is_enabled(stringify!($level)) {
+            match $crate::log_limit::Admit::admit($limit, std::time::Instant::now()) {
+                Some(0) => tracing::$level!($($arg)+),
+                Some(more) => tracing::$level!(
+                    "{} ({more} more lines like it before it are not shown)",
+                    format_args!($($arg)+)
+                ),
+                None => tracing::debug!($($arg)+),
+            }
+        }
+    };
+}
+
+pub(crate) use limited;
+
+/// Whether lines of this level are logged. What is not does not use a limit up.
+pub(crate) fn is_enabled(level: &str) -> bool {
+    match level {
+        "info" => tracing::enabled!(tracing::Level::INFO),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_lines_pass_at_once_and_then_one_a_second_with_a_count() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(3, PERIOD);
+        let admitted: Vec<_> = (0..10).map(|_| bucket.admit(start)).collect();
+        assert_eq!(admitted[..4], [Some(0), Some(0), Some(0), None]);
+        assert_eq!(admitted[4..], [None; 6]);
+        assert_eq!(bucket.admit(start + Duration::from_millis(999)), None);
+        assert_eq!(bucket.admit(start + PERIOD), Some(8));
+        assert_eq!(bucket.admit(start + PERIOD), None);
+        assert_eq!(bucket.admit(start + PERIOD * 2), Some(1));
+    }
+
+    #[test]
+    fn a_flood_passes_as_many_lines_as_it_has_seconds() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10, PERIOD);
+        let (mut passed, mut counted) = (0, 0);
+        for millis in 0..60_000 {
+            if let Some(before) = bucket.admit(start + Duration::from_millis(millis)) {
+                passed += 1;
+                counted += before;
+            }
+        }
+        assert_eq!(passed, 69);
+        let rest = bucket.left_out(start + Duration::from_secs(61)).unwrap();
+        assert_eq!(passed + counted + rest, 60_000);
+    }
+
+    #[test]
+    fn a_number_that_was_told_is_not_told_again_and_rest_makes_it_new() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(1, PERIOD);
+        assert_eq!(bucket.left_out(start), None);
+        bucket.admit(start);
+        bucket.admit(start);
+        assert_eq!(bucket.left_out(start), None, "its time has not come");
+        assert!(!bucket.is_full(start + PERIOD * 9), "something is to be told");
+        assert_eq!(bucket.left_out(start + PERIOD), Some(1));
+        assert_eq!(bucket.left_out(start + PERIOD * 2), None);
+        assert!(bucket.is_full(start + PERIOD * 2) && !bucket.is_full(start + PERIOD));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_neither_panics_nor_lets_more_through() {
+        let start = Instant::now() + PERIOD * 100;
+        let mut bucket = Bucket::new(2, PERIOD);
+        assert_eq!([(); 3].map(|()| bucket.admit(start)), [Some(0), Some(0), None]);
+        assert_eq!(bucket.admit(start - PERIOD * 50), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! What a server logs of its clients, and of strangers: not more than an operator reads,
+//! whatever they do.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use eternaltcp_proto::{RefusalCode, TunnelId};
+use tracing::{debug, info};
+
+use super::gate::source_of;
+use super::unwelcome::Unwelcome;
+use crate::log_limit::{Admit, BURST, Bucket, LogLimit};
+
+/// Lines about one source that may come at once; after them one a second. Each of a
+/// hundred clients behind one address may come back at once, with a line or two.
+const OF_SOURCE: Bucket = Bucket::new(200, Duration::from_secs(1));
+
+/// Lines about strangers from one source: the first few, then one a minute.
+const OF_STRANGERS_SOURCE: Bucket = Bucket::new(5, Duration::from_secs(60));
+
+/// Lines about all strangers.
+const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
+
+/// How often the number of strangers that were not shown is logged.
+const SUMMARY: Duration = Duration::from_secs(60);
+
+/// Sources that are remembered. Those past that share the limit of all strangers.
+const MOST_SOURCES: usize = 1024;
+
+/// The limits of all sources.
+#[derive(Debug)]
+pub(super) struct SourceLog(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    clients: BTreeMap<IpAddr, Bucket>,
+    strangers: BTreeMap<IpAddr, Bucket>,
+    all_strangers: Bucket,
+    /// Strangers that were not shown since the last summary.
+    hidden: u64,
+    summary: Bucket,
+}
+
+impl Default for SourceLog {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            clients: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            all_strangers: OF_STRANGERS,
+            hidden: 0,
+            summary: Bucket::new(1, SUMMARY),
+        }))
+    }
+}
+
+/// One source's part of it.
+pub(super) struct OfSource<'a>(&'a SourceLog, IpAddr);
+
+impl Admit for OfSource<'_> {
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let source = source_of(self.1);
+        let mut state = self.0.lock();
+        let State { clients, all_strangers, .. } = &mut *state;
+        of(clients, source, OF_SOURCE).unwrap_or(all_strangers).admit(now)
+    }
+}
+
+impl SourceLog {
+    /// The limit of lines about clients at an address.
+    pub(super) fn of(&self, address: IpAddr) -> OfSource<'_> {
+        OfSource(self, address)
+    }
+
+    /// Logs that a connection did not become a carrier.
+    pub(super) fn turned_away(&self, peer: SocketAddr, why: &Unwelcome) {
+        let Unwelcome::Refused(refusal) = why else {
+            return debug!("no carrier from {peer}: {why}");
+        };
+        match refusal.code {
+            RefusalCode::KeyUnknown if !self.admit_stranger(peer.ip(), Instant::now()) => {
+                debug!("refused {peer}: {why}");
+            }
+            RefusalCode::KeyUnknown => info!("refused {peer}: {why}"),
+            _ => crate::log_limit::limited!(&self.of(peer.ip()), info, "refused {peer}: {why}"),
+        }
+    }
+
+    /// Whether a stranger is logged for all to see.
+    fn admit_stranger(&self, from: IpAddr, now: Instant) -> bool {
+        let mut state = self.lock();
+        let State { strangers, all_strangers, hidden, .. } = &mut *state;
+        let source = of(strangers, source_of(from), OF_STRANGERS_SOURCE);
+        let is_shown = source.is_none_or(|source| source.admit(now).is_some())
+            && all_strangers.admit(now).is_some();
+        *hidden += u64::from(!is_shown);
+        is_shown
+    }
+
+    /// Logs how much was not shown. To be called each second.
+    pub(super) fn tick(&self) {
+        let (clients, hidden) = self.left_out(Instant::now());
+        for (source, count) in clients {
+            info!("{count} more lines about clients at {source} are not shown");
+        }
+        if hidden > 0 {
+            info!("{hidden} more connections with unknown keys were refused");
+        }
+    }
+
+    /// How many lines about whom were not shown, and how many strangers; what is as
+    /// good as new is forgotten.
+    fn left_out(&self, now: Instant) -> (Vec<(IpAddr, u64)>, u64) {
+        let mut state = self.lock();
+        let clients = state.clients.iter_mut();
+        let told = clients.filter_map(|(at, it)| it.left_out(now).map(|count| (*at, count)));
+        let told = told.collect();
+        state.clients.retain(|_, bucket| !bucket.is_full(now));
+        state.strangers.retain(|_, bucket| !bucket.is_rested(now));
+        let is_due = state.hidden > 0 && state.summary.admit(now).is_some();
+        let hidden = if is_due { std::mem::take(&mut state.hidden) } else { 0 };
+        (told, hidden)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A source's bucket, if there is room for it.
+fn of(sources: &mut BTreeMap<IpAddr, Bucket>, source: IpAddr, new: Bucket) -> Option<&mut Bucket> {
+    let is_room = sources.len() < MOST_SOURCES || sources.contains_key(&source);
+    is_room.then(|| sources.entry(source).or_insert(new))
+}
+
+/// The limit of lines about one tunnel: its own, and that of where it comes from.
+#[derive(Debug)]
+pub(super) struct TunnelLog {
+    own: LogLimit,
+    sources: Arc<SourceLog>,
+    from: Mutex<IpAddr>,
+}
+
+impl TunnelLog {
+    pub(super) fn new(sources: Arc<SourceLog>, from: IpAddr) -> Self {
+        Self { own: LogLimit::new(BURST), sources, from: Mutex::new(from) }
+    }
+
+    /// Its carriers come from there now.
+    pub(super) fn set_from(&self, from: IpAddr) {
+        *self.from.lock().unwrap_or_else(PoisonError::into_inner) = from;
+    }
+
+    /// Logs how much was not shown. To be called each second.
+    pub(super) fn tick(&self, tunnel: TunnelId) {
+        if let Some(count) = self.own.left_out(Instant::now()) {
+            info!("tunnel {tunnel}: {count} more lines are not shown");
+        }
+    }
+}
+
+impl Admit for TunnelLog {
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let before = self.own.admit(now)?;
+        let from = *self.from.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sources.of(from).admit(now).map(|of_source| before + of_source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn there(number: u32) -> IpAddr {
+        IpAddr::V4((0x0a00_0000 | number).into())
+    }
+
+    #[test]
+    fn a_source_of_strangers_is_logged_a_few_times_and_then_as_a_number() {
+        let (log, start) = (SourceLog::default(), Instant::now());
+        let shown = (0..1000).filter(|_| log.admit_stranger(HERE, start)).count();
+        assert_eq!(shown, 5);
+        assert!(log.admit_stranger(there(1), start), "others are logged still");
+        assert_eq!(log.left_out(start).1, 995);
+        assert!(!log.admit_stranger(HERE, start));
+        assert_eq!(log.left_out(start + Duration::from_secs(1)).1, 0, "not each second");
+        assert_eq!(log.left_out(start + SUMMARY).1, 1);
+    }
+
+    #[test]
+    fn strangers_from_everywhere_are_few_lines_and_bounded_memory() {
+        let (log, start) = (SourceLog::default(), Instant::now());
+        let at = |number: u32| start + Duration::from_millis(number.into());
+        let shown = (0..60_000).filter(|it| log.admit_stranger(there(*it), at(*it))).count();
+        assert!(shown <= 60, "{shown} lines in a minute");
+        assert!(log.lock().strangers.len() <= MOST_SOURCES);
+        log.left_out(start + SUMMARY * 10);
+        assert!(log.lock().strangers.is_empty(), "they are forgotten");
+    }
+
+    #[test]
+    fn a_tunnel_has_one_line_a_second_and_its_source_no_more_for_a_thousand_of_them() {
+        let (sources, start) = (Arc::new(SourceLog::default()), Instant::now());
+        let log = TunnelLog::new(Arc::clone(&sources), HERE);
+        let admitted = |log: &TunnelLog, at| (0..500).filter(|_| log.admit(at).is_some()).count();
+        assert_eq!(admitted(&log, start), 10);
+        assert_eq!(admitted(&log, start + Duration::from_secs(1)), 1);
+        let many: Vec<_> = (0..1000).map(|_| TunnelLog::new(Arc::clone(&sources), HERE)).collect();
+        let of_all: usize = many.iter().map(|log| admitted(log, start)).sum();
+        assert_eq!(of_all, 200 - 11);
+        let (told, _) = sources.left_out(start + Duration::from_secs(300));
+        assert_eq!(told, [(HERE, 10_000 - 189)]);
+        assert_eq!(sources.left_out(start + Duration::from_secs(900)).0, []);
+        assert!(sources.lock().clients.is_empty());
+    }
+}
