@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use eternaltcp::clean;
 use eternaltcp::client::ClientEnd;
 
 use crate::cli::Cli;
+use crate::logging;
 
 /// Why the program ends without success.
 #[derive(Debug)]
@@ -47,7 +49,10 @@ impl Failure {
             Self::Usage(text) => (text, 2),
             Self::Refused(text) => (text, 3),
             Self::NotStarted(text, code) => (text, code),
-            Self::Ended(code) => return ExitCode::from(code),
+            Self::Ended(code) => {
+                logging::finish();
+                return ExitCode::from(code);
+            }
         };
         complain(&text);
         ExitCode::from(code)
@@ -98,11 +103,9 @@ pub(crate) fn tell(text: &str) {
     complain(text);
 }
 
-#[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
 pub(crate) fn complain(text: &str) {
     // Part of it may be the peer's words: they stay one line, and no terminal obeys them.
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    eprintln!("etcp: {line}");
+    logging::say(&format!("etcp: {}\n", clean(text)));
 }
 
 #[cfg(test)]

@@ -48,7 +48,10 @@ fn main() -> ExitCode {
     let result = run(cli);
     passphrase::restore();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::finish();
+            ExitCode::SUCCESS
+        }
         Err(failure) => failure.report(),
     }
 }

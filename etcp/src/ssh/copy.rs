@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read, Write, stderr};
 use sha2::{Digest, Sha256};
 
 use crate::exit::Failure;
+use crate::logging;
 
 /// Read and sent at once.
 const CHUNK: usize = 64 * 1024;
@@ -99,7 +100,7 @@ impl Progress {
         let what = format!("copying etcp to {host}: {} MB", length.div_ceil(1_000_000));
         let is_terminal = stderr().is_terminal();
         if !is_terminal {
-            say(&format!("etcp: {what}\n"));
+            logging::show(&format!("etcp: {what}\n"));
         }
         Self { what, length, sent: 0, shown: None, is_terminal }
     }
@@ -108,7 +109,7 @@ impl Progress {
         self.sent += count;
         let percent = (self.sent * 100).checked_div(self.length).unwrap_or(100);
         if self.is_terminal && self.shown.replace(percent) != Some(percent) {
-            say(&format!("\retcp: {}, {percent} %", self.what));
+            logging::show(&format!("\retcp: {}, {percent} %", self.what));
         }
     }
 }
@@ -116,14 +117,9 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.is_terminal {
-            say("\n");
+            logging::show("\n");
         }
     }
-}
-
-fn say(text: &str) {
-    // Who cannot see it does not need it.
-    let _ = stderr().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

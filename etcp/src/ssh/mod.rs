@@ -26,6 +26,7 @@ pub(crate) use carry::run as carry;
 
 use crate::cli::{LogArgs, LogFormat, SshArgs};
 use crate::exit::Failure;
+use crate::logging;
 use crate::sproxy::tunnel_config;
 use crate::talk::{Message, Ports};
 use arguments::SshArguments;
@@ -115,5 +116,7 @@ fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
 
 /// Only an error returns.
 fn become_ssh(args: &[OsString]) -> Failure {
+    // The thread that writes what was said ends with this program.
+    logging::finish();
     Failure::Failed(format!("cannot start ssh: {}", Command::new("ssh").args(args).exec()))
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::cli::StatusArgs;
 use crate::exit::{Failure, complain};
+use crate::logging::escape_json;
 use crate::{print, running};
 
 /// Between two looks.
@@ -55,7 +56,7 @@ struct Document<'a> {
 fn json(processes: &[ProcessStatus]) -> Result<String, Failure> {
     let document = Document { version: VERSION, processes };
     let line = serde_json::to_string(&document).map_err(Failure::failed)?;
-    Ok(format!("{line}\n"))
+    Ok(format!("{}\n", escape_json(&line)))
 }
 
 /// Asks every proxy. One that does not answer is complained about, and is a failure

@@ -1,0 +1,215 @@
+//! Writing lines to stderr, whatever state it is in.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, write};
+
+use super::queue::Entry;
+
+/// Bytes that are written at once where writing must not wait: a pipe that poll(2)
+/// calls writable takes them all (`PIPE_BUF`), and so does a terminal as a rule.
+const PIECE: usize = 512;
+
+/// Whether a write may wait until the other end reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// As long as it takes: for the writer thread alone.
+    Forever,
+    /// Not at all: what is not taken now stays.
+    Never,
+}
+
+/// The end of the log: what is left of a line, and what was lost.
+#[derive(Default, Debug)]
+pub(super) struct Output {
+    /// `None`: stderr.
+    to: Option<OwnedFd>,
+    /// What is left to be written.
+    rest: Vec<u8>,
+    /// Whether a line of the log is in it.
+    has_line: bool,
+    /// Whether the beginning of it was written.
+    is_begun: bool,
+    /// The end of what was written last is missing.
+    is_torn: bool,
+    /// Lines that were lost and are not told yet.
+    lost: u64,
+}
+
+impl Output {
+    #[cfg(test)]
+    pub(super) fn to(fd: impl Into<OwnedFd>) -> Self {
+        Self { to: Some(fd.into()), ..Self::default() }
+    }
+
+    /// Writes the next entry, once the last one is out, and says whether all of it is
+    /// out. A line that cannot be written is lost; `notice` makes the line that
+    /// tells how many were, and goes before the next one that can be written.
+    pub(super) fn write(
+        &mut self,
+        entry: Entry,
+        wait: Wait,
+        notice: impl FnOnce(u64) -> Vec<u8>,
+    ) -> bool {
+        let line = match entry {
+            Entry::Line(line) => Some(line),
+            Entry::Lost(count) => {
+                self.lost += count;
+                None
+            }
+        };
+        let mut text = if self.lost > 0 { notice(self.lost) } else { Vec::new() };
+        self.has_line = line.is_some();
+        text.extend(line.unwrap_or_default());
+        if self.is_torn && !text.is_empty() {
+            text.insert(0, b'\n');
+        }
+        (self.rest, self.is_begun) = (text, false);
+        self.flush(wait)
+    }
+
+    /// Writes what is left. Says whether all of it is out, or lost.
+    pub(super) fn flush(&mut self, wait: Wait) -> bool {
+        if self.rest.is_empty() {
+            return true;
+        }
+        while !self.rest.is_empty() {
+            match self.write_some(wait) {
+                Ok(count) => {
+                    self.rest.drain(..count);
+                    self.is_begun = true;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if wait == Wait::Never => return false,
+                Err(Errno::AGAIN) => {}
+                Err(_) => {
+                    self.is_torn |= self.is_begun;
+                    self.lost += u64::from(self.has_line);
+                    self.rest = Vec::new();
+                    return true;
+                }
+            }
+        }
+        (self.lost, self.is_torn) = (0, false);
+        true
+    }
+
+    fn write_some(&self, wait: Wait) -> Result<usize, Errno> {
+        match wait {
+            Wait::Never => {
+                self.poll(Some(&Timespec::default()))?;
+                write(self.fd(), self.rest.get(..PIECE).unwrap_or(&self.rest))
+            }
+            // Others may have made stderr non-blocking: it is often shared.
+            Wait::Forever => match write(self.fd(), &self.rest) {
+                Err(Errno::AGAIN) => self.poll(None).and(Err(Errno::AGAIN)),
+                result => result,
+            },
+        }
+    }
+
+    /// Waits until something can be written.
+    fn poll(&self, limit: Option<&Timespec>) -> Result<(), Errno> {
+        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::OUT)];
+        match poll(&mut fds, limit)? {
+            0 => Err(Errno::AGAIN),
+            _ => Ok(()),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.to {
+            Some(fd) => fd.as_fd(),
+            None => rustix::stdio::stderr(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::Read;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn line(text: &str) -> Entry {
+        Entry::Line(format!("{text}\n").into_bytes())
+    }
+
+    fn notice(count: u64) -> Vec<u8> {
+        format!("{count} lost\n").into_bytes()
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_told_before_the_next_line() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut output = Output::to(full);
+        for text in ["a", "b"] {
+            assert!(output.write(line(text), Wait::Forever, notice));
+        }
+        assert!(output.write(Entry::Lost(3), Wait::Forever, notice));
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        output.to = Some(write);
+        output.write(line("c"), Wait::Forever, notice);
+        output.write(line("d"), Wait::Forever, notice);
+        drop(output);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "5 lost\nc\nd\n");
+    }
+
+    #[test]
+    fn a_gap_is_told_without_another_line() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut output = Output::to(write);
+        output.write(line("a"), Wait::Forever, notice);
+        output.write(Entry::Lost(7), Wait::Forever, notice);
+        drop(output);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a\n7 lost\n");
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_keeps_a_line_for_later_and_none_is_torn() {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let mut output = Output::to(write);
+        let long = "x".repeat(1000);
+        let mut written = 0;
+        while output.write(line(&long), Wait::Never, notice) {
+            written += 1;
+        }
+        assert!(written > 1 && !output.flush(Wait::Never));
+        let mut reader = File::from(read);
+        let mut text = vec![0; 10 * 1001];
+        reader.read_exact(&mut text).unwrap();
+        assert!(output.flush(Wait::Never));
+        output.write(line("end"), Wait::Never, notice);
+        drop(output);
+        reader.read_to_end(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().filter(|line| **line == *long).count(), written + 1);
+        assert_eq!(text.lines().last(), Some("end"));
+    }
+
+    #[test]
+    fn a_line_after_one_that_was_torn_begins_a_line_of_its_own() {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let mut output = Output::to(write);
+        while output.write(line(&"x".repeat(1500)), Wait::Never, notice) {}
+        assert!(output.is_begun);
+        // The reader goes away in the middle of a line, and another one comes.
+        drop(read);
+        assert!(output.flush(Wait::Never));
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        output.to = Some(write);
+        output.write(line("next"), Wait::Forever, notice);
+        drop(output);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\n1 lost\nnext\n");
+    }
+}

@@ -1,0 +1,70 @@
+//! The last line of defence of a log: whatever a value holds, it ends no line and moves
+//! no terminal.
+//!
+//! Texts of peers are clean already ([`eternaltcp::CleanText`]). Here it is everything: names
+//! of files, errors of the system, and what somebody forgot.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+use eternaltcp::{clean, is_unsafe};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+/// Writes the fields of an event, cleaned: the message as it is, others with their names.
+pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    debug_fn(|writer: &mut Writer<'_>, field, value| {
+        let mut writer = Cleaning(writer);
+        match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            name => write!(writer, "{name}={value:?}"),
+        }
+    })
+    .delimited(" ")
+}
+
+/// Cleans what is written through it.
+struct Cleaning<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Cleaning<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&clean(text))
+    }
+}
+
+/// JSON whose strings hold none of what a terminal might obey: it is escaped there. The
+/// end of the line stays.
+pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
+    let is_foreign = |c: char| is_unsafe(c) && c != '\n';
+    if !json.contains(is_foreign) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_foreign(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_means_the_same_when_it_is_escaped() {
+        let text = "a\u{9b}2J\u{202e}\u{2028}\u{e0041}\x7f ü\u{200d}";
+        let json = format!("{}\n", serde_json::to_string(text).unwrap());
+        let escaped = escape_json(&json);
+        assert!(!escaped.trim_end().contains(is_unsafe), "{escaped:?}");
+        assert!(escaped.contains(r"\u009b2J\u202e\u2028\udb40\udc41\u007f ü"), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+    }
+}

@@ -1,0 +1,145 @@
+//! Lines that wait to be written: bounded in bytes, and what did not fit is counted.
+
+use std::collections::VecDeque;
+
+/// Most bytes of lines that wait, with [`CHARGE`] for each. A megabyte holds some
+/// thousands of lines: seconds of a busy server at the level of debugging.
+pub(super) const CAPACITY: usize = 1 << 20;
+
+/// Room beyond [`CAPACITY`] for what the program itself has to say, at its end.
+const RESERVE: usize = 64 << 10;
+
+/// Memory that a line costs beside its bytes, in bytes.
+const CHARGE: usize = 64;
+
+/// What is written next.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Entry {
+    /// A line, with its end.
+    Line(Vec<u8>),
+    /// A gap: this many lines were dropped here.
+    Lost(u64),
+}
+
+/// The queue. Once it was full it takes nothing until half of it is free: one long gap
+/// says more than many short ones.
+#[derive(Default, Debug)]
+pub(super) struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    is_full: bool,
+}
+
+impl Queue {
+    /// Adds a line of the log, or counts it as lost.
+    pub(super) fn push(&mut self, line: Vec<u8>) {
+        let cost = line.len() + CHARGE;
+        self.is_full |= self.bytes + cost > CAPACITY;
+        if self.is_full { self.lose() } else { self.add(line, cost) }
+    }
+
+    /// Adds a line that goes before the log: the program's own last words.
+    pub(super) fn push_urgent(&mut self, line: Vec<u8>) {
+        let cost = line.len() + CHARGE;
+        if self.bytes + cost > CAPACITY + RESERVE { self.lose() } else { self.add(line, cost) }
+    }
+
+    fn add(&mut self, line: Vec<u8>, cost: usize) {
+        self.bytes += cost;
+        self.entries.push_back(Entry::Line(line));
+    }
+
+    fn lose(&mut self) {
+        match self.entries.back_mut() {
+            Some(Entry::Lost(count)) => *count += 1,
+            _ => self.entries.push_back(Entry::Lost(1)),
+        }
+    }
+
+    /// Takes what is written next.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front();
+        if let Some(Entry::Line(line)) = &entry {
+            self.bytes -= line.len() + CHARGE;
+        }
+        if self.bytes <= CAPACITY / 2 {
+            self.is_full = false;
+        }
+        if self.entries.is_empty() {
+            // What a burst needed is given back.
+            self.entries.shrink_to(CAPACITY / 1024 / CHARGE);
+        }
+        entry
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: usize) -> Vec<u8> {
+        format!("{number:1000}\n").into_bytes()
+    }
+
+    #[test]
+    fn lines_come_out_in_order_and_a_gap_is_counted_where_it_is() {
+        let mut queue = Queue::default();
+        let fitting = CAPACITY / (1001 + CHARGE);
+        (0..fitting + 5).for_each(|number| queue.push(line(number)));
+        for number in 0..fitting {
+            assert_eq!(queue.pop(), Some(Entry::Line(line(number))));
+        }
+        assert_eq!(queue.pop(), Some(Entry::Lost(5)));
+        assert_eq!(queue.pop(), None);
+        assert!(queue.is_empty() && queue.bytes == 0);
+    }
+
+    #[test]
+    fn a_queue_that_was_full_takes_lines_again_when_half_of_it_is_free() {
+        let mut queue = Queue::default();
+        let fitting = CAPACITY / (1001 + CHARGE);
+        (0..=fitting).for_each(|number| queue.push(line(number)));
+        let mut lost = 1;
+        for _ in 0..fitting.div_ceil(2) - 1 {
+            queue.pop();
+            queue.push(line(0));
+            lost += 1;
+        }
+        while queue.bytes > CAPACITY / 2 {
+            queue.pop();
+        }
+        queue.push(b"again\n".to_vec());
+        let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let gaps = rest.iter().filter(|entry| matches!(entry, Entry::Lost(_))).count();
+        assert_eq!(gaps, 1);
+        assert_eq!(rest[rest.len() - 2..], [Entry::Lost(lost), Entry::Line(b"again\n".to_vec())]);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_comes() {
+        let mut queue = Queue::default();
+        for number in 0..100_000 {
+            queue.push(b"\n".to_vec());
+            queue.push_urgent(line(number));
+        }
+        assert!(queue.bytes <= CAPACITY + RESERVE);
+        assert!(queue.entries.len() * CHARGE <= CAPACITY + RESERVE);
+        let huge = vec![b'x'; CAPACITY + RESERVE];
+        queue.push(huge.clone());
+        queue.push_urgent(huge);
+        assert!(queue.bytes <= CAPACITY + RESERVE);
+    }
+
+    #[test]
+    fn the_programs_last_words_find_a_place_in_a_full_queue() {
+        let mut queue = Queue::default();
+        (0..3000).for_each(|number| queue.push(line(number)));
+        queue.push_urgent(b"etcp: the end\n".to_vec());
+        let last = std::iter::from_fn(|| queue.pop()).last();
+        assert_eq!(last, Some(Entry::Line(b"etcp: the end\n".to_vec())));
+    }
+}

@@ -1,0 +1,257 @@
+//! The one place that writes to stderr while the program works: a thread of its own,
+//! behind a queue.
+//!
+//! A terminal in Ctrl-S, a pipe that nobody reads and a disk that hangs stop whoever
+//! writes to them. Here that is this thread alone. Where no thread can be started, lines
+//! are written as far as that needs no waiting, and the thread is tried again.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::output::{Output, Wait};
+use super::queue::Queue;
+
+/// The writer thread's stack: it formats one line at most.
+const STACK: usize = 256 << 10;
+
+/// How often a thread is tried to be started, where none could be.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether all is written, where there is no thread.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Lines on their way to stderr.
+#[derive(Default, Debug)]
+pub(super) struct Writer {
+    state: Mutex<State>,
+    /// Something is to be written.
+    filled: Condvar,
+    /// Everything is written.
+    drained: Condvar,
+    /// Held while something is written.
+    output: Mutex<Output>,
+}
+
+#[derive(Default, Debug)]
+struct State {
+    queue: Queue,
+    /// Something is being written.
+    is_busy: bool,
+    thread: Thread,
+}
+
+#[derive(Default, Debug)]
+enum Thread {
+    #[default]
+    None,
+    Failed(Instant),
+    Runs,
+}
+
+thread_local! {
+    /// What this thread logs goes here, if it is the one that writes.
+    static OWN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+impl Writer {
+    /// Takes a line of the log. It never waits for whoever reads the log.
+    pub(super) fn push(self: &Arc<Self>, line: &[u8]) {
+        let is_own = OWN.with_borrow_mut(|own| match own {
+            Some(own) => {
+                own.extend_from_slice(line);
+                true
+            }
+            None => false,
+        });
+        if !is_own {
+            self.add(|queue| queue.push(line.to_vec()));
+        }
+    }
+
+    /// Takes a line that the program itself has to say, also where the log is full.
+    pub(super) fn push_urgent(self: &Arc<Self>, line: &str) {
+        self.add(|queue| queue.push_urgent(line.as_bytes().to_vec()));
+    }
+
+    fn add(self: &Arc<Self>, push: impl FnOnce(&mut Queue)) {
+        let mut state = self.lock();
+        push(&mut state.queue);
+        if !matches!(state.thread, Thread::Runs) {
+            self.start_thread(&mut state);
+        }
+        let has_thread = matches!(state.thread, Thread::Runs);
+        drop(state);
+        match has_thread {
+            true => self.filled.notify_one(),
+            false => self.write_without_waiting(),
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, state: &mut State) {
+        if matches!(state.thread, Thread::Failed(since) if since.elapsed() < AGAIN) {
+            return;
+        }
+        let writer = Arc::clone(self);
+        let thread = thread::Builder::new().name("log".to_owned()).stack_size(STACK);
+        state.thread = match thread.spawn(move || writer.run()) {
+            Ok(_) => Thread::Runs,
+            Err(_) => Thread::Failed(Instant::now()),
+        };
+    }
+
+    /// What the thread does.
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            state.is_busy = false;
+            if state.queue.is_empty() {
+                self.drained.notify_all();
+            }
+            let Some(entry) = state.queue.pop() else {
+                state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.is_busy = true;
+            drop(state);
+            let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+            // What was begun before there was this thread.
+            output.flush(Wait::Forever);
+            output.write(entry, Wait::Forever, notice);
+            drop(output);
+            state = self.lock();
+        }
+    }
+
+    /// Writes what stderr takes now.
+    fn write_without_waiting(&self) {
+        // Whoever has it writes this too.
+        let Ok(mut output) = self.output.try_lock() else { return };
+        while output.flush(Wait::Never) {
+            let Some(entry) = self.lock().queue.pop() else { return };
+            output.write(entry, Wait::Never, notice);
+        }
+    }
+
+    /// Waits until everything is written, for so long at most.
+    pub(super) fn finish(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut state = self.lock();
+        while state.is_busy || !state.queue.is_empty() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+            if matches!(state.thread, Thread::Runs) {
+                let waited = self.drained.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                drop(state);
+                self.write_without_waiting();
+                thread::sleep(LOOK.min(left));
+                state = self.lock();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The line that tells how many were lost, in the form that the log has. Whoever does
+/// not log warnings has none.
+fn notice(count: u64) -> Vec<u8> {
+    OWN.set(Some(Vec::new()));
+    let lines = if count == 1 { "line" } else { "lines" };
+    warn!("{count} log {lines} lost: stderr did not take them");
+    OWN.take().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    use rustix::pipe::{fcntl_setpipe_size, pipe};
+
+    use super::*;
+
+    /// A writer to the smallest pipe there is; `thread` is how it stands with the thread.
+    fn writer(thread: Thread) -> (Arc<Writer>, File) {
+        let (read, write): (OwnedFd, OwnedFd) = pipe().unwrap();
+        fcntl_setpipe_size(&write, 4096).unwrap();
+        let writer = Writer { output: Mutex::new(Output::to(write)), ..Writer::default() };
+        writer.lock().thread = thread;
+        (Arc::new(writer), read.into())
+    }
+
+    fn no_thread() -> Thread {
+        // Not to be tried again within the test.
+        Thread::Failed(Instant::now() + Duration::from_secs(600))
+    }
+
+    /// All that was written; the pipe ends with the writer.
+    fn read_all(mut pipe: File) -> String {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn lines_go_through_the_thread_in_order_and_the_end_waits_for_them() {
+        let (writer, pipe) = writer(Thread::None);
+        let reader = thread::spawn(move || {
+            let mut pipe = std::io::BufReader::new(pipe);
+            let mut lines = Vec::new();
+            for _ in 0..1001 {
+                let mut line = String::new();
+                std::io::BufRead::read_line(&mut pipe, &mut line).unwrap();
+                lines.push(line);
+            }
+            lines
+        });
+        (0..1000).for_each(|number| writer.push(format!("{number}\n").as_bytes()));
+        writer.push_urgent("the end\n");
+        writer.finish(LONG);
+        let state = writer.lock();
+        assert!(state.queue.is_empty() && !state.is_busy);
+        let lines = reader.join().unwrap();
+        assert!(lines[..1000].iter().enumerate().all(|(n, line)| *line == format!("{n}\n")));
+        assert_eq!(lines[1000], "the end\n");
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_holds_up_neither_lines_nor_the_end() {
+        let (writer, _pipe) = writer(Thread::None);
+        for _ in 0..5000 {
+            writer.push(&[b'x'; 1000]);
+        }
+        writer.finish(Duration::from_millis(20));
+        assert!(!writer.lock().queue.is_empty());
+    }
+
+    #[test]
+    fn without_a_thread_lines_are_written_and_nothing_waits() {
+        let (writer, mut pipe) = writer(no_thread());
+        writer.push(b"first\n");
+        let mut text = [0; 6];
+        pipe.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"first\n");
+        for _ in 0..5000 {
+            writer.push(b"more, and more, than the pipe can hold\n");
+        }
+        writer.finish(Duration::from_millis(20));
+        let reader = thread::spawn(move || read_all(pipe));
+        writer.push_urgent("the end\n");
+        writer.finish(LONG);
+        assert!(writer.lock().queue.is_empty());
+        drop(writer);
+        let text = reader.join().unwrap();
+        assert_eq!(text.lines().count(), 5001);
+        assert_eq!(text.lines().last(), Some("the end"));
+    }
+}
