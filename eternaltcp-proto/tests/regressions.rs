@@ -260,6 +260,39 @@ fn a_client_whose_epochs_are_used_up_does_not_panic() {
     tunnel.attach(Time::ZERO, new_tunnel);
 }
 
+/// attach.rs. The request has told the limit of before, and nothing told the
+/// new one.
+#[test]
+fn a_limit_that_is_raised_while_an_attach_is_on_its_way_is_told_after_it() {
+    let config = Config { tunnel_limit: 1 << 20, ..Config::default() };
+    let mut pair = Pair::with(config.clone(), config);
+    pair.begin_attach();
+    pair.client.tunnel.raise_limit(pair.now, 2 << 20);
+    pair.drive();
+    assert_eq!(pair.server.tunnel.peer().map(|peer| peer.tunnel_limit), Some(2 << 20));
+}
+
+/// export.rs. The server's successor has lower limits, and never heard of a
+/// session of which the client has sent as much as the limits of before allow.
+#[test]
+fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
+    let before = Config { session_limit: 100_000, ..Config::default() };
+    let mut pair = Pair::with(before.clone(), before.clone());
+    pair.attach();
+    pair.lose(Client);
+    let id = pair.open(Client);
+    pair.write(Client, id, &pattern(90_000));
+    pair.drive();
+    pair.cut();
+    let server = std::mem::replace(&mut pair.server.tunnel, Tunnel::new(Server, before.clone()));
+    let after = Config { session_limit: 10_000, tunnel_limit: 200_000, ..before };
+    pair.server.tunnel = Tunnel::restore(after, server.export()).unwrap();
+    pair.attach();
+    assert_eq!(pair.server.socket(id).got, pattern(90_000));
+    let told = pair.client.tunnel.peer().map(|peer| (peer.session_limit, peer.tunnel_limit));
+    assert_eq!(told, Some((100_000, Config::default().tunnel_limit)));
+}
+
 /// limits.rs. A tunnel restored with a smaller limit takes what its peer may
 /// have outstanding.
 #[test]

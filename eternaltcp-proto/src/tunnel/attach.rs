@@ -63,6 +63,7 @@ impl Tunnel {
         });
         let early = self.early_packets(now);
         self.carrier = Carrier::Attaching(Box::new(Attaching {
+            told_limit: hello.settings.tunnel_limit,
             listed: numbers.len(),
             decoder: Decoder::default(),
             liveness: self.new_liveness(now),
@@ -175,10 +176,13 @@ impl Tunnel {
         else {
             return;
         };
-        let Attaching { decoder, liveness, numbers, .. } = *attaching;
+        let Attaching { decoder, liveness, numbers, told_limit, .. } = *attaching;
         (self.id, self.features) = (Some(answer.tunnel), answer.features);
         self.is_early_unanswered = false;
-        self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
+        let mut attached = Attached::new(decoder, liveness);
+        // The limit may have been raised since the request was made.
+        attached.is_limit_due = self.config.tunnel_limit > told_limit;
+        self.carrier = Carrier::Attached(Box::new(attached));
         self.resume(now, answer.settings, numbers);
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Attaching {
     pub(super) liveness: Liveness,
     /// Packets of the request that are yet to be sent.
     pub(super) request: VecDeque<(Header, Bytes)>,
+    /// The tunnel's limit that the request tells.
+    pub(super) told_limit: u64,
     /// Sessions that the request lists: the answer has no more.
     pub(super) listed: usize,
     pub(super) answer: Option<Answer>,

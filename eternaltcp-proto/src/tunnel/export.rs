@@ -62,7 +62,8 @@ impl Tunnel {
             .u32(self.next_id.map_or(0, SessionId::get))
             .u32(self.peer_id.map_or(0, SessionId::get))
             .counted(self.id.as_ref().map_or(&[], |id| &id.0))
-            .u64(self.config.tunnel_limit);
+            .u64(self.config.tunnel_limit)
+            .u64(self.config.session_limit);
         writer = match &self.peer {
             Some(peer) => writer.u8(1).counted(&peer.to_bytes()),
             None => writer.u8(0),
@@ -99,9 +100,11 @@ impl Tunnel {
             [] => None,
             bytes => Some(TunnelId(bytes.try_into().map_err(|_| RestoreError::Damaged)?)),
         };
-        // What the peer was told that is held stays true.
-        let told = reader.u64()?;
-        tunnel.config.tunnel_limit = tunnel.config.tunnel_limit.max(told);
+        // What the peer was told that is held stays true: also for sessions of which
+        // this side has not heard, as what was sent of them is sent again as it is.
+        let Config { tunnel_limit, session_limit, .. } = &mut tunnel.config;
+        *tunnel_limit = reader.u64()?.max(*tunnel_limit);
+        *session_limit = reader.u64()?.max(*session_limit);
         if reader.u8()? == 1 {
             let peer = Settings::from_bytes(reader.counted()?)?;
             tunnel.pool.set_limit(peer.tunnel_limit.min(tunnel.config.tunnel_limit));
