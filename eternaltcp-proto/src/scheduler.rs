@@ -8,8 +8,9 @@ use crate::id::SessionId;
 use crate::time::Time;
 use crate::tunnel::READ_SIZE;
 
-/// A session that lately sent less than this is interactive.
-const INTERACTIVE: u32 = 16 * 1024;
+/// A session that lately sent less than this, and has less than this to send,
+/// is interactive.
+pub(crate) const INTERACTIVE: u32 = 16 * 1024;
 
 /// What a session lately sent counts half after this time.
 const HALF_LIFE: Duration = Duration::from_millis(100);
@@ -50,8 +51,11 @@ impl Recent {
         self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    pub(crate) fn lane(&self) -> Lane {
-        if self.bytes < INTERACTIVE { Lane::Interactive } else { Lane::Bulk }
+    /// The lane of a session that has `waiting` bytes to send. They count because
+    /// the path may be so slow that nobody sends much.
+    pub(crate) fn lane(&self, waiting: u64) -> Lane {
+        let is_bulk = self.bytes >= INTERACTIVE || waiting >= u64::from(INTERACTIVE);
+        if is_bulk { Lane::Bulk } else { Lane::Interactive }
     }
 }
 
@@ -63,8 +67,7 @@ pub(crate) struct Scheduler {
     bulk: VecDeque<SessionId>,
     /// The bulk session whose turn it is, and what is left of its turn.
     turn: Option<(SessionId, u32)>,
-    /// Bytes that went ahead of the bulk that waits. Where the carrier is slow
-    /// everybody looks interactive: after a while bulk has its turn.
+    /// Bytes that went ahead of the bulk that waits: after a while it has its turn.
     ahead: u32,
 }
 
@@ -195,10 +198,22 @@ mod tests {
             now = now + Duration::from_millis(10);
             recent.add(now, 64);
         }
-        assert_eq!(recent.lane(), Lane::Interactive);
+        assert_eq!(recent.lane(64), Lane::Interactive);
         recent.add(now, 16_364);
-        assert_eq!(recent.lane(), Lane::Bulk);
+        assert_eq!(recent.lane(64), Lane::Bulk);
         recent.add(now + Duration::from_secs(1), 64);
-        assert_eq!(recent.lane(), Lane::Interactive);
+        assert_eq!(recent.lane(64), Lane::Interactive);
+    }
+
+    #[test]
+    fn on_a_slow_path_a_copy_is_bulk_as_it_has_much_to_send() {
+        let mut recent = Recent::default();
+        let mut now = Time::ZERO;
+        for _ in 0..100 {
+            now = now + Duration::from_secs(1);
+            recent.add(now, 4000);
+            assert_eq!(recent.lane(16 << 10), Lane::Bulk);
+        }
+        assert_eq!(recent.lane((16 << 10) - 1), Lane::Interactive);
     }
 }

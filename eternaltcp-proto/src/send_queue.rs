@@ -189,6 +189,19 @@ impl SendQueue {
             || matches!(self.state, SendState::Ending | SendState::Resetting)
     }
 
+    /// The cost of what waits for the carrier, with a number or without; no more
+    /// is looked at than shows that it is `enough`.
+    pub(crate) fn waiting(&self, enough: u64) -> u64 {
+        let mut waiting = self.backlog.len() as u64;
+        let mut due = self.packets.range(self.due.min(self.packets.len())..);
+        while waiting < enough
+            && let Some(packet) = due.next()
+        {
+            waiting += packet.cost();
+        }
+        waiting
+    }
+
     /// Whether bytes of the application are kept, with a number or without.
     pub(crate) fn has_data(&self) -> bool {
         self.held > 0 || !self.backlog.is_empty()
@@ -414,6 +427,20 @@ mod tests {
         assert_eq!(resume(FIRST.plus(1), FIRST.plus(1), Digest::new(9)), Err(Mismatch::Digest));
         assert_eq!(resume(FIRST.plus(1), FIRST.plus(1), digest), Ok(()));
         assert_eq!(queue.acknowledge(FIRST.plus(2)), Err(Mismatch::Number), "not sent again yet");
+    }
+
+    #[test]
+    fn what_waits_is_counted_with_a_number_and_without() {
+        let mut queue = queue();
+        for _ in 0..3 {
+            queue.write(vec![1; 5000].into());
+            sent(&mut queue);
+        }
+        queue.write(vec![1; 100].into());
+        assert_eq!(queue.waiting(u64::MAX), 100, "what is on its way does not wait");
+        queue.rewind();
+        assert_eq!(queue.waiting(u64::MAX), 100 + 3 * cost(5000));
+        assert!((5001..=100 + 2 * cost(5000)).contains(&queue.waiting(5001)));
     }
 
     #[test]

@@ -412,3 +412,16 @@ fn resets_from_both_sides_ahead_of_data_leave_nothing_after_the_next_attach() {
     assert_eq!(records(&pair), (0, 0));
     pair.check_usable();
 }
+
+/// Where all carriers take little, a session that never sends much is bulk
+/// nevertheless, as much of it waits.
+#[test]
+fn on_a_slow_path_bulk_goes_beside_too() {
+    let (mut pair, bulk, beside) = joined();
+    pair.client.tunnel.write(pair.now, bulk, vec![1; MAX_PAYLOAD * 4].into());
+    for _ in 0..2 {
+        pair.sleep(std::time::Duration::from_secs(2));
+        let sent = pair.client.tunnel.poll_joined_transmit(pair.now, beside.client).unwrap();
+        assert_eq!((sent.header.kind, sent.header.session), (Kind::Data, bulk.get()));
+    }
+}

@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::limits::{Pool, RESERVE, cost};
 use crate::reason::{Cause, Closing, Refusal, Reset};
-use crate::scheduler::{Lane, Scheduler};
+use crate::scheduler::{INTERACTIVE, Lane, Scheduler};
 use crate::session::{Listing, Lost, Session};
 use crate::suspicion::Suspicion;
 use crate::time::Time;
@@ -413,7 +413,7 @@ impl Tunnel {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.lane == Lane::Idle && session.send.has_due() && session.send.opening_is_sent() {
             session.recent.add(now, 0);
-            session.lane = session.recent.lane();
+            session.lane = session.recent.lane(session.send.waiting(INTERACTIVE.into()));
             self.scheduler.enqueue(id, session.lane);
         }
     }
