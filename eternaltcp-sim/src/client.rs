@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Cause, Config, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Time,
+    Cause, Config, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Standby, Time,
 };
 
 use crate::dial::{Dial, Fate};
@@ -16,6 +16,10 @@ use crate::faults;
 use crate::history::Happening;
 use crate::joined::Joining;
 use crate::link::Incoming;
+use crate::spare::Spare;
+
+/// The limit is raised in so many per cent of the attaches, before the answer.
+const GROWS_WHILE_ATTACHING: u64 = 20;
 
 /// cproxy without its sockets.
 #[derive(Debug)]
@@ -27,12 +31,13 @@ pub(crate) struct Client {
     progress: u64,
     next_link: LinkId,
     joining: Joining,
+    spare: Spare,
 }
 
 impl Client {
     /// A client that dials at once.
     #[must_use]
-    pub(crate) fn new(config: Config, joined: usize) -> Self {
+    pub(crate) fn new(config: Config, joined: usize, wants_spare: bool) -> Self {
         Self {
             end: End::new(Side::Client, config),
             failover: Failover::new(Time::ZERO),
@@ -40,6 +45,7 @@ impl Client {
             progress: 0,
             next_link: 0,
             joining: Joining::new(joined),
+            spare: Spare::new(wants_spare),
         }
     }
 
@@ -48,7 +54,9 @@ impl Client {
     pub(crate) fn next_time(&self) -> Option<Time> {
         let dials = self.dials.values().map(|dial| Some(dial.next_time()));
         let joining = self.joining.next_time(&self.end);
-        dials.chain([self.failover.poll_timeout(), self.end.next_time(), joining]).flatten().min()
+        let spare = self.spare.next_time(&self.end);
+        let others = [self.failover.poll_timeout(), self.end.next_time(), joining, spare];
+        dials.chain(others).flatten().min()
     }
 
     /// Does what is due.
@@ -56,6 +64,9 @@ impl Client {
         let news = self.end.handle_timeout(env);
         self.handle_news(env, news);
         self.joining.handle_timeout(env, &mut self.end, &mut self.next_link);
+        if let Some(taken) = self.spare.handle_timeout(env, &self.end, &mut self.next_link) {
+            self.handle_taken(env, taken);
+        }
         self.dial(env);
         let due = self.dials.iter().filter(|(_, dial)| dial.next_time() <= env.now);
         for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -68,6 +79,9 @@ impl Client {
         let Some(incoming) = env.read(id, Side::Client) else { return };
         if self.joining.has(id) {
             return self.joining.handle_link(env, &mut self.end, id, incoming);
+        }
+        if self.spare.has(id) {
+            return self.spare.handle_link(env, id, incoming);
         }
         let is_joined = self.end.joined.contains_key(&id);
         let is_known = is_joined || self.end.carrier == Some(id);
@@ -99,6 +113,7 @@ impl Client {
     pub(crate) fn roam(&mut self, env: &mut Env) {
         env.counters.races += 1;
         self.failover.handle_moved(env.now);
+        self.spare.probe(env);
         self.abandon(env);
     }
 
@@ -107,6 +122,7 @@ impl Client {
         env.history.note(env.now, Happening::Lost);
         self.note_progress();
         self.failover.handle_lost(env.now, env.random());
+        self.spare.take(env);
     }
 
     fn note_progress(&mut self) {
@@ -205,6 +221,32 @@ impl Client {
             instance: Instance::default(),
         });
         self.end.report_path(env);
+        if env.rng.chance(GROWS_WHILE_ATTACHING) {
+            self.end.grow(env);
+        }
+        self.pump(env);
+    }
+
+    /// The spare came back that was asked for. If the carrier has come to life
+    /// meanwhile it is not needed.
+    fn handle_taken(&mut self, env: &mut Env, (id, standby): (LinkId, Standby)) {
+        self.spare.rest(env.now);
+        if !self.failover.take_standby(env.now) {
+            env.counters.spares_not_needed += 1;
+            return env.close(id, Side::Client, false);
+        }
+        self.abandon(env);
+        env.counters.carriers += 1;
+        env.history.note(env.now, Happening::Committed);
+        note!(env, "the client attaches on link {id}, its spare");
+        self.end.switch(env, Some(id));
+        if self.end.tunnel.attach_standby(env.now, standby).is_err() {
+            // It stood by for a tunnel that is over.
+            self.end.handle_lost(env);
+            return self.handle_lost(env);
+        }
+        env.counters.spares_taken += 1;
+        self.end.report_path(env);
         self.pump(env);
     }
 
@@ -239,6 +281,7 @@ impl Client {
                     env.counters.doubts += 1;
                     env.history.note(now, Happening::Suspected(why));
                     self.failover.handle_suspected(now, why);
+                    self.spare.take(env);
                 }
                 Event::Relieved => {
                     env.counters.false_alarms += 1;

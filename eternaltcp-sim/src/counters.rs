@@ -46,6 +46,24 @@ counters! {
     joined >= 500;
     /// Data packets on joined carriers.
     joined_packets >= 10_000;
+    /// Data packets on joined carriers where all carriers are slow.
+    joined_packets_slow >= 400;
+    /// Carriers that began to stand by as the client's spare.
+    spares >= 500;
+    /// Of these, attached in place of a carrier that was lost or doubted.
+    spares_taken >= 300;
+    /// Of these, asked for and then not needed.
+    spares_not_needed >= 5;
+    /// Of these, refused or without an answer.
+    spares_lost >= 20;
+    /// Tunnels' limits that were raised.
+    raised_limits >= 450;
+    /// Of these, raised while an attach was on its way.
+    raised_while_attaching >= 100;
+    /// Tunnels that were compacted while they held something received.
+    compactions >= 20_000;
+    /// Worlds with dozens of sessions.
+    crowds >= 1;
     /// Packets that came before their turn.
     reordered >= 3_000;
     /// Joined carriers that were cut.
@@ -106,6 +124,8 @@ counters! {
     exports_offered >= 20;
     /// Of these, with a packet that the local socket had taken in part.
     exports_partial >= 150;
+    /// Of these, put back with lower limits.
+    exports_lower >= 200;
     /// Packets that a local socket took only in part.
     partial_deliveries >= 50_000;
     /// Applications that were not read because a queue was full.
@@ -138,20 +158,20 @@ counters! {
 const ENOUGH: u64 = 1000;
 
 impl Counters {
-    /// Each counter that is below its floor for so many seeds, in words.
+    /// Each counter that is below its floor for so many seeds, in words. Floors
+    /// below `least` are passed over: fresh worlds may miss what is rare.
     #[must_use]
-    pub fn shortfalls(&self, seeds: u64) -> Vec<String> {
+    pub fn shortfalls(&self, seeds: u64, least: u64) -> Vec<String> {
         if seeds < ENOUGH {
             return Vec::new();
         }
-        let all = self
+        let floors = self
             .table()
             .into_iter()
             .map(|(name, value, floor)| (name, value, floor * seeds / 1000));
-        all.filter(|(_, value, floor)| value < floor)
-            .map(|(name, value, floor)| {
-                format!("{name}: {value}, and {seeds} seeds are to reach {floor}")
-            })
+        floors
+            .filter(|(_, value, floor)| *floor >= least && value < floor)
+            .map(|(name, value, floor)| format!("{name}: {value}, and the floor is {floor}"))
             .collect()
     }
 }

@@ -48,6 +48,7 @@ impl Dial {
 
     fn by_chance(env: &mut Env) -> Self {
         let path = any_path(&mut env.rng);
+        env.slowest.note(&path);
         let (now, took) = (env.now, env.rng.millis(1, 80));
         let (connects_at, ends) = match env.rng.below(100) {
             _ if !env.rng.chance(env.failing) => (Some(now + took / 2), (now + took, Fate::Ready)),
@@ -64,6 +65,7 @@ impl Dial {
     /// is lost. `wait` is what is in the queues before it.
     fn on(env: &mut Env, path: Path, wait: Duration) -> Self {
         let (now, fails_at) = (env.now, env.now + GIVES_UP);
+        env.slowest.note(&path);
         let asks = Sending {
             at: now + wait,
             wait_back: Duration::ZERO,

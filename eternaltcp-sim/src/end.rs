@@ -112,8 +112,37 @@ impl End {
         }
     }
 
+    /// Raises what this end holds for the tunnel, if it may.
+    pub(crate) fn grow(&mut self, env: &mut Env) {
+        let limit = self.tunnel.config().tunnel_limit;
+        let most = env.growth[self.side];
+        if limit >= most {
+            return;
+        }
+        let limit = env.rng.between(limit + 1, most);
+        note!(env, "{:?} holds up to {limit} from now on", self.side);
+        env.counters.raised_limits += 1;
+        let is_attaching = self.carrier.is_some() && !self.tunnel.is_attached();
+        env.counters.raised_while_attaching += u64::from(is_attaching);
+        self.tunnel.raise_limit(env.now, limit);
+    }
+
+    /// Gives what waits memory of its own.
+    fn compact(&mut self, env: &mut Env) {
+        let held = self.tunnel.held();
+        self.tunnel.compact();
+        assert_eq!(self.tunnel.held(), held, "compacting changed what is held");
+        env.counters.compactions += u64::from(held > 0);
+    }
+
     /// Drains every output; returns what the program has to decide.
     pub(crate) fn pump(&mut self, env: &mut Env) -> Vec<Event> {
+        if env.growth[self.side] > 0 && self.tunnel.is_short() {
+            self.grow(env);
+        }
+        if env.compacts && env.rng.chance(2) {
+            self.compact(env);
+        }
         let mut news = Vec::new();
         loop {
             while let Some(event) = self.tunnel.poll_event() {

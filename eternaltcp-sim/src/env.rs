@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use eternaltcp_proto::{Side, Time};
 
 use crate::counters::Counters;
+use crate::deadline::Slowest;
 use crate::history::History;
 use crate::link::{Incoming, Link};
 use crate::log::Log;
@@ -48,6 +49,14 @@ pub(crate) struct Env {
     pub doomed: u64,
     /// Cuts that are fixed beforehand.
     pub cuts: Vec<Cut>,
+    /// The slowest path so far.
+    pub slowest: Slowest,
+    /// Up to what each end may raise its tunnel's limit.
+    pub growth: Sides<u64>,
+    /// Drivers compact their tunnels now and then.
+    pub compacts: bool,
+    /// A successor may have lower limits.
+    pub shrinks: bool,
 }
 
 /// Writes a line into the log: `note!(env, "…", …)`.

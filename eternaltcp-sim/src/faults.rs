@@ -1,6 +1,6 @@
 //! What befalls carriers and programs.
 
-use eternaltcp_proto::{Cause, Reset, Side, Tunnel};
+use eternaltcp_proto::{Cause, Config, RESERVE, Reset, Side, Tunnel};
 
 use crate::end::End;
 use crate::env::{Env, LinkId, note};
@@ -65,7 +65,7 @@ impl World {
 
     /// One fault, at random.
     pub(crate) fn strike(&mut self) {
-        match self.env.rng.below(17) {
+        match self.env.rng.below(18) {
             0..=5 => self.strike_link(),
             6..=7 => self.client.roam(&mut self.env),
             8 => self.roam_from_stuck(),
@@ -79,6 +79,7 @@ impl World {
                 self.env.corrupts = Some(any_side(&mut self.env.rng));
             }
             16 => self.server.replay_request(&mut self.env),
+            17 => self.grow(),
             _ => {}
         }
     }
@@ -90,8 +91,13 @@ impl World {
         let (kind, ahead) = (env.rng.below(10), env.rng.below(40_000));
         let until = env.now + env.rng.millis(10, 6000);
         // The newest carrier, or one of those that were to join it.
-        let newest: Vec<_> =
-            env.links.keys().rev().take(1 + self.scenario.joined).copied().collect();
+        let newest: Vec<_> = env
+            .links
+            .keys()
+            .rev()
+            .take(1 + self.scenario.joined + usize::from(self.scenario.spare))
+            .copied()
+            .collect();
         let id = (!newest.is_empty()).then(|| env.rng.pick(&newest));
         let Some((id, link)) = id.and_then(|id| Some((id, env.links.get_mut(&id)?))) else {
             return;
@@ -119,6 +125,18 @@ impl World {
             entry.get_mut().stall(Side::Client, self.env.now, until);
         }
         self.client.roam(&mut self.env);
+    }
+
+    /// An operator, or a use that is not modelled, raises a limit.
+    fn grow(&mut self) {
+        let side = any_side(&mut self.env.rng);
+        let end = match side {
+            Side::Client => Some(&mut self.client.end),
+            Side::Server => self.server.end.as_mut().map(|(_, end)| end),
+        };
+        if let Some(end) = end {
+            end.grow(&mut self.env);
+        }
     }
 
     /// A program hands its tunnel to its successor.
@@ -158,6 +176,16 @@ impl World {
     }
 }
 
+/// The successor has less memory.
+fn shrink(env: &mut Env, config: &mut Config) {
+    let lower = |rng: &mut Rng, limit: u64| rng.between(RESERVE.min(limit), limit);
+    config.tunnel_limit = lower(&mut env.rng, config.tunnel_limit);
+    config.session_limit = lower(&mut env.rng, config.session_limit);
+    config.session_limit_most = lower(&mut env.rng, config.session_limit_most);
+    config.max_sessions = env.rng.between(1, config.max_sessions.into()) as u32;
+    env.counters.exports_lower += 1;
+}
+
 /// Takes a tunnel out and puts it back.
 fn export(env: &mut Env, end: &mut End) {
     env.counters.exports += 1;
@@ -168,8 +196,11 @@ fn export(env: &mut Env, end: &mut End) {
     env.counters.exports_offered += u64::from(is_offered);
     let is_partial = tunnel.session_ids().any(|id| tunnel.has_partial_delivery(id));
     env.counters.exports_partial += u64::from(is_partial);
-    let (config, held) = (tunnel.config().clone(), tunnel.held());
+    let (mut config, held) = (tunnel.config().clone(), tunnel.held());
     let fresh = Tunnel::new(end.side, config.clone());
+    if env.shrinks && env.rng.chance(50) {
+        shrink(env, &mut config);
+    }
     let exported = std::mem::replace(&mut end.tunnel, fresh).export();
     note!(env, "{:?} is exported: {} bytes of numbers", end.side, exported.numbers.len());
     end.tunnel = Tunnel::restore(config, exported).expect("what was exported can be restored");

@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Event, HEADER_LEN, Side, Standby, StandbyConfig, StandbyEvent, Time};
+use eternaltcp_proto::{Event, HEADER_LEN, Side, Standby, StandbyEvent, Time};
 
-use crate::dial::any_path;
 use crate::end::End;
 use crate::env::{Env, LinkId, note};
-use crate::faults;
-use crate::link::{Incoming, Link};
+use crate::link::Incoming;
+use crate::spare::{dial_beside, say, stand_by};
 
 /// The client looks this often whether it has as many as it wants.
 const PAUSE: Duration = Duration::from_millis(150);
+
+/// On a path with this rate, in bytes a millisecond, a session that always has
+/// something to send looks like one that rarely has.
+const SLOW: u64 = 100;
 
 /// The client's carriers that are to join, until they have.
 #[derive(Debug)]
@@ -57,15 +60,8 @@ impl Joining {
     }
 
     fn begin(&mut self, env: &mut Env, end: &mut End, next: &mut LinkId) {
-        let config = StandbyConfig { heartbeat: Duration::from_secs(2), ..Default::default() };
-        let Some(standby) = end.tunnel.stand_by(env.now, config) else { return };
-        let id = *next;
-        *next += 1;
-        let path = env.route().cloned().unwrap_or_else(|| any_path(&mut env.rng));
-        let round_trip = path.round_trip();
-        let mut link = Link::new(path, env.rng.fork(id as u64), env.now, round_trip);
-        faults::ordain(env, id, &mut link);
-        env.links.insert(id, link);
+        let Some(standby) = stand_by(env, end) else { return };
+        let id = dial_beside(env, next);
         note!(env, "link {id} is to join");
         self.go_on(env, end, id, standby);
     }
@@ -90,12 +86,7 @@ impl Joining {
 
     /// Sends what a standby carrier has to say, and has it join when it may.
     fn go_on(&mut self, env: &mut Env, end: &mut End, id: LinkId, mut standby: Standby) {
-        while let Some(packet) = standby.poll_transmit(env.now) {
-            let bytes = [&packet.header.encode()[..], &packet.payload].concat();
-            if let Some(link) = env.links.get_mut(&id) {
-                link.write(Side::Client, env.now, bytes.into());
-            }
-        }
+        say(env, id, &mut standby);
         match standby.poll_event() {
             None => {
                 self.links.insert(id, standby);
@@ -158,6 +149,9 @@ impl End {
             let Some(packet) = self.tunnel.poll_joined_transmit(env.now, joined) else { continue };
             let is_data = packet.payload.len() > HEADER_LEN;
             env.counters.joined_packets += u64::from(is_data);
+            let is_slow = |id| env.links.get(id).is_none_or(|link| link.rate() <= SLOW);
+            let all = self.carrier.iter().chain(self.joined.keys()).all(is_slow);
+            env.counters.joined_packets_slow += u64::from(is_data && all);
             let bytes = self.encode(env, &packet);
             note!(env, "{:?} sends {:?} on joined link {id}", self.side, packet.header);
             let cut = env.links.get_mut(&id).and_then(|l| l.write(self.side, env.now, bytes));

@@ -13,6 +13,7 @@ pub mod bodies;
 mod campaign;
 mod client;
 mod counters;
+mod deadline;
 mod dial;
 mod end;
 mod env;
@@ -30,6 +31,7 @@ mod scenario;
 mod server;
 mod sides;
 mod socket;
+mod spare;
 mod transmit;
 mod world;
 

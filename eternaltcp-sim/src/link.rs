@@ -62,6 +62,11 @@ impl Link {
         Self { path, rng, pipes, is_open, is_retired: Sides::default() }
     }
 
+    /// Bytes that it carries in a millisecond.
+    pub(crate) fn rate(&self) -> u64 {
+        self.path.rate
+    }
+
     /// How much an end may write now.
     pub(crate) fn room(&mut self, side: Side, now: Time) -> usize {
         if !self.is_open[side] || self.is_retired[side] {

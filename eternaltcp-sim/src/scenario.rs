@@ -11,6 +11,9 @@ use crate::path::Path;
 use crate::rng::Rng;
 use crate::sides::Sides;
 
+/// One world of so many is a crowd: it takes as long as some hundred others.
+const CROWDS: u64 = 250;
+
 /// A world before it begins.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -38,6 +41,14 @@ pub struct Scenario {
     pub failing: u64,
     /// How many carriers are to join the attached one.
     pub joined: usize,
+    /// The client keeps a spare carrier.
+    pub spare: bool,
+    /// Up to what each end may raise its tunnel's limit.
+    pub growth: Sides<u64>,
+    /// Drivers compact their tunnels now and then.
+    pub compacts: bool,
+    /// A program's successor may have lower limits.
+    pub shrinks: bool,
     /// The paths that dials take, in the order of time; without any, chance
     /// makes one for each.
     pub routes: Vec<Route>,
@@ -92,7 +103,7 @@ impl Scenario {
         let mut config = || config(&mut rng, first_seq, is_small);
         let configs = Sides { client: config(), server: config() };
         let count = rng.between(1, 6);
-        Self {
+        let scenario = Self {
             seed,
             configs,
             pairs: (0..count).map(|_| pair(&mut rng, is_small)).collect(),
@@ -105,7 +116,23 @@ impl Scenario {
             failing: rng.pick(&[0, 10, 30, 60]),
             joined: rng.pick(&[0, 0, 0, 1, 3]),
             ..Self::quiet(Vec::new())
+        };
+        scenario.with_rare_traits(&mut Rng::new(seed).fork(3))
+    }
+
+    /// What most worlds do not have.
+    fn with_rare_traits(mut self, rng: &mut Rng) -> Self {
+        if rng.below(CROWDS) == 0 {
+            crowd(&mut self, rng);
         }
+        self.spare = rng.chance(30);
+        (self.compacts, self.shrinks) = (rng.chance(30), rng.chance(40));
+        if rng.chance(30) {
+            let mut most = |config: &Config| config.tunnel_limit * rng.between(1, 4);
+            let Sides { client, server } = &self.configs;
+            self.growth = Sides { client: most(client), server: most(server) };
+        }
+        self
     }
 
     /// A world without faults but those that are named later.
@@ -124,6 +151,10 @@ impl Scenario {
             cuts: Vec::new(),
             failing: 0,
             joined: 0,
+            spare: false,
+            growth: Sides::default(),
+            compacts: false,
+            shrinks: false,
             routes: Vec::new(),
             deeds: Vec::new(),
             ignores_doubts: false,
@@ -145,6 +176,26 @@ fn config(rng: &mut Rng, first_seq: Seq, is_small: bool) -> Config {
         config.max_sessions = rng.between(2, 8) as u32;
     }
     config
+}
+
+/// Dozens of sessions, some of which write megabytes, for which there is no
+/// room at once.
+fn crowd(world: &mut Scenario, rng: &mut Rng) {
+    let count = rng.between(24, 60);
+    for config in [&mut world.configs.client, &mut world.configs.server] {
+        config.max_sessions = rng.between(10, 60) as u32;
+        config.tunnel_limit = rng.between(10 * RESERVE, 1 << 20);
+        config.session_limit = rng.between(RESERVE, 64 << 10);
+        config.session_limit_most = config.session_limit * rng.between(1, 8);
+    }
+    world.pairs = (0..count).map(|_| pair(rng, true)).collect();
+    for _ in 0..rng.between(1, 3) {
+        let index = rng.below(count) as usize;
+        let plans = &mut world.pairs[index].plans;
+        let plan = if rng.chance(50) { &mut plans.client } else { &mut plans.server };
+        *plan = Plan { total: rng.between(1 << 20, 4 << 20), write: 70_000, ..*plan };
+        (plan.buffer, plan.pause) = (64 << 10, None);
+    }
 }
 
 fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::{
     AcceptError, Acceptor, AttachError, AttachRequest, Cause, Config, Event, Hello, Intent,
-    Progress, Refusal, RefusalCode, Side, TunnelId, encode_refusal,
+    Progress, Refusal, RefusalCode, Side, Time, TunnelId, encode_refusal,
 };
 
 use crate::end::End;
@@ -64,8 +64,20 @@ impl Server {
         self.handle_news(env, news);
     }
 
+    /// When it has something to do by itself.
+    pub(crate) fn next_time(&self) -> Option<Time> {
+        let end = self.end.as_ref().and_then(|(_, end)| end.next_time());
+        self.acceptors.values().map(Acceptor::poll_timeout).chain([end]).flatten().min()
+    }
+
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
+        let is_silent =
+            |acceptor: &Acceptor| acceptor.poll_timeout().is_some_and(|at| at <= env.now);
+        let silent = self.acceptors.iter().filter(|(_, acceptor)| is_silent(acceptor));
+        for id in silent.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.hang_up(env, id);
+        }
         let news = self.end.as_mut().map(|(_, end)| end.handle_timeout(env)).unwrap_or_default();
         self.handle_news(env, news);
     }
@@ -114,7 +126,7 @@ impl Server {
             acceptor.handle_input(bytes.split_to(size));
             acceptor.handle_heard(env.now);
             match self.advance(env, &mut acceptor) {
-                Ok(Progress::Join) => return self.join(env, id, acceptor),
+                Ok(Progress::Join) => return self.join(env, id, acceptor, bytes),
                 Ok(Progress::Complete) => {
                     let request = acceptor.into_request().expect("a complete request");
                     return self.attach(env, id, request);
@@ -133,7 +145,7 @@ impl Server {
     }
 
     /// A carrier that stands by is to join the attached one.
-    fn join(&mut self, env: &mut Env, id: LinkId, acceptor: Acceptor) {
+    fn join(&mut self, env: &mut Env, id: LinkId, acceptor: Acceptor, rest: Bytes) {
         let request = acceptor.into_join().expect("it asked");
         let Some((_, end)) = &mut self.end else { return self.hang_up(env, id) };
         match end.tunnel.handle_join(request) {
@@ -141,6 +153,8 @@ impl Server {
                 note!(env, "link {id} has joined");
                 env.counters.joined += 1;
                 end.joined.insert(id, joined);
+                let news = end.handle_joined_bytes(env, id, rest);
+                self.handle_news(env, news);
                 self.pump(env);
             }
             Err(_) => self.hang_up(env, id),

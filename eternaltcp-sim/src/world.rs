@@ -8,6 +8,7 @@ use eternaltcp_proto::{Closing, READ_SIZE, RESERVE, Side, Time, Tunnel};
 
 use crate::client::Client;
 use crate::counters::Counters;
+use crate::deadline::{Remainder, Slowest};
 use crate::end::End;
 use crate::env::{Env, note};
 use crate::history::{Happening, History};
@@ -17,9 +18,6 @@ use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::server::Server;
 use crate::sides::{BOTH, Sides};
-
-/// How long everything may take to end once the faults have stopped.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// More steps than this is a world that runs in circles.
 const MAX_STEPS: u64 = 3_000_000;
@@ -50,6 +48,7 @@ pub struct World {
     pub(crate) next_deed: usize,
     next_fault: Option<Time>,
     is_calm: bool,
+    pub(crate) remainder: Remainder,
     first_carrier: Sides<u64>,
 }
 
@@ -57,7 +56,7 @@ impl World {
     /// The world of a scenario, before its first event.
     #[must_use]
     pub fn new(scenario: Scenario, keeps_log: bool) -> Self {
-        let env = Env {
+        let mut env = Env {
             now: Time::ZERO,
             rng: Rng::new(scenario.seed).fork(2),
             log: Log::new(scenario.hashes_log, keeps_log),
@@ -72,14 +71,20 @@ impl World {
             corrupts: None,
             doomed: scenario.doomed,
             cuts: scenario.cuts.clone(),
+            slowest: Slowest::default(),
+            growth: scenario.growth,
+            compacts: scenario.compacts,
+            shrinks: scenario.shrinks,
         };
+        env.counters.crowds += u64::from(scenario.pairs.len() > 20);
         Self {
             env,
-            client: Client::new(scenario.configs.client.clone(), scenario.joined),
+            client: Client::new(scenario.configs.client.clone(), scenario.joined, scenario.spare),
             server: Server::new(scenario.configs.server.clone()),
             next_deed: 0,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
             is_calm: false,
+            remainder: Remainder::default(),
             first_carrier: Sides::default(),
             scenario,
         }
@@ -120,7 +125,6 @@ impl World {
 
     fn run_until(&mut self, is_done: fn(&mut Self) -> bool) {
         let calm_at = Time::ZERO + self.scenario.trouble;
-        let deadline = calm_at + PATIENCE;
         while !is_done(self) {
             let next = self.next_time().expect("something is always due");
             if !self.is_calm && next >= calm_at {
@@ -128,7 +132,12 @@ impl World {
                 self.calm_down();
                 continue;
             }
-            assert!(next <= deadline, "not over in time:{}", self.left_over());
+            assert!(
+                next <= self.deadline(),
+                "not over in time:{}{}",
+                self.pace(),
+                self.left_over()
+            );
             assert!(self.env.counters.steps < MAX_STEPS, "in circles:{}", self.left_over());
             self.env.now = self.env.now.max(next);
             self.step();
@@ -156,6 +165,7 @@ impl World {
     fn calm_down(&mut self) {
         note!(self.env, "the faults stop");
         self.is_calm = true;
+        self.remainder.calm_down(&self.env.model);
         self.next_fault = None;
         (self.env.doomed, self.env.failing, self.env.corrupts) = (0, 0, None);
         let now = self.env.now;
@@ -175,6 +185,17 @@ impl World {
         self.env.model.is_over()
             && is_empty(&self.client.end.tunnel)
             && self.server.end.as_ref().is_none_or(|(_, end)| is_empty(&end.tunnel))
+            && self.know_limits()
+    }
+
+    /// Whether each end knows what the other one holds.
+    fn know_limits(&self) -> bool {
+        let client = &self.client.end.tunnel;
+        let Some((_, End { tunnel: server, .. })) = &self.server.end else { return true };
+        let knows = |one: &Tunnel, other: &Tunnel| {
+            one.peer().is_none_or(|peer| peer.tunnel_limit == other.config().tunnel_limit)
+        };
+        client.id() != server.id() || knows(client, server) && knows(server, client)
     }
 
     /// What keeps a world from its end, in a few lines.
@@ -183,7 +204,9 @@ impl World {
         for side in BOTH {
             let Some(end) = self.end(side) else { continue };
             let ids: Vec<_> = end.tunnel.session_ids().collect();
-            text += &format!("\n{side:?}: {ids:?}, holds {}", end.tunnel.held());
+            let (held, limit) = (end.tunnel.held(), end.tunnel.config().tunnel_limit);
+            let told = end.tunnel.peer().map(|peer| peer.tunnel_limit);
+            text += &format!("\n{side:?}: {ids:?}, holds {held} of {limit}, was told {told:?}");
         }
         for (index, pair) in self.env.model.pairs.iter().enumerate() {
             if !pair.is_over() {
@@ -194,10 +217,8 @@ impl World {
     }
 
     fn next_time(&self) -> Option<Time> {
-        let ends = [
-            (Side::Client, self.client.next_time()),
-            (Side::Server, self.server.end.as_ref().and_then(|(_, end)| end.next_time())),
-        ];
+        let ends =
+            [(Side::Client, self.client.next_time()), (Side::Server, self.server.next_time())];
         let links = self.env.links.values();
         let arrivals = links.flat_map(|link| BOTH.map(|side| (side, link.next_arrival(side))));
         let apps = self.env.model.pairs.iter().flat_map(|pair| {
@@ -315,6 +336,7 @@ impl World {
 
     /// What must hold after every step, beside what the model checks.
     fn check(&mut self) {
+        self.remainder.note(self.env.now, self.env.counters.delivered_bytes);
         if let Some(link) = self.env.links.get(&0)
             && !self.client.end.tunnel.is_closed()
         {

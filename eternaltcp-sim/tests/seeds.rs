@@ -25,7 +25,7 @@ fn every_seed_keeps_the_invariants_and_ends() {
         panic!("seed {seed}: {message}\nrepeat it with: {}", repetition(*seed));
     }
     println!("{count} seeds:\n{}", tally.counters);
-    let shortfalls = tally.counters.shortfalls(count);
+    let shortfalls = tally.counters.shortfalls(count, 1);
     assert!(shortfalls.is_empty(), "{shortfalls:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eternaltcp_proto::Time;
-use eternaltcp_sim::{Happening, Outcome, Path, Rng, Scenario};
+use eternaltcp_sim::{Finish, Happening, Outcome, Path, Rng, Scenario, World};
 
 use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times};
 
@@ -85,4 +85,30 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
     let worst = rows.iter().map(|row| row.3 as f64 / row.4 as f64).fold(1.0, f64::min);
     println!("throughput with doubts: {sum:.3} of that without, {worst:.3} at worst");
     assert!(sum >= 0.98, "{sum:.3}");
+}
+
+/// 2 KiB in 100 ms: what is sent says nothing about how much is to be sent.
+#[test]
+fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
+    each(0..20, |seed| {
+        let path = Path { rate: 20, buffer: 16 << 10, ..Path::new(millis(40)) };
+        let slow = scenario(seed, Traffic::Up, vec![route(Time::ZERO, path)]);
+        let outcome = run(Scenario { joined: 2, ..slow }, millis(60_000));
+        // Three carriers in a minute carry 3.6 MB, or 220 full packets.
+        let beside = outcome.counters.joined_packets_slow;
+        assert!(beside >= 100, "seed {seed}: {beside} packets on joined carriers");
+    });
+}
+
+/// Three megabytes at 10 KB a second: five minutes, and more than others get.
+#[test]
+fn a_world_on_a_slow_path_has_the_time_that_its_bytes_need() {
+    let mut pairs = Traffic::Up.pairs();
+    let writer = &mut pairs[0].plans.client;
+    (writer.total, writer.finish) = (3_000_000, Finish::Close);
+    let path = Path { rate: 10, ..Path::new(millis(10)) };
+    let quiet = Scenario { hashes_log: false, ..Scenario::quiet(pairs) };
+    let scenario = Scenario { routes: vec![route(Time::ZERO, path)], ..quiet };
+    let outcome = World::new(scenario, false).run();
+    assert!(outcome.took >= millis(290_000), "{:?}", outcome.took);
 }

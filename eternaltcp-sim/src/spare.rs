@@ -1,0 +1,159 @@
+//! The client's spare: a carrier that stands by, and is attached when the
+//! bound one is lost or doubted.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{HEADER_LEN, Kind, Side, Standby, StandbyConfig, StandbyEvent, Time};
+
+use crate::dial::any_path;
+use crate::end::End;
+use crate::env::{Env, LinkId, note};
+use crate::faults;
+use crate::link::{Incoming, Link};
+
+/// How long to wait before another spare is tried.
+const PAUSE: Duration = Duration::from_millis(700);
+
+/// The spare of a client that wants one.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    is_wanted: bool,
+    standing: Option<(LinkId, Standby)>,
+    /// When another one may be made.
+    again: Time,
+    /// When the one that stands by is handed over, as somebody asked for it.
+    taken_at: Option<Time>,
+}
+
+impl Spare {
+    /// No spare yet, nor ever if none is wanted.
+    pub(crate) fn new(is_wanted: bool) -> Self {
+        Self { is_wanted, standing: None, again: Time::ZERO, taken_at: None }
+    }
+
+    pub(crate) fn has(&self, id: LinkId) -> bool {
+        self.standing.as_ref().is_some_and(|(standing, _)| *standing == id)
+    }
+
+    /// When it has something to do by itself.
+    pub(crate) fn next_time(&self, end: &End) -> Option<Time> {
+        let standby = self.standing.as_ref().and_then(|(_, standby)| standby.poll_timeout());
+        let begins = self.wants(end).then_some(self.again);
+        [standby, self.taken_at, begins].into_iter().flatten().min()
+    }
+
+    fn wants(&self, end: &End) -> bool {
+        self.is_wanted && self.standing.is_none() && end.tunnel.may_stand_by()
+    }
+
+    /// Does what is due. Returns a carrier that is to be attached.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        env: &mut Env,
+        end: &End,
+        next: &mut LinkId,
+    ) -> Option<(LinkId, Standby)> {
+        if self.wants(end) && self.again <= env.now {
+            self.again = env.now + PAUSE;
+            self.begin(env, end, next);
+        }
+        if let Some((id, mut standby)) = self.standing.take() {
+            standby.handle_timeout(env.now);
+            self.go_on(env, id, standby);
+        }
+        self.taken_at.take_if(|at| *at <= env.now)?;
+        self.standing.take_if(|(_, standby)| standby.is_ready())
+    }
+
+    fn begin(&mut self, env: &mut Env, end: &End, next: &mut LinkId) {
+        let Some(standby) = stand_by(env, end) else { return };
+        let id = dial_beside(env, next);
+        note!(env, "link {id} is to be the spare");
+        self.go_on(env, id, standby);
+    }
+
+    /// Asks for the carrier: its keeper hands it over a little later.
+    pub(crate) fn take(&mut self, env: &mut Env) {
+        if self.standing.as_ref().is_some_and(|(_, standby)| standby.is_ready()) {
+            let most = if env.rng.chance(20) { 300 } else { 3 };
+            let at = env.now + env.rng.millis(0, most);
+            self.taken_at.get_or_insert(at);
+        }
+    }
+
+    /// The carrier that was handed over is not needed any more, or was used.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.again = now;
+    }
+
+    /// The network changed: the spare may be dead.
+    pub(crate) fn probe(&mut self, env: &mut Env) {
+        if let Some((id, mut standby)) = self.standing.take() {
+            standby.probe(env.now);
+            self.go_on(env, id, standby);
+        }
+    }
+
+    /// A link has something for it.
+    pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId, incoming: Incoming) {
+        let Some((_, mut standby)) = self.standing.take() else { return };
+        match incoming {
+            Incoming::Bytes(bytes) => {
+                standby.handle_input(env.now, bytes).expect("the server says what it may");
+                self.go_on(env, id, standby);
+            }
+            Incoming::Closed => self.lose(env, id, false),
+        }
+    }
+
+    fn go_on(&mut self, env: &mut Env, id: LinkId, mut standby: Standby) {
+        say(env, id, &mut standby);
+        match standby.poll_event() {
+            None => {}
+            Some(StandbyEvent::Ready) => {
+                note!(env, "link {id} is the spare");
+                env.counters.spares += 1;
+            }
+            Some(StandbyEvent::Refused(_) | StandbyEvent::Dead) => {
+                env.counters.spares_lost += 1;
+                return self.lose(env, id, true);
+            }
+        }
+        self.standing = Some((id, standby));
+    }
+
+    fn lose(&mut self, env: &mut Env, id: LinkId, is_abrupt: bool) {
+        env.close(id, Side::Client, is_abrupt);
+        self.again = env.now + PAUSE;
+    }
+}
+
+/// The client's part of a carrier that begins to stand by.
+pub(crate) fn stand_by(env: &Env, end: &End) -> Option<Standby> {
+    let config = StandbyConfig { heartbeat: Duration::from_secs(2), ..Default::default() };
+    end.tunnel.stand_by(env.now, config)
+}
+
+/// A further carrier, on the path that dials take now.
+pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
+    let id = *next;
+    *next += 1;
+    let path = env.route().cloned().unwrap_or_else(|| any_path(&mut env.rng));
+    let round_trip = path.round_trip();
+    env.slowest.note(&path);
+    let mut link = Link::new(path, env.rng.fork(id as u64), env.now, round_trip);
+    faults::ordain(env, id, &mut link);
+    env.links.insert(id, link);
+    id
+}
+
+/// Sends what a standby carrier has to say.
+pub(crate) fn say(env: &mut Env, id: LinkId, standby: &mut Standby) {
+    while let Some(packet) = standby.poll_transmit(env.now) {
+        let bytes = [&packet.header.encode()[..], &packet.payload].concat();
+        debug_assert!(packet.header.kind != Kind::Data && bytes.len() >= HEADER_LEN);
+        if let Some(link) = env.links.get_mut(&id) {
+            link.write(Side::Client, env.now, bytes.into());
+        }
+    }
+}
