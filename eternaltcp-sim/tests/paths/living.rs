@@ -91,12 +91,12 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
 #[test]
 fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
     each(0..20, |seed| {
-        let path = Path { rate: 20, buffer: 16 << 10, ..Path::new(millis(40)) };
+        let path = Path { rate: 20, buffer: 1000, ..Path::new(millis(40)) };
         let slow = scenario(seed, Traffic::Up, vec![route(Time::ZERO, path)]);
         let outcome = run(Scenario { joined: 2, ..slow }, millis(60_000));
-        // Three carriers in a minute carry 3.6 MB, or 220 full packets.
+        // A carrier takes one packet at a time, and 70 in a minute.
         let beside = outcome.counters.joined_packets_slow;
-        assert!(beside >= 100, "seed {seed}: {beside} packets on joined carriers");
+        assert!(beside >= 80, "seed {seed}: {beside} packets on joined carriers");
     });
 }
 
