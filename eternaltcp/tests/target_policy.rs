@@ -42,6 +42,7 @@ const TABLE: &[Row] = &[
     (TELNET, "", "", "[::ffff:127.0.0.1]:23", &[], Open),
     (TELNET, "", "", "[::1]:23", &[], Server),
     (TELNET, "", "", "localhost:23", &["127.0.0.1:23", "[::1]:23"], At(&["127.0.0.1:23"])),
+    (TELNET, "", "", "LOCALHOST.:23", &["127.0.0.1:23"], At(&["127.0.0.1:23"])),
     (TELNET, "", "", "evil.example.org:23", &["192.0.2.1:23"], Server),
     ("db:22", "", "", "DB.:22", &[], Open),
     ("db:22", "", "", "127.0.0.1:22", &[], Server),
@@ -144,6 +145,28 @@ fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[
         Refusal::NotPermitted | Refusal::ResolverNotPermitted => format!("{Server:?}"),
         Refusal::NotForThisKey => format!("{Key:?}"),
     }
+}
+
+#[test]
+fn no_name_is_looked_up_that_nothing_could_allow() {
+    let policy = |permits: &str| {
+        let permits = permits.split_ascii_whitespace().map(|permit| permit.parse().unwrap());
+        TargetPolicy::new(&TELNET.parse().unwrap(), permits)
+    };
+    for (permits, options, target, expected) in [
+        ("", "", "db.example.org:23", Refusal::NotPermitted),
+        ("", "", "localhost.example.org:23", Refusal::NotPermitted),
+        ("10.0.0.0/8:22", "", "db.example.org:23", Refusal::NotPermitted),
+        ("10.0.0.0/8:22", r#"permitopen="192.0.2.0/24:22""#, "db:22", Refusal::NotForThisKey),
+        ("10.0.0.0/8:22", r#"permitopen="10.0.0.0/8:23""#, "db:22", Refusal::NotForThisKey),
+        ("[2001:db8::/32]:22", r#"permitopen="0.0.0.0/0:22""#, "db:22", Refusal::NotForThisKey),
+    ] {
+        let verdict = policy(permits).decide_name(&admit(options), &target.parse().unwrap());
+        assert_eq!(verdict, Verdict::Denied(expected), "{permits:?} {options:?} {target}");
+    }
+    let key = admit(r#"permitopen="10.1.0.0/16:22""#);
+    let verdict = policy("10.0.0.0/8:22").decide_name(&key, &"db:22".parse().unwrap());
+    assert_eq!(verdict, Verdict::NeedsAddress);
 }
 
 #[test]

@@ -65,6 +65,19 @@ impl HostPorts {
         }
     }
 
+    /// Whether a network of `permitopen=` shares an address with this one.
+    pub(super) fn overlaps(&self, network: &IpNet, port: u16) -> bool {
+        let shares = |entry: &HostPort| {
+            entry.ports.contain(port)
+                && matches!(&entry.host, HostSpec::Within(net)
+                    if net.contains(network) || network.contains(net))
+        };
+        match self {
+            Self::Any => true,
+            Self::Only(entries) => entries.iter().any(shares),
+        }
+    }
+
     /// Whether `permitlisten=` lets the key ask for `listen`. The entry's host
     /// is a pattern over the address, as in sshd, or a network; `localhost` is
     /// a loopback address. Port 0 needs every unprivileged port. Of the entries

@@ -6,9 +6,13 @@ use super::{
     Admission,
     permit::{Match, Permit},
 };
-use crate::address::{Target, canonical_ip};
+use crate::address::{Host, Target, canonical_ip};
 
 /// What the server permits: its default target, and every `--permit`.
+///
+/// No name is looked up that nothing here could allow. So the address of the
+/// default target permits that address and `localhost`, but no other name:
+/// else every client could ask the server's DNS for any name on that port.
 ///
 /// A target must pass both the server's permits and the key's own
 /// `permitopen=`; the default target is permitted, but not exempt from the
@@ -18,6 +22,7 @@ use crate::address::{Target, canonical_ip};
 /// [`Verdict::NeedsAddress`], [`decide_addresses`](Self::decide_addresses).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetPolicy {
+    default: Permit,
     permits: Vec<Permit>,
     permits_resolver: bool,
 }
@@ -56,8 +61,8 @@ impl TargetPolicy {
     /// Permits `default_target` and whatever `permits` say.
     #[must_use]
     pub fn new(default_target: &Target, permits: impl IntoIterator<Item = Permit>) -> Self {
-        let own = std::iter::once(Permit::exactly(default_target));
-        Self { permits: own.chain(permits).collect(), permits_resolver: false }
+        let default = Permit::exactly(default_target);
+        Self { default, permits: permits.into_iter().collect(), permits_resolver: false }
     }
 
     /// Also lets clients ask the server's own resolver.
@@ -95,12 +100,31 @@ impl TargetPolicy {
             (Match::No, _) => Verdict::Denied(Refusal::NotForThisKey),
             (_, Match::No) => Verdict::Denied(Refusal::NotPermitted),
             (Match::Yes, Match::Yes) => Verdict::Allowed,
+            (Match::ByAddress, Match::ByAddress) if !self.shares_a_network(admission, target) => {
+                Verdict::Denied(Refusal::NotForThisKey)
+            }
             (Match::ByAddress, _) | (_, Match::ByAddress) => Verdict::NeedsAddress,
         }
     }
 
     fn matches(&self, target: &Target) -> Match {
-        self.permits.iter().fold(Match::No, |best, permit| best.or(permit.matches(target)))
+        let default = match self.default.matches(target) {
+            Match::ByAddress if !is_localhost(target) => Match::No,
+            other => other,
+        };
+        self.permits.iter().fold(default, |best, permit| best.or(permit.matches(target)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Permit> {
+        std::iter::once(&self.default).chain(&self.permits)
+    }
+
+    /// Whether some address could pass both the permits' networks and the key's.
+    fn shares_a_network(&self, admission: &Admission, target: &Target) -> bool {
+        let Target::Tcp { port, .. } = target else { return false };
+        self.all()
+            .filter_map(|permit| permit.network(*port))
+            .any(|network| admission.open.overlaps(&network, *port))
     }
 
     /// Of the addresses that the name of a target was resolved to, those that
@@ -119,8 +143,7 @@ impl TargetPolicy {
         let by_server = self.matches(target) == Match::Yes;
         let of_key = |at: &SocketAddr| by_key || admission.open.has_address(at.ip(), at.port());
         let of_server = |at: &SocketAddr| {
-            by_server
-                || self.permits.iter().any(|permit| permit.matches_address(at.ip(), at.port()))
+            by_server || self.all().any(|permit| permit.matches_address(at.ip(), at.port()))
         };
         let own: Vec<_> = resolved.iter().copied().map(canonical).filter(of_key).collect();
         if own.is_empty() && !resolved.is_empty() {
@@ -129,6 +152,13 @@ impl TargetPolicy {
         let dialled: Vec<_> = own.into_iter().filter(of_server).collect();
         if dialled.is_empty() { Err(Refusal::NotPermitted) } else { Ok(dialled) }
     }
+}
+
+/// Whether the host is this machine's own name, which every system knows
+/// without asking anybody.
+fn is_localhost(target: &Target) -> bool {
+    matches!(target, Target::Tcp { host, .. }
+        if Host::canonical(host) == Host::Name("localhost".to_owned()))
 }
 
 fn canonical(mut address: SocketAddr) -> SocketAddr {

@@ -8,6 +8,8 @@ use std::{fmt, net::IpAddr, path::Path, str::FromStr};
 pub(super) use hosts::Match;
 pub(super) use ports::Ports;
 
+use ipnet::IpNet;
+
 use crate::address::{AddressError, Host, Listen, Target, check_unix_path, split_host_port};
 use hosts::Hosts;
 
@@ -91,6 +93,14 @@ impl Permit {
                 net.contains(&ip) && ports.contain(port)
             }
             _ => false,
+        }
+    }
+
+    /// The network whose addresses the permit allows on `port`, if it names one.
+    pub(super) fn network(&self, port: u16) -> Option<IpNet> {
+        match &self.0 {
+            Kind::Tcp { hosts: Hosts::Within(net), ports } if ports.contain(port) => Some(*net),
+            _ => None,
         }
     }
 
