@@ -63,6 +63,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
         limits: ServerLimits {
             memory: args.memory.map_or_else(half_of_memory, |mib| mib << 20),
+            lookups: args.max_lookups,
             ..ServerLimits::default()
         },
     })

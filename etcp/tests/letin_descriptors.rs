@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use loopback::program::wait;
 use loopback::socket::{SetAtEnd, connect_from, dial, is_over, pace, raise_own_limit};
-use loopback::{ATTACHED, Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
 
 /// As `ulimit -Hn 256`.
 const LIMIT: Option<u32> = Some(256);
@@ -93,9 +93,11 @@ fn a_client_without_descriptors_lets_new_connections_wait() {
 }
 
 #[test]
-fn a_server_without_descriptors_resets_new_sessions_and_says_why() {
+fn a_key_that_takes_every_descriptor_it_can_get_leaves_sessions_and_tunnels_to_others() {
     raise_own_limit();
     let site = Site::new();
+    let other = site.key("other");
+    site.admit(&[&site.client.line, &other.line]);
     let args = ["--listen", "127.0.0.1:0"];
     let sproxy = Sproxy::with(&site, Echo::start().address, &args, LIMIT);
     let relay = Relay::start([127, 0, 0, 1], sproxy.address);
@@ -106,19 +108,23 @@ fn a_server_without_descriptors_resets_new_sessions_and_says_why() {
         many.look();
         many.waiting.is_empty()
     });
-    // One place is the tunnel's carrier's, and one the steady session's.
-    assert_eq!((many.served.len(), many.reset), (190, SESSIONS - 190));
-    cproxy.program.wait_for("a limit is reached: the server has no descriptors left");
+    // Of 256 the reserve takes 64, and tunnels an eighth of the rest. Half of what is left is the
+    // key's, and one of it the steady session's.
+    assert_eq!((many.served.len(), many.reset), (83, SESSIONS - 83));
+    cproxy.program.wait_for("a limit is reached: the server has no descriptors left for this key");
+    assert_eq!(sproxy.program.count("descriptors for sessions run out"), 1, "one warning");
     crowd_at_the_door(&sproxy, || live_on(&relay, &cproxy, &steady));
     println!("measured: {} descriptors of 256", sproxy.program.descriptors());
-    // A new tunnel has to wait, too; it gets in when sessions end.
-    let mut newcomer = Cproxy::start(&site, sproxy.address, "newcomer");
-    let line = newcomer.program.wait_for("refused for now");
-    assert!(line.contains("the server has no descriptors left"), "{line}");
-    many.served.truncate(100);
-    newcomer.program.wait_for(ATTACHED);
+    // A new tunnel of the same key has its place, and another key has sessions too.
+    let newcomer = Cproxy::start(&site, sproxy.address, "newcomer").attached();
+    let neighbour = Cproxy::with(&site, sproxy.address, "neighbour", &other, &[]).attached();
+    let theirs = Steady::start(neighbour.listen);
+    let held = sproxy.program.descriptors();
+    many.served.truncate(40);
+    wait("sessions to end", || sproxy.program.descriptors() + 40 <= held);
     Steady::start(newcomer.listen).finish();
     Steady::start(cproxy.listen).finish();
+    theirs.finish();
     steady.finish();
 }
 

@@ -143,7 +143,7 @@ impl Listener {
     async fn accept_waiting(&mut self) -> io::Result<Option<Stream>> {
         let mut ready = self.socket.readable().await?;
         let slot = match self.slots.try_take() {
-            Some(slot) => Some(slot),
+            Some(slot) => slot,
             None => {
                 self.pause.warn("all descriptors for sessions are in use");
                 self.slots.take().await
@@ -163,10 +163,7 @@ impl Listener {
                 }
             }
         };
-        Ok(Some(match slot {
-            Some(slot) => stream.with_slot(slot),
-            None => stream,
-        }))
+        Ok(Some(stream.with_slot(slot)))
     }
 }
 

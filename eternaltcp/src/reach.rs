@@ -7,10 +7,11 @@ use std::time::Duration;
 use eternaltcp_proto::{Cause, Reset};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, lookup_host};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::address::Target;
+use crate::lookup::{Lookups, User};
 use crate::stream::{Stream, prepare};
 use crate::unix;
 
@@ -21,6 +22,9 @@ pub(crate) struct Reach<'a> {
     pub(crate) header: &'a [u8],
     /// The time to do all that.
     pub(crate) patience: Duration,
+    /// Who looks its name up, and for whom.
+    pub(crate) lookups: &'a Lookups,
+    pub(crate) user: &'a User,
 }
 
 /// Connects to a target; one that is slow counts as none. Of the addresses of
@@ -29,18 +33,17 @@ pub(crate) async fn reach(
     wanted: Reach<'_>,
     choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
 ) -> Result<Stream, Reset> {
-    let Reach { target, header, patience } = wanted;
-    match timeout(patience, connect(target, header, choose)).await {
+    match timeout(wanted.patience, connect(&wanted, choose)).await {
         Ok(result) => result,
-        Err(_) => Err(Reset::with_detail(Cause::TimedOut, target.to_string())),
+        Err(_) => Err(Reset::with_detail(Cause::TimedOut, wanted.target.to_string())),
     }
 }
 
 async fn connect(
-    target: &Target,
-    header: &[u8],
+    wanted: &Reach<'_>,
     choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
 ) -> Result<Stream, Reset> {
+    let Reach { target, header, lookups, user, .. } = wanted;
     let failed =
         |error: io::Error| Reset::with_detail(cause_of(&error), format!("{target}: {error}"));
     match target {
@@ -50,18 +53,11 @@ async fn connect(
             Ok(Stream::unix(stream))
         }
         Target::Tcp { host, port } => {
-            let addresses = choose(resolve(host, *port).await?)?;
+            let addresses = choose(lookups.resolve(user, host, *port).await?)?;
             let stream = first(&addresses).await.map_err(failed)?;
             stream.write_all(header).await.map_err(failed)?;
             Ok(stream)
         }
-    }
-}
-
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Reset> {
-    match lookup_host((host, port)).await {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(error) => Err(Reset::with_detail(Cause::NotFound, format!("{host}: {error}"))),
     }
 }
 

@@ -1,24 +1,67 @@
 //! How many descriptors there are, and for whom.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::fair::most_of_one;
+use crate::notice::Notice;
+use crate::tls::PublicKey;
 
 /// Descriptors that are never given to sessions, whatever the limit is: the
 /// standard ones, listeners, the runtime's own, files, and some carriers.
 const LEAST_RESERVE: u64 = 64;
 
-/// The part of all descriptors that is kept for carriers.
+/// The part of all descriptors that is kept for carriers without a tunnel.
 const RESERVED_PART: u64 = 8;
 
-/// The places for sessions' sockets. Carriers have a reserve of their own, so
-/// that sessions cannot lock out the carrier that would end them.
+/// The part of a server's places that sessions leave to tunnels and their
+/// carriers.
+const TUNNELS_PART: usize = 8;
+
+/// The places for sockets of sessions and tunnels. Carriers that are not
+/// admitted yet have a reserve of their own, and so have tunnels, so that
+/// sessions cannot lock out the carrier that would end them. No key gets more
+/// than half of what others leave.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    sessions: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// Whose places are taken; `None`: this process's own user, without a share.
+    user: Option<Arc<PublicKey>>,
+}
+
+#[derive(Debug)]
+struct Places {
+    state: Mutex<State>,
+    /// Tells that places were given back.
+    freed: Notify,
     carriers: usize,
+    notice: Notice,
+}
+
+#[derive(Debug)]
+struct State {
+    free: Counts,
+    users: BTreeMap<PublicKey, Counts>,
+}
+
+/// Places of both kinds: for everything, and for tunnels alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    common: usize,
+    tunnels: usize,
+}
+
+/// One place or several at once; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    places: Arc<Places>,
+    user: Option<Arc<PublicKey>>,
+    counts: Counts,
 }
 
 impl Slots {
@@ -48,27 +91,201 @@ impl Slots {
     /// So many places for sessions, and for carriers that are not admitted yet.
     #[must_use]
     pub fn new(sessions: usize, carriers: usize) -> Self {
-        let sessions = sessions.min(Semaphore::MAX_PERMITS);
-        Self { sessions: Arc::new(Semaphore::new(sessions)), carriers }
+        let free = Counts { common: sessions, tunnels: 0 };
+        let state = Mutex::new(State { free, users: BTreeMap::new() });
+        let (freed, notice) = (Notify::new(), Notice::default());
+        Self { places: Arc::new(Places { state, freed, carriers, notice }), user: None }
+    }
+
+    /// Keeps a part of the places for tunnels and their carriers.
+    pub(crate) fn reserve_for_tunnels(&self) {
+        let mut state = self.places.lock();
+        let kept = state.free.common / TUNNELS_PART;
+        state.free.common -= kept;
+        state.free.tunnels += kept;
+    }
+
+    /// The same places, for a key that may take its share and no more.
+    pub(crate) fn of_key(&self, key: &PublicKey) -> Self {
+        Self { places: Arc::clone(&self.places), user: Some(Arc::new(key.clone())) }
     }
 
     /// Places for carriers that have not proved a key.
     pub(crate) fn carriers(&self) -> usize {
-        self.carriers
+        self.places.carriers
     }
 
     /// A place for one session's socket, if one is free.
-    pub(crate) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.sessions).try_acquire_owned().ok()
+    pub(crate) fn try_take(&self) -> Option<Slot> {
+        self.try_take_many(1)
     }
 
     /// Several places at once, if so many are free.
-    pub(crate) fn try_take_many(&self, count: u32) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.sessions).try_acquire_many_owned(count).ok()
+    pub(crate) fn try_take_many(&self, count: usize) -> Option<Slot> {
+        let slot = self.take_now(Counts { common: count, tunnels: 0 });
+        if slot.is_none() {
+            self.tell();
+        }
+        slot
+    }
+
+    /// A place for a tunnel, or for one of its carriers that is not its first:
+    /// of those kept for them, or else of those for all.
+    pub(crate) fn try_take_for_tunnel(&self) -> Option<Slot> {
+        self.take_now(Counts { common: 0, tunnels: 1 }).or_else(|| self.try_take())
     }
 
     /// Waits for a place.
-    pub(crate) async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.sessions).acquire_owned().await.ok()
+    pub(crate) async fn take(&self) -> Slot {
+        loop {
+            // From here on it is woken, also before it waits.
+            let freed = self.places.freed.notified();
+            if let Some(slot) = self.take_now(Counts { common: 1, tunnels: 0 }) {
+                return slot;
+            }
+            freed.await;
+        }
+    }
+
+    fn take_now(&self, counts: Counts) -> Option<Slot> {
+        let taken = self.places.lock().take(self.user.as_deref(), counts);
+        let (places, user) = (Arc::clone(&self.places), self.user.clone());
+        taken.then(|| Slot { places, user, counts })
+    }
+
+    /// Says now and then that a key gets no more places.
+    fn tell(&self) {
+        let Some(key) = &self.user else { return };
+        if let Some(times) = self.places.notice.due() {
+            let (free, own) = self.places.lock().counts(key);
+            warn!(
+                "descriptors for sessions run out ({times} times, now for key {key}, which has {} while {} are \
+                 free): raise LimitNOFILE= or ulimit -Hn",
+                own.common,
+                free.common,
+                key = key.fingerprint()
+            );
+        }
+    }
+}
+
+impl Places {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn counts(&self, key: &PublicKey) -> (Counts, Counts) {
+        (self.free, self.users.get(key).copied().unwrap_or_default())
+    }
+
+    /// Takes places if they are free and within the user's share.
+    fn take(&mut self, user: Option<&PublicKey>, wanted: Counts) -> bool {
+        let free = self.free;
+        if wanted.common > free.common || wanted.tunnels > free.tunnels {
+            return false;
+        }
+        if let Some(user) = user {
+            let own = self.users.get(user).copied().unwrap_or_default();
+            let fits =
+                |wanted: usize, free, own| wanted == 0 || own + wanted <= most_of_one(free, own);
+            if !fits(wanted.common, free.common, own.common)
+                || !fits(wanted.tunnels, free.tunnels, own.tunnels)
+            {
+                return false;
+            }
+            self.users.insert(user.clone(), own.plus(wanted));
+        }
+        self.free = free.minus(wanted);
+        true
+    }
+
+    fn give_back(&mut self, user: Option<&PublicKey>, counts: Counts) {
+        self.free = self.free.plus(counts);
+        let Some(user) = user else { return };
+        if let Some(own) = self.users.get_mut(user) {
+            *own = own.minus(counts);
+            if *own == Counts::default() {
+                self.users.remove(user);
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn plus(self, other: Self) -> Self {
+        let (common, tunnels) = (self.common + other.common, self.tunnels + other.tunnels);
+        Self { common, tunnels }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        let (common, tunnels) = (self.common - other.common, self.tunnels - other.tunnels);
+        Self { common, tunnels }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.places.lock().give_back(self.user.as_deref(), self.counts);
+        self.places.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    fn key() -> PublicKey {
+        Identity::generate().unwrap().public_key()
+    }
+
+    fn take_all(slots: &Slots) -> Vec<Slot> {
+        std::iter::from_fn(|| slots.try_take()).collect()
+    }
+
+    #[test]
+    fn a_key_gets_half_of_what_others_leave_and_what_it_gives_back_is_free() {
+        let slots = Slots::new(160, 0);
+        let greedy = slots.of_key(&key());
+        let mut taken = take_all(&greedy);
+        assert_eq!(taken.len(), 80);
+        assert!(greedy.try_take_many(3).is_none());
+        let others: Vec<_> = (0..3).map(|_| take_all(&slots.of_key(&key()))).collect();
+        assert_eq!(others.iter().map(Vec::len).collect::<Vec<_>>(), [40, 20, 10]);
+        taken.truncate(70);
+        assert!(greedy.try_take().is_none(), "what others leave is 90 by now");
+        drop(others);
+        assert_eq!(take_all(&greedy).len(), 10);
+        drop(taken);
+        assert_eq!(take_all(&slots).len(), 160, "a client's own user has no share");
+        assert!(slots.places.lock().users.is_empty());
+    }
+
+    #[test]
+    fn sessions_leave_places_to_tunnels_and_their_carriers() {
+        let slots = Slots::new(80, 0);
+        slots.reserve_for_tunnels();
+        let held: Vec<_> = (0..9).flat_map(|_| take_all(&slots.of_key(&key()))).collect();
+        assert_eq!(held.len(), 70);
+        let greedy = slots.of_key(&key());
+        let tunnels: Vec<_> = std::iter::from_fn(|| greedy.try_take_for_tunnel()).collect();
+        assert_eq!(tunnels.len(), 5, "half of those kept for tunnels");
+        assert!(slots.of_key(&key()).try_take_for_tunnel().is_some());
+        drop(held);
+        assert!(greedy.try_take_for_tunnel().is_some(), "one of those for all");
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_place_that_comes_free_within_its_share() {
+        let slots = Slots::new(2, 0);
+        let user = slots.of_key(&key());
+        let first = user.try_take().unwrap();
+        let waiting = tokio::spawn(async move { user.take().await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "the other place is for others");
+        drop(first);
+        waiting.await.unwrap();
     }
 }

@@ -13,12 +13,12 @@ use eternaltcp_proto::Reset;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::address::canonical_ip;
 use crate::net::{not_redirected, original_destination};
 use crate::origin::Origin;
 use crate::pipe::DriverEnd;
+use crate::slots::Slot;
 
 /// The connection of a local application, or to a target.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Stream {
     /// Who connected, where that is known already.
     peer: Option<SocketAddr>,
     /// The place it takes up among the process's descriptors.
-    _slot: Option<OwnedSemaphorePermit>,
+    _slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Stream {
     }
 
     /// Holds a place among the process's descriptors for as long as it lives.
-    pub(crate) fn with_slot(self, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn with_slot(self, slot: Slot) -> Self {
         Self { _slot: Some(slot), ..self }
     }
 

@@ -55,8 +55,19 @@ pub(crate) struct SproxyArgs {
     /// Memory for the queues of all clients, in MiB [default: half of this machine's]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
     pub(crate) memory: Option<u64>,
+    /// How many names of targets are looked up at once; a key gets half of those that others leave
+    #[arg(long, default_value_t = 128, value_name = "COUNT", value_parser = parse_count)]
+    pub(crate) max_lookups: usize,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+}
+
+/// A limit of 1 to 65,536.
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=65_536) => Ok(count),
+        _ => Err("expected a number from 1 to 65536".to_owned()),
+    }
 }

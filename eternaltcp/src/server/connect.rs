@@ -1,7 +1,6 @@
 //! Connecting a session to its target.
 
 use eternaltcp_proto::{Cause, Reset};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Context;
@@ -10,7 +9,8 @@ use super::resolver::resolvers;
 use crate::address::Target;
 use crate::origin::{Origin, proxy_header};
 use crate::policy::{Admission, Verdict};
-use crate::reach::{Reach, cause_of, first, reach, resolve};
+use crate::reach::{Reach, cause_of, first, reach};
+use crate::slots::Slot;
 use crate::stream::Stream;
 
 /// Connects a session to its target, if the key may have it; a slow target
@@ -22,12 +22,14 @@ pub(super) async fn connect(
     origin: Option<&Origin>,
 ) -> Result<Stream, Reset> {
     let (admission, needs_address) = judge(context, entry, target)?;
-    let slot = take_slot(context)?;
+    let slot = take_slot(context, entry)?;
     let header = context.send_proxy.then(|| proxy_header(origin));
     let wanted = Reach {
         target,
         header: header.as_deref().unwrap_or_default(),
         patience: context.limits.connect_timeout,
+        lookups: &context.lookups,
+        user: &Some(entry.user.clone()),
     };
     let stream = reach(wanted, |addresses| {
         if !needs_address {
@@ -46,7 +48,8 @@ pub(super) async fn connect(
 pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) -> Result<(), Reset> {
     let (admission, needs_address) = judge(context, entry, target)?;
     if let (true, Target::Tcp { host, port }) = (needs_address, target) {
-        let addresses = resolve(host, *port).await?;
+        let user = Some(entry.user.clone());
+        let addresses = context.lookups.resolve(&user, host, *port).await?;
         let decided = context.targets.decide_addresses(&admission, target, &addresses);
         decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))?;
     }
@@ -78,15 +81,15 @@ async fn ask_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset>
     if let (true, Some(refusal)) = (permitted.is_empty(), judged.flat_map(Result::err).next()) {
         return Err(failed(Cause::NotPermitted, &refusal));
     }
-    let slot = take_slot(context)?;
+    let slot = take_slot(context, entry)?;
     let stream = first(&permitted).await;
     let stream = stream.map_err(|error| failed(cause_of(&error), &error))?;
     Ok(stream.with_slot(slot))
 }
 
-fn take_slot(context: &Context) -> Result<OwnedSemaphorePermit, Reset> {
-    context.slots.try_take().ok_or_else(|| {
-        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left")
+fn take_slot(context: &Context, entry: &Entry) -> Result<Slot, Reset> {
+    context.slots.of_key(&entry.user).try_take().ok_or_else(|| {
+        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left for this key")
     })
 }
 

@@ -1,11 +1,14 @@
 //! The authorized keys, read again when they change.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, SystemTime};
 
 use eternaltcp_proto::{Refusal, RefusalCode};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, FileError, judge, load_authorized_keys};
@@ -26,13 +29,27 @@ impl From<PathBuf> for KeySource {
     }
 }
 
+/// How long an attach waits for a look at the file; then it counts as one that
+/// cannot be read.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The keys of a file. While the file cannot be read, those that were read
 /// last still judge the tunnels there are, and no new tunnel is admitted.
+///
+/// The file is looked at by a thread of its own, so that nothing else that
+/// blocks holds an attach up. Attaches that come at once share a look.
 #[derive(Debug)]
 pub(super) struct KeyStore {
     /// `None`: the keys are fixed.
-    path: Option<PathBuf>,
-    state: Mutex<State>,
+    file: Option<File>,
+    state: Arc<Mutex<State>>,
+}
+
+/// The file, and the way to ask for a look at it.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    looks: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,62 +72,48 @@ struct Stamp {
 }
 
 impl KeyStore {
-    pub(super) fn new(source: KeySource) -> Self {
+    /// # Errors
+    /// When the thread that looks at the file cannot be started.
+    pub(super) fn new(source: KeySource) -> io::Result<Self> {
         match source {
-            KeySource::File(path) => Self { path: Some(path), state: Mutex::default() },
+            KeySource::File(path) => {
+                let state = Arc::default();
+                let looks = watch(path.clone(), Arc::clone(&state))?;
+                Ok(Self { file: Some(File { path, looks }), state })
+            }
             KeySource::Fixed(keys) => {
                 let keys = Some(Arc::new(keys));
                 let state = State { keys, is_readable: true, ..State::default() };
-                Self { path: None, state: Mutex::new(state) }
+                Ok(Self { file: None, state: Arc::new(Mutex::new(state)) })
             }
         }
     }
 
-    /// Reads the file again if it changed, or could not be read before. An
-    /// error is returned once, when the file stops being readable.
-    pub(super) async fn refresh(&self) -> Result<(), FileError> {
-        let Some(path) = self.path.clone() else { return Ok(()) };
-        let shown = path.clone();
-        let before = self.lock().stamp;
-        let read = tokio::task::spawn_blocking(move || {
-            let stamp = stamp_of(&path);
-            (stamp.is_none() || stamp != before).then(|| (stamp, load_authorized_keys(&path)))
-        });
-        match read.await {
-            Ok(Some((stamp, loaded))) => self.take(&shown, stamp, loaded),
-            Ok(None) | Err(_) => Ok(()),
+    /// Has the file read again if it changed, or could not be read before. The
+    /// look begins after this call.
+    pub(super) async fn refresh(&self) {
+        let Some(File { path, looks }) = &self.file else { return };
+        let (done, looked) = oneshot::channel();
+        let asked = looks.send(done).is_ok();
+        if asked && timeout(PATIENCE, looked).await.is_ok_and(|looked| looked.is_ok()) {
+            return;
         }
-    }
-
-    fn take(
-        &self,
-        path: &Path,
-        stamp: Option<Stamp>,
-        loaded: Result<AuthorizedKeys, FileError>,
-    ) -> Result<(), FileError> {
-        let mut state = self.lock();
-        state.is_readable = loaded.is_ok();
-        match loaded {
-            Ok(keys) => {
-                let was_told = std::mem::take(&mut state.is_told);
-                state.stamp = stamp.filter(Stamp::is_settled);
-                if was_told || state.keys.as_deref() != Some(&keys) {
-                    announce(path, &keys);
-                    state.keys = Some(Arc::new(keys));
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // What keeps the file from being read may pass without a trace on it.
-                state.stamp = None;
-                if std::mem::replace(&mut state.is_told, true) { Ok(()) } else { Err(error) }
-            }
+        let was_told = {
+            let mut state = lock(&self.state);
+            state.is_readable = false;
+            std::mem::replace(&mut state.is_told, true)
+        };
+        if !was_told {
+            let path = path.display();
+            warn!(
+                "{path}: reading it takes too long: no new tunnel is admitted until it can be read"
+            );
         }
     }
 
     /// Whether the key may have a new tunnel from this address.
     pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
-        if !self.lock().is_readable {
+        if !lock(&self.state).is_readable {
             let advice = "the server cannot read its authorized keys: see its log";
             return Err(Refusal::for_now(RefusalCode::NotReady, advice));
         }
@@ -120,13 +123,83 @@ impl KeyStore {
     /// What the keys that were read last say. Without any, nothing is denied
     /// that was admitted before.
     pub(super) fn judge(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
-        let keys = self.lock().keys.clone();
+        let keys = lock(&self.state).keys.clone();
         let keys = keys.ok_or(Denial::KeyUnknown)?;
         judge(&keys, key, from, SystemTime::now())
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread that looks at the file whenever it is asked to. It ends
+/// when nobody can ask any more.
+fn watch(path: PathBuf, state: Arc<Mutex<State>>) -> io::Result<mpsc::Sender<oneshot::Sender<()>>> {
+    let (looks, asked) = mpsc::channel::<oneshot::Sender<()>>();
+    std::thread::Builder::new().name("keys".into()).spawn(move || {
+        while let Ok(first) = asked.recv() {
+            let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
+            look(&path, &state);
+            for done in waiting {
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+        }
+    })?;
+    Ok(looks)
+}
+
+/// Reads the file if it changed, and takes over what it says.
+fn look(path: &Path, state: &Mutex<State>) {
+    let stamp = stamp_of(path);
+    let before = lock(state).stamp;
+    if stamp.is_some() && stamp == before {
+        lock(state).find_unchanged(path);
+        return;
+    }
+    let loaded = load_authorized_keys(path);
+    let taken = lock(state).take(path, stamp, loaded);
+    if let Err(error) = taken {
+        warn!("{error}: no new tunnel is admitted until it can be read");
+    }
+}
+
+impl State {
+    /// The file is as it was read last. If it took too long to say so before, it
+    /// counts as readable again.
+    fn find_unchanged(&mut self, path: &Path) {
+        self.is_readable = self.keys.is_some();
+        if std::mem::take(&mut self.is_told) {
+            info!("{}: it can be read again", path.display());
+        }
+    }
+
+    /// Takes over what was read. An error is returned once, when the file stops
+    /// being readable.
+    fn take(
+        &mut self,
+        path: &Path,
+        stamp: Option<Stamp>,
+        loaded: Result<AuthorizedKeys, FileError>,
+    ) -> Result<(), FileError> {
+        self.is_readable = loaded.is_ok();
+        match loaded {
+            Ok(keys) => {
+                let was_told = std::mem::take(&mut self.is_told);
+                self.stamp = stamp.filter(Stamp::is_settled);
+                if was_told || self.keys.as_deref() != Some(&keys) {
+                    announce(path, &keys);
+                    self.keys = Some(Arc::new(keys));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // What keeps the file from being read may pass without a trace on it.
+                self.stamp = None;
+                if std::mem::replace(&mut self.is_told, true) { Ok(()) } else { Err(error) }
+            }
+        }
     }
 }
 
@@ -168,4 +241,50 @@ fn stamp_of(path: &Path) -> Option<Stamp> {
         length: metadata.len(),
         inode: metadata.ino(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn write(path: &Path, keys: &[&PublicKey]) {
+        let lines: String = keys.iter().map(|key| format!("{key}\n")).collect();
+        std::fs::write(path, lines).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_nobody_answers_for_is_one_that_cannot_be_read() {
+        let (looks, _asked) = mpsc::channel();
+        let key = Identity::generate().unwrap().public_key();
+        let keys = Arc::new(AuthorizedKeys::parse(&key.to_string()));
+        let state = State { keys: Some(keys), is_readable: true, ..State::default() };
+        let state = Arc::new(Mutex::new(state));
+        let path = PathBuf::from("/nowhere");
+        let store = KeyStore { file: Some(File { path, looks }), state };
+        store.refresh().await;
+        assert!(store.judge(&key, HERE).is_ok(), "tunnels go on");
+        assert_eq!(store.admit(&key, HERE).unwrap_err().code, RefusalCode::NotReady);
+        lock(&store.state).find_unchanged(Path::new("/nowhere"));
+        assert!(store.admit(&key, HERE).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_look_begins_after_it_was_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("authorized_keys");
+        let [one, two] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+        write(&path, &[&one]);
+        let store = KeyStore::new(path.clone().into()).unwrap();
+        for keys in [&[&one, &two][..], &[&two], &[&one]] {
+            write(&path, keys);
+            store.refresh().await;
+            assert_eq!(store.admit(&one, HERE).is_ok(), keys.contains(&&one));
+            assert_eq!(store.admit(&two, HERE).is_ok(), keys.contains(&&two));
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::address::Listen;
 use crate::listener::Listener;
 use crate::log_limit::limited;
 use crate::policy::ListenRefusal;
+use crate::slots::Slots;
 use crate::stream::Stream;
 use crate::target::encode_accepted;
 use eternaltcp_proto::{Cause, Reset, SessionId, TunnelId};
@@ -35,7 +36,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 const JUDGED: Duration = Duration::from_secs(1);
 
 /// Descriptors of a listener: its own, and the two of its pair.
-const DESCRIPTORS: u32 = 3;
+const DESCRIPTORS: usize = 3;
 
 /// The client that asks, and the session by which it does.
 #[derive(Clone, Debug)]
@@ -56,8 +57,9 @@ pub(super) async fn listen(
 ) -> Result<Stream, Reset> {
     judge(context, &asker.entry, at)
         .map_err(|why| Reset::with_detail(Cause::NotPermitted, format!("{at}: {why}")))?;
-    let slots = context.slots.try_take_many(DESCRIPTORS).ok_or_else(|| {
-        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left")
+    let places = context.slots.of_key(&asker.entry.user);
+    let held = places.try_take_many(DESCRIPTORS).ok_or_else(|| {
+        Reset::with_detail(Cause::LimitReached, "the server has no descriptors left for this key")
     })?;
     let (listener, claim) = obtain(context, &asker, at).await?;
     let failed = |error: io::Error| failed(at, &error.to_string());
@@ -70,7 +72,7 @@ pub(super) async fn listen(
     let listening = Listening { context: Arc::clone(context), asker, address, session: ours };
     tokio::spawn(async move {
         listening.serve(listener, claim).await;
-        drop(slots);
+        drop(held);
     });
     Ok(Stream::unix(theirs))
 }
@@ -89,7 +91,10 @@ async fn obtain(
             return Err(Reset::new(Cause::TunnelOver));
         }
         match context.listeners.claim(at, asker.tunnel, &asker.entry, most) {
-            Ok(claim) => return Ok((take_or_bind(context, handed, at)?, claim)),
+            Ok(claim) => {
+                let places = context.slots.of_key(&asker.entry.user);
+                return Ok((take_or_bind(places, handed, at)?, claim));
+            }
             Err(Taken::ByGhost(coming)) => {
                 handed = timeout_at(deadline, coming).await.ok().and_then(Result::ok);
             }
@@ -106,17 +111,13 @@ async fn obtain(
 
 /// A listener that was handed over serves if it is the one that is wanted: who
 /// connected to it meanwhile is not lost.
-fn take_or_bind(
-    context: &Context,
-    handed: Option<Listener>,
-    at: &Listen,
-) -> Result<Listener, Reset> {
+fn take_or_bind(places: Slots, handed: Option<Listener>, at: &Listen) -> Result<Listener, Reset> {
     if let Some(listener) = handed
         && listener.address().is_ok_and(|address| address == *at)
     {
         return Ok(listener);
     }
-    Listener::bind(at, context.slots.clone()).map_err(|error| match error.kind() {
+    Listener::bind(at, places).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => failed(at, "it is in use by another program"),
         _ => failed(at, &error.to_string()),
     })

@@ -28,11 +28,12 @@ use eternaltcp_proto::Closing;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::interval;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::address::Target;
 use crate::congestion::{Congestion, CongestionError};
 use crate::listener::{Pause, bind_carriers};
+use crate::lookup::Lookups;
 use crate::net::Mptcp;
 use crate::policy::{ListenPermit, ListenPolicy, Permit, TargetPolicy};
 use crate::slots::Slots;
@@ -139,6 +140,9 @@ pub struct ServerLimits {
     pub standby_silence: Duration,
     /// Targets being connected at once for one tunnel.
     pub connecting_per_tunnel: usize,
+    /// Names of targets that are looked up at once. A key gets half of those that
+    /// others leave; further ones wait.
+    pub lookups: usize,
     /// A target's time to answer, or the program's that takes sessions itself.
     pub connect_timeout: Duration,
     /// Sessions that wait until the program takes them, where it takes them
@@ -168,6 +172,7 @@ impl Default for ServerLimits {
             standbys_per_tunnel: 2,
             standby_silence: Duration::from_secs(45),
             connecting_per_tunnel: 256,
+            lookups: 128,
             connect_timeout: Duration::from_secs(10),
             incoming: 128,
             listeners_per_tunnel: 64,
@@ -183,6 +188,9 @@ pub enum ServerError {
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    /// The thread that reads the authorized keys cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
@@ -205,6 +213,7 @@ struct Context {
     tunnel: eternaltcp_proto::Config,
     limits: ServerLimits,
     slots: Slots,
+    lookups: Lookups,
     /// The program that takes sessions itself, where it does.
     program: OnceLock<mpsc::Sender<IncomingSession>>,
     phase: Phases,
@@ -233,13 +242,14 @@ impl Server {
         congestion.map_or(Ok(()), Congestion::check)?;
         let listener = bind_carriers(config.listen, config.mptcp, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
+        slots.reserve_for_tunnels();
         let gate = Gate::new(
             config.limits.unauthenticated.min(slots.carriers()),
             config.limits.unauthenticated_per_source.min(slots.carriers()),
         );
         let context = Context {
             tls: ServerTls::new(&config.identity)?,
-            keys: KeyStore::new(config.authorized_keys),
+            keys: KeyStore::new(config.authorized_keys).map_err(ServerError::Thread)?,
             registry: Registry::default(),
             targets: TargetPolicy::new(&config.target, config.permits)
                 .permitting_resolver(config.permits_resolver),
@@ -248,6 +258,7 @@ impl Server {
             listeners: Arc::default(),
             send_proxy: config.send_proxy,
             tunnel: config.tunnel,
+            lookups: Lookups::new(config.limits.lookups).limited_by("--max-lookups"),
             limits: config.limits,
             slots,
             program: OnceLock::new(),
@@ -309,9 +320,7 @@ async fn keep_house(context: &Context) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = context.keys.refresh().await {
-            warn!("{error}: no new tunnel is admitted until it can be read");
-        }
+        context.keys.refresh().await;
         context.registry.judge_keys(&context.keys);
         context.registry.end_detached(context.tunnel.keep_detached, &context.limits);
         context.log.tick();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eternaltcp_proto::{Refusal, RefusalCode, TunnelId};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::Context;
@@ -14,6 +14,7 @@ use super::registry::Entry;
 use super::unwelcome::Unwelcome;
 use crate::driver::{Command, Handle};
 use crate::log_limit::limited;
+use crate::slots::Slot;
 
 /// The carriers that stand by for one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,7 @@ impl Standbys {
 pub(super) struct Seat {
     standbys: Standbys,
     over: Arc<Notify>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Seat {
@@ -81,8 +82,8 @@ impl Seat {
             let advice = format!("{most} carriers stand by for the tunnel");
             Refusal::for_now(RefusalCode::LimitReached, advice)
         };
-        let slot = context.slots.try_take().ok_or_else(|| {
-            let advice = "the server has no descriptors left: try later";
+        let slot = context.slots.of_key(&entry.user).try_take_for_tunnel().ok_or_else(|| {
+            let advice = "the server has no descriptors left for this key: try later";
             Refusal::for_now(RefusalCode::LimitReached, advice)
         })?;
         let over = entry.standbys.enter(from, most).ok_or_else(full)?;

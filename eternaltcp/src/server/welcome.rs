@@ -12,7 +12,6 @@ use eternaltcp_proto::{
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::warn;
 
 use super::Context;
 use super::gate::Ticket;
@@ -101,7 +100,7 @@ async fn wait(
     id: TunnelId,
     hold: &mut Hold,
 ) -> Result<Wanted, Unwelcome> {
-    refresh_keys(context).await;
+    context.keys.refresh().await;
     let entry = existing(context, guest, id).map_err(Unwelcome::Refused)?;
     let seat = Seat::take(context, &entry, guest.from).map_err(Unwelcome::Refused)?;
     let over = seat.over();
@@ -117,7 +116,7 @@ async fn join(
     id: TunnelId,
     hold: &mut Hold,
 ) -> Result<(), TurnedAway> {
-    refresh_keys(context).await;
+    context.keys.refresh().await;
     let entry = existing(context, &guest, id).map_err(Unwelcome::Refused)?;
     let from = guest.from;
     let Some((request, carrier)) = guest.into_join() else {
@@ -141,7 +140,7 @@ enum Place {
 
 /// Policy first, then the tunnel.
 async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place, Refusal> {
-    refresh_keys(context).await;
+    context.keys.refresh().await;
     match &hello.intent {
         Intent::Resume { tunnel } => {
             existing(context, guest, *tunnel).map(|entry| Place::Existing(*tunnel, entry))
@@ -164,12 +163,6 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
             let (user, instance) = (guest.key.clone(), instance.clone());
             Ok(Place::New { user, own, instance, born })
         }
-    }
-}
-
-async fn refresh_keys(context: &Context) {
-    if let Err(error) = context.keys.refresh().await {
-        warn!("{error}: no new tunnel is admitted until it can be read");
     }
 }
 
@@ -252,8 +245,8 @@ fn start_tunnel(
     from: IpAddr,
 ) -> Result<(TunnelId, Entry), Unwelcome> {
     // Its carrier's place for as long as it lives: sessions cannot take it.
-    let slot = context.slots.try_take().ok_or_else(|| {
-        let advice = "the server has no descriptors left: try later";
+    let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
+        let advice = "the server has no descriptors left for this key: try later";
         Unwelcome::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))
     })?;
     let mut id = [0; 16];

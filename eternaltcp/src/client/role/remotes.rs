@@ -11,6 +11,7 @@ use crate::address::Target;
 use crate::client::remote::Listening;
 use crate::driver::{Handle, Offer};
 use crate::log_limit::{LogLimit, limited};
+use crate::lookup::Lookups;
 use crate::origin::proxy_header;
 use crate::reach::{Reach, reach};
 use crate::slots::Slots;
@@ -20,6 +21,9 @@ use crate::target::{Opening, Wanted, decode_open};
 /// Targets that are being connected at once; further ones wait.
 const CONNECTING: usize = 256;
 
+/// Names of targets that are looked up at once; further ones wait.
+const LOOKUPS: usize = 64;
+
 /// A target's time to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,11 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Remotes {
     listening: BTreeMap<SessionId, Listening>,
     connecting: Arc<Semaphore>,
+    lookups: Lookups,
 }
 
 impl Remotes {
     pub(super) fn new() -> Self {
-        Self { listening: BTreeMap::new(), connecting: Arc::new(Semaphore::new(CONNECTING)) }
+        let connecting = Arc::new(Semaphore::new(CONNECTING));
+        Self { listening: BTreeMap::new(), connecting, lookups: Lookups::new(LOOKUPS) }
     }
 
     pub(super) fn insert(&mut self, id: SessionId, listening: Listening) {
@@ -94,6 +100,7 @@ impl Remotes {
             target: listening.remote.forward.target.clone(),
             header: listening.remote.send_proxy.then(|| proxy_header(origin.as_ref())),
             slots: listening.slots.clone(),
+            lookups: self.lookups.clone(),
         })
     }
 }
@@ -103,6 +110,7 @@ struct Call {
     target: Target,
     header: Option<Vec<u8>>,
     slots: Slots,
+    lookups: Lookups,
 }
 
 impl Call {
@@ -111,7 +119,8 @@ impl Call {
             Reset::with_detail(Cause::LimitReached, "the client has no descriptors left")
         })?;
         let header = self.header.as_deref().unwrap_or_default();
-        let wanted = Reach { target: &self.target, header, patience: PATIENCE };
+        let (target, lookups) = (&self.target, &self.lookups);
+        let wanted = Reach { target, header, patience: PATIENCE, lookups, user: &None };
         Ok(reach(wanted, Ok).await?.with_slot(slot))
     }
 }

@@ -1,0 +1,339 @@
+//! Names of targets, looked up on threads that nothing else waits for.
+//!
+//! getaddrinfo(3) honours all that the system has (nsswitch.conf(5)), may take
+//! many seconds, and cannot be ended. So each look-up has a thread of its own,
+//! there are few of them, and no user gets all.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eternaltcp_proto::{Cause, Reset};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use crate::fair::most_of_one;
+use crate::notice::Notice;
+use crate::tls::PublicKey;
+
+/// Look-ups of one user that may wait for their turn.
+const MOST_WAITING: usize = 1024;
+
+/// Stack of a thread that looks a name up: modules of nsswitch.conf(5) are
+/// other people's code.
+const STACK: usize = 512 * 1024;
+
+/// Whose look-up it is: that of a key's user, or this process's own user.
+pub(crate) type User = Option<PublicKey>;
+
+/// What turns a name into addresses, and may block.
+type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// The look-ups of a process; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Lookups {
+    ask: Arc<Ask>,
+    places: Places,
+    /// The flag that sets how many there may be, named where that is reached.
+    flag: Option<&'static str>,
+    notice: Arc<Notice>,
+}
+
+impl std::fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lookups").field("places", &self.places).finish_non_exhaustive()
+    }
+}
+
+impl Lookups {
+    /// At most `most` at once; a key gets half of those that others leave.
+    pub(crate) fn new(most: usize) -> Self {
+        Self::with(most, Arc::new(|host, port| Ok((host, port).to_socket_addrs()?.collect())))
+    }
+
+    /// Names `flag` in the log when look-ups have to wait.
+    pub(crate) fn limited_by(self, flag: &'static str) -> Self {
+        Self { flag: Some(flag), ..self }
+    }
+
+    fn with(most: usize, ask: Arc<Ask>) -> Self {
+        Self { ask, places: Places::new(most), flag: None, notice: Arc::default() }
+    }
+
+    /// The addresses of a host. A future that is dropped gives up its place in
+    /// the queue; a look-up that has begun holds its place until it ends.
+    ///
+    /// # Errors
+    /// The reset that answers who asked for the name.
+    pub(crate) async fn resolve(
+        &self,
+        user: &User,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Reset> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let full = || {
+            let why = format!("{host}: too many names wait to be looked up");
+            Reset::with_detail(Cause::LimitReached, why)
+        };
+        let failed =
+            |error: io::Error| Reset::with_detail(Cause::NotFound, format!("{host}: {error}"));
+        let mut turn = self.places.queue(user).ok_or_else(full)?;
+        let place = match turn.try_recv() {
+            Ok(place) => place,
+            Err(_) => {
+                self.tell(user);
+                turn.await.map_err(|_| full())?
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let (ask, name) = (Arc::clone(&self.ask), host.to_owned());
+        let thread = std::thread::Builder::new().name("look-up".into()).stack_size(STACK);
+        let started = thread.spawn(move || {
+            let found = ask(&name, port);
+            drop(place);
+            // Whoever asked may have given up.
+            let _ = answer.send(found);
+        });
+        started.map_err(|error| {
+            let why = format!("{host}: no thread to look it up: {error}");
+            Reset::with_detail(Cause::LimitReached, why)
+        })?;
+        let ended = |_| Err(io::Error::other("the look-up ended early"));
+        answered.await.unwrap_or_else(ended).map_err(failed)
+    }
+
+    /// Says now and then that look-ups wait.
+    fn tell(&self, user: &User) {
+        let Some(flag) = self.flag else { return };
+        if let Some(times) = self.notice.due() {
+            let key = user.as_ref().map_or_else(String::new, PublicKey::fingerprint);
+            warn!("names wait to be looked up ({times} times, now of key {key}): see {flag}");
+        }
+    }
+
+    /// How many look-ups of a user are under way, and how many wait.
+    #[cfg(test)]
+    fn counts(&self, user: &User) -> (usize, usize) {
+        let table = self.places.lock();
+        let waiting = |share: &Share| share.waiting.iter().filter(|it| !it.is_closed()).count();
+        table.users.get(user).map_or((0, 0), |share| (share.running, waiting(share)))
+    }
+}
+
+/// Places for look-ups, shared out among users.
+#[derive(Clone, Debug)]
+struct Places(Arc<Mutex<Table>>);
+
+#[derive(Debug)]
+struct Table {
+    free: usize,
+    users: BTreeMap<User, Share>,
+    /// Counts turns, to serve those first who waited longest for theirs.
+    turn: u64,
+}
+
+/// What one user has, and who waits for it.
+#[derive(Debug, Default)]
+struct Share {
+    running: usize,
+    waiting: VecDeque<oneshot::Sender<Place>>,
+    served: u64,
+}
+
+/// A place for one look-up; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    places: Places,
+    user: User,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Table { free: most, users: BTreeMap::new(), turn: 0 })))
+    }
+
+    /// What tells when a place is free; `None` if too many of the same user wait
+    /// already.
+    fn queue(&self, user: &User) -> Option<oneshot::Receiver<Place>> {
+        let turn = {
+            let mut table = self.lock();
+            let share = table.users.entry(user.clone()).or_default();
+            if share.waiting.len() >= MOST_WAITING {
+                share.waiting.retain(|waiting| !waiting.is_closed());
+            }
+            if share.waiting.len() >= MOST_WAITING {
+                return None;
+            }
+            let (sender, turn) = oneshot::channel();
+            share.waiting.push_back(sender);
+            turn
+        };
+        self.hand_out();
+        Some(turn)
+    }
+
+    /// Gives free places to those who wait.
+    fn hand_out(&self) {
+        loop {
+            let Some((user, waiting)) = self.lock().next() else { return };
+            // Who gave up just now gives its place back by dropping it.
+            let _ = waiting.send(Place { places: self.clone(), user });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Who gets the next place: of those who may have one more, the user with
+    /// the fewest, and among these the one who was served longest ago.
+    fn next(&mut self) -> Option<(User, oneshot::Sender<Place>)> {
+        let free = self.free;
+        for share in self.users.values_mut() {
+            while share.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+                share.waiting.pop_front();
+            }
+        }
+        self.users.retain(|_, share| share.running > 0 || !share.waiting.is_empty());
+        let may_have = |user: &User, share: &Share| match user {
+            Some(_) => share.running < most_of_one(free, share.running),
+            None => true,
+        };
+        let (user, share) = self
+            .users
+            .iter_mut()
+            .filter(|(user, share)| free > 0 && !share.waiting.is_empty() && may_have(user, share))
+            .min_by_key(|(_, share)| (share.running, share.served))?;
+        let waiting = share.waiting.pop_front()?;
+        self.turn += 1;
+        self.free -= 1;
+        (share.running, share.served) = (share.running + 1, self.turn);
+        Some((user.clone(), waiting))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        {
+            let mut table = self.places.lock();
+            table.free += 1;
+            if let Some(share) = table.users.get_mut(&self.user) {
+                share.running -= 1;
+            }
+        }
+        self.places.hand_out();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+
+    use super::*;
+    use crate::tls::Identity;
+
+    /// A resolver that answers nothing before it is told to.
+    #[derive(Default)]
+    struct Silent {
+        answers: Mutex<bool>,
+        told: Condvar,
+    }
+
+    impl Silent {
+        fn answer(&self) {
+            *self.answers.lock().unwrap() = true;
+            self.told.notify_all();
+        }
+    }
+
+    fn silent(most: usize) -> (Lookups, Arc<Silent>) {
+        let silent = Arc::new(Silent::default());
+        let resolver = Arc::clone(&silent);
+        let ask = move |_: &str, port| {
+            let answers = resolver.answers.lock().unwrap();
+            drop(resolver.told.wait_while(answers, |answers| !*answers).unwrap());
+            Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+        };
+        (Lookups::with(most, Arc::new(ask)), silent)
+    }
+
+    fn key() -> User {
+        Some(Identity::generate().unwrap().public_key())
+    }
+
+    /// Starts a look-up, and waits until it runs or waits for its turn.
+    async fn ask(
+        lookups: &Lookups,
+        user: &User,
+    ) -> tokio::task::JoinHandle<Result<Vec<SocketAddr>, Reset>> {
+        let (own, of) = (lookups.clone(), user.clone());
+        let (running, waiting) = lookups.counts(user);
+        let task = tokio::spawn(async move { own.resolve(&of, "example.org", 7).await });
+        while lookups.counts(user) == (running, waiting) {
+            tokio::task::yield_now().await;
+        }
+        task
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_answers_leave_places_to_every_other_user() {
+        let (lookups, resolver) = silent(8);
+        let (greedy, other) = (key(), key());
+        let mut tasks = Vec::new();
+        for _ in 0..20 {
+            tasks.push(ask(&lookups, &greedy).await);
+        }
+        assert_eq!(lookups.counts(&greedy), (4, 16));
+        for _ in 0..3 {
+            tasks.push(ask(&lookups, &other).await);
+        }
+        assert_eq!(lookups.counts(&other), (2, 1));
+        let third = key();
+        tasks.push(ask(&lookups, &third).await);
+        assert_eq!(lookups.counts(&third), (1, 0));
+        resolver.answer();
+        for task in tasks {
+            assert_eq!(task.await.unwrap().unwrap(), ["192.0.2.1:7".parse().unwrap()]);
+        }
+        assert!(lookups.places.lock().free == 8 && lookups.places.lock().next().is_none());
+        assert!(lookups.places.lock().users.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_is_given_up_holds_its_place_until_it_ends_and_no_turn() {
+        let (lookups, resolver) = silent(2);
+        let user = key();
+        let (first, second) = (ask(&lookups, &user).await, ask(&lookups, &user).await);
+        assert_eq!(lookups.counts(&user), (1, 1));
+        first.abort();
+        second.abort();
+        assert!(first.await.is_err() && second.await.is_err());
+        let third = ask(&lookups, &user).await;
+        assert_eq!(lookups.counts(&user), (1, 1), "the thread still waits for its answer");
+        resolver.answer();
+        third.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_too_many_names_is_refused_and_an_address_needs_no_turn() {
+        let (lookups, resolver) = silent(2);
+        let user = key();
+        let mut tasks = Vec::new();
+        for _ in 0..=MOST_WAITING {
+            tasks.push(ask(&lookups, &user).await);
+        }
+        let refused = lookups.resolve(&user, "example.org", 7).await.unwrap_err();
+        assert_eq!(refused.cause, Cause::LimitReached);
+        for address in ["192.0.2.9", "2001:db8::1"] {
+            let found = lookups.resolve(&user, address, 7).await.unwrap();
+            assert_eq!(found, [SocketAddr::new(address.parse().unwrap(), 7)]);
+        }
+        resolver.answer();
+    }
+}
