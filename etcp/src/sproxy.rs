@@ -63,6 +63,11 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
         limits: ServerLimits {
             memory: args.memory.map_or_else(half_of_memory, |mib| mib << 20),
+            max_startups: args.max_startups,
+            startups_per_source: args.per_source_max_startups,
+            penalties: args.per_source_penalties.0,
+            login_grace: args.login_grace,
+            signature_grace: args.signature_grace,
             lookups: args.max_lookups,
             ..ServerLimits::default()
         },

@@ -112,8 +112,10 @@ fn a_key_with_a_passphrase_is_not_asked_for_when_the_agent_holds_it() {
 
 #[test]
 fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
-    let (site, sproxy) = served();
-    // Longer than strangers get to say their first word, and than a dial gets.
+    let site = Site::new();
+    let args = ["--listen", "127.0.0.1:0", "--login-grace", "2s"];
+    let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
+    // Longer than strangers get to begin and to answer, and than a dial gets.
     let (program, asked) = askpass(&site, "sleep 8");
     let agent = Agent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");

@@ -9,6 +9,7 @@ use clap::Args;
 use eternaltcp::Congestion;
 use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
+use eternaltcp::server::{MaxStartups, PenaltyRange};
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
 use super::control::OperatorArgs;
@@ -55,6 +56,24 @@ pub(crate) struct SproxyArgs {
     /// Memory for the queues of all clients, in MiB [default: half of this machine's]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
     pub(crate) memory: Option<u64>,
+    /// How many connections may wait to prove a key, as sshd's MaxStartups: from START on a new one
+    /// drops an older one in RATE of 100 cases, from FULL on always
+    #[arg(long, default_value_t = MaxStartups::default(), value_name = "START:RATE:FULL")]
+    pub(crate) max_startups: MaxStartups,
+    /// How many of them may be from one source: an IPv4 address, or an IPv6 /64
+    #[arg(long, default_value_t = 64, value_name = "COUNT", value_parser = parse_count)]
+    pub(crate) per_source_max_startups: usize,
+    /// When failures of a source count against it, and for how long at most, as sshd's
+    /// PerSourcePenalties; or off
+    #[arg(long, default_value = "15s:10m", value_name = "MIN:MAX", value_parser = parse_penalties)]
+    pub(crate) per_source_penalties: Penalties,
+    /// How long a connection may take to begin, to answer, and to say what it wants
+    #[arg(long, value_parser = parse_positive, default_value = "5s", value_name = "DURATION")]
+    pub(crate) login_grace: Duration,
+    /// How much longer a client may take to sign that shows that it is about to: its agent may ask
+    /// its user
+    #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
+    pub(crate) signature_grace: Duration,
     /// How many names of targets are looked up at once; a key gets half of those that others leave
     #[arg(long, default_value_t = 128, value_name = "COUNT", value_parser = parse_count)]
     pub(crate) max_lookups: usize,
@@ -62,6 +81,14 @@ pub(crate) struct SproxyArgs {
     pub(crate) tunnel: TunnelArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+}
+
+/// The setting of `--per-source-penalties`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Penalties(pub(crate) Option<PenaltyRange>);
+
+fn parse_penalties(text: &str) -> Result<Penalties, String> {
+    if text == "off" { Ok(Penalties(None)) } else { text.parse().map(Some).map(Penalties) }
 }
 
 /// A limit of 1 to 65,536.

@@ -20,17 +20,22 @@ pub(crate) struct Carrier {
 impl Carrier {
     /// Connects from `source`, and proves `key`.
     pub(crate) fn connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Self {
+        Self::try_connect(source, server, key).expect("the server has ended the handshake")
+    }
+
+    /// The same; `None` when the server ends the handshake.
+    pub(crate) fn try_connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Option<Self> {
         let stream = patient(connect_from(source, server).expect("sproxy listens"));
         let tls = ClientTls::new(key).and_then(|tls| Connection::client(&tls)).expect("a key");
         let mut carrier = Self { stream, tls, incoming: BytesMut::new() };
         while carrier.tls.is_handshaking() {
             let early = carrier.advance().expect("the server's handshake is right");
             assert!(early.is_empty(), "the server waits for the client's word");
-            if carrier.tls.is_handshaking() {
-                assert!(carrier.fill(), "the server has ended the handshake");
+            if carrier.tls.is_handshaking() && !carrier.fill() {
+                return None;
             }
         }
-        carrier
+        Some(carrier)
     }
 
     /// Sends bytes inside TLS. Says whether they went.

@@ -15,10 +15,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
+use super::gate::Ticket;
 use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::driver::CarrierIo;
 use crate::net::prepare_carrier;
-use crate::tls::{Connection, HandshakeError, PublicKey, handshake_of_stranger};
+use crate::tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
 
 /// Sessions that a client may list at an attach: more than any has, and 2 MiB
 /// of memory at most.
@@ -52,18 +53,26 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Has the stranger speak until the first deadline, and prove a key until the
-    /// second.
+    /// Has the stranger prove a key in its time. There is more of it for one that
+    /// has taken this side's part of the handshake and asks for it, and for one
+    /// that comes from where a client with a tunnel is.
     pub(super) async fn meet(
         context: &Context,
         stream: TcpStream,
         from: IpAddr,
-        deadlines: [Instant; 2],
+        ticket: &Ticket,
     ) -> Result<Self, Unwelcome> {
+        let limits = &context.limits;
+        let hello = Instant::now() + limits.login_grace;
+        let signature = hello + limits.login_grace + limits.signature_grace;
+        let answer = if ticket.is_neighbour() { signature } else { hello + limits.login_grace };
+        let deadlines = Deadlines { hello, answer, signature };
         prepare_carrier(&stream)?;
         let mut tls = Connection::server(&context.tls).map_err(HandshakeError::from)?;
         let mut incoming = BytesMut::new();
-        let done = handshake_of_stranger(&stream, &mut tls, &mut incoming, deadlines).await?;
+        let done =
+            handshake_of_stranger(&stream, &mut tls, &mut incoming, deadlines, || ticket.ask())
+                .await?;
         let carrier = CarrierIo::new(stream, tls, incoming)?;
         let acceptor = Acceptor::new(MAX_NUMBERS);
         let (origin, chunks) = (Instant::now(), done.early.into());

@@ -46,6 +46,7 @@ use log::SourceLog;
 use phase::Phases;
 use registry::Registry;
 
+pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
 pub use keys::KeySource;
 pub use monitor::{KillError, Monitor};
@@ -121,13 +122,19 @@ pub struct ServerLimits {
     /// Up to what that grows with its use, as long as as much is left to others.
     pub tunnel_memory: u64,
     /// Carriers that have not proved a key, in all.
-    pub unauthenticated: usize,
-    /// The same from one source: an IPv4 address, or an IPv6 /64.
-    pub unauthenticated_per_source: usize,
-    /// A carrier's time to begin its handshake and, once its key is proved, to
-    /// say what it wants.
+    pub max_startups: MaxStartups,
+    /// The same from one source: an IPv4 address, or an IPv6 /64. A source has
+    /// as many more as there are clients with a tunnel.
+    pub startups_per_source: usize,
+    /// From when on, and how far, what a source did wrong counts against it;
+    /// `None`: never.
+    pub penalties: Option<PenaltyRange>,
+    /// A carrier's time to begin its handshake, as much more to answer the
+    /// server's part of it, and as much again, once its key is proved, to say
+    /// what it wants.
     pub login_grace: Duration,
-    /// A carrier's time to prove its key: its agent may ask the user.
+    /// What a carrier has on top of that to prove its key, once it has taken the
+    /// server's part: its agent may ask the user.
     pub signature_grace: Duration,
     /// Tunnels of one key.
     pub tunnels_per_key: usize,
@@ -163,8 +170,9 @@ impl Default for ServerLimits {
             memory: 1 << 30,
             tunnel_memory_at_first: 24 << 20,
             tunnel_memory: 64 << 20,
-            unauthenticated: 1024,
-            unauthenticated_per_source: 64,
+            max_startups: MaxStartups::default(),
+            startups_per_source: 64,
+            penalties: Some(PenaltyRange::default()),
             login_grace: Duration::from_secs(5),
             signature_grace: Duration::from_secs(60),
             tunnels_per_key: 1024,
@@ -243,10 +251,7 @@ impl Server {
         let listener = bind_carriers(config.listen, config.mptcp, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
         slots.reserve_for_tunnels();
-        let gate = Gate::new(
-            config.limits.unauthenticated.min(slots.carriers()),
-            config.limits.unauthenticated_per_source.min(slots.carriers()),
-        );
+        let gate = Gate::new(&config.limits, slots.carriers());
         let context = Context {
             tls: ServerTls::new(&config.identity)?,
             keys: KeyStore::new(config.authorized_keys).map_err(ServerError::Thread)?,
@@ -289,7 +294,7 @@ impl Server {
         let context = Arc::clone(&self.context);
         tokio::select! {
             () = self.accept() => {}
-            () = keep_house(&context) => {}
+            () = keep_house(&context, &self.gate) => {}
             () = context.phase.over(&context.registry) => {}
             () = stop => {}
         }
@@ -315,13 +320,14 @@ impl Server {
 }
 
 /// Judges the keys again, and ends tunnels whose time is over.
-async fn keep_house(context: &Context) {
+async fn keep_house(context: &Context, gate: &Gate) {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         context.keys.refresh().await;
         context.registry.judge_keys(&context.keys);
+        gate.set_neighbours(context.registry.addresses().into_iter());
         context.registry.end_detached(context.tunnel.keep_detached, &context.limits);
         context.log.tick();
     }

@@ -130,6 +130,17 @@ impl Registry {
         self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
     }
 
+    /// The user whose tunnel has this own key.
+    pub(super) fn user_of(&self, own: &PublicKey) -> Option<PublicKey> {
+        let tunnels = self.lock();
+        tunnels.values().find(|entry| entry.own == *own).map(|entry| entry.user.clone())
+    }
+
+    /// Where the last carrier of each tunnel came from.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.lock().values().map(Entry::from).collect()
+    }
+
     /// Whether the tunnel is there, and was not replaced.
     pub(super) fn has(&self, id: TunnelId) -> bool {
         self.lock().contains_key(&id)

@@ -1,7 +1,8 @@
 //! Why a connection did not become a carrier.
 
-use eternaltcp_proto::{AcceptError, Refusal};
+use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
+use super::gate::Fault;
 use crate::driver::{CarrierError, CarrierIo};
 use crate::tls::HandshakeError;
 
@@ -22,6 +23,20 @@ pub(super) enum Unwelcome {
     Silent,
     #[error("its tunnel is over, or its key is not admitted any more")]
     Over,
+}
+
+impl Unwelcome {
+    /// What counts against the source of the connection.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => Some(Fault::TooSlow),
+            Self::Handshake(HandshakeError::Tls(_)) => Some(Fault::NotTls),
+            Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => Some(Fault::NoKey),
+            Self::Refused(Refusal { code: RefusalCode::KeyUnknown, .. }) => Some(Fault::UnknownKey),
+            // A client whose server was started anew is no stranger, and is not to blame.
+            Self::Refused(_) | Self::Silent | Self::Over => None,
+        }
+    }
 }
 
 impl From<std::io::Error> for Unwelcome {

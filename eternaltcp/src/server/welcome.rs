@@ -37,7 +37,6 @@ const NAME_TICK: Duration = Duration::from_millis(100);
 
 /// By what a connection has its place, until it is a tunnel's carrier, or gone:
 /// a refusal on its way counts too.
-#[expect(dead_code, reason = "they are held for what their end does")]
 enum Hold {
     /// Among the strangers.
     Stranger(Ticket),
@@ -45,6 +44,29 @@ enum Hold {
     Standby(Seat),
     /// Among those that have joined it: its driver has the place.
     Joined,
+}
+
+impl Hold {
+    /// Its key is known.
+    fn recognise(&mut self, key: &PublicKey) {
+        if let Self::Stranger(ticket) = self {
+            ticket.recognise(key);
+        }
+    }
+
+    /// Its key is not known, or it is refused: it makes room before others.
+    fn reject(&self) {
+        if let Self::Stranger(ticket) = self {
+            ticket.reject();
+        }
+    }
+
+    /// Notes what it did wrong, if it did.
+    fn judge(&self, why: &Unwelcome) {
+        if let (Self::Stranger(ticket), Some(fault)) = (self, why.fault()) {
+            ticket.penalise(fault);
+        }
+    }
 }
 
 /// Takes a connection as far as it comes.
@@ -59,6 +81,8 @@ pub(super) async fn welcome(
     let admitted = admit(&context, stream, peer.ip(), &mut hold).await;
     let Err(TurnedAway { why, carrier }) = admitted else { return };
     context.log.turned_away(peer, &why);
+    hold.judge(&why);
+    hold.reject();
     if let Some(carrier) = carrier {
         linger(carrier).await;
     }
@@ -71,9 +95,12 @@ async fn admit(
     hold: &mut Hold,
 ) -> Result<(), TurnedAway> {
     let limits = &context.limits;
-    let now = Instant::now();
-    let deadlines = [now + limits.login_grace, now + limits.login_grace + limits.signature_grace];
-    let mut guest = Guest::meet(context, stream, from, deadlines).await?;
+    let Hold::Stranger(ticket) = hold else { return Err(Unwelcome::TimedOut.into()) };
+    let mut guest = Guest::meet(context, stream, from, ticket).await?;
+    match user_of(context, &guest) {
+        Some(user) => hold.recognise(&user),
+        None => hold.reject(),
+    }
     let wish = match timeout_at(Instant::now() + limits.login_grace, guest.wish()).await {
         Ok(Ok(wish)) => wish,
         Ok(Err(error)) => return Err(guest.turn_away(error)),
@@ -88,7 +115,11 @@ async fn admit(
         },
     };
     match place(context, &guest, &hello).await {
-        Ok(place) => settle(context, guest, place).await,
+        Ok(place) => {
+            // Where the file has the key since it was read last.
+            hold.recognise(place.user());
+            settle(context, guest, place).await
+        }
         Err(refusal) => Err(guest.turn_away(Unwelcome::Refused(refusal))),
     }
 }
@@ -136,6 +167,24 @@ async fn join(
 enum Place {
     Existing(TunnelId, Entry),
     New { user: PublicKey, own: PublicKey, instance: Instance, born: Epoch },
+}
+
+impl Place {
+    /// Whose it is.
+    fn user(&self) -> &PublicKey {
+        match self {
+            Self::Existing(_, entry) => &entry.user,
+            Self::New { user, .. } => user,
+        }
+    }
+}
+
+/// The user behind the key that was proved, as far as that is known by now:
+/// before the client has said what it wants.
+fn user_of(context: &Context, guest: &Guest) -> Option<PublicKey> {
+    let tunnels = context.registry.user_of(&guest.key);
+    tunnels
+        .or_else(|| context.keys.judge(&guest.key, guest.from).is_ok().then(|| guest.key.clone()))
 }
 
 /// Policy first, then the tunnel.

@@ -35,6 +35,9 @@ pub struct Connection {
     held: Vec<u8>,
     /// Bytes that the handshake has used up.
     handshake_bytes: usize,
+    /// Whether the handshake pauses when there is something to send, and does so now.
+    pauses: bool,
+    is_paused: bool,
     /// The peer's key, once the handshake is done.
     peer: Option<PublicKey>,
     peer_closed: bool,
@@ -83,6 +86,8 @@ impl Connection {
             stage: Stage::Handshake(Box::new(side)),
             held: Vec::new(),
             handshake_bytes: 0,
+            pauses: false,
+            is_paused: false,
             peer: None,
             peer_closed: false,
             sent_close: false,
@@ -122,6 +127,19 @@ impl Connection {
         }
         self.failed = result.as_ref().err().cloned();
         result
+    }
+
+    /// From now on [`process`](Self::process) returns during the handshake when
+    /// something is to be sent, although there may be more to do: signing may
+    /// take its time.
+    pub(crate) fn pause_to_send(&mut self) {
+        self.pauses = true;
+    }
+
+    /// Whether it returned for that: it is to be called again, also without
+    /// further bytes.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     fn handle(
@@ -182,6 +200,7 @@ impl Connection {
     fn read(&mut self, incoming: &mut BytesMut, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let Stage::Handshake(side) = &mut self.stage else { return Ok(()) };
         let (mut used, mut whole) = (0, self.held.len());
+        self.is_paused = false;
         while side.is_handshaking() {
             let next = record_length(&incoming[whole..]);
             whole += next.unwrap_or(0);
@@ -197,7 +216,8 @@ impl Connection {
             if self.peer_closed {
                 return Ok(());
             }
-            if next.is_none() {
+            self.is_paused = self.pauses && next.is_some() && !outgoing.is_empty();
+            if next.is_none() || self.is_paused {
                 break;
             }
         }

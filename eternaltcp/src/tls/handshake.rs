@@ -12,6 +12,9 @@ use super::{Connection, PublicKey, TlsError};
 /// How much is read at once. A whole honest handshake fits.
 const READ: usize = 4096;
 
+/// The record `change_cipher_spec` of TLS 1.3, which means nothing.
+const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
+
 /// What a finished handshake gives.
 #[derive(Debug)]
 pub struct Handshaken {
@@ -71,13 +74,27 @@ pub async fn handshake(
         .map_err(|_| HandshakeError::TimedOut)?
 }
 
-/// The same for a stranger: what it says first must come until `first`. Then it
-/// knows this side's key, and `whole` is for its user or agent to decide.
+/// Until when a stranger has to do its parts of a handshake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// To say what it says first.
+    pub(crate) hello: Instant,
+    /// To answer this side's part, or to show that it has taken it.
+    pub(crate) answer: Instant,
+    /// To answer, once it has shown that: its agent may ask its user.
+    pub(crate) signature: Instant,
+}
+
+/// The same for a stranger, which has to deserve its time. A client that cannot
+/// sign at once sends what TLS lets it send before: the `change_cipher_spec` of
+/// RFC 8446, appendix D.4, which follows the server's hello. `asks` is called
+/// then.
 pub(crate) async fn handshake_of_stranger(
     stream: &TcpStream,
     connection: &mut Connection,
     incoming: &mut BytesMut,
-    [first, whole]: [Instant; 2],
+    deadlines: Deadlines,
+    asks: impl FnOnce(),
 ) -> Result<Handshaken, HandshakeError> {
     let until_said = async {
         let (mut outgoing, mut early) = (Vec::new(), Vec::new());
@@ -89,13 +106,40 @@ pub(crate) async fn handshake_of_stranger(
         }
         send(stream, &mut outgoing).await
     };
-    timeout_at(first, until_said).await.map_err(|_| HandshakeError::TimedOut)??;
-    handshake(stream, connection, incoming, whole).await
+    let late = |_| HandshakeError::TimedOut;
+    timeout_at(deadlines.hello, until_said).await.map_err(late)??;
+    timeout_at(deadlines.answer, wait_for_answer(stream, incoming)).await.map_err(late)??;
+    let until = if is_change_cipher_spec(incoming) {
+        asks();
+        deadlines.signature
+    } else {
+        deadlines.answer
+    };
+    handshake(stream, connection, incoming, until).await
+}
+
+/// Waits for something that is neither nothing nor the front of a
+/// `change_cipher_spec`.
+async fn wait_for_answer(
+    stream: &TcpStream,
+    incoming: &mut BytesMut,
+) -> Result<(), HandshakeError> {
+    while incoming.len() < CHANGE_CIPHER_SPEC.len() {
+        receive(stream, incoming).await?;
+    }
+    Ok(())
+}
+
+/// Whether this record came, and nothing else.
+fn is_change_cipher_spec(incoming: &[u8]) -> bool {
+    incoming == CHANGE_CIPHER_SPEC
 }
 
 /// The same for a connection whose key may be slow to sign, as an agent's is:
-/// the calls that may block are made on a thread of their own. A dropped future
-/// leaves that thread to the permit and the time limit of the signature.
+/// the calls that may block are made on a thread of their own. What can be sent
+/// before the signature is sent before, so that the server knows that it is
+/// coming. A dropped future leaves that thread to the permit and the time limit
+/// of the signature.
 pub(crate) async fn handshake_off_path(
     stream: &TcpStream,
     mut connection: Connection,
@@ -104,6 +148,7 @@ pub(crate) async fn handshake_off_path(
     let drive = async {
         let mut incoming = BytesMut::new();
         let (mut early, mut outgoing) = (Vec::new(), Vec::new());
+        connection.pause_to_send();
         loop {
             let step = tokio::task::spawn_blocking(move || {
                 let result = connection.process(&mut incoming, &mut outgoing, &mut early);
@@ -118,7 +163,9 @@ pub(crate) async fn handshake_off_path(
                 let peer = connection.peer_key().ok_or(TlsError::NotEstablished)?;
                 return Ok((connection, incoming, Handshaken { peer, early }));
             }
-            receive(stream, &mut incoming).await?;
+            if !connection.is_paused() {
+                receive(stream, &mut incoming).await?;
+            }
         }
     };
     timeout_at(deadline, drive).await.map_err(|_| HandshakeError::TimedOut)?

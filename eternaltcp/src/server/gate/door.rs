@@ -1,0 +1,338 @@
+//! The decision who stands at the door and who has to go, without a clock,
+//! sockets or randomness.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use eternaltcp_proto::Time;
+
+use super::penalties::{Fault, Penalties, PenaltyRange};
+use crate::fair::most_of_one;
+use crate::tls::PublicKey;
+
+/// Who has waited for less is not dropped before the door is full: an honest
+/// client proves its key in a few round trips.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// The part of its places that a source has while its penalties count.
+const PENALISED_PART: usize = 16;
+
+/// How many connections may wait to prove a key, as sshd's `MaxStartups`:
+/// `start:rate:full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxStartups {
+    /// From here on a newcomer may cost an older one its place.
+    pub start: usize,
+    /// How often that is so at first, of a hundred times. It becomes more often
+    /// in proportion.
+    pub rate: u8,
+    /// Here every newcomer does.
+    pub full: usize,
+}
+
+impl Default for MaxStartups {
+    fn default() -> Self {
+        Self { start: 512, rate: 30, full: 1024 }
+    }
+}
+
+impl MaxStartups {
+    /// The same within so many places.
+    pub(super) fn within(self, most: usize) -> Self {
+        if self.full <= most {
+            return self;
+        }
+        let start = self.start.saturating_mul(most) / self.full;
+        Self { start: start.max(1), full: most, ..self }
+    }
+
+    /// How likely a newcomer costs another its place, of a hundred.
+    fn chance(self, waiting: usize) -> usize {
+        if waiting >= self.full {
+            return 100;
+        }
+        let Some(above) = waiting.checked_sub(self.start) else { return 0 };
+        let rate = usize::from(self.rate);
+        rate + (100 - rate) * above / (self.full - self.start)
+    }
+}
+
+impl FromStr for MaxStartups {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let [start, rate, full] = parts[..] else {
+            return Err("expected START:RATE:FULL, as in 512:30:1024".to_owned());
+        };
+        let count = |part: &str| match part.parse() {
+            Ok(count @ 1..=1_000_000) => Ok(count),
+            _ => Err(format!("{part:?} is no number from 1 to 1000000")),
+        };
+        let rate = match rate.parse() {
+            Ok(rate @ 1..=100) => rate,
+            _ => return Err(format!("{rate:?} is no number from 1 to 100")),
+        };
+        let startups = Self { start: count(start)?, rate, full: count(full)? };
+        if startups.start > startups.full {
+            return Err("START is more than FULL".to_owned());
+        }
+        Ok(startups)
+    }
+}
+
+impl fmt::Display for MaxStartups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.start, self.rate, self.full)
+    }
+}
+
+/// The limits of a door.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DoorLimits {
+    pub(super) startups: MaxStartups,
+    /// Connections of one source that wait to prove a key.
+    pub(super) per_source: usize,
+    /// Connections whose key is known, until they are a tunnel's carriers. No
+    /// key gets more than half of what others leave.
+    pub(super) known: usize,
+    pub(super) penalties: Option<PenaltyRange>,
+}
+
+/// How far a connection at the door has come. The later it stands here, the
+/// earlier it has to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its key is known, and the places for those are taken.
+    Proved,
+    /// It is to answer, and comes from where a client with a tunnel is.
+    Neighbour,
+    /// It is to answer.
+    Waiting,
+    /// It has taken this side's answer, and asks for time to sign. Whoever can
+    /// wait for a minute can come again.
+    Asking,
+    /// Its key is not known, or it was refused.
+    Unwelcome,
+}
+
+#[derive(Debug)]
+struct Place {
+    stage: Stage,
+    since: Time,
+}
+
+/// The connections of one source that have not proved a key.
+#[derive(Debug, Default)]
+struct Source {
+    places: BTreeMap<u64, Place>,
+}
+
+/// What limit a connection met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Startups,
+    PerSource,
+    Penalty,
+}
+
+/// What becomes of a connection that comes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It gets a place, and for it another one may have to go.
+    Enters { number: u64, evicted: Option<(u64, Limit)> },
+    /// It is closed at once.
+    TurnedAway(Limit),
+}
+
+/// Everybody at the door.
+#[derive(Debug)]
+pub(super) struct Door {
+    limits: DoorLimits,
+    strangers: BTreeMap<IpAddr, Source>,
+    waiting: usize,
+    known: BTreeMap<PublicKey, usize>,
+    known_free: usize,
+    /// How many clients with a tunnel were last at a source.
+    neighbours: BTreeMap<IpAddr, usize>,
+    penalties: Penalties,
+    next: u64,
+}
+
+impl Door {
+    pub(super) fn new(limits: DoorLimits) -> Self {
+        Self {
+            limits,
+            strangers: BTreeMap::new(),
+            waiting: 0,
+            known: BTreeMap::new(),
+            known_free: limits.known,
+            neighbours: BTreeMap::new(),
+            penalties: Penalties::new(limits.penalties),
+            next: 0,
+        }
+    }
+
+    /// Says where the clients are that have a tunnel.
+    pub(super) fn set_neighbours(&mut self, neighbours: BTreeMap<IpAddr, usize>) {
+        self.neighbours = neighbours;
+    }
+
+    /// How many have not proved a key.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// A connection comes. The dice are asked for a number below 100 where chance
+    /// decides.
+    pub(super) fn arrive(
+        &mut self,
+        now: Time,
+        source: IpAddr,
+        dice: impl FnOnce() -> usize,
+    ) -> Arrival {
+        let tunnels = self.neighbours.get(&source).copied().unwrap_or(0);
+        let is_penalised = tunnels == 0 && self.penalties.count(now, source);
+        if is_penalised && self.limits.startups.chance(self.waiting) > 0 {
+            return Arrival::TurnedAway(Limit::Penalty);
+        }
+        // Each client with a tunnel may be on its way back.
+        let own_limit = match is_penalised {
+            true => ((self.limits.per_source / PENALISED_PART).max(1), Limit::Penalty),
+            false => (self.limits.per_source.saturating_add(tunnels), Limit::PerSource),
+        };
+        let evicted = self.room_for(now, source, own_limit, dice);
+        let evicted = evicted.map(|((source, number), limit)| {
+            self.penalties.add(now, source, Fault::NoKey);
+            self.leave_strangers(source, number);
+            (number, limit)
+        });
+        let number = self.next;
+        self.next += 1;
+        let stage = if tunnels > 0 { Stage::Neighbour } else { Stage::Waiting };
+        let places = &mut self.strangers.entry(source).or_default().places;
+        places.insert(number, Place { stage, since: now });
+        self.waiting += 1;
+        Arrival::Enters { number, evicted }
+    }
+
+    /// Who has to go for a newcomer, and for which limit.
+    fn room_for(
+        &self,
+        now: Time,
+        source: IpAddr,
+        (most, limit): (usize, Limit),
+        dice: impl FnOnce() -> usize,
+    ) -> Option<((IpAddr, u64), Limit)> {
+        let own = self.strangers.get(&source).map_or(0, |source| source.places.len());
+        if own >= most {
+            return self.first_to_go(Some(source), now).map(|victim| (victim, limit));
+        }
+        let latest = match self.limits.startups.chance(self.waiting) {
+            0 => None,
+            100 => Some(now),
+            chance if dice() < chance => now.since_origin().checked_sub(YOUNG).map(Time::new),
+            _ => None,
+        };
+        self.first_to_go(None, latest?).map(|victim| (victim, Limit::Startups))
+    }
+
+    /// Who has to make room, of one source or of all: who has come least far; of
+    /// these, who is of the source with the most; of these, the oldest. Nobody
+    /// who came after `latest`.
+    fn first_to_go(&self, only: Option<IpAddr>, latest: Time) -> Option<(IpAddr, u64)> {
+        let mut first = None;
+        for (source, Source { places }) in &self.strangers {
+            if only.is_some_and(|only| only != *source) {
+                continue;
+            }
+            for (number, place) in places.iter().filter(|(_, place)| place.since <= latest) {
+                let claim = (place.stage, places.len(), std::cmp::Reverse(*number));
+                if first.is_none_or(|(before, _)| claim > before) {
+                    first = Some((claim, (*source, *number)));
+                }
+            }
+        }
+        first.map(|(_, victim)| victim)
+    }
+
+    /// Whether a connection is from where a client with a tunnel is.
+    pub(super) fn is_neighbour(&self, source: IpAddr) -> bool {
+        self.neighbours.contains_key(&source)
+    }
+
+    /// A connection has answered, and needs time to sign.
+    pub(super) fn ask(&mut self, source: IpAddr, number: u64) {
+        self.set_stage(source, number, |stage| match stage {
+            Stage::Waiting => Stage::Asking,
+            other => other,
+        });
+    }
+
+    /// A connection is of no use any more: its key is not known, or it was
+    /// refused.
+    pub(super) fn reject(&mut self, source: IpAddr, number: u64) {
+        self.set_stage(source, number, |_| Stage::Unwelcome);
+    }
+
+    fn set_stage(&mut self, source: IpAddr, number: u64, to: impl FnOnce(Stage) -> Stage) {
+        let places = self.strangers.get_mut(&source).map(|source| &mut source.places);
+        if let Some(place) = places.and_then(|places| places.get_mut(&number)) {
+            place.stage = to(place.stage);
+        }
+    }
+
+    /// A connection has proved a key that is known. Returns whether it is
+    /// among those from now on, and none of the strangers.
+    pub(super) fn recognise(&mut self, source: IpAddr, number: u64, key: &PublicKey) -> bool {
+        let own = self.known.get(key).copied().unwrap_or(0);
+        if self.known_free == 0 || own >= most_of_one(self.known_free, own) {
+            self.set_stage(source, number, |_| Stage::Proved);
+            return false;
+        }
+        if !self.leave_strangers(source, number) {
+            return false;
+        }
+        self.known_free -= 1;
+        self.known.insert(key.clone(), own + 1);
+        true
+    }
+
+    /// A stranger goes. Returns whether it still had its place.
+    pub(super) fn leave_strangers(&mut self, source: IpAddr, number: u64) -> bool {
+        let Some(own) = self.strangers.get_mut(&source) else { return false };
+        let had_place = own.places.remove(&number).is_some();
+        if own.places.is_empty() {
+            self.strangers.remove(&source);
+        }
+        self.waiting -= usize::from(had_place);
+        had_place
+    }
+
+    /// Whether a stranger still has its place.
+    pub(super) fn has_stranger(&self, source: IpAddr, number: u64) -> bool {
+        self.strangers.get(&source).is_some_and(|own| own.places.contains_key(&number))
+    }
+
+    /// One goes whose key is known.
+    pub(super) fn leave_known(&mut self, key: &PublicKey) {
+        self.known_free += 1;
+        if let Some(own) = self.known.get_mut(key) {
+            *own -= 1;
+            if *own == 0 {
+                self.known.remove(key);
+            }
+        }
+    }
+
+    /// Notes what a source did wrong.
+    pub(super) fn penalise(&mut self, now: Time, source: IpAddr, fault: Fault) {
+        self.penalties.add(now, source, fault);
+    }
+}
+
+#[cfg(test)]
+mod tests;
