@@ -94,8 +94,14 @@ fn run(options: &Options, begun: Instant) -> Tally {
             });
         }
         drop(running);
+        let mut told = 0;
         while finished.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            println!("{}", progress(&campaign.tally(), options, begun));
+            let tally = campaign.tally();
+            for (seed, message) in &tally.failures[told..] {
+                println!("seed {seed}: {message}");
+            }
+            told = tally.failures.len();
+            println!("{}", progress(&tally, options, begun));
         }
     });
     campaign.tally()
