@@ -113,6 +113,14 @@ pub struct JoinRequest {
     pub(crate) waiting: Waiting,
 }
 
+impl JoinRequest {
+    /// Whether the client has sent more behind its request.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        !self.decoder.is_empty()
+    }
+}
+
 /// How far a request has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
@@ -154,8 +162,9 @@ impl Acceptor {
         Self { decoder: Decoder::default(), phase: Phase::Silent, max_numbers }
     }
 
-    /// Adds plaintext of the carrier; [`Self::poll`] must have said
-    /// [`Progress::More`] before.
+    /// Adds plaintext of the carrier. It is kept without a bound until
+    /// [`Self::poll`] takes it: poll until it says [`Progress::More`] before more is
+    /// read.
     pub fn handle_input(&mut self, chunk: Bytes) {
         self.decoder.push(chunk);
     }
@@ -288,16 +297,20 @@ impl Acceptor {
         }
     }
 
-    /// The carrier that is to join, if that was asked for.
+    /// The carrier that is to join, if that was asked for, with what was given and
+    /// not polled.
     #[must_use]
     pub fn into_join(self) -> Option<JoinRequest> {
         let Phase::Joining(tunnel, epoch, waiting) = self.phase else { return None };
         Some(JoinRequest { tunnel, epoch, decoder: self.decoder, waiting })
     }
 
-    /// The request, if it is whole.
+    /// The request, if it is whole and nothing was given behind it.
     #[must_use]
     pub fn into_request(self) -> Option<AttachRequest> {
+        if !self.decoder.is_empty() {
+            return None;
+        }
         let Phase::Complete(request) = self.phase else { return None };
         let Request { hello, numbers, early, .. } = *request;
         Some(AttachRequest { hello, numbers, early, decoder: self.decoder })

@@ -18,11 +18,15 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Adds a chunk; the one before must have been drained by [`Self::poll`].
+    /// Adds a chunk behind what [`Self::poll`] has left of the ones before. It is
+    /// copied only if they were not drained.
     pub(crate) fn push(&mut self, chunk: Bytes) {
-        debug_assert!(self.chunk.is_empty(), "the chunk before was not drained");
-        self.chunk_size = chunk.len();
-        self.chunk = chunk;
+        self.chunk = if self.chunk.is_empty() {
+            chunk
+        } else {
+            [&self.chunk[..], &chunk[..]].concat().into()
+        };
+        self.chunk_size = self.chunk.len();
     }
 
     /// Whether bytes are left that are no whole packet.
@@ -116,6 +120,25 @@ mod tests {
                     assert_eq!(header.seq.get() as usize, out.len());
                     out.push(payload);
                 }
+            }
+            assert_eq!(out, payloads, "chunks of {size}");
+            assert!(decoder.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_was_not_drained_is_followed_by_the_next_and_never_replaced() {
+        let (payloads, bytes) = stream();
+        for size in [1, 19, 21, 4000, 16_384] {
+            let mut decoder = Decoder::default();
+            let mut out = Vec::new();
+            for chunk in bytes.chunks(size) {
+                decoder.push(Bytes::copy_from_slice(chunk));
+                out.extend(decoder.poll().unwrap().map(|(_, payload)| payload));
+                decoder.push(Bytes::new());
+            }
+            while let Some((_, payload)) = decoder.poll().unwrap() {
+                out.push(payload);
             }
             assert_eq!(out, payloads, "chunks of {size}");
             assert!(decoder.is_empty());

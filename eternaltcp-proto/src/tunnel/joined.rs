@@ -155,7 +155,9 @@ impl Tunnel {
         self.insert_joined(decoder, Life::Client { asked, beats })
     }
 
-    /// Has a carrier join on which a client asked for it: the server's part.
+    /// Has a carrier join on which a client asked for it: the server's part. What
+    /// the client sent behind that came with the request: call
+    /// [`Self::handle_joined_input`] at once, with no bytes if there are no more.
     ///
     /// # Errors
     /// When the tunnel is not attached as the client believes, or there are as

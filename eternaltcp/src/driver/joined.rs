@@ -42,6 +42,8 @@ impl<R: Role> Driver<R> {
             Ok(id) => {
                 carrier.pass_on();
                 self.joined.push(Joined { id, carrier, _joiner: Some(joiner) });
+                // The client may have sent more behind its request.
+                self.take_or_lose(id, &mut vec![Bytes::new()]);
             }
             Err(error) => debug!("a carrier from {} cannot join: {error}", carrier.peer()),
         }
@@ -53,17 +55,26 @@ impl<R: Role> Driver<R> {
             // One that ends takes all along.
             let Some(joined) = self.joined.get_mut(index) else { break };
             let (id, read) = (joined.id, joined.carrier.poll_read(cx, &mut plaintext));
-            let taken = self.take_joined(id, &mut plaintext);
+            let is_taken = self.take_or_lose(id, &mut plaintext);
             self.plaintext = plaintext;
-            if let Err(violation) = taken {
-                limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
-                self.lose(&violation.into());
-            } else if let Poll::Ready(Err(error)) = read {
+            if let (true, Poll::Ready(Err(error))) = (is_taken, read) {
                 // What came before it happened before it.
                 self.poll_events();
                 self.lose_joined(&error.to_string());
             }
         }
+    }
+
+    /// Takes what came on a joined carrier. A violation ends them all: then it
+    /// returns `false`.
+    fn take_or_lose(&mut self, id: JoinedId, plaintext: &mut Vec<Bytes>) -> bool {
+        let taken = self.take_joined(id, plaintext);
+        let is_taken = taken.is_ok();
+        if let Err(violation) = taken {
+            limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
+            self.lose(&violation.into());
+        }
+        is_taken
     }
 
     fn take_joined(

@@ -167,14 +167,25 @@ impl Guest {
         TurnedAway { why, carrier: is_told.then_some(self.carrier) }
     }
 
-    /// The carrier that is to join, once [`Self::stand_by`] has said so.
-    pub(super) fn into_join(self) -> Option<(JoinRequest, CarrierIo)> {
+    /// Returns the carrier that is to join, once [`Self::stand_by`] has said so. What
+    /// was read behind the request goes along in it.
+    pub(super) fn into_join(mut self) -> Option<(JoinRequest, CarrierIo)> {
+        self.pass_unread_on();
         Some((self.acceptor.into_join()?, self.carrier))
     }
 
-    /// The whole request and its carrier, once [`Self::request`] is done.
-    pub(super) fn into_request(self) -> Option<(AttachRequest, CarrierIo)> {
+    /// Returns the whole request and its carrier, once [`Self::request`] is done.
+    /// There is no request if anything was read behind it: a client waits for the
+    /// answer.
+    pub(super) fn into_request(mut self) -> Option<(AttachRequest, CarrierIo)> {
+        self.pass_unread_on();
         Some((self.acceptor.into_request()?, self.carrier))
+    }
+
+    fn pass_unread_on(&mut self) {
+        for chunk in self.chunks.drain(..) {
+            self.acceptor.handle_input(chunk);
+        }
     }
 }
 
@@ -227,12 +238,57 @@ mod tests {
         (guest, CarrierIo::new(there, client, to_client).unwrap())
     }
 
+    fn versions() -> Vec<u8> {
+        [1_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat()
+    }
+
+    /// [ATTACH-1] Each packet is a record, and so a chunk of its own.
+    #[tokio::test]
+    async fn what_comes_behind_a_request_that_is_whole_is_not_dropped_in_silence() {
+        for has_more in [false, true] {
+            let (mut guest, mut client) = pair().await;
+            let settings = [3000_u64, 1 << 26, 1 << 18, 1000].map(u64::to_le_bytes).concat();
+            let hello = [
+                b"etcp",
+                &versions()[..],
+                &0_u64.to_le_bytes(),
+                &1_u64.to_le_bytes(),
+                &settings,
+                &[1],
+                &[7; 16],
+            ]
+            .concat();
+            send(&mut client, &packet(9, &hello)).await;
+            let Ok(Wish::Attach(_)) = guest.wish().await else { panic!("it asked") };
+            send(&mut client, &packet(13, &0_u32.to_le_bytes())).await;
+            guest.request().await.expect("it is whole");
+            if has_more {
+                guest.chunks.push_back(packet(1, &[]).into());
+            }
+            assert_eq!(guest.into_request().is_some(), !has_more);
+        }
+    }
+
+    /// [JOIN-3] [STANDBY-5]
+    #[tokio::test]
+    async fn a_heartbeat_behind_a_join_goes_along_with_it() {
+        let (mut guest, mut client) = pair().await;
+        send(&mut client, &packet(15, &[b"etcp", &versions()[..], &[7; 16]].concat())).await;
+        let Ok(Wish::StandBy(_)) = guest.wish().await else { panic!("it asked") };
+        let join = packet(16, &2_u64.to_le_bytes());
+        let asks = async { send(&mut client, &join).await };
+        let (wanted, ()) = tokio::join!(guest.stand_by(SILENCE * 100), asks);
+        assert!(matches!(wanted, Ok(Wanted::Join)));
+        guest.chunks.push_back(packet(1, &[]).into());
+        let (request, _carrier) = guest.into_join().expect("it asked");
+        assert!(request.has_unread());
+    }
+
     /// [STANDBY-7]
     #[tokio::test]
     async fn a_guest_that_stands_by_may_be_silent_for_so_long_and_no_longer() {
         let (mut guest, mut client) = pair().await;
-        let versions = [1_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
-        send(&mut client, &packet(15, &[b"etcp", &versions[..], &[7; 16]].concat())).await;
+        send(&mut client, &packet(15, &[b"etcp", &versions()[..], &[7; 16]].concat())).await;
         let Ok(Wish::StandBy(request)) = guest.wish().await else { panic!("it asked") };
         assert_eq!(request.tunnel, TunnelId([7; 16]));
         let start = Instant::now();
