@@ -17,9 +17,6 @@ use tokio::runtime::{Builder, Runtime};
 
 const CLIENTS: usize = 1000;
 
-/// Users, each with a key: of one key 64 tunnels may be detached at once.
-const KEYS: usize = 20;
-
 /// A generous bound on the time that all of them take, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -54,11 +51,11 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
         // A bound on what the tunnels are granted, not memory that is used.
         launch.args(["--memory", "1048576"])
     });
-    let users = users(&folder);
+    let user = user(&folder);
     let start = Instant::now();
     let mut guests = runtime.block_on(async {
         let path = folder.path().to_owned();
-        let started = tokio::spawn(async move { start_all(&users, &path).await });
+        let started = tokio::spawn(async move { start_all(&user, &path).await });
         started.await.expect("every client starts")
     });
     tell(&format!("{CLIENTS} clients attached in {:.1?}", start.elapsed()));
@@ -109,23 +106,19 @@ fn echo(runtime: &Runtime, namespace: &Namespace) -> String {
     address
 }
 
-/// Keys of the users, all of them let in.
-fn users(folder: &Folder) -> Vec<std::path::PathBuf> {
-    let make = |n: usize| {
-        let path = folder.join(&format!("user-{n}"));
-        let user = Identity::load_or_create(&path).expect("a key can be made");
-        (path, format!("{}\n", user.public_key()))
-    };
-    let (paths, lines): (Vec<_>, Vec<_>) = (0..KEYS).map(make).unzip();
-    let authorized_keys = folder.join("authorized_keys");
-    std::fs::write(&authorized_keys, lines.concat()).expect("the folder is ours");
-    paths
+/// The key of all clients, which is let in.
+fn user(folder: &Folder) -> std::path::PathBuf {
+    let path = folder.join("user");
+    let user = Identity::load_or_create(&path).expect("a key can be made");
+    let line = format!("{}\n", user.public_key());
+    std::fs::write(folder.join("authorized_keys"), line).expect("the folder is ours");
+    path
 }
 
-async fn start_all(users: &[std::path::PathBuf], folder: &Path) -> Vec<Guest> {
+async fn start_all(user: &Path, folder: &Path) -> Vec<Guest> {
     let mut guests = Vec::new();
     for n in 0..CLIENTS {
-        let identity = Identity::load(&users[n % KEYS]).expect("the key is there");
+        let identity = Identity::load(user).expect("the key is there");
         let trust = Trust::new(folder.join("known_hosts"));
         let server: eternaltcp::address::Server = "10.71.9.10:6200".parse().expect("an address");
         let instance = this_instance(format!("guest {n}"));

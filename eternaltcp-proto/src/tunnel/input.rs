@@ -223,8 +223,10 @@ impl Tunnel {
         }
         self.peer_id = Some(id);
         let refusal = if !self.opens.take(now) {
+            self.stats.refused_fast += 1;
             Some("sessions are opened too fast")
         } else if !self.has_record() || !self.pool.admit() {
+            self.stats.refused_full += 1;
             Some("the tunnel has as many sessions as it may have")
         } else {
             None

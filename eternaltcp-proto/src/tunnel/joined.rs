@@ -166,7 +166,11 @@ impl Tunnel {
     pub fn handle_join(&mut self, request: JoinRequest) -> Result<JoinedId, NotStandingBy> {
         let JoinRequest { tunnel, epoch, decoder, waiting } = request;
         let is_current = self.id == Some(tunnel) && self.epoch == epoch;
-        if !is_current || self.closing.is_some() || !self.has_place() {
+        if !is_current || self.closing.is_some() {
+            return Err(NotStandingBy);
+        }
+        if !self.has_place() {
+            self.stats.refused_joins += 1;
             return Err(NotStandingBy);
         }
         self.insert_joined(decoder, Life::Server { waiting, is_answer_due: true })

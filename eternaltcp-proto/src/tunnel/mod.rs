@@ -145,6 +145,12 @@ pub struct Stats {
     pub sessions: u64,
     /// Sessions that could not be resumed.
     pub unresumed: u64,
+    /// Sessions of the peer that were refused as there were too many.
+    pub refused_full: u64,
+    /// Sessions of the peer that were refused as they came too fast.
+    pub refused_fast: u64,
+    /// Carriers that could not join as there were too many.
+    pub refused_joins: u64,
 }
 
 /// Why a session cannot be opened.

@@ -119,7 +119,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn set_attached(&self, is_attached: bool) {
+    pub(crate) fn set_attached(&self, is_attached: bool) {
         self.is_attached.send_replace(is_attached);
     }
 
@@ -131,7 +131,7 @@ impl Shared {
         self.held.store(held, Ordering::Relaxed);
     }
 
-    pub(super) fn set_sessions(&self, count: usize) {
+    pub(crate) fn set_sessions(&self, count: usize) {
         self.sessions.store(count, Ordering::Release);
     }
 

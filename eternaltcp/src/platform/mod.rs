@@ -12,6 +12,7 @@
 //! - `has_route`: whether a route leads to an address over one interface;
 //! - `readable`: has tokio say when there is something to read, or to accept;
 //! - `release_memory`: gives what the allocator keeps for later back to the system;
+//! - `memory_limit`: the memory that this process may use;
 //! - `mptcp_available`: whether this system makes MPTCP sockets now;
 //! - `set_pacing`: has the kernel send over a connection at a rate at most;
 //! - `set_transparent`: lets a listener take connections to addresses of others;
@@ -27,6 +28,6 @@ pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, mptcp_available, readable,
-    release_memory, set_pacing, set_transparent, unsent,
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, memory_limit,
+    mptcp_available, readable, release_memory, set_pacing, set_transparent, unsent,
 };

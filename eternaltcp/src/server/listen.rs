@@ -102,6 +102,9 @@ async fn obtain(
             Err(Taken::ByItself) => return Err(failed(at, "it is in use by this client itself")),
             Err(Taken::By(who)) => return Err(failed(at, &format!("it is in use by {who}"))),
             Err(Taken::Full) => {
+                let tunnel = asker.tunnel;
+                let what = format_args!("tunnel {tunnel}: a listener on {at} is refused");
+                context.notices.reached("--max-listeners", what);
                 let why = format!("{at}: the client has {most} listeners already");
                 return Err(Reset::with_detail(Cause::LimitReached, why));
             }

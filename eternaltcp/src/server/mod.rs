@@ -2,14 +2,18 @@
 //! their sessions to targets.
 
 mod connect;
+mod eviction;
 mod gate;
+mod grants;
 mod guest;
 mod incoming;
 mod keys;
+mod limits;
 mod listen;
 mod listeners;
 mod log;
 mod monitor;
+mod notices;
 mod phase;
 mod registry;
 mod resolver;
@@ -27,7 +31,7 @@ use std::time::Duration;
 use eternaltcp_proto::Closing;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::interval;
+use tokio::time::{Instant, interval};
 use tracing::info;
 
 use crate::address::Target;
@@ -39,16 +43,19 @@ use crate::policy::{ListenPermit, ListenPolicy, Permit, TargetPolicy};
 use crate::slots::Slots;
 use crate::status::Events;
 use crate::tls::{Identity, ServerTls, TlsError};
+use eviction::Allowance;
 use gate::Gate;
 use keys::KeyStore;
 use listeners::Listeners;
 use log::SourceLog;
+use notices::Notices;
 use phase::Phases;
 use registry::Registry;
 
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
 pub use keys::KeySource;
+pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, Monitor};
 pub use running::RunningServer;
 pub(crate) use standby::Joiner;
@@ -116,8 +123,9 @@ pub struct ServerLimits {
     /// Memory for the queues of all tunnels, in cost units. Half of it is for
     /// what is sent, half for what is received, and no key gets more than half.
     pub memory: u64,
-    /// What a tunnel is granted of it in each direction at first, while all is free;
-    /// later ones get a part of this: the square of the part that is still free.
+    /// What a tunnel is granted of it in each direction at first, while all is free, and an
+    /// eighth of its key's part at most; later ones get a part of this: the square of the part
+    /// that is still free.
     pub tunnel_memory_at_first: u64,
     /// Up to what that grows with its use, as long as as much is left to others.
     pub tunnel_memory: u64,
@@ -136,10 +144,16 @@ pub struct ServerLimits {
     /// What a carrier has on top of that to prove its key, once it has taken the
     /// server's part: its agent may ask the user.
     pub signature_grace: Duration,
+    /// An admitted client's time to tell the numbers of all its sessions.
+    pub numbers_grace: Duration,
     /// Tunnels of one key.
     pub tunnels_per_key: usize,
-    /// Detached tunnels of one key: past that the longest detached ends.
-    pub detached_per_key: usize,
+    /// Detached tunnels of one key without sessions: past that the longest detached ends, once
+    /// it was detached for [`Self::keep_ghosts`]. Tunnels with sessions are not counted.
+    pub idle_per_key: usize,
+    /// How long a tunnel is kept whose client closed its carrier and did not come back, while
+    /// another process of the same client was attached from the same address.
+    pub keep_ghosts: Duration,
     /// Carriers that stand by for one tunnel.
     pub standbys_per_tunnel: usize,
     /// Silence that ends a carrier that stands by; clients send a heartbeat at
@@ -175,8 +189,10 @@ impl Default for ServerLimits {
             penalties: Some(PenaltyRange::default()),
             login_grace: Duration::from_secs(5),
             signature_grace: Duration::from_secs(60),
-            tunnels_per_key: 1024,
-            detached_per_key: 64,
+            numbers_grace: Duration::from_secs(30),
+            tunnels_per_key: 4096,
+            idle_per_key: 64,
+            keep_ghosts: Duration::from_secs(600),
             standbys_per_tunnel: 2,
             standby_silence: Duration::from_secs(45),
             connecting_per_tunnel: 256,
@@ -205,6 +221,9 @@ pub enum ServerError {
     /// Carriers cannot have the congestion control that was chosen.
     #[error(transparent)]
     Congestion(#[from] CongestionError),
+    /// A limit is too low to serve anybody, or contradicts another.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
 }
 
 /// What all tasks of a server share.
@@ -220,6 +239,7 @@ struct Context {
     send_proxy: bool,
     tunnel: eternaltcp_proto::Config,
     limits: ServerLimits,
+    notices: Notices,
     slots: Slots,
     lookups: Lookups,
     /// The program that takes sessions itself, where it does.
@@ -243,8 +263,10 @@ impl Server {
     /// does; [`Self::start`] hands them to the program.
     ///
     /// # Errors
-    /// When the address is taken or not this machine's, or TLS cannot be set up.
+    /// When the address is taken or not this machine's, TLS cannot be set up, or the limits
+    /// would admit nobody.
     pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
+        config.limits.check()?;
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
@@ -265,6 +287,7 @@ impl Server {
             tunnel: config.tunnel,
             lookups: Lookups::new(config.limits.lookups).limited_by("--max-lookups"),
             limits: config.limits,
+            notices: Notices::default(),
             slots,
             program: OnceLock::new(),
             phase: Phases::new(),
@@ -319,16 +342,28 @@ impl Server {
     }
 }
 
+/// How often the house is kept.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Judges the keys again, and ends tunnels whose time is over.
 async fn keep_house(context: &Context, gate: &Gate) {
-    let mut ticks = interval(Duration::from_secs(1));
+    let allowance = Allowance {
+        keep: context.tunnel.keep_detached,
+        keep_ghosts: context.limits.keep_ghosts,
+        idle_per_key: context.limits.idle_per_key,
+        memory: context.limits.memory / 2,
+    };
+    let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut before = Instant::now();
     loop {
-        ticks.tick().await;
+        let now = ticks.tick().await;
         context.keys.refresh().await;
         context.registry.judge_keys(&context.keys);
         gate.set_neighbours(context.registry.addresses().into_iter());
-        context.registry.end_detached(context.tunnel.keep_detached, &context.limits);
+        // A time in which this process stood still proves nothing of others.
+        let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
+        context.registry.end_detached(elapsed, &allowance);
         context.log.tick();
     }
 }

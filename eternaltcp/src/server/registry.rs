@@ -1,6 +1,6 @@
 //! The tunnels of a server, and what ends them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Closing, Epoch, Instance, Refusal, RefusalCode, TunnelId};
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::ServerLimits;
+use super::eviction::{Allowance, Candidate, Reason, choose};
+use super::grants::{Full, Granted};
 use super::keys::KeyStore;
+use super::notices::Notices;
 use super::standby::Standbys;
-use crate::driver::{Command, Handle, Shared};
+use crate::driver::{Command, EndKind, Handle, Shared};
 use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
 use crate::tls::PublicKey;
 
-/// The least that a tunnel is worth admitting with.
-const LEAST_TUNNEL_LIMIT: u64 = 128 << 10;
-
-/// A key may be granted this part of the memory.
-const KEY_PART: u64 = 2;
+/// A tunnel without sessions was detached for this long before it makes room for a new client:
+/// one that was just made is not attached yet.
+const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
 /// Limits the lines about tunnels that are replaced.
 static REPLACED: LogLimit = LogLimit::new(200);
@@ -49,6 +50,12 @@ pub(super) struct Entry {
     /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
     pub(super) limit: u64,
     detached_since: Option<Instant>,
+    /// How long another process of the same client was attached meanwhile.
+    outlived_for: Duration,
+    /// It was told to end.
+    is_ending: bool,
+    /// Whether the client's end closed the last carrier.
+    was_closed: Arc<AtomicBool>,
     /// A newer tunnel of the same client took its place.
     replaced: Arc<AtomicBool>,
 }
@@ -73,6 +80,9 @@ impl Entry {
             born,
             limit: 0,
             detached_since: None,
+            outlived_for: Duration::ZERO,
+            is_ending: false,
+            was_closed: Arc::default(),
             replaced: Arc::default(),
         }
     }
@@ -90,17 +100,43 @@ impl Entry {
         self.replaced.load(Ordering::Acquire)
     }
 
+    /// Notes how the last carrier ended.
+    pub(super) fn note_end(&self, end: EndKind) {
+        let was_closed = matches!(end, EndKind::Closed | EndKind::Reset);
+        self.was_closed.store(was_closed, Ordering::Release);
+    }
+
     /// Tells the tunnel to close. Its queue of commands may be full: then it
-    /// is asked again at the next turn.
-    fn close(&self, why: Closing) {
-        self.handle.try_send(Command::Close(why));
+    /// is asked again at the next turn. Says whether it was told.
+    fn close(&self, why: Closing) -> bool {
+        self.handle.try_send(Command::Close(why))
     }
 
     /// Tells a tunnel that is not listed any more to close, however long its
     /// queue of commands is.
-    fn dismiss(self) {
-        self.replaced.store(true, Ordering::Release);
-        tokio::spawn(async move { self.handle.send(Command::Close(Closing::Replaced)).await });
+    fn dismiss(self, why: Closing) {
+        self.replaced.store(why == Closing::Replaced, Ordering::Release);
+        tokio::spawn(async move { self.handle.send(Command::Close(why)).await });
+    }
+
+    /// What the processes of one client have in common: a key, a machine that is up since the
+    /// same boot, a user, and an address.
+    fn home(&self) -> (&PublicKey, Instance, IpAddr) {
+        let mut instance = self.instance.clone();
+        std::mem::take(&mut instance.name);
+        (&self.user, instance, self.from())
+    }
+
+    /// Whether it is detached because the client's own end closed its carrier.
+    fn is_abandoned(&self) -> bool {
+        let was_closed = self.was_closed.load(Ordering::Acquire);
+        was_closed && self.detached_since.is_some() && !self.shared.is_attached()
+    }
+
+    /// Whether it has no sessions, and no carrier for so long.
+    fn is_idle_for(&self, time: Duration, now: Instant) -> bool {
+        let is_detached = !self.shared.is_attached() && self.shared.sessions() == 0;
+        is_detached && self.detached_since.is_some_and(|since| now.duration_since(since) >= time)
     }
 
     pub(super) fn is_same_client(&self, user: &PublicKey, instance: &Instance) -> bool {
@@ -146,7 +182,8 @@ impl Registry {
         self.lock().contains_key(&id)
     }
 
-    /// Takes a new tunnel in, and grants it its part of the memory.
+    /// Takes a new tunnel in, and grants it its part of the memory. Old tunnels without sessions
+    /// make room for it if need be.
     ///
     /// # Errors
     /// When nothing is left for it, or another client took the name since
@@ -156,6 +193,7 @@ impl Registry {
         id: TunnelId,
         mut entry: Entry,
         limits: &ServerLimits,
+        notices: &Notices,
     ) -> Result<Entry, Refusal> {
         let mut tunnels = self.lock();
         if has_newer(&tunnels, &entry.own, entry.born) {
@@ -165,7 +203,17 @@ impl Registry {
             let advice = "another client of this name came at the same moment";
             return Err(Refusal::for_now(RefusalCode::NameTaken, advice));
         }
-        entry.limit = grant(&tunnels, &entry.user, limits)?;
+        entry.limit = loop {
+            match granted(&tunnels, &entry.user).grant(limits) {
+                Ok(grant) => break grant,
+                Err(full) if make_room(&mut tunnels, &entry.user, full) => {}
+                Err(full) => {
+                    let refusal = full.refusal();
+                    notices.reached(full.flag(), format_args!("a client is refused: {refusal}"));
+                    return Err(refusal);
+                }
+            }
+        };
         tunnels.insert(id, entry.clone());
         self.was_used.store(true, Ordering::Release);
         Ok(entry)
@@ -176,13 +224,9 @@ impl Registry {
     /// at once, and none takes what others need to begin.
     pub(super) fn grow(&self, id: TunnelId, limits: &ServerLimits) -> Option<u64> {
         let mut tunnels = self.lock();
-        let Entry { limit, user, .. } = tunnels.get(&id)?.clone();
-        let wanted = limit.saturating_mul(2).min(limits.tunnel_memory);
-        let more = wanted.saturating_sub(limit);
-        let left = Memory::of(&tunnels, &user, limits).free().saturating_sub(more);
-        let grows = more > 0 && wanted <= left;
-        let entry = tunnels.get_mut(&id).filter(|_| grows)?;
-        entry.limit = wanted;
+        let entry = tunnels.get(&id)?;
+        let wanted = granted(&tunnels, &entry.user).grow(entry.limit, limits)?;
+        tunnels.get_mut(&id)?.limit = wanted;
         Some(wanted)
     }
 
@@ -246,7 +290,7 @@ impl Registry {
                 Some(entry) => {
                     let text = "replaced by a newer one of the same client";
                     limited!(&REPLACED, info, "tunnel {id}: {text}");
-                    entry.dismiss();
+                    entry.dismiss(Closing::Replaced);
                 }
                 None => {}
             }
@@ -275,27 +319,35 @@ impl Registry {
         }
     }
 
-    /// Ends what was detached for too long, or holds too much meanwhile.
-    pub(super) fn end_detached(&self, keep: Duration, limits: &ServerLimits) {
+    /// Ends detached tunnels, as [`choose`] decides. `elapsed` is the time since the last call.
+    pub(super) fn end_detached(&self, elapsed: Duration, allowance: &Allowance) {
         let mut tunnels = self.lock();
         let now = Instant::now();
-        let mut detached = Vec::new();
-        for (id, entry) in tunnels.iter_mut() {
-            if entry.shared.is_attached() {
-                entry.detached_since = None;
-                continue;
-            }
-            let since = *entry.detached_since.get_or_insert(now);
-            if now.duration_since(since) >= keep {
-                warn!("tunnel {id} is closed: it was detached for too long");
-                entry.close(Closing::Expired);
-            } else {
-                detached.push((since, *id));
-            }
+        note_detached(&mut tunnels, now, elapsed);
+        let detached = tunnels.iter().filter(|(_, entry)| !entry.is_ending);
+        let (ids, candidates): (Vec<_>, Vec<_>) = detached
+            .filter_map(|(id, entry)| {
+                let candidate = Candidate {
+                    key: &entry.user,
+                    detached_for: now.duration_since(entry.detached_since?),
+                    held: entry.shared.held(),
+                    sessions: entry.shared.sessions(),
+                    outlived_for: entry.outlived_for,
+                };
+                Some((*id, candidate))
+            })
+            .unzip();
+        for (place, reason) in choose(&candidates, allowance) {
+            let id = ids[place];
+            let Some(entry) = tunnels.get_mut(&id) else { continue };
+            let why = match reason {
+                Reason::Expired | Reason::Outlived | Reason::Idle => Closing::Expired,
+                Reason::Memory => Closing::Evicted,
+            };
+            entry.is_ending = entry.close(why);
+            let sessions = entry.shared.sessions();
+            warn!("tunnel {id} is closed, with {sessions} sessions: {reason}");
         }
-        detached.sort_unstable();
-        evict_for_memory(&tunnels, &detached, limits.memory / 2);
-        evict_per_key(&tunnels, &detached, limits.detached_per_key);
     }
 
     /// Closes every tunnel in order, and waits for that a little.
@@ -314,68 +366,63 @@ impl Registry {
     }
 }
 
-/// What a new tunnel of this key may hold in each direction.
-fn grant(
-    tunnels: &BTreeMap<TunnelId, Entry>,
-    user: &PublicKey,
-    limits: &ServerLimits,
-) -> Result<u64, Refusal> {
-    let of_key = tunnels.values().filter(|entry| entry.user == *user).count();
-    if of_key >= limits.tunnels_per_key {
-        let advice = format!("the key has {of_key} tunnels: end some of its clients");
-        return Err(Refusal::for_now(RefusalCode::LimitReached, advice));
-    }
-    let memory = Memory::of(tunnels, user, limits);
-    // The square: many tunnels then leave room for as many more.
-    let left = memory.share_left();
-    let grant =
-        ((limits.tunnel_memory_at_first as f64 * left * left) as u64).max(LEAST_TUNNEL_LIMIT);
-    (grant <= memory.free()).then_some(grant).ok_or_else(|| {
-        let advice = "the server's memory for tunnels is used up: try later";
-        Refusal::for_now(RefusalCode::LimitReached, advice)
-    })
-}
-
-/// What all tunnels may hold together in each direction, and how much of it they
-/// were granted.
-struct Memory {
-    total: u64,
-    granted: u64,
-    /// Of that to the tunnels of one key.
-    to_key: u64,
-}
-
-impl Memory {
-    fn of(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey, limits: &ServerLimits) -> Self {
-        let of_key = tunnels.values().filter(|entry| entry.user == *user);
-        Self {
-            // Each tunnel may hold its limit in both directions.
-            total: limits.memory / 2,
-            granted: tunnels.values().map(|entry| entry.limit).sum(),
-            to_key: of_key.map(|entry| entry.limit).sum(),
+/// What is granted already, as a tunnel of this user sees it.
+fn granted(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey) -> Granted {
+    let mut granted = Granted::default();
+    for entry in tunnels.values() {
+        granted.to_all += entry.limit;
+        if entry.user == *user {
+            granted.to_key += entry.limit;
+            granted.tunnels_of_key += 1;
         }
     }
+    granted
+}
 
-    /// What is left in all, and of the key's part.
-    fn left(&self) -> [(u64, u64); 2] {
-        [(self.total, self.granted), (self.total / KEY_PART, self.to_key)]
-    }
+/// Ends the tunnel without sessions that was detached longest, where that makes room. Says
+/// whether there was one.
+fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Full) -> bool {
+    let now = Instant::now();
+    let counts = |entry: &Entry| !full.is_of_key() || entry.user == *user;
+    let idle = tunnels
+        .iter()
+        .filter(|(_, entry)| counts(entry) && entry.is_idle_for(MAKES_ROOM_AFTER, now))
+        .min_by_key(|(_, entry)| entry.detached_since)
+        .map(|(id, _)| *id);
+    let Some((id, entry)) = idle.and_then(|id| tunnels.remove_entry(&id)) else { return false };
+    info!("tunnel {id}: makes room for a new one: it has no sessions and no carrier");
+    entry.dismiss(Closing::Evicted);
+    true
+}
 
-    fn free(&self) -> u64 {
-        self.left()
-            .map(|(total, granted)| total.saturating_sub(granted))
-            .into_iter()
-            .min()
-            .unwrap_or(0)
+/// Notes which tunnels are detached, and which of them others of the same client outlive.
+fn note_detached(tunnels: &mut BTreeMap<TunnelId, Entry>, now: Instant, elapsed: Duration) {
+    let outlived = outlived(tunnels);
+    for (id, entry) in tunnels.iter_mut() {
+        if entry.shared.is_attached() {
+            (entry.detached_since, entry.outlived_for) = (None, Duration::ZERO);
+            continue;
+        }
+        entry.detached_since.get_or_insert(now);
+        if outlived.contains(id) {
+            entry.outlived_for += elapsed;
+        }
     }
+}
 
-    /// The part that is free, of 1.
-    fn share_left(&self) -> f64 {
-        let part = |(total, granted): (u64, u64)| {
-            total.saturating_sub(granted) as f64 / total.max(1) as f64
-        };
-        self.left().map(part).into_iter().fold(1.0, f64::min)
+/// Abandoned tunnels of whose client another process is attached.
+fn outlived(tunnels: &BTreeMap<TunnelId, Entry>) -> BTreeSet<TunnelId> {
+    let abandoned = tunnels.iter().filter(|(_, entry)| entry.is_abandoned());
+    let mut homes: BTreeMap<_, Vec<TunnelId>> = BTreeMap::new();
+    for (id, entry) in abandoned {
+        homes.entry(entry.home()).or_default().push(*id);
     }
+    if homes.is_empty() {
+        return BTreeSet::new();
+    }
+    let live = |entry: &&Entry| entry.shared.is_attached() && !entry.shared.is_silent();
+    let live = tunnels.values().filter(live);
+    live.filter_map(|entry| homes.remove(&entry.home())).flatten().collect()
 }
 
 /// Whether a process has a tunnel that it asked for with this epoch, or later.
@@ -387,49 +434,12 @@ fn outdated() -> Refusal {
     Refusal::for_now(RefusalCode::Stale, "a newer request of the same client was seen")
 }
 
-/// Detached tunnels hold half of the memory at most; the longest detached
-/// ends first.
-fn evict_for_memory(
-    tunnels: &BTreeMap<TunnelId, Entry>,
-    detached: &[(Instant, TunnelId)],
-    most: u64,
-) {
-    let held = |id: &TunnelId| tunnels.get(id).map_or(0, |entry| entry.shared.held());
-    let mut sum: u64 = detached.iter().map(|(_, id)| held(id)).sum();
-    for (_, id) in detached {
-        if sum <= most {
-            return;
-        }
-        sum -= held(id);
-        warn!("tunnel {id} is closed: detached tunnels hold too much memory");
-        if let Some(entry) = tunnels.get(id) {
-            entry.close(Closing::Evicted);
-        }
-    }
-}
-
-fn evict_per_key(
-    tunnels: &BTreeMap<TunnelId, Entry>,
-    detached: &[(Instant, TunnelId)],
-    most: usize,
-) {
-    let mut counts: BTreeMap<&PublicKey, usize> = BTreeMap::new();
-    for (_, id) in detached.iter().rev() {
-        let Some(entry) = tunnels.get(id) else { continue };
-        let count = counts.entry(&entry.user).or_default();
-        *count += 1;
-        if *count > most {
-            warn!("tunnel {id} is closed: its key has {most} newer detached ones");
-            entry.close(Closing::Evicted);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::driver::channel;
     use crate::tls::Identity;
+    use tokio::time::advance;
 
     fn key() -> PublicKey {
         Identity::generate().unwrap().public_key()
@@ -442,50 +452,80 @@ mod tests {
     }
 
     fn insert(registry: &Registry, number: u8, entry: Entry) -> Result<Entry, Refusal> {
-        registry.insert(TunnelId([number; 16]), entry, &ServerLimits::default())
+        registry.insert(
+            TunnelId([number; 16]),
+            entry,
+            &ServerLimits::default(),
+            &Notices::default(),
+        )
     }
 
     #[test]
-    fn grants_shrink_so_that_very_many_tunnels_find_room_and_no_key_takes_all() {
-        let registry = Registry::default();
-        let limits = ServerLimits { memory: 1 << 30, ..ServerLimits::default() };
-        let fill = |user: &PublicKey, from: u32| {
-            (from..)
-                .take_while(|number| {
-                    let mut id = [0; 16];
-                    id[..4].copy_from_slice(&number.to_le_bytes());
-                    let entry = entry(user, &key(), &number.to_string(), 1);
-                    registry.insert(TunnelId(id), entry, &limits).is_ok()
-                })
-                .count()
-        };
-        assert!(fill(&key(), 0) >= 150);
-        assert!(fill(&key(), 10_000) >= 150, "another key finds its half");
-        let granted: u64 = registry.lock().values().map(|entry| entry.limit * 2).sum();
-        assert!(granted <= limits.memory);
-    }
-
-    #[test]
-    fn a_tunnel_grows_up_to_the_most_of_one_and_to_no_more_than_it_leaves_free() {
-        let registry = Registry::default();
-        let mib = |count: u64| count << 20;
-        let limits = |memory| ServerLimits { memory, ..ServerLimits::default() };
-        let user = key();
-        let first = insert(&registry, 1, entry(&user, &key(), "a", 1)).unwrap();
+    fn a_tunnel_grows_while_there_is_memory_and_while_it_lives() {
+        let (registry, limits) = (Registry::default(), ServerLimits::default());
         let id = TunnelId([1; 16]);
-        let large = limits(mib(1024));
-        assert_eq!(first.limit, mib(24));
-        assert_eq!(registry.grow(id, &large), Some(mib(48)));
-        assert_eq!(registry.grow(id, &large), Some(mib(64)));
-        assert_eq!(registry.grow(id, &large), None, "that is the most of one");
-        let second = TunnelId([2; 16]);
-        insert(&registry, 2, entry(&user, &key(), "b", 1)).unwrap();
-        // Half of the half is one key's, of which 64 and some 16 are granted: what would be
-        // left is less than it would have.
-        assert_eq!(registry.grow(second, &limits(mib(340))), None);
-        assert!(registry.grow(second, &large).is_some());
+        let first = insert(&registry, 1, entry(&key(), &key(), "a", 1)).unwrap();
+        assert_eq!(registry.grow(id, &limits), Some(first.limit * 2));
+        let small = ServerLimits { memory: first.limit * 8, ..limits.clone() };
+        assert_eq!(registry.grow(id, &small), None, "it would leave too little");
         registry.remove(id);
-        assert_eq!(registry.grow(id, &large), None, "it is over");
+        assert_eq!(registry.grow(id, &limits), None, "it is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_detached_tunnel_without_sessions_makes_room_for_a_new_client_of_its_key() {
+        let registry = Registry::default();
+        let limits = ServerLimits { tunnels_per_key: 1, ..ServerLimits::default() };
+        let allowance = allowance();
+        let add = |number: u8, user: &PublicKey| {
+            let entry = entry(user, &key(), &number.to_string(), 1);
+            registry.insert(TunnelId([number; 16]), entry, &limits, &Notices::default()).is_ok()
+        };
+        let (user, other) = (key(), key());
+        assert!(add(1, &user) && add(2, &other));
+        registry.end_detached(Duration::ZERO, &allowance);
+        assert!(!add(3, &user), "the first may be about to attach");
+        advance(MAKES_ROOM_AFTER).await;
+        assert!(add(3, &user));
+        assert!(!registry.has(TunnelId([1; 16])) && registry.has(TunnelId([2; 16])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_others_of_its_client_outlive_ends_if_its_own_end_closed_it() {
+        let registry = Registry::default();
+        let (user, allowance) = (key(), allowance());
+        let [mut lost, mut killed, mut live] =
+            ["lost", "killed", "live"].map(|name| entry(&user, &key(), name, 1));
+        let commands: Vec<_> = [&mut lost, &mut killed, &mut live]
+            .into_iter()
+            .zip(1..)
+            .map(|(entry, number)| {
+                let (handle, commands) = channel(1);
+                entry.handle = handle;
+                entry.shared.set_sessions(1);
+                insert(&registry, number, entry.clone()).unwrap();
+                commands
+            })
+            .collect();
+        let [mut lost_hears, mut killed_hears, _] = <[_; 3]>::try_from(commands).unwrap();
+        live.shared.set_attached(true);
+        lost.note_end(EndKind::Silent);
+        killed.note_end(EndKind::Closed);
+        let second = Duration::from_secs(1);
+        for _ in 0..=allowance.keep_ghosts.as_secs() {
+            assert!(killed_hears.try_recv().is_err(), "not yet");
+            registry.end_detached(second, &allowance);
+            advance(second).await;
+        }
+        assert!(matches!(killed_hears.try_recv(), Ok(Command::Close(Closing::Expired))));
+        assert!(lost_hears.try_recv().is_err(), "its client may be stopped, or elsewhere");
+        registry.end_detached(second, &allowance);
+        assert!(killed_hears.try_recv().is_err(), "it was told");
+    }
+
+    fn allowance() -> Allowance {
+        let keep_ghosts = Duration::from_secs(600);
+        Allowance { keep: Duration::MAX, keep_ghosts, idle_per_key: 64, memory: 0 }
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Cause, Closing, Intent, Lost, Reset, SessionId, Side, Time, Tunnel, TunnelId,
+    Cause, Closing, Intent, Lost, Reset, SessionId, Side, Stats, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Context;
@@ -41,6 +42,16 @@ pub(super) struct ServerRole {
     log: Arc<TunnelLog>,
     /// Sessions that cannot be resumed have lines of their own.
     log_of_lost: LogLimit,
+    /// What the tunnel had refused when it was last looked at.
+    refused: Refused,
+}
+
+/// How often a tunnel has reached its own limits.
+#[derive(Clone, Copy, Default)]
+struct Refused {
+    full: u64,
+    fast: u64,
+    joins: u64,
 }
 
 /// Sessions that cannot be resumed, each of which is logged at once; the others are
@@ -66,6 +77,28 @@ impl ServerRole {
             grows_at: Time::ZERO,
             log,
             log_of_lost: LogLimit::new(LOST_BURST),
+            refused: Refused::default(),
+        }
+    }
+
+    /// Tells which of the tunnel's own limits were reached since the last call.
+    fn tell_refused(&mut self, stats: &Stats) {
+        let now = Refused {
+            full: stats.refused_full,
+            fast: stats.refused_fast,
+            joins: stats.refused_joins,
+        };
+        let before = std::mem::replace(&mut self.refused, now);
+        let limits = [
+            (now.full - before.full, "new sessions are reset", "--max-sessions, --tunnel-memory"),
+            (now.fast - before.fast, "new sessions are reset", "--max-opens-per-second"),
+            (now.joins - before.joins, "carriers that were to join are closed", "--max-joined"),
+        ];
+        for (count, what, flag) in limits {
+            if count > 0 {
+                let id = self.id;
+                self.context.notices.reached(flag, format_args!("tunnel {id}: {count} {what}"));
+            }
         }
     }
 }
@@ -101,6 +134,7 @@ impl Role for ServerRole {
 
     fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
         self.losses.handle_lost(now, end, tunnel);
+        self.entry.note_end(end.kind());
         let (id, sessions) = (self.id, tunnel.session_count());
         limited!(
             &*self.log,
@@ -124,12 +158,23 @@ impl Role for ServerRole {
         let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
             // Held while the target is dialled; the semaphore is never closed.
-            let _place = places.acquire().await;
+            let place = places.try_acquire();
+            if place.is_err() {
+                let what = format_args!("tunnel {tunnel}: new sessions wait for others to connect");
+                context.notices.reached("--max-connecting", what);
+            }
+            let _place = match place {
+                Ok(place) => Ok(place),
+                Err(_) => places.acquire().await,
+            };
             let asker = Asker { tunnel, entry, session: id, log: Arc::clone(&log) };
             // In memory of its own: thousands that wait for their place are small.
+            let start = Instant::now();
             let result = Box::pin(answer(&context, asker, &target)).await;
             if let Err(reset) = &result {
-                limited!(&*log, info, "tunnel {tunnel}: session {id}: {reset}");
+                let is_late = start.elapsed() >= context.limits.connect_timeout;
+                let limit = if is_late { " (limit --connect-timeout)" } else { "" };
+                limited!(&*log, info, "tunnel {tunnel}: session {id}: {reset}{limit}");
             }
             result
         })
@@ -170,6 +215,7 @@ impl Role for ServerRole {
         if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
             warn!("tunnel {}: {count} more sessions cannot be resumed", self.id);
         }
+        self.tell_refused(&tunnel.stats());
         Verdict::Continue
     }
 }

@@ -79,6 +79,7 @@ impl Seat {
     pub(super) fn take(context: &Context, entry: &Entry, from: IpAddr) -> Result<Self, Refusal> {
         let most = context.limits.standbys_per_tunnel;
         let full = || {
+            context.notices.reached("--max-standbys", "a carrier that is to stand by is refused");
             let advice = format!("{most} carriers stand by for the tunnel");
             Refusal::for_now(RefusalCode::LimitReached, advice)
         };

@@ -19,7 +19,7 @@ pub(super) enum Unwelcome {
     Accept(#[from] AcceptError),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("it was silent for too long")]
+    #[error("it was silent for too long (limit --standby-silence)")]
     Silent,
     #[error("its tunnel is over, or its key is not admitted any more")]
     Over,

@@ -23,10 +23,7 @@ use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::address::canonical_ip;
 use crate::driver::{Command, Driver, channel, linger};
 use crate::log_limit::limited;
-use crate::tls::PublicKey;
-
-/// An admitted client's time to tell the numbers of all its sessions.
-const NUMBERS_GRACE: Duration = Duration::from_secs(30);
+use crate::tls::{HandshakeError, PublicKey};
 
 /// What a live client is heard to say this long after another came by its name
 /// was not on its way before.
@@ -80,6 +77,10 @@ pub(super) async fn welcome(
     let mut hold = Hold::Stranger(ticket);
     let admitted = admit(&context, stream, peer.ip(), &mut hold).await;
     let Err(TurnedAway { why, carrier }) = admitted else { return };
+    if matches!(why, Unwelcome::Handshake(HandshakeError::TimedOut) | Unwelcome::TimedOut) {
+        let flags = "--login-grace, --signature-grace, --numbers-grace";
+        context.notices.reached_by_stranger(flags, format_args!("no carrier from {peer}: {why}"));
+    }
     context.log.turned_away(peer, &why);
     hold.judge(&why);
     hold.reject();
@@ -263,7 +264,7 @@ async fn check_name(
 
 /// Waits for the numbers, and hands the carrier to its tunnel.
 async fn settle(context: &Arc<Context>, mut guest: Guest, place: Place) -> Result<(), TurnedAway> {
-    let deadline = Instant::now() + NUMBERS_GRACE;
+    let deadline = Instant::now() + context.limits.numbers_grace;
     timeout_at(deadline, guest.request()).await.map_err(|_| Unwelcome::TimedOut)??;
     let found = match place {
         Place::Existing(id, entry) => Ok((id, entry)),
@@ -304,7 +305,10 @@ fn start_tunnel(
     let (handle, commands) = channel(context.limits.max_waiting);
     let fingerprint = user.fingerprint();
     let entry = Entry::new(handle, user, own, instance, from, born);
-    let entry = context.registry.insert(id, entry, &context.limits).map_err(Unwelcome::Refused)?;
+    let entry = context
+        .registry
+        .insert(id, entry, &context.limits, &context.notices)
+        .map_err(Unwelcome::Refused)?;
     limited!(&context.log.of(from), info, "tunnel {id}: new, for key {fingerprint} from {from}");
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit, ..context.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());

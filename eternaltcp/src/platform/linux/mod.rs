@@ -1,6 +1,7 @@
 //! Linux: rtnetlink, timerfd, `TCP_INFO` and a few socket options.
 
 mod heap;
+mod memory;
 mod network;
 mod route;
 mod sleep;
@@ -14,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use heap::release_memory;
+pub(crate) use memory::memory_limit;
 pub(crate) use network::NetworkWatch;
 pub(crate) use route::has_route;
 pub(crate) use sleep::SleepWatch;

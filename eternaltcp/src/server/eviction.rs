@@ -1,0 +1,237 @@
+//! Decides which detached tunnels end. Pure: the registry gathers the facts and carries the
+//! decision out.
+//!
+//! Memory decides. A tunnel with sessions never ends because there are many like it: it ends when
+//! it was detached for too long, when detached tunnels hold more memory than they may, or when
+//! its process is gone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A detached tunnel, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<K> {
+    /// The key of its user.
+    pub(super) key: K,
+    pub(super) detached_for: Duration,
+    /// Bytes in its queues, in cost units.
+    pub(super) held: u64,
+    pub(super) sessions: usize,
+    /// How long another process of the same client was attached from the same address, since the
+    /// client's own end closed this tunnel's carrier. A process that lives would have come back.
+    pub(super) outlived_for: Duration,
+}
+
+/// What detached tunnels may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    /// Every detached tunnel is kept for this long at most.
+    pub(super) keep: Duration,
+    /// A ghost is kept for this long.
+    pub(super) keep_ghosts: Duration,
+    /// Tunnels of one key without sessions.
+    pub(super) idle_per_key: usize,
+    /// Memory of all of them together, in cost units.
+    pub(super) memory: u64,
+}
+
+/// Why a detached tunnel ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Reason {
+    #[error("it was detached for too long (--keep-detached)")]
+    Expired,
+    #[error("its process is gone: others of the same client are attached (--keep-ghosts)")]
+    Outlived,
+    #[error("its key has too many newer ones without sessions (--max-idle-per-key)")]
+    Idle,
+    #[error("detached tunnels hold too much memory (--memory)")]
+    Memory,
+}
+
+/// Time in which a process that lives has dialled several times.
+const LIKELY_GONE: Duration = Duration::from_secs(30);
+
+impl<K> Candidate<K> {
+    /// Whether nobody is likely to miss it.
+    fn is_ghost(&self) -> bool {
+        self.sessions == 0 || self.outlived_for >= LIKELY_GONE
+    }
+}
+
+/// Which of the candidates end, by their places, and why.
+pub(super) fn choose<K: Ord + Copy>(
+    candidates: &[Candidate<K>],
+    allowance: &Allowance,
+) -> Vec<(usize, Reason)> {
+    let mut ending = Vec::new();
+    let mut kept = Vec::new();
+    for (place, candidate) in candidates.iter().enumerate() {
+        if candidate.detached_for >= allowance.keep {
+            ending.push((place, Reason::Expired));
+        } else if candidate.outlived_for >= allowance.keep_ghosts {
+            ending.push((place, Reason::Outlived));
+        } else {
+            kept.push(place);
+        }
+    }
+    // Those that were detached longest come first from here on.
+    kept.sort_by_key(|place| std::cmp::Reverse(candidates[*place].detached_for));
+    end_idle(candidates, allowance, &mut kept, &mut ending);
+    end_for_memory(candidates, allowance.memory, kept, &mut ending);
+    ending
+}
+
+/// Ends tunnels without sessions that are old, and of which their key has many newer ones.
+fn end_idle<K: Ord + Copy>(
+    candidates: &[Candidate<K>],
+    allowance: &Allowance,
+    kept: &mut Vec<usize>,
+    ending: &mut Vec<(usize, Reason)>,
+) {
+    let mut newer: BTreeMap<K, usize> = BTreeMap::new();
+    let mut staying = Vec::new();
+    for place in kept.drain(..).rev() {
+        let candidate = &candidates[place];
+        let count = newer.entry(candidate.key).or_default();
+        *count += usize::from(candidate.sessions == 0);
+        let is_old = candidate.sessions == 0 && candidate.detached_for >= allowance.keep_ghosts;
+        if is_old && *count > allowance.idle_per_key {
+            ending.push((place, Reason::Idle));
+        } else {
+            staying.push(place);
+        }
+    }
+    kept.extend(staying.into_iter().rev());
+}
+
+/// Ends tunnels until the others hold no more than `most`: ghosts first, then of the key that
+/// holds most the tunnel that was detached longest. One that holds nothing frees nothing.
+fn end_for_memory<K: Ord + Copy>(
+    candidates: &[Candidate<K>],
+    most: u64,
+    kept: Vec<usize>,
+    ending: &mut Vec<(usize, Reason)>,
+) {
+    let mut held: u64 = kept.iter().map(|place| candidates[*place].held).sum();
+    let holds = |place: &usize| candidates[*place].held > 0;
+    let (ghosts, others): (Vec<_>, Vec<_>) =
+        kept.into_iter().filter(holds).partition(|place| candidates[*place].is_ghost());
+    let mut of_keys: BTreeMap<K, (u64, Vec<usize>)> = BTreeMap::new();
+    for place in others.into_iter().rev() {
+        let (sum, places) = of_keys.entry(candidates[place].key).or_default();
+        *sum += candidates[place].held;
+        places.push(place);
+    }
+    let mut ghosts = ghosts.into_iter();
+    while held > most {
+        let next = ghosts.next().or_else(|| {
+            let (sum, places) = of_keys.values_mut().max_by_key(|(sum, _)| *sum)?;
+            let place = places.pop()?;
+            *sum -= candidates[place].held;
+            Some(place)
+        });
+        let Some(place) = next else { return };
+        held -= candidates[place].held;
+        ending.push((place, Reason::Memory));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    const ALLOWANCE: Allowance = Allowance {
+        keep: Duration::from_secs(7 * 24 * 3600),
+        keep_ghosts: MINUTE,
+        idle_per_key: 2,
+        memory: 1000,
+    };
+
+    /// A tunnel that was detached so many seconds ago.
+    fn detached(key: char, seconds: u64, held: u64, sessions: usize) -> Candidate<char> {
+        let detached_for = Duration::from_secs(seconds);
+        Candidate { key, detached_for, held, sessions, outlived_for: Duration::ZERO }
+    }
+
+    fn outlived(candidate: Candidate<char>, seconds: u64) -> Candidate<char> {
+        Candidate { outlived_for: Duration::from_secs(seconds), ..candidate }
+    }
+
+    #[test]
+    fn any_number_of_tunnels_with_sessions_stay_while_memory_lasts() {
+        let all: Vec<_> = (0..1000).map(|n| detached('a', 60 + n, 1, 1)).collect();
+        assert!(choose(&all, &ALLOWANCE).is_empty());
+        let days = 6 * 24 * 3600;
+        let all: Vec<_> = (0..10_000).map(|n| detached('a', days + n, 0, 1)).collect();
+        assert!(choose(&all, &ALLOWANCE).is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_ends_when_it_was_detached_for_as_long_as_it_is_kept() {
+        let week = ALLOWANCE.keep.as_secs();
+        let all = [detached('a', week - 1, 0, 1), detached('a', week, 0, 1)];
+        assert_eq!(choose(&all, &ALLOWANCE), [(1, Reason::Expired)]);
+    }
+
+    #[test]
+    fn memory_is_taken_from_ghosts_first_the_longest_detached_first() {
+        let all = [
+            detached('a', 900, 600, 1),
+            detached('b', 10, 300, 0),
+            outlived(detached('c', 40, 300, 1), 30),
+            outlived(detached('a', 800, 300, 1), 29),
+        ];
+        let ending = choose(&all, &ALLOWANCE);
+        assert_eq!(ending, [(2, Reason::Memory), (1, Reason::Memory)]);
+    }
+
+    #[test]
+    fn then_it_is_taken_from_the_key_that_holds_most_the_longest_detached_first() {
+        let all = [
+            detached('a', 999, 500, 1),
+            detached('b', 10, 400, 1),
+            detached('b', 30, 400, 1),
+            detached('b', 20, 400, 1),
+        ];
+        // After one of 400, `b` still holds more than `a`, and then less.
+        let ending = choose(&all, &ALLOWANCE);
+        assert_eq!(ending, [(2, Reason::Memory), (3, Reason::Memory)]);
+        let ending = choose(&all, &Allowance { memory: 400, ..ALLOWANCE });
+        assert_eq!(ending.last(), Some(&(0, Reason::Memory)));
+        assert_eq!(ending.len(), 3);
+    }
+
+    #[test]
+    fn a_tunnel_that_holds_nothing_is_not_ended_for_memory() {
+        let all = [detached('a', 900, 0, 1), detached('a', 1, 2000, 1), detached('a', 800, 0, 0)];
+        assert_eq!(choose(&all, &ALLOWANCE), [(1, Reason::Memory)]);
+    }
+
+    #[test]
+    fn a_tunnel_whose_process_is_gone_ends_and_one_that_may_come_back_does_not() {
+        let all = [
+            outlived(detached('a', 900, 5, 1), 59),
+            outlived(detached('a', 900, 5, 1), 60),
+            detached('a', 900, 5, 1),
+        ];
+        assert_eq!(choose(&all, &ALLOWANCE), [(1, Reason::Outlived)]);
+    }
+
+    #[test]
+    fn old_tunnels_without_sessions_give_way_to_newer_ones_of_their_key() {
+        let all = [
+            detached('a', 61, 0, 0),
+            detached('a', 900, 0, 0),
+            detached('b', 900, 0, 0),
+            detached('a', 5, 0, 0),
+            detached('a', 901, 0, 1),
+            detached('a', 902, 0, 0),
+        ];
+        assert_eq!(choose(&all, &ALLOWANCE), [(1, Reason::Idle), (5, Reason::Idle)]);
+        // In an outage of all clients none of them ends.
+        let all: Vec<_> = (0..1000).map(|_| detached('a', 59, 0, 0)).collect();
+        assert!(choose(&all, &ALLOWANCE).is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! Which limits a server can work with, and what memory there is.
+
+use super::ServerLimits;
+use crate::platform;
+
+/// The least memory that a server can do with, in bytes: several clients of several keys find
+/// room in it.
+pub const MIN_MEMORY: u64 = 4 << 20;
+
+/// The least memory of a tunnel in each direction that a client can work with.
+const MIN_TUNNEL_MEMORY: u64 = super::grants::LEAST_GRANT;
+
+/// Why limits cannot be obeyed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LimitsError {
+    /// A limit is lower than anybody could be served with.
+    #[error("{name} is {value}: at least {least} is needed")]
+    TooLow {
+        /// The limit, as in [`ServerLimits`].
+        name: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it has to be at least.
+        least: u64,
+    },
+}
+
+impl ServerLimits {
+    /// Checks that somebody can be served within these limits.
+    ///
+    /// # Errors
+    /// The first limit with which nobody can be.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        let count = |count: usize| count as u64;
+        let least = [
+            ("memory", self.memory, MIN_MEMORY),
+            ("tunnel_memory_at_first", self.tunnel_memory_at_first, MIN_TUNNEL_MEMORY),
+            ("tunnel_memory", self.tunnel_memory, MIN_TUNNEL_MEMORY),
+            ("startups_per_source", count(self.startups_per_source), 1),
+            ("tunnels_per_key", count(self.tunnels_per_key), 1),
+            ("connecting_per_tunnel", count(self.connecting_per_tunnel), 1),
+        ];
+        for (name, value, least) in least {
+            if value < least {
+                return Err(LimitsError::TooLow { name, value, least });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The memory that this process may use, in bytes: that of the machine, or of the smallest
+/// control group that the process is in, or the process's own limit.
+#[must_use]
+pub fn available_memory() -> u64 {
+    platform::memory_limit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_with_which_nobody_is_served_are_named() {
+        assert_eq!(ServerLimits::default().check(), Ok(()));
+        let memory = MIN_MEMORY - 1;
+        let error = ServerLimits { memory, ..ServerLimits::default() }.check().unwrap_err();
+        assert_eq!(error.to_string(), "memory is 4194303: at least 4194304 is needed");
+        let smallest = ServerLimits { memory: MIN_MEMORY, ..ServerLimits::default() };
+        assert_eq!(smallest.check(), Ok(()));
+        let none = ServerLimits { tunnels_per_key: 0, ..ServerLimits::default() };
+        assert!(matches!(none.check(), Err(LimitsError::TooLow { least: 1, .. })));
+    }
+}

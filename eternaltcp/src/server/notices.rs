@@ -1,0 +1,83 @@
+//! Tells the operator that a limit is reached, by the flag that sets it.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Each limit is told once in this time at most.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// The limits that were told, by their flags.
+#[derive(Debug, Default)]
+pub(super) struct Notices(Mutex<BTreeMap<&'static str, Told>>);
+
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    /// How often the limit was reached since, without a word.
+    more: u64,
+}
+
+impl Notices {
+    /// Says that the limit which `flag` sets is reached, and what happened for it.
+    pub(super) fn reached(&self, flag: &'static str, what: impl Display) {
+        if let Some(more) = self.count(flag, Instant::now()) {
+            warn!("{what} (limit {flag}{more})");
+        }
+    }
+
+    /// The same for a limit that any stranger can reach.
+    pub(super) fn reached_by_stranger(&self, flag: &'static str, what: impl Display) {
+        if let Some(more) = self.count(flag, Instant::now()) {
+            info!("{what} (limit {flag}{more})");
+        }
+    }
+
+    /// How often it was reached since it was told; `None` if it is not to be told now.
+    fn count(&self, flag: &'static str, now: Instant) -> Option<More> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = told.get_mut(flag) else {
+            told.insert(flag, Told { at: now, more: 0 });
+            return Some(More(0));
+        };
+        if now.duration_since(last.at) < PAUSE {
+            last.more += 1;
+            return None;
+        }
+        last.at = now;
+        Some(More(std::mem::take(&mut last.more)))
+    }
+}
+
+/// How often a limit was reached without a word.
+#[derive(PartialEq, Eq, Debug)]
+struct More(u64);
+
+impl Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, ", reached {count} times more since it was last told"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_told_once_a_minute_with_a_count_and_each_for_itself() {
+        let (notices, now) = (Notices::default(), Instant::now());
+        assert_eq!(notices.count("--memory", now), Some(More(0)));
+        assert_eq!(notices.count("--memory", now + PAUSE / 2), None);
+        assert_eq!(notices.count("--memory", now + PAUSE / 2), None);
+        assert_eq!(notices.count("--wait", now + PAUSE / 2), Some(More(0)));
+        assert_eq!(notices.count("--memory", now + PAUSE), Some(More(2)));
+        assert_eq!(notices.count("--memory", now + PAUSE), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! A thousand tunnels of one key that lose their carriers together.
+
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path as Folder;
+use std::time::{Duration, SystemTime};
+
+use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::server::{Monitor, RunningServer, Server, ServerConfig, ServerLimits};
+use eternaltcp::status::{TunnelState, TunnelStatus};
+use eternaltcp::tls::Identity;
+use eternaltcp::{Session, Slots, address, this_instance};
+use support::{Path, run, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+const TUNNELS: usize = 1000;
+
+/// Handshakes at once: fewer than a server lets one source begin.
+const AT_ONCE: usize = 16;
+
+/// The server looks at its detached tunnels each second.
+const LOOKED_AT_TWICE: Duration = Duration::from_millis(2500);
+
+fn serve(folder: &Folder, user: &Identity) -> RunningServer {
+    let keys = folder.join("authorized_keys");
+    std::fs::write(&keys, format!("{}\n", user.public_key())).unwrap();
+    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+    let host = Identity::generate().unwrap();
+    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
+    config.permits = vec!["*:*".parse().unwrap()];
+    // A bound on what the tunnels are granted, not memory that is used.
+    config.limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
+    Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
+}
+
+/// Gives every session back what comes.
+fn echo(mut server: RunningServer) {
+    tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let mut session = incoming.accept().unwrap();
+            tokio::spawn(async move {
+                while let Ok(number) = session.read_u64().await {
+                    session.write_u64(number).await.unwrap();
+                }
+            });
+        }
+    });
+}
+
+async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Session) {
+    let server: address::Server = server.to_string().parse().unwrap();
+    let (folder, name) = (tempfile::tempdir().unwrap(), number.to_string());
+    let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
+    let config = ClientConfig::new(server.into(), user, trust, this_instance(name));
+    let client = Client::connect(config).await.unwrap();
+    let mut session = client.open("program:1").await.unwrap();
+    ask(&mut session, number as u64).await;
+    (client, session)
+}
+
+async fn ask(session: &mut Session, number: u64) {
+    session.write_u64(number).await.unwrap();
+    assert_eq!(session.read_u64().await.unwrap(), number);
+}
+
+/// Waits until each tunnel was detached for so long that the server has judged it.
+async fn all_are_judged(monitor: &Monitor) {
+    loop {
+        let all = monitor.status().await;
+        let before = SystemTime::now() - LOOKED_AT_TWICE;
+        let is_judged = |tunnel: &TunnelStatus| {
+            tunnel.state == TunnelState::Detached && tunnel.state_since_at <= before
+        };
+        // One that is slow to answer is not among them.
+        if all.len() == TUNNELS && all.iter().all(is_judged) {
+            return;
+        }
+        tokio::time::sleep(LOOKED_AT_TWICE / 10).await;
+    }
+}
+
+#[test]
+fn a_thousand_tunnels_of_one_key_that_lose_their_carriers_together_all_come_back() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let user = Identity::generate().unwrap();
+        let server = serve(folder.path(), &user);
+        let (path, monitor) = (Path::start(server.local_addr()).await, server.monitor());
+        echo(server);
+        let mut all = Vec::new();
+        let mut connecting = JoinSet::new();
+        for number in 0..TUNNELS {
+            connecting.spawn(connect(user.clone(), number, path.address()));
+            if connecting.len() >= AT_ONCE || number + 1 == TUNNELS {
+                all.extend(std::mem::take(&mut connecting).join_all().await);
+            }
+        }
+        path.close();
+        until(|| all.iter().all(|(client, _)| !client.is_attached())).await;
+        all_are_judged(&monitor).await;
+        path.open();
+        let mut asking = JoinSet::new();
+        for (number, (client, mut session)) in (0..).zip(all) {
+            asking.spawn(async move {
+                ask(&mut session, number + 1).await;
+                (client, session)
+            });
+        }
+        let all = asking.join_all().await;
+        assert!(all.iter().all(|(client, _)| client.history().attaches >= 2));
+        assert_eq!(monitor.stats().await.len(), TUNNELS);
+    });
+}
