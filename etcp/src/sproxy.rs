@@ -60,26 +60,20 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         permits_resolver: args.permit_resolver,
         listen_permits: args.permit_listen,
         send_proxy: args.send_proxy,
-        tunnel: TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? },
+        tunnel: args.limits.tunnel(TunnelConfig {
+            keep_detached: args.keep_detached,
+            ..tunnel_config(&args.tunnel)?
+        }),
         limits: ServerLimits {
-            memory: args.memory.map_or_else(half_of_memory, |mib| mib << 20),
             max_startups: args.max_startups,
             startups_per_source: args.per_source_max_startups,
             penalties: args.per_source_penalties.0,
             login_grace: args.login_grace,
             signature_grace: args.signature_grace,
             lookups: args.max_lookups,
-            ..ServerLimits::default()
+            ..args.limits.server()
         },
     })
-}
-
-/// Half of the machine's memory, in bytes.
-fn half_of_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    #[allow(clippy::useless_conversion, reason = "the fields are of another width elsewhere")]
-    let total = u64::from(info.totalram) * u64::from(info.mem_unit);
-    total / 2
 }
 
 /// Three times the shortest time between heartbeats that one side can ask of the other.

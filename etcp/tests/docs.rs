@@ -135,8 +135,9 @@ fn help(command: &str) -> String {
 fn flags(command: &str) -> BTreeMap<String, Option<String>> {
     let help = help(command);
     let mut entries: Vec<(String, String)> = Vec::new();
-    let options = help.lines().skip_while(|line| *line != "Options:").skip(1);
-    for line in options.take_while(|line| line.is_empty() || line.starts_with(' ')) {
+    let options = help.lines().skip_while(|line| *line != "Options:");
+    // Some stand below a heading of their own.
+    for line in options.filter(|line| line.starts_with(' ')) {
         let words = line.trim();
         if words.starts_with('-') {
             let flag = long_flags(words).next().unwrap_or_default();

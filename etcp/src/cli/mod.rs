@@ -8,6 +8,7 @@ mod control;
 mod cproxy;
 mod install;
 mod keygen;
+mod limits;
 mod run;
 mod server;
 mod sproxy;

@@ -13,6 +13,7 @@ use eternaltcp::server::{MaxStartups, PenaltyRange};
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
 use super::control::OperatorArgs;
+use super::limits::LimitArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct SproxyArgs {
@@ -53,9 +54,6 @@ pub(crate) struct SproxyArgs {
     /// The congestion control of connections of cproxies, as bbr [default: the system's]
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<Congestion>,
-    /// Memory for the queues of all clients, in MiB [default: half of this machine's]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
-    pub(crate) memory: Option<u64>,
     /// How many connections may wait to prove a key, as sshd's MaxStartups: from START on a new one
     /// drops an older one in RATE of 100 cases, from FULL on always
     #[arg(long, default_value_t = MaxStartups::default(), value_name = "START:RATE:FULL")]
@@ -77,6 +75,8 @@ pub(crate) struct SproxyArgs {
     /// How many names of targets are looked up at once; a key gets half of those that others leave
     #[arg(long, default_value_t = 128, value_name = "COUNT", value_parser = parse_count)]
     pub(crate) max_lookups: usize,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
     #[command(flatten)]

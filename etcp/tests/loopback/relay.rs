@@ -1,8 +1,9 @@
 //! A relay on loopback: to the server, its connections come from another address; and they can be
-//! cut.
+//! cut, and kept out.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::socket::connect_from;
@@ -12,6 +13,7 @@ pub(crate) struct Relay {
     /// Where clients connect to.
     pub(crate) address: SocketAddr,
     passing: Arc<Mutex<Vec<TcpStream>>>,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -20,17 +22,32 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it listens");
         let passing = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&passing);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let (all, closed) = (Arc::clone(&passing), Arc::clone(&is_closed));
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if closed.load(Ordering::SeqCst) {
+                    continue;
+                }
                 if let Ok(server) = connect_from(IpAddr::from(source), server) {
                     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                     all.extend(pass(client, server).unwrap_or_default());
                 }
             }
         });
-        Self { address, passing }
+        Self { address, passing, is_closed }
+    }
+
+    /// Lets no new connection pass, and cuts those that do.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Lets new connections pass again.
+    pub(crate) fn open(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
     }
 
     /// Cuts every connection that passes.

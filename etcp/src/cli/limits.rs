@@ -1,0 +1,167 @@
+//! The limits of `etcp sproxy`.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::time::Duration;
+
+use clap::Args;
+use eternaltcp::TunnelConfig;
+use eternaltcp::server::{MIN_MEMORY, ServerLimits, available_memory};
+
+use super::common::parse_positive;
+
+const MIB: u64 = 1 << 20;
+
+/// What sproxy grants to others, and for how long.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Memory for the queues of all clients, in MiB [default: half of what this process may use]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
+    memory: Option<u64>,
+    /// The most memory of one client, in MiB and in each direction
+    #[arg(long, default_value = "64", value_name = "MIB", value_parser = parse_mib)]
+    tunnel_memory: u64,
+    /// What a client is granted of it at first, while memory is plentiful
+    #[arg(long, default_value = "24", value_name = "MIB", value_parser = parse_mib)]
+    tunnel_memory_at_first: u64,
+    /// Clients of one key
+    #[arg(long, default_value = "4096", value_name = "COUNT", value_parser = parse_count)]
+    max_tunnels_per_key: usize,
+    /// Clients of one key that are away and have no connections; past that the one that is away
+    /// longest is forgotten
+    #[arg(long, default_value = "64", value_name = "COUNT", value_parser = parse_count)]
+    max_idle_per_key: usize,
+    /// How long a client is kept whose process is gone, as another one of the same user is there
+    #[arg(long, value_parser = parse_positive, default_value = "10m", value_name = "DURATION")]
+    keep_ghosts: Duration,
+    /// Connections of one client
+    #[arg(long, default_value = "16000", value_name = "COUNT", value_parser = parse_small)]
+    max_sessions: u32,
+    /// Connections that one client may open in a second
+    #[arg(long, default_value = "10000", value_name = "COUNT", value_parser = parse_small)]
+    max_opens_per_second: u32,
+    /// Targets being connected at once for one client; further ones wait
+    #[arg(long, default_value = "256", value_name = "COUNT", value_parser = parse_count)]
+    max_connecting: usize,
+    /// A target's time to answer
+    #[arg(long, value_parser = parse_positive, default_value = "10s", value_name = "DURATION")]
+    connect_timeout: Duration,
+    /// Addresses that sproxy listens on for one client (-R of cproxy)
+    #[arg(long, default_value = "64", value_name = "COUNT")]
+    max_listeners: usize,
+    /// Connections to them of which the client has not heard; further ones wait to be accepted
+    #[arg(long, default_value = "128", value_name = "COUNT", value_parser = parse_count)]
+    max_waiting: usize,
+    /// How long one of them waits while the client is away; then it is reset
+    #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
+    wait: Duration,
+    /// Spare carriers of one client
+    #[arg(long, default_value = "2", value_name = "COUNT")]
+    max_standbys: usize,
+    /// The silence that ends one of them
+    #[arg(long, value_parser = parse_positive, default_value = "45s", value_name = "DURATION")]
+    standby_silence: Duration,
+    /// Carriers of one client beside its first (--carriers of cproxy)
+    #[arg(long, default_value = "7", value_name = "COUNT")]
+    max_joined: usize,
+    /// A client's time to tell how far each of its connections came
+    #[arg(long, value_parser = parse_positive, default_value = "30s", value_name = "DURATION")]
+    numbers_grace: Duration,
+}
+
+impl LimitArgs {
+    /// The limits of the process; those of strangers and look-ups are the library's.
+    pub(crate) fn server(&self) -> ServerLimits {
+        let half = || (available_memory() / 2).max(MIN_MEMORY);
+        ServerLimits {
+            memory: self.memory.map_or_else(half, |mib| mib * MIB),
+            tunnel_memory_at_first: self.tunnel_memory_at_first,
+            tunnel_memory: self.tunnel_memory,
+            numbers_grace: self.numbers_grace,
+            tunnels_per_key: self.max_tunnels_per_key,
+            idle_per_key: self.max_idle_per_key,
+            keep_ghosts: self.keep_ghosts,
+            standbys_per_tunnel: self.max_standbys,
+            standby_silence: self.standby_silence,
+            connecting_per_tunnel: self.max_connecting,
+            connect_timeout: self.connect_timeout,
+            listeners_per_tunnel: self.max_listeners,
+            max_waiting: self.max_waiting,
+            wait: self.wait,
+            ..ServerLimits::default()
+        }
+    }
+
+    /// The protocol's settings with the limits that a tunnel keeps to by itself.
+    pub(crate) fn tunnel(&self, config: TunnelConfig) -> TunnelConfig {
+        TunnelConfig {
+            max_sessions: self.max_sessions,
+            opens_per_second: self.max_opens_per_second,
+            max_joined: self.max_joined,
+            ..config
+        }
+    }
+}
+
+/// A number of MiB, in bytes.
+fn parse_mib(text: &str) -> Result<u64, String> {
+    let mib = text.parse().ok().filter(|mib| (1..=1 << 20).contains(mib));
+    mib.map(|mib: u64| mib * MIB).ok_or_else(|| "1 to 1048576 MiB are possible".to_owned())
+}
+
+/// A number of at least one.
+fn parse_count(text: &str) -> Result<usize, String> {
+    parse_small(text).map(|count| count as usize)
+}
+
+/// The same, where the protocol has 32 bits for it.
+fn parse_small(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "a number of at least 1 is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    #[test]
+    fn the_defaults_of_the_flags_are_those_of_the_library() {
+        let limits = Line::parse_from(["sproxy", "--memory", "1024"]).limits;
+        let (ours, theirs) = (limits.server(), ServerLimits::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        let (ours, theirs) = (limits.tunnel(TunnelConfig::default()), TunnelConfig::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+
+    #[test]
+    fn the_default_of_the_memory_serves_somebody_on_any_machine() {
+        let limits = Line::parse_from(["sproxy"]).limits.server();
+        assert!(limits.memory >= MIN_MEMORY && limits.memory <= available_memory().max(MIN_MEMORY));
+        assert_eq!(limits.check(), Ok(()));
+    }
+
+    #[test]
+    fn limits_with_which_nobody_is_served_are_usage_errors() {
+        let least = (MIN_MEMORY / MIB).to_string();
+        assert!(Line::try_parse_from(["sproxy", "--memory", &least]).is_ok());
+        for (flag, value) in [
+            ("--memory", "3"),
+            ("--tunnel-memory", "0"),
+            ("--max-tunnels-per-key", "0"),
+            ("--max-sessions", "0"),
+            ("--max-connecting", "none"),
+            ("--connect-timeout", "0s"),
+        ] {
+            assert!(Line::try_parse_from(["sproxy", flag, value]).is_err(), "{flag} {value}");
+        }
+    }
+}
