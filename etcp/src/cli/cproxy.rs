@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use eternaltcp::address::{Forward, Listen};
 
 use super::common::parse_positive;
@@ -36,16 +37,22 @@ pub(crate) struct CproxyArgs {
     /// Tell the targets of -R who connected to the server, by a PROXY protocol v2 header
     #[arg(long)]
     pub(crate) send_proxy: bool,
-    /// How many new connections wait while the server cannot be reached
-    #[arg(long, default_value_t = 128, value_name = "COUNT")]
+    /// How many new sessions there are of which the server has not heard; further connections
+    /// wait in the system's queue
+    #[arg(long, default_value_t = 128, value_name = "COUNT", value_parser = at_least_one())]
     pub(crate) max_waiting: usize,
-    /// How long one of them waits; then it is reset
+    /// How long one of them waits while the server cannot be reached; then it is reset
     #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
     pub(crate) wait: Duration,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+}
+
+/// A count that is not zero.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 /// An address of TCP to listen on.

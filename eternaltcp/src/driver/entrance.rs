@@ -52,7 +52,7 @@ impl Entrance {
             self.warned_at = Some(Instant::now());
             warn!(
                 "new connections wait until others end: the tunnel has {sessions} sessions, as many as it may \
-                 have (more memory of the server, its --memory, allows more, up to 16000)"
+                 have; if these are fewer than 16000, more --memory of the server allows more"
             );
         }
         self.waiting.push_back(newcomer);
