@@ -86,6 +86,12 @@ impl Session {
             && self.abort.is_none()
     }
 
+    /// Whether it has something to send and waits for its turn on the carrier. A session that
+    /// the peer's limits hold up waits for nothing of this side.
+    pub(crate) fn awaits_turn(&self) -> bool {
+        self.lane != Lane::Idle || !self.send.opening_is_sent()
+    }
+
     /// The acknowledgement to send, if the peer was told another one.
     pub(crate) fn owes_ack(&self) -> bool {
         self.told != self.receive.delivered()

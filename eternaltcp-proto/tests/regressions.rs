@@ -438,3 +438,36 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
         assert_eq!(server.session_count(), 0);
     }
 }
+
+/// ending.rs. The carrier is so slow that a session waits for its turn for longer than a
+/// reset waits for a stalled application.
+#[test]
+fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
+    for is_opening_sent in [true, false] {
+        let mut server = Tunnel::new(Server, Config::default());
+        let now = Time::ZERO;
+        let asked = request(&[Hello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
+        server.handle_attach(now, TUNNEL, asked).unwrap();
+        server.handle_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
+        let id = SessionId::new(1).unwrap();
+        server.accept(now, id);
+        if is_opening_sent {
+            transmits(&mut server, now);
+        }
+        server.write(now, id, pattern(100));
+        server.reset(now, id, Reset::new(Cause::Application));
+        let mut later = now;
+        for beat in 1..8 {
+            later = now + Duration::from_secs(beat.into());
+            server.handle_heard(later);
+            server.handle_input(later, packet(wire::HEARTBEAT, 0, beat, 0, b"")).unwrap();
+            server.handle_timeout(later);
+        }
+        let sent = transmits(&mut server, later);
+        let of_session = |it: &&eternaltcp_proto::Transmit| {
+            it.header.session == 1 && it.header.kind.is_numbered()
+        };
+        let kinds: Vec<_> = sent.iter().filter(of_session).map(|it| it.header.kind).collect();
+        assert_eq!(kinds[kinds.len() - 2..], [Kind::Data, Kind::Reset], "{sent:?}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::packet::{Header, Kind};
 use crate::reason::Cause;
 use crate::scheduler::Lane;
 use crate::seq::Seq;
-use crate::session::Listing;
+use crate::session::{Listing, Session};
 use crate::time::Time;
 
 /// An acknowledgement does not wait once this part of the limit is delivered.
@@ -223,6 +223,9 @@ impl Tunnel {
         } else if packet.kind == Kind::Data {
             self.stats.sent_bytes += bytes;
         }
+        if let Some(since) = self.resetting.get_mut(&id) {
+            *since = now;
+        }
         let session = self.sessions.get_mut(&id)?;
         session.recent.add(now, packet.payload.len());
         let header = Header {
@@ -324,10 +327,13 @@ impl Tunnel {
 
     /// The resets that wait for too long, and since when it is too long. A
     /// silent carrier, or a stop of our own, says nothing about the peer's
-    /// application: it counts how long the peer was heard without progress.
+    /// application: it counts how long the peer was heard without progress. Nor
+    /// does a session that waits for its turn beside others.
     fn stalled_resets(&self, attached: &Attached) -> impl Iterator<Item = (SessionId, Time)> {
         let heard = attached.liveness.last_heard();
-        let deadlines = self.resetting.iter().map(|(id, since)| (*id, *since + RESET_PATIENCE));
+        let awaits_turn = |id| self.sessions.get(id).is_some_and(Session::awaits_turn);
+        let blocked = self.resetting.iter().filter(move |(id, _)| !awaits_turn(*id));
+        let deadlines = blocked.map(|(id, since)| (*id, *since + RESET_PATIENCE));
         deadlines.filter(move |(_, at)| *at <= heard)
     }
 }
