@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eternaltcp::clean;
 use eternaltcp::control::Role;
@@ -22,6 +22,9 @@ use tracing::{debug, warn};
 
 /// A command's time; then it is killed with all it started.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two lines of one kind in the log.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Events that wait for the command; older ones are passed over.
 const WAITING: usize = 8;
@@ -62,7 +65,7 @@ async fn run(
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut waiting = VecDeque::new();
-    let mut is_warned = false;
+    let mut trouble = Trouble::default();
     loop {
         if waiting.is_empty() {
             let event = tokio::select! {
@@ -75,19 +78,53 @@ async fn run(
                 Err(RecvError::Closed) => return,
             }
         }
-        let missed = gather(&mut events, &mut waiting);
-        if missed > 0 {
-            warn!("--on-event is too slow: {missed} events are passed over");
-        }
+        trouble.missed += gather(&mut events, &mut waiting);
+        trouble.tell_missed(Instant::now());
         let Some(event) = waiting.pop_front() else { continue };
         let run = run_once(role, &command, &event, control.as_ref(), &mut stopped);
         let Some(result) = run.await else { return };
         match result {
-            Ok(()) => is_warned = false,
-            Err(why) if std::mem::replace(&mut is_warned, true) => debug!("--on-event: {why}"),
-            Err(why) => warn!("--on-event {command:?} failed on {}: {why}", event.kind),
+            Ok(()) => trouble.is_failing = false,
+            Err(why) if trouble.is_news(Instant::now()) => {
+                warn!("--on-event {command:?} failed on {}: {why}", event.kind);
+            }
+            Err(why) => debug!("--on-event: {why}"),
         }
     }
+}
+
+/// What goes wrong with the command, and when that was told: peers cause events, and so
+/// these lines, as often as they like.
+#[derive(Default)]
+struct Trouble {
+    missed: usize,
+    missed_at: Option<Instant>,
+    is_failing: bool,
+    failed_at: Option<Instant>,
+}
+
+impl Trouble {
+    /// Logs how many events were passed over since it was told last.
+    fn tell_missed(&mut self, now: Instant) {
+        if self.missed > 0 && is_due(&mut self.missed_at, now) {
+            let missed = std::mem::take(&mut self.missed);
+            warn!("--on-event is too slow: {missed} events are passed over");
+        }
+    }
+
+    /// The command has failed. Says whether that is worth a line.
+    fn is_news(&mut self, now: Instant) -> bool {
+        !std::mem::replace(&mut self.is_failing, true) && is_due(&mut self.failed_at, now)
+    }
+}
+
+/// Whether a line may be logged, of which there is one in [`PAUSE`].
+fn is_due(told_at: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = told_at.is_none_or(|at| now.saturating_duration_since(at) >= PAUSE);
+    if is_due {
+        *told_at = Some(now);
+    }
+    is_due
 }
 
 /// Takes what has come meanwhile; says how many events are passed over.
@@ -226,6 +263,24 @@ mod tests {
         assert_eq!(get("ETCP_SERVER"), Some("example.org:6200"));
         assert_eq!(get("ETCP_OUTAGE_MS"), Some("310"));
         assert_eq!(get("ETCP_WHY"), Some("bad [2J words "));
+    }
+
+    #[test]
+    fn a_hook_that_fails_or_is_too_slow_is_told_once_in_a_while() {
+        let (mut trouble, start) = (Trouble::default(), Instant::now());
+        assert!(trouble.is_news(start) && !trouble.is_news(start));
+        trouble.is_failing = false;
+        assert!(!trouble.is_news(start), "it was told a moment ago");
+        trouble.is_failing = false;
+        assert!(trouble.is_news(start + PAUSE));
+        trouble.missed = 5;
+        trouble.tell_missed(start);
+        assert_eq!(trouble.missed, 0);
+        trouble.missed = 7;
+        trouble.tell_missed(start + PAUSE / 2);
+        assert_eq!(trouble.missed, 7, "they are told with later ones");
+        trouble.tell_missed(start + PAUSE);
+        assert_eq!(trouble.missed, 0);
     }
 
     #[test]

@@ -196,6 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn a_stderr_that_others_made_non_blocking_loses_nothing() {
+        const LINES: usize = 1000;
+        let (read, write) = pipe_with(PipeFlags::empty()).unwrap();
+        rustix::io::ioctl_fionbio(&write, true).unwrap();
+        let writing = std::thread::spawn(move || {
+            let mut output = Output::to(write);
+            (0..LINES).for_each(|n| {
+                output.write(line(&format!("{n:1000}")), Wait::Forever, notice);
+            });
+        });
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        writing.join().unwrap();
+        let numbers = text.lines().map(|line| line.trim().parse::<usize>().unwrap());
+        assert!(numbers.eq(0..LINES));
+    }
+
+    #[test]
     fn a_line_after_one_that_was_torn_begins_a_line_of_its_own() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
         let mut output = Output::to(write);
