@@ -18,7 +18,12 @@ use crate::address::canonical_ip;
 use crate::net::{not_redirected, original_destination};
 use crate::origin::Origin;
 use crate::pipe::DriverEnd;
+use crate::platform::free_receive_buffer;
 use crate::slots::Slot;
+
+/// Least receive buffer of a connection that is not read for a while, in bytes before the kernel
+/// doubles it: the most that an ordinary process may set by default (`net.core.rmem_max`).
+const HELD_BUFFER: usize = 208 * 1024;
 
 /// The connection of a local application, or to a target.
 #[derive(Debug)]
@@ -168,6 +173,22 @@ impl Stream {
     pub(crate) fn set_connected(&self) {
         if let Socket::Memory(end) = &self.socket {
             end.set_connected();
+        }
+    }
+
+    /// Prepares a connection that is not read for a while, so that the other end's kernel sends at
+    /// once when reading goes on.
+    ///
+    /// The window of an empty buffer must hold two of the sender's segments: receivers announce a
+    /// window only when it has doubled, and senders do not split a segment for a smaller one.
+    ///
+    /// A buffer of fixed size also drops what its last window admitted, when small segments have
+    /// used it up. The sender then waits for its retransmission timer, which backs off up to two
+    /// minutes, and no window that opens shortens that. With a buffer that may grow this is rare.
+    pub(crate) fn hold(&self) {
+        if let Socket::Tcp(stream) = &self.socket {
+            // Before Linux 5.14 it stays as it is; those kernels admit a segment beyond a full buffer.
+            let _ = free_receive_buffer(stream.as_fd(), HELD_BUFFER);
         }
     }
 

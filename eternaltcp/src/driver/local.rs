@@ -25,6 +25,10 @@ const SLICES: usize = 32;
 /// A reset waits this long for the socket to take what is before it.
 const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
+/// A socket that is not read for this long is prepared for a longer wait. Bulk that waits for its
+/// path is read more often.
+pub(super) const HELD: Duration = Duration::from_millis(100);
+
 /// A local socket and where its two directions stand.
 #[derive(Debug)]
 pub(super) struct Local {
@@ -40,6 +44,10 @@ pub(super) struct Local {
     is_shut: bool,
     /// A reset waits: until when, unless the socket takes more.
     patience: Option<Instant>,
+    /// Since when it is not read for want of room.
+    held_since: Option<Time>,
+    /// It was prepared for a long wait.
+    is_prepared: bool,
     /// What is told of the session.
     pub(super) about: About,
     /// What its application is told before anything of the target.
@@ -96,6 +104,8 @@ impl Local {
             is_read_out: false,
             is_shut: false,
             patience: None,
+            held_since: None,
+            is_prepared: false,
             about,
             reply,
             early,
@@ -224,9 +234,14 @@ impl Local {
     /// Reads once, if the tunnel has room. Says whether more may be there.
     fn read(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> io::Result<bool> {
         let room = tunnel.capacity(self.id);
-        if self.is_read_out || room == 0 {
+        if self.is_read_out {
             return Ok(false);
         }
+        if room == 0 {
+            self.held_since.get_or_insert(now);
+            return Ok(false);
+        }
+        self.held_since = None;
         if !self.early.is_empty() {
             let chunk = self.early.split_to(room.min(self.early.len()));
             self.about.read += chunk.len() as u64;
@@ -251,6 +266,19 @@ impl Local {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it is not read for want of room, and may have to be prepared for a long wait.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_since.is_some() && !self.is_prepared
+    }
+
+    /// Prepares it for a long wait when it has been held for [`HELD`].
+    pub(super) fn check_held(&mut self, now: Time) {
+        if !self.is_prepared && self.held_since.is_some_and(|since| now.since(since) >= HELD) {
+            self.stream.hold();
+            self.is_prepared = true;
         }
     }
 

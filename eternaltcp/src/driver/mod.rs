@@ -99,6 +99,9 @@ pub(crate) struct Driver<R> {
     abouts: BTreeMap<SessionId, About>,
     resetting: BTreeSet<SessionId>,
     reset_tick: Option<Instant>,
+    /// Sessions whose sockets are not read for want of room.
+    held: BTreeSet<SessionId>,
+    held_tick: Option<Instant>,
     ready: Arc<ReadyList>,
     /// Sessions to serve again, whatever their sockets say.
     again: std::collections::VecDeque<SessionId>,
@@ -150,6 +153,8 @@ impl<R: Role> Driver<R> {
             abouts: BTreeMap::new(),
             resetting: BTreeSet::new(),
             reset_tick: None,
+            held: BTreeSet::new(),
+            held_tick: None,
             ready: Arc::new(ReadyList::default()),
             again: std::collections::VecDeque::new(),
             blocks: Blocks::default(),

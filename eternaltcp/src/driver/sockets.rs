@@ -49,6 +49,9 @@ impl<R: Role> Driver<R> {
                 if local.is_resetting() {
                     self.resetting.insert(id);
                 }
+                if local.is_held() {
+                    self.held.insert(id);
+                }
             }
             Served::Ended => {
                 if let Some(local) = self.remove(id) {
@@ -81,6 +84,7 @@ impl<R: Role> Driver<R> {
     /// the session stays as long as the tunnel has a record of it.
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Local> {
         self.resetting.remove(&id);
+        self.held.remove(&id);
         let local = self.locals.remove(&id)?;
         if self.tunnel.has_session(id) {
             self.abouts.insert(id, local.about.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Cause, Reset, SessionId, Time};
 use tokio::time::Instant;
 
-use super::local::Local;
+use super::local::{HELD, Local};
 use super::{Driver, Role, TICK};
 use crate::log_limit::limited;
 
@@ -34,6 +34,9 @@ impl<R: Role> Driver<R> {
         let now = Instant::now();
         if self.reset_tick.take_if(|at| *at <= now).is_some() {
             self.again.extend(&self.resetting);
+        }
+        if self.held_tick.take_if(|at| *at <= now).is_some() {
+            self.check_held();
         }
         if now >= self.next_tick {
             self.next_tick = now + TICK;
@@ -70,7 +73,22 @@ impl<R: Role> Driver<R> {
             let at = self.reset_tick.get_or_insert_with(|| Instant::now() + RESET_TICK);
             wake = wake.min(*at);
         }
+        if !self.held.is_empty() {
+            let at = self.held_tick.get_or_insert_with(|| Instant::now() + HELD);
+            wake = wake.min(*at);
+        }
         wake
+    }
+
+    /// Looks after sockets that are not read for want of room.
+    fn check_held(&mut self) {
+        let now = self.clock.now();
+        let locals = &mut self.locals;
+        self.held.retain(|id| {
+            let Some(local) = locals.get_mut(id) else { return false };
+            local.check_held(now);
+            local.is_held()
+        });
     }
 
     fn handle_tick(&mut self) {

@@ -9,6 +9,7 @@
 //! - `carrier_info`: how the kernel sees a carrier: round trip, what is not
 //!   acknowledged, when it last heard of the peer;
 //! - `bind_to_device`: makes a socket use one interface whatever the routes say;
+//! - `free_receive_buffer`: lets the kernel enlarge a socket's receive buffer;
 //! - `has_route`: whether a route leads to an address over one interface;
 //! - `readable`: has tokio say when there is something to read, or to accept;
 //! - `release_memory`: gives what the allocator keeps for later back to the system;
@@ -28,6 +29,6 @@ pub(crate) mod testnet;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    NetworkWatch, SleepWatch, bind_to_device, carrier_info, has_route, memory_limit,
-    mptcp_available, readable, release_memory, set_pacing, set_transparent, unsent,
+    NetworkWatch, SleepWatch, bind_to_device, carrier_info, free_receive_buffer, has_route,
+    memory_limit, mptcp_available, readable, release_memory, set_pacing, set_transparent, unsent,
 };

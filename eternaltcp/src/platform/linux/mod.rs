@@ -19,7 +19,9 @@ pub(crate) use memory::memory_limit;
 pub(crate) use network::NetworkWatch;
 pub(crate) use route::has_route;
 pub(crate) use sleep::SleepWatch;
-pub(crate) use socket::{bind_to_device, mptcp_available, set_pacing, set_transparent, unsent};
+pub(crate) use socket::{
+    bind_to_device, free_receive_buffer, mptcp_available, set_pacing, set_transparent, unsent,
+};
 pub(crate) use tcp_info::carrier_info;
 
 /// Lets tokio say when there is something to read.

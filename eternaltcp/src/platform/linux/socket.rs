@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::ioctl::{Getter, ioctl};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// `SIOCOUTQ` (the same value as `TIOCOUTQ` on Linux): see tcp(7) and unix(7).
 const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
@@ -62,6 +62,37 @@ pub(crate) fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Resul
             libc::SO_MAX_PACING_RATE,
             (&raw const rate).cast(),
             size_of_val(&rate) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives a socket a receive buffer of at least `size` bytes (the kernel doubles that, socket(7)),
+/// which the kernel may enlarge from then on, whether or not it was fixed before (`SO_BUF_LOCK`).
+///
+/// # Errors
+/// Before Linux 5.14; the buffer is left as it is then.
+pub(crate) fn free_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> io::Result<()> {
+    let options = SockRef::from(&socket);
+    unlock_buffers(socket)?;
+    if options.recv_buffer_size()? < 2 * size {
+        options.set_recv_buffer_size(size)?;
+        // Setting the size has fixed it.
+        unlock_buffers(socket)?;
+    }
+    Ok(())
+}
+
+fn unlock_buffers(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let none: libc::c_int = 0;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads one C int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BUF_LOCK,
+            (&raw const none).cast(),
+            size_of_val(&none) as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
