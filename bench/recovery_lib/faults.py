@@ -19,6 +19,7 @@ REST = 1.5
 # How long an idle stream is left alone where nothing tells that it is whole again.
 IDLE = 3.0
 PATIENCE = 20
+# What `pulse` sends at a time, and a new TCP connection in its first round trip, in bytes.
 
 
 @dataclasses.dataclass
@@ -61,6 +62,8 @@ class Fault:
     outage: float = 0
     is_quiet: bool = False  # mostly waiting: many worlds may do so side by side
     needs_proxies: bool = False
+    is_long: bool = False  # only where it is asked for
+    period: int = 10  # from one message to the next, in milliseconds
     world: dict = dataclasses.field(default_factory=dict)
 
     def limit(self, rtt_ms):
@@ -216,6 +219,10 @@ FAULTS = {fault.key: fault for fault in (
     Fault("offline-3", "no network for 3 s", offline(3), BACK, (3, 250), outage=3, is_quiet=True),
     Fault("offline-60", "no network for 60 s", offline(60), BACK, (3, 250), outage=60,
           is_quiet=True),
+    Fault("writes-90", "no network for 90 s, 64 bytes every 4 ms", offline(90), BACK, (3, 250),
+          outage=90, is_quiet=True, period=4),
+    Fault("writes-600", "no network for 600 s, 64 bytes every 4 ms", offline(600), BACK, (3, 250),
+          outage=600, is_quiet=True, is_long=True, period=4),
     Fault("stop-own", "cproxy is stopped for 10 s", halt("cproxy", 10), "from when it goes on",
           most_attaches=0, outage=10, is_quiet=True, needs_proxies=True),
     Fault("stop-peer", "sproxy is stopped for 10 s", halt("sproxy", 10), "from when it goes on",

@@ -160,7 +160,7 @@ class Run:
                     world = stack.enter_context(contextlib.closing(World(
                         self.programs, cell.rtt, subject_type.has_both_uplinks, **fault.world)))
                     subject = subject_type(world)
-                    stream = Stream(world, subject, cell.direction)
+                    stream = Stream(world, subject, cell.direction, fault.period)
                 site = Site(world, subject, stream, chance)
                 before = len(taken)
                 try:

@@ -74,8 +74,11 @@ class Page:
         figure = summary.text(limit)
         if fault.most_attaches is not None:
             figure += f", {summary.attaches} attaches"
-        bound = f" ≤ {duration(limit)}" if limit else ""
-        return f"{figure}{bound} {'✗' if summary.failures(fault, rtt) else '✓'}"
+        if limit:
+            figure += f" ≤ {duration(limit)}"
+        if summary.written:
+            figure += f", written after {summary.written_text(limit)}"
+        return f"{figure} {'✗' if summary.failures(fault, rtt) else '✓'}"
 
     def missed(self):
         lines = []

@@ -23,7 +23,7 @@ def take(site, fault):
     stop.sleep(CALM + SCATTER * site.chance.random())
     healthy = [after - before for before, after in gaps(site.stream.read(), since=now()
                                                         - HEALTHY_WINDOW)]
-    if len(healthy) < 0.7 * HEALTHY_WINDOW / 0.01:
+    if len(healthy) < 0.7 * HEALTHY_WINDOW / (fault.period / 1000):
         raise Stalled(f"the stream does not flow before the fault: {site.stream.last_words()}")
     strike = fault.strike(site)
     is_back = await_flow(site.stream, strike.done, fault.patience())
@@ -51,6 +51,7 @@ def take(site, fault):
         pause = longest(site.stream.arrivals, strike) - statistics.median(healthy)
     result["pause"] = max(0, milliseconds(pause))
     if strike.works:
+        result["written"] = milliseconds(written_after(site.stream.arrivals, strike.works))
         result["outage"] = milliseconds(strike.works - strike.begun)
     return result
 
@@ -77,6 +78,11 @@ def longest(arrivals, strike):
     start = strike.works or 0
     return max((after - max(before, start) for before, after in gaps(arrivals, since=max(
         start, strike.begun))), default=0)
+
+
+def written_after(arrivals, works):
+    """From when a path works again to the first byte that was written after that."""
+    return next(arrived for sent, arrived in arrivals if sent >= works) - works
 
 
 def gaps(arrivals, since):

@@ -1,4 +1,4 @@
-"""The stream that pauses: 64 bytes every 10 ms, one way, checked byte by byte by `pulse`."""
+"""The stream that pauses: 64 bytes every few ms, one way, checked byte by byte by `pulse`."""
 
 import signal
 import struct
@@ -11,9 +11,10 @@ END_WITHIN = 30
 
 
 class Stream:
-    """One stream through what a subject has set up, `up` to the server or `down` from it."""
+    """One stream through what a subject has set up, `up` to the server or `down` from it, with a
+    message every `period` milliseconds."""
 
-    def __init__(self, world, subject, direction):
+    def __init__(self, world, subject, direction, period):
         self.direction = direction
         self._file = world.folder / "arrivals"
         self._logs = {role: world.folder / f"{role}.log" for role in ("client", "server")}
@@ -28,8 +29,8 @@ class Stream:
         for role, namespace, how, address in (
                 ("server", world.server, "listen", subject.server_address),
                 ("client", world.client, "connect", subject.client_address)):
-            file = [self._file] if role == receives else []
-            command = [*pulse, *words[role], how, address, *file]
+            last = self._file if role == receives else str(period)
+            command = [*pulse, *words[role], how, address, last]
             ends[role] = world.start(namespace, command, self._logs[role])
             if role == "server":
                 self._await(lambda: "listening" in self._said("server"), "listens")

@@ -11,6 +11,8 @@ class Summary:
     def __init__(self, samples):
         self.count = len(samples)
         self.pauses = sorted(one["pause"] for one in samples if one["pause"] is not None)
+        self.written = sorted(one["written"] for one in samples
+                              if one["pause"] is not None and "written" in one)
         self.lost = {}
         for one in samples:
             if one["outcome"] != BACK:
@@ -33,6 +35,11 @@ class Summary:
                          for outcome, count in sorted(self.lost.items()))
         return f"{duration(self.median)} / {lost}" if self.pauses else lost
 
+    def written_text(self, limit=None):
+        """The same of the first byte that was written after a path worked again."""
+        return " / ".join(bold_over(time, limit)
+                          for time in (statistics.median(self.written), self.written[-1]))
+
     def failures(self, fault, rtt_ms):
         """What of it is not as wanted."""
         found = [f"{outcome} in {count} of {self.count}" for outcome, count in self.lost.items()]
@@ -40,6 +47,8 @@ class Summary:
         if limit and self.pauses:
             found += [f"{name} {duration(value)}" for name, value in
                       (("median", self.median), ("worst", self.worst)) if value > limit]
+        if limit and self.written and self.written[-1] > limit:
+            found.append(f"written after it, worst {duration(self.written[-1])}")
         if fault.most_attaches is not None and self.attaches > fault.most_attaches:
             found.append(f"{self.attaches} new attaches")
         return found

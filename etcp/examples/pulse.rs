@@ -1,10 +1,12 @@
-//! The stream that `bench/recovery` measures pauses on: one small message every ten milliseconds,
+//! The stream that `bench/recovery` measures pauses on: one small message every few milliseconds,
 //! one way, and the time when each arrived.
 //!
 //! ```text
-//! pulse [--mptcp] send    connect|listen ADDR        until stdin ends, then the stream ends too
+//! pulse [--mptcp] send    connect|listen ADDR MS     until stdin ends, then the stream ends too
 //! pulse [--mptcp] receive connect|listen ADDR FILE   until the stream ends
 //! ```
+//!
+//! MS is the time from one message to the next, in milliseconds.
 //!
 //! A message is its number, the time it was sent, and bytes that follow from the number. The
 //! receiver checks every byte, so that a lost or doubled one cannot pass, and writes 24 bytes for
@@ -28,7 +30,6 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 
-const PERIOD: Duration = Duration::from_millis(10);
 const LENGTH: usize = 64;
 
 fn main() -> ExitCode {
@@ -38,11 +39,15 @@ fn main() -> ExitCode {
         args.remove(0);
     }
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["send", how, address] => open(is_mptcp, how, address).and_then(send),
+        ["send", how, address, period] => {
+            let period = period.parse().map(Duration::from_millis);
+            let period = period.map_err(|_| invalid("MS is a number"));
+            period.and_then(|period| send(open(is_mptcp, how, address)?, period))
+        }
         ["receive", how, address, file] => {
             File::create(file).and_then(|file| receive(open(is_mptcp, how, address)?, file))
         }
-        _ => Err(invalid("usage: pulse [--mptcp] send|receive connect|listen ADDR [FILE]")),
+        _ => Err(invalid("usage: pulse [--mptcp] send|receive connect|listen ADDR MS|FILE")),
     };
     let (line, code) = match outcome {
         Ok(line) => (line, ExitCode::SUCCESS),
@@ -92,7 +97,7 @@ fn open(is_mptcp: bool, how: &str, address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn send(mut stream: TcpStream) -> io::Result<String> {
+fn send(mut stream: TcpStream, period: Duration) -> io::Result<String> {
     let is_over = Arc::new(AtomicBool::new(false));
     let at_end = Arc::clone(&is_over);
     std::thread::spawn(move || {
@@ -105,7 +110,7 @@ fn send(mut stream: TcpStream) -> io::Result<String> {
     while !is_over.load(Ordering::Relaxed) {
         stream.write_all(&message(number, now()))?;
         number += 1;
-        due += PERIOD;
+        due += period;
         match due.checked_duration_since(Instant::now()) {
             Some(wait) => std::thread::sleep(wait),
             None => due = Instant::now(),
