@@ -471,3 +471,28 @@ fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
         assert_eq!(kinds[kinds.len() - 2..], [Kind::Data, Kind::Reset], "{sent:?}");
     }
 }
+
+/// joined.rs. [STANDBY-5] A heartbeat comes in one piece with the join before it.
+#[test]
+fn a_heartbeat_behind_a_join_is_answered() {
+    let mut pair = Pair::attached();
+    let now = pair.now;
+    let standby = [b"etcp", &[1, 0, 0, 0, 1, 0, 0, 0][..], &TUNNEL.0].concat();
+    let mut acceptor = Acceptor::new(10);
+    acceptor.handle_input(packet(15, 0, 0, 0, &standby));
+    assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
+    acceptor.let_stand_by(now, Duration::from_secs(45));
+    assert!(acceptor.poll_transmit().is_some(), "the answer");
+    let join = packet(16, 0, 0, 0, &1_u64.to_le_bytes());
+    let beat = packet(wire::HEARTBEAT, 0, 7, 0, b"");
+    acceptor.handle_input([&join[..], &beat[..10]].concat().into());
+    assert_eq!(acceptor.poll(), Ok(Progress::Join));
+    acceptor.handle_input(beat.slice(10..));
+    let server = &mut pair.server.tunnel;
+    let id = server.handle_join(acceptor.into_join().unwrap()).unwrap();
+    server.handle_joined_input(now, id, Bytes::new()).unwrap();
+    let sent: Vec<_> = std::iter::from_fn(|| server.poll_joined_transmit(now, id)).collect();
+    let kinds: Vec<_> = sent.iter().map(|transmit| transmit.header.kind).collect();
+    assert_eq!(kinds, [Kind::Join, Kind::Echo]);
+    assert_eq!(sent[1].header.ack.get(), 7);
+}
