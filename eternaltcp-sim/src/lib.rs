@@ -19,6 +19,7 @@ mod end;
 mod env;
 mod faults;
 mod history;
+pub mod hostile;
 mod joined;
 mod link;
 mod log;

@@ -3,6 +3,7 @@
 
 use eternaltcp_proto::Side;
 use eternaltcp_sim::bodies::{self, Pair};
+use eternaltcp_sim::hostile::{self, Reached};
 use eternaltcp_sim::{BOTH, Rng};
 
 const RUNS: u64 = 10_000;
@@ -104,4 +105,24 @@ fn a_damaged_export_is_refused_or_restored_and_never_panics() {
         let numbers = if rng.chance(10) { noise(&mut rng) } else { mutated(&mut rng, &valid) };
         bodies::restore(&numbers)
     });
+}
+
+#[test]
+fn a_peer_that_knows_the_protocol_breaks_its_own_carriers_and_nothing_else() {
+    for side in BOTH {
+        let mut rng = Rng::new(6);
+        let mut all = Reached::default();
+        for _ in 0..RUNS / 2 {
+            let length = rng.below(1500);
+            let data: Vec<u8> = (0..length).map(|_| rng.bits() as u8).collect();
+            let reached = hostile::peer(side, &data);
+            all.attached += reached.attached;
+            all.joined += reached.joined;
+            all.violations += reached.violations;
+            all.delivered += reached.delivered;
+        }
+        let runs = RUNS as u32 / 2;
+        assert!(all.attached > 2 * runs && all.joined > runs / 10, "{side:?}: {all:?}");
+        assert!(all.violations > runs && all.delivered > RUNS, "{side:?}: {all:?}");
+    }
 }

@@ -130,6 +130,8 @@ mod driver;
 pub mod duration;
 mod dynamic;
 mod fair;
+#[doc(hidden)]
+pub mod fuzz;
 mod instance;
 mod listener;
 mod log_limit;

@@ -35,6 +35,7 @@ mod tests;
 mod traffic;
 mod verify;
 
+pub(crate) use agent::read_answers;
 pub use agent::{Agent, AgentError, AgentKey};
 pub(crate) use agent_signing::Permit;
 pub use alert::Alert;

@@ -27,14 +27,18 @@ impl PrivateFile {
     /// # Errors
     /// One line that names the file and what to do: see [`IdentityError`].
     pub fn read(path: &Path) -> Result<Self, IdentityError> {
-        let text = key_file::read(path)?;
-        if is_public(&text) {
+        Self::parse(path, &key_file::read(path)?)
+    }
+
+    /// The same of what stands in the file.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, IdentityError> {
+        if is_public(text) {
             return Err(IdentityError::malformed(path, "it is a public key"));
         }
-        if is_other_pem(&text) {
+        if is_other_pem(text) {
             return Err(IdentityError::OldFormat { path: path.into() });
         }
-        let key = ssh_key::PrivateKey::from_openssh(&text)
+        let key = ssh_key::PrivateKey::from_openssh(text)
             .map_err(|e| IdentityError::malformed(path, e))?;
         let kind = key.public_key().algorithm().to_string();
         let public = PublicKey::from_data(key.public_key().key_data().clone())

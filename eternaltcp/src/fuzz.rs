@@ -1,0 +1,233 @@
+//! Fuzz bodies: bytes that nobody vouches for go into the parsers and into TLS. Each is
+//! an ordinary function, called by tests with seeded input and by the fuzzers in `fuzz/`
+//! with theirs. Says whether the input was taken. For tests alone.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::address::{Forward, Listen, Server, Target};
+use crate::control::{Reply, Request};
+use crate::dynamic::{Conversation, Step};
+use crate::origin::{Origin, proxy_header};
+use crate::policy::{AuthorizedKeys, KnownHosts, ListenPermit, Permit};
+use crate::target::decode_open;
+use crate::tls::{
+    ClientTls, Connection, Identity, PrivateFile, PublicKey, ServerTls, read_answers,
+};
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
+
+fn key() -> Option<PublicKey> {
+    PublicKey::from_openssh(KEY).ok()
+}
+
+/// The text of an `authorized_keys` file.
+#[must_use]
+pub fn authorized_keys(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let keys = AuthorizedKeys::parse(&text);
+    let lines = text.lines().count();
+    assert!(keys.len() <= lines && keys.warnings().len() <= lines, "more than its lines");
+    !keys.is_empty()
+}
+
+/// The text of a `known_hosts` file.
+#[must_use]
+pub fn known_hosts(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let hosts = KnownHosts::parse(&text);
+    let (Ok(server), Some(key)) = ("host.example:6200".parse::<Server>(), key()) else {
+        return false;
+    };
+    // What it says is of no matter: it is said.
+    let _ = hosts.check(&server, &key);
+    hosts.warnings().is_empty()
+}
+
+/// A permit, and every address that a user writes: what is read is written as
+/// something that is read alike.
+#[must_use]
+pub fn addresses(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let text = text.trim();
+    let read = [
+        is_stable::<Target>(text),
+        is_stable::<Listen>(text),
+        is_stable::<Server>(text),
+        is_stable::<Origin>(text),
+        text.parse::<Forward>().is_ok(),
+        text.parse::<Permit>().is_ok(),
+        text.parse::<ListenPermit>().is_ok(),
+        crate::duration::parse_duration(text).is_ok(),
+    ];
+    read.contains(&true)
+}
+
+fn is_stable<T: FromStr + ToString + PartialEq + std::fmt::Debug>(text: &str) -> bool {
+    let Ok(first) = text.parse::<T>() else { return false };
+    let written = first.to_string();
+    let again = written.parse::<T>().ok();
+    assert_eq!(again.as_ref(), Some(&first), "{text:?} is written as {written:?}");
+    true
+}
+
+/// What an application says to a port of `-D`: SOCKS and HTTP. The first byte says how
+/// it is torn, which changes nothing.
+#[must_use]
+pub fn dynamic(data: &[u8]) -> bool {
+    let (size, rest) = data.split_first().unwrap_or((&1, &[]));
+    let rest = &rest[..rest.len().min(8 * 1024)];
+    let whole = converse(rest, rest.len());
+    assert_eq!(whole, converse(rest, usize::from(*size)), "the pieces matter");
+    matches!(whole.1, Step::Connect(_))
+}
+
+/// What is answered, and how it ends.
+fn converse(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
+    let (mut talk, mut said) = (Conversation::default(), Vec::new());
+    let mut last = Step::Read;
+    let mut rest = bytes;
+    while !rest.is_empty() && matches!(last, Step::Read) {
+        let (now, later) = rest.split_at(rest.len().min(size.max(1)).min(talk.room()));
+        talk.push(now);
+        rest = later;
+        last = loop {
+            match talk.step() {
+                Step::Say(words) => said.extend_from_slice(words),
+                step => break step,
+            }
+        };
+    }
+    if let Step::Connect(request) = &mut last {
+        // How much of what follows came along depends on the pieces.
+        request.asked.early = Bytes::new();
+    }
+    (said, last)
+}
+
+/// The payload of an `open` packet, and the PROXY header of its origin.
+#[must_use]
+pub fn open_payload(data: &[u8]) -> bool {
+    let opening = decode_open(data);
+    if let Some(opening) = &opening {
+        let header = proxy_header(opening.origin.as_ref());
+        assert!(header.len() <= 16 + 36, "{} bytes", header.len());
+    }
+    opening.is_some()
+}
+
+/// A line on the control socket, as a request and as an answer.
+#[must_use]
+pub fn control(data: &[u8]) -> bool {
+    let request = Request::parse(data);
+    if let Ok(request) = &request {
+        assert_eq!(Request::parse(request.line().as_bytes()).as_ref(), Ok(request));
+    }
+    let reply: Result<Reply, _> = serde_json::from_slice(data);
+    request.is_ok() || reply.is_ok()
+}
+
+/// The text of a private-key file, and of a public key.
+#[must_use]
+pub fn key_file(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let public = PublicKey::from_openssh(text.trim());
+    if let Ok(public) = &public {
+        assert_eq!(PublicKey::from_openssh(&public.to_string()).as_ref(), Ok(public));
+    }
+    let private = PrivateFile::parse(Path::new("key"), data);
+    let identity = private.is_ok_and(|file| file.identity().is_ok());
+    identity || public.is_ok()
+}
+
+/// The answers of an agent.
+#[must_use]
+pub fn agent(data: &[u8]) -> bool {
+    key().is_some_and(|key| read_answers(&key, data))
+}
+
+/// TLS whose records are damaged and torn: first one of the handshake's flights, or
+/// then data of the client.
+#[must_use]
+pub fn tls(data: &[u8]) -> bool {
+    static TLS: OnceLock<Option<(ClientTls, ServerTls)>> = OnceLock::new();
+    let made = TLS.get_or_init(|| {
+        let [client, server] = [Identity::generate().ok()?, Identity::generate().ok()?];
+        Some((ClientTls::new(&client).ok()?, ServerTls::new(&server).ok()?))
+    });
+    let Some((client, server)) = made else { return false };
+    let (Ok(client), Ok(server)) = (Connection::client(client), Connection::server(server)) else {
+        return false;
+    };
+    let (stage, rest) = data.split_first().unwrap_or((&0, &[]));
+    damaged(End::new(client), End::new(server), *stage % 8, rest)
+}
+
+fn damaged(mut client: End, mut server: End, stage: u8, data: &[u8]) -> bool {
+    let mut is_good = client.receive(&[]);
+    for flight in 0..3 {
+        let (from, to) =
+            if flight == 1 { (&mut server, &mut client) } else { (&mut client, &mut server) };
+        let mut bytes = std::mem::take(&mut from.outgoing);
+        let damage = if flight == stage { data } else { &[] };
+        is_good &= to.take(&mut bytes, damage);
+    }
+    let sent: Vec<u8> = (0..3000_u32).flat_map(u32::to_le_bytes).collect();
+    for part in sent.chunks(1 + usize::from(stage) * 997) {
+        if client.connection.encrypt(part, &mut client.outgoing).is_err() {
+            return false;
+        }
+    }
+    let mut bytes = std::mem::take(&mut client.outgoing);
+    let damage = if stage > 2 { data } else { &[] };
+    is_good &= server.take(&mut bytes, damage);
+    let got = server.plaintext.concat();
+    assert!(sent.starts_with(&got), "what was damaged was delivered");
+    is_good && got == sent
+}
+
+/// A connection with the buffers that its caller would have.
+struct End {
+    connection: Connection,
+    incoming: BytesMut,
+    outgoing: Vec<u8>,
+    plaintext: Vec<Bytes>,
+}
+
+impl End {
+    fn new(connection: Connection) -> Self {
+        let (incoming, outgoing, plaintext) = (BytesMut::new(), Vec::new(), Vec::new());
+        Self { connection, incoming, outgoing, plaintext }
+    }
+
+    /// Takes bytes, changed and torn as `damage` says: three bytes for each change, then
+    /// the size of the pieces.
+    fn take(&mut self, bytes: &mut Vec<u8>, damage: &[u8]) -> bool {
+        let mut size = bytes.len().max(1);
+        for change in damage.chunks_exact(3).take(8) {
+            let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len().max(1);
+            match change[2] {
+                0..=99 => size = at + 1,
+                100..=119 => bytes.truncate(at),
+                120..=139 => drop(bytes.drain(at..bytes.len().min(at + 22))),
+                140..=159 => bytes.extend_from_within(at..),
+                value if !bytes.is_empty() => bytes[at] ^= value,
+                _ => {}
+            }
+        }
+        bytes.chunks(size).all(|part| self.receive(part))
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> bool {
+        self.incoming.extend_from_slice(bytes);
+        let result =
+            self.connection.process(&mut self.incoming, &mut self.outgoing, &mut self.plaintext);
+        assert!(self.outgoing.len() <= 4096, "{} bytes to say", self.outgoing.len());
+        assert!(self.incoming.len() <= 64 * 1024, "{} bytes wait", self.incoming.len());
+        result.is_ok()
+    }
+}
