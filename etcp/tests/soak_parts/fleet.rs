@@ -23,6 +23,8 @@ pub(crate) struct Fleet {
     lanes: Vec<Way>,
     clients: Vec<Process>,
     sproxy: Sproxy,
+    /// What the server has open without a client.
+    idle: usize,
     targets: [TcpListener; 2],
     is_over: AtomicBool,
     is_closed: AtomicBool,
@@ -87,6 +89,7 @@ impl Fleet {
         let mut fleet = Self {
             lanes: Vec::new(),
             clients: Vec::new(),
+            idle: sproxy.process.descriptors(),
             sproxy,
             targets,
             is_over: AtomicBool::new(false),
@@ -239,8 +242,9 @@ impl Fleet {
             assert!(client.stop(PATIENCE).success());
         }
         let sproxy = &mut self.sproxy.process;
-        let (new, over) = (": new, ", ": over");
-        until("every tunnel to end", PATIENCE, || sproxy.count(over) >= sproxy.count(new));
+        let idle = self.idle;
+        let what = format!("{idle} descriptors again; now: {:?}", sproxy.descriptor_names());
+        until(&what, PATIENCE, || sproxy.descriptors() <= idle);
         for (name, log) in self
             .clients
             .iter()
