@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Pair, Target, echo, run, until};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 #[test]
 fn an_attach_whose_answer_comes_with_the_end_is_over() {
@@ -41,5 +41,28 @@ fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves()
         pair.path.open();
         until(|| pair.client.history().attaches == 2).await;
         echo(&mut stream, b"after").await;
+    });
+}
+
+/// The second carrier proves the user's key, as there was no tunnel when it was dialled.
+#[test]
+fn a_carrier_dialled_before_the_tunnel_was_there_does_not_resume_it() {
+    run(async {
+        let target = Target::start().await;
+        let pair = Pair::apart(&target.address().to_string(), |_, _| {}).await;
+        target.echo();
+        let (mut first, ()) = tokio::join!(pair.path.cut_and_take(), async { pair.path.open() });
+        let answer = first.hold_answer().await;
+        let (mut second, ()) = tokio::join!(pair.path.cut_and_take(), pair.client.reconnect());
+        first.client.write_all(&answer).await.unwrap();
+        until(|| pair.client.is_attached()).await;
+        let mut stream = pair.connect().await;
+        drop(first);
+        until(|| !pair.client.is_attached()).await;
+        tokio::spawn(
+            async move { copy_bidirectional(&mut second.client, &mut second.server).await },
+        );
+        echo(&mut stream, b"after").await;
+        assert_eq!(pair.client.history().attaches, 2, "the tunnel of before is resumed");
     });
 }

@@ -254,6 +254,17 @@ impl Failover {
         }
     }
 
+    /// The handshake of a dial is done, but with a key that the tunnel no longer goes by: the
+    /// tunnel was made, or lost, while the dial was under way. Another dial follows at once.
+    pub fn handle_outdated(&mut self, now: Time, id: DialId) {
+        let index = self.dials.iter().position(|dial| dial.id == id);
+        let outdated = index.map(|index| self.dials.swap_remove(index).occasion);
+        let unconditional = outdated.filter(|occasion| occasion.is_unconditional());
+        if let Some(occasion) = self.wanted().or(unconditional) {
+            self.dial_at(now, occasion);
+        }
+    }
+
     /// The handshake of a dial is done. Says whether its carrier is to be
     /// attached: if so, that is sent, and all other dials are given up. The
     /// tunnel is to be asked right before whether it doubts its carrier.

@@ -288,3 +288,17 @@ fn a_request_that_fails_is_tried_again_until_a_carrier_is_attached_for_it() {
         assert_eq!(failover.poll_timeout(), None);
     }
 }
+
+#[test]
+fn a_dial_with_an_outdated_key_is_made_anew_at_once_where_it_is_still_wanted() {
+    let mut failover = attached();
+    failover.request(at(100));
+    let (id, _) = failover.poll_dial(at(100), MIDDLE).unwrap();
+    failover.handle_outdated(at(200), id);
+    let (id, occasion) = failover.poll_dial(at(200), MIDDLE).unwrap();
+    assert_eq!(occasion, Occasion::Request);
+    failover.handle_lost(at(250), MIDDLE);
+    failover.handle_outdated(at(300), id);
+    let (_, occasion) = failover.poll_dial(at(300), MIDDLE).unwrap();
+    assert_eq!(occasion, Occasion::Loss);
+}

@@ -23,7 +23,8 @@ pub(super) struct Dialing {
 #[derive(Debug)]
 struct Task {
     abort: AbortHandle,
-    occasion: Occasion,
+    /// It proves the user's key, for a tunnel that the server did not know then.
+    is_new: bool,
 }
 
 impl Drop for Task {
@@ -62,15 +63,16 @@ impl Dialing {
                 wish.current.as_ref().is_none_or(|current| current.interface != path.interface)
             };
             started.push((occasion, tried.filter(is_other).cloned().collect()));
-            self.start(id, occasion, request);
+            self.start(id, request);
             self.end_abandoned();
         }
         started
     }
 
-    /// What a dial was for, once it has ended.
-    pub(super) fn finish(&mut self, id: DialId) -> Option<Occasion> {
-        self.tasks.remove(&id).map(|task| task.occasion)
+    /// Whether a dial that has ended proved the user's key rather than the tunnel's own; `None` for
+    /// one that was given up.
+    pub(super) fn finish(&mut self, id: DialId) -> Option<bool> {
+        self.tasks.remove(&id).map(|task| task.is_new)
     }
 
     fn end_abandoned(&mut self) {
@@ -93,7 +95,8 @@ impl Dialing {
         }
     }
 
-    fn start(&mut self, id: DialId, occasion: Occasion, request: DialRequest) {
+    fn start(&mut self, id: DialId, request: DialRequest) {
+        let is_new = request.is_new;
         let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
         let task = tokio::spawn(async move {
             let connected = {
@@ -106,7 +109,7 @@ impl Dialing {
             let result = dialer.dial(request, connected).await;
             handle.send(Command::Notice(Notice::Dialed(id, result.map(Box::new)))).await;
         });
-        self.tasks.insert(id, Task { abort: task.abort_handle(), occasion });
+        self.tasks.insert(id, Task { abort: task.abort_handle(), is_new });
     }
 }
 

@@ -161,10 +161,13 @@ impl ClientRole {
         result: Result<Box<Dialed>, DialError>,
         tunnel: &Tunnel,
     ) -> Verdict {
-        if self.dialing.finish(id).is_none() {
-            return Verdict::Continue;
-        }
+        let Some(is_new) = self.dialing.finish(id) else { return Verdict::Continue };
         match result {
+            Ok(_) if is_new != self.wish.is_new => {
+                debug!("a carrier proved a key of before: another is dialled");
+                self.dialing.failover.handle_outdated(now, id);
+                Verdict::Continue
+            }
             Ok(dialed) => self.handle_carrier(now, id, *dialed, tunnel),
             Err(error) => self.handle_dial_error(now, id, error),
         }
