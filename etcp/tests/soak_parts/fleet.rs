@@ -99,7 +99,9 @@ impl Fleet {
             folder,
         };
         lanes.into_iter().for_each(|client| fleet.add(client));
-        let command = fleet.sproxy.client_command("connect");
+        let mut command = fleet.sproxy.client_command("connect");
+        // Each program connects for the first time, and many do so during an outage.
+        command.extend(["--connect-timeout", "10m"].map(str::to_owned));
         fleet.lanes.push(Way::new("connect", Lane::Connect(command, far), false));
         fleet
     }
