@@ -20,6 +20,9 @@ const NAME: &str = "web.test";
 
 const MIB: u64 = 1024 * 1024;
 
+/// A file that takes longer than all faults, one after the other.
+const LONG: u64 = 48 * MIB;
+
 /// Both proxies, cproxy with `-D`.
 fn start(world: &World, folder: &Folder) -> Pair {
     let hosts = folder.readable_file("hosts", &format!("127.0.0.1 localhost {NAME}\n"));
@@ -45,7 +48,7 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
-    let original = folder.random_file("original", 24 * MIB, User::Nobody);
+    let original = folder.random_file("original", LONG, User::Nobody);
     let server = "127.0.0.1:8080";
     let _nginx = start_nginx(&world.server, &folder, &format!("listen {server};"), server);
     let _pair = start(&world, &folder);
@@ -60,12 +63,12 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         ("socks5-hostname", &["--socks5-hostname", DYNAMIC, &by_name]),
         ("connect", &["--proxytunnel", "-x", &proxy, &by_name]),
     ];
-    // 1 MB/s each, so that the faults fall inside the copies.
+    // 1 MB/s each, so that the faults fall inside the copies. curl makes up for pauses.
     let mut curls = languages.map(|(name, args)| {
         let args = [&["--limit-rate", "1M"][..], args].concat();
         (name, curl(&world, &folder, name, &args))
     });
-    strike_on_the_way_of(5 * 24 * MIB, &world, &Fault::CYCLE, || {
+    strike_on_the_way_of(5 * LONG, &world, &Fault::CYCLE, || {
         for (name, curl) in &mut curls {
             assert!(curl.is_running(), "{name} ended early");
         }

@@ -172,7 +172,7 @@ fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut Random) {
             last();
             fleet.world.use_uplink(3 - uplink);
         }
-        Act::LostTable => router.lose_table(),
+        Act::LostTable => router.lose_tables_for(length),
         Act::Unreachable => reject("icmp type host-unreachable"),
         Act::Refused => reject("tcp reset"),
         Act::Hole => degrade(&["hole=1300"]),

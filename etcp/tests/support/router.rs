@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::netns::Namespace;
 use super::wait::{PATIENCE, until};
@@ -70,15 +71,33 @@ impl Router {
     /// Lets the NAT lose its table, and drop what it has no entry for, but begin new ones.
     pub(crate) fn lose_table(&self) {
         let old = self.carriers();
+        self.drop_unknown();
+        until("the NAT to forget its carriers", PATIENCE, || {
+            self.carriers().intersection(&old).next().is_none()
+        });
+        self.keep_tables();
+    }
+
+    /// Lets the NAT lose each entry with its next packet, for some time. Entries of connections that
+    /// have ended without a word stay, as nothing passes on them.
+    pub(crate) fn lose_tables_for(&self, length: Duration) {
+        self.drop_unknown();
+        // The length of the fault, not a wait.
+        std::thread::sleep(length);
+        self.keep_tables();
+    }
+
+    /// Drops what the NAT has no entry for, and ends each entry with its next packet.
+    fn drop_unknown(&self) {
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_loose", "0");
         for chain in ["forwarded", "received"] {
             self.namespace.nft(&format!("insert rule inet world {chain} ct state invalid drop"));
         }
-        // An entry ends with its next packet.
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "0");
-        until("the NAT to forget its carriers", PATIENCE, || {
-            self.carriers().intersection(&old).next().is_none()
-        });
+    }
+
+    /// Keeps the entries of established connections for the usual time.
+    fn keep_tables(&self) {
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "432000");
     }
 
