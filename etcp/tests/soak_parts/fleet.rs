@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::lane::Lane;
+use super::lane::{Lane, STEADFAST};
 use super::schedule::{Act, WELL};
 use crate::support::checked::{connect, listen};
 use crate::support::wait::{PATIENCE, until};
@@ -150,7 +150,9 @@ impl Fleet {
                     if self.is_closed.load(Ordering::Relaxed) {
                         return;
                     }
-                    scope.spawn(move || self.note("a target", || Plan::run_target(stream)));
+                    scope.spawn(move || {
+                        self.note("a target", || Plan::run_target_for(stream, STEADFAST))
+                    });
                 }
             });
         }

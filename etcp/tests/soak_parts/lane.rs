@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::netns::Namespace;
-use crate::support::wait::PATIENCE;
 use crate::support::workload::{Ending, Plan};
 use crate::support::{Folder, Launch};
+
+/// The time that a session may stand still: on a busy machine, where faults follow each other
+/// closely, a tunnel may be attached for moments only, and has many sessions to serve in them.
+pub(crate) const STEADFAST: Duration = Duration::from_secs(240);
 
 /// The time that one whole session may take, with all faults that strike meanwhile.
 const SESSION: Duration = Duration::from_secs(600);
@@ -30,12 +33,12 @@ impl Lane {
     pub(crate) fn run(&self, plan: Plan, namespace: &Namespace, folder: &Folder) {
         match self {
             Self::Listener(listener) => {
-                plan.run_application_on(connect(namespace, *listener), PATIENCE);
+                plan.run_application_on(connect(namespace, *listener), STEADFAST);
             }
             Self::Socks(listener, target) => {
                 let stream = connect(namespace, *listener);
                 ask(&stream, *target);
-                plan.run_application_on(stream, PATIENCE);
+                plan.run_application_on(stream, STEADFAST);
             }
             Self::Connect(command, target) => {
                 run_connect(command, *target, plan, namespace, folder)
@@ -58,7 +61,7 @@ fn connect(namespace: &Namespace, listener: SocketAddr) -> TcpStream {
 
 /// Asks for a target (RFC 1928).
 fn ask(mut stream: &TcpStream, target: SocketAddr) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
+    stream.set_read_timeout(Some(STEADFAST)).expect("a time-out is set");
     let SocketAddr::V4(target) = target else { panic!("targets have IPv4 addresses") };
     stream.write_all(&[5, 1, 0]).expect("a greeting is taken");
     let mut method = [0; 2];
