@@ -22,6 +22,10 @@ const TICK: Duration = Duration::from_secs(10);
 /// A floor below this may be missed by chance.
 const RARE: u64 = 30;
 
+/// Of so many worlds, one has to bring what a world brings on average: some counters come from a
+/// few worlds with a lot each. The worlds of the tests, which are always the same, bring all of it.
+const PART: u64 = 8;
+
 struct Options {
     count: u64,
     base: u64,
@@ -75,7 +79,7 @@ fn main() -> ExitCode {
         println!("\nseed {seed}: {message}\nrepeat it with: {}", repetition(*seed));
     }
     println!("\n{} worlds:\n{}", tally.worlds, tally.counters);
-    let shortfalls = tally.counters.shortfalls(tally.worlds, RARE);
+    let shortfalls = tally.counters.shortfalls(tally.worlds / PART, RARE);
     shortfalls.iter().for_each(|shortfall| println!("{shortfall}"));
     let is_good = tally.failures.is_empty() && shortfalls.is_empty();
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
