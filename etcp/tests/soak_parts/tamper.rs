@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
@@ -34,9 +35,11 @@ impl Tamper {
         std::thread::spawn(move || {
             let Ok((near, _)) = listener.accept() else { return };
             let far = TcpStream::connect(target).expect("the target listens");
+            let [near_shut, far_shut] = [false, false].map(AtomicBool::new);
+            let [near, far] = [(&near, &near_shut), (&far, &far_shut)];
             std::thread::scope(|scope| {
-                scope.spawn(|| pass(&near, &far, damage));
-                scope.spawn(|| pass(&far, &near, damage));
+                scope.spawn(|| pass(near, far, damage));
+                pass(far, near, damage);
             });
             // Both ends have given up by then, or are told so now.
             if damage == Damage::Hang {
@@ -51,21 +54,27 @@ impl Tamper {
     }
 }
 
+/// A connection, and whether an end of stream was sent on it.
+type End<'a> = (&'a TcpStream, &'a AtomicBool);
+
 /// Passes one direction on, up to its end.
-fn pass(mut from: &TcpStream, mut to: &TcpStream, damage: Damage) {
+fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
     let (mut buffer, mut passed) = ([0; 4096], 0);
     loop {
         let count = match from.read(&mut buffer) {
-            Ok(0) => {
+            // Writing may have taken the error of a reset away. Then the socket has no peer any
+            // more, as it also has none when both ends have sent an end of stream.
+            Ok(0) if from.peer_addr().is_ok() || is_shut.load(Ordering::SeqCst) => {
+                shuts.store(true, Ordering::SeqCst);
                 let _ = to.shutdown(Shutdown::Write);
                 return;
             }
-            Ok(count) => count,
-            Err(_) if damage == Damage::ResetToEnd => {
+            Ok(count) if count > 0 => count,
+            _ if damage == Damage::ResetToEnd => {
                 let _ = to.shutdown(Shutdown::Write);
                 return;
             }
-            Err(_) => {
+            _ => {
                 // Closed with this option, the socket sends a reset. Until then its reader is to
                 // end, and nothing is to be sent.
                 let _ = set_socket_linger(to, Some(Duration::ZERO));

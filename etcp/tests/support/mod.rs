@@ -33,7 +33,6 @@ pub(crate) mod sshd;
 pub(crate) mod streams;
 pub(crate) mod terminal;
 pub(crate) mod transfer;
-pub(crate) mod trend;
 pub(crate) mod usage;
 pub(crate) mod wait;
 pub(crate) mod workload;
