@@ -241,8 +241,7 @@ impl Failover {
 
     /// A dial came to nothing. `is_answered`: something at the other end said so.
     pub fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool, random: u32) {
-        let index = self.dials.iter().position(|dial| dial.id == id);
-        let failed = index.map(|index| self.dials.swap_remove(index).occasion);
+        let failed = self.take_dial(id).map(|dial| dial.occasion);
         // A request stands until a carrier is attached for it, also while the old one lives.
         let requested = failed.filter(|occasion| *occasion == Occasion::Request);
         let Some(occasion) = self.wanted().or(requested) else { return };
@@ -257,8 +256,7 @@ impl Failover {
     /// The handshake of a dial is done, but with a key that the tunnel no longer goes by: the
     /// tunnel was made, or lost, while the dial was under way. Another dial follows at once.
     pub fn handle_outdated(&mut self, now: Time, id: DialId) {
-        let index = self.dials.iter().position(|dial| dial.id == id);
-        let outdated = index.map(|index| self.dials.swap_remove(index).occasion);
+        let outdated = self.take_dial(id).map(|dial| dial.occasion);
         let unconditional = outdated.filter(|occasion| occasion.is_unconditional());
         if let Some(occasion) = self.wanted().or(unconditional) {
             self.dial_at(now, occasion);
@@ -269,8 +267,7 @@ impl Failover {
     /// attached: if so, that is sent, and all other dials are given up. The
     /// tunnel is to be asked right before whether it doubts its carrier.
     pub fn handle_ready(&mut self, now: Time, id: DialId) -> bool {
-        let Some(index) = self.dials.iter().position(|dial| dial.id == id) else { return false };
-        let dial = self.dials.swap_remove(index);
+        let Some(dial) = self.take_dial(id) else { return false };
         let (is_wanted, is_doubted) = match self.standing {
             Standing::None => (true, false),
             Standing::Carried { suspicion, .. } => {
@@ -360,6 +357,12 @@ impl Failover {
     /// A dial to give up.
     pub fn poll_abandoned(&mut self) -> Option<DialId> {
         self.abandoned.pop()
+    }
+
+    /// Takes a dial that has ended; `None` for one that was given up.
+    fn take_dial(&mut self, id: DialId) -> Option<Dial> {
+        let index = self.dials.iter().position(|dial| dial.id == id)?;
+        Some(self.dials.swap_remove(index))
     }
 
     fn is_bound(&self) -> bool {
