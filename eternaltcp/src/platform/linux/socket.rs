@@ -53,18 +53,7 @@ pub(crate) fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<(
 pub(crate) fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Result<()> {
     // 32 bits, as kernels before 5.0 have them; all ones are no limit.
     let rate = rate.map_or(u32::MAX, |rate| u32::try_from(rate).unwrap_or(u32::MAX));
-    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads as many bytes as
-    // `rate` has.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MAX_PACING_RATE,
-            (&raw const rate).cast(),
-            size_of_val(&rate) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_option(socket, libc::SO_MAX_PACING_RATE, rate)
 }
 
 /// Gives a socket a receive buffer of at least `size` bytes (the kernel doubles that, socket(7)),
@@ -84,15 +73,20 @@ pub(crate) fn free_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> io::Re
 }
 
 fn unlock_buffers(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let none: libc::c_int = 0;
-    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads one C int.
+    set_option(socket, libc::SO_BUF_LOCK, 0)
+}
+
+/// Sets an option of the socket layer whose value has 32 bits.
+fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads as many bytes as
+    // `value` has.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_BUF_LOCK,
-            (&raw const none).cast(),
-            size_of_val(&none) as libc::socklen_t,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
