@@ -4,14 +4,13 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use eternaltcp::client::{Client, ClientConfig, Trust};
-use eternaltcp::server::{Server, ServerConfig, ServerLimits};
+use eternaltcp::server::ServerLimits;
 use eternaltcp::tls::Identity;
-use eternaltcp::{Session, Slots, address, this_instance};
-use support::run;
+use eternaltcp::{Session, address, this_instance};
+use support::{echo_all, run, serve};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -29,31 +28,15 @@ const SHARE: u64 = 4096;
 async fn connect(shares: u64) -> (Client, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let user = Identity::generate().unwrap();
-    let keys = folder.path().join("authorized_keys");
-    std::fs::write(&keys, format!("{}\n", user.public_key())).unwrap();
-    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
-    let host = Identity::generate().unwrap();
-    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
-    config.permits = vec!["*:*".parse().unwrap()];
-    config.limits = ServerLimits {
+    let limits = ServerLimits {
         // Half for each way, and half of that for a key.
         memory: 4 * shares * SHARE,
         tunnel_memory_at_first: AT_FIRST * SHARE,
         ..ServerLimits::default()
     };
-    let slots = Slots::from_limit().unwrap();
-    let mut server = Server::bind(config, slots).unwrap().start().unwrap();
+    let server = serve(folder.path(), std::slice::from_ref(&user), limits);
     let address: address::Server = server.local_addr().to_string().parse().unwrap();
-    tokio::spawn(async move {
-        while let Some(incoming) = server.accept().await {
-            let mut session = incoming.accept().unwrap();
-            tokio::spawn(async move {
-                while let Ok(number) = session.read_u64().await {
-                    session.write_u64(number).await.unwrap();
-                }
-            });
-        }
-    });
+    echo_all(server);
     let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
     let config = ClientConfig::new(address.into(), user, trust, this_instance("one".to_owned()));
     (Client::connect(config).await.unwrap(), folder)

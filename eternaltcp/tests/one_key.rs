@@ -5,16 +5,14 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path as Folder;
 use std::time::{Duration, SystemTime};
 
 use eternaltcp::client::{Client, ClientConfig, Trust};
-use eternaltcp::server::{Monitor, RunningServer, Server, ServerConfig, ServerLimits};
+use eternaltcp::server::{Monitor, ServerLimits};
 use eternaltcp::status::{TunnelState, TunnelStatus};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Session, Slots, address, this_instance};
-use support::{Path, run, until};
+use eternaltcp::{Session, address, this_instance};
+use support::{Path, echo_all, run, serve, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -25,32 +23,6 @@ const AT_ONCE: usize = 16;
 
 /// The server looks at its detached tunnels each second.
 const LOOKED_AT_TWICE: Duration = Duration::from_millis(2500);
-
-fn serve(folder: &Folder, user: &Identity) -> RunningServer {
-    let keys = folder.join("authorized_keys");
-    std::fs::write(&keys, format!("{}\n", user.public_key())).unwrap();
-    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
-    let host = Identity::generate().unwrap();
-    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
-    config.permits = vec!["*:*".parse().unwrap()];
-    // A bound on what the tunnels are granted, not memory that is used.
-    config.limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
-    Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
-}
-
-/// Gives every session back what comes.
-fn echo(mut server: RunningServer) {
-    tokio::spawn(async move {
-        while let Some(incoming) = server.accept().await {
-            let mut session = incoming.accept().unwrap();
-            tokio::spawn(async move {
-                while let Ok(number) = session.read_u64().await {
-                    session.write_u64(number).await.unwrap();
-                }
-            });
-        }
-    });
-}
 
 async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Session) {
     let server: address::Server = server.to_string().parse().unwrap();
@@ -89,9 +61,11 @@ fn a_thousand_tunnels_of_one_key_that_lose_their_carriers_together_all_come_back
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let user = Identity::generate().unwrap();
-        let server = serve(folder.path(), &user);
+        // A bound on what the tunnels are granted, not memory that is used.
+        let limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
+        let server = serve(folder.path(), std::slice::from_ref(&user), limits);
         let (path, monitor) = (Path::start(server.local_addr()).await, server.monitor());
-        echo(server);
+        echo_all(server);
         let mut all = Vec::new();
         let mut connecting = JoinSet::new();
         for number in 0..TUNNELS {

@@ -6,14 +6,12 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use eternaltcp::client::{Client, ClientConfig, Trust};
-use eternaltcp::server::{RunningServer, Server, ServerConfig, ServerLimits};
+use eternaltcp::server::ServerLimits;
 use eternaltcp::tls::Identity;
-use eternaltcp::{Session, Slots, address, this_instance};
-use support::{run, until};
+use eternaltcp::{Session, address, this_instance};
+use support::{echo_all, run, serve, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -22,34 +20,6 @@ const SESSIONS: usize = 20;
 
 /// Handshakes at once: fewer than a server lets strangers begin.
 const AT_ONCE: usize = 8;
-
-/// A server that lets all users in, and has room for what all tunnels may hold.
-fn serve(folder: &Path, users: &[Identity]) -> RunningServer {
-    let keys = folder.join("authorized_keys");
-    let lines: String = users.iter().map(|user| format!("{}\n", user.public_key())).collect();
-    std::fs::write(&keys, lines).unwrap();
-    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
-    let host = Identity::generate().unwrap();
-    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
-    config.permits = vec!["*:*".parse().unwrap()];
-    config.limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
-    Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
-}
-
-/// Gives every session back what comes.
-fn echo(mut server: RunningServer) {
-    tokio::spawn(async move {
-        while let Some(incoming) = server.accept().await {
-            let mut session = incoming.accept().unwrap();
-            tokio::spawn(async move {
-                let mut bytes = [0; 8];
-                while session.read_exact(&mut bytes).await.is_ok() {
-                    session.write_all(&bytes).await.unwrap();
-                }
-            });
-        }
-    });
-}
 
 /// A client, and its sessions.
 async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Vec<Session>) {
@@ -83,9 +53,11 @@ fn twenty_thousand_sessions_over_a_thousand_tunnels_answer_also_on_new_carriers(
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let users: Vec<_> = (0..20).map(|_| Identity::generate().unwrap()).collect();
-        let server = serve(folder.path(), &users);
+        // Room for what all tunnels may hold.
+        let limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
+        let server = serve(folder.path(), &users, limits);
         let (address, monitor) = (server.local_addr(), server.monitor());
-        echo(server);
+        echo_all(server);
         let (mut clients, mut sessions) = (Vec::new(), Vec::new());
         let mut connecting = JoinSet::new();
         for number in 0..TUNNELS {

@@ -9,6 +9,7 @@ mod ends;
 mod pair;
 mod path;
 mod program;
+mod server;
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(crate) use ends::{Target, echo, is_dead, pattern, read_all, reset, session};
 pub(crate) use pair::Pair;
 pub(crate) use path::Path;
 pub(crate) use program::Program;
+pub(crate) use server::{echo_all, serve};
 
 /// The longest that a whole test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);

@@ -1,0 +1,36 @@
+//! A server of many users, whose program gives every session back what comes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use eternaltcp::Slots;
+use eternaltcp::server::{RunningServer, Server, ServerConfig, ServerLimits};
+use eternaltcp::tls::Identity;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Starts a server that lets all users in, to every target; `folder` keeps their keys.
+pub(crate) fn serve(folder: &Path, users: &[Identity], limits: ServerLimits) -> RunningServer {
+    let keys = folder.join("authorized_keys");
+    let lines: String = users.iter().map(|user| format!("{}\n", user.public_key())).collect();
+    std::fs::write(&keys, lines).unwrap();
+    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+    let host = Identity::generate().unwrap();
+    let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
+    config.permits = vec!["*:*".parse().unwrap()];
+    config.limits = limits;
+    Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
+}
+
+/// Gives every session back what comes, eight bytes at a time.
+pub(crate) fn echo_all(mut server: RunningServer) {
+    tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let mut session = incoming.accept().unwrap();
+            tokio::spawn(async move {
+                while let Ok(number) = session.read_u64().await {
+                    session.write_u64(number).await.unwrap();
+                }
+            });
+        }
+    });
+}
