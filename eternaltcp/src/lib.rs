@@ -144,6 +144,7 @@ pub mod paths;
 mod pipe;
 mod platform;
 pub mod policy;
+mod race;
 mod reach;
 pub mod report;
 pub mod server;

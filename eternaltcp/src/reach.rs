@@ -2,16 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Reset};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::Target;
 use crate::lookup::{Lookups, User};
+use crate::race::{in_turns, race};
+use crate::slots::{Slot, Slots};
 use crate::stream::{Stream, prepare};
 use crate::unix;
 
@@ -25,6 +29,32 @@ pub(crate) struct Reach<'a> {
     /// Who looks its name up, and for whom.
     pub(crate) lookups: &'a Lookups,
     pub(crate) user: &'a User,
+    pub(crate) places: Places,
+}
+
+/// The places among the descriptors for the attempts of one session.
+#[derive(Clone)]
+pub(crate) struct Places {
+    /// The session's own, which the first attempt has.
+    own: Arc<Mutex<Option<Slot>>>,
+    /// Where each further attempt takes one.
+    further: Slots,
+}
+
+impl Places {
+    pub(crate) fn new(own: Slot, further: Slots) -> Self {
+        Self { own: Arc::new(Mutex::new(Some(own))), further }
+    }
+
+    /// The place for one attempt. A further attempt waits for one, and holds
+    /// nothing meanwhile.
+    async fn take(&self) -> Slot {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match own {
+            Some(own) => own,
+            None => self.further.take().await,
+        }
+    }
 }
 
 /// Connects to a target; one that is slow counts as none. Of the addresses of
@@ -33,45 +63,57 @@ pub(crate) async fn reach(
     wanted: Reach<'_>,
     choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
 ) -> Result<Stream, Reset> {
-    match timeout(wanted.patience, connect(&wanted, choose)).await {
-        Ok(result) => result,
-        Err(_) => Err(Reset::with_detail(Cause::TimedOut, wanted.target.to_string())),
-    }
-}
-
-async fn connect(
-    wanted: &Reach<'_>,
-    choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
-) -> Result<Stream, Reset> {
-    let Reach { target, header, lookups, user, .. } = wanted;
+    let Reach { target, header, lookups, user, places, patience } = wanted;
+    let deadline = Instant::now() + patience;
     let failed =
         |error: io::Error| Reset::with_detail(cause_of(&error), format!("{target}: {error}"));
-    match target {
+    let late = || Reset::with_detail(Cause::TimedOut, target.to_string());
+    let (host, port) = match target {
         Target::Unix(path) => {
-            let mut stream = unix::connect(path).await.map_err(failed)?;
-            stream.write_all(header).await.map_err(failed)?;
-            Ok(Stream::unix(stream))
+            let connected = timeout_at(deadline, connect_unix(path, header)).await;
+            let stream = connected.map_err(|_| late())?.map_err(failed)?;
+            return Ok(stream.with_slot(places.take().await));
         }
-        Target::Tcp { host, port } => {
-            let addresses = choose(lookups.resolve(user, host, *port).await?)?;
-            let stream = first(&addresses).await.map_err(failed)?;
-            stream.write_all(header).await.map_err(failed)?;
-            Ok(stream)
-        }
-    }
+        Target::Tcp { host, port } => (host, *port),
+    };
+    let found = timeout_at(deadline, lookups.resolve(user, host, port)).await;
+    let addresses = in_turns(choose(found.map_err(|_| late())??)?);
+    let stream = match first(addresses, deadline, places).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(late()),
+        result => result.map_err(failed)?,
+    };
+    let told = timeout_at(deadline, stream.write_all(header)).await;
+    told.map_err(|_| late())?.map_err(failed)?;
+    Ok(stream)
 }
 
-/// Connects to the first address that answers. A connection that is given up on
-/// the way ends with a reset.
-pub(crate) async fn first(addresses: &[SocketAddr]) -> io::Result<Stream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match dial(*address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+async fn connect_unix(path: &std::path::Path, header: &[u8]) -> io::Result<Stream> {
+    let mut stream = unix::connect(path).await?;
+    stream.write_all(header).await?;
+    Ok(Stream::unix(stream))
+}
+
+/// Connects to the first address that answers until the deadline. All of them
+/// race, so that silent ones cost the others a fraction of a second. A
+/// connection that is given up on the way ends with a reset.
+pub(crate) async fn first(
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    places: Places,
+) -> io::Result<Stream> {
+    let attempt = |address| {
+        let places = places.clone();
+        // Each attempt keeps to the deadline, so that one that failed before is heard of.
+        async move {
+            let dialled = timeout_at(deadline, async {
+                let place = places.take().await;
+                Ok(dial(address).await?.with_slot(place))
+            });
+            dialled.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
-    }
-    Err(last)
+    };
+    let result = race(addresses, JoinSet::new(), attempt).await;
+    result.map_err(|error| error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
 async fn dial(address: SocketAddr) -> io::Result<Stream> {
@@ -88,5 +130,83 @@ pub(crate) fn cause_of(error: &io::Error) -> Cause {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::Refused,
         io::ErrorKind::TimedOut => Cause::TimedOut,
         _ => Cause::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// An address that does not answer: its listener's queue is full.
+    fn silent() -> (TcpListener, Vec<std::net::TcpStream>, SocketAddr) {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().unwrap();
+        let mut filling = Vec::new();
+        let short = Duration::from_millis(100);
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, short) {
+            filling.push(stream);
+        }
+        (listener, filling, address)
+    }
+
+    fn live() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn closed() -> SocketAddr {
+        live().1
+    }
+
+    fn places(further: &Slots) -> Places {
+        Places::new(further.try_take().unwrap(), further.clone())
+    }
+
+    async fn within(patience: u64, addresses: &[SocketAddr], slots: &Slots) -> io::Result<Stream> {
+        let deadline = Instant::now() + Duration::from_millis(patience);
+        first(addresses.to_vec(), deadline, places(slots)).await
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_hold_up_one_that_answers() {
+        let slots = Slots::new(9, 0);
+        let (_silent, _filling, silent) = silent();
+        let (_live, live) = live();
+        drop(within(60_000, &[silent, live], &slots).await.unwrap());
+        // Attempts that lost give their places back.
+        let mut all = Vec::new();
+        for _ in 0..9 {
+            all.push(slots.take().await);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_without_a_place_waits_for_one() {
+        let slots = Slots::new(1, 0);
+        let (_silent, _filling, silent) = silent();
+        let (_live, live) = live();
+        let error = within(600, &[silent, live], &slots).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        within(60_000, &[closed(), live], &slots).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_all_failures_the_most_telling_one_is_told() {
+        let slots = Slots::new(9, 0);
+        let (_silent, _filling, silent) = silent();
+        for addresses in [[silent, closed()], [closed(), silent]] {
+            let error = within(600, &addresses, &slots).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        let error = within(600, &[], &slots).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

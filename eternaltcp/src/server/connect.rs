@@ -1,7 +1,7 @@
 //! Connecting a session to its target.
 
 use eternaltcp_proto::{Cause, Reset};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::Context;
 use super::registry::Entry;
@@ -9,8 +9,7 @@ use super::resolver::resolvers;
 use crate::address::Target;
 use crate::origin::{Origin, proxy_header};
 use crate::policy::{Admission, Verdict};
-use crate::reach::{Reach, cause_of, first, reach};
-use crate::slots::Slot;
+use crate::reach::{Places, Reach, cause_of, first, reach};
 use crate::stream::Stream;
 
 /// Connects a session to its target, if the key may have it; a slow target
@@ -22,7 +21,7 @@ pub(super) async fn connect(
     origin: Option<&Origin>,
 ) -> Result<Stream, Reset> {
     let (admission, needs_address) = judge(context, entry, target)?;
-    let slot = take_slot(context, entry)?;
+    let places = take_places(context, entry)?;
     let header = context.send_proxy.then(|| proxy_header(origin));
     let wanted = Reach {
         target,
@@ -30,15 +29,16 @@ pub(super) async fn connect(
         patience: context.limits.connect_timeout,
         lookups: &context.lookups,
         user: &Some(entry.user.clone()),
+        places,
     };
-    let stream = reach(wanted, |addresses| {
+    reach(wanted, |addresses| {
         if !needs_address {
             return Ok(addresses);
         }
         let decided = context.targets.decide_addresses(&admission, target, &addresses);
         decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))
-    });
-    Ok(stream.await?.with_slot(slot))
+    })
+    .await
 }
 
 /// Judges a target that is not dialled, as one that is.
@@ -59,13 +59,7 @@ pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) ->
 /// Connects to the first of this machine's resolvers that may be asked and
 /// answers.
 pub(super) async fn dial_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset> {
-    let limit = context.limits.connect_timeout;
-    timeout(limit, ask_resolver(context, entry))
-        .await
-        .unwrap_or_else(|_| Err(Reset::with_detail(Cause::TimedOut, "the server's resolver")))
-}
-
-async fn ask_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset> {
+    let deadline = Instant::now() + context.limits.connect_timeout;
     let failed = |cause, why: &dyn std::fmt::Display| {
         Reset::with_detail(cause, format!("the server's resolver: {why}"))
     };
@@ -81,16 +75,16 @@ async fn ask_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset>
     if let (true, Some(refusal)) = (permitted.is_empty(), judged.flat_map(Result::err).next()) {
         return Err(failed(Cause::NotPermitted, &refusal));
     }
-    let slot = take_slot(context, entry)?;
-    let stream = first(&permitted).await;
-    let stream = stream.map_err(|error| failed(cause_of(&error), &error))?;
-    Ok(stream.with_slot(slot))
+    let stream = first(permitted, deadline, take_places(context, entry)?).await;
+    stream.map_err(|error| failed(cause_of(&error), &error))
 }
 
-fn take_slot(context: &Context, entry: &Entry) -> Result<Slot, Reset> {
-    context.slots.of_key(&entry.user).try_take().ok_or_else(|| {
+fn take_places(context: &Context, entry: &Entry) -> Result<Places, Reset> {
+    let slots = context.slots.of_key(&entry.user);
+    let own = slots.try_take().ok_or_else(|| {
         Reset::with_detail(Cause::LimitReached, "the server has no descriptors left for this key")
-    })
+    })?;
+    Ok(Places::new(own, slots))
 }
 
 /// Judges the key again, as the file is now, and the target by its name. Says

@@ -11,8 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::judge::Verdicts;
-use super::race::Candidate;
-use super::{Common, Connected, DialError, Dialed};
+use super::{Candidate, Common, Connected, DialError, Dialed};
 use crate::client::Pins;
 use crate::client::keys::Loaded;
 use crate::client::path::{Path, chosen_path, path_from, source_address};

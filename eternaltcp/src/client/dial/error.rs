@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::Family;
+use crate::race::Failure;
 use crate::tls::{HandshakeError, TlsError};
 
 /// Why there is no carrier. All but [`DialError::Trust`] and [`DialError::Key`] may be over at the
@@ -88,11 +89,6 @@ impl DialError {
         }
     }
 
-    /// The one of two that tells more: how far the try came that failed.
-    pub(super) fn or_graver(self, other: Self) -> Self {
-        if other.progress() > self.progress() { other } else { self }
-    }
-
     fn progress(&self) -> u8 {
         match self {
             Self::NoAddress(..) | Self::NoFamily(..) => 0,
@@ -105,6 +101,13 @@ impl DialError {
             Self::Key(_) => 7,
             Self::Trust(_) => 8,
         }
+    }
+}
+
+impl Failure for DialError {
+    /// Compares how far the tries came that failed.
+    fn or_graver(self, other: Self) -> Self {
+        if other.progress() > self.progress() { other } else { self }
     }
 }
 

@@ -1,20 +1,18 @@
 //! Making carriers: from the wish to dial to a carrier whose handshake is done.
 //!
 //! - `names`: from a server's name to addresses;
-//! - `race`: who is tried when, and that the first who is ready wins;
 //! - `attempt`: one try: socket, path, TCP, TLS;
 //! - `judge`: whether it is the right server;
 //! - `program`: the same through the stdio of a program;
 //! - `segments`: whether its packets are to be small.
 //!
-//! When to dial, and how often again, is decided elsewhere.
+//! Who is tried when, and that the first who is ready wins, is [`race`]'s. When to dial, and how often again, is decided elsewhere.
 
 mod attempt;
 mod error;
 mod judge;
 mod names;
 mod program;
-mod race;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -36,16 +34,30 @@ use super::{ClientConfig, Pins, Servers, StartError, Via};
 use crate::congestion::Congestion;
 use crate::driver::CarrierIo;
 use crate::net::Mptcp;
+use crate::race::{self, Failure as _, race};
 use crate::tls::{ClientTls, Identity, PublicKey};
 use attempt::Attempts;
 use judge::{Judge, Verdicts};
 use names::Names;
-use race::{Candidate, race};
 use segments::Segments;
 
 /// Makes carriers to the servers of one client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Dialer(Arc<Common>);
+
+/// Where a carrier may be made to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Candidate {
+    /// Which server, in order of preference.
+    server: usize,
+    address: SocketAddr,
+}
+
+impl race::Candidate for Candidate {
+    fn preference(&self) -> usize {
+        self.server
+    }
+}
 
 /// What all dials of a client share.
 #[derive(Debug)]

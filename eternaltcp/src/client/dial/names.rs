@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::DialError;
 use crate::address::Server;
+use crate::race::in_turns;
 
 /// A dial waits so long for a name.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,9 +27,6 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// Look-ups of one name that run at once. Past that the newest is joined.
 const MOST_RUNNING: usize = 4;
-
-/// Addresses of one name that are dialled.
-const MOST_ADDRESSES: usize = 16;
 
 /// A look-up of one name.
 pub(super) type LookUp = dyn Fn(Server) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>
@@ -82,7 +80,7 @@ impl Names {
             failed(io::Error::new(io::ErrorKind::TimedOut, "the name servers do not answer"))
         })?;
         match found.as_deref() {
-            Ok(Some(Ok(addresses))) => Ok(order(addresses.clone())),
+            Ok(Some(Ok(addresses))) => Ok(in_turns(addresses.clone())),
             Ok(Some(Err((kind, text)))) => Err(failed(io::Error::new(*kind, text.clone()))),
             Ok(None) | Err(_) => Err(failed(io::Error::other("the look-up ended early"))),
         }
@@ -111,33 +109,6 @@ impl Names {
     }
 }
 
-/// The order to dial addresses in: IPv6 and IPv4 in turns, beginning with the
-/// family of the first (RFC 8305, section 4).
-fn order(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let mut addresses: Vec<_> = addresses.into_iter().map(canonical).collect();
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let mut turn = [0_usize; 2];
-    // Stable: the order within a family is the system's.
-    addresses.sort_by_cached_key(|address| {
-        let is_second = address.is_ipv6() != first_is_v6;
-        let place = &mut turn[usize::from(is_second)];
-        *place += 1;
-        (*place, is_second)
-    });
-    addresses.truncate(MOST_ADDRESSES);
-    addresses
-}
-
-/// An IPv4 address that came as an IPv6 one is IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(v6.ip().to_canonical(), v6.port())
-        }
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,21 +132,6 @@ mod tests {
             })
         }));
         (Arc::new(names), count, go)
-    }
-
-    #[test]
-    fn families_take_turns() {
-        let addresses =
-            ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "[::ffff:1.0.0.2]:1"].map(parse);
-        let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"].map(parse);
-        assert_eq!(order(addresses.to_vec()), expected);
-        assert_eq!(order(vec![parse("1.0.0.1:1")]), [parse("1.0.0.1:1")]);
-    }
-
-    #[test]
-    fn a_name_with_very_many_addresses_is_bounded() {
-        let many = (0..=255).map(|n| SocketAddr::new([10, 0, 0, n].into(), 1)).collect();
-        assert_eq!(order(many).len(), MOST_ADDRESSES);
     }
 
     #[tokio::test(start_paused = true)]
@@ -212,6 +168,5 @@ mod tests {
         let names = Names::default();
         let found = names.resolve(&"192.0.2.1:7".parse().unwrap()).await.unwrap();
         assert_eq!(found, [parse("192.0.2.1:7")]);
-        assert_eq!(canonical(parse("[fe80::1%3]:7")), parse("[fe80::1%3]:7"));
     }
 }

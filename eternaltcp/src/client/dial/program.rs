@@ -20,8 +20,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::attempt::Attempts;
-use super::race::Candidate;
-use super::{DialError, Dialed};
+use super::{Candidate, DialError, Dialed};
 use crate::client::Via;
 use crate::net::prepare_carrier;
 

@@ -13,7 +13,7 @@ use crate::driver::{Handle, Offer};
 use crate::log_limit::{LogLimit, limited};
 use crate::lookup::Lookups;
 use crate::origin::proxy_header;
-use crate::reach::{Reach, reach};
+use crate::reach::{Places, Reach, reach};
 use crate::slots::Slots;
 use crate::stream::Stream;
 use crate::target::{Opening, Wanted, decode_open};
@@ -120,8 +120,9 @@ impl Call {
         })?;
         let header = self.header.as_deref().unwrap_or_default();
         let (target, lookups) = (&self.target, &self.lookups);
-        let wanted = Reach { target, header, patience: PATIENCE, lookups, user: &None };
-        Ok(reach(wanted, Ok).await?.with_slot(slot))
+        let places = Places::new(slot, self.slots.clone());
+        let wanted = Reach { target, header, patience: PATIENCE, lookups, user: &None, places };
+        reach(wanted, Ok).await
     }
 }
 

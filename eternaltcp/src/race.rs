@@ -1,0 +1,300 @@
+//! A race over the addresses of a peer (RFC 8305, "Happy Eyeballs"): the first
+//! attempt that succeeds wins, and nobody who is silent, slow or wrong holds it
+//! up. Carriers race over whole handshakes, targets over connections.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+/// A candidate is given this long before the next one joins the race
+/// (RFC 8305, section 5: "Connection Attempt Delay").
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Addresses of one name that are dialled.
+pub(crate) const MOST_ADDRESSES: usize = 16;
+
+/// What may be tried.
+pub(crate) trait Candidate: PartialEq + Copy {
+    /// Lower ones are tried first.
+    fn preference(&self) -> usize {
+        0
+    }
+}
+
+impl Candidate for SocketAddr {}
+
+/// Why an attempt failed.
+pub(crate) trait Failure {
+    /// The one of two that tells more.
+    fn or_graver(self, other: Self) -> Self;
+}
+
+impl Failure for io::Error {
+    fn or_graver(self, other: Self) -> Self {
+        if weight(&other) > weight(&self) { other } else { self }
+    }
+}
+
+/// How much an error of connecting tells: an answer more than silence, and
+/// silence more than the lack of a way.
+fn weight(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => 4,
+        io::ErrorKind::PermissionDenied => 3,
+        io::ErrorKind::TimedOut => 2,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => 1,
+        _ => 0,
+    }
+}
+
+/// Candidates that wait for their turn.
+struct Queue<C> {
+    /// First those that are known to work, then those of names, each by
+    /// preference.
+    waiting: VecDeque<(bool, C)>,
+    known: Vec<C>,
+}
+
+impl<C: Candidate> Queue<C> {
+    fn new(candidates: Vec<C>) -> Self {
+        let mut queue = Self { waiting: VecDeque::new(), known: Vec::new() };
+        queue.add(false, candidates);
+        queue
+    }
+
+    fn add(&mut self, is_looked_up: bool, candidates: impl IntoIterator<Item = C>) {
+        for candidate in candidates {
+            if !self.known.contains(&candidate) {
+                self.known.push(candidate);
+                self.waiting.push_back((is_looked_up, candidate));
+            }
+        }
+        let order = |(is_looked_up, candidate): &(bool, C)| (*is_looked_up, candidate.preference());
+        self.waiting.make_contiguous().sort_by_key(order);
+    }
+
+    fn next(&mut self) -> Option<C> {
+        self.waiting.pop_front().map(|(_, candidate)| candidate)
+    }
+}
+
+/// Makes an attempt for each candidate, the first at once, each other one a
+/// little later, or as soon as one failed: first for `known`, then for what
+/// `lookups` find. Tells the first success, or of all failures the gravest.
+/// Dropping the future ends the attempts, and so does the first success.
+pub(crate) async fn race<C, T, E, F>(
+    known: Vec<C>,
+    mut lookups: JoinSet<Result<Vec<C>, E>>,
+    attempt: impl Fn(C) -> F,
+) -> Result<T, Option<E>>
+where
+    C: Candidate + 'static,
+    T: Send + 'static,
+    E: Failure + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    let mut queue = Queue::new(known);
+    let mut running = JoinSet::new();
+    let mut next_start = Instant::now();
+    let mut error: Option<E> = None;
+    let mut note = |new: E| {
+        error = Some(match error.take() {
+            Some(old) => old.or_graver(new),
+            None => new,
+        });
+    };
+    while !(lookups.is_empty() && running.is_empty() && queue.waiting.is_empty()) {
+        tokio::select! {
+            Some(found) = lookups.join_next() => match found {
+                Ok(Ok(candidates)) => queue.add(true, candidates),
+                Ok(Err(new)) => note(new),
+                // Only a fault of this program ends the task early.
+                Err(_) => {}
+            },
+            Some(done) = running.join_next() => match done {
+                Ok(Ok(winner)) => return Ok(winner),
+                Ok(Err(new)) => {
+                    note(new);
+                    next_start = Instant::now();
+                }
+                Err(_) => {}
+            },
+            () = sleep_until(next_start), if !queue.waiting.is_empty() => {
+                if let Some(candidate) = queue.next() {
+                    running.spawn(attempt(candidate));
+                }
+                next_start = Instant::now() + STAGGER;
+            }
+        }
+    }
+    Err(error)
+}
+
+/// The order to dial addresses in: IPv6 and IPv4 in turns, beginning with the
+/// family of the first (RFC 8305, section 4).
+pub(crate) fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<_> = addresses.into_iter().map(canonical).collect();
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let mut turn = [0_usize; 2];
+    // Stable: the order within a family is the system's.
+    addresses.sort_by_cached_key(|address| {
+        let is_second = address.is_ipv6() != first_is_v6;
+        let place = &mut turn[usize::from(is_second)];
+        *place += 1;
+        (*place, is_second)
+    });
+    addresses.truncate(MOST_ADDRESSES);
+    addresses
+}
+
+/// An IPv4 address that came as an IPv6 one is IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(v6.ip().to_canonical(), v6.port())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::time::sleep;
+
+    const NO_LOOKUPS: fn() -> JoinSet<Result<Vec<Numbered>, io::Error>> = JoinSet::new;
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    struct Numbered {
+        server: usize,
+        port: u16,
+    }
+
+    impl Candidate for Numbered {
+        fn preference(&self) -> usize {
+            self.server
+        }
+    }
+
+    fn candidate(server: usize, port: u16) -> Numbered {
+        Numbered { server, port }
+    }
+
+    fn candidates(ports: std::ops::Range<u16>) -> Vec<Numbered> {
+        ports.map(|port| candidate(0, port)).collect()
+    }
+
+    fn failed() -> io::Error {
+        io::ErrorKind::TimedOut.into()
+    }
+
+    fn parse(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn millis(start: Instant) -> u128 {
+        start.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_never_answer_do_not_hold_up_the_one_who_does() {
+        let start = Instant::now();
+        let winner = race(candidates(1..4), NO_LOOKUPS(), |it| async move {
+            if it.port < 3 { std::future::pending().await } else { Ok(it) }
+        });
+        assert_eq!(winner.await.unwrap(), candidate(0, 3));
+        assert_eq!(millis(start), 500, "a quarter of a second for each who is silent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_one_starts_at_once_when_one_failed() {
+        let start = Instant::now();
+        let winner = race(candidates(1..9), NO_LOOKUPS(), |it| async move {
+            if it.port < 8 { Err(failed()) } else { Ok(it) }
+        });
+        assert_eq!(winner.await.unwrap(), candidate(0, 8));
+        assert_eq!(millis(start), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_preferred_one_wins_when_all_are_alike() {
+        let lookups = || {
+            let mut lookups = NO_LOOKUPS();
+            lookups.spawn(async { Ok(vec![candidate(1, 2)]) });
+            lookups.spawn(async { Ok(vec![candidate(0, 1)]) });
+            lookups
+        };
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let known = vec![candidate(1, 9), candidate(0, 8)];
+        let result = race::<_, (), _, _>(known, lookups(), |it| {
+            started.lock().unwrap().push(it.port);
+            async { std::future::pending().await }
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(5), result).await.is_err());
+        assert_eq!(*started.lock().unwrap(), [8, 9, 1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_of_a_slow_name_join_the_race() {
+        let mut lookups = NO_LOOKUPS();
+        lookups.spawn(async {
+            sleep(Duration::from_secs(3)).await;
+            Ok(vec![candidate(0, 1), candidate(0, 2)])
+        });
+        let start = Instant::now();
+        let winner = race(vec![candidate(0, 1)], lookups, |it| async move {
+            if it.port == 1 { std::future::pending().await } else { Ok(it) }
+        });
+        assert_eq!(winner.await.unwrap(), candidate(0, 2), "and none is tried twice");
+        assert_eq!(millis(start), 3000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_race_without_a_winner_tells_the_gravest_reason() {
+        let mut lookups = NO_LOOKUPS();
+        lookups.spawn(async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) });
+        let result = race::<_, (), _, _>(candidates(1..3), lookups, |_| async { Err(failed()) });
+        assert!(
+            matches!(result.await, Err(Some(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
+        );
+        let nobody = race::<_, (), _, _>(Vec::new(), NO_LOOKUPS(), |_| async { Err(failed()) });
+        assert!(nobody.await.unwrap_err().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropping_the_race_ends_its_attempts() {
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let endless = race::<_, (), _, _>(candidates(1..4), NO_LOOKUPS(), move |_| {
+            let held = Arc::clone(&held);
+            async move {
+                let _held = held;
+                std::future::pending().await
+            }
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(2), endless).await.is_err());
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let addresses =
+            ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "[::ffff:1.0.0.2]:1"].map(parse);
+        let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"].map(parse);
+        assert_eq!(in_turns(addresses.to_vec()), expected);
+        assert_eq!(in_turns(vec![parse("1.0.0.1:1")]), [parse("1.0.0.1:1")]);
+        assert_eq!(canonical(parse("[fe80::1%3]:7")), parse("[fe80::1%3]:7"), "a scope stays");
+    }
+
+    #[test]
+    fn a_name_with_very_many_addresses_is_bounded() {
+        let many = (0..=255).map(|n| SocketAddr::new([10, 0, 0, n].into(), 1)).collect();
+        assert_eq!(in_turns(many).len(), MOST_ADDRESSES);
+    }
+}
