@@ -1,5 +1,6 @@
 //! Exit codes, and the one line on stderr that goes with them.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use clap::error::ErrorKind;
 use eternaltcp::clean;
 use eternaltcp::client::ClientEnd;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, position_of_command};
 use crate::logging;
 
 /// Why the program ends without success.
@@ -68,34 +69,76 @@ pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
     }
 }
 
-/// Reports what the command line parser found: help and version go to stdout,
-/// and an error becomes one line.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // A closed pipe (`etcp --help | head`) is not worth a word.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+/// Reports what the command line parser found: help and version go to stdout, the help that
+/// answers a missing command to stderr, and an error becomes one line.
+pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed pipe (`etcp --help | head`) is not worth a word.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        ErrorKind::InvalidUtf8 => {
+            let wrong = args.iter().skip(1).find(|arg| arg.to_str().is_none());
+            let wrong = wrong.map(|arg| arg.to_string_lossy()).unwrap_or_default();
+            report_usage(&format!("the argument '{wrong}' is not valid UTF-8"), args)
+        }
+        kind => {
+            let mut line = in_one_line(&error.to_string());
+            if kind == ErrorKind::InvalidSubcommand && !line.contains("; tip: ") {
+                line = format!("{line}; {}", commands_of(args));
+            }
+            report_usage(&line, args)
+        }
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let cli = Cli::command();
-        let names: Vec<_> = cli.get_subcommands().map(clap::Command::get_name).collect();
-        let text = format!("a command is missing: {} (see etcp --help)", names.join(", "));
-        return Failure::Usage(text).report();
-    }
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let line = words.join(" ");
-    let line = line.trim_start_matches("error: ");
-    let line = line.split(" For more information").next().unwrap_or(line);
-    Failure::Usage(format!("{line} (see {})", help_of(std::env::args().skip(1)))).report()
 }
 
-/// The command that helps whoever gave these arguments.
-fn help_of(args: impl IntoIterator<Item = String>) -> String {
+fn report_usage(text: &str, args: &[OsString]) -> ExitCode {
+    Failure::Usage(format!("{text} (see {})", help_of(args))).report()
+}
+
+/// Joins the lines of a parser's error, without its usage.
+fn in_one_line(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let is_error = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more info");
+    let lines = text.lines().map(str::trim).take_while(is_error);
+    // That a flag could be meant as a value says less than that there is none of that name.
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"));
+    let mut all = String::new();
+    for line in lines {
+        let separator = if line.starts_with("tip: ") { "; " } else { " " };
+        all.push_str(if all.is_empty() { "" } else { separator });
+        all.push_str(line);
+    }
+    all
+}
+
+/// Names the commands below the one that these arguments meant.
+fn commands_of(args: &[OsString]) -> String {
     let cli = Cli::command();
-    let command = args.into_iter().find(|arg| cli.find_subcommand(arg).is_some());
-    command.map_or_else(|| "etcp --help".to_owned(), |name| format!("etcp {name} --help"))
+    let (path, command) = meant(&cli, args);
+    let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+    format!("{path} has: {}", names.join(", "))
+}
+
+/// The command line that shows the help of the command that these arguments meant.
+fn help_of(args: &[OsString]) -> String {
+    format!("{} --help", meant(&Cli::command(), args).0)
+}
+
+/// The command that these arguments meant, as far as there is one, and how it is called.
+fn meant<'a>(cli: &'a clap::Command, args: &[OsString]) -> (String, &'a clap::Command) {
+    let (mut path, mut command) = ("etcp".to_owned(), cli);
+    for arg in args.iter().skip(position_of_command(args).unwrap_or(args.len())) {
+        let Some(found) = arg.to_str().and_then(|arg| command.find_subcommand(arg)) else { break };
+        path = format!("{path} {}", found.get_name());
+        command = found;
+    }
+    (path, command)
 }
 
 /// Tells the user something that is no failure, in one line on stderr.
@@ -114,8 +157,23 @@ mod tests {
 
     #[test]
     fn the_help_is_that_of_the_command_that_was_meant() {
-        let help = |words: &[&str]| help_of(words.iter().map(ToString::to_string));
-        assert_eq!(help(&["-v", "cproxy", "--wrong"]), "etcp cproxy --help");
-        assert_eq!(help(&["unknown"]), "etcp --help");
+        let help = |line: &str| help_of(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(help("etcp -v cproxy --wrong"), "etcp cproxy --help");
+        assert_eq!(help("etcp sessions kill --wrong"), "etcp sessions kill --help");
+        assert_eq!(help("etcp sessions"), "etcp sessions --help");
+        assert_eq!(help("etcp connect status"), "etcp connect --help");
+        assert_eq!(help("etcp unknown"), "etcp --help");
+        assert_eq!(help("etcp"), "etcp --help");
+    }
+
+    #[test]
+    fn a_parsers_error_becomes_one_line() {
+        let text = "error: unexpected argument '--foo' found\n\n  tip: a similar argument exists: \
+                    '--for'\n  tip: to pass '--foo' as a value, use '-- --foo'\n\nUsage: etcp\n\n\
+                    For more information, try '--help'.\n";
+        let line = "unexpected argument '--foo' found; tip: a similar argument exists: '--for'";
+        assert_eq!(in_one_line(text), line);
+        let text = "error: required:\n  --server <HOST>\n  <FILE>\n\nUsage: etcp\n";
+        assert_eq!(in_one_line(text), "required: --server <HOST> <FILE>");
     }
 }

@@ -15,6 +15,7 @@ mod hook;
 mod install;
 mod keygen;
 mod logging;
+mod man;
 mod one_user;
 mod operator;
 mod passphrase;
@@ -32,20 +33,26 @@ mod ssh_config;
 mod status;
 mod talk;
 mod user_keys;
+mod version;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Internal, InternalCli};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(cli::separate(std::env::args_os().collect())) {
-        Ok(cli) => cli,
-        Err(error) => return exit::usage(&error),
+    let args: Vec<_> = std::env::args_os().collect();
+    let parsed = if cli::is_internal(&args) {
+        InternalCli::try_parse_from(&args).map(run_internal)
+    } else {
+        Cli::try_parse_from(cli::separate(args.clone())).map(run)
     };
-    let result = run(cli);
+    let result = match parsed {
+        Ok(result) => result,
+        Err(error) => return exit::usage(&error, &args),
+    };
     passphrase::restore();
     match result {
         Ok(()) => {
@@ -78,23 +85,29 @@ fn run(cli: Cli) -> Result<(), Failure> {
             logging::start(&cli.log, logging::Level::Warn)?;
             run::run(args)
         }
-        Command::RunInside(args) => run::run_inside(&args),
         Command::Status(args) => status::run(args),
         Command::Sessions(args) => sessions::run(args),
         Command::Reconnect(args) => reconnect::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Ssh(args) => ssh::run(args, &cli.log),
-        Command::SshCarry(args) => {
-            // ssh's terminal is no place for a log, unless it is asked for.
-            logging::start(&cli.log, logging::Level::Error)?;
-            ssh::carry(args)
-        }
-        Command::OneUser(args) => one_user::run(args),
         Command::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()
         }
         Command::Completions(args) => install::completions(args),
-        Command::Man(args) => install::man(args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// Runs a command that etcp started itself.
+fn run_internal(cli: InternalCli) -> Result<(), Failure> {
+    match cli.command {
+        Internal::RunInside(args) => run::run_inside(&args),
+        Internal::SshCarry(args) => {
+            // ssh's terminal is no place for a log, unless it is asked for.
+            logging::start(&cli.log, logging::Level::Error)?;
+            ssh::carry(args)
+        }
+        Internal::OneUser(args) => one_user::run(args),
     }
 }

@@ -40,12 +40,31 @@ fn bash_completes_commands_and_flags_with_what_completions_prints() {
 }
 
 #[test]
+fn shells_can_read_their_completions() {
+    let test = "shells_can_read_their_completions";
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = folder.join(shell);
+        std::fs::write(&script, text(etcp(&["completions", shell]))).expect("the folder is ours");
+        // `.ci/install` has bash alone; the others are tried where they are.
+        let is_there = Command::new(shell).arg("-c").arg("true").output().is_ok();
+        assert!(is_there || shell != "bash", "{test}: there is no bash");
+        if is_there {
+            let read = Command::new(shell).arg("-n").arg(&script).output().expect("it runs");
+            assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {read:?}");
+        }
+    }
+}
+
+#[test]
 fn there_is_a_manual_page_of_the_program_and_of_each_command() {
     let folder = Folder::new();
     let pages = folder.join("new/man1");
     text(etcp(&["man", pages.to_str().expect("a plain path")]));
     for (name, contains) in [
         ("etcp.1", "Keep TCP connections alive"),
+        ("etcp.1", ".SH EXIT STATUS"),
+        ("etcp-sessions-kill.1", ".SH SEE ALSO"),
         ("etcp-sproxy.1", "authorized"),
         ("etcp-cproxy.1", "known"),
         ("etcp-connect.1", "ProxyCommand"),
@@ -53,13 +72,18 @@ fn there_is_a_manual_page_of_the_program_and_of_each_command() {
         let page = std::fs::read_to_string(pages.join(name)).expect(name);
         assert!(page.contains(contains), "{name}: {page}");
     }
+    let names = std::fs::read_dir(&pages).expect("a folder").flatten().map(|page| page.file_name());
+    let internal = ["etcp-one-user.1", "etcp-run-inside.1", "etcp-ssh-carry.1"];
+    assert!(names.into_iter().all(|name| internal.iter().all(|other| name != *other)));
     let test = "there_is_a_manual_page_of_the_program_and_of_each_command";
     if !skip::can_find(test, &["man"]) {
         return;
     }
     let mut man = Command::new("man");
     let shown = text(man.arg("-l").arg(pages.join("etcp-cproxy.1")).output().expect("man runs"));
-    assert!(shown.contains("SYNOPSIS") && shown.contains("known"), "{shown}");
+    for words in ["SYNOPSIS", "known", "FORWARDS", "EXAMPLES", "-L 5432:localhost:5432"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
 }
 
 #[test]

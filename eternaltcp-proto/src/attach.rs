@@ -31,6 +31,9 @@ pub const FEATURE_JOIN: u64 = 4;
 /// The features that this code has.
 pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN;
 
+/// The names of the features that this code has, in the order of their bits.
+pub const FEATURE_NAMES: [&str; 3] = ["standby", "early replay", "joined carriers"];
+
 /// Most payload bytes of all early packets: with the rest of the request they
 /// fit what a new TCP connection may send at once (RFC 6928).
 pub(crate) const EARLY_BYTES: usize = 8 * 1024;
@@ -344,6 +347,11 @@ pub(crate) fn of_tunnel(kind: Kind, payload: Vec<u8>) -> (Header, Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_feature_has_a_name() {
+        assert_eq!(FEATURES, (1 << FEATURE_NAMES.len()) - 1);
+    }
 
     fn settings() -> Settings {
         Settings {

@@ -45,8 +45,8 @@ mod wire;
 
 pub use acceptor::{AcceptError, Acceptor, AttachRequest, JoinRequest, Progress, encode_refusal};
 pub use attach::{
-    FEATURE_JOIN, FEATURE_STANDBY, Hello, HelloError, Instance, Intent, OLDEST_VERSION, Settings,
-    VERSION,
+    FEATURE_JOIN, FEATURE_NAMES, FEATURE_STANDBY, Hello, HelloError, Instance, Intent,
+    OLDEST_VERSION, Settings, VERSION,
 };
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;

@@ -159,8 +159,8 @@ mod waiting;
 
 pub use congestion::{Congestion, CongestionError};
 pub use eternaltcp_proto::{
-    Cause, CleanText, Config as TunnelConfig, Instance, Reset, SessionId, Stats as TunnelStats,
-    clean, is_unsafe,
+    Cause, CleanText, Config as TunnelConfig, FEATURE_NAMES, Instance, OLDEST_VERSION, Reset,
+    SessionId, Stats as TunnelStats, VERSION, clean, is_unsafe,
 };
 pub use instance::this_instance;
 pub use listener::Listener;

@@ -30,10 +30,22 @@ impl From<MptcpArg> for Mptcp {
 #[derive(Debug, Args)]
 pub(crate) struct TunnelArgs {
     /// Send a sign of life when nothing else was sent for this long
-    #[arg(long, value_parser = parse_positive, default_value = "1s", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "1s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) heartbeat: Duration,
     /// Give a connection up after this much silence
-    #[arg(long, value_parser = parse_positive, default_value = "3s", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "3s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) dead_after: Duration,
 }
 

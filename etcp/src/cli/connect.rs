@@ -16,7 +16,13 @@ pub(crate) struct ConnectArgs {
     #[arg(value_name = "HOST:PORT")]
     pub(crate) target: Option<Target>,
     /// End when the server was not reached for the first time by then
-    #[arg(long, value_parser = parse_positive, default_value = "10s", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "10s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) connect_timeout: Duration,
     #[command(flatten)]
     pub(crate) server: ServerArgs,

@@ -17,11 +17,11 @@ use super::common::parse_positive;
 pub(crate) struct OperatorArgs {
     /// The Unix socket for etcp status and the like; none: there is none
     /// [default: in $XDG_RUNTIME_DIR/eternaltcp, else in the state folder]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Control")]
     pub(crate) control: Option<ControlSocketArg>,
     /// Run this by sh when the connection is lost and when it is back, with ETCP_EVENT and more in
     /// its environment
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", help_heading = "Control")]
     pub(crate) on_event: Option<String>,
 }
 

@@ -15,37 +15,54 @@ use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct CproxyArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// Listen here for connections to the server's default target; may be repeated
     /// [default: 127.0.0.1:5200, unless there is a -L, -R, -D or --transparent]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", help_heading = "Forwards")]
     pub(crate) listen: Vec<Listen>,
     /// Listen on [bind:]port for connections to host:hostport; may be repeated
-    #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
+    #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
     pub(crate) forward: Vec<Forward>,
     /// Listen on [bind:]port for connections that say where they go: SOCKS4, SOCKS5 and HTTP
     /// CONNECT, with names looked up by the server; may be repeated
-    #[arg(short = 'D', value_parser = Listen::from_bind_spec, value_name = "[BIND:]PORT")]
+    #[arg(
+        short = 'D',
+        value_parser = Listen::from_bind_spec,
+        value_name = "[BIND:]PORT",
+        help_heading = "Forwards"
+    )]
     pub(crate) dynamic: Vec<Listen>,
     /// Listen here for connections that a firewall redirects, and carry each to where it was to
     /// go; may be repeated
-    #[arg(long, value_parser = parse_address, value_name = "ADDR")]
+    #[arg(long, value_parser = parse_address, value_name = "ADDR", help_heading = "Forwards")]
     pub(crate) transparent: Vec<SocketAddr>,
     /// Have the server listen on [bind:]port for connections to host:hostport, which is reached
     /// from here; may be repeated
-    #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT")]
+    #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
     pub(crate) remote: Vec<Forward>,
     /// Tell the targets of -R who connected to the server, by a PROXY protocol v2 header
-    #[arg(long)]
+    #[arg(long, help_heading = "Forwards")]
     pub(crate) send_proxy: bool,
     /// How many new sessions there are of which the server has not heard; further connections
     /// wait in the system's queue
-    #[arg(long, default_value_t = 128, value_name = "COUNT", value_parser = at_least_one())]
+    #[arg(
+        long,
+        default_value_t = 128,
+        value_name = "COUNT",
+        value_parser = at_least_one(),
+        help_heading = "Limits"
+    )]
     pub(crate) max_waiting: usize,
     /// How long one of them waits while the server cannot be reached; then it is reset
-    #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "60s",
+        value_name = "DURATION",
+        help_heading = "Limits"
+    )]
     pub(crate) wait: Duration,
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
 }

@@ -6,7 +6,9 @@ mod common;
 mod connect;
 mod control;
 mod cproxy;
+mod examples;
 mod install;
+mod internal;
 mod keygen;
 mod limits;
 mod run;
@@ -14,8 +16,11 @@ mod server;
 mod sproxy;
 mod ssh;
 
+use std::ffi::OsString;
+
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::version;
 pub(crate) use common::TunnelArgs;
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
@@ -24,6 +29,7 @@ pub(crate) use control::{
 };
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use install::{CompletionsArgs, ManArgs};
+pub(crate) use internal::{Internal, InternalCli, is_internal};
 pub(crate) use keygen::KeygenArgs;
 pub(crate) use run::{CommandArgs, RunArgs};
 pub(crate) use server::ServerArgs;
@@ -37,7 +43,13 @@ pub(crate) use ssh::{OneUserArgs, SshArgs, SshCarryArgs, separate};
 /// the two dies (another network, another address, a sleep), they connect
 /// again and go on at the exact byte; the application notices nothing.
 #[derive(Debug, Parser)]
-#[command(name = "etcp", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(
+    name = "etcp",
+    version = version::short(),
+    long_version = version::long(),
+    max_term_width = 100,
+    after_help = examples::ETCP
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -45,26 +57,21 @@ pub(crate) struct Cli {
     pub(crate) log: LogArgs,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  etcp demo                                         see it work, on this machine alone
-  etcp sproxy --permit 'localhost:*'                on the server
-  etcp cproxy --server example.org -L 5432:localhost:5432
-  etcp ssh example.org                              where etcp is installed, and nothing set up
-  ssh -o ProxyCommand='etcp connect --server %h localhost:22' example.org
-  etcp run --server example.org curl -O https://example.com/large.iso
-
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage, 3 refused by the peer (key or permission).
-Durations are written 500ms, 10s, 5m, 2h, 7d; addresses host:port, [v6]:port or unix:/path.";
-
 /// What to log, and how.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
     /// Log more; twice for every packet (or set RUST_LOG)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Logging")]
     pub(crate) verbose: u8,
     /// Form of the log on stderr
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORM")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = LogFormat::Text,
+        value_name = "FORM",
+        help_heading = "Logging"
+    )]
     pub(crate) log_format: LogFormat,
 }
 
@@ -77,40 +84,59 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run beside the server program: let clients in and connect them to targets
+    #[command(after_long_help = examples::SPROXY)]
     Sproxy(SproxyArgs),
     /// Run beside the application: listen for it and carry its connections
+    #[command(after_long_help = examples::CPROXY)]
     Cproxy(CproxyArgs),
     /// Carry stdin and stdout as one connection: for ssh's ProxyCommand
+    #[command(after_long_help = examples::CONNECT)]
     Connect(ConnectArgs),
     /// Make a key pair, where there is no ssh-keygen
+    #[command(after_long_help = examples::KEYGEN)]
     Keygen(KeygenArgs),
     /// Run a command, with all its TCP connections and look-ups of names carried
+    #[command(after_long_help = examples::RUN)]
     Run(RunArgs),
-    /// A part of run
-    #[command(hide = true)]
-    RunInside(CommandArgs),
     /// Show the proxies that run here: their tunnels, connections and sessions
+    #[command(after_long_help = examples::STATUS)]
     Status(StatusArgs),
     /// End sessions of a running proxy
+    #[command(after_long_help = examples::SESSIONS)]
     Sessions(SessionsArgs),
     /// Have a running cproxy connect again now
+    #[command(after_long_help = examples::RECONNECT)]
     Reconnect(ReconnectArgs),
     /// Have a running proxy take no new sessions, and end with the last one
+    #[command(after_long_help = examples::DRAIN)]
     Drain(DrainArgs),
     /// Run ssh through a tunnel, to a server where no sproxy runs
+    #[command(after_long_help = examples::SSH)]
     Ssh(SshArgs),
-    /// What ssh runs for `etcp ssh`
-    #[command(hide = true)]
-    SshCarry(SshCarryArgs),
-    /// What `etcp ssh` runs at the server
-    #[command(hide = true)]
-    OneUser(OneUserArgs),
     /// See it work, on this machine alone: a checked stream whose carriers die
+    #[command(after_long_help = examples::DEMO)]
     Demo,
     /// Print a shell's completions of etcp's commands
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Write the manual pages
+    #[command(after_long_help = examples::MAN)]
     Man(ManArgs),
+}
+
+/// The position of the command's name: of the first argument that is neither an option nor the
+/// value of one.
+pub(crate) fn position_of_command(args: &[OsString]) -> Option<usize> {
+    let mut is_value = false;
+    for (at, arg) in args.iter().enumerate().skip(1) {
+        match arg.to_str() {
+            _ if is_value => is_value = false,
+            Some("--log-format") => is_value = true,
+            Some(arg) if arg.starts_with('-') => {}
+            _ => return Some(at),
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -13,10 +13,22 @@ use super::server::ServerArgs;
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// End when the server was not reached for the first time by then
-    #[arg(long, value_parser = parse_positive, default_value = "10s", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "10s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) connect_timeout: Duration,
     /// How long connections that the command has left behind may take to end
-    #[arg(long, value_parser = parse_positive, default_value = "10s", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "10s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) linger: Duration,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
@@ -28,11 +40,42 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CommandArgs {
     /// The command, and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) words: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn words(line: &str) -> Result<Vec<OsString>, String> {
+        let cli = crate::cli::Cli::try_parse_from(line.split(' '));
+        match cli.map_err(|error| error.to_string())?.command {
+            crate::cli::Command::Run(args) => Ok(args.command.words),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_is_the_commands() {
+        for (line, expected) in [
+            ("etcp run -s a curl -O --server b url", "curl -O --server b url"),
+            ("etcp run -s a -- --odd -v", "--odd -v"),
+            ("etcp run -s a ls -- -v", "ls -- -v"),
+        ] {
+            let words: Vec<_> = words(line).unwrap();
+            let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+            assert_eq!(words.join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_not_taken_for_the_command() {
+        for line in ["etcp run --servr a ls", "etcp run -s a --wrong ls", "etcp run -s a -x ls"] {
+            let error = words(line).unwrap_err();
+            assert!(error.contains("unexpected argument"), "{line}: {error}");
+        }
+    }
 }

@@ -18,55 +18,78 @@ use super::common::{MptcpArg, TunnelArgs, parse_positive};
 pub(crate) struct ServerArgs {
     /// Where sproxy is; the default port is 6200. Further addresses of the same sproxy may follow,
     /// the best first
-    #[arg(short, long, required = true, value_name = "HOST[:PORT]")]
+    #[arg(short, long, required = true, value_name = "HOST[:PORT]", help_heading = "Connection")]
     pub(crate) server: Vec<Server>,
     /// Connect from this address of this machine alone, as ssh does
-    #[arg(short, long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", help_heading = "Connection")]
     pub(crate) bind_address: Option<IpAddr>,
     /// Connect over this interface alone, whatever the routes say
-    #[arg(short = 'B', long, value_parser = parse_interface, value_name = "IFACE")]
+    #[arg(
+        short = 'B',
+        long,
+        value_parser = parse_interface,
+        value_name = "IFACE",
+        help_heading = "Connection"
+    )]
     pub(crate) bind_interface: Option<String>,
     /// Connect to IPv4 addresses alone, as ssh does
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    #[arg(short = '4', long, conflicts_with = "ipv6", help_heading = "Connection")]
     pub(crate) ipv4: bool,
     /// Connect to IPv6 addresses alone
-    #[arg(short = '6', long)]
+    #[arg(short = '6', long, help_heading = "Connection")]
     pub(crate) ipv6: bool,
     /// Whether connections to sproxy are MPTCP, which uses several networks at once
-    #[arg(long, value_enum, default_value_t = MptcpArg::Off, value_name = "WHEN")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = MptcpArg::Off,
+        value_name = "WHEN",
+        help_heading = "Connection"
+    )]
     pub(crate) mptcp: MptcpArg,
     /// The congestion control of connections to sproxy, as bbr [default: the system's]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(crate) congestion: Option<Congestion>,
     /// How many connections to sproxy there are at once, up to 8: the others carry bulk, each
     /// with a share of its own on a path that loses packets
-    #[arg(long, value_parser = parse_carriers, default_value = "1", value_name = "N")]
+    #[arg(
+        long,
+        value_parser = parse_carriers,
+        default_value = "1",
+        value_name = "N",
+        help_heading = "Connection"
+    )]
     pub(crate) carriers: usize,
     /// Your private key; may be repeated [default: as ssh has them, the agent's first]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Vec<PathBuf>,
     /// Read this file in place of ssh's configuration; 'none' for no file
-    #[arg(short = 'F', long, value_name = "FILE")]
+    #[arg(short = 'F', long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) ssh_config: Option<PathBuf>,
     /// Leave ssh's configuration alone
-    #[arg(long, conflicts_with = "ssh_config")]
+    #[arg(long, conflicts_with = "ssh_config", help_heading = "Keys")]
     pub(crate) no_ssh_config: bool,
     /// The servers you trust, as for ssh [default: as ssh has them]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) known_hosts: Option<PathBuf>,
     /// Trust a server whose key is not known yet, and keep its key
-    #[arg(long)]
+    #[arg(long, help_heading = "Keys")]
     pub(crate) accept_new: bool,
     /// Your client's name at the server, where a newer one ends an older one's ghost
     /// [default: the listen addresses; for connect and run, its process id]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(crate) name: Option<String>,
     /// Keep a second connection ready over another interface, so that a dead path costs one
     /// round trip
-    #[arg(long)]
+    #[arg(long, help_heading = "Connection")]
     pub(crate) spare: bool,
     /// End when the server could not be reached for this long [default: never]
-    #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) give_up_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,

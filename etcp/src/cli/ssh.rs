@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory};
 
-use super::Cli;
 use super::common::{TunnelArgs, parse_positive};
+use super::{Cli, position_of_command};
 use crate::talk::Ports;
 
 #[derive(Debug, Args)]
@@ -17,31 +17,42 @@ use crate::talk::Ports;
 pub(crate) struct SshArgs {
     /// Use this etcp at HOST; relative paths begin in the home folder there
     /// [default: etcp in PATH, else the copied one]
-    #[arg(long, value_name = "PATH", conflicts_with = "copy")]
+    #[arg(long, value_name = "PATH", conflicts_with = "copy", help_heading = "Server")]
     pub(crate) remote_etcp: Option<String>,
     /// Copy this etcp to HOST, to ~/.cache/eternaltcp, unless it is there
-    #[arg(long)]
+    #[arg(long, help_heading = "Server")]
     pub(crate) copy: bool,
     /// Listen at HOST on a port of this range, which a firewall lets pass [default: any free port]
-    #[arg(long, value_name = "PORT[-PORT]")]
+    #[arg(long, value_name = "PORT[-PORT]", help_heading = "Server")]
     pub(crate) remote_port: Option<Ports>,
     /// Carry everything through ssh itself: each connection is an ssh of its own, which logs in
     /// without asking
-    #[arg(long, conflicts_with = "remote_port")]
+    #[arg(long, conflicts_with = "remote_port", help_heading = "Connection")]
     pub(crate) via_ssh: bool,
     /// Fail where only the port of ssh can be reached
-    #[arg(long, conflicts_with = "via_ssh")]
+    #[arg(long, conflicts_with = "via_ssh", help_heading = "Connection")]
     pub(crate) no_via_ssh: bool,
     /// How long HOST keeps the connection of a client that is away
-    #[arg(long, value_parser = parse_positive, default_value = "7d", value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "7d",
+        value_name = "DURATION",
+        help_heading = "Server"
+    )]
     pub(crate) keep_detached: Duration,
     /// End when HOST could not be reached for this long [default: never]
-    #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
     pub(crate) give_up_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
     /// What ssh takes: its options, HOST, and a command
-    #[arg(value_name = "SSH ARGUMENTS", required = true, last = true)]
+    #[arg(value_name = "HOST", required = true, last = true)]
     pub(crate) ssh: Vec<OsString>,
 }
 
@@ -64,7 +75,8 @@ pub(crate) struct OneUserArgs {
 /// `--` before the first argument of `etcp ssh` that is none of etcp's, which
 /// are the long ones alone.
 pub(crate) fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
-    let Some(mut at) = position_of_ssh(&args).map(|at| at + 1) else { return args };
+    let command = position_of_command(&args).filter(|at| args[*at] == "ssh");
+    let Some(mut at) = command.map(|at| at + 1) else { return args };
     let cli = Cli::command();
     let takes_value = |name: &str| {
         let of_ssh = cli.find_subcommand("ssh").into_iter().flat_map(clap::Command::get_arguments);
@@ -84,21 +96,6 @@ pub(crate) fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(at, "--".into());
     }
     args
-}
-
-/// Where the word `ssh` stands, if it is the subcommand.
-fn position_of_ssh(args: &[OsString]) -> Option<usize> {
-    let mut is_value = false;
-    for (at, arg) in args.iter().enumerate().skip(1) {
-        match arg.to_str() {
-            _ if is_value => is_value = false,
-            Some("ssh") => return Some(at),
-            Some("--log-format") => is_value = true,
-            Some(arg) if arg.starts_with('-') => {}
-            _ => return None,
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -1,0 +1,60 @@
+//! The commands that etcp starts itself, which no help, completion or error names.
+//!
+//! They have a parser of their own: what is not among the commands of [`super::Cli`] cannot be
+//! suggested, completed or listed.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use super::{CommandArgs, LogArgs, OneUserArgs, SshCarryArgs, position_of_command};
+
+/// The command line of a command that etcp starts itself.
+#[derive(Debug, Parser)]
+#[command(name = "etcp", disable_help_flag = true, disable_help_subcommand = true)]
+pub(crate) struct InternalCli {
+    #[command(subcommand)]
+    pub(crate) command: Internal,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Internal {
+    /// The part of `etcp run` that becomes the program
+    RunInside(CommandArgs),
+    /// What ssh runs for `etcp ssh`
+    SshCarry(SshCarryArgs),
+    /// What `etcp ssh` runs at the server
+    OneUser(OneUserArgs),
+}
+
+/// Returns whether the arguments are those of an [`InternalCli`].
+pub(crate) fn is_internal(args: &[OsString]) -> bool {
+    let command = position_of_command(args).and_then(|at| args[at].to_str());
+    command.is_some_and(Internal::has_subcommand)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_internal_command_line_is_consistent() {
+        InternalCli::command().debug_assert();
+    }
+
+    #[test]
+    fn internal_commands_are_told_from_those_of_users() {
+        let is_one =
+            |line: &str| is_internal(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for line in ["etcp run-inside -- ls", "etcp -v --log-format json ssh-carry /x"] {
+            assert!(is_one(line), "{line}");
+        }
+        for line in ["etcp", "etcp run run-inside", "etcp --log-format one-user", "etcp help"] {
+            assert!(!is_one(line), "{line}");
+        }
+    }
+}
