@@ -86,8 +86,10 @@ class Etcp(Subject):
         etcp = world.programs.etcp
         flags = ["--mptcp", self.mptcp] if world.programs.knows_mptcp else []
         self._log, far = world.folder / "cproxy.log", world.folder / "sproxy.log"
+        # The home is where sproxy stops to ask who may write to the folders of its files.
+        home = f"HOME={keys.authorized_keys.parent}"
         self.sproxy = world.start(world.server, [
-            etcp, "sproxy", "--listen", f"[::]:{PORT}", "--target", self.server_address,
+            "env", home, etcp, "sproxy", "--listen", f"[::]:{PORT}", "--target", self.server_address,
             "--identity", keys.server, "--authorized-keys", keys.authorized_keys, *flags], far)
         self._await(far, "listening on", self.sproxy)
         self.cproxy = world.start(world.client, [

@@ -161,10 +161,12 @@ class Etcp(Subject):
         self._known = self.file("known.hosts")
         self._known.write_text(f"[{self.world.server_host}]:{self.server_port} "
                                f"{keys.server.with_suffix('.pub').read_text()}")
+        authorized_keys = self.authorized_keys()
+        # The home is where sproxy stops to ask who may write to the folders of its files.
         self.launch("far", "sproxy", [
-            tools.etcp, "sproxy", "--listen", f"{self.world.server_host}:{self.server_port}",
+            "env", f"HOME={authorized_keys.parent}", tools.etcp, "sproxy", "--listen", f"{self.world.server_host}:{self.server_port}",
             "--target", self.target, "--identity", keys.server,
-            "--authorized-keys", self.authorized_keys(), *self._sproxy_flags])
+            "--authorized-keys", authorized_keys, *self._sproxy_flags])
         self.await_listener(self.world.server, self.server_port)
 
     def authorized_keys(self):

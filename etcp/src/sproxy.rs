@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use eternaltcp::address::Listen;
 use eternaltcp::control::Subject;
+use eternaltcp::policy::StrictModes;
 use eternaltcp::server::{Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Slots, TunnelConfig};
 use tracing::info;
 
-use crate::cli::{SproxyArgs, TunnelArgs};
+use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
 use crate::exit::Failure;
 use crate::operator::Operator;
 use crate::{paths, runtime, signals};
@@ -55,6 +56,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         congestion: args.congestion,
         identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
         authorized_keys: authorized_keys.into(),
+        strict_modes: (args.strict_modes == YesNo::Yes).then(StrictModes::of_this_user),
         target: args.target,
         permits: args.permit,
         permits_resolver: args.permit_resolver,

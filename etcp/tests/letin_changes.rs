@@ -145,7 +145,7 @@ fn unreadable(spoil: impl Fn(&Site), mend: impl Fn(&Site), why: &str) {
     let third = Cproxy::start(&setting.site, relay.address, "third").attached();
     let steady = Steady::start(third.listen);
     spoil(&setting.site);
-    let line = setting.sproxy.program.wait_for("no new tunnel is admitted until it can be read");
+    let line = setting.sproxy.program.wait_for("no new tunnel is admitted until then");
     assert!(line.contains(why), "{line}");
     let mut newcomer = Cproxy::start(&setting.site, setting.sproxy.address, "newcomer");
     newcomer.program.wait_for("refused for now");
@@ -156,7 +156,7 @@ fn unreadable(spoil: impl Fn(&Site), mend: impl Fn(&Site), why: &str) {
     setting.ours.1.goes_on();
     setting.theirs.1.goes_on();
     Steady::start(setting.ours.0.listen).finish();
-    let told = setting.sproxy.program.count("no new tunnel is admitted until it can be read");
+    let told = setting.sproxy.program.count("no new tunnel is admitted until then");
     assert_eq!(told, 1, "it is said once");
     mend(&setting.site);
     newcomer.program.wait_for(ATTACHED);
@@ -172,7 +172,7 @@ fn a_file_that_others_may_write_to_admits_no_new_tunnel_and_ends_none() {
                 .expect("ours");
         }
     };
-    unreadable(mode(0o620), mode(0o600), "others may write to");
+    unreadable(mode(0o602), mode(0o600), "others may write to");
 }
 
 #[test]

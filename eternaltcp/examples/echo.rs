@@ -9,8 +9,8 @@ use std::error::Error;
 use std::path::Path;
 
 use eternaltcp::client::{Client, ClientConfig};
-use eternaltcp::policy::known_hosts_line;
-use eternaltcp::server::{RunningServer, Server, ServerConfig};
+use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
+use eternaltcp::server::{KeySource, RunningServer, Server, ServerConfig};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Session, Slots, address};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, split};
@@ -48,10 +48,9 @@ async fn main() -> Result {
 /// A server with a new key, which lets one new user in.
 fn start_server(folder: &Path) -> Result<RunningServer> {
     let user = Identity::load_or_create(&folder.join("id_ed25519"))?;
-    let authorized_keys = folder.join("authorized_keys");
-    std::fs::write(&authorized_keys, format!("{}\n", user.public_key()))?;
+    let keys = KeySource::Fixed(AuthorizedKeys::parse(&user.public_key().to_string()));
     let host = Identity::load_or_create(&folder.join("server_key"))?;
-    let mut config = ServerConfig::new("127.0.0.1:0".parse()?, host, authorized_keys);
+    let mut config = ServerConfig::new("127.0.0.1:0".parse()?, host, keys);
     config.permits = vec!["echo:7".parse()?];
     Ok(Server::bind(config, Slots::from_limit()?)?.start()?)
 }

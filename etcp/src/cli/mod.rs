@@ -33,7 +33,7 @@ pub(crate) use internal::{Internal, InternalCli, is_internal};
 pub(crate) use keygen::KeygenArgs;
 pub(crate) use run::{CommandArgs, RunArgs};
 pub(crate) use server::ServerArgs;
-pub(crate) use sproxy::SproxyArgs;
+pub(crate) use sproxy::{SproxyArgs, YesNo};
 pub(crate) use ssh::{OneUserArgs, SshArgs, SshCarryArgs, separate};
 
 /// Keep TCP connections alive while the network changes.

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use eternaltcp::Congestion;
 use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
@@ -50,6 +50,10 @@ pub(crate) struct SproxyArgs {
     /// Whose keys are let in, as for sshd [default: ~/.ssh/authorized_keys]
     #[arg(long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) authorized_keys: Option<PathBuf>,
+    /// Believe that file only if nobody but this user and root could change or replace it, as
+    /// sshd's StrictModes
+    #[arg(long, value_enum, default_value_t = YesNo::Yes, value_name = "WHETHER")]
+    pub(crate) strict_modes: YesNo,
     /// How long the connections of a client that is away are kept
     #[arg(
         long,
@@ -133,6 +137,15 @@ pub(crate) struct SproxyArgs {
     pub(crate) tunnel: TunnelArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+}
+
+/// An answer as sshd's configuration has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum YesNo {
+    /// It is so.
+    Yes,
+    /// It is not.
+    No,
 }
 
 /// The setting of `--per-source-penalties`.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use eternaltcp::address::{Listen, Server as ServerAddress, Target};
 use eternaltcp::client::{Client, ClientConfig, Trust};
-use eternaltcp::policy::known_hosts_line;
-use eternaltcp::server::{Monitor, Server, ServerConfig, ServerLimits};
+use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
+use eternaltcp::server::{KeySource, Monitor, Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Listener, Mptcp, Slots, TunnelConfig, this_instance};
 use tokio::net::TcpListener;
@@ -78,16 +78,15 @@ impl Stage {
 struct Keys {
     server: Identity,
     client: Identity,
-    authorized_keys: std::path::PathBuf,
+    authorized: AuthorizedKeys,
 }
 
 impl Keys {
     fn make(folder: &Path) -> Result<Self, Failure> {
         let key = |name| Identity::load_or_create(&folder.join(name)).map_err(Failure::failed);
         let (server, client) = (key("server_key")?, key("id_ed25519")?);
-        let authorized_keys = folder.join("authorized_keys");
-        write(&authorized_keys, &client.public_key().to_string())?;
-        Ok(Self { server, client, authorized_keys })
+        let authorized = AuthorizedKeys::parse(&client.public_key().to_string());
+        Ok(Self { server, client, authorized })
     }
 }
 
@@ -103,7 +102,8 @@ fn bind_server(
         mptcp: Mptcp::Off,
         congestion: None,
         identity: keys.server.clone(),
-        authorized_keys: keys.authorized_keys.clone().into(),
+        authorized_keys: KeySource::Fixed(keys.authorized.clone()),
+        strict_modes: None,
         target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
         permits: Vec::new(),
         permits_resolver: false,

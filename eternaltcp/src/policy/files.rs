@@ -3,16 +3,14 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::{AuthorizedKeys, KnownHosts};
+use super::{AuthorizedKeys, KnownHosts, StrictModes};
 
 /// The largest file that is read.
 const MAX_FILE: u64 = 1 << 20;
-/// The permission bits that let others than the owner write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A file of policy that cannot be used. It is not the same as an empty one.
 #[derive(Debug, thiserror::Error)]
@@ -34,26 +32,60 @@ pub enum FileError {
     /// It is larger than a file of keys has any reason to be.
     #[error("{0} is larger than 1 MiB: remove lines, or name another file")]
     TooLarge(PathBuf),
-    /// Others than its owner could let themselves in.
-    #[error("others may write to {0}: run chmod go-w {0}")]
-    WritableByOthers(PathBuf),
+    /// Others than its owner could let themselves in: by the file, or by a
+    /// folder above it.
+    #[error("others may write to {path} (mode {mode:04o}): run chmod go-w {path}")]
+    WritableByOthers {
+        /// The file, or the folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is below a folder where everybody may make files, as `/tmp`.
+    #[error(
+        "everybody may write to {path} (mode {mode:04o}): keep the file in a folder of your own"
+    )]
+    InSharedFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file, or a folder above it, is somebody else's.
+    #[error(
+        "{path} belongs to user {owner}, and is believed if it belongs to user {user} or to root: run chown {user} {path}"
+    )]
+    WrongOwner {
+        /// The file, or the folder.
+        path: PathBuf,
+        /// To whom it belongs.
+        owner: u32,
+        /// To whom it should belong.
+        user: u32,
+    },
 }
 
-/// Reads an `authorized_keys` file. As with sshd's `StrictModes`, one that its
-/// group or everyone may write to is not believed.
+/// Reads an `authorized_keys` file. One that others could change or replace is
+/// not believed, if `modes` are to be observed.
 ///
 /// # Errors
 /// When the file is missing, cannot be read, or must not be believed.
-pub fn load_authorized_keys(path: &Path) -> Result<AuthorizedKeys, FileError> {
-    let file = open(path).map_err(|error| match error.kind() {
+pub fn load_authorized_keys(
+    path: &Path,
+    modes: Option<&StrictModes>,
+) -> Result<AuthorizedKeys, FileError> {
+    let file = open(path).map_err(|error| missing_or_unreadable(path, error))?;
+    let metadata = file.metadata().map_err(|e| FileError::Unreadable(path.to_owned(), e))?;
+    modes.map_or(Ok(()), |modes| modes.check(path, &metadata))?;
+    Ok(AuthorizedKeys::parse(&read(path, file)?))
+}
+
+/// Why a file that has to be there cannot be opened.
+pub(crate) fn missing_or_unreadable(path: &Path, error: io::Error) -> FileError {
+    match error.kind() {
         io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
         _ => FileError::Unreadable(path.to_owned(), error),
-    })?;
-    let metadata = file.metadata().map_err(|e| FileError::Unreadable(path.to_owned(), e))?;
-    if metadata.is_file() && metadata.mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(FileError::WritableByOthers(path.to_owned()));
     }
-    Ok(AuthorizedKeys::parse(&read(path, file)?))
 }
 
 /// Reads a `known_hosts` file. One that does not exist is empty.
@@ -130,7 +162,10 @@ fn is_unfinished(file: &mut File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::{super::test_keys::ED25519, *};
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+    };
 
     fn file(text: impl AsRef<[u8]>, mode: u32) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -144,25 +179,27 @@ mod tests {
     fn an_authorized_keys_file_is_read_also_with_a_comment_in_latin_1() {
         let text = [ED25519.as_bytes(), b" Andr\xe9\n"].concat();
         let (_folder, path) = file(text, 0o644);
-        let keys = load_authorized_keys(&path).unwrap();
+        let keys = load_authorized_keys(&path, None).unwrap();
         assert_eq!((keys.len(), keys.warnings()), (1, &[][..]));
     }
 
     #[test]
     fn an_empty_file_is_not_an_error_and_a_missing_one_is() {
         let (folder, path) = file("", 0o600);
-        assert!(load_authorized_keys(&path).unwrap().is_empty());
-        let missing = load_authorized_keys(&folder.path().join("none"));
+        assert!(load_authorized_keys(&path, None).unwrap().is_empty());
+        let missing = load_authorized_keys(&folder.path().join("none"), None);
         assert!(matches!(missing, Err(FileError::Missing(_))));
-        let folder = load_authorized_keys(folder.path());
+        let folder = load_authorized_keys(folder.path(), None);
         assert!(matches!(folder, Err(FileError::NotRegular(_))));
     }
 
     #[test]
     fn a_file_that_others_may_write_to_is_not_believed() {
-        for mode in [0o620, 0o602, 0o666] {
-            let (_folder, path) = file(ED25519, mode);
-            let error = load_authorized_keys(&path).unwrap_err().to_string();
+        for mode in [0o602, 0o646, 0o666] {
+            let (folder, path) = file(ED25519, mode);
+            let modes = StrictModes::of_this_user().at_home(folder.path());
+            let error = load_authorized_keys(&path, Some(&modes)).unwrap_err().to_string();
+            assert!(load_authorized_keys(&path, None).is_ok());
             assert!(error.ends_with(&format!("run chmod go-w {}", path.display())), "{error}");
         }
     }
@@ -170,7 +207,7 @@ mod tests {
     #[test]
     fn a_file_that_is_too_large_is_not_read() {
         let (_folder, path) = file("#".repeat((1 << 20) + 1), 0o600);
-        assert!(matches!(load_authorized_keys(&path), Err(FileError::TooLarge(_))));
+        assert!(matches!(load_authorized_keys(&path, None), Err(FileError::TooLarge(_))));
         assert!(matches!(load_known_hosts(&path), Err(FileError::TooLarge(_))));
     }
 

@@ -1,9 +1,9 @@
 //! Who is let in, what they may reach, and whom a client believes: OpenSSH's
 //! own files and formats, judged by pure functions.
 //!
-//! Only `files` reads and writes; nothing here looks a name up or reads a
-//! clock. What a file says wrongly becomes a [`LineWarning`] for the log and
-//! never widens what is allowed.
+//! Only `files` reads and writes, and `strict_modes` asks whose a file is;
+//! nothing here looks a name up or reads a clock. What a file says wrongly
+//! becomes a [`LineWarning`] for the log and never widens what is allowed.
 
 mod admission;
 mod authorized_keys;
@@ -15,15 +15,18 @@ mod known_hosts;
 mod listens;
 mod pattern;
 mod permit;
+mod strict_modes;
 mod targets;
 
 pub use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
+pub(crate) use files::missing_or_unreadable;
 pub use files::{FileError, append_known_host, load_authorized_keys, load_known_hosts};
 pub use host_ports::{HostPort, HostPorts};
 pub use known_hosts::{HostKey, KnownHosts, hashed_known_hosts_line, known_hosts_line};
 pub use listens::{ListenPermit, ListenPolicy, ListenRefusal};
 pub use permit::Permit;
+pub use strict_modes::StrictModes;
 pub use targets::{Refusal, TargetPolicy, Verdict};
 
 use crate::tls::{KeyError, PublicKey};

@@ -11,7 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::policy::{Admission, AuthorizedKeys, Denial, FileError, judge, load_authorized_keys};
+use crate::policy::{
+    Admission, AuthorizedKeys, Denial, FileError, StrictModes, judge, load_authorized_keys,
+    missing_or_unreadable,
+};
 use crate::tls::PublicKey;
 
 /// Where a server learns whose keys are let in.
@@ -58,8 +61,8 @@ struct State {
     stamp: Option<Stamp>,
     keys: Option<Arc<AuthorizedKeys>>,
     is_readable: bool,
-    /// Whether it was said that the file cannot be read.
-    is_told: bool,
+    /// What was said last of why the file cannot be read.
+    told: Option<String>,
 }
 
 /// What changes when a file changes, its owner or its mode: nobody can set
@@ -74,11 +77,11 @@ struct Stamp {
 impl KeyStore {
     /// # Errors
     /// When the thread that looks at the file cannot be started.
-    pub(super) fn new(source: KeySource) -> io::Result<Self> {
+    pub(super) fn new(source: KeySource, modes: Option<StrictModes>) -> io::Result<Self> {
         match source {
             KeySource::File(path) => {
                 let state = Arc::default();
-                let looks = watch(path.clone(), Arc::clone(&state))?;
+                let looks = watch(path.clone(), modes, Arc::clone(&state))?;
                 Ok(Self { file: Some(File { path, looks }), state })
             }
             KeySource::Fixed(keys) => {
@@ -98,17 +101,9 @@ impl KeyStore {
         if asked && timeout(PATIENCE, looked).await.is_ok_and(|looked| looked.is_ok()) {
             return;
         }
-        let was_told = {
-            let mut state = lock(&self.state);
-            state.is_readable = false;
-            std::mem::replace(&mut state.is_told, true)
-        };
-        if !was_told {
-            let path = path.display();
-            warn!(
-                "{path}: reading it takes too long: no new tunnel is admitted until it can be read"
-            );
-        }
+        let news = lock(&self.state)
+            .find_unreadable(format!("{}: reading it takes too long", path.display()));
+        tell(news);
     }
 
     /// Whether the key may have a new tunnel from this address.
@@ -135,12 +130,16 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 /// Starts the thread that looks at the file whenever it is asked to. It ends
 /// when nobody can ask any more.
-fn watch(path: PathBuf, state: Arc<Mutex<State>>) -> io::Result<mpsc::Sender<oneshot::Sender<()>>> {
+fn watch(
+    path: PathBuf,
+    modes: Option<StrictModes>,
+    state: Arc<Mutex<State>>,
+) -> io::Result<mpsc::Sender<oneshot::Sender<()>>> {
     let (looks, asked) = mpsc::channel::<oneshot::Sender<()>>();
     std::thread::Builder::new().name("keys".into()).spawn(move || {
         while let Ok(first) = asked.recv() {
             let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
-            look(&path, &state);
+            look(&path, modes.as_ref(), &state);
             for done in waiting {
                 // Whoever asked may have given up.
                 let _ = done.send(());
@@ -150,18 +149,29 @@ fn watch(path: PathBuf, state: Arc<Mutex<State>>) -> io::Result<mpsc::Sender<one
     Ok(looks)
 }
 
-/// Reads the file if it changed, and takes over what it says.
-fn look(path: &Path, state: &Mutex<State>) {
-    let stamp = stamp_of(path);
+/// Reads the file if it changed, and takes over what it says. Who may write to
+/// its folders shows in nothing of the file: that is looked at each time.
+fn look(path: &Path, modes: Option<&StrictModes>, state: &Mutex<State>) {
     let before = lock(state).stamp;
-    if stamp.is_some() && stamp == before {
+    let found = stat(path, modes);
+    if found.as_ref().is_ok_and(|stamp| before == Some(*stamp)) {
         lock(state).find_unchanged(path);
         return;
     }
-    let loaded = load_authorized_keys(path);
-    let taken = lock(state).take(path, stamp, loaded);
-    if let Err(error) = taken {
-        warn!("{error}: no new tunnel is admitted until it can be read");
+    let loaded = found.and_then(|stamp| Ok((stamp, load_authorized_keys(path, modes)?)));
+    match loaded {
+        Ok((stamp, keys)) => lock(state).take(path, stamp, keys),
+        Err(error) => {
+            let news = lock(state).find_unreadable(error.to_string());
+            tell(news);
+        }
+    }
+}
+
+/// Says why the file cannot be read, if that is news.
+fn tell(news: Option<String>) {
+    if let Some(why) = news {
+        warn!("{why}; no new tunnel is admitted until then");
     }
 }
 
@@ -170,36 +180,29 @@ impl State {
     /// counts as readable again.
     fn find_unchanged(&mut self, path: &Path) {
         self.is_readable = self.keys.is_some();
-        if std::mem::take(&mut self.is_told) {
+        if self.told.take().is_some() {
             info!("{}: it can be read again", path.display());
         }
     }
 
-    /// Takes over what was read. An error is returned once, when the file stops
-    /// being readable.
-    fn take(
-        &mut self,
-        path: &Path,
-        stamp: Option<Stamp>,
-        loaded: Result<AuthorizedKeys, FileError>,
-    ) -> Result<(), FileError> {
-        self.is_readable = loaded.is_ok();
-        match loaded {
-            Ok(keys) => {
-                let was_told = std::mem::take(&mut self.is_told);
-                self.stamp = stamp.filter(Stamp::is_settled);
-                if was_told || self.keys.as_deref() != Some(&keys) {
-                    announce(path, &keys);
-                    self.keys = Some(Arc::new(keys));
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // What keeps the file from being read may pass without a trace on it.
-                self.stamp = None;
-                if std::mem::replace(&mut self.is_told, true) { Ok(()) } else { Err(error) }
-            }
+    /// Takes over what was read.
+    fn take(&mut self, path: &Path, stamp: Stamp, keys: AuthorizedKeys) {
+        self.is_readable = true;
+        self.stamp = Some(stamp).filter(Stamp::is_settled);
+        if self.told.take().is_some() || self.keys.as_deref() != Some(&keys) {
+            announce(path, &keys);
+            self.keys = Some(Arc::new(keys));
         }
+    }
+
+    /// Notes that the file cannot be read, or must not be believed. Returns why
+    /// if that is to be told.
+    fn find_unreadable(&mut self, why: String) -> Option<String> {
+        // What keeps the file from being read may pass without a trace on it.
+        (self.is_readable, self.stamp) = (false, None);
+        let is_news = self.told.as_ref() != Some(&why);
+        self.told = Some(why);
+        self.told.clone().filter(|_| is_news)
     }
 }
 
@@ -233,10 +236,12 @@ impl Stamp {
     }
 }
 
-fn stamp_of(path: &Path) -> Option<Stamp> {
+/// Looks at the file, and judges who could change it, without reading it.
+fn stat(path: &Path, modes: Option<&StrictModes>) -> Result<Stamp, FileError> {
     use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Stamp {
+    let metadata = std::fs::metadata(path).map_err(|error| missing_or_unreadable(path, error))?;
+    modes.map_or(Ok(()), |modes| modes.check(path, &metadata))?;
+    Ok(Stamp {
         changed: (metadata.ctime(), metadata.ctime_nsec()),
         length: metadata.len(),
         inode: metadata.ino(),
@@ -279,7 +284,7 @@ mod tests {
         let path = folder.path().join("authorized_keys");
         let [one, two] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
         write(&path, &[&one]);
-        let store = KeyStore::new(path.clone().into()).unwrap();
+        let store = KeyStore::new(path.clone().into(), None).unwrap();
         for keys in [&[&one, &two][..], &[&two], &[&one]] {
             write(&path, keys);
             store.refresh().await;

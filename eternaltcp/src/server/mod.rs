@@ -39,7 +39,7 @@ use crate::congestion::{Congestion, CongestionError};
 use crate::listener::{Pause, bind_carriers};
 use crate::lookup::Lookups;
 use crate::net::Mptcp;
-use crate::policy::{ListenPermit, ListenPolicy, Permit, TargetPolicy};
+use crate::policy::{ListenPermit, ListenPolicy, Permit, StrictModes, TargetPolicy};
 use crate::slots::Slots;
 use crate::status::Events;
 use crate::tls::{Identity, ServerTls, TlsError};
@@ -73,6 +73,8 @@ pub struct ServerConfig {
     pub identity: Identity,
     /// Whose keys are let in.
     pub authorized_keys: KeySource,
+    /// Who may be able to change the file of keys; `None`: anybody.
+    pub strict_modes: Option<StrictModes>,
     /// Where a session goes whose client named no target.
     pub target: Target,
     /// Which further targets clients may name.
@@ -106,6 +108,7 @@ impl ServerConfig {
             congestion: None,
             identity,
             authorized_keys: authorized_keys.into(),
+            strict_modes: Some(StrictModes::of_this_user()),
             target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
             permits: Vec::new(),
             permits_resolver: false,
@@ -276,7 +279,8 @@ impl Server {
         let gate = Gate::new(&config.limits, slots.carriers());
         let context = Context {
             tls: ServerTls::new(&config.identity)?,
-            keys: KeyStore::new(config.authorized_keys).map_err(ServerError::Thread)?,
+            keys: KeyStore::new(config.authorized_keys, config.strict_modes)
+                .map_err(ServerError::Thread)?,
             registry: Registry::default(),
             targets: TargetPolicy::new(&config.target, config.permits)
                 .permitting_resolver(config.permits_resolver),

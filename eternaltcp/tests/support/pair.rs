@@ -56,6 +56,8 @@ impl Pair {
             congestion: None,
             identity: host,
             authorized_keys: authorized_keys.into(),
+            // The folder is in one that everybody may write to.
+            strict_modes: None,
             target: target.parse().unwrap(),
             permits: Vec::new(),
             permits_resolver: false,

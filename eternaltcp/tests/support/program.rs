@@ -1,10 +1,9 @@
 //! A program on the library alone: its server takes the sessions, and its
 //! client opens them, through a [`Path`] that a test can cut.
 
-use std::os::unix::fs::PermissionsExt;
-
 use eternaltcp::client::{Client, ClientConfig, ConnectError, Trust};
-use eternaltcp::server::{RunningServer, Server, ServerConfig};
+use eternaltcp::policy::AuthorizedKeys;
+use eternaltcp::server::{KeySource, RunningServer, Server, ServerConfig};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Session, Slots, address, this_instance};
 
@@ -28,10 +27,8 @@ impl Program {
     ) -> Result<Self, ConnectError> {
         let folder = tempfile::tempdir().unwrap();
         let (user, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-        let authorized_keys = folder.path().join("authorized_keys");
-        std::fs::write(&authorized_keys, format!("{}\n", user.public_key())).unwrap();
-        std::fs::set_permissions(&authorized_keys, PermissionsExt::from_mode(0o600)).unwrap();
-        let mut server = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, authorized_keys);
+        let keys = KeySource::Fixed(AuthorizedKeys::parse(&user.public_key().to_string()));
+        let mut server = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
         server.permits = vec!["*:*".parse().unwrap()];
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
         let nowhere: address::Server = "127.0.0.1:1".parse().unwrap();
