@@ -128,9 +128,10 @@ fn list(path: &Path) -> Result<(), Failure> {
 fn list_public(path: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::Failed(format!("{}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(failed)?;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST), &mut text)
-        .map_err(failed)?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST), &mut bytes).map_err(failed)?;
+    // A comment may be in any encoding.
+    let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().filter_map(|line| {
         let key = PublicKey::from_openssh(line).ok()?;
         Some(describe(&key, &comment_of(line)))

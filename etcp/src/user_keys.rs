@@ -172,14 +172,20 @@ fn read(path: &Path) -> Result<(PublicKey, FileKind), IdentityError> {
 /// is no public key in it.
 fn public_key(path: &Path) -> Option<Result<PublicKey, String>> {
     let file = std::fs::File::open(path).ok()?;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, 1 << 16), &mut text).ok()?;
-    if let Ok(key) = PublicKey::from_openssh(&text) {
-        return Some(Ok(key));
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 20), &mut bytes).ok()?;
+    // A comment may be in any encoding. As for ssh, the first line with a key counts.
+    let text = String::from_utf8_lossy(&bytes);
+    let mut kind = None;
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        if let Ok(key) = PublicKey::from_openssh(line) {
+            return Some(Ok(key));
+        }
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let is_kind = ["ssh-", "sk-", "ecdsa-sha2-"].iter().any(|start| word.starts_with(start));
+        kind = kind.or_else(|| is_kind.then(|| word.to_owned()));
     }
-    let kind = text.split_whitespace().next()?;
-    let is_kind = ["ssh-", "sk-", "ecdsa-sha2-"].iter().any(|start| kind.starts_with(start));
-    is_kind.then(|| Err(kind.to_owned()))
+    kind.map(Err)
 }
 
 /// Asks for the passphrase, three times at most.

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use eternaltcp::tls::PrivateFile;
 use loopback::agent::{public_line, succeed};
 use loopback::{PATIENCE, etcp};
 use support::Launch;
@@ -46,6 +47,25 @@ fn ssh_keygen_reads_what_is_made_and_shows_the_same() {
             assert_eq!(found & 0o777, mode);
         }
     }
+}
+
+#[test]
+fn a_passphrase_opens_a_key_of_every_cipher_that_ssh_keygen_offers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ciphers = succeed(Command::new("ssh").args(["-Q", "cipher"]));
+    let ciphers = String::from_utf8(ciphers.stdout).expect("text");
+    for cipher in ciphers.lines() {
+        let path = folder.path().join(cipher);
+        let file = path.to_str().expect("text");
+        // The fewest rounds: this is about the cipher.
+        let args = ["-q", "-t", "ecdsa", "-Z", cipher, "-a", "1", "-N", "open sesame", "-f", file];
+        ssh_keygen(&args);
+        let key = PrivateFile::read(&path).unwrap_or_else(|error| panic!("{cipher}: {error}"));
+        assert!(key.is_encrypted() && key.decrypt("open sesam").is_err(), "{cipher}");
+        let identity = key.decrypt("open sesame").unwrap_or_else(|e| panic!("{cipher}: {e}"));
+        assert!(public_line(&path).starts_with(&identity.public_key().to_string()), "{cipher}");
+    }
+    assert!(ciphers.lines().count() > 5, "{ciphers}");
 }
 
 #[test]

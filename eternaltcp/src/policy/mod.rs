@@ -44,14 +44,10 @@ pub struct LineWarning {
 fn parse_key(text: &str) -> Result<PublicKey, KeyError> {
     let mut words = text.split_ascii_whitespace();
     let algorithm = words.next().unwrap_or_default();
-    let Some(base64) = words.next() else {
-        return Err(KeyError::Malformed("the key is missing".to_owned()));
-    };
-    let supported = matches!(algorithm, "ssh-ed25519" | "ecdsa-sha2-nistp256");
-    if is_key_type(algorithm) && !supported {
+    if words.next().is_some() && is_key_type(algorithm) && !PublicKey::is_supported(algorithm) {
         return Err(KeyError::Unsupported(algorithm.to_owned()));
     }
-    PublicKey::from_openssh(&format!("{algorithm} {base64}"))
+    PublicKey::from_openssh(text)
 }
 
 /// Whether a word is a key type of OpenSSH, supported or not.

@@ -21,14 +21,24 @@ pub enum KeyError {
 
 impl PublicKey {
     /// Reads `TYPE BASE64 [COMMENT]`, the form of `authorized_keys`,
-    /// `known_hosts` and `*.pub` files.
+    /// `known_hosts` and `*.pub` files, with any blanks between the words.
     ///
     /// # Errors
     /// When the text is malformed or the key type is not supported.
     pub fn from_openssh(text: &str) -> Result<Self, KeyError> {
-        let key = ssh_key::PublicKey::from_openssh(text.trim())
-            .map_err(|e| KeyError::Malformed(e.to_string()))?;
+        let malformed = |why: &dyn fmt::Display| KeyError::Malformed(why.to_string());
+        let mut words = text.split_ascii_whitespace();
+        let (Some(kind), Some(base64)) = (words.next(), words.next()) else {
+            return Err(malformed(&"the key is missing"));
+        };
+        let key = ssh_key::PublicKey::from_openssh(&format!("{kind} {base64}"))
+            .map_err(|error| malformed(&error))?;
         Self::from_data(key.key_data().clone())
+    }
+
+    /// Whether a carrier can use keys of this type.
+    pub(crate) fn is_supported(kind: &str) -> bool {
+        matches!(kind, "ssh-ed25519" | "ecdsa-sha2-nistp256")
     }
 
     pub(super) fn from_data(data: ssh_key::public::KeyData) -> Result<Self, KeyError> {

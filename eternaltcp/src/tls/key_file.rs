@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The longest private-key file that is read.
-const SIZE_LIMIT: usize = 64 * 1024;
+const SIZE_LIMIT: usize = 1 << 20;
 
 /// Why there is no identity. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,12 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// The key is in PuTTY's format.
+    #[error("{}: in PuTTY's format: convert it with: puttygen {} -O private-openssh -o NEW_FILE", .path.display(), .path.display())]
+    Putty {
+        /// The file.
+        path: PathBuf,
+    },
     /// The key is of a type that cannot be used.
     #[error("{}: key type {kind} is not supported: use ssh-ed25519 (ssh-keygen -t ed25519) or ecdsa-sha2-nistp256", .path.display())]
     Unsupported {
@@ -108,8 +114,9 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
     }
     refuse_exposed(path, &metadata)?;
-    // With all its room at once: growing would leave copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(SIZE_LIMIT + 1));
+    // With all its room at once: growing would leave copies behind. A pipe has no length.
+    let room = usize::try_from(metadata.len()).unwrap_or(SIZE_LIMIT).clamp(64 * 1024, SIZE_LIMIT);
+    let mut text = Zeroizing::new(Vec::with_capacity(room + 1));
     file.take(SIZE_LIMIT as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
     if text.len() > SIZE_LIMIT {
         return Err(IdentityError::TooLong { path: path.into() });

@@ -25,6 +25,7 @@ mod handshake;
 mod identity;
 mod key;
 mod key_file;
+mod openssh_file;
 mod private_file;
 mod record;
 mod side;

@@ -8,6 +8,7 @@ use ssh_key::{HashAlg, LineEnding};
 use zeroize::Zeroizing;
 
 use super::key_file::{self, IdentityError};
+use super::openssh_file::Blob;
 use super::signing::Rejected;
 use super::{Identity, PublicKey};
 
@@ -15,12 +16,14 @@ use super::{Identity, PublicKey};
 /// one perhaps only with a passphrase.
 pub struct PrivateFile {
     path: PathBuf,
+    blob: Blob,
     key: ssh_key::PrivateKey,
     public: PublicKey,
 }
 
 impl PrivateFile {
-    /// Reads an OpenSSH private-key file, as `ssh-keygen` writes it.
+    /// Reads an OpenSSH private-key file, as widely as `ssh-keygen` reads it:
+    /// lines of any width, any comment, blank lines, and text around the key.
     ///
     /// As with ssh, a file of this user that others may read is refused.
     ///
@@ -35,15 +38,17 @@ impl PrivateFile {
         if is_public(text) {
             return Err(IdentityError::malformed(path, "it is a public key"));
         }
-        if is_other_pem(text) {
-            return Err(IdentityError::OldFormat { path: path.into() });
+        refuse_other_formats(path, text)?;
+        let malformed = |why| IdentityError::malformed(path, why);
+        let blob = Blob::from_text(text).map_err(malformed)?;
+        let kind = blob.kind().map_err(malformed)?;
+        if !PublicKey::is_supported(&kind) {
+            return Err(IdentityError::Unsupported { path: path.into(), kind });
         }
-        let key = ssh_key::PrivateKey::from_openssh(text)
-            .map_err(|e| IdentityError::malformed(path, e))?;
-        let kind = key.public_key().algorithm().to_string();
+        let key = blob.key().map_err(|why| IdentityError::malformed(path, why))?;
         let public = PublicKey::from_data(key.public_key().key_data().clone())
             .map_err(|_| IdentityError::Unsupported { path: path.into(), kind })?;
-        Ok(Self { path: path.into(), key, public })
+        Ok(Self { path: path.into(), blob, key, public })
     }
 
     /// Where it is.
@@ -87,7 +92,7 @@ impl PrivateFile {
     /// [`IdentityError::WrongPassphrase`], and those of a damaged file.
     pub fn decrypt(&self, passphrase: &str) -> Result<Identity, IdentityError> {
         let wrong = |_| IdentityError::WrongPassphrase { path: self.path.clone() };
-        self.accept(&self.key.decrypt(passphrase).map_err(wrong)?)
+        self.accept(&self.blob.decrypt(&self.key, passphrase).map_err(wrong)?)
     }
 
     fn accept(&self, key: &ssh_key::PrivateKey) -> Result<Identity, IdentityError> {
@@ -196,11 +201,18 @@ fn is_public(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| PublicKey::from_openssh(text).is_ok())
 }
 
-/// Whether this is a private key in one of the formats before OpenSSH's own.
-fn is_other_pem(text: &[u8]) -> bool {
-    let first = text.split(|b| *b == b'\n').next().unwrap_or_default();
-    let first = first.trim_ascii();
-    first.starts_with(b"-----BEGIN ")
-        && first.ends_with(b"PRIVATE KEY-----")
-        && first != b"-----BEGIN OPENSSH PRIVATE KEY-----"
+/// Names the formats that ssh-keygen and puttygen can convert.
+fn refuse_other_formats(path: &Path, text: &[u8]) -> Result<(), IdentityError> {
+    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let begins = lines.find(|line| line.starts_with(b"-----BEGIN "));
+    let is_other_pem = begins.is_some_and(|line| {
+        line.ends_with(b"PRIVATE KEY-----") && line != b"-----BEGIN OPENSSH PRIVATE KEY-----"
+    });
+    if is_other_pem {
+        return Err(IdentityError::OldFormat { path: path.into() });
+    }
+    if text.trim_ascii_start().starts_with(b"PuTTY-User-Key-File-") {
+        return Err(IdentityError::Putty { path: path.into() });
+    }
+    Ok(())
 }

@@ -126,8 +126,11 @@ fn a_public_key_in_the_wrong_place_is_named() {
 
 #[test]
 fn a_file_that_is_too_long_is_not_read_whole() {
-    assert_eq!(complaint(&[b'x'; 65_537]), "PATH: longer than 65536 bytes, so not a private key");
-    assert!(complaint(&[b'x'; 65_536]).contains("not an OpenSSH private key"));
+    assert_eq!(
+        complaint(&[b'x'; 1_048_577]),
+        "PATH: longer than 1048576 bytes, so not a private key"
+    );
+    assert!(complaint(&[b'x'; 1_048_576]).contains("not an OpenSSH private key"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod handshake;
 mod hostile;
 mod identity;
 mod interop;
+mod key_files;
 mod keys_in_tls;
 mod messages;
 mod socket;
