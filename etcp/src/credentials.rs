@@ -89,17 +89,21 @@ fn named(name: &str, written: &Server) -> Result<Server, Failure> {
 
 fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, Failure> {
     let home = paths::home();
-    let expand = |text: &str| match &home {
-        Ok(home) => Tokens { home, host, config }.expand(text),
-        Err(_) => Some(text.into()),
+    let expand = |keyword: &str, text: &str| {
+        let expanded = match &home {
+            Ok(home) => Tokens { home, host, config }.path(text),
+            Err(_) => Ok(text.into()),
+        };
+        // The rest goes on, as a key that is not there is no error either.
+        expanded.inspect_err(|why| warn!("{keyword} {text} is passed over: {why}")).ok()
     };
     let are_named = !args.identity.is_empty();
     let files = match config.identity_files.as_slice() {
         _ if are_named => args.identity.clone(),
         [] => paths::client_identities()?,
-        files => files.iter().filter_map(|file| expand(file)).collect(),
+        files => files.iter().filter_map(|file| expand("IdentityFile", file)).collect(),
     };
-    let agent = agent_socket(&config.agent, expand).map(Agent::new);
+    let agent = agent_socket(&config.agent, |text| expand("IdentityAgent", text)).map(Agent::new);
     let is_files_only = are_named || config.identities_only;
     Sources { agent, files, are_named, is_files_only }.keys()
 }
@@ -110,9 +114,16 @@ fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) 
     match choice {
         AgentChoice::None => None,
         AgentChoice::Environment => variable("SSH_AUTH_SOCK"),
+        // As for ssh, a name after "$" is a variable; one in braces is expanded as any other.
         AgentChoice::At(text) => match text.strip_prefix('$') {
-            Some(name) => variable(name.trim_matches(['{', '}'])),
-            None => expand(text),
+            Some(name) if !name.starts_with('{') => {
+                let found = variable(name);
+                if found.is_none() {
+                    warn!("IdentityAgent {text} is passed over: {name} is not set");
+                }
+                found
+            }
+            _ => expand(text),
         },
     }
 }

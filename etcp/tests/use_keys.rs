@@ -155,6 +155,82 @@ fn ssh_s_configuration_says_which_host_key_and_known_hosts_are_meant() {
     assert!(!text.contains("home") && !text.contains("127.0.0.1"), "{text}");
 }
 
+/// What ssh puts in place of the tokens of `text` for this host: it expands those of the control
+/// path, which may have the same.
+fn as_ssh_has_it(config: &Path, host: &str, text: &str) -> PathBuf {
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-G", "-T", "-F"]).arg(config).arg(format!("-oControlPath=\"{text}\""));
+    let said = String::from_utf8(succeed(ssh.args(["--", host])).stdout).expect("text");
+    let line = said.lines().find_map(|line| line.strip_prefix("controlpath "));
+    PathBuf::from(line.expect("ssh tells the control path"))
+}
+
+#[test]
+fn tokens_and_variables_in_the_name_of_a_key_mean_what_they_do_to_ssh() {
+    let (site, sproxy) = served();
+    let config = site.path().join("config");
+    let folder = text(&site.path().join("my keys"));
+    std::fs::create_dir(&folder).expect("it is new");
+    let names = [
+        "100%%",
+        "%C",
+        "%h",
+        "%i",
+        "%k",
+        "%L",
+        "%l",
+        "%n",
+        "%p",
+        "%r",
+        "%u",
+        "${ETCP_TEST}",
+        "$x-%h%n",
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        let start =
+            "Host work\n HostName 127.0.0.1\n Port 2222\n User nobody\n HostKeyAlias home\n";
+        // The key of each is let in alone, so that no other can stand in for it.
+        let written = format!("{folder}/{number} {name}");
+        let said = format!("{start} IdentityFile \"{written}\"\n GlobalKnownHostsFile none\n");
+        std::fs::write(&config, said).expect("it is ours");
+        let known = format!("[home]:{} {}", sproxy.address.port(), site.server_line());
+        std::fs::write(site.known_hosts(), known).expect("it is ours");
+        // Nothing else is in that place: what ssh would take is the only key.
+        let plain = written.replace("${ETCP_TEST}", "value of it");
+        let key = as_ssh_has_it(&config, "work", &plain);
+        site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
+        let server = format!("work:{}", sproxy.address.port());
+        let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "-s", &server]);
+        command.arg("-F").arg(&config).arg("--known-hosts").arg(site.known_hosts());
+        command.env("ETCP_TEST", "value of it").env_remove("USER").env_remove("LOGNAME");
+        Program::start(&format!("token{number}"), site.path(), command).wait_for(ATTACHED);
+    }
+}
+
+#[test]
+fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
+    let (site, sproxy) = served();
+    let config = site.path().join("config");
+    let said = format!(
+        "Host *\n IdentityFile ~/%Z\n IdentityFile ${{ETCP_NO_SUCH}}/x\n IdentityFile ~etcp-none/x\n\
+         IdentityFile \"{}\"\n IdentityAgent $ETCP_NO_SUCH\n",
+        text(&site.client.path)
+    );
+    std::fs::write(&config, said).expect("it is ours");
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["-F".into(), text(&config)]);
+    let mut client = Program::start("odd", site.path(), etcp(site.path(), &args));
+    client.wait_for(ATTACHED);
+    for part in [
+        "IdentityFile ~/%Z is passed over: %Z is no token",
+        "passed over: ${ETCP_NO_SUCH} is not set",
+        "passed over: ~etcp-none: there is no such user",
+        "IdentityAgent $ETCP_NO_SUCH is passed over: ETCP_NO_SUCH is not set",
+    ] {
+        assert_eq!(client.count(part), 1, "{part}: {}", client.log());
+    }
+}
+
 #[test]
 fn a_configuration_that_cannot_be_read_is_an_error_of_one_line() {
     let (site, sproxy) = served();

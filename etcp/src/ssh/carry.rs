@@ -13,10 +13,10 @@ use eternaltcp::{TunnelConfig, this_instance};
 use super::handover::{Folder, Handover, Route};
 use super::login::ALONE;
 use super::script;
-use super::settings::family;
 use crate::cli::SshCarryArgs;
 use crate::connect::carry;
 use crate::exit::Failure;
+use crate::ssh_config::family;
 use crate::talk::Message;
 
 /// A first contact takes no longer: the port was tried just before.

@@ -16,7 +16,6 @@ mod handover;
 mod login;
 mod route;
 mod script;
-mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -28,6 +27,7 @@ use crate::cli::{LogArgs, LogFormat, SshArgs};
 use crate::exit::Failure;
 use crate::logging;
 use crate::sproxy::tunnel_config;
+use crate::ssh_config::{QueryError, SshConfig};
 use crate::talk::{Message, Ports};
 use arguments::SshArguments;
 use copy::Copy;
@@ -35,7 +35,6 @@ use handover::{Folder, Handover, proxy_word};
 use login::{Started, log_in};
 use route::choose;
 use script::Wanted;
-use settings::SshSettings;
 
 pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
     let ssh = SshArguments::parse(&args.ssh);
@@ -47,7 +46,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
     };
     let tunnel = tunnel_config(&args.tunnel)?;
     let shown = host.to_string_lossy().into_owned();
-    let settings = SshSettings::ask(&ssh.of_login(), &host)?;
+    let settings = ask(&ssh.of_login(), &host)?;
     let mut login = settings.undone();
     login.extend(ssh.of_login());
     login.extend(["--".into(), host]);
@@ -74,9 +73,9 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         heartbeat: tunnel.heartbeat,
         dead_after: tunnel.dead_after,
         give_up_after: args.give_up_after,
-        bind_address: settings.bind_address().map(|address| address.to_string()),
-        bind_interface: settings.bind_interface().map(str::to_owned),
-        address_family: settings.address_family().map(str::to_owned),
+        bind_address: settings.bind_address.map(|address| address.to_string()),
+        bind_interface: settings.bind_interface.clone(),
+        address_family: settings.address_family.clone(),
     })?;
     let proxy = proxy_command(&folder, log)?;
     // Where sharing is set up, ssh would go by a connection without a tunnel;
@@ -85,6 +84,18 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
     let after = [OsStr::new("-oServerAliveInterval=0")];
     // On success this process is ssh, and nothing of it is dropped.
     Err(become_ssh(&ssh.through(&before, &after)))
+}
+
+/// What ssh would do for `host` with these options.
+fn ask(options: &[OsString], host: &OsStr) -> Result<SshConfig, Failure> {
+    SshConfig::of_login(options, host).map_err(|error| match error {
+        QueryError::NoSsh => Failure::Failed("cannot start ssh: it is not installed".to_owned()),
+        QueryError::Failed { code, stderr } => {
+            logging::say(&stderr);
+            Failure::Ended(code.and_then(|code| code.try_into().ok()).unwrap_or(255))
+        }
+        QueryError::Broken(why) => Failure::Failed(why),
+    })
 }
 
 fn wanted(args: &SshArgs) -> Result<Wanted, Failure> {

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::handover::Route;
 use super::login::Started;
-use super::settings::SshSettings;
 use crate::cli::SshArgs;
 use crate::exit::{Failure, tell};
 use crate::runtime;
+use crate::ssh_config::SshConfig;
 
 /// A port that can be reached answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Finds the route, and says so where it is not the usual one.
 pub(crate) fn choose(
     args: &SshArgs,
-    settings: &SshSettings,
+    settings: &SshConfig,
     started: &Started,
     host: &str,
     login: Vec<OsString>,
@@ -56,8 +56,8 @@ pub(crate) fn choose(
 
 /// Where the sproxy may be reached: by the name that ssh goes by, and by the
 /// address that it has reached.
-fn servers(settings: &SshSettings, started: &Started) -> Vec<Server> {
-    let hosts = [settings.host_name(), started.address.as_deref()];
+fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
+    let hosts = [settings.hostname.as_deref(), started.address.as_deref()];
     let mut servers: Vec<Server> = Vec::new();
     for host in hosts.into_iter().flatten() {
         let server = Server { host: host.to_owned(), port: started.port };
@@ -70,8 +70,8 @@ fn servers(settings: &SshSettings, started: &Started) -> Vec<Server> {
 }
 
 /// Connects to the first that answers; the inner error says why none does.
-fn probe(servers: Vec<Server>, settings: &SshSettings) -> Result<Result<(), String>, Failure> {
-    let bind = settings.bind_address().map(|address| SocketAddr::new(address, 0));
+fn probe(servers: Vec<Server>, settings: &SshConfig) -> Result<Result<(), String>, Failure> {
+    let bind = settings.bind_address.map(|address| SocketAddr::new(address, 0));
     let family = settings.family();
     runtime::block_on(async {
         let mut tries = JoinSet::new();

@@ -37,6 +37,9 @@ pub(crate) fn limited<S: AsRef<OsStr>>(
     }
     command.env_remove("RUST_LOG").env_remove("XDG_STATE_HOME").env("HOME", home);
     command.env_remove("XDG_RUNTIME_DIR");
+    for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+        command.env_remove(name);
+    }
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
     command
 }

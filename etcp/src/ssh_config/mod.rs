@@ -1,0 +1,349 @@
+//! What ssh's configuration says of a host, as `ssh -G` reports it.
+//!
+//! - `query`: runs ssh;
+//! - `tokens`: what stands for something else in names of files.
+
+mod query;
+mod tokens;
+
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use eternaltcp::client::Family;
+use tracing::debug;
+
+use crate::logging;
+pub(crate) use query::QueryError;
+pub(crate) use tokens::Tokens;
+
+/// The most files of one kind.
+const MOST_FILES: usize = 64;
+
+/// Has ssh tell who its user is here, and the hash of a connection (`%C`), whose
+/// form differs between versions: `ssh -G` expands the tokens of this option.
+const TELL: &str = "-oControlPath=/%u/%C";
+
+/// Which configuration is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ConfigFile {
+    /// Those that ssh reads: `~/.ssh/config` and `/etc/ssh/ssh_config`.
+    Default,
+    /// This one alone.
+    File(PathBuf),
+    /// None.
+    None,
+}
+
+/// Where the agent is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) enum AgentChoice {
+    /// Where `$SSH_AUTH_SOCK` says.
+    #[default]
+    Environment,
+    /// At this path, or where this variable (`$NAME`) says.
+    At(String),
+    /// There is to be none.
+    None,
+}
+
+/// What to do about a server whose key is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Strictness {
+    /// Ask.
+    #[default]
+    Ask,
+    /// Refuse it.
+    Yes,
+    /// Trust it, and keep its key.
+    AcceptNew,
+}
+
+/// The port of sshd, unless ssh says another.
+const SSH_PORT: u16 = 22;
+
+/// What ssh would use for a host. The default is what there is without ssh.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct SshConfig {
+    /// The name or address to dial.
+    pub(crate) hostname: Option<String>,
+    /// The name in `known_hosts`.
+    pub(crate) host_key_alias: Option<String>,
+    /// As written: with `~` and `%` in it.
+    pub(crate) identity_files: Vec<String>,
+    /// Keys of the agent that are in none of these files are not tried.
+    pub(crate) identities_only: bool,
+    pub(crate) agent: AgentChoice,
+    pub(crate) user_known_hosts: Vec<PathBuf>,
+    pub(crate) global_known_hosts: Vec<PathBuf>,
+    pub(crate) hash_known_hosts: bool,
+    pub(crate) strictness: Strictness,
+    /// The login at the host.
+    pub(crate) user: String,
+    /// The port of sshd.
+    pub(crate) port: u16,
+    /// The user of this machine.
+    pub(crate) local_user: Option<String>,
+    /// What `%C` stands for.
+    pub(crate) connection_hash: Option<String>,
+    /// Hosts to go through, by their ssh.
+    pub(crate) proxy_jump: Option<String>,
+    /// The command whose stdio leads to the host.
+    pub(crate) proxy_command: Option<String>,
+    /// The command hands over a descriptor in place of that.
+    pub(crate) uses_fdpass: bool,
+    /// The address that connections are from.
+    pub(crate) bind_address: Option<IpAddr>,
+    /// The interface that connections leave by.
+    pub(crate) bind_interface: Option<String>,
+    /// The family of the addresses that are connected to, in ssh's word.
+    pub(crate) address_family: Option<String>,
+    /// Settings that keep a log-in from running a command and talking to it.
+    pub(crate) unusual: Vec<(&'static str, &'static str)>,
+}
+
+/// Settings of a log-in that can be talked to. ssh before 8.7 knows none of
+/// them, and tells none.
+const USUAL: [(&str, &str); 3] =
+    [("SessionType", "default"), ("ForkAfterAuthentication", "no"), ("StdinNull", "no")];
+
+impl SshConfig {
+    /// Asks ssh about `host`. Where there is no ssh, there is no configuration.
+    ///
+    /// # Errors
+    /// Why ssh has no answer, in one line.
+    pub(crate) fn query(host: &str, file: &ConfigFile) -> Result<Self, String> {
+        let mut options = vec![OsString::from(TELL)];
+        match file {
+            ConfigFile::Default => {}
+            ConfigFile::File(path) => options.extend(["-F".into(), path.into()]),
+            ConfigFile::None => return Ok(Self::default()),
+        }
+        match query::ask(&options, host.as_ref()) {
+            Ok(said) => Ok(Self::parse(&said.stdout)),
+            Err(QueryError::NoSsh) => {
+                debug!("there is no ssh here, and so no configuration of it");
+                Ok(Self::default())
+            }
+            Err(error) => Err(error.line()),
+        }
+    }
+
+    /// Asks ssh with the options of a log-in. What it warns of is shown.
+    ///
+    /// # Errors
+    /// Why ssh has no answer.
+    pub(crate) fn of_login(options: &[OsString], host: &OsStr) -> Result<Self, QueryError> {
+        let said = query::ask(options, host)?;
+        logging::say(&said.stderr);
+        Ok(Self::parse(&said.stdout))
+    }
+
+    /// Reads lines of a keyword and its value. Whatever else stands there has no
+    /// effect.
+    fn parse(text: &str) -> Self {
+        let mut config = Self::default();
+        for line in text.lines() {
+            // A value may begin or end with blanks: the name of a file.
+            let (keyword, value) = line.split_once(' ').unwrap_or_default();
+            config.set(&keyword.to_ascii_lowercase(), value);
+        }
+        config
+    }
+
+    fn set(&mut self, keyword: &str, value: &str) {
+        match keyword {
+            "hostname" => self.hostname = Some(value.to_owned()),
+            "hostkeyalias" => self.host_key_alias = Some(value.to_owned()),
+            "user" => value.clone_into(&mut self.user),
+            "port" => self.port = value.parse().unwrap_or(SSH_PORT),
+            "controlpath" => self.set_told(value),
+            "proxyjump" => self.proxy_jump = unless_none(value),
+            "proxycommand" => self.proxy_command = unless_none(value),
+            "proxyusefdpass" => self.uses_fdpass = is_yes(value),
+            "bindaddress" => self.bind_address = value.parse().ok(),
+            "bindinterface" => self.bind_interface = unless_none(value),
+            "addressfamily" => self.address_family = unless_none(value),
+            "identityfile" if value != "none" && self.identity_files.len() < MOST_FILES => {
+                self.identity_files.push(value.to_owned());
+            }
+            "identitiesonly" => self.identities_only = is_yes(value),
+            "identityagent" => {
+                self.agent = match value {
+                    "none" => AgentChoice::None,
+                    "SSH_AUTH_SOCK" => AgentChoice::Environment,
+                    other => AgentChoice::At(other.to_owned()),
+                };
+            }
+            "userknownhostsfile" => self.user_known_hosts = files(value),
+            "globalknownhostsfile" => self.global_known_hosts = files(value),
+            "hashknownhosts" => self.hash_known_hosts = is_yes(value),
+            "stricthostkeychecking" => {
+                self.strictness = match value {
+                    "true" | "yes" => Strictness::Yes,
+                    // Also "no": a key that has changed is refused all the same.
+                    "false" | "no" | "off" | "accept-new" => Strictness::AcceptNew,
+                    _ => Strictness::Ask,
+                };
+            }
+            _ => self.unusual.extend(USUAL.into_iter().filter(|(name, usual)| {
+                name.eq_ignore_ascii_case(keyword) && !usual.eq_ignore_ascii_case(value)
+            })),
+        }
+    }
+
+    /// Reads what [`TELL`] has become.
+    fn set_told(&mut self, value: &str) {
+        let told = value.strip_prefix('/').and_then(|told| told.rsplit_once('/'));
+        if let Some((user, hash)) = told.filter(|_| !value.contains('%')) {
+            self.local_user = Some(user.to_owned());
+            self.connection_hash = Some(hash.to_owned());
+        }
+    }
+
+    /// Whether ssh reaches the host through something else.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.proxy_jump.is_some() || self.proxy_command.is_some()
+    }
+
+    /// The family of the addresses that are connected to; `None` for any.
+    pub(crate) fn family(&self) -> Option<Family> {
+        self.address_family.as_deref().and_then(family)
+    }
+
+    /// The host that connections to this one come from, of several jumps the
+    /// last; empty without a jump.
+    pub(crate) fn jump_host(&self) -> &str {
+        let jumps = self.proxy_jump.as_deref().unwrap_or_default();
+        let last = jumps.rsplit(',').next().unwrap_or_default();
+        let last = last.strip_prefix("ssh://").unwrap_or(last);
+        let host = last.rsplit_once('@').map_or(last, |(_, host)| host);
+        match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+            Some((inside, _)) => inside,
+            None => host.split_once(':').map_or(host, |(name, _)| name),
+        }
+    }
+
+    /// Options that undo what would keep a log-in from running a command and
+    /// talking to it.
+    pub(crate) fn undone(&self) -> Vec<OsString> {
+        self.unusual.iter().map(|(keyword, value)| format!("-o{keyword}={value}").into()).collect()
+    }
+}
+
+/// The family that ssh calls so; `None` for any.
+pub(crate) fn family(name: &str) -> Option<Family> {
+    match name {
+        "inet" => Some(Family::V4),
+        "inet6" => Some(Family::V6),
+        _ => None,
+    }
+}
+
+fn unless_none(value: &str) -> Option<String> {
+    Some(value).filter(|value| !value.is_empty() && *value != "none").map(str::to_owned)
+}
+
+fn is_yes(value: &str) -> bool {
+    matches!(value, "yes" | "true")
+}
+
+fn files(value: &str) -> Vec<PathBuf> {
+    let names = value.split_whitespace().filter(|name| *name != "none");
+    names.take(MOST_FILES).map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+host alias
+user me
+hostname db.example.org
+port 2222
+identitiesonly yes
+hashknownhosts yes
+stricthostkeychecking accept-new
+hostkeyalias db
+identityagent ~/agent.sock
+identityfile ~/.ssh/id_rsa
+identityfile ~/.ssh/%h-%r
+identityfile none
+identityfile ~/my key
+controlpath /ann/c0ffee
+proxyjump a@first:22,last
+proxycommand none
+proxyusefdpass no
+bindaddress 10.0.0.1
+bindinterface none
+addressfamily inet6
+sessiontype none
+stdinnull no
+forkafterauthentication yes
+userknownhostsfile /home/me/.ssh/a /home/me/.ssh/b
+globalknownhostsfile none
+";
+
+    #[test]
+    fn what_ssh_reports_is_read() {
+        let config = SshConfig::parse(TEXT);
+        let expected = SshConfig {
+            hostname: Some("db.example.org".into()),
+            host_key_alias: Some("db".into()),
+            identity_files: ["~/.ssh/id_rsa", "~/.ssh/%h-%r", "~/my key"].map(Into::into).to_vec(),
+            identities_only: true,
+            agent: AgentChoice::At("~/agent.sock".into()),
+            user_known_hosts: vec!["/home/me/.ssh/a".into(), "/home/me/.ssh/b".into()],
+            global_known_hosts: Vec::new(),
+            hash_known_hosts: true,
+            strictness: Strictness::AcceptNew,
+            user: "me".into(),
+            port: 2222,
+            local_user: Some("ann".into()),
+            connection_hash: Some("c0ffee".into()),
+            proxy_jump: Some("a@first:22,last".into()),
+            proxy_command: None,
+            uses_fdpass: false,
+            bind_address: Some([10, 0, 0, 1].into()),
+            bind_interface: None,
+            address_family: Some("inet6".into()),
+            unusual: vec![("SessionType", "default"), ("ForkAfterAuthentication", "no")],
+        };
+        assert_eq!(config, expected);
+        assert!(config.is_proxied());
+        assert_eq!((config.jump_host(), config.family()), ("last", Some(Family::V6)));
+        assert_eq!(config.undone(), ["-oSessionType=default", "-oForkAfterAuthentication=no"]);
+    }
+
+    #[test]
+    fn what_ssh_does_not_tell_is_not_known() {
+        let config = SshConfig::parse("controlpath /%u/%C\nproxycommand none\naddressfamily any\n");
+        assert_eq!(config.family(), None);
+        assert_eq!(SshConfig { address_family: None, ..config }, SshConfig::default());
+        assert!(SshConfig::parse("ProxyCommand nc %h %p\n").is_proxied());
+    }
+
+    #[test]
+    fn the_strict_words_of_every_version_are_known() {
+        for (word, expected) in [
+            ("true", Strictness::Yes),
+            ("yes", Strictness::Yes),
+            ("ask", Strictness::Ask),
+            ("false", Strictness::AcceptNew),
+            ("off", Strictness::AcceptNew),
+            ("odd", Strictness::Ask),
+        ] {
+            let config = SshConfig::parse(&format!("stricthostkeychecking {word}"));
+            assert_eq!(config.strictness, expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn no_text_is_too_odd() {
+        let many = "identityfile x\n".repeat(1000);
+        assert_eq!(SshConfig::parse(&many).identity_files.len(), MOST_FILES);
+        let odd = SshConfig::parse("\n \nhostname\n\u{0}\u{ff} x\nidentityagent SSH_AUTH_SOCK");
+        assert_eq!(odd, SshConfig::default());
+    }
+}

@@ -1,0 +1,100 @@
+//! Runs `ssh -G`, in bounded time and memory.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{ErrorKind, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// How long ssh may take: `Match exec` runs programs.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The most that is read of what it says.
+const MOST: u64 = 1 << 20;
+
+/// What ssh said.
+pub(super) struct Said {
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum QueryError {
+    /// There is no ssh on this machine.
+    NoSsh,
+    /// It ended with this code, and said why.
+    Failed { code: Option<i32>, stderr: String },
+    /// It could not be run, or gave no answer.
+    Broken(String),
+}
+
+impl QueryError {
+    /// Why, in one line.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::NoSsh => "there is no ssh".to_owned(),
+            Self::Failed { stderr, .. } => {
+                let said = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+                format!("ssh -G failed: {}", said.collect::<Vec<_>>().join("; "))
+            }
+            Self::Broken(why) => why.clone(),
+        }
+    }
+}
+
+/// Asks ssh with these options what it would do for `host`.
+pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<Said, QueryError> {
+    let mut command = Command::new("ssh");
+    // Without a terminal, which it would miss.
+    command.args(["-G", "-T"]).args(options).arg("--").arg(host);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => QueryError::NoSsh,
+        _ => QueryError::Broken(format!("cannot run ssh -G: {error}")),
+    })?;
+    let (status, said) = output(child).map_err(QueryError::Broken)?;
+    match status.success() {
+        true => Ok(said),
+        false => Err(QueryError::Failed { code: status.code(), stderr: said.stderr }),
+    }
+}
+
+/// Everything that ssh says.
+fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
+    let (sender, receiver) = channel();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let errors = thread::Builder::new().spawn(move || read(stderr));
+    let reader = thread::Builder::new().spawn(move || sender.send(read(stdout)));
+    let (errors, reader) = match (errors, reader) {
+        (Ok(errors), Ok(reader)) => (errors, reader),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("cannot read what ssh -G says: {error}"));
+        }
+    };
+    drop(reader);
+    let answer = receiver.recv_timeout(LIMIT);
+    if answer.is_err() {
+        // What it has started itself may go on; nobody waits for it.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| format!("cannot wait for ssh -G: {error}"))?;
+    match answer {
+        Ok(stdout) => Ok((status, Said { stdout, stderr: errors.join().unwrap_or_default() })),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(format!("ssh -G gave no answer in {} s", LIMIT.as_secs()))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err("what ssh -G says cannot be read".to_owned()),
+    }
+}
+
+fn read(pipe: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What was read until a fault is what there is.
+        let _ = pipe.take(MOST).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
