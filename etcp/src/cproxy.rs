@@ -1,13 +1,13 @@
 //! `etcp cproxy`.
 
-use eternaltcp::address::{Listen, Target};
+use eternaltcp::address::{Listen, ListenHost, Target};
 use eternaltcp::client::{
     Client, ClientConfig, Family, Opener, Pins, RemoteForward, Servers, serve_dynamic,
     serve_transparent,
 };
 use eternaltcp::control::Subject;
-use eternaltcp::{Congestion, Listener, Slots, this_instance};
-use tracing::info;
+use eternaltcp::{Congestion, Listener, Missing, Slots, this_instance};
+use tracing::{info, warn};
 
 use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
 use crate::credentials::Credentials;
@@ -17,7 +17,7 @@ use crate::sproxy::tunnel_config;
 use crate::{runtime, signals};
 
 /// Where cproxy listens unless told otherwise.
-const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
+const DEFAULT_LISTEN: &str = "localhost:5200";
 
 /// What is listened for.
 struct Rule {
@@ -63,7 +63,7 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
     rules.extend(forwards.map(|it| rule(&it.listen, Kind::Forward(Some(it.target.clone())))));
     rules.extend(args.dynamic.iter().map(|listen| rule(listen, Kind::Dynamic)));
     let transparent = args.transparent.iter();
-    rules.extend(transparent.map(|address| rule(&Listen::Tcp(*address), Kind::Transparent)));
+    rules.extend(transparent.map(|listen| rule(listen, Kind::Transparent)));
     if rules.is_empty() && args.remote.is_empty() {
         let listen = DEFAULT_LISTEN.parse().map_err(Failure::failed)?;
         rules.push(rule(&listen, Kind::Forward(None)));
@@ -75,7 +75,12 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
 fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
     let mut remotes: Vec<RemoteForward> = Vec::new();
     for forward in args.remote.iter().cloned() {
-        let is_chosen = matches!(forward.listen, Listen::Tcp(address) if address.port() == 0);
+        let is_chosen = forward.listen.port() == Some(0);
+        if matches!(forward.listen, Listen::Host(ListenHost::Name(_), _)) {
+            return Err(Failure::Usage(format!(
+                "-R {forward}: the server looks no name up to listen on it: write an address, localhost or *"
+            )));
+        }
         if !is_chosen && remotes.iter().any(|other| other.forward.listen == forward.listen) {
             let listen = &forward.listen;
             return Err(Failure::Usage(format!("-R is given twice for {listen}: leave one out")));
@@ -95,13 +100,19 @@ async fn serve(
     let mut listeners = Vec::new();
     for rule in forwards.rules {
         let listener = rule.bind(slots.clone())?;
-        info!("listening on {}", listener.name());
+        for part in listener.parts() {
+            info!("listening on {part}");
+        }
+        for Missing { address, error } in listener.missing() {
+            warn!("not listening on {address}: {error}");
+        }
         listeners.push((listener, rule.kind));
     }
     let servers = config.servers.clone();
     let client = Client::start(config).map_err(Failure::failed)?;
     let monitor = client.monitor();
-    let names = listeners.iter().map(|(listener, _)| listener.name()).collect();
+    let parts = listeners.iter().flat_map(|(listener, _)| listener.parts());
+    let names = parts.map(|part| part.to_string()).collect();
     let operator = Operator::start(operator, Subject::Client(monitor.clone()), names)?;
     for (listener, kind) in listeners {
         let accepting = kind.serve(listener, servers.clone(), client.opener());
@@ -125,10 +136,8 @@ async fn serve(
 impl Rule {
     fn bind(&self, slots: Slots) -> Result<Listener, Failure> {
         let listen = &self.listen;
-        let listener = match (&self.kind, listen) {
-            (Kind::Transparent, Listen::Tcp(address)) => {
-                Listener::bind_transparent(*address, slots)
-            }
+        let listener = match self.kind {
+            Kind::Transparent => Listener::bind_transparent(listen, slots),
             _ => Listener::bind(listen, slots),
         };
         listener.map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}")))

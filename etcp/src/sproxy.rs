@@ -1,13 +1,14 @@
 //! `etcp sproxy`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use eternaltcp::address::Listen;
+use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
 use eternaltcp::server::{Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::{Identity, PublicKey};
-use eternaltcp::{Slots, TunnelConfig};
+use eternaltcp::{Slots, TunnelConfig, listen_addresses};
 use tracing::info;
 
 use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
@@ -39,8 +40,17 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
 }
 
 fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
-    let Listen::Tcp(listen) = args.listen else {
-        return Err(Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned()));
+    let listen = match args.listen {
+        Listen::Tcp(address) => address,
+        Listen::Host(ListenHost::Any, port) => (Ipv6Addr::UNSPECIFIED, port).into(),
+        Listen::Host(ListenHost::Localhost, port) => (Ipv4Addr::LOCALHOST, port).into(),
+        other => {
+            let found = listen_addresses(&other)
+                .map_err(|error| Failure::Failed(format!("cannot listen on {other}: {error}")))?;
+            found.into_iter().next().ok_or_else(|| {
+                Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned())
+            })?
+        }
     };
     let identity = match args.identity {
         Some(path) => path,

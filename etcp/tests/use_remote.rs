@@ -72,6 +72,50 @@ fn the_server_listens_on_loopback_for_a_bare_port_and_carries_what_connects() {
 }
 
 #[test]
+fn localhost_is_both_loopback_addresses_on_either_side() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return; // A machine without IPv6 has nothing to show here.
+    }
+    let setting = Setting::new(&[]);
+    let forward = format!("0:{}", setting.echo.address);
+    let mut cproxy = Cproxy::with(
+        &setting.site,
+        setting.sproxy.address,
+        "cproxy",
+        &setting.site.client,
+        &["-R", &forward, "-L", &forward],
+    );
+    let remote = listening(&mut cproxy.program, 1);
+    let line = cproxy.program.wait_for(LISTENS);
+    let both = format!("127.0.0.1:{port} and [::1]:{port} for ", port = remote.port());
+    assert!(line.contains(&both), "{line}");
+    // Behind that of --listen.
+    let line = cproxy.program.wait_for_count("INFO listening on ", 2);
+    let (_, text) = line.split_once("listening on ").expect("it was looked for");
+    let local: SocketAddr = text.trim().parse().expect("an address");
+    cproxy.program.wait_for(&format!("listening on [::1]:{}", local.port()));
+    for port in [remote.port(), local.port()] {
+        for host in ["127.0.0.1", "::1"] {
+            let address = SocketAddr::new(host.parse().expect("an address"), port);
+            Steady::start(address).finish();
+        }
+    }
+}
+
+#[test]
+fn an_address_of_localhost_that_is_taken_at_the_server_leaves_the_other() {
+    let Ok(taken) = TcpListener::bind("[::1]:0") else {
+        return; // A machine without IPv6 has nothing to show here.
+    };
+    let port = taken.local_addr().expect("it listens").port();
+    let mut setting = Setting::new(&[]);
+    let mut cproxy = setting.own("cproxy", &port.to_string());
+    assert_eq!(listening(&mut cproxy.program, 1), SocketAddr::from(([127, 0, 0, 1], port)));
+    setting.sproxy.program.wait_for(&format!("does not listen on [::1]:{port}: "));
+    Steady::start(SocketAddr::from(([127, 0, 0, 1], port))).finish();
+}
+
+#[test]
 fn cproxy_with_a_remote_forward_alone_does_not_listen_itself() {
     let setting = Setting::new(&[]);
     let forward = format!("0:{}", setting.echo.address);
@@ -119,7 +163,7 @@ fn an_address_is_refused_to_another_client_until_the_first_one_ends() {
     second.program.wait_for("it is in use by the client \"first\" of the same key, from 127.0.0.1");
     let mut third = setting.client("third", &stranger, &port);
     let line = third.program.wait_for("it is in use by another client; trying again");
-    assert!(line.contains(&format!("-R 127.0.0.1:{port}:")), "{line}");
+    assert!(line.contains(&format!("-R localhost:{port}:")), "{line}");
     steady.goes_on();
     steady.finish();
     // They do not go away, nor say the same again and again.
@@ -136,7 +180,7 @@ fn an_address_of_another_program_is_asked_for_until_it_is_free() {
     let setting = Setting::new(&[]);
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = taken.local_addr().expect("it listens");
-    let mut cproxy = setting.own("cproxy", &address.port().to_string());
+    let mut cproxy = setting.own("cproxy", &address.to_string());
     cproxy.program.wait_for("it is in use by another program; trying again");
     drop(taken);
     assert_eq!(listening(&mut cproxy.program, 1), address);
@@ -212,7 +256,7 @@ fn a_permission_that_is_taken_away_ends_the_listener_and_one_that_comes_back_bri
 fn a_remote_forward_that_is_wrong_is_a_wrong_usage() {
     for (args, problem) in [
         (&["-R", "8080"][..], "the target is missing"),
-        (&["-R", "1:a:2", "-R", "1:b:3"], "-R is given twice for 127.0.0.1:1"),
+        (&["-R", "1:a:2", "-R", "1:b:3"], "-R is given twice for localhost:1"),
     ] {
         let site = Site::new();
         let mut command = loopback::etcp(site.path(), ["cproxy", "--server", "127.0.0.1:1"]);

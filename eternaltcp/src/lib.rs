@@ -163,7 +163,7 @@ pub use eternaltcp_proto::{
     SessionId, Stats as TunnelStats, VERSION, clean, is_unsafe,
 };
 pub use instance::this_instance;
-pub use listener::Listener;
+pub use listener::{Listener, Missing, listen_addresses};
 pub use net::Mptcp;
 pub use origin::{NoOrigin, Origin, proxy_header};
 pub use session::Session;

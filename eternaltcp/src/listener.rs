@@ -1,5 +1,8 @@
 //! Listening for local applications, and for carriers.
 
+mod several;
+
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,13 +16,16 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::address::Listen;
+use crate::address::{Listen, ListenHost};
 use crate::congestion::Congestion;
 use crate::net::{Mptcp, carrier_socket};
 use crate::platform::{readable, set_transparent};
 use crate::slots::Slots;
 use crate::stream::{Stream, prepare};
 use crate::unix;
+use several::{Bound, addresses_of, any_ready, bind_each, is_no_address};
+
+pub use several::{Missing, listen_addresses};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -40,9 +46,17 @@ const REST: Duration = Duration::from_millis(100);
 /// A listener for local connections.
 #[derive(Debug)]
 pub struct Listener {
-    /// A listening socket. It tells when a connection waits, so that no place among the
-    /// descriptors is taken before.
-    socket: AsyncFd<OwnedFd>,
+    /// Where it listens, with the port that the system chose.
+    at: Listen,
+    /// Listening sockets, one or more. Each tells when a connection waits, so that no place
+    /// among the descriptors is taken before.
+    sockets: Vec<AsyncFd<OwnedFd>>,
+    /// Whose turn it is to be looked at first.
+    turn: usize,
+    /// The addresses of the sockets, if they are of TCP.
+    addresses: Vec<SocketAddr>,
+    /// Where it was to listen too, and why it does not.
+    missing: Vec<Missing>,
     /// The file of a Unix socket; `None`: it is TCP.
     file: Option<SocketFile>,
     slots: Slots,
@@ -61,18 +75,29 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Listens where it is told to.
+    /// Listens where it is told to. Of several addresses, as those of
+    /// `localhost`, one is enough; [`missing`](Self::missing) tells the others.
+    /// A name is looked up, which may take a while.
     ///
     /// # Errors
-    /// When the address is taken, or not this machine's.
+    /// When every address is taken, or none is this machine's.
     pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
-        match listen {
-            Listen::Tcp(address) => Self::tcp(hold_back(bind_tcp(*address)?)?, slots),
-            Listen::Unix(path) => {
-                let (listener, file) = bind_unix(path)?;
-                Self::new(listener.into_std()?.into(), Some(file), slots)
-            }
+        Self::bind_parts(listen, &listen.parts(), slots)
+    }
+
+    /// The same on some of its [parts](Listen::parts) alone.
+    pub(crate) fn bind_parts(listen: &Listen, parts: &[Listen], slots: Slots) -> io::Result<Self> {
+        if let Listen::Unix(path) = listen {
+            let (listener, file) = bind_unix(path)?;
+            let mut unix = Self::new(listen.clone(), slots);
+            unix.sockets.push(readable(listener.into_std()?.into())?);
+            unix.file = Some(file);
+            return Ok(unix);
         }
+        // Each family has a socket of its own where both are asked for.
+        let takes_v4 = matches!(listen, Listen::Tcp(_));
+        let bind = |address| hold_back(bind_tcp(address, takes_v4)?);
+        Self::tcp(listen, bind_each(&addresses_of(parts)?, bind)?, slots)
     }
 
     /// Listens for connections that a firewall redirects here, and, with
@@ -80,26 +105,53 @@ impl Listener {
     ///
     /// # Errors
     /// When the address is taken, or not this machine's.
-    pub fn bind_transparent(address: SocketAddr, slots: Slots) -> io::Result<Self> {
-        let domain = Domain::for_address(address);
-        let socket = carrier_socket(domain, Mptcp::Off)?;
-        match set_transparent(&socket, domain) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                info!("without CAP_NET_ADMIN: TPROXY does not work, redirect does");
+    pub fn bind_transparent(listen: &Listen, slots: Slots) -> io::Result<Self> {
+        let lacks_privilege = Cell::new(false);
+        let takes_v4 = matches!(listen, Listen::Tcp(_));
+        let bind = |address| {
+            let domain = Domain::for_address(address);
+            let socket = carrier_socket(domain, Mptcp::Off)?;
+            match set_transparent(&socket, domain) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    lacks_privilege.set(true);
+                }
+                result => result?,
             }
-            result => result?,
+            listen_on(socket, address, takes_v4)
+        };
+        let bound = bind_each(&addresses_of(&listen.parts())?, bind)?;
+        if lacks_privilege.get() {
+            info!("without CAP_NET_ADMIN: TPROXY does not work, redirect does");
         }
-        Self::tcp(listen_on(socket, address)?, slots)
+        Self::tcp(listen, bound, slots)
     }
 
     /// What it accepts has the listener's options.
-    fn tcp(listener: TcpListener, slots: Slots) -> io::Result<Self> {
-        prepare(&SockRef::from(&listener))?;
-        Self::new(listener.into_std()?.into(), None, slots)
+    fn tcp(listen: &Listen, bound: Bound, slots: Slots) -> io::Result<Self> {
+        let mut listener = Self::new(listen.clone(), slots);
+        listener.missing = bound.missing;
+        for socket in bound.sockets {
+            prepare(&SockRef::from(&socket))?;
+            let address = socket.local_addr()?;
+            listener.at = listener.at.with_port(address.port());
+            listener.addresses.push(address);
+            listener.sockets.push(readable(socket.into_std()?.into())?);
+        }
+        Ok(listener)
     }
 
-    fn new(socket: OwnedFd, file: Option<SocketFile>, slots: Slots) -> io::Result<Self> {
-        Ok(Self { socket: readable(socket)?, file, slots, pause: Pause::default() })
+    /// One that has no socket yet.
+    fn new(at: Listen, slots: Slots) -> Self {
+        Self {
+            at,
+            sockets: Vec::new(),
+            turn: 0,
+            addresses: Vec::new(),
+            missing: Vec::new(),
+            file: None,
+            slots,
+            pause: Pause::default(),
+        }
     }
 
     /// Takes over a TCP listener that is bound already, for instance in another
@@ -109,25 +161,43 @@ impl Listener {
     /// When the system refuses an option.
     pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Self::tcp(hold_back(TcpListener::from_std(listener)?)?, slots)
+        let at = Listen::Tcp(listener.local_addr()?);
+        let sockets = vec![hold_back(TcpListener::from_std(listener)?)?];
+        Self::tcp(&at, Bound { sockets, missing: Vec::new() }, slots)
     }
 
     /// Where it listens, as a user would write it.
     #[must_use]
     pub fn name(&self) -> String {
-        self.address().map_or_else(|error| error.to_string(), |address| address.to_string())
+        self.parts().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
     }
 
-    /// The address that it has, with the port that the system chose.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn address(&self) -> io::Result<Listen> {
-        if let Some(file) = &self.file {
-            return Ok(Listen::Unix(file.0.clone()));
+    /// What it was asked for, with the port that the system chose.
+    #[must_use]
+    pub fn at(&self) -> &Listen {
+        &self.at
+    }
+
+    /// Each address that it has.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Listen> {
+        match &self.at {
+            Listen::Tcp(_) | Listen::Host(ListenHost::Zoned(..), _) | Listen::Unix(_) => {
+                vec![self.at.clone()]
+            }
+            Listen::Host(..) => self.addresses.iter().copied().map(Listen::Tcp).collect(),
         }
-        let address = SockRef::from(self.socket.get_ref()).local_addr()?;
-        address.as_socket().map(Listen::Tcp).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// The addresses of its sockets; none if it is a Unix socket.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where it does not listen though it was asked to, and why. A family that
+    /// this machine does not have is none of it.
+    pub fn missing(&self) -> impl Iterator<Item = &Missing> {
+        self.missing.iter().filter(|missing| !is_no_address(&missing.error))
     }
 
     /// The next local connection. Pauses while descriptors run out; cancelling
@@ -145,7 +215,8 @@ impl Listener {
 
     /// Waits for a connection, and then for a place among the descriptors.
     async fn accept_waiting(&mut self) -> io::Result<Option<Stream>> {
-        let mut ready = self.socket.readable().await?;
+        let (index, mut ready) = any_ready(&self.sockets, self.turn).await?;
+        self.turn = index + 1;
         let slot = match self.slots.try_take() {
             Some(slot) => slot,
             None => {
@@ -181,9 +252,9 @@ fn hold_back(listener: TcpListener) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Listens on TCP. An IPv6 wildcard takes IPv4 too.
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    bind_carriers(address, Mptcp::Off, None)
+/// Listens on TCP. An IPv6 wildcard may take IPv4 too.
+fn bind_tcp(address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
+    listen_on(carrier_socket(Domain::for_address(address), Mptcp::Off)?, address, takes_v4)
 }
 
 /// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
@@ -195,12 +266,12 @@ pub(crate) fn bind_carriers(
 ) -> io::Result<TcpListener> {
     let socket = carrier_socket(Domain::for_address(address), mptcp)?;
     congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
-    listen_on(socket, address)
+    listen_on(socket, address, true)
 }
 
-fn listen_on(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_on(socket: Socket, address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(!takes_v4)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -262,13 +333,13 @@ mod tests {
     /// The buffer for reading of what a listener accepts.
     async fn receive_buffer(listener: Listener) -> usize {
         let _application = connect(&listener).await;
-        let (stream, _) = acceptfrom_with(listener.socket.get_ref(), SocketFlags::CLOEXEC).unwrap();
+        let (stream, _) =
+            acceptfrom_with(listener.sockets[0].get_ref(), SocketFlags::CLOEXEC).unwrap();
         SockRef::from(&stream).recv_buffer_size().unwrap()
     }
 
     async fn connect(listener: &Listener) -> TcpStream {
-        let Listen::Tcp(address) = listener.address().unwrap() else { panic!("it is TCP") };
-        TcpStream::connect(("127.0.0.1", address.port())).await.unwrap()
+        TcpStream::connect(("127.0.0.1", listener.at().port().unwrap())).await.unwrap()
     }
 
     #[tokio::test]
@@ -298,7 +369,7 @@ mod tests {
         let bind = |address: &str| Listener::bind(&Listen::Tcp(address.parse().unwrap()), slots());
         assert_eq!(receive_buffer(bind("127.0.0.1:0").unwrap()).await, 2 * AHEAD);
         assert_ne!(receive_buffer(bind("0.0.0.0:0").unwrap()).await, 2 * AHEAD);
-        let transparent = Listener::bind_transparent("127.0.0.1:0".parse().unwrap(), slots());
+        let transparent = Listener::bind_transparent(&"127.0.0.1:0".parse().unwrap(), slots());
         assert_ne!(receive_buffer(transparent.unwrap()).await, 2 * AHEAD);
     }
 
@@ -312,7 +383,7 @@ mod tests {
         use std::os::fd::AsFd;
         let listen = Listen::Tcp(address.parse().unwrap());
         let mut listener = Listener::bind(&listen, Slots::new(1, 0)).unwrap();
-        let Listen::Tcp(mut there) = listener.address().unwrap() else { panic!("it is TCP") };
+        let mut there = listener.addresses()[0];
         if there.ip().is_unspecified() {
             there.set_ip([127, 0, 0, 1].into());
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use eternaltcp_proto::SessionId;
 
-use crate::address::{Listen, Target};
+use crate::address::{Listen, Target, is_digits};
 use crate::origin::Origin;
 
 /// The first byte of the payload.
@@ -92,8 +92,8 @@ pub(crate) fn decode_open(payload: &[u8]) -> Option<Opening> {
     match (*kind, rest) {
         (DEFAULT, []) => plain(Wanted::Default),
         (RESOLVER_KIND, []) => plain(Wanted::Resolver),
-        (NAMED, text) => plain(Wanted::Named(read(text)?)),
-        (LISTEN, text) => plain(Wanted::Listen(read(text)?)),
+        (NAMED, text) => plain(Wanted::Named(read_address(text)?)),
+        (LISTEN, text) => plain(Wanted::Listen(read_address(text)?)),
         (ACCEPTED, rest) => {
             let (listener, origin) = rest.split_first_chunk()?;
             let listener = SessionId::new(u32::from_le_bytes(*listener))?;
@@ -103,8 +103,10 @@ pub(crate) fn decode_open(payload: &[u8]) -> Option<Opening> {
         (WITH_ORIGIN, rest) => {
             let (length, rest) = rest.split_first_chunk()?;
             let (target, origin) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
-            let wanted =
-                if target.is_empty() { Wanted::Default } else { Wanted::Named(read(target)?) };
+            let wanted = match target {
+                [] => Wanted::Default,
+                named => Wanted::Named(read_address(named)?),
+            };
             Some(Opening { wanted, origin: Some(read(origin)?) })
         }
         _ => None,
@@ -113,6 +115,16 @@ pub(crate) fn decode_open(payload: &[u8]) -> Option<Opening> {
 
 fn read<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Reads an address whose port is a number: the names of ports are the user's,
+/// and a peer must not have files read.
+pub(crate) fn read_address<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    let (_, port) = std::str::from_utf8(text).ok()?.rsplit_once(':')?;
+    if !text.starts_with(b"unix:") && !is_digits(port) {
+        return None;
+    }
+    read(text)
 }
 
 #[cfg(test)]
@@ -138,8 +150,10 @@ mod tests {
             let accepted = encode_accepted(listener, origin.as_ref());
             assert_eq!(decode_open(&accepted), opening(Wanted::Accepted(listener), origin));
         }
-        let listen: Listen = "*:8080".parse().unwrap();
-        assert_eq!(decode_open(&encode_listen(&listen)), opening(Wanted::Listen(listen), None));
+        for listen in ["*:8080", "localhost:0", "[fe80::1%eth0]:8080", "[::1]:80", "unix:/x"] {
+            let listen: Listen = listen.parse().unwrap();
+            assert_eq!(decode_open(&encode_listen(&listen)), opening(Wanted::Listen(listen), None));
+        }
     }
 
     #[test]
@@ -160,7 +174,9 @@ mod tests {
             b"\x01host",
             b"\x01\xff:1",
             b"\x02",
-            b"\x02host:1",
+            b"\x02host:ssh",
+            b"\x01host:ssh",
+            b"\x02host:",
             b"\x03\x01\0\0",
             b"\x04x",
             b"\x03\0\0\0\0",

@@ -2,7 +2,6 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,7 +17,7 @@ pub(crate) struct CproxyArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     /// Listen here for connections to the server's default target; may be repeated
-    /// [default: 127.0.0.1:5200, unless there is a -L, -R, -D or --transparent]
+    /// [default: localhost:5200, unless there is a -L, -R, -D or --transparent]
     #[arg(long, value_name = "ADDR", help_heading = "Forwards")]
     pub(crate) listen: Vec<Listen>,
     /// Listen on [bind:]port for connections to host:hostport; may be repeated
@@ -36,7 +35,7 @@ pub(crate) struct CproxyArgs {
     /// Listen here for connections that a firewall redirects, and carry each to where it was to
     /// go; may be repeated
     #[arg(long, value_parser = parse_address, value_name = "ADDR", help_heading = "Forwards")]
-    pub(crate) transparent: Vec<SocketAddr>,
+    pub(crate) transparent: Vec<Listen>,
     /// Have the server listen on [bind:]port for connections to host:hostport, which is reached
     /// from here; may be repeated
     #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
@@ -73,9 +72,9 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 }
 
 /// An address of TCP to listen on.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
+fn parse_address(text: &str) -> Result<Listen, String> {
     match Listen::from_bind_spec(text).map_err(|error| error.to_string())? {
-        Listen::Tcp(address) => Ok(address),
         Listen::Unix(_) => Err("a firewall redirects to an address and a port".to_owned()),
+        listen => Ok(listen),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{AddressError, Listen, Target, syntax::Problem};
+use super::{
+    AddressError, Listen, Target,
+    syntax::{Problem, parse_listen_port},
+};
 
 const EXPECTED: &str =
     "a forward ([bind:]port:host:hostport, with unix:/path in place of either side)";
@@ -11,7 +14,8 @@ const EXPECTED: &str =
 ///
 /// Read from `[bind:]port:host:hostport`; either side may be a Unix socket,
 /// written `/path` as in ssh, or `unix:/path`. Without `bind` it listens on
-/// 127.0.0.1; an empty `bind` or `*` means every address, as in ssh.
+/// both loopback addresses; an empty `bind` or `*` means every address, as in
+/// ssh. Any host may have brackets, and a port may be the name of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Forward {
     /// Where sessions begin.
@@ -23,6 +27,9 @@ pub struct Forward {
 impl Forward {
     fn parse(text: &str) -> Result<Self, Problem> {
         let fields = fields(text)?;
+        if let [first, Field::Word(host)] = fields.as_slice() {
+            return Err(two_fields(first, host));
+        }
         let (listen, target) = match fields.as_slice() {
             [listen @ .., Field::Path(path)] => (listen, Target::unix(path)?),
             [listen @ .., Field::Word(host), Field::Word(port)] => {
@@ -51,7 +58,18 @@ impl FromStr for Forward {
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.listen, self.target)
+        write_side(f, &self.listen, matches!(self.listen, Listen::Unix(_)))?;
+        f.write_str(":")?;
+        write_side(f, &self.target, matches!(self.target, Target::Unix(_)))
+    }
+}
+
+/// A path that has a colon stands in brackets.
+fn write_side(f: &mut fmt::Formatter<'_>, side: &dyn fmt::Display, is_unix: bool) -> fmt::Result {
+    let text = side.to_string();
+    match text.strip_prefix("unix:") {
+        Some(path) if is_unix && path.contains(':') => write!(f, "[{path}]"),
+        _ => f.write_str(&text),
     }
 }
 
@@ -61,6 +79,18 @@ enum Field<'a> {
     Word(&'a str),
     /// A Unix path; `unix:` is already taken off.
     Path(&'a str),
+}
+
+/// What is wrong with two fields of which the second is no path.
+fn two_fields(first: &Field<'_>, second: &str) -> Problem {
+    match (first, second) {
+        (_, "") => "the target is missing: end with host:hostport or unix:/path",
+        (Field::Path(_), _) => "the target's port is missing: end with host:hostport",
+        (Field::Word(word), _) if parse_listen_port(word).is_ok() => {
+            "the target's port is missing: end with host:hostport, as in 5432:localhost:5432"
+        }
+        _ => "the port to listen on is missing: begin with it, as in 5432:localhost:5432",
+    }
 }
 
 fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
@@ -82,7 +112,8 @@ fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
 fn next_field(text: &str) -> Result<(Field<'_>, &str), Problem> {
     if let Some(inside) = text.strip_prefix('[') {
         let (word, after) = inside.split_once(']').ok_or("a bracket is not closed")?;
-        return Ok((Field::Word(word), after));
+        let is_path = word.starts_with('/');
+        return Ok((if is_path { Field::Path(word) } else { Field::Word(word) }, after));
     }
     let path = text.strip_prefix("unix:").unwrap_or(text);
     let is_path = path.starts_with('/');
@@ -98,18 +129,25 @@ mod tests {
     #[test]
     fn every_form_of_ssh_is_read() {
         for (text, canonical) in [
-            ("8080:db:5432", "127.0.0.1:8080:db:5432"),
-            ("localhost:8080:db:5432", "127.0.0.1:8080:db:5432"),
-            ("*:8080:db:5432", "[::]:8080:db:5432"),
-            (":8080:db:5432", "[::]:8080:db:5432"),
+            ("8080:db:5432", "localhost:8080:db:5432"),
+            ("localhost:8080:db:5432", "localhost:8080:db:5432"),
+            ("[LOCALHOST.]:8080:[Db.]:5432", "localhost:8080:Db.:5432"),
+            ("127.0.0.1:8080:[127.0.0.1]:5432", "127.0.0.1:8080:127.0.0.1:5432"),
+            ("*:8080:db:5432", "*:8080:db:5432"),
+            (":8080:db:5432", "*:8080:db:5432"),
+            ("[]:8080:db:5432", "*:8080:db:5432"),
+            ("example.org:80:db:22", "example.org:80:db:22"),
+            ("[fe80::1%eth0]:8080:[fe80::2%eth1]:22", "[fe80::1%eth0]:8080:[fe80::2%eth1]:22"),
+            ("localhost:http:db:ssh", "localhost:80:db:22"),
             ("[::1]:8080:[2001:db8::1]:22", "[::1]:8080:[2001:db8::1]:22"),
-            ("8080:[::1]:22", "127.0.0.1:8080:[::1]:22"),
-            ("8080:/run/x.sock", "127.0.0.1:8080:unix:/run/x.sock"),
-            ("8080:unix:/run/x.sock", "127.0.0.1:8080:unix:/run/x.sock"),
+            ("8080:[::1]:22", "localhost:8080:[::1]:22"),
+            ("8080:/run/x.sock", "localhost:8080:unix:/run/x.sock"),
+            ("8080:unix:/run/x.sock", "localhost:8080:unix:/run/x.sock"),
+            ("[/run/a:b.sock]:db:22", "[/run/a:b.sock]:db:22"),
             ("0.0.0.0:8080:unix:/x", "0.0.0.0:8080:unix:/x"),
             ("/local.sock:db:22", "unix:/local.sock:db:22"),
             ("unix:/a:unix:/b", "unix:/a:unix:/b"),
-            ("8080:unix:22", "127.0.0.1:8080:unix:22"),
+            ("8080:unix:22", "localhost:8080:unix:22"),
         ] {
             let forward: Forward = text.parse().unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(forward.to_string(), canonical);
@@ -136,7 +174,7 @@ mod tests {
             "::1:8080:db:22",
             "[::1:8080:db:22",
             "[::1]x:8080:db:22",
-            "example.org:80:db:22",
+            "8080/db/22",
             "8080:*:22",
             "8080:/",
             "8080:/a/../b",
@@ -145,6 +183,22 @@ mod tests {
             "8080:db:22:",
         ] {
             assert!(text.parse::<Forward>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (text, expected) in [
+            ("5432:localhost", "the target's port is missing"),
+            ("http:localhost", "the target's port is missing"),
+            ("/run/x:db", "the target's port is missing"),
+            ("localhost:5432", "the port to listen on is missing"),
+            ("5432:", "the target is missing"),
+            ("5432", "the target is missing"),
+            ("5432:db:", "the port is missing"),
+        ] {
+            let error = text.parse::<Forward>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

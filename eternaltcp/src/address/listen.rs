@@ -8,64 +8,82 @@ use std::{
 };
 
 use super::{
-    AddressError, canonical_ip, check_unix_path, split_host_port,
-    syntax::{Problem, parse_listen_port},
+    AddressError, Host, canonical_ip, check_host, check_unix_path, split_host_port,
+    syntax::{Problem, parse_listen_port, split_zone},
+    write_host_port,
 };
 
 const EXPECTED: &str = "a listen address (address:port, [v6]:port, :port or unix:/path)";
 const EXPECTED_BIND: &str = "a listen address ([bind:]port, as for ssh -D, or unix:/path)";
 
-/// Where a proxy listens: `127.0.0.1:5200`, `[::]:6200`, `unix:/path`.
+/// Where a proxy listens: `127.0.0.1:5200`, `localhost:5200`, `[::]:6200`,
+/// `unix:/path`.
 ///
-/// `localhost` is 127.0.0.1; `*` and nothing (`:5200`) are `[::]`, which takes
-/// IPv4 too. Other names are refused: they would need a look-up, and could
-/// change. Port 0 lets the kernel choose.
+/// As in ssh, `localhost` is both loopback addresses, and `*` or nothing
+/// (`:5200`) is every address. `[::]` takes IPv4 too. Port 0 lets the kernel
+/// choose, one number for all addresses. A port may be the name of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Listen {
     /// An address of this machine, and a port.
     Tcp(SocketAddr),
+    /// What may stand for several addresses, and a port.
+    Host(ListenHost, u16),
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
 }
 
+/// What is an address, or several, only where it is listened on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenHost {
+    /// `localhost`: both loopback addresses.
+    Localhost,
+    /// `*`, or nothing: every address of both families.
+    Any,
+    /// An IPv6 address and its zone (RFC 4007).
+    Zoned(Ipv6Addr, String),
+    /// A name that addresses of this machine have.
+    Name(String),
+}
+
 impl Listen {
-    /// Reads `[bind:]port` as `-D` has it: without `bind`, 127.0.0.1. A Unix
+    /// Reads `[bind:]port` as `-D` has it: without `bind`, `localhost`. A Unix
     /// socket is written `/path` or `unix:/path`.
     ///
     /// # Errors
     /// One line that says what was given and what is expected.
     pub fn from_bind_spec(text: &str) -> Result<Self, AddressError> {
-        let port_alone = text.bytes().all(|b| b.is_ascii_digit());
         let read = match text {
-            _ if port_alone => Self::local(text),
             path if path.starts_with('/') => Self::unix(path),
+            port if !port.contains(':') => Self::local(port),
             _ => Self::parse(text),
         };
         read.map_err(|problem| AddressError::new(text, EXPECTED_BIND, problem))
     }
 
     pub(super) fn local(port: &str) -> Result<Self, Problem> {
-        Self::tcp("127.0.0.1", port)
+        Self::tcp("localhost", port)
     }
 
     pub(super) fn tcp(bind: &str, port: &str) -> Result<Self, Problem> {
         let port = parse_listen_port(port)?;
-        let ip = match bind {
-            "" | "*" => Ipv6Addr::UNSPECIFIED.into(),
-            "localhost" => Ipv4Addr::LOCALHOST.into(),
-            _ => match bind.parse::<IpAddr>() {
-                Ok(ip) => canonical_ip(ip),
-                Err(_) => return Self::zoned(bind, port),
-            },
+        if let Ok(ip) = bind.parse() {
+            return Ok(Self::Tcp((canonical_ip(ip), port).into()));
+        }
+        let host = if bind.is_empty() || bind == "*" {
+            ListenHost::Any
+        } else if bind.contains(':') {
+            match split_zone(bind)? {
+                (ip, Some(zone)) => ListenHost::Zoned(ip, zone.to_owned()),
+                (ip, None) => return Ok(Self::Tcp((canonical_ip(ip.into()), port).into())),
+            }
+        } else {
+            check_host(bind)?;
+            match Host::canonical(bind) {
+                Host::Name(name) if name == "localhost" => ListenHost::Localhost,
+                other => ListenHost::Name(other.to_string()),
+            }
         };
-        Ok(Self::Tcp((ip, port).into()))
-    }
-
-    /// An IPv6 address with a zone, which the standard library reads as part
-    /// of a socket address only.
-    fn zoned(bind: &str, port: u16) -> Result<Self, Problem> {
-        let address = format!("[{bind}]:{port}").parse().map(Self::Tcp);
-        address.map_err(|_| "bind to an address, to localhost or to *")
+        Ok(Self::Host(host, port))
     }
 
     pub(super) fn unix(path: &str) -> Result<Self, Problem> {
@@ -85,6 +103,44 @@ impl Listen {
             (_, None) => Err("the port is missing"),
         }
     }
+
+    /// The port; `None` for a Unix socket.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Host(_, port) => Some(*port),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The same with another port.
+    #[must_use]
+    pub fn with_port(mut self, chosen: u16) -> Self {
+        match &mut self {
+            Self::Tcp(address) => address.set_port(chosen),
+            Self::Host(_, port) => *port = chosen,
+            Self::Unix(_) => {}
+        }
+        self
+    }
+
+    /// What it stands for, each part to be permitted and listened on by itself.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        let both = |v4: Ipv4Addr, v6: Ipv6Addr, port| {
+            [IpAddr::from(v4), v6.into()].map(|ip| Self::Tcp((ip, port).into())).to_vec()
+        };
+        match self {
+            Self::Host(ListenHost::Localhost, port) => {
+                both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port)
+            }
+            Self::Host(ListenHost::Any, port) => {
+                both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port)
+            }
+            other => vec![other.clone()],
+        }
+    }
 }
 
 impl FromStr for Listen {
@@ -99,7 +155,19 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Host(host, port) => write_host_port(f, &host.to_string(), *port),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for ListenHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost => f.write_str("localhost"),
+            Self::Any => f.write_str("*"),
+            Self::Zoned(ip, zone) => write!(f, "{ip}%{zone}"),
+            Self::Name(name) => f.write_str(name),
         }
     }
 }
@@ -112,15 +180,23 @@ mod tests {
     fn every_form_is_read() {
         for (text, canonical) in [
             ("127.0.0.1:5200", "127.0.0.1:5200"),
+            ("[127.0.0.1]:5200", "127.0.0.1:5200"),
             ("[::]:6200", "[::]:6200"),
-            (":5200", "[::]:5200"),
-            ("*:5200", "[::]:5200"),
-            ("localhost:0", "127.0.0.1:0"),
+            (":5200", "*:5200"),
+            ("[]:5200", "*:5200"),
+            ("*:5200", "*:5200"),
+            ("[*]:5200", "*:5200"),
+            ("localhost:0", "localhost:0"),
+            ("[localhost]:0", "localhost:0"),
+            ("LocalHost.:0", "localhost:0"),
+            ("Example.org.:80", "example.org:80"),
             ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+            ("[fe80::1%eth0.5]:80", "[fe80::1%eth0.5]:80"),
+            ("127.0.0.1:http", "127.0.0.1:80"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),
         ] {
-            let listen: Listen = text.parse().unwrap();
+            let listen: Listen = text.parse().unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(listen.to_string(), canonical);
             assert_eq!(canonical.parse(), Ok(listen));
         }
@@ -131,13 +207,16 @@ mod tests {
         for text in [
             "",
             "5200",
-            "example.org:80",
             "::1:80",
             "127.0.0.1",
             "127.0.0.1:99999",
+            "127.0.0.1:",
             "unix:x",
             "[::]",
             "127.1:80",
+            "a b:80",
+            "[fe80::1%]:80",
+            "[fe80::1%a b]:80",
         ] {
             assert!(text.parse::<Listen>().is_err(), "{text:?}");
         }
@@ -146,11 +225,27 @@ mod tests {
     #[test]
     fn a_bind_spec_is_local_unless_told() {
         let read = |text| Listen::from_bind_spec(text).map(|listen| listen.to_string());
-        assert_eq!(read("1080").unwrap(), "127.0.0.1:1080");
-        assert_eq!(read("*:1080").unwrap(), "[::]:1080");
+        assert_eq!(read("1080").unwrap(), "localhost:1080");
+        assert_eq!(read("http").unwrap(), "localhost:80");
+        assert_eq!(read("*:1080").unwrap(), "*:1080");
+        assert_eq!(read(":1080").unwrap(), "*:1080");
         assert_eq!(read("[::1]:1080").unwrap(), "[::1]:1080");
         assert_eq!(read("/run/x.sock").unwrap(), "unix:/run/x.sock");
         assert_eq!(read("unix:/run/x.sock").unwrap(), "unix:/run/x.sock");
         assert!(read("").is_err() && read("x").is_err() && read("99999").is_err());
+    }
+
+    #[test]
+    fn localhost_and_every_address_are_of_both_families_and_one_port() {
+        let parts = |text: &str| {
+            let listen: Listen = text.parse().unwrap();
+            let parts = listen.with_port(7).parts();
+            parts.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(parts("localhost:0"), ["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(parts("*:0"), ["0.0.0.0:7", "[::]:7"]);
+        assert_eq!(parts("[::]:0"), ["[::]:7"]);
+        assert_eq!(parts("[fe80::1%eth0]:0"), ["[fe80::1%eth0]:7"]);
+        assert_eq!(parts("unix:/x"), ["unix:/x"]);
     }
 }

@@ -1,20 +1,22 @@
 //! Addresses as users write them: each text is read once into a type that
 //! cannot be wrong, and `Display` writes it back so that it reads the same.
 //!
-//! Nothing here looks a name up or opens a socket.
+//! Nothing here looks a host up or opens a socket. The name of a port is read
+//! from `/etc/services`.
 
 mod forward;
 mod listen;
 mod server;
+mod services;
 mod syntax;
 mod target;
 
 pub use forward::Forward;
-pub use listen::Listen;
+pub use listen::{Listen, ListenHost};
 pub use server::{DEFAULT_PORT, Server};
 pub use target::Target;
 
-pub(crate) use syntax::{check_host, check_unix_path, parse_port, split_host_port};
+pub(crate) use syntax::{check_host, check_unix_path, is_digits, parse_port, split_host_port};
 
 use std::{fmt, net::IpAddr};
 

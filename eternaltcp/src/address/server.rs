@@ -12,7 +12,8 @@ pub const DEFAULT_PORT: u16 = 6200;
 const EXPECTED: &str = "a server (host, host:port, [v6] or [v6]:port)";
 
 /// The server that a client dials: `host`, `host:port`, `[v6]`, `[v6]:port`,
-/// or an IPv6 address alone. The port is [`DEFAULT_PORT`] unless given.
+/// or an IPv6 address alone. Any host may stand in brackets, and the port may
+/// be the name of a service. The port is [`DEFAULT_PORT`] unless given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     /// A name or an address as it was written; an IPv6 address without brackets.
@@ -23,6 +24,14 @@ pub struct Server {
 
 impl Server {
     fn parse(text: &str) -> Result<Self, Problem> {
+        if text.contains("://") {
+            return Err("leave out the scheme: write host or host:port");
+        }
+        if text.contains('@') {
+            return Err(
+                "a server has no user: leave out what stands before '@' (the key says who you are)",
+            );
+        }
         let (host, port) = split_host_port(text)?;
         check_host(host)?;
         let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
@@ -59,6 +68,10 @@ mod tests {
             ("[::1]", "[::1]:6200"),
             ("[::1]:22", "[::1]:22"),
             ("fe80::1%eth0", "[fe80::1%eth0]:6200"),
+            ("[example.org]", "example.org:6200"),
+            ("[example.org]:22", "example.org:22"),
+            ("example.org:ssh", "example.org:22"),
+            ("[fe80::1%eth0]:ssh", "[fe80::1%eth0]:22"),
         ] {
             let server: Server = text.parse().unwrap();
             assert_eq!(server.to_string(), full);
@@ -73,7 +86,7 @@ mod tests {
             ":",
             ":22",
             "a:",
-            "a:b",
+            "a:no-such-service",
             "a:b:c",
             "a:0",
             "user@host",
@@ -83,6 +96,18 @@ mod tests {
             "unix:/x",
         ] {
             assert!(text.parse::<Server>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_ssh_users_write_is_explained() {
+        for (text, why) in [
+            ("me@example.org", "leave out what stands before '@'"),
+            ("me@[::1]:22", "leave out what stands before '@'"),
+            ("ssh://example.org", "leave out the scheme"),
+        ] {
+            let error = text.parse::<Server>().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
         }
     }
 }

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use eternaltcp_proto::is_unsafe;
 
+use super::services;
+
 /// What is wrong with a text.
 pub(super) type Problem = &'static str;
 
@@ -14,15 +16,13 @@ const MAX_HOST: usize = 253;
 /// What fits into `sockaddr_un` with its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// Splits `host:port`, `[v6]:port`, `host` or `[v6]`. A text with more than
-/// one colon and no brackets is left whole: only the caller knows whether a
-/// bare IPv6 address may stand there.
+/// Splits `host:port` or takes `host` alone; the host may have brackets,
+/// whatever it is, as in ssh. A text with more than one colon and no brackets
+/// is left whole: only the caller knows whether a bare IPv6 address may stand
+/// there.
 pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<&str>), Problem> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or("the bracket is not closed")?;
-        if !host.contains(':') {
-            return Err("brackets are for IPv6 addresses");
-        }
         return match after.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if after.is_empty() => Ok((host, None)),
@@ -35,19 +35,34 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<&str>), Proble
     }
 }
 
-/// Reads a port that can be dialled.
+/// Reads a port that can be dialled: a number, or the name of a service.
 pub(crate) fn parse_port(text: &str) -> Result<u16, Problem> {
-    match parse_listen_port(text) {
-        Ok(port) if port != 0 => Ok(port),
-        _ => Err("the port must be a number from 1 to 65535"),
+    match read_port(text, "the port must be a number from 1 to 65535") {
+        Ok(0) => Err("the port must be a number from 1 to 65535"),
+        result => result,
     }
 }
 
 /// Reads a port to listen on; 0 lets the kernel choose.
 pub(super) fn parse_listen_port(text: &str) -> Result<u16, Problem> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let port = if digits { text.parse().ok() } else { None };
-    port.ok_or("the port must be a number from 0 to 65535")
+    read_port(text, "the port must be a number from 0 to 65535")
+}
+
+fn read_port(text: &str, expected: Problem) -> Result<u16, Problem> {
+    if text.is_empty() {
+        return Err("the port is missing");
+    }
+    if is_digits(text) {
+        return text.parse().map_err(|_| expected);
+    }
+    let is_name = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b))
+        && text.bytes().any(|b| b.is_ascii_alphabetic());
+    if is_name { services::port_of(text) } else { Err(expected) }
+}
+
+/// Whether a text may be a port without a look at the names of services.
+pub(crate) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Accepts a DNS name, an IPv4 address in full, or an IPv6 address (without
@@ -71,6 +86,11 @@ pub(crate) fn check_host(host: &str) -> Result<(), Problem> {
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
+    if name.contains('@') {
+        return Err(
+            "a host has no user: leave out what stands before '@' (the key says who you are)",
+        );
+    }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         return Err("a host name has letters, digits, '-', '_' and '.' only \
                     (write an international name in its xn-- form)");
@@ -92,19 +112,24 @@ fn is_number(label: &str) -> bool {
 }
 
 fn check_ipv6(host: &str) -> Result<(), Problem> {
+    split_zone(host).map(|_| ())
+}
+
+/// An IPv6 address, and the zone that it may have (RFC 4007).
+pub(super) fn split_zone(host: &str) -> Result<(Ipv6Addr, Option<&str>), Problem> {
     let (ip, zone) = match host.split_once('%') {
         Some((ip, zone)) => (ip, Some(zone)),
         None => (host, None),
     };
-    if ip.parse::<Ipv6Addr>().is_err() {
+    let Ok(ip) = ip.parse() else {
         return Err("this is no IPv6 address (write [v6]:port with the brackets)");
-    }
+    };
     let word = |z: &str| {
         !z.is_empty() && z.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     match zone {
         Some(zone) if !word(zone) => Err("the zone after '%' must be the name of an interface"),
-        _ => Ok(()),
+        zone => Ok((ip, zone)),
     }
 }
 
@@ -204,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_digits_alone() {
+    fn a_port_is_digits_or_a_known_name() {
         assert_eq!(parse_port("65535"), Ok(65535));
         assert_eq!(parse_listen_port("0"), Ok(0));
-        for port in ["", "0", "+1", "-1", " 1", "65536", "1x", "http"] {
+        for port in ["", "0", "+1", "-1", " 1", "65536", "1x", "é", "no-such-service", "a/b"] {
             assert!(parse_port(port).is_err(), "{port:?}");
         }
     }

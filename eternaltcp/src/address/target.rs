@@ -11,6 +11,7 @@ const EXPECTED: &str = "a target (host:port, [v6]:port or unix:/path)";
 
 /// Where a session ends: `host:port`, `[v6]:port` or `unix:/path`.
 ///
+/// Any host may stand in brackets, and the port may be the name of a service.
 /// The host is kept as it was written, without brackets; policy compares
 /// [`Host::canonical`](super::Host::canonical) of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,10 +95,37 @@ mod tests {
     }
 
     #[test]
+    fn any_host_may_have_brackets_and_a_port_the_name_of_its_service() {
+        for (text, written) in [
+            ("[localhost]:23", "localhost:23"),
+            ("[192.0.2.1]:23", "192.0.2.1:23"),
+            ("[Db.example.org.]:23", "Db.example.org.:23"),
+            ("[fe80::1%eth0]:ssh", "[fe80::1%eth0]:22"),
+            ("localhost:http", "localhost:80"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), written);
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for text in [
-            "", ":", "a", "a:", ":1", "a:0", "a:b:1", "::1:22", "[::1]", "[::1]22", "[a]:1",
-            "[::1:1", "unix:", "unix:x", "*:1",
+            "",
+            ":",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:b:1",
+            "::1:22",
+            "[::1]",
+            "[::1]22",
+            "[a]",
+            "[a]:no-such-service",
+            "[::1:1",
+            "unix:",
+            "unix:x",
+            "*:1",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text:?}");
         }

@@ -15,6 +15,7 @@ use crate::address::{Forward, Listen};
 use crate::driver::{Command, Handle};
 use crate::slots::Slots;
 use crate::stream::Stream;
+use crate::target::read_address;
 
 /// Between two requests for an address that the server does not give.
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
@@ -153,15 +154,18 @@ async fn request(
             return Some(Outcome { address: None, lived: Duration::ZERO, reset: Some(reset) });
         }
     };
-    let (listening, reason) = Listening::new(at, remote.clone(), slots.clone());
+    let (listening, reason) = Listening::new(at.clone(), remote.clone(), slots.clone());
     let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
     if !handle.send(Command::Listen { stream, listening }).await {
         return None;
     }
-    let address = read_address(&mut ours).await;
+    let addresses = read_addresses(&mut ours).await;
     let start = Instant::now();
+    let port = addresses.first().and_then(Listen::port);
+    let address = addresses.first().map(|_| at.clone().with_port(port.unwrap_or_default()));
     if let Some(address) = &address {
-        info!("the server listens on {address} for {}", remote.forward.target);
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        info!("the server listens on {} for {}", addresses.join(" and "), remote.forward.target);
         place.send_replace(Some(address.clone()));
         end_of(&mut ours).await;
     }
@@ -170,18 +174,22 @@ async fn request(
     Some(Outcome { address, lived, reset })
 }
 
-/// The first line of a listener: where the server listens. `None` if the
-/// session ends before it, or the line says nothing of the kind.
-async fn read_address(session: &mut UnixStream) -> Option<Listen> {
+/// The first line of a listener: the addresses where the server listens. None if
+/// the session ends before it, or the line says nothing of the kind.
+async fn read_addresses(session: &mut UnixStream) -> Vec<Listen> {
     let mut line = Vec::new();
     loop {
         match session.read_u8().await {
             Ok(b'\n') => break,
             Ok(byte) if line.len() < MOST_LINE => line.push(byte),
-            _ => return None,
+            _ => return Vec::new(),
         }
     }
-    std::str::from_utf8(&line).ok()?.parse().ok()
+    // The path of a Unix socket may have blanks.
+    if line.starts_with(b"unix:") {
+        return read_address(&line).into_iter().collect();
+    }
+    line.split(|byte| *byte == b' ').map(read_address).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// Waits for the session's end; what may follow its first line means nothing.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{Opener, Servers};
-use crate::address::{Listen, Target, canonical_ip};
+use crate::address::{Target, canonical_ip};
 use crate::listener::Listener;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::stream::{Stream, peer_name};
@@ -31,7 +31,7 @@ const PLACES: usize = 256;
 /// One that would come back here is refused: made to the listener itself, or to
 /// one of `servers`, as the client's own carriers are.
 pub async fn serve_transparent(mut listener: Listener, servers: Servers, opener: Opener) {
-    let Ok(Listen::Tcp(own)) = listener.address() else { return };
+    let own: Arc<[SocketAddr]> = listener.addresses().into();
     let places = Arc::new(Semaphore::new(PLACES));
     loop {
         // The semaphore is never closed.
@@ -40,21 +40,22 @@ pub async fn serve_transparent(mut listener: Listener, servers: Servers, opener:
             stream = listener.accept() => stream,
             () = opener.ended() => return,
         };
-        let (servers, opener) = (servers.clone(), opener.clone());
+        let (own, servers, opener) = (Arc::clone(&own), servers.clone(), opener.clone());
         tokio::spawn(async move {
-            hand_over(stream, own, &servers, &opener).await;
+            hand_over(stream, &own, &servers, &opener).await;
             drop(place);
         });
     }
 }
 
-async fn hand_over(stream: Stream, own: SocketAddr, servers: &Servers, opener: &Opener) {
+async fn hand_over(stream: Stream, own: &[SocketAddr], servers: &Servers, opener: &Opener) {
     let destination = match stream.destination() {
         Ok(destination) => destination,
         Err(error) => return debug!("a connection was gone at once: {error}"),
     };
     let peer = peer_name(&stream);
-    if is_listener(destination, own, is_of_this_machine) {
+    let itself = own.iter().find(|own| is_listener(destination, **own, is_of_this_machine));
+    if let Some(own) = itself {
         limited!(
             &REFUSED,
             warn,

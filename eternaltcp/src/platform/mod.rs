@@ -30,5 +30,6 @@ pub(crate) mod testnet;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     NetworkWatch, SleepWatch, bind_to_device, carrier_info, free_receive_buffer, has_route,
-    memory_limit, mptcp_available, readable, release_memory, set_pacing, set_transparent, unsent,
+    interface_index, memory_limit, mptcp_available, readable, release_memory, set_pacing,
+    set_transparent, unsent,
 };

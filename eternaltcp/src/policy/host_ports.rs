@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::pattern::{glob, parse_network};
 use super::permit::{Match, Ports};
-use crate::address::{Host, Listen, Target, check_host, split_host_port};
+use crate::address::{Host, Listen, ListenHost, Target, check_host, split_host_port};
 
 /// What a key's options leave of targets to open, or of addresses to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,8 @@ impl HostPorts {
         }
     }
 
-    /// Whether `permitlisten=` lets the key ask for `listen`. The entry's host
+    /// Whether `permitlisten=` lets the key ask for one [part](Listen::parts) of
+    /// what it wants. The entry's host
     /// is a pattern over the address, as in sshd, or a network; `localhost` is
     /// a loopback address. Port 0 needs every unprivileged port. Of the entries
     /// only `*:*` admits a Unix socket.
@@ -91,6 +92,12 @@ impl HostPorts {
                     || ip.is_loopback() && entry.host.matches_text("localhost");
                 Match::of(is_named && entry.ports.contain_listening(address.port()))
             }
+            Listen::Host(ListenHost::Zoned(ip, zone), port) => {
+                let is_named = entry.host.matches(&Host::Ip((*ip).into())) == Match::Yes
+                    || entry.host.matches_text(&format!("{ip}%{zone}"));
+                Match::of(is_named && entry.ports.contain_listening(*port))
+            }
+            Listen::Host(..) => Match::No,
             Listen::Unix(_) => Match::of(entry.is_everything()),
         });
         matched == Match::Yes
@@ -179,7 +186,14 @@ impl HostPort {
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
-        let (host, port) = split_host_port(text)?;
+        let (host, port) = match split_host_port(text)? {
+            // As sshd reads it too.
+            (text, None) if !text.contains(':') => match text.split_once('/') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+            both => both,
+        };
         let port = port.ok_or("write host:port or [v6]:port, and * for every host or port")?;
         Ok(Self { host: HostSpec::parse(host)?, ports: Ports::parse(port)? })
     }
@@ -235,11 +249,31 @@ mod tests {
             ("10.0.0.0/8:5", "10.9.0.1:5", true),
             ("10.0.0.0/8:5", "11.0.0.1:5", false),
             ("[::1]:8080", "[::1]:8080", true),
+            ("[localhost]:http-alt", "[::1]:8080", true),
+            ("http-alt", "[::1]:8080", true),
+            ("[fe80::1%eth0]:8080", "[fe80::1%eth0]:8080", true),
+            ("[fe80::1%eth0]:8080", "[fe80::1%eth1]:8080", false),
+            ("[fe80::/10]:8080", "[fe80::1%eth1]:8080", true),
+            ("*:8080", "example.org:8080", false),
             ("*:8080", "unix:/x", false),
             ("*:*", "unix:/x", true),
             ("none", "127.0.0.1:8080", false),
         ] {
             assert_eq!(listens(value, listen), allowed, "{value} {listen}");
+        }
+    }
+
+    #[test]
+    fn permitopen_has_the_hosts_and_ports_that_sshd_reads() {
+        for (value, written) in [
+            ("db:22", "db:22"),
+            ("db/22", "db:22"),
+            ("[db]:ssh", "db:22"),
+            ("[fe80::1%eth0]:ssh", "[fe80::1%eth0]:22"),
+            ("Db.example.org.:http-alt", "db.example.org:8080"),
+        ] {
+            let entry = HostPort::parse_open(value).unwrap().unwrap();
+            assert_eq!(entry.to_string(), written, "{value}");
         }
     }
 
@@ -258,6 +292,7 @@ mod tests {
             "10.0.0.1/8:22",
             "10.0.0.0/33:22",
             "a/b:22",
+            "a/no-such-service",
             "*.ex ample:22",
             "127.1:22",
         ] {

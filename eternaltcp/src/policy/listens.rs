@@ -1,9 +1,13 @@
 //! The decision where clients may have the server listen.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use super::{Admission, permit::Permit};
-use crate::address::{AddressError, Listen};
+use crate::address::{AddressError, Listen, ListenHost};
 
 /// One value of `--permit-listen`: a pattern like those of `--permit`, over
 /// the address to listen on, or `none`.
@@ -53,6 +57,9 @@ pub enum ListenRefusal {
         "the key may not listen there (its line in authorized_keys has permitlisten= without it)"
     )]
     NotForThisKey,
+    /// A name is asked for.
+    #[error("a server looks no name up to listen on it: write an address, localhost or *")]
+    Name,
 }
 
 impl ListenPolicy {
@@ -66,17 +73,38 @@ impl ListenPolicy {
         Self(permits.into_iter().filter_map(|permit| permit.0).collect())
     }
 
-    /// Judges an address as the client asks for it.
+    /// Judges an address as the client asks for it, and says at which of its
+    /// [parts](Listen::parts) there may be a listener.
     ///
     /// # Errors
-    /// When the server or the key does not permit it.
-    pub fn decide(&self, admission: &Admission, listen: &Listen) -> Result<(), ListenRefusal> {
-        if !admission.listen.allow_listen(listen) {
+    /// When the server or the key permits none of them.
+    pub fn decide(
+        &self,
+        admission: &Admission,
+        listen: &Listen,
+    ) -> Result<Vec<Listen>, ListenRefusal> {
+        if matches!(listen, Listen::Host(ListenHost::Name(_), _)) {
+            return Err(ListenRefusal::Name);
+        }
+        let allows = |part: &Listen| admission.listen.allow_listen(part);
+        let permits = |part: &Listen| self.0.iter().any(|permit| permit.has_listener(part));
+        let of_key: Vec<_> = listen.parts().into_iter().filter(|it| covers(it, allows)).collect();
+        if of_key.is_empty() {
             return Err(ListenRefusal::NotForThisKey);
         }
-        let is_permitted = self.0.iter().any(|permit| permit.has_listener(listen));
-        if is_permitted { Ok(()) } else { Err(ListenRefusal::NotPermitted) }
+        let permitted: Vec<_> = of_key.into_iter().filter(|it| covers(it, permits)).collect();
+        if permitted.is_empty() { Err(ListenRefusal::NotPermitted) } else { Ok(permitted) }
     }
+}
+
+/// Whether a part is permitted: also that of IPv4 by the wildcard of IPv6, which
+/// takes IPv4 too.
+fn covers(part: &Listen, permits: impl Fn(&Listen) -> bool) -> bool {
+    let wider = |address: &SocketAddr| {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        address.ip() == Ipv4Addr::UNSPECIFIED && permits(&Listen::Tcp(any))
+    };
+    permits(part) || matches!(part, Listen::Tcp(address) if wider(address))
 }
 
 #[cfg(test)]
@@ -88,15 +116,19 @@ mod tests {
         *,
     };
 
-    /// What is decided for a key with these options: `ok`, `server` or `key`.
+    /// What is decided for a key with these options: `ok`, `part`, `server`,
+    /// `key` or `name`.
     fn decide(permits: &[&str], options: &str, listen: &str) -> &'static str {
         let permits = permits.iter().map(|permit| permit.parse().unwrap()).collect();
         let keys = AuthorizedKeys::parse(&format!("{options} {ED25519}"));
         let key = parse_key(ED25519).unwrap();
         let home = [127, 0, 0, 1].into();
         let admission = judge(&keys, &key, home, SystemTime::UNIX_EPOCH).unwrap();
-        match ListenPolicy::new(permits).decide(&admission, &listen.parse().unwrap()) {
-            Ok(()) => "ok",
+        let listen: Listen = listen.parse().unwrap();
+        match ListenPolicy::new(permits).decide(&admission, &listen) {
+            Ok(parts) if parts == listen.parts() => "ok",
+            Ok(_) => "part",
+            Err(ListenRefusal::Name) => "name",
             Err(ListenRefusal::NotPermitted) => "server",
             Err(ListenRefusal::NotForThisKey) => "key",
         }
@@ -131,6 +163,16 @@ mod tests {
             (&["*:*"], "unix:/run/x", "server"),
             (&["localhost:*"], "[::1]:80", "ok"),
             (&["localhost:*"], "*:80", "server"),
+            (&["localhost:*"], "localhost:80", "ok"),
+            (&["127.0.0.1:*"], "localhost:80", "part"),
+            (&["[::1]:*"], "localhost:80", "part"),
+            (&["192.0.2.1:*"], "localhost:80", "server"),
+            (&["0.0.0.0:80"], "*:80", "part"),
+            (&["[::]:80"], "*:80", "ok"),
+            (&["*:*"], "example.org:80", "name"),
+            (&["[fe80::/10]:*"], "[fe80::1%eth0]:80", "ok"),
+            (&["[fe80::1%eth0]:*"], "[fe80::1%eth0]:80", "ok"),
+            (&["[fe80::1%eth1]:*"], "[fe80::1%eth0]:80", "server"),
             (&["loc*:*"], "127.0.0.1:80", "ok"),
             (&["10.0.0.0/8:*"], "10.1.2.3:80", "ok"),
             (&["10.0.0.0/8:*"], "0.0.0.0:80", "server"),
@@ -153,6 +195,7 @@ mod tests {
             (r#"permitlisten="8080""#, "*:8080", "ok"),
             (r#"permitlisten="8080""#, "*:8081", "key"),
             (r#"permitlisten="localhost:8080""#, "*:8080", "key"),
+            (r#"permitlisten="127.0.0.1:8080""#, "localhost:8080", "part"),
             (r#"permitlisten="none""#, "127.0.0.1:8080", "key"),
             (r#"permitopen="none""#, "127.0.0.1:8080", "ok"),
             (r#"restrict,port-forwarding,permitlisten="*:*""#, "unix:/run/x", "ok"),

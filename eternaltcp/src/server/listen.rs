@@ -12,7 +12,7 @@ use super::listeners::{Claim, Taken};
 use super::log::TunnelLog;
 use super::registry::Entry;
 use crate::address::Listen;
-use crate::listener::Listener;
+use crate::listener::{Listener, Missing};
 use crate::log_limit::limited;
 use crate::policy::ListenRefusal;
 use crate::slots::Slots;
@@ -35,8 +35,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// How often it is judged whether the client may still listen.
 const JUDGED: Duration = Duration::from_secs(1);
 
-/// Descriptors of a listener: its own, and the two of its pair.
-const DESCRIPTORS: usize = 3;
+/// Descriptors of a listener: its own, of which it has two for two addresses, and
+/// the two of its pair.
+const DESCRIPTORS: usize = 4;
 
 /// The client that asks, and the session by which it does.
 #[derive(Clone, Debug)]
@@ -55,21 +56,28 @@ pub(super) async fn listen(
     asker: Asker,
     at: &Listen,
 ) -> Result<Stream, Reset> {
-    judge(context, &asker.entry, at)
+    let parts = judge(context, &asker.entry, at)
         .map_err(|why| Reset::with_detail(Cause::NotPermitted, format!("{at}: {why}")))?;
     let places = context.slots.of_key(&asker.entry.user);
     let held = places.try_take_many(DESCRIPTORS).ok_or_else(|| {
         Reset::with_detail(Cause::LimitReached, "the server has no descriptors left for this key")
     })?;
-    let (listener, claim) = obtain(context, &asker, at).await?;
+    let (listener, claim) = obtain(context, &asker, at, &parts).await?;
     let failed = |error: io::Error| failed(at, &error.to_string());
-    let address = listener.address().map_err(failed)?;
-    claim.settle(address.clone());
+    claim.settle(listener.at().clone());
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
-    ours.write_all(format!("{address}\n").as_bytes()).await.map_err(failed)?;
-    let (tunnel, session) = (asker.tunnel, asker.session);
-    limited!(&*asker.log, info, "tunnel {tunnel}: session {session} listens on {address}");
-    let listening = Listening { context: Arc::clone(context), asker, address, session: ours };
+    let addresses: Vec<_> = listener.parts().iter().map(ToString::to_string).collect();
+    ours.write_all(format!("{}\n", addresses.join(" ")).as_bytes()).await.map_err(failed)?;
+    let (tunnel, session, name) = (asker.tunnel, asker.session, listener.name());
+    limited!(&*asker.log, info, "tunnel {tunnel}: session {session} listens on {name}");
+    for Missing { address, error } in listener.missing() {
+        limited!(
+            &*asker.log,
+            warn,
+            "tunnel {tunnel}: session {session} does not listen on {address}: {error}"
+        );
+    }
+    let listening = Listening { context: Arc::clone(context), asker, session: ours };
     tokio::spawn(async move {
         listening.serve(listener, claim).await;
         drop(held);
@@ -82,6 +90,7 @@ async fn obtain(
     context: &Arc<Context>,
     asker: &Asker,
     at: &Listen,
+    parts: &[Listen],
 ) -> Result<(Listener, Claim), Reset> {
     let deadline = Instant::now() + HAND_OVER;
     let most = context.limits.listeners_per_tunnel;
@@ -93,7 +102,7 @@ async fn obtain(
         match context.listeners.claim(at, asker.tunnel, &asker.entry, most) {
             Ok(claim) => {
                 let places = context.slots.of_key(&asker.entry.user);
-                return Ok((take_or_bind(places, handed, at)?, claim));
+                return Ok((take_or_bind(places, handed, at, parts)?, claim));
             }
             Err(Taken::ByGhost(coming)) => {
                 handed = timeout_at(deadline, coming).await.ok().and_then(Result::ok);
@@ -114,13 +123,19 @@ async fn obtain(
 
 /// A listener that was handed over serves if it is the one that is wanted: who
 /// connected to it meanwhile is not lost.
-fn take_or_bind(places: Slots, handed: Option<Listener>, at: &Listen) -> Result<Listener, Reset> {
+fn take_or_bind(
+    places: Slots,
+    handed: Option<Listener>,
+    at: &Listen,
+    parts: &[Listen],
+) -> Result<Listener, Reset> {
     if let Some(listener) = handed
-        && listener.address().is_ok_and(|address| address == *at)
+        && listener.at() == at
+        && listener.parts().iter().all(|part| parts.contains(part))
     {
         return Ok(listener);
     }
-    Listener::bind(at, places).map_err(|error| match error.kind() {
+    Listener::bind_parts(at, parts, places).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => failed(at, "it is in use by another program"),
         _ => failed(at, &error.to_string()),
     })
@@ -130,13 +145,13 @@ fn failed(at: &Listen, why: &str) -> Reset {
     Reset::with_detail(Cause::ListenFailed, format!("{at}: {why}"))
 }
 
-/// Whether the client may listen there, as its key is judged now. A key that
-/// is not admitted from where the client is ends its carrier or its tunnel
-/// elsewhere, and no listener.
-fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<(), ListenRefusal> {
+/// At which parts of an address the client may listen, as its key is judged now.
+/// A key that is not admitted from where the client is ends its carrier or its
+/// tunnel elsewhere, and no listener.
+fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<Vec<Listen>, ListenRefusal> {
     match context.keys.judge(&entry.user, entry.from()) {
         Ok(admission) => context.listens.decide(&admission, at),
-        Err(_) => Ok(()),
+        Err(_) => Ok(at.parts()),
     }
 }
 
@@ -144,8 +159,6 @@ fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<(), ListenRefu
 struct Listening {
     context: Arc<Context>,
     asker: Asker,
-    /// Where it listens.
-    address: Listen,
     /// The other end of the session's local socket.
     session: UnixStream,
 }
@@ -156,12 +169,12 @@ impl Listening {
     /// tunnel has replaced is kept for it: who connects waits in the kernel.
     async fn serve(mut self, mut listener: Listener, mut claim: Claim) {
         let (tunnel, id) = (self.asker.tunnel, self.asker.session);
+        let (at, parts) = (listener.name(), listener.parts());
         let heir = tokio::select! {
             heir = &mut claim.asked => heir.ok(),
             () = accept(&self.asker, &mut listener) => None,
             () = end_of(&mut self.session) => None,
-            why = forbidden(&self.context, &self.asker.entry, &self.address) => {
-                let at = &self.address;
+            why = forbidden(&self.context, &self.asker.entry, &parts) => {
                 limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id}: {at}: {why}");
                 None
             }
@@ -183,7 +196,6 @@ impl Listening {
                 drop(claim);
             }
         }
-        let at = &self.address;
         limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id} listens on {at} no more");
     }
 }
@@ -205,12 +217,13 @@ async fn end_of(session: &mut UnixStream) {
     while let Ok(1..) = session.read(&mut sink).await {}
 }
 
-/// Waits until the client may not listen there any more.
-async fn forbidden(context: &Context, entry: &Entry, at: &Listen) -> ListenRefusal {
+/// Waits until the client may not listen any more on one of its addresses.
+async fn forbidden(context: &Context, entry: &Entry, parts: &[Listen]) -> ListenRefusal {
     let mut ticks = interval(JUDGED);
     loop {
         ticks.tick().await;
-        if let Err(refusal) = judge(context, entry, at) {
+        let refusal = parts.iter().find_map(|part| judge(context, entry, part).err());
+        if let Some(refusal) = refusal {
             return refusal;
         }
     }

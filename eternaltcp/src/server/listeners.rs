@@ -1,7 +1,7 @@
 //! Which addresses the server listens on for its clients, and who has them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eternaltcp_proto::TunnelId;
@@ -127,11 +127,21 @@ impl Drop for Claim {
 
 /// Whether the system would not listen on both.
 fn overlap(one: &Listen, other: &Listen) -> bool {
+    let others = other.parts();
+    one.parts().iter().any(|one| others.iter().any(|other| parts_overlap(one, other)))
+}
+
+fn parts_overlap(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
         (Listen::Unix(one), Listen::Unix(other)) => one == other,
         (Listen::Tcp(one), Listen::Tcp(other)) => {
             let is_same = one.port() == other.port() && one.port() != 0;
             is_same && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
+        }
+        (Listen::Host(_, port), Listen::Host(..)) => one == other && *port != 0,
+        (Listen::Tcp(wildcard), Listen::Host(_, port))
+        | (Listen::Host(_, port), Listen::Tcp(wildcard)) => {
+            wildcard.port() == *port && *port != 0 && wildcard.ip() == Ipv6Addr::UNSPECIFIED
         }
         _ => false,
     }
@@ -179,6 +189,18 @@ mod tests {
             ("[::1]:80", "0.0.0.0:80", false),
             ("0.0.0.0:80", "[::]:80", true),
             ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("localhost:80", "127.0.0.1:80", true),
+            ("localhost:80", "[::1]:80", true),
+            ("localhost:80", "127.0.0.2:80", false),
+            ("localhost:80", "localhost:80", true),
+            ("localhost:0", "localhost:0", false),
+            ("localhost:80", "*:80", true),
+            ("*:80", "192.0.2.1:80", true),
+            ("*:80", "*:81", false),
+            ("[fe80::1%eth0]:80", "[fe80::1%eth0]:80", true),
+            ("[fe80::1%eth0]:80", "[fe80::1%eth1]:80", false),
+            ("[fe80::1%eth0]:80", "*:80", true),
+            ("[fe80::1%eth0]:80", "0.0.0.0:80", false),
             ("unix:/a", "unix:/a", true),
             ("unix:/a", "unix:/b", false),
             ("unix:/a", "127.0.0.1:80", false),

@@ -20,7 +20,8 @@ pub(crate) use network::NetworkWatch;
 pub(crate) use route::has_route;
 pub(crate) use sleep::SleepWatch;
 pub(crate) use socket::{
-    bind_to_device, free_receive_buffer, mptcp_available, set_pacing, set_transparent, unsent,
+    bind_to_device, free_receive_buffer, interface_index, mptcp_available, set_pacing,
+    set_transparent, unsent,
 };
 pub(crate) use tcp_info::carrier_info;
 

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 
 use rustix::ioctl::{Getter, ioctl};
+use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// `SIOCOUTQ` (the same value as `TIOCOUTQ` on Linux): see tcp(7) and unix(7).
@@ -29,6 +31,21 @@ pub(crate) fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()>
     socket.bind_device(Some(interface.as_bytes())).map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => io::Error::new(io::ErrorKind::NotFound, error),
         _ => error,
+    })
+}
+
+/// The number of an interface: by its name, or as it is written.
+///
+/// # Errors
+/// `NotFound` when there is no such interface now.
+pub(crate) fn interface_index(zone: &str) -> io::Result<u32> {
+    if let Ok(index) = zone.parse() {
+        return Ok(index);
+    }
+    // Any socket will do for the question (netdevice(7)).
+    let socket = UnixDatagram::unbound()?;
+    name_to_index(&socket, zone).map_err(|_| {
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {zone}"))
     })
 }
 

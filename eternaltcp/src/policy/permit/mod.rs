@@ -10,7 +10,9 @@ pub(super) use ports::Ports;
 
 use ipnet::IpNet;
 
-use crate::address::{AddressError, Host, Listen, Target, check_unix_path, split_host_port};
+use crate::address::{
+    AddressError, Host, Listen, ListenHost, Target, check_unix_path, split_host_port,
+};
 use hosts::Hosts;
 
 const EXPECTED: &str =
@@ -56,11 +58,15 @@ impl Permit {
         Self(Kind::Tcp { hosts, ports: Ports::UNPRIVILEGED })
     }
 
-    /// Whether a listener may be there.
+    /// Whether a listener may be at one [part](Listen::parts) of what is asked for.
     pub(super) fn has_listener(&self, listen: &Listen) -> bool {
         match (&self.0, listen) {
             (Kind::Tcp { hosts, ports }, Listen::Tcp(address)) => {
                 ports.contain_listening(address.port()) && hosts.has_listener(address.ip())
+            }
+            (Kind::Tcp { hosts, ports }, Listen::Host(ListenHost::Zoned(ip, zone), port)) => {
+                let is_named = hosts.matches(&Host::Name(format!("{ip}%{zone}"))) == Match::Yes;
+                ports.contain_listening(*port) && (is_named || hosts.has_listener((*ip).into()))
             }
             (_, Listen::Unix(path)) => self.has_socket(path),
             _ => false,
@@ -190,6 +196,9 @@ mod tests {
             ("[2001:db8::/32]:*", "[2001:db8::/32]:*"),
             ("[::ffff:192.0.2.1]:22", "192.0.2.1:22"),
             ("[::1]:22", "[::1]:22"),
+            ("[db]:ssh", "db:22"),
+            ("*:http-alt", "*:8080"),
+            ("[fe80::1%eth0]:22", "[fe80::1%eth0]:22"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),
             ("unix:/run/x/*", "unix:/run/x/*"),
         ] {

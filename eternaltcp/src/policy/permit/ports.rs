@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::address::parse_port;
+use crate::address::{is_digits, parse_port};
 
 /// A range of ports, ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +22,14 @@ impl Ports {
         Self { low: port, high: port }
     }
 
-    /// Reads `port`, `low-high` or `*`.
+    /// Reads `port`, `low-high` or `*`; a port may be the name of a service, which
+    /// may have a hyphen itself.
     pub(in crate::policy) fn parse(text: &str) -> Result<Self, &'static str> {
         if text == "*" {
             return Ok(Self::ALL);
         }
-        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let range = text.split_once('-').filter(|(low, _)| is_digits(low));
+        let (low, high) = range.unwrap_or((text, text));
         let ports = Self { low: parse_port(low)?, high: parse_port(high)? };
         if ports.low > ports.high {
             return Err("the range of ports is empty: write low-high");
