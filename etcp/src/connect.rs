@@ -1,25 +1,27 @@
 //! `etcp connect`: stdin and stdout as one session.
 
 use std::fs::File;
+use std::io;
+use std::time::Duration;
 
 use eternaltcp::Session;
 use eternaltcp::address::Target;
 use eternaltcp::client::{Client, ClientConfig, OpenError};
+use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use rustix::stdio::dup2_stdout;
-use tokio::io::{
-    self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split, stdin,
-    stdout,
-};
-use tokio::task::AbortHandle;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::cli::ConnectArgs;
 use crate::cproxy::client_config;
 use crate::exit::{Failure, of_client};
-use crate::{runtime, signals};
+use crate::signals::{self, Stop};
+use crate::{runtime, stdio};
 
-/// Bytes moved at once between stdio and the session.
-const CHUNK: usize = 64 * 1024;
+/// Time for the server to learn how the session ended, where that was not in order.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
     let name = format!("connect {}", std::process::id());
@@ -33,59 +35,198 @@ pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<
     config.ends_when_idle = true;
     runtime::block_on(async {
         let stop = signals::stop_of_child()?;
-        let client = Client::start(config).map_err(Failure::failed)?;
+        let mut client = Client::start(config).map_err(Failure::failed)?;
         let session = match target {
             Some(target) => client.open(target).await,
             None => client.open_default().await,
         };
-        let (from, to) = split(session.map_err(|error: OpenError| Failure::failed(error))?);
-        let input = tokio::spawn(send_input(to)).abort_handle();
-        let output = tokio::spawn(write_output(from, input));
-        let end = signals::run_client(client, stop).await?;
-        // What the session delivered is still on its way to stdout.
-        output.await.map_err(|_| Failure::Failed("cannot write to stdout".to_owned()))?;
-        of_client(end)
+        let session = session.map_err(|error: OpenError| Failure::failed(error))?;
+        match serve(&mut client, session, stop).await {
+            Ended::InOrder => Ok(()),
+            Ended::Client(failure) => Err(failure),
+            Ended::Stopped(stop) => {
+                close(&mut client).await;
+                Err(Failure::Ended(stop.exit_code()))
+            }
+            Ended::Stdio(failure) => {
+                // The session's end is told to the server as part of its stream, if there is a carrier.
+                let _ = timeout(LAST_WORDS, client.ended()).await;
+                close(&mut client).await;
+                Err(failure)
+            }
+        }
     })?
 }
 
-async fn send_input(mut to: WriteHalf<Session>) {
-    // An input that fails has ended, whatever the reason. A session that was
-    // reset tells it to the output too.
-    let _ = copy(&mut stdin(), &mut to).await;
-    let _ = to.shutdown().await;
+/// How the client's one session ended.
+enum Ended {
+    InOrder,
+    /// The client has ended, and this is why.
+    Client(Failure),
+    /// The client goes on: a signal came.
+    Stopped(Stop),
+    /// The client goes on: stdin or stdout failed.
+    Stdio(Failure),
 }
 
-async fn write_output(mut from: ReadHalf<Session>, input: AbortHandle) {
-    match copy(&mut from, &mut stdout()).await {
-        Ok(()) => end_output(),
-        // Nobody takes the output, or nothing comes any more: with the input's
-        // half the session is dropped, and the server learns of it.
-        Err(_) => input.abort(),
+/// Runs until the client has ended and all that it delivered is written, or a signal comes.
+async fn serve(client: &mut Client, session: Session, stop: impl Future<Output = Stop>) -> Ended {
+    let (tell_over, over) = oneshot::channel();
+    let exchange = async { exchange(session, over).await.map_err(Ended::Stdio) };
+    let client = async {
+        let end = signals::run_until_ended(client).await;
+        end.and_then(of_client).map_err(Ended::Client)
+    };
+    let both = async {
+        tokio::pin!(exchange, client);
+        tokio::select! {
+            result = &mut exchange => {
+                let input = result?;
+                client.await?;
+                Ok(input)
+            }
+            result = &mut client => {
+                // What the session delivered is still on its way to stdout.
+                drop(tell_over);
+                let input = exchange.await?;
+                result?;
+                Ok(input)
+            }
+        }
+    };
+    let result = tokio::select! {
+        stop = stop => Err(Ended::Stopped(stop)),
+        result = both => result,
+    };
+    match result {
+        Err(ended) => ended,
+        Ok(Input::Whole) => Ended::InOrder,
+        Ok(Input::Unreadable) => Ended::Client(Failure::Failed(
+            "stdin is not open for reading, and counted as empty: give </dev/null".to_owned(),
+        )),
+    }
+}
+
+async fn close(client: &mut Client) {
+    client.close().await;
+    client.ended().await;
+}
+
+/// What there was to read on stdin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Input {
+    Whole,
+    /// Nothing: stdin cannot be read at all.
+    Unreadable,
+}
+
+/// Moves bytes both ways until the session has ended. If stdin or stdout fails, the session is
+/// reset: the server never takes what is cut off for something whole. `over` says that the client
+/// has ended, and the session with it.
+async fn exchange(session: Session, over: oneshot::Receiver<()>) -> Result<Input, Failure> {
+    let (mut from, mut to) = split(session);
+    let mut read = Input::Whole;
+    let result = {
+        let (input, output) = (send_input(&mut to), write_output(&mut from));
+        tokio::pin!(input, output);
+        tokio::select! {
+            result = &mut output => match result {
+                // In order: the input goes on.
+                Ok(Output::Ended) => tokio::select! {
+                    result = input => result.map(|input| read = input),
+                    _ = over => Ok(()),
+                },
+                Ok(Output::Reset) => Ok(()),
+                Err(failure) => Err(failure),
+            },
+            result = &mut input => match result {
+                Ok(input) => {
+                    read = input;
+                    output.await.map(drop)
+                }
+                Err(failure) => Err(failure),
+            },
+        }
+    };
+    match result {
+        Ok(()) => Ok(read),
+        Err(failure) => {
+            from.unsplit(to).abort();
+            Err(failure)
+        }
+    }
+}
+
+async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
+    let mut buffer = Vec::new();
+    loop {
+        buffer = match stdio::read_chunk(buffer).await {
+            Ok(chunk) => chunk,
+            Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {
+                // nohup(1) leaves such a stdin. Nothing can have been lost.
+                let _ = to.shutdown().await;
+                return Ok(Input::Unreadable);
+            }
+            Err(error) => {
+                return Err(Failure::Failed(format!(
+                    "cannot read stdin: {error}; the connection was reset"
+                )));
+            }
+        };
+        // A session that was reset tells it to the output too.
+        if buffer.is_empty() {
+            let _ = to.shutdown().await;
+            return Ok(Input::Whole);
+        }
+        if to.write_all(&buffer).await.is_err() {
+            return Ok(Input::Whole);
+        }
+    }
+}
+
+/// How the direction to stdout ended.
+enum Output {
+    /// By the server program's end of stream.
+    Ended,
+    /// The session was reset, and the client's end says why.
+    Reset,
+}
+
+async fn write_output(from: &mut ReadHalf<Session>) -> Result<Output, Failure> {
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        buffer.reserve(stdio::CHUNK);
+        match from.read_buf(&mut buffer).await {
+            Ok(0) => {
+                end_output();
+                return Ok(Output::Ended);
+            }
+            Ok(_) => {}
+            Err(_) => return Ok(Output::Reset),
+        }
+        buffer = stdio::write_chunk(buffer).await.map_err(|error| output_failed(&error))?;
+    }
+}
+
+/// A reader that is gone is worth no word: the exit code is that of a program that SIGPIPE ends.
+fn output_failed(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::BROKEN_PIPE,
+        _ => Failure::Failed(format!(
+            "cannot write to stdout: {error}; the connection was reset, and its output is incomplete"
+        )),
     }
 }
 
 /// Shows whoever reads stdout its end, while the input may go on: ssh waits for
 /// it before it hangs up.
 fn end_output() {
-    // One socket may be both stdin and stdout; anything else has no halves.
-    let _ = shutdown(std::io::stdout(), Shutdown::Write);
+    // A socket that is both stdin and stdout stays open; anything else has no halves.
+    if stdio::are_one() {
+        let _ = shutdown(rustix::stdio::stdout(), Shutdown::Write);
+    }
     if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
         let _ = dup2_stdout(nowhere);
-    }
-}
-
-async fn copy(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match from.read(&mut buffer).await? {
-            0 => return to.flush().await,
-            count => {
-                to.write_all(&buffer[..count]).await?;
-                to.flush().await?;
-            }
-        }
     }
 }

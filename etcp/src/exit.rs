@@ -28,6 +28,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The reader of stdout is gone: nothing is said, and the exit code is that of a program that
+    /// SIGPIPE ends.
+    pub(crate) const BROKEN_PIPE: Self = Self::Ended(128 + 13);
+
     pub(crate) fn failed(error: impl Display) -> Self {
         Self::Failed(error.to_string())
     }

@@ -31,6 +31,7 @@ mod sproxy;
 mod ssh;
 mod ssh_config;
 mod status;
+mod stdio;
 mod talk;
 mod user_keys;
 mod version;

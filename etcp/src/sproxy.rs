@@ -30,7 +30,7 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
         let operator = Operator::start(operator, subject, vec![address.to_string()])?;
         info!("listening on {address}");
         introduce(&key, address.port());
-        server.run(stop).await;
+        server.run(async { _ = stop.await }).await;
         operator.end().await;
         Ok(())
     });

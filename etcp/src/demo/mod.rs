@@ -70,7 +70,7 @@ async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
     introduce(screen);
     let outcome = tokio::select! {
         outcome = Director::new(&stage, screen, deadline).run() => outcome,
-        () = stop => Outcome { trouble: Some("interrupted".to_owned()), ..Outcome::default() },
+        _ = stop => Outcome { trouble: Some("interrupted".to_owned()), ..Outcome::default() },
     };
     // What is not closed by then ends with the process.
     let _ = timeout(CLOSE_LIMIT, stage.close()).await;

@@ -64,7 +64,7 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
         server
             .run(async {
                 tokio::select! {
-                    () = stop => {}
+                    _ = stop => {}
                     () = monitor.unused(FIRST_CONTACT, LAST_CONTACT) => {}
                 }
             })

@@ -1,0 +1,184 @@
+//! stdin and stdout, whatever state they are in.
+//!
+//! Both are shared with whoever started this program, and with all that it started: another
+//! process may put them into non-blocking mode at any moment, or back. So EAGAIN means "wait"
+//! here, and the mode is never changed. A write that fails is an error of whoever asked for it.
+
+mod closed;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::fstat;
+use rustix::io::Errno;
+use tokio::task::spawn_blocking;
+
+use closed::is_stdout_closed;
+
+/// Bytes moved at once between stdio and a session.
+pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// Reads from stdin, on a thread that may wait. Empty at the end.
+///
+/// # Errors
+/// When reading fails.
+pub(crate) async fn read_chunk(mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
+    on_thread(move || {
+        buffer.resize(CHUNK, 0);
+        let count = read(rustix::stdio::stdin(), &mut buffer)?;
+        buffer.truncate(count);
+        Ok(buffer)
+    })
+    .await
+}
+
+/// Writes all of `chunk` to stdout, on a thread that may wait, and gives the buffer back.
+///
+/// # Errors
+/// When writing fails.
+pub(crate) async fn write_chunk(chunk: Vec<u8>) -> io::Result<Vec<u8>> {
+    on_thread(move || {
+        write_stdout(&chunk)?;
+        Ok(chunk)
+    })
+    .await
+}
+
+async fn on_thread(
+    work: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static,
+) -> io::Result<Vec<u8>> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Writes all of `bytes` to stdout, and waits while it takes none.
+///
+/// # Errors
+/// When writing fails, also because stdout was closed when this program started.
+pub(crate) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
+    if is_stdout_closed() {
+        return Err(Errno::BADF.into());
+    }
+    write_all(rustix::stdio::stdout(), bytes)
+}
+
+/// Reads what is there, and waits while there is nothing. 0 is the end.
+///
+/// # Errors
+/// When reading fails.
+pub(crate) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    retry(from, PollFlags::IN, || rustix::io::read(from, &mut *buffer))
+}
+
+/// Writes all of `bytes`, and waits while none are taken.
+///
+/// # Errors
+/// When writing fails.
+pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match retry(to, PollFlags::OUT, || rustix::io::write(to, bytes))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = bytes.get(count..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
+/// Tries until it works or fails for good; between two tries it waits for `ready`.
+fn retry(
+    fd: BorrowedFd<'_>,
+    ready: PollFlags,
+    mut attempt: impl FnMut() -> Result<usize, Errno>,
+) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::from_borrowed_fd(fd, ready)], None) {
+                Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            },
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Whether stdin and stdout are one and the same, such as a socket.
+pub(crate) fn are_one() -> bool {
+    let [from, to] = [fstat(rustix::stdio::stdin()), fstat(rustix::stdio::stdout())];
+    matches!((from, to), (Ok(from), Ok(to)) if (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    use rustix::io::ioctl_fionbio;
+    use rustix::pipe::{fcntl_setpipe_size, pipe};
+
+    use super::*;
+
+    /// More than any pipe holds.
+    const LENGTH: usize = 3_000_000;
+
+    fn bytes() -> Vec<u8> {
+        (0..LENGTH).map(|n| (n * n % 251) as u8).collect()
+    }
+
+    #[test]
+    fn a_pipe_in_non_blocking_mode_takes_every_byte_also_when_the_mode_changes() {
+        for is_changing in [false, true] {
+            let (from, to) = pipe().unwrap();
+            fcntl_setpipe_size(&to, 4096).unwrap();
+            ioctl_fionbio(&to, true).unwrap();
+            let (writer, other) = (to.try_clone().unwrap(), to);
+            let writing = thread::spawn(move || write_all(writer.as_fd(), &bytes()).unwrap());
+            let (mut read, mut chunk) = (Vec::new(), [0; 10_000]);
+            let mut from = File::from(from);
+            while read.len() < LENGTH {
+                let count = from.read(&mut chunk).unwrap();
+                read.extend_from_slice(&chunk[..count]);
+                if is_changing {
+                    ioctl_fionbio(&other, read.len() % 3 == 0).unwrap();
+                }
+            }
+            writing.join().unwrap();
+            assert!(read == bytes());
+        }
+    }
+
+    #[test]
+    fn an_input_in_non_blocking_mode_is_waited_for_and_its_end_is_its_end() {
+        let (from, to) = pipe().unwrap();
+        ioctl_fionbio(&from, true).unwrap();
+        let reading = thread::spawn(move || {
+            let (mut all, mut chunk) = (Vec::new(), [0; 10_000]);
+            loop {
+                match read(from.as_fd(), &mut chunk).unwrap() {
+                    0 => return all,
+                    count => all.extend_from_slice(&chunk[..count]),
+                }
+            }
+        });
+        let mut to = File::from(to);
+        bytes().chunks(100_000).for_each(|chunk| to.write_all(chunk).unwrap());
+        drop(to);
+        assert!(reading.join().unwrap() == bytes());
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_written_is_an_error() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let error = write_all(full.as_fd(), b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        write_all(full.as_fd(), b"").unwrap();
+        let folder = File::open("/").unwrap();
+        let error = read(folder.as_fd(), &mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        let (from, to) = pipe().unwrap();
+        drop(from);
+        assert_eq!(write_all(to.as_fd(), b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
