@@ -74,6 +74,9 @@ pub(crate) struct SendQueue {
     pub(crate) next: Seq,
     /// Cost of the data packets kept.
     pub(crate) held: u64,
+    /// Cost of data packets that were dropped although the peer received them and has not
+    /// delivered them: they fill its limits until it acknowledges them.
+    pub(crate) dropped: u64,
     pub(crate) limit: u64,
     /// The digest before the first kept packet.
     pub(crate) base_digest: Digest,
@@ -98,6 +101,7 @@ impl SendQueue {
             due: 0,
             next: first,
             held: 0,
+            dropped: 0,
             limit,
             base_digest: Digest::default(),
             backlog: Backlog::default(),
@@ -123,6 +127,17 @@ impl SendQueue {
     /// The digest at the number of the next new packet.
     fn digest(&self) -> Digest {
         self.packets.back().map_or(self.base_digest, |last| last.digest)
+    }
+
+    /// The queue's part of the peer's limits: the cost of all data that the peer may hold.
+    pub(crate) fn charged(&self) -> u64 {
+        self.held + self.dropped
+    }
+
+    /// Cost of the kept packets before `end`; of all, where `end` fits none of them.
+    fn cost_before(&self, end: Seq) -> u64 {
+        let count = (end.distance_from(self.base()) as usize).min(self.packets.len());
+        self.packets.range(..count).map(Queued::cost).sum()
     }
 
     /// Bytes that were taken from the application and not acknowledged.
@@ -166,15 +181,15 @@ impl SendQueue {
         self.backlog.clear();
     }
 
-    /// The peer has reset the session: nothing that is kept will be wanted.
-    /// What remains is a reset of our own, which the peer confirms.
+    /// The peer has reset the session: it holds nothing of it, and nothing that is
+    /// kept will be wanted. What remains is a reset of our own, which the peer confirms.
     pub(crate) fn cut(&mut self, reset: Reset) {
         if self.state == SendState::Done {
             return;
         }
         self.base_digest = self.digest();
         self.packets = VecDeque::new();
-        (self.due, self.held, self.is_cut) = (0, 0, true);
+        (self.due, self.held, self.dropped, self.is_cut) = (0, 0, 0, true);
         self.backlog.clear();
         self.opening = None;
         self.state = SendState::Resetting;
@@ -295,6 +310,8 @@ impl SendQueue {
         if freed > self.due {
             return if self.is_cut { Ok(false) } else { Err(Mismatch::Number) };
         }
+        // What was dropped stood before the packets that are left.
+        let dropped = if self.is_cut { std::mem::take(&mut self.dropped) } else { 0 };
         for packet in self.packets.drain(..freed) {
             self.held -= packet.cost();
             self.base_digest = packet.digest;
@@ -307,7 +324,7 @@ impl SendQueue {
                 self.state = SendState::Done;
             }
         }
-        Ok(freed > 0)
+        Ok(freed > 0 || dropped > 0)
     }
 
     /// A new carrier, and what its receiver has: frees what was delivered and
@@ -343,19 +360,22 @@ impl SendQueue {
     }
 
     /// The peer's numbers do not fit what is kept: all that can follow is a
-    /// reset, at the number that the peer expects.
+    /// reset, at the number that the peer expects. What the peer received and has not
+    /// delivered stays with it until its application takes it.
     ///
     /// A reset that the peer has received already waits there for its data:
     /// nothing may follow it.
-    pub(crate) fn restart(&mut self, expected: Seq, reset: Reset) {
+    pub(crate) fn restart(&mut self, delivered: Seq, expected: Seq, reset: Reset) {
+        let dropped = if delivered == expected { 0 } else { self.cost_before(expected) };
         if self.is_reset && expected == self.next {
             self.packets.drain(..self.packets.len().saturating_sub(1));
             (self.due, self.held, self.is_cut) = (self.packets.len(), 0, true);
+            self.dropped = dropped;
             return;
         }
         (self.state, self.is_reset) = (SendState::Open, false);
         self.cut(reset);
-        self.next = expected;
+        (self.next, self.dropped) = (expected, dropped);
     }
 
     /// All that is kept is due again: nobody knows that its receiver has any of it.
@@ -453,6 +473,26 @@ mod tests {
         assert_eq!(queue.held, cost(6000));
         queue.drop_backlog();
         assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
+    }
+
+    #[test]
+    fn what_a_restart_drops_is_charged_until_the_peer_has_delivered_it() {
+        for waits in [0, 1] {
+            let mut queue = queue();
+            queue.write(vec![1; 5000].into());
+            sent(&mut queue);
+            queue.write(vec![1; 100].into());
+            sent(&mut queue);
+            let received = FIRST.plus(2);
+            let delivered = received.minus(waits);
+            queue.restart(delivered, received, Reset::new(crate::Cause::Corrupt));
+            assert_eq!((queue.held, queue.charged()), (0, u64::from(waits) * cost(5000)));
+            assert_eq!(sent(&mut queue), [(Kind::Reset, received.get())]);
+            assert_eq!(queue.acknowledge(delivered), Ok(false));
+            assert_eq!(queue.acknowledge(received), Ok(waits > 0));
+            assert_eq!(queue.charged(), 0);
+            assert_eq!(queue.acknowledge(received.next()), Ok(true));
+        }
     }
 
     #[test]

@@ -313,6 +313,58 @@ fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
     pair.attach();
 }
 
+/// Damages the digests of what the server has delivered of session 1.
+fn tamper_with_digest(side: Side, transmit: &mut eternaltcp_proto::Transmit) {
+    if side == Server && transmit.header.kind == Kind::Numbers && transmit.header.session == 1 {
+        transmit.payload = [&[7; 8], &transmit.payload[8..]].concat().into();
+    }
+}
+
+/// limits.rs. [LIMIT-1] The client resets a session whose digests differ, and drops its
+/// data. Those that the server received wait there for a slow application, and the reset
+/// behind them.
+#[test]
+fn data_dropped_at_an_attach_fill_the_limit_until_they_are_delivered() {
+    let config = Config { tunnel_limit: 100_000, ..Config::default() };
+    for is_reset_before in [false, true] {
+        let mut pair = Pair::with(config.clone(), config.clone());
+        pair.server.takes = 0;
+        pair.attach();
+        let bad = pair.session();
+        pair.take(Server, bad, 10_000);
+        pair.write(Client, bad, &pattern(45_000));
+        pair.drive();
+        if is_reset_before {
+            pair.reset(Client, bad);
+            pair.drive();
+        }
+        pair.cut();
+        pair.tamper = Some(tamper_with_digest);
+        pair.attach();
+        pair.tamper = None;
+        let others: Vec<_> = (0..4).map(|_| pair.session()).collect();
+        for id in &others {
+            pair.write(Client, *id, &pattern(30_000));
+        }
+        pair.drive();
+        pair.cut();
+        pair.attach();
+        assert!(pair.server.tunnel.held() <= config.tunnel_limit);
+        for id in others.iter().chain([&bad]) {
+            pair.take(Server, *id, usize::MAX);
+        }
+        pair.drive();
+        for id in others {
+            assert_eq!(pair.server.socket(id).got.len(), 30_000);
+            pair.end_both(id);
+        }
+        assert_eq!(pair.server.socket(bad).got.len(), 45_000);
+        assert!(pair.server.socket(bad).reset.is_some());
+        assert_eq!(records(&pair), (0, 0));
+        assert!(pair.client.tunnel.is_consistent());
+    }
+}
+
 /// A session of which the client holds bytes without a number, and its reset
 /// behind them, on a carrier that brings nothing to the server any more. Returns
 /// how many bytes were read from the application.

@@ -227,7 +227,7 @@ impl Tunnel {
         let detail = self.with_session(id, |session| {
             let detail = session.in_doubt(detail);
             let reset = Reset::with_detail(cause, detail.clone());
-            session.send.restart(numbers.received, reset);
+            session.send.restart(numbers.delivered, numbers.received, reset);
             detail
         });
         self.fail(now, id, cause, &detail.unwrap_or_default());

@@ -20,7 +20,10 @@ use crate::session::{Opening, Session};
 use crate::wire::{Malformed, Reader, Writer};
 
 /// Version of the exported form.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
+
+/// No session has more in doubt: sums of what a damaged file says do not overflow.
+const MOST_DROPPED: u64 = 1 << 48;
 
 /// A tunnel without its driver: what it knows, as bytes, and its payload.
 #[derive(Clone, Debug, Default)]
@@ -131,7 +134,7 @@ impl Tunnel {
 
     fn insert_restored(&mut self, id: SessionId, session: Session) {
         self.pool.admit_refused();
-        self.pool.change(0, session.send.held);
+        self.pool.change(0, session.send.charged());
         self.backlogged += session.send.backlog.len() as u64;
         self.received += session.receive.held;
         if session.send.state == SendState::Resetting && !session.send.backlog.is_empty() {
@@ -156,6 +159,7 @@ fn write_session(writer: Writer, session: Session, buffers: &mut Vec<Bytes>) -> 
     writer = write_reset(writer, abort.as_ref())
         .u32(send.next.get())
         .u64(send.limit)
+        .u64(send.dropped)
         .u64(send.base_digest.get())
         .u8(send.state as u8)
         .u8(u8::from(send.is_acknowledged))
@@ -220,6 +224,7 @@ fn read_send(
     let send = &mut session.send;
     send.next = Seq::new(reader.u32()?);
     send.limit = reader.u64()?;
+    send.dropped = reader.u64()?.min(MOST_DROPPED);
     send.base_digest = Digest::new(reader.u64()?);
     send.state = match reader.u8()? {
         0 => SendState::Open,

@@ -295,7 +295,7 @@ impl Tunnel {
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let sum = |of: fn(&Session) -> u64| self.sessions.values().map(of).sum::<u64>();
-        self.pool.committed() == sum(|session| session.send.held.max(RESERVE))
+        self.pool.committed() == sum(|session| session.send.charged().max(RESERVE))
             && self.backlogged == sum(|session| session.send.backlog.len() as u64)
             && self.received == sum(|session| session.receive.held)
     }
@@ -443,7 +443,7 @@ impl Tunnel {
 
     fn forget(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.remove(&id) {
-            self.pool.release(session.send.held);
+            self.pool.release(session.send.charged());
             self.backlogged -= session.send.backlog.len() as u64;
             self.received -= session.receive.held;
             self.resetting.remove(&id);
@@ -461,9 +461,10 @@ impl Tunnel {
         change: impl FnOnce(&mut Session) -> R,
     ) -> Option<R> {
         let session = self.sessions.get_mut(&id)?;
-        let before = (session.send.held, session.send.backlog.len() as u64, session.receive.held);
+        let Session { send, receive, .. } = &*session;
+        let before = (send.charged(), send.backlog.len() as u64, receive.held);
         let result = change(session);
-        self.pool.change(before.0, session.send.held);
+        self.pool.change(before.0, session.send.charged());
         self.backlogged = self.backlogged - before.1 + session.send.backlog.len() as u64;
         self.received = self.received - before.2 + session.receive.held;
         Some(result)

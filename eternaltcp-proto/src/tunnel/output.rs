@@ -175,7 +175,7 @@ impl Tunnel {
         while let Some(id) = self.next_session(way) {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let lane = std::mem::take(&mut session.lane);
-            let ceiling = self.pool.ceiling(session.send.held);
+            let ceiling = self.pool.ceiling(session.send.charged());
             let Some(packet) =
                 self.with_session(id, |session| session.send.next_packet(ceiling)).flatten()
             else {
