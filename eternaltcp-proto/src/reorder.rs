@@ -103,11 +103,14 @@ impl Reorder {
         }
     }
 
-    /// What is missing of a session will not come, or is not wanted.
-    pub(crate) fn forget(&mut self, id: SessionId) {
-        if let Some(aside) = self.sessions.remove(&id) {
-            self.held -= aside.held;
-        }
+    /// What is missing of a session will not come, or is not wanted. Returns the reset
+    /// that was put aside, with its number.
+    pub(crate) fn forget(&mut self, id: SessionId) -> Option<(Seq, Bytes)> {
+        let aside = self.sessions.remove(&id)?;
+        self.held -= aside.held;
+        let mut packets = aside.packets.into_iter();
+        let (seq, packet) = packets.find(|(_, packet)| packet.kind == Kind::Reset)?;
+        Some((Seq::new(seq), packet.payload))
     }
 }
 
@@ -129,13 +132,15 @@ mod tests {
         reorder.put(id(1), Seq::new(u32::MAX), data(10), 1000).unwrap();
         reorder.put(id(1), Seq::new(0), (Kind::End, Bytes::new()), 0).unwrap();
         reorder.put(id(3), Seq::new(0), data(20), 1000).unwrap();
+        reorder.put(id(3), Seq::new(1), (Kind::Reset, Bytes::from_static(b"r")), 0).unwrap();
         let held = |reorder: &Reorder| (reorder.held_of(id(1)), reorder.held());
         assert_eq!(held(&reorder), (cost(10), cost(10) + cost(20)));
         assert_eq!(reorder.take(id(1), Seq::new(1)), None);
         assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), Some(data(10)));
         assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), None);
         assert_eq!(held(&reorder), (0, cost(20)));
-        reorder.forget(id(3));
+        assert_eq!(reorder.forget(id(3)), Some((Seq::new(1), Bytes::from_static(b"r"))));
+        assert_eq!(reorder.forget(id(3)), None);
         assert_eq!(reorder.held(), 0);
         assert!(reorder.take(id(1), Seq::new(0)).is_some());
         assert!(reorder.sessions.is_empty());

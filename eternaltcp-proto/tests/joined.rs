@@ -9,8 +9,8 @@ use bytes::Bytes;
 use common::wire::{self, packet};
 use common::{Pair, TUNNEL};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, Event, JoinedId, Kind, MAX_PAYLOAD, Progress, Seq, SessionId, Side,
-    StandbyConfig, Time, Transmit, Tunnel, Violation,
+    AcceptError, Acceptor, Cause, Event, JoinedId, Kind, MAX_PAYLOAD, Progress, Reset, Seq,
+    SessionId, Side, StandbyConfig, Time, Transmit, Tunnel, Violation,
 };
 
 use Side::{Client, Server};
@@ -338,6 +338,33 @@ fn a_number_twice_and_more_than_is_held_end_all_carriers() {
     assert_eq!(u64::from(given), limit / eternaltcp_proto::cost(MAX_PAYLOAD));
 }
 
+/// [JOIN-5] [LIMIT-2] The peer counts them as held no more once it hears of the reset.
+#[test]
+fn data_ahead_of_their_turn_of_a_session_that_was_reset_are_not_held() {
+    for is_killed in [false, true] {
+        let (mut pair, id, beside) = joined();
+        let limit = pair.server.tunnel.config().session_limit;
+        let full = vec![0; MAX_PAYLOAD];
+        let count = (limit / eternaltcp_proto::cost(MAX_PAYLOAD)) as u32;
+        for seq in 2..2 + count {
+            pair.give_beside(Server, beside, data(id, seq, &full)).unwrap();
+        }
+        if is_killed {
+            pair.server.tunnel.kill(pair.now, id, Reset::new(Cause::Killed));
+        } else {
+            pair.reset(Server, id);
+        }
+        assert_eq!(pair.server.tunnel.held(), 0);
+        for seq in 2 + count..2 + 2 * count {
+            pair.give_beside(Server, beside, data(id, seq, &full)).unwrap();
+        }
+        assert_eq!(pair.server.tunnel.held(), 0);
+        pair.drive();
+        assert_eq!(records(&pair), (0, 0));
+        pair.check_usable();
+    }
+}
+
 /// [SEQ-2] Without a joined carrier nothing comes before its turn.
 #[test]
 fn without_joined_carriers_a_gap_is_a_violation() {
@@ -391,6 +418,28 @@ fn the_attached_carrier_is_left_to_keystrokes_while_somebody_types() {
     assert_eq!(pair.client.tunnel.id(), Some(TUNNEL));
 }
 
+/// [JOIN-5] Both sides reset, each while its data are held up on the joined carrier. The
+/// client's reset waits at the server when that resets the session itself.
+#[test]
+fn a_reset_ahead_of_data_waits_no_longer_once_its_receiver_has_reset_too() {
+    for is_killed in [false, true] {
+        let (mut pair, id, beside) = joined_with_bulk();
+        pair.write(Client, id, &[1; MAX_PAYLOAD]);
+        let now = pair.now;
+        assert!(!sent_on(&mut pair.client.tunnel, now, beside.client).is_empty());
+        pair.reset(Client, id);
+        pair.drive();
+        assert_eq!(records(&pair), (1, 1));
+        if is_killed {
+            pair.server.tunnel.kill(pair.now, id, Reset::new(Cause::Killed));
+        } else {
+            pair.reset(Server, id);
+        }
+        pair.drive();
+        assert_eq!(records(&pair), (0, 0));
+    }
+}
+
 /// [ATTACH-9] Both sides reset, each while its data are held up on the joined
 /// carrier: a reset that was taken ahead of data settles the session for good.
 #[test]
@@ -399,6 +448,9 @@ fn resets_from_both_sides_ahead_of_data_leave_nothing_after_the_next_attach() {
     pair.write(Server, id, &[0; MAX_PAYLOAD * 3]);
     pair.drive();
     for side in [Client, Server] {
+        if side == Server {
+            pair.lose(Server);
+        }
         pair.write(side, id, &[1; MAX_PAYLOAD]);
         let now = pair.now;
         let held_up = sent_on(&mut pair.peer(side).tunnel, now, beside.at(side));

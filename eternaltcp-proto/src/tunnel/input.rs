@@ -315,23 +315,23 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Takes the peer's reset, unless there was one before.
     pub(super) fn handle_reset(
         &mut self,
         now: Time,
         id: SessionId,
-        header: &Header,
-        payload: &[u8],
-    ) -> Result<(), Violation> {
-        let reset = Reset::decode(payload).map_err(Violation::payload(Kind::Reset))?;
+        seq: Seq,
+        reset: Reset,
+    ) -> bool {
         let in_order = self.with_session(id, |session| {
             let in_order = !session.receive.is_reset;
             if in_order {
-                session.handle_reset(header.seq, reset);
+                session.handle_reset(seq, reset);
             }
             in_order
         });
         if in_order != Some(true) {
-            return Err(Violation::OutOfPlace(Kind::Reset));
+            return false;
         }
         self.resetting.remove(&id);
         if let Some(attached) = self.attached_mut() {
@@ -339,7 +339,7 @@ impl Tunnel {
         }
         self.activate(now, id);
         self.touch(id);
-        Ok(())
+        true
     }
 }
 

@@ -473,6 +473,7 @@ impl Tunnel {
     /// The session cannot go on; both the peer and the local socket learn it.
     fn fail(&mut self, now: Time, id: SessionId, cause: Cause, detail: &str) {
         self.with_session(id, |session| session.fail(Reset::with_detail(cause, detail)));
+        self.discard_ahead(now, id);
         self.stats.unresumed += 1;
         self.touch(id);
         self.activate(now, id);

@@ -8,6 +8,7 @@ use super::input::no_such;
 use crate::error::Violation;
 use crate::id::SessionId;
 use crate::packet::{Header, Kind};
+use crate::reason::Reset;
 use crate::seq::Seq;
 use crate::time::Time;
 
@@ -103,7 +104,11 @@ impl Tunnel {
             Kind::Data => self.handle_data(id, payload),
             Kind::Opened => self.handle_opened(id, header),
             Kind::End => self.handle_end(now, id, &payload),
-            Kind::Reset => self.handle_reset(now, id, header, &payload),
+            Kind::Reset => {
+                let reset = Reset::decode(&payload).map_err(Violation::payload(Kind::Reset))?;
+                let is_first = self.handle_reset(now, id, header.seq, reset);
+                if is_first { Ok(()) } else { Err(Violation::OutOfPlace(Kind::Reset)) }
+            }
             kind => Err(Violation::OutOfPlace(kind)),
         }
     }
@@ -122,11 +127,31 @@ impl Tunnel {
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
+        if self.sessions.get(&id).is_some_and(|session| session.receive.is_discarding) {
+            // The reset that follows skips what is missing.
+            return Ok(());
+        }
+        if header.kind == Kind::Reset {
+            Reset::decode(&payload).map_err(Violation::payload(Kind::Reset))?;
+        }
         let room = self.room(id);
         let Some(attached) = self.attached_mut() else { return Ok(()) };
         attached.reorder.put(id, header.seq, (header.kind, payload), room)?;
         self.stats.reordered += 1;
         Ok(())
+    }
+
+    /// Forgets what came before its turn of a session that this side has reset. A reset
+    /// among it is taken: its sender sends no other, and it skips what is missing.
+    pub(super) fn discard_ahead(&mut self, now: Time, id: SessionId) {
+        let is_discarding = self.sessions.get(&id).is_some_and(|it| it.receive.is_discarding);
+        let Some(attached) = self.attached_mut().filter(|_| is_discarding) else { return };
+        let Some((seq, payload)) = attached.reorder.forget(id) else { return };
+        // It was found in order when it was put aside.
+        if let Ok(reset) = Reset::decode(&payload) {
+            self.handle_reset(now, id, seq, reset);
+            self.owe_ack(now, id);
+        }
     }
 
     /// What data of a session may cost now, by what the peer was told is held.

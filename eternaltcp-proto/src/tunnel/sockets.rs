@@ -144,6 +144,7 @@ impl Tunnel {
         if self.sessions.get(&id).is_some_and(|session| !session.send.backlog.is_empty()) {
             self.resetting.insert(id, now);
         }
+        self.discard_ahead(now, id);
         self.activate(now, id);
         self.owe_ack(now, id);
         self.settle(id);
@@ -160,6 +161,7 @@ impl Tunnel {
                 session.fail(reset);
             }
         });
+        self.discard_ahead(now, id);
         self.touch(id);
         self.activate(now, id);
         self.settle(id);
