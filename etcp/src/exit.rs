@@ -1,5 +1,6 @@
 //! Exit codes, and the one line on stderr that goes with them.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -11,6 +12,9 @@ use eternaltcp::client::ClientEnd;
 
 use crate::cli::{Cli, position_of_command};
 use crate::logging;
+
+/// Characters of a line on stderr; an argument that it shows may be of any length.
+const MOST_SAID: usize = 4000;
 
 /// Why the program ends without success.
 #[derive(Debug)]
@@ -152,12 +156,63 @@ pub(crate) fn tell(text: &str) {
 
 pub(crate) fn complain(text: &str) {
     // Part of it may be the peer's words: they stay one line, and no terminal obeys them.
-    logging::say(&format!("etcp: {}\n", clean(text)));
+    logging::say(&format!("etcp: {}\n", shortened(&without_numbers(&clean(text)))));
+}
+
+/// The text without the numbers that the standard library puts behind errors of the system: their
+/// words say the same.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                all.push_str(rest);
+            }
+            _ => {
+                all.push_str(" (os error ");
+                all.push_str(part);
+            }
+        }
+    }
+    all
+}
+
+/// The text, its middle left out where it is too long for a line that somebody reads.
+fn shortened(text: &str) -> Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= MOST_SAID {
+        return Cow::Borrowed(text);
+    }
+    let start: String = text.chars().take(MOST_SAID / 2).collect();
+    let end: String = text.chars().skip(count - MOST_SAID / 2).collect();
+    Cow::Owned(format!("{start} … {end}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_left_out() {
+        for (text, expected) in [
+            ("a: Permission denied (os error 13)", "a: Permission denied"),
+            ("a (os error 2); b (os error 3): c", "a; b: c"),
+            ("a (os error x) b", "a (os error x) b"),
+            ("a (os error 2", "a (os error 2"),
+        ] {
+            assert_eq!(without_numbers(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_text_loses_its_middle() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("a{}z", "ü".repeat(MOST_SAID));
+        let short = shortened(&long);
+        assert!(short.starts_with('a') && short.ends_with('z') && short.contains(" … "));
+        assert_eq!(short.chars().count(), MOST_SAID + 3);
+    }
 
     #[test]
     fn the_help_is_that_of_the_command_that_was_meant() {

@@ -25,7 +25,8 @@ impl Loopback {
         Self { folder, options: options.iter().map(|option| (*option).to_owned()).collect() }
     }
 
-    fn path(&self, name: &str) -> String {
+    /// The path of one of its files.
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().expect("test paths are text").to_owned()
     }
 

@@ -8,14 +8,20 @@ use tracing::warn;
 /// How often the user is told whom the client waits for.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// Why there is no carrier before the first one.
-const NOT_YET: &str = "not connected yet";
+/// Why there is no carrier before anything was heard of the first one.
+const NOT_YET: &str = "nothing was heard of the server yet";
+
+/// The same once its machine has taken a connection.
+const CONNECTED: &str = "the connection to the server was taken, and nothing was said on it since: \
+                         check host and port, it may be another service's";
 
 /// The wait for a carrier.
 #[derive(Debug)]
 pub(super) struct Patience {
     /// Since when there is no carrier, and why.
     without: Option<(Instant, String)>,
+    /// A try has failed, or a carrier ended.
+    has_reason: bool,
     reminded: Instant,
     first: Option<Duration>,
     later: Option<Duration>,
@@ -28,7 +34,8 @@ impl Patience {
     pub(super) fn new(first: Option<Duration>, later: Option<Duration>) -> Self {
         let now = Instant::now();
         let without = Some((now, NOT_YET.to_owned()));
-        Self { without, reminded: now, first: first.or(later), later, was_attached: false }
+        let first = first.or(later);
+        Self { without, has_reason: false, reminded: now, first, later, was_attached: false }
     }
 
     /// Whether there ever was a carrier.
@@ -43,16 +50,25 @@ impl Patience {
 
     /// Whether this is the first reason to wait since the start.
     pub(super) fn is_first_reason(&self) -> bool {
-        self.without.as_ref().is_some_and(|(_, why)| why == NOT_YET)
+        !self.has_reason
+    }
+
+    /// The server's machine has taken a connection: until more is known the wait is for what it
+    /// says.
+    pub(super) fn handle_connected(&mut self) {
+        if let (false, Some((_, why))) = (self.has_reason, &mut self.without) {
+            *why = CONNECTED.to_owned();
+        }
     }
 
     /// There is a carrier.
     pub(super) fn handle_attached(&mut self) {
-        (self.without, self.was_attached) = (None, true);
+        (self.without, self.was_attached, self.has_reason) = (None, true, true);
     }
 
     /// There is none, or still none, for this reason.
     pub(super) fn wait(&mut self, why: String) {
+        self.has_reason = true;
         if self.without.is_none() {
             self.reminded = Instant::now();
         }

@@ -195,11 +195,12 @@ impl ClientRole {
     }
 
     fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Verdict {
-        let text = error.to_string();
-        if matches!(error, DialError::Key(_)) && !self.patience.was_attached() {
+        let is_first_contact = !self.patience.was_attached();
+        let text = if is_first_contact { error.explain() } else { error.to_string() };
+        if matches!(error, DialError::Key(_)) && is_first_contact {
             return self.handle_unusable(now, text);
         }
-        if matches!(error, DialError::Trust(_)) && !self.patience.was_attached() {
+        if matches!(error, DialError::Trust(_)) && is_first_contact {
             return self.fail(ClientEnd::Refused(text));
         }
         if matches!(error, DialError::Program(..)) && self.is_hurried() {
@@ -375,6 +376,7 @@ impl Role for ClientRole {
         let verdict = match notice {
             Notice::Connected(id) => {
                 self.dialing.failover.handle_connected(id);
+                self.patience.handle_connected();
                 Verdict::Continue
             }
             Notice::Dialed(id, result) => self.handle_dialed(now, id, result, tunnel),

@@ -109,7 +109,8 @@ impl KeyStore {
     /// Whether the key may have a new tunnel from this address.
     pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
         if !lock(&self.state).is_readable {
-            let advice = "the server cannot read its authorized keys: see its log";
+            let advice =
+                "the server cannot read its authorized keys: its log names the file and what to do";
             return Err(Refusal::for_now(RefusalCode::NotReady, advice));
         }
         self.judge(key, from).map_err(|denial| refusal(&denial))

@@ -239,6 +239,15 @@ async fn answer(context: &Arc<Context>, asker: Asker, payload: &[u8]) -> Result<
         Some(program) => {
             hand_out(context, &asker.entry, Asked { target, is_named, origin }, program).await
         }
-        None => connect(context, &asker.entry, &target, origin.as_ref()).await,
+        None => {
+            let connected = connect(context, &asker.entry, &target, origin.as_ref()).await;
+            connected.map_err(|reset| if is_named { reset } else { of_default_target(reset) })
+        }
     }
+}
+
+/// Says that the client has not named the target that was not reached.
+fn of_default_target(reset: Reset) -> Reset {
+    let detail = format!("{} (the default target of sproxy, --target)", reset.detail);
+    Reset::with_detail(reset.cause, detail)
 }

@@ -11,6 +11,12 @@ impl Alert {
     /// No common application protocol (RFC 7301, section 3.2).
     pub(super) const NO_APPLICATION_PROTOCOL: Self = Self(120);
 
+    /// No common parameters (RFC 8446, section 6.2).
+    pub(super) const HANDSHAKE_FAILURE: Self = Self(40);
+
+    /// No common version (RFC 8446, section 6.2).
+    pub(super) const PROTOCOL_VERSION: Self = Self(70);
+
     pub(super) fn new(code: u8) -> Self {
         Self(code)
     }

@@ -12,7 +12,7 @@ use super::config::{ALPN, ClientTls, ServerTls};
 use super::delivery::Delivery;
 use super::side::{Side, Step};
 use super::traffic::Traffic;
-use super::{PublicKey, TlsError};
+use super::{Foreign, PublicKey, TlsError};
 
 /// The most bytes that a peer's handshake may have, or that a handshake message
 /// after it may span. An honest handshake has under 1 KiB.
@@ -149,7 +149,7 @@ impl Connection {
         plaintext: &mut Vec<Bytes>,
     ) -> Result<Status, TlsError> {
         if self.peer.is_none() && self.handshake_bytes == 0 && !may_be_tls(incoming) {
-            return Err(TlsError::NotTls);
+            return Err(TlsError::NotTls(Foreign::of(incoming)));
         }
         if let Stage::Handshake(_) = &self.stage {
             self.shake(incoming, outgoing)?;

@@ -3,7 +3,7 @@
 use rustls::{CertificateError, Error as RustlsError, PeerIncompatible};
 
 use super::agent_signing::SigningError;
-use super::{ALPN, Alert};
+use super::{ALPN, Alert, Foreign};
 
 /// Why a connection cannot go on. Every one of these is final for its
 /// connection: what remains is to send the outgoing bytes (an alert, at best)
@@ -12,10 +12,8 @@ use super::{ALPN, Alert};
 #[non_exhaustive]
 pub enum TlsError {
     /// The first bytes are no TLS record: another service, or a captive portal.
-    #[error(
-        "the peer does not speak EternalTCP (not TLS): check host and port, and that no login page is in between"
-    )]
-    NotTls,
+    #[error("the peer does not speak EternalTCP (not TLS): {0}")]
+    NotTls(Foreign),
     /// The peer speaks TLS, but not this protocol.
     #[error(
         "the peer speaks TLS but not EternalTCP ({0}): check host and port, or upgrade the older side"
@@ -100,6 +98,10 @@ impl From<Alert> for TlsError {
     fn from(alert: Alert) -> Self {
         match alert {
             Alert::NO_APPLICATION_PROTOCOL => Self::no_alpn(),
+            // Another TLS server, which knows no raw public keys.
+            Alert::HANDSHAKE_FAILURE | Alert::PROTOCOL_VERSION => {
+                Self::WrongProtocol(alert.to_string())
+            }
             alert => Self::Alert(alert),
         }
     }

@@ -12,7 +12,7 @@ use crate::tls::{HandshakeError, TlsError};
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address now: there may be no network yet.
-    #[error("cannot resolve {0} yet: {1}")]
+    #[error("cannot resolve {0} yet: {reason}", reason = without_prefix(.1))]
     Resolve(String, io::Error),
     /// The name has addresses, but none that fits the address to be used here.
     #[error("{0} has no address of the same family as {1}")]
@@ -109,6 +109,13 @@ impl Failure for DialError {
     fn or_graver(self, other: Self) -> Self {
         if other.progress() > self.progress() { other } else { self }
     }
+}
+
+/// The resolver's reason, without what the standard library puts before it.
+fn without_prefix(error: &io::Error) -> String {
+    let text = error.to_string();
+    let reason = text.strip_prefix("failed to lookup address information: ").map(str::to_owned);
+    reason.unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!
 //! Who is tried when, and that the first who is ready wins, is [`race`]'s. When to dial, and how often again, is decided elsewhere.
 
+mod advice;
 mod attempt;
 mod error;
 mod judge;

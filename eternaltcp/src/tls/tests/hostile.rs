@@ -7,17 +7,17 @@ use super::*;
 
 #[test]
 fn other_protocols_are_recognised_by_their_first_bytes() {
-    for answer in [
-        &b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n"[..],
-        b"SSH-2.0-OpenSSH_9.9\r\n",
-        b"H",
-        &[0; 100],
-        &[22, 9],
+    for (answer, what) in [
+        (&b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n"[..], Foreign::Http),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", Foreign::Ssh),
+        (b"H", Foreign::Unknown),
+        (&[0; 100], Foreign::Unknown),
+        (&[22, 9], Foreign::Unknown),
     ] {
         let mut client = End::client(&client_tls());
-        assert_eq!(client.receive(answer), Err(TlsError::NotTls), "{answer:?}");
+        assert_eq!(client.receive(answer), Err(TlsError::NotTls(what)), "{answer:?}");
         let mut server = End::server(&server_tls());
-        assert_eq!(server.receive(answer), Err(TlsError::NotTls), "{answer:?}");
+        assert_eq!(server.receive(answer), Err(TlsError::NotTls(what)), "{answer:?}");
         assert!(server.outgoing.is_empty(), "an answer that nobody understands");
     }
 }

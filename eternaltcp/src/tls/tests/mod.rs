@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::verify::AnyOwnedKey;
-use super::{ClientTls, Connection, Identity, ServerTls, Status, TlsError};
+use super::{ClientTls, Connection, Foreign, Identity, ServerTls, Status, TlsError};
 
 /// A connection with the buffers that its caller would have.
 struct End {

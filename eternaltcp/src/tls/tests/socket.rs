@@ -75,5 +75,5 @@ async fn a_peer_of_another_protocol_is_noticed() {
     let (mut client, server) = sockets().await;
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let result = serve(&server, soon()).await;
-    assert!(matches!(result, Err(HandshakeError::Tls(TlsError::NotTls))), "{result:?}");
+    assert!(matches!(result, Err(HandshakeError::Tls(TlsError::NotTls(_)))), "{result:?}");
 }

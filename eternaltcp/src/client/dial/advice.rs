@@ -1,0 +1,70 @@
+//! What to do about a dial that failed, for a user whose client was never attached.
+
+use std::io::ErrorKind;
+
+use super::DialError;
+use crate::tls::HandshakeError;
+
+impl DialError {
+    /// The reason, and what to do about it where the reason alone does not say so.
+    pub(crate) fn explain(&self) -> String {
+        match self.advice() {
+            Some(advice) => format!("{self}: {advice}"),
+            None => self.to_string(),
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Resolve(..) => Some("check the name, and the network of this machine"),
+            Self::Connect(_, error) => of_connect(error.kind()),
+            Self::TimedOut(_) => {
+                Some("check the address, and that no firewall drops what goes to that port")
+            }
+            Self::Handshake(_, HandshakeError::Ended | HandshakeError::Io(_)) => Some(
+                "check host and port; sproxy itself does so with an address from which too many \
+                 attempts have failed",
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn of_connect(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::ConnectionRefused => Some(
+            "is sproxy running there, on that port? Start it with: etcp sproxy; where only an ssh \
+             server runs, use: etcp ssh",
+        ),
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
+            Some("check the address, and the network of this machine")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_first_contact_that_fails_says_what_to_do() {
+        let connect = |kind: ErrorKind| DialError::Connect("a:6200".to_owned(), kind.into());
+        let address = "192.0.2.1:6200".parse().unwrap();
+        for (error, contains) in [
+            (connect(ErrorKind::ConnectionRefused), "is sproxy running there"),
+            (connect(ErrorKind::ConnectionRefused), "etcp ssh"),
+            (connect(ErrorKind::NetworkUnreachable), "the network of this machine"),
+            (connect(ErrorKind::HostUnreachable), "check the address"),
+            (DialError::TimedOut("a:6200".to_owned()), "firewall"),
+            (DialError::Resolve("a".to_owned(), io::Error::other("none")), "check the name"),
+            (DialError::Handshake(address, HandshakeError::Ended), "check host and port"),
+        ] {
+            let text = error.explain();
+            assert!(text.starts_with(&error.to_string()) && text.contains(contains), "{text}");
+        }
+        assert_eq!(DialError::Trust("the whole of it".to_owned()).explain(), "the whole of it");
+    }
+}
