@@ -140,7 +140,7 @@ impl Attack {
     fn attach(&mut self, input: &mut Input<'_>) {
         match self.side {
             Side::Server => {
-                let epoch = input.near_long(self.tunnel.epoch().0 + 1);
+                let epoch = input.near_long(self.tunnel.epoch().0.saturating_add(1));
                 let mut acceptor = Acceptor::new(MAX_NUMBERS);
                 let request = self.known.request(input, epoch, TUNNEL);
                 self.ask(&mut acceptor, request, input);
