@@ -14,6 +14,7 @@ use crate::credentials::Credentials;
 use crate::exit::{Failure, of_client};
 use crate::operator::Operator;
 use crate::sproxy::tunnel_config;
+use crate::taken::cannot_listen;
 use crate::{runtime, signals};
 
 /// Where cproxy listens unless told otherwise.
@@ -140,7 +141,7 @@ impl Rule {
             Kind::Transparent => Listener::bind_transparent(listen, slots),
             _ => Listener::bind(listen, slots),
         };
-        listener.map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}")))
+        listener.map_err(|error| cannot_listen(listen, &error))
     }
 }
 

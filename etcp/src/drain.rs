@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use eternaltcp::control::{Answer, AskError, Found, Request};
+use eternaltcp::report::counted;
 
 use crate::cli::DrainArgs;
 use crate::exit::Failure;
@@ -19,7 +20,8 @@ pub(crate) fn run(args: DrainArgs) -> Result<(), Failure> {
     let request = if args.now { Request::Stop {} } else { Request::Drain { timeout_ms } };
     let said = match running::tell(&proxy, &request)? {
         Answer::Draining { sessions } => {
-            format!("{} takes no new sessions; {sessions} go on", proxy.name)
+            let going_on = counted(sessions, "session goes on", "sessions go on");
+            format!("{} takes no new sessions; {going_on}", proxy.name)
         }
         _ => format!("{} ends", proxy.name),
     };

@@ -32,6 +32,7 @@ mod ssh;
 mod ssh_config;
 mod status;
 mod stdio;
+mod taken;
 mod talk;
 mod user_keys;
 mod version;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
-use eternaltcp::server::{Server, ServerConfig, ServerLimits};
+use eternaltcp::server::{Server, ServerConfig, ServerError, ServerLimits};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Slots, TunnelConfig, listen_addresses};
 use tracing::info;
@@ -14,6 +14,7 @@ use tracing::info;
 use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
 use crate::exit::Failure;
 use crate::operator::Operator;
+use crate::taken::cannot_listen;
 use crate::{paths, runtime, signals};
 
 pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
@@ -24,7 +25,10 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         let stop = signals::stop()?;
-        let server = Server::bind(config, slots).map_err(Failure::failed)?;
+        let server = Server::bind(config, slots).map_err(|error| match error {
+            ServerError::Listen(address, error) => cannot_listen(&Listen::Tcp(address), &error),
+            other => Failure::failed(other),
+        })?;
         let address = server.local_addr().map_err(Failure::failed)?;
         let subject = Subject::Server(server.monitor());
         let operator = Operator::start(operator, subject, vec![address.to_string()])?;
@@ -45,8 +49,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         Listen::Host(ListenHost::Any, port) => (Ipv6Addr::UNSPECIFIED, port).into(),
         Listen::Host(ListenHost::Localhost, port) => (Ipv4Addr::LOCALHOST, port).into(),
         other => {
-            let found = listen_addresses(&other)
-                .map_err(|error| Failure::Failed(format!("cannot listen on {other}: {error}")))?;
+            let found = listen_addresses(&other).map_err(|error| cannot_listen(&other, &error))?;
             found.into_iter().next().ok_or_else(|| {
                 Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned())
             })?

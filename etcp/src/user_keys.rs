@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use eternaltcp::CleanText;
 use eternaltcp::client::{LoadKey, MOST_KEYS, UserKey, UserKeys};
+use eternaltcp::report::counted;
 use eternaltcp::tls::{Agent, AgentKey, Identity, IdentityError, PrivateFile, PublicKey};
 use tracing::{debug, info, warn};
 
@@ -69,9 +70,10 @@ impl Sources {
         }
         let usable = found.iter().filter_map(|found| self.key(found, &mut notes));
         let keys: Vec<_> = usable.collect();
-        debug!("{} keys to try, {in_files} of them in files", keys.len());
+        debug!("{} to try, {in_files} of them in files", counted(keys.len(), "key", "keys"));
         if let Some(more) = keys.len().checked_sub(MOST_KEYS).filter(|more| *more > 0) {
-            info!("{more} more keys are not tried: name the right one with -i");
+            let more = counted(more, "more key is", "more keys are");
+            info!("{more} not tried: name the right one with -i");
         }
         UserKeys::from_list(keys).ok_or_else(|| Failure::Failed(nothing(&notes)))
     }

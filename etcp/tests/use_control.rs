@@ -81,6 +81,25 @@ fn a_proxy_has_no_socket_if_that_is_wanted_and_none_but_a_free_one() {
 }
 
 #[test]
+fn an_address_in_use_names_the_proxy_that_has_it() {
+    let (site, sproxy, first) = served();
+    let (client, server) = (first.listen.to_string(), sproxy.address.to_string());
+    let cproxy = ["cproxy", "--server", "127.0.0.1:1", "--listen", client.as_str()];
+    let by_client =
+        format!("cproxy to {} has it (process {}): ", sproxy.address, first.program.id());
+    let by_server = format!("sproxy has it (process {}): ", sproxy.program.id());
+    for (args, holder) in
+        [(&cproxy[..], by_client), (&["sproxy", "--listen", server.as_str()], by_server)]
+    {
+        let mut command = etcp(site.path(), args);
+        command.arg("--identity").arg(&site.client.path);
+        let (code, line) = Program::start("second", site.path(), command).end();
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(&holder) && line.ends_with("choose another port"), "{line}");
+    }
+}
+
+#[test]
 fn garbage_is_answered_with_an_error_and_harms_nothing() {
     let (site, _sproxy, cproxy) = served();
     let steady = Steady::start(cproxy.listen);

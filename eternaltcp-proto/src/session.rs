@@ -131,7 +131,10 @@ impl Session {
 
     /// A reason with what nobody knows the fate of.
     pub(crate) fn in_doubt(&self, why: &str) -> String {
-        format!("{why}; {} bytes sent are in doubt", self.send.in_doubt())
+        match self.send.in_doubt() {
+            1 => format!("{why}; 1 byte sent is in doubt"),
+            bytes => format!("{why}; {bytes} bytes sent are in doubt"),
+        }
     }
 
     /// A peer that has reset the session itself has its answer already.

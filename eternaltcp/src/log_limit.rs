@@ -102,8 +102,13 @@ macro_rules! limited {
             match $crate::log_limit::Admit::admit($limit, std::time::Instant::now()) {
                 Some(0) => tracing::$level!($($arg)+),
                 Some(more) => tracing::$level!(
-                    "{} ({more} more lines like it before it are not shown)",
-                    format_args!($($arg)+)
+                    "{} ({} not shown)",
+                    format_args!($($arg)+),
+                    $crate::report::counted(
+                        more,
+                        "more line like it before it is",
+                        "more lines like it before it are",
+                    )
                 ),
                 None => tracing::debug!($($arg)+),
             }

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::fair::most_of_one;
 use crate::notice::Notice;
+use crate::report::counted;
 use crate::tls::PublicKey;
 
 /// Look-ups of one user that may wait for their turn.
@@ -111,7 +112,10 @@ impl Lookups {
         let Some(flag) = self.flag else { return };
         if let Some(times) = self.notice.due() {
             let key = user.as_ref().map_or_else(String::new, PublicKey::fingerprint);
-            warn!("names wait to be looked up ({times} times, now of key {key}): see {flag}");
+            warn!(
+                "names wait to be looked up ({}, now of key {key}): see {flag}",
+                counted(times, "time", "times")
+            );
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::address::canonical_address;
+
 /// A candidate is given this long before the next one joins the race
 /// (RFC 8305, section 5: "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
@@ -137,7 +139,7 @@ where
 /// The order to dial addresses in: IPv6 and IPv4 in turns, beginning with the
 /// family of the first (RFC 8305, section 4).
 pub(crate) fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let mut addresses: Vec<_> = addresses.into_iter().map(canonical).collect();
+    let mut addresses: Vec<_> = addresses.into_iter().map(canonical_address).collect();
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let mut turn = [0_usize; 2];
     // Stable: the order within a family is the system's.
@@ -149,16 +151,6 @@ pub(crate) fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     });
     addresses.truncate(MOST_ADDRESSES);
     addresses
-}
-
-/// An IPv4 address that came as an IPv6 one is IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(v6.ip().to_canonical(), v6.port())
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -289,7 +281,6 @@ mod tests {
         let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"].map(parse);
         assert_eq!(in_turns(addresses.to_vec()), expected);
         assert_eq!(in_turns(vec![parse("1.0.0.1:1")]), [parse("1.0.0.1:1")]);
-        assert_eq!(canonical(parse("[fe80::1%3]:7")), parse("[fe80::1%3]:7"), "a scope stays");
     }
 
     #[test]

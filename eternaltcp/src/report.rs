@@ -1,5 +1,6 @@
 //! Quantities as people read them.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Bytes with a decimal unit: `0 B`, `12 kB`, `3.4 MB`.
@@ -19,7 +20,14 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A duration: `0.31 s`, `12 s`, `3 min`, `2.5 h`.
+/// A number and its words: `1 session waits`, `2 sessions wait`.
+#[must_use]
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let words = if number == N::from(1) { one } else { many };
+    format!("{number} {words}")
+}
+
+/// A duration: `0.31 s`, `12 s`, `3 min`, `2.5 h`, `7 days`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -27,8 +35,15 @@ pub fn duration(duration: Duration) -> String {
         ..10.0 => format!("{seconds:.2} s"),
         ..120.0 => format!("{seconds:.0} s"),
         ..7200.0 => format!("{:.0} min", seconds / 60.0),
-        _ => format!("{:.1} h", seconds / 3600.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{} days", tenths(seconds / 86_400.0)),
     }
+}
+
+/// A number with one digit after the point, unless that is 0.
+fn tenths(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -42,5 +57,13 @@ mod tests {
         assert_eq!(bytes(123_456_789), "123 MB");
         assert_eq!(duration(Duration::from_millis(312)), "0.31 s");
         assert_eq!(duration(Duration::from_secs(600)), "10 min");
+        assert_eq!(duration(Duration::from_secs(9000)), "2.5 h");
+        assert_eq!(duration(Duration::from_secs(172_799)), "48.0 h");
+        assert_eq!(duration(Duration::from_secs(172_800)), "2 days");
+        assert_eq!(duration(Duration::from_secs(7 * 86_400)), "7 days");
+        assert_eq!(duration(Duration::from_secs(219_000)), "2.5 days");
+        for (number, text) in [(0_u64, "0 sessions"), (1, "1 session"), (2, "2 sessions")] {
+            assert_eq!(counted(number, "session", "sessions"), text);
+        }
     }
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::fair::most_of_one;
 use crate::notice::Notice;
+use crate::report::counted;
 use crate::tls::PublicKey;
 
 /// Descriptors that are never given to sessions, whatever the limit is: the
@@ -159,8 +160,9 @@ impl Slots {
         if let Some(times) = self.places.notice.due() {
             let (free, own) = self.places.lock().counts(key);
             warn!(
-                "descriptors for sessions run out ({times} times, now for key {key}, which has {} while {} are \
+                "descriptors for sessions run out ({}, now for key {key}, which has {} while {} are \
                  free): raise LimitNOFILE= or ulimit -Hn",
+                counted(times, "time", "times"),
                 own.common,
                 free.common,
                 key = key.fingerprint()

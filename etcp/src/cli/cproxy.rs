@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use eternaltcp::address::{Forward, Listen};
+use eternaltcp::address::{Forward, Listen, Server};
 
 use super::common::parse_positive;
 use super::control::OperatorArgs;
@@ -16,6 +16,9 @@ use super::server::ServerArgs;
 pub(crate) struct CproxyArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    /// What ssh users write, to be told where it goes
+    #[arg(value_name = "HOST", hide = true, value_parser = explain_host)]
+    _host: Option<String>,
     /// Listen here for connections to the server's default target; may be repeated
     /// [default: localhost:5200, unless there is a -L, -R, -D or --transparent]
     #[arg(long, value_name = "ADDR", help_heading = "Forwards")]
@@ -69,6 +72,13 @@ pub(crate) struct CproxyArgs {
 /// A count that is not zero.
 fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
+}
+
+/// Says where the name of the server goes.
+fn explain_host(text: &str) -> Result<String, String> {
+    let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    let shown = if host.parse::<Server>().is_ok() { host } else { "HOST" };
+    Err(format!("name the server with --server {shown}"))
 }
 
 /// An address of TCP to listen on.

@@ -20,7 +20,8 @@ Exit status:
 
 How values are written:
   durations  500ms, 10s, 5m, 2h, 7d
-  addresses  host:port, [v6]:port or unix:/path";
+  addresses  host:port, [v6]:port or unix:/path; a port may be named, as http
+  memory     512M, 4G, 1.5GiB";
 
 pub(super) const SPROXY: &str = "\
 Examples:
@@ -33,7 +34,7 @@ Examples:
 
 pub(super) const CPROXY: &str = "\
 Examples:
-  Reach the server's default target at 127.0.0.1:5200:
+  Reach the server's default target at port 5200 of this machine:
     etcp cproxy --server example.org
   Reach the server's database at port 5432 of this machine:
     etcp cproxy --server example.org -L 5432:localhost:5432

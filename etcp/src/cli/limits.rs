@@ -9,21 +9,26 @@ use eternaltcp::TunnelConfig;
 use eternaltcp::server::{MIN_MEMORY, ServerLimits, available_memory};
 
 use super::common::parse_positive;
+use super::size::parse_size;
 
 const MIB: u64 = 1 << 20;
+
+/// More than any machine has.
+const MOST_MEMORY: u64 = 1 << 40;
 
 /// What sproxy grants to others, and for how long.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Memory for the queues of all clients, in MiB [default: half of what this process may use]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=1 << 20))]
+    /// Memory for the queues of all clients: 512M, 4G, 1.5GiB; a bare number is of MiB
+    /// [default: half of what this process may use]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     memory: Option<u64>,
-    /// The most memory of one client, in MiB and in each direction
-    #[arg(long, default_value = "64", value_name = "MIB", value_parser = parse_mib)]
+    /// The most memory of one client, in each direction
+    #[arg(long, default_value = "64M", value_name = "SIZE", value_parser = parse_tunnel_memory)]
     tunnel_memory: u64,
     /// What a client is granted of it at first, while memory is plentiful
-    #[arg(long, default_value = "24", value_name = "MIB", value_parser = parse_mib)]
+    #[arg(long, default_value = "24M", value_name = "SIZE", value_parser = parse_tunnel_memory)]
     tunnel_memory_at_first: u64,
     /// Clients of one key
     #[arg(long, default_value = "4096", value_name = "COUNT", value_parser = parse_count)]
@@ -75,7 +80,7 @@ impl LimitArgs {
     pub(crate) fn server(&self) -> ServerLimits {
         let half = || (available_memory() / 2).max(MIN_MEMORY);
         ServerLimits {
-            memory: self.memory.map_or_else(half, |mib| mib * MIB),
+            memory: self.memory.unwrap_or_else(half),
             tunnel_memory_at_first: self.tunnel_memory_at_first,
             tunnel_memory: self.tunnel_memory,
             numbers_grace: self.numbers_grace,
@@ -104,10 +109,22 @@ impl LimitArgs {
     }
 }
 
-/// A number of MiB, in bytes.
-fn parse_mib(text: &str) -> Result<u64, String> {
-    let mib = text.parse().ok().filter(|mib| (1..=1 << 20).contains(mib));
-    mib.map(|mib: u64| mib * MIB).ok_or_else(|| "1 to 1048576 MiB are possible".to_owned())
+/// Memory with which somebody is served.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    parse_within(text, MIN_MEMORY)
+}
+
+/// Memory of one client.
+fn parse_tunnel_memory(text: &str) -> Result<u64, String> {
+    parse_within(text, MIB)
+}
+
+fn parse_within(text: &str, least: u64) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    if (least..=MOST_MEMORY).contains(&size) {
+        return Ok(size);
+    }
+    Err(format!("{}M to {}G are possible", least / MIB, MOST_MEMORY >> 30))
 }
 
 /// A number of at least one.
@@ -153,8 +170,17 @@ mod tests {
     fn limits_with_which_nobody_is_served_are_usage_errors() {
         let least = (MIN_MEMORY / MIB).to_string();
         assert!(Line::try_parse_from(["sproxy", "--memory", &least]).is_ok());
+        for (text, bytes) in [("1024", 1024 * MIB), ("4G", 4096 * MIB), ("1.5gib", 1536 * MIB)] {
+            let line = Line::parse_from(["sproxy", "--memory", text, "--tunnel-memory", text]);
+            let limits = line.limits.server();
+            assert_eq!((limits.memory, limits.tunnel_memory), (bytes, bytes), "{text}");
+        }
         for (flag, value) in [
             ("--memory", "3"),
+            ("--memory", "3M"),
+            ("--memory", "2T"),
+            ("--memory", "4X"),
+            ("--tunnel-memory", "512K"),
             ("--tunnel-memory", "0"),
             ("--max-tunnels-per-key", "0"),
             ("--max-sessions", "0"),

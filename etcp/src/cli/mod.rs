@@ -13,6 +13,7 @@ mod keygen;
 mod limits;
 mod run;
 mod server;
+mod size;
 mod sproxy;
 mod ssh;
 

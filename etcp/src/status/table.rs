@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use eternaltcp::clean;
 use eternaltcp::control::ProcessStatus;
-use eternaltcp::report::{bytes, duration};
+use eternaltcp::report::{bytes, counted, duration};
 use eternaltcp::status::{
     CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelState, TunnelStatus,
 };
@@ -121,7 +121,8 @@ impl Page {
             self.line(4, &cells.collect::<Vec<_>>().join("  "));
         }
         if let hidden @ 1.. = sessions.len() - listed.len() {
-            self.line(4, &format!("and {hidden} more sessions (--all lists them)"));
+            let more = counted(hidden, "more session", "more sessions");
+            self.line(4, &format!("and {more} (--all lists them)"));
         }
     }
 
@@ -183,8 +184,10 @@ fn carriers(tunnel: &TunnelStatus) -> String {
     let mut line = format!("{} so far", tunnel.carriers);
     if let Peer::Server(server) = &tunnel.peer {
         line += &format!(
-            ", {} dials, {} doubts, {} of them false alarms",
-            server.dials, server.doubts, server.false_alarms
+            ", {}, {}, of them {}",
+            counted(server.dials, "dial", "dials"),
+            counted(server.doubts, "doubt", "doubts"),
+            counted(server.false_alarms, "false alarm", "false alarms")
         );
         if let Some(spare) = &server.spare {
             line += &format!("; a spare stands by over {spare}");
@@ -299,7 +302,7 @@ mod tests {
 cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
   tunnel 33d69d2a to example.org:6200: attached for 12 min
     path       192.0.2.7:51742 to 198.51.100.1:6200 via wlan0, round trip 23 ms ± 4.10 ms, with 3 more beside it
-    carriers   5 so far, 7 dials, 3 doubts, 1 of them false alarms; a spare stands by over 10.0.0.2 via eth0
+    carriers   5 so far, 7 dials, 3 doubts, of them 1 false alarm; a spare stands by over 10.0.0.2 via eth0
     last loss  12 min ago, silent: silent for 3s; back after 0.31 s, 48 kB replayed
     data       12 MB sent, 340 MB received, 0 B queued out, 0 B queued in, 48 kB replayed
     SESSION  FROM             TARGET          FOR   SENT    RECEIVED  QUEUED

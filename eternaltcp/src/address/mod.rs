@@ -18,7 +18,10 @@ pub use target::Target;
 
 pub(crate) use syntax::{check_host, check_unix_path, is_digits, parse_port, split_host_port};
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Why a text is not an address. One line: what was given, what is expected,
 /// and what is wrong with it.
@@ -76,6 +79,16 @@ pub fn canonical_ip(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
+/// The same for an address with its port; a zone stays.
+pub(crate) fn canonical_address(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(v6.ip().to_canonical(), v6.port())
+        }
+        other => other,
+    }
+}
+
 /// `host:port`, with the brackets that an IPv6 address needs.
 fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
     if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
@@ -96,6 +109,14 @@ mod tests {
         ] {
             assert_eq!(Host::canonical(written).to_string(), canonical);
         }
+    }
+
+    #[test]
+    fn a_mapped_address_is_ipv4_and_a_zone_stays() {
+        let shown = |text: &str| canonical_address(text.parse().unwrap()).to_string();
+        assert_eq!(shown("[::ffff:192.0.2.1]:7"), "192.0.2.1:7");
+        assert_eq!(shown("[fe80::1%3]:7"), "[fe80::1%3]:7");
+        assert_eq!(shown("192.0.2.1:7"), "192.0.2.1:7");
     }
 
     #[test]

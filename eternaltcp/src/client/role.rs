@@ -28,7 +28,7 @@ use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, DialError};
 use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
 use crate::log_limit::{Admit, BURST, LogLimit, limited};
-use crate::report::bytes as show_bytes;
+use crate::report::{bytes as show_bytes, counted};
 use crate::status::{Events, TunnelStatus};
 use crate::waiting::Waiting;
 use paths::joining;
@@ -116,10 +116,17 @@ impl ClientRole {
     fn tell_left_out(&self) {
         let now = std::time::Instant::now();
         if let Some(count) = self.log.left_out(now) {
-            info!("{count} more lines about sessions are not shown");
+            let lines =
+                counted(count, "more line about sessions is", "more lines about sessions are");
+            info!("{lines} not shown");
         }
         if let Some(count) = self.log_of_lost.left_out(now) {
-            warn!("{count} more sessions cannot be resumed and are reset");
+            let sessions = counted(
+                count,
+                "more session cannot be resumed and is",
+                "more sessions cannot be resumed and are",
+            );
+            warn!("{sessions} reset");
         }
     }
 

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::history::History;
 use super::path::Path;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
-use crate::report::{bytes, duration};
+use crate::report::{bytes, counted, duration};
 use crate::status::{EventKind, Events, Herald, TunnelEvent};
 
 /// Tells and counts.
@@ -152,7 +152,7 @@ impl Story {
         let since = self.doubted.take().unwrap_or(since);
         if self.paused.is_none() {
             info!("carrier lost: {end}; connecting again");
-            debug!("{} sessions wait", tunnel.session_count());
+            debug!("{}", counted(tunnel.session_count(), "session waits", "sessions wait"));
             self.paused = Some((since, end.kind()));
         } else {
             debug!("carrier lost: {end}");

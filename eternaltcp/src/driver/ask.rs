@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Driver, Role, Verdict};
+use crate::report::counted;
 use crate::status::{CarrierStatus, Peer, ServerPeer, TunnelState, TunnelStatus};
 
 /// Something that an operator asks.
@@ -85,7 +86,8 @@ impl<R: Role> Driver<R> {
     pub(super) fn check_drain(&mut self) {
         let Some(drain) = &self.drain else { return };
         if self.closing.is_none() && (self.tunnel.session_count() == 0 || drain.is_over()) {
-            info!("drained; {} sessions are left", self.tunnel.session_count());
+            let left = counted(self.tunnel.session_count(), "session is", "sessions are");
+            info!("drained; {left} left");
             self.obey(Verdict::Close(Closing::Done));
         }
     }

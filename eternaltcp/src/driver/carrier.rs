@@ -17,6 +17,7 @@ use tracing::trace;
 use super::pace::Pace;
 use super::standing_queue::{PathSample, StandingQueue};
 use super::unacknowledged::Unacknowledged;
+use crate::address::canonical_address;
 use crate::memory::Blocks;
 use crate::net::keep_pace;
 use crate::platform;
@@ -93,7 +94,7 @@ impl CarrierIo {
     /// Takes over where the handshake left off. `incoming` is what was read
     /// and is no whole record yet.
     pub(crate) fn new(stream: TcpStream, tls: Connection, incoming: BytesMut) -> io::Result<Self> {
-        let peer = stream.peer_addr()?;
+        let peer = canonical_address(stream.peer_addr()?);
         Ok(Self {
             stream,
             tls,
@@ -132,7 +133,7 @@ impl CarrierIo {
 
     /// This end's address.
     pub(crate) fn local(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        self.stream.local_addr().map(canonical_address)
     }
 
     /// Reads what is there, a bounded amount, and appends its plaintext.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::dynamic::Asked;
+use crate::report::counted;
 use crate::stream::Stream;
 
 /// How often a log line says that new connections wait for a share.
@@ -51,8 +52,9 @@ impl Entrance {
         if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
             self.warned_at = Some(Instant::now());
             warn!(
-                "new connections wait until others end: the tunnel has {sessions} sessions, as many as it may \
-                 have; if these are fewer than 16000, more --memory of the server allows more"
+                "new connections wait until others end: the tunnel has {}, as many as it may \
+                 have; if these are fewer than 16000, more --memory of the server allows more",
+                counted(sessions, "session", "sessions")
             );
         }
         self.waiting.push_back(newcomer);

@@ -6,6 +6,7 @@
 use eternaltcp_proto::{Refusal, RefusalCode};
 
 use super::ServerLimits;
+use crate::report::counted;
 
 /// The least that a tunnel is worth admitting with, in each direction.
 pub(super) const LEAST_GRANT: u64 = 128 << 10;
@@ -55,7 +56,8 @@ impl Full {
     pub(super) fn refusal(self) -> Refusal {
         let advice = match self {
             Self::Tunnels(count) => {
-                format!("the key has {count} tunnels: end some of its clients")
+                let tunnels = counted(count, "tunnel", "tunnels");
+                format!("the key has {tunnels}: end some of its clients")
             }
             Self::Key => "the key's part of the server's memory is used up: try later".to_owned(),
             Self::Memory => "the server's memory for tunnels is used up: try later".to_owned(),

@@ -211,7 +211,7 @@ fn announce(path: &Path, keys: &AuthorizedKeys) {
     for warning in keys.warnings() {
         warn!("{}:{}: {}", path.display(), warning.line, warning.reason);
     }
-    info!("{} keys in {}", keys.len(), path.display());
+    info!("keys in {}: {}", path.display(), keys.len());
 }
 
 /// How a denial is told to the client.

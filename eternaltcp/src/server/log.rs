@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use super::gate::source_of;
 use super::unwelcome::Unwelcome;
 use crate::log_limit::{Admit, BURST, Bucket, LogLimit};
+use crate::report::counted;
 
 /// Lines about one source that may come at once; after them one a second. Each of a
 /// hundred clients behind one address may come back at once, with a line or two.
@@ -102,10 +103,17 @@ impl SourceLog {
     pub(super) fn tick(&self) {
         let (clients, hidden) = self.left_out(Instant::now());
         for (source, count) in clients {
-            info!("{count} more lines about clients at {source} are not shown");
+            let lines = counted(count, "more line", "more lines");
+            let are = if count == 1 { "is" } else { "are" };
+            info!("{lines} about clients at {source} {are} not shown");
         }
         if hidden > 0 {
-            info!("{hidden} more connections with unknown keys were refused");
+            let connections = counted(
+                hidden,
+                "more connection with an unknown key was",
+                "more connections with unknown keys were",
+            );
+            info!("{connections} refused");
         }
     }
 
@@ -155,7 +163,8 @@ impl TunnelLog {
     /// Logs how much was not shown. To be called each second.
     pub(super) fn tick(&self, tunnel: TunnelId) {
         if let Some(count) = self.own.left_out(Instant::now()) {
-            info!("tunnel {tunnel}: {count} more lines are not shown");
+            let lines = counted(count, "more line is", "more lines are");
+            info!("tunnel {tunnel}: {lines} not shown");
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::registry::Registry;
+use crate::report::counted;
 
 /// How often a server that is drained looks for sessions.
 const TICK: Duration = Duration::from_millis(200);
@@ -52,7 +53,8 @@ impl Phases {
         let mut phases = self.0.subscribe();
         // The sender is here: it cannot be gone.
         let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
-        info!("no new clients and sessions are taken; {} sessions go on", registry.sessions());
+        let going_on = counted(registry.sessions(), "session goes on", "sessions go on");
+        info!("no new clients and sessions are taken; {going_on}");
         loop {
             // First, so that whoever asked gets an answer.
             sleep(TICK).await;

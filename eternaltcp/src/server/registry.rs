@@ -19,6 +19,7 @@ use super::standby::Standbys;
 use crate::driver::{Command, EndKind, Handle, Shared};
 use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
+use crate::report::counted;
 use crate::tls::PublicKey;
 
 /// A tunnel without sessions was detached for this long before it makes room for a new client:
@@ -346,7 +347,8 @@ impl Registry {
             };
             entry.is_ending = entry.close(why);
             let sessions = entry.shared.sessions();
-            warn!("tunnel {id} is closed, with {sessions} sessions: {reason}");
+            let sessions = counted(sessions, "session", "sessions");
+            warn!("tunnel {id} is closed, with {sessions}: {reason}");
         }
     }
 

@@ -20,7 +20,7 @@ use super::log::TunnelLog;
 use super::registry::Entry;
 use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict, drained};
 use crate::log_limit::{Admit, LogLimit, limited};
-use crate::report::bytes;
+use crate::report::{bytes, counted};
 use crate::status::TunnelStatus;
 use crate::stream::Stream;
 use crate::target::{Opening, Wanted, decode_open};
@@ -139,7 +139,8 @@ impl Role for ServerRole {
         limited!(
             &*self.log,
             info,
-            "tunnel {id}: carrier lost: {end}; {sessions} sessions wait for the next"
+            "tunnel {id}: carrier lost: {end}; {} for the next",
+            counted(sessions, "session waits", "sessions wait")
         );
         Verdict::Continue
     }
@@ -213,7 +214,8 @@ impl Role for ServerRole {
         self.waiting.tick(now, tunnel, |_| false);
         self.log.tick(self.id);
         if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
-            warn!("tunnel {}: {count} more sessions cannot be resumed", self.id);
+            let more = counted(count, "more session", "more sessions");
+            warn!("tunnel {}: {more} cannot be resumed", self.id);
         }
         self.tell_refused(&tunnel.stats());
         Verdict::Continue

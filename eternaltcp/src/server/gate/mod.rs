@@ -15,6 +15,7 @@ use tracing::warn;
 use super::ServerLimits;
 use crate::address::canonical_ip;
 use crate::notice::Notice;
+use crate::report::counted;
 use crate::tls::PublicKey;
 use door::{Arrival, Door, DoorLimits, Limit};
 
@@ -120,17 +121,18 @@ impl Gate {
                 if let Some(times) = self.notices.startups.due() {
                     let waiting = self.lock().door.waiting();
                     warn!(
-                        "{waiting} connections wait to prove a key, and the oldest make room \
+                        "{} to prove a key, and the oldest make room \
                          ({times} so far): --max-startups, now {}",
+                        counted(waiting, "connection waits", "connections wait"),
                         self.startups
                     );
                 }
             }
             Limit::PerSource => {
                 if let Some(times) = self.notices.per_source.due() {
-                    let most = self.per_source;
+                    let waiting = counted(self.per_source, "connection", "connections");
                     warn!(
-                        "{most} connections from {source} wait to prove a key, and the oldest make \
+                        "{waiting} from {source} wait to prove a key, and the oldest make \
                          room ({times} so far): --per-source-max-startups"
                     );
                 }
