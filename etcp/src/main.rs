@@ -30,6 +30,7 @@ mod signals;
 mod sproxy;
 mod ssh;
 mod ssh_config;
+mod ssh_files;
 mod status;
 mod stdio;
 mod taken;

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use eternaltcp::address::Server;
+use eternaltcp::policy::{HostKey, HostSearch, check_known_hosts};
+use eternaltcp::tls::PublicKey;
 use loopback::agent::{ssh_keygen, succeed};
 use loopback::{ATTACHED, Echo, PATIENCE, Program, Site, Sproxy, etcp};
 use support::terminal::Terminal;
@@ -120,13 +123,13 @@ fn ssh_s_configuration_says_which_host_key_and_known_hosts_are_meant() {
     let (site, sproxy) = served();
     let key = site.path().join("from_config");
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
-    let (config, known) = (site.path().join("config"), site.path().join("other_hosts"));
+    let (config, known) = (site.path().join("config"), site.path().join("other hosts"));
     let port = sproxy.address.port();
     std::fs::write(&known, format!("[home]:{port} {}\n", site.server_line())).expect("ours");
     let said = format!(
         "Host work\n HostName 127.0.0.1\n Port 22\n User nobody\n HostKeyAlias home\n\
          IdentityFile {0}/none\n IdentityFile %d/from_config\n IdentitiesOnly yes\n\
-         UserKnownHostsFile {1} {0}/missing\n GlobalKnownHostsFile none\n",
+         UserKnownHostsFile \"{1}\" {0}/missing\n GlobalKnownHostsFile none\n",
         site.path().display(),
         known.display(),
     );
@@ -228,6 +231,35 @@ fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
         "IdentityAgent $ETCP_NO_SUCH is passed over: ETCP_NO_SUCH is not set",
     ] {
         assert_eq!(client.count(part), 1, "{part}: {}", client.log());
+    }
+}
+
+#[test]
+fn lines_name_the_servers_that_ssh_keygen_finds() {
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
+    let folder = Site::new();
+    let file = folder.path().join("hosts");
+    let key = PublicKey::from_openssh(KEY).expect("a key");
+    let names = ["[a.test]:6200", "a.test", "[*.test]:6200", "[?.test]:6200", "*,![a.test]:6200"];
+    let more =
+        ["[A.TEST]:6200,b", "[a.test]:*", "*.test", "[::1]:6200", "![a.test]:6200", "x,,y", "*"];
+    let hashed = "|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=";
+    for names in names.into_iter().chain(more).chain([hashed]) {
+        for (before, after) in
+            [("", "\n"), ("", " me"), ("  ", "\r\n"), ("\t", "\n#"), ("# ", "\n")]
+        {
+            std::fs::write(&file, format!("{before}{names} {KEY}{after}")).expect("it is ours");
+            for server in ["a.test:6200", "a.test:22", "[::1]:6200", "host.example:6200"] {
+                let parsed: Server = server.parse().expect("a server");
+                let (host, port) = (&parsed.host, parsed.port);
+                let name = if port == 22 { host.clone() } else { format!("[{host}]:{port}") };
+                let mut find = Command::new("ssh-keygen");
+                let found = find.args(["-F", &name, "-f"]).arg(&file).output().expect("it runs");
+                let says = check_known_hosts(&file, &HostSearch::new(&parsed), &key).expect("ours");
+                assert_eq!(says == HostKey::Known, found.status.success(), "{names}: {name}");
+            }
+        }
     }
 }
 

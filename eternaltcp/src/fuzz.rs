@@ -12,7 +12,7 @@ use crate::address::{Forward, Listen, Server, Target};
 use crate::control::{Reply, Request};
 use crate::dynamic::{Conversation, Step};
 use crate::origin::{Origin, proxy_header};
-use crate::policy::{AuthorizedKeys, KnownHosts, ListenPermit, Permit};
+use crate::policy::{AuthorizedKeys, HostKey, HostSearch, ListenPermit, Permit};
 use crate::target::decode_open;
 use crate::tls::{
     ClientTls, Connection, Identity, PrivateFile, PublicKey, ServerTls, read_answers,
@@ -38,14 +38,10 @@ pub fn authorized_keys(data: &[u8]) -> bool {
 /// The text of a `known_hosts` file.
 #[must_use]
 pub fn known_hosts(data: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(data);
-    let hosts = KnownHosts::parse(&text);
     let (Ok(server), Some(key)) = ("host.example:6200".parse::<Server>(), key()) else {
         return false;
     };
-    // What it says is of no matter: it is said.
-    let _ = hosts.check(&server, &key);
-    hosts.warnings().is_empty()
+    HostSearch::new(&server).check(data, &key).is_ok_and(|found| found != HostKey::Unknown)
 }
 
 /// A permit, and every address that a user writes: what is read is written as

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use eternaltcp::client::Family;
 use tracing::debug;
 
-use crate::logging;
+use crate::{logging, ssh_files};
 pub(crate) use query::QueryError;
 pub(crate) use tokens::Tokens;
 
@@ -175,8 +175,8 @@ impl SshConfig {
                     other => AgentChoice::At(other.to_owned()),
                 };
             }
-            "userknownhostsfile" => self.user_known_hosts = files(value),
-            "globalknownhostsfile" => self.global_known_hosts = files(value),
+            "userknownhostsfile" => self.user_known_hosts = ssh_files::split(value),
+            "globalknownhostsfile" => self.global_known_hosts = ssh_files::split(value),
             "hashknownhosts" => self.hash_known_hosts = is_yes(value),
             "stricthostkeychecking" => {
                 self.strictness = match value {
@@ -246,11 +246,6 @@ fn unless_none(value: &str) -> Option<String> {
 
 fn is_yes(value: &str) -> bool {
     matches!(value, "yes" | "true")
-}
-
-fn files(value: &str) -> Vec<PathBuf> {
-    let names = value.split_whitespace().filter(|name| *name != "none");
-    names.take(MOST_FILES).map(PathBuf::from).collect()
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Whether a server is the one it should be.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, info, warn};
 
 use crate::address::Server;
 use crate::policy::{
-    FileError, HostKey, append_known_host, hashed_known_hosts_line, known_hosts_line,
-    load_known_hosts,
+    HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line,
+    known_hosts_line,
 };
 use crate::tls::PublicKey;
 
@@ -123,21 +123,15 @@ impl Trust {
         if let Some(only) = &self.only {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
         }
-        let alias = self.aliases.iter().find(|(known, _)| known == server);
-        let server = alias.map_or(server, |(_, alias)| alias);
-        let (file, found) = match self.look_up(server, key) {
-            Ok(found) => found,
-            Err(error) => return self.check_pinned(key).ok_or_else(|| error.to_string()),
-        };
+        let server = self.name_on_file(server);
+        let LookUp { found, file, unread } = self.look_up(server, key);
         match found {
-            HostKey::Known => {
+            HostKey::Known | HostKey::KnownByName => {
                 self.pin(key);
                 Ok(())
             }
-            HostKey::Unknown => match self.check_pinned(key) {
-                Some(()) => Ok(()),
-                None => self.decide_unknown(server, key),
-            },
+            HostKey::Unknown if self.is_pinned(key) => Ok(()),
+            HostKey::Unknown => self.decide_unknown(server, key, &unread),
             HostKey::Changed { line, stored } => Err(format!(
                 "THE KEY OF {server} HAS CHANGED: it is now {}, and {}:{line} says {stored}. Somebody may be \
                  in between. If you know that the key was changed, remove that line",
@@ -150,33 +144,48 @@ impl Trust {
         }
     }
 
-    /// What the files say together, and which of them: a revocation in any
-    /// decides, then a line with this key in any.
-    fn look_up(&self, server: &Server, key: &PublicKey) -> Result<(PathBuf, HostKey), FileError> {
-        let mut graver = (self.known_hosts.clone(), HostKey::Unknown);
-        for file in [&self.known_hosts].into_iter().chain(&self.also) {
-            let known = load_known_hosts(file)?;
-            for warning in known.warnings() {
-                debug!("{}:{}: {}", file.display(), warning.line, warning.reason);
-            }
-            let found = known.check(server, key);
-            if gravity(&found) > gravity(&graver.1) {
-                graver = (file.clone(), found);
-            }
-        }
-        Ok(graver)
+    /// The name that the files have for the server.
+    fn name_on_file<'a>(&'a self, server: &'a Server) -> &'a Server {
+        let alias = self.aliases.iter().find(|(known, _)| known == server);
+        alias.map_or(server, |(_, alias)| alias)
     }
 
-    fn check_pinned(&self, key: &PublicKey) -> Option<()> {
-        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        (pinned.as_ref() == Some(key)).then_some(())
+    /// What the files say together: a revocation in any decides, then a line with this
+    /// key in any. A file that cannot be read is passed over, as ssh does.
+    fn look_up<'a>(&'a self, server: &Server, key: &PublicKey) -> LookUp<'a> {
+        let search = HostSearch::new(server);
+        let mut all =
+            LookUp { found: HostKey::Unknown, file: &self.known_hosts, unread: String::new() };
+        for file in [&self.known_hosts].into_iter().chain(&self.also) {
+            match check_known_hosts(file, &search, key) {
+                // Of several files with another key the first one is told.
+                Ok(HostKey::Changed { .. }) if matches!(all.found, HostKey::Changed { .. }) => {}
+                Ok(found) if found > all.found => (all.found, all.file) = (found, file),
+                Ok(_) => {}
+                Err(error) => {
+                    debug!("passed over: {error}");
+                    all.unread.push_str(&format!("; {error}"));
+                }
+            }
+        }
+        all
+    }
+
+    fn is_pinned(&self, key: &PublicKey) -> bool {
+        self.lock_pinned().as_ref() == Some(key)
     }
 
     fn pin(&self, key: &PublicKey) {
-        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+        *self.lock_pinned() = Some(key.clone());
     }
 
-    fn decide_unknown(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
+    fn lock_pinned(&self) -> MutexGuard<'_, Option<PublicKey>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Trusts an unknown server, asks, or refuses it; `unread` says which files could
+    /// not be read.
+    fn decide_unknown(&self, server: &Server, key: &PublicKey, unread: &str) -> Result<(), String> {
         let line = if self.is_hashing {
             hashed_known_hosts_line(server, key)
         } else {
@@ -194,7 +203,7 @@ impl Trust {
         };
         if !is_trusted {
             return Err(format!(
-                "the server's key {} is not in {}: give --accept-new, or add the line: {line}",
+                "the server's key {} is not in {}{unread}: give --accept-new, or add the line: {line}",
                 key.fingerprint(),
                 self.known_hosts.display(),
             ));
@@ -210,14 +219,13 @@ impl Trust {
     }
 }
 
-/// Which of several files decides.
-fn gravity(found: &HostKey) -> u8 {
-    match found {
-        HostKey::Unknown => 0,
-        HostKey::Changed { .. } => 1,
-        HostKey::Known => 2,
-        HostKey::Revoked { .. } => 3,
-    }
+/// What all files say.
+struct LookUp<'a> {
+    found: HostKey,
+    /// The file that says so.
+    file: &'a Path,
+    /// Which files could not be read and why, each behind a semicolon.
+    unread: String,
 }
 
 fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> String {
@@ -252,6 +260,35 @@ mod tests {
         trust().accepting_new().check(&b, &other).unwrap();
         assert!(std::fs::read_to_string(&mine).unwrap().ends_with(&format!("[b]:6200 {other}\n")));
         assert_eq!(std::fs::read_to_string(&global).unwrap(), line(&key));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_passed_over_and_told_if_the_server_is_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = folder.path().join("good");
+        let odd = vec![folder.path().to_owned(), good.join("below"), good.clone()];
+        let key = Identity::generate().unwrap().public_key();
+        let server: Server = "a".parse().unwrap();
+        let trust = || Trust::new(folder.path().join("none")).reading(odd.clone());
+        let why = trust().check(&server, &key).unwrap_err();
+        assert!(why.contains("is not a regular file"), "{why}");
+        std::fs::write(&good, format!("a {key}")).unwrap();
+        assert_eq!(trust().check(&server, &key), Ok(()));
+    }
+
+    #[test]
+    fn a_name_without_a_port_is_believed_also_by_its_alias() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        let [key, sshds] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+        let [server, alias] = ["192.0.2.1", "alias"].map(|name| name.parse::<Server>().unwrap());
+        std::fs::write(&file, format!("alias {key}\n192.0.2.1 {sshds}\n")).unwrap();
+        let trust = Trust::new(file.clone()).naming(server.clone(), alias);
+        assert_eq!(trust.check(&server, &key), Ok(()));
+        // sshd's key says nothing about ours.
+        let why = Trust::new(file.clone()).check(&server, &key).unwrap_err();
+        assert!(why.contains("is not in"), "{why}");
+        Trust::new(file).accepting_new().check(&server, &key).unwrap();
     }
 
     #[test]

@@ -2,15 +2,18 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::{AuthorizedKeys, KnownHosts, StrictModes};
+use super::{AuthorizedKeys, HostKey, HostSearch, StrictModes};
+use crate::tls::PublicKey;
 
-/// The largest file that is read.
+/// The largest `authorized_keys` that is read.
 const MAX_FILE: u64 = 1 << 20;
+/// How much of a `known_hosts` file is read at once.
+const BUFFER: usize = 64 * 1024;
 
 /// A file of policy that cannot be used. It is not the same as an empty one.
 #[derive(Debug, thiserror::Error)]
@@ -88,20 +91,30 @@ pub(crate) fn missing_or_unreadable(path: &Path, error: io::Error) -> FileError 
     }
 }
 
-/// Reads a `known_hosts` file. One that does not exist is empty.
+/// Judges a server's key by a `known_hosts` file of any size, which is read from its
+/// start to its end. One that does not exist knows nobody.
 ///
 /// # Errors
 /// When the file exists and cannot be read.
-pub fn load_known_hosts(path: &Path) -> Result<KnownHosts, FileError> {
+pub fn check_known_hosts(
+    path: &Path,
+    search: &HostSearch,
+    key: &PublicKey,
+) -> Result<HostKey, FileError> {
     if path == Path::new("/dev/null") {
         // That is how ssh's users say "none".
-        return Ok(KnownHosts::default());
+        return Ok(HostKey::Unknown);
     }
-    match open(path) {
-        Ok(file) => Ok(KnownHosts::parse(&read(path, file)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(KnownHosts::default()),
-        Err(error) => Err(FileError::Unreadable(path.to_owned(), error)),
+    let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HostKey::Unknown),
+        Err(error) => return Err(unreadable(error)),
+    };
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(FileError::NotRegular(path.to_owned()));
     }
+    search.check(BufReader::with_capacity(BUFFER, file), key).map_err(unreadable)
 }
 
 /// Adds a line to a `known_hosts` file in one write, so that lines of several
@@ -208,14 +221,28 @@ mod tests {
     fn a_file_that_is_too_large_is_not_read() {
         let (_folder, path) = file("#".repeat((1 << 20) + 1), 0o600);
         assert!(matches!(load_authorized_keys(&path, None), Err(FileError::TooLarge(_))));
-        assert!(matches!(load_known_hosts(&path), Err(FileError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_known_hosts_file_may_be_large_and_must_be_a_file() {
+        let key = PublicKey::from_openssh(ED25519).unwrap();
+        let search = HostSearch::new(&"a".parse().unwrap());
+        let check = |path: &Path| check_known_hosts(path, &search, &key);
+        let many = format!("b,c,d,e {ED25519}\n").repeat(100_000);
+        assert!(many.len() as u64 > 4 * MAX_FILE);
+        let (folder, path) = file(format!("{many}[a]:6200 {ED25519}"), 0o600);
+        assert_eq!(check(&path).unwrap(), HostKey::Known);
+        assert!(matches!(check(folder.path()), Err(FileError::NotRegular(_))));
+        assert!(matches!(check(&path.join("below")), Err(FileError::Unreadable(..))));
+        for nothing in [Path::new("/dev/null"), &folder.path().join("none")] {
+            assert_eq!(check(nothing).unwrap(), HostKey::Unknown);
+        }
     }
 
     #[test]
     fn a_known_hosts_file_is_made_with_its_folder_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ssh/known_hosts");
-        assert_eq!(load_known_hosts(&path).unwrap(), KnownHosts::default());
         append_known_host(&path, "first").unwrap();
         append_known_host(&path, "second").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "first\nsecond\n");

@@ -1,10 +1,13 @@
-//! The text of a `known_hosts` file, and a server's key against it.
+//! The lines of `known_hosts` files, and a server's key against them.
+
+use std::io::{self, BufRead, Read as _};
 
 use base64ct::{Base64, Encoding};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
+use tracing::debug;
 
-use super::{LineWarning, meaningful_lines, parse_key, pattern::matches_name_list, split_word};
+use super::{parse_key, pattern::matches_name_list, split_word};
 use crate::{
     address::{Host, Server},
     tls::{KeyError, PublicKey},
@@ -13,20 +16,18 @@ use crate::{
 /// The port whose hosts stand in the file without brackets, as for ssh.
 const SSH_PORT: u16 = 22;
 
-/// The keys that servers are known by, and what is wrong with the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KnownHosts {
-    entries: Vec<Entry>,
-    warnings: Vec<LineWarning>,
-}
+/// The longest line that is read, in bytes. A longer one is passed over.
+const MAX_LINE: u64 = 1 << 20;
 
-/// What the file says of a server's key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a file says of a server's key. Where several say something, the greater
+/// one decides.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostKey {
-    /// It is the server's.
-    Known,
     /// No line names the server.
     Unknown,
+    /// A line has the key and the server's name without its port, and no line names
+    /// the port.
+    KnownByName,
     /// The server is known by another key.
     Changed {
         /// The first line that names it, counted from 1.
@@ -34,6 +35,8 @@ pub enum HostKey {
         /// The fingerprint of the key on that line.
         stored: String,
     },
+    /// It is the server's.
+    Known,
     /// The key must not be believed any more.
     Revoked {
         /// The line that says so, counted from 1.
@@ -41,68 +44,103 @@ pub enum HostKey {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    line: usize,
-    revoked: bool,
-    names: Names,
-    key: PublicKey,
+/// Looks for one server in `known_hosts` files, line by line: nothing of a file is
+/// kept, however large it is.
+#[derive(Debug, Clone)]
+pub struct HostSearch {
+    /// How lines name the server with its port.
+    name: String,
+    /// The name alone, where that is not the same.
+    bare: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Names {
-    /// A comma-separated list of patterns.
-    List(String),
-    /// HMAC-SHA1 of one name, keyed by the salt.
-    Hashed { salt: Vec<u8>, hash: Vec<u8> },
-}
-
-impl KnownHosts {
-    /// Reads the whole text of a file. Never fails: a broken line has no effect
-    /// and stands in [`warnings`](Self::warnings). Lines for certificates and
-    /// for key types that a carrier cannot use are ssh's business alone.
+impl HostSearch {
+    /// A search for `server`. As for ssh, a line without a port stands for port 22, and
+    /// for any other port of which no line has another key.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let mut known = Self::default();
-        for (line, text) in meaningful_lines(text) {
-            match parse_line(line, text) {
-                Ok(entry) => known.entries.extend(entry),
-                Err(reason) => known.warnings.push(LineWarning { line, reason }),
-            }
+    pub fn new(server: &Server) -> Self {
+        let host = Host::canonical(&server.host);
+        match server.port {
+            SSH_PORT => Self { name: host.to_string(), bare: None },
+            port => Self { name: format!("[{host}]:{port}"), bare: Some(host.to_string()) },
         }
-        known
     }
 
-    /// The lines that have no effect, and why, in the order of the file.
-    #[must_use]
-    pub fn warnings(&self) -> &[LineWarning] {
-        &self.warnings
-    }
-
-    /// Judges the key that a server has proved to hold. A revocation decides;
-    /// then any line with this key makes it known, as for ssh.
+    /// Judges the key that the server has proved by the lines of one file. A revocation
+    /// decides; then any line with this key makes it known, as for ssh. Never fails on
+    /// a line: a broken one has no effect, nor has one for certificates or for a key
+    /// type that a carrier cannot use.
     ///
     /// A server that is on file with a key of another type only is
     /// [`HostKey::Changed`], where ssh would ask: ssh asks a server for the
     /// types on file, but here the server has one key, so an unexpected type
     /// is an unexpected key.
-    #[must_use]
-    pub fn check(&self, server: &Server, key: &PublicKey) -> HostKey {
-        let name = file_name(server);
-        let named: Vec<_> =
-            self.entries.iter().filter(|entry| entry.names.match_name(&name)).collect();
-        if let Some(entry) = named.iter().find(|entry| entry.revoked && entry.key == *key) {
-            return HostKey::Revoked { line: entry.line };
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn check(&self, file: impl BufRead, key: &PublicKey) -> io::Result<HostKey> {
+        let mut found = HostKey::Unknown;
+        for_each_line(file, |line, text| {
+            let says = match self.check_line(line, text, key) {
+                Ok(says) => says,
+                Err(why) => return debug!("line {line} of known_hosts is passed over: {why}"),
+            };
+            // Of several lines with another key the first one is told.
+            if !matches!((&found, &says), (HostKey::Changed { .. }, HostKey::Changed { .. })) {
+                found = says.max(std::mem::replace(&mut found, HostKey::Unknown));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// What one line says of the key.
+    fn check_line(&self, line: usize, text: &str, key: &PublicKey) -> Result<HostKey, String> {
+        let (marker, text) = split_marker(text)?;
+        let (names, stored) = split_word(text);
+        let names = Names::parse(names)?;
+        let is_exact = names.match_name(&self.name);
+        if marker == Marker::Authority
+            || !is_exact && !self.bare.as_deref().is_some_and(|bare| names.match_name(bare))
+        {
+            return Ok(HostKey::Unknown);
         }
-        let mut stored = named.iter().filter(|entry| !entry.revoked);
-        if stored.clone().any(|entry| entry.key == *key) {
-            return HostKey::Known;
-        }
-        stored.next().map_or(HostKey::Unknown, |entry| HostKey::Changed {
-            line: entry.line,
-            stored: entry.key.fingerprint(),
+        let stored = match parse_key(stored) {
+            Ok(stored) => stored,
+            Err(KeyError::Unsupported(_)) => return Ok(HostKey::Unknown),
+            Err(error) => return Err(error.to_string()),
+        };
+        Ok(match (marker, stored == *key) {
+            (Marker::Revoked, true) => HostKey::Revoked { line },
+            (Marker::None, true) if is_exact => HostKey::Known,
+            (Marker::None, true) => HostKey::KnownByName,
+            (Marker::None, false) if is_exact => {
+                HostKey::Changed { line, stored: stored.fingerprint() }
+            }
+            _ => HostKey::Unknown,
         })
     }
+}
+
+/// Calls `handle` with each line that says something, and its number from 1: no blank
+/// line, no comment, no blanks around, and a sign in place of what is not UTF-8.
+fn for_each_line(mut file: impl BufRead, mut handle: impl FnMut(usize, &str)) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        if file.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes)? == 0 {
+            break;
+        }
+        if bytes.len() as u64 == MAX_LINE && bytes.last() != Some(&b'\n') {
+            file.skip_until(b'\n')?;
+            continue;
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with('#') {
+            handle(number, line);
+        }
+    }
+    Ok(())
 }
 
 /// The line that makes a server known by `key`, without its end.
@@ -126,35 +164,41 @@ pub fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
 
 /// How the file names a server: `host` on ssh's port, else `[host]:port`.
 fn file_name(server: &Server) -> String {
-    let host = Host::canonical(&server.host);
-    match server.port {
-        SSH_PORT => host.to_string(),
-        port => format!("[{host}]:{port}"),
+    HostSearch::new(server).name
+}
+
+/// The word that may stand before the names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    None,
+    Revoked,
+    /// Of a certificate's authority: ssh's business alone.
+    Authority,
+}
+
+fn split_marker(text: &str) -> Result<(Marker, &str), String> {
+    if !text.starts_with('@') {
+        return Ok((Marker::None, text));
+    }
+    match split_word(text) {
+        ("@revoked", rest) => Ok((Marker::Revoked, rest)),
+        ("@cert-authority", rest) => Ok((Marker::Authority, rest)),
+        _ => Err("the marker is not known (@revoked or @cert-authority)".to_owned()),
     }
 }
 
-/// Reads one line; `None` when it is well formed and does not concern us.
-fn parse_line(number: usize, line: &str) -> Result<Option<Entry>, String> {
-    let (marker, line) = if line.starts_with('@') { split_word(line) } else { ("", line) };
-    let revoked = match marker {
-        "" => false,
-        "@revoked" => true,
-        "@cert-authority" => return Ok(None),
-        _ => return Err("the marker is not known (@revoked or @cert-authority)".to_owned()),
-    };
-    let (names, key) = split_word(line);
-    let key = match parse_key(key) {
-        Ok(key) => key,
-        Err(KeyError::Unsupported(_)) => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    Ok(Some(Entry { line: number, revoked, names: Names::parse(names)?, key }))
+/// Whom a line names.
+enum Names<'a> {
+    /// A comma-separated list of patterns.
+    List(&'a str),
+    /// HMAC-SHA1 of one name, keyed by the salt.
+    Hashed { salt: Vec<u8>, hash: Vec<u8> },
 }
 
-impl Names {
-    fn parse(text: &str) -> Result<Self, String> {
+impl<'a> Names<'a> {
+    fn parse(text: &'a str) -> Result<Self, String> {
         let Some(hashed) = text.strip_prefix('|') else {
-            return Ok(Self::List(text.to_owned()));
+            return Ok(Self::List(text));
         };
         let malformed = || "the hashed name is not |1|SALT|HASH".to_owned();
         let (salt, hash) = hashed
@@ -179,8 +223,9 @@ mod tests {
     use super::{super::test_keys::*, *};
     use proptest::prelude::*;
 
-    fn check(text: &str, server: &str, key: &str) -> HostKey {
-        KnownHosts::parse(text).check(&server.parse().unwrap(), &parse_key(key).unwrap())
+    fn check(text: impl AsRef<[u8]>, server: &str, key: &str) -> HostKey {
+        let search = HostSearch::new(&server.parse().unwrap());
+        search.check(text.as_ref(), &parse_key(key).unwrap()).unwrap()
     }
 
     #[test]
@@ -189,7 +234,6 @@ mod tests {
             ("[example.org]:6200", "example.org", true),
             ("[example.org]:6200", "EXAMPLE.org.", true),
             ("[EXAMPLE.org]:6200", "example.org", true),
-            ("example.org", "example.org", false),
             ("example.org", "example.org:22", true),
             ("[example.org]:22", "example.org:22", false),
             ("[example.org]:6200,[192.0.2.1]:6200", "192.0.2.1", true),
@@ -198,6 +242,9 @@ mod tests {
             ("[*.example.org]:6200", "db.example.org", true),
             ("[*.example.org]:*,![db.example.org]:*", "db.example.org", false),
             ("*", "example.org", true),
+            ("a,example.org,b", "example.org:22", true),
+            ("*,!example.org", "example.org:22", false),
+            ("example.?rg", "example.org:22", true),
         ] {
             let expected = if known { HostKey::Known } else { HostKey::Unknown };
             assert_eq!(
@@ -243,17 +290,55 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_do_not_concern_us_are_passed_over_and_broken_ones_named() {
-        let text = format!(
-            "@cert-authority * {ED25519}\n[a]:6200 {RSA}\n[a]:6200 {P384}\n\n# {ED25519}\n"
+    fn a_name_without_a_port_also_stands_for_ours_unless_a_line_has_the_port() {
+        for (text, expected) in [
+            (format!("a {ED25519}"), HostKey::KnownByName),
+            (format!("*,!b {ED25519}"), HostKey::Known),
+            (format!("*.test,a {ED25519}"), HostKey::KnownByName),
+            // sshd's key is not ours.
+            (format!("a {OTHER_ED25519}"), HostKey::Unknown),
+            (format!("a {ED25519}\n[a]:6200 {ED25519}"), HostKey::Known),
+            (format!("@revoked a {ED25519}\n[a]:6200 {ED25519}"), HostKey::Revoked { line: 1 }),
+            (format!("[a]:22 {ED25519}\n[a]:6201 {ED25519}"), HostKey::Unknown),
+        ] {
+            assert_eq!(check(&text, "a", ED25519), expected, "{text}");
+        }
+        let both = format!("a {ED25519}\n[a]:6200 {OTHER_ED25519}");
+        assert!(matches!(check(both, "a", ED25519), HostKey::Changed { line: 2, .. }));
+    }
+
+    #[test]
+    fn lines_that_do_not_concern_us_and_broken_ones_are_passed_over() {
+        let odd = format!(
+            "@cert-authority * {ED25519}\n[a]:6200 {RSA}\n[a]:6200 {P384}\n\n# {ED25519}\n\
+             @typo * {ED25519}\n@revoked\n@revoked @revoked * {ED25519}\n|1|AAAA {ED25519}\n\
+             |2|a|b {ED25519}\na\n[a]:6200 ssh-ed25519 AAAA\n[a]:6200 sk-ssh-ed25519@openssh.com AAAA\n\
+             {ED25519}\n|1|*|* {ED25519}\n[a]:6200 1024 35 1234567\n,,, {ED25519}\n"
         );
-        assert_eq!(KnownHosts::parse(&text), KnownHosts::default());
-        let broken = format!(
-            "@typo * {ED25519}\n|1|AAAA {ED25519}\n|2|a|b {ED25519}\na\na ssh-ed25519 AAAA\n{ED25519}\n|1|*|* {ED25519}"
+        assert_eq!(check(&odd, "a", ED25519), HostKey::Unknown);
+        assert_eq!(check(format!("{odd}[a]:6200 {ED25519}"), "a", ED25519), HostKey::Known);
+    }
+
+    #[test]
+    fn a_file_may_have_any_line_ends_encodings_and_lengths() {
+        let line = format!("[a]:6200 {ED25519}");
+        let long = format!("{}[a]:6200 {ED25519}\n", "x.test,".repeat(100_000));
+        for text in [
+            format!("b {P256}\r\n  {line}\r\n").into_bytes(),
+            format!("\t{} comment\t", line.replace(' ', "\t ")).into_bytes(),
+            [b"\xff\xfe\n\0\n".as_slice(), line.as_bytes(), b" Andr\xe9"].concat(),
+            long.clone().into_bytes(),
+            [long.repeat(3).replace("[a]", "[b]").as_bytes(), line.as_bytes()].concat(),
+        ] {
+            assert_eq!(check(&text, "a", ED25519), HostKey::Known);
+        }
+        // A line of over a megabyte is no line, and what follows it keeps its number.
+        let text = format!("{}{line}\n{line}", "x".repeat(2 << 20));
+        assert_eq!(
+            check(format!("@revoked * {}\n", "x".repeat(2 << 20)) + &line, "a", ED25519),
+            HostKey::Known
         );
-        let lines: Vec<_> =
-            KnownHosts::parse(&broken).warnings().iter().map(|warning| warning.line).collect();
-        assert_eq!(lines, [1, 2, 3, 4, 5, 6, 7]);
+        assert!(matches!(check(text, "a", P256), HostKey::Changed { line: 2, .. }));
     }
 
     #[test]
@@ -270,8 +355,9 @@ mod tests {
         fn no_input_panics(text in "\\PC*", names in "[@|a-z0-9=*!,\\[\\]:]{0,30}") {
             let key = parse_key(ED25519).unwrap();
             let server: Server = "a".parse().unwrap();
-            let _ = KnownHosts::parse(&text).check(&server, &key);
-            let _ = KnownHosts::parse(&format!("{names} {ED25519}")).check(&server, &key);
+            let search = HostSearch::new(&server);
+            search.check(text.as_bytes(), &key).unwrap();
+            search.check(format!("{names} {ED25519}").as_bytes(), &key).unwrap();
         }
     }
 }
