@@ -154,6 +154,34 @@ fn a_signature_that_the_user_declines_ends_the_client_and_says_so() {
 }
 
 #[test]
+fn no_agent_signs_for_a_server_whose_key_has_changed() {
+    let (site, sproxy) = served();
+    // It signs what its user is asked about, and the user always says yes.
+    let (program, asked) = askpass(&site, "exit 0");
+    let agent = Agent::start(site.path(), Some(&program));
+    let key = site.path().join("confirmed");
+    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
+    agent.add(&key, &["-c"]);
+    let known = std::fs::read_to_string(site.known_hosts()).expect("it is ours");
+    let other = ssh_keygen(&site.path().join("other"), "ed25519", "");
+    let server = sproxy.address.to_string();
+    let changed = format!("[127.0.0.1]:{} {other}\n", sproxy.address.port());
+    let revoked = format!("@revoked * {}\n{known}", site.server_line());
+    for (file, expected) in
+        [(&changed, "HAS CHANGED"), (&revoked, "is revoked"), (&String::new(), "is not in")]
+    {
+        site.know(file);
+        let (code, line) = complaint(&site, &server, &agent.socket, &[]);
+        assert_eq!(code, Some(3), "{line}");
+        assert!(line.contains(expected), "{line}");
+    }
+    assert!(!asked.exists(), "its user was asked");
+    site.know(&known);
+    cproxy(&site, &server, &agent.socket, &[]).wait_for(ATTACHED);
+    assert!(asked.exists());
+}
+
+#[test]
 fn six_keys_are_tried_and_all_of_them_are_told() {
     let (site, sproxy) = served();
     let agent = Agent::start(site.path(), None);

@@ -144,6 +144,15 @@ impl Trust {
         }
     }
 
+    /// Whether the user will be asked about this server, unless its key turns out to be
+    /// one that is trusted. It may block on a file.
+    pub(super) fn may_ask_about(&self, server: &Server, no_servers: &PublicKey) -> bool {
+        let is_asking = self.only.is_none() && matches!(self.unknown, Unknown::Ask(_));
+        let is_first = || self.lock_pinned().is_none();
+        let look_up = || self.look_up(self.name_on_file(server), no_servers);
+        is_asking && is_first() && look_up().found == HostKey::Unknown
+    }
+
     /// The name that the files have for the server.
     fn name_on_file<'a>(&'a self, server: &'a Server) -> &'a Server {
         let alias = self.aliases.iter().find(|(known, _)| known == server);

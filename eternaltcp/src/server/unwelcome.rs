@@ -4,7 +4,7 @@ use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
 use super::gate::Fault;
 use crate::driver::{CarrierError, CarrierIo};
-use crate::tls::HandshakeError;
+use crate::tls::{HandshakeError, TlsError};
 
 /// Why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,9 @@ impl Unwelcome {
     pub(super) fn fault(&self) -> Option<Fault> {
         match self {
             Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => Some(Fault::TooSlow),
-            Self::Handshake(HandshakeError::Tls(_)) => Some(Fault::NotTls),
+            Self::Handshake(HandshakeError::Tls(error)) if *error != TlsError::Distrusted => {
+                Some(Fault::NotTls)
+            }
             Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => Some(Fault::NoKey),
             Self::Refused(Refusal { code: RefusalCode::KeyUnknown, .. }) => Some(Fault::UnknownKey),
             // A client whose server was started anew is no stranger, and is not to blame.

@@ -17,6 +17,9 @@ impl Alert {
     /// No common version (RFC 8446, section 6.2).
     pub(super) const PROTOCOL_VERSION: Self = Self(70);
 
+    /// What a client says whose user does not trust the server's key.
+    pub(super) const ACCESS_DENIED: Self = Self(49);
+
     pub(super) fn new(code: u8) -> Self {
         Self(code)
     }

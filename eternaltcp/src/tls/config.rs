@@ -20,7 +20,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::verify::AnyOwnedKey;
+use super::verify::{AnyOwnedKey, Judgement};
 use super::{Identity, Permit, TlsError};
 
 /// The application protocol that both sides must agree on (RFC 7301).
@@ -52,7 +52,7 @@ impl ClientTls {
         let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
-            .dangerous() // Policy judges the key right after the handshake.
+            .dangerous() // Policy judges the key: see `judging`.
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
                 certified(identity, permit)?,
@@ -63,6 +63,16 @@ impl ClientTls {
         config.resumption = Resumption::disabled();
         config.enable_secret_extraction = true; // For `traffic`.
         Ok(Self(Arc::new(config)))
+    }
+
+    /// The same for a server that `judgement` accepts: any other sees nothing of this
+    /// side's key, and gets no signature.
+    pub(crate) fn judging(&self, judgement: Judgement) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        let algorithms = config.crypto_provider().signature_verification_algorithms;
+        let verifier = AnyOwnedKey::judged(algorithms, judgement);
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        Self(Arc::new(config))
     }
 
     pub(super) fn connect(&self) -> Result<UnbufferedClientConnection, TlsError> {

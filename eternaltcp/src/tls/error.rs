@@ -30,6 +30,14 @@ pub enum TlsError {
     /// The peer's signature does not match the key that it showed.
     #[error("the peer did not prove that it owns the key it showed")]
     NotOwner,
+    /// This side does not trust the key that the peer has proved.
+    #[error("the peer's key is not trusted")]
+    Untrusted,
+    /// The peer does not trust this side's key.
+    #[error(
+        "the peer does not trust this side's key: its known_hosts has another key, or does not have this one"
+    )]
+    Distrusted,
     /// A record does not authenticate: changed on its way, or forged.
     #[error("a TLS record was changed on its way: something between the two sides alters the data")]
     Tampered,
@@ -75,6 +83,9 @@ impl From<RustlsError> for TlsError {
             RustlsError::PeerIncompatible(why) => incompatible(&why),
             RustlsError::NoCertificatesPresented => Self::PeerKey("it showed none".into()),
             RustlsError::InvalidCertificate(CertificateError::BadSignature) => Self::NotOwner,
+            RustlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+                Self::Untrusted
+            }
             RustlsError::InvalidCertificate(CertificateError::Other(why)) => {
                 Self::PeerKey(why.to_string())
             }
@@ -102,6 +113,7 @@ impl From<Alert> for TlsError {
             Alert::HANDSHAKE_FAILURE | Alert::PROTOCOL_VERSION => {
                 Self::WrongProtocol(alert.to_string())
             }
+            Alert::ACCESS_DENIED => Self::Distrusted,
             alert => Self::Alert(alert),
         }
     }

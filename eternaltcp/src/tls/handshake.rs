@@ -2,6 +2,7 @@
 //! whoever connects may be anyone.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::net::TcpStream;
@@ -135,40 +136,42 @@ fn is_change_cipher_spec(incoming: &[u8]) -> bool {
     incoming == CHANGE_CIPHER_SPEC
 }
 
-/// The same for a connection whose key may be slow to sign, as an agent's is:
-/// the calls that may block are made on a thread of their own. What can be sent
-/// before the signature is sent before, so that the server knows that it is
-/// coming. A dropped future leaves that thread to the permit and the time limit
-/// of the signature.
+/// Drives a client's connection through its handshake, with the calls that may block
+/// on a thread of their own: judging the server may read files and ask the user, and
+/// an agent may be slow to sign. Where that is to be expected
+/// [`Connection::pause_to_send`] lets the server know that the rest is coming.
+///
+/// The peer has `patience` in all; the time that this side takes for itself does not
+/// count. A dropped future leaves that thread to whatever it waits for.
 pub(crate) async fn handshake_off_path(
     stream: &TcpStream,
     mut connection: Connection,
-    deadline: Instant,
+    patience: Duration,
 ) -> Result<(Connection, BytesMut, Handshaken), HandshakeError> {
-    let drive = async {
-        let mut incoming = BytesMut::new();
-        let (mut early, mut outgoing) = (Vec::new(), Vec::new());
-        connection.pause_to_send();
-        loop {
-            let step = tokio::task::spawn_blocking(move || {
-                let result = connection.process(&mut incoming, &mut outgoing, &mut early);
-                (connection, incoming, outgoing, early, result)
-            });
-            let failed = |error| HandshakeError::Io(io::Error::other(error));
-            let result;
-            (connection, incoming, outgoing, early, result) = step.await.map_err(failed)?;
-            let status = result.inspect_err(|_| offer(stream, &outgoing))?;
-            send(stream, &mut outgoing).await?;
-            if status.handshake_done {
-                let peer = connection.peer_key().ok_or(TlsError::NotEstablished)?;
-                return Ok((connection, incoming, Handshaken { peer, early }));
-            }
-            if !connection.is_paused() {
-                receive(stream, &mut incoming).await?;
-            }
+    let mut deadline = Instant::now() + patience;
+    let late = |_| HandshakeError::TimedOut;
+    let mut incoming = BytesMut::new();
+    let (mut early, mut outgoing) = (Vec::new(), Vec::new());
+    loop {
+        let started = Instant::now();
+        let step = tokio::task::spawn_blocking(move || {
+            let result = connection.process(&mut incoming, &mut outgoing, &mut early);
+            (connection, incoming, outgoing, early, result)
+        });
+        let failed = |error| HandshakeError::Io(io::Error::other(error));
+        let result;
+        (connection, incoming, outgoing, early, result) = step.await.map_err(failed)?;
+        deadline += started.elapsed();
+        let status = result.inspect_err(|_| offer(stream, &outgoing))?;
+        timeout_at(deadline, send(stream, &mut outgoing)).await.map_err(late)??;
+        if status.handshake_done {
+            let peer = connection.peer_key().ok_or(TlsError::NotEstablished)?;
+            return Ok((connection, incoming, Handshaken { peer, early }));
         }
-    };
-    timeout_at(deadline, drive).await.map_err(|_| HandshakeError::TimedOut)?
+        if !connection.is_paused() {
+            timeout_at(deadline, receive(stream, &mut incoming)).await.map_err(late)??;
+        }
+    }
 }
 
 async fn drive(

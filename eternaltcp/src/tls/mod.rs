@@ -10,7 +10,8 @@
 //!   of `side`, and `traffic` what comes after, with the keys that rustls makes.
 //!
 //! TLS proves that the peer owns its key. Whether that key is let in is decided
-//! elsewhere.
+//! elsewhere: a client decides within the handshake (`judging`), before it shows its
+//! own key, and a server after it.
 
 mod agent;
 mod agent_signing;
@@ -51,3 +52,4 @@ pub use identity::Identity;
 pub use key::{KeyError, PublicKey};
 pub use key_file::IdentityError;
 pub use private_file::{NewKey, PrivateFile};
+pub(crate) use verify::Judgement;

@@ -1,5 +1,6 @@
 //! What TLS itself checks of a peer: that its key is well formed, and that it
-//! owns it. Whether that key is let in is policy, decided by the caller.
+//! owns it. Whether that key is good enough is policy: a client's policy is asked
+//! within the handshake, a server's right after it.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -9,6 +10,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError,
     PeerIncompatible, PeerMisbehaved, SignatureScheme,
 };
+use std::fmt;
 use std::sync::Arc;
 
 use super::PublicKey;
@@ -17,15 +19,24 @@ use super::PublicKey;
 const SCHEMES: [SignatureScheme; 2] =
     [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256];
 
-/// Accepts every raw public key whose owner the peer is.
-#[derive(Debug)]
+/// Judges a key that a server has just proved to own. The client has shown nothing
+/// of itself by then, and shows nothing if the answer is no. It may block.
+pub(crate) type Judgement = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
+
+/// Accepts every raw public key whose owner the peer is, within the judgement of
+/// the client.
 pub(super) struct AnyOwnedKey {
     algorithms: WebPkiSupportedAlgorithms,
+    judgement: Option<Judgement>,
 }
 
 impl AnyOwnedKey {
     pub(super) fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { algorithms }
+        Self { algorithms, judgement: None }
+    }
+
+    pub(super) fn judged(algorithms: WebPkiSupportedAlgorithms, judgement: Judgement) -> Self {
+        Self { algorithms, judgement: Some(judgement) }
     }
 
     fn check_signature(
@@ -47,7 +58,11 @@ fn check_key(key: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<
     if !others.is_empty() {
         return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
     }
-    PublicKey::from_spki(key).map(drop).map_err(|why| {
+    read_key(key).map(drop)
+}
+
+fn read_key(key: &CertificateDer<'_>) -> Result<PublicKey, Error> {
+    PublicKey::from_spki(key).map_err(|why| {
         Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
     })
 }
@@ -84,7 +99,14 @@ impl ServerCertVerifier for AnyOwnedKey {
         key: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_signature(message, key, signature)
+        let valid = self.check_signature(message, key, signature)?;
+        // Only now: a key that the server does not own says nothing about it.
+        match &self.judgement {
+            Some(judgement) if !judgement(&read_key(key)?) => {
+                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
+            _ => Ok(valid),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -134,5 +156,11 @@ impl ClientCertVerifier for AnyOwnedKey {
 
     fn requires_raw_public_keys(&self) -> bool {
         true
+    }
+}
+
+impl fmt::Debug for AnyOwnedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyOwnedKey")
     }
 }

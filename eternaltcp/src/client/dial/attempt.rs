@@ -2,10 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use socket2::{Domain, Socket};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -19,10 +18,7 @@ use crate::client::questions::Asker;
 use crate::driver::CarrierIo;
 use crate::net::{carrier_socket, prepare_carrier, use_small_segments};
 use crate::platform::bind_to_device;
-use crate::tls::{
-    ClientTls, Connection, HandshakeError, Handshaken, Identity, TlsError, handshake,
-    handshake_off_path,
-};
+use crate::tls::{ClientTls, Connection, HandshakeError, Judgement, TlsError, handshake_off_path};
 
 /// An address is given this long to answer at all.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -30,9 +26,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Who answered is given this long for the TLS handshake: a server that is
 /// stopped goes on with it where it was.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-
-/// What is added where an agent signs, which may ask its user.
-const SIGNATURE: Duration = Duration::from_secs(60);
 
 /// But not if its machine acknowledges nothing for so long: then the path died.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -77,7 +70,8 @@ impl Attempts {
         if self.is_new { self.load_key().await.map(Some) } else { Ok(None) }
     }
 
-    /// Has the server that `stream` leads to prove its key, and judges it.
+    /// Has the server that `stream` leads to prove its key, judges it, and only then
+    /// proves the client's.
     pub(super) async fn authenticate(
         &self,
         stream: TcpStream,
@@ -87,22 +81,24 @@ impl Attempts {
         failed: impl Fn(io::Error) -> DialError,
     ) -> Result<Dialed, DialError> {
         let Candidate { server, address } = candidate;
-        let common = &self.common;
-        let (connection, incoming, done, asker) = match user {
-            Some(Loaded::Agent(identity)) => self.prove_by_agent(&stream, &identity).await,
-            Some(Loaded::Here(tls)) => prove(&stream, &tls).await,
-            None => prove(&stream, &common.tunnel).await,
+        let (tls, asker) = self.credentials(user)?;
+        let rejected = Rejected::default();
+        let tls = tls.judging(self.judgement(server, &rejected));
+        let mut connection = Connection::client(&tls)?;
+        if asker.is_some() || self.may_ask_about(server).await {
+            connection.pause_to_send();
         }
-        .map_err(|error| match error {
+        let proof = handshake_off_path(&stream, connection, HANDSHAKE).await;
+        let (connection, incoming, done) = proof.map_err(|error| match error {
+            HandshakeError::Tls(TlsError::Untrusted) => {
+                rejected.take().unwrap_or(DialError::Handshake(address, error))
+            }
             HandshakeError::Tls(TlsError::Unsigned(why)) => {
-                common.keys.note_failed(&why);
+                self.common.keys.note_failed(&why);
                 DialError::Key(why)
             }
             error => DialError::Handshake(address, error),
         })?;
-        let asking = self.is_new.then(|| common.questions.open());
-        common.judge.judge(&self.verdicts, server, &done.peer, self.is_new).await?;
-        drop(asking);
         limit_silence(&stream, None);
         let path = self.path_of(&stream).map_err(&failed)?;
         let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
@@ -124,14 +120,44 @@ impl Attempts {
         loaded.unwrap_or_else(|error| Err(error.to_string())).map_err(DialError::Key)
     }
 
-    /// The handshake with a key that an agent holds: it may ask its user.
-    async fn prove_by_agent(&self, stream: &TcpStream, identity: &Identity) -> Proof {
-        let asker = self.common.questions.asker();
-        let tls = ClientTls::with_permit(identity, Some(asker.permit()))?;
-        let connection = Connection::client(&tls)?;
-        let deadline = Instant::now() + HANDSHAKE + SIGNATURE;
-        let (connection, incoming, done) = handshake_off_path(stream, connection, deadline).await?;
-        Ok((connection, incoming, done, Some(asker)))
+    /// The TLS that proves the user's key, or that of the tunnel. An agent may ask its
+    /// user, and needs leave for it.
+    fn credentials(&self, user: Option<Loaded>) -> Result<(ClientTls, Option<Asker>), TlsError> {
+        match user {
+            Some(Loaded::Agent(identity)) => {
+                let asker = self.common.questions.asker();
+                Ok((ClientTls::with_permit(&identity, Some(asker.permit()))?, Some(asker)))
+            }
+            Some(Loaded::Here(tls)) => Ok((tls, None)),
+            None => Ok((self.common.tunnel.clone(), None)),
+        }
+    }
+
+    /// Whether the user is likely to be asked about this server.
+    async fn may_ask_about(&self, server: usize) -> bool {
+        let common = Arc::clone(&self.common);
+        let may_ask = move || common.judge.may_ask_about(server, &common.tunnel_key);
+        self.is_new && tokio::task::spawn_blocking(may_ask).await.unwrap_or(false)
+    }
+
+    /// Judges the key of `server` within the handshake; why it is rejected is kept in
+    /// `rejected`, without which nobody waits for the verdict.
+    fn judgement(&self, server: usize, rejected: &Rejected) -> Judgement {
+        let (common, verdicts) = (Arc::clone(&self.common), Arc::clone(&self.verdicts));
+        let (is_new, rejected) = (self.is_new, Arc::downgrade(&rejected.0));
+        Arc::new(move |key| {
+            let _asking = is_new.then(|| common.questions.open());
+            let is_over = || Weak::strong_count(&rejected) == 0;
+            match common.judge.judge(&verdicts, server, key, is_new, is_over) {
+                Ok(()) => !is_over(),
+                Err(error) => {
+                    if let Some(why) = rejected.upgrade() {
+                        *why.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    }
+                    false
+                }
+            }
+        })
     }
 
     /// A socket that is bound as the path or the pins say.
@@ -172,16 +198,14 @@ impl Attempts {
     }
 }
 
-/// A connection whose handshake is done.
-type Proof = Result<(Connection, BytesMut, Handshaken, Option<Asker>), HandshakeError>;
+/// Why a server was not accepted within the handshake.
+#[derive(Default)]
+struct Rejected(Arc<Mutex<Option<DialError>>>);
 
-/// The handshake with a key of this process.
-async fn prove(stream: &TcpStream, tls: &ClientTls) -> Proof {
-    let mut connection = Connection::client(tls)?;
-    let mut incoming = BytesMut::new();
-    let deadline = Instant::now() + HANDSHAKE;
-    let done = handshake(stream, &mut connection, &mut incoming, deadline).await?;
-    Ok((connection, incoming, done, None))
+impl Rejected {
+    fn take(&self) -> Option<DialError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Ends the connection when sent bytes stay unacknowledged for so long

@@ -1,7 +1,7 @@
 //! Whether a server that a dial reached is the right one: trusted, and for a
 //! tunnel that exists the one that has it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
@@ -28,7 +28,7 @@ struct Home {
 /// The verdicts of one dial: whoever is asked about a server is asked once,
 /// however many carriers reach it.
 #[derive(Default, Debug)]
-pub(super) struct Verdicts(tokio::sync::Mutex<Vec<Verdict>>);
+pub(super) struct Verdicts(Mutex<Vec<Verdict>>);
 
 /// What was found about a server's key.
 #[derive(Debug)]
@@ -38,33 +38,47 @@ struct Verdict {
     found: Result<(), String>,
 }
 
+impl Verdicts {
+    fn lock(&self) -> MutexGuard<'_, Vec<Verdict>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Judge {
     pub(super) fn new(trust: Trust, servers: Servers) -> Self {
         Self { trust, servers, home: Mutex::default() }
     }
 
-    /// Judges the key that a server proved, off the data path: it may read a
-    /// file, and ask the user.
-    pub(super) async fn judge(
+    /// Whether the user will be asked about this server, unless its key turns out to be
+    /// one that is trusted; `no_servers` is a key that no server has. It blocks: it may
+    /// read files.
+    pub(super) fn may_ask_about(&self, server: usize, no_servers: &PublicKey) -> bool {
+        self.trust.may_ask_about(self.servers.at(server), no_servers)
+    }
+
+    /// Judges the key that a server proved. It blocks: it may read files, ask the user,
+    /// and wait for another attempt of the same dial that does. `is_over` says whether
+    /// the attempt was given up meanwhile: then nobody is asked any more.
+    pub(super) fn judge(
         &self,
         verdicts: &Verdicts,
         server: usize,
         key: &PublicKey,
         is_new: bool,
+        is_over: impl Fn() -> bool,
     ) -> Result<(), DialError> {
         if !is_new {
             self.check_home(server, key)?;
         }
-        let mut verdicts = verdicts.0.lock().await;
+        let mut verdicts = verdicts.lock();
         let earlier = verdicts.iter().find(|it| it.server == server && it.key == *key);
         if let Some(earlier) = earlier {
             return earlier.found.clone().map_err(DialError::Trust);
         }
-        let (trust, name, shown) =
-            (self.trust.clone(), self.servers.at(server).clone(), key.clone());
-        let found = tokio::task::spawn_blocking(move || trust.check(&name, &shown))
-            .await
-            .unwrap_or_else(|error| Err(format!("the server could not be judged: {error}")));
+        if is_over() {
+            return Err(DialError::Trust("nobody waits for the verdict any more".to_owned()));
+        }
+        let found = self.trust.check(self.servers.at(server), key);
         verdicts.push(Verdict { server, key: key.clone(), found: found.clone() });
         found.map_err(DialError::Trust)
     }

@@ -1,5 +1,6 @@
 //! Dials with real handshakes, one file per behaviour.
 
+mod judged;
 #[cfg(target_os = "linux")]
 mod over_paths;
 mod peers;
