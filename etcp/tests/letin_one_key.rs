@@ -3,9 +3,9 @@
 mod loopback;
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Child;
+use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -51,6 +51,16 @@ fn connected(site: &Site, sproxy: &Sproxy) -> Child {
     child
 }
 
+/// The same with further carriers, all of which have joined.
+fn connected_by_several(site: &Site, sproxy: &Sproxy) -> Child {
+    let command = &mut connect(site, sproxy.address, &site.client, &["--carriers", "3", "-v"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
+    ask(&mut child, 1);
+    let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    assert!(log.any(|line| line.is_ok_and(|line| line.contains("carrier 3 of 3"))), "it joins");
+    child
+}
+
 fn ask(child: &mut Child, byte: u8) {
     child.stdin.as_mut().expect("it is piped").write_all(&[byte]).expect("it reads");
     let mut answer = [0];
@@ -65,20 +75,20 @@ fn tunnels_of_killed_processes_end_and_that_of_a_stopped_one_stays() {
     let mut sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
     let mut stopped = connected(&site, &sproxy);
     kill_process(Pid::from_child(&stopped), Signal::STOP).expect("it runs");
-    for _ in 0..3 {
-        let mut killed = connected(&site, &sproxy);
+    for start in [connected, connected, connected_by_several, connected_by_several] {
+        let mut killed = start(&site, &sproxy);
         killed.kill().expect("it runs");
         killed.wait().expect("it is ours");
     }
-    wait("those that were killed to be detached", || sproxy.program.count("carrier lost") == 3);
+    wait("those that were killed to be detached", || sproxy.program.count("carrier lost") == 4);
     assert_eq!(sproxy.program.count("its process is gone"), 0, "nobody outlives them");
     let mut live = connected(&site, &sproxy);
-    sproxy.program.wait_for_count("its process is gone", 3);
-    sproxy.program.wait_for_count(": over", 3);
+    sproxy.program.wait_for_count("its process is gone", 4);
+    sproxy.program.wait_for_count(": over", 4);
     kill_process(Pid::from_child(&stopped), Signal::CONT).expect("it runs");
     ask(&mut stopped, 2);
     ask(&mut live, 2);
-    assert_eq!(sproxy.program.count("its process is gone"), 3);
+    assert_eq!(sproxy.program.count("its process is gone"), 4);
     for mut child in [stopped, live] {
         drop(child.stdin.take());
         assert!(child.wait().expect("it is ours").success());

@@ -20,13 +20,25 @@ pub(crate) enum CarrierEnd {
     Silent(Duration),
     /// One that had joined it ended.
     #[error("a carrier that had joined it: {0}")]
-    Joined(String),
+    Joined(Box<CarrierEnd>),
+    /// An answer was due on one that had joined it.
+    #[error("an answer does not come")]
+    Unanswered,
     /// The operator, or a change of policy, ended it.
     #[error("{0}")]
     Detached(String),
 }
 
 impl CarrierEnd {
+    /// Whether the peer's own end closed it, or a carrier that had joined it: a process that is
+    /// killed closes all of its carriers, and which of them is noticed first is chance.
+    pub(crate) fn is_by_peer(&self) -> bool {
+        match self {
+            Self::Joined(end) => end.is_by_peer(),
+            end => matches!(end.kind(), EndKind::Closed | EndKind::Reset),
+        }
+    }
+
     /// The kind of end, to be counted.
     pub(crate) fn kind(&self) -> EndKind {
         match self {
@@ -39,6 +51,7 @@ impl CarrierEnd {
             Self::Failed(CarrierError::Tls(_)) | Self::Violation(_) => EndKind::Broken,
             Self::Silent(_) => EndKind::Silent,
             Self::Joined(_) => EndKind::Joined,
+            Self::Unanswered => EndKind::Silent,
             Self::Detached(_) => EndKind::Detached,
         }
     }
@@ -84,5 +97,26 @@ impl fmt::Display for EndKind {
             Self::Refused => "refused",
             Self::Detached => "detached",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carrier_that_joined_says_as_much_about_the_peers_process_as_the_first() {
+        let failed = |kind: io::ErrorKind| CarrierEnd::Failed(CarrierError::Io(kind.into()));
+        let joined = |end| CarrierEnd::Joined(Box::new(end));
+        let silent = || CarrierEnd::Silent(Duration::from_secs(3));
+        let reset = || failed(io::ErrorKind::ConnectionReset);
+        for end in [CarrierEnd::Failed(CarrierError::Ended), reset(), joined(reset())] {
+            assert!(end.is_by_peer(), "{end}");
+        }
+        let timed_out = failed(io::ErrorKind::TimedOut);
+        for end in [silent(), joined(silent()), joined(CarrierEnd::Unanswered), timed_out] {
+            assert!(!end.is_by_peer(), "{end}");
+        }
+        assert_eq!(joined(reset()).kind(), EndKind::Joined);
     }
 }

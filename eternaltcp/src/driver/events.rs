@@ -54,7 +54,7 @@ impl<R: Role> Driver<R> {
                 return self.lose(&CarrierEnd::Silent(silence));
             }
             Event::JoinedDead => {
-                return self.lose_joined("an answer does not come");
+                return self.lose_joined(CarrierEnd::Unanswered);
             }
             Event::Suspected(why) => return self.role.suspected(now, Some(why), &self.tunnel),
             Event::Relieved => return self.role.suspected(now, None, &self.tunnel),

@@ -60,7 +60,7 @@ impl<R: Role> Driver<R> {
             if let (true, Poll::Ready(Err(error))) = (is_taken, read) {
                 // What came before it happened before it.
                 self.poll_events();
-                self.lose_joined(&error.to_string());
+                self.lose_joined(error.into());
             }
         }
     }
@@ -98,11 +98,11 @@ impl<R: Role> Driver<R> {
             let typed = tunnel.last_interactive();
             let next = |now| tunnel.poll_joined_transmit(now, id);
             if let Poll::Ready(Err(error)) = carrier.poll_write_with(cx, self.now, typed, next) {
-                failed.get_or_insert(error.to_string());
+                failed.get_or_insert(error);
             }
         }
         if let Some(why) = failed {
-            self.lose_joined(&why);
+            self.lose_joined(why.into());
         }
     }
 
@@ -118,13 +118,13 @@ impl<R: Role> Driver<R> {
             silent = silent.filter(|silent| *silent >= patience);
         }
         if let Some(silent) = silent {
-            self.lose_joined(&format!("silent for {silent:?}"));
+            self.lose_joined(CarrierEnd::Silent(silent));
         }
     }
 
     /// A joined carrier ended: what it had under way needs an attach.
-    pub(super) fn lose_joined(&mut self, why: &str) {
-        self.lose(&CarrierEnd::Joined(why.to_owned()));
+    pub(super) fn lose_joined(&mut self, end: CarrierEnd) {
+        self.lose(&CarrierEnd::Joined(Box::new(end)));
     }
 
     /// Whether one of them has more to read that nothing wakes for.

@@ -16,7 +16,7 @@ use super::grants::{Full, Granted};
 use super::keys::KeyStore;
 use super::notices::Notices;
 use super::standby::Standbys;
-use crate::driver::{Command, EndKind, Handle, Shared};
+use crate::driver::{Command, Handle, Shared};
 use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
 use crate::report::counted;
@@ -101,10 +101,9 @@ impl Entry {
         self.replaced.load(Ordering::Acquire)
     }
 
-    /// Notes how the last carrier ended.
-    pub(super) fn note_end(&self, end: EndKind) {
-        let was_closed = matches!(end, EndKind::Closed | EndKind::Reset);
-        self.was_closed.store(was_closed, Ordering::Release);
+    /// Notes whether the client's own end closed the last carrier.
+    pub(super) fn note_end(&self, is_by_client: bool) {
+        self.was_closed.store(is_by_client, Ordering::Release);
     }
 
     /// Tells the tunnel to close. Its queue of commands may be full: then it
@@ -511,8 +510,8 @@ mod tests {
             .collect();
         let [mut lost_hears, mut killed_hears, _] = <[_; 3]>::try_from(commands).unwrap();
         live.shared.set_attached(true);
-        lost.note_end(EndKind::Silent);
-        killed.note_end(EndKind::Closed);
+        lost.note_end(false);
+        killed.note_end(true);
         let second = Duration::from_secs(1);
         for _ in 0..=allowance.keep_ghosts.as_secs() {
             assert!(killed_hears.try_recv().is_err(), "not yet");

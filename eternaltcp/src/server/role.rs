@@ -134,7 +134,7 @@ impl Role for ServerRole {
 
     fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
         self.losses.handle_lost(now, end, tunnel);
-        self.entry.note_end(end.kind());
+        self.entry.note_end(end.is_by_peer());
         let (id, sessions) = (self.id, tunnel.session_count());
         limited!(
             &*self.log,
