@@ -11,7 +11,7 @@ use eternaltcp::clean;
 use eternaltcp::client::ClientEnd;
 
 use crate::cli::{Cli, position_of_command};
-use crate::logging;
+use crate::{logging, print, stdio};
 
 /// Characters of a line on stderr; an argument that it shows may be of any length.
 const MOST_SAID: usize = 4000;
@@ -82,12 +82,11 @@ pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
 pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A closed pipe (`etcp --help | head`) is not worth a word.
-            let _ = error.print();
-            ExitCode::SUCCESS
+            let text = styled(error, stdio::has_colours(rustix::stdio::stdout()));
+            print::all(&text).map_or_else(Failure::report, |_| ExitCode::SUCCESS)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
+            logging::say(&styled(error, stdio::has_colours(rustix::stdio::stderr())));
             ExitCode::from(2)
         }
         ErrorKind::InvalidUtf8 => {
@@ -103,6 +102,12 @@ pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
             report_usage(&line, args)
         }
     }
+}
+
+/// The parser's text, for a terminal with its colours.
+fn styled(error: &clap::Error, has_colours: bool) -> String {
+    let text = error.render();
+    if has_colours { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn report_usage(text: &str, args: &[OsString]) -> ExitCode {

@@ -1,7 +1,7 @@
 //! `etcp keygen`: an Ed25519 key pair on a machine without ssh, and what a key's
 //! file holds.
 
-use std::io::{BufRead, BufReader, Write, stdout};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use eternaltcp::clean;
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::KeygenArgs;
 use crate::exit::Failure;
+use crate::print::line as print;
 use crate::{passphrase, paths};
 
 /// The shortest passphrase, as for ssh-keygen.
@@ -154,8 +155,4 @@ fn describe(key: &PublicKey, comment: &str) -> String {
 
 fn comment_of(line: &str) -> String {
     line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    writeln!(stdout().lock(), "{text}").map_err(Failure::failed)
 }

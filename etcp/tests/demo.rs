@@ -1,7 +1,10 @@
 //! `etcp demo`, as it runs in a pipe: it proves what it should, in its time.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The program's own contract.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -39,4 +42,41 @@ fn the_demo_proves_itself_in_a_pipe_within_its_time_and_leaves_nothing() {
     assert!(last.starts_with("OK: 14 carriers died in 5 ways"), "{shown}");
     let left = std::fs::read_dir(temporary.path()).expect("the folder is there").count();
     assert_eq!(left, 0, "the keys of the demo are still there");
+}
+
+#[test]
+fn an_interrupted_demo_has_not_failed_and_leaves_nothing() {
+    let temporary = tempfile::tempdir().expect("a folder can be made");
+    let mut demo = Command::new("env")
+        // A shell without job control may have started the tests with it ignored.
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_etcp"), "demo"])
+        .env_remove("RUST_LOG")
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("etcp starts");
+    let mut shown = BufReader::new(demo.stdout.take().expect("it is a pipe")).lines();
+    shown.next().expect("it begins").expect("it is text");
+    kill_process(Pid::from_child(&demo), Signal::INT).expect("it runs");
+    let rest: Vec<_> = shown.map(|line| line.expect("it is text")).collect();
+    let mut logged = String::new();
+    demo.stderr.take().expect("it is a pipe").read_to_string(&mut logged).expect("it is text");
+    assert_eq!(demo.wait().expect("it ends").code(), Some(130), "{rest:?} {logged}");
+    assert!(!logged.contains("failed") && !rest.iter().any(|line| line == "FAILED"), "{rest:?}");
+    let left = std::fs::read_dir(temporary.path()).expect("the folder is there").count();
+    assert_eq!(left, 0, "the keys of the demo are still there");
+}
+
+#[test]
+fn a_demo_that_cannot_be_shown_fails_at_once() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("every system has it");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_etcp"));
+    let output = demo.arg("demo").stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
+    let output = output.spawn().and_then(std::process::Child::wait_with_output);
+    let output = output.expect("etcp starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("etcp: cannot write to stdout: No space left"), "{said}");
 }

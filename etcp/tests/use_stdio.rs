@@ -12,7 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-use loopback::{Program, Site, Sproxy, connect};
+use loopback::operator::control;
+use loopback::{Program, Site, Sproxy, connect, etcp};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
@@ -48,17 +49,7 @@ impl Stand {
 
     /// The same by a script that runs it as `"$@"`.
     fn by_shell(&self, script: &str) -> Command {
-        let connect = self.connect();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh"]).arg(connect.get_program()).args(connect.get_args());
-        for (name, value) in connect.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        shell
+        by_shell(&self.connect(), script)
     }
 
     /// Has the server program send all that it has, and end.
@@ -68,6 +59,20 @@ impl Stand {
         stream.shutdown(Shutdown::Write).expect("it is open");
         stream
     }
+}
+
+/// A command by a script that runs it as `"$@"`, with three pipes.
+fn by_shell(command: &Command, script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
 }
 
 fn bytes() -> Vec<u8> {
@@ -298,4 +303,48 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     drop(target);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout), (Some(0), b"all of it".to_vec()));
+}
+
+#[test]
+fn what_a_command_prints_is_written_whole_or_its_exit_code_says_so() {
+    let stand = Stand::new();
+    let key = stand.site.client.path.to_str().unwrap();
+    let control = control(&stand.site, "sproxy", &stand.sproxy.program);
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["cproxy", "--help"],
+        &["completions", "bash"],
+        &["keygen", "-l", key],
+        &["keygen", "-y", key],
+        &["status", "--control", &control],
+        &["status", "--json", "--control", &control],
+    ] {
+        let command = etcp(stand.site.path(), args);
+        let run = |script: &str| by_shell(&command, script).output().unwrap();
+        let whole = run("exec \"$@\"");
+        assert!(whole.status.success() && !whole.stdout.is_empty(), "{args:?}: {whole:?}");
+        for redirection in [">/dev/full", ">&-"] {
+            let output = run(&format!("exec \"$@\" {redirection}"));
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{args:?} {redirection}: {said}");
+            assert!(said.starts_with("etcp: cannot write to stdout: "), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let (nobody, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        drop(nobody);
+        let mut unread = etcp(stand.site.path(), args);
+        let child = unread.stdout(to).stderr(Stdio::piped()).spawn().unwrap();
+        assert_eq!(end(child, 0), "", "{args:?}: nobody reads");
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        fcntl_setpipe_size(&to, 4096).unwrap();
+        ioctl_fionbio(&to, true).unwrap();
+        let mut non_blocking = etcp(stand.site.path(), args);
+        let mut child = non_blocking.stdout(to).spawn().unwrap();
+        drop(non_blocking);
+        let mut read = String::new();
+        File::from(from).read_to_string(&mut read).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(read.len(), whole.stdout.len(), "{args:?}");
+    }
 }

@@ -68,13 +68,17 @@ async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
     let stop = signals::stop()?;
     let stage = Stage::build(folder).await?;
     introduce(screen);
+    screen.check()?;
     let outcome = tokio::select! {
-        outcome = Director::new(&stage, screen, deadline).run() => outcome,
-        _ = stop => Outcome { trouble: Some("interrupted".to_owned()), ..Outcome::default() },
+        outcome = Director::new(&stage, screen, deadline).run() => Ok(outcome),
+        stop = stop => Err(Failure::Ended(stop.exit_code())),
     };
     // What is not closed by then ends with the process.
     let _ = timeout(CLOSE_LIMIT, stage.close()).await;
-    Ok(outcome)
+    if outcome.is_err() {
+        screen.line(Paint::Plain, "Stopped before the end: nothing is proved.");
+    }
+    outcome
 }
 
 fn introduce(screen: &mut Screen) {
@@ -104,5 +108,5 @@ fn judge(screen: &mut Screen, outcome: &Outcome, time: Duration) -> Result<(), F
         "OK: {deaths} carriers died in {kinds} ways; every byte arrived, once and in order ({time})"
     );
     screen.line(Paint::Good, &text);
-    Ok(())
+    screen.check()
 }

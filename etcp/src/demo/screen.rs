@@ -1,9 +1,13 @@
 //! What the user sees: lines that stay, and one that lives on a terminal.
 
-use std::io::{IsTerminal, Stdout, Write, stdout};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use eternaltcp::report::bytes;
+use rustix::stdio::stdout;
+
+use crate::exit::Failure;
+use crate::{print, stdio};
 
 /// How often the live line is drawn.
 const FRAME: Duration = Duration::from_millis(80);
@@ -34,24 +38,27 @@ pub(super) struct Progress<'a> {
     pub(super) state: &'a str,
 }
 
-/// The standard output. Nobody may be there to read it: that is no reason to
-/// stop, so errors are not looked at.
+/// The standard output. Where nobody reads it the show goes on; where it cannot be
+/// written, [`Self::check`] says so.
 #[derive(Debug)]
 pub(super) struct Screen {
-    out: Stdout,
     is_terminal: bool,
     has_colours: bool,
     drawn: Option<Instant>,
+    /// The first write that failed.
+    trouble: Option<io::Error>,
 }
 
 impl Screen {
     /// A live line only on a terminal, and colours unless `NO_COLOR` is set.
     pub(super) fn new() -> Self {
-        let out = stdout();
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let is_terminal = out.is_terminal() && !is_dumb;
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty());
-        Self { out, is_terminal, has_colours: is_terminal && !no_color, drawn: None }
+        Self {
+            is_terminal: stdout().is_terminal() && !is_dumb,
+            has_colours: stdio::has_colours(stdout()),
+            drawn: None,
+            trouble: None,
+        }
     }
 
     /// A line that stays.
@@ -62,8 +69,18 @@ impl Screen {
             Paint::Bad if self.has_colours => ("\x1b[31m", "\x1b[0m"),
             _ => ("", ""),
         };
-        let _ = writeln!(self.out, "{clear}{before}{text}{after}");
-        let _ = self.out.flush();
+        self.write(&format!("{clear}{before}{text}{after}\n"));
+    }
+
+    fn write(&mut self, text: &str) {
+        if self.trouble.is_none() {
+            self.trouble = stdio::write_stdout(text.as_bytes()).err();
+        }
+    }
+
+    /// Fails if something could not be shown to whoever reads it.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        print::is_read(self.trouble.take().map_or(Ok(()), Err)).map(drop)
     }
 
     /// Draws the live line, if there is one and it is time.
@@ -72,12 +89,11 @@ impl Screen {
             return;
         }
         self.drawn = Some(Instant::now());
-        let size = rustix::termios::tcgetwinsize(&self.out);
+        let size = rustix::termios::tcgetwinsize(stdout());
         // A full last column would wrap.
         let width = size.map_or(80, |size| usize::from(size.ws_col).max(2)) - 1;
         let text: String = draw(progress).chars().take(width).collect();
-        let _ = write!(self.out, "{CLEAR}{text}");
-        let _ = self.out.flush();
+        self.write(&format!("{CLEAR}{text}"));
     }
 }
 

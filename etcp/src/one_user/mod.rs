@@ -4,21 +4,19 @@
 mod relay;
 mod serve;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write, stdout};
-use std::os::fd::AsFd;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use crate::cli::OneUserArgs;
 use crate::exit::Failure;
+use crate::stdio;
 use crate::talk::{MOST_LINE, Message, TalkError};
 
 pub(crate) fn run(args: OneUserArgs) -> Result<(), Failure> {
     // Bytes of a carrier follow the wish: not one of them is read with it, as
     // the standard library's stdin would.
-    let input = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
-    let wish = hear(&mut File::from(input))?;
+    let wish = hear(&mut stdio::Stdin)?;
     match (wish.verb(), args.serve) {
         ("serve", true) => serve::run(&wish),
         ("serve", false) => say_start(&wish),
@@ -33,8 +31,7 @@ fn say_start(wish: &Message) -> Result<(), Failure> {
     let answer = start(wish)
         .unwrap_or_else(|error| format!("{}\n", Message::new("error").with("text", error)));
     // What came before may not have ended its line.
-    let mut output = stdout().lock();
-    write!(output, "\n{answer}").and_then(|()| output.flush()).map_err(Failure::failed)
+    stdio::write_stdout(format!("\n{answer}").as_bytes()).map_err(Failure::failed)
 }
 
 fn start(wish: &Message) -> io::Result<String> {

@@ -1,13 +1,12 @@
 //! A carrier through ssh, at the server's end: stdio is the wire to the sproxy
 //! that listens on this machine.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write, stdout};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::os::fd::AsFd;
 use std::thread;
 
 use crate::exit::Failure;
+use crate::stdio;
 use crate::talk::Message;
 
 /// What is copied at once, in bytes.
@@ -26,24 +25,20 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
 /// says. The end of stdin is told to it.
 fn carry(mut socket: TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let mut input = File::from(rustix::stdio::stdin().as_fd().try_clone_to_owned()?);
-    let mut output = File::from(rustix::stdio::stdout().as_fd().try_clone_to_owned()?);
-    let mut said = stdout().lock();
-    writeln!(said, "\n{}", Message::new("through"))?;
-    said.flush()?;
+    stdio::write_stdout(format!("\n{}\n", Message::new("through")).as_bytes())?;
     let mut to = socket.try_clone()?;
     thread::Builder::new().spawn(move || {
         // An input that fails has ended, whatever the reason.
-        let _ = copy(&mut input, &mut to);
+        let _ = copy(&mut stdio::Stdin, |bytes| to.write_all(bytes));
         let _ = to.shutdown(Shutdown::Write);
     })?;
-    copy(&mut socket, &mut output)
+    copy(&mut socket, stdio::write_stdout)
 }
 
 /// Copies until `from` ends. [`io::copy`] would splice, and the kernel holds a
 /// pipe's lock while a splice waits for the socket: sshd, which reads the other
 /// end of it, would stand still as long.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+fn copy(from: &mut impl Read, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = match from.read(&mut buffer) {
@@ -52,6 +47,6 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        to.write_all(buffer.get(..length).unwrap_or_default())?;
+        write(buffer.get(..length).unwrap_or_default())?;
     }
 }

@@ -3,7 +3,7 @@
 //! with its tunnel.
 
 use std::fs::File;
-use std::io::{self, Write, stdout};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use eternaltcp::{Slots, TunnelConfig};
 
 use crate::exit::Failure;
 use crate::talk::{Message, Ports, TalkError};
-use crate::{runtime, signals};
+use crate::{runtime, signals, stdio};
 
 /// Nobody came for so long after the log-in: nobody will.
 const FIRST_CONTACT: Duration = Duration::from_secs(120);
@@ -80,9 +80,7 @@ fn say(answer: &Message) -> Result<(), Failure> {
         let nothing = File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdin(&nothing)?;
         rustix::stdio::dup2_stderr(&nothing)?;
-        let mut output = stdout().lock();
-        writeln!(output, "{answer}")?;
-        output.flush()?;
+        stdio::write_stdout(format!("{answer}\n").as_bytes())?;
         rustix::stdio::dup2_stdout(&nothing)?;
         Ok(())
     };

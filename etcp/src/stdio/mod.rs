@@ -6,7 +6,7 @@
 
 mod closed;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -62,6 +62,16 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     write_all(rustix::stdio::stdout(), bytes)
 }
 
+/// stdin for a thread that may wait. It reads nothing ahead.
+#[derive(Debug)]
+pub(crate) struct Stdin;
+
+impl io::Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        read(rustix::stdio::stdin(), buffer)
+    }
+}
+
 /// Reads what is there, and waits while there is nothing. 0 is the end.
 ///
 /// # Errors
@@ -100,6 +110,13 @@ fn retry(
             result => return Ok(result?),
         }
     }
+}
+
+/// Whether this is a terminal that shows colours, and its user wants them.
+pub(crate) fn has_colours(fd: impl IsTerminal) -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty());
+    fd.is_terminal() && !is_dumb && !no_color
 }
 
 /// Whether stdin and stdout are one and the same, such as a socket.
