@@ -19,6 +19,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
+use support::process::DEFAULT_SIGNALS;
 use support::wait::PATIENCE;
 
 /// More than all queues on the way hold together.
@@ -292,7 +293,15 @@ fn a_signal_is_told_by_the_exit_code_of_a_shell() {
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let stand = Stand::new();
-    let mut child = stand.by_shell("trap '' INT TERM HUP; exec \"$@\"").spawn().unwrap();
+    let connect = stand.connect();
+    let ignoring = connect.get_args().map(|arg| match arg.to_str() {
+        Some(arg) if arg == DEFAULT_SIGNALS[1] => "--ignore-signal=INT,TERM,HUP".as_ref(),
+        _ => arg,
+    });
+    let mut command = Command::new(connect.get_program());
+    command.args(ignoring).envs(connect.get_envs().filter_map(|(name, it)| Some((name, it?))));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let (mut target, _) = stand.target.accept().unwrap();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         kill_process(Pid::from_child(&child), signal).unwrap();

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
 use super::socket::SetAtEnd;
+use crate::support::process::DEFAULT_SIGNALS;
 use crate::support::wait::{until, until_some};
 
 /// `etcp` with these arguments. It has no terminal, dies with the test, and sees nothing of the
@@ -31,6 +32,7 @@ pub(crate) fn limited<S: AsRef<OsStr>>(
     if let Some(most) = descriptors {
         command.args(["prlimit", &format!("--nofile={most}:{most}"), "--"]);
     }
+    command.args(DEFAULT_SIGNALS);
     command.args(["setsid", env!("CARGO_BIN_EXE_etcp")]).args(args);
     for name in ["SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"] {
         command.env_remove(name);

@@ -49,6 +49,10 @@ impl User {
     }
 }
 
+/// Runs a program with the signals that end a job not ignored. A shell without job control has
+/// the tests ignore those that are typed, and programs keep that.
+pub(crate) const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=INT,QUIT,HUP,TERM"];
+
 /// A program about to be started.
 pub(crate) struct Launch {
     name: String,
@@ -182,7 +186,8 @@ impl Launch {
             command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
             command.args(["--clear-groups", "--inh-caps=-all"]);
         }
-        command.arg("--").args(&self.runner).arg(&self.program).args(&self.args);
+        command.arg("--").args(DEFAULT_SIGNALS);
+        command.args(&self.runner).arg(&self.program).args(&self.args);
         command.env("RUST_LOG", "info").env("LC_ALL", "C");
         command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
