@@ -203,13 +203,13 @@ impl Stream {
         }
     }
 
-    /// Whether nothing that was written can be lost by a reset: the other end's
-    /// kernel has taken it.
-    pub(crate) fn is_drained(&self) -> bool {
+    /// How many bytes that were written a reset would lose, as the other end's kernel has not
+    /// taken them; where that cannot be told, the most there is.
+    pub(crate) fn unsent(&self) -> usize {
         match self.descriptor() {
-            Ok(descriptor) => crate::platform::unsent(descriptor).is_ok_and(|bytes| bytes == 0),
+            Ok(descriptor) => crate::platform::unsent(descriptor).unwrap_or(usize::MAX),
             // Nothing is lost there: the program reads it before the reset.
-            Err(_) => true,
+            Err(_) => 0,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::about::About;
 use super::farewell;
+use super::patience::Patience;
 use super::ready::{ReadyList, SocketWaker};
 use crate::dynamic::{Asked, Dialect};
 use crate::memory::{BLOCK, Blocks};
@@ -21,9 +22,6 @@ const _: () = assert!(READ_SIZE <= BLOCK);
 
 /// Slices given to the kernel in one write.
 const SLICES: usize = 32;
-
-/// A reset waits this long for the socket to take what is before it.
-const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A socket that is not read for this long is prepared for a longer wait. Bulk that waits for its
 /// path is read more often.
@@ -42,8 +40,8 @@ pub(super) struct Local {
     is_read_out: bool,
     /// Its sending direction was shut.
     is_shut: bool,
-    /// A reset waits: until when, unless the socket takes more.
-    patience: Option<Instant>,
+    /// A reset waits for the socket to take what is before it.
+    patience: Option<Patience>,
     /// Since when it is not read for want of room.
     held_since: Option<Time>,
     /// It was prepared for a long wait.
@@ -190,7 +188,8 @@ impl Local {
                     tunnel.delivered_end(now, self.id);
                 }
                 Delivery::Reset(reset) => {
-                    if self.stream.is_drained() {
+                    // The other end's kernel has taken everything: a reset loses nothing.
+                    if self.stream.unsent() == 0 {
                         return Some(Served::Abort(reset.clone()));
                     }
                     return self.check_patience(tunnel);
@@ -215,7 +214,9 @@ impl Local {
             Ok(taken) => {
                 tunnel.delivered(now, self.id, taken);
                 self.about.written += taken as u64;
-                self.patience = self.patience.map(|_| Instant::now() + RESET_PATIENCE);
+                if let Some(patience) = &mut self.patience {
+                    *patience = Patience::new(Instant::now(), self.stream.unsent());
+                }
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
@@ -226,9 +227,9 @@ impl Local {
     /// A reset does not wait for ever behind what the socket does not take.
     fn check_patience(&mut self, tunnel: &Tunnel) -> Option<Served> {
         let reset = tunnel.pending_reset(self.id)?;
-        let now = Instant::now();
-        let until = *self.patience.get_or_insert(now + RESET_PATIENCE);
-        (now >= until).then(|| Served::Abort(reset.clone()))
+        let (now, unsent) = (Instant::now(), self.stream.unsent());
+        let patience = self.patience.get_or_insert_with(|| Patience::new(now, unsent));
+        patience.is_over(now, unsent).then(|| Served::Abort(reset.clone()))
     }
 
     /// Reads once, if the tunnel has room. Says whether more may be there.

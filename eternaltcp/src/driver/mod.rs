@@ -18,6 +18,7 @@ mod linger;
 mod local;
 mod offer;
 mod pace;
+mod patience;
 mod ready;
 mod role;
 mod sockets;
