@@ -19,7 +19,9 @@ use loopback::hostile::{Answer, Carrier, Peer, new};
 use loopback::operator::{control, operate};
 use loopback::program::wait;
 use loopback::socket::patient;
-use loopback::{Cproxy, Echo, Site, Sproxy, Steady, etcp};
+use loopback::{Cproxy, Echo, PATIENCE, Site, Sproxy, Steady, etcp};
+use support::terminal::Terminal;
+use support::{Launch, skip};
 
 /// A program whose stderr is the smallest pipe there is.
 struct Piped {
@@ -205,6 +207,25 @@ fn an_error_at_the_start_has_its_exit_code_whatever_stderr_is() {
         let status = command.stderr(stderr).status().expect("setpriv and setsid run");
         assert_eq!(status.code(), Some(2));
     }
+}
+
+#[test]
+fn a_terminal_that_stops_whoever_writes_in_the_background_stops_no_proxy() {
+    if !skip::can_find("log_reader (tostop)", &["bash", "stty"]) {
+        return;
+    }
+    // A shell with job control gives the proxy a process group that is not the terminal's.
+    const JOB: &str =
+        "stty tostop; set -m; setpriv --pdeathsig KILL -- \"$@\" </dev/null 2>&1 & wait";
+    let site = Site::new();
+    let launch = Launch::new("job", "bash").args(["-c", JOB, "bash", env!("CARGO_BIN_EXE_etcp")]);
+    let launch = launch.args(["sproxy", "--listen", "127.0.0.1:0", "--control", "none"]);
+    let launch = launch.arg("--identity").arg(site.server_key());
+    let launch = launch.arg("--authorized-keys").arg(site.authorized_keys());
+    let launch = launch.env("HOME", site.path());
+    let mut terminal = Terminal::start_here(launch, site.path());
+    terminal.expect("listening on 127.0.0.1", PATIENCE);
+    terminal.expect("keys in", PATIENCE);
 }
 
 #[test]

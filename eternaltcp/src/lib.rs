@@ -153,6 +153,7 @@ mod slots;
 pub mod status;
 mod stream;
 mod target;
+pub mod terminal;
 pub mod tls;
 mod unix;
 mod waiting;

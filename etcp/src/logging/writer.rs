@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use eternaltcp::terminal::write_from_background;
 use tracing::warn;
 
 use super::output::{Output, Wait};
@@ -105,6 +106,7 @@ impl Writer {
 
     /// What the thread does.
     fn run(&self) {
+        write_from_background();
         let mut state = self.lock();
         loop {
             state.is_busy = false;
@@ -130,6 +132,7 @@ impl Writer {
     fn write_without_waiting(&self) {
         // Whoever has it writes this too.
         let Ok(mut output) = self.output.try_lock() else { return };
+        write_from_background();
         while output.flush(Wait::Never) {
             let Some(entry) = self.lock().queue.pop() else { return };
             output.write(entry, Wait::Never, notice);

@@ -17,7 +17,8 @@
 //! - `mptcp_available`: whether this system makes MPTCP sockets now;
 //! - `set_pacing`: has the kernel send over a connection at a rate at most;
 //! - `set_transparent`: lets a listener take connections to addresses of others;
-//! - `unsent`: what of a socket's data the other end's kernel has not taken.
+//! - `unsent`: what of a socket's data the other end's kernel has not taken;
+//! - `write_from_background`: keeps a terminal from stopping a thread that writes to it.
 //!
 //! There is Linux; another system is one more module here.
 
@@ -31,5 +32,5 @@ pub(crate) mod testnet;
 pub(crate) use linux::{
     NetworkWatch, SleepWatch, bind_to_device, carrier_info, free_receive_buffer, has_route,
     interface_index, memory_limit, mptcp_available, readable, release_memory, set_pacing,
-    set_transparent, unsent,
+    set_transparent, unsent, write_from_background,
 };

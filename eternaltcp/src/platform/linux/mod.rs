@@ -7,6 +7,7 @@ mod route;
 mod sleep;
 mod socket;
 mod tcp_info;
+mod terminal;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ pub(crate) use socket::{
     set_transparent, unsent,
 };
 pub(crate) use tcp_info::carrier_info;
+pub(crate) use terminal::write_from_background;
 
 /// Lets tokio say when there is something to read.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
