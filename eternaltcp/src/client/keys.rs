@@ -167,12 +167,27 @@ impl KeyRing {
 
     /// The server does not let the present key in. Says whether there is another.
     pub(super) fn handle_refused(&self) -> bool {
+        self.note_refused();
+        self.advance(&mut self.lock())
+    }
+
+    /// The server does not let the present key in, and no other is to be tried.
+    pub(super) fn note_refused(&self) {
         let mut state = self.lock();
         let refused = self.keys.at(state.index).clone();
         if !state.refused.iter().any(|known| known.public == refused.public) {
             state.refused.push(refused);
         }
-        self.advance(&mut state)
+    }
+
+    /// The key that was refused may be let in after all, or another one: all are
+    /// tried again, from the first on.
+    pub(super) fn start_over(&self) {
+        let mut state = self.lock();
+        if state.index > 0 {
+            (state.index, state.loaded, state.failed) = (0, None, None);
+        }
+        (state.refused, state.unusable) = (Vec::new(), Vec::new());
     }
 
     /// The present key cannot be used, for this reason. Says whether there is
@@ -281,5 +296,8 @@ mod tests {
         let text = ring.explain("server");
         let start = format!("no passphrase; server does not know the key {good}; to admit it");
         assert!(text.starts_with(&start), "{text}");
+        ring.start_over();
+        assert_eq!(ring.current().to_string(), ring.keys.at(0).to_string());
+        assert_eq!(ring.explain("server"), "", "what became of them is forgotten");
     }
 }

@@ -156,6 +156,13 @@ impl ClientRole {
         !self.patience.was_attached() && self.config.connect_timeout.is_some()
     }
 
+    /// Sessions that would be lost by an end, in a client that was let in
+    /// before. A listener at the server is none: it is asked for again.
+    fn kept_sessions(&self, tunnel: &Tunnel) -> usize {
+        let sessions = tunnel.session_count().saturating_sub(self.remotes.count());
+        if self.patience.was_attached() { sessions } else { 0 }
+    }
+
     fn fail(&mut self, end: ClientEnd) -> Verdict {
         self.end.get_or_insert(end);
         Verdict::End
@@ -287,11 +294,18 @@ impl Role for ClientRole {
         self.dialing.failover.handle_restart(now, random(), is_settled);
     }
 
-    fn refused(&mut self, now: Time, refusal: Refusal) -> Verdict {
+    fn refused(&mut self, now: Time, refusal: Refusal, tunnel: &Tunnel) -> Verdict {
         let keys = self.dialing.dialer.keys();
         if refusal.is_final && is_about_key(&refusal) {
             let refused = keys.current();
-            if keys.handle_refused() {
+            let is_another = if self.wish.is_new {
+                keys.handle_refused()
+            } else {
+                // The tunnel has a key of its own: another of the user's changes nothing.
+                keys.note_refused();
+                false
+            };
+            if is_another {
                 info!("the key {refused} is refused: {refusal}; trying {}", keys.current());
                 self.dialing.failover.handle_restart(now, random(), true);
                 return Verdict::Continue;
@@ -303,10 +317,18 @@ impl Role for ClientRole {
             warn!("the server does not know the tunnel any more: its sessions are reset");
             return Verdict::Restart(Cause::Unresumable);
         }
-        if refusal.is_final || self.is_hurried() {
+        let kept = self.kept_sessions(tunnel);
+        if (refusal.is_final && kept == 0) || self.is_hurried() {
             return self.fail(ClientEnd::Refused(text));
         }
-        warn!("refused for now: {text}");
+        if refusal.is_final {
+            if self.wish.is_new {
+                self.dialing.dialer.keys().start_over();
+            }
+            warn!("refused for now: {text}; {kept} sessions are kept, and it is asked again");
+        } else {
+            warn!("refused for now: {text}");
+        }
         self.patience.wait(text);
         self.dialing.failover.handle_refused(now, random());
         Verdict::Continue

@@ -60,7 +60,7 @@ impl<R: Role> Driver<R> {
             Event::Relieved => return self.role.suspected(now, None, &self.tunnel),
             Event::Refused(refusal) => {
                 self.close_carriers();
-                self.role.refused(now, refusal)
+                self.role.refused(now, refusal, &self.tunnel)
             }
             Event::Closed(why) => {
                 self.close_carriers();

@@ -48,7 +48,7 @@ pub(crate) trait Role: Send {
     /// The tunnel is to be made anew.
     fn restarted(&mut self, _now: Time) {}
     /// The peer refused the attach.
-    fn refused(&mut self, _now: Time, _refusal: Refusal) -> Verdict {
+    fn refused(&mut self, _now: Time, _refusal: Refusal, _tunnel: &Tunnel) -> Verdict {
         Verdict::Continue
     }
     /// The peer closed the tunnel.

@@ -45,6 +45,10 @@ impl Remotes {
         self.listening.insert(id, listening);
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.listening.len()
+    }
+
     pub(super) fn has(&self, id: SessionId) -> bool {
         self.listening.contains_key(&id)
     }
