@@ -213,6 +213,8 @@ fn what_a_key_may_open_is_judged_for_each_session_by_the_file_as_it_is_then() {
         stream.write_all(b"?").and_then(|()| stream.read_exact(&mut [0])).is_err()
     });
     setting.ours.0.program.wait_for("the key may not open this target");
-    setting.ours.1.goes_on();
+    // The one that there was ends once the file has settled, and its tunnel does not.
+    assert_eq!(setting.ours.1.ended(), Some(ErrorKind::ConnectionReset));
     setting.theirs.1.finish();
+    assert!(setting.ours.0.program.is_running());
 }

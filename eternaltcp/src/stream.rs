@@ -111,6 +111,12 @@ impl Stream {
         Origin::new(self.peer.or_else(|| stream.peer_addr().ok())?, stream.local_addr().ok()?)
     }
 
+    /// To which address it is connected, if that is known.
+    pub(crate) fn target(&self) -> Option<SocketAddr> {
+        let Socket::Tcp(stream) = &self.socket else { return None };
+        stream.peer_addr().ok()
+    }
+
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.socket {
             Socket::Tcp(stream) => stream.poll_read_ready(cx),

@@ -13,6 +13,7 @@ pub(crate) mod hostile;
 pub(crate) mod operator;
 pub(crate) mod program;
 pub(crate) mod proxies;
+pub(crate) mod refusing;
 pub(crate) mod relay;
 pub(crate) mod site;
 pub(crate) mod socket;

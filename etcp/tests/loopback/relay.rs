@@ -12,6 +12,7 @@ use super::socket::connect_from;
 pub(crate) struct Relay {
     /// Where clients connect to.
     pub(crate) address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     passing: Arc<Mutex<Vec<TcpStream>>>,
     is_closed: Arc<AtomicBool>,
 }
@@ -24,19 +25,28 @@ impl Relay {
         let passing = Arc::new(Mutex::new(Vec::new()));
         let is_closed = Arc::new(AtomicBool::new(false));
         let (all, closed) = (Arc::clone(&passing), Arc::clone(&is_closed));
+        let server = Arc::new(Mutex::new(server));
+        let leads_to = Arc::clone(&server);
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if closed.load(Ordering::SeqCst) {
                     continue;
                 }
+                let server = *leads_to.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Ok(server) = connect_from(IpAddr::from(source), server) {
                     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                     all.extend(pass(client, server).unwrap_or_default());
                 }
             }
         });
-        Self { address, passing, is_closed }
+        Self { address, server, passing, is_closed }
+    }
+
+    /// Passes new connections on to another server, and cuts those that pass.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.cut();
     }
 
     /// Lets no new connection pass, and cuts those that do.

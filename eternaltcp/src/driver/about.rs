@@ -33,6 +33,11 @@ impl About {
         Self { from: None, target, opened_at: SystemTime::now(), read: 0, written: 0 }
     }
 
+    /// The payload of its `open`.
+    pub(super) fn target(&self) -> &Bytes {
+        &self.target
+    }
+
     pub(super) fn status(&self, id: SessionId, view: &SessionView) -> SessionStatus {
         SessionStatus {
             session: id.get(),

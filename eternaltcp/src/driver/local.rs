@@ -1,6 +1,7 @@
 //! One session's local socket, and how it is served.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -290,6 +291,11 @@ impl Local {
 
     pub(super) fn is_dead(&self) -> bool {
         self.stream.is_dead()
+    }
+
+    /// To which address it is connected, if that is known.
+    pub(super) fn target(&self) -> Option<SocketAddr> {
+        self.stream.target()
     }
 
     /// Whether a reset waits for the socket.

@@ -1,5 +1,7 @@
 //! What differs between the client's and the server's end of a tunnel.
 
+use std::net::SocketAddr;
+
 use eternaltcp_proto::{
     Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Standby, Suspicion, Time, Tunnel,
 };
@@ -59,6 +61,20 @@ pub(crate) trait Role: Send {
     fn listens(&mut self, _id: SessionId, _listening: Listening) {}
     /// A session's local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
+    /// Whether sessions may be forbidden that were not when this was asked last.
+    fn has_new_rules(&mut self) -> bool {
+        false
+    }
+    /// Why a session may not go on, if it may not: by what its opener asked for,
+    /// and the address to which it is connected here.
+    fn forbids(
+        &self,
+        _id: SessionId,
+        _target: &[u8],
+        _address: Option<SocketAddr>,
+    ) -> Option<Reset> {
+        None
+    }
     /// A session cannot be resumed.
     fn lost(&mut self, lost: &Lost);
     /// The carrier is doubted, or (`None`) no longer.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::task::Context;
 
-use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId};
+use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId, Stage};
 
 use super::local::{Local, Served};
-use super::{Driver, Role};
+use super::{About, Driver, Role};
 
 /// Sockets served before the carrier gets its turn.
 const SERVED_AT_ONCE: usize = 64;
@@ -90,6 +90,24 @@ impl<R: Role> Driver<R> {
             self.abouts.insert(id, local.about.clone());
         }
         Some(local)
+    }
+
+    /// Resets the sessions that the role forbids, at both ends.
+    pub(super) fn end_forbidden(&mut self) {
+        let now = self.clock.now();
+        for id in self.tunnel.session_ids().collect::<Vec<_>>() {
+            let local = self.locals.get(&id);
+            let about = local.map(|local| &local.about).or(self.abouts.get(&id));
+            let Some(target) = about.map(About::target) else { continue };
+            let is_over =
+                self.tunnel.session_view(id).is_none_or(|view| view.stage == Stage::Resetting);
+            if is_over {
+                continue;
+            }
+            if let Some(reset) = self.role.forbids(id, target, local.and_then(Local::target)) {
+                self.tunnel.kill(now, id, reset);
+            }
+        }
     }
 
     /// Resets the local sockets whose sessions are over in the tunnel.

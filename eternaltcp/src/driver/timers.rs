@@ -109,6 +109,9 @@ impl<R: Role> Driver<R> {
         let stats = self.tunnel.stats();
         let sessions = self.tunnel.session_count();
         self.ebb.handle_look(held, sessions, stats.sent_bytes + stats.delivered_bytes);
+        if self.role.has_new_rules() {
+            self.end_forbidden();
+        }
         let verdict = self.role.tick(self.clock.now(), &mut self.tunnel);
         self.obey(verdict);
     }

@@ -11,6 +11,7 @@
 //! - `bind_to_device`: makes a socket use one interface whatever the routes say;
 //! - `free_receive_buffer`: lets the kernel enlarge a socket's receive buffer;
 //! - `has_route`: whether a route leads to an address over one interface;
+//! - `has_writer`: whether somebody has a file open for writing;
 //! - `readable`: has tokio say when there is something to read, or to accept;
 //! - `release_memory`: gives what the allocator keeps for later back to the system;
 //! - `memory_limit`: the memory that this process may use;
@@ -31,6 +32,6 @@ pub(crate) mod testnet;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     NetworkWatch, SleepWatch, bind_to_device, carrier_info, free_receive_buffer, has_route,
-    interface_index, memory_limit, mptcp_available, readable, release_memory, set_pacing,
-    set_transparent, unsent, write_from_background,
+    has_writer, interface_index, memory_limit, mptcp_available, readable, release_memory,
+    set_pacing, set_transparent, unsent, write_from_background,
 };

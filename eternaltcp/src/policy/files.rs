@@ -77,10 +77,18 @@ pub fn load_authorized_keys(
     path: &Path,
     modes: Option<&StrictModes>,
 ) -> Result<AuthorizedKeys, FileError> {
+    open_authorized_keys(path, modes).map(|(keys, _)| keys)
+}
+
+/// The same, with the file that was read.
+pub(crate) fn open_authorized_keys(
+    path: &Path,
+    modes: Option<&StrictModes>,
+) -> Result<(AuthorizedKeys, File), FileError> {
     let file = open(path).map_err(|error| missing_or_unreadable(path, error))?;
     let metadata = file.metadata().map_err(|e| FileError::Unreadable(path.to_owned(), e))?;
     modes.map_or(Ok(()), |modes| modes.check(path, &metadata))?;
-    Ok(AuthorizedKeys::parse(&read(path, file)?))
+    Ok((AuthorizedKeys::parse(&read(path, &file)?), file))
 }
 
 /// Why a file that has to be there cannot be opened.
@@ -135,7 +143,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Reads all, with a sign in place of what is not UTF-8: keys and options are
 /// ASCII, and a comment may be in any encoding.
-fn read(path: &Path, file: File) -> Result<String, FileError> {
+fn read(path: &Path, file: &File) -> Result<String, FileError> {
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(FileError::NotRegular(path.to_owned()));

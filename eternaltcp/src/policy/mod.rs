@@ -20,8 +20,8 @@ mod targets;
 
 pub use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
-pub(crate) use files::missing_or_unreadable;
 pub use files::{FileError, append_known_host, check_known_hosts, load_authorized_keys};
+pub(crate) use files::{missing_or_unreadable, open_authorized_keys};
 pub use host_ports::{HostPort, HostPorts};
 pub use known_hosts::{HostKey, HostSearch, hashed_known_hosts_line, known_hosts_line};
 pub use listens::{ListenPermit, ListenPolicy, ListenRefusal};

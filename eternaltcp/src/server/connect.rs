@@ -1,5 +1,7 @@
 //! Connecting a session to its target.
 
+use std::net::SocketAddr;
+
 use eternaltcp_proto::{Cause, Reset};
 use tokio::time::Instant;
 
@@ -11,6 +13,7 @@ use crate::origin::{Origin, proxy_header};
 use crate::policy::{Admission, Verdict};
 use crate::reach::{Places, Reach, cause_of, first, reach};
 use crate::stream::Stream;
+use crate::target::{Wanted, decode_open};
 
 /// Connects a session to its target, if the key may have it; a slow target
 /// counts as none.
@@ -54,6 +57,36 @@ pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) ->
         decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))?;
     }
     Ok(())
+}
+
+/// Why a session may not go on whose key was narrowed, by the payload of its
+/// `open` and the address to which it is connected.
+///
+/// A key that is not admitted at all ends its tunnel or its carrier elsewhere.
+/// A listener is judged by itself, and what it has accepted goes on.
+pub(super) fn forbids(
+    context: &Context,
+    admission: &Admission,
+    payload: &[u8],
+    address: Option<SocketAddr>,
+) -> Option<Reset> {
+    let policy = &context.targets;
+    let target = match decode_open(payload)?.wanted {
+        Wanted::Default => context.target.clone(),
+        Wanted::Named(target) => target,
+        Wanted::Resolver => {
+            let refusal = policy.decide_resolver(admission, address?).err()?;
+            let detail = format!("the server's resolver: {refusal}");
+            return Some(Reset::with_detail(Cause::NotPermitted, detail));
+        }
+        Wanted::Listen(_) | Wanted::Accepted(_) => return None,
+    };
+    let refusal = match policy.decide_name(admission, &target) {
+        Verdict::Allowed => None,
+        Verdict::Denied(refusal) => Some(refusal),
+        Verdict::NeedsAddress => policy.decide_addresses(admission, &target, &[address?]).err(),
+    };
+    refusal.map(|refusal| not_permitted(&target, &refusal.to_string()))
 }
 
 /// Connects to the first of this machine's resolvers that may be asked and

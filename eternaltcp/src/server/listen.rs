@@ -217,11 +217,15 @@ async fn end_of(session: &mut UnixStream) {
     while let Ok(1..) = session.read(&mut sink).await {}
 }
 
-/// Waits until the client may not listen any more on one of its addresses.
+/// Waits until the client may not listen any more on one of its addresses, by a
+/// file that has settled.
 async fn forbidden(context: &Context, entry: &Entry, parts: &[Listen]) -> ListenRefusal {
     let mut ticks = interval(JUDGED);
     loop {
         ticks.tick().await;
+        if !context.keys.view().is_settled() {
+            continue;
+        }
         let refusal = parts.iter().find_map(|part| judge(context, entry, part).err());
         if let Some(refusal) = refusal {
             return refusal;

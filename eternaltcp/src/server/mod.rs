@@ -363,10 +363,10 @@ async fn keep_house(context: &Context, gate: &Gate) {
     loop {
         let now = ticks.tick().await;
         context.keys.refresh().await;
-        context.registry.judge_keys(&context.keys);
-        gate.set_neighbours(context.registry.addresses().into_iter());
         // A time in which this process stood still proves nothing of others.
         let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
+        context.registry.judge_keys(&context.keys.view(), elapsed);
+        gate.set_neighbours(context.registry.addresses().into_iter());
         context.registry.end_detached(elapsed, &allowance);
         context.log.tick();
     }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::ServerLimits;
 use super::eviction::{Allowance, Candidate, Reason, choose};
 use super::grants::{Full, Granted};
-use super::keys::KeyStore;
+use super::keys::View;
 use super::notices::Notices;
 use super::standby::Standbys;
 use crate::driver::{Command, Handle, Shared};
@@ -28,6 +28,9 @@ const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
 /// Limits the lines about tunnels that are replaced.
 static REPLACED: LogLimit = LogLimit::new(200);
+
+/// A tunnel ends that every look at a changing file denied for this long, though it has not settled.
+const SETTLED_AT_LAST: Duration = Duration::from_secs(300);
 
 /// How long closing all tunnels may take.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -53,6 +56,8 @@ pub(super) struct Entry {
     detached_since: Option<Instant>,
     /// How long another process of the same client was attached meanwhile.
     outlived_for: Duration,
+    /// For how long every look at the authorized keys has denied it.
+    denied_for: Duration,
     /// It was told to end.
     is_ending: bool,
     /// Whether the client's end closed the last carrier.
@@ -82,6 +87,7 @@ impl Entry {
             limit: 0,
             detached_since: None,
             outlived_for: Duration::ZERO,
+            denied_for: Duration::ZERO,
             is_ending: false,
             was_closed: Arc::default(),
             replaced: Arc::default(),
@@ -104,6 +110,29 @@ impl Entry {
     /// Notes whether the client's own end closed the last carrier.
     pub(super) fn note_end(&self, is_by_client: bool) {
         self.was_closed.store(is_by_client, Ordering::Release);
+    }
+
+    /// Why the tunnel may not go on, if it may not, `elapsed` after the last
+    /// question.
+    fn denial(&mut self, keys: &View, elapsed: Duration) -> Option<Denial> {
+        let Err(denial) = keys.judge_latest(&self.user, self.from()) else {
+            self.denied_for = Duration::ZERO;
+            return None;
+        };
+        if keys.is_readable() {
+            self.denied_for += elapsed;
+        }
+        let is_denied = keys.judge(&self.user, self.from()).is_err();
+        let is_final = is_denied && keys.is_final(&denial);
+        (is_final || self.denied_for >= SETTLED_AT_LAST).then_some(denial)
+    }
+
+    /// Tells the tunnel to give its carrier up.
+    fn detach(&self, id: TunnelId, denial: &Denial) {
+        if self.shared.is_attached() {
+            warn!("tunnel {id}: its carrier is ended: {denial}");
+            self.handle.try_send(Command::Detach(denial.to_string()));
+        }
     }
 
     /// Tells the tunnel to close. Its queue of commands may be full: then it
@@ -299,19 +328,17 @@ impl Registry {
     }
 
     /// Ends the tunnels whose keys are not admitted any more, and the carriers
-    /// that stand by at an address that is not.
-    pub(super) fn judge_keys(&self, keys: &KeyStore) {
-        for (id, entry) in self.lock().iter() {
-            entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
-            match keys.judge(&entry.user, entry.from()) {
-                Ok(_) => {}
-                Err(denial @ Denial::AddressNotAllowed { .. }) => {
-                    if entry.shared.is_attached() {
-                        warn!("tunnel {id}: its carrier is ended: {denial}");
-                        entry.handle.try_send(Command::Detach(denial.to_string()));
-                    }
-                }
-                Err(denial) => {
+    /// that stand by at an address that is not, as far as the file has settled.
+    /// `elapsed` is the time since the last call.
+    pub(super) fn judge_keys(&self, keys: &View, elapsed: Duration) {
+        for (id, entry) in self.lock().iter_mut() {
+            if keys.is_settled() {
+                entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
+            }
+            match entry.denial(keys, elapsed) {
+                None => {}
+                Some(denial @ Denial::AddressNotAllowed { .. }) => entry.detach(*id, &denial),
+                Some(denial) => {
                     warn!("tunnel {id} is closed: {denial}");
                     entry.close(Closing::KeyRemoved);
                 }

@@ -2,6 +2,7 @@
 
 mod loss;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Context;
-use super::connect::{connect, dial_resolver};
+use super::connect::{connect, dial_resolver, forbids};
 use super::incoming::{Asked, hand_out};
 use super::listen::{Asker, listen};
 use super::log::TunnelLog;
 use super::registry::Entry;
 use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict, drained};
 use crate::log_limit::{Admit, LogLimit, limited};
+use crate::policy::Admission;
 use crate::report::{bytes, counted};
 use crate::status::TunnelStatus;
 use crate::stream::Stream;
@@ -40,6 +42,8 @@ pub(super) struct ServerRole {
     /// When to ask again for more memory, after there was none.
     grows_at: Time,
     log: Arc<TunnelLog>,
+    /// By what its sessions were judged last.
+    admission: Option<Admission>,
     /// Sessions that cannot be resumed have lines of their own.
     log_of_lost: LogLimit,
     /// What the tunnel had refused when it was last looked at.
@@ -76,6 +80,7 @@ impl ServerRole {
             waiting,
             grows_at: Time::ZERO,
             log,
+            admission: None,
             log_of_lost: LogLimit::new(LOST_BURST),
             refused: Refused::default(),
         }
@@ -183,6 +188,29 @@ impl Role for ServerRole {
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
         debug!("tunnel {}: session {id}: reset: {reset}", self.id);
+    }
+
+    fn has_new_rules(&mut self) -> bool {
+        let keys = self.context.keys.view();
+        // Without an admission the rules are not known yet under which the client comes back.
+        let admission = keys.judge(&self.entry.user, self.entry.from()).ok();
+        let is_new = keys.is_settled() && admission.is_some() && admission != self.admission;
+        if is_new {
+            self.admission = admission;
+        }
+        is_new
+    }
+
+    fn forbids(
+        &self,
+        session: SessionId,
+        target: &[u8],
+        address: Option<SocketAddr>,
+    ) -> Option<Reset> {
+        let reset = forbids(&self.context, self.admission.as_ref()?, target, address)?;
+        let id = self.id;
+        limited!(&*self.log, warn, "tunnel {id}: session {session} is reset: {reset}");
+        Some(reset)
     }
 
     fn describe(&self, _tunnel: &Tunnel, status: &mut TunnelStatus) {

@@ -222,7 +222,7 @@ fn existing(context: &Context, guest: &Guest, id: TunnelId) -> Result<Entry, Ref
     let entry = context.registry.find(id, &guest.key).ok_or_else(|| {
         Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
     })?;
-    context.keys.judge(&entry.user, guest.from).map_err(|denial| super::keys::refusal(&denial))?;
+    context.keys.readmit(&entry.user, guest.from)?;
     Ok(entry)
 }
 

@@ -8,6 +8,7 @@ mod sleep;
 mod socket;
 mod tcp_info;
 mod terminal;
+mod writer;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,6 +27,7 @@ pub(crate) use socket::{
 };
 pub(crate) use tcp_info::carrier_info;
 pub(crate) use terminal::write_from_background;
+pub(crate) use writer::has_writer;
 
 /// Lets tokio say when there is something to read.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {

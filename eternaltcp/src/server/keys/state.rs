@@ -1,0 +1,327 @@
+//! What is known of a file of keys, and when a change of it counts.
+//!
+//! Who writes a file in place makes it shorter first, and maybe empty. So a key
+//! that stands there no more counts as removed when looks at a file that has
+//! settled agree; what was added counts at once.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::policy::{Admission, AuthorizedKeys, Denial, judge};
+use crate::tls::PublicKey;
+
+/// A changed file settles when looks agree for this long, and nobody has it
+/// open for writing.
+const SETTLES: Duration = Duration::from_secs(3);
+/// The same for one without a key, and where the system does not say who
+/// writes.
+const SETTLES_IF_DOUBTFUL: Duration = Duration::from_secs(10);
+/// A file that did not settle for so long has a line in the log.
+const TOLD_AFTER: Duration = Duration::from_secs(15);
+
+/// What changes when a file changes, its owner or its mode: nobody can set
+/// `changed` back, as `touch` and `cp -p` do with the time of modification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stamp {
+    pub(super) changed: (i64, i64),
+    pub(super) length: u64,
+    pub(super) inode: u64,
+}
+
+impl Stamp {
+    /// Whether a later change would show: file systems tell times apart by
+    /// some milliseconds only, at worst by seconds.
+    fn is_distinct(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        now.saturating_sub(self.changed.0) >= 2
+    }
+}
+
+/// What a look at the file found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) stamp: Stamp,
+    pub(super) keys: AuthorizedKeys,
+    /// Whether somebody has the file open for writing, if that is known.
+    pub(super) has_writer: Option<bool>,
+}
+
+/// Keys that differ from those that are in force, in a file that may change on.
+#[derive(Debug)]
+struct Draft {
+    stamp: Stamp,
+    keys: Arc<AuthorizedKeys>,
+    /// Since when looks agree, and nobody writes.
+    since: Option<Instant>,
+}
+
+/// The keys of a file, or those that are fixed.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Those in force; `None`: the file was never read.
+    settled: Option<Arc<AuthorizedKeys>>,
+    draft: Option<Draft>,
+    /// Since when the file is changing, until that is told.
+    changing: Option<Instant>,
+    /// Of the file that was read last. `None`: it is to be read again.
+    stamp: Option<Stamp>,
+    is_readable: bool,
+    /// What was said last of why the file cannot be read.
+    told: Option<String>,
+}
+
+impl State {
+    /// Keys that no file has.
+    pub(super) fn fixed(keys: AuthorizedKeys) -> Self {
+        let settled = Some(Arc::new(keys));
+        Self { settled, is_readable: true, ..Self::default() }
+    }
+
+    /// What the keys are judged by now.
+    pub(super) fn view(&self) -> View {
+        let draft = self.draft.as_ref().map(|draft| Arc::clone(&draft.keys));
+        let is_readable = self.is_readable;
+        match (draft, self.settled.clone()) {
+            (Some(draft), settled) => View { latest: Some(draft), before: settled, is_readable },
+            (None, settled) => View { latest: settled, before: None, is_readable },
+        }
+    }
+
+    /// Whether a file with this stamp has to be read.
+    pub(super) fn needs(&self, stamp: Stamp) -> bool {
+        self.draft.is_some() || self.stamp != Some(stamp)
+    }
+
+    /// The file is as it was read last. If it took too long to say so before, it
+    /// counts as readable again.
+    pub(super) fn find_unchanged(&mut self, path: &Path) {
+        self.is_readable = self.settled.is_some();
+        if self.told.take().is_some() {
+            info!("{}: it can be read again", path.display());
+        }
+    }
+
+    /// Takes over what was read.
+    pub(super) fn find(&mut self, path: &Path, found: Found) {
+        let now = Instant::now();
+        self.is_readable = true;
+        self.stamp = Some(found.stamp).filter(Stamp::is_distinct);
+        if self.told.take().is_some() {
+            info!("{}: it can be read again", path.display());
+        }
+        if self.settled.as_deref() == Some(&found.keys) {
+            (self.draft, self.changing) = (None, None);
+            return;
+        }
+        let is_written = found.has_writer == Some(true);
+        let agreed = self
+            .draft
+            .take()
+            .filter(|draft| !is_written && draft.stamp == found.stamp && *draft.keys == found.keys);
+        let since = agreed.and_then(|draft| draft.since).unwrap_or(now);
+        let keys = Arc::new(found.keys);
+        let is_doubtful = found.has_writer.is_none() || keys.is_empty();
+        let settles = if is_doubtful { SETTLES_IF_DOUBTFUL } else { SETTLES };
+        let has_settled = !is_written && now.duration_since(since) >= settles;
+        if has_settled || self.settled.is_none() {
+            self.settle(path, keys);
+        } else {
+            self.draft = Some(Draft { stamp: found.stamp, keys, since: Some(since) });
+            self.tell_changing(path, now);
+        }
+    }
+
+    fn settle(&mut self, path: &Path, keys: Arc<AuthorizedKeys>) {
+        for warning in keys.warnings() {
+            warn!("{}:{}: {}", path.display(), warning.line, warning.reason);
+        }
+        info!("keys in {}: {}", path.display(), keys.len());
+        (self.settled, self.changing) = (Some(keys), None);
+    }
+
+    fn tell_changing(&mut self, path: &Path, now: Instant) {
+        let since = *self.changing.get_or_insert(now);
+        if now.duration_since(since) >= TOLD_AFTER {
+            // Once in a while, for as long as it lasts.
+            self.changing = Some(now + 3 * TOLD_AFTER);
+            let path = path.display();
+            warn!("{path}: it is being written: tunnels go on by what it said before");
+        }
+    }
+
+    /// Notes that the file cannot be read, or must not be believed. Returns why
+    /// if that is to be told.
+    pub(super) fn find_unreadable(&mut self, why: String) -> Option<String> {
+        // What keeps the file from being read may pass without a trace on it.
+        (self.is_readable, self.stamp) = (false, None);
+        if let Some(draft) = &mut self.draft {
+            // What was read before is no look with which the next one could agree.
+            draft.since = None;
+        }
+        let is_news = self.told.as_ref() != Some(&why);
+        self.told = Some(why);
+        self.told.clone().filter(|_| is_news)
+    }
+}
+
+/// By what keys are judged.
+#[derive(Debug)]
+pub(in crate::server) struct View {
+    latest: Option<Arc<AuthorizedKeys>>,
+    /// What the file said before it began to change; `None` when it has settled.
+    before: Option<Arc<AuthorizedKeys>>,
+    is_readable: bool,
+}
+
+impl View {
+    /// What the file said last. Without any, nothing is known.
+    pub(in crate::server) fn judge_latest(
+        &self,
+        key: &PublicKey,
+        from: IpAddr,
+    ) -> Result<Admission, Denial> {
+        let keys = self.latest.as_ref().ok_or(Denial::KeyUnknown)?;
+        judge(keys, key, from, SystemTime::now())
+    }
+
+    /// The same; who is not admitted any more still is until the file settles.
+    pub(in crate::server) fn judge(
+        &self,
+        key: &PublicKey,
+        from: IpAddr,
+    ) -> Result<Admission, Denial> {
+        self.judge_latest(key, from).or_else(|denial| {
+            let before = self.before.as_ref().ok_or_else(|| denial.clone())?;
+            judge(before, key, from, SystemTime::now()).map_err(|_| denial)
+        })
+    }
+
+    /// Whether the file could be read, and believed, at the last look.
+    pub(in crate::server) fn is_readable(&self) -> bool {
+        self.is_readable
+    }
+
+    /// Whether the file can be read, and has settled.
+    pub(in crate::server) fn is_settled(&self) -> bool {
+        self.is_readable && self.before.is_none()
+    }
+
+    /// Whether the file would have to change for the key to be admitted. The
+    /// time for which a key is valid does not come back, whatever the file does.
+    pub(in crate::server) fn is_final(&self, denial: &Denial) -> bool {
+        self.is_settled() || matches!(denial, Denial::KeyExpired { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const FREE: Option<bool> = Some(false);
+
+    /// A file with one key that was read, and its looks.
+    struct Looks {
+        state: State,
+        key: PublicKey,
+        number: u64,
+    }
+
+    impl Looks {
+        fn new() -> Self {
+            let key = Identity::generate().unwrap().public_key();
+            let mut looks = Self { state: State::default(), key, number: 0 };
+            looks.find(&looks.key.to_string(), 1, FREE);
+            assert!(looks.state.view().is_settled(), "the first is believed");
+            looks
+        }
+
+        /// A look at the file when it changed for the `change`th time, and a
+        /// second later.
+        fn find(&mut self, text: &str, change: i64, has_writer: Option<bool>) {
+            let stamp = Stamp { changed: (change, 0), length: text.len() as u64, inode: 1 };
+            let found = Found { stamp, keys: AuthorizedKeys::parse(text), has_writer };
+            self.state.find(Path::new("keys"), found);
+            self.number += 1;
+        }
+
+        fn is_admitted(&self) -> bool {
+            self.state.view().judge(&self.key, HERE).is_ok()
+        }
+
+        /// How many looks, one a second, the key stays for.
+        async fn seconds(&mut self, text: &str, has_writer: Option<bool>) -> Option<u32> {
+            for second in 0..100 {
+                self.find(text, 2, has_writer);
+                if !self.is_admitted() {
+                    return Some(second);
+                }
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            None
+        }
+    }
+
+    fn other() -> String {
+        Identity::generate().unwrap().public_key().to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_removed_when_looks_at_a_settled_file_agree() {
+        assert_eq!(Looks::new().seconds(&other(), FREE).await, Some(3));
+        assert_eq!(Looks::new().seconds(&other(), None).await, Some(10), "nobody knows who writes");
+        assert_eq!(Looks::new().seconds("", FREE).await, Some(10), "it may be filled again");
+        assert_eq!(Looks::new().seconds(&other(), Some(true)).await, None, "it is being written");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_changes_on_removes_nobody() {
+        let mut looks = Looks::new();
+        for change in 2..100 {
+            looks.find("", change, FREE);
+            assert!(looks.is_admitted());
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        looks.find(&looks.key.to_string(), 100, FREE);
+        assert!(looks.state.view().is_settled() && looks.is_admitted());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_do_not_agree_across_one_that_failed() {
+        let mut looks = Looks::new();
+        let text = other();
+        for _ in 0..10 {
+            looks.find(&text, 2, FREE);
+            tokio::time::advance(Duration::from_secs(2)).await;
+            let told = looks.state.find_unreadable("no".to_owned());
+            assert!(told.is_some() && !looks.state.view().is_settled());
+            tokio::time::advance(Duration::from_secs(9)).await;
+            assert!(looks.is_admitted());
+        }
+        assert_eq!(looks.seconds(&text, FREE).await, Some(3));
+        assert!(looks.state.view().is_settled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_added_is_admitted_at_once_and_why_nothing_can_be_read_is_told_once() {
+        let mut looks = Looks::new();
+        let added = Identity::generate().unwrap().public_key();
+        looks.find(&added.to_string(), 2, Some(true));
+        let view = looks.state.view();
+        assert!(
+            view.judge_latest(&added, HERE).is_ok() && view.judge_latest(&looks.key, HERE).is_err()
+        );
+        assert!(
+            !view.is_final(&Denial::KeyUnknown) && view.is_final(&Denial::KeyExpired { line: 1 })
+        );
+        let mut tell = |why: &str| looks.state.find_unreadable(why.to_owned()).is_some();
+        assert!(tell("one") && !tell("one") && tell("two"));
+    }
+}

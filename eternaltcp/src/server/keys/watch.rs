@@ -1,0 +1,82 @@
+//! The thread that looks at a file of keys.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::lock;
+use super::state::{Found, Stamp, State};
+use crate::platform::has_writer;
+use crate::policy::{FileError, StrictModes, missing_or_unreadable, open_authorized_keys};
+
+/// The way to ask for a look; the sender is told when it is done.
+pub(super) type Looks = mpsc::Sender<oneshot::Sender<()>>;
+
+/// Starts the thread that looks at the file whenever it is asked to. It ends
+/// when nobody can ask any more.
+pub(super) fn watch(
+    path: PathBuf,
+    modes: Option<StrictModes>,
+    state: Arc<Mutex<State>>,
+) -> io::Result<Looks> {
+    let (looks, asked) = mpsc::channel::<oneshot::Sender<()>>();
+    std::thread::Builder::new().name("keys".into()).spawn(move || {
+        while let Ok(first) = asked.recv() {
+            let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
+            look(&path, modes.as_ref(), &state);
+            for done in waiting {
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+        }
+    })?;
+    Ok(looks)
+}
+
+/// Reads the file if it changed, and takes over what it says. Who may write to
+/// its folders shows in nothing of the file: that is looked at each time.
+fn look(path: &Path, modes: Option<&StrictModes>, state: &Mutex<State>) {
+    match stat(path, modes) {
+        Ok(stamp) if !lock(state).needs(stamp) => lock(state).find_unchanged(path),
+        Ok(_) => match read(path, modes) {
+            Ok(found) => lock(state).find(path, found),
+            Err(error) => tell(lock(state).find_unreadable(error.to_string())),
+        },
+        Err(error) => tell(lock(state).find_unreadable(error.to_string())),
+    }
+}
+
+/// Says why the file cannot be read, if that is news.
+pub(super) fn tell(news: Option<String>) {
+    if let Some(why) = news {
+        warn!("{why}; no new tunnel is admitted until then");
+    }
+}
+
+/// Looks at the file, and judges who could change it, without reading it.
+fn stat(path: &Path, modes: Option<&StrictModes>) -> Result<Stamp, FileError> {
+    let metadata = std::fs::metadata(path).map_err(|error| missing_or_unreadable(path, error))?;
+    modes.map_or(Ok(()), |modes| modes.check(path, &metadata))?;
+    Ok(stamp(&metadata))
+}
+
+fn read(path: &Path, modes: Option<&StrictModes>) -> Result<Found, FileError> {
+    let (keys, file) = open_authorized_keys(path, modes)?;
+    let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
+    // A change on the way shows in the next look.
+    let stamp = stamp(&file.metadata().map_err(unreadable)?);
+    Ok(Found { stamp, keys, has_writer: has_writer(&file) })
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        length: metadata.len(),
+        inode: metadata.ino(),
+    }
+}
