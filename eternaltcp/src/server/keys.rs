@@ -83,8 +83,8 @@ impl KeyStore {
         if asked && timeout(PATIENCE, looked).await.is_ok_and(|looked| looked.is_ok()) {
             return;
         }
-        let news = lock(&self.state)
-            .find_unreadable(format!("{}: reading it takes too long", path.display()));
+        let news =
+            lock(&self.state).find_slow(format!("{}: reading it takes too long", path.display()));
         tell(news);
     }
 
@@ -96,7 +96,7 @@ impl KeyStore {
     /// Whether the key may have a new tunnel from this address.
     pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
         let view = self.view();
-        if !view.is_readable() {
+        if !view.is_at_hand() {
             let advice =
                 "the server cannot read its authorized keys: its log names the file and what to do";
             return Err(Refusal::for_now(RefusalCode::NotReady, advice));

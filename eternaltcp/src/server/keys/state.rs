@@ -71,7 +71,10 @@ pub(super) struct State {
     changing: Option<Instant>,
     /// Of the file that was read last. `None`: it is to be read again.
     stamp: Option<Stamp>,
+    /// Whether the last look could read the file, and believe it.
     is_readable: bool,
+    /// A look takes longer than whoever asked for it waits.
+    is_slow: bool,
     /// What was said last of why the file cannot be read.
     told: Option<String>,
 }
@@ -86,11 +89,11 @@ impl State {
     /// What the keys are judged by now.
     pub(super) fn view(&self) -> View {
         let draft = self.draft.as_ref().map(|draft| Arc::clone(&draft.keys));
-        let is_readable = self.is_readable;
-        match (draft, self.settled.clone()) {
-            (Some(draft), settled) => View { latest: Some(draft), before: settled, is_readable },
-            (None, settled) => View { latest: settled, before: None, is_readable },
-        }
+        let (latest, before) = match (draft, self.settled.clone()) {
+            (Some(draft), settled) => (Some(draft), settled),
+            (None, settled) => (settled, None),
+        };
+        View { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
     }
 
     /// Whether a file with this stamp has to be read.
@@ -101,7 +104,7 @@ impl State {
     /// The file is as it was read last. If it took too long to say so before, it
     /// counts as readable again.
     pub(super) fn find_unchanged(&mut self, path: &Path) {
-        self.is_readable = self.settled.is_some();
+        (self.is_readable, self.is_slow) = (self.settled.is_some(), false);
         if self.told.take().is_some() {
             info!("{}: it can be read again", path.display());
         }
@@ -110,7 +113,7 @@ impl State {
     /// Takes over what was read.
     pub(super) fn find(&mut self, path: &Path, found: Found) {
         let now = Instant::now();
-        self.is_readable = true;
+        (self.is_readable, self.is_slow) = (true, false);
         self.stamp = Some(found.stamp).filter(Stamp::is_distinct);
         if self.told.take().is_some() {
             info!("{}: it can be read again", path.display());
@@ -159,11 +162,22 @@ impl State {
     /// if that is to be told.
     pub(super) fn find_unreadable(&mut self, why: String) -> Option<String> {
         // What keeps the file from being read may pass without a trace on it.
-        (self.is_readable, self.stamp) = (false, None);
+        (self.is_readable, self.is_slow, self.stamp) = (false, false, None);
         if let Some(draft) = &mut self.draft {
             // What was read before is no look with which the next one could agree.
             draft.since = None;
         }
+        self.note(why)
+    }
+
+    /// Notes that a look does not end in time: what those before it found is
+    /// not touched. Returns why if that is to be told.
+    pub(super) fn find_slow(&mut self, why: String) -> Option<String> {
+        self.is_slow = true;
+        self.note(why)
+    }
+
+    fn note(&mut self, why: String) -> Option<String> {
         let is_news = self.told.as_ref() != Some(&why);
         self.told = Some(why);
         self.told.clone().filter(|_| is_news)
@@ -177,6 +191,7 @@ pub(in crate::server) struct View {
     /// What the file said before it began to change; `None` when it has settled.
     before: Option<Arc<AuthorizedKeys>>,
     is_readable: bool,
+    is_slow: bool,
 }
 
 impl View {
@@ -205,6 +220,11 @@ impl View {
     /// Whether the file could be read, and believed, at the last look.
     pub(in crate::server) fn is_readable(&self) -> bool {
         self.is_readable
+    }
+
+    /// Whether it can be read in the time that an attach has.
+    pub(in crate::server) fn is_at_hand(&self) -> bool {
+        self.is_readable && !self.is_slow
     }
 
     /// Whether the file can be read, and has settled.
@@ -323,5 +343,19 @@ mod tests {
         );
         let mut tell = |why: &str| looks.state.find_unreadable(why.to_owned()).is_some();
         assert!(tell("one") && !tell("one") && tell("two"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_disk_keeps_no_key_that_is_removed() {
+        let mut looks = Looks::new();
+        let text = other();
+        for second in 0..4 {
+            looks.state.find_slow("slow".to_owned());
+            assert!(looks.is_admitted() && !looks.state.view().is_at_hand(), "{second}");
+            looks.find(&text, 2, FREE);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        looks.state.find_slow("slow".to_owned());
+        assert!(looks.state.view().is_settled() && !looks.is_admitted());
     }
 }
