@@ -57,7 +57,7 @@ pub(super) struct Found {
 struct Draft {
     stamp: Stamp,
     keys: Arc<AuthorizedKeys>,
-    /// Since when looks agree, and nobody writes.
+    /// Since when looks agree; `None` while somebody writes.
     since: Option<Instant>,
 }
 
@@ -122,30 +122,27 @@ impl State {
             (self.draft, self.changing) = (None, None);
             return;
         }
-        let is_written = found.has_writer == Some(true);
         let agreed = self
             .draft
             .take()
-            .filter(|draft| !is_written && draft.stamp == found.stamp && *draft.keys == found.keys);
-        let since = agreed.and_then(|draft| draft.since).unwrap_or(now);
+            .filter(|draft| draft.stamp == found.stamp && *draft.keys == found.keys)
+            .and_then(|draft| draft.since);
+        let is_written = found.has_writer == Some(true);
+        let since = if is_written { None } else { agreed.or(Some(now)) };
         let keys = Arc::new(found.keys);
+        if since == Some(now) {
+            warn_of(path, &keys);
+        }
         let is_doubtful = found.has_writer.is_none() || keys.is_empty();
         let settles = if is_doubtful { SETTLES_IF_DOUBTFUL } else { SETTLES };
-        let has_settled = !is_written && now.duration_since(since) >= settles;
+        let has_settled = since.is_some_and(|since| now.duration_since(since) >= settles);
         if has_settled || self.settled.is_none() {
-            self.settle(path, keys);
+            info!("keys in {}: {}", path.display(), keys.len());
+            (self.settled, self.changing) = (Some(keys), None);
         } else {
-            self.draft = Some(Draft { stamp: found.stamp, keys, since: Some(since) });
+            self.draft = Some(Draft { stamp: found.stamp, keys, since });
             self.tell_changing(path, now);
         }
-    }
-
-    fn settle(&mut self, path: &Path, keys: Arc<AuthorizedKeys>) {
-        for warning in keys.warnings() {
-            warn!("{}:{}: {}", path.display(), warning.line, warning.reason);
-        }
-        info!("keys in {}: {}", path.display(), keys.len());
-        (self.settled, self.changing) = (Some(keys), None);
     }
 
     fn tell_changing(&mut self, path: &Path, now: Instant) {
@@ -181,6 +178,13 @@ impl State {
         let is_news = self.told.as_ref() != Some(&why);
         self.told = Some(why);
         self.told.clone().filter(|_| is_news)
+    }
+}
+
+/// Names the lines that admit nobody.
+fn warn_of(path: &Path, keys: &AuthorizedKeys) {
+    for warning in keys.warnings() {
+        warn!("{}:{}: {}", path.display(), warning.line, warning.reason);
     }
 }
 
@@ -299,6 +303,9 @@ mod tests {
         assert_eq!(Looks::new().seconds(&other(), None).await, Some(10), "nobody knows who writes");
         assert_eq!(Looks::new().seconds("", FREE).await, Some(10), "it may be filled again");
         assert_eq!(Looks::new().seconds(&other(), Some(true)).await, None, "it is being written");
+        let (mut looks, text) = (Looks::new(), other());
+        looks.seconds(&text, Some(true)).await;
+        assert_eq!(looks.seconds(&text, FREE).await, Some(3), "since nobody writes");
     }
 
     #[tokio::test(start_paused = true)]
