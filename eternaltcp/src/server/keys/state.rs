@@ -70,7 +70,7 @@ pub(super) struct State {
     /// Since when the file is changing, until that is told.
     changing: Option<Instant>,
     /// Of the file that was read last. `None`: it is to be read again.
-    stamp: Option<Stamp>,
+    pub(super) stamp: Option<Stamp>,
     /// Whether the last look could read the file, and believe it.
     is_readable: bool,
     /// A look takes longer than whoever asked for it waits.
