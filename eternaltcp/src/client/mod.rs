@@ -13,6 +13,7 @@ mod notice;
 mod opener;
 mod path;
 mod patience;
+mod proxy;
 mod questions;
 mod remote;
 mod role;
@@ -42,6 +43,7 @@ pub use monitor::Monitor;
 pub(crate) use notice::Notice;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins};
+pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
 pub(crate) use remote::Listening;
 pub use remote::RemoteForward;
 pub use servers::Servers;
@@ -73,6 +75,9 @@ pub struct ClientConfig {
     /// Carriers go through the stdio of a program; `None`: they are connections
     /// of their own.
     pub via: Option<Via>,
+    /// The proxy that carriers go through; `None`: they go to the server itself. A program
+    /// that carriers go through goes before it.
+    pub proxy: Option<Proxy>,
     /// Whether carriers are MPTCP.
     pub mptcp: Mptcp,
     /// The congestion control of carriers; `None`: the system's.
@@ -118,6 +123,7 @@ impl ClientConfig {
             servers,
             pins: Pins::default(),
             via: None,
+            proxy: None,
             mptcp: Mptcp::default(),
             congestion: None,
             keys: keys.into(),

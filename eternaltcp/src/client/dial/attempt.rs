@@ -49,20 +49,36 @@ impl Attempts {
 
     /// Makes a carrier to this candidate.
     pub(super) async fn run(self: Arc<Self>, candidate: Candidate) -> Result<Dialed, DialError> {
-        let address = candidate.address;
         let failed = |error| DialError::Connect(self.describe(candidate), error);
         let user = self.user_key().await?;
-        let socket = self.open(address, failed)?;
         let started = Instant::now();
+        let proxy = self.common.proxy_to(candidate.server);
+        let stream = match proxy {
+            Some(proxy) => self.connect_through(proxy, candidate).await?,
+            None => self.connect(candidate).await?,
+        };
+        let round_trip = started.elapsed();
+        (self.connected)();
+        let mut dialed = self.authenticate(stream, user, candidate, round_trip, failed).await?;
+        if proxy.is_some() {
+            // What the kernel says of this connection is about the proxy.
+            dialed.carrier.set_relayed();
+        }
+        Ok(dialed)
+    }
+
+    /// A connection to the candidate's address, which is judged within a handshake.
+    pub(super) async fn connect(&self, candidate: Candidate) -> Result<TcpStream, DialError> {
+        let failed = |error| DialError::Connect(self.describe(candidate), error);
+        let address = candidate.address;
+        let socket = self.open(address, failed)?;
         let stream = timeout(CONNECT, socket.connect(address))
             .await
             .map_err(|_| DialError::TimedOut(self.describe(candidate)))?
             .map_err(failed)?;
-        let round_trip = started.elapsed();
-        (self.connected)();
         prepare_carrier(&stream).map_err(failed)?;
         limit_silence(&stream, Some(SILENCE));
-        self.authenticate(stream, user, candidate, round_trip, failed).await
+        Ok(stream)
     }
 
     /// The user's key, where the carrier is to prove it.
@@ -190,9 +206,14 @@ impl Attempts {
         }
     }
 
-    /// The server as the user wrote it, and the address where that is another.
+    /// The server, or the proxy that it is reached through, as the user wrote it, and the address
+    /// where that is another.
     fn describe(&self, candidate: Candidate) -> String {
-        let server = self.common.servers.at(candidate.server).to_string();
+        let common = &self.common;
+        let server = match common.proxy_to(candidate.server) {
+            Some(proxy) => format!("the proxy {proxy}"),
+            None => common.servers.at(candidate.server).to_string(),
+        };
         let address = candidate.address.to_string();
         if server == address { server } else { format!("{server} ({address})") }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::client::Family;
+use crate::client::{Family, ProxyRefusal};
 use crate::race::Failure;
 use crate::tls::{HandshakeError, TlsError};
 
@@ -43,6 +43,9 @@ pub enum DialError {
     /// The program that would carry a carrier did not.
     #[error("{0}: {1}")]
     Program(String, String),
+    /// The proxy that carriers go through makes no connection.
+    #[error("the proxy {0}: {1} (--proxy none connects without it)")]
+    Proxy(String, ProxyRefusal),
     /// The TLS handshake failed.
     #[error("{0}: {1}")]
     Handshake(SocketAddr, HandshakeError),
@@ -80,6 +83,7 @@ impl DialError {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
             ),
             Self::Handshake(_, error) => !error.is_silence(),
+            Self::Proxy(_, refusal) => refusal.is_answer(),
             Self::Program(..)
             | Self::Tls(_)
             | Self::OtherServer { .. }
@@ -95,7 +99,10 @@ impl DialError {
             Self::Resolve(..) => 1,
             Self::TimedOut(_) => 2,
             Self::Connect(..) | Self::Path(..) | Self::Program(..) => 3,
-            Self::MissingInterface(_) | Self::MissingAddress(_) | Self::Pin(_) => 4,
+            Self::MissingInterface(_)
+            | Self::MissingAddress(_)
+            | Self::Pin(_)
+            | Self::Proxy(..) => 4,
             Self::Handshake(..) | Self::Tls(_) => 5,
             Self::OtherServer { .. } => 6,
             Self::Key(_) => 7,

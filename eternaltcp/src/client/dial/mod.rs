@@ -3,6 +3,7 @@
 //! - `names`: from a server's name to addresses;
 //! - `attempt`: one try: socket, path, TCP, TLS;
 //! - `judge`: whether it is the right server;
+//! - `through`: the way through a proxy;
 //! - `program`: the same through the stdio of a program;
 //! - `segments`: whether its packets are to be small.
 //!
@@ -17,6 +18,7 @@ mod program;
 mod segments;
 #[cfg(test)]
 mod tests;
+mod through;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +33,7 @@ pub use error::DialError;
 use super::keys::KeyRing;
 use super::path::{Path, chosen_path, other_paths};
 use super::questions::{Asker, Questions};
-use super::{ClientConfig, Pins, Servers, StartError, Via};
+use super::{ClientConfig, Pins, Proxy, Servers, StartError, Via};
 use crate::congestion::Congestion;
 use crate::driver::CarrierIo;
 use crate::net::Mptcp;
@@ -66,6 +68,7 @@ struct Common {
     servers: Servers,
     pins: Pins,
     via: Option<Via>,
+    proxy: Option<Proxy>,
     /// Held for reading by each program that is a wire.
     wires: Arc<RwLock<()>>,
     mptcp: Mptcp,
@@ -130,6 +133,7 @@ impl Dialer {
             servers: config.servers.clone(),
             pins: config.pins.clone(),
             via: config.via.clone(),
+            proxy: config.proxy.clone(),
             wires: Arc::default(),
             mptcp: config.mptcp,
             congestion: config.congestion.clone(),
@@ -293,7 +297,9 @@ async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed
     let last = last.into_iter().filter(fits).collect();
     let mut lookups = JoinSet::new();
     for (server, name) in common.servers.iter().take(at_least.unwrap_or(usize::MAX)).enumerate() {
-        let (common, name) = (Arc::clone(common), name.clone());
+        // What is dialled is the proxy, where there is one.
+        let name = common.proxy_to(server).map_or(name, Proxy::address).clone();
+        let common = Arc::clone(common);
         lookups.spawn(async move {
             let found = common.names.resolve(&name).await?;
             let found = found.into_iter().map(|address| Candidate { server, address });
@@ -315,6 +321,11 @@ async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed
 }
 
 impl Common {
+    /// The proxy that this server is reached through.
+    fn proxy_to(&self, server: usize) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|proxy| proxy.is_for(self.servers.at(server)))
+    }
+
     /// Remembers what the next dial should know.
     fn won(&self, dialed: Dialed) -> Dialed {
         let Dialed { server, address, path, round_trip, .. } = &dialed;
