@@ -2,8 +2,7 @@
 
 use eternaltcp::address::{Listen, ListenHost, Target};
 use eternaltcp::client::{
-    Client, ClientConfig, Family, Opener, Pins, RemoteForward, Servers, serve_dynamic,
-    serve_transparent,
+    Client, ClientConfig, Opener, RemoteForward, Servers, serve_dynamic, serve_transparent,
 };
 use eternaltcp::control::Subject;
 use eternaltcp::{Congestion, Listener, Missing, Slots, this_instance};
@@ -170,18 +169,10 @@ pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opene
 pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, Failure> {
     let congestion = args.congestion.as_ref();
     congestion.map_or(Ok(()), Congestion::check).map_err(Failure::failed)?;
-    let Credentials { servers, keys, trust } = Credentials::from_args(&args)?;
+    let Credentials { servers, keys, trust, pins, via, proxy } = Credentials::from_args(&args)?;
     let instance = this_instance(args.name.unwrap_or(name));
     let mut config = ClientConfig::new(servers, keys, trust, instance);
-    config.pins = Pins {
-        address: args.bind_address,
-        interface: args.bind_interface,
-        family: match (args.ipv4, args.ipv6) {
-            (true, _) => Some(Family::V4),
-            (_, true) => Some(Family::V6),
-            (false, false) => None,
-        },
-    };
+    (config.pins, config.via, config.proxy) = (pins, via, proxy);
     config.mptcp = args.mptcp.into();
     config.congestion = args.congestion;
     config.carriers = args.carriers;

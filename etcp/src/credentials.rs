@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eternaltcp::address::Server;
-use eternaltcp::client::{Servers, Trust, UserKeys};
+use eternaltcp::client::{Family, Pins, Proxy, Servers, Trust, UserKeys, Via};
 use eternaltcp::tls::Agent;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::cli::ServerArgs;
 use crate::exit::Failure;
-use crate::ssh_config::{AgentChoice, ConfigFile, SshConfig, Strictness, Tokens};
+use crate::proxy::{self, ProxyChoice};
+use crate::ssh_config::{AgentChoice, ConfigFile, SshConfig, Strictness, Tokens, Way};
 use crate::user_keys::Sources;
 use crate::{ask, paths};
 
@@ -20,6 +21,10 @@ pub(crate) struct Credentials {
     pub(crate) servers: Servers,
     pub(crate) keys: UserKeys,
     pub(crate) trust: Trust,
+    pub(crate) pins: Pins,
+    /// A program that leads to the server.
+    pub(crate) via: Option<Via>,
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl Credentials {
@@ -37,8 +42,8 @@ impl Credentials {
         let Some((first, config)) = hosts.first() else {
             return Err(Failure::Usage("say where sproxy is: give --server".to_owned()));
         };
-        let keys = keys(args, &first.host, config)?;
         let mut trust = trust(args, config)?;
+        let pins = pins(args, config);
         let mut servers = Vec::new();
         for (written, config) in &hosts {
             let server = dialed(written, config)?;
@@ -47,9 +52,63 @@ impl Credentials {
             }
             servers.push(server);
         }
+        let (via, proxy) = match ProxyChoice::of(args.proxy.as_deref())? {
+            Some(ProxyChoice::None) => (None, None),
+            Some(ProxyChoice::Through(proxy)) => (None, Some(proxy)),
+            None => match way(&hosts, &servers, &file)? {
+                Some(via) => (Some(via), None),
+                None => (None, proxy::of_environment()),
+            },
+        };
+        // After the way: a loop is told before a missing key.
+        let keys = keys(args, &first.host, config)?;
         let servers = Servers::from_list(servers)
             .ok_or_else(|| Failure::Usage("say where sproxy is: give --server".to_owned()))?;
-        Ok(Self { servers, keys, trust })
+        Ok(Self { servers, keys, trust, pins, via, proxy })
+    }
+}
+
+/// The way that ssh's configuration has to the server, if that is to be taken.
+fn way(
+    hosts: &[(Server, SshConfig)],
+    servers: &[Server],
+    file: &ConfigFile,
+) -> Result<Option<Via>, Failure> {
+    for ((written, config), server) in hosts.iter().zip(servers) {
+        let host = &written.host;
+        match config.way(host, server, file) {
+            Way::Direct => {}
+            Way::Loop => {
+                return Err(Failure::Failed(format!(
+                    "ssh's ProxyCommand for {host} leads back to etcp: give --proxy none"
+                )));
+            }
+            Way::Unusable(why) => warn!(
+                "the way to {host} in ssh's configuration is passed over: {why}; connecting directly"
+            ),
+            Way::Through(via) if hosts.len() > 1 => warn!(
+                "{} of {host} is passed over, as there are several --server; connecting directly",
+                via.name
+            ),
+            Way::Through(via) => {
+                info!("connecting to {host} by its {} (--proxy none does without)", via.name);
+                return Ok(Some(via));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What is fixed of the way: by flags, else by ssh's configuration.
+fn pins(args: &ServerArgs, config: &SshConfig) -> Pins {
+    Pins {
+        address: args.bind_address.or(config.bind_address),
+        interface: args.bind_interface.clone().or_else(|| config.bind_interface.clone()),
+        family: match (args.ipv4, args.ipv6) {
+            (true, _) => Some(Family::V4),
+            (_, true) => Some(Family::V6),
+            (false, false) => config.family(),
+        },
     }
 }
 

@@ -21,6 +21,7 @@ mod operator;
 mod passphrase;
 mod paths;
 mod print;
+mod proxy;
 mod reconnect;
 mod run;
 mod running;
@@ -50,7 +51,10 @@ fn main() -> ExitCode {
     let parsed = if cli::is_internal(&args) {
         InternalCli::try_parse_from(&args).map(run_internal)
     } else {
-        Cli::try_parse_from(cli::separate(args.clone())).map(run)
+        Cli::try_parse_from(cli::separate(args.clone())).map(|cli| {
+            proxy::hide_password(&cli, &args);
+            run(cli)
+        })
     };
     let result = match parsed {
         Ok(result) => result,

@@ -7,9 +7,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use sshd::{PROGRAMS, Site};
+use support::keys::{generate, public_half};
 use support::wait::{PATIENCE, until};
 use support::world::CARRIER_PORT;
-use support::{Fault, Launch, skip, tell};
+use support::{Fault, Launch, User, skip, tell};
 
 /// Carriers are connections to sshd: it listens where the faults of the tests strike.
 const PORT: u16 = CARRIER_PORT;
@@ -57,6 +58,40 @@ fn behind_a_firewall(verdict: &str) {
     ran.wrote("hello\n");
     assert!(!ran.log.contains(ONLY_SSH), "it was asked for: {}", ran.log);
     site.assert_tidy();
+}
+
+#[test]
+fn a_client_goes_through_the_proxy_jump_of_its_server() {
+    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let key = generate(&site.folder, "sproxy-key");
+    let keys = site.folder.join("ssh-authorized-keys");
+    // It can be reached from its own machine alone.
+    let sproxy = Launch::new("sproxy", site.program())
+        .args(["sproxy", "--listen", "127.0.0.1:6300", "--control", "none", "--strict-modes", "no"])
+        .args(["--target", &format!("127.0.0.1:{PORT}"), "--identity"])
+        .arg(&key)
+        .arg("--authorized-keys")
+        .arg(keys)
+        .env("HOME", site.folder.path());
+    let mut sproxy = sproxy.start(&site.world.server, &site.folder);
+    sproxy.wait_for("listening on", PATIENCE);
+    site.configure("Host inner\nHostName 127.0.0.1\nProxyJump server\n");
+    let known = format!("[test-server]:6300 {}", public_half(&key));
+    let known = site.folder.file("sproxy-known-hosts", &known, User::Nobody);
+    let connect = |name: &str, more: &[&str]| {
+        let launch =
+            Launch::new(name, site.program()).args(["connect", "--server", "inner:6300", "-F"]);
+        let launch = launch.arg(site.folder.join("ssh_config")).arg("--known-hosts").arg(&known);
+        site.finish(name, site.client(launch.args(more)))
+    };
+    let ran = connect("jumped", &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    assert!(ran.output.starts_with("SSH-2.0-"), "{ran:?}");
+    let direct = connect("direct", &["--proxy", "none", "--connect-timeout", "2s"]);
+    assert_eq!(direct.code, Some(1), "{}", direct.log);
 }
 
 #[test]

@@ -125,6 +125,18 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+/// What `--proxy` says.
+pub(crate) fn proxy_of(cli: &Cli) -> Option<&str> {
+    let proxy = match &cli.command {
+        Command::Cproxy(args) => &args.server.proxy,
+        Command::Connect(args) => &args.server.proxy,
+        Command::Run(args) => &args.server.proxy,
+        Command::Ssh(args) => &args.proxy,
+        _ => return None,
+    };
+    proxy.as_deref()
+}
+
 /// The position of the command's name: of the first argument that is neither an option nor the
 /// value of one.
 pub(crate) fn position_of_command(args: &[OsString]) -> Option<usize> {

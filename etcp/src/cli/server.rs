@@ -38,6 +38,11 @@ pub(crate) struct ServerArgs {
     /// Connect to IPv6 addresses alone
     #[arg(short = '6', long, help_heading = "Connection")]
     pub(crate) ipv6: bool,
+    /// Connect through this proxy: http://[USER:PASSWORD@]HOST:PORT, socks5h://, socks5:// or
+    /// socks4a://; 'none' for none
+    /// [default: ProxyJump or ProxyCommand of ssh, else $https_proxy]
+    #[arg(long, value_name = "URL", help_heading = "Connection")]
+    pub(crate) proxy: Option<String>,
     /// Whether connections to sproxy are MPTCP, which uses several networks at once
     #[arg(
         long,

@@ -32,6 +32,11 @@ pub(crate) struct SshArgs {
     /// Fail where only the port of ssh can be reached
     #[arg(long, conflicts_with = "via_ssh", help_heading = "Connection")]
     pub(crate) no_via_ssh: bool,
+    /// Connect through this proxy: http://[USER:PASSWORD@]HOST:PORT, socks5h://, socks5:// or
+    /// socks4a://; 'none' for none
+    /// [default: $https_proxy]
+    #[arg(long, value_name = "URL", help_heading = "Connection")]
+    pub(crate) proxy: Option<String>,
     /// How long HOST keeps the connection of a client that is away
     #[arg(
         long,

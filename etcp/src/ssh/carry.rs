@@ -57,6 +57,7 @@ fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Fai
         interface: handover.bind_interface,
         family: handover.address_family.as_deref().and_then(family),
     };
+    config.proxy = handover.proxy.as_deref().and_then(|url| url.parse().ok());
     let first_contact = if via.is_some() { FIRST_LOG_IN } else { FIRST_CONTACT };
     config.via = via;
     config.tunnel = TunnelConfig {

@@ -47,6 +47,8 @@ pub(crate) struct Handover {
     pub(crate) bind_interface: Option<String>,
     /// In ssh's word.
     pub(crate) address_family: Option<String>,
+    /// The URL of the proxy to go through, with its password.
+    pub(crate) proxy: Option<String>,
 }
 
 /// The folder with the key that was made for this connection.
@@ -134,6 +136,7 @@ impl Handover {
             ("bind-address", self.bind_address.clone()),
             ("bind-interface", self.bind_interface.clone()),
             ("address-family", self.address_family.clone()),
+            ("proxy", self.proxy.clone()),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -157,6 +160,7 @@ impl Handover {
             bind_address: text("bind-address"),
             bind_interface: text("bind-interface"),
             address_family: text("address-family"),
+            proxy: text("proxy"),
         })
     }
 }
@@ -224,6 +228,7 @@ mod tests {
             bind_address: None,
             bind_interface: Some("wlan0".to_owned()),
             address_family: Some("inet6".to_owned()),
+            proxy: Some("http://me:a%20b@proxy.test:3128".to_owned()),
         }
     }
 

@@ -60,7 +60,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         .with("heartbeat", tunnel.heartbeat.as_millis())
         .with("dead-after", tunnel.dead_after.as_millis());
     let started = log_in(&login, &shown, &wanted, &wish)?;
-    let route = choose(&args, &settings, &started, &shown, login)?;
+    let (route, proxy) = choose(&args, &settings, &started, &shown, login)?;
     let Started { port, key, program, address } = started;
     folder.write(&Handover {
         host: shown,
@@ -76,6 +76,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         bind_address: settings.bind_address.map(|address| address.to_string()),
         bind_interface: settings.bind_interface.clone(),
         address_family: settings.address_family.clone(),
+        proxy: proxy.map(|proxy| proxy.to_secret_url().to_string()),
     })?;
     let proxy = proxy_command(&folder, log)?;
     // Where sharing is set up, ssh would go by a connection without a tunnel;

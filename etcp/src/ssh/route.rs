@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use eternaltcp::address::Server;
-use eternaltcp::client::Family;
+use eternaltcp::client::{Family, Proxy};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,31 +15,37 @@ use super::handover::Route;
 use super::login::Started;
 use crate::cli::SshArgs;
 use crate::exit::{Failure, tell};
+use crate::proxy::{self, ProxyChoice};
 use crate::runtime;
 use crate::ssh_config::SshConfig;
 
 /// A port that can be reached answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Finds the route, and says so where it is not the usual one.
+/// Finds the route, and the proxy that it takes; says so where it is not the usual one.
 pub(crate) fn choose(
     args: &SshArgs,
     settings: &SshConfig,
     started: &Started,
     host: &str,
     login: Vec<OsString>,
-) -> Result<Route, Failure> {
+) -> Result<(Route, Option<Proxy>), Failure> {
     if args.via_ssh {
-        return Ok(Route::ViaSsh(login));
+        return Ok((Route::ViaSsh(login), None));
     }
-    let why = if settings.is_proxied() {
+    let choice = ProxyChoice::of(args.proxy.as_deref())?;
+    let why = if settings.is_proxied() && choice.is_none() {
         "ssh itself gets there through something else".to_owned()
     } else {
         let servers = servers(settings, started);
-        match probe(servers.clone(), settings)? {
-            Ok(()) => return Ok(Route::Direct(servers)),
-            Err(why) => format!("port {}: {why}", started.port),
+        let mut why = String::new();
+        for proxy in proxies(choice, &servers) {
+            match probe(servers.clone(), settings, proxy.clone())? {
+                Ok(()) => return Ok((Route::Direct(servers), proxy)),
+                Err(reason) => why = format!("port {}: {reason}", started.port),
+            }
         }
+        why
     };
     let only = format!("only the port of ssh can be reached at {host} ({why})");
     if args.no_via_ssh {
@@ -51,7 +57,20 @@ pub(crate) fn choose(
         "{only}: carriers go through ssh, as with --via-ssh; to give them a port of their own, open one \
          there and give --remote-port"
     ));
-    Ok(Route::ViaSsh(login))
+    Ok((Route::ViaSsh(login), None))
+}
+
+/// The proxies to try, `None` for none. One of the environment may be meant for other ports.
+fn proxies(choice: Option<ProxyChoice>, servers: &[Server]) -> Vec<Option<Proxy>> {
+    match choice {
+        Some(ProxyChoice::None) => vec![None],
+        Some(ProxyChoice::Through(proxy)) => vec![Some(proxy)],
+        None => {
+            let is_for = |proxy: &Proxy| servers.iter().all(|server| proxy.is_for(server));
+            let named = proxy::of_environment().filter(is_for);
+            named.map(Some).into_iter().chain([None]).collect()
+        }
+    }
 }
 
 /// Where the sproxy may be reached: by the name that ssh goes by, and by the
@@ -70,14 +89,19 @@ fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
 }
 
 /// Connects to the first that answers; the inner error says why none does.
-fn probe(servers: Vec<Server>, settings: &SshConfig) -> Result<Result<(), String>, Failure> {
+fn probe(
+    servers: Vec<Server>,
+    settings: &SshConfig,
+    proxy: Option<Proxy>,
+) -> Result<Result<(), String>, Failure> {
     let bind = settings.bind_address.map(|address| SocketAddr::new(address, 0));
     let family = settings.family();
     runtime::block_on(async {
         let mut tries = JoinSet::new();
         for server in servers {
+            let proxy = proxy.clone();
             tries.spawn(async move {
-                timeout(PATIENCE, reach(&server, bind, family))
+                timeout(PATIENCE, reach_through(proxy, &server, bind, family))
                     .await
                     .unwrap_or_else(|_| Err(io::Error::other("no answer")))
             });
@@ -92,6 +116,20 @@ fn probe(servers: Vec<Server>, settings: &SshConfig) -> Result<Result<(), String
         }
         Err(why)
     })
+}
+
+async fn reach_through(
+    proxy: Option<Proxy>,
+    server: &Server,
+    bind: Option<SocketAddr>,
+    family: Option<Family>,
+) -> io::Result<TcpStream> {
+    let Some(proxy) = proxy else { return reach(server, bind, family).await };
+    let failed = |why: String| io::Error::other(format!("the proxy {proxy}: {why}"));
+    let stream = reach(proxy.address(), bind, family).await;
+    let mut stream = stream.map_err(|error| failed(error.to_string()))?;
+    proxy.connect(&mut stream, server).await.map_err(|why| failed(why.to_string()))?;
+    Ok(stream)
 }
 
 async fn reach(

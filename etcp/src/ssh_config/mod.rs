@@ -1,10 +1,12 @@
 //! What ssh's configuration says of a host, as `ssh -G` reports it.
 //!
 //! - `query`: runs ssh;
-//! - `tokens`: what stands for something else in names of files.
+//! - `tokens`: what stands for something else in names of files;
+//! - `way`: the way to the host through other hosts or a command.
 
 mod query;
 mod tokens;
+mod way;
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -16,6 +18,7 @@ use tracing::debug;
 use crate::{logging, ssh_files};
 pub(crate) use query::QueryError;
 pub(crate) use tokens::Tokens;
+pub(crate) use way::Way;
 
 /// The most files of one kind.
 const MOST_FILES: usize = 64;

@@ -21,7 +21,7 @@ impl Tokens<'_> {
     /// # Errors
     /// What of it cannot be expanded, and why.
     pub(crate) fn path(&self, text: &str) -> Result<PathBuf, String> {
-        self.expand(&self.expand_tilde(text)?).map(PathBuf::from)
+        self.expand(&self.expand_tilde(text)?, true).map(PathBuf::from)
     }
 
     fn expand_tilde(&self, text: &str) -> Result<String, String> {
@@ -35,14 +35,19 @@ impl Tokens<'_> {
         path.into_os_string().into_string().map_err(|_| "the home folder is not UTF-8".to_owned())
     }
 
+    /// Replaces tokens alone: variables are the shell's business.
+    pub(crate) fn command(&self, text: &str) -> Result<String, String> {
+        self.expand(text, false)
+    }
+
     /// Replaces tokens and variables, in one pass: what they stand for is not
     /// looked at again.
-    pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
+    fn expand(&self, text: &str, has_variables: bool) -> Result<String, String> {
         let (mut expanded, mut rest) = (String::new(), text);
         while let Some(at) = rest.find(['%', '$']) {
             expanded.push_str(&rest[..at]);
             rest = &rest[at..];
-            if let Some(variable) = rest.strip_prefix("${") {
+            if let Some(variable) = rest.strip_prefix("${").filter(|_| has_variables) {
                 let (name, after) = variable.split_once('}').ok_or("a ${ is not closed")?;
                 let value = env::var(name).map_err(|_| format!("${{{name}}} is not set"))?;
                 expanded.push_str(&value);

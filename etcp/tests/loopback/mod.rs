@@ -9,6 +9,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod echo;
+pub(crate) mod forward_proxy;
 pub(crate) mod hostile;
 pub(crate) mod operator;
 pub(crate) mod program;

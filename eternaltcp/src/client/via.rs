@@ -18,7 +18,7 @@ pub struct Via {
     /// What it is told first.
     pub greeting: Bytes,
     /// The end of the line after which its output is the server's: all before it
-    /// is noise, 1 MiB at most.
+    /// is noise, 1 MiB at most. Empty: all of its output is the server's.
     pub marker: String,
     /// An address that is reached by the way that the program takes: when the
     /// system changes the way to it, the carrier is made anew. No packet is

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eternaltcp_proto::CleanText;
@@ -39,6 +39,9 @@ const HALF: Duration = Duration::from_secs(2);
 /// A program that was asked to end has so long for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// What a program that has ended has written may take so long to be read.
+const COMPLAINT: Duration = Duration::from_millis(200);
+
 /// What the kernel may hold of a carrier between here and the program: a
 /// keystroke waits behind it.
 const HELD: usize = 32 * 1024;
@@ -69,14 +72,24 @@ impl Attempts {
         }
         let (near, far) = pair().await.map_err(failed)?;
         let held = Arc::clone(&self.common.wires).read_owned().await;
-        tokio::spawn(async move {
+        let words = Arc::clone(&program.last_words);
+        let wire = tokio::spawn(async move {
             program.carry(far).await;
             drop(held);
         });
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let candidate = Candidate { server: 0, address: via.route_to.unwrap_or(nowhere) };
-        let mut dialed =
-            self.authenticate(near, user, candidate, started.elapsed(), failed).await?;
+        let done = self.authenticate(near, user, candidate, started.elapsed(), failed).await;
+        let mut dialed = match done {
+            // Nothing but its words tells whether it was through.
+            Err(DialError::Handshake(_, error)) if via.marker.is_empty() => {
+                let _ = timeout(HALF + LAST_WORDS, wire).await;
+                let words = words.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let why = words.map_or_else(|| error.to_string(), String::from);
+                return Err(DialError::Program(via.name.clone(), why));
+            }
+            done => done?,
+        };
         dialed.carrier.set_relayed();
         Ok(dialed)
     }
@@ -88,7 +101,11 @@ struct Program {
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: Option<ChildStderr>,
+    last_words: LastWords,
 }
+
+/// What a program complained about last.
+type LastWords = Arc<Mutex<Option<CleanText>>>;
 
 impl Program {
     fn start(via: &Via) -> io::Result<Self> {
@@ -98,7 +115,7 @@ impl Program {
         let mut child = command.spawn()?;
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let stdout = child.stdout.take().map(BufReader::new);
-        Ok(Self { child, stdin, stdout, stderr })
+        Ok(Self { child, stdin, stdout, stderr, last_words: LastWords::default() })
     }
 
     /// Greets it, and reads until its output is the server's.
@@ -108,6 +125,9 @@ impl Program {
         };
         stdin.write_all(&via.greeting).await?;
         stdin.flush().await?;
+        if via.marker.is_empty() {
+            return Ok(());
+        }
         skip_noise(stdout, &via.marker).await
     }
 
@@ -127,7 +147,8 @@ impl Program {
         let (Some(mut stdin), Some(mut stdout)) = (self.stdin.take(), self.stdout.take()) else {
             return;
         };
-        let complaints = self.stderr.take().map(|stderr| tokio::spawn(log(stderr)));
+        let words = Arc::clone(&self.last_words);
+        let complaints = self.stderr.take().map(|stderr| tokio::spawn(log(stderr, words)));
         let (mut from, mut to) = far.split();
         // An end is an end, whatever the reason.
         let up = async {
@@ -144,7 +165,9 @@ impl Program {
             () = &mut up => { let _ = timeout(HALF, down).await; }
             () = &mut down => {}
         }
-        if let Some(complaints) = complaints {
+        if let Some(mut complaints) = complaints {
+            // It may have ended by itself, and have said why.
+            let _ = timeout(COMPLAINT, &mut complaints).await;
             complaints.abort();
         }
         self.end();
@@ -190,11 +213,15 @@ async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> i
 
 /// Logs what the program complains about. Some of it may be the server's words, and
 /// all of it is read: a program whose stderr is full stands still.
-async fn log(stderr: impl AsyncRead + Unpin) {
+async fn log(stderr: impl AsyncRead + Unpin, last_words: LastWords) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while matches!((&mut stderr).take(MOST_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
-        debug!("{}", CleanText::from_bytes(line.trim_ascii_end()));
+        let words = CleanText::from_bytes(line.trim_ascii());
+        debug!("{words}");
+        if !words.is_empty() {
+            *last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        }
         line.clear();
     }
 }
@@ -258,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn all_of_what_a_program_complains_is_read_whatever_it_is() {
         let (mut program, stderr) = tokio::io::duplex(4096);
-        let logging = tokio::spawn(log(stderr));
+        let logging = tokio::spawn(log(stderr, LastWords::default()));
         program.write_all(b"not UTF-8: \xff\n").await.unwrap();
         // No line ends in it, and none is kept whole.
         for _ in 0..64 {

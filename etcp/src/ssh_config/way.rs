@@ -1,0 +1,166 @@
+//! The way to a host that ssh's configuration names: through other hosts
+//! (`ProxyJump`), or through the stdio of a command (`ProxyCommand`).
+
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+
+use eternaltcp::address::Server;
+use eternaltcp::client::Via;
+
+use super::{ConfigFile, SshConfig, Tokens};
+
+/// Tells an etcp which server the command leads to that has started it.
+const WITHIN: &str = "ETCP_PROXY_COMMAND_OF";
+
+/// What makes an ssh a wire that asks nothing, and that ends when its network is gone.
+const WIRE: [&str; 11] = [
+    "-T",
+    "-x",
+    "-a",
+    "-oBatchMode=yes",
+    "-oConnectTimeout=10",
+    "-oServerAliveInterval=5",
+    "-oServerAliveCountMax=3",
+    "-oControlMaster=no",
+    "-oControlPath=none",
+    "-oPermitLocalCommand=no",
+    "-oRemoteCommand=none",
+];
+
+/// How a server is reached.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// By connections of its own.
+    Direct,
+    Through(Via),
+    /// The configuration names a way that cannot be taken; why.
+    Unusable(String),
+    /// This etcp is itself a part of the way.
+    Loop,
+}
+
+impl SshConfig {
+    /// The way to `server`, which the user wrote as `host`.
+    pub(crate) fn way(&self, host: &str, server: &Server, file: &ConfigFile) -> Way {
+        match (&self.proxy_jump, &self.proxy_command) {
+            (Some(jumps), _) => Way::Through(through_hosts(jumps, server, file)),
+            (None, Some(command)) => self.through_command(command, host, server),
+            (None, None) => Way::Direct,
+        }
+    }
+
+    fn through_command(&self, command: &str, host: &str, server: &Server) -> Way {
+        if self.uses_fdpass {
+            return Way::Unusable("ProxyUseFdpass is not supported".to_owned());
+        }
+        // ssh itself comes by such a command, whose etcp has to find another way.
+        if is_ours(command) {
+            return Way::Direct;
+        }
+        if env::var(WITHIN).is_ok_and(|within| within == server.to_string()) {
+            return Way::Loop;
+        }
+        let reached = Self { port: server.port, ..self.clone() };
+        let tokens = Tokens { home: Path::new("/"), host, config: &reached };
+        let command = match tokens.command(command) {
+            Ok(command) => command,
+            Err(why) => return Way::Unusable(why),
+        };
+        let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
+        let args = [
+            OsString::from(format!("{WITHIN}={server}")),
+            shell.unwrap_or_else(|| "/bin/sh".into()),
+            "-c".into(),
+            format!("exec {command}").into(),
+        ];
+        Way::Through(wire("ProxyCommand".to_owned(), "env", args.to_vec()))
+    }
+}
+
+/// Through the ssh of the last of these hosts, to which ssh goes through the others.
+fn through_hosts(jumps: &str, server: &Server, file: &ConfigFile) -> Via {
+    let (before, last) = jumps.rsplit_once(',').unwrap_or(("", jumps));
+    let mut args: Vec<OsString> = WIRE.iter().map(OsString::from).collect();
+    match file {
+        ConfigFile::Default => {}
+        ConfigFile::File(path) => args.extend(["-F".into(), path.into()]),
+        ConfigFile::None => args.extend(["-F".into(), "none".into()]),
+    }
+    if !before.is_empty() {
+        args.extend(["-J".into(), before.into()]);
+    }
+    let last = last.trim();
+    let last = if last.starts_with("ssh://") { last.to_owned() } else { format!("ssh://{last}") };
+    args.extend(["-W".into(), server.to_string().into(), "--".into(), last.into()]);
+    wire(format!("ProxyJump {jumps}"), "ssh", args)
+}
+
+fn wire(name: String, program: &str, args: Vec<OsString>) -> Via {
+    let (greeting, marker) = (String::new().into(), String::new());
+    Via { name, program: program.into(), args, greeting, marker, route_to: None }
+}
+
+/// Whether the command runs this program.
+fn is_ours(command: &str) -> bool {
+    let this = env::current_exe().ok();
+    let this = this.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let words = command.split(|c: char| c.is_whitespace() || "'\";|&()".contains(c));
+    words
+        .filter_map(|word| Path::new(word).file_name()?.to_str())
+        .any(|name| name == "etcp" || Some(name) == this)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(config: &SshConfig) -> Way {
+        config.way("alias", &"db.test:6200".parse().unwrap(), &ConfigFile::Default)
+    }
+
+    fn line(way: Way) -> String {
+        let Way::Through(via) = way else { panic!("{way:?}") };
+        let words =
+            [via.program].into_iter().chain(via.args).map(|word| word.into_string().unwrap());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn jumps_are_the_hosts_of_an_ssh_that_leads_to_our_port() {
+        for (jumps, end) in [
+            ("gate", " -W db.test:6200 -- ssh://gate"),
+            ("me@gate:2222", " -W db.test:6200 -- ssh://me@gate:2222"),
+            ("a,b@c:1,ssh://d:2", " -J a,b@c:1 -W db.test:6200 -- ssh://d:2"),
+        ] {
+            let config = SshConfig { proxy_jump: Some(jumps.into()), ..SshConfig::default() };
+            assert!(line(way(&config)).ends_with(end), "{}", line(way(&config)));
+        }
+    }
+
+    #[test]
+    fn a_command_has_its_tokens_with_our_port() {
+        let command = "nc -X connect %h %p # ${LEFT} 100%%".to_owned();
+        let config = SshConfig { proxy_command: Some(command), ..SshConfig::default() };
+        let line = line(way(&config));
+        assert!(line.ends_with("-c exec nc -X connect alias 6200 # ${LEFT} 100%"), "{line}");
+        let odd = SshConfig { proxy_command: Some("nc %Z".into()), ..config.clone() };
+        assert!(matches!(way(&odd), Way::Unusable(why) if why.contains("%Z")));
+        let fds = SshConfig { uses_fdpass: true, ..config };
+        assert!(matches!(way(&fds), Way::Unusable(_)));
+    }
+
+    #[test]
+    fn our_own_command_is_no_way_for_us() {
+        for command in [
+            "etcp connect --server %h localhost:%p",
+            "/usr/local/bin/etcp connect --server %h",
+            "exec '/opt/my etcp/etcp' connect",
+            "sh -c 'etcp connect -s %h || nc %h %p'",
+        ] {
+            let config = SshConfig { proxy_command: Some(command.into()), ..SshConfig::default() };
+            assert!(matches!(way(&config), Way::Direct), "{command}");
+        }
+        assert!(!is_ours("nc etcp.example.org 22") && !is_ours("cat /etcp/x"));
+    }
+}
