@@ -14,6 +14,9 @@ use crate::tls::PublicKey;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorizedKeys {
     entries: Vec<Entry>,
+    /// The places of the entries by their keys, those of one key as in the file:
+    /// each tunnel's key is looked for every second.
+    by_key: Vec<usize>,
     warnings: Vec<LineWarning>,
 }
 
@@ -44,6 +47,8 @@ impl AuthorizedKeys {
                 Err(reason) => keys.warn(line, reason),
             }
         }
+        keys.by_key = (0..keys.entries.len()).collect();
+        keys.by_key.sort_by_key(|place| &keys.entries[*place].key);
         keys
     }
 
@@ -66,7 +71,9 @@ impl AuthorizedKeys {
     }
 
     pub(super) fn entries_of<'a>(&'a self, key: &'a PublicKey) -> impl Iterator<Item = &'a Entry> {
-        self.entries.iter().filter(move |entry| entry.key == *key)
+        let entry = |place: &usize| &self.entries[*place];
+        let start = self.by_key.partition_point(|place| entry(place).key < *key);
+        self.by_key[start..].iter().map(entry).take_while(move |entry| entry.key == *key)
     }
 
     fn warn(&mut self, line: usize, reason: String) {
@@ -103,6 +110,19 @@ mod tests {
         assert_eq!(keys.warnings(), []);
         let lines: Vec<_> = keys.entries.iter().map(|entry| entry.line).collect();
         assert_eq!(lines, [3, 4, 5]);
+    }
+
+    #[test]
+    fn the_lines_of_a_key_are_found_in_their_order() {
+        let lines = [ED25519, P256, OTHER_ED25519, ED25519, P256, "# nothing", ED25519];
+        let keys = AuthorizedKeys::parse(&lines.join("\n"));
+        for (key, expected) in
+            [(ED25519, &[1, 4, 7][..]), (P256, &[2, 5]), (OTHER_ED25519, &[3]), (P384, &[])]
+        {
+            let Ok(key) = parse_key(key) else { continue };
+            let lines: Vec<_> = keys.entries_of(&key).map(|entry| entry.line).collect();
+            assert_eq!(lines, expected);
+        }
     }
 
     #[test]
