@@ -16,8 +16,13 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
     let folder = &args.folder;
     let mut cli = Cli::command().disable_help_subcommand(true);
     cli.build();
-    fs::create_dir_all(folder).and_then(|()| write_all(&cli, folder)).map_err(|error| {
-        Failure::Failed(format!("cannot write manual pages to {}: {error}", folder.display()))
+    let written = fs::create_dir_all(folder).and_then(|()| write_all(&cli, folder));
+    written.map_err(|error| {
+        let why = match folder.metadata() {
+            Ok(found) if !found.is_dir() => "it is not a folder".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::Failed(format!("cannot write manual pages to {}: {why}", folder.display()))
     })
 }
 

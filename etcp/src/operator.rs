@@ -1,5 +1,6 @@
 //! What a proxy offers its operator: a control socket, and a hook.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use eternaltcp::control::{ControlSocket, Subject, default_folders, name};
@@ -31,8 +32,14 @@ impl Operator {
             Some(ControlSocketArg::None) => None,
             Some(ControlSocketArg::At(path)) => {
                 let socket = ControlSocket::serve(&path, subject, listen).map_err(|error| {
+                    let why = match path.metadata() {
+                        Ok(found) if !found.file_type().is_socket() => {
+                            "something else is there".to_owned()
+                        }
+                        _ => error.to_string(),
+                    };
                     let path = path.display();
-                    Failure::Failed(format!("cannot listen on the control socket {path}: {error}"))
+                    Failure::Failed(format!("cannot listen on the control socket {path}: {why}"))
                 })?;
                 Some(socket)
             }

@@ -86,6 +86,9 @@ impl Sources {
             notes.push(error.to_string());
             Vec::new()
         });
+        if keys.is_empty() && notes.is_empty() {
+            notes.push("the agent holds no key (ssh-add adds one)".to_owned());
+        }
         let usable = keys.into_iter().filter_map(|AgentKey { key, comment }| match key {
             Ok(key) => Some((key, comment)),
             Err(kind) => {

@@ -1,8 +1,12 @@
 //! What somebody meets who does not know the program: help, version, and errors of usage.
 
+mod support;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
+
+use support::Folder;
 
 /// The commands that etcp starts itself.
 const INTERNAL: [&str; 3] = ["run-inside", "ssh-carry", "one-user"];
@@ -114,6 +118,59 @@ fn the_version_names_commit_and_protocol() {
     let long = out(&etcp(&["--version"]));
     for line in ["commit ", "protocol 1", "features standby, early replay, joined carriers"] {
         assert!(long.lines().any(|found| found.starts_with(line)), "{line}: {long}");
+    }
+}
+
+#[test]
+fn a_path_that_leads_to_something_else_is_named_with_the_reason() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.join(name).to_str().expect("a plain path").to_owned();
+    std::fs::create_dir(path("folder")).expect("the folder is ours");
+    std::fs::write(path("empty"), "").expect("the folder is ours");
+    std::fs::write(path("binary"), [0xff; 100]).expect("the folder is ours");
+    for name in ["folder", "empty", "binary"] {
+        let file = path(name);
+        let mut tried = vec![
+            (vec!["status", "--control", &file], "not a socket"),
+            (vec!["reconnect", "--control", &file], "not a socket"),
+            (vec!["drain", "--control", &file], "not a socket"),
+            (vec!["sessions", "kill", "1", "--control", &file], "not a socket"),
+            (vec!["keygen", "-q", "-N", "", "-f", &file], "already exists"),
+            (vec!["keygen", "-l", &file], ""),
+            (vec!["keygen", "-y", &file], ""),
+            (vec!["sproxy", "--listen", "127.0.0.1:0", "-i", &file], ""),
+        ];
+        if name != "folder" {
+            tried.push((vec!["man", &file], "not a folder"));
+        }
+        for (args, reason) in tried {
+            let output = etcp(&args);
+            let text = error(&output);
+            assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+            assert!(text.contains(&file) && text.contains(reason), "{args:?}: {text}");
+            assert!(text.lines().count() == 1 && !text.contains("os error"), "{args:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn an_argument_of_any_length_is_one_line_that_can_be_read() {
+    let long = "a".repeat(100_000);
+    for args in [
+        vec![&*long],
+        vec!["cproxy", "--server", &long],
+        vec!["cproxy", "--server", "a", "-L", &long],
+        vec!["sproxy", "--permit", &long],
+        vec!["status", "--control", &long],
+        vec!["sessions", "kill", &long],
+        vec!["completions", &long],
+        vec!["man", &long],
+        vec!["keygen", "-l", &long],
+    ] {
+        let output = etcp(&args);
+        let text = error(&output);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{}", args[0]);
+        assert!(text.len() < 5_000 && text.lines().count() == 1, "{}: {text}", args[0]);
     }
 }
 

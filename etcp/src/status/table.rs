@@ -41,11 +41,15 @@ impl Page {
     }
 
     fn process(&mut self, process: &ProcessStatus, all: bool) {
-        let listen = process.listen.join(", ");
+        // A cproxy may have nothing but listeners at its server.
+        let does = match process.listen.join(", ") {
+            none if none.is_empty() => "running".to_owned(),
+            listen => format!("listening on {listen}"),
+        };
         let draining = if process.is_draining { ", being drained" } else { "" };
         let since = self.since(process.started_at);
         let head = format!("{} {}", process.role, process.process);
-        self.line(0, &format!("{head}: listening on {listen} for {since}{draining}"));
+        self.line(0, &format!("{head}: {does} for {since}{draining}"));
         if process.tunnels.is_empty() {
             self.line(2, "no tunnels");
         }
@@ -283,17 +287,28 @@ mod tests {
         }
     }
 
-    fn page(tunnel: TunnelStatus, all: bool) -> String {
-        let process = ProcessStatus {
+    fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
+        ProcessStatus {
             role: Role::Cproxy,
             process: 4711,
             program_version: "0.1.0".to_owned(),
             started_at: ago(10_800),
             listen: vec!["127.0.0.1:5200".to_owned()],
             is_draining: false,
-            tunnels: vec![tunnel],
-        };
+            tunnels,
+        }
+    }
+
+    fn page(tunnel: TunnelStatus, all: bool) -> String {
+        let process = process(vec![tunnel]);
         render(&[process], SystemTime::UNIX_EPOCH + NOW, all)
+    }
+
+    #[test]
+    fn a_client_whose_listeners_are_all_at_its_server_is_running() {
+        let process = ProcessStatus { listen: Vec::new(), ..process(Vec::new()) };
+        let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+        assert!(table.starts_with("cproxy 4711: running for 3.0 h\n"), "{table}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The other end of a control socket: for `etcp status` and the like.
 
+use std::fs::Metadata;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +21,12 @@ pub enum AskError {
     /// Nobody listens there.
     #[error("nothing is running there")]
     Gone,
+    /// There is something else than a socket.
+    #[error("it is not a socket: name a proxy's control socket, which its log tells")]
+    NoSocket,
+    /// No socket can have such a path (unix(7)).
+    #[error("the path is longer than a socket's may be (107 bytes)")]
+    TooLong,
     /// Another user's socket.
     #[error("it is another user's: permission denied")]
     Denied,
@@ -40,6 +48,8 @@ impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::Gone,
+            // Nothing else of a path is wrong by itself.
+            io::ErrorKind::InvalidInput => Self::TooLong,
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
             _ => Self::Io(error),
@@ -52,6 +62,10 @@ impl From<io::Error> for AskError {
 /// # Errors
 /// When there is no proxy, when it does not answer in time, and when it refuses.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
+    let is_other = |found: Metadata| !found.file_type().is_socket();
+    if path.metadata().is_ok_and(is_other) {
+        return Err(AskError::NoSocket);
+    }
     let mut stream = connect_blocking(path, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
