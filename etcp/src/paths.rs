@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use eternaltcp::paths;
+use tempfile::TempDir;
 
 use crate::exit::Failure;
 
@@ -16,7 +17,7 @@ pub(crate) fn client_identities() -> Result<Vec<PathBuf>, Failure> {
     ["id_ed25519", "id_ecdsa"].into_iter().map(ssh).collect()
 }
 
-/// The server's key: `$XDG_STATE_HOME/eternaltcp/server_key`.
+/// The server's key, in the state folder.
 pub(crate) fn server_identity() -> Result<PathBuf, Failure> {
     paths::server_identity().map_err(Failure::failed)
 }
@@ -24,4 +25,38 @@ pub(crate) fn server_identity() -> Result<PathBuf, Failure> {
 /// The user's home folder.
 pub(crate) fn home() -> Result<PathBuf, Failure> {
     paths::home().map_err(Failure::failed)
+}
+
+/// Makes a folder that only this user can enter, in the first of `places` where that is possible.
+pub(crate) fn temporary_folder(
+    prefix: &str,
+    places: impl Iterator<Item = PathBuf>,
+) -> Result<TempDir, Failure> {
+    let mut first = None;
+    for place in places {
+        match tempfile::Builder::new().prefix(prefix).tempdir_in(&place) {
+            Ok(folder) => return Ok(folder),
+            Err(error) => first = first.or(Some(format!("{}: {error}", place.display()))),
+        }
+    }
+    let why = first.unwrap_or_default();
+    Err(Failure::Failed(format!(
+        "there is no place for a temporary folder ({why}): set TMPDIR to a folder that you can write to"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_folder_is_made_where_that_is_possible() {
+        let own = tempfile::tempdir().unwrap();
+        let nowhere = || std::iter::once(PathBuf::from("/proc/nowhere"));
+        let made = temporary_folder("x-", nowhere().chain([own.path().to_owned()])).unwrap();
+        assert_eq!(made.path().parent(), Some(own.path()));
+        let failure = temporary_folder("x-", nowhere()).unwrap_err();
+        let text = failure.text();
+        assert!(text.contains("/proc/nowhere: ") && text.contains("TMPDIR"), "{text}");
+    }
 }

@@ -1,7 +1,11 @@
-//! Where a user's files are: OpenSSH's places, else XDG's.
+//! Where a user's files are: OpenSSH's places, else XDG's, or those that systemd has made.
 
 use std::env;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 /// Why a file has no default place.
 #[derive(Debug, thiserror::Error)]
@@ -35,17 +39,66 @@ pub fn client_identity() -> Result<PathBuf, PathError> {
     found.ok_or(PathError::NoKey(folder))
 }
 
-/// The server's key: `$XDG_STATE_HOME/eternaltcp/server_key`, by default in
-/// `~/.local/state`.
+/// The server's key: `server_key` in the [state folder](state).
 ///
 /// # Errors
 /// When there is no home folder.
 pub fn server_identity() -> Result<PathBuf, PathError> {
+    Ok(state()?.join("server_key"))
+}
+
+/// The folder for what is kept: `$STATE_DIRECTORY`, which systemd makes for a service (`StateDirectory=`),
+/// else `$XDG_STATE_HOME/eternaltcp`, by default `~/.local/state/eternaltcp`.
+///
+/// # Errors
+/// When there is no home folder.
+pub fn state() -> Result<PathBuf, PathError> {
+    if let Some(folder) = of_service("STATE_DIRECTORY") {
+        return Ok(folder);
+    }
     let state = match env::var_os("XDG_STATE_HOME").map(PathBuf::from) {
         Some(path) if path.is_absolute() => path,
         _ => home()?.join(".local/state"),
     };
-    Ok(state.join("eternaltcp/server_key"))
+    Ok(state.join("eternaltcp"))
+}
+
+/// The folders for sockets, the best one first: `$RUNTIME_DIRECTORY`, which systemd makes for a
+/// service (`RuntimeDirectory=`), and `$XDG_RUNTIME_DIR/eternaltcp`.
+///
+/// A folder of another user is none of them: after `su` and `sudo -E` the variable still names that
+/// of the user before, who alone may use it (XDG Base Directory Specification).
+#[must_use]
+pub fn runtime() -> Vec<PathBuf> {
+    let user = user_runtime().map(|folder| folder.join("eternaltcp"));
+    of_service("RUNTIME_DIRECTORY").into_iter().chain(user).collect()
+}
+
+/// `$XDG_RUNTIME_DIR`, if it is this user's.
+#[must_use]
+pub fn user_runtime() -> Option<PathBuf> {
+    // It is the system's to make, and to remove when the user has left.
+    env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| is_own(folder))
+}
+
+/// Folders for files that are gone soon, the best one first. One of them may be missing or full.
+pub fn temporary() -> impl Iterator<Item = PathBuf> {
+    let usual = [env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+    usual.into_iter().chain(user_runtime()).chain(state().ok())
+}
+
+/// The first folder that a variable of systemd names, if it is this user's (systemd.exec(5)).
+fn of_service(variable: &str) -> Option<PathBuf> {
+    first_own(&env::var_os(variable)?)
+}
+
+fn first_own(list: &OsString) -> Option<PathBuf> {
+    env::split_paths(list).next().filter(|folder| is_own(folder))
+}
+
+fn is_own(folder: &Path) -> bool {
+    let is_own = |it: std::fs::Metadata| it.is_dir() && it.uid() == geteuid().as_raw();
+    folder.is_absolute() && folder.metadata().is_ok_and(is_own)
 }
 
 /// The user's home folder.
@@ -54,4 +107,25 @@ pub fn server_identity() -> Result<PathBuf, PathError> {
 /// When there is none.
 pub fn home() -> Result<PathBuf, PathError> {
     env::home_dir().filter(|path| path.is_absolute()).ok_or(PathError::NoHome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_another_user_or_of_nobody_is_not_taken() {
+        let own = tempfile::tempdir().unwrap();
+        let path = own.path().to_owned();
+        let both = env::join_paths([path.as_path(), Path::new("/proc")]).unwrap();
+        assert_eq!(first_own(&both), Some(path.clone()));
+        let missing = path.join("missing");
+        for odd in ["", "relative", missing.to_str().unwrap()] {
+            assert_eq!(first_own(&odd.into()), None, "{odd:?}");
+        }
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert_eq!(first_own(&path.into()), None);
+        }
+    }
 }

@@ -32,6 +32,7 @@ use eternaltcp::report::duration;
 use tokio::time::{Instant, timeout};
 
 use crate::exit::Failure;
+use crate::paths::temporary_folder;
 use crate::{runtime, signals};
 use director::Director;
 use outcome::Outcome;
@@ -50,10 +51,7 @@ const HARD_LIMIT: Duration = Duration::from_millis(19_500);
 
 pub(crate) fn run() -> Result<(), Failure> {
     let start = std::time::Instant::now();
-    let folder = tempfile::Builder::new()
-        .prefix("etcp-demo-")
-        .tempdir()
-        .map_err(|error| Failure::Failed(format!("cannot make a folder for the keys: {error}")))?;
+    let folder = temporary_folder("etcp-demo-", eternaltcp::paths::temporary())?;
     let _watchdog = Watchdog::start(HARD_LIMIT, folder.path().to_owned())?;
     let runtime = runtime::on_all_processors()?;
     let mut screen = Screen::new();

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use eternaltcp::paths::temporary;
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 
 use super::network::ADDRESS_V4;
@@ -37,7 +38,9 @@ pub(super) fn lay_over() -> Result<(), Failure> {
     let Ok(place) = fs::canonicalize(RESOLV_CONF) else { return Ok(()) };
     let old = fs::read(&place).unwrap_or_default();
     let file = (|| {
-        let mut file = tempfile::NamedTempFile::new()?;
+        let none = Err(std::io::Error::other("there is no place for a temporary file: set TMPDIR"));
+        let mut files = temporary().map(tempfile::NamedTempFile::new_in);
+        let mut file = files.find(Result::is_ok).unwrap_or(none)?;
         file.write_all(resolv_conf(&String::from_utf8_lossy(&old)).as_bytes())?;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
         Ok::<_, std::io::Error>(file)

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eternaltcp::address::Server;
+use eternaltcp::paths::{temporary, user_runtime};
 use eternaltcp::tls::{Identity, PublicKey};
 
 use crate::exit::Failure;
+use crate::paths::temporary_folder;
 use crate::talk::Message;
 
 /// How such folders are called.
@@ -58,12 +60,8 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     /// Makes a folder, and a key in it.
     pub(crate) fn make() -> Result<(Self, Identity), Failure> {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let place = runtime.filter(|path| path.is_absolute() && path.is_dir());
-        let place = place.unwrap_or_else(std::env::temp_dir);
-        sweep(&place);
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&place);
-        let folder = folder.map_err(|error| cannot("make a folder in", &place, &error))?;
+        let places = user_runtime().into_iter().chain(temporary());
+        let folder = temporary_folder(PREFIX, places.inspect(|place| sweep(place)))?;
         let identity = Identity::load_or_create(&folder.path().join("key"));
         let identity = identity.map_err(Failure::failed)?;
         Ok((Self(folder.keep()), identity))
