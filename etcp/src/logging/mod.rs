@@ -2,9 +2,11 @@
 //!
 //! - `queue`: lines that wait, bounded and counted;
 //! - `writer`: the thread that writes them, so that nothing else waits for stderr;
+//! - `filter`: what is logged, by `RUST_LOG`;
 //! - `output`: writing, whatever state stderr is in;
 //! - `plain`: what no value may do to a log.
 
+mod filter;
 mod output;
 mod plain;
 mod queue;
@@ -15,7 +17,7 @@ use std::io::{self, IsTerminal, stderr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -41,14 +43,10 @@ pub(crate) enum Level {
     Error,
 }
 
-/// Starts the log. `RUST_LOG` goes before `-v`.
+/// Starts the log. What `RUST_LOG` says of this program goes before `-v`.
 pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => text
-            .parse::<Targets>()
-            .map_err(|error| Failure::Usage(format!("RUST_LOG={text}: {error}")))?,
-        _ => Targets::new().with_default(default_filter(args.verbose, level)),
-    };
+    let text = std::env::var("RUST_LOG").unwrap_or_default();
+    let (filter, odd) = filter::read(&text, default_filter(args.verbose, level));
     // What cannot be formatted is said to nobody: that would be a write that waits.
     let layer = fmt::layer().log_internal_errors(false);
     match args.log_format {
@@ -73,6 +71,9 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
         };
         say(&format!("etcp {panic}\n{trace}"));
     }));
+    if let Some(odd) = odd {
+        tracing::warn!("RUST_LOG: {odd:?} is not understood, and passed over");
+    }
     Ok(())
 }
 
