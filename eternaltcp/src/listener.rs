@@ -4,7 +4,7 @@ mod several;
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +48,9 @@ const REST: Duration = Duration::from_millis(100);
 pub struct Listener {
     /// Where it listens, with the port that the system chose.
     at: Listen,
+    /// The file of a Unix socket; `None`: it is TCP. It goes before the socket: a successor
+    /// replaces a file at which nobody listens.
+    file: Option<SocketFile>,
     /// Listening sockets, one or more. Each tells when a connection waits, so that no place
     /// among the descriptors is taken before.
     sockets: Vec<AsyncFd<OwnedFd>>,
@@ -57,21 +60,30 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     /// Where it was to listen too, and why it does not.
     missing: Vec<Missing>,
-    /// The file of a Unix socket; `None`: it is TCP.
-    file: Option<SocketFile>,
     slots: Slots,
     pause: Pause,
 }
 
 /// The file of a Unix listener; removed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Which file it is.
+    id: (u64, u64),
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may have been removed by somebody else.
-        let _ = std::fs::remove_file(&self.0);
+        // It may be gone, and a successor may have another one there.
+        if id_of(&self.path).is_ok_and(|id| id == self.id) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn id_of(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
 impl Listener {
@@ -119,6 +131,7 @@ impl Listener {
             }
             listen_on(socket, address, takes_v4)
         };
+        let bind = |address| or_on_v4(address, takes_v4, bind);
         let bound = bind_each(&addresses_of(&listen.parts())?, bind)?;
         if lacks_privilege.get() {
             info!("without CAP_NET_ADMIN: TPROXY does not work, redirect does");
@@ -254,7 +267,9 @@ fn hold_back(listener: TcpListener) -> io::Result<TcpListener> {
 
 /// Listens on TCP. An IPv6 wildcard may take IPv4 too.
 fn bind_tcp(address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
-    listen_on(carrier_socket(Domain::for_address(address), Mptcp::Off)?, address, takes_v4)
+    or_on_v4(address, takes_v4, |address| {
+        listen_on(carrier_socket(Domain::for_address(address), Mptcp::Off)?, address, takes_v4)
+    })
 }
 
 /// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
@@ -264,9 +279,28 @@ pub(crate) fn bind_carriers(
     mptcp: Mptcp,
     congestion: Option<&Congestion>,
 ) -> io::Result<TcpListener> {
-    let socket = carrier_socket(Domain::for_address(address), mptcp)?;
-    congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
-    listen_on(socket, address, true)
+    or_on_v4(address, true, |address| {
+        let socket = carrier_socket(Domain::for_address(address), mptcp)?;
+        congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
+        listen_on(socket, address, true)
+    })
+}
+
+/// Listens on IPv4 alone where a wildcard means both and the system has no IPv6.
+fn or_on_v4(
+    address: SocketAddr,
+    takes_v4: bool,
+    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> io::Result<TcpListener> {
+    match bind(address) {
+        Err(error)
+            if takes_v4 && address.ip() == Ipv6Addr::UNSPECIFIED && is_no_address(&error) =>
+        {
+            info!("this system has no IPv6 ({error}): [::] is taken for 0.0.0.0");
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        result => result,
+    }
 }
 
 fn listen_on(socket: Socket, address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
@@ -290,7 +324,7 @@ pub(crate) fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile { path: path.to_owned(), id: id_of(path)? };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok((listener, file))
 }
