@@ -1,9 +1,8 @@
 //! What a proxy offers its operator: a control socket, and a hook.
 
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
 
-use eternaltcp::control::{ControlSocket, Subject, default_folders, name};
+use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders};
 use eternaltcp::status::TunnelEvent;
 use tokio::sync::broadcast;
 use tracing::{info, warn};
@@ -70,8 +69,8 @@ fn events(subject: &Subject) -> broadcast::Receiver<TunnelEvent> {
 
 /// The socket in its default place. A proxy works without it, too.
 fn default(subject: Subject, listen: Vec<String>) -> Option<ControlSocket> {
-    let place: Result<PathBuf, _> = name(subject.role(), &default_folders());
-    let socket = place.and_then(|path| ControlSocket::serve(&path, subject, listen));
+    let claim = Claim::take(subject.role(), &default_folders());
+    let socket = claim.and_then(|claim| ControlSocket::serve_claimed(claim, subject, listen));
     socket
         .inspect_err(|error| {
             warn!("there is no control socket, and so no etcp status: {error}; see --control");

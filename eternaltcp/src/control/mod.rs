@@ -14,6 +14,6 @@ pub use ask::{AskError, ask};
 pub use message::{
     Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, Role, VERSION,
 };
-pub use place::{Found, default_folders, find, name};
+pub use place::{Claim, Found, default_folders, find};
 pub use serve::{ControlSocket, MAX_CONNECTIONS};
 pub use subject::Subject;

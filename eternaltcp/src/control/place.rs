@@ -1,62 +1,167 @@
 //! Where control sockets are, and which ones there are.
 
-use std::env;
 use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, geteuid, test_kill_process};
+use rustix::process::geteuid;
 
 use super::message::Role;
+use crate::paths;
+use crate::unix::is_abandoned;
 
 /// What every socket's name ends with.
 const ENDING: &str = "sock";
 
-/// Sockets that are looked at in one folder.
-const MOST: usize = 1024;
+/// Sockets that are looked at in one folder, each with its lock.
+const MOST: usize = 2 * 1024;
+
+/// Processes of one id, in several containers, that can have one folder.
+const SAME_ID: usize = 64;
+
+/// The lock is no link to another file (open(2)).
+const NO_LINK: i32 = libc::O_NOFOLLOW;
 
 /// The folders of this user's control sockets, the first that can be used is:
-/// `$XDG_RUNTIME_DIR/eternaltcp`, and `control` in the state folder.
+/// the [runtime folders](crate::paths::runtime), and `control` in the [state
+/// folder](crate::paths::state).
 #[must_use]
 pub fn default_folders() -> Vec<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // It is the system's to make, and to remove when the user has left.
-    let runtime = absolute("XDG_RUNTIME_DIR").filter(|folder| folder.is_dir());
-    let runtime = runtime.map(|folder| folder.join("eternaltcp"));
-    let home = || Some(env::home_dir().filter(|it| it.is_absolute())?.join(".local/state"));
-    let state = absolute("XDG_STATE_HOME").or_else(home);
-    let state = state.map(|folder| folder.join("eternaltcp/control"));
-    runtime.into_iter().chain(state).collect()
+    let state = paths::state().ok().map(|folder| folder.join("control"));
+    paths::runtime().into_iter().chain(state).collect()
 }
 
-/// The path of this process's socket in the first of `folders` that can be used. The
-/// folder is made with mode 0700 if it is not there.
+/// A name for a socket that is this process's for as long as the value lives.
 ///
-/// # Errors
-/// Why the last folder cannot be used.
-pub fn name(role: Role, folders: &[PathBuf]) -> io::Result<PathBuf> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no home folder");
-    for folder in folders {
-        match prepare(folder) {
-            Ok(()) => return Ok(folder.join(format!("{role}.{}.{ENDING}", std::process::id()))),
-            Err(error) => {
-                last = io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+/// A lock on the file beside the socket says so, and no process id: processes of several
+/// containers, and of several machines, may have one folder and the same ids.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    /// `None`: the file system has no locks.
+    _lock: Option<Lock>,
+}
+
+/// A locked file, which is removed when it is dropped.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    is_left: bool,
+    _file: File,
+}
+
+impl Lock {
+    /// Gives the lock up and leaves its file.
+    fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if !self.is_left {
+            // Nobody else removes it while it is locked.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Claim {
+    /// A name for this process's socket in the first of `folders` that can be used. The
+    /// folder is made with mode 0700 if it is not there.
+    ///
+    /// # Errors
+    /// Why the last folder cannot be used.
+    pub fn take(role: Role, folders: &[PathBuf]) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no home folder");
+        for folder in folders {
+            match prepare(folder).and_then(|()| Self::take_in(folder, role)) {
+                Ok(claim) => return Ok(claim),
+                Err(error) => {
+                    last = io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn take_in(folder: &Path, role: Role) -> io::Result<Self> {
+        let process = std::process::id();
+        for number in 1..=SAME_ID {
+            let more = if number == 1 { String::new() } else { format!("-{number}") };
+            let path = folder.join(format!("{role}.{process}{more}.{ENDING}"));
+            match lock(&path, true) {
+                Ok(Locked::Here(lock)) => return Ok(Self { path, _lock: Some(lock) }),
+                Ok(Locked::Nowhere) => return Ok(Self { path, _lock: None }),
+                Ok(Locked::Elsewhere) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("other processes have every name"))
+    }
+
+    /// Where the socket is to be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Who has the lock of a socket.
+enum Locked {
+    /// This process, by this value.
+    Here(Lock),
+    /// Another process, or another value of this one.
+    Elsewhere,
+    /// Nobody: it is not there, or cannot be locked.
+    Nowhere,
+}
+
+/// Takes the lock of the socket at `path`, if it is free. Its file is made if `is_made`.
+fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
+    let path = path.with_extension("lock");
+    let mut options = File::options();
+    options.write(true).create(is_made).mode(0o600).custom_flags(NO_LINK);
+    loop {
+        let file = match options.open(&path) {
+            Ok(file) => file,
+            Err(_) if !is_made => return Ok(Locked::Nowhere),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) if is_at(&file, &path) => {
+                return Ok(Locked::Here(Lock { path, is_left: false, _file: file }));
+            }
+            // Who had it before has removed it meanwhile.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere),
+            Err(TryLockError::Error(_)) => {
+                // Without a lock that can be seen, nobody takes the socket for an orphan.
+                let _ = if is_made { fs::remove_file(&path) } else { Ok(()) };
+                return Ok(Locked::Nowhere);
             }
         }
     }
-    Err(last)
+}
+
+/// Whether a path leads to this very file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |it: fs::Metadata| (it.dev(), it.ino());
+    let there = fs::symlink_metadata(path).map(id);
+    file.metadata().map(id).is_ok_and(|here| there.is_ok_and(|there| here == there))
 }
 
 /// Makes a folder that its user alone may enter, or checks that it is one.
 fn prepare(folder: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
-    let metadata = std::fs::metadata(folder)?;
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
+    let metadata = fs::metadata(folder)?;
     if metadata.uid() != geteuid().as_raw() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
-        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700))?;
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o700))?;
     }
     Ok(())
 }
@@ -80,7 +185,7 @@ pub fn find(folders: &[PathBuf]) -> Vec<Found> {
 }
 
 fn sockets(folder: &Path) -> Vec<Found> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let files = entries.take(MOST).flatten().map(|entry| entry.path());
     let mut found = Vec::new();
     for path in files.filter(|path| path.extension() == Some(OsStr::new(ENDING))) {
@@ -88,22 +193,24 @@ fn sockets(folder: &Path) -> Vec<Found> {
         let Some(name) = path.file_stem().and_then(OsStr::to_str).filter(|_| is_socket) else {
             continue;
         };
-        if is_orphan(name) {
-            // Somebody else may have removed it.
-            let _ = std::fs::remove_file(&path);
-        } else {
+        if !remove_orphan(&path) {
             found.push(Found { name: name.to_owned(), path });
         }
     }
     found
 }
 
-/// Whether the process that a name tells of is gone for sure.
-fn is_orphan(name: &str) -> bool {
-    let process = name.rsplit_once('.').and_then(|(_, process)| process.parse().ok());
-    process
-        .and_then(Pid::from_raw)
-        .is_some_and(|process| test_kill_process(process) == Err(rustix::io::Errno::SRCH))
+/// Removes a socket whose process is gone for sure: its lock is free, and nobody listens.
+fn remove_orphan(path: &Path) -> bool {
+    let Ok(Locked::Here(lock)) = lock(path, false) else { return false };
+    if !is_abandoned(path) {
+        // Somebody listens who has no lock: the lock's file stays.
+        lock.leave();
+        return false;
+    }
+    // Its user may have removed it.
+    let _ = fs::remove_file(path);
+    true
 }
 
 #[cfg(test)]
@@ -111,29 +218,59 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
+    fn names(folder: &Path) -> Vec<String> {
+        find(&[folder.to_owned()]).into_iter().map(|found| found.name).collect()
+    }
+
     #[test]
-    fn the_folder_is_its_users_alone_and_orphans_are_removed() {
+    fn the_folder_is_its_users_alone() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path().join("deep/eternaltcp");
         let folders = [PathBuf::from("/proc/nowhere/eternaltcp"), folder.clone()];
-        let own = name(Role::Cproxy, &folders).unwrap();
-        assert_eq!(own.parent(), Some(folder.as_path()));
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let own = Claim::take(Role::Cproxy, &folders).unwrap();
+        assert_eq!(own.path().parent(), Some(folder.as_path()));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
-        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
-        name(Role::Cproxy, &folders).unwrap();
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
+        Claim::take(Role::Sproxy, &folders).unwrap();
         assert_eq!(mode(&folder), 0o700);
+    }
 
-        let _own = UnixListener::bind(&own).unwrap();
-        // Process ids end below this one.
-        let orphan = folder.join("sproxy.4194305.sock");
-        drop(UnixListener::bind(&orphan).unwrap());
-        std::fs::write(folder.join("sproxy.4194306.sock"), "no socket").unwrap();
-        let found = find(&folders);
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((&found[0].path, found[0].name.starts_with("cproxy.")), (&own, true));
-        assert!(!orphan.exists(), "it is removed");
-        assert!(folder.join("sproxy.4194306.sock").exists(), "no socket, not ours");
+    #[test]
+    fn a_socket_is_removed_once_its_lock_is_free_and_nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let claim = Claim::take(Role::Sproxy, &[folder.path().to_owned()]).unwrap();
+        let own = claim.path().file_stem().unwrap().to_str().unwrap().to_owned();
+        // Nobody listens, as seen from another machine that has the folder too.
+        drop(UnixListener::bind(claim.path()).unwrap());
+        // Nor here, whose lock nobody knows, and this is no socket.
+        drop(UnixListener::bind(at("older.sock")).unwrap());
+        fs::write(at("file.sock"), "no socket").unwrap();
+        fs::write(at("file.lock"), "").unwrap();
+        // Somebody listens.
+        let _listener = UnixListener::bind(at("unlocked.sock")).unwrap();
+        fs::write(at("unlocked.lock"), "").unwrap();
+        let all = ["older".to_owned(), own.clone(), "unlocked".to_owned()];
+        assert_eq!(names(folder.path()), all);
+        let path = claim.path().to_owned();
+        // A process that is killed leaves the file of its lock, and no lock.
+        drop(claim);
+        fs::write(path.with_extension("lock"), "").unwrap();
+        assert_eq!(names(folder.path()), ["older", "unlocked"]);
+        assert!(!path.exists() && !path.with_extension("lock").exists());
+        assert!(at("file.sock").exists() && at("unlocked.lock").exists());
+    }
+
+    #[test]
+    fn processes_of_one_id_have_names_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let take = || Claim::take(Role::Sproxy, &[folder.path().to_owned()]).unwrap();
+        let (one, two) = (take(), take());
+        assert_ne!(one.path(), two.path());
+        let first = one.path().to_owned();
+        drop(one);
+        assert_eq!(take().path(), first);
     }
 
     #[test]
@@ -141,7 +278,7 @@ mod tests {
         if geteuid().is_root() {
             let temporary = tempfile::tempdir().unwrap();
             std::os::unix::fs::chown(temporary.path(), Some(65534), None).unwrap();
-            let error = name(Role::Sproxy, &[temporary.path().to_owned()]).unwrap_err();
+            let error = Claim::take(Role::Sproxy, &[temporary.path().to_owned()]).unwrap_err();
             assert!(error.to_string().contains("another user's"), "{error}");
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::message::{Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request};
+use super::place::Claim;
 use super::subject::Subject;
 use crate::listener::{Pause, SocketFile, bind_unix};
 use crate::log_limit::{BURST, LogLimit, limited};
@@ -39,6 +40,8 @@ pub struct ControlSocket {
     path: PathBuf,
     task: AbortHandle,
     _file: SocketFile,
+    /// Of one in its default place; given up when the file is gone.
+    claim: Option<Claim>,
 }
 
 impl Drop for ControlSocket {
@@ -66,7 +69,17 @@ impl ControlSocket {
         let (listener, file) = bind_unix(path)?;
         let served = Arc::new(Served { subject, listen, started_at: SystemTime::now() });
         let task = tokio::spawn(accept(listener, served)).abort_handle();
-        Ok(Self { path: path.to_owned(), task, _file: file })
+        Ok(Self { path: path.to_owned(), task, _file: file, claim: None })
+    }
+
+    /// The same in a place that this process has claimed.
+    ///
+    /// # Errors
+    /// As [`Self::serve`].
+    pub fn serve_claimed(claim: Claim, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
+        let mut socket = Self::serve(claim.path(), subject, listen)?;
+        socket.claim = Some(claim);
+        Ok(socket)
     }
 
     /// Where it is.
