@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::cli::ConnectArgs;
 use crate::cproxy::client_config;
 use crate::exit::{Failure, of_client};
-use crate::signals::{self, Stop};
+use crate::signals::{Hangup, Signals, Stop};
 use crate::{runtime, stdio};
 
 /// Time for the server to learn how the session ended, where that was not in order.
@@ -34,14 +34,15 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
 pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), Failure> {
     config.ends_when_idle = true;
     runtime::block_on(async {
-        let stop = signals::stop_of_child()?;
+        // ssh ends its ProxyCommand by SIGHUP.
+        let signals = Signals::listen(Hangup::Ends)?;
         let mut client = Client::start(config).map_err(Failure::failed)?;
         let session = match target {
             Some(target) => client.open(target).await,
             None => client.open_default().await,
         };
         let session = session.map_err(|error: OpenError| Failure::failed(error))?;
-        match serve(&mut client, session, stop).await {
+        match serve(&mut client, session, signals).await {
             Ended::InOrder => Ok(()),
             Ended::Client(failure) => Err(failure),
             Ended::Stopped(stop) => {
@@ -70,13 +71,11 @@ enum Ended {
 }
 
 /// Runs until the client has ended and all that it delivered is written, or a signal comes.
-async fn serve(client: &mut Client, session: Session, stop: impl Future<Output = Stop>) -> Ended {
+async fn serve(client: &mut Client, session: Session, signals: Signals) -> Ended {
+    let stop = signals.obey(client.monitor());
     let (tell_over, over) = oneshot::channel();
     let exchange = async { exchange(session, over).await.map_err(Ended::Stdio) };
-    let client = async {
-        let end = signals::run_until_ended(client).await;
-        end.and_then(of_client).map_err(Ended::Client)
-    };
+    let client = async { of_client(client.ended().await).map_err(Ended::Client) };
     let both = async {
         tokio::pin!(exchange, client);
         tokio::select! {

@@ -12,9 +12,10 @@ use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
 use crate::credentials::Credentials;
 use crate::exit::{Failure, of_client};
 use crate::operator::Operator;
+use crate::runtime;
+use crate::signals::{Hangup, Signals, run_client};
 use crate::sproxy::tunnel_config;
 use crate::taken::cannot_listen;
-use crate::{runtime, signals};
 
 /// Where cproxy listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "localhost:5200";
@@ -96,7 +97,7 @@ async fn serve(
     slots: Slots,
     operator: OperatorArgs,
 ) -> Result<(), Failure> {
-    let stop = signals::stop()?;
+    let signals = Signals::listen(Hangup::of_terminal())?;
     let mut listeners = Vec::new();
     for rule in forwards.rules {
         let listener = rule.bind(slots.clone())?;
@@ -128,9 +129,9 @@ async fn serve(
         // Where the server listens is told in the log.
         let _ = client.forward_remotely(remote, slots.clone());
     }
-    let end = signals::run_client(client, stop).await;
+    let end = run_client(client, signals).await;
     operator.end().await;
-    of_client(end?)
+    of_client(end)
 }
 
 impl Rule {

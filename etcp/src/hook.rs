@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use eternaltcp::clean;
 use eternaltcp::control::Role;
+use eternaltcp::process::as_started;
 use eternaltcp::status::TunnelEvent;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
@@ -163,6 +164,7 @@ async fn run_once(
     if let Some(path) = control {
         shell.env("ETCP_CONTROL", path);
     }
+    as_started(shell.as_std_mut());
     // To start a program may take a moment, which the tunnel does not have.
     let started = tokio::task::spawn_blocking(move || shell.spawn()).await;
     let mut child = match started {

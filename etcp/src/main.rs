@@ -42,11 +42,13 @@ mod version;
 use std::process::ExitCode;
 
 use clap::Parser;
+use eternaltcp::process;
 
 use cli::{Cli, Command, Internal, InternalCli};
 use exit::Failure;
 
 fn main() -> ExitCode {
+    process::wait_for_children();
     let args: Vec<_> = std::env::args_os().collect();
     let parsed = if cli::is_internal(&args) {
         InternalCli::try_parse_from(&args).map(run_internal)
@@ -70,7 +72,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Set to anything, it leaves the program open to debuggers and core dumps.
+const TRACEABLE: &str = "ETCP_TRACEABLE";
+
+/// Keeps core dumps and other processes of the user from showing keys.
+fn hide_keys() {
+    if std::env::var_os(TRACEABLE).is_none() {
+        // Where the system refuses it, the program works all the same.
+        let _ = process::hide_memory();
+    }
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
+    hide_keys();
     match cli.command {
         Command::Sproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
@@ -108,6 +122,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 /// Runs a command that etcp started itself.
 fn run_internal(cli: InternalCli) -> Result<(), Failure> {
+    // That one has no keys, and writes to files in /proc/self that are root's in a process that is
+    // hidden.
+    if !matches!(cli.command, Internal::RunInside(_)) {
+        hide_keys();
+    }
     match cli.command {
         Internal::RunInside(args) => run::run_inside(&args),
         Internal::SshCarry(args) => {

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use eternaltcp::process::as_started;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
@@ -62,7 +63,7 @@ fn ask_program(program: &std::ffi::OsStr, prompt: &str) -> io::Result<Zeroizing<
     };
     let mut command = Command::new(program);
     command.arg(prompt).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = as_started(&mut command).spawn().map_err(failed)?;
     let answer = match child.stdout.take() {
         Some(pipe) => read_line(pipe),
         None => Ok(Zeroizing::default()),

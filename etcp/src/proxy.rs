@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use eternaltcp::client::Proxy;
+use eternaltcp::process::as_started;
 use tracing::warn;
 
 use crate::cli::{self, Cli};
@@ -61,7 +62,7 @@ pub(crate) fn hide_password(cli: &Cli, args: &[OsString]) {
         command.arg0(name);
     }
     // It goes on as it is, which is what the user has typed.
-    let _ = command.exec();
+    let _ = as_started(&mut command).exec();
 }
 
 /// The arguments without the first `--proxy TEXT`: what follows may be another program's.

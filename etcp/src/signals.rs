@@ -1,21 +1,47 @@
-//! The signals that the program understands: those that end it in order, and
-//! the one that asks a client for a new carrier.
+//! The signals that the program understands: those that end it in order, the one that has files
+//! read again, and the one that asks a client for a new carrier.
+//!
+//! A signal that was ignored when the program was started stays ignored, whichever it is: `nohup`,
+//! and a shell for its jobs in the background, ask for that.
 
-use std::future::poll_fn;
-use std::io::{IsTerminal, stdin};
-use std::task::Poll;
+use std::future::pending;
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use eternaltcp::client::{Client, ClientEnd};
+use eternaltcp::client::{Client, ClientEnd, Monitor};
+use eternaltcp::process::was_ignored;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failure;
+use crate::passphrase::open_terminal;
+
+/// A signal, unless it was ignored at the start.
+pub(crate) struct Listened(Option<Signal>);
+
+impl Listened {
+    pub(crate) fn to(kind: SignalKind) -> Result<Self, Failure> {
+        if was_ignored(kind.as_raw_value()) {
+            return Ok(Self(None));
+        }
+        signal(kind).map(|signal| Self(Some(signal))).map_err(Failure::failed)
+    }
+
+    /// Waits until it comes. Cancelling it loses none.
+    pub(crate) async fn recv(&mut self) {
+        let came = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if came.is_none() {
+            pending().await
+        }
+    }
+}
 
 /// A signal that asks the program to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stop {
     Hangup,
     Interrupt,
+    Quit,
     Terminate,
 }
 
@@ -25,91 +51,103 @@ impl Stop {
         match self {
             Self::Hangup => 129,
             Self::Interrupt => 130,
+            Self::Quit => 131,
             Self::Terminate => 143,
         }
     }
 }
 
-/// Waits for SIGTERM or SIGINT, and on a terminal for SIGHUP: elsewhere SIGHUP
-/// keeps the meaning it was started with, as `nohup` wants.
-pub(crate) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
-    stop_by(stdin().is_terminal())
+/// What SIGHUP means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hangup {
+    /// It ends the program in order, as ssh: its terminal, or whoever has started it, is gone.
+    Ends,
+    /// It has files read again, as for a service.
+    Reloads,
 }
 
-/// The same for a program that another one has started for itself: it waits for
-/// SIGHUP too, by which ssh ends its `ProxyCommand`.
-pub(crate) fn stop_of_child() -> Result<impl Future<Output = Stop>, Failure> {
-    stop_by(true)
-}
-
-/// Waits for those signals that were not ignored when the program started: sftp has its ssh
-/// ignore SIGINT, and so a `ProxyCommand`, to go on after a Ctrl-C.
-fn stop_by(is_hangup: bool) -> Result<impl Future<Output = Stop>, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let listen = |stop: Stop, kind| match ignores(&status, kind) {
-        true => Ok(None),
-        false => signal(kind).map(|signal| Some((signal, stop))).map_err(Failure::failed),
-    };
-    let mut signals = vec![
-        listen(Stop::Terminate, SignalKind::terminate())?,
-        listen(Stop::Interrupt, SignalKind::interrupt())?,
-    ];
-    if is_hangup {
-        signals.push(listen(Stop::Hangup, SignalKind::hangup())?);
+impl Hangup {
+    /// What it means to a program that runs in a terminal for its user, or else in the background.
+    pub(crate) fn of_terminal() -> Self {
+        if open_terminal().is_some() { Self::Ends } else { Self::Reloads }
     }
-    let mut signals: Vec<_> = signals.into_iter().flatten().collect();
-    Ok(poll_fn(move |cx| {
-        let mut came = signals
-            .iter_mut()
-            .filter_map(|(it, stop)| it.poll_recv(cx).is_ready().then_some(*stop));
-        came.next().map_or(Poll::Pending, Poll::Ready)
-    }))
 }
 
-/// Reads the mask of ignored signals (proc(5)), of which the lowest bit is signal 1.
-fn ignores(status: &str, kind: SignalKind) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    /// To end in order.
+    Stop(Stop),
+    /// To read files again.
+    Reload,
+    /// To connect again now.
+    Reconnect,
 }
 
-/// Runs a client until it ends by itself or `stop` is ready; then it is closed
-/// in order.
-pub(crate) async fn run_client(
-    mut client: Client,
-    stop: impl Future<Output = Stop>,
-) -> Result<ClientEnd, Failure> {
-    tokio::select! {
-        end = run_until_ended(&mut client) => return end,
-        _ = stop => {}
+/// The signals of a proxy.
+pub(crate) struct Signals {
+    terminate: Listened,
+    interrupt: Listened,
+    quit: Listened,
+    hangup: Listened,
+    again: Listened,
+    meaning: Hangup,
+}
+
+impl Signals {
+    pub(crate) fn listen(meaning: Hangup) -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: Listened::to(SignalKind::terminate())?,
+            interrupt: Listened::to(SignalKind::interrupt())?,
+            quit: Listened::to(SignalKind::quit())?,
+            hangup: Listened::to(SignalKind::hangup())?,
+            again: Listened::to(SignalKind::user_defined1())?,
+            meaning,
+        })
     }
-    client.close().await;
-    Ok(client.ended().await)
-}
 
-/// Runs a client until it ends by itself. SIGUSR1 means "connect again now".
-pub(crate) async fn run_until_ended(client: &mut Client) -> Result<ClientEnd, Failure> {
-    let mut again = signal(SignalKind::user_defined1()).map_err(Failure::failed)?;
-    loop {
+    /// Waits for the next one. Cancelling it loses none.
+    pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
-            end = client.ended() => return Ok(end),
-            _ = again.recv() => client.reconnect().await,
+            () = self.terminate.recv() => Asked::Stop(Stop::Terminate),
+            () = self.interrupt.recv() => Asked::Stop(Stop::Interrupt),
+            () = self.quit.recv() => Asked::Stop(Stop::Quit),
+            () = self.hangup.recv() => match self.meaning {
+                Hangup::Ends => Asked::Stop(Stop::Hangup),
+                Hangup::Reloads => Asked::Reload,
+            },
+            () = self.again.recv() => Asked::Reconnect,
+        }
+    }
+
+    /// Waits for one that asks the program to end; the others mean nothing to it.
+    pub(crate) async fn stop(mut self) -> Stop {
+        loop {
+            if let Asked::Stop(stop) = self.next().await {
+                return stop;
+            }
+        }
+    }
+
+    /// Has a client do what signals ask for, until one asks for the end.
+    pub(crate) async fn obey(mut self, client: Monitor) -> Stop {
+        loop {
+            match self.next().await {
+                Asked::Stop(stop) => return stop,
+                Asked::Reload => client.reload().await,
+                Asked::Reconnect => client.reconnect().await,
+            }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_is_found_in_the_mask_of_ignored_signals() {
-        let (hangup, interrupt) = (SignalKind::hangup(), SignalKind::interrupt());
-        let status = "Name:\tetcp\nSigIgn:\t0000000000001001\nSigCgt:\t2\n";
-        assert!(ignores(status, hangup) && !ignores(status, interrupt));
-        assert!(ignores(status, SignalKind::pipe()) && !ignores(status, SignalKind::terminate()));
-        assert!(ignores("SigIgn:\t0000000000000002\n", interrupt));
-        assert!(!ignores("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n", hangup));
-        assert!(!ignores("", hangup));
+/// Runs a client until it ends by itself or a signal asks it to; then it is closed in order.
+pub(crate) async fn run_client(mut client: Client, signals: Signals) -> ClientEnd {
+    let stop = signals.obey(client.monitor());
+    tokio::select! {
+        end = client.ended() => return end,
+        _ = stop => {}
     }
+    client.close().await;
+    client.ended().await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
-use eternaltcp::server::{Server, ServerConfig, ServerError, ServerLimits};
+use eternaltcp::server::{Monitor, Server, ServerConfig, ServerError, ServerLimits};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Slots, TunnelConfig, listen_addresses};
 use tracing::info;
@@ -14,8 +14,9 @@ use tracing::info;
 use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
 use crate::exit::Failure;
 use crate::operator::Operator;
+use crate::signals::{Asked, Hangup, Signals};
 use crate::taken::cannot_listen;
-use crate::{paths, runtime, signals};
+use crate::{paths, runtime};
 
 pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let operator = std::mem::take(&mut args.operator);
@@ -24,7 +25,8 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let slots = Slots::from_limit().map_err(Failure::failed)?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
-        let stop = signals::stop()?;
+        // As with sshd, a terminal that is gone ends no server.
+        let signals = Signals::listen(Hangup::Reloads)?;
         let server = Server::bind(config, slots).map_err(|error| match error {
             ServerError::Listen(address, error) => cannot_listen(&Listen::Tcp(address), &error),
             other => Failure::failed(other),
@@ -34,13 +36,26 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
         let operator = Operator::start(operator, subject, vec![address.to_string()])?;
         info!("listening on {address}");
         introduce(&key, address.port());
-        server.run(async { _ = stop.await }).await;
+        let asked = obey(signals, server.monitor());
+        server.run(asked).await;
         operator.end().await;
         Ok(())
     });
     // A name that is still looked up is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Does what signals ask for, until one asks for the end.
+async fn obey(mut signals: Signals, monitor: Monitor) {
+    loop {
+        match signals.next().await {
+            Asked::Stop(_) => return,
+            Asked::Reload => monitor.reload().await,
+            // A signal to all that is called etcp is meant for the clients among them.
+            Asked::Reconnect => {}
+        }
+    }
 }
 
 fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {

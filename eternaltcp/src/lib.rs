@@ -144,6 +144,7 @@ pub mod paths;
 mod pipe;
 mod platform;
 pub mod policy;
+pub mod process;
 mod race;
 mod reach;
 pub mod report;

@@ -16,7 +16,7 @@ use super::common::parse_positive;
 #[derive(Debug, Default, Args)]
 pub(crate) struct OperatorArgs {
     /// The Unix socket for etcp status and the like; none: there is none
-    /// [default: in $XDG_RUNTIME_DIR/eternaltcp, else in the state folder]
+    /// [default: in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR/eternaltcp, else in the state folder]
     #[arg(long, value_name = "PATH", help_heading = "Control")]
     pub(crate) control: Option<ControlSocketArg>,
     /// Run this by sh when the connection is lost and when it is back, with ETCP_EVENT and more in

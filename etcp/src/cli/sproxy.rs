@@ -44,7 +44,7 @@ pub(crate) struct SproxyArgs {
     #[arg(long, help_heading = "Forwards")]
     pub(crate) send_proxy: bool,
     /// The server's private key; made at the first start
-    /// [default: $XDG_STATE_HOME/eternaltcp/server_key]
+    /// [default: server_key in the state folder]
     #[arg(short, long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Option<PathBuf>,
     /// Whose keys are let in, as for sshd [default: ~/.ssh/authorized_keys]

@@ -33,7 +33,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::exit::Failure;
 use crate::paths::temporary_folder;
-use crate::{runtime, signals};
+use crate::runtime;
+use crate::signals::{Hangup, Signals};
 use director::Director;
 use outcome::Outcome;
 use screen::{Paint, Screen};
@@ -63,7 +64,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// Plays until the end, or until the user has seen enough.
 async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
     let deadline = Instant::now() + SHOW_LIMIT;
-    let stop = signals::stop()?;
+    let stop = Signals::listen(Hangup::Ends)?.stop();
     let stage = Stage::build(folder).await?;
     introduce(screen);
     screen.check()?;

@@ -8,6 +8,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use eternaltcp::process::as_started;
+
 use crate::cli::OneUserArgs;
 use crate::exit::Failure;
 use crate::stdio;
@@ -37,7 +39,8 @@ fn say_start(wish: &Message) -> Result<(), Failure> {
 fn start(wish: &Message) -> io::Result<String> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("etcp").args(["one-user", "--serve"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = as_started(&mut command).spawn()?;
     if let Some(mut input) = child.stdin.take() {
         writeln!(input, "{wish}")?;
     }

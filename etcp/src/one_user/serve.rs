@@ -14,8 +14,9 @@ use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Slots, TunnelConfig};
 
 use crate::exit::Failure;
+use crate::signals::{Hangup, Signals};
 use crate::talk::{Message, Ports, TalkError};
-use crate::{runtime, signals, stdio};
+use crate::{runtime, stdio};
 
 /// Nobody came for so long after the log-in: nobody will.
 const FIRST_CONTACT: Duration = Duration::from_secs(120);
@@ -55,7 +56,7 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
     // What is sent to the log-in's processes at its end does not reach this one.
     rustix::process::setsid().map_err(Failure::failed)?;
     runtime::block_on(async {
-        let stop = signals::stop_of_child()?;
+        let stop = Signals::listen(Hangup::Reloads)?.stop();
         let server = match bind(wish) {
             Ok((server, answer)) => say(&answer).map(|()| server)?,
             Err(error) => return say(&Message::new("error").with("text", error)),

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use eternaltcp::process::as_started;
+
 use super::handover::{Sockets, give_sockets, take_stdin};
 use super::{mounts, namespace, network};
 use crate::cli::CommandArgs;
@@ -47,7 +49,7 @@ fn become_program(args: &CommandArgs) -> Failure {
         Some(words) => words,
         None => return Failure::Usage("the command is missing".to_owned()),
     };
-    let error = Command::new(program).args(rest).exec();
+    let error = as_started(Command::new(program).args(rest)).exec();
     let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
     Failure::NotStarted(format!("cannot run {}: {error}", program.display()), code)
 }

@@ -7,12 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use eternaltcp::process::as_started;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::handover::{Sockets, take_sockets};
 use crate::exit::Failure;
+use crate::signals::Listened;
 
 /// The child before it is the program.
 pub(super) struct Helper {
@@ -31,6 +33,7 @@ impl Helper {
         // This program itself, also when its file was replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("etcp").args(["run-inside", "--"]).args(words);
+        as_started(&mut command);
         let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
@@ -97,11 +100,11 @@ fn code_of(status: ExitStatus) -> u8 {
 /// The signals of this process.
 pub(super) struct Signals {
     child: tokio::signal::unix::Signal,
-    again: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
+    again: Listened,
+    terminate: Listened,
+    hangup: Listened,
+    interrupt: Listened,
+    quit: Listened,
 }
 
 enum Heard {
@@ -112,24 +115,23 @@ enum Heard {
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(Failure::failed);
         Ok(Self {
-            child: listen(SignalKind::child())?,
-            again: listen(SignalKind::user_defined1())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            quit: listen(SignalKind::quit())?,
+            child: signal(SignalKind::child()).map_err(Failure::failed)?,
+            again: Listened::to(SignalKind::user_defined1())?,
+            terminate: Listened::to(SignalKind::terminate())?,
+            hangup: Listened::to(SignalKind::hangup())?,
+            interrupt: Listened::to(SignalKind::interrupt())?,
+            quit: Listened::to(SignalKind::quit())?,
         })
     }
 
     /// Waits for one that asks this process to end at once.
     pub(super) async fn stop(&mut self) {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
-            _ = self.hangup.recv() => {}
+            () = self.terminate.recv() => {}
+            () = self.interrupt.recv() => {}
+            () = self.quit.recv() => {}
+            () = self.hangup.recv() => {}
         }
     }
 
@@ -137,11 +139,11 @@ impl Signals {
         loop {
             let (signal, is_typed) = tokio::select! {
                 _ = self.child.recv() => return Heard::Child,
-                _ = self.again.recv() => return Heard::Again,
-                _ = self.terminate.recv() => (Signal::TERM, false),
-                _ = self.hangup.recv() => (Signal::HUP, false),
-                _ = self.interrupt.recv() => (Signal::INT, true),
-                _ = self.quit.recv() => (Signal::QUIT, true),
+                () = self.again.recv() => return Heard::Again,
+                () = self.terminate.recv() => (Signal::TERM, false),
+                () = self.hangup.recv() => (Signal::HUP, false),
+                () = self.interrupt.recv() => (Signal::INT, true),
+                () = self.quit.recv() => (Signal::QUIT, true),
             };
             // What is typed reaches the program from the terminal itself.
             if !(is_typed && is_in_foreground().unwrap_or(false)) {

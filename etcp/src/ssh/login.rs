@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use eternaltcp::process::as_started;
 use eternaltcp::tls::PublicKey;
 
 use super::script::{Wanted, serve};
@@ -70,7 +71,7 @@ pub(crate) fn log_in(
     ssh.args(ALONE).args(args).arg(serve(wanted));
     ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
     let failed = |error| Failure::Failed(format!("cannot start ssh: {error}"));
-    let mut child = ssh.spawn().map_err(failed)?;
+    let mut child = as_started(&mut ssh).spawn().map_err(failed)?;
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(failed(io::ErrorKind::BrokenPipe.into()));
     };

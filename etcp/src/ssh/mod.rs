@@ -23,6 +23,8 @@ use std::process::Command;
 
 pub(crate) use carry::run as carry;
 
+use eternaltcp::process::as_started;
+
 use crate::cli::{LogArgs, LogFormat, SshArgs};
 use crate::exit::Failure;
 use crate::logging;
@@ -130,5 +132,8 @@ fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
 fn become_ssh(args: &[OsString]) -> Failure {
     // The thread that writes what was said ends with this program.
     logging::finish();
-    Failure::Failed(format!("cannot start ssh: {}", Command::new("ssh").args(args).exec()))
+    Failure::Failed(format!(
+        "cannot start ssh: {}",
+        as_started(Command::new("ssh").args(args)).exec()
+    ))
 }

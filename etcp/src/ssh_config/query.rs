@@ -7,6 +7,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use eternaltcp::process::as_started;
+
 /// How long ssh may take: `Match exec` runs programs.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The most that is read of what it says.
@@ -49,7 +51,7 @@ pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<Said, QueryError
     // Without a terminal, which it would miss.
     command.args(["-G", "-T"]).args(options).arg("--").arg(host);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| match error.kind() {
+    let child = as_started(&mut command).spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => QueryError::NoSsh,
         _ => QueryError::Broken(format!("cannot run ssh -G: {error}")),
     })?;

@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::PATIENCE;
 use super::socket::SetAtEnd;
@@ -41,6 +41,11 @@ pub(crate) fn limited<S: AsRef<OsStr>>(
     command.env_remove("XDG_RUNTIME_DIR");
     for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
         command.env_remove(name);
+    }
+    command.env_remove("STATE_DIRECTORY").env_remove("RUNTIME_DIRECTORY");
+    if !geteuid().is_root() {
+        // How many descriptors it has is counted by another process of the same user.
+        command.env("ETCP_TRACEABLE", "1");
     }
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
     command
@@ -103,10 +108,16 @@ impl Program {
     /// Waits for the program's own end, and returns its exit code and its last line.
     #[track_caller]
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
-        let status = until_some(&format!("the end of {}", self.name), PATIENCE, || {
-            self.child.try_wait().expect("it is our child")
-        });
+        let status = self.end_of();
         (status.code(), self.log().lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// Waits for the program's own end, and returns what its parent is told.
+    #[track_caller]
+    pub(crate) fn end_of(&mut self) -> ExitStatus {
+        until_some(&format!("the end of {}", self.name), PATIENCE, || {
+            self.child.try_wait().expect("it is our child")
+        })
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -160,6 +160,11 @@ impl KeyRing {
         self.lock().failed = None;
     }
 
+    /// What is known of the keys may be so no more: they are tried anew, from the first.
+    pub(super) fn forget(&self) {
+        *self.lock() = State::default();
+    }
+
     /// The present key turned out to be of no use.
     pub(super) fn note_failed(&self, why: &str) {
         self.lock().failed = Some(why.to_owned());

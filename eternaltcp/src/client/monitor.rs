@@ -49,6 +49,12 @@ impl Monitor {
         self.handle.send(Command::Notice(Notice::Reconnect)).await;
     }
 
+    /// Has the user's keys read again, from their files or their agent, when one is next needed:
+    /// for a new tunnel. `known_hosts` is read at each connection anyway.
+    pub async fn reload(&self) {
+        self.handle.send(Command::Notice(Notice::Reload)).await;
+    }
+
     /// Takes no new sessions, and ends in order with the last one, or after
     /// `limit`. Says how many there are; `None` when it has ended already.
     pub async fn drain(&self, limit: Option<Duration>) -> Option<usize> {

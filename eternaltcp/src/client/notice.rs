@@ -26,6 +26,8 @@ pub(crate) enum Notice {
     Refused(String),
     /// The user wants a new carrier now.
     Reconnect,
+    /// The user's keys may have changed.
+    Reload,
     /// No session is to come any more: the tunnel ends with the last one.
     Finish,
 }

@@ -431,6 +431,11 @@ impl Role for ClientRole {
                 self.dialing.failover.request(now);
                 Verdict::Continue
             }
+            Notice::Reload => {
+                info!("the keys and known_hosts are read again when they are next needed");
+                self.dialing.dialer.keys().forget();
+                Verdict::Continue
+            }
             Notice::Finish => {
                 self.config.ends_when_idle = true;
                 match tunnel.session_count() {

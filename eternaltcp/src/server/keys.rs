@@ -88,6 +88,12 @@ impl KeyStore {
         tell(news);
     }
 
+    /// The same, also if nothing shows that it changed.
+    pub(super) async fn reload(&self) {
+        lock(&self.state).stamp = None;
+        self.refresh().await;
+    }
+
     /// What is known of the file now.
     pub(super) fn view(&self) -> View {
         lock(&self.state).view()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use eternaltcp_proto::{SessionId, Stats};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, interval, timeout_at};
+use tracing::info;
 
 use super::Context;
 use super::phase::Phase;
@@ -109,6 +110,12 @@ impl Monitor {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         !self.0.phase.is_open()
+    }
+
+    /// Has the authorized keys read again now, also where nothing shows that the file changed.
+    pub async fn reload(&self) {
+        info!("the authorized keys are read again, as asked; nothing else is");
+        self.0.keys.reload().await;
     }
 
     /// Has the server end now, its tunnels in order.

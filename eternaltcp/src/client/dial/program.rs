@@ -23,6 +23,7 @@ use super::attempt::Attempts;
 use super::{Candidate, DialError, Dialed};
 use crate::client::Via;
 use crate::net::prepare_carrier;
+use crate::process::as_started;
 
 /// A program's time to be through: a log-in over a very slow path.
 const THROUGH: Duration = Duration::from_secs(60);
@@ -112,6 +113,7 @@ impl Program {
         let mut command = Command::new(&via.program);
         command.args(&via.args).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        as_started(command.as_std_mut());
         let mut child = command.spawn()?;
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let stdout = child.stdout.take().map(BufReader::new);

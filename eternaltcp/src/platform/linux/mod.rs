@@ -6,6 +6,7 @@ mod network;
 mod route;
 mod sleep;
 mod socket;
+mod start;
 mod tcp_info;
 mod terminal;
 mod writer;
@@ -25,6 +26,7 @@ pub(crate) use socket::{
     bind_to_device, free_receive_buffer, interface_index, mptcp_available, set_pacing,
     set_transparent, unsent,
 };
+pub(crate) use start::{give_back, hide_memory, wait_for_children, was_ignored};
 pub(crate) use tcp_info::carrier_info;
 pub(crate) use terminal::write_from_background;
 pub(crate) use writer::has_writer;

@@ -1,0 +1,139 @@
+//! What this process was started with: ignored and blocked signals, and limits.
+//!
+//! It is noted before `main`, because Rust's runtime ignores SIGPIPE before any code of a program
+//! runs. Programs that this one starts are given it back.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr::null;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+/// Signals have the numbers from 1 to this one.
+const SIGNALS: libc::c_int = 64;
+
+/// A bit for each signal that was ignored, or blocked.
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+/// The soft limits; the largest number is "unlimited".
+static DESCRIPTORS: AtomicU64 = AtomicU64::new(u64::MAX);
+static CORE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = note;
+
+/// Runs before `main`, on the only thread. It uses nothing of the standard library that is set up
+/// by then.
+extern "C" fn note() {
+    let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the set is valid memory, to which the present mask is written.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, null(), mask.as_mut_ptr()) };
+    for signal in 1..=SIGNALS {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: without a new action nothing changes, and the present one is written to valid
+        // memory. All zeros are a valid value for both, should a call fail.
+        let (ignored, blocked) = unsafe {
+            libc::sigaction(signal, null(), action.as_mut_ptr());
+            let is_ignored = action.assume_init_ref().sa_sigaction == libc::SIG_IGN;
+            (is_ignored, libc::sigismember(mask.as_ptr(), signal) == 1)
+        };
+        IGNORED.fetch_or(u64::from(ignored) << (signal - 1), Ordering::Relaxed);
+        BLOCKED.fetch_or(u64::from(blocked) << (signal - 1), Ordering::Relaxed);
+    }
+    let soft = |resource| getrlimit(resource).current.unwrap_or(u64::MAX);
+    DESCRIPTORS.store(soft(Resource::Nofile), Ordering::Relaxed);
+    CORE.store(soft(Resource::Core), Ordering::Relaxed);
+}
+
+fn has(mask: &AtomicU64, signal: libc::c_int) -> bool {
+    (1..=SIGNALS).contains(&signal) && mask.load(Ordering::Relaxed) >> (signal - 1) & 1 == 1
+}
+
+/// Whether a signal was ignored when this process was started.
+pub(crate) fn was_ignored(signal: i32) -> bool {
+    has(&IGNORED, signal)
+}
+
+/// Lets this process wait for its children: whoever starts a program with SIGCHLD ignored takes
+/// that away (waitpid(2)).
+pub(crate) fn wait_for_children() {
+    if was_ignored(libc::SIGCHLD) {
+        // SAFETY: the default action runs no code of this program.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    }
+}
+
+/// Keeps other processes of the same user from reading this one's memory (ptrace(2)), and the
+/// kernel from writing it to a file (core(5)).
+pub(crate) fn hide_memory() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let maximum = getrlimit(Resource::Core).maximum;
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
+}
+
+/// Has `command` start with what this process was started with.
+pub(crate) fn give_back(command: &mut Command) {
+    // SAFETY: between fork(2) and execve(2) only calls that are safe for signal handlers are made
+    // (signal-safety(7)), and no memory is allocated.
+    unsafe { command.pre_exec(restore) };
+}
+
+fn restore() -> io::Result<()> {
+    // SAFETY: the set is valid memory; ignoring a signal runs no code. Those that cannot be
+    // ignored are refused by the kernel, and were not.
+    unsafe {
+        let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(mask.as_mut_ptr());
+        for signal in 1..=SIGNALS {
+            if has(&IGNORED, signal) {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+            if has(&BLOCKED, signal) {
+                libc::sigaddset(mask.as_mut_ptr(), signal);
+            }
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ptr(), std::ptr::null_mut());
+    }
+    for (resource, before) in [(Resource::Nofile, &DESCRIPTORS), (Resource::Core, &CORE)] {
+        let (before, maximum) = (before.load(Ordering::Relaxed), getrlimit(resource).maximum);
+        let soft = before.min(maximum.unwrap_or(u64::MAX));
+        let current = Some(soft).filter(|soft| *soft != u64::MAX);
+        // A program with another limit is better than none.
+        let _ = setrlimit(resource, Rlimit { current, maximum });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(command: &mut Command) -> String {
+        let output = command.output().expect("sh runs");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    #[test]
+    fn what_is_started_has_the_limits_and_signals_that_this_process_had() {
+        const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Blk|Ign):' /proc/self/status";
+        // This process's parent had the same, and std changes SIGPIPE for itself alone.
+        let descriptors = getrlimit(Resource::Nofile);
+        let before = output(Command::new("sh").args(["-c", "ulimit -Sn; ulimit -Sc"]));
+        let all = Rlimit { current: descriptors.maximum, ..descriptors };
+        setrlimit(Resource::Nofile, all).unwrap();
+        let mut command = Command::new("sh");
+        give_back(command.args(["-c", SHOW]));
+        let after = output(&mut command);
+        setrlimit(Resource::Nofile, descriptors).unwrap();
+        assert!(after.starts_with(&before), "{before} {after}");
+        let ignored = format!("SigIgn:\t{:016x}", IGNORED.load(Ordering::Relaxed));
+        assert!(after.contains(&ignored), "{ignored} {after}");
+    }
+}

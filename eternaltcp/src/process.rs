@@ -1,0 +1,37 @@
+//! What a program that holds keys, and starts other programs, owes those around it.
+//!
+//! Whoever starts a program chooses its limits, and which signals it ignores. This process may
+//! need others, and what it starts itself is given the caller's again: more than 1024 descriptors
+//! break programs that use select(2), and a signal that `nohup` has ignored stays ignored.
+
+use std::io;
+use std::process::Command;
+
+use crate::platform;
+
+/// Whether the signal of this number was ignored when this process was started.
+#[must_use]
+pub fn was_ignored(signal: i32) -> bool {
+    platform::was_ignored(signal)
+}
+
+/// Lets this process wait for its children also where it was started with SIGCHLD ignored.
+pub fn wait_for_children() {
+    platform::wait_for_children();
+}
+
+/// Keeps the keys in this process's memory from core dumps and from other processes of the same
+/// user, as ssh-agent does. Programs that it starts are not concerned.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn hide_memory() -> io::Result<()> {
+    platform::hide_memory()
+}
+
+/// Has `command` start with the limits of descriptors and core dumps, the ignored and the blocked
+/// signals that this process was started with.
+pub fn as_started(command: &mut Command) -> &mut Command {
+    platform::give_back(command);
+    command
+}
