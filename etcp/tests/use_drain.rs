@@ -4,12 +4,13 @@ mod loopback;
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use loopback::operator::{control, operate, session_of, status};
 use loopback::program::wait;
 use loopback::socket::dial;
 use loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use loopback::{Program, connect};
 
 fn served() -> (Site, Sproxy, Cproxy) {
     let site = Site::new();
@@ -127,7 +128,7 @@ fn a_drained_client_takes_nothing_new_and_ends_with_its_last_session() {
     let client = control(&site, "cproxy", &cproxy.program);
     let said = operate(&site, &["drain", "--control", &client]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("takes no new sessions; 4 go on"), "{said:?}");
+    assert!(said.out.contains("takes no new sessions; 4 sessions go on"), "{said:?}");
     wait("its listener to be gone", || TcpStream::connect(cproxy.listen).is_err());
     assert_eq!(status(&site, "cproxy", &cproxy.program)["is_draining"], true);
     while let Some(one) = steady.pop() {
@@ -141,14 +142,14 @@ fn a_drained_client_takes_nothing_new_and_ends_with_its_last_session() {
 
 #[test]
 fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
-    let (site, mut sproxy, mut cproxy) = served();
+    let (site, mut sproxy, cproxy) = served();
     let steady: Vec<_> = (0..4).map(|_| Steady::start(cproxy.listen)).collect();
     let server = control(&site, "sproxy", &sproxy.program);
     let said = operate(&site, &["drain", "--control", &server]);
-    assert!(said.out.contains("4 go on"), "{said:?}");
-    let late = dial(cproxy.listen);
-    assert_eq!(end(&late), Some(ErrorKind::ConnectionReset), "a new session is reset");
-    cproxy.program.wait_for("no new sessions are taken");
+    assert!(said.out.contains("4 sessions go on"), "{said:?}");
+    // It waits for a successor, of which there is none.
+    let mut late = dial(cproxy.listen);
+    late.write_all(b"ping").expect("it is taken");
     let mut newcomer = Cproxy::start(&site, sproxy.address, "newcomer");
     newcomer.program.wait_for("takes no new clients");
     // The tunnels that there are get their carriers.
@@ -158,8 +159,88 @@ fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
     wait("it to be attached again", || cproxy.attached_again() > before);
     steady.iter().for_each(Steady::goes_on);
     assert!(sproxy.program.is_running());
+    late.set_nonblocking(true).expect("it is open");
+    assert_eq!(end(&late), Some(ErrorKind::WouldBlock), "nobody has answered or reset it");
     steady.into_iter().for_each(Steady::finish);
     assert_eq!(sproxy.program.end().0, Some(0), "{}", sproxy.program.log());
+}
+
+/// Where the server listens for a client, as its log says.
+fn remote(program: &mut Program, count: usize) -> SocketAddr {
+    let line = program.wait_for_count("the server listens on ", count);
+    let text = line.split("listens on ").nth(1).and_then(|it| it.split(' ').next());
+    text.and_then(|text| text.parse().ok()).expect("an address")
+}
+
+/// [CLOSE-2]
+#[test]
+fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_it() {
+    let (site, echo) = (Site::new(), Echo::start());
+    let mut old = Sproxy::start(&site, echo.address);
+    let forward = format!("127.0.0.1:0:{}", echo.address);
+    let key = &site.client;
+    let mut busy = Cproxy::with(&site, old.address, "busy", key, &["-R", &forward]).attached();
+    let idle = Cproxy::start(&site, old.address, "idle").attached();
+    let steady: Vec<_> = (0..4).map(|_| Steady::start(busy.listen)).collect();
+    let there = remote(&mut busy.program, 1);
+    let through = Steady::start(there);
+    let server = control(&site, "sproxy", &old.program);
+    assert_eq!(operate(&site, &["drain", "--control", &server]).code, Some(0));
+    wait("the address of -R to be free", || TcpStream::connect(there).is_err());
+
+    // With a half-close, and more than the queues of a session hold.
+    let content: Vec<u8> = (0..2_000_000_u32).map(|number| (number / 7).to_le_bytes()[0]).collect();
+    let mut late: Vec<_> = (0..3).map(|_| dial(busy.listen)).collect();
+    late[0].write_all(b"ping").expect("it is taken");
+    late[1].write_all(b"ping").expect("it is taken");
+    late[1].shutdown(std::net::Shutdown::Write).expect("it is open");
+    let mut writer = late[2].try_clone().expect("it is open");
+    let sent = content.clone();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&sent).and_then(|()| writer.shutdown(std::net::Shutdown::Write))
+    });
+
+    let address = old.address.to_string();
+    let mut new = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    assert_eq!(new.address, old.address);
+    drop(session(&idle));
+    assert!(connect_says_hello(&site, new.address), "one that waits for an answer, too");
+    new.program.wait_for("tunnel");
+    // What was there gets its carriers from the old one.
+    let client = control(&site, "cproxy", &busy.program);
+    for _ in 0..2 {
+        let before = busy.attached_again();
+        assert_eq!(operate(&site, &["reconnect", "--control", &client]).code, Some(0));
+        wait("it to be attached again", || busy.attached_again() > before);
+        steady.iter().for_each(Steady::goes_on);
+    }
+    through.goes_on();
+    assert!(old.program.is_running());
+    steady.into_iter().for_each(Steady::finish);
+    through.finish();
+    assert_eq!(old.program.end().0, Some(0), "{}", old.program.log());
+
+    late[0].read_exact(&mut [0; 4]).expect("the successor has it");
+    let mut rest = Vec::new();
+    late[1].read_to_end(&mut rest).expect("the successor has it");
+    assert_eq!(rest, b"ping");
+    rest.clear();
+    late[2].read_to_end(&mut rest).expect("the successor has it");
+    assert!(rest == content, "{} bytes came back", rest.len());
+    writing.join().expect("it writes").expect("it is taken");
+    let again = remote(&mut busy.program, 2);
+    assert_eq!(again, there);
+    Steady::start(again).finish();
+    new.program.wait_for("the port is this one's alone");
+}
+
+/// Whether `etcp connect` comes through.
+fn connect_says_hello(site: &Site, server: SocketAddr) -> bool {
+    let mut child = connect(site, server, &site.client, &[]).spawn().expect("it runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"hello").expect("it reads");
+    drop(input);
+    child.wait_with_output().is_ok_and(|output| output.stdout == b"hello")
 }
 
 #[test]

@@ -18,11 +18,13 @@ use rustix::process::{Signal, geteuid};
 use support::skip;
 
 /// The same program with the same arguments and surroundings, started by a shell that has run
-/// `before`.
+/// `before`. What the harness sets before the program is left out.
 fn after(before: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
-    shell.arg(command.get_program()).args(command.get_args());
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let own = words.iter().position(|word| *word == "setsid").unwrap_or_default();
+    shell.args(words.into_iter().skip(own));
     shell.stdin(Stdio::null()).stdout(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {

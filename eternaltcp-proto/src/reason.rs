@@ -92,6 +92,8 @@ codes! {
         Killed = 6, "ended by the operator";
         /// A packet broke the protocol.
         Violation = 7, "the protocol was violated";
+        /// The server ends, and has connected none of the sessions that it did not answer.
+        Drained = 8, "the server takes no new sessions";
     }
 }
 
@@ -118,6 +120,8 @@ codes! {
         NameTaken = 8, "a live client of the same name is attached";
         /// The server cannot decide at present.
         NotReady = 9, "the server cannot decide now";
+        /// The server is to end: it, or its successor, may be found by another try.
+        Draining = 10, "the server is to end";
     }
 }
 

@@ -378,6 +378,25 @@ impl SendQueue {
         (self.next, self.dropped) = (expected, dropped);
     }
 
+    /// Makes all that was sent unsent, for another peer than the one that has delivered none of it.
+    /// `opening` is packet 0, which that peer may have acknowledged. Says whether all was kept.
+    pub(crate) fn unsend(&mut self, first: Seq, opening: (Kind, Bytes)) -> bool {
+        let is_open = matches!(self.state, SendState::Open | SendState::Ending | SendState::Ended);
+        if !is_open || self.is_cut || self.base().distance_from(first) > 1 {
+            return false;
+        }
+        let mut backlog = Backlog::default();
+        let data = self.packets.drain(..).filter(|packet| packet.kind == Kind::Data);
+        data.for_each(|packet| backlog.push(packet.payload));
+        let rest = std::mem::take(&mut self.backlog).into_chunks();
+        rest.into_iter().for_each(|chunk| backlog.push(chunk));
+        let is_ended = self.state != SendState::Open;
+        let state = if is_ended { SendState::Ending } else { SendState::Open };
+        let opening = Some(opening);
+        *self = Self { backlog, opening, state, ..Self::new(first, self.limit) };
+        true
+    }
+
     /// All that is kept is due again: nobody knows that its receiver has any of it.
     pub(crate) fn rewind(&mut self) {
         self.due = 0;
@@ -417,6 +436,36 @@ mod tests {
         assert_eq!(sent(&mut queue), expected);
         assert_eq!(queue.acknowledge(Seq::new(2)), Ok(true));
         assert_eq!((queue.state, queue.held), (SendState::Done, 0));
+    }
+
+    #[test]
+    fn what_no_peer_has_delivered_is_sent_from_its_opening_on_as_if_it_was_new() {
+        let opening = || (Kind::Open, Bytes::from_static(b"\0"));
+        for is_acknowledged in [false, true] {
+            let mut queue = queue();
+            queue.write(vec![1; MAX_PAYLOAD].into());
+            queue.write(vec![2; 5000].into());
+            assert_eq!(sent(&mut queue).len(), 3);
+            queue.write(vec![3; 5000].into());
+            queue.finish();
+            if is_acknowledged {
+                queue.acknowledge(FIRST.plus(1)).unwrap();
+            }
+            let digest = queue.digest().after(&[3; 5000]);
+            assert!(queue.unsend(FIRST, opening()));
+            assert!(queue.is_untransmitted() && queue.held == 0);
+            let kinds: Vec<_> = sent(&mut queue).into_iter().map(|(kind, _)| kind).collect();
+            assert_eq!((kinds[0], kinds.last()), (Kind::Open, Some(&Kind::End)));
+            let data: usize = queue
+                .packets
+                .iter()
+                .map(|it| if it.kind == Kind::Data { it.payload.len() } else { 0 })
+                .sum();
+            assert_eq!((data, queue.digest()), (MAX_PAYLOAD + 10_000, digest));
+            // Data that was delivered is not sent again.
+            queue.acknowledge(FIRST.plus(2)).unwrap();
+            assert!(!queue.unsend(FIRST, opening()));
+        }
     }
 
     #[test]

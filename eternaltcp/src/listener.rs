@@ -273,14 +273,17 @@ fn bind_tcp(address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
 }
 
 /// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
-/// the same. An IPv6 wildcard takes IPv4 too.
+/// the same. An IPv6 wildcard takes IPv4 too. `is_beside`: also where another process of this user
+/// listens and allows it.
 pub(crate) fn bind_carriers(
     address: SocketAddr,
     mptcp: Mptcp,
     congestion: Option<&Congestion>,
+    is_beside: bool,
 ) -> io::Result<TcpListener> {
     or_on_v4(address, true, |address| {
         let socket = carrier_socket(Domain::for_address(address), mptcp)?;
+        socket.set_reuse_port(is_beside)?;
         congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
         listen_on(socket, address, true)
     })

@@ -20,6 +20,8 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
+
 pub use attach::AttachError;
 pub(crate) use attach::{check_count, push_numbers};
 pub(crate) use early::may_be_early;
@@ -35,9 +37,10 @@ use crate::attach::{Intent, Settings};
 use crate::config::Config;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::limits::{Pool, RESERVE, cost};
+use crate::packet::Kind;
 use crate::reason::{Cause, Closing, Refusal, Reset};
 use crate::scheduler::{INTERACTIVE, Lane, Scheduler};
-use crate::session::{Listing, Lost, Session};
+use crate::session::{Listing, Lost, Opening, Session};
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 use carrier::{Attached, Carrier};
@@ -322,15 +325,27 @@ impl Tunnel {
     /// have seen something are over and are returned; the others wait for the
     /// new tunnel that the next attach asks for.
     pub fn restart(&mut self) -> Vec<Lost> {
+        self.restart_keeping(|_| None)
+    }
+
+    /// The same where the server has said that it connected none of the sessions that it did not
+    /// answer: those wait too. `target` gives what each was opened with.
+    pub fn restart_drained(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
+        self.restart_keeping(target)
+    }
+
+    fn restart_keeping(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
         self.handle_lost();
         (self.id, self.peer, self.peer_id, self.closing) = (None, None, None, None);
         (self.features, self.is_early_unanswered) = (0, false);
         let mut lost = Vec::new();
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get(&id) else { continue };
-            if id.opener() == self.side && session.send.is_untransmitted() {
+            let is_own = id.opener() == self.side;
+            if is_own && (session.send.is_untransmitted() || self.unsend(id, &target)) {
                 continue;
             }
+            let Some(session) = self.sessions.get(&id) else { continue };
             if !session.receive.is_discarding && !session.is_over() {
                 lost.push(Lost {
                     session: id,
@@ -343,6 +358,17 @@ impl Tunnel {
         self.stats.unresumed += lost.len() as u64;
         self.pool.set_limit(self.config.tunnel_limit);
         lost
+    }
+
+    /// Makes a session new again that the peer has not answered. Says whether it could.
+    fn unsend(&mut self, id: SessionId, target: impl Fn(SessionId) -> Option<Bytes>) -> bool {
+        let first = self.config.first_seq;
+        let is_unsent = self.with_session(id, |session| {
+            let is_asked = session.opening == Opening::Asked && !session.receive.is_discarding;
+            let target = target(id).filter(|_| is_asked && session.abort.is_none());
+            target.is_some_and(|target| session.send.unsend(first, (Kind::Open, target)))
+        });
+        is_unsent == Some(true)
     }
 
     fn attached(&self) -> Option<&Attached> {

@@ -318,7 +318,9 @@ impl Role for ClientRole {
             return Verdict::Restart(Cause::Unresumable);
         }
         let kept = self.kept_sessions(tunnel);
-        if (refusal.is_final && kept == 0) || self.is_hurried() {
+        // There may be a successor already, to which another try leads.
+        let is_hurried = self.is_hurried() && refusal.code != RefusalCode::Draining;
+        if (refusal.is_final && kept == 0) || is_hurried {
             return self.fail(ClientEnd::Refused(text));
         }
         if refusal.is_final {
@@ -340,6 +342,10 @@ impl Role for ClientRole {
             Closing::Replaced => self.fail(ClientEnd::Failed(format!(
                 "the server ended the tunnel: {why}; give each client a --name of its own"
             ))),
+            Closing::Drained => {
+                info!("the server ends, and takes no new sessions: connecting to its successor");
+                Verdict::MoveOn
+            }
             why => {
                 warn!("the server ended the tunnel: {why}");
                 Verdict::Restart(Cause::TunnelOver)

@@ -49,7 +49,7 @@ impl Drain {
 }
 
 /// The reset of a session that comes to a side which is being drained.
-pub(crate) fn drained() -> Reset {
+pub(super) fn drained() -> Reset {
     Reset::with_detail(Cause::LimitReached, "no new sessions are taken: the program is to end")
 }
 

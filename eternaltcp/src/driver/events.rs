@@ -1,6 +1,6 @@
 //! What the driver does when the state machine or the role says so.
 
-use eternaltcp_proto::{Event, Standby};
+use eternaltcp_proto::{Cause, Event, Lost, Standby};
 use tokio::time::Instant;
 
 use super::{About, CLOSE_PATIENCE, CarrierEnd, CarrierIo, Driver, Role, Verdict, drained};
@@ -98,13 +98,24 @@ impl<R: Role> Driver<R> {
                 self.closing.get_or_insert(Instant::now() + CLOSE_PATIENCE);
             }
             Verdict::Restart(cause) => {
-                for lost in self.tunnel.restart() {
-                    self.role.lost(&lost);
-                }
-                self.abort_unknown(cause);
-                self.role.restarted(self.now);
+                let lost = self.tunnel.restart();
+                self.restarted(&lost, cause);
+            }
+            Verdict::MoveOn => {
+                let (locals, abouts) = (&self.locals, &self.abouts);
+                let lost = self.tunnel.restart_drained(|id| {
+                    let about = locals.get(&id).map(|local| &local.about).or(abouts.get(&id));
+                    about.map(|about| about.target().clone())
+                });
+                self.restarted(&lost, Cause::TunnelOver);
             }
         }
+    }
+
+    fn restarted(&mut self, lost: &[Lost], cause: Cause) {
+        lost.iter().for_each(|lost| self.role.lost(lost));
+        self.abort_unknown(cause);
+        self.role.restarted(self.now);
     }
 
     /// There is nothing more to say on any of them.

@@ -47,7 +47,10 @@ impl<R: Role> Driver<R> {
             Command::Listen { stream, listening } => self.listen(stream, *listening),
             Command::Connected(id, result) => self.answer(id, result),
             Command::Detach(why) => self.lose(&CarrierEnd::Detached(why)),
-            Command::Close(why) => self.obey(Verdict::Close(why)),
+            Command::Close(why) => {
+                let why = self.role.closing(why, &self.tunnel);
+                self.obey(Verdict::Close(why));
+            }
             Command::Stats(asked) => {
                 // Whoever asked may be gone.
                 let _ = asked.send(self.tunnel.stats());

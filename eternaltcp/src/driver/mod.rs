@@ -39,8 +39,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(crate) use about::About;
+pub(crate) use ask::Ask;
 pub use ask::Killed;
-pub(crate) use ask::{Ask, drained};
+use ask::drained;
 pub(crate) use carrier::{CarrierError, CarrierIo};
 pub(crate) use clock::Clock;
 pub(crate) use command::{Command, Handle, Shared};

@@ -24,6 +24,9 @@ pub(crate) enum Verdict {
     /// Forget the tunnel at the server and ask for a new one: sessions of
     /// which the server may have seen something are reset.
     Restart(Cause),
+    /// The same where the server has connected none of the sessions that it did not answer: those
+    /// wait for the new tunnel.
+    MoveOn,
     /// Close the tunnel in order.
     Close(Closing),
     /// End at once: every socket is reset.
@@ -55,6 +58,10 @@ pub(crate) trait Role: Send {
     }
     /// The peer closed the tunnel.
     fn closed(&mut self, why: Closing) -> Verdict;
+    /// The tunnel is to be closed for this reason: what the peer is told.
+    fn closing(&mut self, why: Closing, _tunnel: &Tunnel) -> Closing {
+        why
+    }
     /// The peer opened a session: connect its target.
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
     /// A session was opened by which the server is to listen.

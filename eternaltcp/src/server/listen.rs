@@ -174,6 +174,8 @@ impl Listening {
             heir = &mut claim.asked => heir.ok(),
             () = accept(&self.asker, &mut listener) => None,
             () = end_of(&mut self.session) => None,
+            // A successor may have the address, and the client asks that one for it.
+            () = self.context.phase.closed_to_new() => None,
             why = forbidden(&self.context, &self.asker.entry, &parts) => {
                 limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id}: {at}: {why}");
                 None

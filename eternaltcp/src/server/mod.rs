@@ -19,6 +19,7 @@ mod registry;
 mod resolver;
 mod role;
 mod running;
+mod sibling;
 mod standby;
 mod unwelcome;
 mod welcome;
@@ -28,11 +29,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use eternaltcp_proto::Closing;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::address::Target;
 use crate::congestion::{Congestion, CongestionError};
@@ -51,6 +52,7 @@ use log::SourceLog;
 use notices::Notices;
 use phase::Phases;
 use registry::Registry;
+use sibling::Sibling;
 
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
@@ -248,6 +250,8 @@ struct Context {
     /// The program that takes sessions itself, where it does.
     program: OnceLock<mpsc::Sender<IncomingSession>>,
     phase: Phases,
+    /// The server before this one, while that is drained.
+    sibling: Sibling,
     events: Events,
     /// How much is logged of whom.
     log: Arc<SourceLog>,
@@ -273,7 +277,7 @@ impl Server {
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
-        let listener = bind_carriers(config.listen, config.mptcp, congestion)
+        let (listener, sibling) = listen(&config, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
         slots.reserve_for_tunnels();
         let gate = Gate::new(&config.limits, slots.carriers());
@@ -295,6 +299,7 @@ impl Server {
             slots,
             program: OnceLock::new(),
             phase: Phases::new(),
+            sibling,
             events: Events::default(),
             log: Arc::default(),
         };
@@ -323,10 +328,21 @@ impl Server {
             () = self.accept() => {}
             () = keep_house(&context, &self.gate) => {}
             () = context.phase.over(&context.registry) => {}
+            () = self.let_successor_in() => {}
             () = stop => {}
         }
         info!("shutting down");
-        context.registry.close_all(Closing::Shutdown).await;
+        context.registry.close_all(context.phase.closing()).await;
+    }
+
+    /// Lets a successor listen on the same port, once this server is drained. It goes on
+    /// listening itself, as the clients that it has need new carriers.
+    async fn let_successor_in(&self) {
+        self.context.phase.closed_to_new().await;
+        if let Err(error) = SockRef::from(&self.listener).set_reuse_port(true) {
+            warn!("the port stays this server's until it ends: {error}");
+        }
+        std::future::pending().await
     }
 
     async fn accept(&self) {
@@ -343,6 +359,24 @@ impl Server {
                 Err(error) => pause.after(&error).await,
             }
         }
+    }
+}
+
+/// Listens; beside a server of the same user that is being drained, if there is one.
+fn listen(
+    config: &ServerConfig,
+    congestion: Option<&Congestion>,
+) -> io::Result<(TcpListener, Sibling)> {
+    let bind = |is_beside| bind_carriers(config.listen, config.mptcp, congestion, is_beside);
+    match bind(false) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            // Who is not drained shares the port with nobody.
+            let listener = bind(true).map_err(|_| error)?;
+            info!("a server that is being drained has the port too, until it ends");
+            let sibling = Sibling::beside(&listener);
+            Ok((listener, sibling))
+        }
+        result => result.map(|listener| (listener, Sibling::none())),
     }
 }
 
@@ -368,6 +402,7 @@ async fn keep_house(context: &Context, gate: &Gate) {
         context.registry.judge_keys(&context.keys.view(), elapsed);
         gate.set_neighbours(context.registry.addresses().into_iter());
         context.registry.end_detached(elapsed, &allowance);
+        context.sibling.look().await;
         context.log.tick();
     }
 }

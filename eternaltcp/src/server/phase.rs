@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eternaltcp_proto::Closing;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::info;
@@ -48,11 +49,24 @@ impl Phases {
         *self.0.borrow() == Phase::Serving
     }
 
-    /// Waits until the server is to end.
-    pub(super) async fn over(&self, registry: &Registry) {
+    /// Waits until no new tunnels and sessions are taken any more.
+    pub(super) async fn closed_to_new(&self) {
         let mut phases = self.0.subscribe();
         // The sender is here: it cannot be gone.
         let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
+    }
+
+    /// Why the tunnels are closed that are left at the end.
+    pub(super) fn closing(&self) -> Closing {
+        match *self.0.borrow() {
+            Phase::Draining { .. } => Closing::Drained,
+            Phase::Serving | Phase::Stopping => Closing::Shutdown,
+        }
+    }
+
+    /// Waits until the server is to end.
+    pub(super) async fn over(&self, registry: &Registry) {
+        self.closed_to_new().await;
         let going_on = counted(registry.sessions(), "session goes on", "sessions go on");
         info!("no new clients and sessions are taken; {going_on}");
         loop {

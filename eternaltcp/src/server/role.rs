@@ -2,6 +2,7 @@
 
 mod loss;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::incoming::{Asked, hand_out};
 use super::listen::{Asker, listen};
 use super::log::TunnelLog;
 use super::registry::Entry;
-use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict, drained};
+use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict};
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::policy::Admission;
 use crate::report::{bytes, counted};
@@ -48,6 +49,8 @@ pub(super) struct ServerRole {
     log_of_lost: LogLimit,
     /// What the tunnel had refused when it was last looked at.
     refused: Refused,
+    /// Sessions that came while the server is drained, of which nothing is connected.
+    held: BTreeSet<SessionId>,
 }
 
 /// How often a tunnel has reached its own limits.
@@ -83,7 +86,14 @@ impl ServerRole {
             admission: None,
             log_of_lost: LogLimit::new(LOST_BURST),
             refused: Refused::default(),
+            held: BTreeSet::new(),
         }
+    }
+
+    /// Whether all sessions wait for the server's successor, as far as there are any.
+    fn has_served_all(&mut self, tunnel: &Tunnel) -> bool {
+        self.held.retain(|id| tunnel.has_session(*id));
+        tunnel.session_count() == self.held.len()
     }
 
     /// Tells which of the tunnel's own limits were reached since the last call.
@@ -155,11 +165,20 @@ impl Role for ServerRole {
         Verdict::End
     }
 
+    fn closing(&mut self, why: Closing, tunnel: &Tunnel) -> Closing {
+        match why {
+            Closing::Drained if !self.has_served_all(tunnel) => Closing::Shutdown,
+            why => why,
+        }
+    }
+
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
         let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
         let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
         if !self.context.phase.is_open() {
-            return Offer::answer(handle, id, std::future::ready(Err(drained())));
+            // It waits for the server's successor: the client is told by the tunnel's end.
+            self.held.insert(id);
+            return Offer::answer(handle, id, std::future::pending());
         }
         let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
@@ -246,6 +265,10 @@ impl Role for ServerRole {
             warn!("tunnel {}: {more} cannot be resumed", self.id);
         }
         self.tell_refused(&tunnel.stats());
+        // Who is away hears of it when it is back.
+        if !self.context.phase.is_open() && tunnel.is_attached() && self.has_served_all(tunnel) {
+            return Verdict::Close(Closing::Drained);
+        }
         Verdict::Continue
     }
 }

@@ -198,7 +198,7 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
         Intent::New { enrol, instance } => {
             if !context.phase.is_open() {
                 let advice = "it is to end, and takes no new clients: try later";
-                return Err(Refusal::for_now(RefusalCode::NotReady, advice));
+                return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
             context.keys.admit(&guest.key, guest.from)?;
             let own = std::str::from_utf8(enrol)
@@ -220,6 +220,10 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
 /// is admitted still.
 fn existing(context: &Context, guest: &Guest, id: TunnelId) -> Result<Entry, Refusal> {
     let entry = context.registry.find(id, &guest.key).ok_or_else(|| {
+        if context.sibling.is_there() {
+            let advice = "the server before this one is being drained, and may have the tunnel";
+            return Refusal::for_now(RefusalCode::Draining, advice);
+        }
         Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
     })?;
     context.keys.readmit(&entry.user, guest.from)?;

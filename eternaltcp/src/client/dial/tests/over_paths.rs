@@ -140,7 +140,7 @@ async fn carriers_are_mptcp_where_both_sides_have_it() {
         (Mptcp::On, Mptcp::Off, false),
         (Mptcp::Off, Mptcp::On, false),
     ] {
-        let listener = bind_carriers("127.0.0.1:0".parse().unwrap(), theirs, None).unwrap();
+        let listener = bind_carriers("127.0.0.1:0".parse().unwrap(), theirs, None, false).unwrap();
         let (address, mut taken) = serve(listener, &Identity::generate().unwrap());
         let client = Client::with(&["a"], |config| config.mptcp = ours);
         client.dns.set("a", &[address]);
