@@ -1,11 +1,5 @@
-//! Runs fresh worlds on all cores, and stops at the first that fails.
-//!
-//! ```text
-//! worlds COUNT [--base SEED] [--jobs N] [--keep-going]
-//! ```
-//!
-//! The first seed comes from the system's randomness, and is printed, unless
-//! `--base` names it. With `--keep-going` all failures are collected.
+//! Runs fresh worlds on all cores, and stops at the first that fails. `--help` says
+//! what else it can do.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -15,6 +9,22 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use eternaltcp_sim::{Campaign, Tally, repetition};
+
+const USAGE: &str = "\
+Runs simulated worlds with fresh seeds, and stops at the first that fails.
+
+Usage: worlds COUNT [--base SEED] [--jobs N] [--keep-going]
+
+  COUNT         how many worlds to run; 1_000_000 and 1,000,000 are one number
+  --base SEED   the seed of the first world; the others follow it. Without it the
+                first seed is random, and is printed
+  --jobs N      how many worlds run at a time (default: one on each core)
+  --keep-going  run all worlds, and collect those that fail
+  -h, --help    print this text
+
+Exits with 0 if every world ended well and enough happened in all of them, with 1
+if not, and with 2 if the command line is wrong. What failed is printed with the
+command that repeats it.";
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_secs(10);
@@ -34,7 +44,8 @@ struct Options {
 }
 
 impl Options {
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+    /// Returns `None` where only the usage is asked for.
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // 48 bits of randomness: a number that a person can copy.
         let base = RandomState::new().hash_one("base") >> 16;
@@ -44,13 +55,15 @@ impl Options {
                 "--base" => options.base = number(args.next())?,
                 "--jobs" => options.jobs = number(args.next())?.clamp(1, 1024) as usize,
                 "--keep-going" => options.keeps_going = true,
+                "-h" | "--help" => return Ok(None),
+                _ if arg.starts_with('-') => return Err(format!("{arg}: no such option")),
                 _ => options.count = number(Some(arg))?,
             }
         }
         match options.base.checked_add(options.count) {
-            _ if options.count == 0 => Err("how many worlds?".to_owned()),
+            _ if options.count == 0 => Err("COUNT is missing".to_owned()),
             None => Err("the base is too large".to_owned()),
-            Some(_) => Ok(options),
+            Some(_) => Ok(Some(options)),
         }
     }
 }
@@ -62,9 +75,13 @@ fn number(text: Option<String>) -> Result<u64, String> {
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(problem) => {
-            eprintln!("{problem}\nusage: worlds COUNT [--base SEED] [--jobs N] [--keep-going]");
+            eprintln!("{problem}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
