@@ -140,6 +140,12 @@ counters! {
     refused_targets >= 80;
     /// Sessions that the peer had no room for.
     refused_sessions >= 80;
+    /// Applications that reset while data waited, as their proxy was about to stop.
+    stopped_resets >= 20;
+    /// Resets that were passed on, and whose sender could not hear of it.
+    unconfirmed_resets >= 30;
+    /// Worlds where sessions wait for their turn longer than a reset waits for its data.
+    queues_of_resets >= 20;
     /// Sessions ended by the operator.
     kills >= 25;
     /// Servers that lost their state.
@@ -149,9 +155,9 @@ counters! {
     /// Ends that stood still for a while.
     stops >= 300;
     /// Payload bytes changed on their way.
-    corruptions >= 15;
+    corruptions >= 100;
     /// Sessions reset because of that.
-    corrupt_resets >= 20;
+    corrupt_resets >= 40;
 }
 
 /// Below this many seeds the floors say nothing.

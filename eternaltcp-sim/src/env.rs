@@ -1,9 +1,10 @@
 //! What both ends of a world share: time, chance, links, model, log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use eternaltcp_proto::{Side, Time};
 
+use crate::ambush::Ambush;
 use crate::counters::Counters;
 use crate::deadline::Slowest;
 use crate::history::History;
@@ -12,7 +13,7 @@ use crate::log::Log;
 use crate::model::Model;
 use crate::path::Path;
 use crate::rng::Rng;
-use crate::scenario::{Cut, Route};
+use crate::scenario::{Cut, Deed, Route};
 use crate::sides::Sides;
 
 /// A carrier's number, in the order of dialling.
@@ -35,6 +36,10 @@ pub(crate) struct Env {
     pub links: BTreeMap<LinkId, Link>,
     /// An end whose next data packet is to be changed on its way.
     pub corrupts: Option<Side>,
+    /// What waits for a reset.
+    pub ambush: Option<Ambush>,
+    /// What else happens, in the order of time.
+    pub deeds: VecDeque<(Time, Deed)>,
     /// What a test wants to know of it.
     pub history: History,
     /// Ends that stand still, and until when.
@@ -72,6 +77,12 @@ impl Env {
     pub(crate) fn route(&self) -> Option<&Path> {
         let current = |route: &&Route| route.from <= self.now;
         self.routes.iter().rfind(current).map(|route| &route.path)
+    }
+
+    /// Something is to happen at this time.
+    pub(crate) fn plan_deed(&mut self, at: Time, deed: Deed) {
+        let place = self.deeds.partition_point(|(other, _)| *other <= at);
+        self.deeds.insert(place, (at, deed));
     }
 
     /// What spreads a wait.

@@ -38,7 +38,7 @@ fn any_side(rng: &mut Rng) -> Side {
     rng.pick(&[Side::Client, Side::Server])
 }
 
-fn notice(env: &mut Env) -> Notice {
+pub(crate) fn notice(env: &mut Env) -> Notice {
     let notice = match env.rng.below(10) {
         0..=5 => Notice::Both,
         6..=8 => Notice::Only(any_side(&mut env.rng)),
@@ -51,11 +51,8 @@ fn notice(env: &mut Env) -> Notice {
 impl World {
     /// What was to happen by now.
     pub(crate) fn deeds(&mut self) {
-        while let Some((at, deed)) = self.scenario.deeds.get(self.next_deed).copied() {
-            if at > self.env.now {
-                return;
-            }
-            self.next_deed += 1;
+        let now = self.env.now;
+        while let Some((at, deed)) = self.env.deeds.pop_front_if(|(at, _)| *at <= now) {
             match deed {
                 Deed::Stop(side, time) => self.env.stopped_until[side] = at + time,
                 Deed::Move => self.client.roam(&mut self.env),

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ambush;
 mod app;
 pub mod bodies;
 mod campaign;
@@ -27,6 +28,7 @@ mod model;
 mod path;
 mod pattern;
 mod pipe;
+mod rare;
 mod rng;
 mod scenario;
 mod server;
@@ -36,6 +38,7 @@ mod spare;
 mod transmit;
 mod world;
 
+pub use ambush::Ambush;
 pub use app::{Finish, Plan};
 pub use campaign::{Campaign, Tally, repetition, run};
 pub use counters::Counters;

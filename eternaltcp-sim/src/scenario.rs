@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Config, RESERVE, Seq, Side, Time};
 
+use crate::ambush::Ambush;
 use crate::app::{Finish, Plan};
 use crate::link::Notice;
 use crate::model::PairPlan;
 use crate::path::Path;
 use crate::rng::Rng;
 use crate::sides::Sides;
-
-/// One world of so many is a crowd: it takes as long as some hundred others.
-const CROWDS: u64 = 250;
 
 /// A world before it begins.
 #[derive(Clone, Debug)]
@@ -54,6 +52,8 @@ pub struct Scenario {
     pub routes: Vec<Route>,
     /// What else happens, in the order of time.
     pub deeds: Vec<(Time, Deed)>,
+    /// What waits for a reset.
+    pub ambush: Option<Ambush>,
     /// The client does not hear of doubts.
     pub ignores_doubts: bool,
     /// Whether the outcome tells the history.
@@ -117,22 +117,9 @@ impl Scenario {
             joined: rng.pick(&[0, 0, 0, 1, 3]),
             ..Self::quiet(Vec::new())
         };
-        scenario.with_rare_traits(&mut Rng::new(seed).fork(3))
-    }
-
-    /// What most worlds do not have.
-    fn with_rare_traits(mut self, rng: &mut Rng) -> Self {
-        if rng.below(CROWDS) == 0 {
-            crowd(&mut self, rng);
-        }
-        self.spare = rng.chance(30);
-        (self.compacts, self.shrinks) = (rng.chance(30), rng.chance(40));
-        if rng.chance(30) {
-            let mut most = |config: &Config| config.tunnel_limit * rng.between(1, 4);
-            let Sides { client, server } = &self.configs;
-            self.growth = Sides { client: most(client), server: most(server) };
-        }
-        self
+        scenario
+            .with_rare_traits(&mut Rng::new(seed).fork(3))
+            .with_bad_moments(&mut Rng::new(seed).fork(4))
     }
 
     /// A world without faults but those that are named later.
@@ -157,6 +144,7 @@ impl Scenario {
             shrinks: false,
             routes: Vec::new(),
             deeds: Vec::new(),
+            ambush: None,
             ignores_doubts: false,
             keeps_history: false,
             hashes_log: true,
@@ -178,27 +166,7 @@ fn config(rng: &mut Rng, first_seq: Seq, is_small: bool) -> Config {
     config
 }
 
-/// Dozens of sessions, some of which write megabytes, for which there is no
-/// room at once.
-fn crowd(world: &mut Scenario, rng: &mut Rng) {
-    let count = rng.between(24, 60);
-    for config in [&mut world.configs.client, &mut world.configs.server] {
-        config.max_sessions = rng.between(10, 60) as u32;
-        config.tunnel_limit = rng.between(10 * RESERVE, 1 << 20);
-        config.session_limit = rng.between(RESERVE, 64 << 10);
-        config.session_limit_most = config.session_limit * rng.between(1, 8);
-    }
-    world.pairs = (0..count).map(|_| pair(rng, true)).collect();
-    for _ in 0..rng.between(1, 3) {
-        let index = rng.below(count) as usize;
-        let plans = &mut world.pairs[index].plans;
-        let plan = if rng.chance(50) { &mut plans.client } else { &mut plans.server };
-        *plan = Plan { total: rng.between(1 << 20, 4 << 20), write: 70_000, ..*plan };
-        (plan.buffer, plan.pause) = (64 << 10, None);
-    }
-}
-
-fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {
+pub(crate) fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {
     let mut plans = Sides { client: plan(rng, is_small), server: plan(rng, is_small) };
     if plans.client.finish == Finish::CloseAfterPeer {
         plans.server.finish = Finish::Close;

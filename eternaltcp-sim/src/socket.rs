@@ -2,6 +2,7 @@
 
 use eternaltcp_proto::{Cause, Delivery, Reset, SessionId};
 
+use crate::ambush::ambush_data;
 use crate::end::End;
 use crate::env::{Env, note};
 use crate::history::Happening;
@@ -18,6 +19,7 @@ impl End {
             env.counters.resets_in_outage += u64::from(!self.tunnel.is_attached());
             self.sockets.remove(&id);
             self.tunnel.reset(env.now, id, Reset::new(Cause::Application));
+            self.ambush_reset(env);
         } else {
             self.serve(env, id);
         }
@@ -112,6 +114,7 @@ impl End {
             env.model.deliver_reset(socket.pair, self.side, cause, is_early);
         }
         self.tunnel.delivered_reset(env.now, id);
+        self.ambush_delivery(env, cause);
     }
 
     fn read_in(&mut self, env: &mut Env, id: SessionId, pair: usize) {
@@ -127,6 +130,7 @@ impl End {
                 if most == 0 {
                     return;
                 }
+                ambush_data(env, pair, self.side);
                 let count = if env.rng.chance(50) { most } else { env.rng.between(1, most) };
                 let bytes = env.model.take(pair, self.side, count as usize);
                 self.tunnel.write(now, id, bytes);
@@ -148,10 +152,10 @@ impl End {
 
     fn watch_patience(&mut self, env: &mut Env, id: SessionId) {
         let waits = self.tunnel.pending_reset(id).is_some();
-        if let Some(socket) = self.sockets.get_mut(&id)
-            && waits
-        {
-            socket.impatient_at.get_or_insert(env.now + Self::patience());
+        let Some(socket) = self.sockets.get_mut(&id).filter(|_| waits) else { return };
+        if socket.impatient_at.is_none() {
+            socket.impatient_at = Some(env.now + Self::patience());
+            self.ambush_wait(env);
         }
     }
 }

@@ -44,8 +44,6 @@ pub struct World {
     pub(crate) env: Env,
     pub(crate) client: Client,
     pub(crate) server: Server,
-    /// Deeds done.
-    pub(crate) next_deed: usize,
     next_fault: Option<Time>,
     is_calm: bool,
     pub(crate) remainder: Remainder,
@@ -69,6 +67,8 @@ impl World {
             failing: scenario.failing,
             ignores_doubts: scenario.ignores_doubts,
             corrupts: None,
+            ambush: scenario.ambush,
+            deeds: scenario.deeds.iter().copied().collect(),
             doomed: scenario.doomed,
             cuts: scenario.cuts.clone(),
             slowest: Slowest::default(),
@@ -77,11 +77,11 @@ impl World {
             shrinks: scenario.shrinks,
         };
         env.counters.crowds += u64::from(scenario.pairs.len() > 20);
+        env.counters.queues_of_resets += u64::from((12..=20).contains(&scenario.pairs.len()));
         Self {
             env,
             client: Client::new(scenario.configs.client.clone(), scenario.joined, scenario.spare),
             server: Server::new(scenario.configs.server.clone()),
-            next_deed: 0,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
             is_calm: false,
             remainder: Remainder::default(),
@@ -167,7 +167,8 @@ impl World {
         self.is_calm = true;
         self.remainder.calm_down(&self.env.model);
         self.next_fault = None;
-        (self.env.doomed, self.env.failing, self.env.corrupts) = (0, 0, None);
+        (self.env.doomed, self.env.failing) = (0, 0);
+        (self.env.corrupts, self.env.ambush) = (None, None);
         let now = self.env.now;
         self.env.links.values_mut().for_each(|link| link.mend(now));
         for pair in &mut self.env.model.pairs {
@@ -228,7 +229,7 @@ impl World {
         let rooms = BOTH.map(|side| (side, self.next_room(side)));
         let all = ends.into_iter().chain(arrivals).chain(apps).chain(rooms);
         let due = all.filter_map(|(side, at)| Some(at?.max(self.env.stopped_until[side])));
-        let deed = self.scenario.deeds.get(self.next_deed).map(|(at, _)| *at);
+        let deed = self.env.deeds.front().map(|(at, _)| *at);
         due.chain(self.next_fault).chain(deed).min()
     }
 

@@ -1,0 +1,81 @@
+//! Faults that wait for a reset: what goes wrong then needs several things at one
+//! moment, which chance alone brings together too rarely.
+
+use eternaltcp_proto::{Cause, Side};
+
+use crate::app::Finish;
+use crate::end::End;
+use crate::env::{Env, LinkId, note};
+use crate::faults::notice;
+use crate::scenario::Deed;
+use crate::sides::{BOTH, other};
+
+/// What happens when a session is reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ambush {
+    /// An application resets while data wait: the links fall silent both ways, and soon
+    /// its proxy stands still.
+    Stop,
+    /// A bit of the data flips. While the reset behind them waits for a slow application,
+    /// nothing comes from its sender any more; when it was passed on, the links break.
+    Lose,
+}
+
+impl End {
+    /// An application has reset its connection, and its tunnel knows.
+    pub(crate) fn ambush_reset(&self, env: &mut Env) {
+        let waits = self.tunnel.unnumbered() > 0 && self.tunnel.is_attached();
+        if env.ambush != Some(Ambush::Stop) || !waits {
+            return;
+        }
+        env.counters.stopped_resets += 1;
+        for id in self.links() {
+            let Some(link) = env.links.get_mut(&id) else { continue };
+            BOTH.into_iter().for_each(|side| link.silence(side, env.now));
+        }
+        let (at, time) = (env.now + env.rng.millis(1, 300), env.rng.millis(6000, 12_000));
+        note!(env, "{:?} is to stand still at {at:?} for {time:?}", self.side);
+        env.plan_deed(at, Deed::Stop(self.side, time));
+    }
+
+    /// A reset waits behind data for the application. Its answer still goes out.
+    pub(crate) fn ambush_wait(&self, env: &mut Env) {
+        if env.ambush != Some(Ambush::Lose) || !env.rng.chance(60) {
+            return;
+        }
+        for id in self.links() {
+            note!(env, "nothing comes to {:?} on link {id}, where a reset waits", self.side);
+            if let Some(link) = env.links.get_mut(&id) {
+                link.silence(other(self.side), env.now);
+            }
+        }
+    }
+
+    /// A reset was passed on to the socket, and nobody was told yet.
+    pub(crate) fn ambush_delivery(&self, env: &mut Env, cause: Cause) {
+        let is_due = env.ambush == Some(Ambush::Lose) && cause == Cause::Application;
+        if !is_due || !env.rng.chance(80) {
+            return;
+        }
+        env.counters.unconfirmed_resets += 1;
+        for id in self.links() {
+            let notice = notice(env);
+            note!(env, "link {id} breaks as a reset was passed on: {notice:?}");
+            if let Some(link) = env.links.get_mut(&id) {
+                link.break_off(env.now, notice);
+            }
+        }
+    }
+
+    fn links(&self) -> Vec<LinkId> {
+        self.carrier.iter().chain(self.joined.keys()).copied().collect()
+    }
+}
+
+/// The proxy reads from an application's socket.
+pub(crate) fn ambush_data(env: &mut Env, pair: usize, side: Side) {
+    let app = env.model.app(pair, side);
+    if env.ambush == Some(Ambush::Lose) && app.plan.finish == Finish::Reset && app.taken == 0 {
+        env.corrupts = Some(side);
+    }
+}

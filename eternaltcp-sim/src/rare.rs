@@ -1,0 +1,135 @@
+//! What most worlds do not have.
+
+use std::time::Duration;
+
+use eternaltcp_proto::{RESERVE, Side, Time};
+
+use crate::ambush::Ambush;
+use crate::app::{Finish, Plan};
+use crate::path::Path;
+use crate::rng::Rng;
+use crate::scenario::{Route, Scenario, pair};
+use crate::sides::{Sides, other};
+
+/// One world of so many is a crowd: it takes as long as some hundred others.
+const CROWDS: u64 = 250;
+
+/// One world of so many is of each kind that resets sessions at bad moments.
+const BAD_MOMENTS: u64 = 25;
+
+impl Scenario {
+    pub(crate) fn with_rare_traits(mut self, rng: &mut Rng) -> Self {
+        if rng.below(CROWDS) == 0 {
+            crowd(&mut self, rng);
+        }
+        self.spare = rng.chance(30);
+        (self.compacts, self.shrinks) = (rng.chance(30), rng.chance(40));
+        if rng.chance(30) {
+            let mut most =
+                |config: &eternaltcp_proto::Config| config.tunnel_limit * rng.between(1, 4);
+            let Sides { client, server } = &self.configs;
+            self.growth = Sides { client: most(client), server: most(server) };
+        }
+        self
+    }
+
+    /// Sessions that are reset when something else goes wrong.
+    pub(crate) fn with_bad_moments(mut self, rng: &mut Rng) -> Self {
+        match rng.below(BAD_MOMENTS) {
+            0 => stop_at_reset(&mut self, rng),
+            1 => lose_reset(&mut self, rng),
+            2 => queue_of_resets(&mut self, rng),
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Dozens of sessions, some of which write megabytes, for which there is no
+/// room at once.
+fn crowd(world: &mut Scenario, rng: &mut Rng) {
+    let count = rng.between(24, 60);
+    for config in [&mut world.configs.client, &mut world.configs.server] {
+        config.max_sessions = rng.between(10, 60) as u32;
+        config.tunnel_limit = rng.between(10 * RESERVE, 1 << 20);
+        config.session_limit = rng.between(RESERVE, 64 << 10);
+        config.session_limit_most = config.session_limit * rng.between(1, 8);
+    }
+    world.pairs = (0..count).map(|_| pair(rng, true)).collect();
+    for _ in 0..rng.between(1, 3) {
+        let index = rng.below(count) as usize;
+        let plans = &mut world.pairs[index].plans;
+        let plan = if rng.chance(50) { &mut plans.client } else { &mut plans.server };
+        *plan = Plan { total: rng.between(1 << 20, 4 << 20), write: 70_000, ..*plan };
+        (plan.buffer, plan.pause) = (64 << 10, None);
+    }
+}
+
+/// An application that writes so much and resets, and one that reads it at once.
+fn resetting(plans: &mut Sides<Plan>, writer: Side, total: u64, write: u64) {
+    let (buffer, pause, finish) = (64 << 10, None, Finish::Reset);
+    plans[writer] = Plan { total, write, buffer, pause, finish, ..plans[writer] };
+    let read = 100_000;
+    plans[other(writer)] = Plan { read, buffer, pause, ..plans[other(writer)] };
+}
+
+/// A session's data wait for the other side's limit when its application resets. Then the
+/// path dies, and the proxy stands still.
+fn stop_at_reset(world: &mut Scenario, rng: &mut Rng) {
+    for config in [&mut world.configs.client, &mut world.configs.server] {
+        config.session_limit = rng.between(RESERVE, 20_000);
+        config.session_limit_most = config.session_limit * rng.between(1, 2);
+    }
+    let writer = rng.pick(&[Side::Client, Side::Server]);
+    let total = rng.between(70_000, 200_000);
+    resetting(&mut world.pairs[0].plans, writer, total, 70_000);
+    world.trouble += Duration::from_secs(5);
+    world.ambush = Some(Ambush::Stop);
+}
+
+/// Damaged data are delivered and the reset behind them too, and only the next attach tells.
+fn lose_reset(world: &mut Scenario, rng: &mut Rng) {
+    for pair in &mut world.pairs {
+        let writer = rng.pick(&[Side::Client, Side::Server]);
+        let total = rng.between(1000, 50_000);
+        resetting(&mut pair.plans, writer, total, total / 3 + 1);
+        let reader = &mut pair.plans[other(writer)];
+        (reader.read, reader.buffer) = (total / 6 + 1, total / 6 + 1);
+        (reader.finish, reader.every) = (Finish::CloseAfterPeer, rng.millis(5, 60));
+        pair.plans[writer].every = rng.millis(1, 10);
+    }
+    world.trouble += Duration::from_secs(5);
+    world.ambush = Some(Ambush::Lose);
+}
+
+/// So many sessions have a turn at a slow carrier before each other that it takes longer
+/// than a reset waits for an application that does not read.
+fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
+    let writer = rng.pick(&[Side::Client, Side::Server]);
+    let count = rng.between(12, 20);
+    for config in [&mut world.configs.client, &mut world.configs.server] {
+        let standard = eternaltcp_proto::Config::default();
+        config.tunnel_limit = standard.tunnel_limit;
+        config.session_limit = rng.between(64 << 10, 256 << 10);
+        config.session_limit_most = config.session_limit;
+        config.max_sessions = rng.between(count, 60) as u32;
+    }
+    let one = |rng: &mut Rng| {
+        let mut one = pair(rng, true);
+        one.open_at = Time::new(rng.millis(0, 500));
+        let total = rng.between(70_000, 130_000);
+        resetting(&mut one.plans, writer, total, 70_000);
+        one
+    };
+    world.pairs = (0..count).map(|_| one(rng)).collect();
+    let path = Path {
+        rate: rng.between(30, 100),
+        buffer: rng.pick(&[16 << 10, 32 << 10]),
+        segment: None,
+        ..Path::new(rng.millis(1, 60))
+    };
+    world.routes = vec![Route { from: Time::ZERO, path }];
+    (world.doomed, world.growth) = (rng.pick(&[0, 10]), Sides::default());
+    world.fault_every = rng.chance(50).then(|| rng.millis(2000, 8000));
+    world.trouble = rng.millis(10_000, 20_000);
+}
