@@ -15,7 +15,7 @@ use crate::operator::Operator;
 use crate::runtime;
 use crate::signals::{Hangup, Signals, run_client};
 use crate::sproxy::tunnel_config;
-use crate::taken::cannot_listen;
+use crate::taken::{cannot_listen, explain};
 
 /// Where cproxy listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "localhost:5200";
@@ -105,7 +105,8 @@ async fn serve(
             info!("listening on {part}");
         }
         for Missing { address, error } in listener.missing() {
-            warn!("not listening on {address}: {error}");
+            let why = explain(&Listen::Tcp(*address), error);
+            warn!("not listening on {address}: {why}");
         }
         listeners.push((listener, rule.kind));
     }

@@ -12,8 +12,15 @@ use eternaltcp::status::Peer;
 use crate::exit::Failure;
 use crate::running;
 
+const ITSELF: &str = "this command itself listens there already";
+
 /// Says why `listen` cannot be listened on, in one line.
 pub(crate) fn cannot_listen(listen: &Listen, error: &io::Error) -> Failure {
+    Failure::Failed(format!("cannot listen on {listen}: {}", explain(listen, error)))
+}
+
+/// An error of listening there, and what to do about it.
+pub(crate) fn explain(listen: &Listen, error: &io::Error) -> String {
     let advice = match (error.kind(), listen.port()) {
         (io::ErrorKind::PermissionDenied, Some(port)) => privileged(port, first_free_port()),
         (io::ErrorKind::AddrInUse, None) if !is_socket(listen) => {
@@ -31,15 +38,17 @@ pub(crate) fn cannot_listen(listen: &Listen, error: &io::Error) -> Failure {
                 }
                 None => "another program has it".to_owned(),
             });
-            Some(format!("{holder}: end that one, or {other}"))
+            Some(match holder.as_str() {
+                ITSELF => format!("{holder}: {other}"),
+                _ => format!("{holder}: {other}, or end that one"),
+            })
         }
         (io::ErrorKind::AddrNotAvailable, Some(_)) => {
             Some("no interface of this machine has this address now".to_owned())
         }
         _ => None,
     };
-    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
-    Failure::Failed(format!("cannot listen on {listen}: {error}{advice}"))
+    advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"))
 }
 
 fn is_socket(listen: &Listen) -> bool {
@@ -110,6 +119,9 @@ fn of_port(port: u16) -> Option<String> {
         {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             let number = process.file_name().display().to_string();
+            if number == std::process::id().to_string() {
+                return Some(ITSELF.to_owned());
+            }
             return Some(format!("{} has it (process {number})", clean(name.trim_end())));
         }
     }
@@ -153,8 +165,8 @@ mod tests {
         let listen: Listen = format!("127.0.0.1:{port}").parse().unwrap();
         let error = io::ErrorKind::AddrInUse.into();
         let text = cannot_listen(&listen, &error).text().to_owned();
-        let own = format!("has it (process {})", std::process::id());
-        assert!(text.contains(&own) && text.ends_with("or choose another port"), "{text}");
+        let own = "this command itself listens there already: choose another port";
+        assert!(text.contains(own), "{text}");
         drop(taken);
         let text = cannot_listen(&listen, &error).text().to_owned();
         assert!(text.contains("another program has it (ss -ltnp"), "{text}");

@@ -36,7 +36,6 @@ fn args(site: &Site, line: &str) -> Command {
 fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
     let site = Site::new();
     for (line, wanted) in [
-        ("", "a command is missing: sproxy, cproxy"),
         ("sprox", "unrecognized subcommand 'sprox'"),
         ("--no-such-flag", "--no-such-flag"),
         ("sproxy --no-such-flag", "--no-such-flag"),
@@ -127,7 +126,7 @@ fn a_key_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
     file("empty", b"");
     file("text", b"my key is in the other drawer\n");
     file("binary", &[0xff; 300]);
-    file("long", &[b'a'; 100_000]);
+    file("long", &vec![b'a'; 1_100_000]);
     let whole = fs::read(&site.client.path).expect("it is ours");
     file("cut", &whole[..whole.len() / 2]);
     file("open", &whole);
@@ -177,8 +176,11 @@ fn a_place_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
     let file = site.path().join("client");
     let key = format!("--identity {}", file.display());
     let client = format!("cproxy --server 127.0.0.1:1 {key}");
+    let own = format!("has it (process {}): choose another port", std::process::id());
     for (line, wanted) in [
         (format!("sproxy {key} --listen {taken}"), "cannot listen on 127.0.0.1:"),
+        (format!("sproxy {key} --listen {taken}"), own.as_str()),
+        (format!("{client} --listen {taken}"), own.as_str()),
         (format!("sproxy {key} --listen 192.0.2.1:0"), "cannot listen on 192.0.2.1:0"),
         (format!("{client} --listen {taken}"), "cannot listen on 127.0.0.1:"),
         (format!("{client} --listen 192.0.2.1:0"), "cannot listen on 192.0.2.1:0"),

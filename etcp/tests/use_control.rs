@@ -95,7 +95,10 @@ fn an_address_in_use_names_the_proxy_that_has_it() {
         command.arg("--identity").arg(&site.client.path);
         let (code, line) = Program::start("second", site.path(), command).end();
         assert_eq!(code, Some(1), "{line}");
-        assert!(line.contains(&holder) && line.ends_with("choose another port"), "{line}");
+        assert!(
+            line.contains(&holder) && line.ends_with("choose another port, or end that one"),
+            "{line}"
+        );
     }
 }
 

@@ -22,6 +22,9 @@ use crate::ssh_config::SshConfig;
 /// A port that can be reached answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 16;
+
 /// Finds the route, and the proxy that it takes; says so where it is not the usual one.
 pub(crate) fn choose(
     args: &SshArgs,
@@ -139,15 +142,26 @@ async fn reach(
 ) -> io::Result<TcpStream> {
     let mut last = io::Error::other("its name has no address of the family that is wanted");
     let addresses = lookup_host((server.host.as_str(), server.port)).await?;
-    for address in addresses.filter(|it| family.is_none_or(|family| family.has(it.ip()))) {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if let Some(bind) = bind.filter(|bind| bind.is_ipv4() == address.is_ipv4()) {
-            socket.bind(bind)?;
-        }
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    let addresses = addresses.filter(|it| family.is_none_or(|family| family.has(it.ip())));
+    // All at once: one that is silent is no reason to take another route.
+    let mut tries = JoinSet::new();
+    addresses.take(MOST_ADDRESSES).for_each(|address| {
+        tries.spawn(connect(address, bind));
+    });
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(error) => last = io::Error::other(error),
         }
     }
     Err(last)
+}
+
+async fn connect(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(bind) = bind.filter(|bind| bind.is_ipv4() == address.is_ipv4()) {
+        socket.bind(bind)?;
+    }
+    socket.connect(address).await
 }

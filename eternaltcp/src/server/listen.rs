@@ -137,6 +137,9 @@ fn take_or_bind(
     }
     Listener::bind_parts(at, parts, places).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => failed(at, "it is in use by another program"),
+        io::ErrorKind::PermissionDenied => {
+            failed(at, "the server lacks the privilege for this port: ask for one from 1024 on")
+        }
         _ => failed(at, &error.to_string()),
     })
 }
