@@ -19,6 +19,7 @@ use loopback::program::{etcp, wait};
 use loopback::refusing::refusing;
 use loopback::socket::{dial, patient};
 use loopback::{Cproxy, Echo, Key, Relay, Site, Sproxy, Steady};
+use rustix::process::{Pid, Signal, kill_process};
 use support::checked::Pattern;
 
 /// Tunnels, and the sessions of each.
@@ -87,11 +88,19 @@ impl Crowd {
         self.goes_on(what);
         let back = || self.cproxies.iter().map(Cproxy::attached_again).sum::<usize>();
         wait("the carriers to be made again", || back() >= again + TUNNELS);
-        // How long the file stays so: the server looks at it each second.
+        // How long the file stays so: the server looks at it each second, and when it is told.
+        self.hang_up();
         std::thread::sleep(Duration::from_secs(seconds));
+        self.hang_up();
         self.goes_on(what);
         mend(self);
+        self.hang_up();
         self.goes_on(what);
+    }
+
+    /// Has the server read its files again.
+    fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.server), Signal::HUP).expect("it runs");
     }
 
     fn write(&self, text: &str) {
