@@ -6,11 +6,13 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use loopback::program::{measure, wait};
+use loopback::program::{Program, etcp, measure, wait};
 use loopback::socket::{dial, is_read};
 use loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
 
@@ -73,6 +75,66 @@ fn of_two_live_clients_of_one_name_the_later_is_refused() {
     let other = site.key("other");
     site.admit(&[&site.client.line, &other.line]);
     Cproxy::with(&site, sproxy.address, "three", &other, &args).attached();
+}
+
+/// A client of this name on a machine of its own: with this id, this boot and this home folder.
+fn on_machine(site: &Site, server: &Sproxy, home: &Path, id: &str, boot: u32) -> (Program, Steady) {
+    std::fs::create_dir_all(home).expect("it is ours");
+    let file = |name: &str, text: String| {
+        let path = home.join(format!("{name}{boot}"));
+        std::fs::write(&path, text).expect("it is ours");
+        path
+    };
+    let id = file("machine-id", id.to_owned());
+    let boot_id = file("boot", format!("{boot:08}-0000-4000-8000-000000000000\n"));
+    let args = ["cproxy", "--listen", "127.0.0.1:0", "--name", "same", "-F", "none", "--server"];
+    let mut client = etcp(home, args);
+    client.arg(server.address.to_string()).arg("--known-hosts").arg(site.known_hosts());
+    client.arg("-i").arg(&site.client.path);
+    // A machine without an id has none here either.
+    let script = "if [ -e /etc/machine-id ]; then mount --bind \"$0\" /etc/machine-id; fi && \
+                  mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).args([id, boot_id]);
+    command.arg(client.get_program()).args(client.get_args());
+    for (name, value) in client.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    let mut program = Program::start(&format!("machine{boot}"), site.path(), command);
+    let line = program.wait_for("listening on ");
+    let listen = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
+    program.wait_for(ATTACHED);
+    (program, Steady::start(listen))
+}
+
+#[test]
+fn machines_of_one_image_and_clones_of_one_machine_live_side_by_side() {
+    let test = "machines_of_one_image_and_clones_of_one_machine_live_side_by_side";
+    if !support::skip::can_run(test, &["unshare", "mount"]) {
+        return;
+    }
+    let cloned = "0123456789abcdef0123456789abcdef\n";
+    for (id, homes) in
+        [("", ["one", "two"]), ("uninitialized\n", ["one", "two"]), (cloned, ["same"; 2])]
+    {
+        let (site, mut sproxy) = served();
+        let homes = homes.map(|name| site.path().join(name));
+        let (first, first_steady) = on_machine(&site, &sproxy, &homes[0], id, 1);
+        let (mut second, mut lost) = on_machine(&site, &sproxy, &homes[1], id, 2);
+        first_steady.goes_on();
+        lost.goes_on();
+        assert_eq!(sproxy.program.count("replaced by a newer one"), 0, "{id}");
+        // One that crashed and is up again ends its own ghost, and nobody else.
+        second.kill();
+        let (_third, steady) = on_machine(&site, &sproxy, &homes[1], id, 3);
+        sproxy.program.wait_for("replaced by a newer one of the same client");
+        assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset));
+        first_steady.goes_on();
+        steady.finish();
+        first_steady.finish();
+        assert_eq!(sproxy.program.count("replaced by a newer one"), 1, "{id}");
+        drop(first);
+    }
 }
 
 #[test]

@@ -1,27 +1,89 @@
-//! The name of a client's instance: what stays over its restarts.
+//! The name of a client's instance: what stays over its restarts, and what no other
+//! client has.
 
 use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use eternaltcp_proto::Instance;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
+use tracing::debug;
+
+use crate::container::{self, container_boot};
+use crate::paths;
+use crate::tls::create_private;
+
+/// Names of a machine are this long: 128 bits in hexadecimal digits (machine-id(5)).
+const ID_LENGTH: usize = 32;
 
 /// This machine, its present boot, this user, and `name`.
 ///
 /// The machine's id is not told as it is (machine-id(5) asks for that), but as
-/// a keyed hash. Where the system gives no id, the host name has to do.
+/// a keyed hash. A machine without an id, and a container, which may have that of its
+/// image or of its host, have a random one, in the file `client_id` of the state folder.
 #[must_use]
 pub fn this_instance(name: impl Into<String>) -> Instance {
-    let machine = fs::read_to_string("/etc/machine-id")
-        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
-        .unwrap_or_default();
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    static MACHINE: OnceLock<(String, String)> = OnceLock::new();
+    let (machine, boot) = MACHINE.get_or_init(this_machine).clone();
     Instance {
-        machine: hashed(machine.trim()).into(),
-        boot: boot.trim().into(),
+        machine: machine.into(),
+        boot: boot.into(),
         user: rustix::process::getuid().as_raw().to_string().into(),
         name: short(name.into()).into(),
     }
+}
+
+/// The hash of the machine's id, and its boot.
+fn this_machine() -> (String, String) {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = boot.trim().to_owned();
+    let is_container = container::is_here(Path::new("/"));
+    let id = if is_container { None } else { machine_id(Path::new("/etc/machine-id")) };
+    let id = id.unwrap_or_else(|| {
+        let file = paths::state().ok().map(|folder| folder.join("client_id"));
+        file.and_then(|file| kept_id(&file)).unwrap_or_else(|| {
+            debug!("this client has no id that it could keep: it has one of this process alone");
+            random_id()
+        })
+    });
+    // A container has the kernel's boot in common with all others.
+    (hashed(&id), if is_container { short(format!("{boot} {}", container_boot())) } else { boot })
+}
+
+/// The id in this file, unless it is one that several machines may have.
+fn machine_id(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let id = text.trim();
+    let is_id = id.len() == ID_LENGTH
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && id.bytes().any(|byte| byte != b'0');
+    is_id.then(|| id.to_owned())
+}
+
+/// The id in this file, which is made if there is none; `None` where it cannot be kept.
+/// Processes that start together have the same.
+fn kept_id(path: &Path) -> Option<String> {
+    if let Some(id) = machine_id(path) {
+        return Some(id);
+    }
+    // What is there is no id: as in an image that was made to be copied.
+    if fs::metadata(path).is_ok_and(|file| file.is_file()) {
+        fs::remove_file(path).ok()?;
+    }
+    let text = format!("{}\n", random_id());
+    // Another process may have made it meanwhile, and then it is read as well.
+    create_private(path, text.as_bytes()).ok()?;
+    machine_id(path)
+}
+
+fn random_id() -> String {
+    let mut bytes = [0; ID_LENGTH / 2];
+    if getrandom::fill(&mut bytes).is_err() {
+        // Better told apart by its process than not at all.
+        return std::process::id().to_string();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A name that is too long for the protocol is told as its hash.
@@ -37,6 +99,8 @@ fn hashed(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -47,5 +111,44 @@ mod tests {
         if let Ok(id) = fs::read_to_string("/etc/machine-id") {
             assert_ne!(instance.machine, id.trim());
         }
+    }
+
+    #[test]
+    fn an_id_that_several_machines_may_have_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machine-id");
+        assert_eq!(machine_id(&path), None);
+        let zeros = "0".repeat(32);
+        for text in [
+            "",
+            "\n",
+            "uninitialized\n",
+            &zeros,
+            "0123456789abcdef",
+            "not 32 hexadecimal digits at all",
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(machine_id(&path), None, "{text:?}");
+        }
+        fs::write(&path, "0123456789abcdef0123456789abcdef\n").unwrap();
+        assert_eq!(machine_id(&path).unwrap(), "0123456789abcdef0123456789abcdef");
+    }
+
+    #[test]
+    fn a_kept_id_is_made_once_for_all_that_start_together_and_for_its_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/client_id");
+        let ids: Vec<_> = std::thread::scope(|scope| {
+            let start = || scope.spawn(|| kept_id(&path).unwrap());
+            let threads: Vec<_> = (0..16).map(|_| start()).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0] && id.len() == ID_LENGTH), "{ids:?}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, "").unwrap();
+        let other = kept_id(&path).unwrap();
+        assert_ne!(other, ids[0], "an image without an id");
+        assert_eq!(kept_id(&path).unwrap(), other);
+        assert_eq!(kept_id(&path.join("below")), None, "it cannot be kept there");
     }
 }

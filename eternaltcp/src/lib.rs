@@ -125,6 +125,7 @@
 pub mod address;
 pub mod client;
 mod congestion;
+mod container;
 pub mod control;
 mod driver;
 pub mod duration;

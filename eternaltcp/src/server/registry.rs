@@ -26,6 +26,10 @@ use crate::tls::PublicKey;
 /// one that was just made is not attached yet.
 const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
+/// A tunnel that had a carrier so short a time ago is no ghost of a machine that was
+/// started again since.
+const JUST_NOW: Duration = Duration::from_secs(3);
+
 /// Limits the lines about tunnels that are replaced.
 static REPLACED: LogLimit = LogLimit::new(200);
 
@@ -168,6 +172,11 @@ impl Entry {
         is_detached && self.detached_since.is_some_and(|since| now.duration_since(since) >= time)
     }
 
+    /// Whether it had a carrier so short a time ago.
+    fn was_here(&self, time: Duration, now: Instant) -> bool {
+        self.detached_since.is_none_or(|since| now.duration_since(since) < time)
+    }
+
     pub(super) fn is_same_client(&self, user: &PublicKey, instance: &Instance) -> bool {
         self.user == *user
             && self.instance.machine == instance.machine
@@ -228,7 +237,11 @@ impl Registry {
         if has_newer(&tunnels, &entry.own, entry.born) {
             return Err(outdated());
         }
-        if tunnels.values().any(|other| other.is_same_client(&entry.user, &entry.instance)) {
+        let takes_name = |other: &Entry| {
+            other.is_same_client(&entry.user, &entry.instance)
+                && other.instance.boot == entry.instance.boot
+        };
+        if tunnels.values().any(takes_name) {
             let advice = "another client of this name came at the same moment";
             return Err(Refusal::for_now(RefusalCode::NameTaken, advice));
         }
@@ -283,10 +296,10 @@ impl Registry {
         self.lock().values().map(|entry| entry.shared.sessions()).sum()
     }
 
-    /// A live tunnel of another process of the same client and boot, which a
-    /// new one may not replace. The client's other tunnels are ended: detached
-    /// ones, those whose client stands still, those of an earlier boot, and one of which its own process never
-    /// got the answer.
+    /// The live tunnels of other processes of the same client, which a new one may
+    /// not replace, whatever their boot is. The client's other tunnels are ended:
+    /// detached ones, those whose client stands still, and one of which its own
+    /// process never got the answer.
     ///
     /// # Errors
     /// When the request was stuck on its way: the same process has a tunnel
@@ -297,23 +310,26 @@ impl Registry {
         own: &PublicKey,
         instance: &Instance,
         epoch: Epoch,
-    ) -> Result<Option<Entry>, Refusal> {
+    ) -> Result<Vec<(TunnelId, Entry)>, Refusal> {
         let mut tunnels = self.lock();
         if has_newer(&tunnels, own, epoch) {
             return Err(outdated());
         }
+        let now = Instant::now();
         let is_live = |entry: &Entry| {
-            entry.shared.is_attached()
-                && !entry.shared.is_silent()
-                && entry.instance.boot == instance.boot
-                && entry.own != *own
+            let is_heard = match entry.shared.is_attached() {
+                true => !entry.shared.is_silent(),
+                // Of another boot: a clone that is about to come back, or was just made.
+                false => entry.instance.boot != instance.boot && entry.was_here(JUST_NOW, now),
+            };
+            is_heard && entry.own != *own
         };
-        let mut live = None;
+        let mut live = Vec::new();
         let same = tunnels.iter().filter(|(_, entry)| entry.is_same_client(user, instance));
         for id in same.map(|(id, _)| *id).collect::<Vec<_>>() {
             match tunnels.remove(&id) {
                 Some(entry) if is_live(&entry) => {
-                    live = Some(entry.clone());
+                    live.push((id, entry.clone()));
                     tunnels.insert(id, entry);
                 }
                 Some(entry) => {
@@ -556,6 +572,35 @@ mod tests {
         Allowance { keep: Duration::MAX, keep_ghosts, idle_per_key: 64, memory: 0 }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_is_live_is_no_ghost_of_another_boot_and_a_silent_one_is() {
+        let registry = Registry::default();
+        let user = key();
+        let of_boot = |boot: &str| {
+            let mut entry = entry(&user, &key(), "same", 1);
+            entry.instance.boot = boot.into();
+            entry
+        };
+        let first = insert(&registry, 1, of_boot("a")).unwrap();
+        first.shared.set_attached(true);
+        let second = of_boot("b");
+        let ask = |entry: &Entry| {
+            let found = registry.replace_ghosts(&user, &entry.own, &entry.instance, entry.born);
+            found.unwrap().len()
+        };
+        assert_eq!(ask(&second), 1);
+        let second = insert(&registry, 2, second).unwrap();
+        second.shared.set_attached(true);
+        let again = insert(&registry, 3, of_boot("a")).unwrap_err();
+        assert_eq!(again.code, RefusalCode::NameTaken);
+        first.shared.set_attached(false);
+        assert_eq!(ask(&of_boot("c")), 2, "its client may be on the move");
+        registry.end_detached(Duration::ZERO, &allowance());
+        advance(JUST_NOW).await;
+        assert_eq!(ask(&of_boot("c")), 1);
+        assert!(!registry.has(TunnelId([1; 16])) && registry.has(TunnelId([2; 16])));
+    }
+
     #[tokio::test]
     async fn a_request_that_was_stuck_on_its_way_ends_no_later_tunnel() {
         let registry = Registry::default();
@@ -564,7 +609,7 @@ mod tests {
         let ask = |epoch| registry.replace_ghosts(&user, &own, &later.instance, Epoch(epoch));
         assert_eq!(ask(4).unwrap_err().code, RefusalCode::Stale);
         assert!(registry.find(TunnelId([1; 16]), &own).is_some());
-        assert!(ask(6).unwrap().is_none());
+        assert!(ask(6).unwrap().is_empty());
         assert!(registry.find(TunnelId([1; 16]), &own).is_none(), "its answer was lost");
     }
 }

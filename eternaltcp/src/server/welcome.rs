@@ -3,6 +3,7 @@
 //! The order is fixed: TLS proves a key, policy judges it, and only then is a
 //! tunnel looked up. Every step has a deadline.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,8 +232,10 @@ fn existing(context: &Context, guest: &Guest, id: TunnelId) -> Result<Entry, Ref
 }
 
 /// A client that starts anew ends its own ghost. One whose name a live client
-/// has is refused, once that other was heard. All within `patience`, in which
-/// the client hears nothing.
+/// of the same boot has is refused, once that other was heard. One that is heard
+/// and of another boot is another machine, however equal its id is: a clone, or a
+/// container of the same image. All within `patience`, in which the client hears
+/// nothing.
 async fn check_name(
     context: &Context,
     user: &PublicKey,
@@ -242,28 +245,35 @@ async fn check_name(
     patience: Duration,
 ) -> Result<(), Refusal> {
     let start = Instant::now();
-    let mut heard_before = None;
-    while let Some(live) = context.registry.replace_ghosts(user, own, instance, born)? {
-        let heard = live.shared.heard();
-        let advice = || {
-            let Instance { name, user, .. } = instance;
-            let from = live.from();
-            format!(
-                "{name:?} of user {user:?} is attached from {from}: end it, or give this one another --name"
-            )
-        };
-        if heard_before.is_some_and(|before| before != heard) {
-            return Err(Refusal::last(RefusalCode::NameTaken, advice()));
+    let mut heard_before = BTreeMap::new();
+    loop {
+        let mut is_in_doubt = false;
+        for (id, live) in context.registry.replace_ghosts(user, own, instance, born)? {
+            let heard = live.shared.heard();
+            let advice = || {
+                let Instance { name, user, .. } = instance;
+                let from = live.from();
+                format!(
+                    "{name:?} of user {user:?} is attached from {from}: end it, or give this one another --name"
+                )
+            };
+            let is_heard = heard_before.get(&id).is_some_and(|before| *before != heard);
+            if is_heard && live.instance.boot == instance.boot {
+                return Err(Refusal::last(RefusalCode::NameTaken, advice()));
+            }
+            if !is_heard && start.elapsed() >= patience {
+                return Err(Refusal::for_now(RefusalCode::NameTaken, advice()));
+            }
+            if start.elapsed() >= ON_ITS_WAY {
+                heard_before.entry(id).or_insert(heard);
+            }
+            is_in_doubt |= !is_heard;
         }
-        if start.elapsed() >= patience {
-            return Err(Refusal::for_now(RefusalCode::NameTaken, advice()));
-        }
-        if start.elapsed() >= ON_ITS_WAY {
-            heard_before.get_or_insert(heard);
+        if !is_in_doubt {
+            return Ok(());
         }
         sleep(NAME_TICK).await;
     }
-    Ok(())
 }
 
 /// Waits for the numbers, and hands the carrier to its tunnel.

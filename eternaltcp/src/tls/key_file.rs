@@ -136,7 +136,7 @@ fn refuse_exposed(path: &Path, file: &std::fs::Metadata) -> Result<(), IdentityE
 
 /// Makes the private-key file `path` with mode 0600, and its folder with mode
 /// 0700 if there is none. Returns false, and changes nothing, if the file exists.
-pub(super) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
+pub(crate) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
     let folder = folder_of(path);
     DirBuilder::new()
         .recursive(true)
