@@ -180,6 +180,8 @@ pub struct Client {
     history: Arc<Mutex<History>>,
     events: Events,
     task: JoinHandle<ClientEnd>,
+    /// Fails once the task is over.
+    is_over: tokio::sync::watch::Receiver<()>,
     end: Option<ClientEnd>,
 }
 
@@ -203,13 +205,15 @@ impl Client {
         let role = ClientRole::new(config, dialer, handle.clone());
         let (history, events) = (role.history(), role.events());
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
+        let (alive, is_over) = tokio::sync::watch::channel(());
         let task = tokio::spawn(async move {
+            let _alive = alive;
             let end = driver.run().await.into_end();
             // The kernel delivers what a carrier has sent; programs have to be let.
             let _ = timeout(PASSING_ON, wires.write()).await;
             end
         });
-        Ok(Self { handle, shared, history, events, task, end: None })
+        Ok(Self { handle, shared, history, events, task, is_over, end: None })
     }
 
     /// Opens a session to `target`, such as `"localhost:5432"`: see
@@ -320,9 +324,12 @@ impl Client {
         self.handle.send(Command::Notice(Notice::Finish)).await;
     }
 
-    /// Closes the tunnel in order, in a second at most.
+    /// Closes the tunnel in order and waits for its end, a few seconds at most. A process may
+    /// end right after it: the server has been told, as far as it can be reached.
     pub async fn close(&self) {
         self.handle.send(Command::Close(Closing::Done)).await;
+        // Nothing is ever sent there: it fails when the client's task is over.
+        let _ = self.is_over.clone().changed().await;
     }
 
     /// Waits until the client has ended. Cancelling it loses nothing, and it may
