@@ -29,7 +29,7 @@ pub(crate) fn is_here(root: &Path) -> bool {
     });
     let groups = text("proc/1/cgroup") + &text("proc/self/cgroup");
     MARKS.iter().any(|mark| root.join(mark).exists())
-        || VARIABLES.iter().any(|name| is_set(name))
+        || VARIABLES.iter().any(is_set)
         || first_is_told
         || GROUPS.iter().any(|part| groups.contains(part))
         || is_root_overlay(&text("proc/self/mountinfo"))
