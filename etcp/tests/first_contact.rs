@@ -61,7 +61,7 @@ fn answers(bytes: &'static [u8]) -> SocketAddr {
 fn a_first_contact_that_fails_says_why_and_what_to_do() {
     let home = home();
     let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("loopback");
-    let silent = serves(|stream| std::mem::forget(stream));
+    let silent = serves(std::mem::forget);
     for (server, reason, advice) in [
         (free.to_string(), "Connection refused", "is sproxy running there"),
         (free.to_string(), &*free.to_string(), "use: etcp ssh"),

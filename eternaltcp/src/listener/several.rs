@@ -208,7 +208,8 @@ mod tests {
             false => bind_tcp(address, false),
         };
         let localhost: Listen = "localhost:0".parse().unwrap();
-        let bound = bind_each(&addresses_of(&[localhost.clone()]).unwrap(), none).unwrap();
+        let bound =
+            bind_each(&addresses_of(std::slice::from_ref(&localhost)).unwrap(), none).unwrap();
         let listener = Listener::tcp(&localhost, bound, Slots::new(1, 0)).unwrap();
         assert_eq!(listener.missing().count(), 0);
         assert!(listener.name().starts_with("127.0.0.1:"));

@@ -248,7 +248,7 @@ mod tests {
         ] {
             let expected = if known { HostKey::Known } else { HostKey::Unknown };
             assert_eq!(
-                check(&format!("{names} {ED25519} me"), server, ED25519),
+                check(format!("{names} {ED25519} me"), server, ED25519),
                 expected,
                 "{names} {server}"
             );
@@ -276,14 +276,14 @@ mod tests {
         let changed = HostKey::Changed { line: 2, stored: fingerprint };
         assert_eq!(check(&stored, "a", ED25519), changed);
         assert_eq!(check(&stored, "a", P256), changed, "also when it is of another type");
-        assert_eq!(check(&format!("{stored}[a]:6200 {ED25519}"), "a", ED25519), HostKey::Known);
+        assert_eq!(check(format!("{stored}[a]:6200 {ED25519}"), "a", ED25519), HostKey::Known);
     }
 
     #[test]
     fn a_revoked_key_is_never_known() {
         let revoked = format!("@revoked * {ED25519}");
         assert_eq!(
-            check(&format!("[a]:6200 {ED25519}\n{revoked}"), "a", ED25519),
+            check(format!("[a]:6200 {ED25519}\n{revoked}"), "a", ED25519),
             HostKey::Revoked { line: 2 }
         );
         assert_eq!(check(&revoked, "a", OTHER_ED25519), HostKey::Unknown);
