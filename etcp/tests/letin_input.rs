@@ -95,9 +95,6 @@ fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
     ] {
         fails(args(&site, line), 2, wanted);
     }
-    let mut command = args(&site, "sproxy");
-    command.env("RUST_LOG", "a=b=c");
-    fails(command, 2, "RUST_LOG=a=b=c");
 }
 
 #[test]
