@@ -124,13 +124,20 @@ impl Trust {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
         }
         let server = self.name_on_file(server);
-        let LookUp { found, file, unread } = self.look_up(server, key);
+        let LookUp { found, file, unread, is_own_unread } = self.look_up(server, key);
         match found {
             HostKey::Known | HostKey::KnownByName => {
                 self.pin(key);
                 Ok(())
             }
             HostKey::Unknown if self.is_pinned(key) => Ok(()),
+            // It may be known there by another key, and would be accepted each time anew.
+            HostKey::Unknown if is_own_unread && matches!(self.unknown, Unknown::Accept) => {
+                Err(format!(
+                    "whether the server's key {} is a new one cannot be told{unread}",
+                    key.fingerprint()
+                ))
+            }
             HostKey::Unknown => self.decide_unknown(server, key, &unread),
             HostKey::Changed { line, stored } => Err(format!(
                 "THE KEY OF {server} HAS CHANGED: it is now {}, and {}:{line} says {stored}. Somebody may be \
@@ -163,8 +170,12 @@ impl Trust {
     /// key in any. A file that cannot be read is passed over, as ssh does.
     fn look_up<'a>(&'a self, server: &Server, key: &PublicKey) -> LookUp<'a> {
         let search = HostSearch::new(server);
-        let mut all =
-            LookUp { found: HostKey::Unknown, file: &self.known_hosts, unread: String::new() };
+        let mut all = LookUp {
+            found: HostKey::Unknown,
+            file: &self.known_hosts,
+            unread: String::new(),
+            is_own_unread: false,
+        };
         for file in [&self.known_hosts].into_iter().chain(&self.also) {
             match check_known_hosts(file, &search, key) {
                 // Of several files with another key the first one is told.
@@ -174,6 +185,7 @@ impl Trust {
                 Err(error) => {
                     debug!("passed over: {error}");
                     all.unread.push_str(&format!("; {error}"));
+                    all.is_own_unread |= *file == self.known_hosts;
                 }
             }
         }
@@ -235,6 +247,8 @@ struct LookUp<'a> {
     file: &'a Path,
     /// Which files could not be read and why, each behind a semicolon.
     unread: String,
+    /// Whether the file to which new servers are added is one of them.
+    is_own_unread: bool,
 }
 
 fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> String {
@@ -283,6 +297,22 @@ mod tests {
         assert!(why.contains("is not a regular file"), "{why}");
         std::fs::write(&good, format!("a {key}")).unwrap();
         assert_eq!(trust().check(&server, &key), Ok(()));
+    }
+
+    #[test]
+    fn no_server_counts_as_new_while_the_file_that_gets_new_ones_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&mine).unwrap();
+        let key = Identity::generate().unwrap().public_key();
+        let server: Server = "a".parse().unwrap();
+        let trust = |mine: &Path, global: &Path| {
+            Trust::new(mine.to_owned()).reading(vec![global.to_owned()]).accepting_new()
+        };
+        let why = trust(&mine, &global).check(&server, &key).unwrap_err();
+        assert!(why.contains("cannot be told") && why.contains("not a regular file"), "{why}");
+        assert_eq!(trust(&global, &mine).check(&server, &key), Ok(()), "others are passed over");
+        assert_eq!(trust(&mine, &global).check(&server, &key), Ok(()), "it is known there");
     }
 
     #[test]
