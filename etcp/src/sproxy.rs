@@ -1,6 +1,6 @@
 //! `etcp sproxy`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
@@ -8,18 +8,19 @@ use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
 use eternaltcp::server::{Monitor, Server, ServerConfig, ServerError, ServerLimits};
 use eternaltcp::tls::{Identity, PublicKey};
-use eternaltcp::{Slots, TunnelConfig, listen_addresses};
-use tracing::info;
+use eternaltcp::{Missing, Slots, TunnelConfig, listen_addresses};
+use tracing::{info, warn};
 
 use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
 use crate::exit::Failure;
 use crate::operator::Operator;
 use crate::signals::{Asked, Hangup, Signals};
-use crate::taken::cannot_listen;
+use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
 
 pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let operator = std::mem::take(&mut args.operator);
+    let listen = args.listen.clone();
     let config = configure(args)?;
     let key = config.identity.public_key();
     let slots = Slots::from_limit().map_err(Failure::failed)?;
@@ -28,14 +29,22 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
         // As with sshd, a terminal that is gone ends no server.
         let signals = Signals::listen(Hangup::Reloads)?;
         let server = Server::bind(config, slots).map_err(|error| match error {
-            ServerError::Listen(address, error) => cannot_listen(&Listen::Tcp(address), &error),
+            ServerError::Listen(_, error) => cannot_listen(&listen, &error),
             other => Failure::failed(other),
         })?;
-        let address = server.local_addr().map_err(Failure::failed)?;
+        let addresses = server.local_addrs().map_err(Failure::failed)?;
         let subject = Subject::Server(server.monitor());
-        let operator = Operator::start(operator, subject, vec![address.to_string()])?;
-        info!("listening on {address}");
-        introduce(&key, address.port());
+        let texts = addresses.iter().map(ToString::to_string).collect();
+        let operator = Operator::start(operator, subject, texts)?;
+        for address in &addresses {
+            info!("listening on {address}");
+        }
+        for Missing { address, error } in server.missing() {
+            let why = explain(&Listen::Tcp(*address), error);
+            warn!("not listening on {address}: {why}");
+        }
+        // All have the same.
+        introduce(&key, addresses.first().map_or(0, |address| address.port()));
         let asked = obey(signals, server.monitor());
         server.run(asked).await;
         operator.end().await;
@@ -59,17 +68,7 @@ async fn obey(mut signals: Signals, monitor: Monitor) {
 }
 
 fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
-    let listen = match args.listen {
-        Listen::Tcp(address) => address,
-        Listen::Host(ListenHost::Any, port) => (Ipv6Addr::UNSPECIFIED, port).into(),
-        Listen::Host(ListenHost::Localhost, port) => (Ipv4Addr::LOCALHOST, port).into(),
-        other => {
-            let found = listen_addresses(&other).map_err(|error| cannot_listen(&other, &error))?;
-            found.into_iter().next().ok_or_else(|| {
-                Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned())
-            })?
-        }
-    };
+    let (listen, also_listen) = carrier_addresses(&args.listen)?;
     let identity = match args.identity {
         Some(path) => path,
         None => paths::server_identity()?,
@@ -80,6 +79,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
     };
     Ok(ServerConfig {
         listen,
+        also_listen,
         mptcp: args.mptcp.into(),
         congestion: args.congestion,
         identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
@@ -104,6 +104,19 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
             ..args.limits.server()
         },
     })
+}
+
+/// The address to listen on, and the others that it stands for too.
+fn carrier_addresses(listen: &Listen) -> Result<(SocketAddr, Vec<SocketAddr>), Failure> {
+    if let Listen::Host(ListenHost::Any, port) = listen {
+        return Ok(((Ipv6Addr::UNSPECIFIED, *port).into(), Vec::new()));
+    }
+    let mut found =
+        listen_addresses(listen).map_err(|error| cannot_listen(listen, &error))?.into_iter();
+    let first = found.next().ok_or_else(|| {
+        Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned())
+    })?;
+    Ok((first, found.collect()))
 }
 
 /// Three times the shortest time between heartbeats that one side can ask of the other.

@@ -442,3 +442,28 @@ fn on_a_system_without_ipv6_every_default_works() {
     steady.finish();
     assert_eq!(client.log().lines().filter(|line| line.contains("ERROR")).count(), 0);
 }
+
+#[test]
+fn localhost_is_both_loopback_addresses_for_carriers_too() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: use_surroundings (localhost): no IPv6");
+        return;
+    }
+    let site = Site::new();
+    let echo = Echo::start();
+    let mut command = etcp(site.path(), ["sproxy", "--listen", "localhost:0", "--target"]);
+    command.arg(echo.address.to_string()).arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys());
+    let mut server = Program::start("sproxy", site.path(), command);
+    server.wait_for_count("listening on ", 2);
+    let there = address(&mut server);
+    for host in ["127.0.0.1", "::1"] {
+        let there = SocketAddr::new(host.parse().expect("an address"), there.port());
+        server.wait_for(&format!("listening on {there}"));
+        let mut client = Program::start("cproxy", site.path(), cproxy(&site, there, &[]));
+        client.wait_for(ATTACHED);
+        let steady = Steady::start(address(&mut client));
+        steady.goes_on();
+        steady.finish();
+    }
+}

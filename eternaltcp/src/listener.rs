@@ -23,8 +23,9 @@ use crate::platform::{readable, set_transparent};
 use crate::slots::Slots;
 use crate::stream::{Stream, prepare};
 use crate::unix;
-use several::{Bound, addresses_of, any_ready, bind_each, is_no_address};
+use several::{addresses_of, any_ready};
 
+pub(crate) use several::{Bound, bind_each, is_no_address};
 pub use several::{Missing, listen_addresses};
 
 /// Connections that the kernel keeps until they are accepted.

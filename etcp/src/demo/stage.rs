@@ -99,6 +99,7 @@ fn bind_server(
     let target = target.local_addr().map_err(Failure::failed)?;
     let config = ServerConfig {
         listen: ANY_PORT,
+        also_listen: Vec::new(),
         mptcp: Mptcp::Off,
         congestion: None,
         identity: keys.server.clone(),

@@ -23,9 +23,9 @@ pub struct Missing {
 }
 
 /// The sockets of one listener.
-pub(super) struct Bound {
-    pub(super) sockets: Vec<TcpListener>,
-    pub(super) missing: Vec<Missing>,
+pub(crate) struct Bound {
+    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) missing: Vec<Missing>,
 }
 
 /// Port numbers that are tried until one is free at every address.
@@ -33,7 +33,7 @@ const NUMBERS: usize = 8;
 
 /// Listens at every address that can be had, on one port. If the system is to
 /// choose it, and the first number is taken at another address, it chooses again.
-pub(super) fn bind_each(
+pub(crate) fn bind_each(
     addresses: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
 ) -> io::Result<Bound> {
@@ -78,7 +78,7 @@ fn bind_once(
 }
 
 /// Whether an address is not this machine's, or its family is not there.
-pub(super) fn is_no_address(error: &io::Error) -> bool {
+pub(crate) fn is_no_address(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     errno.is_some_and(|errno| [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].contains(&errno))
 }

@@ -1,6 +1,7 @@
 //! The server's end: it admits clients, keeps their tunnels, and connects
 //! their sessions to targets.
 
+mod carriers;
 mod connect;
 mod eviction;
 mod gate;
@@ -29,21 +30,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
 use crate::address::Target;
 use crate::congestion::{Congestion, CongestionError};
-use crate::listener::{Pause, bind_carriers};
+use crate::listener::{Missing, Pause};
 use crate::lookup::Lookups;
 use crate::net::Mptcp;
 use crate::policy::{ListenPermit, ListenPolicy, Permit, StrictModes, TargetPolicy};
 use crate::slots::Slots;
 use crate::status::Events;
 use crate::tls::{Identity, ServerTls, TlsError};
+use carriers::Carriers;
 use eviction::Allowance;
 use gate::Gate;
 use keys::KeyStore;
@@ -67,6 +67,8 @@ pub(crate) use standby::Joiner;
 pub struct ServerConfig {
     /// Where to listen for carriers.
     pub listen: SocketAddr,
+    /// Further addresses, listened on at the port of the first. Of all of them one is enough.
+    pub also_listen: Vec<SocketAddr>,
     /// Whether carriers may be MPTCP; TCP is always taken.
     pub mptcp: Mptcp,
     /// The congestion control of carriers; `None`: the system's.
@@ -106,6 +108,7 @@ impl ServerConfig {
     ) -> Self {
         Self {
             listen,
+            also_listen: Vec::new(),
             mptcp: Mptcp::default(),
             congestion: None,
             identity,
@@ -260,7 +263,7 @@ struct Context {
 /// A server that listens.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listeners: Carriers,
     context: Arc<Context>,
     gate: Gate,
 }
@@ -277,7 +280,7 @@ impl Server {
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
-        let (listener, sibling) = listen(&config, congestion)
+        let (listeners, sibling) = Carriers::listen(&config, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
         slots.reserve_for_tunnels();
         let gate = Gate::new(&config.limits, slots.carriers());
@@ -303,15 +306,29 @@ impl Server {
             events: Events::default(),
             log: Arc::default(),
         };
-        Ok(Self { listener, context: Arc::new(context), gate })
+        Ok(Self { listeners, context: Arc::new(context), gate })
     }
 
-    /// Where it listens.
+    /// Where it listens; the first address, if there are several.
     ///
     /// # Errors
     /// When the system does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners.local_addrs()?.first().copied().ok_or(io::ErrorKind::NotConnected.into())
+    }
+
+    /// Each address where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.local_addrs()
+    }
+
+    /// Where it does not listen though it was asked to, and why. A family that
+    /// this machine does not have is none of it.
+    pub fn missing(&self) -> impl Iterator<Item = &Missing> {
+        self.listeners.missing()
     }
 
     /// A way to look at the server while it runs.
@@ -339,7 +356,7 @@ impl Server {
     /// listening itself, as the clients that it has need new carriers.
     async fn let_successor_in(&self) {
         self.context.phase.closed_to_new().await;
-        if let Err(error) = SockRef::from(&self.listener).set_reuse_port(true) {
+        if let Err(error) = self.listeners.share_port() {
             warn!("the port stays this server's until it ends: {error}");
         }
         std::future::pending().await
@@ -348,7 +365,7 @@ impl Server {
     async fn accept(&self) {
         let mut pause = Pause::default();
         loop {
-            match self.listener.accept().await {
+            match self.listeners.accept().await {
                 Ok((stream, peer)) => {
                     let context = Arc::clone(&self.context);
                     self.gate.enter(peer, |ticket| {
@@ -359,24 +376,6 @@ impl Server {
                 Err(error) => pause.after(&error).await,
             }
         }
-    }
-}
-
-/// Listens; beside a server of the same user that is being drained, if there is one.
-fn listen(
-    config: &ServerConfig,
-    congestion: Option<&Congestion>,
-) -> io::Result<(TcpListener, Sibling)> {
-    let bind = |is_beside| bind_carriers(config.listen, config.mptcp, congestion, is_beside);
-    match bind(false) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            // Who is not drained shares the port with nobody.
-            let listener = bind(true).map_err(|_| error)?;
-            info!("a server that is being drained has the port too, until it ends");
-            let sibling = Sibling::beside(&listener);
-            Ok((listener, sibling))
-        }
-        result => result.map(|listener| (listener, Sibling::none())),
     }
 }
 

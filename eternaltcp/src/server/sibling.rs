@@ -23,19 +23,20 @@ const LISTENING: &str = "0A";
 #[derive(Debug)]
 pub(super) struct Sibling {
     is_there: AtomicBool,
-    /// The number of this server's own listening socket.
-    own: u64,
+    /// The numbers of this server's own listening sockets.
+    own: Vec<u64>,
 }
 
 impl Sibling {
     /// There is none.
     pub(super) fn none() -> Self {
-        Self { is_there: AtomicBool::new(false), own: 0 }
+        Self { is_there: AtomicBool::new(false), own: Vec::new() }
     }
 
-    /// There is one beside this listener.
-    pub(super) fn beside(listener: &TcpListener) -> Self {
-        let own = fstat(listener.as_fd()).map_or(0, |it| it.st_ino);
+    /// There is one beside these listeners.
+    pub(super) fn beside(listeners: &[TcpListener]) -> Self {
+        let own = listeners.iter().filter_map(|it| fstat(it.as_fd()).ok()).map(|it| it.st_ino);
+        let own = own.collect();
         Self { is_there: AtomicBool::new(true), own }
     }
 
@@ -48,8 +49,8 @@ impl Sibling {
         if !self.is_there() {
             return;
         }
-        let own = self.own;
-        let look = spawn_blocking(move || TABLES.iter().any(|table| is_shared(table, own)));
+        let own = self.own.clone();
+        let look = spawn_blocking(move || TABLES.iter().any(|table| is_shared(table, &own)));
         if !look.await.unwrap_or(true) {
             self.is_there.store(false, Ordering::Relaxed);
             info!("the server before this one has ended: the port is this one's alone");
@@ -57,13 +58,14 @@ impl Sibling {
     }
 }
 
-/// Whether another socket than that of this number listens at its address.
-fn is_shared(table: &str, own: u64) -> bool {
+/// Whether another socket than those of these numbers listens at an address of theirs.
+fn is_shared(table: &str, own: &[u64]) -> bool {
     let Ok(file) = fs::File::open(table) else { return false };
     let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
     let listening: Vec<_> = lines.map_while(|line| parse(&line)).collect();
-    let at = listening.iter().find(|(_, number)| *number == own).map(|(at, _)| at);
-    at.is_some_and(|at| listening.iter().any(|(other, number)| other == at && *number != own))
+    let (ours, others): (Vec<_>, Vec<_>) =
+        listening.iter().partition(|(_, number)| own.contains(number));
+    ours.iter().any(|(at, _)| others.iter().any(|(other, _)| other == at))
 }
 
 /// The address and the number of a listening socket; `None` for another one.
@@ -91,7 +93,7 @@ mod tests {
             SockRef::from(&old).set_reuse_port(true).unwrap();
             assert!(bind(address, false).is_err());
             let new = bind(address, true).unwrap();
-            let sibling = Sibling::beside(&new);
+            let sibling = Sibling::beside(std::slice::from_ref(&new));
             sibling.look().await;
             assert!(sibling.is_there());
             drop(old);

@@ -52,6 +52,7 @@ impl Pair {
         std::fs::set_permissions(&authorized_keys, PermissionsExt::from_mode(0o600)).unwrap();
         let mut server = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            also_listen: Vec::new(),
             mptcp: Mptcp::default(),
             congestion: None,
             identity: host,

@@ -1,0 +1,157 @@
+//! Where a server listens for carriers: at one address, or several, as those of `localhost`.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::info;
+
+use super::{ServerConfig, Sibling};
+use crate::congestion::Congestion;
+use crate::listener::{Bound, Missing, bind_carriers, bind_each, is_no_address};
+
+/// The sockets at which carriers arrive.
+#[derive(Debug)]
+pub(super) struct Carriers {
+    sockets: Vec<TcpListener>,
+    missing: Vec<Missing>,
+    /// Whose turn it is to be looked at first.
+    turn: AtomicUsize,
+}
+
+impl Carriers {
+    /// Listens; beside a server of the same user that is being drained, if there is one.
+    pub(super) fn listen(
+        config: &ServerConfig,
+        congestion: Option<&Congestion>,
+    ) -> io::Result<(Self, Sibling)> {
+        let is_shared = Cell::new(false);
+        let has_number = config.listen.port() != 0;
+        let bind = |address| {
+            let bind = |is_beside| bind_carriers(address, config.mptcp, congestion, is_beside);
+            match bind(false) {
+                Err(error) if has_number && error.kind() == io::ErrorKind::AddrInUse => {
+                    // Who is not drained shares the port with nobody.
+                    let socket = bind(true).map_err(|_| error)?;
+                    is_shared.set(true);
+                    Ok(socket)
+                }
+                result => result,
+            }
+        };
+        let addresses: Vec<_> =
+            [config.listen].iter().chain(&config.also_listen).copied().collect();
+        let Bound { sockets, missing } = bind_each(&addresses, bind)?;
+        let sibling = if is_shared.get() {
+            info!("a server that is being drained has the port too, until it ends");
+            Sibling::beside(&sockets)
+        } else {
+            Sibling::none()
+        };
+        Ok((Self { sockets, missing, turn: AtomicUsize::new(0) }, sibling))
+    }
+
+    pub(super) fn local_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        self.sockets.iter().map(TcpListener::local_addr).collect()
+    }
+
+    pub(super) fn missing(&self) -> impl Iterator<Item = &Missing> {
+        self.missing.iter().filter(|missing| !is_no_address(&missing.error))
+    }
+
+    /// Allows a successor of the same user to listen there too.
+    pub(super) fn share_port(&self) -> io::Result<()> {
+        self.sockets.iter().try_for_each(|socket| SockRef::from(socket).set_reuse_port(true))
+    }
+
+    /// The next connection at any of the addresses, in turns.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let count = self.sockets.len();
+        let first = self.turn.load(Ordering::Relaxed);
+        poll_fn(|cx| {
+            for index in (0..count).map(|step| first.wrapping_add(step) % count) {
+                if let Poll::Ready(accepted) = self.sockets[index].poll_accept(cx) {
+                    self.turn.store(index + 1, Ordering::Relaxed);
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeySource;
+    use super::*;
+    use crate::policy::AuthorizedKeys;
+    use crate::tls::Identity;
+
+    fn listen(port: u16, hosts: &[&str]) -> io::Result<(Carriers, Sibling)> {
+        let keys = KeySource::Fixed(AuthorizedKeys::default());
+        let mut addresses = hosts.iter().map(|host| SocketAddr::new(host.parse().unwrap(), port));
+        let first = addresses.next().unwrap();
+        let config = ServerConfig {
+            also_listen: addresses.collect(),
+            ..ServerConfig::new(first, Identity::generate().unwrap(), keys)
+        };
+        Carriers::listen(&config, None)
+    }
+
+    fn has_ipv6() -> bool {
+        let has = std::net::TcpListener::bind("[::1]:0").is_ok();
+        if !has {
+            eprintln!("skipped: no IPv6");
+        }
+        has
+    }
+
+    #[tokio::test]
+    async fn carriers_are_taken_at_every_address_on_one_port() {
+        if !has_ipv6() {
+            return;
+        }
+        let (carriers, sibling) = listen(0, &["127.0.0.1", "::1"]).unwrap();
+        let addresses = carriers.local_addrs().unwrap();
+        assert_eq!(addresses.len(), 2);
+        assert_eq!(addresses[0].port(), addresses[1].port());
+        assert!(!sibling.is_there() && carriers.missing().count() == 0);
+        for address in [0, 1, 1, 0].map(|which| addresses[which]) {
+            let client = std::net::TcpStream::connect(address).unwrap();
+            let (_, peer) = carriers.accept().await.unwrap();
+            assert_eq!(peer, client.local_addr().unwrap());
+        }
+        // Where one address is somebody else's, the other is enough.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let other = std::net::TcpListener::bind(taken).unwrap();
+        let (carriers, _) = listen(taken.port(), &["127.0.0.1", "::1"]).unwrap();
+        assert_eq!(carriers.missing().map(|it| it.address).collect::<Vec<_>>(), [taken]);
+        assert!(listen(taken.port(), &["127.0.0.1", "::1"]).is_err(), "now both are");
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn a_successor_has_every_address_with_who_is_drained() {
+        if !has_ipv6() {
+            return;
+        }
+        for hosts in [&["127.0.0.1", "::1"][..], &["::1"]] {
+            let (old, _) = listen(0, hosts).unwrap();
+            let port = old.local_addrs().unwrap()[0].port();
+            old.share_port().unwrap();
+            let (new, sibling) = listen(port, &["127.0.0.1", "::1"]).unwrap();
+            assert_eq!(new.local_addrs().unwrap().len(), 2);
+            sibling.look().await;
+            assert!(sibling.is_there());
+            drop(old);
+            sibling.look().await;
+            assert!(!sibling.is_there());
+        }
+    }
+}
