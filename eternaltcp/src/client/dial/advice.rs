@@ -65,6 +65,8 @@ mod tests {
             let text = error.explain();
             assert!(text.starts_with(&error.to_string()) && text.contains(contains), "{text}");
         }
+        let proxy = DialError::ConnectProxy("p".to_owned(), ErrorKind::ConnectionRefused.into());
+        assert_eq!(proxy.explain(), proxy.to_string(), "sproxy is not to be started there");
         assert_eq!(DialError::Trust("the whole of it".to_owned()).explain(), "the whole of it");
     }
 }

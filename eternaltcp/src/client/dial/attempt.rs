@@ -49,7 +49,7 @@ impl Attempts {
 
     /// Makes a carrier to this candidate.
     pub(super) async fn run(self: Arc<Self>, candidate: Candidate) -> Result<Dialed, DialError> {
-        let failed = |error| DialError::Connect(self.describe(candidate), error);
+        let failed = |error| self.connect_error(candidate, error);
         let user = self.user_key().await?;
         let started = Instant::now();
         let proxy = self.common.proxy_to(candidate.server);
@@ -69,7 +69,7 @@ impl Attempts {
 
     /// A connection to the candidate's address, which is judged within a handshake.
     pub(super) async fn connect(&self, candidate: Candidate) -> Result<TcpStream, DialError> {
-        let failed = |error| DialError::Connect(self.describe(candidate), error);
+        let failed = |error| self.connect_error(candidate, error);
         let address = candidate.address;
         let socket = self.open(address, failed)?;
         let stream = timeout(CONNECT, socket.connect(address))
@@ -203,6 +203,15 @@ impl Attempts {
         match &self.path {
             Some(path) => Ok(path.clone()),
             None => Ok(path_from(stream.local_addr()?)),
+        }
+    }
+
+    /// The error of a connection to the server, or to the proxy that it is reached through.
+    fn connect_error(&self, candidate: Candidate, error: io::Error) -> DialError {
+        let name = self.describe(candidate);
+        match self.common.proxy_to(candidate.server) {
+            Some(_) => DialError::ConnectProxy(name, error),
+            None => DialError::Connect(name, error),
         }
     }
 

@@ -23,6 +23,9 @@ pub enum DialError {
     /// No address answered.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, io::Error),
+    /// The proxy that carriers go through cannot be reached.
+    #[error("cannot connect to {0}: {1} (--proxy none connects without it)")]
+    ConnectProxy(String, io::Error),
     /// It took too long.
     #[error("{0} does not answer")]
     TimedOut(String),
@@ -78,7 +81,7 @@ impl DialError {
     /// some kind: to ask again at once is of no use.
     pub(crate) fn is_answered(&self) -> bool {
         match self {
-            Self::Connect(_, error) => matches!(
+            Self::Connect(_, error) | Self::ConnectProxy(_, error) => matches!(
                 error.kind(),
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
             ),
@@ -98,7 +101,7 @@ impl DialError {
             Self::NoAddress(..) | Self::NoFamily(..) => 0,
             Self::Resolve(..) => 1,
             Self::TimedOut(_) => 2,
-            Self::Connect(..) | Self::Path(..) | Self::Program(..) => 3,
+            Self::Connect(..) | Self::ConnectProxy(..) | Self::Path(..) | Self::Program(..) => 3,
             Self::MissingInterface(_)
             | Self::MissingAddress(_)
             | Self::Pin(_)
