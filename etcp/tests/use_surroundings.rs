@@ -15,6 +15,7 @@ use loopback::program::{Program, etcp, wait};
 use loopback::proxies::connect;
 use loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
 use rustix::process::{Signal, geteuid};
+use support::process::DEFAULT_SIGNALS;
 use support::skip;
 
 /// The same program with the same arguments and surroundings, started by a shell that has run
@@ -109,7 +110,7 @@ fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
         let words = command.get_args().skip_while(|word| *word != "setsid").skip(1);
         let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
         let mut script = Command::new("script");
-        let line = format!("exec {} 2>&3", words.join(" "));
+        let line = format!("exec {} {} 2>&3", DEFAULT_SIGNALS.join(" "), words.join(" "));
         script.args(["-qec", &line, "/dev/null"]).env("SHELL", "/bin/sh");
         let mut shell = after("exec 3>&2", &script);
         shell.env("HOME", site.path()).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
