@@ -122,7 +122,12 @@ enum Input {
 /// Moves bytes both ways until the session has ended. If stdin or stdout fails, the session is
 /// reset: the server never takes what is cut off for something whole. `over` says that the client
 /// has ended, and the session with it.
-async fn exchange(session: Session, over: oneshot::Receiver<()>) -> Result<Input, Failure> {
+async fn exchange(mut session: Session, over: oneshot::Receiver<()>) -> Result<Input, Failure> {
+    if stdio::is_stdin_terminal() {
+        // Until the client is let in, what is typed there may be a passphrase or the answer to
+        // another question. A session that fails tells it to the output too.
+        let _ = session.connected().await;
+    }
     let (mut from, mut to) = split(session);
     let mut read = Input::Whole;
     let result = {

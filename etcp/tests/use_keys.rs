@@ -73,6 +73,26 @@ fn a_passphrase_is_asked_for_on_the_terminal_and_not_shown() {
 }
 
 #[test]
+fn what_answers_a_question_is_not_sent_to_the_target() {
+    let (site, sproxy) = served();
+    let (key, known) = (text(&secret(&site)), text(&site.path().join("new")));
+    let server = sproxy.address.to_string();
+    let args = ["connect", "--server", &server, "--no-ssh-config", "-i", &key];
+    let mut terminal = on_terminal(&site, &[&args[..], &["--known-hosts", &known]].concat());
+    terminal.expect("Enter passphrase for key", PATIENCE);
+    terminal.line("open sesame");
+    terminal.expect("(yes/no/[fingerprint])", PATIENCE);
+    terminal.line("yes");
+    terminal.line("for the target");
+    // The terminal shows what is typed, and then the target sends back what it was sent.
+    terminal.expect("for the target", PATIENCE);
+    terminal.expect("for the target", PATIENCE);
+    let shown = terminal.shown();
+    assert_eq!(shown.matches("yes\r\n").count(), 1, "{shown}");
+    assert!(!shown.contains("sesame"), "{shown}");
+}
+
+#[test]
 fn three_wrong_passphrases_end_the_client() {
     let (site, sproxy) = served();
     let key = secret(&site);

@@ -19,6 +19,11 @@ use closed::is_stdout_closed;
 /// Bytes moved at once between stdio and a session.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
+/// Whether stdin is a terminal, on which a user may be asked something.
+pub(crate) fn is_stdin_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// Reads from stdin, on a thread that may wait. Empty at the end.
 ///
 /// # Errors
