@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use eternaltcp::client::Proxy;
-use eternaltcp::process::as_started;
+use eternaltcp::process::{PRIVATE_VARIABLE, as_started};
 use tracing::warn;
 
 use crate::cli::{self, Cli};
@@ -23,12 +23,14 @@ pub(crate) enum ProxyChoice {
 }
 
 impl ProxyChoice {
-    /// What the flag says, else the variable; `None`: nothing was chosen.
+    /// What the flag says, also where it was [hidden](hide_password), else the variable; `None`:
+    /// nothing was chosen.
     pub(crate) fn of(flag: Option<&str>) -> Result<Option<Self>, Failure> {
-        let variable = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
-        let (name, text) = match (flag, &variable) {
+        let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
+        let flag = flag.map(str::to_owned).or_else(|| variable(PRIVATE_VARIABLE));
+        let (name, text) = match (flag, variable(VARIABLE)) {
             (Some(text), _) => ("--proxy", text),
-            (None, Some(text)) => (VARIABLE, text.as_str()),
+            (None, Some(text)) => (VARIABLE, text),
             (None, None) => return Ok(None),
         };
         if text == "none" {
@@ -57,12 +59,12 @@ pub(crate) fn hide_password(cli: &Cli, args: &[OsString]) {
     }
     let (Ok(this), Some(hidden)) = (std::env::current_exe(), without(args, text)) else { return };
     let mut command = Command::new(this);
-    command.args(hidden.get(1..).unwrap_or_default()).env(VARIABLE, text);
+    as_started(&mut command).args(hidden.get(1..).unwrap_or_default()).env(PRIVATE_VARIABLE, text);
     if let Some(name) = args.first() {
         command.arg0(name);
     }
     // It goes on as it is, which is what the user has typed.
-    let _ = as_started(&mut command).exec();
+    let _ = command.exec();
 }
 
 /// The arguments without the first `--proxy TEXT`: what follows may be another program's.

@@ -29,9 +29,25 @@ pub fn hide_memory() -> io::Result<()> {
     platform::hide_memory()
 }
 
+/// The variable of the environment by which a program tells itself a secret when it starts itself
+/// anew. No other program that it starts is given it.
+pub const PRIVATE_VARIABLE: &str = "ETCP_PRIVATE_PROXY";
+
 /// Has `command` start with the limits of descriptors and core dumps, the ignored and the blocked
-/// signals that this process was started with.
+/// signals that this process was started with, and without [`PRIVATE_VARIABLE`].
 pub fn as_started(command: &mut Command) -> &mut Command {
     platform::give_back(command);
-    command
+    command.env_remove(PRIVATE_VARIABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_private_variable_is_not_given_to_other_programs() {
+        let mut command = Command::new("env");
+        let output = as_started(command.env(PRIVATE_VARIABLE, "secret")).output().expect("it runs");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("secret"));
+    }
 }
