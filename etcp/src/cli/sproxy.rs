@@ -50,9 +50,15 @@ pub(crate) struct SproxyArgs {
     /// Whose keys are let in, as for sshd [default: ~/.ssh/authorized_keys]
     #[arg(long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) authorized_keys: Option<PathBuf>,
-    /// Believe that file only if nobody but this user and root could change or replace it, as
-    /// sshd's StrictModes
-    #[arg(long, value_enum, default_value_t = YesNo::Yes, value_name = "WHETHER")]
+    /// Believe authorized_keys only if nobody but this user and root could change or replace it,
+    /// as sshd's StrictModes
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = YesNo::Yes,
+        value_name = "WHETHER",
+        help_heading = "Keys"
+    )]
     pub(crate) strict_modes: YesNo,
     /// How long the connections of a client that is away are kept
     #[arg(
