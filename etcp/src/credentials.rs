@@ -195,6 +195,14 @@ fn trust(args: &ServerArgs, config: &SshConfig) -> Result<Trust, Failure> {
     let first = files.remove(0);
     let trust = Trust::new(first).reading(files);
     let trust = if config.hash_known_hosts { trust.hashing() } else { trust };
+    let trust = match &config.revoked_host_keys {
+        // ssh -G reports it as it is written.
+        Some(file) => trust.revoking(match file.strip_prefix("~") {
+            Ok(rest) => paths::home()?.join(rest),
+            Err(_) => file.clone(),
+        }),
+        None => trust,
+    };
     Ok(match config.strictness {
         _ if args.accept_new => trust.accepting_new(),
         Strictness::AcceptNew => trust.accepting_new(),

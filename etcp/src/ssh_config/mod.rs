@@ -79,6 +79,8 @@ pub(crate) struct SshConfig {
     pub(crate) agent: AgentChoice,
     pub(crate) user_known_hosts: Vec<PathBuf>,
     pub(crate) global_known_hosts: Vec<PathBuf>,
+    /// The file of keys that no server may have.
+    pub(crate) revoked_host_keys: Option<PathBuf>,
     pub(crate) hash_known_hosts: bool,
     pub(crate) strictness: Strictness,
     /// The login at the host.
@@ -180,6 +182,10 @@ impl SshConfig {
             }
             "userknownhostsfile" => self.user_known_hosts = ssh_files::split(value),
             "globalknownhostsfile" => self.global_known_hosts = ssh_files::split(value),
+            "revokedhostkeys" => {
+                let files = ssh_files::split(value);
+                self.revoked_host_keys = files.into_iter().next();
+            }
             "hashknownhosts" => self.hash_known_hosts = is_yes(value),
             "stricthostkeychecking" => {
                 self.strictness = match value {
@@ -281,6 +287,7 @@ stdinnull no
 forkafterauthentication yes
 userknownhostsfile /home/me/.ssh/a /home/me/.ssh/b
 globalknownhostsfile none
+revokedhostkeys /etc/ssh/revoked
 ";
 
     #[test]
@@ -294,6 +301,7 @@ globalknownhostsfile none
             agent: AgentChoice::At("~/agent.sock".into()),
             user_known_hosts: vec!["/home/me/.ssh/a".into(), "/home/me/.ssh/b".into()],
             global_known_hosts: Vec::new(),
+            revoked_host_keys: Some("/etc/ssh/revoked".into()),
             hash_known_hosts: true,
             strictness: Strictness::AcceptNew,
             user: "me".into(),

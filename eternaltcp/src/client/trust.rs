@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use crate::address::Server;
 use crate::policy::{
-    HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line,
+    HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line, is_revoked,
     known_hosts_line,
 };
 use crate::tls::PublicKey;
@@ -44,6 +44,8 @@ pub struct Trust {
     known_hosts: PathBuf,
     /// Further files, which are read alone.
     also: Vec<PathBuf>,
+    /// Keys that no server may have.
+    revoked: Option<PathBuf>,
     /// Names in new lines are hashed.
     is_hashing: bool,
     /// Servers that the files know by another name.
@@ -68,6 +70,7 @@ impl Trust {
         Self {
             known_hosts,
             also: Vec::new(),
+            revoked: None,
             is_hashing: false,
             aliases: Vec::new(),
             only: None,
@@ -80,6 +83,13 @@ impl Trust {
     #[must_use]
     pub fn reading(self, also: Vec<PathBuf>) -> Self {
         Self { also, ..self }
+    }
+
+    /// Trusts no server whose key is in this file, one a line, and none at all while the file
+    /// cannot be read (`RevokedHostKeys`).
+    #[must_use]
+    pub fn revoking(self, revoked: PathBuf) -> Self {
+        Self { revoked: Some(revoked), ..self }
     }
 
     /// Hashes the names in the lines that it adds, so that the file does not tell
@@ -124,6 +134,11 @@ impl Trust {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
         }
         let server = self.name_on_file(server);
+        if let Some(file) = &self.revoked
+            && is_revoked(file, key)?
+        {
+            return Err(format!("the key of {server} is revoked ({})", file.display()));
+        }
         let LookUp { found, file, unread, is_own_unread } = self.look_up(server, key);
         match found {
             HostKey::Known | HostKey::KnownByName => {
@@ -279,6 +294,12 @@ mod tests {
         assert!(changed.contains("HAS CHANGED") && changed.contains("global:1"), "{changed}");
         std::fs::write(&mine, format!("@revoked * {key}")).unwrap();
         assert!(trust().check(&server, &key).unwrap_err().contains("mine:1"));
+        let list = folder.path().join("list");
+        std::fs::write(&list, other.to_string()).unwrap();
+        let revoking = || trust().accepting_new().revoking(list.clone());
+        let c: Server = "c".parse().unwrap();
+        assert!(revoking().check(&c, &other).unwrap_err().contains("is revoked"));
+        assert!(trust().revoking(list.join("none")).check(&server, &key).is_err());
         let b: Server = "b".parse().unwrap();
         trust().accepting_new().check(&b, &other).unwrap();
         assert!(std::fs::read_to_string(&mine).unwrap().ends_with(&format!("[b]:6200 {other}\n")));

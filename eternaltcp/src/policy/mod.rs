@@ -15,6 +15,7 @@ mod known_hosts;
 mod listens;
 mod pattern;
 mod permit;
+mod revoked_keys;
 mod strict_modes;
 mod targets;
 
@@ -26,6 +27,7 @@ pub use host_ports::{HostPort, HostPorts};
 pub use known_hosts::{HostKey, HostSearch, hashed_known_hosts_line, known_hosts_line};
 pub use listens::{ListenPermit, ListenPolicy, ListenRefusal};
 pub use permit::Permit;
+pub use revoked_keys::is_revoked;
 pub use strict_modes::StrictModes;
 pub use targets::{Refusal, TargetPolicy, Verdict};
 

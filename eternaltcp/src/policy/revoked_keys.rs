@@ -1,0 +1,58 @@
+//! Keys that no server may have any more: the file of `RevokedHostKeys` (ssh_config(5)).
+
+use std::path::Path;
+
+use crate::tls::PublicKey;
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Begins a key revocation list (PROTOCOL.krl of OpenSSH).
+const KRL: &[u8] = b"SSHKRL\n\0";
+
+/// Says whether `file`, which has one public key a line, revokes `key`. Lines that are no key are
+/// passed over, as ssh does. It blocks.
+///
+/// # Errors
+/// Why the file says nothing: then no server can be trusted.
+pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
+    let failed = |why: &dyn std::fmt::Display| {
+        format!("no server is trusted, as the file of RevokedHostKeys, {}, {why}", file.display())
+    };
+    let found = file.metadata().map_err(|error| failed(&format!("cannot be read: {error}")))?;
+    if !found.is_file() {
+        return Err(failed(&"is no regular file"));
+    }
+    if found.len() > MAX_FILE {
+        return Err(failed(&"is larger than 64 MiB"));
+    }
+    let bytes = std::fs::read(file).map_err(|error| failed(&format!("cannot be read: {error}")))?;
+    if bytes.starts_with(KRL) {
+        return Err(failed(&"is a key revocation list: list the keys as lines of text"));
+    }
+    let mut keys = bytes.split(|byte| *byte == b'\n').filter_map(|line| {
+        let text = std::str::from_utf8(line).ok()?.trim();
+        PublicKey::from_openssh(text).ok()
+    });
+    Ok(keys.any(|revoked| revoked == *key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    #[test]
+    fn a_key_on_a_line_of_its_own_is_revoked_and_a_file_that_says_nothing_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("revoked");
+        let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+        assert!(is_revoked(&file, &key).unwrap_err().contains("cannot be read"));
+        assert!(is_revoked(folder.path(), &key).unwrap_err().contains("no regular file"));
+        std::fs::write(&file, format!("# old\n\nodd line \u{1}\n{key} of last year\r\n")).unwrap();
+        assert_eq!(is_revoked(&file, &key), Ok(true));
+        assert_eq!(is_revoked(&file, &other), Ok(false));
+        std::fs::write(&file, [KRL, &[0; 40]].concat()).unwrap();
+        assert!(is_revoked(&file, &key).unwrap_err().contains("as lines of text"));
+    }
+}
