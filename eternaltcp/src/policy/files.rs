@@ -136,7 +136,7 @@ pub fn append_known_host(path: &Path, line: &str) -> Result<(), FileError> {
 }
 
 /// Opens without waiting for the writer of a pipe.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }

@@ -1,7 +1,9 @@
 //! Keys that no server may have any more: the file of `RevokedHostKeys` (ssh_config(5)).
 
+use std::io::{self, Read};
 use std::path::Path;
 
+use super::files::open;
 use crate::tls::PublicKey;
 
 /// The largest file that is read, in bytes.
@@ -19,14 +21,17 @@ pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
     let failed = |why: &dyn std::fmt::Display| {
         format!("no server is trusted, as the file of RevokedHostKeys, {}, {why}", file.display())
     };
-    let found = file.metadata().map_err(|error| failed(&format!("cannot be read: {error}")))?;
+    let unreadable = |error: io::Error| failed(&format!("cannot be read: {error}"));
+    let opened = open(file).map_err(unreadable)?;
+    let found = opened.metadata().map_err(unreadable)?;
     if !found.is_file() {
         return Err(failed(&"is no regular file"));
     }
     if found.len() > MAX_FILE {
         return Err(failed(&"is larger than 64 MiB"));
     }
-    let bytes = std::fs::read(file).map_err(|error| failed(&format!("cannot be read: {error}")))?;
+    let mut bytes = Vec::new();
+    (&opened).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.starts_with(KRL) {
         return Err(failed(&"is a key revocation list: list the keys as lines of text"));
     }
