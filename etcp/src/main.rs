@@ -3,6 +3,8 @@
 //! `main` reads the command line and hands over; what is typed (`cli`) and
 //! what is ready to run (the library's configurations) are two things.
 
+#![forbid(unsafe_code)]
+
 mod ask;
 mod cli;
 mod connect;

@@ -124,6 +124,8 @@
 //!
 //! Further examples: `cargo run -p eternaltcp --example echo`, and `chat`.
 
+#![forbid(unsafe_code)]
+
 pub mod address;
 pub mod client;
 mod congestion;
@@ -145,7 +147,6 @@ mod notice;
 mod origin;
 pub mod paths;
 mod pipe;
-mod platform;
 pub mod policy;
 pub mod process;
 mod race;
@@ -159,7 +160,6 @@ mod stream;
 mod target;
 pub mod terminal;
 pub mod tls;
-mod unix;
 mod waiting;
 
 pub use congestion::{Congestion, CongestionError};

@@ -19,10 +19,10 @@ use tracing::{info, warn};
 use crate::address::{Listen, ListenHost};
 use crate::congestion::Congestion;
 use crate::net::{Mptcp, carrier_socket};
-use crate::platform::{readable, set_transparent};
 use crate::slots::Slots;
 use crate::stream::{Stream, prepare};
-use crate::unix;
+use eternaltcp_sys::unix;
+use eternaltcp_sys::{readable, set_transparent};
 use several::{addresses_of, any_ready};
 
 pub(crate) use several::{Bound, bind_each, is_no_address};
@@ -438,7 +438,7 @@ mod tests {
                 stream.read(&mut buffer, left).await.unwrap();
             }
         }
-        crate::platform::carrier_info(application.as_fd()).unwrap().unwrap().window
+        eternaltcp_sys::carrier_info(application.as_fd()).unwrap().unwrap().window
     }
 
     #[tokio::test]

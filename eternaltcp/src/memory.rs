@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::platform;
-
 /// A block's size: the payload of four full packets, with their headers.
 pub(crate) const BLOCK: usize = 64 * 1024;
 
@@ -135,7 +133,7 @@ impl Ebb {
         let is_low = self.most >= MUCH && used <= self.most / 4;
         self.low_for = if is_low { self.low_for + 1 } else { 0 };
         if self.low_for >= LOW_FOR && may_release(Instant::now()) {
-            platform::release_memory();
+            eternaltcp_sys::release_memory();
             (self.most, self.low_for) = (used, 0);
         }
     }
@@ -143,7 +141,7 @@ impl Ebb {
     /// The tunnel is over.
     pub(crate) fn handle_end(&self) {
         if self.most >= MUCH && may_release(Instant::now()) {
-            platform::release_memory();
+            eternaltcp_sys::release_memory();
         }
     }
 }

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tracing::warn;
 
-use crate::platform::{mptcp_available, set_pacing};
+use eternaltcp_sys::{mptcp_available, set_pacing};
 
 /// Unsent bytes that the kernel may hold for a carrier: little, so that a
 /// keystroke does not wait behind them.

@@ -7,17 +7,15 @@
 use std::io;
 use std::process::Command;
 
-use crate::platform;
-
 /// Whether the signal of this number was ignored when this process was started.
 #[must_use]
 pub fn was_ignored(signal: i32) -> bool {
-    platform::was_ignored(signal)
+    eternaltcp_sys::was_ignored(signal)
 }
 
 /// Lets this process wait for its children also where it was started with SIGCHLD ignored.
 pub fn wait_for_children() {
-    platform::wait_for_children();
+    eternaltcp_sys::wait_for_children();
 }
 
 /// Keeps the keys in this process's memory from core dumps and from other processes of the same
@@ -26,7 +24,7 @@ pub fn wait_for_children() {
 /// # Errors
 /// When the system refuses it.
 pub fn hide_memory() -> io::Result<()> {
-    platform::hide_memory()
+    eternaltcp_sys::hide_memory()
 }
 
 /// The variable of the environment by which a program tells itself a secret when it starts itself
@@ -36,7 +34,7 @@ pub const PRIVATE_VARIABLE: &str = "ETCP_PRIVATE_PROXY";
 /// Has `command` start with the limits of descriptors and core dumps, the ignored and the blocked
 /// signals that this process was started with, and without [`PRIVATE_VARIABLE`].
 pub fn as_started(command: &mut Command) -> &mut Command {
-    platform::give_back(command);
+    eternaltcp_sys::give_back(command);
     command.env_remove(PRIVATE_VARIABLE)
 }
 

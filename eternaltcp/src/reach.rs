@@ -17,7 +17,7 @@ use crate::lookup::{Lookups, User};
 use crate::race::{in_turns, race};
 use crate::slots::{Slot, Slots};
 use crate::stream::{Stream, prepare};
-use crate::unix;
+use eternaltcp_sys::unix;
 
 /// What is to be reached.
 pub(crate) struct Reach<'a> {

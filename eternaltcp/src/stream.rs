@@ -18,8 +18,8 @@ use crate::address::canonical_ip;
 use crate::net::{not_redirected, original_destination};
 use crate::origin::Origin;
 use crate::pipe::DriverEnd;
-use crate::platform::free_receive_buffer;
 use crate::slots::Slot;
+use eternaltcp_sys::free_receive_buffer;
 
 /// Least receive buffer of a connection that is not read for a while, in bytes before the kernel
 /// doubles it: the most that an ordinary process may set by default (`net.core.rmem_max`).
@@ -213,7 +213,7 @@ impl Stream {
     /// taken them; where that cannot be told, the most there is.
     pub(crate) fn unsent(&self) -> usize {
         match self.descriptor() {
-            Ok(descriptor) => crate::platform::unsent(descriptor).unwrap_or(usize::MAX),
+            Ok(descriptor) => eternaltcp_sys::unsent(descriptor).unwrap_or(usize::MAX),
             // Nothing is lost there: the program reads it before the reset.
             Err(_) => 0,
         }

@@ -2,6 +2,8 @@
 //!
 //! Everything the kernel wants for one is a single ioctl; README.md says why it is made by hand.
 
+#![allow(unsafe_code, reason = "no library wraps the ioctl of a TUN device")]
+
 use std::ffi::{c_int, c_short};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

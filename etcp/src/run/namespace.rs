@@ -4,12 +4,12 @@
 use std::fs;
 use std::io;
 
+use eternaltcp_sys::unshare;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
-    unshare_unsafe,
 };
 
 use crate::exit::Failure;
@@ -75,12 +75,6 @@ pub(super) fn enter() -> Result<(), Failure> {
             let advice = advice(|path| fs::read_to_string(path).ok());
             Failure::Failed(format!("cannot make a network for the command ({error}): {advice}"))
         })
-}
-
-fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: what is asked of the caller concerns UnshareFlags::FILES, which is not among the
-    // flags; rustix has no wrapper of this call that is safe for the others.
-    Ok(unsafe { unshare_unsafe(flags) }?)
 }
 
 /// Lets programs that this process starts do what it may do here, whoever it is.

@@ -4,17 +4,14 @@
 //! process may put them into non-blocking mode at any moment, or back. So EAGAIN means "wait"
 //! here, and the mode is never changed. A write that fails is an error of whoever asked for it.
 
-mod closed;
-
 use std::io::{self, IsTerminal};
 use std::os::fd::BorrowedFd;
 
+use eternaltcp_sys::is_stdout_closed;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
-
-use closed::is_stdout_closed;
 
 /// Bytes moved at once between stdio and a session.
 pub(crate) const CHUNK: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use super::dial::Dialer;
 use super::notice::{NetworkEvent, Notice};
 use super::path::Path;
 use crate::driver::{Command, Handle};
-use crate::platform::{NetworkWatch, SleepWatch};
+use eternaltcp_sys::{NetworkWatch, SleepWatch};
 
 /// The task that watches; it ends with this value.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::message::{Answer, Fault, Reply, Request};
-use crate::unix::connect_blocking;
+use eternaltcp_sys::unix::connect_blocking;
 
 /// A proxy that says nothing for this long hangs, or is no proxy.
 const PATIENCE: Duration = Duration::from_secs(5);

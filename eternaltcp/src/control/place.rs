@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 
 use super::message::Role;
 use crate::paths;
-use crate::unix::is_abandoned;
+use eternaltcp_sys::unix::is_abandoned;
 
 /// What every socket's name ends with.
 const ENDING: &str = "sock";

@@ -20,7 +20,6 @@ use super::unacknowledged::Unacknowledged;
 use crate::address::canonical_address;
 use crate::memory::Blocks;
 use crate::net::keep_pace;
-use crate::platform;
 use crate::tls::{Connection, TlsError};
 
 /// Bytes asked of the socket at once: at first little, so that strangers and
@@ -220,7 +219,7 @@ impl CarrierIo {
         if !self.queue.is_due(now, typed) {
             return;
         }
-        let info = platform::carrier_info(self.stream.as_fd()).ok().flatten();
+        let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok().flatten();
         let sample = info.filter(|_| !self.is_relayed).and_then(|info| {
             let (least_round_trip, arrived) = (info.least_round_trip?, info.arrived?);
             Some(PathSample { round_trip: info.round_trip, least_round_trip, arrived })
@@ -335,9 +334,9 @@ impl CarrierIo {
         if self.is_relayed {
             return None;
         }
-        let unsent = platform::unsent(self.stream.as_fd()).ok()?;
+        let unsent = eternaltcp_sys::unsent(self.stream.as_fd()).ok()?;
         let waiting = self.unacknowledged.waiting(now, unsent);
-        let Some(info) = platform::carrier_info(self.stream.as_fd()).ok()? else {
+        let Some(info) = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()? else {
             return Some(PathReport { round_trip: None, unanswered_for: waiting });
         };
         // The peer's window is full, and its machine answers when it is asked.
@@ -352,7 +351,7 @@ impl CarrierIo {
 
     /// The round trip and its deviation, as the kernel's TCP measures them.
     pub(crate) fn round_trip(&self) -> Option<(Duration, Duration)> {
-        let info = platform::carrier_info(self.stream.as_fd()).ok()??;
+        let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()??;
         Some((info.round_trip, info.variance))
     }
 

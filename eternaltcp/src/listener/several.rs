@@ -11,7 +11,7 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::net::TcpListener;
 
 use crate::address::{Listen, ListenHost};
-use crate::platform::interface_index;
+use eternaltcp_sys::interface_index;
 
 /// An address where a listener was to be and is not.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Which limits a server can work with, and what memory there is.
 
 use super::ServerLimits;
-use crate::platform;
 
 /// The least memory that a server can do with, in bytes: several clients of several keys find
 /// room in it.
@@ -53,7 +52,7 @@ impl ServerLimits {
 /// control group that the process is in, or the process's own limit.
 #[must_use]
 pub fn available_memory() -> u64 {
-    platform::memory_limit()
+    eternaltcp_sys::memory_limit()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use eternaltcp_proto::CleanText;
 use ssh_key::public::KeyData;
 
 use super::PublicKey;
-use crate::unix::connect_blocking;
+use eternaltcp_sys::unix::connect_blocking;
 
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;

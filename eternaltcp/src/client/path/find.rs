@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tracing::debug;
 
 use super::{Path, Pins};
-use crate::platform::{bind_to_device, has_route};
+use eternaltcp_sys::{bind_to_device, has_route};
 
 /// Other paths that are told at once.
 pub(super) const MOST: usize = 4;

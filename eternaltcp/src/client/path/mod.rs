@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use socket2::Socket;
 
-use crate::platform::bind_to_device;
+use eternaltcp_sys::bind_to_device;
 
 pub(crate) use find::{chosen_path, is_here, other_paths, path_from};
 

@@ -2,7 +2,7 @@
 
 use super::find::MOST;
 use super::*;
-use crate::platform::testnet::{Net, ip, link};
+use eternaltcp_sys::testnet::{Net, ip, link};
 
 const FAR: &str = "198.51.100.1:6200";
 const FAR6: &str = "[2001:db8::1]:6200";

@@ -11,8 +11,8 @@ use tracing::warn;
 
 use super::lock;
 use super::state::{Found, Stamp, State};
-use crate::platform::has_writer;
 use crate::policy::{FileError, StrictModes, missing_or_unreadable, open_authorized_keys};
+use eternaltcp_sys::has_writer;
 
 /// The way to ask for a look; the sender is told when it is done.
 pub(super) type Looks = mpsc::Sender<oneshot::Sender<()>>;

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
-use crate::platform::carrier_info;
 use crate::tls::{Connection, Identity, ServerTls, handshake};
+use eternaltcp_sys::carrier_info;
 
 /// A carrier that a server took.
 pub(super) struct Taken {

@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 /// Blocks SIGTTOU for the calling thread: then the kernel lets it write to the terminal also from
 /// the background (`TOSTOP`, termios(3)), and stops nobody.
-pub(crate) fn write_from_background() {
+pub fn write_from_background() {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset(3) initialises the set before it is used, and the mask is the calling
     // thread's own.

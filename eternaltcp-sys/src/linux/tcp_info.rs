@@ -13,31 +13,31 @@ const FALLBACK: u32 = 1;
 
 /// What the kernel knows of a TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct TcpInfo {
+pub struct TcpInfo {
     /// The smoothed round trip.
-    pub(crate) round_trip: Duration,
+    pub round_trip: Duration,
     /// Its mean deviation.
-    pub(crate) variance: Duration,
+    pub variance: Duration,
     /// The shortest round trip of the last minutes; `None` before Linux 4.6, and
     /// when there was none.
-    pub(crate) least_round_trip: Option<Duration>,
+    pub least_round_trip: Option<Duration>,
     /// Bytes that have arrived, in all: those that were acknowledged, and about
     /// those beyond a gap, which is yet to be filled. `None` before Linux 4.1.
-    pub(crate) arrived: Option<u64>,
+    pub arrived: Option<u64>,
     /// Segments that were sent and not acknowledged.
-    pub(crate) unacknowledged: u32,
+    pub unacknowledged: u32,
     /// Bytes that were written and never sent; 0 before Linux 4.6.
-    pub(crate) unsent: u32,
+    pub unsent: u32,
     /// The window that the peer offers, in bytes; `None` before Linux 5.16.
-    pub(crate) window: Option<u32>,
+    pub window: Option<u32>,
     /// How often in a row the retransmission time-out was doubled.
-    pub(crate) backoff: u8,
+    pub backoff: u8,
     /// Probes of a closed window, or keep-alives, without an answer.
-    pub(crate) probes: u8,
+    pub probes: u8,
     /// Since when no acknowledgement was received.
-    pub(crate) last_ack: Duration,
+    pub last_ack: Duration,
     /// Since when no data were sent.
-    pub(crate) last_data_sent: Duration,
+    pub last_data_sent: Duration,
 }
 
 /// What the kernel knows of a carrier's connection. `None` for one that is
@@ -47,7 +47,7 @@ pub(crate) struct TcpInfo {
 ///
 /// # Errors
 /// When it is no TCP socket, or the kernel is older than Linux 2.6.
-pub(crate) fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
+pub fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
     if is_mptcp(socket) {
         return Ok(None);
     }

@@ -23,7 +23,7 @@ const LEAST_SLEEP: Duration = Duration::from_millis(500);
 
 /// Says when the machine slept.
 #[derive(Debug)]
-pub(crate) struct SleepWatch {
+pub struct SleepWatch {
     timer: AsyncFd<OwnedFd>,
     last: Clocks,
 }
@@ -33,7 +33,7 @@ impl SleepWatch {
     ///
     /// # Errors
     /// When the system has no descriptor left.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
         let spec = Itimerspec { it_interval: TICK, it_value: TICK };
@@ -45,7 +45,7 @@ impl SleepWatch {
     /// Waits until the machine woke from a sleep of more than half a second,
     /// and says how long it was. Cancelling it loses none. If the timer fails
     /// for good, a warning says so and nothing is told any more.
-    pub(crate) async fn woke(&mut self) -> Duration {
+    pub async fn woke(&mut self) -> Duration {
         match self.next().await {
             Ok(slept) => slept,
             Err(error) => {

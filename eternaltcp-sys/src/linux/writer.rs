@@ -12,7 +12,7 @@ const F_SETSIG: libc::c_int = 10;
 ///
 /// The file must have been opened for reading alone. Who opens it for writing
 /// at the same moment waits for some microseconds.
-pub(crate) fn has_writer(file: &File) -> Option<bool> {
+pub fn has_writer(file: &File) -> Option<bool> {
     // A lease is only given on a file that nobody writes, and given back at once. If somebody wants
     // to write between the two, the signal is one that is ignored: the usual one would end us.
     if control(file, F_SETSIG, libc::SIGURG).is_err() {

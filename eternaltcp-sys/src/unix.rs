@@ -18,7 +18,7 @@ const AGAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(20
 
 /// Connects. While the queue is full it tries again, for as long as its caller
 /// waits: the caller sets a limit.
-pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let [mut pause, longest] = AGAIN;
     loop {
         match UnixStream::connect(path).await {
@@ -34,7 +34,7 @@ pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
 /// # Errors
 /// Those of connect(2), and [`io::ErrorKind::WouldBlock`] when the queue was full all
 /// the time.
-pub(crate) fn connect_blocking(path: &Path, patience: Duration) -> io::Result<BlockingStream> {
+pub fn connect_blocking(path: &Path, patience: Duration) -> io::Result<BlockingStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // It bounds connect(2) too (socket(7)).
     socket.set_write_timeout(Some(patience))?;
@@ -45,7 +45,7 @@ pub(crate) fn connect_blocking(path: &Path, patience: Duration) -> io::Result<Bl
 
 /// Whether nobody listens on a socket whose file is there. It does not block: a full
 /// queue belongs to somebody.
-pub(crate) fn is_abandoned(path: &Path) -> bool {
+pub fn is_abandoned(path: &Path) -> bool {
     let attempt = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

@@ -57,13 +57,13 @@ fn has(mask: &AtomicU64, signal: libc::c_int) -> bool {
 }
 
 /// Whether a signal was ignored when this process was started.
-pub(crate) fn was_ignored(signal: i32) -> bool {
+pub fn was_ignored(signal: i32) -> bool {
     has(&IGNORED, signal)
 }
 
 /// Lets this process wait for its children: whoever starts a program with SIGCHLD ignored takes
 /// that away (waitpid(2)).
-pub(crate) fn wait_for_children() {
+pub fn wait_for_children() {
     if was_ignored(libc::SIGCHLD) {
         // SAFETY: the default action runs no code of this program.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -72,14 +72,14 @@ pub(crate) fn wait_for_children() {
 
 /// Keeps other processes of the same user from reading this one's memory (ptrace(2)), and the
 /// kernel from writing it to a file (core(5)).
-pub(crate) fn hide_memory() -> io::Result<()> {
+pub fn hide_memory() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let maximum = getrlimit(Resource::Core).maximum;
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
 
 /// Has `command` start with what this process was started with.
-pub(crate) fn give_back(command: &mut Command) {
+pub fn give_back(command: &mut Command) {
     // SAFETY: between fork(2) and execve(2) only calls that are safe for signal handlers are made
     // (signal-safety(7)), and no memory is allocated.
     unsafe { command.pre_exec(restore) };

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
 
 /// Bytes written to a socket that the other end's kernel has not taken.
-pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: SIOCOUTQ writes one C int through its argument, and does nothing else.
     let bytes: std::ffi::c_int = unsafe {
         let request = Getter::<SIOCOUTQ, std::ffi::c_int>::new();
@@ -27,7 +27,7 @@ pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
 /// # Errors
 /// `NotFound` when there is no such interface now; `PermissionDenied` for an
 /// ordinary user before Linux 5.7.
-pub(crate) fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
+pub fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
     socket.bind_device(Some(interface.as_bytes())).map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => io::Error::new(io::ErrorKind::NotFound, error),
         _ => error,
@@ -38,7 +38,7 @@ pub(crate) fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()>
 ///
 /// # Errors
 /// `NotFound` when there is no such interface now.
-pub(crate) fn interface_index(zone: &str) -> io::Result<u32> {
+pub fn interface_index(zone: &str) -> io::Result<u32> {
     if let Ok(index) = zone.parse() {
         return Ok(index);
     }
@@ -54,7 +54,7 @@ pub(crate) fn interface_index(zone: &str) -> io::Result<u32> {
 ///
 /// # Errors
 /// `PermissionDenied` without `CAP_NET_ADMIN`.
-pub(crate) fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<()> {
+pub fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<()> {
     if domain == Domain::IPV6 {
         listener.set_ip_transparent_v6(true)
     } else {
@@ -67,7 +67,7 @@ pub(crate) fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<(
 ///
 /// # Errors
 /// Before Linux 3.13, and for MPTCP before 6.10.
-pub(crate) fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Result<()> {
+pub fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Result<()> {
     // 32 bits, as kernels before 5.0 have them; all ones are no limit.
     let rate = rate.map_or(u32::MAX, |rate| u32::try_from(rate).unwrap_or(u32::MAX));
     set_option(socket, libc::SO_MAX_PACING_RATE, rate)
@@ -78,7 +78,7 @@ pub(crate) fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Resul
 ///
 /// # Errors
 /// Before Linux 5.14; the buffer is left as it is then.
-pub(crate) fn free_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> io::Result<()> {
+pub fn free_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> io::Result<()> {
     let options = SockRef::from(&socket);
     unlock_buffers(socket)?;
     if options.recv_buffer_size()? < 2 * size {
@@ -111,7 +111,7 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Re
 
 /// Whether this kernel makes MPTCP sockets now (RFC 8684): it was built with
 /// them, and `net.mptcp.enabled` is 1.
-pub(crate) fn mptcp_available() -> bool {
+pub fn mptcp_available() -> bool {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
 }
 

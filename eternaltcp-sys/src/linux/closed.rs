@@ -25,6 +25,6 @@ extern "C" fn look() {
 }
 
 /// Whether there was no stdout.
-pub(crate) fn is_stdout_closed() -> bool {
+pub fn is_stdout_closed() -> bool {
     IS_STDOUT_CLOSED.load(Ordering::Relaxed)
 }

@@ -29,7 +29,7 @@ const fn bit(group: u32) -> u32 {
 /// Says when links, addresses, routes or rules of this machine (of the network
 /// namespace it was made in) may have changed. It does not say what: look again.
 #[derive(Debug)]
-pub(crate) struct NetworkWatch {
+pub struct NetworkWatch {
     socket: AsyncFd<OwnedFd>,
 }
 
@@ -38,7 +38,7 @@ impl NetworkWatch {
     ///
     /// # Errors
     /// When the system has no descriptor left, or a sandbox forbids netlink.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, NETLINK_ROUTE)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
@@ -48,7 +48,7 @@ impl NetworkWatch {
     /// Waits for a change. Changes that came since the last call count as one;
     /// there is no delay to gather them. Cancelling it loses none. If netlink
     /// fails for good, a warning says so and nothing is told any more.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         if let Err(error) = self.next().await {
             warn!("changes of the network are not seen any more: {error}");
             std::future::pending().await
@@ -87,7 +87,7 @@ fn drain(socket: &OwnedFd) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::testnet::{Net, ip, link};
+    use crate::testnet::{Net, ip, link};
     use std::time::Duration;
 
     /// Waits for a change that was made.

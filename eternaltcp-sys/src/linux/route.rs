@@ -33,7 +33,7 @@ const HEADER: usize = 16;
 ///
 /// # Errors
 /// When netlink cannot be used, or its answer cannot be read.
-pub(crate) fn has_route(to: IpAddr, source: IpAddr, interface: u32) -> io::Result<bool> {
+pub fn has_route(to: IpAddr, source: IpAddr, interface: u32) -> io::Result<bool> {
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, NETLINK_ROUTE)?;
     connect(&socket, &SocketAddrNetlink::new(0, 0))?;
@@ -88,7 +88,7 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::testnet::{Net, ip, link};
+    use crate::testnet::{Net, ip, link};
 
     fn index(name: &str) -> u32 {
         let all = if_addrs::get_if_addrs().unwrap();

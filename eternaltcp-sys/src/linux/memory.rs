@@ -11,7 +11,7 @@ const VERSION_1: (&str, &[&str]) = ("cgroup", &["memory.limit_in_bytes"]);
 
 /// In bytes: the machine's memory, or the least of what the control groups that the process is
 /// in may have, each of them and those above it, and what the process may have by setrlimit(2).
-pub(crate) fn memory_limit() -> u64 {
+pub fn memory_limit() -> u64 {
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the fields are of another width elsewhere")]
     let machine = u64::from(info.totalram) * u64::from(info.mem_unit);

@@ -10,11 +10,11 @@ use rustix::thread::{UnshareFlags, gettid};
 use tokio::runtime::Runtime;
 
 /// The right to make namespaces.
-pub(crate) struct Net(());
+pub struct Net(());
 
 impl Net {
     /// `None`: the test cannot run here, and is to return.
-    pub(crate) fn new(test: &str) -> Option<Self> {
+    pub fn new(test: &str) -> Option<Self> {
         let has_ip = Command::new("ip").arg("-V").output().is_ok();
         if rustix::process::geteuid().is_root() && has_ip {
             return Some(Self(()));
@@ -28,10 +28,9 @@ impl Net {
 
     /// Runs `work` on a thread in a new namespace, its loopback up. Everything
     /// in it is gone when the thread and its sockets are.
-    pub(crate) fn run<T: Send>(&self, work: impl FnOnce(&Runtime) -> T + Send) -> T {
+    pub fn run<T: Send>(&self, work: impl FnOnce(&Runtime) -> T + Send) -> T {
         let inside = || {
-            // SAFETY: only the network namespace is left, which no memory depends on.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            crate::unshare(UnshareFlags::NEWNET).unwrap();
             ip("link set lo up");
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -45,13 +44,13 @@ impl Net {
 }
 
 /// The calling thread's namespace, as `ip link … netns` takes it.
-pub(crate) fn here() -> String {
+pub fn here() -> String {
     format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid().as_raw_nonzero())
 }
 
 /// Runs `ip` with these words in the calling thread's namespace; its output.
 #[track_caller]
-pub(crate) fn ip(words: &str) -> String {
+pub fn ip(words: &str) -> String {
     let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -60,7 +59,7 @@ pub(crate) fn ip(words: &str) -> String {
 /// An interface that is up, with nothing at its other end, and no address that
 /// it gives itself.
 #[track_caller]
-pub(crate) fn link(name: &str) {
+pub fn link(name: &str) {
     ip(&format!("link add {name} type veth peer name {name}x"));
     for end in [name.to_owned(), format!("{name}x")] {
         ip(&format!("link set {end} addrgenmode none"));
@@ -71,7 +70,7 @@ pub(crate) fn link(name: &str) {
 
 /// Waits until packets can pass: Linux says so up to a second later.
 #[track_caller]
-pub(crate) fn until_up(name: &str) {
+pub fn until_up(name: &str) {
     while !ip(&format!("-o link show dev {name}")).contains(" state UP ") {
         std::thread::yield_now();
     }

@@ -1,0 +1,48 @@
+//! What EternalTCP asks of the operating system and no other library gives: changes of networks,
+//! sleep, the kernel's figures of a connection, and a few calls that need `unsafe` code.
+//!
+//! All `unsafe` code of the library and of the program is in this crate, behind safe functions.
+//! Each block says why it is sound.
+//!
+//! A platform is one module that provides these items. Nothing above this crate asks the system in
+//! the system's own words:
+//!
+//! | item | what it does |
+//! |---|---|
+//! | [`NetworkWatch`] | says that links, addresses or routes changed, never which |
+//! | [`SleepWatch`] | says that the machine slept, soon after it woke |
+//! | [`carrier_info`] | returns the kernel's figures of a connection |
+//! | [`bind_to_device`], [`interface_index`] | make a socket use one interface, and number an interface |
+//! | [`free_receive_buffer`], [`set_pacing`], [`set_transparent`] | set options of sockets |
+//! | [`unsent`] | returns how much the other end's kernel has not taken |
+//! | [`mptcp_available`] | tells whether this system makes MPTCP sockets now |
+//! | [`has_route`] | tells whether a route leads to an address over one interface |
+//! | [`has_writer`] | tells whether somebody has a file open for writing |
+//! | [`readable`] | has tokio say when there is something to read, or to accept |
+//! | [`memory_limit`], [`release_memory`], [`hide_memory`] | bound, return and protect memory |
+//! | [`was_ignored`], [`is_stdout_closed`], [`give_back`] | tell what this process was started with, and pass it on |
+//! | [`wait_for_children`] | undoes that SIGCHLD was ignored at the start |
+//! | [`write_from_background`] | keeps a terminal from stopping a thread that writes to it |
+//! | [`unshare`] | moves the calling thread into namespaces of its own |
+//!
+//! [`unix`] connects to Unix sockets and needs no platform of its own.
+//!
+//! Linux is the only platform; another one is a further module here.
+
+#![allow(unsafe_code, reason = "this crate holds the unsafe code, so that no other has any")]
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+#[cfg(any(test, feature = "testnet"))]
+#[doc(hidden)]
+pub mod testnet;
+pub mod unix;
+
+#[cfg(target_os = "linux")]
+pub use linux::{
+    NetworkWatch, SleepWatch, TcpInfo, bind_to_device, carrier_info, free_receive_buffer,
+    give_back, has_route, has_writer, hide_memory, interface_index, is_stdout_closed, memory_limit,
+    mptcp_available, readable, release_memory, set_pacing, set_transparent, unsent, unshare,
+    wait_for_children, was_ignored, write_from_background,
+};
