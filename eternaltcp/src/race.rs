@@ -125,7 +125,7 @@ where
                 }
                 Err(_) => {}
             },
-            () = sleep_until(next_start), if !queue.waiting.is_empty() => {
+            () = start_of_next(next_start), if !queue.waiting.is_empty() => {
                 if let Some(candidate) = queue.next() {
                     running.spawn(attempt(candidate));
                 }
@@ -134,6 +134,14 @@ where
         }
     }
     Err(error)
+}
+
+/// Waits until `start`. A start that has come costs no time: a timer would round it up to its
+/// next millisecond.
+async fn start_of_next(start: Instant) {
+    if Instant::now() < start {
+        sleep_until(start).await;
+    }
 }
 
 /// The order to dial addresses in: IPv6 and IPv4 in turns, beginning with the
@@ -211,6 +219,16 @@ mod tests {
         });
         assert_eq!(winner.await.unwrap(), candidate(0, 8));
         assert_eq!(millis(start), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_one_starts_between_two_ticks_of_the_timer() {
+        tokio::time::advance(Duration::from_micros(500)).await;
+        let start = Instant::now();
+        race(candidates(1..2), NO_LOOKUPS(), |it| async move { Ok::<_, io::Error>(it) })
+            .await
+            .unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
