@@ -37,6 +37,9 @@ mod linux;
 #[cfg(any(test, feature = "testnet"))]
 #[doc(hidden)]
 pub mod testnet;
+#[cfg(any(test, feature = "testnet"))]
+#[doc(hidden)]
+pub mod testport;
 pub mod unix;
 
 #[cfg(target_os = "linux")]

@@ -57,6 +57,7 @@ pub fn is_abandoned(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testport::until_blocking;
 
     /// Somebody who listens, whose queue is full, and the connections that fill it.
     fn full(path: &Path) -> (Socket, Vec<Socket>) {
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(waiting);
         drop(listener);
-        assert!(is_abandoned(&path));
+        until_blocking("the end of the listener", || is_abandoned(&path));
         let error = connect_blocking(&path, Duration::from_secs(60)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }

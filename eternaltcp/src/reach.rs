@@ -138,6 +138,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use eternaltcp_sys::testport::refused;
 
     /// An address that does not answer: its listener's queue is full.
     fn silent() -> (TcpListener, Vec<std::net::TcpStream>, SocketAddr) {
@@ -160,10 +161,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
-    }
-
-    fn closed() -> SocketAddr {
-        live().1
     }
 
     fn places(further: &Slots) -> Places {
@@ -195,15 +192,15 @@ mod tests {
         let (_live, live) = live();
         let error = within(600, &[silent, live], &slots).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        within(60_000, &[closed(), live], &slots).await.unwrap();
+        within(60_000, &[refused(), live], &slots).await.unwrap();
     }
 
     #[tokio::test]
     async fn of_all_failures_the_most_telling_one_is_told() {
         let slots = Slots::new(9, 0);
         let (_silent, _filling, silent) = silent();
-        for addresses in [[silent, closed()], [closed(), silent]] {
-            let error = within(600, &addresses, &slots).await.unwrap_err();
+        for addresses in [[silent, refused()], [refused(), silent]] {
+            let error = within(2_000, &addresses, &slots).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         }
         let error = within(600, &[], &slots).await.unwrap_err();

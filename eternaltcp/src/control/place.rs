@@ -216,6 +216,7 @@ fn remove_orphan(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eternaltcp_sys::testport::until_blocking;
     use std::os::unix::net::UnixListener;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -257,7 +258,7 @@ mod tests {
         // A process that is killed leaves the file of its lock, and no lock.
         drop(claim);
         fs::write(path.with_extension("lock"), "").unwrap();
-        assert_eq!(names(folder.path()), ["older", "unlocked"]);
+        until_blocking("the end of the lock", || names(folder.path()) == ["older", "unlocked"]);
         assert!(!path.exists() && !path.with_extension("lock").exists());
         assert!(at("file.sock").exists() && at("unlocked.lock").exists());
     }
@@ -270,7 +271,7 @@ mod tests {
         assert_ne!(one.path(), two.path());
         let first = one.path().to_owned();
         drop(one);
-        assert_eq!(take().path(), first);
+        until_blocking("the first name to be free", || take().path() == first);
     }
 
     #[test]

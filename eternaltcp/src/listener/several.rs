@@ -140,6 +140,7 @@ mod tests {
     use super::super::{Listener, bind_tcp};
     use super::*;
     use crate::slots::Slots;
+    use eternaltcp_sys::testport::HeldPort;
 
     fn bind(text: &str) -> io::Result<Listener> {
         Listener::bind(&text.parse().unwrap(), Slots::new(9, 0))
@@ -149,18 +150,14 @@ mod tests {
         std::net::TcpListener::bind("[::1]:0").is_ok()
     }
 
-    /// A number that is free at both loopback addresses, more likely than not.
-    fn free_port() -> u16 {
-        bind("localhost:0").unwrap().at().port().unwrap()
-    }
-
     #[tokio::test]
     async fn localhost_is_both_loopback_addresses_on_one_port() {
         if !has_ipv6() {
             eprintln!("skipped: no IPv6");
             return;
         }
-        for text in ["localhost:0".to_owned(), format!("localhost:{}", free_port())] {
+        let held = HeldPort::take();
+        for text in ["localhost:0".to_owned(), format!("localhost:{}", held.number())] {
             let mut listener = bind(&text).unwrap();
             let port = listener.at().port().unwrap();
             assert_ne!(port, 0);
@@ -182,8 +179,9 @@ mod tests {
             return;
         }
         for (taken, left) in [("127.0.0.1", "[::1]"), ("[::1]", "127.0.0.1")] {
-            let other = std::net::TcpListener::bind(format!("{taken}:0")).unwrap();
-            let port = other.local_addr().unwrap().port();
+            let held = HeldPort::take();
+            let port = held.number();
+            let other = std::net::TcpListener::bind(format!("{taken}:{port}")).unwrap();
             let listener = bind(&format!("localhost:{port}")).unwrap();
             assert_eq!(listener.name(), format!("{left}:{port}"));
             let missing: Vec<_> = listener.missing().collect();

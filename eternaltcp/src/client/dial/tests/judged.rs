@@ -125,7 +125,7 @@ async fn a_server_that_cannot_have_the_tunnel_does_not_see_its_key() {
     let client = Client::new(&["a", "b"]);
     let (first, _seen) = watching(&key(), LONG).await;
     client.dns.set("a", &[first]);
-    client.dns.set("b", &[super::peers::refused()]);
+    client.dns.set("b", &[eternaltcp_sys::testport::refused()]);
     let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
     client.dialer.settle(&dialed);
     let (other, mut seen) = watching(&key(), LONG).await;

@@ -78,9 +78,3 @@ pub(super) async fn portal() -> SocketAddr {
     });
     address
 }
-
-/// Nobody listens there.
-pub(super) fn refused() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}

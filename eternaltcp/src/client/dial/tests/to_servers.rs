@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::peers::{portal, refused, server, silent};
+use super::peers::{portal, server, silent};
 use super::{Client, DialRequest, new_tunnel};
 use crate::client::{DialError, Trust};
 use crate::tls::Identity;
+use eternaltcp_sys::testport::refused;
 
 fn key() -> Identity {
     Identity::generate().unwrap()
