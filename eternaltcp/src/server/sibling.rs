@@ -4,9 +4,9 @@
 //! other's, so its client is asked to try again; a client without a tunnel is asked that there.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::fstat;
 use tokio::net::TcpListener;
@@ -19,10 +19,15 @@ const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 /// The state of a listening socket there.
 const LISTENING: &str = "0A";
 
+/// Looks in a row that do not see the other server until it counts as gone. One look may miss a
+/// socket: the kernel writes its table in pieces, and sockets come and go between them.
+const LOOKS: u32 = 2;
+
 /// Whether there is such a server.
 #[derive(Debug)]
 pub(super) struct Sibling {
-    is_there: AtomicBool,
+    /// How many more looks must not see it; 0: it is gone, or there was none.
+    looks_left: AtomicU32,
     /// The numbers of this server's own listening sockets.
     own: Vec<u64>,
 }
@@ -30,18 +35,18 @@ pub(super) struct Sibling {
 impl Sibling {
     /// There is none.
     pub(super) fn none() -> Self {
-        Self { is_there: AtomicBool::new(false), own: Vec::new() }
+        Self { looks_left: AtomicU32::new(0), own: Vec::new() }
     }
 
     /// There is one beside these listeners.
     pub(super) fn beside(listeners: &[TcpListener]) -> Self {
         let own = listeners.iter().filter_map(|it| fstat(it.as_fd()).ok()).map(|it| it.st_ino);
         let own = own.collect();
-        Self { is_there: AtomicBool::new(true), own }
+        Self { looks_left: AtomicU32::new(LOOKS), own }
     }
 
     pub(super) fn is_there(&self) -> bool {
-        self.is_there.load(Ordering::Relaxed)
+        self.looks_left.load(Ordering::Relaxed) != 0
     }
 
     /// Looks whether it is still there. To be called each second.
@@ -50,22 +55,49 @@ impl Sibling {
             return;
         }
         let own = self.own.clone();
-        let look = spawn_blocking(move || TABLES.iter().any(|table| is_shared(table, &own)));
-        if !look.await.unwrap_or(true) {
-            self.is_there.store(false, Ordering::Relaxed);
+        let look = spawn_blocking(move || listening().is_ok_and(|all| are_alone(&all, &own)));
+        self.note(look.await.unwrap_or(false));
+    }
+
+    /// Counts a look.
+    fn note(&self, is_alone: bool) {
+        let left = if is_alone { self.looks_left.load(Ordering::Relaxed) - 1 } else { LOOKS };
+        self.looks_left.store(left, Ordering::Relaxed);
+        if left == 0 {
             info!("the server before this one has ended: the port is this one's alone");
         }
     }
 }
 
-/// Whether another socket than those of these numbers listens at an address of theirs.
-fn is_shared(table: &str, own: &[u64]) -> bool {
-    let Ok(file) = fs::File::open(table) else { return false };
-    let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
-    let listening: Vec<_> = lines.map_while(|line| parse(&line)).collect();
+/// The address and the number of every listening socket.
+///
+/// # Errors
+/// When a table cannot be read to the end, for instance for want of a descriptor.
+fn listening() -> io::Result<Vec<(String, u64)>> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        let file = match fs::File::open(table) {
+            // This system has no IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        for line in BufReader::new(file).lines().skip(1) {
+            match parse(&line?) {
+                Some(socket) => all.push(socket),
+                None => break,
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether no other socket listens at an address of the sockets of these numbers. `false` also if
+/// one of these is not in the list: then the list is not whole.
+fn are_alone(listening: &[(String, u64)], own: &[u64]) -> bool {
     let (ours, others): (Vec<_>, Vec<_>) =
         listening.iter().partition(|(_, number)| own.contains(number));
-    ours.iter().any(|(at, _)| others.iter().any(|(other, _)| other == at))
+    let is_whole = own.iter().all(|own| ours.iter().any(|(_, number)| number == own));
+    is_whole && !ours.iter().any(|(at, _)| others.iter().any(|(other, _)| other == at))
 }
 
 /// The address and the number of a listening socket; `None` for another one.
@@ -81,6 +113,7 @@ mod tests {
     use super::*;
     use crate::listener::bind_carriers;
     use crate::net::Mptcp;
+    use eternaltcp_sys::testport::until;
     use socket2::SockRef;
 
     #[tokio::test]
@@ -97,8 +130,31 @@ mod tests {
             sibling.look().await;
             assert!(sibling.is_there());
             drop(old);
-            sibling.look().await;
-            assert!(!sibling.is_there() && !Sibling::none().is_there());
+            until("the end of the old server", async || {
+                sibling.look().await;
+                !sibling.is_there()
+            })
+            .await;
         }
+        assert!(!Sibling::none().is_there());
+    }
+
+    #[test]
+    fn a_server_is_gone_once_two_whole_looks_in_a_row_do_not_see_it() {
+        let table = |numbers: &[u64]| -> Vec<_> {
+            numbers.iter().map(|number| ("0100007F:1F90".to_owned(), *number)).collect()
+        };
+        assert!(are_alone(&table(&[1]), &[1]));
+        assert!(!are_alone(&table(&[1, 2]), &[1]), "another has the address");
+        for not_whole in [&[][..], &[2]] {
+            assert!(!are_alone(&table(not_whole), &[1]), "its own socket was missed");
+        }
+        let sibling = Sibling { looks_left: AtomicU32::new(LOOKS), own: vec![1] };
+        for is_alone in [true, false, true] {
+            sibling.note(is_alone);
+            assert!(sibling.is_there());
+        }
+        sibling.note(true);
+        assert!(!sibling.is_there());
     }
 }
