@@ -30,10 +30,12 @@ impl Net {
     /// in it is gone when the thread and its sockets are.
     pub fn run<T: Send>(&self, work: impl FnOnce(&Runtime) -> T + Send) -> T {
         let inside = || {
-            crate::unshare(UnshareFlags::NEWNET).unwrap();
+            crate::unshare(UnshareFlags::NEWNET).expect("root may have a namespace");
             ip("link set lo up");
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             work(&runtime)
         };
         std::thread::scope(|scope| match scope.spawn(inside).join() {
@@ -51,7 +53,7 @@ pub fn here() -> String {
 /// Runs `ip` with these words in the calling thread's namespace; its output.
 #[track_caller]
 pub fn ip(words: &str) -> String {
-    let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
+    let output = Command::new("ip").args(words.split_whitespace()).output().expect("ip runs");
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
