@@ -9,6 +9,8 @@ use std::process::Command;
 use rustix::thread::{UnshareFlags, gettid};
 use tokio::runtime::Runtime;
 
+use crate::testport::until_blocking;
+
 /// The right to make namespaces.
 pub struct Net(());
 
@@ -73,7 +75,6 @@ pub fn link(name: &str) {
 /// Waits until packets can pass: Linux says so up to a second later.
 #[track_caller]
 pub fn until_up(name: &str) {
-    while !ip(&format!("-o link show dev {name}")).contains(" state UP ") {
-        std::thread::yield_now();
-    }
+    let show = format!("-o link show dev {name}");
+    until_blocking(&format!("{name} to be up"), || ip(&show).contains(" state UP "));
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
 use super::message::Role;
@@ -22,7 +23,7 @@ const MOST: usize = 2 * 1024;
 const SAME_ID: usize = 64;
 
 /// The lock is no link to another file (open(2)).
-const NO_LINK: i32 = libc::O_NOFOLLOW;
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// The folders of this user's control sockets, the first that can be used is:
 /// the [runtime folders](crate::paths::runtime), and `control` in the [state
