@@ -1,9 +1,12 @@
 //! The name of a client's instance: what stays over its restarts, and what no other
 //! client has.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use eternaltcp_proto::Instance;
 use hmac::{Hmac, Mac};
@@ -12,10 +15,13 @@ use tracing::debug;
 
 use crate::container::{self, container_boot};
 use crate::paths;
-use crate::tls::create_private;
 
 /// Names of a machine are this long: 128 bits in hexadecimal digits (machine-id(5)).
 const ID_LENGTH: usize = 32;
+
+/// Attempts to lock the file of the id, and the time between them: ten seconds in all.
+const LOCK_TRIES: u32 = 1_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// This machine, its present boot, this user, and `name`.
 ///
@@ -64,17 +70,42 @@ fn machine_id(path: &Path) -> Option<String> {
 /// The id in this file, which is made if there is none; `None` where it cannot be kept.
 /// Processes that start together have the same.
 fn kept_id(path: &Path) -> Option<String> {
+    machine_id(path).or_else(|| make_id(path).ok())
+}
+
+/// Writes an id into the file, unless another process has done so meanwhile, and returns the one
+/// that is there. The file is locked and never removed: whoever reads it while it is being
+/// written finds no id, and waits for the lock.
+fn make_id(path: &Path) -> io::Result<String> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
+    }
+    let mut options = File::options();
+    let mut file = options.read(true).write(true).create(true).mode(0o600).open(path)?;
+    lock(&file)?;
     if let Some(id) = machine_id(path) {
-        return Some(id);
+        return Ok(id);
     }
     // What is there is no id: as in an image that was made to be copied.
-    if fs::metadata(path).is_ok_and(|file| file.is_file()) {
-        fs::remove_file(path).ok()?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.set_len(0)?;
+    let id = random_id();
+    writeln!(file, "{id}")?;
+    machine_id(path).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Locks the file until it is closed. Whoever has the lock needs it for moments.
+///
+/// # Errors
+/// When it is not free in time, or cannot be locked.
+fn lock(file: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            result => return Ok(result?),
+        }
     }
-    let text = format!("{}\n", random_id());
-    // Another process may have made it meanwhile, and then it is read as well.
-    create_private(path, text.as_bytes()).ok()?;
-    machine_id(path)
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 fn random_id() -> String {
@@ -99,8 +130,6 @@ fn hashed(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -138,12 +167,24 @@ mod tests {
     fn a_kept_id_is_made_once_for_all_that_start_together_and_for_its_user_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/client_id");
-        let ids: Vec<_> = std::thread::scope(|scope| {
-            let start = || scope.spawn(|| kept_id(&path).unwrap());
-            let threads: Vec<_> = (0..16).map(|_| start()).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        assert!(ids.iter().all(|id| *id == ids[0] && id.len() == ID_LENGTH), "{ids:?}");
+        let start_together = || {
+            let ids: Vec<_> = std::thread::scope(|scope| {
+                let start = || scope.spawn(|| kept_id(&path).unwrap());
+                let threads: Vec<_> = (0..16).map(|_| start()).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(ids.iter().all(|id| *id == ids[0] && id.len() == ID_LENGTH), "{ids:?}");
+            ids
+        };
+        for round in 0..50 {
+            let ids = start_together();
+            match round % 2 {
+                0 => fs::remove_file(&path).unwrap(),
+                _ => fs::write(&path, "uninitialized, and longer than any id may ever be").unwrap(),
+            }
+            assert_ne!(start_together(), ids);
+        }
+        let ids = start_together();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&path, "").unwrap();
         let other = kept_id(&path).unwrap();

@@ -51,6 +51,5 @@ pub use handshake::{HandshakeError, Handshaken, handshake};
 pub use identity::Identity;
 pub use key::{KeyError, PublicKey};
 pub use key_file::IdentityError;
-pub(crate) use key_file::create as create_private;
 pub use private_file::{NewKey, PrivateFile};
 pub(crate) use verify::Judgement;
