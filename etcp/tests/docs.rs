@@ -8,7 +8,7 @@ use std::process::Command;
 const OTHERS: [&str; 2] = ["cargo ", "curl "];
 
 /// The documents that name flags of etcp.
-const WITH_FLAGS: [&str; 2] = ["README.md", "docs/operations.md"];
+const WITH_FLAGS: [&str; 4] = ["README.md", "docs/guide.md", "docs/reference.md", "docs/logs.md"];
 
 /// The documents that name tests and files.
 const WITH_NAMES: [&str; 2] = ["docs/architecture.md", "docs/failures.md"];
@@ -31,7 +31,7 @@ fn every_flag_that_is_named_exists() {
 
 #[test]
 fn every_flag_is_described_with_its_default() {
-    let text = read("docs/operations.md");
+    let text = read("docs/reference.md");
     for command in commands() {
         for (flag, default) in flags(&command) {
             let name = format!("`{flag}`");
@@ -40,7 +40,7 @@ fn every_flag_is_described_with_its_default() {
             let default = default.map(|default| format!("`{default}`")).unwrap_or_default();
             assert!(
                 rows.any(|row| row.contains(&default)),
-                "etcp {command}: {flag} {default} is not described in docs/operations.md"
+                "etcp {command}: {flag} {default} is not described in docs/reference.md"
             );
         }
     }

@@ -21,7 +21,7 @@ use support::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World,
 /// Addresses that the server alone has: no other way leads there than the tunnel.
 const TARGETS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
 
-/// The recipes of docs/operations.md.
+/// The recipes of docs/guide.md.
 #[derive(Clone, Copy)]
 enum Recipe {
     /// For the client's own programs, by redirect.
@@ -34,9 +34,11 @@ impl Recipe {
     /// Runs it as it stands there.
     #[track_caller]
     fn follow(self, namespace: &Namespace) {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide.md");
         let text = std::fs::read_to_string(docs).expect("the document is there");
-        let (_, section) = text.split_once("\n## Transparent forwards\n").expect("it has this");
+        let (_, section) = text
+            .split_once("\n## Forward connections without configuring programs\n")
+            .expect("it has this");
         let script = section.split("```sh\n").nth(1 + self as usize).expect("a recipe");
         let (script, _) = script.split_once("```").expect("it ends");
         let output = namespace.command("sh").args(["-e", "-c", script]).output();
