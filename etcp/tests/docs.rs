@@ -11,7 +11,20 @@ const OTHERS: [&str; 2] = ["cargo ", "curl "];
 const WITH_FLAGS: [&str; 4] = ["README.md", "docs/guide.md", "docs/reference.md", "docs/logs.md"];
 
 /// The documents that name tests and files.
-const WITH_NAMES: [&str; 2] = ["docs/architecture.md", "docs/failures.md"];
+const WITH_NAMES: [&str; 12] = [
+    "docs/architecture.md",
+    "docs/failures.md",
+    "docs/decisions/bounds.md",
+    "docs/decisions/clients-and-servers.md",
+    "docs/decisions/data-path.md",
+    "docs/decisions/dependencies.md",
+    "docs/decisions/etcp-run.md",
+    "docs/decisions/etcp-ssh.md",
+    "docs/decisions/library.md",
+    "docs/decisions/policy.md",
+    "docs/decisions/protocol.md",
+    "docs/decisions/tls.md",
+];
 
 #[test]
 fn every_flag_that_is_named_exists() {
