@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{
     AddressError, Listen, Target,
-    syntax::{Problem, parse_listen_port},
+    syntax::{Problem, parse_listen_port, strip_unix},
 };
 
 const EXPECTED: &str =
@@ -115,7 +115,7 @@ fn next_field(text: &str) -> Result<(Field<'_>, &str), Problem> {
         let is_path = word.starts_with('/');
         return Ok((if is_path { Field::Path(word) } else { Field::Word(word) }, after));
     }
-    let path = text.strip_prefix("unix:").unwrap_or(text);
+    let path = strip_unix(text).unwrap_or(text);
     let is_path = path.starts_with('/');
     let text = if is_path { path } else { text };
     let (field, after) = text.split_at(text.find(':').unwrap_or(text.len()));
@@ -147,7 +147,8 @@ mod tests {
             ("0.0.0.0:8080:unix:/x", "0.0.0.0:8080:unix:/x"),
             ("/local.sock:db:22", "unix:/local.sock:db:22"),
             ("unix:/a:unix:/b", "unix:/a:unix:/b"),
-            ("8080:unix:22", "localhost:8080:unix:22"),
+            ("8080:unix:22", "localhost:8080:[unix]:22"),
+            ("8080:UNIX:/x", "localhost:8080:unix:/x"),
         ] {
             let forward: Forward = text.parse().unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(forward.to_string(), canonical);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    AddressError, Host, canonical_ip, check_host, check_unix_path, split_host_port,
+    AddressError, Host, canonical_ip, check_host, check_unix_path, split_host_port, strip_unix,
     syntax::{Problem, parse_listen_port, split_zone},
     write_host_port,
 };
@@ -92,7 +92,7 @@ impl Listen {
     }
 
     fn parse(text: &str) -> Result<Self, Problem> {
-        if let Some(path) = text.strip_prefix("unix:") {
+        if let Some(path) = strip_unix(text) {
             return Self::unix(path);
         }
         match split_host_port(text)? {

@@ -16,7 +16,9 @@ pub use listen::{Listen, ListenHost};
 pub use server::{DEFAULT_PORT, Server};
 pub use target::Target;
 
-pub(crate) use syntax::{check_host, check_unix_path, is_digits, parse_port, split_host_port};
+pub(crate) use syntax::{
+    check_host, check_unix_path, is_digits, needs_brackets, parse_port, split_host_port, strip_unix,
+};
 
 use std::{
     fmt,
@@ -89,9 +91,9 @@ pub(crate) fn canonical_address(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// `host:port`, with the brackets that an IPv6 address needs.
+/// Writes `host:port`, with the brackets that the host may need.
 fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
-    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    if needs_brackets(host) { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }
 
 #[cfg(test)]

@@ -35,6 +35,23 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<&str>), Proble
     }
 }
 
+/// Takes `unix:` off the address of a Unix socket. Letter case means nothing in the name
+/// of a scheme (RFC 3986, section 3.1). A host of that name stands in brackets.
+pub(crate) fn strip_unix(text: &str) -> Option<&str> {
+    let (scheme, path) = text.split_once(':')?;
+    is_unix(scheme).then_some(path)
+}
+
+fn is_unix(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("unix")
+}
+
+/// Returns whether a host before a colon and a port needs brackets: an IPv6 address, and
+/// a name that would be read as the scheme of a Unix socket.
+pub(crate) fn needs_brackets(host: &str) -> bool {
+    host.contains(':') || is_unix(host)
+}
+
 /// Reads a port that can be dialled: a number, or the name of a service.
 pub(crate) fn parse_port(text: &str) -> Result<u16, Problem> {
     match read_port(text, "the port must be a number from 1 to 65535") {

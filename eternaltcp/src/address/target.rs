@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::{
-    AddressError, check_host, check_unix_path, parse_port, split_host_port, syntax::Problem,
-    write_host_port,
+    AddressError, check_host, check_unix_path, parse_port, split_host_port, strip_unix,
+    syntax::Problem, write_host_port,
 };
 
 const EXPECTED: &str = "a target (host:port, [v6]:port or unix:/path)";
@@ -39,7 +39,7 @@ impl Target {
     }
 
     fn parse(text: &str) -> Result<Self, Problem> {
-        if let Some(path) = text.strip_prefix("unix:") {
+        if let Some(path) = strip_unix(text) {
             return Self::unix(path);
         }
         match split_host_port(text)? {
@@ -102,6 +102,8 @@ mod tests {
             ("[Db.example.org.]:23", "Db.example.org.:23"),
             ("[fe80::1%eth0]:ssh", "[fe80::1%eth0]:22"),
             ("localhost:http", "localhost:80"),
+            ("[Unix]:22", "[Unix]:22"),
+            ("UNIX:/run/x.sock", "unix:/run/x.sock"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), written);
         }

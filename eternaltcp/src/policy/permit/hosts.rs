@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::{
-    address::{Host, check_host},
+    address::{Host, check_host, needs_brackets},
     policy::pattern::{glob, parse_network},
 };
 
@@ -96,7 +96,7 @@ impl fmt::Display for Hosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("*"),
-            Self::Named(name) if name.contains(':') => write!(f, "[{name}]"),
+            Self::Named(name) if needs_brackets(name) => write!(f, "[{name}]"),
             Self::Named(name) => f.write_str(name),
             Self::Within(net) if net.prefix_len() == net.max_prefix_len() => match net.addr() {
                 IpAddr::V4(ip) => ip.fmt(f),

@@ -11,7 +11,7 @@ pub(super) use ports::Ports;
 use ipnet::IpNet;
 
 use crate::address::{
-    AddressError, Host, Listen, ListenHost, Target, check_unix_path, split_host_port,
+    AddressError, Host, Listen, ListenHost, Target, check_unix_path, split_host_port, strip_unix,
 };
 use hosts::Hosts;
 
@@ -111,7 +111,7 @@ impl Permit {
     }
 
     fn parse(text: &str) -> Result<Kind, &'static str> {
-        match text.strip_prefix("unix:") {
+        match strip_unix(text) {
             Some(path) => parse_unix(path),
             None => parse_tcp(text),
         }
@@ -197,6 +197,8 @@ mod tests {
             ("[::ffff:192.0.2.1]:22", "192.0.2.1:22"),
             ("[::1]:22", "[::1]:22"),
             ("[db]:ssh", "db:22"),
+            ("[Unix]:22", "[unix]:22"),
+            ("UNIX:/run/x.sock", "unix:/run/x.sock"),
             ("*:http-alt", "*:8080"),
             ("[fe80::1%eth0]:22", "[fe80::1%eth0]:22"),
             ("unix:/run/x.sock", "unix:/run/x.sock"),
