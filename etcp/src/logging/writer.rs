@@ -58,6 +58,13 @@ thread_local! {
     static OWN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
+impl State {
+    /// Returns whether the thread has something left to write.
+    fn is_pending(&mut self) -> bool {
+        self.is_busy || !self.queue.is_empty()
+    }
+}
+
 impl Writer {
     /// Takes a line of the log. It never waits for whoever reads the log.
     pub(super) fn push(self: &Arc<Self>, line: &[u8]) {
@@ -86,9 +93,10 @@ impl Writer {
         }
         let has_thread = matches!(state.thread, Thread::Runs);
         drop(state);
-        match has_thread {
-            true => self.filled.notify_one(),
-            false => self.write_without_waiting(),
+        if has_thread {
+            self.filled.notify_one();
+        } else {
+            self.write_without_waiting();
         }
     }
 
@@ -128,32 +136,38 @@ impl Writer {
         }
     }
 
-    /// Writes what stderr takes now.
-    fn write_without_waiting(&self) {
+    /// Writes what stderr takes now. Returns whether everything is written: a line that
+    /// left the queue may still be held back by the output.
+    fn write_without_waiting(&self) -> bool {
         // Whoever has it writes this too.
-        let Ok(mut output) = self.output.try_lock() else { return };
+        let Ok(mut output) = self.output.try_lock() else { return false };
         write_from_background();
         while output.flush(Wait::Never) {
-            let Some(entry) = self.lock().queue.pop() else { return };
+            let Some(entry) = self.lock().queue.pop() else { return true };
             output.write(entry, Wait::Never, notice);
         }
+        false
     }
 
-    /// Waits until everything is written, for so long at most.
-    pub(super) fn finish(&self, limit: Duration) {
+    /// Waits until everything is written, for `limit` at most. Returns whether it is.
+    pub(super) fn finish(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        let mut state = self.lock();
-        while state.is_busy || !state.queue.is_empty() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let state = self.lock();
             if matches!(state.thread, Thread::Runs) {
-                let waited = self.drained.wait_timeout(state, left);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            } else {
-                drop(state);
-                self.write_without_waiting();
-                thread::sleep(LOOK.min(left));
-                state = self.lock();
+                let waited = self.drained.wait_timeout_while(state, left, State::is_pending);
+                let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                return !state.is_pending();
             }
+            drop(state);
+            if self.write_without_waiting() {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+            thread::sleep(LOOK.min(left));
         }
     }
 
@@ -219,9 +233,7 @@ mod tests {
         });
         (0..1000).for_each(|number| writer.push(format!("{number}\n").as_bytes()));
         writer.push_urgent("the end\n");
-        writer.finish(LONG);
-        let state = writer.lock();
-        assert!(state.queue.is_empty() && !state.is_busy);
+        assert!(writer.finish(LONG));
         let lines = reader.join().unwrap();
         assert!(lines[..1000].iter().enumerate().all(|(n, line)| *line == format!("{n}\n")));
         assert_eq!(lines[1000], "the end\n");
@@ -233,8 +245,7 @@ mod tests {
         for _ in 0..5000 {
             writer.push(&[b'x'; 1000]);
         }
-        writer.finish(Duration::from_millis(20));
-        assert!(!writer.lock().queue.is_empty());
+        assert!(!writer.finish(Duration::from_millis(20)));
     }
 
     #[test]
@@ -247,14 +258,28 @@ mod tests {
         for _ in 0..5000 {
             writer.push(b"more, and more, than the pipe can hold\n");
         }
-        writer.finish(Duration::from_millis(20));
+        assert!(!writer.finish(Duration::from_millis(20)));
         let reader = thread::spawn(move || read_all(pipe));
         writer.push_urgent("the end\n");
-        writer.finish(LONG);
-        assert!(writer.lock().queue.is_empty());
+        assert!(writer.finish(LONG));
         drop(writer);
         let text = reader.join().unwrap();
         assert_eq!(text.lines().count(), 5001);
         assert_eq!(text.lines().last(), Some("the end"));
+    }
+
+    #[test]
+    fn the_end_waits_for_the_line_that_the_output_holds_back() {
+        let (writer, pipe) = writer(no_thread());
+        // The pipe is full when the last of many lines has left the queue.
+        while writer.lock().queue.is_empty() {
+            writer.push(b"a line\n");
+        }
+        writer.lock().queue = Queue::default();
+        assert!(!writer.finish(Duration::ZERO));
+        let reader = thread::spawn(move || read_all(pipe));
+        assert!(writer.finish(LONG));
+        drop(writer);
+        assert!(reader.join().unwrap().ends_with("a line\n"));
     }
 }
