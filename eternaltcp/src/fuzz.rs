@@ -14,7 +14,7 @@ use crate::dynamic::{Conversation, Step};
 use crate::origin::{Origin, proxy_header};
 use crate::policy::{AuthorizedKeys, HostKey, HostSearch, ListenPermit, Permit};
 use crate::target::decode_open;
-use crate::tls::{
+use eternaltcp_tls::{
     ClientTls, Connection, Identity, PrivateFile, PublicKey, ServerTls, read_answers,
 };
 

@@ -159,8 +159,16 @@ pub mod status;
 mod stream;
 mod target;
 pub mod terminal;
-pub mod tls;
 mod waiting;
+
+/// Keys, in OpenSSH's files and formats or in an agent, and the TLS of a carrier.
+pub mod tls {
+    pub use eternaltcp_tls::{
+        ALPN, Agent, AgentError, AgentKey, Alert, ClientTls, Connection, Foreign, HandshakeError,
+        Handshaken, Identity, IdentityError, KeyError, NewKey, PrivateFile, PublicKey, ServerTls,
+        Status, TlsError, handshake,
+    };
+}
 
 pub use congestion::{Congestion, CongestionError};
 pub use eternaltcp_proto::{

@@ -16,7 +16,7 @@ use tracing::warn;
 use crate::fair::most_of_one;
 use crate::notice::Notice;
 use crate::report::counted;
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// Look-ups of one user that may wait for their turn.
 const MOST_WAITING: usize = 1024;
@@ -240,7 +240,7 @@ mod tests {
     use std::sync::Condvar;
 
     use super::*;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
 
     /// A resolver that answers nothing before it is told to.
     #[derive(Default)]

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::fair::most_of_one;
 use crate::notice::Notice;
 use crate::report::counted;
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// Descriptors that are never given to sessions, whatever the limit is: the
 /// standard ones, listeners, the runtime's own, files, and some carriers.
@@ -237,7 +237,7 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
 
     fn key() -> PublicKey {
         Identity::generate().unwrap().public_key()

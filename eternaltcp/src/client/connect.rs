@@ -9,7 +9,7 @@ use super::{Client, ClientConfig, ClientEnd, Servers, StartError, Trust};
 use crate::address::{AddressError, Server};
 use crate::instance::this_instance;
 use crate::paths::{self, PathError};
-use crate::tls::{Identity, IdentityError};
+use eternaltcp_tls::{Identity, IdentityError};
 
 /// A first contact may take so long, as with `etcp connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

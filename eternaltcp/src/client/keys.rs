@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::tls::{ClientTls, Identity, PublicKey};
+use eternaltcp_tls::{ClientTls, Identity, PublicKey};
 
 /// The most keys that are tried: as many as sshd lets a client (`MaxAuthTries`).
 pub const MOST_KEYS: usize = 6;

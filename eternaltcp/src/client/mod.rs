@@ -58,8 +58,8 @@ use crate::net::Mptcp;
 use crate::session::Session;
 use crate::slots::Slots;
 use crate::status::{Events, TunnelStatus};
-use crate::tls::{IdentityError, TlsError};
 use dial::Dialer;
+use eternaltcp_tls::{IdentityError, TlsError};
 use role::ClientRole;
 
 /// Programs have so long to pass on what was sent last.

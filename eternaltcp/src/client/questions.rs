@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-use crate::tls::Permit;
+use eternaltcp_tls::Permit;
 
 /// The questions of one client. Cheap to clone.
 #[derive(Clone, Default, Debug)]

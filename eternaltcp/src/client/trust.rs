@@ -10,7 +10,7 @@ use crate::policy::{
     HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line, is_revoked,
     known_hosts_line,
 };
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// A server whose key is not on file.
 #[derive(Clone, Debug)]
@@ -277,7 +277,7 @@ fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
 
     #[test]
     fn several_files_are_read_and_one_is_written() {

@@ -20,7 +20,7 @@ use super::unacknowledged::Unacknowledged;
 use crate::address::canonical_address;
 use crate::memory::Blocks;
 use crate::net::keep_pace;
-use crate::tls::{Connection, TlsError};
+use eternaltcp_tls::{Connection, TlsError};
 
 /// Bytes asked of the socket at once: at first little, so that strangers and
 /// idle carriers cost little, and up to four full records when they are there.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::SystemTime};
 
 use super::{AuthorizedKeys, authorized_keys::Entry, host_ports::HostPorts};
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// A key is let in; what remains to be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::{
     key_options::{KeyOptions, split_options},
     meaningful_lines, parse_key, split_word,
 };
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// The keys that a server lets in, and on what terms: the entries of an
 /// `authorized_keys` file in their order, and what is wrong with it.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{AuthorizedKeys, HostKey, HostSearch, StrictModes};
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// The largest `authorized_keys` that is read.
 const MAX_FILE: u64 = 1 << 20;

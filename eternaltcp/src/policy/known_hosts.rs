@@ -8,10 +8,8 @@ use sha1::Sha1;
 use tracing::debug;
 
 use super::{parse_key, pattern::matches_name_list, split_word};
-use crate::{
-    address::{Host, Server},
-    tls::{KeyError, PublicKey},
-};
+use crate::address::{Host, Server};
+use eternaltcp_tls::{KeyError, PublicKey};
 
 /// The port whose hosts stand in the file without brackets, as for ssh.
 const SSH_PORT: u16 = 22;

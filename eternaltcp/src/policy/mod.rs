@@ -31,7 +31,7 @@ pub use revoked_keys::is_revoked;
 pub use strict_modes::StrictModes;
 pub use targets::{Refusal, TargetPolicy, Verdict};
 
-use crate::tls::{KeyError, PublicKey};
+use eternaltcp_tls::{KeyError, PublicKey};
 
 /// A line of a file that has no effect, or none of the effect it asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

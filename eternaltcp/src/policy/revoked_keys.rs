@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::files::open;
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 20;
@@ -45,7 +45,7 @@ pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
 
     #[test]
     fn a_key_on_a_line_of_its_own_is_revoked_and_a_file_that_says_nothing_is_an_error() {

@@ -91,8 +91,8 @@ mod tests {
     use super::super::KeySource;
     use super::*;
     use crate::policy::AuthorizedKeys;
-    use crate::tls::Identity;
     use eternaltcp_sys::testport::{HeldPort, until};
+    use eternaltcp_tls::Identity;
 
     fn listen(port: u16, hosts: &[&str]) -> io::Result<(Carriers, Sibling)> {
         let keys = KeySource::Fixed(AuthorizedKeys::default());

@@ -19,7 +19,7 @@ use super::gate::Ticket;
 use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::driver::CarrierIo;
 use crate::net::prepare_carrier;
-use crate::tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
+use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
 
 /// Sessions that a client may list at an attach: more than any has, and 2 MiB
 /// of memory at most.
@@ -195,7 +195,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::tls::{ClientTls, Identity, ServerTls, handshake};
+    use eternaltcp_tls::{ClientTls, Identity, ServerTls, handshake};
 
     const SILENCE: Duration = Duration::from_millis(300);
 

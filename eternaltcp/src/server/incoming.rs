@@ -15,7 +15,7 @@ use crate::origin::Origin;
 use crate::pipe::pipe;
 use crate::session::{Session, error_of};
 use crate::stream::Stream;
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// A session that a client opened to a target that it may have. It waits for
 /// an answer for [`ServerLimits::connect_timeout`](super::ServerLimits::connect_timeout); one that is

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, StrictModes};
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 use state::State;
 pub(super) use state::View;
 use watch::{Looks, tell, watch};
@@ -158,7 +158,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

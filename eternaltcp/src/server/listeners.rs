@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::driver::channel;
     use crate::slots::Slots;
-    use crate::tls::{Identity, PublicKey};
+    use eternaltcp_tls::{Identity, PublicKey};
 
     fn key() -> PublicKey {
         Identity::generate().unwrap().public_key()

@@ -20,7 +20,7 @@ use crate::driver::{Command, Handle, Shared};
 use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
 use crate::report::counted;
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// A tunnel without sessions was detached for this long before it makes room for a new client:
 /// one that was just made is not attached yet.
@@ -482,7 +482,7 @@ fn outdated() -> Refusal {
 mod tests {
     use super::*;
     use crate::driver::channel;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
     use tokio::time::advance;
 
     fn key() -> PublicKey {

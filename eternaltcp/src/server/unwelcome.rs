@@ -4,7 +4,7 @@ use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
 use super::gate::Fault;
 use crate::driver::{CarrierError, CarrierIo};
-use crate::tls::{HandshakeError, TlsError};
+use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// Why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]

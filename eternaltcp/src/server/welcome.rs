@@ -24,7 +24,7 @@ use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::address::canonical_ip;
 use crate::driver::{Command, Driver, channel, linger};
 use crate::log_limit::limited;
-use crate::tls::{HandshakeError, PublicKey};
+use eternaltcp_tls::{HandshakeError, PublicKey};
 
 /// What a live client is heard to say this long after another came by its name
 /// was not on its way before.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::DialError;
-use crate::tls::HandshakeError;
+use eternaltcp_tls::HandshakeError;
 
 impl DialError {
     /// The reason, and what to do about it where the reason alone does not say so.

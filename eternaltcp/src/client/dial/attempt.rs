@@ -17,8 +17,10 @@ use crate::client::path::{Path, chosen_path, path_from, source_address};
 use crate::client::questions::Asker;
 use crate::driver::CarrierIo;
 use crate::net::{carrier_socket, prepare_carrier, use_small_segments};
-use crate::tls::{ClientTls, Connection, HandshakeError, Judgement, TlsError, handshake_off_path};
 use eternaltcp_sys::bind_to_device;
+use eternaltcp_tls::{
+    ClientTls, Connection, HandshakeError, Judgement, TlsError, handshake_off_path,
+};
 
 /// An address is given this long to answer at all.
 const CONNECT: Duration = Duration::from_secs(10);

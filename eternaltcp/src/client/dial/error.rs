@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::client::{Family, ProxyRefusal};
 use crate::race::Failure;
-use crate::tls::{HandshakeError, TlsError};
+use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// Why there is no carrier. All but [`DialError::Trust`] and [`DialError::Key`] may be over at the
 /// next try.

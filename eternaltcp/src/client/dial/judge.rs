@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::DialError;
 use crate::client::{Servers, Trust};
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// What is known of a client's servers.
 #[derive(Debug)]

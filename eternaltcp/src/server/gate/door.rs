@@ -11,7 +11,7 @@ use eternaltcp_proto::Time;
 
 use super::penalties::{Fault, Penalties, PenaltyRange};
 use crate::fair::most_of_one;
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// Who has waited for less is not dropped before the door is full: an honest
 /// client proves its key in a few round trips.

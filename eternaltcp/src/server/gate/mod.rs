@@ -16,8 +16,8 @@ use super::ServerLimits;
 use crate::address::canonical_ip;
 use crate::notice::Notice;
 use crate::report::counted;
-use crate::tls::PublicKey;
 use door::{Arrival, Door, DoorLimits, Limit};
+use eternaltcp_tls::PublicKey;
 
 pub use door::MaxStartups;
 pub(super) use penalties::Fault;
@@ -270,7 +270,7 @@ mod tests {
         let gate = gate(1, 1);
         let mut tickets = Vec::new();
         let known = enter(&gate, "192.0.2.1:1", &mut tickets);
-        let key = crate::tls::Identity::generate().unwrap().public_key();
+        let key = eternaltcp_tls::Identity::generate().unwrap().public_key();
         tickets[0].recognise(&key);
         tickets[0].recognise(&key);
         let _strangers: Vec<_> =

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, judge};
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// A changed file settles when looks agree for this long, and nobody has it
 /// open for writing.
@@ -246,7 +246,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Identity;
+    use eternaltcp_tls::Identity;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const FREE: Option<bool> = Some(false);

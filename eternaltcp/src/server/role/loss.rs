@@ -9,7 +9,7 @@ use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::status::{
     ClientPeer, EventKind, Events, Herald, Loss, Peer, TunnelEvent, TunnelState, TunnelStatus,
 };
-use crate::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
 
 /// The last loss of a tunnel, and who hears of it.
 pub(super) struct Losses {

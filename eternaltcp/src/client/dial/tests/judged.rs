@@ -16,7 +16,7 @@ use crate::address::Server;
 use crate::client::dial::judge::{Judge, Verdicts};
 use crate::client::{DialError, Servers, Trust};
 use crate::policy::known_hosts_line;
-use crate::tls::{
+use eternaltcp_tls::{
     Agent, Connection, Deadlines, HandshakeError, Identity, PublicKey, ServerTls, TlsError,
     handshake_of_stranger,
 };

@@ -15,7 +15,7 @@ use super::{DialRequest, Dialer, Names};
 use crate::address::Server;
 use crate::client::{ClientConfig, Servers, Trust};
 use crate::this_instance;
-use crate::tls::Identity;
+use eternaltcp_tls::Identity;
 
 /// What names lead to; a name that is not there hangs.
 #[derive(Clone, Default)]

@@ -10,9 +10,9 @@ use crate::client::path::{Path, other_paths};
 use crate::client::{DialError, Family, Pins};
 use crate::listener::bind_carriers;
 use crate::net::Mptcp;
-use crate::tls::Identity;
 use eternaltcp_sys::mptcp_available;
 use eternaltcp_sys::testnet::{Net, here, ip, until_up};
+use eternaltcp_tls::Identity;
 
 fn by_interface(name: &str) -> Pins {
     Pins { interface: Some(name.to_owned()), ..Pins::default() }

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
-use crate::tls::{Connection, Identity, ServerTls, handshake};
 use eternaltcp_sys::carrier_info;
+use eternaltcp_tls::{Connection, Identity, ServerTls, handshake};
 
 /// A carrier that a server took.
 pub(super) struct Taken {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::peers::{portal, server, silent};
 use super::{Client, DialRequest, new_tunnel};
 use crate::client::{DialError, Trust};
-use crate::tls::Identity;
 use eternaltcp_sys::testport::refused;
+use eternaltcp_tls::Identity;
 
 fn key() -> Identity {
     Identity::generate().unwrap()

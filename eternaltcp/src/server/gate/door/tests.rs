@@ -1,5 +1,5 @@
 use super::*;
-use crate::tls::Identity;
+use eternaltcp_tls::Identity;
 
 fn ms(millis: u64) -> Time {
     Time::new(Duration::from_millis(millis))

@@ -34,7 +34,7 @@ impl PrivateFile {
     }
 
     /// The same of what stands in the file.
-    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, IdentityError> {
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, IdentityError> {
         if is_public(text) {
             return Err(IdentityError::malformed(path, "it is a public key"));
         }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::{Connection, client_tls, server_tls};
-use crate::tls::{HandshakeError, Handshaken, TlsError, handshake};
+use crate::{HandshakeError, Handshaken, TlsError, handshake};
 
 async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

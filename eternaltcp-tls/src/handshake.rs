@@ -45,7 +45,7 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Whether the peer's machine said nothing more: the path may have died.
-    pub(crate) fn is_silence(&self) -> bool {
+    pub fn is_silence(&self) -> bool {
         match self {
             Self::TimedOut => true,
             Self::Io(error) => error.kind() == io::ErrorKind::TimedOut,
@@ -77,20 +77,20 @@ pub async fn handshake(
 
 /// Until when a stranger has to do its parts of a handshake.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadlines {
+pub struct Deadlines {
     /// To say what it says first.
-    pub(crate) hello: Instant,
+    pub hello: Instant,
     /// To answer this side's part, or to show that it has taken it.
-    pub(crate) answer: Instant,
+    pub answer: Instant,
     /// To answer, once it has shown that: its agent may ask its user.
-    pub(crate) signature: Instant,
+    pub signature: Instant,
 }
 
 /// The same for a stranger, which has to deserve its time. A client that cannot
 /// sign at once sends what TLS lets it send before: the `change_cipher_spec` of
 /// RFC 8446, appendix D.4, which follows the server's hello. `asks` is called
 /// then.
-pub(crate) async fn handshake_of_stranger(
+pub async fn handshake_of_stranger(
     stream: &TcpStream,
     connection: &mut Connection,
     incoming: &mut BytesMut,
@@ -143,7 +143,7 @@ fn is_change_cipher_spec(incoming: &[u8]) -> bool {
 ///
 /// The peer has `patience` in all; the time that this side takes for itself does not
 /// count. A dropped future leaves that thread to whatever it waits for.
-pub(crate) async fn handshake_off_path(
+pub async fn handshake_off_path(
     stream: &TcpStream,
     mut connection: Connection,
     patience: Duration,

@@ -93,7 +93,7 @@ impl Identity {
     }
 
     /// Whether a signature is asked of another process, which may take long.
-    pub(crate) fn is_in_agent(&self) -> bool {
+    pub fn is_in_agent(&self) -> bool {
         matches!(self.0, Pair::Agent(_))
     }
 

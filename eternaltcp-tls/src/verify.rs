@@ -21,7 +21,7 @@ const SCHEMES: [SignatureScheme; 2] =
 
 /// Judges a key that a server has just proved to own. The client has shown nothing
 /// of itself by then, and shows nothing if the answer is no. It may block.
-pub(crate) type Judgement = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
+pub type Judgement = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
 
 /// Accepts every raw public key whose owner the peer is, within the judgement of
 /// the client.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding as _};
 
-use crate::tls::{Identity, IdentityError, PrivateFile, PublicKey};
+use crate::{Identity, IdentityError, PrivateFile, PublicKey};
 
 const WHOLE: &str = include_str!("keys/ed25519");
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\n";

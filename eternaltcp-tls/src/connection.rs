@@ -132,13 +132,13 @@ impl Connection {
     /// From now on [`process`](Self::process) returns during the handshake when
     /// something is to be sent, although there may be more to do: signing may
     /// take its time.
-    pub(crate) fn pause_to_send(&mut self) {
+    pub fn pause_to_send(&mut self) {
         self.pauses = true;
     }
 
     /// Whether it returned for that: it is to be called again, also without
     /// further bytes.
-    pub(crate) fn is_paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.is_paused
     }
 
@@ -283,11 +283,7 @@ impl Connection {
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
-    pub(crate) fn gather(
-        &mut self,
-        parts: &[&[u8]],
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), TlsError> {
+    pub fn gather(&mut self, parts: &[&[u8]], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let traffic = self.traffic()?;
         parts.iter().try_for_each(|part| traffic.gather(part, outgoing))
     }
@@ -296,7 +292,7 @@ impl Connection {
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
-    pub(crate) fn seal(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub fn seal(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         self.traffic()?.finish(outgoing)
     }
 

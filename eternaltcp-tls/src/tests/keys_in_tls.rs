@@ -1,7 +1,7 @@
 //! The encoding of public keys in TLS, against keys that openssl and
 //! ssh-keygen made.
 
-use crate::tls::PublicKey;
+use crate::PublicKey;
 
 /// OpenSSH text, and the `SubjectPublicKeyInfo` that `openssl pkey -pubout` gives.
 const KNOWN: [(&str, &str); 2] = [

@@ -44,10 +44,7 @@ impl ClientTls {
     }
 
     /// The same; an agent is asked for a signature only with this permit.
-    pub(crate) fn with_permit(
-        identity: &Identity,
-        permit: Option<Permit>,
-    ) -> Result<Self, TlsError> {
+    pub fn with_permit(identity: &Identity, permit: Option<Permit>) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -67,7 +64,7 @@ impl ClientTls {
 
     /// The same for a server that `judgement` accepts: any other sees nothing of this
     /// side's key, and gets no signature.
-    pub(crate) fn judging(&self, judgement: Judgement) -> Self {
+    pub fn judging(&self, judgement: Judgement) -> Self {
         let mut config = ClientConfig::clone(&self.0);
         let algorithms = config.crypto_provider().signature_verification_algorithms;
         let verifier = AnyOwnedKey::judged(algorithms, judgement);

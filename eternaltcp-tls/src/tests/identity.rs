@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::tls::{Identity, IdentityError};
+use crate::{Identity, IdentityError};
 
 /// Puts the key `name` of `keys/` into `folder`, with the mode that ssh wants.
 pub(super) fn install(folder: &Path, name: &str) -> PathBuf {

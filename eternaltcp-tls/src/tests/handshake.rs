@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::tls::PublicKey;
+use crate::PublicKey;
 
 fn key(name: &str) -> Identity {
     let folder = tempfile::tempdir().unwrap();
@@ -157,7 +157,7 @@ fn neither_name_nor_old_version_is_in_the_first_flight() {
     client.process().unwrap();
     let hello = client.take_outgoing();
     assert!(hello.len() < 512, "{} bytes", hello.len());
-    assert!(hello.windows(crate::tls::ALPN.len()).any(|part| part == crate::tls::ALPN));
+    assert!(hello.windows(crate::ALPN.len()).any(|part| part == crate::ALPN));
     // supported_versions (43): three bytes, of which two are TLS 1.3 alone.
     let only_tls13 = [0, 43, 0, 3, 2, 3, 4];
     assert!(hello.windows(only_tls13.len()).any(|part| part == only_tls13));

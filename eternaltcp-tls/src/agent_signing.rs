@@ -15,7 +15,7 @@ use super::agent::{Agent, AgentError};
 /// Asked before each signature, on the thread that signs; it may block until no
 /// other signature is made. `None`: the signature is of no use any more. What it
 /// gives is held until the signature is made.
-pub(crate) type Permit = Arc<dyn Fn() -> Option<Box<dyn Any>> + Send + Sync>;
+pub type Permit = Arc<dyn Fn() -> Option<Box<dyn Any>> + Send + Sync>;
 
 /// A key pair whose private half is in an agent.
 #[derive(Clone, Debug)]

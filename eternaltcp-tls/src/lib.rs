@@ -1,4 +1,4 @@
-//! Keys and the TLS of a carrier. Only this module knows rustls and ssh-key.
+//! Keys and the TLS of a carrier. Only this crate knows rustls and ssh-key.
 //!
 //! From the outside in:
 //!
@@ -12,6 +12,8 @@
 //! TLS proves that the peer owns its key. Whether that key is let in is decided
 //! elsewhere: a client decides within the handshake (`judging`), before it shows its
 //! own key, and a server after it.
+
+#![forbid(unsafe_code)]
 
 mod agent;
 mod agent_signing;
@@ -38,18 +40,19 @@ mod tests;
 mod traffic;
 mod verify;
 
-pub(crate) use agent::read_answers;
+#[doc(hidden)]
+pub use agent::read_answers;
 pub use agent::{Agent, AgentError, AgentKey};
-pub(crate) use agent_signing::Permit;
+pub use agent_signing::Permit;
 pub use alert::Alert;
 pub use config::{ALPN, ClientTls, ServerTls};
 pub use connection::{Connection, Status};
 pub use error::TlsError;
 pub use foreign::Foreign;
-pub(crate) use handshake::{Deadlines, handshake_of_stranger, handshake_off_path};
+pub use handshake::{Deadlines, handshake_of_stranger, handshake_off_path};
 pub use handshake::{HandshakeError, Handshaken, handshake};
 pub use identity::Identity;
 pub use key::{KeyError, PublicKey};
 pub use key_file::IdentityError;
 pub use private_file::{NewKey, PrivateFile};
-pub(crate) use verify::Judgement;
+pub use verify::Judgement;

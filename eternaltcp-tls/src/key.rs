@@ -37,7 +37,7 @@ impl PublicKey {
     }
 
     /// Whether a carrier can use keys of this type.
-    pub(crate) fn is_supported(kind: &str) -> bool {
+    pub fn is_supported(kind: &str) -> bool {
         matches!(kind, "ssh-ed25519" | "ecdsa-sha2-nistp256")
     }
 
