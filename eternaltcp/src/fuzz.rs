@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use crate::address::{Forward, Listen, Server, Target};
 use crate::control::{Reply, Request};
 use crate::dynamic::{Conversation, Step};
-use crate::origin::{Origin, proxy_header};
+use crate::net::origin::{Origin, proxy_header};
 use crate::policy::{AuthorizedKeys, HostKey, HostSearch, ListenPermit, Permit};
 use crate::target::decode_open;
 use eternaltcp_tls::{

@@ -128,7 +128,6 @@
 
 pub mod address;
 pub mod client;
-mod congestion;
 mod container;
 pub mod control;
 mod driver;
@@ -138,25 +137,18 @@ mod fair;
 #[doc(hidden)]
 pub mod fuzz;
 mod instance;
-mod listener;
 mod log_limit;
-mod lookup;
 mod memory;
 mod net;
 mod notice;
-mod origin;
 pub mod paths;
 mod pipe;
 pub mod policy;
 pub mod process;
-mod race;
-mod reach;
 pub mod report;
 pub mod server;
 mod session;
-mod slots;
 pub mod status;
-mod stream;
 mod target;
 pub mod terminal;
 mod waiting;
@@ -170,15 +162,15 @@ pub mod tls {
     };
 }
 
-pub use congestion::{Congestion, CongestionError};
 pub use eternaltcp_proto::{
     Cause, CleanText, Config as TunnelConfig, FEATURE_NAMES, Instance, OLDEST_VERSION, Reset,
     SessionId, Stats as TunnelStats, VERSION, clean, is_unsafe,
 };
 pub use instance::this_instance;
-pub use listener::{Listener, Missing, listen_addresses};
-pub use net::Mptcp;
-pub use origin::{NoOrigin, Origin, proxy_header};
+pub use net::congestion::{Congestion, CongestionError};
+pub use net::listener::{Listener, Missing, listen_addresses};
+pub use net::origin::{NoOrigin, Origin, proxy_header};
+pub use net::slots::Slots;
+pub use net::socket::Mptcp;
+pub use net::stream::{Stream, peer_name};
 pub use session::Session;
-pub use slots::Slots;
-pub use stream::{Stream, peer_name};

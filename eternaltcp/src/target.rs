@@ -4,7 +4,7 @@ use bytes::Bytes;
 use eternaltcp_proto::SessionId;
 
 use crate::address::{Listen, Target, is_digits};
-use crate::origin::Origin;
+use crate::net::origin::Origin;
 
 /// The first byte of the payload.
 const DEFAULT: u8 = 0;

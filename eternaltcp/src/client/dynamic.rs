@@ -12,9 +12,9 @@ use tracing::debug;
 use super::Opener;
 use crate::driver::farewell;
 use crate::dynamic::{Conversation, Refused, Request, Step};
-use crate::listener::Listener;
 use crate::log_limit::{BURST, LogLimit, limited};
-use crate::stream::{Stream, peer_name};
+use crate::net::listener::Listener;
+use crate::net::stream::{Stream, peer_name};
 
 /// Connections of one listener that have not said where they want to go, or
 /// that are being refused; further ones wait to be accepted.

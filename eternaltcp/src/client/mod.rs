@@ -52,11 +52,11 @@ pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
-use crate::congestion::{Congestion, CongestionError};
 use crate::driver::{Command, Driver, Handle, Shared, channel};
-use crate::net::Mptcp;
+use crate::net::congestion::{Congestion, CongestionError};
+use crate::net::slots::Slots;
+use crate::net::socket::Mptcp;
 use crate::session::Session;
-use crate::slots::Slots;
 use crate::status::{Events, TunnelStatus};
 use dial::Dialer;
 use eternaltcp_tls::{IdentityError, TlsError};

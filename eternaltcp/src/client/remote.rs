@@ -13,8 +13,8 @@ use super::Notice;
 use super::dialing::random;
 use crate::address::{Forward, Listen};
 use crate::driver::{Command, Handle};
-use crate::slots::Slots;
-use crate::stream::Stream;
+use crate::net::slots::Slots;
+use crate::net::stream::Stream;
 use crate::target::read_address;
 
 /// Between two requests for an address that the server does not give.

@@ -12,9 +12,9 @@ use tracing::debug;
 
 use super::{Opener, Servers};
 use crate::address::{Target, canonical_ip};
-use crate::listener::Listener;
 use crate::log_limit::{BURST, LogLimit, limited};
-use crate::stream::{Stream, peer_name};
+use crate::net::listener::Listener;
+use crate::net::stream::{Stream, peer_name};
 
 /// Limits the lines about connections that are refused.
 static REFUSED: LogLimit = LogLimit::new(BURST);

@@ -15,8 +15,8 @@ use tracing::debug;
 use super::message::{Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request};
 use super::place::Claim;
 use super::subject::Subject;
-use crate::listener::{Pause, SocketFile, bind_unix};
 use crate::log_limit::{BURST, LogLimit, limited};
+use crate::net::listener::{Pause, SocketFile, bind_unix};
 
 /// Connections at once; a further one is told so and closed.
 pub const MAX_CONNECTIONS: usize = 8;

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use eternaltcp_proto::{SessionId, SessionView};
 
+use crate::net::stream::{Stream, peer_name};
 use crate::status::SessionStatus;
-use crate::stream::{Stream, peer_name};
 use crate::target::describe_target;
 
 /// A session's origin, and what its local socket moved.

@@ -19,7 +19,7 @@ use super::standing_queue::{PathSample, StandingQueue};
 use super::unacknowledged::Unacknowledged;
 use crate::address::canonical_address;
 use crate::memory::Blocks;
-use crate::net::keep_pace;
+use crate::net::socket::keep_pace;
 use eternaltcp_tls::{Connection, TlsError};
 
 /// Bytes asked of the socket at once: at first little, so that strangers and

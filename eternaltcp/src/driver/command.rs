@@ -13,8 +13,8 @@ use super::entrance::Newcomer;
 use super::{Ask, CarrierIo};
 use crate::client::{Listening, Notice};
 use crate::dynamic::Asked;
+use crate::net::stream::Stream;
 use crate::server::Joiner;
-use crate::stream::Stream;
 
 /// Something to do for a driver.
 #[derive(Debug)]

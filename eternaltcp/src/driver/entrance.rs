@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::dynamic::Asked;
+use crate::net::stream::Stream;
 use crate::report::counted;
-use crate::stream::Stream;
 
 /// How often a log line says that new connections wait for a share.
 const WARN_PAUSE: Duration = Duration::from_secs(60);

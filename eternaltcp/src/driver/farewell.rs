@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// So long an application may take to read its answer and to hang up.
 const PATIENCE: Duration = Duration::from_secs(2);

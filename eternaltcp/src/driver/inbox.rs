@@ -15,7 +15,7 @@ use super::{About, CarrierEnd, CarrierIo, Command, Driver, Role, Verdict, linger
 use crate::client::Listening;
 use crate::dynamic::Asked;
 use crate::log_limit::limited;
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 use crate::target::encode_listen;
 
 impl<R: Role> Driver<R> {

@@ -16,7 +16,7 @@ use super::patience::Patience;
 use super::ready::{ReadyList, SocketWaker};
 use crate::dynamic::{Asked, Dialect};
 use crate::memory::{BLOCK, Blocks};
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// A read fits a block.
 const _: () = assert!(READ_SIZE <= BLOCK);

@@ -6,7 +6,7 @@ use eternaltcp_proto::{Reset, SessionId};
 use tokio::task::AbortHandle;
 
 use super::command::{Command, Handle};
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// The task that connects a target; it is given up when this is dropped.
 #[derive(Debug)]

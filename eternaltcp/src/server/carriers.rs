@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::info;
 
 use super::{ServerConfig, Sibling};
-use crate::congestion::Congestion;
-use crate::listener::{Bound, Missing, bind_carriers, bind_each, is_no_address};
+use crate::net::congestion::Congestion;
+use crate::net::listener::{Bound, Missing, bind_carriers, bind_each, is_no_address};
 
 /// The sockets at which carriers arrive.
 #[derive(Debug)]

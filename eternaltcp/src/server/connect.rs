@@ -9,10 +9,10 @@ use super::Context;
 use super::registry::Entry;
 use super::resolver::resolvers;
 use crate::address::Target;
-use crate::origin::{Origin, proxy_header};
+use crate::net::origin::{Origin, proxy_header};
+use crate::net::reach::{Places, Reach, cause_of, first, reach};
+use crate::net::stream::Stream;
 use crate::policy::{Admission, Verdict};
-use crate::reach::{Places, Reach, cause_of, first, reach};
-use crate::stream::Stream;
 use crate::target::{Wanted, decode_open};
 
 /// Connects a session to its target, if the key may have it; a slow target

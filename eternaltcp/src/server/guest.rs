@@ -18,7 +18,7 @@ use super::Context;
 use super::gate::Ticket;
 use super::unwelcome::{TurnedAway, Unwelcome};
 use crate::driver::CarrierIo;
-use crate::net::prepare_carrier;
+use crate::net::socket::prepare_carrier;
 use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
 
 /// Sessions that a client may list at an attach: more than any has, and 2 MiB

@@ -11,10 +11,10 @@ use super::Context;
 use super::connect::{connect, permit};
 use super::registry::Entry;
 use crate::address::Target;
-use crate::origin::Origin;
+use crate::net::origin::Origin;
+use crate::net::stream::Stream;
 use crate::pipe::pipe;
 use crate::session::{Session, error_of};
-use crate::stream::Stream;
 use eternaltcp_tls::PublicKey;
 
 /// A session that a client opened to a target that it may have. It waits for

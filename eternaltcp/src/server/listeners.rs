@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::registry::Entry;
 use crate::address::Listen;
-use crate::listener::Listener;
+use crate::net::listener::Listener;
 
 /// Where a listener that is asked for goes.
 pub(super) type Heir = oneshot::Sender<Listener>;
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::driver::channel;
-    use crate::slots::Slots;
+    use crate::net::slots::Slots;
     use eternaltcp_tls::{Identity, PublicKey};
 
     fn key() -> PublicKey {

@@ -35,12 +35,12 @@ use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
 use crate::address::Target;
-use crate::congestion::{Congestion, CongestionError};
-use crate::listener::{Missing, Pause};
-use crate::lookup::Lookups;
-use crate::net::Mptcp;
+use crate::net::congestion::{Congestion, CongestionError};
+use crate::net::listener::{Missing, Pause};
+use crate::net::lookup::Lookups;
+use crate::net::slots::Slots;
+use crate::net::socket::Mptcp;
 use crate::policy::{ListenPermit, ListenPolicy, Permit, StrictModes, TargetPolicy};
-use crate::slots::Slots;
 use crate::status::Events;
 use carriers::Carriers;
 use eternaltcp_tls::{Identity, ServerTls, TlsError};

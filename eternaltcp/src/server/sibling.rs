@@ -111,8 +111,8 @@ fn parse(line: &str) -> Option<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::bind_carriers;
-    use crate::net::Mptcp;
+    use crate::net::listener::bind_carriers;
+    use crate::net::socket::Mptcp;
     use eternaltcp_sys::testport::until;
     use socket2::SockRef;
 

@@ -14,7 +14,7 @@ use super::registry::Entry;
 use super::unwelcome::Unwelcome;
 use crate::driver::{Command, Handle};
 use crate::log_limit::limited;
-use crate::slots::Slot;
+use crate::net::slots::Slot;
 
 /// The carriers that stand by for one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,7 @@ use crate::client::keys::Loaded;
 use crate::client::path::{Path, chosen_path, path_from, source_address};
 use crate::client::questions::Asker;
 use crate::driver::CarrierIo;
-use crate::net::{carrier_socket, prepare_carrier, use_small_segments};
+use crate::net::socket::{carrier_socket, prepare_carrier, use_small_segments};
 use eternaltcp_sys::bind_to_device;
 use eternaltcp_tls::{
     ClientTls, Connection, HandshakeError, Judgement, TlsError, handshake_off_path,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::{Family, ProxyRefusal};
-use crate::race::Failure;
+use crate::net::race::Failure;
 use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// Why there is no carrier. All but [`DialError::Trust`] and [`DialError::Key`] may be over at the

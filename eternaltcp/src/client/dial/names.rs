@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::DialError;
 use crate::address::Server;
-use crate::race::in_turns;
+use crate::net::race::in_turns;
 
 /// A dial waits so long for a name.
 const PATIENCE: Duration = Duration::from_secs(10);

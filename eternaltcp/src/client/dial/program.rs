@@ -22,7 +22,7 @@ use tracing::debug;
 use super::attempt::Attempts;
 use super::{Candidate, DialError, Dialed};
 use crate::client::Via;
-use crate::net::prepare_carrier;
+use crate::net::socket::prepare_carrier;
 use crate::process::as_started;
 
 /// A program's time to be through: a log-in over a very slow path.

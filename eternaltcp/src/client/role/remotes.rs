@@ -11,11 +11,11 @@ use crate::address::Target;
 use crate::client::remote::Listening;
 use crate::driver::{Handle, Offer};
 use crate::log_limit::{LogLimit, limited};
-use crate::lookup::Lookups;
-use crate::origin::proxy_header;
-use crate::reach::{Places, Reach, reach};
-use crate::slots::Slots;
-use crate::stream::Stream;
+use crate::net::lookup::Lookups;
+use crate::net::origin::proxy_header;
+use crate::net::reach::{Places, Reach, reach};
+use crate::net::slots::Slots;
+use crate::net::stream::Stream;
 use crate::target::{Opening, Wanted, decode_open};
 
 /// Targets that are being connected at once; further ones wait.

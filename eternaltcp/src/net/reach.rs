@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::address::Target;
-use crate::lookup::{Lookups, User};
-use crate::race::{in_turns, race};
-use crate::slots::{Slot, Slots};
-use crate::stream::{Stream, prepare};
+use crate::net::lookup::{Lookups, User};
+use crate::net::race::{in_turns, race};
+use crate::net::slots::{Slot, Slots};
+use crate::net::stream::{Stream, prepare};
 use eternaltcp_sys::unix;
 
 /// What is to be reached.

@@ -17,10 +17,10 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::address::{Listen, ListenHost};
-use crate::congestion::Congestion;
-use crate::net::{Mptcp, carrier_socket};
-use crate::slots::Slots;
-use crate::stream::{Stream, prepare};
+use crate::net::congestion::Congestion;
+use crate::net::slots::Slots;
+use crate::net::socket::{Mptcp, carrier_socket};
+use crate::net::stream::{Stream, prepare};
 use eternaltcp_sys::unix;
 use eternaltcp_sys::{readable, set_transparent};
 use several::{addresses_of, any_ready};

@@ -139,7 +139,7 @@ pub(super) async fn any_ready(
 mod tests {
     use super::super::{Listener, bind_tcp};
     use super::*;
-    use crate::slots::Slots;
+    use crate::net::slots::Slots;
     use eternaltcp_sys::testport::HeldPort;
 
     fn bind(text: &str) -> io::Result<Listener> {

@@ -1,0 +1,17 @@
+//! Sockets: those of carriers, of local applications and of targets.
+//!
+//! - `socket`, `congestion`: options of a carrier's socket;
+//! - `listener`, `stream`: local connections, accepted or made;
+//! - `slots`: the descriptors that they may take;
+//! - `lookup`, `race`, `reach`: from the name of a target to a connection;
+//! - `origin`: where a connection came from, and the PROXY protocol that says so.
+
+pub(crate) mod congestion;
+pub(crate) mod listener;
+pub(crate) mod lookup;
+pub(crate) mod origin;
+pub(crate) mod race;
+pub(crate) mod reach;
+pub(crate) mod slots;
+pub(crate) mod socket;
+pub(crate) mod stream;
