@@ -142,7 +142,6 @@ mod memory;
 mod net;
 mod notice;
 pub mod paths;
-mod pipe;
 pub mod policy;
 pub mod process;
 pub mod report;

@@ -10,8 +10,8 @@ use crate::address::{AddressError, Target};
 use crate::driver::Handle;
 use crate::dynamic::Request;
 use crate::net::stream::Stream;
-use crate::pipe::pipe;
 use crate::session::Session;
+use crate::session::pipe::pipe;
 use crate::target::{RESOLVER, encode_target};
 
 /// Opens sessions of a client's tunnel; cheap to clone. It does not keep the

@@ -18,7 +18,7 @@ use crate::address::canonical_ip;
 use crate::net::origin::Origin;
 use crate::net::slots::Slot;
 use crate::net::socket::{not_redirected, original_destination};
-use crate::pipe::DriverEnd;
+use crate::session::pipe::DriverEnd;
 use eternaltcp_sys::free_receive_buffer;
 
 /// Least receive buffer of a connection that is not read for a while, in bytes before the kernel

@@ -13,7 +13,7 @@ use super::registry::Entry;
 use crate::address::Target;
 use crate::net::origin::Origin;
 use crate::net::stream::Stream;
-use crate::pipe::pipe;
+use crate::session::pipe::pipe;
 use crate::session::{Session, error_of};
 use eternaltcp_tls::PublicKey;
 

@@ -1,5 +1,7 @@
 //! A session as a program has it: a stream of bytes each way.
 
+pub(crate) mod pipe;
+
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -9,7 +11,7 @@ use eternaltcp_proto::{Cause, Reset};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-use crate::pipe::ProgramEnd;
+use pipe::ProgramEnd;
 
 /// One session: a stream of bytes each way that outlives its carriers.
 ///
