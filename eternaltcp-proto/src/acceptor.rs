@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::attach::{EARLY_BYTES, EARLY_PACKETS, Hello, HelloError, Intent, Numbers, of_tunnel};
+use crate::attach::{EARLY_BYTES, EARLY_PACKETS, Hello, HelloError, Intent, may_be_early};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, TunnelId};
+use crate::numbers::{Numbers, check_count, push_numbers};
 use crate::packet::{Header, HeaderError, Kind};
 use crate::reason::Refusal;
-use crate::standby::{StandbyRequest, Waiting};
+use crate::request::{AttachRequest, JoinRequest};
+use crate::standby::{StandbyRequest, Waiting, read_join};
 use crate::time::Time;
-use crate::tunnel::{Transmit, check_count, may_be_early, push_numbers, read_epoch};
+use crate::transmit::Transmit;
 
 /// Collects a client's request. It yields the [`Hello`] before it looks at
 /// anything behind it, so that the key and the tunnel are judged before memory
@@ -83,41 +85,6 @@ impl Request {
         self.early_room = room.ok_or(Violation::WrongAnswer)?;
         self.early.push((*header, payload.clone()));
         Ok(())
-    }
-}
-
-/// A whole request, to be given to [`crate::Tunnel::handle_attach`].
-#[derive(Clone, Debug)]
-pub struct AttachRequest {
-    pub(crate) hello: Hello,
-    pub(crate) numbers: Vec<Numbers>,
-    pub(crate) early: Vec<(Header, Bytes)>,
-    pub(crate) decoder: Decoder,
-}
-
-impl AttachRequest {
-    /// What the client said of itself.
-    #[must_use]
-    pub fn hello(&self) -> &Hello {
-        &self.hello
-    }
-}
-
-/// A standby carrier that is to join the attached one, to be given to
-/// [`crate::Tunnel::handle_join`].
-#[derive(Debug)]
-pub struct JoinRequest {
-    pub(crate) tunnel: TunnelId,
-    pub(crate) epoch: Epoch,
-    pub(crate) decoder: Decoder,
-    pub(crate) waiting: Waiting,
-}
-
-impl JoinRequest {
-    /// Whether the client has sent more behind its request.
-    #[must_use]
-    pub fn has_unread(&self) -> bool {
-        !self.decoder.is_empty()
     }
 }
 
@@ -202,7 +169,7 @@ impl Acceptor {
                 waiting.handle_heartbeat(header.seq);
             }
             (Kind::Join, Phase::StandingBy(_)) if header.session == 0 => {
-                self.begin_join(read_epoch(payload)?)?;
+                self.begin_join(read_join(payload)?)?;
                 return Ok(Some(Progress::Join));
             }
             (Kind::Attach, Phase::Silent | Phase::StandingBy(_)) => {
@@ -320,7 +287,7 @@ impl Acceptor {
 /// The bytes of a refusal, for a carrier that gets no tunnel.
 #[must_use]
 pub fn encode_refusal(refusal: &Refusal) -> Vec<u8> {
-    let (header, payload) = of_tunnel(Kind::Refused, refusal.encode());
+    let Transmit { header, payload } = Transmit::of_tunnel(Kind::Refused, refusal.encode());
     let mut bytes = VecDeque::from(header.encode());
     bytes.extend(payload);
     bytes.into()

@@ -1,15 +1,12 @@
-//! What an attach says: the client's request, the server's answer, and the
-//! numbers of every session that both of them tell.
+//! What an attach says: the client's request, and the server's answer.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::digest::Digest;
-use crate::id::{Epoch, SessionId, TunnelId};
+use crate::id::{Epoch, TunnelId};
 use crate::packet::{Header, Kind};
 use crate::reason::{Refusal, RefusalCode};
-use crate::seq::Seq;
 use crate::text::CleanText;
 use crate::wire::{Malformed, Reader, Writer};
 
@@ -40,6 +37,11 @@ pub(crate) const EARLY_BYTES: usize = 8 * 1024;
 
 /// Most early packets of an attach.
 pub(crate) const EARLY_PACKETS: usize = 64;
+
+/// Whether a packet may come early.
+pub(crate) fn may_be_early(header: &Header) -> bool {
+    header.kind == Kind::Data && header.session != 0
+}
 
 /// The first bytes of a request, so that a stray protocol is told apart.
 const MAGIC: [u8; 4] = *b"etcp";
@@ -282,68 +284,6 @@ impl Answer {
     }
 }
 
-/// One session's numbers at an attach, as its receiver tells them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Numbers {
-    /// The session.
-    pub(crate) session: SessionId,
-    /// The next number not received: replay starts there.
-    pub(crate) received: Seq,
-    /// The next number not delivered.
-    pub(crate) delivered: Seq,
-    /// The digest of what was delivered.
-    pub(crate) digest: Digest,
-    /// What the receiver will hold for this session.
-    pub(crate) limit: u64,
-}
-
-impl Numbers {
-    pub(crate) fn packet(&self) -> (Header, Bytes) {
-        let payload = Writer::default().u64(self.digest.get()).u64(self.limit).finish();
-        let header = Header {
-            kind: Kind::Numbers,
-            session: self.session.get(),
-            seq: self.received,
-            ack: self.delivered,
-            length: 16,
-        };
-        (header, payload.into())
-    }
-
-    pub(crate) fn decode(header: &Header, payload: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(payload);
-        let digest = Digest::new(reader.u64()?);
-        let limit = reader.u64()?;
-        let session = SessionId::new(header.session).ok_or(Malformed)?;
-        Ok(Self { session, received: header.seq, delivered: header.ack, digest, limit })
-    }
-}
-
-/// All the packets of one side's part in an attach: what it says of itself,
-/// each session's numbers, and the end of them, which says how many early
-/// packets follow.
-pub(crate) fn packets(
-    kind: Kind,
-    greeting: Vec<u8>,
-    numbers: &[Numbers],
-    early: Vec<(Header, Bytes)>,
-) -> std::collections::VecDeque<(Header, Bytes)> {
-    let count = |length| u32::try_from(length).unwrap_or(u32::MAX);
-    let end = Writer::default().u32(count(numbers.len()));
-    let end = if early.is_empty() { end } else { end.u32(count(early.len())) }.finish();
-    std::iter::once(of_tunnel(kind, greeting))
-        .chain(numbers.iter().map(Numbers::packet))
-        .chain(std::iter::once(of_tunnel(Kind::NumbersEnd, end)))
-        .chain(early)
-        .collect()
-}
-
-/// A packet of the tunnel itself.
-pub(crate) fn of_tunnel(kind: Kind, payload: Vec<u8>) -> (Header, Bytes) {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    (Header { kind, session: 0, seq: Seq::default(), ack: Seq::default(), length }, payload.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_numbers_come_back() {
+    fn answers_come_back() {
         let answer = Answer {
             version: 1,
             features: 0,
@@ -441,14 +381,5 @@ mod tests {
             settings: settings(),
         };
         assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
-        let numbers = Numbers {
-            session: SessionId::first_of(crate::Side::Client),
-            received: Seq::new(u32::MAX),
-            delivered: Seq::new(u32::MAX - 3),
-            digest: Digest::new(5),
-            limit: 6,
-        };
-        let (header, payload) = numbers.packet();
-        assert_eq!(Numbers::decode(&header, &payload), Ok(numbers));
     }
 }

@@ -28,10 +28,12 @@ mod failover;
 mod id;
 mod limits;
 mod liveness;
+mod numbers;
 mod packet;
 mod reason;
 mod receive_queue;
 mod reorder;
+mod request;
 mod scheduler;
 mod send_queue;
 mod seq;
@@ -40,10 +42,11 @@ mod standby;
 mod suspicion;
 mod text;
 mod time;
+mod transmit;
 mod tunnel;
 mod wire;
 
-pub use acceptor::{AcceptError, Acceptor, AttachRequest, JoinRequest, Progress, encode_refusal};
+pub use acceptor::{AcceptError, Acceptor, Progress, encode_refusal};
 pub use attach::{
     FEATURE_JOIN, FEATURE_NAMES, FEATURE_STANDBY, Hello, HelloError, Instance, Intent,
     OLDEST_VERSION, Settings, VERSION,
@@ -55,15 +58,17 @@ pub use error::Violation;
 pub use failover::{DialId, Failover, MOST_DIALS, Occasion};
 pub use id::{Epoch, SessionId, Side, TunnelId};
 pub use limits::{PACKET_CHARGE, RESERVE, cost};
-pub use packet::{HEADER_LEN, Header, HeaderError, Kind, MAX_PAYLOAD};
+pub use packet::{HEADER_LEN, Header, HeaderError, Kind, MAX_PAYLOAD, READ_SIZE};
 pub use reason::{Cause, Closing, Refusal, RefusalCode, Reset};
+pub use request::{AttachRequest, JoinRequest};
 pub use seq::Seq;
 pub use session::{Delivery, Lost};
 pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
 pub use suspicion::{PathReport, Suspicion};
 pub use text::{CleanText, clean, is_unsafe};
 pub use time::Time;
+pub use transmit::Transmit;
 pub use tunnel::{
-    AttachError, DetachedTunnel, Event, JoinedId, NotStandingBy, OpenError, READ_SIZE,
-    RestoreError, SessionView, Stage, Stats, Transmit, Tunnel,
+    AttachError, DetachedTunnel, Event, JoinedId, NotStandingBy, OpenError, RestoreError,
+    SessionView, Stage, Stats, Tunnel,
 };

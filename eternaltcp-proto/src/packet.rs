@@ -9,6 +9,9 @@ pub const HEADER_LEN: usize = 20;
 /// (RFC 8446, section 5.1: 2¹⁴ bytes).
 pub const MAX_PAYLOAD: usize = 16 * 1024 - HEADER_LEN;
 
+/// What may be read from an application at once: four full packets.
+pub const READ_SIZE: usize = 4 * MAX_PAYLOAD;
+
 /// What a packet is: the first field, once called `is_heartbeat`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]

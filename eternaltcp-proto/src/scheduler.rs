@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::id::SessionId;
+use crate::packet::READ_SIZE;
 use crate::time::Time;
-use crate::tunnel::READ_SIZE;
 
 /// A session that lately sent less than this, and has less than this to send,
 /// is interactive.

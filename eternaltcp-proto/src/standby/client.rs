@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::bare;
 use super::beats::{Beats, Question};
 use super::message::{Answer, StandbyRequest};
-use crate::attach::{OLDEST_VERSION, VERSION, of_tunnel};
+use crate::attach::{OLDEST_VERSION, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::TunnelId;
@@ -15,7 +14,7 @@ use crate::packet::{Header, Kind};
 use crate::reason::Refusal;
 use crate::seq::Seq;
 use crate::time::Time;
-use crate::tunnel::Transmit;
+use crate::transmit::Transmit;
 
 /// Heartbeats are never closer together than this, whatever the server says.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -174,9 +173,11 @@ impl Standby {
             State::Asking(question) => question.send(now).then(|| {
                 let (version, oldest) = (VERSION, OLDEST_VERSION);
                 let request = StandbyRequest { version, oldest, tunnel: self.tunnel };
-                of_tunnel(Kind::Standby, request.encode()).into()
+                Transmit::of_tunnel(Kind::Standby, request.encode())
             }),
-            State::Ready(beats) => Some(bare(Kind::Heartbeat, beats.send(now)?, Seq::default())),
+            State::Ready(beats) => {
+                Some(Transmit::empty(Kind::Heartbeat, beats.send(now)?, Seq::default()))
+            }
             State::Over => None,
         }
     }

@@ -1,9 +1,12 @@
-//! What the two sides say when a carrier begins to stand by.
+//! What the two sides say when a carrier begins to stand by, and when it joins.
 
 use std::time::Duration;
 
 use crate::attach::{HelloError, VERSION, millis, read_versions, write_versions};
-use crate::id::TunnelId;
+use crate::error::Violation;
+use crate::id::{Epoch, TunnelId};
+use crate::packet::Kind;
+use crate::transmit::Transmit;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The client's `standby` packet: for which tunnel its carrier is to stand by.
@@ -55,6 +58,20 @@ impl Answer {
         reader.end()?;
         Ok(Self { version, silence })
     }
+}
+
+/// The `join` packet, the same from both sides: the carrier joins what is
+/// attached with this epoch.
+pub(crate) fn join(epoch: Epoch) -> Transmit {
+    Transmit::of_tunnel(Kind::Join, epoch.0.to_le_bytes().to_vec())
+}
+
+/// The epoch that a `join` packet names.
+pub(crate) fn read_join(payload: &[u8]) -> Result<Epoch, Violation> {
+    let mut reader = Reader::new(payload);
+    let epoch = reader.u64().map(Epoch).map_err(Violation::payload(Kind::Join))?;
+    reader.end().map_err(Violation::payload(Kind::Join))?;
+    Ok(epoch)
 }
 
 #[cfg(test)]

@@ -9,16 +9,5 @@ mod server;
 pub(crate) use beats::{Beats, Question};
 pub use client::{Standby, StandbyConfig, StandbyEvent};
 pub use message::StandbyRequest;
+pub(crate) use message::{join, read_join};
 pub(crate) use server::Waiting;
-
-use bytes::Bytes;
-
-use crate::packet::{Header, Kind};
-use crate::seq::Seq;
-use crate::tunnel::Transmit;
-
-/// A packet that has no payload, and is of no session.
-pub(crate) fn bare(kind: Kind, seq: Seq, ack: Seq) -> Transmit {
-    let header = Header { kind, session: 0, seq, ack, length: 0 };
-    Transmit { header, payload: Bytes::new() }
-}

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use super::bare;
 use super::message::Answer;
-use crate::attach::{Intent, VERSION, of_tunnel};
+use crate::attach::{Intent, VERSION};
 use crate::id::TunnelId;
 use crate::packet::Kind;
 use crate::seq::Seq;
 use crate::time::Time;
-use crate::tunnel::Transmit;
+use crate::transmit::Transmit;
 
 /// A carrier that stands by at the server. Whatever the client sends, it holds
 /// the answer and one echo at most.
@@ -55,9 +54,9 @@ impl Waiting {
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         if std::mem::take(&mut self.is_answer_due) {
             let answer = Answer { version: VERSION, silence: self.silence };
-            return Some(of_tunnel(Kind::Standby, answer.encode()).into());
+            return Some(Transmit::of_tunnel(Kind::Standby, answer.encode()));
         }
         let beat = self.echo_due.take()?;
-        Some(bare(Kind::Echo, Seq::default(), beat))
+        Some(Transmit::empty(Kind::Echo, Seq::default(), beat))
     }
 }

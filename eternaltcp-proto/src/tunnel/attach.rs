@@ -5,19 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::carrier::{Attached, Attaching, Carrier};
 use super::{Event, Tunnel};
-use crate::acceptor::AttachRequest;
-use crate::attach::{
-    Answer, FEATURES, Hello, Intent, Numbers, OLDEST_VERSION, Settings, VERSION, packets,
-};
+use crate::attach::{Answer, FEATURES, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, SessionId, TunnelId};
+use crate::numbers::{Numbers, check_count, packets, push_numbers};
 use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Refusal, RefusalCode, Reset};
+use crate::request::AttachRequest;
 use crate::send_queue::Mismatch;
 use crate::session::Session;
 use crate::time::Time;
-use crate::wire::{Malformed, Reader};
 
 /// Why a server's tunnel does not take a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -261,32 +259,4 @@ impl Tunnel {
         self.owe_limit(id);
         self.settle(id);
     }
-}
-
-/// Takes one more session's numbers; ids must rise, and their count is bounded.
-pub(crate) fn push_numbers(
-    all: &mut Vec<Numbers>,
-    one: Numbers,
-    most: usize,
-) -> Result<(), Violation> {
-    let rises = all.last().is_none_or(|last| last.session < one.session);
-    if !rises || all.len() >= most {
-        return Err(Violation::WrongAnswer);
-    }
-    all.push(one);
-    Ok(())
-}
-
-/// Whether all sessions' numbers came. Says how many early packets follow.
-pub(crate) fn check_count(all: &[Numbers], payload: &[u8]) -> Result<usize, Violation> {
-    let (count, early) = read_counts(payload).map_err(Violation::payload(Kind::NumbersEnd))?;
-    if count as usize == all.len() { Ok(early as usize) } else { Err(Violation::WrongAnswer) }
-}
-
-fn read_counts(payload: &[u8]) -> Result<(u32, u32), Malformed> {
-    let mut reader = Reader::new(payload);
-    let count = reader.u32()?;
-    let early = if payload.len() > size_of::<u32>() { reader.u32()? } else { 0 };
-    reader.end()?;
-    Ok((count, early))
 }

@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::joined::Joined;
-use crate::attach::{Answer, Numbers};
+use crate::attach::Answer;
 use crate::decoder::Decoder;
 use crate::id::SessionId;
 use crate::liveness::Liveness;
-use crate::packet::Header;
+use crate::numbers::Numbers;
 use crate::reorder::Reorder;
 use crate::seq::Seq;
 use crate::time::Time;
+use crate::transmit::Transmit;
 
 /// How long what nobody waits for may wait for a packet to travel with.
 const DELAY: Duration = Duration::from_millis(25);
@@ -35,7 +34,7 @@ pub(super) struct Attaching {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
     /// Packets of the request that are yet to be sent.
-    pub(super) request: VecDeque<(Header, Bytes)>,
+    pub(super) request: VecDeque<Transmit>,
     /// The tunnel's limit that the request tells.
     pub(super) told_limit: u64,
     /// Sessions that the request lists: the answer has no more.
@@ -53,7 +52,7 @@ pub(super) struct Attached {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
     /// Packets of the server's answer that are yet to be sent.
-    pub(super) answer: VecDeque<(Header, Bytes)>,
+    pub(super) answer: VecDeque<Transmit>,
     /// Sessions whose packet 0 is due, in the order of their ids.
     pub(super) openings: VecDeque<SessionId>,
     /// Sessions whose acknowledgement is to travel alone.

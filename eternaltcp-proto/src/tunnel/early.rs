@@ -9,18 +9,19 @@
 use bytes::Bytes;
 
 use super::Tunnel;
-use super::output::Way;
+use super::way::Way;
 use crate::attach::{EARLY_BYTES, EARLY_PACKETS, FEATURE_EARLY};
 use crate::id::SessionId;
 use crate::limits::cost;
-use crate::packet::{Header, Kind};
+use crate::packet::Header;
 use crate::session::Session;
 use crate::time::Time;
+use crate::transmit::Transmit;
 
 impl Tunnel {
     /// What goes along with the next attach: of every session that the server
     /// surely knows, the first packets that it may not have.
-    pub(super) fn early_packets(&mut self, now: Time) -> Vec<(Header, Bytes)> {
+    pub(super) fn early_packets(&mut self, now: Time) -> Vec<Transmit> {
         let before = self.stats.replayed_bytes;
         let packets = self.cut_early(now);
         self.early_replay = self.stats.replayed_bytes - before;
@@ -29,7 +30,7 @@ impl Tunnel {
         packets
     }
 
-    fn cut_early(&mut self, now: Time) -> Vec<(Header, Bytes)> {
+    fn cut_early(&mut self, now: Time) -> Vec<Transmit> {
         // A path may swallow what is large, and pass an attach that is small.
         if self.features & FEATURE_EARLY == 0 || self.is_early_unanswered {
             return Vec::new();
@@ -44,7 +45,7 @@ impl Tunnel {
             while packets.len() < EARLY_PACKETS
                 && let Some(packet) = self.early_packet(now, id, room)
             {
-                room -= packet.1.len();
+                room -= packet.payload.len();
                 packets.push(packet);
             }
         }
@@ -52,15 +53,14 @@ impl Tunnel {
     }
 
     /// The session's next data packet, if it is no larger than `room`.
-    fn early_packet(&mut self, now: Time, id: SessionId, room: usize) -> Option<(Header, Bytes)> {
+    fn early_packet(&mut self, now: Time, id: SessionId, room: usize) -> Option<Transmit> {
         let held = self.sessions.get(&id)?.send.held;
         let ceiling = self.pool.ceiling(held).min(held + cost(room));
         let packet = self.with_session(id, |session| {
             let fits = session.send.next_data().is_some_and(|size| size <= room);
             fits.then(|| session.send.next_packet(ceiling)).flatten()
         })?;
-        let transmit = self.packet(now, id, packet?, Way::Attached)?;
-        Some((transmit.header, transmit.payload))
+        self.packet(now, id, packet?, Way::Attached)
     }
 
     /// Takes the early packets that are next in their sessions, and passes over
@@ -81,9 +81,4 @@ impl Tunnel {
             }
         }
     }
-}
-
-/// Whether a packet may come early.
-pub(crate) fn may_be_early(header: &Header) -> bool {
-    header.kind == Kind::Data && header.session != 0
 }

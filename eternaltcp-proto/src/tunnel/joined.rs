@@ -1,24 +1,29 @@
-//! Carriers that carry bulk beside the attached one. Each was a standby carrier
-//! before; it belongs to one attach, and dies with it.
+//! A carrier that carries bulk beside the attached one: what is said on it, and
+//! whether it lives.
 
 use bytes::Bytes;
 
-use super::output::Way;
-use super::{Event, NotStandingBy, Transmit, Tunnel};
-use crate::acceptor::JoinRequest;
-use crate::attach::{FEATURE_JOIN, of_tunnel};
 use crate::decoder::Decoder;
 use crate::error::Violation;
-use crate::id::{Epoch, SessionId};
-use crate::packet::{Header, Kind};
+use crate::id::Epoch;
+use crate::packet::{Header, HeaderError, Kind};
 use crate::seq::Seq;
-use crate::standby::{Beats, Question, Standby, Waiting, bare};
+use crate::standby::{Beats, Question, Waiting, join, read_join};
 use crate::time::Time;
-use crate::wire::Reader;
+use crate::transmit::Transmit;
 
 /// A joined carrier of a tunnel, none of which has a number twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct JoinedId(u32);
+
+impl JoinedId {
+    pub(super) const FIRST: Self = Self(0);
+
+    /// The number after this one.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
 
 /// One joined carrier.
 #[derive(Debug)]
@@ -38,6 +43,31 @@ enum Life {
 }
 
 impl Joined {
+    /// The client's, which has a question to ask.
+    pub(super) fn of_client(id: JoinedId, decoder: Decoder, asked: Question, beats: Beats) -> Self {
+        Self { id, decoder, life: Life::Client { asked: Some(asked), beats } }
+    }
+
+    /// The server's, which owes the answer.
+    pub(super) fn of_server(id: JoinedId, decoder: Decoder, waiting: Waiting) -> Self {
+        Self { id, decoder, life: Life::Server { waiting, is_answer_due: true } }
+    }
+
+    pub(super) fn id(&self) -> JoinedId {
+        self.id
+    }
+
+    /// Plaintext of the carrier.
+    pub(super) fn handle_input(&mut self, now: Time, chunk: Bytes) {
+        self.handle_heard(now);
+        self.decoder.push(chunk);
+    }
+
+    /// The next packet that came on it.
+    pub(super) fn poll_packet(&mut self) -> Result<Option<(Header, Bytes)>, HeaderError> {
+        self.decoder.poll()
+    }
+
     /// Whether both sides know of it: data may pass.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.life, Life::Client { asked: Some(_), .. })
@@ -51,7 +81,7 @@ impl Joined {
     }
 
     /// A packet of no session.
-    fn handle_packet(
+    pub(super) fn handle_packet(
         &mut self,
         now: Time,
         epoch: Epoch,
@@ -60,7 +90,7 @@ impl Joined {
     ) -> Result<(), Violation> {
         match (header.kind, &mut self.life) {
             (Kind::Join, Life::Client { asked, .. }) if asked.is_some() => {
-                if read_epoch(payload)? != epoch {
+                if read_join(payload)? != epoch {
                     return Err(Violation::WrongAnswer);
                 }
                 *asked = None;
@@ -78,17 +108,17 @@ impl Joined {
     }
 
     /// What it has to say itself, ahead of data.
-    fn poll_own(&mut self, now: Time, epoch: Epoch) -> Option<Transmit> {
+    pub(super) fn poll_own(&mut self, now: Time, epoch: Epoch) -> Option<Transmit> {
         let is_join_due = match &mut self.life {
             Life::Client { asked, .. } => asked.as_mut().is_some_and(|asked| asked.send(now)),
             Life::Server { is_answer_due, .. } => std::mem::take(is_answer_due),
         };
         if is_join_due {
-            return Some(of_tunnel(Kind::Join, epoch.0.to_le_bytes().to_vec()).into());
+            return Some(join(epoch));
         }
         match &mut self.life {
             Life::Client { beats, .. } => {
-                Some(bare(Kind::Heartbeat, beats.send(now)?, Seq::default()))
+                Some(Transmit::empty(Kind::Heartbeat, beats.send(now)?, Seq::default()))
             }
             Life::Server { waiting, .. } => waiting.poll_transmit(),
         }
@@ -105,7 +135,7 @@ impl Joined {
     }
 
     /// Whether something is missing for too long.
-    fn handle_timeout(&mut self, now: Time) -> bool {
+    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
         match &mut self.life {
             Life::Client { asked, beats } => {
                 let is_late = asked.as_mut().is_some_and(|asked| asked.handle_timeout(now));
@@ -113,137 +143,5 @@ impl Joined {
             }
             Life::Server { waiting, .. } => now >= waiting.poll_timeout(),
         }
-    }
-}
-
-/// The epoch that a `join` packet names.
-pub(crate) fn read_epoch(payload: &[u8]) -> Result<Epoch, Violation> {
-    let mut reader = Reader::new(payload);
-    let epoch = reader.u64().map(Epoch).map_err(Violation::payload(Kind::Join))?;
-    reader.end().map_err(Violation::payload(Kind::Join))?;
-    Ok(epoch)
-}
-
-impl Tunnel {
-    /// Whether further carriers may join the one that it is attached to now, as
-    /// far as a client knows.
-    #[must_use]
-    pub fn may_join(&self) -> bool {
-        self.may_stand_by() && self.features & FEATURE_JOIN != 0 && self.has_place()
-    }
-
-    /// How many carriers have joined the attached one, or have asked to.
-    #[must_use]
-    pub fn joined_count(&self) -> usize {
-        self.attached().map_or(0, |attached| attached.joined.len())
-    }
-
-    fn has_place(&self) -> bool {
-        self.joined_count() < self.config.max_joined
-    }
-
-    /// Has a carrier that stands by join the attached one, which carries bulk of
-    /// the same sessions from then on. When one of them ends, all do.
-    ///
-    /// # Errors
-    /// When it does not stand by for this tunnel, or there are as many as there
-    /// may be; nothing has changed then.
-    pub fn join(&mut self, now: Time, standby: Standby) -> Result<JoinedId, NotStandingBy> {
-        let tunnel = self.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
-        let (decoder, beats, patience) = standby.into_joining(tunnel).ok_or(NotStandingBy)?;
-        let asked = Some(Question::new(now, patience));
-        self.insert_joined(decoder, Life::Client { asked, beats })
-    }
-
-    /// Has a carrier join on which a client asked for it: the server's part. What
-    /// the client sent behind that came with the request: call
-    /// [`Self::handle_joined_input`] at once, with no bytes if there are no more.
-    ///
-    /// # Errors
-    /// When the tunnel is not attached as the client believes, or there are as
-    /// many as there may be; nothing has changed then. The carrier is to be
-    /// closed.
-    pub fn handle_join(&mut self, request: JoinRequest) -> Result<JoinedId, NotStandingBy> {
-        let JoinRequest { tunnel, epoch, decoder, waiting } = request;
-        let is_current = self.id == Some(tunnel) && self.epoch == epoch;
-        if !is_current || self.closing.is_some() {
-            return Err(NotStandingBy);
-        }
-        if !self.has_place() {
-            self.stats.refused_joins += 1;
-            return Err(NotStandingBy);
-        }
-        self.insert_joined(decoder, Life::Server { waiting, is_answer_due: true })
-    }
-
-    fn insert_joined(&mut self, decoder: Decoder, life: Life) -> Result<JoinedId, NotStandingBy> {
-        let id = JoinedId(self.next_joined);
-        self.attached_mut().ok_or(NotStandingBy)?.joined.push(Joined { id, decoder, life });
-        self.next_joined = self.next_joined.wrapping_add(1);
-        Ok(id)
-    }
-
-    fn joined_mut(&mut self, id: JoinedId) -> Option<&mut Joined> {
-        self.attached_mut()?.joined.iter_mut().find(|joined| joined.id == id)
-    }
-
-    /// Plaintext of a joined carrier, in order. Of one that is not joined any
-    /// more it counts for nothing.
-    ///
-    /// # Errors
-    /// When the peer breaks the protocol: the tunnel is detached then, and all of
-    /// its carriers are to be closed.
-    pub fn handle_joined_input(
-        &mut self,
-        now: Time,
-        id: JoinedId,
-        chunk: Bytes,
-    ) -> Result<(), Violation> {
-        if let Some(joined) = self.joined_mut(id) {
-            joined.handle_heard(now);
-            joined.decoder.push(chunk);
-        }
-        let result = self.handle_joined_packets(now, id);
-        if result.is_err() {
-            self.handle_lost();
-        }
-        result
-    }
-
-    fn handle_joined_packets(&mut self, now: Time, id: JoinedId) -> Result<(), Violation> {
-        let epoch = self.epoch;
-        while let Some(joined) = self.joined_mut(id) {
-            let Some((header, payload)) = joined.decoder.poll()? else { break };
-            match (header.kind, SessionId::new(header.session)) {
-                (Kind::Data, Some(session)) if joined.is_open() => {
-                    self.handle_beside(now, session, &header, payload)?;
-                }
-                (_, None) => joined.handle_packet(now, epoch, &header, &payload)?,
-                (kind, Some(_)) => return Err(Violation::OutOfPlace(kind)),
-            }
-        }
-        Ok(())
-    }
-
-    /// The next packet for a joined carrier: signs of life, then bulk.
-    pub fn poll_joined_transmit(&mut self, now: Time, id: JoinedId) -> Option<Transmit> {
-        let epoch = self.epoch;
-        let joined = self.joined_mut(id)?;
-        if let Some(own) = joined.poll_own(now, epoch) {
-            return Some(own);
-        }
-        let may_send = joined.is_open() && self.closing.is_none();
-        if may_send { self.poll_session(now, Way::Joined) } else { None }
-    }
-
-    /// Whether a joined carrier was silent for too long: all end with it.
-    pub(super) fn handle_joined_timeout(&mut self, now: Time) -> bool {
-        let Some(attached) = self.attached_mut() else { return false };
-        let is_dead = attached.joined.iter_mut().any(|joined| joined.handle_timeout(now));
-        if is_dead {
-            self.events.push_back(Event::JoinedDead);
-            self.handle_lost();
-        }
-        is_dead
     }
 }

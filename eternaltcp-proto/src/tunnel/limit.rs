@@ -1,9 +1,9 @@
 //! The tunnel's own limit: when it is short, and how it grows.
 
-use super::{Transmit, Tunnel};
-use crate::attach::of_tunnel;
+use super::Tunnel;
 use crate::packet::Kind;
 use crate::time::Time;
+use crate::transmit::Transmit;
 
 /// A limit of which more than this part is taken is short.
 const TAKEN: u64 = 2;
@@ -57,6 +57,6 @@ impl Tunnel {
     pub(super) fn poll_tunnel_limit(&mut self) -> Option<Transmit> {
         let limit = self.config.tunnel_limit;
         let is_due = std::mem::take(&mut self.attached_mut()?.is_limit_due);
-        is_due.then(|| of_tunnel(Kind::Limit, limit.to_le_bytes().to_vec()).into())
+        is_due.then(|| Transmit::of_tunnel(Kind::Limit, limit.to_le_bytes().to_vec()))
     }
 }

@@ -9,6 +9,7 @@ mod carrier;
 mod early;
 mod export;
 mod input;
+mod join;
 mod joined;
 mod limit;
 mod order;
@@ -17,19 +18,15 @@ mod path;
 mod sockets;
 mod standby;
 mod view;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 pub use attach::AttachError;
-pub(crate) use attach::{check_count, push_numbers};
-pub(crate) use early::may_be_early;
 pub use export::{DetachedTunnel, RestoreError};
 pub use joined::JoinedId;
-pub(crate) use joined::read_epoch;
-pub use output::Transmit;
-pub use sockets::READ_SIZE;
 pub use standby::NotStandingBy;
 pub use view::{SessionView, Stage};
 
@@ -71,7 +68,7 @@ pub struct Tunnel {
     is_early_unanswered: bool,
     scheduler: Scheduler,
     /// The number of the next joined carrier.
-    next_joined: u32,
+    next_joined: JoinedId,
     /// When a small packet of an interactive session was last sent.
     last_interactive: Option<Time>,
     /// The peer's pool, which our sends fill.
@@ -194,7 +191,7 @@ impl Tunnel {
             early_replay: 0,
             is_early_unanswered: false,
             scheduler: Scheduler::default(),
-            next_joined: 0,
+            next_joined: JoinedId::FIRST,
             last_interactive: None,
             pool,
             starved: BTreeSet::new(),

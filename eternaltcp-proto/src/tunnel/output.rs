@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::carrier::{Attached, Carrier};
+use super::way::Way;
 use super::{Event, Tunnel};
-use crate::attach::of_tunnel;
 use crate::id::SessionId;
 use crate::packet::{Header, Kind};
 use crate::reason::Cause;
@@ -14,6 +12,7 @@ use crate::scheduler::Lane;
 use crate::seq::Seq;
 use crate::session::{Listing, Session};
 use crate::time::Time;
+use crate::transmit::Transmit;
 
 /// An acknowledgement does not wait once this part of the limit is delivered.
 const ACK_PART: u64 = 4;
@@ -33,45 +32,13 @@ const SMALL: usize = 1400;
 /// keystrokes where others carry the bulk.
 const TYPING: Duration = Duration::from_secs(3);
 
-/// Which way a packet takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Way {
-    /// The attached carrier: everything may.
-    Attached,
-    /// The attached carrier, while joined ones carry what they may.
-    AttachedBeside,
-    /// A joined one: bulk.
-    Joined,
-}
-
-/// A packet for the carrier. Once polled it counts as sent: what the carrier
-/// did not take when it died is settled by the numbers of the next attach.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// The header.
-    pub header: Header,
-    /// The payload, of the length that the header says.
-    pub payload: Bytes,
-}
-
-impl From<(Header, Bytes)> for Transmit {
-    fn from((header, payload): (Header, Bytes)) -> Self {
-        Self { header, payload }
-    }
-}
-
-fn plain(kind: Kind, session: u32, seq: Seq, ack: Seq) -> Transmit {
-    let header = Header { kind, session, seq, ack, length: 0 };
-    Transmit { header, payload: Bytes::new() }
-}
-
 impl Tunnel {
     /// The next packet for the carrier: what an attach says, then signs of
     /// life, acknowledgements and limits, then small sessions, then bulk.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         let transmit = match &mut self.carrier {
             Carrier::Detached => None,
-            Carrier::Attaching(attaching) => attaching.request.pop_front().map(Transmit::from),
+            Carrier::Attaching(attaching) => attaching.request.pop_front(),
             Carrier::Attached(_) => self.poll_attached(now),
         }?;
         if let Some(liveness) = self.carrier.liveness_mut() {
@@ -84,11 +51,11 @@ impl Tunnel {
         let closing = self.closing;
         let attached = self.attached_mut()?;
         if let Some(packet) = attached.answer.pop_front() {
-            return Some(packet.into());
+            return Some(packet);
         }
         if let Some(why) = closing {
             let is_sent = std::mem::replace(&mut attached.is_closing_sent, true);
-            return (!is_sent).then(|| of_tunnel(Kind::Close, why.encode()).into());
+            return (!is_sent).then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
         }
         let transmit = poll_sign_of_life(attached, now)
             .or_else(|| self.poll_opening(now))
@@ -121,7 +88,7 @@ impl Tunnel {
             session.ack_listing = Listing::None;
             if session.owes_ack() {
                 let ack = session.tell_ack();
-                return Some(plain(Kind::Ack, id.get(), Seq::default(), ack));
+                return Some(Transmit::ack(id.get(), ack));
             }
         }
         None
@@ -132,7 +99,7 @@ impl Tunnel {
         let is_alone = self.scheduler.is_empty();
         let attached = self.attached_mut().filter(|it| it.has_company || !is_alone)?;
         let (id, ack) = attached.farewells.pop_front()?;
-        Some(plain(Kind::Ack, id.get(), Seq::default(), ack))
+        Some(Transmit::ack(id.get(), ack))
     }
 
     fn poll_limit(&mut self) -> Option<Transmit> {
@@ -145,10 +112,8 @@ impl Tunnel {
             if !session.owes_limit() {
                 continue;
             }
-            let payload = Bytes::copy_from_slice(&session.tell_limit().to_le_bytes());
-            let mut transmit = plain(Kind::Limit, id.get(), Seq::default(), session.tell_ack());
-            (transmit.header.length, transmit.payload) = (8, payload);
-            return Some(transmit);
+            let (limit, ack) = (session.tell_limit(), session.tell_ack());
+            return Some(Transmit::session_limit(id.get(), limit, ack));
         }
         None
     }
@@ -340,8 +305,8 @@ impl Tunnel {
 
 fn poll_sign_of_life(attached: &mut Attached, now: Time) -> Option<Transmit> {
     if let Some(beat) = attached.liveness.poll_echo() {
-        return Some(plain(Kind::Echo, 0, Seq::default(), beat));
+        return Some(Transmit::empty(Kind::Echo, Seq::default(), beat));
     }
     let beat = attached.liveness.poll_beat(now)?;
-    Some(plain(Kind::Heartbeat, 0, beat, Seq::default()))
+    Some(Transmit::empty(Kind::Heartbeat, beat, Seq::default()))
 }

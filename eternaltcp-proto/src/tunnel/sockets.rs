@@ -5,13 +5,10 @@ use bytes::Bytes;
 use super::{Event, OpenError, Tunnel};
 use crate::id::SessionId;
 use crate::limits::RESERVE;
-use crate::packet::{Kind, MAX_PAYLOAD};
+use crate::packet::{Kind, READ_SIZE};
 use crate::reason::Reset;
 use crate::session::{Delivery, Opening, Session};
 use crate::time::Time;
-
-/// What may be read from an application at once: four full packets.
-pub const READ_SIZE: usize = 4 * MAX_PAYLOAD;
 
 impl Tunnel {
     /// Opens a session. `target` is what the peer's driver gets: 1 to 512

@@ -1,0 +1,46 @@
+//! What a client asked for on a carrier, whole: the acceptor makes it, and a
+//! tunnel takes it.
+
+use bytes::Bytes;
+
+use crate::attach::Hello;
+use crate::decoder::Decoder;
+use crate::id::{Epoch, TunnelId};
+use crate::numbers::Numbers;
+use crate::packet::Header;
+use crate::standby::Waiting;
+
+/// A whole request, to be given to [`crate::Tunnel::handle_attach`].
+#[derive(Clone, Debug)]
+pub struct AttachRequest {
+    pub(crate) hello: Hello,
+    pub(crate) numbers: Vec<Numbers>,
+    pub(crate) early: Vec<(Header, Bytes)>,
+    pub(crate) decoder: Decoder,
+}
+
+impl AttachRequest {
+    /// What the client said of itself.
+    #[must_use]
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+}
+
+/// A standby carrier that is to join the attached one, to be given to
+/// [`crate::Tunnel::handle_join`].
+#[derive(Debug)]
+pub struct JoinRequest {
+    pub(crate) tunnel: TunnelId,
+    pub(crate) epoch: Epoch,
+    pub(crate) decoder: Decoder,
+    pub(crate) waiting: Waiting,
+}
+
+impl JoinRequest {
+    /// Whether the client has sent more behind its request.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        !self.decoder.is_empty()
+    }
+}

@@ -1,0 +1,45 @@
+//! A packet on its way out, as every part of the protocol makes it.
+
+use bytes::Bytes;
+
+use crate::packet::{Header, Kind};
+use crate::seq::Seq;
+
+/// A packet for the carrier. Once polled it counts as sent: what the carrier
+/// did not take when it died is settled by the numbers of the next attach.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The header.
+    pub header: Header,
+    /// The payload, of the length that the header says.
+    pub payload: Bytes,
+}
+
+impl Transmit {
+    /// Makes a packet of the tunnel itself.
+    pub(crate) fn of_tunnel(kind: Kind, payload: Vec<u8>) -> Self {
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let header = Header { length, ..header(kind, 0, Seq::default(), Seq::default()) };
+        Self { header, payload: payload.into() }
+    }
+
+    /// Makes a packet of the tunnel itself that has no payload.
+    pub(crate) fn empty(kind: Kind, seq: Seq, ack: Seq) -> Self {
+        Self { header: header(kind, 0, seq, ack), payload: Bytes::new() }
+    }
+
+    /// Makes a session's acknowledgement that travels alone.
+    pub(crate) fn ack(session: u32, ack: Seq) -> Self {
+        Self { header: header(Kind::Ack, session, Seq::default(), ack), payload: Bytes::new() }
+    }
+
+    /// Makes a packet that raises a session's limit, and acknowledges as well.
+    pub(crate) fn session_limit(session: u32, limit: u64, ack: Seq) -> Self {
+        let header = Header { length: 8, ..header(Kind::Limit, session, Seq::default(), ack) };
+        Self { header, payload: Bytes::copy_from_slice(&limit.to_le_bytes()) }
+    }
+}
+
+fn header(kind: Kind, session: u32, seq: Seq, ack: Seq) -> Header {
+    Header { kind, session, seq, ack, length: 0 }
+}

@@ -1,0 +1,142 @@
+//! Carriers that carry bulk beside the attached one. Each was a standby carrier
+//! before; it belongs to one attach, and dies with it.
+
+use bytes::Bytes;
+
+use super::joined::{Joined, JoinedId};
+use super::way::Way;
+use super::{Event, NotStandingBy, Tunnel};
+use crate::attach::FEATURE_JOIN;
+use crate::error::Violation;
+use crate::id::SessionId;
+use crate::packet::Kind;
+use crate::request::JoinRequest;
+use crate::standby::{Question, Standby};
+use crate::time::Time;
+use crate::transmit::Transmit;
+
+impl Tunnel {
+    /// Whether further carriers may join the one that it is attached to now, as
+    /// far as a client knows.
+    #[must_use]
+    pub fn may_join(&self) -> bool {
+        self.may_stand_by() && self.features & FEATURE_JOIN != 0 && self.has_place()
+    }
+
+    /// How many carriers have joined the attached one, or have asked to.
+    #[must_use]
+    pub fn joined_count(&self) -> usize {
+        self.attached().map_or(0, |attached| attached.joined.len())
+    }
+
+    fn has_place(&self) -> bool {
+        self.joined_count() < self.config.max_joined
+    }
+
+    /// Has a carrier that stands by join the attached one, which carries bulk of
+    /// the same sessions from then on. When one of them ends, all do.
+    ///
+    /// # Errors
+    /// When it does not stand by for this tunnel, or there are as many as there
+    /// may be; nothing has changed then.
+    pub fn join(&mut self, now: Time, standby: Standby) -> Result<JoinedId, NotStandingBy> {
+        let tunnel = self.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
+        let (decoder, beats, patience) = standby.into_joining(tunnel).ok_or(NotStandingBy)?;
+        let asked = Question::new(now, patience);
+        self.insert_joined(|id| Joined::of_client(id, decoder, asked, beats))
+    }
+
+    /// Has a carrier join on which a client asked for it: the server's part. What
+    /// the client sent behind that came with the request: call
+    /// [`Self::handle_joined_input`] at once, with no bytes if there are no more.
+    ///
+    /// # Errors
+    /// When the tunnel is not attached as the client believes, or there are as
+    /// many as there may be; nothing has changed then. The carrier is to be
+    /// closed.
+    pub fn handle_join(&mut self, request: JoinRequest) -> Result<JoinedId, NotStandingBy> {
+        let JoinRequest { tunnel, epoch, decoder, waiting } = request;
+        let is_current = self.id == Some(tunnel) && self.epoch == epoch;
+        if !is_current || self.closing.is_some() {
+            return Err(NotStandingBy);
+        }
+        if !self.has_place() {
+            self.stats.refused_joins += 1;
+            return Err(NotStandingBy);
+        }
+        self.insert_joined(|id| Joined::of_server(id, decoder, waiting))
+    }
+
+    fn insert_joined(
+        &mut self,
+        make: impl FnOnce(JoinedId) -> Joined,
+    ) -> Result<JoinedId, NotStandingBy> {
+        let id = self.next_joined;
+        self.attached_mut().ok_or(NotStandingBy)?.joined.push(make(id));
+        self.next_joined = id.next();
+        Ok(id)
+    }
+
+    fn joined_mut(&mut self, id: JoinedId) -> Option<&mut Joined> {
+        self.attached_mut()?.joined.iter_mut().find(|joined| joined.id() == id)
+    }
+
+    /// Plaintext of a joined carrier, in order. Of one that is not joined any
+    /// more it counts for nothing.
+    ///
+    /// # Errors
+    /// When the peer breaks the protocol: the tunnel is detached then, and all of
+    /// its carriers are to be closed.
+    pub fn handle_joined_input(
+        &mut self,
+        now: Time,
+        id: JoinedId,
+        chunk: Bytes,
+    ) -> Result<(), Violation> {
+        if let Some(joined) = self.joined_mut(id) {
+            joined.handle_input(now, chunk);
+        }
+        let result = self.handle_joined_packets(now, id);
+        if result.is_err() {
+            self.handle_lost();
+        }
+        result
+    }
+
+    fn handle_joined_packets(&mut self, now: Time, id: JoinedId) -> Result<(), Violation> {
+        let epoch = self.epoch;
+        while let Some(joined) = self.joined_mut(id) {
+            let Some((header, payload)) = joined.poll_packet()? else { break };
+            match (header.kind, SessionId::new(header.session)) {
+                (Kind::Data, Some(session)) if joined.is_open() => {
+                    self.handle_beside(now, session, &header, payload)?;
+                }
+                (_, None) => joined.handle_packet(now, epoch, &header, &payload)?,
+                (kind, Some(_)) => return Err(Violation::OutOfPlace(kind)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next packet for a joined carrier: signs of life, then bulk.
+    pub fn poll_joined_transmit(&mut self, now: Time, id: JoinedId) -> Option<Transmit> {
+        let epoch = self.epoch;
+        let joined = self.joined_mut(id)?;
+        if let Some(own) = joined.poll_own(now, epoch) {
+            return Some(own);
+        }
+        let may_send = joined.is_open() && self.closing.is_none();
+        if may_send { self.poll_session(now, Way::Joined) } else { None }
+    }
+
+    /// Whether a joined carrier was silent for too long: all end with it.
+    pub(super) fn handle_joined_timeout(&mut self, now: Time) -> bool {
+        let Some(attached) = self.attached_mut() else { return false };
+        let is_dead = attached.joined.iter_mut().any(|joined| joined.handle_timeout(now));
+        if is_dead {
+            self.events.push_back(Event::JoinedDead);
+            self.handle_lost();
+        }
+        is_dead
+    }
+}
