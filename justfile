@@ -26,4 +26,4 @@ demo:
 
 # mixed sessions under a schedule of every fault, for so many minutes; needs root
 soak minutes="30":
-    ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test soak mixed -- --nocapture
+    ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test alone mixed -- --nocapture

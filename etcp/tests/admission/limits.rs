@@ -1,0 +1,183 @@
+//! A client that is let in and takes what it can: it is held to a limit, and others do not notice.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use eternaltcp::tls::Identity;
+use eternaltcp_proto::{Cause, Reset};
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+
+use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer};
+use etcp_testkit::loopback::program::wait;
+use etcp_testkit::loopback::socket::is_over;
+use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What the server's memory may grow by.
+const GROWTH: u64 = 64 << 20;
+
+/// A server with a honest client at work, and a hostile one that is attached.
+struct Setting {
+    sproxy: Sproxy,
+    _cproxy: Cproxy,
+    steady: Steady,
+    peer: Peer,
+    _site: Site,
+}
+
+impl Setting {
+    /// The hostile client's sessions go to `target`, the honest one's to an echo.
+    fn new(target: SocketAddr) -> Self {
+        let (site, echo) = (Site::new(), Echo::start().address);
+        let hostile = site.key("hostile");
+        site.admit(&[&site.client.line, &hostile.line]);
+        let args = ["--listen", "127.0.0.1:0", "--permit", &echo.to_string()];
+        let sproxy = Sproxy::with(&site, target, &args, None);
+        let forward = format!("127.0.0.1:0:{echo}");
+        let mut cproxy =
+            Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &["-L", &forward])
+                .attached();
+        let line = cproxy.program.wait_for_count("listening on", 2);
+        let listen = line.rsplit_once(' ').expect("an address").1.parse().expect("an address");
+        let steady = Steady::start(listen);
+        let peer = attach(&sproxy, &hostile);
+        Self { _site: site, sproxy, _cproxy: cproxy, steady, peer }
+    }
+}
+
+fn attach(sproxy: &Sproxy, key: &Key) -> Peer {
+    let mut peer = Peer::new(Carrier::connect(HERE, sproxy.address, &key.identity));
+    let own = Identity::generate().expect("randomness");
+    assert_eq!(peer.ask_new(&own, "hostile"), Answer::Attached);
+    peer
+}
+
+/// Opens and resets `count` sessions as fast as it can, and reads what comes of it.
+///
+/// Returns how many a second that were.
+fn open_and_reset(peer: &mut Peer, count: u64) -> f64 {
+    let start = Instant::now();
+    let mut opened = 0;
+    while opened < count {
+        for _ in 0..100 {
+            let Ok(id) = peer.tunnel.open(Bytes::from_static(&[0])) else { break };
+            assert!(peer.flush(), "the carrier lives");
+            let now = peer.now();
+            peer.tunnel.reset(now, id, Reset::new(Cause::Application));
+            opened += 1;
+        }
+        assert!(peer.flush(), "the carrier lives");
+        while peer.has_input() {
+            assert!(peer.read(), "the carrier lives");
+        }
+    }
+    opened as f64 / start.elapsed().as_secs_f64()
+}
+
+#[test]
+fn who_opens_many_sessions_has_few_targets_dialled_at_once() {
+    let hole = Hole::new();
+    let mut setting = Setting::new(hole.address);
+    let before = setting.sproxy.program.descriptors();
+    for _ in 0..5000 {
+        setting.peer.tunnel.open(Bytes::from_static(&[0])).expect("the tunnel has room");
+    }
+    assert!(setting.peer.flush(), "the carrier lives");
+    let dialled = || setting.sproxy.program.descriptors() - before;
+    wait("many targets to be dialled", || dialled() > 200);
+    let most = dialled();
+    setting.steady.goes_on();
+    println!("measured: {most} targets dialled at once, of 5000");
+    assert!(most.max(dialled()) <= 256, "{most} at once");
+    setting.steady.finish();
+}
+
+#[test]
+fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_hang() {
+    let hole = Hole::new();
+    let mut setting = Setting::new(hole.address);
+    let before = setting.sproxy.program.memory();
+    let mut rate = 0.0;
+    let most = setting.sproxy.program.memory_during(|| {
+        for _ in 0..20 {
+            rate = open_and_reset(&mut setting.peer, 5000);
+            setting.steady.goes_on();
+        }
+    });
+    println!(
+        "measured: {rate:.0} sessions/s asked for, +{} kB",
+        most.saturating_sub(before) / 1024
+    );
+    assert!(most.saturating_sub(before) < GROWTH, "memory grew from {before} to {most}");
+    setting.steady.finish();
+}
+
+#[test]
+fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_answer() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let address = target.local_addr().expect("it listens");
+    std::thread::spawn(move || target.incoming().for_each(drop));
+    let mut setting = Setting::new(address);
+    // The first thousands warm the allocator up.
+    open_and_reset(&mut setting.peer, 5000);
+    let before = setting.sproxy.program.memory();
+    let mut rate = 0.0;
+    let most = setting.sproxy.program.memory_during(|| {
+        rate = open_and_reset(&mut setting.peer, 30_000);
+        setting.steady.goes_on();
+    });
+    println!("measured: {rate:.0} sessions/s, +{} kB", most.saturating_sub(before) / 1024);
+    assert!(most.saturating_sub(before) < GROWTH, "memory grew from {before} to {most}");
+    wait("its targets to be left", || setting.sproxy.program.descriptors() < 64);
+    setting.steady.finish();
+}
+
+#[test]
+fn who_opens_without_end_and_hears_no_answer_is_cut_off() {
+    let hole = Hole::new();
+    let setting = Setting::new(hole.address);
+    let Setting { sproxy, steady, mut peer, _cproxy, _site } = setting;
+    let before = sproxy.program.memory();
+    let most = sproxy.program.memory_during(|| {
+        // Written by hand: an honest tunnel would stop by itself.
+        let ids = (1_u32..).step_by(2);
+        for (count, id) in ids.enumerate() {
+            let open = [4, id, 0, 0, 1].map(u32::to_le_bytes).concat();
+            if !peer.carrier.send(&[&open[..], &[0]].concat()) || is_over(&peer.carrier.stream) {
+                println!("measured: cut off after {count} sessions");
+                break;
+            }
+            assert!(count < 1_000_000, "nobody stops it");
+            peer.carrier.stream.set_nonblocking(false).expect("it is a socket");
+        }
+    });
+    println!("measured: +{} kB", most.saturating_sub(before) / 1024);
+    assert!(most.saturating_sub(before) < GROWTH, "memory grew from {before} to {most}");
+    assert!(sproxy.program.count("the peer broke the protocol") > 0);
+    steady.goes_on();
+    steady.finish();
+}
+
+/// A target to which every connection hangs: its queue is full.
+struct Hole {
+    address: SocketAddr,
+    _listener: rustix::fd::OwnedFd,
+    _queued: Vec<TcpStream>,
+}
+
+impl Hole {
+    fn new() -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::new(HERE, 0)).expect("loopback has ports");
+        listen(&socket, 0).expect("it is bound");
+        let address = rustix::net::getsockname(&socket).expect("it is bound");
+        let address = SocketAddr::try_from(address).expect("it is TCP");
+        let mut queued = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            queued.push(stream);
+        }
+        Self { address, _listener: socket, _queued: queued }
+    }
+}

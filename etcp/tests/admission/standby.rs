@@ -1,0 +1,328 @@
+//! Carriers that stand by for a tunnel: judged like an attach, few, out of the strangers' way, and
+//! attached at once.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use eternaltcp::tls::Identity;
+use eternaltcp_proto::{
+    Closing, Kind, Refusal, RefusalCode, Standby, StandbyConfig, StandbyEvent, TunnelId,
+};
+
+use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer};
+use etcp_testkit::loopback::program::{measure, wait};
+use etcp_testkit::loopback::socket::is_over;
+use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The design's figure is 5 s; a busy machine gets three times as long.
+const GONE_WITHIN: Duration = Duration::from_secs(15);
+
+/// A server, and a client that is attached by hand.
+struct Setting {
+    site: Site,
+    sproxy: Sproxy,
+    peer: Peer,
+    own: Identity,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let site = Site::new();
+        let sproxy = Sproxy::start(&site, Echo::start().address);
+        let (peer, own) = attach(&sproxy, &site.client, "client");
+        Self { site, sproxy, peer, own }
+    }
+
+    /// A carrier that stands by, from `source`.
+    fn spare_from(&self, source: IpAddr) -> Spare {
+        let carrier = Carrier::connect(source, self.sproxy.address, &self.own);
+        Spare::ask(&self.peer, carrier)
+    }
+
+    fn spare(&self) -> Spare {
+        self.spare_from(HERE)
+    }
+
+    /// The first carrier is the one that the tunnel has, and works.
+    fn first_carrier_lives(&mut self) {
+        assert_eq!(self.sproxy.program.count("carrier lost"), 0);
+        self.carries();
+    }
+
+    /// The attached carrier works.
+    fn carries(&mut self) {
+        let id = self.peer.tunnel.open(bytes::Bytes::from_static(&[0])).expect("it has room");
+        while !self.peer.tunnel.is_established(id) {
+            assert!(self.peer.flush() && self.peer.read(), "the live carrier is closed");
+        }
+    }
+}
+
+/// A tunnel made by hand, with its own key.
+fn attach(sproxy: &Sproxy, user: &Key, name: &str) -> (Peer, Identity) {
+    let own = Identity::generate().expect("randomness");
+    let mut peer = Peer::new(Carrier::connect(HERE, sproxy.address, &user.identity));
+    assert_eq!(peer.ask_new(&own, name), Answer::Attached);
+    (peer, own)
+}
+
+/// A carrier that asked to stand by.
+struct Spare {
+    carrier: Carrier,
+    standby: Standby,
+}
+
+impl Spare {
+    fn ask(peer: &Peer, carrier: Carrier) -> Self {
+        let standby = peer.tunnel.stand_by(peer.now(), StandbyConfig::default());
+        let standby = standby.expect("the server has the feature");
+        let mut spare = Self { carrier, standby };
+        spare.flush(peer);
+        spare
+    }
+
+    fn flush(&mut self, peer: &Peer) {
+        while let Some(transmit) = self.standby.poll_transmit(peer.now()) {
+            let bytes = [&transmit.header.encode()[..], &transmit.payload].concat();
+            assert!(self.carrier.send(&bytes), "the carrier is closed");
+        }
+    }
+
+    /// Waits for the server's word; `None` if it closes the connection without one.
+    fn event(&mut self, peer: &Peer) -> Option<StandbyEvent> {
+        loop {
+            if let Some(event) = self.standby.poll_event() {
+                return Some(event);
+            }
+            self.read(peer)?;
+        }
+    }
+
+    fn read(&mut self, peer: &Peer) -> Option<()> {
+        for chunk in self.carrier.receive()? {
+            self.standby.handle_input(peer.now(), chunk).expect("the server keeps the protocol");
+        }
+        Some(())
+    }
+
+    /// Waits until it stands by.
+    #[track_caller]
+    fn ready(mut self, peer: &Peer) -> Self {
+        assert_eq!(self.event(peer), Some(StandbyEvent::Ready));
+        self
+    }
+
+    #[track_caller]
+    fn refused(mut self, peer: &Peer) -> Refusal {
+        match self.event(peer) {
+            Some(StandbyEvent::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether a heartbeat is answered.
+    fn is_alive(&mut self, peer: &Peer) -> bool {
+        self.standby.probe(peer.now());
+        let asked = self.standby.poll_timeout();
+        self.flush(peer);
+        while self.standby.poll_timeout() == asked {
+            if self.read(peer).is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Has it join the attached carrier, and waits for the server's word.
+    #[track_caller]
+    fn join(mut self, peer: &mut Peer) -> Carrier {
+        let now = peer.now();
+        let id = peer.tunnel.join(now, self.standby).expect("the server has the feature");
+        let asked = peer.tunnel.poll_joined_transmit(now, id).expect("it asks");
+        assert!(self.carrier.send(&[&asked.header.encode()[..], &asked.payload].concat()));
+        let answer = self.carrier.receive().expect("it is let").concat();
+        assert_eq!(answer[..4], (Kind::Join as u32).to_le_bytes());
+        peer.tunnel.handle_joined_input(now, id, answer.into()).expect("the server may say so");
+        self.carrier
+    }
+
+    /// Waits until the server has closed it; says how long that took.
+    fn ended(&self) -> Duration {
+        measure("the end of a carrier that stands by", || {
+            wait("its end", || is_over(&self.carrier.stream));
+        })
+    }
+}
+
+/// [STANDBY-2]
+#[test]
+fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
+    let mut setting = Setting::new();
+    let mut spare = setting.spare().ready(&setting.peer);
+    for _ in 0..3 {
+        assert!(spare.is_alive(&setting.peer));
+    }
+    setting.first_carrier_lives();
+    let sessions = setting.peer.tunnel.session_count();
+    // The first one dies, and the other is asked something when it is needed.
+    setting.peer.tunnel.handle_lost();
+    spare.standby.probe(setting.peer.now());
+    spare.flush(&setting.peer);
+    let now = setting.peer.now();
+    setting.peer.carrier = spare.carrier;
+    setting.peer.tunnel.attach_standby(now, spare.standby).expect("it stands by");
+    assert!(setting.peer.flush());
+    assert_eq!(setting.peer.answer(), Answer::Attached);
+    assert_eq!(setting.peer.tunnel.session_count(), sessions);
+    assert_eq!(setting.sproxy.program.count("attached again"), 1);
+    // Its place is free again.
+    let mut spares = Vec::new();
+    for _ in 0..2 {
+        spares.push(setting.spare().ready(&setting.peer));
+    }
+    setting.carries();
+}
+
+/// [STANDBY-2]
+#[test]
+fn a_foreign_key_gets_the_same_answer_as_for_an_unknown_tunnel() {
+    let mut setting = Setting::new();
+    let stranger = Identity::generate().expect("randomness");
+    let (another, another_own) = attach(&setting.sproxy, &setting.site.client, "another");
+    let user = setting.site.client.identity.clone();
+    let ask = |key: &Identity, peer: &Peer| {
+        let carrier = Carrier::connect(HERE, setting.sproxy.address, key);
+        Spare::ask(peer, carrier).refused(peer)
+    };
+    let unknown = Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed");
+    for key in [&user, &stranger, &another_own] {
+        assert_eq!(ask(key, &setting.peer), unknown);
+    }
+    assert_eq!(ask(&setting.own, &another), unknown);
+    let mut peer = Peer::new(Carrier::connect(HERE, setting.sproxy.address, &stranger));
+    assert_eq!(peer.ask_resume(TunnelId([7; 16])), Answer::Refused(unknown));
+    setting.first_carrier_lives();
+}
+
+#[test]
+fn a_third_carrier_is_refused_for_now_until_one_of_two_is_gone() {
+    let mut setting = Setting::new();
+    let first = setting.spare().ready(&setting.peer);
+    let mut second = setting.spare().ready(&setting.peer);
+    let refusal = setting.spare().refused(&setting.peer);
+    assert_eq!((refusal.code, refusal.is_final), (RefusalCode::LimitReached, false));
+    assert!(second.is_alive(&setting.peer));
+    drop(first);
+    setting.sproxy.program.wait_for("stands by no more: the peer closed the connection");
+    let mut third = setting.spare().ready(&setting.peer);
+    assert!(second.is_alive(&setting.peer) && third.is_alive(&setting.peer));
+    setting.first_carrier_lives();
+}
+
+/// [STANDBY-7]
+#[test]
+fn it_ends_with_the_key_that_admitted_its_user() {
+    let setting = Setting::new();
+    let other = setting.site.key("other");
+    setting.site.admit(&[&setting.site.client.line, &other.line]);
+    let (others, own) = attach(&setting.sproxy, &other, "other");
+    let carrier = Carrier::connect(HERE, setting.sproxy.address, &own);
+    let mut witness = Spare::ask(&others, carrier).ready(&others);
+    let spare = setting.spare().ready(&setting.peer);
+    setting.site.admit(&[&other.line]);
+    let took = spare.ended();
+    assert!(took < GONE_WITHIN, "it took {took:?}");
+    assert!(witness.is_alive(&others), "another user's stays");
+}
+
+/// [STANDBY-7]
+#[test]
+fn it_ends_where_the_key_may_not_come_from_its_address_any_more_and_the_tunnel_stays() {
+    let mut setting = Setting::new();
+    let there = IpAddr::from([127, 0, 0, 5]);
+    let mut stays = setting.spare().ready(&setting.peer);
+    let spare = setting.spare_from(there).ready(&setting.peer);
+    setting.site.admit(&[&format!("from=\"127.0.0.1\" {}", setting.site.client.line)]);
+    let took = spare.ended();
+    assert!(took < GONE_WITHIN, "it took {took:?}");
+    let refusal = setting.spare_from(there).refused(&setting.peer);
+    assert_eq!((refusal.code, refusal.is_final), (RefusalCode::Address, false));
+    assert!(stays.is_alive(&setting.peer));
+    setting.first_carrier_lives();
+}
+
+/// [STANDBY-7]
+#[test]
+fn it_ends_with_its_tunnel() {
+    let mut setting = Setting::new();
+    let spare = setting.spare().ready(&setting.peer);
+    setting.peer.tunnel.close(Closing::Done);
+    assert!(setting.peer.flush());
+    spare.ended();
+    setting.sproxy.program.wait_for("stands by no more: its tunnel is over");
+}
+
+/// [STANDBY-3]
+#[test]
+fn junk_ends_it_and_nothing_else() {
+    let mut setting = Setting::new();
+    let mut witness = setting.spare().ready(&setting.peer);
+    for junk in [[0; 20], [0xff; 20]] {
+        let mut spare = setting.spare().ready(&setting.peer);
+        assert!(spare.carrier.send(&junk));
+        spare.ended();
+    }
+    assert!(witness.is_alive(&setting.peer));
+    setting.first_carrier_lives();
+}
+
+/// [JOIN-2]
+#[test]
+fn one_that_joins_leaves_its_place_to_others_and_ends_with_the_attached_one() {
+    let mut setting = Setting::new();
+    let joined = [(); 3].map(|()| setting.spare().ready(&setting.peer).join(&mut setting.peer));
+    assert_eq!(setting.peer.tunnel.joined_count(), 3);
+    let _two = [(); 2].map(|()| setting.spare().ready(&setting.peer));
+    setting.first_carrier_lives();
+    let [first, ..] = joined;
+    drop(first);
+    wait("the end of the attached one", || is_over(&setting.peer.carrier.stream));
+    setting.sproxy.program.wait_for("carrier lost");
+    assert_eq!(setting.sproxy.program.count("carrier lost"), 1);
+}
+
+/// [JOIN-2]
+#[test]
+fn one_that_joined_from_an_address_that_is_denied_later_costs_an_attach() {
+    let mut setting = Setting::new();
+    let there = IpAddr::from([127, 0, 0, 5]);
+    let _joined = setting.spare_from(there).ready(&setting.peer).join(&mut setting.peer);
+    setting.first_carrier_lives();
+    setting.site.admit(&[&format!("from=\"127.0.0.1\" {}", setting.site.client.line)]);
+    let took = measure("the end of all", || {
+        wait("it", || is_over(&setting.peer.carrier.stream));
+    });
+    assert!(took < GONE_WITHIN, "it took {took:?}");
+    setting.sproxy.program.wait_for("is not admitted any more");
+}
+
+#[test]
+fn who_stands_by_takes_no_strangers_place() {
+    // From one source 64 strangers are let wait: with one more the oldest would have to go.
+    let site = Site::new();
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let mut waiting = Vec::new();
+    for number in 0..35 {
+        let (peer, own) = attach(&sproxy, &site.client, &number.to_string());
+        let spares = [(); 2]
+            .map(|()| Spare::ask(&peer, Carrier::connect(HERE, sproxy.address, &own)).ready(&peer));
+        waiting.push((peer, spares));
+    }
+    let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    Steady::start(cproxy.listen).finish();
+    for (peer, spares) in &mut waiting {
+        assert!(spares.iter_mut().all(|spare| spare.is_alive(peer)));
+    }
+}

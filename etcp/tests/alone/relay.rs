@@ -1,0 +1,158 @@
+//! The real programs through a relay that lets their carriers die after random numbers of bytes, a
+//! thousand times under fifty sessions. Every byte must arrive, every session must end as its plan
+//! says, and neither program may have grown by it.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use etcp_testkit::process::Process;
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::workload::{Ending, Plan};
+use etcp_testkit::{Loopback, Random, Relay, tell};
+
+/// `ETCP_ATTACHES` names another number, for a longer run.
+const ATTACHES: usize = 1000;
+const SESSIONS: usize = 50;
+
+/// What a program may hold more than before its first session, once the last one has ended: what
+/// the allocator keeps, in bytes.
+const GROWTH: u64 = 12 << 20;
+
+/// What goes each way in one session, at most.
+const LENGTH: u64 = 4_000_000;
+
+/// For each attach, on a busy machine.
+const LIMIT: Duration = Duration::from_millis(300);
+
+/// Silence is to be noticed quickly.
+const OPTIONS: [&str; 4] = ["--heartbeat", "100ms", "--dead-after", "400ms"];
+
+/// What the sessions did, all together.
+#[derive(Default)]
+struct Tally {
+    /// No session is to be begun any more.
+    is_over: AtomicBool,
+    /// No session will come any more.
+    is_closed: AtomicBool,
+    in_order: AtomicUsize,
+    reset: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+/// Ends all threads of the test, also when it fails.
+struct Over<'a> {
+    tally: &'a Tally,
+    target: SocketAddr,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.tally.is_over.store(true, Ordering::Relaxed);
+        self.tally.is_closed.store(true, Ordering::Relaxed);
+        // The target waits in accept(2): this connection lets it look again.
+        let _ = TcpStream::connect(self.target);
+    }
+}
+
+#[test]
+fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
+    let _turn = crate::turn();
+    let mut random = Random::from_environment("relay");
+    let attaches = std::env::var("ETCP_ATTACHES")
+        .map_or(ATTACHES, |text| text.parse().expect("ETCP_ATTACHES is a number"));
+    let programs = Loopback::new(&OPTIONS);
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let address = target.local_addr().expect("it listens");
+    let (mut sproxy, server) = programs.sproxy(address);
+    let alone = sproxy.descriptors();
+    let relay = Relay::start(server, random.split());
+    let (mut cproxy, proxy) = programs.cproxy(relay.address());
+    let before = [&cproxy, &sproxy].map(Process::descriptors);
+    let start = Instant::now();
+    let tally = Tally::default();
+    let idle = [&cproxy, &sproxy].map(Process::memory);
+    std::thread::scope(|scope| {
+        let _over = Over { tally: &tally, target: address };
+        scope.spawn(|| serve(scope, &target, &tally.is_closed));
+        let workers: Vec<_> = (0..SESSIONS)
+            .map(|_| {
+                let random = random.split();
+                scope.spawn(|| work(random, proxy, &tally))
+            })
+            .collect();
+        relay.rage();
+        until(&format!("{attaches} attaches"), LIMIT * attaches as u32, || {
+            assert!(!workers.iter().any(|worker| worker.is_finished()), "a session failed");
+            cproxy.count("attached again") >= attaches
+        });
+        relay.calm();
+        tally.is_over.store(true, Ordering::Relaxed);
+        workers.into_iter().for_each(|worker| worker.join().expect("every session ends"));
+    });
+    let busy = [&cproxy, &sproxy].map(Process::memory);
+    tell(&format!(
+        "{} attaches in {:.1?} ({}); {} sessions ended in order and {} by a reset, {} MB checked; \
+         memory of cproxy and sproxy {idle:?} bytes before and {busy:?} at the end",
+        cproxy.count("attached again"),
+        start.elapsed(),
+        relay.report(),
+        tally.in_order.into_inner(),
+        tally.reset.into_inner(),
+        tally.bytes.into_inner() / 1_000_000,
+    ));
+    for (program, before) in [&cproxy, &sproxy].into_iter().zip(before) {
+        settle(program, before);
+    }
+    // It moves by tens of MB with the queues of the moment, and goes back when they are empty.
+    for (program, idle) in [&cproxy, &sproxy].into_iter().zip(idle) {
+        let what = format!("{} bytes again; now: {}", idle + GROWTH, program.memory());
+        until(&what, PATIENCE, || program.memory() <= idle + GROWTH);
+    }
+    assert!(cproxy.stop(PATIENCE).success());
+    sproxy.wait_for(": over", PATIENCE);
+    assert_eq!(
+        (sproxy.count(": new, "), sproxy.count(": over")),
+        (1, 1),
+        "one tunnel, and no more"
+    );
+    settle(&sproxy, alone);
+    assert!(sproxy.stop(PATIENCE).success());
+}
+
+/// Waits until the program has as many descriptors as before, not one more.
+#[track_caller]
+fn settle(program: &Process, before: usize) {
+    let what = format!("{before} descriptors again; now: {:?}", program.descriptor_names());
+    until(&what, PATIENCE, || program.descriptors() <= before);
+}
+
+/// One session after the other, until it is over.
+fn work(mut random: Random, proxy: SocketAddr, tally: &Tally) {
+    while !tally.is_over.load(Ordering::Relaxed) {
+        let plan = Plan::random(&mut random, LENGTH);
+        plan.run_application(proxy);
+        let count = if plan.ending() == Ending::InOrder {
+            tally.bytes.fetch_add(plan.bytes(), Ordering::Relaxed);
+            &tally.in_order
+        } else {
+            &tally.reset
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The target: each session in a thread of its own.
+fn serve<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    listener: &'scope TcpListener,
+    is_closed: &AtomicBool,
+) {
+    while let Ok((stream, _)) = listener.accept() {
+        if is_closed.load(Ordering::Relaxed) {
+            return;
+        }
+        scope.spawn(|| Plan::run_target(stream));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which fault strikes when. A seed decides all of it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::Fleet;
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::{Direction, Fault, Random};
+
+/// One fault of the network or of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Act {
+    Move,
+    SoftMove,
+    ResetAndMove,
+    Reset,
+    BlackholeThenMove,
+    Forget,
+    ForgetToServer,
+    ForgetToClient,
+    SilenceToServer,
+    SilenceToClient,
+    Silence,
+    LongSilence,
+    NoNetwork,
+    LostTable,
+    Unreachable,
+    Refused,
+    Hole,
+    Slow,
+    Lossy,
+    StopClient,
+    StopServer,
+    StopBoth,
+    Reconnect,
+}
+
+impl Act {
+    pub(crate) const ALL: [Self; 23] = [
+        Self::Move,
+        Self::SoftMove,
+        Self::ResetAndMove,
+        Self::Reset,
+        Self::BlackholeThenMove,
+        Self::Forget,
+        Self::ForgetToServer,
+        Self::ForgetToClient,
+        Self::SilenceToServer,
+        Self::SilenceToClient,
+        Self::Silence,
+        Self::LongSilence,
+        Self::NoNetwork,
+        Self::LostTable,
+        Self::Unreachable,
+        Self::Refused,
+        Self::Hole,
+        Self::Slow,
+        Self::Lossy,
+        Self::StopClient,
+        Self::StopServer,
+        Self::StopBoth,
+        Self::Reconnect,
+    ];
+
+    /// The fault of the tests' own that this is, if any.
+    fn fault(self) -> Option<Fault> {
+        Some(match self {
+            Self::Move => Fault::Move,
+            Self::SoftMove => Fault::SoftMove,
+            Self::ResetAndMove => Fault::ResetAndMove,
+            Self::Reset => Fault::Reset,
+            Self::BlackholeThenMove => Fault::BlackholeThenMove,
+            Self::Forget => Fault::Forget,
+            Self::ForgetToServer => Fault::ForgetOneWay(Direction::ToServer),
+            Self::ForgetToClient => Fault::ForgetOneWay(Direction::ToClient),
+            _ => return None,
+        })
+    }
+}
+
+/// The settings of a link that works.
+pub(crate) const WELL: [&str; 5] =
+    ["delay=5ms", "rate=200mbit", "loss=0%", "hole=off", "queue=off"];
+
+/// The faults so far, and those to come.
+pub(crate) struct Schedule {
+    random: Random,
+    counts: BTreeMap<Act, usize>,
+}
+
+impl Schedule {
+    pub(crate) fn new(random: Random) -> Self {
+        Self { random, counts: BTreeMap::new() }
+    }
+
+    /// The next fault.
+    pub(crate) fn next(&mut self) -> Act {
+        Act::ALL[(self.random.next() % Act::ALL.len() as u64) as usize]
+    }
+
+    /// Lets the next fault happen, and some time pass after it; the network is whole then.
+    pub(crate) fn strike(&mut self, fleet: &Fleet) {
+        let act = self.next();
+        *self.counts.entry(act).or_default() += 1;
+        let length = Duration::from_millis(self.random.magnitude(300..6000));
+        match act.fault() {
+            Some(fault) => {
+                let router = &fleet.world.router;
+                until("a carrier to strike", PATIENCE, || !router.carriers().is_empty());
+                fault.strike(&fleet.world);
+            }
+            None => strike(act, fleet, length, &mut self.random),
+        }
+        // The pause between faults, not a wait: some strike before all is well again.
+        std::thread::sleep(Duration::from_millis(self.random.magnitude(100..4000)));
+    }
+
+    /// Lets everything pass again.
+    pub(crate) fn restore(&self, fleet: &Fleet) {
+        fleet.world.router.lift_blackhole();
+        fleet.world.link().set(&WELL);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    /// How often each fault has struck.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!("{} faults:", self.count());
+        for (act, count) in &self.counts {
+            let _ = write!(text, " {act:?} {count},");
+        }
+        text.trim_end_matches(',').to_owned()
+    }
+}
+
+/// A fault that lasts for some time, from its beginning to its end.
+fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut Random) {
+    let (router, link) = (&fleet.world.router, fleet.world.link());
+    // The length of the fault, not a wait.
+    let last = || std::thread::sleep(length);
+    let silence = |direction| {
+        router.blackhole(direction);
+        last();
+        router.lift_blackhole();
+    };
+    let reject = |answer: &str| {
+        router.reject(Direction::Both, answer);
+        last();
+        router.lift_blackhole();
+    };
+    let degrade = |settings: &[&str]| {
+        link.set(settings);
+        last();
+        link.set(&WELL);
+    };
+    match act {
+        Act::SilenceToServer => silence(Direction::ToServer),
+        Act::SilenceToClient => silence(Direction::ToClient),
+        Act::LongSilence => {
+            router.blackhole(Direction::Both);
+            std::thread::sleep(length * 3);
+            router.lift_blackhole();
+        }
+        Act::NoNetwork => {
+            let uplink = fleet.world.uplink();
+            (1..=2).for_each(|uplink| fleet.world.remove_uplink(uplink));
+            last();
+            fleet.world.use_uplink(3 - uplink);
+        }
+        Act::LostTable => router.lose_tables_for(length),
+        Act::Unreachable => reject("icmp type host-unreachable"),
+        Act::Refused => reject("tcp reset"),
+        Act::Hole => degrade(&["hole=1300"]),
+        Act::Slow => degrade(&["rate=2mbit", "queue=262144b"]),
+        Act::Lossy => degrade(&["loss=3%"]),
+        Act::StopClient | Act::StopServer | Act::StopBoth => {
+            let stopped = fleet.some_to_stop(act, random);
+            stopped.iter().for_each(|process| process.signal(Signal::STOP));
+            last();
+            stopped.iter().for_each(|process| process.signal(Signal::CONT));
+        }
+        Act::Reconnect => fleet.clients().for_each(|process| process.signal(Signal::USR1)),
+        _ => silence(Direction::Both),
+    }
+}

@@ -1,0 +1,97 @@
+//! What an installation puts beside the program: completions and manual pages.
+
+use std::process::{Command, Output};
+
+use etcp_testkit::{Folder, skip};
+
+fn etcp(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_etcp")).args(args).output().expect("the program runs")
+}
+
+fn text(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+#[test]
+fn bash_completes_commands_and_flags_with_what_completions_prints() {
+    let folder = Folder::new();
+    let script = folder.join("etcp.bash");
+    std::fs::write(&script, text(etcp(&["completions", "bash"]))).expect("the folder is ours");
+    // What bash does at a tabulator: it calls the function that `complete` names.
+    let complete = |words: &str| {
+        let commands = format!(
+            ". {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             f=$(complete -p etcp | sed 's/.*-F \\([^ ]*\\).*/\\1/'); \
+             $f etcp \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
+             echo \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let output = Command::new("bash").args(["-c", &commands]).output().expect("bash runs");
+        text(output).trim().to_owned()
+    };
+    assert_eq!(complete("etcp cpr"), "cproxy");
+    assert_eq!(complete("etcp cproxy --known"), "--known-hosts");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        assert!(text(etcp(&["completions", shell])).contains("known-hosts"), "{shell}");
+    }
+}
+
+#[test]
+fn shells_can_read_their_completions() {
+    let test = "shells_can_read_their_completions";
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = folder.join(shell);
+        std::fs::write(&script, text(etcp(&["completions", shell]))).expect("the folder is ours");
+        // `.ci/install` has bash alone; the others are tried where they are.
+        let is_there = Command::new(shell).arg("-c").arg("true").output().is_ok();
+        assert!(is_there || shell != "bash", "{test}: there is no bash");
+        if is_there {
+            let read = Command::new(shell).arg("-n").arg(&script).output().expect("it runs");
+            assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {read:?}");
+        }
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_of_the_program_and_of_each_command() {
+    let folder = Folder::new();
+    let pages = folder.join("new/man1");
+    text(etcp(&["man", pages.to_str().expect("a plain path")]));
+    for (name, contains) in [
+        ("etcp.1", "Keep TCP connections alive"),
+        ("etcp.1", ".SH EXIT STATUS"),
+        ("etcp-sessions-kill.1", ".SH SEE ALSO"),
+        ("etcp-sproxy.1", "authorized"),
+        ("etcp-cproxy.1", "known"),
+        ("etcp-connect.1", "ProxyCommand"),
+    ] {
+        let page = std::fs::read_to_string(pages.join(name)).expect(name);
+        assert!(page.contains(contains), "{name}: {page}");
+    }
+    let names = std::fs::read_dir(&pages).expect("a folder").flatten().map(|page| page.file_name());
+    let internal = ["etcp-one-user.1", "etcp-run-inside.1", "etcp-ssh-carry.1"];
+    assert!(names.into_iter().all(|name| internal.iter().all(|other| name != *other)));
+    let test = "there_is_a_manual_page_of_the_program_and_of_each_command";
+    if !skip::can_find(test, &["man"]) {
+        return;
+    }
+    let mut man = Command::new("man");
+    let shown = text(man.arg("-l").arg(pages.join("etcp-cproxy.1")).output().expect("man runs"));
+    for words in ["SYNOPSIS", "known", "FORWARDS", "EXAMPLES", "-L 5432:localhost:5432"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_that_names_it() {
+    let folder = Folder::new();
+    let file = folder.join("file");
+    std::fs::write(&file, "").expect("the folder is ours");
+    let output = etcp(&["man", file.to_str().expect("a plain path")]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_named = said.contains(file.to_str().expect("a plain path"));
+    assert!(is_named && said.lines().count() == 1, "{said}");
+}

@@ -1,0 +1,284 @@
+//! The log's reader stands still, is gone, or has no room: sessions go on, and what was not
+//! written is counted and told. What peers say forges no line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use eternaltcp::is_unsafe;
+use eternaltcp::tls::Identity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
+
+use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer, new};
+use etcp_testkit::loopback::operator::{control, operate};
+use etcp_testkit::loopback::program::wait;
+use etcp_testkit::loopback::socket::patient;
+use etcp_testkit::loopback::{Cproxy, Echo, PATIENCE, Site, Sproxy, Steady, etcp};
+use etcp_testkit::terminal::Terminal;
+use etcp_testkit::{Launch, skip};
+
+/// A program whose stderr is the smallest pipe there is.
+struct Piped {
+    child: Child,
+    log: Option<BufReader<Patient>>,
+}
+
+/// A pipe that has something to read sooner or later.
+struct Patient(File);
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "nothing is written any more");
+        self.0.read(buffer)
+    }
+}
+
+impl Piped {
+    fn start(mut command: Command) -> Self {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        fcntl_setpipe_size(&write, 4096).expect("a page");
+        let child = command.stderr(write).spawn().expect("setpriv and setsid run");
+        Self { child, log: Some(BufReader::new(Patient(File::from(read)))) }
+    }
+
+    /// Reads its log until it says where it listens. Nothing is read after that.
+    fn listening(&mut self) -> SocketAddr {
+        let log = self.log.as_mut().expect("it is read");
+        for line in log.lines() {
+            let line = line.expect("text");
+            if let Some((_, address)) = line.split_once("listening on ") {
+                return address.parse().expect("an address");
+            }
+        }
+        panic!("it ended before it listened");
+    }
+
+    /// Reads on until a line has `text`; all lines to that one.
+    fn read_until(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for line in self.log.as_mut().expect("it is read").lines() {
+            lines.push(line.expect("text"));
+            if lines.last().is_some_and(|line| line.contains(text)) {
+                return lines;
+            }
+        }
+        panic!("{text:?} is in none of {} lines", lines.len());
+    }
+
+    fn stop(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+        let mut status = None;
+        wait("the end of the program", || {
+            status = self.child.try_wait().expect("it is ours");
+            status.is_some()
+        });
+        status.expect("it was waited for")
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn sproxy(site: &Site, target: SocketAddr, args: &[&str]) -> Command {
+    let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0", "--target"]);
+    command.arg(target.to_string()).arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys()).args(args);
+    command
+}
+
+/// Has the server log thousands of lines, more than wait for a reader.
+fn flood(server: SocketAddr) {
+    for _ in 0..7000 {
+        // What is no TLS is told where debugging is logged.
+        let mut stream = patient(TcpStream::connect(server).expect("it listens"));
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
+fn is_line_of_the_log(line: &str) -> bool {
+    let level = line.split_whitespace().nth(1).unwrap_or_default();
+    line.starts_with("20") && ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&level)
+}
+
+#[test]
+fn the_logs_reader_stands_still_and_sessions_go_on_and_what_is_lost_is_told() {
+    let site = Site::new();
+    let mut server = Piped::start(sproxy(&site, Echo::start().address, &["-v"]));
+    let address = server.listening();
+    let cproxy = Cproxy::start(&site, address, "cproxy").attached();
+    let steady = Steady::start(cproxy.listen);
+    flood(address);
+    steady.goes_on();
+    // New carriers and new sessions, too.
+    let other = Cproxy::start(&site, address, "other").attached();
+    Steady::start(other.listen).finish();
+    steady.finish();
+    let lines = server.read_until(" lost: stderr did not take them");
+    let notice = lines.last().expect("it was found");
+    let count = notice.split_whitespace().nth(2).and_then(|word| word.parse::<usize>().ok());
+    assert!(count.is_some_and(|count| count > 0), "{notice}");
+    assert!(notice.contains(" WARN "), "{notice}");
+    assert!(lines.len() > 1000, "a megabyte of lines waits: {}", lines.len());
+    let torn = lines.iter().find(|line| !is_line_of_the_log(line));
+    assert_eq!(torn, None, "each line is whole");
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_gap_in_a_log_of_json_is_an_object_like_any_other() {
+    let site = Site::new();
+    let args = ["-v", "--log-format", "json"];
+    let mut server = Piped::start(sproxy(&site, Echo::start().address, &args));
+    let line = server.read_until("listening on ").pop().expect("it was found");
+    let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let message = object["message"].as_str().expect("text");
+    let address = message.strip_prefix("listening on ").and_then(|text| text.parse().ok());
+    flood(address.expect("an address"));
+    for line in server.read_until(" lost: stderr did not take them") {
+        let object: serde_json::Value = serde_json::from_str(&line).expect("each line is JSON");
+        assert!(object["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn a_program_whose_log_is_stuck_ends_when_it_is_told() {
+    let site = Site::new();
+    let mut server = Piped::start(sproxy(&site, Echo::start().address, &["-v"]));
+    flood(server.listening());
+    assert!(server.stop().success());
+}
+
+#[test]
+fn the_last_lines_are_written_before_the_end() {
+    let site = Site::new();
+    let mut server = Piped::start(sproxy(&site, Echo::start().address, &[]));
+    server.listening();
+    assert!(server.stop().success());
+    server.read_until("INFO shutting down");
+}
+
+/// A full disk, and a pipe whose reader is gone.
+fn unwritable() -> [Stdio; 2] {
+    let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+    let broken = pipe_with(PipeFlags::CLOEXEC).expect("a pipe").1;
+    [full.into(), broken.into()]
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    for stderr in unwritable() {
+        let site = Site::new();
+        let sproxy = Sproxy::start(&site, Echo::start().address);
+        let socket = site.path().join("apps");
+        let mut command = etcp(site.path(), ["cproxy", "-vv", "--no-ssh-config"]);
+        command.args(["--server", &sproxy.address.to_string(), "--identity"]);
+        command.arg(&site.client.path).arg("--known-hosts").arg(site.known_hosts());
+        command.arg("--listen").arg(format!("unix:{}", socket.display()));
+        let child = command.stderr(stderr).spawn().expect("setpriv and setsid run");
+        let mut cproxy = Piped { child, log: None };
+        wait("a connection", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        stream.write_all(b"hello").expect("it takes it");
+        let mut echo = [0; 5];
+        stream.read_exact(&mut echo).expect("it comes back");
+        assert_eq!(&echo, b"hello");
+        assert!(cproxy.stop().success());
+    }
+}
+
+#[test]
+fn an_error_at_the_start_has_its_exit_code_whatever_stderr_is() {
+    let site = Site::new();
+    for stderr in unwritable() {
+        let mut command = etcp(site.path(), ["cproxy", "--no-such-flag"]);
+        let status = command.stderr(stderr).status().expect("setpriv and setsid run");
+        assert_eq!(status.code(), Some(2));
+    }
+}
+
+#[test]
+fn a_terminal_that_stops_whoever_writes_in_the_background_stops_no_proxy() {
+    if !skip::can_find("log_reader (tostop)", &["bash", "stty"]) {
+        return;
+    }
+    // A shell with job control gives the proxy a process group that is not the terminal's.
+    const JOB: &str =
+        "stty tostop; set -m; setpriv --pdeathsig KILL -- \"$@\" </dev/null 2>&1 & wait";
+    let site = Site::new();
+    let launch = Launch::new("job", "bash").args(["-c", JOB, "bash", env!("CARGO_BIN_EXE_etcp")]);
+    let launch = launch.args(["sproxy", "--listen", "127.0.0.1:0", "--control", "none"]);
+    let launch = launch.arg("--identity").arg(site.server_key());
+    let launch = launch.arg("--authorized-keys").arg(site.authorized_keys());
+    let launch = launch.env("HOME", site.path());
+    let mut terminal = Terminal::start_here(launch, site.path());
+    terminal.expect("listening on 127.0.0.1", PATIENCE);
+    terminal.expect("keys in", PATIENCE);
+}
+
+#[test]
+fn what_a_client_calls_itself_forges_no_line_and_moves_no_terminal() {
+    let site = Site::new();
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let user = &site.client.identity;
+    let mut peer = Peer::new(Carrier::connect([127, 0, 0, 1].into(), sproxy.address, user));
+    // As long as what takes its place below.
+    let placeholder = "N".repeat(FORGED.len());
+    let request = peer.request(new(&Identity::generate().expect("a key"), &placeholder));
+    let at = request.windows(placeholder.len()).position(|it| it == placeholder.as_bytes());
+    let at = at.expect("its name is in it");
+    let forged = [&request[..at], FORGED.as_bytes(), &request[at + FORGED.len()..]].concat();
+    peer.carrier.send(&forged);
+    assert_eq!(peer.answer(), Answer::Attached);
+    let place = control(&site, "sproxy", &sproxy.program);
+    for extra in [&[][..], &["--json"]] {
+        let said = operate(&site, &[&["status", "--control", &place], extra].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("name 2026-01-01 ERROR forged"), "{said:?}");
+        assert!(!said.out.replace('\n', "").contains(is_unsafe), "{said:?}");
+    }
+    let log = sproxy.program.log();
+    assert!(!log.replace('\n', "").contains(is_unsafe), "{log:?}");
+    assert!(log.lines().all(is_line_of_the_log), "{log}");
+}
+
+/// A name with a line of its own, an escape sequence of each kind, and text that runs backwards.
+const FORGED: &str = "name\n2026-01-01 ERROR forged\r\x1b[2J\u{9b}2J\u{202e}\u{2028}\u{2066}x";
+
+#[test]
+fn of_many_sessions_that_fail_a_few_have_a_line_and_the_others_are_counted() {
+    const FAILING: usize = 300;
+    let site = Site::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let mut sproxy = Sproxy::start(&site, closed.expect("loopback has ports"));
+    let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    for _ in 0..FAILING {
+        let mut stream = TcpStream::connect(cproxy.listen).expect("it listens");
+        let _ = stream.read(&mut [0]);
+    }
+    let counted = |log: &str| {
+        let shown = log.lines().filter(|line| line.contains("refused the connection")).count();
+        let hidden = log.lines().filter_map(|line| {
+            let (before, _) = line.split_once(" more lines ")?;
+            before.rsplit([' ', '(']).next()?.parse::<usize>().ok()
+        });
+        (shown, hidden.sum::<usize>())
+    };
+    for program in [&mut sproxy.program, &mut { cproxy.program }] {
+        wait("all of them to be told", || {
+            let (shown, hidden) = counted(&program.log());
+            shown + hidden == FAILING
+        });
+        let (shown, hidden) = counted(&program.log());
+        assert!(hidden > FAILING / 2, "{shown} shown, {hidden} counted");
+    }
+}

@@ -1,0 +1,242 @@
+//! Errors of a carrier's socket, as the kernel really makes them: each means "connect again", and
+//! none is the end of a session.
+
+use rustix::io::Errno;
+use std::time::{Duration, Instant};
+
+use etcp_testkit::checked::Rate;
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::{Direction, Folder, Journey, Launch, World, skip};
+
+/// What something on the way answers; what the socket of a carrier makes of it, and that of a new
+/// connection.
+const ANSWERS: [(&str, Errno, Errno); 8] = [
+    ("tcp reset", Errno::CONNRESET, Errno::CONNREFUSED),
+    ("icmp type host-unreachable", Errno::HOSTUNREACH, Errno::HOSTUNREACH),
+    ("icmp type net-unreachable", Errno::NETUNREACH, Errno::NETUNREACH),
+    ("icmp type port-unreachable", Errno::CONNREFUSED, Errno::CONNREFUSED),
+    ("icmp type prot-unreachable", Errno::NOPROTOOPT, Errno::NOPROTOOPT),
+    ("icmp type admin-prohibited", Errno::HOSTUNREACH, Errno::HOSTUNREACH),
+    ("icmp type net-prohibited", Errno::NETUNREACH, Errno::NETUNREACH),
+    ("icmp type host-prohibited", Errno::HOSTUNREACH, Errno::HOSTUNREACH),
+];
+
+/// Routes of the client's own that lead nowhere, and what its sockets make of them.
+const ROUTES: [(&str, Errno); 4] = [
+    ("unreachable", Errno::HOSTUNREACH),
+    ("prohibit", Errno::ACCESS),
+    ("blackhole", Errno::INVAL),
+    ("none", Errno::NETUNREACH),
+];
+
+/// A journey whose cproxy logs each try, and whose kernels soon give up a carrier: before the
+/// proxies do, so that it is the kernel's error that they see.
+fn hasty() -> Journey {
+    let debug = "info,eternaltcp::client=debug";
+    // Slow, so that the applications' own connections are not in doubt as well: with these settings
+    // the kernel is as hasty with one that a full proxy does not read.
+    let journey = Journey::at(Rate::SLOW, World::new(), |launch| launch.env("RUST_LOG", debug));
+    for namespace in [&journey.world.client, &journey.world.server] {
+        namespace.sysctl("ipv4/tcp_retries2", "1");
+        namespace.sysctl("ipv4/tcp_syn_retries", "1");
+    }
+    journey
+}
+
+/// Whether a program has said this, with this error of the system.
+fn says(log: &str, line: &str, errno: Errno) -> bool {
+    let shown = format!("(os error {})", errno.raw_os_error());
+    log.lines().any(|text| text.contains(line) && text.contains(&shown))
+}
+
+/// Strikes, waits until cproxy has seen each error where it is to see it, mends, and waits until
+/// the tunnel is attached again.
+#[track_caller]
+fn provoke(
+    journey: &mut Journey,
+    what: &str,
+    errors: &[(&str, Errno)],
+    strike: impl FnOnce(&Journey),
+    mend: impl FnOnce(&Journey),
+) {
+    let old = journey.pair.cproxy.log().len();
+    journey.survive(what, |journey| {
+        strike(journey);
+        for (line, errno) in errors {
+            until(&format!("{line:?} with {errno:?}: {what}"), PATIENCE, || {
+                says(&journey.pair.cproxy.log()[old..], line, *errno)
+            });
+        }
+        mend(journey);
+    });
+}
+
+const ON_A_CARRIER: &str = "carrier lost";
+const ON_CONNECTING: &str = "cannot connect";
+
+#[test]
+fn every_answer_on_the_way_means_connect_again() {
+    if !skip::can_run("faults_errno (answers)", &[]) {
+        return;
+    }
+    let mut journey = hasty();
+    for (answer, on_carrier, on_connecting) in ANSWERS {
+        provoke(
+            &mut journey,
+            answer,
+            &[(ON_A_CARRIER, on_carrier), (ON_CONNECTING, on_connecting)],
+            |journey| journey.world.router.reject(Direction::ToServer, answer),
+            |journey| journey.world.router.lift_blackhole(),
+        );
+    }
+    journey.finish();
+}
+
+#[test]
+fn every_route_that_leads_nowhere_means_connect_again() {
+    if !skip::can_run("faults_errno (routes)", &[]) {
+        return;
+    }
+    let mut journey = hasty();
+    let server = journey.world.server_v4();
+    for (kind, errno) in ROUTES {
+        let rule = match kind {
+            "none" => "unreachable".to_owned(),
+            _ => {
+                journey.world.client.ip("-4", &[&format!("route add {kind} {server} table 99")]);
+                "lookup 99".to_owned()
+            }
+        };
+        let rule = format!("priority 5 to {server} {rule}");
+        provoke(
+            &mut journey,
+            &format!("a route to the server of the kind {kind}"),
+            &[(ON_CONNECTING, errno)],
+            |journey| journey.world.client.ip("-4", &[&format!("rule add {rule}")]),
+            |journey| journey.world.client.ip("-4", &[&format!("rule del {rule}")]),
+        );
+        if kind != "none" {
+            journey.world.client.ip("-4", &[&format!("route del {kind} {server} table 99")]);
+        }
+    }
+    journey.finish();
+}
+
+#[test]
+fn a_carrier_and_a_connection_that_time_out_mean_connect_again() {
+    if !skip::can_run("faults_errno (time-outs)", &[]) {
+        return;
+    }
+    let mut journey = hasty();
+    provoke(
+        &mut journey,
+        "the kernel's own time-outs",
+        &[(ON_A_CARRIER, Errno::TIMEDOUT), (ON_CONNECTING, Errno::TIMEDOUT)],
+        |journey| journey.world.router.blackhole(Direction::Both),
+        |journey| journey.world.router.lift_blackhole(),
+    );
+    journey.finish();
+}
+
+#[test]
+fn a_client_without_a_free_port_or_descriptor_connects_again_when_there_is_one() {
+    if !skip::can_run("faults_errno (ports and descriptors)", &[]) {
+        return;
+    }
+    let mut journey = hasty();
+    // One port, and somebody else listens on it.
+    let ports = "/proc/sys/net/ipv4/ip_local_port_range";
+    let before = journey.world.client.run(|| std::fs::read_to_string(ports)).expect("it is read");
+    let taken = etcp_testkit::checked::listen(&journey.world.client, "0.0.0.0:50000");
+    provoke(
+        &mut journey,
+        "no free port",
+        &[(ON_CONNECTING, Errno::ADDRNOTAVAIL)],
+        |journey| {
+            journey.world.client.sysctl("ipv4/ip_local_port_range", "50000 50000");
+            journey.world.router.reset_carriers();
+        },
+        |journey| journey.world.client.sysctl("ipv4/ip_local_port_range", &before),
+    );
+    drop(taken);
+
+    provoke(
+        &mut journey,
+        "no free descriptor",
+        &[(ON_CONNECTING, Errno::MFILE)],
+        |journey| {
+            journey.pair.cproxy.limit_descriptors("3");
+            journey.world.router.reset_carriers();
+        },
+        |journey| journey.pair.cproxy.limit_descriptors("1024"),
+    );
+    journey.finish();
+}
+
+/// tokio ends a thread for calls that block after ten idle seconds, unless it is kept.
+const THREADS_IDLE: Duration = Duration::from_secs(12);
+
+#[test]
+fn proxies_whose_user_has_no_thread_left_attach_again_with_the_threads_they_have() {
+    if !skip::can_run("faults_errno (threads)", &["prlimit"]) {
+        return;
+    }
+    let mut journey = hasty();
+    let started = Instant::now();
+    until("threads to end that are not kept", 2 * THREADS_IDLE, || {
+        journey.pair.cproxy.threads() == 1 || started.elapsed() >= THREADS_IDLE
+    });
+    journey.pair.cproxy.limit_threads("1");
+    journey.pair.sproxy.process.limit_threads("1");
+    for what in ["no thread to be had", "no thread to be had, for the second time"] {
+        journey.survive(what, |journey| {
+            journey.world.router.reset_carriers();
+        });
+    }
+    journey.finish();
+}
+
+#[test]
+fn a_program_that_starts_without_a_thread_to_be_had_says_so() {
+    if !skip::can_run("faults_errno (threads at the start)", &["prlimit"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let program = folder.program("etcp", &etcp_testkit::pair::etcp());
+    let program = program.to_str().expect("test paths are text");
+    let key = folder.join("key");
+    let key = key.to_str().expect("test paths are text");
+    let keygen = ["keygen", "-q", "-N", "", "-f", key];
+    let mut keygen = Launch::new("keygen", program).args(keygen).start(&world.client, &folder);
+    assert!(keygen.wait(PATIENCE).success(), "{}", keygen.log());
+    for (mode, args) in [
+        ("sproxy", &["--listen", "127.0.0.1:0", "--identity", key][..]),
+        ("cproxy", &["--server", "127.0.0.1", "--no-ssh-config", "--identity", key]),
+        ("connect", &["--server", "127.0.0.1", "--no-ssh-config", "--identity", key]),
+    ] {
+        let launch = Launch::new(mode, program).arg(mode).args(args).env("HOME", folder.path());
+        let launch = launch.run_by(["prlimit", "--nproc=1:1"]);
+        let mut process = launch.start(&world.client, &folder);
+        assert_eq!(process.wait(PATIENCE).code(), Some(1), "{mode}: {}", process.log());
+        assert_eq!(process.count("etcp: cannot start a thread"), 1, "{mode}: {}", process.log());
+    }
+}
+
+#[test]
+fn an_error_of_the_servers_socket_detaches_the_tunnel_and_ends_no_session() {
+    if !skip::can_run("faults_errno (server)", &[]) {
+        return;
+    }
+    let mut journey = hasty();
+    for (answer, errno, _) in ANSWERS {
+        let old = journey.pair.sproxy.log().len();
+        journey.survive(&format!("{answer}, to the server"), |journey| {
+            journey.world.router.reject(Direction::ToClient, answer);
+            until(&format!("the server to see {errno:?}"), PATIENCE, || {
+                says(&journey.pair.sproxy.log()[old..], ON_A_CARRIER, errno)
+            });
+            journey.world.router.lift_blackhole();
+        });
+    }
+    journey.finish();
+}

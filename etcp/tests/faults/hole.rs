@@ -1,0 +1,43 @@
+//! A path on which large packets vanish and small ones pass, and nobody is told (an MTU hole).
+
+use etcp_testkit::{Journey, World, skip};
+
+/// Larger packets vanish. IPv6 demands that 1280 pass.
+const HOLE: &str = "hole=1300";
+
+/// A hole that is there from some moment on, in one direction or both, and that the next carrier
+/// meets as well.
+fn hole(way: &str) {
+    let mut journey = Journey::through(World::over(&["delay=10ms"]), |launch| launch);
+    journey.survive(&format!("a hole ({way})"), |journey| {
+        journey.world.link().set(&[&format!("{way}{HOLE}")]);
+    });
+    journey.streams.reach("the hole", 512 * 1024);
+    let found_out = journey.pair.attached_again();
+    assert!(found_out <= 4, "attached again {found_out} times to find out");
+    journey.survive("a reset beside the hole", |journey| journey.world.router.reset_carriers());
+    journey.streams.reach("the next carrier", 512 * 1024);
+    assert_eq!(journey.pair.attached_again(), found_out + 1, "the next carrier knows already");
+    journey.finish();
+}
+
+#[test]
+fn large_packets_that_vanish_on_the_way_to_the_server_cost_carriers_that_try_and_nothing_else() {
+    if skip::can_link("faults_hole (to the server)") {
+        hole("up:");
+    }
+}
+
+#[test]
+fn large_packets_that_vanish_on_the_way_to_the_client_cost_carriers_that_try_and_nothing_else() {
+    if skip::can_link("faults_hole (to the client)") {
+        hole("down:");
+    }
+}
+
+#[test]
+fn large_packets_that_vanish_both_ways_cost_carriers_that_try_and_nothing_else() {
+    if skip::can_link("faults_hole (both ways)") {
+        hole("");
+    }
+}

@@ -1,0 +1,100 @@
+//! Several carriers for one tunnel: bulk goes on all of them, they end together, and no byte is lost
+//! whichever dies, and however the client moves.
+
+use std::collections::BTreeSet;
+
+use etcp_testkit::checked::Rate;
+use etcp_testkit::journey::Journey;
+use etcp_testkit::netns::Namespace;
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::world::CARRIER_PORT;
+use etcp_testkit::{Fault, World, skip};
+
+/// How many there are to be.
+const CARRIERS: usize = 4;
+
+/// What each of them has carried when it counts as used.
+const USED: u64 = 100_000;
+
+/// A journey whose carriers have all come.
+fn start(world: World) -> Journey {
+    let count = CARRIERS.to_string();
+    let change = |launch: etcp_testkit::Launch| launch.args(["--carriers", &count]);
+    let mut journey = Journey::at(Rate::BRISK, world, change);
+    wait_for_all(&mut journey, 1);
+    journey
+}
+
+/// Waits until the last one has joined for the `nth` time.
+#[track_caller]
+fn wait_for_all(journey: &mut Journey, nth: usize) {
+    let last = format!("carrier {CARRIERS} of {CARRIERS} ");
+    journey.pair.cproxy.wait_for_count(&last, nth, PATIENCE);
+}
+
+/// Waits until each carrier has had its share.
+#[track_caller]
+fn wait_for_use(journey: &Journey) {
+    until("each carrier to have its share", PATIENCE, || {
+        let carried = carried(&journey.world.client);
+        carried.len() == CARRIERS && carried.iter().all(|(_, bytes)| *bytes > USED)
+    });
+}
+
+/// The local ports of the client's carriers, and what each has sent and had acknowledged.
+fn carried(client: &Namespace) -> Vec<(u16, u64)> {
+    let port = format!("( dport = :{CARRIER_PORT} )");
+    let output = client.command("ss").args(["-HtinO", "state", "established", &port]).output();
+    let text = String::from_utf8(output.expect("ss runs").stdout).expect("it is text");
+    let parse = |line: &str| {
+        let local = line.split_whitespace().nth(2)?;
+        let port = local.rsplit(':').next()?.parse().ok()?;
+        let acked = line.split_whitespace().find_map(|word| word.strip_prefix("bytes_acked:"));
+        Some((port, acked.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+#[test]
+fn bulk_goes_on_every_carrier_and_all_are_made_again_after_every_fault() {
+    if !skip::can_link("faults_joined (faults)") || !skip::can_run("faults_joined", &["ss"]) {
+        return;
+    }
+    let mut journey = start(World::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
+    for (nth, fault) in (1..).zip([Fault::ResetAndMove, Fault::Forget, Fault::SoftMove]) {
+        wait_for_use(&journey);
+        journey.survive(&format!("{fault:?}"), |journey| fault.strike(&journey.world));
+        wait_for_all(&mut journey, nth + 1);
+    }
+    journey.finish();
+}
+
+#[test]
+fn one_of_several_that_dies_loses_no_byte_whether_it_says_so_or_not() {
+    if !skip::can_link("faults_joined (one dies)") || !skip::can_run("faults_joined", &["ss"]) {
+        return;
+    }
+    // More comes than it carries: all of them are full.
+    let mut journey = start(World::over(&["delay=10ms", "rate=20mbit"]));
+    for is_told in [true, false] {
+        wait_for_use(&journey);
+        let attached = journey.pair.local_address().port();
+        let flows = journey.world.router.carriers();
+        let ours: BTreeSet<_> =
+            carried(&journey.world.client).into_iter().map(|(port, _)| port).collect();
+        let joined = flows.iter().find(|flow| flow.port != attached && ours.contains(&flow.port));
+        let joined = joined.expect("there are others than the attached one").clone();
+        let how = if is_told { "a RST on one" } else { "silence on one" };
+        journey.survive(how, |journey| match is_told {
+            true => journey.world.router.reset_carrier(&joined),
+            false => journey.world.router.forget_carrier(&joined),
+        });
+        wait_for_all(&mut journey, if is_told { 2 } else { 3 });
+    }
+    let (losses, nothing) = (journey.pair.attached_again(), ", 0 B replayed");
+    assert!(
+        losses >= 2 && journey.pair.cproxy.count(nothing) < losses,
+        "what was lost comes again"
+    );
+    journey.finish();
+}

@@ -1,0 +1,11 @@
+//! Faults of the network, of names, of time and of the system, in network namespaces: streams go on
+//! with every byte in its place.
+
+mod carrier;
+mod errno;
+mod hole;
+mod joined;
+mod names;
+mod path;
+mod spare;
+mod time;

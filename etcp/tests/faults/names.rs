@@ -1,0 +1,195 @@
+//! What the server's name leads to: other addresses, other families, nothing for a while, or
+//! somebody who answers in the server's place.
+
+use std::time::{Duration, Instant};
+
+use etcp_testkit::checked::{Rate, listen};
+use etcp_testkit::middlebox::{Habit, Middlebox};
+use etcp_testkit::names::{Answer, Resolver};
+use etcp_testkit::pair::SERVER_NAME;
+use etcp_testkit::process::User;
+use etcp_testkit::wait::PATIENCE;
+use etcp_testkit::{Family, Folder, Journey, Launch, Pair, Process, Sproxy, World, skip, tell};
+
+/// How long names cannot be looked up.
+const WITHOUT_NAMES: Duration = Duration::from_secs(10);
+
+/// A journey whose client looks the server's name up, at a resolver that answers so at first.
+fn by_name(world: World, answer: Answer) -> (Journey, Resolver) {
+    let folder = Folder::new();
+    let resolver = Resolver::start(&world.client, &folder, answer);
+    let listener = listen(&world.server, "127.0.0.1:0");
+    let target = listener.local_addr().expect("it listens").to_string();
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]).by_name();
+    let pair = Pair::start_with(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
+    (Journey::with_session(world, folder, pair, &listener, Rate::GENTLE), resolver)
+}
+
+/// Both of the server's addresses.
+fn both(world: &World) -> Answer {
+    Answer::Addresses(vec![world.server_v4(), world.server_v6()])
+}
+
+#[test]
+fn a_move_between_networks_of_ipv4_alone_and_of_ipv6_alone_goes_on() {
+    if !skip::can_run("faults_names (IPv4 alone, IPv6 alone)", &[]) {
+        return;
+    }
+    let world = World::new();
+    world.use_uplink_of(1, Family::V4);
+    world.remove_uplink(2);
+    let answer = both(&world);
+    let (mut journey, _resolver) = by_name(world, answer);
+    for (uplink, family) in [(2, Family::V6), (1, Family::V4), (2, Family::V4), (1, Family::V6)] {
+        journey.survive(&format!("a move to a network of {family:?} alone"), |journey| {
+            journey.world.use_uplink_of(uplink, family);
+        });
+        assert_eq!(journey.pair.local_address().is_ipv4(), family == Family::V4);
+    }
+    journey.finish();
+}
+
+#[test]
+fn names_that_cannot_be_looked_up_do_not_delay_the_address_that_worked() {
+    if !skip::can_run("faults_names (no names, old address)", &[]) {
+        return;
+    }
+    let world = World::new();
+    let answer = both(&world);
+    let (mut journey, resolver) = by_name(world, answer);
+    for answer in [Answer::Silence, Answer::Failure, Answer::NoSuchName] {
+        resolver.set(answer.clone());
+        let fault = format!("a move while the resolver's answer is {answer:?}");
+        journey.survive(&fault, |journey| journey.world.use_uplink(journey.world.other_uplink()));
+    }
+    journey.finish();
+}
+
+#[test]
+fn names_that_cannot_be_looked_up_for_ten_seconds_after_the_server_moved_are_waited_for() {
+    if !skip::can_run("faults_names (no names, new address)", &[]) {
+        return;
+    }
+    for answer in [Answer::Silence, Answer::Failure] {
+        let world = World::new();
+        let v4 = Answer::Addresses(vec![world.server_v4()]);
+        let (mut journey, resolver) = by_name(world, v4);
+        journey.survive(&format!("10 s of {answer:?}, and then a new address"), |journey| {
+            resolver.set(answer.clone());
+            move_server(journey, "10.71.9.10", "10.71.9.20");
+            // The fault, not a wait.
+            std::thread::sleep(WITHOUT_NAMES);
+            resolver.set(Answer::Addresses(vec!["10.71.9.20".parse().expect("an address")]));
+        });
+        journey.finish();
+    }
+}
+
+#[test]
+fn a_client_that_starts_before_names_can_be_looked_up_attaches_when_they_can() {
+    if !skip::can_run("faults_names (no names at the start)", &[]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let resolver = Resolver::start(&world.client, &folder, Answer::Failure);
+    let listener = listen(&world.server, "127.0.0.1:0");
+    let target = listener.local_addr().expect("it listens").to_string();
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]).by_name();
+    let mut pair = Pair::apart(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
+    pair.cproxy.wait_for("cannot resolve server.test", PATIENCE);
+    etcp_testkit::wait::until("three look-ups", PATIENCE, || resolver.asked() >= 6);
+    let then = Instant::now();
+    resolver.set(both(&world));
+    pair.cproxy.wait_for("attached", PATIENCE);
+    tell(&format!("attached {:.2?} after names can be looked up", then.elapsed()));
+    Journey::with_session(world, folder, pair, &listener, Rate::GENTLE).finish();
+}
+
+#[test]
+fn a_server_whose_address_changes_in_dns_is_found_at_the_new_one() {
+    if !skip::can_run("faults_names (address changes)", &[]) {
+        return;
+    }
+    let world = World::new();
+    let v4 = Answer::Addresses(vec![world.server_v4()]);
+    let (mut journey, resolver) = by_name(world, v4);
+    for (old, new) in [("10.71.9.10", "10.71.9.20"), ("10.71.9.20", "10.71.9.30")] {
+        journey.survive(&format!("the server moves from {old} to {new}"), |journey| {
+            resolver.set(Answer::Addresses(vec![new.parse().expect("an address")]));
+            move_server(journey, old, new);
+        });
+        let log = journey.pair.cproxy.log();
+        assert!(log.lines().last().is_some_and(|line| line.contains(new)), "{log}");
+    }
+    journey.finish();
+}
+
+/// Takes the server's address away, and gives it a new one.
+fn move_server(journey: &Journey, old: &str, new: &str) {
+    let [del, add] = [("del", old), ("add", new)]
+        .map(|(verb, address)| format!("addr {verb} {address}/24 dev wan"));
+    journey.world.server.ip("-4", &[&del, &add]);
+}
+
+/// What captive portals and their like answer to whatever they get.
+const JUNK: [Habit; 4] = [
+    Habit::Answer(
+        b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n\r\n",
+    ),
+    // TLS: fatal alert, handshake_failure. So a server that has certificates only.
+    Habit::Answer(&[0x15, 3, 3, 0, 2, 2, 40]),
+    Habit::Answer(b""),
+    Habit::Mute,
+];
+
+#[test]
+fn a_captive_portal_that_answers_junk_is_waited_out() {
+    if !skip::can_run("faults_names (captive portal)", &[]) {
+        return;
+    }
+    let mut journey = Journey::new();
+    for habit in JUNK {
+        let portal = Middlebox::start(&journey.world, habit);
+        journey.survive(&format!("a captive portal that does {habit:?}"), |journey| {
+            journey.world.router.reset_carriers();
+            etcp_testkit::wait::until("tries at the portal", PATIENCE, || portal.seen() >= 2);
+            portal.step_aside(&journey.world.router);
+        });
+    }
+    journey.finish();
+}
+
+#[test]
+fn another_server_with_a_key_of_its_own_gets_nothing_and_is_waited_out() {
+    if !skip::can_run("faults_names (foreign server)", &[]) {
+        return;
+    }
+    let (mut journey, foreign_folder) = (Journey::new(), Folder::new());
+    let mut foreign = foreign_server(&journey.world, &foreign_folder);
+    journey.survive("a server of another key in the place of ours", |journey| {
+        journey.world.router.redirect_carriers(6201);
+        journey.world.router.reset_carriers();
+        let refused = || journey.pair.cproxy.count("HAS CHANGED") >= 2;
+        etcp_testkit::wait::until("its key to be refused", PATIENCE, refused);
+        journey.world.router.redirect_no_carriers();
+    });
+    assert!(foreign.is_running());
+    assert!(!foreign.log().contains("attached from"), "it got a tunnel: {}", foreign.log());
+    journey.finish();
+}
+
+/// An sproxy on the router itself, which would let everybody in.
+fn foreign_server(world: &World, folder: &Folder) -> Process {
+    let program = folder.program("etcp", &etcp_testkit::pair::etcp());
+    let keys = etcp_testkit::keys::Keys::generate(folder, &[format!("[{SERVER_NAME}]:6200")]);
+    let mut process = Launch::new("foreign", program)
+        .args(["sproxy", "--listen", "[::]:6201", "--identity"])
+        .arg(&keys.server)
+        .arg("--authorized-keys")
+        .arg(&keys.authorized_keys)
+        .env("HOME", folder.path())
+        .user(User::Nobody)
+        .start(&world.router.namespace, folder);
+    process.wait_for("listening on", PATIENCE);
+    process
+}

@@ -1,0 +1,135 @@
+//! Time that passes without a program noticing, and clocks that jump.
+
+use std::path::Path;
+use std::time::Duration;
+
+use etcp_testkit::checked::{Rate, listen};
+use etcp_testkit::{Direction, Family, Folder, Journey, Launch, Pair, Sproxy, World, skip, tell};
+
+/// Sleeps after which the carrier is still good, and after which nothing of it is left.
+const NAP: Duration = Duration::from_secs(1);
+const SLEEP: Duration = Duration::from_secs(60);
+
+/// How long a program stands still.
+const STOP: Duration = Duration::from_secs(30);
+
+/// The client's machine sleeps: nothing of it runs, and nothing passes to it or from it.
+fn sleep(journey: &Journey, length: Duration) {
+    journey.pair.cproxy.pause();
+    journey.world.router.blackhole(Direction::Both);
+    // The fault, not a wait.
+    std::thread::sleep(length);
+    journey.world.router.lift_blackhole();
+    journey.pair.cproxy.resume();
+}
+
+#[test]
+fn a_client_that_sleeps_for_a_second_keeps_its_carrier() {
+    if !skip::can_run("faults_time (a second)", &[]) {
+        return;
+    }
+    let journey = Journey::new();
+    for _ in 0..3 {
+        sleep(&journey, NAP);
+        let pause = journey.streams.go_on("a second's sleep");
+        tell(&format!("a second's sleep: the streams stood still for {pause:.2?}"));
+    }
+    assert_eq!(journey.pair.attached_again(), 0, "{}", journey.pair.cproxy.log());
+    journey.finish();
+}
+
+#[test]
+fn a_client_that_sleeps_for_a_minute_goes_on_though_server_and_nat_have_given_it_up() {
+    if !skip::can_run("faults_time (a minute)", &[]) {
+        return;
+    }
+    let mut journey = Journey::new();
+    journey.survive("a minute's sleep", |journey| {
+        journey.pair.cproxy.pause();
+        journey.world.router.lose_table();
+        sleep(journey, SLEEP);
+        assert!(journey.pair.sproxy.log().contains("carrier lost: silent for 3s"));
+    });
+    assert_eq!(journey.pair.attached_again(), 1, "{}", journey.pair.cproxy.log());
+    journey.finish();
+}
+
+/// One program stands still while everything else goes on. Its machine still acknowledges, so the
+/// carrier may outlive that; the session does in any case.
+fn stand_still(stops: impl Fn(&Journey) -> &etcp_testkit::Process) {
+    let journey = Journey::new();
+    stops(&journey).pause();
+    // The fault, not a wait.
+    std::thread::sleep(STOP);
+    stops(&journey).resume();
+    let pause = journey.streams.reach("a stop of 30 s", 256 * 1024);
+    let again = journey.pair.attached_again();
+    tell(&format!("a stop of 30 s: {pause:.2?}, and attached again {again} times"));
+    assert!(again <= 2, "attached again {again} times after one stop");
+    journey.finish();
+}
+
+#[test]
+fn a_client_that_is_stopped_for_thirty_seconds_goes_on() {
+    if skip::can_run("faults_time (SIGSTOP, cproxy)", &[]) {
+        stand_still(|journey| &journey.pair.cproxy);
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped_for_thirty_seconds_goes_on() {
+    if skip::can_run("faults_time (SIGSTOP, sproxy)", &[]) {
+        stand_still(|journey| &journey.pair.sproxy.process);
+    }
+}
+
+/// How the wall clock of both programs is put: two days back, a year ahead, and right again.
+const STEPS: [&str; 3] = ["-172800", "+31536000", "+0"];
+
+/// What passes each way after a step: at this rate more than `--dead-after` and all else that is
+/// counted in seconds.
+const AFTER_A_STEP: u64 = 2 * 1024 * 1024;
+
+#[test]
+fn a_step_of_the_wall_clock_is_not_noticed() {
+    let Some(library) = skip::can_fake_time("faults_time (wall clock)") else { return };
+    let (world, folder) = (World::new(), Folder::new());
+    let listener = listen(&world.server, "127.0.0.1:0");
+    let target = listener.local_addr().expect("it listens").to_string();
+    let clock = folder.readable_file("clock", "+0");
+    let faked = |launch: Launch| with_wall_clock(launch, &library, &clock);
+    let sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, faked);
+    let pair = Pair::start_with(&world, &folder, sproxy, faked);
+    let mut journey = Journey::with_session(world, folder, pair, &listener, Rate::GENTLE);
+    for (times, step) in STEPS.into_iter().enumerate() {
+        std::fs::write(&clock, step).expect("the clock is put");
+        let pause = journey.streams.reach(&format!("a step of {step} s"), AFTER_A_STEP);
+        tell(&format!("the wall clock {step} s: the streams stood still for {pause:.2?}"));
+        assert_eq!(journey.pair.attached_again(), times, "{}", journey.pair.cproxy.log());
+        // Timers still run; and the clock is really another: lines of the log carry it.
+        let days = days(&journey.pair.cproxy.log()).len();
+        journey.survive(&format!("a reset with a wall clock of {step} s"), |journey| {
+            journey.world.router.reset_carriers();
+        });
+        let days = self::days(&journey.pair.cproxy.log()).len() - days;
+        assert_eq!(days, usize::from(step != "+0"), "{}", journey.pair.cproxy.log());
+    }
+    journey.finish();
+}
+
+/// Has a program see the wall clock that the file `clock` says, and the real monotonic one.
+fn with_wall_clock(launch: Launch, library: &Path, clock: &Path) -> Launch {
+    let variables = [
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        "FAKETIME_CACHE_DURATION=1".to_owned(),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        "FAKETIME_DISABLE_SHM=1".to_owned(),
+    ];
+    launch.run_by(["env"]).run_by(variables)
+}
+
+/// The days that lines of a log carry, each once.
+fn days(log: &str) -> std::collections::BTreeSet<String> {
+    log.lines().filter_map(|line| Some(line.split_once('T')?.0.to_owned())).collect()
+}

@@ -1,0 +1,79 @@
+//! What happens to a carrier while the client moves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::router::{Direction, Flow};
+use super::wait::{PATIENCE, until};
+use super::world::World;
+
+/// How long a path stays silent: longer than `--dead-after`, so that the proxies must have noticed.
+pub const SILENCE: Duration = Duration::from_secs(4);
+
+/// One thing that kills the carrier in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The old addresses are gone, then the other uplink's appear; no packet says that the carrier
+    /// is dead.
+    Move,
+    /// The other uplink comes up, both sides of the carrier get a RST at their next packet, and
+    /// once the client has gone on there the old uplink goes.
+    ResetAndMove,
+    /// Both sides get a RST at their next packet; the client stays where it is.
+    Reset,
+    /// Nothing passes for [`SILENCE`], then the client moves and everything passes.
+    BlackholeThenMove,
+    /// The carrier's packets are dropped for good both ways, while new carriers pass.
+    Forget,
+    /// The carrier's packets to one side are dropped for good, while new carriers pass.
+    ForgetOneWay(Direction),
+    /// Both uplinks are up and the default route changes; then the old uplink goes.
+    SoftMove,
+}
+
+impl Fault {
+    /// The faults that every program is carried through.
+    pub const CYCLE: [Self; 5] =
+        [Self::ResetAndMove, Self::BlackholeThenMove, Self::Forget, Self::Move, Self::Reset];
+
+    /// Lets the fault happen, and returns once the network is whole again.
+    pub fn strike(self, world: &World) {
+        let next = world.other_uplink();
+        match self {
+            Self::Move => world.use_uplink(next),
+            Self::ResetAndMove => {
+                let before = world.router.carriers();
+                world.move_soft(next);
+                world.router.reset_carriers();
+                await_new_carrier(self, world, &before);
+                world.use_uplink(next);
+            }
+            Self::Reset => world.router.reset_carriers(),
+            Self::BlackholeThenMove => {
+                world.router.blackhole(Direction::Both);
+                std::thread::sleep(SILENCE);
+                world.use_uplink(next);
+                world.router.lift_blackhole();
+            }
+            Self::Forget => world.router.forget_carriers(Direction::Both),
+            Self::ForgetOneWay(direction) => world.router.forget_carriers(direction),
+            Self::SoftMove => {
+                world.move_soft(next);
+                world.use_uplink(next);
+            }
+        }
+    }
+
+    /// Lets the fault happen and waits until the router sees a carrier that was not there before.
+    pub fn survive(self, world: &World) {
+        let before = world.router.carriers();
+        self.strike(world);
+        await_new_carrier(self, world, &before);
+    }
+}
+
+fn await_new_carrier(fault: Fault, world: &World, before: &BTreeSet<Flow>) {
+    until(&format!("a new carrier after {fault:?}"), PATIENCE, || {
+        !world.router.carriers().is_subset(before)
+    });
+}

@@ -1,0 +1,187 @@
+//! A peer that says what it likes: real TLS with a real key, and below it any bytes.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp::tls::{ClientTls, Connection, Identity};
+use eternaltcp_proto::{Config, Event, Instance, Intent, Refusal, Side, Time, Tunnel, TunnelId};
+
+use super::socket::{connect_from, patient};
+
+/// A connection to sproxy whose TLS handshake is done, and nothing else.
+pub struct Carrier {
+    pub stream: TcpStream,
+    tls: Connection,
+    incoming: BytesMut,
+}
+
+impl Carrier {
+    /// Connects from `source`, and proves `key`.
+    pub fn connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Self {
+        Self::try_connect(source, server, key).expect("the server has ended the handshake")
+    }
+
+    /// The same; `None` when the server ends the handshake.
+    pub fn try_connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Option<Self> {
+        let stream = patient(connect_from(source, server).expect("sproxy listens"));
+        let tls = ClientTls::new(key).and_then(|tls| Connection::client(&tls)).expect("a key");
+        let mut carrier = Self { stream, tls, incoming: BytesMut::new() };
+        while carrier.tls.is_handshaking() {
+            let early = carrier.advance().expect("the server's handshake is right");
+            assert!(early.is_empty(), "the server waits for the client's word");
+            if carrier.tls.is_handshaking() && !carrier.fill() {
+                return None;
+            }
+        }
+        Some(carrier)
+    }
+
+    /// Sends bytes inside TLS. Says whether they went.
+    pub fn send(&mut self, plaintext: &[u8]) -> bool {
+        let mut outgoing = Vec::new();
+        self.tls.encrypt(plaintext, &mut outgoing).expect("the handshake is done");
+        self.stream.write_all(&outgoing).is_ok()
+    }
+
+    /// Waits for bytes inside TLS; `None` when the connection is over.
+    pub fn receive(&mut self) -> Option<Vec<Bytes>> {
+        loop {
+            let plaintext = self.advance()?;
+            if !plaintext.is_empty() {
+                return Some(plaintext);
+            }
+            if !self.fill() {
+                return None;
+            }
+        }
+    }
+
+    /// Handles what has been read; `None` when TLS has failed.
+    fn advance(&mut self) -> Option<Vec<Bytes>> {
+        let (mut outgoing, mut plaintext) = (Vec::new(), Vec::new());
+        let status = self.tls.process(&mut self.incoming, &mut outgoing, &mut plaintext).ok()?;
+        let _ = self.stream.write_all(&outgoing);
+        (!status.peer_closed || !plaintext.is_empty()).then_some(plaintext)
+    }
+
+    /// Reads something. Says whether there was anything.
+    fn fill(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        let count = self.stream.read(&mut buffer).unwrap_or(0);
+        self.incoming.extend_from_slice(&buffer[..count]);
+        count > 0
+    }
+}
+
+/// How the server answered an attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The carrier is bound.
+    Attached,
+    /// It is not.
+    Refused(Refusal),
+    /// The server has closed the connection without a word.
+    Closed,
+}
+
+/// A client's tunnel without any of the client's manners.
+pub struct Peer {
+    pub tunnel: Tunnel,
+    pub carrier: Carrier,
+    start: Instant,
+}
+
+impl Peer {
+    /// A peer on `carrier` that has said nothing.
+    pub fn new(carrier: Carrier) -> Self {
+        let tunnel = Tunnel::new(Side::Client, Config::default());
+        Self { tunnel, carrier, start: Instant::now() }
+    }
+
+    /// Asks for a new tunnel whose own key will be `own`.
+    pub fn ask_new(&mut self, own: &Identity, name: &str) -> Answer {
+        self.ask(new(own, name))
+    }
+
+    /// Asks for the tunnel of this id.
+    pub fn ask_resume(&mut self, tunnel: TunnelId) -> Answer {
+        self.ask(Intent::Resume { tunnel })
+    }
+
+    fn ask(&mut self, intent: Intent) -> Answer {
+        let request = self.request(intent);
+        self.carrier.send(&request);
+        self.answer()
+    }
+
+    /// The bytes of the next request to attach; they are not sent.
+    pub fn request(&mut self, intent: Intent) -> Vec<u8> {
+        let now = self.now();
+        self.tunnel.attach(now, || intent);
+        self.due()
+    }
+
+    /// Waits for the answer to a request.
+    pub fn answer(&mut self) -> Answer {
+        loop {
+            while let Some(event) = self.tunnel.poll_event() {
+                match event {
+                    Event::Attached { .. } => return Answer::Attached,
+                    Event::Refused(refusal) => return Answer::Refused(refusal),
+                    _ => {}
+                }
+            }
+            let Some(chunks) = self.carrier.receive() else { return Answer::Closed };
+            for chunk in chunks {
+                self.tunnel.handle_input(self.now(), chunk).expect("the server keeps the protocol");
+            }
+        }
+    }
+
+    /// Sends all that the tunnel has to send. Says whether it went.
+    pub fn flush(&mut self) -> bool {
+        let due = self.due();
+        due.is_empty() || self.carrier.send(&due)
+    }
+
+    /// Handles what the server has said, if it has said something. Says whether the carrier lives.
+    pub fn read(&mut self) -> bool {
+        let Some(chunks) = self.carrier.receive() else { return false };
+        for chunk in chunks {
+            self.tunnel.handle_input(self.now(), chunk).expect("the server keeps the protocol");
+        }
+        while self.tunnel.poll_event().is_some() {}
+        true
+    }
+
+    /// Whether the server has said something that was not read, or closed the carrier.
+    pub fn has_input(&self) -> bool {
+        let stream = &self.carrier.stream;
+        stream.set_nonblocking(true).expect("it is a socket");
+        let waits = stream.peek(&mut [0]).is_ok();
+        stream.set_nonblocking(false).expect("it is a socket");
+        waits
+    }
+
+    pub fn now(&self) -> Time {
+        Time::new(self.start.elapsed())
+    }
+
+    fn due(&mut self) -> Vec<u8> {
+        let now = self.now();
+        let mut bytes = Vec::new();
+        while let Some(transmit) = self.tunnel.poll_transmit(now) {
+            bytes.extend_from_slice(&transmit.header.encode());
+            bytes.extend_from_slice(&transmit.payload);
+        }
+        bytes
+    }
+}
+
+/// What asks for a new tunnel.
+pub fn new(own: &Identity, name: &str) -> Intent {
+    let instance = Instance { name: name.into(), ..Instance::default() };
+    Intent::New { enrol: own.public_key().to_string().into(), instance }
+}

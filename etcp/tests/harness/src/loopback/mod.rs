@@ -1,0 +1,28 @@
+//! Both proxies on loopback, for the tests of who is let in.
+//!
+//! A [`Site`] is a server's and its users' files; [`Sproxy`] and [`Cproxy`] are the real programs
+//! on them, on ports of the kernel's choice, each in a session of its own without a terminal.
+//! Everything a test made is gone when its values are dropped.
+
+pub mod agent;
+pub mod echo;
+pub mod forward_proxy;
+pub mod hostile;
+pub mod operator;
+pub mod program;
+pub mod proxies;
+pub mod refusing;
+pub mod relay;
+pub mod site;
+pub mod socket;
+
+pub use echo::{Echo, Steady};
+pub use program::{Program, etcp};
+pub use proxies::{ATTACHED, Cproxy, Sproxy, connect};
+pub use relay::Relay;
+pub use site::{Key, Site};
+
+use std::time::Duration;
+
+/// Longest time anything that works may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,60 @@
+//! What an operator does with the proxies of a site: `etcp status` and its kin.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::program::{Program, etcp};
+use super::site::Site;
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs `etcp` with these arguments as the user of the site, to its end.
+#[track_caller]
+pub fn operate(site: &Site, args: &[&str]) -> Said {
+    let mut command = etcp(site.path(), args);
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
+    let output = output.expect("setpriv and setsid run");
+    let text = |bytes| String::from_utf8(bytes).expect("it says text");
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// The folder of the site's control sockets.
+pub fn folder(site: &Site) -> PathBuf {
+    site.path().join(".local/state/eternaltcp/control")
+}
+
+/// The control socket of a proxy, in its default place.
+pub fn socket(site: &Site, role: &str, program: &Program) -> PathBuf {
+    folder(site).join(format!("{role}.{}.sock", program.id()))
+}
+
+/// The same as an argument.
+pub fn control(site: &Site, role: &str, program: &Program) -> String {
+    socket(site, role, program).to_str().expect("test paths are text").to_owned()
+}
+
+/// How a proxy stands, as `etcp status --json` tells it.
+#[track_caller]
+pub fn status(site: &Site, role: &str, program: &Program) -> Value {
+    let said = operate(site, &["status", "--json", "--control", &control(site, role, program)]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let mut document: Value = serde_json::from_str(&said.out).expect("it is JSON");
+    document["processes"][0].take()
+}
+
+/// The number of the session that `application` opened.
+#[track_caller]
+pub fn session_of(status: &Value, application: SocketAddr) -> u64 {
+    let sessions = status["tunnels"][0]["sessions"].as_array().expect("a list");
+    let session = sessions.iter().find(|it| it["from"] == application.to_string().as_str());
+    session.and_then(|it| it["session"].as_u64()).unwrap_or_else(|| panic!("not in {status}"))
+}

@@ -1,0 +1,210 @@
+//! One program that runs, its log, and its end.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::PATIENCE;
+use super::socket::SetAtEnd;
+use crate::pair::etcp as etcp_program;
+use crate::process::DEFAULT_SIGNALS;
+use crate::wait::{until, until_some};
+
+/// `etcp` with these arguments. It has no terminal, dies with the test, and sees nothing of the
+/// environment that would change what it does. `HOME` is `home`.
+pub fn etcp<S: AsRef<OsStr>>(home: &Path, args: impl IntoIterator<Item = S>) -> Command {
+    limited(home, None, args)
+}
+
+/// The same, with so many descriptors at most.
+pub fn limited<S: AsRef<OsStr>>(
+    home: &Path,
+    descriptors: Option<u32>,
+    args: impl IntoIterator<Item = S>,
+) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    if let Some(most) = descriptors {
+        command.args(["prlimit", &format!("--nofile={most}:{most}"), "--"]);
+    }
+    command.args(DEFAULT_SIGNALS);
+    command.arg("setsid").arg(etcp_program()).args(args);
+    for name in ["SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE"] {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").env_remove("XDG_STATE_HOME").env("HOME", home);
+    command.env_remove("XDG_RUNTIME_DIR");
+    for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+        command.env_remove(name);
+    }
+    command.env_remove("STATE_DIRECTORY").env_remove("RUNTIME_DIRECTORY");
+    if !geteuid().is_root() {
+        // How many descriptors it has is counted by another process of the same user.
+        command.env("ETCP_TRACEABLE", "1");
+    }
+    command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// A program that runs, or ran.
+pub struct Program {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts a command, its stderr in a log in `folder`.
+    pub fn start(name: &str, folder: &Path, mut command: Command) -> Self {
+        // A program that is started again has a log of its own.
+        let mut logs = (0..).map(|number| folder.join(format!("{name}.{number}.log")));
+        let log = logs.find(|log| !log.exists()).expect("some name is free");
+        let file = File::create(&log).expect("a log can be made");
+        let child = command.stderr(file).spawn().expect("setpriv and setsid run");
+        Self { name: name.to_owned(), child, log }
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How many lines of the log contain `text`.
+    pub fn count(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until the log has a line with `text`, and returns it.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) -> String {
+        self.wait_for_count(text, 1)
+    }
+
+    /// Waits until `count` lines of the log contain `text`, and returns the last.
+    #[track_caller]
+    pub fn wait_for_count(&mut self, text: &str, count: usize) -> String {
+        until_some(&format!("{text:?} in the log of {}", self.name), PATIENCE, || {
+            let is_running = self.is_running();
+            let log = self.log();
+            let mut lines = log.lines().filter(|line| line.contains(text));
+            let found = lines.nth(count - 1).map(str::to_owned);
+            assert!(found.is_some() || is_running, "{} ended without {text:?}", self.name);
+            found
+        })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for the program's own end, and returns its exit code and its last line.
+    #[track_caller]
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        let status = self.end_of();
+        (status.code(), self.log().lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// Waits for the program's own end, and returns what its parent is told.
+    #[track_caller]
+    pub fn end_of(&mut self) -> ExitStatus {
+        until_some(&format!("the end of {}", self.name), PATIENCE, || {
+            self.child.try_wait().expect("it is our child")
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Stops it, and waits until each of its threads stands still.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        until(&format!("{} to stand still", self.name), PATIENCE, || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.id()));
+            threads.expect("it runs").flatten().all(|thread| {
+                let status = std::fs::read_to_string(thread.path().join("status"));
+                status.is_ok_and(|status| status.contains("State:\tT"))
+            })
+        });
+    }
+
+    /// Ends it without giving it a word, as the kernel does when memory is short.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("it is our child");
+    }
+
+    /// What it holds in memory, in bytes.
+    #[track_caller]
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes.and_then(|text| text.trim().parse::<u64>().ok()).expect("VmRSS is told") * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// The memory that it held at most, while `work` ran.
+    pub fn memory_during(&self, work: impl FnOnce()) -> u64 {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let mut most = self.memory();
+                while !done.load(Ordering::Relaxed) {
+                    most = most.max(self.memory());
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                most
+            });
+            let end = SetAtEnd(&done);
+            work();
+            drop(end);
+            watcher.join().expect("it only reads")
+        })
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+            // Not eprintln!: the harness has its own order.
+            let _ = writeln!(std::io::stderr(), "--- the log of {}:\n{tail}\n---", self.name);
+        }
+    }
+}
+
+/// How long something took, for the record.
+pub fn measure(what: &str, work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    let took = start.elapsed();
+    let _ = writeln!(std::io::stderr(), "measured: {what}: {:.2} s", took.as_secs_f64());
+    took
+}
+
+/// Waits for a condition as long as anything may take.
+#[track_caller]
+pub fn wait(what: &str, condition: impl FnMut() -> bool) {
+    until(what, PATIENCE, condition);
+}

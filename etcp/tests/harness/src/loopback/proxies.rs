@@ -1,0 +1,119 @@
+//! sproxy and cproxy on the files of a site.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use super::program::{Program, etcp, limited};
+use super::site::{Key, Site};
+
+/// What cproxy logs when it is attached, also again.
+pub const ATTACHED: &str = "INFO attached";
+
+/// A server that listens.
+pub struct Sproxy {
+    pub program: Program,
+    /// Where it listens, on loopback.
+    pub address: SocketAddr,
+}
+
+impl Sproxy {
+    /// Starts sproxy in front of `target`, on a port of the kernel's choice.
+    pub fn start(site: &Site, target: SocketAddr) -> Self {
+        Self::with(site, target, &["--listen", "127.0.0.1:0"], None)
+    }
+
+    /// The same with further arguments, `--listen` among them, and a limit of descriptors.
+    pub fn with(site: &Site, target: SocketAddr, args: &[&str], descriptors: Option<u32>) -> Self {
+        let target = target.to_string();
+        Self::limited(site, &[&["--target", &target], args].concat(), descriptors)
+    }
+
+    /// The same with all of its arguments, `--target` among them.
+    pub fn plain(site: &Site, args: &[&str]) -> Self {
+        Self::limited(site, args, None)
+    }
+
+    fn limited(site: &Site, args: &[&str], descriptors: Option<u32>) -> Self {
+        let (key, keys) = (site.server_key(), site.authorized_keys());
+        let mut command = limited(site.path(), descriptors, ["sproxy"]);
+        command.arg("--identity").arg(key).arg("--authorized-keys").arg(keys).args(args);
+        let mut program = Program::start("sproxy", site.path(), command);
+        let address = listening(&mut program);
+        Self { program, address }
+    }
+}
+
+/// A client that listens.
+pub struct Cproxy {
+    pub program: Program,
+    /// Where its sessions are accepted; those of `-L` are in the log.
+    pub listen: SocketAddr,
+}
+
+impl Cproxy {
+    /// Starts cproxy, by this name (also of its log) and with the first user's key.
+    pub fn start(site: &Site, server: SocketAddr, name: &str) -> Self {
+        Self::with(site, server, name, &site.client, &[])
+    }
+
+    /// The same with another key, and further arguments; `--name` may be among them.
+    pub fn with(site: &Site, server: SocketAddr, name: &str, key: &Key, args: &[&str]) -> Self {
+        Self::limited(site, server, name, key, args, None)
+    }
+
+    /// The same with a limit of descriptors.
+    pub fn limited(
+        site: &Site,
+        server: SocketAddr,
+        name: &str,
+        key: &Key,
+        args: &[&str],
+        descriptors: Option<u32>,
+    ) -> Self {
+        let mut command = limited(site.path(), descriptors, ["cproxy", "--listen", "127.0.0.1:0"]);
+        add_client_args(&mut command, site, server, key);
+        if !args.contains(&"--name") {
+            command.args(["--name", name]);
+        }
+        command.args(args);
+        let mut program = Program::start(name, site.path(), command);
+        let listen = listening(&mut program);
+        Self { program, listen }
+    }
+
+    /// Waits until it is attached.
+    #[track_caller]
+    pub fn attached(mut self) -> Self {
+        self.program.wait_for(ATTACHED);
+        self
+    }
+
+    /// How often it has attached again so far.
+    pub fn attached_again(&self) -> usize {
+        self.program.count("attached again")
+    }
+}
+
+/// `etcp connect` to a target, its stdin and stdout piped; not started.
+pub fn connect(site: &Site, server: SocketAddr, key: &Key, args: &[&str]) -> Command {
+    let mut command = etcp(site.path(), ["connect"]);
+    add_client_args(&mut command, site, server, key);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn add_client_args(command: &mut Command, site: &Site, server: SocketAddr, key: &Key) {
+    command.arg("--server").arg(server.to_string()).arg("--identity").arg(&key.path);
+    command.arg("--known-hosts").arg(site.known_hosts()).arg("--no-ssh-config");
+}
+
+/// The address that the program says it listens on first; a wildcard is reached by loopback.
+fn listening(program: &mut Program) -> SocketAddr {
+    let line = program.wait_for("listening on ");
+    let text = line.split("listening on ").nth(1).expect("it was looked for");
+    let mut address: SocketAddr = text.trim().parse().expect("an address");
+    if address.ip().is_unspecified() {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    address
+}

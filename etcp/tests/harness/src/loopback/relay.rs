@@ -1,0 +1,83 @@
+//! A relay on loopback: to the server, its connections come from another address; and they can be
+//! cut, and kept out.
+
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::socket::connect_from;
+
+/// Passes connections on from an address of its own.
+pub struct Relay {
+    /// Where clients connect to.
+    pub address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
+    passing: Arc<Mutex<Vec<TcpStream>>>,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl Relay {
+    /// Passes everything on to `server`, from the loopback address `source`.
+    pub fn start(source: [u8; 4], server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let address = listener.local_addr().expect("it listens");
+        let passing = Arc::new(Mutex::new(Vec::new()));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let (all, closed) = (Arc::clone(&passing), Arc::clone(&is_closed));
+        let server = Arc::new(Mutex::new(server));
+        let leads_to = Arc::clone(&server);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let server = *leads_to.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Ok(server) = connect_from(IpAddr::from(source), server) {
+                    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.extend(pass(client, server).unwrap_or_default());
+                }
+            }
+        });
+        Self { address, server, passing, is_closed }
+    }
+
+    /// Passes new connections on to another server, and cuts those that pass.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.cut();
+    }
+
+    /// Lets no new connection pass, and cuts those that do.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Lets new connections pass again.
+    pub fn open(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Cuts every connection that passes.
+    pub fn cut(&self) {
+        let mut all = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in all.drain(..) {
+            // One that has ended already is cut well enough.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn pass(client: TcpStream, server: TcpStream) -> io::Result<Vec<TcpStream>> {
+    let kept = vec![client.try_clone()?, server.try_clone()?];
+    for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut &from, &mut &to);
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+        });
+    }
+    Ok(kept)
+}

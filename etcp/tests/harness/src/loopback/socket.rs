@@ -1,0 +1,81 @@
+//! Plain sockets: from a loopback address of one's choice, and patient.
+
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::PATIENCE;
+
+/// Connects from `source`, another loopback address: to the server another client.
+pub fn connect_from(source: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::new(source, 0))?;
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// Connects, or panics.
+#[track_caller]
+pub fn dial(to: SocketAddr) -> TcpStream {
+    patient(TcpStream::connect(to).expect("it listens"))
+}
+
+/// A stream whose reads and writes fail rather than hang for ever.
+pub fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
+    stream
+}
+
+/// Whether the other end has closed or reset the connection. What it has sent is thrown away.
+pub fn is_over(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("it is a socket");
+    loop {
+        match (&*stream).read(&mut [0; 4096]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Gives this process all the descriptors that it may have.
+pub fn raise_own_limit() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
+}
+
+/// Sets a flag when it is dropped, also by a panic: threads that look at it end with the test.
+pub struct SetAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A short wait between two tries of a hostile peer: its pace, not a wait for something.
+pub fn pace() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+/// Whether the program at the other end of a loopback connection has read all that was sent.
+pub fn is_read(stream: &TcpStream) -> bool {
+    let (here, there) = (stream.local_addr(), stream.peer_addr());
+    let port = |address: std::io::Result<SocketAddr>| address.expect("it is connected").port();
+    // As in proc(5): local and remote address, state, and the queues to send and to read.
+    let ends = [format!(":{:04X} ", port(there)), format!(":{:04X} ", port(here))];
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the table is there");
+    let mut lines = table.lines().filter(|line| {
+        line.find(&ends[0]).zip(line.find(&ends[1])).is_some_and(|(local, remote)| local < remote)
+    });
+    lines.next().is_some_and(|line| {
+        let queues = line.split_whitespace().nth(4).expect("it is a column");
+        queues.ends_with(":00000000")
+    })
+}

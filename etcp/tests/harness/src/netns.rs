@@ -1,0 +1,132 @@
+//! One network namespace: made, entered, and taken down with all that runs in it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A namespace that exists as long as this value.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes the namespace, its loopback up.
+    pub fn create(name: String) -> Self {
+        let status = Command::new("ip").args(["netns", "add", &name]).status();
+        assert!(status.expect("ip runs").success(), "cannot make the namespace {name}");
+        let namespace = Self { name };
+        // Addresses are usable at once: nobody else is here who could have taken them.
+        namespace.sysctl("ipv6/conf/default/accept_dad", "0");
+        namespace.ip("-4", &["link set lo up"]);
+        namespace
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command that will run in the namespace.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command
+    }
+
+    /// Runs `ip` for each line, with `-4` or `-6`, in one process.
+    #[track_caller]
+    pub fn ip(&self, family: &str, lines: &[&str]) {
+        let mut command = Command::new("ip");
+        command.args([family, "-n", &self.name, "-batch", "-"]);
+        feed(command, &lines.join("\n"));
+    }
+
+    /// Runs an nftables script here.
+    #[track_caller]
+    pub fn nft(&self, script: &str) {
+        let mut command = self.command("nft");
+        command.args(["-f", "-"]);
+        feed(command, script);
+    }
+
+    /// Sets a value under `/proc/sys/net`.
+    pub fn sysctl(&self, path: &str, value: &str) {
+        self.run(|| std::fs::write(format!("/proc/sys/net/{path}"), value))
+            .unwrap_or_else(|error| panic!("cannot set {path} in {}: {error}", self.name));
+    }
+
+    /// Moves the thread that calls it into the namespace.
+    pub fn entrance(&self) -> impl Fn() + Send + Sync + 'static {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it exists");
+        move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root may enter a namespace");
+        }
+    }
+
+    /// Runs `work` on a thread inside the namespace. A socket that it makes belongs to the
+    /// namespace for good, and may be used from every thread.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let enter = self.entrance();
+        let inside = move || {
+            enter();
+            work()
+        };
+        std::thread::scope(|scope| match scope.spawn(inside).join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Ends what still runs here. Only what the test started can: the namespace is the test's own.
+    fn end_processes(&self) {
+        let Ok(output) = Command::new("ip").args(["netns", "pids", &self.name]).output() else {
+            return;
+        };
+        for pid in String::from_utf8_lossy(&output.stdout).lines() {
+            let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|pid| *pid != rustix::process::getpid()) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.end_processes();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// Removes namespaces of `prefix` whose test was killed before it could do so itself: the process
+/// whose id is in the name is gone.
+pub fn remove_orphans(prefix: &str) {
+    let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(prefix) else { continue };
+        let Some(pid) = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            drop(Namespace { name });
+        }
+    }
+}
+
+/// Runs a command with `input` on its stdin, and panics with its stderr if it fails.
+#[track_caller]
+fn feed(mut command: Command, input: &str) {
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut stdin = child.stdin.take().expect("stdin is a pipe");
+    stdin.write_all(input.as_bytes()).expect("it reads its stdin");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} failed: {stderr}\n{input}");
+}

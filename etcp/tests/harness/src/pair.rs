@@ -1,0 +1,200 @@
+//! cproxy on the client, sproxy on the server, as an ordinary user starts them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::folder::Folder;
+use super::keys::Keys;
+use super::process::{Launch, Process};
+use super::wait::PATIENCE;
+use super::world::{CARRIER_PORT, World};
+
+/// Over which protocol the carriers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// Where cproxy's default sessions are accepted, in the client's namespace.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
+
+/// The server's side, which `etcp connect` and [`Pair`] dial.
+pub struct Sproxy {
+    program: PathBuf,
+    keys: Keys,
+    server: String,
+    pub process: Process,
+}
+
+/// A name of the server, for tests whose client looks names up.
+pub const SERVER_NAME: &str = "server.test";
+
+impl Sproxy {
+    /// Starts sproxy in front of `target`; clients may name each of `permit` besides.
+    pub fn start(
+        world: &World,
+        folder: &Folder,
+        family: Family,
+        target: &str,
+        permit: &[&str],
+    ) -> Self {
+        let permit = permit.iter().flat_map(|pattern| ["--permit", pattern]);
+        Self::start_with(world, folder, family, target, |launch| launch.args(permit))
+    }
+
+    /// The same; `change` adds to its command line and surroundings.
+    pub fn start_with(
+        world: &World,
+        folder: &Folder,
+        family: Family,
+        target: &str,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        let host: IpAddr = match family {
+            Family::V4 => world.server_v4(),
+            Family::V6 => world.server_v6(),
+        };
+        let hosts = [world.server_v4().to_string(), world.server_v6().to_string()];
+        let known =
+            [&hosts[0], &hosts[1], SERVER_NAME].map(|host| format!("[{host}]:{CARRIER_PORT}"));
+        let keys = Keys::generate(folder, &known);
+        let program = folder.program("etcp", &etcp());
+        let listen = format!("[::]:{CARRIER_PORT}");
+        let launch = Launch::new("sproxy", &program)
+            .args(["sproxy", "--listen", &listen, "--target", target])
+            .args(["--heartbeat", "1s", "--dead-after", "3s", "--keep-detached", "7d"])
+            .arg("--identity")
+            .arg(&keys.server)
+            .arg("--authorized-keys")
+            .arg(&keys.authorized_keys)
+            .env("HOME", folder.path());
+        let mut process = change(launch).start(&world.server, folder);
+        process.wait_for("listening on", PATIENCE);
+        Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT).to_string(), process }
+    }
+
+    /// The same server, which clients find by [`SERVER_NAME`].
+    pub fn by_name(mut self) -> Self {
+        self.server = format!("{SERVER_NAME}:{CARRIER_PORT}");
+        self
+    }
+
+    /// The command line of `etcp cproxy` or `etcp connect` to this server, without what follows.
+    pub fn client_command(&self, mode: &str) -> Vec<String> {
+        let text = |path: &Path| path.to_str().expect("test paths are text").to_owned();
+        vec![
+            text(&self.program),
+            mode.to_owned(),
+            "--server".to_owned(),
+            self.server.clone(),
+            "--identity".to_owned(),
+            text(&self.keys.client),
+            "--known-hosts".to_owned(),
+            text(&self.keys.known_hosts),
+            "--no-ssh-config".to_owned(),
+        ]
+    }
+
+    /// What sproxy has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Both proxies, attached.
+pub struct Pair {
+    // The first field is dropped first: the client's side ends before the server's.
+    pub cproxy: Process,
+    pub sproxy: Sproxy,
+}
+
+impl Pair {
+    /// Starts cproxy, with `forwards` as its `-L`s, and waits until it is attached.
+    pub fn start(world: &World, folder: &Folder, sproxy: Sproxy, forwards: &[&str]) -> Self {
+        let forwards = forwards.iter().flat_map(|forward| ["-L", forward]);
+        Self::start_with(world, folder, sproxy, |launch| launch.args(forwards))
+    }
+
+    /// The same; `change` adds to cproxy's command line and surroundings.
+    pub fn start_with(
+        world: &World,
+        folder: &Folder,
+        sproxy: Sproxy,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        let mut pair = Self::apart(world, folder, sproxy, change);
+        pair.cproxy.wait_for("attached", PATIENCE);
+        pair
+    }
+
+    /// The same, and does not wait until it is attached.
+    pub fn apart(
+        world: &World,
+        folder: &Folder,
+        sproxy: Sproxy,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        let command = sproxy.client_command("cproxy");
+        let launch = Launch::new("cproxy", &command[0])
+            .args(&command[1..])
+            .args(["--listen", DEFAULT_LISTEN])
+            .env("HOME", folder.path());
+        let mut cproxy = change(launch).start(&world.client, folder);
+        cproxy.wait_for("listening on", PATIENCE);
+        Self { cproxy, sproxy }
+    }
+
+    /// How often cproxy has attached again so far.
+    pub fn attached_again(&self) -> usize {
+        self.cproxy.count("attached again")
+    }
+
+    /// Waits until cproxy has attached again more than `before` times.
+    #[track_caller]
+    pub fn wait_attached_again(&mut self, before: usize) {
+        self.cproxy.wait_for_count("attached again", before + 1, PATIENCE);
+    }
+
+    /// The client's address on the carrier that was attached last.
+    pub fn local_address(&self) -> SocketAddr {
+        let log = self.cproxy.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains(" attached again (") || line.contains(" attached ("))
+            .expect("it was attached");
+        let address = line.split_once('(').and_then(|(_, rest)| rest.split_once(" to "));
+        address
+            .and_then(|(address, _)| address.parse().ok())
+            .expect("the log says by which address")
+    }
+
+    /// By which uplink that is.
+    pub fn uplink(&self) -> u8 {
+        match self.local_address().ip() {
+            IpAddr::V4(address) => address.octets()[2],
+            IpAddr::V6(address) => address.segments()[1] as u8,
+        }
+    }
+
+    /// Lets a fault happen and waits until the tunnel is attached again.
+    #[track_caller]
+    pub fn survive(&mut self, fault: super::Fault, world: &World) {
+        let before = self.attached_again();
+        fault.survive(world);
+        self.wait_attached_again(before);
+    }
+}
+
+/// The program under test: cargo's, or the one `ETCP_BIN` names.
+pub fn etcp() -> PathBuf {
+    std::env::var_os("ETCP_BIN").map_or_else(|| built("etcp"), PathBuf::from)
+}
+
+/// Where cargo puts a program of the workspace: one above the folder of the test programs. Cargo
+/// tells its path to the tests of its own package alone, and this crate is not one of them.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its program");
+    let folder = test.parent().and_then(Path::parent).expect("cargo makes two folders");
+    folder.join(name)
+}

@@ -1,0 +1,331 @@
+//! Programs under test, their logs, and their end.
+//!
+//! A program gets a process group of its own, is killed with it when its [`Process`] is dropped,
+//! and also when the thread that started it ends without a drop.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::folder::Folder;
+use super::netns::Namespace;
+use super::wait::{until, until_some};
+
+/// Who runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// The user the tests run as, in namespaces always root.
+    Root,
+    /// The ordinary user that every system has.
+    Nobody,
+    /// Another ordinary user, for a program that insists on a real account.
+    Id(u32, u32),
+}
+
+impl User {
+    /// User and group id.
+    pub fn ids(self) -> (u32, u32) {
+        match self {
+            Self::Root => (0, 0),
+            Self::Nobody => (65534, 65534),
+            Self::Id(user, group) => (user, group),
+        }
+    }
+
+    /// Makes this user the owner of a file.
+    ///
+    /// Only root can do that. A test that runs as another user starts its programs as that user
+    /// too, so its files are already owned as they have to be.
+    pub fn own(self, path: &Path) {
+        if rustix::process::geteuid().is_root() {
+            let (user, group) = self.ids();
+            std::os::unix::fs::chown(path, Some(user), Some(group)).expect("owner is set");
+        }
+    }
+}
+
+/// Runs a program with the signals that end a job not ignored. A shell without job control has
+/// the tests ignore those that are typed, and programs keep that.
+pub const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=INT,QUIT,HUP,TERM"];
+
+/// A program about to be started.
+pub struct Launch {
+    name: String,
+    /// What runs the program, itself first, and replaces itself by it.
+    runner: Vec<OsString>,
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    files: Vec<(PathBuf, &'static str)>,
+    user: User,
+}
+
+/// Lays files over those of the system, for the program that follows alone: each pair of arguments
+/// before `--` is a file and the one that it hides.
+const LAY_OVER: &str = r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done
+shift; exec "$@""#;
+
+impl Launch {
+    /// `name` names the log; the program runs as the ordinary user unless told otherwise.
+    pub fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
+        Self {
+            name: name.to_owned(),
+            runner: Vec::new(),
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            files: Vec::new(),
+            user: User::Nobody,
+        }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Has the program run by another one, which replaces itself by it, as env(1) and chrt(1) do.
+    pub fn run_by<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.runner.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, key: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key, value.as_ref().to_owned()));
+        self
+    }
+
+    /// Has the program find `file` where the system has `hidden`.
+    pub fn file(mut self, file: &Path, hidden: &'static str) -> Self {
+        self.files.push((file.to_owned(), hidden));
+        self
+    }
+
+    /// Says who runs it.
+    pub fn user(mut self, user: User) -> Self {
+        self.user = user;
+        self
+    }
+
+    /// Starts it in a namespace, stdin empty, stdout and stderr in its log in `folder`.
+    pub fn start(self, namespace: &Namespace, folder: &Folder) -> Process {
+        self.start_with(namespace, folder, Stdio::null(), None)
+    }
+
+    /// Starts it with the given stdin, and stdout instead of the log if one is given.
+    pub fn start_with(
+        self,
+        namespace: &Namespace,
+        folder: &Folder,
+        stdin: Stdio,
+        stdout: Option<Stdio>,
+    ) -> Process {
+        let mut command =
+            namespace.command(if self.files.is_empty() { "setpriv" } else { "unshare" });
+        if !self.files.is_empty() {
+            // A mount namespace of its own: nothing is left of it when the program has ended.
+            command.args(["--mount", "--", "sh", "-c", LAY_OVER, "sh"]);
+            for (file, hidden) in &self.files {
+                command.arg(file).arg(hidden);
+            }
+            command.args(["--", "setpriv"]);
+        }
+        self.spawn(command, folder.path(), stdin, stdout)
+    }
+
+    /// Starts it on this machine itself, as whoever runs the tests, its log in `folder`.
+    pub fn start_here(self, folder: &Path) -> Process {
+        self.start_here_with(folder, Stdio::null(), None)
+    }
+
+    /// The same with the given stdin, and stdout instead of the log if one is given.
+    pub fn start_here_with(self, folder: &Path, stdin: Stdio, stdout: Option<Stdio>) -> Process {
+        self.user(User::Root).spawn(Command::new("setpriv"), folder, stdin, stdout)
+    }
+
+    fn spawn(
+        self,
+        setpriv: Command,
+        folder: &Path,
+        stdin: Stdio,
+        stdout: Option<Stdio>,
+    ) -> Process {
+        use std::os::unix::process::CommandExt;
+        let log = folder.join(format!("{}.log", self.name));
+        let file = File::create(&log).expect("a log can be made");
+        let stdout = stdout.unwrap_or_else(|| file.try_clone().expect("a descriptor").into());
+        let mut command = self.command(setpriv);
+        command.current_dir(folder).stdin(stdin).stdout(stdout).stderr(file);
+        let child = command.process_group(0).spawn().expect("nsenter and setpriv run");
+        Process { name: self.name, child, log }
+    }
+
+    /// nsenter, sh and setpriv replace themselves, so the child's id is the program's.
+    fn command(&self, mut command: Command) -> Command {
+        command.args(["--pdeathsig", "KILL"]);
+        if self.user != User::Root {
+            let (user, group) = self.user.ids();
+            command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
+            command.args(["--clear-groups", "--inh-caps=-all"]);
+        }
+        command.arg("--").args(DEFAULT_SIGNALS);
+        command.args(&self.runner).arg(&self.program).args(&self.args);
+        command.env("RUST_LOG", "info").env("LC_ALL", "C");
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
+        // Root reads the descriptors of programs that hide their memory; nobody else does.
+        if !rustix::process::geteuid().is_root() {
+            command.env("ETCP_TRACEABLE", "1");
+        }
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+}
+
+/// A program that runs, or ran.
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How many lines of the log contain `text`.
+    pub fn count(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until the log has a line with `text`.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str, limit: Duration) {
+        self.wait_for_count(text, 1, limit);
+    }
+
+    /// Waits until `count` lines of the log contain `text`.
+    #[track_caller]
+    pub fn wait_for_count(&mut self, text: &str, count: usize, limit: Duration) {
+        let what = format!("{count} lines with {text:?} in the log of {}", self.name);
+        until(&what, limit, || {
+            let found = self.count(text) >= count;
+            assert!(found || self.is_running(), "{} ended before it logged {text:?}", self.name);
+            found
+        });
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The program's stdin and stdout, which were asked to be pipes.
+    pub fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let pipes = self.child.stdin.take().zip(self.child.stdout.take());
+        pipes.expect("stdin and stdout are pipes, and nobody took them before")
+    }
+
+    /// Removes the log of a program of which there are many.
+    pub fn remove_log(&self) {
+        std::fs::remove_file(&self.log).expect("the folder is ours");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until the program has ended by itself.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        until_some(&format!("the end of {}", self.name), limit, || {
+            self.child.try_wait().expect("it is our child")
+        })
+    }
+
+    /// Asks the program to end (SIGTERM), and waits until it has.
+    #[track_caller]
+    pub fn stop(&mut self, limit: Duration) -> ExitStatus {
+        if self.is_running() {
+            let _ = kill_process(self.pid(), Signal::TERM);
+        }
+        self.wait(limit)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.id().cast_signed()).expect("a process id");
+        kill_process(pid, signal).expect("it still runs");
+    }
+
+    /// Lets it stand still (SIGSTOP) until [`Self::resume`].
+    pub fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("it runs");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("it runs");
+    }
+
+    /// Sets how many descriptors it may have from now on.
+    pub fn limit_descriptors(&self, most: &str) {
+        self.limit("nofile", most);
+    }
+
+    /// Sets how many threads and processes its user may have for it to start another.
+    pub fn limit_threads(&self, most: &str) {
+        self.limit("nproc", most);
+    }
+
+    /// Sets a soft limit. Only its own user may do so.
+    fn limit(&self, what: &str, most: &str) {
+        let (user, group) = User::Nobody.ids();
+        let status = Command::new("setpriv")
+            .arg(format!("--reuid={user}"))
+            .arg(format!("--regid={group}"))
+            .args(["--clear-groups", "--", "prlimit"])
+            .arg(format!("--{what}={most}:"))
+            .args(["--pid", &self.id().to_string()])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "the limit of {} stays", self.name);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Until it is waited for, the id cannot be another's; after that, none of its group is left
+        // but what its namespace ends.
+        if self.is_running() {
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            print_tail(&self.name, &self.log);
+        }
+    }
+}
+
+fn print_tail(name: &str, log: &Path) {
+    const LINES: usize = 40;
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let _ = writeln!(std::io::stderr(), "--- the log of {name} ends:\n{tail}\n---");
+}

@@ -1,0 +1,246 @@
+//! A TCP relay between the proxies that lets every carrier die after some bytes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::set_socket_linger;
+
+use super::random::Random;
+
+/// Some carriers die in their handshake, in their attach or soon after it. Were they many, none
+/// would make progress, and the client would rightly take its time.
+const EARLY: Range<u64> = 2_000..32_000;
+
+/// The bytes, of both directions together, after which the others die.
+const LATE: Range<u64> = 32_000..2_000_000;
+
+/// Between two looks at whether the relay is to end or to be calm.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// A proxy always reads its carrier: a write that takes longer shows a fault of theirs.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// How a carrier dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Death {
+    /// Both ends get a reset.
+    Reset,
+    /// Both ends get an end of stream.
+    End,
+    /// Nothing passes any more, and nobody is told.
+    Silence,
+    /// The same, in one direction: 0 is from the client.
+    Deaf(usize),
+}
+
+/// How many carriers died of what.
+#[derive(Debug, Default)]
+struct Deaths {
+    resets: AtomicUsize,
+    ends: AtomicUsize,
+    silences: AtomicUsize,
+}
+
+/// A relay that runs until it is dropped.
+pub struct Relay {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    server: SocketAddr,
+    random: Mutex<Random>,
+    deaths: Deaths,
+    is_calm: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Relay {
+    /// Relays to `server`; no carrier dies yet.
+    pub fn start(server: SocketAddr, random: Random) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let address = listener.local_addr().expect("it listens");
+        let shared = Arc::new(Shared {
+            server,
+            random: Mutex::new(random),
+            deaths: Deaths::default(),
+            is_calm: AtomicBool::new(true),
+            is_over: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || accept(&listener, &accepting));
+        Self { address, shared, thread: Some(thread) }
+    }
+
+    /// Where the client finds it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on carriers die, also those that are there.
+    pub fn rage(&self) {
+        self.shared.is_calm.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on no carrier dies that has not begun to.
+    pub fn calm(&self) {
+        self.shared.is_calm.store(true, Ordering::Relaxed);
+    }
+
+    /// How many carriers died, by kind, for the report.
+    pub fn report(&self) -> String {
+        let Deaths { resets, ends, silences } = &self.shared.deaths;
+        let [resets, ends, silences] = [resets, ends, silences].map(|n| n.load(Ordering::Relaxed));
+        format!("{resets} resets, {ends} ends of stream, {silences} silences")
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        // The thread waits in accept(2): this connection lets it look again.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Each carrier gets a thread of its own; all of them end with the relay.
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    std::thread::scope(|scope| {
+        while let Ok((client, _)) = listener.accept() {
+            if shared.is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            // Without a server the client is to see a closed connection.
+            let Ok(server) = TcpStream::connect(shared.server) else { continue };
+            scope.spawn(|| Carrier::new(client, server, shared).run());
+        }
+    });
+}
+
+struct Carrier<'a> {
+    /// The client's side and the server's.
+    ends: [TcpStream; 2],
+    left: u64,
+    death: Death,
+    shared: &'a Shared,
+}
+
+/// What a look at a carrier showed.
+enum Seen {
+    /// This end has something to read.
+    Readable(usize),
+    Nothing,
+}
+
+impl<'a> Carrier<'a> {
+    fn new(client: TcpStream, server: TcpStream, shared: &'a Shared) -> Self {
+        let mut random = shared.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let cuts = if random.one_in(8) { EARLY } else { LATE };
+        let left = random.magnitude(cuts);
+        let death = match random.next() % 80 {
+            0 | 1 => Death::Silence,
+            2 => Death::Deaf(0),
+            3 => Death::Deaf(1),
+            4..42 => Death::End,
+            _ => Death::Reset,
+        };
+        for end in [&client, &server] {
+            end.set_nodelay(true).expect("an option is set");
+            end.set_write_timeout(Some(STUCK)).expect("a time-out is set");
+        }
+        Self { ends: [client, server], left, death, shared }
+    }
+
+    fn run(mut self) {
+        while !self.shared.is_over.load(Ordering::Relaxed) {
+            let Seen::Readable(from) = self.look() else { continue };
+            let most = if self.is_mortal() { self.left } else { u64::MAX };
+            if most == 0 {
+                return self.die();
+            }
+            if !self.pass(from, most) {
+                return;
+            }
+        }
+    }
+
+    fn is_mortal(&self) -> bool {
+        !self.shared.is_calm.load(Ordering::Relaxed)
+    }
+
+    fn look(&self) -> Seen {
+        let mut fds = self.ends.each_ref().map(|end| PollFd::new(end, PollFlags::IN));
+        // An interrupted look is as good as none.
+        let _ = poll(&mut fds, Some(&LOOK));
+        // The client's end does not always come first: else a busy one would starve the other.
+        let order = if self.left.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        order
+            .into_iter()
+            .find(|at| !fds[*at].revents().is_empty())
+            .map_or(Seen::Nothing, Seen::Readable)
+    }
+
+    /// Moves some bytes, `most` at most; false at the end of a stream.
+    fn pass(&mut self, from: usize, most: u64) -> bool {
+        let mut buffer = [0; 64 * 1024];
+        let most = buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let Ok(count @ 1..) = (&self.ends[from]).read(&mut buffer[..most]) else { return false };
+        self.left = self.left.saturating_sub(count as u64);
+        match (&self.ends[1 - from]).write_all(&buffer[..count]) {
+            Ok(()) => true,
+            Err(error) => {
+                let is_stuck = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(!is_stuck, "a proxy does not read its carrier");
+                false
+            }
+        }
+    }
+
+    fn die(mut self) {
+        let deaths = &self.shared.deaths;
+        let count = match self.death {
+            Death::Reset => &deaths.resets,
+            Death::End => &deaths.ends,
+            Death::Silence | Death::Deaf(_) => &deaths.silences,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        match self.death {
+            Death::End => self.ends.iter().for_each(|end| {
+                // It may be gone already.
+                let _ = end.shutdown(Shutdown::Write);
+            }),
+            Death::Reset => self.ends.iter().for_each(|end| {
+                set_socket_linger(end, Some(Duration::ZERO)).expect("an option is set");
+            }),
+            Death::Silence => self.swallow([true, true]),
+            Death::Deaf(from) => self.swallow([from == 0, from == 1]),
+        }
+    }
+
+    /// Swallows what comes from the ends named, until one of them gives up.
+    fn swallow(&mut self, deaf: [bool; 2]) {
+        while !self.shared.is_over.load(Ordering::Relaxed) {
+            let Seen::Readable(from) = self.look() else { continue };
+            let goes_on = if deaf[from] {
+                let mut buffer = [0; 64 * 1024];
+                matches!((&self.ends[from]).read(&mut buffer), Ok(1..))
+            } else {
+                self.pass(from, u64::MAX)
+            };
+            if !goes_on {
+                return;
+            }
+            self.left = self.left.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A stock sshd in the server's namespace, and `etcp ssh` on the client's side.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::keys::{generate, public_half};
+use crate::pair::etcp;
+use crate::terminal::Terminal;
+use crate::wait::{PATIENCE, until};
+use crate::{Folder, Launch, Process, User, World, skip};
+
+/// What the tests need of the machine.
+pub const PROGRAMS: [&str; 2] = ["ssh", "sshd"];
+
+/// A world whose server has an sshd. It lets in one user, who has a home there.
+pub struct Site {
+    pub sshd: Process,
+    pub world: World,
+    pub folder: Folder,
+    program: PathBuf,
+}
+
+impl Site {
+    /// sshd on this port; etcp is in no PATH there.
+    pub fn without_etcp(port: u16) -> Self {
+        let (world, folder) = (World::new(), Folder::new());
+        for name in ["server-home", "server-bin", "runtime"] {
+            folder.folder(name, User::Nobody);
+        }
+        let sshd = start_sshd(&world, &folder, port);
+        let program = folder.program("etcp", &etcp());
+        let site = Self { sshd, world, folder, program };
+        site.write_client_config(port);
+        site
+    }
+
+    /// sshd on this port, and etcp in the PATH of its users.
+    pub fn new(port: u16) -> Self {
+        let site = Self::without_etcp(port);
+        std::fs::hard_link(&site.program, site.folder.join("server-bin/etcp"))
+            .expect("it is one folder");
+        site
+    }
+
+    fn write_client_config(&self, port: u16) {
+        let (folder, address) = (&self.folder, self.world.server_v4());
+        let config = format!(
+            "Host server
+HostName {address}
+Host *
+Port {port}
+User nobody
+IdentityFile {}
+IdentitiesOnly yes
+HostKeyAlias test-server
+UserKnownHostsFile {}
+StrictHostKeyChecking yes
+BatchMode yes
+",
+            folder.join("ssh-user-key").display(),
+            folder.join("ssh-known-hosts").display(),
+        );
+        folder.file("ssh_config", &config, User::Nobody);
+    }
+
+    /// Puts something before what ssh's configuration at the client says.
+    pub fn configure(&self, lines: &str) {
+        let before = std::fs::read_to_string(self.folder.join("ssh_config")).expect("it is text");
+        self.folder.file("ssh_config", &format!("{lines}{before}"), User::Nobody);
+    }
+
+    /// The path of etcp on the client's side.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// `etcp ssh` with these options of etcp's own; HOST and more may follow.
+    pub fn ssh(&self, name: &str, options: &[&str]) -> Launch {
+        self.client(Launch::new(name, &self.program).arg("ssh").args(options))
+            .args(["-F"])
+            .arg(self.folder.join("ssh_config"))
+    }
+
+    /// Gives a program of the client's side its surroundings.
+    pub fn client(&self, launch: Launch) -> Launch {
+        launch.env("HOME", self.folder.path()).env("XDG_RUNTIME_DIR", self.folder.join("runtime"))
+    }
+
+    /// A shell on a terminal, once it answers.
+    pub fn shell(&self, launch: Launch) -> Shell {
+        let mut terminal = Terminal::start(launch, &self.world.client, &self.folder);
+        terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
+        terminal.expect("begun-42", PATIENCE);
+        Shell { terminal, asked: 0 }
+    }
+
+    /// Runs `etcp ssh OPTIONS… server COMMAND`.
+    pub fn run(&self, name: &str, options: &[&str], command: &str) -> Ran {
+        self.finish(name, self.ssh(name, options).args(["server", command]))
+    }
+
+    /// Runs a program of the client's side to its end.
+    pub fn finish(&self, name: &str, launch: Launch) -> Ran {
+        let path = self.folder.file(&format!("{name}.out"), "", User::Nobody);
+        let output = std::fs::File::create(&path).expect("it is ours");
+        let mut process =
+            launch.start_with(&self.world.client, &self.folder, Stdio::null(), Some(output.into()));
+        let code = process.wait(PATIENCE).code();
+        let output = std::fs::read_to_string(path).expect("it is text");
+        Ran { code, output, log: process.log() }
+    }
+
+    /// The processes of etcp at the server that `etcp ssh` has started.
+    pub fn sproxies(&self) -> Vec<String> {
+        programs(&self.world.server, "one-user")
+    }
+
+    /// The programs at the client whose command line has this word.
+    pub fn at_client(&self, word: &str) -> Vec<String> {
+        programs(&self.world.client, word)
+    }
+
+    /// Waits until nothing of `etcp ssh` is left at the server.
+    #[track_caller]
+    pub fn wait_until_gone(&self) {
+        until("the sproxy to end", PATIENCE, || self.sproxies().is_empty());
+    }
+
+    /// Nothing is left of what was handed over.
+    #[track_caller]
+    pub fn assert_tidy(&self) {
+        let left = std::fs::read_dir(self.folder.join("runtime")).expect("it is ours");
+        let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
+        assert!(left.is_empty(), "{left:?} are left");
+    }
+}
+
+/// A shell at the server, on a terminal of the client.
+pub struct Shell {
+    terminal: Terminal,
+    /// How many lines it was given to answer.
+    asked: u32,
+}
+
+impl Shell {
+    /// Types a line, which it answers within `limit`.
+    #[track_caller]
+    pub fn answer(&mut self, limit: Duration) {
+        self.asked += 1;
+        self.terminal.line(&format!("echo after-{}-$((40+2))", self.asked));
+        self.terminal.expect(&format!("after-{}-42", self.asked), limit);
+    }
+
+    /// Ends it, and says what it left in its log: its exit code is told.
+    #[track_caller]
+    pub fn end(mut self) -> String {
+        self.terminal.line("exit 7");
+        assert_eq!(self.terminal.process().wait(PATIENCE).code(), Some(7));
+        self.terminal.process().log()
+    }
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub output: String,
+    pub log: String,
+}
+
+impl Ran {
+    /// It went well, and wrote this.
+    #[track_caller]
+    pub fn wrote(&self, output: &str) {
+        assert_eq!((self.code, self.output.as_str()), (Some(0), output), "{}", self.log);
+    }
+
+    /// It failed with this code, and said this.
+    #[track_caller]
+    pub fn failed(&self, code: i32, text: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.log.contains(text), "{}", self.log);
+    }
+}
+
+/// A quick fault, or none, must not take longer.
+pub const SECONDS: Duration = Duration::from_secs(10);
+
+/// The command lines of what runs in a namespace and has this word in it.
+fn programs(namespace: &crate::netns::Namespace, word: &str) -> Vec<String> {
+    let output =
+        std::process::Command::new("ip").args(["netns", "pids", namespace.name()]).output();
+    let pids = String::from_utf8(output.expect("ip runs").stdout).expect("ids are text");
+    let lines = pids.lines().filter_map(|pid| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(word)).collect()
+}
+
+/// sshd as its service starts it, with an account that has a home and a shell for it alone.
+fn start_sshd(world: &World, folder: &Folder, port: u16) -> Process {
+    let host_key = generate(folder, "ssh-host-key");
+    let user_key = generate(folder, "ssh-user-key");
+    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), User::Nobody);
+    let known = format!("test-server {}", public_half(&host_key));
+    folder.file("ssh-known-hosts", &known, User::Nobody);
+    let config = format!(
+        "ListenAddress 0.0.0.0:{port}
+HostKey {}
+AuthorizedKeysFile {}
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+MaxStartups 100
+SetEnv PATH={}:/usr/local/bin:/usr/bin:/bin
+Subsystem sftp internal-sftp
+",
+        host_key.display(),
+        keys.display(),
+        folder.join("server-bin").display(),
+    );
+    let config = folder.file("sshd_config", &config, User::Nobody);
+    let home = folder.join("server-home");
+    let account = format!("nobody:x:65534:65534:nobody:{}:/bin/bash", home.display());
+    let passwd = std::fs::read_to_string("/etc/passwd").expect("accounts are listed");
+    let passwd: Vec<_> = passwd.lines().filter(|line| !line.starts_with("nobody:")).collect();
+    let passwd = folder.readable_file("passwd", &format!("{}\n{account}\n", passwd.join("\n")));
+    let sshd = skip::find("sshd").expect("was asked for");
+    std::fs::create_dir_all("/run/sshd").expect("as its service makes it");
+    let mut process = Launch::new("sshd", sshd)
+        .user(User::Root)
+        .args(["-D", "-e", "-f"])
+        .arg(config)
+        .file(&passwd, "/etc/passwd")
+        .start(&world.server, folder);
+    process.wait_for("Server listening on", PATIENCE);
+    process
+}

@@ -1,0 +1,63 @@
+//! A stock sshd for one user, and the configuration of an ssh that reaches it.
+
+use std::path::PathBuf;
+
+use super::folder::Folder;
+use super::keys::{generate, public_half};
+use super::netns::Namespace;
+use super::process::{Launch, Process, User};
+use super::skip;
+use super::wait::PATIENCE;
+
+/// Where sshd listens, on its machine's loopback.
+pub const PORT: u16 = 2222;
+
+/// Starts sshd as an ordinary user: it lets in that user only, which is all that is needed. It asks
+/// PAM about the account, because it cannot read the shadow file and would take it for locked.
+pub fn start_sshd(namespace: &Namespace, folder: &Folder) -> Process {
+    let host_key = generate(folder, "ssh-host-key");
+    let user_key = generate(folder, "ssh-user-key");
+    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), User::Nobody);
+    let known = format!("test-server {}", public_half(&host_key));
+    folder.file("ssh-known-hosts", &known, User::Nobody);
+    let config = format!(
+        "ListenAddress 127.0.0.1:{PORT}
+HostKey {}
+AuthorizedKeysFile {}
+PidFile none
+StrictModes no
+UsePAM yes
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+",
+        host_key.display(),
+        keys.display(),
+    );
+    let config = folder.file("sshd_config", &config, User::Nobody);
+    let sshd = skip::find("sshd").expect("was asked for");
+    let mut process =
+        Launch::new("sshd", sshd).args(["-D", "-e", "-f"]).arg(config).start(namespace, folder);
+    process.wait_for("Server listening on", PATIENCE);
+    process
+}
+
+/// Writes the configuration of an ssh that finds `Host server` at `host_name` by a `ProxyCommand`.
+pub fn ssh_config(folder: &Folder, name: &str, host_name: &str, proxy_command: &str) -> PathBuf {
+    let config = format!(
+        "Host server
+HostName {host_name}
+Port {PORT}
+User nobody
+IdentityFile {}
+IdentitiesOnly yes
+HostKeyAlias test-server
+UserKnownHostsFile {}
+StrictHostKeyChecking yes
+BatchMode yes
+ProxyCommand {proxy_command}
+",
+        folder.join("ssh-user-key").display(),
+        folder.join("ssh-known-hosts").display(),
+    );
+    folder.file(name, &config, User::Nobody)
+}

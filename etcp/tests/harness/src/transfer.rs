@@ -1,0 +1,35 @@
+//! Faults spread over a file on its way.
+
+use super::fault::Fault;
+use super::wait::{PATIENCE, until};
+use super::world::World;
+
+/// What the copied files weigh.
+pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
+
+/// Lets each fault happen at its share of the way, and waits until the file grows again.
+///
+/// `arrived` tells how much has arrived; it must not be all before the last fault, or the copy
+/// proved nothing.
+#[track_caller]
+pub fn strike_on_the_way(world: &World, faults: &[Fault], arrived: impl FnMut() -> u64) {
+    strike_on_the_way_of(FILE_LENGTH, world, faults, arrived);
+}
+
+/// The same for files that weigh `total` together.
+#[track_caller]
+pub fn strike_on_the_way_of(
+    total: u64,
+    world: &World,
+    faults: &[Fault],
+    mut arrived: impl FnMut() -> u64,
+) {
+    let step = total / (faults.len() as u64 + 2);
+    for (fault, mark) in faults.iter().zip((1..).map(|n| n * step)) {
+        until(&format!("{mark} bytes to arrive"), PATIENCE, || arrived() >= mark);
+        fault.survive(world);
+        let then = arrived();
+        assert!(then < total, "the file was through before {fault:?} was over: slow it down");
+        until(&format!("the file to grow after {fault:?}"), PATIENCE, || arrived() > then);
+    }
+}

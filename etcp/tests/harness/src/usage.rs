@@ -1,0 +1,53 @@
+//! What a running program holds and uses, as /proc tells it.
+
+use std::time::Duration;
+
+use super::process::Process;
+
+impl Process {
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.id());
+        std::fs::read_dir(folder).expect("the program runs").count()
+    }
+
+    /// What its descriptors are: to say which one is too many.
+    pub fn descriptor_names(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs");
+        let link = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
+        let mut names: Vec<_> =
+            folder.flatten().filter_map(link).map(|name| name.display().to_string()).collect();
+        names.sort();
+        names
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        let folder = format!("/proc/{}/task", self.id());
+        std::fs::read_dir(folder).expect("the program runs").count()
+    }
+
+    /// Its resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))
+            .expect("the program runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.expect("/proc tells the memory") * 1024
+    }
+
+    /// The processor time it has used, all its threads together.
+    pub fn processor_time(&self) -> Duration {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the program runs");
+        // The name, in brackets, may hold blanks: what is behind it is counted (proc_pid_stat(5)).
+        let rest = stat.rsplit_once(')').expect("a name in brackets").1;
+        let ticks: u64 = rest
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("a number of ticks"))
+            .sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+}

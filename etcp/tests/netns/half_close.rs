@@ -1,0 +1,137 @@
+//! The end of a stream and a reset, by either side, while there is no path: they arrive as what
+//! they were, after the data before them, once there is a path again.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use etcp_testkit::checked::{Pattern, accept, connect, listen, read_to_end};
+use etcp_testkit::pair::DEFAULT_LISTEN;
+use etcp_testkit::{Direction, Family, Folder, Pair, Sproxy, World, fault::SILENCE, skip};
+
+/// Sent before the end, while the path is dead.
+const LAST_WORDS: usize = 16 * 1024;
+
+struct Setting {
+    world: World,
+    pair: Pair,
+    listener: TcpListener,
+    _folder: Folder,
+}
+
+/// An established session's two ends: who ends it in the outage, and who is to notice.
+struct Ends {
+    active: TcpStream,
+    passive: TcpStream,
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Server,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let (world, folder) = (World::new(), Folder::new());
+        let listener = listen(&world.server, "127.0.0.1:0");
+        let target = listener.local_addr().expect("it listens").to_string();
+        let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
+        let pair = Pair::start(&world, &folder, sproxy, &[]);
+        Self { world, pair, listener, _folder: folder }
+    }
+
+    /// A session over which something has passed each way.
+    fn session(&self, active: Side) -> Ends {
+        let mut client = connect(&self.world.client, DEFAULT_LISTEN);
+        let mut server = accept(&self.listener);
+        let mut byte = [0];
+        client.write_all(b"?").expect("the session is up");
+        server.read_exact(&mut byte).expect("the session is up");
+        server.write_all(b"!").expect("the session is up");
+        client.read_exact(&mut byte).expect("the session is up");
+        match active {
+            Side::Client => Ends { active: client, passive: server },
+            Side::Server => Ends { active: server, passive: client },
+        }
+    }
+
+    /// Does `work` while nothing passes, and has the client attached again from its other uplink.
+    fn in_outage(&mut self, work: impl FnOnce()) {
+        let before = self.pair.attached_again();
+        self.world.router.blackhole(Direction::Both);
+        work();
+        std::thread::sleep(SILENCE);
+        self.world.use_uplink(self.world.other_uplink());
+        self.world.router.lift_blackhole();
+        self.pair.wait_attached_again(before);
+    }
+}
+
+fn half_close(side: Side) {
+    let mut setting = Setting::new();
+    let Ends { mut active, mut passive } = setting.session(side);
+    let (words, answer) = (Pattern(1).bytes(0, LAST_WORDS), Pattern(2).bytes(0, LAST_WORDS));
+    setting.in_outage(|| {
+        active.write_all(&words).expect("the proxy takes it");
+        active.shutdown(Shutdown::Write).expect("half is closed");
+        assert_silent(&passive);
+    });
+    assert_eq!(read_to_end(&passive), (words, None), "the data, then the end in order");
+    // The other half is still open, and ends by itself.
+    passive.write_all(&answer).expect("the other half is open");
+    drop(passive);
+    assert_eq!(read_to_end(&active), (answer, None), "the answer, then its end");
+}
+
+fn reset(side: Side) {
+    let mut setting = Setting::new();
+    let Ends { mut active, passive } = setting.session(side);
+    let words = Pattern(3).bytes(0, LAST_WORDS);
+    setting.in_outage(|| {
+        active.write_all(&words).expect("the proxy takes it");
+        // Closing with no time to linger is a reset.
+        rustix::net::sockopt::set_socket_linger(&active, Some(Duration::ZERO)).expect("is set");
+        drop(active);
+        assert_silent(&passive);
+    });
+    let (bytes, end) = read_to_end(&passive);
+    assert_eq!(end, Some(ErrorKind::ConnectionReset), "a reset arrives as a reset");
+    assert_eq!(bytes, words, "after the data before it");
+}
+
+/// Nothing, not even an end, has come through the outage.
+fn assert_silent(stream: &TcpStream) {
+    stream.set_nonblocking(true).expect("is set");
+    let seen = stream.peek(&mut [0]).map_err(|error| error.kind());
+    stream.set_nonblocking(false).expect("is set");
+    assert_eq!(seen, Err(ErrorKind::WouldBlock), "the path is dead");
+}
+
+#[test]
+fn the_client_closes_its_half_in_an_outage() {
+    if skip::can_run("netns_half_close (client, FIN)", &[]) {
+        half_close(Side::Client);
+    }
+}
+
+#[test]
+fn the_server_closes_its_half_in_an_outage() {
+    if skip::can_run("netns_half_close (server, FIN)", &[]) {
+        half_close(Side::Server);
+    }
+}
+
+#[test]
+fn the_client_resets_in_an_outage() {
+    if skip::can_run("netns_half_close (client, RST)", &[]) {
+        reset(Side::Client);
+    }
+}
+
+#[test]
+fn the_server_resets_in_an_outage() {
+    if skip::can_run("netns_half_close (server, RST)", &[]) {
+        reset(Side::Server);
+    }
+}

@@ -1,0 +1,21 @@
+//! Programs that people use, through both proxies, while their client moves between networks.
+//! Each test has network namespaces of its own.
+
+mod agent_roam;
+mod congestion;
+mod curl;
+mod half_close;
+mod ipv6;
+mod programs;
+mod psql;
+mod roam;
+mod run;
+mod run_program;
+mod scp;
+mod socks;
+mod ssh;
+mod ssh_copies;
+mod status;
+mod telnet;
+mod transparent;
+mod via_ssh;

@@ -1,0 +1,147 @@
+//! Programs that hold one connection open and wait on it: a subscription, a WebSocket, a
+//! measurement of throughput, each across every move of the client.
+
+use std::net::TcpStream;
+
+use etcp_testkit::nginx::start_nginx;
+use etcp_testkit::terminal::Terminal;
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
+
+const REDIS: &str = "127.0.0.1:6379";
+const NGINX: &str = "127.0.0.1:8080";
+const IPERF: &str = "127.0.0.1:5201";
+
+/// A WebSocket server that sends back what it gets (RFC 6455), one client, short frames alone.
+const ECHO: &str = r#"
+import base64, hashlib, socket
+at = socket.create_server(("127.0.0.1", 8090))
+while True:
+    peer, _ = at.accept()
+    stream = peer.makefile("rwb")
+    key = b""
+    while (line := stream.readline().strip()):
+        if line.lower().startswith(b"sec-websocket-key:"):
+            key = line.split(b":")[1].strip()
+    if not key:
+        continue  # Somebody only looked whether it listens.
+    token = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    stream.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n")
+    stream.flush()
+    while (head := stream.read(2)):
+        mask, body = stream.read(4), stream.read(head[1] & 127)
+        text = bytes(b ^ mask[i % 4] for i, b in enumerate(body))
+        stream.write(bytes([0x81, len(text)]) + text)
+        stream.flush()
+"#;
+
+/// A WebSocket client: each line of stdin is a message, each answer a line.
+const TALK: &str = r#"
+import socket, sys
+stream = socket.create_connection(("127.0.0.1", 9000)).makefile("rwb")
+stream.write(b"GET / HTTP/1.1\r\nHost: echo.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+stream.flush()
+answer = b""
+while not answer.endswith(b"\r\n\r\n"):
+    answer += stream.readline()
+print("open" if b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer else answer, flush=True)
+for line in sys.stdin:
+    text = line.strip().encode()
+    stream.write(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+    stream.flush()
+    head = stream.read(2)
+    print("answer:", stream.read(head[1]).decode(), flush=True)
+"#;
+
+fn pair(world: &World, folder: &Folder, target: &str) -> Pair {
+    let sproxy = Sproxy::start(world, folder, Family::V4, target, &[target]);
+    Pair::start(world, folder, sproxy, &[&format!("9000:{target}")])
+}
+
+fn wait_for_port(world: &World, server: &mut Process, at: &str) {
+    until("the server to accept", PATIENCE, || {
+        assert!(server.is_running(), "it ended: {}", server.log());
+        world.server.run(|| TcpStream::connect(at)).is_ok()
+    });
+}
+
+#[test]
+fn a_redis_subscription_gets_every_message_while_the_client_moves() {
+    if !skip::can_run("use_programs", &["redis-server", "redis-cli"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let mut redis = Launch::new("redis", "redis-server")
+        .args(["--port", "6379", "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"])
+        .start(&world.server, &folder);
+    wait_for_port(&world, &mut redis, REDIS);
+    let mut pair = pair(&world, &folder, REDIS);
+    let mut subscriber = Launch::new("subscriber", "redis-cli")
+        .args(["-p", "9000", "SUBSCRIBE", "news"])
+        .start(&world.client, &folder);
+    subscriber.wait_for("subscribe", PATIENCE);
+    for (n, fault) in (1..).zip(Fault::CYCLE) {
+        for moment in ["before", "after"] {
+            let mut publisher = Launch::new("publisher", "redis-cli")
+                .args(["PUBLISH", "news", &format!("{moment} move {n}.")])
+                .start(&world.server, &folder);
+            assert!(publisher.wait(PATIENCE).success());
+            if moment == "before" {
+                pair.survive(fault, &world);
+            }
+        }
+        subscriber.wait_for(&format!("after move {n}."), PATIENCE);
+        assert_eq!(subscriber.count(&format!("before move {n}.")), 1);
+    }
+    assert!(subscriber.is_running(), "one connection for all of it");
+}
+
+#[test]
+fn a_websocket_through_nginx_goes_on_while_the_client_moves() {
+    if !skip::can_run("use_programs", &["nginx", "python3"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let python = |name, text| {
+        let script = folder.readable_file(&format!("{name}.py"), text);
+        Launch::new(name, "python3").arg("-u").arg(script).user(User::Root)
+    };
+    let mut echo = python("echo", ECHO).start(&world.server, &folder);
+    wait_for_port(&world, &mut echo, "127.0.0.1:8090");
+    let upgrade = "location / { proxy_pass http://127.0.0.1:8090; proxy_http_version 1.1; \
+                   proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }";
+    let _nginx = start_nginx(&world.server, &folder, &format!("listen {NGINX}; {upgrade}"), NGINX);
+    let mut pair = pair(&world, &folder, NGINX);
+    let mut talk = Terminal::start(python("talk", TALK), &world.client, &folder);
+    talk.expect("open", PATIENCE);
+    for (n, fault) in (1..).zip(Fault::CYCLE) {
+        pair.survive(fault, &world);
+        talk.line(&format!("message {n}"));
+        talk.expect(&format!("answer: message {n}"), PATIENCE);
+    }
+}
+
+#[test]
+fn iperf3_measures_to_its_end_while_the_client_moves() {
+    if !skip::can_run("use_programs", &["iperf3"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let mut server = Launch::new("iperf3-server", "iperf3")
+        .args(["-s", "-B", "127.0.0.1", "--forceflush"])
+        .start(&world.server, &folder);
+    server.wait_for("Server listening", PATIENCE);
+    let mut pair = pair(&world, &folder, IPERF);
+    let mut iperf = Launch::new("iperf3", "iperf3")
+        .args(["-c", "127.0.0.1", "-p", "9000", "-t", "30", "-b", "50M", "--forceflush"])
+        .start(&world.client, &folder);
+    iperf.wait_for("MBytes", PATIENCE);
+    for fault in Fault::CYCLE {
+        pair.survive(fault, &world);
+    }
+    assert!(iperf.is_running(), "it was over before the last move");
+    assert!(iperf.wait(2 * PATIENCE).success(), "{}", iperf.log());
+    iperf.wait_for("receiver", PATIENCE);
+}

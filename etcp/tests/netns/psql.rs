@@ -1,0 +1,85 @@
+//! A transaction left open in one psql, across every move, commits.
+
+use std::net::TcpStream;
+
+use etcp_testkit::terminal::Terminal;
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, World, skip};
+
+const SERVER: &str = "127.0.0.1:5432";
+const PROMPT: &str = "sql> ";
+
+#[test]
+fn an_open_transaction_commits_after_the_client_moved() {
+    if !skip::can_run("netns_psql", &["initdb", "postgres", "psql"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let _postgres = start_postgres(&world, &folder);
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, SERVER, &[SERVER]);
+    let mut pair = Pair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+
+    let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
+    query(&mut psql, "CREATE TABLE moves (n int);", "CREATE TABLE");
+    query(&mut psql, "CREATE TEMP TABLE mine AS SELECT 'same ' || 'backend' AS t;", "SELECT 1");
+    for (n, fault) in (1..).zip(Fault::CYCLE) {
+        query(&mut psql, "BEGIN;", "BEGIN");
+        query(&mut psql, &format!("INSERT INTO moves VALUES ({n});"), "INSERT 0 1");
+        pair.survive(fault, &world);
+        query(&mut psql, "COMMIT;", "COMMIT");
+    }
+    // A temporary table lives as long as its connection: this is the one we began with.
+    query(&mut psql, "SELECT t FROM mine;", "same backend");
+
+    // Seen by somebody who never went through the proxies.
+    let mut witness = Terminal::start(psql_direct(), &world.server, &folder);
+    query(&mut witness, "SELECT 'rows:' || count(*) FROM moves;", "rows:5");
+    for mut terminal in [psql, witness] {
+        terminal.line("\\q");
+        assert!(terminal.process().wait(PATIENCE).success(), "psql is content");
+    }
+}
+
+/// Types a query, waits for `answer`, which is not in it, and for the prompt.
+fn query(psql: &mut Terminal, query: &str, answer: &str) {
+    psql.expect(PROMPT, PATIENCE);
+    psql.line(query);
+    // The terminal's echo of what was typed comes first.
+    psql.expect(query, PATIENCE);
+    psql.expect(answer, PATIENCE);
+}
+
+fn psql_direct() -> Launch {
+    psql("witness", 5432)
+}
+
+fn psql(name: &str, port: u16) -> Launch {
+    Launch::new(name, "psql")
+        .args(["-X", "-n", "-A", "-t", "-h", "127.0.0.1", "-U", "tester", "-d", "postgres"])
+        .args(["-p", &port.to_string()])
+        .args(["-v", &format!("PROMPT1={PROMPT}"), "-v", &format!("PROMPT2={PROMPT}")])
+        .env("PAGER", "cat")
+        .env("TERM", "dumb")
+}
+
+/// A server of the test's own, in the test's folder, as an ordinary user.
+fn start_postgres(world: &World, folder: &Folder) -> Process {
+    let data = folder.join("postgres");
+    let initdb = skip::find("initdb").expect("was asked for");
+    let mut initdb = Launch::new("initdb", initdb)
+        .args(["-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+        .arg(&data)
+        .start(&world.server, folder);
+    assert!(initdb.wait(PATIENCE).success(), "initdb: {}", initdb.log());
+    let postgres = skip::find("postgres").expect("was asked for");
+    let mut process = Launch::new("postgres", postgres)
+        .arg("-D")
+        .arg(&data)
+        .args(["-h", "127.0.0.1", "-p", "5432", "-c", "unix_socket_directories="])
+        .start(&world.server, folder);
+    process.wait_for("ready to accept connections", PATIENCE);
+    until("PostgreSQL to accept", PATIENCE, || {
+        world.server.run(|| TcpStream::connect(SERVER)).is_ok()
+    });
+    process
+}

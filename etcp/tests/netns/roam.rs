@@ -1,0 +1,10 @@
+//! A stream each way over IPv4 carriers, while the client moves and every kind of fault happens.
+
+use etcp_testkit::{Family, roam::roam, skip};
+
+#[test]
+fn a_stream_each_way_survives_every_fault_over_ipv4() {
+    if skip::can_run("netns_roam", &[]) {
+        roam(Family::V4);
+    }
+}

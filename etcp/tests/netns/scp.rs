@@ -1,0 +1,50 @@
+//! scp of 200 MB through `ProxyCommand etcp connect`, to a real sshd, while the client moves.
+
+use etcp_testkit::folder::{length, sha256};
+use etcp_testkit::sshd::{PORT, ssh_config, start_sshd};
+use etcp_testkit::transfer::{FILE_LENGTH, strike_on_the_way};
+use etcp_testkit::wait::PATIENCE;
+use etcp_testkit::{Family, Fault, Folder, Launch, Sproxy, User, World, skip};
+
+/// Six moves among them; the copy must outlive all.
+const FAULTS: [Fault; 7] = [
+    Fault::ResetAndMove,
+    Fault::BlackholeThenMove,
+    Fault::Forget,
+    Fault::Move,
+    Fault::ResetAndMove,
+    Fault::BlackholeThenMove,
+    Fault::SoftMove,
+];
+
+/// 20 MB/s, so that the faults fall inside the copy.
+const KILOBITS_PER_SECOND: &str = "160000";
+
+#[test]
+fn scp_through_proxycommand_arrives_whole_while_the_client_moves() {
+    if !skip::can_run("netns_scp", &["sshd", "scp", "sha256sum"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let original = folder.random_file("original", FILE_LENGTH, User::Nobody);
+    let copy = folder.join("copy");
+    let _sshd = start_sshd(&world.server, &folder);
+    let target = format!("127.0.0.1:{PORT}");
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[&target]);
+
+    let proxy_command = format!("{} %h:%p", sproxy.client_command("connect").join(" "));
+    let config = ssh_config(&folder, "ssh_config", "127.0.0.1", &proxy_command);
+    let mut scp = Launch::new("scp", "scp")
+        .args(["-q", "-l", KILOBITS_PER_SECOND, "-F"])
+        .arg(config)
+        .arg(&original)
+        .arg(format!("server:{}", copy.display()))
+        .env("HOME", folder.path())
+        .start(&world.client, &folder);
+    strike_on_the_way(&world, &FAULTS, || {
+        assert!(scp.is_running(), "scp ended early");
+        length(&copy)
+    });
+    assert!(scp.wait(2 * PATIENCE).success(), "scp is content");
+    assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
+}

@@ -1,0 +1,149 @@
+//! `etcp ssh` to a stock sshd: no sproxy runs there, nothing is set up, and what ssh does lives on
+//! while the client moves.
+
+use etcp_testkit::ssh_site::{PROGRAMS, SECONDS, Site};
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::world::CARRIER_PORT;
+use etcp_testkit::{Fault, Launch, User, skip};
+use rustix::process::Signal;
+
+const PORT: u16 = 2222;
+
+/// The sproxy listens where the faults of the tests strike.
+const ON_CARRIER_PORT: [&str; 2] = ["--remote-port", "6200"];
+
+#[test]
+fn a_shell_on_a_terminal_goes_on_while_the_client_moves_and_tells_its_exit_code() {
+    if !skip::can_run("use_ssh", &PROGRAMS) {
+        return;
+    }
+    assert_eq!(ON_CARRIER_PORT[1], CARRIER_PORT.to_string());
+    let site = Site::new(PORT);
+    let launch = site.ssh("ssh", &ON_CARRIER_PORT).args(["-tt", "server"]);
+    let mut shell = site.shell(launch);
+    site.assert_tidy();
+    for fault in Fault::CYCLE {
+        fault.survive(&site.world);
+        shell.answer(PATIENCE);
+    }
+    let log = shell.end();
+    assert!(!log.contains("terminal") && !log.contains("etcp:"), "nothing to say: {log}");
+    site.wait_until_gone();
+}
+
+#[test]
+fn what_a_log_in_prints_is_no_obstacle() {
+    if !skip::can_run("use_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let noise = "echo 'Welcome to ETERNALTCP!'; seq 2000; echo -n 'no end of line: '\n";
+    site.folder.file("server-home/.bashrc", noise, User::Nobody);
+    let plain = site.client(Launch::new("plain", "ssh"));
+    let plain = plain.arg("-F").arg(site.folder.join("ssh_config"));
+    let plain = site.finish("plain", plain.args(["server", "echo hello; echo oops >&2"]));
+    assert!(plain.output.ends_with("no end of line: hello\n"), "{plain:?}");
+    let ran = site.run("noisy", &[], "echo hello; echo oops >&2");
+    ran.wrote(&plain.output);
+    assert!(ran.log.contains("oops"), "{}", ran.log);
+    site.assert_tidy();
+    site.wait_until_gone();
+}
+
+#[test]
+fn etcp_is_found_named_or_copied_and_told_to_be_missing() {
+    if !skip::can_run("use_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::without_etcp(PORT);
+    let missing = "etcp is not installed at server: give --copy, or --remote-etcp PATH";
+    site.run("missing", &[], "true").failed(1, missing);
+    let nowhere = ["--remote-etcp", "/nowhere/etcp"];
+    site.run("nowhere", &nowhere, "true").failed(1, "there is no program /nowhere/etcp at server");
+    // Something else by this name.
+    site.run("other", &["--remote-etcp", "/bin/true"], "true")
+        .failed(1, "etcp did not start at server");
+    site.assert_tidy();
+
+    site.folder.program("server-home/my etcp", site.program());
+    site.run("named", &["--remote-etcp", "~/my etcp"], "echo named").wrote("named\n");
+
+    let copied = site.run("copied", &["--copy"], "echo copied");
+    copied.wrote("copied\n");
+    assert!(copied.log.contains("copying etcp to server"), "{}", copied.log);
+    let again = site.run("again", &["--copy"], "echo again");
+    again.wrote("again\n");
+    assert!(!again.log.contains("copying"), "it is there: {}", again.log);
+    site.run("found", &[], "echo found").wrote("found\n");
+    site.assert_tidy();
+    site.wait_until_gone();
+}
+
+#[test]
+fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
+    if !skip::can_run("use_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let launch =
+        site.ssh("ssh", &["--keep-detached", "3s"]).args(["server", "echo begun; sleep 60"]);
+    let mut ssh = launch.start(&site.world.client, &site.folder);
+    ssh.wait_for("begun", PATIENCE);
+    let id = ssh.id().cast_signed();
+    let group = rustix::process::Pid::from_raw(id).expect("an id");
+    // ssh, and the client's end of the tunnel beside it.
+    rustix::process::kill_process_group(group, Signal::KILL).expect("it runs");
+    ssh.wait(SECONDS);
+    assert_eq!(site.sproxies().len(), 1, "it waits for its client");
+    site.wait_until_gone();
+}
+
+#[test]
+fn git_rsync_and_scp_use_it_as_their_ssh() {
+    if !skip::can_run("use_ssh", &[PROGRAMS[0], PROGRAMS[1], "git", "rsync", "scp"]) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let (etcp, config) = (site.program().display(), site.folder.join("ssh_config"));
+    let command = format!("{etcp} ssh --remote-port 6200-6210 -F {}", config.display());
+    site.folder.script("as-ssh", &format!("#!/bin/sh\nexec {command} \"$@\"\n"));
+    let script = format!(
+        "set -e
+export GIT_SSH_COMMAND='{command}' GIT_CONFIG_GLOBAL=/dev/null
+git init -q --bare server-home/repo
+git init -q work
+git -C work -c user.name=me -c user.email=me@test commit -q --allow-empty -m first
+git -C work push -q server:repo HEAD:refs/heads/main
+git clone -q -b main server:repo clone
+git -C clone log --format=%s
+head -c 3000000 /dev/urandom >data
+rsync -e '{command}' data server:there
+rsync -e '{command}' server:there back
+cmp data back && cmp data server-home/there
+scp -q -S ./as-ssh data server:copied
+cmp data server-home/copied
+"
+    );
+    let script = site.folder.readable_file("script", &script);
+    let launch = site.client(Launch::new("tools", "sh")).arg(script);
+    site.finish("tools", launch).wrote("first\n");
+    site.assert_tidy();
+    site.wait_until_gone();
+}
+
+#[test]
+fn what_makes_no_connection_is_left_to_ssh_and_its_failures_are_told_by_it() {
+    if !skip::can_run("use_ssh", &PROGRAMS) {
+        return;
+    }
+    let site = Site::new(PORT);
+    let settings = site.finish("settings", site.ssh("settings", &[]).args(["-G", "server"]));
+    assert!(settings.output.contains("hostkeyalias test-server"), "{settings:?}");
+    site.finish("hostless", site.ssh("hostless", &[])).failed(2, "say which HOST");
+    let launch = site.ssh("unknown", &[]).args(["-o", "HostKeyAlias=other", "server", "true"]);
+    let ran = site.finish("unknown", launch);
+    ran.failed(255, "Host key verification failed");
+    assert!(!ran.log.contains("etcp:"), "ssh has said it: {}", ran.log);
+    site.assert_tidy();
+    until("no sproxy", SECONDS, || site.sproxies().is_empty());
+}

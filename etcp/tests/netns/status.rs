@@ -1,0 +1,173 @@
+//! `etcp status`: what it tells of a living pair, before and after the client has moved.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use etcp_testkit::checked::{Rate, accept, connect, listen};
+use etcp_testkit::pair::DEFAULT_LISTEN;
+use etcp_testkit::process::User;
+use etcp_testkit::streams::Streams;
+use etcp_testkit::wait::PATIENCE;
+use etcp_testkit::{Family, Folder, Pair, Sproxy, World, skip};
+
+/// Runs etcp as an ordinary user whose home is the test's folder.
+fn etcp(folder: &Folder, user: User, args: &[&str]) -> Output {
+    let (user, group) = user.ids();
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
+    command.args(["--clear-groups", "--"]).arg(folder.join("etcp")).args(args);
+    command.env("HOME", folder.path()).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
+    command.output().expect("setpriv runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it says text")
+}
+
+/// How both proxies stand: the client's first.
+fn statuses(folder: &Folder) -> [Value; 2] {
+    let output = etcp(folder, User::Nobody, &["status", "--json"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let document: Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!(document["version"], 1);
+    let processes = document["processes"].as_array().expect("a list").clone();
+    let roles: Vec<_> = processes.iter().map(|process| process["role"].clone()).collect();
+    assert_eq!(roles, ["cproxy", "sproxy"]);
+    processes.try_into().expect("two")
+}
+
+fn table(folder: &Folder) -> String {
+    let output = etcp(folder, User::Nobody, &["status"]);
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stdout)
+}
+
+#[test]
+fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
+    if !skip::can_run("use_status (address change)", &[]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let listener = listen(&world.server, "127.0.0.1:0");
+    let target = listener.local_addr().expect("it listens").to_string();
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
+    let mut pair = Pair::start(&world, &folder, sproxy, &[]);
+    let application = connect(&world.client, DEFAULT_LISTEN);
+    let from = application.local_addr().expect("it is connected").to_string();
+    let streams = Streams::start(application, accept(&listener), Rate::GENTLE);
+    streams.go_on("the start");
+
+    let [client, server] = statuses(&folder);
+    assert_eq!(client["listen"][0], DEFAULT_LISTEN);
+    let (here, there) = (&client["tunnels"][0], &server["tunnels"][0]);
+    assert_eq!(here["tunnel"], there["tunnel"], "they speak of one tunnel");
+    assert_eq!((&here["state"], &there["state"]), (&"attached".into(), &"attached".into()));
+    let carrier = &here["carrier"];
+    let local = carrier["local"].as_str().expect("an address");
+    assert!(local.starts_with("10.71.1.2:"), "{carrier}");
+    assert_eq!(
+        (&carrier["interface"], &carrier["peer"]),
+        (&"up1".into(), &"10.71.9.10:6200".into())
+    );
+    assert!(carrier["round_trip_us"].as_u64().is_some_and(|it| it > 0), "{carrier}");
+    assert_eq!(here["server"]["address"], "10.71.9.10:6200");
+    assert!(
+        there["client"]["key"].as_str().is_some_and(|key| key.starts_with("SHA256:")),
+        "{there}"
+    );
+    assert_eq!(there["client"]["name"], DEFAULT_LISTEN);
+    assert!(here["last_loss"].is_null() && here["carriers"] == 1, "{here}");
+    let session = &here["sessions"][0];
+    assert_eq!(
+        (&session["from"], &session["target"]),
+        (&from.into(), &"the default target".into())
+    );
+    assert_eq!(session["stage"], "open");
+    for bytes in ["sent_bytes", "received_bytes"] {
+        assert!(session[bytes].as_u64().is_some_and(|it| it >= 8 * 1024), "{session}");
+    }
+    assert_eq!(there["sessions"][0]["session"], session["session"]);
+    assert!(there["sessions"][0]["from"].is_null(), "the server does not know the application");
+    let shown = table(&folder);
+    assert!(shown.contains(" via up1, round trip ") && shown.contains("SESSION"), "{shown}");
+    assert!(!shown.contains("last loss"), "{shown}");
+
+    let before = pair.attached_again();
+    world.use_uplink(world.other_uplink());
+    pair.wait_attached_again(before);
+    streams.go_on("the address change");
+
+    let [client, server] = statuses(&folder);
+    let (here, there) = (&client["tunnels"][0], &server["tunnels"][0]);
+    assert_eq!(here["carrier"]["interface"], "up2");
+    assert!(here["carriers"].as_u64().is_some_and(|it| it >= 2), "{here}");
+    let loss = &here["last_loss"];
+    let why = loss["why"].as_str().expect("it says why");
+    assert!(why.contains("up1") || why.contains("silent"), "{loss}");
+    assert!(loss["outage_ms"].is_u64() && loss["kind"].is_string(), "{loss}");
+    assert!(there["last_loss"]["why"].is_string(), "{there}");
+    assert_eq!(there["client"]["from"], "10.71.9.2");
+    let shown = table(&folder);
+    for part in ["via up2", "last loss", why, "back after"] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    streams.finish();
+}
+
+#[test]
+fn a_client_that_waits_says_for_whom_and_why() {
+    if !skip::can_run("use_status (waiting)", &[]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
+    let pair = Pair::start(&world, &folder, sproxy, &[]);
+    world.remove_uplink(world.uplink());
+    etcp_testkit::wait::until("cproxy to be without a carrier", PATIENCE, || {
+        statuses(&folder)[0]["tunnels"][0]["state"] == "detached"
+    });
+    let [client, _] = statuses(&folder);
+    let tunnel = &client["tunnels"][0];
+    assert!(tunnel["carrier"].is_null(), "{tunnel}");
+    assert!(tunnel["why"].as_str().is_some_and(|why| !why.is_empty()), "{tunnel}");
+    assert!(tunnel["last_loss"]["outage_ms"].is_null(), "it is not over: {tunnel}");
+    let shown = table(&folder);
+    let waits = "to 10.71.9.10:6200: waiting for the server for ";
+    assert!(shown.contains(waits) && shown.contains("not back yet"), "{shown}");
+    drop(pair);
+}
+
+#[test]
+fn the_control_socket_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    if !skip::can_run("use_status (another user)", &[]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
+    let socket = folder.join("c.sock");
+    let path = socket.to_str().expect("test paths are text");
+    let mut pair =
+        Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["--control", path]));
+    let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&socket), 0o600);
+    assert_eq!(mode(&folder.join(".local/state/eternaltcp/control")), 0o700, "sproxy's");
+
+    let stranger = User::Id(4321, 4321);
+    let refused = etcp(&folder, stranger, &["status", "--control", path]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("permission denied"), "{refused:?}");
+    // Also where somebody has opened the file to all.
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("we are root");
+    let refused = etcp(&folder, stranger, &["status", "--control", path]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    pair.cproxy.wait_for("opened by another user", PATIENCE);
+    for user in [User::Nobody, User::Root] {
+        let told = etcp(&folder, user, &["status", "--control", path]);
+        assert!(told.status.success(), "{told:?}");
+    }
+}

@@ -1,0 +1,268 @@
+//! Kill, reconnect and drain under load: what goes on loses nothing.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use etcp_testkit::loopback::operator::{control, operate, session_of, status};
+use etcp_testkit::loopback::program::wait;
+use etcp_testkit::loopback::socket::dial;
+use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Program, connect};
+
+fn served() -> (Site, Sproxy, Cproxy) {
+    let site = Site::new();
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    (site, sproxy, cproxy)
+}
+
+/// A session over which something has gone round.
+fn session(cproxy: &Cproxy) -> TcpStream {
+    let mut stream = dial(cproxy.listen);
+    stream.write_all(b"ping").expect("a session takes it");
+    stream.read_exact(&mut [0; 4]).expect("it comes back");
+    stream
+}
+
+/// How a session ends whose application only reads.
+fn end(mut stream: &TcpStream) -> Option<ErrorKind> {
+    stream.read(&mut [0; 16]).err().map(|error| error.kind())
+}
+
+fn count(site: &Site, cproxy: &Cproxy) -> usize {
+    let status = status(site, "cproxy", &cproxy.program);
+    status["tunnels"][0]["sessions"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn a_killed_session_is_reset_on_both_sides_and_the_others_go_on() {
+    let (site, sproxy, mut cproxy) = served();
+    let steady: Vec<_> = (0..8).map(|_| Steady::start(cproxy.listen)).collect();
+    let victims = [session(&cproxy), session(&cproxy)];
+    let client = control(&site, "cproxy", &cproxy.program);
+    let told = status(&site, "cproxy", &cproxy.program);
+    let id = |n: usize| session_of(&told, victims[n].local_addr().expect("an address")).to_string();
+    let tunnel = told["tunnels"][0]["tunnel"].as_str().expect("it has a name").to_owned();
+
+    let said = operate(&site, &["sessions", "kill", &id(0), "--control", &client]);
+    assert_eq!((said.code, said.out), (Some(0), format!("session {} is reset\n", id(0))));
+    assert_eq!(end(&victims[0]), Some(ErrorKind::ConnectionReset));
+    // From the server's side, by its tunnel's name alone or with the socket.
+    let server = control(&site, "sproxy", &sproxy.program);
+    let named = format!("{tunnel}/{}", id(1));
+    let said = operate(&site, &["sessions", "kill", &named, "--control", &server]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(end(&victims[1]), Some(ErrorKind::ConnectionReset));
+    wait("both sides to forget them", || {
+        let sessions = status(&site, "sproxy", &sproxy.program);
+        let there = sessions["tunnels"][0]["sessions"].as_array().map(Vec::len);
+        there == Some(8) && count(&site, &cproxy) == 8
+    });
+    cproxy.program.wait_for("ended by the operator");
+
+    for (wrong, why) in [
+        (id(0), format!("there is no session {}", id(0))),
+        ("0".to_owned(), "there is no session 0".to_owned()),
+        (format!("00000000/{}", id(0)), "there is no tunnel 00000000".to_owned()),
+    ] {
+        for socket in [&client, &server] {
+            let said = operate(&site, &["sessions", "kill", &wrong, "--control", socket]);
+            assert_eq!(said.code, Some(1), "{said:?}");
+            assert!(said.err.contains(&why) && said.err.lines().count() == 1, "{said:?}");
+        }
+    }
+    let said = operate(&site, &["sessions", "kill", "everything"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    steady.into_iter().for_each(Steady::finish);
+}
+
+#[test]
+fn a_session_is_killed_in_an_outage_and_the_peer_hears_of_it_after() {
+    let site = Site::new();
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let relay = Relay::start([127, 0, 0, 7], sproxy.address);
+    let cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
+    let (steady, victim) = (Steady::start(cproxy.listen), session(&cproxy));
+    let told = status(&site, "cproxy", &cproxy.program);
+    let id = session_of(&told, victim.local_addr().expect("an address")).to_string();
+    sproxy.program.freeze();
+    relay.cut();
+    let client = control(&site, "cproxy", &cproxy.program);
+    let said = operate(&site, &["sessions", "kill", &id, "--control", &client]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(end(&victim), Some(ErrorKind::ConnectionReset), "at once on this side");
+    sproxy.program.signal(rustix::process::Signal::CONT);
+    wait("the server to hear of it", || {
+        let there = status(&site, "sproxy", &sproxy.program);
+        there["tunnels"][0]["sessions"].as_array().is_some_and(|sessions| sessions.len() == 1)
+    });
+    steady.goes_on();
+    steady.finish();
+}
+
+#[test]
+fn connecting_again_on_demand_under_load_loses_nothing() {
+    let (site, _sproxy, cproxy) = served();
+    let steady: Vec<_> = (0..8).map(|_| Steady::start(cproxy.listen)).collect();
+    let client = control(&site, "cproxy", &cproxy.program);
+    for times in 1..=5 {
+        let said = operate(&site, &["reconnect", "--control", &client]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        wait("it to be attached again", || cproxy.attached_again() >= times);
+        steady.iter().for_each(Steady::goes_on);
+    }
+    let told = status(&site, "cproxy", &cproxy.program);
+    let tunnel = &told["tunnels"][0];
+    assert!(tunnel["carriers"].as_u64().is_some_and(|it| it >= 6), "{tunnel}");
+    assert_eq!(tunnel["last_loss"]["kind"], "replaced", "{tunnel}");
+    steady.into_iter().for_each(Steady::finish);
+}
+
+#[test]
+fn a_drained_client_takes_nothing_new_and_ends_with_its_last_session() {
+    let (site, mut sproxy, mut cproxy) = served();
+    let mut steady: Vec<_> = (0..4).map(|_| Steady::start(cproxy.listen)).collect();
+    let client = control(&site, "cproxy", &cproxy.program);
+    let said = operate(&site, &["drain", "--control", &client]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("takes no new sessions; 4 sessions go on"), "{said:?}");
+    wait("its listener to be gone", || TcpStream::connect(cproxy.listen).is_err());
+    assert_eq!(status(&site, "cproxy", &cproxy.program)["is_draining"], true);
+    while let Some(one) = steady.pop() {
+        assert!(cproxy.program.is_running(), "sessions are left");
+        steady.iter().for_each(Steady::goes_on);
+        one.finish();
+    }
+    assert_eq!(cproxy.program.end().0, Some(0), "{}", cproxy.program.log());
+    sproxy.program.wait_for("closed by the client: ended as asked");
+}
+
+#[test]
+fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
+    let (site, mut sproxy, cproxy) = served();
+    let steady: Vec<_> = (0..4).map(|_| Steady::start(cproxy.listen)).collect();
+    let server = control(&site, "sproxy", &sproxy.program);
+    let said = operate(&site, &["drain", "--control", &server]);
+    assert!(said.out.contains("4 sessions go on"), "{said:?}");
+    // It waits for a successor, of which there is none.
+    let mut late = dial(cproxy.listen);
+    late.write_all(b"ping").expect("it is taken");
+    let mut newcomer = Cproxy::start(&site, sproxy.address, "newcomer");
+    newcomer.program.wait_for("takes no new clients");
+    // The tunnels that there are get their carriers.
+    let client = control(&site, "cproxy", &cproxy.program);
+    let before = cproxy.attached_again();
+    assert_eq!(operate(&site, &["reconnect", "--control", &client]).code, Some(0));
+    wait("it to be attached again", || cproxy.attached_again() > before);
+    steady.iter().for_each(Steady::goes_on);
+    assert!(sproxy.program.is_running());
+    late.set_nonblocking(true).expect("it is open");
+    assert_eq!(end(&late), Some(ErrorKind::WouldBlock), "nobody has answered or reset it");
+    steady.into_iter().for_each(Steady::finish);
+    assert_eq!(sproxy.program.end().0, Some(0), "{}", sproxy.program.log());
+}
+
+/// Where the server listens for a client, as its log says.
+fn remote(program: &mut Program, count: usize) -> SocketAddr {
+    let line = program.wait_for_count("the server listens on ", count);
+    let text = line.split("listens on ").nth(1).and_then(|it| it.split(' ').next());
+    text.and_then(|text| text.parse().ok()).expect("an address")
+}
+
+/// [CLOSE-2]
+#[test]
+fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_it() {
+    let (site, echo) = (Site::new(), Echo::start());
+    let mut old = Sproxy::start(&site, echo.address);
+    let forward = format!("127.0.0.1:0:{}", echo.address);
+    let key = &site.client;
+    let mut busy = Cproxy::with(&site, old.address, "busy", key, &["-R", &forward]).attached();
+    let idle = Cproxy::start(&site, old.address, "idle").attached();
+    let steady: Vec<_> = (0..4).map(|_| Steady::start(busy.listen)).collect();
+    let there = remote(&mut busy.program, 1);
+    let through = Steady::start(there);
+    let server = control(&site, "sproxy", &old.program);
+    assert_eq!(operate(&site, &["drain", "--control", &server]).code, Some(0));
+    wait("the address of -R to be free", || TcpStream::connect(there).is_err());
+
+    // With a half-close, and more than the queues of a session hold.
+    let content: Vec<u8> = (0..2_000_000_u32).map(|number| (number / 7).to_le_bytes()[0]).collect();
+    let mut late: Vec<_> = (0..3).map(|_| dial(busy.listen)).collect();
+    late[0].write_all(b"ping").expect("it is taken");
+    late[1].write_all(b"ping").expect("it is taken");
+    late[1].shutdown(std::net::Shutdown::Write).expect("it is open");
+    let mut writer = late[2].try_clone().expect("it is open");
+    let sent = content.clone();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&sent).and_then(|()| writer.shutdown(std::net::Shutdown::Write))
+    });
+
+    let address = old.address.to_string();
+    let mut new = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    assert_eq!(new.address, old.address);
+    drop(session(&idle));
+    assert!(connect_says_hello(&site, new.address), "one that waits for an answer, too");
+    new.program.wait_for("tunnel");
+    // What was there gets its carriers from the old one.
+    let client = control(&site, "cproxy", &busy.program);
+    for _ in 0..2 {
+        let before = busy.attached_again();
+        assert_eq!(operate(&site, &["reconnect", "--control", &client]).code, Some(0));
+        wait("it to be attached again", || busy.attached_again() > before);
+        steady.iter().for_each(Steady::goes_on);
+    }
+    through.goes_on();
+    assert!(old.program.is_running());
+    steady.into_iter().for_each(Steady::finish);
+    through.finish();
+    assert_eq!(old.program.end().0, Some(0), "{}", old.program.log());
+
+    late[0].read_exact(&mut [0; 4]).expect("the successor has it");
+    let mut rest = Vec::new();
+    late[1].read_to_end(&mut rest).expect("the successor has it");
+    assert_eq!(rest, b"ping");
+    rest.clear();
+    late[2].read_to_end(&mut rest).expect("the successor has it");
+    assert!(rest == content, "{} bytes came back", rest.len());
+    writing.join().expect("it writes").expect("it is taken");
+    let again = remote(&mut busy.program, 2);
+    assert_eq!(again, there);
+    Steady::start(again).finish();
+    new.program.wait_for("the port is this one's alone");
+}
+
+/// Whether `etcp connect` comes through.
+fn connect_says_hello(site: &Site, server: SocketAddr) -> bool {
+    let mut child = connect(site, server, &site.client, &[]).spawn().expect("it runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"hello").expect("it reads");
+    drop(input);
+    child.wait_with_output().is_ok_and(|output| output.stdout == b"hello")
+}
+
+#[test]
+fn a_drain_may_have_a_limit_and_may_be_waited_for() {
+    let (site, mut sproxy, mut cproxy) = served();
+    let mut steady = Steady::start(cproxy.listen);
+    let client = control(&site, "cproxy", &cproxy.program);
+    let args = ["drain", "--timeout", "1s", "--wait", "--control", &client];
+    let said = operate(&site, &args);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(steady.ended().is_some(), "the limit is reached");
+    assert_eq!(cproxy.program.end().0, Some(0));
+    let server = control(&site, "sproxy", &sproxy.program);
+    let said = operate(&site, &["drain", "--now", "--wait", "--control", &server]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(sproxy.program.end().0, Some(0));
+}
+
+#[test]
+fn without_a_session_a_drained_proxy_ends_at_once_also_in_an_outage() {
+    let site = Site::new();
+    let nowhere = "127.0.0.1:9".parse().expect("an address");
+    let mut cproxy = Cproxy::start(&site, nowhere, "cproxy");
+    wait("its socket", || operate(&site, &["status"]).code == Some(0));
+    let said = operate(&site, &["drain", "--wait"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(cproxy.program.end().0, Some(0));
+}

@@ -1,0 +1,14 @@
+//! What users and operators do with the programs, on this machine's loopback.
+
+mod agent;
+mod control;
+mod drain;
+mod hooks;
+mod keys;
+mod proxy;
+mod remote;
+mod send_proxy;
+mod socks_answers;
+mod stdio;
+mod surroundings;
+mod unix;

@@ -1,0 +1,467 @@
+//! What a program finds around it: signals that its caller ignores, limits, other processes of its
+//! user, variables and folders that are meant for others, a system without IPv6.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use etcp_testkit::loopback::operator::{folder, operate, socket, status};
+use etcp_testkit::loopback::program::{Program, etcp, wait};
+use etcp_testkit::loopback::proxies::connect;
+use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
+use etcp_testkit::process::DEFAULT_SIGNALS;
+use etcp_testkit::skip;
+use rustix::process::{Signal, geteuid};
+
+/// The same program with the same arguments and surroundings, started by a shell that has run
+/// `before`. What the harness sets before the program is left out.
+fn after(before: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let own = words.iter().position(|word| *word == "setsid").unwrap_or_default();
+    shell.args(words.into_iter().skip(own));
+    shell.stdin(Stdio::null()).stdout(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+fn sproxy(site: &Site, target: SocketAddr) -> Command {
+    let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
+    command.arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys());
+    command.arg("--target").arg(target.to_string());
+    command
+}
+
+fn cproxy(site: &Site, server: SocketAddr, args: &[&str]) -> Command {
+    let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0"]);
+    command.arg("--server").arg(server.to_string()).arg("--identity").arg(&site.client.path);
+    command.arg("--known-hosts").arg(site.known_hosts()).arg("--no-ssh-config").args(args);
+    command
+}
+
+/// Where it says that it listens.
+fn address(program: &mut Program) -> SocketAddr {
+    let line = program.wait_for("listening on ");
+    let text = line.split("listening on ").nth(1).expect("it was looked for");
+    text.trim().parse().expect("an address")
+}
+
+/// A field of the process's status (proc_pid_status(5)).
+fn field(program: &Program, name: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id()));
+    let status = status.expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("it has the field").trim_start_matches(':').trim().to_owned()
+}
+
+fn mask(program: &Program, name: &str) -> u64 {
+    u64::from_str_radix(&field(program, name), 16).expect("a mask")
+}
+
+fn bits(signals: &[Signal]) -> u64 {
+    signals.iter().map(|signal| 1 << (signal.as_raw() - 1)).sum()
+}
+
+/// SIGHUP, SIGQUIT and SIGUSR1 to proxies that have no terminal, while sessions run.
+#[test]
+fn a_hang_up_without_a_terminal_has_files_read_again_and_ends_nothing() {
+    let site = Site::new();
+    let mut sproxy = Sproxy::start(&site, Echo::start().address);
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let steady = Steady::start(cproxy.listen);
+    for times in 1..=3 {
+        sproxy.program.signal(Signal::HUP);
+        cproxy.program.signal(Signal::HUP);
+        sproxy.program.wait_for_count("the authorized keys are read again", times);
+        cproxy.program.wait_for_count("keys and known_hosts are read again", times);
+    }
+    // It is meant for clients, and ends no server that is called alike.
+    sproxy.program.signal(Signal::USR1);
+    steady.goes_on();
+    steady.finish();
+    assert_eq!(cproxy.attached_again(), 0, "{}", cproxy.program.log());
+    for program in [&mut cproxy.program, &mut sproxy.program] {
+        program.signal(Signal::QUIT);
+        assert_eq!(program.end().0, Some(0), "{}", program.log());
+    }
+}
+
+#[test]
+fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
+    if !skip::can_find("use_surroundings (terminal)", &["script"]) {
+        return;
+    }
+    let site = Site::new();
+    let echo = Echo::start();
+    // script(1) runs a command on a terminal of its own.
+    let on_terminal = |command: &Command| {
+        let words = command.get_args().skip_while(|word| *word != "setsid").skip(1);
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let mut script = Command::new("script");
+        let line = format!("exec {} {} 2>&3", DEFAULT_SIGNALS.join(" "), words.join(" "));
+        script.args(["-qec", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+        let mut shell = after("exec 3>&2", &script);
+        shell.env("HOME", site.path()).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
+        shell
+    };
+    let mut server =
+        Program::start("sproxy", site.path(), on_terminal(&sproxy(&site, echo.address)));
+    let there = address(&mut server);
+    let mut client = Program::start("cproxy", site.path(), on_terminal(&cproxy(&site, there, &[])));
+    client.wait_for(ATTACHED);
+    client.kill();
+    server.wait_for("closed by the client: ended as asked");
+    server.kill();
+    let mut next = Cproxy::start(&site, there, "next").attached();
+    let steady = Steady::start(next.listen);
+    steady.goes_on();
+    steady.finish();
+    // Nobody else ends it any more.
+    let sockets = std::fs::read_dir(folder(&site)).expect("it is there").flatten();
+    let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
+    let name =
+        sockets.filter_map(name).find(|name| name.starts_with("sproxy") && name.ends_with("sock"));
+    let path = folder(&site).join(name.expect("it has a socket"));
+    let said = operate(&site, &["drain", "--now", "--wait", "--control", path.to_str().unwrap()]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    next.program.signal(Signal::TERM);
+    assert_eq!(next.program.end().0, Some(0));
+}
+
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    let ignored =
+        [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::CHILD];
+    let before = "trap '' HUP INT QUIT TERM USR1 TSTP CHLD";
+    let site = Site::new();
+    let echo = Echo::start();
+    let mut server =
+        Program::start("sproxy", site.path(), after(before, &sproxy(&site, echo.address)));
+    let there = address(&mut server);
+    let mut client =
+        Program::start("cproxy", site.path(), after(before, &cproxy(&site, there, &[])));
+    let listen = address(&mut client);
+    client.wait_for(ATTACHED);
+    let steady = Steady::start(listen);
+    for program in [&mut server, &mut client] {
+        // Without SIGCHLD nobody could wait for a child.
+        let all = bits(&ignored[..5]) | bits(&[Signal::TSTP]);
+        assert_eq!(mask(program, "SigIgn") & all, all);
+        assert_eq!(mask(program, "SigCgt") & all, 0);
+        ignored.iter().for_each(|signal| program.signal(*signal));
+    }
+    steady.goes_on();
+    steady.finish();
+    assert!(server.is_running() && client.is_running());
+    assert_eq!(client.count("attached again"), 0, "{}", client.log());
+}
+
+/// What `SHOW` has written.
+const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Ign|Blk):' /proc/self/status";
+
+/// How many descriptors, which size of core, and which ignored signals its lines tell.
+fn shown(text: &str) -> (&str, &str, u64) {
+    let mut lines = text.lines();
+    let (descriptors, core) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let ignored = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    (descriptors, core, ignored.unwrap_or_default())
+}
+
+#[test]
+fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
+    let site = Site::new();
+    let server = Sproxy::start(&site, Echo::start().address);
+    let (file, done) = (site.path().join("shown"), site.path().join("done"));
+    let hook = format!("{{ {SHOW}; }} >{}; : >{}", file.display(), done.display());
+    let before = "ulimit -Sn 200; trap '' PIPE USR2 TERM CHLD";
+    let command = cproxy(&site, server.address, &["--on-event", &hook]);
+    let mut client = Program::start("cproxy", site.path(), after(before, &command));
+    let ignored = bits(&[Signal::PIPE, Signal::USR2, Signal::TERM]);
+    wait("the hook", || done.exists());
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!((shown(&text).0, shown(&text).2 & ignored), ("200", ignored), "{text}");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", client.id()));
+    let limits = limits.expect("it runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    assert!(!line.contains(" 200 "), "the proxy itself has more: {line}");
+    assert!(client.is_running() && client.count("--on-event") == 0, "{}", client.log());
+
+    // And ssh, in whose place this program's was.
+    let folder = site.path().join("bin");
+    std::fs::create_dir(&folder).expect("it is ours");
+    let ssh = folder.join("ssh");
+    std::fs::write(&ssh, format!("#!/bin/sh\n{SHOW}\n")).expect("it is ours");
+    std::fs::set_permissions(&ssh, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let mut command = etcp(site.path(), ["ssh", "-V"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+    let output = after(before, &command).stdout(Stdio::piped()).output().expect("sh runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!((shown(&text).0, shown(&text).2 & ignored), ("200", ignored), "{text}");
+    // A core that is wanted of others is written.
+    let core = after("ulimit -Sc $(ulimit -Hc)", &command).stdout(Stdio::piped()).output();
+    let most = Command::new("sh").args(["-c", "ulimit -Hc"]).output().expect("sh runs");
+    let text = String::from_utf8(core.expect("sh runs").stdout).expect("text");
+    assert_eq!(shown(&text).1, String::from_utf8_lossy(&most.stdout).trim(), "{text}");
+}
+
+/// Runs as an ordinary user, whoever runs the test.
+fn as_ordinary_user(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if geteuid().is_root() {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    }
+    command.arg("--").arg(program).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn keys_in_memory_are_shown_neither_to_other_processes_of_the_user_nor_in_a_core_dump() {
+    let site = Site::new();
+    let home = tempfile::tempdir().expect("a folder");
+    let key = home.path().join("key");
+    std::fs::copy(&site.client.path, &key).expect("it is ours");
+    let program = home.path().join("etcp");
+    std::fs::copy(env!("CARGO_BIN_EXE_etcp"), &program).expect("there is room");
+    if geteuid().is_root() {
+        for path in [home.path(), &key] {
+            std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("root may");
+        }
+    }
+    let cproxy = |name: &str, is_traceable: bool| {
+        let args =
+            ["cproxy", "--server", "127.0.0.1:9", "--listen", "127.0.0.1:0", "--no-ssh-config"];
+        let mut command = as_ordinary_user(&program, &args);
+        command.args(["-i", key.to_str().unwrap()]).env("HOME", home.path());
+        command
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("SSH_AUTH_SOCK");
+        if is_traceable {
+            command.env("ETCP_TRACEABLE", "1");
+        }
+        let command = after("ulimit -Sc $(ulimit -Hc)", &command);
+        let mut program = Program::start(name, site.path(), command);
+        program.wait_for("control socket ");
+        program
+    };
+    let reads = |program: &Program| {
+        let path = format!("/proc/{}/environ", program.id());
+        let mut command = as_ordinary_user(Path::new("/bin/cat"), &[&path]);
+        command.stderr(Stdio::null()).status().expect("cat runs").success()
+    };
+    let (mut hidden, shown) = (cproxy("hidden", false), cproxy("shown", true));
+    assert!(!reads(&hidden) && reads(&shown));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", hidden.id()));
+    let limits = limits.expect("it runs");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    assert_eq!(core.and_then(|line| line.split_whitespace().nth(4)), Some("0"), "{limits}");
+    hidden.signal(Signal::ABORT);
+    let status = hidden.end_of();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
+}
+
+#[test]
+fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
+    let site = Site::new();
+    let mut namespace = vec!["--pid", "--fork", "--mount-proc", "--kill-child"];
+    if !geteuid().is_root() {
+        namespace.extend(["--user", "--map-current-user"]);
+    }
+    let can = Command::new("unshare").args(&namespace).arg("true").status();
+    if !can.is_ok_and(|status| status.success()) {
+        skip::can_find("use_surroundings (container)", &["unshare that makes PID namespaces"]);
+        return;
+    }
+    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    // It has no process of these numbers there.
+    let inside = etcp(site.path(), ["status", "--json"]);
+    let mut command = Command::new("unshare");
+    command.args(&namespace).arg(env!("CARGO_BIN_EXE_etcp")).args(["status", "--json"]);
+    for (name, value) in inside.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command.output().expect("unshare runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(
+        output.status.success() && text.contains("\"cproxy\"") && text.contains("\"sproxy\""),
+        "{text}"
+    );
+    for (role, program) in [("sproxy", &sproxy.program), ("cproxy", &cproxy.program)] {
+        assert!(socket(&site, role, program).exists());
+        assert_eq!(status(&site, role, program)["role"], role);
+    }
+}
+
+fn says(site: &Site, server: SocketAddr, change: impl FnOnce(&mut Command)) -> Output {
+    let mut command = connect(site, server, &site.client, &[]);
+    change(&mut command);
+    let mut child = command.spawn().expect("it runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut input, b"hello\n").expect("it reads");
+    drop(input);
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn a_variable_for_the_logs_of_others_changes_nothing_and_one_line_says_what_is_passed_over() {
+    let site = Site::new();
+    let server = Sproxy::start(&site, Echo::start().address);
+    for (value, lines) in [
+        ("app[span{x=1}]=debug", 1),
+        ("info,foo=verbose,bar=loud", 1),
+        ("hyper=debug,sqlx::query=off", 0),
+        ("=,=", 0),
+    ] {
+        let output = says(&site, server.address, |command| {
+            command.env("RUST_LOG", value);
+        });
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && output.stdout == b"hello\n", "{value:?}: {text}");
+        let told = text.lines().filter(|line| line.contains("RUST_LOG")).count();
+        assert_eq!(told, lines, "{value:?}: {text}");
+    }
+}
+
+#[test]
+fn a_runtime_folder_of_another_user_is_not_used_and_that_of_a_service_is() {
+    let site = Site::new();
+    let keys = site.authorized_keys();
+    let start = |name: &str, change: &dyn Fn(&mut Command)| {
+        let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
+        command.arg("--authorized-keys").arg(&keys);
+        change(&mut command);
+        let mut program = Program::start(name, site.path(), command);
+        let line = program.wait_for("control socket ");
+        PathBuf::from(line.split("control socket ").nth(1).expect("a path").trim())
+    };
+    let state = site.path().join(".local/state/eternaltcp");
+    let foreign = site.path().join("foreign");
+    std::fs::create_dir(&foreign).expect("it is ours");
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(&foreign, Some(65534), None).expect("root may");
+    }
+    let foreign = if geteuid().is_root() { foreign } else { "/".into() };
+    let socket = start("foreign", &|command| {
+        command.env("XDG_RUNTIME_DIR", &foreign);
+    });
+    assert_eq!(socket.parent(), Some(state.join("control").as_path()));
+    assert!(state.join("server_key").exists() && !foreign.join("eternaltcp").exists());
+
+    let [lib, run] = ["lib", "run"].map(|name| site.path().join(name));
+    for path in [&lib, &run] {
+        std::fs::create_dir(path).expect("it is ours");
+    }
+    let socket = start("service", &|command| {
+        command.env("STATE_DIRECTORY", &lib).env("RUNTIME_DIRECTORY", &run);
+    });
+    assert_eq!(socket.parent(), Some(run.as_path()));
+    assert!(lib.join("server_key").exists());
+    let socket = start("state", &|command| {
+        command.env("STATE_DIRECTORY", &lib);
+    });
+    assert_eq!(socket.parent(), Some(lib.join("control").as_path()));
+}
+
+/// Starts a command in whose process, and those that it starts, socket(2) knows no IPv6.
+const WITHOUT_V6: &str = r#"
+import ctypes, os, struct, sys
+op = lambda code, jt, jf, k: struct.pack("HBBI", code, jt, jf, k)
+filter = b"".join([op(0x20, 0, 0, 0), op(0x15, 0, 3, int(sys.argv[1])), op(0x20, 0, 0, 16),
+                   op(0x15, 0, 1, 10), op(6, 0, 0, 0x50061), op(6, 0, 0, 0x7fff0000)])
+memory = ctypes.create_string_buffer(filter)
+class Program(ctypes.Structure): _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+program, libc = Program(6, ctypes.addressof(memory)), ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+"#;
+
+fn without_v6(command: &Command) -> Command {
+    let socket = if cfg!(target_arch = "x86_64") { "41" } else { "198" };
+    let mut python = Command::new("python3");
+    python.args(["-c", WITHOUT_V6, socket]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => python.env(name, value),
+            None => python.env_remove(name),
+        };
+    }
+    python.stdin(Stdio::null()).stdout(Stdio::null());
+    python
+}
+
+#[test]
+fn on_a_system_without_ipv6_every_default_works() {
+    if !skip::can_find("use_surroundings (no IPv6)", &["python3"]) {
+        return;
+    }
+    let site = Site::new();
+    let echo = Echo::start();
+    let target = echo.address.to_string();
+    let mut command = etcp(site.path(), ["sproxy", "--listen", "[::]:0", "--target", &target]);
+    command.arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys());
+    command.args(["--permit", "localhost:*"]);
+    let mut server = Program::start("sproxy", site.path(), without_v6(&command));
+    let mut there = address(&mut server);
+    server.wait_for("[::] is taken for 0.0.0.0");
+    assert!(there.ip().is_unspecified() && there.is_ipv4());
+    there.set_ip([127, 0, 0, 1].into());
+
+    // A name with addresses of both families, and every kind of listener.
+    let port = echo.address.port();
+    let forward = format!("*:0:localhost:{port}");
+    let remote = format!("localhost:0:127.0.0.1:{port}");
+    let args = ["-L", &forward, "-D", "*:0", "-R", &remote];
+    let mut command = cproxy(&site, there, &args);
+    command.args(["--server", &format!("localhost:{}", there.port())]);
+    let mut client = Program::start("cproxy", site.path(), without_v6(&command));
+    client.wait_for(ATTACHED);
+    client.wait_for_count("listening on ", 3);
+    let line = client.wait_for("listening on 0.0.0.0:");
+    let there: SocketAddr = line.split("listening on ").nth(1).unwrap().trim().parse().unwrap();
+    let steady = Steady::start(SocketAddr::new([127, 0, 0, 1].into(), there.port()));
+    steady.goes_on();
+    steady.finish();
+    assert_eq!(client.log().lines().filter(|line| line.contains("ERROR")).count(), 0);
+}
+
+#[test]
+fn localhost_is_both_loopback_addresses_for_carriers_too() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: use_surroundings (localhost): no IPv6");
+        return;
+    }
+    let site = Site::new();
+    let echo = Echo::start();
+    let mut command = etcp(site.path(), ["sproxy", "--listen", "localhost:0", "--target"]);
+    command.arg(echo.address.to_string()).arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys());
+    let mut server = Program::start("sproxy", site.path(), command);
+    server.wait_for_count("listening on ", 2);
+    let there = address(&mut server);
+    for host in ["127.0.0.1", "::1"] {
+        let there = SocketAddr::new(host.parse().expect("an address"), there.port());
+        server.wait_for(&format!("listening on {there}"));
+        let mut client = Program::start("cproxy", site.path(), cproxy(&site, there, &[]));
+        client.wait_for(ATTACHED);
+        let steady = Steady::start(address(&mut client));
+        steady.goes_on();
+        steady.finish();
+    }
+}
