@@ -152,7 +152,7 @@ const ARRANGEMENTS: [(&str, (u32, u32), u32, bool); 16] = [
 
 #[test]
 fn a_file_is_believed_where_sshd_believes_it() {
-    if !skip::can_run("letin_strict_modes", &["ssh", "sshd"]) {
+    if !skip::can_run("admission::strict_modes", &["ssh", "sshd"]) {
         return;
     }
     let mut server = Server::new();

@@ -21,7 +21,7 @@ const STARVED: Duration = Duration::from_secs(10);
 #[test]
 fn starved_proxies_go_on_and_do_not_take_their_own_delay_for_death() {
     let _turn = crate::turn();
-    if !skip::can_run("faults_load (starved processor)", &["chrt", "taskset", "timeout"]) {
+    if !skip::can_run("alone::load (starved processor)", &["chrt", "taskset", "timeout"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -74,7 +74,7 @@ fn hog(number: usize, world: &World, folder: &Folder) -> Process {
 #[test]
 fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
     let _turn = crate::turn();
-    if !skip::can_link("faults_load (1 Mbit/s)") {
+    if !skip::can_link("alone::load (1 Mbit/s)") {
         return;
     }
     const WATCHED: Duration = Duration::from_secs(20);
@@ -109,7 +109,7 @@ const HELD_UP: Duration = Duration::from_secs(1);
 #[test]
 fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing() {
     let _turn = crate::turn();
-    if !skip::can_run("faults_load (writing into a dead path)", &[]) {
+    if !skip::can_run("alone::load (writing into a dead path)", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

@@ -38,7 +38,7 @@ impl Guest {
 #[test]
 fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor() {
     let _turn = crate::turn();
-    if !skip::can_run("faults_thousand", &[]) {
+    if !skip::can_run("alone::thousand", &[]) {
         return;
     }
     // Raises this process's own limit of descriptors as well.

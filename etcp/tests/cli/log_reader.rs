@@ -208,7 +208,7 @@ fn an_error_at_the_start_has_its_exit_code_whatever_stderr_is() {
 
 #[test]
 fn a_terminal_that_stops_whoever_writes_in_the_background_stops_no_proxy() {
-    if !skip::can_find("log_reader (tostop)", &["bash", "stty"]) {
+    if !skip::can_find("cli::log_reader (tostop)", &["bash", "stty"]) {
         return;
     }
     // A shell with job control gives the proxy a process group that is not the terminal's.

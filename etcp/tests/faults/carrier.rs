@@ -31,21 +31,21 @@ fn die(kinds: &[Kind]) {
 
 #[test]
 fn an_end_of_stream_brings_another_carrier_whoever_learns_of_it() {
-    if skip::can_run("faults_carrier (end of stream)", &[]) {
+    if skip::can_run("faults::carrier (end of stream)", &[]) {
         die(&[Kind::End]);
     }
 }
 
 #[test]
 fn a_reset_brings_another_carrier_whoever_learns_of_it() {
-    if skip::can_run("faults_carrier (reset)", &[]) {
+    if skip::can_run("faults::carrier (reset)", &[]) {
         die(&[Kind::Reset, Kind::EndThenReset]);
     }
 }
 
 #[test]
 fn silence_either_way_or_both_ways_brings_another_carrier() {
-    if !skip::can_run("faults_carrier (silence)", &[]) {
+    if !skip::can_run("faults::carrier (silence)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -58,7 +58,7 @@ fn silence_either_way_or_both_ways_brings_another_carrier() {
 
 #[test]
 fn carriers_that_live_for_a_second_each_make_progress_and_do_not_spin() {
-    if !skip::can_run("faults_carrier (a second each)", &[]) {
+    if !skip::can_run("faults::carrier (a second each)", &[]) {
         return;
     }
     const LIFE: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ fn carriers_that_live_for_a_second_each_make_progress_and_do_not_spin() {
 
 #[test]
 fn carriers_that_pass_so_many_bytes_each_make_progress_and_do_not_spin() {
-    if !skip::can_run("faults_carrier (so many bytes each)", &[]) {
+    if !skip::can_run("faults::carrier (so many bytes each)", &[]) {
         return;
     }
     const LIFE: u64 = 128 * 1024;
@@ -104,7 +104,7 @@ fn carriers_that_pass_so_many_bytes_each_make_progress_and_do_not_spin() {
 
 #[test]
 fn a_way_on_which_no_carrier_ever_attaches_is_tried_at_a_bounded_rate() {
-    if !skip::can_run("faults_carrier (none attaches)", &[]) {
+    if !skip::can_run("faults::carrier (none attaches)", &[]) {
         return;
     }
     const WATCHED: Duration = Duration::from_secs(10);

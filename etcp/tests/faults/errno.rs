@@ -76,7 +76,7 @@ const ON_CONNECTING: &str = "cannot connect";
 
 #[test]
 fn every_answer_on_the_way_means_connect_again() {
-    if !skip::can_run("faults_errno (answers)", &[]) {
+    if !skip::can_run("faults::errno (answers)", &[]) {
         return;
     }
     let mut journey = hasty();
@@ -94,7 +94,7 @@ fn every_answer_on_the_way_means_connect_again() {
 
 #[test]
 fn every_route_that_leads_nowhere_means_connect_again() {
-    if !skip::can_run("faults_errno (routes)", &[]) {
+    if !skip::can_run("faults::errno (routes)", &[]) {
         return;
     }
     let mut journey = hasty();
@@ -124,7 +124,7 @@ fn every_route_that_leads_nowhere_means_connect_again() {
 
 #[test]
 fn a_carrier_and_a_connection_that_time_out_mean_connect_again() {
-    if !skip::can_run("faults_errno (time-outs)", &[]) {
+    if !skip::can_run("faults::errno (time-outs)", &[]) {
         return;
     }
     let mut journey = hasty();
@@ -140,7 +140,7 @@ fn a_carrier_and_a_connection_that_time_out_mean_connect_again() {
 
 #[test]
 fn a_client_without_a_free_port_or_descriptor_connects_again_when_there_is_one() {
-    if !skip::can_run("faults_errno (ports and descriptors)", &[]) {
+    if !skip::can_run("faults::errno (ports and descriptors)", &[]) {
         return;
     }
     let mut journey = hasty();
@@ -178,7 +178,7 @@ const THREADS_IDLE: Duration = Duration::from_secs(12);
 
 #[test]
 fn proxies_whose_user_has_no_thread_left_attach_again_with_the_threads_they_have() {
-    if !skip::can_run("faults_errno (threads)", &["prlimit"]) {
+    if !skip::can_run("faults::errno (threads)", &["prlimit"]) {
         return;
     }
     let mut journey = hasty();
@@ -198,7 +198,7 @@ fn proxies_whose_user_has_no_thread_left_attach_again_with_the_threads_they_have
 
 #[test]
 fn a_program_that_starts_without_a_thread_to_be_had_says_so() {
-    if !skip::can_run("faults_errno (threads at the start)", &["prlimit"]) {
+    if !skip::can_run("faults::errno (threads at the start)", &["prlimit"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -224,7 +224,7 @@ fn a_program_that_starts_without_a_thread_to_be_had_says_so() {
 
 #[test]
 fn an_error_of_the_servers_socket_detaches_the_tunnel_and_ends_no_session() {
-    if !skip::can_run("faults_errno (server)", &[]) {
+    if !skip::can_run("faults::errno (server)", &[]) {
         return;
     }
     let mut journey = hasty();

@@ -23,21 +23,21 @@ fn hole(way: &str) {
 
 #[test]
 fn large_packets_that_vanish_on_the_way_to_the_server_cost_carriers_that_try_and_nothing_else() {
-    if skip::can_link("faults_hole (to the server)") {
+    if skip::can_link("faults::hole (to the server)") {
         hole("up:");
     }
 }
 
 #[test]
 fn large_packets_that_vanish_on_the_way_to_the_client_cost_carriers_that_try_and_nothing_else() {
-    if skip::can_link("faults_hole (to the client)") {
+    if skip::can_link("faults::hole (to the client)") {
         hole("down:");
     }
 }
 
 #[test]
 fn large_packets_that_vanish_both_ways_cost_carriers_that_try_and_nothing_else() {
-    if skip::can_link("faults_hole (both ways)") {
+    if skip::can_link("faults::hole (both ways)") {
         hole("");
     }
 }

@@ -57,7 +57,7 @@ fn carried(client: &Namespace) -> Vec<(u16, u64)> {
 
 #[test]
 fn bulk_goes_on_every_carrier_and_all_are_made_again_after_every_fault() {
-    if !skip::can_link("faults_joined (faults)") || !skip::can_run("faults_joined", &["ss"]) {
+    if !skip::can_link("faults::joined (faults)") || !skip::can_run("faults::joined", &["ss"]) {
         return;
     }
     let mut journey = start(World::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
@@ -71,7 +71,7 @@ fn bulk_goes_on_every_carrier_and_all_are_made_again_after_every_fault() {
 
 #[test]
 fn one_of_several_that_dies_loses_no_byte_whether_it_says_so_or_not() {
-    if !skip::can_link("faults_joined (one dies)") || !skip::can_run("faults_joined", &["ss"]) {
+    if !skip::can_link("faults::joined (one dies)") || !skip::can_run("faults::joined", &["ss"]) {
         return;
     }
     // More comes than it carries: all of them are full.

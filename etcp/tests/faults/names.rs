@@ -32,7 +32,7 @@ fn both(world: &World) -> Answer {
 
 #[test]
 fn a_move_between_networks_of_ipv4_alone_and_of_ipv6_alone_goes_on() {
-    if !skip::can_run("faults_names (IPv4 alone, IPv6 alone)", &[]) {
+    if !skip::can_run("faults::names (IPv4 alone, IPv6 alone)", &[]) {
         return;
     }
     let world = World::new();
@@ -51,7 +51,7 @@ fn a_move_between_networks_of_ipv4_alone_and_of_ipv6_alone_goes_on() {
 
 #[test]
 fn names_that_cannot_be_looked_up_do_not_delay_the_address_that_worked() {
-    if !skip::can_run("faults_names (no names, old address)", &[]) {
+    if !skip::can_run("faults::names (no names, old address)", &[]) {
         return;
     }
     let world = World::new();
@@ -67,7 +67,7 @@ fn names_that_cannot_be_looked_up_do_not_delay_the_address_that_worked() {
 
 #[test]
 fn names_that_cannot_be_looked_up_for_ten_seconds_after_the_server_moved_are_waited_for() {
-    if !skip::can_run("faults_names (no names, new address)", &[]) {
+    if !skip::can_run("faults::names (no names, new address)", &[]) {
         return;
     }
     for answer in [Answer::Silence, Answer::Failure] {
@@ -87,7 +87,7 @@ fn names_that_cannot_be_looked_up_for_ten_seconds_after_the_server_moved_are_wai
 
 #[test]
 fn a_client_that_starts_before_names_can_be_looked_up_attaches_when_they_can() {
-    if !skip::can_run("faults_names (no names at the start)", &[]) {
+    if !skip::can_run("faults::names (no names at the start)", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -107,7 +107,7 @@ fn a_client_that_starts_before_names_can_be_looked_up_attaches_when_they_can() {
 
 #[test]
 fn a_server_whose_address_changes_in_dns_is_found_at_the_new_one() {
-    if !skip::can_run("faults_names (address changes)", &[]) {
+    if !skip::can_run("faults::names (address changes)", &[]) {
         return;
     }
     let world = World::new();
@@ -144,7 +144,7 @@ const JUNK: [Habit; 4] = [
 
 #[test]
 fn a_captive_portal_that_answers_junk_is_waited_out() {
-    if !skip::can_run("faults_names (captive portal)", &[]) {
+    if !skip::can_run("faults::names (captive portal)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -161,7 +161,7 @@ fn a_captive_portal_that_answers_junk_is_waited_out() {
 
 #[test]
 fn another_server_with_a_key_of_its_own_gets_nothing_and_is_waited_out() {
-    if !skip::can_run("faults_names (foreign server)", &[]) {
+    if !skip::can_run("faults::names (foreign server)", &[]) {
         return;
     }
     let (mut journey, foreign_folder) = (Journey::new(), Folder::new());

@@ -12,7 +12,7 @@ const NOWHERE: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_local_address_that_goes_is_replaced_by_another_uplink_s() {
-    if !skip::can_run("faults_path (address removed, another is there)", &[]) {
+    if !skip::can_run("faults::path (address removed, another is there)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -28,7 +28,7 @@ fn a_local_address_that_goes_is_replaced_by_another_uplink_s() {
 
 #[test]
 fn a_local_address_that_goes_is_replaced_by_the_next_one_of_its_uplink() {
-    if !skip::can_run("faults_path (address removed, another comes)", &[]) {
+    if !skip::can_run("faults::path (address removed, another comes)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -45,7 +45,7 @@ fn a_local_address_that_goes_is_replaced_by_the_next_one_of_its_uplink() {
 
 #[test]
 fn a_path_that_is_dead_while_its_interface_is_up_is_left_for_one_that_works() {
-    if !skip::can_run("faults_path (dead path beside another)", &[]) {
+    if !skip::can_run("faults::path (dead path beside another)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -62,7 +62,7 @@ fn a_path_that_is_dead_while_its_interface_is_up_is_left_for_one_that_works() {
 
 #[test]
 fn a_path_that_is_dead_while_nothing_else_is_there_is_waited_for() {
-    if !skip::can_run("faults_path (dead path alone)", &[]) {
+    if !skip::can_run("faults::path (dead path alone)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -79,7 +79,7 @@ fn a_path_that_is_dead_while_nothing_else_is_there_is_waited_for() {
 
 #[test]
 fn a_nat_that_loses_its_table_costs_a_carrier_and_nothing_else() {
-    if !skip::can_run("faults_path (NAT forgets)", &[]) {
+    if !skip::can_run("faults::path (NAT forgets)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -92,7 +92,7 @@ fn a_nat_that_loses_its_table_costs_a_carrier_and_nothing_else() {
 
 #[test]
 fn the_default_route_moves_and_the_streams_go_on_before_and_after_the_old_uplink_goes() {
-    if !skip::can_run("faults_path (default route moves)", &[]) {
+    if !skip::can_run("faults::path (default route moves)", &[]) {
         return;
     }
     let journey = Journey::new();

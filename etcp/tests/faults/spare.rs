@@ -14,7 +14,7 @@ fn with_spare() -> Journey {
 
 #[test]
 fn a_spare_over_the_other_uplink_takes_over_from_a_dead_path_and_is_replaced() {
-    if !skip::can_run("faults_spare (dead path)", &[]) {
+    if !skip::can_run("faults::spare (dead path)", &[]) {
         return;
     }
     let mut journey = with_spare();
@@ -32,7 +32,7 @@ fn a_spare_over_the_other_uplink_takes_over_from_a_dead_path_and_is_replaced() {
 
 #[test]
 fn a_spare_takes_over_when_the_carriers_address_goes() {
-    if !skip::can_run("faults_spare (address removed)", &[]) {
+    if !skip::can_run("faults::spare (address removed)", &[]) {
         return;
     }
     let mut journey = with_spare();
@@ -47,7 +47,7 @@ fn a_spare_takes_over_when_the_carriers_address_goes() {
 
 #[test]
 fn a_signal_brings_a_new_carrier_although_the_old_one_works() {
-    if !skip::can_run("faults_spare (SIGUSR1)", &[]) {
+    if !skip::can_run("faults::spare (SIGUSR1)", &[]) {
         return;
     }
     let mut journey = Journey::new();

@@ -25,7 +25,7 @@ fn sleep(journey: &Journey, length: Duration) {
 
 #[test]
 fn a_client_that_sleeps_for_a_second_keeps_its_carrier() {
-    if !skip::can_run("faults_time (a second)", &[]) {
+    if !skip::can_run("faults::time (a second)", &[]) {
         return;
     }
     let journey = Journey::new();
@@ -40,7 +40,7 @@ fn a_client_that_sleeps_for_a_second_keeps_its_carrier() {
 
 #[test]
 fn a_client_that_sleeps_for_a_minute_goes_on_though_server_and_nat_have_given_it_up() {
-    if !skip::can_run("faults_time (a minute)", &[]) {
+    if !skip::can_run("faults::time (a minute)", &[]) {
         return;
     }
     let mut journey = Journey::new();
@@ -71,14 +71,14 @@ fn stand_still(stops: impl Fn(&Journey) -> &etcp_testkit::Process) {
 
 #[test]
 fn a_client_that_is_stopped_for_thirty_seconds_goes_on() {
-    if skip::can_run("faults_time (SIGSTOP, cproxy)", &[]) {
+    if skip::can_run("faults::time (SIGSTOP, cproxy)", &[]) {
         stand_still(|journey| &journey.pair.cproxy);
     }
 }
 
 #[test]
 fn a_server_that_is_stopped_for_thirty_seconds_goes_on() {
-    if skip::can_run("faults_time (SIGSTOP, sproxy)", &[]) {
+    if skip::can_run("faults::time (SIGSTOP, sproxy)", &[]) {
         stand_still(|journey| &journey.pair.sproxy.process);
     }
 }
@@ -92,7 +92,7 @@ const AFTER_A_STEP: u64 = 2 * 1024 * 1024;
 
 #[test]
 fn a_step_of_the_wall_clock_is_not_noticed() {
-    let Some(library) = skip::can_fake_time("faults_time (wall clock)") else { return };
+    let Some(library) = skip::can_fake_time("faults::time (wall clock)") else { return };
     let (world, folder) = (World::new(), Folder::new());
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();

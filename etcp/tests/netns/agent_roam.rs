@@ -70,7 +70,7 @@ impl Site {
 
 #[test]
 fn a_key_that_the_agent_holds_is_needed_once_however_the_client_moves() {
-    if !skip::can_run("use_agent_roam (agent)", &["ssh-agent", "ssh-add"]) {
+    if !skip::can_run("netns::agent_roam (agent)", &["ssh-agent", "ssh-add"]) {
         return;
     }
     let (site, sproxy) = Site::new();
@@ -83,7 +83,7 @@ fn a_key_that_the_agent_holds_is_needed_once_however_the_client_moves() {
 
 #[test]
 fn a_passphrase_is_typed_once_however_the_client_moves() {
-    if !skip::can_run("use_agent_roam (passphrase)", &["setsid"]) {
+    if !skip::can_run("netns::agent_roam (passphrase)", &["setsid"]) {
         return;
     }
     let (site, sproxy) = Site::new();

@@ -10,7 +10,7 @@ const CHOSEN: &str = "reno";
 
 #[test]
 fn carriers_of_both_sides_have_the_one_that_was_chosen_also_after_a_move() {
-    if !skip::can_run("use_congestion", &["ss"]) {
+    if !skip::can_run("netns::congestion", &["ss"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

@@ -10,7 +10,7 @@ const SERVER: &str = "127.0.0.1:8080";
 
 #[test]
 fn curl_from_nginx_arrives_whole_while_the_client_moves() {
-    if !skip::can_run("netns_curl", &["nginx", "curl", "sha256sum"]) {
+    if !skip::can_run("netns::curl", &["nginx", "curl", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

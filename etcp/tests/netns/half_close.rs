@@ -110,28 +110,28 @@ fn assert_silent(stream: &TcpStream) {
 
 #[test]
 fn the_client_closes_its_half_in_an_outage() {
-    if skip::can_run("netns_half_close (client, FIN)", &[]) {
+    if skip::can_run("netns::half_close (client, FIN)", &[]) {
         half_close(Side::Client);
     }
 }
 
 #[test]
 fn the_server_closes_its_half_in_an_outage() {
-    if skip::can_run("netns_half_close (server, FIN)", &[]) {
+    if skip::can_run("netns::half_close (server, FIN)", &[]) {
         half_close(Side::Server);
     }
 }
 
 #[test]
 fn the_client_resets_in_an_outage() {
-    if skip::can_run("netns_half_close (client, RST)", &[]) {
+    if skip::can_run("netns::half_close (client, RST)", &[]) {
         reset(Side::Client);
     }
 }
 
 #[test]
 fn the_server_resets_in_an_outage() {
-    if skip::can_run("netns_half_close (server, RST)", &[]) {
+    if skip::can_run("netns::half_close (server, RST)", &[]) {
         reset(Side::Server);
     }
 }

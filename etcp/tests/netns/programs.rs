@@ -69,7 +69,7 @@ fn wait_for_port(world: &World, server: &mut Process, at: &str) {
 
 #[test]
 fn a_redis_subscription_gets_every_message_while_the_client_moves() {
-    if !skip::can_run("use_programs", &["redis-server", "redis-cli"]) {
+    if !skip::can_run("netns::programs", &["redis-server", "redis-cli"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -100,7 +100,7 @@ fn a_redis_subscription_gets_every_message_while_the_client_moves() {
 
 #[test]
 fn a_websocket_through_nginx_goes_on_while_the_client_moves() {
-    if !skip::can_run("use_programs", &["nginx", "python3"]) {
+    if !skip::can_run("netns::programs", &["nginx", "python3"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -125,7 +125,7 @@ fn a_websocket_through_nginx_goes_on_while_the_client_moves() {
 
 #[test]
 fn iperf3_measures_to_its_end_while_the_client_moves() {
-    if !skip::can_run("use_programs", &["iperf3"]) {
+    if !skip::can_run("netns::programs", &["iperf3"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

@@ -11,7 +11,7 @@ const PROMPT: &str = "sql> ";
 
 #[test]
 fn an_open_transaction_commits_after_the_client_moved() {
-    if !skip::can_run("netns_psql", &["initdb", "postgres", "psql"]) {
+    if !skip::can_run("netns::psql", &["initdb", "postgres", "psql"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

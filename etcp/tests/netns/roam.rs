@@ -4,7 +4,7 @@ use etcp_testkit::{Family, roam::roam, skip};
 
 #[test]
 fn a_stream_each_way_survives_every_fault_over_ipv4() {
-    if skip::can_run("netns_roam", &[]) {
+    if skip::can_run("netns::roam", &[]) {
         roam(Family::V4);
     }
 }

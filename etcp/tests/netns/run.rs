@@ -14,7 +14,7 @@ const TOOLS: [&str; 4] = ["dnsmasq", "curl", "python3", "getent"];
 
 #[test]
 fn curl_by_name_arrives_whole_while_the_client_moves() {
-    if !skip::can_run("use_run (curl)", &["dnsmasq", "curl", "python3", "sha256sum"]) {
+    if !skip::can_run("netns::run (curl)", &["dnsmasq", "curl", "python3", "sha256sum"]) {
         return;
     }
     let running = Running::start(&[&format!("{NAME}:{PORT}")], &["--permit-resolver"]);
@@ -50,7 +50,7 @@ fn main() {
 
 #[test]
 fn a_static_program_is_carried_to_names_and_addresses_of_both_families_while_the_client_moves() {
-    if !skip::can_run("use_run (static)", &["dnsmasq", "rustc", "ldd"]) {
+    if !skip::can_run("netns::run (static)", &["dnsmasq", "rustc", "ldd"]) {
         return;
     }
     let running = Running::start(&["*:*"], &[]);
@@ -114,7 +114,7 @@ fn main() {
 
 #[test]
 fn half_close_and_reset_pass_each_way() {
-    if !skip::can_run("use_run (ends)", &["dnsmasq", "rustc", "ldd"]) {
+    if !skip::can_run("netns::run (ends)", &["dnsmasq", "rustc", "ldd"]) {
         return;
     }
     let running = Running::start(&["*:*"], &[]);
@@ -150,7 +150,7 @@ fn half_close_and_reset_pass_each_way() {
 
 #[test]
 fn names_are_what_the_servers_resolver_says() {
-    if !skip::can_run("use_run (names)", &TOOLS) {
+    if !skip::can_run("netns::run (names)", &TOOLS) {
         return;
     }
     let running = Running::start(&[], &["--permit-resolver"]);
@@ -182,7 +182,7 @@ show("TCP", tcp.read(struct.unpack("!H", tcp.read(2))[0]))
 
 #[test]
 fn what_cannot_be_carried_fails_at_once_and_a_line_says_so() {
-    if !skip::can_run("use_run (UDP)", &TOOLS) {
+    if !skip::can_run("netns::run (UDP)", &TOOLS) {
         return;
     }
     const SEND: &str = r#"
@@ -214,7 +214,7 @@ for host in sys.argv[1:]:
 
 #[test]
 fn a_program_talks_to_itself_and_not_to_this_machine() {
-    if !skip::can_run("use_run (loopback)", &TOOLS) {
+    if !skip::can_run("netns::run (loopback)", &TOOLS) {
         return;
     }
     const TALK: &str = r#"
@@ -239,7 +239,7 @@ except ConnectionRefusedError:
 
 #[test]
 fn what_was_written_before_the_end_of_the_program_arrives() {
-    if !skip::can_run("use_run (last words)", &["dnsmasq", "python3"]) {
+    if !skip::can_run("netns::run (last words)", &["dnsmasq", "python3"]) {
         return;
     }
     const LAST: &str = r#"
@@ -261,7 +261,7 @@ stream.sendall(bytes(3000000))
 
 #[test]
 fn a_target_or_a_name_that_the_server_does_not_permit_is_reset_and_a_line_says_why() {
-    if !skip::can_run("use_run (refused)", &TOOLS) {
+    if !skip::can_run("netns::run (refused)", &TOOLS) {
         return;
     }
     let running = Running::start(&["10.71.9.10:1"], &[]);

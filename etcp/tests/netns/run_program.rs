@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 #[test]
 fn the_exit_code_is_the_programs() {
-    if !skip::can_run("use_run_program (exit)", &["dnsmasq"]) {
+    if !skip::can_run("netns::run_program (exit)", &["dnsmasq"]) {
         return;
     }
     let running = Running::start(&[], &[]);
@@ -30,7 +30,7 @@ fn the_exit_code_is_the_programs() {
 
 #[test]
 fn the_program_is_who_and_where_it_would_be_without_and_has_no_privilege() {
-    if !skip::can_run("use_run_program (user)", &["dnsmasq"]) {
+    if !skip::can_run("netns::run_program (user)", &["dnsmasq"]) {
         return;
     }
     const SHOW: &str = "id -u; id -g; pwd; cat; grep CapEff /proc/self/status; echo $# $1";
@@ -49,7 +49,7 @@ fn the_program_is_who_and_where_it_would_be_without_and_has_no_privilege() {
 
 #[test]
 fn root_can_still_become_others() {
-    if !skip::can_run("use_run_program (root)", &["dnsmasq"]) {
+    if !skip::can_run("netns::run_program (root)", &["dnsmasq"]) {
         return;
     }
     let running = Running::start(&[], &["--permit-resolver"]);
@@ -65,7 +65,7 @@ const KEPT_BY_ROOT: [u32; 12] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29];
 
 #[test]
 fn the_command_of_root_cannot_leave_its_network_or_change_it() {
-    if !skip::can_run("use_run_program (capabilities)", &["dnsmasq", "nsenter", "ip"]) {
+    if !skip::can_run("netns::run_program (capabilities)", &["dnsmasq", "nsenter", "ip"]) {
         return;
     }
     // umount and nsenter need CAP_SYS_ADMIN, ip needs CAP_NET_ADMIN.
@@ -94,7 +94,7 @@ fn the_command_of_root_cannot_leave_its_network_or_change_it() {
 
 #[test]
 fn signals_reach_the_program() {
-    if !skip::can_run("use_run_program (signals)", &["dnsmasq"]) {
+    if !skip::can_run("netns::run_program (signals)", &["dnsmasq"]) {
         return;
     }
     let running = Running::start(&[], &[]);
@@ -114,7 +114,7 @@ fn signals_reach_the_program() {
 
 #[test]
 fn what_is_typed_reaches_the_program_once() {
-    if !skip::can_run("use_run_program (terminal)", &["dnsmasq", "setsid"]) {
+    if !skip::can_run("netns::run_program (terminal)", &["dnsmasq", "setsid"]) {
         return;
     }
     const SCRIPT: &str = "trap 'echo interrupted' INT; echo ready; read line; echo line: $line; \
@@ -135,7 +135,7 @@ fn what_is_typed_reaches_the_program_once() {
 
 #[test]
 fn the_program_does_not_start_before_the_server_was_reached() {
-    if !skip::can_run("use_run_program (unreachable)", &["dnsmasq"]) {
+    if !skip::can_run("netns::run_program (unreachable)", &["dnsmasq"]) {
         return;
     }
     let mut running = Running::start(&[], &[]);
@@ -152,7 +152,7 @@ fn the_program_does_not_start_before_the_server_was_reached() {
 
 #[test]
 fn where_namespaces_are_forbidden_the_message_says_what_to_do() {
-    if !skip::can_run("use_run_program (forbidden)", &["dnsmasq", "unshare"]) {
+    if !skip::can_run("netns::run_program (forbidden)", &["dnsmasq", "unshare"]) {
         return;
     }
     const FORBID: &str = "echo 0 > /proc/sys/user/max_user_namespaces; \

@@ -22,7 +22,7 @@ const KILOBITS_PER_SECOND: &str = "160000";
 
 #[test]
 fn scp_through_proxycommand_arrives_whole_while_the_client_moves() {
-    if !skip::can_run("netns_scp", &["sshd", "scp", "sha256sum"]) {
+    if !skip::can_run("netns::scp", &["sshd", "scp", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

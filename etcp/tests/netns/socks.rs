@@ -44,7 +44,7 @@ fn curl(world: &World, folder: &Folder, name: &str, args: &[&str]) -> Process {
 
 #[test]
 fn curl_by_every_language_arrives_whole_while_the_client_moves() {
-    if !skip::can_run("use_socks", &["nginx", "curl", "sha256sum"]) {
+    if !skip::can_run("netns::socks", &["nginx", "curl", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -83,7 +83,7 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
 
 #[test]
 fn streams_of_http2_arrive_whole_while_the_client_moves() {
-    if !skip::can_run("use_socks", &["nginx", "curl", "openssl", "sha256sum"]) {
+    if !skip::can_run("netns::socks", &["nginx", "curl", "openssl", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -129,7 +129,7 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
 
 #[test]
 fn scp_by_socat_arrives_whole_while_the_client_moves() {
-    if !skip::can_run("use_socks", &["sshd", "scp", "socat", "sha256sum"]) {
+    if !skip::can_run("netns::socks", &["sshd", "scp", "socat", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -165,7 +165,7 @@ fn scp_by_socat_arrives_whole_while_the_client_moves() {
 
 #[test]
 fn a_request_that_is_made_in_an_outage_waits_and_is_answered_after_it() {
-    if !skip::can_run("use_socks", &["nginx", "curl"]) {
+    if !skip::can_run("netns::socks", &["nginx", "curl"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

@@ -14,7 +14,7 @@ const ON_CARRIER_PORT: [&str; 2] = ["--remote-port", "6200"];
 
 #[test]
 fn a_shell_on_a_terminal_goes_on_while_the_client_moves_and_tells_its_exit_code() {
-    if !skip::can_run("use_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
     assert_eq!(ON_CARRIER_PORT[1], CARRIER_PORT.to_string());
@@ -33,7 +33,7 @@ fn a_shell_on_a_terminal_goes_on_while_the_client_moves_and_tells_its_exit_code(
 
 #[test]
 fn what_a_log_in_prints_is_no_obstacle() {
-    if !skip::can_run("use_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -52,7 +52,7 @@ fn what_a_log_in_prints_is_no_obstacle() {
 
 #[test]
 fn etcp_is_found_named_or_copied_and_told_to_be_missing() {
-    if !skip::can_run("use_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
     let site = Site::without_etcp(PORT);
@@ -81,7 +81,7 @@ fn etcp_is_found_named_or_copied_and_told_to_be_missing() {
 
 #[test]
 fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
-    if !skip::can_run("use_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -100,7 +100,7 @@ fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
 
 #[test]
 fn git_rsync_and_scp_use_it_as_their_ssh() {
-    if !skip::can_run("use_ssh", &[PROGRAMS[0], PROGRAMS[1], "git", "rsync", "scp"]) {
+    if !skip::can_run("netns::ssh", &[PROGRAMS[0], PROGRAMS[1], "git", "rsync", "scp"]) {
         return;
     }
     let site = Site::new(PORT);
@@ -133,7 +133,7 @@ cmp data server-home/copied
 
 #[test]
 fn what_makes_no_connection_is_left_to_ssh_and_its_failures_are_told_by_it() {
-    if !skip::can_run("use_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);

@@ -42,7 +42,7 @@ fn assert_same(site: &Site, copy: &Path) {
 }
 
 fn can_run(program: &str) -> bool {
-    skip::can_run("use_ssh_copies", &[PROGRAMS[0], PROGRAMS[1], program, "sha256sum"])
+    skip::can_run("netns::ssh_copies", &[PROGRAMS[0], PROGRAMS[1], program, "sha256sum"])
 }
 
 /// Runs a command that copies `original` to `copy` at the server.

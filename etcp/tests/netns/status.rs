@@ -48,7 +48,7 @@ fn table(folder: &Folder) -> String {
 
 #[test]
 fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
-    if !skip::can_run("use_status (address change)", &[]) {
+    if !skip::can_run("netns::status (address change)", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -120,7 +120,7 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
 
 #[test]
 fn a_client_that_waits_says_for_whom_and_why() {
-    if !skip::can_run("use_status (waiting)", &[]) {
+    if !skip::can_run("netns::status (waiting)", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -144,7 +144,7 @@ fn a_client_that_waits_says_for_whom_and_why() {
 #[test]
 fn the_control_socket_is_its_users_alone() {
     use std::os::unix::fs::PermissionsExt;
-    if !skip::can_run("use_status (another user)", &[]) {
+    if !skip::can_run("netns::status (another user)", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

@@ -27,7 +27,7 @@ table inet urgent {
 
 #[test]
 fn a_telnet_login_stays_while_the_client_moves() {
-    if !skip::can_run("netns_telnet", &["telnet", "telnetd", "socat"]) {
+    if !skip::can_run("netns::telnet", &["telnet", "telnetd", "socat"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

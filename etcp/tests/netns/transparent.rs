@@ -108,7 +108,7 @@ fn start_web(world: &World, folder: &Folder) -> Process {
 
 #[test]
 fn own_programs_that_are_redirected_go_on_while_the_client_moves() {
-    if !skip::can_run("use_transparent", &["nginx", "curl", "sha256sum"]) {
+    if !skip::can_run("netns::transparent", &["nginx", "curl", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -121,7 +121,7 @@ fn own_programs_that_are_redirected_go_on_while_the_client_moves() {
 
 #[test]
 fn machines_behind_the_client_go_on_by_tproxy_and_by_redirect_while_it_moves() {
-    if !skip::can_run("use_transparent", &["nginx", "curl", "sha256sum"]) {
+    if !skip::can_run("netns::transparent", &["nginx", "curl", "sha256sum"]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -150,7 +150,7 @@ fn attach_guest(world: &World) -> Namespace {
 
 #[test]
 fn half_close_and_reset_pass_through_a_redirected_connection() {
-    if !skip::can_run("use_transparent", &[]) {
+    if !skip::can_run("netns::transparent", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -199,7 +199,7 @@ fn is_reset(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn what_would_come_back_here_and_what_is_not_permitted_is_reset_with_one_line() {
-    if !skip::can_run("use_transparent", &[]) {
+    if !skip::can_run("netns::transparent", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());

@@ -40,7 +40,7 @@ fn a_port_behind_a_firewall_that_rejects_is_told_and_carriers_go_through_ssh() {
 }
 
 fn behind_a_firewall(verdict: &str) {
-    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -59,7 +59,7 @@ fn behind_a_firewall(verdict: &str) {
 
 #[test]
 fn a_client_goes_through_the_proxy_jump_of_its_server() {
-    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -93,7 +93,7 @@ fn a_client_goes_through_the_proxy_jump_of_its_server() {
 
 #[test]
 fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
-    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -116,7 +116,7 @@ fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
 
 #[test]
 fn the_end_of_the_input_and_the_death_of_the_session_pass() {
-    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -134,7 +134,7 @@ fn the_end_of_the_input_and_the_death_of_the_session_pass() {
 
 #[test]
 fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_moves() {
-    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);
@@ -153,7 +153,7 @@ fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_m
 
 #[test]
 fn a_log_in_that_would_ask_is_told_at_once() {
-    if !skip::can_run("use_via_ssh", &PROGRAMS) {
+    if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
     let site = Site::new(PORT);

@@ -283,7 +283,7 @@ fn behind_nat() -> (World, Folder, Pair, TcpListener) {
 
 #[test]
 fn a_program_behind_nat_is_reached_across_changes_of_its_address() {
-    if !skip::can_run("use_remote (NAT)", &[]) {
+    if !skip::can_run("usage::remote (NAT)", &[]) {
         return;
     }
     let (world, _folder, mut pair, target) = behind_nat();
@@ -305,7 +305,7 @@ fn a_program_behind_nat_is_reached_across_changes_of_its_address() {
 /// [LISTEN-3]
 #[test]
 fn who_connects_while_the_client_is_away_is_carried_when_it_is_back() {
-    if !skip::can_run("use_remote (away)", &[]) {
+    if !skip::can_run("usage::remote (away)", &[]) {
         return;
     }
     let (world, _folder, mut pair, target) = behind_nat();

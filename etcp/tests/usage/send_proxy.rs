@@ -93,7 +93,7 @@ fn sproxy(site: &Site, target: SocketAddr) -> Sproxy {
 #[test]
 fn nginx_at_the_server_sees_who_connected_to_cproxy() {
     let site = Site::new();
-    let Some(nginx) = Nginx::start(&site, "use_send_proxy (-L)", "127.0.0.1") else { return };
+    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-L)", "127.0.0.1") else { return };
     let sproxy = sproxy(&site, nginx.address);
     let forwards = ["127.0.0.1", "[::1]"].map(|bind| format!("{bind}:0:{}", nginx.address));
     let args = ["-L", &forwards[0], "-L", &forwards[1]];
@@ -109,7 +109,9 @@ fn nginx_at_the_server_sees_who_connected_to_cproxy() {
 #[test]
 fn a_connection_of_unknown_origin_is_told_as_the_proxys_own() {
     let site = Site::new();
-    let Some(nginx) = Nginx::start(&site, "use_send_proxy (connect)", "127.0.0.1") else { return };
+    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (connect)", "127.0.0.1") else {
+        return;
+    };
     let sproxy = sproxy(&site, nginx.address);
     let mut child = connect(&site, sproxy.address, &site.client, &[]).spawn().expect("etcp runs");
     let mut stdin = child.stdin.take().expect("a pipe");
@@ -122,7 +124,7 @@ fn a_connection_of_unknown_origin_is_told_as_the_proxys_own() {
 #[test]
 fn nginx_beside_the_client_sees_who_connected_to_the_server() {
     let site = Site::new();
-    let Some(nginx) = Nginx::start(&site, "use_send_proxy (-R)", "127.0.0.1") else { return };
+    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-R)", "127.0.0.1") else { return };
     let sproxy = Sproxy::start(&site, nginx.address);
     let forward = format!("0:{}", nginx.address);
     let args = ["-R", &forward, "--send-proxy"];

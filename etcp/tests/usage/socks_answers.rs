@@ -265,7 +265,7 @@ fn the_port_may_be_a_unix_socket() {
 
 #[test]
 fn curl_shows_each_refusal() {
-    if !etcp_testkit::skip::can_run("use_socks_answers", &["curl"]) {
+    if !etcp_testkit::skip::can_run("usage::socks_answers", &["curl"]) {
         return;
     }
     let setting = Setting::start();

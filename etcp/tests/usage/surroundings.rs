@@ -97,7 +97,7 @@ fn a_hang_up_without_a_terminal_has_files_read_again_and_ends_nothing() {
 
 #[test]
 fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
-    if !skip::can_find("use_surroundings (terminal)", &["script"]) {
+    if !skip::can_find("usage::surroundings (terminal)", &["script"]) {
         return;
     }
     let site = Site::new();
@@ -281,7 +281,7 @@ fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
     }
     let can = Command::new("unshare").args(&namespace).arg("true").status();
     if !can.is_ok_and(|status| status.success()) {
-        skip::can_find("use_surroundings (container)", &["unshare that makes PID namespaces"]);
+        skip::can_find("usage::surroundings (container)", &["unshare that makes PID namespaces"]);
         return;
     }
     let sproxy = Sproxy::start(&site, Echo::start().address);
@@ -407,7 +407,7 @@ fn without_v6(command: &Command) -> Command {
 
 #[test]
 fn on_a_system_without_ipv6_every_default_works() {
-    if !skip::can_find("use_surroundings (no IPv6)", &["python3"]) {
+    if !skip::can_find("usage::surroundings (no IPv6)", &["python3"]) {
         return;
     }
     let site = Site::new();
@@ -444,7 +444,7 @@ fn on_a_system_without_ipv6_every_default_works() {
 #[test]
 fn localhost_is_both_loopback_addresses_for_carriers_too() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: use_surroundings (localhost): no IPv6");
+        eprintln!("skipped: usage::surroundings (localhost): no IPv6");
         return;
     }
     let site = Site::new();
