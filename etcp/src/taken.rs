@@ -145,6 +145,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use etcp_testkit::HeldPort;
 
     #[test]
     fn the_table_of_sockets_tells_who_listens_on_a_port() {
@@ -160,16 +161,16 @@ mod tests {
 
     #[test]
     fn who_has_a_port_and_what_to_do_is_told() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
+        let held = HeldPort::take();
+        let port = held.number();
         let listen: Listen = format!("127.0.0.1:{port}").parse().unwrap();
         let error = io::ErrorKind::AddrInUse.into();
         let text = cannot_listen(&listen, &error).text().to_owned();
+        assert!(text.contains("another program has it (ss -ltnp"), "{text}");
+        let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let text = cannot_listen(&listen, &error).text().to_owned();
         let own = "this command itself listens there already: choose another port";
         assert!(text.contains(own), "{text}");
-        drop(taken);
-        let text = cannot_listen(&listen, &error).text().to_owned();
-        assert!(text.contains("another program has it (ss -ltnp"), "{text}");
     }
 
     #[test]

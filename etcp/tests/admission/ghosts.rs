@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::program::{Program, etcp, measure, wait};
 use etcp_testkit::loopback::socket::{dial, is_read};
 use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
@@ -195,7 +196,8 @@ fn a_client_that_is_asked_to_end_closes_its_tunnel_in_order() {
 fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
     let site = Site::new();
     let echo = Echo::start();
-    let mut sproxy = Sproxy::start(&site, echo.address);
+    let port = HeldPort::take();
+    let mut sproxy = Sproxy::at(&site, echo.address, &port);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let mut steady = Steady::start(cproxy.listen);
     // What is sent now nobody will acknowledge.
@@ -204,31 +206,29 @@ fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
     sproxy.program.freeze();
     doubtful.write_all(&[7; 12_000]).expect("cproxy takes it");
     wait("cproxy to have read it", || is_read(&doubtful));
-    let address = sproxy.address.to_string();
     sproxy.program.kill();
-    let sproxy = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    let _sproxy = Sproxy::at(&site, echo.address, &port);
     assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset), "it does not hang");
     cproxy.program.wait_for("the server does not know the tunnel any more");
     let line = cproxy.program.wait_for("cannot be resumed and is reset; 12 kB sent are in doubt");
     assert!(line.contains("received were not delivered"), "{line}");
     cproxy.program.wait_for_count(ATTACHED, 2);
     Steady::start(cproxy.listen).finish();
-    assert_eq!(sproxy.address.to_string(), address);
 }
 
 #[test]
 fn a_server_that_is_asked_to_end_tells_its_clients_and_they_wait_for_it() {
     let site = Site::new();
     let echo = Echo::start();
-    let mut sproxy = Sproxy::start(&site, echo.address);
+    let port = HeldPort::take();
+    let mut sproxy = Sproxy::at(&site, echo.address, &port);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let mut steady = Steady::start(cproxy.listen);
     sproxy.program.signal(Signal::TERM);
     assert_eq!(sproxy.program.end().0, Some(0));
     cproxy.program.wait_for("the server ended the tunnel: the program is shutting down");
     assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));
-    let address = sproxy.address.to_string();
-    let _sproxy = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    let _sproxy = Sproxy::at(&site, echo.address, &port);
     cproxy.program.wait_for_count(ATTACHED, 2);
     Steady::start(cproxy.listen).finish();
 }

@@ -9,11 +9,13 @@ use std::process::{Command, Output};
 
 use etcp_testkit::loopback::program::etcp;
 use etcp_testkit::loopback::{Echo, Site, Sproxy, connect};
+use etcp_testkit::refused;
+use etcp_testkit::wait::output;
 
 /// Runs `etcp` to its end, which must be `code` with one line; lines of the log do not count.
 #[track_caller]
 fn fails(mut command: Command, code: i32, wanted: &str) {
-    let Output { status, stdout, stderr } = command.output().expect("it runs");
+    let Output { status, stdout, stderr } = output(&mut command);
     let text = String::from_utf8(stderr).expect("it says text");
     let told = format!("{command:?}\n{text}");
     assert_eq!(status.code(), Some(code), "{told}");
@@ -232,8 +234,6 @@ fn a_known_hosts_that_cannot_be_read_refuses_the_server() {
 #[test]
 fn a_server_that_is_none_is_told_in_one_line() {
     let site = Site::new();
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let closed = closed.expect("loopback has ports");
     let portal = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = portal.local_addr().expect("it listens");
     std::thread::spawn(move || {
@@ -242,7 +242,7 @@ fn a_server_that_is_none_is_told_in_one_line() {
         }
     });
     let soon = ["--connect-timeout", "2s"];
-    fails(connect(&site, closed, &site.client, &soon), 1, "Connection refused");
+    fails(connect(&site, refused(), &site.client, &soon), 1, "Connection refused");
     fails(connect(&site, address, &site.client, &soon), 1, "does not speak EternalTCP");
     let mut command = args(&site, "connect --server no-such-host.invalid --connect-timeout 2s");
     command.arg("--identity").arg(&site.client.path);

@@ -6,6 +6,7 @@ use std::process::Command;
 use etcp_testkit::loopback::{
     ATTACHED, Cproxy, Echo, Key, Program, Relay, Site, Sproxy, Steady, connect,
 };
+use etcp_testkit::wait::output;
 
 /// A server in front of an echo.
 fn served() -> (Site, Sproxy) {
@@ -17,7 +18,7 @@ fn served() -> (Site, Sproxy) {
 /// What `etcp connect` says when it is refused at once: its only line.
 #[track_caller]
 fn refused(site: &Site, sproxy: &Sproxy, key: &Key, args: &[&str]) -> String {
-    let output = connect(site, sproxy.address, key, args).output().expect("it ends");
+    let output = output(&mut connect(site, sproxy.address, key, args));
     let text = String::from_utf8(output.stderr).expect("it says text");
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert_eq!(text.lines().count(), 1, "one line: {text}");

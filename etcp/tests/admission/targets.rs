@@ -7,6 +7,7 @@ use std::process::Stdio;
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::{dial, is_over};
 use etcp_testkit::loopback::{Cproxy, Echo, Site, Sproxy, Steady, connect};
+use etcp_testkit::wait::end_of;
 
 /// Two echoes beside the default target: the server permits the first, the key the second.
 struct Setting {
@@ -80,7 +81,7 @@ fn connect_ends_with_3_and_one_line_when_its_target_is_not_permitted() {
         // Its input stays open: the refusal ends it all the same.
         let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
         let _input = child.stdin.take();
-        let output = child.wait_with_output().expect("it ends");
+        let output = end_of(child);
         let text = String::from_utf8(output.stderr).expect("it says text");
         assert_eq!((output.status.code(), text.lines().count()), (Some(3), 1), "{text}");
         assert!(text.contains("the target is not permitted: ") && text.contains(args[0]), "{text}");

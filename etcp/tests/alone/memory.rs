@@ -10,6 +10,7 @@ use std::process::Command;
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, Program, Site, Sproxy, Steady, etcp};
+use etcp_testkit::wait::output;
 
 const MIB: u64 = 1 << 20;
 
@@ -35,7 +36,7 @@ fn less_memory_than_serves_anybody_is_refused_at_the_start() {
     let _turn = crate::turn();
     let site = Site::new();
     for (flag, value) in [("--memory", "3"), ("--max-tunnels-per-key", "0")] {
-        let output = etcp(site.path(), ["sproxy", flag, value]).output().expect("it runs");
+        let output = output(&mut etcp(site.path(), ["sproxy", flag, value]));
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(flag) && said.lines().count() <= 2, "{said}");

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use etcp_testkit::{Folder, Loopback};
+use etcp_testkit::wait::output;
+use etcp_testkit::{Folder, Loopback, refused};
 
 /// A fresh home with a key.
 fn home() -> Folder {
@@ -16,14 +17,15 @@ fn home() -> Folder {
 }
 
 fn etcp(home: &Folder, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_etcp"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etcp"));
+    command
         .args(args)
         .env("HOME", home.path())
         .env_remove("SSH_AUTH_SOCK")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
-        .output()
-        .expect("the program runs")
+        .stdout(Stdio::piped());
+    output(&mut command)
 }
 
 /// The last line of an `etcp connect` that fails; it is well formed.
@@ -58,7 +60,7 @@ fn answers(bytes: &'static [u8]) -> SocketAddr {
 #[test]
 fn a_first_contact_that_fails_says_why_and_what_to_do() {
     let home = home();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("loopback");
+    let free = refused();
     let silent = serves(std::mem::forget);
     for (server, reason, advice) in [
         (free.to_string(), "Connection refused", "is sproxy running there"),
@@ -85,7 +87,7 @@ fn a_first_contact_that_fails_says_why_and_what_to_do() {
 #[test]
 fn a_default_target_that_does_not_answer_is_said_to_be_the_default() {
     let home = home();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("loopback");
+    let free = refused();
     let site = Loopback::new(&[]);
     let (_sproxy, server) = site.sproxy(free);
     let (server, key) = (server.to_string(), site.path("client_key"));

@@ -1,11 +1,17 @@
 //! What an installation puts beside the program: completions and manual pages.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use etcp_testkit::wait::output;
 use etcp_testkit::{Folder, skip};
 
 fn etcp(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_etcp")).args(args).output().expect("the program runs")
+    output(
+        Command::new(env!("CARGO_BIN_EXE_etcp"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped()),
+    )
 }
 
 fn text(output: Output) -> String {

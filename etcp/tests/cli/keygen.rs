@@ -8,11 +8,12 @@ use etcp_testkit::Launch;
 use etcp_testkit::loopback::agent::{public_line, succeed};
 use etcp_testkit::loopback::{PATIENCE, etcp};
 use etcp_testkit::terminal::Terminal;
+use etcp_testkit::wait::output;
 use eternaltcp::tls::PrivateFile;
 
 fn keygen(home: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = etcp(home, [&["keygen"], args].concat());
-    let output = command.stdout(std::process::Stdio::piped()).output().expect("it ends");
+    let output = output(command.stdout(std::process::Stdio::piped()));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text").trim().to_owned();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }

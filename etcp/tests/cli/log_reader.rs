@@ -18,7 +18,7 @@ use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::patient;
 use etcp_testkit::loopback::{Cproxy, Echo, PATIENCE, Site, Sproxy, Steady, etcp};
 use etcp_testkit::terminal::Terminal;
-use etcp_testkit::{Launch, skip};
+use etcp_testkit::{Launch, refused, skip};
 
 /// A program whose stderr is the smallest pipe there is.
 struct Piped {
@@ -258,8 +258,7 @@ const FORGED: &str = "name\n2026-01-01 ERROR forged\r\x1b[2J\u{9b}2J\u{202e}\u{2
 fn of_many_sessions_that_fail_a_few_have_a_line_and_the_others_are_counted() {
     const FAILING: usize = 300;
     let site = Site::new();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    let mut sproxy = Sproxy::start(&site, closed.expect("loopback has ports"));
+    let mut sproxy = Sproxy::start(&site, refused());
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     for _ in 0..FAILING {
         let mut stream = TcpStream::connect(cproxy.listen).expect("it listens");

@@ -2,15 +2,21 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use etcp_testkit::Folder;
+use etcp_testkit::wait::output;
 
 /// The commands that etcp starts itself.
 const INTERNAL: [&str; 3] = ["run-inside", "ssh-carry", "one-user"];
 
 fn etcp<S: AsRef<OsStr>>(args: &[S]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_etcp")).args(args).output().expect("the program runs")
+    output(
+        Command::new(env!("CARGO_BIN_EXE_etcp"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped()),
+    )
 }
 
 fn out(output: &Output) -> String {

@@ -1,7 +1,7 @@
 //! `etcp status`: what it tells of a living pair, before and after the client has moved.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use etcp_testkit::checked::{Rate, accept, connect, listen};
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::process::User;
 use etcp_testkit::streams::Streams;
-use etcp_testkit::wait::PATIENCE;
+use etcp_testkit::wait::{PATIENCE, output};
 use etcp_testkit::{Family, Folder, Pair, Sproxy, World, skip};
 
 /// Runs etcp as an ordinary user whose home is the test's folder.
@@ -19,7 +19,7 @@ fn etcp(folder: &Folder, user: User, args: &[&str]) -> Output {
     command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
     command.args(["--clear-groups", "--"]).arg(folder.join("etcp")).args(args);
     command.env("HOME", folder.path()).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
-    command.output().expect("setpriv runs")
+    output(command.stdin(Stdio::null()).stdout(Stdio::piped()))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use etcp_testkit::loopback::agent::{Agent, ssh_keygen};
 use etcp_testkit::loopback::{ATTACHED, Echo, Program, Relay, Site, Sproxy, Steady, etcp};
+use etcp_testkit::wait::output;
 
 /// A client of `server` whose keys are those of the agent at `socket`.
 fn client(site: &Site, mode: &str, server: &str, socket: &Path, args: &[&str]) -> Command {
@@ -26,7 +27,7 @@ fn cproxy(site: &Site, server: &str, socket: &Path, args: &[&str]) -> Program {
 #[track_caller]
 fn complaint(site: &Site, server: &str, socket: &Path, args: &[&str]) -> (Option<i32>, String) {
     let mut command = client(site, "connect", server, socket, args);
-    let output = command.stdin(Stdio::piped()).output().expect("it ends");
+    let output = output(command.stdin(Stdio::piped()));
     let text = String::from_utf8(output.stderr).expect("it says text");
     (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
 }

@@ -3,11 +3,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::operator::{control, operate, session_of, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
 use etcp_testkit::loopback::{Program, connect};
+use etcp_testkit::wait::end_of;
 
 fn served() -> (Site, Sproxy, Cproxy) {
     let site = Site::new();
@@ -174,7 +176,8 @@ fn remote(program: &mut Program, count: usize) -> SocketAddr {
 fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_it() {
     let (site, echo) = (Site::new(), Echo::start());
     let mut old = Sproxy::start(&site, echo.address);
-    let forward = format!("127.0.0.1:0:{}", echo.address);
+    let port = HeldPort::take();
+    let forward = format!("127.0.0.1:{}:{}", port.number(), echo.address);
     let key = &site.client;
     let mut busy = Cproxy::with(&site, old.address, "busy", key, &["-R", &forward]).attached();
     let idle = Cproxy::start(&site, old.address, "idle").attached();
@@ -237,7 +240,7 @@ fn connect_says_hello(site: &Site, server: SocketAddr) -> bool {
     let mut input = child.stdin.take().expect("a pipe");
     input.write_all(b"hello").expect("it reads");
     drop(input);
-    child.wait_with_output().is_ok_and(|output| output.stdout == b"hello")
+    end_of(child).stdout == b"hello"
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 use etcp_testkit::loopback::agent::{ssh_keygen, succeed};
 use etcp_testkit::loopback::{ATTACHED, Echo, PATIENCE, Program, Site, Sproxy, etcp};
 use etcp_testkit::terminal::Terminal;
+use etcp_testkit::wait::output;
 use etcp_testkit::{Launch, User};
 use eternaltcp::address::Server;
 use eternaltcp::policy::{HostKey, HostSearch, check_known_hosts};
@@ -37,7 +38,7 @@ fn on_terminal(site: &Site, args: &[impl AsRef<str>]) -> Terminal {
 /// The last line that etcp says without a terminal, and its exit code.
 #[track_caller]
 fn complaint(site: &Site, args: &[impl AsRef<str>]) -> (Option<i32>, String) {
-    let output = etcp(site.path(), args.iter().map(AsRef::as_ref)).output().expect("it ends");
+    let output = output(&mut etcp(site.path(), args.iter().map(AsRef::as_ref)));
     let text = String::from_utf8(output.stderr).expect("it says text");
     (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
 }

@@ -13,7 +13,7 @@ use etcp_testkit::fault::SILENCE;
 use etcp_testkit::loopback::program::{Program, measure, wait};
 use etcp_testkit::loopback::{Cproxy, Echo, Key, PATIENCE, Site, Sproxy, Steady};
 use etcp_testkit::streams::Streams;
-use etcp_testkit::{Direction, Family, Fault, Folder, Pair, World, skip};
+use etcp_testkit::{Direction, Family, Fault, Folder, HeldPort, Pair, World, skip};
 
 const LISTENS: &str = "the server listens on ";
 
@@ -29,6 +29,13 @@ impl Setting {
         let (site, echo) = (Site::new(), Echo::start());
         let args = [&["--listen", "127.0.0.1:0"], args].concat();
         let sproxy = Sproxy::with(&site, echo.address, &args, None);
+        Self { site, sproxy, echo }
+    }
+
+    /// The same with a server on this port.
+    fn at(port: &HeldPort) -> Self {
+        let (site, echo) = (Site::new(), Echo::start());
+        let sproxy = Sproxy::at(&site, echo.address, port);
         Self { site, sproxy, echo }
     }
 
@@ -50,12 +57,6 @@ fn listening(program: &mut Program, count: usize) -> SocketAddr {
     let line = program.wait_for_count(LISTENS, count);
     let text = line.split(LISTENS).nth(1).and_then(|rest| rest.split(' ').next());
     text.expect("the address follows").parse().expect("an address")
-}
-
-/// A port that nobody listens on at present.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("it listens").port()
 }
 
 #[test]
@@ -101,10 +102,11 @@ fn localhost_is_both_loopback_addresses_on_either_side() {
 
 #[test]
 fn an_address_of_localhost_that_is_taken_at_the_server_leaves_the_other() {
-    let Ok(taken) = TcpListener::bind("[::1]:0") else {
+    let held = HeldPort::take();
+    let port = held.number();
+    let Ok(_taken) = TcpListener::bind(("::1", port)) else {
         return; // A machine without IPv6 has nothing to show here.
     };
-    let port = taken.local_addr().expect("it listens").port();
     let mut setting = Setting::new(&[]);
     let mut cproxy = setting.own("cproxy", &port.to_string());
     assert_eq!(listening(&mut cproxy.program, 1), SocketAddr::from(([127, 0, 0, 1], port)));
@@ -150,7 +152,8 @@ fn a_client_that_may_not_listen_ends_with_3_and_one_line_that_names_the_rule() {
 #[test]
 fn an_address_is_refused_to_another_client_until_the_first_one_ends() {
     let setting = Setting::new(&[]);
-    let port = free_port().to_string();
+    let held = HeldPort::take();
+    let port = held.number().to_string();
     let mut first = setting.own("first", &port);
     let address = listening(&mut first.program, 1);
     let steady = Steady::start(address);
@@ -175,7 +178,8 @@ fn an_address_is_refused_to_another_client_until_the_first_one_ends() {
 #[test]
 fn an_address_of_another_program_is_asked_for_until_it_is_free() {
     let setting = Setting::new(&[]);
-    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let held = HeldPort::take();
+    let taken = TcpListener::bind(("127.0.0.1", held.number())).expect("it is free");
     let address = taken.local_addr().expect("it listens");
     let mut cproxy = setting.own("cproxy", &address.to_string());
     cproxy.program.wait_for("it is in use by another program; trying again");
@@ -188,7 +192,8 @@ fn an_address_of_another_program_is_asked_for_until_it_is_free() {
 #[test]
 fn a_client_that_was_killed_and_started_again_has_its_listener_at_once_and_nobody_is_refused() {
     let setting = Setting::new(&[]);
-    let port = free_port().to_string();
+    let held = HeldPort::take();
+    let port = held.number().to_string();
     let mut first = setting.own("same", &port);
     let address = listening(&mut first.program, 1);
     let (stop, tries) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -217,15 +222,14 @@ fn a_client_that_was_killed_and_started_again_has_its_listener_at_once_and_nobod
 
 #[test]
 fn a_server_that_was_restarted_listens_again_on_the_same_port() {
-    let mut setting = Setting::new(&[]);
-    let mut cproxy = setting.own("cproxy", "0");
+    let (server, held) = (HeldPort::take(), HeldPort::take());
+    let mut setting = Setting::at(&server);
+    let mut cproxy = setting.own("cproxy", &held.number().to_string());
     let remote = listening(&mut cproxy.program, 1);
     let mut steady = Steady::start(remote);
-    let address = setting.sproxy.address.to_string();
     setting.sproxy.program.kill();
     assert!(steady.ended().is_some(), "its session is lost");
-    setting.sproxy =
-        Sproxy::with(&setting.site, setting.echo.address, &["--listen", &address], None);
+    setting.sproxy = Sproxy::at(&setting.site, setting.echo.address, &server);
     assert_eq!(listening(&mut cproxy.program, 2), remote);
     Steady::start(remote).finish();
 }
@@ -234,7 +238,8 @@ fn a_server_that_was_restarted_listens_again_on_the_same_port() {
 fn a_permission_that_is_taken_away_ends_the_listener_and_one_that_comes_back_brings_it_back() {
     let mut setting = Setting::new(&[]);
     let key = setting.site.client.line.clone();
-    let mut cproxy = setting.own("cproxy", "0");
+    let port = HeldPort::take();
+    let mut cproxy = setting.own("cproxy", &port.number().to_string());
     let address = listening(&mut cproxy.program, 1);
     let steady = Steady::start(address);
     setting.site.admit(&[&format!("permitlisten=\"none\" {key}")]);
@@ -245,7 +250,7 @@ fn a_permission_that_is_taken_away_ends_the_listener_and_one_that_comes_back_bri
     steady.goes_on();
     steady.finish();
     setting.site.admit(&[&key]);
-    let address = listening(&mut cproxy.program, 2);
+    assert_eq!(listening(&mut cproxy.program, 2), address);
     Steady::start(address).finish();
 }
 

@@ -7,23 +7,24 @@ use std::process::Command;
 use etcp_testkit::loopback::program::{Program, wait};
 use etcp_testkit::loopback::socket::{connect_from, patient};
 use etcp_testkit::loopback::{Cproxy, Site, Sproxy, connect};
-use etcp_testkit::skip;
+use etcp_testkit::wait::end_of;
+use etcp_testkit::{HeldPort, skip};
 
 /// A server that answers with what it was told of the connection.
 struct Nginx {
     _program: Program,
+    _port: HeldPort,
     address: SocketAddr,
 }
 
 impl Nginx {
     /// `None` where it is not installed, which is said.
-    fn start(site: &Site, test: &str, host: &str) -> Option<Self> {
+    fn start(site: &Site, test: &str) -> Option<Self> {
         if !skip::can_run(test, &["nginx"]) {
             return None;
         }
-        let listener = TcpListener::bind((host, 0)).expect("loopback has ports");
-        let address = listener.local_addr().expect("it listens");
-        drop(listener);
+        let port = HeldPort::take();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
         let folder = site.path().display();
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
@@ -56,7 +57,7 @@ http {{
             assert!(program.is_running(), "nginx ended");
             TcpStream::connect(address).is_ok()
         });
-        Some(Self { _program: program, address })
+        Some(Self { _program: program, _port: port, address })
     }
 }
 
@@ -93,7 +94,7 @@ fn sproxy(site: &Site, target: SocketAddr) -> Sproxy {
 #[test]
 fn nginx_at_the_server_sees_who_connected_to_cproxy() {
     let site = Site::new();
-    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-L)", "127.0.0.1") else { return };
+    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-L)") else { return };
     let sproxy = sproxy(&site, nginx.address);
     let forwards = ["127.0.0.1", "[::1]"].map(|bind| format!("{bind}:0:{}", nginx.address));
     let args = ["-L", &forwards[0], "-L", &forwards[1]];
@@ -109,7 +110,7 @@ fn nginx_at_the_server_sees_who_connected_to_cproxy() {
 #[test]
 fn a_connection_of_unknown_origin_is_told_as_the_proxys_own() {
     let site = Site::new();
-    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (connect)", "127.0.0.1") else {
+    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (connect)") else {
         return;
     };
     let sproxy = sproxy(&site, nginx.address);
@@ -117,14 +118,14 @@ fn a_connection_of_unknown_origin_is_told_as_the_proxys_own() {
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(REQUEST).expect("it reads");
     drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
+    let output = end_of(child);
     assert_eq!(body(&String::from_utf8_lossy(&output.stdout)), "[]: to ");
 }
 
 #[test]
 fn nginx_beside_the_client_sees_who_connected_to_the_server() {
     let site = Site::new();
-    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-R)", "127.0.0.1") else { return };
+    let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-R)") else { return };
     let sproxy = Sproxy::start(&site, nginx.address);
     let forward = format!("0:{}", nginx.address);
     let args = ["-R", &forward, "--send-proxy"];

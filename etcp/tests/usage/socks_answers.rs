@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::{dial, is_over, patient};
 use etcp_testkit::loopback::{Cproxy, Echo, Site, Sproxy};
+use etcp_testkit::refused;
 use rustix::net::sockopt::set_socket_linger;
 
 /// cproxy with `-D`, and an echo that it may reach.
@@ -50,12 +51,6 @@ impl Setting {
         stream.read_to_end(&mut answer).expect("it ends in order");
         answer
     }
-}
-
-/// A port where nobody listens.
-fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("it listens")
 }
 
 fn socks4(port: u16) -> Vec<u8> {
@@ -120,7 +115,7 @@ fn requests_that_come_byte_by_byte_with_data_behind_them_are_answered_and_carrie
 #[test]
 fn each_refusal_has_its_code_in_each_language_and_ends_in_order() {
     let mut setting = Setting::start();
-    let closed = nobody().port();
+    let closed = refused().port();
     for (host, port, code, status, text) in [
         ("127.0.0.1", closed, 5, "502", "the target refused the connection"),
         ("127.0.0.2", closed, 2, "403", "the target is not permitted"),
@@ -227,7 +222,7 @@ fn a_target_that_sends_at_once_and_resets_was_connected() {
 fn a_server_that_is_not_there_is_told_when_the_wait_is_over() {
     let site = Site::new();
     let args = ["-D", "0", "--wait", "1s"];
-    let mut cproxy = Cproxy::with(&site, nobody(), "cproxy", &site.client, &args);
+    let mut cproxy = Cproxy::with(&site, refused(), "cproxy", &site.client, &args);
     let line = cproxy.program.wait_for_count("listening on", 2);
     let dynamic: SocketAddr = line.rsplit_once(' ').expect("an address").1.parse().expect("it is");
     let mut stream = dial(dynamic);
@@ -269,7 +264,7 @@ fn curl_shows_each_refusal() {
         return;
     }
     let setting = Setting::start();
-    let (dynamic, closed) = (setting.dynamic.to_string(), nobody());
+    let (dynamic, closed) = (setting.dynamic.to_string(), refused());
     let curl = |args: &[&str], to: &str| {
         let mut command = Command::new("curl");
         command.args(["-sS", "--max-time", "30"]).args(args).arg(to);

@@ -12,7 +12,7 @@ use std::thread;
 use etcp_testkit::loopback::operator::control;
 use etcp_testkit::loopback::{Program, Site, Sproxy, connect, etcp};
 use etcp_testkit::process::DEFAULT_SIGNALS;
-use etcp_testkit::wait::PATIENCE;
+use etcp_testkit::wait::{PATIENCE, end_of, output};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
@@ -82,7 +82,7 @@ fn bytes() -> Vec<u8> {
 #[track_caller]
 fn end(mut child: Child, code: i32) -> String {
     let _input = child.stdin.take();
-    let Output { status, stderr, .. } = child.wait_with_output().expect("it ends");
+    let Output { status, stderr, .. } = end_of(child);
     let said = String::from_utf8(stderr).expect("it is text");
     assert_eq!(status.code(), Some(code), "{said}");
     said
@@ -223,7 +223,7 @@ fn a_stdin_that_is_closed_or_not_for_reading_is_empty_and_the_output_arrives() {
         assert_eq!(target.read(&mut [0]).unwrap(), 0);
         target.write_all(b"all of it").unwrap();
         drop(target);
-        let output = child.wait_with_output().unwrap();
+        let output = end_of(child);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "all of it");
         assert_eq!(output.status.code(), Some(code), "{redirection}");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -307,7 +307,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     assert_eq!(target.read(&mut [0]).unwrap(), 0);
     target.write_all(b"all of it").unwrap();
     drop(target);
-    let output = child.wait_with_output().unwrap();
+    let output = end_of(child);
     assert_eq!((output.status.code(), output.stdout), (Some(0), b"all of it".to_vec()));
 }
 
@@ -327,7 +327,7 @@ fn what_a_command_prints_is_written_whole_or_its_exit_code_says_so() {
         &["status", "--json", "--control", &control],
     ] {
         let command = etcp(stand.site.path(), args);
-        let run = |script: &str| by_shell(&command, script).output().unwrap();
+        let run = |script: &str| output(by_shell(&command, script).stdout(Stdio::piped()));
         let whole = run("exec \"$@\"");
         assert!(whole.status.success() && !whole.stdout.is_empty(), "{args:?}: {whole:?}");
         for redirection in [">/dev/full", ">&-"] {

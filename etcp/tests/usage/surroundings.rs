@@ -13,6 +13,7 @@ use etcp_testkit::loopback::proxies::connect;
 use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
 use etcp_testkit::process::DEFAULT_SIGNALS;
 use etcp_testkit::skip;
+use etcp_testkit::wait::{end_of, output};
 use rustix::process::{Signal, geteuid};
 
 /// The same program with the same arguments and surroundings, started by a shell that has run
@@ -204,7 +205,7 @@ fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
     std::fs::set_permissions(&ssh, PermissionsExt::from_mode(0o755)).expect("it is ours");
     let mut command = etcp(site.path(), ["ssh", "-V"]);
     command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
-    let output = after(before, &command).stdout(Stdio::piped()).output().expect("sh runs");
+    let output = output(after(before, &command).stdout(Stdio::piped()));
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!((shown(&text).0, shown(&text).2 & ignored), ("200", ignored), "{text}");
     // A core that is wanted of others is written.
@@ -315,7 +316,7 @@ fn says(site: &Site, server: SocketAddr, change: impl FnOnce(&mut Command)) -> O
     let mut input = child.stdin.take().expect("a pipe");
     std::io::Write::write_all(&mut input, b"hello\n").expect("it reads");
     drop(input);
-    child.wait_with_output().expect("it ends")
+    end_of(child)
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use etcp_testkit::loopback::socket::patient;
 use etcp_testkit::loopback::{Cproxy, PATIENCE, Site, Sproxy, connect};
+use etcp_testkit::wait::end_of;
 
 /// One end of a session.
 enum End {
@@ -232,7 +233,7 @@ fn connect_reaches_a_unix_socket_and_tells_a_reset_by_its_exit_code() {
     assert_eq!(end.read_all(), (b"question".to_vec(), None));
     end.send(b"answer");
     drop(end);
-    let output = child.wait_with_output().expect("it ends");
+    let output = end_of(child);
     assert!(output.status.success() && output.stdout == b"answer", "{output:?}");
 
     // The output ends before the input does, as ssh needs it.
@@ -254,6 +255,6 @@ fn connect_reaches_a_unix_socket_and_tells_a_reset_by_its_exit_code() {
     let mut end = setting.unix_target();
     assert_eq!(end.receive(1), b"x");
     end.reset();
-    let output = child.wait_with_output().expect("it ends");
+    let output = end_of(child);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }

@@ -43,6 +43,7 @@ pub mod wait;
 pub mod workload;
 pub mod world;
 
+pub use eternaltcp_sys::testport::{HeldPort, refused};
 pub use fault::Fault;
 pub use folder::Folder;
 pub use journey::Journey;

@@ -1,6 +1,10 @@
 //! Waiting for a condition, with a deadline, instead of sleeping and hoping.
 
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -25,4 +29,25 @@ pub fn until_some<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
 #[track_caller]
 pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     until_some(what, limit, || condition().then_some(()));
+}
+
+/// Waits for a program's own end, and returns what it wrote to its pipes. One that has not ended
+/// after [`PATIENCE`] is killed, and the test has failed.
+#[track_caller]
+pub fn end_of(child: Child) -> Output {
+    let id = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let Ok(output) = end.recv_timeout(PATIENCE) else {
+        let _ = kill_process(id, Signal::KILL);
+        let output = end.recv().map(|output| output.expect("it is our child"));
+        panic!("after {PATIENCE:?} it had not ended: {output:?}");
+    };
+    output.expect("it is our child")
+}
+
+/// Starts a program, and waits for its end as [`end_of`] does. Its stderr is a pipe.
+#[track_caller]
+pub fn output(command: &mut Command) -> Output {
+    end_of(command.stderr(Stdio::piped()).spawn().expect("it can be started"))
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::program::{Program, etcp, limited};
 use super::site::{Key, Site};
+use crate::HeldPort;
 
 /// What cproxy logs when it is attached, also again.
 pub const ATTACHED: &str = "INFO attached";
@@ -20,6 +21,12 @@ impl Sproxy {
     /// Starts sproxy in front of `target`, on a port of the kernel's choice.
     pub fn start(site: &Site, target: SocketAddr) -> Self {
         Self::with(site, target, &["--listen", "127.0.0.1:0"], None)
+    }
+
+    /// The same on a port that stays the test's own when the server ends, so that another one can
+    /// be started there.
+    pub fn at(site: &Site, target: SocketAddr, port: &HeldPort) -> Self {
+        Self::with(site, target, &["--listen", &format!("127.0.0.1:{}", port.number())], None)
     }
 
     /// The same with further arguments, `--listen` among them, and a limit of descriptors.
