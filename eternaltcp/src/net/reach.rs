@@ -137,11 +137,13 @@ pub(crate) fn cause_of(error: &io::Error) -> Cause {
 mod tests {
     use std::net::TcpListener;
 
+    use rustix::event::{PollFd, PollFlags, poll};
+
     use super::*;
     use eternaltcp_sys::testport::refused;
 
     /// An address that does not answer: its listener's queue is full.
-    fn silent() -> (TcpListener, Vec<std::net::TcpStream>, SocketAddr) {
+    fn silent() -> (TcpListener, std::net::TcpStream, SocketAddr) {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -149,11 +151,10 @@ mod tests {
         socket.listen(0).unwrap();
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
-        let mut filling = Vec::new();
-        let short = Duration::from_millis(100);
-        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, short) {
-            filling.push(stream);
-        }
+        // The queue has one place. It is taken once there is something to accept.
+        let filling = std::net::TcpStream::connect(address).unwrap();
+        let mut waiting = [PollFd::new(&listener, PollFlags::IN)];
+        assert_eq!(poll(&mut waiting, None), Ok(1));
         (listener, filling, address)
     }
 
