@@ -137,5 +137,6 @@ fn run_internal(cli: InternalCli) -> Result<(), Failure> {
             ssh::carry(args)
         }
         Internal::OneUser(args) => one_user::run(args),
+        Internal::CompleteValues(args) => install::values(&args),
     }
 }

@@ -1,4 +1,4 @@
-//! What more than one subcommand takes.
+//! Flags that several subcommands share.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use eternaltcp::duration::parse_duration;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum MptcpArg {
-    /// Where this system has it
+    /// If this system has it
     Auto,
-    /// Where this system has it, with a warning where not
+    /// If this system has it, with a warning if it does not
     On,
     /// Never
     Off,
@@ -26,10 +26,10 @@ impl From<MptcpArg> for Mptcp {
     }
 }
 
-/// Settings of the protocol that both sides have.
+/// Settings of the protocol for both sides.
 #[derive(Debug, Args)]
 pub(crate) struct TunnelArgs {
-    /// Send a sign of life when nothing else was sent for this long
+    /// Send a heartbeat when nothing else was sent for this long
     #[arg(
         long,
         value_parser = parse_positive,
@@ -38,7 +38,7 @@ pub(crate) struct TunnelArgs {
         help_heading = "Connection"
     )]
     pub(crate) heartbeat: Duration,
-    /// Give a connection up after this much silence
+    /// Close a connection after this much silence
     #[arg(
         long,
         value_parser = parse_positive,
@@ -49,7 +49,7 @@ pub(crate) struct TunnelArgs {
     pub(crate) dead_after: Duration,
 }
 
-/// A duration longer than zero.
+/// Parses a duration longer than zero.
 pub(super) fn parse_positive(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration.is_zero() {

@@ -12,10 +12,10 @@ use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArgs {
-    /// Where the connection ends [default: the server's default target]
+    /// The target of the connection [default: the server's default target]
     #[arg(value_name = "HOST:PORT")]
     pub(crate) target: Option<Target>,
-    /// End when the server was not reached for the first time by then
+    /// Exit if the server is not reached for the first time within this time
     #[arg(
         long,
         value_parser = parse_positive,

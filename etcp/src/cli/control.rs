@@ -1,5 +1,5 @@
-//! The command lines of `etcp status`, `sessions`, `reconnect` and `drain`, and
-//! what the proxies take to be controlled by them.
+//! The command lines of `etcp status`, `sessions`, `reconnect` and `drain`, and the flags of the
+//! proxies for them.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
@@ -12,25 +12,25 @@ use clap::{Args, Subcommand};
 
 use super::common::parse_positive;
 
-/// How a proxy is looked at and told what to do while it runs.
+/// Flags for inspecting and controlling a proxy while it runs.
 #[derive(Debug, Default, Args)]
 pub(crate) struct OperatorArgs {
-    /// The Unix socket for etcp status and the like; none: there is none
+    /// The control socket for etcp status and similar commands; none for no socket
     /// [default: in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR/eternaltcp, else in the state folder]
     #[arg(long, value_name = "PATH", help_heading = "Control")]
     pub(crate) control: Option<ControlSocketArg>,
-    /// Run this by sh when the connection is lost and when it is back, with ETCP_EVENT and more in
-    /// its environment
+    /// Run this command with sh when the connection is lost and when it is back. ETCP_EVENT and
+    /// other variables describe the event
     #[arg(long, value_name = "COMMAND", help_heading = "Control")]
     pub(crate) on_event: Option<String>,
 }
 
-/// Where a proxy's control socket is to be.
+/// The place of a proxy's control socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ControlSocketArg {
-    /// Nowhere.
+    /// No socket.
     None,
-    /// There.
+    /// A socket at this path.
     At(PathBuf),
 }
 
@@ -42,10 +42,10 @@ impl FromStr for ControlSocketArg {
     }
 }
 
-/// Which proxy is meant.
+/// The proxy that a command concerns.
 #[derive(Debug, Args)]
 pub(crate) struct WhichArgs {
-    /// The control socket of the proxy that is meant [default: that of every proxy of this user]
+    /// The control socket of the proxy [default: that of every proxy of this user]
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }
@@ -57,10 +57,10 @@ pub(crate) struct StatusArgs {
     /// Print JSON, on one line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print it again each second
+    /// Refresh each second
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// List every session, also where a tunnel has more than 20
+    /// List every session, even if a tunnel has more than 20
     #[arg(short, long)]
     pub(crate) all: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) struct SessionsArgs {
 pub(crate) enum SessionsCommand {
     /// Reset a session on both sides
     Kill {
-        /// The session's number in etcp status; with its tunnel where there are several
+        /// The session's number in etcp status, with its tunnel if there are several
         #[arg(value_name = "[TUNNEL/]ID")]
         session: SessionArg,
         #[command(flatten)]
@@ -83,7 +83,7 @@ pub(crate) enum SessionsCommand {
     },
 }
 
-/// A session, as it is named on the command line: `5` or `33d69d2a/5`.
+/// A session as the command line names it: `5` or `33d69d2a/5`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SessionArg {
     pub(crate) tunnel: Option<String>,
@@ -103,7 +103,7 @@ impl FromStr for SessionArg {
             Ok(session) if tunnel.is_none_or(is_name) => {
                 Ok(Self { tunnel: tunnel.map(str::to_owned), session })
             }
-            _ => Err("a session is named like 5 or 33d69d2a/5: see etcp status".to_owned()),
+            _ => Err("expected a session such as 5 or 33d69d2a/5: see etcp status".to_owned()),
         }
     }
 }
@@ -118,13 +118,13 @@ pub(crate) struct ReconnectArgs {
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     pub(crate) which: WhichArgs,
-    /// End after this long, also if sessions are left [default: never]
+    /// Exit after this time, even if sessions are left [default: never]
     #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
-    /// End now: as SIGTERM
+    /// Exit now, as SIGTERM does
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) now: bool,
-    /// Wait until it has ended
+    /// Wait until the proxy has exited
     #[arg(short, long)]
     pub(crate) wait: bool,
 }

@@ -16,18 +16,18 @@ use super::server::ServerArgs;
 pub(crate) struct CproxyArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// What ssh users write, to be told where it goes
+    /// A host as ssh takes it, which is answered with the right flag
     #[arg(value_name = "HOST", hide = true, value_parser = explain_host)]
     _host: Option<String>,
-    /// Listen here for connections to the server's default target; may be repeated
+    /// Listen here and forward to the server's default target; may be repeated
     /// [default: localhost:5200, unless there is a -L, -R, -D or --transparent]
     #[arg(long, value_name = "ADDR", help_heading = "Forwards")]
     pub(crate) listen: Vec<Listen>,
-    /// Listen on [bind:]port for connections to host:hostport; may be repeated
+    /// Listen on [bind:]port and forward to host:hostport; may be repeated
     #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
     pub(crate) forward: Vec<Forward>,
-    /// Listen on [bind:]port for connections that say where they go: SOCKS4, SOCKS5 and HTTP
-    /// CONNECT, with names looked up by the server; may be repeated
+    /// Listen on [bind:]port for SOCKS4, SOCKS5 and HTTP CONNECT; the server looks up names; may
+    /// be repeated
     #[arg(
         short = 'D',
         value_parser = Listen::from_bind_spec,
@@ -35,19 +35,19 @@ pub(crate) struct CproxyArgs {
         help_heading = "Forwards"
     )]
     pub(crate) dynamic: Vec<Listen>,
-    /// Listen here for connections that a firewall redirects, and carry each to where it was to
-    /// go; may be repeated
+    /// Listen here for connections that a firewall redirects, and forward each to its original
+    /// destination; may be repeated
     #[arg(long, value_parser = parse_address, value_name = "ADDR", help_heading = "Forwards")]
     pub(crate) transparent: Vec<Listen>,
-    /// Have the server listen on [bind:]port for connections to host:hostport, which is reached
-    /// from here; may be repeated
+    /// Make the server listen on [bind:]port, and forward to host:hostport as seen from here; may
+    /// be repeated
     #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
     pub(crate) remote: Vec<Forward>,
-    /// Tell the targets of -R who connected to the server, by a PROXY protocol v2 header
+    /// Tell the targets of -R who connected to the server, in a PROXY protocol v2 header
     #[arg(long, help_heading = "Forwards")]
     pub(crate) send_proxy: bool,
-    /// How many new sessions there are of which the server has not heard; further connections
-    /// wait in the system's queue
+    /// New sessions that the server has not been told of; further connections wait in the
+    /// system's queue
     #[arg(
         long,
         default_value_t = 128,
@@ -56,7 +56,7 @@ pub(crate) struct CproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) max_waiting: usize,
-    /// How long one of them waits while the server cannot be reached; then it is reset
+    /// How long such a session waits while the server cannot be reached; then it is reset
     #[arg(
         long,
         value_parser = parse_positive,
@@ -69,19 +69,19 @@ pub(crate) struct CproxyArgs {
     pub(crate) operator: OperatorArgs,
 }
 
-/// A count that is not zero.
+/// Parses a count that is not zero.
 fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-/// Says where the name of the server goes.
+/// Explains where the name of the server belongs.
 fn explain_host(text: &str) -> Result<String, String> {
     let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
     let shown = if host.parse::<Server>().is_ok() { host } else { "HOST" };
     Err(format!("name the server with --server {shown}"))
 }
 
-/// An address of TCP to listen on.
+/// Parses a TCP address to listen on.
 fn parse_address(text: &str) -> Result<Listen, String> {
     match Listen::from_bind_spec(text).map_err(|error| error.to_string())? {
         Listen::Unix(_) => Err("a firewall redirects to an address and a port".to_owned()),

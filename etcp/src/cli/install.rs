@@ -7,14 +7,14 @@ use clap_complete::Shell;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
-    /// The shell that is to complete commands of etcp
+    /// The shell
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Where to write them; it is made if it is not there
+    /// The folder for the pages; created if it is missing
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: PathBuf,
 }

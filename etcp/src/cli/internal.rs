@@ -1,15 +1,15 @@
-//! The commands that etcp starts itself, which no help, completion or error names.
+//! Internal commands, which etcp and its completion scripts run.
 //!
-//! They have a parser of their own: what is not among the commands of [`super::Cli`] cannot be
-//! suggested, completed or listed.
+//! They have their own parser. A command that is not part of [`super::Cli`] appears in no help,
+//! completion or error message.
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{CommandArgs, LogArgs, OneUserArgs, SshCarryArgs, position_of_command};
 
-/// The command line of a command that etcp starts itself.
+/// The command line of an internal command.
 #[derive(Debug, Parser)]
 #[command(name = "etcp", disable_help_flag = true, disable_help_subcommand = true)]
 pub(crate) struct InternalCli {
@@ -27,6 +27,25 @@ pub(crate) enum Internal {
     SshCarry(SshCarryArgs),
     /// What `etcp ssh` runs at the server
     OneUser(OneUserArgs),
+    /// What completion scripts run
+    CompleteValues(ValuesArgs),
+}
+
+/// Which values a completion script asks for.
+#[derive(Debug, Args)]
+pub(crate) struct ValuesArgs {
+    #[arg(value_enum)]
+    pub(crate) kind: ValuesKind,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ValuesKind {
+    /// Hosts that ssh knows
+    Hosts,
+    /// Sessions of the proxies that run
+    Sessions,
+    /// Control sockets of the proxies that run
+    Sockets,
 }
 
 /// Returns whether the arguments are those of an [`InternalCli`].

@@ -17,13 +17,13 @@ pub(crate) struct KeygenArgs {
     /// The passphrase; '' for none [default: it is asked for]
     #[arg(short = 'N', long, value_name = "PASSPHRASE")]
     pub(crate) new_passphrase: Option<String>,
-    /// Show the fingerprint of a key instead of making one
+    /// Print the fingerprint of a key instead of creating one
     #[arg(short = 'l', long, conflicts_with = "public")]
     pub(crate) list: bool,
-    /// Print the public half of a private key instead of making one
+    /// Print the public half of a private key instead of creating one
     #[arg(short = 'y', long)]
     pub(crate) public: bool,
-    /// Say nothing
+    /// Print nothing
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
     /// The same as --file

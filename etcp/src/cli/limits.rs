@@ -13,31 +13,31 @@ use super::size::parse_size;
 
 const MIB: u64 = 1 << 20;
 
-/// More than any machine has.
+/// More memory than any machine has.
 const MOST_MEMORY: u64 = 1 << 40;
 
-/// What sproxy grants to others, and for how long.
+/// Flags for what sproxy grants to clients, and for how long.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Memory for the queues of all clients: 512M, 4G, 1.5GiB; a bare number is of MiB
+    /// Memory for the queues of all clients: 512M, 4G, 1.5GiB; a bare number means MiB
     /// [default: half of what this process may use]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     memory: Option<u64>,
     /// The most memory of one client, in each direction
     #[arg(long, default_value = "64M", value_name = "SIZE", value_parser = parse_tunnel_memory)]
     tunnel_memory: u64,
-    /// What a client is granted of it at first, while memory is plentiful
+    /// The memory that a new client is granted while memory is plentiful
     #[arg(long, default_value = "24M", value_name = "SIZE", value_parser = parse_tunnel_memory)]
     tunnel_memory_at_first: u64,
     /// Clients of one key
     #[arg(long, default_value = "4096", value_name = "COUNT", value_parser = parse_count)]
     max_tunnels_per_key: usize,
-    /// Clients of one key that are away and have no connections; past that the one that is away
-    /// longest is forgotten
+    /// Absent clients of one key without connections; beyond that, the one that is absent longest
+    /// is forgotten
     #[arg(long, default_value = "64", value_name = "COUNT", value_parser = parse_count)]
     max_idle_per_key: usize,
-    /// How long a client is kept whose process is gone, as another one of the same user is there
+    /// How long a client is kept whose process has exited while another of the same user is attached
     #[arg(long, value_parser = parse_positive, default_value = "10m", value_name = "DURATION")]
     keep_ghosts: Duration,
     /// Connections of one client
@@ -46,31 +46,31 @@ pub(crate) struct LimitArgs {
     /// Connections that one client may open in a second
     #[arg(long, default_value = "10000", value_name = "COUNT", value_parser = parse_small)]
     max_opens_per_second: u32,
-    /// Targets being connected at once for one client; further ones wait
+    /// Targets that are connected at the same time for one client; further ones wait
     #[arg(long, default_value = "256", value_name = "COUNT", value_parser = parse_count)]
     max_connecting: usize,
-    /// A target's time to answer
+    /// Time for a target to answer
     #[arg(long, value_parser = parse_positive, default_value = "10s", value_name = "DURATION")]
     connect_timeout: Duration,
     /// Addresses that sproxy listens on for one client (-R of cproxy)
     #[arg(long, default_value = "64", value_name = "COUNT")]
     max_listeners: usize,
-    /// Connections to them of which the client has not heard; further ones wait to be accepted
+    /// Connections to them that the client has not been told of; further ones wait to be accepted
     #[arg(long, default_value = "128", value_name = "COUNT", value_parser = parse_count)]
     max_waiting: usize,
-    /// How long one of them waits while the client is away; then it is reset
+    /// How long such a connection waits while the client is absent; then it is reset
     #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
     wait: Duration,
-    /// Spare carriers of one client
+    /// Standby connections of one client
     #[arg(long, default_value = "2", value_name = "COUNT")]
     max_standbys: usize,
-    /// The silence that ends one of them
+    /// Silence after which a standby connection is closed
     #[arg(long, value_parser = parse_positive, default_value = "45s", value_name = "DURATION")]
     standby_silence: Duration,
-    /// Carriers of one client beside its first (--carriers of cproxy)
+    /// Connections of one client beside its first (--carriers of cproxy)
     #[arg(long, default_value = "7", value_name = "COUNT")]
     max_joined: usize,
-    /// A client's time to tell how far each of its connections came
+    /// Time for a client to report how far each of its connections came
     #[arg(long, value_parser = parse_positive, default_value = "30s", value_name = "DURATION")]
     numbers_grace: Duration,
 }

@@ -1,4 +1,4 @@
-//! The command line: what a user may type, and the help about it.
+//! The command line: its flags and commands, and their help.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
@@ -30,7 +30,7 @@ pub(crate) use control::{
 };
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use install::{CompletionsArgs, ManArgs};
-pub(crate) use internal::{Internal, InternalCli, is_internal};
+pub(crate) use internal::{Internal, InternalCli, ValuesArgs, ValuesKind, is_internal};
 pub(crate) use keygen::KeygenArgs;
 pub(crate) use run::{CommandArgs, RunArgs};
 pub(crate) use server::ServerArgs;
@@ -40,9 +40,9 @@ pub(crate) use ssh::{OneUserArgs, SshArgs, SshCarryArgs, separate};
 /// Keep TCP connections alive while the network changes.
 ///
 /// Run `etcp sproxy` beside the server program and `etcp cproxy` on your own
-/// machine, and point the application at cproxy. When the connection between
-/// the two dies (another network, another address, a sleep), they connect
-/// again and go on at the exact byte; the application notices nothing.
+/// machine, and connect the application to cproxy. When the connection between
+/// the two dies (another network, a new address, sleep), they reconnect and
+/// continue at the exact byte. The application notices only a pause.
 #[derive(Debug, Parser)]
 #[command(
     name = "etcp",
@@ -58,13 +58,13 @@ pub(crate) struct Cli {
     pub(crate) log: LogArgs,
 }
 
-/// What to log, and how.
+/// The level and the format of the log.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// Log more; twice for every packet (or set RUST_LOG)
+    /// Log more; -vv logs every packet. RUST_LOG overrides it
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Logging")]
     pub(crate) verbose: u8,
-    /// Form of the log on stderr
+    /// Format of the log on stderr
     #[arg(
         long,
         global = true,
@@ -84,40 +84,40 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run beside the server program: let clients in and connect them to targets
+    /// Run beside the server program: accept clients and connect them to targets
     #[command(after_long_help = examples::SPROXY)]
     Sproxy(SproxyArgs),
-    /// Run beside the application: listen for it and carry its connections
+    /// Run beside the application: accept its connections and forward them
     #[command(after_long_help = examples::CPROXY)]
     Cproxy(CproxyArgs),
-    /// Carry stdin and stdout as one connection: for ssh's ProxyCommand
+    /// Forward stdin and stdout as one connection, for ssh's ProxyCommand
     #[command(after_long_help = examples::CONNECT)]
     Connect(ConnectArgs),
-    /// Make a key pair, where there is no ssh-keygen
+    /// Create a key pair, if there is no ssh-keygen
     #[command(after_long_help = examples::KEYGEN)]
     Keygen(KeygenArgs),
-    /// Run a command, with all its TCP connections and look-ups of names carried
+    /// Run a command with all its TCP connections and name look-ups forwarded
     #[command(after_long_help = examples::RUN)]
     Run(RunArgs),
-    /// Show the proxies that run here: their tunnels, connections and sessions
+    /// Show the running proxies with their tunnels and sessions
     #[command(after_long_help = examples::STATUS)]
     Status(StatusArgs),
-    /// End sessions of a running proxy
+    /// Reset sessions of a running proxy
     #[command(after_long_help = examples::SESSIONS)]
     Sessions(SessionsArgs),
-    /// Have a running cproxy connect again now
+    /// Make a running cproxy reconnect now
     #[command(after_long_help = examples::RECONNECT)]
     Reconnect(ReconnectArgs),
-    /// Have a running proxy take no new sessions, and end with the last one
+    /// Make a running proxy accept no new sessions and exit after the last one
     #[command(after_long_help = examples::DRAIN)]
     Drain(DrainArgs),
-    /// Run ssh through a tunnel, to a server where no sproxy runs
+    /// Run ssh through a tunnel, to a server on which no sproxy runs
     #[command(after_long_help = examples::SSH)]
     Ssh(SshArgs),
-    /// See it work, on this machine alone: a checked stream whose carriers die
+    /// Demonstrate it on this machine: a checked stream whose carriers die
     #[command(after_long_help = examples::DEMO)]
     Demo,
-    /// Print a shell's completions of etcp's commands
+    /// Print a completion script for a shell
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -125,7 +125,7 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
-/// What `--proxy` says.
+/// Returns the value of `--proxy`.
 pub(crate) fn proxy_of(cli: &Cli) -> Option<&str> {
     let proxy = match &cli.command {
         Command::Cproxy(args) => &args.server.proxy,
@@ -137,8 +137,8 @@ pub(crate) fn proxy_of(cli: &Cli) -> Option<&str> {
     proxy.as_deref()
 }
 
-/// The position of the command's name: of the first argument that is neither an option nor the
-/// value of one.
+/// Returns the position of the command's name: the first argument that is neither an option nor
+/// the value of one.
 pub(crate) fn position_of_command(args: &[OsString]) -> Option<usize> {
     let mut is_value = false;
     for (at, arg) in args.iter().enumerate().skip(1) {

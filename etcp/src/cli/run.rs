@@ -12,7 +12,7 @@ use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// End when the server was not reached for the first time by then
+    /// Exit if the server is not reached for the first time within this time
     #[arg(
         long,
         value_parser = parse_positive,
@@ -21,7 +21,7 @@ pub(crate) struct RunArgs {
         help_heading = "Connection"
     )]
     pub(crate) connect_timeout: Duration,
-    /// How long connections that the command has left behind may take to end
+    /// Time for open connections to end after the command has exited
     #[arg(
         long,
         value_parser = parse_positive,
@@ -36,7 +36,7 @@ pub(crate) struct RunArgs {
     pub(crate) command: CommandArgs,
 }
 
-/// The program to run.
+/// The command to run.
 #[derive(Debug, Args)]
 pub(crate) struct CommandArgs {
     /// The command, and its arguments

@@ -1,4 +1,4 @@
-//! How every client finds and trusts its server.
+//! The flags with which every client finds and trusts its server.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
@@ -13,17 +13,17 @@ use eternaltcp::client::MOST_CARRIERS;
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
 
-/// How a client finds and trusts its server.
+/// Flags for finding and trusting the server.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// Where sproxy is; the default port is 6200. Further addresses of the same sproxy may follow,
-    /// the best first
+    /// The address of sproxy; the default port is 6200. Repeat it for further addresses of the same
+    /// sproxy, the best first
     #[arg(short, long, required = true, value_name = "HOST[:PORT]", help_heading = "Connection")]
     pub(crate) server: Vec<Server>,
-    /// Connect from this address of this machine alone, as ssh does
+    /// Connect only from this address of this machine, as ssh does
     #[arg(short, long, value_name = "ADDR", help_heading = "Connection")]
     pub(crate) bind_address: Option<IpAddr>,
-    /// Connect over this interface alone, whatever the routes say
+    /// Connect only over this interface, whatever the routes say
     #[arg(
         short = 'B',
         long,
@@ -32,10 +32,10 @@ pub(crate) struct ServerArgs {
         help_heading = "Connection"
     )]
     pub(crate) bind_interface: Option<String>,
-    /// Connect to IPv4 addresses alone, as ssh does
+    /// Connect only to IPv4 addresses, as ssh does
     #[arg(short = '4', long, conflicts_with = "ipv6", help_heading = "Connection")]
     pub(crate) ipv4: bool,
-    /// Connect to IPv6 addresses alone
+    /// Connect only to IPv6 addresses
     #[arg(short = '6', long, help_heading = "Connection")]
     pub(crate) ipv6: bool,
     /// Connect through this proxy: http://[USER:PASSWORD@]HOST:PORT, socks5h://, socks5:// or
@@ -43,7 +43,7 @@ pub(crate) struct ServerArgs {
     /// [default: ProxyJump or ProxyCommand of ssh, else $https_proxy]
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     pub(crate) proxy: Option<String>,
-    /// Whether connections to sproxy are MPTCP, which uses several networks at once
+    /// Use MPTCP for connections to sproxy, which uses several networks at once
     #[arg(
         long,
         value_enum,
@@ -52,11 +52,11 @@ pub(crate) struct ServerArgs {
         help_heading = "Connection"
     )]
     pub(crate) mptcp: MptcpArg,
-    /// The congestion control of connections to sproxy, as bbr [default: the system's]
+    /// The congestion control of connections to sproxy, such as bbr [default: the system's]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(crate) congestion: Option<Congestion>,
-    /// How many connections to sproxy there are at once, up to 8: the others carry bulk, each
-    /// with a share of its own on a path that loses packets
+    /// Concurrent connections to sproxy, up to 8. Each has its own share of a path that loses
+    /// packets
     #[arg(
         long,
         value_parser = parse_carriers,
@@ -68,27 +68,27 @@ pub(crate) struct ServerArgs {
     /// Your private key; may be repeated [default: as ssh has them, the agent's first]
     #[arg(short, long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Vec<PathBuf>,
-    /// Read this file in place of ssh's configuration; 'none' for no file
+    /// Read this file instead of ssh's configuration; 'none' for no file
     #[arg(short = 'F', long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) ssh_config: Option<PathBuf>,
-    /// Leave ssh's configuration alone
+    /// Ignore ssh's configuration
     #[arg(long, conflicts_with = "ssh_config", help_heading = "Keys")]
     pub(crate) no_ssh_config: bool,
-    /// The servers you trust, as for ssh [default: as ssh has them]
+    /// The trusted servers, in the format of ssh [default: as ssh has them]
     #[arg(long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) known_hosts: Option<PathBuf>,
-    /// Trust a server whose key is not known yet, and keep its key
+    /// Trust a server whose key is not known yet, and store its key
     #[arg(long, help_heading = "Keys")]
     pub(crate) accept_new: bool,
-    /// Your client's name at the server, where a newer one ends an older one's ghost
+    /// This client's name at the server; a restarted client replaces an older one of the same name
     /// [default: the listen addresses; for connect and run, its process id]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(crate) name: Option<String>,
-    /// Keep a second connection ready over another interface, so that a dead path costs one
-    /// round trip
+    /// Keep a second connection ready over another interface, so that a dead path costs one round
+    /// trip
     #[arg(long, help_heading = "Connection")]
     pub(crate) spare: bool,
-    /// End when the server could not be reached for this long [default: never]
+    /// Exit when the server could not be reached for this long [default: never]
     #[arg(
         long,
         value_parser = parse_positive,
@@ -102,12 +102,16 @@ pub(crate) struct ServerArgs {
 
 fn parse_carriers(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MOST_CARRIERS).contains(count));
-    count.ok_or_else(|| format!("1 to {MOST_CARRIERS} carriers are possible"))
+    count.ok_or_else(|| format!("expected a number from 1 to {MOST_CARRIERS}"))
 }
 
-/// A name that Linux would give an interface.
+/// Parses a name that an interface of Linux can have.
 fn parse_interface(text: &str) -> Result<String, String> {
     let is_name = (1..=15).contains(&text.len())
         && !text.contains(|c: char| c.is_whitespace() || c == '/' || c == ':');
-    if is_name { Ok(text.to_owned()) } else { Err("an interface is named like wlan0".to_owned()) }
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("an interface has a name such as wlan0".to_owned())
+    }
 }

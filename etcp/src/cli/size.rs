@@ -1,9 +1,9 @@
-//! Amounts of memory as flags write them.
+//! Sizes of memory in flags.
 
 const MIB: u64 = 1 << 20;
 
-/// Reads an amount in bytes. A bare number is of MiB. As GNU programs have it, K, M, G and T, also
-/// with iB, are powers of 1024, and kB, MB, GB and TB of 1000.
+/// Parses a size into bytes. A bare number means MiB. As in GNU programs, K, M, G and T, also
+/// with iB, are powers of 1024, and kB, MB, GB and TB are powers of 1000.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let malformed = || {
         let shown: String = text.chars().take(40).collect();

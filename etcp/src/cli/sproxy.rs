@@ -17,10 +17,10 @@ use super::limits::LimitArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct SproxyArgs {
-    /// Where to listen for cproxies; [::] takes IPv4 too
+    /// Listen for cproxies on this address; [::] includes IPv4
     #[arg(long, default_value = "[::]:6200", value_name = "ADDR", help_heading = "Connection")]
     pub(crate) listen: Listen,
-    /// Where a connection goes whose client named no target
+    /// The target of connections whose client names none
     #[arg(
         long,
         default_value = "127.0.0.1:23",
@@ -28,30 +28,30 @@ pub(crate) struct SproxyArgs {
         help_heading = "Forwards"
     )]
     pub(crate) target: Target,
-    /// A further target that clients may name: host:port, host:*, CIDR:port, *:*; may be repeated
+    /// Permit clients to name this target: host:port, host:*, CIDR:port, *:*; may be repeated
     #[arg(long, value_name = "PATTERN", help_heading = "Forwards")]
     pub(crate) permit: Vec<Permit>,
-    /// Let clients ask this machine's resolver for names, as etcp run does; else only those who may
-    /// name its address as a target
+    /// Let every client query this machine's resolver, as etcp run does; otherwise only those that
+    /// may name its address as a target
     #[arg(long, help_heading = "Forwards")]
     pub(crate) permit_resolver: bool,
-    /// An address that clients may have this server listen on (-R of cproxy): localhost:port,
+    /// Permit clients to make this server listen on this address (-R of cproxy): localhost:port,
     /// CIDR:low-high, *:*, unix:/path, or none; may be repeated
     /// [default: localhost:1024-65535]
     #[arg(long, value_name = "PATTERN", help_heading = "Forwards")]
     pub(crate) permit_listen: Vec<ListenPermit>,
-    /// Tell targets who connects, by a PROXY protocol v2 header: the address that the client says
+    /// Tell targets the client's address, as the client states it, in a PROXY protocol v2 header
     #[arg(long, help_heading = "Forwards")]
     pub(crate) send_proxy: bool,
-    /// The server's private key; made at the first start
+    /// The server's private key; created at the first start
     /// [default: server_key in the state folder]
     #[arg(short, long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Option<PathBuf>,
-    /// Whose keys are let in, as for sshd [default: ~/.ssh/authorized_keys]
+    /// The admitted keys, in the format of sshd [default: ~/.ssh/authorized_keys]
     #[arg(long, value_name = "FILE", help_heading = "Keys")]
     pub(crate) authorized_keys: Option<PathBuf>,
-    /// Believe authorized_keys only if nobody but this user and root could change or replace it,
-    /// as sshd's StrictModes
+    /// Trust authorized_keys only if nobody except this user and root can change or replace it, as
+    /// sshd's StrictModes does
     #[arg(
         long,
         value_enum,
@@ -60,7 +60,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Keys"
     )]
     pub(crate) strict_modes: YesNo,
-    /// How long the connections of a client that is away are kept
+    /// How long the connections of an absent client are kept
     #[arg(
         long,
         value_parser = parse_positive,
@@ -69,7 +69,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Connection"
     )]
     pub(crate) keep_detached: Duration,
-    /// Whether connections of cproxies may be MPTCP; plain TCP is always taken
+    /// Accept MPTCP connections from cproxies; plain TCP is always accepted
     #[arg(
         long,
         value_enum,
@@ -78,11 +78,11 @@ pub(crate) struct SproxyArgs {
         help_heading = "Connection"
     )]
     pub(crate) mptcp: MptcpArg,
-    /// The congestion control of connections of cproxies, as bbr [default: the system's]
+    /// The congestion control of connections with cproxies, such as bbr [default: the system's]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(crate) congestion: Option<Congestion>,
-    /// How many connections may wait to prove a key, as sshd's MaxStartups: from START on a new one
-    /// drops an older one in RATE of 100 cases, from FULL on always
+    /// How many connections may wait for authentication, as sshd's MaxStartups: from START on, a
+    /// new one drops an older one in RATE of 100 cases; from FULL on, always
     #[arg(
         long,
         default_value_t = MaxStartups::default(),
@@ -90,7 +90,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) max_startups: MaxStartups,
-    /// How many of them may be from one source: an IPv4 address, or an IPv6 /64
+    /// How many of them one source may have: an IPv4 address, or an IPv6 /64
     #[arg(
         long,
         default_value_t = 64,
@@ -99,7 +99,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) per_source_max_startups: usize,
-    /// When failures of a source count against it, and for how long at most, as sshd's
+    /// The penalty from which failures of a source count, and the largest penalty, as sshd's
     /// PerSourcePenalties; or off
     #[arg(
         long,
@@ -109,7 +109,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) per_source_penalties: Penalties,
-    /// How long a connection may take to begin, to answer, and to say what it wants
+    /// Time for a connection to start the handshake, to answer, and to send its request
     #[arg(
         long,
         value_parser = parse_positive,
@@ -118,8 +118,8 @@ pub(crate) struct SproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) login_grace: Duration,
-    /// How much longer a client may take to sign that shows that it is about to: its agent may ask
-    /// its user
+    /// Further time for a client that shows that it is about to sign, because its agent may ask
+    /// the user
     #[arg(
         long,
         value_parser = parse_positive,
@@ -128,7 +128,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) signature_grace: Duration,
-    /// How many names of targets are looked up at once; a key gets half of those that others leave
+    /// Concurrent name look-ups of targets; a key gets half of those that others leave
     #[arg(
         long,
         default_value_t = 128,
@@ -145,12 +145,12 @@ pub(crate) struct SproxyArgs {
     pub(crate) operator: OperatorArgs,
 }
 
-/// An answer as sshd's configuration has it.
+/// Yes or no, as in sshd's configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum YesNo {
-    /// It is so.
+    /// The setting is on.
     Yes,
-    /// It is not.
+    /// The setting is off.
     No,
 }
 
@@ -162,7 +162,7 @@ fn parse_penalties(text: &str) -> Result<Penalties, String> {
     if text == "off" { Ok(Penalties(None)) } else { text.parse().map(Some).map(Penalties) }
 }
 
-/// A limit of 1 to 65,536.
+/// Parses a limit from 1 to 65,536.
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=65_536) => Ok(count),

@@ -15,21 +15,21 @@ use crate::talk::Ports;
 #[derive(Debug, Args)]
 #[command(override_usage = "etcp ssh [OPTIONS] [SSH ARGUMENTS] HOST [COMMAND]")]
 pub(crate) struct SshArgs {
-    /// Use this etcp at HOST; relative paths begin in the home folder there
+    /// Use this etcp at HOST; a relative path starts in the home folder there
     /// [default: etcp in PATH, else the copied one]
     #[arg(long, value_name = "PATH", conflicts_with = "copy", help_heading = "Server")]
     pub(crate) remote_etcp: Option<String>,
-    /// Copy this etcp to HOST, to ~/.cache/eternaltcp, unless it is there
+    /// Copy this etcp to ~/.cache/eternaltcp at HOST, unless it is there
     #[arg(long, help_heading = "Server")]
     pub(crate) copy: bool,
-    /// Listen at HOST on a port of this range, which a firewall lets pass [default: any free port]
+    /// Listen at HOST on a port of this range, which its firewall passes [default: any free port]
     #[arg(long, value_name = "PORT[-PORT]", help_heading = "Server")]
     pub(crate) remote_port: Option<Ports>,
-    /// Carry everything through ssh itself: each connection is an ssh of its own, which logs in
-    /// without asking
+    /// Send everything through ssh itself: each connection is an ssh process that logs in without
+    /// prompts
     #[arg(long, conflicts_with = "remote_port", help_heading = "Connection")]
     pub(crate) via_ssh: bool,
-    /// Fail where only the port of ssh can be reached
+    /// Fail if only the port of ssh can be reached
     #[arg(long, conflicts_with = "via_ssh", help_heading = "Connection")]
     pub(crate) no_via_ssh: bool,
     /// Connect through this proxy: http://[USER:PASSWORD@]HOST:PORT, socks5h://, socks5:// or
@@ -37,7 +37,7 @@ pub(crate) struct SshArgs {
     /// [default: $https_proxy]
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     pub(crate) proxy: Option<String>,
-    /// How long HOST keeps the connection of a client that is away
+    /// How long HOST keeps the connection of an absent client
     #[arg(
         long,
         value_parser = parse_positive,
@@ -46,7 +46,7 @@ pub(crate) struct SshArgs {
         help_heading = "Server"
     )]
     pub(crate) keep_detached: Duration,
-    /// End when HOST could not be reached for this long [default: never]
+    /// Exit when HOST could not be reached for this long [default: never]
     #[arg(
         long,
         value_parser = parse_positive,
@@ -56,7 +56,7 @@ pub(crate) struct SshArgs {
     pub(crate) give_up_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
-    /// What ssh takes: its options, HOST, and a command
+    /// The arguments of ssh: its options, HOST, and a command
     #[arg(value_name = "HOST", required = true, last = true)]
     pub(crate) ssh: Vec<OsString>,
 }
@@ -64,21 +64,20 @@ pub(crate) struct SshArgs {
 /// What ssh runs as its `ProxyCommand`.
 #[derive(Debug, Args)]
 pub(crate) struct SshCarryArgs {
-    /// The folder in which `etcp ssh` left what is to be known
+    /// The folder with the files that `etcp ssh` prepared
     pub(crate) folder: PathBuf,
 }
 
 /// What `etcp ssh` runs at the server.
 #[derive(Debug, Args)]
 pub(crate) struct OneUserArgs {
-    /// Be the sproxy itself
+    /// Run the sproxy itself
     #[arg(long)]
     pub(crate) serve: bool,
 }
 
-/// Separates etcp's options from ssh's arguments, of which `-v` is one: puts
-/// `--` before the first argument of `etcp ssh` that is none of etcp's, which
-/// are the long ones alone.
+/// Separates etcp's options from ssh's arguments, such as `-v`: inserts `--` before the first
+/// argument of `etcp ssh` that does not belong to etcp. Only long options belong to etcp.
 pub(crate) fn separate(mut args: Vec<OsString>) -> Vec<OsString> {
     let command = position_of_command(&args).filter(|at| args[*at] == "ssh");
     let Some(mut at) = command.map(|at| at + 1) else { return args };

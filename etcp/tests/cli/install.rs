@@ -44,6 +44,42 @@ fn bash_completes_commands_and_flags_with_what_completions_prints() {
 }
 
 #[test]
+fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
+    let folder = Folder::new();
+    let script = folder.join("etcp.bash");
+    std::fs::write(&script, text(etcp(&["completions", "bash"]))).expect("the folder is ours");
+    let ssh = folder.join(".ssh");
+    std::fs::create_dir(&ssh).expect("the folder is ours");
+    std::fs::write(ssh.join("config"), "Host server.example\n").expect("the folder is ours");
+    std::fs::write(ssh.join("known_hosts"), "[other.example]:6200 ssh-ed25519 AAAA\n")
+        .expect("the folder is ours");
+    // A folder of another user is passed over, and that of the test may be another's.
+    let run = folder.join("run");
+    std::fs::create_dir_all(run.join("eternaltcp")).expect("the folder is ours");
+    let socket = run.join("eternaltcp/cproxy.1.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("it is free");
+    let complete = |words: &str| {
+        let program = env!("CARGO_BIN_EXE_etcp");
+        let commands = format!(
+            ". {}; COMP_WORDS=(etcp {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _etcp_values {program} \"${{COMP_WORDS[COMP_CWORD]}}\" \
+             \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &commands]).env_remove("RUNTIME_DIRECTORY");
+        bash.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", &run);
+        text(bash.output().expect("bash runs")).trim().to_owned()
+    };
+    assert_eq!(complete("cproxy --server serv"), "server.example");
+    assert_eq!(complete("connect -s other"), "other.example");
+    assert_eq!(complete("ssh oth"), "other.example");
+    let sockets = complete("status --control /");
+    assert_eq!(sockets.split(' ').next(), socket.to_str(), "{sockets}");
+    assert_eq!(complete("cproxy --acc"), "--accept-new");
+}
+
+#[test]
 fn shells_can_read_their_completions() {
     let test = "shells_can_read_their_completions";
     let folder = Folder::new();
@@ -68,13 +104,21 @@ fn there_is_a_manual_page_of_the_program_and_of_each_command() {
     for (name, contains) in [
         ("etcp.1", "Keep TCP connections alive"),
         ("etcp.1", ".SH EXIT STATUS"),
-        ("etcp-sessions-kill.1", ".SH SEE ALSO"),
+        ("etcp-sessions-kill.1", "etcp-sessions(1)"),
         ("etcp-sproxy.1", "authorized"),
         ("etcp-cproxy.1", "known"),
         ("etcp-connect.1", "ProxyCommand"),
     ] {
         let page = std::fs::read_to_string(pages.join(name)).expect(name);
         assert!(page.contains(contains), "{name}: {page}");
+    }
+    for page in std::fs::read_dir(&pages).expect("a folder").flatten() {
+        let text = std::fs::read_to_string(page.path()).expect("it is text");
+        for section in ["EXAMPLES", "FILES", "ENVIRONMENT", "SIGNALS", "EXIT STATUS", "SEE ALSO"] {
+            let count = text.lines().filter(|line| *line == format!(".SH {section}")).count();
+            let is_missing = count == 0 && !(section == "EXAMPLES" && text.contains("kill"));
+            assert!(count < 2 && !is_missing, "{:?}: {count} times {section}", page.path());
+        }
     }
     let names = std::fs::read_dir(&pages).expect("a folder").flatten().map(|page| page.file_name());
     let internal = ["etcp-one-user.1", "etcp-run-inside.1", "etcp-ssh-carry.1"];

@@ -1,5 +1,7 @@
-//! `etcp man`: a manual page for the program and for each command, made from the definition of
-//! the command line.
+//! `etcp man`: a manual page for the program and for each command, generated from the definition
+//! of the command line.
+
+mod sections;
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,7 +13,7 @@ use clap_mangen::Man;
 use crate::cli::{Cli, ManArgs};
 use crate::exit::Failure;
 
-/// Writes the pages into a folder, which is made if it is missing.
+/// Writes the pages into a folder, and creates the folder if it is missing.
 pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
     let folder = &args.folder;
     let mut cli = Cli::command().disable_help_subcommand(true);
@@ -36,8 +38,8 @@ fn write_all(command: &Command, folder: &Path) -> io::Result<()> {
     fs::write(folder.join(man.get_filename()), page)
 }
 
-/// Renders the page as [`Man::render`] does, but with the usage as its synopsis, and with headings
-/// for what follows the options in the help.
+/// Renders the page as [`Man::render`] does, but with the usage as its synopsis, and with sections
+/// after the options.
 fn render(command: &Command, man: &Man, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_title(page)?;
     man.render_name_section(page)?;
@@ -50,14 +52,16 @@ fn render(command: &Command, man: &Man, page: &mut Vec<u8>) -> io::Result<()> {
         man.render_subcommands_section(page)?;
     }
     let after = command.get_after_long_help().or_else(|| command.get_after_help());
-    page.extend(after.map(|text| sections(&text.to_string())).unwrap_or_default().into_bytes());
-    let is_program = command.get_name() == "etcp";
-    writeln!(page, ".SH SEE ALSO\n{}ssh(1), sshd(8)", if is_program { "" } else { "etcp(1), " })
+    let mut after = after.map(|text| format!("{text}\n")).unwrap_or_default();
+    let name = man.get_filename();
+    after.extend(sections::of(&name));
+    page.extend(format_sections(&after).into_bytes());
+    writeln!(page, ".SH SEE ALSO\n{}ssh(1), sshd(8)", sections::see_also(&name))
 }
 
-/// What follows the options: lines at the margin that end with a colon are headings, and the others
-/// stay as they are.
-fn sections(text: &str) -> String {
+/// Formats the sections after the options: a line at the margin that ends with a colon is a
+/// heading, and every other line is shown unchanged.
+fn format_sections(text: &str) -> String {
     let mut page = String::new();
     let mut is_open = false;
     for line in text.lines() {
@@ -84,8 +88,9 @@ mod tests {
 
     #[test]
     fn headings_and_examples_are_told_apart() {
-        let page =
-            sections("Examples:\n  Do this:\n    etcp 'x' -L a\\b\n\nExit status:\n  0  well");
+        let page = format_sections(
+            "Examples:\n  Do this:\n    etcp 'x' -L a\\b\n\nExit status:\n  0  well",
+        );
         let expected = ".SH EXAMPLES\n.nf\n\\&  Do this:\n\\&    etcp \\(aqx\\(aq \\-L a\\eb\n\\&\n\
                         .fi\n.SH EXIT STATUS\n.nf\n\\&  0  well\n.fi\n";
         assert_eq!(page, expected);

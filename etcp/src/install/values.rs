@@ -1,0 +1,113 @@
+//! `etcp complete-values`: the values that completion scripts ask for, one a line.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::cli::{ValuesArgs, ValuesKind};
+use crate::exit::Failure;
+use crate::{paths, print, running};
+
+/// The most that is read of a file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+/// The most values that are printed.
+const MAX_VALUES: usize = 1000;
+
+/// Prints the values of one kind. What cannot be read has none: a shell shows no error here.
+pub(crate) fn values(args: &ValuesArgs) -> Result<(), Failure> {
+    let values = match args.kind {
+        ValuesKind::Hosts => hosts(),
+        ValuesKind::Sessions => sessions(),
+        ValuesKind::Sockets => {
+            running::all(None).iter().map(|proxy| proxy.path.display().to_string()).collect()
+        }
+    };
+    let mut text = String::new();
+    for value in values.iter().take(MAX_VALUES) {
+        text += &format!("{value}\n");
+    }
+    print::all(&text).map(drop)
+}
+
+/// The hosts of ssh's configuration and of `known_hosts`.
+fn hosts() -> BTreeSet<String> {
+    let mut hosts = BTreeSet::new();
+    let own = |name| paths::ssh(name).map(|path| read(&path)).unwrap_or_default();
+    hosts.extend(config_hosts(&own("config")));
+    for text in [own("known_hosts"), read(Path::new("/etc/ssh/ssh_known_hosts"))] {
+        hosts.extend(known_hosts(&text));
+    }
+    hosts
+}
+
+fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(path)
+        && file.metadata().is_ok_and(|metadata| metadata.is_file())
+    {
+        let _ = file.take(MAX_FILE).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The names after `Host` that are no patterns.
+fn config_hosts(text: &str) -> impl Iterator<Item = String> {
+    text.lines()
+        .filter_map(|line| {
+            let (word, rest) = line.trim().split_once([' ', '\t', '='])?;
+            word.eq_ignore_ascii_case("host").then_some(rest)
+        })
+        .flat_map(str::split_whitespace)
+        .filter(|name| is_plain(name))
+        .map(str::to_owned)
+}
+
+/// The names of `known_hosts`, without ports; hashed names cannot be read.
+fn known_hosts(text: &str) -> impl Iterator<Item = String> {
+    text.lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|names| !names.starts_with(['#', '@', '|']))
+        .flat_map(|names| names.split(','))
+        .map(|name| match name.strip_prefix('[').and_then(|name| name.split_once("]:")) {
+            Some((host, _port)) => host,
+            None => name,
+        })
+        .filter(|name| is_plain(name))
+        .map(str::to_owned)
+}
+
+fn is_plain(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    !name.is_empty() && name.chars().all(is_allowed)
+}
+
+/// The sessions of all proxies that run, each with its tunnel if there are several tunnels.
+fn sessions() -> BTreeSet<String> {
+    let processes = running::all(None).into_iter().filter_map(|proxy| running::status(&proxy).ok());
+    let tunnels: Vec<_> = processes.flat_map(|process| process.tunnels).collect();
+    let mut ids = BTreeSet::new();
+    for tunnel in &tunnels {
+        for session in tunnel.sessions.iter().take(MAX_VALUES) {
+            ids.insert(match &tunnel.tunnel {
+                Some(name) if tunnels.len() > 1 => format!("{name}/{}", session.session),
+                _ => session.session.to_string(),
+            });
+        }
+    }
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_the_plain_names_of_ssh() {
+        let config = "Host one two *.example !three\n  HostName x\nhost=four\nMatch all\n";
+        assert_eq!(config_hosts(config).collect::<Vec<_>>(), ["one", "two", "four"]);
+        let known = "# text\n@revoked a ssh-ed25519 x\n|1|x|y ssh-rsa x\nb,192.0.2.1 ssh-rsa x\n\
+                     [c.example]:6200 ssh-ed25519 x\n*.d ssh-rsa x\n";
+        assert_eq!(known_hosts(known).collect::<Vec<_>>(), ["b", "192.0.2.1", "c.example"]);
+    }
+}
