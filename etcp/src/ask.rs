@@ -29,7 +29,7 @@ fn ask_terminal(unknown: &UnknownServer) -> std::io::Result<bool> {
     loop {
         match answers.next().transpose()?.as_deref().map(str::trim) {
             Some("yes") => return Ok(true),
-            // Typed or pasted from where it is known for certain.
+            // The user typed or pasted the fingerprint from a trusted source.
             Some(answer) if answer == fingerprint => return Ok(true),
             Some("no") | None => return Ok(false),
             Some(_) => write!(terminal, "Please type yes, no or the fingerprint: ")?,

@@ -20,7 +20,7 @@ use crate::exit::{Failure, of_client};
 use crate::signals::{Hangup, Signals, Stop};
 use crate::{runtime, stdio};
 
-/// Time for the server to learn how the session ended, where that was not in order.
+/// Time for the server to learn how the session ended, if it did not end in order.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
@@ -30,11 +30,11 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
     carry(config, args.target)
 }
 
-/// Carries stdin and stdout as the one session of a client, and ends with it.
+/// Forwards stdin and stdout as the client's only session, and returns when the session ends.
 pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), Failure> {
     config.ends_when_idle = true;
     runtime::block_on(async {
-        // ssh ends its ProxyCommand by SIGHUP.
+        // ssh stops its ProxyCommand with SIGHUP.
         let signals = Signals::listen(Hangup::Ends)?;
         let mut client = Client::start(config).map_err(Failure::failed)?;
         let session = match target {
@@ -50,7 +50,8 @@ pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<
                 Err(Failure::Ended(stop.exit_code()))
             }
             Ended::Stdio(failure) => {
-                // The session's end is told to the server as part of its stream, if there is a carrier.
+                // If there is a carrier, the server learns of the session's end from the stream
+                // itself.
                 let _ = timeout(LAST_WORDS, client.ended()).await;
                 close(&mut client).await;
                 Err(failure)
@@ -62,15 +63,16 @@ pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<
 /// How the client's one session ended.
 enum Ended {
     InOrder,
-    /// The client has ended, and this is why.
+    /// The client has ended, for this reason.
     Client(Failure),
-    /// The client goes on: a signal came.
+    /// A signal arrived; the client still runs.
     Stopped(Stop),
-    /// The client goes on: stdin or stdout failed.
+    /// stdin or stdout failed; the client still runs.
     Stdio(Failure),
 }
 
-/// Runs until the client has ended and all that it delivered is written, or a signal comes.
+/// Runs until the client has ended and everything that it delivered is written, or until a signal
+/// arrives.
 async fn serve(client: &mut Client, session: Session, signals: Signals) -> Ended {
     let stop = signals.obey(client.monitor());
     let (tell_over, over) = oneshot::channel();
@@ -85,7 +87,7 @@ async fn serve(client: &mut Client, session: Session, signals: Signals) -> Ended
                 Ok(input)
             }
             result = &mut client => {
-                // What the session delivered is still on its way to stdout.
+                // Delivered data may still be on its way to stdout.
                 drop(tell_over);
                 let input = exchange.await?;
                 result?;
@@ -111,21 +113,21 @@ async fn close(client: &mut Client) {
     client.ended().await;
 }
 
-/// What there was to read on stdin.
+/// The result of a read from stdin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Input {
     Whole,
-    /// Nothing: stdin cannot be read at all.
+    /// stdin cannot be read at all.
     Unreadable,
 }
 
-/// Moves bytes both ways until the session has ended. If stdin or stdout fails, the session is
-/// reset: the server never takes what is cut off for something whole. `over` says that the client
-/// has ended, and the session with it.
+/// Moves bytes both ways until the session ends. If stdin or stdout fails, the session is reset, so
+/// that the server never takes a truncated stream for a complete one. `over` reports that the
+/// client, and the session with it, has ended.
 async fn exchange(mut session: Session, over: oneshot::Receiver<()>) -> Result<Input, Failure> {
     if stdio::is_stdin_terminal() {
-        // Until the client is let in, what is typed there may be a passphrase or the answer to
-        // another question. A session that fails tells it to the output too.
+        // Before the client is admitted, typed text may be a passphrase or an answer to a question.
+        // The output task also reports a session that fails.
         let _ = session.connected().await;
     }
     let (mut from, mut to) = split(session);
@@ -135,7 +137,7 @@ async fn exchange(mut session: Session, over: oneshot::Receiver<()>) -> Result<I
         tokio::pin!(input, output);
         tokio::select! {
             result = &mut output => match result {
-                // In order: the input goes on.
+                // The output ended in order; the input continues.
                 Ok(Output::Ended) => tokio::select! {
                     result = input => result.map(|input| read = input),
                     _ = over => Ok(()),
@@ -167,7 +169,7 @@ async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
         buffer = match stdio::read_chunk(buffer).await {
             Ok(chunk) => chunk,
             Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {
-                // nohup(1) leaves such a stdin. Nothing can have been lost.
+                // nohup(1) leaves such a stdin. No data can have been lost.
                 let _ = to.shutdown().await;
                 return Ok(Input::Unreadable);
             }
@@ -177,7 +179,7 @@ async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
                 )));
             }
         };
-        // A session that was reset tells it to the output too.
+        // The output task also reports a session that was reset.
         if buffer.is_empty() {
             let _ = to.shutdown().await;
             return Ok(Input::Whole);
@@ -190,9 +192,9 @@ async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
 
 /// How the direction to stdout ended.
 enum Output {
-    /// By the server program's end of stream.
+    /// The server program ended its stream.
     Ended,
-    /// The session was reset, and the client's end says why.
+    /// The session was reset; the end of the client gives the reason.
     Reset,
 }
 
@@ -213,7 +215,8 @@ async fn write_output(from: &mut ReadHalf<Session>) -> Result<Output, Failure> {
     }
 }
 
-/// A reader that is gone is worth no word: the exit code is that of a program that SIGPIPE ends.
+/// Returns the failure for an error on stdout. If the reader is gone, the program exits silently
+/// with the code of a program that SIGPIPE ends.
 fn output_failed(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::BROKEN_PIPE,
@@ -223,10 +226,10 @@ fn output_failed(error: &io::Error) -> Failure {
     }
 }
 
-/// Shows whoever reads stdout its end, while the input may go on: ssh waits for
+/// Shows the end of the stream to the reader of stdout while the input may continue: ssh waits for
 /// it before it hangs up.
 fn end_output() {
-    // A socket that is both stdin and stdout stays open; anything else has no halves.
+    // A socket that is both stdin and stdout stays open; other files have no halves.
     if stdio::are_one() {
         let _ = shutdown(rustix::stdio::stdout(), Shutdown::Write);
     }

@@ -17,30 +17,30 @@ use crate::signals::{Hangup, Signals, run_client};
 use crate::sproxy::tunnel_config;
 use crate::taken::{cannot_listen, explain};
 
-/// Where cproxy listens unless told otherwise.
+/// The default address on which cproxy listens.
 const DEFAULT_LISTEN: &str = "localhost:5200";
 
-/// What is listened for.
+/// A rule of what to listen for.
 struct Rule {
     listen: Listen,
     kind: Kind,
 }
 
-/// Where the sessions of a listener go.
+/// The destination of a listener's sessions.
 enum Kind {
     /// To one target; `None`: the server's default target.
     Forward(Option<Target>),
-    /// Where each asks to go.
+    /// The target that each connection names.
     Dynamic,
-    /// Where each was to go.
+    /// The original destination of each connection.
     Transparent,
 }
 
-/// What a cproxy is for.
+/// The forwards of one cproxy.
 struct Forwards {
-    /// Those whose listeners are here.
+    /// Forwards whose listeners are on this machine.
     rules: Vec<Rule>,
-    /// Those whose listeners are at the server.
+    /// Forwards whose listeners are at the server.
     remotes: Vec<RemoteForward>,
 }
 
@@ -72,7 +72,7 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
     Ok(rules)
 }
 
-/// The forwards whose listeners are at the server, each at another address.
+/// Returns the forwards whose listeners are at the server. Each has a different address.
 fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
     let mut remotes: Vec<RemoteForward> = Vec::new();
     for forward in args.remote.iter().cloned() {
@@ -127,7 +127,7 @@ async fn serve(
         });
     }
     for remote in forwards.remotes {
-        // Where the server listens is told in the log.
+        // The log says where the server listens.
         let _ = client.forward_remotely(remote, slots.clone());
     }
     let end = run_client(client, signals).await;
@@ -157,7 +157,7 @@ impl Kind {
     }
 }
 
-/// Hands over every connection that `listener` gets.
+/// Forwards every connection that `listener` accepts.
 pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opener: Opener) {
     loop {
         let stream = listener.accept().await;
@@ -167,7 +167,7 @@ pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opene
     }
 }
 
-/// What every kind of client needs, of which `name` is the default name.
+/// Builds the configuration that every kind of client needs, with `name` as the default name.
 pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, Failure> {
     let congestion = args.congestion.as_ref();
     congestion.map_or(Ok(()), Congestion::check).map_err(Failure::failed)?;

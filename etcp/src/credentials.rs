@@ -1,5 +1,5 @@
-//! Whom a client dials, what it proves and whom it trusts: from the flags, and
-//! where they say nothing from ssh's configuration.
+//! The server that a client dials, the keys that it proves and the keys that it trusts: from the
+//! flags, or else from ssh's configuration.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::ssh_config::{AgentChoice, ConfigFile, SshConfig, Strictness, Tokens, 
 use crate::user_keys::Sources;
 use crate::{ask, paths};
 
-/// What the flags and the configuration come to.
+/// The combined result of flags and configuration.
 pub(crate) struct Credentials {
     pub(crate) servers: Servers,
     pub(crate) keys: UserKeys,
     pub(crate) trust: Trust,
     pub(crate) pins: Pins,
-    /// A program that leads to the server.
+    /// A program whose stdio leads to the server.
     pub(crate) via: Option<Via>,
     pub(crate) proxy: Option<Proxy>,
 }
@@ -60,7 +60,7 @@ impl Credentials {
                 None => (None, proxy::of_environment()),
             },
         };
-        // After the way: a loop is told before a missing key.
+        // Checked after the path: a loop is reported before a missing key.
         let keys = keys(args, &first.host, config)?;
         let servers = Servers::from_list(servers)
             .ok_or_else(|| Failure::Usage("say where sproxy is: give --server".to_owned()))?;
@@ -68,7 +68,7 @@ impl Credentials {
     }
 }
 
-/// The way that ssh's configuration has to the server, if that is to be taken.
+/// Returns the path to the server that ssh's configuration names, if it is to be used.
 fn way(
     hosts: &[(Server, SshConfig)],
     servers: &[Server],
@@ -99,7 +99,7 @@ fn way(
     Ok(None)
 }
 
-/// What is fixed of the way: by flags, else by ssh's configuration.
+/// Returns the fixed parts of the path, from flags or else from ssh's configuration.
 fn pins(args: &ServerArgs, config: &SshConfig) -> Pins {
     Pins {
         address: args.bind_address.or(config.bind_address),
@@ -112,8 +112,7 @@ fn pins(args: &ServerArgs, config: &SshConfig) -> Pins {
     }
 }
 
-/// ssh's configuration for a server. What is wrong with a file that the user
-/// named is an error.
+/// Reads ssh's configuration for a server. A fault in a file that the user named is an error.
 fn query(server: &Server, file: &ConfigFile) -> Result<SshConfig, Failure> {
     match SshConfig::query(&server.host, file) {
         Ok(config) => Ok(config),
@@ -125,7 +124,7 @@ fn query(server: &Server, file: &ConfigFile) -> Result<SshConfig, Failure> {
     }
 }
 
-/// The server under the name that the configuration has for it.
+/// Returns the server under the name that the configuration gives it.
 fn dialed(written: &Server, config: &SshConfig) -> Result<Server, Failure> {
     match &config.hostname {
         Some(name) if !name.eq_ignore_ascii_case(&written.host) => named(name, written),
@@ -153,7 +152,7 @@ fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, F
             Ok(home) => Tokens { home, host, config }.path(text),
             Err(_) => Ok(text.into()),
         };
-        // The rest goes on, as a key that is not there is no error either.
+        // The rest still applies, as a missing key is no error either.
         expanded.inspect_err(|why| warn!("{keyword} {text} is passed over: {why}")).ok()
     };
     let are_named = !args.identity.is_empty();
@@ -173,7 +172,7 @@ fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) 
     match choice {
         AgentChoice::None => None,
         AgentChoice::Environment => variable("SSH_AUTH_SOCK"),
-        // As for ssh, a name after "$" is a variable; one in braces is expanded as any other.
+        // As in ssh, `$NAME` is a variable; `${NAME}` is expanded as everywhere else.
         AgentChoice::At(text) => match text.strip_prefix('$') {
             Some(name) if !name.starts_with('{') => {
                 let found = variable(name);
@@ -196,7 +195,7 @@ fn trust(args: &ServerArgs, config: &SshConfig) -> Result<Trust, Failure> {
     let trust = Trust::new(first).reading(files);
     let trust = if config.hash_known_hosts { trust.hashing() } else { trust };
     let trust = match &config.revoked_host_keys {
-        // ssh -G reports it as it is written.
+        // ssh -G reports the value unexpanded.
         Some(file) => trust.revoking(match file.strip_prefix("~") {
             Ok(rest) => paths::home()?.join(rest),
             Err(_) => file.clone(),
@@ -211,13 +210,13 @@ fn trust(args: &ServerArgs, config: &SshConfig) -> Result<Trust, Failure> {
     })
 }
 
-/// The files of servers that are trusted; new ones are added to the first.
+/// Returns the files of trusted servers. New servers are added to the first.
 fn known_hosts(config: &SshConfig) -> Result<Vec<PathBuf>, Failure> {
     if config.hostname.is_none() {
         return Ok(vec![paths::ssh("known_hosts")?]);
     }
     let mut files = config.user_known_hosts.clone();
-    // ssh's own default is in the home folder of the account; ours follows HOME.
+    // ssh's own default is in the account's home folder; etcp follows HOME.
     if let [first, second] = &mut files[..]
         && first.ends_with(".ssh/known_hosts")
         && second.ends_with(".ssh/known_hosts2")

@@ -10,7 +10,7 @@ use crate::cli::DrainArgs;
 use crate::exit::Failure;
 use crate::{print, running};
 
-/// How often a proxy that is to end is looked for.
+/// Interval at which `--wait` checks whether the proxy still exists.
 const TICK: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(args: DrainArgs) -> Result<(), Failure> {
@@ -34,7 +34,7 @@ fn wait(proxy: &Found) -> Result<(), Failure> {
     loop {
         match running::status(proxy) {
             Err(AskError::Gone) => return Ok(()),
-            // One that is just ending may close in the middle.
+            // A proxy that is exiting may close the connection before it answers.
             Ok(_) | Err(AskError::NoAnswer(_) | AskError::Io(_) | AskError::Silent) => sleep(TICK),
             Err(error) => return Err(running::failure(proxy, &error)),
         }

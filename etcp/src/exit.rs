@@ -1,4 +1,4 @@
-//! Exit codes, and the one line on stderr that goes with them.
+//! Exit codes, and the line on stderr that explains them.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -13,26 +13,26 @@ use eternaltcp::client::ClientEnd;
 use crate::cli::{Cli, position_of_command};
 use crate::{logging, print, stdio};
 
-/// Characters of a line on stderr; an argument that it shows may be of any length.
+/// The longest line on stderr, in characters; it may quote an argument of any length.
 const MOST_SAID: usize = 4000;
 
-/// Why the program ends without success.
+/// The reason why the program does not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It could not do what was asked: exit code 1.
+    /// The request could not be carried out: exit code 1.
     Failed(String),
-    /// It was used wrongly: exit code 2.
+    /// Wrong usage: exit code 2.
     Usage(String),
-    /// The peer refused the key or the target: exit code 3.
+    /// The peer rejected the key or the target: exit code 3.
     Refused(String),
-    /// The program that was to be run could not be started.
+    /// The command could not be started.
     NotStarted(String, u8),
-    /// The program that was run ended with this exit code, which is this one's too.
+    /// The command ended with this exit code, which becomes etcp's own.
     Ended(u8),
 }
 
 impl Failure {
-    /// The reader of stdout is gone: nothing is said, and the exit code is that of a program that
+    /// The reader of stdout is gone. etcp prints nothing, and exits with the code of a program that
     /// SIGPIPE ends.
     pub(crate) const BROKEN_PIPE: Self = Self::Ended(128 + 13);
 
@@ -40,7 +40,7 @@ impl Failure {
         Self::Failed(error.to_string())
     }
 
-    /// Why, in one line.
+    /// Returns the reason in one line.
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Failed(text)
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// Says why on stderr, in one line.
+    /// Prints the reason on stderr in one line.
     pub(crate) fn report(self) -> ExitCode {
         let (text, code) = match self {
             Self::Failed(text) => (text, 1),
@@ -68,7 +68,7 @@ impl Failure {
     }
 }
 
-/// How a client's end is told to the shell.
+/// Returns the result that the shell sees when a client ends.
 pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
     match end {
         ClientEnd::Done => Ok(()),
@@ -77,8 +77,8 @@ pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
     }
 }
 
-/// Reports what the command line parser found: help and version go to stdout, the help that
-/// answers a missing command to stderr, and an error becomes one line.
+/// Reports the result of the command line parser. Help and version go to stdout, the help for a
+/// missing command goes to stderr, and an error becomes one line.
 pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -104,7 +104,7 @@ pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     }
 }
 
-/// The parser's text, for a terminal with its colours.
+/// Returns the parser's text, with colours for a terminal.
 fn styled(error: &clap::Error, has_colours: bool) -> String {
     let text = error.render();
     if has_colours { text.ansi().to_string() } else { text.to_string() }
@@ -119,7 +119,7 @@ fn in_one_line(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let is_error = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more info");
     let lines = text.lines().map(str::trim).take_while(is_error);
-    // That a flag could be meant as a value says less than that there is none of that name.
+    // "There is no such flag" is more useful than "use -- to pass it as a value".
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"));
     let mut all = String::new();
     for line in lines {
@@ -130,7 +130,7 @@ fn in_one_line(text: &str) -> String {
     all
 }
 
-/// Names the commands below the one that these arguments meant.
+/// Lists the subcommands of the command that the arguments name.
 fn commands_of(args: &[OsString]) -> String {
     let cli = Cli::command();
     let (path, command) = meant(&cli, args);
@@ -138,12 +138,12 @@ fn commands_of(args: &[OsString]) -> String {
     format!("{path} has: {}", names.join(", "))
 }
 
-/// The command line that shows the help of the command that these arguments meant.
+/// Returns the command line that shows the help of the command that the arguments name.
 fn help_of(args: &[OsString]) -> String {
     format!("{} --help", meant(&Cli::command(), args).0)
 }
 
-/// The command that these arguments meant, as far as there is one, and how it is called.
+/// Returns the command that the arguments name, as far as it exists, and its full name.
 fn meant<'a>(cli: &'a clap::Command, args: &[OsString]) -> (String, &'a clap::Command) {
     let (mut path, mut command) = ("etcp".to_owned(), cli);
     for arg in args.iter().skip(position_of_command(args).unwrap_or(args.len())) {
@@ -154,18 +154,18 @@ fn meant<'a>(cli: &'a clap::Command, args: &[OsString]) -> (String, &'a clap::Co
     (path, command)
 }
 
-/// Tells the user something that is no failure, in one line on stderr.
+/// Prints a message that is no failure, in one line on stderr.
 pub(crate) fn tell(text: &str) {
     complain(text);
 }
 
 pub(crate) fn complain(text: &str) {
-    // Part of it may be the peer's words: they stay one line, and no terminal obeys them.
+    // Part of the text may come from the peer: it stays one line and cannot control the terminal.
     logging::say(&format!("etcp: {}\n", shortened(&without_numbers(&clean(text)))));
 }
 
-/// The text without the numbers that the standard library puts behind errors of the system: their
-/// words say the same.
+/// Returns the text without the error numbers that the standard library appends to errors of the
+/// system. The words say the same.
 fn without_numbers(text: &str) -> String {
     let mut parts = text.split(" (os error ");
     let mut all = parts.next().unwrap_or_default().to_owned();
@@ -183,7 +183,7 @@ fn without_numbers(text: &str) -> String {
     all
 }
 
-/// The text, its middle left out where it is too long for a line that somebody reads.
+/// Shortens a text that is too long for a line by cutting out its middle.
 fn shortened(text: &str) -> Cow<'_, str> {
     let count = text.chars().count();
     if count <= MOST_SAID {

@@ -1,6 +1,6 @@
 //! `--on-event`: a command that is run when a carrier is lost and when it is back.
 //!
-//! One runs at a time, and the latest few events wait for it. It has ten seconds; the
+//! One command runs at a time, and the latest few events wait for it. It has ten seconds. The
 //! tunnel never waits for it.
 
 use std::collections::VecDeque;
@@ -21,16 +21,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-/// A command's time; then it is killed with all it started.
+/// Time allowed for a command; then it is killed with everything that it started.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two lines of one kind in the log.
+/// Time between two log lines of one kind.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Events that wait for the command; older ones are passed over.
+/// Events that wait for the command; older ones are dropped.
 const WAITING: usize = 8;
 
-/// The task that runs the command; it ends, and the command with it, when this is dropped.
+/// The task that runs the command. When this is dropped, the task and the command end.
 #[derive(Debug)]
 pub(crate) struct Hook {
     stop: oneshot::Sender<()>,
@@ -38,7 +38,7 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    /// Runs `command` by sh for every event, on the current runtime.
+    /// Runs `command` with sh for every event, on the current runtime.
     pub(crate) fn start(
         role: Role,
         command: String,
@@ -49,8 +49,7 @@ impl Hook {
         Self { stop, task: tokio::spawn(run(role, command, events, control, stopped)) }
     }
 
-    /// Ends the command that runs, also one that is being started, and waits
-    /// until that is done.
+    /// Kills the command that runs or is being started, and waits for its end.
     pub(crate) async fn end(self) {
         drop(self.stop);
         // A hook that panicked has ended too.
@@ -94,8 +93,8 @@ async fn run(
     }
 }
 
-/// What goes wrong with the command, and when that was told: peers cause events, and so
-/// these lines, as often as they like.
+/// Failures of the command, and when they were last logged. Peers cause events, and so these lines,
+/// as often as they like.
 #[derive(Default)]
 struct Trouble {
     missed: usize,
@@ -105,7 +104,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Logs how many events were passed over since it was told last.
+    /// Logs how many events were dropped since the last such line.
     fn tell_missed(&mut self, now: Instant) {
         if self.missed > 0 && is_due(&mut self.missed_at, now) {
             let missed = std::mem::take(&mut self.missed);
@@ -113,13 +112,13 @@ impl Trouble {
         }
     }
 
-    /// The command has failed. Says whether that is worth a line.
+    /// Records a failure of the command. Returns whether to log it.
     fn is_news(&mut self, now: Instant) -> bool {
         !std::mem::replace(&mut self.is_failing, true) && is_due(&mut self.failed_at, now)
     }
 }
 
-/// Whether a line may be logged, of which there is one in [`PAUSE`].
+/// Returns whether a line may be logged now; one is allowed every [`PAUSE`].
 fn is_due(told_at: &mut Option<Instant>, now: Instant) -> bool {
     let is_due = told_at.is_none_or(|at| now.saturating_duration_since(at) >= PAUSE);
     if is_due {
@@ -128,7 +127,7 @@ fn is_due(told_at: &mut Option<Instant>, now: Instant) -> bool {
     is_due
 }
 
-/// Takes what has come meanwhile; says how many events are passed over.
+/// Takes the events that have arrived. Returns how many are dropped.
 fn gather(
     events: &mut broadcast::Receiver<TunnelEvent>,
     waiting: &mut VecDeque<TunnelEvent>,
@@ -150,7 +149,7 @@ fn gather(
     missed
 }
 
-/// What became of the command; `None` when it was stopped.
+/// Runs the command once. Returns its result, or `None` if it was stopped.
 async fn run_once(
     role: Role,
     command: &str,
@@ -165,7 +164,7 @@ async fn run_once(
         shell.env("ETCP_CONTROL", path);
     }
     as_started(shell.as_std_mut());
-    // To start a program may take a moment, which the tunnel does not have.
+    // Starting a program may take longer than the tunnel can wait.
     let started = tokio::task::spawn_blocking(move || shell.spawn()).await;
     let mut child = match started {
         Ok(Ok(child)) => child,
@@ -182,7 +181,7 @@ async fn run_once(
         let _ = child.wait().await;
         return Some(Err(format!("it took longer than {PATIENCE:?} and was killed")));
     };
-    // What it has left running on purpose stays.
+    // Processes that it left running on purpose continue.
     group.release();
     Some(ended.map_err(|error| error.to_string()).and_then(judge))
 }
@@ -211,14 +210,13 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may have ended this moment.
+            // The command may have ended at this moment.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// What the command finds in its environment. Some of it is a peer's words: they are
-/// one line.
+/// Returns the command's environment variables. Text from a peer is reduced to one line.
 fn environment(role: Role, event: &TunnelEvent) -> Vec<(&'static str, String)> {
     let plain = |text: &str| clean(text).into_owned();
     let optional = |text: &Option<String>| text.as_deref().map(plain).unwrap_or_default();

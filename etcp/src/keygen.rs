@@ -1,5 +1,5 @@
-//! `etcp keygen`: an Ed25519 key pair on a machine without ssh, and what a key's
-//! file holds.
+//! `etcp keygen`: creates an Ed25519 key pair on a machine without ssh, and shows what a key file
+//! holds.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ fn exists(path: &Path) -> Failure {
     Failure::Failed(format!("{} already exists: name another file with -f", path.display()))
 }
 
-/// Asks, on the terminal, whether a key may be lost.
+/// Asks on the terminal whether a key may be overwritten.
 fn may_replace(path: &Path) -> Result<bool, Failure> {
     let Some(mut terminal) = passphrase::open_terminal() else { return Ok(false) };
     let prompt = format!("{} already exists.\nOverwrite (y/n)? ", path.display());
@@ -94,21 +94,21 @@ fn check_length(passphrase: Zeroizing<String>) -> Result<Zeroizing<String>, Fail
     }
 }
 
-/// The comment that ssh-keygen writes.
+/// Returns the comment that ssh-keygen writes.
 fn default_comment() -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let system = rustix::system::uname();
     format!("{}@{}", user.unwrap_or_else(|| "user".to_owned()), system.nodename().to_string_lossy())
 }
 
-/// The public half of a private key.
+/// Prints the public half of a private key.
 fn show(path: &Path) -> Result<(), Failure> {
     let file = PrivateFile::read(path).map_err(Failure::failed)?;
     let line = format!("{} {}", file.public_key(), file.comment());
     print(line.trim_end())
 }
 
-/// The fingerprints of a file: of a private key, or of public ones.
+/// Prints the fingerprints of a file with one private key, or with public keys.
 fn list(path: &Path) -> Result<(), Failure> {
     let (key, comment) = match PrivateFile::read(path) {
         Ok(file) => (file.public_key().clone(), file.comment().to_owned()),
@@ -118,7 +118,7 @@ fn list(path: &Path) -> Result<(), Failure> {
         Err(error) => return Err(Failure::failed(error)),
     };
     let beside = PathBuf::from(format!("{}.pub", path.display()));
-    // The comment of a key with a passphrase is in its public half alone.
+    // If the key has a passphrase, only the public half has its comment.
     let comment = match comment.is_empty() {
         true => std::fs::read_to_string(beside).map(|text| comment_of(&text)).unwrap_or_default(),
         false => comment,
@@ -145,9 +145,9 @@ fn list_public(path: &Path) -> Result<(), Failure> {
     print(&lines.join("\n"))
 }
 
-/// As `ssh-keygen -l` prints a key. Both types have 256 bits.
+/// Formats a key as `ssh-keygen -l` does. Both types have 256 bits.
 fn describe(key: &PublicKey, comment: &str) -> String {
-    // The key may be somebody else's.
+    // The key may belong to somebody else.
     let comment = if comment.is_empty() { "no comment".into() } else { clean(comment) };
     let kind = if key.to_string().starts_with("ssh-ed25519") { "ED25519" } else { "ECDSA" };
     format!("256 {} {comment} ({kind})", key.fingerprint())

@@ -1,7 +1,7 @@
-//! `etcp`: TCP connections that outlive their network.
+//! `etcp`: TCP connections that survive changes of the network.
 //!
-//! `main` reads the command line and hands over; what is typed (`cli`) and
-//! what is ready to run (the library's configurations) are two things.
+//! `main` reads the command line and dispatches. What the user typed (`cli`) and what is ready to
+//! run (the library's configurations) are separate types.
 
 #![forbid(unsafe_code)]
 
@@ -74,13 +74,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Set to anything, it leaves the program open to debuggers and core dumps.
+/// If this variable is set, debuggers and core dumps can see the process.
 const TRACEABLE: &str = "ETCP_TRACEABLE";
 
-/// Keeps core dumps and other processes of the user from showing keys.
+/// Hides keys from core dumps and from other processes of the user.
 fn hide_keys() {
     if std::env::var_os(TRACEABLE).is_none() {
-        // Where the system refuses it, the program works all the same.
+        // If the system refuses, the program still works.
         let _ = process::hide_memory();
     }
 }
@@ -122,17 +122,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Runs a command that etcp started itself.
+/// Runs an internal command.
 fn run_internal(cli: InternalCli) -> Result<(), Failure> {
-    // That one has no keys, and writes to files in /proc/self that are root's in a process that is
-    // hidden.
+    // That command has no keys, and writes to files in /proc/self, which belong to root in a hidden
+    // process.
     if !matches!(cli.command, Internal::RunInside(_)) {
         hide_keys();
     }
     match cli.command {
         Internal::RunInside(args) => run::run_inside(&args),
         Internal::SshCarry(args) => {
-            // ssh's terminal is no place for a log, unless it is asked for.
+            // ssh's terminal is not the place for a log, unless the user asks for it.
             logging::start(&cli.log, logging::Level::Error)?;
             ssh::carry(args)
         }

@@ -1,4 +1,4 @@
-//! What a proxy offers its operator: a control socket, and a hook.
+//! The operator's access to a proxy: a control socket and a hook.
 
 use std::os::unix::fs::FileTypeExt;
 
@@ -11,7 +11,7 @@ use crate::cli::{ControlSocketArg, OperatorArgs};
 use crate::exit::Failure;
 use crate::hook::Hook;
 
-/// Both, for as long as it lives.
+/// Both parts, for as long as the proxy lives.
 #[derive(Debug)]
 pub(crate) struct Operator {
     _control: Option<ControlSocket>,
@@ -19,8 +19,8 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Opens the control socket and waits for events, as `args` say. `listen` is where
-    /// the proxy listens.
+    /// Opens the control socket and starts the hook, as `args` say. `listen` are the proxy's
+    /// addresses.
     pub(crate) fn start(
         args: OperatorArgs,
         subject: Subject,
@@ -52,7 +52,7 @@ impl Operator {
         Ok(Self { _control: control, hook })
     }
 
-    /// Ends both: the file of the socket is gone, and no command of the hook is left.
+    /// Ends both: removes the socket's file, and kills a running command of the hook.
     pub(crate) async fn end(self) {
         if let Some(hook) = self.hook {
             hook.end().await;
@@ -67,7 +67,7 @@ fn events(subject: &Subject) -> broadcast::Receiver<TunnelEvent> {
     }
 }
 
-/// The socket in its default place. A proxy works without it, too.
+/// Opens the socket in its default place. A proxy also works without it.
 fn default(subject: Subject, listen: Vec<String>) -> Option<ControlSocket> {
     let claim = Claim::take(subject.role(), &default_folders());
     let socket = claim.and_then(|claim| ControlSocket::serve_claimed(claim, subject, listen));

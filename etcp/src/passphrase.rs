@@ -1,4 +1,4 @@
-//! Asking for a passphrase: on the terminal without an echo, or by `$SSH_ASKPASS`.
+//! Asks for a passphrase, on the terminal without echo or with `$SSH_ASKPASS`.
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -15,13 +15,13 @@ use zeroize::Zeroizing;
 
 /// The longest passphrase.
 const MOST: usize = 1023;
-/// What Ctrl-C types.
+/// The byte that Ctrl-C sends.
 const INTERRUPT: u8 = 3;
 
-/// A terminal that does not echo now, and how it was before.
+/// A terminal whose echo is off, and its previous settings.
 static CHANGED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 
-/// Asks for a passphrase, as ssh does. `None`: there is nobody to ask.
+/// Asks for a passphrase, as ssh does. Returns `None` if there is no way to ask.
 ///
 /// # Errors
 /// When the terminal or the program fails, or its user cancels.
@@ -43,11 +43,11 @@ pub(crate) fn ask(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
     }
 }
 
-/// Makes the terminal echo again, if the program ends while somebody is asked.
+/// Turns the terminal's echo on again if the program ends while it asks.
 pub(crate) fn restore() {
     let changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((terminal, before)) = changed {
-        // Nobody is left to be told.
+        // There is nobody left to tell.
         let _ = tcsetattr(&terminal, OptionalActions::Flush, &before);
     }
 }
@@ -74,7 +74,8 @@ fn ask_program(program: &std::ffi::OsStr, prompt: &str) -> io::Result<Zeroizing<
     }
 }
 
-/// Ctrl-C ends the line here, so that the terminal is never left without an echo.
+/// Reads from the terminal. Ctrl-C ends the line here, so that the terminal is never left without
+/// echo.
 fn ask_terminal(mut terminal: File, prompt: &str) -> io::Result<Zeroizing<String>> {
     let before = tcgetattr(&terminal)?;
     let mut silent = before.clone();
@@ -88,15 +89,15 @@ fn ask_terminal(mut terminal: File, prompt: &str) -> io::Result<Zeroizing<String
     restore();
     let _ = terminal.write_all(b"\n");
     if matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
-        // What Ctrl-C means anywhere else.
+        // Raise the signal that Ctrl-C means everywhere else.
         let _ = kill_process(getpid(), Signal::INT);
     }
     result
 }
 
-/// One line, without its end.
+/// Reads one line, without its end.
 fn read_line(mut from: impl Read) -> io::Result<Zeroizing<String>> {
-    // With all its room at once: growing would leave copies behind.
+    // Allocated at full size: growing would leave copies in memory.
     let mut line = Zeroizing::new(Vec::with_capacity(MOST));
     let mut byte = Zeroizing::new([0]);
     loop {

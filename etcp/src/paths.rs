@@ -1,4 +1,4 @@
-//! Where files are by default: as the library knows them.
+//! The default places of files, as the library defines them.
 
 use std::path::PathBuf;
 
@@ -12,22 +12,22 @@ pub(crate) fn ssh(name: &str) -> Result<PathBuf, Failure> {
     paths::ssh(name).map_err(Failure::failed)
 }
 
-/// The client's keys, where ssh's configuration names none.
+/// Returns the client's keys for a client without ssh's configuration.
 pub(crate) fn client_identities() -> Result<Vec<PathBuf>, Failure> {
     ["id_ed25519", "id_ecdsa"].into_iter().map(ssh).collect()
 }
 
-/// The server's key, in the state folder.
+/// Returns the path of the server's key in the state folder.
 pub(crate) fn server_identity() -> Result<PathBuf, Failure> {
     paths::server_identity().map_err(Failure::failed)
 }
 
-/// The user's home folder.
+/// Returns the user's home folder.
 pub(crate) fn home() -> Result<PathBuf, Failure> {
     paths::home().map_err(Failure::failed)
 }
 
-/// Makes a folder that only this user can enter, in the first of `places` where that is possible.
+/// Creates a folder that only this user can enter, in the first of `places` that allows it.
 pub(crate) fn temporary_folder(
     prefix: &str,
     places: impl Iterator<Item = PathBuf>,

@@ -1,21 +1,21 @@
-//! What is said on stdout.
+//! Output on stdout.
 
 use std::io;
 
 use crate::exit::Failure;
 use crate::stdio;
 
-/// Prints one line. A reader that is gone is no failure.
+/// Prints one line. It is no failure if the reader is gone.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     all(&format!("{text}\n")).map(drop)
 }
 
-/// Prints a text as it is, and says whether somebody reads on.
+/// Prints a text unchanged. Returns whether the reader is still there.
 pub(crate) fn all(text: &str) -> Result<bool, Failure> {
     is_read(stdio::write_stdout(text.as_bytes()))
 }
 
-/// What became of a write to stdout: whether somebody reads it.
+/// Converts the result of a write to stdout: whether the reader is still there.
 pub(crate) fn is_read(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! Which proxy carriers go through: that of `--proxy`, else that of the environment.
+//! The proxy that carriers go through: that of `--proxy`, else that of the environment.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -11,13 +11,13 @@ use tracing::warn;
 use crate::cli::{self, Cli};
 use crate::exit::Failure;
 
-/// Says what `--proxy` would say. Unlike a flag, it is not seen by other users.
+/// Has the meaning of `--proxy`, but other users cannot see it.
 const VARIABLE: &str = "ETCP_PROXY";
 
-/// What the user has chosen for this program.
+/// The user's choice for this program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ProxyChoice {
-    /// None, whatever the environment and ssh's configuration say.
+    /// No proxy, whatever the environment and ssh's configuration say.
     None,
     Through(Proxy),
 }
@@ -42,7 +42,8 @@ impl ProxyChoice {
     }
 }
 
-/// The proxy that the environment names for every program. What is not for us is passed over.
+/// Returns the proxy that the environment names for all programs. Values that are not meant for
+/// etcp are ignored.
 pub(crate) fn of_environment() -> Option<Proxy> {
     Proxy::from_env().unwrap_or_else(|(name, error)| {
         warn!("${name} is passed over: {error}");
@@ -50,8 +51,8 @@ pub(crate) fn of_environment() -> Option<Proxy> {
     })
 }
 
-/// Starts this program anew with the password of `--proxy` in a variable, as other users can
-/// read its arguments. Returns if there is no password, or if that fails.
+/// Restarts this program with the password of `--proxy` in a variable, because other users can read
+/// its arguments. Returns if there is no password, or if the restart fails.
 pub(crate) fn hide_password(cli: &Cli, args: &[OsString]) {
     let Some(text) = cli::proxy_of(cli) else { return };
     if !text.parse::<Proxy>().is_ok_and(|proxy| proxy.has_password()) {
@@ -63,11 +64,12 @@ pub(crate) fn hide_password(cli: &Cli, args: &[OsString]) {
     if let Some(name) = args.first() {
         command.arg0(name);
     }
-    // It goes on as it is, which is what the user has typed.
+    // The program continues as the user started it.
     let _ = command.exec();
 }
 
-/// The arguments without the first `--proxy TEXT`: what follows may be another program's.
+/// Returns the arguments without the first `--proxy TEXT`. Later ones may belong to another
+/// program.
 fn without(args: &[OsString], text: &str) -> Option<Vec<OsString>> {
     let joined = OsString::from(format!("--proxy={text}"));
     let mut left = args.to_vec();

@@ -1,4 +1,4 @@
-//! The proxies of this user that run now, found by their control sockets.
+//! Finds the proxies that this user runs now, by their control sockets.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use eternaltcp::control::{default_folders, find};
 
 use crate::exit::Failure;
 
-/// The proxies that are meant: the one at `control`, else all that are found.
+/// Returns the proxy at `control`, or all proxies that are found.
 pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
     match control {
         Some(path) => vec![Found { name: path.display().to_string(), path: path.clone() }],
@@ -15,7 +15,7 @@ pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
     }
 }
 
-/// The one proxy that is meant.
+/// Returns the only proxy.
 pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
     let mut found = all(control);
     if control.is_none() {
@@ -34,7 +34,7 @@ pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
     }
 }
 
-/// That there is none.
+/// Returns the failure that no proxy runs.
 pub(crate) fn nothing() -> Failure {
     let folders: Vec<_> =
         default_folders().iter().map(|folder| folder.display().to_string()).collect();
@@ -42,7 +42,7 @@ pub(crate) fn nothing() -> Failure {
     Failure::Failed(format!("nothing is running: there is no control socket in {folders}"))
 }
 
-/// How a proxy stands.
+/// Queries the status of a proxy.
 pub(crate) fn status(proxy: &Found) -> Result<ProcessStatus, AskError> {
     match ask(&proxy.path, &Request::Status {})? {
         Answer::Status(status) => Ok(*status),
@@ -50,12 +50,12 @@ pub(crate) fn status(proxy: &Found) -> Result<ProcessStatus, AskError> {
     }
 }
 
-/// Asks something of a proxy.
+/// Sends a request to a proxy.
 pub(crate) fn tell(proxy: &Found, request: &Request) -> Result<Answer, Failure> {
     ask(&proxy.path, request).map_err(|error| failure(proxy, &error))
 }
 
-/// Why a proxy did not do it.
+/// Returns the failure for a request that a proxy did not carry out.
 pub(crate) fn failure(proxy: &Found, error: &AskError) -> Failure {
     Failure::Failed(format!("{}: {error}", proxy.name))
 }

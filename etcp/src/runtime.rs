@@ -1,8 +1,8 @@
 //! The runtimes of the program, and the threads that they keep.
 //!
-//! Look-ups, files and stdio block, and have threads of their own. tokio ends such a thread
-//! after ten idle seconds, and panics when the system has none for the next call. A reconnect
-//! may come at that moment, so some are started at the beginning and never end.
+//! Look-ups, files and stdio block, and run on their own threads. tokio ends such a thread after
+//! ten idle seconds, and panics if the system has none for the next call. A reconnect may happen at
+//! that moment, so some threads are started at the beginning and never end.
 
 use std::io;
 use std::sync::mpsc::channel;
@@ -14,11 +14,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Failure;
 
-/// Threads for calls that block, kept from the start. While the system has no more, calls
-/// wait for one of these.
+/// Threads for blocking calls that are kept from the start. While the system has no more threads,
+/// calls wait for one of these.
 const KEPT: usize = 4;
 
-/// Such threads of a client at most. Each stays once it was started.
+/// The maximum number of such threads of a client. A started thread is kept.
 const MOST_OF_CLIENT: usize = 32;
 
 /// Time for the kept threads to start.
@@ -27,11 +27,11 @@ const START: Duration = Duration::from_secs(1);
 /// A time that never passes.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Runs `future` to its end on this thread. What is left then is given up:
-/// neither a name that is still looked up is waited for, nor input.
+/// Runs `future` to its end on this thread. Then it abandons blocking calls: it waits neither for a
+/// name look-up nor for input.
 ///
 /// # Errors
-/// When the system refuses what a runtime needs.
+/// The system refuses what a runtime needs.
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let mut builder = Builder::new_current_thread();
     builder.max_blocking_threads(MOST_OF_CLIENT);
@@ -41,10 +41,10 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     Ok(output)
 }
 
-/// A runtime with a thread for each processor, for whatever serves many tunnels.
+/// Creates a runtime with a thread for each processor, for a program that serves many tunnels.
 ///
 /// # Errors
-/// When the system refuses what it needs.
+/// The system refuses what the runtime needs.
 pub(crate) fn on_all_processors() -> Result<Runtime, Failure> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut builder = Builder::new_multi_thread();
@@ -60,11 +60,11 @@ fn build(mut builder: Builder, workers: usize) -> Result<Runtime, Failure> {
     Ok(runtime)
 }
 
-/// Whether the system has so many threads now. Without them tokio panics.
+/// Returns an error if the system does not have this many threads now. Without them tokio panics.
 fn check_threads(count: usize) -> io::Result<()> {
     let mut threads = Vec::new();
     for _ in 0..count {
-        // It lives until its sender is dropped, and so beside the others.
+        // Each thread lives until its sender is dropped, so all of them exist at the same time.
         let (life, end) = channel::<()>();
         let thread = thread::Builder::new().spawn(move || end.recv().is_ok())?;
         threads.push((life, thread));
@@ -77,12 +77,12 @@ fn check_threads(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the threads that are kept, as many as the system has.
+/// Starts the threads that are kept, as far as the system has them.
 fn keep_threads(runtime: &Runtime) {
     let started = Arc::new((Mutex::new(0), Condvar::new()));
     for _ in 0..KEPT {
         let started = Arc::clone(&started);
-        // Each is busy until the last one has started, which so becomes another thread.
+        // Each stays busy until the last one has started, so that they are different threads.
         runtime.spawn_blocking(move || {
             let (count, all) = &*started;
             let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);

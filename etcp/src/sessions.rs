@@ -16,7 +16,7 @@ pub(crate) fn run(args: SessionsArgs) -> Result<(), Failure> {
     print::line(&format!("session {session} is reset"))
 }
 
-/// The proxy with that session: where several run, the tunnel's name tells.
+/// Returns the proxy with that session. If several proxies run, the tunnel's name decides.
 fn proxy(control: Option<&PathBuf>, session: &SessionArg) -> Result<Found, Failure> {
     let (None, Some(tunnel)) = (control, &session.tunnel) else { return running::one(control) };
     let has_tunnel = |proxy: &Found| {

@@ -1,8 +1,8 @@
-//! The signals that the program understands: those that end it in order, the one that has files
-//! read again, and the one that asks a client for a new carrier.
+//! The signals that the program handles: those that end it in order, the one that reloads files,
+//! and the one that makes a client connect again.
 //!
-//! A signal that was ignored when the program was started stays ignored, whichever it is: `nohup`,
-//! and a shell for its jobs in the background, ask for that.
+//! A signal that was ignored when the program was started stays ignored. `nohup` requests this, and
+//! so does a shell for its background jobs.
 
 use std::future::pending;
 
@@ -24,7 +24,7 @@ impl Listened {
         signal(kind).map(|signal| Self(Some(signal))).map_err(Failure::failed)
     }
 
-    /// Waits until it comes. Cancelling it loses none.
+    /// Waits for the signal. Cancel-safe.
     pub(crate) async fn recv(&mut self) {
         let came = match &mut self.0 {
             Some(signal) => signal.recv().await,
@@ -46,7 +46,8 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    /// The exit code that shells give a program that the signal ends: 128 and its number.
+    /// Returns the exit code that shells report for a program that the signal ends: 128 plus its
+    /// number.
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Hangup => 129,
@@ -57,30 +58,30 @@ impl Stop {
     }
 }
 
-/// What SIGHUP means.
+/// The meaning of SIGHUP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hangup {
-    /// It ends the program in order, as ssh: its terminal, or whoever has started it, is gone.
+    /// Ends the program in order, as in ssh: its terminal or its parent is gone.
     Ends,
-    /// It has files read again, as for a service.
+    /// Reloads files, as in a service.
     Reloads,
 }
 
 impl Hangup {
-    /// What it means to a program that runs in a terminal for its user, or else in the background.
+    /// Returns the meaning for a program in a terminal or in the background.
     pub(crate) fn of_terminal() -> Self {
         if open_terminal().is_some() { Self::Ends } else { Self::Reloads }
     }
 }
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
-    /// To end in order.
+    /// End in order.
     Stop(Stop),
-    /// To read files again.
+    /// Reload files.
     Reload,
-    /// To connect again now.
+    /// Connect again now.
     Reconnect,
 }
 
@@ -106,7 +107,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one. Cancelling it loses none.
+    /// Waits for the next signal. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
             () = self.terminate.recv() => Asked::Stop(Stop::Terminate),
@@ -120,7 +121,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one that asks the program to end; the others mean nothing to it.
+    /// Waits for a signal that ends the program, and ignores the others.
     pub(crate) async fn stop(mut self) -> Stop {
         loop {
             if let Asked::Stop(stop) = self.next().await {
@@ -129,7 +130,7 @@ impl Signals {
         }
     }
 
-    /// Has a client do what signals ask for, until one asks for the end.
+    /// Carries out the requests of signals on a client, until one ends the program.
     pub(crate) async fn obey(mut self, client: Monitor) -> Stop {
         loop {
             match self.next().await {
@@ -141,7 +142,7 @@ impl Signals {
     }
 }
 
-/// Runs a client until it ends by itself or a signal asks it to; then it is closed in order.
+/// Runs a client until it ends by itself or a signal asks it to end; then closes it in order.
 pub(crate) async fn run_client(mut client: Client, signals: Signals) -> ClientEnd {
     let stop = signals.obey(client.monitor());
     tokio::select! {

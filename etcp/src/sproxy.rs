@@ -26,7 +26,7 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let slots = Slots::from_limit().map_err(Failure::failed)?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
-        // As with sshd, a terminal that is gone ends no server.
+        // As with sshd, the loss of a terminal does not end a server.
         let signals = Signals::listen(Hangup::Reloads)?;
         let server = Server::bind(config, slots).map_err(|error| match error {
             ServerError::Listen(_, error) => cannot_listen(&listen, &error),
@@ -43,25 +43,25 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
             let why = explain(&Listen::Tcp(*address), error);
             warn!("not listening on {address}: {why}");
         }
-        // All have the same.
+        // All addresses have the same port.
         introduce(&key, addresses.first().map_or(0, |address| address.port()));
         let asked = obey(signals, server.monitor());
         server.run(asked).await;
         operator.end().await;
         Ok(())
     });
-    // A name that is still looked up is not waited for.
+    // A pending name look-up is not waited for.
     runtime.shutdown_background();
     result
 }
 
-/// Does what signals ask for, until one asks for the end.
+/// Carries out the requests of signals, until one ends the program.
 async fn obey(mut signals: Signals, monitor: Monitor) {
     loop {
         match signals.next().await {
             Asked::Stop(_) => return,
             Asked::Reload => monitor.reload().await,
-            // A signal to all that is called etcp is meant for the clients among them.
+            // A signal to every process called etcp is meant for the clients.
             Asked::Reconnect => {}
         }
     }
@@ -106,7 +106,7 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
     })
 }
 
-/// The address to listen on, and the others that it stands for too.
+/// Returns the address to listen on, and the further addresses that it stands for.
 fn carrier_addresses(listen: &Listen) -> Result<(SocketAddr, Vec<SocketAddr>), Failure> {
     if let Listen::Host(ListenHost::Any, port) = listen {
         return Ok(((Ipv6Addr::UNSPECIFIED, *port).into(), Vec::new()));
@@ -119,10 +119,10 @@ fn carrier_addresses(listen: &Listen) -> Result<(SocketAddr, Vec<SocketAddr>), F
     Ok((first, found.collect()))
 }
 
-/// Three times the shortest time between heartbeats that one side can ask of the other.
+/// Three times the shortest heartbeat interval that a side can request.
 const LEAST_PATIENCE: Duration = Duration::from_millis(300);
 
-/// The protocol's settings, as far as both sides have them.
+/// Returns the protocol's settings that both sides share.
 pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, Failure> {
     if args.heartbeat * 2 > args.dead_after {
         return Err(Failure::Usage(format!(
@@ -143,7 +143,7 @@ pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, Failure> 
     })
 }
 
-/// Says how clients can know this server.
+/// Logs how clients can identify this server.
 fn introduce(key: &PublicKey, port: u16) {
     info!("server key {}", key.fingerprint());
     info!("known_hosts line for clients: [HOST]:{port} {key}");

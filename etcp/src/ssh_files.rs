@@ -1,15 +1,14 @@
-//! Names of files as `ssh -G` reports them: with single blanks in between, and without
-//! the quotes that were around them.
+//! File names as `ssh -G` reports them: separated by single spaces, without their quotes.
 
 use std::path::{Path, PathBuf};
 
 /// The most files that are read from one line.
 const MOST_FILES: usize = 64;
-/// The most words that are taken for one name.
+/// The most words that can form one name.
 const MOST_WORDS: usize = 32;
 
-/// The names in the value of an option, as they were meant: blanks within a name are
-/// found by what exists, and else by where an absolute name begins.
+/// Splits the value of an option into file names. A space within a name is recognized because the
+/// file exists, or else because no absolute path starts after it.
 pub(crate) fn split(value: &str) -> Vec<PathBuf> {
     split_by(value, |path| path.exists() && !path.is_dir())
 }
@@ -21,7 +20,7 @@ fn split_by(value: &str, exists: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     while !rest.is_empty() && names.len() < MOST_FILES {
         let count = words_of_name(rest, &exists);
         let name = rest[..count].join(" ");
-        // Where nothing is read ssh says so in place of a name.
+        // ssh reports this word if no file is read.
         if !name.is_empty() && name != "none" {
             names.push(name.into());
         }
@@ -30,10 +29,10 @@ fn split_by(value: &str, exists: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     names
 }
 
-/// How many words at the front are one name.
+/// Returns how many words at the front form one name.
 fn words_of_name(words: &[&str], exists: impl Fn(&Path) -> bool) -> usize {
     let is_end = |count: &usize| {
-        // A name in a list neither ends nor goes on with a blank of its own.
+        // A name in a list has no space at its start or end.
         !words[count - 1].is_empty() && words.get(*count) != Some(&"")
     };
     let mut ends = (1..=words.len().min(MOST_WORDS)).rev().filter(is_end);

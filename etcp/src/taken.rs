@@ -1,4 +1,4 @@
-//! Why an address cannot be listened on: who has it, and what to do.
+//! Explains why an address cannot be listened on: which process uses it, and what to do.
 
 use std::fs;
 use std::io;
@@ -14,12 +14,12 @@ use crate::running;
 
 const ITSELF: &str = "this command itself listens there already";
 
-/// Says why `listen` cannot be listened on, in one line.
+/// Returns the failure to listen on `listen`, in one line.
 pub(crate) fn cannot_listen(listen: &Listen, error: &io::Error) -> Failure {
     Failure::Failed(format!("cannot listen on {listen}: {}", explain(listen, error)))
 }
 
-/// An error of listening there, and what to do about it.
+/// Describes an error of listening there, and what to do about it.
 pub(crate) fn explain(listen: &Listen, error: &io::Error) -> String {
     let advice = match (error.kind(), listen.port()) {
         (io::ErrorKind::PermissionDenied, Some(port)) => privileged(port, first_free_port()),
@@ -56,13 +56,13 @@ fn is_socket(listen: &Listen) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
-/// The first port that needs no privilege (ip(7)).
+/// Returns the first port that needs no privilege (ip(7)).
 fn first_free_port() -> u16 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
-/// What to do about a port that is for privileged programs: those below `limit`.
+/// Returns advice for a port below `limit`, which needs a privilege.
 fn privileged(port: u16, limit: u16) -> Option<String> {
     if port >= limit {
         return None;
@@ -76,7 +76,7 @@ fn privileged(port: u16, limit: u16) -> Option<String> {
     ))
 }
 
-/// The proxy of this user that listens there, if one does.
+/// Returns the proxy of this user that listens there, if any.
 fn ours(listen: &Listen) -> Option<String> {
     let found = running::all(None);
     let mut statuses = found.iter().filter_map(|proxy| running::status(proxy).ok());
@@ -101,7 +101,7 @@ fn describe(status: &ProcessStatus) -> String {
     format!("{}{} has it (process {})", status.role, to.unwrap_or_default(), status.process)
 }
 
-/// The program that listens on a port, as far as this user may know.
+/// Returns the program that listens on a port, as far as this user may see it.
 fn of_port(port: u16) -> Option<String> {
     let sockets: Vec<_> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .into_iter()
@@ -128,7 +128,7 @@ fn of_port(port: u16) -> Option<String> {
     None
 }
 
-/// The inodes of the sockets that listen on a port, by a table of proc(5).
+/// Returns the inodes of the sockets that listen on a port, from a table of proc(5).
 fn listeners(table: &str, port: u16) -> Vec<u64> {
     const LISTENS: &str = "0A";
     let rows = table.lines().skip(1).filter_map(|line| {

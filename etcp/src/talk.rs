@@ -1,5 +1,5 @@
-//! What `etcp ssh` and the etcp at the server say to each other through the
-//! log-in: lines, each with a verb and fields.
+//! The messages between `etcp ssh` and the etcp at the server, sent through the login: lines with a
+//! verb and fields.
 //!
 //! ```text
 //! ETERNALTCP 1 serve<TAB>key=ssh-ed25519 AAAA…<TAB>ports=60000-61000
@@ -11,29 +11,29 @@ use std::str::FromStr;
 
 use eternaltcp::clean;
 
-/// By which a line is found among what shells and banners print.
+/// Marks a message among the output of shells and banners.
 const MARKER: &str = "ETERNALTCP ";
 
-/// The version of what is said.
+/// The version of the messages.
 const VERSION: &str = "1";
 
-/// A longer line is none of ours.
+/// The longest message; a longer line is not a message.
 pub(crate) const MOST_LINE: usize = 16 * 1024;
 
-/// One line.
+/// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Message {
     verb: String,
     fields: BTreeMap<String, String>,
 }
 
-/// Why a line cannot be understood.
+/// The reason why a message cannot be parsed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum TalkError {
     /// The other etcp is older or newer.
     #[error("it speaks version {0:?} of what etcp ssh says, and this one version {VERSION}")]
     Version(String),
-    /// A field is missing, or is not what it should be.
+    /// A field is missing or malformed.
     #[error("it says no usable {0}")]
     Field(&'static str),
 }
@@ -43,7 +43,7 @@ impl Message {
         Self { verb: verb.to_owned(), fields: BTreeMap::new() }
     }
 
-    /// Adds a field. Control characters would break the line: they become blanks.
+    /// Adds a field. Control characters, which would break the line, become spaces.
     pub(crate) fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.fields.insert(name.to_owned(), clean(&value.to_string()).into_owned());
         self
@@ -53,21 +53,21 @@ impl Message {
         &self.verb
     }
 
-    /// A field's text, if it is there.
+    /// Returns a field's text, if the field exists.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(String::as_str)
     }
 
-    /// A field that must be there.
+    /// Returns a required field.
     pub(crate) fn get<T: FromStr>(&self, name: &'static str) -> Result<T, TalkError> {
         self.text(name).and_then(|text| text.parse().ok()).ok_or(TalkError::Field(name))
     }
 
-    /// Reads a line; `None` if it is none of ours. What stands before the marker
-    /// is somebody else's. The fields are the other machine's words, and are cleaned.
+    /// Parses a line; returns `None` if it is not a message. Text before the marker is ignored. The
+    /// fields come from the other machine, and are cleaned.
     ///
     /// # Errors
-    /// When the line is of another version.
+    /// The message has another version.
     pub(crate) fn parse(line: &str) -> Result<Option<Self>, TalkError> {
         let Some((_, ours)) = line.split_once(MARKER).filter(|_| line.len() <= MOST_LINE) else {
             return Ok(None);
@@ -89,7 +89,7 @@ impl Message {
     }
 }
 
-/// Without the end of the line.
+/// Formats the message without a line end.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{MARKER}{VERSION} {}", self.verb)?;
@@ -97,7 +97,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// Ports to listen on, the first that is free: `60000` or `60000-61000`.
+/// A range of ports of which the first free one is used: `60000` or `60000-61000`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ports {
     first: u16,
@@ -105,7 +105,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Whichever port is free.
+    /// Any free port.
     pub(crate) const ANY: Self = Self { first: 0, last: 0 };
 
     pub(crate) fn iter(self) -> impl Iterator<Item = u16> {

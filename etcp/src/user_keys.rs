@@ -1,5 +1,5 @@
-//! Which keys a client proves, and in which order: those of the agent and those
-//! in files, as ssh has them.
+//! The keys that a client proves, and their order: those of the agent and those in files, as in
+//! ssh.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const TRIES: usize = 3;
 pub(crate) struct Sources {
     pub(crate) agent: Option<Agent>,
     pub(crate) files: Vec<PathBuf>,
-    /// The user named these files: what is wrong with one is an error.
+    /// The user named these files: a fault in one is an error.
     pub(crate) are_named: bool,
     /// Keys of the agent that are in none of the files are not tried.
     pub(crate) is_files_only: bool,
@@ -29,14 +29,14 @@ pub(crate) struct Sources {
 /// A key, and all ways to use it.
 struct Found {
     public: PublicKey,
-    /// What its user calls it in the agent, which holds it.
+    /// The comment of the key in the agent, if the agent holds it.
     comment: Option<CleanText>,
     file: Option<FoundFile>,
 }
 
 struct FoundFile {
     path: PathBuf,
-    /// Where the private half is; not where the file is a public key.
+    /// Where the private half is; unset if the file is a public key.
     kind: FileKind,
 }
 
@@ -48,7 +48,7 @@ enum FileKind {
 }
 
 impl Sources {
-    /// The keys, in the order in which they are tried.
+    /// Returns the keys in the order in which they are tried.
     pub(crate) fn keys(self) -> Result<UserKeys, Failure> {
         let mut notes = Vec::new();
         let held = self.ask_agent(&mut notes);
@@ -65,7 +65,7 @@ impl Sources {
             found.extend(strangers);
         }
         if !self.are_named {
-            // As in ssh: what the agent holds first, and of that what is in files.
+            // As in ssh: keys of the agent first, and among them those that are also in files.
             found.sort_by_key(|found| found.comment.is_none());
         }
         let usable = found.iter().filter_map(|found| self.key(found, &mut notes));
@@ -78,7 +78,7 @@ impl Sources {
         UserKeys::from_list(keys).ok_or_else(|| Failure::Failed(nothing(&notes)))
     }
 
-    /// The keys that the agent holds and a carrier can use.
+    /// Returns the keys of the agent that a carrier can use.
     fn ask_agent(&self, notes: &mut Vec<String>) -> Vec<(PublicKey, CleanText)> {
         let Some(agent) = &self.agent else { return Vec::new() };
         let keys = agent.keys().unwrap_or_else(|error| {
@@ -120,8 +120,8 @@ impl Sources {
         Ok(found)
     }
 
-    /// The one way in which a key is used: its file if that is enough, else the
-    /// agent, else its file and the passphrase.
+    /// Chooses the way to use a key: its file if that is enough, else the agent, else the file with
+    /// its passphrase.
     fn key(&self, found: &Found, notes: &mut Vec<String>) -> Option<UserKey> {
         let path = found.file.as_ref().map(|file| file.path.clone());
         let name = path.as_ref().map(|path| path.display().to_string());
@@ -150,7 +150,7 @@ impl Sources {
     }
 }
 
-/// The public half of a key's file, and what else is there.
+/// Reads the public half of a key file, and its kind.
 fn read(path: &Path) -> Result<(PublicKey, FileKind), IdentityError> {
     let error = match PrivateFile::read(path) {
         Ok(file) if file.is_encrypted() => {
@@ -159,7 +159,7 @@ fn read(path: &Path) -> Result<(PublicKey, FileKind), IdentityError> {
         Ok(file) => return Ok((file.public_key().clone(), FileKind::Plain)),
         Err(error) => error,
     };
-    // As with ssh, a public key alone names one that the agent holds.
+    // As in ssh, a public key alone names a key of the agent.
     let beside = PathBuf::from(format!("{}.pub", path.display()));
     let public = match &error {
         IdentityError::Malformed { .. } | IdentityError::Exposed { .. } => public_key(path),
@@ -173,13 +173,13 @@ fn read(path: &Path) -> Result<(PublicKey, FileKind), IdentityError> {
     }
 }
 
-/// The public key in a file; of one that cannot be used, its type. `None`: there
-/// is no public key in it.
+/// Returns the public key in a file, or the type of one that cannot be used. Returns `None` if the
+/// file has no public key.
 fn public_key(path: &Path) -> Option<Result<PublicKey, String>> {
     let file = std::fs::File::open(path).ok()?;
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 20), &mut bytes).ok()?;
-    // A comment may be in any encoding. As for ssh, the first line with a key counts.
+    // A comment may have any encoding. As in ssh, the first line with a key counts.
     let text = String::from_utf8_lossy(&bytes);
     let mut kind = None;
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -193,7 +193,7 @@ fn public_key(path: &Path) -> Option<Result<PublicKey, String>> {
     kind.map(Err)
 }
 
-/// Asks for the passphrase, three times at most.
+/// Asks for the passphrase, at most three times.
 fn decrypt(path: &Path) -> Result<Identity, String> {
     let file = PrivateFile::read(path).map_err(|error| error.to_string())?;
     let prompt = format!("Enter passphrase for key '{}': ", path.display());
@@ -223,7 +223,7 @@ fn decrypt(path: &Path) -> Result<Identity, String> {
     Err(wrong)
 }
 
-/// Why a key in the agent is passed over, and what to do.
+/// Explains why a key in the agent is ignored, and what to do.
 fn unusable(kind: &str, comment: &str) -> String {
     let why = match kind {
         kind if kind.contains("-cert-") => "certificates are not supported",

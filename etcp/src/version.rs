@@ -1,22 +1,22 @@
-//! What this build is: its version, commit, and the protocol that it speaks.
+//! The version, commit and protocol of this build.
 
 use std::sync::LazyLock;
 
 use eternaltcp::{FEATURE_NAMES, OLDEST_VERSION, VERSION};
 
-/// The commit that was built; empty where it is not known.
+/// The commit of this build; empty if unknown.
 const COMMIT: &str = env!("ETERNALTCP_COMMIT");
 
 const PACKAGE: &str = env!("CARGO_PKG_VERSION");
 
-/// What `etcp -V` prints after the name, on one line.
+/// Returns the text of `etcp -V` after the name, on one line.
 pub(crate) fn short() -> &'static str {
     static TEXT: LazyLock<String> =
         LazyLock::new(|| format!("{PACKAGE} (commit {}, protocol {})", commit(), protocol()));
     &TEXT
 }
 
-/// What `etcp --version` prints after the name.
+/// Returns the text of `etcp --version` after the name.
 pub(crate) fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let features = FEATURE_NAMES.join(", ");
@@ -33,7 +33,7 @@ fn commit() -> &'static str {
     }
 }
 
-/// The versions of the protocol that this build speaks.
+/// Returns the versions of the protocol that this build speaks.
 fn protocol() -> String {
     if OLDEST_VERSION == VERSION {
         VERSION.to_string()

@@ -76,7 +76,7 @@ pub(crate) struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits of the process; those of strangers and look-ups are the library's.
+    /// Returns the limits of the process. The limits for strangers and look-ups are set elsewhere.
     pub(crate) fn server(&self) -> ServerLimits {
         let half = || (available_memory() / 2).max(MIN_MEMORY);
         ServerLimits {
@@ -98,7 +98,7 @@ impl LimitArgs {
         }
     }
 
-    /// The protocol's settings with the limits that a tunnel keeps to by itself.
+    /// Returns the protocol's settings with the limits that each tunnel enforces itself.
     pub(crate) fn tunnel(&self, config: TunnelConfig) -> TunnelConfig {
         TunnelConfig {
             max_sessions: self.max_sessions,
@@ -109,12 +109,12 @@ impl LimitArgs {
     }
 }
 
-/// Memory with which somebody is served.
+/// Parses an amount of memory that is enough to serve clients.
 fn parse_memory(text: &str) -> Result<u64, String> {
     parse_within(text, MIN_MEMORY)
 }
 
-/// Memory of one client.
+/// Parses the memory of one client.
 fn parse_tunnel_memory(text: &str) -> Result<u64, String> {
     parse_within(text, MIB)
 }
@@ -127,12 +127,12 @@ fn parse_within(text: &str, least: u64) -> Result<u64, String> {
     Err(format!("{}M to {}G are possible", least / MIB, MOST_MEMORY >> 30))
 }
 
-/// A number of at least one.
+/// Parses a number of at least one.
 fn parse_count(text: &str) -> Result<usize, String> {
     parse_small(text).map(|count| count as usize)
 }
 
-/// The same, where the protocol has 32 bits for it.
+/// Parses a number of at least one that fits the protocol's 32 bits.
 fn parse_small(text: &str) -> Result<u32, String> {
     let count = text.parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| "a number of at least 1 is needed".to_owned())

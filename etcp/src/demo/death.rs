@@ -1,20 +1,19 @@
-//! The ways in which the demo lets carriers die.
+//! The ways in which the demo kills carriers.
 
 use std::fmt;
 
-/// How a carrier dies.
+/// The way in which a carrier dies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Death {
-    /// Both ends get a TCP reset, as from a firewall that forgot the flow.
+    /// Both ends get a TCP reset, as from a firewall that forgot the connection.
     Reset,
-    /// Both ends get an orderly end of stream, as from a proxy that restarts.
+    /// Both ends get an end of stream, as from a proxy that restarts.
     Close,
-    /// A TLS record arrives in part, and then a reset.
+    /// A TLS record arrives in part, followed by a reset.
     Cut,
-    /// Nothing arrives any more in either direction, and nobody says so: the
-    /// client went out of reach.
+    /// Nothing arrives in either direction, and neither end is told: the client is out of reach.
     Silence,
-    /// Nothing arrives at sproxy any more; what it sends still does.
+    /// Nothing arrives at sproxy, but its own data still arrives.
     OneWay,
 }
 
@@ -36,7 +35,7 @@ impl fmt::Display for Death {
     }
 }
 
-/// The deaths of one show. The silent ones cost `--dead-after` each.
+/// The sequence of deaths in one demo. Each silent one costs `--dead-after`.
 pub(super) const PLAN: [Death; 14] = [
     Death::Reset,
     Death::Silence,

@@ -1,7 +1,7 @@
-//! The show: a stream both ways, and the deaths of its carriers.
+//! The sequence of the demo: a stream both ways, and the deaths of its carriers.
 //!
-//! Nothing here happens at a fixed time. A carrier is broken when it is seen to
-//! carry bytes both ways, and its death counts when another is attached.
+//! Nothing here happens at a fixed time. A carrier is broken once it carries bytes both ways, and
+//! its death counts once another carrier is attached.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,23 +20,23 @@ use super::screen::{Paint, Progress, Screen};
 use super::stage::Stage;
 use super::talk::{self, Account};
 
-/// Between two looks at the tunnel.
+/// Interval between two checks of the tunnel.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A carrier has worked when it carried this much each way, for this long.
+/// A carrier counts as working once it has carried this many bytes each way for [`WORKED_TIME`].
 const WORKED_BYTES: u64 = 512 * 1024;
 const WORKED_TIME: Duration = Duration::from_millis(150);
 
-/// States of the show, as the user sees them.
+/// The states of the demo, as shown to the user.
 const CARRYING: &str = "carrying";
 const ENDING: &str = "ending";
 
-/// Puts the show on a stage.
+/// Runs the demo on a stage.
 pub(super) struct Director<'a> {
     stage: &'a Stage,
     screen: &'a mut Screen,
     deadline: Instant,
-    /// Right bytes that arrived at the target and at the application.
+    /// Correct bytes that arrived at the target and at the application.
     received: [Arc<AtomicU64>; 2],
     deaths: Vec<Death>,
 }
@@ -48,7 +48,7 @@ struct Talks {
     stop: oneshot::Sender<()>,
 }
 
-/// What one look at the tunnel shows.
+/// The state of the tunnel at one check.
 struct View {
     is_attached: bool,
     attaches: u64,
@@ -56,12 +56,12 @@ struct View {
 }
 
 impl<'a> Director<'a> {
-    /// `deadline` ends the show, whatever it is waiting for.
+    /// Creates a director. `deadline` ends the demo, whatever it is waiting for.
     pub(super) fn new(stage: &'a Stage, screen: &'a mut Screen, deadline: Instant) -> Self {
         Self { stage, screen, deadline, received: Default::default(), deaths: Vec::new() }
     }
 
-    /// Plays, and says what came of it.
+    /// Runs the demo and returns its outcome.
     pub(super) async fn run(mut self) -> Outcome {
         let mut outcome = Outcome::default();
         let played = self.play(&mut outcome).await;
@@ -80,8 +80,7 @@ impl<'a> Director<'a> {
     async fn play(&mut self, outcome: &mut Outcome) -> Result<(), String> {
         let talks = self.start_talks().await?;
         let result = self.break_all(&talks).await;
-        // A stream that went wrong says better what happened than whoever
-        // waited for it.
+        // A failed stream explains better what happened than the task that waited for it.
         match result {
             Ok(()) => self.end_talks(talks, outcome).await,
             Err(why) => Err(talks.failure().await.unwrap_or(why)),
@@ -106,15 +105,15 @@ impl<'a> Director<'a> {
 
     async fn break_all(&mut self, talks: &Talks) -> Result<(), String> {
         for death in PLAN {
-            // One that ends by itself while it is being broken does not count.
+            // A link that ends by itself while it is being broken does not count.
             while !self.break_one(death, talks).await? {}
         }
         self.until(CARRYING, talks, View::has_worked).await?;
         Ok(())
     }
 
-    /// Breaks the carrier once it has worked, and waits for the next. Says
-    /// whether it died of that.
+    /// Breaks the carrier once it works, and waits for the next one. Returns whether this killed
+    /// it.
     async fn break_one(&mut self, death: Death, talks: &Talks) -> Result<bool, String> {
         let before = self.until(CARRYING, talks, View::has_worked).await?;
         let Some(link) = before.link else { return Ok(false) };
@@ -136,7 +135,7 @@ impl<'a> Director<'a> {
         Ok(is_killed)
     }
 
-    /// Looks until `is_done`, and shows the progress and the state.
+    /// Checks until `is_done`, and shows the progress and the state.
     async fn until(
         &mut self,
         state: &str,
@@ -177,10 +176,10 @@ impl<'a> Director<'a> {
         self.screen.progress(&Progress { done, planned, received, state });
     }
 
-    /// Lets both streams end: the application first, then the target.
+    /// Ends both streams: the application's first, then the target's.
     async fn end_talks(&mut self, talks: Talks, outcome: &mut Outcome) -> Result<(), String> {
         let Talks { application, target, stop } = talks;
-        // An application that failed says so below.
+        // The failure of an application is reported below.
         let _ = stop.send(());
         let tail = bytes(talk::TAIL);
         let text = format!("The application ends its stream; the target sends {tail} more.");
@@ -198,7 +197,7 @@ impl<'a> Director<'a> {
 }
 
 impl View {
-    /// Whether a carrier is attached and has carried bytes both ways.
+    /// Returns whether a carrier is attached and has carried bytes both ways.
     fn has_worked(&self) -> bool {
         let has_carried = |link: &Arc<Link>| {
             let enough = link.forwarded() >= WORKED_BYTES && link.since().elapsed() >= WORKED_TIME;
@@ -209,7 +208,7 @@ impl View {
 }
 
 impl Talks {
-    /// Why a stream failed, if one did.
+    /// Returns the reason why a stream failed, if one did.
     async fn failure(self) -> Option<String> {
         for talk in [self.application, self.target] {
             if talk.is_finished() {

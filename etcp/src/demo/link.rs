@@ -1,4 +1,4 @@
-//! One carrier's way through the relay, and its death.
+//! The path of one carrier through the relay, and its death.
 
 use std::future::pending;
 use std::io;
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::death::Death;
 use super::record::Records;
 
-/// Bytes forwarded at once.
+/// The most bytes that are forwarded at once.
 const CHUNK: usize = 64 * 1024;
 
-/// A pair of connections, to cproxy and to sproxy, that carries what one sends
-/// to the other until it ends or is told to die.
+/// A pair of connections, to cproxy and to sproxy, that forwards bytes between them until it ends
+/// or is killed.
 #[derive(Debug)]
 pub(super) struct Link {
     number: u64,
@@ -32,7 +32,7 @@ pub(super) struct Link {
 enum End {
     /// One of the proxies closed its connection.
     ByItself,
-    /// A record passed in part, as it was ordered.
+    /// A record passed in part, as requested.
     Cut,
 }
 
@@ -58,66 +58,65 @@ impl Link {
         }
     }
 
-    /// Links are counted; later ones have higher numbers.
+    /// Returns the number of this link. Later links have higher numbers.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Since when it is there.
+    /// Returns when the link was created.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
 
-    /// Bytes that each direction forwarded at least.
+    /// Returns how many bytes each direction has forwarded at least.
     pub(super) fn forwarded(&self) -> u64 {
         self.up.load(Ordering::Relaxed).min(self.down.load(Ordering::Relaxed))
     }
 
-    /// Whether it still forwards.
+    /// Returns whether the link still forwards.
     pub(super) fn is_open(&self) -> bool {
         !self.is_over.load(Ordering::Acquire)
     }
 
-    /// Whether it died as it was told to, and not by itself before that.
+    /// Returns whether the link was killed, rather than ended by itself.
     pub(super) fn is_killed(&self) -> bool {
         self.is_killed.load(Ordering::Acquire)
     }
 
-    /// Tells it to die.
+    /// Kills the link.
     pub(super) fn kill(&self, death: Death) {
         self.order.send_replace(Some(death));
     }
 
-    /// Carries bytes until the link is over. Both ends learn of its death by
-    /// what it does to their sockets, and in no other way.
+    /// Forwards bytes until the link is over. Both ends learn of its death only from their sockets.
     pub(super) async fn carry(&self, cproxy: TcpStream, sproxy: TcpStream) {
         let death = self.forward(&cproxy, &sproxy).await;
         self.is_killed.store(death.is_some(), Ordering::Release);
         self.is_over.store(true, Ordering::Release);
         match death {
-            // Dropping the sockets is all.
+            // Dropping the sockets is enough.
             None | Some(Death::OneWay) => {}
             Some(Death::Reset | Death::Cut) => {
                 for socket in [&cproxy, &sproxy] {
-                    // A socket that is gone already was reset by its other end.
+                    // If the socket is gone, its other end has reset it.
                     let _ = socket.set_zero_linger();
                 }
             }
             Some(Death::Close) => {
                 tokio::join!(close(&cproxy), close(&sproxy));
             }
-            // The sockets stay open: not even the kernel says that nobody reads.
+            // The sockets stay open, so that the kernel does not report the absence of a reader.
             Some(Death::Silence) => pending().await,
         }
     }
 
-    /// Forwards both ways. Says how it was killed; `None`: it ended by itself.
+    /// Forwards both ways. Returns how the link was killed, or `None` if it ended by itself.
     async fn forward(&self, cproxy: &TcpStream, sproxy: &TcpStream) -> Option<Death> {
         let up = self.pump(cproxy, sproxy, &self.up);
         let down = self.pump(sproxy, cproxy, &self.down);
         tokio::pin!(up, down);
         let death = tokio::select! {
-            // A direction may see the order to cut before this task does.
+            // A direction may see the request to cut before this task does.
             end = &mut up => return end.death(),
             end = &mut down => return end.death(),
             death = self.ordered() => death,
@@ -127,7 +126,7 @@ impl Link {
                 tokio::select! { end = &mut up => end.death(), end = &mut down => end.death() }
             }
             Death::OneWay => {
-                // Until sproxy has had enough.
+                // Until sproxy closes the connection.
                 down.await;
                 Some(death)
             }
@@ -145,7 +144,7 @@ impl Link {
         }
     }
 
-    /// Forwards one way, and keeps count of the records for a cut.
+    /// Forwards one way, and tracks the records for a cut.
     async fn pump(&self, from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> End {
         let mut records = Records::default();
         let mut buffer = vec![0; CHUNK];
@@ -165,10 +164,10 @@ impl Link {
     }
 }
 
-/// Ends a connection in order: both directions see an end of stream. Closing it
-/// with unread bytes would be a reset.
+/// Ends a connection in order: both directions see an end of stream. Closing it with unread bytes
+/// would cause a reset.
 async fn close(socket: &TcpStream) {
-    // A socket that is gone already has ended.
+    // If the socket is gone, it has ended.
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
     let mut sink = vec![0; CHUNK];
     while let Ok(1..) = read(socket, &mut sink).await {}

@@ -1,16 +1,15 @@
-//! `etcp demo`: the main job, whole, in one command.
+//! `etcp demo`: the main use in one command.
 //!
-//! It starts a target, sproxy, a relay that plays a bad network, and cproxy, all
-//! on loopback; moves a checked stream both ways; and breaks the carrier again
-//! and again. The proxies are the library's own, over real sockets and TLS, with
-//! keys made for this one run.
+//! It starts a target, sproxy, a relay that acts as a bad network, and cproxy, all on loopback. It
+//! moves a checked stream both ways, and breaks the carrier again and again. The proxies are those
+//! of the library, over real sockets and TLS, with keys made for this run.
 //!
-//! - `stage`: all that runs behind the show, and its keys;
+//! - `stage`: the programs of the demo and their keys;
 //! - `relay`, `link`, `record`, `death`: the bad network;
-//! - `talk`, `pattern`: the application and the target, and what they say;
-//! - `director`: what happens when;
-//! - `screen`, `table`, `outcome`: what is shown, and what it proves;
-//! - `watchdog`: the end, if nothing else ends it.
+//! - `talk`, `pattern`: the application and the target, and the bytes that they send;
+//! - `director`: the sequence of events;
+//! - `screen`, `table`, `outcome`: the output, and what it proves;
+//! - `watchdog`: ends the process if nothing else does.
 
 mod death;
 mod director;
@@ -41,13 +40,13 @@ use screen::{Paint, Screen};
 use stage::Stage;
 use watchdog::Watchdog;
 
-/// The show ends after this time, with a table of what came of it.
+/// The demo ends after this time, with a table of its results.
 const SHOW_LIMIT: Duration = Duration::from_secs(16);
 
-/// The proxies are closed in order in this time.
+/// Time to close the proxies in order.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The process ends after this time, whatever happens.
+/// The process ends after this time in any case.
 const HARD_LIMIT: Duration = Duration::from_millis(19_500);
 
 pub(crate) fn run() -> Result<(), Failure> {
@@ -61,7 +60,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     judge(&mut screen, &outcome?, start.elapsed())
 }
 
-/// Plays until the end, or until the user has seen enough.
+/// Runs the demo until its end, or until the user stops it.
 async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
     let deadline = Instant::now() + SHOW_LIMIT;
     let stop = Signals::listen(Hangup::Ends)?.stop();
@@ -72,7 +71,7 @@ async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
         outcome = Director::new(&stage, screen, deadline).run() => Ok(outcome),
         stop = stop => Err(Failure::Ended(stop.exit_code())),
     };
-    // What is not closed by then ends with the process.
+    // Whatever is still open then ends with the process.
     let _ = timeout(CLOSE_LIMIT, stage.close()).await;
     if outcome.is_err() {
         screen.line(Paint::Plain, "Stopped before the end: nothing is proved.");
@@ -91,7 +90,7 @@ fn introduce(screen: &mut Screen) {
     }
 }
 
-/// Shows what came of it.
+/// Prints the result.
 fn judge(screen: &mut Screen, outcome: &Outcome, time: Duration) -> Result<(), Failure> {
     screen.line(Paint::Plain, "");
     for line in table::table(outcome) {

@@ -1,51 +1,50 @@
-//! What came of a show, and whether it proves what it should.
+//! The result of a demo, and whether it proves what it should.
 
 use super::death::Death;
 use super::talk::Account;
 
-/// Deaths that must have happened, and of how many kinds.
+/// The number of deaths, and of different kinds of death, that a demo must show.
 const LEAST_DEATHS: usize = 10;
 const LEAST_KINDS: usize = 4;
 
-/// What came of a show.
+/// The result of a demo.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// The carriers that were alive, were broken, and were followed by another.
+    /// The carriers that worked, were broken, and were replaced.
     pub(super) deaths: Vec<Death>,
-    /// Carriers that were attached, as cproxy counts them.
+    /// Attached carriers, as cproxy counts them.
     pub(super) carriers: u64,
-    /// Bytes sent again by cproxy, and by sproxy.
+    /// Bytes that cproxy and sproxy sent again.
     pub(super) replayed: [u64; 2],
-    /// What the application and the target sent and received, once both their
-    /// streams ended in order.
+    /// What the application and the target sent and received, once both streams ended in order.
     pub(super) application: Option<Account>,
     pub(super) target: Option<Account>,
-    /// Why the show could not go on.
+    /// The reason why the demo could not continue.
     pub(super) trouble: Option<String>,
 }
 
 impl Outcome {
-    /// How many carriers died this way.
+    /// Returns how many carriers died this way.
     pub(super) fn count(&self, death: Death) -> usize {
         self.deaths.iter().filter(|one| **one == death).count()
     }
 
-    /// How many ways of dying there were.
+    /// Returns how many different ways of dying occurred.
     pub(super) fn kinds(&self) -> usize {
         Death::ALL.iter().filter(|death| self.count(**death) > 0).count()
     }
 
-    /// Carriers that died though nobody broke them: a machine that is very busy
-    /// can be silent for too long.
+    /// Returns how many carriers died without being broken: on a very busy machine one can be
+    /// silent for too long.
     pub(super) fn unplanned(&self) -> usize {
-        // The last one lives.
+        // The last carrier lives.
         (self.carriers as usize).saturating_sub(self.deaths.len() + 1)
     }
 
-    /// Whether every byte is right and enough carriers died.
+    /// Checks that every byte is right and that enough carriers died.
     ///
     /// # Errors
-    /// A line that says what is wrong.
+    /// Returns a line that describes the fault.
     pub(super) fn verdict(&self) -> Result<(), String> {
         if let Some(trouble) = &self.trouble {
             return Err(trouble.clone());

@@ -1,6 +1,6 @@
 //! Pseudo-random streams in which every byte is known by its position.
 
-/// A stream that does not repeat itself, by its seed.
+/// A stream that does not repeat itself, identified by its seed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pattern(pub(super) u64);
 
@@ -17,8 +17,8 @@ impl Pattern {
         }
     }
 
-    /// The position of the first wrong byte, if any, of `bytes` that arrived at
-    /// `position`. `scratch` is at least as long.
+    /// Returns the position of the first wrong byte, if any, of `bytes` that arrived at `position`.
+    /// `scratch` must be at least as long.
     pub(super) fn first_wrong(
         self,
         position: u64,
@@ -34,7 +34,7 @@ impl Pattern {
         Some(position + index as u64)
     }
 
-    /// The finaliser of SplitMix64 over a counter.
+    /// Computes one word of the stream: the finaliser of SplitMix64 over a counter.
     fn word(self, index: u64) -> u64 {
         let word = self.0.wrapping_add(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,19 +1,19 @@
-//! Where the records of a TLS stream begin and end (RFC 8446, section 5.1).
+//! The boundaries of the records in a TLS stream (RFC 8446, section 5.1).
 
-/// Type, version and length.
+/// Length of type, version and length.
 const HEADER: usize = 5;
 
-/// How far a stream of TLS records has come.
+/// A position in a stream of TLS records.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     /// The part of a header that has passed.
     header: Vec<u8>,
-    /// Bytes of the present record's body that have not passed yet.
+    /// Bytes of the current record's body that have not passed yet.
     body: usize,
 }
 
 impl Records {
-    /// These bytes of the stream pass.
+    /// Records that these bytes of the stream have passed.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let wanted = if self.body > 0 { self.body } else { HEADER - self.header.len() };
@@ -31,7 +31,7 @@ impl Records {
         }
     }
 
-    /// How many of these bytes can pass so that the stream stops inside a record.
+    /// Returns how many of these bytes may pass so that the stream stops inside a record.
     pub(super) fn cut(&self, bytes: &[u8]) -> usize {
         let mut after = self.clone();
         after.pass(bytes);

@@ -1,4 +1,4 @@
-//! The network between cproxy and sproxy, as bad as it is told to be.
+//! The network between cproxy and sproxy, with faults on request.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::link::Link;
 
-/// A TCP relay on loopback through which every carrier goes.
+/// A TCP relay on loopback that every carrier goes through.
 #[derive(Debug)]
 pub(super) struct Relay {
     address: SocketAddr,
@@ -28,18 +28,18 @@ impl Relay {
         Ok(Self { address, newest, task })
     }
 
-    /// Where cproxy reaches sproxy.
+    /// Returns the address at which cproxy reaches sproxy.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The link made last.
+    /// Returns the newest link.
     pub(super) fn newest(&self) -> Option<Arc<Link>> {
         self.newest.borrow().clone()
     }
 }
 
-/// The sockets of silent links are closed here, and not before.
+/// Closes the sockets of silent links, which stay open until here.
 impl Drop for Relay {
     fn drop(&mut self) {
         self.task.abort();
@@ -53,7 +53,7 @@ async fn serve(
 ) {
     let mut links = JoinSet::new();
     for number in 1.. {
-        // What cannot be linked is dropped, and cproxy tries again.
+        // A connection that cannot be linked is dropped, and cproxy tries again.
         let Ok((cproxy, sproxy)) = connect(&listener, sproxy).await else { continue };
         let link = Arc::new(Link::new(number));
         newest.send_replace(Some(Arc::clone(&link)));

@@ -1,4 +1,4 @@
-//! What the user sees: lines that stay, and one that lives on a terminal.
+//! The output for the user: lines that stay, and one live line on a terminal.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rustix::stdio::stdout;
 use crate::exit::Failure;
 use crate::{print, stdio};
 
-/// How often the live line is drawn.
+/// Interval at which the live line is drawn.
 const FRAME: Duration = Duration::from_millis(80);
 
 /// Cells of the progress bar.
@@ -18,7 +18,7 @@ const BAR: usize = 16;
 /// Returns to the line's first column, and clears the line.
 const CLEAR: &str = "\r\x1b[K";
 
-/// A text's colour, where there are colours.
+/// A text's colour, where colours are available.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Paint {
     Plain,
@@ -26,20 +26,20 @@ pub(super) enum Paint {
     Bad,
 }
 
-/// How far the show is.
+/// The progress of the demo.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress<'a> {
-    /// Deaths so far, and in all.
+    /// Deaths so far, and in total.
     pub(super) done: usize,
     pub(super) planned: usize,
-    /// Right bytes that arrived at the target and at the application.
+    /// Correct bytes that arrived at the target and at the application.
     pub(super) received: [u64; 2],
-    /// What is going on.
+    /// The current state.
     pub(super) state: &'a str,
 }
 
-/// The standard output. Where nobody reads it the show goes on; where it cannot be
-/// written, [`Self::check`] says so.
+/// The standard output. The demo continues if nobody reads it; if it cannot be written,
+/// [`Self::check`] reports that.
 #[derive(Debug)]
 pub(super) struct Screen {
     is_terminal: bool,
@@ -50,7 +50,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// A live line only on a terminal, and colours unless `NO_COLOR` is set.
+    /// Uses a live line only on a terminal, and colours unless `NO_COLOR` is set.
     pub(super) fn new() -> Self {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
@@ -61,7 +61,7 @@ impl Screen {
         }
     }
 
-    /// A line that stays.
+    /// Prints a line that stays.
     pub(super) fn line(&mut self, paint: Paint, text: &str) {
         let clear = if self.drawn.take().is_some() { CLEAR } else { "" };
         let (before, after) = match paint {
@@ -78,12 +78,12 @@ impl Screen {
         }
     }
 
-    /// Fails if something could not be shown to whoever reads it.
+    /// Fails if some output could not be written.
     pub(super) fn check(&mut self) -> Result<(), Failure> {
         print::is_read(self.trouble.take().map_or(Ok(()), Err)).map(drop)
     }
 
-    /// Draws the live line, if there is one and it is time.
+    /// Draws the live line if there is one and it is due.
     pub(super) fn progress(&mut self, progress: &Progress<'_>) {
         if !self.is_terminal || self.drawn.is_some_and(|at| at.elapsed() < FRAME) {
             return;

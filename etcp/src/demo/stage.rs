@@ -1,6 +1,6 @@
-//! Everything the show needs: fresh keys, sproxy, the relay, cproxy, a target.
+//! The parts of the demo: fresh keys, sproxy, the relay, cproxy, a target.
 //!
-//! It is put together as the programs do it, from the same parts.
+//! It is assembled from the same parts as the programs.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,16 +26,16 @@ use crate::sproxy::tunnel_config;
 /// Port 0: the kernel chooses.
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Silence is noticed five times faster than by default: the show is short.
+/// Silence is noticed five times faster than by default, because the demo is short.
 const TUNNEL: TunnelArgs =
     TunnelArgs { heartbeat: Duration::from_millis(200), dead_after: Duration::from_millis(600) };
 
-/// What runs behind the show.
+/// The running parts of the demo.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Where sessions end.
+    /// The target of the sessions.
     pub(super) target: TcpListener,
-    /// Where the application connects.
+    /// The address that the application connects to.
     pub(super) entrance: SocketAddr,
     pub(super) relay: Relay,
     pub(super) client: Client,
@@ -45,7 +45,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything; keys and the like are kept in `folder`.
+    /// Starts everything. Keys and other files are kept in `folder`.
     pub(super) async fn build(folder: &Path) -> Result<Self, Failure> {
         let target = TcpListener::bind(ANY_PORT).await.map_err(Failure::failed)?;
         let tunnel = tunnel_config(&TUNNEL)?;
@@ -56,7 +56,7 @@ impl Stage {
         let address = server.local_addr().map_err(Failure::failed)?;
         let (stop_server, stop) = oneshot::channel();
         let server = tokio::spawn(server.run(async {
-            // A stage that is gone stops it too.
+            // Dropping the stage stops it too.
             let _ = stop.await;
         }));
         let relay = Relay::start(address).await.map_err(Failure::failed)?;
@@ -64,17 +64,17 @@ impl Stage {
         Ok(Self { target, entrance, relay, client, monitor, server, stop_server })
     }
 
-    /// Ends everything in order: some two seconds at most.
+    /// Ends everything in order, within about two seconds.
     pub(super) async fn close(mut self) {
         self.client.close().await;
         self.client.ended().await;
-        // A server that has ended already is as good.
+        // It does not matter if the server has already ended.
         let _ = self.stop_server.send(());
         let _ = self.server.await;
     }
 }
 
-/// Who is who.
+/// The keys of both sides.
 struct Keys {
     server: Identity,
     client: Identity,
@@ -116,8 +116,7 @@ fn bind_server(
     Server::bind(config, slots).map_err(Failure::failed)
 }
 
-/// Starts a client that knows its server by the relay's address, and listens
-/// for the application.
+/// Starts a client that trusts the server at the relay's address, and listens for the application.
 fn start_client(
     keys: &Keys,
     folder: &Path,

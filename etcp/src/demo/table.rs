@@ -1,4 +1,4 @@
-//! The table at the end of a show.
+//! The table at the end of the demo.
 
 use eternaltcp::report::duration;
 
@@ -9,7 +9,7 @@ use super::talk::{Account, Sum};
 /// Hexadecimal digits of a digest that are shown; all of them are compared.
 const DIGITS: usize = 16;
 
-/// The table's lines.
+/// Returns the table's lines.
 pub(super) fn table(outcome: &Outcome) -> Vec<String> {
     let (application, target) = (outcome.application.as_ref(), outcome.target.as_ref());
     let sent = [application.map(|a| &a.sent), target.map(|a| &a.sent)];
@@ -38,7 +38,7 @@ pub(super) fn table(outcome: &Outcome) -> Vec<String> {
     lines
 }
 
-/// A name, and a value for each direction, if it is known.
+/// Formats a name and a value for each direction, if it is known.
 fn row(name: &str, values: [Option<String>; 2]) -> String {
     let [up, down] = values.map(|value| value.unwrap_or_else(|| "-".to_owned()));
     format!("  {name:<26}{up:>18}{down:>22}")
@@ -48,7 +48,7 @@ fn count(name: &str, count: usize) -> String {
     format!("  {name:<26}{count:>18}")
 }
 
-/// Digits in groups of three.
+/// Formats digits in groups of three.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

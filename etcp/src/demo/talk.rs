@@ -13,19 +13,19 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::pattern::Pattern;
 
-/// What the application sends, and what the target sends.
+/// The streams of the application and of the target.
 const UP: Pattern = Pattern(0x6574_6370);
 const DOWN: Pattern = Pattern(0x7063_7465);
 
-/// Bytes moved at once, at most.
+/// The most bytes that are moved at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Between two writes: some 15 MB/s, so that faults hit data on its way and
-/// the machine has time for other things.
+/// Pause between two writes: about 15 MB/s, so that faults hit data in flight and the machine has
+/// time for other work.
 const PACE: Duration = Duration::from_millis(2);
 
-/// What each end still sends after it was told to stop. The target is told by
-/// the application's end of stream, so this much passes a half-closed session.
+/// Bytes that each end still sends after it was told to stop. The application's end of stream tells
+/// the target, so this much passes a half-closed session.
 pub(super) const TAIL: u64 = 1 << 20;
 
 /// What one end sent and received.
@@ -45,8 +45,8 @@ pub(super) struct Sum {
     pub(super) digest: String,
 }
 
-/// Plays the application: it ends its stream some time after `stop`.
-/// `received` follows how many right bytes came.
+/// Plays the application, which ends its stream some time after `stop`. `received` counts the
+/// correct bytes.
 pub(super) async fn application(
     stream: TcpStream,
     received: Arc<AtomicU64>,
@@ -59,14 +59,14 @@ pub(super) async fn application(
     Ok(Account { sent, received, longest_pause })
 }
 
-/// Plays the target: it goes on for a while when the application's stream has
-/// ended, and then ends its own.
+/// Plays the target, which continues for a while after the application's stream has ended, and then
+/// ends its own.
 pub(super) async fn target(stream: TcpStream, received: Arc<AtomicU64>) -> Result<Account, String> {
     let (reader, writer) = split(stream)?;
     let (end, stop) = oneshot::channel();
     let receiving = async {
         let all = receive(reader, UP, &received).await?;
-        // If nobody sends any more, sending has failed and says so itself.
+        // If nobody sends any more, sending has failed and reports that itself.
         let _ = end.send(());
         Ok(all)
     };
@@ -96,7 +96,7 @@ async fn send(
         if rest.is_none() && stop.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
             rest = Some(TAIL);
         }
-        // Lengths of all sizes, so that nothing stays aligned.
+        // Varying lengths, so that nothing stays aligned.
         let length = (1 + bytes * 31 % CHUNK as u64).min(rest.unwrap_or(u64::MAX));
         let chunk = &mut buffer[..length as usize];
         pattern.fill(bytes, chunk);
@@ -109,7 +109,7 @@ async fn send(
     Ok(sum(bytes, digest))
 }
 
-/// Receives to the end of the stream; says also what the longest pause was.
+/// Receives to the end of the stream. Also returns the longest pause.
 async fn receive(
     mut reader: OwnedReadHalf,
     pattern: Pattern,

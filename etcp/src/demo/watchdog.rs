@@ -1,4 +1,4 @@
-//! The end of the program when nothing else can end it.
+//! Ends the program when nothing else can.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use crate::exit::Failure;
 
-/// How long writing the last line may take: stderr may be stuck too.
+/// Time allowed for writing the last line: stderr may be stuck too.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Ends the process with exit code 1 unless it is dropped in time. It needs
-/// neither the runtime nor stdout, either of which may be what is stuck.
+/// Ends the process with exit code 1 unless it is dropped in time. It uses neither the runtime nor
+/// stdout, because either may be stuck.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     _leash: Sender<()>,
 }
 
 impl Watchdog {
-    /// Ends the process after `limit`, and removes `folder` then.
+    /// Ends the process after `limit`, after removing `folder`.
     ///
     /// # Errors
-    /// When the system has no thread for it.
+    /// The system has no thread for it.
     pub(super) fn start(limit: Duration, folder: PathBuf) -> Result<Self, Failure> {
         let (leash, slipped) = channel();
         let watch = move || {
@@ -39,9 +39,9 @@ impl Watchdog {
 }
 
 fn bite(limit: Duration, folder: &std::path::Path) {
-    // What cannot be removed must not keep the process.
+    // A folder that cannot be removed must not delay the exit.
     let _ = fs::remove_dir_all(folder);
-    // Without a thread for it, nothing is said.
+    // Without a thread for it, the line is not printed.
     let words = thread::Builder::new().spawn(move || {
         Failure::Failed(format!("the demo was stuck, and is ended after {limit:?}")).report()
     });

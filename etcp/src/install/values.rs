@@ -1,4 +1,4 @@
-//! `etcp complete-values`: the values that completion scripts ask for, one a line.
+//! `etcp complete-values`: prints the values that completion scripts ask for, one per line.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,12 +9,13 @@ use crate::cli::{ValuesArgs, ValuesKind};
 use crate::exit::Failure;
 use crate::{paths, print, running};
 
-/// The most that is read of a file, in bytes.
+/// The most bytes that are read of a file.
 const MAX_FILE: u64 = 1 << 20;
 /// The most values that are printed.
 const MAX_VALUES: usize = 1000;
 
-/// Prints the values of one kind. What cannot be read has none: a shell shows no error here.
+/// Prints the values of one kind. A file that cannot be read has no values, because a shell cannot
+/// show errors here.
 pub(crate) fn values(args: &ValuesArgs) -> Result<(), Failure> {
     let values = match args.kind {
         ValuesKind::Hosts => hosts(),
@@ -51,7 +52,7 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The names after `Host` that are no patterns.
+/// Returns the names after `Host` that are not patterns.
 fn config_hosts(text: &str) -> impl Iterator<Item = String> {
     text.lines()
         .filter_map(|line| {
@@ -63,7 +64,7 @@ fn config_hosts(text: &str) -> impl Iterator<Item = String> {
         .map(str::to_owned)
 }
 
-/// The names of `known_hosts`, without ports; hashed names cannot be read.
+/// Returns the names of `known_hosts` without ports. Hashed names cannot be read.
 fn known_hosts(text: &str) -> impl Iterator<Item = String> {
     text.lines()
         .filter_map(|line| line.split_whitespace().next())
@@ -82,7 +83,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_allowed)
 }
 
-/// The sessions of all proxies that run, each with its tunnel if there are several tunnels.
+/// Returns the sessions of all running proxies, each with its tunnel if there are several tunnels.
 fn sessions() -> BTreeSet<String> {
     let processes = running::all(None).into_iter().filter_map(|proxy| running::status(&proxy).ok());
     let tunnels: Vec<_> = processes.flat_map(|process| process.tunnels).collect();

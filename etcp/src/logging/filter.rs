@@ -1,9 +1,10 @@
-//! What is logged. `RUST_LOG` may be meant for other programs: what is not understood is passed over.
+//! The filter of the log. `RUST_LOG` may be meant for other programs, so directives that cannot be
+//! parsed are ignored.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// What `text` asks for, on top of a default that a level alone replaces, and the first part of it
-/// that is not understood.
+/// Parses `text` on top of a default, which a level alone replaces. Also returns the first
+/// directive that cannot be parsed.
 pub(super) fn read(text: &str, default: LevelFilter) -> (Targets, Option<&str>) {
     let mut filter = Targets::new().with_default(default);
     let mut odd = None;
@@ -22,7 +23,7 @@ pub(super) fn read(text: &str, default: LevelFilter) -> (Targets, Option<&str>) 
     (filter, odd)
 }
 
-/// The parts between commas that are not within brackets: `app[span{x=1,y=2}]=debug` is one.
+/// Splits at commas outside brackets: `app[span{x=1,y=2}]=debug` is one part.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let is_between = move |c| {

@@ -2,9 +2,9 @@
 //!
 //! - `queue`: lines that wait, bounded and counted;
 //! - `writer`: the thread that writes them, so that nothing else waits for stderr;
-//! - `filter`: what is logged, by `RUST_LOG`;
+//! - `filter`: which lines are logged, by `RUST_LOG`;
 //! - `output`: writing, whatever state stderr is in;
-//! - `plain`: what no value may do to a log.
+//! - `plain`: removes from a log what must not be in it.
 
 mod filter;
 mod output;
@@ -29,13 +29,13 @@ use writer::Writer;
 
 pub(crate) use plain::escape_json;
 
-/// How long the program's end waits for what is still to be written.
+/// Time that the program waits at its end for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// All that this process writes to stderr.
+/// Everything that this process writes to stderr.
 static WRITER: OnceLock<Arc<Writer>> = OnceLock::new();
 
-/// What is logged without `-v`.
+/// The level without `-v`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Level {
     Info,
@@ -43,11 +43,11 @@ pub(crate) enum Level {
     Error,
 }
 
-/// Starts the log. What `RUST_LOG` says of this program goes before `-v`.
+/// Starts the log. Directives of `RUST_LOG` for this program override `-v`.
 pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
     let text = std::env::var("RUST_LOG").unwrap_or_default();
     let (filter, odd) = filter::read(&text, default_filter(args.verbose, level));
-    // What cannot be formatted is said to nobody: that would be a write that waits.
+    // A line that cannot be formatted is dropped: reporting it would be a write that can block.
     let layer = fmt::layer().log_internal_errors(false);
     match args.log_format {
         LogFormat::Json => {
@@ -77,19 +77,19 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says something on stderr, after what was logged before, and waits a moment until it
-/// is out.
+/// Prints a line on stderr, after the lines that were logged before, and waits briefly until it is
+/// written.
 pub(crate) fn say(text: &str) {
     show(text);
     finish();
 }
 
-/// Shows something on stderr. It does not wait for whoever reads it.
+/// Prints a text on stderr without waiting for the reader.
 pub(crate) fn show(text: &str) {
     writer().push_urgent(text);
 }
 
-/// Waits until what was logged is written: for a second at most, as nobody may read it.
+/// Waits until the log is written, at most for a second, because there may be no reader.
 pub(crate) fn finish() {
     if let Some(writer) = WRITER.get() {
         writer.finish(LAST_LINES);
@@ -100,7 +100,7 @@ fn writer() -> &'static Arc<Writer> {
     WRITER.get_or_init(Arc::default)
 }
 
-/// Makes a line of each event.
+/// Turns each event into a line.
 struct Lines {
     is_json: bool,
 }
@@ -113,7 +113,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// An event, which comes in one piece.
+/// A writer for one event, which arrives in one piece.
 struct Line {
     is_json: bool,
 }

@@ -7,33 +7,33 @@ use rustix::io::{Errno, write};
 
 use super::queue::Entry;
 
-/// Bytes that are written at once where writing must not wait: a pipe that poll(2)
-/// calls writable takes them all (`PIPE_BUF`), and so does a terminal as a rule.
+/// Bytes that are written at once if writing must not block. A pipe that poll(2) reports as
+/// writable takes them all (`PIPE_BUF`), and a terminal usually does.
 const PIECE: usize = 512;
 
-/// Whether a write may wait until the other end reads.
+/// Whether a write may wait for the reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
-    /// As long as it takes: for the writer thread alone.
+    /// Waits as long as necessary: only for the writer thread.
     Forever,
-    /// Not at all: what is not taken now stays.
+    /// Never waits: what is not taken now stays in the buffer.
     Never,
 }
 
-/// The end of the log: what is left of a line, and what was lost.
+/// The output end of the log: the rest of a line, and the count of lost lines.
 #[derive(Default, Debug)]
 pub(super) struct Output {
     /// `None`: stderr.
     to: Option<OwnedFd>,
-    /// What is left to be written.
+    /// Bytes that are not written yet.
     rest: Vec<u8>,
-    /// Whether a line of the log is in it.
+    /// Whether `rest` contains a line of the log.
     has_line: bool,
-    /// Whether the beginning of it was written.
+    /// Whether the beginning of `rest` was written.
     is_begun: bool,
-    /// The end of what was written last is missing.
+    /// The end of the previous write is missing.
     is_torn: bool,
-    /// Lines that were lost and are not told yet.
+    /// Lost lines that are not reported yet.
     lost: u64,
 }
 
@@ -43,9 +43,9 @@ impl Output {
         Self { to: Some(fd.into()), ..Self::default() }
     }
 
-    /// Writes the next entry, once the last one is out, and says whether all of it is
-    /// out. A line that cannot be written is lost; `notice` makes the line that
-    /// tells how many were, and goes before the next one that can be written.
+    /// Writes the next entry once the previous one is written. Returns whether all of it is
+    /// written. A line that cannot be written is lost. `notice` creates the line that reports the
+    /// number of lost lines, which precedes the next line that can be written.
     pub(super) fn write(
         &mut self,
         entry: Entry,
@@ -69,7 +69,7 @@ impl Output {
         self.flush(wait)
     }
 
-    /// Writes what is left. Says whether all of it is out, or lost.
+    /// Writes what is left. Returns whether all of it is written or lost.
     pub(super) fn flush(&mut self, wait: Wait) -> bool {
         if self.rest.is_empty() {
             return true;
@@ -101,7 +101,7 @@ impl Output {
                 self.poll(Some(&Timespec::default()))?;
                 write(self.fd(), self.rest.get(..PIECE).unwrap_or(&self.rest))
             }
-            // Others may have made stderr non-blocking: it is often shared.
+            // Another process may have made stderr non-blocking, because it is often shared.
             Wait::Forever => match write(self.fd(), &self.rest) {
                 Err(Errno::AGAIN) => self.poll(None).and(Err(Errno::AGAIN)),
                 result => result,

@@ -1,8 +1,7 @@
-//! The last line of defence of a log: whatever a value holds, it ends no line and moves
-//! no terminal.
+//! The last safeguard of the log: no value can end a line or control a terminal.
 //!
-//! Texts of peers are clean already ([`eternaltcp::CleanText`]). Here it is everything: names
-//! of files, errors of the system, and what somebody forgot.
+//! Texts of peers are already clean ([`eternaltcp::CleanText`]). This covers everything else: file
+//! names, errors of the system, and values that were forgotten.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -12,7 +11,8 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// Writes the fields of an event, cleaned: the message as it is, others with their names.
+/// Formats the fields of an event, cleaned: the message without its name, other fields with their
+/// names.
 pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(|writer: &mut Writer<'_>, field, value| {
         let mut writer = Cleaning(writer);
@@ -33,8 +33,7 @@ impl fmt::Write for Cleaning<'_, '_> {
     }
 }
 
-/// JSON whose strings hold none of what a terminal might obey: it is escaped there. The
-/// end of the line stays.
+/// Returns JSON in which all characters that a terminal might obey are escaped. The line end stays.
 pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
     let is_foreign = |c: char| is_unsafe(c) && c != '\n';
     if !json.contains(is_foreign) {

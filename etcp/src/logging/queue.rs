@@ -1,18 +1,19 @@
-//! Lines that wait to be written: bounded in bytes, and what did not fit is counted.
+//! A queue of lines that wait to be written: bounded in bytes, with a count of lines that did not
+//! fit.
 
 use std::collections::VecDeque;
 
-/// Most bytes of lines that wait, with [`CHARGE`] for each. A megabyte holds some
-/// thousands of lines: seconds of a busy server at the level of debugging.
+/// The most bytes of waiting lines, with [`CHARGE`] for each. A megabyte holds thousands of lines:
+/// seconds of a busy server at level DEBUG.
 pub(super) const CAPACITY: usize = 1 << 20;
 
-/// Room beyond [`CAPACITY`] for what the program itself has to say, at its end.
+/// Room beyond [`CAPACITY`] for the program's own messages when it exits.
 const RESERVE: usize = 64 << 10;
 
-/// Memory that a line costs beside its bytes, in bytes.
+/// Memory that a line costs besides its bytes, in bytes.
 const CHARGE: usize = 64;
 
-/// What is written next.
+/// The next thing to write.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Entry {
     /// A line, with its end.
@@ -21,8 +22,8 @@ pub(super) enum Entry {
     Lost(u64),
 }
 
-/// The queue. Once it was full it takes nothing until half of it is free: one long gap
-/// says more than many short ones.
+/// The queue. Once it was full, it takes nothing until half of it is free: one long gap is more
+/// useful than many short ones.
 #[derive(Default, Debug)]
 pub(super) struct Queue {
     entries: VecDeque<Entry>,
@@ -38,7 +39,7 @@ impl Queue {
         if self.is_full { self.lose() } else { self.add(line, cost) }
     }
 
-    /// Adds a line that goes before the log: the program's own last words.
+    /// Adds a line ahead of the log: the program's own last message.
     pub(super) fn push_urgent(&mut self, line: Vec<u8>) {
         let cost = line.len() + CHARGE;
         if self.bytes + cost > CAPACITY + RESERVE { self.lose() } else { self.add(line, cost) }
@@ -56,7 +57,7 @@ impl Queue {
         }
     }
 
-    /// Takes what is written next.
+    /// Takes the next entry.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front();
         if let Some(Entry::Line(line)) = &entry {
@@ -66,7 +67,7 @@ impl Queue {
             self.is_full = false;
         }
         if self.entries.is_empty() {
-            // What a burst needed is given back.
+            // Free the memory of a burst.
             self.entries.shrink_to(CAPACITY / 1024 / CHARGE);
         }
         entry

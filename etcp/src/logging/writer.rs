@@ -1,9 +1,8 @@
-//! The one place that writes to stderr while the program works: a thread of its own,
-//! behind a queue.
+//! The only place that writes to stderr while the program works: a thread behind a queue.
 //!
-//! A terminal in Ctrl-S, a pipe that nobody reads and a disk that hangs stop whoever
-//! writes to them. Here that is this thread alone. Where no thread can be started, lines
-//! are written as far as that needs no waiting, and the thread is tried again.
+//! A terminal in Ctrl-S, a pipe without a reader and a hanging disk block whoever writes to them.
+//! Here only this thread blocks. If no thread can be started, lines are written as far as that does
+//! not block, and starting the thread is tried again.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,24 +15,24 @@ use tracing::warn;
 use super::output::{Output, Wait};
 use super::queue::Queue;
 
-/// The writer thread's stack: it formats one line at most.
+/// The writer thread's stack: it formats at most one line.
 const STACK: usize = 256 << 10;
 
-/// How often a thread is tried to be started, where none could be.
+/// Interval at which starting the thread is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether all is written, where there is no thread.
+/// Interval at which `finish` checks whether everything is written, if there is no thread.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Lines on their way to stderr.
 #[derive(Default, Debug)]
 pub(super) struct Writer {
     state: Mutex<State>,
-    /// Something is to be written.
+    /// There is something to write.
     filled: Condvar,
     /// Everything is written.
     drained: Condvar,
-    /// Held while something is written.
+    /// Locked while something is written.
     output: Mutex<Output>,
 }
 
@@ -54,7 +53,7 @@ enum Thread {
 }
 
 thread_local! {
-    /// What this thread logs goes here, if it is the one that writes.
+    /// Lines that the writer thread itself logs.
     static OWN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -66,7 +65,7 @@ impl State {
 }
 
 impl Writer {
-    /// Takes a line of the log. It never waits for whoever reads the log.
+    /// Adds a line of the log. Never waits for the reader of the log.
     pub(super) fn push(self: &Arc<Self>, line: &[u8]) {
         let is_own = OWN.with_borrow_mut(|own| match own {
             Some(own) => {
@@ -80,7 +79,7 @@ impl Writer {
         }
     }
 
-    /// Takes a line that the program itself has to say, also where the log is full.
+    /// Adds a line of the program itself, even if the log is full.
     pub(super) fn push_urgent(self: &Arc<Self>, line: &str) {
         self.add(|queue| queue.push_urgent(line.as_bytes().to_vec()));
     }
@@ -112,7 +111,7 @@ impl Writer {
         };
     }
 
-    /// What the thread does.
+    /// The body of the thread.
     fn run(&self) {
         write_from_background();
         let mut state = self.lock();
@@ -128,7 +127,7 @@ impl Writer {
             state.is_busy = true;
             drop(state);
             let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-            // What was begun before there was this thread.
+            // Data that was begun before the thread existed.
             output.flush(Wait::Forever);
             output.write(entry, Wait::Forever, notice);
             drop(output);
@@ -136,10 +135,10 @@ impl Writer {
         }
     }
 
-    /// Writes what stderr takes now. Returns whether everything is written: a line that
-    /// left the queue may still be held back by the output.
+    /// Writes what stderr takes now. Returns whether everything is written: a line that left the
+    /// queue may still be held back by the output.
     fn write_without_waiting(&self) -> bool {
-        // Whoever has it writes this too.
+        // The thread that holds the lock writes this too.
         let Ok(mut output) = self.output.try_lock() else { return false };
         write_from_background();
         while output.flush(Wait::Never) {
@@ -149,7 +148,7 @@ impl Writer {
         false
     }
 
-    /// Waits until everything is written, for `limit` at most. Returns whether it is.
+    /// Waits until everything is written, at most for `limit`. Returns whether it is.
     pub(super) fn finish(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -176,8 +175,8 @@ impl Writer {
     }
 }
 
-/// The line that tells how many were lost, in the form that the log has. Whoever does
-/// not log warnings has none.
+/// Returns the line that reports lost lines, in the format of the log. It is empty if warnings are
+/// not logged.
 fn notice(count: u64) -> Vec<u8> {
     OWN.set(Some(Vec::new()));
     let lines = if count == 1 { "line" } else { "lines" };
@@ -195,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// A writer to the smallest pipe there is; `thread` is how it stands with the thread.
+    /// Creates a writer to the smallest pipe; `thread` is the state of its thread.
     fn writer(thread: Thread) -> (Arc<Writer>, File) {
         let (read, write): (OwnedFd, OwnedFd) = pipe().unwrap();
         fcntl_setpipe_size(&write, 4096).unwrap();
@@ -205,11 +204,11 @@ mod tests {
     }
 
     fn no_thread() -> Thread {
-        // Not to be tried again within the test.
+        // Prevents another attempt within the test.
         Thread::Failed(Instant::now() + Duration::from_secs(600))
     }
 
-    /// All that was written; the pipe ends with the writer.
+    /// Reads everything that was written; the pipe ends with the writer.
     fn read_all(mut pipe: File) -> String {
         let mut text = String::new();
         pipe.read_to_string(&mut text).unwrap();

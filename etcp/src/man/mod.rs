@@ -77,7 +77,7 @@ fn format_sections(text: &str) -> String {
     page + if is_open { ".fi\n" } else { "" }
 }
 
-/// A line of text as troff shows it unchanged.
+/// Escapes a line so that troff shows it unchanged.
 fn escape(line: &str) -> String {
     format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq"))
 }

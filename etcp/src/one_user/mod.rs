@@ -1,5 +1,5 @@
-//! What `etcp ssh` runs at the server: an sproxy for one user and one tunnel,
-//! and the wire of a carrier that goes through ssh.
+//! The part of `etcp ssh` at the server: an sproxy for one user and one tunnel, and the wire of a
+//! carrier that goes through ssh.
 
 mod relay;
 mod serve;
@@ -16,8 +16,8 @@ use crate::stdio;
 use crate::talk::{MOST_LINE, Message, TalkError};
 
 pub(crate) fn run(args: OneUserArgs) -> Result<(), Failure> {
-    // Bytes of a carrier follow the wish: not one of them is read with it, as
-    // the standard library's stdin would.
+    // Bytes of a carrier follow the request. The request must not consume any of them, as a
+    // buffered reader would.
     let wish = hear(&mut stdio::Stdin)?;
     match (wish.verb(), args.serve) {
         ("serve", true) => serve::run(&wish),
@@ -27,12 +27,11 @@ pub(crate) fn run(args: OneUserArgs) -> Result<(), Failure> {
     }
 }
 
-/// Starts the sproxy in a process of its own, which outlives the log-in, and
-/// passes on what it says.
+/// Starts the sproxy in its own process, which outlives the login, and passes on its answer.
 fn say_start(wish: &Message) -> Result<(), Failure> {
     let answer = start(wish)
         .unwrap_or_else(|error| format!("{}\n", Message::new("error").with("text", error)));
-    // What came before may not have ended its line.
+    // Earlier output may not have ended its line.
     stdio::write_stdout(format!("\n{answer}").as_bytes()).map_err(Failure::failed)
 }
 
@@ -51,7 +50,7 @@ fn start(wish: &Message) -> io::Result<String> {
     if answer.is_empty() { Err(io::Error::other("it ended at once")) } else { Ok(answer) }
 }
 
-/// Reads the wish, one byte at a time from a pipe.
+/// Reads the request from a pipe, one byte at a time.
 fn hear(input: &mut impl Read) -> Result<Message, Failure> {
     let mut line = String::new();
     BufReader::with_capacity(1, input)

@@ -1,5 +1,5 @@
-//! A carrier through ssh, at the server's end: stdio is the wire to the sproxy
-//! that listens on this machine.
+//! The server's end of a carrier through ssh: stdio is connected to the sproxy that listens on this
+//! machine.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::stdio;
 use crate::talk::Message;
 
-/// What is copied at once, in bytes.
+/// The most bytes that are copied at once.
 const BUFFER: usize = 32 * 1024;
 
 pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
@@ -21,8 +21,8 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
     carry(socket).map_err(Failure::failed)
 }
 
-/// Copies until the sproxy has ended its direction, or nobody takes what it
-/// says. The end of stdin is told to it.
+/// Copies until the sproxy has ended its direction, or nobody reads its data. The end of stdin is
+/// passed on to it.
 fn carry(mut socket: TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     stdio::write_stdout(format!("\n{}\n", Message::new("through")).as_bytes())?;
@@ -35,9 +35,9 @@ fn carry(mut socket: TcpStream) -> io::Result<()> {
     copy(&mut socket, stdio::write_stdout)
 }
 
-/// Copies until `from` ends. [`io::copy`] would splice, and the kernel holds a
-/// pipe's lock while a splice waits for the socket: sshd, which reads the other
-/// end of it, would stand still as long.
+/// Copies until `from` ends. [`io::copy`] would use splice, and the kernel holds a pipe's lock
+/// while a splice waits for the socket. sshd, which reads the other end of the pipe, would block
+/// for that time.
 fn copy(from: &mut impl Read, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {

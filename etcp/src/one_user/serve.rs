@@ -1,6 +1,5 @@
-//! The sproxy of one user: it has left the log-in that started it, lets in the
-//! key that came through it, leads to the sshd of that log-in alone, and ends
-//! with its tunnel.
+//! The sproxy for one user. It has left the login that started it, admits only the key that came
+//! through the login, connects only to the sshd of that login, and ends with its tunnel.
 
 use std::fs::File;
 use std::io;
@@ -18,18 +17,18 @@ use crate::signals::{Hangup, Signals};
 use crate::talk::{Message, Ports, TalkError};
 use crate::{runtime, stdio};
 
-/// Nobody came for so long after the log-in: nobody will.
+/// Time after the login in which the first client must connect.
 const FIRST_CONTACT: Duration = Duration::from_secs(120);
 
-/// The tunnel is over for so long: it is not made anew.
+/// Time after the end of the tunnel until this sproxy ends.
 const LAST_CONTACT: Duration = Duration::from_secs(5);
 
-/// What was wished.
+/// The request.
 #[derive(Debug)]
 struct Wish {
     key: PublicKey,
     ports: Ports,
-    /// Only carriers through ssh will come.
+    /// Only carriers through ssh are expected.
     is_local: bool,
     tunnel: TunnelConfig,
 }
@@ -53,7 +52,7 @@ impl Wish {
 }
 
 pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
-    // What is sent to the log-in's processes at its end does not reach this one.
+    // Signals that the login's processes receive at its end do not reach this process.
     rustix::process::setsid().map_err(Failure::failed)?;
     runtime::block_on(async {
         let stop = Signals::listen(Hangup::Reloads)?.stop();
@@ -74,7 +73,7 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
     })?
 }
 
-/// Says one line, and leaves the log-in: it ends once nobody holds its stdio.
+/// Sends one message and leaves the login, which ends once no process holds its stdio.
 fn say(answer: &Message) -> Result<(), Failure> {
     let leave = || -> io::Result<()> {
         std::env::set_current_dir("/")?;
@@ -88,7 +87,7 @@ fn say(answer: &Message) -> Result<(), Failure> {
     leave().map_err(Failure::failed)
 }
 
-/// Listens, and has the answer that says where.
+/// Listens, and returns the answer with the port.
 fn bind(message: &Message) -> Result<(Server, Message), String> {
     let wish = Wish::read(message).map_err(|error| error.to_string())?;
     let login = Login::of_this_process();
@@ -108,8 +107,7 @@ fn bind(message: &Message) -> Result<(Server, Message), String> {
     Ok((server, answer))
 }
 
-/// Listens on the first port that is free, over IPv6 and IPv4 where there are
-/// both.
+/// Listens on the first free port, over IPv6 and IPv4 if both exist.
 fn listen(
     wish: &Wish,
     identity: &Identity,
@@ -139,10 +137,10 @@ fn listen(
     Err(format!("{last}; no port of {} is free", wish.ports))
 }
 
-/// The sshd that this process was started by.
+/// The sshd that started this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Login {
-    /// By which address the client has reached it, if that is known.
+    /// The address at which the client reached it, if known.
     address: Option<IpAddr>,
     port: u16,
 }
@@ -152,8 +150,8 @@ impl Login {
         Self::parse(&std::env::var("SSH_CONNECTION").unwrap_or_default())
     }
 
-    /// Reads `SSH_CONNECTION` (ssh(1)): the client's address and port, and the
-    /// server's. Without it, sshd is where it usually is.
+    /// Parses `SSH_CONNECTION` (ssh(1)): the addresses and ports of client and server. Without it,
+    /// sshd is assumed at its usual address.
     fn parse(connection: &str) -> Self {
         let words: Vec<&str> = connection.split(' ').collect();
         let found = match words[..] {

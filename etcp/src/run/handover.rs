@@ -1,5 +1,5 @@
-//! What goes between this process and its helper: sockets one way, stdin the
-//! other, as descriptors over a Unix socket (unix(7), `SCM_RIGHTS`).
+//! Messages between this process and its helper: sockets one way, stdin the other, as descriptors
+//! over a Unix socket (unix(7), `SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,19 +15,19 @@ use rustix::net::{
 /// Descriptors in one message: TCP and UDP of two families, and the log.
 const MOST: usize = 5;
 
-/// What listens inside: everything that the program sends arrives at one of them.
+/// The sockets that listen inside. Everything that the program sends arrives at one of them.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
-    /// TCP of each family, redirected from everywhere.
+    /// TCP of each family, to which all connections are redirected.
     pub(super) tcp: Vec<TcpListener>,
-    /// Queries for names, of each family.
+    /// DNS queries of each family.
     pub(super) dns: Vec<UdpSocket>,
-    /// The log of what is refused, where the kernel has one.
+    /// The log of refused packets, if the kernel has one.
     pub(super) log: Option<OwnedFd>,
 }
 
 impl Sockets {
-    /// Each with the letter that says what it is.
+    /// Returns each socket with the letter that identifies it.
     fn listed(&self) -> Vec<(u8, BorrowedFd<'_>)> {
         let tcp = self.tcp.iter().map(|socket| (b't', socket.as_fd()));
         let dns = self.dns.iter().map(|socket| (b'd', socket.as_fd()));
@@ -45,14 +45,14 @@ impl Sockets {
     }
 }
 
-/// The helper's part: gives its sockets away.
+/// Sends the sockets; called by the helper.
 pub(super) fn give_sockets(line: &UnixStream, sockets: &Sockets) -> io::Result<()> {
     let (letters, descriptors): (Vec<u8>, Vec<BorrowedFd<'_>>) =
         sockets.listed().into_iter().unzip();
     send(line, &letters, &descriptors)
 }
 
-/// The other part; `None` if the helper has failed.
+/// Receives the sockets; `None` if the helper has failed.
 pub(super) fn take_sockets(line: &UnixStream) -> io::Result<Option<Sockets>> {
     let (letters, descriptors) = receive(line)?;
     let mut sockets = Sockets::default();
@@ -62,12 +62,12 @@ pub(super) fn take_sockets(line: &UnixStream) -> io::Result<Option<Sockets>> {
     Ok((!letters.is_empty()).then_some(sockets))
 }
 
-/// Has the helper become the program, with the stdin of this process.
+/// Makes the helper become the program, with the stdin of this process.
 pub(super) fn give_stdin(line: &UnixStream) -> io::Result<()> {
     send(line, b"i", &[rustix::stdio::stdin()])
 }
 
-/// The helper's part: waits for it. `None` if the program is not to run.
+/// Waits for stdin; called by the helper. Returns `None` if the program must not run.
 pub(super) fn take_stdin(line: &UnixStream) -> io::Result<Option<OwnedFd>> {
     Ok(receive(line)?.1.pop())
 }
@@ -82,7 +82,7 @@ fn send(line: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::
     Ok(())
 }
 
-/// One message, or nothing if the other end is gone.
+/// Receives one message, or nothing if the other end is gone.
 fn receive(line: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = [0; MOST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];

@@ -1,5 +1,4 @@
-//! The helper: it goes into namespaces of its own, makes a network there, and
-//! becomes the program.
+//! The helper: it enters its own namespaces, makes a network there, and becomes the program.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,11 +13,11 @@ use super::{mounts, namespace, network};
 use crate::cli::CommandArgs;
 use crate::exit::Failure;
 
-/// What env(1) exits with when there is no such program, and when it cannot be run.
+/// The exit codes of env(1) for a program that does not exist, and for one that cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
 
-/// Runs the program when it is told to. Its stdin is the line to `etcp run`.
+/// Runs the program when told to. Its stdin is the connection to `etcp run`.
 pub(crate) fn run(args: &CommandArgs) -> Result<(), Failure> {
     let line = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
     let line = UnixStream::from(line);
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &CommandArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("run-inside is a part of etcp run: {error}")))?;
     drop(sockets);
     let Some(stdin) = take_stdin(&line).map_err(Failure::failed)? else {
-        // Whoever was to say so is gone, and has told why.
+        // The process that would have told it is gone, and has reported why.
         return Err(Failure::Ended(1));
     };
     rustix::stdio::dup2_stdin(&stdin).map_err(Failure::failed)?;
@@ -43,7 +42,7 @@ fn prepare() -> Result<Sockets, Failure> {
     Ok(sockets)
 }
 
-/// Returns only if that fails.
+/// Replaces this process. Returns only on failure.
 fn become_program(args: &CommandArgs) -> Failure {
     let (program, rest) = match args.words.split_first() {
         Some(words) => words,

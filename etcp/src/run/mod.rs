@@ -1,9 +1,8 @@
-//! `etcp run`: a program in a network of its own, whose every way out is the
-//! tunnel.
+//! `etcp run`: a program in a network that it can leave only through the tunnel.
 //!
-//! This process stays where it is and drives the tunnel. A child makes the
-//! namespaces (`inside`), gives the sockets that listen there to this process
-//! (`handover`), waits until the tunnel is attached, and becomes the program.
+//! This process keeps its network and drives the tunnel. A child process makes the namespaces
+//! (`inside`), passes the sockets that listen there to this process (`handover`), waits until the
+//! tunnel is attached, and becomes the program.
 
 mod dns;
 mod handover;
@@ -40,14 +39,14 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     let name = format!("run {}", std::process::id());
     let mut config = client_config(args.server, name)?;
     config.connect_timeout = Some(args.connect_timeout);
-    // Before the limit of descriptors is raised: the program keeps its own.
+    // Before the limit of descriptors is raised: the program keeps the original one.
     let (helper, sockets) = Helper::start(&args.command.words)?;
     let slots = Slots::from_limit().map_err(Failure::failed)?;
     runtime::block_on(carry(config, helper, sockets, slots, args.linger))?
 }
 
-/// Runs the program once the tunnel is attached, and the tunnel for as long as
-/// the program runs. The program's exit code is the result.
+/// Runs the program once the tunnel is attached, and the tunnel while the program runs. Returns the
+/// program's exit code.
 async fn carry(
     config: ClientConfig,
     helper: Helper,
@@ -95,11 +94,10 @@ fn tell(end: &ClientEnd) -> &str {
     }
 }
 
-/// Lets the sessions that the program has left behind end in order, for a
-/// while, and closes the tunnel.
+/// Gives the program's remaining sessions some time to end in order, then closes the tunnel.
 async fn finish(mut client: Client, linger: Duration, signals: &mut Signals) {
-    // What the program connected last waits to be accepted: each turn asks the
-    // system for what is ready, and then runs who waited for it.
+    // The program's last connections may wait to be accepted. Each turn asks the system for ready
+    // sockets, and then runs the tasks that waited for them.
     for _ in 0..4 {
         yield_now().await;
     }

@@ -1,5 +1,5 @@
-//! Which files the program finds in place of the system's: whom to ask for
-//! names, and nobody else who would answer.
+//! The files that the program sees instead of the system's: its name server, and no other service
+//! that answers for names.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use super::network::ADDRESS_V4;
 use crate::exit::Failure;
 
-/// Sockets of services that answer for names from this machine's own network.
+/// Sockets of services that resolve names through this machine's own network.
 const ANSWERERS: [&str; 4] = [
     "/run/nscd/socket",
     "/var/run/nscd/socket",
@@ -22,16 +22,17 @@ const ANSWERERS: [&str; 4] = [
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Lays the files over those of the system, in this mount namespace alone.
+/// Mounts the files over those of the system, only in this mount namespace.
 pub(super) fn lay_over() -> Result<(), Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         Failure::Failed(format!("cannot lay a file over {what} for the command: {error}"))
     };
-    // Nothing of it may reach the system's mounts; what the system mounts later still comes here.
+    // Nothing of it may reach the system's mounts; later mounts of the system still appear here.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|error| failed("/", &error))?;
     for socket in ANSWERERS.iter().filter(|socket| Path::new(socket).exists()) {
-        // Connecting to what is no socket is refused; then the next in nsswitch.conf is asked.
+        // Connecting to a file that is not a socket is refused; then the next service in
+        // nsswitch.conf is asked.
         mount_bind("/dev/null", *socket).map_err(|error| failed(socket, &error))?;
     }
     // Without the file the system asks 127.0.0.1, which is redirected like every other address.
@@ -46,11 +47,11 @@ pub(super) fn lay_over() -> Result<(), Failure> {
         Ok::<_, std::io::Error>(file)
     })()
     .map_err(|error| failed(RESOLV_CONF, &error))?;
-    // The name goes with the value, and the file stays where it is mounted.
+    // The name is removed with the value, and the file stays where it is mounted.
     mount_bind(file.path(), &place).map_err(|error| failed(RESOLV_CONF, &error))
 }
 
-/// The system's file with another name server.
+/// Returns the system's file with another name server.
 fn resolv_conf(old: &str) -> String {
     let kept = old.lines().filter(|line| !line.trim_start().starts_with("nameserver"));
     let kept: String = kept.flat_map(|line| [line, "\n"]).collect();

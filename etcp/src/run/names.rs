@@ -1,15 +1,15 @@
-//! Which name an address was looked up by, so that a session's target is the
-//! name that the program meant.
+//! The names by which addresses were looked up, so that a session's target is the name that the
+//! program used.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use eternaltcp::address::Target;
 
-/// Addresses that are remembered; past that the oldest is forgotten.
+/// Addresses that are remembered; beyond that the oldest is forgotten.
 const MOST: usize = 4096;
 
-/// What look-ups have answered so far.
+/// The answers of look-ups so far.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashMap<IpAddr, Known>,
@@ -19,12 +19,12 @@ pub(super) struct Names {
 #[derive(Debug)]
 enum Known {
     As(String),
-    /// By several names: nobody can tell which one is meant.
+    /// By several names: the intended one is unknown.
     AsSeveral,
 }
 
 impl Names {
-    /// A look-up of `name` has answered `addresses`.
+    /// Records that a look-up of `name` returned `addresses`.
     pub(super) fn note(&mut self, name: &str, addresses: &[IpAddr]) {
         for address in addresses {
             match self.known.get_mut(address) {
@@ -45,8 +45,8 @@ impl Names {
         self.order.push_back(address);
     }
 
-    /// The target of a connection to an address: the one name that it was looked
-    /// up by, or else the address. The server resolves the name again, and judges it.
+    /// Returns the target of a connection to an address: the only name that it was looked up by, or
+    /// else the address. The server resolves the name again, and checks it.
     pub(super) fn target(&self, address: SocketAddr) -> Target {
         let (ip, port) = (address.ip().to_canonical(), address.port());
         if let Some(Known::As(name)) = self.known.get(&ip)

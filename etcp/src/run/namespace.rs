@@ -1,5 +1,5 @@
-//! Namespaces of user, network and mounts, and what may be done in them
-//! (user_namespaces(7), network_namespaces(7)).
+//! Namespaces of user, network and mounts, and the privileges in them (user_namespaces(7),
+//! network_namespaces(7)).
 
 use std::fs;
 use std::io;
@@ -14,14 +14,14 @@ use rustix::thread::{
 
 use crate::exit::Failure;
 
-/// What `ip` and `nft` need.
+/// The capability that `ip` and `nft` need.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN;
 
-/// What the command of root keeps, if `etcp run` had it: the work of root on files, users and
-/// processes. It is what containers have by default, without `CAP_MKNOD` and `CAP_SETFCAP`.
+/// The capabilities that a command of root keeps if `etcp run` had them: those for files, users and
+/// processes. They are the default of containers, without `CAP_MKNOD` and `CAP_SETFCAP`.
 ///
-/// None of it leaves the namespaces, changes their network or mounts, or reaches into a process
-/// that has more.
+/// None of them allows leaving the namespaces, changing their network or mounts, or inspecting a
+/// process with more capabilities.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -35,8 +35,8 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Where a system says that ordinary users make no namespaces: the file, the
-/// value that says so, and what to do.
+/// The settings by which systems forbid namespaces to ordinary users: the file, the value that
+/// forbids them, and the remedy.
 const SWITCHES: [(&str, &str, &str); 3] = [
     (
         "/proc/sys/user/max_user_namespaces",
@@ -55,17 +55,17 @@ const SWITCHES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// Moves this process into namespaces of its own, as the user who it is.
+/// Moves this process into its own namespaces, without changing its user.
 pub(super) fn enter() -> Result<(), Failure> {
     let own = UnshareFlags::NEWNET | UnshareFlags::NEWNS;
-    // Root needs no other user: a user namespace would take other users away.
+    // Root needs no user namespace, which would hide other users.
     if geteuid().is_root() && unshare(own).is_ok() {
         return Ok(());
     }
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     unshare(own | UnshareFlags::NEWUSER)
         .and_then(|()| {
-            // Without it no group may be mapped (user_namespaces(7)).
+            // Otherwise no group may be mapped (user_namespaces(7)).
             fs::write("/proc/self/setgroups", "deny")?;
             fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
             fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
@@ -77,7 +77,7 @@ pub(super) fn enter() -> Result<(), Failure> {
         })
 }
 
-/// Lets programs that this process starts do what it may do here, whoever it is.
+/// Lets programs that this process starts keep its privileges here, whichever user it is.
 fn inherit() -> io::Result<()> {
     let sets = capabilities(None)?;
     set_capabilities(None, CapabilitySets { inheritable: sets.inheritable | NEEDED, ..sets })?;
@@ -85,9 +85,9 @@ fn inherit() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what the command is not to have. An ordinary user loses every capability by
-/// execve(2), now that nothing is inherited; root keeps [`KEPT`]. What is not in the bounding
-/// set cannot come back by a set-user-ID program or by capabilities of a file.
+/// Drops the privileges that the command must not have. An ordinary user loses every capability by
+/// execve(2), because nothing is inheritable any more; root keeps [`KEPT`]. A capability outside
+/// the bounding set cannot come back through a set-user-ID program or a file's capabilities.
 pub(super) fn give_up_privileges() -> io::Result<()> {
     limit_bounding_set()?;
     clear_ambient_capability_set()?;
@@ -105,7 +105,8 @@ pub(super) fn give_up_privileges() -> io::Result<()> {
     Ok(())
 }
 
-/// Removes all but [`KEPT`] from the bounding set, also what this program does not know.
+/// Removes all capabilities except [`KEPT`] from the bounding set, including those unknown to this
+/// program.
 fn limit_bounding_set() -> io::Result<()> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -113,7 +114,7 @@ fn limit_bounding_set() -> io::Result<()> {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {
-            // The kernel's last one was before.
+            // The previous one was the kernel's last.
             Err(Errno::INVAL) => break,
             result => result?,
         }
@@ -121,8 +122,8 @@ fn limit_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// A failure inside, with what to do if it is of a system that lets namespaces
-/// be made and forbids everything in them, as AppArmor does.
+/// Adds advice to a failure inside a namespace, if the system allows namespaces but forbids
+/// everything in them, as AppArmor does.
 pub(super) fn explain(failure: Failure) -> Failure {
     match (failure, switch(|path| fs::read_to_string(path).ok())) {
         (Failure::Failed(text), Some(what)) => Failure::Failed(format!("{text}; {what}")),
@@ -130,7 +131,7 @@ pub(super) fn explain(failure: Failure) -> Failure {
     }
 }
 
-/// What to do where namespaces are forbidden; `read` reads a file, if it is there.
+/// Returns what to do if namespaces are forbidden. `read` reads a file, if it exists.
 fn advice(read: impl Fn(&str) -> Option<String>) -> String {
     switch(read).unwrap_or_else(|| {
         "a container or sandbox seems to forbid user namespaces; allow them there, or run it \
@@ -139,7 +140,7 @@ fn advice(read: impl Fn(&str) -> Option<String>) -> String {
     })
 }
 
-/// The same if there is a switch for it, and it is off.
+/// Returns advice for the setting that forbids namespaces, if there is one.
 fn switch(read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let is_set = |path: &str, value: &str| read(path).is_some_and(|text| text.trim() == value);
     let (_, _, what) = SWITCHES.iter().find(|(path, value, _)| is_set(path, value))?;

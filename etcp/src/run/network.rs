@@ -1,5 +1,5 @@
-//! The program's network: one loopback device that every packet leaves by, and
-//! rules that turn them to the sockets of `etcp run`.
+//! The program's network: one loopback device that every packet leaves by, and rules that redirect
+//! the packets to the sockets of `etcp run`.
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -10,10 +10,10 @@ use super::refused;
 use super::tools::feed;
 use crate::exit::Failure;
 
-/// The program's own address, of the network for benchmarks (RFC 2544), which nobody uses.
+/// The program's own address, from the network for benchmarks (RFC 2544), which nobody uses.
 pub(super) const ADDRESS_V4: &str = "198.18.0.1";
 
-/// A unique local one (RFC 4193). From it RFC 6724 prefers a target's IPv4 address: the server
+/// A unique local address (RFC 4193). From it RFC 6724 prefers a target's IPv4 address: the server
 /// may have no IPv6.
 const ADDRESS_V6: &str = "fd65:7463:7072:756e::1";
 
@@ -41,7 +41,8 @@ pub(super) fn make() -> Result<Sockets, Failure> {
     Ok(sockets)
 }
 
-/// Everything leaves by the loopback device, so that the kernel finds a route for it.
+/// Returns the commands for addresses and routes. Everything leaves by the loopback device, so that
+/// the kernel finds a route for it.
 fn addresses(has_v6: bool) -> String {
     let mut lines = format!(
         "link set lo up
@@ -60,16 +61,16 @@ route add ::/0 dev lo src {ADDRESS_V6}
     lines
 }
 
-/// What becomes of the program's packets.
+/// The rules for the program's packets.
 struct Rules {
     has_log: bool,
-    /// Each family's name, port for TCP, port for queries.
+    /// The port for TCP and the port for queries of each family.
     families: Vec<(&'static str, u16, u16)>,
 }
 
 impl Rules {
-    /// The rules for nft(8). What is the namespace's own stays as it is: programs talk to
-    /// themselves. Queries are answered whomever they ask.
+    /// Returns the rules for nft(8). Addresses of the namespace itself are left alone, so that
+    /// programs can talk to themselves. Queries are answered whichever server they ask.
     fn script(&self) -> String {
         let mut redirect = String::new();
         for (family, tcp, dns) in &self.families {
@@ -92,7 +93,8 @@ impl Rules {
         } else {
             String::new()
         };
-        // Numbers for priorities: older versions of nft know their names for other hooks alone.
+        // Priorities are numbers, because older versions of nft know their names only for other
+        // hooks.
         format!(
             "table inet etcp {{
   chain own {{

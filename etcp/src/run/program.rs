@@ -1,4 +1,4 @@
-//! The program: started as a helper that becomes it, its signals, its end.
+//! The program: the helper that becomes it, its signals, its end.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,21 +16,21 @@ use super::handover::{Sockets, take_sockets};
 use crate::exit::Failure;
 use crate::signals::Listened;
 
-/// The child before it is the program.
+/// The child process before it becomes the program.
 pub(super) struct Helper {
     pub(super) program: Program,
-    /// The way to it. It ends by itself when this is dropped.
+    /// The connection to it. The helper ends when this is dropped.
     pub(super) line: UnixStream,
 }
 
 impl Helper {
-    /// Starts the helper, and takes the sockets that it has made inside.
+    /// Starts the helper, and receives the sockets that it has made inside.
     ///
     /// # Errors
-    /// When it could not make them: then it has said why.
+    /// The helper could not make them, and has reported why.
     pub(super) fn start(words: &[OsString]) -> Result<(Self, Sockets), Failure> {
         let (line, theirs) = UnixStream::pair().map_err(Failure::failed)?;
-        // This program itself, also when its file was replaced meanwhile.
+        // This program itself, even if its file was replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("etcp").args(["run-inside", "--"]).args(words);
         as_started(&mut command);
@@ -38,7 +38,7 @@ impl Helper {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .map_err(|error| Failure::Failed(format!("cannot start myself again: {error}")))?;
-        // Or this process would hold the helper's end of the line.
+        // Otherwise this process would hold the helper's end of the connection.
         drop(command);
         let mut program = Program { child };
         match take_sockets(&line).map_err(Failure::failed)? {
@@ -48,21 +48,21 @@ impl Helper {
     }
 }
 
-/// The helper, and the program that it becomes: one process.
+/// The process of the helper and of the program that it becomes.
 pub(super) struct Program {
     child: Child,
 }
 
-/// What happens while the program runs.
+/// An event while the program runs.
 pub(super) enum Event {
-    /// The user wants a new carrier now.
+    /// The user requests a new carrier.
     Again,
     /// The program has ended, with this exit code.
     Ended(u8),
 }
 
 impl Program {
-    /// Passes signals on until something happens. Cancelling it loses none.
+    /// Passes signals on until an event. Cancel-safe.
     pub(super) async fn next(&mut self, signals: &mut Signals) -> Event {
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -86,12 +86,13 @@ impl Program {
     }
 
     fn pass_on(&self, signal: Signal) {
-        // It was not waited for, so the id is its own still.
+        // The process was not waited for, so the id is still its own.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 }
 
-/// As a shell has it: 128 and the signal's number for who is ended by one.
+/// Returns the exit code as a shell reports it: 128 plus the signal's number for a process that a
+/// signal ended.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code).unwrap_or(u8::MAX)
@@ -125,7 +126,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one that asks this process to end at once.
+    /// Waits for a signal that ends this process at once.
     pub(super) async fn stop(&mut self) {
         tokio::select! {
             () = self.terminate.recv() => {}
@@ -145,7 +146,7 @@ impl Signals {
                 () = self.interrupt.recv() => (Signal::INT, true),
                 () = self.quit.recv() => (Signal::QUIT, true),
             };
-            // What is typed reaches the program from the terminal itself.
+            // Signals that are typed reach the program from the terminal itself.
             if !(is_typed && is_in_foreground().unwrap_or(false)) {
                 return Heard::PassOn(signal);
             }
@@ -153,7 +154,7 @@ impl Signals {
     }
 }
 
-/// Whether the terminal, if there is one, sends its signals to this process.
+/// Returns whether the terminal, if there is one, sends its signals to this process.
 fn is_in_foreground() -> io::Result<bool> {
     Ok(tcgetpgrp(std::fs::File::open("/dev/tty")?)? == getpgrp())
 }

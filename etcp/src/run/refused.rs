@@ -1,5 +1,5 @@
-//! What the program sent that cannot be carried: the kernel tells of it
-//! (nfnetlink_log), and a line says so.
+//! Reports packets of the program that cannot be forwarded. The kernel reports them
+//! (nfnetlink_log), and a log line names the destination.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,13 +17,13 @@ use tracing::{debug, warn};
 /// The log's number in the program's namespace.
 pub(super) const GROUP: u16 = 1;
 
-/// Destinations that get a line each; of more nothing is said.
+/// Destinations that get a log line each; further ones are not reported.
 const MOST: usize = 100;
 
-/// Bytes of each packet that are wanted: an IP header and the ports.
+/// Bytes of each packet that are copied: an IP header and the ports.
 const COPIED: u32 = 64;
 
-/// linux/netlink.h, linux/netfilter/nfnetlink.h and nfnetlink_log.h.
+/// Constants of linux/netlink.h, linux/netfilter/nfnetlink.h and nfnetlink_log.h.
 mod wire {
     pub(super) const HEADER: usize = 16;
     pub(super) const FAMILY_HEADER: usize = 4;
@@ -39,10 +39,10 @@ mod wire {
     pub(super) const PAYLOAD: u16 = 9;
 }
 
-/// Has the kernel send this namespace's log to a new socket.
+/// Makes the kernel send this namespace's log to a new socket.
 ///
 /// # Errors
-/// When the kernel has no such log.
+/// The kernel has no such log.
 pub(super) fn open_log() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))?;
@@ -83,14 +83,14 @@ fn configure(socket: &OwnedFd, attribute: u16, value: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Says of each destination once that it is not carried. A thread of its own
-/// waits for the kernel; it ends with the process.
+/// Logs once for each destination that it is not forwarded. A thread of its own waits for the
+/// kernel, and ends with the process.
 pub(super) fn tell(log: &OwnedFd) {
     let (mut told, mut buffer) = (HashSet::new(), vec![0; 64 * 1024]);
     while told.len() < MOST {
         let length = match recv(log, &mut buffer[..], RecvFlags::empty()) {
             Ok((_, length)) => length.min(buffer.len()),
-            // Some were lost: their senders try again.
+            // Some reports were lost: their senders try again.
             Err(Errno::NOBUFS | Errno::INTR) => continue,
             Err(error) => return debug!("the kernel tells no more of what is refused: {error}"),
         };
@@ -103,12 +103,12 @@ pub(super) fn tell(log: &OwnedFd) {
     warn!("nothing is said of further destinations that are not carried");
 }
 
-/// A packet that was refused.
+/// A refused packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Refused {
     protocol: u8,
     to: IpAddr,
-    /// Of protocols that have ports.
+    /// Only for protocols that have ports.
     port: Option<u16>,
 }
 
@@ -127,7 +127,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// The packets that netlink messages tell of.
+/// Returns the packets that netlink messages report.
 fn read(mut messages: &[u8]) -> Vec<Refused> {
     let mut found = Vec::new();
     while let Some((kind, body, rest)) = next_message(messages) {
@@ -145,26 +145,27 @@ fn read(mut messages: &[u8]) -> Vec<Refused> {
     found
 }
 
-/// A message's type, what is in it, and what follows it.
+/// Returns a message's type, its contents, and the bytes that follow it.
 fn next_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
     Some((kind, bytes.get(wire::HEADER..length)?, behind(bytes, length)))
 }
 
-/// The same of an attribute.
+/// Does the same for an attribute.
 fn next_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
     let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
     Some((kind, bytes.get(wire::ATTRIBUTE_HEADER..length)?, behind(bytes, length)))
 }
 
-/// All is aligned to four bytes; the last may lack them.
+/// Returns the bytes after `length`. Everything is aligned to four bytes, except that the last item
+/// may lack its padding.
 fn behind(bytes: &[u8], length: usize) -> &[u8] {
     bytes.get(length.next_multiple_of(4)..).unwrap_or_default()
 }
 
-/// The beginning of an IPv4 packet (RFC 791) or an IPv6 packet (RFC 8200).
+/// Parses the beginning of an IPv4 packet (RFC 791) or an IPv6 packet (RFC 8200).
 fn read_packet(packet: &[u8]) -> Option<Refused> {
     let (protocol, to, header): (u8, IpAddr, usize) = match packet.first()? >> 4 {
         4 => {

@@ -1,4 +1,4 @@
-//! The program's connections, each a session to where it was going.
+//! The program's connections, each a session to its original destination.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::handover::Sockets;
 use super::names::Names;
 use super::refused;
 
-/// Starts what serves each of the sockets.
+/// Starts a task for each of the sockets.
 pub(super) fn start(
     sockets: Sockets,
     opener: &Opener,
@@ -42,8 +42,7 @@ pub(super) fn start(
     Ok(())
 }
 
-/// Carries every connection that was redirected to `listener`, until the
-/// client ends.
+/// Forwards every connection that was redirected to `listener`, until the client ends.
 async fn accept(mut listener: Listener, opener: Opener, names: Arc<Mutex<Names>>) {
     loop {
         let stream = listener.accept().await;
@@ -54,7 +53,7 @@ async fn accept(mut listener: Listener, opener: Opener, names: Arc<Mutex<Names>>
                 debug!("a connection to {address} is carried to {target}");
                 opener.carry(stream, Some(&target)).await
             }
-            // Somebody inside has found this port: nothing is behind it.
+            // A program inside has found this port; nothing is behind it.
             Err(error) => {
                 debug!("a connection from {} is dropped: {error}", peer_name(&stream));
                 true

@@ -1,4 +1,4 @@
-//! Running the system's tools: ip(8) and nft(8).
+//! Runs the system's tools ip(8) and nft(8).
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use crate::exit::Failure;
 
-/// Where they are on systems whose users' PATH lacks them.
+/// Folders of the tools on systems whose users' PATH lacks them.
 const FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Runs a tool that reads what to do from its stdin.
+/// Runs a tool that reads its commands from stdin.
 pub(super) fn feed(tool: &str, package: &str, args: &[&str], script: &str) -> Result<(), Failure> {
     let program = find(tool).ok_or_else(|| {
         Failure::Failed(format!("the program {tool} is not there: install {package}"))
@@ -25,7 +25,7 @@ pub(super) fn feed(tool: &str, package: &str, args: &[&str], script: &str) -> Re
         .spawn()
         .map_err(|error| failed(&error))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that fails at once does not read it, and says why.
+        // A tool that fails at once does not read stdin, and reports why.
         let _ = stdin.write_all(script.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| failed(&error))?;

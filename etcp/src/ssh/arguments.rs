@@ -1,4 +1,4 @@
-//! The arguments of ssh: which are options, which is HOST.
+//! Parses the arguments of ssh into options and HOST.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,20 +6,20 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// The options of ssh that have a value (ssh(1) of OpenSSH 9.9).
 const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOopPQRSwW";
 
-/// With one of these ssh makes no connection, or asks one that there is.
+/// With one of these options ssh makes no connection, or uses an existing one.
 const WITHOUT_CONNECTION: &[u8] = b"GVQO";
 
 /// Options that say how to log in, and where.
 const OF_LOGIN: &[u8] = b"1246BbCcEFIiJKklmopPqvy";
 
-/// One option, as it was given, with its value.
+/// One option as it was given, with its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct SshOption {
     letter: u8,
     value: Option<OsString>,
 }
 
-/// What ssh is to do.
+/// A parsed command line of ssh.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SshArguments {
     options: Vec<SshOption>,
@@ -28,8 +28,8 @@ pub(crate) struct SshArguments {
 }
 
 impl SshArguments {
-    /// Reads arguments as ssh does: options, HOST, more options, a command.
-    /// After `--` there are no options.
+    /// Parses arguments as ssh does: options, HOST, more options, a command. After `--` there are
+    /// no options.
     pub(crate) fn parse(args: &[OsString]) -> Self {
         let mut parsed = Self { options: Vec::new(), host: None, command: Vec::new() };
         let mut args = args.iter();
@@ -50,7 +50,7 @@ impl SshArguments {
         parsed
     }
 
-    /// Options that share a dash, as in `-tp22`.
+    /// Adds options that share a dash, such as `-tp22`.
     fn add_cluster(&mut self, mut letters: &[u8], next: impl FnOnce() -> Option<OsString>) {
         while let Some((&letter, rest)) = letters.split_first() {
             if WITH_VALUE.contains(&letter) {
@@ -63,28 +63,27 @@ impl SshArguments {
         }
     }
 
-    /// As the user wrote it: `host`, `user@host` or `ssh://user@host:port`.
+    /// Returns HOST as the user wrote it: `host`, `user@host` or `ssh://user@host:port`.
     pub(crate) fn host(&self) -> Option<&OsStr> {
         self.host.as_deref()
     }
 
-    /// Whether a connection would be made.
+    /// Returns whether ssh would make a connection.
     pub(crate) fn connect(&self) -> bool {
         !self.options.iter().any(|option| WITHOUT_CONNECTION.contains(&option.letter))
     }
 
-    /// The options with which to log in, and do nothing else. Those that ask for
-    /// forwards, terminals and sessions are not among them.
+    /// Returns the options that only log in. Those for forwards, terminals and sessions are not
+    /// included.
     pub(crate) fn of_login(&self) -> Vec<OsString> {
         write(self.options.iter().filter(|option| OF_LOGIN.contains(&option.letter)))
     }
 
-    /// All arguments, for a connection through a `ProxyCommand` that is in
-    /// `before`: what is there goes before the user's options, which go before
-    /// those in `after`. ssh believes the first.
+    /// Returns all arguments for a connection through a `ProxyCommand` in `before`. ssh uses the
+    /// first value of an option: `before` precedes the user's options, which precede `after`.
     pub(crate) fn through(&self, before: &[&OsStr], after: &[&OsStr]) -> Vec<OsString> {
         let mut args: Vec<OsString> = before.iter().map(|&arg| arg.to_owned()).collect();
-        // ssh fails where both a jump and a ProxyCommand are given.
+        // ssh fails if both a jump and a ProxyCommand are given.
         args.extend(write(self.options.iter().filter(|option| option.letter != b'J')));
         args.extend(after.iter().map(|&arg| arg.to_owned()));
         args.push("--".into());

@@ -1,5 +1,5 @@
-//! What ssh runs as its `ProxyCommand`: the client's end of the tunnel, with
-//! ssh's connection as its one session.
+//! The program that ssh runs as its `ProxyCommand`: the client's end of the tunnel, with ssh's
+//! connection as its only session.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -19,14 +19,13 @@ use crate::exit::Failure;
 use crate::ssh_config::family;
 use crate::talk::Message;
 
-/// A first contact takes no longer: the port was tried just before.
+/// Time for the first contact. It is short, because the port was just tried.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
-/// The same for a log-in by ssh.
+/// The same for a login by ssh.
 const FIRST_LOG_IN: Duration = Duration::from_secs(60);
 
-/// What makes an ssh a wire that asks nothing, and that ends when its network
-/// is gone.
+/// Options that make ssh a wire that asks nothing, and that ends when its network is gone.
 const WIRE: [&str; 4] = [
     "-oBatchMode=yes",
     "-oConnectTimeout=10",
@@ -70,7 +69,7 @@ fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Fai
     Ok(config)
 }
 
-/// Carriers through ssh, each an ssh that runs etcp at the server.
+/// Returns the way for carriers through ssh, each of which runs etcp at the server.
 fn via(handover: &Handover, login: &[OsString]) -> Via {
     let mut args: Vec<OsString> = ALONE.iter().chain(&WIRE).map(OsString::from).collect();
     args.extend(login.iter().cloned());
@@ -83,7 +82,7 @@ fn via(handover: &Handover, login: &[OsString]) -> Via {
         greeting: format!("{}\n{wish}\n", handover.program).into(),
         marker: Message::new("through").to_string(),
         route_to: handover.route_to.as_ref().and_then(|address| address.parse().ok()).map(
-            // Nothing is sent there: any port will do.
+            // Nothing is sent there, so any port works.
             |address| SocketAddr::new(address, handover.port),
         ),
     }

@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 use crate::exit::Failure;
 use crate::logging;
 
-/// Read and sent at once.
+/// Bytes that are read and sent at once.
 const CHUNK: usize = 64 * 1024;
 
-/// The program, and what its copy is called.
+/// The program, and the name of its copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Copy {
     name: String,
@@ -19,7 +19,7 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// A copy of this very program.
+    /// Returns a copy of this program.
     pub(crate) fn of_this() -> Result<Self, Failure> {
         let failed = |error| Failure::Failed(format!("cannot read this program: {error}"));
         let mut file = open().map_err(failed)?;
@@ -28,19 +28,19 @@ impl Copy {
         Ok(Self::of(env!("CARGO_PKG_VERSION"), &digest.finalize(), length))
     }
 
-    /// One of this version and digest is the same program.
+    /// Names the copy. A copy of the same version and digest is the same program.
     pub(super) fn of(version: &str, digest: &[u8], length: u64) -> Self {
         let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         Self { name: format!("etcp-{version}-{digest}"), length }
     }
 
-    /// The name of its file: letters, digits, `-` and `.` alone.
+    /// Returns the name of its file, which has only letters, digits, `-` and `.`.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Sends it after its length, to a server that runs `system` as uname(1)
-    /// tells with -sm, and shows how far it is.
+    /// Sends the copy after its length, to a server whose `uname -sm` printed `system`, and shows
+    /// the progress.
     pub(crate) fn send(
         &self,
         host: &str,
@@ -75,18 +75,18 @@ impl Copy {
     }
 }
 
-/// The file that this process runs, also if it was replaced since.
+/// Opens the file that this process runs, even if it was replaced since.
 fn open() -> io::Result<File> {
     File::open("/proc/self/exe")
 }
 
-/// What `uname -sm` prints here.
+/// Returns what `uname -sm` prints here.
 fn this_system() -> String {
     let uname = rustix::system::uname();
     format!("{} {}", uname.sysname().to_string_lossy(), uname.machine().to_string_lossy())
 }
 
-/// How far the copy is: a line that grows on a terminal, one line elsewhere.
+/// The progress of the copy: a growing line on a terminal, one line elsewhere.
 struct Progress {
     what: String,
     length: u64,

@@ -1,5 +1,5 @@
-//! What `etcp ssh` leaves for the etcp that ssh starts as its `ProxyCommand`: a
-//! folder that only this user can enter, gone as soon as it was read.
+//! The data that `etcp ssh` leaves for the etcp that ssh starts as its `ProxyCommand`: a folder
+//! that only this user can enter, removed as soon as it was read.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -15,22 +15,22 @@ use crate::exit::Failure;
 use crate::paths::temporary_folder;
 use crate::talk::Message;
 
-/// How such folders are called.
+/// The prefix of the names of such folders.
 const PREFIX: &str = "etcp-ssh-";
 
-/// A folder that is older was left by a log-in that was broken off.
+/// Age at which a folder counts as left by an interrupted login.
 const LEFT: Duration = Duration::from_secs(3600);
 
 /// How carriers reach the sproxy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Route {
-    /// Connections of their own, to each of these.
+    /// Their own connections, to each of these servers.
     Direct(Vec<Server>),
-    /// Through ssh with these arguments, of which HOST is the last.
+    /// Through ssh with these arguments, the last of which is HOST.
     ViaSsh(Vec<OsString>),
 }
 
-/// All that is to be known to carry a connection.
+/// Everything that is needed to forward a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Handover {
     pub(crate) host: String,
@@ -40,16 +40,16 @@ pub(crate) struct Handover {
     pub(crate) key: PublicKey,
     /// The path of etcp at the server.
     pub(crate) program: String,
-    /// An address by the way to which the network is judged.
+    /// An address at the server; the route to it decides when the network has changed.
     pub(crate) route_to: Option<String>,
     pub(crate) heartbeat: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) give_up_after: Option<Duration>,
     pub(crate) bind_address: Option<String>,
     pub(crate) bind_interface: Option<String>,
-    /// In ssh's word.
+    /// The address family, in ssh's notation.
     pub(crate) address_family: Option<String>,
-    /// The URL of the proxy to go through, with its password.
+    /// The URL of the proxy, with its password.
     pub(crate) proxy: Option<String>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Handover {
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes a folder, and a key in it.
+    /// Creates a folder with a key in it.
     pub(crate) fn make() -> Result<(Self, Identity), Failure> {
         let places = user_runtime().into_iter().chain(temporary());
         let folder = temporary_folder(PREFIX, places.inspect(|place| sweep(place)))?;
@@ -67,7 +67,7 @@ impl Folder {
         Ok((Self(folder.keep()), identity))
     }
 
-    /// The folder of this path, which [`Self::make`] made in another process.
+    /// Returns the folder at this path, which [`Self::make`] created in another process.
     pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
     }
@@ -82,7 +82,7 @@ impl Folder {
         fs::write(self.0.join("route"), join(&handover.route)).map_err(failed)
     }
 
-    /// Reads what is there.
+    /// Reads the contents.
     pub(crate) fn read(&self) -> Result<(Handover, Identity), Failure> {
         let identity = Identity::load(&self.0.join("key")).map_err(Failure::failed)?;
         let text = |name| {
@@ -95,14 +95,14 @@ impl Folder {
     }
 }
 
-/// Removes what was left by log-ins of this user that were broken off.
+/// Removes the folders of interrupted logins of this user.
 fn sweep(place: &Path) {
     use std::os::unix::fs::MetadataExt;
     let user = rustix::process::getuid().as_raw();
     let Ok(entries) = fs::read_dir(place) else { return };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
-        // Of a link this tells about the link itself.
+        // For a symbolic link, this returns the metadata of the link itself.
         let Ok(metadata) = entry.metadata() else { continue };
         let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
         if is_ours && metadata.is_dir() && metadata.uid() == user && age > Some(LEFT) {
@@ -113,7 +113,7 @@ fn sweep(place: &Path) {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It holds a key: nothing of it is left.
+        // The folder holds a key, so all of it is removed.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -163,7 +163,7 @@ impl Handover {
     }
 }
 
-/// Arguments may hold every byte but NUL, which ends each of them here.
+/// Joins arguments, which may contain every byte except NUL; a NUL ends each.
 fn join(route: &Route) -> Vec<u8> {
     let words: Vec<OsString> = match route {
         Route::Direct(servers) => {
@@ -193,8 +193,7 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot {what} {}: {error}", path.display()))
 }
 
-/// One word for the shell that runs a `ProxyCommand`, in which ssh looks for
-/// `%`.
+/// Quotes one word for the shell that runs a `ProxyCommand`, in which ssh expands `%`.
 pub(crate) fn proxy_word(word: &OsStr) -> OsString {
     let mut quoted = vec![b'\''];
     for &byte in word.as_bytes() {

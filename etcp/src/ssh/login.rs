@@ -1,5 +1,5 @@
-//! The log-in: ssh runs etcp at the server, which becomes an sproxy for this
-//! user alone and says where it listens.
+//! The login: ssh runs etcp at the server, which becomes an sproxy for this user only and reports
+//! where it listens.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,14 +14,14 @@ use super::script::{Wanted, serve};
 use crate::exit::Failure;
 use crate::talk::{MOST_LINE, Message, TalkError};
 
-/// What shells and banners may print before etcp says something.
+/// The most output of shells and banners before etcp's first message, in bytes.
 const MOST_NOISE: usize = 1 << 20;
 
-/// When all is said, ssh is given so long to end.
+/// Time for ssh to exit after the conversation.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Options that make an ssh nothing but a log-in that runs a command. A shared
-/// connection would die with its network, and hang.
+/// Options that make ssh only log in and run a command. A shared connection would die with its
+/// network, and hang.
 pub(crate) const ALONE: [&str; 9] = [
     "-T",
     "-x",
@@ -34,12 +34,12 @@ pub(crate) const ALONE: [&str; 9] = [
     "-oTunnel=no",
 ];
 
-/// An sproxy that the server has started for us.
+/// An sproxy that the server has started for this user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Started {
-    /// Where it listens.
+    /// The port on which it listens.
     pub(crate) port: u16,
-    /// The server's address, as ssh has reached it; if it was told.
+    /// The server's address as ssh reached it, if reported.
     pub(crate) address: Option<String>,
     /// Its key.
     pub(crate) key: PublicKey,
@@ -59,8 +59,7 @@ impl Started {
     }
 }
 
-/// Logs in with these arguments of ssh, of which HOST is the last, and says
-/// what is wished.
+/// Logs in with these arguments of ssh, the last of which is HOST, and sends the request.
 pub(crate) fn log_in(
     args: &[OsString],
     host: &str,
@@ -85,10 +84,10 @@ pub(crate) fn log_in(
     }
 }
 
-/// Why the server said nothing, by the code that ssh ended with.
+/// Explains why the server sent nothing, by ssh's exit code.
 fn nothing_said(host: &str, code: Option<i32>) -> Failure {
     match code {
-        // ssh has said why.
+        // ssh has reported why.
         None | Some(255) => Failure::Ended(255),
         Some(code) => Failure::Failed(format!(
             "etcp did not start at {host} (the log-in ended with {code}): if it is older than this one, \
@@ -97,7 +96,7 @@ fn nothing_said(host: &str, code: Option<i32>) -> Failure {
     }
 }
 
-/// Waits a little until ssh has ended, and says with which code.
+/// Waits briefly until ssh has exited, and returns its exit code.
 fn farewell(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + FAREWELL;
     while Instant::now() < deadline {
@@ -107,7 +106,7 @@ fn farewell(child: &mut Child) -> Option<i32> {
             Err(_) => return None,
         }
     }
-    // What was to be said is said.
+    // The conversation is over.
     let _ = child.kill();
     let _ = child.wait();
     None
@@ -123,9 +122,9 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// `None`: the log-in ended before anything was said.
+    /// Runs the conversation. Returns `None` if the login ended before the first message.
     fn run(mut self) -> Result<Option<Started>, Failure> {
-        // If nobody listens any more, reading says so.
+        // If nobody reads any more, the next read reports it.
         let _ = self.say(&self.wanted.path()).and_then(|()| self.say(&self.wish.to_string()));
         loop {
             let answer = hear(&mut self.stdout).map_err(|error| self.strange(&error))?;
@@ -174,7 +173,7 @@ impl Talk<'_> {
     }
 }
 
-/// The next line that is etcp's; `None` at the end. Others are passed over.
+/// Returns the next message of etcp, or `None` at the end. Other lines are ignored.
 fn hear(output: &mut impl BufRead) -> Result<Option<Message>, TalkError> {
     let mut noise = 0;
     while noise <= MOST_NOISE {

@@ -1,13 +1,13 @@
-//! `etcp ssh`: ssh through a tunnel, to a server where no sproxy runs.
+//! `etcp ssh`: ssh through a tunnel, to a server on which no sproxy runs.
 //!
-//! 1. `login`: ssh runs etcp at the server, which becomes an sproxy for this
-//!    user alone (`one_user`), and says its port and its key;
+//! 1. `login`: ssh runs etcp at the server, which becomes an sproxy for this user only
+//!    (`one_user`), and reports its port and key;
 //! 2. `route`: whether that port can be reached, or only ssh's;
-//! 3. this process becomes the user's ssh, whose `ProxyCommand` is `carry`: the
-//!    client's end of the tunnel. What it is to know is in a `handover`.
+//! 3. then this process becomes the user's ssh, whose `ProxyCommand` is `carry`: the client's end
+//!    of the tunnel. A `handover` holds its data.
 //!
-//! So ssh is what it always is for its terminal, its signals and its caller,
-//! and the tunnel lives as long as its connection.
+//! ssh therefore behaves as always towards its terminal, its signals and its caller, and the tunnel
+//! lives as long as ssh's connection.
 
 mod arguments;
 mod carry;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         port,
         key,
         program,
-        // Through something else, the way there is not the way to this address.
+        // If ssh goes through a jump or a command, the route to this address is not the path.
         route_to: address.filter(|_| !settings.is_proxied()),
         heartbeat: tunnel.heartbeat,
         dead_after: tunnel.dead_after,
@@ -81,15 +81,15 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         proxy: proxy.map(|proxy| proxy.to_secret_url().to_string()),
     })?;
     let proxy = proxy_command(&folder, log)?;
-    // Where sharing is set up, ssh would go by a connection without a tunnel;
-    // and the outage that a tunnel survives would end ssh's own patience.
+    // With connection sharing, ssh would use a connection without a tunnel; and its keepalives
+    // would end it during an outage that the tunnel survives.
     let before = [OsStr::new("-o"), &proxy, OsStr::new("-oControlPath=none")];
     let after = [OsStr::new("-oServerAliveInterval=0")];
     // On success this process is ssh, and nothing of it is dropped.
     Err(become_ssh(&ssh.through(&before, &after)))
 }
 
-/// What ssh would do for `host` with these options.
+/// Asks ssh what it would do for `host` with these options.
 fn ask(options: &[OsString], host: &OsStr) -> Result<SshConfig, Failure> {
     SshConfig::of_login(options, host).map_err(|error| match error {
         QueryError::NoSsh => Failure::Failed("cannot start ssh: it is not installed".to_owned()),
@@ -112,7 +112,7 @@ fn wanted(args: &SshArgs) -> Result<Wanted, Failure> {
     }
 }
 
-/// The option of ssh that has it run [`carry()`], which logs as this command would.
+/// Returns the option that makes ssh run [`carry()`], with the log settings of this command.
 fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
     let this = std::env::current_exe().map_err(|error| {
         Failure::Failed(format!("the path of this program is not known: {error}"))
@@ -128,9 +128,9 @@ fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
     Ok(option)
 }
 
-/// Only an error returns.
+/// Replaces this process. Returns only on failure.
 fn become_ssh(args: &[OsString]) -> Failure {
-    // The thread that writes what was said ends with this program.
+    // The writer thread of the log ends with this program.
     logging::finish();
     Failure::Failed(format!(
         "cannot start ssh: {}",

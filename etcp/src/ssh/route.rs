@@ -1,4 +1,4 @@
-//! Whether carriers can have connections of their own, or go through ssh.
+//! Decides whether carriers can have their own connections, or go through ssh.
 
 use std::ffi::OsString;
 use std::io;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 16;
 
-/// Finds the route, and the proxy that it takes; says so where it is not the usual one.
+/// Finds the route and the proxy that it takes, and reports if the route is not the usual one.
 pub(crate) fn choose(
     args: &SshArgs,
     settings: &SshConfig,
@@ -63,7 +63,8 @@ pub(crate) fn choose(
     Ok((Route::ViaSsh(login), None))
 }
 
-/// The proxies to try, `None` for none. One of the environment may be meant for other ports.
+/// Returns the proxies to try; `None` means no proxy. The environment's proxy may be meant for
+/// other ports.
 fn proxies(choice: Option<ProxyChoice>, servers: &[Server]) -> Vec<Option<Proxy>> {
     match choice {
         Some(ProxyChoice::None) => vec![None],
@@ -76,14 +77,14 @@ fn proxies(choice: Option<ProxyChoice>, servers: &[Server]) -> Vec<Option<Proxy>
     }
 }
 
-/// Where the sproxy may be reached: by the name that ssh goes by, and by the
-/// address that it has reached.
+/// Returns the addresses at which the sproxy may be reached: the name that ssh uses, and the
+/// address that ssh has reached.
 fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
     let hosts = [settings.hostname.as_deref(), started.address.as_deref()];
     let mut servers: Vec<Server> = Vec::new();
     for host in hosts.into_iter().flatten() {
         let server = Server { host: host.to_owned(), port: started.port };
-        // What ssh takes and we do not read back is left out.
+        // A name that ssh accepts and etcp cannot parse is left out.
         if !servers.contains(&server) && server.to_string().parse() == Ok(server.clone()) {
             servers.push(server);
         }
@@ -91,7 +92,7 @@ fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
     servers
 }
 
-/// Connects to the first that answers; the inner error says why none does.
+/// Connects to the first server that answers; the inner error explains why none does.
 fn probe(
     servers: Vec<Server>,
     settings: &SshConfig,
@@ -143,7 +144,7 @@ async fn reach(
     let mut last = io::Error::other("its name has no address of the family that is wanted");
     let addresses = lookup_host((server.host.as_str(), server.port)).await?;
     let addresses = addresses.filter(|it| family.is_none_or(|family| family.has(it.ip())));
-    // All at once: one that is silent is no reason to take another route.
+    // All are tried at once: a silent one must not change the route.
     let mut tries = JoinSet::new();
     addresses.take(MOST_ADDRESSES).for_each(|address| {
         tries.spawn(connect(address, bind));

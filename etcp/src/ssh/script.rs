@@ -1,27 +1,27 @@
-//! What the user's shell at the server is asked to run: a line that finds etcp,
-//! and takes a copy of it if there is none.
+//! The command that the user's shell at the server runs: a line that finds etcp, and stores a copy
+//! of it if there is none.
 //!
-//! Whatever that shell is, it passes what stands between single quotes to sh.
-//! So there are no quotes, backslashes and exclamation marks in the script.
+//! Every shell passes text in single quotes to sh unchanged. Therefore the script contains no
+//! quotes, backslashes and exclamation marks.
 
 use super::copy::Copy;
 
-/// Which etcp is to be used at the server.
+/// The etcp to use at the server.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
-    /// Whichever is there.
+    /// Any that is found.
     Found,
-    /// This one.
+    /// The one at this path.
     Path(String),
-    /// A copy of this one.
+    /// A copy of this program.
     Copied(Copy),
 }
 
 impl Wanted {
-    /// What the script reads first: a path, or nothing.
+    /// Returns the first line of the script's input: a path, or nothing.
     pub(crate) fn path(&self) -> String {
         match self {
-            // Commands of ssh begin in the home folder.
+            // ssh runs commands in the home folder.
             Self::Path(path) => match path.strip_prefix("~/") {
                 Some(inside) => format!("./{inside}"),
                 None => path.clone(),
@@ -31,9 +31,8 @@ impl Wanted {
     }
 }
 
-/// The command that starts etcp at the server, and hands its stdin on to it.
-/// It reads two lines first: a path or nothing, and another that it passes over
-/// where there is no etcp.
+/// Returns the command that starts etcp at the server and passes its stdin on to it. It first reads
+/// two lines: a path or nothing, and another that it ignores if there is no etcp.
 pub(crate) fn serve(wanted: &Wanted) -> String {
     let cache = r#"c="${XDG_CACHE_HOME:-$HOME/.cache}/eternaltcp"; "#;
     let candidates = match wanted {
@@ -67,7 +66,7 @@ pub(crate) fn serve(wanted: &Wanted) -> String {
     in_sh(&format!("{find}{take}"))
 }
 
-/// The command that connects a carrier. It reads the path of etcp first.
+/// Returns the command that connects a carrier. It first reads the path of etcp.
 pub(crate) fn carry() -> String {
     in_sh("read -r p; exec \"$p\" one-user")
 }

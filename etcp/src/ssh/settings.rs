@@ -1,4 +1,4 @@
-//! What ssh would do, as `ssh -G` tells after reading its configuration.
+//! The settings that ssh would use, as `ssh -G` reports them after reading its configuration.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,7 +15,7 @@ use crate::exit::Failure;
 pub(crate) struct SshSettings(BTreeMap<String, String>);
 
 impl SshSettings {
-    /// Asks ssh, with the options of a log-in.
+    /// Queries ssh, with the options of a login.
     pub(crate) fn ask(options: &[OsString], host: &OsStr) -> Result<Self, Failure> {
         let mut command = Command::new("ssh");
         // Without a terminal, which it would miss.
@@ -26,12 +26,12 @@ impl SshSettings {
             .map_err(|error| Failure::Failed(format!("cannot start ssh: {error}")))?;
         match output.status.code() {
             Some(0) => Ok(Self::parse(&String::from_utf8_lossy(&output.stdout))),
-            // It has said why.
+            // ssh has reported why.
             code => Err(Failure::Ended(code.and_then(|code| code.try_into().ok()).unwrap_or(255))),
         }
     }
 
-    /// Each line is a keyword in lower case and its value; the first counts.
+    /// Parses lines of a keyword in lower case and its value. The first one counts.
     fn parse(text: &str) -> Self {
         let mut settings = BTreeMap::new();
         for (keyword, value) in text.lines().filter_map(|line| line.split_once(' ')) {
@@ -44,38 +44,38 @@ impl SshSettings {
         self.0.get(keyword).map(String::as_str).filter(|value| *value != "none")
     }
 
-    /// The name or address that ssh connects to.
+    /// Returns the name or address that ssh connects to.
     pub(crate) fn host_name(&self) -> Option<&str> {
         self.get("hostname")
     }
 
-    /// Whether ssh reaches the host through something else.
+    /// Returns whether ssh reaches the host through a jump or a command.
     pub(crate) fn is_proxied(&self) -> bool {
         self.get("proxyjump").is_some() || self.get("proxycommand").is_some()
     }
 
-    /// The address that connections are from.
+    /// Returns the source address of connections.
     pub(crate) fn bind_address(&self) -> Option<IpAddr> {
         self.get("bindaddress").and_then(|address| address.parse().ok())
     }
 
-    /// The interface that connections leave by.
+    /// Returns the interface of connections.
     pub(crate) fn bind_interface(&self) -> Option<&str> {
         self.get("bindinterface").filter(|name| !name.is_empty())
     }
 
-    /// The family of the addresses that are connected to, in ssh's word.
+    /// Returns the address family of connections, in ssh's notation.
     pub(crate) fn address_family(&self) -> Option<&str> {
         self.get("addressfamily")
     }
 
-    /// The same; `None` for any.
+    /// Returns the address family of connections; `None` for any.
     pub(crate) fn family(&self) -> Option<Family> {
         self.address_family().and_then(family)
     }
 
-    /// Options that undo what would keep a log-in from running a command and
-    /// talking to it. ssh before 8.7 knows none of them, and tells none.
+    /// Returns options that override settings which keep a login from running a command and talking
+    /// to it. ssh before 8.7 has none of these settings, and reports none.
     pub(crate) fn undone(&self) -> Vec<OsString> {
         let usual =
             [("SessionType", "default"), ("ForkAfterAuthentication", "no"), ("StdinNull", "no")];
@@ -86,7 +86,7 @@ impl SshSettings {
     }
 }
 
-/// The family that ssh calls so; `None` for any.
+/// Parses the address family in ssh's notation; `None` for any.
 pub(super) fn family(name: &str) -> Option<Family> {
     match name {
         "inet" => Some(Family::V4),

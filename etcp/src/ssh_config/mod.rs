@@ -1,8 +1,8 @@
-//! What ssh's configuration says of a host, as `ssh -G` reports it.
+//! ssh's configuration for a host, as `ssh -G` reports it.
 //!
 //! - `query`: runs ssh;
-//! - `tokens`: what stands for something else in names of files;
-//! - `way`: the way to the host through other hosts or a command.
+//! - `tokens`: expands tokens in file names;
+//! - `way`: the path to the host through other hosts or a command.
 
 mod query;
 mod tokens;
@@ -23,63 +23,63 @@ pub(crate) use way::Way;
 /// The most files of one kind.
 const MOST_FILES: usize = 64;
 
-/// Has ssh tell who its user is here, and the hash of a connection (`%C`), whose
-/// form differs between versions: `ssh -G` expands the tokens of this option.
+/// Makes ssh report its local user, and the hash of the connection (`%C`), whose form differs
+/// between versions: `ssh -G` expands the tokens of this option.
 const TELL: &str = "-oControlPath=/%u/%C";
 
 /// Which configuration is read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ConfigFile {
-    /// Those that ssh reads: `~/.ssh/config` and `/etc/ssh/ssh_config`.
+    /// The files that ssh reads: `~/.ssh/config` and `/etc/ssh/ssh_config`.
     Default,
-    /// This one alone.
+    /// Only this file.
     File(PathBuf),
-    /// None.
+    /// No file.
     None,
 }
 
-/// Where the agent is.
+/// The agent's socket.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) enum AgentChoice {
-    /// Where `$SSH_AUTH_SOCK` says.
+    /// The one that `$SSH_AUTH_SOCK` names.
     #[default]
     Environment,
-    /// At this path, or where this variable (`$NAME`) says.
+    /// The one at this path, or the one that this variable (`$NAME`) names.
     At(String),
-    /// There is to be none.
+    /// No agent.
     None,
 }
 
-/// What to do about a server whose key is not known.
+/// The reaction to a server whose key is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Strictness {
     /// Ask.
     #[default]
     Ask,
-    /// Refuse it.
+    /// Reject it.
     Yes,
-    /// Trust it, and keep its key.
+    /// Trust it, and store its key.
     AcceptNew,
 }
 
-/// The port of sshd, unless ssh says another.
+/// The port of sshd, unless ssh reports another.
 const SSH_PORT: u16 = 22;
 
-/// What ssh would use for a host. The default is what there is without ssh.
+/// The settings that ssh would use for a host. The default applies without ssh.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct SshConfig {
     /// The name or address to dial.
     pub(crate) hostname: Option<String>,
     /// The name in `known_hosts`.
     pub(crate) host_key_alias: Option<String>,
-    /// As written: with `~` and `%` in it.
+    /// Unexpanded: may contain `~` and `%`.
     pub(crate) identity_files: Vec<String>,
     /// Keys of the agent that are in none of these files are not tried.
     pub(crate) identities_only: bool,
     pub(crate) agent: AgentChoice,
     pub(crate) user_known_hosts: Vec<PathBuf>,
     pub(crate) global_known_hosts: Vec<PathBuf>,
-    /// The file of keys that no server may have.
+    /// The file of revoked keys.
     pub(crate) revoked_host_keys: Option<PathBuf>,
     pub(crate) hash_known_hosts: bool,
     pub(crate) strictness: Strictness,
@@ -87,36 +87,36 @@ pub(crate) struct SshConfig {
     pub(crate) user: String,
     /// The port of sshd.
     pub(crate) port: u16,
-    /// The user of this machine.
+    /// The user on this machine.
     pub(crate) local_user: Option<String>,
-    /// What `%C` stands for.
+    /// The value of `%C`.
     pub(crate) connection_hash: Option<String>,
-    /// Hosts to go through, by their ssh.
+    /// The jump hosts.
     pub(crate) proxy_jump: Option<String>,
     /// The command whose stdio leads to the host.
     pub(crate) proxy_command: Option<String>,
-    /// The command hands over a descriptor in place of that.
+    /// The command passes a descriptor instead.
     pub(crate) uses_fdpass: bool,
-    /// The address that connections are from.
+    /// The source address of connections.
     pub(crate) bind_address: Option<IpAddr>,
-    /// The interface that connections leave by.
+    /// The interface of connections.
     pub(crate) bind_interface: Option<String>,
-    /// The family of the addresses that are connected to, in ssh's word.
+    /// The address family of connections, in ssh's notation.
     pub(crate) address_family: Option<String>,
-    /// Settings that keep a log-in from running a command and talking to it.
+    /// Settings that keep a login from running a command and talking to it.
     pub(crate) unusual: Vec<(&'static str, &'static str)>,
 }
 
-/// Settings of a log-in that can be talked to. ssh before 8.7 knows none of
-/// them, and tells none.
+/// Values of these settings that allow it. ssh before 8.7 has none of these settings, and reports
+/// none.
 const USUAL: [(&str, &str); 3] =
     [("SessionType", "default"), ("ForkAfterAuthentication", "no"), ("StdinNull", "no")];
 
 impl SshConfig {
-    /// Asks ssh about `host`. Where there is no ssh, there is no configuration.
+    /// Queries ssh about `host`. Without ssh, there is no configuration.
     ///
     /// # Errors
-    /// Why ssh has no answer, in one line.
+    /// The reason why ssh has no answer, in one line.
     pub(crate) fn query(host: &str, file: &ConfigFile) -> Result<Self, String> {
         let mut options = vec![OsString::from(TELL)];
         match file {
@@ -134,22 +134,21 @@ impl SshConfig {
         }
     }
 
-    /// Asks ssh with the options of a log-in. What it warns of is shown.
+    /// Queries ssh with the options of a login. Its warnings are shown.
     ///
     /// # Errors
-    /// Why ssh has no answer.
+    /// The reason why ssh has no answer.
     pub(crate) fn of_login(options: &[OsString], host: &OsStr) -> Result<Self, QueryError> {
         let said = query::ask(options, host)?;
         logging::say(&said.stderr);
         Ok(Self::parse(&said.stdout))
     }
 
-    /// Reads lines of a keyword and its value. Whatever else stands there has no
-    /// effect.
+    /// Parses lines of a keyword and its value. Other lines have no effect.
     fn parse(text: &str) -> Self {
         let mut config = Self::default();
         for line in text.lines() {
-            // A value may begin or end with blanks: the name of a file.
+            // A value may begin or end with spaces, because it may be a file name.
             let (keyword, value) = line.split_once(' ').unwrap_or_default();
             config.set(&keyword.to_ascii_lowercase(), value);
         }
@@ -190,7 +189,7 @@ impl SshConfig {
             "stricthostkeychecking" => {
                 self.strictness = match value {
                     "true" | "yes" => Strictness::Yes,
-                    // Also "no": a key that has changed is refused all the same.
+                    // Also for "no": a changed key is rejected in any case.
                     "false" | "no" | "off" | "accept-new" => Strictness::AcceptNew,
                     _ => Strictness::Ask,
                 };
@@ -201,7 +200,7 @@ impl SshConfig {
         }
     }
 
-    /// Reads what [`TELL`] has become.
+    /// Parses the expanded form of [`TELL`].
     fn set_told(&mut self, value: &str) {
         let told = value.strip_prefix('/').and_then(|told| told.rsplit_once('/'));
         if let Some((user, hash)) = told.filter(|_| !value.contains('%')) {
@@ -210,18 +209,18 @@ impl SshConfig {
         }
     }
 
-    /// Whether ssh reaches the host through something else.
+    /// Returns whether ssh reaches the host through a jump or a command.
     pub(crate) fn is_proxied(&self) -> bool {
         self.proxy_jump.is_some() || self.proxy_command.is_some()
     }
 
-    /// The family of the addresses that are connected to; `None` for any.
+    /// Returns the address family of connections; `None` for any.
     pub(crate) fn family(&self) -> Option<Family> {
         self.address_family.as_deref().and_then(family)
     }
 
-    /// The host that connections to this one come from, of several jumps the
-    /// last; empty without a jump.
+    /// Returns the host from which connections to this one come: the last jump host, or empty
+    /// without one.
     pub(crate) fn jump_host(&self) -> &str {
         let jumps = self.proxy_jump.as_deref().unwrap_or_default();
         let last = jumps.rsplit(',').next().unwrap_or_default();
@@ -233,14 +232,14 @@ impl SshConfig {
         }
     }
 
-    /// Options that undo what would keep a log-in from running a command and
-    /// talking to it.
+    /// Returns options that override settings which keep a login from running a command and talking
+    /// to it.
     pub(crate) fn undone(&self) -> Vec<OsString> {
         self.unusual.iter().map(|(keyword, value)| format!("-o{keyword}={value}").into()).collect()
     }
 }
 
-/// The family that ssh calls so; `None` for any.
+/// Parses the address family in ssh's notation; `None` for any.
 pub(crate) fn family(name: &str) -> Option<Family> {
     match name {
         "inet" => Some(Family::V4),

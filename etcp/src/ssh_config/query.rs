@@ -9,30 +9,30 @@ use std::time::Duration;
 
 use eternaltcp::process::as_started;
 
-/// How long ssh may take: `Match exec` runs programs.
+/// Time allowed for ssh: `Match exec` runs programs.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The most that is read of what it says.
+/// The most output that is read, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// What ssh said.
+/// The output of ssh.
 pub(super) struct Said {
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(crate) enum QueryError {
     /// There is no ssh on this machine.
     NoSsh,
-    /// It ended with this code, and said why.
+    /// ssh exited with this code and reported why.
     Failed { code: Option<i32>, stderr: String },
-    /// It could not be run, or gave no answer.
+    /// ssh could not be run, or gave no answer.
     Broken(String),
 }
 
 impl QueryError {
-    /// Why, in one line.
+    /// Returns the reason in one line.
     pub(crate) fn line(&self) -> String {
         match self {
             Self::NoSsh => "there is no ssh".to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<Said, QueryError
     }
 }
 
-/// Everything that ssh says.
+/// Reads the whole output of ssh.
 fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
     let (sender, receiver) = channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -79,7 +79,7 @@ fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
     drop(reader);
     let answer = receiver.recv_timeout(LIMIT);
     if answer.is_err() {
-        // What it has started itself may go on; nobody waits for it.
+        // Processes that it started may continue; nobody waits for them.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| format!("cannot wait for ssh -G: {error}"))?;
@@ -95,7 +95,7 @@ fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
 fn read(pipe: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        // What was read until a fault is what there is.
+        // The output up to a read error counts.
         let _ = pipe.take(MOST).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -1,5 +1,5 @@
-//! What stands for something else in the names of ssh's configuration: `~`,
-//! `%` tokens and `${VARIABLES}` (ssh_config(5), TOKENS and ENVIRONMENT VARIABLES).
+//! Expands `~`, `%` tokens and `${VARIABLES}` in file names of ssh's configuration (ssh_config(5),
+//! TOKENS and ENVIRONMENT VARIABLES).
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::SshConfig;
 
-/// What is put in place of tokens, for one host.
+/// The values of tokens for one host.
 pub(crate) struct Tokens<'a> {
     pub(crate) home: &'a Path,
     /// As the user wrote it.
@@ -16,10 +16,10 @@ pub(crate) struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    /// The path that is meant by `text`.
+    /// Expands `text` to a path.
     ///
     /// # Errors
-    /// What of it cannot be expanded, and why.
+    /// The part that cannot be expanded, and why.
     pub(crate) fn path(&self, text: &str) -> Result<PathBuf, String> {
         self.expand(&self.expand_tilde(text)?, true).map(PathBuf::from)
     }
@@ -35,13 +35,12 @@ impl Tokens<'_> {
         path.into_os_string().into_string().map_err(|_| "the home folder is not UTF-8".to_owned())
     }
 
-    /// Replaces tokens alone: variables are the shell's business.
+    /// Expands only tokens: variables are expanded by the shell.
     pub(crate) fn command(&self, text: &str) -> Result<String, String> {
         self.expand(text, false)
     }
 
-    /// Replaces tokens and variables, in one pass: what they stand for is not
-    /// looked at again.
+    /// Expands tokens and variables in one pass: the values are not expanded again.
     fn expand(&self, text: &str, has_variables: bool) -> Result<String, String> {
         let (mut expanded, mut rest) = (String::new(), text);
         while let Some(at) = rest.find(['%', '$']) {
@@ -96,7 +95,7 @@ fn local_user() -> Option<String> {
     named("USER").or_else(|| named("LOGNAME"))
 }
 
-/// The home folder of a user of this machine, whichever service knows them.
+/// Returns the home folder of a user of this machine, from any name service.
 fn home_of(user: &str) -> Option<PathBuf> {
     if user.starts_with('-') {
         return None;

@@ -1,5 +1,5 @@
-//! The way to a host that ssh's configuration names: through other hosts
-//! (`ProxyJump`), or through the stdio of a command (`ProxyCommand`).
+//! The path to a host that ssh's configuration names: through other hosts (`ProxyJump`), or through
+//! the stdio of a command (`ProxyCommand`).
 
 use std::env;
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use eternaltcp::client::Via;
 
 use super::{ConfigFile, SshConfig, Tokens};
 
-/// Tells an etcp which server the command leads to that has started it.
+/// Tells an etcp for which server the command that started it is.
 const WITHIN: &str = "ETCP_PROXY_COMMAND_OF";
 
-/// What makes an ssh a wire that asks nothing, and that ends when its network is gone.
+/// Options that make ssh a wire that asks nothing, and that ends when its network is gone.
 const WIRE: [&str; 11] = [
     "-T",
     "-x",
@@ -31,17 +31,17 @@ const WIRE: [&str; 11] = [
 /// How a server is reached.
 #[derive(Debug)]
 pub(crate) enum Way {
-    /// By connections of its own.
+    /// By direct connections.
     Direct,
     Through(Via),
-    /// The configuration names a way that cannot be taken; why.
+    /// The configuration names a path that cannot be used, for this reason.
     Unusable(String),
-    /// This etcp is itself a part of the way.
+    /// This etcp is itself part of the path.
     Loop,
 }
 
 impl SshConfig {
-    /// The way to `server`, which the user wrote as `host`.
+    /// Returns the path to `server`, which the user wrote as `host`.
     pub(crate) fn way(&self, host: &str, server: &Server, file: &ConfigFile) -> Way {
         match (&self.proxy_jump, &self.proxy_command) {
             (Some(jumps), _) => Way::Through(through_hosts(jumps, server, file)),
@@ -54,7 +54,7 @@ impl SshConfig {
         if self.uses_fdpass {
             return Way::Unusable("ProxyUseFdpass is not supported".to_owned());
         }
-        // ssh itself comes by such a command, whose etcp has to find another way.
+        // ssh itself uses such a command; its etcp must find another path.
         if is_ours(command) {
             return Way::Direct;
         }
@@ -78,7 +78,8 @@ impl SshConfig {
     }
 }
 
-/// Through the ssh of the last of these hosts, to which ssh goes through the others.
+/// Returns the path through the ssh of the last of these hosts, which ssh reaches through the
+/// others.
 fn through_hosts(jumps: &str, server: &Server, file: &ConfigFile) -> Via {
     let (before, last) = jumps.rsplit_once(',').unwrap_or(("", jumps));
     let mut args: Vec<OsString> = WIRE.iter().map(OsString::from).collect();
@@ -101,7 +102,7 @@ fn wire(name: String, program: &str, args: Vec<OsString>) -> Via {
     Via { name, program: program.into(), args, greeting, marker, route_to: None }
 }
 
-/// Whether the command runs this program.
+/// Returns whether the command runs this program.
 fn is_ours(command: &str) -> bool {
     let this = env::current_exe().ok();
     let this = this.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());

@@ -15,7 +15,7 @@ use crate::exit::{Failure, complain};
 use crate::logging::escape_json;
 use crate::{print, running};
 
-/// Between two looks.
+/// Interval between two updates.
 const TICK: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: StatusArgs) -> Result<(), Failure> {
@@ -46,7 +46,7 @@ fn show(args: &StatusArgs) -> Result<String, Failure> {
     Ok(table::render(&processes, SystemTime::now(), args.all))
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Document<'a> {
     version: u32,
@@ -59,8 +59,8 @@ fn json(processes: &[ProcessStatus]) -> Result<String, Failure> {
     Ok(format!("{}\n", escape_json(&line)))
 }
 
-/// Asks every proxy. One that does not answer is complained about, and is a failure
-/// only if no other does.
+/// Queries every proxy. One that does not answer causes a message, and is a failure only if no
+/// other answers.
 fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, Failure> {
     let mut processes = Vec::new();
     let mut failures = Vec::new();
@@ -78,7 +78,7 @@ fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, Failure> {
     Ok(processes)
 }
 
-/// Draws over what the terminal shows, as far as there is room on it.
+/// Returns the text that replaces the terminal's contents, as far as it fits.
 fn redraw(text: &str) -> String {
     let size = rustix::termios::tcgetwinsize(stdout());
     let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
@@ -86,8 +86,8 @@ fn redraw(text: &str) -> String {
     format!("\x1b[H{}\x1b[J", fitting(text, room(rows) - 1, room(columns)))
 }
 
-/// What of `text` fits so many rows and columns; a row that is longer would go
-/// on in the next one. Each ends with the end of what stood there before.
+/// Cuts `text` to a number of rows and columns; a longer row would wrap. Each row clears the rest
+/// of its line.
 fn fitting(text: &str, rows: usize, columns: usize) -> String {
     let cut = |line: &str| line.chars().take(columns).collect::<String>();
     text.lines().take(rows).map(|line| format!("{}\x1b[K\n", cut(line))).collect()

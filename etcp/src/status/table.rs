@@ -1,4 +1,4 @@
-//! The table of `etcp status`: what the proxies said, for people to read.
+//! The table of `etcp status`: the answers of the proxies, for people.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use eternaltcp::status::{
     CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelState, TunnelStatus,
 };
 
-/// Sessions of a tunnel that are listed unless all are asked for.
+/// Sessions of a tunnel that are listed unless all are requested.
 const LISTED: usize = 20;
 
 /// Renders all proxies, as of `now`.
@@ -31,7 +31,7 @@ struct Page {
 }
 
 impl Page {
-    /// Adds a line. Some of it is a peer's words: no terminal is to obey them.
+    /// Adds a line. Part of it may come from a peer, so it is cleaned for the terminal.
     fn line(&mut self, indent: usize, line: &str) {
         let _ = writeln!(self.text, "{:indent$}{}", "", clean(line).trim_end());
     }
@@ -41,7 +41,7 @@ impl Page {
     }
 
     fn process(&mut self, process: &ProcessStatus, all: bool) {
-        // A cproxy may have nothing but listeners at its server.
+        // A cproxy may have only listeners at its server.
         let does = match process.listen.join(", ") {
             none if none.is_empty() => "running".to_owned(),
             listen => format!("listening on {listen}"),
@@ -150,7 +150,7 @@ impl Page {
 
 const HEAD: [&str; 8] = ["SESSION", "FROM", "TARGET", "FOR", "SENT", "RECEIVED", "QUEUED", ""];
 
-/// The sessions that are shown: where there are many, those that hold and move most.
+/// Returns the sessions to show: if there are many, those that hold and move most.
 fn listed(sessions: &[SessionStatus], all: bool) -> Vec<&SessionStatus> {
     let mut listed: Vec<_> = sessions.iter().collect();
     if !all && listed.len() > LISTED {
@@ -211,7 +211,7 @@ fn data(tunnel: &TunnelStatus) -> String {
     )
 }
 
-/// A round trip: `0.21 ms`, `23 ms`, `1.2 s`.
+/// Formats a round trip: `0.21 ms`, `23 ms`, `1.2 s`.
 fn short(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1000.0;
     match millis {

@@ -1,8 +1,8 @@
-//! stdin and stdout, whatever state they are in.
+//! stdin and stdout, in blocking or non-blocking mode.
 //!
-//! Both are shared with whoever started this program, and with all that it started: another
-//! process may put them into non-blocking mode at any moment, or back. So EAGAIN means "wait"
-//! here, and the mode is never changed. A write that fails is an error of whoever asked for it.
+//! Both are shared with the parent process and its other children, which may change them to
+//! non-blocking mode or back at any moment. Therefore EAGAIN means "wait" here, and the mode is
+//! never changed. A failed write is an error for the caller.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::BorrowedFd;
@@ -13,18 +13,18 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-/// Bytes moved at once between stdio and a session.
+/// The most bytes that are moved at once between stdio and a session.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// Whether stdin is a terminal, on which a user may be asked something.
+/// Returns whether stdin is a terminal, on which a user may be asked.
 pub(crate) fn is_stdin_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Reads from stdin, on a thread that may wait. Empty at the end.
+/// Reads from stdin, on a thread that may block. Returns an empty buffer at the end.
 ///
 /// # Errors
-/// When reading fails.
+/// Reading failed.
 pub(crate) async fn read_chunk(mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     on_thread(move || {
         buffer.resize(CHUNK, 0);
@@ -35,10 +35,10 @@ pub(crate) async fn read_chunk(mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     .await
 }
 
-/// Writes all of `chunk` to stdout, on a thread that may wait, and gives the buffer back.
+/// Writes all of `chunk` to stdout, on a thread that may block, and returns the buffer.
 ///
 /// # Errors
-/// When writing fails.
+/// Writing failed.
 pub(crate) async fn write_chunk(chunk: Vec<u8>) -> io::Result<Vec<u8>> {
     on_thread(move || {
         write_stdout(&chunk)?;
@@ -56,7 +56,7 @@ async fn on_thread(
 /// Writes all of `bytes` to stdout, and waits while it takes none.
 ///
 /// # Errors
-/// When writing fails, also because stdout was closed when this program started.
+/// Writing failed, for example because stdout was closed when this program started.
 pub(crate) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     if is_stdout_closed() {
         return Err(Errno::BADF.into());
@@ -64,7 +64,7 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     write_all(rustix::stdio::stdout(), bytes)
 }
 
-/// stdin for a thread that may wait. It reads nothing ahead.
+/// stdin for a thread that may block. It reads nothing ahead.
 #[derive(Debug)]
 pub(crate) struct Stdin;
 
@@ -74,10 +74,10 @@ impl io::Read for Stdin {
     }
 }
 
-/// Reads what is there, and waits while there is nothing. 0 is the end.
+/// Reads what is available, and waits while there is nothing. Returns 0 at the end.
 ///
 /// # Errors
-/// When reading fails.
+/// Reading failed.
 pub(crate) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     retry(from, PollFlags::IN, || rustix::io::read(from, &mut *buffer))
 }
@@ -85,7 +85,7 @@ pub(crate) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize>
 /// Writes all of `bytes`, and waits while none are taken.
 ///
 /// # Errors
-/// When writing fails.
+/// Writing failed.
 pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match retry(to, PollFlags::OUT, || rustix::io::write(to, bytes))? {
@@ -96,7 +96,7 @@ pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// Tries until it works or fails for good; between two tries it waits for `ready`.
+/// Retries until success or a permanent failure; between two attempts it waits for `ready`.
 fn retry(
     fd: BorrowedFd<'_>,
     ready: PollFlags,
@@ -114,14 +114,14 @@ fn retry(
     }
 }
 
-/// Whether this is a terminal that shows colours, and its user wants them.
+/// Returns whether this is a terminal that shows colours, and the user wants them.
 pub(crate) fn has_colours(fd: impl IsTerminal) -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty());
     fd.is_terminal() && !is_dumb && !no_color
 }
 
-/// Whether stdin and stdout are one and the same, such as a socket.
+/// Returns whether stdin and stdout are the same file, such as a socket.
 pub(crate) fn are_one() -> bool {
     let [from, to] = [fstat(rustix::stdio::stdin()), fstat(rustix::stdio::stdout())];
     matches!((from, to), (Ok(from), Ok(to)) if (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino))

@@ -1,18 +1,19 @@
-//! What has to be known of a DNS message, and the few that are made here.
+//! The parts of DNS messages that matter here, and the few messages that are made here.
 
 use std::net::IpAddr;
 
 use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, RCODE};
 
-/// What everybody takes over UDP (RFC 1035, section 4.2.1).
+/// The size that every resolver accepts over UDP (RFC 1035, section 4.2.1).
 const LEAST_UDP: usize = 512;
 
-/// The name that a response is about, in lower case, and its addresses; `None` if it has none.
+/// Returns the name that a response is about, in lower case, and its addresses; `None` if it has
+/// none.
 pub(super) fn addresses(response: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     let packet = Packet::parse(response).ok()?;
     let [question] = &packet.questions[..] else { return None };
-    // Those of an alias are the addresses of the name too.
+    // The addresses of an alias are also addresses of the name.
     let addresses = packet.answers.iter().filter_map(|record| match &record.rdata {
         RData::A(a) => Some(IpAddr::V4(a.address.into())),
         RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.address.into())),
@@ -23,8 +24,8 @@ pub(super) fn addresses(response: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     (!addresses.is_empty()).then_some((name, addresses))
 }
 
-/// The response as it can be sent over UDP: one that is longer than who asked
-/// takes says so, and is asked for over TCP (RFC 2181, section 9).
+/// Returns the response in a form that fits into UDP. A response that is longer than the sender of
+/// the query accepts is truncated, and the query is repeated over TCP (RFC 2181, section 9).
 pub(super) fn fit(query: &[u8], response: Vec<u8>) -> Option<Vec<u8>> {
     let packet = Packet::parse(query).ok();
     let size = packet.as_ref().and_then(Packet::opt).map_or(0, |opt| opt.udp_packet_size.into());
@@ -36,14 +37,14 @@ pub(super) fn fit(query: &[u8], response: Vec<u8>) -> Option<Vec<u8>> {
     reply.build_bytes_vec().ok()
 }
 
-/// The response when there is none: the resolver cannot be asked now.
+/// Returns the response that the resolver cannot be asked now.
 pub(super) fn failure(query: &[u8]) -> Option<Vec<u8>> {
     let mut reply = reply_to(Packet::parse(query).ok()?);
     *reply.rcode_mut() = RCODE::ServerFailure;
     reply.build_bytes_vec().ok()
 }
 
-/// A response without an answer.
+/// Returns a response without an answer.
 fn reply_to(query: Packet<'_>) -> Packet<'_> {
     let wants_recursion = query.has_flags(PacketFlag::RECURSION_DESIRED);
     let mut reply = Packet::new_reply(query.id());

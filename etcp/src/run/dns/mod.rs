@@ -1,4 +1,4 @@
-//! Names: each query over UDP becomes a session to the server's resolver.
+//! Name look-ups: each query over UDP becomes a session to the server's resolver.
 
 mod message;
 
@@ -20,16 +20,16 @@ use super::names::Names;
 /// The port of DNS, over UDP and TCP.
 pub(super) const DNS_PORT: u16 = 53;
 
-/// Queries under way for each family; further ones are dropped, and asked again.
+/// Concurrent queries for each family; further ones are dropped, and the program repeats them.
 const MOST: usize = 64;
 
-/// How long one may take. Programs ask again after five seconds (resolv.conf(5)).
+/// Time allowed for a query. Programs ask again after five seconds (resolv.conf(5)).
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long reading rests when it fails.
+/// Pause of reading after it failed.
 const REST: Duration = Duration::from_millis(100);
 
-/// Answers what `socket` is asked.
+/// Answers the queries that arrive on `socket`.
 pub(super) async fn serve(socket: UdpSocket, opener: Opener, names: Arc<Mutex<Names>>) {
     let socket = Arc::new(socket);
     let places = Arc::new(Semaphore::new(MOST));
@@ -70,7 +70,7 @@ async fn answer(
             }
             message::fit(query, response)
         }
-        // The session was reset, and the log says why if it is worth a word.
+        // The session was reset, and the log says why if that is useful.
         Ok(Err(error)) => {
             debug!("a query has no answer: {error}");
             message::failure(query)
@@ -79,13 +79,12 @@ async fn answer(
         Err(_) => None,
     };
     if let Some(response) = response {
-        // Whoever asked may be gone.
+        // The sender of the query may be gone.
         let _ = socket.send_to(&response, from).await;
     }
 }
 
-/// Asks the server's resolver over TCP: each message goes behind its length
-/// (RFC 1035, section 4.2.2).
+/// Asks the server's resolver over TCP: each message follows its length (RFC 1035, section 4.2.2).
 async fn ask(opener: &Opener, query: &[u8]) -> io::Result<Vec<u8>> {
     let (mut here, there) = UnixStream::pair()?;
     opener.carry_to_resolver(Stream::unix(there)).await;
