@@ -1,48 +1,34 @@
 //! Listening for local applications, and for carriers.
 
+mod pause;
 mod several;
+mod socket_file;
+mod tcp;
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, SockAddr, SockRef, Socket};
+use socket2::{Domain, SockRef};
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::time::sleep;
-use tracing::{info, warn};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tracing::info;
 
 use crate::address::{Listen, ListenHost};
-use crate::net::congestion::Congestion;
 use crate::net::slots::Slots;
 use crate::net::socket::{Mptcp, carrier_socket};
 use crate::net::stream::{Stream, prepare};
-use eternaltcp_sys::unix;
 use eternaltcp_sys::{readable, set_transparent};
 use several::{addresses_of, any_ready};
+use tcp::{bind_tcp, hold_back, listen_on, or_on_v4};
 
+pub(crate) use pause::Pause;
 pub(crate) use several::{Bound, bind_each, is_no_address};
 pub use several::{Missing, listen_addresses};
-
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 1024;
-
-/// Receive buffer for an application of this machine, in bytes before the kernel doubles it for
-/// its own overhead (socket(7)): a little more than two reads. More would leave the processor's
-/// cache; it waits in the application's own socket.
-///
-/// The window must always hold two of the loopback interface's segments of 64 KiB. The kernel
-/// announces a new window only once it has doubled, and a sender does not split a segment for a
-/// smaller one: it would wait for its persist timer. Where segments are small, the window is 0.39
-/// of the doubled buffer.
-const AHEAD: usize = 168 * 1024;
-
-/// How long accepting rests when the system has no descriptor or memory left.
-const REST: Duration = Duration::from_millis(100);
+pub(crate) use socket_file::{SocketFile, bind_unix};
+pub(crate) use tcp::bind_carriers;
 
 /// A listener for local connections.
 #[derive(Debug)]
@@ -63,28 +49,6 @@ pub struct Listener {
     missing: Vec<Missing>,
     slots: Slots,
     pause: Pause,
-}
-
-/// The file of a Unix listener; removed when it is dropped.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    /// Which file it is.
-    id: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // It may be gone, and a successor may have another one there.
-        if id_of(&self.path).is_ok_and(|id| id == self.id) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn id_of(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
 impl Listener {
@@ -256,116 +220,9 @@ impl Listener {
     }
 }
 
-/// Has the kernel take little ahead of what comes from this machine. Who comes from
-/// elsewhere needs a window that grows with the path; a firewall may bring them to
-/// a transparent listener, whatever its address.
-fn hold_back(listener: TcpListener) -> io::Result<TcpListener> {
-    if listener.local_addr()?.ip().is_loopback() {
-        SockRef::from(&listener).set_recv_buffer_size(AHEAD)?;
-    }
-    Ok(listener)
-}
-
-/// Listens on TCP. An IPv6 wildcard may take IPv4 too.
-fn bind_tcp(address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
-    or_on_v4(address, takes_v4, |address| {
-        listen_on(carrier_socket(Domain::for_address(address), Mptcp::Off)?, address, takes_v4)
-    })
-}
-
-/// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
-/// the same. An IPv6 wildcard takes IPv4 too. `is_beside`: also where another process of this user
-/// listens and allows it.
-pub(crate) fn bind_carriers(
-    address: SocketAddr,
-    mptcp: Mptcp,
-    congestion: Option<&Congestion>,
-    is_beside: bool,
-) -> io::Result<TcpListener> {
-    or_on_v4(address, true, |address| {
-        let socket = carrier_socket(Domain::for_address(address), mptcp)?;
-        socket.set_reuse_port(is_beside)?;
-        congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
-        listen_on(socket, address, true)
-    })
-}
-
-/// Listens on IPv4 alone where a wildcard means both and the system has no IPv6.
-fn or_on_v4(
-    address: SocketAddr,
-    takes_v4: bool,
-    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
-) -> io::Result<TcpListener> {
-    match bind(address) {
-        Err(error)
-            if takes_v4 && address.ip() == Ipv6Addr::UNSPECIFIED && is_no_address(&error) =>
-        {
-            info!("this system has no IPv6 ({error}): [::] is taken for 0.0.0.0");
-            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        result => result,
-    }
-}
-
-fn listen_on(socket: Socket, address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
-    if address.is_ipv6() {
-        socket.set_only_v6(!takes_v4)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// Listens on a Unix socket that only its owner can reach. A socket that
-/// nobody listens on any more is replaced; any other file is left alone, also
-/// where connecting to it is refused.
-pub(crate) fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
-    if is_socket && unix::is_abandoned(path) {
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    let file = SocketFile { path: path.to_owned(), id: id_of(path)? };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok((listener, file))
-}
-
-/// A rest after an error of accept(2), with one warning until it works again.
-#[derive(Debug, Default)]
-pub(crate) struct Pause {
-    warned: Option<tokio::time::Instant>,
-}
-
-impl Pause {
-    /// Rests where the error is of the system; one connection's own error
-    /// (see accept(2)) only costs that connection.
-    pub(crate) async fn after(&mut self, error: &io::Error) {
-        let own = [
-            io::ErrorKind::ConnectionAborted,
-            io::ErrorKind::ConnectionReset,
-            io::ErrorKind::Interrupted,
-        ];
-        if own.contains(&error.kind()) {
-            return;
-        }
-        self.warn(&error.to_string());
-        sleep(REST).await;
-    }
-
-    fn warn(&mut self, why: &str) {
-        let again = Duration::from_secs(60);
-        if self.warned.is_none_or(|at| at.elapsed() >= again) {
-            warn!("accepting pauses: {why}");
-            self.warned = Some(tokio::time::Instant::now());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::tcp::AHEAD;
     use super::*;
 
     /// The buffer for reading of what a listener accepts.

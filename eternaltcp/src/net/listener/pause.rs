@@ -1,0 +1,41 @@
+//! What accepting does when it fails.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::warn;
+
+/// How long accepting rests when the system has no descriptor or memory left.
+const REST: Duration = Duration::from_millis(100);
+
+/// A rest after an error of accept(2), with one warning until it works again.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    warned: Option<tokio::time::Instant>,
+}
+
+impl Pause {
+    /// Rests where the error is of the system; one connection's own error
+    /// (see accept(2)) only costs that connection.
+    pub(crate) async fn after(&mut self, error: &io::Error) {
+        let own = [
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::Interrupted,
+        ];
+        if own.contains(&error.kind()) {
+            return;
+        }
+        self.warn(&error.to_string());
+        sleep(REST).await;
+    }
+
+    pub(super) fn warn(&mut self, why: &str) {
+        let again = Duration::from_secs(60);
+        if self.warned.is_none_or(|at| at.elapsed() >= again) {
+            warn!("accepting pauses: {why}");
+            self.warned = Some(tokio::time::Instant::now());
+        }
+    }
+}
