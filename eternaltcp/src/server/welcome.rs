@@ -324,7 +324,7 @@ fn start_tunnel(
         .insert(id, entry, &context.limits, &context.notices)
         .map_err(Unwelcome::Refused)?;
     limited!(&context.log.of(from), info, "tunnel {id}: new, for key {fingerprint} from {from}");
-    let config = eternaltcp_proto::Config { tunnel_limit: entry.limit, ..context.tunnel.clone() };
+    let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..context.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);
     let driver = Driver::new(tunnel, role, commands, Arc::clone(&entry.shared));

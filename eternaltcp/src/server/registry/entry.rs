@@ -1,0 +1,222 @@
+//! One tunnel as the registry knows it.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use eternaltcp_proto::{Closing, Epoch, Instance, TunnelId};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::super::eviction::Candidate;
+use super::super::keys::View;
+use super::super::standby::Standbys;
+use crate::driver::{Command, Handle, Shared};
+use crate::policy::Denial;
+use eternaltcp_tls::PublicKey;
+
+/// A tunnel ends that every look at a changing file denied for this long, though it has not settled.
+const SETTLED_AT_LAST: Duration = Duration::from_secs(300);
+
+/// A tunnel as the registry knows it.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Entry {
+    pub(in crate::server) handle: Handle,
+    pub(in crate::server) shared: Arc<Shared>,
+    /// The key that was let in.
+    pub(in crate::server) user: PublicKey,
+    /// The tunnel's own key, which later carriers prove.
+    pub(in crate::server) own: PublicKey,
+    pub(in crate::server) instance: Instance,
+    /// Where the last carrier came from.
+    from: Arc<Mutex<IpAddr>>,
+    /// Its places for carriers that stand by.
+    pub(in crate::server) standbys: Standbys,
+    /// The epoch of the request that it was made for.
+    born: Epoch,
+    /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
+    limit: u64,
+    detached_since: Option<Instant>,
+    /// How long another process of the same client was attached meanwhile.
+    outlived_for: Duration,
+    /// For how long every look at the authorized keys has denied it.
+    denied_for: Duration,
+    /// It was told to end.
+    is_ending: bool,
+    /// Whether the client's end closed the last carrier.
+    was_closed: Arc<AtomicBool>,
+    /// A newer tunnel of the same client took its place.
+    replaced: Arc<AtomicBool>,
+}
+
+impl Entry {
+    pub(in crate::server) fn new(
+        handle: Handle,
+        user: PublicKey,
+        own: PublicKey,
+        instance: Instance,
+        from: IpAddr,
+        born: Epoch,
+    ) -> Self {
+        Self {
+            handle,
+            shared: Arc::new(Shared::default()),
+            user,
+            own,
+            instance,
+            from: Arc::new(Mutex::new(from)),
+            standbys: Standbys::default(),
+            born,
+            limit: 0,
+            detached_since: None,
+            outlived_for: Duration::ZERO,
+            denied_for: Duration::ZERO,
+            is_ending: false,
+            was_closed: Arc::default(),
+            replaced: Arc::default(),
+        }
+    }
+
+    pub(in crate::server) fn from(&self) -> IpAddr {
+        *self.from.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::server) fn set_from(&self, from: IpAddr) {
+        *self.from.lock().unwrap_or_else(PoisonError::into_inner) = from;
+    }
+
+    /// Whether a newer tunnel of the same client took its place.
+    pub(in crate::server) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the client's own end closed the last carrier.
+    pub(in crate::server) fn note_end(&self, is_by_client: bool) {
+        self.was_closed.store(is_by_client, Ordering::Release);
+    }
+
+    /// Why the tunnel may not go on, if it may not, `elapsed` after the last
+    /// question.
+    pub(super) fn denial(&mut self, keys: &View, elapsed: Duration) -> Option<Denial> {
+        let Err(denial) = keys.judge_latest(&self.user, self.from()) else {
+            self.denied_for = Duration::ZERO;
+            return None;
+        };
+        if keys.is_readable() {
+            self.denied_for += elapsed;
+        }
+        let is_denied = keys.judge(&self.user, self.from()).is_err();
+        let is_final = is_denied && keys.is_final(&denial);
+        (is_final || self.denied_for >= SETTLED_AT_LAST).then_some(denial)
+    }
+
+    /// Tells the tunnel to give its carrier up.
+    pub(super) fn detach(&self, id: TunnelId, denial: &Denial) {
+        if self.shared.is_attached() {
+            warn!("tunnel {id}: its carrier is ended: {denial}");
+            self.handle.try_send(Command::Detach(denial.to_string()));
+        }
+    }
+
+    /// Tells the tunnel to close. Its queue of commands may be full: then it
+    /// is asked again at the next turn. Says whether it was told.
+    pub(super) fn close(&self, why: Closing) -> bool {
+        self.handle.try_send(Command::Close(why))
+    }
+
+    /// Tells a tunnel that is not listed any more to close, however long its
+    /// queue of commands is.
+    pub(super) fn dismiss(self, why: Closing) {
+        self.replaced.store(why == Closing::Replaced, Ordering::Release);
+        tokio::spawn(async move { self.handle.send(Command::Close(why)).await });
+    }
+
+    /// What the processes of one client have in common: a key, a machine that is up since the
+    /// same boot, a user, and an address.
+    pub(super) fn home(&self) -> (&PublicKey, Instance, IpAddr) {
+        let mut instance = self.instance.clone();
+        std::mem::take(&mut instance.name);
+        (&self.user, instance, self.from())
+    }
+
+    /// Whether it is detached because the client's own end closed its carrier.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let was_closed = self.was_closed.load(Ordering::Acquire);
+        was_closed && self.detached_since.is_some() && !self.shared.is_attached()
+    }
+
+    /// Whether it has no sessions, and no carrier for so long.
+    pub(super) fn is_idle_for(&self, time: Duration, now: Instant) -> bool {
+        let is_detached = !self.shared.is_attached() && self.shared.sessions() == 0;
+        is_detached && self.detached_since.is_some_and(|since| now.duration_since(since) >= time)
+    }
+
+    /// Whether it had a carrier so short a time ago.
+    pub(super) fn was_here(&self, time: Duration, now: Instant) -> bool {
+        self.detached_since.is_none_or(|since| now.duration_since(since) < time)
+    }
+
+    pub(in crate::server) fn is_same_client(&self, user: &PublicKey, instance: &Instance) -> bool {
+        self.user == *user
+            && self.instance.machine == instance.machine
+            && self.instance.user == instance.user
+            && self.instance.name == instance.name
+    }
+
+    /// What the tunnel may hold in each direction.
+    pub(in crate::server) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(super) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// The epoch of the request that it was made for.
+    pub(super) fn born(&self) -> Epoch {
+        self.born
+    }
+
+    /// Whether the process with this key of its own has asked for this tunnel with this epoch, or
+    /// with a later one.
+    pub(super) fn is_asked_for_since(&self, own: &PublicKey, epoch: Epoch) -> bool {
+        self.own == *own && self.born >= epoch
+    }
+
+    /// Notes whether the tunnel is detached, `elapsed` after the last look, and whether others of
+    /// the same client outlived it in that time.
+    pub(super) fn note_attachment(&mut self, now: Instant, elapsed: Duration, is_outlived: bool) {
+        if self.shared.is_attached() {
+            (self.detached_since, self.outlived_for) = (None, Duration::ZERO);
+            return;
+        }
+        self.detached_since.get_or_insert(now);
+        if is_outlived {
+            self.outlived_for += elapsed;
+        }
+    }
+
+    pub(super) fn detached_since(&self) -> Option<Instant> {
+        self.detached_since
+    }
+
+    /// The tunnel as one that may have to end, if it is detached and was not told to end.
+    pub(super) fn candidate(&self, now: Instant) -> Option<Candidate<&PublicKey>> {
+        if self.is_ending {
+            return None;
+        }
+        Some(Candidate {
+            key: &self.user,
+            detached_for: now.duration_since(self.detached_since?),
+            held: self.shared.held(),
+            sessions: self.shared.sessions(),
+            outlived_for: self.outlived_for,
+        })
+    }
+
+    /// Tells a detached tunnel to end; it is no candidate from then on.
+    pub(super) fn end(&mut self, why: Closing) {
+        self.is_ending = self.close(why);
+    }
+}

@@ -1,0 +1,318 @@
+//! The tunnels of a server, and what ends them.
+
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use eternaltcp_proto::{Closing, Epoch, Instance, Refusal, RefusalCode, TunnelId};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::ServerLimits;
+use super::eviction::{Allowance, Reason, choose};
+use super::grants::{Full, Granted};
+use super::keys::View;
+use super::notices::Notices;
+use crate::driver::{Command, Handle};
+use crate::log_limit::{LogLimit, limited};
+use crate::policy::Denial;
+use crate::report::counted;
+use eternaltcp_tls::PublicKey;
+
+pub(super) use entry::Entry;
+
+/// A tunnel without sessions was detached for this long before it makes room for a new client:
+/// one that was just made is not attached yet.
+const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
+
+/// A tunnel that had a carrier so short a time ago is no ghost of a machine that was
+/// started again since.
+const JUST_NOW: Duration = Duration::from_secs(3);
+
+/// Limits the lines about tunnels that are replaced.
+static REPLACED: LogLimit = LogLimit::new(200);
+
+/// How long closing all tunnels may take.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// All tunnels, by their ids.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Registry {
+    tunnels: Mutex<BTreeMap<TunnelId, Entry>>,
+    /// There was one, however short its life.
+    was_used: AtomicBool,
+}
+
+impl Registry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TunnelId, Entry>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tunnel with this id, if `own` is its own key: nobody else's attach
+    /// can find it.
+    pub(in crate::server) fn find(&self, id: TunnelId, own: &PublicKey) -> Option<Entry> {
+        self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
+    }
+
+    /// The user whose tunnel has this own key.
+    pub(in crate::server) fn user_of(&self, own: &PublicKey) -> Option<PublicKey> {
+        let tunnels = self.lock();
+        tunnels.values().find(|entry| entry.own == *own).map(|entry| entry.user.clone())
+    }
+
+    /// Where the last carrier of each tunnel came from.
+    pub(in crate::server) fn addresses(&self) -> Vec<IpAddr> {
+        self.lock().values().map(Entry::from).collect()
+    }
+
+    /// Whether the tunnel is there, and was not replaced.
+    pub(in crate::server) fn has(&self, id: TunnelId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// Takes a new tunnel in, and grants it its part of the memory. Old tunnels without sessions
+    /// make room for it if need be.
+    ///
+    /// # Errors
+    /// When nothing is left for it, or another client took the name since
+    /// [`Self::replace_ghosts`] was asked.
+    pub(in crate::server) fn insert(
+        &self,
+        id: TunnelId,
+        mut entry: Entry,
+        limits: &ServerLimits,
+        notices: &Notices,
+    ) -> Result<Entry, Refusal> {
+        let mut tunnels = self.lock();
+        if has_newer(&tunnels, &entry.own, entry.born()) {
+            return Err(outdated());
+        }
+        let takes_name = |other: &Entry| {
+            other.is_same_client(&entry.user, &entry.instance)
+                && other.instance.boot == entry.instance.boot
+        };
+        if tunnels.values().any(takes_name) {
+            let advice = "another client of this name came at the same moment";
+            return Err(Refusal::for_now(RefusalCode::NameTaken, advice));
+        }
+        let limit = loop {
+            match granted(&tunnels, &entry.user).grant(limits) {
+                Ok(grant) => break grant,
+                Err(full) if make_room(&mut tunnels, &entry.user, full) => {}
+                Err(full) => {
+                    let refusal = full.refusal();
+                    notices.reached(full.flag(), format_args!("a client is refused: {refusal}"));
+                    return Err(refusal);
+                }
+            }
+        };
+        entry.set_limit(limit);
+        tunnels.insert(id, entry.clone());
+        self.was_used.store(true, Ordering::Release);
+        Ok(entry)
+    }
+
+    /// Doubles what a tunnel may hold, up to the most of one; `None` if that is
+    /// more than it would then leave free, in all or of its key. So many can grow
+    /// at once, and none takes what others need to begin.
+    pub(in crate::server) fn grow(&self, id: TunnelId, limits: &ServerLimits) -> Option<u64> {
+        let mut tunnels = self.lock();
+        let entry = tunnels.get(&id)?;
+        let wanted = granted(&tunnels, &entry.user).grow(entry.limit(), limits)?;
+        tunnels.get_mut(&id)?.set_limit(wanted);
+        Some(wanted)
+    }
+
+    /// Whether there was ever a tunnel.
+    pub(in crate::server) fn was_used(&self) -> bool {
+        self.was_used.load(Ordering::Acquire)
+    }
+
+    pub(in crate::server) fn remove(&self, id: TunnelId) {
+        self.lock().remove(&id);
+    }
+
+    /// How many tunnels there are, attached or not.
+    pub(in crate::server) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The ways to the drivers of all tunnels.
+    pub(in crate::server) fn handles(&self) -> Vec<(TunnelId, Handle)> {
+        self.lock().iter().map(|(id, entry)| (*id, entry.handle.clone())).collect()
+    }
+
+    /// Sessions of all tunnels.
+    pub(in crate::server) fn sessions(&self) -> usize {
+        self.lock().values().map(|entry| entry.shared.sessions()).sum()
+    }
+
+    /// The live tunnels of other processes of the same client, which a new one may
+    /// not replace, whatever their boot is. The client's other tunnels are ended:
+    /// detached ones, those whose client stands still, and one of which its own
+    /// process never got the answer.
+    ///
+    /// # Errors
+    /// When the request was stuck on its way: the same process has a tunnel
+    /// that it asked for later.
+    pub(in crate::server) fn replace_ghosts(
+        &self,
+        user: &PublicKey,
+        own: &PublicKey,
+        instance: &Instance,
+        epoch: Epoch,
+    ) -> Result<Vec<(TunnelId, Entry)>, Refusal> {
+        let mut tunnels = self.lock();
+        if has_newer(&tunnels, own, epoch) {
+            return Err(outdated());
+        }
+        let now = Instant::now();
+        let is_live = |entry: &Entry| {
+            let is_heard = match entry.shared.is_attached() {
+                true => !entry.shared.is_silent(),
+                // Of another boot: a clone that is about to come back, or was just made.
+                false => entry.instance.boot != instance.boot && entry.was_here(JUST_NOW, now),
+            };
+            is_heard && entry.own != *own
+        };
+        let mut live = Vec::new();
+        let same = tunnels.iter().filter(|(_, entry)| entry.is_same_client(user, instance));
+        for id in same.map(|(id, _)| *id).collect::<Vec<_>>() {
+            match tunnels.remove(&id) {
+                Some(entry) if is_live(&entry) => {
+                    live.push((id, entry.clone()));
+                    tunnels.insert(id, entry);
+                }
+                Some(entry) => {
+                    let text = "replaced by a newer one of the same client";
+                    limited!(&REPLACED, info, "tunnel {id}: {text}");
+                    entry.dismiss(Closing::Replaced);
+                }
+                None => {}
+            }
+        }
+        Ok(live)
+    }
+
+    /// Ends the tunnels whose keys are not admitted any more, and the carriers
+    /// that stand by at an address that is not, as far as the file has settled.
+    /// `elapsed` is the time since the last call.
+    pub(in crate::server) fn judge_keys(&self, keys: &View, elapsed: Duration) {
+        for (id, entry) in self.lock().iter_mut() {
+            if keys.is_settled() {
+                entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
+            }
+            match entry.denial(keys, elapsed) {
+                None => {}
+                Some(denial @ Denial::AddressNotAllowed { .. }) => entry.detach(*id, &denial),
+                Some(denial) => {
+                    warn!("tunnel {id} is closed: {denial}");
+                    entry.close(Closing::KeyRemoved);
+                }
+            }
+        }
+    }
+
+    /// Ends detached tunnels, as [`choose`] decides. `elapsed` is the time since the last call.
+    pub(in crate::server) fn end_detached(&self, elapsed: Duration, allowance: &Allowance) {
+        let mut tunnels = self.lock();
+        let now = Instant::now();
+        note_detached(&mut tunnels, now, elapsed);
+        let (ids, candidates): (Vec<_>, Vec<_>) =
+            tunnels.iter().filter_map(|(id, entry)| Some((*id, entry.candidate(now)?))).unzip();
+        for (place, reason) in choose(&candidates, allowance) {
+            let id = ids[place];
+            let Some(entry) = tunnels.get_mut(&id) else { continue };
+            let why = match reason {
+                Reason::Expired | Reason::Outlived | Reason::Idle => Closing::Expired,
+                Reason::Memory => Closing::Evicted,
+            };
+            entry.end(why);
+            let sessions = entry.shared.sessions();
+            let sessions = counted(sessions, "session", "sessions");
+            warn!("tunnel {id} is closed, with {sessions}: {reason}");
+        }
+    }
+
+    /// Closes every tunnel in order, and waits for that a little.
+    pub(in crate::server) async fn close_all(&self, why: Closing) {
+        let entries: Vec<Entry> = self.lock().values().cloned().collect();
+        let all = async {
+            for entry in &entries {
+                entry.handle.send(Command::Close(why)).await;
+            }
+            for entry in &entries {
+                entry.handle.closed().await;
+            }
+        };
+        // Who does not close in time is dropped with the process.
+        let _ = timeout(CLOSE_PATIENCE, all).await;
+    }
+}
+
+/// What is granted already, as a tunnel of this user sees it.
+fn granted(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey) -> Granted {
+    let mut granted = Granted::default();
+    for entry in tunnels.values() {
+        granted.to_all += entry.limit();
+        if entry.user == *user {
+            granted.to_key += entry.limit();
+            granted.tunnels_of_key += 1;
+        }
+    }
+    granted
+}
+
+/// Ends the tunnel without sessions that was detached longest, where that makes room. Says
+/// whether there was one.
+fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Full) -> bool {
+    let now = Instant::now();
+    let counts = |entry: &Entry| !full.is_of_key() || entry.user == *user;
+    let idle = tunnels
+        .iter()
+        .filter(|(_, entry)| counts(entry) && entry.is_idle_for(MAKES_ROOM_AFTER, now))
+        .min_by_key(|(_, entry)| entry.detached_since())
+        .map(|(id, _)| *id);
+    let Some((id, entry)) = idle.and_then(|id| tunnels.remove_entry(&id)) else { return false };
+    info!("tunnel {id}: makes room for a new one: it has no sessions and no carrier");
+    entry.dismiss(Closing::Evicted);
+    true
+}
+
+/// Notes which tunnels are detached, and which of them others of the same client outlive.
+fn note_detached(tunnels: &mut BTreeMap<TunnelId, Entry>, now: Instant, elapsed: Duration) {
+    let outlived = outlived(tunnels);
+    for (id, entry) in tunnels.iter_mut() {
+        entry.note_attachment(now, elapsed, outlived.contains(id));
+    }
+}
+
+/// Abandoned tunnels of whose client another process is attached.
+fn outlived(tunnels: &BTreeMap<TunnelId, Entry>) -> BTreeSet<TunnelId> {
+    let abandoned = tunnels.iter().filter(|(_, entry)| entry.is_abandoned());
+    let mut homes: BTreeMap<_, Vec<TunnelId>> = BTreeMap::new();
+    for (id, entry) in abandoned {
+        homes.entry(entry.home()).or_default().push(*id);
+    }
+    if homes.is_empty() {
+        return BTreeSet::new();
+    }
+    let live = |entry: &&Entry| entry.shared.is_attached() && !entry.shared.is_silent();
+    let live = tunnels.values().filter(live);
+    live.filter_map(|entry| homes.remove(&entry.home())).flatten().collect()
+}
+
+/// Whether a process has a tunnel that it asked for with this epoch, or later.
+fn has_newer(tunnels: &BTreeMap<TunnelId, Entry>, own: &PublicKey, epoch: Epoch) -> bool {
+    tunnels.values().any(|entry| entry.is_asked_for_since(own, epoch))
+}
+
+fn outdated() -> Refusal {
+    Refusal::for_now(RefusalCode::Stale, "a newer request of the same client was seen")
+}
