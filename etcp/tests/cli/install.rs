@@ -61,7 +61,7 @@ fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
     let complete = |words: &str| {
         let program = env!("CARGO_BIN_EXE_etcp");
         let commands = format!(
-            ". {}; COMP_WORDS=(etcp {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+            ". {}; COMP_WORDS=({program} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
              _etcp_values {program} \"${{COMP_WORDS[COMP_CWORD]}}\" \
              \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[@]}}\"",
             script.display()
