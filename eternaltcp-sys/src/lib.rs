@@ -1,11 +1,10 @@
-//! What EternalTCP asks of the operating system and no other library gives: changes of networks,
-//! sleep, the kernel's figures of a connection, and a few calls that need `unsafe` code.
+//! The calls to the operating system that no other library provides: changes of networks, sleep,
+//! the kernel's figures of a connection, and a few calls that need `unsafe` code.
 //!
 //! All `unsafe` code of the library and of the program is in this crate, behind safe functions.
-//! Each block says why it is sound.
+//! Each block states why it is sound.
 //!
-//! A platform is one module that provides these items. Nothing above this crate asks the system in
-//! the system's own words:
+//! A platform is one module that provides these items. No other crate makes system-specific calls:
 //!
 //! | item | what it does |
 //! |---|---|
@@ -25,9 +24,9 @@
 //! | [`write_from_background`] | keeps a terminal from stopping a thread that writes to it |
 //! | [`unshare`] | moves the calling thread into namespaces of its own |
 //!
-//! [`unix`] connects to Unix sockets and needs no platform of its own.
+//! [`unix`] connects to Unix sockets and needs no platform.
 //!
-//! Linux is the only platform; another one is a further module here.
+//! Linux is the only platform; another one would be a further module here.
 
 #![allow(unsafe_code, reason = "this crate holds the unsafe code, so that no other has any")]
 

@@ -1,7 +1,7 @@
-//! For tests: network namespaces of their own, which nobody needs to clean up.
+//! For tests: network namespaces that clean themselves up.
 //!
-//! A test needs root and the program `ip`. Without them it is skipped, and says
-//! so; with `ETERNALTCP_REQUIRE_ALL=1` a skip is a failure.
+//! A test needs root and the program `ip`. Without them it is skipped with a message; with
+//! `ETERNALTCP_REQUIRE_ALL=1` a skip is a failure.
 
 use std::io::Write;
 use std::process::Command;
@@ -11,11 +11,11 @@ use tokio::runtime::Runtime;
 
 use crate::testport::until_blocking;
 
-/// The right to make namespaces.
+/// Permission to make namespaces.
 pub struct Net(());
 
 impl Net {
-    /// `None`: the test cannot run here, and is to return.
+    /// Returns `None` if the test cannot run here and must return.
     pub fn new(test: &str) -> Option<Self> {
         let has_ip = Command::new("ip").arg("-V").output().is_ok();
         if rustix::process::geteuid().is_root() && has_ip {
@@ -23,13 +23,13 @@ impl Net {
         }
         let required = std::env::var_os("ETERNALTCP_REQUIRE_ALL").is_some_and(|all| all == "1");
         assert!(!required, "{test} must not be skipped, yet needs root and the program ip");
-        // Not eprintln!: the harness would capture it, and nobody would see it.
+        // Not eprintln!: the harness would capture it.
         let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {test} needs root and ip\n");
         None
     }
 
-    /// Runs `work` on a thread in a new namespace, its loopback up. Everything
-    /// in it is gone when the thread and its sockets are.
+    /// Runs `work` on a thread in a new namespace with an active loopback device. Everything in it
+    /// disappears with the thread and its sockets.
     pub fn run<T: Send>(&self, work: impl FnOnce(&Runtime) -> T + Send) -> T {
         let inside = || {
             crate::unshare(UnshareFlags::NEWNET).expect("root may have a namespace");
@@ -47,12 +47,12 @@ impl Net {
     }
 }
 
-/// The calling thread's namespace, as `ip link … netns` takes it.
+/// Returns the calling thread's namespace, in the form that `ip link … netns` takes.
 pub fn here() -> String {
     format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid().as_raw_nonzero())
 }
 
-/// Runs `ip` with these words in the calling thread's namespace; its output.
+/// Runs `ip` with these words in the calling thread's namespace, and returns its output.
 #[track_caller]
 pub fn ip(words: &str) -> String {
     let output = Command::new("ip").args(words.split_whitespace()).output().expect("ip runs");
@@ -60,8 +60,8 @@ pub fn ip(words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An interface that is up, with nothing at its other end, and no address that
-/// it gives itself.
+/// Creates an interface that is up, with nothing at its other end, and without an automatic
+/// address.
 #[track_caller]
 pub fn link(name: &str) {
     ip(&format!("link add {name} type veth peer name {name}x"));
@@ -72,7 +72,7 @@ pub fn link(name: &str) {
     until_up(name);
 }
 
-/// Waits until packets can pass: Linux says so up to a second later.
+/// Waits until packets can pass: Linux reports it up to a second later.
 #[track_caller]
 pub fn until_up(name: &str) {
     let show = format!("-o link show dev {name}");

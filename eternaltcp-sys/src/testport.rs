@@ -1,33 +1,33 @@
-//! For tests: port numbers that stay what a test takes them for.
+//! For tests: port numbers that no other test gets.
 //!
 //! Other tests of the same process open and close sockets all the time. A number that one socket
-//! has at one address may be another's at the next address, and a number that was given back may
-//! be another's at once. A closed descriptor is no closed socket either: a program that another
-//! thread is about to start has a copy until it runs.
+//! has at one address may belong to another at the next address, and a number that was released may
+//! be reused at once. A closed descriptor is not necessarily a closed socket either: a program that
+//! another thread is about to start has a copy until it runs.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-/// The longest time that a program may take to start on a busy machine.
+/// The longest time that a program may need to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A port number that nobody else is given, at any address, as long as this value lives.
+/// A port number that no other socket gets, at any address, while this value lives.
 ///
-/// Nobody listens there until the test does. Whoever names the number, and sets `SO_REUSEADDR`
-/// as every listener of the program and of the library does, can.
+/// Nothing listens there until the test does. A listener that names the number, and sets
+/// `SO_REUSEADDR` as every listener of the program and of the library does, can use it.
 #[derive(Debug)]
 pub struct HeldPort(Socket);
 
 impl HeldPort {
-    /// Takes a number that is free everywhere.
+    /// Reserves a number that is free everywhere.
     ///
     /// # Panics
-    /// When none is.
+    /// No number is free.
     #[must_use]
     pub fn take() -> Self {
         Self::v6_and_v4().unwrap_or_else(|_| {
@@ -48,7 +48,7 @@ impl HeldPort {
         Ok(Self(socket))
     }
 
-    /// The number.
+    /// Returns the number.
     ///
     /// # Panics
     /// Never: the socket is bound.
@@ -59,10 +59,10 @@ impl HeldPort {
     }
 }
 
-/// An address on loopback at which connections are refused until the process ends.
+/// Returns an address on loopback that refuses connections until the process ends.
 ///
 /// # Panics
-/// When there is no free number.
+/// There is no free number.
 #[must_use]
 pub fn refused() -> SocketAddr {
     let port = HeldPort::take();
@@ -71,11 +71,11 @@ pub fn refused() -> SocketAddr {
     address
 }
 
-/// Waits for what follows from closing a socket, at the latest when every program that was being
+/// Waits for the effect of closing a socket, at the latest until every program that was being
 /// started at that moment runs.
 ///
 /// # Panics
-/// When it does not follow in time.
+/// The effect does not occur in time.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
@@ -84,10 +84,10 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// The same on a thread that may block.
+/// Does the same on a thread that may block.
 ///
 /// # Panics
-/// When it does not follow in time.
+/// The effect does not occur in time.
 #[track_caller]
 pub fn until_blocking(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -1,7 +1,7 @@
-//! Connects to Unix sockets without blocking for as long as their owner likes.
+//! Connects to Unix sockets without blocking without limit.
 //!
-//! connect(2) waits while the queue of the one who listens is full, and who listens
-//! and accepts nothing makes that for ever.
+//! connect(2) waits while the listener's queue is full. If the listener never accepts, it waits for
+//! ever.
 
 use std::io;
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -12,12 +12,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
-/// A full queue is tried again after the first of these, and after the last at the
-/// latest: the kernel does not tell when there is room.
+/// A full queue is tried again after the first of these times, later at most after the last: the
+/// kernel does not report when there is room.
 const AGAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(200)];
 
-/// Connects. While the queue is full it tries again, for as long as its caller
-/// waits: the caller sets a limit.
+/// Connects. While the queue is full it tries again, without a limit: the caller sets one.
 pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let [mut pause, longest] = AGAIN;
     loop {
@@ -29,22 +28,21 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Connects on a thread that may block, for `patience` at most.
+/// Connects on a thread that may block, for at most `patience`.
 ///
 /// # Errors
-/// Those of connect(2), and [`io::ErrorKind::WouldBlock`] when the queue was full all
-/// the time.
+/// Those of connect(2), and [`io::ErrorKind::WouldBlock`] if the queue was full all the time.
 pub fn connect_blocking(path: &Path, patience: Duration) -> io::Result<BlockingStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // It bounds connect(2) too (socket(7)).
+    // The timeout also limits connect(2) (socket(7)).
     socket.set_write_timeout(Some(patience))?;
     socket.connect(&SockAddr::unix(path)?)?;
     socket.set_write_timeout(None)?;
     Ok(socket.into())
 }
 
-/// Whether nobody listens on a socket whose file is there. It does not block: a full
-/// queue belongs to somebody.
+/// Returns whether nothing listens on a socket whose file exists. Does not block: a full queue has
+/// a listener.
 pub fn is_abandoned(path: &Path) -> bool {
     let attempt = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -59,7 +57,7 @@ mod tests {
     use super::*;
     use crate::testport::until_blocking;
 
-    /// Somebody who listens, whose queue is full, and the connections that fill it.
+    /// Returns a listener whose queue is full, and the connections that fill it.
     fn full(path: &Path) -> (Socket, Vec<Socket>) {
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         listener.bind(&SockAddr::unix(path).unwrap()).unwrap();

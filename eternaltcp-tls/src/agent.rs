@@ -1,5 +1,5 @@
-//! A client of ssh-agent: which keys it holds, and signatures by them
-//! (draft-ietf-sshm-ssh-agent, sections 3.5 and 3.6). It blocks.
+//! A blocking client of ssh-agent: lists its keys, and asks it for signatures
+//! (draft-ietf-sshm-ssh-agent, sections 3.5 and 3.6).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -20,12 +20,12 @@ const SIGN_RESPONSE: u8 = 14;
 
 /// The longest answer that is read, as in OpenSSH.
 const ANSWER_LIMIT: usize = 256 * 1024;
-/// How long an agent may take to list its keys.
+/// Time allowed for an agent to list its keys.
 const LIST: Duration = Duration::from_secs(5);
-/// How long it may take to sign: it may ask its user.
+/// Time allowed for an agent to sign: it may ask its user.
 const SIGN: Duration = Duration::from_secs(60);
 
-/// An agent that listens on a Unix socket. Nothing is opened before it is asked.
+/// An agent that listens on a Unix socket. No connection is made before the first request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Agent {
     socket: PathBuf,
@@ -34,33 +34,33 @@ pub struct Agent {
 /// A key that an agent holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentKey {
-    /// The key; of one that a carrier cannot use, the type as OpenSSH names it.
+    /// The key, or the type, as OpenSSH names it, of a key that a carrier cannot use.
     pub key: Result<PublicKey, CleanText>,
-    /// What its user called it.
+    /// The comment that its user gave it.
     pub comment: CleanText,
 }
 
-/// Why an agent did not do what it was asked for. One line each.
+/// The reason why an agent did not do what it was asked to do. Each is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentError {
-    /// There is no agent at the socket.
+    /// No agent listens on the socket.
     #[error("no ssh-agent answers at {}: {error}", .socket.display())]
     Unreachable {
-        /// Where it should be.
+        /// The socket.
         socket: PathBuf,
-        /// Why not.
+        /// The error of the system.
         error: io::Error,
     },
     /// It did not answer in time.
     #[error("the ssh-agent at {} gave no answer in {} s", .socket.display(), .limit.as_secs())]
     TimedOut {
-        /// Where it is.
+        /// The socket.
         socket: PathBuf,
-        /// How long it was given.
+        /// The time that it was allowed.
         limit: Duration,
     },
-    /// It said no: the key is gone, or its user declined.
+    /// It refused: the key is gone, or its user declined.
     #[error("the ssh-agent refused to sign: was the question declined, or the key removed?")]
     Refused,
     /// Its answer breaks the protocol.
@@ -69,19 +69,19 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// The agent at this socket, which is `$SSH_AUTH_SOCK` as a rule.
+    /// Returns the agent at this socket, which is usually `$SSH_AUTH_SOCK`.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
 
-    /// Where it listens.
+    /// Returns the path of its socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The keys it holds, in its order. Blocks for 5 s at most.
+    /// Returns the keys that it holds, in its order. Blocks for at most 5 s.
     ///
     /// # Errors
     /// See [`AgentError`].
@@ -93,8 +93,8 @@ impl Agent {
         }
     }
 
-    /// A signature of `key` over `message`, in the form that TLS wants. Blocks
-    /// for 60 s at most.
+    /// Asks for a signature of `key` over `message`, in the form that TLS uses. Blocks for at most
+    /// 60 s.
     pub(super) fn sign(&self, key: &PublicKey, message: &[u8]) -> Result<Vec<u8>, AgentError> {
         let blob = ssh_key::PublicKey::from(key.data().clone()).to_bytes();
         let mut request = vec![SIGN_REQUEST];
@@ -125,7 +125,7 @@ impl Agent {
     }
 }
 
-/// Sends one message and reads the answer to it.
+/// Sends one message and reads its answer.
 fn exchange(stream: &mut UnixStream, request: &[u8], until: Instant) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(remaining(until)?))?;
     let mut message = Vec::with_capacity(request.len() + 4);
@@ -142,7 +142,7 @@ fn exchange(stream: &mut UnixStream, request: &[u8], until: Instant) -> io::Resu
     Ok(answer)
 }
 
-/// Reads all of `buffer`, whatever the pace of the bytes, until then.
+/// Fills `buffer` before the deadline, however slowly the bytes arrive.
 fn read_exact(stream: &mut UnixStream, mut buffer: &mut [u8], until: Instant) -> io::Result<()> {
     while !buffer.is_empty() {
         stream.set_read_timeout(Some(remaining(until)?))?;
@@ -163,7 +163,7 @@ fn remaining(until: Instant) -> io::Result<Duration> {
 
 /// Appends `string` of the SSH protocol (RFC 4251, section 5).
 fn put_string(message: &mut Vec<u8>, content: &[u8]) {
-    // What is signed, and a key, are far below 4 GiB.
+    // A key and the data to sign are far below 4 GiB.
     message.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
     message.extend(content);
 }
@@ -181,12 +181,12 @@ fn take_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(content)
 }
 
-/// Reads bytes as the bodies of both answers: for fuzzing.
+/// Parses bytes as the body of each answer; for fuzzing.
 pub fn read_answers(key: &PublicKey, body: &[u8]) -> bool {
     parse_keys(body).is_some() | parse_signature(key, body).is_some()
 }
 
-/// The body of an `IDENTITIES_ANSWER`.
+/// Parses the body of an `IDENTITIES_ANSWER`.
 fn parse_keys(mut list: &[u8]) -> Option<Vec<AgentKey>> {
     let rest = &mut list;
     let count = take_number(rest)?;
@@ -209,7 +209,7 @@ fn usable(data: KeyData) -> Result<PublicKey, Option<CleanText>> {
     PublicKey::from_data(data).map_err(|_| Some(kind))
 }
 
-/// The body of a `SIGN_RESPONSE`: a signature of that key's type.
+/// Parses the body of a `SIGN_RESPONSE`: a signature of that key's type.
 fn parse_signature(key: &PublicKey, mut body: &[u8]) -> Option<Vec<u8>> {
     let mut blob = take_string(&mut body)?;
     let rest = &mut blob;
@@ -221,8 +221,8 @@ fn parse_signature(key: &PublicKey, mut body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// `mpint r, mpint s` (RFC 5656, section 3.1.2) as `SEQUENCE { r, s }` in DER
-/// (RFC 5480, appendix A). Both write a number in the same way.
+/// Converts `mpint r, mpint s` (RFC 5656, section 3.1.2) to `SEQUENCE { r, s }` in DER (RFC 5480,
+/// appendix A). Both write a number in the same way.
 fn to_der(mut content: &[u8]) -> Option<Vec<u8>> {
     let rest = &mut content;
     let numbers = [take_string(rest)?, take_string(rest)?];

@@ -1,4 +1,4 @@
-//! TLS signatures by a key that an agent holds.
+//! TLS signatures by a key in an agent.
 
 use std::any::Any;
 use std::fmt;
@@ -12,9 +12,9 @@ use ssh_key::public::KeyData;
 use super::PublicKey;
 use super::agent::{Agent, AgentError};
 
-/// Asked before each signature, on the thread that signs; it may block until no
-/// other signature is made. `None`: the signature is of no use any more. What it
-/// gives is held until the signature is made.
+/// Called before each signature, on the thread that signs; may block until no other signature is
+/// being made. Returns `None` if the signature is no longer needed. The returned value is held
+/// until the signature is made.
 pub type Permit = Arc<dyn Fn() -> Option<Box<dyn Any>> + Send + Sync>;
 
 /// A key pair whose private half is in an agent.
@@ -24,20 +24,20 @@ pub(super) struct AgentPair {
     pub(super) public: PublicKey,
 }
 
-/// What rustls asks: which signatures there may be.
+/// The object that rustls asks which signatures are possible.
 pub(super) struct AgentSigning {
     pub(super) pair: AgentPair,
     pub(super) permit: Option<Permit>,
 }
 
-/// The signature that is wanted now.
+/// The signature that rustls requests.
 struct OneSignature {
     pair: AgentPair,
     permit: Option<Permit>,
     scheme: SignatureScheme,
 }
 
-/// Why there is no signature. It is told apart from what a peer does.
+/// The reason why there is no signature, as opposed to a fault of the peer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SigningError {
     #[error(transparent)]

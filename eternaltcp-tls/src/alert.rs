@@ -1,5 +1,5 @@
-//! Alert descriptions of TLS: what one side tells the other before it ends a
-//! connection (RFC 8446, section 6).
+//! Alert descriptions of TLS, which one side sends before it ends a connection (RFC 8446, section
+//! 6).
 
 use std::fmt;
 
@@ -17,20 +17,20 @@ impl Alert {
     /// No common version (RFC 8446, section 6.2).
     pub(super) const PROTOCOL_VERSION: Self = Self(70);
 
-    /// What a client says whose user does not trust the server's key.
+    /// Sent by a client whose user does not trust the server's key.
     pub(super) const ACCESS_DENIED: Self = Self(49);
 
     pub(super) fn new(code: u8) -> Self {
         Self(code)
     }
 
-    /// The number on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub fn code(self) -> u8 {
         self.0
     }
 
-    /// The name in the IANA registry "TLS Alerts", if it is one of TLS 1.3.
+    /// Returns the name in the IANA registry "TLS Alerts", if it is one of TLS 1.3.
     fn name(self) -> Option<&'static str> {
         Some(match self.0 {
             0 => "close_notify",

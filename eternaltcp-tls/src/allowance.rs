@@ -1,21 +1,21 @@
-//! Limits what a peer sends that is no data: such records cost work and bring nothing.
+//! Limits the records without data that a peer may send: they cost work and carry nothing.
 
 use super::fault::Fault;
 
-/// So many records without data may come at once. A handshake costs as much work.
+/// Records without data that may arrive at once. They cost about as much as a handshake.
 const AT_ONCE: u32 = 256;
 
-/// So much data allows one more: to open it costs as much as to change a key.
+/// Bytes of data that allow one more: opening them costs as much as changing a key.
 const DATA_FOR_ONE: usize = 4096;
 
-/// What a peer may still send that is no data: key updates, tickets, warnings,
+/// The number of records without data that a peer may still send: key updates, tickets, warnings,
 /// parts of messages, and empty records.
 ///
-/// It follows the data and no clock: a peer that is only slow owes nothing, and a
-/// peer that sends nothing else soon has no connection.
+/// It grows with data and not with time. A slow peer is never penalized, and a peer that sends only
+/// such records soon loses its connection.
 pub(super) struct Allowance {
     left: u32,
-    /// Data since the last one that they allowed.
+    /// Bytes of data since the last record that they allowed.
     data: usize,
 }
 
@@ -24,7 +24,7 @@ impl Allowance {
         Self { left: AT_ONCE, data: 0 }
     }
 
-    /// Takes one, or says that there is none.
+    /// Takes one from the allowance, or returns an error if none is left.
     pub(super) fn take(&mut self) -> Result<(), Fault> {
         let Some(left) = self.left.checked_sub(1) else {
             return Err(Fault::unexpected("records without data, without end"));
@@ -33,7 +33,7 @@ impl Allowance {
         Ok(())
     }
 
-    /// Data came.
+    /// Adds received data to the allowance.
     pub(super) fn earn(&mut self, data: usize) {
         self.data += data;
         let earned = u32::try_from(self.data / DATA_FOR_ONE).unwrap_or(AT_ONCE);

@@ -1,6 +1,6 @@
-//! The one TLS configuration of the project: TLS 1.3, raw public keys of both
-//! sides (RFC 7250), and nothing that could let a peer in past its key: no
-//! certificates, no tickets, no resumption, no early data.
+//! The TLS configuration of the project: TLS 1.3, raw public keys of both sides (RFC 7250), and
+//! nothing that could bypass the check of a key: no certificates, no tickets, no resumption, no
+//! early data.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -26,24 +26,25 @@ use super::{Identity, Permit, TlsError};
 /// The application protocol that both sides must agree on (RFC 7301).
 pub const ALPN: &[u8] = b"eternaltcp/1";
 
-/// What the connections of a client have in common. Clones are cheap.
+/// The configuration that the connections of a client share. Clones are cheap.
 #[derive(Clone)]
 pub struct ClientTls(pub(super) Arc<ClientConfig>);
 
-/// What the connections of a server have in common. Clones are cheap.
+/// The configuration that the connections of a server share. Clones are cheap.
 #[derive(Clone)]
 pub struct ServerTls(pub(super) Arc<ServerConfig>);
 
 impl ClientTls {
-    /// A client that proves `identity`, to any server that proves a key.
+    /// Creates the configuration of a client that proves `identity`, and accepts any server that
+    /// proves a key.
     ///
     /// # Errors
-    /// [`TlsError::Internal`]; none is known to happen.
+    /// [`TlsError::Internal`], although no case is known.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         Self::with_permit(identity, None)
     }
 
-    /// The same; an agent is asked for a signature only with this permit.
+    /// Does the same, but asks an agent for a signature only with this permit.
     pub fn with_permit(identity: &Identity, permit: Option<Permit>) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
@@ -62,8 +63,8 @@ impl ClientTls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// The same for a server that `judgement` accepts: any other sees nothing of this
-    /// side's key, and gets no signature.
+    /// Returns the same configuration for servers that `judgement` accepts. Any other server sees
+    /// nothing of this side's key and gets no signature.
     pub fn judging(&self, judgement: Judgement) -> Self {
         let mut config = ClientConfig::clone(&self.0);
         let algorithms = config.crypto_provider().signature_verification_algorithms;
@@ -73,17 +74,19 @@ impl ClientTls {
     }
 
     pub(super) fn connect(&self) -> Result<UnbufferedClientConnection, TlsError> {
-        // rustls wants a name to look tickets up by; there are none, and it is never sent.
+        // rustls requires a name for looking up tickets. There are none, and the name is never
+        // sent.
         let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Ok(UnbufferedClientConnection::new(self.0.clone(), name)?)
     }
 }
 
 impl ServerTls {
-    /// A server that proves `identity`, to any client that proves a key.
+    /// Creates the configuration of a server that proves `identity`, and accepts any client that
+    /// proves a key.
     ///
     /// # Errors
-    /// [`TlsError::Internal`]; none is known to happen.
+    /// [`TlsError::Internal`], although no case is known.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
@@ -106,7 +109,7 @@ impl ServerTls {
     }
 }
 
-/// ring, with the suites and groups of this project in their order of preference.
+/// Returns ring, with the suites and groups of this project in order of preference.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
@@ -119,7 +122,7 @@ fn provider() -> CryptoProvider {
     }
 }
 
-/// The key and its `SubjectPublicKeyInfo`, the single "certificate".
+/// Returns the key with its `SubjectPublicKeyInfo` as the only "certificate".
 fn certified(identity: &Identity, permit: Option<Permit>) -> Result<Arc<CertifiedKey>, TlsError> {
     let spki = identity.spki().map_err(|e| TlsError::Internal(e.to_string()))?;
     let chain = vec![CertificateDer::from(spki)];

@@ -1,8 +1,8 @@
-//! One TLS connection without its socket: bytes in, bytes out.
+//! A TLS connection without its socket: bytes in, bytes out.
 //!
-//! rustls does the handshake and makes the keys; records after that are `traffic`'s.
-//! The caller reads 64 KiB at a time into its own buffer, where rustls' buffered
-//! interface reads 4 KiB, and what is in a record is not copied on its way in.
+//! rustls performs the handshake and derives the keys; `traffic` handles the records after that.
+//! The caller reads 64 KiB at a time into its own buffer, whereas rustls' buffered interface reads
+//! 4 KiB, and the contents of a record are not copied on the way in.
 
 use std::fmt;
 
@@ -14,28 +14,27 @@ use super::side::{Side, Step};
 use super::traffic::Traffic;
 use super::{Foreign, PublicKey, TlsError};
 
-/// The most bytes that a peer's handshake may have, or that a handshake message
-/// after it may span. An honest handshake has under 1 KiB.
+/// The most bytes of a peer's handshake, or of a later handshake message. An honest handshake has
+/// less than 1 KiB.
 pub(super) const HANDSHAKE_LIMIT: usize = 64 * 1024;
 
 /// A TLS connection that owns no socket and no buffers.
 ///
-/// The caller reads from its socket into `incoming`, calls
-/// [`process`](Self::process), and writes `outgoing` to the socket. Data go out
-/// by [`encrypt`](Self::encrypt) once the handshake is done. A client calls
-/// `process` first with nothing, for the bytes that open the handshake.
+/// The caller reads from its socket into `incoming`, calls [`process`](Self::process), and writes
+/// `outgoing` to the socket. After the handshake, [`encrypt`](Self::encrypt) sends data. A client
+/// first calls `process` without input to get the bytes that start the handshake.
 ///
-/// In TLS 1.3 a client's handshake is done *before* the server has judged the
-/// client's key: only the server's first data say that it was let in.
+/// In TLS 1.3 a client's handshake is done *before* the server has checked the client's key. Only
+/// the server's first data prove that the client is admitted.
 pub struct Connection {
     stage: Stage,
-    /// A copy of the records at the front of the incoming bytes that rustls has
-    /// taken in and not given back: the front of a handshake message. rustls wants
-    /// to see them again with every call, also where there are no incoming bytes.
+    /// A copy of the records at the front of the incoming bytes that rustls has read and not
+    /// released: the front of a handshake message. rustls must see them again at every call, even
+    /// without incoming bytes.
     held: Vec<u8>,
-    /// Bytes that the handshake has used up.
+    /// Bytes that the handshake has consumed.
     handshake_bytes: usize,
-    /// Whether the handshake pauses when there is something to send, and does so now.
+    /// Whether the handshake pauses when there is something to send, and whether it is paused now.
     pauses: bool,
     is_paused: bool,
     /// The peer's key, once the handshake is done.
@@ -45,38 +44,38 @@ pub struct Connection {
     failed: Option<TlsError>,
 }
 
-/// Who does the work of a connection.
+/// The part that handles a connection's records.
 enum Stage {
     Handshake(Box<Side>),
     Traffic(Box<Traffic>),
-    /// The way from one to the other failed.
+    /// The transition from one to the other failed.
     Over,
 }
 
-/// Where a connection stands after [`Connection::process`].
+/// The state of a connection after [`Connection::process`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Status {
     /// The peer has proved its key, and data may be sent.
     pub handshake_done: bool,
-    /// The peer has ended its direction by `close_notify`: all that it sent was
-    /// received. A socket that ends without it may have been cut off.
+    /// The peer has ended its direction with `close_notify`: everything that it sent was received.
+    /// A socket that ends without it may have been cut off.
     pub peer_closed: bool,
 }
 
 impl Connection {
-    /// The client's end of a new connection.
+    /// Creates the client's end of a new connection.
     ///
     /// # Errors
-    /// [`TlsError::Internal`], for instance without randomness.
+    /// [`TlsError::Internal`], for example without randomness.
     pub fn client(tls: &ClientTls) -> Result<Self, TlsError> {
         Ok(Self::new(Side::Client(tls.connect()?)))
     }
 
-    /// The server's end of a new connection.
+    /// Creates the server's end of a new connection.
     ///
     /// # Errors
-    /// [`TlsError::Internal`], for instance without randomness.
+    /// [`TlsError::Internal`], for example without randomness.
     pub fn server(tls: &ServerTls) -> Result<Self, TlsError> {
         Ok(Self::new(Side::Server(tls.accept()?)))
     }
@@ -95,21 +94,18 @@ impl Connection {
         }
     }
 
-    /// Handles the complete records at the front of `incoming`; what remains
-    /// there is the front of a record that is still to come, less than 18,437
-    /// bytes (before the handshake is done, at most 64 KiB).
+    /// Handles the complete records at the front of `incoming`. The rest is the front of an
+    /// incomplete record, less than 18,437 bytes (at most 64 KiB before the handshake is done).
     ///
-    /// Data are decrypted and appended to `plaintext`: those of records from
-    /// 2 KiB on where they lie, so that `incoming` shares its memory with them;
-    /// those of smaller ones put together in a copy.
+    /// Appends decrypted data to `plaintext`. The data of records from 2 KiB on stay in place and
+    /// share the memory of `incoming`; the data of smaller records are copied together.
     ///
-    /// Bytes that the peer must get (handshake, key update, alert) are appended
-    /// to `outgoing`.
+    /// Appends bytes for the peer (handshake, key update, alert) to `outgoing`.
     ///
     /// # Errors
-    /// The reason why the connection is over; every later call returns it again.
-    /// `outgoing` may then hold an alert, worth one try to send, and `plaintext`
-    /// the data that came, intact, before the fault.
+    /// The reason why the connection is over; every later call returns it again. `outgoing` may
+    /// then hold an alert, which is worth one attempt to send, and `plaintext` holds the intact
+    /// data that arrived before the fault.
     pub fn process(
         &mut self,
         incoming: &mut BytesMut,
@@ -129,14 +125,13 @@ impl Connection {
         result
     }
 
-    /// From now on [`process`](Self::process) returns during the handshake when
-    /// something is to be sent, although there may be more to do: signing may
-    /// take its time.
+    /// Makes [`process`](Self::process) return during the handshake when there is something to
+    /// send, even if there is more to do, because signing may take time.
     pub fn pause_to_send(&mut self) {
         self.pauses = true;
     }
 
-    /// Whether it returned for that: it is to be called again, also without
+    /// Returns whether it returned for that reason. It must then be called again, even without
     /// further bytes.
     pub fn is_paused(&self) -> bool {
         self.is_paused
@@ -154,7 +149,7 @@ impl Connection {
         if let Stage::Handshake(_) = &self.stage {
             self.shake(incoming, outgoing)?;
         }
-        // What came behind the handshake is of the same read.
+        // The records that follow the handshake are in the same read.
         if let Stage::Traffic(traffic) = &mut self.stage
             && !self.peer_closed
         {
@@ -164,12 +159,12 @@ impl Connection {
         Ok(Status { handshake_done: self.peer.is_some(), peer_closed: self.peer_closed })
     }
 
-    /// Goes on with the handshake.
+    /// Continues the handshake.
     fn shake(&mut self, incoming: &mut BytesMut, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let read = self.read(incoming, outgoing);
         let established = self.establish();
         if established.is_err() && read.is_ok() {
-            // rustls sends no alerts of our choosing: an orderly end must do.
+            // rustls cannot send an alert of our choice: an orderly end has to be enough.
             if let Stage::Handshake(side) = &mut self.stage {
                 side.close(&mut self.held, outgoing);
             }
@@ -178,8 +173,8 @@ impl Connection {
         if self.peer.is_some() { self.take_over() } else { Ok(()) }
     }
 
-    /// Takes the keys from rustls, which has made all of them and sent all that
-    /// it had to say.
+    /// Takes the keys from rustls, which has derived all of them and sent everything of the
+    /// handshake.
     fn take_over(&mut self) -> Result<(), TlsError> {
         if !self.held.is_empty() {
             return Err(TlsError::Misbehaved("a message is cut where the handshake ends".into()));
@@ -191,12 +186,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets rustls handle the records of the handshake in `incoming`, and takes off
-    /// what is done with.
+    /// Lets rustls handle the handshake's records in `incoming`, and removes consumed bytes.
     ///
-    /// rustls gets one record at a time, and none behind the last one of the
-    /// handshake: a key update there would change keys that are about to be taken
-    /// over, and its answer would be lost.
+    /// rustls gets one record at a time, and none after the last one of the handshake: a key update
+    /// there would change keys that are about to be taken over, and its answer would be lost.
     fn read(&mut self, incoming: &mut BytesMut, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let Stage::Handshake(side) = &mut self.stage else { return Ok(()) };
         let (mut used, mut whole) = (0, self.held.len());
@@ -204,7 +197,7 @@ impl Connection {
         while side.is_handshaking() {
             let next = record_length(&incoming[whole..]);
             whole += next.unwrap_or(0);
-            // A record that is not whole is shown as well: its header may be wrong.
+            // An incomplete record is passed as well: its header may be wrong.
             let shown = if next.is_some() { whole } else { incoming.len() };
             match drain(side, &mut incoming[..shown], &mut used, outgoing) {
                 Ok(peer_closed) => self.peer_closed |= peer_closed,
@@ -232,7 +225,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Keeps a copy of `held`, unless it is that of the last time.
+    /// Keeps a copy of `held`, unless it is unchanged.
     fn hold(&mut self, held: &[u8], used: usize) {
         if used > 0 || held.len() != self.held.len() {
             self.held.clear();
@@ -240,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// Learns who the peer is, once the handshake is done.
+    /// Reads the peer's key once the handshake is done.
     fn establish(&mut self) -> Result<(), TlsError> {
         let Stage::Handshake(side) = &self.stage else { return Ok(()) };
         if side.is_handshaking() {
@@ -253,8 +246,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Appends `plaintext` to `outgoing`, protected, in records of at most
-    /// 16,384 bytes. Keys are changed when they are due.
+    /// Appends `plaintext` to `outgoing`, protected, in records of at most 16,384 bytes. Changes
+    /// keys when they are due.
     ///
     /// # Errors
     /// [`TlsError::NotEstablished`] before the handshake is done,
@@ -264,8 +257,8 @@ impl Connection {
         self.encrypt_parts(&[plaintext], outgoing)
     }
 
-    /// Like [`encrypt`](Self::encrypt), of several slices as if they were one:
-    /// a header and its payload share a record without being copied together first.
+    /// Does the same for several slices as if they were one: a header and its payload share a
+    /// record without being copied together first.
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
@@ -278,8 +271,8 @@ impl Connection {
         self.seal(outgoing)
     }
 
-    /// Like [`encrypt_parts`](Self::encrypt_parts), but the last bytes wait for
-    /// more to fill their record, or for [`seal`](Self::seal).
+    /// Does the same as [`encrypt_parts`](Self::encrypt_parts), but the last bytes wait until their
+    /// record is full, or until [`seal`](Self::seal).
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
@@ -288,7 +281,7 @@ impl Connection {
         parts.iter().try_for_each(|part| traffic.gather(part, outgoing))
     }
 
-    /// Protects what waits for its record to be filled.
+    /// Protects the data that wait for their record to be filled.
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
@@ -296,7 +289,7 @@ impl Connection {
         self.traffic()?.finish(outgoing)
     }
 
-    /// What sends, if this side may send.
+    /// Returns the sending part, if this side may send.
     fn traffic(&mut self) -> Result<&mut Traffic, TlsError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -308,29 +301,29 @@ impl Connection {
         }
     }
 
-    /// Appends the orderly end of this side's data to `outgoing`. Does nothing
-    /// during the handshake, after a failure, or the second time.
+    /// Appends the orderly end of this side's data to `outgoing`. Does nothing during the
+    /// handshake, after a failure, or the second time.
     pub fn close_notify(&mut self, outgoing: &mut Vec<u8>) {
         if let Ok(traffic) = self.traffic() {
-            // When not even this can be protected, the socket's end must do.
+            // If even this cannot be protected, the end of the socket has to be enough.
             let _ = traffic.close(outgoing);
             self.sent_close = true;
         }
     }
 
-    /// What sends, to send what no honest side would.
+    /// Returns the sending part, so that tests can send what no honest side sends.
     #[cfg(test)]
     pub(super) fn traffic_of_tests(&mut self) -> &mut Traffic {
         self.traffic().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Whether the handshake still goes on.
+    /// Returns whether the handshake is still in progress.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.peer.is_none() && self.failed.is_none()
     }
 
-    /// The key that the peer has proved to own; none before the handshake is done.
+    /// Returns the key that the peer has proved to own; `None` before the handshake is done.
     #[must_use]
     pub fn peer_key(&self) -> Option<PublicKey> {
         self.peer.clone()
@@ -348,15 +341,15 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Whether `bytes` may be the first of a TLS connection: a type of record, and
-/// the high byte of every version. rustls would answer other protocols with an alert.
+/// Returns whether `bytes` may be the first of a TLS connection: a record type, and the high byte
+/// of every version. rustls would answer other protocols with an alert.
 fn may_be_tls(bytes: &[u8]) -> bool {
     bytes.first().is_none_or(|kind| (20..=23).contains(kind))
         && bytes.get(1).is_none_or(|major| *major == 3)
 }
 
-/// Has rustls do all that it can with `incoming`, of which `used` bytes at the
-/// front are done with. Says whether the peer has ended its data in order.
+/// Lets rustls process `incoming` as far as possible; `used` bytes at its front are consumed.
+/// Returns whether the peer has ended its data in order.
 fn drain(
     side: &mut Side,
     incoming: &mut [u8],
@@ -375,14 +368,15 @@ fn drain(
     }
 }
 
-/// The length of the record at the front of `bytes` by its header, if it is whole.
+/// Returns the length of the record at the front of `bytes` from its header, if the header is
+/// complete.
 fn record_length(bytes: &[u8]) -> Option<usize> {
     let (&[_, _, _, high, low], body) = bytes.split_first_chunk()?;
     let length = usize::from(u16::from_be_bytes([high, low]));
     (body.len() >= length).then_some(5 + length)
 }
 
-/// Takes `count` bytes off the front; what is emptied is used again from its start.
+/// Removes `count` bytes from the front. An empty buffer is reused from its start.
 fn discard(incoming: &mut BytesMut, count: usize) {
     if count == incoming.len() {
         incoming.clear();

@@ -1,9 +1,9 @@
-//! Handing decrypted data on: large records as they lie, small ones copied together.
+//! Passes decrypted data on: large records in place, small ones copied together.
 
 use bytes::{Bytes, BytesMut};
 
-/// From this length on a record's data stay where they are; shorter ones share
-/// memory with their neighbours of the same call, so that they keep no block alive.
+/// The length from which a record's data stay in place. Shorter data share memory with their
+/// neighbours of the same call, so that they do not keep a block alive.
 const MERGED_BELOW: usize = 2048;
 
 /// Appends the data of records to the caller's list.
@@ -28,7 +28,7 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Hands on what waits for more.
+    /// Passes on the collected small records.
     pub(super) fn finish(&mut self) {
         if !self.small.is_empty() {
             self.plaintext.push(std::mem::take(&mut self.small).into());

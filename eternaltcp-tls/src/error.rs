@@ -1,17 +1,16 @@
-//! Why a TLS connection failed, sorted by who has to do something about it.
+//! The reasons why a TLS connection failed, sorted by who has to act.
 
 use rustls::{CertificateError, Error as RustlsError, PeerIncompatible};
 
 use super::agent_signing::SigningError;
 use super::{ALPN, Alert, Foreign};
 
-/// Why a connection cannot go on. Every one of these is final for its
-/// connection: what remains is to send the outgoing bytes (an alert, at best)
-/// and to close the socket.
+/// The reason why a connection cannot continue. Each is final for its connection: the caller sends
+/// the outgoing bytes (at best an alert) and closes the socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The first bytes are no TLS record: another service, or a captive portal.
+    /// The first bytes are not a TLS record: another service, or a captive portal.
     #[error("the peer does not speak EternalTCP (not TLS): {0}")]
     NotTls(Foreign),
     /// The peer speaks TLS, but not this protocol.
@@ -22,7 +21,7 @@ pub enum TlsError {
     /// The peer ended the connection with an alert.
     #[error("the peer ended the TLS connection: {0}")]
     Alert(Alert),
-    /// The peer showed no key, or one of a type that cannot be used.
+    /// The peer showed no key, or one of an unsupported type.
     #[error(
         "the peer's key cannot be used ({0}): it needs an ssh-ed25519 or ecdsa-sha2-nistp256 key"
     )]
@@ -38,7 +37,7 @@ pub enum TlsError {
         "the peer does not trust this side's key: its known_hosts has another key, or does not have this one"
     )]
     Distrusted,
-    /// A record does not authenticate: changed on its way, or forged.
+    /// A record does not authenticate: it was changed in transit, or forged.
     #[error("a TLS record was changed on its way: something between the two sides alters the data")]
     Tampered,
     /// The handshake has more bytes than any honest one.
@@ -47,10 +46,10 @@ pub enum TlsError {
     /// The peer broke the rules of TLS.
     #[error("the peer broke the TLS protocol: {0}")]
     Misbehaved(String),
-    /// Data were to be sent before the handshake was done.
+    /// Data were sent before the handshake was done.
     #[error("the TLS handshake is not done yet")]
     NotEstablished,
-    /// Data were to be sent after `close_notify`.
+    /// Data were sent after `close_notify`.
     #[error("this side has closed the TLS connection")]
     Closed,
     /// The agent that holds this side's key did not sign.
@@ -62,8 +61,8 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// Whether the peer, or the path to it, caused this; otherwise it is a
-    /// fault of this process.
+    /// Returns whether the peer, or the path to it, caused the error; otherwise it is a fault of
+    /// this process.
     #[must_use]
     pub fn is_peers_fault(&self) -> bool {
         !matches!(self, Self::NotEstablished | Self::Closed | Self::Unsigned(_) | Self::Internal(_))
@@ -104,12 +103,12 @@ impl From<RustlsError> for TlsError {
     }
 }
 
-/// What a fatal alert of the peer says to the user.
+/// Converts a fatal alert of the peer to its meaning for the user.
 impl From<Alert> for TlsError {
     fn from(alert: Alert) -> Self {
         match alert {
             Alert::NO_APPLICATION_PROTOCOL => Self::no_alpn(),
-            // Another TLS server, which knows no raw public keys.
+            // Another TLS server, which does not know raw public keys.
             Alert::HANDSHAKE_FAILURE | Alert::PROTOCOL_VERSION => {
                 Self::WrongProtocol(alert.to_string())
             }
@@ -119,7 +118,7 @@ impl From<Alert> for TlsError {
     }
 }
 
-/// A TLS peer with which no EternalTCP handshake is possible.
+/// Returns the error for a TLS peer with which no EternalTCP handshake is possible.
 fn incompatible(why: &PeerIncompatible) -> TlsError {
     TlsError::WrongProtocol(format!("{why:?}"))
 }

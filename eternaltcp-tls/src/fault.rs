@@ -1,5 +1,4 @@
-//! What a peer did wrong after the handshake, and the alert that tells it so
-//! (RFC 8446, section 6.2).
+//! A fault of the peer after the handshake, and the alert that reports it (RFC 8446, section 6.2).
 
 use super::TlsError;
 

@@ -1,14 +1,14 @@
-//! Services that answer in place of the peer, told by their first bytes.
+//! Services that answer in place of the peer, recognized by their first bytes.
 
 use std::fmt;
 
-/// What answers where TLS was expected. As a text it says what to do.
+/// The service that answers where TLS was expected. Its text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Foreign {
     /// An ssh server: its banner begins with `SSH-` (RFC 4253, section 4.2).
     Ssh,
-    /// A web server, or the log-in page of a network.
+    /// A web server, or the login page of a network.
     Http,
     /// Something else.
     Unknown,

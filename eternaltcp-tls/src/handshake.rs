@@ -1,5 +1,5 @@
-//! The handshake over a real socket, under a deadline and with little memory:
-//! whoever connects may be anyone.
+//! The handshake over a real socket, with a deadline and little memory, because the peer may be
+//! anyone.
 
 use std::io;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Connection, PublicKey, TlsError};
 
-/// How much is read at once. A whole honest handshake fits.
+/// The most bytes that are read at once. A complete honest handshake fits.
 const READ: usize = 4096;
 
-/// The record `change_cipher_spec` of TLS 1.3, which means nothing.
+/// The record `change_cipher_spec` of TLS 1.3, which has no meaning.
 const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
 
-/// What a finished handshake gives.
+/// The result of a finished handshake.
 #[derive(Debug)]
 pub struct Handshaken {
     /// The key that the peer has proved to own.
     pub peer: PublicKey,
-    /// Data that came along with the end of the handshake: the first of the stream.
+    /// Data that arrived with the end of the handshake: the first of the stream.
     pub early: Vec<Bytes>,
 }
 
-/// Why there was no handshake.
+/// The reason why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -44,7 +44,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whether the peer's machine said nothing more: the path may have died.
+    /// Returns whether the peer's machine went silent: the path may have died.
     pub fn is_silence(&self) -> bool {
         match self {
             Self::TimedOut => true,
@@ -54,16 +54,15 @@ impl HandshakeError {
     }
 }
 
-/// Drives `connection`, a new one, through its handshake over `stream`.
+/// Drives a new `connection` through its handshake over `stream`.
 ///
-/// `incoming` should be empty and need have no capacity; after success it holds
-/// the front of a record that is still to come, if any, and belongs to the reads
-/// that follow. When the future is dropped before its end, drop the connection
-/// and the stream with it: bytes of the handshake may be lost.
+/// `incoming` should be empty and needs no capacity. After success it holds the front of an
+/// incomplete record, if any, and must be used for the following reads. If the future is dropped
+/// before its end, drop the connection and the stream with it: bytes of the handshake may be lost.
 ///
 /// # Errors
-/// See [`HandshakeError`]. An alert that explains a failure is offered to the
-/// socket once, without waiting.
+/// See [`HandshakeError`]. An alert that explains a failure is written to the socket once, without
+/// waiting.
 pub async fn handshake(
     stream: &TcpStream,
     connection: &mut Connection,
@@ -75,21 +74,20 @@ pub async fn handshake(
         .map_err(|_| HandshakeError::TimedOut)?
 }
 
-/// Until when a stranger has to do its parts of a handshake.
+/// The deadlines of a stranger for its parts of a handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// To say what it says first.
+    /// For its first message.
     pub hello: Instant,
-    /// To answer this side's part, or to show that it has taken it.
+    /// For its answer to this side's part, or for a sign that it received that part.
     pub answer: Instant,
-    /// To answer, once it has shown that: its agent may ask its user.
+    /// For its answer after such a sign: its agent may ask its user.
     pub signature: Instant,
 }
 
-/// The same for a stranger, which has to deserve its time. A client that cannot
-/// sign at once sends what TLS lets it send before: the `change_cipher_spec` of
-/// RFC 8446, appendix D.4, which follows the server's hello. `asks` is called
-/// then.
+/// Does the same for a stranger, which gets more time only after a sign of life. A client that
+/// cannot sign at once sends what TLS allows before: the `change_cipher_spec` of RFC 8446, appendix
+/// D.4, which follows the server's hello. `asks` is called then.
 pub async fn handshake_of_stranger(
     stream: &TcpStream,
     connection: &mut Connection,
@@ -119,8 +117,7 @@ pub async fn handshake_of_stranger(
     handshake(stream, connection, incoming, until).await
 }
 
-/// Waits for something that is neither nothing nor the front of a
-/// `change_cipher_spec`.
+/// Waits for input that is neither empty nor the front of a `change_cipher_spec`.
 async fn wait_for_answer(
     stream: &TcpStream,
     incoming: &mut BytesMut,
@@ -131,18 +128,17 @@ async fn wait_for_answer(
     Ok(())
 }
 
-/// Whether this record came, and nothing else.
+/// Returns whether exactly this record arrived.
 fn is_change_cipher_spec(incoming: &[u8]) -> bool {
     incoming == CHANGE_CIPHER_SPEC
 }
 
-/// Drives a client's connection through its handshake, with the calls that may block
-/// on a thread of their own: judging the server may read files and ask the user, and
-/// an agent may be slow to sign. Where that is to be expected
-/// [`Connection::pause_to_send`] lets the server know that the rest is coming.
+/// Drives a client's connection through its handshake, with blocking calls on a thread of their
+/// own: checking the server may read files and ask the user, and an agent may be slow to sign. If
+/// that is expected, [`Connection::pause_to_send`] tells the server that the rest will follow.
 ///
-/// The peer has `patience` in all; the time that this side takes for itself does not
-/// count. A dropped future leaves that thread to whatever it waits for.
+/// `patience` limits the peer's time; the time that this side needs does not count. A dropped
+/// future leaves that thread waiting.
 pub async fn handshake_off_path(
     stream: &TcpStream,
     mut connection: Connection,
@@ -209,7 +205,7 @@ async fn send(stream: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), Handshak
     Ok(())
 }
 
-/// Reads what is there, at least one byte and at most [`READ`].
+/// Reads what is available, at least one byte and at most [`READ`].
 async fn receive(stream: &TcpStream, incoming: &mut BytesMut) -> Result<(), HandshakeError> {
     loop {
         stream.readable().await?;
@@ -223,7 +219,7 @@ async fn receive(stream: &TcpStream, incoming: &mut BytesMut) -> Result<(), Hand
     }
 }
 
-/// Tries once to say why it is over.
+/// Tries once to send the reason.
 fn offer(stream: &TcpStream, alert: &[u8]) {
     if !alert.is_empty() {
         // The connection ends anyway.

@@ -1,5 +1,5 @@
-//! Who this process is: a private key, read from an OpenSSH file, held by an
-//! agent, or made here.
+//! The identity of this process: a private key, read from an OpenSSH file, held by an agent, or
+//! generated here.
 
 use std::fmt;
 use std::path::Path;
@@ -14,15 +14,14 @@ use super::private_file::{NewKey, PrivateFile};
 use super::signing::{PrivateKey, Rejected};
 use super::{KeyError, PublicKey};
 
-/// The comment of a key that [`Identity::load_or_create`] makes.
+/// The comment of a key that [`Identity::load_or_create`] creates.
 const COMMENT: &str = "eternaltcp";
 
 /// A private key that proves who this side is: Ed25519, or ECDSA P-256.
 ///
-/// Clones share the key. The text of a file and the parsed key are wiped from
-/// memory; what remains, for as long as the identity lives, is the one form that
-/// signs. The key of an agent never is in this process. `Debug` shows the
-/// fingerprint alone.
+/// Clones share the key. The text of a file and the parsed key are wiped from memory; only the form
+/// that signs remains as long as the identity lives. The key of an agent never enters this process.
+/// `Debug` shows only the fingerprint.
 #[derive(Clone)]
 pub struct Identity(Pair);
 
@@ -33,8 +32,8 @@ enum Pair {
 }
 
 impl Identity {
-    /// Reads an OpenSSH private-key file without a passphrase; for one that
-    /// has one see [`PrivateFile`].
+    /// Reads an OpenSSH private-key file without a passphrase; see [`PrivateFile`] for one with a
+    /// passphrase.
     ///
     /// # Errors
     /// One line that names the file and what to do: see [`IdentityError`].
@@ -42,26 +41,26 @@ impl Identity {
         PrivateFile::read(path)?.identity()
     }
 
-    /// The key that an agent holds. Its handshakes block while it is asked to
-    /// sign: a client's are made off the data path, a server's are not.
+    /// Returns the identity of a key in an agent. Its handshakes block while the agent signs: a
+    /// client performs them off the data path, a server does not.
     #[must_use]
     pub fn of_agent(agent: Agent, public: PublicKey) -> Self {
         Self(Pair::Agent(Arc::new(AgentPair { agent, public })))
     }
 
-    /// Makes a new Ed25519 key that exists in memory only.
+    /// Generates an Ed25519 key that exists only in memory.
     ///
     /// # Errors
-    /// [`IdentityError::Random`] when the system gives no randomness.
+    /// [`IdentityError::Random`] if the system has no randomness.
     pub fn generate() -> Result<Self, IdentityError> {
         NewKey::generate(COMMENT)?.identity()
     }
 
-    /// Reads the key at `path`; makes an Ed25519 key there if there is none.
+    /// Reads the key at `path`, and creates an Ed25519 key there if there is none.
     ///
-    /// A new key appears whole or not at all, with mode 0600 and with its
-    /// public half beside it in `PATH.pub`; a missing parent folder is made with mode
-    /// 0700. When two processes do this at once, both end up with the same key.
+    /// A new key appears completely or not at all, with mode 0600 and with its public half beside
+    /// it in `PATH.pub`; a missing parent folder is created with mode
+    /// 0700. If two processes do this at the same time, both end up with the same key.
     ///
     /// # Errors
     /// Those of [`load`](Self::load), and [`IdentityError::Write`].
@@ -79,7 +78,7 @@ impl Identity {
         PrivateKey::from_openssh(key.key_data()).map(|key| Self(Pair::Here(Arc::new(key))))
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         self.public().clone()
@@ -92,12 +91,12 @@ impl Identity {
         }
     }
 
-    /// Whether a signature is asked of another process, which may take long.
+    /// Returns whether another process makes the signatures, which may take long.
     pub fn is_in_agent(&self) -> bool {
         matches!(self.0, Pair::Agent(_))
     }
 
-    /// What rustls asks; a signature of an agent needs `permit`, if there is one.
+    /// Returns the signer for rustls. A signature of an agent needs `permit`, if there is one.
     pub(super) fn signer(&self, permit: Option<Permit>) -> Arc<dyn SigningKey> {
         match &self.0 {
             Pair::Here(key) => key.signer(),

@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PublicKey(ssh_key::public::KeyData);
 
-/// Why a text or a structure is not a usable public key.
+/// The reason why a text or a structure is not a usable public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text is not an OpenSSH public key.
@@ -20,11 +20,11 @@ pub enum KeyError {
 }
 
 impl PublicKey {
-    /// Reads `TYPE BASE64 [COMMENT]`, the form of `authorized_keys`,
-    /// `known_hosts` and `*.pub` files, with any blanks between the words.
+    /// Parses `TYPE BASE64 [COMMENT]`, the form of `authorized_keys`, `known_hosts` and `*.pub`
+    /// files, with any spaces between the words.
     ///
     /// # Errors
-    /// When the text is malformed or the key type is not supported.
+    /// The text is malformed or the key type is not supported.
     pub fn from_openssh(text: &str) -> Result<Self, KeyError> {
         let malformed = |why: &dyn fmt::Display| KeyError::Malformed(why.to_string());
         let mut words = text.split_ascii_whitespace();
@@ -36,7 +36,7 @@ impl PublicKey {
         Self::from_data(key.key_data().clone())
     }
 
-    /// Whether a carrier can use keys of this type.
+    /// Returns whether a carrier can use keys of this type.
     pub fn is_supported(kind: &str) -> bool {
         matches!(kind, "ssh-ed25519" | "ecdsa-sha2-nistp256")
     }
@@ -53,14 +53,14 @@ impl PublicKey {
         &self.0
     }
 
-    /// The fingerprint as `ssh-keygen -l` prints it: `SHA256:…`.
+    /// Returns the fingerprint as `ssh-keygen -l` prints it: `SHA256:…`.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(ssh_key::HashAlg::Sha256).to_string()
     }
 }
 
-/// `TYPE BASE64`, without a comment.
+/// Formats `TYPE BASE64`, without a comment.
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = ssh_key::PublicKey::from(self.0.clone()).to_openssh().map_err(|_| fmt::Error)?;

@@ -1,5 +1,5 @@
-//! Private-key files on disk: who may read one, how large it may be, and how a
-//! new one appears whole or not at all. Knows nothing of what is inside.
+//! Private-key files on disk: who may read one, how large it may be, and how a new one appears
+//! completely or not at all. Knows nothing of their contents.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// The longest private-key file that is read.
 const SIZE_LIMIT: usize = 1 << 20;
 
-/// Why there is no identity. Each message is one line that says what to do.
+/// The reason why there is no identity. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -21,12 +21,12 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     #[error("{}: cannot read the private key: {error}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         error: io::Error,
     },
     /// Other users may read the file.
@@ -49,7 +49,7 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
-    /// The passphrase is that of no key, or of another one.
+    /// The passphrase belongs to another key or to none.
     #[error("{}: the passphrase is wrong: try again, or run: ssh-add {}", .path.display(), .path.display())]
     WrongPassphrase {
         /// The file.
@@ -75,12 +75,12 @@ pub enum IdentityError {
         /// The type, as OpenSSH names it.
         kind: String,
     },
-    /// The file is no private key, or a damaged one.
+    /// The file is not a private key, or is damaged.
     #[error("{}: not an OpenSSH private key ({why}): check the path, or restore the file", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The fault.
         why: String,
     },
     /// A new key could not be written.
@@ -88,10 +88,10 @@ pub enum IdentityError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         error: io::Error,
     },
-    /// No key could be made.
+    /// No key could be generated.
     #[error("cannot make a key: the system gives no randomness")]
     Random,
 }
@@ -102,7 +102,7 @@ impl IdentityError {
     }
 }
 
-/// The content of the private-key file `path`, wiped from memory when dropped.
+/// Returns the contents of the private-key file `path`, wiped from memory when dropped.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => IdentityError::Missing { path: path.into() },
@@ -114,7 +114,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
     }
     refuse_exposed(path, &metadata)?;
-    // With all its room at once: growing would leave copies behind. A pipe has no length.
+    // Allocated at full size: growing would leave copies in memory. A pipe has no length.
     let room = usize::try_from(metadata.len()).unwrap_or(SIZE_LIMIT).clamp(64 * 1024, SIZE_LIMIT);
     let mut text = Zeroizing::new(Vec::with_capacity(room + 1));
     file.take(SIZE_LIMIT as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
@@ -124,8 +124,8 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     Ok(text)
 }
 
-/// ssh's rule: our own file must not be open to group or others. (A file of
-/// another owner, root's for instance, is that owner's to protect.)
+/// Applies ssh's rule: a file of this user must not be open to group or others. (The owner of
+/// another file, such as root, has to protect it.)
 fn refuse_exposed(path: &Path, file: &std::fs::Metadata) -> Result<(), IdentityError> {
     let mode = file.mode() & 0o777;
     if file.uid() == rustix::process::getuid().as_raw() && mode & 0o077 != 0 {
@@ -134,8 +134,8 @@ fn refuse_exposed(path: &Path, file: &std::fs::Metadata) -> Result<(), IdentityE
     Ok(())
 }
 
-/// Makes the private-key file `path` with mode 0600, and its folder with mode
-/// 0700 if there is none. Returns false, and changes nothing, if the file exists.
+/// Creates the private-key file `path` with mode 0600, and its folder with mode 0700 if it is
+/// missing. Returns false and changes nothing if the file exists.
 pub(crate) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
     let folder = folder_of(path);
     DirBuilder::new()
@@ -144,7 +144,7 @@ pub(crate) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
         .create(folder)
         .map_err(|error| IdentityError::Write { path: folder.into(), error })?;
     let draft = Draft::write(path, 0o600, text)?;
-    // A link, unlike a rename, never replaces a key that another process made meanwhile.
+    // Unlike a rename, a link never replaces a key that another process made meanwhile.
     match std::fs::hard_link(&draft.0, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -154,7 +154,7 @@ pub(crate) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
     Ok(true)
 }
 
-/// Writes the private-key file `path` with mode 0600, in place of what is there.
+/// Writes the private-key file `path` with mode 0600, replacing the existing one.
 pub(super) fn replace(path: &Path, text: &[u8]) -> Result<(), IdentityError> {
     let draft = Draft::write(path, 0o600, text)?;
     std::fs::rename(&draft.0, path)
@@ -162,7 +162,7 @@ pub(super) fn replace(path: &Path, text: &[u8]) -> Result<(), IdentityError> {
     sync(folder_of(path))
 }
 
-/// Writes the public half of the key at `path` to `PATH.pub`, replacing what is there.
+/// Writes the public half of the key at `path` to `PATH.pub`, replacing the existing one.
 pub(super) fn write_public(path: &Path, text: &str) -> Result<(), IdentityError> {
     let mut public = path.as_os_str().to_owned();
     public.push(".pub");
@@ -195,7 +195,8 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After a rename there is nothing to remove; a failure leaves a stray file, no harm.
+        // After a rename there is nothing to remove. A failure leaves a stray file, which does no
+        // harm.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -4,14 +4,14 @@
 //!
 //! - [`Identity`] and [`PublicKey`]: keys, in OpenSSH's files and formats, or in
 //!   an [`Agent`];
-//! - [`ClientTls`] and [`ServerTls`]: the one TLS configuration, made from an identity;
+//! - [`ClientTls`] and [`ServerTls`]: the TLS configuration, made from an identity;
 //! - [`handshake()`]: a connection's handshake over its socket;
-//! - [`Connection`]: TLS without a socket: rustls does the handshake, in the steps
-//!   of `side`, and `traffic` what comes after, with the keys that rustls makes.
+//! - [`Connection`]: TLS without a socket. rustls performs the handshake in the steps of `side`;
+//!   `traffic` handles what follows, with the keys that rustls derives.
 //!
-//! TLS proves that the peer owns its key. Whether that key is let in is decided
-//! elsewhere: a client decides within the handshake (`judging`), before it shows its
-//! own key, and a server after it.
+//! TLS proves that the peer owns its key. Other code decides whether the key is admitted: a client
+//! decides within the handshake (`judging`), before it shows its own key, and a server decides
+//! after it.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,9 @@
-//! OpenSSH's private-key format (its PROTOCOL.key), read as widely as ssh-keygen
-//! reads it.
+//! OpenSSH's private-key format (its PROTOCOL.key), with all variations that ssh-keygen accepts.
 //!
-//! The ssh-key crate insists on lines of 70 columns, comments in UTF-8, the
-//! shortest padding, and P-256 scalars of full length. Not all writers keep to
-//! that, and ssh-keygen itself drops leading zeros of a scalar. So a file is
-//! taken apart here, and handed to ssh-key in the one form that it reads.
+//! The ssh-key crate requires lines of 70 columns, comments in UTF-8, the shortest padding, and
+//! P-256 scalars of full length. Not all programs write these, and ssh-keygen itself drops leading
+//! zeros of a scalar. Therefore a file is parsed here, and passed to ssh-key in the only form that
+//! it reads.
 
 use base64ct::{Base64, Encoding};
 use ssh_key::PrivateKey;
@@ -14,12 +13,12 @@ const BEGIN: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &[u8] = b"-----END OPENSSH PRIVATE KEY-----";
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 
-/// The unit of padding where nothing is encrypted.
+/// The unit of padding without encryption.
 const BLOCK: usize = 8;
 /// Bytes of a P-256 scalar.
 const SCALAR: usize = 32;
 
-/// What does not fit.
+/// The fault in a file.
 pub(super) type Damage = &'static str;
 
 const SHORT: Damage = "it ends too early";
@@ -36,18 +35,18 @@ struct Parts<'a> {
     public: &'a [u8],
     /// The private key, its comment and padding; encrypted unless `cipher` is "none".
     private: &'a [u8],
-    /// What authenticates the private part, for ciphers that have that.
+    /// The authentication tag of the private part, for ciphers that have one.
     tag: &'a [u8],
 }
 
 impl Blob {
-    /// Decodes the text of a file: base64 between two marks, with blanks and
-    /// line ends anywhere in it, and any text around it.
+    /// Decodes the text of a file: base64 between two marks, with spaces and line ends anywhere in
+    /// it, and any text around it.
     pub(super) fn from_text(text: &[u8]) -> Result<Self, Damage> {
         let start = find(text, BEGIN).ok_or("there is no line BEGIN OPENSSH PRIVATE KEY")?;
         let text = &text[start + BEGIN.len()..];
         let end = find(text, END).ok_or("there is no line END OPENSSH PRIVATE KEY")?;
-        // With all its room at once: growing would leave copies behind.
+        // Allocated at full size: growing would leave copies in memory.
         let mut base64 = Zeroizing::new(Vec::with_capacity(end));
         base64.extend(text[..end].iter().filter(|byte| !byte.is_ascii_whitespace()));
         let base64 = std::str::from_utf8(&base64).map_err(|_| "it is not in base64")?;
@@ -55,13 +54,13 @@ impl Blob {
         Ok(Self(Zeroizing::new(blob)))
     }
 
-    /// The name of the key's type.
+    /// Returns the name of the key's type.
     pub(super) fn kind(&self) -> Result<String, Damage> {
         let mut public = self.parts()?.public;
         Ok(String::from_utf8_lossy(take_string(&mut public)?).into_owned())
     }
 
-    /// The key; of an encrypted one, its public half alone can be used.
+    /// Returns the key. Only the public half of an encrypted key is usable.
     pub(super) fn key(&self) -> Result<PrivateKey, String> {
         let parts = self.parts()?;
         match (parts.cipher, parts.kdf) {
@@ -70,7 +69,7 @@ impl Blob {
         }
     }
 
-    /// The key, decrypted with its passphrase.
+    /// Returns the key, decrypted with its passphrase.
     pub(super) fn decrypt(
         &self,
         sealed: &PrivateKey,
@@ -101,7 +100,7 @@ impl Blob {
     }
 }
 
-/// The key of these halves, neither of them encrypted.
+/// Returns the key that consists of these unencrypted halves.
 fn plain(public: &[u8], private: &[u8]) -> Result<PrivateKey, String> {
     let private = tidy(private)?;
     let mut blob = Zeroizing::new(Vec::with_capacity(public.len() + private.len() + 64));
@@ -115,15 +114,15 @@ fn plain(public: &[u8], private: &[u8]) -> Result<PrivateKey, String> {
     PrivateKey::from_bytes(&blob).map_err(|error| error.to_string())
 }
 
-/// The private part with its comment in UTF-8, its padding as short as can be,
-/// and its scalar of full length.
+/// Returns the private part with its comment in UTF-8, the shortest padding, and its scalar of full
+/// length.
 fn tidy(private: &[u8]) -> Result<Zeroizing<Vec<u8>>, Damage> {
     let mut rest = private;
     let check = take(&mut rest, 8)?;
     if check[..4] != check[4..] {
         return Err("its check bytes differ");
     }
-    // The most that is put in: each byte of a comment becomes three, if any.
+    // The upper bound: each byte of a comment becomes at most three.
     let mut tidied = Zeroizing::new(Vec::with_capacity(private.len() * 3 + SCALAR));
     tidied.extend_from_slice(check);
     let kind = take_string(&mut rest)?;
@@ -155,7 +154,7 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], Damage> {
     Ok(taken)
 }
 
-/// A length of four bytes, and so many bytes.
+/// Takes a length of four bytes, and that many bytes.
 fn take_string<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Damage> {
     let (length, after) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
     *rest = after;
@@ -163,7 +162,7 @@ fn take_string<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Damage> {
 }
 
 fn put_string(to: &mut Vec<u8>, string: &[u8]) {
-    // Each is a part of a file whose length has a limit.
+    // Each is part of a file of limited length.
     let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
     to.extend_from_slice(&length.to_be_bytes());
     to.extend_from_slice(string);

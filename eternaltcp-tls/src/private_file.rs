@@ -1,4 +1,4 @@
-//! A private key's file before its passphrase is known, and a new key's file.
+//! The file of a private key whose passphrase may be unknown, and the file of a new key.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use super::openssh_file::Blob;
 use super::signing::Rejected;
 use super::{Identity, PublicKey};
 
-/// A private key as its file has it: the public half can be read, the private
-/// one perhaps only with a passphrase.
+/// A private key as stored in its file: the public half is readable, the private half may need a
+/// passphrase.
 pub struct PrivateFile {
     path: PathBuf,
     blob: Blob,
@@ -22,10 +22,10 @@ pub struct PrivateFile {
 }
 
 impl PrivateFile {
-    /// Reads an OpenSSH private-key file, as widely as `ssh-keygen` reads it:
-    /// lines of any width, any comment, blank lines, and text around the key.
+    /// Reads an OpenSSH private-key file, as widely as `ssh-keygen` reads it: lines of any width,
+    /// any comment, blank lines, and text around the key.
     ///
-    /// As with ssh, a file of this user that others may read is refused.
+    /// As in ssh, a file of this user that others may read is rejected.
     ///
     /// # Errors
     /// One line that names the file and what to do: see [`IdentityError`].
@@ -33,7 +33,7 @@ impl PrivateFile {
         Self::parse(path, &key_file::read(path)?)
     }
 
-    /// The same of what stands in the file.
+    /// Parses the contents of such a file.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, IdentityError> {
         if is_public(text) {
             return Err(IdentityError::malformed(path, "it is a public key"));
@@ -51,34 +51,34 @@ impl PrivateFile {
         Ok(Self { path: path.into(), blob, key, public })
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// What its maker called it; a key with a passphrase does not say.
+    /// Returns the comment; empty for a key with a passphrase, whose comment is encrypted.
     #[must_use]
     pub fn comment(&self) -> &str {
         self.key.comment()
     }
 
-    /// Whether a passphrase is needed.
+    /// Returns whether a passphrase is needed.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.key.is_encrypted()
     }
 
-    /// The key, of a file without a passphrase.
+    /// Returns the key of a file without a passphrase.
     ///
     /// # Errors
-    /// [`IdentityError::Encrypted`] if it has one, and those of a damaged file.
+    /// [`IdentityError::Encrypted`] if it has a passphrase, and those of a damaged file.
     pub fn identity(&self) -> Result<Identity, IdentityError> {
         if self.is_encrypted() {
             return Err(IdentityError::Encrypted { path: self.path.clone() });
@@ -86,7 +86,7 @@ impl PrivateFile {
         self.accept(&self.key)
     }
 
-    /// The key, by its passphrase. It takes about 0.1 s, as a guess should.
+    /// Returns the key, decrypted with its passphrase. Takes about 0.1 s, as a guess should.
     ///
     /// # Errors
     /// [`IdentityError::WrongPassphrase`], and those of a damaged file.
@@ -101,7 +101,7 @@ impl PrivateFile {
             Rejected::Unsupported(kind) => IdentityError::Unsupported { path: path.clone(), kind },
             Rejected::Inconsistent => inconsistent(path),
         })?;
-        // What was promised before the passphrase was known.
+        // The public key that was read before the passphrase was known.
         if identity.public_key() != self.public {
             return Err(inconsistent(path));
         }
@@ -119,14 +119,14 @@ fn inconsistent(path: &Path) -> IdentityError {
     IdentityError::malformed(path, "its public half is of another key")
 }
 
-/// A new Ed25519 key that is to become a file.
+/// A new Ed25519 key that will be written to a file.
 pub struct NewKey(ssh_key::PrivateKey);
 
 impl NewKey {
-    /// Makes one.
+    /// Generates a key.
     ///
     /// # Errors
-    /// [`IdentityError::Random`] when the system gives no randomness.
+    /// [`IdentityError::Random`] if the system has no randomness.
     pub fn generate(comment: &str) -> Result<Self, IdentityError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice()).map_err(|_| IdentityError::Random)?;
@@ -138,10 +138,9 @@ impl NewKey {
         Identity::from_openssh(&self.0).map_err(|_| IdentityError::Random)
     }
 
-    /// Writes the private half to `path` with mode 0600, protected by
-    /// `passphrase` unless that is empty, and the public half to `PATH.pub`. Each
-    /// file appears whole or not at all. Returns false, and changes nothing, if
-    /// there is a file already and `replace` is not set.
+    /// Writes the private half to `path` with mode 0600, protected by `passphrase` unless that is
+    /// empty, and the public half to `PATH.pub`. Each file appears completely or not at all.
+    /// Returns false and changes nothing if the file exists and `replace` is not set.
     ///
     /// # Errors
     /// [`IdentityError::Write`].
@@ -169,21 +168,21 @@ impl NewKey {
         Ok(true)
     }
 
-    /// `TYPE BASE64 COMMENT`.
+    /// Returns `TYPE BASE64 COMMENT`.
     ///
     /// # Errors
-    /// None is known to happen.
+    /// No case is known.
     pub fn line(&self) -> Result<String, IdentityError> {
         self.0.public_key().to_openssh().map_err(|_| IdentityError::Random)
     }
 
-    /// The fingerprint as `ssh-keygen -l` prints it.
+    /// Returns the fingerprint as `ssh-keygen -l` prints it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
 
-    /// The picture of the fingerprint that `ssh-keygen` draws.
+    /// Returns the picture of the fingerprint that `ssh-keygen` draws.
     #[must_use]
     pub fn randomart(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_randomart("[ED25519 256]")
@@ -196,12 +195,12 @@ impl std::fmt::Debug for NewKey {
     }
 }
 
-/// Whether somebody gave the `.pub` file.
+/// Returns whether this is a `.pub` file.
 fn is_public(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| PublicKey::from_openssh(text).is_ok())
 }
 
-/// Names the formats that ssh-keygen and puttygen can convert.
+/// Rejects other formats, and names those that ssh-keygen and puttygen can convert.
 fn refuse_other_formats(path: &Path, text: &[u8]) -> Result<(), IdentityError> {
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let begins = lines.find(|line| line.starts_with(b"-----BEGIN "));

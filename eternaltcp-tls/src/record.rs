@@ -1,9 +1,8 @@
-//! Records after the handshake, protected and opened where they lie
-//! (RFC 8446, section 5).
+//! Records after the handshake, protected and opened in place (RFC 8446, section 5).
 //!
-//! rustls makes the keys, and new ones when they are due. It would copy every
-//! record twice on its way out and once on its way in; here a payload is copied
-//! once, into the bytes for the socket, and what comes in is not copied at all.
+//! rustls derives the keys, and new ones when they are due. It would copy every record twice on the
+//! way out and once on the way in. Here a payload is copied once, into the bytes for the socket,
+//! and incoming data are not copied at all.
 
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
@@ -16,16 +15,16 @@ use super::fault::Fault;
 /// The most application data in one record.
 const MAX_PLAINTEXT: usize = 16_384;
 
-/// The most that protection may add to it: content type, padding and tag.
+/// The most bytes that protection may add to it: content type, padding and tag.
 const MAX_EXPANSION: usize = 256;
 
 /// The header of a record: type, version, length.
 pub(super) const HEADER: usize = 5;
 
-/// What authenticates a record; the same for all suites of TLS 1.3.
+/// The length of the authentication tag, the same for all suites of TLS 1.3.
 const TAG: usize = 16;
 
-/// What a record holds.
+/// The content type of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Content {
@@ -42,7 +41,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys that rustls made, and the number of the first record under them.
+    /// Creates the state from the keys that rustls derived, and the number of the first record
+    /// under them.
     pub(super) fn new(
         (number, secrets): (u64, ConnectionTrafficSecrets),
     ) -> Result<Self, TlsError> {
@@ -58,13 +58,13 @@ impl Keys {
         Ok(Self { key: LessSafeKey::new(key), iv, number })
     }
 
-    /// How many records there were under these keys.
+    /// Returns how many records these keys have protected.
     pub(super) fn used(&self) -> u64 {
         self.number
     }
 
-    /// The nonce of the next record (section 5.3). None is used twice: numbers
-    /// only rise, and keys are changed long before they end.
+    /// Returns the nonce of the next record (section 5.3). None is used twice: numbers only rise,
+    /// and keys are changed long before they run out.
     fn nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.number.to_be_bytes()) {
@@ -74,8 +74,8 @@ impl Keys {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Opens a whole record, header included. What it held is then behind the
-    /// header, as long as the returned length.
+    /// Opens a complete record, including its header. The contents then follow the header, with the
+    /// returned length.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), Fault> {
         let (header, body) = record.split_at_mut(HEADER);
         let nonce = self.nonce();
@@ -83,7 +83,7 @@ impl Keys {
             .key
             .open_in_place(nonce, Aad::from(&*header), body)
             .map_err(|_| Fault::tampered())?;
-        // Padding is zeros; the last byte that is none is the type (section 5.4).
+        // Padding consists of zeros; the last other byte is the content type (section 5.4).
         let last = inner.iter().rposition(|byte| *byte != 0);
         let length = last.ok_or_else(|| Fault::unexpected("a record without a type"))?;
         if length > MAX_PLAINTEXT {
@@ -99,8 +99,8 @@ impl Keys {
     }
 }
 
-/// The length of the record at the front of `bytes`, header included; `None`
-/// where not even its header is there.
+/// Returns the length of the record at the front of `bytes`, including its header; `None` if the
+/// header is incomplete.
 pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     let Some(&[kind, _, _, high, low]) = bytes.first_chunk() else { return Ok(None) };
     if kind != Content::Data as u8 {
@@ -113,7 +113,7 @@ pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
     Ok(Some(HEADER + length))
 }
 
-/// A record that is being made, at the end of the bytes for the socket.
+/// A record under construction, at the end of the bytes for the socket.
 #[derive(Clone, Copy)]
 pub(super) struct Draft {
     start: usize,
@@ -126,7 +126,7 @@ impl Draft {
         Self { start }
     }
 
-    /// Adds what fits of `data`, and returns the rest.
+    /// Adds as much of `data` as fits, and returns the rest.
     pub(super) fn add<'a>(&self, data: &'a [u8], outgoing: &mut Vec<u8>) -> &'a [u8] {
         let room = MAX_PLAINTEXT - self.length(outgoing);
         let (now, later) = data.split_at(data.len().min(room));
@@ -142,7 +142,7 @@ impl Draft {
         outgoing.len() - self.start - HEADER
     }
 
-    /// Protects it.
+    /// Protects the record.
     pub(super) fn seal(
         self,
         content: Content,
@@ -172,7 +172,7 @@ mod tests {
         Keys::new((0, ConnectionTrafficSecrets::Aes256Gcm { key, iv })).unwrap()
     }
 
-    /// A record whose inside is as given, type and padding included.
+    /// Returns a record with the given contents, including type and padding.
     fn record(inside: &[u8]) -> Vec<u8> {
         let length = u16::try_from(inside.len() + TAG).unwrap().to_be_bytes();
         let header = [23, 3, 3, length[0], length[1]];

@@ -1,4 +1,4 @@
-//! rustls' connection of either side, in the steps that a handshake takes.
+//! rustls' connection of either side, in the steps of a handshake.
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
@@ -8,7 +8,7 @@ use rustls::{CommonState, ExtractedSecrets};
 use super::traffic::Secrets;
 use super::{PublicKey, TlsError};
 
-/// Room for an alert, protected.
+/// Room for a protected alert.
 const CLOSING: usize = 5 + 2 + 1 + 16;
 
 /// A TLS connection that holds no records, neither incoming nor outgoing.
@@ -17,20 +17,19 @@ pub(super) enum Side {
     Server(UnbufferedServerConnection),
 }
 
-/// What one step came to.
+/// The result of one step.
 pub(super) enum Step {
-    /// Something was done, and there may be more to do.
+    /// Progress was made, and there may be more to do.
     Again,
-    /// The same; and the peer has ended its data in order.
+    /// The same, and the peer has ended its data in order.
     PeerClosed,
-    /// Nothing can be done before more bytes come, or data are to be sent.
+    /// Nothing can be done before more bytes arrive, or data are to be sent.
     Idle,
 }
 
 impl Side {
-    /// Takes one step with the records in `incoming`, which begins with what
-    /// earlier steps have not given back. Returns how many bytes at its front
-    /// are done with.
+    /// Takes one step with the records in `incoming`, which starts with those that earlier steps
+    /// have not consumed. Returns how many bytes at its front are consumed.
     pub(super) fn read(
         &mut self,
         incoming: &mut [u8],
@@ -42,9 +41,8 @@ impl Side {
         }
     }
 
-    /// Appends the orderly end of this side's data to `outgoing`, as far as rustls
-    /// can protect it by now. `held` is what [`read`](Self::read) has seen whole
-    /// and not given back.
+    /// Appends the orderly end of this side's data to `outgoing`, as far as rustls can protect it
+    /// yet. `held` are the complete records that [`read`](Self::read) has seen and not consumed.
     pub(super) fn close(&mut self, held: &mut [u8], outgoing: &mut Vec<u8>) {
         loop {
             let step = match self {
@@ -57,8 +55,8 @@ impl Side {
         }
     }
 
-    /// The keys of both directions, once the handshake is done and all of its
-    /// output is written.
+    /// Returns the keys of both directions, once the handshake is done and all of its output is
+    /// written.
     pub(super) fn into_secrets(self) -> Result<(ExtractedSecrets, Secrets), TlsError> {
         Ok(match self {
             Self::Client(client) => {
@@ -74,7 +72,7 @@ impl Side {
 
     /// Appends the alert that was queued with an error.
     pub(super) fn flush(&mut self, outgoing: &mut Vec<u8>) {
-        // While something is queued, rustls hands it out and looks at nothing else.
+        // While something is queued, rustls returns it and processes nothing else.
         while self.common().wants_write() {
             if self.read(&mut [], outgoing).1.is_err() {
                 return;
@@ -86,12 +84,12 @@ impl Side {
         self.common().is_handshaking()
     }
 
-    /// The application protocol that both sides have agreed on.
+    /// Returns the application protocol that both sides have agreed on.
     pub(super) fn alpn(&self) -> Option<&[u8]> {
         self.common().alpn_protocol()
     }
 
-    /// The key that the peer has proved.
+    /// Returns the key that the peer has proved.
     pub(super) fn peer_key(&self) -> Result<PublicKey, TlsError> {
         match self.common().peer_certificates() {
             Some([key]) => PublicKey::from_spki(key).map_err(|e| TlsError::PeerKey(e.to_string())),
@@ -134,7 +132,7 @@ fn on_close<D>(
     }
 }
 
-/// What is to be done in every state, whatever was wanted.
+/// Performs what every state requires, whatever the purpose of the step.
 fn on_any<D>(state: ConnectionState<'_, '_, D>, outgoing: &mut Vec<u8>) -> Result<Step, TlsError> {
     match state {
         ConnectionState::EncodeTlsData(data) => encode(data, outgoing).map(|()| Step::Again),
@@ -152,7 +150,7 @@ fn on_any<D>(state: ConnectionState<'_, '_, D>, outgoing: &mut Vec<u8>) -> Resul
 
 fn encode<D>(mut data: EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
     let start = outgoing.len();
-    // With no room at all rustls only says how much it needs.
+    // Without any room rustls only returns the size that it needs.
     if let Err(EncodeError::InsufficientSize(room)) = data.encode(&mut []) {
         outgoing.resize(start + room.required_size, 0);
         data.encode(&mut outgoing[start..]).map_err(|e| TlsError::Internal(e.to_string()))?;

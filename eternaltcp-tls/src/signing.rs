@@ -12,12 +12,11 @@ use zeroize::Zeroizing;
 
 use super::PublicKey;
 
-/// PKCS #8 of an Ed25519 key (RFC 8410, section 7): what stands before the
-/// private key, and between it and the public one.
+/// PKCS #8 of an Ed25519 key (RFC 8410, section 7): the bytes before the private key, and between
+/// it and the public one.
 const ED25519: [&[u8]; 2] =
     [b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20", b"\x81\x21\x00"];
-/// PKCS #8 of a P-256 key (RFC 5958, RFC 5915), likewise; the public one is an
-/// uncompressed point.
+/// The same for a P-256 key (RFC 5958, RFC 5915); the public key is an uncompressed point.
 const P256: [&[u8]; 2] = [
     b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
       \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20",
@@ -30,10 +29,10 @@ pub(super) struct PrivateKey {
     public: PublicKey,
 }
 
-/// Why a key pair of an OpenSSH file is of no use here.
+/// The reason why a key pair of an OpenSSH file cannot be used here.
 #[derive(Debug)]
 pub(super) enum Rejected {
-    /// Another algorithm; its name.
+    /// Another algorithm, with its name.
     Unsupported(String),
     /// The two halves do not belong together.
     Inconsistent,
@@ -59,13 +58,13 @@ impl PrivateKey {
         &self.public
     }
 
-    /// What rustls asks when it needs a signature.
+    /// Returns the signer for rustls.
     pub(super) fn signer(&self) -> Arc<dyn SigningKey> {
         self.signer.clone()
     }
 }
 
-/// The key in the form that signs. Refuses halves that do not belong together.
+/// Returns the key in the form that signs. Rejects halves that do not belong together.
 fn signer(
     [before, between]: [&[u8]; 2],
     private: &[u8],
@@ -76,12 +75,12 @@ fn signer(
     any_supported_type(&der.into()).map_err(|_| Rejected::Inconsistent)
 }
 
-/// The name of an algorithm, as OpenSSH writes it.
+/// Returns the name of an algorithm, as OpenSSH writes it.
 fn type_of(data: &KeypairData) -> String {
     data.algorithm().map_or_else(|_| "unknown".into(), |name| name.to_string())
 }
 
-/// The fingerprint of the public half; never the key.
+/// Shows the fingerprint of the public half, never the key.
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PrivateKey({})", self.public.fingerprint())

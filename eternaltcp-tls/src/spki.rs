@@ -1,9 +1,9 @@
 //! Public keys as TLS carries them: a `SubjectPublicKeyInfo` in DER, which is
 //! the whole "certificate" of a raw public key (RFC 7250, section 3).
 //!
-//! Each of the two key types has exactly one encoding, a fixed prefix and the
-//! key (RFC 8410, section 4; RFC 5480, section 2), so parsing is comparing:
-//! anything else, however valid as ASN.1, is refused.
+//! Each of the two key types has exactly one encoding, a fixed prefix and the key (RFC 8410,
+//! section 4; RFC 5480, section 2). Therefore parsing is a comparison, and everything else, even
+//! valid ASN.1, is rejected.
 
 use ssh_key::public::{EcdsaPublicKey, Ed25519PublicKey, KeyData};
 
@@ -21,7 +21,7 @@ const UNCOMPRESSED: u8 = 4;
 const POINT: usize = 65;
 
 impl PublicKey {
-    /// The key as a DER `SubjectPublicKeyInfo`.
+    /// Returns the key as a DER `SubjectPublicKeyInfo`.
     ///
     /// # Errors
     /// [`KeyError::Malformed`] for an ECDSA key whose point is not stored
@@ -37,12 +37,12 @@ impl PublicKey {
         }
     }
 
-    /// Reads a DER `SubjectPublicKeyInfo`. Whether a P-256 point lies on its
-    /// curve is checked when a signature is verified with it.
+    /// Parses a DER `SubjectPublicKeyInfo`. Verifying a signature checks later whether a P-256
+    /// point is on its curve.
     ///
     /// # Errors
-    /// [`KeyError::Malformed`] when the bytes are not exactly the encoding of
-    /// an Ed25519 key, or of a P-256 key with an uncompressed point.
+    /// [`KeyError::Malformed`] if the bytes are not exactly the encoding of an Ed25519 key, or of a
+    /// P-256 key with an uncompressed point.
     pub fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
         if let Some(key) = der.strip_prefix(ED25519) {
             let key = key.try_into().map_err(|_| malformed())?;

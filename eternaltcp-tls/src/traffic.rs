@@ -1,5 +1,5 @@
-//! A connection after its handshake: data both ways, and the few messages that
-//! TLS 1.3 has then: key updates, tickets, alerts (RFC 8446, sections 4.6 and 6).
+//! A connection after its handshake: data both ways, and the few messages that TLS 1.3 then has:
+//! key updates, tickets, alerts (RFC 8446, sections 4.6 and 6).
 
 use bytes::{Buf as _, BytesMut};
 use rustls::client::ClientConnectionData;
@@ -14,22 +14,22 @@ use super::fault::Fault;
 use super::record::{Content, Draft, HEADER, Keys, record_length};
 use super::{Alert, TlsError};
 
-/// How many tickets a server may send, all of which are ignored. Servers of this
-/// project send none.
+/// The number of tickets that a server may send; they are ignored. Servers of this project send
+/// none.
 const TICKET_LIMIT: u32 = 32;
 
-/// How many warnings are borne that do not end a connection.
+/// The number of warnings that do not end a connection.
 const WARNING_LIMIT: u32 = 4;
 
 /// Kinds of handshake messages.
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
-/// Alerts that are no errors.
+/// Alerts that are not errors.
 const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
 
-/// What rustls keeps of a connection: it makes the next keys.
+/// The part of rustls that derives the next keys.
 pub(super) enum Secrets {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
@@ -63,14 +63,13 @@ pub(super) struct Traffic {
     secrets: Secrets,
     sending: Keys,
     receiving: Keys,
-    /// Records that one key may protect.
+    /// The number of records that one key may protect.
     key_limit: u64,
     draft: Option<Draft>,
-    /// The front of a handshake message that is cut over several records.
+    /// The front of a handshake message that spans several records.
     message: Vec<u8>,
-    /// The peer has asked for new keys. One answer stands for all that it asks
-    /// until then, and goes with the next data: nothing piles up for a peer that
-    /// does not read.
+    /// The peer has requested a key update. One answer covers all requests until then, and is sent
+    /// with the next data, so that nothing accumulates for a peer that does not read.
     is_update_due: bool,
     allowance: Allowance,
     tickets: u32,
@@ -95,9 +94,8 @@ impl Traffic {
         })
     }
 
-    /// Handles the whole records at the front of `incoming`. Says whether the
-    /// peer has ended its data in order. With an error, `outgoing` has an alert
-    /// more.
+    /// Handles the complete records at the front of `incoming`. Returns whether the peer has ended
+    /// its data in order. With an error, an alert is appended to `outgoing`.
     pub(super) fn receive(
         &mut self,
         incoming: &mut BytesMut,
@@ -107,7 +105,8 @@ impl Traffic {
         let result = self.handle_records(incoming, delivery);
         delivery.finish();
         result.map_err(|fault| {
-            // The connection is over; if not even this can be said, its end must do.
+            // The connection is over; if the alert cannot be sent, the end of the connection has to
+            // be enough.
             let _ = self.seal(Content::Alert, &[2, fault.alert], outgoing);
             fault.error
         })
@@ -151,7 +150,7 @@ impl Traffic {
         Ok(false)
     }
 
-    /// Says whether it is the end.
+    /// Handles an alert. Returns whether it is the end.
     fn handle_alert(&mut self, alert: &[u8]) -> Result<bool, Fault> {
         let [_, description] = *alert else {
             return Err(Fault::illegal("an alert that is none"));
@@ -162,7 +161,7 @@ impl Traffic {
                 self.warnings += 1;
                 Ok(false)
             }
-            // Each is the end, whatever level it says (section 6.2).
+            // Each is the end, whatever its level (section 6.2).
             other => Err(Fault::from(TlsError::from(Alert::new(other)))),
         }
     }
@@ -201,7 +200,7 @@ impl Traffic {
         }
     }
 
-    /// The peer's next records are under its next key (section 4.6.3).
+    /// Changes the key for the peer's next records (section 4.6.3).
     fn handle_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), Fault> {
         if !is_last {
             return Err(Fault::unexpected("a key update within a record"));
@@ -216,7 +215,7 @@ impl Traffic {
         Ok(())
     }
 
-    /// Sends under the next key from now on.
+    /// Changes the key for this side's next records.
     fn update_key(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         protect(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], &mut self.sending, outgoing)?;
         self.sending = Keys::new(self.secrets.next_to_send()?)?;
@@ -224,7 +223,7 @@ impl Traffic {
         Ok(())
     }
 
-    /// Changes this side's key and wants the same of the peer.
+    /// Changes this side's key and requests the same of the peer.
     #[cfg(test)]
     pub(super) fn request_update(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         self.seal(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], outgoing)?;
@@ -232,7 +231,7 @@ impl Traffic {
         Ok(())
     }
 
-    /// Adds data to the record that is being made; full ones are protected.
+    /// Adds data to the current record; full records are protected.
     pub(super) fn gather(&mut self, data: &[u8], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let mut rest = data;
         while !rest.is_empty() {
@@ -256,7 +255,7 @@ impl Traffic {
         Ok(*self.draft.insert(Draft::begin(outgoing)))
     }
 
-    /// Protects the record that is being made, if there is one.
+    /// Protects the current record, if there is one.
     pub(super) fn finish(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         match self.draft.take() {
             Some(draft) => draft.seal(Content::Data, &mut self.sending, outgoing),
@@ -269,7 +268,7 @@ impl Traffic {
         self.seal(Content::Alert, &[1, CLOSE_NOTIFY], outgoing)
     }
 
-    /// Appends one record of its own, after what was gathered.
+    /// Appends a separate record, after the gathered data.
     pub(super) fn seal(
         &mut self,
         content: Content,

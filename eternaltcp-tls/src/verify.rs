@@ -1,6 +1,6 @@
-//! What TLS itself checks of a peer: that its key is well formed, and that it
-//! owns it. Whether that key is good enough is policy: a client's policy is asked
-//! within the handshake, a server's right after it.
+//! The checks of TLS itself on a peer: its key is well formed, and the peer owns it. Whether that
+//! key is acceptable is policy, which a client applies within the handshake and a server right
+//! after it.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -15,16 +15,15 @@ use std::sync::Arc;
 
 use super::PublicKey;
 
-/// The signatures that both sides accept and make.
+/// The signature schemes that both sides accept and use.
 const SCHEMES: [SignatureScheme; 2] =
     [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256];
 
-/// Judges a key that a server has just proved to own. The client has shown nothing
-/// of itself by then, and shows nothing if the answer is no. It may block.
+/// Decides about a key that a server has just proved to own. The client has shown nothing of itself
+/// by then, and shows nothing after a rejection. It may block.
 pub type Judgement = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
 
-/// Accepts every raw public key whose owner the peer is, within the judgement of
-/// the client.
+/// Accepts every raw public key that the peer owns, if the client's judgement accepts it.
 pub(super) struct AnyOwnedKey {
     algorithms: WebPkiSupportedAlgorithms,
     judgement: Option<Judgement>,
@@ -53,7 +52,7 @@ impl AnyOwnedKey {
     }
 }
 
-/// One well-formed key, and nothing beside it.
+/// Checks that there is exactly one well-formed key.
 fn check_key(key: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), Error> {
     if !others.is_empty() {
         return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
@@ -67,7 +66,7 @@ fn read_key(key: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     })
 }
 
-/// TLS 1.2 is not even compiled in.
+/// TLS 1.2 is not compiled in.
 fn no_tls12() -> Error {
     PeerIncompatible::ServerDoesNotSupportTls12Or13.into()
 }
@@ -100,7 +99,7 @@ impl ServerCertVerifier for AnyOwnedKey {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let valid = self.check_signature(message, key, signature)?;
-        // Only now: a key that the server does not own says nothing about it.
+        // Only now: a key that the server does not own says nothing about the server.
         match &self.judgement {
             Some(judgement) if !judgement(&read_key(key)?) => {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))

@@ -1,8 +1,8 @@
-//! Whether stdout was closed when the program started.
+//! Detects whether stdout was closed when the program started.
 //!
-//! The standard library puts `/dev/null` in its place before `main`, and what is written there
-//! is gone without an error. So it is looked at before that. An empty stdin is what a closed one
-//! is taken for, as ssh does.
+//! The standard library opens `/dev/null` in its place before `main`, and data written there vanish
+//! without an error. Therefore stdout is checked before that. A closed stdin is treated as an empty
+//! one, as ssh does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,12 +11,12 @@ use rustix::stdio::stdout;
 
 static IS_STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// What the C library calls before `main`, and so before the standard library's own start.
+/// A function that the C library calls before `main`, and so before the standard library's own
+/// start.
 ///
-/// It uses nothing of the standard library but atomics, and calls fcntl(2): neither needs
-/// anything to be set up.
+/// It uses only atomics of the standard library, and calls fcntl(2): neither needs any setup.
 #[used]
-// SAFETY: the section holds pointers to functions of the C calling convention, as this is.
+// SAFETY: the section holds pointers to functions with the C calling convention, such as this one.
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = look;
 
@@ -24,7 +24,7 @@ extern "C" fn look() {
     IS_STDOUT_CLOSED.store(fcntl_getfd(stdout()) == Err(Errno::BADF), Ordering::Relaxed);
 }
 
-/// Whether there was no stdout.
+/// Returns whether there was no stdout.
 pub fn is_stdout_closed() -> bool {
     IS_STDOUT_CLOSED.load(Ordering::Relaxed)
 }

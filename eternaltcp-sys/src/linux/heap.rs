@@ -1,11 +1,10 @@
 //! The allocator's memory.
 
-/// Gives free memory back to the system. The allocator itself gives back only
-/// what lies at the end of its heap.
+/// Returns free memory to the system. The allocator itself returns only memory at the end of its
+/// heap.
 pub fn release_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) touches nothing that is allocated, and may be called at any time
-    // by any thread.
+    // SAFETY: malloc_trim(3) touches no allocated memory, and any thread may call it at any time.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -9,8 +9,8 @@ use rustix::process::{Resource, getrlimit};
 const VERSION_2: (&str, &[&str]) = ("cgroup2", &["memory.max", "memory.high"]);
 const VERSION_1: (&str, &[&str]) = ("cgroup", &["memory.limit_in_bytes"]);
 
-/// In bytes: the machine's memory, or the least of what the control groups that the process is
-/// in may have, each of them and those above it, and what the process may have by setrlimit(2).
+/// Returns the limit in bytes: the least of the machine's memory, the limits of the control groups
+/// that contain the process, including parent groups, and the limits of setrlimit(2).
 pub fn memory_limit() -> u64 {
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the fields are of another width elsewhere")]
@@ -21,7 +21,7 @@ pub fn memory_limit() -> u64 {
     groups.into_iter().chain(limits.into_iter().flatten()).fold(machine, u64::min)
 }
 
-/// The limits of all control groups that the process is in.
+/// Returns the limits of all control groups that contain the process.
 fn limits_of_groups(mounts: &str, groups: &str) -> Vec<u64> {
     let places = mounts.lines().filter_map(|line| Some((parse_mount(line)?, groups)));
     let places = places.flat_map(|(mount, groups)| {
@@ -29,11 +29,11 @@ fn limits_of_groups(mounts: &str, groups: &str) -> Vec<u64> {
         let folders = mount.folders(groups);
         folders.into_iter().flat_map(move |folder| names.iter().map(move |name| folder.join(name)))
     });
-    // A limit that is not there is none, and neither is "max".
+    // A missing limit does not limit, and neither does "max".
     places.filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).collect()
 }
 
-/// Where control groups with a say about memory are mounted.
+/// A mount point of control groups that limit memory.
 #[derive(PartialEq, Eq, Debug)]
 struct Mount {
     version: (&'static str, &'static [&'static str]),
@@ -42,7 +42,7 @@ struct Mount {
     at: PathBuf,
 }
 
-/// A line of mountinfo, as proc_pid_mountinfo(5) describes it.
+/// Parses a line of mountinfo, as proc_pid_mountinfo(5) describes it.
 fn parse_mount(line: &str) -> Option<Mount> {
     let (place, kind) = line.split_once(" - ")?;
     let mut place = place.split(' ').skip(3);
@@ -55,14 +55,14 @@ fn parse_mount(line: &str) -> Option<Mount> {
     is_memory.then(|| Mount { version, root: unescape(root), at })
 }
 
-/// Spaces and some other characters are in octal there.
+/// Decodes the octal escapes of spaces and some other characters.
 fn unescape(text: &str) -> String {
     let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     codes.iter().fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
 }
 
 impl Mount {
-    /// The folders of the process's group and of those above it, as far as they can be seen.
+    /// Returns the folders of the process's group and of its parents, as far as they are visible.
     fn folders(&self, groups: &str) -> Vec<PathBuf> {
         let group = groups.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':');
@@ -74,7 +74,7 @@ impl Mount {
             };
             is_ours.then_some(path)
         });
-        // Within a container the mount shows less than the path names.
+        // In a container the mount shows less than the path names.
         let below = group.and_then(|path| Path::new(path).strip_prefix(&self.root).ok());
         let below = below.filter(|path| !path.iter().any(|part| part == ".."));
         let below = below.unwrap_or(Path::new(""));
@@ -105,7 +105,7 @@ mod tests {
         let all = ["/a/b", "/a", "/"].map(|path| format!("/sys/fs/cgroup/memory{path}"));
         assert_eq!(folders(first, groups), all);
         assert_eq!(folders(second, groups), ["/mnt/a b/c", "/mnt/a b/"]);
-        // A group outside of what is mounted, as in a container.
+        // A group outside the mounted tree, as in a container.
         assert_eq!(folders(second, "0::/other/d\n"), ["/mnt/a b/"]);
         assert_eq!(folders(second, "0::/user/../d\n"), ["/mnt/a b/"]);
         assert_eq!(folders(second, ""), ["/mnt/a b/"]);

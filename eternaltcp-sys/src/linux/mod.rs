@@ -35,11 +35,11 @@ pub use tcp_info::{TcpInfo, carrier_info};
 pub use terminal::write_from_background;
 pub use writer::has_writer;
 
-/// Lets tokio say when there is something to read.
+/// Registers a descriptor with tokio for reading.
 ///
 /// # Errors
-/// When the runtime takes no further descriptor.
+/// The runtime takes no further descriptor.
 pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned, and so stays open and the same as long as the value lives.
+    // SAFETY: the descriptor is owned, and so stays open and unchanged as long as the value lives.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }

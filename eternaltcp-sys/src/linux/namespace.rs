@@ -7,13 +7,13 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// Moves the calling thread into new namespaces.
 ///
 /// # Errors
-/// When the system forbids it. `InvalidInput` for [`UnshareFlags::FILES`], which would give the
-/// thread descriptors of its own.
+/// The system forbids it. `InvalidInput` for [`UnshareFlags::FILES`], which would give the thread
+/// its own descriptors.
 pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
     if flags.contains(UnshareFlags::FILES) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: the contract of the call concerns UnshareFlags::FILES alone, which is refused above.
+    // SAFETY: the contract of the call concerns only UnshareFlags::FILES, which is rejected above.
     Ok(unsafe { unshare_unsafe(flags) }?)
 }
 

@@ -1,4 +1,4 @@
-//! Changes of links, addresses and routes, as rtnetlink tells them (rtnetlink(7)).
+//! Changes of links, addresses and routes, as rtnetlink reports them (rtnetlink(7)).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,32 +12,32 @@ use tracing::warn;
 
 use super::readable;
 
-/// The family of netlink that tells of routes: number 0 (linux/netlink.h).
+/// The netlink family of routes: number 0 (linux/netlink.h).
 pub(super) const NETLINK_ROUTE: Option<Protocol> = None;
 
 /// The multicast groups, as bits (`RTNLGRP_*` less one, linux/rtnetlink.h):
 /// links; addresses, routes and rules of IPv4; the same of IPv6.
 const GROUPS: u32 = bit(1) | bit(5) | bit(7) | bit(8) | bit(9) | bit(11) | bit(19);
 
-/// Messages taken at once; what is left makes the next call return at once.
+/// Messages that are taken at once; if more are left, the next call returns at once.
 const MOST: usize = 1024;
 
 const fn bit(group: u32) -> u32 {
     1 << (group - 1)
 }
 
-/// Says when links, addresses, routes or rules of this machine (of the network
-/// namespace it was made in) may have changed. It does not say what: look again.
+/// Reports when links, addresses, routes or rules of this machine (of the network namespace in
+/// which it was made) may have changed. It does not report what changed: look again.
 #[derive(Debug)]
 pub struct NetworkWatch {
     socket: AsyncFd<OwnedFd>,
 }
 
 impl NetworkWatch {
-    /// Changes are seen from now on. Needs a tokio runtime.
+    /// Starts watching. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the system has no descriptor left, or a sandbox forbids netlink.
+    /// The system has no descriptor left, or a sandbox forbids netlink.
     pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, NETLINK_ROUTE)?;
@@ -45,9 +45,8 @@ impl NetworkWatch {
         Ok(Self { socket: readable(socket)? })
     }
 
-    /// Waits for a change. Changes that came since the last call count as one;
-    /// there is no delay to gather them. Cancelling it loses none. If netlink
-    /// fails for good, a warning says so and nothing is told any more.
+    /// Waits for a change. Changes since the last call count as one; there is no delay to gather
+    /// them. Cancel-safe. If netlink fails permanently, it logs a warning and never returns.
     pub async fn changed(&mut self) {
         if let Err(error) = self.next().await {
             warn!("changes of the network are not seen any more: {error}");
@@ -67,10 +66,10 @@ impl NetworkWatch {
     }
 }
 
-/// Takes what waits, unread. Says whether there was anything; messages that
-/// the kernel had no room for (`ENOBUFS`) count.
+/// Discards the waiting messages. Returns whether there was any; messages that the kernel had no
+/// room for (`ENOBUFS`) count.
 fn drain(socket: &OwnedFd) -> io::Result<bool> {
-    // One byte of each message: a datagram is gone once a part of it was read.
+    // Reading one byte of a datagram discards the rest.
     let mut byte = [0_u8; 1];
     let mut is_changed = false;
     for _ in 0..MOST {
@@ -95,7 +94,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), watch.changed()).await.unwrap();
     }
 
-    /// Takes everything that is known already: the next change is a new one.
+    /// Discards everything that is known already: the next change is a new one.
     fn settle(watch: &NetworkWatch) {
         while drain(watch.socket.get_ref()).is_ok() {}
     }

@@ -1,7 +1,7 @@
-//! Whether a route exists: one question to rtnetlink (rtnetlink(7)).
+//! Checks whether a route exists, with one request to rtnetlink (rtnetlink(7)).
 //!
-//! Connecting a UDP socket that is bound to an interface does not tell: for
-//! IPv4, Linux then takes every address for one on that link.
+//! Connecting a UDP socket that is bound to an interface does not answer this: for IPv4, Linux then
+//! treats every address as one on that link.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use rustix::net::{
 
 use super::network::NETLINK_ROUTE;
 
-/// linux/netlink.h and linux/rtnetlink.h.
+/// Constants of linux/netlink.h and linux/rtnetlink.h.
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const RTM_NEWROUTE: u16 = 24;
@@ -22,17 +22,17 @@ const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 
-/// Answer with the entry of the routing table, and not at all without one.
+/// Requests the entry of the routing table, and no answer without one.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
 
 /// The headers of a message and of a route, in bytes.
 const HEADER: usize = 16;
 
-/// Whether the routing tables lead from `source` over the interface with this
-/// index to `to`. Both addresses must be of one family. Sends no packet.
+/// Returns whether the routing tables lead from `source` over the interface with this index to
+/// `to`. Both addresses must have the same family. Sends no packet.
 ///
 /// # Errors
-/// When netlink cannot be used, or its answer cannot be read.
+/// Netlink cannot be used, or its answer cannot be parsed.
 pub fn has_route(to: IpAddr, source: IpAddr, interface: u32) -> io::Result<bool> {
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, NETLINK_ROUTE)?;
@@ -44,7 +44,7 @@ pub fn has_route(to: IpAddr, source: IpAddr, interface: u32) -> io::Result<bool>
     parse(&answer[..length.min(answer.len())])
 }
 
-/// Whether the answer is a route, and not an error.
+/// Returns whether the answer is a route rather than an error.
 fn parse(answer: &[u8]) -> io::Result<bool> {
     match answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]])) {
         Some(RTM_NEWROUTE) => Ok(true),
@@ -60,7 +60,7 @@ fn request(to: IpAddr, source: IpAddr, interface: u32) -> Vec<u8> {
     };
     let family = family.as_raw() as u8;
     let mut message = vec![0; HEADER];
-    // struct rtmsg: family, lengths of both addresses, five bytes that are not asked for.
+    // struct rtmsg: family, lengths of both addresses, five bytes that are left zero.
     message.extend([family, bits, bits, 0, 0, 0, 0, 0]);
     message.extend(RTM_F_FIB_MATCH.to_ne_bytes());
     for (kind, address) in [(RTA_DST, to), (RTA_SRC, source)] {
@@ -77,8 +77,8 @@ fn request(to: IpAddr, source: IpAddr, interface: u32) -> Vec<u8> {
     message
 }
 
-/// Appends an attribute. Every value here is a multiple of four bytes long, and
-/// so needs no padding.
+/// Appends an attribute. The length of every value here is a multiple of four, so no padding is
+/// needed.
 fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.extend((value.len() as u16 + 4).to_ne_bytes());
     message.extend(kind.to_ne_bytes());

@@ -1,5 +1,4 @@
-//! The machine's sleep: boot time goes on in it, monotonic time does not
-//! (clock_gettime(2)).
+//! The machine's sleep: boot time continues during it, monotonic time does not (clock_gettime(2)).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,14 +13,14 @@ use tracing::warn;
 
 use super::readable;
 
-/// How often the clocks are compared. After a sleep the timer is late, and so
-/// fires at once.
+/// Interval at which the clocks are compared. After a sleep the timer is late, and so fires at
+/// once.
 const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// Boot time that is gained over monotonic time and is a sleep.
+/// The gain of boot time over monotonic time that counts as a sleep.
 const LEAST_SLEEP: Duration = Duration::from_millis(500);
 
-/// Says when the machine slept.
+/// Reports when the machine slept.
 #[derive(Debug)]
 pub struct SleepWatch {
     timer: AsyncFd<OwnedFd>,
@@ -29,10 +28,10 @@ pub struct SleepWatch {
 }
 
 impl SleepWatch {
-    /// Sleeps are seen from now on. Needs a tokio runtime.
+    /// Starts watching. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// The system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
@@ -42,9 +41,8 @@ impl SleepWatch {
         Ok(Self { timer, last: Clocks::read() })
     }
 
-    /// Waits until the machine woke from a sleep of more than half a second,
-    /// and says how long it was. Cancelling it loses none. If the timer fails
-    /// for good, a warning says so and nothing is told any more.
+    /// Waits until the machine wakes from a sleep of more than half a second, and returns its
+    /// length. Cancel-safe. If the timer fails permanently, it logs a warning and never returns.
     pub async fn woke(&mut self) -> Duration {
         match self.next().await {
             Ok(slept) => slept,
@@ -58,7 +56,7 @@ impl SleepWatch {
     async fn next(&mut self) -> io::Result<Duration> {
         loop {
             let mut ready = self.timer.readable().await?;
-            // Only the wake-up matters, not the count of ticks.
+            // Only the wake-up matters, not the number of ticks.
             let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?));
             if let Ok(read) = read {
                 read?;
@@ -88,8 +86,8 @@ impl Clocks {
         Self { before, boot, after: read_clock(ClockId::Monotonic) }
     }
 
-    /// The sleep between two readings, at least, if it was one. A process may
-    /// be stopped between any two clocks: that must not look like a sleep.
+    /// Returns the least length of the sleep between two readings, if there was one. The process
+    /// may be stopped between any two clock readings: that must not look like a sleep.
     fn slept_since(self, last: Self) -> Option<Duration> {
         let asleep_now = self.boot.saturating_sub(self.after);
         let asleep_then = last.boot.saturating_sub(last.before);
@@ -135,7 +133,7 @@ mod tests {
     #[test]
     fn a_process_that_was_stopped_did_not_sleep() {
         assert_eq!(at(95_000, 95_000).slept_since(at(5_000, 5_000)), None);
-        // Stopped between the clocks, at either of the two readings.
+        // The process was stopped between the clocks, at either of the two readings.
         let torn = |before, boot, after| Clocks {
             before: Duration::from_secs(before),
             boot: Duration::from_secs(boot),

@@ -1,4 +1,4 @@
-//! Options and questions of sockets that no library wraps safely.
+//! Options and queries of sockets that no library wraps safely.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 /// `SIOCOUTQ` (the same value as `TIOCOUTQ` on Linux): see tcp(7) and unix(7).
 const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
 
-/// Bytes written to a socket that the other end's kernel has not taken.
+/// Returns the number of bytes that were written to a socket and not yet taken by the other end's
+/// kernel.
 pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: SIOCOUTQ writes one C int through its argument, and does nothing else.
     let bytes: std::ffi::c_int = unsafe {
@@ -21,12 +22,12 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Makes a socket that is not connected use one interface, whatever the routes
-/// prefer (`SO_BINDTODEVICE`, socket(7)).
+/// Binds an unconnected socket to one interface, whatever the routes prefer (`SO_BINDTODEVICE`,
+/// socket(7)).
 ///
 /// # Errors
-/// `NotFound` when there is no such interface now; `PermissionDenied` for an
-/// ordinary user before Linux 5.7.
+/// `NotFound` if there is no such interface now; `PermissionDenied` for an ordinary user before
+/// Linux 5.7.
 pub fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
     socket.bind_device(Some(interface.as_bytes())).map_err(|error| match error.raw_os_error() {
         Some(libc::ENODEV) => io::Error::new(io::ErrorKind::NotFound, error),
@@ -34,23 +35,23 @@ pub fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
     })
 }
 
-/// The number of an interface: by its name, or as it is written.
+/// Returns the number of an interface, given by its name or its number.
 ///
 /// # Errors
-/// `NotFound` when there is no such interface now.
+/// `NotFound` if there is no such interface now.
 pub fn interface_index(zone: &str) -> io::Result<u32> {
     if let Ok(index) = zone.parse() {
         return Ok(index);
     }
-    // Any socket will do for the question (netdevice(7)).
+    // Any socket works for this query (netdevice(7)).
     let socket = UnixDatagram::unbound()?;
     name_to_index(&socket, zone).map_err(|_| {
         io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {zone}"))
     })
 }
 
-/// Lets a listener take connections to addresses that this machine does not
-/// have, as TPROXY hands them over (`IP_TRANSPARENT`, ip(7)).
+/// Lets a listener accept connections to addresses that this machine does not have, as TPROXY
+/// redirects them (`IP_TRANSPARENT`, ip(7)).
 ///
 /// # Errors
 /// `PermissionDenied` without `CAP_NET_ADMIN`.
@@ -62,22 +63,22 @@ pub fn set_transparent(listener: &Socket, domain: Domain) -> io::Result<()> {
     }
 }
 
-/// Has the kernel send at this rate at most, in bytes a second; `None` takes the
-/// limit away (`SO_MAX_PACING_RATE`, socket(7)).
+/// Limits the rate at which the kernel sends, in bytes per second; `None` removes the limit
+/// (`SO_MAX_PACING_RATE`, socket(7)).
 ///
 /// # Errors
-/// Before Linux 3.13, and for MPTCP before 6.10.
+/// Linux is older than 3.13, or for MPTCP than 6.10.
 pub fn set_pacing(socket: BorrowedFd<'_>, rate: Option<u64>) -> io::Result<()> {
-    // 32 bits, as kernels before 5.0 have them; all ones are no limit.
+    // 32 bits, as in kernels before 5.0; all ones mean no limit.
     let rate = rate.map_or(u32::MAX, |rate| u32::try_from(rate).unwrap_or(u32::MAX));
     set_option(socket, libc::SO_MAX_PACING_RATE, rate)
 }
 
-/// Gives a socket a receive buffer of at least `size` bytes (the kernel doubles that, socket(7)),
-/// which the kernel may enlarge from then on, whether or not it was fixed before (`SO_BUF_LOCK`).
+/// Gives a socket a receive buffer of at least `size` bytes (the kernel doubles the value,
+/// socket(7)), and lets the kernel enlarge it, whether or not it was fixed before (`SO_BUF_LOCK`).
 ///
 /// # Errors
-/// Before Linux 5.14; the buffer is left as it is then.
+/// Linux is older than 5.14; the buffer is then unchanged.
 pub fn free_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> io::Result<()> {
     let options = SockRef::from(&socket);
     unlock_buffers(socket)?;
@@ -93,7 +94,7 @@ fn unlock_buffers(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SO_BUF_LOCK, 0)
 }
 
-/// Sets an option of the socket layer whose value has 32 bits.
+/// Sets an option of the socket layer with a 32-bit value.
 fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Result<()> {
     // SAFETY: the descriptor is open while it is borrowed, and the kernel reads as many bytes as
     // `value` has.
@@ -109,8 +110,8 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Re
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether this kernel makes MPTCP sockets now (RFC 8684): it was built with
-/// them, and `net.mptcp.enabled` is 1.
+/// Returns whether this kernel makes MPTCP sockets now (RFC 8684): it was built with them, and
+/// `net.mptcp.enabled` is 1.
 pub fn mptcp_available() -> bool {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
 }

@@ -1,7 +1,7 @@
-//! What this process was started with: ignored and blocked signals, and limits.
+//! The state with which this process was started: ignored and blocked signals, and limits.
 //!
-//! It is noted before `main`, because Rust's runtime ignores SIGPIPE before any code of a program
-//! runs. Programs that this one starts are given it back.
+//! It is recorded before `main`, because Rust's runtime ignores SIGPIPE before any code of a
+//! program runs. Programs that this one starts get the original state.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,14 +14,14 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
-/// Signals have the numbers from 1 to this one.
+/// The highest signal number.
 const SIGNALS: libc::c_int = 64;
 
-/// A bit for each signal that was ignored, or blocked.
+/// A bit for each ignored or blocked signal.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
-/// The soft limits; the largest number is "unlimited".
+/// The soft limits; the largest number means "unlimited".
 static DESCRIPTORS: AtomicU64 = AtomicU64::new(u64::MAX);
 static CORE: AtomicU64 = AtomicU64::new(u64::MAX);
 
@@ -29,15 +29,14 @@ static CORE: AtomicU64 = AtomicU64::new(u64::MAX);
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = note;
 
-/// Runs before `main`, on the only thread. It uses nothing of the standard library that is set up
-/// by then.
+/// Runs before `main`, on the only thread. Uses nothing of the standard library that needs setup.
 extern "C" fn note() {
     let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: the set is valid memory, to which the present mask is written.
+    // SAFETY: the set is valid memory, to which the current mask is written.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, null(), mask.as_mut_ptr()) };
     for signal in 1..=SIGNALS {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: without a new action nothing changes, and the present one is written to valid
+        // SAFETY: without a new action nothing changes, and the current one is written to valid
         // memory. All zeros are a valid value for both, should a call fail.
         let (ignored, blocked) = unsafe {
             libc::sigaction(signal, null(), action.as_mut_ptr());
@@ -56,13 +55,13 @@ fn has(mask: &AtomicU64, signal: libc::c_int) -> bool {
     (1..=SIGNALS).contains(&signal) && mask.load(Ordering::Relaxed) >> (signal - 1) & 1 == 1
 }
 
-/// Whether a signal was ignored when this process was started.
+/// Returns whether a signal was ignored when this process was started.
 pub fn was_ignored(signal: i32) -> bool {
     has(&IGNORED, signal)
 }
 
-/// Lets this process wait for its children: whoever starts a program with SIGCHLD ignored takes
-/// that away (waitpid(2)).
+/// Lets this process wait for its children: a parent that ignores SIGCHLD would prevent it
+/// (waitpid(2)).
 pub fn wait_for_children() {
     if was_ignored(libc::SIGCHLD) {
         // SAFETY: the default action runs no code of this program.
@@ -70,7 +69,7 @@ pub fn wait_for_children() {
     }
 }
 
-/// Keeps other processes of the same user from reading this one's memory (ptrace(2)), and the
+/// Prevents other processes of the same user from reading this one's memory (ptrace(2)), and the
 /// kernel from writing it to a file (core(5)).
 pub fn hide_memory() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -78,16 +77,16 @@ pub fn hide_memory() -> io::Result<()> {
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
 
-/// Has `command` start with what this process was started with.
+/// Makes `command` start with the state with which this process was started.
 pub fn give_back(command: &mut Command) {
-    // SAFETY: between fork(2) and execve(2) only calls that are safe for signal handlers are made
+    // SAFETY: between fork(2) and execve(2) only async-signal-safe calls are made
     // (signal-safety(7)), and no memory is allocated.
     unsafe { command.pre_exec(restore) };
 }
 
 fn restore() -> io::Result<()> {
-    // SAFETY: the set is valid memory; ignoring a signal runs no code. Those that cannot be
-    // ignored are refused by the kernel, and were not.
+    // SAFETY: the set is valid memory; ignoring a signal runs no code. The kernel rejects signals
+    // that cannot be ignored, and those were not ignored before.
     unsafe {
         let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
         libc::sigemptyset(mask.as_mut_ptr());
@@ -120,13 +119,13 @@ mod tests {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
-    /// Signals 32 and 33, which the C library keeps for itself and shows to nobody (signal(7)).
+    /// Signals 32 and 33, which the C library reserves and hides (signal(7)).
     const OF_THE_LIBRARY: u64 = 0b11 << 31;
 
     #[test]
     fn what_is_started_has_the_limits_and_signals_that_this_process_had() {
         const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Blk|Ign):' /proc/self/status";
-        // This process's parent had the same, and std changes SIGPIPE for itself alone.
+        // The parent of this process had the same, and std changes SIGPIPE only for itself.
         let descriptors = getrlimit(Resource::Nofile);
         let before = output(Command::new("sh").args(["-c", "ulimit -Sn; ulimit -Sc"]));
         let all = Rlimit { current: descriptors.maximum, ..descriptors };

@@ -1,52 +1,51 @@
-//! How the kernel sees a carrier: `TCP_INFO` (tcp(7)), for one TCP connection.
+//! The kernel's view of a carrier: `TCP_INFO` (tcp(7)), for one TCP connection.
 
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// `SOL_MPTCP` and `MPTCP_INFO`, with its flag for a connection that became
-/// plain TCP (linux/mptcp.h).
+/// `SOL_MPTCP` and `MPTCP_INFO`, with its flag for a connection that became plain TCP
+/// (linux/mptcp.h).
 const SOL_MPTCP: libc::c_int = 284;
 const MPTCP_INFO: libc::c_int = 1;
 const FALLBACK: u32 = 1;
 
-/// What the kernel knows of a TCP connection.
+/// The kernel's figures for a TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpInfo {
-    /// The smoothed round trip.
+    /// The smoothed round-trip time.
     pub round_trip: Duration,
     /// Its mean deviation.
     pub variance: Duration,
-    /// The shortest round trip of the last minutes; `None` before Linux 4.6, and
-    /// when there was none.
+    /// The shortest round-trip time of the last minutes; `None` before Linux 4.6, and without a
+    /// measurement.
     pub least_round_trip: Option<Duration>,
-    /// Bytes that have arrived, in all: those that were acknowledged, and about
-    /// those beyond a gap, which is yet to be filled. `None` before Linux 4.1.
+    /// Bytes that have arrived: those acknowledged, and roughly those beyond a gap that is not yet
+    /// filled. `None` before Linux 4.1.
     pub arrived: Option<u64>,
     /// Segments that were sent and not acknowledged.
     pub unacknowledged: u32,
     /// Bytes that were written and never sent; 0 before Linux 4.6.
     pub unsent: u32,
-    /// The window that the peer offers, in bytes; `None` before Linux 5.16.
+    /// The window that the peer advertises, in bytes; `None` before Linux 5.16.
     pub window: Option<u32>,
-    /// How often in a row the retransmission time-out was doubled.
+    /// How many times in a row the retransmission timeout was doubled.
     pub backoff: u8,
-    /// Probes of a closed window, or keep-alives, without an answer.
+    /// Unanswered probes of a closed window, or unanswered keep-alives.
     pub probes: u8,
-    /// Since when no acknowledgement was received.
+    /// Time since the last acknowledgement was received.
     pub last_ack: Duration,
-    /// Since when no data were sent.
+    /// Time since data were last sent.
     pub last_data_sent: Duration,
 }
 
-/// What the kernel knows of a carrier's connection. `None` for one that is
-/// MPTCP: there the figures are of its first subflow alone, which may be dead
-/// while the others carry on. A connection that asked for MPTCP and got TCP
-/// answers as TCP does.
+/// Returns the kernel's figures for a carrier's connection. Returns `None` for MPTCP, whose figures
+/// describe only the first subflow, which may be dead while others work. A connection that asked
+/// for MPTCP and got TCP has the figures of TCP.
 ///
 /// # Errors
-/// When it is no TCP socket, or the kernel is older than Linux 2.6.
+/// It is not a TCP socket, or the kernel is older than Linux 2.6.
 pub fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
     if is_mptcp(socket) {
         return Ok(None);
@@ -55,8 +54,8 @@ pub fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
     raw.read(length).map(Some)
 }
 
-/// Whether a connection is MPTCP, and did not fall back to TCP. After it did,
-/// the option is one of TCP's, which does not know it.
+/// Returns whether a connection is MPTCP and did not fall back to TCP. After a fallback the option
+/// goes to TCP, which does not know it.
 fn is_mptcp(socket: BorrowedFd<'_>) -> bool {
     get_option::<RawMptcp>(socket, SOL_MPTCP, MPTCP_INFO)
         .is_ok_and(|(raw, length)| length >= size_of::<RawMptcp>() && raw.flags & FALLBACK == 0)
@@ -69,8 +68,7 @@ struct RawMptcp {
     flags: u32,
 }
 
-/// The front of the kernel's `struct tcp_info`, which only ever grows at its
-/// end, up to `tcpi_snd_wnd`.
+/// The front of the kernel's `struct tcp_info`, which only grows at its end, up to `tcpi_snd_wnd`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Raw {
@@ -107,7 +105,7 @@ struct Raw {
 }
 
 impl Raw {
-    /// Reads what the kernel filled: `length` bytes, the rest is zero.
+    /// Converts what the kernel filled: `length` bytes; the rest is zero.
     fn read(&self, length: usize) -> io::Result<TcpInfo> {
         if length < offset_of!(Self, windows_to_retransmissions) {
             let text = format!("the kernel tells too little of a connection ({length} bytes)");
@@ -140,7 +138,7 @@ impl Raw {
 /// Types that getsockopt(2) may fill, wholly or in part.
 ///
 /// # Safety
-/// Every pattern of bits, all zeros among them, must be a value of the type.
+/// Every bit pattern, including all zeros, must be a value of the type.
 unsafe trait Plain {}
 
 // SAFETY: integers and arrays of them.
@@ -148,7 +146,7 @@ unsafe impl Plain for Raw {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for RawMptcp {}
 
-/// An option's value, and how many bytes of it the kernel filled.
+/// Returns an option's value, and how many bytes of it the kernel filled.
 fn get_option<T: Plain>(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
@@ -156,8 +154,8 @@ fn get_option<T: Plain>(
 ) -> io::Result<(T, usize)> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes `length` bytes
-    // at most, which is the size of `value`.
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes at most `length`
+    // bytes, which is the size of `value`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -170,7 +168,7 @@ fn get_option<T: Plain>(
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the value was zeroed, the kernel wrote over a part of it, and both are values of a
+    // SAFETY: the value was zeroed, the kernel overwrote a part of it, and both are values of a
     // `Plain` type.
     Ok((unsafe { value.assume_init() }, length as usize))
 }
@@ -183,7 +181,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
-    /// A connection, each end with the protocol that is asked for.
+    /// Returns a connection, each end with the requested protocol.
     fn connection(client: Protocol, server: Protocol) -> Option<(TcpStream, TcpStream)> {
         let socket = |protocol| Socket::new(Domain::IPV4, Type::STREAM, Some(protocol));
         let (client, listener) = (socket(client).ok()?, socket(server).ok()?);

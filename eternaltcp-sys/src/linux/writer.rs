@@ -1,20 +1,20 @@
-//! Whether a file is being written.
+//! Detects whether a file is open for writing.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// The kind of signal that tells the holder of a lease that somebody wants to
-/// write; `libc` has no name for it on every target.
+/// The command that chooses the signal that tells the holder of a lease about a writer; `libc` has
+/// no name for it on every target.
 const F_SETSIG: libc::c_int = 10;
 
-/// Whether a process has the file open for writing; `None` if the system does
-/// not tell this user, or not about this file system.
+/// Returns whether a process has the file open for writing; `None` if the system does not tell this
+/// user, or not for this file system.
 ///
-/// The file must have been opened for reading alone. Who opens it for writing
-/// at the same moment waits for some microseconds.
+/// The file must have been opened only for reading. A process that opens it for writing at the same
+/// moment waits for some microseconds.
 pub fn has_writer(file: &File) -> Option<bool> {
-    // A lease is only given on a file that nobody writes, and given back at once. If somebody wants
-    // to write between the two, the signal is one that is ignored: the usual one would end us.
+    // The kernel grants a lease only on a file without writers; it is returned at once. If a writer
+    // appears between the two, it sends an ignored signal: the default one would end this process.
     if control(file, F_SETSIG, libc::SIGURG).is_err() {
         return None;
     }
@@ -44,7 +44,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let ask = || has_writer(&File::open(&path).unwrap());
         if ask().is_none() {
-            // A file system without leases: it says nothing, and that is all right.
+            // A file system without leases does not tell.
             return;
         }
         assert_eq!(ask(), Some(false));
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(ask(), Some(true));
         drop(writer);
         assert_eq!(ask(), Some(false));
-        // The lease is given back: nobody who writes has to wait.
+        // The lease is returned: no writer has to wait.
         drop(File::options().write(true).open(&path).unwrap());
     }
 }

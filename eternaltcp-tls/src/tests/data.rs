@@ -1,5 +1,4 @@
-//! Data through an established connection: every byte, in order, and without
-//! needless allocations.
+//! Data through an established connection: every byte, in order, and without needless allocations.
 
 use bytes::BytesMut;
 

@@ -1,4 +1,4 @@
-//! Who gets through a handshake, and what both sides know after it.
+//! Which handshakes succeed, and what both sides know afterwards.
 
 use std::path::Path;
 

@@ -51,7 +51,7 @@ fn records_are_refused_when_lost_repeated_or_swapped() {
         client.take_outgoing()
     });
     records.swap(0, 1);
-    // Each of a fresh connection, so that the keys differ too.
+    // Each on a fresh connection, so that the keys differ too.
     for bytes in [&records[0], &records[1], &records[2]] {
         let (_, mut server) = established();
         assert_eq!(server.receive(bytes), Err(TlsError::Tampered));
@@ -69,7 +69,7 @@ fn unprotected_records_after_the_handshake_are_refused() {
     for record in [&[21, 3, 3, 0, 2, 1, 0][..], &[20, 3, 3, 0, 1, 1], &[22, 3, 3, 0, 1, 0]] {
         let (_, mut server) = established();
         let error = server.receive(record).unwrap_err();
-        // Too short to be a protected record, or of a type that may not come.
+        // Too short to be a protected record, or of a type that is not allowed.
         assert!(matches!(error, TlsError::Tampered | TlsError::Misbehaved(_)), "{error}");
     }
 }
@@ -104,7 +104,7 @@ fn an_endless_handshake_is_cut_off() {
 #[test]
 fn a_handshake_of_small_records_is_cut_off_too() {
     let mut server = End::server(&server_tls());
-    // A ClientHello of 60,000 bytes, ten at a time: the headers count as well.
+    // A ClientHello of 60,000 bytes, ten at a time: headers count as well.
     let mut records = vec![22, 3, 1, 0, 4, 1, 0, 0xea, 0x60];
     for _ in 0..6000 {
         records.extend_from_slice(&[22, 3, 1, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

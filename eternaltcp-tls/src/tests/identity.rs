@@ -1,4 +1,4 @@
-//! Private-key files: which are taken, and what the user reads about the rest.
+//! Private-key files: which are accepted, and the messages about the others.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Identity, IdentityError};
 
-/// Puts the key `name` of `keys/` into `folder`, with the mode that ssh wants.
+/// Copies the key `name` of `keys/` to `folder`, with the mode that ssh requires.
 pub(super) fn install(folder: &Path, name: &str) -> PathBuf {
     let text = match name {
         "ed25519" => include_str!("keys/ed25519"),
@@ -31,7 +31,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// What the user reads about the file `content`, with the path as `PATH`.
+/// Returns the message about a file with `content`, with the path as `PATH`.
 fn complaint(content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path(), content);

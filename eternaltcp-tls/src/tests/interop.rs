@@ -1,5 +1,5 @@
-//! Against rustls' buffered connections: peers that work by the book, with key
-//! updates and tickets of their own making.
+//! Against rustls' buffered connections: peers that follow the standard, with their own key updates
+//! and tickets.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,7 +21,7 @@ fn stock_server(tls: &ServerTls) -> rustls::ServerConnection {
     server
 }
 
-/// Lets both talk until neither has more to say; returns what rustls received.
+/// Lets both sides talk until neither has more to send; returns what rustls received.
 fn exchange(end: &mut End, peer: &mut rustls::Connection) -> Vec<u8> {
     let mut data = Vec::new();
     end.process().unwrap();
@@ -45,7 +45,7 @@ fn exchange(end: &mut End, peer: &mut rustls::Connection) -> Vec<u8> {
     }
 }
 
-/// Asks no client for its key: only then does rustls let a server speak early.
+/// Requests no client key: only then does rustls let a server send early.
 #[derive(Debug)]
 struct NobodyAsked(AnyOwnedKey);
 
@@ -241,7 +241,7 @@ fn a_message_cut_over_records_neither_stops_data_nor_is_lost() {
     Arc::get_mut(&mut cutting.0).unwrap().max_fragment_size = Some(40);
     let mut peer = stock_server(&cutting);
     let mut end = End::client(&client_tls());
-    // The server's last flight, tickets alone, comes byte by byte.
+    // The server's last flight, only tickets, arrives byte by byte.
     end.process().unwrap();
     let mut incoming = Vec::new();
     for _ in 0..2 {

@@ -1,5 +1,4 @@
-//! The forms that a private-key file may have, beside ssh-keygen where that is
-//! installed.
+//! The forms that a private-key file may have, compared with ssh-keygen if that is installed.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +13,10 @@ const WHOLE: &str = include_str!("keys/ed25519");
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\n";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----\n";
 
-/// Where the length of the private part stands in `WHOLE`.
+/// The position of the private part's length in `WHOLE`.
 const PRIVATE: usize = 94;
 
-/// The base64 of `WHOLE`, in one line.
+/// Returns the base64 of `WHOLE`, in one line.
 fn base64() -> String {
     WHOLE.strip_prefix(BEGIN).unwrap().strip_suffix(END).unwrap().replace('\n', "")
 }
@@ -27,7 +26,7 @@ fn folded(width: usize, end: &str) -> String {
     lines.into_iter().map(|line| String::from_utf8(line).unwrap() + end).collect()
 }
 
-/// A file whose private part ends with this comment and so many bytes of padding.
+/// Returns a file whose private part ends with this comment and this many bytes of padding.
 fn ending(comment: &[u8], padding: usize) -> String {
     let mut blob = Base64::decode_vec(&base64()).unwrap();
     let start = PRIVATE;
@@ -55,7 +54,7 @@ fn write(folder: &Path, content: &[u8]) -> std::path::PathBuf {
     path
 }
 
-/// Whether ssh-keygen reads it; `None` where there is none.
+/// Returns whether ssh-keygen reads the file; `None` without ssh-keygen.
 fn is_read_by_ssh(content: &[u8]) -> Option<bool> {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("ssh-keygen");
@@ -109,7 +108,7 @@ fn a_key_is_read_with_any_comment_and_any_padding() {
         (b"Jos\xe9", "Jos\u{fffd}"),
         (long.as_bytes(), long.as_str()),
     ] {
-        // PuTTYgen pads to 16 bytes, and by one at least.
+        // PuTTYgen pads to 16 bytes, and by at least one.
         for padding in [0, 8, 16] {
             let text = ending(comment, padding);
             let file = read(text.as_bytes()).unwrap();
@@ -143,7 +142,7 @@ fn a_key_of_which_a_byte_is_changed_is_refused_or_the_same() {
             unnoticed += 1;
         }
     }
-    // A comment of ten bytes may be any other, and few lengths are told twice.
+    // A comment of ten bytes stands for any other, as few lengths need two forms.
     assert!(unnoticed < 16, "{unnoticed}");
 }
 

@@ -1,23 +1,23 @@
-//! What a peer may say after the handshake besides data, and what not.
+//! What a peer may send after the handshake besides data, and what it may not.
 
 use super::super::record::Content;
 use super::*;
 
-/// A key update that wants none in return.
+/// A key update that requests none in return.
 const UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
-/// A ticket without anything in it.
+/// An empty ticket.
 const TICKET: [u8; 4] = [4, 0, 0, 0];
 
-/// What a record holds.
+/// A record's type and contents.
 type Record<'a> = (Content, &'a [u8]);
 
 fn say(end: &mut End, content: Content, data: &[u8]) {
     end.connection.traffic_of_tests().seal(content, data, &mut end.outgoing).unwrap();
 }
 
-/// What the other end makes of records that `from` sends, and what `from` is
-/// told about it.
+/// Returns what the other end does with records that `from` sends, and what `from` is told about
+/// it.
 fn judged(
     from: &mut End,
     to: &mut End,
@@ -47,7 +47,7 @@ fn what_may_not_come_ends_the_connection_with_the_alert_that_says_why() {
         (&[(Alert, &[1])], "illegal_parameter"),
     ];
     for (records, alert) in cases {
-        // From a client: servers alone may send tickets.
+        // From a client: only servers may send tickets.
         let (mut client, mut server) = established();
         let (result, told) = judged(&mut client, &mut server, records);
         let error = result.expect_err("it was borne");
@@ -65,7 +65,7 @@ fn messages_share_records_and_are_cut_anywhere() {
         say(&mut server, Content::Handshake, &[*byte]);
     }
     let whole = [(Content::Handshake, &messages[..8])];
-    // Without its own key update the server goes on under its old key.
+    // Without its own key update the server continues with its old key.
     let (result, told) = judged(&mut server, &mut client, &whole);
     assert_eq!((result, told.is_some()), (Err(TlsError::Tampered), true));
 
@@ -80,7 +80,7 @@ fn a_peer_that_cancels_is_waited_for_and_one_that_fails_is_believed() {
     let canceled: [Record<'_>; 2] = [(Content::Alert, &[1, 90]), (Content::Data, b"and goes on")];
     assert!(judged(&mut client, &mut server, &canceled).0.is_ok());
     assert_eq!(server.take_data(), b"and goes on");
-    // Whatever level it gives its alert.
+    // Whatever the level of its alert.
     let (result, _) = judged(&mut client, &mut server, &[(Content::Alert, &[1, 80])]);
     let text = result.unwrap_err().to_string();
     assert_eq!(text, "the peer ended the TLS connection: internal_error");
@@ -90,7 +90,7 @@ fn a_peer_that_cancels_is_waited_for_and_one_that_fails_is_believed() {
     assert!(judged(&mut client, &mut server, &without_end).0.is_err());
 }
 
-/// Bytes of a record with a key update in it.
+/// Bytes of a record with a key update.
 const UPDATE_RECORD: usize = 5 + 5 + 1 + 16;
 
 fn request_update(end: &mut End) {
@@ -112,7 +112,7 @@ fn key_updates_that_are_not_read_have_one_answer_that_goes_with_the_next_data() 
     assert_eq!(server.outgoing.len(), UPDATE_RECORD + 2 * (1 + 22));
     client.receive(&server.take_outgoing()).unwrap();
     assert_eq!(client.take_data(), b"xy");
-    // Asked anew it answers anew.
+    // A new request gets a new answer.
     request_update(&mut client);
     server.receive(&client.take_outgoing()).unwrap();
     server.encrypt(b"z");
@@ -153,7 +153,7 @@ fn what_comes_right_behind_the_handshake_is_understood_whatever_it_is() {
     client.process().unwrap();
     server.receive(&client.take_outgoing()).unwrap();
     client.receive(&server.take_outgoing()).unwrap();
-    // In one read: the end of the handshake, a key update, and data on both sides of it.
+    // In one read: the end of the handshake, a key update, and data before and after it.
     client.encrypt(b"before ");
     request_update(&mut client);
     client.encrypt(&noise(20_000));

@@ -1,5 +1,5 @@
-//! One file per behaviour. The keys in `keys/` were made by `ssh-keygen` for
-//! these tests and open nothing.
+//! One file for each behaviour. The keys in `keys/` were made by `ssh-keygen` for these tests and
+//! give access to nothing.
 
 mod data;
 mod handshake;
@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::verify::AnyOwnedKey;
 use super::{ClientTls, Connection, Foreign, Identity, ServerTls, Status, TlsError};
 
-/// A connection with the buffers that its caller would have.
+/// A connection with the buffers of its caller.
 struct End {
     connection: Connection,
     incoming: BytesMut,
@@ -44,7 +44,7 @@ impl End {
         self.connection.process(&mut self.incoming, &mut self.outgoing, &mut self.plaintext)
     }
 
-    /// Takes `bytes` from the network.
+    /// Processes `bytes` from the network.
     fn receive(&mut self, bytes: &[u8]) -> Result<Status, TlsError> {
         self.incoming.extend_from_slice(bytes);
         self.process()
@@ -58,14 +58,14 @@ impl End {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// All data that came and were not taken yet.
+    /// Returns all data that arrived and were not taken yet.
     fn take_data(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.plaintext).concat()
     }
 }
 
-/// Lets the two ends talk until neither has anything more to say. An error ends
-/// the side that has it; what it has left to say still arrives.
+/// Lets the two ends talk until neither has anything more to send. An error ends its side; its
+/// remaining output still arrives.
 fn converse(
     client: &mut End,
     server: &mut End,
@@ -91,7 +91,7 @@ fn server_tls() -> ServerTls {
     ServerTls::new(&Identity::generate().unwrap()).unwrap()
 }
 
-/// Two ends with the handshake behind them.
+/// Returns two ends after their handshake.
 fn established() -> (End, End) {
     let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
     let (of_client, of_server) = converse(&mut client, &mut server);
@@ -99,21 +99,21 @@ fn established() -> (End, End) {
     (client, server)
 }
 
-/// The client's configuration, changed.
+/// Returns the client's configuration with a change.
 fn changed_client(change: impl FnOnce(&mut rustls::ClientConfig)) -> ClientTls {
     let mut config = (*client_tls().0).clone();
     change(&mut config);
     ClientTls(Arc::new(config))
 }
 
-/// The server's configuration, changed.
+/// Returns the server's configuration with a change.
 fn changed_server(change: impl FnOnce(&mut rustls::ServerConfig)) -> ServerTls {
     let mut config = (*server_tls().0).clone();
     change(&mut config);
     ServerTls(Arc::new(config))
 }
 
-/// `config` with the suite at `index` alone, whose keys protect at most `limit` records.
+/// Returns `config` with only the suite at `index`, whose keys protect at most `limit` records.
 fn one_suite(config: &rustls::ClientConfig, index: usize, limit: u64) -> ClientTls {
     let mut provider = (**config.crypto_provider()).clone();
     let suite = provider.cipher_suites[index].tls13().unwrap();
@@ -136,7 +136,7 @@ fn one_suite(config: &rustls::ClientConfig, index: usize, limit: u64) -> ClientT
     ClientTls(Arc::new(changed))
 }
 
-/// Bytes without a pattern, the same every time.
+/// Returns bytes without a pattern, the same every time.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = move |_| {

@@ -44,7 +44,7 @@ async fn both_sides_learn_the_other_key_and_early_data_are_kept() {
         let mut incoming = BytesMut::new();
         let mut early =
             handshake(&server, &mut connection, &mut incoming, soon()).await.unwrap().early;
-        // With the handshake or right after it, as the network pleases.
+        // With the handshake or right after it, depending on the network.
         while early.concat() != b"at once" {
             server.readable().await.unwrap();
             let _ = server.try_read_buf(&mut incoming);
