@@ -1,21 +1,20 @@
-//! Whether this process runs in a container, and since when that runs.
+//! Detects whether this process runs in a container, and when the container started.
 
 use std::fs;
 use std::path::Path;
 
-/// Files that the makers of containers leave in them: Docker, Podman, systemd.
+/// Files that container programs leave in them: Docker, Podman, systemd.
 const MARKS: [&str; 3] = [".dockerenv", "run/.containerenv", "run/systemd/container"];
 
-/// Variables by which a container's first process is told: by Podman, LXC and
-/// systemd-nspawn, and by Kubernetes.
+/// Variables that mark a container: those of Podman, LXC and systemd-nspawn, and of Kubernetes.
 const VARIABLES: [&str; 2] = ["container", "KUBERNETES_SERVICE_HOST"];
 
-/// Parts of names of control groups that the makers of containers choose.
+/// Parts of the control group names that container programs choose.
 const GROUPS: [&str; 7] =
     ["/docker/", "/docker-", "kubepods", "cri-containerd", "libpod-", "/lxc/", "/lxc.payload"];
 
-/// Whether the files below `root` are those of a container. To take a machine for a
-/// container costs nothing but a file.
+/// Returns whether the files below `root` are those of a container. Mistaking a machine for a
+/// container costs only a file.
 pub(crate) fn is_here(root: &Path) -> bool {
     let read = |name: &str| fs::read(root.join(name)).unwrap_or_default();
     let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
@@ -35,7 +34,7 @@ pub(crate) fn is_here(root: &Path) -> bool {
         || is_root_overlay(&text("proc/self/mountinfo"))
 }
 
-/// Whether the root is an overlay, as an image with a layer of changes is
+/// Returns whether the root is an overlay, such as an image with a layer of changes
 /// (proc_pid_mountinfo(5)).
 fn is_root_overlay(mounts: &str) -> bool {
     mounts.lines().any(|line| {
@@ -46,12 +45,12 @@ fn is_root_overlay(mounts: &str) -> bool {
     })
 }
 
-/// What the first process of this container has in common with no other container's:
-/// its namespace, and when it started.
+/// Returns what distinguishes this container from all others: the namespace and the start time of
+/// its first process.
 pub(crate) fn container_boot() -> String {
     let space = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let stat = fs::read_to_string("/proc/1/stat").unwrap_or_default();
-    // The name before it may hold anything; the start is the 22nd field (proc_pid_stat(5)).
+    // The name before it may contain anything; the start time is the 22nd field (proc_pid_stat(5)).
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let start = rest.split_ascii_whitespace().nth(19).unwrap_or_default();
     format!("{} {start}", space.display())

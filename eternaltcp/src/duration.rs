@@ -1,11 +1,11 @@
-//! Durations as flags and configuration files write them.
+//! Durations in flags and configuration files.
 
 use std::time::Duration;
 
-/// Reads one whole number and its unit: `500ms`, `10s`, `5m`, `2h`, `7d`.
+/// Parses a whole number with its unit: `500ms`, `10s`, `5m`, `2h`, `7d`.
 ///
 /// # Errors
-/// One line that repeats what was given and says what is expected.
+/// One line that quotes the text and says what is expected.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

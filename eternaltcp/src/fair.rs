@@ -1,8 +1,8 @@
-//! How much of something scarce one user may hold.
+//! The share of a scarce resource that one user may hold.
 
-/// How many of what is scarce a user may hold who has `own` of it, while `free`
-/// are nobody's: half of what is not others', rounded up. However many users
-/// take what they can, something is left for the next one.
+/// Returns how many places a user with `own` places may hold while `free` places are unused: half
+/// of those that others leave, rounded up. However many users take what they can, something is left
+/// for the next one.
 pub(crate) fn most_of_one(free: usize, own: usize) -> usize {
     free.saturating_add(own).div_ceil(2)
 }

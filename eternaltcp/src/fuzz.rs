@@ -1,6 +1,6 @@
-//! Fuzz bodies: bytes that nobody vouches for go into the parsers and into TLS. Each is
-//! an ordinary function, called by tests with seeded input and by the fuzzers in `fuzz/`
-//! with theirs. Says whether the input was taken. For tests alone.
+//! Fuzz bodies, which pass arbitrary bytes to the parsers and to TLS. Each is an ordinary function,
+//! which tests call with seeded input and the fuzzers in `fuzz/` with their own. It returns whether
+//! the input was accepted. For tests only.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -44,8 +44,8 @@ pub fn known_hosts(data: &[u8]) -> bool {
     HostSearch::new(&server).check(data, &key).is_ok_and(|found| found != HostKey::Unknown)
 }
 
-/// A permit, and every address that a user writes: what is read is written as
-/// something that is read alike.
+/// A permit, and every kind of address that a user writes: the written form of a parsed value must
+/// parse to the same value.
 #[must_use]
 pub fn addresses(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
@@ -71,8 +71,8 @@ fn is_stable<T: FromStr + ToString + PartialEq + std::fmt::Debug>(text: &str) ->
     true
 }
 
-/// What an application says to a port of `-D`: SOCKS and HTTP. The first byte says how
-/// it is torn, which changes nothing.
+/// The bytes that an application sends to a port of `-D`: SOCKS and HTTP. The first byte chooses
+/// how the input is split, which must not matter.
 #[must_use]
 pub fn dynamic(data: &[u8]) -> bool {
     let (size, rest) = data.split_first().unwrap_or((&1, &[]));
@@ -82,7 +82,7 @@ pub fn dynamic(data: &[u8]) -> bool {
     matches!(whole.1, Step::Connect(_))
 }
 
-/// What is answered, and how it ends.
+/// Returns the answer, and how the conversation ends.
 fn converse(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
     let (mut talk, mut said) = (Conversation::default(), Vec::new());
     let mut last = Step::Read;
@@ -99,7 +99,7 @@ fn converse(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
         };
     }
     if let Step::Connect(request) = &mut last {
-        // How much of what follows came along depends on the pieces.
+        // How much of the following data arrived along depends on the split.
         request.asked.early = Bytes::new();
     }
     (said, last)
@@ -146,8 +146,7 @@ pub fn agent(data: &[u8]) -> bool {
     key().is_some_and(|key| read_answers(&key, data))
 }
 
-/// TLS whose records are damaged and torn: first one of the handshake's flights, or
-/// then data of the client.
+/// TLS with damaged and split records: of the handshake, or of the client's data after it.
 #[must_use]
 pub fn tls(data: &[u8]) -> bool {
     static TLS: OnceLock<Option<(ClientTls, ServerTls)>> = OnceLock::new();
@@ -186,7 +185,7 @@ fn damaged(mut client: End, mut server: End, stage: u8, data: &[u8]) -> bool {
     is_good && got == sent
 }
 
-/// A connection with the buffers that its caller would have.
+/// A connection with the buffers of its caller.
 struct End {
     connection: Connection,
     incoming: BytesMut,
@@ -200,8 +199,8 @@ impl End {
         Self { connection, incoming, outgoing, plaintext }
     }
 
-    /// Takes bytes, changed and torn as `damage` says: three bytes for each change, then
-    /// the size of the pieces.
+    /// Processes bytes, changed and split as `damage` says: three bytes for each change, then the
+    /// size of the pieces.
     fn take(&mut self, bytes: &mut Vec<u8>, damage: &[u8]) -> bool {
         let mut size = bytes.len().max(1);
         for change in damage.chunks_exact(3).take(8) {

@@ -1,5 +1,4 @@
-//! The name of a client's instance: what stays over its restarts, and what no other
-//! client has.
+//! The name of a client's instance, which stays the same over restarts and is unique among clients.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -16,18 +15,18 @@ use tracing::debug;
 use crate::container::{self, container_boot};
 use crate::paths;
 
-/// Names of a machine are this long: 128 bits in hexadecimal digits (machine-id(5)).
+/// The length of a machine's id: 128 bits in hexadecimal digits (machine-id(5)).
 const ID_LENGTH: usize = 32;
 
-/// Attempts to lock the file of the id, and the time between them: ten seconds in all.
+/// Attempts to lock the file of the id, with a pause between them: ten seconds in total.
 const LOCK_TRIES: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// This machine, its present boot, this user, and `name`.
+/// Returns this machine, its current boot, this user, and `name`.
 ///
-/// The machine's id is not told as it is (machine-id(5) asks for that), but as
-/// a keyed hash. A machine without an id, and a container, which may have that of its
-/// image or of its host, have a random one, in the file `client_id` of the state folder.
+/// The machine's id is sent as a keyed hash, because machine-id(5) asks not to expose it. A machine
+/// without an id, and a container, which may have the id of its image or host, have a random one in
+/// the file `client_id` of the state folder.
 #[must_use]
 pub fn this_instance(name: impl Into<String>) -> Instance {
     static MACHINE: OnceLock<(String, String)> = OnceLock::new();
@@ -40,7 +39,7 @@ pub fn this_instance(name: impl Into<String>) -> Instance {
     }
 }
 
-/// The hash of the machine's id, and its boot.
+/// Returns the hash of the machine's id, and its boot.
 fn this_machine() -> (String, String) {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot = boot.trim().to_owned();
@@ -53,11 +52,11 @@ fn this_machine() -> (String, String) {
             random_id()
         })
     });
-    // A container has the kernel's boot in common with all others.
+    // All containers share the kernel's boot.
     (hashed(&id), if is_container { short(format!("{boot} {}", container_boot())) } else { boot })
 }
 
-/// The id in this file, unless it is one that several machines may have.
+/// Returns the id in this file, unless it is one that several machines may have.
 fn machine_id(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let id = text.trim();
@@ -67,15 +66,15 @@ fn machine_id(path: &Path) -> Option<String> {
     is_id.then(|| id.to_owned())
 }
 
-/// The id in this file, which is made if there is none; `None` where it cannot be kept.
-/// Processes that start together have the same.
+/// Returns the id in this file, and creates the file if it is missing; `None` if the id cannot be
+/// stored. Processes that start at the same time get the same id.
 fn kept_id(path: &Path) -> Option<String> {
     machine_id(path).or_else(|| make_id(path).ok())
 }
 
-/// Writes an id into the file, unless another process has done so meanwhile, and returns the one
-/// that is there. The file is locked and never removed: whoever reads it while it is being
-/// written finds no id, and waits for the lock.
+/// Writes an id into the file, unless another process has done so meanwhile, and returns the one in
+/// the file. The file is locked and never removed. A reader that finds no id yet waits for the
+/// lock.
 fn make_id(path: &Path) -> io::Result<String> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
@@ -86,7 +85,7 @@ fn make_id(path: &Path) -> io::Result<String> {
     if let Some(id) = machine_id(path) {
         return Ok(id);
     }
-    // What is there is no id: as in an image that was made to be copied.
+    // The contents are not an id, as in an image that was made to be copied.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.set_len(0)?;
     let id = random_id();
@@ -94,10 +93,10 @@ fn make_id(path: &Path) -> io::Result<String> {
     machine_id(path).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Locks the file until it is closed. Whoever has the lock needs it for moments.
+/// Locks the file until it is closed. A process holds the lock only briefly.
 ///
 /// # Errors
-/// When it is not free in time, or cannot be locked.
+/// The lock is not free in time, or the file cannot be locked.
 fn lock(file: &File) -> io::Result<()> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
@@ -111,13 +110,13 @@ fn lock(file: &File) -> io::Result<()> {
 fn random_id() -> String {
     let mut bytes = [0; ID_LENGTH / 2];
     if getrandom::fill(&mut bytes).is_err() {
-        // Better told apart by its process than not at all.
+        // Identified by its process is better than not at all.
         return std::process::id().to_string();
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A name that is too long for the protocol is told as its hash.
+/// Replaces a name that is too long for the protocol by its hash.
 fn short(name: String) -> String {
     if name.len() > 200 { hashed(&name) } else { name }
 }

@@ -1,6 +1,6 @@
-//! TCP connections that outlive their network, as a library: sessions between a client and a server
-//! that stay whole and in order while the connections beneath them die and the client's address
-//! changes.
+//! TCP connections that survive changes of the network, as a library: sessions between a client and
+//! a server that stay complete and in order while the connections beneath them die and the client's
+//! address changes.
 //!
 //! - [`client`]: [`Client::connect`](client::Client::connect) makes a tunnel to a server and keeps it attached;
 //!   [`Client::open`](client::Client::open) opens a [`Session`] in it, a stream that is [`AsyncRead`](tokio::io::AsyncRead) and
@@ -14,13 +14,14 @@
 //!
 //! Either end may be `etcp` instead: a client of this library opens targets at any sproxy.
 //!
-//! Everything runs on tokio; a client is one task, a server one for each tunnel. The library logs by `tracing`, and
-//! prints nothing. Where it says so in a setting, it holds no more than that: see [`TunnelConfig`],
-//! [`ServerLimits`](server::ServerLimits), [`ClientConfig`](client::ClientConfig).
+//! Everything runs on tokio; a client is one task, and a server has one task for each tunnel. The
+//! library logs with `tracing` and prints nothing. Settings limit what it holds: see
+//! [`TunnelConfig`], [`ServerLimits`](server::ServerLimits),
+//! [`ClientConfig`](client::ClientConfig).
 //!
 //! # A client
 //!
-//! With the user's own ssh files, as `etcp cproxy` has them:
+//! With the user's own ssh files, as in `etcp cproxy`:
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +40,7 @@
 //!
 //! # A server
 //!
-//! It takes the sessions itself; what clients ask for is a name that it gives a meaning to:
+//! A server that handles the sessions itself; clients ask for a name to which it gives a meaning:
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -65,7 +66,7 @@
 //!
 //! # Both
 //!
-//! In one process, with new keys in a folder of their own:
+//! In one process, with new keys in their own folder:
 //!
 //! ```
 //! use eternaltcp::client::{Client, ClientConfig};

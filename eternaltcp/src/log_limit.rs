@@ -1,23 +1,23 @@
-//! Limits how much anybody can have logged: some lines at once and one a second after
-//! that, and a count of the others. Those appear where debugging is logged.
+//! Limits how many log lines a peer can cause: some at once, then one per second, and a count of
+//! the others. Suppressed lines are logged at level DEBUG.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines about one tunnel, or one kind of event, that may come at once.
+/// Lines about one tunnel, or one kind of event, that may be logged at once.
 pub(crate) const BURST: u32 = 10;
 
-/// The time that each further line takes.
+/// The time after which one more line is allowed.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What decides whether a line is logged.
+/// Decides whether a line is logged.
 pub(crate) trait Admit {
-    /// Says whether a line may be logged now, and how many were not before it.
+    /// Returns `Some` if a line may be logged now, with the number of suppressed lines before it.
     fn admit(&self, now: Instant) -> Option<u64>;
 }
 
-/// A token bucket of lines, as the time at which it is full again (the virtual
-/// scheduling of ITU-T I.371, appendix I).
+/// A token bucket of lines, stored as the time at which it is full again (the virtual scheduling of
+/// ITU-T I.371, appendix I).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     burst: u32,
@@ -31,8 +31,8 @@ impl Bucket {
         Self { burst, period, full_at: None, left_out: 0 }
     }
 
-    /// Takes a token for a line, or counts the line. Returns how many were counted
-    /// before one that may be logged.
+    /// Takes a token for a line, or counts the line. Returns how many lines were suppressed before
+    /// one that may be logged.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
         match self.take(now) {
             true => Some(std::mem::take(&mut self.left_out)),
@@ -43,18 +43,18 @@ impl Bucket {
         }
     }
 
-    /// The lines that were counted since the last one, once their number may be
-    /// logged.
+    /// Returns the number of suppressed lines since the last logged one, if that number may be
+    /// logged now.
     pub(crate) fn left_out(&mut self, now: Instant) -> Option<u64> {
         (self.left_out > 0 && self.take(now)).then(|| std::mem::take(&mut self.left_out))
     }
 
-    /// Whether it is as good as a new one.
+    /// Returns whether the bucket is equivalent to a new one.
     pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.left_out == 0 && self.is_rested(now)
     }
 
-    /// Whether as many lines may be logged at once as with a new one.
+    /// Returns whether as many lines may be logged at once as with a new bucket.
     pub(crate) fn is_rested(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|at| at <= now)
     }
@@ -74,7 +74,7 @@ impl Bucket {
 pub(crate) struct LogLimit(Mutex<Bucket>);
 
 impl LogLimit {
-    /// Some lines at once, and one a second after them.
+    /// Allows `burst` lines at once, and one per second after them.
     pub(crate) const fn new(burst: u32) -> Self {
         Self(Mutex::new(Bucket::new(burst, PERIOD)))
     }
@@ -95,7 +95,7 @@ impl Admit for LogLimit {
     }
 }
 
-/// Logs a line if `$limit` admits it, and otherwise at the level of debugging.
+/// Logs a line if `$limit` admits it, and otherwise logs it at level DEBUG.
 macro_rules! limited {
     ($limit:expr, $level:ident, $($arg:tt)+) => {
         if $crate::log_limit::is_enabled(stringify!($level)) {
@@ -118,7 +118,7 @@ macro_rules! limited {
 
 pub(crate) use limited;
 
-/// Whether lines of this level are logged. What is not does not use a limit up.
+/// Returns whether lines of this level are logged. Lines that are not logged do not use up a limit.
 pub(crate) fn is_enabled(level: &str) -> bool {
     match level {
         "info" => tracing::enabled!(tracing::Level::INFO),

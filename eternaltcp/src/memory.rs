@@ -1,8 +1,8 @@
-//! Payload memory: blocks of one size that are used again and again.
+//! Payload memory: blocks of one size that are reused.
 //!
-//! What passes a proxy lives for a fraction of a millisecond. Memory from the
-//! allocator would go back and forth between it and the system, and be cleared
-//! each time; a block that was in use a moment ago is in the processor's cache.
+//! Payload stays in a proxy for a fraction of a millisecond. The allocator would return the memory
+//! to the system each time, which clears it. A block that was just in use is still in the
+//! processor's cache.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, TryLockError};
@@ -13,21 +13,21 @@ use bytes::BytesMut;
 /// A block's size: the payload of four full packets, with their headers.
 pub(crate) const BLOCK: usize = 64 * 1024;
 
-/// Blocks that are remembered at most; further ones are the allocator's.
+/// The most blocks that are kept; further ones are freed.
 const MOST: usize = 64;
 
-/// One user's blocks: nothing on the way of a byte is shared between tasks.
+/// The blocks of one task: no data path shares memory pools between tasks.
 ///
-/// Whoever fills a block splits off what it wrote, which may be shared and
-/// sliced. A block is used again when all of that is gone.
+/// The code that fills a block splits off what it wrote, which may be shared and sliced. A block is
+/// reused when all of these parts are dropped.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     /// A block's size.
     size: usize,
     filling: Option<BytesMut>,
-    /// Blocks that are full, the oldest first.
+    /// Full blocks, the oldest first.
     full: VecDeque<BytesMut>,
-    /// How many were begun since the last trim.
+    /// Blocks that were started since the last trim.
     begun: usize,
 }
 
@@ -38,13 +38,13 @@ impl Default for Blocks {
 }
 
 impl Blocks {
-    /// Blocks of `size` bytes.
+    /// Creates a pool of blocks of `size` bytes.
     pub(crate) fn new(size: usize) -> Self {
         Self { size, filling: None, full: VecDeque::new(), begun: 0 }
     }
 
-    /// A block with room for `length` bytes, at most a block's size, and with nothing in
-    /// it: all that is written to it must be split off.
+    /// Returns an empty block with room for `length` bytes, at most the size of a block. The caller
+    /// must split off everything that it writes.
     pub(crate) fn room(&mut self, length: usize) -> &mut BytesMut {
         let block = match self.filling.take() {
             Some(block) if block.capacity() >= length => block,
@@ -54,8 +54,8 @@ impl Blocks {
         self.filling.insert(block)
     }
 
-    /// The block after this one: the newest that is free, or a new one. They
-    /// become free in their order, so it is the one that was in use last.
+    /// Returns the next block: the newest free one, or a new one. Blocks become free in order, so
+    /// it is the one that was in use last.
     fn next(&mut self, full: Option<BytesMut>) -> BytesMut {
         self.begun += 1;
         if let Some(full) = full {
@@ -67,9 +67,8 @@ impl Blocks {
         free.unwrap_or_else(|| BytesMut::with_capacity(size))
     }
 
-    /// Puts a free block in the place of `block`, if that has no room for `length`
-    /// more bytes; what was in it is moved along. What was split off it may still
-    /// be in use.
+    /// Replaces `block` by a free one if it has no room for `length` more bytes, and moves its
+    /// contents. Parts that were split off may still be in use.
     pub(crate) fn renew(&mut self, block: &mut BytesMut, length: usize) {
         if block.try_reclaim(length) {
             return;
@@ -88,7 +87,7 @@ impl Blocks {
         }
     }
 
-    /// Forgets blocks that were not needed since the last call.
+    /// Frees blocks that were not needed since the last call.
     pub(crate) fn trim(&mut self) {
         let begun = std::mem::take(&mut self.begun);
         self.full.drain(..self.full.len().saturating_sub(begun));
@@ -98,33 +97,34 @@ impl Blocks {
     }
 }
 
-/// What a tunnel must have used for its memory to be worth giving back.
+/// Bytes that a tunnel must have used before returning its memory is worthwhile.
 const MUCH: u64 = 2 << 20;
 
-/// What a session takes at least beside its payload: its record, its socket, and theirs in
-/// the runtime. A measured session that does nothing takes 2 to 3 KiB.
+/// The least memory of a session besides its payload: its record, its socket, and theirs in the
+/// runtime. An idle session measures 2 to 3 KiB.
 const SESSION: u64 = 2 << 10;
 
-/// Memory is given back at most once in this time, for the whole process.
+/// Memory is returned at most once in this time, for the whole process.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// So often in a row little must be used: blocks are given back by and by.
+/// Number of consecutive low checks before memory is returned, because blocks become free
+/// gradually.
 const LOW_FOR: u32 = 2;
 
-/// Notices that a tunnel which used much uses little again: what the allocator
-/// keeps for the next burst is given back then.
+/// Detects that a tunnel which used much memory now uses little, and then returns to the system
+/// what the allocator keeps for the next burst.
 #[derive(Debug, Default)]
 pub(crate) struct Ebb {
     most: u64,
     low_for: u32,
-    /// Bytes that were moved until the last look.
+    /// Bytes that had been moved at the last check.
     moved: u64,
 }
 
 impl Ebb {
-    /// The tunnel holds so many bytes and sessions now, and has moved so many bytes since it
-    /// was made; to be told every second. What was moved since the look before was held for a
-    /// while, also if nothing of it is held at any look.
+    /// Called every second with the bytes and sessions that the tunnel holds, and the bytes that it
+    /// has moved since its creation. Moved bytes count as held for a while, even if no check finds
+    /// them held.
     pub(crate) fn handle_look(&mut self, held: u64, sessions: usize, moved: u64) {
         let held = held + SESSION * sessions as u64;
         let passed = moved.saturating_sub(std::mem::replace(&mut self.moved, moved));
@@ -138,7 +138,7 @@ impl Ebb {
         }
     }
 
-    /// The tunnel is over.
+    /// Called when the tunnel is over.
     pub(crate) fn handle_end(&self) {
         if self.most >= MUCH && may_release(Instant::now()) {
             eternaltcp_sys::release_memory();
@@ -146,7 +146,7 @@ impl Ebb {
     }
 }
 
-/// Whether nobody has given memory back for a while.
+/// Returns whether no tunnel has returned memory for a while.
 fn may_release(now: Instant) -> bool {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = match LAST.try_lock() {
@@ -207,7 +207,7 @@ mod tests {
         drop(taken);
     }
 
-    /// Looks until memory is given back, which others may delay for a while.
+    /// Checks until memory is returned, which other tunnels may delay for a while.
     fn await_release(ebb: &mut Ebb, held: u64, moved: u64) {
         let until = Instant::now() + 10 * PAUSE;
         while ebb.most != held {

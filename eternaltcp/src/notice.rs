@@ -1,11 +1,11 @@
-//! Log lines about limits, which whoever meets a limit could repeat without end.
+//! Log lines about limits, which a peer could otherwise repeat without end.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two lines of one kind.
+/// Time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// When a line of one kind is due: once a minute at most, with a count.
@@ -25,7 +25,7 @@ impl Notice {
         self.due_for(1)
     }
 
-    /// The same for several occasions at once.
+    /// Does the same for several occurrences at once.
     pub(crate) fn due_for(&self, occasions: u64) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.times += occasions;

@@ -1,4 +1,5 @@
-//! Where a user's files are: OpenSSH's places, else XDG's, or those that systemd has made.
+//! The places of a user's files: those of OpenSSH, else those of XDG, or those that systemd has
+//! created.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,51 +8,51 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// Why a file has no default place.
+/// The reason why a file has no default place.
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
     /// The user has no home folder.
     #[error("there is no home folder: set HOME, or name every file")]
     NoHome,
-    /// None of the keys that ssh would use is there.
+    /// None of the keys that ssh would use exists.
     #[error("no key in {0}: make one with ssh-keygen -t ed25519, or name one with --identity")]
     NoKey(PathBuf),
 }
 
-/// `~/.ssh/NAME`.
+/// Returns `~/.ssh/NAME`.
 ///
 /// # Errors
-/// When there is no home folder.
+/// There is no home folder.
 pub fn ssh(name: &str) -> Result<PathBuf, PathError> {
     Ok(home()?.join(".ssh").join(name))
 }
 
-/// The user's key: the first of `~/.ssh/id_ed25519` and `~/.ssh/id_ecdsa` that
-/// is there, as ssh would look for it.
+/// Returns the user's key: the first of `~/.ssh/id_ed25519` and `~/.ssh/id_ecdsa` that exists, in
+/// ssh's order.
 ///
 /// # Errors
-/// When there is none, or no home folder.
+/// There is no key, or no home folder.
 pub fn client_identity() -> Result<PathBuf, PathError> {
     let folder = ssh("")?;
     let mut paths = ["id_ed25519", "id_ecdsa"].map(|name| folder.join(name)).into_iter();
-    // One that cannot be looked for is taken: reading it tells why.
+    // A file whose existence cannot be checked is returned: reading it reports the reason.
     let found = paths.find(|path| path.try_exists().unwrap_or(true));
     found.ok_or(PathError::NoKey(folder))
 }
 
-/// The server's key: `server_key` in the [state folder](state).
+/// Returns the server's key: `server_key` in the [state folder](state).
 ///
 /// # Errors
-/// When there is no home folder.
+/// There is no home folder.
 pub fn server_identity() -> Result<PathBuf, PathError> {
     Ok(state()?.join("server_key"))
 }
 
-/// The folder for what is kept: `$STATE_DIRECTORY`, which systemd makes for a service (`StateDirectory=`),
-/// else `$XDG_STATE_HOME/eternaltcp`, by default `~/.local/state/eternaltcp`.
+/// Returns the folder for persistent files: `$STATE_DIRECTORY`, which systemd creates for a service
+/// (`StateDirectory=`), else `$XDG_STATE_HOME/eternaltcp`, by default `~/.local/state/eternaltcp`.
 ///
 /// # Errors
-/// When there is no home folder.
+/// There is no home folder.
 pub fn state() -> Result<PathBuf, PathError> {
     if let Some(folder) = of_service("STATE_DIRECTORY") {
         return Ok(folder);
@@ -63,31 +64,32 @@ pub fn state() -> Result<PathBuf, PathError> {
     Ok(state.join("eternaltcp"))
 }
 
-/// The folders for sockets, the best one first: `$RUNTIME_DIRECTORY`, which systemd makes for a
-/// service (`RuntimeDirectory=`), and `$XDG_RUNTIME_DIR/eternaltcp`.
+/// Returns the folders for sockets, the best one first: `$RUNTIME_DIRECTORY`, which systemd creates
+/// for a service (`RuntimeDirectory=`), and `$XDG_RUNTIME_DIR/eternaltcp`.
 ///
-/// A folder of another user is none of them: after `su` and `sudo -E` the variable still names that
-/// of the user before, who alone may use it (XDG Base Directory Specification).
+/// A folder of another user is left out: after `su` and `sudo -E` the variable still names the
+/// folder of the previous user, who alone may use it (XDG Base Directory Specification).
 #[must_use]
 pub fn runtime() -> Vec<PathBuf> {
     let user = user_runtime().map(|folder| folder.join("eternaltcp"));
     of_service("RUNTIME_DIRECTORY").into_iter().chain(user).collect()
 }
 
-/// `$XDG_RUNTIME_DIR`, if it is this user's.
+/// Returns `$XDG_RUNTIME_DIR`, if it belongs to this user.
 #[must_use]
 pub fn user_runtime() -> Option<PathBuf> {
-    // It is the system's to make, and to remove when the user has left.
+    // The system creates it, and removes it when the user has logged out.
     env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| is_own(folder))
 }
 
-/// Folders for files that are gone soon, the best one first. One of them may be missing or full.
+/// Returns folders for temporary files, the best one first. One of them may be missing or full.
 pub fn temporary() -> impl Iterator<Item = PathBuf> {
     let usual = [env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
     usual.into_iter().chain(user_runtime()).chain(state().ok())
 }
 
-/// The first folder that a variable of systemd names, if it is this user's (systemd.exec(5)).
+/// Returns the first folder that a variable of systemd names, if it belongs to this user
+/// (systemd.exec(5)).
 fn of_service(variable: &str) -> Option<PathBuf> {
     first_own(&env::var_os(variable)?)
 }
@@ -101,10 +103,10 @@ fn is_own(folder: &Path) -> bool {
     folder.is_absolute() && folder.metadata().is_ok_and(is_own)
 }
 
-/// The user's home folder.
+/// Returns the user's home folder.
 ///
 /// # Errors
-/// When there is none.
+/// There is none.
 pub fn home() -> Result<PathBuf, PathError> {
     env::home_dir().filter(|path| path.is_absolute()).ok_or(PathError::NoHome)
 }

@@ -1,38 +1,38 @@
-//! What a program that holds keys, and starts other programs, owes those around it.
+//! Process settings of a program that holds keys and starts other programs.
 //!
-//! Whoever starts a program chooses its limits, and which signals it ignores. This process may
-//! need others, and what it starts itself is given the caller's again: more than 1024 descriptors
-//! break programs that use select(2), and a signal that `nohup` has ignored stays ignored.
+//! A parent process chooses limits and ignored signals. This process may need others, but its child
+//! processes get the original ones: more than 1024 descriptors break programs that use select(2),
+//! and a signal that `nohup` ignored must stay ignored.
 
 use std::io;
 use std::process::Command;
 
-/// Whether the signal of this number was ignored when this process was started.
+/// Returns whether the signal of this number was ignored when this process was started.
 #[must_use]
 pub fn was_ignored(signal: i32) -> bool {
     eternaltcp_sys::was_ignored(signal)
 }
 
-/// Lets this process wait for its children also where it was started with SIGCHLD ignored.
+/// Lets this process wait for its children even if it was started with SIGCHLD ignored.
 pub fn wait_for_children() {
     eternaltcp_sys::wait_for_children();
 }
 
-/// Keeps the keys in this process's memory from core dumps and from other processes of the same
-/// user, as ssh-agent does. Programs that it starts are not concerned.
+/// Keeps core dumps and other processes of the same user from reading the keys in this process's
+/// memory, as ssh-agent does. Child processes are not affected.
 ///
 /// # Errors
-/// When the system refuses it.
+/// The system refuses.
 pub fn hide_memory() -> io::Result<()> {
     eternaltcp_sys::hide_memory()
 }
 
-/// The variable of the environment by which a program tells itself a secret when it starts itself
-/// anew. No other program that it starts is given it.
+/// The environment variable with which a program passes a secret to itself when it restarts. Other
+/// child processes do not get it.
 pub const PRIVATE_VARIABLE: &str = "ETCP_PRIVATE_PROXY";
 
-/// Has `command` start with the limits of descriptors and core dumps, the ignored and the blocked
-/// signals that this process was started with, and without [`PRIVATE_VARIABLE`].
+/// Makes `command` start with the limits of descriptors and core dumps, and the ignored and blocked
+/// signals, with which this process was started, and without [`PRIVATE_VARIABLE`].
 pub fn as_started(command: &mut Command) -> &mut Command {
     eternaltcp_sys::give_back(command);
     command.env_remove(PRIVATE_VARIABLE)

@@ -1,9 +1,9 @@
-//! Quantities as people read them.
+//! Quantities for people to read.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Bytes with a decimal unit: `0 B`, `12 kB`, `3.4 MB`.
+/// Formats bytes with a decimal unit: `0 B`, `12 kB`, `3.4 MB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -20,14 +20,14 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A number and its words: `1 session waits`, `2 sessions wait`.
+/// Formats a number with its words: `1 session waits`, `2 sessions wait`.
 #[must_use]
 pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
     let words = if number == N::from(1) { one } else { many };
     format!("{number} {words}")
 }
 
-/// A duration: `0.31 s`, `12 s`, `3 min`, `2.5 h`, `7 days`.
+/// Formats a duration: `0.31 s`, `12 s`, `3 min`, `2.5 h`, `7 days`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -40,7 +40,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A number with one digit after the point, unless that is 0.
+/// Formats a number with one decimal, unless that is 0.
 fn tenths(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)

@@ -1,4 +1,4 @@
-//! What a session is for, as the payload of an `open` packet.
+//! The purpose of a session, as the payload of an `open` packet.
 
 use bytes::Bytes;
 use eternaltcp_proto::SessionId;
@@ -14,34 +14,33 @@ const ACCEPTED: u8 = 3;
 const RESOLVER_KIND: u8 = 4;
 const WITH_ORIGIN: u8 = 5;
 
-/// What an `open` packet asks for.
+/// The request of an `open` packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Wanted {
     /// The server's default target.
     Default,
-    /// A named one.
+    /// A named target.
     Named(Target),
     /// The server's own resolver, for DNS over TCP (RFC 7766).
     Resolver,
-    /// To listen there, for as long as the session lives.
+    /// Listen at this address for as long as the session lives.
     Listen(Listen),
-    /// The target of the listener that is this session, which accepted a
-    /// connection.
+    /// The target of the listener with this session id, which accepted a connection.
     Accepted(SessionId),
 }
 
-/// An `open` packet's payload, read.
+/// A parsed payload of an `open` packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Opening {
     pub(crate) wanted: Wanted,
-    /// Where the connection came from, if the opener says so.
+    /// The origin of the connection, if the opener sends it.
     pub(crate) origin: Option<Origin>,
 }
 
 /// The payload that asks for the server's resolver.
 pub(crate) const RESOLVER: Bytes = Bytes::from_static(&[RESOLVER_KIND]);
 
-/// The payload that asks for a target; `None` is the server's default one.
+/// Returns the payload that asks for a target; `None` means the server's default target.
 #[must_use]
 pub(crate) fn encode_target(target: Option<&Target>, origin: Option<&Origin>) -> Bytes {
     let target = target.map(Target::to_string);
@@ -50,7 +49,7 @@ pub(crate) fn encode_target(target: Option<&Target>, origin: Option<&Origin>) ->
         (Some(target), None) => [&[NAMED], target.as_bytes()].concat().into(),
         (target, Some(origin)) => {
             let target = target.unwrap_or_default();
-            // A target is far shorter than 64 KiB: its host has 253 bytes at most.
+            // A target is far shorter than 64 KiB: its host has at most 253 bytes.
             let length = u16::try_from(target.len()).unwrap_or(u16::MAX).to_le_bytes();
             let origin = origin.to_string();
             [&[WITH_ORIGIN], &length[..], target.as_bytes(), origin.as_bytes()].concat().into()
@@ -58,7 +57,7 @@ pub(crate) fn encode_target(target: Option<&Target>, origin: Option<&Origin>) ->
     }
 }
 
-/// What a payload asks for, for people to read.
+/// Describes for people what a payload asks for.
 #[must_use]
 pub(crate) fn describe_target(payload: &[u8]) -> String {
     match decode_open(payload).map(|opening| opening.wanted) {
@@ -71,21 +70,20 @@ pub(crate) fn describe_target(payload: &[u8]) -> String {
     }
 }
 
-/// The payload that asks the server to listen.
+/// Returns the payload that asks the server to listen.
 #[must_use]
 pub(crate) fn encode_listen(listen: &Listen) -> Bytes {
     [&[LISTEN], listen.to_string().as_bytes()].concat().into()
 }
 
-/// The payload of a session for a connection that a listener accepted.
+/// Returns the payload of a session for a connection that a listener accepted.
 #[must_use]
 pub(crate) fn encode_accepted(listener: SessionId, origin: Option<&Origin>) -> Bytes {
     let origin = origin.map(Origin::to_string).unwrap_or_default();
     [&[ACCEPTED], &listener.get().to_le_bytes()[..], origin.as_bytes()].concat().into()
 }
 
-/// Reads the payload of an `open` packet; `None` if it is of no form that is
-/// known.
+/// Parses the payload of an `open` packet; `None` if its form is unknown.
 pub(crate) fn decode_open(payload: &[u8]) -> Option<Opening> {
     let (kind, rest) = payload.split_first()?;
     let plain = |wanted| Some(Opening { wanted, origin: None });
@@ -117,8 +115,8 @@ fn read<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Reads an address whose port is a number: the names of ports are the user's,
-/// and a peer must not have files read.
+/// Parses an address with a numeric port. A peer must not cause a look-up of service names in
+/// files.
 pub(crate) fn read_address<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     let (_, port) = std::str::from_utf8(text).ok()?.rsplit_once(':')?;
     if !text.starts_with(b"unix:") && !is_digits(port) {

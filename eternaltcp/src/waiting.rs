@@ -1,5 +1,5 @@
-//! New sessions that wait for a carrier: bounded in time. How many there are is
-//! bounded where they are let in.
+//! New sessions that wait for a carrier, for a limited time. Their number is limited where they are
+//! accepted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,27 +9,26 @@ use tokio::time::Instant;
 
 use crate::log_limit::{BURST, LogLimit, limited};
 
-/// Limits the lines about connections that waited too long: they are many at once.
+/// Limits the lines about connections that waited too long, because many do at the same time.
 static LATE: LogLimit = LogLimit::new(BURST);
 
-/// The sessions of one side that nothing was sent of, and until when they wait.
+/// The sessions of one side of which nothing was sent yet, and their deadlines.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     side: Side,
     wait: Duration,
-    /// Until when each waits, while there is no carrier.
+    /// The deadline of each session while there is no carrier.
     until: BTreeMap<SessionId, Instant>,
 }
 
 impl Waiting {
-    /// Each session that `side` opens waits so long for a carrier at most.
+    /// Creates a list in which each session that `side` opens waits at most `wait` for a carrier.
     pub(crate) fn new(side: Side, wait: Duration) -> Self {
         Self { side, wait, until: BTreeMap::new() }
     }
 
-    /// Looks at the sessions that this side opened, `exempt` ones aside, and
-    /// ends those that waited too long. A session that waits for room on a carrier
-    /// which is attached is on its way. To be called each second.
+    /// Resets sessions of this side, except `exempt` ones, that waited too long. A session that
+    /// waits for room on an attached carrier does not count. Must be called each second.
     pub(crate) fn tick(
         &mut self,
         now: Time,

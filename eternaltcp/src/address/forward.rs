@@ -1,4 +1,4 @@
-//! The forward specification of `-L` and `-R`, as ssh has it.
+//! The forward specification of `-L` and `-R`, as in ssh.
 
 use std::{fmt, str::FromStr};
 
@@ -10,17 +10,17 @@ use super::{
 const EXPECTED: &str =
     "a forward ([bind:]port:host:hostport, with unix:/path in place of either side)";
 
-/// A rule that makes sessions: a listener on one side, a target on the other.
+/// A rule that creates sessions: a listener on one side, a target on the other.
 ///
-/// Read from `[bind:]port:host:hostport`; either side may be a Unix socket,
-/// written `/path` as in ssh, or `unix:/path`. Without `bind` it listens on
-/// both loopback addresses; an empty `bind` or `*` means every address, as in
-/// ssh. Any host may have brackets, and a port may be the name of a service.
+/// Parsed from `[bind:]port:host:hostport`; either side may be a Unix socket, written `/path` as in
+/// ssh, or `unix:/path`. Without `bind` it listens on both loopback addresses; an empty `bind` or
+/// `*` means every address, as in ssh. Any host may have brackets, and a port may be the name of a
+/// service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Forward {
-    /// Where sessions begin.
+    /// The address where connections are accepted.
     pub listen: Listen,
-    /// Where they end.
+    /// The target of the sessions.
     pub target: Target,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Forward {
     }
 }
 
-/// A path that has a colon stands in brackets.
+/// Brackets enclose a path with a colon.
 fn write_side(f: &mut fmt::Formatter<'_>, side: &dyn fmt::Display, is_unix: bool) -> fmt::Result {
     let text = side.to_string();
     match text.strip_prefix("unix:") {
@@ -75,13 +75,13 @@ fn write_side(f: &mut fmt::Formatter<'_>, side: &dyn fmt::Display, is_unix: bool
 
 /// A part of a forward between two colons.
 enum Field<'a> {
-    /// A port, a name or an address; brackets are already taken off.
+    /// A port, a name or an address, without its brackets.
     Word(&'a str),
-    /// A Unix path; `unix:` is already taken off.
+    /// A Unix path, without `unix:`.
     Path(&'a str),
 }
 
-/// What is wrong with two fields of which the second is no path.
+/// Describes the fault in two fields of which the second is not a path.
 fn two_fields(first: &Field<'_>, second: &str) -> Problem {
     match (first, second) {
         (_, "") => "the target is missing: end with host:hostport or unix:/path",
@@ -108,7 +108,7 @@ fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
     Ok(fields)
 }
 
-/// The first field of `text`, and what follows it.
+/// Returns the first field of `text`, and the text after it.
 fn next_field(text: &str) -> Result<(Field<'_>, &str), Problem> {
     if let Some(inside) = text.strip_prefix('[') {
         let (word, after) = inside.split_once(']').ok_or("a bracket is not closed")?;

@@ -1,4 +1,4 @@
-//! Where a proxy listens.
+//! The address on which a proxy listens.
 
 use std::{
     fmt,
@@ -16,41 +16,41 @@ use super::{
 const EXPECTED: &str = "a listen address (address:port, [v6]:port, :port or unix:/path)";
 const EXPECTED_BIND: &str = "a listen address ([bind:]port, as for ssh -D, or unix:/path)";
 
-/// Where a proxy listens: `127.0.0.1:5200`, `localhost:5200`, `[::]:6200`,
+/// The address on which a proxy listens: `127.0.0.1:5200`, `localhost:5200`, `[::]:6200`,
 /// `unix:/path`.
 ///
-/// As in ssh, `localhost` is both loopback addresses, and `*` or nothing
-/// (`:5200`) is every address. `[::]` takes IPv4 too. Port 0 lets the kernel
-/// choose, one number for all addresses. A port may be the name of a service.
+/// As in ssh, `localhost` means both loopback addresses, and `*` or nothing (`:5200`) means every
+/// address. `[::]` includes IPv4. Port 0 lets the kernel choose one number for all addresses. A
+/// port may be the name of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Listen {
     /// An address of this machine, and a port.
     Tcp(SocketAddr),
-    /// What may stand for several addresses, and a port.
+    /// A host that may stand for several addresses, and a port.
     Host(ListenHost, u16),
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// What is an address, or several, only where it is listened on.
+/// A host that becomes one or more addresses only when a listener is created.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenHost {
-    /// `localhost`: both loopback addresses.
+    /// Both loopback addresses.
     Localhost,
-    /// `*`, or nothing: every address of both families.
+    /// `*` or nothing: every address of both families.
     Any,
     /// An IPv6 address and its zone (RFC 4007).
     Zoned(Ipv6Addr, String),
-    /// A name that addresses of this machine have.
+    /// A name of addresses of this machine.
     Name(String),
 }
 
 impl Listen {
-    /// Reads `[bind:]port` as `-D` has it: without `bind`, `localhost`. A Unix
-    /// socket is written `/path` or `unix:/path`.
+    /// Parses `[bind:]port` as in `-D`: without `bind` it means `localhost`. A Unix socket is
+    /// written `/path` or `unix:/path`.
     ///
     /// # Errors
-    /// One line that says what was given and what is expected.
+    /// One line that quotes the text and says what is expected.
     pub fn from_bind_spec(text: &str) -> Result<Self, AddressError> {
         let read = match text {
             path if path.starts_with('/') => Self::unix(path),
@@ -104,7 +104,7 @@ impl Listen {
         }
     }
 
-    /// The port; `None` for a Unix socket.
+    /// Returns the port; `None` for a Unix socket.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         match self {
@@ -114,7 +114,7 @@ impl Listen {
         }
     }
 
-    /// The same with another port.
+    /// Returns the same address with another port.
     #[must_use]
     pub fn with_port(mut self, chosen: u16) -> Self {
         match &mut self {
@@ -125,7 +125,7 @@ impl Listen {
         self
     }
 
-    /// What it stands for, each part to be permitted and listened on by itself.
+    /// Returns the addresses that it stands for. Each is permitted and listened on by itself.
     #[must_use]
     pub fn parts(&self) -> Vec<Self> {
         let both = |v4: Ipv4Addr, v6: Ipv6Addr, port| {

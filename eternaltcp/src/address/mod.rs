@@ -1,8 +1,7 @@
-//! Addresses as users write them: each text is read once into a type that
-//! cannot be wrong, and `Display` writes it back so that it reads the same.
+//! Addresses as users write them. Each text is parsed once into a type that is always valid, and
+//! `Display` writes a text that parses to the same value.
 //!
-//! Nothing here looks a host up or opens a socket. The name of a port is read
-//! from `/etc/services`.
+//! Nothing here resolves a host or opens a socket. Names of ports are read from `/etc/services`.
 
 mod forward;
 mod listen;
@@ -25,8 +24,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// Why a text is not an address. One line: what was given, what is expected,
-/// and what is wrong with it.
+/// The reason why a text is not an address, in one line: the text, what is expected, and the fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not {expected}: {problem}")]
 pub struct AddressError {
@@ -36,7 +34,7 @@ pub struct AddressError {
 }
 
 impl AddressError {
-    /// Longer texts are cut in the message.
+    /// The most characters of a text that the message quotes.
     const SHOWN: usize = 300;
 
     pub(crate) fn new(given: &str, expected: &'static str, problem: &'static str) -> Self {
@@ -44,18 +42,18 @@ impl AddressError {
     }
 }
 
-/// A host as policy compares it: one spelling for each address and name.
+/// A host in the form that policy compares: one spelling for each address and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An address; never an IPv4-mapped IPv6 address.
     Ip(IpAddr),
-    /// A name in lower case without a final dot, or an IPv6 address with a
-    /// zone, which only the resolver can turn into an address.
+    /// A name in lower case without a final dot, or an IPv6 address with a zone, which only the
+    /// resolver can convert to an address.
     Name(String),
 }
 
 impl Host {
-    /// The one spelling of `text`, which may be an address or a name.
+    /// Returns the canonical form of `text`, which may be an address or a name.
     #[must_use]
     pub fn canonical(text: &str) -> Self {
         match text.parse() {
@@ -74,14 +72,14 @@ impl fmt::Display for Host {
     }
 }
 
-/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) as the IPv4 address that
-/// it stands for; every other address unchanged.
+/// Converts an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) to its IPv4 address; returns every
+/// other address unchanged.
 #[must_use]
 pub fn canonical_ip(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// The same for an address with its port; a zone stays.
+/// Does the same for an address with its port; a zone stays.
 pub(crate) fn canonical_address(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
@@ -91,7 +89,7 @@ pub(crate) fn canonical_address(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Writes `host:port`, with the brackets that the host may need.
+/// Writes `host:port`, with brackets if the host needs them.
 fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
     if needs_brackets(host) { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }

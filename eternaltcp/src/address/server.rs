@@ -6,17 +6,17 @@ use super::{
     AddressError, check_host, parse_port, split_host_port, syntax::Problem, write_host_port,
 };
 
-/// The port that sproxy listens on unless told otherwise.
+/// The default port of sproxy.
 pub const DEFAULT_PORT: u16 = 6200;
 
 const EXPECTED: &str = "a server (host, host:port, [v6] or [v6]:port)";
 
-/// The server that a client dials: `host`, `host:port`, `[v6]`, `[v6]:port`,
-/// or an IPv6 address alone. Any host may stand in brackets, and the port may
-/// be the name of a service. The port is [`DEFAULT_PORT`] unless given.
+/// The server that a client dials: `host`, `host:port`, `[v6]`, `[v6]:port`, or an IPv6 address
+/// alone. Any host may be in brackets, and the port may be the name of a service. The default is
+/// [`DEFAULT_PORT`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// A name or an address as it was written; an IPv6 address without brackets.
+    /// A name or an address as written; an IPv6 address without brackets.
     pub host: String,
     /// From 1 to 65535.
     pub port: u16,
@@ -47,7 +47,7 @@ impl FromStr for Server {
     }
 }
 
-/// Always with the port.
+/// Formats it with the port in all cases.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_host_port(f, &self.host, self.port)

@@ -1,5 +1,4 @@
-//! Ports by the names of their services, as getservbyname(3) finds them
-//! (services(5)).
+//! Finds ports by the names of their services, as getservbyname(3) does (services(5)).
 
 use std::fs::File;
 use std::io::Read;
@@ -8,22 +7,22 @@ use super::syntax::Problem;
 
 const FILE: &str = "/etc/services";
 
-/// Of a longer file the rest is not read.
+/// The most bytes that are read of the file.
 const MOST: u64 = 4 << 20;
 
-/// The TCP port of a service.
+/// Returns the TCP port of a service.
 pub(super) fn port_of(name: &str) -> Result<u16, Problem> {
     let Ok(file) = File::open(FILE) else {
         return Err("there is no /etc/services with the names of ports: write its number");
     };
     let mut bytes = Vec::new();
-    // What was read before an error is used.
+    // The data that were read before an error are used.
     let _ = file.take(MOST).read_to_end(&mut bytes);
     find(&String::from_utf8_lossy(&bytes), name)
         .ok_or("/etc/services has no TCP port of this name: write its number, from 1 to 65535")
 }
 
-/// Finds a name or an alias; lines that are not understood are passed over.
+/// Finds a name or an alias; lines that cannot be parsed are ignored.
 fn find(services: &str, name: &str) -> Option<u16> {
     services.lines().find_map(|line| {
         let mut words = line.split('#').next()?.split_ascii_whitespace();

@@ -1,6 +1,6 @@
-//! The parts that all address texts share: host, port, Unix path, and how a
-//! host and a port stand together. Each function's error is the problem alone;
-//! the caller adds what was given and what it expected.
+//! The parts that all address texts share: host, port, Unix path, and the combination of host and
+//! port. The error of each function is only the fault; the caller adds the text and what is
+//! expected.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,18 +8,17 @@ use eternaltcp_proto::is_unsafe;
 
 use super::services;
 
-/// What is wrong with a text.
+/// The fault in a text.
 pub(super) type Problem = &'static str;
 
 /// The longest DNS name in text form.
 const MAX_HOST: usize = 253;
-/// What fits into `sockaddr_un` with its final NUL.
+/// The longest path that fits into `sockaddr_un` with its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// Splits `host:port` or takes `host` alone; the host may have brackets,
-/// whatever it is, as in ssh. A text with more than one colon and no brackets
-/// is left whole: only the caller knows whether a bare IPv6 address may stand
-/// there.
+/// Splits `host:port`, or accepts `host` alone. As in ssh, any host may have brackets. A text with
+/// more than one colon and no brackets is not split, because only the caller knows whether a bare
+/// IPv6 address is allowed.
 pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<&str>), Problem> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or("the bracket is not closed")?;
@@ -35,8 +34,8 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<&str>), Proble
     }
 }
 
-/// Takes `unix:` off the address of a Unix socket. Letter case means nothing in the name
-/// of a scheme (RFC 3986, section 3.1). A host of that name stands in brackets.
+/// Removes `unix:` from the address of a Unix socket. The case of a scheme does not matter (RFC
+/// 3986, section 3.1). A host of that name must be in brackets.
 pub(crate) fn strip_unix(text: &str) -> Option<&str> {
     let (scheme, path) = text.split_once(':')?;
     is_unix(scheme).then_some(path)
@@ -52,7 +51,7 @@ pub(crate) fn needs_brackets(host: &str) -> bool {
     host.contains(':') || is_unix(host)
 }
 
-/// Reads a port that can be dialled: a number, or the name of a service.
+/// Parses a port to dial: a number, or the name of a service.
 pub(crate) fn parse_port(text: &str) -> Result<u16, Problem> {
     match read_port(text, "the port must be a number from 1 to 65535") {
         Ok(0) => Err("the port must be a number from 1 to 65535"),
@@ -60,7 +59,7 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, Problem> {
     }
 }
 
-/// Reads a port to listen on; 0 lets the kernel choose.
+/// Parses a port to listen on; 0 lets the kernel choose.
 pub(super) fn parse_listen_port(text: &str) -> Result<u16, Problem> {
     read_port(text, "the port must be a number from 0 to 65535")
 }
@@ -77,15 +76,14 @@ fn read_port(text: &str, expected: Problem) -> Result<u16, Problem> {
     if is_name { services::port_of(text) } else { Err(expected) }
 }
 
-/// Whether a text may be a port without a look at the names of services.
+/// Returns whether a text may be a port without knowing the names of services.
 pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Accepts a DNS name, an IPv4 address in full, or an IPv6 address (without
-/// brackets, with or without a zone). The short and hexadecimal IPv4 spellings
-/// that the C library still reads (`127.1`, `0x7f000001`) are refused, so that
-/// what looks like a name is one.
+/// Accepts a DNS name, a complete IPv4 address, or an IPv6 address (without brackets, with or
+/// without a zone). Short and hexadecimal IPv4 forms that the C library still accepts (`127.1`,
+/// `0x7f000001`) are rejected, so that a text which looks like a name is a name.
 pub(crate) fn check_host(host: &str) -> Result<(), Problem> {
     if host.is_empty() {
         return Err("the host is missing");
@@ -132,7 +130,7 @@ fn check_ipv6(host: &str) -> Result<(), Problem> {
     split_zone(host).map(|_| ())
 }
 
-/// An IPv6 address, and the zone that it may have (RFC 4007).
+/// Splits an IPv6 address from its zone, if it has one (RFC 4007).
 pub(super) fn split_zone(host: &str) -> Result<(Ipv6Addr, Option<&str>), Problem> {
     let (ip, zone) = match host.split_once('%') {
         Some((ip, zone)) => (ip, Some(zone)),
@@ -150,8 +148,8 @@ pub(super) fn split_zone(host: &str) -> Result<(Ipv6Addr, Option<&str>), Problem
     }
 }
 
-/// Accepts an absolute path in its plain form: no `.`, `..` or empty part, so
-/// that one socket has one path and no pattern can be walked out of.
+/// Accepts an absolute path in its plain form: no `.`, `..` or empty part, so that one socket has
+/// one path and a pattern cannot be escaped.
 pub(crate) fn check_unix_path(path: &str) -> Result<(), Problem> {
     let Some(relative) = path.strip_prefix('/') else {
         return Err("the path of a Unix socket must begin with '/'");

@@ -1,4 +1,4 @@
-//! Where a session ends.
+//! The target of a session.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -9,16 +9,15 @@ use super::{
 
 const EXPECTED: &str = "a target (host:port, [v6]:port or unix:/path)";
 
-/// Where a session ends: `host:port`, `[v6]:port` or `unix:/path`.
+/// The target of a session: `host:port`, `[v6]:port` or `unix:/path`.
 ///
-/// Any host may stand in brackets, and the port may be the name of a service.
-/// The host is kept as it was written, without brackets; policy compares
-/// [`Host::canonical`](super::Host::canonical) of it.
+/// Any host may be in brackets, and the port may be the name of a service. The host is kept as
+/// written, without brackets; policy compares its [`Host::canonical`](super::Host::canonical) form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A TCP port of a host, given by name or address.
     Tcp {
-        /// A name or an address; an IPv6 address has no brackets here.
+        /// A name or an address; an IPv6 address without brackets.
         host: String,
         /// From 1 to 65535.
         port: u16,

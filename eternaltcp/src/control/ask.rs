@@ -1,4 +1,4 @@
-//! The other end of a control socket: for `etcp status` and the like.
+//! The client of a control socket, for `etcp status` and similar commands.
 
 use std::fs::Metadata;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,37 +9,37 @@ use std::time::Duration;
 use super::message::{Answer, Fault, Reply, Request};
 use eternaltcp_sys::unix::connect_blocking;
 
-/// A proxy that says nothing for this long hangs, or is no proxy.
+/// A proxy that sends nothing for this long hangs, or is not a proxy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of the longest answer that is read: a hundred thousand sessions fit.
+/// The longest answer that is read, in bytes: a hundred thousand sessions fit.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens there.
+    /// Nothing listens there.
     #[error("nothing is running there")]
     Gone,
-    /// There is something else than a socket.
+    /// The file is not a socket.
     #[error("it is not a socket: name a proxy's control socket, which its log tells")]
     NoSocket,
-    /// No socket can have such a path (unix(7)).
+    /// No socket can have a path of this length (unix(7)).
     #[error("the path is longer than a socket's may be (107 bytes)")]
     TooLong,
-    /// Another user's socket.
+    /// The socket belongs to another user.
     #[error("it is another user's: permission denied")]
     Denied,
-    /// It does not answer.
+    /// The proxy does not answer.
     #[error("it does not answer")]
     Silent,
     /// The connection failed.
     #[error("{0}")]
     Io(io::Error),
-    /// What came is no answer.
+    /// The received data are not an answer.
     #[error("what it answers is not understood: {0}")]
     NoAnswer(String),
-    /// It will not.
+    /// The proxy refuses.
     #[error("{0}")]
     Refused(Fault),
 }
@@ -48,7 +48,7 @@ impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::Gone,
-            // Nothing else of a path is wrong by itself.
+            // A path has no other fault by itself.
             io::ErrorKind::InvalidInput => Self::TooLong,
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
@@ -57,10 +57,10 @@ impl From<io::Error> for AskError {
     }
 }
 
-/// Asks the proxy at `path`. Blocks for some seconds at most.
+/// Sends a request to the proxy at `path`. Blocks for at most some seconds.
 ///
 /// # Errors
-/// When there is no proxy, when it does not answer in time, and when it refuses.
+/// There is no proxy, it does not answer in time, or it refuses.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
     let is_other = |found: Metadata| !found.file_type().is_socket();
     if path.metadata().is_ok_and(is_other) {
@@ -69,7 +69,7 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
     let mut stream = connect_blocking(path, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // Who has no place for us may have closed already, and said why.
+    // A proxy without a free place may have sent its reason and closed already.
     let sent = stream.write_all(request.line().as_bytes());
     let mut line = Vec::new();
     let read = BufReader::new((&stream).take(MAX_ANSWER)).read_until(b'\n', &mut line);

@@ -1,4 +1,4 @@
-//! What is said on a control socket: requests, answers and faults.
+//! The messages on a control socket: requests, answers and faults.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -11,53 +11,53 @@ use crate::status::TunnelStatus;
 /// The version of the protocol. A new field in an answer does not change it.
 pub const VERSION: u32 = 1;
 
-/// Bytes of the longest request, its line end included.
+/// The longest request in bytes, including its line end.
 pub const MAX_REQUEST: usize = 4096;
 
-/// What may be asked.
+/// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// How the process stands.
+    /// Return the status of the process.
     Status {},
-    /// The same, again and again, until the connection is closed.
+    /// Return the status repeatedly until the connection is closed.
     Watch {
-        /// The time between two answers; 1000 by default, 100 at least.
+        /// Time between two answers: 1000 by default, at least 100.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interval_ms: Option<u64>,
     },
     /// Reset a session on both sides.
     Kill {
-        /// The first digits of the tunnel's id. A process with one tunnel needs none.
+        /// The first digits of the tunnel's id; not needed if the process has one tunnel.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tunnel: Option<String>,
         /// The session's number.
         session: u32,
     },
-    /// Make a new carrier now.
+    /// Connect again now.
     Reconnect {},
-    /// Take no new sessions, and end with the last one.
+    /// Accept no new sessions, and exit after the last one.
     Drain {
-        /// End after this long in any case.
+        /// Exit after this time in any case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
-    /// Close every tunnel in order and end now.
+    /// Close every tunnel in order and exit now.
     Stop {},
 }
 
 impl Request {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// When it is no request of a version that is spoken here.
+    /// The line is not a request of a supported version.
     pub fn parse(line: &[u8]) -> Result<Self, Fault> {
         let bad = |error: serde_json::Error| Fault::new(FaultCode::BadRequest, error.to_string());
         let mut value: Value = serde_json::from_slice(line).map_err(bad)?;
         let Some(fields) = value.as_object_mut() else {
             return Err(Fault::new(FaultCode::BadRequest, "a request is a JSON object"));
         };
-        // Who names no version speaks the first.
+        // A request without a version has the first one.
         match fields.remove("version").map(|version| version.as_u64()) {
             None | Some(Some(1)) => serde_json::from_value(value).map_err(bad),
             Some(_) => {
@@ -67,17 +67,17 @@ impl Request {
         }
     }
 
-    /// The line that says it.
+    /// Returns the request as a line.
     #[must_use]
     pub fn line(&self) -> String {
         line(&Versioned { version: VERSION, it: self })
     }
 }
 
-/// What is answered, as one line.
+/// An answer, as one line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reply {
-    /// [`VERSION`] of the program that answers.
+    /// The [`VERSION`] of the program that answers.
     pub version: u32,
     /// The answer itself.
     #[serde(flatten)]
@@ -85,7 +85,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The line that says it.
+    /// Returns the answer as a line.
     #[must_use]
     pub fn line(&self) -> String {
         line(self)
@@ -98,27 +98,27 @@ impl From<Answer> for Reply {
     }
 }
 
-/// What may be answered.
+/// The contents of an answer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
-    /// How the process stands.
+    /// The status of the process.
     Status(Box<ProcessStatus>),
-    /// The session is reset.
+    /// The session was reset.
     Killed {
         /// Its number.
         session: u32,
     },
-    /// A new carrier is made.
+    /// A new carrier is being made.
     Reconnecting {},
-    /// No new sessions are taken.
+    /// No new sessions are accepted.
     Draining {
-        /// How many there are.
+        /// The number of existing sessions.
         sessions: usize,
     },
-    /// The process ends.
+    /// The process is exiting.
     Stopping {},
-    /// It was not done.
+    /// The request was not carried out.
     Error(Fault),
 }
 
@@ -128,7 +128,7 @@ impl From<Fault> for Answer {
     }
 }
 
-/// Why something was not done.
+/// The reason why a request was not carried out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fault {
     /// For programs.
@@ -153,19 +153,19 @@ impl fmt::Display for Fault {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultCode {
-    /// It is no request.
+    /// The line is not a request.
     BadRequest,
-    /// It is of another version.
+    /// The request has another version.
     Version,
     /// There is no such session.
     UnknownSession,
     /// There is no such tunnel.
     UnknownTunnel,
-    /// It is not clear which tunnel is meant.
+    /// The request does not say which tunnel.
     Ambiguous,
-    /// Programs of this role cannot do it.
+    /// Programs of this role do not support it.
     Unsupported,
-    /// It is so already, or the process is ending.
+    /// It has already been done, or the process is exiting.
     TooLate,
     /// Too many connections are open.
     Busy,
@@ -174,7 +174,7 @@ pub enum FaultCode {
 /// A proxy and its tunnels.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ProcessStatus {
-    /// Which proxy it is.
+    /// The role of the proxy.
     pub role: Role,
     /// Its process id.
     pub process: u32,
@@ -183,9 +183,9 @@ pub struct ProcessStatus {
     /// When it was started.
     #[serde(with = "crate::status::unix_ms")]
     pub started_at: SystemTime,
-    /// Where it listens.
+    /// Its addresses.
     pub listen: Vec<String>,
-    /// Whether it takes no new sessions any more.
+    /// Whether it no longer accepts new sessions.
     pub is_draining: bool,
     /// Its tunnels.
     pub tunnels: Vec<TunnelStatus>,
@@ -218,7 +218,7 @@ struct Versioned<T> {
 }
 
 fn line(it: &impl Serialize) -> String {
-    // It fails only for keys that are no strings, and there are none.
+    // Serialization fails only for keys that are not strings, and there are none.
     let mut line = serde_json::to_string(it).unwrap_or_default();
     line.push('\n');
     line

@@ -1,8 +1,8 @@
-//! The control socket: how a running proxy is looked at and told what to do.
+//! The control socket, which inspects and controls a running proxy.
 //!
-//! It is a Unix socket of mode 0600. One JSON object a line goes each way; the
-//! words are in `docs/control.md`. [`ControlSocket`] serves it in a proxy, and
-//! [`ask`] speaks to one.
+//! It is a Unix socket of mode 0600. Each line in either direction is one JSON object;
+//! `docs/control.md` describes them. [`ControlSocket`] serves it in a proxy, and [`ask`] is its
+//! client.
 
 mod ask;
 mod message;

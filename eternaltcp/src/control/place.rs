@@ -1,4 +1,4 @@
-//! Where control sockets are, and which ones there are.
+//! The places of control sockets, and the search for them.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
@@ -13,20 +13,20 @@ use super::message::Role;
 use crate::paths;
 use eternaltcp_sys::unix::is_abandoned;
 
-/// What every socket's name ends with.
+/// The file extension of every socket.
 const ENDING: &str = "sock";
 
-/// Sockets that are looked at in one folder, each with its lock.
+/// The most files that are examined in one folder: sockets and their locks.
 const MOST: usize = 2 * 1024;
 
-/// Processes of one id, in several containers, that can have one folder.
+/// The most processes with the same id, in different containers, that can share a folder.
 const SAME_ID: usize = 64;
 
-/// The lock is no link to another file (open(2)).
+/// The lock is not a link to another file (open(2)).
 const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
-/// The folders of this user's control sockets, the first that can be used is:
-/// the [runtime folders](crate::paths::runtime), and `control` in the [state
+/// Returns the folders for this user's control sockets, of which the first usable one is taken: the
+/// [runtime folders](crate::paths::runtime), and `control` in the [state
 /// folder](crate::paths::state).
 #[must_use]
 pub fn default_folders() -> Vec<PathBuf> {
@@ -34,10 +34,10 @@ pub fn default_folders() -> Vec<PathBuf> {
     paths::runtime().into_iter().chain(state).collect()
 }
 
-/// A name for a socket that is this process's for as long as the value lives.
+/// The name of a socket that this process owns while the value lives.
 ///
-/// A lock on the file beside the socket says so, and no process id: processes of several
-/// containers, and of several machines, may have one folder and the same ids.
+/// A lock on the file beside the socket marks it as owned. A process id would not do: processes of
+/// several containers, and of several machines, may share a folder and have equal ids.
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
@@ -54,7 +54,7 @@ struct Lock {
 }
 
 impl Lock {
-    /// Gives the lock up and leaves its file.
+    /// Releases the lock and keeps its file.
     fn leave(mut self) {
         self.is_left = true;
     }
@@ -63,18 +63,18 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if !self.is_left {
-            // Nobody else removes it while it is locked.
+            // No other process removes it while it is locked.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
 impl Claim {
-    /// A name for this process's socket in the first of `folders` that can be used. The
-    /// folder is made with mode 0700 if it is not there.
+    /// Claims a name for this process's socket in the first usable one of `folders`. The folder is
+    /// created with mode 0700 if it is missing.
     ///
     /// # Errors
-    /// Why the last folder cannot be used.
+    /// The reason why the last folder cannot be used.
     pub fn take(role: Role, folders: &[PathBuf]) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no home folder");
         for folder in folders {
@@ -103,24 +103,24 @@ impl Claim {
         Err(io::Error::other("other processes have every name"))
     }
 
-    /// Where the socket is to be.
+    /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Who has the lock of a socket.
+/// The owner of a socket's lock.
 enum Locked {
     /// This process, by this value.
     Here(Lock),
     /// Another process, or another value of this one.
     Elsewhere,
-    /// Nobody: it is not there, or cannot be locked.
+    /// Nobody: it does not exist, or cannot be locked.
     Nowhere,
 }
 
-/// Takes the lock of the socket at `path`, if it is free. Its file is made if `is_made`.
+/// Takes the lock of the socket at `path`, if it is free. Creates its file if `is_made`.
 fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
     let path = path.with_extension("lock");
     let mut options = File::options();
@@ -135,11 +135,11 @@ fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
             Ok(()) if is_at(&file, &path) => {
                 return Ok(Locked::Here(Lock { path, is_left: false, _file: file }));
             }
-            // Who had it before has removed it meanwhile.
+            // The previous owner has removed it meanwhile.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere),
             Err(TryLockError::Error(_)) => {
-                // Without a lock that can be seen, nobody takes the socket for an orphan.
+                // Without a visible lock, no process treats the socket as an orphan.
                 let _ = if is_made { fs::remove_file(&path) } else { Ok(()) };
                 return Ok(Locked::Nowhere);
             }
@@ -147,14 +147,14 @@ fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
     }
 }
 
-/// Whether a path leads to this very file.
+/// Returns whether a path leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
     let id = |it: fs::Metadata| (it.dev(), it.ino());
     let there = fs::symlink_metadata(path).map(id);
     file.metadata().map(id).is_ok_and(|here| there.is_ok_and(|there| here == there))
 }
 
-/// Makes a folder that its user alone may enter, or checks that it is one.
+/// Creates a folder that only its user can enter, or checks an existing one.
 fn prepare(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
     let metadata = fs::metadata(folder)?;
@@ -176,8 +176,8 @@ pub struct Found {
     pub name: String,
 }
 
-/// The control sockets in these folders, in the order of their names. Those whose
-/// process is gone are removed.
+/// Returns the control sockets in these folders, ordered by name. Removes those whose process no
+/// longer exists.
 #[must_use]
 pub fn find(folders: &[PathBuf]) -> Vec<Found> {
     let mut found: Vec<_> = folders.iter().flat_map(|folder| sockets(folder)).collect();
@@ -201,11 +201,12 @@ fn sockets(folder: &Path) -> Vec<Found> {
     found
 }
 
-/// Removes a socket whose process is gone for sure: its lock is free, and nobody listens.
+/// Removes a socket whose process certainly no longer exists: its lock is free, and nothing
+/// listens.
 fn remove_orphan(path: &Path) -> bool {
     let Ok(Locked::Here(lock)) = lock(path, false) else { return false };
     if !is_abandoned(path) {
-        // Somebody listens who has no lock: the lock's file stays.
+        // A process without a lock listens: the lock's file stays.
         lock.leave();
         return false;
     }
@@ -244,19 +245,20 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let claim = Claim::take(Role::Sproxy, &[folder.path().to_owned()]).unwrap();
         let own = claim.path().file_stem().unwrap().to_str().unwrap().to_owned();
-        // Nobody listens, as seen from another machine that has the folder too.
+        // Nothing listens, as seen from another machine that shares the folder.
         drop(UnixListener::bind(claim.path()).unwrap());
-        // Nor here, whose lock nobody knows, and this is no socket.
+        // Nothing listens here either, but nobody knows the state of its lock, and this is not a
+        // socket.
         drop(UnixListener::bind(at("older.sock")).unwrap());
         fs::write(at("file.sock"), "no socket").unwrap();
         fs::write(at("file.lock"), "").unwrap();
-        // Somebody listens.
+        // A process listens.
         let _listener = UnixListener::bind(at("unlocked.sock")).unwrap();
         fs::write(at("unlocked.lock"), "").unwrap();
         let all = ["older".to_owned(), own.clone(), "unlocked".to_owned()];
         assert_eq!(names(folder.path()), all);
         let path = claim.path().to_owned();
-        // A process that is killed leaves the file of its lock, and no lock.
+        // A killed process leaves the file of its lock, but no lock.
         drop(claim);
         fs::write(path.with_extension("lock"), "").unwrap();
         until_blocking("the end of the lock", || names(folder.path()) == ["older", "unlocked"]);

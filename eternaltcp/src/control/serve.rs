@@ -1,4 +1,4 @@
-//! A proxy's end of its control socket.
+//! The proxy's end of its control socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,29 +18,29 @@ use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::{Pause, SocketFile, bind_unix};
 
-/// Connections at once; a further one is told so and closed.
+/// Concurrent connections; a further one is told so and closed.
 pub const MAX_CONNECTIONS: usize = 8;
 
 /// Limits the lines about connections of other users.
 static FOREIGN: LogLimit = LogLimit::new(BURST);
 
-/// A connection without a request is closed after this.
+/// Time after which a connection without a request is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A reader that takes nothing of an answer for this long is given up.
+/// Time after which a connection is closed whose reader takes nothing of an answer.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// The time between two answers to a watch: by default, and at least.
+/// Default time between two answers to a watch, and the minimum.
 const INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A control socket that is served, until it is dropped; its file goes with it.
+/// A control socket that is served until it is dropped, which removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
     task: AbortHandle,
     _file: SocketFile,
-    /// Of one in its default place; given up when the file is gone.
+    /// Set for a socket in its default place; released when the file is removed.
     claim: Option<Claim>,
 }
 
@@ -50,7 +50,7 @@ impl Drop for ControlSocket {
     }
 }
 
-/// What all connections of a socket share.
+/// The state that all connections of a socket share.
 #[derive(Debug)]
 struct Served {
     subject: Subject,
@@ -59,12 +59,12 @@ struct Served {
 }
 
 impl ControlSocket {
-    /// Listens at `path`, with mode 0600, and serves on the current runtime.
-    /// `listen` is where the proxy itself listens, to be told.
+    /// Listens at `path`, with mode 0600, and serves on the current runtime. `listen` are the
+    /// proxy's own addresses, for the status.
     ///
     /// # Errors
-    /// When the path is taken, too long (107 bytes), or in a folder that is not
-    /// there or not this user's.
+    /// The path is in use, too long (107 bytes), or in a folder that does not exist or does not
+    /// belong to this user.
     pub fn serve(path: &Path, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
         let (listener, file) = bind_unix(path)?;
         let served = Arc::new(Served { subject, listen, started_at: SystemTime::now() });
@@ -72,7 +72,7 @@ impl ControlSocket {
         Ok(Self { path: path.to_owned(), task, _file: file, claim: None })
     }
 
-    /// The same in a place that this process has claimed.
+    /// Does the same in a place that this process has claimed.
     ///
     /// # Errors
     /// As [`Self::serve`].
@@ -82,7 +82,7 @@ impl ControlSocket {
         Ok(socket)
     }
 
-    /// Where it is.
+    /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -122,18 +122,18 @@ async fn accept(listener: UnixListener, served: Arc<Served>) {
     }
 }
 
-/// Whether the other end is this process's user, or root. The file's mode says the
-/// same; here it holds also while the socket is being made.
+/// Returns whether the other end is this process's user, or root. The file's mode enforces the
+/// same; this also holds while the socket is being created.
 fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-/// Says that there is no place. A connection that is new takes one line at once.
+/// Reports that there is no free place. A new connection takes one line at once.
 fn refuse(stream: &UnixStream) {
     let text = format!("{MAX_CONNECTIONS} connections are open: close one");
     let line = Reply::from(Answer::from(Fault::new(FaultCode::Busy, text))).line();
-    // Whoever does not take it sees the end alone.
+    // A client that does not take it only sees the end.
     let _ = stream.try_write(line.as_bytes());
 }
 
@@ -156,7 +156,7 @@ async fn converse(mut stream: UnixStream, served: &Served) -> io::Result<()> {
                 return watch(stream, served, interval.max(LEAST_INTERVAL)).await;
             }
             Ok(Request::Stop {}) => {
-                // The process may be gone before it could be said.
+                // The process may end before the answer could be sent.
                 say(&mut stream, Answer::Stopping {}).await?;
                 served.subject.stop().await;
             }
@@ -169,8 +169,8 @@ async fn converse(mut stream: UnixStream, served: &Served) -> io::Result<()> {
     }
 }
 
-/// The next line, without its end; `None` when there are no more. A request that
-/// is cut off is none.
+/// Returns the next line without its end, or `None` at the end of input. A truncated request is
+/// ignored.
 async fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     loop {
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
@@ -190,14 +190,14 @@ async fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<
     }
 }
 
-/// Tells the status again and again, until the other end is gone. The next one is
-/// made only when the last was taken.
+/// Sends the status repeatedly until the other end closes. The next one is made only when the last
+/// one was taken.
 async fn watch(mut stream: UnixStream, served: &Served, interval: Duration) -> io::Result<()> {
     loop {
         let answer = served.status().await;
         say(&mut stream, answer).await?;
         let (mut reader, _writer) = stream.split();
-        // Whatever else is said is not listened to.
+        // Further input is ignored.
         let mut ignored = [0; 64];
         let ended = async { while !matches!(reader.read(&mut ignored).await, Ok(0) | Err(_)) {} };
         tokio::select! {
@@ -208,7 +208,7 @@ async fn watch(mut stream: UnixStream, served: &Served, interval: Duration) -> i
 }
 
 async fn say(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
-    // Thousands of sessions are some work: not for a thread that moves data.
+    // Thousands of sessions take some time to format: not on a thread that moves data.
     let line = tokio::task::spawn_blocking(move || Reply::from(answer).line());
     let line = line.await.map_err(io::Error::other)?;
     let mut rest = line.as_bytes();

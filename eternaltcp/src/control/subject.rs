@@ -1,4 +1,4 @@
-//! What a control socket controls: a client or a server.
+//! The object that a control socket controls: a client or a server.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::driver::Killed;
 use crate::server::{self, KillError};
 use crate::status::TunnelStatus;
 
-/// A proxy at work.
+/// A running proxy.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// cproxy.
@@ -20,7 +20,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Which of the two it is.
+    /// Returns its role.
     #[must_use]
     pub fn role(&self) -> Role {
         match self {
@@ -94,7 +94,7 @@ impl Subject {
     }
 }
 
-/// A client has one tunnel: another one's name is a mistake.
+/// A client has one tunnel: the name of another one is a mistake.
 async fn check_tunnel(client: &client::Monitor, wanted: Option<&str>) -> Result<(), Fault> {
     let Some(wanted) = wanted else { return Ok(()) };
     let own = client.status().await.and_then(|status| status.tunnel);

@@ -1,27 +1,27 @@
-//! One application's request, byte by byte.
+//! The request of one application, parsed as bytes arrive.
 
 use bytes::BytesMut;
 
 use super::{Asked, Dialect, Parsed, Refused, Request, http, socks4, socks5};
 
-/// The most that a request may have: a head of HTTP with the headers that
-/// browsers send. A request of SOCKS is much shorter.
+/// The longest request: an HTTP head with the headers that browsers send. A SOCKS request is much
+/// shorter.
 pub(super) const MAX_REQUEST: usize = 8 * 1024;
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// Read more.
     Read,
-    /// Say this, and ask again.
+    /// Send this, and ask again.
     Say(&'static [u8]),
-    /// Connect it.
+    /// Connect the target.
     Connect(Request),
-    /// Say so, and close.
+    /// Send the refusal, and close.
     Refuse(Refused),
 }
 
-/// What an application has said so far.
+/// The bytes that an application has sent so far.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     buffer: BytesMut,
@@ -30,22 +30,22 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// Takes bytes of the application, of which [`Self::room`] were asked for at most.
+    /// Adds bytes of the application, at most [`Self::room`].
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// How many bytes it may take now.
+    /// Returns how many bytes it can take now.
     pub(crate) fn room(&self) -> usize {
         MAX_REQUEST.saturating_sub(self.buffer.len())
     }
 
-    /// Whether nothing was said at all.
+    /// Returns whether no bytes arrived at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty() && !self.is_greeted
     }
 
-    /// What is to be done with what was said so far.
+    /// Returns the next step after the bytes so far.
     pub(crate) fn step(&mut self) -> Step {
         let Some(first) = self.buffer.first() else { return Step::Read };
         let (dialect, parsed) = match first {
@@ -79,7 +79,7 @@ impl Conversation {
     }
 }
 
-/// Neither SOCKS nor a line of HTTP: nothing that it would understand can be said.
+/// Neither SOCKS nor a line of HTTP: there is no answer that it would understand.
 fn stranger(first: u8) -> Parsed {
     let what = if first == 0x16 { "TLS".to_owned() } else { format!("a byte {first:#04x}") };
     Parsed::refused([], format!("it begins with {what}, and so is neither SOCKS nor HTTP CONNECT"))
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Says all of `bytes` in pieces of `size`; gives what was answered, and the last step.
+    /// Sends all of `bytes` in pieces of `size`. Returns the answers and the last step.
     fn say(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
         let (mut conversation, mut said) = (Conversation::default(), Vec::new());
         let mut pieces = bytes.chunks(size);

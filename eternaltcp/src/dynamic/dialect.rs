@@ -1,13 +1,13 @@
-//! What an application is told of its target, in the language in which it asked.
+//! The answers to an application about its target, in the protocol of its request.
 
 use eternaltcp_proto::{Cause, Reset};
 
 use super::{http, socks4, socks5};
 
-/// The language of a request.
+/// The protocol of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dialect {
-    /// SOCKS4 and SOCKS4a, which differ in the request alone.
+    /// SOCKS4 and SOCKS4a, which differ only in the request.
     Socks4,
     /// SOCKS5.
     Socks5,
@@ -16,7 +16,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The target is connected.
+    /// Returns the answer that the target is connected.
     pub(crate) fn connected(self) -> &'static [u8] {
         const SUCCEEDED: &[u8] = &socks5::answer(socks5::reply::SUCCEEDED);
         match self {
@@ -26,7 +26,7 @@ impl Dialect {
         }
     }
 
-    /// The target is not connected, and why.
+    /// Returns the answer that the target is not connected, with the reason.
     pub(crate) fn refused(self, reset: &Reset) -> Vec<u8> {
         match self {
             Self::Socks4 => socks4::REJECTED.into(),
@@ -36,7 +36,7 @@ impl Dialect {
     }
 }
 
-/// The code that says most (RFC 1928, section 6).
+/// Returns the most specific code (RFC 1928, section 6).
 fn socks5_code(cause: Cause) -> u8 {
     use socks5::reply;
     match cause {
@@ -49,7 +49,7 @@ fn socks5_code(cause: Cause) -> u8 {
     }
 }
 
-/// The status that a proxy has for it (RFC 9110, section 15).
+/// Returns the status that a proxy uses (RFC 9110, section 15).
 fn http_status(cause: Cause) -> &'static str {
     match cause {
         Cause::NotPermitted => "403 Forbidden",

@@ -8,14 +8,14 @@ use super::{Parsed, Refused, target};
 /// More headers than a browser sends.
 const MAX_HEADERS: usize = 64;
 
-/// The target is connected; what follows is its stream.
+/// The target is connected; its stream follows.
 pub(super) const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
-/// What this port is for.
+/// The purpose of this port.
 const PURPOSE: &str = "this port takes SOCKS and HTTP CONNECT: set it as a SOCKS proxy, or have the \
                        application use CONNECT for all it does (curl: --proxytunnel)";
 
-/// Reads a request.
+/// Parses a request.
 pub(super) fn parse(bytes: &[u8]) -> Parsed {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -31,7 +31,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
             );
         }
     };
-    // Both are there in a complete request.
+    // A complete request has both.
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     if method != "CONNECT" {
         let why = format!("{method} is not carried; {PURPOSE}");
@@ -43,14 +43,14 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// The target of a CONNECT: `host:port`, also where the port is the usual one.
+/// Parses the target of a CONNECT: `host:port`, with the port even if it is the usual one.
 fn authority(text: &str) -> Result<crate::address::Target, String> {
     let port = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     let (host, port) = port.ok_or_else(|| format!("CONNECT needs host:port, and not {text:?}"))?;
     target(host, port)
 }
 
-/// A request whose head does not end.
+/// Returns the refusal of a request whose head is too long.
 pub(super) fn too_long() -> Refused {
     let why = "the request is longer than 8192 bytes, or has more than 64 headers";
     Refused {
@@ -59,7 +59,7 @@ pub(super) fn too_long() -> Refused {
     }
 }
 
-/// A response with one line of text, after which the connection is closed.
+/// Returns a response with one line of text, after which the connection is closed.
 pub(super) fn response(status: &str, headers: &str, text: &str) -> Vec<u8> {
     let length = text.len() + 1;
     format!(

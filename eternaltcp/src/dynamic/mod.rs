@@ -1,8 +1,8 @@
-//! What an application says that names its target itself: SOCKS4, SOCKS4a,
-//! SOCKS5 and HTTP CONNECT, told apart by their first byte.
+//! The protocols in which applications name their targets: SOCKS4, SOCKS4a, SOCKS5 and HTTP
+//! CONNECT, distinguished by their first byte.
 //!
-//! All of it is pure. [`Conversation`] turns the bytes of a connection into a
-//! [`Request`]; [`Dialect`] puts the outcome into the application's words.
+//! All of it is pure. [`Conversation`] parses the bytes of a connection into a [`Request`];
+//! [`Dialect`] formats the result in the application's protocol.
 
 mod conversation;
 mod dialect;
@@ -17,41 +17,41 @@ use bytes::Bytes;
 
 use crate::address::Target;
 
-/// What an application asked for.
+/// The request of an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Request {
-    /// Where it wants to go.
+    /// The requested target.
     pub(crate) target: Target,
-    /// How it is to be answered.
+    /// The form of the answer.
     pub(crate) asked: Asked,
 }
 
-/// How a request came, and what came after it.
+/// The protocol of a request, and the data after it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Asked {
     /// The language of the answer.
     pub(crate) dialect: Dialect,
-    /// Bytes behind the request: the first ones for the target.
+    /// Bytes after the request: the first ones for the target.
     pub(crate) early: Bytes,
 }
 
-/// A request that is not carried.
+/// A request that is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Refused {
-    /// What the application is told before the connection is closed.
+    /// The answer to the application before the connection is closed.
     pub(crate) say: Vec<u8>,
-    /// The same for the log, in one line.
+    /// The reason for the log, in one line.
     pub(crate) why: String,
 }
 
-/// What the bytes that came so far are.
+/// The result of parsing the bytes so far.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Parsed {
-    /// The beginning of something.
+    /// An incomplete request.
     Partial,
-    /// A request for a target, of so many bytes.
+    /// A request for a target, and its length in bytes.
     Request(Target, usize),
-    /// Nothing that is carried.
+    /// A request that is refused.
     Refused(Refused),
 }
 
@@ -61,7 +61,7 @@ impl Parsed {
     }
 }
 
-/// A target of an address or a name and a port that a request carried.
+/// Returns a target from an address or a name and a port of a request.
 fn target(host: &str, port: u16) -> Result<Target, String> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let text =

@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 
 use super::{Parsed, target};
 
-/// The user and the host may have so many bytes each, without their NUL.
+/// The most bytes of the user and of the host, without their NUL.
 const MAX_TEXT: usize = 255;
 
-/// Version, command, port, address.
+/// The length of version, command, port and address.
 const FIXED: usize = 8;
 
 const CONNECT: u8 = 1;
@@ -19,7 +19,7 @@ pub(super) const GRANTED: [u8; 8] = [0, 90, 0, 0, 0, 0, 0, 0];
 /// The request is rejected or has failed; SOCKS4 has no reasons.
 pub(super) const REJECTED: [u8; 8] = [0, 91, 0, 0, 0, 0, 0, 0];
 
-/// Reads a request; the first byte is its version, 4.
+/// Parses a request; its first byte is the version, 4.
 pub(super) fn parse(bytes: &[u8]) -> Parsed {
     let Some((&[_, command, port_high, port_low, a, b, c, d], rest)) =
         bytes.split_first_chunk::<FIXED>()
@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
         Err(parsed) => return parsed,
     };
     let mut length = FIXED + user.len() + 1;
-    // 0.0.0.x says that a name follows.
+    // 0.0.0.x means that a name follows.
     let is_named = [a, b, c] == [0; 3] && d != 0;
     let host = if is_named {
         let name = match text(after) {
@@ -52,8 +52,8 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// The text before the first NUL, and what follows that; or what the request is
-/// without it.
+/// Returns the text before the first NUL, and the bytes after it; or the result for a text without
+/// NUL.
 fn text(bytes: &[u8]) -> Result<(&[u8], &[u8]), Parsed> {
     match bytes.iter().take(MAX_TEXT + 1).position(|byte| *byte == 0) {
         Some(end) => Ok((&bytes[..end], &bytes[end + 1..])),

@@ -9,7 +9,7 @@ const VERSION: u8 = 5;
 /// The answer to a greeting: no login is needed.
 pub(super) const NO_LOGIN: [u8; 2] = [VERSION, 0];
 
-/// The answer to a greeting: none of the ways to log in is known here.
+/// The answer to a greeting: none of the offered login methods is supported.
 const NO_METHOD: [u8; 2] = [VERSION, 0xff];
 
 const CONNECT: u8 = 1;
@@ -26,24 +26,24 @@ pub(super) mod reply {
     pub(in super::super) const ADDRESS_NOT_SUPPORTED: u8 = 8;
 }
 
-/// A reply of this code. The address at the end, where the server is connected
-/// from, is not told: it is 0.0.0.0:0.
+/// Returns a reply with this code. The address at the end, from which the server is connected, is
+/// not revealed: it is 0.0.0.0:0.
 pub(super) const fn answer(code: u8) -> [u8; 10] {
     [VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0]
 }
 
-/// What a greeting is.
+/// The result of parsing a greeting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Greeting {
-    /// Not all of it has come.
+    /// Incomplete.
     Partial,
-    /// It offers to go on without a login; so many bytes.
+    /// It offers to continue without a login; its length in bytes.
     Accepted(usize),
-    /// It does not.
+    /// It does not offer that.
     Refused(Refused),
 }
 
-/// Reads a greeting; the first byte is its version, 5.
+/// Parses a greeting; its first byte is the version, 5.
 pub(super) fn parse_greeting(bytes: &[u8]) -> Greeting {
     let Some(length) = bytes.get(1).map(|count| 2 + usize::from(*count)) else {
         return Greeting::Partial;
@@ -58,7 +58,7 @@ pub(super) fn parse_greeting(bytes: &[u8]) -> Greeting {
     }
 }
 
-/// Reads the request that follows a greeting.
+/// Parses the request that follows a greeting.
 pub(super) fn parse_request(bytes: &[u8]) -> Parsed {
     let Some((&[version, command, _, kind], rest)) = bytes.split_first_chunk::<4>() else {
         return Parsed::Partial;
@@ -101,7 +101,7 @@ pub(super) fn parse_request(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// A count of one byte, so many bytes, and what follows them.
+/// Returns the bytes after a count of one byte, and the rest.
 fn split_counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (count, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(*count))

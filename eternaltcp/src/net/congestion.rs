@@ -1,5 +1,4 @@
-//! Which congestion control carriers have: the system's, or another of the
-//! kernel's.
+//! The congestion control of carriers: the system's default, or another one of the kernel.
 
 use std::fmt;
 use std::io;
@@ -10,8 +9,8 @@ use socket2::{Domain, Socket, Type};
 /// The longest name that Linux gives one, without its NUL (`TCP_CA_NAME_MAX`).
 const LONGEST: usize = 15;
 
-/// A congestion control of the kernel's, by its name: `bbr`, `cubic`. It decides
-/// how fast a carrier sends, and what a loss does to that.
+/// A congestion control of the kernel, by its name: `bbr`, `cubic`. It decides how fast a carrier
+/// sends, and how it reacts to losses.
 ///
 /// ```
 /// let congestion: eternaltcp::Congestion = "bbr".parse()?;
@@ -20,10 +19,10 @@ const LONGEST: usize = 15;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Congestion(String);
 
-/// Why a congestion control cannot be used.
+/// The reason why a congestion control cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CongestionError {
-    /// No kernel would call one so.
+    /// No kernel accepts this name.
     #[error("a congestion control is named like bbr or cubic")]
     NoName,
     /// This system has none of this name.
@@ -32,23 +31,23 @@ pub enum CongestionError {
          and load its module (modprobe tcp_{0})"
     )]
     Unknown(String),
-    /// It has one, and this user may not choose it.
+    /// It exists, but this user may not choose it.
     #[error(
         "this user may not choose congestion control {0}: add it to sysctl \
          net.ipv4.tcp_allowed_congestion_control, or make it the system's \
          (net.ipv4.tcp_congestion_control)"
     )]
     NotAllowed(String),
-    /// The system cannot say.
+    /// The system did not answer.
     #[error("cannot choose congestion control {0}: {1}")]
     Failed(String, String),
 }
 
 impl Congestion {
-    /// Whether this process may use it, tried on a socket of its own.
+    /// Checks on a separate socket whether this process may use it.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn check(&self) -> Result<(), CongestionError> {
         let tried = Socket::new(Domain::IPV4, Type::STREAM, None)
             .and_then(|socket| self.set(&socket))
@@ -62,7 +61,7 @@ impl Congestion {
         }
     }
 
-    /// Has a socket use it; what a listener accepts does then, too.
+    /// Makes a socket use it, and also the connections that a listener accepts.
     ///
     /// # Errors
     /// `NotFound` if the system has none of this name, `PermissionDenied` if
@@ -102,7 +101,7 @@ mod tests {
         }
     }
 
-    /// Every Linux has reno, and lets everybody use it.
+    /// Every Linux has reno, and lets every user choose it.
     #[test]
     fn a_socket_has_the_one_that_was_chosen() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -1,4 +1,4 @@
-//! Listening for local applications, and for carriers.
+//! Listeners for local applications, and for carriers.
 
 mod pause;
 mod several;
@@ -33,36 +33,36 @@ pub(crate) use tcp::bind_carriers;
 /// A listener for local connections.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where it listens, with the port that the system chose.
+    /// The address, with the port that the system chose.
     at: Listen,
-    /// The file of a Unix socket; `None`: it is TCP. It goes before the socket: a successor
-    /// replaces a file at which nobody listens.
+    /// The file of a Unix socket; `None` for TCP. It is dropped before the socket: a successor
+    /// replaces a file at which nothing listens.
     file: Option<SocketFile>,
-    /// Listening sockets, one or more. Each tells when a connection waits, so that no place
-    /// among the descriptors is taken before.
+    /// One or more listening sockets. Each reports when a connection waits, so that no descriptor's
+    /// place is taken before.
     sockets: Vec<AsyncFd<OwnedFd>>,
-    /// Whose turn it is to be looked at first.
+    /// The socket that is checked first next time.
     turn: usize,
-    /// The addresses of the sockets, if they are of TCP.
+    /// The addresses of TCP sockets.
     addresses: Vec<SocketAddr>,
-    /// Where it was to listen too, and why it does not.
+    /// Requested addresses that have no listener, and the reasons.
     missing: Vec<Missing>,
     slots: Slots,
     pause: Pause,
 }
 
 impl Listener {
-    /// Listens where it is told to. Of several addresses, as those of
-    /// `localhost`, one is enough; [`missing`](Self::missing) tells the others.
-    /// A name is looked up, which may take a while.
+    /// Listens on the given address. Of several addresses, such as those of `localhost`, one is
+    /// enough; [`missing`](Self::missing) returns the others. A name is looked up, which may take a
+    /// while.
     ///
     /// # Errors
-    /// When every address is taken, or none is this machine's.
+    /// Every address is in use, or none belongs to this machine.
     pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
         Self::bind_parts(listen, &listen.parts(), slots)
     }
 
-    /// The same on some of its [parts](Listen::parts) alone.
+    /// Does the same only for some of its [parts](Listen::parts).
     pub(crate) fn bind_parts(listen: &Listen, parts: &[Listen], slots: Slots) -> io::Result<Self> {
         if let Listen::Unix(path) = listen {
             let (listener, file) = bind_unix(path)?;
@@ -71,17 +71,17 @@ impl Listener {
             unix.file = Some(file);
             return Ok(unix);
         }
-        // Each family has a socket of its own where both are asked for.
+        // If both families are requested, each has its own socket.
         let takes_v4 = matches!(listen, Listen::Tcp(_));
         let bind = |address| hold_back(bind_tcp(address, takes_v4)?);
         Self::tcp(listen, bind_each(&addresses_of(parts)?, bind)?, slots)
     }
 
-    /// Listens for connections that a firewall redirects here, and, with
-    /// `CAP_NET_ADMIN`, for those that it hands over by TPROXY.
+    /// Listens for connections that a firewall redirects here, and, with `CAP_NET_ADMIN`, for those
+    /// that TPROXY redirects.
     ///
     /// # Errors
-    /// When the address is taken, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     pub fn bind_transparent(listen: &Listen, slots: Slots) -> io::Result<Self> {
         let lacks_privilege = Cell::new(false);
         let takes_v4 = matches!(listen, Listen::Tcp(_));
@@ -104,7 +104,7 @@ impl Listener {
         Self::tcp(listen, bound, slots)
     }
 
-    /// What it accepts has the listener's options.
+    /// Accepted connections inherit the listener's options.
     fn tcp(listen: &Listen, bound: Bound, slots: Slots) -> io::Result<Self> {
         let mut listener = Self::new(listen.clone(), slots);
         listener.missing = bound.missing;
@@ -118,7 +118,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// One that has no socket yet.
+    /// Creates a listener without sockets.
     fn new(at: Listen, slots: Slots) -> Self {
         Self {
             at,
@@ -132,11 +132,10 @@ impl Listener {
         }
     }
 
-    /// Takes over a TCP listener that is bound already, for instance in another
-    /// network namespace.
+    /// Takes over a bound TCP listener, for example from another network namespace.
     ///
     /// # Errors
-    /// When the system refuses an option.
+    /// The system refuses an option.
     pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let at = Listen::Tcp(listener.local_addr()?);
@@ -144,19 +143,19 @@ impl Listener {
         Self::tcp(&at, Bound { sockets, missing: Vec::new() }, slots)
     }
 
-    /// Where it listens, as a user would write it.
+    /// Returns the address as a user would write it.
     #[must_use]
     pub fn name(&self) -> String {
         self.parts().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
     }
 
-    /// What it was asked for, with the port that the system chose.
+    /// Returns the requested address, with the port that the system chose.
     #[must_use]
     pub fn at(&self) -> &Listen {
         &self.at
     }
 
-    /// Each address that it has.
+    /// Returns each of its addresses.
     #[must_use]
     pub fn parts(&self) -> Vec<Listen> {
         match &self.at {
@@ -167,31 +166,30 @@ impl Listener {
         }
     }
 
-    /// The addresses of its sockets; none if it is a Unix socket.
+    /// Returns the addresses of its TCP sockets.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where it does not listen though it was asked to, and why. A family that
-    /// this machine does not have is none of it.
+    /// Returns the requested addresses on which it does not listen, and the reasons. A family that
+    /// this machine does not have is not included.
     pub fn missing(&self) -> impl Iterator<Item = &Missing> {
         self.missing.iter().filter(|missing| !is_no_address(&missing.error))
     }
 
-    /// The next local connection. Pauses while descriptors run out; cancelling
-    /// it loses nothing.
+    /// Returns the next local connection. Pauses while descriptors are used up. Cancel-safe.
     pub async fn accept(&mut self) -> Stream {
         loop {
             match self.accept_waiting().await {
                 Ok(Some(stream)) => return stream,
-                // It is gone again.
+                // The connection has gone again.
                 Ok(None) => {}
                 Err(error) => self.pause.after(&error).await,
             }
         }
     }
 
-    /// Waits for a connection, and then for a place among the descriptors.
+    /// Waits for a connection, and then for a descriptor's place.
     async fn accept_waiting(&mut self) -> io::Result<Option<Stream>> {
         let (index, mut ready) = any_ready(&self.sockets, self.turn).await?;
         self.turn = index + 1;
@@ -225,7 +223,7 @@ mod tests {
     use super::tcp::AHEAD;
     use super::*;
 
-    /// The buffer for reading of what a listener accepts.
+    /// Returns the receive buffer of an accepted connection.
     async fn receive_buffer(listener: Listener) -> usize {
         let _application = connect(&listener).await;
         let (stream, _) =
@@ -271,8 +269,8 @@ mod tests {
     /// The largest segment of the loopback interface, with IPv4 and timestamps.
     const SEGMENT: u32 = 65_483;
 
-    /// The window that an application sees after it has written little by little, and everything
-    /// was read; `None` where the kernel does not say.
+    /// Returns the window that an application sees after many small writes that were all read;
+    /// `None` if the kernel does not report it.
     async fn window_after_small_writes(address: &str, prepare: impl Fn(&Stream)) -> Option<u32> {
         use std::io::Write;
         use std::os::fd::AsFd;
@@ -286,7 +284,8 @@ mod tests {
         application.set_nodelay(true).unwrap();
         let stream = listener.accept().await;
         prepare(&stream);
-        // The first let the window grow, the others have the kernel reckon with its overhead.
+        // The first writes let the window grow; the others make the kernel account for its
+        // overhead.
         for size in std::iter::repeat_n(64, 2000).chain(std::iter::repeat_n(540, 600)) {
             application.write_all(&[0; 540][..size]).unwrap();
             let mut buffer = bytes::BytesMut::with_capacity(size);

@@ -1,8 +1,8 @@
-//! Names of targets, looked up on threads that nothing else waits for.
+//! Look-ups of target names, on threads that nothing else waits for.
 //!
-//! getaddrinfo(3) honours all that the system has (nsswitch.conf(5)), may take
-//! many seconds, and cannot be ended. So each look-up has a thread of its own,
-//! there are few of them, and no user gets all.
+//! getaddrinfo(3) honours the system's whole configuration (nsswitch.conf(5)), may take many
+//! seconds, and cannot be cancelled. Therefore each look-up has its own thread, the number of
+//! threads is small, and no user gets all of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -18,17 +18,16 @@ use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
-/// Look-ups of one user that may wait for their turn.
+/// The most look-ups of one user that may be queued.
 const MOST_WAITING: usize = 1024;
 
-/// Stack of a thread that looks a name up: modules of nsswitch.conf(5) are
-/// other people's code.
+/// The stack of a look-up thread: modules of nsswitch.conf(5) are foreign code.
 const STACK: usize = 512 * 1024;
 
-/// Whose look-up it is: that of a key's user, or this process's own user.
+/// The user of a look-up: that of a key, or this process's own user.
 pub(crate) type User = Option<PublicKey>;
 
-/// What turns a name into addresses, and may block.
+/// Converts a name to addresses; may block.
 type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// The look-ups of a process; cheap to clone.
@@ -36,7 +35,7 @@ type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 pub(crate) struct Lookups {
     ask: Arc<Ask>,
     places: Places,
-    /// The flag that sets how many there may be, named where that is reached.
+    /// The flag that sets the limit, which the log names when the limit is reached.
     flag: Option<&'static str>,
     notice: Arc<Notice>,
 }
@@ -48,12 +47,13 @@ impl std::fmt::Debug for Lookups {
 }
 
 impl Lookups {
-    /// At most `most` at once; a key gets half of those that others leave.
+    /// Creates a table of at most `most` concurrent look-ups; a key gets half of those that others
+    /// leave.
     pub(crate) fn new(most: usize) -> Self {
         Self::with(most, Arc::new(|host, port| Ok((host, port).to_socket_addrs()?.collect())))
     }
 
-    /// Names `flag` in the log when look-ups have to wait.
+    /// Makes the log name `flag` when look-ups have to wait.
     pub(crate) fn limited_by(self, flag: &'static str) -> Self {
         Self { flag: Some(flag), ..self }
     }
@@ -62,11 +62,11 @@ impl Lookups {
         Self { ask, places: Places::new(most), flag: None, notice: Arc::default() }
     }
 
-    /// The addresses of a host. A future that is dropped gives up its place in
-    /// the queue; a look-up that has begun holds its place until it ends.
+    /// Resolves a host. A dropped future gives up its place in the queue; a started look-up keeps
+    /// its place until it ends.
     ///
     /// # Errors
-    /// The reset that answers who asked for the name.
+    /// The reset for the session that asked for the name.
     pub(crate) async fn resolve(
         &self,
         user: &User,
@@ -96,7 +96,7 @@ impl Lookups {
         let started = thread.spawn(move || {
             let found = ask(&name, port);
             drop(place);
-            // Whoever asked may have given up.
+            // The session may be gone.
             let _ = answer.send(found);
         });
         started.map_err(|error| {
@@ -107,7 +107,7 @@ impl Lookups {
         answered.await.unwrap_or_else(ended).map_err(failed)
     }
 
-    /// Says now and then that look-ups wait.
+    /// Logs from time to time that look-ups wait.
     fn tell(&self, user: &User) {
         let Some(flag) = self.flag else { return };
         if let Some(times) = self.notice.due() {
@@ -119,7 +119,7 @@ impl Lookups {
         }
     }
 
-    /// How many look-ups of a user are under way, and how many wait.
+    /// Returns how many look-ups of a user are running, and how many wait.
     #[cfg(test)]
     fn counts(&self, user: &User) -> (usize, usize) {
         let table = self.places.lock();
@@ -136,11 +136,11 @@ struct Places(Arc<Mutex<Table>>);
 struct Table {
     free: usize,
     users: BTreeMap<User, Share>,
-    /// Counts turns, to serve those first who waited longest for theirs.
+    /// A counter of turns, which serves the user first who waited longest.
     turn: u64,
 }
 
-/// What one user has, and who waits for it.
+/// The places of one user, and its waiting look-ups.
 #[derive(Debug, Default)]
 struct Share {
     running: usize,
@@ -148,7 +148,7 @@ struct Share {
     served: u64,
 }
 
-/// A place for one look-up; given back when dropped.
+/// A place for one look-up, released when dropped.
 #[derive(Debug)]
 struct Place {
     places: Places,
@@ -160,8 +160,8 @@ impl Places {
         Self(Arc::new(Mutex::new(Table { free: most, users: BTreeMap::new(), turn: 0 })))
     }
 
-    /// What tells when a place is free; `None` if too many of the same user wait
-    /// already.
+    /// Returns a receiver that is notified of a free place; `None` if too many look-ups of the same
+    /// user wait already.
     fn queue(&self, user: &User) -> Option<oneshot::Receiver<Place>> {
         let turn = {
             let mut table = self.lock();
@@ -180,11 +180,11 @@ impl Places {
         Some(turn)
     }
 
-    /// Gives free places to those who wait.
+    /// Gives free places to waiting look-ups.
     fn hand_out(&self) {
         loop {
             let Some((user, waiting)) = self.lock().next() else { return };
-            // Who gave up just now gives its place back by dropping it.
+            // A look-up that was just abandoned returns its place by dropping it.
             let _ = waiting.send(Place { places: self.clone(), user });
         }
     }
@@ -195,8 +195,8 @@ impl Places {
 }
 
 impl Table {
-    /// Who gets the next place: of those who may have one more, the user with
-    /// the fewest, and among these the one who was served longest ago.
+    /// Returns the next user: of those who may have one more place, the one with the fewest, and
+    /// among these the one served longest ago.
     fn next(&mut self) -> Option<(User, oneshot::Sender<Place>)> {
         let free = self.free;
         for share in self.users.values_mut() {
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
     use eternaltcp_tls::Identity;
 
-    /// A resolver that answers nothing before it is told to.
+    /// A resolver that answers only when told to.
     #[derive(Default)]
     struct Silent {
         answers: Mutex<bool>,
@@ -271,7 +271,7 @@ mod tests {
         Some(Identity::generate().unwrap().public_key())
     }
 
-    /// Starts a look-up, and waits until it runs or waits for its turn.
+    /// Starts a look-up, and waits until it runs or is queued.
     async fn ask(
         lookups: &Lookups,
         user: &User,

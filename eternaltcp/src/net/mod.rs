@@ -2,9 +2,9 @@
 //!
 //! - `socket`, `congestion`: options of a carrier's socket;
 //! - `listener`, `stream`: local connections, accepted or made;
-//! - `slots`: the descriptors that they may take;
+//! - `slots`: the descriptors for them;
 //! - `lookup`, `race`, `reach`: from the name of a target to a connection;
-//! - `origin`: where a connection came from, and the PROXY protocol that says so.
+//! - `origin`: the origin of a connection, and the PROXY protocol for it.
 
 pub(crate) mod congestion;
 pub(crate) mod listener;

@@ -1,4 +1,4 @@
-//! Where a connection came from, and how a target is told: the PROXY protocol.
+//! The origin of a connection, and the PROXY protocol that tells it to a target.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::address::canonical_ip;
 
-/// The two addresses of a connection that a proxy accepted. They are what the
-/// proxy says, and worth as much as its word.
+/// The two addresses of a connection that a proxy accepted. They are the proxy's claim, and only as
+/// trustworthy as the proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Origin {
     source: SocketAddr,
@@ -15,22 +15,22 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Who connected, and to where. IPv4-mapped addresses become IPv4; `None`
-    /// if the two are of different families then.
+    /// Returns the origin for a source and a destination. IPv4-mapped addresses become IPv4;
+    /// returns `None` if the families then differ.
     #[must_use]
     pub fn new(source: SocketAddr, destination: SocketAddr) -> Option<Self> {
         let (source, destination) = (canonical(source), canonical(destination));
         (source.is_ipv4() == destination.is_ipv4()).then_some(Self { source, destination })
     }
 
-    /// Who connected.
+    /// Returns the address of the connection's source.
     #[must_use]
     pub fn source(&self) -> SocketAddr {
         self.source
     }
 }
 
-/// Zones and flows mean nothing on another machine.
+/// Zones and flow labels have no meaning on another machine.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(canonical_ip(address.ip()), address.port())
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The text is none of an origin.
+/// The text is not an origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoOrigin;
 
@@ -55,10 +55,10 @@ impl FromStr for Origin {
     }
 }
 
-/// The bytes that every header begins with.
+/// The bytes at the start of every header.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Version 2, and what the connection is: the proxy's own, or carried.
+/// Version 2, with the command: the proxy's own connection, or a forwarded one.
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
@@ -67,9 +67,9 @@ const UNSPECIFIED: u8 = 0x00;
 const TCP_OVER_IPV4: u8 = 0x11;
 const TCP_OVER_IPV6: u8 = 0x21;
 
-/// A header of the PROXY protocol, version 2 (HAProxy's `proxy-protocol.txt`,
-/// section 2.2). Without an origin it says `LOCAL`, which every receiver must
-/// accept and take the connection's own addresses for.
+/// Returns a header of the PROXY protocol, version 2 (HAProxy's `proxy-protocol.txt`, section 2.2).
+/// Without an origin it says `LOCAL`: every receiver must accept it and use the connection's own
+/// addresses.
 #[must_use]
 pub fn proxy_header(origin: Option<&Origin>) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();

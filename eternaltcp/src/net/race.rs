@@ -1,6 +1,6 @@
-//! A race over the addresses of a peer (RFC 8305, "Happy Eyeballs"): the first
-//! attempt that succeeds wins, and nobody who is silent, slow or wrong holds it
-//! up. Carriers race over whole handshakes, targets over connections.
+//! A race over the addresses of a peer (RFC 8305, "Happy Eyeballs"): the first attempt that
+//! succeeds wins, and silent, slow or wrong addresses do not delay it. Carriers race over complete
+//! handshakes, targets over connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,16 +12,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::address::canonical_address;
 
-/// A candidate is given this long before the next one joins the race
-/// (RFC 8305, section 5: "Connection Attempt Delay").
+/// Time before the next candidate joins the race (RFC 8305, section 5: "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Addresses of one name that are dialled.
+/// The most addresses of one name that are dialled.
 pub(crate) const MOST_ADDRESSES: usize = 16;
 
-/// What may be tried.
+/// A candidate of a race.
 pub(crate) trait Candidate: PartialEq + Copy {
-    /// Lower ones are tried first.
+    /// Returns the preference; lower ones are tried first.
     fn preference(&self) -> usize {
         0
     }
@@ -29,9 +28,9 @@ pub(crate) trait Candidate: PartialEq + Copy {
 
 impl Candidate for SocketAddr {}
 
-/// Why an attempt failed.
+/// The error of an attempt.
 pub(crate) trait Failure {
-    /// The one of two that tells more.
+    /// Returns the more informative of two errors.
     fn or_graver(self, other: Self) -> Self;
 }
 
@@ -41,8 +40,8 @@ impl Failure for io::Error {
     }
 }
 
-/// How much an error of connecting tells: an answer more than silence, and
-/// silence more than the lack of a way.
+/// Returns how informative a connect error is: an answer more than silence, and silence more than a
+/// missing route.
 fn weight(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => 4,
@@ -55,8 +54,7 @@ fn weight(error: &io::Error) -> u8 {
 
 /// Candidates that wait for their turn.
 struct Queue<C> {
-    /// First those that are known to work, then those of names, each by
-    /// preference.
+    /// First those that are known to work, then those of names, each group by preference.
     waiting: VecDeque<(bool, C)>,
     known: Vec<C>,
 }
@@ -84,10 +82,10 @@ impl<C: Candidate> Queue<C> {
     }
 }
 
-/// Makes an attempt for each candidate, the first at once, each other one a
-/// little later, or as soon as one failed: first for `known`, then for what
-/// `lookups` find. Tells the first success, or of all failures the gravest.
-/// Dropping the future ends the attempts, and so does the first success.
+/// Makes an attempt for each candidate: the first at once, each further one after a delay or as
+/// soon as one failed; first for `known`, then for the results of `lookups`. Returns the first
+/// success, or the gravest of all failures. Dropping the future ends all attempts, and so does the
+/// first success.
 pub(crate) async fn race<C, T, E, F>(
     known: Vec<C>,
     mut lookups: JoinSet<Result<Vec<C>, E>>,
@@ -114,7 +112,7 @@ where
             Some(found) = lookups.join_next() => match found {
                 Ok(Ok(candidates)) => queue.add(true, candidates),
                 Ok(Err(new)) => note(new),
-                // Only a fault of this program ends the task early.
+                // The task ends early only because of a fault in this program.
                 Err(_) => {}
             },
             Some(done) = running.join_next() => match done {
@@ -136,21 +134,21 @@ where
     Err(error)
 }
 
-/// Waits until `start`. A start that has come costs no time: a timer would round it up to its
-/// next millisecond.
+/// Waits until `start`. If that has passed it returns at once, because a timer would round up to
+/// its next millisecond.
 async fn start_of_next(start: Instant) {
     if Instant::now() < start {
         sleep_until(start).await;
     }
 }
 
-/// The order to dial addresses in: IPv6 and IPv4 in turns, beginning with the
-/// family of the first (RFC 8305, section 4).
+/// Returns the order in which to dial addresses: IPv6 and IPv4 in turn, starting with the family of
+/// the first (RFC 8305, section 4).
 pub(crate) fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses: Vec<_> = addresses.into_iter().map(canonical_address).collect();
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let mut turn = [0_usize; 2];
-    // Stable: the order within a family is the system's.
+    // The sort is stable: the order within a family is the system's.
     addresses.sort_by_cached_key(|address| {
         let is_second = address.is_ipv6() != first_is_v6;
         let place = &mut turn[usize::from(is_second)];

@@ -1,4 +1,4 @@
-//! Connecting to a target, on whichever side it is.
+//! Connects to a target, on either side.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,25 +19,25 @@ use crate::net::slots::{Slot, Slots};
 use crate::net::stream::{Stream, prepare};
 use eternaltcp_sys::unix;
 
-/// What is to be reached.
+/// The target of one attempt, and its conditions.
 pub(crate) struct Reach<'a> {
     pub(crate) target: &'a Target,
-    /// What the target is told before the first byte of the session.
+    /// The bytes that the target gets before the first byte of the session.
     pub(crate) header: &'a [u8],
-    /// The time to do all that.
+    /// Time allowed for all of this.
     pub(crate) patience: Duration,
-    /// Who looks its name up, and for whom.
+    /// The look-ups, and the user on whose behalf the name is looked up.
     pub(crate) lookups: &'a Lookups,
     pub(crate) user: &'a User,
     pub(crate) places: Places,
 }
 
-/// The places among the descriptors for the attempts of one session.
+/// The descriptors' places for the attempts of one session.
 #[derive(Clone)]
 pub(crate) struct Places {
-    /// The session's own, which the first attempt has.
+    /// The session's own place, which the first attempt uses.
     own: Arc<Mutex<Option<Slot>>>,
-    /// Where each further attempt takes one.
+    /// The pool from which each further attempt takes one.
     further: Slots,
 }
 
@@ -46,8 +46,8 @@ impl Places {
         Self { own: Arc::new(Mutex::new(Some(own))), further }
     }
 
-    /// The place for one attempt. A further attempt waits for one, and holds
-    /// nothing meanwhile.
+    /// Returns the place for one attempt. A further attempt waits for one, and holds nothing
+    /// meanwhile.
     async fn take(&self) -> Slot {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
         match own {
@@ -57,8 +57,8 @@ impl Places {
     }
 }
 
-/// Connects to a target; one that is slow counts as none. Of the addresses of
-/// a name only those are dialled that `choose` leaves.
+/// Connects to a target within a time limit. Of the addresses of a name, only those that `choose`
+/// returns are dialled.
 pub(crate) async fn reach(
     wanted: Reach<'_>,
     choose: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Reset>,
@@ -93,9 +93,8 @@ async fn connect_unix(path: &std::path::Path, header: &[u8]) -> io::Result<Strea
     Ok(Stream::unix(stream))
 }
 
-/// Connects to the first address that answers until the deadline. All of them
-/// race, so that silent ones cost the others a fraction of a second. A
-/// connection that is given up on the way ends with a reset.
+/// Connects to the first address that answers before the deadline. All of them race, so that silent
+/// ones delay the others only by a fraction of a second. An abandoned connection ends with a reset.
 pub(crate) async fn first(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
@@ -103,7 +102,7 @@ pub(crate) async fn first(
 ) -> io::Result<Stream> {
     let attempt = |address| {
         let places = places.clone();
-        // Each attempt keeps to the deadline, so that one that failed before is heard of.
+        // Each attempt observes the deadline, so that an earlier failure is reported.
         async move {
             let dialled = timeout_at(deadline, async {
                 let place = places.take().await;
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
     use eternaltcp_sys::testport::refused;
 
-    /// An address that does not answer: its listener's queue is full.
+    /// Returns an address that does not answer: its listener's queue is full.
     fn silent() -> (TcpListener, std::net::TcpStream, SocketAddr) {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -151,7 +150,7 @@ mod tests {
         socket.listen(0).unwrap();
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
-        // The queue has one place. It is taken once there is something to accept.
+        // The queue has one place. It is taken once there is a connection to accept.
         let filling = std::net::TcpStream::connect(address).unwrap();
         let mut waiting = [PollFd::new(&listener, PollFlags::IN)];
         assert_eq!(poll(&mut waiting, None), Ok(1));
@@ -179,7 +178,7 @@ mod tests {
         let (_silent, _filling, silent) = silent();
         let (_live, live) = live();
         drop(within(60_000, &[silent, live], &slots).await.unwrap());
-        // Attempts that lost give their places back.
+        // Attempts that lost the race release their places.
         let mut all = Vec::new();
         for _ in 0..9 {
             all.push(slots.take().await);

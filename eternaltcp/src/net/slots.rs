@@ -1,4 +1,4 @@
-//! How many descriptors there are, and for whom.
+//! The number of descriptors, and their distribution.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,15 +13,14 @@ use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
-/// Descriptors that are never given to sessions, whatever the limit is: the
-/// standard ones, listeners, the runtime's own, files, and some carriers.
+/// Descriptors that are never given to sessions, whatever the limit: the standard ones, listeners,
+/// those of the runtime, files, and some carriers.
 const LEAST_RESERVE: u64 = 64;
 
-/// The part of all descriptors that is kept for carriers without a tunnel.
+/// The part of all descriptors that is reserved for carriers without a tunnel.
 const RESERVED_PART: u64 = 8;
 
-/// The part of a server's places that sessions leave to tunnels and their
-/// carriers.
+/// The part of a server's places that is reserved for tunnels and their carriers.
 const TUNNELS_PART: usize = 8;
 
 /// The places for sockets of sessions and tunnels. Carriers that are not
@@ -31,14 +30,14 @@ const TUNNELS_PART: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Slots {
     places: Arc<Places>,
-    /// Whose places are taken; `None`: this process's own user, without a share.
+    /// The owner of the places; `None` for this process's own user, without a share.
     user: Option<Arc<PublicKey>>,
 }
 
 #[derive(Debug)]
 struct Places {
     state: Mutex<State>,
-    /// Tells that places were given back.
+    /// Notifies of released places.
     freed: Notify,
     carriers: usize,
     notice: Notice,
@@ -50,14 +49,14 @@ struct State {
     users: BTreeMap<PublicKey, Counts>,
 }
 
-/// Places of both kinds: for everything, and for tunnels alone.
+/// Places of both kinds: for everything, and only for tunnels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     common: usize,
     tunnels: usize,
 }
 
-/// One place or several at once; given back when dropped.
+/// One or more places, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     places: Arc<Places>,
@@ -66,14 +65,13 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
-    /// Raises the process's soft limit of descriptors to the hard one, and
-    /// shares them out.
+    /// Raises the process's soft limit of descriptors to the hard limit, and distributes them.
     ///
     /// # Errors
-    /// When the limit leaves no room for sessions.
+    /// The limit leaves no room for sessions.
     pub fn from_limit() -> io::Result<Self> {
         let hard = getrlimit(Resource::Nofile).maximum;
-        // Where even that is refused, the soft limit has to do.
+        // If even that is refused, the soft limit has to be enough.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let reserve = (limit / RESERVED_PART).max(LEAST_RESERVE);
@@ -89,7 +87,8 @@ impl Slots {
         ))
     }
 
-    /// So many places for sessions, and for carriers that are not admitted yet.
+    /// Creates `sessions` places for sessions, and `carriers` for carriers that are not admitted
+    /// yet.
     #[must_use]
     pub fn new(sessions: usize, carriers: usize) -> Self {
         let free = Counts { common: sessions, tunnels: 0 };
@@ -98,7 +97,7 @@ impl Slots {
         Self { places: Arc::new(Places { state, freed, carriers, notice }), user: None }
     }
 
-    /// Keeps a part of the places for tunnels and their carriers.
+    /// Reserves a part of the places for tunnels and their carriers.
     pub(crate) fn reserve_for_tunnels(&self) {
         let mut state = self.places.lock();
         let kept = state.free.common / TUNNELS_PART;
@@ -106,22 +105,22 @@ impl Slots {
         state.free.tunnels += kept;
     }
 
-    /// The same places, for a key that may take its share and no more.
+    /// Returns the same places for a key, limited to its share.
     pub(crate) fn of_key(&self, key: &PublicKey) -> Self {
         Self { places: Arc::clone(&self.places), user: Some(Arc::new(key.clone())) }
     }
 
-    /// Places for carriers that have not proved a key.
+    /// Returns the number of places for carriers that have not proved a key.
     pub(crate) fn carriers(&self) -> usize {
         self.places.carriers
     }
 
-    /// A place for one session's socket, if one is free.
+    /// Returns a place for one session's socket, if one is free.
     pub(crate) fn try_take(&self) -> Option<Slot> {
         self.try_take_many(1)
     }
 
-    /// Several places at once, if so many are free.
+    /// Returns several places at once, if that many are free.
     pub(crate) fn try_take_many(&self, count: usize) -> Option<Slot> {
         let slot = self.take_now(Counts { common: count, tunnels: 0 });
         if slot.is_none() {
@@ -130,8 +129,8 @@ impl Slots {
         slot
     }
 
-    /// A place for a tunnel, or for one of its carriers that is not its first:
-    /// of those kept for them, or else of those for all.
+    /// Returns a place for a tunnel, or for one of its further carriers: a reserved one, or else
+    /// one of the common ones.
     pub(crate) fn try_take_for_tunnel(&self) -> Option<Slot> {
         self.take_now(Counts { common: 0, tunnels: 1 }).or_else(|| self.try_take())
     }
@@ -139,7 +138,7 @@ impl Slots {
     /// Waits for a place.
     pub(crate) async fn take(&self) -> Slot {
         loop {
-            // From here on it is woken, also before it waits.
+            // From here on a release wakes it, even before it waits.
             let freed = self.places.freed.notified();
             if let Some(slot) = self.take_now(Counts { common: 1, tunnels: 0 }) {
                 return slot;
@@ -154,7 +153,7 @@ impl Slots {
         taken.then(|| Slot { places, user, counts })
     }
 
-    /// Says now and then that a key gets no more places.
+    /// Logs from time to time that a key gets no more places.
     fn tell(&self) {
         let Some(key) = &self.user else { return };
         if let Some(times) = self.places.notice.due() {

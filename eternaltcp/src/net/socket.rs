@@ -10,26 +10,26 @@ use tracing::warn;
 
 use eternaltcp_sys::{mptcp_available, set_pacing};
 
-/// Unsent bytes that the kernel may hold for a carrier: little, so that a
-/// keystroke does not wait behind them.
+/// Unsent bytes that the kernel may hold for a carrier. It is low, so that a keystroke does not
+/// wait behind them.
 const NOTSENT_LOWAT: u32 = 16 * 1024;
 
-/// While a pace is kept, the kernel holds what this part of a second carries,
-/// and so much at least.
+/// With pacing, the kernel may hold the bytes of one second divided by this number, between
+/// `LEAST_UNSENT` and `NOTSENT_LOWAT`.
 const PACED_UNSENT: u32 = 1000;
 const LEAST_UNSENT: u32 = 4 * 1024;
 
-/// A segment that fits every path which IPv6 may take (RFC 8200, section 5: 1280
-/// bytes), with its headers.
+/// A segment that, with its headers, fits every path that IPv6 may use (RFC 8200, section 5: 1280
+/// bytes).
 const SMALL_SEGMENT: u32 = 1200;
 
-/// Whether carriers are MPTCP (RFC 8684), which can use several paths at once.
-/// With a peer or a system that has none, a carrier is TCP all the same.
+/// Whether carriers use MPTCP (RFC 8684), which can use several paths at once. If the peer or the
+/// system does not support it, a carrier uses TCP.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Mptcp {
-    /// Where this system has it.
+    /// If this system supports it.
     Auto,
-    /// The same, with a warning where it has not.
+    /// If this system supports it, with a warning if it does not.
     On,
     /// Never.
     #[default]
@@ -37,7 +37,7 @@ pub enum Mptcp {
 }
 
 impl Mptcp {
-    /// Warns who asked for it and does not get it.
+    /// Warns a user who asked for MPTCP and does not get it.
     pub(crate) fn check(self) {
         if self == Self::On && !mptcp_available() {
             warn!(
@@ -47,8 +47,8 @@ impl Mptcp {
     }
 }
 
-/// A socket for a carrier, or for a listener of carriers. A listener of MPTCP
-/// takes TCP too.
+/// Creates a socket for a carrier, or for a listener of carriers. A listener of MPTCP also accepts
+/// TCP.
 pub(crate) fn carrier_socket(domain: Domain, mptcp: Mptcp) -> io::Result<Socket> {
     if mptcp != Mptcp::Off
         && let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))
@@ -69,11 +69,11 @@ pub(crate) fn prepare_carrier(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Has the kernel send at this rate at most, in bytes a second, and hold less
-/// that is unsent on a slow path; `None` takes the limit away.
+/// Limits the rate at which the kernel sends, in bytes per second, and lowers its unsent data on a
+/// slow path; `None` removes the limit.
 ///
 /// # Errors
-/// Where the kernel has no such limit.
+/// The kernel has no such limit.
 pub(crate) fn keep_pace(stream: &TcpStream, rate: Option<u64>) -> io::Result<()> {
     set_pacing(stream.as_fd(), rate)?;
     let unsent = rate.map_or(NOTSENT_LOWAT, |rate| {
@@ -83,10 +83,9 @@ pub(crate) fn keep_pace(stream: &TcpStream, rate: Option<u64>) -> io::Result<()>
     SockRef::from(stream).set_tcp_notsent_lowat(unsent)
 }
 
-/// Has both directions of a connection that is yet to be made use small
-/// segments.
+/// Makes both directions of an unconnected socket use small segments.
 pub(crate) fn use_small_segments(socket: &Socket) {
-    // MPTCP may not offer it: then its segments stay as they are.
+    // MPTCP may not support it: its segments are then unchanged.
     let _ = socket.set_tcp_mss(SMALL_SEGMENT);
 }
 
@@ -94,11 +93,11 @@ fn is_mptcp(socket: &Socket) -> bool {
     socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::MPTCP))
 }
 
-/// Where a connection that was accepted was going before netfilter redirected
-/// it (`SO_ORIGINAL_DST`, linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h).
+/// Returns the original destination of an accepted connection before netfilter redirected it
+/// (`SO_ORIGINAL_DST`, linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h).
 pub(crate) fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
     let (socket, local) = (SockRef::from(stream), stream.local_addr()?);
-    // The kernel asks the table of the family that the packets have.
+    // The kernel searches the table of the packets' family.
     let is_v4 = local.ip().to_canonical().is_ipv4();
     let address = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
     let address = match address {
@@ -106,13 +105,13 @@ pub(crate) fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_redirected()),
         Err(error) => return Err(error),
     };
-    // One that came here by itself was going here.
+    // A connection that was made to this address has it as its destination.
     let is_here =
         (address.ip().to_canonical(), address.port()) == (local.ip().to_canonical(), local.port());
     if is_here { Err(not_redirected()) } else { Ok(address) }
 }
 
-/// The error for a connection that somebody made to this listener itself.
+/// Returns the error for a connection that was made to this listener itself.
 pub(crate) fn not_redirected() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the connection was not redirected here")
 }

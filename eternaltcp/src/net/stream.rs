@@ -1,5 +1,5 @@
-//! A local stream: a TCP or Unix socket, or this program's own stream in memory;
-//! and what the driver needs of each.
+//! A local stream: a TCP or Unix socket, or a stream in memory; and the operations that the driver
+//! needs for each.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -21,17 +21,17 @@ use crate::net::socket::{not_redirected, original_destination};
 use crate::session::pipe::DriverEnd;
 use eternaltcp_sys::free_receive_buffer;
 
-/// Least receive buffer of a connection that is not read for a while, in bytes before the kernel
-/// doubles it: the most that an ordinary process may set by default (`net.core.rmem_max`).
+/// The least receive buffer of a connection that is not read for a while, in bytes before the
+/// kernel doubles it: the most that an ordinary process may set by default (`net.core.rmem_max`).
 const HELD_BUFFER: usize = 208 * 1024;
 
 /// The connection of a local application, or to a target.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
-    /// Who connected, where that is known already.
+    /// The address of the peer, if it is known already.
     peer: Option<SocketAddr>,
-    /// The place it takes up among the process's descriptors.
+    /// Its place among the process's descriptors.
     _slot: Option<Slot>,
 }
 
@@ -43,44 +43,44 @@ enum Socket {
 }
 
 impl Stream {
-    /// Prepares a TCP connection of an application or a target: no delay for
-    /// small writes, and urgent data in the stream, where telnet's interrupt
-    /// keeps its place (RFC 6093, section 6). It ends with a reset, whatever
-    /// becomes of this program, unless the session ends in order.
+    /// Prepares a TCP connection of an application or a target: no delay for small writes, and
+    /// urgent data in the stream, so that telnet's interrupt keeps its position (RFC 6093, section
+    /// 6). It ends with a reset, whatever happens to this program, unless the session ends in
+    /// order.
     ///
     /// # Errors
-    /// When the system refuses an option.
+    /// The system refuses an option.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         prepare(&SockRef::from(&stream))?;
         Ok(Self::prepared(stream))
     }
 
-    /// A TCP connection whose socket, or whose listener, was [prepared](prepare).
+    /// Returns a TCP connection whose socket, or whose listener, was [prepared](prepare).
     pub(crate) fn prepared(stream: TcpStream) -> Self {
         Self { socket: Socket::Tcp(stream), peer: None, _slot: None }
     }
 
-    /// A connection that a [prepared](prepare) listener accepted from `peer`.
+    /// Returns a connection that a [prepared](prepare) listener accepted from `peer`.
     pub(crate) fn accepted(stream: TcpStream, peer: SocketAddr) -> Self {
         Self { peer: Some(peer), ..Self::prepared(stream) }
     }
 
-    /// A Unix socket, or one end of a pair.
+    /// Returns a Unix socket, or one end of a pair.
     #[must_use]
     pub fn unix(stream: UnixStream) -> Self {
         Self { socket: Socket::Unix(stream), peer: None, _slot: None }
     }
 
-    /// A stream whose other end this program reads and writes.
+    /// Returns a stream whose other end this program reads and writes.
     pub(crate) fn memory(end: DriverEnd) -> Self {
         Self { socket: Socket::Memory(end), peer: None, _slot: None }
     }
 
-    /// Where a connection was going before a firewall of this machine
-    /// redirected it here.
+    /// Returns the destination of a connection before a firewall of this machine redirected it
+    /// here.
     ///
     /// # Errors
-    /// When it was not redirected.
+    /// The connection was not redirected.
     pub fn original_destination(&self) -> io::Result<SocketAddr> {
         match &self.socket {
             Socket::Tcp(stream) => original_destination(stream),
@@ -88,30 +88,30 @@ impl Stream {
         }
     }
 
-    /// Where a connection was going before a firewall of this machine gave it to
-    /// a listener: that of [`Self::original_destination`], or, where nothing was
-    /// redirected, the local address, which TPROXY leaves as it was.
+    /// Returns the original destination of a connection that a firewall of this machine gave to a
+    /// listener: that of [`Self::original_destination`], or for a connection that was not
+    /// redirected the local address, which TPROXY leaves unchanged.
     ///
     /// # Errors
-    /// When the connection is gone, or is none of TCP.
+    /// The connection is gone, or is not TCP.
     pub(crate) fn destination(&self) -> io::Result<SocketAddr> {
         let Socket::Tcp(stream) = &self.socket else { return Err(not_redirected()) };
         let destination = original_destination(stream).or_else(|_| stream.local_addr())?;
         Ok(canonical(destination))
     }
 
-    /// Holds a place among the process's descriptors for as long as it lives.
+    /// Keeps a place among the process's descriptors while it lives.
     pub(crate) fn with_slot(self, slot: Slot) -> Self {
         Self { _slot: Some(slot), ..self }
     }
 
-    /// Who connected, and to where; `None` for a Unix socket.
+    /// Returns the source and the destination of the connection; `None` for a Unix socket.
     pub(crate) fn origin(&self) -> Option<Origin> {
         let Socket::Tcp(stream) = &self.socket else { return None };
         Origin::new(self.peer.or_else(|| stream.peer_addr().ok())?, stream.local_addr().ok()?)
     }
 
-    /// To which address it is connected, if that is known.
+    /// Returns the address to which it is connected, if known.
     pub(crate) fn target(&self) -> Option<SocketAddr> {
         let Socket::Tcp(stream) = &self.socket else { return None };
         stream.peer_addr().ok()
@@ -133,7 +133,7 @@ impl Stream {
         }
     }
 
-    /// Reads `most` bytes at most; 0 is the end of stream.
+    /// Reads at most `most` bytes; 0 means the end of stream.
     pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         match &self.socket {
             Socket::Tcp(stream) => stream.try_read_buf(&mut buffer.limit(most)),
@@ -150,8 +150,7 @@ impl Stream {
         }
     }
 
-    /// Waits for bytes, and reads `most` at most; 0 is the end of stream.
-    /// Cancelling it loses nothing.
+    /// Waits for bytes, and reads at most `most`; 0 means the end of stream. Cancel-safe.
     pub(crate) async fn read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         loop {
             poll_fn(|cx| self.poll_read_ready(cx)).await?;
@@ -162,7 +161,7 @@ impl Stream {
         }
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             poll_fn(|cx| self.poll_write_ready(cx)).await?;
@@ -175,7 +174,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The target at the other side is connected; a socket has no way to show that.
+    /// Reports that the target at the other side is connected; a socket has no way to show that.
     pub(crate) fn set_connected(&self) {
         if let Socket::Memory(end) = &self.socket {
             end.set_connected();
@@ -183,22 +182,23 @@ impl Stream {
     }
 
     /// Prepares a connection that is not read for a while, so that the other end's kernel sends at
-    /// once when reading goes on.
+    /// once when reading resumes.
     ///
-    /// The window of an empty buffer must hold two of the sender's segments: receivers announce a
-    /// window only when it has doubled, and senders do not split a segment for a smaller one.
+    /// The window of an empty buffer must hold two of the sender's segments: receivers advertise a
+    /// window only once it has doubled, and senders do not split a segment for a smaller one.
     ///
-    /// A buffer of fixed size also drops what its last window admitted, when small segments have
-    /// used it up. The sender then waits for its retransmission timer, which backs off up to two
-    /// minutes, and no window that opens shortens that. With a buffer that may grow this is rare.
+    /// If small segments have used up a buffer of fixed size, it also drops data that its last
+    /// window admitted. The sender then waits for its retransmission timer, which backs off up to
+    /// two minutes, even if a window opens. With a buffer that may grow this is rare.
     pub(crate) fn hold(&self) {
         if let Socket::Tcp(stream) = &self.socket {
-            // Before Linux 5.14 it stays as it is; those kernels admit a segment beyond a full buffer.
+            // Before Linux 5.14 the buffer is unchanged; those kernels admit a segment beyond a
+            // full buffer.
             let _ = free_receive_buffer(stream.as_fd(), HELD_BUFFER);
         }
     }
 
-    /// Ends the sending direction.
+    /// Shuts down the sending direction.
     pub(crate) fn shut_sending(&self) -> io::Result<()> {
         match self.descriptor() {
             Ok(descriptor) => SockRef::from(&descriptor).shutdown(std::net::Shutdown::Write),
@@ -209,19 +209,19 @@ impl Stream {
         }
     }
 
-    /// How many bytes that were written a reset would lose, as the other end's kernel has not
-    /// taken them; where that cannot be told, the most there is.
+    /// Returns how many written bytes a reset would lose because the other end's kernel has not
+    /// taken them; the maximum if that is unknown.
     pub(crate) fn unsent(&self) -> usize {
         match self.descriptor() {
             Ok(descriptor) => eternaltcp_sys::unsent(descriptor).unwrap_or(usize::MAX),
-            // Nothing is lost there: the program reads it before the reset.
+            // Nothing is lost: the program reads the data before the reset.
             Err(_) => 0,
         }
     }
 
-    /// Whether the connection failed: it shows also while nothing is read. One
-    /// that the other end has merely closed (`POLLHUP`, where this end is shut
-    /// too) did not: its last bytes may still wait in the kernel.
+    /// Returns whether the connection failed, even while nothing is read. A connection that the
+    /// other end has only closed (`POLLHUP`, if this end is shut down too) has not failed: its last
+    /// bytes may still wait in the kernel.
     pub(crate) fn is_dead(&self) -> bool {
         let descriptor = match self.descriptor() {
             Ok(descriptor) => descriptor,
@@ -232,23 +232,23 @@ impl Stream {
         polled.is_ok() && fds[0].revents().contains(PollFlags::ERR)
     }
 
-    /// Closes the connection, whose both directions have ended in order.
+    /// Closes a connection whose directions have both ended in order.
     pub(crate) fn end(self) {
         if let Socket::Tcp(stream) = &self.socket {
-            // Where it fails the connection is gone.
+            // If this fails, the connection is gone.
             let _ = SockRef::from(stream).set_linger(None);
         }
     }
 
-    /// Ends the connection with a reset, where the socket has one. Who reads a
-    /// stream in memory is told why.
+    /// Ends the connection with a reset, if the socket supports it. The reader of a stream in
+    /// memory gets the reason.
     pub(crate) fn abort(self, why: &Reset) {
         if let Socket::Memory(end) = &self.socket {
             end.reset(why);
         }
     }
 
-    /// The socket's descriptor, or the stream in memory that has none.
+    /// Returns the socket's descriptor, or the stream in memory, which has none.
     fn descriptor(&self) -> Result<BorrowedFd<'_>, &DriverEnd> {
         match &self.socket {
             Socket::Tcp(stream) => Ok(stream.as_fd()),
@@ -258,12 +258,12 @@ impl Stream {
     }
 }
 
-/// Prepares a socket as [`Stream::tcp`] says, before or after it is connected; what
-/// a listener accepts has its options.
+/// Prepares a socket as [`Stream::tcp`] describes, before or after it is connected; accepted
+/// connections inherit the options of a listener.
 ///
-/// The kernel ends the connection with a reset when the socket is closed, also
-/// when the process is killed (`SO_LINGER` of zero, socket(7)). An end of stream
-/// would tell the other end that it has everything: the worst that can be.
+/// The kernel ends the connection with a reset when the socket is closed, even if the process is
+/// killed (`SO_LINGER` of zero, socket(7)). An end of stream would tell the other end that it has
+/// received everything, which would be the worst outcome.
 pub(crate) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_nodelay(true)?;
@@ -271,12 +271,12 @@ pub(crate) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_keepalive(true)
 }
 
-/// An IPv4 address as what it is, also on a socket of IPv6.
+/// Converts an IPv4-mapped address on an IPv6 socket to IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(canonical_ip(address.ip()), address.port())
 }
 
-/// Who is at the other end, for a log.
+/// Describes the other end, for a log.
 #[must_use]
 pub fn peer_name(stream: &Stream) -> String {
     match &stream.socket {

@@ -1,24 +1,24 @@
-//! The decision whether a key is let in, and what it may do then.
+//! The decision whether a key is admitted, and what it may do then.
 
 use std::{net::IpAddr, time::SystemTime};
 
 use super::{AuthorizedKeys, authorized_keys::Entry, host_ports::HostPorts};
 use eternaltcp_tls::PublicKey;
 
-/// A key is let in; what remains to be obeyed.
+/// An admission, with the restrictions that remain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// The line that admitted the key, counted from 1.
     pub line: usize,
     /// The last moment of the admission.
     pub expires: Option<SystemTime>,
-    /// Which targets the key may name.
+    /// The targets that the key may name.
     pub open: HostPorts,
-    /// Where the key may ask the server to listen.
+    /// The addresses on which the key may ask the server to listen.
     pub listen: HostPorts,
 }
 
-/// A key is not let in, and why.
+/// The reason why a key is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// No line has the key.
@@ -27,17 +27,17 @@ pub enum Denial {
     /// Every line that has the key is past its `expiry-time=`.
     #[error("the key has expired (line {line} of the server's authorized_keys)")]
     KeyExpired {
-        /// The line that said so, counted from 1.
+        /// The line with the option, counted from 1.
         line: usize,
     },
-    /// `from=` does not name the address that the carrier comes from.
+    /// `from=` does not include the carrier's address.
     #[error(
         "the key may not come from {peer} (from= on line {line} of the server's authorized_keys)"
     )]
     AddressNotAllowed {
-        /// The line that said so, counted from 1.
+        /// The line with the option, counted from 1.
         line: usize,
-        /// The address that the carrier comes from.
+        /// The carrier's address.
         peer: IpAddr,
     },
     /// `restrict` or `no-port-forwarding`, without `port-forwarding`.
@@ -45,35 +45,35 @@ pub enum Denial {
         "the key may not forward (add port-forwarding to line {line} of the server's authorized_keys)"
     )]
     ForwardingForbidden {
-        /// The line that said so, counted from 1.
+        /// The line with the option, counted from 1.
         line: usize,
     },
-    /// The line has something that cannot be obeyed.
+    /// The line has an option that cannot be obeyed.
     #[error("line {line} of the server's authorized_keys admits nobody: {reason}")]
     LineUnusable {
         /// The line, counted from 1.
         line: usize,
-        /// What it has.
+        /// The option and the fault.
         reason: String,
     },
 }
 
 impl Denial {
-    /// Whether trying again from elsewhere cannot help: everything but an
+    /// Returns whether trying again from elsewhere cannot help: true for everything except an
     /// address that is not allowed.
     #[must_use]
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::AddressNotAllowed { .. })
     }
 
-    /// Whether the search ends here. As in sshd, a line whose `from=` or
-    /// `expiry-time=` does not hold is passed over. A line that cannot be
-    /// obeyed is not: no later line may grant what it may have forbidden.
+    /// Returns whether the search ends here. As in sshd, a line whose `from=` or `expiry-time=`
+    /// does not hold is skipped. A line that cannot be obeyed ends the search: no later line may
+    /// grant what it may have forbidden.
     fn ends_search(&self) -> bool {
         matches!(self, Self::ForwardingForbidden { .. } | Self::LineUnusable { .. })
     }
 
-    /// Which of several denials to tell: the one that more can be done about.
+    /// Returns which of several denials to report: the one that the user can do more about.
     fn weight(&self) -> u8 {
         match self {
             Self::KeyUnknown => 0,
@@ -84,11 +84,11 @@ impl Denial {
     }
 }
 
-/// Judges a key that a peer at `peer` has proved to hold: the first line of it
-/// whose conditions hold decides, as in sshd.
+/// Decides about a key that a peer at `peer` has proved to own: the first line of the key whose
+/// conditions hold decides, as in sshd.
 ///
 /// # Errors
-/// When no line admits the key.
+/// No line admits the key.
 pub fn judge(
     keys: &AuthorizedKeys,
     key: &PublicKey,
@@ -146,8 +146,8 @@ mod tests {
 
     const HOME: &str = "192.0.2.1";
 
-    /// Judges the first key of the tests on 2025-01-01, each line of `options`
-    /// standing before that key.
+    /// Decides about the first key of the tests on 2025-01-01, with each entry of `options` before
+    /// that key.
     fn judge_lines(options: &[&str], peer: &str) -> Result<usize, Denial> {
         let text: String = options.iter().map(|options| format!("{options} {ED25519}\n")).collect();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_735_689_600);

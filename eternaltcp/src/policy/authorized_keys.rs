@@ -9,29 +9,29 @@ use super::{
 };
 use eternaltcp_tls::PublicKey;
 
-/// The keys that a server lets in, and on what terms: the entries of an
-/// `authorized_keys` file in their order, and what is wrong with it.
+/// The keys that a server admits, and their conditions: the entries of an `authorized_keys` file in
+/// order, and the faults in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorizedKeys {
     entries: Vec<Entry>,
-    /// The places of the entries by their keys, those of one key as in the file:
-    /// each tunnel's key is looked for every second.
+    /// The indices of the entries, sorted by key, and for one key in the order of the file: each
+    /// tunnel's key is looked up every second.
     by_key: Vec<usize>,
     warnings: Vec<LineWarning>,
 }
 
-/// One line with a key that can be used.
+/// One line with a usable key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) line: usize,
     pub(super) key: PublicKey,
-    /// The options, or why the line admits nobody.
+    /// The options, or the reason why the line admits nobody.
     pub(super) terms: Result<KeyOptions, String>,
 }
 
 impl AuthorizedKeys {
-    /// Reads the whole text of a file. Never fails: a line that cannot be used
-    /// admits nobody and stands in [`warnings`](Self::warnings).
+    /// Parses the whole text of a file. Never fails: an unusable line admits nobody and appears in
+    /// [`warnings`](Self::warnings).
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let zone = TimeZone::system();
@@ -52,19 +52,19 @@ impl AuthorizedKeys {
         keys
     }
 
-    /// The lines that admit nobody, and why, in the order of the file.
+    /// Returns the lines that admit nobody, with the reasons, in the order of the file.
     #[must_use]
     pub fn warnings(&self) -> &[LineWarning] {
         &self.warnings
     }
 
-    /// How many lines hold a key that can be used.
+    /// Returns how many lines hold a usable key.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nobody can be let in.
+    /// Returns whether nobody can be admitted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

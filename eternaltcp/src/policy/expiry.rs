@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{civil::DateTime, tz::TimeZone};
 
-/// Reads `YYYYMMDD[HHMM[SS]]`: UTC with a final `Z` or `UTC`, else in `zone`,
-/// which is the machine's, as for sshd.
+/// Parses `YYYYMMDD[HHMM[SS]]`: UTC with a final `Z` or `UTC`, else in `zone`, which is the
+/// machine's, as in sshd.
 pub(super) fn parse_expiry(text: &str, zone: &TimeZone) -> Result<SystemTime, String> {
     let invalid = || format!("expiry-time={text:?} is not a time: write YYYYMMDD[HHMM[SS]][Z]");
     let upper = text.to_ascii_uppercase();

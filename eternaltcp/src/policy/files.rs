@@ -1,4 +1,4 @@
-//! Reading and writing the files of policy.
+//! Reads and writes the files of policy.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -12,10 +12,10 @@ use eternaltcp_tls::PublicKey;
 
 /// The largest `authorized_keys` that is read.
 const MAX_FILE: u64 = 1 << 20;
-/// How much of a `known_hosts` file is read at once.
+/// Bytes of a `known_hosts` file that are read at once.
 const BUFFER: usize = 64 * 1024;
 
-/// A file of policy that cannot be used. It is not the same as an empty one.
+/// A file of policy that cannot be used, as opposed to an empty one.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// There is no such file.
@@ -26,17 +26,16 @@ pub enum FileError {
     /// It cannot be opened or read.
     #[error("cannot read {0}: {1} (make it readable for this user, or name another file)")]
     Unreadable(PathBuf, #[source] io::Error),
-    /// It cannot be written, or its folder not made.
+    /// It cannot be written, or its folder cannot be created.
     #[error("cannot add a line to {0}: {1} (make it writable for this user, or name another file)")]
     Unwritable(PathBuf, #[source] io::Error),
     /// It is a folder, a device or a pipe.
     #[error("{0} is not a regular file: name another file")]
     NotRegular(PathBuf),
-    /// It is larger than a file of keys has any reason to be.
+    /// It is larger than a file of keys can reasonably be.
     #[error("{0} is larger than 1 MiB: remove lines, or name another file")]
     TooLarge(PathBuf),
-    /// Others than its owner could let themselves in: by the file, or by a
-    /// folder above it.
+    /// Users other than its owner could admit themselves, through the file or a folder above it.
     #[error("others may write to {path} (mode {mode:04o}): run chmod go-w {path}")]
     WritableByOthers {
         /// The file, or the folder.
@@ -44,7 +43,7 @@ pub enum FileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The file is below a folder where everybody may make files, as `/tmp`.
+    /// The file is below a folder in which everybody may create files, such as `/tmp`.
     #[error(
         "everybody may write to {path} (mode {mode:04o}): keep the file in a folder of your own"
     )]
@@ -54,25 +53,25 @@ pub enum FileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The file, or a folder above it, is somebody else's.
+    /// The file, or a folder above it, belongs to another user.
     #[error(
         "{path} belongs to user {owner}, and is believed if it belongs to user {user} or to root: run chown {user} {path}"
     )]
     WrongOwner {
         /// The file, or the folder.
         path: PathBuf,
-        /// To whom it belongs.
+        /// Its owner.
         owner: u32,
-        /// To whom it should belong.
+        /// The required owner.
         user: u32,
     },
 }
 
-/// Reads an `authorized_keys` file. One that others could change or replace is
-/// not believed, if `modes` are to be observed.
+/// Reads an `authorized_keys` file. If `modes` must be observed, a file that others could change or
+/// replace is not trusted.
 ///
 /// # Errors
-/// When the file is missing, cannot be read, or must not be believed.
+/// The file is missing, cannot be read, or must not be trusted.
 pub fn load_authorized_keys(
     path: &Path,
     modes: Option<&StrictModes>,
@@ -80,7 +79,7 @@ pub fn load_authorized_keys(
     open_authorized_keys(path, modes).map(|(keys, _)| keys)
 }
 
-/// The same, with the file that was read.
+/// Does the same, and also returns the opened file.
 pub(crate) fn open_authorized_keys(
     path: &Path,
     modes: Option<&StrictModes>,
@@ -91,7 +90,7 @@ pub(crate) fn open_authorized_keys(
     Ok((AuthorizedKeys::parse(&read(path, &file)?), file))
 }
 
-/// Why a file that has to be there cannot be opened.
+/// Returns the reason why a required file cannot be opened.
 pub(crate) fn missing_or_unreadable(path: &Path, error: io::Error) -> FileError {
     match error.kind() {
         io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
@@ -99,18 +98,18 @@ pub(crate) fn missing_or_unreadable(path: &Path, error: io::Error) -> FileError 
     }
 }
 
-/// Judges a server's key by a `known_hosts` file of any size, which is read from its
-/// start to its end. One that does not exist knows nobody.
+/// Checks a server's key against a `known_hosts` file of any size, which is read completely. A
+/// missing file has no entries.
 ///
 /// # Errors
-/// When the file exists and cannot be read.
+/// The file exists and cannot be read.
 pub fn check_known_hosts(
     path: &Path,
     search: &HostSearch,
     key: &PublicKey,
 ) -> Result<HostKey, FileError> {
     if path == Path::new("/dev/null") {
-        // That is how ssh's users say "none".
+        // Users of ssh name this file to mean "none".
         return Ok(HostKey::Unknown);
     }
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
@@ -125,24 +124,24 @@ pub fn check_known_hosts(
     search.check(BufReader::with_capacity(BUFFER, file), key).map_err(unreadable)
 }
 
-/// Adds a line to a `known_hosts` file in one write, so that lines of several
-/// programs do not mix. Makes the file (mode 0600) and its folder (0700) if
-/// there is none, and ends an unfinished last line first.
+/// Adds a line to a `known_hosts` file in one write, so that lines of several programs do not mix.
+/// Creates the file (mode 0600) and its folder (0700) if they are missing, and first ends an
+/// unfinished last line.
 ///
 /// # Errors
-/// When the folder, the file or the line cannot be written.
+/// The folder, the file or the line cannot be written.
 pub fn append_known_host(path: &Path, line: &str) -> Result<(), FileError> {
     append(path, line).map_err(|error| FileError::Unwritable(path.to_owned(), error))
 }
 
-/// Opens without waiting for the writer of a pipe.
+/// Opens a file without waiting for the writer of a pipe.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Reads all, with a sign in place of what is not UTF-8: keys and options are
-/// ASCII, and a comment may be in any encoding.
+/// Reads everything, with a replacement character for bytes that are not UTF-8: keys and options
+/// are ASCII, and a comment may have any encoding.
 fn read(path: &Path, file: &File) -> Result<String, FileError> {
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
     if !file.metadata().map_err(unreadable)?.is_file() {
@@ -169,7 +168,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::WriteZero, "the line was written only in part"))
 }
 
-/// Whether the last line lacks its end.
+/// Returns whether the last line lacks its end.
 fn is_unfinished(file: &mut File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(false);

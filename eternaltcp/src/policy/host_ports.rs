@@ -8,17 +8,17 @@ use super::pattern::{glob, parse_network};
 use super::permit::{Match, Ports};
 use crate::address::{Host, Listen, ListenHost, Target, check_host, split_host_port};
 
-/// What a key's options leave of targets to open, or of addresses to listen on.
+/// The targets, or the addresses to listen on, that a key's options allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPorts {
     /// No option was given: everything that the server permits.
     Any,
-    /// Only these; none of them if empty (`permitopen="none"`).
+    /// Only these; nothing if empty (`permitopen="none"`).
     Only(Vec<HostPort>),
 }
 
-/// One `host:port` of an option. What sshd reads means here what it means
-/// there; patterns, networks and ranges of ports are more than it has.
+/// One `host:port` of an option. What sshd accepts has the same meaning here; patterns, networks
+/// and ranges of ports are extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
     host: HostSpec,
@@ -29,7 +29,7 @@ pub struct HostPort {
 enum HostSpec {
     /// `*`.
     Any,
-    /// One name or address, by its one spelling.
+    /// One name or address, in its canonical spelling.
     Exactly(String),
     /// Wildcards over the name or the address, in lower case.
     Pattern(String),
@@ -37,12 +37,11 @@ enum HostSpec {
 }
 
 impl HostPorts {
-    /// Whether `permitopen=` lets the key name `target`.
+    /// Returns whether `permitopen=` lets the key name `target`.
     ///
-    /// A host counts as the client wrote it, as in sshd: no look-up, only one
-    /// spelling for each address and name. A network names the addresses that
-    /// the target has once it is resolved. Of the entries only `*:*` admits a
-    /// Unix socket.
+    /// The host is compared as the client wrote it, as in sshd: no look-up, but one spelling for
+    /// each address and name. A network matches the resolved addresses of the target. Only the
+    /// entry `*:*` admits a Unix socket.
     pub(super) fn match_target(&self, target: &Target) -> Match {
         self.best(|entry| match target {
             Target::Tcp { host, port } if entry.ports.contain(*port) => {
@@ -53,7 +52,7 @@ impl HostPorts {
         })
     }
 
-    /// Whether a network of `permitopen=` has this address of a target.
+    /// Returns whether a network of `permitopen=` contains this address of a target.
     pub(super) fn has_address(&self, ip: IpAddr, port: u16) -> bool {
         let has = |entry: &HostPort| {
             entry.ports.contain(port)
@@ -65,7 +64,7 @@ impl HostPorts {
         }
     }
 
-    /// Whether a network of `permitopen=` shares an address with this one.
+    /// Returns whether a network of `permitopen=` shares an address with this one.
     pub(super) fn overlaps(&self, network: &IpNet, port: u16) -> bool {
         let shares = |entry: &HostPort| {
             entry.ports.contain(port)
@@ -78,11 +77,10 @@ impl HostPorts {
         }
     }
 
-    /// Whether `permitlisten=` lets the key ask for one [part](Listen::parts) of
-    /// what it wants. The entry's host
-    /// is a pattern over the address, as in sshd, or a network; `localhost` is
-    /// a loopback address. Port 0 needs every unprivileged port. Of the entries
-    /// only `*:*` admits a Unix socket.
+    /// Returns whether `permitlisten=` lets the key ask for one [part](Listen::parts) of an
+    /// address. The entry's host is a pattern over the address, as in sshd, or a network;
+    /// `localhost` means a loopback address. Port 0 requires every unprivileged port. Only the
+    /// entry `*:*` admits a Unix socket.
     #[must_use]
     pub fn allow_listen(&self, listen: &Listen) -> bool {
         let matched = self.best(|entry| match listen {
@@ -112,7 +110,7 @@ impl HostPorts {
         }
     }
 
-    /// Adds the value of one more option; `None` is `none`.
+    /// Adds the value of one more option; `None` means `none`.
     pub(super) fn add(&mut self, entry: Option<HostPort>) {
         if *self == Self::Any {
             *self = Self::Only(Vec::new());
@@ -132,7 +130,7 @@ impl HostSpec {
             return parse_network(host).map(Self::Within);
         }
         if host.contains(['*', '?']) {
-            // A wildcard may stand for any part, so what is left must do as one.
+            // A wildcard may stand for any part, so the remaining text must be valid as one.
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"*?-_.:".contains(&b);
             let problem = "a pattern has letters, digits, '*', '?', '-', '_', '.' and ':' only";
             return match host.bytes().all(is_plain) {
@@ -156,7 +154,7 @@ impl HostSpec {
         match self {
             Self::Any => true,
             Self::Exactly(own) => own == host,
-            // A pattern for names, or for IPv4, is none for IPv6.
+            // A pattern for names, or for IPv4, does not match IPv6.
             Self::Pattern(pattern) => {
                 pattern.contains(':') == host.contains(':') && glob(pattern, host)
             }
@@ -166,12 +164,12 @@ impl HostSpec {
 }
 
 impl HostPort {
-    /// Reads a value of `permitopen=`.
+    /// Parses a value of `permitopen=`.
     pub(super) fn parse_open(text: &str) -> Result<Option<Self>, String> {
         Self::parse("permitopen", text, text)
     }
 
-    /// Reads a value of `permitlisten=`, where a port may stand alone.
+    /// Parses a value of `permitlisten=`, in which the port may be alone.
     pub(super) fn parse_listen(text: &str) -> Result<Option<Self>, String> {
         let full = if text.contains(':') { text } else { &format!("*:{text}") };
         Self::parse("permitlisten", text, full)

@@ -10,21 +10,20 @@ use super::{
     pattern::AddressList,
 };
 
-/// Flags that concern what a carrier never offers: a terminal, an agent, X11, a
-/// shell's start-up file, security keys. With or without them the key gets the
-/// same, so they are accepted and have no effect.
+/// Flags for features that a carrier never has: a terminal, an agent, X11, a shell's start-up file,
+/// security keys. The key gets the same with or without them, so they are accepted without effect.
 const FLAGS_WITHOUT_EFFECT: [&str; 6] =
     ["pty", "agent-forwarding", "x11-forwarding", "user-rc", "touch-required", "verify-required"];
 
 /// The same for options with a value: a shell's environment, a network device.
 const VALUES_WITHOUT_EFFECT: [&str; 2] = ["environment", "tunnel"];
 
-/// What the options of one line say.
+/// The parsed options of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyOptions {
     /// Whether the key may forward at all; every session is a forward.
     pub(super) forwarding: bool,
-    /// Where it may come from; `None` is everywhere.
+    /// Allowed source addresses; `None` means everywhere.
     pub(super) from: Option<AddressList>,
     /// The last moment at which it is valid.
     pub(super) expires: Option<SystemTime>,
@@ -33,7 +32,7 @@ pub(super) struct KeyOptions {
 }
 
 impl KeyOptions {
-    /// What a line without options says.
+    /// Returns the options of a line without any.
     pub(super) fn none() -> Self {
         Self {
             forwarding: true,
@@ -44,8 +43,8 @@ impl KeyOptions {
         }
     }
 
-    /// Reads `name,name="value",…`. One option that is not understood spoils
-    /// them all, since what it would forbid is not known.
+    /// Parses `name,name="value",…`. One unknown option invalidates all of them, because it may
+    /// forbid something.
     pub(super) fn parse(text: &str, zone: &TimeZone) -> Result<Self, String> {
         let mut options = Self::none();
         let mut rest = Some(text);
@@ -57,7 +56,7 @@ impl KeyOptions {
         Ok(options)
     }
 
-    /// Takes one option over; a later one overrules an earlier one, as in sshd.
+    /// Applies one option; a later one overrides an earlier one, as in sshd.
     fn apply(&mut self, name: &str, value: Option<&str>, zone: &TimeZone) -> Result<(), String> {
         match (name, value) {
             ("restrict" | "no-port-forwarding", None) => self.forwarding = false,
@@ -88,8 +87,8 @@ fn is_flag_without_effect(name: &str) -> bool {
     FLAGS_WITHOUT_EFFECT.contains(&name.strip_prefix("no-").unwrap_or(name))
 }
 
-/// Cuts a line after its options, at the first blank outside quotes. `None`
-/// when a quote is not closed.
+/// Splits a line after its options, at the first space outside quotes. Returns `None` if a quote is
+/// not closed.
 pub(super) fn split_options(line: &str) -> Option<(&str, &str)> {
     let bytes = line.as_bytes();
     let (mut at, mut quoted) = (0, false);
@@ -104,13 +103,13 @@ pub(super) fn split_options(line: &str) -> Option<(&str, &str)> {
     if quoted { None } else { Some((&line[..at], line[at..].trim_start())) }
 }
 
-/// One option as it is written.
+/// One option as written.
 struct KeyOption<'a> {
     /// In lower case.
     name: String,
     /// Without its quotes.
     value: Option<String>,
-    /// What follows the comma, if there is one.
+    /// The text after the comma, if there is one.
     rest: Option<&'a str>,
 }
 
@@ -134,7 +133,7 @@ fn next_option(text: &str) -> Result<KeyOption<'_>, String> {
     Ok(KeyOption { name: name.to_ascii_lowercase(), value, rest })
 }
 
-/// Takes the quotes off a value, in which `\"` is a quote.
+/// Removes the quotes of a value, in which `\"` is a quote.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut rest = text.strip_prefix('"')?;

@@ -1,4 +1,4 @@
-//! The lines of `known_hosts` files, and a server's key against them.
+//! The lines of `known_hosts` files, and the check of a server's key against them.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -11,14 +11,13 @@ use super::{parse_key, pattern::matches_name_list, split_word};
 use crate::address::{Host, Server};
 use eternaltcp_tls::{KeyError, PublicKey};
 
-/// The port whose hosts stand in the file without brackets, as for ssh.
+/// The port whose hosts appear in the file without brackets, as in ssh.
 const SSH_PORT: u16 = 22;
 
-/// The longest line that is read, in bytes. A longer one is passed over.
+/// The longest line that is read, in bytes. A longer one is ignored.
 const MAX_LINE: u64 = 1 << 20;
 
-/// What a file says of a server's key. Where several say something, the greater
-/// one decides.
+/// The result of a file for a server's key. Of several results the greatest one decides.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostKey {
     /// No line names the server.
@@ -28,33 +27,33 @@ pub enum HostKey {
     KnownByName,
     /// The server is known by another key.
     Changed {
-        /// The first line that names it, counted from 1.
+        /// The first line that names the server, counted from 1.
         line: usize,
         /// The fingerprint of the key on that line.
         stored: String,
     },
-    /// It is the server's.
+    /// The key belongs to the server.
     Known,
-    /// The key must not be believed any more.
+    /// The key must no longer be trusted.
     Revoked {
-        /// The line that says so, counted from 1.
+        /// The line with the revocation, counted from 1.
         line: usize,
     },
 }
 
-/// Looks for one server in `known_hosts` files, line by line: nothing of a file is
-/// kept, however large it is.
+/// Searches `known_hosts` files for one server, line by line, so that a file of any size takes no
+/// memory.
 #[derive(Debug, Clone)]
 pub struct HostSearch {
-    /// How lines name the server with its port.
+    /// The server's name with its port, as lines write it.
     name: String,
-    /// The name alone, where that is not the same.
+    /// The name without the port, if that is different.
     bare: Option<String>,
 }
 
 impl HostSearch {
-    /// A search for `server`. As for ssh, a line without a port stands for port 22, and
-    /// for any other port of which no line has another key.
+    /// Creates a search for `server`. As in ssh, a line without a port means port 22, and also any
+    /// other port for which no line has another key.
     #[must_use]
     pub fn new(server: &Server) -> Self {
         let host = Host::canonical(&server.host);
@@ -64,18 +63,17 @@ impl HostSearch {
         }
     }
 
-    /// Judges the key that the server has proved by the lines of one file. A revocation
-    /// decides; then any line with this key makes it known, as for ssh. Never fails on
-    /// a line: a broken one has no effect, nor has one for certificates or for a key
-    /// type that a carrier cannot use.
+    /// Checks the key that the server has proved against the lines of one file. A revocation
+    /// decides first; then any line with this key makes it known, as in ssh. Never fails on a line:
+    /// a malformed one has no effect, nor has one for certificates or for a key type that a carrier
+    /// cannot use.
     ///
-    /// A server that is on file with a key of another type only is
-    /// [`HostKey::Changed`], where ssh would ask: ssh asks a server for the
-    /// types on file, but here the server has one key, so an unexpected type
-    /// is an unexpected key.
+    /// A server that is listed only with a key of another type is [`HostKey::Changed`], whereas ssh
+    /// would ask. ssh requests the listed types from a server, but here the server has one key, so
+    /// an unexpected type is an unexpected key.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// The file cannot be read.
     pub fn check(&self, file: impl BufRead, key: &PublicKey) -> io::Result<HostKey> {
         let mut found = HostKey::Unknown;
         for_each_line(file, |line, text| {
@@ -83,7 +81,7 @@ impl HostSearch {
                 Ok(says) => says,
                 Err(why) => return debug!("line {line} of known_hosts is passed over: {why}"),
             };
-            // Of several lines with another key the first one is told.
+            // Of several lines with another key, the first one is reported.
             if !matches!((&found, &says), (HostKey::Changed { .. }, HostKey::Changed { .. })) {
                 found = says.max(std::mem::replace(&mut found, HostKey::Unknown));
             }
@@ -91,7 +89,7 @@ impl HostSearch {
         Ok(found)
     }
 
-    /// What one line says of the key.
+    /// Returns the result of one line for the key.
     fn check_line(&self, line: usize, text: &str, key: &PublicKey) -> Result<HostKey, String> {
         let (marker, text) = split_marker(text)?;
         let (names, stored) = split_word(text);
@@ -119,8 +117,8 @@ impl HostSearch {
     }
 }
 
-/// Calls `handle` with each line that says something, and its number from 1: no blank
-/// line, no comment, no blanks around, and a sign in place of what is not UTF-8.
+/// Calls `handle` with each relevant line and its number from 1: without blank lines, comments and
+/// surrounding spaces, and with a replacement character for bytes that are not UTF-8.
 fn for_each_line(mut file: impl BufRead, mut handle: impl FnMut(usize, &str)) -> io::Result<()> {
     let mut bytes = Vec::new();
     for number in 1.. {
@@ -141,18 +139,18 @@ fn for_each_line(mut file: impl BufRead, mut handle: impl FnMut(usize, &str)) ->
     Ok(())
 }
 
-/// The line that makes a server known by `key`, without its end.
+/// Returns the line that makes a server known by `key`, without its end.
 #[must_use]
 pub fn known_hosts_line(server: &Server, key: &PublicKey) -> String {
     format!("{} {key}", file_name(server))
 }
 
-/// The same with the name hashed by a salt of its own, as `HashKnownHosts` has it.
+/// Does the same with the name hashed with its own salt, as `HashKnownHosts` does.
 #[must_use]
 pub fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
     let mut salt = [0; 20];
     let random = getrandom::fill(&mut salt);
-    // Without randomness the name is better told than the key lost.
+    // Without randomness, it is better to store the name in clear than to lose the key.
     let (Ok(()), Ok(mac)) = (random, Hmac::<Sha1>::new_from_slice(&salt)) else {
         return known_hosts_line(server, key);
     };
@@ -160,17 +158,17 @@ pub fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
     format!("|1|{}|{} {key}", Base64::encode_string(&salt), Base64::encode_string(&hash))
 }
 
-/// How the file names a server: `host` on ssh's port, else `[host]:port`.
+/// Returns the server's name in the file: `host` on ssh's port, else `[host]:port`.
 fn file_name(server: &Server) -> String {
     HostSearch::new(server).name
 }
 
-/// The word that may stand before the names.
+/// The word that may precede the names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Marker {
     None,
     Revoked,
-    /// Of a certificate's authority: ssh's business alone.
+    /// A certificate authority, which concerns only ssh.
     Authority,
 }
 
@@ -185,7 +183,7 @@ fn split_marker(text: &str) -> Result<(Marker, &str), String> {
     }
 }
 
-/// Whom a line names.
+/// The servers that a line names.
 enum Names<'a> {
     /// A comma-separated list of patterns.
     List(&'a str),
@@ -330,7 +328,7 @@ mod tests {
         ] {
             assert_eq!(check(&text, "a", ED25519), HostKey::Known);
         }
-        // A line of over a megabyte is no line, and what follows it keeps its number.
+        // A line of over a megabyte is ignored, and the following lines keep their numbers.
         let text = format!("{}{line}\n{line}", "x".repeat(2 << 20));
         assert_eq!(
             check(format!("@revoked * {}\n", "x".repeat(2 << 20)) + &line, "a", ED25519),

@@ -1,4 +1,4 @@
-//! The decision where clients may have the server listen.
+//! The decision where clients may make the server listen.
 
 use std::{
     fmt,
@@ -9,12 +9,11 @@ use std::{
 use super::{Admission, permit::Permit};
 use crate::address::{AddressError, Listen, ListenHost};
 
-/// One value of `--permit-listen`: a pattern like those of `--permit`, over
-/// the address to listen on, or `none`.
+/// One value of `--permit-listen`: a pattern like those of `--permit`, over the address to listen
+/// on, or `none`.
 ///
-/// `localhost` is every loopback address. `*` is every address, the wildcards
-/// `0.0.0.0` and `[::]` among them. Port 0, which leaves the choice to the
-/// system, needs every port from 1024 on.
+/// `localhost` means every loopback address. `*` means every address, including the wildcards
+/// `0.0.0.0` and `[::]`. Port 0, with which the system chooses, requires every port from 1024 on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenPermit(Option<Permit>);
 
@@ -35,36 +34,35 @@ impl fmt::Display for ListenPermit {
     }
 }
 
-/// Where the server listens for clients that ask for it.
+/// The addresses on which the server listens for clients.
 ///
-/// An address must pass both the server's permits and the key's own
-/// `permitlisten=`. Without a permit of its own the server permits loopback
-/// addresses and unprivileged ports, as a careful sshd with `GatewayPorts no`.
+/// An address must be allowed by the server's permits and by the key's own `permitlisten=`. Without
+/// permits, the server allows loopback addresses and unprivileged ports, as a careful sshd with
+/// `GatewayPorts no`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenPolicy(Vec<Permit>);
 
-/// Why the server does not listen there. The client is told which rule to
-/// change.
+/// The reason why the server does not listen there. The client is told which rule to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenRefusal {
-    /// No permit of the server has the address.
+    /// No permit of the server includes the address.
     #[error(
         "the server does not permit listening there (its operator can add it with --permit-listen)"
     )]
     NotPermitted,
-    /// The key's own options do not have it.
+    /// The key's own options do not include it.
     #[error(
         "the key may not listen there (its line in authorized_keys has permitlisten= without it)"
     )]
     NotForThisKey,
-    /// A name is asked for.
+    /// The request has a name instead of an address.
     #[error("a server looks no name up to listen on it: write an address, localhost or *")]
     Name,
 }
 
 impl ListenPolicy {
-    /// Permits what `permits` say; if there are none, loopback addresses on
-    /// ports from 1024 on.
+    /// Creates the policy for `permits`; if there are none, it allows loopback addresses on ports
+    /// from 1024 on.
     #[must_use]
     pub fn new(permits: Vec<ListenPermit>) -> Self {
         if permits.is_empty() {
@@ -73,11 +71,11 @@ impl ListenPolicy {
         Self(permits.into_iter().filter_map(|permit| permit.0).collect())
     }
 
-    /// Judges an address as the client asks for it, and says at which of its
-    /// [parts](Listen::parts) there may be a listener.
+    /// Decides about an address as the client requested it, and returns at which of its
+    /// [parts](Listen::parts) the server may listen.
     ///
     /// # Errors
-    /// When the server or the key permits none of them.
+    /// The server or the key permits none of them.
     pub fn decide(
         &self,
         admission: &Admission,
@@ -97,8 +95,7 @@ impl ListenPolicy {
     }
 }
 
-/// Whether a part is permitted: also that of IPv4 by the wildcard of IPv6, which
-/// takes IPv4 too.
+/// Returns whether a part is permitted. The wildcard of IPv6 also covers the part of IPv4.
 fn covers(part: &Listen, permits: impl Fn(&Listen) -> bool) -> bool {
     let wider = |address: &SocketAddr| {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
@@ -116,8 +113,7 @@ mod tests {
         *,
     };
 
-    /// What is decided for a key with these options: `ok`, `part`, `server`,
-    /// `key` or `name`.
+    /// Returns the decision for a key with these options: `ok`, `part`, `server`, `key` or `name`.
     fn decide(permits: &[&str], options: &str, listen: &str) -> &'static str {
         let permits = permits.iter().map(|permit| permit.parse().unwrap()).collect();
         let keys = AuthorizedKeys::parse(&format!("{options} {ED25519}"));

@@ -1,9 +1,9 @@
-//! Who is let in, what they may reach, and whom a client believes: OpenSSH's
-//! own files and formats, judged by pure functions.
+//! Which keys are admitted, what they may reach, and which servers a client trusts: OpenSSH's own
+//! files and formats, evaluated by pure functions.
 //!
-//! Only `files` reads and writes, and `strict_modes` asks whose a file is;
-//! nothing here looks a name up or reads a clock. What a file says wrongly
-//! becomes a [`LineWarning`] for the log and never widens what is allowed.
+//! Only `files` reads and writes, and `strict_modes` reads owners of files; nothing here resolves a
+//! name or reads a clock. A fault in a file becomes a [`LineWarning`] for the log and never widens
+//! what is allowed.
 
 mod admission;
 mod authorized_keys;
@@ -33,16 +33,16 @@ pub use targets::{Refusal, TargetPolicy, Verdict};
 
 use eternaltcp_tls::{KeyError, PublicKey};
 
-/// A line of a file that has no effect, or none of the effect it asks for.
+/// A line of a file that has no effect, or not the effect that it requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineWarning {
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong, in words for the log.
+    /// The fault, in words for the log.
     pub reason: String,
 }
 
-/// Reads `TYPE BASE64 [COMMENT]`, separated by any blanks.
+/// Parses `TYPE BASE64 [COMMENT]`, separated by any number of spaces.
 fn parse_key(text: &str) -> Result<PublicKey, KeyError> {
     let mut words = text.split_ascii_whitespace();
     let algorithm = words.next().unwrap_or_default();
@@ -52,20 +52,20 @@ fn parse_key(text: &str) -> Result<PublicKey, KeyError> {
     PublicKey::from_openssh(text)
 }
 
-/// Whether a word is a key type of OpenSSH, supported or not.
+/// Returns whether a word is a key type of OpenSSH, supported or not.
 fn is_key_type(word: &str) -> bool {
     ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|prefix| word.starts_with(prefix))
 }
 
-/// Cuts a line after its first word; blanks between them are dropped.
+/// Splits a line after its first word; spaces between the parts are dropped.
 fn split_word(line: &str) -> (&str, &str) {
     let end = line.find([' ', '\t']).unwrap_or(line.len());
     let (word, rest) = line.split_at(end);
     (word, rest.trim_start_matches([' ', '\t']))
 }
 
-/// The lines that say something, with their numbers from 1: no blank lines, no
-/// comments, no blanks around.
+/// Returns the relevant lines with their numbers from 1: without blank lines, comments and
+/// surrounding spaces.
 fn meaningful_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

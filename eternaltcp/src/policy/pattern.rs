@@ -6,12 +6,12 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::address::canonical_ip;
 
-/// Whether `text` matches a pattern in which `*` stands for any run of
-/// characters and `?` for one. Takes at most `pattern × text` steps.
+/// Returns whether `text` matches a pattern in which `*` stands for any run of characters and `?`
+/// for one. Takes at most `pattern × text` steps.
 pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to go on after the last `*` if what follows it does not fit.
+    // Where to continue after the last `*` if the rest does not match.
     let mut retry = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -34,8 +34,8 @@ pub(super) fn glob(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
-/// Whether `name` matches a comma-separated list of patterns, without regard
-/// to case. A match of a pattern with `!` before it decides against the name.
+/// Returns whether `name` matches a comma-separated list of patterns, without regard to case. A
+/// match of a pattern with `!` decides against the name.
 pub(super) fn matches_name_list(list: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let mut matched = false;
@@ -49,8 +49,8 @@ pub(super) fn matches_name_list(list: &str, name: &str) -> bool {
     matched
 }
 
-/// Reads an address, or a network as `address/length` without host bits.
-/// Networks of IPv4-mapped addresses become IPv4.
+/// Parses an address, or a network as `address/length` without host bits. Networks of IPv4-mapped
+/// addresses become IPv4.
 pub(super) fn parse_network(text: &str) -> Result<IpNet, &'static str> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(canonical_ip(ip).into());
@@ -73,11 +73,11 @@ fn canonical_net(net: IpNet) -> IpNet {
     }
 }
 
-/// The value of `from=`: which addresses a key may come from.
+/// The value of `from=`: the addresses from which a key may be used.
 ///
-/// Addresses, networks and wildcards over the text of an address, each negated
-/// by `!`. Host names are refused: who owns a name now can only be asked of
-/// the DNS, and whoever answers there would decide who is let in.
+/// Addresses, networks and wildcards over the text of an address, each negated by `!`. Host names
+/// are rejected: only the DNS knows the owner of a name, and whoever answers there would decide who
+/// is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AddressList(Vec<AddressItem>);
 
@@ -98,8 +98,7 @@ impl AddressList {
         text.split(',').map(AddressItem::parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a peer may come from `ip`: some item matches it and no negated
-    /// one does.
+    /// Returns whether a peer may come from `ip`: an item matches it and no negated one does.
     pub(super) fn contains(&self, ip: IpAddr) -> bool {
         let ip = canonical_ip(ip);
         let mut hits = self.0.iter().filter(|item| item.pattern.matches(ip)).peekable();
@@ -137,7 +136,8 @@ impl AddressPattern {
     }
 }
 
-/// `*`, `192.168.?.*`, `2001:db8:*`: wildcards that no name can be meant by.
+/// Returns whether a text such as `*`, `192.168.?.*` or `2001:db8:*` consists of wildcards that
+/// cannot match a name.
 fn is_address_glob(text: &str) -> bool {
     let wild = |b: u8| b == b'*' || b == b'?';
     let v4 = text.bytes().all(|b| wild(b) || b == b'.' || b.is_ascii_digit());

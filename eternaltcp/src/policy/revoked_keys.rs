@@ -9,14 +9,14 @@ use eternaltcp_tls::PublicKey;
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Begins a key revocation list (PROTOCOL.krl of OpenSSH).
+/// The start of a key revocation list (PROTOCOL.krl of OpenSSH).
 const KRL: &[u8] = b"SSHKRL\n\0";
 
-/// Says whether `file`, which has one public key a line, revokes `key`. Lines that are no key are
-/// passed over, as ssh does. It blocks.
+/// Returns whether `file`, with one public key per line, revokes `key`. Lines that are not keys are
+/// ignored, as in ssh. Blocks.
 ///
 /// # Errors
-/// Why the file says nothing: then no server can be trusted.
+/// The reason why the file gives no answer: then no server can be trusted.
 pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
     let failed = |why: &dyn std::fmt::Display| {
         format!("no server is trusted, as the file of RevokedHostKeys, {}, {why}", file.display())

@@ -1,5 +1,4 @@
-//! sshd's `StrictModes`: whether somebody else could change a file of keys, or
-//! put another in its place.
+//! sshd's `StrictModes`: checks whether another user could change or replace a file of keys.
 
 use std::{
     fs::{self, Metadata},
@@ -11,7 +10,7 @@ use std::{
 use super::FileError;
 use crate::paths;
 
-/// The permission bits that let the group write, and everybody else.
+/// The permission bits that let the group write, and all other users.
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 /// In such a folder only its owner may remove a file, as in `/tmp`.
@@ -19,12 +18,12 @@ const STICKY: u32 = 0o1000;
 const ALL_BITS: u32 = 0o7777;
 const ROOT: u32 = 0;
 
-/// Believes a file only if nobody but one user and root can change or replace
-/// it: the rule of sshd's `StrictModes`.
+/// Trusts a file only if nobody except one user and root can change or replace it: the rule of
+/// sshd's `StrictModes`.
 ///
-/// The file and every folder above it, up to the user's home or else to the
-/// root, belong to the user or to root, and nobody else may write to them. As
-/// in Debian's sshd a group may write that has the user as its only member.
+/// The file and every folder above it, up to the user's home or else to the root, belong to the
+/// user or to root, and nobody else may write to them. As in Debian's sshd, a group may write if
+/// the user is its only member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrictModes {
     user: u32,
@@ -32,22 +31,22 @@ pub struct StrictModes {
 }
 
 impl StrictModes {
-    /// The rule for files of the user that this process runs as.
+    /// Returns the rule for files of the user of this process.
     #[must_use]
     pub fn of_this_user() -> Self {
         Self { user: rustix::process::geteuid().as_raw(), home: paths::home().ok() }
     }
 
-    /// The same for a user whose home is elsewhere.
+    /// Does the same for a user with another home folder.
     #[cfg(test)]
     pub(super) fn at_home(self, home: &Path) -> Self {
         Self { home: Some(home.to_owned()), ..self }
     }
 
-    /// Judges a file of which `file` is known, and the folders above it.
+    /// Checks a file whose metadata are `file`, and the folders above it.
     pub(crate) fn check(&self, path: &Path, file: &Metadata) -> Result<(), FileError> {
         let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
-        // The home is where sshd stops, whatever lies above it.
+        // sshd stops at the home folder, whatever is above it.
         let home = self.home.as_ref().and_then(|home| fs::canonicalize(home).ok());
         let real = fs::canonicalize(path).map_err(unreadable)?;
         if file.is_file() {
@@ -87,8 +86,8 @@ impl StrictModes {
     }
 }
 
-/// Whether `user` is the only member of a group, by the texts of `/etc/passwd`
-/// and `/etc/group`. `owner` has the file: it may be a member of its own name.
+/// Returns whether `user` is the only member of a group, by the texts of `/etc/passwd` and
+/// `/etc/group`. `owner` owns the file, and may be a member under another name.
 fn is_private(group: u32, owner: u32, user: u32, accounts: &str, groups: &str) -> bool {
     let accounts = || accounts.lines().filter_map(Account::parse);
     let members = groups.lines().find_map(|line| {
@@ -149,8 +148,8 @@ mod tests {
         assert!(!is_private(51, 0, 1000, ACCOUNTS, GROUPS), "a file of root, a group of ann's");
     }
 
-    /// A home with `.ssh/authorized_keys` in it, each with a mode, and the
-    /// folder above it with mode 0777.
+    /// Creates a home with `.ssh/authorized_keys` in it, each with a mode, and the folder above it
+    /// with mode 0777.
     fn home(modes: [u32; 3]) -> (tempfile::TempDir, StrictModes, PathBuf) {
         let above = tempfile::tempdir().unwrap();
         let home = above.path().join("home");

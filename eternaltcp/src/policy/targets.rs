@@ -1,4 +1,4 @@
-//! The decision which targets a client's sessions may end at.
+//! The decision which targets a client's sessions may reach.
 
 use std::net::SocketAddr;
 
@@ -8,18 +8,17 @@ use super::{
 };
 use crate::address::{Host, Target, canonical_ip};
 
-/// What the server permits: its default target, and every `--permit`.
+/// The targets that the server permits: its default target, and every `--permit`.
 ///
-/// No name is looked up that nothing here could allow. So the address of the
-/// default target permits that address and `localhost`, but no other name:
-/// else every client could ask the server's DNS for any name on that port.
+/// A name that nothing here could allow is not looked up. Therefore the address of the default
+/// target permits that address and `localhost`, but no other name: otherwise every client could
+/// query the server's DNS for any name on that port.
 ///
-/// A target must pass both the server's permits and the key's own
-/// `permitopen=`; the default target is permitted, but not exempt from the
-/// latter. The decision has two stages, so that a rule about addresses is
-/// judged on the addresses that are dialled and the name is resolved once:
-/// [`decide_name`](Self::decide_name), and if that says
-/// [`Verdict::NeedsAddress`], [`decide_addresses`](Self::decide_addresses).
+/// A target must be allowed by the server's permits and by the key's own `permitopen=`; the default
+/// target is permitted, but not exempt from the latter. The decision has two stages, so that a rule
+/// about addresses applies to the addresses that are dialled, and the name is resolved once:
+/// [`decide_name`](Self::decide_name), and if it returns [`Verdict::NeedsAddress`],
+/// [`decide_addresses`](Self::decide_addresses).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetPolicy {
     default: Permit,
@@ -27,30 +26,30 @@ pub struct TargetPolicy {
     permits_resolver: bool,
 }
 
-/// What can be said of a target before its name is resolved.
+/// The decision about a target before its name is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may be dialled, at every address that its name has.
+    /// It may be dialled at every address of its name.
     Allowed,
-    /// It may not.
+    /// It may not be dialled.
     Denied(Refusal),
-    /// It may be dialled at some addresses: resolve the name, once, and ask
+    /// It may be dialled at some addresses: resolve the name once, and call
     /// [`TargetPolicy::decide_addresses`].
     NeedsAddress,
 }
 
-/// Why a target may not be dialled. The client is told which rule to change.
+/// The reason why a target may not be dialled. The client is told which rule to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No permit of the server has the target.
+    /// No permit of the server includes the target.
     #[error("the server does not permit this target (its operator can add it with --permit)")]
     NotPermitted,
-    /// The target is the server's resolver, and nothing permits it.
+    /// The target is the server's resolver, which nothing permits.
     #[error(
         "the server does not let clients ask its resolver (its operator can add --permit-resolver)"
     )]
     ResolverNotPermitted,
-    /// The key's own options do not have it.
+    /// The key's own options do not include it.
     #[error(
         "the key may not open this target (its line in authorized_keys has permitopen= without it)"
     )]
@@ -58,24 +57,24 @@ pub enum Refusal {
 }
 
 impl TargetPolicy {
-    /// Permits `default_target` and whatever `permits` say.
+    /// Creates a policy that permits `default_target` and everything in `permits`.
     #[must_use]
     pub fn new(default_target: &Target, permits: impl IntoIterator<Item = Permit>) -> Self {
         let default = Permit::exactly(default_target);
         Self { default, permits: permits.into_iter().collect(), permits_resolver: false }
     }
 
-    /// Also lets clients ask the server's own resolver.
+    /// Also lets clients query the server's own resolver.
     #[must_use]
     pub fn permitting_resolver(self, is_permitted: bool) -> Self {
         Self { permits_resolver: is_permitted, ..self }
     }
 
-    /// Judges one of the server's own resolvers: it must be permitted as such,
-    /// or as the target that its address is; and as that by the key.
+    /// Decides about one of the server's own resolvers: it must be permitted as a resolver, or as a
+    /// target with its address; the key must permit that address too.
     ///
     /// # Errors
-    /// When it may not be asked.
+    /// It may not be queried.
     pub fn decide_resolver(
         &self,
         admission: &Admission,
@@ -93,7 +92,7 @@ impl TargetPolicy {
         if is_permitted { Ok(()) } else { Err(Refusal::ResolverNotPermitted) }
     }
 
-    /// Judges a target as the client named it.
+    /// Decides about a target as the client named it.
     #[must_use]
     pub fn decide_name(&self, admission: &Admission, target: &Target) -> Verdict {
         match (admission.open.match_target(target), self.matches(target)) {
@@ -119,7 +118,7 @@ impl TargetPolicy {
         std::iter::once(&self.default).chain(&self.permits)
     }
 
-    /// Whether some address could pass both the permits' networks and the key's.
+    /// Returns whether some address could be in the networks of both the permits and the key.
     fn shares_a_network(&self, admission: &Admission, target: &Target) -> bool {
         let Target::Tcp { port, .. } = target else { return false };
         self.all()
@@ -127,12 +126,11 @@ impl TargetPolicy {
             .any(|network| admission.open.overlaps(&network, *port))
     }
 
-    /// Of the addresses that the name of a target was resolved to, those that
-    /// may be dialled. Call it for [`Verdict::NeedsAddress`], with the target's
-    /// port in every address, and dial nothing else.
+    /// Returns those resolved addresses of a target that may be dialled. Call it for
+    /// [`Verdict::NeedsAddress`], with the target's port in every address, and dial no others.
     ///
     /// # Errors
-    /// When none may.
+    /// None may be dialled.
     pub fn decide_addresses(
         &self,
         admission: &Admission,
@@ -154,8 +152,7 @@ impl TargetPolicy {
     }
 }
 
-/// Whether the host is this machine's own name, which every system knows
-/// without asking anybody.
+/// Returns whether the host is this machine's own name, which every system knows without a query.
 fn is_localhost(target: &Target) -> bool {
     matches!(target, Target::Tcp { host, .. }
         if Host::canonical(host) == Host::Name("localhost".to_owned()))

@@ -1,4 +1,4 @@
-//! A session as a program has it: a stream of bytes each way.
+//! A session as a program uses it: a stream of bytes each way.
 
 pub(crate) mod pipe;
 
@@ -13,15 +13,14 @@ use tokio::task::coop;
 
 use pipe::ProgramEnd;
 
-/// One session: a stream of bytes each way that outlives its carriers.
+/// One session: a stream of bytes each way that survives its carriers.
 ///
-/// It reads and writes as a [`TcpStream`](tokio::net::TcpStream) does. What is
-/// written arrives whole and in order, or the other side sees a reset. While
-/// there is no carrier nothing fails: reads wait, and writes wait once the
-/// queues are full.
+/// It reads and writes as a [`TcpStream`](tokio::net::TcpStream) does. Written data arrive
+/// completely and in order, or the other side sees a reset. Nothing fails while there is no
+/// carrier: reads wait, and writes wait once the queues are full.
 ///
-/// - **Half-close**: [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the
-///   direction to the peer; reading goes on until the peer's end of stream.
+/// - **Half-close**: [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the direction to the
+///   peer; reading continues until the peer's end of stream.
 /// - **Split**: [`tokio::io::split`] and [`tokio::io::copy_bidirectional`].
 /// - **Resets are errors**, after the bytes before them, never an end of stream.
 ///   Their kind says what happened: `ConnectionRefused`, `HostUnreachable`,
@@ -29,12 +28,12 @@ use pipe::ProgramEnd;
 ///   `ConnectionReset` (the application or server program at the other side),
 ///   `ConnectionAborted` (the session or its tunnel cannot go on), and their text why. The cause itself is
 ///   `error.get_ref().and_then(|it| it.downcast_ref::<Reset>())`, of [`Reset`].
-/// - **Dropping** it closes both directions, as with TCP: what was written
-///   is delivered, and what still comes is answered with a reset, as is what came
-///   and was not read. [`Self::abort`] resets at once.
+/// - **Dropping** it closes both directions, as with TCP: written data are delivered, and data that
+///   still arrive, or arrived and were not read, are answered with a reset. [`Self::abort`] resets
+///   at once.
 ///
-/// It needs no descriptor, and holds 64 KiB in each direction at most; what the tunnel holds
-/// beside that is limited by [`TunnelConfig`](crate::TunnelConfig).
+/// It needs no descriptor, and holds at most 64 KiB in each direction;
+/// [`TunnelConfig`](crate::TunnelConfig) limits what the tunnel holds besides.
 #[derive(Debug)]
 pub struct Session(ProgramEnd);
 
@@ -43,9 +42,9 @@ impl Session {
         Self(end)
     }
 
-    /// Waits until the target at the other side is connected. That is not
-    /// needed before writing: data may follow the request at once, and are
-    /// delivered when the target is there. Cancelling it loses nothing.
+    /// Waits until the target at the other side is connected. That is not needed before writing:
+    /// data may follow the request at once, and are delivered when the target is connected.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// The reset, if the target was refused or the session ended before.
@@ -53,8 +52,7 @@ impl Session {
         poll_fn(|cx| self.0.poll_connected(cx)).await
     }
 
-    /// Ends the session with a reset at both sides; what was written and not
-    /// yet sent may be lost.
+    /// Ends the session with a reset at both sides; written data that are not yet sent may be lost.
     pub fn abort(self) {
         self.0.abort();
     }
@@ -101,7 +99,7 @@ impl AsyncWrite for Session {
         true
     }
 
-    /// Nothing is held back here: it is ready at once.
+    /// Nothing is buffered here: it is ready at once.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -111,8 +109,8 @@ impl AsyncWrite for Session {
     }
 }
 
-/// A reset as the error of a stream: its kind is that of a socket where a
-/// socket has one.
+/// Converts a reset to an error of a stream, with the kind that a socket would have, if there is
+/// one.
 pub(crate) fn error_of(reset: &Reset) -> io::Error {
     io::Error::new(kind_of(reset.cause), reset.clone())
 }

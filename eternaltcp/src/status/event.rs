@@ -1,14 +1,14 @@
-//! What happens to a tunnel's carriers, told as it happens.
+//! Events of a tunnel's carriers, published as they happen.
 
 use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-/// Events that wait for a listener which is slow; older ones are dropped.
+/// Events that wait for a slow listener; older ones are dropped.
 const EVENTS: usize = 64;
 
-/// What happened.
+/// The kind of event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventKind {
     /// A tunnel has its first carrier.
@@ -17,9 +17,9 @@ pub enum EventKind {
     Doubted,
     /// There is no carrier any more.
     Lost,
-    /// After a doubt or a loss all is well again; each is followed by one.
+    /// The connection works again; exactly one follows each doubt or loss.
     Back,
-    /// Another carrier took the place of one that was well.
+    /// Another carrier replaced one that worked.
     Moved,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for EventKind {
 /// One event of a tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TunnelEvent {
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// The first digits of the tunnel's id, once it has one.
     pub tunnel: Option<String>,
@@ -46,9 +46,9 @@ pub struct TunnelEvent {
     pub peer: String,
     /// The carrier's path: `192.0.2.7 via wlan0`; at a server, the client's address.
     pub path: Option<String>,
-    /// Why, in words.
+    /// The reason, in words.
     pub why: String,
-    /// How long the carrier was of no use, where something is over.
+    /// How long the carrier was unusable, if that is over.
     pub outage: Option<Duration>,
     /// Payload bytes that are sent again.
     pub replayed: u64,
@@ -56,7 +56,7 @@ pub struct TunnelEvent {
     pub sessions: usize,
 }
 
-/// Where events are sent; cheap to clone. Sending never waits.
+/// The publisher of events; cheap to clone. Sending never waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Events(broadcast::Sender<TunnelEvent>);
 
@@ -67,21 +67,21 @@ impl Default for Events {
 }
 
 impl Events {
-    /// All events from now on.
+    /// Returns all events from now on.
     pub(crate) fn listen(&self) -> broadcast::Receiver<TunnelEvent> {
         self.0.subscribe()
     }
 
     fn send(&self, event: TunnelEvent) {
-        // Mostly nobody listens.
+        // Usually there is no listener.
         let _ = self.0.send(event);
     }
 }
 
-/// What was told last of a tunnel.
+/// The last published event of a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Told {
-    /// Nothing yet: it was never attached.
+    /// No event yet: it was never attached.
     #[default]
     Nothing,
     Well,
@@ -89,7 +89,7 @@ enum Told {
     Lost,
 }
 
-/// Tells the events of one tunnel, each change once.
+/// Publishes the events of one tunnel, each change once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Herald {
     events: Events,
@@ -105,28 +105,28 @@ impl Herald {
         &self.events
     }
 
-    /// The carrier is doubted.
+    /// Publishes that the carrier is doubted.
     pub(crate) fn doubted(&mut self, event: impl FnOnce() -> TunnelEvent) {
         if self.told == Told::Well {
             self.tell(Told::Doubted, EventKind::Doubted, event);
         }
     }
 
-    /// There is no carrier.
+    /// Publishes that there is no carrier.
     pub(crate) fn lost(&mut self, event: impl FnOnce() -> TunnelEvent) {
         if matches!(self.told, Told::Well | Told::Doubted) {
             self.tell(Told::Lost, EventKind::Lost, event);
         }
     }
 
-    /// The doubt was none.
+    /// Publishes that the doubt was a false alarm.
     pub(crate) fn relieved(&mut self, event: impl FnOnce() -> TunnelEvent) {
         if self.told == Told::Doubted {
             self.tell(Told::Well, EventKind::Back, event);
         }
     }
 
-    /// A carrier is bound.
+    /// Publishes that a carrier is attached.
     pub(crate) fn attached(&mut self, event: impl FnOnce() -> TunnelEvent) {
         let kind = match self.told {
             Told::Nothing => EventKind::Attached,

@@ -1,8 +1,7 @@
-//! What a tunnel, its carrier and its sessions look like from outside.
+//! The state of a tunnel, its carrier and its sessions, as seen from outside.
 //!
-//! These are snapshots, made when somebody asks. In JSON the fields that end in
-//! `_at` are milliseconds of Unix time, those in `_ms` and `_us` are durations,
-//! and those in `_bytes` count payload.
+//! These are snapshots, made on request. In JSON, fields that end in `_at` are milliseconds of Unix
+//! time, those in `_ms` and `_us` are durations, and those in `_bytes` count payload.
 
 mod event;
 mod text;
@@ -23,18 +22,18 @@ pub(crate) use event::{Events, Herald};
 pub struct TunnelStatus {
     /// The first digits of its id; `None` before the first attach.
     pub tunnel: Option<String>,
-    /// Who is at the other end.
+    /// The peer.
     #[serde(flatten)]
     pub peer: Peer,
-    /// Since when this end has it.
+    /// When this end created it.
     #[serde(with = "text::unix_ms")]
     pub started_at: SystemTime,
-    /// How it stands.
+    /// Its state.
     pub state: TunnelState,
-    /// Since when it stands so.
+    /// When it entered that state.
     #[serde(with = "text::unix_ms")]
     pub state_since_at: SystemTime,
-    /// Why, unless it is simply attached.
+    /// The reason, unless it is simply attached.
     pub why: Option<String>,
     /// The carrier, if there is one.
     pub carrier: Option<CarrierStatus>,
@@ -50,13 +49,13 @@ pub struct TunnelStatus {
     pub undelivered_bytes: u64,
     /// Payload sent again after attaches.
     pub replayed_bytes: u64,
-    /// How the carrier before ended.
+    /// The end of the previous carrier.
     pub last_loss: Option<Loss>,
     /// Its sessions, in the order of their ids.
     pub sessions: Vec<SessionStatus>,
 }
 
-/// Who is at the other end of a tunnel.
+/// The peer of a tunnel.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Peer {
@@ -75,36 +74,36 @@ pub struct ServerPeer {
     pub dials: u64,
     /// Doubts about a carrier.
     pub doubts: u64,
-    /// Doubts that the carrier itself removed.
+    /// Doubts that the carrier itself refuted.
     pub false_alarms: u64,
-    /// The path of the spare that stands by.
+    /// The path of the spare carrier.
     pub spare: Option<String>,
 }
 
 /// A client, as a server knows it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ClientPeer {
-    /// The fingerprint of the key that was let in.
+    /// The fingerprint of the admitted key.
     pub key: String,
-    /// The address that its last carrier came from.
+    /// The source address of its last carrier.
     pub from: String,
-    /// Its name, by which a later one of the same client replaces it.
+    /// Its name, by which a later client replaces it.
     pub name: String,
-    /// Its user's number there.
+    /// Its user's number on that machine.
     pub user: String,
     /// Its machine: the hash of an id.
     pub machine: String,
 }
 
-/// How a tunnel stands.
+/// The state of a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TunnelState {
-    /// A carrier is bound to it.
+    /// A carrier is attached.
     Attached,
-    /// A carrier is bound to it, and doubted.
+    /// A carrier is attached, and doubted.
     Doubted,
-    /// A carrier is there, and the peer has not bound it yet.
+    /// A carrier exists, and the peer has not attached it yet.
     Attaching,
     /// There is no carrier.
     Detached,
@@ -124,42 +123,41 @@ impl fmt::Display for TunnelState {
     }
 }
 
-/// A carrier in use.
+/// The carrier in use.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CarrierStatus {
     /// This end's address.
     pub local: SocketAddr,
-    /// The other end's.
+    /// The peer's address.
     pub peer: SocketAddr,
-    /// The interface that it leaves by, where this end chose it.
+    /// The interface that it uses, if this end chose it.
     pub interface: Option<String>,
     /// How many carriers have joined it.
     #[serde(default)]
     pub joined: usize,
-    /// The round trip: of the kernel's TCP, else of heartbeats.
+    /// The round-trip time: of the kernel's TCP, else of heartbeats.
     #[serde(rename = "round_trip_us", with = "text::micros")]
     pub round_trip: Option<Duration>,
-    /// The mean deviation of it.
+    /// Its mean deviation.
     #[serde(rename = "deviation_us", with = "text::micros")]
     pub deviation: Option<Duration>,
-    /// How long ago something was heard on it.
+    /// Time since data last arrived on it.
     #[serde(rename = "silent_ms", with = "text::millis")]
     pub silent: Option<Duration>,
 }
 
-/// The end of a carrier, and what it cost.
+/// The end of a carrier, and its consequences.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Loss {
     /// When this side learned of it.
     #[serde(with = "text::unix_ms")]
     pub lost_at: SystemTime,
-    /// In one word: `silent`, `reset`, `closed`, `error`, `broken`, `joined`,
-    /// `doubted`, `replaced`, `refused`, `detached`.
+    /// One word: `silent`, `reset`, `closed`, `error`, `broken`, `joined`, `doubted`, `replaced`,
+    /// `refused`, `detached`.
     pub kind: String,
-    /// In words.
+    /// The reason in words.
     pub why: String,
-    /// From when the carrier was last of use until the next was attached;
-    /// `None` until then.
+    /// Time from when the carrier last worked until the next one was attached; `None` until then.
     #[serde(rename = "outage_ms", with = "text::millis")]
     pub outage: Option<Duration>,
     /// Payload that was sent again after it.
@@ -171,26 +169,26 @@ pub struct Loss {
 pub struct SessionStatus {
     /// Its number in the tunnel.
     pub session: u32,
-    /// How far it is.
+    /// Its state.
     pub stage: SessionStage,
-    /// The application that opened it, where it is on this side.
+    /// The application that opened it, if it is on this side.
     pub from: Option<String>,
-    /// Where it ends.
+    /// Its target.
     pub target: String,
-    /// Since when.
+    /// When it was opened.
     #[serde(with = "text::unix_ms")]
     pub opened_at: SystemTime,
-    /// What this side's application or target sent.
+    /// Payload that this side's application or target sent.
     pub sent_bytes: u64,
-    /// What it was given.
+    /// Payload that this side's application or target was given.
     pub received_bytes: u64,
-    /// What it sent and the other side's has not taken yet.
+    /// Sent payload that the other side's application has not taken yet.
     pub queued_bytes: u64,
-    /// What came for it and it has not taken.
+    /// Received payload that this side's application has not taken yet.
     pub undelivered_bytes: u64,
 }
 
-/// How far a session is.
+/// The state of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionStage {
@@ -198,7 +196,7 @@ pub enum SessionStage {
     Opening,
     /// Both directions are open.
     Open,
-    /// One direction has ended at least.
+    /// At least one direction has ended.
     Ending,
     /// It is being reset.
     Resetting,

@@ -86,7 +86,7 @@ mod tests {
         assert!(text.contains("\"outage_ms\":310"), "{text}");
         assert_eq!(serde_json::from_str::<Loss>(&text).unwrap(), loss);
         let never = text.replace("1764000000123", "18446744073709551615");
-        // Some systems can tell that time: then it comes back, and nothing panics.
+        // Some systems support that time: then it is preserved, and nothing panics.
         let _ = serde_json::from_str::<Loss>(&never);
     }
 }

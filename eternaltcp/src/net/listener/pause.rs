@@ -1,4 +1,4 @@
-//! What accepting does when it fails.
+//! The behaviour of accepting after an error.
 
 use std::io;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
-/// How long accepting rests when the system has no descriptor or memory left.
+/// Time for which accepting pauses when the system has no descriptor or memory left.
 const REST: Duration = Duration::from_millis(100);
 
-/// A rest after an error of accept(2), with one warning until it works again.
+/// A pause after an error of accept(2), with one warning until accepting works again.
 #[derive(Debug, Default)]
 pub(crate) struct Pause {
     warned: Option<tokio::time::Instant>,
 }
 
 impl Pause {
-    /// Rests where the error is of the system; one connection's own error
-    /// (see accept(2)) only costs that connection.
+    /// Pauses after an error of the system; an error of one connection (see accept(2)) only costs
+    /// that connection.
     pub(crate) async fn after(&mut self, error: &io::Error) {
         let own = [
             io::ErrorKind::ConnectionAborted,

@@ -1,4 +1,4 @@
-//! One listener with several addresses, as those of `localhost`.
+//! A listener with several addresses, such as those of `localhost`.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use crate::address::{Listen, ListenHost};
 use eternaltcp_sys::interface_index;
 
-/// An address where a listener was to be and is not.
+/// A requested address that has no listener.
 #[derive(Debug)]
 pub struct Missing {
-    /// The address, with the port that the others have.
+    /// The address, with the port of the others.
     pub address: SocketAddr,
-    /// Why it is not there.
+    /// The reason.
     pub error: io::Error,
 }
 
@@ -31,8 +31,8 @@ pub(crate) struct Bound {
 /// Port numbers that are tried until one is free at every address.
 const NUMBERS: usize = 8;
 
-/// Listens at every address that can be had, on one port. If the system is to
-/// choose it, and the first number is taken at another address, it chooses again.
+/// Listens at every available address, on one port. If the system chooses the port, and the first
+/// number is in use at another address, it chooses again.
 pub(crate) fn bind_each(
     addresses: &[SocketAddr],
     bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
@@ -70,29 +70,28 @@ fn bind_once(
     }
     if bound.sockets.is_empty() {
         let errors = bound.missing.into_iter().map(|missing| missing.error);
-        // That an address is taken says more than that there is none.
+        // "In use" is more informative than "does not exist".
         let error = errors.min_by_key(is_no_address);
         return Err(error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
     }
     Ok(bound)
 }
 
-/// Whether an address is not this machine's, or its family is not there.
+/// Returns whether an address does not belong to this machine, or its family is not supported.
 pub(crate) fn is_no_address(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     errno.is_some_and(|errno| [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].contains(&errno))
 }
 
-/// The addresses that one is to be listened on. A name is looked up, which may
-/// take a while.
+/// Returns the addresses to listen on. A name is looked up, which may take a while.
 ///
 /// # Errors
-/// When a name has no address, or a zone no interface.
+/// A name has no address, or a zone no interface.
 pub fn listen_addresses(listen: &Listen) -> io::Result<Vec<SocketAddr>> {
     addresses_of(&listen.parts())
 }
 
-/// The addresses of the parts of one listener.
+/// Returns the addresses of the parts of one listener.
 pub(super) fn addresses_of(parts: &[Listen]) -> io::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for part in parts {
@@ -118,7 +117,7 @@ pub(super) fn addresses_of(parts: &[Listen]) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-/// The first socket at which a connection waits, from `turn` on.
+/// Returns the first socket at which a connection waits, from `turn` on.
 pub(super) async fn any_ready(
     sockets: &[AsyncFd<OwnedFd>],
     turn: usize,

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use eternaltcp_sys::unix;
 use tokio::net::UnixListener;
 
-/// The file of a Unix listener; removed when it is dropped.
+/// The file of a Unix listener, removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Which file it is.
+    /// The identity of the file.
     id: (u64, u64),
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may be gone, and a successor may have another one there.
+        // It may be gone, or a successor's file may be in its place.
         if id_of(&self.path).is_ok_and(|id| id == self.id) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -28,9 +28,8 @@ fn id_of(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
-/// Listens on a Unix socket that only its owner can reach. A socket that
-/// nobody listens on any more is replaced; any other file is left alone, also
-/// where connecting to it is refused.
+/// Listens on a Unix socket that only its owner can reach. A socket on which nothing listens is
+/// replaced; any other file is kept, even if connecting to it is refused.
 pub(crate) fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());

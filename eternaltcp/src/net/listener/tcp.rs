@@ -11,22 +11,22 @@ use super::is_no_address;
 use crate::net::congestion::Congestion;
 use crate::net::socket::{Mptcp, carrier_socket};
 
-/// Connections that the kernel keeps until they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Receive buffer for an application of this machine, in bytes before the kernel doubles it for
+/// The receive buffer for an application of this machine, in bytes before the kernel doubles it for
 /// its own overhead (socket(7)): a little more than two reads. More would leave the processor's
-/// cache; it waits in the application's own socket.
+/// cache; the data wait in the application's own socket instead.
 ///
 /// The window must always hold two of the loopback interface's segments of 64 KiB. The kernel
-/// announces a new window only once it has doubled, and a sender does not split a segment for a
-/// smaller one: it would wait for its persist timer. Where segments are small, the window is 0.39
-/// of the doubled buffer.
+/// advertises a new window only once it has doubled, and a sender does not split a segment for a
+/// smaller one: it would wait for its persist timer. With small segments, the window is 0.39 of the
+/// doubled buffer.
 pub(super) const AHEAD: usize = 168 * 1024;
 
-/// Has the kernel take little ahead of what comes from this machine. Who comes from
-/// elsewhere needs a window that grows with the path; a firewall may bring them to
-/// a transparent listener, whatever its address.
+/// Limits what the kernel reads ahead from applications of this machine. Connections from elsewhere
+/// need a window that grows with the path; a firewall may redirect them to a transparent listener,
+/// whatever its address.
 pub(super) fn hold_back(listener: TcpListener) -> io::Result<TcpListener> {
     if listener.local_addr()?.ip().is_loopback() {
         SockRef::from(&listener).set_recv_buffer_size(AHEAD)?;
@@ -34,16 +34,16 @@ pub(super) fn hold_back(listener: TcpListener) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Listens on TCP. An IPv6 wildcard may take IPv4 too.
+/// Listens on TCP. An IPv6 wildcard can include IPv4.
 pub(super) fn bind_tcp(address: SocketAddr, takes_v4: bool) -> io::Result<TcpListener> {
     or_on_v4(address, takes_v4, |address| {
         listen_on(carrier_socket(Domain::for_address(address), Mptcp::Off)?, address, takes_v4)
     })
 }
 
-/// Listens for carriers, on MPTCP if that is wanted and there; TCP is taken all
-/// the same. An IPv6 wildcard takes IPv4 too. `is_beside`: also where another process of this user
-/// listens and allows it.
+/// Listens for carriers, on MPTCP if requested and available; TCP is accepted in any case. An IPv6
+/// wildcard includes IPv4. `is_beside` allows another process of this user on the same port, if
+/// that process allows it too.
 pub(crate) fn bind_carriers(
     address: SocketAddr,
     mptcp: Mptcp,
@@ -58,7 +58,7 @@ pub(crate) fn bind_carriers(
     })
 }
 
-/// Listens on IPv4 alone where a wildcard means both and the system has no IPv6.
+/// Listens only on IPv4 if a wildcard means both families and the system has no IPv6.
 pub(super) fn or_on_v4(
     address: SocketAddr,
     takes_v4: bool,

@@ -9,7 +9,7 @@ use crate::{
     policy::pattern::{glob, parse_network},
 };
 
-/// What one permit says of a target before its name is resolved.
+/// The result of one permit for a target before its name is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) enum Match {
     No,
@@ -23,7 +23,7 @@ impl Match {
         if matched { Self::Yes } else { Self::No }
     }
 
-    /// The wider of two.
+    /// Returns the wider of two.
     pub(in crate::policy) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
@@ -33,7 +33,7 @@ impl Match {
     }
 }
 
-/// Which hosts a permit names.
+/// The hosts that a permit names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hosts {
     All,
@@ -43,7 +43,7 @@ pub(super) enum Hosts {
 }
 
 impl Hosts {
-    /// Only the host of `host`.
+    /// Returns the pattern for exactly the host `host`.
     pub(super) fn exactly(host: &str) -> Self {
         match Host::canonical(host) {
             Host::Ip(ip) => Self::Within(ip.into()),
@@ -63,7 +63,7 @@ impl Hosts {
         } else if !host.bytes().any(|b| b.is_ascii_alphabetic()) {
             return Err("wildcards are for names: write a network, as in 10.0.0.0/8:22");
         } else {
-            // A wildcard may stand for a letter, so what is left must do as a name.
+            // A wildcard may stand for a letter, so the remaining text must be valid as a name.
             check_host(&host.replace(['*', '?'], "x"))?;
         }
         Ok(Self::Named(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()))
@@ -80,8 +80,8 @@ impl Hosts {
         Match::of(matched)
     }
 
-    /// Whether a listener may be at this address, which is named `localhost` if
-    /// it is a loopback one.
+    /// Returns whether a listener may have this address, which is also `localhost` if it is a
+    /// loopback address.
     pub(super) fn has_listener(&self, ip: IpAddr) -> bool {
         let is_local = |pattern| ip.is_loopback() && name_matches(pattern, "localhost");
         match self {

@@ -41,7 +41,7 @@ enum Kind {
 }
 
 impl Permit {
-    /// The permit for exactly one target.
+    /// Returns the permit for exactly one target.
     #[must_use]
     pub fn exactly(target: &Target) -> Self {
         Self(match target {
@@ -52,13 +52,13 @@ impl Permit {
         })
     }
 
-    /// The permit for loopback addresses and ports from 1024 on.
+    /// Returns the permit for loopback addresses and ports from 1024 on.
     pub(super) fn unprivileged_loopback() -> Self {
         let hosts = Hosts::exactly("localhost");
         Self(Kind::Tcp { hosts, ports: Ports::UNPRIVILEGED })
     }
 
-    /// Whether a listener may be at one [part](Listen::parts) of what is asked for.
+    /// Returns whether a listener may be at one [part](Listen::parts) of the requested address.
     pub(super) fn has_listener(&self, listen: &Listen) -> bool {
         match (&self.0, listen) {
             (Kind::Tcp { hosts, ports }, Listen::Tcp(address)) => {
@@ -91,8 +91,8 @@ impl Permit {
         }
     }
 
-    /// Whether `port` at an address that a name was resolved to is permitted by
-    /// that address. `ip` must be canonical.
+    /// Returns whether `port` at a resolved address is permitted by that address. `ip` must be
+    /// canonical.
     pub(super) fn matches_address(&self, ip: IpAddr, port: u16) -> bool {
         match &self.0 {
             Kind::Tcp { hosts: Hosts::Within(net), ports } => {
@@ -102,7 +102,7 @@ impl Permit {
         }
     }
 
-    /// The network whose addresses the permit allows on `port`, if it names one.
+    /// Returns the network whose addresses the permit allows on `port`, if it names one.
     pub(super) fn network(&self, port: u16) -> Option<IpNet> {
         match &self.0 {
             Kind::Tcp { hosts: Hosts::Within(net), ports } if ports.contain(port) => Some(*net),
@@ -142,8 +142,7 @@ fn parse_tcp(text: &str) -> Result<Kind, &'static str> {
     Ok(Kind::Tcp { hosts: Hosts::parse(&host)?, ports: Ports::parse(port)? })
 }
 
-/// Splits host and port; the length of an IPv6 network may stand within the
-/// brackets or after them.
+/// Splits host and port; the length of an IPv6 network may be within the brackets or after them.
 fn split_permit(text: &str) -> Result<(String, &str), &'static str> {
     const NO_PORT: &str = "the port is missing (write * for every port)";
     let after_bracket = text.strip_prefix('[').and_then(|rest| rest.split_once("]/"));

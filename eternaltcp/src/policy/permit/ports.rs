@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::address::{is_digits, parse_port};
 
-/// A range of ports, ends included.
+/// A range of ports, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) struct Ports {
     low: u16,
@@ -14,16 +14,16 @@ pub(in crate::policy) struct Ports {
 impl Ports {
     pub(in crate::policy) const ALL: Self = Self { low: 1, high: u16::MAX };
 
-    /// Those that need no privilege.
+    /// Ports that need no privilege.
     pub(super) const UNPRIVILEGED: Self = Self { low: 1024, high: u16::MAX };
 
-    /// Only `port`.
+    /// Returns the range of only `port`.
     pub(super) fn exactly(port: u16) -> Self {
         Self { low: port, high: port }
     }
 
-    /// Reads `port`, `low-high` or `*`; a port may be the name of a service, which
-    /// may have a hyphen itself.
+    /// Parses `port`, `low-high` or `*`; a port may be the name of a service, which may contain a
+    /// hyphen.
     pub(in crate::policy) fn parse(text: &str) -> Result<Self, &'static str> {
         if text == "*" {
             return Ok(Self::ALL);
@@ -41,8 +41,8 @@ impl Ports {
         (self.low..=self.high).contains(&port)
     }
 
-    /// The same for a port to listen on, where 0 leaves the choice to the
-    /// system: it may take any port from 1024 on.
+    /// Does the same for a port to listen on. With 0 the system chooses, and may take any port from
+    /// 1024 on.
     pub(in crate::policy) fn contain_listening(self, port: u16) -> bool {
         let Self { low, high } = Self::UNPRIVILEGED;
         self.contain(port) || port == 0 && self.contain(low) && self.contain(high)

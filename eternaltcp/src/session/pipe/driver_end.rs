@@ -1,4 +1,4 @@
-//! The end that a driver serves, as it serves a socket.
+//! The end of the stream that a driver serves, as it serves a socket.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use eternaltcp_proto::{Cause, Reset};
 use super::flow::register;
 use super::{Program, Shared, State};
 
-/// The driver's end. Dropping it resets the stream, unless both directions have
-/// ended in order.
+/// The driver's end. Dropping it resets the stream, unless both directions have ended in order.
 #[derive(Debug)]
 pub(crate) struct DriverEnd(Arc<Shared>);
 
@@ -29,8 +28,8 @@ impl DriverEnd {
         Poll::Pending
     }
 
-    /// What the program wrote before it dropped its end is read before a write
-    /// fails: the failure is the session's end.
+    /// The data that the program wrote before it dropped its end are read before a write fails: the
+    /// failure ends the session.
     pub(crate) fn poll_write_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
         let is_ready = match state.program {
@@ -45,7 +44,7 @@ impl DriverEnd {
         Poll::Pending
     }
 
-    /// Reads `most` bytes at most; 0 is the end of stream.
+    /// Reads at most `most` bytes; 0 means the end of stream.
     pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         self.0.change(|state, woken| {
             if !state.up.is_empty() {
@@ -79,7 +78,7 @@ impl DriverEnd {
         })
     }
 
-    /// The target at the other side is connected.
+    /// Reports that the target at the other side is connected.
     pub(crate) fn set_connected(&self) {
         self.0.change(|state, woken| {
             state.is_connected = true;
@@ -95,16 +94,14 @@ impl DriverEnd {
         });
     }
 
-    /// Whether the program has ended the stream with a reset: it shows also
-    /// while nothing is read.
+    /// Returns whether the program has ended the stream with a reset, even while nothing is read.
     pub(crate) fn is_dead(&self) -> bool {
         let state = self.0.lock();
         let is_taken = state.up.is_read_out || state.program == Program::Aborted;
         is_taken && state.broken().is_some()
     }
 
-    /// Ends the stream with a reset: the program sees why, after what it was
-    /// given before.
+    /// Ends the stream with a reset: the program sees the reason after the data that preceded it.
     pub(crate) fn reset(&self, why: &Reset) {
         self.0.change(|state, woken| {
             state.reset.get_or_insert_with(|| why.clone());
@@ -129,7 +126,7 @@ impl Drop for DriverEnd {
 }
 
 impl State {
-    /// Why the stream did not end in order, if the program is to blame.
+    /// Returns why the stream did not end in order, if the program caused it.
     fn broken(&self) -> Option<&'static str> {
         match self.program {
             Program::Aborted => Some("the program aborted it"),

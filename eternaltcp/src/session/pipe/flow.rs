@@ -8,13 +8,13 @@ use super::CAPACITY;
 /// Memory that an empty direction keeps.
 const KEPT: usize = 4 * 1024;
 
-/// Bytes on their way, and who waits for them or for room.
+/// Bytes in transit, and the tasks that wait for them or for room.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     bytes: VecDeque<u8>,
-    /// Nothing follows the bytes that are here.
+    /// No further bytes follow.
     pub(super) is_ended: bool,
-    /// The reader was told of the end.
+    /// The reader has seen the end.
     pub(super) is_read_out: bool,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
@@ -29,14 +29,14 @@ impl Flow {
         self.bytes.len() < CAPACITY
     }
 
-    /// Takes what there is room for. Says how many bytes that is.
+    /// Takes as many bytes as fit. Returns their number.
     pub(super) fn put(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(CAPACITY.saturating_sub(self.bytes.len()));
         self.bytes.extend(&bytes[..count]);
         count
     }
 
-    /// Gives `most` bytes at most, in one or two pieces.
+    /// Passes at most `most` bytes to `give`, in one or two pieces.
     pub(super) fn take(&mut self, most: usize, mut give: impl FnMut(&[u8])) -> usize {
         let count = most.min(self.bytes.len());
         let (front, back) = self.bytes.as_slices();
@@ -55,7 +55,7 @@ impl Flow {
     }
 }
 
-/// Keeps the waker of who waits.
+/// Keeps the waker of a waiting task.
 pub(super) fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
     if !place.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
         *place = Some(cx.waker().clone());

@@ -1,8 +1,8 @@
-//! A stream in memory between this program and a driver: what a pair of sockets
-//! would be, without descriptors, and with resets that say why.
+//! A stream in memory between this program and a driver: a replacement for a pair of sockets,
+//! without descriptors, and with resets that carry a reason.
 //!
-//! Each direction holds [`CAPACITY`] bytes at most, and nothing while it is
-//! empty for long. The two ends share one lock; no waker is woken under it.
+//! Each direction holds at most [`CAPACITY`] bytes, and no memory while it is empty for long. The
+//! two ends share one lock; no waker is woken under it.
 
 mod driver_end;
 mod flow;
@@ -17,16 +17,16 @@ pub(crate) use driver_end::DriverEnd;
 use flow::Flow;
 pub(crate) use program_end::ProgramEnd;
 
-/// Bytes that wait in one direction at most.
+/// The most bytes that wait in one direction.
 pub(crate) const CAPACITY: usize = 64 * 1024;
 
-/// Makes a stream, and gives its two ends.
+/// Creates a stream, and returns its two ends.
 pub(crate) fn pipe() -> (ProgramEnd, DriverEnd) {
     let shared = Arc::new(Shared::default());
     (ProgramEnd::new(Arc::clone(&shared)), DriverEnd::new(shared))
 }
 
-/// What both ends see.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 struct Shared(Mutex<State>);
 
@@ -35,8 +35,7 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and wakes those that the change is for once the lock
-    /// is given back.
+    /// Changes the state, and wakes the affected tasks after the lock is released.
     fn change<T>(&self, change: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
         let mut woken = Vec::new();
         let result = change(&mut self.lock(), &mut woken);
@@ -54,19 +53,18 @@ struct State {
     program: Program,
     /// The other side's target is connected.
     is_connected: bool,
-    /// Waits for that.
+    /// The task that waits for that.
     connecting: Option<Waker>,
     /// The session was reset: nothing passes any more.
     reset: Option<Reset>,
 }
 
-/// Where the program's end stands.
+/// The state of the program's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Program {
     #[default]
     Open,
-    /// It was dropped. As with TCP, that is a reset if something that was
-    /// received had not been read.
+    /// It was dropped. As with TCP, that is a reset if received data had not been read.
     Dropped { is_unread: bool },
     /// It was ended with a reset.
     Aborted,

@@ -1,4 +1,4 @@
-//! The end that a program reads and writes.
+//! The end of the stream that a program reads and writes.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ impl ProgramEnd {
         Self(shared)
     }
 
-    /// Whether the other side's target is connected; an error if it will not be.
+    /// Returns whether the other side's target is connected; an error if it will not be.
     pub(crate) fn poll_connected(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
         match &state.reset {
@@ -32,7 +32,7 @@ impl ProgramEnd {
         }
     }
 
-    /// What came before a reset is read before it is told.
+    /// Data that arrived before a reset are read before the reset is reported.
     pub(crate) fn poll_read(
         &self,
         cx: &Context<'_>,
@@ -90,7 +90,7 @@ impl ProgramEnd {
         })
     }
 
-    /// Ends the stream with a reset; what the driver has not taken is dropped.
+    /// Ends the stream with a reset; data that the driver has not taken are dropped.
     pub(crate) fn abort(self) {
         self.end(|_| Program::Aborted);
     }

@@ -11,7 +11,7 @@ use tokio::io::ReadBuf;
 
 use super::{CAPACITY, DriverEnd, ProgramEnd, pipe};
 
-/// Counts how often it is woken.
+/// Counts wake-ups.
 #[derive(Default)]
 struct Count(AtomicUsize);
 
