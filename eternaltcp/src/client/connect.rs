@@ -1,4 +1,4 @@
-//! From a server's name to an attached client.
+//! Connects a client to its server, given by name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::instance::this_instance;
 use crate::paths::{self, PathError};
 use eternaltcp_tls::{Identity, IdentityError};
 
-/// A first contact may take so long, as with `etcp connect`.
+/// Time for the first contact, as in `etcp connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a configuration cannot be made.
+/// The reason why a configuration cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The text is no server.
+    /// The text is not a server.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// A file has no default place.
@@ -28,7 +28,7 @@ pub enum ConfigError {
     Identity(#[from] IdentityError),
 }
 
-/// Why there is no attached client.
+/// The reason why there is no attached client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// It cannot start.
@@ -37,28 +37,27 @@ pub enum ConnectError {
     /// The server refused it, or is not trusted. One line that says what to do.
     #[error("{0}")]
     Refused(String),
-    /// The server was not reached in time. One line that says why.
+    /// The server was not reached in time. One line that gives the reason.
     #[error("{0}")]
     Failed(String),
 }
 
 impl ClientConfig {
-    /// The configuration of this user for `server` (`host` or `host:port`), with
-    /// ssh's files: the key is `~/.ssh/id_ed25519` or `~/.ssh/id_ecdsa`, servers are trusted
-    /// by `~/.ssh/known_hosts`, and a first contact may take 10 s.
+    /// Returns this user's configuration for `server` (`host` or `host:port`), with ssh's files:
+    /// the key is `~/.ssh/id_ed25519` or `~/.ssh/id_ecdsa`, `~/.ssh/known_hosts` lists the trusted
+    /// servers, and the first contact may take 10 s.
     ///
-    /// The client's name is of this process alone. A program that is to end
-    /// its own ghost when it is started again sets
-    /// [`instance`](Self::instance) to [`this_instance`] of a name that stays.
+    /// The client's name is unique to this process. A program that should end its own ghost after a
+    /// restart sets [`instance`](Self::instance) to [`this_instance`] with a constant name.
     ///
     /// # Errors
-    /// When the text is no server, or there is no key that can be used.
+    /// The text is not a server, or there is no usable key.
     pub fn for_server(server: &str) -> Result<Self, ConfigError> {
         let (identity, known_hosts) = (paths::client_identity()?, paths::ssh("known_hosts")?);
         Self::with_files(server, &identity, &known_hosts)
     }
 
-    /// The same with other files.
+    /// Does the same with other files.
     ///
     /// # Errors
     /// As [`Self::for_server`].
@@ -75,7 +74,7 @@ impl ClientConfig {
     }
 }
 
-/// A name that no other client of this machine has.
+/// Returns a name that no other client of this machine has.
 fn own_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -83,13 +82,13 @@ fn own_name() -> String {
 }
 
 impl Client {
-    /// Starts a client on the current runtime, and waits until it is attached
-    /// to its server for the first time. From then on it connects again by
-    /// itself whenever the carrier dies. Cancelling it ends the client.
+    /// Starts a client on the current runtime, and waits until it is attached to its server for the
+    /// first time. After that it reconnects by itself whenever the carrier dies. Dropping the
+    /// future ends the client.
     ///
     /// # Errors
-    /// When the server refuses it, is not trusted, or was not reached within
-    /// [`ClientConfig::connect_timeout`]; without one it waits for ever.
+    /// The server refuses it, is not trusted, or was not reached within
+    /// [`ClientConfig::connect_timeout`]; without a timeout it waits for ever.
     pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
         let mut client = Self::start(config)?;
         let shared = Arc::clone(&client.shared);

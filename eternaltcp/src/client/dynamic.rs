@@ -1,4 +1,4 @@
-//! Dynamic forwards: a listener whose applications say where they want to go.
+//! Dynamic forwards: a listener whose applications name their targets.
 
 use std::io;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::Listener;
 use crate::net::stream::{Stream, peer_name};
 
-/// Connections of one listener that have not said where they want to go, or
-/// that are being refused; further ones wait to be accepted.
+/// Connections of one listener that have not named a target yet, or are being refused; further ones
+/// wait to be accepted.
 const PLACES: usize = 256;
 
-/// Limits the lines about requests that are refused: a port scan is thousands.
+/// Limits the lines about refused requests: a port scan causes thousands.
 static REFUSED: LogLimit = LogLimit::new(BURST);
 
-/// How long a connection may take to say where it wants to go.
+/// Time allowed for a connection to name its target.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves a dynamic forward for as long as the client runs: each connection
-/// says by SOCKS4, SOCKS4a, SOCKS5 or HTTP CONNECT where it wants to go. Names
-/// are passed on, and looked up by the server. An application is told that its
-/// target is connected when it is; until then it waits, also during an outage.
+/// Serves a dynamic forward for as long as the client runs: each connection names its target by
+/// SOCKS4, SOCKS4a, SOCKS5 or HTTP CONNECT. Names are passed on, and looked up by the server. An
+/// application gets its answer when the target is connected; until then it waits, even during an
+/// outage.
 pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
     let places = Arc::new(Semaphore::new(PLACES));
     loop {
@@ -60,7 +60,7 @@ async fn serve_one(stream: Stream, opener: &Opener) {
             farewell(stream, refused.say).await;
         }
         Ok(Err(error)) => debug!("{} said no whole request: {error}", peer_name(&stream)),
-        // Some probe whether a port is there, and say nothing.
+        // Some programs only probe whether the port is open, and send nothing.
         Err(_) if conversation.is_empty() => debug!("{} said nothing", peer_name(&stream)),
         Err(_) => {
             let (peer, seconds) = (peer_name(&stream), PATIENCE.as_secs());
@@ -78,7 +78,7 @@ enum Heard {
     Refused(Refused),
 }
 
-/// Hears what an application asks for.
+/// Reads an application's request.
 async fn hear(stream: &Stream, conversation: &mut Conversation) -> io::Result<Heard> {
     let mut buffer = BytesMut::new();
     loop {

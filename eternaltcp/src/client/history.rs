@@ -1,4 +1,4 @@
-//! What happened to a client's carriers: counters and pauses.
+//! Statistics of a client's carriers: counters and pauses.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
@@ -6,44 +6,44 @@ use std::time::{Duration, SystemTime};
 use crate::driver::EndKind;
 use crate::status::Loss;
 
-/// Pauses that are remembered one by one.
+/// Pauses that are stored individually.
 const REMEMBERED: usize = 32;
 
-/// The carriers of a client since it was started.
+/// Statistics of a client's carriers since its start.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Dials begun.
+    /// Started dials.
     pub dials: u64,
-    /// Carriers whose handshake was done.
+    /// Carriers whose handshake finished.
     pub carriers: u64,
     /// Carriers that were attached.
     pub attaches: u64,
     /// Doubts about a carrier.
     pub doubts: u64,
-    /// Doubts that the carrier itself removed.
+    /// Doubts that the carrier itself refuted.
     pub false_alarms: u64,
     /// How carriers ended.
     pub ends: BTreeMap<EndKind, u64>,
     /// Payload bytes that were sent again.
     pub replayed_bytes: u64,
-    /// The time of all pauses.
+    /// The sum of all pauses.
     pub paused: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// The last pauses, the newest last; 32 at most.
+    /// The last pauses, the newest last; at most 32.
     pub pauses: VecDeque<Pause>,
-    /// How the carrier before the present one ended.
+    /// The end of the previous carrier.
     pub last_loss: Option<Loss>,
 }
 
-/// One pause: from when the carrier was last of use until the next was attached.
+/// One pause: from when the carrier last worked until the next one was attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pause {
-    /// When it was over.
+    /// When it ended.
     pub at: SystemTime,
-    /// How long it took.
+    /// Its length.
     pub length: Duration,
-    /// How the carrier before ended.
+    /// The reason why the previous carrier ended.
     pub end: EndKind,
     /// Payload bytes that were sent again after it.
     pub replayed: u64,
@@ -54,7 +54,7 @@ impl History {
         *self.ends.entry(end).or_default() += 1;
     }
 
-    /// A carrier ended, for this reason.
+    /// Records that a carrier ended, for this reason.
     pub(super) fn note_loss(&mut self, end: EndKind, why: String) {
         self.count_end(end);
         self.last_loss = Some(Loss {
@@ -66,7 +66,7 @@ impl History {
         });
     }
 
-    /// The outage after the last loss is over.
+    /// Records that the outage after the last loss is over.
     pub(super) fn end_loss(&mut self, outage: Duration, replayed: u64) {
         if let Some(loss) = &mut self.last_loss {
             (loss.outage, loss.replayed_bytes) = (Some(outage), replayed);

@@ -1,4 +1,4 @@
-//! The task that makes a standby carrier, and keeps it until somebody wants it.
+//! The task that makes a standby carrier and keeps it until it is claimed.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use super::notice::{Notice, SpareNews};
 use super::path::Path;
 use crate::driver::{CarrierIo, Clock, Command, Handle};
 
-/// A standby carrier that was taken, with all that is needed to use it.
+/// A claimed standby carrier, with everything that is needed to use it.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(super) carrier: CarrierIo,
@@ -22,12 +22,12 @@ pub(crate) struct Taken {
     pub(super) server: usize,
 }
 
-/// What can be asked of a carrier that stands by.
+/// A request to a standby carrier's task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wish {
-    /// Ask by a heartbeat whether it lives.
+    /// Send a heartbeat to check whether it lives.
     Probe,
-    /// Give it up: somebody uses it.
+    /// Hand it over.
     Take,
 }
 
@@ -39,8 +39,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Begins to make one. What becomes of it is told in words of `notice`, of
-    /// the one with this number.
+    /// Starts to make one. `notice` reports its progress under this number.
     pub(super) fn start(
         (dialer, handle): (&Dialer, &Handle),
         request: DialRequest,
@@ -55,15 +54,15 @@ impl Kept {
         Self { wishes, abort: task.abort_handle() }
     }
 
-    /// Has it ask whether the carrier lives.
+    /// Makes it check whether the carrier lives.
     pub(super) fn probe(&self) {
-        // If there is no room, the same was asked just now.
+        // If there is no room, the same request is already queued.
         let _ = self.wishes.try_send(Wish::Probe);
     }
 
-    /// Asks for the carrier, if it stands by: [`SpareNews::Taken`] follows.
+    /// Requests the carrier, if it stands by: [`SpareNews::Taken`] follows.
     pub(super) fn take(&self) {
-        // If there is no room, it was asked for just now.
+        // If there is no room, it was requested just now.
         let _ = self.wishes.try_send(Wish::Take);
     }
 }
@@ -95,7 +94,7 @@ impl Keeper {
         self.handle.send(Command::Notice((self.notice)(self.number, news))).await;
     }
 
-    /// Keeps the carrier until it is taken or lost.
+    /// Keeps the carrier until it is claimed or lost.
     async fn keep(&mut self, dialed: Dialed, mut standby: Standby) -> SpareNews {
         let Dialed { mut carrier, server, path, .. } = dialed;
         loop {
@@ -136,7 +135,7 @@ impl Keeper {
     }
 }
 
-/// Sends what is due; ready when something came in.
+/// Sends what is due; ready when something was received.
 fn poll_carrier(
     cx: &mut Context<'_>,
     carrier: &mut CarrierIo,

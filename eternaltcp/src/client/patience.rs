@@ -1,26 +1,26 @@
-//! What a client waits for, since when, and when it says so or gives up.
+//! What a client waits for, since when, and when it logs that or gives up.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How often the user is told whom the client waits for.
+/// Interval at which the log names the server that the client waits for.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// Why there is no carrier before anything was heard of the first one.
+/// The reason before anything is known of the first carrier.
 const NOT_YET: &str = "nothing was heard of the server yet";
 
-/// The same once its machine has taken a connection.
+/// The reason once the server's machine has accepted a connection.
 const CONNECTED: &str = "the connection to the server was taken, and nothing was said on it since: \
                          check host and port, it may be another service's";
 
 /// The wait for a carrier.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// Since when there is no carrier, and why.
+    /// Since when there is no carrier, and the reason.
     without: Option<(Instant, String)>,
-    /// A try has failed, or a carrier ended.
+    /// A dial has failed, or a carrier ended.
     has_reason: bool,
     reminded: Instant,
     first: Option<Duration>,
@@ -29,8 +29,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Waits for the first carrier; gives up after `first` or, once there was
-    /// one, after `later`.
+    /// Waits for the first carrier; gives up after `first` or, once there was a carrier, after
+    /// `later`.
     pub(super) fn new(first: Option<Duration>, later: Option<Duration>) -> Self {
         let now = Instant::now();
         let without = Some((now, NOT_YET.to_owned()));
@@ -38,35 +38,35 @@ impl Patience {
         Self { without, has_reason: false, reminded: now, first, later, was_attached: false }
     }
 
-    /// Whether there ever was a carrier.
+    /// Returns whether there ever was a carrier.
     pub(super) fn was_attached(&self) -> bool {
         self.was_attached
     }
 
-    /// Why there is no carrier, while there is none.
+    /// Returns the reason while there is no carrier.
     pub(super) fn why(&self) -> Option<&str> {
         self.without.as_ref().map(|(_, why)| why.as_str())
     }
 
-    /// Whether this is the first reason to wait since the start.
+    /// Returns whether this is the first reason to wait since the start.
     pub(super) fn is_first_reason(&self) -> bool {
         !self.has_reason
     }
 
-    /// The server's machine has taken a connection: until more is known the wait is for what it
-    /// says.
+    /// The server's machine has accepted a connection: until more is known the client waits for its
+    /// answer.
     pub(super) fn handle_connected(&mut self) {
         if let (false, Some((_, why))) = (self.has_reason, &mut self.without) {
             *why = CONNECTED.to_owned();
         }
     }
 
-    /// There is a carrier.
+    /// A carrier is attached.
     pub(super) fn handle_attached(&mut self) {
         (self.without, self.was_attached, self.has_reason) = (None, true, true);
     }
 
-    /// There is none, or still none, for this reason.
+    /// There is still no carrier, for this reason.
     pub(super) fn wait(&mut self, why: String) {
         self.has_reason = true;
         if self.without.is_none() {
@@ -75,7 +75,7 @@ impl Patience {
         self.without.get_or_insert_with(|| (Instant::now(), String::new())).1 = why;
     }
 
-    /// Like [`Self::wait`], unless there is a reason already.
+    /// Does the same as [`Self::wait`], unless there is a reason already.
     pub(super) fn wait_for_something(&mut self, why: &str) {
         if self.without.is_none() {
             self.wait(why.to_owned());
@@ -90,8 +90,7 @@ impl Patience {
         self.reminded = Instant::now();
     }
 
-    /// Says from time to time what is missing. An error says why a further wait
-    /// is not worth it.
+    /// Logs from time to time what is missing. An error explains why waiting longer is pointless.
     pub(super) fn check(&mut self, server: &str) -> Result<(), String> {
         let Some((since, why)) = &self.without else { return Ok(()) };
         let waited = since.elapsed();

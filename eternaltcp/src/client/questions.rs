@@ -1,5 +1,5 @@
-//! What is asked of the user or an agent while a carrier is made: one thing at a
-//! time, and nothing is dialled or given up meanwhile.
+//! Questions to the user or an agent while a carrier is made. There is one at a time, and meanwhile
+//! nothing is dialled or abandoned.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,12 +19,12 @@ struct Inner {
     turn: Arc<Turn<()>>,
 }
 
-/// A question that is open for as long as this lives.
+/// A question that is open while this lives.
 #[derive(Debug)]
 pub(super) struct Open(Arc<Inner>);
 
-/// One attempt's right to ask its agent; the question it asked stays open until
-/// the attempt is dropped, and what was not asked by then never is.
+/// One attempt's right to ask its agent. Its question stays open until the attempt is dropped, and
+/// after that it cannot ask any more.
 #[derive(Debug)]
 pub(super) struct Asker {
     inner: Arc<Inner>,
@@ -37,7 +37,7 @@ struct Asked {
     held: Option<Arc<Held>>,
 }
 
-/// The turn, and the question that it is for.
+/// The turn, and its question.
 #[derive(Debug)]
 struct Held(
     #[expect(dead_code, reason = "held")] OwnedMutexGuard<()>,
@@ -45,7 +45,7 @@ struct Held(
 );
 
 impl Questions {
-    /// Whether somebody is being asked.
+    /// Returns whether a question is open.
     pub(super) fn are_open(&self) -> bool {
         self.0.open.load(Ordering::Relaxed) > 0
     }
@@ -56,7 +56,7 @@ impl Questions {
         Open(Arc::clone(&self.0))
     }
 
-    /// For an attempt whose key an agent holds.
+    /// Creates the right to ask for an attempt whose key an agent holds.
     pub(super) fn asker(&self) -> Asker {
         Asker { inner: Arc::clone(&self.0), asked: Arc::default() }
     }
@@ -69,7 +69,7 @@ impl Drop for Open {
 }
 
 impl Asker {
-    /// Waits for the turn on the thread that is to ask.
+    /// Waits for the turn on the thread that will ask.
     pub(super) fn permit(&self) -> Permit {
         let (inner, asked) = (Arc::clone(&self.inner), Arc::clone(&self.asked));
         Arc::new(move || {

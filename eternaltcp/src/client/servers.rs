@@ -1,11 +1,11 @@
-//! Where the server is: one address or several, the best first.
+//! The addresses of the server: one or several, the best first.
 
 use std::fmt;
 
 use crate::address::Server;
 
-/// Addresses of one sproxy, in order of preference; at least one. As the tunnel
-/// is in that sproxy's memory, each of them must lead to the same one.
+/// Addresses of one sproxy, in order of preference; at least one. All must lead to the same sproxy,
+/// because the tunnel is in its memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Servers {
     first: Server,
@@ -13,26 +13,26 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// The preferred address, and the others in order.
+    /// Creates a list from the preferred address and the others in order.
     #[must_use]
     pub fn new(first: Server, others: Vec<Server>) -> Self {
         Self { first, others }
     }
 
-    /// The addresses of a list, the preferred one first; `None` for none.
+    /// Creates a list, the preferred address first; `None` for an empty list.
     #[must_use]
     pub fn from_list(servers: Vec<Server>) -> Option<Self> {
         let mut servers = servers.into_iter();
         servers.next().map(|first| Self { first, others: servers.collect() })
     }
 
-    /// All of them, the preferred one first.
+    /// Returns all addresses, the preferred one first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Server> {
         let all = [&self.first].into_iter().chain(&self.others);
         all.collect::<Vec<_>>().into_iter()
     }
 
-    /// The one at this place of the order, or the last.
+    /// Returns the address at this position of the order, or the last one.
     pub(crate) fn at(&self, index: usize) -> &Server {
         index
             .checked_sub(1)
@@ -40,7 +40,7 @@ impl Servers {
             .unwrap_or(&self.first)
     }
 
-    /// Whether there is a choice.
+    /// Returns whether there is a choice.
     pub(crate) fn are_several(&self) -> bool {
         !self.others.is_empty()
     }
@@ -52,7 +52,7 @@ impl From<Server> for Servers {
     }
 }
 
-/// `a:6200`, or `a:6200, b:6200`.
+/// Formats `a:6200`, or `a:6200, b:6200`.
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.first.fmt(f)?;

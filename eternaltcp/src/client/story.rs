@@ -1,5 +1,4 @@
-//! The story of a client's carriers: what its user reads in the log, and what is
-//! counted.
+//! The event log of a client's carriers: log lines and statistics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,19 +12,19 @@ use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::report::{bytes, counted, duration};
 use crate::status::{EventKind, Events, Herald, TunnelEvent};
 
-/// Tells and counts.
+/// Logs and counts.
 #[derive(Debug, Default)]
 pub(super) struct Story {
     history: Arc<Mutex<History>>,
-    /// The present carrier's path.
+    /// The current carrier's path.
     path: Option<Path>,
-    /// Since when the carrier is of no use, and how it ended.
+    /// Since when the carrier is unusable, and how it ended.
     paused: Option<(Time, EndKind)>,
-    /// Since when the doubted carrier is silent, once that was told.
+    /// Since when the doubted carrier is silent, once that was logged.
     doubted: Option<Time>,
-    /// What was told of that doubt.
+    /// The logged reason of that doubt.
     doubt: String,
-    /// The server's addresses, for whoever listens.
+    /// The server's addresses, for events.
     server: String,
     herald: Herald,
 }
@@ -35,22 +34,22 @@ impl Story {
         Self { server, ..Self::default() }
     }
 
-    /// Why the carrier is doubted, once that was told.
+    /// Returns why the carrier is doubted, once that was logged.
     pub(super) fn doubt(&self) -> Option<&str> {
         self.doubted.map(|_| self.doubt.as_str())
     }
 
-    /// What happens, to be listened to.
+    /// Returns the publisher of events.
     pub(super) fn events(&self) -> Events {
         self.herald.events().clone()
     }
 
-    /// What was counted, to be read by others.
+    /// Returns the statistics.
     pub(super) fn history(&self) -> Arc<Mutex<History>> {
         Arc::clone(&self.history)
     }
 
-    /// Why the last carrier ended.
+    /// Returns why the last carrier ended.
     fn last_why(&self) -> String {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.last_loss.as_ref().map_or_else(String::new, |loss| loss.why.clone())
@@ -60,7 +59,7 @@ impl Story {
         count(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A dial begins; `also` names further paths.
+    /// A dial starts; `also` names further paths.
     pub(super) fn handle_dial(
         &mut self,
         now: Time,
@@ -115,12 +114,12 @@ impl Story {
         }
     }
 
-    /// A handshake is done.
+    /// A handshake has finished.
     pub(super) fn handle_carrier(&mut self) {
         self.count(|history| history.carriers += 1);
     }
 
-    /// A new carrier takes the place of one that was not lost, if there is one.
+    /// A new carrier replaces one that was not lost, if there is one.
     pub(super) fn handle_commit(&mut self, now: Time, path: Path, tunnel: &Tunnel) {
         let before = self.path.replace(path);
         let doubted = self.doubted.take();
@@ -139,7 +138,7 @@ impl Story {
         self.paused = Some((since, end));
     }
 
-    /// The carrier is gone; `last_heard` is when it last said something.
+    /// The carrier is gone; `last_heard` is when it last received data.
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.count(|history| history.note_loss(end.kind(), end.to_string()));
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &end.to_string());
@@ -175,7 +174,7 @@ impl Story {
         self.herald.lost(|| event);
     }
 
-    /// The carrier is bound.
+    /// The carrier is attached.
     pub(super) fn handle_attached(
         &mut self,
         now: Time,
@@ -210,10 +209,10 @@ impl Story {
     }
 }
 
-/// What is told of an event beside its kind.
+/// Returns the details of an event.
 fn event(server: &str, path: Option<&Path>, tunnel: Option<&Tunnel>, why: &str) -> TunnelEvent {
     TunnelEvent {
-        // The herald says what it is.
+        // The publisher sets the kind.
         kind: EventKind::Attached,
         tunnel: tunnel.and_then(Tunnel::id).map(|id| id.to_string()),
         peer: server.to_owned(),
@@ -229,7 +228,7 @@ fn last_heard(tunnel: &Tunnel) -> Option<Time> {
     tunnel.liveness().map(|(heard, _)| heard)
 }
 
-/// A short silence: `400 ms`, `1.5 s`.
+/// Formats a short silence: `400 ms`, `1.5 s`.
 fn millis(duration: Duration) -> String {
     match duration.as_millis() {
         millis @ ..1000 => format!("{millis} ms"),

@@ -1,4 +1,4 @@
-//! Transparent forwards: connections that a firewall hands over on their way.
+//! Transparent forwards: connections that a firewall redirects.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,20 +16,18 @@ use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::Listener;
 use crate::net::stream::{Stream, peer_name};
 
-/// Limits the lines about connections that are refused.
+/// Limits the lines about refused connections.
 static REFUSED: LogLimit = LogLimit::new(BURST);
 
-/// How long the look-up of a server's name may hold up a connection to its port.
+/// Time that the look-up of a server's name may delay a connection to its port.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connections of one listener that are being handed over; further ones wait to
-/// be accepted.
+/// Connections of one listener that are being forwarded; further ones wait to be accepted.
 const PLACES: usize = 256;
 
-/// Serves a listener of [`Listener::bind_transparent`] for as long as the
-/// client runs: each connection is carried to the address to which it was made.
-/// One that would come back here is refused: made to the listener itself, or to
-/// one of `servers`, as the client's own carriers are.
+/// Serves a listener of [`Listener::bind_transparent`] for as long as the client runs: each
+/// connection is forwarded to its original destination. A connection that would come back here is
+/// refused: one to the listener itself, or one to `servers`, such as the client's own carriers.
 pub async fn serve_transparent(mut listener: Listener, servers: Servers, opener: Opener) {
     let own: Arc<[SocketAddr]> = listener.addresses().into();
     let places = Arc::new(Semaphore::new(PLACES));
@@ -77,7 +75,7 @@ async fn hand_over(stream: Stream, own: &[SocketAddr], servers: &Servers, opener
     opener.carry(stream, Some(&target)).await;
 }
 
-/// Whether a destination is the listener itself: nothing was redirected.
+/// Returns whether a destination is the listener itself: nothing was redirected.
 fn is_listener(
     destination: SocketAddr,
     own: SocketAddr,
@@ -96,11 +94,11 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     ip.is_loopback() || interfaces.iter().any(|interface| interface.ip() == ip)
 }
 
-/// Whether a destination is one of the servers.
+/// Returns whether a destination is one of the servers.
 async fn leads_to(servers: &Servers, destination: SocketAddr) -> bool {
     for server in servers.iter().filter(|server| server.port == destination.port()) {
         let found = timeout(PATIENCE, lookup_host((server.host.as_str(), server.port))).await;
-        // A name that cannot be looked up now is no reason to refuse anything.
+        // A name that cannot be looked up now is no reason to refuse a connection.
         let Ok(Ok(mut addresses)) = found else { continue };
         if addresses.any(|address| canonical_ip(address.ip()) == destination.ip()) {
             return true;

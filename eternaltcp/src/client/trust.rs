@@ -1,4 +1,4 @@
-//! Whether a server is the one it should be.
+//! Decides whether a server is trusted.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::policy::{
 };
 use eternaltcp_tls::PublicKey;
 
-/// A server whose key is not on file.
+/// A server whose key is unknown.
 #[derive(Clone, Debug)]
 pub struct UnknownServer {
     /// As the user wrote it.
@@ -26,31 +26,31 @@ pub struct UnknownServer {
 /// Asks the user whether to trust an unknown server.
 pub type Ask = Arc<dyn Fn(&UnknownServer) -> bool + Send + Sync>;
 
-/// What to do about an unknown server.
+/// The reaction to an unknown server.
 #[derive(Clone)]
 enum Unknown {
-    /// Refuse it.
+    /// Reject it.
     Refuse,
-    /// Trust it and keep its key.
+    /// Trust it and store its key.
     Accept,
     /// Ask.
     Ask(Ask),
 }
 
-/// Which servers are trusted: those in a `known_hosts` file, and what is done
-/// about others, or one whose key is given. A changed key is always refused.
+/// The trusted servers: those in a `known_hosts` file, with a rule for unknown ones, or one server
+/// with a given key. A changed key is always rejected.
 #[derive(Clone)]
 pub struct Trust {
     known_hosts: PathBuf,
-    /// Further files, which are read alone.
+    /// Further files, which are only read.
     also: Vec<PathBuf>,
-    /// Keys that no server may have.
+    /// A file of revoked keys.
     revoked: Option<PathBuf>,
     /// Names in new lines are hashed.
     is_hashing: bool,
     /// Servers that the files know by another name.
     aliases: Vec<(Server, Server)>,
-    /// The key of the only server that is trusted; no file is looked at then.
+    /// The key of the only trusted server; no file is read then.
     only: Option<PublicKey>,
     unknown: Unknown,
     /// The key that was trusted before in this process.
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// Trust by the `known_hosts` file at this path; unknown servers are refused.
+    /// Trusts the servers in the `known_hosts` file at this path; unknown servers are rejected.
     #[must_use]
     pub fn new(known_hosts: PathBuf) -> Self {
         Self {
@@ -79,41 +79,39 @@ impl Trust {
         }
     }
 
-    /// Reads these files too, and adds nothing to them.
+    /// Also reads these files, and adds nothing to them.
     #[must_use]
     pub fn reading(self, also: Vec<PathBuf>) -> Self {
         Self { also, ..self }
     }
 
-    /// Trusts no server whose key is in this file, one a line, and none at all while the file
+    /// Trusts no server whose key is in this file, one per line, and none at all while the file
     /// cannot be read (`RevokedHostKeys`).
     #[must_use]
     pub fn revoking(self, revoked: PathBuf) -> Self {
         Self { revoked: Some(revoked), ..self }
     }
 
-    /// Hashes the names in the lines that it adds, so that the file does not tell
-    /// them (`HashKnownHosts`).
+    /// Hashes the names in new lines, so that the file does not reveal them (`HashKnownHosts`).
     #[must_use]
     pub fn hashing(self) -> Self {
         Self { is_hashing: true, ..self }
     }
 
-    /// Looks `server` up as `alias`, and keeps its key by that name
-    /// (`HostKeyAlias`).
+    /// Looks `server` up as `alias`, and stores its key under that name (`HostKeyAlias`).
     #[must_use]
     pub fn naming(mut self, server: Server, alias: Server) -> Self {
         self.aliases.push((server, alias));
         self
     }
 
-    /// Trusts the server that has this key, and no other.
+    /// Trusts only the server that has this key.
     #[must_use]
     pub fn only(key: PublicKey) -> Self {
         Self { only: Some(key), ..Self::new(PathBuf::new()) }
     }
 
-    /// Trusts unknown servers, and keeps their keys.
+    /// Trusts unknown servers, and stores their keys.
     #[must_use]
     pub fn accepting_new(self) -> Self {
         Self { unknown: Unknown::Accept, ..self }
@@ -125,10 +123,10 @@ impl Trust {
         Self { unknown: Unknown::Ask(ask), ..self }
     }
 
-    /// Judges a key that a server proved. May block: on a file, and on the user.
+    /// Decides about a key that a server proved. May block on a file, and on the user.
     ///
     /// # Errors
-    /// Why the server is not trusted, and what to do about it.
+    /// The reason why the server is not trusted, and what to do about it.
     pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
         if let Some(only) = &self.only {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
@@ -146,7 +144,7 @@ impl Trust {
                 Ok(())
             }
             HostKey::Unknown if self.is_pinned(key) => Ok(()),
-            // It may be known there by another key, and would be accepted each time anew.
+            // It may be listed there with another key, and would be accepted again each time.
             HostKey::Unknown if is_own_unread && matches!(self.unknown, Unknown::Accept) => {
                 Err(format!(
                     "whether the server's key {} is a new one cannot be told{unread}",
@@ -166,8 +164,8 @@ impl Trust {
         }
     }
 
-    /// Whether the user will be asked about this server, unless its key turns out to be
-    /// one that is trusted. It may block on a file.
+    /// Returns whether the user will be asked about this server, unless its key turns out to be
+    /// trusted. May block on a file.
     pub(super) fn may_ask_about(&self, server: &Server, no_servers: &PublicKey) -> bool {
         let is_asking = self.only.is_none() && matches!(self.unknown, Unknown::Ask(_));
         let is_first = || self.lock_pinned().is_none();
@@ -175,14 +173,14 @@ impl Trust {
         is_asking && is_first() && look_up().found == HostKey::Unknown
     }
 
-    /// The name that the files have for the server.
+    /// Returns the server's name in the files.
     fn name_on_file<'a>(&'a self, server: &'a Server) -> &'a Server {
         let alias = self.aliases.iter().find(|(known, _)| known == server);
         alias.map_or(server, |(_, alias)| alias)
     }
 
-    /// What the files say together: a revocation in any decides, then a line with this
-    /// key in any. A file that cannot be read is passed over, as ssh does.
+    /// Returns the combined result of the files: a revocation in any decides, then a line with this
+    /// key in any. A file that cannot be read is ignored, as in ssh.
     fn look_up<'a>(&'a self, server: &Server, key: &PublicKey) -> LookUp<'a> {
         let search = HostSearch::new(server);
         let mut all = LookUp {
@@ -193,7 +191,7 @@ impl Trust {
         };
         for file in [&self.known_hosts].into_iter().chain(&self.also) {
             match check_known_hosts(file, &search, key) {
-                // Of several files with another key the first one is told.
+                // Of several files with another key, the first one is reported.
                 Ok(HostKey::Changed { .. }) if matches!(all.found, HostKey::Changed { .. }) => {}
                 Ok(found) if found > all.found => (all.found, all.file) = (found, file),
                 Ok(_) => {}
@@ -219,8 +217,8 @@ impl Trust {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Trusts an unknown server, asks, or refuses it; `unread` says which files could
-    /// not be read.
+    /// Trusts an unknown server, asks, or rejects it; `unread` names the files that could not be
+    /// read.
     fn decide_unknown(&self, server: &Server, key: &PublicKey, unread: &str) -> Result<(), String> {
         let line = if self.is_hashing {
             hashed_known_hosts_line(server, key)
@@ -255,12 +253,12 @@ impl Trust {
     }
 }
 
-/// What all files say.
+/// The combined result of all files.
 struct LookUp<'a> {
     found: HostKey,
-    /// The file that says so.
+    /// The file with that result.
     file: &'a Path,
-    /// Which files could not be read and why, each behind a semicolon.
+    /// The files that could not be read and the reasons, each after a semicolon.
     unread: String,
     /// Whether the file to which new servers are added is one of them.
     is_own_unread: bool,
@@ -345,7 +343,7 @@ mod tests {
         std::fs::write(&file, format!("alias {key}\n192.0.2.1 {sshds}\n")).unwrap();
         let trust = Trust::new(file.clone()).naming(server.clone(), alias);
         assert_eq!(trust.check(&server, &key), Ok(()));
-        // sshd's key says nothing about ours.
+        // sshd's key says nothing about sproxy's.
         let why = Trust::new(file.clone()).check(&server, &key).unwrap_err();
         assert!(why.contains("is not in"), "{why}");
         Trust::new(file).accepting_new().check(&server, &key).unwrap();

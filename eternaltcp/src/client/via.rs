@@ -5,23 +5,22 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-/// How a carrier is made whose bytes go through the stdio of a program, as
-/// `ssh HOST …`. The program is started for each carrier, and ended with it.
+/// A program whose stdio carries the bytes of a carrier, such as `ssh HOST …`. It is started for
+/// each carrier, and ended with it.
 #[derive(Clone, Debug)]
 pub struct Via {
-    /// What the program leads to, for messages.
+    /// The program's destination, for messages.
     pub name: String,
-    /// The program. It is started in a process group of its own.
+    /// The program. It is started in its own process group.
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// What it is told first.
+    /// The first bytes that it is sent.
     pub greeting: Bytes,
-    /// The end of the line after which its output is the server's: all before it
-    /// is noise, 1 MiB at most. Empty: all of its output is the server's.
+    /// The end of the line after which its output is the server's; everything before is noise, at
+    /// most 1 MiB. If empty, all of its output is the server's.
     pub marker: String,
-    /// An address that is reached by the way that the program takes: when the
-    /// system changes the way to it, the carrier is made anew. No packet is
-    /// sent there.
+    /// An address on the program's route: when the system changes the route to it, the carrier is
+    /// made anew. No packet is sent there.
     pub route_to: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! What to do about a dial that failed, for a user whose client was never attached.
+//! Advice about a failed dial, for a user whose client was never attached.
 
 use std::io::ErrorKind;
 
@@ -6,7 +6,7 @@ use super::DialError;
 use eternaltcp_tls::HandshakeError;
 
 impl DialError {
-    /// The reason, and what to do about it where the reason alone does not say so.
+    /// Returns the reason, and what to do about it if the reason alone does not say so.
     pub(crate) fn explain(&self) -> String {
         match self.advice() {
             Some(advice) => format!("{self}: {advice}"),

@@ -22,29 +22,28 @@ use eternaltcp_tls::{
     ClientTls, Connection, HandshakeError, Judgement, TlsError, handshake_off_path,
 };
 
-/// An address is given this long to answer at all.
+/// Time for an address to answer at all.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Who answered is given this long for the TLS handshake: a server that is
-/// stopped goes on with it where it was.
+/// Time for the TLS handshake after an answer: a stopped server continues where it was.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// But not if its machine acknowledges nothing for so long: then the path died.
+/// Time without an acknowledgement of its machine after which the path counts as dead.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// What the attempts over one path have in common.
+/// The parameters that the attempts over one path share.
 pub(super) struct Attempts {
     pub(super) common: Arc<Common>,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) is_new: bool,
-    /// The path to use; `None`: within the user's pins, the system's choice.
+    /// The path to use; `None` for the system's choice within the user's pins.
     pub(super) path: Option<Path>,
     pub(super) is_small: bool,
     pub(super) connected: Connected,
 }
 
 impl Attempts {
-    /// The address that carriers must be from, if that is known before.
+    /// Returns the required source address, if it is known in advance.
     pub(super) fn source(&self) -> Option<IpAddr> {
         self.path.as_ref().map(|path| path.source).or(self.common.pins.address)
     }
@@ -63,13 +62,13 @@ impl Attempts {
         (self.connected)();
         let mut dialed = self.authenticate(stream, user, candidate, round_trip, failed).await?;
         if proxy.is_some() {
-            // What the kernel says of this connection is about the proxy.
+            // The kernel's figures of this connection concern the proxy.
             dialed.carrier.set_relayed();
         }
         Ok(dialed)
     }
 
-    /// A connection to the candidate's address, which is judged within a handshake.
+    /// Makes a connection to the candidate's address, which is checked within a handshake.
     pub(super) async fn connect(&self, candidate: Candidate) -> Result<TcpStream, DialError> {
         let failed = |error| self.connect_error(candidate, error);
         let address = candidate.address;
@@ -83,13 +82,13 @@ impl Attempts {
         Ok(stream)
     }
 
-    /// The user's key, where the carrier is to prove it.
+    /// Returns the user's key, if the carrier must prove it.
     pub(super) async fn user_key(&self) -> Result<Option<Loaded>, DialError> {
         if self.is_new { self.load_key().await.map(Some) } else { Ok(None) }
     }
 
-    /// Has the server that `stream` leads to prove its key, judges it, and only then
-    /// proves the client's.
+    /// Lets the server behind `stream` prove its key, checks it, and only then proves the client's
+    /// key.
     pub(super) async fn authenticate(
         &self,
         stream: TcpStream,
@@ -124,7 +123,7 @@ impl Attempts {
         Ok(Dialed { carrier, server, path, is_small, round_trip, address, key, _asker: asker })
     }
 
-    /// The user's key; its file may have to be read, and a passphrase asked for.
+    /// Loads the user's key; that may read its file, and ask for a passphrase.
     async fn load_key(&self) -> Result<Loaded, DialError> {
         if let Some(loaded) = self.common.keys.loaded() {
             return Ok(loaded);
@@ -138,8 +137,8 @@ impl Attempts {
         loaded.unwrap_or_else(|error| Err(error.to_string())).map_err(DialError::Key)
     }
 
-    /// The TLS that proves the user's key, or that of the tunnel. An agent may ask its
-    /// user, and needs leave for it.
+    /// Returns the TLS configuration that proves the user's key, or the tunnel's. An agent may ask
+    /// its user, and needs a permit for it.
     fn credentials(&self, user: Option<Loaded>) -> Result<(ClientTls, Option<Asker>), TlsError> {
         match user {
             Some(Loaded::Agent(identity)) => {
@@ -151,15 +150,15 @@ impl Attempts {
         }
     }
 
-    /// Whether the user is likely to be asked about this server.
+    /// Returns whether the user is likely to be asked about this server.
     async fn may_ask_about(&self, server: usize) -> bool {
         let common = Arc::clone(&self.common);
         let may_ask = move || common.judge.may_ask_about(server, &common.tunnel_key);
         self.is_new && tokio::task::spawn_blocking(may_ask).await.unwrap_or(false)
     }
 
-    /// Judges the key of `server` within the handshake; why it is rejected is kept in
-    /// `rejected`, without which nobody waits for the verdict.
+    /// Returns the judgement of `server`'s key within the handshake. The reason of a rejection is
+    /// stored in `rejected`; if that was dropped, nobody waits for the result.
     fn judgement(&self, server: usize, rejected: &Rejected) -> Judgement {
         let (common, verdicts) = (Arc::clone(&self.common), Arc::clone(&self.verdicts));
         let (is_new, rejected) = (self.is_new, Arc::downgrade(&rejected.0));
@@ -178,7 +177,7 @@ impl Attempts {
         })
     }
 
-    /// A socket that is bound as the path or the pins say.
+    /// Opens a socket that is bound as the path or the pins require.
     fn open(
         &self,
         address: SocketAddr,
@@ -208,7 +207,7 @@ impl Attempts {
         }
     }
 
-    /// The error of a connection to the server, or to the proxy that it is reached through.
+    /// Returns the error of a connection to the server, or to its proxy.
     fn connect_error(&self, candidate: Candidate, error: io::Error) -> DialError {
         let name = self.describe(candidate);
         match self.common.proxy_to(candidate.server) {
@@ -217,8 +216,8 @@ impl Attempts {
         }
     }
 
-    /// The server, or the proxy that it is reached through, as the user wrote it, and the address
-    /// where that is another.
+    /// Describes the server, or its proxy, as the user wrote it, and the address if that is
+    /// different.
     fn describe(&self, candidate: Candidate) -> String {
         let common = &self.common;
         let server = match common.proxy_to(candidate.server) {
@@ -230,7 +229,7 @@ impl Attempts {
     }
 }
 
-/// Why a server was not accepted within the handshake.
+/// The reason why a server was rejected within the handshake.
 #[derive(Default)]
 struct Rejected(Arc<Mutex<Option<DialError>>>);
 
@@ -240,15 +239,15 @@ impl Rejected {
     }
 }
 
-/// Ends the connection when sent bytes stay unacknowledged for so long
-/// (RFC 5482). A carrier is judged otherwise.
+/// Ends the connection when sent bytes stay unacknowledged for this long (RFC 5482). Carriers have
+/// other rules.
 fn limit_silence(stream: &TcpStream, limit: Option<Duration>) {
-    // MPTCP has no such limit; then the one for the whole handshake counts.
+    // MPTCP has no such limit; the one for the whole handshake applies.
     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(limit);
 }
 
-/// Binds to the path's address, and to its interface unless the system would
-/// choose this path anyway.
+/// Binds to the path's address, and to its interface unless the system would choose this path
+/// anyway.
 fn bind_to_path(socket: &Socket, path: &Path, server: SocketAddr) -> io::Result<()> {
     if chosen_path(server, &Pins::default()).as_ref() != Some(path) {
         bind_to_device(socket, &path.interface)?;

@@ -1,4 +1,4 @@
-//! Why there is no carrier, and which of several reasons to tell.
+//! The reasons why there is no carrier, and which of several to report.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,14 +7,14 @@ use crate::client::{Family, ProxyRefusal};
 use crate::net::race::Failure;
 use eternaltcp_tls::{HandshakeError, TlsError};
 
-/// Why there is no carrier. All but [`DialError::Trust`] and [`DialError::Key`] may be over at the
-/// next try.
+/// The reason why there is no carrier. All except [`DialError::Trust`] and [`DialError::Key`] may
+/// have gone at the next attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address now: there may be no network yet.
     #[error("cannot resolve {0} yet: {reason}", reason = without_prefix(.1))]
     Resolve(String, io::Error),
-    /// The name has addresses, but none that fits the address to be used here.
+    /// The name has addresses, but none that matches the address to be used here.
     #[error("{0} has no address of the same family as {1}")]
     NoAddress(String, IpAddr),
     /// The name has addresses, but none of the family that carriers are pinned to.
@@ -29,21 +29,21 @@ pub enum DialError {
     /// It took too long.
     #[error("{0} does not answer")]
     TimedOut(String),
-    /// The path that was asked for cannot be used.
+    /// The requested path cannot be used.
     #[error("cannot connect from {0}: {1}")]
     Path(String, io::Error),
     /// The interface that carriers are pinned to is not there.
     #[error("there is no interface {0} now, and carriers are pinned to it; it is waited for")]
     MissingInterface(String),
-    /// The address that carriers are pinned to is not this machine's.
+    /// The address that carriers are pinned to does not belong to this machine.
     #[error(
         "{0} is not an address of this machine now, and carriers are pinned to it; it is waited for"
     )]
     MissingAddress(IpAddr),
-    /// Carriers cannot be pinned as they should be.
+    /// Carriers cannot be pinned as requested.
     #[error("cannot pin a carrier as asked: {0}; an interface needs Linux 5.7, or privileges")]
     Pin(io::Error),
-    /// The program that would carry a carrier did not.
+    /// The program of a carrier failed.
     #[error("{0}: {1}")]
     Program(String, String),
     /// The proxy that carriers go through makes no connection.
@@ -63,9 +63,9 @@ pub enum DialError {
     OtherServer {
         /// The server, as the user wrote it.
         server: String,
-        /// The fingerprint of the key that it showed.
+        /// The fingerprint of its key.
         shown: String,
-        /// The fingerprint of the one that has the tunnel.
+        /// The fingerprint of the server that has the tunnel.
         expected: String,
     },
     /// The user's key cannot be used.
@@ -77,8 +77,8 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// Whether something at the other end has answered, and it was a refusal of
-    /// some kind: to ask again at once is of no use.
+    /// Returns whether the other end has answered with a refusal of some kind, so that asking again
+    /// at once is useless.
     pub(crate) fn is_answered(&self) -> bool {
         match self {
             Self::Connect(_, error) | Self::ConnectProxy(_, error) => matches!(
@@ -115,13 +115,13 @@ impl DialError {
 }
 
 impl Failure for DialError {
-    /// Compares how far the tries came that failed.
+    /// Returns the error of the attempt that came farther.
     fn or_graver(self, other: Self) -> Self {
         if other.progress() > self.progress() { other } else { self }
     }
 }
 
-/// The resolver's reason, without what the standard library puts before it.
+/// Returns the resolver's reason without the prefix of the standard library.
 fn without_prefix(error: &io::Error) -> String {
     let text = error.to_string();
     let reason = text.strip_prefix("failed to lookup address information: ").map(str::to_owned);

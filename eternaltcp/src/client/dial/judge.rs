@@ -1,5 +1,5 @@
-//! Whether a server that a dial reached is the right one: trusted, and for a
-//! tunnel that exists the one that has it.
+//! Decides whether a dialled server is the right one: trusted, and for an existing tunnel the one
+//! that has it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use super::DialError;
 use crate::client::{Servers, Trust};
 use eternaltcp_tls::PublicKey;
 
-/// What is known of a client's servers.
+/// The knowledge about a client's servers.
 #[derive(Debug)]
 pub(super) struct Judge {
     trust: Trust,
@@ -21,16 +21,16 @@ pub(super) struct Judge {
 #[derive(Default, Debug)]
 struct Home {
     key: Option<PublicKey>,
-    /// Servers that were found to be others, and said to be so.
+    /// Servers that were found to be others, and logged.
     passed_over: Vec<usize>,
 }
 
-/// The verdicts of one dial: whoever is asked about a server is asked once,
-/// however many carriers reach it.
+/// The verdicts of one dial, so that a user is asked about a server once, however many carriers
+/// reach it.
 #[derive(Default, Debug)]
 pub(super) struct Verdicts(Mutex<Vec<Verdict>>);
 
-/// What was found about a server's key.
+/// The result for a server's key.
 #[derive(Debug)]
 struct Verdict {
     server: usize,
@@ -49,16 +49,15 @@ impl Judge {
         Self { trust, servers, home: Mutex::default() }
     }
 
-    /// Whether the user will be asked about this server, unless its key turns out to be
-    /// one that is trusted; `no_servers` is a key that no server has. It blocks: it may
-    /// read files.
+    /// Returns whether the user will be asked about this server, unless its key turns out to be
+    /// trusted; `no_servers` is a key that no server has. Blocks: it may read files.
     pub(super) fn may_ask_about(&self, server: usize, no_servers: &PublicKey) -> bool {
         self.trust.may_ask_about(self.servers.at(server), no_servers)
     }
 
-    /// Judges the key that a server proved. It blocks: it may read files, ask the user,
-    /// and wait for another attempt of the same dial that does. `is_over` says whether
-    /// the attempt was given up meanwhile: then nobody is asked any more.
+    /// Decides about the key that a server proved. Blocks: it may read files, ask the user, and
+    /// wait for another attempt of the same dial. `is_over` returns whether the attempt was
+    /// abandoned: then nobody is asked any more.
     pub(super) fn judge(
         &self,
         verdicts: &Verdicts,
@@ -83,14 +82,14 @@ impl Judge {
         found.map_err(DialError::Trust)
     }
 
-    /// A carrier for a new tunnel was made: that server will have the tunnel.
+    /// Records that a carrier for a new tunnel was made: its server will have the tunnel.
     pub(super) fn settle(&self, key: PublicKey) {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         *home = Home { key: Some(key), passed_over: Vec::new() };
     }
 
-    /// With several servers, one with another key cannot have the tunnel. With
-    /// one, trust alone decides, as a key may be changed in order.
+    /// With several servers, one with another key cannot have the tunnel. With one server only
+    /// trust decides, because its key may be changed legitimately.
     fn check_home(&self, server: usize, key: &PublicKey) -> Result<(), DialError> {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = match &home.key {

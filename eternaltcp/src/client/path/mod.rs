@@ -1,4 +1,4 @@
-//! Paths: which address and interface a carrier leaves this machine by.
+//! Paths: the address and interface by which a carrier leaves this machine.
 
 mod find;
 #[cfg(test)]
@@ -15,10 +15,10 @@ use eternaltcp_sys::bind_to_device;
 
 pub(crate) use find::{chosen_path, is_here, other_paths, path_from};
 
-/// A way out of this machine: `192.0.2.7 via wlan0`.
+/// A path out of this machine: `192.0.2.7 via wlan0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Path {
-    /// The address that the carrier is from.
+    /// The source address of the carrier.
     pub(crate) source: IpAddr,
     /// The interface that has this address.
     pub(crate) interface: String,
@@ -30,14 +30,14 @@ impl fmt::Display for Path {
     }
 }
 
-/// What the user fixed of every path; nothing by default.
+/// The user's restrictions of every path; nothing by default.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Pins {
-    /// The address that every carrier is from.
+    /// The source address of every carrier.
     pub address: Option<IpAddr>,
-    /// The interface that every carrier leaves by.
+    /// The interface of every carrier.
     pub interface: Option<String>,
-    /// The family of the addresses that are connected to.
+    /// The family of the addresses to connect to.
     pub family: Option<Family>,
 }
 
@@ -51,7 +51,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Whether `address` is of this family.
+    /// Returns whether `address` has this family.
     #[must_use]
     pub fn has(self, address: IpAddr) -> bool {
         address.is_ipv4() == (self == Self::V4)
@@ -68,16 +68,16 @@ impl fmt::Display for Family {
 }
 
 impl Pins {
-    /// Whether there is only one path to choose from.
+    /// Returns whether they leave only one path.
     fn leave_no_choice(&self) -> bool {
         self.address.is_some() || self.interface.is_some()
     }
 
-    /// Binds a socket that is not connected, as far as the user said.
+    /// Binds an unconnected socket to the pinned address and interface.
     ///
     /// # Errors
-    /// `NotFound` when the interface is not there, `AddrNotAvailable` when the
-    /// address is not this machine's.
+    /// `NotFound` if the interface does not exist, `AddrNotAvailable` if the address does not
+    /// belong to this machine.
     pub(crate) fn bind(&self, socket: &Socket) -> io::Result<()> {
         if let Some(interface) = &self.interface {
             bind_to_device(socket, interface)?;
@@ -89,10 +89,10 @@ impl Pins {
     }
 }
 
-/// The socket address of a path's source, for a carrier to `server`.
+/// Returns the socket address of a path's source, for a carrier to `server`.
 pub(crate) fn source_address(source: IpAddr, server: SocketAddr) -> SocketAddr {
     match (source, server) {
-        // An address of the link alone is nothing without its link.
+        // A link-local address is meaningless without its link.
         (IpAddr::V6(it), SocketAddr::V6(server)) if it.is_unicast_link_local() => {
             SocketAddrV6::new(it, 0, 0, server.scope_id()).into()
         }

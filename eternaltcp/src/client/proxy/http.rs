@@ -1,4 +1,4 @@
-//! HTTP CONNECT (RFC 9110, section 9.3.6) as a client says it.
+//! The client's part of HTTP CONNECT (RFC 9110, section 9.3.6).
 
 use base64ct::{Base64, Encoding as _};
 use eternaltcp_proto::CleanText;
@@ -10,19 +10,19 @@ use super::{Login, ProxyRefusal};
 /// More headers than a proxy sends.
 const MAX_HEADERS: usize = 128;
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Answer {
-    /// Not all of it has come.
+    /// Incomplete.
     Partial,
-    /// One that says nothing yet (1xx), of so many bytes.
+    /// An interim response (1xx), with its length in bytes.
     Interim(usize),
-    /// The connection is made; what follows so many bytes is the server's.
+    /// The connection is made; the bytes after this length are the server's.
     Connected(usize),
     Refused(ProxyRefusal),
 }
 
-/// Asks for a connection to `authority`.
+/// Returns the request for a connection to `authority`.
 pub(super) fn request(authority: &str, login: Option<&Login>) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(format!(
         "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: etcp/{}\r\n",
@@ -39,7 +39,7 @@ pub(super) fn request(authority: &str, login: Option<&Login>) -> Zeroizing<Vec<u
     Zeroizing::new(text.as_bytes().to_vec())
 }
 
-/// Reads the answer of a proxy that was asked for a connection to `authority`.
+/// Parses the answer of a proxy that was asked for a connection to `authority`.
 pub(super) fn parse(bytes: &[u8], authority: &str, has_login: bool) -> Answer {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -54,7 +54,7 @@ pub(super) fn parse(bytes: &[u8], authority: &str, has_login: bool) -> Answer {
     };
     let code = response.code.unwrap_or_default();
     let what_to_do = match code {
-        // Switching protocols was not asked for.
+        // Switching protocols was not requested.
         100 | 102..=199 => return Answer::Interim(length),
         200..=299 => return Answer::Connected(length),
         407 if has_login => "it rejects the user or the password".to_owned(),

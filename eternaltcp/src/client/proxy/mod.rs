@@ -1,8 +1,8 @@
 //! HTTP and SOCKS proxies that carriers go through.
 //!
 //! - `conversation`: asks a proxy for a connection;
-//! - `http`, `socks`: what is said to it, and what its answers mean;
-//! - `bypass`: which servers are reached without it.
+//! - `http`, `socks`: requests, and the meaning of answers;
+//! - `bypass`: the servers that are reached without it.
 
 mod bypass;
 mod conversation;
@@ -20,16 +20,15 @@ use crate::address::Server;
 pub use bypass::NoProxy;
 pub use conversation::ProxyRefusal;
 
-/// The port where a URL has none, as for curl.
+/// The default port in a URL, as for curl.
 const DEFAULT_PORT: u16 = 1080;
 
-/// Where a proxy is expected in the environment, the first that is set counts.
+/// The environment variables of the proxy; the first that is set counts.
 const VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
-/// A proxy that carriers go through, read from a URL as curl has it:
-/// `http://[USER:PASSWORD@]HOST[:PORT]`, or with `socks5h`, `socks5`, `socks4a` or
-/// `socks4` in place of `http`. The `socks5` and `socks4` ones are given addresses, all
-/// others the server's name.
+/// A proxy that carriers go through, parsed from a URL as for curl:
+/// `http://[USER:PASSWORD@]HOST[:PORT]`, or with `socks5h`, `socks5`, `socks4a` or `socks4` in
+/// place of `http`. `socks5` and `socks4` proxies get addresses, all others the server's name.
 ///
 /// Neither `Display` nor `Debug` shows the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,26 +39,26 @@ pub struct Proxy {
     bypass: NoProxy,
 }
 
-/// What a proxy speaks.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Http,
-    /// SOCKS5, which is given the name of the server.
+    /// SOCKS5 with the name of the server.
     Socks5h,
-    /// SOCKS5, which is given an address.
+    /// SOCKS5 with an address.
     Socks5,
     Socks4a,
     Socks4,
 }
 
-/// Who a client is to its proxy.
+/// The credentials of a client at its proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: Zeroizing<String>,
 }
 
-/// Why a text is no proxy. It does not show the text, which may hold a password.
+/// The reason why a text is not a proxy. It does not show the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a proxy (http://[USER:PASSWORD@]HOST:PORT, socks5h://…, socks5://…, socks4a://… or none): {0}"
@@ -67,12 +66,12 @@ pub(super) struct Login {
 pub struct ProxyError(&'static str);
 
 impl Proxy {
-    /// The proxy that the environment names for a TLS connection, as curl reads it: the first
-    /// of `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY` that is set, without the
-    /// hosts in `no_proxy` or `NO_PROXY`.
+    /// Returns the proxy that the environment names for a TLS connection, as for curl: the first of
+    /// `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY` that is set, without the hosts in
+    /// `no_proxy` or `NO_PROXY`.
     ///
     /// # Errors
-    /// The variable whose text is no proxy that can be used, and why.
+    /// The variable whose text is not a usable proxy, and the reason.
     pub fn from_env() -> Result<Option<Self>, (&'static str, ProxyError)> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let Some((name, text)) = VARIABLES.iter().find_map(|name| Some((*name, set(name)?))) else {
@@ -83,26 +82,26 @@ impl Proxy {
         Ok(Some(proxy.bypassed(NoProxy::parse(&bypass))))
     }
 
-    /// The same proxy, which these hosts are reached without.
+    /// Returns the same proxy, bypassed for these hosts.
     #[must_use]
     pub fn bypassed(mut self, bypass: NoProxy) -> Self {
         self.bypass = bypass;
         self
     }
 
-    /// Whether this server is reached through the proxy.
+    /// Returns whether this server is reached through the proxy.
     #[must_use]
     pub fn is_for(&self, server: &Server) -> bool {
         !self.bypass.has(&server.host)
     }
 
-    /// Whether the URL has a password.
+    /// Returns whether the URL has a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
         self.login.as_ref().is_some_and(|login| !login.password.is_empty())
     }
 
-    /// The URL with the password in it, to hand it on: nobody else should see it.
+    /// Returns the URL with its password, which nobody else should see.
     #[must_use]
     pub fn to_secret_url(&self) -> Zeroizing<String> {
         let login = match &self.login {
@@ -112,11 +111,11 @@ impl Proxy {
         Zeroizing::new(format!("{}://{login}{}", self.kind.scheme(), self.address))
     }
 
-    /// Has the proxy at the other end of `stream` connect to `server`, within 30 s and 16 KiB:
-    /// what follows is the server's.
+    /// Makes the proxy at the other end of `stream` connect to `server`, within 30 s and 16 KiB;
+    /// the following bytes are the server's.
     ///
     /// # Errors
-    /// Why it does not, in words that follow its name.
+    /// The reason why it does not, in words that follow its name.
     pub async fn connect<S>(&self, stream: &mut S, server: &Server) -> Result<(), ProxyRefusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -124,13 +123,13 @@ impl Proxy {
         conversation::connect(stream, self, server).await
     }
 
-    /// Where the proxy is.
+    /// Returns the address of the proxy.
     #[must_use]
     pub fn address(&self) -> &Server {
         &self.address
     }
 
-    /// Whether the proxy is given an address of the server, in place of its name.
+    /// Returns whether the proxy gets an address of the server instead of its name.
     pub(super) fn needs_address(&self) -> bool {
         matches!(self.kind, Kind::Socks5 | Kind::Socks4)
     }
@@ -148,7 +147,7 @@ impl Proxy {
             }
             _ => return Err("the scheme is not known"),
         };
-        // The last @ ends the login: a password may have one that is not encoded.
+        // The last @ ends the login: a password may contain one that is not encoded.
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (Some(Login::parse(login)?), rest),
             None => (None, rest),
@@ -211,7 +210,7 @@ fn decode(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What [`decode`] reads back.
+/// Encodes a text so that [`decode`] restores it.
 fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encoded = text.bytes().map(|byte| match plain(byte) {
@@ -229,7 +228,7 @@ impl FromStr for Proxy {
     }
 }
 
-/// Without the login.
+/// Formats the URL without the login.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.kind.scheme(), self.address)

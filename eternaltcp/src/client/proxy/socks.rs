@@ -1,4 +1,4 @@
-//! SOCKS5 (RFC 1928, RFC 1929) and SOCKS4a as a client says them.
+//! The client's part of SOCKS5 (RFC 1928, RFC 1929) and SOCKS4a.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,22 +9,22 @@ use super::{Login, ProxyRefusal};
 const VERSION_5: u8 = 5;
 const VERSION_4: u8 = 4;
 const CONNECT: u8 = 1;
-/// The version of a log-in.
+/// The version of a login.
 const LOGIN: u8 = 1;
 
-/// What a server of SOCKS5 may be asked for before a connection.
+/// The step that a SOCKS5 server requires before a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Method {
     None,
     Password,
 }
 
-/// Offers the ways to log in that there are.
+/// Returns the greeting with the supported login methods.
 pub(super) fn greeting(has_login: bool) -> Vec<u8> {
     if has_login { vec![VERSION_5, 2, 0, 2] } else { vec![VERSION_5, 1, 0] }
 }
 
-/// Reads which of them is chosen.
+/// Parses the method that the server chose.
 pub(super) fn method([version, method]: [u8; 2], has_login: bool) -> Result<Method, ProxyRefusal> {
     match (version, method) {
         (VERSION_5, 0) => Ok(Method::None),
@@ -44,7 +44,7 @@ pub(super) fn method([version, method]: [u8; 2], has_login: bool) -> Result<Meth
     }
 }
 
-/// Logs in.
+/// Returns the login.
 pub(super) fn login(login: &Login) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(3 + 2 * 255));
     bytes.push(LOGIN);
@@ -53,7 +53,7 @@ pub(super) fn login(login: &Login) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// Reads whether that was right.
+/// Parses the result of the login.
 pub(super) fn logged_in([_, status]: [u8; 2]) -> Result<(), ProxyRefusal> {
     match status {
         0 => Ok(()),
@@ -61,7 +61,7 @@ pub(super) fn logged_in([_, status]: [u8; 2]) -> Result<(), ProxyRefusal> {
     }
 }
 
-/// Asks for a connection to a host that is an address, or else a name.
+/// Returns the request for a connection to a host that is an address, or else a name.
 pub(super) fn request(host: &str, port: u16) -> Vec<u8> {
     let mut bytes = vec![VERSION_5, CONNECT, 0];
     match host.parse() {
@@ -82,8 +82,8 @@ pub(super) fn request(host: &str, port: u16) -> Vec<u8> {
     bytes
 }
 
-/// Reads the start of the answer: how many bytes of an address and a port follow. For a
-/// name the first of the five is its length.
+/// Parses the start of the answer: how many bytes of an address and a port follow. For a name, the
+/// first of the five bytes is its length.
 pub(super) fn reply(
     [version, code, _, kind, first]: [u8; 5],
     target: &str,
@@ -115,7 +115,7 @@ pub(super) fn reply(
     Err(ProxyRefusal::answered(format!("{why} (SOCKS5 code {code})")))
 }
 
-/// The same for SOCKS4: an address of IPv4, or for 4a a name.
+/// Returns the request of SOCKS4: an IPv4 address, or for 4a a name.
 pub(super) fn request_4(
     host: &str,
     port: u16,
@@ -143,7 +143,7 @@ pub(super) fn request_4(
     Ok(bytes)
 }
 
-/// Reads the answer of SOCKS4.
+/// Parses the answer of SOCKS4.
 pub(super) fn reply_4(bytes: [u8; 8], target: &str) -> Result<(), ProxyRefusal> {
     match bytes[..2] {
         [0, 90] => Ok(()),
@@ -158,7 +158,7 @@ pub(super) fn reply_4(bytes: [u8; 8], target: &str) -> Result<(), ProxyRefusal> 
 }
 
 fn put_counted(to: &mut Vec<u8>, bytes: &[u8]) {
-    // Names have 253 bytes at most, and logins 255.
+    // Names have at most 253 bytes, and logins 255.
     let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
     to.push(length);
     to.extend_from_slice(&bytes[..usize::from(length)]);

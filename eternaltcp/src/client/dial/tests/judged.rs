@@ -24,15 +24,15 @@ use eternaltcp_tls::{
 /// What a server sees of a client.
 #[derive(Debug)]
 enum Seen {
-    /// The rest of its handshake will take a while.
+    /// A sign that the rest of its handshake will take a while.
     Asks,
     /// Its key.
     Key(PublicKey),
-    /// Why it has none.
+    /// The reason why it has none.
     Nothing(HandshakeError),
 }
 
-/// A server that gives a client so long for each part of the handshake.
+/// Runs a server that gives a client this long for each part of the handshake.
 async fn watching(
     identity: &Identity,
     patience: Duration,
@@ -54,7 +54,7 @@ async fn watching(
                 Ok(done) => Seen::Key(done.peer),
                 Err(error) => Seen::Nothing(error),
             };
-            // Nobody may look any more.
+            // The test may have stopped reading.
             let _ = sender.send(last);
         }
     });
@@ -67,7 +67,7 @@ fn key() -> Identity {
     Identity::generate().unwrap()
 }
 
-/// The server that is dialled in these tests, as the user wrote it.
+/// Returns the server that these tests dial, as the user wrote it.
 fn name() -> Server {
     "a".parse().unwrap()
 }
@@ -163,7 +163,7 @@ async fn a_question_about_a_server_holds_the_handshake_up_and_nothing_is_shown_b
     let mut seen = seen.lock().await;
     let shown = seen.recv().await;
     assert!(matches!(&shown, Some(Seen::Key(key)) if *key == user.public_key()), "{shown:?}");
-    // A known server is not made to wait.
+    // A known server does not have to wait.
     client.dialer.dial(new_tunnel(), || {}).await.unwrap();
     assert!(matches!(seen.recv().await, Some(Seen::Key(_))));
 }

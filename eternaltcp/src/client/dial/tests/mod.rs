@@ -1,4 +1,4 @@
-//! Dials with real handshakes, one file per behaviour.
+//! Dials with real handshakes, one file for each behaviour.
 
 mod judged;
 #[cfg(target_os = "linux")]
@@ -17,7 +17,7 @@ use crate::client::{ClientConfig, Servers, Trust};
 use crate::this_instance;
 use eternaltcp_tls::Identity;
 
-/// What names lead to; a name that is not there hangs.
+/// The addresses of names; a missing name hangs.
 #[derive(Clone, Default)]
 struct Dns(Arc<Mutex<BTreeMap<String, Vec<SocketAddr>>>>);
 
@@ -47,7 +47,7 @@ impl Dns {
     }
 }
 
-/// A client's dialer, with a folder of its own for `known_hosts`.
+/// A client's dialer, with its own folder for `known_hosts`.
 struct Client {
     dialer: Dialer,
     dns: Dns,
@@ -55,7 +55,7 @@ struct Client {
 }
 
 impl Client {
-    /// A client of these servers, in order of preference.
+    /// Creates a client of these servers, in order of preference.
     fn new(servers: &[&str]) -> Self {
         Self::with(servers, |_| {})
     }
@@ -77,7 +77,7 @@ impl Client {
     }
 }
 
-/// A carrier for a new tunnel.
+/// Returns a request for a carrier of a new tunnel.
 fn new_tunnel() -> DialRequest {
     DialRequest { is_new: true, ..DialRequest::default() }
 }

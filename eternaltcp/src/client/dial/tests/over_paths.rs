@@ -61,7 +61,7 @@ async fn a_pin_that_is_not_there_is_said() {
     assert_eq!(dialed.carrier.local().unwrap().ip(), IpAddr::from([127, 0, 0, 9]));
 }
 
-/// Two links from the calling thread's namespace to a server in another one.
+/// Creates two links from the calling thread's namespace to a server in another one.
 fn links(net: &Net) -> std::net::TcpListener {
     let client = here();
     let no_filter = || {
@@ -120,7 +120,7 @@ fn a_carrier_leaves_by_the_path_that_is_asked_for() {
             assert_eq!(pinned.dialer.dial(new_tunnel(), || {}).await.unwrap().path, second);
             assert_eq!(taken.recv().await.unwrap().peer.ip(), second.source);
 
-            // Packets to this neighbour are lost without a word from now on.
+            // From now on packets to this neighbour are lost silently.
             ip("neigh replace 10.0.1.1 lladdr 02:00:00:00:00:99 dev up1 nud permanent");
             let both = DialRequest { also: vec![second.clone()], ..over(&first) };
             assert_eq!(client.dialer.dial(both, || {}).await.unwrap().path, second);

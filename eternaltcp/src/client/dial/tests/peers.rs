@@ -1,4 +1,4 @@
-//! Who may be at the other end of an address.
+//! The kinds of peers at the other end of an address.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -12,13 +12,13 @@ use tokio::time::{Duration, Instant};
 use eternaltcp_sys::carrier_info;
 use eternaltcp_tls::{Connection, Identity, ServerTls, handshake};
 
-/// A carrier that a server took.
+/// A carrier that a server accepted.
 pub(super) struct Taken {
     pub(super) peer: SocketAddr,
     pub(super) is_mptcp: bool,
 }
 
-/// A server with this key. Tells every carrier whose handshake is done.
+/// Runs a server with this key. Reports every carrier whose handshake is done.
 pub(super) fn serve(
     listener: TcpListener,
     identity: &Identity,
@@ -32,7 +32,7 @@ pub(super) fn serve(
             tokio::spawn(async move {
                 if let Some(stream) = shake(stream, &tls).await {
                     let is_mptcp = carrier_info(stream.as_fd()).unwrap().is_none();
-                    // Nobody may ask.
+                    // The test may not read it.
                     let _ = sender.send(Taken { peer, is_mptcp });
                     std::future::pending().await
                 }
@@ -45,17 +45,17 @@ pub(super) fn serve(
 async fn shake(stream: TcpStream, tls: &ServerTls) -> Option<TcpStream> {
     let mut connection = Connection::server(tls).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    // Most who lose the race are gone in the middle of it.
+    // Most attempts that lose the race disappear in the middle of it.
     handshake(&stream, &mut connection, &mut BytesMut::new(), deadline).await.ok()?;
     Some(stream)
 }
 
-/// A server with this key on loopback.
+/// Runs a server with this key on loopback.
 pub(super) async fn server(identity: &Identity) -> SocketAddr {
     serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), identity).0
 }
 
-/// Accepts, and says nothing.
+/// Accepts, and sends nothing.
 pub(super) async fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -66,7 +66,7 @@ pub(super) async fn silent() -> SocketAddr {
     address
 }
 
-/// A captive portal: answers everyone with a web page's address.
+/// A captive portal: answers every connection with the address of a web page.
 pub(super) async fn portal() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
