@@ -138,6 +138,7 @@ mod fair;
 #[doc(hidden)]
 pub mod fuzz;
 mod instance;
+mod lock_file;
 mod log_limit;
 mod memory;
 mod net;

@@ -1,15 +1,15 @@
 //! The places of control sockets, and the search for them.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
 use super::message::Role;
+use crate::lock_file::{Lock, Locked, lock};
 use crate::paths;
 use eternaltcp_sys::unix::is_abandoned;
 
@@ -21,9 +21,6 @@ const MOST: usize = 2 * 1024;
 
 /// The most processes with the same id, in different containers, that can share a folder.
 const SAME_ID: usize = 64;
-
-/// The lock is not a link to another file (open(2)).
-const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// Returns the folders for this user's control sockets, of which the first usable one is taken: the
 /// [runtime folders](crate::paths::runtime), and `control` in the [state
@@ -43,30 +40,6 @@ pub struct Claim {
     path: PathBuf,
     /// `None`: the file system has no locks.
     _lock: Option<Lock>,
-}
-
-/// A locked file, which is removed when it is dropped.
-#[derive(Debug)]
-struct Lock {
-    path: PathBuf,
-    is_left: bool,
-    _file: File,
-}
-
-impl Lock {
-    /// Releases the lock and keeps its file.
-    fn leave(mut self) {
-        self.is_left = true;
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if !self.is_left {
-            // No other process removes it while it is locked.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 impl Claim {
@@ -93,7 +66,7 @@ impl Claim {
         for number in 1..=SAME_ID {
             let more = if number == 1 { String::new() } else { format!("-{number}") };
             let path = folder.join(format!("{role}.{process}{more}.{ENDING}"));
-            match lock(&path, true) {
+            match lock(&beside(&path), true) {
                 Ok(Locked::Here(lock)) => return Ok(Self { path, _lock: Some(lock) }),
                 Ok(Locked::Nowhere) => return Ok(Self { path, _lock: None }),
                 Ok(Locked::Elsewhere) => {}
@@ -110,48 +83,9 @@ impl Claim {
     }
 }
 
-/// The owner of a socket's lock.
-enum Locked {
-    /// This process, by this value.
-    Here(Lock),
-    /// Another process, or another value of this one.
-    Elsewhere,
-    /// Nobody: it does not exist, or cannot be locked.
-    Nowhere,
-}
-
-/// Takes the lock of the socket at `path`, if it is free. Creates its file if `is_made`.
-fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
-    let path = path.with_extension("lock");
-    let mut options = File::options();
-    options.write(true).create(is_made).mode(0o600).custom_flags(NO_LINK);
-    loop {
-        let file = match options.open(&path) {
-            Ok(file) => file,
-            Err(_) if !is_made => return Ok(Locked::Nowhere),
-            Err(error) => return Err(error),
-        };
-        match file.try_lock() {
-            Ok(()) if is_at(&file, &path) => {
-                return Ok(Locked::Here(Lock { path, is_left: false, _file: file }));
-            }
-            // The previous owner has removed it meanwhile.
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Locked::Elsewhere),
-            Err(TryLockError::Error(_)) => {
-                // Without a visible lock, no process treats the socket as an orphan.
-                let _ = if is_made { fs::remove_file(&path) } else { Ok(()) };
-                return Ok(Locked::Nowhere);
-            }
-        }
-    }
-}
-
-/// Returns whether a path leads to this file.
-fn is_at(file: &File, path: &Path) -> bool {
-    let id = |it: fs::Metadata| (it.dev(), it.ino());
-    let there = fs::symlink_metadata(path).map(id);
-    file.metadata().map(id).is_ok_and(|here| there.is_ok_and(|there| here == there))
+/// Returns the path of a socket's lock.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("lock")
 }
 
 /// Creates a folder that only its user can enter, or checks an existing one.
@@ -204,7 +138,7 @@ fn sockets(folder: &Path) -> Vec<Found> {
 /// Removes a socket whose process certainly no longer exists: its lock is free, and nothing
 /// listens.
 fn remove_orphan(path: &Path) -> bool {
-    let Ok(Locked::Here(lock)) = lock(path, false) else { return false };
+    let Ok(Locked::Here(lock)) = lock(&beside(path), false) else { return false };
     if !is_abandoned(path) {
         // A process without a lock listens: the lock's file stays.
         lock.leave();

@@ -39,13 +39,15 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 pub struct ControlSocket {
     path: PathBuf,
     task: AbortHandle,
-    _file: SocketFile,
+    file: Option<SocketFile>,
     /// Set for a socket in its default place; released when the file is removed.
     claim: Option<Claim>,
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        // A successor may replace the file once nothing listens.
+        drop(self.file.take());
         self.task.abort();
     }
 }
@@ -69,7 +71,7 @@ impl ControlSocket {
         let (listener, file) = bind_unix(path)?;
         let served = Arc::new(Served { subject, listen, started_at: SystemTime::now() });
         let task = tokio::spawn(accept(listener, served)).abort_handle();
-        Ok(Self { path: path.to_owned(), task, _file: file, claim: None })
+        Ok(Self { path: path.to_owned(), task, file: Some(file), claim: None })
     }
 
     /// Does the same in a place that this process has claimed.
