@@ -72,6 +72,12 @@ impl Backlog {
         self.chunks
     }
 
+    /// All chunks, in order. The last may be a copy.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Bytes> {
+        let tail = (!self.tail.is_empty()).then(|| Bytes::copy_from_slice(&self.tail));
+        self.chunks.iter().cloned().chain(tail)
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(std::mem::take(&mut self.tail).freeze());

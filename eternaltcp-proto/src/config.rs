@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limits::RESERVE;
 use crate::seq::Seq;
 
 /// Settings of one side of a tunnel.
@@ -31,6 +32,14 @@ pub struct Config {
     /// just below the wrap, on both sides alike.
     #[doc(hidden)]
     pub first_seq: Seq,
+}
+
+impl Config {
+    /// Most sessions at once, as each needs its share of the tunnel's limit.
+    pub(crate) fn effective_max_sessions(&self) -> usize {
+        let shares = self.tunnel_limit / RESERVE;
+        usize::try_from(shares).unwrap_or(usize::MAX).min(self.max_sessions as usize)
+    }
 }
 
 impl Default for Config {

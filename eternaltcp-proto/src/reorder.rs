@@ -61,10 +61,10 @@ impl Reorder {
         room: u64,
     ) -> Result<(), Violation> {
         let price = if kind == Kind::Data { cost(payload.len()) } else { 0 };
-        let aside = self.sessions.entry(id).or_default();
         if price > room {
             return Err(Violation::OverLimit { session: id });
         }
+        let aside = self.sessions.entry(id).or_default();
         let endings = aside.endings + usize::from(kind != Kind::Data);
         let packet = Packet { kind, payload, is_compact: false };
         let is_twice = aside.packets.insert(seq.get(), packet).is_some();
@@ -105,7 +105,7 @@ impl Reorder {
 
     /// What is missing of a session will not come, or is not wanted. Returns the reset
     /// that was put aside, with its number.
-    pub(crate) fn forget(&mut self, id: SessionId) -> Option<(Seq, Bytes)> {
+    pub(crate) fn retire(&mut self, id: SessionId) -> Option<(Seq, Bytes)> {
         let aside = self.sessions.remove(&id)?;
         self.held -= aside.held;
         let mut packets = aside.packets.into_iter();
@@ -139,8 +139,8 @@ mod tests {
         assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), Some(data(10)));
         assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), None);
         assert_eq!(held(&reorder), (0, cost(20)));
-        assert_eq!(reorder.forget(id(3)), Some((Seq::new(1), Bytes::from_static(b"r"))));
-        assert_eq!(reorder.forget(id(3)), None);
+        assert_eq!(reorder.retire(id(3)), Some((Seq::new(1), Bytes::from_static(b"r"))));
+        assert_eq!(reorder.retire(id(3)), None);
         assert_eq!(reorder.held(), 0);
         assert!(reorder.take(id(1), Seq::new(0)).is_some());
         assert!(reorder.sessions.is_empty());

@@ -1,7 +1,7 @@
 //! Whose packet is next: small sessions first, bulk in turns, and never only
 //! the small ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::id::SessionId;
@@ -69,6 +69,10 @@ pub(crate) struct Scheduler {
     turn: Option<(SessionId, u32)>,
     /// Bytes that went ahead of the bulk that waits: after a while it has its turn.
     ahead: u32,
+    /// Sessions that wait for room in the peer's pool.
+    blocked: BTreeSet<SessionId>,
+    /// When a small packet of an interactive session was last sent.
+    last_interactive: Option<Time>,
 }
 
 impl Scheduler {
@@ -118,6 +122,31 @@ impl Scheduler {
         Some(id)
     }
 
+    /// A session had its turn, and found no room in the peer's pool.
+    pub(crate) fn block(&mut self, id: SessionId) {
+        self.blocked.insert(id);
+    }
+
+    /// A session is gone, and waits for nothing.
+    pub(crate) fn unblock(&mut self, id: SessionId) {
+        self.blocked.remove(&id);
+    }
+
+    /// Takes all sessions that waited for room: there may be some.
+    pub(crate) fn take_blocked(&mut self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// When a small packet of an interactive session was last sent.
+    pub(crate) fn last_interactive(&self) -> Option<Time> {
+        self.last_interactive
+    }
+
+    /// A small packet of an interactive session is sent.
+    pub(crate) fn note_interactive(&mut self, now: Time) {
+        self.last_interactive = Some(now);
+    }
+
     /// So many bytes were sent of the session dequeued last.
     pub(crate) fn charge(&mut self, id: SessionId, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -128,8 +157,9 @@ impl Scheduler {
         }
     }
 
+    /// The carrier is gone: no session waits for it.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { last_interactive: self.last_interactive, ..Self::default() };
     }
 }
 

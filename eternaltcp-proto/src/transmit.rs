@@ -23,14 +23,9 @@ impl Transmit {
         Self { header, payload: payload.into() }
     }
 
-    /// Makes a packet of the tunnel itself that has no payload.
-    pub(crate) fn empty(kind: Kind, seq: Seq, ack: Seq) -> Self {
-        Self { header: header(kind, 0, seq, ack), payload: Bytes::new() }
-    }
-
-    /// Makes a session's acknowledgement that travels alone.
-    pub(crate) fn ack(session: u32, ack: Seq) -> Self {
-        Self { header: header(Kind::Ack, session, Seq::default(), ack), payload: Bytes::new() }
+    /// Makes a packet without a payload. Session 0 is the tunnel itself.
+    pub(crate) fn empty(kind: Kind, session: u32, seq: Seq, ack: Seq) -> Self {
+        Self { header: header(kind, session, seq, ack), payload: Bytes::new() }
     }
 
     /// Makes a packet that raises a session's limit, and acknowledges as well.

@@ -80,7 +80,7 @@ fn a_session_that_ends_before_the_answer_is_confirmed_after_it() {
     let (mut client, mut server, id) = a_full_session();
     client.finish(NOW, id);
     server.handle_input(NOW, sent(&mut client)).unwrap();
-    server.delivered_end(NOW, id);
+    server.delivered_ending(NOW, id);
     deliver_all(&mut client, id);
     let whole = |from: &mut Tunnel, to: &mut Tunnel, later: Time| {
         from.handle_timeout(later);
@@ -99,7 +99,7 @@ fn a_session_that_ends_before_the_answer_is_confirmed_after_it() {
     assert_eq!(client.delivery(id), Delivery::End);
 
     let request = request(&mut client);
-    client.delivered_end(NOW, id);
+    client.delivered_ending(NOW, id);
     let answer = answer(&mut server, request);
     client.handle_input(later, answer).unwrap();
     assert_eq!(sent(&mut client).len(), 0, "it waits for company");

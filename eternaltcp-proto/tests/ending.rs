@@ -255,7 +255,7 @@ fn the_receiver_may_pass_a_reset_on_ahead_of_what_its_socket_does_not_take() {
     pair.reset(Client, id);
     pair.drive();
     assert!(pair.server.tunnel.pending_reset(id).is_some());
-    pair.server.tunnel.delivered_reset(pair.now, id);
+    pair.server.tunnel.delivered_ending(pair.now, id);
     pair.drive();
     assert_eq!(records(&pair), (0, 0));
     assert_eq!(pair.server.tunnel.held(), 0);

@@ -241,10 +241,10 @@ impl World {
         match self.tunnel.delivery(self.id) {
             Delivery::Nothing => return Ok(Applied::No),
             Delivery::Data(_) => self.tunnel.delivered(self.now, self.id, waiting),
-            Delivery::End => self.tunnel.delivered_end(self.now, self.id),
+            Delivery::End => self.tunnel.delivered_ending(self.now, self.id),
             Delivery::Reset(_) => {
                 self.is_socket_gone = true;
-                self.tunnel.delivered_reset(self.now, self.id);
+                self.tunnel.delivered_ending(self.now, self.id);
             }
         }
         self.done()

@@ -245,8 +245,8 @@ fn exercise(tunnel: &mut Tunnel) {
             Delivery::Reset(_) => (0, false, true),
         };
         match (is_end, is_reset) {
-            (true, _) => tunnel.delivered_end(now, id),
-            (_, true) => tunnel.delivered_reset(now, id),
+            (true, _) => tunnel.delivered_ending(now, id),
+            (_, true) => tunnel.delivered_ending(now, id),
             _ => tunnel.delivered(now, id, data),
         }
     }

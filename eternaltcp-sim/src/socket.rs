@@ -47,7 +47,7 @@ impl End {
     fn serve_nobody(&mut self, env: &mut Env, id: SessionId) {
         match self.tunnel.delivery(id) {
             Delivery::Nothing => {}
-            Delivery::Reset(_) => self.tunnel.delivered_reset(env.now, id),
+            Delivery::Reset(_) => self.tunnel.delivered_ending(env.now, id),
             other => panic!("{:?}: {other:?} for {id:?}, which has no socket", self.side),
         }
     }
@@ -64,7 +64,7 @@ impl End {
                 Delivery::End => {
                     note!(env, "{:?} delivers the end of {id:?}", self.side);
                     env.model.deliver_end(pair, self.side);
-                    self.tunnel.delivered_end(env.now, id);
+                    self.tunnel.delivered_ending(env.now, id);
                 }
                 Delivery::Reset(_) => return self.pass_reset_on(env, id, false),
             }
@@ -113,7 +113,7 @@ impl End {
             }
             env.model.deliver_reset(socket.pair, self.side, cause, is_early);
         }
-        self.tunnel.delivered_reset(env.now, id);
+        self.tunnel.delivered_ending(env.now, id);
         self.ambush_delivery(env, cause);
     }
 

@@ -176,7 +176,7 @@ impl Standby {
                 Transmit::of_tunnel(Kind::Standby, request.encode())
             }),
             State::Ready(beats) => {
-                Some(Transmit::empty(Kind::Heartbeat, beats.send(now)?, Seq::default()))
+                Some(Transmit::empty(Kind::Heartbeat, 0, beats.send(now)?, Seq::default()))
             }
             State::Over => None,
         }

@@ -57,6 +57,6 @@ impl Waiting {
             return Some(Transmit::of_tunnel(Kind::Standby, answer.encode()));
         }
         let beat = self.echo_due.take()?;
-        Some(Transmit::empty(Kind::Echo, Seq::default(), beat))
+        Some(Transmit::empty(Kind::Echo, 0, Seq::default(), beat))
     }
 }

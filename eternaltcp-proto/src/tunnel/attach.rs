@@ -14,7 +14,6 @@ use crate::packet::{Header, Kind};
 use crate::reason::{Cause, Refusal, RefusalCode, Reset};
 use crate::request::AttachRequest;
 use crate::send_queue::Mismatch;
-use crate::session::Session;
 use crate::time::Time;
 
 /// Why a server's tunnel does not take a carrier.
@@ -45,19 +44,19 @@ impl Tunnel {
     /// what to ask for if the tunnel has no id yet.
     pub fn attach(&mut self, now: Time, new: impl FnOnce() -> Intent) {
         self.handle_lost();
-        self.epoch = Epoch(self.epoch.0.saturating_add(1));
+        self.identity.epoch = Epoch(self.identity.epoch.0.saturating_add(1));
         let hello = Hello {
             version: VERSION,
             oldest: OLDEST_VERSION,
             features: FEATURES,
             intent: self.intent(new),
-            epoch: self.epoch,
+            epoch: self.identity.epoch,
             settings: self.settings(),
         };
-        let side = self.side;
-        let numbers = self.numbers(|id, session| {
+        let side = self.identity.side;
+        let numbers = self.sessions.tell_numbers(|id, session| {
             // What never left this side is nothing to the peer.
-            id.opener() != side || !session.send.is_untransmitted()
+            id.opener() != side || !session.send().is_untransmitted()
         });
         let early = self.early_packets(now);
         self.carrier = Carrier::Attaching(Box::new(Attaching {
@@ -87,11 +86,11 @@ impl Tunnel {
             return Err(AttachError::Closed);
         }
         let AttachRequest { hello, numbers, early, decoder } = request;
-        if hello.epoch <= self.epoch {
+        if hello.epoch <= self.identity.epoch {
             return Err(AttachError::Stale);
         }
         self.handle_lost();
-        (self.id, self.epoch) = (Some(id), hello.epoch);
+        (self.identity.id, self.identity.epoch) = (Some(id), hello.epoch);
         let liveness = self.new_liveness(now);
         self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
@@ -101,29 +100,15 @@ impl Tunnel {
             version: VERSION.min(hello.version),
             features: hello.features & FEATURES,
             tunnel: id,
-            epoch: self.epoch,
+            epoch: self.identity.epoch,
             settings: self.settings(),
         };
-        let numbers = self.numbers(|id, _| listed.contains(&id));
+        // Of others than the request listed, the client has no record.
+        let numbers = self.sessions.tell_numbers(|id, _| listed.contains(&id));
         if let Some(attached) = self.attached_mut() {
             attached.answer = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
         }
         Ok(())
-    }
-
-    /// What this side tells of the sessions that the peer may know. The answer
-    /// lists what the request did: of others the client has no record.
-    fn numbers(&mut self, is_listed: impl Fn(SessionId, &Session) -> bool) -> Vec<Numbers> {
-        let listed = self.sessions.iter_mut().filter(|(id, session)| is_listed(**id, session));
-        listed
-            .map(|(id, session)| Numbers {
-                session: *id,
-                received: session.receive.next,
-                delivered: session.tell_ack(),
-                digest: session.receive.digest,
-                limit: session.tell_limit(),
-            })
-            .collect()
     }
 
     pub(super) fn handle_answer(
@@ -137,15 +122,15 @@ impl Tunnel {
             (Kind::Refused, None) => {
                 let refusal =
                     Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
-                self.is_early_unanswered = false;
+                self.early.is_unanswered = false;
                 self.events.push_back(Event::Refused(refusal));
                 self.handle_lost();
             }
             (Kind::Attached, None) => {
                 let answer = Answer::decode(payload).map_err(Violation::payload(Kind::Attached))?;
-                let fits = answer.epoch == self.epoch
+                let fits = answer.epoch == self.identity.epoch
                     && answer.version == VERSION
-                    && self.id.is_none_or(|id| id == answer.tunnel);
+                    && self.identity.id.is_none_or(|id| id == answer.tunnel);
                 if !fits {
                     return Err(Violation::WrongAnswer);
                 }
@@ -175,8 +160,8 @@ impl Tunnel {
             return;
         };
         let Attaching { decoder, liveness, numbers, told_limit, .. } = *attaching;
-        (self.id, self.features) = (Some(answer.tunnel), answer.features);
-        self.is_early_unanswered = false;
+        (self.identity.id, self.peer.features) = (Some(answer.tunnel), answer.features);
+        self.early.is_unanswered = false;
         let mut attached = Attached::new(decoder, liveness);
         // The limit may have been raised since the request was made.
         attached.is_limit_due = self.config.tunnel_limit > told_limit;
@@ -186,32 +171,33 @@ impl Tunnel {
 
     /// Sets every session to where the peer says it stands.
     fn resume(&mut self, now: Time, peer: Settings, numbers: Vec<Numbers>) {
-        let is_resumed = self.peer.replace(peer).is_some();
+        let is_resumed = self.peer.settings.replace(peer).is_some();
         if let Some(attached) = self.attached_mut() {
             attached.liveness.set_peer_dead_after(peer.dead_after);
         }
-        self.pool.set_limit(peer.tunnel_limit.min(self.config.tunnel_limit));
+        self.sessions.set_pool_limit(peer.tunnel_limit.min(self.config.tunnel_limit));
         let told: BTreeMap<SessionId, Numbers> =
             numbers.into_iter().map(|numbers| (numbers.session, numbers)).collect();
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for id in self.sessions.ids().collect::<Vec<_>>() {
             match told.get(&id) {
                 Some(numbers) => self.resume_known(now, numbers),
                 None => self.resume_unlisted(id, peer.session_limit),
             }
             self.resume_sending(now, id);
         }
-        self.resetting.values_mut().for_each(|since| *since = now);
+        self.sessions.restart_reset_waits(now);
         self.stats.attaches += 1;
         self.events.push_back(Event::Attached { is_resumed });
     }
 
     fn resume_known(&mut self, now: Time, numbers: &Numbers) {
         let id = numbers.session;
-        let resumed = self.with_session(id, |session| {
-            session.send.limit = numbers.limit;
-            let kept = session.send.packets.len();
-            let resumed = session.send.resume(numbers.delivered, numbers.received, numbers.digest);
-            resumed.map(|()| session.send.packets.len() < kept)
+        let resumed = self.sessions.with(id, |session| {
+            let send = session.send_mut();
+            send.set_limit(numbers.limit);
+            let kept = send.kept();
+            let resumed = send.resume(numbers.delivered, numbers.received, numbers.digest);
+            resumed.map(|()| send.kept() < kept)
         });
         let mismatch = match resumed {
             Some(Err(mismatch)) => mismatch,
@@ -222,10 +208,10 @@ impl Tunnel {
             Mismatch::Number => (Cause::Unresumable, "the peer's numbers fit nothing that is kept"),
             Mismatch::Digest => (Cause::Corrupt, "what was delivered is not what was sent"),
         };
-        let detail = self.with_session(id, |session| {
+        let detail = self.sessions.with(id, |session| {
             let detail = session.in_doubt(detail);
             let reset = Reset::with_detail(cause, detail.clone());
-            session.send.restart(numbers.delivered, numbers.received, reset);
+            session.send_mut().restart(numbers.delivered, numbers.received, reset);
             detail
         });
         self.fail(now, id, cause, &detail.unwrap_or_default());
@@ -233,30 +219,30 @@ impl Tunnel {
 
     /// The peer has no record: it never saw the session, or it is over there.
     fn resume_unlisted(&mut self, id: SessionId, limit: u64) {
-        let is_own = id.opener() == self.side;
-        let lost = self.with_session(id, |session| {
-            if is_own && !session.send.is_acknowledged {
-                session.send.rewind();
-                session.send.limit = limit;
+        let is_own = id.opener() == self.identity.side;
+        let lost = self.sessions.with(id, |session| {
+            if is_own && !session.send().is_acknowledged() {
+                session.send_mut().rewind();
+                session.send_mut().set_limit(limit);
                 return false;
             }
             let detail = session.in_doubt("the peer has no record of it");
             session.lose(Reset::with_detail(Cause::Unresumable, detail));
-            session.abort.is_some()
+            session.is_aborted()
         });
         self.stats.unresumed += u64::from(lost == Some(true));
     }
 
     /// Puts a session where its next packet is sent from.
     fn resume_sending(&mut self, now: Time, id: SessionId) {
-        self.touch(id);
-        let Some(session) = self.sessions.get(&id) else { return };
-        if !session.send.opening_is_sent() {
+        self.sessions.mark_dirty(id);
+        let Some(session) = self.sessions.get(id) else { return };
+        if !session.send().opening_is_sent() {
             self.list_opening(id);
         }
         self.activate(now, id);
         self.owe_ack(now, id);
         self.owe_limit(id);
-        self.settle(id);
+        self.retire_if_over(id);
     }
 }

@@ -57,12 +57,14 @@ pub(super) struct Attached {
     pub(super) openings: VecDeque<SessionId>,
     /// Sessions whose acknowledgement is to travel alone.
     pub(super) acks: VecDeque<SessionId>,
-    /// Last acknowledgements of sessions without a record. They wait for company.
-    pub(super) farewells: VecDeque<(SessionId, Seq)>,
-    /// What else may yet find company.
+    /// Last acknowledgements of sessions without a record. They wait for a packet to
+    /// travel with.
+    pub(super) final_acks: VecDeque<(SessionId, Seq)>,
+    /// What else waits for a packet to travel with.
     pub(super) delayed: Delayed,
-    /// Something was sent since there was last nothing to send: company.
-    pub(super) has_company: bool,
+    /// Something was sent since there was last nothing to send: what waits for a packet
+    /// to travel with may be sent.
+    pub(super) is_coalescing: bool,
     /// Sessions whose limit was raised.
     pub(super) limits: VecDeque<SessionId>,
     /// Carriers that carry bulk beside it.
@@ -105,9 +107,9 @@ impl Attached {
             answer: VecDeque::new(),
             openings: VecDeque::new(),
             acks: VecDeque::new(),
-            farewells: VecDeque::new(),
+            final_acks: VecDeque::new(),
             delayed: Delayed::default(),
-            has_company: false,
+            is_coalescing: false,
             limits: VecDeque::new(),
             joined: Vec::new(),
             reorder: Reorder::default(),
@@ -116,20 +118,20 @@ impl Attached {
         }
     }
 
-    /// What has waited for company goes alone, if it is time.
+    /// What has waited for a packet to travel with goes alone, if it is time.
     pub(super) fn release_delayed(&mut self, now: Time) {
         if self.delayed.deadline.take_if(|at| *at <= now).is_some() {
             self.acks.extend(self.delayed.acks.drain(..));
             self.openings.extend(self.delayed.openings.drain(..));
-            self.has_company = true;
+            self.is_coalescing = true;
         }
     }
 
     /// Something is sent now, or nothing is left to send: what comes next is
     /// another time's, and last acknowledgements wait for it.
-    pub(super) fn note_company(&mut self, now: Time, is_sent: bool) {
-        self.has_company = is_sent;
-        if !is_sent && !self.farewells.is_empty() {
+    pub(super) fn note_coalescing(&mut self, now: Time, is_sent: bool) {
+        self.is_coalescing = is_sent;
+        if !is_sent && !self.final_acks.is_empty() {
             self.delayed.wait(now);
         }
     }
@@ -138,7 +140,7 @@ impl Attached {
     pub(super) fn words_waiting(&self) -> usize {
         let delayed = self.delayed.acks.len() + self.delayed.openings.len();
         let ready = self.answer.len() + self.openings.len() + self.acks.len();
-        delayed + ready + self.farewells.len() + self.limits.len()
+        delayed + ready + self.final_acks.len() + self.limits.len()
     }
 
     /// Whether a joined carrier takes data.

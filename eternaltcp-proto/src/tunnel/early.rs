@@ -9,14 +9,22 @@
 use bytes::Bytes;
 
 use super::Tunnel;
-use super::way::Way;
+use super::route::Route;
 use crate::attach::{EARLY_BYTES, EARLY_PACKETS, FEATURE_EARLY};
 use crate::id::SessionId;
-use crate::limits::cost;
 use crate::packet::Header;
 use crate::session::Session;
 use crate::time::Time;
 use crate::transmit::Transmit;
+
+/// How the last attach's early packets fared.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    /// Payload bytes that the last attach sent again by itself.
+    pub(super) replayed: u64,
+    /// The last attach had early packets, and was not answered.
+    pub(super) is_unanswered: bool,
+}
 
 impl Tunnel {
     /// What goes along with the next attach: of every session that the server
@@ -24,24 +32,24 @@ impl Tunnel {
     pub(super) fn early_packets(&mut self, now: Time) -> Vec<Transmit> {
         let before = self.stats.replayed_bytes;
         let packets = self.cut_early(now);
-        self.early_replay = self.stats.replayed_bytes - before;
+        self.early.replayed = self.stats.replayed_bytes - before;
         self.stats.early_packets += packets.len() as u64;
-        self.is_early_unanswered = !packets.is_empty();
+        self.early.is_unanswered = !packets.is_empty();
         packets
     }
 
     fn cut_early(&mut self, now: Time) -> Vec<Transmit> {
         // A path may swallow what is large, and pass an attach that is small.
-        if self.features & FEATURE_EARLY == 0 || self.is_early_unanswered {
+        if self.peer.features & FEATURE_EARLY == 0 || self.early.is_unanswered {
             return Vec::new();
         }
-        let is_worth_it = |(id, session): (&SessionId, &Session)| {
-            (session.send.is_acknowledged && session.send.has_data()).then_some(*id)
+        let is_worth_it = |(id, session): (SessionId, &Session)| {
+            (session.send().is_acknowledged() && session.send().has_data()).then_some(id)
         };
         let ids: Vec<_> = self.sessions.iter().filter_map(is_worth_it).collect();
         let (mut packets, mut room) = (Vec::new(), EARLY_BYTES);
         for id in ids {
-            self.with_session(id, |session| session.send.rewind());
+            self.sessions.with(id, |session| session.send_mut().rewind());
             while packets.len() < EARLY_PACKETS
                 && let Some(packet) = self.early_packet(now, id, room)
             {
@@ -54,13 +62,8 @@ impl Tunnel {
 
     /// The session's next data packet, if it is no larger than `room`.
     fn early_packet(&mut self, now: Time, id: SessionId, room: usize) -> Option<Transmit> {
-        let held = self.sessions.get(&id)?.send.held;
-        let ceiling = self.pool.ceiling(held).min(held + cost(room));
-        let packet = self.with_session(id, |session| {
-            let fits = session.send.next_data().is_some_and(|size| size <= room);
-            fits.then(|| session.send.next_packet(ceiling)).flatten()
-        })?;
-        self.packet(now, id, packet?, Way::Attached)
+        let packet = self.sessions.poll_early(id, room)?;
+        self.packet(now, id, packet, Route::Attached)
     }
 
     /// Takes the early packets that are next in their sessions, and passes over
@@ -69,9 +72,9 @@ impl Tunnel {
         for (header, payload) in packets {
             let id = SessionId::new(header.session);
             let is_next = |id: &SessionId| {
-                let session = self.sessions.get(id);
+                let session = self.sessions.get(*id);
                 session.is_some_and(|session| {
-                    header.seq == session.receive.next && session.awaited_opening().is_none()
+                    header.seq == session.receive().next() && session.awaited_opening().is_none()
                 })
             };
             if let Some(id) = id.filter(is_next) {

@@ -5,17 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::Carrier;
-use super::output::RESET_PATIENCE;
+use super::sessions::{Excess, RESET_PATIENCE};
 use super::{Event, Tunnel};
 use crate::digest::Digest;
 use crate::error::Violation;
 use crate::id::SessionId;
 use crate::limits::cost;
 use crate::packet::{Header, Kind};
-use crate::reason::{Cause, Closing, Reset};
-use crate::receive_queue::ReceiveState;
+use crate::reason::{Closing, Reset};
 use crate::seq::Seq;
-use crate::session::{Opening, Session};
+use crate::session::Session;
 use crate::time::Time;
 use crate::wire::Reader;
 
@@ -56,9 +55,7 @@ impl Tunnel {
     fn excuse(&mut self, now: Time, silence: Duration) {
         let counted = (self.config.dead_after / 2).min(RESET_PATIENCE / 2);
         if silence > counted {
-            for since in self.resetting.values_mut() {
-                *since = (*since + (silence - counted)).min(now);
-            }
+            self.sessions.excuse_resets(now, silence - counted);
         }
     }
 
@@ -131,46 +128,37 @@ impl Tunnel {
         header: &Header,
         payload: &[u8],
     ) -> Result<(), Violation> {
-        if !self.sessions.contains_key(&id) {
-            return if self.was_known(id) { Ok(()) } else { Err(no_such(header)) };
+        if !self.sessions.has(id) {
+            return if self.sessions.was_known(id) { Ok(()) } else { Err(no_such(header)) };
         }
         self.acknowledge(now, id, header)?;
         if header.kind == Kind::Limit {
             let limit = read_u64(Kind::Limit, payload)?;
-            self.with_session(id, |session| session.send.limit = limit.max(session.send.limit));
+            self.sessions.with(id, |session| session.send_mut().raise_limit(limit));
         }
         self.activate(now, id);
-        self.settle(id);
+        self.retire_if_over(id);
         Ok(())
     }
 
     fn acknowledge(&mut self, now: Time, id: SessionId, header: &Header) -> Result<(), Violation> {
         let freed = self
-            .with_session(id, |session| session.send.acknowledge(header.ack))
+            .sessions
+            .with(id, |session| session.send_mut().acknowledge(header.ack))
             .unwrap_or(Ok(false))
             .map_err(|_| Violation::Acknowledgement { session: id, got: header.ack.get() })?;
         if freed {
             self.stats.acknowledged += 1;
-            if let Some(since) = self.resetting.get_mut(&id) {
-                *since = now;
-            }
+            self.sessions.note_progress(id, now);
             self.activate(now, id);
-            self.feed_starved(now);
+            self.activate_blocked(now);
         }
         Ok(())
     }
 
-    pub(super) fn feed_starved(&mut self, now: Time) {
-        for id in std::mem::take(&mut self.starved) {
-            self.activate(now, id);
-        }
-    }
-
-    pub(super) fn was_known(&self, id: SessionId) -> bool {
-        if id.opener() == self.side {
-            self.next_id.is_none_or(|next| id < next)
-        } else {
-            self.peer_id.is_some_and(|highest| id <= highest)
+    pub(super) fn activate_blocked(&mut self, now: Time) {
+        if self.is_attached() {
+            self.sessions.activate_blocked(now);
         }
     }
 
@@ -181,8 +169,8 @@ impl Tunnel {
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
-        if !self.sessions.contains_key(&id) {
-            if header.kind == Kind::Reset && self.was_known(id) {
+        if !self.sessions.has(id) {
+            if header.kind == Kind::Reset && self.sessions.was_known(id) {
                 return self.confirm_late_reset(id, header.seq);
             }
             return self.handle_open(now, id, header, payload);
@@ -195,12 +183,12 @@ impl Tunnel {
     /// A reset that crossed the end of its session: the peer's socket died
     /// when all was said and delivered. It only wants to be confirmed.
     fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) -> Result<(), Violation> {
-        let most = self.max_sessions() + MAX_REFUSED;
+        let most = self.config.effective_max_sessions() + MAX_REFUSED;
         let Some(attached) = self.attached_mut() else { return Ok(()) };
-        if attached.farewells.len() >= most {
+        if attached.final_acks.len() >= most {
             return Err(Violation::Flood);
         }
-        attached.farewells.push_back((id, seq.next()));
+        attached.final_acks.push_back((id, seq.next()));
         Ok(())
     }
 
@@ -213,68 +201,49 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         let is_new = header.kind == Kind::Open
             && header.seq == self.config.first_seq
-            && id.opener() != self.side
-            && !self.was_known(id);
+            && id.opener() != self.identity.side
+            && !self.sessions.was_known(id);
         if !is_new {
             return Err(no_such(header));
         }
-        if self.sessions.len() >= self.max_sessions() + MAX_REFUSED {
+        if self.sessions.len() >= self.config.effective_max_sessions() + MAX_REFUSED {
             return Err(Violation::Flood);
         }
-        self.peer_id = Some(id);
-        let refusal = if !self.opens.take(now) {
-            self.stats.refused_fast += 1;
-            Some("sessions are opened too fast")
-        } else if !self.has_record() || !self.pool.admit() {
-            self.stats.refused_full += 1;
-            Some("the tunnel has as many sessions as it may have")
-        } else {
-            None
-        };
-        if let Some(why) = refusal {
-            self.refuse_open(now, id, why);
-            return Ok(());
-        }
-        self.insert_opened(id, Opening::Offered(target));
-        self.events.push_back(Event::Opened(id));
-        self.owe_ack(now, id);
-        Ok(())
-    }
-
-    fn insert_opened(&mut self, id: SessionId, opening: Opening) {
-        let mut session = Session::new(&self.config, self.send_limit(), opening);
-        session.receive.receive_opening();
-        self.sessions.insert(id, session);
+        let limit = self.send_limit();
+        let admitted = self.sessions.handle_open(now, (&self.config, limit), (id, target));
         self.stats.sessions += 1;
-    }
-
-    /// Answers an open with a reset. Its record stays until the peer confirms
-    /// it; a peer that never does and goes on opening floods us.
-    fn refuse_open(&mut self, now: Time, id: SessionId, why: &str) {
-        self.pool.admit_refused();
-        self.insert_opened(id, Opening::Established);
-        self.with_session(id, |session| {
-            session.reset_by_driver(Reset::with_detail(Cause::LimitReached, why));
-        });
-        self.activate(now, id);
+        match admitted {
+            Ok(()) => {
+                self.events.push_back(Event::Opened(id));
+                self.owe_ack(now, id);
+            }
+            Err(excess) => {
+                match excess {
+                    Excess::Rate => self.stats.refused_fast += 1,
+                    Excess::Count => self.stats.refused_full += 1,
+                }
+                self.activate(now, id);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn handle_data(&mut self, id: SessionId, payload: Bytes) -> Result<(), Violation> {
         let room = self.room(id);
         let price = cost(payload.len());
-        let accepted = self.with_session(id, |session| {
-            if session.receive.state != ReceiveState::Open {
+        let accepted = self.sessions.with(id, |session| {
+            if !session.receive().is_open() {
                 return Err(Violation::OutOfPlace(Kind::Data));
             }
-            let fits = session.receive.is_discarding || price <= room;
+            let fits = session.receive().is_discarding() || price <= room;
             if !fits {
                 return Err(Violation::OverLimit { session: id });
             }
-            session.receive.receive_data(payload);
+            session.receive_mut().receive_data(payload);
             Ok(())
         });
         accepted.unwrap_or(Ok(()))?;
-        self.touch(id);
+        self.sessions.mark_dirty(id);
         Ok(())
     }
 
@@ -283,14 +252,13 @@ impl Tunnel {
         id: SessionId,
         header: &Header,
     ) -> Result<(), Violation> {
-        let session = self.sessions.get_mut(&id).ok_or_else(|| no_such(header))?;
-        let is_awaited = header.seq == self.config.first_seq && id.opener() == self.side;
+        let is_awaited = header.seq == self.config.first_seq && id.opener() == self.identity.side;
         if !is_awaited {
             return Err(Violation::OutOfPlace(Kind::Opened));
         }
-        session.opening = Opening::Established;
-        session.receive.receive_opening();
-        self.touch(id);
+        let opened = self.sessions.with(id, Session::handle_opened);
+        opened.ok_or_else(|| no_such(header))?;
+        self.sessions.mark_dirty(id);
         Ok(())
     }
 
@@ -301,17 +269,17 @@ impl Tunnel {
         payload: &[u8],
     ) -> Result<(), Violation> {
         let digest = Digest::new(read_u64(Kind::End, payload)?);
-        let corrupt = self.with_session(id, |session| {
-            if session.receive.state != ReceiveState::Open {
+        let corrupt = self.sessions.with(id, |session| {
+            if !session.receive().is_open() {
                 return Err(Violation::OutOfPlace(Kind::End));
             }
-            session.receive.receive_end(digest);
-            Ok(session.receive.is_corrupt())
+            session.receive_mut().receive_end(digest);
+            Ok(session.receive().is_corrupt())
         });
         if corrupt.unwrap_or(Ok(false))? {
             self.fail_corrupt(now, id);
         }
-        self.touch(id);
+        self.sessions.mark_dirty(id);
         Ok(())
     }
 
@@ -323,8 +291,8 @@ impl Tunnel {
         seq: Seq,
         reset: Reset,
     ) -> bool {
-        let in_order = self.with_session(id, |session| {
-            let in_order = !session.receive.is_reset;
+        let in_order = self.sessions.with(id, |session| {
+            let in_order = !session.receive().is_reset();
             if in_order {
                 session.handle_reset(seq, reset);
             }
@@ -333,12 +301,12 @@ impl Tunnel {
         if in_order != Some(true) {
             return false;
         }
-        self.resetting.remove(&id);
+        self.sessions.release_reset(id);
         if let Some(attached) = self.attached_mut() {
-            attached.reorder.forget(id);
+            attached.reorder.retire(id);
         }
         self.activate(now, id);
-        self.touch(id);
+        self.sessions.mark_dirty(id);
         true
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::joined::{Joined, JoinedId};
-use super::way::Way;
+use super::route::Route;
 use super::{Event, NotStandingBy, Tunnel};
 use crate::attach::FEATURE_JOIN;
 use crate::error::Violation;
@@ -20,7 +20,7 @@ impl Tunnel {
     /// far as a client knows.
     #[must_use]
     pub fn may_join(&self) -> bool {
-        self.may_stand_by() && self.features & FEATURE_JOIN != 0 && self.has_place()
+        self.may_stand_by() && self.peer.features & FEATURE_JOIN != 0 && self.has_place()
     }
 
     /// How many carriers have joined the attached one, or have asked to.
@@ -40,7 +40,7 @@ impl Tunnel {
     /// When it does not stand by for this tunnel, or there are as many as there
     /// may be; nothing has changed then.
     pub fn join(&mut self, now: Time, standby: Standby) -> Result<JoinedId, NotStandingBy> {
-        let tunnel = self.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
+        let tunnel = self.identity.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
         let (decoder, beats, patience) = standby.into_joining(tunnel).ok_or(NotStandingBy)?;
         let asked = Question::new(now, patience);
         self.insert_joined(|id| Joined::of_client(id, decoder, asked, beats))
@@ -56,7 +56,7 @@ impl Tunnel {
     /// closed.
     pub fn handle_join(&mut self, request: JoinRequest) -> Result<JoinedId, NotStandingBy> {
         let JoinRequest { tunnel, epoch, decoder, waiting } = request;
-        let is_current = self.id == Some(tunnel) && self.epoch == epoch;
+        let is_current = self.identity.id == Some(tunnel) && self.identity.epoch == epoch;
         if !is_current || self.closing.is_some() {
             return Err(NotStandingBy);
         }
@@ -104,7 +104,7 @@ impl Tunnel {
     }
 
     fn handle_joined_packets(&mut self, now: Time, id: JoinedId) -> Result<(), Violation> {
-        let epoch = self.epoch;
+        let epoch = self.identity.epoch;
         while let Some(joined) = self.joined_mut(id) {
             let Some((header, payload)) = joined.poll_packet()? else { break };
             match (header.kind, SessionId::new(header.session)) {
@@ -120,13 +120,13 @@ impl Tunnel {
 
     /// The next packet for a joined carrier: signs of life, then bulk.
     pub fn poll_joined_transmit(&mut self, now: Time, id: JoinedId) -> Option<Transmit> {
-        let epoch = self.epoch;
+        let epoch = self.identity.epoch;
         let joined = self.joined_mut(id)?;
         if let Some(own) = joined.poll_own(now, epoch) {
             return Some(own);
         }
         let may_send = joined.is_open() && self.closing.is_none();
-        if may_send { self.poll_session(now, Way::Joined) } else { None }
+        if may_send { self.poll_session(now, Route::Joined) } else { None }
     }
 
     /// Whether a joined carrier was silent for too long: all end with it.

@@ -118,7 +118,7 @@ impl Joined {
         }
         match &mut self.life {
             Life::Client { beats, .. } => {
-                Some(Transmit::empty(Kind::Heartbeat, beats.send(now)?, Seq::default()))
+                Some(Transmit::empty(Kind::Heartbeat, 0, beats.send(now)?, Seq::default()))
             }
             Life::Server { waiting, .. } => waiting.poll_transmit(),
         }

@@ -18,8 +18,8 @@ impl Tunnel {
     #[must_use]
     pub fn is_short(&self) -> bool {
         let limit = self.config.tunnel_limit;
-        let taken = self.pool.committed().max(self.received);
-        taken > limit / TAKEN || self.widest > limit / WIDE
+        let taken = self.sessions.committed().max(self.sessions.received());
+        taken > limit / TAKEN || self.sessions.widest() > limit / WIDE
     }
 
     /// Raises what this side holds for the tunnel, in units of cost and in each
@@ -39,7 +39,7 @@ impl Tunnel {
     /// The peer holds more for the tunnel, or says again what it said before: that
     /// is no reason to look at every session that waits for room.
     pub(super) fn handle_tunnel_limit(&mut self, now: Time, limit: u64) {
-        let Some(peer) = &mut self.peer else { return };
+        let Some(peer) = &mut self.peer.settings else { return };
         if limit > peer.tunnel_limit {
             peer.tunnel_limit = limit;
             self.widen_pool(now);
@@ -48,10 +48,9 @@ impl Tunnel {
 
     /// The pool is the smaller of both limits, and never shrinks on a carrier.
     fn widen_pool(&mut self, now: Time) {
-        let told = self.peer.map_or(u64::MAX, |peer| peer.tunnel_limit);
-        let limit = told.min(self.config.tunnel_limit);
-        self.pool.set_limit(limit.max(self.pool.limit()));
-        self.feed_starved(now);
+        let told = self.peer.settings.map_or(u64::MAX, |peer| peer.tunnel_limit);
+        self.sessions.raise_pool_limit(told.min(self.config.tunnel_limit));
+        self.activate_blocked(now);
     }
 
     pub(super) fn poll_tunnel_limit(&mut self) -> Option<Transmit> {

@@ -15,12 +15,13 @@ mod limit;
 mod order;
 mod output;
 mod path;
+mod route;
+mod sessions;
 mod sockets;
 mod standby;
 mod view;
-mod way;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -33,14 +34,14 @@ pub use view::{SessionView, Stage};
 use crate::attach::{Intent, Settings};
 use crate::config::Config;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
-use crate::limits::{Pool, RESERVE, cost};
-use crate::packet::Kind;
+use crate::limits::cost;
 use crate::reason::{Cause, Closing, Refusal, Reset};
-use crate::scheduler::{INTERACTIVE, Lane, Scheduler};
-use crate::session::{Listing, Lost, Opening, Session};
+use crate::session::Lost;
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 use carrier::{Attached, Carrier};
+use early::Early;
+use sessions::Sessions;
 
 /// So many openings of sessions that are over are no burden.
 const OPENINGS: usize = 64;
@@ -48,48 +49,38 @@ const OPENINGS: usize = 64;
 /// One side of a tunnel, as a state machine without I/O.
 #[derive(Debug)]
 pub struct Tunnel {
-    side: Side,
     config: Config,
-    id: Option<TunnelId>,
-    epoch: Epoch,
+    identity: Identity,
+    peer: Peer,
+    sessions: Sessions,
     carrier: Carrier,
-    sessions: BTreeMap<SessionId, Session>,
-    /// The next session that this side opens; `None` when its half is used up.
-    next_id: Option<SessionId>,
-    /// The highest session that the peer opened.
-    peer_id: Option<SessionId>,
-    /// What the peer said of itself at the last attach.
-    peer: Option<Settings>,
-    /// The features that the server told at the last attach.
-    features: u64,
-    /// Payload bytes that the last attach sent again by itself.
-    early_replay: u64,
-    /// The last attach had early packets, and was not answered.
-    is_early_unanswered: bool,
-    scheduler: Scheduler,
     /// The number of the next joined carrier.
     next_joined: JoinedId,
-    /// When a small packet of an interactive session was last sent.
-    last_interactive: Option<Time>,
-    /// The peer's pool, which our sends fill.
-    pool: Pool,
-    /// Sessions that wait for room in the pool.
-    starved: BTreeSet<SessionId>,
-    /// Bytes in all backlogs.
-    backlogged: u64,
-    /// Cost of all that was received and not delivered.
-    received: u64,
-    /// The largest limit to which a session's use has raised it.
-    widest: u64,
-    /// Sessions whose reset waits behind data, and since when without progress.
-    resetting: BTreeMap<SessionId, Time>,
-    touched: VecDeque<SessionId>,
-    events: VecDeque<Event>,
-    opens: OpenRate,
     /// Whether the driver was told of a doubt about the carrier.
     is_suspected: bool,
+    early: Early,
     closing: Option<Closing>,
     stats: Stats,
+    events: VecDeque<Event>,
+}
+
+/// What tells a tunnel from others, and its attaches from each other.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    side: Side,
+    /// `None` until the server has given it one.
+    id: Option<TunnelId>,
+    /// The epoch of the newest attach.
+    epoch: Epoch,
+}
+
+/// What the peer said at the last attach.
+#[derive(Clone, Copy, Default, Debug)]
+struct Peer {
+    /// What it said of itself.
+    settings: Option<Settings>,
+    /// The features that the server told.
+    features: u64,
 }
 
 /// What the driver is told.
@@ -176,35 +167,17 @@ impl Tunnel {
     pub fn new(side: Side, config: Config) -> Self {
         let session_limit = config.session_limit.max(cost(1));
         let config = Config { session_limit, ..config };
-        let pool = Pool::new(config.tunnel_limit);
-        let opens = OpenRate::new(config.opens_per_second);
         Self {
-            side,
-            id: None,
-            epoch: Epoch::default(),
+            identity: Identity { side, id: None, epoch: Epoch::default() },
+            peer: Peer::default(),
+            sessions: Sessions::new(side, &config),
             carrier: Carrier::Detached,
-            sessions: BTreeMap::new(),
-            next_id: Some(SessionId::first_of(side)),
-            peer_id: None,
-            peer: None,
-            features: 0,
-            early_replay: 0,
-            is_early_unanswered: false,
-            scheduler: Scheduler::default(),
             next_joined: JoinedId::FIRST,
-            last_interactive: None,
-            pool,
-            starved: BTreeSet::new(),
-            backlogged: 0,
-            received: 0,
-            widest: 0,
-            resetting: BTreeMap::new(),
-            touched: VecDeque::new(),
-            events: VecDeque::new(),
-            opens,
             is_suspected: false,
+            early: Early::default(),
             closing: None,
             stats: Stats::default(),
+            events: VecDeque::new(),
             config,
         }
     }
@@ -212,13 +185,13 @@ impl Tunnel {
     /// The tunnel's id, once the server has given it one.
     #[must_use]
     pub fn id(&self) -> Option<TunnelId> {
-        self.id
+        self.identity.id
     }
 
     /// The epoch of the newest attach.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.identity.epoch
     }
 
     /// The settings it was made with.
@@ -230,7 +203,7 @@ impl Tunnel {
     /// What the peer said of itself at the last attach.
     #[must_use]
     pub fn peer(&self) -> Option<&Settings> {
-        self.peer.as_ref()
+        self.peer.settings.as_ref()
     }
 
     /// What it did so far.
@@ -247,7 +220,7 @@ impl Tunnel {
 
     /// The sessions it has a record of, in order.
     pub fn session_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.sessions.keys().copied()
+        self.sessions.ids()
     }
 
     /// Whether a carrier is bound to it.
@@ -277,9 +250,7 @@ impl Tunnel {
     /// Payload and charges that it holds in both directions.
     #[must_use]
     pub fn held(&self) -> u64 {
-        let sent: u64 = self.sessions.values().map(|session| session.send.held).sum();
-        let aside = self.attached().map_or(0, |attached| attached.reorder.held());
-        sent + self.backlogged + self.received + aside
+        self.sessions.held() + self.attached().map_or(0, |attached| attached.reorder.held())
     }
 
     /// How many answers and other words wait for the carrier, beside packets of
@@ -294,10 +265,7 @@ impl Tunnel {
     /// check for tests, as it looks at every session.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        let sum = |of: fn(&Session) -> u64| self.sessions.values().map(of).sum::<u64>();
-        self.pool.committed() == sum(|session| session.send.charged().max(RESERVE))
-            && self.backlogged == sum(|session| session.send.backlog.len() as u64)
-            && self.received == sum(|session| session.receive.held)
+        self.sessions.is_consistent()
     }
 
     /// Closes the tunnel: the peer is told if a carrier is there, and nothing
@@ -310,12 +278,7 @@ impl Tunnel {
     pub fn handle_lost(&mut self) {
         self.carrier = Carrier::Detached;
         self.is_suspected = false;
-        self.scheduler.clear();
-        self.starved.clear();
-        for session in self.sessions.values_mut() {
-            session.lane = Lane::Idle;
-            (session.ack_listing, session.is_limit_listed) = (Listing::None, false);
-        }
+        self.sessions.handle_carrier_lost();
     }
 
     /// The server does not know the tunnel any more. Sessions of which it may
@@ -333,39 +296,36 @@ impl Tunnel {
 
     fn restart_keeping(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
         self.handle_lost();
-        (self.id, self.peer, self.peer_id, self.closing) = (None, None, None, None);
-        (self.features, self.is_early_unanswered) = (0, false);
+        (self.identity.id, self.peer, self.closing) = (None, Peer::default(), None);
+        self.early.is_unanswered = false;
+        self.sessions.forget_peer();
         let mut lost = Vec::new();
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
-            let Some(session) = self.sessions.get(&id) else { continue };
-            let is_own = id.opener() == self.side;
-            if is_own && (session.send.is_untransmitted() || self.unsend(id, &target)) {
+        for id in self.sessions.ids().collect::<Vec<_>>() {
+            if id.opener() == self.identity.side && self.renew(id, &target) {
                 continue;
             }
-            let Some(session) = self.sessions.get(&id) else { continue };
-            if !session.receive.is_discarding && !session.is_over() {
+            let Some(session) = self.sessions.get(id) else { continue };
+            if !session.receive().is_discarding() && !session.is_over() {
                 lost.push(Lost {
                     session: id,
-                    in_doubt: session.send.in_doubt(),
-                    undelivered: session.receive.waiting(),
+                    in_doubt: session.send().in_doubt(),
+                    undelivered: session.receive().waiting(),
                 });
             }
-            self.forget(id);
+            self.retire(id);
         }
         self.stats.unresumed += lost.len() as u64;
-        self.pool.set_limit(self.config.tunnel_limit);
+        self.sessions.set_pool_limit(self.config.tunnel_limit);
         lost
     }
 
-    /// Makes a session new again that the peer has not answered. Says whether it could.
-    fn unsend(&mut self, id: SessionId, target: impl Fn(SessionId) -> Option<Bytes>) -> bool {
+    /// Makes a session new again that the peer has not answered. Says whether it is new.
+    fn renew(&mut self, id: SessionId, target: impl Fn(SessionId) -> Option<Bytes>) -> bool {
         let first = self.config.first_seq;
-        let is_unsent = self.with_session(id, |session| {
-            let is_asked = session.opening == Opening::Asked && !session.receive.is_discarding;
-            let target = target(id).filter(|_| is_asked && session.abort.is_none());
-            target.is_some_and(|target| session.send.unsend(first, (Kind::Open, target)))
+        let is_new = self.sessions.with(id, |session| {
+            session.send().is_untransmitted() || session.unsend(first, target(id))
         });
-        is_unsent == Some(true)
+        is_new == Some(true)
     }
 
     fn attached(&self) -> Option<&Attached> {
@@ -391,27 +351,17 @@ impl Tunnel {
         }
     }
 
-    fn max_sessions(&self) -> usize {
-        let shares = self.config.tunnel_limit / RESERVE;
-        usize::try_from(shares).unwrap_or(usize::MAX).min(self.config.max_sessions as usize)
-    }
-
-    /// Whether this side keeps a record of one more session.
-    fn has_record(&self) -> bool {
-        self.sessions.len() < self.max_sessions()
-    }
-
     /// Whether a session that this side opens finds its share now, on both sides: the peer
     /// has a record of one that has ended until it hears the last acknowledgement.
     #[must_use]
     pub fn has_share(&self) -> bool {
-        let ending = self.attached().map_or(0, |attached| attached.farewells.len());
-        self.sessions.len() + ending < self.max_sessions()
-            && self.pool.free() >= RESERVE * (1 + ending as u64)
+        let ending = self.attached().map_or(0, |attached| attached.final_acks.len());
+        self.sessions.len() + ending < self.config.effective_max_sessions()
+            && self.sessions.has_shares(1 + ending as u64)
     }
 
     fn send_limit(&self) -> u64 {
-        self.peer.map_or(self.config.session_limit, |peer| peer.session_limit)
+        self.peer.settings.map_or(self.config.session_limit, |peer| peer.session_limit)
     }
 
     /// Has packet 0 of a session sent. Sessions that are over by then are struck
@@ -420,30 +370,15 @@ impl Tunnel {
         let Carrier::Attached(attached) = &mut self.carrier else { return };
         let sessions = &self.sessions;
         if attached.openings.len() >= 2 * sessions.len() + OPENINGS {
-            attached.openings.retain(|id| sessions.contains_key(id));
+            attached.openings.retain(|id| sessions.has(*id));
         }
         attached.openings.push_back(id);
     }
 
-    /// Tells the driver to look at a session, once.
-    fn touch(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && !std::mem::replace(&mut session.is_touched, true)
-        {
-            self.touched.push_back(id);
-        }
-    }
-
     /// Gives a session its turn at the carrier, if something of it is due.
     fn activate(&mut self, now: Time, id: SessionId) {
-        if !self.is_attached() {
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.lane == Lane::Idle && session.send.has_due() && session.send.opening_is_sent() {
-            session.recent.add(now, 0);
-            session.lane = session.recent.lane(session.send.waiting(INTERACTIVE.into()));
-            self.scheduler.enqueue(id, session.lane);
+        if self.is_attached() {
+            self.sessions.activate(now, id);
         }
     }
 
@@ -451,87 +386,40 @@ impl Tunnel {
     /// number, unless there is no carrier: then not listing it will say that it
     /// is over. A request that is under way lists it still, so its record
     /// stays until the answer is there.
-    fn settle(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id).filter(|session| session.is_over()) else {
+    fn retire_if_over(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(id).filter(|session| session.is_over()) else {
             return;
         };
-        let last_ack = session.owes_ack().then(|| session.receive.delivered());
+        let last_ack = session.owes_ack().then(|| session.receive().delivered());
         match (&mut self.carrier, last_ack) {
             (Carrier::Attaching(_), Some(_)) => return,
-            (Carrier::Attached(attached), Some(ack)) => attached.farewells.push_back((id, ack)),
+            (Carrier::Attached(attached), Some(ack)) => attached.final_acks.push_back((id, ack)),
             _ => {}
         }
-        self.forget(id);
+        self.retire(id);
     }
 
-    fn forget(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.remove(&id) {
-            self.pool.release(session.send.charged());
-            self.backlogged -= session.send.backlog.len() as u64;
-            self.received -= session.receive.held;
-            self.resetting.remove(&id);
-            self.starved.remove(&id);
-        }
+    fn retire(&mut self, id: SessionId) {
+        self.sessions.retire(id);
         if let Some(attached) = self.attached_mut() {
-            attached.reorder.forget(id);
+            attached.reorder.retire(id);
         }
-    }
-
-    /// Changes a session and keeps the tunnel's sums in step with it.
-    fn with_session<R>(
-        &mut self,
-        id: SessionId,
-        change: impl FnOnce(&mut Session) -> R,
-    ) -> Option<R> {
-        let session = self.sessions.get_mut(&id)?;
-        let Session { send, receive, .. } = &*session;
-        let before = (send.charged(), send.backlog.len() as u64, receive.held);
-        let result = change(session);
-        self.pool.change(before.0, session.send.charged());
-        self.backlogged = self.backlogged - before.1 + session.send.backlog.len() as u64;
-        self.received = self.received - before.2 + session.receive.held;
-        Some(result)
     }
 
     /// The session cannot go on; both the peer and the local socket learn it.
     fn fail(&mut self, now: Time, id: SessionId, cause: Cause, detail: &str) {
-        self.with_session(id, |session| session.fail(Reset::with_detail(cause, detail)));
+        self.sessions.with(id, |session| session.fail(Reset::with_detail(cause, detail)));
         self.discard_ahead(now, id);
         self.stats.unresumed += 1;
-        self.touch(id);
+        self.sessions.mark_dirty(id);
         self.activate(now, id);
-        self.settle(id);
-    }
-}
-
-/// A token bucket over the sessions that the peer opens.
-#[derive(Debug)]
-struct OpenRate {
-    per_second: u32,
-    spent: f64,
-    at: Time,
-}
-
-impl OpenRate {
-    const fn new(per_second: u32) -> Self {
-        Self { per_second, spent: 0.0, at: Time::ZERO }
-    }
-
-    fn take(&mut self, now: Time) -> bool {
-        let refill = now.since(self.at).as_secs_f64() * f64::from(self.per_second);
-        self.spent = (self.spent - refill).max(0.0);
-        self.at = now;
-        let has_one = self.spent + 1.0 <= f64::from(self.per_second);
-        if has_one {
-            self.spent += 1.0;
-        }
-        has_one
+        self.retire_if_over(id);
     }
 }
 
 /// What the client asks for at its next attach.
 impl Tunnel {
     fn intent(&self, new: impl FnOnce() -> Intent) -> Intent {
-        self.id.map_or_else(new, |tunnel| Intent::Resume { tunnel })
+        self.identity.id.map_or_else(new, |tunnel| Intent::Resume { tunnel })
     }
 }

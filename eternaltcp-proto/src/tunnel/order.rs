@@ -25,10 +25,10 @@ impl Tunnel {
     /// may skip what the peer dropped; and while carriers are joined, what is
     /// missing may be on another one.
     pub(super) fn place(&self, id: SessionId, header: &Header) -> Result<Place, Violation> {
-        let Some(session) = self.sessions.get(&id) else { return Err(no_such(header)) };
-        let expected = session.receive.next;
+        let Some(session) = self.sessions.get(id) else { return Err(no_such(header)) };
+        let expected = session.receive().next();
         let is_later = header.seq.distance_from(expected) < 1 << 31;
-        let may_skip = is_later && header.kind == Kind::Reset && session.receive.is_discarding;
+        let may_skip = is_later && header.kind == Kind::Reset && session.receive().is_discarding();
         let is_next = header.seq == expected || may_skip;
         let has_joined = self.attached().is_some_and(|attached| !attached.joined.is_empty());
         let is_ahead = is_later && has_joined && header.kind.may_be_ahead();
@@ -51,10 +51,10 @@ impl Tunnel {
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
-        let Some(session) = self.sessions.get(&id) else {
-            return if self.was_known(id) { Ok(()) } else { Err(no_such(header)) };
+        let Some(session) = self.sessions.get(id) else {
+            return if self.sessions.was_known(id) { Ok(()) } else { Err(no_such(header)) };
         };
-        if session.receive.is_reset {
+        if session.receive().is_reset() {
             // Its reset was faster, and skipped what nobody wants any more.
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Tunnel {
             self.handle_next(now, id, &header, payload)?;
         }
         self.owe_ack(now, id);
-        self.settle(id);
+        self.retire_if_over(id);
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Tunnel {
 
     /// The session's next packet, if it came before its turn.
     fn next_aside(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
-        let seq = self.sessions.get(&id)?.receive.next;
+        let seq = self.sessions.get(id)?.receive().next();
         let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
         let length = u32::try_from(payload.len()).ok()?;
         Some((Header { kind, session: id.get(), seq, ack: Seq::default(), length }, payload))
@@ -127,7 +127,7 @@ impl Tunnel {
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
-        if self.sessions.get(&id).is_some_and(|session| session.receive.is_discarding) {
+        if self.sessions.get(id).is_some_and(|session| session.receive().is_discarding()) {
             // The reset that follows skips what is missing.
             return Ok(());
         }
@@ -144,9 +144,9 @@ impl Tunnel {
     /// Forgets what came before its turn of a session that this side has reset. A reset
     /// among it is taken: its sender sends no other, and it skips what is missing.
     pub(super) fn discard_ahead(&mut self, now: Time, id: SessionId) {
-        let is_discarding = self.sessions.get(&id).is_some_and(|it| it.receive.is_discarding);
+        let is_discarding = self.sessions.get(id).is_some_and(|it| it.receive().is_discarding());
         let Some(attached) = self.attached_mut().filter(|_| is_discarding) else { return };
-        let Some((seq, payload)) = attached.reorder.forget(id) else { return };
+        let Some((seq, payload)) = attached.reorder.retire(id) else { return };
         // It was found in order when it was put aside.
         if let Ok(reset) = Reset::decode(&payload) {
             self.handle_reset(now, id, seq, reset);
@@ -159,9 +159,10 @@ impl Tunnel {
         let (aside, of_session) = self
             .attached()
             .map_or((0, 0), |attached| (attached.reorder.held(), attached.reorder.held_of(id)));
-        let of_tunnel = self.config.tunnel_limit.saturating_sub(self.received + aside);
-        let session = self.sessions.get(&id).map_or(0, |session| {
-            session.receive.limit.saturating_sub(session.receive.held + of_session)
+        let of_tunnel = self.config.tunnel_limit.saturating_sub(self.sessions.received() + aside);
+        let session = self.sessions.get(id).map_or(0, |session| {
+            let receive = session.receive();
+            receive.limit().saturating_sub(receive.held() + of_session)
         });
         session.min(of_tunnel)
     }

@@ -52,12 +52,12 @@ impl Tunnel {
     /// again on this carrier: right after an attach, all of its replay.
     #[must_use]
     pub fn replay_due(&self) -> u64 {
-        let due = self.sessions.values().map(|session| session.send.replay_due());
-        self.early_replay + due.sum::<u64>()
+        let due = self.sessions.iter().map(|(_, session)| session.send().replay_due());
+        self.early.replayed + due.sum::<u64>()
     }
 
     pub(super) fn new_liveness(&self, now: Time) -> Liveness {
-        let doubts = self.side == Side::Client;
+        let doubts = self.identity.side == Side::Client;
         Liveness::new(now, self.config.heartbeat, self.config.dead_after, doubts)
     }
 

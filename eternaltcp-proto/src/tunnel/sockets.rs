@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 use super::{Event, OpenError, Tunnel};
 use crate::id::SessionId;
-use crate::limits::RESERVE;
-use crate::packet::{Kind, READ_SIZE};
+use crate::packet::Kind;
 use crate::reason::Reset;
 use crate::session::{Delivery, Opening, Session};
 use crate::time::Time;
@@ -27,24 +26,17 @@ impl Tunnel {
         if !self.has_share() {
             return Err(OpenError::LimitReached);
         }
-        let id = self.next_id.ok_or(OpenError::NumbersUsedUp)?;
-        if !self.pool.admit() {
-            return Err(OpenError::LimitReached);
-        }
-        self.next_id = id.successor();
-        let mut session = Session::new(&self.config, self.send_limit(), Opening::Asked);
-        session.send.opening = Some((Kind::Open, target));
-        self.sessions.insert(id, session);
+        let id = self.sessions.open(&self.config, self.send_limit(), target)?;
         self.stats.sessions += 1;
         self.list_opening(id);
-        self.touch(id);
+        self.sessions.mark_dirty(id);
         Ok(id)
     }
 
     /// The target of a session that the peer opened and nobody has answered.
     #[must_use]
     pub fn offered_target(&self, id: SessionId) -> Option<&Bytes> {
-        match &self.sessions.get(&id)?.opening {
+        match self.sessions.get(id)?.opening() {
             Opening::Offered(target) => Some(target),
             _ => None,
         }
@@ -54,19 +46,17 @@ impl Tunnel {
     /// that has sent data already does not wait for it: the answer may then travel
     /// with the target's.
     pub fn accept(&mut self, now: Time, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if let Opening::Offered(_) = session.opening {
-            session.opening = Opening::Established;
-            session.send.opening = Some((Kind::Opened, Bytes::new()));
-            let is_awaited = session.receive.packets.is_empty();
-            self.touch(id);
-            match self.attached_mut() {
-                Some(attached) if !is_awaited => {
-                    attached.delayed.openings.push(id);
-                    attached.delayed.wait(now);
-                }
-                _ => self.activate(now, id),
+        if self.sessions.with(id, Session::accept) != Some(true) {
+            return;
+        }
+        let is_awaited = self.sessions.get(id).is_some_and(|session| session.receive().is_empty());
+        self.sessions.mark_dirty(id);
+        match self.attached_mut() {
+            Some(attached) if !is_awaited => {
+                attached.delayed.openings.push(id);
+                attached.delayed.wait(now);
             }
+            _ => self.activate(now, id),
         }
     }
 
@@ -74,39 +64,26 @@ impl Tunnel {
     /// session is reset later, and tells that from a target that refused.
     #[must_use]
     pub fn is_established(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_some_and(|session| session.opening == Opening::Established)
+        self.sessions.get(id).is_some_and(|session| *session.opening() == Opening::Established)
     }
 
     /// Whether something of the session has ever been sent.
     #[must_use]
     pub fn is_transmitted(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_some_and(|session| !session.send.is_untransmitted())
+        self.sessions.get(id).is_some_and(|session| !session.send().is_untransmitted())
     }
 
     /// How many bytes may be read from the local socket now. Zero: leave them
     /// in the socket, whose own window then holds the application.
     #[must_use]
     pub fn capacity(&self, id: SessionId) -> usize {
-        let Some(session) = self.sessions.get(&id) else { return 0 };
-        let is_open = session.send.state == crate::send_queue::SendState::Open;
-        if !is_open || matches!(session.opening, Opening::Offered(_)) {
-            return 0;
-        }
-        let waiting = session.send.backlog.len();
-        let own = usize::try_from(RESERVE).unwrap_or(usize::MAX);
-        if self.backlogged >= self.config.tunnel_limit / 2 {
-            own.saturating_sub(waiting)
-        } else if waiting <= READ_SIZE / 2 {
-            READ_SIZE
-        } else {
-            0
-        }
+        self.sessions.capacity(id, self.config.tunnel_limit)
     }
 
     /// Bytes of all sessions that were read and have no number yet.
     #[must_use]
     pub fn unnumbered(&self) -> u64 {
-        self.backlogged
+        self.sessions.backlogged()
     }
 
     /// When a small packet of an interactive session was last sent: somebody
@@ -114,101 +91,89 @@ impl Tunnel {
     /// the path's queues short.
     #[must_use]
     pub fn last_interactive(&self) -> Option<Time> {
-        self.last_interactive
+        self.sessions.last_interactive()
     }
 
     /// Bytes read from the local socket; at most [`Self::capacity`].
     pub fn write(&mut self, now: Time, id: SessionId, chunk: Bytes) {
-        self.with_session(id, |session| session.send.write(chunk));
+        self.sessions.with(id, |session| session.send_mut().write(chunk));
         self.activate(now, id);
     }
 
     /// The local socket's end of stream.
     pub fn finish(&mut self, now: Time, id: SessionId) {
-        self.with_session(id, |session| session.send.finish());
+        self.sessions.with(id, |session| session.send_mut().finish());
         self.activate(now, id);
     }
 
     /// The local socket is gone: it was reset, could not be connected, or was
     /// never there. The peer learns it after the data before.
     pub fn reset(&mut self, now: Time, id: SessionId, reset: Reset) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if id.opener() == self.side && session.send.is_untransmitted() {
-            self.forget(id);
+        let Some(session) = self.sessions.get(id) else { return };
+        if id.opener() == self.identity.side && session.send().is_untransmitted() {
+            self.retire(id);
             return;
         }
-        self.with_session(id, |session| session.reset_by_driver(reset));
-        if self.sessions.get(&id).is_some_and(|session| !session.send.backlog.is_empty()) {
-            self.resetting.insert(id, now);
+        self.sessions.with(id, |session| session.reset_by_driver(reset));
+        if self.sessions.get(id).is_some_and(|session| session.send().backlogged() > 0) {
+            self.sessions.hold_up_reset(id, now);
         }
         self.discard_ahead(now, id);
         self.activate(now, id);
         self.owe_ack(now, id);
-        self.settle(id);
+        self.retire_if_over(id);
     }
 
     /// The session is ended from this side: both its ends are reset, or the
     /// local one alone if the peer never heard of it.
     pub fn kill(&mut self, now: Time, id: SessionId, reset: Reset) {
-        let is_own = id.opener() == self.side;
-        self.with_session(id, |session| {
-            if is_own && session.send.is_untransmitted() {
+        let is_own = id.opener() == self.identity.side;
+        self.sessions.with(id, |session| {
+            if is_own && session.send().is_untransmitted() {
                 session.lose(reset);
             } else {
                 session.fail(reset);
             }
         });
         self.discard_ahead(now, id);
-        self.touch(id);
+        self.sessions.mark_dirty(id);
         self.activate(now, id);
-        self.settle(id);
+        self.retire_if_over(id);
     }
 
     /// What is to be done with the local socket.
     #[must_use]
     pub fn delivery(&self, id: SessionId) -> Delivery<'_> {
-        self.sessions.get(&id).map_or(Delivery::Nothing, Session::delivery)
+        self.sessions.get(id).map_or(Delivery::Nothing, Session::delivery)
     }
 
     /// All the bytes that the local socket may take now, in order.
     pub fn deliverable(&self, id: SessionId) -> impl Iterator<Item = &[u8]> {
-        let receive = self.sessions.get(&id).map(|session| &session.receive);
-        receive.into_iter().flat_map(|receive| {
-            let offsets = std::iter::once(receive.offset).chain(std::iter::repeat(0));
-            receive.packets.iter().zip(offsets).map(|(packet, offset)| &packet[offset..])
-        })
+        self.sessions.get(id).into_iter().flat_map(|session| session.receive().deliverable())
     }
 
     /// Whether the local socket has taken a part of a packet.
     #[must_use]
     pub fn has_partial_delivery(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_some_and(|session| session.receive.offset > 0)
+        self.sessions.get(id).is_some_and(|session| session.receive().is_partial())
     }
 
     /// A reset that is next for the local socket, or waits behind data that
     /// the socket does not take.
     #[must_use]
     pub fn pending_reset(&self, id: SessionId) -> Option<&Reset> {
-        self.sessions.get(&id)?.pending_reset()
+        self.sessions.get(id)?.pending_reset()
     }
 
     /// The local socket took `count` bytes of [`Self::deliverable`].
     pub fn delivered(&mut self, now: Time, id: SessionId, count: usize) {
-        let most = self.config.session_limit_most;
-        let changed = self.with_session(id, |session| {
-            let used = session.receive.used;
-            let finished = session.receive.deliver(count);
-            session.untold += session.receive.used - used;
-            let has_grown = session.receive.grow(most);
-            (finished, session.receive.is_corrupt(), has_grown.then_some(session.receive.limit))
-        });
-        let Some((finished, corrupt, grown)) = changed else { return };
-        self.widest = self.widest.max(grown.unwrap_or(0));
+        let max_limit = self.config.session_limit_most;
+        let Some(delivered) = self.sessions.deliver(id, count, max_limit) else { return };
         self.stats.delivered_bytes += count as u64;
         self.owe_limit(id);
-        if corrupt {
+        if delivered.is_corrupt {
             self.fail_corrupt(now, id);
-        } else if finished {
+        } else if delivered.is_finished {
             self.owe_ack(now, id);
         }
     }
@@ -216,32 +181,18 @@ impl Tunnel {
     /// Copies payload that waits since before the last call, so that it does not
     /// keep alive what came with it. Worth a call now and then, as every second.
     pub fn compact(&mut self) {
-        if self.received > 0 {
-            self.sessions.values_mut().for_each(|session| session.receive.compact());
-        }
+        self.sessions.compact();
         if let Some(attached) = self.attached_mut() {
             attached.reorder.compact();
         }
     }
 
-    /// The local socket's sending side was shut.
-    pub fn delivered_end(&mut self, now: Time, id: SessionId) {
-        self.deliver_ending(now, id);
-    }
-
-    /// The local socket was reset.
-    pub fn delivered_reset(&mut self, now: Time, id: SessionId) {
-        self.deliver_ending(now, id);
-    }
-
-    fn deliver_ending(&mut self, now: Time, id: SessionId) {
-        self.with_session(id, |session| {
-            if session.abort.take().is_none() {
-                session.receive.deliver_ending();
-            }
-        });
+    /// What [`Self::delivery`] said last was done, and was not data: the local socket's
+    /// sending side was shut, or the socket was reset.
+    pub fn delivered_ending(&mut self, now: Time, id: SessionId) {
+        self.sessions.with(id, Session::deliver_ending);
         self.owe_ack(now, id);
-        self.settle(id);
+        self.retire_if_over(id);
     }
 
     /// The next event.
@@ -249,12 +200,16 @@ impl Tunnel {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        while let Some(id) = self.touched.pop_front() {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.is_touched = false;
-                return Some(Event::Touched(id));
-            }
-        }
-        None
+        self.sessions.poll_dirty().map(Event::Touched)
+    }
+
+    /// A session whose exported state may differ from what it was when this last
+    /// returned its id, or that has no record any more. Changes are collected from the
+    /// first call on, which begins with all sessions there are.
+    ///
+    /// Drained after each input, it gives every session whose record elsewhere is to be
+    /// written anew before anything is sent.
+    pub fn poll_changed(&mut self) -> Option<SessionId> {
+        self.sessions.poll_changed()
     }
 }

@@ -17,7 +17,7 @@ impl Tunnel {
     /// by; before an attach nobody knows.
     #[must_use]
     pub fn may_stand_by(&self) -> bool {
-        self.is_attached() && self.features & FEATURE_STANDBY != 0
+        self.is_attached() && self.peer.features & FEATURE_STANDBY != 0
     }
 
     /// Begins to stand by on a further carrier, on which the tunnel's own key
@@ -25,7 +25,7 @@ impl Tunnel {
     /// carriers, or the tunnel is not attached.
     #[must_use]
     pub fn stand_by(&self, now: Time, config: StandbyConfig) -> Option<Standby> {
-        let id = self.id.filter(|_| self.may_stand_by())?;
+        let id = self.identity.id.filter(|_| self.may_stand_by())?;
         Some(Standby::new(now, id, config))
     }
 
@@ -35,7 +35,7 @@ impl Tunnel {
     /// # Errors
     /// When it does not stand by for this tunnel; nothing has changed then.
     pub fn attach_standby(&mut self, now: Time, standby: Standby) -> Result<(), NotStandingBy> {
-        let tunnel = self.id.ok_or(NotStandingBy)?;
+        let tunnel = self.identity.id.ok_or(NotStandingBy)?;
         let (decoder, echo) = standby.into_carrier(tunnel).ok_or(NotStandingBy)?;
         self.attach(now, || Intent::Resume { tunnel });
         if let Carrier::Attaching(attaching) = &mut self.carrier {

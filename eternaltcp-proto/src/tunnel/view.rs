@@ -2,8 +2,6 @@
 
 use super::Tunnel;
 use crate::id::SessionId;
-use crate::receive_queue::ReceiveState;
-use crate::send_queue::SendState;
 use crate::session::{Opening, Session};
 
 /// How far a session is.
@@ -36,30 +34,30 @@ impl Tunnel {
     /// packet that the session keeps: not for every packet of a data path.
     #[must_use]
     pub fn session_view(&self, id: SessionId) -> Option<SessionView> {
-        let session = self.sessions.get(&id)?;
+        let session = self.sessions.get(id)?;
         Some(SessionView {
             stage: stage(session),
-            queued: session.send.in_doubt(),
-            undelivered: session.receive.waiting(),
+            queued: session.send().in_doubt(),
+            undelivered: session.receive().waiting(),
         })
     }
 
     /// Whether there is a record of a session.
     #[must_use]
     pub fn has_session(&self, id: SessionId) -> bool {
-        self.sessions.contains_key(&id)
+        self.sessions.has(id)
     }
 }
 
 fn stage(session: &Session) -> Stage {
-    let is_reset = session.receive.is_discarding
+    let is_reset = session.receive().is_discarding()
         || session.pending_reset().is_some()
-        || matches!(session.send.state, SendState::Resetting | SendState::Reset);
+        || session.send().is_resetting();
     if is_reset {
         Stage::Resetting
-    } else if session.opening != Opening::Established {
+    } else if *session.opening() != Opening::Established {
         Stage::Opening
-    } else if session.send.state == SendState::Open && session.receive.state == ReceiveState::Open {
+    } else if session.send().is_open() && session.receive().is_open() {
         Stage::Open
     } else {
         Stage::Ending
@@ -83,7 +81,7 @@ mod tests {
         tunnel.kill(Time::ZERO, id, Reset::new(Cause::Killed));
         assert_eq!(tunnel.session_view(id).map(|view| view.stage), Some(Stage::Resetting));
         assert!(tunnel.has_session(id), "its socket is to be told");
-        tunnel.delivered_reset(Time::ZERO, id);
+        tunnel.delivered_ending(Time::ZERO, id);
         assert_eq!(tunnel.session_view(id), None);
     }
 }

@@ -154,14 +154,14 @@ impl Peer {
             Delivery::Nothing | Delivery::Data(_) => {}
             Delivery::End => {
                 self.socket(id).is_ended = true;
-                self.tunnel.delivered_end(now, id);
+                self.tunnel.delivered_ending(now, id);
             }
             Delivery::Reset(reset) => {
                 let reset = reset.clone();
                 let socket = self.socket(id);
                 socket.reset = Some(reset);
                 socket.outbox.clear();
-                self.tunnel.delivered_reset(now, id);
+                self.tunnel.delivered_ending(now, id);
             }
         }
     }

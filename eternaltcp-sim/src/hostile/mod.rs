@@ -298,8 +298,8 @@ impl Attack {
             };
             self.reached.delivered += data as u64;
             match (is_end, is_reset) {
-                (true, _) => self.tunnel.delivered_end(now, id),
-                (_, true) => self.tunnel.delivered_reset(now, id),
+                (true, _) => self.tunnel.delivered_ending(now, id),
+                (_, true) => self.tunnel.delivered_ending(now, id),
                 _ => self.tunnel.delivered(now, id, data),
             }
         }

@@ -186,7 +186,7 @@ impl Local {
                     // A socket that is gone already tells it by its reading side.
                     let _ = self.stream.shut_sending();
                     self.is_shut = true;
-                    tunnel.delivered_end(now, self.id);
+                    tunnel.delivered_ending(now, self.id);
                 }
                 Delivery::Reset(reset) => {
                     // The other end's kernel has taken everything: a reset loses nothing.

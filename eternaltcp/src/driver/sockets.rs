@@ -67,7 +67,7 @@ impl<R: Role> Driver<R> {
                     local.abort(&reset);
                 }
                 self.role.reset(id, &reset);
-                self.tunnel.delivered_reset(now, id);
+                self.tunnel.delivered_ending(now, id);
             }
         }
     }
@@ -76,7 +76,7 @@ impl<R: Role> Driver<R> {
     fn collect_abort(&mut self, id: SessionId) {
         if self.tunnel.offered_target(id).is_none() && self.tunnel.pending_reset(id).is_some() {
             self.offers.remove(&id);
-            self.tunnel.delivered_reset(self.now, id);
+            self.tunnel.delivered_ending(self.now, id);
         }
     }
 

@@ -1,0 +1,299 @@
+//! What one direction of a session received and its local socket has not taken.
+
+mod export;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::limits::cost;
+use crate::reason::Reset;
+use crate::seq::Seq;
+
+/// A queue that once was longer gives its memory back when it is empty.
+const SMALL_QUEUE: usize = 8;
+
+/// How far this direction is from its end. The first three states and the reset
+/// belong to a living local socket, the others to one that is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum State {
+    /// More may come.
+    Open,
+    /// The end of stream was received, with this digest, and not passed on.
+    Ended(Digest),
+    /// The end of stream was passed on. A reset may follow it.
+    Finished,
+    /// A reset was received and not passed on. Nothing may follow it.
+    Reset {
+        reset: Reset,
+        /// An end of stream came before it, and was not passed on either.
+        is_behind_end: bool,
+    },
+    /// The local socket is gone: what arrives counts as delivered.
+    Discarding,
+    /// The local socket is gone, and the stream has ended. A reset may follow it.
+    DiscardedEnd,
+    /// The local socket is gone, and a reset was received. Nothing may follow it.
+    DiscardedReset,
+}
+
+/// What is next for the local socket behind the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending<'a> {
+    /// The end of stream.
+    End,
+    /// A reset.
+    Reset(&'a Reset),
+}
+
+/// One direction of a session, at its receiver. *Received* and *delivered*
+/// are two numbers: what lies between them waits here for a slow application.
+#[derive(Debug)]
+pub(crate) struct ReceiveQueue {
+    packets: VecDeque<Bytes>,
+    /// Packets at the front that have memory of their own.
+    compact: usize,
+    /// Bytes of the first packet that the local socket has taken.
+    offset: usize,
+    /// The next number not received.
+    next: Seq,
+    /// Cost of the packets kept.
+    held: u64,
+    /// The digest of what was delivered in whole packets.
+    digest: Digest,
+    /// What the peer was told that is held for this session.
+    limit: u64,
+    /// Cost delivered since the limit was last raised.
+    used: u64,
+    state: State,
+}
+
+impl ReceiveQueue {
+    pub(crate) fn new(first: Seq, limit: u64) -> Self {
+        Self {
+            packets: VecDeque::new(),
+            compact: 0,
+            offset: 0,
+            next: first,
+            held: 0,
+            digest: Digest::default(),
+            limit,
+            used: 0,
+            state: State::Open,
+        }
+    }
+
+    /// The next number not received.
+    pub(crate) fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// The next number not delivered: what goes into `ack`.
+    pub(crate) fn delivered(&self) -> Seq {
+        let packets = u32::try_from(self.packets.len()).unwrap_or(u32::MAX);
+        self.next.minus(packets + self.endings())
+    }
+
+    /// Ends received and not passed on: an end of stream, a reset, or both.
+    fn endings(&self) -> u32 {
+        match self.state {
+            State::Ended(_) => 1,
+            State::Reset { is_behind_end, .. } => 1 + u32::from(is_behind_end),
+            _ => 0,
+        }
+    }
+
+    /// Cost of the packets kept.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// The digest of what was delivered in whole packets.
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What the peer was told that is held for this session.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Whether no data waits for the local socket.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Whether the local socket has taken a part of a packet.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.offset > 0
+    }
+
+    /// Whether data may come, or an end of stream.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Discarding)
+    }
+
+    /// Whether the local socket is gone.
+    pub(crate) fn is_discarding(&self) -> bool {
+        matches!(self.state, State::Discarding | State::DiscardedEnd | State::DiscardedReset)
+    }
+
+    /// Whether a reset was received: nothing may follow it.
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(self.state, State::Reset { .. } | State::DiscardedReset)
+    }
+
+    /// Whether the end or the reset was received, and nothing of this direction is
+    /// left for the local socket.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, State::Finished | State::DiscardedEnd | State::DiscardedReset)
+    }
+
+    /// What the local socket may take, in order.
+    pub(crate) fn deliverable(&self) -> impl Iterator<Item = &[u8]> {
+        let offsets = std::iter::once(self.offset).chain(std::iter::repeat(0));
+        self.packets.iter().zip(offsets).map(|(packet, offset)| &packet[offset..])
+    }
+
+    /// What is next for the local socket behind the data.
+    pub(crate) fn ending(&self) -> Option<Ending<'_>> {
+        match &self.state {
+            State::Ended(_) => Some(Ending::End),
+            State::Reset { reset, .. } => Some(Ending::Reset(reset)),
+            _ => None,
+        }
+    }
+
+    /// A packet that the local socket does not see: an opening.
+    pub(crate) fn receive_opening(&mut self) {
+        self.next = self.next.next();
+    }
+
+    /// The next data packet; what it costs was checked against the limits.
+    pub(crate) fn receive_data(&mut self, payload: Bytes) {
+        self.next = self.next.next();
+        if self.is_discarding() {
+            self.digest = self.digest.after(&payload);
+            return;
+        }
+        self.held += cost(payload.len());
+        self.packets.push_back(payload);
+    }
+
+    /// The end of stream.
+    pub(crate) fn receive_end(&mut self, digest: Digest) {
+        self.next = self.next.next();
+        self.state = if self.is_discarding() { State::DiscardedEnd } else { State::Ended(digest) };
+    }
+
+    /// A reset with this number, which may skip what its sender dropped.
+    pub(crate) fn receive_reset(&mut self, seq: Seq, reset: Reset) {
+        self.next = seq.next();
+        self.state = if self.is_discarding() {
+            State::DiscardedReset
+        } else {
+            State::Reset { reset, is_behind_end: matches!(self.state, State::Ended(_)) }
+        };
+    }
+
+    /// The end or the reset was passed on to the local socket.
+    pub(crate) fn deliver_ending(&mut self) {
+        debug_assert!(self.packets.is_empty() || self.is_reset());
+        match self.state {
+            State::Ended(_) => self.state = State::Finished,
+            State::Reset { .. } => self.discard(),
+            _ => {}
+        }
+    }
+
+    /// The local socket took `count` bytes more. Returns whether a packet was
+    /// finished.
+    pub(crate) fn deliver(&mut self, count: usize) -> bool {
+        self.offset += count;
+        let mut finished = false;
+        while let Some(front) = self.packets.front() {
+            if self.offset < front.len() {
+                break;
+            }
+            let length = front.len();
+            self.digest = self.digest.after(front);
+            self.offset -= length;
+            self.held -= cost(length);
+            self.used += cost(length);
+            self.packets.pop_front();
+            self.compact = self.compact.saturating_sub(1);
+            finished = true;
+        }
+        if self.packets.is_empty() {
+            debug_assert_eq!(self.offset, 0, "delivered more than there was");
+            if self.packets.capacity() > SMALL_QUEUE {
+                self.packets = VecDeque::new();
+            }
+        }
+        finished
+    }
+
+    /// Whether the end of stream is next and carries another digest than what
+    /// was delivered.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.packets.is_empty()
+            && matches!(self.state, State::Ended(digest) if digest != self.digest)
+    }
+
+    /// The local socket is gone: all that waits, and all that comes, counts
+    /// as delivered.
+    pub(crate) fn discard(&mut self) {
+        for packet in std::mem::take(&mut self.packets) {
+            self.digest = self.digest.after(&packet);
+        }
+        (self.compact, self.offset, self.held) = (0, 0, 0);
+        self.state = match self.state {
+            State::Open | State::Discarding => State::Discarding,
+            State::Ended(_) | State::Finished | State::DiscardedEnd => State::DiscardedEnd,
+            State::Reset { .. } | State::DiscardedReset => State::DiscardedReset,
+        };
+    }
+
+    /// Nothing more will come to a queue whose local socket is gone.
+    pub(crate) fn end_discarded(&mut self) {
+        if self.state == State::Discarding {
+            self.state = State::DiscardedEnd;
+        }
+    }
+
+    /// A limit that grows with use: doubled, up to `most`, once a whole limit
+    /// was delivered to an application that keeps up. One that does not has
+    /// enough waiting for it. Says whether it has grown.
+    pub(crate) fn grow(&mut self, most: u64) -> bool {
+        let keeps_up = self.held <= self.limit / 4;
+        let grows = keeps_up && self.used >= self.limit && self.limit < most;
+        if grows {
+            self.used = 0;
+            self.limit = self.limit.saturating_mul(2).min(most);
+        }
+        grows
+    }
+
+    /// Cost delivered since the limit was last raised.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Copies what has waited since the last call: a payload may be a slice of a
+    /// larger piece of memory, which it keeps alive.
+    pub(crate) fn compact(&mut self) {
+        for packet in self.packets.iter_mut().skip(self.compact) {
+            *packet = Bytes::copy_from_slice(packet);
+        }
+        self.compact = self.packets.len();
+    }
+
+    /// Bytes received and not delivered.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.packets.iter().map(|packet| packet.len() as u64).sum::<u64>() - self.offset as u64
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,406 @@
+//! A session's packets that are sent or due and not yet acknowledged.
+
+mod export;
+mod replay_buffer;
+
+use bytes::Bytes;
+
+use crate::backlog::Backlog;
+use crate::digest::Digest;
+use crate::limits::PACKET_CHARGE;
+use crate::packet::{Kind, MAX_PAYLOAD};
+use crate::reason::Reset;
+use crate::seq::Seq;
+use replay_buffer::ReplayBuffer;
+
+/// Room below this is not worth a packet while others are on their way (the
+/// silly window of RFC 9293, section 3.8.6.2).
+const WORTH_SENDING: u64 = 2048;
+
+/// How this direction ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum State {
+    /// The application may still write.
+    Open,
+    /// End of stream was asked for; it follows the last byte.
+    Ending,
+    /// The end of stream has its number.
+    Ended,
+    /// A reset was asked for; it follows the last byte.
+    Resetting(Reset),
+    /// The reset has its number. Nothing may follow it.
+    Reset,
+    /// The peer has delivered the end, or there is no peer to deliver it.
+    Done,
+    /// The peer has delivered the reset. Nothing may follow it.
+    DoneReset,
+}
+
+/// A packet to put on the carrier.
+pub(crate) struct Outgoing {
+    pub(crate) kind: Kind,
+    pub(crate) seq: Seq,
+    pub(crate) payload: Bytes,
+    pub(crate) is_replay: bool,
+}
+
+/// The peer's numbers and this queue do not fit together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mismatch {
+    /// A number outside of what was sent and not acknowledged.
+    Number,
+    /// The digests differ at the same number.
+    Digest,
+}
+
+/// One direction of a session, at its sender.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    numbered: ReplayBuffer,
+    backlog: Backlog,
+    /// Packet 0, until it has its number.
+    opening: Option<(Kind, Bytes)>,
+    state: State,
+    /// What the peer holds for this session.
+    limit: u64,
+    /// Cost of data packets that were dropped although the peer received them and has not
+    /// delivered them: they fill its limits until it acknowledges them.
+    dropped: u64,
+    /// The peer has acknowledged something, packet 0 for one.
+    is_acknowledged: bool,
+    /// Data was dropped after the peer's reset: numbers before the base are
+    /// of packets that nobody waits for.
+    is_cut: bool,
+}
+
+impl SendQueue {
+    pub(crate) fn new(first: Seq, limit: u64) -> Self {
+        Self {
+            numbered: ReplayBuffer::new(first, Digest::default()),
+            backlog: Backlog::default(),
+            opening: None,
+            state: State::Open,
+            limit,
+            dropped: 0,
+            is_acknowledged: false,
+            is_cut: false,
+        }
+    }
+
+    /// Sets the packet that opens the session, or answers its opening.
+    pub(crate) fn set_opening(&mut self, kind: Kind, payload: Bytes) {
+        self.opening = Some((kind, payload));
+    }
+
+    /// What the peer holds for this session.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// The peer says anew what it holds for this session.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// The peer may hold more for this session. A limit never falls on a carrier.
+    pub(crate) fn raise_limit(&mut self, limit: u64) {
+        self.limit = self.limit.max(limit);
+    }
+
+    /// Cost of the packets that are kept.
+    pub(crate) fn held(&self) -> u64 {
+        self.numbered.held()
+    }
+
+    /// How many packets are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.numbered.len()
+    }
+
+    /// Bytes of the application that have no number.
+    pub(crate) fn backlogged(&self) -> u64 {
+        self.backlog.len() as u64
+    }
+
+    /// The queue's part of the peer's limits: the cost of all data that the peer may hold.
+    pub(crate) fn charged(&self) -> u64 {
+        self.held() + self.dropped
+    }
+
+    /// Bytes that were taken from the application and not acknowledged.
+    pub(crate) fn in_doubt(&self) -> u64 {
+        self.numbered.data_len() + self.backlogged()
+    }
+
+    /// Payload of the packets that have a number and are due.
+    pub(crate) fn replay_due(&self) -> u64 {
+        self.numbered.due_len()
+    }
+
+    /// Whether the peer has acknowledged anything.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.is_acknowledged
+    }
+
+    /// Whether the application may still write.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether a reset was asked for, sent or not, and the peer has not delivered it.
+    pub(crate) fn is_resetting(&self) -> bool {
+        matches!(self.state, State::Resetting(_) | State::Reset)
+    }
+
+    /// Whether a reset waits behind data without a number.
+    pub(crate) fn is_reset_held_up(&self) -> bool {
+        matches!(self.state, State::Resetting(_)) && !self.backlog.is_empty()
+    }
+
+    /// Whether the reset has its number, and is not delivered.
+    pub(crate) fn is_reset_sent(&self) -> bool {
+        self.state == State::Reset
+    }
+
+    /// Whether the end or the reset has its number: there is nothing more to say.
+    pub(crate) fn is_said(&self) -> bool {
+        matches!(self.state, State::Ended | State::Reset) || self.is_done()
+    }
+
+    /// Whether the peer has delivered the end or the reset.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done | State::DoneReset)
+    }
+
+    /// Whether the reset has its number: nothing may follow it.
+    fn is_past_reset(&self) -> bool {
+        matches!(self.state, State::Reset | State::DoneReset)
+    }
+
+    /// The application's bytes, while the direction is open.
+    pub(crate) fn write(&mut self, chunk: Bytes) {
+        debug_assert_eq!(self.state, State::Open, "written after its end");
+        if !chunk.is_empty() {
+            self.backlog.push(chunk);
+        }
+    }
+
+    /// End of stream after the last byte.
+    pub(crate) fn finish(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Ending;
+        }
+    }
+
+    /// A reset after the last byte, also where the end of stream was sent or
+    /// delivered before: the other direction may still be open.
+    pub(crate) fn reset(&mut self, reset: Reset) {
+        if !self.is_past_reset() && !matches!(self.state, State::Resetting(_)) {
+            self.state = State::Resetting(reset);
+        }
+    }
+
+    /// Drops what has no number, so that a reset does not wait behind it.
+    pub(crate) fn drop_backlog(&mut self) {
+        self.backlog.clear();
+    }
+
+    /// The peer has reset the session: it holds nothing of it, and nothing that is
+    /// kept will be wanted. What remains is a reset of our own, which the peer confirms.
+    pub(crate) fn cut(&mut self, reset: Reset) {
+        if !self.is_done() {
+            self.drop_all();
+            self.state = State::Resetting(reset);
+        }
+    }
+
+    /// The peer does not know the session any more: there is nobody to tell.
+    pub(crate) fn lose(&mut self) {
+        if !self.is_done() {
+            let is_past_reset = self.is_past_reset();
+            self.drop_all();
+            self.state = if is_past_reset { State::DoneReset } else { State::Done };
+        }
+    }
+
+    fn drop_all(&mut self) {
+        self.numbered.clear();
+        self.backlog.clear();
+        self.opening = None;
+        (self.dropped, self.is_cut) = (0, true);
+    }
+
+    /// Whether packets wait for the carrier or for room.
+    pub(crate) fn has_due(&self) -> bool {
+        self.numbered.has_due()
+            || self.opening.is_some()
+            || !self.backlog.is_empty()
+            || matches!(self.state, State::Ending | State::Resetting(_))
+    }
+
+    /// The cost of what waits for the carrier, with a number or without; no more
+    /// is looked at than shows that it is `enough`.
+    pub(crate) fn waiting(&self, enough: u64) -> u64 {
+        self.numbered.add_due_cost(self.backlogged(), enough)
+    }
+
+    /// Whether bytes of the application are kept, with a number or without.
+    pub(crate) fn has_data(&self) -> bool {
+        self.held() > 0 || !self.backlog.is_empty()
+    }
+
+    /// The least that the next packet has of payload, if it is one of data.
+    pub(crate) fn next_data(&self) -> Option<usize> {
+        match self.numbered.next_due() {
+            Some(packet) => (packet.kind == Kind::Data).then_some(packet.payload.len()),
+            None => (self.opening.is_none() && !self.backlog.is_empty()).then_some(1),
+        }
+    }
+
+    /// Whether the next packet may take a joined carrier: the peer knows the session,
+    /// and the packet is one of data.
+    pub(crate) fn may_go_beside(&self) -> bool {
+        self.is_acknowledged && self.next_data().is_some()
+    }
+
+    /// Whether the packet that opens the session is not due on this carrier
+    /// any more: it goes before all others, in the order of ids.
+    pub(crate) fn opening_is_sent(&self) -> bool {
+        !(matches!(self.opening, Some((Kind::Open, _))) || self.numbered.is_opening_due())
+    }
+
+    /// Whether packet 0 never left this side.
+    pub(crate) fn is_untransmitted(&self) -> bool {
+        !self.is_acknowledged && !self.is_cut && self.numbered.is_empty()
+    }
+
+    /// The next packet for the carrier: what is due again first, then what
+    /// gets its number now. Data may raise what is held up to `ceiling`.
+    pub(crate) fn next_packet(&mut self, ceiling: u64) -> Option<Outgoing> {
+        if let Some(replayed) = self.numbered.send_due(true) {
+            return Some(replayed);
+        }
+        let (kind, payload) = self.next_new(ceiling)?;
+        self.numbered.push(kind, payload);
+        self.numbered.send_due(false)
+    }
+
+    fn next_new(&mut self, ceiling: u64) -> Option<(Kind, Bytes)> {
+        if let Some(opening) = self.opening.take() {
+            return Some(opening);
+        }
+        if !self.backlog.is_empty() {
+            let most = self.payload_room(ceiling)?;
+            return Some((Kind::Data, self.backlog.take(most)?));
+        }
+        match &self.state {
+            State::Ending => {
+                self.state = State::Ended;
+                let digest = self.numbered.digest().get().to_le_bytes();
+                Some((Kind::End, Bytes::copy_from_slice(&digest)))
+            }
+            State::Resetting(reset) => {
+                let reset = reset.encode();
+                self.state = State::Reset;
+                Some((Kind::Reset, reset.into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many payload bytes the next data packet may have.
+    fn payload_room(&self, ceiling: u64) -> Option<usize> {
+        let room = ceiling.min(self.limit).saturating_sub(self.held() + PACKET_CHARGE);
+        let wanted = self.backlog.len().min(MAX_PAYLOAD) as u64;
+        if room == 0 || (room < wanted.min(WORTH_SENDING) && self.held() > 0) {
+            return None;
+        }
+        Some(usize::try_from(room).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
+    }
+
+    /// Frees what the peer has delivered: all before `to`. Says whether that
+    /// freed anything.
+    pub(crate) fn acknowledge(&mut self, to: Seq) -> Result<bool, Mismatch> {
+        let Some(freed) = self.numbered.acknowledge(to) else {
+            return if self.is_cut { Ok(false) } else { Err(Mismatch::Number) };
+        };
+        // What was dropped stood before the packets that are left.
+        let dropped = if self.is_cut { std::mem::take(&mut self.dropped) } else { 0 };
+        self.is_acknowledged |= freed > 0;
+        if self.numbered.is_empty() {
+            match self.state {
+                State::Ended => self.state = State::Done,
+                State::Reset => self.state = State::DoneReset,
+                _ => {}
+            }
+        }
+        Ok(freed > 0 || dropped > 0)
+    }
+
+    /// A new carrier, and what its receiver has: frees what was delivered and
+    /// makes due what was not received.
+    pub(crate) fn resume(
+        &mut self,
+        delivered: Seq,
+        received: Seq,
+        digest: Digest,
+    ) -> Result<(), Mismatch> {
+        if !self.is_cut {
+            let expected = self.numbered.digest_at(delivered, received);
+            let expected = expected.ok_or(Mismatch::Number)?;
+            // A peer that has delivered the reset may have skipped data before it, and
+            // nothing can be said after it.
+            let is_past_reset = self.is_past_reset() && delivered == self.numbered.next();
+            if expected != digest && !is_past_reset {
+                return Err(Mismatch::Digest);
+            }
+        }
+        self.numbered.rewind_to(received);
+        self.acknowledge(delivered).map(|_| ())
+    }
+
+    /// The peer's numbers do not fit what is kept: all that can follow is a
+    /// reset, at the number that the peer expects. What the peer received and has not
+    /// delivered stays with it until its application takes it.
+    ///
+    /// A reset that the peer has received already waits there for its data:
+    /// nothing may follow it.
+    pub(crate) fn restart(&mut self, delivered: Seq, expected: Seq, reset: Reset) {
+        let dropped = if delivered == expected { 0 } else { self.numbered.cost_before(expected) };
+        if self.is_past_reset() && expected == self.numbered.next() {
+            self.numbered.keep_last();
+            self.is_cut = true;
+        } else {
+            self.drop_all();
+            self.numbered.renumber(expected);
+            self.state = State::Resetting(reset);
+        }
+        self.dropped = dropped;
+    }
+
+    /// Makes all that was sent unsent, for another peer than the one that has delivered none of it.
+    /// `opening` is packet 0, which that peer may have acknowledged. Says whether all was kept.
+    pub(crate) fn unsend(&mut self, first: Seq, opening: (Kind, Bytes)) -> bool {
+        let state = match self.state {
+            State::Open => State::Open,
+            State::Ending | State::Ended => State::Ending,
+            _ => return false,
+        };
+        if self.is_cut || self.numbered.base().distance_from(first) > 1 {
+            return false;
+        }
+        let new = Self { opening: Some(opening), state, ..Self::new(first, self.limit) };
+        let old = std::mem::replace(self, new);
+        old.numbered.into_data().for_each(|payload| self.backlog.push(payload));
+        old.backlog.into_chunks().into_iter().for_each(|chunk| self.backlog.push(chunk));
+        true
+    }
+
+    /// All that is kept is due again: nobody knows that its receiver has any of it.
+    pub(crate) fn rewind(&mut self) {
+        self.numbered.rewind();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The numbered packets of one direction that the peer has not acknowledged.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Outgoing;
+use crate::digest::Digest;
+use crate::limits::cost;
+use crate::packet::Kind;
+use crate::seq::Seq;
+
+/// A numbered packet that is kept until it is acknowledged.
+#[derive(Debug)]
+pub(super) struct Packet {
+    pub(super) kind: Kind,
+    pub(super) payload: Bytes,
+    /// The digest with this packet counted in.
+    pub(super) digest: Digest,
+}
+
+impl Packet {
+    fn cost(&self) -> u64 {
+        if self.kind == Kind::Data { cost(self.payload.len()) } else { 0 }
+    }
+
+    fn data_len(&self) -> u64 {
+        if self.kind == Kind::Data { self.payload.len() as u64 } else { 0 }
+    }
+}
+
+/// Keeps each numbered packet until it is acknowledged, and knows which of them
+/// the carrier has yet to take.
+#[derive(Debug)]
+pub(super) struct ReplayBuffer {
+    packets: VecDeque<Packet>,
+    /// Index of the first packet that is due on this carrier.
+    due: usize,
+    /// The number that the next new packet gets.
+    next: Seq,
+    /// Cost of the data packets kept.
+    held: u64,
+    /// The digest before the first kept packet.
+    base_digest: Digest,
+}
+
+impl ReplayBuffer {
+    /// Creates an empty buffer whose first packet gets the number `next`.
+    pub(super) fn new(next: Seq, base_digest: Digest) -> Self {
+        Self { packets: VecDeque::new(), due: 0, next, held: 0, base_digest }
+    }
+
+    pub(super) fn next(&self) -> Seq {
+        self.next
+    }
+
+    pub(super) fn base(&self) -> Seq {
+        self.next.minus(count(self.packets.len()))
+    }
+
+    /// The digest at the number of the next new packet.
+    pub(super) fn digest(&self) -> Digest {
+        self.packets.back().map_or(self.base_digest, |last| last.digest)
+    }
+
+    /// Cost of the data packets kept.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// What an export has of it: the next number, the digest before the first
+    /// packet, and the packets. The rest follows from these, or from the next attach.
+    pub(super) fn parts(&self) -> (Seq, Digest, &VecDeque<Packet>) {
+        let Self { packets, due: _, next, held: _, base_digest } = self;
+        (*next, *base_digest, packets)
+    }
+
+    /// Payload bytes of the data packets kept.
+    pub(super) fn data_len(&self) -> u64 {
+        self.packets.iter().map(Packet::data_len).sum()
+    }
+
+    /// Cost of the kept packets before `end`; of all, where `end` fits none of them.
+    pub(super) fn cost_before(&self, end: Seq) -> u64 {
+        let count = (end.distance_from(self.base()) as usize).min(self.packets.len());
+        self.packets.range(..count).map(Packet::cost).sum()
+    }
+
+    /// Whether a kept packet is due on this carrier.
+    pub(super) fn has_due(&self) -> bool {
+        self.due < self.packets.len()
+    }
+
+    /// The first packet that is due on this carrier.
+    pub(super) fn next_due(&self) -> Option<&Packet> {
+        self.packets.get(self.due)
+    }
+
+    /// Payload bytes of the packets that are due.
+    pub(super) fn due_len(&self) -> u64 {
+        self.packets.range(self.due.min(self.packets.len())..).map(Packet::data_len).sum()
+    }
+
+    /// Cost of the packets that are due, added to `waiting`. Stops at `enough`.
+    pub(super) fn add_due_cost(&self, mut waiting: u64, enough: u64) -> u64 {
+        let mut due = self.packets.range(self.due.min(self.packets.len())..);
+        while waiting < enough
+            && let Some(packet) = due.next()
+        {
+            waiting += packet.cost();
+        }
+        waiting
+    }
+
+    /// Whether the packet that opens the session is due on this carrier.
+    pub(super) fn is_opening_due(&self) -> bool {
+        self.due == 0 && self.packets.front().is_some_and(|packet| packet.kind == Kind::Open)
+    }
+
+    /// Gives a packet the next number.
+    pub(super) fn push(&mut self, kind: Kind, payload: Bytes) {
+        let digest = if kind == Kind::Data { self.digest().after(&payload) } else { self.digest() };
+        self.append(Packet { kind, payload, digest });
+        self.next = self.next.next();
+    }
+
+    /// Appends a packet whose number is counted in [`Self::next`] already.
+    pub(super) fn append(&mut self, packet: Packet) {
+        self.held += packet.cost();
+        self.packets.push_back(packet);
+    }
+
+    /// Takes the first packet that is due on this carrier; it stays in the buffer.
+    pub(super) fn send_due(&mut self, is_replay: bool) -> Option<Outgoing> {
+        let packet = self.packets.get(self.due)?;
+        let seq = self.base().plus(count(self.due));
+        self.due += 1;
+        Some(Outgoing { kind: packet.kind, seq, payload: packet.payload.clone(), is_replay })
+    }
+
+    /// Drops the packets before `to` and returns how many there were; `None` if
+    /// one of them was not sent on this carrier.
+    pub(super) fn acknowledge(&mut self, to: Seq) -> Option<usize> {
+        let freed = to.distance_from(self.base()) as usize;
+        if freed > self.due {
+            return None;
+        }
+        for packet in self.packets.drain(..freed) {
+            self.held -= packet.cost();
+            self.base_digest = packet.digest;
+        }
+        self.due -= freed;
+        if self.packets.is_empty() {
+            self.packets = VecDeque::new();
+        }
+        Some(freed)
+    }
+
+    /// The digest before the packet `delivered`, if the buffer has all packets
+    /// between it and `received`.
+    pub(super) fn digest_at(&self, delivered: Seq, received: Seq) -> Option<Digest> {
+        let base = self.base();
+        let (freed, has) = (delivered.distance_from(base), received.distance_from(base));
+        if has > count(self.packets.len()) || freed > has {
+            return None;
+        }
+        match freed.checked_sub(1) {
+            None => Some(self.base_digest),
+            Some(last) => Some(self.packets.get(last as usize)?.digest),
+        }
+    }
+
+    /// Makes all packets from `received` on due; all of them, where that number
+    /// fits none.
+    pub(super) fn rewind_to(&mut self, received: Seq) {
+        let has = received.distance_from(self.base()) as usize;
+        self.due = if has <= self.packets.len() { has } else { 0 };
+    }
+
+    /// Makes all packets due.
+    pub(super) fn rewind(&mut self) {
+        self.due = 0;
+    }
+
+    /// Drops all packets. Their numbers stay used.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.next, self.digest());
+    }
+
+    /// Drops all packets but the last, and counts that one as sent.
+    pub(super) fn keep_last(&mut self) {
+        self.packets.drain(..self.packets.len().saturating_sub(1));
+        (self.due, self.held) = (self.packets.len(), 0);
+    }
+
+    /// Drops all packets, and lets the next one have the number `next`.
+    pub(super) fn renumber(&mut self, next: Seq) {
+        self.clear();
+        self.next = next;
+    }
+
+    /// The payload of all data packets, in order.
+    pub(super) fn into_data(self) -> impl Iterator<Item = Bytes> {
+        let data = self.packets.into_iter().filter(|packet| packet.kind == Kind::Data);
+        data.map(|packet| packet.payload)
+    }
+}
+
+/// A queue's length as a distance between numbers; limits keep it far below 2³¹.
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,144 @@
+use super::*;
+use crate::limits::cost;
+
+const FIRST: Seq = Seq::new(u32::MAX - 1);
+
+fn queue() -> SendQueue {
+    let mut queue = SendQueue::new(FIRST, 1 << 20);
+    queue.set_opening(Kind::Open, Bytes::from_static(b"\0"));
+    queue
+}
+
+fn sent(queue: &mut SendQueue) -> Vec<(Kind, u32)> {
+    std::iter::from_fn(|| queue.next_packet(u64::MAX))
+        .map(|packet| (packet.kind, packet.seq.get()))
+        .collect()
+}
+
+#[test]
+fn packets_are_numbered_from_the_opening_to_the_end_across_the_wrap() {
+    let mut queue = queue();
+    queue.write(vec![1; MAX_PAYLOAD + 1].into());
+    queue.finish();
+    let expected =
+        [(Kind::Open, u32::MAX - 1), (Kind::Data, u32::MAX), (Kind::Data, 0), (Kind::End, 1)];
+    assert_eq!(sent(&mut queue), expected);
+    assert_eq!(queue.acknowledge(Seq::new(2)), Ok(true));
+    assert_eq!((&queue.state, queue.held()), (&State::Done, 0));
+}
+
+#[test]
+fn what_no_peer_has_delivered_is_sent_from_its_opening_on_as_if_it_was_new() {
+    let opening = || (Kind::Open, Bytes::from_static(b"\0"));
+    for is_acknowledged in [false, true] {
+        let mut queue = queue();
+        queue.write(vec![1; MAX_PAYLOAD].into());
+        queue.write(vec![2; 5000].into());
+        assert_eq!(sent(&mut queue).len(), 3);
+        queue.write(vec![3; 5000].into());
+        queue.finish();
+        if is_acknowledged {
+            queue.acknowledge(FIRST.plus(1)).unwrap();
+        }
+        let digest = queue.numbered.digest().after(&[3; 5000]);
+        assert!(queue.unsend(FIRST, opening()));
+        assert!(queue.is_untransmitted() && queue.held() == 0);
+        let kinds: Vec<_> = sent(&mut queue).into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!((kinds[0], kinds.last()), (Kind::Open, Some(&Kind::End)));
+        let data = queue.numbered.data_len();
+        assert_eq!((data, queue.numbered.digest()), (MAX_PAYLOAD as u64 + 10_000, digest));
+        // Data that was delivered is not sent again.
+        queue.acknowledge(FIRST.plus(2)).unwrap();
+        assert!(!queue.unsend(FIRST, opening()));
+    }
+}
+
+#[test]
+fn replay_starts_at_what_was_not_received_and_keeps_the_boundaries() {
+    let mut queue = queue();
+    for _ in 0..3 {
+        queue.write(vec![1; 5000].into());
+        sent(&mut queue);
+    }
+    let at_one = queue.numbered.parts().2[1].digest;
+    queue.resume(FIRST.plus(2), FIRST.plus(3), at_one).unwrap();
+    assert_eq!(sent(&mut queue), [(Kind::Data, FIRST.plus(3).get())]);
+    assert_eq!(queue.kept(), 2);
+    assert_eq!(queue.held(), 2 * cost(5000));
+}
+
+#[test]
+fn numbers_from_the_past_or_the_future_and_other_digests_do_not_fit() {
+    let mut queue = queue();
+    queue.write(vec![1; 5000].into());
+    sent(&mut queue);
+    queue.acknowledge(FIRST.plus(1)).unwrap();
+    let digest = queue.numbered.parts().1;
+    let mut resume = |delivered, received, digest| queue.resume(delivered, received, digest);
+    assert_eq!(resume(FIRST, FIRST, digest), Err(Mismatch::Number));
+    assert_eq!(resume(FIRST.plus(1), FIRST.plus(3), digest), Err(Mismatch::Number));
+    assert_eq!(resume(FIRST.plus(2), FIRST.plus(1), digest), Err(Mismatch::Number));
+    assert_eq!(resume(FIRST.plus(1), FIRST.plus(1), Digest::new(9)), Err(Mismatch::Digest));
+    assert_eq!(resume(FIRST.plus(1), FIRST.plus(1), digest), Ok(()));
+    assert_eq!(queue.acknowledge(FIRST.plus(2)), Err(Mismatch::Number), "not sent again yet");
+}
+
+#[test]
+fn what_waits_is_counted_with_a_number_and_without() {
+    let mut queue = queue();
+    for _ in 0..3 {
+        queue.write(vec![1; 5000].into());
+        sent(&mut queue);
+    }
+    queue.write(vec![1; 100].into());
+    assert_eq!(queue.waiting(u64::MAX), 100, "what is on its way does not wait");
+    queue.rewind();
+    assert_eq!(queue.waiting(u64::MAX), 100 + 3 * cost(5000));
+    assert!((5001..=100 + 2 * cost(5000)).contains(&queue.waiting(5001)));
+}
+
+#[test]
+fn the_limit_holds_data_back_but_not_the_reset() {
+    let mut queue = queue();
+    queue.set_limit(cost(6000));
+    queue.write(vec![1; 9000].into());
+    queue.reset(Reset::new(crate::Cause::Application));
+    assert_eq!(sent(&mut queue).len(), 2);
+    assert_eq!(queue.held(), cost(6000));
+    queue.drop_backlog();
+    assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
+}
+
+#[test]
+fn what_a_restart_drops_is_charged_until_the_peer_has_delivered_it() {
+    for waits in [0, 1] {
+        let mut queue = queue();
+        queue.write(vec![1; 5000].into());
+        sent(&mut queue);
+        queue.write(vec![1; 100].into());
+        sent(&mut queue);
+        let received = FIRST.plus(2);
+        let delivered = received.minus(waits);
+        queue.restart(delivered, received, Reset::new(crate::Cause::Corrupt));
+        assert_eq!((queue.held(), queue.charged()), (0, u64::from(waits) * cost(5000)));
+        assert_eq!(sent(&mut queue), [(Kind::Reset, received.get())]);
+        assert_eq!(queue.acknowledge(delivered), Ok(false));
+        assert_eq!(queue.acknowledge(received), Ok(waits > 0));
+        assert_eq!(queue.charged(), 0);
+        assert_eq!(queue.acknowledge(received.next()), Ok(true));
+    }
+}
+
+#[test]
+fn after_a_cut_only_the_reset_is_left_and_any_number_fits() {
+    let mut queue = queue();
+    queue.write(vec![1; 9000].into());
+    sent(&mut queue);
+    queue.cut(Reset::new(crate::Cause::Application));
+    assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
+    assert_eq!(queue.acknowledge(FIRST.plus(1)), Ok(false));
+    queue.resume(FIRST, FIRST, Digest::new(7)).unwrap();
+    assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
+    assert_eq!(queue.acknowledge(Seq::new(1)), Ok(true));
+    assert_eq!(queue.state, State::DoneReset);
+}

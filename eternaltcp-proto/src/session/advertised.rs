@@ -1,0 +1,96 @@
+//! What the peer was told of a session's receiving direction.
+
+use crate::seq::Seq;
+
+/// An acknowledgement does not wait once this part of the limit is delivered.
+const ACK_PART: u64 = 4;
+
+/// Nor once so much is: the sender then uses little memory again and again,
+/// which stays in its processor's cache.
+const ACK_BYTES: u64 = 128 * 1024;
+
+/// Which list of acknowledgements that travel alone a session stands in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Listing {
+    /// None.
+    #[default]
+    None,
+    /// Those that wait for company.
+    Delayed,
+    /// Those to send now: once is enough, however much the peer leaves unread.
+    Now,
+}
+
+/// The acknowledgement and the limit that the peer was last told, and what of
+/// both is listed to be sent.
+#[derive(Debug)]
+pub(super) struct Advertised {
+    ack: Seq,
+    /// Cost delivered since the acknowledgement was told.
+    pending_credit: u64,
+    ack_listing: Listing,
+    limit: u64,
+    is_limit_listed: bool,
+}
+
+impl Advertised {
+    pub(super) fn new(ack: Seq, limit: u64) -> Self {
+        Self { ack, pending_credit: 0, ack_listing: Listing::None, limit, is_limit_listed: false }
+    }
+
+    pub(super) fn ack(&self) -> Seq {
+        self.ack
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// `ack` goes into a packet now.
+    pub(super) fn set_ack(&mut self, ack: Seq) -> Seq {
+        (self.ack, self.pending_credit) = (ack, 0);
+        ack
+    }
+
+    /// `limit` goes into a packet now.
+    pub(super) fn set_limit(&mut self, limit: u64) -> u64 {
+        self.limit = limit;
+        limit
+    }
+
+    /// The local socket took data of this cost.
+    pub(super) fn add_credit(&mut self, cost: u64) {
+        self.pending_credit += cost;
+    }
+
+    /// Lists an acknowledgement. Returns the list to which the session is to be
+    /// added, if any: it is sent at once where the sender may wait for room.
+    pub(super) fn list_ack(&mut self, limit: u64) -> Listing {
+        let is_urgent = self.pending_credit >= (limit / ACK_PART).min(ACK_BYTES);
+        if is_urgent {
+            self.pending_credit = 0;
+        }
+        let listing = match (is_urgent, self.ack_listing) {
+            (true, Listing::None | Listing::Delayed) => Listing::Now,
+            (false, Listing::None) => Listing::Delayed,
+            _ => return Listing::None,
+        };
+        self.ack_listing = listing;
+        listing
+    }
+
+    /// Lists the limit. Returns whether it was not listed before.
+    pub(super) fn list_limit(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_limit_listed, true)
+    }
+
+    /// The session is taken off the list of acknowledgements.
+    pub(super) fn unlist_ack(&mut self) {
+        self.ack_listing = Listing::None;
+    }
+
+    /// The session is taken off the list of limits.
+    pub(super) fn unlist_limit(&mut self) {
+        self.is_limit_listed = false;
+    }
+}

@@ -1,0 +1,399 @@
+//! One session: its two directions, and how they end together.
+
+mod advertised;
+mod export;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::id::SessionId;
+use crate::numbers::Numbers;
+use crate::packet::Kind;
+use crate::reason::{Cause, Reset};
+use crate::receive_queue::{Ending, ReceiveQueue};
+use crate::scheduler::{INTERACTIVE, Lane, Recent};
+use crate::send_queue::SendQueue;
+use crate::seq::Seq;
+use crate::time::Time;
+use advertised::Advertised;
+pub(crate) use advertised::Listing;
+
+/// How far a session's opening has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Opening {
+    /// We opened it; the peer has not said that its target is connected.
+    Asked,
+    /// The peer opened it; the driver has not answered. Holds the target.
+    Offered(Bytes),
+    /// The target is connected; or the peer opened it, and it was answered by
+    /// a reset.
+    Established,
+}
+
+/// What came of a delivery to the local socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    /// A packet was finished: there is something to acknowledge.
+    pub(crate) is_finished: bool,
+    /// The end of stream is next, and says that this is not what was sent.
+    pub(crate) is_corrupt: bool,
+    /// The limit that the session has grown to.
+    pub(crate) grown: Option<u64>,
+}
+
+/// A session of a tunnel.
+#[derive(Debug)]
+pub(crate) struct Session {
+    send: SendQueue,
+    receive: ReceiveQueue,
+    opening: Opening,
+    /// Why the local socket is to be reset, where the peer did not say so.
+    abort: Option<Reset>,
+    /// Where it stands in the scheduler.
+    lane: Lane,
+    recent: Recent,
+    advertised: Advertised,
+    /// The driver is yet to look at it.
+    is_dirty: bool,
+}
+
+impl Session {
+    fn new(config: &Config, send_limit: u64, opening: Opening) -> Self {
+        Self {
+            send: SendQueue::new(config.first_seq, send_limit),
+            receive: ReceiveQueue::new(config.first_seq, config.session_limit),
+            opening,
+            abort: None,
+            lane: Lane::Idle,
+            recent: Recent::default(),
+            advertised: Advertised::new(config.first_seq, config.session_limit),
+            is_dirty: false,
+        }
+    }
+
+    /// Creates a session that this side opens, to `target`.
+    pub(crate) fn opened_by_us(config: &Config, send_limit: u64, target: Bytes) -> Self {
+        let mut session = Self::new(config, send_limit, Opening::Asked);
+        session.send.set_opening(Kind::Open, target);
+        session
+    }
+
+    /// Creates a session that the peer opened, whose first packet was received.
+    pub(crate) fn opened_by_peer(config: &Config, send_limit: u64, opening: Opening) -> Self {
+        let mut session = Self::new(config, send_limit, opening);
+        session.receive.receive_opening();
+        session
+    }
+
+    /// The sending direction.
+    pub(crate) fn send(&self) -> &SendQueue {
+        &self.send
+    }
+
+    /// The sending direction, to change it.
+    pub(crate) fn send_mut(&mut self) -> &mut SendQueue {
+        &mut self.send
+    }
+
+    /// The receiving direction.
+    pub(crate) fn receive(&self) -> &ReceiveQueue {
+        &self.receive
+    }
+
+    /// The receiving direction, to change it.
+    pub(crate) fn receive_mut(&mut self) -> &mut ReceiveQueue {
+        &mut self.receive
+    }
+
+    /// How far its opening has come.
+    pub(crate) fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// Whether the local socket is to be reset, although the peer did not say so.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.abort.is_some()
+    }
+
+    /// Whether nothing is left to say or to hear, and nothing to tell the
+    /// driver: the record can go.
+    pub(crate) fn is_over(&self) -> bool {
+        self.send.is_done() && self.receive.is_done() && self.abort.is_none()
+    }
+
+    /// Whether it has something to send and waits for its turn on the carrier. A session that
+    /// the peer's limits hold up waits for nothing of this side.
+    pub(crate) fn awaits_turn(&self) -> bool {
+        self.lane != Lane::Idle || !self.send.opening_is_sent()
+    }
+
+    /// Gives it a lane of the scheduler if it has none, and something of it is due.
+    /// Returns the lane to which it is to be added.
+    pub(crate) fn enter_lane(&mut self, now: Time) -> Lane {
+        if self.lane != Lane::Idle || !self.send.has_due() || !self.send.opening_is_sent() {
+            return Lane::Idle;
+        }
+        self.recent.add(now, 0);
+        self.lane = self.recent.lane(self.send.waiting(INTERACTIVE.into()));
+        self.lane
+    }
+
+    /// Takes it out of the scheduler. Returns the lane that it had.
+    pub(crate) fn leave_lane(&mut self) -> Lane {
+        std::mem::take(&mut self.lane)
+    }
+
+    /// A packet of it is sent, with so many bytes of payload.
+    pub(crate) fn handle_sent(&mut self, now: Time, bytes: usize) {
+        self.recent.add(now, bytes);
+    }
+
+    /// The carrier is gone, and all lists with it.
+    pub(crate) fn handle_carrier_lost(&mut self) {
+        self.lane = Lane::Idle;
+        self.advertised.unlist_ack();
+        self.advertised.unlist_limit();
+    }
+
+    /// Marks it for the driver to look at. Returns whether it was not marked before.
+    pub(crate) fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_dirty, true)
+    }
+
+    /// The driver looks at it.
+    pub(crate) fn clear_dirty(&mut self) {
+        self.is_dirty = false;
+    }
+
+    /// Whether the peer was told another acknowledgement.
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.advertised.ack() != self.receive.delivered()
+    }
+
+    /// The limit that goes into a packet now.
+    fn tell_limit(&mut self) -> u64 {
+        self.advertised.set_limit(self.receive.limit())
+    }
+
+    /// The acknowledgement that goes into a header now.
+    pub(crate) fn tell_ack(&mut self) -> Seq {
+        self.advertised.set_ack(self.receive.delivered())
+    }
+
+    /// What an attach tells of it.
+    pub(crate) fn tell_numbers(&mut self, session: SessionId) -> Numbers {
+        Numbers {
+            session,
+            received: self.receive.next(),
+            delivered: self.tell_ack(),
+            digest: self.receive.digest(),
+            limit: self.tell_limit(),
+        }
+    }
+
+    /// Lists an acknowledgement, if one is owed. Returns the list to which the
+    /// session is to be added.
+    pub(crate) fn list_ack(&mut self) -> Listing {
+        if self.owes_ack() { self.advertised.list_ack(self.receive.limit()) } else { Listing::None }
+    }
+
+    /// Takes it off the list of acknowledgements: the one to send, if one is owed.
+    pub(crate) fn take_listed_ack(&mut self) -> Option<Seq> {
+        self.advertised.unlist_ack();
+        self.owes_ack().then(|| self.tell_ack())
+    }
+
+    fn owes_limit(&self) -> bool {
+        self.advertised.limit() != self.receive.limit()
+    }
+
+    /// Lists the limit, if the peer was told another one. Returns whether the session
+    /// is to be added to the list.
+    pub(crate) fn list_limit(&mut self) -> bool {
+        self.owes_limit() && self.advertised.list_limit()
+    }
+
+    /// Takes it off the list of limits: the limit and the acknowledgement to send,
+    /// if the peer was told another limit.
+    pub(crate) fn take_listed_limit(&mut self) -> Option<(u64, Seq)> {
+        self.advertised.unlist_limit();
+        self.owes_limit().then(|| (self.tell_limit(), self.tell_ack()))
+    }
+
+    /// The local socket took `count` bytes. The limit grows up to `most`.
+    pub(crate) fn deliver(&mut self, count: usize, most: u64) -> Delivered {
+        let used = self.receive.used();
+        let is_finished = self.receive.deliver(count);
+        self.advertised.add_credit(self.receive.used() - used);
+        let has_grown = self.receive.grow(most);
+        Delivered {
+            is_finished,
+            is_corrupt: self.receive.is_corrupt(),
+            grown: has_grown.then_some(self.receive.limit()),
+        }
+    }
+
+    /// Gives payload that waits memory of its own.
+    pub(crate) fn compact(&mut self) {
+        self.receive.compact();
+    }
+
+    /// The end or the reset was passed on to the local socket.
+    pub(crate) fn deliver_ending(&mut self) {
+        if self.abort.take().is_none() {
+            self.receive.deliver_ending();
+        }
+    }
+
+    /// The target that the peer asked for is connected. Returns whether that is news.
+    pub(crate) fn accept(&mut self) -> bool {
+        let is_offered = matches!(self.opening, Opening::Offered(_));
+        if is_offered {
+            self.opening = Opening::Established;
+            self.send.set_opening(Kind::Opened, Bytes::new());
+        }
+        is_offered
+    }
+
+    /// The peer has connected the target.
+    pub(crate) fn handle_opened(&mut self) {
+        self.opening = Opening::Established;
+        self.receive.receive_opening();
+    }
+
+    /// Makes a session new again that the peer has not answered. Returns whether it
+    /// could.
+    pub(crate) fn unsend(&mut self, first: Seq, target: Option<Bytes>) -> bool {
+        let is_asked = self.opening == Opening::Asked && !self.receive.is_discarding();
+        let target = target.filter(|_| is_asked && self.abort.is_none());
+        target.is_some_and(|target| self.send.unsend(first, (Kind::Open, target)))
+    }
+
+    /// The local socket is gone. The peer learns it after the data before.
+    pub(crate) fn reset_by_driver(&mut self, reset: Reset) {
+        self.abort = None;
+        if self.receive.is_discarding() {
+            return;
+        }
+        self.withdraw_offer();
+        let is_heard_out = self.receive.is_done();
+        self.receive.discard();
+        if !(is_heard_out && self.send.is_done()) {
+            self.tell_reset(reset);
+        }
+    }
+
+    /// A reason with what nobody knows the fate of.
+    pub(crate) fn in_doubt(&self, why: &str) -> String {
+        match self.send.in_doubt() {
+            1 => format!("{why}; 1 byte sent is in doubt"),
+            bytes => format!("{why}; {bytes} bytes sent are in doubt"),
+        }
+    }
+
+    /// A peer that has reset the session itself has its answer already.
+    fn tell_reset(&mut self, reset: Reset) {
+        if !self.receive.is_reset() {
+            self.send.reset(reset);
+        }
+    }
+
+    /// The session cannot go on: the peer is told at once, and the local
+    /// socket is to be reset.
+    pub(crate) fn fail(&mut self, reset: Reset) {
+        if self.receive.is_discarding() {
+            return;
+        }
+        self.withdraw_offer();
+        self.receive.discard();
+        self.send.drop_backlog();
+        self.tell_reset(reset.clone());
+        self.abort = Some(reset);
+    }
+
+    /// The peer does not know the session any more: there is nobody to tell.
+    pub(crate) fn lose(&mut self, reset: Reset) {
+        let is_heard_out =
+            self.receive.is_discarding() || self.send.is_said() && self.receive.is_done();
+        self.send.lose();
+        if !is_heard_out {
+            self.withdraw_offer();
+            self.receive.discard();
+            self.abort = Some(reset);
+        }
+        self.receive.end_discarded();
+    }
+
+    /// The peer has reset it: nothing of ours will be wanted.
+    pub(crate) fn handle_reset(&mut self, seq: Seq, reset: Reset) {
+        if !self.send.is_reset_sent() {
+            self.send.cut(Reset::new(Cause::Application));
+        }
+        self.withdraw_offer();
+        self.receive.receive_reset(seq, reset);
+    }
+
+    /// The driver is not to connect the target any more. Of a session that we
+    /// opened, it stays to be seen whether its target was ever connected.
+    fn withdraw_offer(&mut self) {
+        if matches!(self.opening, Opening::Offered(_)) {
+            self.opening = Opening::Established;
+        }
+    }
+
+    /// The kind that must be the peer's first packet, beside a reset.
+    pub(crate) fn awaited_opening(&self) -> Option<Kind> {
+        (self.opening == Opening::Asked).then_some(Kind::Opened)
+    }
+}
+
+/// What the driver is to do with a session's local socket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivery<'a> {
+    /// Nothing at present.
+    Nothing,
+    /// Write these bytes, and more of [`crate::Tunnel::deliverable`]; tell
+    /// [`crate::Tunnel::delivered`] how many were taken.
+    Data(&'a [u8]),
+    /// Shut the socket's sending side; then tell [`crate::Tunnel::delivered_ending`].
+    End,
+    /// Reset the socket, once its own queue is empty or makes no progress;
+    /// then tell [`crate::Tunnel::delivered_ending`].
+    Reset(&'a Reset),
+}
+
+impl Session {
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        if let Some(reset) = &self.abort {
+            return Delivery::Reset(reset);
+        }
+        if let Some(front) = self.receive.deliverable().next() {
+            return Delivery::Data(front);
+        }
+        match self.receive.ending() {
+            Some(Ending::End) => Delivery::End,
+            Some(Ending::Reset(reset)) => Delivery::Reset(reset),
+            None => Delivery::Nothing,
+        }
+    }
+
+    /// A reset that waits behind data, or is next.
+    pub(crate) fn pending_reset(&self) -> Option<&Reset> {
+        match (&self.abort, self.receive.ending()) {
+            (Some(reset), _) | (None, Some(Ending::Reset(reset))) => Some(reset),
+            _ => None,
+        }
+    }
+}
+
+/// A session that ended with its tunnel, for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The session.
+    pub session: SessionId,
+    /// Bytes taken from the local application of which nobody knows whether
+    /// they were delivered.
+    pub in_doubt: u64,
+    /// Bytes received that the local application had not taken.
+    pub undelivered: u64,
+}
