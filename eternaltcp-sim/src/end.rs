@@ -7,6 +7,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Cause, Config, Event, JoinedId, Reset, SessionId, Side, Time, Tunnel};
 
 use crate::env::{Env, LinkId, note};
+use crate::records::Records;
 
 /// A proxy waits so long for an application that does not read before it
 /// resets it nevertheless.
@@ -24,6 +25,7 @@ pub(crate) struct End {
     pub(crate) joined: BTreeMap<LinkId, JoinedId>,
     /// Packets replayed before the present carrier.
     pub(crate) replayed_before: u64,
+    pub(crate) records: Records,
 }
 
 /// A local socket.
@@ -47,6 +49,7 @@ impl End {
             carrier: None,
             joined: BTreeMap::new(),
             replayed_before: 0,
+            records: Records::default(),
         }
     }
 
@@ -153,6 +156,7 @@ impl End {
                 }
             }
             if !(self.transmit(env) || self.transmit_joined(env)) {
+                self.records.check(&mut self.tunnel);
                 return news;
             }
         }

@@ -201,6 +201,7 @@ fn export(env: &mut Env, end: &mut End) {
     let exported = std::mem::replace(&mut end.tunnel, fresh).export();
     note!(env, "{:?} is exported: {} bytes of numbers", end.side, exported.numbers.len());
     end.tunnel = Tunnel::restore(config, exported).expect("what was exported can be restored");
+    end.records.forget();
     assert_eq!(end.tunnel.held(), held, "an export lost payload");
     end.switch(env, None);
 }

@@ -29,6 +29,7 @@ mod path;
 mod pattern;
 mod pipe;
 mod rare;
+mod records;
 mod rng;
 mod scenario;
 mod server;
