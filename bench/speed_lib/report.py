@@ -39,7 +39,7 @@ def write(run):
 def kept(run):
     """Says what was not measured in this run."""
     if not run.kept:
-        return "All of it was measured in one run."
+        return "Everything was measured in one run."
     return (f"These were measured in an earlier run of the same etcp: {', '.join(run.kept)}."
             " The others were in one run.")
 
