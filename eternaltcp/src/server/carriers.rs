@@ -1,4 +1,5 @@
-//! Where a server listens for carriers: at one address, or several, as those of `localhost`.
+//! The addresses at which a server listens for carriers: one, or several such as those of
+//! `localhost`.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -20,12 +21,12 @@ use crate::net::listener::{Bound, Missing, bind_carriers, bind_each, is_no_addre
 pub(super) struct Carriers {
     sockets: Vec<TcpListener>,
     missing: Vec<Missing>,
-    /// Whose turn it is to be looked at first.
+    /// The socket that is checked first next time.
     turn: AtomicUsize,
 }
 
 impl Carriers {
-    /// Listens; beside a server of the same user that is being drained, if there is one.
+    /// Listens, beside a server of the same user that is being drained, if there is one.
     pub(super) fn listen(
         config: &ServerConfig,
         congestion: Option<&Congestion>,
@@ -36,7 +37,7 @@ impl Carriers {
             let bind = |is_beside| bind_carriers(address, config.mptcp, congestion, is_beside);
             match bind(false) {
                 Err(error) if has_number && error.kind() == io::ErrorKind::AddrInUse => {
-                    // Who is not drained shares the port with nobody.
+                    // A server that is not drained shares the port with nobody.
                     let socket = bind(true).map_err(|_| error)?;
                     is_shared.set(true);
                     Ok(socket)
@@ -69,7 +70,7 @@ impl Carriers {
         self.sockets.iter().try_for_each(|socket| SockRef::from(socket).set_reuse_port(true))
     }
 
-    /// The next connection at any of the addresses, in turns.
+    /// Returns the next connection at any of the addresses, in turn.
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let count = self.sockets.len();
         let first = self.turn.load(Ordering::Relaxed);
@@ -128,7 +129,7 @@ mod tests {
             let (_, peer) = carriers.accept().await.unwrap();
             assert_eq!(peer, client.local_addr().unwrap());
         }
-        // Where one address is somebody else's, the other is enough.
+        // If one address is in use by another program, the other is enough.
         let held = HeldPort::take();
         let other = std::net::TcpListener::bind(("127.0.0.1", held.number())).unwrap();
         let taken = other.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What a server needs to know, and the limits of its process.
+//! The configuration of a server, and the limits of its process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,34 +11,33 @@ use crate::net::socket::Mptcp;
 use crate::policy::{ListenPermit, Permit, StrictModes};
 use eternaltcp_tls::Identity;
 
-/// What a server needs to know.
+/// The configuration of a server.
 #[derive(Debug)]
 pub struct ServerConfig {
-    /// Where to listen for carriers.
+    /// The address to listen on for carriers.
     pub listen: SocketAddr,
-    /// Further addresses, listened on at the port of the first. Of all of them one is enough.
+    /// Further addresses, with the port of the first. One of all addresses is enough.
     pub also_listen: Vec<SocketAddr>,
-    /// Whether carriers may be MPTCP; TCP is always taken.
+    /// Whether carriers may use MPTCP; TCP is always accepted.
     pub mptcp: Mptcp,
-    /// The congestion control of carriers; `None`: the system's.
+    /// The congestion control of carriers; `None` for the system's.
     pub congestion: Option<Congestion>,
     /// The server's key.
     pub identity: Identity,
-    /// Whose keys are let in.
+    /// The admitted keys.
     pub authorized_keys: KeySource,
     /// Who may be able to change the file of keys; `None`: anybody.
     pub strict_modes: Option<StrictModes>,
-    /// Where a session goes whose client named no target.
+    /// The target of sessions whose client names none.
     pub target: Target,
-    /// Which further targets clients may name.
+    /// Further targets that clients may name.
     pub permits: Vec<Permit>,
-    /// Whether clients may ask this machine's resolver, also where no permit
-    /// has its address.
+    /// Whether clients may query this machine's resolver, even if no permit includes its address.
     pub permits_resolver: bool,
-    /// Where clients may have the server listen; if there are none: on loopback
-    /// addresses, on ports from 1024 on.
+    /// The addresses on which clients may make the server listen; if empty: loopback addresses, on
+    /// ports from 1024 on.
     pub listen_permits: Vec<ListenPermit>,
-    /// Tell targets who connects, by a header of the PROXY protocol.
+    /// Tell targets who connects, in a header of the PROXY protocol.
     pub send_proxy: bool,
     /// The protocol's settings.
     pub tunnel: eternaltcp_proto::Config,
@@ -47,8 +46,8 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// A server for these keys, or those in a file, with defaults for the rest: its default
-    /// target is `127.0.0.1:23`, and clients may name no other.
+    /// Creates a configuration for these keys, or those in a file, with defaults for the rest: the
+    /// default target is `127.0.0.1:23`, and clients may name no other.
     #[must_use]
     pub fn new(
         listen: SocketAddr,
@@ -77,61 +76,59 @@ impl ServerConfig {
 /// Limits of a server process, each with its default.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Memory for the queues of all tunnels, in cost units. Half of it is for
-    /// what is sent, half for what is received, and no key gets more than half.
+    /// Memory for the queues of all tunnels, in cost units: half for sending, half for receiving.
+    /// No key gets more than half.
     pub memory: u64,
-    /// What a tunnel is granted of it in each direction at first, while all is free, and an
-    /// eighth of its key's part at most; later ones get a part of this: the square of the part
-    /// that is still free.
+    /// The grant of a new tunnel in each direction while all memory is free, but at most an eighth
+    /// of its key's share. Later tunnels get a part of this: the square of the free part.
     pub tunnel_memory_at_first: u64,
-    /// Up to what that grows with its use, as long as as much is left to others.
+    /// The most that the grant grows to with its use, as long as the same amount stays free for
+    /// others.
     pub tunnel_memory: u64,
-    /// Carriers that have not proved a key, in all.
+    /// The number of carriers that have not proved a key.
     pub max_startups: MaxStartups,
-    /// The same from one source: an IPv4 address, or an IPv6 /64. A source has
-    /// as many more as there are clients with a tunnel.
+    /// The same for one source: an IPv4 address, or an IPv6 /64. A source gets one more for each
+    /// client there that has a tunnel.
     pub startups_per_source: usize,
-    /// From when on, and how far, what a source did wrong counts against it;
-    /// `None`: never.
+    /// The range of penalties that count against a source; `None`: never.
     pub penalties: Option<PenaltyRange>,
-    /// A carrier's time to begin its handshake, as much more to answer the
-    /// server's part of it, and as much again, once its key is proved, to say
-    /// what it wants.
+    /// Time for a carrier to start its handshake, the same again to answer the server's part, and
+    /// the same again to send its request once its key is proved.
     pub login_grace: Duration,
-    /// What a carrier has on top of that to prove its key, once it has taken the
-    /// server's part: its agent may ask the user.
+    /// Further time for a carrier to prove its key once it has received the server's part: its
+    /// agent may ask the user.
     pub signature_grace: Duration,
-    /// An admitted client's time to tell the numbers of all its sessions.
+    /// Time for an admitted client to send the numbers of all its sessions.
     pub numbers_grace: Duration,
     /// Tunnels of one key.
     pub tunnels_per_key: usize,
-    /// Detached tunnels of one key without sessions: past that the longest detached ends, once
-    /// it was detached for [`Self::keep_ghosts`]. Tunnels with sessions are not counted.
+    /// Detached tunnels of one key without sessions. Beyond that, the longest detached ends, once
+    /// it was detached for [`Self::keep_ghosts`]. Tunnels with sessions do not count.
     pub idle_per_key: usize,
-    /// How long a tunnel is kept whose client closed its carrier and did not come back, while
-    /// another process of the same client was attached from the same address.
+    /// How long a tunnel is kept whose client closed its carrier and did not return, while another
+    /// process of the same client was attached from the same address.
     pub keep_ghosts: Duration,
-    /// Carriers that stand by for one tunnel.
+    /// Standby carriers of one tunnel.
     pub standbys_per_tunnel: usize,
-    /// Silence that ends a carrier that stands by; clients send a heartbeat at
-    /// least three times in it.
+    /// Silence after which a standby carrier is closed; clients send at least three heartbeats in
+    /// this time.
     pub standby_silence: Duration,
-    /// Targets being connected at once for one tunnel.
+    /// Targets that are connected at the same time for one tunnel.
     pub connecting_per_tunnel: usize,
-    /// Names of targets that are looked up at once. A key gets half of those that
-    /// others leave; further ones wait.
+    /// Concurrent name look-ups of targets. A key gets half of those that others leave; further
+    /// ones wait.
     pub lookups: usize,
-    /// A target's time to answer, or the program's that takes sessions itself.
+    /// Time for a target to answer, or for the program that accepts sessions itself.
     pub connect_timeout: Duration,
-    /// Sessions that wait until the program takes them, where it takes them
-    /// itself ([`super::Server::start`]); at least one.
+    /// Sessions that wait until the program accepts them, if it accepts them itself
+    /// ([`super::Server::start`]); at least one.
     pub incoming: usize,
     /// Listeners of one tunnel.
     pub listeners_per_tunnel: usize,
-    /// Connections to a tunnel's listeners of which its client has not heard;
-    /// further ones wait to be accepted. At least one.
+    /// Connections to a tunnel's listeners that its client has not been told of; further ones wait
+    /// to be accepted. At least one.
     pub max_waiting: usize,
-    /// How long one of them waits while there is no carrier; then it is reset.
+    /// How long such a connection waits while there is no carrier; then it is reset.
     pub wait: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Connecting a session to its target.
+//! Connects a session to its target.
 
 use std::net::SocketAddr;
 
@@ -15,8 +15,7 @@ use crate::net::stream::Stream;
 use crate::policy::{Admission, Verdict};
 use crate::target::{Wanted, decode_open};
 
-/// Connects a session to its target, if the key may have it; a slow target
-/// counts as none.
+/// Connects a session to its target, if the key may reach it, within a time limit.
 pub(super) async fn connect(
     context: &Context,
     entry: &Entry,
@@ -44,10 +43,10 @@ pub(super) async fn connect(
     .await
 }
 
-/// Judges a target that is not dialled, as one that is.
+/// Applies the policy to a target that is not dialled.
 ///
 /// # Errors
-/// The reset that answers it.
+/// The reset with the refusal.
 pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) -> Result<(), Reset> {
     let (admission, needs_address) = judge(context, entry, target)?;
     if let (true, Target::Tcp { host, port }) = (needs_address, target) {
@@ -59,11 +58,11 @@ pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) ->
     Ok(())
 }
 
-/// Why a session may not go on whose key was narrowed, by the payload of its
-/// `open` and the address to which it is connected.
+/// Returns why a session must end after its key was narrowed, given the payload of its `open` and
+/// the address to which it is connected.
 ///
-/// A key that is not admitted at all ends its tunnel or its carrier elsewhere.
-/// A listener is judged by itself, and what it has accepted goes on.
+/// A key that is not admitted at all ends its tunnel or its carrier elsewhere. A listener is
+/// checked by itself, and connections that it has accepted continue.
 pub(super) fn forbids(
     context: &Context,
     admission: &Admission,
@@ -89,8 +88,7 @@ pub(super) fn forbids(
     refusal.map(|refusal| not_permitted(&target, &refusal.to_string()))
 }
 
-/// Connects to the first of this machine's resolvers that may be asked and
-/// answers.
+/// Connects to the first of this machine's resolvers that is permitted and answers.
 pub(super) async fn dial_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset> {
     let deadline = Instant::now() + context.limits.connect_timeout;
     let failed = |cause, why: &dyn std::fmt::Display| {
@@ -120,8 +118,8 @@ fn take_places(context: &Context, entry: &Entry) -> Result<Places, Reset> {
     Ok(Places::new(own, slots))
 }
 
-/// Judges the key again, as the file is now, and the target by its name. Says
-/// whether its addresses are to be judged too.
+/// Checks the key again, by the current file, and the target by its name. Returns whether its
+/// addresses must be checked too.
 fn judge(context: &Context, entry: &Entry, target: &Target) -> Result<(Admission, bool), Reset> {
     let admission = context
         .keys

@@ -1,33 +1,33 @@
-//! Decides which detached tunnels end. Pure: the registry gathers the facts and carries the
-//! decision out.
+//! Decides which detached tunnels end. Pure: the registry gathers the facts and carries out the
+//! decision.
 //!
-//! Memory decides. A tunnel with sessions never ends because there are many like it: it ends when
-//! it was detached for too long, when detached tunnels hold more memory than they may, or when
-//! its process is gone.
+//! Memory decides. A tunnel with sessions never ends because of a count: it ends when it was
+//! detached for too long, when detached tunnels hold too much memory, or when its process no longer
+//! exists.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A detached tunnel, as far as it matters here.
+/// The facts about a detached tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<K> {
     /// The key of its user.
     pub(super) key: K,
     pub(super) detached_for: Duration,
-    /// Bytes in its queues, in cost units.
+    /// Memory of its queues, in cost units.
     pub(super) held: u64,
     pub(super) sessions: usize,
     /// How long another process of the same client was attached from the same address, since the
-    /// client's own end closed this tunnel's carrier. A process that lives would have come back.
+    /// client's own end closed this tunnel's carrier. A living process would have returned.
     pub(super) outlived_for: Duration,
 }
 
-/// What detached tunnels may take.
+/// The limits of detached tunnels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
-    /// Every detached tunnel is kept for this long at most.
+    /// The longest time that any detached tunnel is kept.
     pub(super) keep: Duration,
-    /// A ghost is kept for this long.
+    /// How long a ghost is kept.
     pub(super) keep_ghosts: Duration,
     /// Tunnels of one key without sessions.
     pub(super) idle_per_key: usize,
@@ -35,7 +35,7 @@ pub(super) struct Allowance {
     pub(super) memory: u64,
 }
 
-/// Why a detached tunnel ends.
+/// The reason why a detached tunnel ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Reason {
     #[error("it was detached for too long (--keep-detached)")]
@@ -48,17 +48,17 @@ pub(super) enum Reason {
     Memory,
 }
 
-/// Time in which a process that lives has dialled several times.
+/// Time in which a living process dials several times.
 const LIKELY_GONE: Duration = Duration::from_secs(30);
 
 impl<K> Candidate<K> {
-    /// Whether nobody is likely to miss it.
+    /// Returns whether probably nobody needs it.
     fn is_ghost(&self) -> bool {
         self.sessions == 0 || self.outlived_for >= LIKELY_GONE
     }
 }
 
-/// Which of the candidates end, by their places, and why.
+/// Returns which of the candidates end, by their indices, and why.
 pub(super) fn choose<K: Ord + Copy>(
     candidates: &[Candidate<K>],
     allowance: &Allowance,
@@ -74,14 +74,14 @@ pub(super) fn choose<K: Ord + Copy>(
             kept.push(place);
         }
     }
-    // Those that were detached longest come first from here on.
+    // From here on, those that were detached longest come first.
     kept.sort_by_key(|place| std::cmp::Reverse(candidates[*place].detached_for));
     end_idle(candidates, allowance, &mut kept, &mut ending);
     end_for_memory(candidates, allowance.memory, kept, &mut ending);
     ending
 }
 
-/// Ends tunnels without sessions that are old, and of which their key has many newer ones.
+/// Ends old tunnels without sessions whose key has many newer ones.
 fn end_idle<K: Ord + Copy>(
     candidates: &[Candidate<K>],
     allowance: &Allowance,
@@ -104,8 +104,8 @@ fn end_idle<K: Ord + Copy>(
     kept.extend(staying.into_iter().rev());
 }
 
-/// Ends tunnels until the others hold no more than `most`: ghosts first, then of the key that
-/// holds most the tunnel that was detached longest. One that holds nothing frees nothing.
+/// Ends tunnels until the others hold no more than `most`: ghosts first, then, of the key that
+/// holds most, the longest detached tunnel. A tunnel that holds nothing is kept.
 fn end_for_memory<K: Ord + Copy>(
     candidates: &[Candidate<K>],
     most: u64,
@@ -149,7 +149,7 @@ mod tests {
         memory: 1000,
     };
 
-    /// A tunnel that was detached so many seconds ago.
+    /// Returns a tunnel that was detached this many seconds ago.
     fn detached(key: char, seconds: u64, held: u64, sessions: usize) -> Candidate<char> {
         let detached_for = Duration::from_secs(seconds);
         Candidate { key, detached_for, held, sessions, outlived_for: Duration::ZERO }

@@ -1,4 +1,4 @@
-//! A stranger on its way to a carrier: it proves a key, and says what it wants.
+//! A stranger on its way to a carrier: it proves a key, and sends its request.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -21,31 +21,31 @@ use crate::driver::CarrierIo;
 use crate::net::socket::prepare_carrier;
 use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
 
-/// Sessions that a client may list at an attach: more than any has, and 2 MiB
-/// of memory at most.
+/// The most sessions that a client may list at an attach: more than any client has, and at most 2
+/// MiB of memory.
 const MAX_NUMBERS: usize = 1 << 16;
 
-/// What a client says first.
+/// The first request of a client.
 pub(super) enum Wish {
-    /// It wants its carrier bound to a tunnel.
+    /// Attach its carrier to a tunnel.
     Attach(Hello),
-    /// It wants its carrier to stand by for one.
+    /// Make its carrier stand by for one.
     StandBy(StandbyRequest),
 }
 
-/// What a client wants of a carrier that stands by.
+/// The request on a standby carrier.
 pub(super) enum Wanted {
-    /// It is to be attached.
+    /// Attach it.
     Attach(Hello),
-    /// It is to join the attached one.
+    /// Join the attached one.
     Join,
 }
 
-/// A client whose key is proved, on its way to a tunnel.
+/// A client whose key is proved, before it has a tunnel.
 pub(super) struct Guest {
     carrier: CarrierIo,
     acceptor: Acceptor,
-    /// What the acceptor's time is counted from.
+    /// The origin of the acceptor's time.
     origin: Instant,
     chunks: VecDeque<Bytes>,
     pub(super) key: PublicKey,
@@ -53,9 +53,8 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Has the stranger prove a key in its time. There is more of it for one that
-    /// has taken this side's part of the handshake and asks for it, and for one
-    /// that comes from where a client with a tunnel is.
+    /// Lets the stranger prove a key in time. It gets more time if it has received this side's part
+    /// of the handshake and asks for it, and if it comes from an address of a client with a tunnel.
     pub(super) async fn meet(
         context: &Context,
         stream: TcpStream,
@@ -79,7 +78,7 @@ impl Guest {
         Ok(Self { carrier, acceptor, origin, chunks, key: done.peer, from })
     }
 
-    /// What the client wants. What it sent behind that stays unread.
+    /// Returns the client's request. Later data stay unread.
     pub(super) async fn wish(&mut self) -> Result<Wish, Unwelcome> {
         loop {
             match self.advance().await? {
@@ -91,14 +90,13 @@ impl Guest {
         }
     }
 
-    /// Lets the client stand by, which asked for it, until it wants something of its
-    /// carrier.
+    /// Lets the client stand by until it sends a request on its carrier.
     pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Wanted, Unwelcome> {
         self.acceptor.let_stand_by(self.now(), silence);
         loop {
             let silent = self.acceptor.poll_timeout().unwrap_or_default();
             let silent = self.origin + silent.since_origin();
-            // What waits to be read is read before silence is judged.
+            // Waiting data are read before silence is judged.
             match timeout_at(silent, self.advance()).await.map_err(|_| Unwelcome::Silent)?? {
                 Progress::Hello(hello) => return Ok(Wanted::Attach(hello)),
                 Progress::Join => return Ok(Wanted::Join),
@@ -112,8 +110,7 @@ impl Guest {
         Time::new(self.origin.elapsed())
     }
 
-    /// Feeds the acceptor until it has something to say, and sends what it has
-    /// to say to a client that stands by.
+    /// Feeds the acceptor until it reports something, and sends its answers to a standby client.
     async fn advance(&mut self) -> Result<Progress, Unwelcome> {
         match self.acceptor.poll()? {
             Progress::More => {}
@@ -155,7 +152,7 @@ impl Guest {
         }
     }
 
-    /// Tells the client why not, as far as it can understand.
+    /// Tells the client the reason, as far as it can understand it.
     pub(super) fn turn_away(mut self, why: Unwelcome) -> TurnedAway {
         let refusal = match &why {
             Unwelcome::Refused(refusal) => Some(refusal.clone()),
@@ -167,16 +164,15 @@ impl Guest {
         TurnedAway { why, carrier: is_told.then_some(self.carrier) }
     }
 
-    /// Returns the carrier that is to join, once [`Self::stand_by`] has said so. What
-    /// was read behind the request goes along in it.
+    /// Returns the carrier that will join, after [`Self::stand_by`] reported it, with the data that
+    /// were read after the request.
     pub(super) fn into_join(mut self) -> Option<(JoinRequest, CarrierIo)> {
         self.pass_unread_on();
         Some((self.acceptor.into_join()?, self.carrier))
     }
 
-    /// Returns the whole request and its carrier, once [`Self::request`] is done.
-    /// There is no request if anything was read behind it: a client waits for the
-    /// answer.
+    /// Returns the complete request and its carrier, after [`Self::request`] is done. There is no
+    /// request if data were read after it: a client waits for the answer.
     pub(super) fn into_request(mut self) -> Option<(AttachRequest, CarrierIo)> {
         self.pass_unread_on();
         Some((self.acceptor.into_request()?, self.carrier))
@@ -199,7 +195,7 @@ mod tests {
 
     const SILENCE: Duration = Duration::from_millis(300);
 
-    /// A packet without a session or numbers.
+    /// Returns a packet without a session or numbers.
     fn packet(kind: u32, payload: &[u8]) -> Vec<u8> {
         let words = [kind, 0, 0, 0, u32::try_from(payload.len()).unwrap()];
         [&words.map(u32::to_le_bytes).concat(), payload].concat()
@@ -210,7 +206,7 @@ mod tests {
         poll_fn(|cx| carrier.poll_send(cx, Time::ZERO, |_| None)).await.unwrap();
     }
 
-    /// A guest and the other end of its carrier.
+    /// Returns a guest and the other end of its carrier.
     async fn pair() -> (Guest, CarrierIo) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let there = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Sessions that the program takes itself, instead of a target.
+//! Sessions that the program accepts itself, instead of a target.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,9 +17,8 @@ use crate::session::pipe::pipe;
 use crate::session::{Session, error_of};
 use eternaltcp_tls::PublicKey;
 
-/// A session that a client opened to a target that it may have. It waits for
-/// an answer for [`ServerLimits::connect_timeout`](super::ServerLimits::connect_timeout); one that is
-/// dropped is refused.
+/// A session that a client opened to a permitted target. It waits for an answer for
+/// [`ServerLimits::connect_timeout`](super::ServerLimits::connect_timeout); dropping it refuses it.
 #[derive(Debug)]
 pub struct IncomingSession {
     target: Target,
@@ -29,7 +28,7 @@ pub struct IncomingSession {
     answer: oneshot::Sender<Answer>,
 }
 
-/// What the program says to it.
+/// The program's answer.
 #[derive(Debug)]
 enum Answer {
     Take(Stream),
@@ -38,35 +37,34 @@ enum Answer {
 }
 
 impl IncomingSession {
-    /// What the client asked for, or the server's default target.
+    /// Returns the target that the client named, or the server's default target.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Whether the client named the target.
+    /// Returns whether the client named the target.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.is_named
     }
 
-    /// The key that the client's user has proved: `authorized_keys` admits it.
+    /// Returns the key that the client's user has proved: `authorized_keys` admits it.
     #[must_use]
     pub fn key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// Where the client's last carrier came from.
+    /// Returns the source address of the client's last carrier.
     #[must_use]
     pub fn from(&self) -> IpAddr {
         self.from
     }
 
-    /// Takes the session: the client learns that its target is connected.
+    /// Accepts the session: the client learns that its target is connected.
     ///
     /// # Errors
-    /// `ConnectionReset` when the client has given it up, or the answer comes
-    /// too late.
+    /// `ConnectionReset` if the client has abandoned it, or the answer comes too late.
     pub fn accept(self) -> io::Result<Session> {
         let (ours, theirs) = pipe();
         let taken = self.answer.send(Answer::Take(Stream::memory(theirs)));
@@ -74,36 +72,35 @@ impl IncomingSession {
         Ok(Session::new(ours))
     }
 
-    /// Refuses the session: the client's error is `ConnectionRefused` with this
-    /// line, 400 bytes of it at most.
+    /// Refuses the session: the client's error is `ConnectionRefused` with this line, cut to 400
+    /// bytes.
     pub fn refuse(self, why: impl Into<String>) {
         self.reset(Reset::with_detail(Cause::Refused, why.into()));
     }
 
-    /// Refuses the session with a cause of one's own.
+    /// Refuses the session with another cause.
     pub fn reset(self, why: Reset) {
-        // Who asked may be gone: then it needs no answer.
+        // The requester may be gone: then it needs no answer.
         let _ = self.answer.send(Answer::Refuse(why));
     }
 
-    /// Lets the server connect the target, as sproxy would.
+    /// Makes the server connect the target, as sproxy would.
     pub fn connect(self) {
         // As above.
         let _ = self.answer.send(Answer::Connect);
     }
 }
 
-/// What a session asks for.
+/// The request of a session.
 pub(super) struct Asked {
     pub(super) target: Target,
     /// Whether the client named it.
     pub(super) is_named: bool,
-    /// Where the connection came from, if the client says so.
+    /// The origin of the connection, if the client sends it.
     pub(super) origin: Option<Origin>,
 }
 
-/// Hands a session to the program, if the key may have its target, and does
-/// what the program says.
+/// Passes a session to the program, if the key may reach its target, and carries out the answer.
 pub(super) async fn hand_out(
     context: &Context,
     entry: &Entry,

@@ -19,12 +19,12 @@ use state::State;
 pub(super) use state::View;
 use watch::{Looks, tell, watch};
 
-/// Where a server learns whose keys are let in.
+/// The source of a server's admitted keys.
 #[derive(Clone, Debug)]
 pub enum KeySource {
     /// An `authorized_keys` file, which is read again when it changes.
     File(PathBuf),
-    /// These keys and no others, for as long as the server runs.
+    /// Only these keys, for as long as the server runs.
     Fixed(AuthorizedKeys),
 }
 
@@ -34,16 +34,14 @@ impl From<PathBuf> for KeySource {
     }
 }
 
-/// How long an attach waits for a look at the file; then it counts as one that
-/// cannot be read.
+/// How long an attach waits for a check of the file; after that the file counts as unreadable.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The keys of a file. What is added to it counts at once, for new tunnels. The
-/// tunnels there are go on by what it said before until it has settled, and
-/// while it cannot be read.
+/// The keys of a file. Additions count at once, for new tunnels. Existing tunnels continue by the
+/// previous contents until the file has settled, and while it cannot be read.
 ///
-/// The file is looked at by a thread of its own, so that nothing else that
-/// blocks holds an attach up. Attaches that come at once share a look.
+/// A separate thread checks the file, so that no other blocking call delays an attach. Concurrent
+/// attaches share a check.
 #[derive(Debug)]
 pub(super) struct KeyStore {
     /// `None`: the keys are fixed.
@@ -51,7 +49,7 @@ pub(super) struct KeyStore {
     state: Arc<Mutex<State>>,
 }
 
-/// The file, and the way to ask for a look at it.
+/// The file, and the channel for requesting a check of it.
 #[derive(Debug)]
 struct File {
     path: PathBuf,
@@ -60,7 +58,7 @@ struct File {
 
 impl KeyStore {
     /// # Errors
-    /// When the thread that looks at the file cannot be started.
+    /// The thread that checks the file cannot be started.
     pub(super) fn new(source: KeySource, modes: Option<StrictModes>) -> io::Result<Self> {
         match source {
             KeySource::File(path) => {
@@ -74,8 +72,8 @@ impl KeyStore {
         }
     }
 
-    /// Has the file read again if it changed, or could not be read before. The
-    /// look begins after this call.
+    /// Makes the thread read the file again if it changed, or could not be read before. The check
+    /// starts after this call.
     pub(super) async fn refresh(&self) {
         let Some(File { path, looks }) = &self.file else { return };
         let (done, looked) = oneshot::channel();
@@ -88,18 +86,18 @@ impl KeyStore {
         tell(news);
     }
 
-    /// The same, also if nothing shows that it changed.
+    /// Does the same even if nothing shows that the file changed.
     pub(super) async fn reload(&self) {
         lock(&self.state).stamp = None;
         self.refresh().await;
     }
 
-    /// What is known of the file now.
+    /// Returns what is known of the file now.
     pub(super) fn view(&self) -> View {
         lock(&self.state).view()
     }
 
-    /// Whether the key may have a new tunnel from this address.
+    /// Returns whether the key may have a new tunnel from this address.
     pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
         let view = self.view();
         if !view.is_at_hand() {
@@ -113,7 +111,7 @@ impl KeyStore {
         })
     }
 
-    /// Whether the key may go on with a tunnel that it has.
+    /// Returns whether the key may keep a tunnel that it has.
     pub(super) fn readmit(&self, key: &PublicKey, from: IpAddr) -> Result<(), Refusal> {
         let view = self.view();
         let judged = view.judge(key, from);
@@ -122,8 +120,8 @@ impl KeyStore {
         judged.map(|_| ()).map_err(told)
     }
 
-    /// What the file says of a key that has a tunnel. Until it has settled,
-    /// nothing is denied that was admitted before.
+    /// Returns the file's decision about a key that has a tunnel. Until the file has settled, a key
+    /// that was admitted before is not denied.
     pub(super) fn judge(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
         self.view().judge(key, from)
     }
@@ -133,13 +131,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How a denial is told to the client that may not last.
+/// Returns the refusal for a denial that may not last.
 fn changing(denial: &Denial) -> Refusal {
     let advice = format!("{denial}, and that file is changing or cannot be read now");
     Refusal::for_now(RefusalCode::NotReady, advice)
 }
 
-/// How a denial is told to the client.
+/// Returns the refusal for a denial.
 fn refusal(denial: &Denial) -> Refusal {
     let text = denial.to_string();
     match denial {
@@ -211,7 +209,7 @@ mod tests {
         assert_eq!((refused(&one).code, refused(&one).is_final), (RefusalCode::NotReady, false));
         assert_eq!((refused(&two).code, refused(&two).is_final), (RefusalCode::KeyUnknown, true));
         assert!(store.readmit(&one, HERE).is_ok());
-        // Its tunnel was made by a line of which the file knows nothing any more.
+        // Its tunnel was created by a line that the file no longer contains.
         assert!(!store.readmit(&two, HERE).unwrap_err().is_final);
         assert!(!store.view().is_final(&Denial::KeyUnknown));
     }

@@ -1,4 +1,4 @@
-//! Which addresses the server listens on for its clients, and who has them.
+//! The addresses on which the server listens for its clients, and their owners.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -11,11 +11,11 @@ use super::registry::Entry;
 use crate::address::Listen;
 use crate::net::listener::Listener;
 
-/// Where a listener that is asked for goes.
+/// The receiver of a requested listener.
 pub(super) type Heir = oneshot::Sender<Listener>;
 
-/// The addresses that are taken. An address is claimed before it is bound, so
-/// that two clients cannot both pass.
+/// The addresses in use. An address is claimed before it is bound, so that two clients cannot both
+/// pass.
 #[derive(Debug, Default)]
 pub(super) struct Listeners(Mutex<Table>);
 
@@ -31,30 +31,30 @@ struct Holder {
     at: Listen,
     tunnel: TunnelId,
     entry: Entry,
-    /// The way to ask it for its listener, once.
+    /// The channel for requesting its listener, once.
     ask: Option<oneshot::Sender<Heir>>,
 }
 
-/// An address that is held until this is dropped.
+/// An address that is reserved until this is dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
     listeners: Arc<Listeners>,
     key: u64,
-    /// Another tunnel of the same client asks for the listener.
+    /// Another tunnel of the same client requests the listener.
     pub(super) asked: oneshot::Receiver<Heir>,
 }
 
-/// Why an address cannot be claimed.
+/// The reason why an address cannot be claimed.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// The client's own ghost has it, and was asked for its listener, which
-    /// comes unless it ends first.
+    /// The client's own ghost has it, and was asked for its listener, which arrives unless the
+    /// ghost ends first.
     ByGhost(oneshot::Receiver<Listener>),
     /// The client itself has it, or is being given it.
     ByItself,
-    /// Somebody else has it: who, as far as this client may know.
+    /// Another client has it, described as far as this client may know.
     By(String),
-    /// The tunnel has so many as it may.
+    /// The tunnel has the maximum number of listeners.
     Full,
 }
 
@@ -63,7 +63,7 @@ impl Listeners {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an address for a tunnel that has fewer than `most`.
+    /// Claims an address for a tunnel that has fewer than `most`.
     pub(super) fn claim(
         self: &Arc<Self>,
         at: &Listen,
@@ -88,7 +88,7 @@ impl Listeners {
 }
 
 impl Holder {
-    /// What a tunnel is told that wants the address too.
+    /// Returns the answer for a tunnel that wants the same address.
     fn refuse(&mut self, tunnel: TunnelId, entry: &Entry) -> Taken {
         if self.tunnel == tunnel {
             return Taken::ByItself;
@@ -96,11 +96,11 @@ impl Holder {
         if self.entry.is_same_client(&entry.user, &entry.instance) {
             let Some(ask) = self.ask.take() else { return Taken::ByItself };
             let (heir, listener) = oneshot::channel();
-            // One that ends just now gives its address up all the same.
+            // A tunnel that ends just now releases its address anyway.
             let _ = ask.send(heir);
             return Taken::ByGhost(listener);
         }
-        // Names are told to those who hold the same key alone.
+        // Only clients with the same key are told names.
         Taken::By(if self.entry.user == entry.user {
             let name = &self.entry.instance.name;
             format!("the client {name:?} of the same key, from {}", self.entry.from())
@@ -111,7 +111,7 @@ impl Holder {
 }
 
 impl Claim {
-    /// Says which address it became: the system may have chosen the port.
+    /// Records the actual address: the system may have chosen the port.
     pub(super) fn settle(&self, at: Listen) {
         if let Some(holder) = self.listeners.lock().held.get_mut(&self.key) {
             holder.at = at;
@@ -125,7 +125,7 @@ impl Drop for Claim {
     }
 }
 
-/// Whether the system would not listen on both.
+/// Returns whether the system would refuse to listen on both.
 fn overlap(one: &Listen, other: &Listen) -> bool {
     let others = other.parts();
     one.parts().iter().any(|one| others.iter().any(|other| parts_overlap(one, other)))
@@ -147,7 +147,7 @@ fn parts_overlap(one: &Listen, other: &Listen) -> bool {
     }
 }
 
-/// Whether a wildcard takes the other address too. That of IPv6 takes IPv4.
+/// Returns whether a wildcard includes the other address. The wildcard of IPv6 includes IPv4.
 fn covers(wildcard: &SocketAddr, other: &SocketAddr) -> bool {
     wildcard.ip().is_unspecified() && (wildcard.is_ipv6() || other.is_ipv4())
 }

@@ -1,4 +1,4 @@
-//! Tells the operator that a limit is reached, by the flag that sets it.
+//! Reports limits that were reached to the operator, by the flag that sets them.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -8,36 +8,36 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// Each limit is told once in this time at most.
+/// Time between two lines about the same limit.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The limits that were told, by their flags.
+/// The limits that were reported, by their flags.
 #[derive(Debug, Default)]
 pub(super) struct Notices(Mutex<BTreeMap<&'static str, Told>>);
 
 #[derive(Debug)]
 struct Told {
     at: Instant,
-    /// How often the limit was reached since, without a word.
+    /// How many times the limit was reached since then.
     more: u64,
 }
 
 impl Notices {
-    /// Says that the limit which `flag` sets is reached, and what happened for it.
+    /// Logs that the limit of `flag` is reached, and the consequence.
     pub(super) fn reached(&self, flag: &'static str, what: impl Display) {
         if let Some(more) = self.count(flag, Instant::now()) {
             warn!("{what} (limit {flag}{more})");
         }
     }
 
-    /// The same for a limit that any stranger can reach.
+    /// Does the same for a limit that any stranger can reach.
     pub(super) fn reached_by_stranger(&self, flag: &'static str, what: impl Display) {
         if let Some(more) = self.count(flag, Instant::now()) {
             info!("{what} (limit {flag}{more})");
         }
     }
 
-    /// How often it was reached since it was told; `None` if it is not to be told now.
+    /// Returns how many times it was reached since the last line; `None` if no line is due now.
     fn count(&self, flag: &'static str, now: Instant) -> Option<More> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = told.get_mut(flag) else {
@@ -53,7 +53,7 @@ impl Notices {
     }
 }
 
-/// How often a limit was reached without a word.
+/// How many times a limit was reached without a line.
 #[derive(PartialEq, Eq, Debug)]
 struct More(u64);
 

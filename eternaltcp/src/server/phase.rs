@@ -1,4 +1,4 @@
-//! From serving to the end: what an operator asked of a server.
+//! The phases of a server, which an operator can advance: serving, draining, stopping.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use tracing::info;
 use super::registry::Registry;
 use crate::report::counted;
 
-/// How often a server that is drained looks for sessions.
+/// Interval at which a draining server checks for sessions.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How far a server is.
+/// The phase of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     /// It serves.
     Serving,
-    /// It takes nothing new, and ends with the last session or then.
+    /// It accepts nothing new, and ends with the last session or at this time.
     Draining { until: Option<Instant> },
-    /// It ends now.
+    /// It is ending.
     Stopping,
 }
 
-/// The phase of a server, to be watched.
+/// The phase of a server, which can be watched.
 #[derive(Debug)]
 pub(super) struct Phases(watch::Sender<Phase>);
 
@@ -33,7 +33,7 @@ impl Phases {
         Self(watch::Sender::new(Phase::Serving))
     }
 
-    /// Asks for the next phase. A server that stops does not go back.
+    /// Requests the next phase. A stopping server does not go back.
     pub(super) fn advance(&self, next: Phase) {
         self.0.send_if_modified(|phase| {
             let is_new = *phase != Phase::Stopping;
@@ -44,19 +44,19 @@ impl Phases {
         });
     }
 
-    /// Whether new tunnels and sessions are taken.
+    /// Returns whether new tunnels and sessions are accepted.
     pub(super) fn is_open(&self) -> bool {
         *self.0.borrow() == Phase::Serving
     }
 
-    /// Waits until no new tunnels and sessions are taken any more.
+    /// Waits until no new tunnels and sessions are accepted any more.
     pub(super) async fn closed_to_new(&self) {
         let mut phases = self.0.subscribe();
-        // The sender is here: it cannot be gone.
+        // The sender is in this struct, so it exists.
         let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
     }
 
-    /// Why the tunnels are closed that are left at the end.
+    /// Returns the reason for closing the remaining tunnels.
     pub(super) fn closing(&self) -> Closing {
         match *self.0.borrow() {
             Phase::Draining { .. } => Closing::Drained,
@@ -64,13 +64,13 @@ impl Phases {
         }
     }
 
-    /// Waits until the server is to end.
+    /// Waits until the server must end.
     pub(super) async fn over(&self, registry: &Registry) {
         self.closed_to_new().await;
         let going_on = counted(registry.sessions(), "session goes on", "sessions go on");
         info!("no new clients and sessions are taken; {going_on}");
         loop {
-            // First, so that whoever asked gets an answer.
+            // First, so that the requester gets an answer.
             sleep(TICK).await;
             let is_over = match *self.0.borrow() {
                 Phase::Serving => false,

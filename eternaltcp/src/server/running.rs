@@ -1,4 +1,4 @@
-//! A server whose sessions the program takes.
+//! A server whose sessions the program accepts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,11 +8,10 @@ use tokio::task::JoinHandle;
 
 use super::{IncomingSession, Monitor, Server};
 
-/// A server at work in a task of its own, which gives its sessions to the
-/// program.
+/// A running server in its own task, which passes its sessions to the program.
 ///
-/// When it is dropped, the tunnels are closed in the background, and sessions
-/// that have not ended are reset.
+/// When it is dropped, the tunnels are closed in the background, and sessions that have not ended
+/// are reset.
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
@@ -23,20 +22,20 @@ pub struct RunningServer {
 }
 
 impl Server {
-    /// Serves in a task of the current runtime. Sessions go to
-    /// [`RunningServer::accept`] instead of their targets, which need not
-    /// exist: they are names that the client asks for. Policy is as ever:
-    /// [`ServerConfig::permits`](super::ServerConfig::permits) and the key's options must have them.
+    /// Serves in a task of the current runtime. Sessions go to [`RunningServer::accept`] instead of
+    /// their targets, which need not exist: they are names that the client requests. The usual
+    /// policy applies: [`ServerConfig::permits`](super::ServerConfig::permits) and the key's
+    /// options must include them.
     ///
     /// # Errors
-    /// When the system does not say where it listens.
+    /// The system does not report the address.
     pub fn start(self) -> io::Result<RunningServer> {
         let (address, monitor) = (self.local_addr()?, self.monitor());
         let (program, incoming) = mpsc::channel(self.context.limits.incoming.max(1));
         self.context.program.get_or_init(|| program);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(self.run(async {
-            // It is sent, or its sender is dropped: both mean to stop.
+            // A message and a dropped sender both mean to stop.
             let _ = stopped.await;
         }));
         Ok(RunningServer { address, monitor, incoming, stop, task })
@@ -44,9 +43,9 @@ impl Server {
 }
 
 impl RunningServer {
-    /// The next session that a client opened; `None` when the server has
-    /// ended. While the program does not take them, new ones wait, as
-    /// [`ServerLimits`](super::ServerLimits) says. Cancelling it loses nothing.
+    /// Returns the next session that a client opened; `None` when the server has ended. Until the
+    /// program accepts them, new sessions wait, within [`ServerLimits`](super::ServerLimits).
+    /// Cancel-safe.
     pub async fn accept(&mut self) -> Option<IncomingSession> {
         tokio::select! {
             biased;
@@ -55,21 +54,21 @@ impl RunningServer {
         }
     }
 
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// A way to look at the server while it runs.
+    /// Returns a handle that inspects and controls the server.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
     }
 
-    /// Closes every tunnel in order, in two seconds at most.
+    /// Closes every tunnel in order, within two seconds.
     pub async fn close(self) {
-        // A server that has ended needs not be told.
+        // A server that has ended need not be told.
         let _ = self.stop.send(());
         let _ = self.task.await;
     }

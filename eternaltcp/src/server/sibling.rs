@@ -1,7 +1,8 @@
-//! The server before this one, which is being drained and has the same port.
+//! The previous server, which is being drained and has the same port.
 //!
-//! The kernel gives each new connection to one of both. A tunnel that is not known here may be the
-//! other's, so its client is asked to try again; a client without a tunnel is asked that there.
+//! The kernel gives each new connection to one of them. A tunnel that is unknown here may belong to
+//! the other, so its client is told to try again; the other one tells the same to a client without
+//! a tunnel.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -13,32 +14,32 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-/// Where the kernel lists sockets, the listening ones first (proc_pid_net(5)).
+/// The kernel's lists of sockets, in which listening ones come first (proc_pid_net(5)).
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
 /// The state of a listening socket there.
 const LISTENING: &str = "0A";
 
-/// Looks in a row that do not see the other server until it counts as gone. One look may miss a
-/// socket: the kernel writes its table in pieces, and sockets come and go between them.
+/// Consecutive checks without the other server after which it counts as gone. One check may miss a
+/// socket: the kernel writes its table in pieces, and sockets change between them.
 const LOOKS: u32 = 2;
 
-/// Whether there is such a server.
+/// The existence of such a server.
 #[derive(Debug)]
 pub(super) struct Sibling {
-    /// How many more looks must not see it; 0: it is gone, or there was none.
+    /// How many more checks must not find it; 0: it is gone, or there was none.
     looks_left: AtomicU32,
-    /// The numbers of this server's own listening sockets.
+    /// The inodes of this server's own listening sockets.
     own: Vec<u64>,
 }
 
 impl Sibling {
-    /// There is none.
+    /// Creates the state without another server.
     pub(super) fn none() -> Self {
         Self { looks_left: AtomicU32::new(0), own: Vec::new() }
     }
 
-    /// There is one beside these listeners.
+    /// Creates the state with another server beside these listeners.
     pub(super) fn beside(listeners: &[TcpListener]) -> Self {
         let own = listeners.iter().filter_map(|it| fstat(it.as_fd()).ok()).map(|it| it.st_ino);
         let own = own.collect();
@@ -49,7 +50,7 @@ impl Sibling {
         self.looks_left.load(Ordering::Relaxed) != 0
     }
 
-    /// Looks whether it is still there. To be called each second.
+    /// Checks whether it still exists. Must be called each second.
     pub(super) async fn look(&self) {
         if !self.is_there() {
             return;
@@ -59,7 +60,7 @@ impl Sibling {
         self.note(look.await.unwrap_or(false));
     }
 
-    /// Counts a look.
+    /// Counts a check.
     fn note(&self, is_alone: bool) {
         let left = if is_alone { self.looks_left.load(Ordering::Relaxed) - 1 } else { LOOKS };
         self.looks_left.store(left, Ordering::Relaxed);
@@ -69,10 +70,10 @@ impl Sibling {
     }
 }
 
-/// The address and the number of every listening socket.
+/// Returns the address and the inode of every listening socket.
 ///
 /// # Errors
-/// When a table cannot be read to the end, for instance for want of a descriptor.
+/// A table cannot be read to its end, for example without a free descriptor.
 fn listening() -> io::Result<Vec<(String, u64)>> {
     let mut all = Vec::new();
     for table in TABLES {
@@ -91,8 +92,8 @@ fn listening() -> io::Result<Vec<(String, u64)>> {
     Ok(all)
 }
 
-/// Whether no other socket listens at an address of the sockets of these numbers. `false` also if
-/// one of these is not in the list: then the list is not whole.
+/// Returns whether no other socket listens at an address of the sockets with these inodes. Also
+/// `false` if one of these is not in the list: then the list is incomplete.
 fn are_alone(listening: &[(String, u64)], own: &[u64]) -> bool {
     let (ours, others): (Vec<_>, Vec<_>) =
         listening.iter().partition(|(_, number)| own.contains(number));
@@ -100,7 +101,7 @@ fn are_alone(listening: &[(String, u64)], own: &[u64]) -> bool {
     is_whole && !ours.iter().any(|(at, _)| others.iter().any(|(other, _)| other == at))
 }
 
-/// The address and the number of a listening socket; `None` for another one.
+/// Returns the address and the inode of a listening socket; `None` for another one.
 fn parse(line: &str) -> Option<(String, u64)> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let is_listening = *fields.get(3)? == LISTENING;

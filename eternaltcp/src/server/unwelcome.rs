@@ -1,4 +1,4 @@
-//! Why a connection did not become a carrier.
+//! The reasons why a connection did not become a carrier.
 
 use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
@@ -6,7 +6,7 @@ use super::gate::Fault;
 use crate::driver::{CarrierError, CarrierIo};
 use eternaltcp_tls::{HandshakeError, TlsError};
 
-/// Why a connection did not become a carrier.
+/// The reason why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unwelcome {
     #[error("it took too long")]
@@ -26,7 +26,7 @@ pub(super) enum Unwelcome {
 }
 
 impl Unwelcome {
-    /// What counts against the source of the connection.
+    /// Returns the fault that counts against the source of the connection.
     pub(super) fn fault(&self) -> Option<Fault> {
         match self {
             Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => Some(Fault::TooSlow),
@@ -35,7 +35,7 @@ impl Unwelcome {
             }
             Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => Some(Fault::NoKey),
             Self::Refused(Refusal { code: RefusalCode::KeyUnknown, .. }) => Some(Fault::UnknownKey),
-            // A client whose server was started anew is no stranger, and is not to blame.
+            // A client whose server was restarted is not a stranger, and not at fault.
             Self::Refused(_) | Self::Silent | Self::Over => None,
         }
     }
@@ -50,7 +50,7 @@ impl From<std::io::Error> for Unwelcome {
 /// A connection that did not become a carrier.
 pub(super) struct TurnedAway {
     pub(super) why: Unwelcome,
-    /// It carries a refusal that is still to arrive.
+    /// Carries a refusal that has not arrived yet.
     pub(super) carrier: Option<CarrierIo>,
 }
 

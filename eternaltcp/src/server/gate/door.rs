@@ -1,5 +1,5 @@
-//! The decision who stands at the door and who has to go, without a clock,
-//! sockets or randomness.
+//! Decides which waiting connections stay and which are dropped, without a clock, sockets or
+//! randomness.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,23 +13,21 @@ use super::penalties::{Fault, Penalties, PenaltyRange};
 use crate::fair::most_of_one;
 use eternaltcp_tls::PublicKey;
 
-/// Who has waited for less is not dropped before the door is full: an honest
+/// A connection that has waited for less is not dropped before all places are taken: an honest
 /// client proves its key in a few round trips.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// The part of its places that a source has while its penalties count.
+/// The part of its places that a source has while its penalties count, as a divisor.
 const PENALISED_PART: usize = 16;
 
-/// How many connections may wait to prove a key, as sshd's `MaxStartups`:
-/// `start:rate:full`.
+/// How many connections may wait for authentication, as sshd's `MaxStartups`: `start:rate:full`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxStartups {
-    /// From here on a newcomer may cost an older one its place.
+    /// From this number on, a newcomer may replace an older connection.
     pub start: usize,
-    /// How often that is so at first, of a hundred times. It becomes more often
-    /// in proportion.
+    /// The probability of that at first, in per cent. It grows in proportion.
     pub rate: u8,
-    /// Here every newcomer does.
+    /// From this number on, every newcomer replaces one.
     pub full: usize,
 }
 
@@ -40,7 +38,7 @@ impl Default for MaxStartups {
 }
 
 impl MaxStartups {
-    /// The same within so many places.
+    /// Returns the same settings within this number of places.
     pub(super) fn within(self, most: usize) -> Self {
         if self.full <= most {
             return self;
@@ -49,7 +47,7 @@ impl MaxStartups {
         Self { start: start.max(1), full: most, ..self }
     }
 
-    /// How likely a newcomer costs another its place, of a hundred.
+    /// Returns the probability that a newcomer replaces another, in per cent.
     fn chance(self, waiting: usize) -> usize {
         if waiting >= self.full {
             return 100;
@@ -90,32 +88,31 @@ impl fmt::Display for MaxStartups {
     }
 }
 
-/// The limits of a door.
+/// The limits for waiting connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DoorLimits {
     pub(super) startups: MaxStartups,
-    /// Connections of one source that wait to prove a key.
+    /// Connections of one source that have not proved a key.
     pub(super) per_source: usize,
-    /// Connections whose key is known, until they are a tunnel's carriers. No
-    /// key gets more than half of what others leave.
+    /// Connections with a known key, until they are a tunnel's carriers. No key gets more than half
+    /// of what others leave.
     pub(super) known: usize,
     pub(super) penalties: Option<PenaltyRange>,
 }
 
-/// How far a connection at the door has come. The later it stands here, the
-/// earlier it has to make room.
+/// The progress of a waiting connection. A later stage in this list is dropped earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// Its key is known, and the places for those are taken.
+    /// Its key is known, and the places for known keys are taken.
     Proved,
-    /// It is to answer, and comes from where a client with a tunnel is.
+    /// Its answer is pending, and it comes from an address of a client with a tunnel.
     Neighbour,
-    /// It is to answer.
+    /// Its answer is pending.
     Waiting,
-    /// It has taken this side's answer, and asks for time to sign. Whoever can
-    /// wait for a minute can come again.
+    /// It has received this side's answer, and asks for time to sign. A client that can wait for a
+    /// minute can try again.
     Asking,
-    /// Its key is not known, or it was refused.
+    /// Its key is unknown, or it was refused.
     Unwelcome,
 }
 
@@ -131,7 +128,7 @@ struct Source {
     places: BTreeMap<u64, Place>,
 }
 
-/// What limit a connection met.
+/// The limit that a connection reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     Startups,
@@ -139,16 +136,16 @@ pub(super) enum Limit {
     Penalty,
 }
 
-/// What becomes of a connection that comes.
+/// The result for a new connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It gets a place, and for it another one may have to go.
+    /// It gets a place, and another one may have to be dropped.
     Enters { number: u64, evicted: Option<(u64, Limit)> },
     /// It is closed at once.
     TurnedAway(Limit),
 }
 
-/// Everybody at the door.
+/// All waiting connections.
 #[derive(Debug)]
 pub(super) struct Door {
     limits: DoorLimits,
@@ -156,7 +153,7 @@ pub(super) struct Door {
     waiting: usize,
     known: BTreeMap<PublicKey, usize>,
     known_free: usize,
-    /// How many clients with a tunnel were last at a source.
+    /// The number of clients with a tunnel that were last at each source.
     neighbours: BTreeMap<IpAddr, usize>,
     penalties: Penalties,
     next: u64,
@@ -176,18 +173,17 @@ impl Door {
         }
     }
 
-    /// Says where the clients are that have a tunnel.
+    /// Sets the addresses of clients with a tunnel.
     pub(super) fn set_neighbours(&mut self, neighbours: BTreeMap<IpAddr, usize>) {
         self.neighbours = neighbours;
     }
 
-    /// How many have not proved a key.
+    /// Returns how many have not proved a key.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// A connection comes. The dice are asked for a number below 100 where chance
-    /// decides.
+    /// Handles a new connection. `dice` returns a number below 100 where chance decides.
     pub(super) fn arrive(
         &mut self,
         now: Time,
@@ -199,7 +195,7 @@ impl Door {
         if is_penalised && self.limits.startups.chance(self.waiting) > 0 {
             return Arrival::TurnedAway(Limit::Penalty);
         }
-        // Each client with a tunnel may be on its way back.
+        // Each client with a tunnel may be returning.
         let own_limit = match is_penalised {
             true => ((self.limits.per_source / PENALISED_PART).max(1), Limit::Penalty),
             false => (self.limits.per_source.saturating_add(tunnels), Limit::PerSource),
@@ -219,7 +215,7 @@ impl Door {
         Arrival::Enters { number, evicted }
     }
 
-    /// Who has to go for a newcomer, and for which limit.
+    /// Returns which connection is dropped for a newcomer, and for which limit.
     fn room_for(
         &self,
         now: Time,
@@ -240,9 +236,9 @@ impl Door {
         self.first_to_go(None, latest?).map(|victim| (victim, Limit::Startups))
     }
 
-    /// Who has to make room, of one source or of all: who has come least far; of
-    /// these, who is of the source with the most; of these, the oldest. Nobody
-    /// who came after `latest`.
+    /// Returns which connection is dropped, of one source or of all: the one with the least
+    /// progress; of these, one of the source with the most; of these, the oldest. Connections after
+    /// `latest` are kept.
     fn first_to_go(&self, only: Option<IpAddr>, latest: Time) -> Option<(IpAddr, u64)> {
         let mut first = None;
         for (source, Source { places }) in &self.strangers {
@@ -259,7 +255,7 @@ impl Door {
         first.map(|(_, victim)| victim)
     }
 
-    /// Whether a connection is from where a client with a tunnel is.
+    /// Returns whether a connection comes from an address of a client with a tunnel.
     pub(super) fn is_neighbour(&self, source: IpAddr) -> bool {
         self.neighbours.contains_key(&source)
     }
@@ -272,8 +268,7 @@ impl Door {
         });
     }
 
-    /// A connection is of no use any more: its key is not known, or it was
-    /// refused.
+    /// A connection has no use any more: its key is unknown, or it was refused.
     pub(super) fn reject(&mut self, source: IpAddr, number: u64) {
         self.set_stage(source, number, |_| Stage::Unwelcome);
     }
@@ -285,8 +280,8 @@ impl Door {
         }
     }
 
-    /// A connection has proved a key that is known. Returns whether it is
-    /// among those from now on, and none of the strangers.
+    /// A connection has proved a known key. Returns whether it now has a place among those, and not
+    /// among strangers.
     pub(super) fn recognise(&mut self, source: IpAddr, number: u64, key: &PublicKey) -> bool {
         let own = self.known.get(key).copied().unwrap_or(0);
         if self.known_free == 0 || own >= most_of_one(self.known_free, own) {
@@ -301,7 +296,7 @@ impl Door {
         true
     }
 
-    /// A stranger goes. Returns whether it still had its place.
+    /// Removes a stranger. Returns whether it still had its place.
     pub(super) fn leave_strangers(&mut self, source: IpAddr, number: u64) -> bool {
         let Some(own) = self.strangers.get_mut(&source) else { return false };
         let had_place = own.places.remove(&number).is_some();
@@ -312,12 +307,12 @@ impl Door {
         had_place
     }
 
-    /// Whether a stranger still has its place.
+    /// Returns whether a stranger still has its place.
     pub(super) fn has_stranger(&self, source: IpAddr, number: u64) -> bool {
         self.strangers.get(&source).is_some_and(|own| own.places.contains_key(&number))
     }
 
-    /// One goes whose key is known.
+    /// Removes a connection with a known key.
     pub(super) fn leave_known(&mut self, key: &PublicKey) {
         self.known_free += 1;
         if let Some(own) = self.known.get_mut(key) {
@@ -328,7 +323,7 @@ impl Door {
         }
     }
 
-    /// Notes what a source did wrong.
+    /// Records a fault of a source.
     pub(super) fn penalise(&mut self, now: Time, source: IpAddr, fault: Fault) {
         self.penalties.add(now, source, fault);
     }

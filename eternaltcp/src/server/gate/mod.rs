@@ -1,4 +1,4 @@
-//! How many strangers may stand at the door.
+//! Limits the number of connections that have not proved a key.
 
 mod door;
 mod penalties;
@@ -23,16 +23,16 @@ pub use door::MaxStartups;
 pub(super) use penalties::Fault;
 pub use penalties::PenaltyRange;
 
-/// Connections that are no tunnel's carrier yet. Whoever comes gets in: where
-/// places are few, those go who have come least far, so that a flood of
-/// strangers evicts itself, and whoever proves a key that is known stays.
+/// Connections that are not a tunnel's carrier yet. A newcomer always gets a place: if places are
+/// scarce, those with the least progress are dropped, so that a flood of strangers evicts itself,
+/// and connections with a known key stay.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     inner: Arc<Mutex<Inner>>,
     notices: Arc<Notices>,
     startups: MaxStartups,
     per_source: usize,
-    /// What the door's time is counted from.
+    /// The origin of the gate's time.
     origin: Instant,
 }
 
@@ -42,7 +42,7 @@ struct Inner {
     tasks: BTreeMap<u64, AbortHandle>,
 }
 
-/// One log line for each limit that is met.
+/// One log line for each limit that is reached.
 #[derive(Debug, Default)]
 struct Notices {
     startups: Notice,
@@ -50,7 +50,7 @@ struct Notices {
     penalty: Notice,
 }
 
-/// A place at the door; given back when dropped.
+/// A place of a waiting connection; released when dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
     gate: Gate,
@@ -58,12 +58,12 @@ pub(super) struct Ticket {
     number: u64,
     /// Whether its key is known.
     is_known: bool,
-    /// The key by which it has one of the places of those.
+    /// The key by which it has a place for known keys.
     key: Option<PublicKey>,
 }
 
 impl Gate {
-    /// A door for these limits, with places for `descriptors` strangers.
+    /// Creates a gate with these limits, and places for `descriptors` strangers.
     pub(super) fn new(limits: &ServerLimits, descriptors: usize) -> Self {
         let startups = limits.max_startups.within(descriptors);
         let per_source = limits.startups_per_source.min(startups.full);
@@ -79,7 +79,7 @@ impl Gate {
         }
     }
 
-    /// Lets one more in, by the task that `start` starts; another may have to go.
+    /// Admits one more connection, with the task that `start` starts; another may be dropped.
     pub(super) fn enter(&self, peer: SocketAddr, start: impl FnOnce(Ticket) -> AbortHandle) {
         let source = source_of(peer.ip());
         let arrival = self.lock().door.arrive(self.now(), source, dice);
@@ -95,13 +95,13 @@ impl Gate {
         let ticket = Ticket { gate: self.clone(), source, number, is_known: false, key: None };
         let task = start(ticket);
         let mut inner = self.lock();
-        // It may be past the door already, or gone.
+        // It may have passed already, or be gone.
         if inner.door.has_stranger(source, number) {
             inner.tasks.insert(number, task);
         }
     }
 
-    /// Says where the clients are that have a tunnel.
+    /// Sets the addresses of clients with a tunnel.
     pub(super) fn set_neighbours(&self, addresses: impl Iterator<Item = IpAddr>) {
         let mut neighbours = BTreeMap::new();
         for address in addresses {
@@ -114,7 +114,7 @@ impl Gate {
         Time::new(self.origin.elapsed())
     }
 
-    /// Says now and then that a limit was met, and by which flag it is set.
+    /// Logs from time to time that a limit was reached, and which flag sets it.
     fn tell(&self, limit: Limit, source: IpAddr) {
         match limit {
             Limit::Startups => {
@@ -154,17 +154,17 @@ impl Gate {
 }
 
 impl Ticket {
-    /// Whether a client with a tunnel was last where this one is.
+    /// Returns whether a client with a tunnel was last at this one's address.
     pub(super) fn is_neighbour(&self) -> bool {
         self.gate.lock().door.is_neighbour(self.source)
     }
 
-    /// It has answered, and needs time to sign.
+    /// Records that it has answered, and needs time to sign.
     pub(super) fn ask(&self) {
         self.gate.lock().door.ask(self.source, self.number);
     }
 
-    /// It has proved a key that is known.
+    /// Records that it has proved a known key.
     pub(super) fn recognise(&mut self, key: &PublicKey) {
         self.is_known = true;
         if self.key.is_none() && self.gate.lock().door.recognise(self.source, self.number, key) {
@@ -172,12 +172,12 @@ impl Ticket {
         }
     }
 
-    /// It is of no use any more, and makes room before others.
+    /// Records that it has no use any more, and is dropped before others.
     pub(super) fn reject(&self) {
         self.gate.lock().door.reject(self.source, self.number);
     }
 
-    /// Notes what it did wrong, unless its key is known.
+    /// Records its fault, unless its key is known.
     pub(super) fn penalise(&self, fault: Fault) {
         if self.is_known {
             return;
@@ -198,12 +198,12 @@ impl Drop for Ticket {
     }
 }
 
-/// A number below 100; without randomness the least.
+/// Returns a number below 100; without randomness 0.
 fn dice() -> usize {
     getrandom::u32().map_or(0, |number| number as usize % 100)
 }
 
-/// An IPv4 address, or the /64 that an IPv6 host can choose from.
+/// Returns an IPv4 address, or the /64 from which an IPv6 host can choose.
 pub(super) fn source_of(ip: IpAddr) -> IpAddr {
     match canonical_ip(ip) {
         IpAddr::V6(ip) => {

@@ -1,8 +1,8 @@
-//! What is known of a file of keys, and when a change of it counts.
+//! The knowledge about a file of keys, and when a change of it counts.
 //!
-//! Who writes a file in place makes it shorter first, and maybe empty. So a key
-//! that stands there no more counts as removed when looks at a file that has
-//! settled agree; what was added counts at once.
+//! A program that writes a file in place first makes it shorter, possibly empty. Therefore a
+//! missing key counts as removed only when checks of a settled file agree; an added key counts at
+//! once.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,17 +15,15 @@ use tracing::{info, warn};
 use crate::policy::{Admission, AuthorizedKeys, Denial, judge};
 use eternaltcp_tls::PublicKey;
 
-/// A changed file settles when looks agree for this long, and nobody has it
-/// open for writing.
+/// A changed file settles when checks agree for this long, and nobody has it open for writing.
 const SETTLES: Duration = Duration::from_secs(3);
-/// The same for one without a key, and where the system does not say who
-/// writes.
+/// The same for a file without keys, and if the system does not report writers.
 const SETTLES_IF_DOUBTFUL: Duration = Duration::from_secs(10);
-/// A file that did not settle for so long has a line in the log.
+/// Time after which a file that did not settle is logged.
 const TOLD_AFTER: Duration = Duration::from_secs(15);
 
-/// What changes when a file changes, its owner or its mode: nobody can set
-/// `changed` back, as `touch` and `cp -p` do with the time of modification.
+/// The properties that change with the file, its owner or its mode. Nobody can set `changed` back,
+/// as `touch` and `cp -p` do with the time of modification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     pub(super) changed: (i64, i64),
@@ -34,8 +32,8 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Whether a later change would show: file systems tell times apart by
-    /// some milliseconds only, at worst by seconds.
+    /// Returns whether a later change would show: file systems distinguish times only by some
+    /// milliseconds, at worst by seconds.
     fn is_distinct(&self) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -43,50 +41,50 @@ impl Stamp {
     }
 }
 
-/// What a look at the file found.
+/// The result of a check of the file.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) stamp: Stamp,
     pub(super) keys: AuthorizedKeys,
-    /// Whether somebody has the file open for writing, if that is known.
+    /// Whether a process has the file open for writing, if known.
     pub(super) has_writer: Option<bool>,
 }
 
-/// Keys that differ from those that are in force, in a file that may change on.
+/// Keys that differ from those in force, in a file that may still change.
 #[derive(Debug)]
 struct Draft {
     stamp: Stamp,
     keys: Arc<AuthorizedKeys>,
-    /// Since when looks agree; `None` while somebody writes.
+    /// Since when checks agree; `None` while a process writes.
     since: Option<Instant>,
 }
 
-/// The keys of a file, or those that are fixed.
+/// The keys of a file, or fixed ones.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Those in force; `None`: the file was never read.
+    /// The keys in force; `None`: the file was never read.
     settled: Option<Arc<AuthorizedKeys>>,
     draft: Option<Draft>,
-    /// Since when the file is changing, until that is told.
+    /// Since when the file is changing, until that is logged.
     changing: Option<Instant>,
-    /// Of the file that was read last. `None`: it is to be read again.
+    /// The stamp of the file that was last read. `None`: it must be read again.
     pub(super) stamp: Option<Stamp>,
-    /// Whether the last look could read the file, and believe it.
+    /// Whether the last check could read the file, and trusts it.
     is_readable: bool,
-    /// A look takes longer than whoever asked for it waits.
+    /// A check takes longer than its requesters wait.
     is_slow: bool,
-    /// What was said last of why the file cannot be read.
+    /// The last logged reason why the file cannot be read.
     told: Option<String>,
 }
 
 impl State {
-    /// Keys that no file has.
+    /// Creates the state for keys without a file.
     pub(super) fn fixed(keys: AuthorizedKeys) -> Self {
         let settled = Some(Arc::new(keys));
         Self { settled, is_readable: true, ..Self::default() }
     }
 
-    /// What the keys are judged by now.
+    /// Returns the current basis for decisions.
     pub(super) fn view(&self) -> View {
         let draft = self.draft.as_ref().map(|draft| Arc::clone(&draft.keys));
         let (latest, before) = match (draft, self.settled.clone()) {
@@ -96,13 +94,13 @@ impl State {
         View { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
     }
 
-    /// Whether a file with this stamp has to be read.
+    /// Returns whether a file with this stamp must be read.
     pub(super) fn needs(&self, stamp: Stamp) -> bool {
         self.draft.is_some() || self.stamp != Some(stamp)
     }
 
-    /// The file is as it was read last. If it took too long to say so before, it
-    /// counts as readable again.
+    /// Records that the file is unchanged. If the check took too long before, the file counts as
+    /// readable again.
     pub(super) fn find_unchanged(&mut self, path: &Path) {
         (self.is_readable, self.is_slow) = (self.settled.is_some(), false);
         if self.told.take().is_some() {
@@ -110,7 +108,7 @@ impl State {
         }
     }
 
-    /// Takes over what was read.
+    /// Takes over the contents of the file.
     pub(super) fn find(&mut self, path: &Path, found: Found) {
         let now = Instant::now();
         (self.is_readable, self.is_slow) = (true, false);
@@ -155,20 +153,20 @@ impl State {
         }
     }
 
-    /// Notes that the file cannot be read, or must not be believed. Returns why
-    /// if that is to be told.
+    /// Records that the file cannot be read, or must not be trusted. Returns the reason if it
+    /// should be logged.
     pub(super) fn find_unreadable(&mut self, why: String) -> Option<String> {
-        // What keeps the file from being read may pass without a trace on it.
+        // The cause that prevents reading may pass without a trace on the file.
         (self.is_readable, self.is_slow, self.stamp) = (false, false, None);
         if let Some(draft) = &mut self.draft {
-            // What was read before is no look with which the next one could agree.
+            // Earlier contents do not count as a check with which the next one could agree.
             draft.since = None;
         }
         self.note(why)
     }
 
-    /// Notes that a look does not end in time: what those before it found is
-    /// not touched. Returns why if that is to be told.
+    /// Records that a check does not end in time; earlier results stay. Returns the reason if it
+    /// should be logged.
     pub(super) fn find_slow(&mut self, why: String) -> Option<String> {
         self.is_slow = true;
         self.note(why)
@@ -181,25 +179,25 @@ impl State {
     }
 }
 
-/// Names the lines that admit nobody.
+/// Logs the lines that admit nobody.
 fn warn_of(path: &Path, keys: &AuthorizedKeys) {
     for warning in keys.warnings() {
         warn!("{}:{}: {}", path.display(), warning.line, warning.reason);
     }
 }
 
-/// By what keys are judged.
+/// The basis for decisions about keys.
 #[derive(Debug)]
 pub(in crate::server) struct View {
     latest: Option<Arc<AuthorizedKeys>>,
-    /// What the file said before it began to change; `None` when it has settled.
+    /// The contents before the file began to change; `None` when it has settled.
     before: Option<Arc<AuthorizedKeys>>,
     is_readable: bool,
     is_slow: bool,
 }
 
 impl View {
-    /// What the file said last. Without any, nothing is known.
+    /// Decides by the latest contents. Without any, nothing is known.
     pub(in crate::server) fn judge_latest(
         &self,
         key: &PublicKey,
@@ -209,7 +207,7 @@ impl View {
         judge(keys, key, from, SystemTime::now())
     }
 
-    /// The same; who is not admitted any more still is until the file settles.
+    /// Does the same, but a key that is no longer admitted stays admitted until the file settles.
     pub(in crate::server) fn judge(
         &self,
         key: &PublicKey,
@@ -221,23 +219,23 @@ impl View {
         })
     }
 
-    /// Whether the file could be read, and believed, at the last look.
+    /// Returns whether the last check could read the file, and trusts it.
     pub(in crate::server) fn is_readable(&self) -> bool {
         self.is_readable
     }
 
-    /// Whether it can be read in the time that an attach has.
+    /// Returns whether it can be read in the time that an attach has.
     pub(in crate::server) fn is_at_hand(&self) -> bool {
         self.is_readable && !self.is_slow
     }
 
-    /// Whether the file can be read, and has settled.
+    /// Returns whether the file can be read, and has settled.
     pub(in crate::server) fn is_settled(&self) -> bool {
         self.is_readable && self.before.is_none()
     }
 
-    /// Whether the file would have to change for the key to be admitted. The
-    /// time for which a key is valid does not come back, whatever the file does.
+    /// Returns whether the key stays denied unless the file changes. An expired key stays expired,
+    /// whatever the file contains.
     pub(in crate::server) fn is_final(&self, denial: &Denial) -> bool {
         self.is_settled() || matches!(denial, Denial::KeyExpired { .. })
     }
@@ -251,7 +249,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const FREE: Option<bool> = Some(false);
 
-    /// A file with one key that was read, and its looks.
+    /// A file with one key that was read, and its checks.
     struct Looks {
         state: State,
         key: PublicKey,
@@ -267,8 +265,7 @@ mod tests {
             looks
         }
 
-        /// A look at the file when it changed for the `change`th time, and a
-        /// second later.
+        /// Simulates a check after the `change`th change of the file, and one a second later.
         fn find(&mut self, text: &str, change: i64, has_writer: Option<bool>) {
             let stamp = Stamp { changed: (change, 0), length: text.len() as u64, inode: 1 };
             let found = Found { stamp, keys: AuthorizedKeys::parse(text), has_writer };
@@ -280,7 +277,7 @@ mod tests {
             self.state.view().judge(&self.key, HERE).is_ok()
         }
 
-        /// How many looks, one a second, the key stays for.
+        /// Returns for how many checks, one per second, the key stays admitted.
         async fn seconds(&mut self, text: &str, has_writer: Option<bool>) -> Option<u32> {
             for second in 0..100 {
                 self.find(text, 2, has_writer);

@@ -1,4 +1,4 @@
-//! The thread that looks at a file of keys.
+//! The thread that checks a file of keys.
 
 use std::fs::Metadata;
 use std::io;
@@ -14,11 +14,11 @@ use super::state::{Found, Stamp, State};
 use crate::policy::{FileError, StrictModes, missing_or_unreadable, open_authorized_keys};
 use eternaltcp_sys::has_writer;
 
-/// The way to ask for a look; the sender is told when it is done.
+/// The channel for requesting a check; the sender is notified when it is done.
 pub(super) type Looks = mpsc::Sender<oneshot::Sender<()>>;
 
-/// Starts the thread that looks at the file whenever it is asked to. It ends
-/// when nobody can ask any more.
+/// Starts the thread that checks the file on request. It ends when there are no requesters any
+/// more.
 pub(super) fn watch(
     path: PathBuf,
     modes: Option<StrictModes>,
@@ -30,7 +30,7 @@ pub(super) fn watch(
             let waiting: Vec<_> = std::iter::once(first).chain(asked.try_iter()).collect();
             look(&path, modes.as_ref(), &state);
             for done in waiting {
-                // Whoever asked may have given up.
+                // The requester may be gone.
                 let _ = done.send(());
             }
         }
@@ -38,8 +38,8 @@ pub(super) fn watch(
     Ok(looks)
 }
 
-/// Reads the file if it changed, and takes over what it says. Who may write to
-/// its folders shows in nothing of the file: that is looked at each time.
+/// Reads the file if it changed, and takes over its contents. Permissions of its folders do not
+/// show in the file: they are checked each time.
 fn look(path: &Path, modes: Option<&StrictModes>, state: &Mutex<State>) {
     match stat(path, modes) {
         Ok(stamp) if !lock(state).needs(stamp) => lock(state).find_unchanged(path),
@@ -51,14 +51,14 @@ fn look(path: &Path, modes: Option<&StrictModes>, state: &Mutex<State>) {
     }
 }
 
-/// Says why the file cannot be read, if that is news.
+/// Logs why the file cannot be read, if that has changed.
 pub(super) fn tell(news: Option<String>) {
     if let Some(why) = news {
         warn!("{why}; no new tunnel is admitted until then");
     }
 }
 
-/// Looks at the file, and judges who could change it, without reading it.
+/// Checks the file's metadata, and who could change it, without reading it.
 fn stat(path: &Path, modes: Option<&StrictModes>) -> Result<Stamp, FileError> {
     let metadata = std::fs::metadata(path).map_err(|error| missing_or_unreadable(path, error))?;
     modes.map_or(Ok(()), |modes| modes.check(path, &metadata))?;
@@ -68,7 +68,7 @@ fn stat(path: &Path, modes: Option<&StrictModes>) -> Result<Stamp, FileError> {
 fn read(path: &Path, modes: Option<&StrictModes>) -> Result<Found, FileError> {
     let (keys, file) = open_authorized_keys(path, modes)?;
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
-    // A change on the way shows in the next look.
+    // A concurrent change shows in the next check.
     let stamp = stamp(&file.metadata().map_err(unreadable)?);
     Ok(Found { stamp, keys, has_writer: has_writer(&file) })
 }

@@ -22,7 +22,7 @@ fn key() -> PublicKey {
     Identity::generate().unwrap().public_key()
 }
 
-/// Lets one in; says who had to go.
+/// Adds a connection; returns which one was dropped.
 fn enter(door: &mut Door, now: Time, from: u32) -> (u64, Option<u64>) {
     match door.arrive(now, source(from), || 99) {
         Arrival::Enters { number, evicted } => (number, evicted.map(|(number, _)| number)),
@@ -141,9 +141,8 @@ fn a_source_of_clients_with_tunnels_has_a_place_for_each_that_comes_back() {
     assert_eq!(enter(&mut door, ms(0), 1).1, Some(0));
 }
 
-/// Strangers from as many sources as they like, for a minute: each holds on to
-/// its place, and comes again when it has lost it. An honest client needs 300 ms
-/// to prove its key.
+/// Strangers from any number of sources, for a minute: each keeps its place, and returns when it
+/// has lost it. An honest client needs 300 ms to prove its key.
 #[test]
 fn honest_clients_pass_a_flood_of_strangers_from_thousands_of_sources() {
     let mut door = Door::new(DoorLimits {
@@ -158,7 +157,7 @@ fn honest_clients_pass_a_flood_of_strangers_from_thousands_of_sources() {
     let (mut came, mut passed) = (0, 0);
     for tick in 0..60_000_u64 {
         let now = ms(tick);
-        // One a millisecond, from 5,000 sources in turns.
+        // One per millisecond, from 5,000 sources in turn.
         dice = (dice + 37) % 100;
         let flood = source(u32::try_from(tick % 5_000).unwrap());
         if let Arrival::Enters { evicted: Some((victim, _)), .. } = door.arrive(now, flood, || dice)
