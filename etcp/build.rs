@@ -1,8 +1,8 @@
-//! Tells the program which commit it is built from.
+//! Provides the commit from which the program is built.
 //!
-//! In this order: `ETERNALTCP_COMMIT` in the environment, what `git archive` wrote into the file
-//! `commit`, and git itself where this folder is its repository. None of them is needed. Debug builds
-//! do not ask git: their tests would be linked anew after each commit.
+//! In this order: `ETERNALTCP_COMMIT` in the environment, the contents of the file `commit` that
+//! `git archive` wrote, and git itself if this folder is its repository. None of them is required.
+//! Debug builds do not run git: their tests would be linked again after each commit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,8 +27,8 @@ fn is_commit(text: &str) -> bool {
     text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Returns the commit that is checked out, if the workspace is the top of a repository: sources
-/// that were unpacked inside another one are not of its commits.
+/// Returns the checked-out commit, if the workspace is the top of a repository: sources that were
+/// unpacked inside another repository do not belong to its commits.
 fn of_git(folder: &Path) -> Option<String> {
     if env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
         return None;

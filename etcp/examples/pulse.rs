@@ -1,4 +1,4 @@
-//! The stream that `bench/recovery` measures pauses on: one small message every few milliseconds,
+//! The stream on which `bench/recovery` measures pauses: one small message every few milliseconds,
 //! one way, and the time when each arrived.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //! pulse [--mptcp] receive connect|listen ADDR FILE   until the stream ends
 //! ```
 //!
-//! MS is the time from one message to the next, in milliseconds.
+//! MS is the interval of messages, in milliseconds.
 //!
 //! A message is its number, the time it was sent, and bytes that follow from the number. The
 //! receiver checks every byte, so that a lost or doubled one cannot pass, and writes 24 bytes for
@@ -15,7 +15,7 @@
 //! or could not write goes on from then, and makes up for nothing.
 //!
 //! Both print `listening`, `connected`, and a last line: `sent N`, `received N`, `broken: …` if the
-//! connection broke, `wrong: …` if a byte was not what it had to be.
+//! connection broke, `wrong: …` if a byte was wrong.
 
 #![allow(clippy::print_stdout, reason = "the results go to the script that started this")]
 
@@ -68,7 +68,7 @@ fn wrong(text: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, text)
 }
 
-/// Makes the one connection.
+/// Makes the single connection.
 fn open(is_mptcp: bool, how: &str, address: &str) -> io::Result<TcpStream> {
     let address: SocketAddr = address.parse().map_err(|_| invalid("ADDR is IP:PORT"))?;
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -101,7 +101,7 @@ fn send(mut stream: TcpStream, period: Duration) -> io::Result<String> {
     let is_over = Arc::new(AtomicBool::new(false));
     let at_end = Arc::clone(&is_over);
     std::thread::spawn(move || {
-        // The end and an error mean the same: whoever started this is done.
+        // The end and an error mean the same: the parent process is done.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         at_end.store(true, Ordering::Relaxed);
     });

@@ -1,5 +1,4 @@
-//! Runs fresh worlds on all cores, and stops at the first that fails. `--help` says
-//! what else it can do.
+//! Runs fresh worlds on all cores, and stops at the first failure. `--help` lists its options.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -26,14 +25,14 @@ Exits with 0 if every world ended well and enough happened in all of them, with 
 if not, and with 2 if the command line is wrong. What failed is printed with the
 command that repeats it.";
 
-/// How often progress is told.
+/// Interval of progress lines.
 const TICK: Duration = Duration::from_secs(10);
 
 /// A floor below this may be missed by chance.
 const RARE: u64 = 30;
 
-/// Of so many worlds, one has to bring what a world brings on average: some counters come from a
-/// few worlds with a lot each. The worlds of the tests, which are always the same, bring all of it.
+/// One in this many worlds must reach the average of all worlds, because some counters come from a
+/// few worlds with large values. The fixed worlds of the tests reach all floors.
 const PART: u64 = 8;
 
 struct Options {
@@ -44,7 +43,7 @@ struct Options {
 }
 
 impl Options {
-    /// Returns `None` where only the usage is asked for.
+    /// Returns `None` if only the usage is requested.
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // 48 bits of randomness: a number that a person can copy.
@@ -87,7 +86,7 @@ fn main() -> ExitCode {
     };
     let Options { count, base, jobs, .. } = options;
     println!("{count} worlds from seed {base} on, on {jobs} cores");
-    // A failure is told with its seed, once.
+    // A failure is reported once, with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let begun = Instant::now();
     let tally = run(&options, begun);
@@ -102,7 +101,7 @@ fn main() -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs all worlds and tells how far they are.
+/// Runs all worlds and prints the progress.
 fn run(options: &Options, begun: Instant) -> Tally {
     let campaign = Campaign::new(options.base..options.base + options.count, options.keeps_going);
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Faults that wait for a reset: what goes wrong then needs several things at one
-//! moment, which chance alone brings together too rarely.
+//! Faults that wait for a reset. Such bugs need several events at one moment, which chance alone
+//! combines too rarely.
 
 use eternaltcp_proto::{Cause, Side};
 
@@ -13,16 +13,16 @@ use crate::sides::{BOTH, other};
 /// What happens when a session is reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ambush {
-    /// An application resets while data wait: the links fall silent both ways, and soon
-    /// its proxy stands still.
+    /// An application resets while data wait: the links fall silent both ways, and then its proxy
+    /// is stopped.
     Stop,
-    /// A bit of the data flips. While the reset behind them waits for a slow application,
-    /// nothing comes from its sender any more; when it was passed on, the links break.
+    /// A bit of the data flips. While the reset behind them waits for a slow application, nothing
+    /// more arrives from its sender; when the reset was passed on, the links break.
     Lose,
 }
 
 impl End {
-    /// An application has reset its connection, and its tunnel knows.
+    /// Called when an application has reset its connection, and its tunnel knows.
     pub(crate) fn ambush_reset(&self, env: &mut Env) {
         let waits = self.tunnel.unnumbered() > 0 && self.tunnel.is_attached();
         if env.ambush != Some(Ambush::Stop) || !waits {
@@ -38,7 +38,7 @@ impl End {
         env.plan_deed(at, Deed::Stop(self.side, time));
     }
 
-    /// A reset waits behind data for the application. Its answer still goes out.
+    /// Called when a reset waits behind data for the application. Its answer is still sent.
     pub(crate) fn ambush_wait(&self, env: &mut Env) {
         if env.ambush != Some(Ambush::Lose) || !env.rng.chance(60) {
             return;
@@ -51,7 +51,7 @@ impl End {
         }
     }
 
-    /// A reset was passed on to the socket, and nobody was told yet.
+    /// Called when a reset was passed on to the socket, before its sender is told.
     pub(crate) fn ambush_delivery(&self, env: &mut Env, cause: Cause) {
         let is_due = env.ambush == Some(Ambush::Lose) && cause == Cause::Application;
         if !is_due || !env.rng.chance(80) {
@@ -72,7 +72,7 @@ impl End {
     }
 }
 
-/// The proxy reads from an application's socket.
+/// Called when the proxy reads from an application's socket.
 pub(crate) fn ambush_data(env: &mut Env, pair: usize, side: Side) {
     let app = env.model.app(pair, side);
     if env.ambush == Some(Ambush::Lose) && app.plan.finish == Finish::Reset && app.taken == 0 {

@@ -1,6 +1,5 @@
-//! The applications at both ends of a session: what they mean to do, and how
-//! far they have come. Their local sockets are counts: the bytes follow from
-//! their place.
+//! The applications at both ends of a session: their plan and their progress. Their local sockets
+//! are counters, because the bytes follow from their position.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::rng::Rng;
 /// How an application stops writing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finish {
-    /// It shuts its sending side after its last byte.
+    /// It shuts down its sending side after its last byte.
     Close,
     /// It does so once it has read the other's end of stream.
     CloseAfterPeer,
@@ -19,20 +18,20 @@ pub enum Finish {
     Reset,
 }
 
-/// What an application means to do.
+/// The plan of an application.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Bytes that it writes in all.
+    /// Bytes that it writes in total.
     pub total: u64,
     /// Bytes that it writes at once.
     pub write: u64,
     /// Bytes that it reads at once.
     pub read: u64,
-    /// What its socket holds each way.
+    /// The capacity of its socket in each direction.
     pub buffer: u64,
-    /// How often it looks.
+    /// Interval at which it checks its socket.
     pub every: Duration,
-    /// After so many bytes read it stops reading, for so long.
+    /// After this many bytes read it stops reading, for this long.
     pub pause: Option<(u64, Duration)>,
     /// How it ends.
     pub finish: Finish,
@@ -41,7 +40,7 @@ pub struct Plan {
 /// One application and the socket between it and its proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
-    /// What it means to do.
+    /// Its plan.
     pub plan: Plan,
     /// Bytes written into its socket.
     pub written: u64,
@@ -51,7 +50,7 @@ pub(crate) struct App {
     pub delivered: u64,
     /// Of these, bytes that the application has read.
     pub read: u64,
-    /// When it looks next; `None` while it has no connection, and at the end.
+    /// When it next checks its socket; `None` while it has no connection, and at the end.
     pub next_tick: Option<Time>,
     /// It shut its sending side.
     pub has_closed: bool,
@@ -63,12 +62,12 @@ pub(crate) struct App {
     pub got_end: bool,
     /// Its connection was reset by the proxy.
     pub got_reset: Option<Cause>,
-    /// It is counted as held back by a full queue.
+    /// It has been counted as blocked by a full queue.
     pub is_held_back: bool,
 }
 
 impl App {
-    /// An application that has not connected.
+    /// Creates an application that has not connected.
     #[must_use]
     pub(crate) fn new(plan: Plan) -> Self {
         Self {
@@ -87,31 +86,31 @@ impl App {
         }
     }
 
-    /// Bytes that the proxy can read.
+    /// Returns how many bytes the proxy can read.
     #[must_use]
     pub(crate) fn readable(&self) -> u64 {
         self.written - self.taken
     }
 
-    /// Bytes that the proxy can write.
+    /// Returns how many bytes the proxy can write.
     #[must_use]
     pub(crate) fn room(&self) -> u64 {
         self.plan.buffer - (self.delivered - self.read)
     }
 
-    /// Whether its connection was reset, by either of the two.
+    /// Returns whether its connection was reset, by either of the two.
     #[must_use]
     pub(crate) fn is_reset(&self) -> bool {
         self.has_reset || self.got_reset.is_some()
     }
 
-    /// Whether nothing more can happen on its connection.
+    /// Returns whether nothing more can happen on its connection.
     #[must_use]
     pub(crate) fn is_over(&self) -> bool {
         self.is_reset() || (self.got_end && self.close_taken)
     }
 
-    /// It looks at its socket: reads, writes, ends.
+    /// Checks its socket: reads, writes, ends.
     pub(crate) fn tick(&mut self, now: Time, rng: &mut Rng) {
         if self.is_reset() || self.is_over() && self.read == self.delivered {
             self.next_tick = None;
@@ -123,7 +122,7 @@ impl App {
         self.next_tick = Some(now + pause.unwrap_or(self.plan.every));
     }
 
-    /// Reads; says for how long it then rests.
+    /// Reads; returns for how long it then pauses.
     fn read_some(&mut self) -> Option<Duration> {
         self.read += self.plan.read.min(self.delivered - self.read);
         let (_, length) = self.plan.pause.take_if(|(after, _)| self.read >= *after)?;
@@ -151,7 +150,7 @@ impl App {
         }
     }
 
-    /// It hurries: what it meant to do it does without rest, so that it ends.
+    /// Makes it carry out the rest of its plan without pauses, so that it ends.
     pub(crate) fn hurry(&mut self) {
         self.plan.every = self.plan.every.min(Duration::from_millis(2));
         self.plan.write = self.plan.write.max(16 << 10);

@@ -1,6 +1,6 @@
-//! Fuzz bodies: bytes that nobody vouches for go into the core, which must
-//! neither panic nor hold more than its limits. Each is an ordinary function,
-//! called by tests with seeded input and by fuzzers with theirs.
+//! Fuzz bodies, which pass arbitrary bytes to the core. It must neither panic nor hold more than
+//! its limits. Each is an ordinary function, which tests call with seeded input and fuzzers with
+//! their own.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use eternaltcp_proto::{
     RESERVE, Reset, Side, StandbyConfig, Time, Transmit, Tunnel, TunnelId,
 };
 
-/// Sessions whose numbers an acceptor takes here.
+/// The most session numbers that an acceptor accepts here.
 const MAX_NUMBERS: usize = 8;
 
-/// How long a carrier may stand by in silence.
+/// How long a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Buffers that an export of a [`Pair`]'s tunnel may have.
+/// The most buffers that an export of a [`Pair`]'s tunnel may have.
 const MOST_BUFFERS: usize = 12;
 
 /// Bytes that each session of a [`Pair`] sends.
 const PAYLOAD: usize = 700;
 
-/// What a peer sends before its attach was granted. Says whether it was.
+/// Processes what a peer sends before its attach was granted. Returns whether it was granted.
 pub fn acceptor(data: &[u8]) -> bool {
     let mut acceptor = Acceptor::new(MAX_NUMBERS);
     for chunk in chunks(data) {
@@ -37,7 +37,7 @@ pub fn acceptor(data: &[u8]) -> bool {
                 Err(_) => return false,
             }
         }
-        // What waits for a client that stands by does not grow with what it says.
+        // The output for a standby client does not grow with its input.
         let due = std::iter::from_fn(|| acceptor.poll_transmit()).count();
         assert!(due <= 2, "{due} packets wait");
     }
@@ -58,8 +58,8 @@ fn grant(acceptor: Acceptor) -> bool {
     granted.is_ok()
 }
 
-/// What each side says on a carrier that stands by: the client with a
-/// heartbeat and an attach at the end, the server with an echo.
+/// Returns what each side sends on a standby carrier: the client with a heartbeat and an attach at
+/// the end, the server with an echo.
 #[must_use]
 pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
     let Pair { mut client, .. } = Pair::attached();
@@ -84,8 +84,8 @@ pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
     (from_client, from_server)
 }
 
-/// What a server sends on a standby carrier, and on the attach that follows
-/// where the carrier is ready. Says whether all of it was allowed.
+/// Processes what a server sends on a standby carrier, and on the attach that follows if the
+/// carrier is ready. Returns whether all of it was allowed.
 pub fn standby(data: &[u8]) -> bool {
     let Pair { mut client, .. } = Pair::attached();
     let Some(mut standby) = client.stand_by(Time::ZERO, StandbyConfig::default()) else {
@@ -108,8 +108,7 @@ pub fn standby(data: &[u8]) -> bool {
     is_ready
 }
 
-/// What the peer of an attached tunnel sends. Says whether all of it was
-/// allowed.
+/// Processes what the peer of an attached tunnel sends. Returns whether all of it was allowed.
 pub fn tunnel(side: Side, data: &[u8]) -> bool {
     let Pair { client, server, .. } = Pair::attached();
     let mut tunnel = if side == Side::Client { client } else { server };
@@ -123,8 +122,8 @@ pub fn tunnel(side: Side, data: &[u8]) -> bool {
     true
 }
 
-/// What stands in a file that claims to be an exported tunnel. Says whether it
-/// was taken for one, with any number of buffers.
+/// Processes the contents of a file that claims to be an exported tunnel. Returns whether it was
+/// accepted, with any number of buffers.
 pub fn restore(numbers: &[u8]) -> bool {
     let mut is_restored = false;
     for count in 0..=MOST_BUFFERS {
@@ -141,8 +140,7 @@ pub fn restore(numbers: &[u8]) -> bool {
     is_restored
 }
 
-/// A client and a server that are attached, and what either has sent since and
-/// the other one has not read.
+/// An attached client and server, and the later data of each that the other one has not read.
 #[derive(Debug)]
 pub struct Pair {
     /// The client's tunnel.
@@ -158,7 +156,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Both ends attached, each with sessions under way, ended and reset.
+    /// Creates both ends attached, each with open, ended and reset sessions.
     #[must_use]
     pub fn attached() -> Self {
         let mut client = Tunnel::new(Side::Client, small());
@@ -177,7 +175,7 @@ impl Pair {
         Self { client, server, request, from_client, from_server }
     }
 
-    /// Both have read what the other one sent.
+    /// Lets both ends read what the other one sent.
     pub fn exchange(&mut self) {
         let Self { client, server, from_client, from_server, .. } = self;
         server.handle_input(Time::ZERO, from_client.clone().into()).expect("no violation");
@@ -223,7 +221,7 @@ fn packets(all: impl Iterator<Item = Transmit>) -> Vec<u8> {
     all.flat_map(|packet| [&packet.header.encode()[..], &packet.payload].concat()).collect()
 }
 
-/// The first byte says how the rest is torn.
+/// Splits the data; the first byte decides how.
 fn chunks(data: &[u8]) -> impl Iterator<Item = Bytes> {
     let (size, rest) = data.split_first().unwrap_or((&1, &[]));
     rest.chunks(usize::from(*size).max(1) * 16).map(Bytes::copy_from_slice)

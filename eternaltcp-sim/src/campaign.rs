@@ -9,9 +9,8 @@ use crate::counters::Counters;
 use crate::scenario::Scenario;
 use crate::world::{Outcome, World};
 
-/// A range of seeds, each of which stands for a world that has to end well.
-/// Any number of threads may call [`Self::work`]; a panic in a world is a
-/// failure of its seed, so the program must unwind.
+/// A range of seeds, each of which stands for a world that must end well. Any number of threads may
+/// call [`Self::work`]; a panic in a world is a failure of its seed, so the program must unwind.
 #[derive(Debug)]
 pub struct Campaign {
     seeds: Range<u64>,
@@ -21,20 +20,20 @@ pub struct Campaign {
     tally: Mutex<Tally>,
 }
 
-/// What came of the worlds that are over.
+/// The results of the finished worlds.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// The number of worlds that ended, well or not.
     pub worlds: u64,
-    /// What happened how often in those that ended well.
+    /// The event counts of those that ended well.
     pub counters: Counters,
     /// Each seed whose world failed, and how.
     pub failures: Vec<(u64, String)>,
 }
 
 impl Campaign {
-    /// The worlds of these seeds. After a failure no further world begins,
-    /// unless it `keeps_going`.
+    /// Creates the worlds of these seeds. After a failure no further world starts, unless it
+    /// `keeps_going`.
     #[must_use]
     pub fn new(seeds: Range<u64>, keeps_going: bool) -> Self {
         Self {
@@ -53,7 +52,7 @@ impl Campaign {
             if seed >= self.seeds.end {
                 return;
             }
-            // Nobody asks for the hash of its log, which takes half of the time.
+            // Nobody needs the hash of its log, which takes half of the time.
             let scenario = Scenario { hashes_log: false, ..Scenario::of(seed) };
             let outcome = run(&mut World::new(scenario, false));
             let mut tally = self.locked();
@@ -68,14 +67,14 @@ impl Campaign {
         }
     }
 
-    /// Runs all of it on so many threads.
+    /// Runs all worlds on this many threads.
     #[must_use]
     pub fn run(self, jobs: usize) -> Tally {
         std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(|| self.work()))));
         self.tally()
     }
 
-    /// What came of it so far.
+    /// Returns the results so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.locked().clone()
@@ -89,7 +88,7 @@ impl Campaign {
 /// Runs a world; a panic becomes its message.
 ///
 /// # Errors
-/// When an invariant breaks, or the world does not end.
+/// An invariant breaks, or the world does not end.
 pub fn run(world: &mut World) -> Result<Outcome, String> {
     catch_unwind(AssertUnwindSafe(|| world.run())).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -98,7 +97,7 @@ pub fn run(world: &mut World) -> Result<Outcome, String> {
     })
 }
 
-/// The command that repeats a world and prints its log.
+/// Returns the command that repeats a world and prints its log.
 #[must_use]
 pub fn repetition(seed: u64) -> String {
     format!(

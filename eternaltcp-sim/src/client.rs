@@ -1,5 +1,5 @@
-//! The client's program: it dials when it is told to, attaches, and starts
-//! anew when it must. The decisions are the core's.
+//! The client's program: it dials when told to, attaches, and starts over if necessary. The core
+//! makes the decisions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::joined::Joining;
 use crate::link::Incoming;
 use crate::spare::Spare;
 
-/// The limit is raised in so many per cent of the attaches, before the answer.
+/// The percentage of attaches during which the limit is raised, before the answer.
 const GROWS_WHILE_ATTACHING: u64 = 20;
 
 /// cproxy without its sockets.
@@ -27,7 +27,7 @@ pub(crate) struct Client {
     pub(crate) end: End,
     failover: Failover,
     dials: BTreeMap<DialId, Dial>,
-    /// Numbers delivered on either side when it last looked.
+    /// Delivered numbers on both sides at the last check.
     progress: u64,
     next_link: LinkId,
     joining: Joining,
@@ -35,7 +35,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client that dials at once.
+    /// Creates a client that dials at once.
     #[must_use]
     pub(crate) fn new(config: Config, joined: usize, wants_spare: bool) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Client {
         }
     }
 
-    /// When it has something to do by itself.
+    /// Returns when it has something to do by itself.
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
         let dials = self.dials.values().map(|dial| Some(dial.next_time()));
@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// A link has something for the client.
+    /// Handles input of one of the client's links.
     pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId) {
         let Some(incoming) = env.read(id, Side::Client) else { return };
         if self.joining.has(id) {
@@ -109,7 +109,7 @@ impl Client {
         self.handle_news(env, news);
     }
 
-    /// The network changed; the old path may well live.
+    /// Changes the network; the old path may still work.
     pub(crate) fn roam(&mut self, env: &mut Env) {
         env.counters.races += 1;
         self.failover.handle_moved(env.now);
@@ -134,7 +134,7 @@ impl Client {
         }
     }
 
-    /// Makes the dials that are due, and forgets those that are not wanted.
+    /// Starts the dials that are due, and drops those that are no longer needed.
     fn dial(&mut self, env: &mut Env) {
         self.abandon(env);
         while let Some((id, occasion)) = self.failover.poll_dial(env.now, env.random()) {
@@ -159,7 +159,7 @@ impl Client {
         }
     }
 
-    /// Something became of a dial.
+    /// Handles the progress of a dial.
     fn advance(&mut self, env: &mut Env, id: DialId) {
         let now = env.now;
         let Some(dial) = self.dials.get_mut(&id) else { return };
@@ -186,8 +186,7 @@ impl Client {
         }
     }
 
-    /// A handshake is done: the moment to decide whether the first carrier
-    /// still is to be left.
+    /// Handles a finished handshake: the moment to decide whether to leave the first carrier.
     fn handle_ready(&mut self, env: &mut Env, id: DialId) {
         self.end.report_path(env);
         let news = self.end.pump(env);
@@ -205,7 +204,7 @@ impl Client {
         }
     }
 
-    /// The commit.
+    /// Attaches the new carrier.
     fn attach(&mut self, env: &mut Env, dial: Dial) {
         let id = self.next_link;
         self.next_link += 1;
@@ -227,8 +226,8 @@ impl Client {
         self.pump(env);
     }
 
-    /// The spare came back that was asked for. If the carrier has come to life
-    /// meanwhile it is not needed.
+    /// Handles the spare that was handed over. If the carrier has recovered meanwhile, it is not
+    /// needed.
     fn handle_taken(&mut self, env: &mut Env, (id, standby): (LinkId, Standby)) {
         self.spare.rest(env.now);
         if !self.failover.take_standby(env.now) {
@@ -296,7 +295,7 @@ impl Client {
         self.abandon(env);
     }
 
-    /// The server does not know the tunnel: what it carried is lost.
+    /// The server does not know the tunnel: its sessions are lost.
     fn restart(&mut self, env: &mut Env) {
         env.counters.restarts += 1;
         self.joining.give_up(env);

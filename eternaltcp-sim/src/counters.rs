@@ -1,4 +1,4 @@
-//! What happened in a run, so that a test can say that enough did.
+//! Event counters of a run, so that a test can require enough of each.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -6,15 +6,14 @@ use std::ops::AddAssign;
 /// Declares the counters: name, the floor for a thousand seeds, and meaning.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident >= $floor:literal;)*) => {
-        /// How often each thing happened.
+        /// How many times each event happened.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
         impl Counters {
-            /// Every counter: its name, its value, and the least that a
-            /// thousand seeds must reach.
+            /// Returns every counter: its name, its value, and the floor for a thousand seeds.
             #[must_use]
             pub fn table(&self) -> Vec<(&'static str, u64, u64)> {
                 vec![$((stringify!($name), self.$name, $floor),)*]
@@ -34,7 +33,7 @@ counters! {
     steps >= 0;
     /// Sessions opened.
     sessions >= 2_500;
-    /// Sessions of which each end had its end of stream.
+    /// Sessions in which each end received its end of stream.
     ended_in_order >= 2_500;
     /// Resets that reached an application.
     resets >= 300;
@@ -52,19 +51,19 @@ counters! {
     spares >= 500;
     /// Of these, attached in place of a carrier that was lost or doubted.
     spares_taken >= 300;
-    /// Of these, asked for and then not needed.
+    /// Of these, requested and then not needed.
     spares_not_needed >= 5;
-    /// Of these, refused or without an answer.
+    /// Of these, refused or unanswered.
     spares_lost >= 20;
     /// Tunnels' limits that were raised.
     raised_limits >= 450;
-    /// Of these, raised while an attach was on its way.
+    /// Of these, raised while an attach was in flight.
     raised_while_attaching >= 100;
-    /// Tunnels that were compacted while they held something received.
+    /// Tunnels that were compacted while they held received data.
     compactions >= 20_000;
     /// Worlds with dozens of sessions.
     crowds >= 1;
-    /// Packets that came before their turn.
+    /// Packets that arrived out of order.
     reordered >= 3_000;
     /// Joined carriers that were cut.
     cuts_of_joined >= 40;
@@ -72,13 +71,13 @@ counters! {
     dials >= 5_000;
     /// Dials that failed by themselves, or were refused.
     dials_failed >= 1_000;
-    /// Dials that were given up.
+    /// Dials that were abandoned.
     dials_abandoned >= 350;
     /// Doubts about the client's carrier.
     doubts >= 600;
     /// Doubts about a carrier that lived.
     false_alarms >= 25;
-    /// Carriers that were well again before the next one was ready.
+    /// Carriers that recovered before the next one was ready.
     races_won_by_old >= 15;
     /// Carriers attached in place of a doubted one.
     races_won_by_new >= 500;
@@ -86,9 +85,9 @@ counters! {
     attaches >= 4_000;
     /// Attaches after which something was sent again.
     replays >= 1_000;
-    /// Packets that went along with an attach.
+    /// Packets that were sent along with an attach.
     early_packets >= 5_000;
-    /// Of these, such that the server lacked.
+    /// Of these, packets that the server lacked.
     early_packets_taken >= 1_500;
     /// Carriers cut at a byte of any packet.
     cuts >= 700;
@@ -100,39 +99,39 @@ counters! {
     cuts_in_attach >= 120;
     /// Cuts inside an attach answer: it is lost.
     lost_answers >= 100;
-    /// Cuts of an acknowledgement that travels alone.
+    /// Cuts of an acknowledgement that is sent alone.
     cuts_in_ack >= 40;
     /// Cuts inside or behind a packet that is sent again.
     cuts_in_replay >= 50;
-    /// Carriers that one end took for alive when the other end was gone.
+    /// Carriers that one end considered alive when the other end was gone.
     half_open >= 1_000;
     /// Carriers that fell silent one way or both ways.
     silences >= 300;
-    /// Carriers that stood still for a while.
+    /// Carriers that stalled for a while.
     stalls >= 300;
-    /// Moves to another path, which may find the old one alive.
+    /// Moves to another path, on which the old one may still work.
     races >= 800;
-    /// Attaches that came after a newer one.
+    /// Attaches that arrived after a newer one.
     epoch_races >= 25;
-    /// Requests that came once more, after they had been granted.
+    /// Requests that arrived again after they had been granted.
     replayed_requests >= 300;
-    /// Bytes of an old carrier that arrived when a newer one was bound.
+    /// Bytes of an old carrier that arrived when a newer one was attached.
     late_chunks >= 800;
-    /// Tunnels taken out and put back.
+    /// Tunnels that were exported and restored.
     exports >= 1_000;
     /// Of these, with a session offered and not answered.
     exports_offered >= 20;
-    /// Of these, with a packet that the local socket had taken in part.
+    /// Of these, with a packet that the local socket had partly taken.
     exports_partial >= 150;
-    /// Of these, put back with lower limits.
+    /// Of these, restored with lower limits.
     exports_lower >= 200;
     /// Packets that a local socket took only in part.
     partial_deliveries >= 50_000;
     /// Applications that were not read because a queue was full.
     full_queues >= 3_000;
-    /// Local resets while no carrier was bound.
+    /// Local resets while no carrier was attached.
     resets_in_outage >= 30;
-    /// Ends of stream while no carrier was bound.
+    /// Ends of stream while no carrier was attached.
     ends_in_outage >= 200;
     /// Resets that did not wait for an application that had stopped reading.
     impatient_resets >= 1;
@@ -140,32 +139,32 @@ counters! {
     refused_targets >= 80;
     /// Sessions that the peer had no room for.
     refused_sessions >= 80;
-    /// Applications that reset while data waited, as their proxy was about to stop.
+    /// Applications that reset while data waited, just before their proxy was stopped.
     stopped_resets >= 20;
-    /// Resets that were passed on, and whose sender could not hear of it.
+    /// Resets that were passed on, and whose sender could not be told.
     unconfirmed_resets >= 30;
-    /// Worlds where sessions wait for their turn longer than a reset waits for its data.
+    /// Worlds in which sessions wait for their turn longer than a reset waits for its data.
     queues_of_resets >= 20;
     /// Sessions ended by the operator.
     kills >= 25;
     /// Servers that lost their state.
     server_losses >= 12;
-    /// Tunnels that the client made anew.
+    /// Tunnels that the client recreated.
     restarts >= 10;
-    /// Ends that stood still for a while.
+    /// Ends that were stopped for a while.
     stops >= 300;
-    /// Payload bytes changed on their way.
+    /// Payload bytes changed in transit.
     corruptions >= 100;
     /// Sessions reset because of that.
     corrupt_resets >= 40;
 }
 
-/// Below this many seeds the floors say nothing.
+/// With fewer seeds than this, the floors have no meaning.
 const ENOUGH: u64 = 1000;
 
 impl Counters {
-    /// Each counter that is below its floor for so many seeds, in words. Floors
-    /// below `least` are passed over: fresh worlds may miss what is rare.
+    /// Describes each counter that is below its floor for this many seeds. Floors below `least` are
+    /// skipped: fresh worlds may miss rare events.
     #[must_use]
     pub fn shortfalls(&self, seeds: u64, least: u64) -> Vec<String> {
         if seeds < ENOUGH {

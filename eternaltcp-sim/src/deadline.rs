@@ -1,4 +1,4 @@
-//! How long a world may take to end once its faults have stopped.
+//! The time limit of a world after its faults have stopped.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::path::Path;
 use crate::sides::{BOTH, other};
 use crate::world::World;
 
-/// What everything beside the bytes themselves may take.
+/// Time for everything except the bytes themselves.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The least that a session sends in a round trip.
 const LEAST_WINDOW: u64 = 2048;
 
-/// The slowest path that any carrier had, in each respect.
+/// The slowest path of any carrier, in each respect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slowest {
-    /// Bytes in a millisecond.
+    /// Bytes per millisecond.
     rate: u64,
     round_trip: Duration,
 }
@@ -30,14 +30,14 @@ impl Default for Slowest {
 }
 
 impl Slowest {
-    /// A carrier is made on this path.
+    /// Records the path of a new carrier.
     pub(crate) fn note(&mut self, path: &Path) {
         self.rate = self.rate.min(path.rate.max(1));
         self.round_trip = self.round_trip.max(path.round_trip());
     }
 
-    /// What so many bytes take, with as many round trips as they may need. Half
-    /// of the rate is left to what is sent twice, and to headers.
+    /// Returns the time for this many bytes, with all round trips that they may need. Half of the
+    /// rate is reserved for retransmissions and headers.
     fn time_for(self, bytes: u64, window: u64) -> Duration {
         let rounds = u32::try_from(bytes / window.max(LEAST_WINDOW)).unwrap_or(u32::MAX);
         Duration::from_millis(bytes.saturating_mul(2) / self.rate)
@@ -45,7 +45,7 @@ impl Slowest {
     }
 }
 
-/// What is left, and when something of it last moved.
+/// The remaining bytes, and when some of them last moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Remainder {
     /// Bytes to deliver when the faults stopped.
@@ -55,20 +55,20 @@ pub(crate) struct Remainder {
 }
 
 impl Remainder {
-    /// So many bytes are delivered by now.
+    /// Records that this many bytes are delivered.
     pub(crate) fn note(&mut self, now: Time, delivered: u64) {
         if delivered > self.delivered {
             (self.delivered, self.moved_at) = (delivered, now);
         }
     }
 
-    /// The faults stop.
+    /// Records that the faults stop.
     pub(crate) fn calm_down(&mut self, model: &Model) {
         self.at_calm = left(model);
     }
 }
 
-/// Bytes that are yet to be delivered.
+/// Returns the bytes that are not delivered yet.
 fn left(model: &Model) -> u64 {
     let pairs = model.pairs.iter().filter(|pair| !pair.is_over());
     let streams = pairs.flat_map(|pair| {
@@ -78,7 +78,7 @@ fn left(model: &Model) -> u64 {
 }
 
 impl World {
-    /// When everything must be over.
+    /// Returns when everything must be over.
     pub(crate) fn deadline(&self) -> Time {
         let configs = &self.scenario.configs;
         let window = configs.client.session_limit.min(configs.server.session_limit) / 2;
@@ -86,7 +86,7 @@ impl World {
         Time::ZERO + self.scenario.trouble + PATIENCE + needed
     }
 
-    /// Whether a world that is not over in time stands still, or is slow.
+    /// Describes whether a world that is not over in time is stuck or slow.
     pub(crate) fn pace(&self) -> String {
         let Remainder { at_calm, moved_at, .. } = self.remainder;
         let (now, left) = (self.env.now, left(&self.env.model));

@@ -1,5 +1,4 @@
-//! What becomes of a dial: a carrier after some time, a refusal, an error, or
-//! nothing at all.
+//! The result of a dial: a carrier after some time, a refusal, an error, or nothing at all.
 
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use crate::link::Link;
 use crate::path::{Path, Sending};
 use crate::rng::Rng;
 
-/// TCP asks again for a connection after this time; later it doubles.
+/// TCP retransmits a SYN after this time; later the time doubles.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A dial that is not answered fails by itself after this time.
+/// An unanswered dial fails by itself after this time.
 const GIVES_UP: Duration = Duration::from_secs(10);
 
 /// How a dial ends.
@@ -23,11 +22,11 @@ pub(crate) enum Fate {
     Ready,
     /// Something at the other end refused it.
     Refused,
-    /// Nobody answered.
+    /// No answer.
     Failed,
 }
 
-/// A dial under way.
+/// A running dial.
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     path: Path,
@@ -38,7 +37,7 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// Dials on the path of now, or on one that chance makes.
+    /// Dials on the current path, or on a random one.
     pub(crate) fn new(env: &mut Env, wait: Duration) -> Self {
         match env.route().cloned() {
             Some(path) => Self::on(env, path, wait),
@@ -61,8 +60,8 @@ impl Dial {
         Self { round_trip: path.round_trip(), path, connects_at, ends }
     }
 
-    /// Connects, and shakes hands: a round trip each, and more where a segment
-    /// is lost. `wait` is what is in the queues before it.
+    /// Connects, and performs the handshake: a round trip each, and more if a segment is lost.
+    /// `wait` is the time in the queues before it.
     fn on(env: &mut Env, path: Path, wait: Duration) -> Self {
         let (now, fails_at) = (env.now, env.now + GIVES_UP);
         env.slowest.note(&path);
@@ -89,23 +88,23 @@ impl Dial {
         Self { path, round_trip, connects_at, ends }
     }
 
-    /// When something becomes of it next.
+    /// Returns when it next makes progress.
     pub(crate) fn next_time(&self) -> Time {
         self.connects_at.map_or(self.ends.0, |at| at.min(self.ends.0))
     }
 
-    /// The server stands still: its machine answers, and nobody shakes hands.
+    /// The server is stopped: its machine answers, but there is no handshake.
     pub(crate) fn waits_for(&mut self, server: Time) {
         self.ends.0 = server + self.path.delay;
     }
 
-    /// The carrier that it made.
+    /// Returns the carrier that it made.
     pub(crate) fn into_link(self, now: Time, rng: Rng) -> Link {
         Link::new(self.path, rng, now, self.round_trip)
     }
 }
 
-/// A path that chance makes.
+/// Returns a random path.
 pub(crate) fn any_path(rng: &mut Rng) -> Path {
     Path {
         delay: rng.millis(0, 1 << rng.clone().below(8)),

@@ -1,5 +1,5 @@
-//! One end: a tunnel, its local sockets, and its carrier. It does what a
-//! driver has to do, and tells what only its program can decide.
+//! One end: a tunnel, its local sockets, and its carrier. It does the work of a driver, and reports
+//! what only its program can decide.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use eternaltcp_proto::{Cause, Config, Event, JoinedId, Reset, SessionId, Side, T
 use crate::env::{Env, LinkId, note};
 use crate::records::Records;
 
-/// A proxy waits so long for an application that does not read before it
-/// resets it nevertheless.
+/// Time that a proxy waits for an application that does not read before it still resets it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An end of a tunnel.
@@ -19,11 +18,11 @@ pub(crate) struct End {
     pub(crate) side: Side,
     pub(crate) tunnel: Tunnel,
     pub(crate) sockets: BTreeMap<SessionId, Socket>,
-    /// The link that is bound, or asked for.
+    /// The link that is attached or being attached.
     pub(crate) carrier: Option<LinkId>,
-    /// The links that have joined it.
+    /// The joined links.
     pub(crate) joined: BTreeMap<LinkId, JoinedId>,
-    /// Packets replayed before the present carrier.
+    /// Packets replayed before the current carrier.
     pub(crate) replayed_before: u64,
     pub(crate) records: Records,
 }
@@ -32,14 +31,14 @@ pub(crate) struct End {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Socket {
     pub(crate) pair: usize,
-    /// Its target has not answered; when it will.
+    /// Its target has not answered; the time when it will.
     pub(crate) connects_at: Option<Time>,
-    /// When a reset that waits behind data goes ahead.
+    /// When a reset that waits behind data overtakes it.
     pub(crate) impatient_at: Option<Time>,
 }
 
 impl End {
-    /// An end that was never attached.
+    /// Creates an end that was never attached.
     #[must_use]
     pub(crate) fn new(side: Side, config: Config) -> Self {
         Self {
@@ -53,7 +52,7 @@ impl End {
         }
     }
 
-    /// Binds the end to a link. The one before is closed, or drains on.
+    /// Attaches the end to a link. The previous one is closed, or drains.
     pub(crate) fn switch(&mut self, env: &mut Env, link: Option<LinkId>) {
         let joined = std::mem::take(&mut self.joined).into_keys();
         for old in self.carrier.take().into_iter().chain(joined) {
@@ -68,7 +67,7 @@ impl End {
         self.replayed_before = self.tunnel.stats().replayed_packets;
     }
 
-    /// Bytes came on the end's carrier, or it is gone.
+    /// Handles bytes on the end's carrier, or its loss.
     pub(crate) fn handle_bytes(&mut self, env: &mut Env, mut bytes: bytes::Bytes) -> Vec<Event> {
         let mut news = Vec::new();
         while !bytes.is_empty() {
@@ -88,7 +87,7 @@ impl End {
         self.switch(env, None);
     }
 
-    /// Opens the session of a pair; `false` if that is for later.
+    /// Opens the session of a pair; `false` if that must wait.
     pub(crate) fn open(&mut self, env: &mut Env, pair: usize) -> bool {
         let target = bytes::Bytes::copy_from_slice(&(pair as u64).to_le_bytes());
         env.counters.sessions += 1;
@@ -115,7 +114,7 @@ impl End {
         }
     }
 
-    /// Raises what this end holds for the tunnel, if it may.
+    /// Raises the tunnel's limit at this end, if allowed.
     pub(crate) fn grow(&mut self, env: &mut Env) {
         let limit = self.tunnel.config().tunnel_limit;
         let most = env.growth[self.side];
@@ -130,7 +129,7 @@ impl End {
         self.tunnel.raise_limit(env.now, limit);
     }
 
-    /// Gives what waits memory of its own.
+    /// Moves waiting data to memory of their own.
     fn compact(&mut self, env: &mut Env) {
         let held = self.tunnel.held();
         self.tunnel.compact();
@@ -138,7 +137,7 @@ impl End {
         env.counters.compactions += u64::from(held > 0);
     }
 
-    /// Drains every output; returns what the program has to decide.
+    /// Drains every output; returns the events for the program.
     pub(crate) fn pump(&mut self, env: &mut Env) -> Vec<Event> {
         if env.growth[self.side] > 0 && self.tunnel.is_short() {
             self.grow(env);
@@ -174,7 +173,7 @@ impl End {
         self.add_socket(env, id, pair, Some(at));
     }
 
-    /// When the end has something to do by itself.
+    /// Returns when the end has something to do by itself.
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
         let tunnel = self.tunnel.poll_timeout().map(|(at, _)| at);
@@ -182,7 +181,7 @@ impl End {
         sockets.chain([tunnel]).flatten().min()
     }
 
-    /// Tells the tunnel what the machine's TCP knows of its carrier.
+    /// Reports the figures of the machine's TCP for its carrier.
     pub(crate) fn report_path(&mut self, env: &mut Env) {
         let link = self.carrier.and_then(|id| env.links.get_mut(&id));
         if let Some(link) = link {
@@ -212,7 +211,7 @@ impl End {
         self.pump(env)
     }
 
-    /// The target answers.
+    /// Handles the target's answer.
     fn connect(&mut self, env: &mut Env, id: SessionId, pair: usize) {
         let now = env.now;
         if env.model.pairs[pair].plan.is_refused {
@@ -231,7 +230,7 @@ impl End {
         self.serve(env, id);
     }
 
-    /// Every socket that is left is reset: its tunnel is over.
+    /// Resets every remaining socket: its tunnel is over.
     pub(crate) fn reset_all(&mut self, env: &mut Env, cause: Cause) {
         for (id, socket) in std::mem::take(&mut self.sockets) {
             note!(env, "{:?} resets the socket of {id:?}: {cause}", self.side);

@@ -1,4 +1,4 @@
-//! What both ends of a world share: time, chance, links, model, log.
+//! The state that both ends of a world share: time, chance, links, model, log.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,46 +19,46 @@ use crate::sides::Sides;
 /// A carrier's number, in the order of dialling.
 pub(crate) type LinkId = usize;
 
-/// Everything outside of the two ends.
+/// Everything outside the two ends.
 #[derive(Debug)]
 pub(crate) struct Env {
-    /// The present.
+    /// The current time.
     pub now: Time,
-    /// Chance.
+    /// The source of chance.
     pub rng: Rng,
-    /// What happens.
+    /// The event log.
     pub log: Log,
-    /// How often.
+    /// The event counts.
     pub counters: Counters,
-    /// What must hold.
+    /// The reference model.
     pub model: Model,
-    /// Carriers that somebody still listens to.
+    /// Carriers that an end still listens to.
     pub links: BTreeMap<LinkId, Link>,
-    /// An end whose next data packet is to be changed on its way.
+    /// An end whose next data packet will be changed in transit.
     pub corrupts: Option<Side>,
-    /// What waits for a reset.
+    /// The fault that waits for a reset.
     pub ambush: Option<Ambush>,
-    /// What else happens, in the order of time.
+    /// Scheduled events, in order of time.
     pub deeds: VecDeque<(Time, Deed)>,
-    /// What a test wants to know of it.
+    /// The history for tests.
     pub history: History,
-    /// Ends that stand still, and until when.
+    /// Until when each end is stopped.
     pub stopped_until: Sides<Time>,
-    /// The paths that dials take, if they are fixed beforehand.
+    /// The paths of dials, if they are fixed beforehand.
     pub routes: Vec<Route>,
-    /// How many per cent of the dials come to nothing.
+    /// The percentage of dials that fail.
     pub failing: u64,
-    /// The client is deaf to doubts.
+    /// The client ignores doubts.
     pub ignores_doubts: bool,
-    /// How many per cent of new carriers are doomed.
+    /// The percentage of new carriers that will die.
     pub doomed: u64,
     /// Cuts that are fixed beforehand.
     pub cuts: Vec<Cut>,
     /// The slowest path so far.
     pub slowest: Slowest,
-    /// Up to what each end may raise its tunnel's limit.
+    /// The highest limit to which each end may raise its tunnel's limit.
     pub growth: Sides<u64>,
-    /// Drivers compact their tunnels now and then.
+    /// Drivers compact their tunnels from time to time.
     pub compacts: bool,
     /// A successor may have lower limits.
     pub shrinks: bool,
@@ -73,25 +73,24 @@ macro_rules! note {
 pub(crate) use note;
 
 impl Env {
-    /// The path that a dial of now takes.
+    /// Returns the path of a dial now.
     pub(crate) fn route(&self) -> Option<&Path> {
         let current = |route: &&Route| route.from <= self.now;
         self.routes.iter().rfind(current).map(|route| &route.path)
     }
 
-    /// Something is to happen at this time.
+    /// Schedules an event.
     pub(crate) fn plan_deed(&mut self, at: Time, deed: Deed) {
         let place = self.deeds.partition_point(|(other, _)| *other <= at);
         self.deeds.insert(place, (at, deed));
     }
 
-    /// What spreads a wait.
+    /// Returns a random number for jitter.
     pub(crate) fn random(&mut self) -> u32 {
         self.rng.bits() as u32
     }
 
-    /// What an end can read from a link now. What an old carrier still
-    /// brings counts for nothing.
+    /// Returns what an end can read from a link now. Data on a retired carrier are ignored.
     pub(crate) fn read(&mut self, id: LinkId, side: Side) -> Option<Incoming> {
         let link = self.links.get_mut(&id)?;
         let incoming = link.read(side, self.now)?;

@@ -1,4 +1,4 @@
-//! What befalls carriers and programs.
+//! Faults of carriers and programs.
 
 use eternaltcp_proto::{Cause, Config, RESERVE, Reset, Side, Tunnel};
 
@@ -10,7 +10,7 @@ use crate::scenario::Deed;
 use crate::sides::other;
 use crate::world::World;
 
-/// Decides at its birth how a carrier may die.
+/// Decides when a carrier is made how it may die.
 pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut Link) {
     for cut in env.cuts.iter().filter(|cut| cut.carrier == id) {
         link.cut_at(cut.writer, cut.offset, cut.notice);
@@ -49,7 +49,7 @@ pub(crate) fn notice(env: &mut Env) -> Notice {
 }
 
 impl World {
-    /// What was to happen by now.
+    /// Carries out the scheduled events that are due.
     pub(crate) fn deeds(&mut self) {
         let now = self.env.now;
         while let Some((at, deed)) = self.env.deeds.pop_front_if(|(at, _)| *at <= now) {
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// One fault, at random.
+    /// Causes one random fault.
     pub(crate) fn strike(&mut self) {
         match self.env.rng.below(18) {
             0..=5 => self.strike_link(),
@@ -87,7 +87,7 @@ impl World {
         let notice = notice(env);
         let (kind, ahead) = (env.rng.below(10), env.rng.below(40_000));
         let until = env.now + env.rng.millis(10, 6000);
-        // The newest carrier, or one of those that were to join it.
+        // The newest carrier, or one of those that were about to join it.
         let newest: Vec<_> = env
             .links
             .keys()
@@ -115,7 +115,7 @@ impl World {
         note!(env, "link {id} is struck: {kind}, {side:?}, {ahead}, {notice:?}");
     }
 
-    /// The newest carrier gets stuck, and a second one overtakes it.
+    /// Makes the newest carrier get stuck, and a second one overtake it.
     fn roam_from_stuck(&mut self) {
         let until = self.env.now + self.env.rng.millis(200, 4000);
         if let Some(mut entry) = self.env.links.last_entry() {
@@ -124,7 +124,7 @@ impl World {
         self.client.roam(&mut self.env);
     }
 
-    /// An operator, or a use that is not modelled, raises a limit.
+    /// Raises a limit, as an operator would, or a use that is not modelled.
     fn grow(&mut self) {
         let side = any_side(&mut self.env.rng);
         let end = match side {
@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    /// A program hands its tunnel to its successor.
+    /// Makes a program hand its tunnel to its successor.
     fn export(&mut self) {
         let Some(end) = (match any_side(&mut self.env.rng) {
             Side::Client => Some(&mut self.client.end),
@@ -173,7 +173,7 @@ impl World {
     }
 }
 
-/// The successor has less memory.
+/// Gives the successor less memory.
 fn shrink(env: &mut Env, config: &mut Config) {
     let lower = |rng: &mut Rng, limit: u64| rng.between(RESERVE.min(limit), limit);
     config.tunnel_limit = lower(&mut env.rng, config.tunnel_limit);
@@ -183,10 +183,10 @@ fn shrink(env: &mut Env, config: &mut Config) {
     env.counters.exports_lower += 1;
 }
 
-/// Takes a tunnel out and puts it back.
+/// Exports a tunnel and restores it.
 fn export(env: &mut Env, end: &mut End) {
     env.counters.exports += 1;
-    // What waits for its turn on joined carriers is lost with them.
+    // Data that wait for their turn on joined carriers are lost with them.
     end.tunnel.handle_lost();
     let tunnel = &end.tunnel;
     let is_offered = tunnel.session_ids().any(|id| tunnel.offered_target(id).is_some());

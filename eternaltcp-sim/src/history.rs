@@ -1,11 +1,11 @@
-//! What a test wants to know of a run's course, and when it was.
+//! The course of a run with times, for tests.
 
 use eternaltcp_proto::{Occasion, Side, Suspicion, Time};
 
-/// Something that happened to the client's carrier, or an end.
+/// An event of the client's carrier, or of an end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Happening {
-    /// A carrier was dialled; so many are under way now.
+    /// A carrier was dialled; this many dials are running now.
     Dialled(Occasion, usize),
     /// The carrier was doubted.
     Suspected(Suspicion),
@@ -15,32 +15,32 @@ pub enum Happening {
     Committed,
     /// The client's attach was answered.
     Attached,
-    /// The client's carrier was lost, or given up.
+    /// The client's carrier was lost, or dropped.
     Lost,
-    /// The client's program read something from its carrier.
+    /// The client's program read data from its carrier.
     Heard,
-    /// An application at this end was given bytes.
+    /// An application at this end received bytes.
     Delivered(Side),
 }
 
-/// All of it, in order; empty unless asked for.
+/// All events in order; empty unless requested.
 #[derive(Debug, Default)]
 pub(crate) struct History(Option<Vec<(Time, Happening)>>);
 
 impl History {
-    /// A history; `is_kept` says whether it remembers anything.
+    /// Creates a history; `is_kept` says whether it stores events.
     pub(crate) fn new(is_kept: bool) -> Self {
         Self(is_kept.then(Vec::new))
     }
 
-    /// One thing more.
+    /// Adds an event.
     pub(crate) fn note(&mut self, now: Time, what: Happening) {
         if let Some(all) = &mut self.0 {
             all.push((now, what));
         }
     }
 
-    /// Everything so far.
+    /// Returns all events so far.
     pub(crate) fn take(&mut self) -> Vec<(Time, Happening)> {
         self.0.as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Carriers that join the attached one: the client's wish for them, and what
-//! both ends do with their links.
+//! Carriers that join the attached one: the client's wish for them, and the handling of their links
+//! at both ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::env::{Env, LinkId, note};
 use crate::link::Incoming;
 use crate::spare::{dial_beside, say, stand_by};
 
-/// The client looks this often whether it has as many as it wants.
+/// Interval at which the client checks whether it has enough of them.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// On a path with this rate, in bytes a millisecond, a session that always has
-/// something to send looks like one that rarely has.
+/// At this rate, in bytes per millisecond, a session that always has data looks like one that
+/// rarely has.
 const SLOW: u64 = 100;
 
-/// The client's carriers that are to join, until they have.
+/// The client's carriers that will join.
 #[derive(Debug)]
 pub(crate) struct Joining {
     wanted: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Joining {
 }
 
 impl Joining {
-    /// So many are wanted beside the attached carrier.
+    /// Creates the state for `wanted` carriers beside the attached one.
     pub(crate) fn new(wanted: usize) -> Self {
         Self { wanted, links: BTreeMap::new(), again: Time::ZERO }
     }
@@ -84,7 +84,7 @@ impl Joining {
         }
     }
 
-    /// Sends what a standby carrier has to say, and has it join when it may.
+    /// Sends what a standby carrier has to send, and lets it join when allowed.
     fn go_on(&mut self, env: &mut Env, end: &mut End, id: LinkId, mut standby: Standby) {
         say(env, id, &mut standby);
         match standby.poll_event() {
@@ -104,7 +104,7 @@ impl Joining {
         }
     }
 
-    /// What they were to join is gone.
+    /// Drops them: the carrier that they were to join is gone.
     pub(crate) fn give_up(&mut self, env: &mut Env) {
         for id in std::mem::take(&mut self.links).into_keys() {
             env.close(id, Side::Client, true);
@@ -113,7 +113,7 @@ impl Joining {
 }
 
 impl End {
-    /// Bytes came on a joined carrier.
+    /// Handles bytes on a joined carrier.
     pub(crate) fn handle_joined_bytes(
         &mut self,
         env: &mut Env,
@@ -122,7 +122,7 @@ impl End {
     ) -> Vec<Event> {
         let mut news = Vec::new();
         while !bytes.is_empty() {
-            // What came before may have ended all carriers.
+            // Earlier input may have ended all carriers.
             let Some(joined) = self.joined.get(&id).copied() else { break };
             let size = env.rng.between(1, bytes.len() as u64) as usize;
             let before = self.tunnel.stats().reordered;
@@ -137,8 +137,7 @@ impl End {
         news
     }
 
-    /// Puts one packet on a joined carrier; `false` if there is none for any that
-    /// has room.
+    /// Puts one packet on a joined carrier; `false` if there is none for any that has room.
     pub(crate) fn transmit_joined(&mut self, env: &mut Env) -> bool {
         for (id, joined) in self.joined.clone() {
             let has_room =

@@ -1,10 +1,9 @@
 //! Two EternalTCP tunnels in one process, on virtual time and faulty links.
 //!
-//! A [`Scenario`] says what a seed stands for, a [`World`] runs it: the two
-//! ends do what a driver has to do, links cut, stall and fall silent, and a
-//! reference model, which knows nothing of packets, checks every byte that is
-//! delivered. First there are faults; then they stop, and everything must end.
-//! The same seed gives the same event log, to the last letter.
+//! A [`Scenario`] is the meaning of a seed, and a [`World`] runs it: the two ends do the work of a
+//! driver, links cut, stall and fall silent, and a reference model, which knows nothing of packets,
+//! checks every delivered byte. At first there are faults; then they stop, and everything must end.
+//! The same seed gives exactly the same event log.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! A carrier's link: bytes both ways on virtual time, and what befalls them.
+//! A carrier's link: bytes both ways on virtual time, and its faults.
 //!
-//! A link keeps TCP's promise and no more: what arrives is a prefix of what
-//! was written. Where it ends, who learns of it, and when, is up to its faults.
+//! A link keeps TCP's promise and no more: the data that arrive are a prefix of those written. Its
+//! faults decide where it ends, which ends learn of it, and when.
 
 use std::time::Duration;
 
@@ -13,13 +13,12 @@ use crate::pipe::Pipe;
 use crate::rng::Rng;
 use crate::sides::{BOTH, Sides, other};
 
-/// Who learns at once that a link is dead. Whoever does not waits for
-/// something that never comes.
+/// Which ends learn at once that a link is dead. The others wait for data that never arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// Both ends.
     Both,
-    /// This end only: the other one keeps a half-open carrier.
+    /// Only this end: the other one keeps a half-open carrier.
     Only(Side),
     /// Neither.
     Nobody,
@@ -45,15 +44,15 @@ pub(crate) enum Incoming {
 pub(crate) struct Link {
     path: Path,
     rng: Rng,
-    /// By who writes.
+    /// By writer.
     pipes: Sides<Pipe>,
     is_open: Sides<bool>,
-    /// The end reads it still, and counts nothing that comes.
+    /// The end still reads it, and ignores its data.
     is_retired: Sides<bool>,
 }
 
 impl Link {
-    /// A link whose handshake took such round trips.
+    /// Creates a link whose handshake had these round trips.
     #[must_use]
     pub(crate) fn new(path: Path, rng: Rng, now: Time, round_trip: Duration) -> Self {
         let pipe = || Pipe::new(now, round_trip);
@@ -62,12 +61,12 @@ impl Link {
         Self { path, rng, pipes, is_open, is_retired: Sides::default() }
     }
 
-    /// Bytes that it carries in a millisecond.
+    /// Returns its rate in bytes per millisecond.
     pub(crate) fn rate(&self) -> u64 {
         self.path.rate
     }
 
-    /// How much an end may write now.
+    /// Returns how much an end may write now.
     pub(crate) fn room(&mut self, side: Side, now: Time) -> usize {
         if !self.is_open[side] || self.is_retired[side] {
             return 0;
@@ -76,7 +75,7 @@ impl Link {
         self.path.buffer.saturating_sub(self.held(side))
     }
 
-    /// When a full link has room again by an answer alone.
+    /// Returns when a full link has room again by an answer alone.
     pub(crate) fn next_room(&self, side: Side) -> Option<Time> {
         let is_in_use = self.is_open[side] && !self.is_retired[side];
         let is_full = is_in_use && self.held(side) >= self.path.buffer;
@@ -84,16 +83,15 @@ impl Link {
         if waits { self.answer(side, self.pipes[side].answered) } else { None }
     }
 
-    /// What an end's machine keeps of what it wrote.
+    /// Returns what an end's machine keeps of its written data.
     fn held(&self, side: Side) -> usize {
         let pipe = &self.pipes[side];
-        // A window is full of what is not answered, where there are windows.
+        // A window is full of unanswered data, if there are windows.
         let unanswered = if self.path.segment.is_some() { pipe.unanswered } else { 0 };
         pipe.unread.max(unanswered)
     }
 
-    /// Writes, whole. If the link is cut on the way, says after how many of
-    /// these bytes.
+    /// Writes all bytes. If the link is cut within them, returns after how many.
     pub(crate) fn write(&mut self, side: Side, now: Time, mut bytes: Bytes) -> Option<usize> {
         self.settle(side, now);
         let wait_back = self.pipes[other(side)].wait(now);
@@ -124,29 +122,29 @@ impl Link {
         Some(length)
     }
 
-    /// What an end can read now.
+    /// Returns what an end can read now.
     pub(crate) fn read(&mut self, side: Side, now: Time) -> Option<Incoming> {
         self.pipes[other(side)].read(now)
     }
 
-    /// When an end has something to read.
+    /// Returns when an end has something to read.
     #[must_use]
     pub(crate) fn next_arrival(&self, side: Side) -> Option<Time> {
         if self.is_open[side] { self.pipes[other(side)].next() } else { None }
     }
 
-    /// Bytes that an end has written.
+    /// Returns how many bytes an end has written.
     #[must_use]
     pub(crate) fn written(&self, side: Side) -> u64 {
         self.pipes[side].written
     }
 
-    /// What an end's own machine knows of what it wrote. Its answers come from
-    /// the other machine, whatever the program there does.
+    /// Returns what an end's own machine knows of its written data. Answers come from the other
+    /// machine, whatever the program there does.
     pub(crate) fn report(&mut self, side: Side, now: Time) -> PathReport {
         self.settle(side, now);
         let pipe = &self.pipes[side];
-        // What arrives out of order is answered too, though not acknowledged.
+        // Data that arrive out of order are answered too, though not acknowledged.
         let later = (pipe.answered..pipe.segments.len())
             .filter_map(|index| self.answer(side, index))
             .filter(|at| *at <= now);
@@ -158,12 +156,12 @@ impl Link {
         }
     }
 
-    /// How long a segment waits in each direction's queue.
+    /// Returns how long a segment waits in each direction's queue.
     pub(crate) fn waits(&self, now: Time) -> Duration {
         self.pipes.client.wait(now) + self.pipes.server.wait(now)
     }
 
-    /// Brings what the writer's machine has heard up to the present.
+    /// Advances the knowledge of the writer's machine to the current time.
     fn settle(&mut self, side: Side, now: Time) {
         while let Some(at) = self.answer(side, self.pipes[side].answered).filter(|at| *at <= now) {
             let pipe = &mut self.pipes[side];
@@ -172,7 +170,7 @@ impl Link {
         }
     }
 
-    /// When the machine of `side` hears that a segment has arrived.
+    /// Returns when the machine of `side` learns that a segment has arrived.
     fn answer(&self, side: Side, index: usize) -> Option<Time> {
         let (pipe, back) = (&self.pipes[side], &self.pipes[other(side)]);
         let segment = pipe.segments.get(index)?;
@@ -183,14 +181,14 @@ impl Link {
         passes.then_some(at)
     }
 
-    /// Whether this end has not closed it.
+    /// Returns whether this end has not closed it.
     #[must_use]
     pub(crate) fn is_open(&self, side: Side) -> bool {
         self.is_open[side]
     }
 
-    /// An end is done with it. What it wrote still arrives, unless the close
-    /// is abrupt; then the other end learns of it.
+    /// Closes an end. Its written data still arrive, unless the close is abrupt; then the other end
+    /// learns of it.
     pub(crate) fn close(&mut self, side: Side, now: Time, is_abrupt: bool) {
         self.is_open[side] = false;
         let pipe = &mut self.pipes[side];
@@ -204,17 +202,17 @@ impl Link {
         }
     }
 
-    /// An end has another carrier, and lets this one drain unheeded.
+    /// Records that an end has another carrier; it drains this one and ignores its data.
     pub(crate) fn retire(&mut self, side: Side) {
         self.is_retired[side] = true;
     }
 
-    /// Whether it has.
+    /// Returns whether it has been retired.
     pub(crate) fn is_retired(&self, side: Side) -> bool {
         self.is_retired[side]
     }
 
-    /// From now on nothing that is written arrives; what is under way does.
+    /// From now on no written data arrive; data in flight do.
     pub(crate) fn break_off(&mut self, now: Time, notice: Notice) {
         let delay = self.path.delay;
         for side in BOTH {
@@ -226,12 +224,12 @@ impl Link {
         }
     }
 
-    /// The link will break after so many bytes written by `side`.
+    /// Makes the link break after this many bytes written by `side`.
     pub(crate) fn cut_at(&mut self, side: Side, offset: u64, notice: Notice) {
         self.pipes[side].cut = Some((offset, notice));
     }
 
-    /// Nothing that `side` writes, or has under way, arrives any more.
+    /// From now on no data of `side` arrive, including data in flight.
     pub(crate) fn silence(&mut self, side: Side, now: Time) {
         BOTH.into_iter().for_each(|side| self.settle(side, now));
         let pipe = &mut self.pipes[side];
@@ -239,7 +237,7 @@ impl Link {
         pipe.broken_at.get_or_insert(now);
     }
 
-    /// What was to befall it will not; what has, stays.
+    /// Cancels future faults; past ones stay.
     pub(crate) fn mend(&mut self, now: Time) {
         for side in BOTH {
             let pipe = &mut self.pipes[side];
@@ -247,7 +245,7 @@ impl Link {
         }
     }
 
-    /// Nothing of `side` arrives before `until`; then all of it does.
+    /// Delays all data of `side` until `until`.
     pub(crate) fn stall(&mut self, side: Side, now: Time, until: Time) {
         BOTH.into_iter().for_each(|side| self.settle(side, now));
         self.pipes[side].stalled_until = until;

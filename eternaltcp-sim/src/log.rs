@@ -1,11 +1,11 @@
-//! The event log of a run: its hash always, its lines when asked for.
+//! The event log of a run: always its hash, and its lines on request.
 
 use std::fmt::{self, Write};
 
 use eternaltcp_proto::Time;
 
-/// Writes down what happens, when. Two runs of one seed must agree to the
-/// last letter, so every line goes into a hash whether or not it is kept.
+/// Records events with their times. Two runs of one seed must have exactly the same log, so every
+/// line is hashed whether or not it is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     hash: Option<Fnv>,
@@ -13,7 +13,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log, with a hash or without; `is_kept` says whether its lines are kept.
+    /// Creates a log, with a hash or without; `is_kept` says whether its lines are kept.
     #[must_use]
     pub(crate) fn new(is_hashed: bool, is_kept: bool) -> Self {
         Self { hash: is_hashed.then(Fnv::default), lines: is_kept.then(Vec::new) }
@@ -30,13 +30,13 @@ impl Log {
         }
     }
 
-    /// The hash of all lines so far; 0 without one.
+    /// Returns the hash of all lines so far; 0 without one.
     #[must_use]
     pub(crate) fn hash(&self) -> u64 {
         self.hash.as_ref().map_or(0, |hash| hash.0)
     }
 
-    /// The lines, if they were kept.
+    /// Returns the lines, if they were kept.
     #[must_use]
     pub(crate) fn lines(&self) -> &[String] {
         self.lines.as_deref().unwrap_or_default()

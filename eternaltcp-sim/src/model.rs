@@ -1,5 +1,5 @@
-//! The reference model: what the applications gave, and what therefore may be
-//! delivered. It knows nothing of packets, so it cannot share their mistakes.
+//! The reference model: what the applications wrote, and what may therefore be delivered. It knows
+//! nothing of packets, so it cannot share their bugs.
 
 use std::time::Duration;
 
@@ -15,40 +15,40 @@ use crate::sides::{Sides, other};
 pub struct PairPlan {
     /// The end that opens it.
     pub opener: Side,
-    /// When.
+    /// When it opens it.
     pub open_at: Time,
     /// How long its target takes to answer.
     pub connect: Duration,
     /// Whether the target refuses.
     pub is_refused: bool,
-    /// What the two applications mean to do.
+    /// The plans of the two applications.
     pub plans: Sides<Plan>,
 }
 
-/// One session: both its applications, and what may excuse a reset.
+/// One session: both its applications, and what may justify a reset.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
-    /// What was planned.
+    /// Its plan.
     pub plan: PairPlan,
     /// Both applications.
     pub apps: Sides<App>,
     /// The session's number, at each end that has it.
     pub session: Sides<Option<SessionId>>,
-    /// When its opener tries to open it; `None` once it has.
+    /// When its opener tries to open it; `None` after that.
     pub open_at: Option<Time>,
-    /// A tunnel was lost that carried it.
+    /// Its tunnel was lost.
     pub is_lost: bool,
     /// The operator ended it.
     pub is_killed: bool,
     /// There was no room for it.
     pub is_unwelcome: bool,
-    /// A payload byte of it was changed on its way.
+    /// One of its payload bytes was changed in transit.
     pub is_tainted: bool,
-    /// What was delivered to this end is not what was written.
+    /// The data delivered to this end differ from those written.
     pub is_corrupt: Sides<bool>,
 }
 
-/// All sessions of a world. Its methods panic where an invariant breaks.
+/// All sessions of a world. Its methods panic if an invariant breaks.
 #[derive(Debug)]
 pub(crate) struct Model {
     /// In the order of the scenario.
@@ -56,7 +56,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A model in which nothing has happened.
+    /// Creates a model in which nothing has happened.
     #[must_use]
     pub(crate) fn new(plans: &[PairPlan]) -> Self {
         let pair = |plan: &PairPlan| Pair {
@@ -76,12 +76,12 @@ impl Model {
         Self { pairs: plans.iter().map(pair).collect() }
     }
 
-    /// An end's application of a session.
+    /// Returns an end's application of a session.
     pub(crate) fn app(&mut self, pair: usize, side: Side) -> &mut App {
         &mut self.pairs[pair].apps[side]
     }
 
-    /// The proxy reads `count` bytes from an application's socket.
+    /// Records that the proxy reads `count` bytes from an application's socket.
     pub(crate) fn take(&mut self, pair: usize, side: Side, count: usize) -> Bytes {
         let app = self.app(pair, side);
         let bytes = pattern::bytes(stream(pair, side), app.taken, count);
@@ -89,7 +89,7 @@ impl Model {
         bytes
     }
 
-    /// The proxy writes into an application's socket.
+    /// Records that the proxy writes into an application's socket.
     pub(crate) fn deliver(&mut self, pair: usize, side: Side, bytes: &[u8]) {
         self.check_lives(pair, side);
         let writer = other(side);
@@ -109,7 +109,7 @@ impl Model {
         assert!(app.delivered - app.read <= app.plan.buffer, "pair {pair}: no room at {side:?}");
     }
 
-    /// The proxy shuts the sending side of an application's socket.
+    /// Records that the proxy shuts down the sending side of an application's socket.
     pub(crate) fn deliver_end(&mut self, pair: usize, side: Side) {
         self.check_lives(pair, side);
         let state = &self.pairs[pair];
@@ -120,7 +120,7 @@ impl Model {
         self.app(pair, side).got_end = true;
     }
 
-    /// The proxy resets an application's socket.
+    /// Records that the proxy resets an application's socket.
     pub(crate) fn deliver_reset(
         &mut self,
         pair: usize,
@@ -147,14 +147,14 @@ impl Model {
         assert!(!app.is_reset(), "pair {pair}: delivered to {side:?} after its reset");
     }
 
-    /// Every session that this tunnel may carry is lost with it.
+    /// Records that every session of this tunnel is lost with it.
     pub(crate) fn lose(&mut self, sessions: impl Iterator<Item = SessionId>) {
         for id in sessions {
             self.of_session(id).for_each(|pair| pair.is_lost = true);
         }
     }
 
-    /// The pairs that have this number at either end.
+    /// Returns the pairs that have this number at either end.
     pub(crate) fn of_session(&mut self, id: SessionId) -> impl Iterator<Item = &mut Pair> {
         let has = move |pair: &&mut Pair| {
             pair.session.client == Some(id) || pair.session.server == Some(id)
@@ -162,13 +162,13 @@ impl Model {
         self.pairs.iter_mut().filter(has)
     }
 
-    /// Whether every application's connection is over.
+    /// Returns whether every application's connection is over.
     #[must_use]
     pub(crate) fn is_over(&self) -> bool {
         self.pairs.iter().all(Pair::is_over)
     }
 
-    /// At the end of a world: who was reset without need did not end in order.
+    /// Checks at the end of a world that every session without a reason for a reset ended in order.
     pub(crate) fn check_final(&self) {
         for (index, pair) in self.pairs.iter().enumerate() {
             assert!(pair.is_over(), "pair {index} never ended");
@@ -185,7 +185,7 @@ impl Model {
 }
 
 impl Pair {
-    /// Whether a reset of `side` for this cause has its reason.
+    /// Returns whether a reset of `side` with this cause is justified.
     fn excuses(&self, side: Side, cause: Cause) -> bool {
         match cause {
             Cause::Application => self.apps[other(side)].has_reset,
@@ -208,8 +208,8 @@ impl Pair {
             || self.is_lost
     }
 
-    /// Whether nothing more can happen to either application. The side that
-    /// did not open may never have been connected.
+    /// Returns whether nothing more can happen to either application. The side that did not open
+    /// may never have been connected.
     #[must_use]
     pub(crate) fn is_over(&self) -> bool {
         let (opener, peer) = (self.plan.opener, other(self.plan.opener));
@@ -221,7 +221,7 @@ impl Pair {
 }
 
 impl Plan {
-    /// Whether it reads so fast that nobody takes it for stalled.
+    /// Returns whether it reads fast enough not to count as stalled.
     fn is_brisk(&self) -> bool {
         self.pause.is_none()
             && u128::from(self.read) * 1000 / self.every.as_millis().max(1) > 10_000

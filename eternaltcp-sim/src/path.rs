@@ -1,9 +1,8 @@
-//! A network path as a byte stream sees it: delay, jitter, a rate with a deep
-//! queue, loss, and times at which nothing passes.
+//! A network path as a byte stream sees it: delay, jitter, a rate with a deep queue, loss, and
+//! outages.
 //!
-//! A segment that is lost comes later: after a probe of two round trips, or
-//! after a retransmission time-out that doubles, and all that is behind it
-//! waits for it.
+//! A lost segment arrives later: after a probe of two round trips, or after a retransmission
+//! timeout that doubles. All later segments wait for it.
 
 use std::time::Duration;
 
@@ -12,51 +11,50 @@ use eternaltcp_proto::{Side, Time};
 use crate::rng::Rng;
 use crate::sides::other;
 
-/// The longest that TCP waits before it sends something again.
+/// The longest retransmission timeout of TCP.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// How often it does before it gives up.
+/// Retransmissions before TCP gives up.
 const TRIES: u32 = 16;
 
 /// What lies between the two ends.
 #[derive(Clone, Debug)]
 pub struct Path {
-    /// From one end to the other.
+    /// One-way delay.
     pub delay: Duration,
-    /// At most so much is added, differently for each segment.
+    /// The most that is added, at random for each segment.
     pub jitter: Duration,
-    /// Bytes in a millisecond.
+    /// Bytes per millisecond.
     pub rate: u64,
-    /// What is written and has not arrived is at most this.
+    /// The most data that is written and has not arrived.
     pub buffer: usize,
-    /// Of a thousand segments so many are lost.
+    /// Lost segments per thousand.
     pub loss: u64,
-    /// What is lost is lost by segments of this size; without one, what is
-    /// written at once arrives at once.
+    /// The size of the segments that are lost; without it, a write arrives as a whole.
     pub segment: Option<usize>,
-    /// When nothing passes.
+    /// Times at which nothing passes.
     pub outages: Vec<Outage>,
 }
 
-/// A time at which a path lets nothing through.
+/// A time at which a path passes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outage {
     /// Its beginning.
     pub from: Time,
     /// Its end.
     pub until: Time,
-    /// Whose bytes are lost; everybody's if nobody is named.
+    /// The end whose data are lost; both if `None`.
     pub writer: Option<Side>,
 }
 
-/// When a segment arrives, and when its writer hears that it did.
+/// When a segment arrives, and when its writer learns of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Passage {
     /// `None`: never.
     pub arrives: Option<Time>,
     /// `None`: never.
     pub answered: Option<Time>,
-    /// How often it was sent.
+    /// How many times it was sent.
     pub tries: u32,
 }
 
@@ -65,16 +63,16 @@ pub(crate) struct Passage {
 pub(crate) struct Sending {
     /// When the segment leaves its queue.
     pub at: Time,
-    /// What an answer waits for in the other direction's queue.
+    /// Time that an answer waits in the other direction's queue.
     pub wait_back: Duration,
-    /// After this the segment is sent once more, as a probe.
+    /// After this the segment is sent again, as a probe.
     pub probe: Duration,
     /// After this it is sent again; each further time doubles it.
     pub timeout: Duration,
 }
 
 impl Path {
-    /// A path of a certain one-way delay, without faults.
+    /// Creates a path with a one-way delay and without faults.
     #[must_use]
     pub fn new(delay: Duration) -> Self {
         Self {
@@ -88,20 +86,20 @@ impl Path {
         }
     }
 
-    /// The same path, on which nothing passes for a while.
+    /// Returns the same path with an outage.
     #[must_use]
     pub fn with_outage(mut self, from: Time, until: Time, writer: Option<Side>) -> Self {
         self.outages.push(Outage { from, until, writer });
         self
     }
 
-    /// There and back, without any queue.
+    /// Returns the round trip without any queue.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
         self.delay * 2
     }
 
-    /// Whether nothing that `writer` sends at `at` passes.
+    /// Returns whether data that `writer` sends at `at` are lost.
     pub(crate) fn is_out(&self, writer: Side, at: Time) -> bool {
         self.outages.iter().any(|outage| {
             (outage.from..outage.until).contains(&at)

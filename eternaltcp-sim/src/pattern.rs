@@ -1,11 +1,11 @@
-//! What applications write: bytes that follow from their place alone.
+//! The bytes that applications write, which follow from their position.
 
 use bytes::Bytes;
 
 use crate::rng::mix;
 
-/// The bytes of a stream from `offset` on. Any byte that is lost, repeated or
-/// moved shows, and nobody needs to keep what was written.
+/// Returns the bytes of a stream from `offset` on. A lost, repeated or moved byte is detected
+/// without storing what was written.
 #[must_use]
 pub(crate) fn bytes(stream: u64, offset: u64, length: usize) -> Bytes {
     let mut out = Vec::with_capacity(length + 8);

@@ -1,5 +1,5 @@
-//! One direction of a link: what was written, when it arrives at the other
-//! machine, and what the writer's own machine knows of that.
+//! One direction of a link: the written data, when they arrive at the other machine, and what the
+//! writer's own machine knows of that.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use crate::link::{Incoming, Notice};
 use crate::path::{Path, Sending};
 use crate::rng::Rng;
 
-/// TCP takes a segment for lost when so many later ones arrived.
+/// TCP considers a segment lost when this many later ones have arrived.
 const OVERTAKEN: u32 = 3;
 
-/// The least that a retransmission time-out has on top of the round trip.
+/// The least time by which a retransmission timeout exceeds the round trip.
 const LEAST: Duration = Duration::from_millis(200);
 
-/// Something written, until it was read and its writer knows that it arrived.
+/// Written data, until they were read and their writer knows that they arrived.
 #[derive(Debug)]
 pub(crate) struct Segment {
     /// `None` once it was read.
     pub bytes: Option<Bytes>,
     pub length: usize,
     pub written: Time,
-    /// When it arrives by itself; before that its predecessors must have.
+    /// When it arrives by itself; its predecessors must have arrived before.
     pub arrives: Option<Time>,
-    /// When its writer hears of that.
+    /// When its writer learns of that.
     pub answered: Option<Time>,
     pub tries: u32,
     overtaken: u32,
 }
 
-/// When a segment that is not answered keeps everything else from leaving.
+/// An unanswered segment that keeps everything else from leaving.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     from: Time,
@@ -42,13 +42,13 @@ struct Held {
 /// One direction.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// Written, and not both read and answered.
+    /// Written, and not yet both read and answered.
     pub segments: VecDeque<Segment>,
-    /// How many of these are read.
+    /// The number of these that were read.
     pub read: usize,
-    /// And how many are answered.
+    /// The number that were answered.
     pub answered: usize,
-    /// Bytes that nobody has read: under way, or vanished.
+    /// Bytes that were not read: in flight, or lost.
     pub unread: usize,
     /// Bytes whose arrival the writer's machine does not know of.
     pub unanswered: usize,
@@ -56,16 +56,16 @@ pub(crate) struct Pipe {
     held: Held,
     pub written: u64,
     pub cut: Option<(u64, Notice)>,
-    /// What is written from then on vanishes.
+    /// Data written from then on are lost.
     pub broken_at: Option<Time>,
-    /// What is under way then does not arrive either.
+    /// Data in flight at that time are lost too.
     pub silent_at: Option<Time>,
     pub stalled_until: Time,
     /// When the reader learns that the carrier is gone.
     pub end: Option<Time>,
     /// The round trip as the writer's TCP measures it, and its mean deviation.
     pub round_trip: (Duration, Duration),
-    /// When the writer's TCP heard last.
+    /// When the writer's TCP last received something.
     pub heard: Time,
 }
 
@@ -90,12 +90,12 @@ impl Pipe {
         }
     }
 
-    /// How long what is written now waits before it leaves.
+    /// Returns how long data written now wait before they leave.
     pub(crate) fn wait(&self, now: Time) -> Duration {
         self.busy_until.since(now)
     }
 
-    /// What was written leaves, arrives and is answered, in its time.
+    /// Adds written data, with the times at which they leave, arrive and are answered.
     pub(crate) fn push(
         &mut self,
         path: &Path,
@@ -106,7 +106,7 @@ impl Pipe {
     ) {
         let micros = bytes.len() as u64 * 1000 / path.rate.max(1);
         self.busy_until = self.busy_until.max(now) + Duration::from_micros(micros);
-        // After a time-out nothing is sent but the same again, up to its answer.
+        // After a timeout only the same segment is sent, until its answer.
         let is_held = self.held.from <= self.busy_until && self.held.until > self.busy_until;
         let leaves = if is_held { self.held.until } else { self.busy_until };
         let sending = self.sending(leaves, wait_back);
@@ -130,7 +130,7 @@ impl Pipe {
         });
     }
 
-    /// The end of the stream is on its way: when it arrives.
+    /// Returns when the end of the stream arrives.
     pub(crate) fn closes(
         &mut self,
         path: &Path,
@@ -150,7 +150,7 @@ impl Pipe {
         Sending { at, wait_back, probe: probe.min(timeout), timeout }
     }
 
-    /// A segment arrives: those that were lost before it are missed, and sent
+    /// Handles the arrival of a segment: segments that were lost before it are missed, and sent
     /// again.
     fn overtake(&mut self, path: &Path, rng: &mut Rng, writer: Side, at: Time, sending: Sending) {
         let missing = self.segments.iter_mut().skip(self.answered.min(self.read));
@@ -169,7 +169,7 @@ impl Pipe {
         }
     }
 
-    /// Something written vanishes: nobody ever answers it.
+    /// Records written data that are lost and never answered.
     pub(crate) fn vanish(&mut self, now: Time, length: usize) {
         self.unanswered += length;
         self.segments.push_back(Segment {
@@ -183,13 +183,13 @@ impl Pipe {
         });
     }
 
-    /// When a segment is at the other machine, if what befell the link lets it.
+    /// Returns when a segment is at the other machine, if the link's faults allow it.
     pub(crate) fn arrival(&self, segment: &Segment) -> Option<Time> {
         let arrives = segment.arrives?.max(self.stalled_until);
         self.silent_at.is_none_or(|silent| arrives < silent).then_some(arrives)
     }
 
-    /// When the reader has something.
+    /// Returns when the reader has data.
     pub(crate) fn next(&self) -> Option<Time> {
         match self.segments.get(self.read) {
             Some(segment) if segment.bytes.is_some() => self.arrival(segment).or(self.end),
@@ -212,7 +212,7 @@ impl Pipe {
         Some(Incoming::Bytes(bytes))
     }
 
-    /// The writer's TCP hears of the oldest segment that it has not heard of.
+    /// Records that the writer's TCP learns of the oldest segment that it did not know of.
     pub(crate) fn handle_answer(&mut self, at: Time) {
         let Some(segment) = self.segments.get(self.answered) else { return };
         if segment.tries == 1 {

@@ -1,4 +1,4 @@
-//! What most worlds do not have.
+//! Features that most worlds do not have.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::rng::Rng;
 use crate::scenario::{Route, Scenario, pair};
 use crate::sides::{Sides, other};
 
-/// One world of so many is a crowd: it takes as long as some hundred others.
+/// One in this many worlds is a crowd, which takes as long as about a hundred others.
 const CROWDS: u64 = 250;
 
-/// One world of so many is of each kind that resets sessions at bad moments.
+/// One in this many worlds is of each kind that resets sessions at bad moments.
 const BAD_MOMENTS: u64 = 25;
 
 impl Scenario {
@@ -33,7 +33,7 @@ impl Scenario {
         self
     }
 
-    /// Sessions that are reset when something else goes wrong.
+    /// Adds sessions that are reset while something else goes wrong.
     pub(crate) fn with_bad_moments(mut self, rng: &mut Rng) -> Self {
         match rng.below(BAD_MOMENTS) {
             0 => stop_at_reset(&mut self, rng),
@@ -45,8 +45,7 @@ impl Scenario {
     }
 }
 
-/// Dozens of sessions, some of which write megabytes, for which there is no
-/// room at once.
+/// Returns dozens of sessions, some of which write megabytes, with too little room for all at once.
 fn crowd(world: &mut Scenario, rng: &mut Rng) {
     let count = rng.between(24, 60);
     for config in [&mut world.configs.client, &mut world.configs.server] {
@@ -65,7 +64,7 @@ fn crowd(world: &mut Scenario, rng: &mut Rng) {
     }
 }
 
-/// An application that writes so much and resets, and one that reads it at once.
+/// Makes one application write this much and reset, and the other read it at once.
 fn resetting(plans: &mut Sides<Plan>, writer: Side, total: u64, write: u64) {
     let (buffer, pause, finish) = (64 << 10, None, Finish::Reset);
     plans[writer] = Plan { total, write, buffer, pause, finish, ..plans[writer] };
@@ -73,8 +72,8 @@ fn resetting(plans: &mut Sides<Plan>, writer: Side, total: u64, write: u64) {
     plans[other(writer)] = Plan { read, buffer, pause, ..plans[other(writer)] };
 }
 
-/// A session's data wait for the other side's limit when its application resets. Then the
-/// path dies, and the proxy stands still.
+/// A session's data wait for the other side's limit when its application resets. Then the path
+/// dies, and the proxy is stopped.
 fn stop_at_reset(world: &mut Scenario, rng: &mut Rng) {
     for config in [&mut world.configs.client, &mut world.configs.server] {
         config.session_limit = rng.between(RESERVE, 20_000);
@@ -87,7 +86,7 @@ fn stop_at_reset(world: &mut Scenario, rng: &mut Rng) {
     world.ambush = Some(Ambush::Stop);
 }
 
-/// Damaged data are delivered and the reset behind them too, and only the next attach tells.
+/// Corrupt data are delivered with the reset behind them, and only the next attach reveals it.
 fn lose_reset(world: &mut Scenario, rng: &mut Rng) {
     for pair in &mut world.pairs {
         let writer = rng.pick(&[Side::Client, Side::Server]);
@@ -102,8 +101,8 @@ fn lose_reset(world: &mut Scenario, rng: &mut Rng) {
     world.ambush = Some(Ambush::Lose);
 }
 
-/// So many sessions have a turn at a slow carrier before each other that it takes longer
-/// than a reset waits for an application that does not read.
+/// So many sessions share a slow carrier that a turn takes longer than a reset waits for an
+/// application that does not read.
 fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
     let writer = rng.pick(&[Side::Client, Side::Server]);
     let count = rng.between(12, 20);
@@ -123,7 +122,7 @@ fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
     };
     world.pairs = (0..count).map(|_| one(rng)).collect();
     let path = Path {
-        // Without segments a packet arrives whole, within what a doubt waits for at least.
+        // Without segments a packet arrives as a whole, within the least time before a doubt.
         rate: 100,
         buffer: rng.pick(&[16 << 10, 32 << 10]),
         segment: None,

@@ -1,14 +1,13 @@
-//! A copy of every session of one end, kept in step by what the tunnel says has changed.
+//! A copy of every session of one end, updated by what the tunnel reports as changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use eternaltcp_proto::{DetachedTunnel, SessionId, Tunnel};
 
-/// One in so many looks compares all sessions.
+/// One in this many checks compares all sessions.
 const EVERY: u32 = 50;
 
-/// What is known of the sessions of a tunnel, as a program would know it that has to
-/// go on with them.
+/// The records of a tunnel's sessions, as a program has them that must be able to continue them.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     sessions: BTreeMap<SessionId, DetachedTunnel>,
@@ -16,13 +15,13 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// The tunnel is another one: of the one before, nothing counts.
+    /// Forgets everything: the tunnel is another one.
     pub(crate) fn forget(&mut self) {
         self.sessions.clear();
     }
 
-    /// Compares all sessions with their records now and then. Each that differs must
-    /// have been reported, so that its record can be brought in step.
+    /// Compares all sessions with their records from time to time. Each that differs must have been
+    /// reported, so that its record can be updated.
     pub(crate) fn check(&mut self, tunnel: &mut Tunnel) {
         self.looks += 1;
         if !self.looks.is_multiple_of(EVERY) {

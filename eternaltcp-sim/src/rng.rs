@@ -8,51 +8,51 @@ use std::time::Duration;
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator; the same seed gives the same numbers.
+    /// Creates a generator; the same seed gives the same numbers.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
-    /// A number from 0 to `bound - 1`; 0 if there is none.
+    /// Returns a number from 0 to `bound - 1`; 0 if there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number from `least` to `most`, both included.
+    /// Returns a number from `least` to `most`, both included.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of `choices`, which are not empty.
+    /// Returns one of `choices`, which must not be empty.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// A time between two numbers of milliseconds, to the microsecond.
+    /// Returns a time between two numbers of milliseconds, to the microsecond.
     pub fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_micros(self.between(least * 1000, most * 1000))
     }
 
-    /// A generator whose numbers do not depend on how far this one has come.
+    /// Returns a generator whose numbers do not depend on the progress of this one.
     #[must_use]
     pub fn fork(&self, name: u64) -> Self {
         Self(mix(self.0 ^ mix(name)))
     }
 }
 
-/// SplitMix64's finalizer: every input bit stirs every output bit.
+/// SplitMix64's finalizer: every input bit affects every output bit.
 pub(crate) const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! What a seed stands for: limits, sessions, and which faults there are.
+//! The meaning of a seed: limits, sessions, and faults.
 
 use std::time::Duration;
 
@@ -12,57 +12,56 @@ use crate::path::Path;
 use crate::rng::Rng;
 use crate::sides::Sides;
 
-/// A world before it begins.
+/// A world before it starts.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// The seed of everything that is decided on the way.
+    /// The seed of all later decisions.
     pub seed: u64,
-    /// Both ends' settings.
+    /// The settings of both ends.
     pub configs: Sides<Config>,
     /// The sessions.
     pub pairs: Vec<PairPlan>,
-    /// How long there is trouble; after it everything must end.
+    /// How long faults occur; after that everything must end.
     pub trouble: Duration,
-    /// The mean time between faults that come by themselves.
+    /// The mean time between random faults.
     pub fault_every: Option<Duration>,
-    /// How many per cent of the carriers are doomed when they are dialled.
+    /// The percentage of carriers that will die, decided when they are dialled.
     pub doomed: u64,
     /// The server may lose its state.
     pub loses_state: bool,
     /// The operator may end sessions.
     pub kills: bool,
-    /// Payload bytes may change on their way.
+    /// Payload bytes may change in transit.
     pub corrupts: bool,
     /// Cuts that are fixed beforehand.
     pub cuts: Vec<Cut>,
-    /// How many per cent of the dials come to nothing.
+    /// The percentage of dials that fail.
     pub failing: u64,
-    /// How many carriers are to join the attached one.
+    /// The number of carriers that should join the attached one.
     pub joined: usize,
     /// The client keeps a spare carrier.
     pub spare: bool,
-    /// Up to what each end may raise its tunnel's limit.
+    /// The highest limit to which each end may raise its tunnel's limit.
     pub growth: Sides<u64>,
-    /// Drivers compact their tunnels now and then.
+    /// Drivers compact their tunnels from time to time.
     pub compacts: bool,
     /// A program's successor may have lower limits.
     pub shrinks: bool,
-    /// The paths that dials take, in the order of time; without any, chance
-    /// makes one for each.
+    /// The paths of dials, in order of time; without any, each dial has a random one.
     pub routes: Vec<Route>,
-    /// What else happens, in the order of time.
+    /// Scheduled events, in order of time.
     pub deeds: Vec<(Time, Deed)>,
-    /// What waits for a reset.
+    /// The fault that waits for a reset.
     pub ambush: Option<Ambush>,
-    /// The client does not hear of doubts.
+    /// The client is not told of doubts.
     pub ignores_doubts: bool,
-    /// Whether the outcome tells the history.
+    /// Whether the outcome contains the history.
     pub keeps_history: bool,
     /// Whether the log has its hash, which takes half of the time.
     pub hashes_log: bool,
 }
 
-/// A path, from the time on at which dials take it.
+/// A path, and the time from which dials use it.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Its first moment.
@@ -71,10 +70,10 @@ pub struct Route {
     pub path: Path,
 }
 
-/// Something that happens at a time that is fixed beforehand.
+/// An event at a fixed time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deed {
-    /// An end stands still for so long; its machine does not.
+    /// An end is stopped for this long; its machine is not.
     Stop(Side, Duration),
     /// The client learns that its network changed.
     Move,
@@ -83,18 +82,18 @@ pub enum Deed {
 /// A carrier that ends at a certain byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
-    /// Which one, in the order of dialling.
+    /// Its number, in the order of dialling.
     pub carrier: usize,
     /// The end whose bytes are counted.
     pub writer: Side,
-    /// How many of them go through.
+    /// How many of them pass.
     pub offset: u64,
-    /// Who learns of it.
+    /// Which ends learn of it.
     pub notice: Notice,
 }
 
 impl Scenario {
-    /// The world of a seed.
+    /// Returns the world of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork(1);
@@ -122,7 +121,7 @@ impl Scenario {
             .with_bad_moments(&mut Rng::new(seed).fork(4))
     }
 
-    /// A world without faults but those that are named later.
+    /// Returns a world without faults except those that are added later.
     #[must_use]
     pub fn quiet(pairs: Vec<PairPlan>) -> Self {
         Self {

@@ -1,5 +1,4 @@
-//! The server's program: it listens to new carriers, knows its tunnel, and
-//! judges who may have it.
+//! The server's program: it accepts new carriers, knows its tunnel, and decides who may have it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use crate::end::End;
 use crate::env::{Env, LinkId, note};
 use crate::link::Incoming;
 
-/// Numbers that a request may have.
+/// The most numbers of a request.
 const MAX_NUMBERS: usize = 1000;
 
-/// What a carrier that stands by, or has joined, may be silent.
+/// The allowed silence of a standby or joined carrier.
 const SILENCE: Duration = Duration::from_secs(6);
 
 /// sproxy without its sockets.
@@ -26,19 +25,19 @@ pub(crate) struct Server {
     config: Config,
     pub(crate) end: Option<(TunnelId, End)>,
     acceptors: BTreeMap<LinkId, Acceptor>,
-    /// The request that was granted last, to be replayed.
+    /// The last granted request, to be replayed.
     granted: Option<AttachRequest>,
     next_tunnel: u8,
 }
 
 impl Server {
-    /// A server that knows no tunnel.
+    /// Creates a server without tunnels.
     #[must_use]
     pub(crate) fn new(config: Config) -> Self {
         Self { config, end: None, acceptors: BTreeMap::new(), granted: None, next_tunnel: 0 }
     }
 
-    /// A link has something for the server.
+    /// Handles input of one of the server's links.
     pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId) {
         let Some(incoming) = env.read(id, Side::Server) else { return };
         let is_bound = self.bound() == Some(id);
@@ -82,8 +81,7 @@ impl Server {
         self.handle_news(env, news);
     }
 
-    /// The request that was granted last comes once more: it must change
-    /// nothing.
+    /// Sends the last granted request again: it must change nothing.
     pub(crate) fn replay_request(&mut self, env: &mut Env) {
         let (Some((tunnel, end)), Some(request)) = (&mut self.end, &self.granted) else { return };
         let before = (end.tunnel.is_attached(), end.tunnel.held());
@@ -93,7 +91,7 @@ impl Server {
         env.counters.replayed_requests += 1;
     }
 
-    /// The server starts anew and has forgotten everything.
+    /// Restarts the server, which has forgotten everything.
     pub(crate) fn lose(&mut self, env: &mut Env) {
         env.counters.server_losses += 1;
         for id in std::mem::take(&mut self.acceptors).into_keys() {
@@ -118,7 +116,7 @@ impl Server {
         env.close(id, Side::Server, false);
     }
 
-    /// Bytes of a carrier that is bound to nothing yet.
+    /// Handles bytes of a carrier that has no tunnel yet.
     fn handle_stranger(&mut self, env: &mut Env, id: LinkId, mut bytes: Bytes) {
         let mut acceptor = self.acceptors.remove(&id).unwrap_or_else(|| Acceptor::new(MAX_NUMBERS));
         while !bytes.is_empty() {
@@ -144,7 +142,7 @@ impl Server {
         self.acceptors.insert(id, acceptor);
     }
 
-    /// A carrier that stands by is to join the attached one.
+    /// Lets a standby carrier join the attached one.
     fn join(&mut self, env: &mut Env, id: LinkId, acceptor: Acceptor, rest: Bytes) {
         let request = acceptor.into_join().expect("it asked");
         let Some((_, end)) = &mut self.end else { return self.hang_up(env, id) };
@@ -161,7 +159,7 @@ impl Server {
         }
     }
 
-    /// Judges a request as soon as it can be.
+    /// Decides about a request as soon as possible.
     fn advance(&self, env: &Env, acceptor: &mut Acceptor) -> Result<Progress, Refusal> {
         loop {
             match acceptor.poll() {
@@ -181,7 +179,7 @@ impl Server {
         let current = self.end.as_ref();
         match &hello.intent {
             Intent::New { .. } => match current {
-                // One that was stuck in the network ends no later tunnel.
+                // A request that was delayed in the network ends no later tunnel.
                 Some((_, end)) if hello.epoch <= end.tunnel.epoch() => {
                     Err(Refusal::for_now(RefusalCode::Stale, ""))
                 }
@@ -207,7 +205,7 @@ impl Server {
         self.hang_up(env, id);
     }
 
-    /// A whole, admitted request: the tunnel takes the carrier, or is made.
+    /// Handles a complete, admitted request: the tunnel takes the carrier, or is created.
     fn attach(&mut self, env: &mut Env, id: LinkId, request: AttachRequest) {
         if let Err(refusal) = self.judge(request.hello()) {
             return self.refuse(env, id, &refusal);

@@ -1,10 +1,10 @@
-//! One of something for each end of the tunnel.
+//! A value for each end of the tunnel.
 
 use std::ops::{Index, IndexMut};
 
 use eternaltcp_proto::Side;
 
-/// The end on the other side.
+/// Returns the opposite end.
 #[must_use]
 pub const fn other(side: Side) -> Side {
     match side {

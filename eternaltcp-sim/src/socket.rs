@@ -1,4 +1,4 @@
-//! What an end does for one local socket.
+//! The work of an end for one local socket.
 
 use eternaltcp_proto::{Cause, Delivery, Reset, SessionId};
 
@@ -8,7 +8,7 @@ use crate::env::{Env, note};
 use crate::history::Happening;
 
 impl End {
-    /// The application looked at its socket: it may have written, read, ended.
+    /// Handles a check of the application's socket: it may have written, read or ended.
     pub(crate) fn handle_application(&mut self, env: &mut Env, pair: usize) {
         let Some(id) = env.model.pairs[pair].session[self.side] else { return };
         if self.sockets.get(&id).is_none_or(|socket| socket.pair != pair) {
@@ -25,7 +25,7 @@ impl End {
         }
     }
 
-    /// Moves what can be moved between a session and its socket.
+    /// Moves as much as possible between a session and its socket.
     pub(crate) fn serve(&mut self, env: &mut Env, id: SessionId) {
         let Some(socket) = self.sockets.get(&id).copied() else {
             return self.serve_nobody(env, id);
@@ -43,7 +43,7 @@ impl End {
         }
     }
 
-    /// The socket is gone already, and there is nobody to tell.
+    /// Handles a session whose socket is gone.
     fn serve_nobody(&mut self, env: &mut Env, id: SessionId) {
         match self.tunnel.delivery(id) {
             Delivery::Nothing => {}
@@ -71,7 +71,7 @@ impl End {
         }
     }
 
-    /// Delivers what the socket takes, at times less; `false` if that is none.
+    /// Delivers what the socket takes, sometimes less; `false` if that is nothing.
     fn deliver_some(&mut self, env: &mut Env, id: SessionId, pair: usize) -> bool {
         let mut room = env.model.app(pair, self.side).room();
         if env.rng.chance(20) {

@@ -1,5 +1,4 @@
-//! The client's spare: a carrier that stands by, and is attached when the
-//! bound one is lost or doubted.
+//! The client's spare: a standby carrier that is attached when the current one is lost or doubted.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::env::{Env, LinkId, note};
 use crate::faults;
 use crate::link::{Incoming, Link};
 
-/// How long to wait before another spare is tried.
+/// Pause before another spare is tried.
 const PAUSE: Duration = Duration::from_millis(700);
 
 /// The spare of a client that wants one.
@@ -21,12 +20,12 @@ pub(crate) struct Spare {
     standing: Option<(LinkId, Standby)>,
     /// When another one may be made.
     again: Time,
-    /// When the one that stands by is handed over, as somebody asked for it.
+    /// When the standby carrier is handed over, because it was requested.
     taken_at: Option<Time>,
 }
 
 impl Spare {
-    /// No spare yet, nor ever if none is wanted.
+    /// Creates the state without a spare; there never is one if none is wanted.
     pub(crate) fn new(is_wanted: bool) -> Self {
         Self { is_wanted, standing: None, again: Time::ZERO, taken_at: None }
     }
@@ -46,7 +45,7 @@ impl Spare {
         self.is_wanted && self.standing.is_none() && end.tunnel.may_stand_by()
     }
 
-    /// Does what is due. Returns a carrier that is to be attached.
+    /// Does what is due. Returns a carrier to attach.
     pub(crate) fn handle_timeout(
         &mut self,
         env: &mut Env,
@@ -72,7 +71,7 @@ impl Spare {
         self.go_on(env, id, standby);
     }
 
-    /// Asks for the carrier: its keeper hands it over a little later.
+    /// Requests the carrier: its keeper hands it over a little later.
     pub(crate) fn take(&mut self, env: &mut Env) {
         if self.standing.as_ref().is_some_and(|(_, standby)| standby.is_ready()) {
             let most = if env.rng.chance(20) { 300 } else { 3 };
@@ -81,7 +80,7 @@ impl Spare {
         }
     }
 
-    /// The carrier that was handed over is not needed any more, or was used.
+    /// The carrier that was handed over was used, or is no longer needed.
     pub(crate) fn rest(&mut self, now: Time) {
         self.again = now;
     }
@@ -94,7 +93,7 @@ impl Spare {
         }
     }
 
-    /// A link has something for it.
+    /// Handles input of its link.
     pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId, incoming: Incoming) {
         let Some((_, mut standby)) = self.standing.take() else { return };
         match incoming {
@@ -128,13 +127,13 @@ impl Spare {
     }
 }
 
-/// The client's part of a carrier that begins to stand by.
+/// Returns the client's part of a carrier that starts to stand by.
 pub(crate) fn stand_by(env: &Env, end: &End) -> Option<Standby> {
     let config = StandbyConfig { heartbeat: Duration::from_secs(2), ..Default::default() };
     end.tunnel.stand_by(env.now, config)
 }
 
-/// A further carrier, on the path that dials take now.
+/// Dials a further carrier, on the current path of dials.
 pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
     let id = *next;
     *next += 1;
@@ -147,7 +146,7 @@ pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
     id
 }
 
-/// Sends what a standby carrier has to say.
+/// Sends the output of a standby carrier.
 pub(crate) fn say(env: &mut Env, id: LinkId, standby: &mut Standby) {
     while let Some(packet) = standby.poll_transmit(env.now) {
         let bytes = [&packet.header.encode()[..], &packet.payload].concat();

@@ -1,5 +1,4 @@
-//! From a tunnel to its carrier: packets become bytes, and some of them are
-//! cut on the way.
+//! From a tunnel to its carrier: packets become bytes, and some are cut in transit.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use eternaltcp_proto::{HEADER_LEN, Kind, Side, Transmit};
@@ -33,7 +32,7 @@ impl End {
         true
     }
 
-    /// The packet's bytes; a data byte may be changed, once.
+    /// Encodes the packet; a data byte may be changed, once.
     pub(crate) fn encode(&self, env: &mut Env, packet: &Transmit) -> Bytes {
         let mut bytes = BytesMut::with_capacity(HEADER_LEN + packet.payload.len());
         bytes.put_slice(&packet.header.encode());

@@ -1,5 +1,5 @@
-//! A world: two ends, their applications, and trouble between them, on
-//! virtual time. It always takes what is due next, so a seed fixes all of it.
+//! A world: two ends, their applications, and faults between them, on virtual time. The next due
+//! event always comes first, so a seed determines everything.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,21 +19,21 @@ use crate::scenario::Scenario;
 use crate::server::Server;
 use crate::sides::{BOTH, Sides};
 
-/// More steps than this is a world that runs in circles.
+/// A world with more steps than this does not end.
 const MAX_STEPS: u64 = 3_000_000;
 
-/// What a run was.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What happened how often.
+    /// The event counts.
     pub counters: Counters,
     /// The hash of the event log.
     pub hash: u64,
-    /// How long it took, on virtual time.
+    /// Its length, on virtual time.
     pub took: Duration,
-    /// Bytes that the first carrier carried, by writer.
+    /// Bytes on the first carrier, by writer.
     pub first_carrier: Sides<u64>,
-    /// What happened when, if the scenario keeps it.
+    /// The events with their times, if the scenario keeps them.
     pub history: Vec<(Time, Happening)>,
 }
 
@@ -51,7 +51,7 @@ pub struct World {
 }
 
 impl World {
-    /// The world of a scenario, before its first event.
+    /// Creates the world of a scenario, before its first event.
     #[must_use]
     pub fn new(scenario: Scenario, keeps_log: bool) -> Self {
         let mut env = Env {
@@ -90,8 +90,8 @@ impl World {
         }
     }
 
-    /// Runs it to its end: first with faults, then without. Panics where an
-    /// invariant breaks or something never ends.
+    /// Runs it to its end: first with faults, then without. Panics if an invariant breaks or
+    /// something never ends.
     pub fn run(&mut self) -> Outcome {
         self.run_until(Self::is_over);
         self.env.model.check_final();
@@ -102,7 +102,7 @@ impl World {
         self.outcome()
     }
 
-    /// Runs it for a while, and no further. Panics where an invariant breaks.
+    /// Runs it for a time. Panics if an invariant breaks.
     pub fn run_for(&mut self, time: Duration) -> Outcome {
         let until = Time::ZERO + time;
         while let Some(next) = self.next_time().filter(|at| *at <= until) {
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// The lines of its log, if they are kept.
+    /// Returns the lines of its log, if they are kept.
     #[must_use]
     pub fn log(&self) -> &[String] {
         self.env.log.lines()
@@ -161,7 +161,7 @@ impl World {
         self.env.now < self.env.stopped_until[side]
     }
 
-    /// The faults stop: from here on all has to end by itself.
+    /// Stops the faults: from here on everything must end by itself.
     fn calm_down(&mut self) {
         note!(self.env, "the faults stop");
         self.is_calm = true;
@@ -180,7 +180,7 @@ impl World {
         }
     }
 
-    /// Whether all applications are done and neither end remembers them.
+    /// Returns whether all applications are done and neither end remembers them.
     fn is_over(&mut self) -> bool {
         let is_empty = |tunnel: &Tunnel| tunnel.session_count() == 0 && tunnel.held() == 0;
         self.env.model.is_over()
@@ -189,7 +189,7 @@ impl World {
             && self.know_limits()
     }
 
-    /// Whether each end knows what the other one holds.
+    /// Returns whether each end knows the other one's limits.
     fn know_limits(&self) -> bool {
         let client = &self.client.end.tunnel;
         let Some((_, End { tunnel: server, .. })) = &self.server.end else { return true };
@@ -199,7 +199,7 @@ impl World {
         client.id() != server.id() || knows(client, server) && knows(server, client)
     }
 
-    /// What keeps a world from its end, in a few lines.
+    /// Describes in a few lines what keeps a world from ending.
     fn left_over(&mut self) -> String {
         let mut text = String::new();
         for side in BOTH {
@@ -233,7 +233,7 @@ impl World {
         due.chain(self.next_fault).chain(deed).min()
     }
 
-    /// When an end's full carrier takes bytes again.
+    /// Returns when an end's full carrier takes bytes again.
     fn next_room(&self, side: Side) -> Option<Time> {
         let end = match side {
             Side::Client => &self.client.end,
@@ -243,7 +243,7 @@ impl World {
         all.filter_map(|id| self.env.links.get(id)?.next_room(side)).min()
     }
 
-    /// Everything that is due now. What arrived is read before a timer judges.
+    /// Processes everything that is due now. Arrived data are read before a timer decides.
     fn step(&mut self) {
         self.env.counters.steps += 1;
         for side in BOTH {
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    /// What must hold after every step, beside what the model checks.
+    /// Checks what must hold after every step, besides the checks of the model.
     fn check(&mut self) {
         self.remainder.note(self.env.now, self.env.counters.delivered_bytes);
         if let Some(link) = self.env.links.get(&0)

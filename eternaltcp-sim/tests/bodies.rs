@@ -34,12 +34,12 @@ fn mutated(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// How the stream is torn, and the stream.
+/// Returns how the stream is split, and the stream.
 fn torn(rng: &mut Rng, stream: Vec<u8>) -> Vec<u8> {
     [vec![rng.bits() as u8], stream].concat()
 }
 
-/// Runs a body many times; input that is always refused, or never, is no test.
+/// Runs a body many times; input that is always or never rejected is no test.
 fn check_both_happen(mut body: impl FnMut() -> bool) {
     let taken = (0..RUNS).filter(|_| body()).count() as u64;
     assert!(taken > RUNS / 50 && taken < RUNS - RUNS / 50, "{taken} of {RUNS} were taken");
@@ -75,7 +75,7 @@ fn a_server_cannot_make_a_standby_carrier_panic() {
             1 => valid.clone(),
             _ => mutated(&mut rng, &valid),
         };
-        // Its echo is allowed in a later piece than its answer.
+        // Its echo may arrive in a later piece than its answer.
         let size = rng.between(1, 3) as u8;
         bodies::standby(&[vec![size], stream].concat())
     });

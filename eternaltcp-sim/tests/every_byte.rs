@@ -1,6 +1,6 @@
-//! A small exchange whose carrier is cut after every single byte: inside each
-//! header, payload, attach and acknowledgement, and at each packet of opening
-//! and ending. The model checks that each run ends exactly right.
+//! A small exchange whose carrier is cut after every single byte: inside each header, payload,
+//! attach and acknowledgement, and at each packet of opening and ending. The model checks that each
+//! run ends correctly.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use eternaltcp_sim::{BOTH, Cut, Finish, Notice, Outcome, PairPlan, Plan, Scenari
 const NOTICES: [Notice; 4] =
     [Notice::Both, Notice::Only(Side::Client), Notice::Only(Side::Server), Notice::Nobody];
 
-/// The second carrier is cut at every so many bytes.
+/// The step between cuts of the second carrier.
 const STRIDE: u64 = 83;
 
 fn plan(total: u64, finish: Finish) -> Plan {

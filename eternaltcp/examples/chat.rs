@@ -1,11 +1,11 @@
-//! A chat: everybody reads what everybody writes, and nobody is thrown out by a change of network.
+//! A chat: everybody reads what everybody writes, and a change of network ends nothing.
 //!
 //! ```sh
 //! cargo run -p eternaltcp --example chat -- serve [::]:6201      # ~/.ssh/authorized_keys says who may come
 //! cargo run -p eternaltcp --example chat -- join example.org:6201
 //! ```
 //!
-//! The first line that `serve` prints is for `~/.ssh/known_hosts` at the clients.
+//! The first line that `serve` prints belongs in `~/.ssh/known_hosts` of the clients.
 
 #![allow(clippy::print_stdout, reason = "it is a program to look at")]
 
@@ -21,10 +21,10 @@ use tokio::sync::broadcast;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// What clients ask for; it is nobody's address.
+/// The target name that clients ask for; it is not an address.
 const ROOM: &str = "chat:1";
 
-/// Lines that a slow reader may be behind; then it misses some.
+/// Lines that a slow reader may lag behind; beyond that it misses some.
 const BEHIND: usize = 256;
 
 #[tokio::main(flavor = "current_thread")]
@@ -53,14 +53,14 @@ async fn serve(address: SocketAddr) -> Result {
     Ok(())
 }
 
-/// One who has joined: what he writes goes to all, and what all write to him.
+/// Serves one participant: passes its lines to all, and all lines to it.
 async fn talk(session: Session, name: String, lines: broadcast::Sender<String>) {
     let mut others = lines.subscribe();
     let (from, mut to) = split(session);
     let reading = async {
         let mut own = BufReader::new(from).lines();
         while let Ok(Some(line)) = own.next_line().await {
-            // There is one listener at least: himself.
+            // There is at least one listener: the participant itself.
             let _ = lines.send(format!("{name}: {line}\n"));
         }
     };
@@ -85,7 +85,7 @@ async fn join(server: &str) -> Result {
     let sending = async {
         copy(&mut stdin(), &mut to).await?;
         to.shutdown().await?;
-        // The server ends the session when it has read all.
+        // The server ends the session when it has read everything.
         std::future::pending().await
     };
     let received = tokio::select! {

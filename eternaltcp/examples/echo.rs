@@ -1,5 +1,5 @@
-//! A client and a server in one process. The server gives back what comes, and the client checks
-//! it while the connection between the two is broken again and again.
+//! A client and a server in one process. The server sends back what it receives, and the client
+//! checks it while the connection between the two is broken again and again.
 //!
 //! `cargo run -p eternaltcp --example echo`
 
@@ -19,7 +19,7 @@ use tokio::sync::broadcast;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// What is sent, and the part of it after which the connection is broken.
+/// The number of bytes, and the part after which the connection is broken.
 const LENGTH: usize = 32 << 20;
 const CUT_EVERY: usize = 4 << 20;
 
@@ -45,7 +45,7 @@ async fn main() -> Result {
     Ok(())
 }
 
-/// A server with a new key, which lets one new user in.
+/// Starts a server with a new key, which admits one new user.
 fn start_server(folder: &Path) -> Result<RunningServer> {
     let user = Identity::load_or_create(&folder.join("id_ed25519"))?;
     let keys = KeySource::Fixed(AuthorizedKeys::parse(&user.public_key().to_string()));
@@ -55,7 +55,7 @@ fn start_server(folder: &Path) -> Result<RunningServer> {
     Ok(Server::bind(config, Slots::from_limit()?)?.start()?)
 }
 
-/// A client that knows the server by the relay's address.
+/// Starts a client that knows the server by the relay's address.
 async fn connect(
     folder: &Path,
     relay: std::net::SocketAddr,
@@ -77,7 +77,7 @@ async fn give_back(session: Session) {
         println!("a session ended: {error}");
         return;
     }
-    // The client may be done with it.
+    // The client may be finished with it.
     let _ = to.shutdown().await;
 }
 
@@ -96,7 +96,7 @@ async fn check(session: Session, cut: &broadcast::Sender<()>) -> Result {
             from.read_exact(&mut word).await?;
             assert_eq!(word, number.to_le_bytes(), "number {number} is wrong");
             if (number + 1) % (CUT_EVERY as u64 / 8) == 0 {
-                // Nobody may be connected just now.
+                // There may be no connection just now.
                 let _ = cut.send(());
             }
         }
@@ -109,7 +109,7 @@ async fn check(session: Session, cut: &broadcast::Sender<()>) -> Result {
     Ok(())
 }
 
-/// The network between the two: a relay that drops its connections when it is told to.
+/// The network between the two: a relay that drops its connections on request.
 async fn start_relay(
     server: std::net::SocketAddr,
     cuts: broadcast::Receiver<()>,

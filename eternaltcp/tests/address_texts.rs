@@ -1,5 +1,5 @@
-//! Every text of an address, over random input: no parser panics, and what is
-//! written reads the same.
+//! Every text of an address, over random input: no parser panics, and a formatted value parses to
+//! the same value.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use eternaltcp::address::{AddressError, Forward, Listen, Server, Target};
 use eternaltcp::policy::Permit;
 use proptest::prelude::*;
 
-/// Reads `text` as a `T`; if it is one, writes it and reads it again.
+/// Parses `text` as a `T`; if that succeeds, formats it and parses it again.
 fn round_trip<T>(text: &str)
 where
     T: FromStr<Err = AddressError> + Display + Debug + PartialEq,
@@ -28,7 +28,7 @@ fn every_parser(text: &str) {
     let _ = Listen::from_bind_spec(text);
 }
 
-/// Pieces of addresses, so that many of their sequences are addresses.
+/// Returns pieces of addresses, many of whose sequences are addresses.
 fn pieces() -> impl Strategy<Value = String> {
     let fixed = [
         "[",

@@ -1,4 +1,4 @@
-//! What a carrier brings before its end counts, and nothing after it.
+//! Data that a carrier brings before its end count, and none after it.
 
 mod support;
 
@@ -44,7 +44,7 @@ fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves()
     });
 }
 
-/// The second carrier proves the user's key, as there was no tunnel when it was dialled.
+/// The second carrier proves the user's key, because there was no tunnel when it was dialled.
 #[test]
 fn a_carrier_dialled_before_the_tunnel_was_there_does_not_resume_it() {
     run(async {

@@ -28,7 +28,7 @@ fn a_closed_client_ends_its_sessions_at_the_server_at_once() {
         pair.client.close().await;
         assert_eq!(pair.client.ended().await, ClientEnd::Done);
         assert_eq!(read_all(&mut application).await.1, Some(ErrorKind::ConnectionReset));
-        // Not detached, which would be kept for days: over.
+        // Not detached, which would be kept for days, but over.
         assert_eq!(read_all(&mut target).await.1, Some(ErrorKind::ConnectionReset));
     });
 }
@@ -60,7 +60,7 @@ fn a_client_that_is_closed_while_it_attaches_leaves_no_ghost() {
             carrier.client.write_all(&answer).await.unwrap();
             copy_bidirectional(&mut carrier.client, &mut carrier.server).await
         };
-        // It is asked to close before the answer comes.
+        // It is asked to close before the answer arrives.
         let (end, _) = tokio::join!(
             async {
                 pair.client.close().await;
@@ -73,7 +73,7 @@ fn a_client_that_is_closed_while_it_attaches_leaves_no_ghost() {
     });
 }
 
-/// The client that the library's documentation begins with.
+/// The client at the start of the library's documentation.
 async fn documented(server: &str) -> Result<String, Box<dyn std::error::Error>> {
     let client = Client::connect(ClientConfig::for_server(server)?).await?;
     let mut session = client.open("localhost:80").await?;

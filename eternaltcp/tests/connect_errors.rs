@@ -1,4 +1,4 @@
-//! A target that refuses, is not there, is not permitted, or closes at once.
+//! A target that refuses, does not exist, is not permitted, or closes at once.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 const RESET: (Vec<u8>, Option<ErrorKind>) = (Vec::new(), Some(ErrorKind::ConnectionReset));
 
-/// An address where nobody listens.
+/// Returns an address on which nothing listens.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()

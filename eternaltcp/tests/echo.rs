@@ -1,4 +1,4 @@
-//! What an application sends arrives, and what the target answers comes back.
+//! Data that an application sends arrive, and the target's answer comes back.
 
 mod support;
 

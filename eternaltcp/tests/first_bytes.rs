@@ -1,4 +1,4 @@
-//! Who speaks first does not matter, nor whether anybody speaks at all.
+//! It does not matter which end sends first, or whether any sends at all.
 
 mod support;
 

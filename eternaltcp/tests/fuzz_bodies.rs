@@ -5,7 +5,7 @@ use std::path::Path;
 
 use eternaltcp::fuzz;
 
-/// A body, the folder of its corpus, and how often it runs here.
+/// A body, the folder of its corpus, and how many times it runs here.
 type Body = (fn(&[u8]) -> bool, &'static str, u32);
 
 const BODIES: [Body; 9] = [
@@ -20,7 +20,7 @@ const BODIES: [Body; 9] = [
     (fuzz::tls, "tls", 400),
 ];
 
-/// Numbers that a seed fixes.
+/// Numbers from a seed.
 struct Numbers(u64);
 
 impl Numbers {
@@ -33,7 +33,7 @@ impl Numbers {
         self.below(256) as u8
     }
 
-    /// Something like one of these.
+    /// Returns a mutation of one of these.
     fn mutated(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         if self.below(10) == 0 {
             let length = self.below(300);

@@ -1,4 +1,4 @@
-//! What a tunnel may hold grows with its use, as far as the server's memory goes.
+//! The memory of a tunnel grows with its use, within the server's memory.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Shares of sessions that a tunnel has at first; it is the least of all.
+/// Reserves of sessions that a tunnel has at first; the minimum.
 const AT_FIRST: u64 = 32;
 
-/// The shares of a server with the least memory that it takes.
+/// The reserves of a server with the least memory that it accepts.
 const MIN_SHARES: u64 = 256;
 
-/// A share, each way.
+/// A reserve, each way.
 const SHARE: u64 = 4096;
 
-/// A client of a server whose memory is this, in shares each way.
+/// Connects a client to a server with this memory, in reserves each way.
 async fn connect(shares: u64) -> (Client, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let user = Identity::generate().unwrap();
@@ -42,7 +42,7 @@ async fn connect(shares: u64) -> (Client, TempDir) {
     (Client::connect(config).await.unwrap(), folder)
 }
 
-/// Opens so many sessions, each answered before the next; fewer if one is refused.
+/// Opens this many sessions, each answered before the next; fewer if one is refused.
 async fn open(client: &Client, most: u64) -> Vec<Session> {
     let mut sessions = Vec::new();
     for number in 0..most {
@@ -72,7 +72,7 @@ fn a_tunnel_that_cannot_grow_has_what_it_was_granted_and_goes_on() {
         assert_eq!(sessions.len() as u64, AT_FIRST);
         let further = loop {
             let mut next = Box::pin(open(&client, 1));
-            // Nothing tells that nothing happens.
+            // There is no event for the absence of an event.
             match timeout(Duration::from_millis(500), &mut next).await {
                 Ok(opened) => sessions.extend(opened),
                 Err(_) => break next,

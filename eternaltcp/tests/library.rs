@@ -1,4 +1,4 @@
-//! The library as a program uses it: sessions that it opens and takes itself.
+//! The library as a program uses it: sessions that it opens and accepts itself.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Long enough for anything that is to happen at once.
+/// Long enough for anything that should happen at once.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Sends one pattern and checks that the other comes, whole and in order. Tells `progress` how
-/// many bytes came.
+/// Sends one pattern and checks that the other arrives, completely and in order. Reports to
+/// `progress` how many bytes arrived.
 async fn exchange(
     session: Session,
     send: Vec<u8>,
@@ -171,7 +171,7 @@ fn a_refusal_is_told_in_the_servers_words() {
         assert_eq!((bytes.len(), end), (0, Some(ErrorKind::ConnectionRefused)));
         let error = session.write(b"x").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        // One that is dropped is refused too.
+        // A dropped one is refused too.
         let mut session = program.client.open("shop:443").await.unwrap();
         drop(program.server.accept().await.unwrap());
         let error = session.connected().await.unwrap_err();
@@ -283,11 +283,12 @@ fn a_reader_that_does_not_read_stops_the_writer() {
             assert!(written < MOST, "nobody reads, and {written} bytes were taken");
         }
         assert!(written > 0);
-        // Other sessions go on.
+        // Other sessions continue.
         let (mut other, mut end) = program.session().await;
         other.write_all(b"hello").await.unwrap();
         end.read_exact(&mut [0; 5]).await.unwrap();
-        // A part of the last chunk may be there: what was cancelled is up to a write's caller.
+        // Part of the last chunk may have arrived: a cancelled write is the caller's
+        // responsibility.
         let expected = chunk.repeat(written / CHUNK);
         let mut received = vec![0; written];
         server.read_exact(&mut received).await.unwrap();

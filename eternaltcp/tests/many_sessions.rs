@@ -1,4 +1,4 @@
-//! Many sessions at once, opened in one burst.
+//! Many concurrent sessions, opened in one burst.
 
 mod support;
 

@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 
 const TUNNELS: usize = 1000;
 
-/// Handshakes at once: fewer than a server lets one source begin.
+/// Concurrent handshakes: fewer than a server allows one source.
 const AT_ONCE: usize = 16;
 
-/// The server looks at its detached tunnels each second.
+/// The server checks its detached tunnels each second.
 const LOOKED_AT_TWICE: Duration = Duration::from_millis(2500);
 
 async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Session) {
@@ -40,7 +40,7 @@ async fn ask(session: &mut Session, number: u64) {
     assert_eq!(session.read_u64().await.unwrap(), number);
 }
 
-/// Waits until each tunnel was detached for so long that the server has judged it.
+/// Waits until each tunnel was detached long enough for the server to check it.
 async fn all_are_judged(monitor: &Monitor) {
     loop {
         let all = monitor.status().await;
@@ -61,7 +61,7 @@ fn a_thousand_tunnels_of_one_key_that_lose_their_carriers_together_all_come_back
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let user = Identity::generate().unwrap();
-        // A bound on what the tunnels are granted, not memory that is used.
+        // A limit on the tunnels' grants, not used memory.
         let limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
         let server = serve(folder.path(), std::slice::from_ref(&user), limits);
         let (path, monitor) = (Path::start(server.local_addr()).await, server.monitor());

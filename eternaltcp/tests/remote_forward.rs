@@ -1,4 +1,4 @@
-//! Sessions that begin at the server: it listens, and the client connects the target.
+//! Sessions that start at the server: it listens, and the client connects the target.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -16,19 +16,19 @@ use tokio::sync::watch;
 
 type Place = watch::Receiver<Option<Listen>>;
 
-/// Has the server of a pair listen.
+/// Makes the server of a pair listen.
 fn forward(pair: &Pair, text: &str) -> Place {
     let remote = RemoteForward { forward: text.parse().unwrap(), send_proxy: false };
     pair.client.forward_remotely(remote, Slots::from_limit().unwrap())
 }
 
-/// Waits until the server listens, and says where.
+/// Waits until the server listens, and returns the address.
 async fn address(place: &mut Place) -> String {
     let listen = place.wait_for(Option::is_some).await.unwrap().clone();
     listen.unwrap().to_string()
 }
 
-/// A pair that forwards a port of the server's to a target beside the client.
+/// Returns a pair that forwards a port of the server to a target beside the client.
 async fn setting() -> (Pair, Target, String) {
     let target = Target::start().await;
     let pair = Pair::start(target.address()).await;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A session on which something has passed each way.
+/// Returns a session on which something has passed each way.
 async fn talk(pair: &Pair, target: &Target) -> (TcpStream, TcpStream) {
     let (mut application, mut target) = session(pair, target).await;
     application.write_all(b"?").await.unwrap();

@@ -1,4 +1,5 @@
-//! The death of a local socket is noticed while it is not read, and nothing else is taken for it.
+//! The death of a local socket is noticed while it is not read, and nothing else is mistaken for
+//! it.
 
 mod support;
 
@@ -9,10 +10,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-/// Nothing was taken for so long: nobody reads.
+/// If nothing was taken for this long, nobody reads.
 const STALLED: Duration = Duration::from_millis(500);
 
-/// Longer than it takes a proxy to look after the sockets that it does not read.
+/// Longer than a proxy needs to check the sockets that it does not read.
 const LOOKED_AFTER: Duration = Duration::from_millis(2500);
 
 #[test]

@@ -1,4 +1,4 @@
-//! An end that stops reading holds its own session, in bounded memory, and no other one.
+//! An end that stops reading blocks only its own session, in bounded memory.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -11,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Nothing was taken for so long: the session is held.
+/// If nothing was taken for this long, the session is blocked.
 const STALLED: Duration = Duration::from_millis(500);
 
-/// What a session that nobody reads may take: what the proxies hold for it, and the kernel.
+/// The most that an unread session may hold: in the proxies and in the kernel.
 const MOST: usize = 16 << 20;
 
-/// Writes until nobody takes more; says how much was taken.
+/// Writes until nothing more is taken; returns how much was taken.
 async fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     let mut taken = 0;
     while let Ok(result) = timeout(STALLED, stream.write(&bytes[taken..])).await {
@@ -35,7 +35,7 @@ async fn stall(pair: &Pair, mut active: TcpStream, mut passive: TcpStream, other
     }
     pair.path.cut();
     echo(other, b"still there").await;
-    // It goes on at the very byte.
+    // It continues at the exact byte.
     taken += 1;
     let last = active.write_all(&bytes[taken - 1..taken]);
     let mut received = vec![0; taken];

@@ -12,12 +12,12 @@ use eternaltcp::tls::PublicKey;
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
 
-/// What comes of a target whose name, if it has one, has these addresses.
+/// The result for a target whose name, if it has one, has these addresses.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// May be dialled wherever the name leads.
+    /// May be dialled at every address of its name.
     Open,
-    /// May be dialled at these addresses alone.
+    /// May be dialled only at these addresses.
     At(&'static [&'static str]),
     /// The server does not permit it.
     Server,
@@ -60,7 +60,7 @@ const TABLE: &[Row] = &[
     (TELNET, "*.example.org:22", "", "db.example.org.evil.com:22", &[], Server),
     (TELNET, "d*:22", "", "[d::1]:22", &[], Server),
     (TELNET, "d*:22", "", "[d::1%eth0]:22", &[], Server),
-    // Addresses are judged as they are dialled.
+    // Addresses are checked as they are dialled.
     (TELNET, "10.0.0.0/8:22", "", "10.1.2.3:22", &[], Open),
     (TELNET, "10.0.0.0/8:22", "", "[::ffff:10.1.2.3]:22", &[], Open),
     (TELNET, "10.0.0.0/8:22", "", "11.0.0.1:22", &[], Server),
@@ -81,7 +81,7 @@ const TABLE: &[Row] = &[
     (TELNET, "unix:/run/x/*", "", "unix:/run/x/a", &[], Open),
     (TELNET, "unix:/run/x/*", "", "unix:/run/x/a/b", &[], Server),
     (TELNET, "unix:/run/x/*", "", "unix:/run/xa", &[], Server),
-    // The key's own options: as the client wrote the host, and nothing is exempt.
+    // The key's own options: the host as the client wrote it, and nothing is exempt.
     (TELNET, "", ANY_PORT, "127.0.0.1:23", &[], Key),
     (TELNET, "", r#"permitopen="127.0.0.1:23""#, "[::ffff:127.0.0.1]:23", &[], Open),
     (TELNET, "", r#"permitopen="127.0.0.1:23""#, "localhost:23", &["127.0.0.1:23"], Key),
@@ -97,7 +97,7 @@ const TABLE: &[Row] = &[
     (TELNET, "10.0.0.0/8:*", r#"permitopen="db:22""#, "db:22", &["10.0.0.1:22"], At(&["10.0.0.1:22"])),
     (TELNET, "unix:/run/x", r#"permitopen="*:22""#, "unix:/run/x", &[], Key),
     (TELNET, "unix:/run/x", r#"permitopen="*:*""#, "unix:/run/x", &[], Open),
-    // Of the key too: patterns, ranges, and networks by the addresses that are dialled.
+    // Also of the key: patterns, ranges, and networks by the addresses that are dialled.
     (TELNET, "*:*", r#"permitopen="*.example.org:22""#, "Db.example.org:22", &[], Open),
     (TELNET, "*:*", r#"permitopen="*.example.org:22""#, "example.org:22", &[], Key),
     (TELNET, "*:*", r#"permitopen="db:8000-8099""#, "db:8099", &[], Open),
@@ -127,7 +127,7 @@ fn admit(options: &str) -> Admission {
     judge(&keys, &key, [192, 0, 2, 1].into(), SystemTime::UNIX_EPOCH).unwrap()
 }
 
-/// Decides as a server does, in the words of [`Outcome`].
+/// Decides as a server does, in the terms of [`Outcome`].
 fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[&str]) -> String {
     let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
     let refusal = match policy.decide_name(key, target) {

@@ -1,4 +1,4 @@
-//! 20,000 sessions over 1,000 tunnels in one server. The program at each end takes its sessions
+//! 20,000 sessions over 1,000 tunnels in one server. The program at each end uses its sessions
 //! itself, so that they cost no descriptor.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 const TUNNELS: usize = 1000;
 const SESSIONS: usize = 20;
 
-/// Handshakes at once: fewer than a server lets strangers begin.
+/// Concurrent handshakes: fewer than a server allows strangers.
 const AT_ONCE: usize = 8;
 
-/// A client, and its sessions.
+/// Creates a client and its sessions.
 async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Vec<Session>) {
     let server: address::Server = server.to_string().parse().unwrap();
     let (folder, name) = (tempfile::tempdir().unwrap(), number.to_string());
@@ -35,7 +35,7 @@ async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, 
     (client, sessions)
 }
 
-/// Every session sends a number of its own at the same time, and gets it back.
+/// Every session sends its own number at the same time, and gets it back.
 async fn ask_all(all: Vec<Session>) -> Vec<Session> {
     let mut asking = JoinSet::new();
     for (number, mut session) in (0_u64..).zip(all) {

@@ -1,4 +1,4 @@
-//! The urgent byte, telnet's interrupt, keeps its place in the stream.
+//! The urgent byte, telnet's interrupt, keeps its position in the stream.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 

@@ -48,7 +48,7 @@ fn beyond_the_most_that_wait_new_connections_wait_to_be_accepted() {
         for _ in 0..MANY {
             all.push(pair.connect().await);
         }
-        // The place of one that has gone is another's.
+        // A released place is reused.
         support::reset(all.remove(0));
         pair.path.open();
         for stream in &mut all {
@@ -70,7 +70,7 @@ fn new_connections_on_a_carrier_that_stands_still_wait_longer_than_without_one()
             server.tunnel = client.tunnel.clone();
         });
         let pair = pair.await;
-        // Nobody reads what passes, so that the carrier is full before them.
+        // Nothing is read, so that the carrier is full before them.
         let gate = pair.path.cut_and_take().await.gated();
         support::until(|| pair.client.is_attached()).await;
         gate.send_replace(false);
@@ -85,7 +85,7 @@ fn new_connections_on_a_carrier_that_stands_still_wait_longer_than_without_one()
         for _ in 0..MANY {
             all.push(pair.connect().await);
         }
-        // Longer than a connection may wait without a carrier, and than the driver looks.
+        // Longer than a connection may wait without a carrier, and than the driver's interval.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         gate.send_replace(true);
         let mut first = target.accept().await;

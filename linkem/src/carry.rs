@@ -1,4 +1,4 @@
-//! One direction at work: packets from one device through the link to the other.
+//! One running direction: it moves packets from one device through the link to the other.
 
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,12 +11,12 @@ use rustix::io::Errno;
 use crate::link::Link;
 use crate::tun::Tun;
 
-/// Packets read before those that are due are written.
+/// Packets that are read before due ones are written.
 const BATCH: usize = 64;
-/// The largest packet there is.
+/// The largest possible packet.
 const MOST_BYTES: usize = 65536;
 
-/// A link, and what its thread and those who change it share.
+/// A link, and the state that its thread shares with those who change it.
 #[derive(Debug)]
 pub(crate) struct Direction {
     start: Instant,
@@ -31,25 +31,25 @@ impl Direction {
         Ok(Self { start: Instant::now(), link: Mutex::new(link), wake })
     }
 
-    /// The link's time.
+    /// Returns the link's time.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// The link, for this thread alone: no packet moves meanwhile.
+    /// Locks the link: no packet moves meanwhile.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the thread in [`Direction::carry`] that the link has changed.
+    /// Notifies the thread in [`Direction::carry`] that the link has changed.
     pub(crate) fn wake(&self) {
-        // It fails only if the counter is full, and then the thread has enough to wake up for.
+        // It fails only if the counter is full, and then the thread wakes up anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
-    /// Carries packets until a device is gone, and says so.
+    /// Moves packets until a device is gone, and returns the reason.
     pub(crate) fn carry(&self, from: &Tun, to: &Tun) -> String {
-        // Else the kernel may wake this thread 50 µs late. Without it, only precision suffers.
+        // Otherwise the kernel may wake this thread 50 µs late. Without it, only precision suffers.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let mut buffer = vec![0; MOST_BYTES];
         loop {
@@ -57,7 +57,7 @@ impl Direction {
             if let Err(error) = self.sleep_until(next, from) {
                 return format!("cannot wait for packets: {error}");
             }
-            // What is due is written under the lock: once somebody has set silence, nothing comes.
+            // Due packets are written under the lock: once silence is set, nothing arrives.
             let mut link = self.lock();
             if let Err(error) = read_batch(&mut link, self.now(), from, &mut buffer) {
                 return format!("cannot read from a TUN device: {error}; was it deleted?");
@@ -91,7 +91,7 @@ impl Direction {
     }
 }
 
-/// Takes what has come in, but leaves the rest for later if it is much.
+/// Takes the waiting packets, up to a batch.
 fn read_batch(
     link: &mut Link,
     now: Duration,

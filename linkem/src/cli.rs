@@ -1,4 +1,4 @@
-//! The command line: what a user may type, and the help about it.
+//! The command line and its help.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The control socket: requests to a running link, a line each, and a line in answer to each.
+//! The control socket: requests to a running link, one per line, with one line as answer.
 
 use std::fs::{Permissions, remove_file, set_permissions, symlink_metadata};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens at `path`, for the own user alone, in place of a socket on which nobody listens.
+    /// Listens at `path`, only for this user, replacing a socket on which nothing listens.
     pub(crate) fn listen(path: &Path) -> Result<(Self, UnixListener), String> {
         let failed = |error| format!("cannot listen on {}: {error}", path.display());
         if symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
@@ -44,14 +44,14 @@ impl Drop for Control {
     }
 }
 
-/// Answers whoever connects, on threads of their own.
+/// Answers clients on threads of their own.
 pub(crate) fn serve(listener: UnixListener, emulator: Arc<Emulator>, end: Sender<End>) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             match stream {
                 Ok(stream) => {
                     let (emulator, end) = (Arc::clone(&emulator), end.clone());
-                    // A client that hangs up has what it wants.
+                    // A client that hangs up has what it needs.
                     thread::spawn(move || converse(&stream, &emulator, &end).ok());
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}

@@ -1,15 +1,15 @@
-//! What became of the packets of one direction, counted.
+//! Counters of the packets of one direction.
 
 use std::fmt;
 
-/// Packets, but for `bytes`.
+/// Counts packets, except `bytes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
-    /// That came in, whatever became of them.
+    /// Arrived packets, whatever happened to them.
     pub(crate) packets: u64,
-    /// In those packets.
+    /// Bytes of those packets.
     pub(crate) bytes: u64,
-    /// That came out at the other end.
+    /// Packets that left at the other end.
     pub(crate) delivered: u64,
     /// Lost by chance.
     pub(crate) lost: u64,
@@ -19,14 +19,14 @@ pub(crate) struct Counters {
     pub(crate) queue_dropped: u64,
     /// Dropped because they were too large for the hole.
     pub(crate) hole_dropped: u64,
-    /// Vanished in silence.
+    /// Dropped in a silence.
     pub(crate) silenced: u64,
-    /// That the kernel did not take at the other end, as when that device is down.
+    /// Packets that the kernel rejected at the other end, for example because that device is down.
     pub(crate) refused: u64,
 }
 
 impl fmt::Display for Counters {
-    /// As a JSON object.
+    /// Formats a JSON object.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields = [
             ("packets", self.packets),

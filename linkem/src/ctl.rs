@@ -10,7 +10,7 @@ use crate::cli::CtlArgs;
 /// Longer than any request takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks, and prints the answer; an answer that is an error is a failure.
+/// Sends a request and prints the answer; an answer with an error is a failure.
 pub(crate) fn run(args: &CtlArgs) -> Result<ExitCode, String> {
     let path = args.path.display();
     let answer = ask(args).map_err(|error| format!("cannot ask linkem at {path}: {error}"))?;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &CtlArgs) -> Result<ExitCode, String> {
 fn ask(args: &CtlArgs) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(&args.path)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    // One request, whatever the shell has put into its words.
+    // One request, however the shell has split it.
     let request = args.request.join(" ").replace(['\n', '\r'], " ");
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = String::new();

@@ -8,10 +8,10 @@ use crate::endpoint::Endpoint;
 use crate::netns::Netns;
 use crate::tun::Tun;
 
-/// Packets that the kernel keeps until they are read: what 300 Mbit/s bring while this program
-/// waits 100 ms for the processor.
+/// Packets that the kernel queues until they are read: those of 300 Mbit/s while this program waits
+/// 100 ms for the processor.
 const TX_QUEUE: u32 = 4000;
-/// IPv6 does not work with less, and the kernel would take the addresses away.
+/// IPv6 does not work with less, and the kernel would remove the addresses.
 const LEAST_IPV6_MTU: u32 = 1280;
 
 /// A device that is up.
@@ -23,7 +23,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Makes the device and puts it up with its addresses.
+    /// Creates the device and configures its addresses.
     pub(crate) fn create(end: &Endpoint, mtu: u32) -> Result<(Self, Tun), String> {
         let device = Self {
             netns: Netns::open(end.netns.as_deref())?,
@@ -34,7 +34,7 @@ impl Device {
         let name = &device.name;
         let mut script = format!("link set {name} mtu {mtu} txqueuelen {TX_QUEUE} up\n");
         for (ip, prefix) in &end.addresses {
-            // The only neighbour is at the other end: no need to ask who has the address.
+            // The only neighbour is at the other end: no need for neighbour discovery.
             let option = if ip.is_ipv6() { " nodad" } else { "" };
             let _ = writeln!(script, "addr add {ip}/{prefix} dev {name}{option}");
         }
@@ -62,7 +62,7 @@ impl Device {
     }
 }
 
-/// Runs the lines of `script`, in the namespace of the thread that calls.
+/// Runs the lines of `script` in the namespace of the calling thread.
 fn ip(script: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot run the program ip: {error}");
     let mut command = Command::new("ip");
@@ -73,7 +73,7 @@ fn ip(script: &str) -> Result<(), String> {
         _ => failed(error),
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // If ip ended already, its stderr says more than the broken pipe.
+        // If ip has ended already, its stderr says more than the broken pipe.
         let _ = stdin.write_all(script.as_bytes());
     }
     let output = child.wait_with_output().map_err(failed)?;

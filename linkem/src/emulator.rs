@@ -1,4 +1,4 @@
-//! The whole link: two devices, a direction each way, and the settings of all of it.
+//! The complete link: two devices, a direction each way, and their settings.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +17,14 @@ const DEFAULT_MTU: u32 = 1500;
 #[derive(Debug)]
 pub(crate) struct Emulator {
     devices: [Device; 2],
-    /// Locked as long as anything is being set, so that one request follows the other.
+    /// Locked while something is set, so that requests follow each other.
     mtu: Mutex<u32>,
     up: Arc<Direction>,
     down: Arc<Direction>,
 }
 
 impl Emulator {
-    /// Makes the devices and lets packets flow. If they cannot any longer, `end` is told why.
+    /// Creates the devices and starts both directions. If one fails, `end` receives the reason.
     pub(crate) fn start(
         ends: [&Endpoint; 2],
         seed: u64,
@@ -44,7 +44,7 @@ impl Emulator {
         Ok(emulator)
     }
 
-    /// Sets all of it, or nothing and says why.
+    /// Sets everything, or nothing and returns the reason.
     pub(crate) fn set(&self, assignments: &[Assignment]) -> Result<(), String> {
         let mut mtu = self.mtu.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(new) = last_mtu(assignments) {
@@ -61,7 +61,7 @@ impl Emulator {
         Ok(())
     }
 
-    /// Settings and counters as one line of JSON.
+    /// Returns settings and counters as one line of JSON.
     pub(crate) fn show(&self) -> String {
         let mtu = *self.mtu.lock().unwrap_or_else(PoisonError::into_inner);
         let show = |direction: &Direction| {
@@ -71,7 +71,7 @@ impl Emulator {
         format!(r#"{{"mtu":{mtu},"up":{},"down":{}}}"#, show(&self.up), show(&self.down))
     }
 
-    /// Both directions change at once: between the two, no packet moves.
+    /// Both directions change at once: no packet moves in between.
     fn set_links(&self, assignments: &[Assignment]) {
         let (mut up, mut down) = (self.up.lock(), self.down.lock());
         let (mut up_settings, mut down_settings) = (up.settings().clone(), down.settings().clone());
@@ -109,7 +109,7 @@ fn carry(
     let end = end.clone();
     let work = move || {
         let reason = direction.carry(&from, &to);
-        // Nobody listens if the program ends already.
+        // Nobody listens if the program is already ending.
         let _ = end.send(End::Failed(reason));
     };
     let thread = std::thread::Builder::new().name("carry".to_owned()).spawn(work);

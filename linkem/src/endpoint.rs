@@ -1,13 +1,13 @@
-//! An end of the link as the command line writes it: `NETNS:DEV=ADDR/PREFIX,...`.
+//! An end of the link in the form of the command line: `NETNS:DEV=ADDR/PREFIX,...`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A device to make: where, its name, its addresses.
+/// A device to create: its namespace, name and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// The file that stands for the namespace; none is the own one.
+    /// The file of the namespace; `None` for the current one.
     pub(crate) netns: Option<PathBuf>,
     pub(crate) device: String,
     pub(crate) addresses: Vec<(IpAddr, u8)>,
@@ -41,7 +41,7 @@ fn read_netns(text: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// A name as the kernel takes it, which no shell and no program has to escape.
+/// Accepts a name that the kernel accepts, and that needs no escaping anywhere.
 fn check_device(name: &str) -> Result<(), String> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
     let starts = name.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric());

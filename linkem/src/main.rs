@@ -1,7 +1,7 @@
-//! `linkem`: a link between two network namespaces, as slow and as bad as told.
+//! `linkem`: a link between two network namespaces, with the requested delay and faults.
 //!
-//! `main` reads the command line and hands over. What one direction does to its packets is decided
-//! in `link`, which knows neither clocks nor devices; everything around it is plumbing.
+//! `main` reads the command line and dispatches. `link` decides what one direction does to its
+//! packets, without clocks or devices; everything around it is plumbing.
 
 mod carry;
 mod cli;

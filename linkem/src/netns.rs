@@ -10,7 +10,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// A namespace that can be entered.
 #[derive(Debug)]
 pub(crate) struct Netns {
-    /// None is the own one.
+    /// `None` for the current one.
     file: Option<File>,
 }
 
@@ -30,7 +30,7 @@ impl Netns {
         Ok(Self { file: path.map(open).transpose()? })
     }
 
-    /// Runs `work` on a thread inside. Devices, sockets and programs that it makes stay there.
+    /// Runs `work` on a thread inside. Its devices, sockets and programs stay there.
     pub(crate) fn run<T: Send>(
         &self,
         work: impl FnOnce() -> Result<T, String> + Send,
@@ -50,7 +50,7 @@ impl Netns {
     }
 }
 
-/// Says what could not be done, and what would help.
+/// Describes what failed, and what would help.
 pub(crate) fn explain(what: &str, error: Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => format!("cannot {what}: {error}; run linkem as root"),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// A generator whose whole course its seed decides (SplitMix64).
+/// A generator that its seed determines completely (SplitMix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The generator of one of the streams that share a seed.
+    /// Creates the generator of one of the streams that share a seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self(mix(seed ^ mix(stream)))
     }
@@ -17,18 +17,18 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number from 0 to `bound - 1`; 0 if there is none.
+    /// Returns a number from 0 to `bound - 1`; 0 if there is none.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A time from zero to `most`.
+    /// Returns a time from zero to `most`.
     pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
         Duration::from_nanos(self.below(most.as_nanos() as u64 + 1))
     }
 }
 
-/// SplitMix64's finalizer: every input bit stirs every output bit.
+/// SplitMix64's finalizer: every input bit affects every output bit.
 const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! A run of the emulator: what is set up, and what ends it.
+//! A run of the emulator: its setup, and what ends it.
 
 use std::io::{Read, Write, stdin, stdout};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::cli::RunArgs;
 use crate::control::{self, Control};
 use crate::emulator::Emulator;
 
-/// Why a run ends.
+/// The reason why a run ends.
 #[derive(Debug)]
 pub(crate) enum End {
     /// A signal, a request, or the end of stdin.
     Asked,
-    /// No packet can flow any longer.
+    /// No packet can pass any more.
     Failed(String),
 }
 

@@ -1,4 +1,4 @@
-//! What may be set about a link, and the text that sets it: `delay=20ms`, `up:silence=on`.
+//! The settings of a link, and their text form: `delay=20ms`, `up:silence=on`.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::units::{Capacity, Rate, Share, Time};
 
-/// All that is set about one direction.
+/// All settings of one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) delay: Time,
@@ -20,10 +20,10 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The queue without a bound of its own.
+    /// The size of a queue without an explicit bound.
     const DEFAULT_QUEUE: usize = 10 * 1024 * 1024;
 
-    /// How many bytes may wait for this rate.
+    /// Returns how many bytes may wait for this rate.
     pub(crate) fn queue_bytes(&self, rate: Rate) -> usize {
         match self.queue {
             None => Self::DEFAULT_QUEUE,
@@ -32,14 +32,14 @@ impl Settings {
         }
     }
 
-    /// The packet's time on the way if `part` of twice the jitter falls to it.
+    /// Returns a packet's delay if it gets `part` of twice the jitter.
     pub(crate) fn delay_with(&self, part: Duration) -> Duration {
         (self.delay.0 + part).saturating_sub(self.jitter.0)
     }
 }
 
 impl Display for Settings {
-    /// As a JSON object of the texts that would set it.
+    /// Formats a JSON object of the texts that would set it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { delay, jitter, loss, reorder, .. } = self;
         write!(f, r#"{{"delay":"{delay}","jitter":"{jitter}","loss":"{loss}","#)?;
@@ -49,7 +49,7 @@ impl Display for Settings {
     }
 }
 
-/// One thing set to one value.
+/// One setting with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Assignment {
     /// The MTU of both devices.
@@ -58,7 +58,7 @@ pub(crate) enum Assignment {
     Link(Which, Property),
 }
 
-/// The directions that an assignment is for.
+/// The directions that an assignment applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Both,

@@ -1,6 +1,6 @@
 //! A TUN device: a network interface whose packets a program reads and writes.
 //!
-//! Everything the kernel wants for one is a single ioctl; README.md says why it is made by hand.
+//! The kernel needs a single ioctl for it; README.md says why it is made by hand.
 
 #![allow(unsafe_code, reason = "no library wraps the ioctl of a TUN device")]
 
@@ -18,9 +18,9 @@ use crate::netns::explain;
 const TUNSETIFF: Opcode = opcode::write::<c_int>(b'T', 202);
 /// IP packets, not Ethernet frames.
 const IFF_TUN: c_short = 0x0001;
-/// Nothing before the packet.
+/// No header before the packet.
 const IFF_NO_PI: c_short = 0x1000;
-/// Never somebody else's device of this name.
+/// Fails if a device of this name exists.
 const IFF_TUN_EXCL: c_short = 0x8000_u16 as c_short;
 
 /// `struct ifreq`, as TUNSETIFF uses it: a name with its final NUL, and flags in a union.
@@ -38,7 +38,7 @@ pub(crate) struct Tun {
 }
 
 impl Tun {
-    /// Makes the device in the namespace of the thread that calls.
+    /// Creates the device in the namespace of the calling thread.
     pub(crate) fn create(name: &str) -> Result<Self, String> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = open("/dev/net/tun", flags, Mode::empty()).map_err(|error| match error {
@@ -56,7 +56,7 @@ impl Tun {
         let bytes = name.as_bytes();
         let place = request.name.get_mut(..bytes.len()).filter(|place| place.len() < 16);
         place.ok_or("the name of the device is too long")?.copy_from_slice(bytes);
-        // SAFETY: TUNSETIFF reads and writes one struct ifreq, which `request` is in size and
+        // SAFETY: TUNSETIFF reads and writes one struct ifreq, which `request` matches in size and
         // layout, and keeps no pointer to it.
         let made = unsafe { ioctl(&fd, Updater::<TUNSETIFF, _>::new(&mut request)) };
         made.map_err(|error| match error {
@@ -71,7 +71,7 @@ impl Tun {
         Ok(rustix::io::read(&self.fd, buffer)?)
     }
 
-    /// Writes one packet; the kernel takes it whole or not at all.
+    /// Writes one packet; the kernel takes it completely or not at all.
     pub(crate) fn write(&self, packet: &[u8]) -> io::Result<()> {
         rustix::io::write(&self.fd, packet)?;
         Ok(())

@@ -1,6 +1,6 @@
-//! The quantities that settings are made of, as they are written: times, shares, rates, sizes.
+//! The quantities in settings: times, shares, rates, sizes.
 //!
-//! Each is read from text and shown as text that it could be read from again.
+//! Each is parsed from text and formatted as text that parses to the same value.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,7 +34,7 @@ impl fmt::Display for Time {
     }
 }
 
-/// How many of a million packets: `0.5%`.
+/// A number of packets per million: `0.5%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Share(pub(crate) u64);
 
@@ -67,13 +67,13 @@ impl Rate {
     const LEAST: f64 = 1e3;
     const MOST: f64 = 1e12;
 
-    /// How long so many bytes take.
+    /// Returns how long this many bytes take.
     pub(crate) fn time_for(self, bytes: usize) -> Duration {
         let nanos = bytes as u128 * 8 * 1_000_000_000 / u128::from(self.0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// How many bytes go in a time.
+    /// Returns how many bytes pass in a time.
     pub(crate) fn bytes_in(self, time: Duration) -> usize {
         let bytes = u128::from(self.0) * time.as_nanos() / 8 / 1_000_000_000;
         usize::try_from(bytes).unwrap_or(usize::MAX)
@@ -103,7 +103,7 @@ impl fmt::Display for Rate {
 pub(crate) enum Capacity {
     /// As much as the rate carries in this time.
     Time(Time),
-    /// So many bytes.
+    /// This many bytes.
     Bytes(usize),
 }
 
@@ -132,7 +132,7 @@ impl fmt::Display for Capacity {
     }
 }
 
-/// Reads a decimal number and one of the units, and gives their product.
+/// Parses a decimal number and one of the units, and returns their product.
 fn read(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

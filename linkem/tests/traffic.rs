@@ -38,7 +38,7 @@ fn silence_one_way_ends_when_it_is_lifted() {
     pinger.send_down(6, 56);
     assert_eq!(pinger.receive_down(), 6);
     link.set(&["up:silence=off"]);
-    // What was sent in silence is gone for good: the next datagram is the first of these.
+    // Datagrams sent in silence are lost: the next one is the first of these.
     pinger.ping(7);
 }
 
@@ -141,7 +141,7 @@ fn a_full_queue_drops_datagrams_and_says_so() {
 }
 
 /// Sends datagrams with the numbers from 1 on to the right, and waits until all are in the link.
-/// They are so large that the kernel's own few packets (IPv6 sends some) are not taken for one.
+/// They are so large that the kernel's own few packets (IPv6 sends some) are not mistaken for one.
 fn send_large(link: &Link, pinger: &Pinger, count: u32) {
     let before = link.count("up", "bytes");
     for number in 1..=count {

@@ -10,7 +10,7 @@ use crate::opening::Opener;
 const WITHIN: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_micros(500);
 
-/// Tries until a whole echo has come back: every hop is up.
+/// Retries until an echo has come back: every hop is up.
 pub(crate) fn run(opener: &Opener) -> Outcome {
     let start = Instant::now();
     println!(r#"{{"waiting": true}}"#);

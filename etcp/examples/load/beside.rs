@@ -1,4 +1,4 @@
-//! A small message beside bulk: how long it takes while another session fills the path.
+//! A small message beside bulk: its time while another session fills the path.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::echo;
 use crate::opening::Opener;
 use crate::{ping, times};
 
-/// How long the bulk has the path for itself first, to fill it.
+/// Time that the bulk has the path for itself at first, to fill it.
 const HEAD_START: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 

@@ -11,10 +11,10 @@ use crate::opening::{self, Opener};
 
 pub(crate) const BUFFER: usize = 128 * 1024;
 
-/// What the server says of a stream that went up: bytes, and microseconds.
+/// The size of the server's report about a stream that went up: bytes, and microseconds.
 pub(crate) const VERDICT: usize = 16;
 
-/// Which way the bytes go; up is to the server.
+/// The direction of the bytes; up is to the server.
 #[derive(Clone, Copy)]
 pub(crate) enum Way {
     Up,
@@ -47,7 +47,7 @@ impl Arrived {
         self.bytes as f64 / self.seconds.max(1e-6)
     }
 
-    /// Two streams at the same time.
+    /// Adds two concurrent streams.
     fn and(self, other: Self) -> Self {
         Self { bytes: self.bytes + other.bytes, seconds: self.seconds.max(other.seconds) }
     }
@@ -66,7 +66,7 @@ pub(crate) fn run(opener: &Opener, way: Way, time: Duration, streams: usize) -> 
     Ok(())
 }
 
-/// One stream, or one each way in the same connection.
+/// Runs one stream, or one each way in the same connection.
 pub(crate) fn one(opener: &Opener, way: Way, time: Duration) -> Outcome<Arrived> {
     match way {
         Way::Up => up(opener.bulk(opening::UP, time)?),
@@ -75,14 +75,13 @@ pub(crate) fn one(opener: &Opener, way: Way, time: Duration) -> Outcome<Arrived>
     }
 }
 
-/// Writes until the server has said how much it got in the time; what is still on its way then is
-/// thrown away.
+/// Writes until the server has reported how much arrived in the time; data in flight are discarded.
 fn up(stream: TcpStream) -> Outcome<Arrived> {
     let arrived = thread::scope(|scope| {
         let writer = scope.spawn(|| pour(&stream));
         let mut verdict = [0; VERDICT];
         let answer = (&stream).read_exact(&mut verdict);
-        // The writer may stand in a full socket.
+        // The writer may be blocked on a full socket.
         let _ = stream.shutdown(Shutdown::Both);
         writer.join().map_err(|_| "the writer ended")?;
         answer?;
@@ -108,7 +107,7 @@ fn down(mut stream: TcpStream, time: Duration) -> Outcome<Arrived> {
     Ok(Arrived { bytes, seconds })
 }
 
-/// The server ends its stream when the time is over; its verdict is the last of it.
+/// The server ends its stream when the time is over; its report is the last part.
 fn both(stream: TcpStream) -> Outcome<Arrived> {
     let arrived = thread::scope(|scope| {
         let writer = scope.spawn(|| pour(&stream));
@@ -121,7 +120,7 @@ fn both(stream: TcpStream) -> Outcome<Arrived> {
     Ok(arrived)
 }
 
-/// Reads to the end; the last bytes are the verdict.
+/// Reads to the end; the last bytes are the report.
 fn drain(mut stream: &TcpStream) -> Outcome<Arrived> {
     let mut buffer = vec![0; VERDICT + BUFFER];
     let (mut bytes, mut kept) = (0, 0);
@@ -152,7 +151,7 @@ fn judge(verdict: [u8; VERDICT]) -> Arrived {
     Arrived { bytes: verdict as u64, seconds: (verdict >> 64) as f64 / 1e6 }
 }
 
-/// What the server writes: the counterpart of `judge`.
+/// Returns the report that the server writes: the counterpart of `judge`.
 pub(crate) fn verdict(bytes: u64, time: Duration) -> io::Result<[u8; VERDICT]> {
     let time = u64::try_from(time.as_micros()).map_err(io::Error::other)?;
     Ok((u128::from(time) << 64 | u128::from(bytes)).to_le_bytes())

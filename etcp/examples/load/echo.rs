@@ -1,4 +1,4 @@
-//! Echo: how long 64 bytes take there and back, one message after the other.
+//! Echo: the time of 64 bytes there and back, one message after the other.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::times;
 pub(crate) const MESSAGE: usize = 64;
 const WARM_UP: usize = 100;
 
-/// How often each of the others sends.
+/// Interval of each of the others.
 const CALM: Duration = Duration::from_millis(50);
 const SMALL_STACK: usize = 64 * 1024;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(opener: &Opener, count: usize, others: usize) -> Outcome {
             let builder = thread::Builder::new().stack_size(SMALL_STACK);
             builder.spawn_scoped(scope, move || {
                 let outcome = chat(opener, number, others, ready, is_over);
-                // Whoever waits for all to be ready waits no longer, and finds that one is not.
+                // A thread that waits for all to be ready continues, and finds that one is not.
                 is_over.fetch_or(outcome.is_err(), Ordering::Relaxed);
             })?;
         }
@@ -77,7 +77,7 @@ fn chat(
     Ok(())
 }
 
-/// A message there and back.
+/// Exchanges a message.
 pub(crate) fn exchange(stream: &mut TcpStream, round: usize) -> io::Result<()> {
     let message = [round as u8; MESSAGE];
     stream.write_all(&message)?;

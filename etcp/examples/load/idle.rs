@@ -1,4 +1,4 @@
-//! Sessions that are open and say nothing.
+//! Open sessions that send nothing.
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::opening::Opener;
 
 const AT_ONCE: usize = 8;
 
-/// Opens up to `count` and says how many there are: the first that is refused is the last tried.
+/// Opens up to `count` sessions and returns how many there are: the first refusal ends it.
 pub(crate) fn run(opener: &Opener, count: usize) -> Outcome {
     let is_full = AtomicBool::new(false);
     let mut streams = thread::scope(|scope| {
@@ -44,7 +44,7 @@ fn fill(opener: &Opener, count: usize, is_full: &AtomicBool) -> Vec<TcpStream> {
     streams
 }
 
-/// A byte there and back: the session exists from end to end.
+/// Exchanges a byte: the session exists from end to end.
 fn ask(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"?")?;
     stream.read_exact(&mut [0])

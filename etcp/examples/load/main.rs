@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use opening::Opener;
 
-/// What a mode comes to; an error ends the program with its words.
+/// The result of a mode; an error ends the program with its text.
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "usage: load [--mptcp] serve|await|bulk|echo|ping|beside|rate|idle ADDR ...";

@@ -13,7 +13,7 @@ use rustix::net::{
 const PATIENCE: Duration = Duration::from_secs(10);
 const WAITING_CONNECTIONS: i32 = 4096;
 
-/// What a connection is for: its first byte.
+/// The purpose of a connection: its first byte.
 pub(crate) const UP: u8 = b'u';
 pub(crate) const DOWN: u8 = b'd';
 pub(crate) const BOTH: u8 = b'b';
@@ -27,12 +27,12 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    /// A session whose every byte comes back.
+    /// Opens a session that is echoed.
     pub(crate) fn echo(&self) -> io::Result<TcpStream> {
         self.open(&[ECHO])
     }
 
-    /// A bulk session; the server counts what comes up for `time`.
+    /// Opens a bulk session; the server counts what arrives for `time`.
     pub(crate) fn bulk(&self, mode: u8, time: Duration) -> io::Result<TcpStream> {
         let milliseconds = u32::try_from(time.as_millis()).map_err(io::Error::other)?;
         let mut first = vec![mode];
@@ -74,7 +74,7 @@ impl Opener {
     }
 }
 
-/// Ends a connection with a reset: what has not been sent is not waited for.
+/// Ends a connection with a reset: unsent data are not waited for.
 pub(crate) fn reset(stream: TcpStream) -> io::Result<()> {
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     drop(stream);

@@ -1,5 +1,5 @@
-//! Messages at a fixed pace, as a stalled path gets them from somebody who types on: each is timed
-//! from when it was due, so the longest time is the pause that a user notices.
+//! Messages at a fixed pace, as if somebody types on a stalled path. Each is timed from when it was
+//! due, so the longest time is the pause that a user notices.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

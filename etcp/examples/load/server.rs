@@ -1,6 +1,6 @@
-//! The server at the end of a path: it does what the first bytes of a connection ask for.
+//! The server at the end of a path: it does what the first bytes of a connection request.
 //!
-//! One thread serves all connections, so that many cost little and every path ends alike.
+//! One thread serves all connections, so that many cost little and every path ends in the same way.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) fn run(opener: &Opener) -> Outcome {
         loop {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(async move {
-                // A client that goes away in the middle is no fault of the server's.
+                // A client that disappears is not the server's fault.
                 let _ = answer(stream).await;
             });
         }
@@ -35,7 +35,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
     match stream.read_u8().await? {
         mode @ (UP | DOWN | BOTH) => {
             let time = Duration::from_millis(stream.read_u32_le().await?.into());
-            // Boxed: what an echo does not need is not to be kept for it.
+            // Boxed: an echo must not keep memory that it does not need.
             Box::pin(bulk(stream, mode, time)).await
         }
         _ => echo(stream).await,
@@ -47,7 +47,7 @@ async fn bulk(mut stream: TcpStream, mode: u8, time: Duration) -> io::Result<()>
         UP => {
             let (bytes, took) = count(&mut stream, time).await?;
             stream.write_all(&verdict(bytes, took)?).await?;
-            // The client ends it; until then what it still sends is not answered by a reset.
+            // The client ends it; until then its data are not answered by a reset.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
         }
         DOWN => send(&mut stream, None).await,
@@ -65,7 +65,7 @@ async fn bulk(mut stream: TcpStream, mode: u8, time: Duration) -> io::Result<()>
     }
 }
 
-/// Counts what arrives in a time, which begins with the first byte.
+/// Counts what arrives in a time, which starts with the first byte.
 async fn count(
     stream: &mut (impl AsyncReadExt + Unpin),
     time: Duration,

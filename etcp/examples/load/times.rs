@@ -1,8 +1,8 @@
-//! Many measured times, told in a few.
+//! A summary of many measured times.
 
 use std::time::Duration;
 
-/// The middle and the slow end of what was measured, as fields of JSON.
+/// Returns the median and the slow end of the measurements, as fields of JSON.
 pub(crate) fn summary(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |part: f64| {

@@ -1,9 +1,9 @@
-//! The bytes of a fuzzer, as decisions; and packets that they make.
+//! The bytes of a fuzzer as decisions, and the packets that follow from them.
 
 use bytes::Bytes;
 use eternaltcp_proto::HEADER_LEN;
 
-/// A fuzzer's bytes, one after the other. At their end all decisions are 0.
+/// A fuzzer's bytes, in order. At their end all decisions are 0.
 #[derive(Debug)]
 pub(super) struct Input<'a>(&'a [u8]);
 
@@ -26,7 +26,7 @@ impl<'a> Input<'a> {
         u32::from_le_bytes([0; 4].map(|_| self.byte()))
     }
 
-    /// The right value, or in some cases a wrong one near it or anywhere.
+    /// Returns the right value, or sometimes a wrong one near it or anywhere.
     pub(super) fn near(&mut self, right: u32) -> u32 {
         match self.byte() {
             0..=219 => right,
@@ -37,7 +37,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The same of 64 bits.
+    /// Does the same for 64 bits.
     pub(super) fn near_long(&mut self, right: u64) -> u64 {
         match self.byte() {
             0..=219 => right,
@@ -48,7 +48,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Changes a byte of a payload, or its length, in some cases.
+    /// Sometimes changes a byte of a payload, or its length.
     pub(super) fn damage(&mut self, payload: &mut Vec<u8>) {
         match self.byte() {
             0..=229 => {}
@@ -62,7 +62,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A whole packet, from `docs/protocol.md` and not from the code.
+/// Encodes a packet by `docs/protocol.md`, independently of the code.
 pub(super) fn packet(kind: u32, session: u32, seq: u32, ack: u32, payload: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);

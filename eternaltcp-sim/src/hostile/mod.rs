@@ -1,7 +1,7 @@
-//! A peer that knows the protocol and breaks it where a fuzzer says so: good
-//! handshakes with changed fields, then any packet in any order, on attached, standby
-//! and joined carriers. The other side must neither panic nor hold more than its
-//! limits, and a good carrier that comes later must still be taken.
+//! A peer that knows the protocol and breaks it where a fuzzer says so: good handshakes with
+//! changed fields, then any packet in any order, on attached, standby and joined carriers. The
+//! other side must neither panic nor hold more than its limits, and a later good carrier must still
+//! be accepted.
 
 mod input;
 mod peer;
@@ -19,29 +19,29 @@ use peer::{JOIN, Knowledge, OPEN, STANDBY, first_of};
 
 const TUNNEL: TunnelId = TunnelId([7; 16]);
 
-/// How long a carrier may stand by in silence.
+/// How long a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Steps of one run: what takes longer teaches no more.
+/// Steps of one run: longer runs find no more.
 const STEPS: usize = 200;
 
-/// Numbers that an acceptor takes here.
+/// The most numbers that an acceptor accepts here.
 const MAX_NUMBERS: usize = 64;
 
-/// How far a run came: tests see that runs do not all end at the door.
+/// The progress of a run, with which tests check that not all runs end at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reached {
     /// Carriers that were attached.
     pub attached: u32,
     /// Carriers that joined.
     pub joined: u32,
-    /// Violations that were noticed.
+    /// Detected violations.
     pub violations: u32,
     /// Payload bytes that were delivered.
     pub delivered: u64,
 }
 
-/// Lets a hostile peer have its way with a tunnel of this side.
+/// Runs a hostile peer against a tunnel of this side.
 pub fn peer(side: Side, data: &[u8]) -> Reached {
     let mut input = Input::new(data);
     let mut attack = Attack::new(side);
@@ -57,7 +57,7 @@ pub fn peer(side: Side, data: &[u8]) -> Reached {
     attack.reached
 }
 
-/// The tunnel that is attacked, and what its peer knows.
+/// The attacked tunnel, and its peer's knowledge.
 struct Attack {
     side: Side,
     now: Time,
@@ -111,7 +111,7 @@ impl Attack {
         }
     }
 
-    /// Any packet on the attached carrier.
+    /// Sends any packet on the attached carrier.
     fn say(&mut self, input: &mut Input<'_>) {
         let bytes = self.known.packet(input);
         let result = self.tunnel.handle_input(self.now, bytes);
@@ -122,7 +122,7 @@ impl Attack {
         }
     }
 
-    /// Any packet on a joined carrier, mostly data.
+    /// Sends any packet on a joined carrier, mostly data.
     fn say_beside(&mut self, input: &mut Input<'_>) {
         if self.joined.is_empty() {
             return self.say(input);
@@ -136,7 +136,7 @@ impl Attack {
         }
     }
 
-    /// A new carrier is to be attached.
+    /// Attaches a new carrier.
     fn attach(&mut self, input: &mut Input<'_>) {
         match self.side {
             Side::Server => {
@@ -168,7 +168,7 @@ impl Attack {
         self.reached.attached += u32::from(self.tunnel.is_attached());
     }
 
-    /// Gives an acceptor a request, torn in two. Says whether it takes more.
+    /// Passes a request to an acceptor in two parts. Returns whether it takes more.
     fn ask(&mut self, acceptor: &mut Acceptor, request: Bytes, input: &mut Input<'_>) -> bool {
         let cut = usize::from(input.byte()) * 4 % (request.len() + 1);
         for part in [request.slice(..cut), request.slice(cut..)] {
@@ -200,7 +200,7 @@ impl Attack {
         self.read();
     }
 
-    /// A carrier stands by, and then joins or is attached.
+    /// Makes a carrier stand by, and then join or be attached.
     fn stand_by(&mut self, input: &mut Input<'_>) {
         match self.side {
             Side::Server => {
@@ -269,7 +269,7 @@ impl Attack {
         }
     }
 
-    /// The peer reads what there is to read, and learns from it.
+    /// Lets the peer read the available output, and learn from it.
     fn read(&mut self) {
         while let Some(transmit) = self.tunnel.poll_transmit(self.now) {
             self.known.learn(&transmit);
@@ -306,7 +306,7 @@ impl Attack {
         self.tunnel.compact();
     }
 
-    /// This side opens a session, and ends an older one.
+    /// Opens a session on this side, and ends an older one.
     fn open_own(&mut self) {
         if let Ok(id) = self.tunnel.open(Bytes::from_static(b"\0")) {
             self.tunnel.write(self.now, id, Bytes::from_static(&[5; 100]));
@@ -325,7 +325,7 @@ impl Attack {
         assert!(words <= most, "{words} words wait, of {most}");
     }
 
-    /// Whatever happened, a good carrier is taken, and a session on it works.
+    /// Checks that a good carrier is accepted in any case, and that a session on it works.
     fn end_well(&mut self) {
         self.tunnel.handle_lost();
         self.joined.clear();

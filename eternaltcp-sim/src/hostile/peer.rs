@@ -1,4 +1,4 @@
-//! What a hostile peer knows of the protocol, and the packets that it makes.
+//! A hostile peer's knowledge of the protocol, and the packets that it makes.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) const NUMBERS_END: u32 = 13;
 pub(super) const STANDBY: u32 = 15;
 pub(super) const JOIN: u32 = 16;
 
-/// The first session that the peer of this side opens.
+/// Returns the first session that the peer of this side opens.
 pub(super) fn first_of(victim: Side) -> u32 {
     if victim == Side::Server { 1 } else { 2 }
 }
@@ -50,13 +50,13 @@ impl Knowledge {
         Self { sessions: BTreeMap::new(), next_id: first_of(victim), told: Vec::new() }
     }
 
-    /// Everything was lost but how far ids have come.
+    /// Forgets everything except the highest ids.
     pub(super) fn forget(&mut self) {
         self.sessions.clear();
         self.told.clear();
     }
 
-    /// A session number that was never used, if there is one.
+    /// Returns a session number that was never used, if there is one.
     pub(super) fn fresh(&self, first: u32) -> Option<u32> {
         (self.next_id % 2 == first % 2 && self.next_id < 1 << 31).then_some(self.next_id)
     }
@@ -84,7 +84,7 @@ impl Knowledge {
         self.sessions.keys().nth(at).copied().unwrap_or(self.next_id)
     }
 
-    /// A packet for the attached carrier: mostly a good one.
+    /// Returns a packet for the attached carrier: mostly a good one.
     pub(super) fn packet(&mut self, input: &mut Input<'_>) -> Bytes {
         const USUAL: [u32; 12] = [0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8];
         let kind = match input.byte() {
@@ -111,7 +111,7 @@ impl Knowledge {
         packet(kind, session, seq, ack, &payload)
     }
 
-    /// A packet for a joined carrier: mostly data, in any order.
+    /// Returns a packet for a joined carrier: mostly data, in any order.
     pub(super) fn packet_beside(&mut self, input: &mut Input<'_>) -> Bytes {
         if input.byte() > 230 {
             return self.packet(input);
@@ -122,7 +122,7 @@ impl Knowledge {
         packet(DATA, session, seq, 0, &payload(DATA, input))
     }
 
-    /// A client's whole request.
+    /// Returns a client's complete request.
     pub(super) fn request(&self, input: &mut Input<'_>, epoch: u64, tunnel: TunnelId) -> Bytes {
         let mut body = b"etcp".to_vec();
         body.extend(input.near(1).to_le_bytes());
@@ -150,7 +150,7 @@ impl Knowledge {
         packet(DATA, session, input.near(next), 0, &payload(DATA, input))
     }
 
-    /// A server's whole answer.
+    /// Returns a server's complete answer.
     pub(super) fn answer(&self, input: &mut Input<'_>, epoch: u64, tunnel: TunnelId) -> Vec<Bytes> {
         let mut body = input.near(1).to_le_bytes().to_vec();
         body.extend(7_u64.to_le_bytes());
@@ -165,11 +165,11 @@ impl Knowledge {
         all
     }
 
-    /// What the peer says it received of some of these sessions.
+    /// Returns what the peer claims to have received of some of these sessions.
     fn numbers(&self, input: &mut Input<'_>, ids: impl Iterator<Item = u32>) -> Vec<Bytes> {
         let mut all = Vec::new();
         for id in ids.take(40) {
-            // Without input none is told: all are over then.
+            // Without input none is listed: all are then over.
             if input.byte().is_multiple_of(8) {
                 continue;
             }
@@ -181,7 +181,7 @@ impl Knowledge {
         all
     }
 
-    /// A client's wish to stand by, and some heartbeats.
+    /// Returns a client's request to stand by, and some heartbeats.
     pub(super) fn standby(&self, input: &mut Input<'_>, tunnel: TunnelId) -> Bytes {
         let mut body = b"etcp".to_vec();
         body.extend(input.near(1).to_le_bytes());
@@ -194,13 +194,13 @@ impl Knowledge {
     }
 }
 
-/// What a side says of itself: 3 s, limits, 7 days; or anything.
+/// Returns the settings of a side: 3 s, limits, 7 days; or anything.
 fn settings(input: &mut Input<'_>) -> Vec<u8> {
     let fields = [3000, 80 << 10, 4096, 604_800_000];
     fields.into_iter().flat_map(|field| input.near_long(field).to_le_bytes()).collect()
 }
 
-/// A payload that fits a kind.
+/// Returns a payload that fits a kind.
 fn payload(kind: u32, input: &mut Input<'_>) -> Vec<u8> {
     let length = match kind {
         DATA => usize::from(input.byte()) * 4 + 1,

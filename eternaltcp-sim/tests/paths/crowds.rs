@@ -7,7 +7,7 @@ use crate::worlds::{at, millis};
 
 const CLIENTS: u64 = 1000;
 
-/// What comes of a dial.
+/// The result of a dial.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Server {
     /// Nobody answers.
@@ -25,7 +25,7 @@ fn attached() -> Failover {
     failover
 }
 
-/// When a client dials in a minute without a server.
+/// Returns when a client dials in a minute without a server.
 fn dials(seed: u64, server: Server) -> Vec<Time> {
     let mut rng = Rng::new(seed).fork(7);
     let mut failover = attached();

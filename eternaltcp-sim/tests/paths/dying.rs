@@ -11,7 +11,7 @@ struct Death {
     traffic: Traffic,
     round_trip: Duration,
     died: Time,
-    /// Whose bytes are lost; everybody's if nobody's name is here.
+    /// The end whose data are lost; both if `None`.
     writer: Option<Side>,
     scenario: Scenario,
 }
@@ -35,7 +35,7 @@ fn world(seed: u64) -> Death {
     Death { traffic, round_trip, died, writer, scenario }
 }
 
-/// The first such thing after the death.
+/// Returns the first such event after the death.
 fn first(outcome: &Outcome, died: Time, what: impl Fn(&Happening) -> bool) -> Time {
     let found = times(outcome, what).into_iter().find(|at| *at >= died);
     found.expect("a dead carrier is doubted and replaced")
@@ -51,12 +51,12 @@ fn a_path_that_dies_is_doubted_and_left_in_time() {
         let doubts = times(&outcome, |what| matches!(what, Happening::Suspected(_)));
         let doubted = doubts.into_iter().rfind(|at| (died..attached).contains(at));
         let doubted = doubted.expect("the carrier is left because of a doubt");
-        // What was under way at its death still comes, and the peer's TCP goes
-        // on for a while if it is only our direction that died.
+        // Data in flight at its death still arrive, and the peer's TCP continues for a while if
+        // only our direction died.
         let heard = times(&outcome, |what| *what == Happening::Heard);
         let silent = heard.into_iter().rfind(|at| *at <= doubted).unwrap_or(died).max(died);
-        // Who has nothing to send asks with the next heartbeat: also a reader
-        // that has acknowledged all.
+        // A side without data asks with the next heartbeat, even a reader that has acknowledged
+        // everything.
         let quiet = match traffic {
             Traffic::Idle | Traffic::Down => config.heartbeat,
             Traffic::Sparse => millis(SPARSE),

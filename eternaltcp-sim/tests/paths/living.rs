@@ -1,4 +1,4 @@
-//! A slow path that lives: doubts may come, and must lead nowhere.
+//! A slow path that works: doubts may arise, and must have no effect.
 
 use std::time::Duration;
 
@@ -7,11 +7,10 @@ use eternaltcp_sim::{Finish, Happening, Outcome, Path, Rng, Scenario, World};
 
 use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times};
 
-/// Dials of a minute, at most, whatever the path.
+/// The most dials per minute, on any path.
 const MOST_DIALS: f64 = 60.0;
 
-/// Of a thousand segments so many are lost, and so often in a minute another
-/// carrier may be attached.
+/// For each loss rate in segments per thousand, the most attaches of another carrier per minute.
 const MOST_ATTACHES: [(u64, f64); 6] =
     [(0, 0.0), (1, 1.0), (5, 1.0), (10, 2.0), (20, 3.0), (50, 5.0)];
 
@@ -36,7 +35,7 @@ fn world(seed: u64) -> (Traffic, Duration, Scenario) {
     (traffic, time, scenario(seed, traffic, vec![route(Time::ZERO, path)]))
 }
 
-/// For how long nothing was heard before each attach after the first.
+/// Returns the silence before each attach after the first.
 fn silences(outcome: &Outcome) -> Vec<Duration> {
     let heard = times(outcome, |what| *what == Happening::Heard);
     let committed = times(outcome, |what| *what == Happening::Committed);
@@ -59,7 +58,7 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
         assert!(attaches <= most.unwrap_or_default(), "seed {seed}: {attaches} a minute: {path:?}");
         assert!(dials <= MOST_DIALS, "seed {seed}: {dials} dials a minute: {path:?}");
         for silence in silences {
-            // What a person would call alive is never left.
+            // A path that a person would call alive is never left.
             let least = millis(250) + path.round_trip();
             assert!(silence >= least, "seed {seed}: left after {silence:?} on {path:?}");
         }
@@ -87,7 +86,7 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
     assert!(sum >= 0.98, "{sum:.3}");
 }
 
-/// A full packet in 1.6 s: what is sent says nothing about how much is to be sent.
+/// A full packet takes 1.6 s: what is sent says nothing about how much is to be sent.
 #[test]
 fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
     each(0..20, |seed| {
@@ -100,7 +99,7 @@ fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
     });
 }
 
-/// Three megabytes at 10 KB a second: five minutes, and more than others get.
+/// Three megabytes at 10 KB per second: five minutes, and more than others get.
 #[test]
 fn a_world_on_a_slow_path_has_the_time_that_its_bytes_need() {
     let mut pairs = Traffic::Up.pairs();

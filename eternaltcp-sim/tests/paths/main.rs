@@ -1,5 +1,5 @@
-//! What becomes of a client on real paths: slow ones that live, ones that die
-//! or fall silent for a while, servers that stand still, sleep, and crowds.
+//! A client on real paths: slow ones that work, ones that die or fall silent for a while, stopped
+//! servers, sleep, and crowds.
 
 mod crowds;
 mod dying;

@@ -40,7 +40,7 @@ fn after_a_silence_that_nobody_tells_of_things_go_on_at_once() {
             sign.expect("it goes on").since(ends)
         };
         let (late, heard) = (first(&goes_on), first(&|what| *what == Happening::Heard));
-        // A silence that hardly led to a doubt ends with TCP's own next try.
+        // A silence that just caused a doubt ends with TCP's own next retransmission.
         let most = round_trip * 3 + millis(250) + (silence / 20).max(millis(150));
         assert!(late <= most, "seed {seed}: {late:?} after {silence:?}, {round_trip:?}");
         (silence, late, heard.saturating_sub(most))

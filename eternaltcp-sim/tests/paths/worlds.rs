@@ -1,4 +1,4 @@
-//! Worlds with a named path and a named traffic, and what to ask of a run.
+//! Worlds with a given path and traffic, and queries about a run.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -10,29 +10,29 @@ use eternaltcp_sim::{
     Finish, Happening, Outcome, PairPlan, Path, Plan, Route, Scenario, Sides, World,
 };
 
-/// What the applications do.
+/// The traffic of the applications.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Traffic {
-    /// As much as goes, from the client.
+    /// As much as possible, from the client.
     Up,
-    /// As much as goes, to the client.
+    /// As much as possible, to the client.
     Down,
-    /// As much as goes, both ways.
+    /// As much as possible, both ways.
     Both,
-    /// Some bytes now and then, both ways.
+    /// Some bytes from time to time, both ways.
     Sparse,
     /// Nothing but heartbeats.
     Idle,
 }
 
-/// How often something is sent in [`Traffic::Sparse`], in milliseconds.
+/// Interval of [`Traffic::Sparse`], in milliseconds.
 pub(crate) const SPARSE: u64 = 170;
 
 pub(crate) const TRAFFIC: [Traffic; 5] =
     [Traffic::Up, Traffic::Down, Traffic::Both, Traffic::Sparse, Traffic::Idle];
 
 impl Traffic {
-    /// Whether there is always something to send.
+    /// Returns whether there is always something to send.
     pub(crate) fn is_bulk(self) -> bool {
         matches!(self, Self::Up | Self::Down | Self::Both)
     }
@@ -81,7 +81,7 @@ pub(crate) fn at(time: u64) -> Time {
     Time::new(millis(time))
 }
 
-/// A world of this traffic whose dials take these paths.
+/// Returns a world with this traffic, whose dials take these paths.
 pub(crate) fn scenario(seed: u64, traffic: Traffic, routes: Vec<Route>) -> Scenario {
     Scenario {
         seed,
@@ -100,13 +100,12 @@ pub(crate) fn run(scenario: Scenario, time: Duration) -> Outcome {
     World::new(scenario, false).run_for(time)
 }
 
-/// When something happened, in the order of time.
+/// Returns when an event happened, in order of time.
 pub(crate) fn times(outcome: &Outcome, what: impl Fn(&Happening) -> bool) -> Vec<Time> {
     outcome.history.iter().filter(|(_, happening)| what(happening)).map(|(at, _)| *at).collect()
 }
 
-/// Runs something for every seed, on all cores; the results are in the order
-/// of the seeds.
+/// Runs a function for every seed, on all cores; the results are in the order of the seeds.
 pub(crate) fn each<T: Send>(seeds: Range<u64>, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let next = AtomicU64::new(seeds.start);
     let results = Mutex::new(Vec::new());
@@ -125,7 +124,7 @@ pub(crate) fn each<T: Send>(seeds: Range<u64>, run: impl Fn(u64) -> T + Sync) ->
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The longest of them.
+/// Returns the longest of them.
 pub(crate) fn worst(times: impl Iterator<Item = Duration>) -> Duration {
     times.max().unwrap_or_default()
 }

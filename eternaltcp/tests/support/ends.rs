@@ -24,12 +24,12 @@ impl Target {
         self.0.local_addr().unwrap()
     }
 
-    /// The target's end of the next session.
+    /// Returns the target's end of the next session.
     pub(crate) async fn accept(&self) -> TcpStream {
         self.0.accept().await.unwrap().0
     }
 
-    /// Gives back to every session what comes, until it ends.
+    /// Echoes every session until it ends.
     pub(crate) fn echo(self) {
         tokio::spawn(async move {
             loop {
@@ -37,7 +37,7 @@ impl Target {
                 stream.set_nodelay(true).unwrap();
                 tokio::spawn(async move {
                     let (mut from, mut to) = stream.split();
-                    // A session that is reset ends here as any other does.
+                    // A session that is reset ends here like any other.
                     let _ = tokio::io::copy(&mut from, &mut to).await;
                 });
             }
@@ -45,7 +45,7 @@ impl Target {
     }
 }
 
-/// A new session: the application's end and the target's.
+/// Opens a session; returns the application's end and the target's.
 pub(crate) async fn session(pair: &Pair, target: &Target) -> (TcpStream, TcpStream) {
     (pair.connect().await, target.accept().await)
 }
@@ -63,7 +63,7 @@ pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// All that comes, and how it ends: in order, or with an error.
+/// Returns all received bytes, and how the stream ends: in order, or with an error.
 pub(crate) async fn read_all(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> (Vec<u8>, Option<ErrorKind>) {
@@ -72,7 +72,7 @@ pub(crate) async fn read_all(
     (all, end.err().map(|error| error.kind()))
 }
 
-/// Whether a connection was reset, without reading from it.
+/// Returns whether a connection was reset, without reading from it.
 pub(crate) fn is_dead(stream: &TcpStream) -> bool {
     let fd = stream.as_fd();
     let mut fds = [PollFd::new(&fd, PollFlags::empty())];
@@ -80,7 +80,7 @@ pub(crate) fn is_dead(stream: &TcpStream) -> bool {
     fds[0].revents().contains(PollFlags::ERR)
 }
 
-/// Bytes that differ from place to place, so that a wrong one shows.
+/// Returns bytes that differ by position, so that a wrong one is detected.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     let mut word = 1_u32;
     let mut next = || {

@@ -1,5 +1,5 @@
-//! What the tests of the library stand on: a server and a client in one process, on loopback, with
-//! a [`Path`] between them that a test can close and cut. Everything ends with the test's runtime.
+//! The harness for the library's tests: a server and a client in one process, on loopback, with a
+//! [`Path`] between them that a test can close and cut. Everything ends with the test's runtime.
 
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 #![allow(unused_imports, reason = "each test file uses its own part of this module")]
@@ -20,20 +20,20 @@ pub(crate) use path::Path;
 pub(crate) use program::Program;
 pub(crate) use server::{echo_all, serve};
 
-/// The longest that a whole test may take on a busy machine.
+/// The longest time that a test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Runs a test to its end on a runtime of its own.
+/// Runs a test to its end on its own runtime.
 #[track_caller]
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let result = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
-    // Look-ups of names run on threads that nobody needs to wait for.
+    // Name look-ups run on threads that nothing needs to wait for.
     runtime.shutdown_background();
     assert!(result.is_ok(), "still not done after {LIMIT:?}");
 }
 
-/// Looks at a condition until it is true; the test's own limit bounds it.
+/// Checks a condition until it is true; the test's own limit bounds it.
 pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -16,19 +16,19 @@ use super::path::Path;
 pub(crate) struct Pair {
     pub(crate) client: Client,
     pub(crate) path: Path,
-    /// Where applications find the client.
+    /// The address of the client for applications.
     address: SocketAddr,
     slots: Slots,
     folder: tempfile::TempDir,
 }
 
 impl Pair {
-    /// A pair whose sessions go to `target`.
+    /// Starts a pair whose sessions go to `target`.
     pub(crate) async fn start(target: SocketAddr) -> Self {
         Self::with(&target.to_string(), |_, _| {}).await
     }
 
-    /// The same, with settings of one's own. `target` is as a user writes it.
+    /// Does the same with other settings. `target` is as a user writes it.
     pub(crate) async fn with(
         target: &str,
         change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
@@ -39,7 +39,7 @@ impl Pair {
         pair
     }
 
-    /// A pair whose path is closed.
+    /// Starts a pair whose path is closed.
     pub(crate) async fn apart(
         target: &str,
         change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
@@ -57,7 +57,7 @@ impl Pair {
             congestion: None,
             identity: host,
             authorized_keys: authorized_keys.into(),
-            // The folder is in one that everybody may write to.
+            // The folder is inside one that everybody may write to.
             strict_modes: None,
             target: target.parse().unwrap(),
             permits: Vec::new(),
@@ -84,7 +84,8 @@ impl Pair {
         pair
     }
 
-    /// Listens for applications whose sessions go to `target`, or to the default one; says where.
+    /// Listens for applications whose sessions go to `target`, or to the default one; returns the
+    /// address.
     pub(crate) fn listen(&self, listen: &str, target: Option<&str>) -> String {
         let listen: Listen = listen.parse().unwrap();
         let target: Option<Target> = target.map(|target| target.parse().unwrap());
@@ -96,7 +97,7 @@ impl Pair {
         name
     }
 
-    /// A path in the pair's folder.
+    /// Returns a path in the pair's folder.
     pub(crate) fn file(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }

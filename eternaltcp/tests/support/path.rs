@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-/// A relay that can refuse connections, and end those there are.
+/// A relay that can refuse connections, and end existing ones.
 pub(crate) struct Path {
     address: SocketAddr,
     state: watch::Sender<State>,
@@ -19,7 +19,7 @@ struct State {
     is_open: bool,
     cuts: u64,
     refused: u64,
-    /// Who wants the next carrier for himself.
+    /// The receiver of the next carrier, if a test wants it.
     taker: Option<oneshot::Sender<Carrier>>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// Lets everything pass, while what is returned says `true`.
+    /// Passes everything while the returned sender holds `true`.
     pub(crate) fn gated(self) -> watch::Sender<bool> {
         let (gate, is_open) = watch::channel(true);
         let (client_reads, client_writes) = self.client.into_split();
@@ -40,7 +40,7 @@ impl Carrier {
         gate
     }
 
-    /// Lets the handshake and the client's attach pass; holds the server's answer back.
+    /// Passes the handshake and the client's attach; holds the server's answer back.
     pub(crate) async fn hold_answer(&mut self) -> Vec<u8> {
         let (mut up, mut down) = ([0; 4096], [0; 4096]);
         let mut count = 0;
@@ -52,7 +52,7 @@ impl Carrier {
                 }
                 sent = self.server.read(&mut down) => {
                     let bytes = &down[..sent.unwrap()];
-                    // The client's first flight is answered by TLS, what follows by the tunnel.
+                    // TLS answers the client's first flight, and the tunnel the rest.
                     if count > 1 {
                         return bytes.to_vec();
                     }
@@ -64,7 +64,7 @@ impl Carrier {
 }
 
 impl Path {
-    /// A path to `server`, open.
+    /// Creates an open path to `server`.
     pub(crate) async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -78,17 +78,17 @@ impl Path {
         self.address
     }
 
-    /// Resets the carriers that are there.
+    /// Resets the existing carriers.
     pub(crate) fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
-    /// Resets the carriers that are there, and all that come.
+    /// Resets the existing carriers, and all later ones.
     pub(crate) fn close(&self) {
         self.state.send_modify(|state| (state.is_open, state.cuts) = (false, state.cuts + 1));
     }
 
-    /// Resets all carriers that come, and leaves those that are there.
+    /// Resets all later carriers, and keeps the existing ones.
     pub(crate) fn refuse(&self) {
         self.state.send_modify(|state| state.is_open = false);
     }
@@ -97,12 +97,12 @@ impl Path {
         self.state.send_modify(|state| state.is_open = true);
     }
 
-    /// How many carriers came while it was closed.
+    /// Returns how many carriers came while it was closed.
     pub(crate) fn refused(&self) -> u64 {
         self.state.borrow().refused
     }
 
-    /// Ends the carriers that are there, and takes the next one out of the path.
+    /// Ends the existing carriers, and takes the next one out of the path.
     pub(crate) async fn cut_and_take(&self) -> Carrier {
         let (taker, carrier) = oneshot::channel();
         self.state.send_modify(|state| (state.cuts, state.taker) = (state.cuts + 1, Some(taker)));
@@ -127,7 +127,7 @@ async fn accept(
         let mut taker = None;
         state.send_modify(|state| taker = state.taker.take());
         if let Some(taker) = taker {
-            // Whoever wanted it is gone with the test.
+            // The receiver is gone with the test.
             let _ = taker.send(Carrier { client, server });
             continue;
         }
@@ -135,7 +135,7 @@ async fn accept(
         let before = watched.borrow_and_update().cuts;
         tokio::spawn(async move {
             tokio::select! {
-                // An error of either end is a carrier's death, as it should be.
+                // An error of either end ends the carrier, as it should.
                 _ = copy_bidirectional(&mut client, &mut server) => {}
                 // The path is gone with the test.
                 _ = watched.wait_for(|state| state.cuts != before) => {}

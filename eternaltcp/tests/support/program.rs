@@ -1,5 +1,5 @@
-//! A program on the library alone: its server takes the sessions, and its
-//! client opens them, through a [`Path`] that a test can cut.
+//! A program on the library alone: its server accepts the sessions, and its client opens them,
+//! through a [`Path`] that a test can cut.
 
 use eternaltcp::client::{Client, ClientConfig, ConnectError, Trust};
 use eternaltcp::policy::AuthorizedKeys;
@@ -21,7 +21,7 @@ impl Program {
         Self::with(|_, _| {}).await.unwrap()
     }
 
-    /// With settings of one's own; clients may name `*:*`.
+    /// Starts it with other settings; clients may name `*:*`.
     pub(crate) async fn with(
         change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
     ) -> Result<Self, ConnectError> {
@@ -47,7 +47,7 @@ impl Program {
         Ok(Self { client, server, path, _folder: folder })
     }
 
-    /// A session: the client's end and the server's.
+    /// Opens a session; returns the client's end and the server's.
     pub(crate) async fn session(&mut self) -> (Session, Session) {
         let client = self.client.open("program:1").await.unwrap();
         let server = self.server.accept().await.unwrap().accept().unwrap();

@@ -1,4 +1,4 @@
-//! A server of many users, whose program gives every session back what comes.
+//! A server of many users, whose program echoes every session.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use eternaltcp::server::{RunningServer, Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Starts a server that lets all users in, to every target; `folder` keeps their keys.
+/// Starts a server that admits all users to every target; `folder` keeps their keys.
 pub(crate) fn serve(folder: &Path, users: &[Identity], limits: ServerLimits) -> RunningServer {
     let keys = folder.join("authorized_keys");
     let lines: String = users.iter().map(|user| format!("{}\n", user.public_key())).collect();
@@ -16,12 +16,12 @@ pub(crate) fn serve(folder: &Path, users: &[Identity], limits: ServerLimits) -> 
     let mut config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
     config.permits = vec!["*:*".parse().unwrap()];
     config.limits = limits;
-    // The folder is in one that everybody may write to.
+    // The folder is inside one that everybody may write to.
     config.strict_modes = None;
     Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
 }
 
-/// Gives every session back what comes, eight bytes at a time.
+/// Echoes every session, eight bytes at a time.
 pub(crate) fn echo_all(mut server: RunningServer) {
     tokio::spawn(async move {
         while let Some(incoming) = server.accept().await {

@@ -1,15 +1,15 @@
-//! One direction of the link: which packets come out at the other end, and when.
+//! One direction of the link: which packets leave at the other end, and when.
 //!
-//! It owns no clock and no device: the caller says what time it is, as the time since some start,
-//! and the same calls with the same seed have the same outcome.
+//! It owns no clock and no device: the caller passes the time since some start, and the same calls
+//! with the same seed have the same result.
 //!
 //! ```text
 //!  enqueue ─ silence? hole? ─► queue ──────► loss? ─► line ──────────────► poll
 //!                              waits for the rate     waits for the delay
 //! ```
 //!
-//! A packet enters the line at the moment its last bit has left the queue, not when somebody looked,
-//! so that a late wake-up costs that wake-up's packets a little and the rate nothing.
+//! A packet enters the line when its last bit has left the queue, not when somebody checked.
+//! Therefore a late wake-up delays only its own packets, and does not reduce the rate.
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +25,9 @@ use crate::units::Share;
 /// One IP packet.
 pub(crate) type Packet = Box<[u8]>;
 
-/// Memory that one direction may hold; what does not fit counts as dropped by the queue.
+/// Memory that one direction may hold; further packets count as dropped by the queue.
 const MOST_HELD: usize = 128 * 1024 * 1024;
-/// What a packet costs beyond its bytes.
+/// The cost of a packet besides its bytes.
 const CHARGE: usize = 64;
 
 /// One direction.
@@ -36,22 +36,23 @@ pub(crate) struct Link {
     settings: Settings,
     counters: Counters,
     random: Random,
-    /// Packets that wait for the rate; the first is being sent.
+    /// Packets that wait for the rate; the first one is being sent.
     queue: VecDeque<Packet>,
     queue_bytes: usize,
     /// When the last bit of the queue's first packet leaves.
     departure: Option<Duration>,
-    /// Packets on the way, and when they arrive; their times never fall.
+    /// Packets in flight with their arrival times, which never decrease.
     line: VecDeque<(Duration, Packet)>,
-    /// Packets that skipped the delay; their times never fall either.
+    /// Packets that skipped the delay; their times never decrease either.
     ahead: VecDeque<(Duration, Packet)>,
-    /// Before this, no packet in order may arrive.
+    /// No packet in order may arrive before this.
     last_arrival: Duration,
     held: usize,
 }
 
 impl Link {
-    /// A link that does nothing to packets yet. `stream` tells those apart that share a seed.
+    /// Creates a link that passes packets unchanged. `stream` distinguishes links that share a
+    /// seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self {
             settings: Settings::default(),
@@ -75,14 +76,14 @@ impl Link {
         &self.counters
     }
 
-    /// Counts a packet that [`Link::poll`] gave and the kernel did not take.
+    /// Counts a packet from [`Link::poll`] that the kernel rejected.
     pub(crate) fn count_refused(&mut self) {
         self.counters.delivered -= 1;
         self.counters.refused += 1;
     }
 
-    /// Changes the settings. The packet that is being sent starts anew at a new rate; what is on
-    /// the way keeps its time, and nothing overtakes it.
+    /// Changes the settings. The packet that is being sent restarts at the new rate; packets in
+    /// flight keep their times, and nothing overtakes them.
     pub(crate) fn set(&mut self, now: Duration, settings: Settings) {
         self.advance(now);
         let has_new_rate = self.settings.rate != settings.rate;
@@ -95,7 +96,7 @@ impl Link {
         }
     }
 
-    /// Takes a packet that comes in.
+    /// Takes an arriving packet.
     pub(crate) fn enqueue(&mut self, now: Duration, packet: &[u8]) {
         self.advance(now);
         self.counters.packets += 1;
@@ -117,7 +118,7 @@ impl Link {
         }
     }
 
-    /// Gives the next packet that has arrived by now.
+    /// Returns the next packet that has arrived by now.
     pub(crate) fn poll(&mut self, now: Duration) -> Option<Packet> {
         self.advance(now);
         let time = |line: &VecDeque<(Duration, Packet)>| line.front().map(|(time, _)| *time);
@@ -135,11 +136,12 @@ impl Link {
         Some(packet)
     }
 
-    /// When [`Link::poll`] may have a packet next, if nothing else happens.
+    /// Returns when [`Link::poll`] may next return a packet, if nothing else happens.
     pub(crate) fn next_time(&self) -> Option<Duration> {
         let arrivals = [self.ahead.front(), self.line.front()].into_iter().flatten();
         let arrival = arrivals.map(|(time, _)| *time).min();
-        // What leaves the queue later arrives later than all that is on the way, unless it skips it.
+        // A packet that leaves the queue later arrives after all packets in flight, unless it skips
+        // the delay.
         if arrival.is_some() && self.settings.reorder == Share(0) {
             return arrival;
         }
@@ -158,7 +160,7 @@ impl Link {
         }
     }
 
-    /// Moves what has left the queue by now to the line.
+    /// Moves packets that have left the queue by now to the line.
     fn advance(&mut self, now: Duration) {
         while let Some(departure) = self.departure.filter(|time| *time <= now) {
             if let Some(packet) = self.queue.pop_front() {
@@ -169,7 +171,7 @@ impl Link {
         }
     }
 
-    /// Begins to send the queue's first packet.
+    /// Starts to send the queue's first packet.
     fn send_first(&mut self, now: Duration) {
         let time = |packet: &Packet| self.settings.rate.map(|rate| rate.time_for(packet.len()));
         self.departure = self.queue.front().map(|packet| now + time(packet).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The model on virtual time: the time on the way, chance, and faults.
+//! The model on virtual time: delay, chance, and faults.
 
 mod rate;
 
@@ -41,7 +41,7 @@ impl World {
         self.link.enqueue(self.now, &packet);
     }
 
-    /// Goes on to `end`, waking up only when the link asks for it.
+    /// Continues to `end`, waking up only when the link asks for it.
     fn run_until(&mut self, end: Duration) {
         loop {
             while let Some(packet) = self.link.poll(self.now) {

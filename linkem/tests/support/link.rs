@@ -22,7 +22,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Starts it with `settings`, and returns when packets flow.
+    /// Starts it with `settings`, and returns when packets pass.
     pub(crate) fn start(test: &str, settings: &[&str]) -> Self {
         let left = Namespace::create(&format!("{test}-left"));
         let right = Namespace::create(&format!("{test}-right"));
@@ -86,7 +86,7 @@ impl Link {
         self.stdin = None;
     }
 
-    /// Waits until it has ended by itself, and says whether with success.
+    /// Waits until it has ended by itself, and returns whether it succeeded.
     #[track_caller]
     pub(crate) fn has_succeeded(&mut self) -> bool {
         let mut status = None;

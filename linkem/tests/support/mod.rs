@@ -1,6 +1,6 @@
-//! What the tests of the running program stand on: two namespaces with a link between them.
+//! The harness for tests of the running program: two namespaces with a link between them.
 //!
-//! Everything a test made is gone when its values are dropped, also after a panic.
+//! Everything that a test creates is removed when its values are dropped, even after a panic.
 
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
@@ -11,10 +11,10 @@ pub(crate) mod skip;
 
 use std::time::{Duration, Instant};
 
-/// Longest time anything that works may take on a busy machine.
+/// The longest time that a working operation may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `condition` until it is true, and panics with `what` if it does not become so.
+/// Checks `condition` until it is true, and panics with `what` if it does not become true.
 #[track_caller]
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! One network namespace: made, entered, and taken down.
+//! One network namespace: created, entered, and removed.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespace; `name` is that of the test and its role in it.
+    /// Creates the namespace; `name` is that of the test and its role in it.
     pub(crate) fn create(name: &str) -> Self {
         let name = format!("linkem-test-{}-{name}", std::process::id());
         let status = Command::new("ip").args(["netns", "add", &name]).status();
@@ -24,7 +24,7 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `work` on a thread inside. A socket that it makes belongs to the namespace for good.
+    /// Runs `work` on a thread inside. A socket that it creates stays in the namespace.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it exists");
         let inside = move || {
@@ -38,7 +38,7 @@ impl Namespace {
         })
     }
 
-    /// What `ip` prints here.
+    /// Returns the output of `ip` here.
     pub(crate) fn ip(&self, args: &[&str]) -> String {
         let output = Command::new("ip").args(["-n", &self.name]).args(args).output();
         let output = output.expect("ip runs");

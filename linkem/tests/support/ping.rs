@@ -1,4 +1,4 @@
-//! Datagrams there and back, each with a number, so that a late answer is not taken for another.
+//! Datagrams there and back, each with a number, so that a late answer is not mistaken for another.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -59,7 +59,7 @@ impl Pinger {
         receive(&self.left)
     }
 
-    /// Whether nothing waits at the right.
+    /// Returns whether nothing waits at the right.
     pub(crate) fn is_right_empty(&self) -> bool {
         self.right.set_nonblocking(true).expect("a flag is set");
         let result = self.right.recv(&mut [0]);

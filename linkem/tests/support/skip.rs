@@ -1,12 +1,13 @@
-//! What a test needs of the machine. Without it the test is skipped, and says so.
+//! The requirements of a test. Without them the test is skipped with a message.
 //!
-//! With `ETERNALTCP_REQUIRE_ALL=1` a skip is a failure: there a proof that did not run must not look
-//! like one.
+//! With `ETERNALTCP_REQUIRE_ALL=1` a skip is a failure: a test that did not run must not look like
+//! a success.
 
 use std::io::Write;
 use std::path::Path;
 
-/// Whether this user is root with `ip` and TUN devices. If not, the test is to return at once.
+/// Returns whether this user is root with `ip` and TUN devices. If not, the test must return at
+/// once.
 ///
 /// # Panics
 ///
@@ -32,7 +33,7 @@ pub(crate) fn can_run(test: &str) -> bool {
         !required,
         "{test} must not be skipped (ETERNALTCP_REQUIRE_ALL=1), yet needs {missing}"
     );
-    // Not eprintln!: the harness would capture it, and nobody would see it.
+    // Not eprintln!: the harness would capture it.
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {test} needs {missing}\n");
     false
 }
