@@ -1,4 +1,5 @@
-//! The documents against the program and its sources: flags and their defaults, tests, and files.
+//! Compares the documents with the program and its sources: flags and their defaults, tests, and
+//! files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ fn read(document: &str) -> String {
     std::fs::read_to_string(root().join(document)).expect("the document is there")
 }
 
-/// What stands between backticks in a line.
+/// Returns the text between backticks in a line.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
@@ -124,7 +125,7 @@ fn long_flags(line: &str) -> impl Iterator<Item = String> {
         .map(str::to_owned)
 }
 
-/// The names of the commands, the program itself first, as its help lists them.
+/// Returns the names of the commands from the help, the program itself first.
 fn commands() -> Vec<String> {
     let help = help("");
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
@@ -149,7 +150,7 @@ fn flags(command: &str) -> BTreeMap<String, Option<String>> {
     let help = help(command);
     let mut entries: Vec<(String, String)> = Vec::new();
     let options = help.lines().skip_while(|line| *line != "Options:");
-    // Some stand below a heading of their own.
+    // Some follow a heading of their own.
     for line in options.filter(|line| line.starts_with(' ')) {
         let words = line.trim();
         if words.starts_with('-') {

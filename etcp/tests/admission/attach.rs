@@ -1,5 +1,5 @@
-//! Attaches that are not the tunnel's owner's, or not its newest: refused, and the live carrier
-//! does not notice.
+//! Attaches by others than the tunnel's owner, or that are not its newest: refused, without effect
+//! on the live carrier.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,8 +11,8 @@ use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A real client with a live session, a second key that is let in too, and a tunnel of the first
-/// key whose secrets the test knows.
+/// A real client with a live session, a second admitted key, and a tunnel of the first key whose
+/// secrets the test knows.
 struct Setting {
     sproxy: Sproxy,
     cproxy: Cproxy,
@@ -49,7 +49,7 @@ impl Setting {
     fn nobody_noticed(mut self) {
         assert_eq!(self.sproxy.program.count("carrier lost"), 0);
         assert_eq!(self.sproxy.program.count("attached again"), 0);
-        // A heartbeat is answered: the victim's carrier is the one that the tunnel has.
+        // An answered heartbeat shows that the victim's carrier is attached to the tunnel.
         let heard = self.victim.tunnel.liveness().expect("it is attached").0;
         while self.victim.tunnel.liveness().expect("it is attached").0 == heard {
             let now = self.victim.now();
@@ -73,7 +73,8 @@ fn a_tunnel_is_found_by_its_own_key_only() {
     let setting = Setting::new();
     let stranger = Identity::generate().expect("randomness");
     let another_own = Identity::generate().expect("randomness");
-    // A foreign user's, the very user's who made it, an unknown one, and another tunnel's own key.
+    // That of a foreign user, of the user who created it, of an unknown one, and another tunnel's
+    // own key.
     let user = setting.site.client.identity.clone();
     let mut another = Peer::new(setting.carrier(&user));
     assert_eq!(another.ask_new(&another_own, "another"), Answer::Attached);
@@ -100,7 +101,7 @@ fn a_forged_id_gets_the_same_answer_as_a_foreign_one() {
 fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
     let mut setting = Setting::new();
     let resume = Intent::Resume { tunnel: setting.id };
-    // The owner comes back twice: its epoch is 3 now.
+    // The owner attaches twice: its epoch is now 3.
     for _ in 0..2 {
         setting.victim.carrier = setting.carrier(&setting.own);
         assert_eq!(setting.victim.ask_resume(setting.id), Answer::Attached);
@@ -137,7 +138,7 @@ fn an_attach_that_is_cut_off_or_nonsense_takes_nothing() {
         let mut request = peer.request(resume.clone());
         spoil(&mut request);
         peer.carrier.send(&request);
-        // The sender ends it: what was cut off does not come.
+        // The sender ends it: the truncated rest does not arrive.
         peer.carrier.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
         assert_eq!(peer.answer(), Answer::Closed);
     }

@@ -1,5 +1,5 @@
-//! `authorized_keys` changes under live tunnels: who is not let in any more is out within five
-//! seconds, and nobody else notices.
+//! `authorized_keys` changes under live tunnels: a key that is no longer admitted is closed within
+//! five seconds, without effect on others.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use etcp_testkit::loopback::program::{measure, wait};
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Key, Relay, Site, Sproxy, Steady};
 
-/// The design's figure is 5 s; a busy machine gets three times as long.
+/// The specified time is 5 s; a busy machine gets three times as long.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Two users, each with a tunnel and a session in it.
@@ -38,8 +38,8 @@ impl Setting {
         Self { site, sproxy, other, ours, theirs }
     }
 
-    /// Our key stands in the file no more, in the way of `change`: our tunnel ends, and our client
-    /// says `why`; the other tunnel goes on.
+    /// Removes our key from the file by `change`: our tunnel ends, and our client says `why`; the
+    /// other tunnel continues.
     fn lose_our_key(mut self, change: impl FnOnce(&Self), why: &str) {
         let took = measure("from the change of the file to the reset of the sessions", || {
             change(&self);
@@ -98,7 +98,7 @@ fn a_key_that_is_restricted_loses_its_tunnel() {
 fn a_key_that_expires_loses_its_tunnel() {
     Setting::new().lose_our_key(
         |setting| {
-            // In two seconds: the file says so, and does not change again.
+            // In two seconds: the file does not change again.
             let soon = SystemTime::now() + Duration::from_secs(2);
             let option = format!("expiry-time=\"{}\"", utc(soon));
             let ours = format!("{option} {}", setting.site.client.line);
@@ -108,7 +108,7 @@ fn a_key_that_expires_loses_its_tunnel() {
     );
 }
 
-/// A time as sshd(8) writes it: `YYYYMMDDHHMMSSZ`.
+/// Formats a time as in sshd(8): `YYYYMMDDHHMMSSZ`.
 fn utc(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).expect("it is not 1969").as_secs();
     let output = std::process::Command::new("date")
@@ -135,7 +135,7 @@ fn an_address_that_is_not_allowed_any_more_loses_its_carrier_and_keeps_its_sessi
     steady.finish();
 }
 
-/// What makes the file unreadable, also for root, and what makes it readable again.
+/// Makes the file unreadable, even for root, and readable again.
 fn unreadable(spoil: impl Fn(&Site), mend: impl Fn(&Site), why: &str) {
     let mut setting = Setting::new();
     let relay = Relay::start([127, 0, 0, 1], setting.sproxy.address);
@@ -146,7 +146,7 @@ fn unreadable(spoil: impl Fn(&Site), mend: impl Fn(&Site), why: &str) {
     assert!(line.contains(why), "{line}");
     let mut newcomer = Cproxy::start(&setting.site, setting.sproxy.address, "newcomer");
     newcomer.program.wait_for("refused for now");
-    // None is ended, new sessions are let through, and a lost carrier comes back.
+    // No tunnel ends, new sessions are allowed, and a lost carrier returns.
     relay.cut();
     wait("the carrier to be made again", || third.attached_again() > 0);
     steady.goes_on();
@@ -182,7 +182,7 @@ fn a_file_that_is_a_folder_for_a_while_admits_no_new_tunnel_and_ends_none() {
         },
         |site| {
             fs::remove_dir(site.authorized_keys()).expect("it is empty");
-            // It comes back exactly as it was.
+            // It returns exactly as it was.
             fs::rename(aside(site), site.authorized_keys()).expect("it is ours");
         },
         "is not a regular file",
@@ -206,11 +206,11 @@ fn what_a_key_may_open_is_judged_for_each_session_by_the_file_as_it_is_then() {
     setting.site.admit(&[&format!("permitopen=\"192.0.2.1:1\" {key}"), &setting.other.line]);
     wait("a new session to be refused", || {
         let mut stream = dial(setting.ours.0.listen);
-        // Until the server has read the file again, the session is let through.
+        // Until the server has read the file again, the session is allowed.
         stream.write_all(b"?").and_then(|()| stream.read_exact(&mut [0])).is_err()
     });
     setting.ours.0.program.wait_for("the key may not open this target");
-    // The one that there was ends once the file has settled, and its tunnel does not.
+    // The existing session ends once the file has settled, and its tunnel does not.
     assert_eq!(setting.ours.1.ended(), Some(ErrorKind::ConnectionReset));
     setting.theirs.1.finish();
     assert!(setting.ours.0.program.is_running());

@@ -1,5 +1,5 @@
-//! Clients that come back while the server still holds their ghost, and servers that come back
-//! without the tunnels they held.
+//! Clients that return while the server still holds their ghost, and servers that return without
+//! their tunnels.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
@@ -75,7 +75,7 @@ fn of_two_live_clients_of_one_name_the_later_is_refused() {
     Cproxy::with(&site, sproxy.address, "three", &other, &args).attached();
 }
 
-/// A client of this name on a machine of its own: with this id, this boot and this home folder.
+/// Starts a client of this name on its own machine: with this id, this boot and this home folder.
 fn on_machine(site: &Site, server: &Sproxy, home: &Path, id: &str, boot: u32) -> (Program, Steady) {
     std::fs::create_dir_all(home).expect("it is ours");
     let file = |name: &str, text: String| {
@@ -122,7 +122,7 @@ fn machines_of_one_image_and_clones_of_one_machine_live_side_by_side() {
         first_steady.goes_on();
         lost.goes_on();
         assert_eq!(sproxy.program.count("replaced by a newer one"), 0, "{id}");
-        // One that crashed and is up again ends its own ghost, and nobody else.
+        // A crashed and restarted one ends only its own ghost.
         second.kill();
         let (_third, steady) = on_machine(&site, &sproxy, &homes[1], id, 3);
         sproxy.program.wait_for("replaced by a newer one of the same client");
@@ -200,7 +200,7 @@ fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
     let mut sproxy = Sproxy::at(&site, echo.address, &port);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let mut steady = Steady::start(cproxy.listen);
-    // What is sent now nobody will acknowledge.
+    // Data sent now are never acknowledged.
     let mut doubtful = dial(cproxy.listen);
     wait("the session to be up", || echo.accepted.load(std::sync::atomic::Ordering::Relaxed) == 2);
     sproxy.program.freeze();

@@ -1,5 +1,5 @@
-//! Bad input: every wrong flag, file, key and address gives one line that says what is wrong, and
-//! an exit code; never a panic.
+//! Bad input: every wrong flag, file, key and address gives one line with the fault, and an exit
+//! code; never a panic.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use etcp_testkit::loopback::{Echo, Site, Sproxy, connect};
 use etcp_testkit::refused;
 use etcp_testkit::wait::output;
 
-/// Runs `etcp` to its end, which must be `code` with one line; lines of the log do not count.
+/// Runs `etcp` to its end with this exit code and one line; log lines do not count.
 #[track_caller]
 fn fails(mut command: Command, code: i32, wanted: &str) {
     let Output { status, stdout, stderr } = output(&mut command);

@@ -1,5 +1,5 @@
-//! Keys at the first attach: a user's that the server does not let in, and a server's that the
-//! client does not believe. Each ends the client with exit code 3 and one line that says what to do.
+//! Keys at the first attach: a user's unknown to the server, and a server's not trusted by the
+//! client. Each ends the client with exit code 3 and one line of advice.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ fn served() -> (Site, Sproxy) {
     (site, sproxy)
 }
 
-/// What `etcp connect` says when it is refused at once: its only line.
+/// Returns the only line of an `etcp connect` that is refused at once.
 #[track_caller]
 fn refused(site: &Site, sproxy: &Sproxy, key: &Key, args: &[&str]) -> String {
     let output = output(&mut connect(site, sproxy.address, key, args));
@@ -25,7 +25,7 @@ fn refused(site: &Site, sproxy: &Sproxy, key: &Key, args: &[&str]) -> String {
     text
 }
 
-/// Whether the server lets a client through to the echo.
+/// Returns whether the server lets a client reach the echo.
 fn admits(site: &Site, sproxy: &Sproxy, key: &Key) {
     let cproxy = Cproxy::with(site, sproxy.address, "admitted", key, &[]).attached();
     Steady::start(cproxy.listen).finish();
@@ -40,7 +40,7 @@ fn a_key_that_is_not_known_is_told_the_line_that_would_admit_it() {
     assert_eq!(code, Some(3));
     assert!(line.starts_with("etcp: ") && line.contains("authorized_keys"), "{line}");
     let wanted = line.rsplit_once("authorized_keys: ").expect("the line stands at the end").1;
-    // What it says is what helps.
+    // Its advice is the remedy.
     site.admit(&[wanted]);
     admits(&site, &sproxy, &stranger);
 }
@@ -161,7 +161,7 @@ fn an_address_that_is_not_allowed_is_refused_for_now_and_let_in_when_the_line_al
     let mut cproxy = Cproxy::start(&site, relay.address, "cproxy");
     let line = cproxy.program.wait_for("refused for now");
     assert!(line.contains("the key may not come from 127.0.0.9 (from= on line 1"), "{line}");
-    // It goes on trying.
+    // It continues to try.
     sproxy.program.wait_for_count("refused 127.0.0.9:", 3);
     let session = std::thread::spawn({
         let listen = cproxy.listen;
@@ -170,7 +170,7 @@ fn an_address_that_is_not_allowed_is_refused_for_now_and_let_in_when_the_line_al
     site.admit(&[&format!("from=\"127.0.0.0/8\" {key}")]);
     cproxy.program.wait_for(ATTACHED);
     session.join().expect("a connection that waited gets through").finish();
-    // A program that waits for its first contact only so long is told at once.
+    // A program with a short limit for its first contact reports the refusal at once.
     site.admit(&[&format!("from=\"192.0.2.1\" {key}")]);
     let line = refused(&site, &sproxy, &site.client, &[]);
     assert!(line.contains("the key may not come from 127.0.0.1"), "{line}");
@@ -192,18 +192,18 @@ fn from_knows_ipv6_and_mapped_addresses() {
     site.admit(&[&format!("from=\"::1\" {key}")]);
     over(v6, true, "v6-to-v6");
     over(sproxy.address, false, "v4-to-v6");
-    // A client over IPv4 of a socket that takes both is an IPv4 client.
+    // An IPv4 client of a dual-stack socket is an IPv4 client.
     site.admit(&[&format!("from=\"127.0.0.0/8,!::/0\" {key}")]);
     over(v6, false, "v6-to-v4");
     over(sproxy.address, true, "v4-to-v4");
 }
 
-/// As `known_hosts` names the server.
+/// Returns the server's line for `known_hosts`.
 fn known_hosts_line(site: &Site, sproxy: &Sproxy) -> String {
     format!("[127.0.0.1]:{} {}", sproxy.address.port(), site.server_line())
 }
 
-/// A client that is refused while it runs says so too, in the log, and ends.
+/// A client that is refused while it runs also logs it, and ends.
 #[test]
 fn a_program_that_is_refused_leaves_nothing_behind() {
     let (site, sproxy) = served();

@@ -1,4 +1,4 @@
-//! A client that is let in and takes what it can: it is held to a limit, and others do not notice.
+//! An admitted client that takes what it can: it is limited, without effect on others.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What the server's memory may grow by.
+/// The most by which the server's memory may grow.
 const GROWTH: u64 = 64 << 20;
 
-/// A server with a honest client at work, and a hostile one that is attached.
+/// A server with an honest active client, and an attached hostile one.
 struct Setting {
     sproxy: Sproxy,
     _cproxy: Cproxy,
@@ -28,7 +28,7 @@ struct Setting {
 }
 
 impl Setting {
-    /// The hostile client's sessions go to `target`, the honest one's to an echo.
+    /// Sends the hostile client's sessions to `target`, the honest one's to an echo.
     fn new(target: SocketAddr) -> Self {
         let (site, echo) = (Site::new(), Echo::start().address);
         let hostile = site.key("hostile");
@@ -54,9 +54,9 @@ fn attach(sproxy: &Sproxy, key: &Key) -> Peer {
     peer
 }
 
-/// Opens and resets `count` sessions as fast as it can, and reads what comes of it.
+/// Opens and resets `count` sessions as fast as possible, and reads the answers.
 ///
-/// Returns how many a second that were.
+/// Returns the number per second.
 fn open_and_reset(peer: &mut Peer, count: u64) -> f64 {
     let start = Instant::now();
     let mut opened = 0;
@@ -120,7 +120,7 @@ fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_answer() {
     let address = target.local_addr().expect("it listens");
     std::thread::spawn(move || target.incoming().for_each(drop));
     let mut setting = Setting::new(address);
-    // The first thousands warm the allocator up.
+    // The first thousands warm up the allocator.
     open_and_reset(&mut setting.peer, 5000);
     let before = setting.sproxy.program.memory();
     let mut rate = 0.0;
@@ -141,7 +141,7 @@ fn who_opens_without_end_and_hears_no_answer_is_cut_off() {
     let Setting { sproxy, steady, mut peer, _cproxy, _site } = setting;
     let before = sproxy.program.memory();
     let most = sproxy.program.memory_during(|| {
-        // Written by hand: an honest tunnel would stop by itself.
+        // Encoded by hand: an honest tunnel would stop by itself.
         let ids = (1_u32..).step_by(2);
         for (count, id) in ids.enumerate() {
             let open = [4, id, 0, 0, 1].map(u32::to_le_bytes).concat();
@@ -160,7 +160,7 @@ fn who_opens_without_end_and_hears_no_answer_is_cut_off() {
     steady.finish();
 }
 
-/// A target to which every connection hangs: its queue is full.
+/// A target to which every connection hangs, because its queue is full.
 struct Hole {
     address: SocketAddr,
     _listener: rustix::fd::OwnedFd,

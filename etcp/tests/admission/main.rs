@@ -1,4 +1,4 @@
-//! Who is let in, and what those who are not can do.
+//! Admission: which clients are admitted, and what the others can do.
 
 mod attach;
 mod changes;

@@ -12,7 +12,7 @@ use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, connect};
 
 const CLIENTS: usize = 80;
 
-/// A byte there and back.
+/// Echoes a byte.
 fn echo(stream: &mut TcpStream, byte: u8) {
     stream.write_all(&[byte]).expect("the session lives");
     let mut answer = [0];
@@ -31,7 +31,7 @@ fn eighty_clients_of_one_key_go_on_after_ten_seconds_without_a_network() {
     let mut sessions: Vec<_> = clients.iter().map(|client| dial(client.listen)).collect();
     sessions.iter_mut().for_each(|session| echo(session, 1));
     relay.close();
-    // Each says so when it has waited for ten seconds. The server's log leaves lines out.
+    // Each logs it after waiting for ten seconds. The server's log leaves lines out.
     for client in &mut clients {
         client.program.wait_for("waiting for ");
     }
@@ -40,7 +40,7 @@ fn eighty_clients_of_one_key_go_on_after_ten_seconds_without_a_network() {
     assert_eq!(sproxy.program.count("is closed"), 0, "{}", sproxy.program.log());
 }
 
-/// `etcp connect` whose session has carried a byte.
+/// Starts an `etcp connect` whose session has carried a byte.
 fn connected(site: &Site, sproxy: &Sproxy) -> Child {
     let command = &mut connect(site, sproxy.address, &site.client, &[]);
     let mut child = command.spawn().expect("it runs");
@@ -48,7 +48,7 @@ fn connected(site: &Site, sproxy: &Sproxy) -> Child {
     child
 }
 
-/// The same with further carriers, all of which have joined.
+/// Does the same with further carriers, all of which have joined.
 fn connected_by_several(site: &Site, sproxy: &Sproxy) -> Child {
     let command = &mut connect(site, sproxy.address, &site.client, &["--carriers", "3", "-v"]);
     let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");

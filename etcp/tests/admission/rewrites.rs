@@ -1,5 +1,5 @@
-//! `authorized_keys` is written anew, in the ways of editors, scripts and slow machines, under
-//! hundreds of sessions: whoever stands in it before and after loses nothing.
+//! `authorized_keys` is rewritten in the ways of editors, scripts and slow machines, under hundreds
+//! of sessions: a key that is in it before and after loses nothing.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const TUNNELS: usize = 5;
 const SESSIONS: usize = 100;
 
-/// A server whose log nobody reads, and 500 sessions that go through a relay.
+/// A server whose log nobody reads, and 500 sessions through a relay.
 struct Crowd {
     sessions: Vec<(TcpStream, u64)>,
     cproxies: Vec<Cproxy>,
@@ -57,7 +57,7 @@ impl Crowd {
         self.site.authorized_keys()
     }
 
-    /// Data go round on every session.
+    /// Exchanges data on every session.
     #[track_caller]
     fn goes_on(&mut self, when: &str) {
         let mut buffer = [0; 1021];
@@ -75,8 +75,8 @@ impl Crowd {
         }
     }
 
-    /// While the file is as `spoil` leaves it, sessions go on and carriers come back; `mend` makes
-    /// it as it was.
+    /// Checks that sessions continue and carriers return while the file is as `spoil` leaves it;
+    /// `mend` restores it.
     #[track_caller]
     fn outlives(&mut self, what: &str, seconds: u64, spoil: impl Fn(&Self), mend: impl Fn(&Self)) {
         spoil(self);
@@ -85,7 +85,7 @@ impl Crowd {
         self.goes_on(what);
         let back = || self.cproxies.iter().map(Cproxy::attached_again).sum::<usize>();
         wait("the carriers to be made again", || back() >= again + TUNNELS);
-        // How long the file stays so: the server looks at it each second, and when it is told.
+        // How long the file stays so: the server checks it each second, and on SIGHUP.
         self.hang_up();
         std::thread::sleep(Duration::from_secs(seconds));
         self.hang_up();
@@ -95,7 +95,7 @@ impl Crowd {
         self.goes_on(what);
     }
 
-    /// Has the server read its files again.
+    /// Makes the server read its files again.
     fn hang_up(&self) {
         kill_process(Pid::from_child(&self.server), Signal::HUP).expect("it runs");
     }
@@ -116,7 +116,7 @@ impl Drop for Crowd {
     }
 }
 
-/// sproxy with a log in a pipe of one page, which nobody reads once it says where it listens.
+/// Starts sproxy with its log in a pipe of one page, which nobody reads after the address.
 fn unread_sproxy(site: &Site, target: SocketAddr) -> (Child, SocketAddr) {
     let mut command = etcp(site.path(), ["sproxy", "-vv", "--listen", "127.0.0.1:0", "--target"]);
     command.arg(target.to_string()).arg("--identity").arg(site.server_key());
@@ -146,7 +146,7 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
     let mut crowd = Crowd::new();
     let whole = crowd.text.clone();
     let whole = || whole.clone();
-    // In place, in sizes for which one look is not one read.
+    // In place, in sizes that need more than one read.
     for kilobytes in [0, 4, 64, 900] {
         let padding = format!("# {}\n", "x".repeat(998)).repeat(kilobytes);
         for _ in 0..3 {
@@ -154,7 +154,7 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
             crowd.goes_on("after it was written at once");
         }
     }
-    // By a writer that has it open for longer than anybody waits for a file at rest.
+    // By a writer that has it open for longer than the settling time.
     let half = whole().len() / 2;
     crowd.outlives(
         "while a slow writer is at it",

@@ -1,5 +1,5 @@
-//! Carriers that stand by for a tunnel: judged like an attach, few, out of the strangers' way, and
-//! attached at once.
+//! Standby carriers of a tunnel: checked like an attach, few, apart from strangers, and attached at
+//! once.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The design's figure is 5 s; a busy machine gets three times as long.
+/// The specified time is 5 s; a busy machine gets three times as long.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
 
 /// A server, and a client that is attached by hand.
@@ -35,7 +35,7 @@ impl Setting {
         Self { site, sproxy, peer, own }
     }
 
-    /// A carrier that stands by, from `source`.
+    /// Makes a standby carrier from `source`.
     fn spare_from(&self, source: IpAddr) -> Spare {
         let carrier = Carrier::connect(source, self.sproxy.address, &self.own);
         Spare::ask(&self.peer, carrier)
@@ -45,7 +45,7 @@ impl Setting {
         self.spare_from(HERE)
     }
 
-    /// The first carrier is the one that the tunnel has, and works.
+    /// Checks that the tunnel still has the first carrier, and that it works.
     fn first_carrier_lives(&mut self) {
         assert_eq!(self.sproxy.program.count("carrier lost"), 0);
         self.carries();
@@ -68,7 +68,7 @@ fn attach(sproxy: &Sproxy, user: &Key, name: &str) -> (Peer, Identity) {
     (peer, own)
 }
 
-/// A carrier that asked to stand by.
+/// A carrier that requested to stand by.
 struct Spare {
     carrier: Carrier,
     standby: Standby,
@@ -90,7 +90,7 @@ impl Spare {
         }
     }
 
-    /// Waits for the server's word; `None` if it closes the connection without one.
+    /// Waits for the server's answer; `None` if it closes the connection without one.
     fn event(&mut self, peer: &Peer) -> Option<StandbyEvent> {
         loop {
             if let Some(event) = self.standby.poll_event() {
@@ -122,7 +122,7 @@ impl Spare {
         }
     }
 
-    /// Whether a heartbeat is answered.
+    /// Returns whether a heartbeat is answered.
     fn is_alive(&mut self, peer: &Peer) -> bool {
         self.standby.probe(peer.now());
         let asked = self.standby.poll_timeout();
@@ -135,7 +135,7 @@ impl Spare {
         true
     }
 
-    /// Has it join the attached carrier, and waits for the server's word.
+    /// Makes it join the attached carrier, and waits for the server's answer.
     #[track_caller]
     fn join(mut self, peer: &mut Peer) -> Carrier {
         let now = peer.now();
@@ -148,7 +148,7 @@ impl Spare {
         self.carrier
     }
 
-    /// Waits until the server has closed it; says how long that took.
+    /// Waits until the server has closed it; returns how long that took.
     fn ended(&self) -> Duration {
         measure("the end of a carrier that stands by", || {
             wait("its end", || is_over(&self.carrier.stream));
@@ -166,7 +166,7 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     }
     setting.first_carrier_lives();
     let sessions = setting.peer.tunnel.session_count();
-    // The first one dies, and the other is asked something when it is needed.
+    // The first one dies, and the other is queried when it is needed.
     setting.peer.tunnel.handle_lost();
     spare.standby.probe(setting.peer.now());
     spare.flush(&setting.peer);
@@ -310,7 +310,7 @@ fn one_that_joined_from_an_address_that_is_denied_later_costs_an_attach() {
 
 #[test]
 fn who_stands_by_takes_no_strangers_place() {
-    // From one source 64 strangers are let wait: with one more the oldest would have to go.
+    // 64 strangers of one source may wait: with one more the oldest would be dropped.
     let site = Site::new();
     let sproxy = Sproxy::start(&site, Echo::start().address);
     let mut waiting = Vec::new();

@@ -1,5 +1,5 @@
-//! `authorized_keys` that others could change: sproxy believes it where sshd does, and says what
-//! to do where it does not.
+//! `authorized_keys` that others could change: sproxy trusts it where sshd does, and says what to
+//! do otherwise.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,8 +15,8 @@ use etcp_testkit::{Folder, Launch, Process, User, World, skip, tell};
 const SSHD_PORT: u16 = 2200;
 const SPROXY_PORT: u16 = 6200;
 
-/// Accounts and groups of the server's machine. `nobody` is alone in its own group and in `own`,
-/// and not in `both`.
+/// Accounts and groups of the server's machine. `nobody` is the only member of its own group and of
+/// `own`, but not of `both`.
 const ACCOUNTS: &str = "root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
 sshd:x:100:65535::/run/sshd:/usr/sbin/nologin
@@ -29,10 +29,10 @@ both:x:1052:nobody,daemon
 none:x:1053:
 ";
 
-/// A file that the program of that user knows as its own, and no group shares.
+/// A file that belongs to that user, and to no shared group.
 const OURS: (u32, u32) = (65534, 65534);
 
-/// A server's machine with an sshd and an sproxy that believe the same file.
+/// A server's machine with an sshd and an sproxy that use the same file.
 struct Server {
     world: World,
     folder: Folder,
@@ -83,7 +83,7 @@ impl Server {
         self.folder.join("home").join(name)
     }
 
-    /// The exit code of a program at the client, and what it wrote.
+    /// Returns the exit code of a program at the client, and its output.
     fn run(&self, launch: Launch) -> (Option<i32>, String) {
         let output = self.folder.file("output", "", User::Nobody);
         let file = fs::File::create(&output).expect("it is ours");
@@ -116,7 +116,7 @@ impl Server {
         code == Some(0) && output.starts_with("SSH-2.0-")
     }
 
-    /// Gives a path of the home an owner, a group and a mode.
+    /// Sets owner, group and mode of a path in the home folder.
     fn set(&self, name: &str, (user, group): (u32, u32), mode: u32) {
         let path = self.path(name);
         std::os::unix::fs::chown(&path, Some(user), Some(group)).expect("root may");
@@ -130,7 +130,7 @@ impl Server {
     }
 }
 
-/// The names of paths in the home, their owners and modes, and whether the key is let in.
+/// Paths in the home folder with owners and modes, and whether the key is then admitted.
 const ARRANGEMENTS: [(&str, (u32, u32), u32, bool); 16] = [
     ("", OURS, 0o755, true),
     ("", OURS, 0o777, false),

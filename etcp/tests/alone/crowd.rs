@@ -1,5 +1,4 @@
-//! A crowd of strangers from more sources than there are places at the door: clients come in beside
-//! it, and come back.
+//! A crowd of strangers from more sources than there are places: clients still connect, and return.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -16,13 +15,13 @@ use etcp_testkit::loopback::socket::{
 };
 use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
 
-/// More than the places that a door has at most.
+/// More than the places of a gate.
 const SOURCES: u32 = 1400;
 
-/// What a client in a crowd may take; a busy machine needs part of it.
+/// Time for a client in a crowd; a busy machine needs part of it.
 const IN_TIME: Duration = Duration::from_secs(20);
 
-/// Strangers that hold on to their places, or prove keys that nobody knows.
+/// Strangers that keep their places, or prove unknown keys.
 struct Crowd {
     server: SocketAddr,
     hello: Vec<u8>,
@@ -40,8 +39,8 @@ impl Crowd {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// From each source one connection that says `then` after its hello; each that is
-    /// dropped is made again.
+    /// Opens one connection from each source that sends `then` after its hello; each dropped one is
+    /// made again.
     fn hold(&self, then: &[u8]) {
         let mut open: Vec<Option<TcpStream>> = (0..SOURCES).map(|_| None).collect();
         while self.goes_on() {
@@ -60,7 +59,7 @@ impl Crowd {
         }
     }
 
-    /// Proves an unknown key from one source after the other, and keeps quiet.
+    /// Proves an unknown key from one source after the other, and stays silent.
     fn prove(&self) {
         let key = Identity::generate().expect("randomness");
         let mut open: Vec<Carrier> = Vec::new();
@@ -73,7 +72,7 @@ impl Crowd {
         }
     }
 
-    /// Does `work` beside the strangers of `trouble`, once `enough` are there.
+    /// Does `work` beside the strangers of `trouble`, once there are `enough`.
     fn beside<T>(
         &self,
         trouble: impl Fn(&Self) + Sync,
@@ -104,7 +103,8 @@ fn hello() -> Vec<u8> {
     hello
 }
 
-/// A new client attaches, and one that is attached comes back when its carrier is cut, beside `trouble`.
+/// Checks that a new client attaches, and an attached one returns when its carrier is cut, beside
+/// `trouble`.
 fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
     raise_own_limit();
     let site = Site::new();
@@ -164,7 +164,7 @@ fn a_limit_at_the_door_is_one_log_line_with_its_flag() {
     let _crowd = come(&sproxy, &source);
     let line = "--max-startups, now 4:30:8";
     wait("its line", || sproxy.program.count(line) > 0);
-    // Whoever is let in has a place all the same.
+    // An admitted client has a place anyway.
     let carrier = Carrier::connect(source(99), sproxy.address, &site.client.identity);
     let own = Identity::generate().expect("randomness");
     assert_eq!(Peer::new(carrier).ask_new(&own, "inside"), Answer::Attached);

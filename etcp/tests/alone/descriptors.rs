@@ -1,5 +1,5 @@
-//! Descriptors run out: accepting pauses, sessions go on, a lost carrier comes back, and all goes
-//! on where some are free again.
+//! Descriptors run out: accepting pauses, sessions continue, a lost carrier returns, and everything
+//! continues when some are free again.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -37,7 +37,7 @@ impl Many {
         many
     }
 
-    /// Looks which sessions have got their echo, and which were reset.
+    /// Checks which sessions have got their echo, and which were reset.
     fn look(&mut self) {
         for mut stream in std::mem::take(&mut self.waiting) {
             stream.set_nonblocking(true).expect("it is a socket");
@@ -52,7 +52,7 @@ impl Many {
     }
 }
 
-/// While nothing is free: live sessions go on, and a lost carrier comes back.
+/// While nothing is free: live sessions continue, and a lost carrier returns.
 fn live_on(relay: &Relay, cproxy: &Cproxy, steady: &Steady) {
     let before = cproxy.attached_again();
     steady.goes_on();
@@ -73,7 +73,7 @@ fn a_client_without_descriptors_lets_new_connections_wait() {
     let steady = Steady::start(cproxy.listen);
     let mut many = Many::open(cproxy.listen);
     wait("descriptors to run out", || cproxy.program.count("accepting pauses") > 0);
-    // 256 without the reserve of 64, and one is the steady session's.
+    // 256 without the reserve of 64, and one for the steady session.
     wait("all that fit", || {
         many.look();
         many.served.len() == 191
@@ -109,8 +109,8 @@ fn a_key_that_takes_every_descriptor_it_can_get_leaves_sessions_and_tunnels_to_o
         many.look();
         many.waiting.is_empty()
     });
-    // Of 256 the reserve takes 64, and tunnels an eighth of the rest. Half of what is left is the
-    // key's, and one of it the steady session's.
+    // Of 256 the reserve takes 64, and tunnels an eighth of the rest. The key has half of the rest,
+    // one of it for the steady session.
     assert_eq!((many.served.len(), many.reset), (83, SESSIONS - 83));
     cproxy.program.wait_for("a limit is reached: the server has no descriptors left for this key");
     assert_eq!(sproxy.program.count("descriptors for sessions run out"), 1, "one warning");
@@ -129,7 +129,7 @@ fn a_key_that_takes_every_descriptor_it_can_get_leaves_sessions_and_tunnels_to_o
     steady.finish();
 }
 
-/// Does `work` while strangers take every descriptor that they can get.
+/// Does `work` while strangers take every available descriptor.
 fn crowd_at_the_door(sproxy: &Sproxy, work: impl FnOnce()) {
     let (is_over_now, size) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -137,7 +137,7 @@ fn crowd_at_the_door(sproxy: &Sproxy, work: impl FnOnce()) {
             let mut strangers: Vec<TcpStream> = Vec::new();
             while !is_over_now.load(Ordering::Relaxed) {
                 strangers.retain(|stream| !is_over(stream));
-                // From several sources, so that none is at its own limit.
+                // From several sources, so that none reaches its own limit.
                 for source in 1..=9 {
                     let source = IpAddr::from([127, 0, 1, source]);
                     strangers.extend(connect_from(source, sproxy.address));

@@ -1,5 +1,4 @@
-//! What sessions cost that have nothing to do: memory, descriptors and processor time of the real
-//! programs.
+//! The cost of idle sessions: memory, descriptors and processor time of the real programs.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,10 +15,10 @@ const SESSIONS: usize = 1000;
 /// Memory of an idle session in each program.
 const PER_SESSION: u64 = 10_000;
 
-/// How long the programs' processor time is measured.
+/// Time for which the programs' processor time is measured.
 const MEASURED: Duration = Duration::from_secs(5);
 
-/// The part of one processor that a program with nothing to do may take: it is not optimised here.
+/// The part of one processor that an idle program may use: it is not optimised here.
 const IDLE: f64 = 0.02;
 
 struct Setting {
@@ -41,7 +40,7 @@ impl Setting {
         Self { cproxy, sproxy, proxy, target, _programs: programs }
     }
 
-    /// A session over which a byte has passed each way.
+    /// Opens a session over which a byte has passed each way.
     fn session(&self) -> [TcpStream; 2] {
         let mut application = TcpStream::connect(self.proxy).expect("cproxy accepts");
         let mut target = self.target.accept().expect("sproxy connects").0;
@@ -87,7 +86,7 @@ fn a_thousand_idle_sessions_cost_little_memory_and_no_time() {
         tell(&format!("{name} holds {} bytes for an idle session", cost()));
     }
     let (then, times) = (Instant::now(), setting.processor_times());
-    // The time that is measured, not a wait for anything.
+    // The measured time, not a wait.
     std::thread::sleep(MEASURED);
     setting.check_idle(times, then.elapsed(), "for a thousand idle sessions");
     drop(sessions);
@@ -126,7 +125,7 @@ fn a_reset_that_waits_for_a_stalled_target_costs_no_time() {
     let setting = Setting::new();
     let [mut application, target] = setting.session();
     application.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out is set");
-    // Until nobody takes more: the target never reads.
+    // Until nothing more is taken: the target never reads.
     while application.write_all(&[0x55; 1 << 16]).is_ok() {}
     let (then, times) = (Instant::now(), setting.processor_times());
     set_socket_linger(&application, Some(Duration::ZERO)).expect("an option is set");

@@ -1,5 +1,5 @@
-//! Carriers that live and are slow: a starved processor, a narrow and deep link, and an application
-//! that goes on writing into a dead path.
+//! Carriers that are slow but alive: a starved processor, a narrow and deep link, and an
+//! application that continues to write into a dead path.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use etcp_testkit::{
     Direction, Family, Folder, Journey, Launch, Pair, Process, Sproxy, World, skip, tell,
 };
 
-/// Programs that take the processor, and for how long.
+/// Programs that use the processor, and for how long.
 const HOGS: usize = 8;
 const STARVED: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ fn starve(process: &Process) {
     }
 }
 
-/// Takes the first processor, for a bounded time; gives way to everybody but starved ones.
+/// Uses the first processor, for a bounded time; yields to everything except starved ones.
 fn hog(number: usize, world: &World, folder: &Folder) -> Process {
     Launch::new(&format!("hog{number}"), "nice")
         .args(["-n", "10", "taskset", "1", "timeout", "60", "sh", "-c", "while :; do :; done"])
@@ -83,7 +83,7 @@ fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
     let journey = Journey::at(Rate::BRISK, world, |launch| launch);
     journey.world.link().set(&["rate=1mbit", "queue=3s"]);
     let (start, before) = (Instant::now(), journey.streams.received());
-    // The time that is watched, not a wait for anything.
+    // The observed time, not a wait.
     std::thread::sleep(WATCHED);
     let pause = journey.streams.go_on("the narrow link");
     let moved = journey.streams.received().into_iter().zip(before).map(|(now, then)| now - then);
@@ -93,17 +93,17 @@ fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
         assert!(!log.contains("carrier lost"), "it lived all the time:\n{log}");
     }
     assert_eq!(journey.pair.attached_again(), 0, "{}", journey.pair.cproxy.log());
-    // Half of what the link carries, at least: nothing is sent twice.
+    // At least half of what the link carries: nothing is sent twice.
     let least = WATCHED.as_secs() * 125_000 / 2;
     assert!(moved.iter().all(|moved| *moved >= least), "{moved:?} bytes in {WATCHED:?}");
     journey.world.link().set(&["rate=off", "queue=off"]);
     journey.finish();
 }
 
-/// More than a session may hold, its sockets included: an application is held up before.
+/// More than a session may hold, including its sockets: an application is blocked before.
 const MOST: u64 = 64 * 1024 * 1024;
 
-/// A write that waits for longer is held up.
+/// A write that waits for longer counts as blocked.
 const HELD_UP: Duration = Duration::from_secs(1);
 
 #[test]
@@ -145,7 +145,7 @@ fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing
     }
 }
 
-/// Writes the pattern until nobody takes more; says how much went.
+/// Writes the pattern until nothing more is taken; returns how much was written.
 fn write_until_held_up(mut stream: &TcpStream, pattern: Pattern) -> u64 {
     stream.set_write_timeout(Some(HELD_UP)).expect("a time-out is set");
     let mut sent = 0;

@@ -2,7 +2,7 @@
 //! thousands of tunnels and soaks.
 //!
 //! They would disturb each other and every other test, and some raise the limits of this process.
-//! So they have a program of their own, which runs them one after another: cargo runs one test
+//! Therefore they have their own program, which runs them one after another: cargo runs one test
 //! program at a time, and each test here waits for its [`turn`].
 
 mod crowd;

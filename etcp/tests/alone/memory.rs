@@ -1,5 +1,5 @@
-//! A server with little memory: it serves several clients, or says at its start that it cannot, and
-//! keeps to what its control group may have.
+//! A server with little memory: it serves several clients, or reports at its start that it cannot,
+//! and stays within its control group.
 
 use std::fs;
 use std::io::Write;
@@ -25,7 +25,7 @@ fn the_least_memory_serves_several_clients_of_one_key() {
         .collect();
     let sessions: Vec<_> = clients.iter().map(|client| Steady::start(client.listen)).collect();
     sessions.into_iter().for_each(Steady::finish);
-    // What is left is not enough for one more, and the log says what would be.
+    // The rest is not enough for one more, and the log says what would be.
     let mut ninth = Cproxy::start(&site, sproxy.address, "ninth");
     ninth.program.wait_for("the key's part of the server's memory is used up");
     wait("the limit to be named", || sproxy.program.count("(limit --memory)") == 1);
@@ -49,7 +49,7 @@ struct Group {
 }
 
 impl Group {
-    /// A group that may have so much memory, where that is possible.
+    /// Creates a group with this much memory, if possible.
     fn new(bytes: u64) -> Option<Self> {
         let places =
             [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
@@ -62,7 +62,7 @@ impl Group {
         })
     }
 
-    /// The most that it has used.
+    /// Returns the most that it has used.
     fn used(&self) -> String {
         let names = ["memory.max_usage_in_bytes", "memory.peak"];
         let text = names.iter().find_map(|name| fs::read_to_string(self.folder.join(name)).ok());
@@ -87,7 +87,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its processes are gone as soon as the kernel has buried them.
+        // Its processes are gone only when the kernel has removed them.
         for _ in 0..100 {
             if fs::remove_dir(&self.folder).is_ok() {
                 return;
@@ -149,7 +149,7 @@ fn a_server_in_a_small_control_group_survives_sessions_that_stall() {
     drop(sproxy);
 }
 
-/// Writes to every session until it takes no more, again and again: buffers and limits grow.
+/// Writes to every session until it takes no more, repeatedly: buffers and limits grow.
 fn fill(sessions: &[TcpStream]) {
     let block = vec![7; 64 * 1024];
     for session in sessions {

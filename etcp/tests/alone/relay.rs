@@ -1,6 +1,6 @@
-//! The real programs through a relay that lets their carriers die after random numbers of bytes, a
-//! thousand times under fifty sessions. Every byte must arrive, every session must end as its plan
-//! says, and neither program may have grown by it.
+//! The real programs through a relay that kills their carriers after random numbers of bytes, a
+//! thousand times under fifty sessions. Every byte must arrive, every session must end by its plan,
+//! and neither program may have grown.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,23 +16,23 @@ use etcp_testkit::{Loopback, Random, Relay, tell};
 const ATTACHES: usize = 1000;
 const SESSIONS: usize = 50;
 
-/// What a program may hold more than before its first session, once the last one has ended: what
-/// the allocator keeps, in bytes.
+/// The most bytes that a program may hold more than before its first session, once the last one has
+/// ended: memory that the allocator keeps.
 const GROWTH: u64 = 12 << 20;
 
-/// What goes each way in one session, at most.
+/// The most bytes each way in one session.
 const LENGTH: u64 = 4_000_000;
 
 /// For each attach, on a busy machine.
 const LIMIT: Duration = Duration::from_millis(300);
 
-/// Silence is to be noticed quickly.
+/// Settings that notice silence quickly.
 const OPTIONS: [&str; 4] = ["--heartbeat", "100ms", "--dead-after", "400ms"];
 
-/// What the sessions did, all together.
+/// The combined results of the sessions.
 #[derive(Default)]
 struct Tally {
-    /// No session is to be begun any more.
+    /// No session should start any more.
     is_over: AtomicBool,
     /// No session will come any more.
     is_closed: AtomicBool,
@@ -51,7 +51,7 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.tally.is_over.store(true, Ordering::Relaxed);
         self.tally.is_closed.store(true, Ordering::Relaxed);
-        // The target waits in accept(2): this connection lets it look again.
+        // The target waits in accept(2): this connection lets it check again.
         let _ = TcpStream::connect(self.target);
     }
 }
@@ -105,7 +105,7 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
     for (program, before) in [&cproxy, &sproxy].into_iter().zip(before) {
         settle(program, before);
     }
-    // It moves by tens of MB with the queues of the moment, and goes back when they are empty.
+    // It varies by tens of MB with the queues of the moment, and shrinks when they are empty.
     for (program, idle) in [&cproxy, &sproxy].into_iter().zip(idle) {
         let what = format!("{} bytes again; now: {}", idle + GROWTH, program.memory());
         until(&what, PATIENCE, || program.memory() <= idle + GROWTH);
@@ -121,7 +121,7 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
     assert!(sproxy.stop(PATIENCE).success());
 }
 
-/// Waits until the program has as many descriptors as before, not one more.
+/// Waits until the program has exactly as many descriptors as before.
 #[track_caller]
 fn settle(program: &Process, before: usize) {
     let what = format!("{before} descriptors again; now: {:?}", program.descriptor_names());

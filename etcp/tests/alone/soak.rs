@@ -1,8 +1,8 @@
 //! Hundreds of mixed, self-checking sessions through the real programs, under a seeded schedule of
 //! every fault of the network and of time.
 //!
-//! A run of the tests takes a few seconds of it. `just soak MINUTES` runs it for longer, with a
-//! line of progress every ten seconds. `ETCP_SEED` repeats a schedule.
+//! The tests run it for a few seconds. `just soak MINUTES` runs it for longer, with a line of
+//! progress every ten seconds. `ETCP_SEED` repeats a schedule.
 
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,16 +12,16 @@ use crate::soak_parts::{Act, Damage, Fleet, Schedule, Tamper};
 use etcp_testkit::workload::{Ending, Plan};
 use etcp_testkit::{Random, skip, tell};
 
-/// The length of a run of the tests.
+/// The duration in the tests.
 const SHORT: Duration = Duration::from_secs(15);
 
-/// Sessions at once in each lane: in a run of the tests, and in a long one.
+/// Concurrent sessions in each lane: in the tests, and in a long run.
 const WORKERS: [usize; 2] = [6, 40];
 
-/// What goes each way in one session, at most.
+/// The most bytes each way in one session.
 const LENGTH: u64 = 3_000_000;
 
-/// The time that `ETCP_SOAK_MINUTES` names, and how many sessions there are at once.
+/// Returns the time that `ETCP_SOAK_MINUTES` names, and the number of concurrent sessions.
 fn extent() -> (Duration, usize) {
     let minutes = std::env::var("ETCP_SOAK_MINUTES").ok().filter(|text| !text.is_empty());
     minutes.map_or((SHORT, WORKERS[0]), |text| {
@@ -65,11 +65,11 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
     fleet.finish(length);
 }
 
-/// Runs sessions through something that does one kind of damage, until a check finds it.
+/// Runs sessions through one kind of damage, until a check finds it.
 fn find(damage: Damage, ending: Ending) -> String {
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let tamper = Tamper::start(target.local_addr().expect("it listens"), damage);
-    // Enough for a read on loopback, and not what a test should wait for a hung one.
+    // Enough for a read on loopback, and short enough for a hung one.
     let patience = Duration::from_secs(3);
     let plan = Plan::of(100_000, ending);
     let application = TcpStream::connect(tamper.address()).expect("it accepts");
@@ -84,7 +84,7 @@ fn find(damage: Damage, ending: Ending) -> String {
     })
 }
 
-/// What `work` panicked with.
+/// Returns the panic message of `work`.
 fn catch(work: impl FnOnce()) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(work)).err()?;
     let text = panic.downcast_ref::<String>().cloned();

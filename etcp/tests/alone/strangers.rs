@@ -1,5 +1,4 @@
-//! Strangers at the door: who has not proved a key costs little, is shown out, and keeps nobody
-//! else out.
+//! Strangers: without a proved key they cost little, are dropped, and keep nobody out.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -14,26 +13,26 @@ use etcp_testkit::loopback::program::{measure, wait};
 use etcp_testkit::loopback::socket::{SetAtEnd, connect_from, is_over, pace, raise_own_limit};
 use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
 
-/// What the server's memory may grow by.
+/// The most by which the server's memory may grow.
 const GROWTH: u64 = 64 << 20;
 
-/// Silent connections that are kept up from one address.
+/// Silent connections that are maintained from one address.
 const SILENT: usize = 1000;
 
-/// The design's figure is 2 s; a busy machine gets three times as long.
+/// The specified time is 2 s; a busy machine gets three times as long.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(6);
 
-/// The design's figure is 10 s.
+/// The specified time is 10 s.
 const DROPPED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Plaintext of a data packet that claims the longest payload there is.
+/// Plaintext of a data packet that claims the longest possible payload.
 const HUGE: [u8; 20] = {
     let mut header = [0; 20];
     (header[4], header[16], header[17], header[18], header[19]) = (1, 255, 255, 255, 255);
     header
 };
 
-/// What all who make trouble share.
+/// The state that all troublemakers share.
 struct Trouble {
     server: SocketAddr,
     is_over: AtomicBool,
@@ -45,14 +44,14 @@ impl Trouble {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// A connection from the source of this number; `None` while the server takes none.
+    /// Opens a connection from the source of this number; `None` while the server accepts none.
     fn connect(&self, source: u8) -> Option<TcpStream> {
         let stream = connect_from(IpAddr::from([127, 0, 0, source]), self.server).ok()?;
         self.connections.fetch_add(1, Ordering::Relaxed);
         Some(stream)
     }
 
-    /// Keeps silent connections up: each one that is dropped is made again.
+    /// Maintains silent connections: each dropped one is made again.
     fn be_silent(&self, source: u8, up: &AtomicU64) {
         let mut silent: Vec<TcpStream> = Vec::new();
         while self.goes_on() {
@@ -64,7 +63,7 @@ impl Trouble {
         }
     }
 
-    /// Begins with `first`, over and over, and waits for what comes.
+    /// Starts with `first`, repeatedly, and waits for the answer.
     fn say(&self, source: u8, first: &[u8]) {
         let mut open: Vec<TcpStream> = Vec::new();
         while self.goes_on() {
@@ -79,7 +78,7 @@ impl Trouble {
         }
     }
 
-    /// Proves a key that is not known, and then claims a huge length.
+    /// Proves an unknown key, and then claims a huge length.
     fn claim_inside_tls(&self, source: u8) {
         let key = Identity::generate().expect("randomness");
         while self.goes_on() {
@@ -92,7 +91,7 @@ impl Trouble {
     }
 }
 
-/// The first half of an honest client's first flight.
+/// Returns the first half of an honest client's first flight.
 fn half_a_handshake() -> Vec<u8> {
     let key = Identity::generate().expect("randomness");
     let tls = ClientTls::new(&key).expect("a key");
@@ -103,7 +102,7 @@ fn half_a_handshake() -> Vec<u8> {
     hello
 }
 
-/// A record header that claims the most, and the beginning of what it claims.
+/// Returns a record header that claims the maximum, and the start of its contents.
 fn long_record() -> Vec<u8> {
     [&[22, 3, 1, 255, 255][..], &[0; 2000]].concat()
 }
@@ -134,7 +133,7 @@ fn a_crowd_of_strangers_costs_little_and_keeps_nobody_out() {
         scope.spawn(|| trouble.say(70, &half));
         scope.spawn(|| trouble.say(71, &long));
         scope.spawn(|| trouble.claim_inside_tls(72));
-        // Also when the test fails the others are to end.
+        // The others must end even if the test fails.
         let _end = SetAtEnd(&trouble.is_over);
         sproxy.program.memory_during(|| {
             wait("the crowd", || up.load(Ordering::Relaxed) >= SILENT as u64 * 9 / 10);
@@ -181,7 +180,7 @@ fn who_says_nothing_or_not_enough_is_shown_out() {
         println!("measured: {what} is shown out after {:.1} s", took.as_secs_f64());
         assert!(took < DROPPED_WITHIN, "{what}: {took:?}");
     }
-    // A key that is proved, and then nothing.
+    // A proved key, and then nothing.
     let key = Identity::generate().expect("randomness");
     let silent = Carrier::connect(here, sproxy.address, &key);
     let took = measure("the end of a carrier that says nothing", || {

@@ -15,10 +15,10 @@ use tokio::runtime::{Builder, Runtime};
 
 const CLIENTS: usize = 1000;
 
-/// A generous bound on the time that all of them take, on a busy machine.
+/// A generous limit for the time that all of them need on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// One client, its session, and how much that has carried.
+/// One client, its session, and how much it has carried.
 struct Guest {
     client: Client,
     application: UnixStream,
@@ -26,7 +26,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// A byte there and back.
+    /// Echoes a byte.
     async fn echo(&mut self) {
         self.carried = self.carried.wrapping_add(1);
         self.application.write_u8(self.carried).await.expect("the session lives");
@@ -47,7 +47,7 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
     let runtime = inside(&world.client);
     let target = echo(&runtime, &world.server);
     let sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, |launch| {
-        // A bound on what the tunnels are granted, not memory that is used.
+        // A limit on the tunnels' grants, not used memory.
         launch.args(["--memory", "1048576"])
     });
     let user = user(&folder);
@@ -79,7 +79,8 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
     runtime.shutdown_background();
 }
 
-/// How often all of them were attached. The server's log leaves lines about one source out.
+/// Returns how many times all of them were attached. The server's log leaves lines about one source
+/// out.
 fn attaches(guests: &[Guest]) -> u64 {
     guests.iter().map(|guest| guest.client.history().attaches).sum()
 }
@@ -110,7 +111,7 @@ fn echo(runtime: &Runtime, namespace: &Namespace) -> String {
     address
 }
 
-/// The key of all clients, which is let in.
+/// Returns the key of all clients, which is admitted.
 fn user(folder: &Folder) -> std::path::PathBuf {
     let path = folder.join("user");
     let user = Identity::load_or_create(&path).expect("a key can be made");

@@ -1,4 +1,4 @@
-//! `etcp demo`, as it runs in a pipe: it proves what it should, in its time.
+//! `etcp demo` in a pipe: it proves what it should, in time.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -35,7 +35,7 @@ fn the_demo_proves_itself_in_a_pipe_within_its_time_and_leaves_nothing() {
         "silence both ways",
         "silence one way",
     ] {
-        // Once in the show, once in the table.
+        // Once during the demo, once in the table.
         assert!(shown.matches(kind).count() >= 2, "no {kind:?} in\n{shown}");
     }
     let last = shown.lines().last().unwrap_or_default();

@@ -28,7 +28,7 @@ fn etcp(home: &Folder, args: &[&str]) -> Output {
     output(&mut command)
 }
 
-/// The last line of an `etcp connect` that fails; it is well formed.
+/// Returns the last line of a failing `etcp connect`, which must be well formed.
 fn complaint(home: &Folder, args: &[&str]) -> String {
     let always = ["connect", "--no-ssh-config", "--connect-timeout", "2s"];
     let output = etcp(home, &[&always[..], args].concat());
@@ -40,7 +40,7 @@ fn complaint(home: &Folder, args: &[&str]) -> String {
     line
 }
 
-/// A server that does this with each of its connections, for as long as the test runs.
+/// Starts a server that does this with each of its connections, for as long as the test runs.
 fn serves(with: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
     let address = listener.local_addr().expect("it is bound");
@@ -48,7 +48,7 @@ fn serves(with: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     address
 }
 
-/// Answers what came first with these bytes, and closes once the client has.
+/// Answers the first data with these bytes, and closes after the client.
 fn answers(bytes: &'static [u8]) -> SocketAddr {
     serves(move |mut stream| {
         let _ = stream.read(&mut [0; 4096]);
@@ -73,7 +73,7 @@ fn a_first_contact_that_fails_says_why_and_what_to_do() {
         (answers(b"SSH-2.0-OpenSSH_9.2p1\r\n").to_string(), "not TLS", "an ssh server answers"),
         (answers(b"HTTP/1.1 400 Bad Request\r\n\r\n").to_string(), "not TLS", "a web server"),
         (answers(b"220 mail ESMTP\r\n").to_string(), "not TLS", "check host and port"),
-        // The alerts of TLS servers that know no raw public keys, and no TLS 1.3.
+        // The alerts of TLS servers without raw public keys, and without TLS 1.3.
         (answers(&[21, 3, 3, 0, 2, 2, 40]).to_string(), "not EternalTCP", "check host and port"),
         (answers(&[21, 3, 3, 0, 2, 2, 70]).to_string(), "not EternalTCP", "check host and port"),
         (serves(drop).to_string(), "during the TLS handshake", "check host and port"),

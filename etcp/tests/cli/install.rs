@@ -1,4 +1,4 @@
-//! What an installation puts beside the program: completions and manual pages.
+//! What an installation adds to the program: completions and manual pages.
 
 use std::process::{Command, Output, Stdio};
 
@@ -24,7 +24,7 @@ fn bash_completes_commands_and_flags_with_what_completions_prints() {
     let folder = Folder::new();
     let script = folder.join("etcp.bash");
     std::fs::write(&script, text(etcp(&["completions", "bash"]))).expect("the folder is ours");
-    // What bash does at a tabulator: it calls the function that `complete` names.
+    // What bash does at a tab: it calls the function that `complete` names.
     let complete = |words: &str| {
         let commands = format!(
             ". {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
@@ -53,7 +53,7 @@ fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
     std::fs::write(ssh.join("config"), "Host server.example\n").expect("the folder is ours");
     std::fs::write(ssh.join("known_hosts"), "[other.example]:6200 ssh-ed25519 AAAA\n")
         .expect("the folder is ours");
-    // A folder of another user is passed over, and that of the test may be another's.
+    // A folder of another user is ignored, and the test's folder may belong to another.
     let run = folder.join("run");
     std::fs::create_dir_all(run.join("eternaltcp")).expect("the folder is ours");
     let socket = run.join("eternaltcp/cproxy.1.sock");
@@ -86,7 +86,7 @@ fn shells_can_read_their_completions() {
     for shell in ["bash", "zsh", "fish"] {
         let script = folder.join(shell);
         std::fs::write(&script, text(etcp(&["completions", shell]))).expect("the folder is ours");
-        // `.ci/install` has bash alone; the others are tried where they are.
+        // `.ci/install` has only bash; the others are tried if they exist.
         let is_there = Command::new(shell).arg("-c").arg("true").output().is_ok();
         assert!(is_there || shell != "bash", "{test}: there is no bash");
         if is_there {

@@ -1,5 +1,5 @@
-//! The log's reader stands still, is gone, or has no room: sessions go on, and what was not
-//! written is counted and told. What peers say forges no line.
+//! The log's reader is stopped, gone, or has no room: sessions continue, and lost lines are counted
+//! and reported. A peer's text forges no line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,7 +26,7 @@ struct Piped {
     log: Option<BufReader<Patient>>,
 }
 
-/// A pipe that has something to read sooner or later.
+/// A pipe that will have something to read.
 struct Patient(File);
 
 impl Read for Patient {
@@ -46,7 +46,7 @@ impl Piped {
         Self { child, log: Some(BufReader::new(Patient(File::from(read)))) }
     }
 
-    /// Reads its log until it says where it listens. Nothing is read after that.
+    /// Reads its log up to its address. Nothing is read after that.
     fn listening(&mut self) -> SocketAddr {
         let log = self.log.as_mut().expect("it is read");
         for line in log.lines() {
@@ -58,7 +58,7 @@ impl Piped {
         panic!("it ended before it listened");
     }
 
-    /// Reads on until a line has `text`; all lines to that one.
+    /// Reads until a line has `text`; returns all lines to that one.
     fn read_until(&mut self, text: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for line in self.log.as_mut().expect("it is read").lines() {
@@ -95,10 +95,10 @@ fn sproxy(site: &Site, target: SocketAddr, args: &[&str]) -> Command {
     command
 }
 
-/// Has the server log thousands of lines, more than wait for a reader.
+/// Makes the server log thousands of lines, more than wait for a reader.
 fn flood(server: SocketAddr) {
     for _ in 0..7000 {
-        // What is no TLS is told where debugging is logged.
+        // Connections without TLS are logged at level DEBUG.
         let mut stream = patient(TcpStream::connect(server).expect("it listens"));
         let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
         let _ = stream.read_to_end(&mut Vec::new());
@@ -119,7 +119,7 @@ fn the_logs_reader_stands_still_and_sessions_go_on_and_what_is_lost_is_told() {
     let steady = Steady::start(cproxy.listen);
     flood(address);
     steady.goes_on();
-    // New carriers and new sessions, too.
+    // New carriers and new sessions too.
     let other = Cproxy::start(&site, address, "other").attached();
     Steady::start(other.listen).finish();
     steady.finish();
@@ -167,7 +167,7 @@ fn the_last_lines_are_written_before_the_end() {
     server.read_until("INFO shutting down");
 }
 
-/// A full disk, and a pipe whose reader is gone.
+/// Returns a full disk, and a pipe whose reader is gone.
 fn unwritable() -> [Stdio; 2] {
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let broken = pipe_with(PipeFlags::CLOEXEC).expect("a pipe").1;
@@ -211,7 +211,7 @@ fn a_terminal_that_stops_whoever_writes_in_the_background_stops_no_proxy() {
     if !skip::can_find("cli::log_reader (tostop)", &["bash", "stty"]) {
         return;
     }
-    // A shell with job control gives the proxy a process group that is not the terminal's.
+    // A shell with job control gives the proxy a process group other than the terminal's.
     const JOB: &str =
         "stty tostop; set -m; setpriv --pdeathsig KILL -- \"$@\" </dev/null 2>&1 & wait";
     let site = Site::new();
@@ -231,7 +231,7 @@ fn what_a_client_calls_itself_forges_no_line_and_moves_no_terminal() {
     let sproxy = Sproxy::start(&site, Echo::start().address);
     let user = &site.client.identity;
     let mut peer = Peer::new(Carrier::connect([127, 0, 0, 1].into(), sproxy.address, user));
-    // As long as what takes its place below.
+    // As long as its replacement below.
     let placeholder = "N".repeat(FORGED.len());
     let request = peer.request(new(&Identity::generate().expect("a key"), &placeholder));
     let at = request.windows(placeholder.len()).position(|it| it == placeholder.as_bytes());

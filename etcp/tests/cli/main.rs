@@ -1,4 +1,4 @@
-//! The command line as one meets it: help, first contact, keys, installation, logs and the demo.
+//! The command line as a user meets it: help, first contact, keys, installation, logs and the demo.
 
 mod demo;
 mod first_contact;

@@ -1,4 +1,4 @@
-//! What somebody meets who does not know the program: help, version, and errors of usage.
+//! The program for somebody who does not know it: help, version, and usage errors.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use etcp_testkit::Folder;
 use etcp_testkit::wait::output;
 
-/// The commands that etcp starts itself.
+/// The internal commands.
 const INTERNAL: [&str; 3] = ["run-inside", "ssh-carry", "one-user"];
 
 fn etcp<S: AsRef<OsStr>>(args: &[S]) -> Output {

@@ -1,5 +1,5 @@
-//! Carriers that something on the way ends or silences: each time another follows, and the streams
-//! go on at the exact byte.
+//! Carriers that a device on the path ends or silences: each time another follows, and the streams
+//! continue at the exact byte.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn through_a_middlebox(habit: Habit) -> (Journey, Middlebox) {
     (Journey::through(world, |launch| launch), middlebox)
 }
 
-/// Lets carriers die in each of these ways, in front of the client, the server or both.
+/// Kills carriers in each of these ways, in front of the client, the server or both.
 fn die(kinds: &[Kind]) {
     let (mut journey, middlebox) = through_a_middlebox(Habit::Pass);
     for kind in kinds {
@@ -74,9 +74,9 @@ fn carriers_that_live_for_a_second_each_make_progress_and_do_not_spin() {
         tell(&format!(
             "{seen} carriers in {took:.1?}, of which each lived {LIFE:?}: {moved} bytes"
         ));
-        // Each life may bring a second dial that lost its race, and no more.
+        // Each carrier may have a second dial that lost its race, and no more.
         assert!(seen as f64 <= 2.0 * (took.as_secs_f64() + 2.0), "{seen} carriers in {took:?}");
-        // The rate is some 200 kB/s, and each life is a second.
+        // The rate is about 200 kB/s, and each carrier lives a second.
         assert!(moved > 100_000 * CARRIERS as u64 / 2, "only {moved} bytes in {took:?}");
         middlebox.set(Habit::Pass);
         journey.finish();
@@ -113,7 +113,7 @@ fn a_way_on_which_no_carrier_ever_attaches_is_tried_at_a_bounded_rate() {
         // Less than a handshake, so every carrier dies in it.
         middlebox.set(Habit::Bytes(100, RESET));
         let before = middlebox.seen();
-        // The time that is watched, not a wait for anything.
+        // The observed time, not a wait.
         std::thread::sleep(WATCHED);
         let tries = middlebox.seen() - before;
         tell(&format!("{tries} tries in {WATCHED:?}"));

@@ -1,5 +1,5 @@
 //! Errors of a carrier's socket, as the kernel really makes them: each means "connect again", and
-//! none is the end of a session.
+//! none ends a session.
 
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use etcp_testkit::checked::Rate;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{Direction, Folder, Journey, Launch, World, skip};
 
-/// What something on the way answers; what the socket of a carrier makes of it, and that of a new
+/// Answers of a device on the path; the resulting error of a carrier's socket, and of a new
 /// connection.
 const ANSWERS: [(&str, Errno, Errno); 8] = [
     ("tcp reset", Errno::CONNRESET, Errno::CONNREFUSED),
@@ -21,7 +21,7 @@ const ANSWERS: [(&str, Errno, Errno); 8] = [
     ("icmp type host-prohibited", Errno::HOSTUNREACH, Errno::HOSTUNREACH),
 ];
 
-/// Routes of the client's own that lead nowhere, and what its sockets make of them.
+/// Routes of the client that lead nowhere, and the resulting errors of its sockets.
 const ROUTES: [(&str, Errno); 4] = [
     ("unreachable", Errno::HOSTUNREACH),
     ("prohibit", Errno::ACCESS),
@@ -29,12 +29,12 @@ const ROUTES: [(&str, Errno); 4] = [
     ("none", Errno::NETUNREACH),
 ];
 
-/// A journey whose cproxy logs each try, and whose kernels soon give up a carrier: before the
-/// proxies do, so that it is the kernel's error that they see.
+/// Starts a journey whose cproxy logs each attempt, and whose kernels close a carrier before the
+/// proxies do, so that they see the kernel's error.
 fn hasty() -> Journey {
     let debug = "info,eternaltcp::client=debug";
-    // Slow, so that the applications' own connections are not in doubt as well: with these settings
-    // the kernel is as hasty with one that a full proxy does not read.
+    // Slow, so that the applications' own connections are not affected: with these settings the
+    // kernel is as hasty with one that a full proxy does not read.
     let journey = Journey::at(Rate::SLOW, World::new(), |launch| launch.env("RUST_LOG", debug));
     for namespace in [&journey.world.client, &journey.world.server] {
         namespace.sysctl("ipv4/tcp_retries2", "1");
@@ -43,14 +43,14 @@ fn hasty() -> Journey {
     journey
 }
 
-/// Whether a program has said this, with this error of the system.
+/// Returns whether a program has logged this, with this error of the system.
 fn says(log: &str, line: &str, errno: Errno) -> bool {
     let shown = format!("(os error {})", errno.raw_os_error());
     log.lines().any(|text| text.contains(line) && text.contains(&shown))
 }
 
-/// Strikes, waits until cproxy has seen each error where it is to see it, mends, and waits until
-/// the tunnel is attached again.
+/// Strikes, waits until cproxy has seen each expected error, mends, and waits until the tunnel is
+/// attached again.
 #[track_caller]
 fn provoke(
     journey: &mut Journey,
@@ -144,7 +144,7 @@ fn a_client_without_a_free_port_or_descriptor_connects_again_when_there_is_one()
         return;
     }
     let mut journey = hasty();
-    // One port, and somebody else listens on it.
+    // One port, which another program uses.
     let ports = "/proc/sys/net/ipv4/ip_local_port_range";
     let before = journey.world.client.run(|| std::fs::read_to_string(ports)).expect("it is read");
     let taken = etcp_testkit::checked::listen(&journey.world.client, "0.0.0.0:50000");
@@ -173,7 +173,7 @@ fn a_client_without_a_free_port_or_descriptor_connects_again_when_there_is_one()
     journey.finish();
 }
 
-/// tokio ends a thread for calls that block after ten idle seconds, unless it is kept.
+/// tokio ends a thread for blocking calls after ten idle seconds, unless it is kept.
 const THREADS_IDLE: Duration = Duration::from_secs(12);
 
 #[test]

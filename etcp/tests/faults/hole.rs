@@ -1,12 +1,12 @@
-//! A path on which large packets vanish and small ones pass, and nobody is told (an MTU hole).
+//! A path on which large packets vanish silently and small ones pass (an MTU hole).
 
 use etcp_testkit::{Journey, World, skip};
 
-/// Larger packets vanish. IPv6 demands that 1280 pass.
+/// Larger packets vanish. IPv6 requires that 1280 pass.
 const HOLE: &str = "hole=1300";
 
-/// A hole that is there from some moment on, in one direction or both, and that the next carrier
-/// meets as well.
+/// A hole that appears at some moment, in one direction or both, and that the next carrier meets as
+/// well.
 fn hole(way: &str) {
     let mut journey = Journey::through(World::over(&["delay=10ms"]), |launch| launch);
     journey.survive(&format!("a hole ({way})"), |journey| {

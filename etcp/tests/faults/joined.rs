@@ -1,4 +1,4 @@
-//! Several carriers for one tunnel: bulk goes on all of them, they end together, and no byte is lost
+//! Several carriers for one tunnel: bulk uses all of them, they end together, and no byte is lost
 //! whichever dies, and however the client moves.
 
 use std::collections::BTreeSet;
@@ -10,13 +10,13 @@ use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::world::CARRIER_PORT;
 use etcp_testkit::{Fault, World, skip};
 
-/// How many there are to be.
+/// The requested number.
 const CARRIERS: usize = 4;
 
-/// What each of them has carried when it counts as used.
+/// What each of them must have carried to count as used.
 const USED: u64 = 100_000;
 
-/// A journey whose carriers have all come.
+/// Starts a journey with all its carriers.
 fn start(world: World) -> Journey {
     let count = CARRIERS.to_string();
     let change = |launch: etcp_testkit::Launch| launch.args(["--carriers", &count]);
@@ -32,7 +32,7 @@ fn wait_for_all(journey: &mut Journey, nth: usize) {
     journey.pair.cproxy.wait_for_count(&last, nth, PATIENCE);
 }
 
-/// Waits until each carrier has had its share.
+/// Waits until each carrier has carried its part.
 #[track_caller]
 fn wait_for_use(journey: &Journey) {
     until("each carrier to have its share", PATIENCE, || {
@@ -41,7 +41,7 @@ fn wait_for_use(journey: &Journey) {
     });
 }
 
-/// The local ports of the client's carriers, and what each has sent and had acknowledged.
+/// Returns the local ports of the client's carriers, and what each has sent and had acknowledged.
 fn carried(client: &Namespace) -> Vec<(u16, u64)> {
     let port = format!("( dport = :{CARRIER_PORT} )");
     let output = client.command("ss").args(["-HtinO", "state", "established", &port]).output();
@@ -74,7 +74,7 @@ fn one_of_several_that_dies_loses_no_byte_whether_it_says_so_or_not() {
     if !skip::can_link("faults::joined (one dies)") || !skip::can_run("faults::joined", &["ss"]) {
         return;
     }
-    // More comes than it carries: all of them are full.
+    // More arrives than it carries: all of them are full.
     let mut journey = start(World::over(&["delay=10ms", "rate=20mbit"]));
     for is_told in [true, false] {
         wait_for_use(&journey);

@@ -1,5 +1,5 @@
-//! Faults of the network, of names, of time and of the system, in network namespaces: streams go on
-//! with every byte in its place.
+//! Faults of the network, of names, of time and of the system, in network namespaces: streams
+//! continue with every byte in its place.
 
 mod carrier;
 mod errno;

@@ -1,5 +1,5 @@
-//! What the server's name leads to: other addresses, other families, nothing for a while, or
-//! somebody who answers in the server's place.
+//! The addresses of the server's name: other addresses, other families, none for a while, or an
+//! impostor.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use etcp_testkit::process::User;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{Family, Folder, Journey, Launch, Pair, Process, Sproxy, World, skip, tell};
 
-/// How long names cannot be looked up.
+/// How long names cannot be resolved.
 const WITHOUT_NAMES: Duration = Duration::from_secs(10);
 
-/// A journey whose client looks the server's name up, at a resolver that answers so at first.
+/// Starts a journey whose client resolves the server's name, with this answer at first.
 fn by_name(world: World, answer: Answer) -> (Journey, Resolver) {
     let folder = Folder::new();
     let resolver = Resolver::start(&world.client, &folder, answer);
@@ -25,7 +25,7 @@ fn by_name(world: World, answer: Answer) -> (Journey, Resolver) {
     (Journey::with_session(world, folder, pair, &listener, Rate::GENTLE), resolver)
 }
 
-/// Both of the server's addresses.
+/// Returns both of the server's addresses.
 fn both(world: &World) -> Answer {
     Answer::Addresses(vec![world.server_v4(), world.server_v6()])
 }
@@ -124,19 +124,19 @@ fn a_server_whose_address_changes_in_dns_is_found_at_the_new_one() {
     journey.finish();
 }
 
-/// Takes the server's address away, and gives it a new one.
+/// Removes the server's address, and gives it a new one.
 fn move_server(journey: &Journey, old: &str, new: &str) {
     let [del, add] = [("del", old), ("add", new)]
         .map(|(verb, address)| format!("addr {verb} {address}/24 dev wan"));
     journey.world.server.ip("-4", &[&del, &add]);
 }
 
-/// What captive portals and their like answer to whatever they get.
+/// Answers of captive portals and similar devices.
 const JUNK: [Habit; 4] = [
     Habit::Answer(
         b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n\r\n",
     ),
-    // TLS: fatal alert, handshake_failure. So a server that has certificates only.
+    // TLS: fatal alert, handshake_failure: a server that has only certificates.
     Habit::Answer(&[0x15, 3, 3, 0, 2, 2, 40]),
     Habit::Answer(b""),
     Habit::Mute,
@@ -178,7 +178,7 @@ fn another_server_with_a_key_of_its_own_gets_nothing_and_is_waited_out() {
     journey.finish();
 }
 
-/// An sproxy on the router itself, which would let everybody in.
+/// Starts an sproxy on the router itself, which would admit everybody.
 fn foreign_server(world: &World, folder: &Folder) -> Process {
     let program = folder.program("etcp", &etcp_testkit::pair::etcp());
     let keys = etcp_testkit::keys::Keys::generate(folder, &[format!("[{SERVER_NAME}]:6200")]);

@@ -1,10 +1,10 @@
-//! The path dies, moves or forgets under a carrier whose ends notice nothing of it by themselves.
+//! The path dies, moves or forgets under a carrier without any notice to its ends.
 
 use std::time::Duration;
 
 use etcp_testkit::{Direction, Journey, skip, tell};
 
-/// How long a fault lasts that a carrier does not outlive.
+/// The duration of a fault that a carrier does not survive.
 const OUTAGE: Duration = Duration::from_secs(5);
 
 /// How long the client has no address at all.

@@ -1,9 +1,9 @@
-//! A standing spare, and what a user may ask for: a new carrier at once.
+//! A spare, and requests of a user: a new carrier at once.
 
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{Journey, World, skip};
 
-/// A client on both uplinks whose spare stands by.
+/// Starts a client on both uplinks whose spare stands by.
 fn with_spare() -> Journey {
     let world = World::new();
     world.move_soft(2);

@@ -6,14 +6,14 @@ use std::time::Duration;
 use etcp_testkit::checked::{Rate, listen};
 use etcp_testkit::{Direction, Family, Folder, Journey, Launch, Pair, Sproxy, World, skip, tell};
 
-/// Sleeps after which the carrier is still good, and after which nothing of it is left.
+/// Sleeps after which the carrier still works, and after which nothing of it is left.
 const NAP: Duration = Duration::from_secs(1);
 const SLEEP: Duration = Duration::from_secs(60);
 
-/// How long a program stands still.
+/// How long a program is stopped.
 const STOP: Duration = Duration::from_secs(30);
 
-/// The client's machine sleeps: nothing of it runs, and nothing passes to it or from it.
+/// Makes the client's machine sleep: nothing of it runs, and nothing passes to or from it.
 fn sleep(journey: &Journey, length: Duration) {
     journey.pair.cproxy.pause();
     journey.world.router.blackhole(Direction::Both);
@@ -54,8 +54,8 @@ fn a_client_that_sleeps_for_a_minute_goes_on_though_server_and_nat_have_given_it
     journey.finish();
 }
 
-/// One program stands still while everything else goes on. Its machine still acknowledges, so the
-/// carrier may outlive that; the session does in any case.
+/// Stops one program while everything else continues. Its machine still acknowledges, so the
+/// carrier may survive; the session does in any case.
 fn stand_still(stops: impl Fn(&Journey) -> &etcp_testkit::Process) {
     let journey = Journey::new();
     stops(&journey).pause();
@@ -83,11 +83,11 @@ fn a_server_that_is_stopped_for_thirty_seconds_goes_on() {
     }
 }
 
-/// How the wall clock of both programs is put: two days back, a year ahead, and right again.
+/// Settings of the wall clock of both programs: two days back, a year ahead, and correct again.
 const STEPS: [&str; 3] = ["-172800", "+31536000", "+0"];
 
-/// What passes each way after a step: at this rate more than `--dead-after` and all else that is
-/// counted in seconds.
+/// What passes each way after a step: at this rate it takes longer than `--dead-after` and all
+/// other times that are counted in seconds.
 const AFTER_A_STEP: u64 = 2 * 1024 * 1024;
 
 #[test]
@@ -106,7 +106,7 @@ fn a_step_of_the_wall_clock_is_not_noticed() {
         let pause = journey.streams.reach(&format!("a step of {step} s"), AFTER_A_STEP);
         tell(&format!("the wall clock {step} s: the streams stood still for {pause:.2?}"));
         assert_eq!(journey.pair.attached_again(), times, "{}", journey.pair.cproxy.log());
-        // Timers still run; and the clock is really another: lines of the log carry it.
+        // Timers still run; and the clock is really changed, as the log lines show.
         let days = days(&journey.pair.cproxy.log()).len();
         journey.survive(&format!("a reset with a wall clock of {step} s"), |journey| {
             journey.world.router.reset_carriers();
@@ -117,7 +117,7 @@ fn a_step_of_the_wall_clock_is_not_noticed() {
     journey.finish();
 }
 
-/// Has a program see the wall clock that the file `clock` says, and the real monotonic one.
+/// Makes a program see the wall clock of the file `clock`, and the real monotonic one.
 fn with_wall_clock(launch: Launch, library: &Path, clock: &Path) -> Launch {
     let variables = [
         format!("LD_PRELOAD={}", library.display()),
@@ -129,7 +129,7 @@ fn with_wall_clock(launch: Launch, library: &Path, clock: &Path) -> Launch {
     launch.run_by(["env"]).run_by(variables)
 }
 
-/// The days that lines of a log carry, each once.
+/// Returns the days in the lines of a log, each once.
 fn days(log: &str) -> std::collections::BTreeSet<String> {
     log.lines().filter_map(|line| Some(line.split_once('T')?.0.to_owned())).collect()
 }

@@ -1,5 +1,5 @@
-//! A key with a passphrase, which ssh-agent holds or which is typed, while the client moves: it is
-//! needed for the first carrier alone.
+//! A key with a passphrase, held by ssh-agent or typed, while the client moves: it is needed only
+//! for the first carrier.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,7 +39,7 @@ impl Site {
         self.folder.join("client-key")
     }
 
-    /// A stream each way that goes on through faults of which `survive` waits for the end.
+    /// Runs a stream each way through faults whose end `survive` waits for.
     fn stream(&self, mut survive: impl FnMut(Fault)) {
         let application = connect(&self.world.client, DEFAULT_LISTEN);
         let streams = Streams::start(application, accept(&self.target), Rate::SLOW);

@@ -33,7 +33,7 @@ fn of_carriers(namespace: &Namespace) -> Vec<String> {
     let port = format!("( sport = :{CARRIER_PORT} or dport = :{CARRIER_PORT} )");
     let output = namespace.command("ss").args(["-Htin", "state", "established", &port]).output();
     let text = String::from_utf8(output.expect("ss runs").stdout).expect("it is text");
-    // It stands somewhere among what TCP knows of the connection.
+    // It is part of the kernel's information about the connection.
     let words = text.split_whitespace().filter(|word| ["reno", "cubic", "bbr"].contains(word));
     words.map(str::to_owned).collect()
 }

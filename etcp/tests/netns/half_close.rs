@@ -1,5 +1,5 @@
-//! The end of a stream and a reset, by either side, while there is no path: they arrive as what
-//! they were, after the data before them, once there is a path again.
+//! The end of a stream and a reset, by either side, while there is no path: they arrive unchanged,
+//! after the data before them, once there is a path again.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,7 +19,8 @@ struct Setting {
     _folder: Folder,
 }
 
-/// An established session's two ends: who ends it in the outage, and who is to notice.
+/// The two ends of an established session: the one that ends it in the outage, and the one that
+/// must notice.
 struct Ends {
     active: TcpStream,
     passive: TcpStream,
@@ -56,7 +57,8 @@ impl Setting {
         }
     }
 
-    /// Does `work` while nothing passes, and has the client attached again from its other uplink.
+    /// Does `work` while nothing passes, and then lets the client attach again from its other
+    /// uplink.
     fn in_outage(&mut self, work: impl FnOnce()) {
         let before = self.pair.attached_again();
         self.world.router.blackhole(Direction::Both);
@@ -100,7 +102,7 @@ fn reset(side: Side) {
     assert_eq!(bytes, words, "after the data before it");
 }
 
-/// Nothing, not even an end, has come through the outage.
+/// Checks that nothing, not even an end, has arrived during the outage.
 fn assert_silent(stream: &TcpStream) {
     stream.set_nonblocking(true).expect("is set");
     let seen = stream.peek(&mut [0]).map_err(|error| error.kind());

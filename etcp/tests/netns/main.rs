@@ -1,5 +1,5 @@
-//! Programs that people use, through both proxies, while their client moves between networks.
-//! Each test has network namespaces of its own.
+//! Real programs through both proxies, while their client moves between networks. Each test has its
+//! own network namespaces.
 
 mod agent_roam;
 mod congestion;

@@ -28,10 +28,10 @@ fn an_open_transaction_commits_after_the_client_moved() {
         pair.survive(fault, &world);
         query(&mut psql, "COMMIT;", "COMMIT");
     }
-    // A temporary table lives as long as its connection: this is the one we began with.
+    // A temporary table lives as long as its connection: this is the original one.
     query(&mut psql, "SELECT t FROM mine;", "same backend");
 
-    // Seen by somebody who never went through the proxies.
+    // Seen by a client that never used the proxies.
     let mut witness = Terminal::start(psql_direct(), &world.server, &folder);
     query(&mut witness, "SELECT 'rows:' || count(*) FROM moves;", "rows:5");
     for mut terminal in [psql, witness] {
@@ -44,7 +44,7 @@ fn an_open_transaction_commits_after_the_client_moved() {
 fn query(psql: &mut Terminal, query: &str, answer: &str) {
     psql.expect(PROMPT, PATIENCE);
     psql.line(query);
-    // The terminal's echo of what was typed comes first.
+    // The terminal's echo of the typed text comes first.
     psql.expect(query, PATIENCE);
     psql.expect(answer, PATIENCE);
 }

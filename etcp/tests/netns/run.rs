@@ -1,4 +1,4 @@
-//! `etcp run`: whatever a program connects to and looks up goes through the tunnel.
+//! `etcp run`: everything that a program connects to and looks up goes through the tunnel.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -33,7 +33,7 @@ fn curl_by_name_arrives_whole_while_the_client_moves() {
     assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
 }
 
-/// Connects to each of its arguments, says hello there, and prints the answer.
+/// Connects to each of its arguments, sends hello, and prints the answer.
 const GREETER: &str = r#"
 use std::io::{Read, Write};
 fn main() {
@@ -66,7 +66,7 @@ fn a_static_program_is_carried_to_names_and_addresses_of_both_families_while_the
     assert_eq!(process.log().trim_end(), "hello 1\nhello 2\nhello 3");
 }
 
-/// Answers connections with what they said and their number, each after a fault of its own.
+/// Answers connections with their text and their number, each after another fault.
 fn greet(listener: &TcpListener, world: &World, faults: &[Fault]) {
     listener.set_nonblocking(true).expect("it need not block");
     for (number, fault) in (1..).zip(faults) {
@@ -101,7 +101,7 @@ fn main() {
     read(&second);
     second.write_all(b"late").expect("the other half is open");
     drop(second);
-    // What is unread when a socket is closed makes of its end a reset.
+    // Unread data when a socket is closed turn its end into a reset.
     let mut third = connect();
     third.write_all(b"!").expect("it takes it");
     while third.peek(&mut [0; 2]).expect("an answer") < 2 {}
@@ -200,7 +200,7 @@ for host in sys.argv[1:]:
         print("failed")
 "#;
     let running = Running::start(&["*:*"], &[]);
-    // It stays until the lines are there: the kernel tells of what was refused a little later.
+    // It stays until the lines are there: the kernel reports refused packets a little later.
     let script = format!("python3 -c '{SEND}' \"$@\"; exec sleep 60");
     let mut process =
         running.run("udp", &["sh", "-c", &script, "sh", "10.71.9.10", "10.71.9.10", "fd71:9::10"]);

@@ -1,4 +1,4 @@
-//! `etcp run` as a way to start a program: its user, its terminal, its signals and its exit code.
+//! `etcp run` as a program starter: its user, its terminal, its signals and its exit code.
 
 use etcp_testkit::running::Running;
 use etcp_testkit::terminal::Terminal;
@@ -158,7 +158,7 @@ fn where_namespaces_are_forbidden_the_message_says_what_to_do() {
     const FORBID: &str = "echo 0 > /proc/sys/user/max_user_namespaces; \
                           exec setpriv --bounding-set=-all --inh-caps=-all -- \"$@\"";
     let running = Running::start(&[], &[]);
-    // The limit is the new namespace's own, and ends with it.
+    // The limit belongs to the new namespace, and ends with it.
     let mut process = running
         .launch("forbidden", &["true"])
         .run_by(["unshare", "--user", "--map-root-user", "sh", "-c", FORBID, "sh"])

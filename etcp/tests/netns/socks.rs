@@ -1,5 +1,5 @@
-//! `etcp cproxy -D` under real programs: curl by every language that it knows, HTTP/2, and ssh,
-//! while the client moves; names are looked up by the server alone.
+//! `etcp cproxy -D` with real programs: curl in every protocol that it knows, HTTP/2, and ssh,
+//! while the client moves; only the server resolves names.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,12 +15,12 @@ use etcp_testkit::{
 
 const DYNAMIC: &str = "127.0.0.1:1080";
 
-/// A name that the server alone can look up: it is its own loopback.
+/// A name that only the server can resolve: it is its own loopback.
 const NAME: &str = "web.test";
 
 const MIB: u64 = 1024 * 1024;
 
-/// A file that takes longer than all faults, one after the other.
+/// A file that takes longer than all faults in sequence.
 const LONG: u64 = 48 * MIB;
 
 /// Both proxies, cproxy with `-D`.
@@ -33,7 +33,7 @@ fn start(world: &World, folder: &Folder) -> Pair {
     Pair::start_with(world, folder, sproxy, |launch| launch.args(["-D", "1080"]))
 }
 
-/// A curl on its way, and where its file arrives.
+/// A running curl, and its output file.
 fn curl(world: &World, folder: &Folder, name: &str, args: &[&str]) -> Process {
     Launch::new(name, "curl")
         .args(["-sS", "--fail", "--no-buffer", "-o"])
@@ -63,7 +63,7 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         ("socks5-hostname", &["--socks5-hostname", DYNAMIC, &by_name]),
         ("connect", &["--proxytunnel", "-x", &proxy, &by_name]),
     ];
-    // 1 MB/s each, so that the faults fall inside the copies. curl makes up for pauses.
+    // 1 MB/s each, so that the faults fall inside the copies. curl catches up after pauses.
     let mut curls = languages.map(|(name, args)| {
         let args = [&["--limit-rate", "1M"][..], args].concat();
         (name, curl(&world, &folder, name, &args))
@@ -113,7 +113,7 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
         .arg(&second)
         .arg(&url)
         .start(&world.client, &folder);
-    // curl makes up for a pause: the silence comes first, or it would be done before the rest.
+    // curl catches up after a pause: the silence comes first, or it would be done before the rest.
     let faults = [Fault::BlackholeThenMove, Fault::ResetAndMove, Fault::Move];
     strike_on_the_way_of(2 * 24 * MIB, &world, &faults, || {
         assert!(curl.is_running(), "curl ended early");

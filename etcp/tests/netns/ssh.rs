@@ -1,5 +1,5 @@
-//! `etcp ssh` to a stock sshd: no sproxy runs there, nothing is set up, and what ssh does lives on
-//! while the client moves.
+//! `etcp ssh` to a stock sshd: no sproxy runs there, nothing is set up, and ssh survives the
+//! client's moves.
 
 use etcp_testkit::ssh_site::{PROGRAMS, SECONDS, Site};
 use etcp_testkit::wait::{PATIENCE, until};
@@ -60,7 +60,7 @@ fn etcp_is_found_named_or_copied_and_told_to_be_missing() {
     site.run("missing", &[], "true").failed(1, missing);
     let nowhere = ["--remote-etcp", "/nowhere/etcp"];
     site.run("nowhere", &nowhere, "true").failed(1, "there is no program /nowhere/etcp at server");
-    // Something else by this name.
+    // Another program with this name.
     site.run("other", &["--remote-etcp", "/bin/true"], "true")
         .failed(1, "etcp did not start at server");
     site.assert_tidy();
@@ -91,7 +91,7 @@ fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
     ssh.wait_for("begun", PATIENCE);
     let id = ssh.id().cast_signed();
     let group = rustix::process::Pid::from_raw(id).expect("an id");
-    // ssh, and the client's end of the tunnel beside it.
+    // ssh, and beside it the client's end of the tunnel.
     rustix::process::kill_process_group(group, Signal::KILL).expect("it runs");
     ssh.wait(SECONDS);
     assert_eq!(site.sproxies().len(), 1, "it waits for its client");

@@ -11,10 +11,10 @@ use etcp_testkit::{Fault, Launch, User, skip};
 const FAULTS: [Fault; 4] =
     [Fault::ResetAndMove, Fault::BlackholeThenMove, Fault::Forget, Fault::SoftMove];
 
-/// What is copied weighs so much.
+/// The size of the copied data.
 const LENGTH: u64 = 64 << 20;
 
-/// Passes on what a command writes at some 10 MB/s, so that the faults fall inside.
+/// Limits a command's output to about 10 MB/s, so that the faults fall inside.
 const SLOWLY: &str = "perl -e 'while (sysread STDIN, $b, 40960) { syswrite STDOUT, $b; select undef, undef, undef, .004 }'";
 
 /// A site with something to copy, and a command `./as-ssh`.
@@ -28,7 +28,7 @@ fn site() -> Site {
     site
 }
 
-/// Runs a script that copies `original`, and lets the faults strike while what it writes grows.
+/// Runs a script that copies `original`, and causes the faults while its output grows.
 fn copy(site: &Site, name: &str, script: &str, arrived: impl FnMut() -> u64) {
     let script = site.folder.readable_file(name, &format!("set -e\n{script}\n"));
     let launch = site.client(Launch::new(name, "sh").arg(script));

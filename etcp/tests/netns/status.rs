@@ -1,4 +1,4 @@
-//! `etcp status`: what it tells of a living pair, before and after the client has moved.
+//! `etcp status` of a live pair, before and after the client has moved.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("it says text")
 }
 
-/// How both proxies stand: the client's first.
+/// Returns the status of both proxies: the client's first.
 fn statuses(folder: &Folder) -> [Value; 2] {
     let output = etcp(folder, User::Nobody, &["status", "--json"]);
     let said = text(&output.stdout);
@@ -161,7 +161,7 @@ fn the_control_socket_is_its_users_alone() {
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("permission denied"), "{refused:?}");
-    // Also where somebody has opened the file to all.
+    // Even if the file has been opened to all.
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("we are root");
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");

@@ -1,5 +1,5 @@
-//! A telnet login through cproxy's default forward stays while the client moves, and its interrupt
-//! (urgent data) still reaches what runs there.
+//! A telnet login through cproxy's default forward survives the client's moves, and its interrupt
+//! (urgent data) still reaches the running program.
 
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::terminal::Terminal;
@@ -8,7 +8,7 @@ use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, W
 
 const PROMPT: &str = "ready> ";
 
-/// Instead of login(1), which wants an account with a password: asks for a name, gives a shell.
+/// Replaces login(1), which requires an account with a password: asks for a name, gives a shell.
 const LOGIN: &str = "#!/bin/sh
 printf 'login: '
 read -r name
@@ -61,14 +61,14 @@ fn a_telnet_login_stays_while_the_client_moves() {
     assert!(end.code().is_some(), "telnet ends by itself, as its session did: {end}");
 }
 
-/// Has the shell compute something, so that its answer differs from the echo of what was typed.
+/// Makes the shell compute something, so that its answer differs from the echo of the typed text.
 fn ask(telnet: &mut Terminal, n: u32) {
     telnet.line(&format!("echo answer-$(({n} * 1001))."));
     telnet.expect(&format!("answer-{}.", n * 1001), PATIENCE);
     telnet.expect(PROMPT, PATIENCE);
 }
 
-/// Interrupts a command that would run for long; `before` happens while it runs.
+/// Interrupts a long command; `before` happens while it runs.
 fn interrupt(world: &World, telnet: &mut Terminal, before: impl FnOnce()) {
     const ESCAPE: &str = "\x1d";
     telnet.line("echo running-$((40 + 2)).; sleep 1000");
@@ -78,7 +78,7 @@ fn interrupt(world: &World, telnet: &mut Terminal, before: impl FnOnce()) {
     telnet.send(ESCAPE);
     telnet.expect("telnet> ", PATIENCE);
     telnet.line("send ip synch");
-    // The shell is back long before the 1000 seconds are over.
+    // The shell returns long before the 1000 seconds are over.
     telnet.expect(PROMPT, PATIENCE);
     assert!(urgent_segments(world) > urgent, "the interrupt went as urgent data");
     // If the urgent byte had been lost or doubled, this would not be understood.
@@ -92,7 +92,7 @@ fn urgent_segments(world: &World) -> u64 {
     packets.and_then(|packets| packets.parse().ok()).expect("the counter is listed")
 }
 
-/// telnetd wants a socket as its stdin, as inetd gives it.
+/// telnetd requires a socket as its stdin, as inetd provides it.
 fn start_telnetd(world: &World, folder: &Folder) -> Process {
     let login = folder.script("login", LOGIN);
     let telnetd = skip::find("telnetd").expect("was asked for");

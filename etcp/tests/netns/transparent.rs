@@ -1,5 +1,5 @@
-//! `etcp cproxy --transparent`: connections that nftables redirects, or hands over by TPROXY, of
-//! this machine's own programs and of others behind it, IPv4 and IPv6, while the client moves.
+//! `etcp cproxy --transparent`: connections that nftables redirects, or TPROXY, of this machine's
+//! own programs and of others behind it, IPv4 and IPv6, while the client moves.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,7 +16,7 @@ use etcp_testkit::transfer::strike_on_the_way_of;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
 
-/// Addresses that the server alone has: no other way leads there than the tunnel.
+/// Addresses that only the server has: only the tunnel leads there.
 const TARGETS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
 
 /// The recipes of docs/guide.md.
@@ -29,7 +29,7 @@ enum Recipe {
 }
 
 impl Recipe {
-    /// Runs it as it stands there.
+    /// Runs the recipe as printed.
     #[track_caller]
     fn follow(self, namespace: &Namespace) {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide.md");
@@ -55,7 +55,7 @@ table inet etcp {
 }
 ";
 
-/// What each file weighs.
+/// The size of each file.
 const LENGTH: u64 = 24 * 1024 * 1024;
 
 /// Both proxies, cproxy with `--transparent`, and the server's addresses.
@@ -69,7 +69,7 @@ fn start(world: &World, folder: &Folder, user: User) -> Pair {
     })
 }
 
-/// A curl of the big file in `namespace`, and where it arrives.
+/// Starts a curl of the big file in `namespace`; returns its output file too.
 fn curl(namespace: &Namespace, folder: &Folder, name: &str, url: &str) -> (PathBuf, Process) {
     let copy = folder.join(name);
     let curl = Launch::new(&format!("curl-{name}"), "curl")
@@ -86,7 +86,7 @@ fn fetch(world: &World, namespace: &Namespace, folder: &Folder) {
     let ways = [("v4", "192.0.2.80"), ("v6", "[2001:db8::80]")];
     let mut curls = ways
         .map(|(name, host)| curl(namespace, folder, name, &format!("http://{host}:8080/original")));
-    // nginx makes up for a pause, but is never ahead of its mean rate.
+    // nginx catches up after a pause, but never exceeds its mean rate.
     let faults = [Fault::BlackholeThenMove, Fault::ResetAndMove, Fault::Move];
     strike_on_the_way_of(2 * LENGTH, world, &faults, || {
         assert!(curls.iter_mut().all(|(_, curl)| curl.is_running()), "curl ended early");
@@ -211,7 +211,7 @@ fn what_would_come_back_here_and_what_is_not_permitted_is_reset_with_one_line() 
     pair.cproxy.wait_for_count(line, 3, PATIENCE);
 
     world.client.nft(&redirect_ports("1234, 7000"));
-    // Also where connection tracking has it.
+    // Even if connection tracking has it.
     assert!(is_reset(&mut connect(&world.client, "127.0.0.1:1234")));
     pair.cproxy.wait_for_count(line, 4, PATIENCE);
     assert!(is_reset(&mut connect(&world.client, "198.51.100.1:7000")));
@@ -221,7 +221,8 @@ fn what_would_come_back_here_and_what_is_not_permitted_is_reset_with_one_line() 
     assert_eq!(pair.cproxy.count(line), 4, "one line each: {}", pair.cproxy.log());
     assert_eq!(pair.attached_again(), 0, "the tunnel is not touched");
 
-    // A rule that catches what cproxy itself sends: it says so, and goes on without the rule.
+    // A rule that catches cproxy's own connections: it reports that, and continues without the
+    // rule.
     world.client.nft(&format!("flush ruleset\n{}", redirect_ports("6200")));
     world.router.reset_carriers();
     let line = "is refused: it wants to go to 10.71.9.10:6200, the server itself";
@@ -230,7 +231,7 @@ fn what_would_come_back_here_and_what_is_not_permitted_is_reset_with_one_line() 
     pair.wait_attached_again(0);
 }
 
-/// Rules that redirect what is sent to these ports, wherever it goes.
+/// Returns rules that redirect connections to these ports, wherever they go.
 fn redirect_ports(ports: &str) -> String {
     format!(
         "table inet etcp {{

@@ -14,7 +14,7 @@ const PORT: u16 = CARRIER_PORT;
 
 const ONLY_SSH: &str = "only the port of ssh can be reached at server";
 
-/// A terminal's line and its echo took longer than this only if the carrier was not replaced by an
+/// A typed line and its echo took longer than this only if the carrier was not replaced after an
 /// event or a doubt.
 const NOT_STUCK: Duration = Duration::from_secs(20);
 
@@ -65,7 +65,7 @@ fn a_client_goes_through_the_proxy_jump_of_its_server() {
     let site = Site::new(PORT);
     let key = generate(&site.folder, "sproxy-key");
     let keys = site.folder.join("ssh-authorized-keys");
-    // It can be reached from its own machine alone.
+    // It can be reached only from its own machine.
     let sproxy = Launch::new("sproxy", site.program())
         .args(["sproxy", "--listen", "127.0.0.1:6300", "--control", "none", "--strict-modes", "no"])
         .args(["--target", &format!("127.0.0.1:{PORT}"), "--identity"])
@@ -126,7 +126,7 @@ fn the_end_of_the_input_and_the_death_of_the_session_pass() {
     );
     site.finish("ended", site.client(Launch::new("ended", "sh")).arg(script))
         .wrote("question\nanswer\n");
-    // The sshd that has the connection is the shell's parent.
+    // The sshd of the connection is the shell's parent.
     site.run("killed", &["--via-ssh"], "kill -9 $PPID").failed(255, "");
     site.wait_until_gone();
     site.assert_tidy();
@@ -157,7 +157,7 @@ fn a_log_in_that_would_ask_is_told_at_once() {
         return;
     }
     let site = Site::new(PORT);
-    // The first log-in is let in, and no other.
+    // Only the first login is admitted.
     let keys = site.folder.join("ssh-authorized-keys");
     let profile = format!("mv {} {}.gone 2>/dev/null\n", keys.display(), keys.display());
     site.folder.file("server-home/.bashrc", &profile, etcp_testkit::User::Nobody);

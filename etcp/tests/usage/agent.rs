@@ -23,7 +23,7 @@ fn cproxy(site: &Site, server: &str, socket: &Path, args: &[&str]) -> Program {
     Program::start("cproxy", site.path(), client(site, "cproxy", server, socket, &args))
 }
 
-/// What `etcp connect` says that comes to nothing, and its exit code.
+/// Returns the message of a failing `etcp connect`, and its exit code.
 #[track_caller]
 fn complaint(site: &Site, server: &str, socket: &Path, args: &[&str]) -> (Option<i32>, String) {
     let mut command = client(site, "connect", server, socket, args);
@@ -37,7 +37,7 @@ fn listening(program: &mut Program) -> std::net::SocketAddr {
     line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address")
 }
 
-/// A program that an agent asks its user by: it notes that it was asked.
+/// A program with which an agent asks its user: it records that it was asked.
 fn askpass(site: &Site, then: &str) -> (PathBuf, PathBuf) {
     let (program, asked) = (site.path().join("askpass"), site.path().join("asked"));
     let text = format!("#!/bin/sh\necho asked >> {}\n{then}\n", asked.display());
@@ -60,7 +60,7 @@ fn a_key_of_the_agent_lets_in_and_the_tunnel_outlives_the_agent() {
         let relay = Relay::start([127, 0, 0, 1], sproxy.address);
         let mut agent = Agent::start(site.path(), None);
         let key = site.path().join("mine");
-        // The stranger stands first in the agent, and the RSA key is passed over.
+        // The stranger is first in the agent, and the RSA key is ignored.
         for (name, kind) in [("stranger", "ed25519"), ("rsa", "rsa"), ("mine", kind)] {
             let path = site.path().join(name);
             ssh_keygen(&path, kind, "");
@@ -113,7 +113,7 @@ fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
     let site = Site::new();
     let args = ["--listen", "127.0.0.1:0", "--login-grace", "2s"];
     let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
-    // Longer than strangers get to begin and to answer, and than a dial gets.
+    // Longer than strangers may take to start and to answer, and than a dial may take.
     let (program, asked) = askpass(&site, "sleep 8");
     let agent = Agent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");
@@ -144,7 +144,7 @@ fn a_signature_that_the_user_declines_ends_the_client_and_says_so() {
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
     agent.add(&key, &["-c"]);
     let server = sproxy.address.to_string();
-    // Two names of one server: the user is asked once all the same.
+    // Two names of one server: the user is still asked once.
     let (code, line) = complaint(&site, &server, &agent.socket, &["--server", &server]);
     assert_eq!(code, Some(1), "{line}");
     assert!(line.contains("the ssh-agent refused to sign: was the question declined"), "{line}");
@@ -154,7 +154,7 @@ fn a_signature_that_the_user_declines_ends_the_client_and_says_so() {
 #[test]
 fn no_agent_signs_for_a_server_whose_key_has_changed() {
     let (site, sproxy) = served();
-    // It signs what its user is asked about, and the user always says yes.
+    // It signs when its user agrees, and the user always agrees.
     let (program, asked) = askpass(&site, "exit 0");
     let agent = Agent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");

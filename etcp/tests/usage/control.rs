@@ -1,4 +1,4 @@
-//! The control socket: stale ones, garbage, slow readers, several proxies, and who is meant.
+//! The control socket: stale ones, garbage, slow readers, several proxies, and which one is meant.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

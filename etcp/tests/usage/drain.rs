@@ -1,4 +1,4 @@
-//! Kill, reconnect and drain under load: what goes on loses nothing.
+//! Kill, reconnect and drain under load: continuing sessions lose nothing.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ fn served() -> (Site, Sproxy, Cproxy) {
     (site, sproxy, cproxy)
 }
 
-/// A session over which something has gone round.
+/// Opens a session over which data have been exchanged.
 fn session(cproxy: &Cproxy) -> TcpStream {
     let mut stream = dial(cproxy.listen);
     stream.write_all(b"ping").expect("a session takes it");
@@ -26,7 +26,7 @@ fn session(cproxy: &Cproxy) -> TcpStream {
     stream
 }
 
-/// How a session ends whose application only reads.
+/// Returns how a session ends whose application only reads.
 fn end(mut stream: &TcpStream) -> Option<ErrorKind> {
     stream.read(&mut [0; 16]).err().map(|error| error.kind())
 }
@@ -146,12 +146,12 @@ fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
     let server = control(&site, "sproxy", &sproxy.program);
     let said = operate(&site, &["drain", "--control", &server]);
     assert!(said.out.contains("4 sessions go on"), "{said:?}");
-    // It waits for a successor, of which there is none.
+    // It waits for a successor, which does not exist.
     let mut late = dial(cproxy.listen);
     late.write_all(b"ping").expect("it is taken");
     let mut newcomer = Cproxy::start(&site, sproxy.address, "newcomer");
     newcomer.program.wait_for("takes no new clients");
-    // The tunnels that there are get their carriers.
+    // Existing tunnels get their carriers.
     let client = control(&site, "cproxy", &cproxy.program);
     let before = cproxy.attached_again();
     assert_eq!(operate(&site, &["reconnect", "--control", &client]).code, Some(0));
@@ -206,7 +206,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     drop(session(&idle));
     assert!(connect_says_hello(&site, new.address), "one that waits for an answer, too");
     new.program.wait_for("tunnel");
-    // What was there gets its carriers from the old one.
+    // Existing sessions get their carriers from the old one.
     let client = control(&site, "cproxy", &busy.program);
     for _ in 0..2 {
         let before = busy.attached_again();
@@ -234,7 +234,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     new.program.wait_for("the port is this one's alone");
 }
 
-/// Whether `etcp connect` comes through.
+/// Returns whether `etcp connect` succeeds.
 fn connect_says_hello(site: &Site, server: SocketAddr) -> bool {
     let mut child = connect(site, server, &site.client, &[]).spawn().expect("it runs");
     let mut input = child.stdin.take().expect("a pipe");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
 
-/// A pair whose carriers can be cut, with a hook that both write to a file of their own.
+/// A pair whose carriers can be cut, with a hook at both that writes to a file.
 struct Pair {
     relay: Relay,
     cproxy: Cproxy,
@@ -57,7 +57,7 @@ fn the_hook_runs_when_the_carrier_is_lost_and_when_it_is_back() {
     wait("the first event", || pair.lines("client").len() == 1);
     pair.cut();
     steady.goes_on();
-    // A busy machine may doubt a carrier besides.
+    // A busy machine may cause another doubt.
     let event = |name: &str| {
         let lines = pair.lines("client");
         let line = lines.iter().rfind(|line| line.starts_with(&format!("{name}|")));

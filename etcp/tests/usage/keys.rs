@@ -27,7 +27,7 @@ fn to_server(site: &Site, sproxy: &Sproxy) -> Vec<String> {
     args.map(str::to_owned).to_vec()
 }
 
-/// etcp on a terminal of its own.
+/// Starts etcp on a terminal of its own.
 fn on_terminal(site: &Site, args: &[impl AsRef<str>]) -> Terminal {
     let launch = Launch::new("terminal", env!("CARGO_BIN_EXE_etcp"));
     let launch = launch.args(args.iter().map(AsRef::as_ref)).env("HOME", site.path());
@@ -82,7 +82,7 @@ fn what_answers_a_question_is_not_sent_to_the_target() {
     terminal.expect("(yes/no/[fingerprint])", PATIENCE);
     terminal.line("yes");
     terminal.line("for the target");
-    // The terminal shows what is typed, and then the target sends back what it was sent.
+    // The terminal shows the typed text, and then the target echoes it.
     terminal.expect("for the target", PATIENCE);
     terminal.expect("for the target", PATIENCE);
     let shown = terminal.shown();
@@ -159,7 +159,7 @@ fn ssh_s_configuration_says_which_host_key_and_known_hosts_are_meant() {
         command
     };
     Program::start("configured", site.path(), client(&[])).wait_for(ATTACHED);
-    // A flag goes before it, and without it the alias is a name like any other.
+    // A flag has priority, and without the configuration the alias is an ordinary name.
     let mut other = Program::start("other", site.path(), client(&["-i", &text(&site.client.path)]));
     assert_eq!(other.end().0, Some(3));
     std::fs::write(&known, "").expect("it is ours");
@@ -176,8 +176,8 @@ fn ssh_s_configuration_says_which_host_key_and_known_hosts_are_meant() {
     assert!(!text.contains("home") && !text.contains("127.0.0.1"), "{text}");
 }
 
-/// What ssh puts in place of the tokens of `text` for this host: it expands those of the control
-/// path, which may have the same.
+/// Returns ssh's expansion of the tokens in `text` for this host: it expands those of the control
+/// path, which may be the same.
 fn as_ssh_has_it(config: &Path, host: &str, text: &str) -> PathBuf {
     let mut ssh = Command::new("ssh");
     ssh.args(["-G", "-T", "-F"]).arg(config).arg(format!("-oControlPath=\"{text}\""));
@@ -210,13 +210,13 @@ fn tokens_and_variables_in_the_name_of_a_key_mean_what_they_do_to_ssh() {
     for (number, name) in names.into_iter().enumerate() {
         let start =
             "Host work\n HostName 127.0.0.1\n Port 2222\n User nobody\n HostKeyAlias home\n";
-        // The key of each is let in alone, so that no other can stand in for it.
+        // Only the key of each is admitted, so that no other can stand in for it.
         let written = format!("{folder}/{number} {name}");
         let said = format!("{start} IdentityFile \"{written}\"\n GlobalKnownHostsFile none\n");
         std::fs::write(&config, said).expect("it is ours");
         let known = format!("[home]:{} {}", sproxy.address.port(), site.server_line());
         std::fs::write(site.known_hosts(), known).expect("it is ours");
-        // Nothing else is in that place: what ssh would take is the only key.
+        // Nothing else is there: the file that ssh would use is the only key.
         let plain = written.replace("${ETCP_TEST}", "value of it");
         let key = as_ssh_has_it(&config, "work", &plain);
         site.admit(&[&ssh_keygen(&key, "ed25519", "")]);

@@ -1,4 +1,4 @@
-//! What users and operators do with the programs, on this machine's loopback.
+//! Users' and operators' work with the programs, on this machine's loopback.
 
 mod agent;
 mod control;

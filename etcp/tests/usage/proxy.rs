@@ -1,4 +1,4 @@
-//! Carriers through HTTP and SOCKS proxies, and through the ways that ssh's configuration names.
+//! Carriers through HTTP and SOCKS proxies, and through the paths that ssh's configuration names.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn client(site: &Site, sproxy: &Sproxy, config: &str, args: &[&str]) -> Command 
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "--server"]);
     command.arg(sproxy.address.to_string()).arg("--known-hosts").arg(site.known_hosts());
     command.arg("-i").arg(&site.client.path).arg("-F").arg(path).args(args);
-    // Several of a test may run at once.
+    // Several of one test may run at once.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     command.args(["--name", &format!("client {number}")]);
@@ -153,7 +153,7 @@ fn the_password_of_a_proxy_is_in_no_log_and_no_list_of_processes() {
     }
 }
 
-/// A command that is a wire to where its two arguments say, as `nc` is.
+/// Returns a command that connects to its two arguments, like `nc`.
 fn wire(site: &Site) -> PathBuf {
     let path = site.path().join("wire.sh");
     let text =
@@ -190,7 +190,7 @@ fn the_proxy_command_of_ssh_s_configuration_leads_to_the_server() {
 fn a_proxy_command_that_runs_etcp_is_no_loop() {
     let (site, sproxy) = served();
     let this = env!("CARGO_BIN_EXE_etcp");
-    // As the manual has it for ssh: etcp finds its own way.
+    // As in the manual for ssh: etcp finds its own path.
     let ours = format!("Host *\n ProxyCommand {this} connect --server %h localhost:%p\n");
     let command = client(&site, &sproxy, &ours, &[]);
     Program::start("ours", site.path(), command).wait_for(ATTACHED);

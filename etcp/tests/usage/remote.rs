@@ -1,5 +1,5 @@
 //! `-R`: the server listens, and a program beside the client answers, behind NAT and across changes
-//! of its address; who may listen, and who has an address when several want it.
+//! of its address; who may listen, and who gets an address when several want it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -39,7 +39,7 @@ impl Setting {
         Self { site, sproxy, echo }
     }
 
-    /// A client whose server is to listen there, for the echo.
+    /// Returns a client whose server should listen there, for the echo.
     fn client(&self, name: &str, key: &Key, listen: &str) -> Cproxy {
         let forward = format!("{listen}:{}", self.echo.address);
         Cproxy::with(&self.site, self.sproxy.address, name, key, &["-R", &forward])
@@ -166,7 +166,7 @@ fn an_address_is_refused_to_another_client_until_the_first_one_ends() {
     assert!(line.contains(&format!("-R localhost:{port}:")), "{line}");
     steady.goes_on();
     steady.finish();
-    // They do not go away, nor say the same again and again.
+    // They do not exit, nor repeat the same line.
     assert_eq!(third.program.count("it is in use by another client"), 1);
     third.program.kill();
     first.program.signal(Signal::TERM);
@@ -198,7 +198,7 @@ fn a_client_that_was_killed_and_started_again_has_its_listener_at_once_and_nobod
     let address = listening(&mut first.program, 1);
     let (stop, tries) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // Connects all the time: there is no moment at which nobody listens.
+        // Connects all the time: at no moment is there no listener.
         let prober = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 TcpStream::connect(address).expect("somebody listens");
@@ -246,7 +246,7 @@ fn a_permission_that_is_taken_away_ends_the_listener_and_one_that_comes_back_bri
     setting.sproxy.program.wait_for(" no more");
     wait("the port to be free", || TcpStream::connect(address).is_err());
     cproxy.program.wait_for("the key may not listen there");
-    // What was accepted goes on.
+    // Accepted connections continue.
     steady.goes_on();
     steady.finish();
     setting.site.admit(&[&key]);
@@ -299,7 +299,7 @@ fn a_program_behind_nat_is_reached_across_changes_of_its_address() {
         pair.survive(fault, &world);
         streams.go_on(&format!("{fault:?}"));
     }
-    // Others come meanwhile, by the same listener.
+    // Others connect meanwhile, through the same listener.
     let mut other = checked::connect(&world.server, REMOTE);
     other.write_all(b"?").expect("sproxy takes it");
     checked::accept(&target).read_exact(&mut [0]).expect("it arrives");

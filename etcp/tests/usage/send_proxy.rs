@@ -10,7 +10,7 @@ use etcp_testkit::loopback::{Cproxy, Site, Sproxy, connect};
 use etcp_testkit::wait::end_of;
 use etcp_testkit::{HeldPort, skip};
 
-/// A server that answers with what it was told of the connection.
+/// A server that answers with the origin that it was told.
 struct Nginx {
     _program: Program,
     _port: HeldPort,
@@ -18,7 +18,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None` where it is not installed, which is said.
+    /// Returns `None` with a message if it is not installed.
     fn start(site: &Site, test: &str) -> Option<Self> {
         if !skip::can_run(test, &["nginx"]) {
             return None;

@@ -1,4 +1,4 @@
-//! What an application is told on the port of `-D`: in each language, byte by byte, and by curl.
+//! The answers to an application on the port of `-D`: in each protocol, byte by byte, and by curl.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -42,7 +42,7 @@ impl Setting {
         dial(self.dynamic)
     }
 
-    /// Says this on a connection of its own; all that is answered until the end.
+    /// Sends this on its own connection; returns the whole answer.
     #[track_caller]
     fn ask(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = self.dial();
@@ -102,7 +102,7 @@ fn requests_that_come_byte_by_byte_with_data_behind_them_are_answered_and_carrie
             let mut got = vec![0; answer.len() + b"at once".len()];
             stream.read_exact(&mut got).expect("it is answered");
             assert_eq!(got, [&answer[..], b"at once"].concat());
-            // A half-close passes, and what comes back after it.
+            // A half-close passes, and the data after it.
             stream.write_all(b", and later").expect("it is taken");
             stream.shutdown(Shutdown::Write).expect("it is open");
             let mut rest = String::new();
@@ -123,7 +123,7 @@ fn each_refusal_has_its_code_in_each_language_and_ends_in_order() {
     ] {
         assert_eq!(setting.ask(&socks4a(host, port)), REJECTED4);
         assert_eq!(setting.ask(&socks5(host, port)), replied5(code));
-        // What was said behind the request does not take the answer along.
+        // Data after the request do not discard the answer.
         let request = [&connect(&format!("{host}:{port}"))[..], &[b'x'; 20_000]].concat();
         let answer = String::from_utf8(setting.ask(&request)).expect("it is text");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
@@ -159,7 +159,7 @@ fn what_is_not_carried_is_told_so() {
 #[test]
 fn garbage_is_closed_at_once_with_one_line_in_the_log() {
     let mut setting = Setting::start();
-    // A hello of TLS, and of nobody.
+    // A hello of TLS, and of no protocol.
     assert_eq!(setting.ask(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"), b"");
     setting.cproxy.program.wait_for("it begins with TLS, and so is neither SOCKS nor HTTP CONNECT");
     assert_eq!(setting.ask(&[0xee; 30_000]), b"");
@@ -206,7 +206,7 @@ fn a_target_that_sends_at_once_and_resets_was_connected() {
     let server = std::thread::spawn(move || {
         let (mut stream, _) = target.accept().expect("it is connected");
         stream.write_all(b"sorry").expect("it is taken");
-        // Only once the other end has all of it; a reset would take it along.
+        // Only once the other end has all of it; a reset would discard it.
         wait("it to be read", || etcp_testkit::loopback::socket::is_read(&stream));
         set_socket_linger(&stream, Some(Duration::ZERO)).expect("it is TCP");
     });

@@ -1,5 +1,5 @@
 //! `etcp connect` between stdin and stdout of every kind: each byte arrives, or the exit code and
-//! stderr say so.
+//! stderr report it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// More than all queues on the way hold together.
+/// More than all queues on the path hold together.
 const LENGTH: usize = 3_000_000;
 
 /// A server program that the test plays, behind an sproxy.
@@ -40,7 +40,7 @@ impl Stand {
         connect(&self.site, self.sproxy.address, &self.site.client, &[])
     }
 
-    /// The same started by sh, which changes its descriptors as `redirection` says.
+    /// Starts the same by sh, which changes its descriptors as `redirection` says.
     fn redirected(&self, redirection: &str) -> Command {
         self.by_shell(&format!("exec \"$@\" {redirection}"))
     }
@@ -50,7 +50,7 @@ impl Stand {
         by_shell(&self.connect(), script)
     }
 
-    /// Has the server program send all that it has, and end.
+    /// Makes the server program send everything, and end.
     fn send_all(&self) -> TcpStream {
         let (mut stream, _) = self.target.accept().expect("somebody connects");
         stream.write_all(&bytes()).expect("it is taken");
@@ -77,8 +77,7 @@ fn bytes() -> Vec<u8> {
     (0..LENGTH).map(|n| (n * n % 251) as u8).collect()
 }
 
-/// Waits for the end, which has this exit code and does not wait for the input's; returns what was
-/// said on stderr.
+/// Waits for the end with this exit code, without waiting for the input's end; returns the stderr.
 #[track_caller]
 fn end(mut child: Child, code: i32) -> String {
     let _input = child.stdin.take();
@@ -88,7 +87,7 @@ fn end(mut child: Child, code: i32) -> String {
     said
 }
 
-/// Everything that comes until the end, which is none but an error's.
+/// Returns whether everything up to the end arrives, and the end is an error.
 #[track_caller]
 fn is_reset(mut stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).expect("it is open");
@@ -196,7 +195,7 @@ fn an_input_that_fails_is_told_and_the_server_sees_no_end_of_it() {
     let stand = Stand::new();
     let said = end(stand.redirected("</").spawn().unwrap(), 1);
     assert!(said.starts_with("etcp: cannot read stdin: Is a directory"), "{said}");
-    // A socket whose other end closes with something unread fails behind what that has sent.
+    // A socket whose other end closes with unread data fails after the data.
     let (near, far) = UnixStream::pair().unwrap();
     (&far).write_all(b"unread").unwrap();
     let mut command = stand.connect();
@@ -266,7 +265,7 @@ fn what_the_server_program_sent_waits_for_a_slow_reader_and_a_signal_ends_the_wa
     let (mut target, _) = stand.target.accept().unwrap();
     target.write_all(&bytes()[..50_000]).unwrap();
     drop(target);
-    // All is delivered, the tunnel is over, and stdout takes no more.
+    // Everything is delivered, the tunnel is over, and stdout takes no more.
     let mut sproxy = stand.sproxy.program;
     sproxy.wait_for("closed by the client");
     assert!(program.is_running());

@@ -1,4 +1,4 @@
-//! What a program finds around it: signals that its caller ignores, limits, other processes of its
+//! The environment of a program: signals that its caller ignores, limits, other processes of its
 //! user, variables and folders that are meant for others, a system without IPv6.
 
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ use etcp_testkit::skip;
 use etcp_testkit::wait::{end_of, output};
 use rustix::process::{Signal, geteuid};
 
-/// The same program with the same arguments and surroundings, started by a shell that has run
-/// `before`. What the harness sets before the program is left out.
+/// Returns the same program with the same arguments and environment, started by a shell that has
+/// run `before`. The harness's wrapper is left out.
 fn after(before: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
@@ -85,7 +85,7 @@ fn a_hang_up_without_a_terminal_has_files_read_again_and_ends_nothing() {
         sproxy.program.wait_for_count("the authorized keys are read again", times);
         cproxy.program.wait_for_count("keys and known_hosts are read again", times);
     }
-    // It is meant for clients, and ends no server that is called alike.
+    // It is meant for clients, and ends no server of the same name.
     sproxy.program.signal(Signal::USR1);
     steady.goes_on();
     steady.finish();
@@ -126,7 +126,7 @@ fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
     let steady = Steady::start(next.listen);
     steady.goes_on();
     steady.finish();
-    // Nobody else ends it any more.
+    // Nothing else ends it any more.
     let sockets = std::fs::read_dir(folder(&site)).expect("it is there").flatten();
     let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
     let name =
@@ -154,7 +154,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     client.wait_for(ATTACHED);
     let steady = Steady::start(listen);
     for program in [&mut server, &mut client] {
-        // Without SIGCHLD nobody could wait for a child.
+        // Without SIGCHLD no process could wait for a child.
         let all = bits(&ignored[..5]) | bits(&[Signal::TSTP]);
         assert_eq!(mask(program, "SigIgn") & all, all);
         assert_eq!(mask(program, "SigCgt") & all, 0);
@@ -169,7 +169,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
 /// What `SHOW` has written.
 const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Ign|Blk):' /proc/self/status";
 
-/// How many descriptors, which size of core, and which ignored signals its lines tell.
+/// Returns the numbers of descriptors, the core size, and the ignored signals in its lines.
 fn shown(text: &str) -> (&str, &str, u64) {
     let mut lines = text.lines();
     let (descriptors, core) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -197,7 +197,7 @@ fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
     assert!(!line.contains(" 200 "), "the proxy itself has more: {line}");
     assert!(client.is_running() && client.count("--on-event") == 0, "{}", client.log());
 
-    // And ssh, in whose place this program's was.
+    // And ssh, in whose place this program runs.
     let folder = site.path().join("bin");
     std::fs::create_dir(&folder).expect("it is ours");
     let ssh = folder.join("ssh");
@@ -208,7 +208,7 @@ fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
     let output = output(after(before, &command).stdout(Stdio::piped()));
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!((shown(&text).0, shown(&text).2 & ignored), ("200", ignored), "{text}");
-    // A core that is wanted of others is written.
+    // A core that others want is written.
     let core = after("ulimit -Sc $(ulimit -Hc)", &command).stdout(Stdio::piped()).output();
     let most = Command::new("sh").args(["-c", "ulimit -Hc"]).output().expect("sh runs");
     let text = String::from_utf8(core.expect("sh runs").stdout).expect("text");
@@ -287,7 +287,7 @@ fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
     }
     let sproxy = Sproxy::start(&site, Echo::start().address);
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
-    // It has no process of these numbers there.
+    // It has no process with these ids there.
     let inside = etcp(site.path(), ["status", "--json"]);
     let mut command = Command::new("unshare");
     command.args(&namespace).arg(env!("CARGO_BIN_EXE_etcp")).args(["status", "--json"]);

@@ -48,7 +48,7 @@ impl End {
         .expect("it is connected");
     }
 
-    /// All that comes, and how it ends: in order, or with an error.
+    /// Returns all data, and how the stream ends: in order, or with an error.
     fn read_all(&mut self) -> (Vec<u8>, Option<ErrorKind>) {
         let mut all = Vec::new();
         let end = match self {
@@ -58,15 +58,15 @@ impl End {
         (all, end.err().map(|error| error.kind()))
     }
 
-    /// Ends it with a reset; one byte waits unread, by which a Unix socket that is closed resets.
+    /// Ends it with a reset; one byte stays unread, which makes a closed Unix socket reset.
     fn reset(self) {
         if let Self::Tcp(stream) = &self {
             rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).expect("is set");
         }
     }
 
-    /// Sees that the other side of its session was reset. A Unix socket has no reset that its peer
-    /// could send for another: it ends, and takes nothing any more.
+    /// Checks that the other side of its session was reset. A Unix socket cannot send a reset on
+    /// behalf of another: it ends, and takes nothing any more.
     fn expect_reset(mut self) {
         let expected =
             if matches!(self, Self::Tcp(_)) { Some(ErrorKind::ConnectionReset) } else { None };
@@ -78,7 +78,7 @@ impl End {
     }
 }
 
-/// Half-closes and resets sessions, each way. `open` makes one: who connects, and the target.
+/// Half-closes and resets sessions, each way. `open` makes one: the connecting end, and the target.
 fn check(mut open: impl FnMut() -> (End, End)) {
     for turn in [false, true] {
         let mut ends = || {
@@ -152,7 +152,7 @@ fn dial_unix(path: &str) -> End {
     End::unix(UnixStream::connect(path).expect("it listens"))
 }
 
-/// The address behind these words in the log, the `count`th time.
+/// Returns the address after these words in the log, the `count`th time.
 fn address_after(cproxy: &mut Cproxy, words: &str, count: usize) -> SocketAddr {
     let line = cproxy.program.wait_for_count(words, count);
     let rest = line.split(words).nth(1).expect("it was looked for").trim();
@@ -210,7 +210,7 @@ fn a_remote_forward_leads_from_a_unix_socket_to_a_port() {
     let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "its owner alone may connect");
     check(|| (dial_unix(&path), accept(&listener)));
-    // A client that was killed finds its socket free.
+    // A killed client finds its socket free.
     cproxy.program.kill();
     let mut cproxy = setting.cproxy(&["-R", &format!("{path}:{address}")]);
     cproxy.program.wait_for("the server listens on ");
@@ -236,7 +236,7 @@ fn connect_reaches_a_unix_socket_and_tells_a_reset_by_its_exit_code() {
     let output = end_of(child);
     assert!(output.status.success() && output.stdout == b"answer", "{output:?}");
 
-    // The output ends before the input does, as ssh needs it.
+    // The output ends before the input does, as ssh requires.
     let mut child = start();
     let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take().expect("a pipe"));
     let mut end = setting.unix_target();

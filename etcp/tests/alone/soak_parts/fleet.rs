@@ -1,4 +1,4 @@
-//! The proxies of a soak, the sessions through them, and what those have come to.
+//! The proxies of a soak, the sessions through them, and their results.
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +18,12 @@ use etcp_testkit::{netns::Namespace, process::Launch};
 /// Lines of a log that no fault of the network explains.
 const WRONG: [&str; 5] = ["panicked", "broke the protocol", "digest", "ERROR", "in doubt"];
 
-/// Everything of one soak. The clients end before the server, and both before their world.
+/// A complete soak. The clients end before the server, and both before their world.
 pub(crate) struct Fleet {
     lanes: Vec<Way>,
     clients: Vec<Process>,
     sproxy: Sproxy,
-    /// What the server has open without a client.
+    /// The server's open descriptors without a client.
     idle: usize,
     targets: [TcpListener; 2],
     is_over: AtomicBool,
@@ -33,7 +33,7 @@ pub(crate) struct Fleet {
     folder: Folder,
 }
 
-/// A lane, where its applications are, and what its sessions have come to.
+/// A lane, the address for its applications, and the results of its sessions.
 struct Way {
     name: &'static str,
     lane: Lane,
@@ -44,7 +44,7 @@ struct Way {
     longest: AtomicU64,
 }
 
-/// Ends the work when it is dropped, also by a panic.
+/// Ends the work when it is dropped, even by a panic.
 pub(crate) struct Over<'a>(&'a Fleet);
 
 impl Drop for Over<'_> {
@@ -53,7 +53,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// A client of the fleet: its name, its flags, and the lane that it makes.
+/// A client of the fleet: its name, its flags, and its lane.
 struct Client<'a> {
     name: &'static str,
     flags: &'a [&'a str],
@@ -100,7 +100,7 @@ impl Fleet {
         };
         lanes.into_iter().for_each(|client| fleet.add(client));
         let mut command = fleet.sproxy.client_command("connect");
-        // Each program connects for the first time, and many do so during an outage.
+        // Each program connects for the first time, often during an outage.
         command.extend(["--connect-timeout", "10m"].map(str::to_owned));
         fleet.lanes.push(Way::new("connect", Lane::Connect(command, far), false));
         fleet
@@ -127,7 +127,7 @@ impl Fleet {
         self.clients.iter()
     }
 
-    /// The programs that are to stand still for a while.
+    /// The programs that will be stopped for a while.
     pub(crate) fn some_to_stop(&self, act: Act, random: &mut Random) -> Vec<&Process> {
         let client = &self.clients[(random.next() % self.clients.len() as u64) as usize];
         match act {
@@ -137,7 +137,7 @@ impl Fleet {
         }
     }
 
-    /// Tells the work to end when the answer is dropped.
+    /// Ends the work when the returned value is dropped.
     pub(crate) fn end_at_drop(&self) -> Over<'_> {
         Over(self)
     }
@@ -158,7 +158,7 @@ impl Fleet {
         }
     }
 
-    /// Runs sessions in every lane, so many at once in each, until the soak is over.
+    /// Runs this many concurrent sessions in every lane, until the soak is over.
     pub(crate) fn work<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -168,7 +168,7 @@ impl Fleet {
     ) {
         let mut all = Vec::new();
         for way in &self.lanes {
-            // Each session of `connect` is a program, a handshake and a tunnel of its own.
+            // Each session of `connect` is a program, a handshake and a tunnel.
             let workers = if way.name == "connect" { workers.div_ceil(4) } else { workers };
             for _ in 0..workers {
                 let mut random = random.split();
@@ -183,13 +183,13 @@ impl Fleet {
         scope.spawn(move || {
             all.into_iter().for_each(|worker| worker.join().expect("panics are caught"));
             self.is_closed.store(true, Ordering::Relaxed);
-            // The targets wait in accept(2): these connections let them look again.
+            // The targets wait in accept(2): these connections let them check again.
             drop(connect(&self.world.server, &address(&self.targets[0]).to_string()));
             drop(connect(&self.world.client, &address(&self.targets[1]).to_string()));
         });
     }
 
-    /// Runs a part of a session, and keeps the first failure.
+    /// Runs a part of a session, and stores the first failure.
     fn note(&self, what: &str, work: impl FnOnce()) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else { return };
         let text = panic.downcast_ref::<String>().cloned();
@@ -210,7 +210,7 @@ impl Fleet {
         }
     }
 
-    /// What all sessions have come to, in one line.
+    /// Summarizes the results of all sessions in one line.
     pub(crate) fn summary(&self) -> String {
         let sum = |count: fn(&Way) -> u64| self.lanes.iter().map(count).sum::<u64>();
         let (in_order, reset) = (sum(Way::ended), sum(Way::resets));
@@ -219,7 +219,7 @@ impl Fleet {
         format!("{in_order} sessions in order, {reset} reset, {megabytes} MB, {attaches} attaches")
     }
 
-    /// The same, with a line for each lane.
+    /// Does the same with a line for each lane.
     pub(crate) fn table(&self) -> String {
         let mut text = self.summary();
         for way in &self.lanes {

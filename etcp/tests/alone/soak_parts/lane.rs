@@ -1,4 +1,4 @@
-//! The ways by which a soak's sessions reach their target.
+//! The ways in which a soak's sessions reach their target.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,21 +10,21 @@ use etcp_testkit::netns::Namespace;
 use etcp_testkit::workload::{Ending, Plan};
 use etcp_testkit::{Folder, Launch};
 
-/// The time that a session may stand still: on a busy machine, where faults follow each other
-/// closely, a tunnel may be attached for moments only, and has many sessions to serve in them.
+/// Time without progress of a session: on a busy machine with frequent faults, a tunnel may be
+/// attached only for moments, and has many sessions to serve in them.
 pub(crate) const STEADFAST: Duration = Duration::from_secs(240);
 
-/// The time that one whole session may take, with all faults that strike meanwhile.
+/// Time for a whole session, with all faults meanwhile.
 const SESSION: Duration = Duration::from_secs(600);
 
 /// One way of a session.
 #[derive(Clone, Debug)]
 pub(crate) enum Lane {
-    /// A connection to a listener of cproxy or sproxy, whose target is known there.
+    /// A connection to a listener of cproxy or sproxy with a fixed target.
     Listener(SocketAddr),
-    /// A connection to a listener that speaks SOCKS, and the target to ask for.
+    /// A connection to a SOCKS listener, and the target to request.
     Socks(SocketAddr, SocketAddr),
-    /// A program of its own for each session: a command line, and its target.
+    /// A program for each session: a command line, and its target.
     Connect(Vec<String>, SocketAddr),
 }
 
@@ -46,7 +46,7 @@ impl Lane {
         }
     }
 
-    /// The plan that can be run here.
+    /// Returns the plan in a form that can be run here.
     pub(crate) fn adapt(&self, plan: Plan) -> Plan {
         match self {
             Self::Connect(..) => plan.without_reset_by_application(),

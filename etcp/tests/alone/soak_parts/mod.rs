@@ -1,5 +1,4 @@
-//! What a soak is made of: the proxies and their lanes, the schedule of faults, and something that
-//! damages sessions on purpose.
+//! The parts of a soak: the proxies and their lanes, the schedule of faults, and deliberate damage.
 
 mod fleet;
 mod lane;

@@ -1,4 +1,4 @@
-//! Which fault strikes when. A seed decides all of it.
+//! The schedule of faults, which a seed determines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -65,7 +65,7 @@ impl Act {
         Self::Reconnect,
     ];
 
-    /// The fault of the tests' own that this is, if any.
+    /// Returns the fault of the harness that this is, if any.
     fn fault(self) -> Option<Fault> {
         Some(match self {
             Self::Move => Fault::Move,
@@ -101,7 +101,7 @@ impl Schedule {
         Act::ALL[(self.random.next() % Act::ALL.len() as u64) as usize]
     }
 
-    /// Lets the next fault happen, and some time pass after it; the network is whole then.
+    /// Lets the next fault happen, and some time pass after it; then the network is whole.
     pub(crate) fn strike(&mut self, fleet: &Fleet) {
         let act = self.next();
         *self.counts.entry(act).or_default() += 1;
@@ -114,7 +114,7 @@ impl Schedule {
             }
             None => strike(act, fleet, length, &mut self.random),
         }
-        // The pause between faults, not a wait: some strike before all is well again.
+        // The pause between faults, not a wait: some strike before everything works again.
         std::thread::sleep(Duration::from_millis(self.random.magnitude(100..4000)));
     }
 
@@ -128,7 +128,7 @@ impl Schedule {
         self.counts.values().sum()
     }
 
-    /// How often each fault has struck.
+    /// Describes how many times each fault has struck.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{} faults:", self.count());
         for (act, count) in &self.counts {

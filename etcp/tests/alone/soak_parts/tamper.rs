@@ -1,4 +1,4 @@
-//! A relay that damages the session that goes through it, to show that the checks find it.
+//! A relay that damages its session, to show that the checks find it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ pub(crate) enum Damage {
     ResetToEnd,
 }
 
-/// Bytes of each direction that pass before the damage begins.
+/// Bytes of each direction that pass before the damage starts.
 const UNHARMED: u64 = 50_000;
 
 /// The relay of one session, on a port of its own.
@@ -28,7 +28,7 @@ pub(crate) struct Tamper {
 }
 
 impl Tamper {
-    /// Takes one connection, and passes it on to `target` with this damage.
+    /// Accepts one connection, and forwards it to `target` with this damage.
     pub(crate) fn start(target: SocketAddr, damage: Damage) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it listens");
@@ -41,7 +41,7 @@ impl Tamper {
                 scope.spawn(|| pass(near, far, damage));
                 pass(far, near, damage);
             });
-            // Both ends have given up by then, or are told so now.
+            // Both ends have given up by then, or are told now.
             if damage == Damage::Hang {
                 std::thread::sleep(Duration::from_secs(10));
             }
@@ -57,13 +57,13 @@ impl Tamper {
 /// A connection, and whether an end of stream was sent on it.
 type End<'a> = (&'a TcpStream, &'a AtomicBool);
 
-/// Passes one direction on, up to its end.
+/// Forwards one direction up to its end.
 fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
     let (mut buffer, mut passed) = ([0; 4096], 0);
     loop {
         let count = match from.read(&mut buffer) {
-            // Writing may have taken the error of a reset away. Then the socket has no peer any
-            // more, as it also has none when both ends have sent an end of stream.
+            // A write may have consumed the error of a reset. Then the socket has no peer any more;
+            // the same is true after both ends have sent an end of stream.
             Ok(0) if from.peer_addr().is_ok() || is_shut.load(Ordering::SeqCst) => {
                 shuts.store(true, Ordering::SeqCst);
                 let _ = to.shutdown(Shutdown::Write);
@@ -75,8 +75,8 @@ fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
                 return;
             }
             _ => {
-                // Closed with this option, the socket sends a reset. Until then its reader is to
-                // end, and nothing is to be sent.
+                // With this option, closing the socket sends a reset. Until then its reader must
+                // end, and nothing may be sent.
                 let _ = set_socket_linger(to, Some(Duration::ZERO));
                 let _ = to.shutdown(Shutdown::Read);
                 return;
@@ -90,8 +90,8 @@ fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
         if damage == Damage::Hang && passed > UNHARMED {
             return;
         }
-        // What nobody takes any more is read all the same: bytes left unread would make a reset of
-        // the end of this connection.
+        // Data that nobody takes are still read: unread bytes would turn the end of this connection
+        // into a reset.
         let _ = to.write_all(&buffer[..count]);
     }
 }

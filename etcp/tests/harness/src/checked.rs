@@ -1,4 +1,4 @@
-//! Streams whose every byte is known beforehand, so that a wrong one is noticed where it is.
+//! Streams whose every byte is known in advance, so that a wrong one is noticed at its position.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -56,41 +56,41 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     patient(listener.accept().expect("a connection").0)
 }
 
-/// A stream whose reads and writes fail rather than hang for ever.
+/// Makes reads and writes of a stream fail rather than hang for ever.
 fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
     stream.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
     stream
 }
 
-/// How fast a stream goes.
+/// The rate of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// The most that is written at once; half of it on the average.
+    /// The most that is written at once; on average half of it.
     pub chunk: usize,
-    /// Between two writes.
+    /// Pause between two writes.
     pub pause: Duration,
 }
 
 impl Rate {
-    /// Some MB/s, so that faults hit data on its way.
+    /// Some MB/s, so that faults hit data in flight.
     pub const BRISK: Self = Self { chunk: 16 * 1024, pause: Duration::from_millis(2) };
 
-    /// Some 200 kB/s, for a test that has others beside it.
+    /// About 200 kB/s, for a test beside others.
     pub const GENTLE: Self = Self { chunk: 4 * 1024, pause: Duration::from_millis(10) };
 
-    /// Some 10 kB/s: what an outage of seconds adds up to fits into the queues.
+    /// About 10 kB/s: the data of an outage of seconds fit into the queues.
     pub const SLOW: Self = Self { chunk: 512, pause: Duration::from_millis(20) };
 }
 
 /// Sends the pattern at a modest rate until told to stop, then ends the stream.
 ///
-/// Returns how many bytes went.
+/// Returns how many bytes were sent.
 pub fn send_until(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool) -> u64 {
     send_at(stream, pattern, stop, Rate::BRISK)
 }
 
-/// The same, at a rate of one's own.
+/// Does the same at another rate.
 pub fn send_at(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool, rate: Rate) -> u64 {
     let mut buffer = vec![0; rate.chunk];
     let mut sent = 0;
@@ -112,7 +112,7 @@ pub fn receive_all(stream: &TcpStream, pattern: Pattern, progress: &AtomicU64) -
     receive_each(stream, pattern, |received| progress.store(received, Ordering::Relaxed))
 }
 
-/// The same; `note` is told how much there is whenever more has come.
+/// Does the same; `note` is told how much there is whenever more has arrived.
 pub fn receive_each(stream: &TcpStream, pattern: Pattern, note: impl Fn(u64)) -> u64 {
     let mut buffer = [0; 64 * 1024];
     let mut received = 0;
@@ -127,7 +127,7 @@ pub fn receive_each(stream: &TcpStream, pattern: Pattern, note: impl Fn(u64)) ->
     }
 }
 
-/// What comes before the stream ends, and how it ends: in order, or with an error.
+/// Returns the bytes before the stream ends, and how it ends: in order, or with an error.
 pub fn read_to_end(stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {

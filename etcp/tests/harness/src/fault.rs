@@ -1,4 +1,4 @@
-//! What happens to a carrier while the client moves.
+//! Faults of a carrier while the client moves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use super::world::World;
 /// How long a path stays silent: longer than `--dead-after`, so that the proxies must have noticed.
 pub const SILENCE: Duration = Duration::from_secs(4);
 
-/// One thing that kills the carrier in use.
+/// One fault that kills the current carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The old addresses are gone, then the other uplink's appear; no packet says that the carrier
-    /// is dead.
+    /// The old addresses are removed, then the other uplink's are added; no packet reports the
+    /// carrier's death.
     Move,
     /// The other uplink comes up, both sides of the carrier get a RST at their next packet, and
-    /// once the client has gone on there the old uplink goes.
+    /// once the client continues there the old uplink is removed.
     ResetAndMove,
-    /// Both sides get a RST at their next packet; the client stays where it is.
+    /// Both sides get a RST at their next packet; the client stays.
     Reset,
     /// Nothing passes for [`SILENCE`], then the client moves and everything passes.
     BlackholeThenMove,
@@ -32,7 +32,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The faults that every program is carried through.
+    /// The faults that every program must survive.
     pub const CYCLE: [Self; 5] =
         [Self::ResetAndMove, Self::BlackholeThenMove, Self::Forget, Self::Move, Self::Reset];
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::process::User;
 
-/// A folder of one test: keys, configurations, logs, the files that are carried.
+/// A folder of one test: keys, configurations, logs, and transferred files.
 pub struct Folder {
     temporary: tempfile::TempDir,
 }
@@ -56,8 +56,8 @@ impl Folder {
 
     /// Copies a program here, so that it can be run by a user who cannot enter the build folder.
     ///
-    /// cp does it, and not this process: a child that another thread starts meanwhile would inherit
-    /// the file while it is open for writing, and nobody could run it then ("Text file busy").
+    /// cp does it, not this process: a child that another thread starts meanwhile would inherit the
+    /// file while it is open for writing, and nobody could run it then ("Text file busy").
     pub fn program(&self, name: &str, original: &Path) -> PathBuf {
         let path = self.join(name);
         let copied = std::process::Command::new("cp").arg(original).arg(&path).status();

@@ -1,4 +1,5 @@
-//! A world, both programs, and one session with a checked stream each way: what most faults strike.
+//! A world, both programs, and one session with a checked stream each way: the target of most
+//! faults.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::process::Launch;
 use super::streams::Streams;
 use super::{Family, Folder, Pair, Sproxy, World, tell};
 
-/// Everything of one test. Fields are dropped from the first to the last.
+/// All parts of one test. Fields are dropped from the first to the last.
 pub struct Journey {
     pub streams: Streams,
     pub pair: Pair,
@@ -17,17 +18,17 @@ pub struct Journey {
 }
 
 impl Journey {
-    /// Carriers over IPv4, in the usual world.
+    /// Starts with carriers over IPv4, in the usual world.
     pub fn new() -> Self {
         Self::through(World::new(), |launch| launch)
     }
 
-    /// In a world of one's own; `change` adds to cproxy's command line and surroundings.
+    /// Starts in another world; `change` adds to cproxy's command line and environment.
     pub fn through(world: World, change: impl FnOnce(Launch) -> Launch) -> Self {
         Self::at(Rate::GENTLE, world, change)
     }
 
-    /// The same, at a rate of one's own.
+    /// Does the same at another rate.
     pub fn at(rate: Rate, world: World, change: impl FnOnce(Launch) -> Launch) -> Self {
         let folder = Folder::new();
         let listener = listen(&world.server, "127.0.0.1:0");
@@ -37,7 +38,7 @@ impl Journey {
         Self::with_session(world, folder, pair, &listener, rate)
     }
 
-    /// Opens the session, and begins its streams.
+    /// Opens the session, and starts its streams.
     pub fn with_session(
         world: World,
         folder: Folder,
@@ -51,8 +52,8 @@ impl Journey {
         Self { streams, pair, world, _folder: folder }
     }
 
-    /// Lets something happen that costs the carrier, and waits until the client is attached again
-    /// and both streams went on. Says how long they stood still.
+    /// Causes a fault that costs the carrier, and waits until the client is attached again and both
+    /// streams continue. Returns how long they paused.
     #[track_caller]
     pub fn survive(&mut self, fault: &str, strike: impl FnOnce(&Self)) -> Duration {
         let before = self.pair.attached_again();
@@ -63,7 +64,7 @@ impl Journey {
         pause
     }
 
-    /// Ends the streams in order: every byte that was sent has arrived, and was right.
+    /// Ends the streams in order: every byte that was sent has arrived correctly.
     #[track_caller]
     pub fn finish(self) {
         let Self { streams, .. } = self;

@@ -1,4 +1,4 @@
-//! Keys of both sides, made by ssh-keygen, in the files that OpenSSH users have.
+//! Keys of both sides, made by ssh-keygen, in the files of OpenSSH users.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +15,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes both keys in `folder`; the client knows the server under each of `hosts`
-    /// (as `known_hosts` writes them: `[host]:port`).
+    /// Creates both keys in `folder`; the client knows the server under each of `hosts` (as
+    /// `known_hosts` writes them: `[host]:port`).
     pub fn generate(folder: &Folder, hosts: &[String]) -> Self {
         let client = generate(folder, "client-key");
         let server = generate(folder, "server-key");
@@ -41,7 +41,7 @@ pub fn generate(folder: &Folder, name: &str) -> PathBuf {
     path
 }
 
-/// The line that belongs to a private key in `authorized_keys`.
+/// Returns the line of a private key for `authorized_keys`.
 pub fn public_half(key: &Path) -> String {
     std::fs::read_to_string(key.with_extension("pub")).expect("ssh-keygen wrote a public key")
 }

@@ -1,4 +1,4 @@
-//! What the tests of the real programs stand on.
+//! The harness for tests of the real programs.
 //!
 //! A namespace test makes a [`world::World`] (a client with two uplinks, a router, a server, each a
 //! network namespace of its own), starts real programs in it, and moves the client about while they
@@ -55,7 +55,7 @@ pub use relay::Relay;
 pub use router::Direction;
 pub use world::World;
 
-/// Tells what a test measured or chose. Not `println!`: the harness would keep it to itself.
+/// Reports what a test measured or chose. Not `println!`: the harness would capture it.
 pub fn tell(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "\n{text}");

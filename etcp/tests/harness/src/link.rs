@@ -1,4 +1,4 @@
-//! linkem between two namespaces: a leg of the world that is slow, deep or has a hole.
+//! linkem between two namespaces: a part of the world that is slow, deep or has a hole.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Link {
             .args(["--left", &left.text(), "--right", &right.text()])
             .arg("--control")
             .arg(folder.path().join("control"))
-            // Its stdin is this process: it ends with it, however that ends.
+            // Its stdin is this process: it ends with it in every case.
             .arg("--exit-with-stdin")
             .args(settings)
             .stdin(Stdio::piped())
@@ -63,7 +63,7 @@ impl Drop for Link {
     }
 }
 
-/// linkem lies beside etcp; `cargo test --workspace` has built it, and else it is built once.
+/// linkem lies beside etcp; `cargo test --workspace` has built it, and otherwise it is built once.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -75,7 +75,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// Of several test programs that do so at once, cargo itself lets one build and the others wait.
+/// If several test programs do so at once, cargo lets one build and the others wait.
 fn build(path: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

@@ -1,4 +1,4 @@
-//! The real programs on this machine's loopback, as whoever runs the tests.
+//! The real programs on this machine's loopback, as the user who runs the tests.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct Loopback {
 }
 
 impl Loopback {
-    /// Makes the keys. `options` are of those that both programs have.
+    /// Creates the keys. `options` apply to both programs.
     pub fn new(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let client = Identity::load_or_create(&folder.path().join("client_key")).expect("a key");
@@ -30,7 +30,7 @@ impl Loopback {
         self.folder.path().join(name).to_str().expect("test paths are text").to_owned()
     }
 
-    /// Starts sproxy in front of `target`; says where it listens.
+    /// Starts sproxy in front of `target`; returns its address.
     pub fn sproxy(&self, target: SocketAddr) -> (Process, SocketAddr) {
         let launch = Launch::new("sproxy", etcp())
             .args(["sproxy", "--listen", "127.0.0.1:0", "--target", &target.to_string()])
@@ -39,7 +39,7 @@ impl Loopback {
         self.start(launch)
     }
 
-    /// Starts cproxy, which finds sproxy at `server`; says where it listens.
+    /// Starts cproxy, which finds sproxy at `server`; returns its address.
     pub fn cproxy(&self, server: SocketAddr) -> (Process, SocketAddr) {
         let launch = Launch::new("cproxy", etcp())
             .args(["cproxy", "--listen", "127.0.0.1:0", "--server", &server.to_string()])

@@ -1,5 +1,5 @@
-//! Something at the router that takes every carrier through its own hands: a load balancer that
-//! ends connections, or a captive portal that answers in the server's place.
+//! A device at the router that every carrier passes: a load balancer that ends connections, or a
+//! captive portal that answers in the server's place.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,21 +16,21 @@ use super::router::Router;
 use super::wait::PATIENCE;
 use super::world::{CARRIER_PORT, World};
 
-/// Between two looks at what it is to do.
+/// Interval of checks for changes.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// What it does with a carrier.
 #[derive(Clone, Copy, Debug)]
 pub enum Habit {
-    /// Passes it on.
+    /// Forwards it.
     Pass,
-    /// Passes so many bytes, both directions together, and then lets it die.
+    /// Forwards this many bytes, both directions together, and then kills it.
     Bytes(u64, Death),
-    /// Passes it for so long, and then lets it die.
+    /// Forwards it for this long, and then kills it.
     Time(Duration, Death),
     /// Answers by itself, with these bytes, and ends it.
     Answer(&'static [u8]),
-    /// Accepts it, and says nothing.
+    /// Accepts it, and sends nothing.
     Mute,
 }
 
@@ -41,7 +41,7 @@ pub struct Death {
     pub learns: Learns,
 }
 
-/// What those who learn of it see.
+/// What the ends that learn of it see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     End,
@@ -50,7 +50,7 @@ pub enum Kind {
     EndThenReset,
 }
 
-/// Who learns that the carrier is dead. To the others it looks alive and is silent.
+/// Which ends learn that the carrier is dead. To the others it looks alive and silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learns {
     Both,
@@ -67,16 +67,16 @@ pub struct Middlebox {
 struct Shared {
     server: SocketAddr,
     habit: Mutex<Habit>,
-    /// Which carriers are to die now: all up to this one.
+    /// Which carriers must die now: all up to this one.
     doomed: Mutex<(usize, Option<Death>)>,
     seen: AtomicUsize,
     is_over: AtomicBool,
-    /// Ends of dead carriers whose owners have not learnt of it.
+    /// Ends of dead carriers whose owners have not learned of it.
     held: Mutex<Vec<TcpStream>>,
 }
 
 impl Middlebox {
-    /// Stands in the way of every new carrier over IPv4.
+    /// Redirects every new carrier over IPv4.
     pub fn start(world: &World, habit: Habit) -> Self {
         let shared = Arc::new(Shared {
             server: SocketAddr::new(world.server_v4(), CARRIER_PORT),
@@ -91,30 +91,30 @@ impl Middlebox {
         let listener = namespace.run(|| TcpListener::bind((any, 0)).expect("a port is free"));
         let port = listener.local_addr().expect("it listens").port();
         let accepting = Arc::clone(&shared);
-        // A thread keeps the namespace of the one that started it.
+        // A thread keeps the namespace of the thread that started it.
         let thread =
             namespace.run(move || std::thread::spawn(move || accept(&listener, &accepting)));
         world.router.redirect_carriers(port);
         Self { shared, thread: Some(thread) }
     }
 
-    /// Does this with carriers from now on, also with those that are there.
+    /// Does this with all carriers from now on, including existing ones.
     pub fn set(&self, habit: Habit) {
         *lock(&self.shared.habit) = habit;
     }
 
-    /// Lets every carrier that is there die.
+    /// Kills every existing carrier.
     pub fn end_carriers(&self, death: Death) {
         let seen = self.shared.seen.load(Ordering::Relaxed);
         *lock(&self.shared.doomed) = (seen, Some(death));
     }
 
-    /// How many carriers have come.
+    /// Returns how many carriers have come.
     pub fn seen(&self) -> usize {
         self.shared.seen.load(Ordering::Relaxed)
     }
 
-    /// Lets new carriers pass it by. Those that it has go on through it.
+    /// Lets new carriers bypass it. Existing ones continue through it.
     pub fn step_aside(&self, router: &Router) {
         router.redirect_no_carriers();
     }
@@ -133,7 +133,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Each carrier gets a thread of its own; all of them end with the middlebox.
+/// Each carrier gets its own thread; all of them end with the middlebox.
 fn accept(listener: &TcpListener, shared: &Shared) {
     std::thread::scope(|scope| {
         while !shared.is_over.load(Ordering::Relaxed) {
@@ -147,17 +147,17 @@ fn accept(listener: &TcpListener, shared: &Shared) {
     });
 }
 
-/// Which of them have something to read, after a short time at most.
+/// Returns which of them have something to read, after a short time at most.
 fn wait_for(sockets: &[BorrowedFd<'_>]) -> Vec<bool> {
     let mut fds: Vec<_> = sockets.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    // An interrupted look is as good as none.
+    // An interrupted check counts as none.
     let _ = poll(&mut fds, Some(&LOOK));
     fds.iter().map(|fd| !fd.revents().is_empty()).collect()
 }
 
 struct Carrier<'a> {
     client: TcpStream,
-    /// None where the middlebox answers itself.
+    /// `None` if the middlebox answers itself.
     server: Option<TcpStream>,
     number: usize,
     began: Instant,
@@ -173,7 +173,7 @@ impl<'a> Carrier<'a> {
         };
         for end in std::iter::once(&client).chain(&server) {
             end.set_nodelay(true).expect("an option is set");
-            // A proxy always reads its carrier: a write that takes longer shows a fault of theirs.
+            // A proxy always reads its carrier: a write that takes longer reveals a fault.
             end.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
         }
         Self { client, server, number, began: Instant::now(), passed: 0, shared }
@@ -205,7 +205,7 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Moves what there is, up to the carrier's last byte; false at the end of a stream.
+    /// Moves the available data, up to the carrier's last byte; false at the end of a stream.
     fn pass(&mut self) -> bool {
         let most = match *lock(&self.shared.habit) {
             Habit::Bytes(most, _) => most.saturating_sub(self.passed),
@@ -233,7 +233,7 @@ impl<'a> Carrier<'a> {
     fn answer(mut self) {
         let _ = wait_for(&[self.client.as_fd()]);
         match *lock(&self.shared.habit) {
-            // The client may be gone: then nobody wants the answer.
+            // The client may be gone: then nobody needs the answer.
             Habit::Answer(bytes) => drop(self.client.write_all(bytes)),
             _ => self.hold(self.client.try_clone().expect("a descriptor")),
         }

@@ -1,5 +1,5 @@
-//! Names of the server: what a program reads in place of the system's hosts file, or a resolver of
-//! the test's own that can be slow, silent, and of another opinion.
+//! Names of the server: a replacement for the system's hosts file, or a resolver of the test that
+//! can be slow, silent, or give other answers.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
@@ -14,19 +14,19 @@ use super::netns::Namespace;
 use super::pair::SERVER_NAME;
 use super::process::Launch;
 
-/// Between two looks at whether the resolver is to end.
+/// Interval at which the resolver checks whether to end.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What the resolver says when it is asked.
+/// The resolver's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Nothing at all.
     Silence,
-    /// That it cannot tell now (SERVFAIL).
+    /// A temporary failure (SERVFAIL).
     Failure,
-    /// That there is no such name (NXDOMAIN).
+    /// No such name (NXDOMAIN).
     NoSuchName,
-    /// These addresses of [`SERVER_NAME`], and no others.
+    /// Only these addresses of [`SERVER_NAME`].
     Addresses(Vec<IpAddr>),
 }
 
@@ -64,17 +64,17 @@ impl Resolver {
         Self { shared, thread: Some(thread), files }
     }
 
-    /// Has a program ask this resolver.
+    /// Makes a program query this resolver.
     pub fn serve_to(&self, launch: Launch) -> Launch {
         self.files.iter().fold(launch, |launch, (file, hidden)| launch.file(file, hidden))
     }
 
-    /// Says something else from now on.
+    /// Changes the answer from now on.
     pub fn set(&self, answer: Answer) {
         *self.shared.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
-    /// How often it was asked.
+    /// Returns how many times it was queried.
     pub fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::Relaxed)
     }
@@ -96,13 +96,13 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
         shared.asked.fetch_add(1, Ordering::Relaxed);
         let answer = shared.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(message) = respond(&buffer[..length], &answer) {
-            // The asker may be gone.
+            // The client may be gone.
             let _ = socket.send_to(&message, from);
         }
     }
 }
 
-/// The response to a query of one question (RFC 1035, section 4), or none.
+/// Returns the response to a query of one question (RFC 1035, section 4), or none.
 fn respond(query: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
     const A: u16 = 1;
@@ -130,7 +130,7 @@ fn respond(query: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     message.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(data.len()).ok()?, 0, 0, 0, 0]);
     message.extend(question);
     for address in data {
-        // The name is that of the question; it lives for no time at all.
+        // The name is that of the question; its time to live is zero.
         message.extend([0xc0, HEADER as u8]);
         message.extend(&question[question.len() - 4..]);
         message.extend([0, 0, 0, 0, 0, u8::try_from(address.len()).ok()?]);
@@ -139,7 +139,7 @@ fn respond(query: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// A name as a sequence of labels.
+/// Encodes a name as a sequence of labels.
 fn encode(name: &str) -> Vec<u8> {
     let labels = name.split('.');
     let mut bytes: Vec<u8> =

@@ -1,4 +1,4 @@
-//! One network namespace: made, entered, and taken down with all that runs in it.
+//! One network namespace: created, entered, and removed with all its processes.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +19,7 @@ impl Namespace {
         let status = Command::new("ip").args(["netns", "add", &name]).status();
         assert!(status.expect("ip runs").success(), "cannot make the namespace {name}");
         let namespace = Self { name };
-        // Addresses are usable at once: nobody else is here who could have taken them.
+        // Addresses are usable at once: nothing else here could have them.
         namespace.sysctl("ipv6/conf/default/accept_dad", "0");
         namespace.ip("-4", &["link set lo up"]);
         namespace
@@ -29,7 +29,7 @@ impl Namespace {
         &self.name
     }
 
-    /// A command that will run in the namespace.
+    /// Returns a command that will run in the namespace.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
@@ -58,7 +58,7 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("cannot set {path} in {}: {error}", self.name));
     }
 
-    /// Moves the thread that calls it into the namespace.
+    /// Returns a function that moves the calling thread into the namespace.
     pub fn entrance(&self) -> impl Fn() + Send + Sync + 'static {
         let namespace = File::open(format!("/run/netns/{}", self.name)).expect("it exists");
         move || {
@@ -67,8 +67,8 @@ impl Namespace {
         }
     }
 
-    /// Runs `work` on a thread inside the namespace. A socket that it makes belongs to the
-    /// namespace for good, and may be used from every thread.
+    /// Runs `work` on a thread inside the namespace. A socket that it creates stays in the
+    /// namespace, and may be used from every thread.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let enter = self.entrance();
         let inside = move || {
@@ -81,7 +81,8 @@ impl Namespace {
         })
     }
 
-    /// Ends what still runs here. Only what the test started can: the namespace is the test's own.
+    /// Ends the remaining processes here. Only those of the test can exist: the namespace is the
+    /// test's own.
     fn end_processes(&self) {
         let Ok(output) = Command::new("ip").args(["netns", "pids", &self.name]).output() else {
             return;
@@ -103,7 +104,7 @@ impl Drop for Namespace {
 }
 
 /// Removes namespaces of `prefix` whose test was killed before it could do so itself: the process
-/// whose id is in the name is gone.
+/// whose id is in the name no longer exists.
 pub fn remove_orphans(prefix: &str) {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for entry in entries.flatten() {

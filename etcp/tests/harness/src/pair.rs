@@ -9,14 +9,14 @@ use super::process::{Launch, Process};
 use super::wait::PATIENCE;
 use super::world::{CARRIER_PORT, World};
 
-/// Over which protocol the carriers go.
+/// The family of the carriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
     V6,
 }
 
-/// Where cproxy's default sessions are accepted, in the client's namespace.
+/// The address at which cproxy accepts default sessions, in the client's namespace.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
 
 /// The server's side, which `etcp connect` and [`Pair`] dial.
@@ -27,11 +27,11 @@ pub struct Sproxy {
     pub process: Process,
 }
 
-/// A name of the server, for tests whose client looks names up.
+/// A name of the server, for tests whose client resolves names.
 pub const SERVER_NAME: &str = "server.test";
 
 impl Sproxy {
-    /// Starts sproxy in front of `target`; clients may name each of `permit` besides.
+    /// Starts sproxy in front of `target`; clients may also name each of `permit`.
     pub fn start(
         world: &World,
         folder: &Folder,
@@ -43,7 +43,7 @@ impl Sproxy {
         Self::start_with(world, folder, family, target, |launch| launch.args(permit))
     }
 
-    /// The same; `change` adds to its command line and surroundings.
+    /// Does the same; `change` adds to its command line and environment.
     pub fn start_with(
         world: &World,
         folder: &Folder,
@@ -80,7 +80,8 @@ impl Sproxy {
         self
     }
 
-    /// The command line of `etcp cproxy` or `etcp connect` to this server, without what follows.
+    /// Returns the common part of the command line of `etcp cproxy` or `etcp connect` to this
+    /// server.
     pub fn client_command(&self, mode: &str) -> Vec<String> {
         let text = |path: &Path| path.to_str().expect("test paths are text").to_owned();
         vec![
@@ -116,7 +117,7 @@ impl Pair {
         Self::start_with(world, folder, sproxy, |launch| launch.args(forwards))
     }
 
-    /// The same; `change` adds to cproxy's command line and surroundings.
+    /// Does the same; `change` adds to cproxy's command line and environment.
     pub fn start_with(
         world: &World,
         folder: &Folder,
@@ -128,7 +129,7 @@ impl Pair {
         pair
     }
 
-    /// The same, and does not wait until it is attached.
+    /// Does the same without waiting until it is attached.
     pub fn apart(
         world: &World,
         folder: &Folder,
@@ -145,7 +146,7 @@ impl Pair {
         Self { cproxy, sproxy }
     }
 
-    /// How often cproxy has attached again so far.
+    /// Returns how many times cproxy has attached again so far.
     pub fn attached_again(&self) -> usize {
         self.cproxy.count("attached again")
     }
@@ -169,7 +170,7 @@ impl Pair {
             .expect("the log says by which address")
     }
 
-    /// By which uplink that is.
+    /// Returns the uplink of that address.
     pub fn uplink(&self) -> u8 {
         match self.local_address().ip() {
             IpAddr::V4(address) => address.octets()[2],
@@ -177,7 +178,7 @@ impl Pair {
         }
     }
 
-    /// Lets a fault happen and waits until the tunnel is attached again.
+    /// Causes a fault and waits until the tunnel is attached again.
     #[track_caller]
     pub fn survive(&mut self, fault: super::Fault, world: &World) {
         let before = self.attached_again();
@@ -191,8 +192,8 @@ pub fn etcp() -> PathBuf {
     std::env::var_os("ETCP_BIN").map_or_else(|| built("etcp"), PathBuf::from)
 }
 
-/// Where cargo puts a program of the workspace: one above the folder of the test programs. Cargo
-/// tells its path to the tests of its own package alone, and this crate is not one of them.
+/// Returns where cargo puts a program of the workspace: one above the folder of the test programs.
+/// Cargo tells its path only to the tests of its own package, which does not include this crate.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its program");
     let folder = test.parent().and_then(Path::parent).expect("cargo makes two folders");

@@ -1,7 +1,7 @@
 //! Programs under test, their logs, and their end.
 //!
-//! A program gets a process group of its own, is killed with it when its [`Process`] is dropped,
-//! and also when the thread that started it ends without a drop.
+//! Each program gets its own process group, is killed with it when its [`Process`] is dropped, and
+//! also when the thread that started it ends without a drop.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,14 +16,14 @@ use super::folder::Folder;
 use super::netns::Namespace;
 use super::wait::{until, until_some};
 
-/// Who runs a program.
+/// The user who runs a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// The user the tests run as, in namespaces always root.
+    /// The user of the tests, in namespaces always root.
     Root,
     /// The ordinary user that every system has.
     Nobody,
-    /// Another ordinary user, for a program that insists on a real account.
+    /// Another ordinary user, for a program that requires a real account.
     Id(u32, u32),
 }
 
@@ -39,8 +39,8 @@ impl User {
 
     /// Makes this user the owner of a file.
     ///
-    /// Only root can do that. A test that runs as another user starts its programs as that user
-    /// too, so its files are already owned as they have to be.
+    /// Only root can do that. A test of another user starts its programs as that user too, so its
+    /// files already have the right owner.
     pub fn own(self, path: &Path) {
         if rustix::process::geteuid().is_root() {
             let (user, group) = self.ids();
@@ -49,14 +49,14 @@ impl User {
     }
 }
 
-/// Runs a program with the signals that end a job not ignored. A shell without job control has
-/// the tests ignore those that are typed, and programs keep that.
+/// Runs a program without ignoring the signals that end a job. A shell without job control makes
+/// the tests ignore typed signals, and programs inherit that.
 pub const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=INT,QUIT,HUP,TERM"];
 
 /// A program about to be started.
 pub struct Launch {
     name: String,
-    /// What runs the program, itself first, and replaces itself by it.
+    /// The wrapper that runs the program and replaces itself by it.
     runner: Vec<OsString>,
     program: OsString,
     args: Vec<OsString>,
@@ -65,13 +65,14 @@ pub struct Launch {
     user: User,
 }
 
-/// Lays files over those of the system, for the program that follows alone: each pair of arguments
+/// Mounts files over those of the system, only for the following program: each pair of arguments
 /// before `--` is a file and the one that it hides.
 const LAY_OVER: &str = r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done
 shift; exec "$@""#;
 
 impl Launch {
-    /// `name` names the log; the program runs as the ordinary user unless told otherwise.
+    /// Creates a launch; `name` names the log, and the program runs as the ordinary user unless
+    /// told otherwise.
     pub fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
         Self {
             name: name.to_owned(),
@@ -96,7 +97,7 @@ impl Launch {
         self
     }
 
-    /// Has the program run by another one, which replaces itself by it, as env(1) and chrt(1) do.
+    /// Makes another program run it, which replaces itself by it, as env(1) and chrt(1) do.
     pub fn run_by<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.runner.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
@@ -108,13 +109,13 @@ impl Launch {
         self
     }
 
-    /// Has the program find `file` where the system has `hidden`.
+    /// Makes the program see `file` in place of the system's `hidden`.
     pub fn file(mut self, file: &Path, hidden: &'static str) -> Self {
         self.files.push((file.to_owned(), hidden));
         self
     }
 
-    /// Says who runs it.
+    /// Sets the user who runs it.
     pub fn user(mut self, user: User) -> Self {
         self.user = user;
         self
@@ -136,7 +137,7 @@ impl Launch {
         let mut command =
             namespace.command(if self.files.is_empty() { "setpriv" } else { "unshare" });
         if !self.files.is_empty() {
-            // A mount namespace of its own: nothing is left of it when the program has ended.
+            // A separate mount namespace, which disappears with the program.
             command.args(["--mount", "--", "sh", "-c", LAY_OVER, "sh"]);
             for (file, hidden) in &self.files {
                 command.arg(file).arg(hidden);
@@ -146,7 +147,7 @@ impl Launch {
         self.spawn(command, folder.path(), stdin, stdout)
     }
 
-    /// Starts it on this machine itself, as whoever runs the tests, its log in `folder`.
+    /// Starts it on this machine itself, as the user of the tests, with its log in `folder`.
     pub fn start_here(self, folder: &Path) -> Process {
         self.start_here_with(folder, Stdio::null(), None)
     }
@@ -185,7 +186,7 @@ impl Launch {
         command.args(&self.runner).arg(&self.program).args(&self.args);
         command.env("RUST_LOG", "info").env("LC_ALL", "C");
         command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
-        // Root reads the descriptors of programs that hide their memory; nobody else does.
+        // Only root reads the descriptors of programs that hide their memory.
         if !rustix::process::geteuid().is_root() {
             command.env("ETCP_TRACEABLE", "1");
         }
@@ -232,13 +233,13 @@ impl Process {
         self.child.id()
     }
 
-    /// The program's stdin and stdout, which were asked to be pipes.
+    /// Returns the program's stdin and stdout, which must be pipes.
     pub fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
         let pipes = self.child.stdin.take().zip(self.child.stdout.take());
         pipes.expect("stdin and stdout are pipes, and nobody took them before")
     }
 
-    /// Removes the log of a program of which there are many.
+    /// Removes the log of one of many programs.
     pub fn remove_log(&self) {
         std::fs::remove_file(&self.log).expect("the folder is ours");
     }
@@ -270,22 +271,22 @@ impl Process {
         kill_process(pid, signal).expect("it still runs");
     }
 
-    /// Lets it stand still (SIGSTOP) until [`Self::resume`].
+    /// Stops it (SIGSTOP) until [`Self::resume`].
     pub fn pause(&self) {
         kill_process(self.pid(), Signal::STOP).expect("it runs");
     }
 
-    /// Lets it go on.
+    /// Lets it continue.
     pub fn resume(&self) {
         kill_process(self.pid(), Signal::CONT).expect("it runs");
     }
 
-    /// Sets how many descriptors it may have from now on.
+    /// Sets its limit of descriptors.
     pub fn limit_descriptors(&self, most: &str) {
         self.limit("nofile", most);
     }
 
-    /// Sets how many threads and processes its user may have for it to start another.
+    /// Sets the number of threads and processes of its user at which it can start another.
     pub fn limit_threads(&self, most: &str) {
         self.limit("nproc", most);
     }
@@ -310,8 +311,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Until it is waited for, the id cannot be another's; after that, none of its group is left
-        // but what its namespace ends.
+        // Until the process is waited for, its id is not reused; after that, none of its group is
+        // left except what its namespace ends.
         if self.is_running() {
             let _ = kill_process_group(self.pid(), Signal::KILL);
             let _ = self.child.wait();

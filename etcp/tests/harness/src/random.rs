@@ -1,8 +1,8 @@
-//! Random choices that a seed repeats.
+//! Random choices that a seed reproduces.
 
 use std::ops::Range;
 
-/// A generator whose whole course its seed decides (SplitMix64).
+/// A generator that its seed determines completely (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -11,7 +11,8 @@ impl Random {
         Self(seed)
     }
 
-    /// The seed that `ETCP_SEED` names, else a fresh one; told, so that a run can be repeated.
+    /// Uses the seed of `ETCP_SEED`, or else a fresh one, which is printed so that a run can be
+    /// repeated.
     pub fn from_environment(test: &str) -> Self {
         let seed = match std::env::var("ETCP_SEED") {
             Ok(text) => text.parse().expect("ETCP_SEED is a number"),
@@ -34,14 +35,14 @@ impl Random {
         self.next().is_multiple_of(count)
     }
 
-    /// A number of `range`, each order of magnitude as likely as any other.
+    /// Returns a number in `range`, each order of magnitude equally likely.
     pub fn magnitude(&mut self, range: Range<u64>) -> u64 {
         let part = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
         let (low, high) = ((range.start as f64).ln(), (range.end as f64).ln());
         ((low + part * (high - low)).exp() as u64).clamp(range.start, range.end - 1)
     }
 
-    /// Another generator, with a course of its own.
+    /// Returns another, independent generator.
     pub fn split(&mut self) -> Self {
         Self::new(self.next())
     }

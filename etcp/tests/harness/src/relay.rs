@@ -1,4 +1,4 @@
-//! A TCP relay between the proxies that lets every carrier die after some bytes.
+//! A TCP relay between the proxies that kills every carrier after some bytes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,17 +13,17 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::random::Random;
 
-/// Some carriers die in their handshake, in their attach or soon after it. Were they many, none
-/// would make progress, and the client would rightly take its time.
+/// Some carriers die in their handshake, in their attach or soon after it. If they were many, none
+/// would make progress, and the client would rightly slow down.
 const EARLY: Range<u64> = 2_000..32_000;
 
 /// The bytes, of both directions together, after which the others die.
 const LATE: Range<u64> = 32_000..2_000_000;
 
-/// Between two looks at whether the relay is to end or to be calm.
+/// Interval of checks whether the relay must end or be calm.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// A proxy always reads its carrier: a write that takes longer shows a fault of theirs.
+/// A proxy always reads its carrier: a write that takes longer reveals a fault.
 const STUCK: Duration = Duration::from_secs(20);
 
 /// How a carrier dies.
@@ -33,13 +33,13 @@ enum Death {
     Reset,
     /// Both ends get an end of stream.
     End,
-    /// Nothing passes any more, and nobody is told.
+    /// Nothing passes any more, and no end is told.
     Silence,
-    /// The same, in one direction: 0 is from the client.
+    /// The same in one direction: 0 is from the client.
     Deaf(usize),
 }
 
-/// How many carriers died of what.
+/// How many carriers died of each cause.
 #[derive(Debug, Default)]
 struct Deaths {
     resets: AtomicUsize,
@@ -84,12 +84,12 @@ impl Relay {
         self.address
     }
 
-    /// From now on carriers die, also those that are there.
+    /// From now on carriers die, including existing ones.
     pub fn rage(&self) {
         self.shared.is_calm.store(false, Ordering::Relaxed);
     }
 
-    /// From now on no carrier dies that has not begun to.
+    /// From now on no carrier dies except those that have started to.
     pub fn calm(&self) {
         self.shared.is_calm.store(true, Ordering::Relaxed);
     }
@@ -105,7 +105,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
-        // The thread waits in accept(2): this connection lets it look again.
+        // The thread waits in accept(2): this connection lets it check again.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -113,14 +113,14 @@ impl Drop for Relay {
     }
 }
 
-/// Each carrier gets a thread of its own; all of them end with the relay.
+/// Each carrier gets its own thread; all of them end with the relay.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     std::thread::scope(|scope| {
         while let Ok((client, _)) = listener.accept() {
             if shared.is_over.load(Ordering::Relaxed) {
                 return;
             }
-            // Without a server the client is to see a closed connection.
+            // Without a server the client must see a closed connection.
             let Ok(server) = TcpStream::connect(shared.server) else { continue };
             scope.spawn(|| Carrier::new(client, server, shared).run());
         }
@@ -135,7 +135,7 @@ struct Carrier<'a> {
     shared: &'a Shared,
 }
 
-/// What a look at a carrier showed.
+/// The result of checking a carrier.
 enum Seen {
     /// This end has something to read.
     Readable(usize),
@@ -180,9 +180,9 @@ impl<'a> Carrier<'a> {
 
     fn look(&self) -> Seen {
         let mut fds = self.ends.each_ref().map(|end| PollFd::new(end, PollFlags::IN));
-        // An interrupted look is as good as none.
+        // An interrupted check counts as none.
         let _ = poll(&mut fds, Some(&LOOK));
-        // The client's end does not always come first: else a busy one would starve the other.
+        // The client's end does not always come first: a busy one would starve the other.
         let order = if self.left.is_multiple_of(2) { [0, 1] } else { [1, 0] };
         order
             .into_iter()
@@ -190,7 +190,7 @@ impl<'a> Carrier<'a> {
             .map_or(Seen::Nothing, Seen::Readable)
     }
 
-    /// Moves some bytes, `most` at most; false at the end of a stream.
+    /// Moves at most `most` bytes; false at the end of a stream.
     fn pass(&mut self, from: usize, most: u64) -> bool {
         let mut buffer = [0; 64 * 1024];
         let most = buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -227,7 +227,7 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Swallows what comes from the ends named, until one of them gives up.
+    /// Discards data from the named ends, until one of them gives up.
     fn swallow(&mut self, deaf: [bool; 2]) {
         while !self.shared.is_over.load(Ordering::Relaxed) {
             let Seen::Readable(from) = self.look() else { continue };

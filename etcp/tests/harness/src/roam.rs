@@ -63,7 +63,7 @@ fn await_progress(after: &str, counters: &[&AtomicU64]) {
     });
 }
 
-/// Ends the senders also when a fault was not survived, so that the test fails and does not hang.
+/// Ends the senders even if a fault was not survived, so that the test fails and does not hang.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

@@ -1,7 +1,7 @@
-//! The router between client and server: NAT, and everything a middlebox does to a carrier.
+//! The router between client and server: NAT, and the faults of middleboxes.
 //!
 //! Packets are dropped where they are forwarded, never where they are sent: a drop in a sender's
-//! own output hook would tell the sender so (EPERM), which no real network does.
+//! own output hook would report it to the sender (EPERM), which no real network does.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::netns::Namespace;
 use super::wait::{PATIENCE, until};
 use super::world::CARRIER_PORT;
 
-/// Which packets a fault takes.
+/// The packets that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     ToServer,
@@ -59,7 +59,7 @@ impl Router {
         Self { namespace }
     }
 
-    /// The carriers that are established, as far as the router can tell.
+    /// Returns the established carriers, as far as the router can tell.
     pub fn carriers(&self) -> BTreeSet<Flow> {
         // Not /proc/net: that is the main thread's namespace.
         let table = "/proc/thread-self/net/nf_conntrack";
@@ -68,7 +68,8 @@ impl Router {
         table.lines().filter(|line| line.contains(" ESTABLISHED ")).filter_map(flow).collect()
     }
 
-    /// Lets the NAT lose its table, and drop what it has no entry for, but begin new ones.
+    /// Makes the NAT lose its table, and drop packets without an entry, except those that start a
+    /// connection.
     pub fn lose_table(&self) {
         let old = self.carriers();
         self.drop_unknown();
@@ -78,16 +79,16 @@ impl Router {
         self.keep_tables();
     }
 
-    /// Lets the NAT lose each entry with its next packet, for some time. Entries of connections that
-    /// have ended without a word stay, as nothing passes on them.
+    /// Makes the NAT lose each entry with its next packet, for some time. Entries of connections
+    /// that ended silently stay, because nothing passes on them.
     pub fn lose_tables_for(&self, length: Duration) {
         self.drop_unknown();
-        // The length of the fault, not a wait.
+        // The duration of the fault, not a wait.
         std::thread::sleep(length);
         self.keep_tables();
     }
 
-    /// Drops what the NAT has no entry for, and ends each entry with its next packet.
+    /// Drops packets without an entry, and ends each entry with its next packet.
     fn drop_unknown(&self) {
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_loose", "0");
         for chain in ["forwarded", "received"] {
@@ -101,12 +102,12 @@ impl Router {
         self.namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", "432000");
     }
 
-    /// Answers the next packet of every carrier there is now, from either side, with a RST.
+    /// Answers the next packet of every existing carrier, from either side, with a RST.
     pub fn reset_carriers(&self) {
         self.add_carriers(&["reset"]);
     }
 
-    /// Drops one carrier for ever and silently, both ways.
+    /// Drops one carrier permanently and silently, both ways.
     pub fn forget_carrier(&self, flow: &Flow) {
         self.namespace.nft(&additions([flow], Direction::Both.ways()));
     }
@@ -116,13 +117,13 @@ impl Router {
         self.namespace.nft(&additions([flow], &["reset"]));
     }
 
-    /// Drops every carrier there is now, for ever and silently, as a NAT that lost its table
-    /// behind a stateful firewall does. New ones pass.
+    /// Drops every existing carrier permanently and silently, as a NAT that lost its table behind a
+    /// stateful firewall does. New ones pass.
     pub fn forget_carriers(&self, direction: Direction) {
         self.add_carriers(direction.ways());
     }
 
-    /// Drops everything that goes this way until [`Self::lift_blackhole`].
+    /// Drops everything in this direction until [`Self::lift_blackhole`].
     pub fn blackhole(&self, direction: Direction) {
         for way in direction.ways() {
             self.namespace.nft(&format!("add rule inet world blackhole {} drop", leg(way)));
@@ -134,21 +135,21 @@ impl Router {
         self.namespace.nft("flush chain inet world blackhole");
     }
 
-    /// Takes new carriers to a port of the router's own.
+    /// Redirects new carriers to a port of the router.
     pub fn redirect_carriers(&self, port: u16) {
         let rule = format!("tcp dport {CARRIER_PORT} redirect to :{port}");
         self.namespace.nft(&format!("add rule inet world redirected iifname {{ c1, c2 }} {rule}"));
     }
 
-    /// Lets new carriers through to the server again.
+    /// Lets new carriers reach the server again.
     pub fn redirect_no_carriers(&self) {
         self.namespace.nft("flush chain inet world redirected");
     }
 
-    /// Answers everything that goes this way, as nft writes the answer (`tcp reset`,
-    /// `icmp type host-unreachable`), until [`Self::lift_blackhole`].
+    /// Answers everything in this direction, in nft's notation (`tcp reset`, `icmp type
+    /// host-unreachable`), until [`Self::lift_blackhole`].
     pub fn reject(&self, direction: Direction, answer: &str) {
-        // Each packet gets its answer: the kernel would answer one a second.
+        // Each packet gets its answer: the kernel would answer one per second.
         self.namespace.sysctl("ipv4/icmp_ratelimit", "0");
         for way in direction.ways() {
             let rule = format!("{} meta l4proto tcp reject with {answer}", leg(way));
@@ -156,7 +157,7 @@ impl Router {
         }
     }
 
-    /// Drops everything that comes from one uplink or goes there, until [`Self::lift_blackhole`].
+    /// Drops everything from or to one uplink, until [`Self::lift_blackhole`].
     pub fn blackhole_uplink(&self, uplink: u8) {
         for match_ in ["iifname", "oifname"] {
             self.namespace
@@ -171,7 +172,7 @@ impl Router {
     }
 }
 
-/// What puts flows into sets.
+/// Returns the rules that add flows to sets.
 fn additions<'a>(flows: impl IntoIterator<Item = &'a Flow>, sets: &[&str]) -> String {
     let mut script = String::new();
     for Flow { client, port } in flows {
@@ -183,12 +184,12 @@ fn additions<'a>(flows: impl IntoIterator<Item = &'a Flow>, sets: &[&str]) -> St
     script
 }
 
-/// What matches the packets of one way.
+/// Returns the match for the packets of one direction.
 fn leg(way: &str) -> &'static str {
     if way == "to_server" { "oifname \"s1\"" } else { "iifname \"s1\"" }
 }
 
-/// Reads one line of the table of tracked connections: what the client sent comes first in it.
+/// Parses one line of the table of tracked connections: the client's direction comes first.
 fn flow(line: &str) -> Option<Flow> {
     let field = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key));
     if field("dport=")?.parse() != Ok(CARRIER_PORT) {
@@ -198,7 +199,7 @@ fn flow(line: &str) -> Option<Flow> {
 }
 
 /// Answers to the client are matched after their addresses were translated back, so a flow has the
-/// same name both ways.
+/// same name in both directions.
 const RULES: &str = r#"
 table inet world {
   set reset4     { type ipv4_addr . inet_service; }

@@ -13,7 +13,7 @@ use super::world::World;
 /// A name that only the server's resolver knows, with addresses of both families.
 pub const NAME: &str = "web.test";
 
-/// Where the server's programs listen: addresses that the client has no route to but through etcp.
+/// Where the server's programs listen: addresses that the client reaches only through etcp.
 pub const PORT: u16 = 8080;
 
 /// A world with sproxy, and a resolver that only the server reaches.
@@ -26,7 +26,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// sproxy permits these targets, and has these flags besides.
+    /// Starts sproxy with these targets and flags.
     pub fn start(permit: &[&str], flags: &[&str]) -> Self {
         let (world, folder) = (World::new(), Folder::new());
         let resolver = start_resolver(&world, &folder);
@@ -43,12 +43,13 @@ impl Running {
         Self { sproxy, _resolver: resolver, folder, world }
     }
 
-    /// `etcp run` of a command, as an ordinary user in the client's namespace. `name` names the log.
+    /// Returns `etcp run` of a command, as an ordinary user in the client's namespace. `name` names
+    /// the log.
     pub fn launch(&self, name: &str, words: &[&str]) -> Launch {
         self.launch_with(name, &[], words)
     }
 
-    /// The same, with flags of etcp's.
+    /// Does the same with flags of etcp.
     pub fn launch_with(&self, name: &str, flags: &[&str], words: &[&str]) -> Launch {
         let command = self.sproxy.client_command("run");
         Launch::new(name, &command[0])
@@ -58,7 +59,7 @@ impl Running {
             .args(words)
             .env("HOME", self.folder.path())
             .env("RUST_LOG", "warn")
-            // As ordinary users have it: without the folders of ip and nft.
+            // As for ordinary users: without the folders of ip and nft.
             .env("PATH", "/usr/bin:/bin")
     }
 
@@ -67,7 +68,7 @@ impl Running {
         self.launch(name, words).start(&self.world.client, &self.folder)
     }
 
-    /// Runs it to its end: how it ended, and all that it and its command wrote.
+    /// Runs it to its end: returns how it ended, and all output.
     #[track_caller]
     pub fn outcome(&self, name: &str, words: &[&str]) -> (ExitStatus, String) {
         let mut process = self.run(name, words);
@@ -75,7 +76,8 @@ impl Running {
         (status, process.log())
     }
 
-    /// The same for a command that is to succeed: what it wrote, without the end of the last line.
+    /// Does the same for a command that must succeed: returns its output, without the last line
+    /// end.
     #[track_caller]
     pub fn output(&self, name: &str, words: &[&str]) -> String {
         let (status, log) = self.outcome(name, words);
@@ -103,7 +105,7 @@ fn start_resolver(world: &World, folder: &Folder) -> Process {
     process
 }
 
-/// Builds a program without libraries: no interpreter, and nothing that could be preloaded.
+/// Builds a program without libraries: no interpreter, and nothing to preload.
 pub fn static_program(folder: &Folder, name: &str, source: &str) -> PathBuf {
     let source = folder.readable_file(&format!("{name}.rs"), source);
     let program = folder.join(name);
@@ -114,7 +116,7 @@ pub fn static_program(folder: &Folder, name: &str, source: &str) -> PathBuf {
         .output()
         .expect("rustc runs");
     assert!(output.status.success(), "rustc: {}", String::from_utf8_lossy(&output.stderr));
-    // It fails for a program that is not dynamic, and says so on stdout or stderr.
+    // It fails for a program that is not dynamic, and reports it on stdout or stderr.
     let output = Command::new("ldd").arg(&program).output().expect("ldd runs");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);

@@ -1,12 +1,12 @@
-//! What a test needs of the machine. Without it the test is skipped, and says so.
+//! The requirements of a test. Without them the test is skipped with a message.
 //!
-//! A skip is written past the test harness's capture, and with `ETERNALTCP_REQUIRE_ALL=1`, as
-//! `.ci/run` sets it, a skip is a failure: there a proof that did not run must not look like one.
+//! A skip is written past the test harness's capture. With `ETERNALTCP_REQUIRE_ALL=1`, as `.ci/run`
+//! sets it, a skip is a failure: a test that did not run must not look like a success.
 
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Whether this user is root and every one of `programs` can be found. If not, the test is to
+/// Returns whether this user is root and every one of `programs` exists. If not, the test must
 /// return at once.
 ///
 /// # Panics
@@ -16,8 +16,8 @@ pub fn can_run(test: &str, programs: &[&str]) -> bool {
     has(test, programs, Vec::new())
 }
 
-/// Whether every one of `programs` can be found, for a test that any user may run. If not, the
-/// test is to return at once.
+/// Returns whether every one of `programs` exists, for a test that any user may run. If not, the
+/// test must return at once.
 ///
 /// # Panics
 ///
@@ -27,13 +27,13 @@ pub fn can_find(test: &str, programs: &[&str]) -> bool {
     decide(test, &missing.map(|program| format!("the program {program}")).collect::<Vec<_>>())
 }
 
-/// The same for a test with a link of linkem's, which needs TUN devices.
+/// Does the same for a test with a link of linkem, which needs TUN devices.
 pub fn can_link(test: &str) -> bool {
     let has_tun = std::path::Path::new("/dev/net/tun").exists();
     has(test, &[], if has_tun { Vec::new() } else { vec!["/dev/net/tun".to_owned()] })
 }
 
-/// The same for a test whose programs are given another wall clock; says where libfaketime is.
+/// Does the same for a test whose programs get another wall clock; returns where libfaketime is.
 pub fn can_fake_time(test: &str) -> Option<PathBuf> {
     let library = faketime();
     let missing =
@@ -62,7 +62,7 @@ fn has(test: &str, programs: &[&str], mut missing: Vec<String>) -> bool {
     decide(test, &missing)
 }
 
-/// Whether nothing is missing; otherwise says so, or panics where nothing may be.
+/// Returns whether nothing is missing; otherwise reports it, or panics if nothing may be missing.
 fn decide(test: &str, missing: &[String]) -> bool {
     if missing.is_empty() {
         return true;
@@ -73,12 +73,12 @@ fn decide(test: &str, missing: &[String]) -> bool {
         !required,
         "{test} must not be skipped (ETERNALTCP_REQUIRE_ALL=1), yet needs {missing}"
     );
-    // Not eprintln!: the harness would capture it, and nobody would see it.
+    // Not eprintln!: the harness would capture it.
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {test} needs {missing}\n");
     false
 }
 
-/// Where `program` is, also in the folders that an ordinary user's PATH lacks.
+/// Returns where `program` is, including folders that are not in an ordinary user's PATH.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

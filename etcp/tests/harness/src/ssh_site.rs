@@ -13,7 +13,7 @@ use crate::{Folder, Launch, Process, User, World, skip};
 /// What the tests need of the machine.
 pub const PROGRAMS: [&str; 2] = ["ssh", "sshd"];
 
-/// A world whose server has an sshd. It lets in one user, who has a home there.
+/// A world whose server has an sshd. It admits one user, who has a home there.
 pub struct Site {
     pub sshd: Process,
     pub world: World,
@@ -64,7 +64,7 @@ BatchMode yes
         folder.file("ssh_config", &config, User::Nobody);
     }
 
-    /// Puts something before what ssh's configuration at the client says.
+    /// Inserts lines before the client's configuration of ssh.
     pub fn configure(&self, lines: &str) {
         let before = std::fs::read_to_string(self.folder.join("ssh_config")).expect("it is text");
         self.folder.file("ssh_config", &format!("{lines}{before}"), User::Nobody);
@@ -75,14 +75,14 @@ BatchMode yes
         &self.program
     }
 
-    /// `etcp ssh` with these options of etcp's own; HOST and more may follow.
+    /// Returns `etcp ssh` with these options of etcp; HOST and more may follow.
     pub fn ssh(&self, name: &str, options: &[&str]) -> Launch {
         self.client(Launch::new(name, &self.program).arg("ssh").args(options))
             .args(["-F"])
             .arg(self.folder.join("ssh_config"))
     }
 
-    /// Gives a program of the client's side its surroundings.
+    /// Gives a program of the client its environment.
     pub fn client(&self, launch: Launch) -> Launch {
         launch.env("HOME", self.folder.path()).env("XDG_RUNTIME_DIR", self.folder.join("runtime"))
     }
@@ -116,18 +116,18 @@ BatchMode yes
         programs(&self.world.server, "one-user")
     }
 
-    /// The programs at the client whose command line has this word.
+    /// Returns the programs at the client whose command line has this word.
     pub fn at_client(&self, word: &str) -> Vec<String> {
         programs(&self.world.client, word)
     }
 
-    /// Waits until nothing of `etcp ssh` is left at the server.
+    /// Waits until no process of `etcp ssh` is left at the server.
     #[track_caller]
     pub fn wait_until_gone(&self) {
         until("the sproxy to end", PATIENCE, || self.sproxies().is_empty());
     }
 
-    /// Nothing is left of what was handed over.
+    /// Checks that nothing of the handover is left.
     #[track_caller]
     pub fn assert_tidy(&self) {
         let left = std::fs::read_dir(self.folder.join("runtime")).expect("it is ours");
@@ -139,7 +139,7 @@ BatchMode yes
 /// A shell at the server, on a terminal of the client.
 pub struct Shell {
     terminal: Terminal,
-    /// How many lines it was given to answer.
+    /// How many lines it was asked to answer.
     asked: u32,
 }
 
@@ -152,7 +152,7 @@ impl Shell {
         self.terminal.expect(&format!("after-{}-42", self.asked), limit);
     }
 
-    /// Ends it, and says what it left in its log: its exit code is told.
+    /// Ends it, and returns its log, including its exit code.
     #[track_caller]
     pub fn end(mut self) -> String {
         self.terminal.line("exit 7");
@@ -161,7 +161,7 @@ impl Shell {
     }
 }
 
-/// What became of a program.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -170,13 +170,13 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// It went well, and wrote this.
+    /// Checks that it succeeded with this output.
     #[track_caller]
     pub fn wrote(&self, output: &str) {
         assert_eq!((self.code, self.output.as_str()), (Some(0), output), "{}", self.log);
     }
 
-    /// It failed with this code, and said this.
+    /// Checks that it failed with this code and message.
     #[track_caller]
     pub fn failed(&self, code: i32, text: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -187,7 +187,7 @@ impl Ran {
 /// A quick fault, or none, must not take longer.
 pub const SECONDS: Duration = Duration::from_secs(10);
 
-/// The command lines of what runs in a namespace and has this word in it.
+/// Returns the command lines of processes in a namespace that have this word.
 fn programs(namespace: &crate::netns::Namespace, word: &str) -> Vec<String> {
     let output =
         std::process::Command::new("ip").args(["netns", "pids", namespace.name()]).output();
@@ -199,7 +199,7 @@ fn programs(namespace: &crate::netns::Namespace, word: &str) -> Vec<String> {
     lines.filter(|line| line.contains(word)).collect()
 }
 
-/// sshd as its service starts it, with an account that has a home and a shell for it alone.
+/// Starts sshd as its service does, with an account that has a home and a shell only for it.
 fn start_sshd(world: &World, folder: &Folder, port: u16) -> Process {
     let host_key = generate(folder, "ssh-host-key");
     let user_key = generate(folder, "ssh-user-key");

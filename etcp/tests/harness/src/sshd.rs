@@ -12,8 +12,8 @@ use super::wait::PATIENCE;
 /// Where sshd listens, on its machine's loopback.
 pub const PORT: u16 = 2222;
 
-/// Starts sshd as an ordinary user: it lets in that user only, which is all that is needed. It asks
-/// PAM about the account, because it cannot read the shadow file and would take it for locked.
+/// Starts sshd as an ordinary user: it admits only that user, which is enough. It asks PAM about
+/// the account, because it cannot read the shadow file and would consider it locked.
 pub fn start_sshd(namespace: &Namespace, folder: &Folder) -> Process {
     let host_key = generate(folder, "ssh-host-key");
     let user_key = generate(folder, "ssh-user-key");

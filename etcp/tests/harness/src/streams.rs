@@ -12,7 +12,7 @@ use super::wait::{PATIENCE, until};
 /// Longer than the longest fault, so that no end of the session gives up by itself.
 const STEADFAST: Duration = Duration::from_secs(180);
 
-/// How much must pass each way before a stream counts as going on.
+/// How much must pass each way before a stream counts as continuing.
 const PROGRESS: u64 = 8 * 1024;
 
 /// Both streams of a session.
@@ -32,7 +32,7 @@ struct Way {
 /// What one receiver has seen.
 struct Seen {
     bytes: AtomicU64,
-    /// When bytes came last, and the longest time without any.
+    /// When bytes last arrived, and the longest time without any.
     pause: Mutex<(Instant, Duration)>,
 }
 
@@ -77,14 +77,13 @@ impl Streams {
         self.ways.each_ref().map(|way| way.seen.bytes.load(Ordering::Relaxed))
     }
 
-    /// Waits until both have moved on from here, and says how long the longest pause was since it
-    /// was last asked.
+    /// Waits until both have moved on from here, and returns the longest pause since the last call.
     #[track_caller]
     pub fn go_on(&self, after: &str) -> Duration {
         self.reach(after, PROGRESS)
     }
 
-    /// The same, until `bytes` more have come each way.
+    /// Does the same until `bytes` more have arrived each way.
     #[track_caller]
     pub fn reach(&self, after: &str, bytes: u64) -> Duration {
         let goals = self.received().map(|received| received + bytes);
@@ -126,7 +125,7 @@ impl Streams {
 }
 
 impl Drop for Streams {
-    /// A test that failed does not wait for its streams: they end, loudly, with their sockets.
+    /// A failed test does not wait for its streams: they end, loudly, with their sockets.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.ways.iter().any(|way| way.receiver.is_some()) {

@@ -21,7 +21,7 @@ pub struct Terminal {
     process: Process,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// How much of the screen earlier expectations have used up.
+    /// How much of the screen earlier expectations have consumed.
     seen: usize,
 }
 
@@ -31,8 +31,8 @@ impl Terminal {
         Self::open(|stdin, stdout| launch.start_with(namespace, folder, stdin, Some(stdout)))
     }
 
-    /// Starts a program on this machine itself; the terminal is that of a new session, and what the
-    /// program says on stderr is in its log.
+    /// Starts a program on this machine itself; the terminal is that of a new session, and the
+    /// program's stderr is in its log.
     pub fn start_here(launch: Launch, folder: &Path) -> Self {
         let launch = launch.run_by(["setsid", "--ctty", "--wait"]);
         Self::open(|stdin, stdout| launch.start_here_with(folder, stdin, Some(stdout)))
@@ -71,13 +71,13 @@ impl Terminal {
         self.send(&format!("{text}\n"));
     }
 
-    /// All that it has shown.
+    /// Returns everything that it has shown.
     pub fn shown(&self) -> String {
         let screen = self.screen.lock().expect("no reader panics");
         String::from_utf8_lossy(&screen).into_owned()
     }
 
-    /// Waits until `text` appears after what was expected before.
+    /// Waits until `text` appears after the previous expectation.
     #[track_caller]
     pub fn expect(&mut self, text: &str, limit: Duration) {
         self.seen = until_some(&format!("{text:?} on the terminal"), limit, || {

@@ -1,22 +1,22 @@
-//! Faults spread over a file on its way.
+//! Faults spread over a file transfer.
 
 use super::fault::Fault;
 use super::wait::{PATIENCE, until};
 use super::world::World;
 
-/// What the copied files weigh.
+/// The size of the copied files.
 pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
 
-/// Lets each fault happen at its share of the way, and waits until the file grows again.
+/// Causes each fault at its share of the transfer, and waits until the file grows again.
 ///
-/// `arrived` tells how much has arrived; it must not be all before the last fault, or the copy
-/// proved nothing.
+/// `arrived` returns how much has arrived; it must not be everything before the last fault, or the
+/// copy proved nothing.
 #[track_caller]
 pub fn strike_on_the_way(world: &World, faults: &[Fault], arrived: impl FnMut() -> u64) {
     strike_on_the_way_of(FILE_LENGTH, world, faults, arrived);
 }
 
-/// The same for files that weigh `total` together.
+/// Does the same for files with a `total` size.
 #[track_caller]
 pub fn strike_on_the_way_of(
     total: u64,

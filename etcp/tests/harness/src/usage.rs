@@ -1,4 +1,4 @@
-//! What a running program holds and uses, as /proc tells it.
+//! The resources of a running program, from /proc.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ impl Process {
         std::fs::read_dir(folder).expect("the program runs").count()
     }
 
-    /// What its descriptors are: to say which one is too many.
+    /// Describes its descriptors, to show which one is too many.
     pub fn descriptor_names(&self) -> Vec<String> {
         let folder = std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs");
         let link = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
@@ -40,7 +40,8 @@ impl Process {
     pub fn processor_time(&self) -> Duration {
         let stat =
             std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the program runs");
-        // The name, in brackets, may hold blanks: what is behind it is counted (proc_pid_stat(5)).
+        // The name, in brackets, may contain spaces: fields are counted after it
+        // (proc_pid_stat(5)).
         let rest = stat.rsplit_once(')').expect("a name in brackets").1;
         let ticks: u64 = rest
             .split_whitespace()

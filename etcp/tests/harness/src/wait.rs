@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Longest time anything that works may take on a busy machine.
+/// The longest time that a working operation may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `condition` until it answers, and panics with `what` if `limit` passes first.
+/// Checks `condition` until it returns a value, and panics with `what` after `limit`.
 #[track_caller]
 pub fn until_some<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
@@ -25,14 +25,14 @@ pub fn until_some<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// Asks `condition` until it is true, and panics with `what` if `limit` passes first.
+/// Checks `condition` until it is true, and panics with `what` after `limit`.
 #[track_caller]
 pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     until_some(what, limit, || condition().then_some(()));
 }
 
-/// Waits for a program's own end, and returns what it wrote to its pipes. One that has not ended
-/// after [`PATIENCE`] is killed, and the test has failed.
+/// Waits for a program's own end, and returns the output of its pipes. One that has not ended after
+/// [`PATIENCE`] is killed, and the test fails.
 #[track_caller]
 pub fn end_of(child: Child) -> Output {
     let id = Pid::from_child(&child);

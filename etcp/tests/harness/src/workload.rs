@@ -1,7 +1,7 @@
 //! Sessions with a plan: how much goes each way and how they end, checked at both ends.
 //!
-//! The application tells the plan to the target in the session's first bytes, so that each end
-//! knows every byte that it is to see.
+//! The application sends the plan to the target in the session's first bytes, so that each end
+//! knows every byte that it will see.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -31,7 +31,7 @@ pub struct Plan {
     up: u64,
     down: u64,
     ending: Ending,
-    /// Milliseconds between two writes, 0 for as fast as it goes.
+    /// Milliseconds between two writes, 0 for the full rate.
     pause: u8,
 }
 
@@ -41,7 +41,7 @@ const PLAN: usize = 26;
 const SLOW_WRITE: usize = 3000;
 
 impl Plan {
-    /// Up to `most` bytes each way; one session in ten is reset.
+    /// Returns a plan with up to `most` bytes each way; one session in ten is reset.
     pub fn random(random: &mut Random, most: u64) -> Self {
         let ending = match random.next() % 20 {
             0 => Ending::ResetByApplication,
@@ -53,14 +53,14 @@ impl Plan {
         Self { seed: random.next(), up, down, ending, pause: 0 }
     }
 
-    /// Up to `most` bytes each way, half of the sessions slowly, so that they outlast what happens
-    /// meanwhile.
+    /// Returns a plan with up to `most` bytes each way, half of the sessions slow, so that they
+    /// last longer than the events meanwhile.
     pub fn random_paced(random: &mut Random, most: u64) -> Self {
         let pause = if random.one_in(2) { 1 + (random.next() % 20) as u8 } else { 0 };
         Self { pause, ..Self::random(random, most) }
     }
 
-    /// The same plan for an application that has no way to reset its session.
+    /// Returns the same plan for an application that cannot reset its session.
     pub fn without_reset_by_application(self) -> Self {
         let ending = match self.ending {
             Ending::ResetByApplication => Ending::InOrder,
@@ -105,21 +105,22 @@ impl Plan {
         Self { seed, up, down, ending, pause: bytes[25] }
     }
 
-    /// The application's end, from its connection to cproxy on.
+    /// Runs the application's end, from its connection to cproxy on.
     pub fn run_application(self, proxy: SocketAddr) {
         self.run_application_on(TcpStream::connect(proxy).expect("cproxy accepts"), PATIENCE);
     }
 
-    /// The same on a connection that leads to the target; no read or write may wait longer than
-    /// `patience`.
+    /// Does the same on a connection that leads to the target; no read or write may wait longer
+    /// than `patience`.
     pub fn run_application_on(self, stream: TcpStream, patience: Duration) {
         let stream = patient(stream, patience);
         (&stream).write_all(&self.encode()).expect("a new session takes its plan");
         self.run(stream, self.half(0), self.half(1), Ending::ResetByApplication);
     }
 
-    /// The application's end where it is a program with pipes, and no reset can be told from an end
-    /// of stream. Says whether all came; the program's exit code says how the session ended.
+    /// Runs the application's end if it is a program with pipes, which cannot tell a reset from an
+    /// end of stream. Returns whether everything arrived; the program's exit code tells how the
+    /// session ended.
     pub fn run_pipes(self, mut input: impl Write + Send, mut output: impl Read) -> bool {
         let (sends, receives) = (self.half(0), self.half(1));
         std::thread::scope(|scope| {
@@ -134,12 +135,13 @@ impl Plan {
         })
     }
 
-    /// The target's end. A session that the application resets may be over before its plan came.
+    /// Runs the target's end. A session that the application resets may be over before its plan
+    /// arrives.
     pub fn run_target(stream: TcpStream) {
         Self::run_target_for(stream, PATIENCE);
     }
 
-    /// The same; no read or write may wait longer than `patience`.
+    /// Does the same; no read or write may wait longer than `patience`.
     pub fn run_target_for(stream: TcpStream, patience: Duration) {
         let stream = patient(stream, patience);
         let mut bytes = [0; PLAN];
@@ -158,7 +160,7 @@ impl Plan {
         Half { pattern, length, pause: Duration::from_millis(self.pause.into()) }
     }
 
-    /// One end: `own` is the ending that is this end's to bring about.
+    /// Runs one end: `own` is the ending that this end must cause.
     fn run(self, stream: TcpStream, sends: Half, receives: Half, own: Ending) {
         if self.ending == own {
             sends.send(&mut &stream).expect("nobody else ends this session");
@@ -181,7 +183,7 @@ impl Plan {
             sent.expect("every byte is taken");
             received.expect("the stream ends in order");
         } else {
-            // Whichever sees it first takes the error away from the other.
+            // The first one to see it consumes the error.
             let is_reset =
                 [sent, received].into_iter().any(|end| end == Err(ErrorKind::ConnectionReset));
             assert!(is_reset, "{self:?} came without its reset: {sent:?}, {received:?}");

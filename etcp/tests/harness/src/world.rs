@@ -1,4 +1,4 @@
-//! A client with two uplinks, a router with NAT, and a server, each in a namespace of its own.
+//! A client with two uplinks, a router with NAT, and a server, each in its own namespace.
 //!
 //! ```text
 //!   client                         router                          server
@@ -47,8 +47,8 @@ impl World {
         })
     }
 
-    /// Makes the world with a link between router and server that has these settings; `up:` is
-    /// towards the server.
+    /// Makes the world with a link with these settings between router and server; `up:` is towards
+    /// the server.
     pub fn over(settings: &[&str]) -> Self {
         Self::make(|router, server| {
             Some(Link::start(&End(router, "s1", &NEAR), &End(server, "wan", &FAR), settings))
@@ -74,8 +74,8 @@ impl World {
         world
     }
 
-    /// Has both ends fill the queues on their way, as most systems do: other congestion controls
-    /// keep off them.
+    /// Makes both ends fill the queues on the path, as most systems do: other congestion controls
+    /// avoid it.
     pub fn fill_queues(&self) {
         let route = "route change default via 10.71.1.1 dev up1 congctl cubic";
         self.client.ip("-4", &[route, &format!("{route} table 101")]);
@@ -102,24 +102,24 @@ impl World {
         self.uplink.load(Ordering::Relaxed)
     }
 
-    /// The uplink that has not.
+    /// Returns the uplink without the default route.
     pub fn other_uplink(&self) -> u8 {
         3 - self.uplink.load(Ordering::Relaxed)
     }
 
-    /// Moves hard, as when one network is left before the next is found: the old addresses and
-    /// routes go first, then the new ones come.
+    /// Moves abruptly, as when one network is left before the next is found: the old addresses and
+    /// routes are removed first, then the new ones are added.
     pub fn use_uplink(&self, uplink: u8) {
         self.remove_uplink(3 - uplink);
         self.add_uplink(uplink);
     }
 
-    /// Moves softly: both uplinks are up, and the default route changes to `uplink`.
+    /// Moves gradually: both uplinks are up, and the default route changes to `uplink`.
     pub fn move_soft(&self, uplink: u8) {
         self.add_uplink(uplink);
     }
 
-    /// Moves hard, to a network of one family alone.
+    /// Moves abruptly to a network of only one family.
     pub fn use_uplink_of(&self, uplink: u8, family: Family) {
         self.remove_uplink(3 - uplink);
         self.add_uplink_of(uplink, family, "2");
@@ -130,7 +130,7 @@ impl World {
         self.add_uplink_of(uplink, Family::V4, host);
     }
 
-    /// Takes an uplink's addresses and routes away. Its device stays up.
+    /// Removes an uplink's addresses and routes. Its device stays up.
     pub fn remove_uplink(&self, n: u8) {
         for family in ["-4", "-6"] {
             self.client.ip(
@@ -181,7 +181,7 @@ fn address_server(server: &Namespace) {
     }
 }
 
-/// Packets of an uplink's address look in that uplink's table first.
+/// Routes packets with an uplink's source address by that uplink's table.
 fn choose_route_by_source(client: &Namespace) {
     for n in [1, 2] {
         client.ip("-4", &[&format!("rule add from 10.71.{n}.0/24 lookup 10{n}")]);

@@ -12,7 +12,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts one in `folder`; it asks its user by the program `askpass`.
+    /// Starts one in `folder`; it asks its user with the program `askpass`.
     pub fn start(folder: &Path, askpass: Option<&Path>) -> Self {
         let socket = folder.join("agent.sock");
         let mut command = Command::new("setpriv");

@@ -1,4 +1,4 @@
-//! A target that echoes, and sessions over which checked data go round for as long as a test lasts.
+//! A target that echoes, and sessions that exchange checked data for as long as a test lasts.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use super::program::wait;
 use super::socket::dial;
 use crate::checked::Pattern;
 
-/// What goes round at once: an odd length, so that nothing stays aligned.
+/// The size of an exchange: an odd length, so that nothing stays aligned.
 const BLOCK: usize = 4093;
 
-/// A server program that sends back what it gets, on as many connections as there are.
+/// A server program that sends back what it gets, on any number of connections.
 pub struct Echo {
     pub address: SocketAddr,
     /// Connections that it has accepted.
@@ -56,7 +56,7 @@ pub struct Steady {
 }
 
 impl Steady {
-    /// Starts a session, and waits until data have gone round.
+    /// Starts a session, and waits until data have been exchanged.
     #[track_caller]
     pub fn start(listen: SocketAddr) -> Self {
         let stream = dial(listen);
@@ -69,10 +69,10 @@ impl Steady {
         steady
     }
 
-    /// Waits until new data have gone round.
+    /// Waits until new data have been exchanged.
     #[track_caller]
     pub fn goes_on(&self) {
-        // The round under way may be an old one.
+        // The current exchange may be an old one.
         let wanted = self.rounds.load(Ordering::Relaxed) + 2;
         wait("checked data to go round", || {
             assert!(!self.is_over() || self.rounds.load(Ordering::Relaxed) >= wanted, "it ended");
@@ -84,7 +84,7 @@ impl Steady {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits until the session is over, and says with what error.
+    /// Waits until the session is over, and returns its error.
     #[track_caller]
     pub fn ended(&mut self) -> Option<ErrorKind> {
         wait("the session's end", || self.is_over());
@@ -121,7 +121,7 @@ fn go_round(mut stream: TcpStream, rounds: &AtomicU64, stop: &AtomicBool) -> Opt
         pattern.check(offset, &buffer);
         offset += BLOCK as u64;
         rounds.fetch_add(1, Ordering::Relaxed);
-        // The rate, not a wait: a session that people use, not a bulk transfer.
+        // The rate, not a wait: an interactive session, not a bulk transfer.
         std::thread::sleep(Duration::from_millis(5));
     }
     None

@@ -8,11 +8,11 @@ use std::thread;
 /// What it does with a connection.
 #[derive(Clone, Copy)]
 pub enum Manner {
-    /// HTTP CONNECT; with this value of `Proxy-Authorization`, if it wants one.
+    /// HTTP CONNECT; with this value of `Proxy-Authorization`, if required.
     Http(Option<&'static str>),
     /// SOCKS5 without a login.
     Socks5,
-    /// Answers with this, whatever it is asked.
+    /// Sends this answer to every request.
     Answers(&'static [u8]),
 }
 
@@ -24,7 +24,7 @@ pub struct ForwardProxy {
 
 #[derive(Default)]
 struct State {
-    /// What it was asked to connect to, in order.
+    /// The requested destinations, in order.
     asked: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -44,12 +44,12 @@ impl ForwardProxy {
         Self { address, state }
     }
 
-    /// What it was asked to connect to so far.
+    /// Returns the requested destinations so far.
     pub fn asked(&self) -> Vec<String> {
         self.state.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends all connections that it carries.
+    /// Ends all connections through it.
     pub fn cut(&self) {
         let open = &mut *self.state.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.drain(..) {
@@ -64,7 +64,7 @@ fn serve(mut stream: TcpStream, manner: Manner, state: &State) -> io::Result<()>
             let mut some = [0; 1];
             stream.read_exact(&mut some)?;
             stream.write_all(answer)?;
-            // What it was told is read, so that no reset overtakes the answer.
+            // The request is read, so that no reset overtakes the answer.
             stream.shutdown(Shutdown::Write)?;
             return io::copy(&mut stream, &mut io::sink()).map(|_| ());
         }

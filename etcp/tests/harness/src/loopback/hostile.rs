@@ -1,4 +1,4 @@
-//! A peer that says what it likes: real TLS with a real key, and below it any bytes.
+//! A peer that sends arbitrary bytes inside real TLS with a real key.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -38,7 +38,7 @@ impl Carrier {
         Some(carrier)
     }
 
-    /// Sends bytes inside TLS. Says whether they went.
+    /// Sends bytes inside TLS. Returns whether they were sent.
     pub fn send(&mut self, plaintext: &[u8]) -> bool {
         let mut outgoing = Vec::new();
         self.tls.encrypt(plaintext, &mut outgoing).expect("the handshake is done");
@@ -58,7 +58,7 @@ impl Carrier {
         }
     }
 
-    /// Handles what has been read; `None` when TLS has failed.
+    /// Handles the data read; `None` when TLS has failed.
     fn advance(&mut self) -> Option<Vec<Bytes>> {
         let (mut outgoing, mut plaintext) = (Vec::new(), Vec::new());
         let status = self.tls.process(&mut self.incoming, &mut outgoing, &mut plaintext).ok()?;
@@ -66,7 +66,7 @@ impl Carrier {
         (!status.peer_closed || !plaintext.is_empty()).then_some(plaintext)
     }
 
-    /// Reads something. Says whether there was anything.
+    /// Reads some data. Returns whether there were any.
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
         let count = self.stream.read(&mut buffer).unwrap_or(0);
@@ -78,15 +78,15 @@ impl Carrier {
 /// How the server answered an attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The carrier is bound.
+    /// The carrier is attached.
     Attached,
-    /// It is not.
+    /// The attach was refused.
     Refused(Refusal),
-    /// The server has closed the connection without a word.
+    /// The server has closed the connection silently.
     Closed,
 }
 
-/// A client's tunnel without any of the client's manners.
+/// A client's tunnel without a client's rules.
 pub struct Peer {
     pub tunnel: Tunnel,
     pub carrier: Carrier,
@@ -94,18 +94,18 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer on `carrier` that has said nothing.
+    /// Creates a peer on `carrier` that has sent nothing.
     pub fn new(carrier: Carrier) -> Self {
         let tunnel = Tunnel::new(Side::Client, Config::default());
         Self { tunnel, carrier, start: Instant::now() }
     }
 
-    /// Asks for a new tunnel whose own key will be `own`.
+    /// Requests a new tunnel whose own key will be `own`.
     pub fn ask_new(&mut self, own: &Identity, name: &str) -> Answer {
         self.ask(new(own, name))
     }
 
-    /// Asks for the tunnel of this id.
+    /// Requests the tunnel with this id.
     pub fn ask_resume(&mut self, tunnel: TunnelId) -> Answer {
         self.ask(Intent::Resume { tunnel })
     }
@@ -116,7 +116,7 @@ impl Peer {
         self.answer()
     }
 
-    /// The bytes of the next request to attach; they are not sent.
+    /// Returns the bytes of the next request to attach, without sending them.
     pub fn request(&mut self, intent: Intent) -> Vec<u8> {
         let now = self.now();
         self.tunnel.attach(now, || intent);
@@ -140,13 +140,13 @@ impl Peer {
         }
     }
 
-    /// Sends all that the tunnel has to send. Says whether it went.
+    /// Sends all of the tunnel's output. Returns whether it was sent.
     pub fn flush(&mut self) -> bool {
         let due = self.due();
         due.is_empty() || self.carrier.send(&due)
     }
 
-    /// Handles what the server has said, if it has said something. Says whether the carrier lives.
+    /// Handles the server's data, if there are any. Returns whether the carrier lives.
     pub fn read(&mut self) -> bool {
         let Some(chunks) = self.carrier.receive() else { return false };
         for chunk in chunks {
@@ -156,7 +156,7 @@ impl Peer {
         true
     }
 
-    /// Whether the server has said something that was not read, or closed the carrier.
+    /// Returns whether the server has sent data that were not read, or closed the carrier.
     pub fn has_input(&self) -> bool {
         let stream = &self.carrier.stream;
         stream.set_nonblocking(true).expect("it is a socket");
@@ -180,7 +180,7 @@ impl Peer {
     }
 }
 
-/// What asks for a new tunnel.
+/// Returns the request for a new tunnel.
 pub fn new(own: &Identity, name: &str) -> Intent {
     let instance = Instance { name: name.into(), ..Instance::default() };
     Intent::New { enrol: own.public_key().to_string().into(), instance }

@@ -1,4 +1,4 @@
-//! Both proxies on loopback, for the tests of who is let in.
+//! Both proxies on loopback, for the tests of admission.
 //!
 //! A [`Site`] is a server's and its users' files; [`Sproxy`] and [`Cproxy`] are the real programs
 //! on them, on ports of the kernel's choice, each in a session of its own without a terminal.

@@ -1,4 +1,4 @@
-//! What an operator does with the proxies of a site: `etcp status` and its kin.
+//! What an operator does with the proxies of a site: `etcp status` and similar commands.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::program::{Program, etcp};
 use super::site::Site;
 
-/// What a command said, and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -42,7 +42,7 @@ pub fn control(site: &Site, role: &str, program: &Program) -> String {
     socket(site, role, program).to_str().expect("test paths are text").to_owned()
 }
 
-/// How a proxy stands, as `etcp status --json` tells it.
+/// Returns the status of a proxy, from `etcp status --json`.
 #[track_caller]
 pub fn status(site: &Site, role: &str, program: &Program) -> Value {
     let said = operate(site, &["status", "--json", "--control", &control(site, role, program)]);

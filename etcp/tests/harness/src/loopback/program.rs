@@ -1,4 +1,4 @@
-//! One program that runs, its log, and its end.
+//! One running program, its log, and its end.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,13 +16,13 @@ use crate::pair::etcp as etcp_program;
 use crate::process::DEFAULT_SIGNALS;
 use crate::wait::{until, until_some};
 
-/// `etcp` with these arguments. It has no terminal, dies with the test, and sees nothing of the
-/// environment that would change what it does. `HOME` is `home`.
+/// Returns `etcp` with these arguments. It has no terminal, dies with the test, and gets no
+/// environment that would change its behaviour. `HOME` is `home`.
 pub fn etcp<S: AsRef<OsStr>>(home: &Path, args: impl IntoIterator<Item = S>) -> Command {
     limited(home, None, args)
 }
 
-/// The same, with so many descriptors at most.
+/// Does the same with a limit of descriptors.
 pub fn limited<S: AsRef<OsStr>>(
     home: &Path,
     descriptors: Option<u32>,
@@ -45,7 +45,7 @@ pub fn limited<S: AsRef<OsStr>>(
     }
     command.env_remove("STATE_DIRECTORY").env_remove("RUNTIME_DIRECTORY");
     if !geteuid().is_root() {
-        // How many descriptors it has is counted by another process of the same user.
+        // Another process of the same user counts its descriptors.
         command.env("ETCP_TRACEABLE", "1");
     }
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
@@ -62,7 +62,7 @@ pub struct Program {
 impl Program {
     /// Starts a command, its stderr in a log in `folder`.
     pub fn start(name: &str, folder: &Path, mut command: Command) -> Self {
-        // A program that is started again has a log of its own.
+        // A restarted program has a log of its own.
         let mut logs = (0..).map(|number| folder.join(format!("{name}.{number}.log")));
         let log = logs.find(|log| !log.exists()).expect("some name is free");
         let file = File::create(&log).expect("a log can be made");
@@ -113,7 +113,7 @@ impl Program {
         (status.code(), self.log().lines().last().unwrap_or_default().to_owned())
     }
 
-    /// Waits for the program's own end, and returns what its parent is told.
+    /// Waits for the program's own end, and returns what its parent learns.
     #[track_caller]
     pub fn end_of(&mut self) -> ExitStatus {
         until_some(&format!("the end of {}", self.name), PATIENCE, || {
@@ -125,7 +125,7 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Stops it, and waits until each of its threads stands still.
+    /// Stops it, and waits until each of its threads is stopped.
     #[track_caller]
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
@@ -138,7 +138,7 @@ impl Program {
         });
     }
 
-    /// Ends it without giving it a word, as the kernel does when memory is short.
+    /// Kills it without notice, as the kernel does when memory is short.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().expect("it is our child");
@@ -159,7 +159,7 @@ impl Program {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }
 
-    /// The memory that it held at most, while `work` ran.
+    /// Returns the most memory that it held while `work` ran.
     pub fn memory_during(&self, work: impl FnOnce()) -> u64 {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -194,7 +194,7 @@ impl Drop for Program {
     }
 }
 
-/// How long something took, for the record.
+/// Reports how long an operation took.
 pub fn measure(what: &str, work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
@@ -203,7 +203,7 @@ pub fn measure(what: &str, work: impl FnOnce()) -> Duration {
     took
 }
 
-/// Waits for a condition as long as anything may take.
+/// Waits for a condition with the usual time limit.
 #[track_caller]
 pub fn wait(what: &str, condition: impl FnMut() -> bool) {
     until(what, PATIENCE, condition);

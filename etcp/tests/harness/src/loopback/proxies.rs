@@ -23,8 +23,8 @@ impl Sproxy {
         Self::with(site, target, &["--listen", "127.0.0.1:0"], None)
     }
 
-    /// The same on a port that stays the test's own when the server ends, so that another one can
-    /// be started there.
+    /// Does the same on a port that stays the test's own when the server ends, so that another one
+    /// can be started there.
     pub fn at(site: &Site, target: SocketAddr, port: &HeldPort) -> Self {
         Self::with(site, target, &["--listen", &format!("127.0.0.1:{}", port.number())], None)
     }
@@ -53,7 +53,7 @@ impl Sproxy {
 /// A client that listens.
 pub struct Cproxy {
     pub program: Program,
-    /// Where its sessions are accepted; those of `-L` are in the log.
+    /// The address at which its sessions are accepted; those of `-L` are in the log.
     pub listen: SocketAddr,
 }
 
@@ -95,7 +95,7 @@ impl Cproxy {
         self
     }
 
-    /// How often it has attached again so far.
+    /// Returns how many times it has attached again so far.
     pub fn attached_again(&self) -> usize {
         self.program.count("attached again")
     }
@@ -114,7 +114,7 @@ fn add_client_args(command: &mut Command, site: &Site, server: SocketAddr, key: 
     command.arg("--known-hosts").arg(site.known_hosts()).arg("--no-ssh-config");
 }
 
-/// The address that the program says it listens on first; a wildcard is reached by loopback.
+/// Returns the first address that the program logs; a wildcard is reached by loopback.
 fn listening(program: &mut Program) -> SocketAddr {
     let line = program.wait_for("listening on ");
     let text = line.split("listening on ").nth(1).expect("it was looked for");

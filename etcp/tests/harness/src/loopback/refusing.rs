@@ -25,7 +25,7 @@ pub fn refusing(key: &Identity, refusal: &Refusal) -> SocketAddr {
     address
 }
 
-/// Refuses what the client asks first; `None` when the client has gone before that.
+/// Refuses the client's first request; `None` if the client has gone before that.
 fn refuse(mut stream: TcpStream, tls: &ServerTls, refusal: &[u8]) -> Option<()> {
     let mut tls = Connection::server(tls).ok()?;
     let (mut incoming, mut plaintext) = (BytesMut::new(), Vec::new());

@@ -1,5 +1,5 @@
 //! A relay on loopback: to the server, its connections come from another address; and they can be
-//! cut, and kept out.
+//! cut and kept out.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::socket::connect_from;
 
-/// Passes connections on from an address of its own.
+/// Forwards connections from an address of its own.
 pub struct Relay {
     /// Where clients connect to.
     pub address: SocketAddr,
@@ -43,13 +43,13 @@ impl Relay {
         Self { address, server, passing, is_closed }
     }
 
-    /// Passes new connections on to another server, and cuts those that pass.
+    /// Forwards new connections to another server, and cuts existing ones.
     pub fn lead_to(&self, server: SocketAddr) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
         self.cut();
     }
 
-    /// Lets no new connection pass, and cuts those that do.
+    /// Lets no new connection pass, and cuts existing ones.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         self.cut();
@@ -60,11 +60,11 @@ impl Relay {
         self.is_closed.store(false, Ordering::SeqCst);
     }
 
-    /// Cuts every connection that passes.
+    /// Cuts every existing connection.
     pub fn cut(&self) {
         let mut all = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in all.drain(..) {
-            // One that has ended already is cut well enough.
+            // One that has ended already is as good as cut.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

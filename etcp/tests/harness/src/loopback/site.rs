@@ -9,7 +9,7 @@ use eternaltcp::tls::Identity;
 /// A folder with the server's key, its `authorized_keys`, and the clients' `known_hosts`.
 pub struct Site {
     folder: tempfile::TempDir,
-    /// The first user's key, which is let in.
+    /// The first user's key, which is admitted.
     pub client: Key,
 }
 
@@ -31,7 +31,8 @@ impl Key {
 }
 
 impl Site {
-    /// A server that lets one key in, and that clients know under every name of this machine.
+    /// Creates a server that admits one key, and that clients know under every name of this
+    /// machine.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("etcp-letin-").tempdir().expect("a folder");
         let client = Key::generate(folder.path().join("client"));
@@ -67,12 +68,12 @@ impl Site {
         self.path().join("known_hosts")
     }
 
-    /// Makes a key that the server does not know.
+    /// Creates a key that the server does not know.
     pub fn key(&self, name: &str) -> Key {
         Key::generate(self.path().join(name))
     }
 
-    /// Replaces `authorized_keys` at once, as editors do.
+    /// Replaces `authorized_keys` atomically, as editors do.
     pub fn admit(&self, lines: &[&str]) {
         let draft = self.path().join("authorized_keys.new");
         fs::write(&draft, lines.join("\n") + "\n").expect("a file can be written");

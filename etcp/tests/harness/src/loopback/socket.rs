@@ -1,4 +1,4 @@
-//! Plain sockets: from a loopback address of one's choice, and patient.
+//! Plain sockets: from a chosen loopback address, and with time limits.
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -25,14 +25,14 @@ pub fn dial(to: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(to).expect("it listens"))
 }
 
-/// A stream whose reads and writes fail rather than hang for ever.
+/// Makes reads and writes of a stream fail rather than hang for ever.
 pub fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
     stream.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
     stream
 }
 
-/// Whether the other end has closed or reset the connection. What it has sent is thrown away.
+/// Returns whether the other end has closed or reset the connection. Its data are discarded.
 pub fn is_over(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("it is a socket");
     loop {
@@ -44,13 +44,13 @@ pub fn is_over(stream: &TcpStream) -> bool {
     }
 }
 
-/// Gives this process all the descriptors that it may have.
+/// Raises this process's limit of descriptors to the maximum.
 pub fn raise_own_limit() {
     let hard = getrlimit(Resource::Nofile).maximum;
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
 }
 
-/// Sets a flag when it is dropped, also by a panic: threads that look at it end with the test.
+/// Sets a flag when it is dropped, even by a panic: threads that check it end with the test.
 pub struct SetAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
@@ -59,7 +59,7 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// A short wait between two tries of a hostile peer: its pace, not a wait for something.
+/// A short pause between two attempts of a hostile peer: its pace, not a wait.
 pub fn pace() {
     std::thread::sleep(Duration::from_millis(5));
 }
