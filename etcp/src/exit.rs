@@ -72,8 +72,8 @@ impl Failure {
 pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
     match end {
         ClientEnd::Done => Ok(()),
-        ClientEnd::Failed(text) => Err(Failure::Failed(text)),
-        ClientEnd::Refused(text) => Err(Failure::Refused(text)),
+        ClientEnd::Refused(why) => Err(Failure::Refused(why.to_string())),
+        end => Err(Failure::Failed(end.to_string())),
     }
 }
 

@@ -7,9 +7,10 @@ mod support;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use eternaltcp::client::{ClientEnd, ConnectError};
+use eternaltcp::client::{ClientConfig, ClientEnd, ConnectError, RejectionReason, Trust};
+use eternaltcp::server::ServerConfig;
 use eternaltcp::tls::Identity;
-use eternaltcp::{Cause, Reset, Session};
+use eternaltcp::{Cause, RefusalCode, Reset, Session, this_instance};
 use support::{Program, Target, pattern, read_all, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::sync::mpsc;
@@ -303,7 +304,8 @@ fn connect_says_why_there_is_no_tunnel() {
         let line = stranger.public_key().to_string();
         let refused = Program::with(|_, client| client.keys = stranger.into()).await;
         let Err(ConnectError::Refused(why)) = refused.map(|_| ()) else { panic!("let in") };
-        assert!(why.contains(&line), "{why}");
+        assert!(why.to_string().contains(&line), "{why}");
+        assert_eq!(why.reason(), RejectionReason::ByServer(RefusalCode::KeyUnknown));
         let failed = Program::with(|_, client| {
             let nobody: eternaltcp::address::Server = "127.0.0.1:2".parse().unwrap();
             client.servers = nobody.into();
@@ -311,6 +313,41 @@ fn connect_says_why_there_is_no_tunnel() {
         });
         let Err(ConnectError::Failed(why)) = failed.await.map(|_| ()) else { panic!("attached") };
         assert!(why.contains("gave up"), "{why}");
+    });
+}
+
+/// Connects with these settings to a server that does not let the client in.
+async fn rejected(change: impl FnOnce(&mut ServerConfig, &mut ClientConfig)) -> RejectionReason {
+    match Program::with(change).await.map(|_| ()) {
+        Err(ConnectError::Refused(why)) => {
+            assert!(why.to_string().len() > 20, "it says what to do: {why}");
+            why.reason()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_program_can_tell_an_unknown_key_from_a_name_that_is_taken_and_a_changed_host_key() {
+    run(async {
+        let stranger = Identity::generate().unwrap();
+        let reason = rejected(|_, client| client.keys = stranger.into()).await;
+        assert_eq!(reason, RejectionReason::ByServer(RefusalCode::KeyUnknown));
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known_hosts");
+        let none = file.clone();
+        let reason = rejected(move |_, client| client.trust = Trust::new(none)).await;
+        assert_eq!(reason, RejectionReason::HostKeyUnknown);
+
+        let another = Identity::generate().unwrap().public_key();
+        let reason = rejected(move |_, client| client.trust = Trust::only(another)).await;
+        assert_eq!(reason, RejectionReason::HostKeyChanged);
+
+        let live = Program::start().await;
+        let end = live.again(this_instance("program")).await.map(|_| ()).unwrap_err();
+        let ConnectError::Refused(why) = end else { panic!("{end:?}") };
+        assert_eq!(why.reason(), RejectionReason::ByServer(RefusalCode::NameTaken));
     });
 }
 

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use eternaltcp::Slots;
 use eternaltcp::address::Listen;
-use eternaltcp::client::{ClientEnd, RemoteForward};
+use eternaltcp::client::{ClientEnd, RejectionReason, RemoteForward};
 use support::{Pair, Target, echo, pattern, read_all, reset, run, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -121,7 +121,9 @@ fn a_client_that_may_not_listen_ends_and_says_why() {
         ] {
             let mut pair = Pair::start("127.0.0.1:9".parse().unwrap()).await;
             let _place = forward(&pair, &format!("{listen}:127.0.0.1:9"));
-            let ClientEnd::Refused(text) = pair.client.ended().await else { panic!("{listen}") };
+            let ClientEnd::Refused(end) = pair.client.ended().await else { panic!("{listen}") };
+            assert_eq!(end.reason(), RejectionReason::NotPermitted);
+            let text = end.to_string();
             assert!(text.starts_with("-R ") && text.contains(why), "{text}");
         }
     });

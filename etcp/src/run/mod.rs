@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eternaltcp::Slots;
-use eternaltcp::client::{Client, ClientConfig, ClientEnd};
+use eternaltcp::client::{Client, ClientConfig};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::warn;
@@ -76,7 +76,7 @@ async fn carry(
                 Event::Ended(code) => break code,
             },
             why = client.ended(), if end.is_none() => {
-                warn!("nothing is carried any more: {}", tell(&why));
+                warn!("nothing is carried any more: {why}");
                 end = Some(why);
             }
         }
@@ -85,13 +85,6 @@ async fn carry(
         finish(client, linger, &mut signals).await;
     }
     Err(Failure::Ended(code))
-}
-
-fn tell(end: &ClientEnd) -> &str {
-    match end {
-        ClientEnd::Done => "the tunnel was closed",
-        ClientEnd::Failed(why) | ClientEnd::Refused(why) => why,
-    }
 }
 
 /// Gives the program's remaining sessions some time to end in order, then closes the tunnel.

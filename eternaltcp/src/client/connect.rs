@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Client, ClientConfig, ClientEnd, Servers, StartError, Trust};
+use super::{Client, ClientConfig, ClientEnd, Rejection, Servers, StartError, Trust};
 use crate::address::{AddressError, Server};
 use crate::instance::this_instance;
 use crate::paths::{self, PathError};
@@ -16,6 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The reason why a configuration cannot be created.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The text is not a server.
     #[error(transparent)]
@@ -30,13 +31,14 @@ pub enum ConfigError {
 
 /// The reason why there is no attached client.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// It cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The server refused it, or is not trusted. One line that says what to do.
-    #[error("{0}")]
-    Refused(String),
+    /// The server rejected the client, or is not trusted.
+    #[error(transparent)]
+    Refused(#[from] Rejection),
     /// The server was not reached in time. One line that gives the reason.
     #[error("{0}")]
     Failed(String),
@@ -97,7 +99,7 @@ impl Client {
             end = client.ended() => Err(match end {
                 ClientEnd::Refused(why) => ConnectError::Refused(why),
                 ClientEnd::Failed(why) => ConnectError::Failed(why),
-                ClientEnd::Done => ConnectError::Failed("the client was closed".to_owned()),
+                ClientEnd::Done => ConnectError::Failed(ClientEnd::Done.to_string()),
             }),
         }
     }

@@ -4,6 +4,7 @@ mod connect;
 mod dial;
 mod dialing;
 mod dynamic;
+mod end;
 mod history;
 mod joining;
 mod keeper;
@@ -35,8 +36,9 @@ use tokio::time::timeout;
 
 pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
-pub use dial::DialError;
+pub(crate) use dial::DialError;
 pub use dynamic::serve_dynamic;
+pub use end::{ClientEnd, Rejection, RejectionReason};
 pub use history::{History, Pause};
 pub use keys::{LoadKey, MOST_KEYS, UserKey, UserKeys};
 pub use monitor::Monitor;
@@ -146,6 +148,7 @@ pub const MOST_CARRIERS: usize = 8;
 
 /// Why a client cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The tunnel's own key cannot be made.
     #[error("cannot make the tunnel's own key: {0}")]
@@ -156,17 +159,6 @@ pub enum StartError {
     /// Carriers cannot have the congestion control that was chosen.
     #[error(transparent)]
     Congestion(#[from] CongestionError),
-}
-
-/// How a client ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ClientEnd {
-    /// It was asked to, or its last session ended in order.
-    Done,
-    /// It could not go on.
-    Failed(String),
-    /// The peer refused it: key, permission or name.
-    Refused(String),
 }
 
 /// A running client: a tunnel and the task that drives it.

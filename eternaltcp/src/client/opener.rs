@@ -1,9 +1,7 @@
 //! Opening sessions of a client's tunnel.
 
 use std::convert::Infallible;
-use std::fmt;
 
-use eternaltcp_proto::SessionId;
 use tokio::sync::oneshot;
 
 use crate::address::{AddressError, Target};
@@ -20,12 +18,18 @@ use crate::target::{RESOLVER, encode_target};
 pub struct Opener(pub(super) Handle);
 
 /// Why a session cannot be opened.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
-    /// The text is no target.
-    Address(AddressError),
-    /// The tunnel has no share left for it, or has ended.
-    Tunnel(eternaltcp_proto::OpenError),
+    /// The text is not a target.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The client has ended.
+    #[error("the tunnel is closed")]
+    Ended,
+    /// The tunnel cannot have any further session: its numbers are used up.
+    #[error("the tunnel's session numbers are used up: it needs to be made anew")]
+    Exhausted,
 }
 
 impl Opener {
@@ -61,7 +65,7 @@ impl Opener {
 
     async fn open_memory(&self, target: Option<&Target>) -> Result<Session, OpenError> {
         let (ours, theirs) = pipe();
-        self.carry_numbered(Stream::memory(theirs), target).await.map_err(OpenError::Tunnel)?;
+        self.carry_memory(Stream::memory(theirs), target).await?;
         Ok(Session::new(ours))
     }
 
@@ -93,36 +97,19 @@ impl Opener {
         self.0.closed().await;
     }
 
-    /// Like [`Self::carry`], and says which session it became.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
-    pub async fn carry_numbered(
-        &self,
-        stream: Stream,
-        target: Option<&Target>,
-    ) -> Result<SessionId, eternaltcp_proto::OpenError> {
+    async fn carry_memory(&self, stream: Stream, target: Option<&Target>) -> Result<(), OpenError> {
+        use eternaltcp_proto::OpenError as Refused;
         let (opened, answer) = oneshot::channel();
         let target = encode_target(target, stream.origin().as_ref());
         self.0.open_numbered(stream, target, None, Some(opened)).await;
-        answer.await.unwrap_or(Err(eternaltcp_proto::OpenError::Closed))
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(error) => error.fmt(f),
-            Self::Tunnel(error) => error.fmt(f),
+        match answer.await {
+            Ok(Ok(_)) => Ok(()),
+            // What is too many waits, and every target fits.
+            Ok(Err(Refused::NumbersUsedUp | Refused::LimitReached | Refused::BadTarget)) => {
+                Err(OpenError::Exhausted)
+            }
+            Ok(Err(Refused::Closed)) | Err(_) => Err(OpenError::Ended),
         }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-impl From<AddressError> for OpenError {
-    fn from(error: AddressError) -> Self {
-        Self::Address(error)
     }
 }
 

@@ -25,7 +25,7 @@ use super::remote::Listening;
 use super::spare::Spare;
 use super::story::Story;
 use super::watch::Watch;
-use super::{ClientConfig, ClientEnd, DialError};
+use super::{ClientConfig, ClientEnd, DialError, Rejection, RejectionReason};
 use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
 use crate::log_limit::{Admit, BURST, LogLimit, limited};
 use crate::report::{bytes as show_bytes, counted};
@@ -214,8 +214,8 @@ impl ClientRole {
         if matches!(error, DialError::Key(_)) && is_first_contact {
             return self.handle_unusable(now, text);
         }
-        if matches!(error, DialError::Trust(_)) && is_first_contact {
-            return self.fail(ClientEnd::Refused(text));
+        if let (DialError::Trust(why), true) = (&error, is_first_contact) {
+            return self.fail(ClientEnd::Refused(why.clone()));
         }
         if matches!(error, DialError::Program(..)) && self.is_hurried() {
             return self.fail(ClientEnd::Failed(text));
@@ -321,7 +321,8 @@ impl Role for ClientRole {
         // There may be a successor already, to which another try leads.
         let is_hurried = self.is_hurried() && refusal.code != RefusalCode::Draining;
         if (refusal.is_final && kept == 0) || is_hurried {
-            return self.fail(ClientEnd::Refused(text));
+            let reason = RejectionReason::ByServer(refusal.code);
+            return self.fail(ClientEnd::Refused(Rejection::new(reason, text)));
         }
         if refusal.is_final {
             if self.wish.is_new {
@@ -429,6 +430,7 @@ impl Role for ClientRole {
             }
             Notice::Joining(number, news) => self.handle_joining(now, (number, news), tunnel),
             Notice::Refused(why) => {
+                let why = Rejection::new(RejectionReason::NotPermitted, why);
                 self.end.get_or_insert(ClientEnd::Refused(why));
                 Verdict::Close(Closing::Done)
             }
@@ -463,7 +465,10 @@ impl Role for ClientRole {
             return Verdict::Continue;
         }
         self.end = self.last_reset.take().map(|reset| match reset.cause {
-            Cause::NotPermitted => ClientEnd::Refused(reset.to_string()),
+            Cause::NotPermitted => {
+                let reason = RejectionReason::NotPermitted;
+                ClientEnd::Refused(Rejection::new(reason, reset.to_string()))
+            }
             _ => ClientEnd::Failed(reset.to_string()),
         });
         Verdict::Close(Closing::Done)

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, info, warn};
 
+use super::Rejection;
+use super::RejectionReason::{HostKeyChanged, HostKeyRevoked, HostKeyUndecided, HostKeyUnknown};
 use crate::address::Server;
 use crate::policy::{
     HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line, is_revoked,
@@ -127,15 +129,16 @@ impl Trust {
     ///
     /// # Errors
     /// The reason why the server is not trusted, and what to do about it.
-    pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), String> {
+    pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), Rejection> {
         if let Some(only) = &self.only {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
         }
         let server = self.name_on_file(server);
         if let Some(file) = &self.revoked
-            && is_revoked(file, key)?
+            && is_revoked(file, key).map_err(|why| Rejection::new(HostKeyUndecided, why))?
         {
-            return Err(format!("the key of {server} is revoked ({})", file.display()));
+            let text = format!("the key of {server} is revoked ({})", file.display());
+            return Err(Rejection::new(HostKeyRevoked, text));
         }
         let LookUp { found, file, unread, is_own_unread } = self.look_up(server, key);
         match found {
@@ -146,20 +149,23 @@ impl Trust {
             HostKey::Unknown if self.is_pinned(key) => Ok(()),
             // It may be listed there with another key, and would be accepted again each time.
             HostKey::Unknown if is_own_unread && matches!(self.unknown, Unknown::Accept) => {
-                Err(format!(
-                    "whether the server's key {} is a new one cannot be told{unread}",
-                    key.fingerprint()
-                ))
+                let key = key.fingerprint();
+                let text =
+                    format!("whether the server's key {key} is a new one cannot be told{unread}");
+                Err(Rejection::new(HostKeyUndecided, text))
             }
             HostKey::Unknown => self.decide_unknown(server, key, &unread),
-            HostKey::Changed { line, stored } => Err(format!(
-                "THE KEY OF {server} HAS CHANGED: it is now {}, and {}:{line} says {stored}. Somebody may be \
-                 in between. If you know that the key was changed, remove that line",
-                key.fingerprint(),
-                file.display(),
-            )),
+            HostKey::Changed { line, stored } => {
+                let (key, file) = (key.fingerprint(), file.display());
+                let text = format!(
+                    "THE KEY OF {server} HAS CHANGED: it is now {key}, and {file}:{line} says {stored}. \
+                     Somebody may be in between. If you know that the key was changed, remove that line"
+                );
+                Err(Rejection::new(HostKeyChanged, text))
+            }
             HostKey::Revoked { line } => {
-                Err(format!("the key of {server} is revoked ({}:{line})", file.display()))
+                let text = format!("the key of {server} is revoked ({}:{line})", file.display());
+                Err(Rejection::new(HostKeyRevoked, text))
             }
         }
     }
@@ -219,7 +225,12 @@ impl Trust {
 
     /// Trusts an unknown server, asks, or rejects it; `unread` names the files that could not be
     /// read.
-    fn decide_unknown(&self, server: &Server, key: &PublicKey, unread: &str) -> Result<(), String> {
+    fn decide_unknown(
+        &self,
+        server: &Server,
+        key: &PublicKey,
+        unread: &str,
+    ) -> Result<(), Rejection> {
         let line = if self.is_hashing {
             hashed_known_hosts_line(server, key)
         } else {
@@ -236,11 +247,11 @@ impl Trust {
             Unknown::Ask(ask) => ask(&unknown),
         };
         if !is_trusted {
-            return Err(format!(
-                "the server's key {} is not in {}{unread}: give --accept-new, or add the line: {line}",
-                key.fingerprint(),
-                self.known_hosts.display(),
-            ));
+            let (key, file) = (key.fingerprint(), self.known_hosts.display());
+            let text = format!(
+                "the server's key {key} is not in {file}{unread}: give --accept-new, or add the line: {line}"
+            );
+            return Err(Rejection::new(HostKeyUnknown, text));
         }
         self.pin(key);
         match append_known_host(&self.known_hosts, &line) {
@@ -264,12 +275,13 @@ struct LookUp<'a> {
     is_own_unread: bool,
 }
 
-fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> String {
-    format!(
+fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> Rejection {
+    let text = format!(
         "{server} is another server than the one that is wanted: its key is {}, and not {}",
         shown.fingerprint(),
         only.fingerprint(),
-    )
+    );
+    Rejection::new(HostKeyChanged, text)
 }
 
 #[cfg(test)]
@@ -288,15 +300,15 @@ mod tests {
         trust().check(&server, &key).unwrap_err();
         std::fs::write(&global, line(&key)).unwrap();
         trust().check(&server, &key).unwrap();
-        let changed = trust().accepting_new().check(&server, &other).unwrap_err();
+        let changed = trust().accepting_new().check(&server, &other).unwrap_err().to_string();
         assert!(changed.contains("HAS CHANGED") && changed.contains("global:1"), "{changed}");
         std::fs::write(&mine, format!("@revoked * {key}")).unwrap();
-        assert!(trust().check(&server, &key).unwrap_err().contains("mine:1"));
+        assert!(trust().check(&server, &key).unwrap_err().to_string().contains("mine:1"));
         let list = folder.path().join("list");
         std::fs::write(&list, other.to_string()).unwrap();
         let revoking = || trust().accepting_new().revoking(list.clone());
         let c: Server = "c".parse().unwrap();
-        assert!(revoking().check(&c, &other).unwrap_err().contains("is revoked"));
+        assert!(revoking().check(&c, &other).unwrap_err().to_string().contains("is revoked"));
         assert!(trust().revoking(list.join("none")).check(&server, &key).is_err());
         let b: Server = "b".parse().unwrap();
         trust().accepting_new().check(&b, &other).unwrap();
@@ -312,7 +324,7 @@ mod tests {
         let key = Identity::generate().unwrap().public_key();
         let server: Server = "a".parse().unwrap();
         let trust = || Trust::new(folder.path().join("none")).reading(odd.clone());
-        let why = trust().check(&server, &key).unwrap_err();
+        let why = trust().check(&server, &key).unwrap_err().to_string();
         assert!(why.contains("is not a regular file"), "{why}");
         std::fs::write(&good, format!("a {key}")).unwrap();
         assert_eq!(trust().check(&server, &key), Ok(()));
@@ -328,7 +340,7 @@ mod tests {
         let trust = |mine: &Path, global: &Path| {
             Trust::new(mine.to_owned()).reading(vec![global.to_owned()]).accepting_new()
         };
-        let why = trust(&mine, &global).check(&server, &key).unwrap_err();
+        let why = trust(&mine, &global).check(&server, &key).unwrap_err().to_string();
         assert!(why.contains("cannot be told") && why.contains("not a regular file"), "{why}");
         assert_eq!(trust(&global, &mine).check(&server, &key), Ok(()), "others are passed over");
         assert_eq!(trust(&mine, &global).check(&server, &key), Ok(()), "it is known there");
@@ -344,7 +356,7 @@ mod tests {
         let trust = Trust::new(file.clone()).naming(server.clone(), alias);
         assert_eq!(trust.check(&server, &key), Ok(()));
         // sshd's key says nothing about sproxy's.
-        let why = Trust::new(file.clone()).check(&server, &key).unwrap_err();
+        let why = Trust::new(file.clone()).check(&server, &key).unwrap_err().to_string();
         assert!(why.contains("is not in"), "{why}");
         Trust::new(file).accepting_new().check(&server, &key).unwrap();
     }
@@ -368,7 +380,7 @@ mod tests {
         let key = Identity::generate().unwrap().public_key();
         let trust = Trust::new("/dev/null".into());
         let server: Server = "a".parse().unwrap();
-        assert!(trust.check(&server, &key).unwrap_err().contains("give --accept-new"));
+        assert!(trust.check(&server, &key).unwrap_err().to_string().contains("give --accept-new"));
         trust.accepting_new().check(&server, &key).unwrap();
     }
 
@@ -379,7 +391,7 @@ mod tests {
         let trust = Trust::only(wanted.clone()).accepting_new();
         let server = "server.test".parse().unwrap();
         assert_eq!(trust.check(&server, &wanted), Ok(()));
-        let why = trust.check(&server, &other).unwrap_err();
+        let why = trust.check(&server, &other).unwrap_err().to_string();
         assert!(why.contains("another server"), "{why}");
     }
 }

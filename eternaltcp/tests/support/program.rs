@@ -1,11 +1,13 @@
 //! A program on the library alone: its server accepts the sessions, and its client opens them,
 //! through a [`Path`] that a test can cut.
 
+use std::time::Duration;
+
 use eternaltcp::client::{Client, ClientConfig, ConnectError, Trust};
 use eternaltcp::policy::AuthorizedKeys;
 use eternaltcp::server::{KeySource, RunningServer, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Session, Slots, address, this_instance};
+use eternaltcp::{Instance, Session, Slots, address, this_instance};
 
 use super::Path;
 
@@ -13,6 +15,7 @@ pub(crate) struct Program {
     pub(crate) client: Client,
     pub(crate) server: RunningServer,
     pub(crate) path: Path,
+    user: Identity,
     _folder: tempfile::TempDir,
 }
 
@@ -33,7 +36,7 @@ impl Program {
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
         let nowhere: address::Server = "127.0.0.1:1".parse().unwrap();
         let instance = this_instance("program");
-        let mut client = ClientConfig::new(nowhere.clone().into(), user, trust, instance);
+        let mut client = ClientConfig::new(nowhere.clone().into(), user.clone(), trust, instance);
         let before = client.servers.clone();
         change(&mut server, &mut client);
         let server = Server::bind(server, Slots::from_limit().unwrap()).unwrap();
@@ -44,7 +47,16 @@ impl Program {
             client.servers = through.into();
         }
         let client = Client::connect(client).await?;
-        Ok(Self { client, server, path, _folder: folder })
+        Ok(Self { client, server, path, user, _folder: folder })
+    }
+
+    /// Another client of the same user and machine, which waits for a first contact for a short time.
+    pub(crate) async fn again(&self, instance: Instance) -> Result<Client, ConnectError> {
+        let through: address::Server = self.path.address().to_string().parse().unwrap();
+        let trust = Trust::new(self._folder.path().join("known_hosts")).accepting_new();
+        let mut config = ClientConfig::new(through.into(), self.user.clone(), trust, instance);
+        config.connect_timeout = Some(Duration::from_secs(60));
+        Client::connect(config).await
     }
 
     /// Opens a session; returns the client's end and the server's.

@@ -48,6 +48,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::client::{Rejection, RejectionReason};
 
     #[test]
     fn a_first_contact_that_fails_says_what_to_do() {
@@ -67,6 +68,7 @@ mod tests {
         }
         let proxy = DialError::ConnectProxy("p".to_owned(), ErrorKind::ConnectionRefused.into());
         assert_eq!(proxy.explain(), proxy.to_string(), "sproxy is not to be started there");
-        assert_eq!(DialError::Trust("the whole of it".to_owned()).explain(), "the whole of it");
+        let whole = Rejection::new(RejectionReason::HostKeyUnknown, "the whole of it");
+        assert_eq!(DialError::Trust(whole).explain(), "the whole of it");
     }
 }

@@ -3,14 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::client::{Family, ProxyRefusal};
+use crate::client::{Family, ProxyRefusal, Rejection};
 use crate::net::race::Failure;
 use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// The reason why there is no carrier. All except [`DialError::Trust`] and [`DialError::Key`] may
 /// have gone at the next attempt.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// The name has no address now: there may be no network yet.
     #[error("cannot resolve {0} yet: {reason}", reason = without_prefix(.1))]
     Resolve(String, io::Error),
@@ -73,7 +73,7 @@ pub enum DialError {
     Key(String),
     /// The server is not trusted.
     #[error("{0}")]
-    Trust(String),
+    Trust(Rejection),
 }
 
 impl DialError {
@@ -131,10 +131,12 @@ fn without_prefix(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::RejectionReason;
 
     #[test]
     fn the_reason_that_is_told_is_of_the_try_that_came_farthest() {
-        let trust = || DialError::Trust("unknown".to_owned());
+        let unknown = || Rejection::new(RejectionReason::HostKeyUnknown, "unknown");
+        let trust = || DialError::Trust(unknown());
         let silent = || DialError::TimedOut("a".to_owned());
         assert!(matches!(trust().or_graver(silent()), DialError::Trust(_)));
         assert!(matches!(silent().or_graver(trust()), DialError::Trust(_)));

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::warn;
 
 use super::DialError;
-use crate::client::{Servers, Trust};
+use crate::client::{Rejection, RejectionReason, Servers, Trust};
 use eternaltcp_tls::PublicKey;
 
 /// The knowledge about a client's servers.
@@ -35,7 +35,7 @@ pub(super) struct Verdicts(Mutex<Vec<Verdict>>);
 struct Verdict {
     server: usize,
     key: PublicKey,
-    found: Result<(), String>,
+    found: Result<(), Rejection>,
 }
 
 impl Verdicts {
@@ -75,7 +75,9 @@ impl Judge {
             return earlier.found.clone().map_err(DialError::Trust);
         }
         if is_over() {
-            return Err(DialError::Trust("nobody waits for the verdict any more".to_owned()));
+            let text = "nobody waits for the verdict any more";
+            let why = Rejection::new(RejectionReason::HostKeyUndecided, text);
+            return Err(DialError::Trust(why));
         }
         let found = self.trust.check(self.servers.at(server), key);
         verdicts.push(Verdict { server, key: key.clone(), found: found.clone() });

@@ -28,7 +28,7 @@ use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tracing::debug;
 
-pub use error::DialError;
+pub(crate) use error::DialError;
 
 use super::keys::KeyRing;
 use super::path::{Path, chosen_path, other_paths};

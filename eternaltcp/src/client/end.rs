@@ -1,0 +1,61 @@
+//! How a client ends, and why.
+
+use eternaltcp_proto::RefusalCode;
+
+/// How a client ended.
+///
+/// Everything but [`Done`](Self::Done) is an error. New variants may be added.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientEnd {
+    /// The program closed it, or its last session ended in order after [`Client::finish`](super::Client::finish).
+    #[error("the tunnel was closed")]
+    Done,
+    /// It could not go on. One line that says why.
+    #[error("{0}")]
+    Failed(String),
+    /// The server rejected the client, or the client the server.
+    #[error("{0}")]
+    Refused(Rejection),
+}
+
+/// A rejection, by the server or of the server: one line for the user ([`Display`](std::fmt::Display)), which says what
+/// to do, and a [reason](Self::reason) for the program.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Rejection {
+    reason: RejectionReason,
+    text: String,
+}
+
+/// What was rejected, and by whom. New variants may be added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RejectionReason {
+    /// The server rejected the client's attach. The code says why: the key is unknown
+    /// ([`RefusalCode::KeyUnknown`]) or has expired, another client has the name
+    /// ([`RefusalCode::NameTaken`]), a limit is reached, and so on.
+    ByServer(RefusalCode),
+    /// The server's key is not on file, and nobody accepted it.
+    HostKeyUnknown,
+    /// The server has another key than the one on file. Somebody may be in between.
+    HostKeyChanged,
+    /// The server's key is revoked.
+    HostKeyRevoked,
+    /// Whether the server is to be trusted could not be found out: a file cannot be read.
+    HostKeyUndecided,
+    /// The server does not permit a session or a listener that the client was made for.
+    NotPermitted,
+}
+
+impl Rejection {
+    pub(super) fn new(reason: RejectionReason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+
+    /// Returns what was rejected, and by whom.
+    #[must_use]
+    pub fn reason(&self) -> RejectionReason {
+        self.reason
+    }
+}
