@@ -1,7 +1,7 @@
 //! `etcp completions`: completion scripts, generated from the definition of the command line.
 //!
 //! For bash, zsh and fish the scripts also complete what changes from machine to machine: hosts,
-//! session ids and control sockets. They ask etcp itself for these ([`values`]).
+//! session ids and control sockets. They ask etcp itself for these ([`values()`]).
 
 mod shells;
 mod values;
