@@ -2,6 +2,8 @@
 //! which tests call with seeded input and the fuzzers in `fuzz/` with their own. It returns whether
 //! the input was accepted. For tests only.
 
+pub mod seeded;
+
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::OnceLock;

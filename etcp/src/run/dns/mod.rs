@@ -1,5 +1,7 @@
 //! Name look-ups: each query over UDP becomes a session to the server's resolver.
 
+#[cfg(test)]
+mod body;
 mod message;
 
 use std::io;
