@@ -103,8 +103,8 @@ fn hello() -> Vec<u8> {
     hello
 }
 
-/// Checks that a new client attaches, and an attached one returns when its carrier is cut, beside
-/// `trouble`.
+/// Checks that new clients attach, and an attached one returns when its carrier is cut, from the same
+/// address and from others, beside `trouble`.
 fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
     raise_own_limit();
     let site = Site::new();
@@ -123,7 +123,13 @@ fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
             });
             assert!(took < IN_TIME, "it took {took:?}");
             relay.cut();
-            inside.program.wait_for_count("attached again", number.into());
+            inside.program.wait_for_count("attached again", 2 * usize::from(number) - 1);
+            steady.goes_on();
+            let again = measure("from a move to the next carrier, in a crowd", || {
+                relay.come_from([127, 0, 0, 40 + number]);
+                inside.program.wait_for_count("attached again", 2 * usize::from(number));
+            });
+            assert!(again < IN_TIME, "it took {again:?}");
             steady.goes_on();
         }
     });

@@ -1,6 +1,7 @@
-//! A thousand clients behind one address lose their carriers at once, and come back.
+//! A thousand clients behind one address lose their carriers at once, and come back, also after a
+//! minute, and beside a user who loses nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use etcp_testkit::netns::Namespace;
@@ -12,11 +13,18 @@ use eternaltcp::{Slots, Stream, this_instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
 
 const CLIENTS: usize = 1000;
 
 /// A generous limit for the time that all of them need on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
+
+/// The length of an outage. The tunnels are detached nearly all of it.
+const OUTAGE: Duration = Duration::from_secs(60);
+
+/// The time between two sessions of the user who has a network.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One client, its session, and how much it has carried.
 struct Guest {
@@ -26,12 +34,19 @@ struct Guest {
 }
 
 impl Guest {
-    /// Echoes a byte.
+    /// Sends a byte and gets it back.
     async fn echo(&mut self) {
         self.carried = self.carried.wrapping_add(1);
         self.application.write_u8(self.carried).await.expect("the session lives");
-        let byte = self.application.read_u8().await.expect("the session lives");
-        assert_eq!(byte, self.carried, "the byte that was sent comes back, once");
+        let byte = timeout(LIMIT, self.application.read_u8()).await.expect("the byte comes back");
+        assert_eq!(byte.expect("the session lives"), self.carried, "it comes back once");
+    }
+
+    /// Opens another session in place of the present one.
+    async fn begin(&mut self) {
+        let (application, end) = UnixStream::pair().expect("a pair of sockets");
+        assert!(self.client.opener().carry(Stream::unix(end), None).await, "the client runs");
+        self.application = application;
     }
 }
 
@@ -50,14 +65,8 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
         // A limit on the tunnels' grants, not used memory.
         launch.args(["--memory", "1048576"])
     });
-    let user = user(&folder);
-    let start = Instant::now();
-    let mut guests = runtime.block_on(async {
-        let path = folder.path().to_owned();
-        let started = tokio::spawn(async move { start_all(&user, &path).await });
-        started.await.expect("every client starts")
-    });
-    tell(&format!("{CLIENTS} clients attached in {:.1?}", start.elapsed()));
+    let [user] = users(&folder, ["user"]);
+    let mut guests = start_all(&runtime, &user, CLIENTS);
     let process = &sproxy.process;
     let before = process.descriptors();
     for (round, fault) in ["reset", "silence"].into_iter().enumerate() {
@@ -77,6 +86,41 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
     }
     assert!(guests.iter().all(|guest| guest.client.is_attached()));
     runtime.shutdown_background();
+}
+
+#[test]
+fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_another_key() {
+    let _turn = crate::turn();
+    if !skip::can_run("alone::thousand (a minute)", &[]) {
+        return;
+    }
+    Slots::from_limit().expect("there are descriptors");
+    let (world, folder) = (World::new(), Folder::new());
+    let (away, near) = (inside(&world.client), inside(&world.server));
+    let target = echo(&near, &world.server);
+    let _sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, |launch| {
+        launch.args(["--memory", "1048576"])
+    });
+    let [many, other] = users(&folder, ["many", "other"]);
+    let guests = start_all(&away, &many, CLIENTS);
+    let mut others = start_all(&near, &other, 1);
+    world.router.blackhole(Direction::Both);
+    let end = Instant::now() + OUTAGE;
+    let mut sessions = 0;
+    while Instant::now() < end {
+        others = near.block_on(another_session(others));
+        sessions += 1;
+    }
+    tell(&format!("the user of another key had {sessions} sessions meanwhile"));
+    assert!(guests.iter().all(|guest| !guest.client.is_attached()), "they have no network");
+    world.router.lift_blackhole();
+    let start = Instant::now();
+    until("all of them to be attached again", LIMIT, || attaches(&guests) >= 2 * CLIENTS as u64);
+    tell(&format!("{CLIENTS} clients attached again in {:.1?}", start.elapsed()));
+    away.block_on(echo_all(guests));
+    assert_eq!(attaches(&others), 1, "its carrier has lived all the time");
+    away.shutdown_background();
+    near.shutdown_background();
 }
 
 /// Returns how many times all of them were attached. The server's log leaves lines about one source
@@ -111,27 +155,53 @@ fn echo(runtime: &Runtime, namespace: &Namespace) -> String {
     address
 }
 
-/// Returns the key of all clients, which is admitted.
-fn user(folder: &Folder) -> std::path::PathBuf {
-    let path = folder.join("user");
-    let user = Identity::load_or_create(&path).expect("a key can be made");
-    let line = format!("{}\n", user.public_key());
-    std::fs::write(folder.join("authorized_keys"), line).expect("the folder is ours");
-    path
+/// Creates keys with these names, and admits them.
+fn users<const N: usize>(folder: &Folder, names: [&str; N]) -> [PathBuf; N] {
+    let paths = names.map(|name| folder.join(name));
+    let mut lines = String::new();
+    for path in &paths {
+        let user = Identity::load_or_create(path).expect("a key can be made");
+        lines += &format!("{}\n", user.public_key());
+    }
+    std::fs::write(folder.join("authorized_keys"), lines).expect("the folder is ours");
+    paths
 }
 
-async fn start_all(user: &Path, folder: &Path) -> Vec<Guest> {
-    let mut guests = Vec::new();
-    for n in 0..CLIENTS {
-        let identity = Identity::load(user).expect("the key is there");
-        let trust = Trust::new(folder.join("known_hosts"));
-        let server: eternaltcp::address::Server = "10.71.9.10:6200".parse().expect("an address");
-        let instance = this_instance(format!("guest {n}"));
-        let config = ClientConfig::new(server.into(), identity, trust, instance);
-        let client = Client::start(config).expect("a client starts");
-        let (application, end) = UnixStream::pair().expect("a pair of sockets");
-        assert!(client.opener().carry(Stream::unix(end), None).await, "the client runs");
-        guests.push(Guest { client, application, carried: 0 });
+/// Starts clients of one user, on the runtime's own threads, and a session in each.
+fn start_all(runtime: &Runtime, user: &Path, count: usize) -> Vec<Guest> {
+    let (user, begin) = (user.to_owned(), Instant::now());
+    let guests = runtime.block_on(async {
+        let started = tokio::spawn(async move {
+            let mut guests = Vec::new();
+            for number in 0..count {
+                guests.push(start(&user, number).await);
+            }
+            echo_all(guests).await
+        });
+        started.await.expect("every client starts")
+    });
+    tell(&format!("{count} clients attached in {:.1?}", begin.elapsed()));
+    guests
+}
+
+async fn start(user: &Path, number: usize) -> Guest {
+    let identity = Identity::load(user).expect("the key is there");
+    let trust = Trust::new(user.with_file_name("known_hosts"));
+    let server: eternaltcp::address::Server = "10.71.9.10:6200".parse().expect("an address");
+    let instance = this_instance(format!("guest {number}"));
+    let config = ClientConfig::new(server.into(), identity, trust, instance);
+    let client = Client::start(config).expect("a client starts");
+    let (application, end) = UnixStream::pair().expect("a pair of sockets");
+    assert!(client.opener().carry(Stream::unix(end), None).await, "the client runs");
+    Guest { client, application, carried: 0 }
+}
+
+/// Uses the session of each client, then opens another one and uses it.
+async fn another_session(mut guests: Vec<Guest>) -> Vec<Guest> {
+    sleep(PAUSE).await;
+    for guest in &mut guests {
+        guest.echo().await;
+        guest.begin().await;
     }
     echo_all(guests).await
 }

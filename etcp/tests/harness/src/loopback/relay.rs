@@ -13,6 +13,7 @@ pub struct Relay {
     /// Where clients connect to.
     pub address: SocketAddr,
     server: Arc<Mutex<SocketAddr>>,
+    source: Arc<Mutex<IpAddr>>,
     passing: Arc<Mutex<Vec<TcpStream>>>,
     is_closed: Arc<AtomicBool>,
 }
@@ -26,7 +27,8 @@ impl Relay {
         let is_closed = Arc::new(AtomicBool::new(false));
         let (all, closed) = (Arc::clone(&passing), Arc::clone(&is_closed));
         let server = Arc::new(Mutex::new(server));
-        let leads_to = Arc::clone(&server);
+        let source = Arc::new(Mutex::new(IpAddr::from(source)));
+        let (leads_to, comes_from) = (Arc::clone(&server), Arc::clone(&source));
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -34,18 +36,25 @@ impl Relay {
                     continue;
                 }
                 let server = *leads_to.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Ok(server) = connect_from(IpAddr::from(source), server) {
+                let source = *comes_from.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Ok(server) = connect_from(source, server) {
                     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                     all.extend(pass(client, server).unwrap_or_default());
                 }
             }
         });
-        Self { address, server, passing, is_closed }
+        Self { address, server, source, passing, is_closed }
     }
 
     /// Forwards new connections to another server, and cuts existing ones.
     pub fn lead_to(&self, server: SocketAddr) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.cut();
+    }
+
+    /// Forwards new connections from another address, and cuts existing ones: the clients have moved.
+    pub fn come_from(&self, source: [u8; 4]) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source.into();
         self.cut();
     }
 
