@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eternaltcp::CleanText;
-use eternaltcp::client::{LoadKey, MOST_KEYS, UserKey, UserKeys};
+use eternaltcp::client::{LoadKey, MAX_KEYS, UserKey, UserKeys};
 use eternaltcp::report::counted;
 use eternaltcp::tls::{Agent, AgentKey, Identity, IdentityError, PrivateFile, PublicKey};
 use tracing::{debug, info, warn};
@@ -71,7 +71,7 @@ impl Sources {
         let usable = found.iter().filter_map(|found| self.key(found, &mut notes));
         let keys: Vec<_> = usable.collect();
         debug!("{} to try, {in_files} of them in files", counted(keys.len(), "key", "keys"));
-        if let Some(more) = keys.len().checked_sub(MOST_KEYS).filter(|more| *more > 0) {
+        if let Some(more) = keys.len().checked_sub(MAX_KEYS).filter(|more| *more > 0) {
             let more = counted(more, "more key is", "more keys are");
             info!("{more} not tried: name the right one with -i");
         }

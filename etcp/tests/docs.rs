@@ -98,6 +98,42 @@ fn every_file_that_is_named_exists() {
     }
 }
 
+#[test]
+fn every_log_line_that_is_described_is_in_the_sources() {
+    let sources = log_sources();
+    let rows = read("docs/logs.md");
+    let rows = rows.lines().skip_while(|line| !line.starts_with("| line of "));
+    let rows: Vec<_> = rows.filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() > 40, "the tables are there");
+    for row in rows {
+        let first = row.split(" | ").next().expect("a first column");
+        for line in quoted(first) {
+            let mut parts = fixed_parts(line).peekable();
+            let is_checked = parts.peek().is_some();
+            let is_there = parts.any(|part| sources.contains(part));
+            assert!(!is_checked || is_there, "docs/logs.md: nothing logs {line:?}");
+        }
+    }
+}
+
+/// The parts of a line that are the same whatever it tells of: some words in a row.
+fn fixed_parts(line: &str) -> impl Iterator<Item = &str> {
+    let is_fixed = |c: char| c.is_ascii_lowercase() || " '".contains(c);
+    let parts = line.split(move |c| !is_fixed(c)).map(str::trim);
+    parts.filter(|part| part.contains(' ') && part.len() >= 8)
+}
+
+/// The sources of what logs, with each string in one line.
+fn log_sources() -> String {
+    let folders = ["etcp/src", "eternaltcp/src", "eternaltcp-proto/src"];
+    let files = folders.into_iter().flat_map(|folder| sources(&root().join(folder)));
+    let texts = files.map(|file| {
+        let text = std::fs::read_to_string(file).expect("it is text");
+        text.split("\\\n").map(str::trim_start).collect::<String>()
+    });
+    texts.collect()
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is one above")
 }

@@ -39,8 +39,8 @@ async fn main() -> Result {
         }
     });
     check(client.open("echo:7").await?, &cut).await?;
-    let history = client.history();
-    println!("{LENGTH} bytes are right, over {} carriers", history.attaches);
+    let statistics = client.statistics();
+    println!("{LENGTH} bytes are right, over {} carriers", statistics.attaches);
     client.close().await;
     Ok(())
 }

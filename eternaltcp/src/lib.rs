@@ -149,6 +149,7 @@ pub mod process;
 pub mod report;
 pub mod server;
 mod session;
+mod spans;
 pub mod status;
 mod target;
 pub mod terminal;

@@ -96,23 +96,22 @@ impl Admit for LogLimit {
 }
 
 /// Logs a line if `$limit` admits it, and otherwise logs it at level DEBUG.
+/// The field `not_shown` counts the lines that were not admitted before.
 macro_rules! limited {
-    ($limit:expr, $level:ident, $($arg:tt)+) => {
+    ($limit:expr, $level:ident, parent: $parent:expr, $($arg:tt)+) => {
+        $crate::log_limit::limited!(@ $limit, $level, [parent: $parent,], $($arg)+)
+    };
+    (@ $limit:expr, $level:ident, [$($parent:tt)*], $($arg:tt)+) => {
         if $crate::log_limit::is_enabled(stringify!($level)) {
             match $crate::log_limit::Admit::admit($limit, std::time::Instant::now()) {
-                Some(0) => tracing::$level!($($arg)+),
-                Some(more) => tracing::$level!(
-                    "{} ({} not shown)",
-                    format_args!($($arg)+),
-                    $crate::report::counted(
-                        more,
-                        "more line like it before it is",
-                        "more lines like it before it are",
-                    )
-                ),
-                None => tracing::debug!($($arg)+),
+                Some(0) => tracing::$level!($($parent)* $($arg)+),
+                Some(not_shown) => tracing::$level!($($parent)* not_shown, $($arg)+),
+                None => tracing::debug!($($parent)* $($arg)+),
             }
         }
+    };
+    ($limit:expr, $level:ident, $($arg:tt)+) => {
+        $crate::log_limit::limited!(@ $limit, $level, [], $($arg)+)
     };
 }
 

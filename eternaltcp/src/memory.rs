@@ -14,7 +14,7 @@ use bytes::BytesMut;
 pub(crate) const BLOCK: usize = 64 * 1024;
 
 /// The most blocks that are kept; further ones are freed.
-const MOST: usize = 64;
+const MAX: usize = 64;
 
 /// The blocks of one task: no data path shares memory pools between tasks.
 ///
@@ -82,7 +82,7 @@ impl Blocks {
 
     fn keep(&mut self, block: BytesMut) {
         self.full.push_back(block);
-        if self.full.len() > MOST {
+        if self.full.len() > MAX {
             self.full.pop_front();
         }
     }
@@ -114,14 +114,14 @@ const LOW_FOR: u32 = 2;
 /// Detects that a tunnel which used much memory now uses little, and then returns to the system
 /// what the allocator keeps for the next burst.
 #[derive(Debug, Default)]
-pub(crate) struct Ebb {
+pub(crate) struct Trim {
     most: u64,
     low_for: u32,
     /// Bytes that had been moved at the last check.
     moved: u64,
 }
 
-impl Ebb {
+impl Trim {
     /// Called every second with the bytes and sessions that the tunnel holds, and the bytes that it
     /// has moved since its creation. Moved bytes count as held for a while, even if no check finds
     /// them held.
@@ -208,51 +208,51 @@ mod tests {
     }
 
     /// Checks until memory is returned, which other tunnels may delay for a while.
-    fn await_release(ebb: &mut Ebb, held: u64, moved: u64) {
+    fn await_release(trim: &mut Trim, held: u64, moved: u64) {
         let until = Instant::now() + 10 * PAUSE;
-        while ebb.most != held {
+        while trim.most != held {
             assert!(Instant::now() < until, "nothing is given back");
-            ebb.handle_look(held, 0, moved);
+            trim.handle_look(held, 0, moved);
         }
     }
 
     #[test]
     fn memory_is_given_back_when_little_of_much_is_left() {
-        let mut ebb = Ebb::default();
-        ebb.handle_look(100 * MUCH, 0, 0);
-        (0..LOW_FOR * 2).for_each(|_| ebb.handle_look(30 * MUCH, 0, 0));
-        assert_eq!(ebb.most, 100 * MUCH, "that is still much");
-        (1..LOW_FOR).for_each(|_| ebb.handle_look(MUCH, 0, 0));
-        assert_eq!(ebb.most, 100 * MUCH, "not yet");
-        await_release(&mut ebb, MUCH, 0);
+        let mut trim = Trim::default();
+        trim.handle_look(100 * MUCH, 0, 0);
+        (0..LOW_FOR * 2).for_each(|_| trim.handle_look(30 * MUCH, 0, 0));
+        assert_eq!(trim.most, 100 * MUCH, "that is still much");
+        (1..LOW_FOR).for_each(|_| trim.handle_look(MUCH, 0, 0));
+        assert_eq!(trim.most, 100 * MUCH, "not yet");
+        await_release(&mut trim, MUCH, 0);
     }
 
     #[test]
     fn memory_is_given_back_after_much_has_passed_of_which_little_was_seen() {
-        let mut ebb = Ebb::default();
+        let mut trim = Trim::default();
         for look in 1..10 {
-            ebb.handle_look(1, 0, look * MUCH);
+            trim.handle_look(1, 0, look * MUCH);
         }
-        assert_eq!((ebb.most, ebb.low_for), (MUCH, 0), "it still passes");
-        await_release(&mut ebb, 1, 9 * MUCH);
+        assert_eq!((trim.most, trim.low_for), (MUCH, 0), "it still passes");
+        await_release(&mut trim, 1, 9 * MUCH);
     }
 
     #[test]
     fn memory_is_given_back_after_many_sessions_that_held_nothing() {
-        let mut ebb = Ebb::default();
-        ebb.handle_look(0, 10_000, 0);
-        assert!(ebb.most >= MUCH);
-        await_release(&mut ebb, 0, 0);
+        let mut trim = Trim::default();
+        trim.handle_look(0, 10_000, 0);
+        assert!(trim.most >= MUCH);
+        await_release(&mut trim, 0, 0);
     }
 
     #[test]
     fn blocks_in_use_are_never_written_to_and_few_are_remembered() {
         let mut blocks = Blocks::default();
-        let kept: Vec<Bytes> = (0..MOST + 20).map(|_| write(&mut blocks, BLOCK)).collect();
+        let kept: Vec<Bytes> = (0..MAX + 20).map(|_| write(&mut blocks, BLOCK)).collect();
         let places: std::collections::BTreeSet<_> =
             kept.iter().map(|block| block.as_ptr()).collect();
         assert_eq!(places.len(), kept.len());
-        assert!(blocks.full.len() <= MOST);
+        assert!(blocks.full.len() <= MAX);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Waiting {
         }
         for id in self.late(tunnel, exempt) {
             let text = "a new connection waited too long for the tunnel, and is reset";
-            limited!(&LATE, warn, "session {id}: {text}");
+            limited!(&LATE, warn, session = id.get(), "{text}");
             let detail = "there was no way to the other side";
             tunnel.kill(now, id, Reset::with_detail(Cause::TimedOut, detail));
         }

@@ -39,7 +39,7 @@ fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves()
         assert!(pair.client.is_attached(), "the old carrier serves");
         echo(&mut stream, b"meanwhile").await;
         pair.path.open();
-        until(|| pair.client.history().attaches == 2).await;
+        until(|| pair.client.statistics().attaches == 2).await;
         echo(&mut stream, b"after").await;
     });
 }
@@ -63,6 +63,6 @@ fn a_carrier_dialled_before_the_tunnel_was_there_does_not_resume_it() {
             async move { copy_bidirectional(&mut second.client, &mut second.server).await },
         );
         echo(&mut stream, b"after").await;
-        assert_eq!(pair.client.history().attaches, 2, "the tunnel of before is resumed");
+        assert_eq!(pair.client.statistics().attaches, 2, "the tunnel of before is resumed");
     });
 }

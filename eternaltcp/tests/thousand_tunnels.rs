@@ -76,7 +76,7 @@ fn twenty_thousand_sessions_over_a_thousand_tunnels_answer_also_on_new_carriers(
             for client in some {
                 client.reconnect().await;
             }
-            until(|| some.iter().all(|client| client.history().attaches == 2)).await;
+            until(|| some.iter().all(|client| client.statistics().attaches == 2)).await;
         }
         ask_all(sessions).await;
     });

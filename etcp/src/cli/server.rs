@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use eternaltcp::Congestion;
 use eternaltcp::address::Server;
-use eternaltcp::client::MOST_CARRIERS;
+use eternaltcp::client::MAX_CARRIERS;
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
 
@@ -101,8 +101,8 @@ pub(crate) struct ServerArgs {
 }
 
 fn parse_carriers(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MOST_CARRIERS).contains(count));
-    count.ok_or_else(|| format!("expected a number from 1 to {MOST_CARRIERS}"))
+    let count = text.parse().ok().filter(|count| (1..=MAX_CARRIERS).contains(count));
+    count.ok_or_else(|| format!("expected a number from 1 to {MAX_CARRIERS}"))
 }
 
 /// Parses a name that an interface of Linux can have.

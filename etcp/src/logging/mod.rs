@@ -3,28 +3,30 @@
 //! - `queue`: lines that wait, bounded and counted;
 //! - `writer`: the thread that writes them, so that nothing else waits for stderr;
 //! - `filter`: which lines are logged, by `RUST_LOG`;
+//! - `layer`: turns an event and its spans into a line;
 //! - `output`: writing, whatever state stderr is in;
 //! - `plain`: removes from a log what must not be in it.
 
 mod filter;
+mod layer;
 mod output;
 mod plain;
 mod queue;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, IsTerminal, stderr};
+use std::io::{IsTerminal, stderr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{fmt, registry};
 
 use crate::cli::{LogArgs, LogFormat};
 use crate::exit::Failure;
+use layer::{Format, Lines};
 use writer::Writer;
 
 pub(crate) use plain::escape_json;
@@ -47,22 +49,12 @@ pub(crate) enum Level {
 pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
     let text = std::env::var("RUST_LOG").unwrap_or_default();
     let (filter, odd) = filter::read(&text, default_filter(args.verbose, level));
-    // A line that cannot be formatted is dropped: reporting it would be a write that can block.
-    let layer = fmt::layer().log_internal_errors(false);
-    match args.log_format {
-        LogFormat::Json => {
-            let layer = layer.json().flatten_event(true).with_writer(Lines { is_json: true });
-            registry().with(filter).with(layer).init();
-        }
-        LogFormat::Text => {
-            let layer = layer
-                .fmt_fields(plain::fields())
-                .with_ansi(stderr().is_terminal())
-                .with_target(false)
-                .with_writer(Lines { is_json: false });
-            registry().with(filter).with(layer).init();
-        }
-    }
+    let format = match args.log_format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text { has_colors: stderr().is_terminal() },
+    };
+    let lines = Lines::new(format, |line| writer().push(line));
+    registry().with(filter).with(lines).init();
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
         let trace = match backtrace.status() {
@@ -98,40 +90,6 @@ pub(crate) fn finish() {
 
 fn writer() -> &'static Arc<Writer> {
     WRITER.get_or_init(Arc::default)
-}
-
-/// Turns each event into a line.
-struct Lines {
-    is_json: bool,
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line;
-
-    fn make_writer(&'a self) -> Line {
-        Line { is_json: self.is_json }
-    }
-}
-
-/// A writer for one event, which arrives in one piece.
-struct Line {
-    is_json: bool,
-}
-
-impl io::Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_json {
-            let text = String::from_utf8_lossy(bytes);
-            writer().push(escape_json(&text).as_bytes());
-        } else {
-            writer().push(bytes);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn default_filter(verbose: u8, level: Level) -> LevelFilter {

@@ -4,33 +4,13 @@
 //! names, errors of the system, and values that were forgotten.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use eternaltcp::{clean, is_unsafe};
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// Formats the fields of an event, cleaned: the message without its name, other fields with their
-/// names.
-pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
-    debug_fn(|writer: &mut Writer<'_>, field, value| {
-        let mut writer = Cleaning(writer);
-        match field.name() {
-            "message" => write!(writer, "{value:?}"),
-            name => write!(writer, "{name}={value:?}"),
-        }
-    })
-    .delimited(" ")
-}
-
-/// Cleans what is written through it.
-struct Cleaning<'a, 'b>(&'a mut Writer<'b>);
-
-impl fmt::Write for Cleaning<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(&clean(text))
-    }
+/// Appends a text, cleaned.
+pub(super) fn push_clean(line: &mut String, text: &str) {
+    line.push_str(&clean(text));
 }
 
 /// Returns JSON in which all characters that a terminal might obey are escaped. The line end stays.

@@ -52,7 +52,7 @@ impl Setting {
         assert_eq!(code, Some(3), "{line}");
         assert!(line.contains(why), "{line}");
         self.sproxy.program.wait_for("is closed: ");
-        self.sproxy.program.wait_for(": over");
+        self.sproxy.program.wait_for("tunnel over");
         self.theirs.1.goes_on();
         self.theirs.1.finish();
         assert_eq!(self.theirs.0.attached_again(), 0, "the other carrier is the same");

@@ -33,7 +33,7 @@ fn a_client_that_was_killed_and_started_again_is_let_in_at_once_and_its_ghost_en
     });
     assert!(took < Duration::from_secs(10), "it took {took:?}");
     sproxy.program.wait_for("replaced by a newer one of the same client");
-    sproxy.program.wait_for(": over");
+    sproxy.program.wait_for("tunnel over");
     assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset), "not an end in order");
 }
 
@@ -185,7 +185,7 @@ fn a_client_that_is_asked_to_end_closes_its_tunnel_in_order() {
             cproxy.program.signal(signal);
             sproxy.program.wait_for_count("closed by the client: ended as asked", number + 1);
             assert_eq!(cproxy.program.end().0, Some(0));
-            sproxy.program.wait_for_count(": over", number + 1);
+            sproxy.program.wait_for_count("tunnel over", number + 1);
         });
         assert!(took < Duration::from_secs(5), "it took {took:?}");
         assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));

@@ -81,7 +81,7 @@ fn tunnels_of_killed_processes_end_and_that_of_a_stopped_one_stays() {
     assert_eq!(sproxy.program.count("its process is gone"), 0, "nobody outlives them");
     let mut live = connected(&site, &sproxy);
     sproxy.program.wait_for_count("its process is gone", 4);
-    sproxy.program.wait_for_count(": over", 4);
+    sproxy.program.wait_for_count("tunnel over", 4);
     kill_process(Pid::from_child(&stopped), Signal::CONT).expect("it runs");
     ask(&mut stopped, 2);
     ask(&mut live, 2);

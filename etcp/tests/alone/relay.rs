@@ -111,9 +111,9 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
         until(&what, PATIENCE, || program.memory() <= idle + GROWTH);
     }
     assert!(cproxy.stop(PATIENCE).success());
-    sproxy.wait_for(": over", PATIENCE);
+    sproxy.wait_for("tunnel over", PATIENCE);
     assert_eq!(
-        (sproxy.count(": new, "), sproxy.count(": over")),
+        (sproxy.count("tunnel made"), sproxy.count("tunnel over")),
         (1, 1),
         "one tunnel, and no more"
     );

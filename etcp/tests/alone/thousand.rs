@@ -126,7 +126,7 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
 /// Returns how many times all of them were attached. The server's log leaves lines about one source
 /// out.
 fn attaches(guests: &[Guest]) -> u64 {
-    guests.iter().map(|guest| guest.client.history().attaches).sum()
+    guests.iter().map(|guest| guest.client.statistics().attaches).sum()
 }
 
 /// A runtime whose sockets are all in a namespace.

@@ -1,6 +1,7 @@
 //! The log's reader is stopped, gone, or has no room: sessions continue, and lost lines are counted
 //! and reported. A peer's text forges no line.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +12,7 @@ use eternaltcp::tls::Identity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer, new};
 use etcp_testkit::loopback::operator::{control, operate};
@@ -267,8 +269,11 @@ fn of_many_sessions_that_fail_a_few_have_a_line_and_the_others_are_counted() {
     let counted = |log: &str| {
         let shown = log.lines().filter(|line| line.contains("refused the connection")).count();
         let hidden = log.lines().filter_map(|line| {
+            if let Some((_, after)) = line.split_once(" not_shown=") {
+                return after.split(' ').next()?.parse::<usize>().ok();
+            }
             let (before, _) = line.split_once(" more lines ")?;
-            before.rsplit([' ', '(']).next()?.parse::<usize>().ok()
+            before.rsplit(' ').next()?.parse::<usize>().ok()
         });
         (shown, hidden.sum::<usize>())
     };
@@ -279,5 +284,54 @@ fn of_many_sessions_that_fail_a_few_have_a_line_and_the_others_are_counted() {
         });
         let (shown, hidden) = counted(&program.log());
         assert!(hidden > FAILING / 2, "{shown} shown, {hidden} counted");
+    }
+}
+
+/// The lines of a log of JSON.
+fn objects(log: &str) -> Vec<Value> {
+    log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+#[test]
+fn of_two_clients_a_server_writes_no_two_lines_that_are_the_same() {
+    let site = Site::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let closed = closed.expect("loopback has ports");
+    let mut sproxy = Piped::start(sproxy(&site, closed, &["--log-format", "json"]));
+    let line = sproxy.read_until("listening on ").pop().expect("it was found");
+    let address =
+        objects(&line)[0]["message"].as_str().and_then(|it| it.rsplit(' ').next()?.parse().ok());
+    let address = address.expect("an address");
+    let clients = ["one", "two"].map(|name| Cproxy::start(&site, address, name).attached());
+    for mut client in clients {
+        let mut stream = TcpStream::connect(client.listen).expect("it listens");
+        let _ = stream.read(&mut [0]);
+        client.program.signal(Signal::USR1);
+        wait("a new carrier", || client.attached_again() > 0);
+        client.program.end();
+    }
+    let mut lines = sproxy.read_until("tunnel over");
+    lines.extend(sproxy.read_until("tunnel over"));
+    let objects = objects(&lines.join("\n"));
+    let told = |message: &str| {
+        let told = objects
+            .iter()
+            .filter(|it| it["message"].as_str().is_some_and(|it| it.contains(message)));
+        told.map(|it| it["tunnel"].as_str().expect("it says which").to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    for message in
+        ["tunnel made", "attached", "refused the connection", "attached again", "tunnel over"]
+    {
+        assert_eq!(told(message).len(), 2, "{message}: {objects:#?}");
+    }
+    let keys: BTreeSet<_> = objects.iter().filter_map(|it| it["key"].as_str()).collect();
+    assert_eq!(keys.len(), 1, "{objects:#?}");
+    let mut seen = BTreeSet::new();
+    for mut object in objects {
+        object["timestamp"].take();
+        let line = object.to_string();
+        let is_of_a_tunnel = object["tunnel"].is_string();
+        assert!(is_of_a_tunnel || seen.insert(line.clone()), "it stands twice: {line}");
     }
 }

@@ -1,22 +1,48 @@
 //! The dials of a client: begun as the core decides, each in a task of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use eternaltcp_proto::{DialId, Failover, Occasion, Suspicion, Time};
+use eternaltcp_proto::{DialId, Failover, Occasion, Stats, Suspicion, Time, Tunnel};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::Instrument;
 
-use super::dial::{DialRequest, Dialer};
-use super::notice::Notice;
+use super::dial::{DialRequest, Dialed, Dialer};
+use super::event::{ClientEvent, Handle};
 use super::path::Path;
-use crate::driver::{Command, Handle};
+
+/// A tunnel that was attached this long before it had to be made anew is made
+/// anew at once.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often a path or a server that is preferred to the present one is tried.
+const PREFERENCE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A client's decisions about carriers, and the tasks that carry them out.
 #[derive(Debug)]
 pub(super) struct Dialing {
-    pub(super) failover: Failover,
-    pub(super) dialer: Dialer,
+    failover: Failover,
+    dialer: Dialer,
     handle: Handle,
     tasks: BTreeMap<DialId, Task>,
+    /// The next dial is for a tunnel that the server does not know yet.
+    is_new: bool,
+    /// The path that the next dial is to take, as the network has just given it.
+    next_path: Option<Path>,
+    current: Option<Current>,
+    attached_at: Instant,
+    preferred_at: Instant,
+    /// What the tunnel had done when it was last asked for progress.
+    seen: Stats,
+}
+
+/// The carrier that is bound, or has asked to be.
+#[derive(Debug)]
+struct Current {
+    path: Path,
+    /// Its server, by its place in the order of preference.
+    server: usize,
 }
 
 /// A dial under way; it is given up when this is dropped.
@@ -33,46 +59,85 @@ impl Drop for Task {
     }
 }
 
-/// What the next dials are to know.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Wish {
-    /// For a tunnel that the server does not know yet.
-    pub(super) is_new: bool,
-    /// The path that the next dial is to take, as the network has just given it.
-    pub(super) path: Option<Path>,
-    /// The present carrier's path.
-    pub(super) current: Option<Path>,
-    /// The present carrier's server, by its place in the order of preference.
-    pub(super) server: usize,
+/// A dial that has begun.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) occasion: Occasion,
+    /// The paths that it tries beside the present one.
+    pub(super) others: Vec<Path>,
+}
+
+/// What a dial that has ended is good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Finished {
+    /// It was given up before.
+    Abandoned,
+    /// It proved a key that is not the one to prove now.
+    Outdated,
+    /// It is what was wanted.
+    Wanted,
 }
 
 impl Dialing {
-    pub(super) fn new(now: Time, dialer: Dialer, handle: Handle) -> Self {
-        Self { failover: Failover::new(now), dialer, handle, tasks: BTreeMap::new() }
+    pub(super) fn new(dialer: Dialer, handle: Handle) -> Self {
+        Self {
+            failover: Failover::new(Time::ZERO),
+            dialer,
+            handle,
+            tasks: BTreeMap::new(),
+            is_new: true,
+            next_path: None,
+            current: None,
+            attached_at: Instant::now(),
+            preferred_at: Instant::now(),
+            seen: Stats::default(),
+        }
     }
 
-    /// Begins the dials that are due. Says for what, and over which further
-    /// paths.
-    pub(super) fn start_due(&mut self, now: Time, wish: &mut Wish) -> Vec<(Occasion, Vec<Path>)> {
+    /// What makes carriers.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Whether the next dial is for a tunnel that the server does not know yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The path of the carrier that is bound, or has asked to be.
+    pub(super) fn current_path(&self) -> Option<&Path> {
+        self.current.as_ref().map(|current| &current.path)
+    }
+
+    /// Whether a carrier is bound, as far as the decisions go.
+    pub(super) fn is_carried(&self) -> bool {
+        self.failover.is_carried()
+    }
+
+    /// When the next dial is due. Nothing is dialled while somebody is asked; the answer comes
+    /// as an event.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        if self.dialer.is_asking() { None } else { self.failover.poll_timeout() }
+    }
+
+    /// Begins the dials that are due.
+    pub(super) fn start_due(&mut self, now: Time) -> Vec<Started> {
         let mut started = Vec::new();
+        if self.dialer.is_asking() {
+            return started;
+        }
         self.end_abandoned();
         while let Some((id, occasion)) = self.failover.poll_dial(now, random()) {
-            let request = self.request(occasion, wish);
+            let request = self.request(occasion);
+            let current = self.current_path();
+            let is_other =
+                |path: &&Path| current.is_none_or(|current| current.interface != path.interface);
             let tried = request.also.iter().chain(&request.path);
-            let is_other = |path: &&Path| {
-                wish.current.as_ref().is_none_or(|current| current.interface != path.interface)
-            };
-            started.push((occasion, tried.filter(is_other).cloned().collect()));
+            started.push(Started { occasion, others: tried.filter(is_other).cloned().collect() });
             self.start(id, request);
             self.end_abandoned();
         }
         started
-    }
-
-    /// Whether a dial that has ended proved the user's key rather than the tunnel's own; `None` for
-    /// one that was given up.
-    pub(super) fn finish(&mut self, id: DialId) -> Option<bool> {
-        self.tasks.remove(&id).map(|task| task.is_new)
     }
 
     fn end_abandoned(&mut self) {
@@ -81,35 +146,167 @@ impl Dialing {
         }
     }
 
-    fn request(&self, occasion: Occasion, wish: &mut Wish) -> DialRequest {
+    fn request(&mut self, occasion: Occasion) -> DialRequest {
         let is_silent = matches!(occasion, Occasion::Loss | Occasion::Suspicion(Suspicion::Path));
-        let others = || self.dialer.other_paths(wish.current.as_ref());
+        let others = || self.dialer.other_paths(self.current_path());
+        let server = self.server();
         DialRequest {
-            is_new: wish.is_new,
+            is_new: self.is_new,
             also: if is_silent { others() } else { Vec::new() },
             // Later dials take what the system chooses then.
-            path: wish.path.take(),
-            at_least: (occasion == Occasion::Preference && wish.server > 0).then_some(wish.server),
+            path: self.next_path.take(),
+            servers: (occasion == Occasion::Preference && server > 0).then_some(server),
             // What is known to pass is small.
             is_small: matches!(occasion, Occasion::Suspicion(Suspicion::Peer | Suspicion::Answer)),
         }
     }
 
+    /// The present carrier's server, by its place in the order of preference.
+    fn server(&self) -> usize {
+        self.current.as_ref().map_or(0, |current| current.server)
+    }
+
     fn start(&mut self, id: DialId, request: DialRequest) {
         let is_new = request.is_new;
         let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
-        let task = tokio::spawn(async move {
+        let task = async move {
             let connected = {
                 let handle = handle.clone();
                 move || {
                     // If there is no room the dial's end comes all the same.
-                    handle.try_send(Command::Notice(Notice::Connected(id)));
+                    handle.try_tell(ClientEvent::Connected(id));
                 }
             };
             let result = dialer.dial(request, connected).await;
-            handle.send(Command::Notice(Notice::Dialed(id, result.map(Box::new)))).await;
-        });
+            handle.tell(ClientEvent::Dialed(id, result.map(Box::new))).await;
+        };
+        let task = tokio::spawn(task.in_current_span());
         self.tasks.insert(id, Task { abort: task.abort_handle(), is_new });
+    }
+
+    /// A dial has ended; `is_made`: with a carrier.
+    pub(super) fn finish(&mut self, now: Time, id: DialId, is_made: bool) -> Finished {
+        match self.tasks.remove(&id) {
+            None => Finished::Abandoned,
+            Some(task) if is_made && task.is_new != self.is_new => {
+                self.failover.handle_outdated(now, id);
+                Finished::Outdated
+            }
+            Some(_) => Finished::Wanted,
+        }
+    }
+
+    /// A dial has made a carrier. Says whether it is to be bound.
+    pub(super) fn handle_ready(&mut self, now: Time, id: DialId, dialed: &Dialed) -> bool {
+        let is_wanted = self.failover.handle_ready(now, id);
+        if is_wanted && self.is_new {
+            self.dialer.settle(dialed);
+        }
+        is_wanted
+    }
+
+    /// A carrier that stands by is there. Says whether it is to be bound.
+    pub(super) fn take_standby(&mut self, now: Time) -> bool {
+        self.failover.take_standby(now)
+    }
+
+    /// A carrier asks to be bound that takes this path, to this server.
+    pub(super) fn set_current(&mut self, path: Path, server: usize) {
+        self.current = Some(Current { path, server });
+    }
+
+    /// A dial has failed; `is_answered`: by the server's machine.
+    pub(super) fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool) {
+        self.failover.handle_failed(now, id, is_answered, random());
+    }
+
+    /// The server's machine has answered a dial.
+    pub(super) fn handle_connected(&mut self, id: DialId) {
+        self.failover.handle_connected(id);
+    }
+
+    /// Numbers delivered on either side are progress: the pace starts anew.
+    pub(super) fn note_progress(&mut self, tunnel: &Tunnel) {
+        let stats = tunnel.stats();
+        let seen = std::mem::replace(&mut self.seen, stats);
+        if stats.acknowledged != seen.acknowledged || stats.delivered_bytes != seen.delivered_bytes
+        {
+            self.failover.handle_progress();
+        }
+    }
+
+    /// The carrier is bound.
+    pub(super) fn handle_attached(&mut self, now: Time, tunnel: &Tunnel) {
+        self.failover.handle_attached(now);
+        (self.is_new, self.next_path) = (false, None);
+        (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
+        // What the carrier before achieved may only show now.
+        self.note_progress(tunnel);
+    }
+
+    /// The carrier is gone.
+    pub(super) fn handle_lost(&mut self, now: Time, tunnel: &Tunnel) {
+        self.is_new = tunnel.id().is_none();
+        self.note_progress(tunnel);
+        self.failover.handle_lost(now, random());
+    }
+
+    /// The tunnel is made anew.
+    pub(super) fn handle_restart(&mut self, now: Time) {
+        self.is_new = true;
+        let is_settled = self.attached_at.elapsed() >= SETTLED;
+        self.failover.handle_restart(now, random(), is_settled);
+    }
+
+    /// Another of the user's keys is to be proved.
+    pub(super) fn handle_other_key(&mut self, now: Time) {
+        self.failover.handle_restart(now, random(), true);
+    }
+
+    /// The server refused the attach.
+    pub(super) fn handle_refused(&mut self, now: Time) {
+        self.failover.handle_refused(now, random());
+    }
+
+    /// The carrier is suspected to be dead, or (`None`) no longer.
+    pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>) {
+        match why {
+            Some(why) => self.failover.handle_suspected(now, why),
+            None => self.failover.handle_relieved(now),
+        }
+    }
+
+    /// The network changed so that a new carrier is to be tried: over this path, if it is known.
+    pub(super) fn handle_moved(&mut self, now: Time, path: Option<Path>) {
+        if path.is_some() {
+            self.next_path = path;
+        }
+        self.failover.handle_moved(now);
+    }
+
+    /// There is no path to the server any more.
+    pub(super) fn handle_offline(&mut self) {
+        self.next_path = None;
+    }
+
+    /// The user wants a new carrier.
+    pub(super) fn handle_requested(&mut self, now: Time) {
+        self.failover.request(now);
+    }
+
+    /// From time to time, looks whether there is a better way than the present
+    /// one: the path that the system would choose, or a preferred server.
+    pub(super) fn prefer(&mut self, now: Time) {
+        if self.preferred_at.elapsed() < PREFERENCE_PERIOD {
+            return;
+        }
+        self.preferred_at = Instant::now();
+        let chosen = self.dialer.chosen_path();
+        let is_elsewhere = chosen.is_some() && chosen.as_ref() != self.current_path();
+        if is_elsewhere || self.server() > 0 {
+            self.next_path = chosen;
+            self.failover.prefer(now);
+        }
     }
 }
 

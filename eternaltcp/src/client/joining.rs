@@ -8,17 +8,16 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::dial::{DialRequest, Dialer};
-use super::keeper::{Kept, Taken};
-use super::notice::{Notice, SpareNews};
+use super::event::{Claimed, Handle, PoolEvent, PooledId, Purpose};
 use super::path::Path;
-use crate::driver::Handle;
+use super::pool::Pooled;
 
 /// How long to wait after one that could not be made, or took the others along.
 /// It doubles each time.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// Carriers that lived so long together get on with each other.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -34,8 +33,8 @@ pub(super) struct Joining {
     handle: Handle,
     wanted: usize,
     /// The one that is made, if one is.
-    coming: Option<Kept>,
-    /// Which it is: news of earlier ones are old.
+    coming: Option<Pooled>,
+    /// Which it is: events of earlier ones are outdated.
     number: u64,
     /// When the last one joined what is attached now.
     joined_at: Option<Instant>,
@@ -82,37 +81,39 @@ impl Joining {
         };
         self.number += 1;
         let request = DialRequest { path: current.cloned(), ..DialRequest::default() };
-        let told = (Notice::Joining as fn(_, _) -> _, self.number);
-        self.coming = Some(Kept::start((&self.dialer, &self.handle), request, standby, now, told));
+        let id = PooledId { purpose: Purpose::Join, number: self.number };
+        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
+        self.coming = Some(Pooled::start(id, dialer, handle, request, standby, now));
     }
 
-    /// News of the one with this number. Gives it, once it may join.
-    pub(super) fn handle_news(
+    /// Something happened to the one with this number. Gives it, once it may join.
+    pub(super) fn handle_event(
         &mut self,
         now: Time,
-        (number, news): (u64, SpareNews),
+        number: u64,
+        event: PoolEvent,
         tunnel: &Tunnel,
         current: Option<&Path>,
-    ) -> Option<Taken> {
-        let kept = self.coming.as_ref().filter(|_| number == self.number)?;
-        match news {
-            SpareNews::Ready => {
-                kept.take();
+    ) -> Option<Claimed> {
+        let pooled = self.coming.as_ref().filter(|_| number == self.number)?;
+        match event {
+            PoolEvent::Ready => {
+                pooled.claim();
                 None
             }
-            SpareNews::Taken(taken) => {
+            PoolEvent::Claimed(claimed) => {
                 self.coming = None;
-                if !tunnel.may_join() || current.is_some_and(|path| *path != taken.path) {
-                    debug!("the carrier over {} comes too late to join", taken.path);
+                if !tunnel.may_join() || current.is_some_and(|path| *path != claimed.path) {
+                    debug!("the carrier over {} comes too late to join", claimed.path);
                     return None;
                 }
                 let joined = tunnel.joined_count() + 1;
-                info!("carrier {} of {} over {} joins", joined + 1, self.wanted + 1, taken.path);
+                info!("carrier {} of {} over {} joins", joined + 1, self.wanted + 1, claimed.path);
                 self.joined_at = Some(Instant::now());
                 self.tend_beside(now, tunnel, current, joined);
-                Some(*taken)
+                Some(*claimed)
             }
-            SpareNews::Lost(why) => {
+            PoolEvent::Lost(why) => {
                 self.coming = None;
                 debug!("no further carrier can join: {why}");
                 self.rest();
@@ -137,7 +138,7 @@ impl Joining {
     }
 
     fn rest(&mut self) {
-        let pause = PAUSE.saturating_mul(1 << self.troubles.min(16)).min(LONGEST_PAUSE);
+        let pause = PAUSE.saturating_mul(1 << self.troubles.min(16)).min(MAX_PAUSE);
         self.again = Instant::now() + pause;
         self.troubles += 1;
     }

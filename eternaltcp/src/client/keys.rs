@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eternaltcp_tls::{ClientTls, Identity, PublicKey};
 
 /// The most keys that are tried: as many as sshd lets a client (`MaxAuthTries`).
-pub const MOST_KEYS: usize = 6;
+pub const MAX_KEYS: usize = 6;
 
 /// Gives a key's private half when it is first needed. It may block, and ask the
 /// user. An error says in one line why it cannot be used, and what to do.
@@ -52,7 +52,7 @@ impl fmt::Debug for UserKey {
 }
 
 /// The keys that a client may prove, in the order in which they are tried: one to
-/// [`MOST_KEYS`]. The server refuses those it does not know.
+/// [`MAX_KEYS`]. The server refuses those it does not know.
 #[derive(Clone, Debug)]
 pub struct UserKeys {
     first: UserKey,
@@ -63,7 +63,7 @@ impl UserKeys {
     /// The first keys of a list; `None` for none.
     #[must_use]
     pub fn from_list(keys: Vec<UserKey>) -> Option<Self> {
-        let mut keys = keys.into_iter().take(MOST_KEYS);
+        let mut keys = keys.into_iter().take(MAX_KEYS);
         keys.next().map(|first| Self { first, others: keys.collect() })
     }
 
@@ -275,11 +275,11 @@ mod tests {
         let keys: Vec<_> = (0..9).map(|number| key(&number.to_string(), &loads)).collect();
         let ring = KeyRing::new(UserKeys::from_list(keys.clone()).unwrap());
         assert_eq!(loads.load(Ordering::Relaxed), 0);
-        for expected in 1..=MOST_KEYS {
+        for expected in 1..=MAX_KEYS {
             ring.load().unwrap();
             ring.load().unwrap();
             assert_eq!(loads.load(Ordering::Relaxed), expected);
-            assert_eq!(ring.handle_refused(), expected < MOST_KEYS);
+            assert_eq!(ring.handle_refused(), expected < MAX_KEYS);
         }
         let text = ring.explain("server");
         assert!(text.ends_with(&keys[0].public.to_string()), "{text}");

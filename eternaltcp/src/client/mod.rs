@@ -5,22 +5,23 @@ mod dial;
 mod dialing;
 mod dynamic;
 mod end;
-mod history;
+mod event;
+mod event_log;
 mod joining;
-mod keeper;
 mod keys;
+mod listening;
 mod monitor;
-mod notice;
 mod opener;
 mod path;
 mod patience;
+mod pool;
 mod proxy;
 mod questions;
 mod remote;
 mod role;
 mod servers;
 mod spare;
-mod story;
+mod statistics;
 mod transparent;
 mod trust;
 mod via;
@@ -33,35 +34,36 @@ use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::{Instrument, Span};
 
 pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
 pub(crate) use dial::DialError;
 pub use dynamic::serve_dynamic;
 pub use end::{ClientEnd, Rejection, RejectionReason};
-pub use history::{History, Pause};
-pub use keys::{LoadKey, MOST_KEYS, UserKey, UserKeys};
+pub use keys::{LoadKey, MAX_KEYS, UserKey, UserKeys};
+pub use listening::RemoteForward;
 pub use monitor::Monitor;
-pub(crate) use notice::Notice;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins};
 pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
-pub(crate) use remote::Listening;
-pub use remote::RemoteForward;
 pub use servers::Servers;
+pub use statistics::{Pause, Statistics};
 pub use transparent::serve_transparent;
 pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
-use crate::driver::{Command, Driver, Handle, Shared, channel};
+use crate::driver::{Command, Driver, Shared, channel};
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
 use crate::session::Session;
+use crate::spans;
 use crate::status::{Events, TunnelStatus};
 use dial::Dialer;
 use eternaltcp_tls::{IdentityError, TlsError};
+use event::{ClientEvent, Handle};
 use role::ClientRole;
 
 /// Programs have so long to pass on what was sent last.
@@ -104,7 +106,7 @@ pub struct ClientConfig {
     /// Keep a second carrier, authenticated and not attached, over another
     /// interface: a dead path costs one round trip then.
     pub spare: bool,
-    /// How many carriers there are at once, 1 to [`MOST_CARRIERS`]. With more than
+    /// How many carriers there are at once, 1 to [`MAX_CARRIERS`]. With more than
     /// one, the others carry bulk: several shares of a path that loses packets.
     pub carriers: usize,
     /// Close the tunnel when its last session has ended.
@@ -144,7 +146,7 @@ impl ClientConfig {
 }
 
 /// Most carriers of a tunnel at once, those that stand by aside.
-pub const MOST_CARRIERS: usize = 8;
+pub const MAX_CARRIERS: usize = 8;
 
 /// Why a client cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -169,8 +171,10 @@ pub enum StartError {
 pub struct Client {
     handle: Handle,
     shared: Arc<Shared>,
-    history: Arc<Mutex<History>>,
+    statistics: Arc<Mutex<Statistics>>,
     events: Events,
+    /// The fields of its log lines.
+    span: Span,
     task: JoinHandle<ClientEnd>,
     /// Fails once the task is over.
     is_over: tokio::sync::watch::Receiver<()>,
@@ -194,18 +198,20 @@ impl Client {
         let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
         let dialer = Dialer::new(&config)?;
         let wires = dialer.wires();
-        let role = ClientRole::new(config, dialer, handle.clone());
-        let (history, events) = (role.history(), role.events());
+        let span = spans::client_tunnel(&config.servers.to_string());
+        let role = span.in_scope(|| ClientRole::new(config, dialer, handle.clone()));
+        let (statistics, events) = (role.statistics(), role.events());
         let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
         let (alive, is_over) = tokio::sync::watch::channel(());
-        let task = tokio::spawn(async move {
+        let run = async move {
             let _alive = alive;
             let end = driver.run().await.into_end();
             // The kernel delivers what a carrier has sent; programs have to be let.
             let _ = timeout(PASSING_ON, wires.write()).await;
             end
-        });
-        Ok(Self { handle, shared, history, events, task, is_over, end: None })
+        };
+        let task = tokio::spawn(run.instrument(span.clone()));
+        Ok(Self { handle, shared, statistics, events, span, task, is_over, end: None })
     }
 
     /// Opens a session to `target`, such as `"localhost:5432"`: see
@@ -241,7 +247,7 @@ impl Client {
         Monitor {
             handle: self.handle.clone(),
             shared: Arc::clone(&self.shared),
-            history: Arc::clone(&self.history),
+            statistics: Arc::clone(&self.statistics),
             events: self.events.clone(),
         }
     }
@@ -266,13 +272,14 @@ impl Client {
         let (place, shown) = tokio::sync::watch::channel(None);
         let (kept, draining) =
             (remote::keep(self.handle.clone(), forward, slots, place), self.monitor().draining());
-        tokio::spawn(async move {
+        let forward = async move {
             tokio::select! {
                 () = kept => {}
                 // Its listener ends with it.
                 () = draining => {}
             }
-        });
+        };
+        tokio::spawn(forward.instrument(self.span.clone()));
         shown
     }
 
@@ -301,19 +308,19 @@ impl Client {
 
     /// What happened to its carriers so far.
     #[must_use]
-    pub fn history(&self) -> History {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a new carrier now, and attaches it whatever the state of the
     /// present one, which serves until then.
     pub async fn reconnect(&self) {
-        self.handle.send(Command::Notice(Notice::Reconnect)).await;
+        self.handle.tell(ClientEvent::Reconnect).await;
     }
 
     /// Has the tunnel close in order when its last session has ended.
     pub async fn finish(&self) {
-        self.handle.send(Command::Notice(Notice::Finish)).await;
+        self.handle.tell(ClientEvent::Finish).await;
     }
 
     /// Closes the tunnel in order and waits for its end, a few seconds at most. A process may

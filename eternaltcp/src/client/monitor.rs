@@ -6,8 +6,9 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, SessionId};
 use tokio::sync::broadcast;
 
-use super::{History, Notice};
-use crate::driver::{Ask, Command, Handle, Killed, Shared};
+use super::Statistics;
+use super::event::{ClientEvent, Handle};
+use crate::driver::{Ask, Command, Killed, Shared};
 use crate::status::{Events, TunnelEvent, TunnelStatus};
 
 /// What a client shows of itself, and what can be asked of it; cheap to clone.
@@ -15,7 +16,7 @@ use crate::status::{Events, TunnelEvent, TunnelStatus};
 pub struct Monitor {
     pub(super) handle: Handle,
     pub(super) shared: Arc<Shared>,
-    pub(super) history: Arc<Mutex<History>>,
+    pub(super) statistics: Arc<Mutex<Statistics>>,
     pub(super) events: Events,
 }
 
@@ -27,8 +28,8 @@ impl Monitor {
 
     /// What happened to its carriers so far.
     #[must_use]
-    pub fn history(&self) -> History {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What happens to its carriers from now on. A listener that is more than
@@ -46,13 +47,13 @@ impl Monitor {
     /// Makes a new carrier now, and attaches it whatever the state of the
     /// present one, which serves until then.
     pub async fn reconnect(&self) {
-        self.handle.send(Command::Notice(Notice::Reconnect)).await;
+        self.handle.tell(ClientEvent::Reconnect).await;
     }
 
     /// Has the user's keys read again, from their files or their agent, when one is next needed:
     /// for a new tunnel. `known_hosts` is read at each connection anyway.
     pub async fn reload(&self) {
-        self.handle.send(Command::Notice(Notice::Reload)).await;
+        self.handle.tell(ClientEvent::Reload).await;
     }
 
     /// Takes no new sessions, and ends in order with the last one, or after

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use tokio::sync::oneshot;
 
+use super::event::Handle;
 use crate::address::{AddressError, Target};
-use crate::driver::Handle;
 use crate::dynamic::Request;
 use crate::net::stream::Stream;
 use crate::session::Session;

@@ -5,74 +5,30 @@ use std::time::Duration;
 use eternaltcp_proto::{Backoff, Cause, Reset};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::Notice;
 use super::dialing::random;
+use super::event::{ClientEvent, Handle};
+use super::listening::{Listening, RemoteForward};
 use crate::address::{Forward, Listen};
-use crate::driver::{Command, Handle};
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::target::read_address;
 
 /// Between two requests for an address that the server does not give.
-const LEAST_PAUSE: Duration = Duration::from_millis(500);
-const MOST_PAUSE: Duration = Duration::from_secs(30);
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A listener that lived so long was one: the pauses begin anew.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// The longest line that says where the server listens.
-const MOST_LINE: usize = 512;
+const MAX_LINE: usize = 512;
 
 /// After the end of a listener its reason is there, or there is none.
 const REASON: Duration = Duration::from_secs(1);
-
-/// A forward whose listener is at the server.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RemoteForward {
-    /// Where the server listens, and which target this side connects.
-    pub forward: Forward,
-    /// Tell the target who connected to the server, by a header of the PROXY
-    /// protocol.
-    pub send_proxy: bool,
-}
-
-/// What the client's role needs to know of a listener.
-#[derive(Debug)]
-pub(crate) struct Listening {
-    /// Where the server is to listen.
-    pub(crate) at: Listen,
-    pub(super) remote: RemoteForward,
-    /// Places for the sockets of its sessions.
-    pub(super) slots: Slots,
-    ended: oneshot::Sender<Reset>,
-}
-
-impl Listening {
-    /// A request to listen, and where the reason of its end will be.
-    pub(super) fn new(
-        at: Listen,
-        remote: RemoteForward,
-        slots: Slots,
-    ) -> (Self, oneshot::Receiver<Reset>) {
-        let (ended, reason) = oneshot::channel();
-        (Self { at, remote, slots, ended }, reason)
-    }
-
-    /// The listener is over, for this reason.
-    pub(crate) fn end(self, why: Reset) {
-        // Nobody asks any more when the forward is over itself.
-        let _ = self.ended.send(why);
-    }
-
-    /// Whether nobody waits for its end any more.
-    pub(super) fn is_forgotten(&self) -> bool {
-        self.ended.is_closed()
-    }
-}
 
 /// One request to listen, and what came of it.
 struct Outcome {
@@ -93,7 +49,7 @@ pub(super) async fn keep(
     slots: Slots,
     place: watch::Sender<Option<Listen>>,
 ) {
-    let mut pace = Backoff::new(LEAST_PAUSE, MOST_PAUSE).unwrap_or_default();
+    let mut pace = Backoff::new(MIN_PAUSE, MAX_PAUSE).unwrap_or_default();
     let mut at = remote.forward.listen.clone();
     let (mut was_there, mut told) = (false, None);
     while let Some(outcome) = request(&handle, at.clone(), &remote, &slots, &place).await {
@@ -114,7 +70,7 @@ pub(super) async fn keep(
             // A new tunnel is made, which the next request waits for.
             Cause::TunnelOver | Cause::Unresumable => continue,
             Cause::NotPermitted | Cause::Unsupported if !was_there => {
-                handle.send(Command::Notice(Notice::Refused(text))).await;
+                handle.tell(ClientEvent::Refused(text)).await;
                 return;
             }
             _ => {}
@@ -156,7 +112,7 @@ async fn request(
     };
     let (listening, reason) = Listening::new(at.clone(), remote.clone(), slots.clone());
     let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
-    if !handle.send(Command::Listen { stream, listening }).await {
+    if !handle.tell(ClientEvent::Listen { stream, listening }).await {
         return None;
     }
     let addresses = read_addresses(&mut ours).await;
@@ -181,7 +137,7 @@ async fn read_addresses(session: &mut UnixStream) -> Vec<Listen> {
     loop {
         match session.read_u8().await {
             Ok(b'\n') => break,
-            Ok(byte) if line.len() < MOST_LINE => line.push(byte),
+            Ok(byte) if line.len() < MAX_LINE => line.push(byte),
             _ => return Vec::new(),
         }
     }

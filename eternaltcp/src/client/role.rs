@@ -1,97 +1,69 @@
 //! What the client's end of a tunnel decides.
 
+mod carriers;
 mod describe;
 mod paths;
 mod remotes;
+mod sessions;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Cause, Closing, DialId, Intent, Lost, Refusal, RefusalCode, Reset, SessionId, Side, Stats,
-    Suspicion, Time, Tunnel,
+    Cause, Closing, Intent, Lost, Reset, SessionId, Side, Suspicion, Time, Tunnel,
 };
-use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::dial::{Dialed, Dialer};
-use super::dialing::{Dialing, Wish, random};
-use super::history::History;
-use super::joining::Joining;
-use super::notice::{Notice, SpareNews};
+use super::dial::Dialer;
+use super::dialing::Dialing;
+use super::event::{ClientEvent, Handle};
+use super::event_log::EventLog;
+use super::listening::Listening;
 use super::patience::Patience;
-use super::remote::Listening;
-use super::spare::Spare;
-use super::story::Story;
+use super::statistics::Statistics;
 use super::watch::Watch;
-use super::{ClientConfig, ClientEnd, DialError, Rejection, RejectionReason};
-use crate::driver::{CarrierEnd, CarrierIo, Handle, Offer, Role, Verdict};
-use crate::log_limit::{Admit, BURST, LogLimit, limited};
-use crate::report::{bytes as show_bytes, counted};
+use super::{ClientConfig, ClientEnd, Rejection, RejectionReason};
+use crate::driver::{Action, CarrierEnd, CarrierIo, Change, Offer, Role, Sockets};
+use crate::log_limit::Admit;
+use crate::net::stream::Stream;
 use crate::status::{Events, TunnelStatus};
+use crate::target::encode_listen;
 use crate::waiting::Waiting;
-use paths::joining;
+use paths::Pool;
 use remotes::Remotes;
-
-/// Sessions that cannot be resumed, each of which is logged at once; the others are
-/// counted.
-const LOST_BURST: u32 = 100;
-
-/// A tunnel that was attached this long before it had to be made anew is made
-/// anew at once.
-const SETTLED: Duration = Duration::from_secs(1);
+use sessions::SessionLog;
 
 /// The client's part.
 pub(super) struct ClientRole {
     config: ClientConfig,
     handle: Handle,
     dialing: Dialing,
-    wish: Wish,
-    story: Story,
-    /// The standing spare, if one is kept.
-    spare: Option<Spare>,
-    /// The carriers beside the attached one, if more than one is wanted.
-    joining: Option<Joining>,
+    event_log: EventLog,
+    pool: Pool,
     patience: Patience,
-    attached_at: Instant,
-    preferred_at: Instant,
     /// There is no path to the server now.
     is_offline: bool,
-    /// What the tunnel had done when it was last asked for progress.
-    seen: Stats,
     /// New connections that wait for the tunnel.
     waiting: Waiting,
     remotes: Remotes,
-    last_reset: Option<Reset>,
-    log: Arc<LogLimit>,
-    /// Sessions that cannot be resumed have lines of their own.
-    log_of_lost: LogLimit,
+    session_log: SessionLog,
     end: Option<ClientEnd>,
     _watch: Watch,
 }
 
 impl ClientRole {
     pub(super) fn new(config: ClientConfig, dialer: Dialer, handle: Handle) -> Self {
-        let now = Instant::now();
         Self {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
             waiting: Waiting::new(Side::Client, config.wait),
-            spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
-            joining: joining(&config, &dialer, &handle),
-            story: Story::new(config.servers.to_string()),
+            pool: Pool::new(&config, &dialer, &handle),
+            event_log: EventLog::new(config.servers.to_string()),
             config,
-            dialing: Dialing::new(Time::ZERO, dialer.clone(), handle.clone()),
-            wish: Wish { is_new: true, ..Wish::default() },
-            attached_at: now,
-            preferred_at: now,
+            dialing: Dialing::new(dialer.clone(), handle.clone()),
             is_offline: false,
-            seen: Stats::default(),
             remotes: Remotes::new(),
-            last_reset: None,
-            log: Arc::new(LogLimit::new(BURST)),
-            log_of_lost: LogLimit::new(LOST_BURST),
+            session_log: SessionLog::new(),
             end: None,
             _watch: Watch::start(dialer, handle),
         }
@@ -103,55 +75,22 @@ impl ClientRole {
     }
 
     /// What happened to the carriers, to be read by others.
-    pub(super) fn history(&self) -> Arc<Mutex<History>> {
-        self.story.history()
+    pub(super) fn statistics(&self) -> Arc<Mutex<Statistics>> {
+        self.event_log.statistics()
     }
 
     /// What happens to them, to be listened to.
     pub(super) fn events(&self) -> Events {
-        self.story.events()
+        self.event_log.events()
     }
 
-    /// Logs how much was not shown.
-    fn tell_left_out(&self) {
-        let now = std::time::Instant::now();
-        if let Some(count) = self.log.left_out(now) {
-            let lines =
-                counted(count, "more line about sessions is", "more lines about sessions are");
-            info!("{lines} not shown");
-        }
-        if let Some(count) = self.log_of_lost.left_out(now) {
-            let sessions = counted(
-                count,
-                "more session cannot be resumed and is",
-                "more sessions cannot be resumed and are",
-            );
-            warn!("{sessions} reset");
-        }
+    /// What to ask for at the first attach.
+    fn intent(&self) -> Intent {
+        let enrol = Bytes::from(self.dialing.dialer().tunnel_key().to_string());
+        Intent::New { enrol, instance: self.config.instance.clone() }
     }
 
-    /// Begins the dials that are due.
-    fn dial(&mut self, now: Time, tunnel: &Tunnel) {
-        if self.dialing.dialer.is_asking() {
-            return;
-        }
-        for (occasion, also) in self.dialing.start_due(now, &mut self.wish) {
-            self.story.handle_dial(now, occasion, &also, tunnel);
-        }
-    }
-
-    /// Numbers delivered on either side are progress: the pace starts anew.
-    fn note_progress(&mut self, tunnel: &Tunnel) {
-        let stats = tunnel.stats();
-        let seen = std::mem::replace(&mut self.seen, stats);
-        if stats.acknowledged != seen.acknowledged || stats.delivered_bytes != seen.delivered_bytes
-        {
-            self.dialing.failover.handle_progress();
-        }
-    }
-
-    /// Who waits for a first contact only so long is told at once why there is
-    /// none.
+    /// A client whose first contact is limited in time is told at once why it fails.
     fn is_hurried(&self) -> bool {
         !self.patience.was_attached() && self.config.connect_timeout.is_some()
     }
@@ -163,358 +102,196 @@ impl ClientRole {
         if self.patience.was_attached() { sessions } else { 0 }
     }
 
-    fn fail(&mut self, end: ClientEnd) -> Verdict {
+    fn fail(&mut self, end: ClientEnd) -> Action {
         self.end.get_or_insert(end);
-        Verdict::End
+        Action::End
     }
 
-    fn handle_dialed(
-        &mut self,
-        now: Time,
-        id: DialId,
-        result: Result<Box<Dialed>, DialError>,
-        tunnel: &Tunnel,
-    ) -> Verdict {
-        let Some(is_new) = self.dialing.finish(id) else { return Verdict::Continue };
-        match result {
-            Ok(_) if is_new != self.wish.is_new => {
-                debug!("a carrier proved a key of before: another is dialled");
-                self.dialing.failover.handle_outdated(now, id);
-                Verdict::Continue
-            }
-            Ok(dialed) => self.handle_carrier(now, id, *dialed, tunnel),
-            Err(error) => self.handle_dial_error(now, id, error),
-        }
+    /// The tunnel is to be made anew.
+    fn restart(&mut self, now: Time, action: Action) -> Action {
+        self.patience.wait_for_something("the tunnel is made anew");
+        self.dialing.handle_restart(now);
+        action
     }
 
-    fn handle_carrier(
-        &mut self,
-        now: Time,
-        id: DialId,
-        dialed: Dialed,
-        tunnel: &Tunnel,
-    ) -> Verdict {
-        self.story.handle_carrier();
-        self.note_progress(tunnel);
-        if !self.dialing.failover.handle_ready(now, id) {
-            debug!("a carrier via {} is not needed any more", dialed.path);
-            return Verdict::Continue;
-        }
-        if self.wish.is_new {
-            self.dialing.dialer.settle(&dialed);
-        }
-        self.story.handle_commit(now, dialed.path.clone(), tunnel);
-        (self.wish.current, self.wish.server) = (Some(dialed.path), dialed.server);
-        Verdict::Attach(Box::new(dialed.carrier))
-    }
-
-    fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Verdict {
-        let is_first_contact = !self.patience.was_attached();
-        let text = if is_first_contact { error.explain() } else { error.to_string() };
-        if matches!(error, DialError::Key(_)) && is_first_contact {
-            return self.handle_unusable(now, text);
-        }
-        if let (DialError::Trust(why), true) = (&error, is_first_contact) {
-            return self.fail(ClientEnd::Refused(why.clone()));
-        }
-        if matches!(error, DialError::Program(..)) && self.is_hurried() {
-            return self.fail(ClientEnd::Failed(text));
-        }
-        if matches!(error, DialError::Trust(_) | DialError::Key(_)) {
-            warn!("{text}");
-        }
-        debug!("dial: {text}");
-        if self.patience.is_first_reason() {
-            warn!("{text}; trying {} again", self.dialing.dialer.servers());
-        }
-        self.dialing.failover.handle_failed(now, id, error.is_answered(), random());
-        if !self.dialing.failover.is_carried() {
-            self.patience.wait(text);
-        }
-        Verdict::Continue
-    }
-
-    /// The key cannot be used: the next one is tried, if there is one.
-    fn handle_unusable(&mut self, now: Time, why: String) -> Verdict {
-        let dialer = &self.dialing.dialer;
-        if !dialer.keys().handle_unusable(why.clone()) {
-            let text = dialer.keys().explain(&dialer.servers().to_string());
-            return self.fail(ClientEnd::Failed(text));
-        }
-        warn!("{why}; trying {}", dialer.keys().current());
-        self.dialing.failover.handle_restart(now, random(), true);
-        Verdict::Continue
-    }
-}
-
-impl Role for ClientRole {
-    fn intent(&self) -> Intent {
-        let enrol = Bytes::from(self.dialing.dialer.tunnel_key().to_string());
-        Intent::New { enrol, instance: self.config.instance.clone() }
-    }
-
-    fn attached(
+    fn handle_attached(
         &mut self,
         now: Time,
         is_resumed: bool,
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
     ) {
-        self.story.handle_attached(now, is_resumed, tunnel, carrier);
+        self.event_log.handle_attached(now, is_resumed, tunnel, carrier);
         self.patience.handle_attached();
-        self.dialing.dialer.keys().handle_admitted();
-        self.dialing.failover.handle_attached(now);
-        (self.wish.is_new, self.wish.path) = (false, None);
-        (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
-        // What the carrier before achieved may only show now.
-        self.note_progress(tunnel);
-        if let Some(joining) = &mut self.joining {
-            joining.handle_attached();
-        }
-        self.tend_others(now, tunnel);
+        self.dialing.dialer().keys().handle_admitted();
+        self.dialing.handle_attached(now, tunnel);
+        self.pool.handle_attached();
+        self.pool.fill(now, tunnel, self.dialing.current_path());
     }
 
-    fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
-        self.wish.is_new = tunnel.id().is_none();
-        self.story.handle_lost(now, end, tunnel);
+    fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
+        self.event_log.handle_lost(now, end, tunnel);
         self.patience.wait_for_something(&end.to_string());
-        self.note_progress(tunnel);
-        self.dialing.failover.handle_lost(now, random());
-        if let Some(joining) = &mut self.joining {
-            joining.handle_lost(matches!(end, CarrierEnd::Joined(_)));
-        }
-        self.take_spare();
-        Verdict::Continue
+        self.dialing.handle_lost(now, tunnel);
+        self.pool.handle_lost(end);
     }
 
-    fn restarted(&mut self, now: Time) {
-        self.wish.is_new = true;
-        self.patience.wait_for_something("the tunnel is made anew");
-        let is_settled = self.attached_at.elapsed() >= SETTLED;
-        self.dialing.failover.handle_restart(now, random(), is_settled);
+    fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
+        self.dialing.note_progress(tunnel);
+        self.event_log.handle_suspected(now, why, tunnel);
+        self.dialing.handle_suspected(now, why);
+        if why.is_some() {
+            self.pool.claim_spare();
+        }
+        self.dial(now, tunnel);
     }
 
-    fn refused(&mut self, now: Time, refusal: Refusal, tunnel: &Tunnel) -> Verdict {
-        let keys = self.dialing.dialer.keys();
-        if refusal.is_final && is_about_key(&refusal) {
-            let refused = keys.current();
-            let is_another = if self.wish.is_new {
-                keys.handle_refused()
-            } else {
-                // The tunnel has a key of its own: another of the user's changes nothing.
-                keys.note_refused();
-                false
-            };
-            if is_another {
-                info!("the key {refused} is refused: {refusal}; trying {}", keys.current());
-                self.dialing.failover.handle_restart(now, random(), true);
-                return Verdict::Continue;
-            }
-        }
-        let text = explain(&refusal, &self.dialing.dialer);
-        self.story.handle_refused(now, &text);
-        if refusal.code == RefusalCode::TunnelUnknown {
-            warn!("the server does not know the tunnel any more: its sessions are reset");
-            return Verdict::Restart(Cause::Unresumable);
-        }
-        let kept = self.kept_sessions(tunnel);
-        // There may be a successor already, to which another try leads.
-        let is_hurried = self.is_hurried() && refusal.code != RefusalCode::Draining;
-        if (refusal.is_final && kept == 0) || is_hurried {
-            let reason = RejectionReason::ByServer(refusal.code);
-            return self.fail(ClientEnd::Refused(Rejection::new(reason, text)));
-        }
-        if refusal.is_final {
-            if self.wish.is_new {
-                self.dialing.dialer.keys().start_over();
-            }
-            warn!("refused for now: {text}; {kept} sessions are kept, and it is asked again");
-        } else {
-            warn!("refused for now: {text}");
-        }
-        self.patience.wait(text);
-        self.dialing.failover.handle_refused(now, random());
-        Verdict::Continue
-    }
-
-    fn closed(&mut self, why: Closing) -> Verdict {
-        self.story.handle_over(why);
+    fn handle_closed(&mut self, now: Time, why: Closing) -> Action {
+        self.event_log.handle_over(why);
         match why {
             Closing::Replaced => self.fail(ClientEnd::Failed(format!(
                 "the server ended the tunnel: {why}; give each client a --name of its own"
             ))),
             Closing::Drained => {
                 info!("the server ends, and takes no new sessions: connecting to its successor");
-                Verdict::MoveOn
+                self.restart(now, Action::MoveOn)
             }
             why => {
                 warn!("the server ended the tunnel: {why}");
-                Verdict::Restart(Cause::TunnelOver)
+                self.restart(now, Action::Restart(Cause::TunnelOver))
             }
         }
     }
+
+    /// Opens a session by which the server listens.
+    fn listen(&mut self, stream: Stream, listening: Listening, tunnel: &mut Tunnel) -> Action {
+        let target = encode_listen(&listening.at);
+        match tunnel.open(target.clone()) {
+            Ok(session) => {
+                self.remotes.insert(session, listening);
+                Action::Serve { session, stream, target }
+            }
+            Err(error) => {
+                listening.end(Reset::with_detail(Cause::LimitReached, error.to_string()));
+                Action::Continue
+            }
+        }
+    }
+}
+
+impl Role for ClientRole {
+    type Event = ClientEvent;
 
     fn log(&self) -> &dyn Admit {
-        &*self.log
+        &**self.session_log.limit()
     }
 
-    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
-        self.remotes.offered(self.handle.clone(), &self.log, id, target)
-    }
-
-    fn listens(&mut self, id: SessionId, listening: Listening) {
-        self.remotes.insert(id, listening);
-    }
-
-    fn reset(&mut self, id: SessionId, reset: &Reset) {
-        if self.remotes.end(id, reset) {
-            return debug!("session {id}, a listener: reset: {reset}");
-        }
-        // What the user has to do something about is said once, unless it is told at the end.
-        let is_news = self.last_reset.as_ref() != Some(reset) && !self.config.ends_when_idle;
-        match reset.cause {
-            Cause::NotPermitted | Cause::Unsupported if is_news => {
-                limited!(&*self.log, warn, "session {id}: reset: {reset}");
-            }
-            _ => limited!(&*self.log, info, "session {id}: reset: {reset}"),
-        }
-        self.last_reset = Some(reset.clone());
-    }
-
-    fn lost(&mut self, lost: &Lost) {
-        if self.remotes.has(lost.session) {
-            return debug!("session {}, a listener: lost", lost.session);
-        }
-        limited!(
-            &self.log_of_lost,
-            warn,
-            "session {}: cannot be resumed and is reset; {} sent are in doubt, {} received were not delivered",
-            lost.session,
-            show_bytes(lost.in_doubt),
-            show_bytes(lost.undelivered),
-        );
-    }
-
-    fn suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
-        self.note_progress(tunnel);
-        self.story.handle_suspected(now, why, tunnel);
-        match why {
-            Some(why) => {
-                self.dialing.failover.handle_suspected(now, why);
-                self.take_spare();
-            }
-            None => self.dialing.failover.handle_relieved(now),
-        }
-        self.dial(now, tunnel);
-    }
-
-    fn notice(&mut self, now: Time, notice: Notice, tunnel: &mut Tunnel) -> Verdict {
-        let verdict = match notice {
-            Notice::Connected(id) => {
-                self.dialing.failover.handle_connected(id);
+    fn handle_event(&mut self, now: Time, event: ClientEvent, tunnel: &mut Tunnel) -> Action {
+        let mut action = Action::Continue;
+        match event {
+            ClientEvent::Connected(id) => {
+                self.dialing.handle_connected(id);
                 self.patience.handle_connected();
-                Verdict::Continue
             }
-            Notice::Dialed(id, result) => self.handle_dialed(now, id, result, tunnel),
-            Notice::Network(event) => {
-                self.handle_network(now, event, tunnel);
-                Verdict::Continue
+            ClientEvent::Dialed(id, result) => {
+                action = self.handle_dialed(now, id, result, tunnel);
             }
-            Notice::Spare(number, news) => {
-                let is_present =
-                    self.spare.as_mut().is_some_and(|spare| spare.handle_news(number, &news));
-                match news {
-                    SpareNews::Taken(taken) if is_present => self.handle_taken(now, *taken, tunnel),
-                    _ => Verdict::Continue,
-                }
+            ClientEvent::Network(event) => self.handle_network(now, event, tunnel),
+            ClientEvent::Pool(id, event) => action = self.handle_pool(now, id, event, tunnel),
+            ClientEvent::Listen { stream, listening } => {
+                return self.listen(stream, *listening, tunnel);
             }
-            Notice::Joining(number, news) => self.handle_joining(now, (number, news), tunnel),
-            Notice::Refused(why) => {
+            ClientEvent::Refused(why) => {
                 let why = Rejection::new(RejectionReason::NotPermitted, why);
                 self.end.get_or_insert(ClientEnd::Refused(why));
-                Verdict::Close(Closing::Done)
+                action = Action::Close(Closing::Done);
             }
-            Notice::Reconnect => {
+            ClientEvent::Reconnect => {
                 info!("connecting again, as asked");
-                self.dialing.failover.request(now);
-                Verdict::Continue
+                self.dialing.handle_requested(now);
             }
-            Notice::Reload => {
+            ClientEvent::Reload => {
                 info!("the keys and known_hosts are read again when they are next needed");
-                self.dialing.dialer.keys().forget();
-                Verdict::Continue
+                self.dialing.dialer().keys().forget();
             }
-            Notice::Finish => {
+            ClientEvent::Finish => {
                 self.config.ends_when_idle = true;
-                match tunnel.session_count() {
-                    0 => Verdict::Close(Closing::Done),
-                    _ => Verdict::Continue,
+                if tunnel.session_count() == 0 {
+                    action = Action::Close(Closing::Done);
                 }
             }
-        };
-        self.dial(now, tunnel);
-        verdict
-    }
-
-    fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
-        self.describe_end(tunnel, status);
-    }
-
-    fn idle(&mut self) -> Verdict {
-        if !self.config.ends_when_idle {
-            return Verdict::Continue;
         }
-        self.end = self.last_reset.take().map(|reset| match reset.cause {
+        self.dial(now, tunnel);
+        action
+    }
+
+    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) -> Action {
+        match change {
+            Change::Attached { is_resumed, carrier } => {
+                self.handle_attached(now, is_resumed, tunnel, carrier);
+            }
+            Change::Lost(end) => self.handle_lost(now, end, tunnel),
+            Change::Suspected(why) => self.handle_suspected(now, Some(why), tunnel),
+            Change::Relieved => self.handle_suspected(now, None, tunnel),
+            Change::Refused(refusal) => return self.handle_refused(now, &refusal, tunnel),
+            Change::Closed(why) => return self.handle_closed(now, why),
+        }
+        Action::Continue
+    }
+
+    fn handle_session_count(&mut self, tunnel: &Tunnel) -> Action {
+        if !self.config.ends_when_idle || tunnel.session_count() > 0 {
+            return Action::Continue;
+        }
+        self.end = self.session_log.take_last_reset().map(|reset| match reset.cause {
             Cause::NotPermitted => {
                 let reason = RejectionReason::NotPermitted;
                 ClientEnd::Refused(Rejection::new(reason, reset.to_string()))
             }
             _ => ClientEnd::Failed(reset.to_string()),
         });
-        Verdict::Close(Closing::Done)
+        Action::Close(Closing::Done)
     }
 
-    fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
+    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, _sockets: &Sockets) -> Action {
         self.remotes.tick();
-        self.tell_left_out();
+        self.session_log.tick();
         self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
-        self.note_progress(tunnel);
-        self.tend_others(now, tunnel);
-        self.prefer(now);
+        self.dialing.note_progress(tunnel);
+        self.pool.fill(now, tunnel, self.dialing.current_path());
+        self.dialing.prefer(now);
         self.dial(now, tunnel);
-        if self.dialing.dialer.is_asking() {
+        if self.dialing.dialer().is_asking() {
             self.patience.postpone();
         }
-        let servers = self.dialing.dialer.servers().to_string();
+        let servers = self.dialing.dialer().servers().to_string();
         match self.patience.check(&servers) {
-            Ok(()) => Verdict::Continue,
+            Ok(()) => Action::Continue,
             Err(why) => self.fail(ClientEnd::Failed(why)),
         }
     }
 
-    fn poll_timeout(&self) -> Option<Time> {
-        // Nothing is dialled while somebody is asked; the answer comes as a notice.
-        if self.dialing.dialer.is_asking() { None } else { self.dialing.failover.poll_timeout() }
+    fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time> {
+        if self.dialing.poll_timeout().is_some_and(|at| at <= now) {
+            self.dial(now, tunnel);
+        }
+        self.dialing.poll_timeout()
     }
 
-    fn handle_timeout(&mut self, now: Time, tunnel: &Tunnel) {
-        self.dial(now, tunnel);
+    fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
+        self.remotes.offered(self.handle.clone(), self.session_log.limit(), id, target)
     }
-}
 
-/// Whether another key may be let in.
-fn is_about_key(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.code,
-        RefusalCode::KeyUnknown | RefusalCode::KeyExpired | RefusalCode::KeyRestricted
-    )
-}
+    fn reset(&mut self, id: SessionId, reset: &Reset) {
+        let is_listener = self.remotes.end(id, reset);
+        self.session_log.handle_reset(id, reset, is_listener, self.config.ends_when_idle);
+    }
 
-/// A refusal, with the line that would admit the key where that is what helps.
-fn explain(refusal: &Refusal, dialer: &Dialer) -> String {
-    let server = dialer.servers().to_string();
-    match refusal.code {
-        RefusalCode::KeyUnknown => dialer.keys().explain(&server),
-        _ => format!("{server} refused: {refusal}"),
+    fn lost(&mut self, lost: &Lost) {
+        self.session_log.handle_lost(lost, self.remotes.has(lost.session));
+    }
+
+    fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
+        self.describe_end(tunnel, status);
     }
 }

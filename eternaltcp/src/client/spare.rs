@@ -1,4 +1,4 @@
-//! A standing spare: an authenticated carrier over another interface, kept so
+//! A standing spare: an authenticated carrier over another interface, pooled so
 //! that a dead path costs one round trip.
 
 use std::time::Duration;
@@ -8,10 +8,9 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::dial::{DialRequest, Dialer};
-use super::keeper::Kept;
-use super::notice::{Notice, SpareNews};
+use super::event::{Handle, PoolEvent, PooledId, Purpose};
 use super::path::Path;
-use crate::driver::Handle;
+use super::pool::Pooled;
 
 /// How long to wait before another spare is tried.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -22,7 +21,7 @@ pub(super) struct Spare {
     dialer: Dialer,
     handle: Handle,
     state: State,
-    /// Which of the spares it is: news of earlier ones are old.
+    /// Which of the spares it is: events of earlier ones are outdated.
     number: u64,
 }
 
@@ -31,9 +30,9 @@ enum State {
     /// None, and when to try again.
     None { again: Instant },
     /// It is dialled, or asks for its place.
-    Coming(Path, Kept),
+    Coming(Path, Pooled),
     /// It stands by.
-    Ready(Path, Kept),
+    Ready(Path, Pooled),
 }
 
 impl Spare {
@@ -59,9 +58,10 @@ impl Spare {
         let Some(standby) = tunnel.stand_by(now, StandbyConfig::default()) else { return };
         self.number += 1;
         let request = DialRequest { path: Some(path.clone()), ..DialRequest::default() };
-        let told = (Notice::Spare as fn(_, _) -> _, self.number);
-        let kept = Kept::start((&self.dialer, &self.handle), request, standby, now, told);
-        self.state = State::Coming(path, kept);
+        let id = PooledId { purpose: Purpose::Spare, number: self.number };
+        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
+        let pooled = Pooled::start(id, dialer, handle, request, standby, now);
+        self.state = State::Coming(path, pooled);
     }
 
     /// The path of the spare that stands by.
@@ -75,38 +75,37 @@ impl Spare {
     /// The network changed: the spare may be dead, or another may be possible.
     pub(super) fn handle_change(&mut self) {
         match &mut self.state {
-            State::Ready(_, kept) => kept.probe(),
+            State::Ready(_, pooled) => pooled.probe(),
             State::None { again } => *again = Instant::now(),
             State::Coming(..) => {}
         }
     }
 
-    /// Asks for the spare, if it stands by: [`SpareNews::Taken`] follows.
-    pub(super) fn take(&mut self) {
-        if let State::Ready(_, kept) = &self.state {
-            kept.take();
+    /// Asks for the spare, if it stands by: [`PoolEvent::Claimed`] follows.
+    pub(super) fn claim(&self) {
+        if let State::Ready(_, pooled) = &self.state {
+            pooled.claim();
         }
     }
 
-    /// News of the spare with this number. Says whether they are of the present
-    /// one.
-    pub(super) fn handle_news(&mut self, number: u64, news: &SpareNews) -> bool {
+    /// Something happened to the spare with this number. Says whether it is the present one.
+    pub(super) fn handle_event(&mut self, number: u64, event: &PoolEvent) -> bool {
         if number != self.number {
             return false;
         }
-        match news {
-            SpareNews::Ready => {
+        match event {
+            PoolEvent::Ready => {
                 let state = std::mem::replace(&mut self.state, rested(PAUSE));
                 self.state = match state {
-                    State::Coming(path, kept) => {
+                    State::Coming(path, pooled) => {
                         info!("a spare carrier stands by over {path}");
-                        State::Ready(path, kept)
+                        State::Ready(path, pooled)
                     }
                     other => other,
                 };
             }
-            SpareNews::Taken(_) => self.rest(Duration::ZERO),
-            SpareNews::Lost(why) => {
+            PoolEvent::Claimed(_) => self.rest(Duration::ZERO),
+            PoolEvent::Lost(why) => {
                 if let State::Ready(path, _) = &self.state {
                     info!("the spare carrier over {path} is lost: {why}");
                 } else {

@@ -1,12 +1,11 @@
 //! Watches the network and the machine's sleep for a client.
 
 use tokio::task::AbortHandle;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::dial::Dialer;
-use super::notice::{NetworkEvent, Notice};
+use super::event::{ClientEvent, Handle, NetworkEvent};
 use super::path::Path;
-use crate::driver::{Command, Handle};
 use eternaltcp_sys::{NetworkWatch, SleepWatch};
 
 /// The task that watches; it ends with this value.
@@ -16,7 +15,7 @@ pub(super) struct Watch(AbortHandle);
 impl Watch {
     /// Watches on behalf of the client that `handle` leads to.
     pub(super) fn start(dialer: Dialer, handle: Handle) -> Self {
-        Self(tokio::spawn(watch(dialer, handle)).abort_handle())
+        Self(tokio::spawn(watch(dialer, handle).in_current_span()).abort_handle())
     }
 }
 
@@ -46,7 +45,7 @@ async fn watch(dialer: Dialer, handle: Handle) {
             }
         };
         debug!("network: {event:?}");
-        if !handle.send(Command::Notice(Notice::Network(event))).await {
+        if !handle.tell(ClientEvent::Network(event)).await {
             return;
         }
     }

@@ -1,16 +1,15 @@
 //! What an operator asks of a driver: how it stands, that a session ends, and
 //! that it ends itself once its sessions have.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use eternaltcp_proto::{Cause, Closing, Reset, SessionId, Stage};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Driver, Role, Verdict};
+use super::{Action, Driver, Role};
 use crate::report::counted;
-use crate::status::{CarrierStatus, Peer, ServerPeer, TunnelState, TunnelStatus};
+use crate::status::{Peer, ServerPeer, TunnelState, TunnelStatus};
 
 /// Something that an operator asks.
 #[derive(Debug)]
@@ -35,19 +34,6 @@ pub enum Killed {
     Unknown,
 }
 
-/// The tunnel takes no new sessions, and ends with the last one.
-#[derive(Debug)]
-pub(super) struct Drain {
-    /// When it ends all the same.
-    until: Option<Instant>,
-}
-
-impl Drain {
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() >= until)
-    }
-}
-
 /// The reset of a session that comes to a side which is being drained.
 pub(super) fn drained() -> Reset {
     Reset::with_detail(Cause::LimitReached, "no new sessions are taken: the program is to end")
@@ -61,8 +47,7 @@ impl<R: Role> Driver<R> {
             Ask::Kill(id, asked) => drop(asked.send(self.kill(id))),
             Ask::Drain(limit, asked) => {
                 info!("no new sessions are taken; {} go on", self.tunnel.session_count());
-                let until = limit.map(|limit| Instant::now() + limit);
-                self.drain = Some(Drain { until });
+                self.lifecycle.drain(limit);
                 self.shared.set_draining();
                 // The end comes with a tick: the answer goes first.
                 let _ = asked.send(self.tunnel.session_count());
@@ -75,8 +60,8 @@ impl<R: Role> Driver<R> {
             None => Killed::Unknown,
             Some(Stage::Resetting) => Killed::Already,
             Some(_) => {
-                warn!("session {id}: reset, as the operator asked");
-                self.tunnel.kill(self.now, id, Reset::new(Cause::Killed));
+                warn!(session = id.get(), "session reset, as the operator asked");
+                self.tunnel.kill(self.clocks.round(), id, Reset::new(Cause::Killed));
                 Killed::Done
             }
         }
@@ -84,26 +69,28 @@ impl<R: Role> Driver<R> {
 
     /// Ends a tunnel that is drained.
     pub(super) fn check_drain(&mut self) {
-        let Some(drain) = &self.drain else { return };
-        if self.closing.is_none() && (self.tunnel.session_count() == 0 || drain.is_over()) {
+        if self.lifecycle.is_drained(self.tunnel.session_count()) {
             let left = counted(self.tunnel.session_count(), "session is", "sessions are");
             info!("drained; {left} left");
-            self.obey(Verdict::Close(Closing::Done));
+            self.apply(Action::Close(Closing::Done));
         }
     }
 
     fn status(&self) -> TunnelStatus {
         let stats = self.tunnel.stats();
-        let sessions: Vec<_> =
-            self.tunnel.session_ids().filter_map(|id| self.session(id)).collect();
+        let sessions: Vec<_> = self
+            .tunnel
+            .session_ids()
+            .filter_map(|id| self.sockets.status(id, &self.tunnel))
+            .collect();
         let mut status = TunnelStatus {
             tunnel: self.tunnel.id().map(|id| id.to_string()),
             peer: Peer::Server(ServerPeer::default()),
-            started_at: self.started_at,
+            started_at: self.clocks.started_at(),
             state: self.state(),
-            state_since_at: self.changed_at,
+            state_since_at: self.clocks.changed_at(),
             why: None,
-            carrier: self.carrier_status(),
+            carrier: self.carriers.status(self.clocks.round(), &self.tunnel),
             carriers: stats.attaches,
             sent_bytes: stats.sent_bytes,
             received_bytes: stats.delivered_bytes,
@@ -117,52 +104,16 @@ impl<R: Role> Driver<R> {
         status
     }
 
-    fn session(&self, id: SessionId) -> Option<crate::status::SessionStatus> {
-        let about = self.locals.get(&id).map(|local| &local.about).or(self.abouts.get(&id))?;
-        Some(about.status(id, &self.tunnel.session_view(id)?))
-    }
-
     fn state(&self) -> TunnelState {
-        if self.closing.is_some() {
+        if self.lifecycle.is_closing() {
             TunnelState::Closing
         } else if self.tunnel.is_attached() {
             let is_doubted = self.tunnel.suspicion().is_some();
             if is_doubted { TunnelState::Doubted } else { TunnelState::Attached }
-        } else if self.carrier.is_some() {
+        } else if self.carriers.attached().is_some() {
             TunnelState::Attaching
         } else {
             TunnelState::Detached
-        }
-    }
-
-    fn carrier_status(&self) -> Option<CarrierStatus> {
-        let carrier = self.carrier.as_ref()?;
-        let liveness = self.tunnel.liveness();
-        let heartbeat = liveness.and_then(|(_, round_trip)| round_trip);
-        let (round_trip, deviation) = match carrier.round_trip() {
-            Some((round_trip, deviation)) => (Some(round_trip), Some(deviation)),
-            None => (heartbeat, None),
-        };
-        Some(CarrierStatus {
-            local: carrier.local().ok()?,
-            peer: carrier.peer(),
-            interface: None,
-            joined: self.tunnel.joined_count(),
-            round_trip,
-            deviation,
-            silent: liveness.map(|(heard, _)| self.now.since(heard)),
-        })
-    }
-
-    /// The tunnel's state changed now.
-    pub(super) fn note_change(&mut self) {
-        self.changed_at = SystemTime::now();
-    }
-
-    /// Forgets what is known of sessions that the tunnel has no record of.
-    pub(super) fn forget_ended(&mut self) {
-        if !self.abouts.is_empty() {
-            self.abouts.retain(|id, _| self.tunnel.has_session(*id));
         }
     }
 }

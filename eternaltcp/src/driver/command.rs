@@ -4,31 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use eternaltcp_proto::{
-    AttachRequest, Closing, JoinRequest, OpenError, Reset, SessionId, Stats, TunnelId,
-};
+use eternaltcp_proto::{Closing, OpenError, Reset, SessionId, Stats};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::Ask;
 use super::entrance::Newcomer;
-use super::{Ask, CarrierIo};
-use crate::client::{Listening, Notice};
 use crate::dynamic::Asked;
 use crate::net::stream::Stream;
-use crate::server::Joiner;
 
-/// Something to do for a driver.
+/// Something to do for a driver. `E` is what only its side is told ([`Role::Event`]).
+///
+/// [`Role::Event`]: super::Role::Event
 #[derive(Debug)]
-pub(crate) enum Command {
-    /// Something for a client.
-    Notice(Notice),
-    /// A whole request came on a carrier: the server's part.
-    Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
-    /// A carrier is to join the attached one: the server's part.
-    Join { request: Box<JoinRequest>, carrier: Box<CarrierIo>, joiner: Joiner },
+pub(crate) enum Command<E> {
+    /// Something for the driver's role.
+    Event(E),
     /// Open a session for a local connection.
     Open(Newcomer),
-    /// Open a session by which the server listens.
-    Listen { stream: Stream, listening: Box<Listening> },
     /// The target of a session that the peer opened is connected, or not.
     Connected(SessionId, Result<Stream, Reset>),
     /// Give the carrier up, for this reason.
@@ -42,28 +34,44 @@ pub(crate) enum Command {
 }
 
 /// The way to a driver; cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Handle {
-    commands: mpsc::Sender<Command>,
+#[derive(Debug)]
+pub(crate) struct Handle<E> {
+    commands: mpsc::Sender<Command<E>>,
     /// Places for new sessions of this side.
     places: Arc<Semaphore>,
 }
 
-impl Handle {
-    /// Of the sessions that this side opens, nothing was sent of `most_unsent` at most, at
+impl<E> Clone for Handle<E> {
+    fn clone(&self) -> Self {
+        Self { commands: self.commands.clone(), places: Arc::clone(&self.places) }
+    }
+}
+
+impl<E> Handle<E> {
+    /// Limits the sessions of this side of which nothing was sent yet to `max_unsent`, at
     /// least one.
-    pub(super) fn new(commands: mpsc::Sender<Command>, most_unsent: usize) -> Self {
-        let places = most_unsent.clamp(1, Semaphore::MAX_PERMITS);
+    pub(super) fn new(commands: mpsc::Sender<Command<E>>, max_unsent: usize) -> Self {
+        let places = max_unsent.clamp(1, Semaphore::MAX_PERMITS);
         Self { commands, places: Arc::new(Semaphore::new(places)) }
     }
 
     /// Sends a command, waiting for room. Says whether the driver still runs.
-    pub(crate) async fn send(&self, command: Command) -> bool {
+    pub(crate) async fn send(&self, command: Command<E>) -> bool {
         self.commands.send(command).await.is_ok()
     }
 
+    /// Tells the driver's role something, waiting for room. Says whether the driver still runs.
+    pub(crate) async fn tell(&self, event: E) -> bool {
+        self.send(Command::Event(event)).await
+    }
+
+    /// The same if there is room.
+    pub(crate) fn try_tell(&self, event: E) {
+        self.try_send(Command::Event(event));
+    }
+
     /// Sends a command if there is room. Says whether there was.
-    pub(crate) fn try_send(&self, command: Command) -> bool {
+    pub(crate) fn try_send(&self, command: Command<E>) -> bool {
         self.commands.try_send(command).is_ok()
     }
 

@@ -4,7 +4,21 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::CarrierError;
+use eternaltcp_tls::TlsError;
+
+/// A failure of a carrier's I/O.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CarrierError {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Ended,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// TLS failed.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+}
 
 /// The end of a carrier, as this side learned of it.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,13 @@
 //! What the driver does when the state machine or the role says so.
 
-use eternaltcp_proto::{Cause, Event, Lost, Standby};
-use tokio::time::Instant;
+use bytes::Bytes;
+use eternaltcp_proto::{
+    AttachRequest, Cause, Event, Intent, JoinRequest, Lost, SessionId, Standby, TunnelId,
+};
+use tracing::debug;
 
-use super::{About, CLOSE_PATIENCE, CarrierEnd, CarrierIo, Driver, Role, Verdict, drained};
+use super::carriers::{Read, joined_end};
+use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, drained};
 
 /// Which events there were.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,127 +31,159 @@ impl<R: Role> Driver<R> {
     }
 
     fn handle_event(&mut self, event: Event) {
-        let now = self.now;
-        let verdict = match event {
-            Event::Touched(id) => return self.serve(id),
-            Event::Opened(id) => {
-                if let Some(target) = self.tunnel.offered_target(id) {
-                    let target = target.clone();
-                    if self.drain.is_some() {
-                        return self.tunnel.reset(now, id, drained());
-                    }
-                    let offer = self.role.offered(id, &target);
-                    self.offers.insert(id, offer);
-                    self.abouts.insert(id, About::offered(target));
-                }
-                return;
+        let now = self.clocks.round();
+        let change = match event {
+            Event::Touched(id) => {
+                return self.sockets.serve(id, now, &mut self.tunnel, &mut self.role);
             }
+            Event::Opened(id) => return self.handle_opened(id),
+            Event::CarrierDead => {
+                return self.lose(&CarrierEnd::Silent(self.tunnel.config().dead_after));
+            }
+            Event::JoinedDead => return self.lose(&joined_end(CarrierEnd::Unanswered)),
             Event::Attached { is_resumed } => {
                 self.shared.set_attached(true);
-                self.note_change();
-                self.retired.clear();
-                self.role.attached(now, is_resumed, &self.tunnel, self.carrier.as_ref());
-                return;
+                self.clocks.note_change();
+                self.carriers.close_retired();
+                Change::Attached { is_resumed, carrier: self.carriers.attached() }
             }
-            Event::CarrierDead => {
-                let silence = self.tunnel.config().dead_after;
-                return self.lose(&CarrierEnd::Silent(silence));
-            }
-            Event::JoinedDead => {
-                return self.lose_joined(CarrierEnd::Unanswered);
-            }
-            Event::Suspected(why) => return self.role.suspected(now, Some(why), &self.tunnel),
-            Event::Relieved => return self.role.suspected(now, None, &self.tunnel),
+            Event::Suspected(why) => Change::Suspected(why),
+            Event::Relieved => Change::Relieved,
             Event::Refused(refusal) => {
                 self.close_carriers();
-                self.role.refused(now, refusal, &self.tunnel)
+                Change::Refused(refusal)
             }
             Event::Closed(why) => {
                 self.close_carriers();
-                self.role.closed(why)
+                Change::Closed(why)
             }
         };
-        self.obey(verdict);
+        let action = self.role.handle_change(now, change, &self.tunnel);
+        self.apply(action);
     }
 
-    pub(super) fn check_idle(&mut self) -> bool {
+    /// The peer opened a session.
+    fn handle_opened(&mut self, id: SessionId) {
+        let Some(target) = self.tunnel.offered_target(id).cloned() else { return };
+        if self.lifecycle.is_draining() {
+            return self.tunnel.reset(self.clocks.round(), id, drained());
+        }
+        let offer = self.role.offered(id, &target);
+        self.sockets.insert_offer(id, offer, target);
+    }
+
+    /// Notices that the number of sessions has changed. Says whether the last one has ended.
+    pub(super) fn check_sessions(&mut self) -> bool {
         let count = self.tunnel.session_count();
-        if self.had_sessions == count {
+        if !self.lifecycle.note_sessions(count) {
             return false;
         }
-        self.had_sessions = count;
         self.shared.set_sessions(count);
-        let is_idle = count == 0;
-        if is_idle {
+        if count == 0 {
             self.check_drain();
-            let verdict = self.role.idle();
-            self.obey(verdict);
         }
-        is_idle
+        let action = self.role.handle_session_count(&self.tunnel);
+        self.apply(action);
+        count == 0
     }
 
-    pub(super) fn obey(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Continue => {}
-            Verdict::Attach(carrier) => self.commit(*carrier, None),
-            Verdict::AttachStandby(carrier, standby) => self.commit(*carrier, Some(*standby)),
-            Verdict::Join(carrier, standby) => self.ask_to_join(*carrier, *standby),
-            Verdict::End => self.is_ended = true,
-            Verdict::Close(why) => {
+    pub(super) fn apply(&mut self, action: Action) {
+        match action {
+            Action::Continue => {}
+            Action::Attach { carrier, new } => self.attach(*carrier, *new),
+            Action::AttachStandby { carrier, standby } => self.attach_standby(*carrier, *standby),
+            Action::Join { carrier, standby } => self.join(*carrier, *standby),
+            Action::AcceptAttach { id, request, carrier } => {
+                self.accept_attach(id, *request, *carrier);
+            }
+            Action::AcceptJoin { request, carrier } => self.accept_join(*request, *carrier),
+            Action::Serve { session, stream, target } => {
+                self.sockets.insert_opened(session, stream, target, None);
+            }
+            Action::End => self.lifecycle.end(),
+            Action::Close(why) => {
                 self.tunnel.close(why);
-                self.closing.get_or_insert(Instant::now() + CLOSE_PATIENCE);
+                self.lifecycle.close();
             }
-            Verdict::Restart(cause) => {
+            Action::Restart(cause) => {
                 let lost = self.tunnel.restart();
-                self.restarted(&lost, cause);
+                self.handle_restarted(&lost, cause);
             }
-            Verdict::MoveOn => {
-                let (locals, abouts) = (&self.locals, &self.abouts);
-                let lost = self.tunnel.restart_drained(|id| {
-                    let about = locals.get(&id).map(|local| &local.about).or(abouts.get(&id));
-                    about.map(|about| about.target().clone())
-                });
-                self.restarted(&lost, Cause::TunnelOver);
+            Action::MoveOn => {
+                let lost = self.tunnel.restart_drained(|id| self.sockets.target(id).cloned());
+                self.handle_restarted(&lost, Cause::TunnelOver);
             }
         }
     }
 
-    fn restarted(&mut self, lost: &[Lost], cause: Cause) {
+    fn handle_restarted(&mut self, lost: &[Lost], cause: Cause) {
         lost.iter().for_each(|lost| self.role.lost(lost));
-        self.abort_unknown(cause);
-        self.role.restarted(self.now);
+        self.sockets.abort_unknown(cause, &self.tunnel, &mut self.role);
     }
 
     /// There is nothing more to say on any of them.
     fn close_carriers(&mut self) {
-        self.carrier = None;
-        self.joined.clear();
-        self.retired.clear();
+        self.carriers.close();
         self.shared.set_attached(false);
     }
 
-    /// The client's part of an attach. Nothing of the carrier before counts any
-    /// more; it stays open until the server has taken this one.
-    fn commit(&mut self, mut carrier: CarrierIo, standby: Option<Standby>) {
-        if self.closing.is_some() {
+    /// Asks for a new carrier to be bound: the client's part of an attach. Nothing of the carrier
+    /// before counts any more.
+    fn attach(&mut self, carrier: CarrierIo, new: Intent) {
+        if self.lifecycle.is_closing() {
             return;
         }
-        carrier.pass_on();
-        let now = self.now;
-        let asked = match standby {
-            Some(standby) => self.tunnel.attach_standby(now, standby),
-            None => {
-                let role = &self.role;
-                self.tunnel.attach(now, || role.intent());
-                Ok(())
-            }
-        };
-        self.retired = self.carrier.replace(carrier).into_iter().collect();
-        self.retired.extend(self.joined.drain(..).map(|joined| joined.carrier));
+        let now = self.clocks.round();
+        self.tunnel.attach(now, || new);
+        self.carriers.replace(carrier);
+        self.shared.set_attached(false);
+        self.report_path(now);
+    }
+
+    /// Asks for a carrier to be bound that stands by.
+    fn attach_standby(&mut self, carrier: CarrierIo, standby: Standby) {
+        if self.lifecycle.is_closing() {
+            return;
+        }
+        let now = self.clocks.round();
+        let asked = self.tunnel.attach_standby(now, standby);
+        self.carriers.replace(carrier);
         self.shared.set_attached(false);
         match asked {
             Ok(()) => self.report_path(now),
             Err(error) => self.lose(&CarrierEnd::Detached(error.to_string())),
+        }
+    }
+
+    /// Asks for a standby carrier to join the attached one.
+    fn join(&mut self, carrier: CarrierIo, standby: Standby) {
+        match self.tunnel.join(self.clocks.round(), standby) {
+            Ok(id) => self.carriers.join(id, carrier),
+            Err(error) => debug!("a carrier cannot join: {error}"),
+        }
+    }
+
+    /// The server's part of an attach. The old carrier ends only if the new
+    /// one is bound.
+    fn accept_attach(&mut self, id: TunnelId, request: AttachRequest, carrier: CarrierIo) {
+        match self.tunnel.handle_attach(self.clocks.round(), id, request) {
+            Ok(()) => self.carriers.bind(carrier),
+            Err(error) => self.carriers.refuse(carrier, error),
+        }
+    }
+
+    /// The server's part of a join. A carrier that comes too late is closed.
+    fn accept_join(&mut self, request: JoinRequest, carrier: CarrierIo) {
+        match self.tunnel.handle_join(request) {
+            Ok(id) => {
+                self.carriers.join(id, carrier);
+                // The client may have sent more behind its request.
+                let now = self.clocks.round();
+                if let Err(violation) = self.tunnel.handle_joined_input(now, id, Bytes::new()) {
+                    self.handle_read(Read::Violation(violation));
+                }
+            }
+            Err(error) => debug!(peer = %carrier.peer(), "a carrier cannot join: {error}"),
         }
     }
 }

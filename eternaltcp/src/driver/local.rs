@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
-use super::about::About;
 use super::farewell;
+use super::metadata::Metadata;
 use super::patience::Patience;
 use super::ready::{ReadyList, SocketWaker};
 use crate::dynamic::{Asked, Dialect};
@@ -47,8 +47,8 @@ pub(super) struct Local {
     held_since: Option<Time>,
     /// It was prepared for a long wait.
     is_prepared: bool,
-    /// What is told of the session.
-    pub(super) about: About,
+    /// What the status shows of the session.
+    metadata: Metadata,
     /// What its application is told before anything of the target.
     reply: Reply,
     /// What it said behind its request, and the tunnel has not taken.
@@ -85,7 +85,7 @@ impl Local {
         stream: Stream,
         id: SessionId,
         list: &Arc<ReadyList>,
-        about: About,
+        metadata: Metadata,
         asked: Option<Asked>,
     ) -> Self {
         let (reply, early) = match asked {
@@ -105,7 +105,7 @@ impl Local {
             patience: None,
             held_since: None,
             is_prepared: false,
-            about,
+            metadata,
             reply,
             early,
         }
@@ -214,7 +214,7 @@ impl Local {
         match self.stream.try_write(&parts[..count]) {
             Ok(taken) => {
                 tunnel.delivered(now, self.id, taken);
-                self.about.written += taken as u64;
+                self.metadata.count_written(taken);
                 if let Some(patience) = &mut self.patience {
                     *patience = Patience::new(Instant::now(), self.stream.unsent());
                 }
@@ -246,7 +246,7 @@ impl Local {
         self.held_since = None;
         if !self.early.is_empty() {
             let chunk = self.early.split_to(room.min(self.early.len()));
-            self.about.read += chunk.len() as u64;
+            self.metadata.count_read(chunk.len());
             tunnel.write(now, self.id, chunk);
             return Ok(true);
         }
@@ -262,7 +262,7 @@ impl Local {
                 Ok(false)
             }
             Ok(count) => {
-                self.about.read += count as u64;
+                self.metadata.count_read(count);
                 tunnel.write(now, self.id, take(buffer, count));
                 Ok(true)
             }
@@ -291,6 +291,11 @@ impl Local {
 
     pub(super) fn is_dead(&self) -> bool {
         self.stream.is_dead()
+    }
+
+    /// What the status shows of the session.
+    pub(super) fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// To which address it is connected, if that is known.

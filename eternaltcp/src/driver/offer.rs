@@ -4,9 +4,11 @@ use std::future::Future;
 
 use eternaltcp_proto::{Reset, SessionId};
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use super::command::{Command, Handle};
 use crate::net::stream::Stream;
+use crate::spans;
 
 /// The task that connects a target; it is given up when this is dropped.
 #[derive(Debug)]
@@ -14,16 +16,16 @@ pub(crate) struct Offer(AbortHandle);
 
 impl Offer {
     /// Answers the session with what becomes of `connect`.
-    pub(crate) fn answer(
-        handle: Handle,
+    pub(crate) fn answer<E: Send + 'static>(
+        handle: Handle<E>,
         id: SessionId,
         connect: impl Future<Output = Result<Stream, Reset>> + Send + 'static,
     ) -> Self {
-        let task = tokio::spawn(async move {
+        let task = async move {
             let result = connect.await;
             handle.send(Command::Connected(id, result)).await;
-        });
-        Self(task.abort_handle())
+        };
+        Self(tokio::spawn(task.instrument(spans::session(id))).abort_handle())
     }
 }
 

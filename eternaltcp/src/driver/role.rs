@@ -1,31 +1,41 @@
 //! What differs between the client's and the server's end of a tunnel.
 
-use std::net::SocketAddr;
+use std::fmt;
 
 use eternaltcp_proto::{
-    Cause, Closing, Intent, Lost, Refusal, Reset, SessionId, Standby, Suspicion, Time, Tunnel,
+    AttachRequest, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId, Standby,
+    Suspicion, Time, Tunnel, TunnelId,
 };
 
-use super::{CarrierEnd, CarrierIo, Offer};
-use crate::client::{Listening, Notice};
+use bytes::Bytes;
+
+use super::{CarrierEnd, CarrierIo, Offer, Sockets};
 use crate::log_limit::Admit;
+use crate::net::stream::Stream;
 use crate::status::TunnelStatus;
 
-/// What a role decides.
-pub(crate) enum Verdict {
-    /// Go on.
+/// What a role wants the driver to do.
+pub(crate) enum Action {
+    /// Nothing.
     Continue,
-    /// Bind this carrier: the client's commit.
-    Attach(Box<CarrierIo>),
-    /// Bind this carrier, which stands by for the tunnel.
-    AttachStandby(Box<CarrierIo>, Box<Standby>),
-    /// Have this carrier, which stands by for the tunnel, join the attached one.
-    Join(Box<CarrierIo>, Box<Standby>),
-    /// Forget the tunnel at the server and ask for a new one: sessions of
-    /// which the server may have seen something are reset.
+    /// Ask for this carrier to be bound: the client's commit. `new` is what to ask for if the
+    /// tunnel has no id yet.
+    Attach { carrier: Box<CarrierIo>, new: Box<Intent> },
+    /// Ask for this carrier to be bound, which stands by for the tunnel.
+    AttachStandby { carrier: Box<CarrierIo>, standby: Box<Standby> },
+    /// Ask for this carrier, which stands by for the tunnel, to join the attached one.
+    Join { carrier: Box<CarrierIo>, standby: Box<Standby> },
+    /// Bind a carrier, as the client asks: the server's part of an attach.
+    AcceptAttach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
+    /// Let a carrier join the attached one, as the client asks.
+    AcceptJoin { request: Box<JoinRequest>, carrier: Box<CarrierIo> },
+    /// Serve this local socket for a session that the role has opened.
+    Serve { session: SessionId, stream: Stream, target: Bytes },
+    /// Forget the tunnel at the server and ask for a new one. Sessions that the server may have
+    /// seen are reset.
     Restart(Cause),
-    /// The same where the server has connected none of the sessions that it did not answer: those
-    /// wait for the new tunnel.
+    /// Ask for a new tunnel where the server has connected none of the sessions that it did not
+    /// answer: those wait for the new tunnel.
     MoveOn,
     /// Close the tunnel in order.
     Close(Closing),
@@ -33,81 +43,46 @@ pub(crate) enum Verdict {
     End,
 }
 
-/// One end's part. A server's is to answer; a client's is to have a carrier,
-/// too.
-pub(crate) trait Role: Send {
-    /// What to ask for at the first attach.
-    fn intent(&self) -> Intent;
-    /// How much is logged of the tunnel.
-    fn log(&self) -> &dyn Admit;
-    /// The carrier is bound.
-    fn attached(
-        &mut self,
-        now: Time,
-        is_resumed: bool,
-        tunnel: &Tunnel,
-        carrier: Option<&CarrierIo>,
-    );
+/// What happened to a tunnel's carrier, or to the tunnel at the peer.
+pub(crate) enum Change<'a> {
+    /// A carrier is bound.
+    Attached { is_resumed: bool, carrier: Option<&'a CarrierIo> },
     /// The carrier is gone.
-    fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict;
-    /// The tunnel is to be made anew.
-    fn restarted(&mut self, _now: Time) {}
+    Lost(&'a CarrierEnd),
+    /// The carrier is suspected to be dead.
+    Suspected(Suspicion),
+    /// The carrier is no longer suspected.
+    Relieved,
     /// The peer refused the attach.
-    fn refused(&mut self, _now: Time, _refusal: Refusal, _tunnel: &Tunnel) -> Verdict {
-        Verdict::Continue
-    }
+    Refused(Refusal),
     /// The peer closed the tunnel.
-    fn closed(&mut self, why: Closing) -> Verdict;
-    /// The tunnel is to be closed for this reason: what the peer is told.
-    fn closing(&mut self, why: Closing, _tunnel: &Tunnel) -> Closing {
-        why
-    }
-    /// The peer opened a session: connect its target.
+    Closed(Closing),
+}
+
+/// One end's decisions. A server answers; a client also sees to it that there is a carrier.
+pub(crate) trait Role: Send {
+    /// What only this side's driver is told.
+    type Event: Send + fmt::Debug;
+
+    /// Limits how much is logged about the tunnel.
+    fn log(&self) -> &dyn Admit;
+    /// Handles what others tell this side.
+    fn handle_event(&mut self, now: Time, event: Self::Event, tunnel: &mut Tunnel) -> Action;
+    /// Handles a change of the carrier or the tunnel.
+    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) -> Action;
+    /// Handles a change in the number of sessions.
+    fn handle_session_count(&mut self, tunnel: &Tunnel) -> Action;
+    /// Handles a second that has passed.
+    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) -> Action;
+    /// Does what is due, and returns when to call it again at the latest. A time that has passed
+    /// asks for another round at once.
+    fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time>;
+    /// Connects the target of a session that the peer opened.
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
-    /// A session was opened by which the server is to listen.
-    fn listens(&mut self, _id: SessionId, _listening: Listening) {}
     /// A session's local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
-    /// Whether sessions may be forbidden that were not when this was asked last.
-    fn has_new_rules(&mut self) -> bool {
-        false
-    }
-    /// Why a session may not go on, if it may not: by what its opener asked for,
-    /// and the address to which it is connected here.
-    fn forbids(
-        &self,
-        _id: SessionId,
-        _target: &[u8],
-        _address: Option<SocketAddr>,
-    ) -> Option<Reset> {
-        None
-    }
     /// A session cannot be resumed.
     fn lost(&mut self, lost: &Lost);
-    /// The carrier is doubted, or (`None`) no longer.
-    fn suspected(&mut self, _now: Time, _why: Option<Suspicion>, _tunnel: &Tunnel) {}
-    /// Something for the client: of its dials, its network or its user.
-    fn notice(&mut self, _now: Time, _notice: Notice, _tunnel: &mut Tunnel) -> Verdict {
-        Verdict::Continue
-    }
-    /// Completes what is told of the tunnel by what this side alone knows.
+    /// Adds what this side alone knows to the status of the tunnel.
     fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus);
-    /// The tunnel's limit is short: a higher one, if there is one for it now.
-    fn grow(&mut self, _now: Time) -> Option<u64> {
-        None
-    }
-    /// The last session has ended.
-    fn idle(&mut self) -> Verdict {
-        Verdict::Continue
-    }
-    /// A second has passed.
-    fn tick(&mut self, _now: Time, _tunnel: &mut Tunnel) -> Verdict {
-        Verdict::Continue
-    }
-    /// When [`Self::handle_timeout`] has something to do.
-    fn poll_timeout(&self) -> Option<Time> {
-        None
-    }
-    /// A time that the role waited for has come.
-    fn handle_timeout(&mut self, _now: Time, _tunnel: &Tunnel) {}
 }

@@ -1,12 +1,25 @@
-//! The local sockets, as the driver has them served, and how they end.
+//! The local sockets of a tunnel: how they are served, and how they end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
-use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId, Stage};
+use bytes::Bytes;
+use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId, Time, Tunnel};
+use tokio::time::Instant;
 
-use super::local::{Local, Served};
-use super::{About, Driver, Role};
+use super::local::{HELD, Local, Served};
+use super::metadata::Metadata;
+use super::ready::ReadyList;
+use super::revisits::Revisits;
+use super::{Offer, Role};
+use crate::dynamic::Asked;
+use crate::log_limit::{Admit, limited};
+use crate::memory::Blocks;
+use crate::net::stream::Stream;
+use crate::status::SessionStatus;
 
 /// Sockets served before the carrier gets its turn.
 const SERVED_AT_ONCE: usize = 64;
@@ -15,35 +28,142 @@ const SERVED_AT_ONCE: usize = 64;
 /// they are in the processor's cache.
 const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
-impl<R: Role> Driver<R> {
+/// How often sockets that are to be reset are looked at.
+const RESET_PERIOD: Duration = Duration::from_millis(50);
+
+/// The local sockets of a tunnel, and what is known of sessions that have none.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    locals: BTreeMap<SessionId, Local>,
+    /// Metadata of sessions without a local socket.
+    metadata: BTreeMap<SessionId, Metadata>,
+    /// Sessions that the peer opened, until their targets are connected.
+    offers: BTreeMap<SessionId, Offer>,
+    /// Sessions whose sockets have a reset to wait for.
+    resetting: Revisits,
+    /// Sessions whose sockets are not read for want of room.
+    held: Revisits,
+    ready: Arc<ReadyList>,
+    /// Sessions to serve again, whatever their sockets say.
+    again: VecDeque<SessionId>,
+    /// Memory of what local sockets send.
+    blocks: Blocks,
+}
+
+impl Sockets {
+    pub(super) fn new() -> Self {
+        Self {
+            locals: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            resetting: Revisits::new(RESET_PERIOD),
+            held: Revisits::new(HELD),
+            ready: Arc::new(ReadyList::default()),
+            again: VecDeque::new(),
+            blocks: Blocks::default(),
+        }
+    }
+
+    /// The sessions with what each was opened for, and the address to which it is connected
+    /// here, if that is known.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (SessionId, &Bytes, Option<SocketAddr>)> {
+        let locals = self.locals.iter();
+        let locals = locals.map(|(id, local)| (*id, local.metadata().target(), local.target()));
+        locals.chain(self.metadata.iter().map(|(id, it)| (*id, it.target(), None)))
+    }
+
+    /// What a session was opened for.
+    pub(super) fn target(&self, id: SessionId) -> Option<&Bytes> {
+        self.metadata(id).map(Metadata::target)
+    }
+
+    pub(super) fn status(&self, id: SessionId, tunnel: &Tunnel) -> Option<SessionStatus> {
+        Some(self.metadata(id)?.status(id, &tunnel.session_view(id)?))
+    }
+
+    fn metadata(&self, id: SessionId) -> Option<&Metadata> {
+        self.locals.get(&id).map(Local::metadata).or_else(|| self.metadata.get(&id))
+    }
+
+    /// The peer opened a session whose target is being connected.
+    pub(super) fn insert_offer(&mut self, id: SessionId, offer: Offer, target: Bytes) {
+        self.offers.insert(id, offer);
+        self.metadata.insert(id, Metadata::offered(target));
+    }
+
+    /// The target of a session is connected, or cannot be. Says whether anybody waits for it
+    /// still.
+    pub(super) fn remove_offer(&mut self, id: SessionId) -> bool {
+        self.offers.remove(&id).is_some()
+    }
+
+    /// Serves a local connection for a session of this side.
+    pub(super) fn insert_opened(
+        &mut self,
+        id: SessionId,
+        stream: Stream,
+        target: Bytes,
+        asked: Option<Asked>,
+    ) {
+        let metadata = Metadata::opened(&stream, target);
+        self.insert(id, stream, metadata, asked);
+    }
+
+    /// Serves the connection to the target of a session that the peer opened.
+    pub(super) fn insert_connected(&mut self, id: SessionId, stream: Stream) {
+        let metadata = self.metadata.remove(&id);
+        let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
+        self.insert(id, stream, metadata, None);
+    }
+
+    fn insert(&mut self, id: SessionId, stream: Stream, metadata: Metadata, asked: Option<Asked>) {
+        self.locals.insert(id, Local::new(stream, id, &self.ready, metadata, asked));
+        self.again.push_back(id);
+    }
+
+    /// Whether some are to be served whatever their sockets say.
+    pub(super) fn has_more(&self) -> bool {
+        !self.again.is_empty()
+    }
+
     /// Serves sockets, a bounded number. Says whether more of them may be ready.
-    pub(super) fn poll_sockets(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        tunnel: &mut Tunnel,
+        role: &mut impl Role,
+    ) -> bool {
         let mut count = 0;
-        let enough = self.tunnel.unnumbered() + READ_AT_ONCE;
+        let enough = tunnel.unnumbered() + READ_AT_ONCE;
         for _ in 0..self.again.len() {
             let Some(id) = self.again.pop_front() else { break };
-            self.serve(id);
+            self.serve(id, now, tunnel, role);
             count += 1;
-            if self.tunnel.unnumbered() >= enough {
+            if tunnel.unnumbered() >= enough {
                 return true;
             }
         }
-        while count < SERVED_AT_ONCE && self.tunnel.unnumbered() < enough {
+        while count < SERVED_AT_ONCE && tunnel.unnumbered() < enough {
             let Some(id) = self.ready.poll_next(cx.waker()) else { return false };
-            self.serve(id);
+            self.serve(id, now, tunnel, role);
             count += 1;
         }
         true
     }
 
     /// Serves one local socket, and takes it away when it has ended.
-    pub(super) fn serve(&mut self, id: SessionId) {
+    pub(super) fn serve(
+        &mut self,
+        id: SessionId,
+        now: Time,
+        tunnel: &mut Tunnel,
+        role: &mut impl Role,
+    ) {
         let Some(local) = self.locals.get_mut(&id) else {
-            self.collect_abort(id);
-            return;
+            return self.collect_abort(id, now, tunnel);
         };
-        let now = self.now;
-        match local.serve(now, &mut self.tunnel, &mut self.blocks) {
+        match local.serve(now, tunnel, &mut self.blocks) {
             Served::More => self.again.push_back(id),
             Served::Open => {
                 if local.is_resetting() {
@@ -54,73 +174,104 @@ impl<R: Role> Driver<R> {
                 }
             }
             Served::Ended => {
-                if let Some(local) = self.remove(id) {
+                if let Some(local) = self.remove(id, tunnel) {
                     local.end();
                 }
             }
             Served::Broken(reset) => {
-                self.remove(id);
-                self.tunnel.reset(now, id, reset);
+                self.remove(id, tunnel);
+                tunnel.reset(now, id, reset);
             }
             Served::Abort(reset) => {
-                if let Some(local) = self.remove(id) {
+                if let Some(local) = self.remove(id, tunnel) {
                     local.abort(&reset);
                 }
-                self.role.reset(id, &reset);
-                self.tunnel.delivered_ending(now, id);
+                role.reset(id, &reset);
+                tunnel.delivered_ending(now, id);
             }
         }
     }
 
     /// A session without a socket has nothing to abort.
-    fn collect_abort(&mut self, id: SessionId) {
-        if self.tunnel.offered_target(id).is_none() && self.tunnel.pending_reset(id).is_some() {
+    fn collect_abort(&mut self, id: SessionId, now: Time, tunnel: &mut Tunnel) {
+        if tunnel.offered_target(id).is_none() && tunnel.pending_reset(id).is_some() {
             self.offers.remove(&id);
-            self.tunnel.delivered_ending(self.now, id);
+            tunnel.delivered_ending(now, id);
         }
     }
 
-    /// Takes a session's socket away, whatever it waited for. What is known of
-    /// the session stays as long as the tunnel has a record of it.
-    pub(super) fn remove(&mut self, id: SessionId) -> Option<Local> {
-        self.resetting.remove(&id);
-        self.held.remove(&id);
+    /// Takes a session's socket away, whatever it waited for. The session's metadata stays as
+    /// long as the tunnel has a record of it.
+    fn remove(&mut self, id: SessionId, tunnel: &Tunnel) -> Option<Local> {
+        self.resetting.remove(id);
+        self.held.remove(id);
         let local = self.locals.remove(&id)?;
-        if self.tunnel.has_session(id) {
-            self.abouts.insert(id, local.about.clone());
+        if tunnel.has_session(id) {
+            self.metadata.insert(id, local.metadata().clone());
         }
         Some(local)
     }
 
-    /// Resets the sessions that the role forbids, at both ends.
-    pub(super) fn end_forbidden(&mut self) {
-        let now = self.clock.now();
-        for id in self.tunnel.session_ids().collect::<Vec<_>>() {
-            let local = self.locals.get(&id);
-            let about = local.map(|local| &local.about).or(self.abouts.get(&id));
-            let Some(target) = about.map(About::target) else { continue };
-            let is_over =
-                self.tunnel.session_view(id).is_none_or(|view| view.stage == Stage::Resetting);
-            if is_over {
-                continue;
-            }
-            if let Some(reset) = self.role.forbids(id, target, local.and_then(Local::target)) {
-                self.tunnel.kill(now, id, reset);
-            }
-        }
-    }
-
     /// Resets the local sockets whose sessions are over in the tunnel.
-    pub(super) fn abort_unknown(&mut self, cause: Cause) {
-        let known: BTreeSet<_> = self.tunnel.session_ids().collect();
+    pub(super) fn abort_unknown(&mut self, cause: Cause, tunnel: &Tunnel, role: &mut impl Role) {
+        let known: BTreeSet<_> = tunnel.session_ids().collect();
         self.offers.retain(|id, _| known.contains(id));
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
-            if let Some(local) = self.remove(id) {
+            if let Some(local) = self.remove(id, tunnel) {
                 local.abort(&why);
             }
-            self.role.reset(id, &why);
+            role.reset(id, &why);
+        }
+    }
+
+    /// Resets all of them: the tunnel is over.
+    pub(super) fn abort_all(&mut self) {
+        for (_, local) in std::mem::take(&mut self.locals) {
+            local.abort(&Reset::new(Cause::TunnelOver));
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is next to be called.
+    pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
+        let (resetting, held) = (self.resetting.poll_timeout(), self.held.poll_timeout());
+        resetting.into_iter().chain(held).min()
+    }
+
+    /// Looks after sockets that are to be reset, and those that are not read for want of room.
+    pub(super) fn handle_timeout(&mut self, at: Instant, now: Time) {
+        if let Some(resetting) = self.resetting.take_due(at) {
+            self.again.extend(resetting.iter());
+        }
+        if let Some(held) = self.held.take_due(at) {
+            let locals = &mut self.locals;
+            held.retain(|id| {
+                let Some(local) = locals.get_mut(id) else { return false };
+                local.check_held(now);
+                local.is_held()
+            });
+        }
+    }
+
+    /// Housekeeping, each second.
+    pub(super) fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
+        self.reap_dead(now, tunnel, log);
+        self.blocks.trim();
+        if !self.metadata.is_empty() {
+            self.metadata.retain(|id, _| tunnel.has_session(*id));
+        }
+    }
+
+    /// Finds sockets that died while nothing is read from them.
+    fn reap_dead(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
+        let unwatched =
+            |(_, local): &(&SessionId, &Local)| local.is_unwatched(tunnel) && local.is_dead();
+        let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
+        for id in dead {
+            limited!(log, info, session = id.get(), "the session's local connection died");
+            self.remove(id, tunnel);
+            tunnel.reset(now, id, Reset::new(Cause::Application));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use crate::address::canonical_address;
 
@@ -125,7 +126,7 @@ where
             },
             () = start_of_next(next_start), if !queue.waiting.is_empty() => {
                 if let Some(candidate) = queue.next() {
-                    running.spawn(attempt(candidate));
+                    running.spawn(attempt(candidate).in_current_span());
                 }
                 next_start = Instant::now() + STAGGER;
             }

@@ -9,7 +9,7 @@ use super::ServerLimits;
 use crate::report::counted;
 
 /// The least that a tunnel is worth admitting with, in each direction.
-pub(super) const LEAST_GRANT: u64 = 128 << 10;
+pub(super) const MIN_GRANT: u64 = 128 << 10;
 
 /// A key may be granted this part of the memory.
 const KEY_PART: u64 = 2;
@@ -70,21 +70,21 @@ impl Granted {
     /// What a new tunnel may hold in each direction.
     ///
     /// # Errors
-    /// When less than [`LEAST_GRANT`] is left, or the key has too many tunnels.
+    /// When less than [`MIN_GRANT`] is left, or the key has too many tunnels.
     pub(super) fn grant(&self, limits: &ServerLimits) -> Result<u64, Full> {
         if self.tunnels_of_key >= limits.tunnels_per_key {
             return Err(Full::Tunnels(self.tunnels_of_key));
         }
         let [all, key] = self.left(limits);
-        if all < LEAST_GRANT || key < LEAST_GRANT {
-            return Err(if all < LEAST_GRANT { Full::Memory } else { Full::Key });
+        if all < MIN_GRANT || key < MIN_GRANT {
+            return Err(if all < MIN_GRANT { Full::Memory } else { Full::Key });
         }
         let part = |left: u64, total: u64| left as f64 / total.max(1) as f64;
         let share = part(all, total(limits)).min(part(key, total(limits) / KEY_PART));
         let first = limits.tunnel_memory_at_first.min(limits.tunnel_memory);
         let first = first.min(total(limits) / KEY_PART / FIRST_PART);
         // The square: many tunnels then leave room for as many more.
-        Ok(((first as f64 * share * share) as u64).max(LEAST_GRANT))
+        Ok(((first as f64 * share * share) as u64).max(MIN_GRANT))
     }
 
     /// Twice what a tunnel has, up to the most of one; `None` if that is more than it would

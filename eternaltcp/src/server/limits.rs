@@ -7,7 +7,7 @@ use super::ServerLimits;
 pub const MIN_MEMORY: u64 = 4 << 20;
 
 /// The least memory of a tunnel in each direction that a client can work with.
-const MIN_TUNNEL_MEMORY: u64 = super::grants::LEAST_GRANT;
+const MIN_TUNNEL_MEMORY: u64 = super::grants::MIN_GRANT;
 
 /// Why limits cannot be obeyed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

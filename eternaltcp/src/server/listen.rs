@@ -22,6 +22,7 @@ use eternaltcp_proto::{Cause, Reset, SessionId, TunnelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
+use tracing::Instrument;
 
 /// A ghost's time to hand its listener over, and that of a listener which ends.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -68,20 +69,16 @@ pub(super) async fn listen(
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let addresses: Vec<_> = listener.parts().iter().map(ToString::to_string).collect();
     ours.write_all(format!("{}\n", addresses.join(" ")).as_bytes()).await.map_err(failed)?;
-    let (tunnel, session, name) = (asker.tunnel, asker.session, listener.name());
-    limited!(&*asker.log, info, "tunnel {tunnel}: session {session} listens on {name}");
+    limited!(&*asker.log, info, "the session listens on {}", listener.name());
     for Missing { address, error } in listener.missing() {
-        limited!(
-            &*asker.log,
-            warn,
-            "tunnel {tunnel}: session {session} does not listen on {address}: {error}"
-        );
+        limited!(&*asker.log, warn, "the session does not listen on {address}: {error}");
     }
     let listening = Listening { context: Arc::clone(context), asker, session: ours };
-    tokio::spawn(async move {
+    let serve = async move {
         listening.serve(listener, claim).await;
         drop(held);
-    });
+    };
+    tokio::spawn(serve.in_current_span());
     Ok(Stream::unix(theirs))
 }
 
@@ -111,8 +108,7 @@ async fn obtain(
             Err(Taken::ByItself) => return Err(failed(at, "it is in use by this client itself")),
             Err(Taken::By(who)) => return Err(failed(at, &format!("it is in use by {who}"))),
             Err(Taken::Full) => {
-                let tunnel = asker.tunnel;
-                let what = format_args!("tunnel {tunnel}: a listener on {at} is refused");
+                let what = format_args!("a listener on {at} is refused");
                 context.notices.reached("--max-listeners", what);
                 let why = format!("{at}: the client has {most} listeners already");
                 return Err(Reset::with_detail(Cause::LimitReached, why));
@@ -171,7 +167,6 @@ impl Listening {
     /// another tunnel of the same client wants the listener. What a newer
     /// tunnel has replaced is kept for it: who connects waits in the kernel.
     async fn serve(mut self, mut listener: Listener, mut claim: Claim) {
-        let (tunnel, id) = (self.asker.tunnel, self.asker.session);
         let (at, parts) = (listener.name(), listener.parts());
         let heir = tokio::select! {
             heir = &mut claim.asked => heir.ok(),
@@ -180,7 +175,7 @@ impl Listening {
             // A successor may have the address, and the client asks that one for it.
             () = self.context.phase.closed_to_new() => None,
             why = forbidden(&self.context, &self.asker.entry, &parts) => {
-                limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id}: {at}: {why}");
+                limited!(&*self.asker.log, info, "{at}: {why}");
                 None
             }
         };
@@ -201,7 +196,7 @@ impl Listening {
                 drop(claim);
             }
         }
-        limited!(&*self.asker.log, info, "tunnel {tunnel}: session {id} listens on {at} no more");
+        limited!(&*self.asker.log, info, "the session listens on {at} no more");
     }
 }
 

@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use eternaltcp_proto::{RefusalCode, TunnelId};
+use eternaltcp_proto::RefusalCode;
 use tracing::{debug, info};
 
 use super::gate::source_of;
-use super::unwelcome::Unwelcome;
+use super::rejection::Rejection;
 use crate::log_limit::{Admit, BURST, Bucket, LogLimit};
 use crate::report::counted;
 
@@ -28,7 +28,7 @@ const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
 const SUMMARY: Duration = Duration::from_secs(60);
 
 /// Sources that are remembered. Those past that share the limit of all strangers.
-const MOST_SOURCES: usize = 1024;
+const MAX_SOURCES: usize = 1024;
 
 /// The limits of all sources.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ impl SourceLog {
     }
 
     /// Logs that a connection did not become a carrier.
-    pub(super) fn turned_away(&self, peer: SocketAddr, why: &Unwelcome) {
-        let Unwelcome::Refused(refusal) = why else {
+    pub(super) fn rejected(&self, peer: SocketAddr, why: &Rejection) {
+        let Rejection::Refused(refusal) = why else {
             return debug!("no carrier from {peer}: {why}");
         };
         match refusal.code {
@@ -138,7 +138,7 @@ impl SourceLog {
 
 /// A source's bucket, if there is room for it.
 fn of(sources: &mut BTreeMap<IpAddr, Bucket>, source: IpAddr, new: Bucket) -> Option<&mut Bucket> {
-    let is_room = sources.len() < MOST_SOURCES || sources.contains_key(&source);
+    let is_room = sources.len() < MAX_SOURCES || sources.contains_key(&source);
     is_room.then(|| sources.entry(source).or_insert(new))
 }
 
@@ -161,10 +161,10 @@ impl TunnelLog {
     }
 
     /// Logs how much was not shown. To be called each second.
-    pub(super) fn tick(&self, tunnel: TunnelId) {
+    pub(super) fn tick(&self) {
         if let Some(count) = self.own.left_out(Instant::now()) {
             let lines = counted(count, "more line is", "more lines are");
-            info!("tunnel {tunnel}: {lines} not shown");
+            info!("{lines} not shown");
         }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
         let at = |number: u32| start + Duration::from_millis(number.into());
         let shown = (0..60_000).filter(|it| log.admit_stranger(there(*it), at(*it))).count();
         assert!(shown <= 60, "{shown} lines in a minute");
-        assert!(log.lock().strangers.len() <= MOST_SOURCES);
+        assert!(log.lock().strangers.len() <= MAX_SOURCES);
         log.left_out(start + SUMMARY * 10);
         assert!(log.lock().strangers.is_empty(), "they are forgotten");
     }

@@ -4,10 +4,11 @@
 mod carriers;
 mod config;
 mod connect;
+mod event;
 mod eviction;
 mod gate;
 mod grants;
-mod guest;
+mod handshake;
 mod incoming;
 mod keys;
 mod limits;
@@ -18,12 +19,12 @@ mod monitor;
 mod notices;
 mod phase;
 mod registry;
+mod rejection;
 mod resolver;
 mod role;
 mod running;
 mod sibling;
 mod standby;
-mod unwelcome;
 mod welcome;
 
 use std::io;
@@ -61,7 +62,6 @@ pub use keys::KeySource;
 pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, Monitor};
 pub use running::RunningServer;
-pub(crate) use standby::Joiner;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]

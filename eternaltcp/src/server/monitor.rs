@@ -9,8 +9,9 @@ use tokio::time::{Instant, interval, timeout_at};
 use tracing::info;
 
 use super::Context;
+use super::event::Handle;
 use super::phase::Phase;
-use crate::driver::{Ask, Handle, Killed};
+use crate::driver::{Ask, Killed};
 use crate::status::{TunnelEvent, TunnelStatus};
 
 /// All tunnels together have this long to say how they stand.

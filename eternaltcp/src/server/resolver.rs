@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 const FILE: &str = "/etc/resolv.conf";
 
 /// Further ones are not asked by the system either (`MAXNS`).
-const MOST: usize = 3;
+const MAX: usize = 3;
 
 const PORT: u16 = 53;
 
@@ -32,7 +32,7 @@ fn parse(file: &[u8]) -> Vec<SocketAddr> {
         address.parse::<IpAddr>().ok()
     });
     let mut found: Vec<_> =
-        addresses.take(MOST).map(|address| SocketAddr::new(address, PORT)).collect();
+        addresses.take(MAX).map(|address| SocketAddr::new(address, PORT)).collect();
     if found.is_empty() {
         found.push((Ipv4Addr::LOCALHOST, PORT).into());
     }

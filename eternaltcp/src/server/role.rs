@@ -3,12 +3,11 @@
 mod loss;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Cause, Closing, Intent, Lost, Reset, SessionId, Side, Stats, Time, Tunnel, TunnelId,
+    Cause, Closing, Lost, Reset, SessionId, Side, Stage, Stats, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,11 +15,12 @@ use tracing::{debug, warn};
 
 use super::Context;
 use super::connect::{connect, dial_resolver, forbids};
+use super::event::ServerEvent;
 use super::incoming::{Asked, hand_out};
 use super::listen::{Asker, listen};
 use super::log::TunnelLog;
 use super::registry::Entry;
-use crate::driver::{CarrierEnd, CarrierIo, Offer, Role, Verdict};
+use crate::driver::{Action, CarrierEnd, CarrierIo, Change, Offer, Role, Sockets};
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::net::stream::Stream;
 use crate::policy::Admission;
@@ -90,6 +90,14 @@ impl ServerRole {
         }
     }
 
+    /// What the client is told when the server ends.
+    fn last_word(&mut self, why: Closing, tunnel: &Tunnel) -> Closing {
+        match why {
+            Closing::Drained if !self.has_served_all(tunnel) => Closing::Shutdown,
+            why => why,
+        }
+    }
+
     /// Whether all sessions wait for the server's successor, as far as there are any.
     fn has_served_all(&mut self, tunnel: &Tunnel) -> bool {
         self.held.retain(|id| tunnel.has_session(*id));
@@ -111,20 +119,22 @@ impl ServerRole {
         ];
         for (count, what, flag) in limits {
             if count > 0 {
-                let id = self.id;
-                self.context.notices.reached(flag, format_args!("tunnel {id}: {count} {what}"));
+                self.context.notices.reached(flag, format_args!("{count} {what}"));
             }
         }
     }
-}
 
-impl Role for ServerRole {
-    fn intent(&self) -> Intent {
-        // A server never asks for a carrier.
-        Intent::Resume { tunnel: self.id }
+    /// Ends a tunnel whose sessions the drained server has served. A client that is away hears of
+    /// it when it is back.
+    fn check_drained(&mut self, tunnel: &Tunnel) -> Action {
+        let is_due = !self.context.phase.is_open() && tunnel.is_attached();
+        if is_due && self.has_served_all(tunnel) {
+            return Action::Close(Closing::Drained);
+        }
+        Action::Continue
     }
 
-    fn attached(
+    fn handle_attached(
         &mut self,
         now: Time,
         is_resumed: bool,
@@ -133,42 +143,124 @@ impl Role for ServerRole {
     ) {
         self.losses.handle_attached(now, tunnel, carrier);
         let again = if is_resumed { " again" } else { "" };
-        let id = self.id;
-        match carrier.map(CarrierIo::peer) {
-            Some(peer) => {
-                self.log.set_from(peer.ip());
-                limited!(&*self.log, info, "tunnel {id}: attached{again} from {peer}");
-            }
-            None => limited!(&*self.log, info, "tunnel {id}: attached{again}"),
+        if let Some(peer) = carrier.map(CarrierIo::peer) {
+            self.log.set_from(peer.ip());
+            limited!(&*self.log, info, %peer, "attached{again}");
         }
     }
+
+    fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
+        self.losses.handle_lost(now, end, tunnel);
+        self.entry.note_end(end.is_by_peer());
+        let sessions = counted(tunnel.session_count(), "session waits", "sessions wait");
+        limited!(
+            &*self.log,
+            info,
+            cause = %end.kind(),
+            "carrier lost: {end}; {sessions} for the next"
+        );
+    }
+
+    /// Whether sessions may be forbidden that were not when this was asked last.
+    fn has_new_rules(&mut self) -> bool {
+        let keys = self.context.keys.view();
+        // Without an admission the rules are not known yet under which the client comes back.
+        let admission = keys.judge(&self.entry.user, self.entry.from()).ok();
+        let is_new = keys.is_settled() && admission.is_some() && admission != self.admission;
+        if is_new {
+            self.admission = admission;
+        }
+        is_new
+    }
+
+    /// Resets the sessions that are forbidden by now, at both ends.
+    fn end_forbidden(&self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
+        let Some(admission) = &self.admission else { return };
+        for (id, target, address) in sockets.targets() {
+            let is_over = |stage| stage == Stage::Resetting;
+            if tunnel.session_view(id).is_none_or(|view| is_over(view.stage)) {
+                continue;
+            }
+            if let Some(reset) = forbids(&self.context, admission, target, address) {
+                let session = id.get();
+                limited!(&*self.log, warn, session, "the session is reset: {reset}");
+                tunnel.kill(now, id, reset);
+            }
+        }
+    }
+}
+
+impl Role for ServerRole {
+    type Event = ServerEvent;
 
     fn log(&self) -> &dyn Admit {
         &*self.log
     }
 
-    fn detached(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) -> Verdict {
-        self.losses.handle_lost(now, end, tunnel);
-        self.entry.note_end(end.is_by_peer());
-        let (id, sessions) = (self.id, tunnel.session_count());
-        limited!(
-            &*self.log,
-            info,
-            "tunnel {id}: carrier lost: {end}; {} for the next",
-            counted(sessions, "session waits", "sessions wait")
-        );
-        Verdict::Continue
+    fn handle_event(&mut self, _now: Time, event: ServerEvent, tunnel: &mut Tunnel) -> Action {
+        match event {
+            ServerEvent::Attach { id, request, carrier } => {
+                Action::AcceptAttach { id, request, carrier }
+            }
+            ServerEvent::Join { request, carrier } => Action::AcceptJoin { request, carrier },
+            ServerEvent::Close(why) => Action::Close(self.last_word(why, tunnel)),
+        }
     }
 
-    fn closed(&mut self, why: Closing) -> Verdict {
-        limited!(&*self.log, info, "tunnel {}: closed by the client: {why}", self.id);
-        Verdict::End
+    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) -> Action {
+        match change {
+            Change::Attached { is_resumed, carrier } => {
+                self.handle_attached(now, is_resumed, tunnel, carrier);
+                Action::Continue
+            }
+            Change::Lost(end) => {
+                self.handle_lost(now, end, tunnel);
+                Action::Continue
+            }
+            Change::Closed(why) => {
+                limited!(&*self.log, info, "closed by the client: {why}");
+                Action::End
+            }
+            // A server waits for carriers: it suspects none, and nobody refuses one.
+            Change::Suspected(_) | Change::Relieved | Change::Refused(_) => Action::Continue,
+        }
     }
 
-    fn closing(&mut self, why: Closing, tunnel: &Tunnel) -> Closing {
-        match why {
-            Closing::Drained if !self.has_served_all(tunnel) => Closing::Shutdown,
-            why => why,
+    fn handle_session_count(&mut self, tunnel: &Tunnel) -> Action {
+        self.check_drained(tunnel)
+    }
+
+    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) -> Action {
+        if self.has_new_rules() {
+            self.end_forbidden(now, tunnel, sockets);
+        }
+        self.waiting.tick(now, tunnel, |_| false);
+        self.log.tick();
+        if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
+            let more = counted(count, "more session", "more sessions");
+            warn!("{more} cannot be resumed");
+        }
+        self.tell_refused(&tunnel.stats());
+        self.check_drained(tunnel)
+    }
+
+    fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time> {
+        if !tunnel.is_short() {
+            return None;
+        }
+        if now < self.grows_at {
+            return Some(self.grows_at);
+        }
+        match self.context.registry.grow(self.id, &self.context.limits) {
+            Some(limit) => {
+                debug!("the tunnel may hold {} now", bytes(limit));
+                tunnel.raise_limit(now, limit);
+                Some(now)
+            }
+            None => {
+                self.grows_at = now + GROW_PAUSE;
+                Some(self.grows_at)
+            }
         }
     }
 
@@ -185,7 +277,7 @@ impl Role for ServerRole {
             // Held while the target is dialled; the semaphore is never closed.
             let place = places.try_acquire();
             if place.is_err() {
-                let what = format_args!("tunnel {tunnel}: new sessions wait for others to connect");
+                let what = "new sessions wait for others to connect";
                 context.notices.reached("--max-connecting", what);
             }
             let _place = match place {
@@ -199,37 +291,14 @@ impl Role for ServerRole {
             if let Err(reset) = &result {
                 let is_late = start.elapsed() >= context.limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
-                limited!(&*log, info, "tunnel {tunnel}: session {id}: {reset}{limit}");
+                limited!(&*log, info, "{reset}{limit}");
             }
             result
         })
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
-        debug!("tunnel {}: session {id}: reset: {reset}", self.id);
-    }
-
-    fn has_new_rules(&mut self) -> bool {
-        let keys = self.context.keys.view();
-        // Without an admission the rules are not known yet under which the client comes back.
-        let admission = keys.judge(&self.entry.user, self.entry.from()).ok();
-        let is_new = keys.is_settled() && admission.is_some() && admission != self.admission;
-        if is_new {
-            self.admission = admission;
-        }
-        is_new
-    }
-
-    fn forbids(
-        &self,
-        session: SessionId,
-        target: &[u8],
-        address: Option<SocketAddr>,
-    ) -> Option<Reset> {
-        let reset = forbids(&self.context, self.admission.as_ref()?, target, address)?;
-        let id = self.id;
-        limited!(&*self.log, warn, "tunnel {id}: session {session} is reset: {reset}");
-        Some(reset)
+        debug!(session = id.get(), "session reset: {reset}");
     }
 
     fn describe(&self, _tunnel: &Tunnel, status: &mut TunnelStatus) {
@@ -237,39 +306,13 @@ impl Role for ServerRole {
     }
 
     fn lost(&mut self, lost: &Lost) {
-        let (id, session, in_doubt) = (self.id, lost.session, bytes(lost.in_doubt));
+        let (session, in_doubt) = (lost.session.get(), bytes(lost.in_doubt));
         limited!(
             &self.log_of_lost,
             warn,
-            "tunnel {id}: session {session} cannot be resumed; {in_doubt} are in doubt"
+            session,
+            "the session cannot be resumed; {in_doubt} are in doubt"
         );
-    }
-
-    fn grow(&mut self, now: Time) -> Option<u64> {
-        if now < self.grows_at {
-            return None;
-        }
-        let limit = self.context.registry.grow(self.id, &self.context.limits);
-        match limit {
-            Some(limit) => debug!("tunnel {}: may hold {} now", self.id, bytes(limit)),
-            None => self.grows_at = now + GROW_PAUSE,
-        }
-        limit
-    }
-
-    fn tick(&mut self, now: Time, tunnel: &mut Tunnel) -> Verdict {
-        self.waiting.tick(now, tunnel, |_| false);
-        self.log.tick(self.id);
-        if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
-            let more = counted(count, "more session", "more sessions");
-            warn!("tunnel {}: {more} cannot be resumed", self.id);
-        }
-        self.tell_refused(&tunnel.stats());
-        // Who is away hears of it when it is back.
-        if !self.context.phase.is_open() && tunnel.is_attached() && self.has_served_all(tunnel) {
-            return Verdict::Close(Closing::Drained);
-        }
-        Verdict::Continue
     }
 }
 

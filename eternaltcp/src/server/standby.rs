@@ -4,24 +4,25 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eternaltcp_proto::{Refusal, RefusalCode, TunnelId};
+use eternaltcp_proto::{Refusal, RefusalCode};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::Context;
-use super::guest::{Guest, Wanted};
+use super::event::Handle;
+use super::handshake::{Handshake, Promotion};
 use super::registry::Entry;
-use super::unwelcome::Unwelcome;
-use crate::driver::{Command, Handle};
+use super::rejection::Rejection;
+use crate::driver::Command;
 use crate::log_limit::limited;
 use crate::net::slots::Slot;
 
 /// The carriers that stand by for one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Standbys(Arc<Mutex<Vec<Place>>>);
+pub(super) struct Standbys(Arc<Mutex<Vec<Occupant>>>);
 
 #[derive(Debug)]
-struct Place {
+struct Occupant {
     from: IpAddr,
     over: Arc<Notify>,
     has_joined: bool,
@@ -30,48 +31,48 @@ struct Place {
 impl Standbys {
     /// Ends the carriers from addresses that are not admitted.
     pub(super) fn judge(&self, is_admitted: impl Fn(IpAddr) -> bool) {
-        let places = self.lock();
-        let denied = places.iter().filter(|place| !is_admitted(place.from));
-        denied.for_each(|place| place.over.notify_one());
+        let occupants = self.lock();
+        let denied = occupants.iter().filter(|occupant| !is_admitted(occupant.from));
+        denied.for_each(|occupant| occupant.over.notify_one());
     }
 
     /// A place, if there are less than `most`; it is told by the notification
     /// when it is over.
     fn enter(&self, from: IpAddr, most: usize) -> Option<Arc<Notify>> {
-        let mut places = self.lock();
-        let waiting = places.iter().filter(|place| !place.has_joined).count();
+        let mut occupants = self.lock();
+        let waiting = occupants.iter().filter(|occupant| !occupant.has_joined).count();
         (waiting < most).then(|| {
             let over = Arc::new(Notify::new());
-            places.push(Place { from, over: Arc::clone(&over), has_joined: false });
+            occupants.push(Occupant { from, over: Arc::clone(&over), has_joined: false });
             over
         })
     }
 
     /// One of them has joined, and stands by no more.
     fn join(&self, over: &Arc<Notify>) {
-        let mut places = self.lock();
-        let joined = places.iter_mut().filter(|place| Arc::ptr_eq(&place.over, over));
-        joined.for_each(|place| place.has_joined = true);
+        let mut occupants = self.lock();
+        let joined = occupants.iter_mut().filter(|occupant| Arc::ptr_eq(&occupant.over, over));
+        joined.for_each(|occupant| occupant.has_joined = true);
     }
 
     fn leave(&self, over: &Arc<Notify>) {
-        self.lock().retain(|place| !Arc::ptr_eq(&place.over, over));
+        self.lock().retain(|occupant| !Arc::ptr_eq(&occupant.over, over));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Occupant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A standby carrier's place, and its descriptor's; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct StandbySlot {
     standbys: Standbys,
     over: Arc<Notify>,
-    _slot: Slot,
+    _descriptor: Slot,
 }
 
-impl Seat {
+impl StandbySlot {
     /// Takes a place for a carrier that was judged.
     ///
     /// # Errors
@@ -88,7 +89,7 @@ impl Seat {
             Refusal::for_now(RefusalCode::LimitReached, advice)
         })?;
         let over = entry.standbys.enter(from, most).ok_or_else(full)?;
-        Ok(Self { standbys: entry.standbys.clone(), over, _slot: slot })
+        Ok(Self { standbys: entry.standbys.clone(), over, _descriptor: slot })
     }
 
     /// What tells that the place is taken away.
@@ -100,31 +101,31 @@ impl Seat {
 /// The place of a carrier that has joined the attached one. The tunnel is
 /// detached when the place is taken away; it is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Joiner {
-    _seat: Seat,
+pub(super) struct JoinedSlot {
+    _slot: StandbySlot,
     watch: AbortHandle,
 }
 
-impl Joiner {
-    pub(super) fn new(seat: Seat, handle: Handle) -> Self {
-        seat.standbys.join(&seat.over);
-        let over = seat.over();
+impl JoinedSlot {
+    pub(super) fn new(slot: StandbySlot, handle: Handle) -> Self {
+        slot.standbys.join(&slot.over);
+        let over = slot.over();
         let watch = tokio::spawn(async move {
             over.notified().await;
             let why = "the address of a carrier that has joined is not admitted any more";
             handle.send(Command::Detach(why.to_owned())).await;
         });
-        Self { _seat: seat, watch: watch.abort_handle() }
+        Self { _slot: slot, watch: watch.abort_handle() }
     }
 }
 
-impl Drop for Joiner {
+impl Drop for JoinedSlot {
     fn drop(&mut self) {
         self.watch.abort();
     }
 }
 
-impl Drop for Seat {
+impl Drop for StandbySlot {
     fn drop(&mut self) {
         self.standbys.leave(&self.over);
     }
@@ -134,20 +135,20 @@ impl Drop for Seat {
 pub(super) async fn stand_by(
     context: &Context,
     entry: &Entry,
-    id: TunnelId,
-    guest: &mut Guest,
+    handshake: &mut Handshake,
     over: &Notify,
-) -> Result<Wanted, Unwelcome> {
-    let from = guest.from;
-    limited!(&context.log.of(from), info, "tunnel {id}: a carrier from {from} stands by");
+) -> Result<Promotion, Rejection> {
+    let from = handshake.from;
+    let span = &entry.span;
+    limited!(&context.log.of(from), info, parent: span, peer = %from, "a carrier stands by");
     let result = tokio::select! {
-        result = guest.stand_by(context.limits.standby_silence) => result,
-        () = over.notified() => Err(Unwelcome::Over),
-        () = entry.handle.closed() => Err(Unwelcome::Over),
+        result = handshake.stand_by(context.limits.standby_silence) => result,
+        () = over.notified() => Err(Rejection::Over),
+        () = entry.handle.closed() => Err(Rejection::Over),
     };
     if let Err(why) = &result {
         let limit = context.log.of(from);
-        limited!(&limit, info, "tunnel {id}: the carrier from {from} stands by no more: {why}");
+        limited!(&limit, info, parent: span, peer = %from, "a carrier stands by no more: {why}");
     }
     result
 }

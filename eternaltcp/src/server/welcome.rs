@@ -13,17 +13,20 @@ use eternaltcp_proto::{
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
 
 use super::Context;
+use super::event::ServerEvent;
 use super::gate::Ticket;
-use super::guest::{Guest, Wanted, Wish};
+use super::handshake::{ClientRequest, Handshake, Promotion};
 use super::registry::Entry;
+use super::rejection::{Rejected, Rejection};
 use super::role::ServerRole;
-use super::standby::{Joiner, Seat, stand_by};
-use super::unwelcome::{TurnedAway, Unwelcome};
+use super::standby::{JoinedSlot, StandbySlot, stand_by};
 use crate::address::canonical_ip;
-use crate::driver::{Command, Driver, channel, linger};
+use crate::driver::{Driver, channel, linger};
 use crate::log_limit::limited;
+use crate::spans;
 use eternaltcp_tls::{HandshakeError, PublicKey};
 
 /// What a live client is heard to say this long after another came by its name
@@ -35,16 +38,16 @@ const NAME_TICK: Duration = Duration::from_millis(100);
 
 /// By what a connection has its place, until it is a tunnel's carrier, or gone:
 /// a refusal on its way counts too.
-enum Hold {
+enum Guard {
     /// Among the strangers.
     Stranger(Ticket),
     /// Among those that stand by for its tunnel.
-    Standby(Seat),
+    Standby(StandbySlot),
     /// Among those that have joined it: its driver has the place.
     Joined,
 }
 
-impl Hold {
+impl Guard {
     /// Its key is known.
     fn recognise(&mut self, key: &PublicKey) {
         if let Self::Stranger(ticket) = self {
@@ -60,7 +63,7 @@ impl Hold {
     }
 
     /// Notes what it did wrong, if it did.
-    fn judge(&self, why: &Unwelcome) {
+    fn judge(&self, why: &Rejection) {
         if let (Self::Stranger(ticket), Some(fault)) = (self, why.fault()) {
             ticket.penalise(fault);
         }
@@ -75,16 +78,16 @@ pub(super) async fn welcome(
     ticket: Ticket,
 ) {
     let peer = SocketAddr::new(canonical_ip(peer.ip()), peer.port());
-    let mut hold = Hold::Stranger(ticket);
-    let admitted = admit(&context, stream, peer.ip(), &mut hold).await;
-    let Err(TurnedAway { why, carrier }) = admitted else { return };
-    if matches!(why, Unwelcome::Handshake(HandshakeError::TimedOut) | Unwelcome::TimedOut) {
+    let mut guard = Guard::Stranger(ticket);
+    let admitted = admit(&context, stream, peer.ip(), &mut guard).await;
+    let Err(Rejected { why, carrier }) = admitted else { return };
+    if matches!(why, Rejection::Handshake(HandshakeError::TimedOut) | Rejection::TimedOut) {
         let flags = "--login-grace, --signature-grace, --numbers-grace";
         context.notices.reached_by_stranger(flags, format_args!("no carrier from {peer}: {why}"));
     }
-    context.log.turned_away(peer, &why);
-    hold.judge(&why);
-    hold.reject();
+    context.log.rejected(peer, &why);
+    guard.judge(&why);
+    guard.reject();
     if let Some(carrier) = carrier {
         linger(carrier).await;
     }
@@ -94,84 +97,89 @@ async fn admit(
     context: &Arc<Context>,
     stream: TcpStream,
     from: IpAddr,
-    hold: &mut Hold,
-) -> Result<(), TurnedAway> {
+    guard: &mut Guard,
+) -> Result<(), Rejected> {
     let limits = &context.limits;
-    let Hold::Stranger(ticket) = hold else { return Err(Unwelcome::TimedOut.into()) };
-    let mut guest = Guest::meet(context, stream, from, ticket).await?;
-    match user_of(context, &guest) {
-        Some(user) => hold.recognise(&user),
-        None => hold.reject(),
+    let Guard::Stranger(ticket) = guard else { return Err(Rejection::TimedOut.into()) };
+    let mut handshake = Handshake::perform(context, stream, from, ticket).await?;
+    match user_of(context, &handshake) {
+        Some(user) => guard.recognise(&user),
+        None => guard.reject(),
     }
-    let wish = match timeout_at(Instant::now() + limits.login_grace, guest.wish()).await {
-        Ok(Ok(wish)) => wish,
-        Ok(Err(error)) => return Err(guest.turn_away(error)),
-        Err(_) => return Err(Unwelcome::TimedOut.into()),
-    };
-    let hello = match wish {
-        Wish::Attach(hello) => hello,
-        Wish::StandBy(request) => match wait(context, &mut guest, request.tunnel, hold).await {
-            Ok(Wanted::Attach(hello)) => hello,
-            Ok(Wanted::Join) => return join(context, guest, request.tunnel, hold).await,
-            Err(error) => return Err(guest.turn_away(error)),
-        },
-    };
-    match place(context, &guest, &hello).await {
-        Ok(place) => {
-            // Where the file has the key since it was read last.
-            hold.recognise(place.user());
-            settle(context, guest, place).await
+    let request =
+        match timeout_at(Instant::now() + limits.login_grace, handshake.read_request()).await {
+            Ok(Ok(request)) => request,
+            Ok(Err(error)) => return Err(handshake.reject(error)),
+            Err(_) => return Err(Rejection::TimedOut.into()),
+        };
+    let hello = match request {
+        ClientRequest::Attach(hello) => hello,
+        ClientRequest::StandBy(request) => {
+            match wait(context, &mut handshake, request.tunnel, guard).await {
+                Ok(Promotion::Attach(hello)) => hello,
+                Ok(Promotion::Join) => {
+                    return join(context, handshake, request.tunnel, guard).await;
+                }
+                Err(error) => return Err(handshake.reject(error)),
+            }
         }
-        Err(refusal) => Err(guest.turn_away(Unwelcome::Refused(refusal))),
+    };
+    match authorize(context, &handshake, &hello).await {
+        Ok(destination) => {
+            // Where the file has the key since it was read last.
+            guard.recognise(destination.user());
+            hand_over(context, handshake, destination).await
+        }
+        Err(refusal) => Err(handshake.reject(Rejection::Refused(refusal))),
     }
 }
 
 /// Judges a carrier that is to stand by, and waits for its attach.
 async fn wait(
     context: &Context,
-    guest: &mut Guest,
+    handshake: &mut Handshake,
     id: TunnelId,
-    hold: &mut Hold,
-) -> Result<Wanted, Unwelcome> {
+    guard: &mut Guard,
+) -> Result<Promotion, Rejection> {
     context.keys.refresh().await;
-    let entry = existing(context, guest, id).map_err(Unwelcome::Refused)?;
-    let seat = Seat::take(context, &entry, guest.from).map_err(Unwelcome::Refused)?;
-    let over = seat.over();
-    *hold = Hold::Standby(seat);
-    stand_by(context, &entry, id, guest, &over).await
+    let entry = existing(context, handshake, id).map_err(Rejection::Refused)?;
+    let slot = StandbySlot::take(context, &entry, handshake.from).map_err(Rejection::Refused)?;
+    let over = slot.over();
+    *guard = Guard::Standby(slot);
+    stand_by(context, &entry, handshake, &over).await
 }
 
 /// A carrier that stands by is to join the attached one: judged anew, like an
 /// attach.
 async fn join(
     context: &Context,
-    guest: Guest,
+    handshake: Handshake,
     id: TunnelId,
-    hold: &mut Hold,
-) -> Result<(), TurnedAway> {
+    guard: &mut Guard,
+) -> Result<(), Rejected> {
     context.keys.refresh().await;
-    let entry = existing(context, &guest, id).map_err(Unwelcome::Refused)?;
-    let from = guest.from;
-    let Some((request, carrier)) = guest.into_join() else {
-        return Err(Unwelcome::TimedOut.into());
+    let entry = existing(context, &handshake, id).map_err(Rejection::Refused)?;
+    let from = handshake.from;
+    let Some((request, mut carrier)) = handshake.into_join() else {
+        return Err(Rejection::TimedOut.into());
     };
-    let Hold::Standby(seat) = std::mem::replace(hold, Hold::Joined) else {
-        return Err(Unwelcome::TimedOut.into());
+    let Guard::Standby(slot) = std::mem::replace(guard, Guard::Joined) else {
+        return Err(Rejection::TimedOut.into());
     };
-    limited!(&context.log.of(from), info, "tunnel {id}: a carrier from {from} joins");
-    let joiner = Joiner::new(seat, entry.handle.clone());
+    limited!(&context.log.of(from), info, parent: &entry.span, peer = %from, "a carrier joins");
+    carrier.hold(JoinedSlot::new(slot, entry.handle.clone()));
     let (request, carrier) = (Box::new(request), Box::new(carrier));
-    entry.handle.send(Command::Join { request, carrier, joiner }).await;
+    entry.handle.tell(ServerEvent::Join { request, carrier }).await;
     Ok(())
 }
 
 /// Where an admitted client's carrier goes.
-enum Place {
+enum Destination {
     Existing(TunnelId, Entry),
     New { user: PublicKey, own: PublicKey, instance: Instance, born: Epoch },
 }
 
-impl Place {
+impl Destination {
     /// Whose it is.
     fn user(&self) -> &PublicKey {
         match self {
@@ -183,25 +191,30 @@ impl Place {
 
 /// The user behind the key that was proved, as far as that is known by now:
 /// before the client has said what it wants.
-fn user_of(context: &Context, guest: &Guest) -> Option<PublicKey> {
-    let tunnels = context.registry.user_of(&guest.key);
-    tunnels
-        .or_else(|| context.keys.judge(&guest.key, guest.from).is_ok().then(|| guest.key.clone()))
+fn user_of(context: &Context, handshake: &Handshake) -> Option<PublicKey> {
+    let tunnels = context.registry.user_of(&handshake.key);
+    tunnels.or_else(|| {
+        context.keys.judge(&handshake.key, handshake.from).is_ok().then(|| handshake.key.clone())
+    })
 }
 
 /// Policy first, then the tunnel.
-async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place, Refusal> {
+async fn authorize(
+    context: &Context,
+    handshake: &Handshake,
+    hello: &Hello,
+) -> Result<Destination, Refusal> {
     context.keys.refresh().await;
     match &hello.intent {
         Intent::Resume { tunnel } => {
-            existing(context, guest, *tunnel).map(|entry| Place::Existing(*tunnel, entry))
+            existing(context, handshake, *tunnel).map(|entry| Destination::Existing(*tunnel, entry))
         }
         Intent::New { enrol, instance } => {
             if !context.phase.is_open() {
                 let advice = "it is to end, and takes no new clients: try later";
                 return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
-            context.keys.admit(&guest.key, guest.from)?;
+            context.keys.admit(&handshake.key, handshake.from)?;
             let own = std::str::from_utf8(enrol)
                 .ok()
                 .and_then(|text| PublicKey::from_openssh(text).ok())
@@ -210,24 +223,24 @@ async fn place(context: &Context, guest: &Guest, hello: &Hello) -> Result<Place,
                 })?;
             let patience = hello.settings.dead_after.min(context.tunnel.dead_after) * 2 / 3;
             let born = hello.epoch;
-            check_name(context, &guest.key, &own, instance, born, patience).await?;
-            let (user, instance) = (guest.key.clone(), instance.clone());
-            Ok(Place::New { user, own, instance, born })
+            check_name(context, &handshake.key, &own, instance, born, patience).await?;
+            let (user, instance) = (handshake.key.clone(), instance.clone());
+            Ok(Destination::New { user, own, instance, born })
         }
     }
 }
 
 /// The tunnel of this id, for a client that proved its key and whose user's key
 /// is admitted still.
-fn existing(context: &Context, guest: &Guest, id: TunnelId) -> Result<Entry, Refusal> {
-    let entry = context.registry.find(id, &guest.key).ok_or_else(|| {
+fn existing(context: &Context, handshake: &Handshake, id: TunnelId) -> Result<Entry, Refusal> {
+    let entry = context.registry.find(id, &handshake.key).ok_or_else(|| {
         if context.sibling.is_there() {
             let advice = "the server before this one is being drained, and may have the tunnel";
             return Refusal::for_now(RefusalCode::Draining, advice);
         }
         Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
     })?;
-    context.keys.readmit(&entry.user, guest.from)?;
+    context.keys.readmit(&entry.user, handshake.from)?;
     Ok(entry)
 }
 
@@ -277,25 +290,29 @@ async fn check_name(
 }
 
 /// Waits for the numbers, and hands the carrier to its tunnel.
-async fn settle(context: &Arc<Context>, mut guest: Guest, place: Place) -> Result<(), TurnedAway> {
+async fn hand_over(
+    context: &Arc<Context>,
+    mut handshake: Handshake,
+    destination: Destination,
+) -> Result<(), Rejected> {
     let deadline = Instant::now() + context.limits.numbers_grace;
-    timeout_at(deadline, guest.request()).await.map_err(|_| Unwelcome::TimedOut)??;
-    let found = match place {
-        Place::Existing(id, entry) => Ok((id, entry)),
-        Place::New { user, own, instance, born } => {
-            start_tunnel(context, user, own, instance, born, guest.from)
+    timeout_at(deadline, handshake.read_numbers()).await.map_err(|_| Rejection::TimedOut)??;
+    let found = match destination {
+        Destination::Existing(id, entry) => Ok((id, entry)),
+        Destination::New { user, own, instance, born } => {
+            start_tunnel(context, user, own, instance, born, handshake.from)
         }
     };
     let (id, entry) = match found {
         Ok(found) => found,
-        Err(why) => return Err(guest.turn_away(why)),
+        Err(why) => return Err(handshake.reject(why)),
     };
-    entry.set_from(guest.from);
-    let Some((request, carrier)) = guest.into_request() else {
-        return Err(Unwelcome::TimedOut.into());
+    entry.set_from(handshake.from);
+    let Some((request, carrier)) = handshake.into_request() else {
+        return Err(Rejection::TimedOut.into());
     };
     let (request, carrier) = (Box::new(request), Box::new(carrier));
-    entry.handle.send(Command::Attach { id, request, carrier }).await;
+    entry.handle.tell(ServerEvent::Attach { id, request, carrier }).await;
     Ok(())
 }
 
@@ -307,33 +324,35 @@ fn start_tunnel(
     instance: Instance,
     born: Epoch,
     from: IpAddr,
-) -> Result<(TunnelId, Entry), Unwelcome> {
+) -> Result<(TunnelId, Entry), Rejection> {
     // Its carrier's place for as long as it lives: sessions cannot take it.
     let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
         let advice = "the server has no descriptors left for this key: try later";
-        Unwelcome::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))
+        Rejection::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))
     })?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| std::io::Error::other("no randomness"))?;
     let id = TunnelId(id);
     let (handle, commands) = channel(context.limits.max_waiting);
-    let fingerprint = user.fingerprint();
-    let entry = Entry::new(handle, user, own, instance, from, born);
+    let span = spans::server_tunnel(id, &user.fingerprint());
+    let mut entry = Entry::new(handle, user, own, instance, from, born);
+    entry.span = span.clone();
     let entry = context
         .registry
         .insert(id, entry, &context.limits, &context.notices)
-        .map_err(Unwelcome::Refused)?;
-    limited!(&context.log.of(from), info, "tunnel {id}: new, for key {fingerprint} from {from}");
+        .map_err(Rejection::Refused)?;
+    limited!(&context.log.of(from), info, parent: &span, peer = %from, "tunnel made");
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..context.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);
     let driver = Driver::new(tunnel, role, commands, Arc::clone(&entry.shared));
     let context = Arc::clone(context);
-    tokio::spawn(async move {
+    let run = async move {
         driver.run().await;
         context.registry.remove(id);
         drop(slot);
-        limited!(&context.log.of(from), info, "tunnel {id}: over");
-    });
+        limited!(&context.log.of(from), info, "tunnel over");
+    };
+    tokio::spawn(run.instrument(span));
     Ok((id, entry))
 }

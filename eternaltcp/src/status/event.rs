@@ -91,12 +91,12 @@ enum Told {
 
 /// Publishes the events of one tunnel, each change once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Herald {
+pub(crate) struct Publisher {
     events: Events,
     told: Told,
 }
 
-impl Herald {
+impl Publisher {
     pub(crate) fn new(events: Events) -> Self {
         Self { events, told: Told::default() }
     }
@@ -161,26 +161,26 @@ mod tests {
 
     #[test]
     fn every_doubt_or_loss_is_followed_by_one_back() {
-        let mut herald = Herald::default();
-        let mut heard = herald.events().listen();
+        let mut publisher = Publisher::default();
+        let mut heard = publisher.events().listen();
         let mut kinds =
             || std::iter::from_fn(|| heard.try_recv().ok()).map(|it| it.kind).collect::<Vec<_>>();
-        herald.lost(event);
-        herald.doubted(event);
-        herald.relieved(event);
+        publisher.lost(event);
+        publisher.doubted(event);
+        publisher.relieved(event);
         assert_eq!(kinds(), [], "there was no carrier yet");
-        herald.attached(event);
-        herald.attached(event);
+        publisher.attached(event);
+        publisher.attached(event);
         assert_eq!(kinds(), [EventKind::Attached, EventKind::Moved]);
-        herald.doubted(event);
-        herald.doubted(event);
-        herald.relieved(event);
-        herald.relieved(event);
+        publisher.doubted(event);
+        publisher.doubted(event);
+        publisher.relieved(event);
+        publisher.relieved(event);
         assert_eq!(kinds(), [EventKind::Doubted, EventKind::Back]);
-        herald.doubted(event);
-        herald.lost(event);
-        herald.lost(event);
-        herald.attached(event);
+        publisher.doubted(event);
+        publisher.lost(event);
+        publisher.lost(event);
+        publisher.attached(event);
         assert_eq!(kinds(), [EventKind::Doubted, EventKind::Lost, EventKind::Back]);
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use event::{EventKind, TunnelEvent};
-pub(crate) use event::{Events, Herald};
+pub(crate) use event::{Events, Publisher};
 
 /// A tunnel as one of its ends sees it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 pub(crate) use error::DialError;
 
@@ -96,8 +96,8 @@ pub(super) struct DialRequest {
     pub(super) path: Option<Path>,
     /// Further paths, tried at the same time, as the first is suspected.
     pub(super) also: Vec<Path>,
-    /// Only the servers before this place in the order of preference.
-    pub(super) at_least: Option<usize>,
+    /// Only so many servers, the preferred ones; `None`: all.
+    pub(super) servers: Option<usize>,
     /// Small things pass, and perhaps nothing else: make segments small.
     pub(super) is_small: bool,
 }
@@ -244,7 +244,7 @@ impl Dialer {
             let attempts = Attempts { common, verdicts, is_new, path, is_small, connected };
             return attempts.run_program(via).await;
         }
-        let DialRequest { is_new, path, also, at_least, is_small } = request;
+        let DialRequest { is_new, path, also, servers, is_small } = request;
         let mut paths = vec![path];
         for path in also.into_iter().map(Some) {
             if !paths.contains(&path) {
@@ -259,7 +259,7 @@ impl Dialer {
             let source = path.clone().or_else(|| self.chosen_path()).map(|path| path.source);
             let is_small = self.0.segments.are_small(is_small, source);
             let attempts = Attempts { common, verdicts, is_new, path, is_small, connected };
-            lanes.spawn(over_path(attempts, at_least));
+            lanes.spawn(over_path(attempts, servers).in_current_span());
         }
         let mut error: Option<DialError> = None;
         while let Some(done) = lanes.join_next().await {
@@ -282,21 +282,21 @@ impl Dialer {
 /// Called when a machine has answered.
 type Connected = Arc<dyn Fn() + Send + Sync>;
 
-/// The race over one path.
-async fn over_path(attempts: Attempts, at_least: Option<usize>) -> Result<Dialed, DialError> {
+/// The race over one path, to so many of the servers.
+async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed, DialError> {
     let attempts = Arc::new(attempts);
     let common = &attempts.common;
     let source = attempts.source();
     let family = common.pins.family;
     let fits = move |it: &Candidate| {
-        at_least.is_none_or(|most| it.server < most)
+        servers.is_none_or(|count| it.server < count)
             && family.is_none_or(|family| family.has(it.address.ip()))
             && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
     };
     let last = common.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let last = last.into_iter().filter(fits).collect();
     let mut lookups = JoinSet::new();
-    for (server, name) in common.servers.iter().take(at_least.unwrap_or(usize::MAX)).enumerate() {
+    for (server, name) in common.servers.iter().take(servers.unwrap_or(usize::MAX)).enumerate() {
         // What is dialled is the proxy, where there is one.
         let name = common.proxy_to(server).map_or(name, Proxy::address).clone();
         let common = Arc::clone(common);

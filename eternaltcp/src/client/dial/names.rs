@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(5);
 
 /// Look-ups of one name that run at once. Past that the newest is joined.
-const MOST_RUNNING: usize = 4;
+const MAX_RUNNING: usize = 4;
 
 /// A look-up of one name.
 pub(super) type LookUp = dyn Fn(Server) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>
@@ -91,7 +91,7 @@ impl Names {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|it| it.answer.borrow().is_none() && it.answer.has_changed().is_ok());
         let mine = running.iter().rev().filter(|it| it.server == *server);
-        let is_full = mine.clone().count() >= MOST_RUNNING;
+        let is_full = mine.clone().count() >= MAX_RUNNING;
         let joined = mine.clone().find(|it| is_full || it.since.elapsed() < FRESH);
         if let Some(joined) = joined {
             return joined.answer.clone();
@@ -160,7 +160,7 @@ mod tests {
             let error = names.resolve(&server).await.unwrap_err();
             assert!(error.to_string().starts_with("cannot resolve example.org yet: "), "{error}");
         }
-        assert_eq!(count.load(Ordering::Relaxed), MOST_RUNNING);
+        assert_eq!(count.load(Ordering::Relaxed), MAX_RUNNING);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::io::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use super::attempt::Attempts;
 use super::{Candidate, DialError, Dialed};
@@ -29,10 +29,10 @@ use crate::process::as_started;
 const THROUGH: Duration = Duration::from_secs(60);
 
 /// What it may say before that.
-const MOST_NOISE: u64 = 1 << 20;
+const MAX_NOISE: u64 = 1 << 20;
 
 /// Bytes of a line that it says on stderr; a longer one is several.
-const MOST_LINE: u64 = 4096;
+const MAX_LINE: u64 = 4096;
 
 /// When one direction has ended, the other one's time to end too.
 const HALF: Duration = Duration::from_secs(2);
@@ -139,7 +139,7 @@ impl Program {
         let mut text = Vec::new();
         let stderr = self.stderr.take()?;
         // What is read by then has to do.
-        let _ = timeout(HALF, stderr.take(MOST_NOISE).read_to_end(&mut text)).await;
+        let _ = timeout(HALF, stderr.take(MAX_NOISE).read_to_end(&mut text)).await;
         let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
         lines.rfind(|line| !line.is_empty()).map(CleanText::from_bytes)
     }
@@ -150,7 +150,8 @@ impl Program {
             return;
         };
         let words = Arc::clone(&self.last_words);
-        let complaints = self.stderr.take().map(|stderr| tokio::spawn(log(stderr, words)));
+        let complaints =
+            self.stderr.take().map(|stderr| tokio::spawn(log(stderr, words).in_current_span()));
         let (mut from, mut to) = far.split();
         // An end is an end, whatever the reason.
         let up = async {
@@ -201,7 +202,7 @@ impl Drop for Program {
 /// Reads until a line has ended that ends with `marker`.
 async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> io::Result<()> {
     let mut line = Vec::new();
-    let mut output = output.take(MOST_NOISE);
+    let mut output = output.take(MAX_NOISE);
     loop {
         line.clear();
         if output.read_until(b'\n', &mut line).await? == 0 {
@@ -218,7 +219,7 @@ async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> i
 async fn log(stderr: impl AsyncRead + Unpin, last_words: LastWords) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
-    while matches!((&mut stderr).take(MOST_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
+    while matches!((&mut stderr).take(MAX_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
         let words = CleanText::from_bytes(line.trim_ascii());
         debug!("{words}");
         if !words.is_empty() {
@@ -265,7 +266,7 @@ mod tests {
             assert_eq!(skip_noise(&mut output, "MARK 1").await.is_ok(), is_through);
             assert_eq!(output, if is_through { b"rest".as_slice() } else { b"" });
         }
-        let endless = b"\n".repeat((MOST_NOISE + 10) as usize);
+        let endless = b"\n".repeat((MAX_NOISE + 10) as usize);
         assert!(skip_noise(&mut endless.as_slice(), "MARK 1").await.is_err());
     }
 

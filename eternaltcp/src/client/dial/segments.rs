@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many addresses are remembered.
-const MOST: usize = 8;
+const MAX: usize = 8;
 
 /// For so long. Whatever it was then may be over, and large segments cost less.
 const KEPT: Duration = Duration::from_secs(10 * 60);
@@ -47,7 +47,7 @@ impl Segments {
         }
         kept.retain(is_fresh);
         kept.push_back((source, Instant::now()));
-        if kept.len() > MOST {
+        if kept.len() > MAX {
             kept.pop_front();
         }
     }
@@ -72,13 +72,13 @@ mod tests {
     #[test]
     fn only_so_many_addresses_are_kept_and_the_newest_is_among_them() {
         let segments = Segments::default();
-        let addresses: Vec<_> = (0..=MOST as u8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
+        let addresses: Vec<_> = (0..=MAX as u8).map(|n| IpAddr::from([10, 0, 1, n])).collect();
         for address in &addresses {
             segments.keep_small(*address);
             segments.keep_small(*address);
         }
         let kept = addresses.iter().filter(|it| segments.are_small(false, Some(**it))).count();
-        assert_eq!(kept, MOST);
+        assert_eq!(kept, MAX);
         assert!(segments.are_small(false, addresses.last().copied()));
     }
 }

@@ -8,7 +8,7 @@ use crate::address::Server;
 use crate::client::Proxy;
 
 /// A proxy that takes addresses alone is asked for so many of a server.
-const MOST_ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 4;
 
 impl Attempts {
     /// A connection to the server of `candidate`, whose address is that of `proxy`.
@@ -39,7 +39,7 @@ impl Attempts {
             return Ok(vec![server.clone()]);
         }
         let addresses = self.common.names.resolve(server).await?;
-        let targets = addresses.into_iter().take(MOST_ADDRESSES);
+        let targets = addresses.into_iter().take(MAX_ADDRESSES);
         Ok(targets.map(|it| Server { host: it.ip().to_string(), port: it.port() }).collect())
     }
 }

@@ -11,7 +11,7 @@ use super::{Path, Pins};
 use eternaltcp_sys::{bind_to_device, has_route};
 
 /// Other paths that are told at once.
-pub(super) const MOST: usize = 4;
+pub(super) const MAX: usize = 4;
 
 /// The path that the system would choose now for a carrier to `server`, within
 /// what the user pinned; `None` when it has none. Sends no packet.
@@ -53,7 +53,7 @@ pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Pa
         if is_candidate && let Some(path) = path_over(server, interface, &interfaces) {
             paths.push(path);
         }
-        if paths.len() == MOST {
+        if paths.len() == MAX {
             break;
         }
     }

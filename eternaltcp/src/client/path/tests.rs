@@ -1,6 +1,6 @@
 //! Paths, chosen in network namespaces of their own.
 
-use super::find::MOST;
+use super::find::MAX;
 use super::*;
 use eternaltcp_sys::testnet::{Net, ip, link};
 
@@ -74,7 +74,7 @@ fn other_paths_are_bounded_and_are_not_of_a_link_alone() {
         ip("route add default dev local metric 99");
         let first = path("10.0.1.2", "up1");
         let found = others(FAR, &first);
-        assert_eq!(found.len(), MOST, "{found:?}");
+        assert_eq!(found.len(), MAX, "{found:?}");
         assert!(!found.contains(&first));
         ip("-6 addr add fe80::7/64 dev local nodad");
         for n in 2..=7 {

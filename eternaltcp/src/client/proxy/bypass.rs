@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::address::canonical_ip;
 
 /// The most entries that are read.
-const MOST: usize = 1024;
+const MAX: usize = 1024;
 
 /// Hosts that are reached without a proxy, as curl reads `no_proxy`: names with all names
 /// below them, addresses, networks (`10.0.0.0/8`), or `*` for every host.
@@ -24,7 +24,7 @@ impl NoProxy {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let words = text.split(|c: char| c == ',' || c.is_whitespace());
-        Self(words.filter(|word| !word.is_empty()).take(MOST).filter_map(Entry::parse).collect())
+        Self(words.filter(|word| !word.is_empty()).take(MAX).filter_map(Entry::parse).collect())
     }
 
     /// Whether this host is reached without a proxy.

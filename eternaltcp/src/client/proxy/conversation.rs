@@ -14,7 +14,7 @@ use crate::address::Server;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer of a proxy, with its headers.
-const MOST_ANSWER: usize = 16 * 1024;
+const MAX_ANSWER: usize = 16 * 1024;
 
 /// Why a proxy makes no connection, in words that follow its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,11 +84,11 @@ where
     let mut answer = Vec::with_capacity(1024);
     loop {
         match http::parse(&answer, &authority, login.is_some()) {
-            http::Answer::Partial if answer.len() >= MOST_ANSWER => {
+            http::Answer::Partial if answer.len() >= MAX_ANSWER => {
                 return Err(ProxyRefusal::answered("its answer does not end".to_owned()));
             }
             http::Answer::Partial => {
-                let room = MOST_ANSWER - answer.len();
+                let room = MAX_ANSWER - answer.len();
                 let read = stream.take(room as u64).read_buf(&mut answer).await;
                 match read {
                     Ok(0) => return Err(ProxyRefusal::lost(&io::ErrorKind::UnexpectedEof.into())),

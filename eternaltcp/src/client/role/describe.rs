@@ -1,4 +1,4 @@
-//! What the client's end alone knows of its tunnel, told to who asks.
+//! What the client's end alone knows of its tunnel, for the status.
 
 use std::sync::PoisonError;
 
@@ -9,17 +9,17 @@ use crate::status::{Peer, ServerPeer, TunnelState, TunnelStatus};
 
 impl ClientRole {
     pub(super) fn describe_end(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
-        let history = self.story.history();
-        let history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        let statistics = self.event_log.statistics();
+        let statistics = statistics.lock().unwrap_or_else(PoisonError::into_inner);
         status.peer = Peer::Server(ServerPeer {
-            address: self.dialing.dialer.servers().to_string(),
-            dials: history.dials,
-            doubts: history.doubts,
-            false_alarms: history.false_alarms,
-            spare: self.spare.as_ref().and_then(|spare| spare.path()).map(ToString::to_string),
+            address: self.dialing.dialer().servers().to_string(),
+            dials: statistics.dials,
+            doubts: statistics.doubts,
+            false_alarms: statistics.false_alarms,
+            spare: self.pool.spare_path().map(ToString::to_string),
         });
-        status.last_loss = history.last_loss.clone();
-        if let (Some(carrier), Some(path)) = (&mut status.carrier, &self.wish.current) {
+        status.last_loss = statistics.last_loss.clone();
+        if let (Some(carrier), Some(path)) = (&mut status.carrier, self.dialing.current_path()) {
             carrier.interface = Some(path.interface.clone());
         }
         status.why = self.why(status.state, tunnel);
@@ -31,7 +31,7 @@ impl ClientRole {
         match state {
             TunnelState::Attached | TunnelState::Closing => offline(),
             TunnelState::Doubted => {
-                let told = self.story.doubt().map(str::to_owned);
+                let told = self.event_log.doubt().map(str::to_owned);
                 told.or_else(offline).or_else(|| tunnel.suspicion().map(words))
             }
             TunnelState::Attaching | TunnelState::Detached => {

@@ -8,8 +8,9 @@ use eternaltcp_proto::{Cause, Reset, SessionId};
 use tokio::sync::Semaphore;
 
 use crate::address::Target;
-use crate::client::remote::Listening;
-use crate::driver::{Handle, Offer};
+use crate::client::event::Handle;
+use crate::client::listening::Listening;
+use crate::driver::Offer;
 use crate::log_limit::{LogLimit, limited};
 use crate::net::lookup::Lookups;
 use crate::net::origin::proxy_header;
@@ -83,7 +84,7 @@ impl Remotes {
                 Err(reset) => Err(reset),
             };
             if let Err(reset) = &result {
-                limited!(&*log, info, "session {id}: {reset}");
+                limited!(&*log, info, "{reset}");
             }
             result
         })

@@ -11,7 +11,7 @@ use eternaltcp_proto::Time;
 use crate::duration::parse_duration;
 
 /// Sources whose penalties are remembered. Past that new ones are not.
-const MOST_SOURCES: usize = 1 << 16;
+const MAX_SOURCES: usize = 1 << 16;
 
 /// How often the table is cleared of what is over, while it is full.
 const CLEARED: Duration = Duration::from_secs(1);
@@ -117,11 +117,11 @@ impl Penalties {
     }
 
     fn has_room(&mut self, now: Time) -> bool {
-        if self.sources.len() >= MOST_SOURCES && now >= self.cleared + CLEARED {
+        if self.sources.len() >= MAX_SOURCES && now >= self.cleared + CLEARED {
             self.cleared = now;
             self.sources.retain(|_, penalty| penalty.until > now);
         }
-        self.sources.len() < MOST_SOURCES
+        self.sources.len() < MAX_SOURCES
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
         for number in 0..100_000 {
             penalties.add(at(0), source(number), Fault::NoKey);
         }
-        assert_eq!(penalties.sources.len(), MOST_SOURCES);
+        assert_eq!(penalties.sources.len(), MAX_SOURCES);
         penalties.add(at(2), source(200_000), Fault::NoKey);
         assert_eq!(penalties.sources.len(), 2, "what is over makes room");
     }

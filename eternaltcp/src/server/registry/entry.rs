@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Epoch, Instance, TunnelId};
+use eternaltcp_proto::{Closing, Epoch, Instance};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{Span, warn};
 
+use super::super::event::Handle;
 use super::super::eviction::Candidate;
 use super::super::keys::View;
 use super::super::standby::Standbys;
-use crate::driver::{Command, Handle, Shared};
+use crate::driver::{Command, Shared};
 use crate::policy::Denial;
 use eternaltcp_tls::PublicKey;
 
@@ -48,6 +49,8 @@ pub(in crate::server) struct Entry {
     was_closed: Arc<AtomicBool>,
     /// A newer tunnel of the same client took its place.
     replaced: Arc<AtomicBool>,
+    /// The fields of its log lines.
+    pub(in crate::server) span: Span,
 }
 
 impl Entry {
@@ -75,6 +78,7 @@ impl Entry {
             is_ending: false,
             was_closed: Arc::default(),
             replaced: Arc::default(),
+            span: Span::none(),
         }
     }
 
@@ -112,9 +116,9 @@ impl Entry {
     }
 
     /// Tells the tunnel to give its carrier up.
-    pub(super) fn detach(&self, id: TunnelId, denial: &Denial) {
+    pub(super) fn detach(&self, denial: &Denial) {
         if self.shared.is_attached() {
-            warn!("tunnel {id}: its carrier is ended: {denial}");
+            warn!(parent: &self.span, "its carrier is ended: {denial}");
             self.handle.try_send(Command::Detach(denial.to_string()));
         }
     }

@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::ServerLimits;
+use super::event::{Handle, ServerEvent};
 use super::eviction::{Allowance, Reason, choose};
 use super::grants::{Full, Granted};
 use super::keys::View;
 use super::notices::Notices;
-use crate::driver::{Command, Handle};
 use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
 use crate::report::counted;
@@ -191,7 +191,7 @@ impl Registry {
                 }
                 Some(entry) => {
                     let text = "replaced by a newer one of the same client";
-                    limited!(&REPLACED, info, "tunnel {id}: {text}");
+                    limited!(&REPLACED, info, parent: &entry.span, "{text}");
                     entry.dismiss(Closing::Replaced);
                 }
                 None => {}
@@ -204,15 +204,15 @@ impl Registry {
     /// that stand by at an address that is not, as far as the file has settled.
     /// `elapsed` is the time since the last call.
     pub(in crate::server) fn judge_keys(&self, keys: &View, elapsed: Duration) {
-        for (id, entry) in self.lock().iter_mut() {
+        for entry in self.lock().values_mut() {
             if keys.is_settled() {
                 entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
             }
             match entry.denial(keys, elapsed) {
                 None => {}
-                Some(denial @ Denial::AddressNotAllowed { .. }) => entry.detach(*id, &denial),
+                Some(denial @ Denial::AddressNotAllowed { .. }) => entry.detach(&denial),
                 Some(denial) => {
-                    warn!("tunnel {id} is closed: {denial}");
+                    warn!(parent: &entry.span, "the tunnel is closed: {denial}");
                     entry.close(Closing::KeyRemoved);
                 }
             }
@@ -236,7 +236,7 @@ impl Registry {
             entry.end(why);
             let sessions = entry.shared.sessions();
             let sessions = counted(sessions, "session", "sessions");
-            warn!("tunnel {id} is closed, with {sessions}: {reason}");
+            warn!(parent: &entry.span, "the tunnel is closed, with {sessions}: {reason}");
         }
     }
 
@@ -245,7 +245,7 @@ impl Registry {
         let entries: Vec<Entry> = self.lock().values().cloned().collect();
         let all = async {
             for entry in &entries {
-                entry.handle.send(Command::Close(why)).await;
+                entry.handle.tell(ServerEvent::Close(why)).await;
             }
             for entry in &entries {
                 entry.handle.closed().await;
@@ -279,8 +279,11 @@ fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Fu
         .filter(|(_, entry)| counts(entry) && entry.is_idle_for(MAKES_ROOM_AFTER, now))
         .min_by_key(|(_, entry)| entry.detached_since())
         .map(|(id, _)| *id);
-    let Some((id, entry)) = idle.and_then(|id| tunnels.remove_entry(&id)) else { return false };
-    info!("tunnel {id}: makes room for a new one: it has no sessions and no carrier");
+    let Some(entry) = idle.and_then(|id| tunnels.remove(&id)) else { return false };
+    info!(
+        parent: &entry.span,
+        "the tunnel makes room for a new one: it has no sessions and no carrier"
+    );
     entry.dismiss(Closing::Evicted);
     true
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::driver::channel;
+use crate::driver::{Command, channel};
 use eternaltcp_tls::Identity;
 use tokio::time::advance;
 

@@ -7,7 +7,7 @@ use eternaltcp_proto::{Time, Tunnel, TunnelId};
 use super::Entry;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::status::{
-    ClientPeer, EventKind, Events, Herald, Loss, Peer, TunnelEvent, TunnelState, TunnelStatus,
+    ClientPeer, EventKind, Events, Loss, Peer, Publisher, TunnelEvent, TunnelState, TunnelStatus,
 };
 use eternaltcp_tls::PublicKey;
 
@@ -15,7 +15,7 @@ use eternaltcp_tls::PublicKey;
 pub(super) struct Losses {
     tunnel: TunnelId,
     key: String,
-    herald: Herald,
+    publisher: Publisher,
     last: Option<Loss>,
     /// Since when there is no carrier.
     since: Option<Time>,
@@ -25,15 +25,15 @@ pub(super) struct Losses {
 
 impl Losses {
     pub(super) fn new(tunnel: TunnelId, user: &PublicKey, events: Events) -> Self {
-        let herald = Herald::new(events);
-        Self { tunnel, key: user.fingerprint(), herald, last: None, since: None, from: None }
+        let publisher = Publisher::new(events);
+        Self { tunnel, key: user.fingerprint(), publisher, last: None, since: None, from: None }
     }
 
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.since = Some(now);
         self.note(end.kind(), end.to_string());
         let event = self.event(tunnel, end.to_string());
-        self.herald.lost(|| event);
+        self.publisher.lost(|| event);
     }
 
     pub(super) fn handle_attached(
@@ -55,7 +55,7 @@ impl Losses {
         }
         let why = self.last.as_ref().map_or_else(String::new, |loss| loss.why.clone());
         let event = self.event(tunnel, why);
-        self.herald.attached(|| TunnelEvent { outage, replayed, ..event });
+        self.publisher.attached(|| TunnelEvent { outage, replayed, ..event });
     }
 
     fn note(&mut self, end: EndKind, why: String) {
@@ -70,7 +70,7 @@ impl Losses {
 
     fn event(&self, tunnel: &Tunnel, why: String) -> TunnelEvent {
         TunnelEvent {
-            // The herald says what it is.
+            // The publisher says what it is.
             kind: EventKind::Attached,
             tunnel: Some(self.tunnel.to_string()),
             peer: self.key.clone(),

@@ -58,7 +58,7 @@ async fn the_next_server_is_taken_when_the_preferred_one_is_not_there() {
     client.dns.set("a", &[good]);
     client.dns.set("b", &[server(&shared).await]);
     assert_eq!(client.dialer.dial(new_tunnel(), || {}).await.unwrap().server, 1);
-    let better = || DialRequest { at_least: Some(1), ..DialRequest::default() };
+    let better = || DialRequest { servers: Some(1), ..DialRequest::default() };
     let error = client.dialer.dial(better(), || {}).await.unwrap_err();
     assert!(matches!(error, DialError::Connect(..)), "only the better one is asked: {error}");
     client.dns.set("a", &[server(&shared).await]);
@@ -80,11 +80,11 @@ async fn a_server_with_another_key_cannot_have_the_tunnel() {
     let dialed = other.dialer.dial(new_tunnel(), || {}).await.unwrap();
     other.dialer.settle(&dialed);
     other.dns.set("a", &[server(&key()).await]);
-    let better = DialRequest { at_least: Some(1), ..DialRequest::default() };
+    let better = DialRequest { servers: Some(1), ..DialRequest::default() };
     let error = other.dialer.dial(better, || {}).await.unwrap_err();
     assert!(matches!(error, DialError::OtherServer { .. }), "{error}");
     // A new tunnel may be made anywhere.
-    let better = DialRequest { at_least: Some(1), ..new_tunnel() };
+    let better = DialRequest { servers: Some(1), ..new_tunnel() };
     assert_eq!(other.dialer.dial(better, || {}).await.unwrap().server, 0);
 }
 

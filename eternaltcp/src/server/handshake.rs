@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::gate::Ticket;
-use super::unwelcome::{TurnedAway, Unwelcome};
+use super::rejection::{Rejected, Rejection};
 use crate::driver::CarrierIo;
 use crate::net::socket::prepare_carrier;
 use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
@@ -26,7 +26,7 @@ use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake
 const MAX_NUMBERS: usize = 1 << 16;
 
 /// The first request of a client.
-pub(super) enum Wish {
+pub(super) enum ClientRequest {
     /// Attach its carrier to a tunnel.
     Attach(Hello),
     /// Make its carrier stand by for one.
@@ -34,7 +34,7 @@ pub(super) enum Wish {
 }
 
 /// The request on a standby carrier.
-pub(super) enum Wanted {
+pub(super) enum Promotion {
     /// Attach it.
     Attach(Hello),
     /// Join the attached one.
@@ -42,7 +42,7 @@ pub(super) enum Wanted {
 }
 
 /// A client whose key is proved, before it has a tunnel.
-pub(super) struct Guest {
+pub(super) struct Handshake {
     carrier: CarrierIo,
     acceptor: Acceptor,
     /// The origin of the acceptor's time.
@@ -52,15 +52,15 @@ pub(super) struct Guest {
     pub(super) from: IpAddr,
 }
 
-impl Guest {
+impl Handshake {
     /// Lets the stranger prove a key in time. It gets more time if it has received this side's part
     /// of the handshake and asks for it, and if it comes from an address of a client with a tunnel.
-    pub(super) async fn meet(
+    pub(super) async fn perform(
         context: &Context,
         stream: TcpStream,
         from: IpAddr,
         ticket: &Ticket,
-    ) -> Result<Self, Unwelcome> {
+    ) -> Result<Self, Rejection> {
         let limits = &context.limits;
         let hello = Instant::now() + limits.login_grace;
         let signature = hello + limits.login_grace + limits.signature_grace;
@@ -79,29 +79,29 @@ impl Guest {
     }
 
     /// Returns the client's request. Later data stay unread.
-    pub(super) async fn wish(&mut self) -> Result<Wish, Unwelcome> {
+    pub(super) async fn read_request(&mut self) -> Result<ClientRequest, Rejection> {
         loop {
             match self.advance().await? {
-                Progress::Hello(hello) => return Ok(Wish::Attach(hello)),
-                Progress::Standby(request) => return Ok(Wish::StandBy(request)),
+                Progress::Hello(hello) => return Ok(ClientRequest::Attach(hello)),
+                Progress::Standby(request) => return Ok(ClientRequest::StandBy(request)),
                 Progress::More => {}
-                Progress::Join | Progress::Complete => return Err(Unwelcome::TimedOut),
+                Progress::Join | Progress::Complete => return Err(Rejection::TimedOut),
             }
         }
     }
 
     /// Lets the client stand by until it sends a request on its carrier.
-    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Wanted, Unwelcome> {
+    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Promotion, Rejection> {
         self.acceptor.let_stand_by(self.now(), silence);
         loop {
             let silent = self.acceptor.poll_timeout().unwrap_or_default();
             let silent = self.origin + silent.since_origin();
             // Waiting data are read before silence is judged.
-            match timeout_at(silent, self.advance()).await.map_err(|_| Unwelcome::Silent)?? {
-                Progress::Hello(hello) => return Ok(Wanted::Attach(hello)),
-                Progress::Join => return Ok(Wanted::Join),
+            match timeout_at(silent, self.advance()).await.map_err(|_| Rejection::Silent)?? {
+                Progress::Hello(hello) => return Ok(Promotion::Attach(hello)),
+                Progress::Join => return Ok(Promotion::Join),
                 Progress::More => self.carrier.shrink(),
-                Progress::Standby(_) | Progress::Complete => return Err(Unwelcome::TimedOut),
+                Progress::Standby(_) | Progress::Complete => return Err(Rejection::TimedOut),
             }
         }
     }
@@ -111,7 +111,7 @@ impl Guest {
     }
 
     /// Feeds the acceptor until it reports something, and sends its answers to a standby client.
-    async fn advance(&mut self) -> Result<Progress, Unwelcome> {
+    async fn advance(&mut self) -> Result<Progress, Rejection> {
         match self.acceptor.poll()? {
             Progress::More => {}
             progress => return Ok(progress),
@@ -135,33 +135,33 @@ impl Guest {
         self.chunks.extend(plaintext);
         match result {
             Err(_) if !self.chunks.is_empty() => Ok(Progress::More),
-            result => result.map(|()| Progress::More).map_err(Unwelcome::from),
+            result => result.map(|()| Progress::More).map_err(Rejection::from),
         }
     }
 
     /// Waits for the rest of the request.
-    pub(super) async fn request(&mut self) -> Result<(), Unwelcome> {
+    pub(super) async fn read_numbers(&mut self) -> Result<(), Rejection> {
         loop {
             match self.advance().await? {
                 Progress::Complete => return Ok(()),
                 Progress::More => {}
                 Progress::Hello(_) | Progress::Standby(_) | Progress::Join => {
-                    return Err(Unwelcome::TimedOut);
+                    return Err(Rejection::TimedOut);
                 }
             }
         }
     }
 
     /// Tells the client the reason, as far as it can understand it.
-    pub(super) fn turn_away(mut self, why: Unwelcome) -> TurnedAway {
+    pub(super) fn reject(mut self, why: Rejection) -> Rejected {
         let refusal = match &why {
-            Unwelcome::Refused(refusal) => Some(refusal.clone()),
-            Unwelcome::Accept(AcceptError::Hello(error)) => error.refusal(),
+            Rejection::Refused(refusal) => Some(refusal.clone()),
+            Rejection::Accept(AcceptError::Hello(error)) => error.refusal(),
             _ => None,
         };
         let is_told =
             refusal.is_some_and(|refusal| self.carrier.push(&encode_refusal(&refusal)).is_ok());
-        TurnedAway { why, carrier: is_told.then_some(self.carrier) }
+        Rejected { why, carrier: is_told.then_some(self.carrier) }
     }
 
     /// Returns the carrier that will join, after [`Self::stand_by`] reported it, with the data that
@@ -171,7 +171,7 @@ impl Guest {
         Some((self.acceptor.into_join()?, self.carrier))
     }
 
-    /// Returns the complete request and its carrier, after [`Self::request`] is done. There is no
+    /// Returns the complete request and its carrier, after [`Self::read_numbers`] is done. There is no
     /// request if data were read after it: a client waits for the answer.
     pub(super) fn into_request(mut self) -> Option<(AttachRequest, CarrierIo)> {
         self.pass_unread_on();
@@ -206,8 +206,8 @@ mod tests {
         poll_fn(|cx| carrier.poll_send(cx, Time::ZERO, |_| None)).await.unwrap();
     }
 
-    /// Returns a guest and the other end of its carrier.
-    async fn pair() -> (Guest, CarrierIo) {
+    /// Returns a handshake and the other end of its carrier.
+    async fn pair() -> (Handshake, CarrierIo) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let there = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (here, from) = listener.accept().await.unwrap();
@@ -223,7 +223,7 @@ mod tests {
         );
         other.unwrap();
         let shaken = shaken.unwrap();
-        let guest = Guest {
+        let handshake = Handshake {
             carrier: CarrierIo::new(here, server, to_server).unwrap(),
             acceptor: Acceptor::new(MAX_NUMBERS),
             origin: Instant::now(),
@@ -231,7 +231,7 @@ mod tests {
             key: shaken.peer,
             from: from.ip(),
         };
-        (guest, CarrierIo::new(there, client, to_client).unwrap())
+        (handshake, CarrierIo::new(there, client, to_client).unwrap())
     }
 
     fn versions() -> Vec<u8> {
@@ -242,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_behind_a_request_that_is_whole_is_not_dropped_in_silence() {
         for has_more in [false, true] {
-            let (mut guest, mut client) = pair().await;
+            let (mut handshake, mut client) = pair().await;
             let settings = [3000_u64, 1 << 26, 1 << 18, 1000].map(u64::to_le_bytes).concat();
             let hello = [
                 b"etcp",
@@ -255,37 +255,43 @@ mod tests {
             ]
             .concat();
             send(&mut client, &packet(9, &hello)).await;
-            let Ok(Wish::Attach(_)) = guest.wish().await else { panic!("it asked") };
+            let Ok(ClientRequest::Attach(_)) = handshake.read_request().await else {
+                panic!("it asked")
+            };
             send(&mut client, &packet(13, &0_u32.to_le_bytes())).await;
-            guest.request().await.expect("it is whole");
+            handshake.read_numbers().await.expect("it is whole");
             if has_more {
-                guest.chunks.push_back(packet(1, &[]).into());
+                handshake.chunks.push_back(packet(1, &[]).into());
             }
-            assert_eq!(guest.into_request().is_some(), !has_more);
+            assert_eq!(handshake.into_request().is_some(), !has_more);
         }
     }
 
     /// [JOIN-3] [STANDBY-5]
     #[tokio::test]
     async fn a_heartbeat_behind_a_join_goes_along_with_it() {
-        let (mut guest, mut client) = pair().await;
+        let (mut handshake, mut client) = pair().await;
         send(&mut client, &packet(15, &[b"etcp", &versions()[..], &[7; 16]].concat())).await;
-        let Ok(Wish::StandBy(_)) = guest.wish().await else { panic!("it asked") };
+        let Ok(ClientRequest::StandBy(_)) = handshake.read_request().await else {
+            panic!("it asked")
+        };
         let join = packet(16, &2_u64.to_le_bytes());
         let asks = async { send(&mut client, &join).await };
-        let (wanted, ()) = tokio::join!(guest.stand_by(SILENCE * 100), asks);
-        assert!(matches!(wanted, Ok(Wanted::Join)));
-        guest.chunks.push_back(packet(1, &[]).into());
-        let (request, _carrier) = guest.into_join().expect("it asked");
+        let (wanted, ()) = tokio::join!(handshake.stand_by(SILENCE * 100), asks);
+        assert!(matches!(wanted, Ok(Promotion::Join)));
+        handshake.chunks.push_back(packet(1, &[]).into());
+        let (request, _carrier) = handshake.into_join().expect("it asked");
         assert!(request.has_unread());
     }
 
     /// [STANDBY-7]
     #[tokio::test]
-    async fn a_guest_that_stands_by_may_be_silent_for_so_long_and_no_longer() {
-        let (mut guest, mut client) = pair().await;
+    async fn a_client_that_stands_by_may_be_silent_for_so_long_and_no_longer() {
+        let (mut handshake, mut client) = pair().await;
         send(&mut client, &packet(15, &[b"etcp", &versions()[..], &[7; 16]].concat())).await;
-        let Ok(Wish::StandBy(request)) = guest.wish().await else { panic!("it asked") };
+        let Ok(ClientRequest::StandBy(request)) = handshake.read_request().await else {
+            panic!("it asked")
+        };
         assert_eq!(request.tunnel, TunnelId([7; 16]));
         let start = Instant::now();
         let lively = async {
@@ -294,8 +300,8 @@ mod tests {
                 send(&mut client, &packet(1, &[])).await;
             }
         };
-        let (result, ()) = tokio::join!(guest.stand_by(SILENCE), lively);
-        assert!(matches!(result, Err(Unwelcome::Silent)));
+        let (result, ()) = tokio::join!(handshake.stand_by(SILENCE), lively);
+        assert!(matches!(result, Err(Rejection::Silent)));
         assert!(start.elapsed() >= SILENCE * 8 / 3, "{:?}", start.elapsed());
         // It was answered meanwhile: 32 bytes, and an echo.
         let mut plaintext = Vec::new();

@@ -11,7 +11,7 @@ const REMEMBERED: usize = 32;
 
 /// Statistics of a client's carriers since its start.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub struct Statistics {
     /// Started dials.
     pub dials: u64,
     /// Carriers whose handshake finished.
@@ -49,7 +49,7 @@ pub struct Pause {
     pub replayed: u64,
 }
 
-impl History {
+impl Statistics {
     pub(super) fn count_end(&mut self, end: EndKind) {
         *self.ends.entry(end).or_default() += 1;
     }
@@ -90,14 +90,14 @@ mod tests {
 
     #[test]
     fn all_pauses_count_and_the_last_are_remembered() {
-        let mut history = History::default();
+        let mut statistics = Statistics::default();
         for millis in 1..=100 {
-            history.add_pause(Duration::from_millis(millis), EndKind::Reset, 10);
+            statistics.add_pause(Duration::from_millis(millis), EndKind::Reset, 10);
         }
-        assert_eq!(history.paused, Duration::from_millis(5050));
-        assert_eq!(history.longest, Duration::from_millis(100));
-        assert_eq!(history.replayed_bytes, 1000);
-        assert_eq!(history.pauses.len(), REMEMBERED);
-        assert_eq!(history.pauses.back().map(|pause| pause.length.as_millis()), Some(100));
+        assert_eq!(statistics.paused, Duration::from_millis(5050));
+        assert_eq!(statistics.longest, Duration::from_millis(100));
+        assert_eq!(statistics.replayed_bytes, 1000);
+        assert_eq!(statistics.pauses.len(), REMEMBERED);
+        assert_eq!(statistics.pauses.back().map(|pause| pause.length.as_millis()), Some(100));
     }
 }

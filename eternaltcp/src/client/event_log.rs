@@ -6,16 +6,18 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, Occasion, Suspicion, Time, Tunnel};
 use tracing::{debug, info};
 
-use super::history::History;
+use super::dialing::Started;
 use super::path::Path;
+use super::statistics::Statistics;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::report::{bytes, counted, duration};
-use crate::status::{EventKind, Events, Herald, TunnelEvent};
+use crate::spans;
+use crate::status::{EventKind, Events, Publisher, TunnelEvent};
 
 /// Logs and counts.
 #[derive(Debug, Default)]
-pub(super) struct Story {
-    history: Arc<Mutex<History>>,
+pub(super) struct EventLog {
+    statistics: Arc<Mutex<Statistics>>,
     /// The current carrier's path.
     path: Option<Path>,
     /// Since when the carrier is unusable, and how it ended.
@@ -26,10 +28,10 @@ pub(super) struct Story {
     doubt: String,
     /// The server's addresses, for events.
     server: String,
-    herald: Herald,
+    publisher: Publisher,
 }
 
-impl Story {
+impl EventLog {
     pub(super) fn new(server: String) -> Self {
         Self { server, ..Self::default() }
     }
@@ -41,33 +43,28 @@ impl Story {
 
     /// Returns the publisher of events.
     pub(super) fn events(&self) -> Events {
-        self.herald.events().clone()
+        self.publisher.events().clone()
     }
 
     /// Returns the statistics.
-    pub(super) fn history(&self) -> Arc<Mutex<History>> {
-        Arc::clone(&self.history)
+    pub(super) fn statistics(&self) -> Arc<Mutex<Statistics>> {
+        Arc::clone(&self.statistics)
     }
 
     /// Returns why the last carrier ended.
     fn last_why(&self) -> String {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.last_loss.as_ref().map_or_else(String::new, |loss| loss.why.clone())
+        let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        statistics.last_loss.as_ref().map_or_else(String::new, |loss| loss.why.clone())
     }
 
-    fn count(&self, count: impl FnOnce(&mut History)) {
-        count(&mut self.history.lock().unwrap_or_else(PoisonError::into_inner));
+    fn count(&self, count: impl FnOnce(&mut Statistics)) {
+        count(&mut self.statistics.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A dial starts; `also` names further paths.
-    pub(super) fn handle_dial(
-        &mut self,
-        now: Time,
-        occasion: Occasion,
-        also: &[Path],
-        tunnel: &Tunnel,
-    ) {
-        self.count(|history| history.dials += 1);
+    /// A dial starts.
+    pub(super) fn handle_dial(&mut self, now: Time, started: &Started, tunnel: &Tunnel) {
+        let Started { occasion, others } = started;
+        self.count(|statistics| statistics.dials += 1);
         let Occasion::Suspicion(why) = occasion else {
             debug!("dialling: {occasion:?}");
             return;
@@ -81,11 +78,11 @@ impl Story {
         let path =
             self.path.as_ref().map_or_else(String::new, |path| format!(" via {}", path.interface));
         self.doubt = match why {
-            Suspicion::Path if also.is_empty() => {
+            Suspicion::Path if others.is_empty() => {
                 format!("path{path} silent for {silent}, trying a new carrier")
             }
             Suspicion::Path => {
-                let names: Vec<_> = also.iter().map(|path| path.interface.as_str()).collect();
+                let names: Vec<_> = others.iter().map(|path| path.interface.as_str()).collect();
                 format!("path{path} silent for {silent}, trying {} too", names.join(", "))
             }
             Suspicion::Peer => format!(
@@ -97,26 +94,26 @@ impl Story {
         };
         info!("{}", self.doubt);
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &self.doubt);
-        self.herald.doubted(|| event);
+        self.publisher.doubted(|| event);
     }
 
     /// The carrier is doubted, or no longer.
     pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         if why.is_some() {
-            self.count(|history| history.doubts += 1);
+            self.count(|statistics| statistics.doubts += 1);
         } else if let Some(since) = self.doubted.take() {
-            self.count(|history| history.false_alarms += 1);
+            self.count(|statistics| statistics.false_alarms += 1);
             let outage = now.since(since);
             let text = format!("the carrier answers again after {}, and is kept", millis(outage));
             info!("{text}");
             let event = event(&self.server, self.path.as_ref(), Some(tunnel), &text);
-            self.herald.relieved(|| TunnelEvent { outage: Some(outage), ..event });
+            self.publisher.relieved(|| TunnelEvent { outage: Some(outage), ..event });
         }
     }
 
     /// A handshake has finished.
     pub(super) fn handle_carrier(&mut self) {
-        self.count(|history| history.carriers += 1);
+        self.count(|statistics| statistics.carriers += 1);
     }
 
     /// A new carrier replaces one that was not lost, if there is one.
@@ -133,16 +130,16 @@ impl Story {
             Some(path) => format!("it was replaced on {path}"),
             None => "it was replaced".to_owned(),
         };
-        self.count(|history| history.note_loss(end, why));
+        self.count(|statistics| statistics.note_loss(end, why));
         let since = doubted.or_else(|| tunnel.suspicion().and(last_heard(tunnel))).unwrap_or(now);
         self.paused = Some((since, end));
     }
 
     /// The carrier is gone; `last_heard` is when it last received data.
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
-        self.count(|history| history.note_loss(end.kind(), end.to_string()));
+        self.count(|statistics| statistics.note_loss(end.kind(), end.to_string()));
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &end.to_string());
-        self.herald.lost(|| event);
+        self.publisher.lost(|| event);
         let silence = match end {
             CarrierEnd::Silent(silence) => *silence,
             _ => Duration::ZERO,
@@ -150,19 +147,19 @@ impl Story {
         let since = Time::new(now.since_origin().saturating_sub(silence));
         let since = self.doubted.take().unwrap_or(since);
         if self.paused.is_none() {
-            info!("carrier lost: {end}; connecting again");
+            info!(cause = %end.kind(), "carrier lost: {end}; connecting again");
             debug!("{}", counted(tunnel.session_count(), "session waits", "sessions wait"));
             self.paused = Some((since, end.kind()));
         } else {
-            debug!("carrier lost: {end}");
+            debug!(cause = %end.kind(), "carrier lost: {end}");
         }
     }
 
     /// The server refused the attach.
     pub(super) fn handle_refused(&mut self, now: Time, why: &str) {
-        self.count(|history| history.note_loss(EndKind::Refused, why.to_owned()));
+        self.count(|statistics| statistics.note_loss(EndKind::Refused, why.to_owned()));
         let event = event(&self.server, self.path.as_ref(), None, why);
-        self.herald.lost(|| event);
+        self.publisher.lost(|| event);
         self.paused.get_or_insert((now, EndKind::Refused));
     }
 
@@ -170,8 +167,8 @@ impl Story {
     pub(super) fn handle_over(&mut self, why: Closing) {
         let why = format!("the server ended the tunnel: {why}");
         let event = event(&self.server, self.path.as_ref(), None, &why);
-        self.count(|history| history.note_loss(EndKind::Closed, why));
-        self.herald.lost(|| event);
+        self.count(|statistics| statistics.note_loss(EndKind::Closed, why));
+        self.publisher.lost(|| event);
     }
 
     /// The carrier is attached.
@@ -182,7 +179,10 @@ impl Story {
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
     ) {
-        self.count(|history| history.attaches += 1);
+        self.count(|statistics| statistics.attaches += 1);
+        if let Some(id) = tunnel.id() {
+            spans::set_tunnel(id);
+        }
         let via = carrier
             .and_then(CarrierIo::ends)
             .map_or_else(String::new, |(from, to)| format!(" ({from} to {to})"));
@@ -191,7 +191,7 @@ impl Story {
         let outage = paused.map(|(since, _)| now.since(since));
         let why = self.last_why();
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &why);
-        self.herald.attached(|| TunnelEvent { outage, replayed, ..event });
+        self.publisher.attached(|| TunnelEvent { outage, replayed, ..event });
         if !is_resumed {
             let keeps = tunnel.peer().map_or(Duration::ZERO, |peer| peer.keep_detached);
             let keeps = duration(keeps);
@@ -201,9 +201,9 @@ impl Story {
         }
         let (since, end) = paused.unwrap_or((now, EndKind::Replaced));
         let pause = now.since(since);
-        self.count(|history| {
-            history.end_loss(pause, replayed);
-            history.add_pause(pause, end, replayed);
+        self.count(|statistics| {
+            statistics.end_loss(pause, replayed);
+            statistics.add_pause(pause, end, replayed);
         });
         info!("attached again{via} after {}, {} replayed", duration(pause), bytes(replayed));
     }

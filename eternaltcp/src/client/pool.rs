@@ -7,95 +7,85 @@ use eternaltcp_proto::{Standby, StandbyEvent, Time};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
+use tracing::Instrument;
 
 use super::dial::{DialRequest, Dialed, Dialer};
-use super::notice::{Notice, SpareNews};
-use super::path::Path;
-use crate::driver::{CarrierIo, Clock, Command, Handle};
-
-/// A claimed standby carrier, with everything that is needed to use it.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(super) carrier: CarrierIo,
-    pub(super) standby: Standby,
-    pub(super) path: Path,
-    pub(super) server: usize,
-}
+use super::event::{Claimed, ClientEvent, Handle, PoolEvent, PooledId};
+use crate::driver::{CarrierIo, Clock};
 
 /// A request to a standby carrier's task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Wish {
-    /// Send a heartbeat to check whether it lives.
+enum PoolRequest {
+    /// Ask by a heartbeat whether it lives.
     Probe,
-    /// Hand it over.
-    Take,
+    /// Give it up: somebody uses it.
+    Claim,
 }
 
 /// The task that makes and keeps a standby carrier; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Kept {
-    wishes: mpsc::Sender<Wish>,
+pub(super) struct Pooled {
+    requests: mpsc::Sender<PoolRequest>,
     abort: AbortHandle,
 }
 
-impl Kept {
-    /// Starts to make one. `notice` reports its progress under this number.
+impl Pooled {
+    /// Begins to make one. What becomes of it comes as a [`ClientEvent::Pool`] with this id.
     pub(super) fn start(
-        (dialer, handle): (&Dialer, &Handle),
+        id: PooledId,
+        dialer: Dialer,
+        handle: Handle,
         request: DialRequest,
         standby: Standby,
         now: Time,
-        (notice, number): (fn(u64, SpareNews) -> Notice, u64),
     ) -> Self {
-        let (wishes, wanted) = mpsc::channel(2);
-        let (handle, clock) = (handle.clone(), Clock::showing(now));
-        let keeper = Keeper { notice, number, handle, clock, wanted };
-        let task = tokio::spawn(keeper.run(dialer.clone(), request, standby));
-        Self { wishes, abort: task.abort_handle() }
+        let (requests, requested) = mpsc::channel(2);
+        let task = PoolTask { id, handle, clock: Clock::showing(now), requested };
+        let task = tokio::spawn(task.run(dialer, request, standby).in_current_span());
+        Self { requests, abort: task.abort_handle() }
     }
 
     /// Makes it check whether the carrier lives.
     pub(super) fn probe(&self) {
-        // If there is no room, the same request is already queued.
-        let _ = self.wishes.try_send(Wish::Probe);
+        // If there is no room, the same was asked just now.
+        let _ = self.requests.try_send(PoolRequest::Probe);
     }
 
-    /// Requests the carrier, if it stands by: [`SpareNews::Taken`] follows.
-    pub(super) fn take(&self) {
-        // If there is no room, it was requested just now.
-        let _ = self.wishes.try_send(Wish::Take);
+    /// Asks for the carrier, if it stands by: [`PoolEvent::Claimed`] follows.
+    pub(super) fn claim(&self) {
+        // If there is no room, it was asked for just now.
+        let _ = self.requests.try_send(PoolRequest::Claim);
     }
 }
 
-impl Drop for Kept {
+impl Drop for Pooled {
     fn drop(&mut self) {
         self.abort.abort();
     }
 }
 
-struct Keeper {
-    notice: fn(u64, SpareNews) -> Notice,
-    number: u64,
+struct PoolTask {
+    id: PooledId,
     handle: Handle,
     clock: Clock,
-    wanted: mpsc::Receiver<Wish>,
+    requested: mpsc::Receiver<PoolRequest>,
 }
 
-impl Keeper {
+impl PoolTask {
     async fn run(mut self, dialer: Dialer, request: DialRequest, standby: Standby) {
-        let news = match dialer.dial(request, || {}).await {
+        let event = match dialer.dial(request, || {}).await {
             Ok(dialed) => self.keep(dialed, standby).await,
-            Err(error) => SpareNews::Lost(error.to_string()),
+            Err(error) => PoolEvent::Lost(error.to_string()),
         };
-        self.tell(news).await;
+        self.tell(event).await;
     }
 
-    async fn tell(&self, news: SpareNews) {
-        self.handle.send(Command::Notice((self.notice)(self.number, news))).await;
+    async fn tell(&self, event: PoolEvent) {
+        self.handle.tell(ClientEvent::Pool(self.id, event)).await;
     }
 
     /// Keeps the carrier until it is claimed or lost.
-    async fn keep(&mut self, dialed: Dialed, mut standby: Standby) -> SpareNews {
+    async fn keep(&mut self, dialed: Dialed, mut standby: Standby) -> PoolEvent {
         let Dialed { mut carrier, server, path, .. } = dialed;
         loop {
             let until = standby.poll_timeout().map(|time| self.clock.instant(time));
@@ -109,26 +99,26 @@ impl Keeper {
             tokio::select! {
                 moved = poll_fn(|cx| poll_carrier(cx, &mut carrier, &mut standby, clock)) => {
                     if let Err(why) = moved {
-                        return SpareNews::Lost(why);
+                        return PoolEvent::Lost(why);
                     }
                     carrier.shrink();
                 }
-                wish = self.wanted.recv() => match wish {
-                    Some(Wish::Take) if standby.is_ready() => {
-                        let taken = Taken { carrier, standby, path, server };
-                        return SpareNews::Taken(Box::new(taken));
+                request = self.requested.recv() => match request {
+                    Some(PoolRequest::Claim) if standby.is_ready() => {
+                        let claimed = Claimed { carrier, standby, path, server };
+                        return PoolEvent::Claimed(Box::new(claimed));
                     }
-                    Some(Wish::Take) => {}
-                    Some(Wish::Probe) => standby.probe(clock.now()),
-                    None => return SpareNews::Lost("it is not wanted any more".to_owned()),
+                    Some(PoolRequest::Claim) => {}
+                    Some(PoolRequest::Probe) => standby.probe(clock.now()),
+                    None => return PoolEvent::Lost("it is not wanted any more".to_owned()),
                 },
                 () = timer => standby.handle_timeout(clock.now()),
             }
             while let Some(event) = standby.poll_event() {
                 match event {
-                    StandbyEvent::Ready => self.tell(SpareNews::Ready).await,
-                    StandbyEvent::Refused(refusal) => return SpareNews::Lost(refusal.to_string()),
-                    StandbyEvent::Dead => return SpareNews::Lost("it does not answer".to_owned()),
+                    StandbyEvent::Ready => self.tell(PoolEvent::Ready).await,
+                    StandbyEvent::Refused(refusal) => return PoolEvent::Lost(refusal.to_string()),
+                    StandbyEvent::Dead => return PoolEvent::Lost("it does not answer".to_owned()),
                 }
             }
         }

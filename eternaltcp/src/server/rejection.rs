@@ -8,7 +8,7 @@ use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// The reason why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unwelcome {
+pub(super) enum Rejection {
     #[error("it took too long")]
     TimedOut,
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub(super) enum Unwelcome {
     Over,
 }
 
-impl Unwelcome {
+impl Rejection {
     /// Returns the fault that counts against the source of the connection.
     pub(super) fn fault(&self) -> Option<Fault> {
         match self {
@@ -41,21 +41,21 @@ impl Unwelcome {
     }
 }
 
-impl From<std::io::Error> for Unwelcome {
+impl From<std::io::Error> for Rejection {
     fn from(error: std::io::Error) -> Self {
         Self::Carrier(error.into())
     }
 }
 
 /// A connection that did not become a carrier.
-pub(super) struct TurnedAway {
-    pub(super) why: Unwelcome,
+pub(super) struct Rejected {
+    pub(super) why: Rejection,
     /// Carries a refusal that has not arrived yet.
     pub(super) carrier: Option<CarrierIo>,
 }
 
-impl From<Unwelcome> for TurnedAway {
-    fn from(why: Unwelcome) -> Self {
+impl From<Rejection> for Rejected {
+    fn from(why: Rejection) -> Self {
         Self { why, carrier: None }
     }
 }

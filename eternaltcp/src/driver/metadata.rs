@@ -1,4 +1,4 @@
-//! What is told of a session beside its numbers: who, where to, since when.
+//! What the status shows of a session beside its numbers: who, where to, since when.
 
 use std::time::SystemTime;
 
@@ -11,24 +11,24 @@ use crate::target::describe_target;
 
 /// A session's origin, and what its local socket moved.
 #[derive(Clone, Debug)]
-pub(crate) struct About {
+pub(crate) struct Metadata {
     /// The application, where it is on this side.
     from: Option<Box<str>>,
     /// The payload of its `open`.
     target: Bytes,
     opened_at: SystemTime,
     /// Bytes read from the local socket, and written to it.
-    pub(super) read: u64,
-    pub(super) written: u64,
+    read: u64,
+    written: u64,
 }
 
-impl About {
-    /// Of a session that a local application opened.
+impl Metadata {
+    /// Describes a session that a local application opened.
     pub(super) fn opened(stream: &Stream, target: Bytes) -> Self {
         Self { from: Some(peer_name(stream).into()), ..Self::offered(target) }
     }
 
-    /// Of a session that the peer opened.
+    /// Describes a session that the peer opened.
     pub(super) fn offered(target: Bytes) -> Self {
         Self { from: None, target, opened_at: SystemTime::now(), read: 0, written: 0 }
     }
@@ -36,6 +36,16 @@ impl About {
     /// The payload of its `open`.
     pub(super) fn target(&self) -> &Bytes {
         &self.target
+    }
+
+    /// So many bytes were read from the local socket.
+    pub(super) fn count_read(&mut self, count: usize) {
+        self.read += count as u64;
+    }
+
+    /// So many bytes were written to the local socket.
+    pub(super) fn count_written(&mut self, count: usize) {
+        self.written += count as u64;
     }
 
     pub(super) fn status(&self, id: SessionId, view: &SessionView) -> SessionStatus {

@@ -8,7 +8,7 @@ use eternaltcp_proto::Time;
 const RECORD: usize = 16 * 1024;
 
 /// The most that is prepared at once.
-const MOST: usize = 8 * RECORD;
+const MAX: usize = 8 * RECORD;
 
 /// A write may hold what the path carries in this time.
 const HORIZON: Duration = Duration::from_millis(2);
@@ -55,7 +55,7 @@ impl Pace {
         }
         let rate = self.bytes as f64 / elapsed.as_secs_f64();
         let wanted = (rate * HORIZON.as_secs_f64()) as usize;
-        self.batch = (wanted / RECORD * RECORD).clamp(RECORD, MOST);
+        self.batch = (wanted / RECORD * RECORD).clamp(RECORD, MAX);
         (self.span, self.bytes) = (Some((now, now)), 0);
     }
 }
@@ -68,7 +68,7 @@ mod tests {
     fn the_batch_follows_the_rate_within_its_bounds() {
         let mut pace = Pace::new();
         let mut now = Time::ZERO;
-        for (bytes_per_ms, batch) in [(60_000, 7 * RECORD), (1_000_000, MOST), (100, RECORD)] {
+        for (bytes_per_ms, batch) in [(60_000, 7 * RECORD), (1_000_000, MAX), (100, RECORD)] {
             for _ in 0..25 {
                 now = now + Duration::from_millis(1);
                 pace.handle_written(now, bytes_per_ms);
@@ -88,6 +88,6 @@ mod tests {
         for millis in [4, 8, 12] {
             pace.handle_written(later + Duration::from_millis(millis), 1_000_000);
         }
-        assert_eq!(pace.batch(), MOST);
+        assert_eq!(pace.batch(), MAX);
     }
 }

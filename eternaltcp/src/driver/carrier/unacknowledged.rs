@@ -9,7 +9,7 @@ use eternaltcp_proto::Time;
 const GAP: Duration = Duration::from_millis(10);
 
 /// Marks that are kept; when there are more, every second one is forgotten.
-const MOST: usize = 32;
+const MAX: usize = 32;
 
 /// Remembers when bytes were written, so that the kernel's count of what is not
 /// acknowledged says since when.
@@ -27,7 +27,7 @@ impl Unacknowledged {
         if self.marks.back().is_some_and(|(_, last)| now.since(*last) < GAP) {
             return;
         }
-        if self.marks.len() >= MOST {
+        if self.marks.len() >= MAX {
             let mut index = 0;
             self.marks.retain(|_| {
                 index += 1;
@@ -85,7 +85,7 @@ mod tests {
         for millis in 0..100_000 {
             unacknowledged.handle_written(at(millis), 1);
         }
-        assert!(unacknowledged.marks.len() <= MOST);
+        assert!(unacknowledged.marks.len() <= MAX);
         // All but the bytes of the last 300 ms were acknowledged.
         let waiting = unacknowledged.waiting(at(100_000), 300).unwrap();
         assert!(waiting <= Duration::from_millis(300), "{waiting:?}");

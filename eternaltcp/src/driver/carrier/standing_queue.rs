@@ -16,10 +16,10 @@ use eternaltcp_proto::Time;
 const REST: Duration = Duration::from_secs(3);
 
 /// The shortest time between two looks at the path.
-const LEAST_PERIOD: Duration = Duration::from_millis(50);
+const MIN_PERIOD: Duration = Duration::from_millis(50);
 
 /// A queue of less delay is none.
-const LEAST_TARGET: f64 = 0.002;
+const MIN_TARGET: f64 = 0.002;
 
 /// Nor is one that holds so small a share of the shortest round trip.
 const TARGET: f64 = 1.0 / 16.0;
@@ -89,7 +89,7 @@ pub(super) struct StandingQueue {
 
 impl StandingQueue {
     pub(super) fn new() -> Self {
-        Self { state: State::Free, last: None, period: LEAST_PERIOD }
+        Self { state: State::Free, last: None, period: MIN_PERIOD }
     }
 
     /// Whether the path is to be looked at now, where somebody typed last at
@@ -112,7 +112,7 @@ impl StandingQueue {
             self.last = Some((now, 0));
             return self.release(State::Free);
         };
-        self.period = LEAST_PERIOD.max(sample.round_trip);
+        self.period = MIN_PERIOD.max(sample.round_trip);
         let last = self.last.replace((now, sample.arrived));
         if typed.is_none_or(|typed| now.since(typed) >= REST) {
             return self.release(State::Free);
@@ -126,7 +126,7 @@ impl StandingQueue {
         let arrived = sample.arrived.saturating_sub(before) as f64 / elapsed.as_secs_f64();
         let round_trip = sample.round_trip.as_secs_f64();
         let least = sample.least_round_trip.as_secs_f64();
-        let target = LEAST_TARGET.max(least * TARGET).max(SEGMENTS / arrived.max(1.0));
+        let target = MIN_TARGET.max(least * TARGET).max(SEGMENTS / arrived.max(1.0));
         let excess = (round_trip - least - target) / target;
         match self.state {
             State::Pausing { until } if now < until => None,
@@ -241,7 +241,7 @@ mod tests {
         for rate in [250e3, 1e6, 6.25e6, 125e6] {
             for least in [0.005, 0.04, 0.2] {
                 let (delay, used) = run(&mut Link::new(rate, least), 20, true);
-                let target = LEAST_TARGET.max(least * TARGET).max(SEGMENTS / rate);
+                let target = MIN_TARGET.max(least * TARGET).max(SEGMENTS / rate);
                 assert!(delay < 1.6 * target, "{rate} {least}: a queue of {delay} s");
                 assert!(used > 0.96, "{rate} {least}: {used} of the link is used");
             }

@@ -1,0 +1,153 @@
+//! What a client does with carriers that its dials make, and when one is refused.
+
+use eternaltcp_proto::{Cause, DialId, Refusal, RefusalCode, Time, Tunnel};
+use tracing::{debug, info, warn};
+
+use super::ClientRole;
+use crate::client::dial::{Dialed, Dialer};
+use crate::client::dialing::Finished;
+use crate::client::{ClientEnd, DialError, Rejection, RejectionReason};
+use crate::driver::Action;
+
+impl ClientRole {
+    /// Begins the dials that are due.
+    pub(super) fn dial(&mut self, now: Time, tunnel: &Tunnel) {
+        for started in self.dialing.start_due(now) {
+            self.event_log.handle_dial(now, &started, tunnel);
+        }
+    }
+
+    pub(super) fn handle_dialed(
+        &mut self,
+        now: Time,
+        id: DialId,
+        result: Result<Box<Dialed>, DialError>,
+        tunnel: &Tunnel,
+    ) -> Action {
+        match (self.dialing.finish(now, id, result.is_ok()), result) {
+            (Finished::Abandoned, _) => Action::Continue,
+            (Finished::Outdated, _) => {
+                debug!("a carrier proved a key of before: another is dialled");
+                Action::Continue
+            }
+            (Finished::Wanted, Ok(dialed)) => self.handle_carrier(now, id, *dialed, tunnel),
+            (Finished::Wanted, Err(error)) => self.handle_dial_error(now, id, error),
+        }
+    }
+
+    fn handle_carrier(&mut self, now: Time, id: DialId, dialed: Dialed, tunnel: &Tunnel) -> Action {
+        self.event_log.handle_carrier();
+        self.dialing.note_progress(tunnel);
+        if !self.dialing.handle_ready(now, id, &dialed) {
+            debug!("a carrier via {} is not needed any more", dialed.path);
+            return Action::Continue;
+        }
+        self.event_log.handle_commit(now, dialed.path.clone(), tunnel);
+        self.dialing.set_current(dialed.path, dialed.server);
+        Action::Attach { carrier: Box::new(dialed.carrier), new: Box::new(self.intent()) }
+    }
+
+    fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Action {
+        let is_first_contact = !self.patience.was_attached();
+        let text = if is_first_contact { error.explain() } else { error.to_string() };
+        if matches!(error, DialError::Key(_)) && is_first_contact {
+            return self.handle_unusable(now, text);
+        }
+        if let (DialError::Trust(why), true) = (&error, is_first_contact) {
+            return self.fail(ClientEnd::Refused(why.clone()));
+        }
+        if matches!(error, DialError::Program(..)) && self.is_hurried() {
+            return self.fail(ClientEnd::Failed(text));
+        }
+        if matches!(error, DialError::Trust(_) | DialError::Key(_)) {
+            warn!("{text}");
+        }
+        debug!("dial: {text}");
+        if self.patience.is_first_reason() {
+            warn!("{text}; trying {} again", self.dialing.dialer().servers());
+        }
+        self.dialing.handle_failed(now, id, error.is_answered());
+        if !self.dialing.is_carried() {
+            self.patience.wait(text);
+        }
+        Action::Continue
+    }
+
+    /// The key cannot be used: the next one is tried, if there is one.
+    fn handle_unusable(&mut self, now: Time, why: String) -> Action {
+        let dialer = &self.dialing.dialer();
+        if !dialer.keys().handle_unusable(why.clone()) {
+            let text = dialer.keys().explain(&dialer.servers().to_string());
+            return self.fail(ClientEnd::Failed(text));
+        }
+        warn!("{why}; trying {}", dialer.keys().current());
+        self.dialing.handle_other_key(now);
+        Action::Continue
+    }
+
+    /// The server refused the attach.
+    pub(super) fn handle_refused(
+        &mut self,
+        now: Time,
+        refusal: &Refusal,
+        tunnel: &Tunnel,
+    ) -> Action {
+        let keys = self.dialing.dialer().keys();
+        if refusal.is_final && is_about_key(refusal) {
+            let refused = keys.current();
+            let is_another = if self.dialing.is_new() {
+                keys.handle_refused()
+            } else {
+                // The tunnel has a key of its own: another of the user's changes nothing.
+                keys.note_refused();
+                false
+            };
+            if is_another {
+                info!("the key {refused} is refused: {refusal}; trying {}", keys.current());
+                self.dialing.handle_other_key(now);
+                return Action::Continue;
+            }
+        }
+        let text = explain(refusal, self.dialing.dialer());
+        self.event_log.handle_refused(now, &text);
+        if refusal.code == RefusalCode::TunnelUnknown {
+            warn!("the server does not know the tunnel any more: its sessions are reset");
+            return self.restart(now, Action::Restart(Cause::Unresumable));
+        }
+        let kept = self.kept_sessions(tunnel);
+        // There may be a successor already, to which another try leads.
+        let is_hurried = self.is_hurried() && refusal.code != RefusalCode::Draining;
+        if (refusal.is_final && kept == 0) || is_hurried {
+            let reason = RejectionReason::ByServer(refusal.code);
+            return self.fail(ClientEnd::Refused(Rejection::new(reason, text)));
+        }
+        if refusal.is_final {
+            if self.dialing.is_new() {
+                self.dialing.dialer().keys().start_over();
+            }
+            warn!("refused for now: {text}; {kept} sessions are kept, and it is asked again");
+        } else {
+            warn!("refused for now: {text}");
+        }
+        self.patience.wait(text);
+        self.dialing.handle_refused(now);
+        Action::Continue
+    }
+}
+
+/// Whether another key may be let in.
+fn is_about_key(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        RefusalCode::KeyUnknown | RefusalCode::KeyExpired | RefusalCode::KeyRestricted
+    )
+}
+
+/// A refusal, with the line that would admit the key where that is what helps.
+fn explain(refusal: &Refusal, dialer: &Dialer) -> String {
+    let server = dialer.servers().to_string();
+    match refusal.code {
+        RefusalCode::KeyUnknown => dialer.keys().explain(&server),
+        _ => format!("{server} refused: {refusal}"),
+    }
+}

@@ -1,0 +1,238 @@
+//! The carrier's I/O: from its socket to plaintext, and from packets to its socket.
+
+mod input;
+mod output;
+mod pace;
+mod standing_queue;
+mod unacknowledged;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel};
+use eternaltcp_tls::{Connection, TlsError};
+use tokio::net::TcpStream;
+use tracing::trace;
+
+use super::CarrierError;
+use crate::address::canonical_address;
+use crate::net::socket::keep_pace;
+use input::Input;
+use output::Output;
+use standing_queue::{PathSample, StandingQueue};
+
+/// Reads in a row before others get their turn.
+const READS: usize = 2;
+
+/// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
+const SHUT: u32 = 536;
+
+/// A carrier whose handshake is done.
+#[derive(Debug)]
+pub(crate) struct CarrierIo {
+    stream: TcpStream,
+    tls: Connection,
+    input: Input,
+    output: Output,
+    queue: StandingQueue,
+    peer: SocketAddr,
+    is_shut: bool,
+    /// Its socket leads to a program of this machine, which carries it on.
+    is_relayed: bool,
+    /// What is given back when it is closed.
+    guard: Option<Box<dyn fmt::Debug + Send + Sync>>,
+}
+
+impl CarrierIo {
+    /// Takes over where the handshake left off. `incoming` is what was read
+    /// and is no whole record yet.
+    pub(crate) fn new(stream: TcpStream, tls: Connection, incoming: BytesMut) -> io::Result<Self> {
+        let peer = canonical_address(stream.peer_addr()?);
+        Ok(Self {
+            stream,
+            tls,
+            input: Input::new(incoming),
+            output: Output::new(),
+            queue: StandingQueue::new(),
+            peer,
+            is_shut: false,
+            is_relayed: false,
+            guard: None,
+        })
+    }
+
+    /// Its socket leads to a program of this machine: what the kernel knows of
+    /// it says nothing of the path.
+    pub(crate) fn set_relayed(&mut self) {
+        self.is_relayed = true;
+    }
+
+    /// The addresses at its two ends; `None` where they say nothing of the path.
+    pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        Some((self.local().ok()?, self.peer)).filter(|_| !self.is_relayed)
+    }
+
+    /// The other end's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This end's address.
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr().map(canonical_address)
+    }
+
+    /// Reads what is there, a bounded amount, and appends its plaintext.
+    /// Says how many bytes were read; an error may come after good plaintext.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        plaintext: &mut Vec<Bytes>,
+    ) -> Poll<Result<usize, CarrierError>> {
+        let mut total = 0;
+        self.input.set_more(true);
+        for _ in 0..READS {
+            let Poll::Ready(count) = self.input.poll_read(cx, &self.stream)? else {
+                self.input.set_more(false);
+                break;
+            };
+            total += count;
+            self.tls.process(self.input.buffer(), self.output.buffer(), plaintext)?;
+        }
+        if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) }
+    }
+
+    /// Whether nothing wakes who waits for more: the last read stopped before
+    /// the socket was empty.
+    pub(crate) fn has_more(&self) -> bool {
+        self.input.has_more()
+    }
+
+    /// Another task has it from now on: the wake-ups are those of the last one.
+    pub(super) fn passed_on(mut self) -> Self {
+        self.input.set_more(true);
+        self
+    }
+
+    /// Has it hold what counts it among others, until it is closed.
+    pub(crate) fn hold(&mut self, guard: impl fmt::Debug + Send + Sync + 'static) {
+        self.guard = Some(Box::new(guard));
+    }
+
+    /// Sends packets until there are none (`Ready`) or the kernel has enough
+    /// that is unsent (`Pending`).
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        tunnel: &mut Tunnel,
+    ) -> Poll<Result<(), CarrierError>> {
+        let typed = tunnel.last_interactive();
+        self.poll_write_with(cx, now, typed, |now| tunnel.poll_transmit(now))
+    }
+
+    /// The same for the packets that `next` gives. `typed` is when a keystroke was
+    /// last sent.
+    pub(crate) fn poll_write_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        typed: Option<Time>,
+        next: impl FnMut(Time) -> Option<Transmit>,
+    ) -> Poll<Result<(), CarrierError>> {
+        self.keep_queue_short(now, typed);
+        self.poll_send(cx, now, next)
+    }
+
+    /// Has the kernel keep a pace while somebody types beside bulk.
+    fn keep_queue_short(&mut self, now: Time, typed: Option<Time>) {
+        if !self.queue.is_due(now, typed) {
+            return;
+        }
+        let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok().flatten();
+        let sample = info.filter(|_| !self.is_relayed).and_then(|info| {
+            let (least_round_trip, arrived) = (info.least_round_trip?, info.arrived?);
+            Some(PathSample { round_trip: info.round_trip, least_round_trip, arrived })
+        });
+        if let Some(pacing) = self.queue.handle_sample(now, typed, sample) {
+            trace!("carrier to {}: {pacing:?}, {sample:?}", self.peer);
+            // Without it keystrokes wait as they would in any TCP.
+            let _ = keep_pace(&self.stream, pacing.rate());
+        }
+    }
+
+    /// The same for packets of whatever has them, as a standby carrier.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        mut next: impl FnMut(Time) -> Option<Transmit>,
+    ) -> Poll<Result<(), CarrierError>> {
+        loop {
+            if self.output.is_flushed() {
+                // What is not taken yet can still be overtaken by a keystroke.
+                ready!(self.output.poll_room(cx, &self.stream))?;
+                if !self.output.fill(&mut self.tls, || next(now))? {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            ready!(self.output.poll_flush(cx, now, &self.stream))?;
+        }
+    }
+
+    /// Flushes what is left, and ends the sending direction in order, once.
+    pub(crate) fn poll_shut(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+    ) -> Poll<Result<(), CarrierError>> {
+        self.tls.close_notify(self.output.buffer());
+        ready!(self.output.poll_flush(cx, now, &self.stream))?;
+        if !std::mem::replace(&mut self.is_shut, true) {
+            socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What the kernel's TCP knows of the path; `None` if it cannot say.
+    pub(crate) fn path_report(&mut self, now: Time) -> Option<PathReport> {
+        if self.is_relayed {
+            return None;
+        }
+        let unsent = eternaltcp_sys::unsent(self.stream.as_fd()).ok()?;
+        let waiting = self.output.waiting(now, unsent);
+        let Some(info) = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()? else {
+            return Some(PathReport { round_trip: None, unanswered_for: waiting });
+        };
+        // The peer's window is full, and its machine answers when it is asked.
+        let is_shut = info.window.is_some_and(|window| window < SHUT);
+        let is_full = is_shut && info.unacknowledged == 0 && info.probes <= 1;
+        let waiting = waiting.filter(|_| !is_full);
+        Some(PathReport {
+            round_trip: Some((info.round_trip, info.variance)),
+            unanswered_for: waiting.map(|waiting| waiting.min(info.last_ack)),
+        })
+    }
+
+    /// The round trip and its deviation, as the kernel's TCP measures them.
+    pub(crate) fn round_trip(&self) -> Option<(Duration, Duration)> {
+        let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()??;
+        Some((info.round_trip, info.variance))
+    }
+
+    /// Protects bytes outside of any tunnel: a refusal.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        self.tls.encrypt(bytes, self.output.buffer())
+    }
+
+    /// Gives back memory that an idle carrier does not need.
+    pub(crate) fn shrink(&mut self) {
+        self.input.shrink();
+        self.output.shrink();
+    }
+}

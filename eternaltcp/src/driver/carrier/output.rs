@@ -1,0 +1,159 @@
+//! What goes out on a carrier, after TLS.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use eternaltcp_proto::{HEADER_LEN, Time, Transmit};
+use eternaltcp_tls::{Connection, TlsError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendFlags, send};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::super::CarrierError;
+use super::pace::Pace;
+use super::unacknowledged::Unacknowledged;
+
+/// So much is written before the kernel is asked whether little of it is unsent.
+const UNASKED: usize = 8 * 1024;
+
+/// A carrier is fresh until it has written so much: TCP sends little in the
+/// first round trips (RFC 6928), and a record is of use only once it is whole.
+const FRESH: u64 = 64 * 1024;
+
+/// A record of a fresh carrier ends with the packet that fills this.
+const FRESH_RECORD: usize = 1024;
+
+/// Protected bytes for the socket, and what is known of those that it took.
+#[derive(Debug)]
+pub(super) struct Output {
+    buffer: Vec<u8>,
+    /// How many bytes of the buffer the socket took.
+    sent: usize,
+    /// Bytes that the socket took in all.
+    written: u64,
+    /// Bytes written since the kernel was last asked what is unsent.
+    unasked: usize,
+    /// What the peer's kernel has yet to acknowledge.
+    unacknowledged: Unacknowledged,
+    pace: Pace,
+}
+
+impl Output {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: Vec::new(),
+            sent: 0,
+            written: 0,
+            unasked: 0,
+            unacknowledged: Unacknowledged::default(),
+            pace: Pace::new(),
+        }
+    }
+
+    /// Where TLS puts protected bytes.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Whether the socket took all that is protected.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.sent == self.buffer.len()
+    }
+
+    /// For how long bytes have waited at least for the peer's kernel, when this one holds
+    /// `unacknowledged` of them.
+    pub(super) fn waiting(&mut self, now: Time, unacknowledged: usize) -> Option<Duration> {
+        self.unacknowledged.waiting(now, unacknowledged)
+    }
+
+    /// Waits until little of what was written is unsent in the kernel.
+    pub(super) fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &TcpStream,
+    ) -> Poll<io::Result<()>> {
+        while self.unasked > UNASKED {
+            ready!(stream.poll_write_ready(cx))?;
+            let asked = stream.try_io(Interest::WRITABLE, || {
+                if is_writable(stream)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+            match asked {
+                Ok(()) => self.unasked = 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes packets for one write, and protects them.
+    pub(super) fn fill(
+        &mut self,
+        tls: &mut Connection,
+        mut next: impl FnMut() -> Option<Transmit>,
+    ) -> Result<bool, TlsError> {
+        self.buffer.clear();
+        self.sent = 0;
+        let least_record = if self.written < FRESH { FRESH_RECORD } else { usize::MAX };
+        let (mut size, mut record) = (0, 0);
+        while size < self.pace.batch() {
+            let Some(transmit) = next() else { break };
+            let length = HEADER_LEN + transmit.payload.len();
+            (size, record) = (size + length, record + length);
+            // At once, while the payload is in the processor's nearest cache.
+            let parts = [&transmit.header.encode()[..], &transmit.payload];
+            tls.gather(&parts, &mut self.buffer)?;
+            if record >= least_record {
+                tls.seal(&mut self.buffer)?;
+                record = 0;
+            }
+        }
+        tls.seal(&mut self.buffer)?;
+        Ok(size > 0)
+    }
+
+    /// Writes what is protected.
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        stream: &TcpStream,
+    ) -> Poll<Result<(), CarrierError>> {
+        while self.sent < self.buffer.len() {
+            ready!(stream.poll_write_ready(cx))?;
+            let rest = &self.buffer[self.sent..];
+            let written =
+                stream.try_io(Interest::WRITABLE, || Ok(send(stream, rest, SendFlags::NOSIGNAL)?));
+            match written {
+                Ok(count) => {
+                    self.sent += count;
+                    self.unasked += count;
+                    self.written += count as u64;
+                    self.unacknowledged.handle_written(now, count);
+                    self.pace.handle_written(now, count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives back memory that an idle carrier does not need.
+    pub(super) fn shrink(&mut self) {
+        if self.is_flushed() {
+            (self.buffer, self.sent) = (Vec::new(), 0);
+        }
+    }
+}
+
+/// Asks the kernel whether less is unsent than `TCP_NOTSENT_LOWAT`, and arms
+/// the wake-up if not. Only poll(2) honours that limit; write(2) does not.
+fn is_writable(socket: &impl AsFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(!fds[0].revents().is_empty())
+}

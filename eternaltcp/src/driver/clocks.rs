@@ -1,0 +1,120 @@
+//! The driver's clock and its one timer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::{Duration, SystemTime};
+
+use eternaltcp_proto::Time;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Clock;
+
+/// Housekeeping: sockets that are not read, memory, the role's own waits.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the timer says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wake {
+    /// It is set.
+    Pending,
+    /// It fired before anything was due, and is set anew: poll it again.
+    Early,
+    /// Something is due.
+    Due,
+}
+
+/// The clock of one driver, and when it is to be woken.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    clock: Clock,
+    /// When this round began: what happens in it happens then. Reading the clock
+    /// each time is a measurable part of what a small message costs.
+    round: Time,
+    timer: Pin<Box<Sleep>>,
+    next_tick: Instant,
+    started_at: SystemTime,
+    /// When the carrier last came or went.
+    changed_at: SystemTime,
+}
+
+impl Clocks {
+    pub(super) fn new() -> Self {
+        let next_tick = Instant::now() + TICK;
+        Self {
+            clock: Clock::new(),
+            round: Time::ZERO,
+            timer: Box::pin(sleep_until(next_tick)),
+            next_tick,
+            started_at: SystemTime::now(),
+            changed_at: SystemTime::now(),
+        }
+    }
+
+    /// Begins a round of the driver.
+    pub(super) fn begin_round(&mut self) {
+        self.round = self.clock.now();
+    }
+
+    /// When this round began.
+    pub(super) fn round(&self) -> Time {
+        self.round
+    }
+
+    /// The time now.
+    pub(super) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The point of the runtime's clock that `time` stands for.
+    pub(super) fn instant(&self, time: Time) -> Instant {
+        self.clock.instant(time)
+    }
+
+    /// When the next tick is due.
+    pub(super) fn next_tick(&self) -> Instant {
+        self.next_tick
+    }
+
+    /// Polls the timer, which is to fire at `wanted` at the latest.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, wanted: Instant) -> Wake {
+        // A timer that fires early costs less than one that is set anew for
+        // every packet: only an earlier deadline moves it.
+        if wanted < self.timer.deadline() {
+            self.timer.as_mut().reset(wanted);
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Wake::Pending;
+        }
+        if Instant::now() < wanted {
+            self.timer.as_mut().reset(wanted);
+            return Wake::Early;
+        }
+        self.timer.as_mut().reset(self.next_tick + TICK);
+        Wake::Due
+    }
+
+    /// Says whether a tick is due at `now`, once for each.
+    pub(super) fn take_tick(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next_tick;
+        if is_due {
+            self.next_tick = now + TICK;
+        }
+        is_due
+    }
+
+    /// The carrier came or went now.
+    pub(super) fn note_change(&mut self) {
+        self.changed_at = SystemTime::now();
+    }
+
+    /// When the driver was made.
+    pub(super) fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// When the carrier last came or went.
+    pub(super) fn changed_at(&self) -> SystemTime {
+        self.changed_at
+    }
+}

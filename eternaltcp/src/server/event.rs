@@ -1,0 +1,19 @@
+//! What the driver of a server's tunnel is told beside its tunnel.
+
+use eternaltcp_proto::{AttachRequest, Closing, JoinRequest, TunnelId};
+
+use crate::driver::{self, CarrierIo};
+
+/// The way to the driver of a server's tunnel.
+pub(super) type Handle = driver::Handle<ServerEvent>;
+
+/// Something for the server's role.
+#[derive(Debug)]
+pub(super) enum ServerEvent {
+    /// A client asks for its carrier to be bound.
+    Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
+    /// A client asks for its carrier to join the attached one.
+    Join { request: Box<JoinRequest>, carrier: Box<CarrierIo> },
+    /// The server ends, for this reason.
+    Close(Closing),
+}
