@@ -76,6 +76,9 @@ impl Page {
         if let Some(carrier) = &tunnel.carrier {
             self.line(4, &format!("path       {}", path(carrier)));
         }
+        if let Some(spare) = &tunnel.standby {
+            self.line(4, &format!("spare      {}", path(spare)));
+        }
         self.line(4, &format!("carriers   {}", carriers(tunnel)));
         if let Some(loss) = &tunnel.last_loss {
             let line = self.loss(loss);
@@ -193,7 +196,8 @@ fn carriers(tunnel: &TunnelStatus) -> String {
             counted(server.doubts, "doubt", "doubts"),
             counted(server.false_alarms, "false alarm", "false alarms")
         );
-        if let Some(spare) = &server.spare {
+        // A proxy of an older version tells only its path.
+        if let (Some(spare), None) = (&server.spare, &tunnel.standby) {
             line += &format!("; a spare stands by over {spare}");
         }
     }
@@ -270,6 +274,15 @@ mod tests {
                 deviation: Some(Duration::from_micros(4_100)),
                 silent: Some(Duration::from_millis(300)),
             }),
+            standby: Some(CarrierStatus {
+                local: "10.0.0.2:40404".parse().unwrap(),
+                peer: "198.51.100.1:6200".parse().unwrap(),
+                interface: Some("eth0".to_owned()),
+                joined: 0,
+                round_trip: Some(Duration::from_micros(41_000)),
+                deviation: None,
+                silent: Some(Duration::from_secs(9)),
+            }),
             carriers: 5,
             sent_bytes: 12_000_000,
             received_bytes: 340_000_000,
@@ -317,7 +330,8 @@ mod tests {
 cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
   tunnel 33d69d2a to example.org:6200: attached for 12 min
     path       192.0.2.7:51742 to 198.51.100.1:6200 via wlan0, round trip 23 ms ± 4.10 ms, with 3 more beside it
-    carriers   5 so far, 7 dials, 3 doubts, of them 1 false alarm; a spare stands by over 10.0.0.2 via eth0
+    spare      10.0.0.2:40404 to 198.51.100.1:6200 via eth0, round trip 41 ms, silent for 9.0 s
+    carriers   5 so far, 7 dials, 3 doubts, of them 1 false alarm
     last loss  12 min ago, silent: silent for 3s; back after 0.31 s, 48 kB replayed
     data       12 MB sent, 340 MB received, 0 B queued out, 0 B queued in, 48 kB replayed
     SESSION  FROM             TARGET          FOR   SENT    RECEIVED  QUEUED

@@ -308,6 +308,7 @@ fn of_two_clients_a_server_writes_no_two_lines_that_are_the_same() {
         let _ = stream.read(&mut [0]);
         client.program.signal(Signal::USR1);
         wait("a new carrier", || client.attached_again() > 0);
+        client.program.signal(Signal::TERM);
         client.program.end();
     }
     let mut lines = sproxy.read_until("tunnel over");

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{DialId, Standby};
+use eternaltcp_proto::DialId;
 
 use super::DialError;
 use super::dial::Dialed;
 use super::listening::Listening;
 use super::path::Path;
-use crate::driver::{self, CarrierIo};
+use crate::driver::{self, StandbyId};
 use crate::net::stream::Stream;
 
 /// The way to a client's driver.
@@ -23,8 +23,8 @@ pub(crate) enum ClientEvent {
     Dialed(DialId, Result<Box<Dialed>, DialError>),
     /// The network changed.
     Network(NetworkEvent),
-    /// Something happened to a pooled carrier.
-    Pool(PooledId, PoolEvent),
+    /// A dial for the pool has ended.
+    Pooled(StandbyId, Result<Box<Dialed>, DialError>),
     /// A session is to be opened by which the server listens; the stream is its local socket.
     Listen { stream: Stream, listening: Box<Listening> },
     /// The server refuses what the client cannot do without.
@@ -48,40 +48,4 @@ pub(crate) enum NetworkEvent {
     Changed,
     /// The machine slept for so long.
     Woke(Duration),
-}
-
-/// What a pooled carrier is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Purpose {
-    /// It takes over when the attached one dies.
-    Spare,
-    /// It joins the attached one.
-    Join,
-}
-
-/// Names a pooled carrier: events of earlier ones with the same purpose are outdated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PooledId {
-    pub(super) purpose: Purpose,
-    pub(super) number: u64,
-}
-
-/// What became of a pooled carrier.
-#[derive(Debug)]
-pub(crate) enum PoolEvent {
-    /// It stands by.
-    Ready,
-    /// It was claimed, and here it is.
-    Claimed(Box<Claimed>),
-    /// It is gone, or never came.
-    Lost(String),
-}
-
-/// A standby carrier that was claimed, with all that is needed to use it.
-#[derive(Debug)]
-pub(crate) struct Claimed {
-    pub(super) carrier: CarrierIo,
-    pub(super) standby: Standby,
-    pub(super) path: Path,
-    pub(super) server: usize,
 }

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{StandbyConfig, Time, Tunnel};
+use eternaltcp_proto::{StandbyConfig, Tunnel};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::dial::{DialRequest, Dialer};
-use super::event::{Claimed, Handle, PoolEvent, PooledId, Purpose};
+use super::DialError;
+use super::dial::Dialed;
 use super::path::Path;
-use super::pool::Pooled;
+use super::pool::{PoolDial, PoolDialer};
+use crate::driver::{Action, StandbyId};
 
 /// How long to wait after one that could not be made, or took the others along.
 /// It doubles each time.
@@ -29,13 +30,9 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// The carriers of a client beside the attached one.
 #[derive(Debug)]
 pub(super) struct Joining {
-    dialer: Dialer,
-    handle: Handle,
     wanted: usize,
     /// The one that is made, if one is.
-    coming: Option<Pooled>,
-    /// Which it is: events of earlier ones are outdated.
-    number: u64,
+    coming: Option<Coming>,
     /// When the last one joined what is attached now.
     joined_at: Option<Instant>,
     /// When the next one may be made.
@@ -44,82 +41,108 @@ pub(super) struct Joining {
     troubles: u32,
 }
 
+/// A carrier that is to join.
+#[derive(Debug)]
+enum Coming {
+    /// It is dialled.
+    Dialing(PoolDial),
+    /// The server is asked for a place for it.
+    Asking(StandbyId, Path),
+}
+
 impl Joining {
     /// So many are wanted beside the attached one.
-    pub(super) fn new(dialer: Dialer, handle: Handle, wanted: usize) -> Self {
-        Self {
-            dialer,
-            handle,
-            wanted,
-            coming: None,
-            number: 0,
-            joined_at: None,
-            again: Instant::now(),
-            troubles: 0,
+    pub(super) fn new(wanted: usize) -> Self {
+        Self { wanted, coming: None, joined_at: None, again: Instant::now(), troubles: 0 }
+    }
+
+    /// Whether the one that is made has this id.
+    pub(super) fn is(&self, id: StandbyId) -> bool {
+        match &self.coming {
+            None => false,
+            Some(Coming::Dialing(dial)) => dial.id() == id,
+            Some(Coming::Asking(its, _)) => *its == id,
         }
     }
 
     /// Makes one more on the present path, if there are too few.
-    pub(super) fn tend(&mut self, now: Time, tunnel: &Tunnel, current: Option<&Path>) {
-        self.tend_beside(now, tunnel, current, tunnel.joined_count());
+    pub(super) fn fill(
+        &mut self,
+        dialer: &mut PoolDialer,
+        tunnel: &Tunnel,
+        current: Option<&Path>,
+    ) {
+        self.fill_beside(dialer, tunnel, current, tunnel.joined_count());
     }
 
     /// The same with so many that have joined.
-    fn tend_beside(&mut self, now: Time, tunnel: &Tunnel, current: Option<&Path>, joined: usize) {
+    fn fill_beside(
+        &mut self,
+        dialer: &mut PoolDialer,
+        tunnel: &Tunnel,
+        current: Option<&Path>,
+        joined: usize,
+    ) {
         if self.joined_at.is_some_and(|at| at.elapsed() >= SETTLED) {
             self.troubles = 0;
         }
         let is_enough = joined >= self.wanted || self.coming.is_some();
-        if is_enough || self.again > Instant::now() || !tunnel.may_join() {
-            return;
+        if !is_enough && self.again <= Instant::now() && tunnel.may_join() {
+            self.coming = Some(Coming::Dialing(dialer.start(current.cloned())));
         }
-        // What comes late behind bulk is not lost.
-        let config = StandbyConfig::default();
-        let patience = config.patience.max(tunnel.config().dead_after);
-        let Some(standby) = tunnel.stand_by(now, StandbyConfig { patience, ..config }) else {
-            return;
-        };
-        self.number += 1;
-        let request = DialRequest { path: current.cloned(), ..DialRequest::default() };
-        let id = PooledId { purpose: Purpose::Join, number: self.number };
-        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
-        self.coming = Some(Pooled::start(id, dialer, handle, request, standby, now));
     }
 
-    /// Something happened to the one with this number. Gives it, once it may join.
-    pub(super) fn handle_event(
+    /// The dial has ended.
+    pub(super) fn handle_dialed(
         &mut self,
-        now: Time,
-        number: u64,
-        event: PoolEvent,
+        id: StandbyId,
+        result: Result<Box<Dialed>, DialError>,
         tunnel: &Tunnel,
-        current: Option<&Path>,
-    ) -> Option<Claimed> {
-        let pooled = self.coming.as_ref().filter(|_| number == self.number)?;
-        match event {
-            PoolEvent::Ready => {
-                pooled.claim();
-                None
+    ) -> Option<Action> {
+        match result {
+            Ok(dialed) => {
+                let Dialed { carrier, path, .. } = *dialed;
+                self.coming = Some(Coming::Asking(id, path));
+                // What comes late behind bulk is not lost.
+                let config = StandbyConfig::default();
+                let patience = config.patience.max(tunnel.config().dead_after);
+                let config = StandbyConfig { patience, ..config };
+                Some(Action::StandBy { id, carrier: Box::new(carrier), config })
             }
-            PoolEvent::Claimed(claimed) => {
-                self.coming = None;
-                if !tunnel.may_join() || current.is_some_and(|path| *path != claimed.path) {
-                    debug!("the carrier over {} comes too late to join", claimed.path);
-                    return None;
-                }
-                let joined = tunnel.joined_count() + 1;
-                info!("carrier {} of {} over {} joins", joined + 1, self.wanted + 1, claimed.path);
-                self.joined_at = Some(Instant::now());
-                self.tend_beside(now, tunnel, current, joined);
-                Some(*claimed)
-            }
-            PoolEvent::Lost(why) => {
-                self.coming = None;
-                debug!("no further carrier can join: {why}");
-                self.rest();
+            Err(error) => {
+                self.handle_standby_lost(&error.to_string());
                 None
             }
         }
+    }
+
+    /// The server has given it a place: it joins, if it may still.
+    pub(super) fn handle_ready(
+        &mut self,
+        dialer: &mut PoolDialer,
+        id: StandbyId,
+        tunnel: &Tunnel,
+        current: Option<&Path>,
+    ) -> Action {
+        let Some(Coming::Asking(_, path)) = self.coming.take() else {
+            return Action::CloseStandby(id);
+        };
+        if !tunnel.may_join() || current.is_some_and(|current| *current != path) {
+            debug!("the carrier over {path} comes too late to join");
+            return Action::CloseStandby(id);
+        }
+        let joined = tunnel.joined_count() + 1;
+        info!("carrier {} of {} over {path} joins", joined + 1, self.wanted + 1);
+        self.joined_at = Some(Instant::now());
+        self.fill_beside(dialer, tunnel, current, joined);
+        Action::Join(id)
+    }
+
+    /// The one that was to join is gone, or never came.
+    pub(super) fn handle_standby_lost(&mut self, why: &str) {
+        self.coming = None;
+        debug!("no further carrier can join: {why}");
+        self.rest();
     }
 
     /// Another carrier is attached: what had joined the one before is gone, without

@@ -1,147 +1,165 @@
-//! The task that makes a standby carrier and keeps it until it is claimed.
+//! The carriers that a client keeps beside the attached one: a spare, and those that join it.
 
-use std::future::poll_fn;
-use std::task::{Context, Poll};
-
-use eternaltcp_proto::{Standby, StandbyEvent, Time};
-use tokio::sync::mpsc;
+use eternaltcp_proto::Tunnel;
 use tokio::task::AbortHandle;
-use tokio::time::sleep_until;
 use tracing::Instrument;
 
 use super::dial::{DialRequest, Dialed, Dialer};
-use super::event::{Claimed, ClientEvent, Handle, PoolEvent, PooledId};
-use crate::driver::{CarrierIo, Clock};
+use super::event::{ClientEvent, Handle};
+use super::joining::Joining;
+use super::path::Path;
+use super::spare::Spare;
+use super::{ClientConfig, DialError};
+use crate::driver::{Action, CarrierEnd, StandbyId};
 
-/// A request to a standby carrier's task.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum PoolRequest {
-    /// Ask by a heartbeat whether it lives.
-    Probe,
-    /// Give it up: somebody uses it.
-    Claim,
+/// Makes carriers for the pool, each with an id of its own.
+#[derive(Debug)]
+pub(super) struct PoolDialer {
+    dialer: Dialer,
+    handle: Handle,
+    next: u64,
 }
 
-/// The task that makes and keeps a standby carrier; it ends with this value.
+impl PoolDialer {
+    /// What chooses paths.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Begins to make one. A [`ClientEvent::Pooled`] says what becomes of it.
+    pub(super) fn start(&mut self, path: Option<Path>) -> PoolDial {
+        let id = StandbyId(self.next);
+        self.next += 1;
+        let request = DialRequest { path, ..DialRequest::default() };
+        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
+        let task = async move {
+            let result = dialer.dial(request, || {}).await;
+            handle.tell(ClientEvent::Pooled(id, result.map(Box::new))).await;
+        };
+        let task = tokio::spawn(task.in_current_span());
+        PoolDial { id, abort: task.abort_handle() }
+    }
+}
+
+/// A dial for the pool; it is given up when this is dropped.
 #[derive(Debug)]
-pub(super) struct Pooled {
-    requests: mpsc::Sender<PoolRequest>,
+pub(super) struct PoolDial {
+    id: StandbyId,
     abort: AbortHandle,
 }
 
-impl Pooled {
-    /// Begins to make one. What becomes of it comes as a [`ClientEvent::Pool`] with this id.
-    pub(super) fn start(
-        id: PooledId,
-        dialer: Dialer,
-        handle: Handle,
-        request: DialRequest,
-        standby: Standby,
-        now: Time,
-    ) -> Self {
-        let (requests, requested) = mpsc::channel(2);
-        let task = PoolTask { id, handle, clock: Clock::showing(now), requested };
-        let task = tokio::spawn(task.run(dialer, request, standby).in_current_span());
-        Self { requests, abort: task.abort_handle() }
-    }
-
-    /// Makes it check whether the carrier lives.
-    pub(super) fn probe(&self) {
-        // If there is no room, the same was asked just now.
-        let _ = self.requests.try_send(PoolRequest::Probe);
-    }
-
-    /// Asks for the carrier, if it stands by: [`PoolEvent::Claimed`] follows.
-    pub(super) fn claim(&self) {
-        // If there is no room, it was asked for just now.
-        let _ = self.requests.try_send(PoolRequest::Claim);
+impl PoolDial {
+    /// The id of the carrier that it makes.
+    pub(super) fn id(&self) -> StandbyId {
+        self.id
     }
 }
 
-impl Drop for Pooled {
+impl Drop for PoolDial {
     fn drop(&mut self) {
         self.abort.abort();
     }
 }
 
-struct PoolTask {
-    id: PooledId,
-    handle: Handle,
-    clock: Clock,
-    requested: mpsc::Receiver<PoolRequest>,
+/// The carriers that a client keeps beside the attached one.
+#[derive(Debug)]
+pub(super) struct Pool {
+    dialer: PoolDialer,
+    /// The standing spare, if one is kept.
+    spare: Option<Spare>,
+    /// The carriers that join, if more than one is wanted.
+    joining: Option<Joining>,
 }
 
-impl PoolTask {
-    async fn run(mut self, dialer: Dialer, request: DialRequest, standby: Standby) {
-        let event = match dialer.dial(request, || {}).await {
-            Ok(dialed) => self.keep(dialed, standby).await,
-            Err(error) => PoolEvent::Lost(error.to_string()),
-        };
-        self.tell(event).await;
-    }
-
-    async fn tell(&self, event: PoolEvent) {
-        self.handle.tell(ClientEvent::Pool(self.id, event)).await;
-    }
-
-    /// Keeps the carrier until it is claimed or lost.
-    async fn keep(&mut self, dialed: Dialed, mut standby: Standby) -> PoolEvent {
-        let Dialed { mut carrier, server, path, .. } = dialed;
-        loop {
-            let until = standby.poll_timeout().map(|time| self.clock.instant(time));
-            let timer = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let clock = self.clock;
-            tokio::select! {
-                moved = poll_fn(|cx| poll_carrier(cx, &mut carrier, &mut standby, clock)) => {
-                    if let Err(why) = moved {
-                        return PoolEvent::Lost(why);
-                    }
-                    carrier.shrink();
-                }
-                request = self.requested.recv() => match request {
-                    Some(PoolRequest::Claim) if standby.is_ready() => {
-                        let claimed = Claimed { carrier, standby, path, server };
-                        return PoolEvent::Claimed(Box::new(claimed));
-                    }
-                    Some(PoolRequest::Claim) => {}
-                    Some(PoolRequest::Probe) => standby.probe(clock.now()),
-                    None => return PoolEvent::Lost("it is not wanted any more".to_owned()),
-                },
-                () = timer => standby.handle_timeout(clock.now()),
-            }
-            while let Some(event) = standby.poll_event() {
-                match event {
-                    StandbyEvent::Ready => self.tell(PoolEvent::Ready).await,
-                    StandbyEvent::Refused(refusal) => return PoolEvent::Lost(refusal.to_string()),
-                    StandbyEvent::Dead => return PoolEvent::Lost("it does not answer".to_owned()),
-                }
-            }
+impl Pool {
+    /// Through a program each further carrier would be one more log-in on the same path: none
+    /// joins there.
+    pub(super) fn new(config: &ClientConfig, dialer: Dialer, handle: Handle) -> Self {
+        let joining = config.carriers.saturating_sub(1).min(config.tunnel.max_joined);
+        let is_joined = joining > 0 && config.via.is_none();
+        Self {
+            dialer: PoolDialer { dialer, handle, next: 0 },
+            spare: config.spare.then(Spare::new),
+            joining: is_joined.then(|| Joining::new(joining)),
         }
     }
-}
 
-/// Sends what is due; ready when something was received.
-fn poll_carrier(
-    cx: &mut Context<'_>,
-    carrier: &mut CarrierIo,
-    standby: &mut Standby,
-    clock: Clock,
-) -> Poll<Result<(), String>> {
-    let sent = carrier.poll_send(cx, clock.now(), |now| standby.poll_transmit(now));
-    if let Poll::Ready(Err(error)) = sent {
-        return Poll::Ready(Err(error.to_string()));
+    /// Makes what is missing beside the attached carrier, which takes the path `current`.
+    pub(super) fn fill(&mut self, tunnel: &Tunnel, current: Option<&Path>) -> Option<Action> {
+        if let Some(joining) = &mut self.joining {
+            joining.fill(&mut self.dialer, tunnel, current);
+        }
+        self.spare.as_mut()?.fill(&mut self.dialer, tunnel, current)
     }
-    let mut plaintext = Vec::new();
-    let read = carrier.poll_read(cx, &mut plaintext);
-    for chunk in plaintext {
-        if let Err(violation) = standby.handle_input(clock.now(), chunk) {
-            return Poll::Ready(Err(violation.to_string()));
+
+    /// The network changed: the spare may be dead, or another may be possible.
+    pub(super) fn handle_network(&mut self) -> Option<Action> {
+        self.spare.as_mut()?.handle_network()
+    }
+
+    /// A dial has ended.
+    pub(super) fn handle_dialed(
+        &mut self,
+        id: StandbyId,
+        result: Result<Box<Dialed>, DialError>,
+        tunnel: &Tunnel,
+    ) -> Option<Action> {
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
+            return spare.handle_dialed(id, result);
+        }
+        self.joining.as_mut().filter(|it| it.is(id))?.handle_dialed(id, result, tunnel)
+    }
+
+    /// A carrier stands by.
+    pub(super) fn handle_ready(
+        &mut self,
+        id: StandbyId,
+        tunnel: &Tunnel,
+        current: Option<&Path>,
+    ) -> Option<Action> {
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
+            spare.handle_ready();
+            return None;
+        }
+        let joining = self.joining.as_mut().filter(|it| it.is(id))?;
+        Some(joining.handle_ready(&mut self.dialer, id, tunnel, current))
+    }
+
+    /// A carrier that was to stand by is gone.
+    pub(super) fn handle_standby_lost(&mut self, id: StandbyId, why: &str) {
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
+            spare.handle_lost(why);
+        } else if let Some(joining) = self.joining.as_mut().filter(|it| it.is(id)) {
+            joining.handle_standby_lost(why);
         }
     }
-    read.map(|read| read.map(drop).map_err(|error| error.to_string()))
+
+    /// Another carrier is attached.
+    pub(super) fn handle_attached(&mut self) {
+        if let Some(joining) = &mut self.joining {
+            joining.handle_attached();
+        }
+    }
+
+    /// The attached carrier is gone.
+    pub(super) fn handle_lost(&mut self, end: &CarrierEnd) {
+        if let Some(joining) = &mut self.joining {
+            joining.handle_lost(matches!(end, CarrierEnd::Joined(_)));
+        }
+    }
+
+    /// Whether a spare stands by.
+    pub(super) fn has_spare(&self) -> bool {
+        self.spare().is_some()
+    }
+
+    /// The spare that stands by, and its path.
+    pub(super) fn spare(&self) -> Option<(StandbyId, &Path)> {
+        self.spare.as_ref()?.ready()
+    }
+
+    /// Takes the spare out of the pool: the carrier, its path and its server.
+    pub(super) fn claim_spare(&mut self) -> Option<(StandbyId, Path, usize)> {
+        self.spare.as_mut()?.claim()
+    }
 }

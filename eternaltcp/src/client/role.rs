@@ -6,6 +6,7 @@ mod paths;
 mod remotes;
 mod sessions;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -20,16 +21,16 @@ use super::event::{ClientEvent, Handle};
 use super::event_log::EventLog;
 use super::listening::Listening;
 use super::patience::Patience;
+use super::pool::Pool;
 use super::statistics::Statistics;
 use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, Rejection, RejectionReason};
-use crate::driver::{Action, CarrierEnd, CarrierIo, Change, Offer, Role, Sockets};
+use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
-use crate::status::{Events, TunnelStatus};
+use crate::status::{CarrierStatus, Events, TunnelStatus};
 use crate::target::encode_listen;
 use crate::waiting::Waiting;
-use paths::Pool;
 use remotes::Remotes;
 use sessions::SessionLog;
 
@@ -48,6 +49,8 @@ pub(super) struct ClientRole {
     remotes: Remotes,
     session_log: SessionLog,
     end: Option<ClientEnd>,
+    /// What the driver is to do next.
+    actions: VecDeque<Action>,
     _watch: Watch,
 }
 
@@ -57,7 +60,7 @@ impl ClientRole {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
             waiting: Waiting::new(Side::Client, config.wait),
-            pool: Pool::new(&config, &dialer, &handle),
+            pool: Pool::new(&config, dialer.clone(), handle.clone()),
             event_log: EventLog::new(config.servers.to_string()),
             config,
             dialing: Dialing::new(dialer.clone(), handle.clone()),
@@ -65,6 +68,7 @@ impl ClientRole {
             remotes: Remotes::new(),
             session_log: SessionLog::new(),
             end: None,
+            actions: VecDeque::new(),
             _watch: Watch::start(dialer, handle),
         }
     }
@@ -102,16 +106,16 @@ impl ClientRole {
         if self.patience.was_attached() { sessions } else { 0 }
     }
 
-    fn fail(&mut self, end: ClientEnd) -> Action {
+    fn fail(&mut self, end: ClientEnd) {
         self.end.get_or_insert(end);
-        Action::End
+        self.actions.push_back(Action::End);
     }
 
     /// The tunnel is to be made anew.
-    fn restart(&mut self, now: Time, action: Action) -> Action {
+    fn restart(&mut self, now: Time, action: Action) {
         self.patience.wait_for_something("the tunnel is made anew");
         self.dialing.handle_restart(now);
-        action
+        self.actions.push_back(action);
     }
 
     fn handle_attached(
@@ -126,7 +130,7 @@ impl ClientRole {
         self.dialing.dialer().keys().handle_admitted();
         self.dialing.handle_attached(now, tunnel);
         self.pool.handle_attached();
-        self.pool.fill(now, tunnel, self.dialing.current_path());
+        self.fill_pool(tunnel);
     }
 
     fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
@@ -134,19 +138,20 @@ impl ClientRole {
         self.patience.wait_for_something(&end.to_string());
         self.dialing.handle_lost(now, tunnel);
         self.pool.handle_lost(end);
+        self.use_spare(now, tunnel);
     }
 
     fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         self.dialing.note_progress(tunnel);
         self.event_log.handle_suspected(now, why, tunnel);
         self.dialing.handle_suspected(now, why);
-        if why.is_some() {
-            self.pool.claim_spare();
-        }
         self.dial(now, tunnel);
+        if why.is_some() {
+            self.use_spare(now, tunnel);
+        }
     }
 
-    fn handle_closed(&mut self, now: Time, why: Closing) -> Action {
+    fn handle_closed(&mut self, now: Time, why: Closing) {
         self.event_log.handle_over(why);
         match why {
             Closing::Replaced => self.fail(ClientEnd::Failed(format!(
@@ -164,16 +169,15 @@ impl ClientRole {
     }
 
     /// Opens a session by which the server listens.
-    fn listen(&mut self, stream: Stream, listening: Listening, tunnel: &mut Tunnel) -> Action {
+    fn listen(&mut self, stream: Stream, listening: Listening, tunnel: &mut Tunnel) {
         let target = encode_listen(&listening.at);
         match tunnel.open(target.clone()) {
             Ok(session) => {
                 self.remotes.insert(session, listening);
-                Action::Serve { session, stream, target }
+                self.actions.push_back(Action::Serve { session, stream, target });
             }
             Err(error) => {
                 listening.end(Reset::with_detail(Cause::LimitReached, error.to_string()));
-                Action::Continue
             }
         }
     }
@@ -186,25 +190,24 @@ impl Role for ClientRole {
         &**self.session_log.limit()
     }
 
-    fn handle_event(&mut self, now: Time, event: ClientEvent, tunnel: &mut Tunnel) -> Action {
-        let mut action = Action::Continue;
+    fn handle_event(&mut self, now: Time, event: ClientEvent, tunnel: &mut Tunnel) {
         match event {
             ClientEvent::Connected(id) => {
                 self.dialing.handle_connected(id);
                 self.patience.handle_connected();
             }
-            ClientEvent::Dialed(id, result) => {
-                action = self.handle_dialed(now, id, result, tunnel);
-            }
+            ClientEvent::Dialed(id, result) => self.handle_dialed(now, id, result, tunnel),
             ClientEvent::Network(event) => self.handle_network(now, event, tunnel),
-            ClientEvent::Pool(id, event) => action = self.handle_pool(now, id, event, tunnel),
+            ClientEvent::Pooled(id, result) => {
+                self.actions.extend(self.pool.handle_dialed(id, result, tunnel));
+            }
             ClientEvent::Listen { stream, listening } => {
                 return self.listen(stream, *listening, tunnel);
             }
             ClientEvent::Refused(why) => {
                 let why = Rejection::new(RejectionReason::NotPermitted, why);
                 self.end.get_or_insert(ClientEnd::Refused(why));
-                action = Action::Close(Closing::Done);
+                self.actions.push_back(Action::Close(Closing::Done));
             }
             ClientEvent::Reconnect => {
                 info!("connecting again, as asked");
@@ -217,15 +220,14 @@ impl Role for ClientRole {
             ClientEvent::Finish => {
                 self.config.ends_when_idle = true;
                 if tunnel.session_count() == 0 {
-                    action = Action::Close(Closing::Done);
+                    self.actions.push_back(Action::Close(Closing::Done));
                 }
             }
         }
         self.dial(now, tunnel);
-        action
     }
 
-    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) -> Action {
+    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) {
         match change {
             Change::Attached { is_resumed, carrier } => {
                 self.handle_attached(now, is_resumed, tunnel, carrier);
@@ -233,15 +235,19 @@ impl Role for ClientRole {
             Change::Lost(end) => self.handle_lost(now, end, tunnel),
             Change::Suspected(why) => self.handle_suspected(now, Some(why), tunnel),
             Change::Relieved => self.handle_suspected(now, None, tunnel),
-            Change::Refused(refusal) => return self.handle_refused(now, &refusal, tunnel),
-            Change::Closed(why) => return self.handle_closed(now, why),
+            Change::Refused(refusal) => self.handle_refused(now, &refusal, tunnel),
+            Change::Closed(why) => self.handle_closed(now, why),
+            Change::StandsBy(id) => {
+                let current = self.dialing.current_path();
+                self.actions.extend(self.pool.handle_ready(id, tunnel, current));
+            }
+            Change::StandbyLost(id, why) => self.pool.handle_standby_lost(id, &why),
         }
-        Action::Continue
     }
 
-    fn handle_session_count(&mut self, tunnel: &Tunnel) -> Action {
+    fn handle_session_count(&mut self, tunnel: &Tunnel) {
         if !self.config.ends_when_idle || tunnel.session_count() > 0 {
-            return Action::Continue;
+            return;
         }
         self.end = self.session_log.take_last_reset().map(|reset| match reset.cause {
             Cause::NotPermitted => {
@@ -250,25 +256,28 @@ impl Role for ClientRole {
             }
             _ => ClientEnd::Failed(reset.to_string()),
         });
-        Action::Close(Closing::Done)
+        self.actions.push_back(Action::Close(Closing::Done));
     }
 
-    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, _sockets: &Sockets) -> Action {
+    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, _sockets: &Sockets) {
         self.remotes.tick();
         self.session_log.tick();
         self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
         self.dialing.note_progress(tunnel);
-        self.pool.fill(now, tunnel, self.dialing.current_path());
+        self.fill_pool(tunnel);
         self.dialing.prefer(now);
         self.dial(now, tunnel);
         if self.dialing.dialer().is_asking() {
             self.patience.postpone();
         }
         let servers = self.dialing.dialer().servers().to_string();
-        match self.patience.check(&servers) {
-            Ok(()) => Action::Continue,
-            Err(why) => self.fail(ClientEnd::Failed(why)),
+        if let Err(why) = self.patience.check(&servers) {
+            self.fail(ClientEnd::Failed(why));
         }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
     }
 
     fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time> {
@@ -291,7 +300,11 @@ impl Role for ClientRole {
         self.session_log.handle_lost(lost, self.remotes.has(lost.session));
     }
 
-    fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
+    fn describe(&self, now: Time, tunnel: &Tunnel, carriers: &Carriers, status: &mut TunnelStatus) {
         self.describe_end(tunnel, status);
+        status.standby = self.pool.spare().and_then(|(id, path)| {
+            let interface = Some(path.interface.clone());
+            Some(CarrierStatus { interface, ..carriers.standby_status(now, id)? })
+        });
     }
 }

@@ -1,16 +1,17 @@
-//! A standing spare: an authenticated carrier over another interface, pooled so
+//! A standing spare: an authenticated carrier over another interface, kept so
 //! that a dead path costs one round trip.
 
 use std::time::Duration;
 
-use eternaltcp_proto::{StandbyConfig, Time, Tunnel};
+use eternaltcp_proto::{StandbyConfig, Tunnel};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::dial::{DialRequest, Dialer};
-use super::event::{Handle, PoolEvent, PooledId, Purpose};
+use super::DialError;
+use super::dial::Dialed;
 use super::path::Path;
-use super::pool::Pooled;
+use super::pool::{PoolDial, PoolDialer};
+use crate::driver::{Action, StandbyId};
 
 /// How long to wait before another spare is tried.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -18,103 +19,152 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// The spare of a client, if it has one.
 #[derive(Debug)]
 pub(super) struct Spare {
-    dialer: Dialer,
-    handle: Handle,
     state: State,
-    /// Which of the spares it is: events of earlier ones are outdated.
-    number: u64,
 }
 
 #[derive(Debug)]
 enum State {
     /// None, and when to try again.
     None { again: Instant },
-    /// It is dialled, or asks for its place.
-    Coming(Path, Pooled),
+    /// It is dialled.
+    Dialing(Path, PoolDial),
+    /// The server is asked for a place for it.
+    Asking(Carrier),
     /// It stands by.
-    Ready(Path, Pooled),
+    Ready(Carrier),
+}
+
+/// A spare that is made.
+#[derive(Debug)]
+struct Carrier {
+    id: StandbyId,
+    path: Path,
+    server: usize,
 }
 
 impl Spare {
-    pub(super) fn new(dialer: Dialer, handle: Handle) -> Self {
-        Self { dialer, handle, state: State::None { again: Instant::now() }, number: 0 }
+    pub(super) fn new() -> Self {
+        Self { state: State::None { again: Instant::now() } }
+    }
+
+    /// Whether it is the carrier of this id.
+    pub(super) fn is(&self, id: StandbyId) -> bool {
+        self.id() == Some(id)
+    }
+
+    fn id(&self) -> Option<StandbyId> {
+        match &self.state {
+            State::None { .. } => None,
+            State::Dialing(_, dial) => Some(dial.id()),
+            State::Asking(carrier) | State::Ready(carrier) => Some(carrier.id),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match &self.state {
+            State::None { .. } => None,
+            State::Dialing(path, _) => Some(path),
+            State::Asking(carrier) | State::Ready(carrier) => Some(&carrier.path),
+        }
     }
 
     /// Makes a spare if there is none and the server lets one stand by, over
     /// another interface than that of `current`.
-    pub(super) fn tend(&mut self, now: Time, tunnel: &Tunnel, current: Option<&Path>) {
-        let Some(current) = current.filter(|_| tunnel.may_stand_by()) else { return };
+    pub(super) fn fill(
+        &mut self,
+        dialer: &mut PoolDialer,
+        tunnel: &Tunnel,
+        current: Option<&Path>,
+    ) -> Option<Action> {
+        let current = current.filter(|_| tunnel.may_stand_by())?;
         match &self.state {
-            State::Coming(path, _) | State::Ready(path, _)
-                if path.interface == current.interface =>
-            {
+            State::None { again } if *again > Instant::now() => return None,
+            State::None { .. } => {}
+            _ if self.path().is_some_and(|path| path.interface == current.interface) => {
                 debug!("the spare is where the carrier is: another is made");
             }
-            State::None { again } if *again <= Instant::now() => {}
-            _ => return,
+            _ => return None,
+        }
+        let closed = self.id().map(Action::CloseStandby);
+        self.rest(PAUSE);
+        if let Some(path) = dialer.dialer().path_beside(current) {
+            self.state = State::Dialing(path.clone(), dialer.start(Some(path)));
+        }
+        closed
+    }
+
+    /// The dial has ended.
+    pub(super) fn handle_dialed(
+        &mut self,
+        id: StandbyId,
+        result: Result<Box<Dialed>, DialError>,
+    ) -> Option<Action> {
+        match result {
+            Ok(dialed) => {
+                let Dialed { carrier, path, server, .. } = *dialed;
+                self.state = State::Asking(Carrier { id, path, server });
+                let config = StandbyConfig::default();
+                Some(Action::StandBy { id, carrier: Box::new(carrier), config })
+            }
+            Err(error) => {
+                self.handle_lost(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The server has given it a place.
+    pub(super) fn handle_ready(&mut self) {
+        let state = std::mem::replace(&mut self.state, rested(PAUSE));
+        self.state = match state {
+            State::Asking(carrier) => {
+                info!("a spare carrier stands by over {}", carrier.path);
+                State::Ready(carrier)
+            }
+            other => other,
+        };
+    }
+
+    /// It is gone, or never came.
+    pub(super) fn handle_lost(&mut self, why: &str) {
+        match &self.state {
+            State::Ready(carrier) => {
+                info!("the spare carrier over {} is lost: {why}", carrier.path);
+            }
+            _ => debug!("there is no spare carrier: {why}"),
         }
         self.rest(PAUSE);
-        let Some(path) = self.dialer.path_beside(current) else { return };
-        let Some(standby) = tunnel.stand_by(now, StandbyConfig::default()) else { return };
-        self.number += 1;
-        let request = DialRequest { path: Some(path.clone()), ..DialRequest::default() };
-        let id = PooledId { purpose: Purpose::Spare, number: self.number };
-        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
-        let pooled = Pooled::start(id, dialer, handle, request, standby, now);
-        self.state = State::Coming(path, pooled);
     }
 
-    /// The path of the spare that stands by.
-    pub(super) fn path(&self) -> Option<&Path> {
-        match &self.state {
-            State::Ready(path, _) => Some(path),
-            State::None { .. } | State::Coming(..) => None,
-        }
-    }
-
-    /// The network changed: the spare may be dead, or another may be possible.
-    pub(super) fn handle_change(&mut self) {
+    /// The network changed: it may be dead, or one may be possible.
+    pub(super) fn handle_network(&mut self) -> Option<Action> {
         match &mut self.state {
-            State::Ready(_, pooled) => pooled.probe(),
-            State::None { again } => *again = Instant::now(),
-            State::Coming(..) => {}
+            State::Ready(carrier) => Some(Action::ProbeStandby(carrier.id)),
+            State::None { again } => {
+                *again = Instant::now();
+                None
+            }
+            State::Dialing(..) | State::Asking(_) => None,
         }
     }
 
-    /// Asks for the spare, if it stands by: [`PoolEvent::Claimed`] follows.
-    pub(super) fn claim(&self) {
-        if let State::Ready(_, pooled) = &self.state {
-            pooled.claim();
+    /// The carrier that stands by, and its path.
+    pub(super) fn ready(&self) -> Option<(StandbyId, &Path)> {
+        match &self.state {
+            State::Ready(carrier) => Some((carrier.id, &carrier.path)),
+            _ => None,
         }
     }
 
-    /// Something happened to the spare with this number. Says whether it is the present one.
-    pub(super) fn handle_event(&mut self, number: u64, event: &PoolEvent) -> bool {
-        if number != self.number {
-            return false;
-        }
-        match event {
-            PoolEvent::Ready => {
-                let state = std::mem::replace(&mut self.state, rested(PAUSE));
-                self.state = match state {
-                    State::Coming(path, pooled) => {
-                        info!("a spare carrier stands by over {path}");
-                        State::Ready(path, pooled)
-                    }
-                    other => other,
-                };
-            }
-            PoolEvent::Claimed(_) => self.rest(Duration::ZERO),
-            PoolEvent::Lost(why) => {
-                if let State::Ready(path, _) = &self.state {
-                    info!("the spare carrier over {path} is lost: {why}");
-                } else {
-                    debug!("there is no spare carrier: {why}");
-                }
-                self.rest(PAUSE);
+    /// Takes the carrier that stands by, its path and its server.
+    pub(super) fn claim(&mut self) -> Option<(StandbyId, Path, usize)> {
+        match std::mem::replace(&mut self.state, rested(Duration::ZERO)) {
+            State::Ready(Carrier { id, path, server }) => Some((id, path, server)),
+            other => {
+                self.state = other;
+                None
             }
         }
-        true
     }
 
     /// There is none for a while.

@@ -97,10 +97,12 @@ impl<R: Role> Driver<R> {
             queued_bytes: sessions.iter().map(|session| session.queued_bytes).sum(),
             undelivered_bytes: sessions.iter().map(|session| session.undelivered_bytes).sum(),
             replayed_bytes: stats.replayed_bytes,
+            standby: None,
             last_loss: None,
             sessions,
         };
-        self.role.describe(&self.tunnel, &mut status);
+        let now = self.clocks.round();
+        self.role.describe(now, &self.tunnel, &self.carriers, &mut status);
         status
     }
 

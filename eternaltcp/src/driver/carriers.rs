@@ -1,12 +1,14 @@
-//! The carriers of a tunnel: the attached one, and those that have joined it.
+//! The carriers of a tunnel, each with its stage.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachError, JoinedId, PathReport, Time, Tunnel, Violation, encode_refusal,
+    AttachError, JoinedId, PathReport, Standby, StandbyEvent, Time, Tunnel, Violation,
+    encode_refusal,
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -14,36 +16,58 @@ use tracing::debug;
 use super::{CarrierEnd, CarrierIo, linger};
 use crate::status::CarrierStatus;
 
-/// Carriers that were refused and wait for their refusal to arrive; a further one is
+/// Rejected carriers that wait for their refusal to arrive; a further one is
 /// closed without a word.
 const MAX_LINGERING: usize = 4;
 
-/// The carriers of one tunnel.
+/// Names a carrier that stands by, within one tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StandbyId(pub(crate) u64);
+
+/// The carriers of one tunnel: the attached one first.
 #[derive(Debug)]
-pub(super) struct Carriers {
-    attached: Option<CarrierIo>,
-    /// Those that have joined it.
-    joined: Vec<Joined>,
-    /// The carriers before, until the server has taken the next: they are closed
-    /// without harm then.
-    retired: Vec<CarrierIo>,
-    /// Places of those that were refused.
+pub(crate) struct Carriers {
+    all: Vec<Carrier>,
+    events: VecDeque<StandbyChange>,
+    /// Places of carriers that were rejected.
     lingering: Arc<Semaphore>,
     plaintext: Vec<Bytes>,
 }
 
-/// A carrier that has joined the attached one, or has asked to.
+/// One carrier.
 #[derive(Debug)]
-struct Joined {
-    id: JoinedId,
+struct Carrier {
     io: CarrierIo,
+    stage: Stage,
+    /// When something was last read from it.
+    heard: Option<Time>,
 }
 
-/// What was read from carriers.
+/// How far a carrier is.
 #[derive(Debug)]
-pub(super) enum Read {
-    /// Something or nothing, in order.
-    Fine,
+enum Stage {
+    /// It stands by, or has asked to.
+    StandingBy(StandbyId, Box<Standby>),
+    /// It is bound, or has asked to be.
+    Attached,
+    /// It has joined the attached one, or has asked to.
+    Joined(JoinedId),
+    /// It was bound or had joined before: it is closed once the server has taken the next one.
+    Retired,
+}
+
+/// What happened to a carrier that stands by.
+#[derive(Debug)]
+pub(super) enum StandbyChange {
+    /// The server has given it a place.
+    Ready(StandbyId),
+    /// It is of no use any more, for this reason.
+    Lost(StandbyId, String),
+}
+
+/// What reading or writing came to.
+#[derive(Debug)]
+pub(super) enum Failure {
     /// The peer broke the protocol.
     Violation(Violation),
     /// A carrier ended. What came before the end happened before it.
@@ -53,9 +77,8 @@ pub(super) enum Read {
 impl Carriers {
     pub(super) fn new() -> Self {
         Self {
-            attached: None,
-            joined: Vec::new(),
-            retired: Vec::new(),
+            all: Vec::new(),
+            events: VecDeque::new(),
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             plaintext: Vec::new(),
         }
@@ -63,43 +86,101 @@ impl Carriers {
 
     /// The carrier that is bound, or has asked to be.
     pub(super) fn attached(&self) -> Option<&CarrierIo> {
-        self.attached.as_ref()
+        self.all.iter().find(|it| matches!(it.stage, Stage::Attached)).map(|it| &it.io)
+    }
+
+    fn attached_mut(&mut self) -> Option<&mut CarrierIo> {
+        self.all.iter_mut().find(|it| matches!(it.stage, Stage::Attached)).map(|it| &mut it.io)
     }
 
     /// Whether one of them has more to read that nothing wakes for.
     pub(super) fn have_more(&self) -> bool {
-        let joined = self.joined.iter().map(|joined| &joined.io);
-        self.attached.iter().chain(joined).any(CarrierIo::has_more)
+        self.all.iter().any(|it| !matches!(it.stage, Stage::Retired) && it.io.has_more())
     }
 
-    /// Closes all of them. Says whether one was bound, or had asked to be.
+    /// What happened to one that stands by.
+    pub(super) fn poll_event(&mut self) -> Option<StandbyChange> {
+        self.events.pop_front()
+    }
+
+    /// Closes all but those that stand by. Says whether one was bound, or had asked to be.
     pub(super) fn close(&mut self) -> bool {
-        self.joined.clear();
-        self.retired.clear();
-        self.attached.take().is_some()
+        let was_attached = self.attached().is_some();
+        self.all.retain(|it| matches!(it.stage, Stage::StandingBy(..)));
+        was_attached
+    }
+
+    /// Closes those that stand by for a tunnel which is made anew.
+    pub(super) fn close_standbys(&mut self) {
+        for Carrier { stage, .. } in &self.all {
+            if let Stage::StandingBy(id, _) = stage {
+                self.events.push_back(StandbyChange::Lost(*id, "its tunnel is over".to_owned()));
+            }
+        }
+        self.all.retain(|it| !matches!(it.stage, Stage::StandingBy(..)));
     }
 
     /// The server has taken the present carrier: those before are closed.
     pub(super) fn close_retired(&mut self) {
-        self.retired.clear();
+        self.all.retain(|it| !matches!(it.stage, Stage::Retired));
     }
 
     /// A client asks for this carrier to be bound. Those before stay open until the server has
     /// taken it.
     pub(super) fn replace(&mut self, carrier: CarrierIo) {
-        self.retired = self.attached.replace(carrier.passed_on()).into_iter().collect();
-        self.retired.extend(self.joined.drain(..).map(|joined| joined.io));
+        self.close_retired();
+        for Carrier { stage, .. } in &mut self.all {
+            if matches!(stage, Stage::Attached | Stage::Joined(_)) {
+                *stage = Stage::Retired;
+            }
+        }
+        self.all.insert(0, Carrier::new(carrier, Stage::Attached));
     }
 
     /// A server has bound this carrier. Those before are closed.
     pub(super) fn bind(&mut self, carrier: CarrierIo) {
-        self.joined.clear();
-        self.attached = Some(carrier.passed_on());
+        self.close();
+        self.all.insert(0, Carrier::new(carrier, Stage::Attached));
     }
 
     /// A carrier joins the attached one.
     pub(super) fn join(&mut self, id: JoinedId, carrier: CarrierIo) {
-        self.joined.push(Joined { id, io: carrier.passed_on() });
+        self.all.push(Carrier::new(carrier, Stage::Joined(id)));
+    }
+
+    /// A carrier is to stand by. Without `standby` the server lets none.
+    pub(super) fn stand_by(&mut self, id: StandbyId, carrier: CarrierIo, standby: Option<Standby>) {
+        match standby {
+            Some(standby) => {
+                let stage = Stage::StandingBy(id, Box::new(standby));
+                self.all.push(Carrier::new(carrier, stage));
+            }
+            None => {
+                let why = "the tunnel is not attached".to_owned();
+                self.events.push_back(StandbyChange::Lost(id, why));
+            }
+        }
+    }
+
+    /// Takes one that stands by away, to use or to close it.
+    pub(super) fn take_standby(&mut self, id: StandbyId) -> Option<(CarrierIo, Standby)> {
+        let is_it = |it: &Carrier| matches!(it.stage, Stage::StandingBy(its, _) if its == id);
+        let index = self.all.iter().position(is_it)?;
+        let Carrier { io, stage, .. } = self.all.remove(index);
+        match stage {
+            Stage::StandingBy(_, standby) => Some((io, *standby)),
+            Stage::Attached | Stage::Joined(_) | Stage::Retired => None,
+        }
+    }
+
+    /// Asks one that stands by whether it lives.
+    pub(super) fn probe(&mut self, now: Time, id: StandbyId) {
+        for Carrier { stage, .. } in &mut self.all {
+            match stage {
+                Stage::StandingBy(its, standby) if *its == id => standby.probe(now),
+                _ => {}
+            }
+        }
     }
 
     /// Tells a client why its carrier is not bound, and closes it.
@@ -116,135 +197,219 @@ impl Carriers {
         }
     }
 
-    /// Reads the attached carrier, a bounded amount. `heard` counts reads that gave something.
+    /// Reads each of them, a bounded amount. `heard` counts reads of the attached one that gave
+    /// something.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
         tunnel: &mut Tunnel,
-        heard: impl FnOnce(),
-    ) -> Read {
-        let Some(carrier) = &mut self.attached else { return Read::Fine };
-        let read = carrier.poll_read(cx, &mut self.plaintext);
-        if let Poll::Ready(Ok(_)) = read {
-            tunnel.handle_heard(now);
-            heard();
-        }
-        let mut violation = None;
-        for chunk in self.plaintext.drain(..) {
-            if violation.is_none() {
-                violation = tunnel.handle_input(now, chunk).err();
+        mut heard: impl FnMut(),
+    ) -> Result<(), Failure> {
+        let (mut result, mut lost) = (Ok(()), Vec::new());
+        for carrier in &mut self.all {
+            if matches!(carrier.stage, Stage::Retired) {
+                continue;
             }
-        }
-        match (violation, read) {
-            (Some(violation), _) => Read::Violation(violation),
-            (None, Poll::Ready(Err(error))) => Read::Ended(error.into()),
-            (None, Poll::Ready(Ok(_)) | Poll::Pending) => Read::Fine,
-        }
-    }
-
-    /// Reads the carriers that have joined, a bounded amount each. One that ends takes all along.
-    pub(super) fn poll_joined_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Time,
-        tunnel: &mut Tunnel,
-    ) -> Read {
-        for Joined { id, io } in &mut self.joined {
-            let read = io.poll_read(cx, &mut self.plaintext);
+            let read = carrier.io.poll_read(cx, &mut self.plaintext);
+            if let Poll::Ready(Ok(_)) = read {
+                carrier.heard = Some(now);
+                if let Stage::Attached = carrier.stage {
+                    tunnel.handle_heard(now);
+                    heard();
+                }
+            }
             let mut violation = None;
             for chunk in self.plaintext.drain(..) {
                 if violation.is_none() {
-                    violation = tunnel.handle_joined_input(now, *id, chunk).err();
+                    violation = carrier.stage.handle_input(now, chunk, tunnel).err();
                 }
             }
-            match (violation, read) {
-                (Some(violation), _) => return Read::Violation(violation),
-                (None, Poll::Ready(Err(error))) => return Read::Ended(joined_end(error.into())),
-                (None, Poll::Ready(Ok(_)) | Poll::Pending) => {}
+            let failure = match (violation, read) {
+                (Some(violation), _) => Failure::Violation(violation),
+                (None, Poll::Ready(Err(error))) => Failure::Ended(error.into()),
+                (None, Poll::Ready(Ok(_)) | Poll::Pending) => continue,
+            };
+            match carrier.stage.fail(failure) {
+                Ok(failure) => result = result.and(Err(failure)),
+                Err(change) => lost.push(change),
             }
         }
-        Read::Fine
+        self.lose_standbys(lost);
+        self.poll_standbys();
+        result
     }
 
-    /// Writes to the attached carrier. Says whether everything that is due was sent.
+    /// Writes to each of them. Says whether everything that is due was sent on the attached one.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
         tunnel: &mut Tunnel,
-    ) -> Result<bool, CarrierEnd> {
-        let Some(carrier) = &mut self.attached else { return Ok(true) };
-        match carrier.poll_write(cx, now, tunnel) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(())) => Ok(true),
-            Poll::Ready(Err(error)) => Err(error.into()),
+    ) -> Result<bool, Failure> {
+        let (mut result, mut lost) = (Ok(true), Vec::new());
+        for Carrier { io, stage, .. } in &mut self.all {
+            let written = match stage {
+                Stage::Retired => continue,
+                Stage::Attached => io.poll_write(cx, now, tunnel),
+                Stage::Joined(id) => {
+                    let typed = tunnel.last_interactive();
+                    let next = |now| tunnel.poll_joined_transmit(now, *id);
+                    io.poll_write_with(cx, now, typed, next)
+                }
+                Stage::StandingBy(_, standby) => {
+                    io.poll_send(cx, now, |now| standby.poll_transmit(now))
+                }
+            };
+            match written {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if matches!(stage, Stage::Attached) => result = Ok(false),
+                Poll::Pending => {}
+                Poll::Ready(Err(error)) => match stage.fail(Failure::Ended(error.into())) {
+                    Ok(failure) => result = result.and(Err(failure)),
+                    Err(change) => lost.push(change),
+                },
+            }
+        }
+        self.lose_standbys(lost);
+        result
+    }
+
+    /// Takes over what those that stand by have to say.
+    fn poll_standbys(&mut self) {
+        let mut lost = Vec::new();
+        for Carrier { stage, .. } in &mut self.all {
+            let Stage::StandingBy(id, standby) = stage else { continue };
+            while let Some(event) = standby.poll_event() {
+                let why = match event {
+                    StandbyEvent::Ready => {
+                        self.events.push_back(StandbyChange::Ready(*id));
+                        continue;
+                    }
+                    StandbyEvent::Refused(refusal) => refusal.to_string(),
+                    StandbyEvent::Dead => "it does not answer".to_owned(),
+                };
+                lost.push(StandbyChange::Lost(*id, why));
+            }
+        }
+        self.lose_standbys(lost);
+    }
+
+    /// Closes those that are lost.
+    fn lose_standbys(&mut self, lost: Vec<StandbyChange>) {
+        for change in lost {
+            if let StandbyChange::Lost(id, _) = change {
+                self.take_standby(id);
+            }
+            self.events.push_back(change);
         }
     }
 
-    /// Writes to the carriers that have joined.
-    pub(super) fn poll_joined_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Time,
-        tunnel: &mut Tunnel,
-    ) -> Result<(), CarrierEnd> {
-        let mut result = Ok(());
-        for Joined { id, io } in &mut self.joined {
-            let typed = tunnel.last_interactive();
-            let next = |now| tunnel.poll_joined_transmit(now, *id);
-            if let Poll::Ready(Err(error)) = io.poll_write_with(cx, now, typed, next) {
-                result = result.and(Err(joined_end(error.into())));
+    /// When [`Self::handle_timeout`] is next to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let times = self.all.iter().filter_map(|it| match &it.stage {
+            Stage::StandingBy(_, standby) => standby.poll_timeout(),
+            Stage::Attached | Stage::Joined(_) | Stage::Retired => None,
+        });
+        times.min()
+    }
+
+    /// Time has passed. What arrived before is to be read first.
+    pub(super) fn handle_timeout(&mut self, now: Time) {
+        for Carrier { stage, .. } in &mut self.all {
+            if let Stage::StandingBy(_, standby) = stage {
+                standby.handle_timeout(now);
             }
         }
-        result
+        self.poll_standbys();
     }
 
     /// Ends the sending direction of the attached carrier in order. Says whether it is over.
     pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
-        let Some(carrier) = &mut self.attached else { return true };
+        let Some(carrier) = self.attached_mut() else { return true };
         matches!(carrier.poll_shut(cx, now), Poll::Ready(Err(_)))
     }
 
     /// What the kernel knows of the attached carrier.
     pub(super) fn path_report(&mut self, now: Time) -> Option<PathReport> {
-        self.attached.as_mut().and_then(|carrier| carrier.path_report(now))
+        self.attached_mut().and_then(|carrier| carrier.path_report(now))
     }
 
-    /// Housekeeping, each second. Checks that what was sent on each joined carrier is
-    /// acknowledged: nobody hears of it otherwise until its next heartbeat.
-    pub(super) fn handle_tick(&mut self, now: Time, patience: Duration) -> Result<(), CarrierEnd> {
-        if let Some(carrier) = &mut self.attached {
-            carrier.shrink();
-        }
-        let mut silent = None;
-        for Joined { io, .. } in &mut self.joined {
+    /// Housekeeping, each second. Checks that what was sent on each carrier beside the attached
+    /// one is acknowledged: otherwise its death is noticed only at its next heartbeat.
+    pub(super) fn handle_tick(&mut self, now: Time, patience: Duration) -> Result<(), Failure> {
+        let (mut result, mut lost) = (Ok(()), Vec::new());
+        for Carrier { io, stage, .. } in &mut self.all {
             io.shrink();
-            let report = io.path_report(now);
-            silent = silent.or(report.and_then(|report| report.unanswered_for));
-            silent = silent.filter(|silent| *silent >= patience);
+            if matches!(stage, Stage::Attached | Stage::Retired) {
+                continue;
+            }
+            let silent = io.path_report(now).and_then(|report| report.unanswered_for);
+            let Some(silent) = silent.filter(|silent| *silent >= patience) else { continue };
+            match stage.fail(Failure::Ended(CarrierEnd::Silent(silent))) {
+                Ok(failure) => result = result.and(Err(failure)),
+                Err(change) => lost.push(change),
+            }
         }
-        silent.map_or(Ok(()), |silent| Err(joined_end(CarrierEnd::Silent(silent))))
+        self.lose_standbys(lost);
+        result
     }
 
     /// The attached carrier, for the status.
     pub(super) fn status(&self, now: Time, tunnel: &Tunnel) -> Option<CarrierStatus> {
-        let carrier = self.attached.as_ref()?;
         let liveness = tunnel.liveness();
+        let silent = liveness.map(|(heard, _)| now.since(heard));
         let heartbeat = liveness.and_then(|(_, round_trip)| round_trip);
-        let (round_trip, deviation) = match carrier.round_trip() {
-            Some((round_trip, deviation)) => (Some(round_trip), Some(deviation)),
-            None => (heartbeat, None),
-        };
-        Some(CarrierStatus {
-            local: carrier.local().ok()?,
-            peer: carrier.peer(),
-            interface: None,
-            joined: tunnel.joined_count(),
-            round_trip,
-            deviation,
-            silent: liveness.map(|(heard, _)| now.since(heard)),
+        let status = self.attached()?.status(heartbeat, silent)?;
+        Some(CarrierStatus { joined: tunnel.joined_count(), ..status })
+    }
+
+    /// A carrier that stands by, for the status.
+    pub(crate) fn standby_status(&self, now: Time, id: StandbyId) -> Option<CarrierStatus> {
+        self.all.iter().find_map(|it| match &it.stage {
+            Stage::StandingBy(its, standby) if *its == id => {
+                let silent = it.heard.map(|heard| now.since(heard));
+                it.io.status(standby.round_trip(), silent)
+            }
+            _ => None,
         })
+    }
+}
+
+impl Carrier {
+    fn new(io: CarrierIo, stage: Stage) -> Self {
+        Self { io: io.passed_on(), stage, heard: None }
+    }
+}
+
+impl Stage {
+    /// Handles plaintext that was read from the carrier.
+    fn handle_input(
+        &mut self,
+        now: Time,
+        chunk: Bytes,
+        tunnel: &mut Tunnel,
+    ) -> Result<(), Violation> {
+        match self {
+            Self::Attached => tunnel.handle_input(now, chunk),
+            Self::Joined(id) => tunnel.handle_joined_input(now, *id, chunk),
+            Self::StandingBy(_, standby) => standby.handle_input(now, chunk),
+            Self::Retired => Ok(()),
+        }
+    }
+
+    /// What the end of the carrier means: to the tunnel, or (an error) to itself alone.
+    fn fail(&self, failure: Failure) -> Result<Failure, StandbyChange> {
+        match (self, failure) {
+            (Self::StandingBy(id, _), Failure::Violation(violation)) => {
+                Err(StandbyChange::Lost(*id, violation.to_string()))
+            }
+            (Self::StandingBy(id, _), Failure::Ended(end)) => {
+                Err(StandbyChange::Lost(*id, end.to_string()))
+            }
+            (Self::Joined(_), Failure::Ended(end)) => Ok(Failure::Ended(joined_end(end))),
+            (_, failure) => Ok(failure),
+        }
     }
 }
 

@@ -19,12 +19,6 @@ impl Clock {
         Self { origin: Instant::now() }
     }
 
-    /// A clock that shows `time` now.
-    pub(crate) fn showing(time: Time) -> Self {
-        let now = Instant::now();
-        Self { origin: now.checked_sub(time.since_origin()).unwrap_or(now) }
-    }
-
     pub(crate) fn now(&self) -> Time {
         Time::new(self.origin.elapsed())
     }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachRequest, Cause, Event, Intent, JoinRequest, Lost, SessionId, Standby, TunnelId,
+    AttachRequest, Cause, Event, Intent, JoinRequest, Lost, SessionId, TunnelId,
 };
 use tracing::debug;
 
-use super::carriers::{Read, joined_end};
-use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, drained};
+use super::carriers::{Failure, StandbyChange, joined_end};
+use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, StandbyId, drained};
 
 /// Which events there were.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -26,6 +26,15 @@ impl<R: Role> Driver<R> {
             let is_socket = matches!(event, Event::Touched(_));
             handled = handled.max(if is_socket { Handled::Sockets } else { Handled::Others });
             self.handle_event(event);
+        }
+        while let Some(change) = self.carriers.poll_event() {
+            handled = Handled::Others;
+            let change = match change {
+                StandbyChange::Ready(id) => Change::StandsBy(id),
+                StandbyChange::Lost(id, why) => Change::StandbyLost(id, why),
+            };
+            self.role.handle_change(self.clocks.round(), change, &self.tunnel);
+            self.apply_actions();
         }
         handled
     }
@@ -58,8 +67,8 @@ impl<R: Role> Driver<R> {
                 Change::Closed(why)
             }
         };
-        let action = self.role.handle_change(now, change, &self.tunnel);
-        self.apply(action);
+        self.role.handle_change(now, change, &self.tunnel);
+        self.apply_actions();
     }
 
     /// The peer opened a session.
@@ -82,17 +91,29 @@ impl<R: Role> Driver<R> {
         if count == 0 {
             self.check_drain();
         }
-        let action = self.role.handle_session_count(&self.tunnel);
-        self.apply(action);
+        self.role.handle_session_count(&self.tunnel);
+        self.apply_actions();
         count == 0
+    }
+
+    /// Does what the role wants.
+    pub(super) fn apply_actions(&mut self) {
+        while let Some(action) = self.role.poll_action() {
+            self.apply(action);
+        }
     }
 
     pub(super) fn apply(&mut self, action: Action) {
         match action {
-            Action::Continue => {}
             Action::Attach { carrier, new } => self.attach(*carrier, *new),
-            Action::AttachStandby { carrier, standby } => self.attach_standby(*carrier, *standby),
-            Action::Join { carrier, standby } => self.join(*carrier, *standby),
+            Action::StandBy { id, carrier, config } => {
+                let standby = self.tunnel.stand_by(self.clocks.round(), config);
+                self.carriers.stand_by(id, *carrier, standby);
+            }
+            Action::AttachStandby(id) => self.attach_standby(id),
+            Action::Join(id) => self.join(id),
+            Action::ProbeStandby(id) => self.carriers.probe(self.clocks.round(), id),
+            Action::CloseStandby(id) => drop(self.carriers.take_standby(id)),
             Action::AcceptAttach { id, request, carrier } => {
                 self.accept_attach(id, *request, *carrier);
             }
@@ -117,6 +138,7 @@ impl<R: Role> Driver<R> {
     }
 
     fn handle_restarted(&mut self, lost: &[Lost], cause: Cause) {
+        self.carriers.close_standbys();
         lost.iter().for_each(|lost| self.role.lost(lost));
         self.sockets.abort_unknown(cause, &self.tunnel, &mut self.role);
     }
@@ -141,10 +163,13 @@ impl<R: Role> Driver<R> {
     }
 
     /// Asks for a carrier to be bound that stands by.
-    fn attach_standby(&mut self, carrier: CarrierIo, standby: Standby) {
+    fn attach_standby(&mut self, id: StandbyId) {
         if self.lifecycle.is_closing() {
             return;
         }
+        let Some((carrier, standby)) = self.carriers.take_standby(id) else {
+            return debug!("a standby carrier is gone that was to be attached");
+        };
         let now = self.clocks.round();
         let asked = self.tunnel.attach_standby(now, standby);
         self.carriers.replace(carrier);
@@ -156,7 +181,8 @@ impl<R: Role> Driver<R> {
     }
 
     /// Asks for a standby carrier to join the attached one.
-    fn join(&mut self, carrier: CarrierIo, standby: Standby) {
+    fn join(&mut self, id: StandbyId) {
+        let Some((carrier, standby)) = self.carriers.take_standby(id) else { return };
         match self.tunnel.join(self.clocks.round(), standby) {
             Ok(id) => self.carriers.join(id, carrier),
             Err(error) => debug!("a carrier cannot join: {error}"),
@@ -180,7 +206,7 @@ impl<R: Role> Driver<R> {
                 // The client may have sent more behind its request.
                 let now = self.clocks.round();
                 if let Err(violation) = self.tunnel.handle_joined_input(now, id, Bytes::new()) {
-                    self.handle_read(Read::Violation(violation));
+                    self.handle_failure(Failure::Violation(violation));
                 }
             }
             Err(error) => debug!(peer = %carrier.peer(), "a carrier cannot join: {error}"),

@@ -25,8 +25,8 @@ impl<R: Role> Driver<R> {
                 // A decision about carriers is made with the newest facts.
                 self.report_path(now);
                 self.poll_events();
-                let action = self.role.handle_event(now, event, &mut self.tunnel);
-                self.apply(action);
+                self.role.handle_event(now, event, &mut self.tunnel);
+                self.apply_actions();
             }
             Command::Open(newcomer) => {
                 if self.entrance.is_waited_at() || !self.may_open() {

@@ -38,7 +38,7 @@ pub(crate) use ask::Ask;
 pub use ask::Killed;
 use ask::drained;
 pub(crate) use carrier::CarrierIo;
-pub(crate) use clock::Clock;
+use clock::Clock;
 pub(crate) use command::{Command, Handle, Shared};
 pub use end::EndKind;
 pub(crate) use end::{CarrierEnd, CarrierError};
@@ -50,7 +50,8 @@ pub(crate) use sockets::Sockets;
 
 use crate::log_limit::limited;
 use crate::memory::Trim;
-use carriers::{Carriers, Read};
+use carriers::Failure;
+pub(crate) use carriers::{Carriers, StandbyId};
 use clocks::Clocks;
 use entrance::Entrance;
 use events::Handled;
@@ -148,20 +149,18 @@ impl<R: Role> Driver<R> {
     fn poll_carriers_read(&mut self, cx: &mut Context<'_>) {
         let now = self.clocks.round();
         let heard = || self.shared.count_heard();
-        let read = self.carriers.poll_read(cx, now, &mut self.tunnel, heard);
-        self.handle_read(read);
-        let read = self.carriers.poll_joined_read(cx, now, &mut self.tunnel);
-        self.handle_read(read);
+        if let Err(failure) = self.carriers.poll_read(cx, now, &mut self.tunnel, heard) {
+            self.handle_failure(failure);
+        }
     }
 
-    fn handle_read(&mut self, read: Read) {
-        match read {
-            Read::Fine => {}
-            Read::Violation(violation) => {
+    fn handle_failure(&mut self, failure: Failure) {
+        match failure {
+            Failure::Violation(violation) => {
                 limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
                 self.lose(&violation.into());
             }
-            Read::Ended(end) => {
+            Failure::Ended(end) => {
                 // What came before the end happened before it: an answer, a
                 // refusal, a close, and bytes, whose delivery is progress.
                 self.poll_events();
@@ -173,17 +172,13 @@ impl<R: Role> Driver<R> {
     /// Says whether everything that is due was sent on the attached carrier.
     fn poll_carriers_write(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.clocks.round();
-        let is_flushed = match self.carriers.poll_write(cx, now, &mut self.tunnel) {
+        match self.carriers.poll_write(cx, now, &mut self.tunnel) {
             Ok(is_flushed) => is_flushed,
-            Err(end) => {
-                self.lose(&end);
+            Err(failure) => {
+                self.handle_failure(failure);
                 true
             }
-        };
-        if let Err(end) = self.carriers.poll_joined_write(cx, now, &mut self.tunnel) {
-            self.lose(&end);
         }
-        is_flushed
     }
 
     /// The carrier is of no use any more.
@@ -196,8 +191,8 @@ impl<R: Role> Driver<R> {
         self.clocks.note_change();
         if !self.lifecycle.is_closing() {
             let now = self.clocks.round();
-            let action = self.role.handle_change(now, Change::Lost(end), &self.tunnel);
-            self.apply(action);
+            self.role.handle_change(now, Change::Lost(end), &self.tunnel);
+            self.apply_actions();
         }
     }
 

@@ -8,7 +8,6 @@ use tracing::Instrument;
 
 use super::command::{Command, Handle};
 use crate::net::stream::Stream;
-use crate::spans;
 
 /// The task that connects a target; it is given up when this is dropped.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ impl Offer {
             let result = connect.await;
             handle.send(Command::Connected(id, result)).await;
         };
-        Self(tokio::spawn(task.instrument(spans::session(id))).abort_handle())
+        Self(tokio::spawn(task.in_current_span()).abort_handle())
     }
 }
 

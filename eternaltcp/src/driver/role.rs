@@ -3,28 +3,32 @@
 use std::fmt;
 
 use eternaltcp_proto::{
-    AttachRequest, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId, Standby,
-    Suspicion, Time, Tunnel, TunnelId,
+    AttachRequest, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId,
+    StandbyConfig, Suspicion, Time, Tunnel, TunnelId,
 };
 
 use bytes::Bytes;
 
-use super::{CarrierEnd, CarrierIo, Offer, Sockets};
+use super::{CarrierEnd, CarrierIo, Carriers, Offer, Sockets, StandbyId};
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::TunnelStatus;
 
 /// What a role wants the driver to do.
 pub(crate) enum Action {
-    /// Nothing.
-    Continue,
     /// Ask for this carrier to be bound: the client's commit. `new` is what to ask for if the
     /// tunnel has no id yet.
     Attach { carrier: Box<CarrierIo>, new: Box<Intent> },
-    /// Ask for this carrier to be bound, which stands by for the tunnel.
-    AttachStandby { carrier: Box<CarrierIo>, standby: Box<Standby> },
-    /// Ask for this carrier, which stands by for the tunnel, to join the attached one.
-    Join { carrier: Box<CarrierIo>, standby: Box<Standby> },
+    /// Have this carrier stand by for the tunnel.
+    StandBy { id: StandbyId, carrier: Box<CarrierIo>, config: StandbyConfig },
+    /// Ask for a carrier to be bound that stands by.
+    AttachStandby(StandbyId),
+    /// Ask for a carrier that stands by to join the attached one.
+    Join(StandbyId),
+    /// Find out whether a carrier that stands by is alive.
+    ProbeStandby(StandbyId),
+    /// Close a carrier that stands by.
+    CloseStandby(StandbyId),
     /// Bind a carrier, as the client asks: the server's part of an attach.
     AcceptAttach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// Let a carrier join the attached one, as the client asks.
@@ -57,6 +61,10 @@ pub(crate) enum Change<'a> {
     Refused(Refusal),
     /// The peer closed the tunnel.
     Closed(Closing),
+    /// A carrier stands by.
+    StandsBy(StandbyId),
+    /// A carrier that was to stand by is gone, for this reason.
+    StandbyLost(StandbyId, String),
 }
 
 /// One end's decisions. A server answers; a client also sees to it that there is a carrier.
@@ -67,13 +75,16 @@ pub(crate) trait Role: Send {
     /// Limits how much is logged about the tunnel.
     fn log(&self) -> &dyn Admit;
     /// Handles what others tell this side.
-    fn handle_event(&mut self, now: Time, event: Self::Event, tunnel: &mut Tunnel) -> Action;
+    fn handle_event(&mut self, now: Time, event: Self::Event, tunnel: &mut Tunnel);
     /// Handles a change of the carrier or the tunnel.
-    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) -> Action;
+    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel);
     /// Handles a change in the number of sessions.
-    fn handle_session_count(&mut self, tunnel: &Tunnel) -> Action;
+    fn handle_session_count(&mut self, tunnel: &Tunnel);
     /// Handles a second that has passed.
-    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) -> Action;
+    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets);
+    /// Returns what the driver is to do next. It is polled until there is nothing, after each of
+    /// the methods above.
+    fn poll_action(&mut self) -> Option<Action>;
     /// Does what is due, and returns when to call it again at the latest. A time that has passed
     /// asks for another round at once.
     fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time>;
@@ -84,5 +95,5 @@ pub(crate) trait Role: Send {
     /// A session cannot be resumed.
     fn lost(&mut self, lost: &Lost);
     /// Adds what this side alone knows to the status of the tunnel.
-    fn describe(&self, tunnel: &Tunnel, status: &mut TunnelStatus);
+    fn describe(&self, now: Time, tunnel: &Tunnel, carriers: &Carriers, status: &mut TunnelStatus);
 }

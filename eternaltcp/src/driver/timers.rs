@@ -32,6 +32,7 @@ impl<R: Role> Driver<R> {
             self.report_path(now);
         }
         self.tunnel.handle_timeout(now);
+        self.carriers.handle_timeout(now);
         self.poll_events();
     }
 
@@ -45,7 +46,8 @@ impl<R: Role> Driver<R> {
     fn next_wake(&mut self) -> Instant {
         let role = self.role.poll(self.clocks.round(), &mut self.tunnel);
         let tunnel = self.tunnel.poll_timeout().map(|(time, _)| time);
-        let times = tunnel.into_iter().chain(role).map(|time| self.clocks.instant(time));
+        let times = tunnel.into_iter().chain(role).chain(self.carriers.poll_timeout());
+        let times = times.map(|time| self.clocks.instant(time));
         let others = self.lifecycle.closing_until().into_iter().chain(self.sockets.poll_timeout());
         times.chain(others).fold(self.clocks.next_tick(), Instant::min)
     }
@@ -61,13 +63,13 @@ impl<R: Role> Driver<R> {
         self.tunnel.compact();
         self.entrance.tick(&self.tunnel);
         self.check_drain();
-        if let Err(end) = self.carriers.handle_tick(now, patience) {
-            self.lose(&end);
+        if let Err(failure) = self.carriers.handle_tick(now, patience) {
+            self.handle_failure(failure);
         }
         let stats = self.tunnel.stats();
         let sessions = self.tunnel.session_count();
         self.trim.handle_look(held, sessions, stats.sent_bytes + stats.delivered_bytes);
-        let action = self.role.handle_tick(self.clocks.now(), &mut self.tunnel, &self.sockets);
-        self.apply(action);
+        self.role.handle_tick(self.clocks.now(), &mut self.tunnel, &self.sockets);
+        self.apply_actions();
     }
 }

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
+use super::accept_failure::{AcceptFailure, Rejected};
 use super::gate::Ticket;
-use super::rejection::{Rejected, Rejection};
 use crate::driver::CarrierIo;
 use crate::net::socket::prepare_carrier;
 use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
@@ -60,7 +60,7 @@ impl Handshake {
         stream: TcpStream,
         from: IpAddr,
         ticket: &Ticket,
-    ) -> Result<Self, Rejection> {
+    ) -> Result<Self, AcceptFailure> {
         let limits = &context.limits;
         let hello = Instant::now() + limits.login_grace;
         let signature = hello + limits.login_grace + limits.signature_grace;
@@ -79,29 +79,29 @@ impl Handshake {
     }
 
     /// Returns the client's request. Later data stay unread.
-    pub(super) async fn read_request(&mut self) -> Result<ClientRequest, Rejection> {
+    pub(super) async fn read_request(&mut self) -> Result<ClientRequest, AcceptFailure> {
         loop {
             match self.advance().await? {
                 Progress::Hello(hello) => return Ok(ClientRequest::Attach(hello)),
                 Progress::Standby(request) => return Ok(ClientRequest::StandBy(request)),
                 Progress::More => {}
-                Progress::Join | Progress::Complete => return Err(Rejection::TimedOut),
+                Progress::Join | Progress::Complete => return Err(AcceptFailure::TimedOut),
             }
         }
     }
 
     /// Lets the client stand by until it sends a request on its carrier.
-    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Promotion, Rejection> {
+    pub(super) async fn stand_by(&mut self, silence: Duration) -> Result<Promotion, AcceptFailure> {
         self.acceptor.let_stand_by(self.now(), silence);
         loop {
             let silent = self.acceptor.poll_timeout().unwrap_or_default();
             let silent = self.origin + silent.since_origin();
             // Waiting data are read before silence is judged.
-            match timeout_at(silent, self.advance()).await.map_err(|_| Rejection::Silent)?? {
+            match timeout_at(silent, self.advance()).await.map_err(|_| AcceptFailure::Silent)?? {
                 Progress::Hello(hello) => return Ok(Promotion::Attach(hello)),
                 Progress::Join => return Ok(Promotion::Join),
                 Progress::More => self.carrier.shrink(),
-                Progress::Standby(_) | Progress::Complete => return Err(Rejection::TimedOut),
+                Progress::Standby(_) | Progress::Complete => return Err(AcceptFailure::TimedOut),
             }
         }
     }
@@ -111,7 +111,7 @@ impl Handshake {
     }
 
     /// Feeds the acceptor until it reports something, and sends its answers to a standby client.
-    async fn advance(&mut self) -> Result<Progress, Rejection> {
+    async fn advance(&mut self) -> Result<Progress, AcceptFailure> {
         match self.acceptor.poll()? {
             Progress::More => {}
             progress => return Ok(progress),
@@ -135,28 +135,28 @@ impl Handshake {
         self.chunks.extend(plaintext);
         match result {
             Err(_) if !self.chunks.is_empty() => Ok(Progress::More),
-            result => result.map(|()| Progress::More).map_err(Rejection::from),
+            result => result.map(|()| Progress::More).map_err(AcceptFailure::from),
         }
     }
 
     /// Waits for the rest of the request.
-    pub(super) async fn read_numbers(&mut self) -> Result<(), Rejection> {
+    pub(super) async fn read_numbers(&mut self) -> Result<(), AcceptFailure> {
         loop {
             match self.advance().await? {
                 Progress::Complete => return Ok(()),
                 Progress::More => {}
                 Progress::Hello(_) | Progress::Standby(_) | Progress::Join => {
-                    return Err(Rejection::TimedOut);
+                    return Err(AcceptFailure::TimedOut);
                 }
             }
         }
     }
 
     /// Tells the client the reason, as far as it can understand it.
-    pub(super) fn reject(mut self, why: Rejection) -> Rejected {
+    pub(super) fn reject(mut self, why: AcceptFailure) -> Rejected {
         let refusal = match &why {
-            Rejection::Refused(refusal) => Some(refusal.clone()),
-            Rejection::Accept(AcceptError::Hello(error)) => error.refusal(),
+            AcceptFailure::Refused(refusal) => Some(refusal.clone()),
+            AcceptFailure::Accept(AcceptError::Hello(error)) => error.refusal(),
             _ => None,
         };
         let is_told =
@@ -301,7 +301,7 @@ mod tests {
             }
         };
         let (result, ()) = tokio::join!(handshake.stand_by(SILENCE), lively);
-        assert!(matches!(result, Err(Rejection::Silent)));
+        assert!(matches!(result, Err(AcceptFailure::Silent)));
         assert!(start.elapsed() >= SILENCE * 8 / 3, "{:?}", start.elapsed());
         // It was answered meanwhile: 32 bytes, and an echo.
         let mut plaintext = Vec::new();

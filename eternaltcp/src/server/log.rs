@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use eternaltcp_proto::RefusalCode;
 use tracing::{debug, info};
 
+use super::accept_failure::AcceptFailure;
 use super::gate::source_of;
-use super::rejection::Rejection;
 use crate::log_limit::{Admit, BURST, Bucket, LogLimit};
 use crate::report::counted;
 
@@ -75,8 +75,8 @@ impl SourceLog {
     }
 
     /// Logs that a connection did not become a carrier.
-    pub(super) fn rejected(&self, peer: SocketAddr, why: &Rejection) {
-        let Rejection::Refused(refusal) = why else {
+    pub(super) fn rejected(&self, peer: SocketAddr, why: &AcceptFailure) {
+        let AcceptFailure::Refused(refusal) = why else {
             return debug!("no carrier from {peer}: {why}");
         };
         match refusal.code {

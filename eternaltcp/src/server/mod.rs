@@ -1,6 +1,7 @@
 //! The server's end: it admits clients, keeps their tunnels, and connects
 //! their sessions to targets.
 
+mod accept_failure;
 mod carriers;
 mod config;
 mod connect;
@@ -19,7 +20,6 @@ mod monitor;
 mod notices;
 mod phase;
 mod registry;
-mod rejection;
 mod resolver;
 mod role;
 mod running;

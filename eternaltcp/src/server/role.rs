@@ -2,7 +2,7 @@
 
 mod loss;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use eternaltcp_proto::{
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::Context;
 use super::connect::{connect, dial_resolver, forbids};
@@ -20,11 +20,12 @@ use super::incoming::{Asked, hand_out};
 use super::listen::{Asker, listen};
 use super::log::TunnelLog;
 use super::registry::Entry;
-use crate::driver::{Action, CarrierEnd, CarrierIo, Change, Offer, Role, Sockets};
+use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::net::stream::Stream;
 use crate::policy::Admission;
 use crate::report::{bytes, counted};
+use crate::spans;
 use crate::status::TunnelStatus;
 use crate::target::{Opening, Wanted, decode_open};
 use crate::waiting::Waiting;
@@ -51,6 +52,8 @@ pub(super) struct ServerRole {
     refused: Refused,
     /// Sessions that came while the server is drained, of which nothing is connected.
     held: BTreeSet<SessionId>,
+    /// What the driver is to do next.
+    actions: VecDeque<Action>,
 }
 
 /// How often a tunnel has reached its own limits.
@@ -87,6 +90,7 @@ impl ServerRole {
             log_of_lost: LogLimit::new(LOST_BURST),
             refused: Refused::default(),
             held: BTreeSet::new(),
+            actions: VecDeque::new(),
         }
     }
 
@@ -126,12 +130,11 @@ impl ServerRole {
 
     /// Ends a tunnel whose sessions the drained server has served. A client that is away hears of
     /// it when it is back.
-    fn check_drained(&mut self, tunnel: &Tunnel) -> Action {
+    fn check_drained(&mut self, tunnel: &Tunnel) {
         let is_due = !self.context.phase.is_open() && tunnel.is_attached();
         if is_due && self.has_served_all(tunnel) {
-            return Action::Close(Closing::Drained);
+            self.actions.push_back(Action::Close(Closing::Drained));
         }
-        Action::Continue
     }
 
     fn handle_attached(
@@ -197,40 +200,39 @@ impl Role for ServerRole {
         &*self.log
     }
 
-    fn handle_event(&mut self, _now: Time, event: ServerEvent, tunnel: &mut Tunnel) -> Action {
-        match event {
+    fn handle_event(&mut self, _now: Time, event: ServerEvent, tunnel: &mut Tunnel) {
+        let action = match event {
             ServerEvent::Attach { id, request, carrier } => {
                 Action::AcceptAttach { id, request, carrier }
             }
             ServerEvent::Join { request, carrier } => Action::AcceptJoin { request, carrier },
             ServerEvent::Close(why) => Action::Close(self.last_word(why, tunnel)),
-        }
+        };
+        self.actions.push_back(action);
     }
 
-    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) -> Action {
+    fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) {
         match change {
             Change::Attached { is_resumed, carrier } => {
                 self.handle_attached(now, is_resumed, tunnel, carrier);
-                Action::Continue
             }
-            Change::Lost(end) => {
-                self.handle_lost(now, end, tunnel);
-                Action::Continue
-            }
+            Change::Lost(end) => self.handle_lost(now, end, tunnel),
             Change::Closed(why) => {
                 limited!(&*self.log, info, "closed by the client: {why}");
-                Action::End
+                self.actions.push_back(Action::End);
             }
             // A server waits for carriers: it suspects none, and nobody refuses one.
-            Change::Suspected(_) | Change::Relieved | Change::Refused(_) => Action::Continue,
+            Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
+            // Carriers that stand by here are not the driver's before they attach or join.
+            Change::StandsBy(_) | Change::StandbyLost(..) => {}
         }
     }
 
-    fn handle_session_count(&mut self, tunnel: &Tunnel) -> Action {
-        self.check_drained(tunnel)
+    fn handle_session_count(&mut self, tunnel: &Tunnel) {
+        self.check_drained(tunnel);
     }
 
-    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) -> Action {
+    fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
         if self.has_new_rules() {
             self.end_forbidden(now, tunnel, sockets);
         }
@@ -241,7 +243,11 @@ impl Role for ServerRole {
             warn!("{more} cannot be resumed");
         }
         self.tell_refused(&tunnel.stats());
-        self.check_drained(tunnel)
+        self.check_drained(tunnel);
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
     }
 
     fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time> {
@@ -287,11 +293,12 @@ impl Role for ServerRole {
             let asker = Asker { tunnel, entry, session: id, log: Arc::clone(&log) };
             // In memory of its own: thousands that wait for their place are small.
             let start = Instant::now();
-            let result = Box::pin(answer(&context, asker, &target)).await;
+            let span = spans::session(id);
+            let result = Box::pin(answer(&context, asker, &target)).instrument(span.clone()).await;
             if let Err(reset) = &result {
                 let is_late = start.elapsed() >= context.limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
-                limited!(&*log, info, "{reset}{limit}");
+                limited!(&*log, info, parent: &span, "{reset}{limit}");
             }
             result
         })
@@ -301,7 +308,13 @@ impl Role for ServerRole {
         debug!(session = id.get(), "session reset: {reset}");
     }
 
-    fn describe(&self, _tunnel: &Tunnel, status: &mut TunnelStatus) {
+    fn describe(
+        &self,
+        _now: Time,
+        _tunnel: &Tunnel,
+        _carriers: &Carriers,
+        status: &mut TunnelStatus,
+    ) {
         self.losses.describe(&self.entry, status);
     }
 

@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::Context;
+use super::accept_failure::AcceptFailure;
 use super::event::Handle;
 use super::handshake::{Handshake, Promotion};
 use super::registry::Entry;
-use super::rejection::Rejection;
 use crate::driver::Command;
 use crate::log_limit::limited;
 use crate::net::slots::Slot;
@@ -137,14 +137,14 @@ pub(super) async fn stand_by(
     entry: &Entry,
     handshake: &mut Handshake,
     over: &Notify,
-) -> Result<Promotion, Rejection> {
+) -> Result<Promotion, AcceptFailure> {
     let from = handshake.from;
     let span = &entry.span;
     limited!(&context.log.of(from), info, parent: span, peer = %from, "a carrier stands by");
     let result = tokio::select! {
         result = handshake.stand_by(context.limits.standby_silence) => result,
-        () = over.notified() => Err(Rejection::Over),
-        () = entry.handle.closed() => Err(Rejection::Over),
+        () = over.notified() => Err(AcceptFailure::Over),
+        () = entry.handle.closed() => Err(AcceptFailure::Over),
     };
     if let Err(why) = &result {
         let limit = context.log.of(from);

@@ -16,11 +16,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument;
 
 use super::Context;
+use super::accept_failure::{AcceptFailure, Rejected};
 use super::event::ServerEvent;
 use super::gate::Ticket;
 use super::handshake::{ClientRequest, Handshake, Promotion};
 use super::registry::Entry;
-use super::rejection::{Rejected, Rejection};
 use super::role::ServerRole;
 use super::standby::{JoinedSlot, StandbySlot, stand_by};
 use crate::address::canonical_ip;
@@ -63,7 +63,7 @@ impl Guard {
     }
 
     /// Notes what it did wrong, if it did.
-    fn judge(&self, why: &Rejection) {
+    fn judge(&self, why: &AcceptFailure) {
         if let (Self::Stranger(ticket), Some(fault)) = (self, why.fault()) {
             ticket.penalise(fault);
         }
@@ -81,7 +81,7 @@ pub(super) async fn welcome(
     let mut guard = Guard::Stranger(ticket);
     let admitted = admit(&context, stream, peer.ip(), &mut guard).await;
     let Err(Rejected { why, carrier }) = admitted else { return };
-    if matches!(why, Rejection::Handshake(HandshakeError::TimedOut) | Rejection::TimedOut) {
+    if matches!(why, AcceptFailure::Handshake(HandshakeError::TimedOut) | AcceptFailure::TimedOut) {
         let flags = "--login-grace, --signature-grace, --numbers-grace";
         context.notices.reached_by_stranger(flags, format_args!("no carrier from {peer}: {why}"));
     }
@@ -100,7 +100,7 @@ async fn admit(
     guard: &mut Guard,
 ) -> Result<(), Rejected> {
     let limits = &context.limits;
-    let Guard::Stranger(ticket) = guard else { return Err(Rejection::TimedOut.into()) };
+    let Guard::Stranger(ticket) = guard else { return Err(AcceptFailure::TimedOut.into()) };
     let mut handshake = Handshake::perform(context, stream, from, ticket).await?;
     match user_of(context, &handshake) {
         Some(user) => guard.recognise(&user),
@@ -110,7 +110,7 @@ async fn admit(
         match timeout_at(Instant::now() + limits.login_grace, handshake.read_request()).await {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => return Err(handshake.reject(error)),
-            Err(_) => return Err(Rejection::TimedOut.into()),
+            Err(_) => return Err(AcceptFailure::TimedOut.into()),
         };
     let hello = match request {
         ClientRequest::Attach(hello) => hello,
@@ -130,7 +130,7 @@ async fn admit(
             guard.recognise(destination.user());
             hand_over(context, handshake, destination).await
         }
-        Err(refusal) => Err(handshake.reject(Rejection::Refused(refusal))),
+        Err(refusal) => Err(handshake.reject(AcceptFailure::Refused(refusal))),
     }
 }
 
@@ -140,10 +140,11 @@ async fn wait(
     handshake: &mut Handshake,
     id: TunnelId,
     guard: &mut Guard,
-) -> Result<Promotion, Rejection> {
+) -> Result<Promotion, AcceptFailure> {
     context.keys.refresh().await;
-    let entry = existing(context, handshake, id).map_err(Rejection::Refused)?;
-    let slot = StandbySlot::take(context, &entry, handshake.from).map_err(Rejection::Refused)?;
+    let entry = existing(context, handshake, id).map_err(AcceptFailure::Refused)?;
+    let slot =
+        StandbySlot::take(context, &entry, handshake.from).map_err(AcceptFailure::Refused)?;
     let over = slot.over();
     *guard = Guard::Standby(slot);
     stand_by(context, &entry, handshake, &over).await
@@ -158,13 +159,13 @@ async fn join(
     guard: &mut Guard,
 ) -> Result<(), Rejected> {
     context.keys.refresh().await;
-    let entry = existing(context, &handshake, id).map_err(Rejection::Refused)?;
+    let entry = existing(context, &handshake, id).map_err(AcceptFailure::Refused)?;
     let from = handshake.from;
     let Some((request, mut carrier)) = handshake.into_join() else {
-        return Err(Rejection::TimedOut.into());
+        return Err(AcceptFailure::TimedOut.into());
     };
     let Guard::Standby(slot) = std::mem::replace(guard, Guard::Joined) else {
-        return Err(Rejection::TimedOut.into());
+        return Err(AcceptFailure::TimedOut.into());
     };
     limited!(&context.log.of(from), info, parent: &entry.span, peer = %from, "a carrier joins");
     carrier.hold(JoinedSlot::new(slot, entry.handle.clone()));
@@ -296,7 +297,7 @@ async fn hand_over(
     destination: Destination,
 ) -> Result<(), Rejected> {
     let deadline = Instant::now() + context.limits.numbers_grace;
-    timeout_at(deadline, handshake.read_numbers()).await.map_err(|_| Rejection::TimedOut)??;
+    timeout_at(deadline, handshake.read_numbers()).await.map_err(|_| AcceptFailure::TimedOut)??;
     let found = match destination {
         Destination::Existing(id, entry) => Ok((id, entry)),
         Destination::New { user, own, instance, born } => {
@@ -309,7 +310,7 @@ async fn hand_over(
     };
     entry.set_from(handshake.from);
     let Some((request, carrier)) = handshake.into_request() else {
-        return Err(Rejection::TimedOut.into());
+        return Err(AcceptFailure::TimedOut.into());
     };
     let (request, carrier) = (Box::new(request), Box::new(carrier));
     entry.handle.tell(ServerEvent::Attach { id, request, carrier }).await;
@@ -324,11 +325,11 @@ fn start_tunnel(
     instance: Instance,
     born: Epoch,
     from: IpAddr,
-) -> Result<(TunnelId, Entry), Rejection> {
+) -> Result<(TunnelId, Entry), AcceptFailure> {
     // Its carrier's place for as long as it lives: sessions cannot take it.
     let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
         let advice = "the server has no descriptors left for this key: try later";
-        Rejection::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))
+        AcceptFailure::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))
     })?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| std::io::Error::other("no randomness"))?;
@@ -340,7 +341,7 @@ fn start_tunnel(
     let entry = context
         .registry
         .insert(id, entry, &context.limits, &context.notices)
-        .map_err(Rejection::Refused)?;
+        .map_err(AcceptFailure::Refused)?;
     limited!(&context.log.of(from), info, parent: &span, peer = %from, "tunnel made");
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..context.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());

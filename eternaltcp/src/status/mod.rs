@@ -37,6 +37,9 @@ pub struct TunnelStatus {
     pub why: Option<String>,
     /// The carrier, if there is one.
     pub carrier: Option<CarrierStatus>,
+    /// The spare carrier that stands by, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<CarrierStatus>,
     /// Carriers that were attached so far.
     pub carriers: u64,
     /// Payload sent to the peer, each byte counted once.

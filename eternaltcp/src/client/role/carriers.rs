@@ -23,31 +23,30 @@ impl ClientRole {
         id: DialId,
         result: Result<Box<Dialed>, DialError>,
         tunnel: &Tunnel,
-    ) -> Action {
+    ) {
         match (self.dialing.finish(now, id, result.is_ok()), result) {
-            (Finished::Abandoned, _) => Action::Continue,
+            (Finished::Abandoned, _) => {}
             (Finished::Outdated, _) => {
                 debug!("a carrier proved a key of before: another is dialled");
-                Action::Continue
             }
             (Finished::Wanted, Ok(dialed)) => self.handle_carrier(now, id, *dialed, tunnel),
             (Finished::Wanted, Err(error)) => self.handle_dial_error(now, id, error),
         }
     }
 
-    fn handle_carrier(&mut self, now: Time, id: DialId, dialed: Dialed, tunnel: &Tunnel) -> Action {
+    fn handle_carrier(&mut self, now: Time, id: DialId, dialed: Dialed, tunnel: &Tunnel) {
         self.event_log.handle_carrier();
         self.dialing.note_progress(tunnel);
         if !self.dialing.handle_ready(now, id, &dialed) {
-            debug!("a carrier via {} is not needed any more", dialed.path);
-            return Action::Continue;
+            return debug!("a carrier via {} is not needed any more", dialed.path);
         }
         self.event_log.handle_commit(now, dialed.path.clone(), tunnel);
         self.dialing.set_current(dialed.path, dialed.server);
-        Action::Attach { carrier: Box::new(dialed.carrier), new: Box::new(self.intent()) }
+        let (carrier, new) = (Box::new(dialed.carrier), Box::new(self.intent()));
+        self.actions.push_back(Action::Attach { carrier, new });
     }
 
-    fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) -> Action {
+    fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) {
         let is_first_contact = !self.patience.was_attached();
         let text = if is_first_contact { error.explain() } else { error.to_string() };
         if matches!(error, DialError::Key(_)) && is_first_contact {
@@ -70,11 +69,10 @@ impl ClientRole {
         if !self.dialing.is_carried() {
             self.patience.wait(text);
         }
-        Action::Continue
     }
 
     /// The key cannot be used: the next one is tried, if there is one.
-    fn handle_unusable(&mut self, now: Time, why: String) -> Action {
+    fn handle_unusable(&mut self, now: Time, why: String) {
         let dialer = &self.dialing.dialer();
         if !dialer.keys().handle_unusable(why.clone()) {
             let text = dialer.keys().explain(&dialer.servers().to_string());
@@ -82,16 +80,10 @@ impl ClientRole {
         }
         warn!("{why}; trying {}", dialer.keys().current());
         self.dialing.handle_other_key(now);
-        Action::Continue
     }
 
     /// The server refused the attach.
-    pub(super) fn handle_refused(
-        &mut self,
-        now: Time,
-        refusal: &Refusal,
-        tunnel: &Tunnel,
-    ) -> Action {
+    pub(super) fn handle_refused(&mut self, now: Time, refusal: &Refusal, tunnel: &Tunnel) {
         let keys = self.dialing.dialer().keys();
         if refusal.is_final && is_about_key(refusal) {
             let refused = keys.current();
@@ -105,7 +97,7 @@ impl ClientRole {
             if is_another {
                 info!("the key {refused} is refused: {refusal}; trying {}", keys.current());
                 self.dialing.handle_other_key(now);
-                return Action::Continue;
+                return;
             }
         }
         let text = explain(refusal, self.dialing.dialer());
@@ -131,7 +123,6 @@ impl ClientRole {
         }
         self.patience.wait(text);
         self.dialing.handle_refused(now);
-        Action::Continue
     }
 }
 

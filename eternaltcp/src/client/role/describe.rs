@@ -16,7 +16,7 @@ impl ClientRole {
             dials: statistics.dials,
             doubts: statistics.doubts,
             false_alarms: statistics.false_alarms,
-            spare: self.pool.spare_path().map(ToString::to_string),
+            spare: self.pool.spare().map(|(_, path)| path.to_string()),
         });
         status.last_loss = statistics.last_loss.clone();
         if let (Some(carrier), Some(path)) = (&mut status.carrier, self.dialing.current_path()) {

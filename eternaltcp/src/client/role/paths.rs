@@ -1,93 +1,32 @@
-//! What a client does about its paths: when the network changes, with its spare, and with
-//! carriers that join.
+//! What a client does about its paths: when the network changes, and with its spare.
 
 use eternaltcp_proto::{Suspicion, Time, Tunnel};
-use tracing::{debug, info};
+use tracing::info;
 
 use super::ClientRole;
-use crate::client::event::{Claimed, Handle, NetworkEvent, PoolEvent, PooledId, Purpose};
-use crate::client::joining::Joining;
-use crate::client::path::{Path, is_here};
-use crate::client::spare::Spare;
-use crate::client::{ClientConfig, dial::Dialer};
-use crate::driver::{Action, CarrierEnd};
-
-/// The carriers that a client keeps beside the attached one.
-#[derive(Debug)]
-pub(super) struct Pool {
-    /// The standing spare, if one is kept.
-    spare: Option<Spare>,
-    /// The carriers that join, if more than one is wanted.
-    joining: Option<Joining>,
-}
-
-impl Pool {
-    /// What the user wants of it. Through a program each further carrier would be one more log-in
-    /// on the same path.
-    pub(super) fn new(config: &ClientConfig, dialer: &Dialer, handle: &Handle) -> Self {
-        let joining = config.carriers.saturating_sub(1).min(config.tunnel.max_joined);
-        let is_joined = joining > 0 && config.via.is_none();
-        Self {
-            spare: config.spare.then(|| Spare::new(dialer.clone(), handle.clone())),
-            joining: is_joined.then(|| Joining::new(dialer.clone(), handle.clone(), joining)),
-        }
-    }
-
-    /// Makes what is missing beside the attached carrier, which takes the path `current`.
-    pub(super) fn fill(&mut self, now: Time, tunnel: &Tunnel, current: Option<&Path>) {
-        if let Some(spare) = &mut self.spare {
-            spare.tend(now, tunnel, current);
-        }
-        if let Some(joining) = &mut self.joining {
-            joining.tend(now, tunnel, current);
-        }
-    }
-
-    /// The network changed: the spare may be dead, or another may be possible.
-    fn handle_network(&mut self, now: Time, tunnel: &Tunnel, current: Option<&Path>) {
-        if let Some(spare) = &mut self.spare {
-            spare.handle_change();
-            spare.tend(now, tunnel, current);
-        }
-    }
-
-    /// Another carrier is attached.
-    pub(super) fn handle_attached(&mut self) {
-        if let Some(joining) = &mut self.joining {
-            joining.handle_attached();
-        }
-    }
-
-    /// The attached carrier is gone: the spare is wanted.
-    pub(super) fn handle_lost(&mut self, end: &CarrierEnd) {
-        if let Some(joining) = &mut self.joining {
-            joining.handle_lost(matches!(end, CarrierEnd::Joined(_)));
-        }
-        self.claim_spare();
-    }
-
-    /// Asks for the spare, if there is one, beside the dial that is begun.
-    pub(super) fn claim_spare(&self) {
-        if let Some(spare) = &self.spare {
-            spare.claim();
-        }
-    }
-
-    /// The path of the spare that stands by.
-    pub(super) fn spare_path(&self) -> Option<&Path> {
-        self.spare.as_ref()?.path()
-    }
-}
+use crate::client::event::NetworkEvent;
+use crate::client::path::is_here;
+use crate::driver::Action;
 
 impl ClientRole {
     /// The network changed, or the machine slept.
     pub(super) fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
-        if self.dialing.current_path().is_some_and(|path| !is_here(path.source)) {
+        let is_gone = self.dialing.current_path().is_some_and(|path| !is_here(path.source));
+        if is_gone {
             // TCP itself would find out late: nothing can be sent, and nothing fails.
             self.dialing.handle_suspected(now, Some(Suspicion::Path));
-            self.pool.claim_spare();
         }
-        self.pool.handle_network(now, tunnel, self.dialing.current_path());
+        self.actions.extend(self.pool.handle_network());
+        self.fill_pool(tunnel);
+        self.handle_change_of_path(now, event, tunnel);
+        if is_gone {
+            // The user is told first what is wrong.
+            self.dial(now, tunnel);
+            self.use_spare(now, tunnel);
+        }
+    }
+
+    fn handle_change_of_path(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
         match event {
             NetworkEvent::Moved(path) => {
                 let is_current = self.dialing.current_path() == Some(&path);
@@ -121,47 +60,20 @@ impl ClientRole {
         }
     }
 
-    /// Something happened to a pooled carrier.
-    pub(super) fn handle_pool(
-        &mut self,
-        now: Time,
-        id: PooledId,
-        event: PoolEvent,
-        tunnel: &Tunnel,
-    ) -> Action {
-        match id.purpose {
-            Purpose::Spare => {
-                let Some(spare) = &mut self.pool.spare else { return Action::Continue };
-                let is_present = spare.handle_event(id.number, &event);
-                match event {
-                    PoolEvent::Claimed(claimed) if is_present => {
-                        self.handle_spare(now, *claimed, tunnel)
-                    }
-                    _ => Action::Continue,
-                }
-            }
-            Purpose::Join => {
-                let Some(joining) = &mut self.pool.joining else { return Action::Continue };
-                let current = self.dialing.current_path();
-                let claimed = joining.handle_event(now, id.number, event, tunnel, current);
-                claimed.map_or(Action::Continue, |claimed| Action::Join {
-                    carrier: Box::new(claimed.carrier),
-                    standby: Box::new(claimed.standby),
-                })
-            }
-        }
+    /// Makes what is missing beside the attached carrier.
+    pub(super) fn fill_pool(&mut self, tunnel: &Tunnel) {
+        self.actions.extend(self.pool.fill(tunnel, self.dialing.current_path()));
     }
 
-    /// The spare that was claimed is there. If the carrier has come to life
-    /// meanwhile it is not needed.
-    fn handle_spare(&mut self, now: Time, spare: Claimed, tunnel: &Tunnel) -> Action {
-        if !self.dialing.take_standby(now) {
-            debug!("the spare over {} is not needed any more", spare.path);
-            return Action::Continue;
+    /// Attaches the spare, if one stands by and there is a reason to.
+    pub(super) fn use_spare(&mut self, now: Time, tunnel: &Tunnel) {
+        if !self.pool.has_spare() || !self.dialing.take_standby(now) {
+            return;
         }
-        info!("the spare carrier over {} takes over", spare.path);
-        self.event_log.handle_commit(now, spare.path.clone(), tunnel);
-        self.dialing.set_current(spare.path, spare.server);
-        Action::AttachStandby { carrier: Box::new(spare.carrier), standby: Box::new(spare.standby) }
+        let Some((id, path, server)) = self.pool.claim_spare() else { return };
+        info!("the spare carrier over {path} takes over");
+        self.event_log.handle_commit(now, path.clone(), tunnel);
+        self.dialing.set_current(path, server);
+        self.actions.push_back(Action::AttachStandby(id));
     }
 }

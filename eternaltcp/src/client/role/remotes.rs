@@ -84,7 +84,7 @@ impl Remotes {
                 Err(reset) => Err(reset),
             };
             if let Err(reset) = &result {
-                limited!(&*log, info, "{reset}");
+                limited!(&*log, info, session = id.get(), "{reset}");
             }
             result
         })

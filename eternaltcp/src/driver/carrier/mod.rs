@@ -22,6 +22,7 @@ use tracing::trace;
 use super::CarrierError;
 use crate::address::canonical_address;
 use crate::net::socket::keep_pace;
+use crate::status::CarrierStatus;
 use input::Input;
 use output::Output;
 use standing_queue::{PathSample, StandingQueue};
@@ -220,9 +221,30 @@ impl CarrierIo {
     }
 
     /// The round trip and its deviation, as the kernel's TCP measures them.
-    pub(crate) fn round_trip(&self) -> Option<(Duration, Duration)> {
+    fn round_trip(&self) -> Option<(Duration, Duration)> {
         let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()??;
         Some((info.round_trip, info.variance))
+    }
+
+    /// What the status shows: `round_trip` where the kernel knows none.
+    pub(super) fn status(
+        &self,
+        round_trip: Option<Duration>,
+        silent: Option<Duration>,
+    ) -> Option<CarrierStatus> {
+        let (round_trip, deviation) = match self.round_trip() {
+            Some((round_trip, deviation)) => (Some(round_trip), Some(deviation)),
+            None => (round_trip, None),
+        };
+        Some(CarrierStatus {
+            local: self.local().ok()?,
+            peer: self.peer,
+            interface: None,
+            joined: 0,
+            round_trip,
+            deviation,
+            silent,
+        })
     }
 
     /// Protects bytes outside of any tunnel: a refusal.

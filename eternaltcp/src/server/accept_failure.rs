@@ -8,7 +8,7 @@ use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// The reason why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Rejection {
+pub(super) enum AcceptFailure {
     #[error("it took too long")]
     TimedOut,
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub(super) enum Rejection {
     Over,
 }
 
-impl Rejection {
+impl AcceptFailure {
     /// Returns the fault that counts against the source of the connection.
     pub(super) fn fault(&self) -> Option<Fault> {
         match self {
@@ -41,7 +41,7 @@ impl Rejection {
     }
 }
 
-impl From<std::io::Error> for Rejection {
+impl From<std::io::Error> for AcceptFailure {
     fn from(error: std::io::Error) -> Self {
         Self::Carrier(error.into())
     }
@@ -49,13 +49,13 @@ impl From<std::io::Error> for Rejection {
 
 /// A connection that did not become a carrier.
 pub(super) struct Rejected {
-    pub(super) why: Rejection,
+    pub(super) why: AcceptFailure,
     /// Carries a refusal that has not arrived yet.
     pub(super) carrier: Option<CarrierIo>,
 }
 
-impl From<Rejection> for Rejected {
-    fn from(why: Rejection) -> Self {
+impl From<AcceptFailure> for Rejected {
+    fn from(why: AcceptFailure) -> Self {
         Self { why, carrier: None }
     }
 }
