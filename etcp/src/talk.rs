@@ -31,10 +31,10 @@ pub(crate) struct Message {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum TalkError {
     /// The other etcp is older or newer.
-    #[error("it speaks version {0:?} of what etcp ssh says, and this one version {VERSION}")]
+    #[error("it uses version {0:?} of the protocol of etcp ssh, and this one version {VERSION}")]
     Version(String),
     /// A field is missing or malformed.
-    #[error("it says no usable {0}")]
+    #[error("it sends no usable {0}")]
     Field(&'static str),
 }
 

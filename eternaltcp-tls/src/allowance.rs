@@ -27,7 +27,7 @@ impl Allowance {
     /// Takes one from the allowance, or returns an error if none is left.
     pub(super) fn take(&mut self) -> Result<(), Fault> {
         let Some(left) = self.left.checked_sub(1) else {
-            return Err(Fault::unexpected("records without data, without end"));
+            return Err(Fault::unexpected("too many records without data"));
         };
         self.left = left;
         Ok(())

@@ -177,7 +177,9 @@ impl Connection {
     /// handshake.
     fn take_over(&mut self) -> Result<(), TlsError> {
         if !self.held.is_empty() {
-            return Err(TlsError::Misbehaved("a message is cut where the handshake ends".into()));
+            return Err(TlsError::Misbehaved(
+                "an incomplete message at the end of the handshake".into(),
+            ));
         }
         if let Stage::Handshake(side) = std::mem::replace(&mut self.stage, Stage::Over) {
             let (keys, secrets) = side.into_secrets()?;

@@ -38,7 +38,9 @@ pub enum TlsError {
     )]
     Distrusted,
     /// A record does not authenticate: it was changed in transit, or forged.
-    #[error("a TLS record was changed on its way: something between the two sides alters the data")]
+    #[error(
+        "a TLS record was changed on the path: something between the two sides alters the data"
+    )]
     Tampered,
     /// The handshake has more bytes than any honest one.
     #[error("the peer's TLS handshake is longer than {} bytes", super::connection::HANDSHAKE_LIMIT)]

@@ -38,7 +38,7 @@ pub enum IdentityError {
         mode: u32,
     },
     /// The file is longer than any private key.
-    #[error("{}: longer than {SIZE_LIMIT} bytes, so not a private key", .path.display())]
+    #[error("{}: longer than {SIZE_LIMIT} bytes, and therefore not a private key", .path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum IdentityError {
         error: io::Error,
     },
     /// No key could be generated.
-    #[error("cannot make a key: the system gives no randomness")]
+    #[error("cannot make a key: the system provides no randomness")]
     Random,
 }
 

@@ -124,7 +124,7 @@ impl Traffic {
             let mut record = incoming.split_to(length);
             let (content, length) = self.receiving.open(&mut record)?;
             if content != Content::Handshake && !self.message.is_empty() {
-                return Err(Fault::unexpected("something inside of a handshake message"));
+                return Err(Fault::unexpected("a record inside of a handshake message"));
             }
             if content == Content::Data && length > 0 {
                 self.allowance.earn(length);
@@ -153,7 +153,7 @@ impl Traffic {
     /// Handles an alert. Returns whether it is the end.
     fn handle_alert(&mut self, alert: &[u8]) -> Result<bool, Fault> {
         let [_, description] = *alert else {
-            return Err(Fault::illegal("an alert that is none"));
+            return Err(Fault::illegal("not an alert"));
         };
         match description {
             CLOSE_NOTIFY => Ok(true),
@@ -208,7 +208,7 @@ impl Traffic {
         let is_requested = match body {
             [0] => false,
             [1] => true,
-            _ => return Err(Fault::illegal("a key update that is none")),
+            _ => return Err(Fault::illegal("not a key update")),
         };
         self.receiving = Keys::new(self.secrets.next_to_receive()?)?;
         self.is_update_due |= is_requested;

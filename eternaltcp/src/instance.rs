@@ -48,7 +48,7 @@ fn this_machine() -> (String, String) {
     let id = id.unwrap_or_else(|| {
         let file = paths::state().ok().map(|folder| folder.join("client_id"));
         file.and_then(|file| kept_id(&file)).unwrap_or_else(|| {
-            debug!("this client has no id that it could keep: it has one of this process alone");
+            debug!("this client cannot keep an id: it uses one for this process only");
             random_id()
         })
     });

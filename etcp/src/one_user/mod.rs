@@ -59,7 +59,7 @@ fn hear(input: &mut impl Read) -> Result<Message, Failure> {
         .map_err(Failure::failed)?;
     match Message::parse(&line) {
         Ok(Some(wish)) => Ok(wish),
-        Ok(None) => Err(Failure::Usage("this is for etcp ssh alone".to_owned())),
+        Ok(None) => Err(Failure::Usage("this is only for etcp ssh".to_owned())),
         Err(error @ TalkError::Version(_)) => Err(Failure::Failed(format!("the client: {error}"))),
         Err(error) => Err(Failure::failed(error)),
     }

@@ -25,7 +25,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Mounts the files over those of the system, only in this mount namespace.
 pub(super) fn lay_over() -> Result<(), Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::Failed(format!("cannot lay a file over {what} for the command: {error}"))
+        Failure::Failed(format!("cannot mount a file over {what} for the command: {error}"))
     };
     // Nothing of it may reach the system's mounts; later mounts of the system still appear here.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)

@@ -92,7 +92,7 @@ pub(super) fn tell(log: &OwnedFd) {
             Ok((_, length)) => length.min(buffer.len()),
             // Some reports were lost: their senders try again.
             Err(Errno::NOBUFS | Errno::INTR) => continue,
-            Err(error) => return debug!("the kernel tells no more of what is refused: {error}"),
+            Err(error) => return debug!("the kernel no longer reports what is refused: {error}"),
         };
         for refused in read(&buffer[..length]) {
             if told.insert(refused) {
@@ -100,7 +100,7 @@ pub(super) fn tell(log: &OwnedFd) {
             }
         }
     }
-    warn!("nothing is said of further destinations that are not carried");
+    warn!("further destinations that are not forwarded are not logged");
 }
 
 /// A refused packet.

@@ -32,11 +32,15 @@ pub(super) fn start(
         Some(log) => {
             let told = std::thread::Builder::new().spawn(move || refused::tell(&log));
             if let Err(error) = told {
-                warn!("what is not TCP is refused without a word: cannot start a thread: {error}");
+                warn!(
+                    "traffic other than TCP is refused without a log line: cannot start a thread: {error}"
+                );
             }
         }
         None => {
-            warn!("this kernel has no nfnetlink_log: what is not TCP is refused without a word")
+            warn!(
+                "this kernel has no nfnetlink_log: traffic other than TCP is refused without a log line"
+            )
         }
     }
     Ok(())
@@ -50,7 +54,7 @@ async fn accept(mut listener: Listener, opener: Opener, names: Arc<Mutex<Names>>
             Ok(address) if address.port() == DNS_PORT => opener.carry_to_resolver(stream).await,
             Ok(address) => {
                 let target = names.lock().unwrap_or_else(PoisonError::into_inner).target(address);
-                debug!("a connection to {address} is carried to {target}");
+                debug!("a connection to {address} is forwarded to {target}");
                 opener.carry(stream, Some(&target)).await
             }
             // A program inside has found this port; nothing is behind it.

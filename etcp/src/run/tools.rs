@@ -12,7 +12,7 @@ const FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Runs a tool that reads its commands from stdin.
 pub(super) fn feed(tool: &str, package: &str, args: &[&str], script: &str) -> Result<(), Failure> {
     let program = find(tool).ok_or_else(|| {
-        Failure::Failed(format!("the program {tool} is not there: install {package}"))
+        Failure::Failed(format!("the program {tool} is not installed: install {package}"))
     })?;
     let failed = |error: &dyn std::fmt::Display| {
         Failure::Failed(format!("{tool} cannot set up the command's network: {error}"))

@@ -90,7 +90,7 @@ impl Folder {
         };
         let (tunnel, route) = (text("tunnel")?, text("route")?);
         let handover = Handover::from_message(&String::from_utf8_lossy(&tunnel), &route);
-        let broken = || Failure::Failed(format!("what is in {} is broken", self.0.display()));
+        let broken = || Failure::Failed(format!("the content of {} is broken", self.0.display()));
         Ok((handover.ok_or_else(broken)?, identity))
     }
 }

@@ -73,7 +73,7 @@ fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
         (Err(error), _) | (_, Err(error)) => {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("cannot read what ssh -G says: {error}"));
+            return Err(format!("cannot read the output of ssh -G: {error}"));
         }
     };
     drop(reader);
@@ -86,9 +86,11 @@ fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
     match answer {
         Ok(stdout) => Ok((status, Said { stdout, stderr: errors.join().unwrap_or_default() })),
         Err(RecvTimeoutError::Timeout) => {
-            Err(format!("ssh -G gave no answer in {} s", LIMIT.as_secs()))
+            Err(format!("ssh -G did not answer within {} s", LIMIT.as_secs()))
         }
-        Err(RecvTimeoutError::Disconnected) => Err("what ssh -G says cannot be read".to_owned()),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err("the output of ssh -G cannot be read".to_owned())
+        }
     }
 }
 

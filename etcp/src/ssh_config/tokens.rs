@@ -52,7 +52,7 @@ impl Tokens<'_> {
                 expanded.push_str(&value);
                 rest = after;
             } else if let Some(token) = rest.strip_prefix('%') {
-                let letter = token.chars().next().ok_or("a % stands at the end")?;
+                let letter = token.chars().next().ok_or("a % is at the end")?;
                 expanded.push_str(&self.token(letter)?);
                 rest = &token[letter.len_utf8()..];
             } else {
@@ -80,9 +80,9 @@ impl Tokens<'_> {
             'p' => Some(config.port.to_string()),
             'r' => Some(config.user.clone()),
             'u' => config.local_user.clone().or_else(local_user),
-            _ => return Err(format!("%{letter} is no token that it may have")),
+            _ => return Err(format!("%{letter} is not a token that it may have")),
         };
-        value.ok_or_else(|| format!("what %{letter} stands for is not known"))
+        value.ok_or_else(|| format!("the value of %{letter} is unknown"))
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
         let tokens = Tokens { home: "/home/me".as_ref(), host: "alias", config: &config };
         for (text, part) in [
             ("/x/%Z", "%Z"),
-            ("/x/%", "a % stands at the end"),
+            ("/x/%", "a % is at the end"),
             ("/x/%\u{e9}", "%\u{e9}"),
             ("/%C", "%C"),
             ("/${ETCP_NO_SUCH_VARIABLE}/x", "${ETCP_NO_SUCH_VARIABLE} is not set"),

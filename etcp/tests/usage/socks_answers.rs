@@ -141,7 +141,7 @@ fn what_is_not_carried_is_told_so() {
     let mut setting = Setting::start();
     let bind5 = b"\x05\x01\0\x05\x02\0\x01\x7f\0\0\x01\0\x50";
     assert_eq!(setting.ask(bind5), replied5(7));
-    setting.cproxy.program.wait_for("is refused: SOCKS5: BIND is not carried");
+    setting.cproxy.program.wait_for("is refused: SOCKS5: BIND is not supported");
     assert_eq!(setting.ask(b"\x05\x01\0\x05\x03\0\x01\0\0\0\0\0\0"), replied5(7));
     assert_eq!(setting.ask(b"\x05\x01\x02"), [5, 0xff]);
     assert_eq!(setting.ask(b"\x04\x02\0\x50\x7f\0\0\x01\0"), REJECTED4);

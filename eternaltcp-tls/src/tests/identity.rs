@@ -128,7 +128,7 @@ fn a_public_key_in_the_wrong_place_is_named() {
 fn a_file_that_is_too_long_is_not_read_whole() {
     assert_eq!(
         complaint(&[b'x'; 1_048_577]),
-        "PATH: longer than 1048576 bytes, so not a private key"
+        "PATH: longer than 1048576 bytes, and therefore not a private key"
     );
     assert!(complaint(&[b'x'; 1_048_576]).contains("not an OpenSSH private key"));
 }

@@ -9,7 +9,7 @@ use tracing::warn;
 const REMINDER: Duration = Duration::from_secs(10);
 
 /// The reason before anything is known of the first carrier.
-const NOT_YET: &str = "nothing was heard of the server yet";
+const NOT_YET: &str = "nothing was received from the server yet";
 
 /// The reason once the server's machine has accepted a connection.
 const CONNECTED: &str = "the connection to the server was taken, and nothing was said on it since: \

@@ -82,7 +82,7 @@ impl Conversation {
 /// Neither SOCKS nor a line of HTTP: there is no answer that it would understand.
 fn stranger(first: u8) -> Parsed {
     let what = if first == 0x16 { "TLS".to_owned() } else { format!("a byte {first:#04x}") };
-    Parsed::refused([], format!("it begins with {what}, and so is neither SOCKS nor HTTP CONNECT"))
+    Parsed::refused([], format!("it begins with {what}, which is neither SOCKS nor HTTP CONNECT"))
 }
 
 #[cfg(test)]

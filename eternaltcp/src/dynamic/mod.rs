@@ -68,7 +68,7 @@ fn target(host: &str, port: u16) -> Result<Target, String> {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     match text.parse() {
         Ok(target @ Target::Tcp { .. }) => Ok(target),
-        Ok(Target::Unix(_)) => Err(format!("{text:?} is no host")),
+        Ok(Target::Unix(_)) => Err(format!("{text:?} is not a host")),
         Err(error) => Err(crate::address::AddressError::to_string(&error)),
     }
 }

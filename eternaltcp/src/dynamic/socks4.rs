@@ -27,7 +27,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
         return Parsed::Partial;
     };
     if command != CONNECT {
-        return Parsed::refused(REJECTED, format!("SOCKS4 command {command} is not carried"));
+        return Parsed::refused(REJECTED, format!("SOCKS4 command {command} is not supported"));
     }
     let (user, after) = match text(rest) {
         Ok(split) => split,

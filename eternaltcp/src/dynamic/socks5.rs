@@ -53,7 +53,7 @@ pub(super) fn parse_greeting(bytes: &[u8]) -> Greeting {
         Some(methods) if methods.contains(&0) => Greeting::Accepted(length),
         Some(_) => Greeting::Refused(Refused {
             say: NO_METHOD.into(),
-            why: "SOCKS5: the application insists on a login, and there is none".to_owned(),
+            why: "SOCKS5: the application requires a login, but there is none".to_owned(),
         }),
     }
 }
@@ -68,9 +68,9 @@ pub(super) fn parse_request(bytes: &[u8]) -> Parsed {
     }
     if command != CONNECT {
         let what = match command {
-            2 => "BIND is not carried".to_owned(),
-            3 => "UDP is not carried".to_owned(),
-            command => format!("command {command} is not known"),
+            2 => "BIND is not supported".to_owned(),
+            3 => "UDP is not supported".to_owned(),
+            command => format!("command {command} is unknown"),
         };
         return failed(reply::COMMAND_NOT_SUPPORTED, what);
     }
@@ -90,7 +90,7 @@ pub(super) fn parse_request(bytes: &[u8]) -> Parsed {
         kind => {
             return failed(
                 reply::ADDRESS_NOT_SUPPORTED,
-                format!("no such kind of address: {kind}"),
+                format!("unknown kind of address: {kind}"),
             );
         }
     };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn refused_greeting() -> Greeting {
-        let why = "SOCKS5: the application insists on a login, and there is none".to_owned();
+        let why = "SOCKS5: the application requires a login, but there is none".to_owned();
         Greeting::Refused(Refused { say: vec![5, 0xff], why })
     }
 

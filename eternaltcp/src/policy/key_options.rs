@@ -71,13 +71,15 @@ impl KeyOptions {
                 let time = parse_expiry(value, zone)?;
                 self.expires = Some(self.expires.map_or(time, |earlier| earlier.min(time)));
             }
-            ("command", _) => return Err("command= asks for what a carrier cannot do".to_owned()),
+            ("command", _) => {
+                return Err("command= asks for something that a carrier cannot do".to_owned());
+            }
             ("cert-authority" | "principals", _) => {
                 return Err(format!("{name} is for certificates, which are not supported"));
             }
             (name, Some(_)) if VALUES_WITHOUT_EFFECT.contains(&name) => {}
             (name, None) if is_flag_without_effect(name) => {}
-            (name, _) => return Err(format!("the option {name:?} is not known in this form")),
+            (name, _) => return Err(format!("the option {name:?} is unknown in this form")),
         }
         Ok(())
     }

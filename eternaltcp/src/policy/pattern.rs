@@ -56,7 +56,7 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, &'static str> {
         return Ok(canonical_ip(ip).into());
     }
     let net: IpNet =
-        text.parse().map_err(|_| "this is no address and no network (address/length)")?;
+        text.parse().map_err(|_| "this is not an address or a network (address/length)")?;
     if net.addr() != net.network() {
         return Err("the network has bits set after its length (write 10.0.0.0/8, not 10.1.2.3/8)");
     }

@@ -21,7 +21,7 @@ pub(super) enum AcceptFailure {
     Refused(Refusal),
     #[error("it was silent for too long (limit --standby-silence)")]
     Silent,
-    #[error("its tunnel is over, or its key is not admitted any more")]
+    #[error("its tunnel has ended, or its key is no longer admitted")]
     Over,
 }
 

@@ -49,7 +49,7 @@ impl Carriers {
             [config.listen].iter().chain(&config.also_listen).copied().collect();
         let Bound { sockets, missing } = bind_each(&addresses, bind)?;
         let sibling = if is_shared.get() {
-            info!("a server that is being drained has the port too, until it ends");
+            info!("a server that is being drained also has the port, until it ends");
             Sibling::beside(&sockets)
         } else {
             Sibling::none()

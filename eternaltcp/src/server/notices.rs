@@ -61,8 +61,8 @@ impl Display for More {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
-            1 => f.write_str(", reached once more since it was last told"),
-            count => write!(f, ", reached {count} times more since it was last told"),
+            1 => f.write_str(", reached once more since the last message"),
+            count => write!(f, ", reached {count} more times since the last message"),
         }
     }
 }

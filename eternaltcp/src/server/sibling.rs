@@ -65,7 +65,7 @@ impl Sibling {
         let left = if is_alone { self.looks_left.load(Ordering::Relaxed) - 1 } else { LOOKS };
         self.looks_left.store(left, Ordering::Relaxed);
         if left == 0 {
-            info!("the server before this one has ended: the port is this one's alone");
+            info!("the previous server has ended: only this one has the port now");
         }
     }
 }

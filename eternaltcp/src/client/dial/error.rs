@@ -33,11 +33,11 @@ pub(crate) enum DialError {
     #[error("cannot connect from {0}: {1}")]
     Path(String, io::Error),
     /// The interface that carriers are pinned to is not there.
-    #[error("there is no interface {0} now, and carriers are pinned to it; it is waited for")]
+    #[error("there is no interface {0} now, and carriers are pinned to it; waiting for it")]
     MissingInterface(String),
     /// The address that carriers are pinned to does not belong to this machine.
     #[error(
-        "{0} is not an address of this machine now, and carriers are pinned to it; it is waited for"
+        "{0} is not an address of this machine now, and carriers are pinned to it; waiting for it"
     )]
     MissingAddress(IpAddr),
     /// Carriers cannot be pinned as requested.

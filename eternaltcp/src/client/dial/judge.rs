@@ -75,7 +75,7 @@ impl Judge {
             return earlier.found.clone().map_err(DialError::Trust);
         }
         if is_over() {
-            let text = "nobody waits for the verdict any more";
+            let text = "nobody waits for the answer any more";
             let why = Rejection::new(RejectionReason::HostKeyUndecided, text);
             return Err(DialError::Trust(why));
         }

@@ -60,13 +60,13 @@ pub(super) fn parse(bytes: &[u8], authority: &str, has_login: bool) -> Answer {
         407 if has_login => "it rejects the user or the password".to_owned(),
         407 => "it wants a login: write USER:PASSWORD@ before its name".to_owned(),
         403 | 405 => format!(
-            "it does not permit connections to {authority}: have it permit that, or have sproxy listen \
+            "it does not permit connections to {authority}: ask its operator to permit that, or have sproxy listen \
              on a port that it permits, as 443"
         ),
         502..=504 => {
             format!("it cannot reach {authority}: is sproxy running there, and is the name right?")
         }
-        _ => "it does not carry connections to there".to_owned(),
+        _ => "it does not forward connections to this target".to_owned(),
     };
     let reason = CleanText::from_bytes(response.reason.unwrap_or_default().as_bytes());
     let reason = if reason.is_empty() { String::new() } else { format!(" {}", &*reason) };
@@ -108,9 +108,9 @@ mod tests {
             ("403 Forbidden", "does not permit connections to a.test:6200"),
             ("502 Bad Gateway", "cannot reach a.test:6200"),
             ("504 Gateway Timeout", "cannot reach a.test:6200"),
-            ("400 Bad Request", "does not carry"),
-            ("101 Switching Protocols", "does not carry"),
-            ("302 Found", "does not carry"),
+            ("400 Bad Request", "does not forward"),
+            ("101 Switching Protocols", "does not forward"),
+            ("302 Found", "does not forward"),
         ] {
             let Answer::Refused(refusal) = answer(&format!("HTTP/1.1 {status}\r\n\r\n")) else {
                 panic!("{status}")

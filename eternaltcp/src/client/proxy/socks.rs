@@ -29,9 +29,9 @@ pub(super) fn method([version, method]: [u8; 2], has_login: bool) -> Result<Meth
     match (version, method) {
         (VERSION_5, 0) => Ok(Method::None),
         (VERSION_5, 2) if has_login => Ok(Method::Password),
-        (VERSION_5, _) if has_login => {
-            Err(ProxyRefusal::answered("it takes no login by user and password".to_owned()))
-        }
+        (VERSION_5, _) if has_login => Err(ProxyRefusal::answered(
+            "it does not accept a login by user and password".to_owned(),
+        )),
         (VERSION_5, _) => Err(ProxyRefusal::answered(
             "it wants a login: write USER:PASSWORD@ before its name".to_owned(),
         )),
@@ -103,13 +103,15 @@ pub(super) fn reply(
                 )),
             };
         }
-        2 => format!("its rules do not permit connections to {target}: have it permit that"),
+        2 => format!(
+            "its rules do not permit connections to {target}: ask its operator to permit that"
+        ),
         3 => format!("{}: the network is unreachable", unreachable()),
         4 => format!("{}: the host is unreachable, or its name is wrong", unreachable()),
         5 => format!("{}: connection refused; is sproxy running there?", unreachable()),
         6 => format!("{}: it does not answer", unreachable()),
-        7 => "it does not carry connections (CONNECT)".to_owned(),
-        8 => format!("it does not take addresses of the kind of {target}: try socks5h://"),
+        7 => "it does not support CONNECT".to_owned(),
+        8 => format!("it does not support addresses like {target}: try socks5h://"),
         _ => format!("{}, and does not say why", unreachable()),
     };
     Err(ProxyRefusal::answered(format!("{why} (SOCKS5 code {code})")))
@@ -189,7 +191,7 @@ mod tests {
             (4, "its name is wrong"),
             (5, "is sproxy running there?"),
             (6, "does not answer"),
-            (7, "does not carry"),
+            (7, "does not support"),
             (8, "try socks5h://"),
             (200, "does not say why"),
         ] {

@@ -68,11 +68,11 @@ impl FromStr for MaxStartups {
         };
         let count = |part: &str| match part.parse() {
             Ok(count @ 1..=1_000_000) => Ok(count),
-            _ => Err(format!("{part:?} is no number from 1 to 1000000")),
+            _ => Err(format!("{part:?} is not a number from 1 to 1000000")),
         };
         let rate = match rate.parse() {
             Ok(rate @ 1..=100) => rate,
-            _ => return Err(format!("{rate:?} is no number from 1 to 100")),
+            _ => return Err(format!("{rate:?} is not a number from 1 to 100")),
         };
         let startups = Self { start: count(start)?, rate, full: count(full)? };
         if startups.start > startups.full {
