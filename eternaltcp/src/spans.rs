@@ -1,29 +1,29 @@
-//! Spans of the log: every line within one has its fields.
+//! Spans of the log: every line within a span has its fields.
 //!
-//! They have the level of errors, so that no filter of lines takes the fields away. A task enters
-//! its span whenever it is woken, not for each packet.
+//! They have the level of errors, so that no filter of lines removes the fields. A task enters its
+//! span whenever it is woken, not for each packet.
 
 use eternaltcp_proto::{SessionId, TunnelId};
 use tracing::field::Empty;
 use tracing::{Span, error_span};
 
-/// The span of a server's tunnel, whose user has the key with this fingerprint.
+/// Returns the span of a server's tunnel, whose user has the key with this fingerprint.
 pub(crate) fn server_tunnel(id: TunnelId, key: &str) -> Span {
     error_span!(parent: None, "tunnel", tunnel = %id, key)
 }
 
-/// The span of a client's tunnel, which has no id before it is attached.
+/// Returns the span of a client's tunnel, which has no id before it is attached.
 pub(crate) fn client_tunnel(peer: &str) -> Span {
     error_span!(parent: None, "tunnel", tunnel = Empty, peer)
 }
 
-/// Says which tunnel it is, within the span of a client.
+/// Records which tunnel it is, within the span of a client.
 pub(crate) fn set_tunnel(id: TunnelId) {
     Span::current().record("tunnel", tracing::field::display(id));
 }
 
-/// The span of a task that works for one session, within that of the tunnel. A span takes some
-/// hundred bytes: sessions that only wait have none.
+/// Returns the span of a task that works for one session, within that of the tunnel. A span takes
+/// some hundred bytes, so sessions that only wait have none.
 pub(crate) fn session(id: SessionId) -> Span {
     error_span!("session", session = id.get())
 }

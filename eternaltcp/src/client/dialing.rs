@@ -1,4 +1,4 @@
-//! The dials of a client: begun as the core decides, each in a task of its own.
+//! The dials of a client: started as the core decides, each in its own task.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,10 @@ use super::dial::{DialRequest, Dialed, Dialer};
 use super::event::{ClientEvent, Handle};
 use super::path::Path;
 
-/// A tunnel that was attached this long before it had to be made anew is made
-/// anew at once.
+/// A tunnel that was attached for at least this long is recreated at once.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How often a path or a server that is preferred to the present one is tried.
+/// Interval at which a preferred path or server is tried.
 const PREFERENCE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A client's decisions about carriers, and the tasks that carry them out.
@@ -26,14 +25,14 @@ pub(super) struct Dialing {
     dialer: Dialer,
     handle: Handle,
     tasks: BTreeMap<DialId, Task>,
-    /// The next dial is for a tunnel that the server does not know yet.
+    /// Whether the next dial is for a tunnel that the server does not know yet.
     is_new: bool,
-    /// The path that the next dial is to take, as the network has just given it.
+    /// The path for the next dial, which the network has just reported.
     next_path: Option<Path>,
     current: Option<Current>,
     attached_at: Instant,
     preferred_at: Instant,
-    /// What the tunnel had done when it was last asked for progress.
+    /// The tunnel's statistics when progress was last checked.
     seen: Stats,
 }
 
@@ -41,15 +40,15 @@ pub(super) struct Dialing {
 #[derive(Debug)]
 struct Current {
     path: Path,
-    /// Its server, by its place in the order of preference.
+    /// Its server, as an index in the order of preference.
     server: usize,
 }
 
-/// A dial under way; it is given up when this is dropped.
+/// A running dial; dropping this abandons it.
 #[derive(Debug)]
 struct Task {
     abort: AbortHandle,
-    /// It proves the user's key, for a tunnel that the server did not know then.
+    /// It proves the user's key, for a tunnel that the server did not know at the time.
     is_new: bool,
 }
 
@@ -63,7 +62,7 @@ impl Drop for Task {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) occasion: Occasion,
-    /// The paths that it tries beside the present one.
+    /// The paths that it tries in addition to the current one.
     pub(super) others: Vec<Path>,
 }
 
@@ -72,9 +71,9 @@ pub(super) struct Started {
 pub(super) enum Finished {
     /// It was given up before.
     Abandoned,
-    /// It proved a key that is not the one to prove now.
+    /// It proved a key that is no longer the one to prove.
     Outdated,
-    /// It is what was wanted.
+    /// It is wanted.
     Wanted,
 }
 
@@ -94,33 +93,33 @@ impl Dialing {
         }
     }
 
-    /// What makes carriers.
+    /// Returns what makes carriers.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
     }
 
-    /// Whether the next dial is for a tunnel that the server does not know yet.
+    /// Returns whether the next dial is for a tunnel that the server does not know yet.
     pub(super) fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// The path of the carrier that is bound, or has asked to be.
+    /// Returns the path of the carrier that is bound, or has asked to be.
     pub(super) fn current_path(&self) -> Option<&Path> {
         self.current.as_ref().map(|current| &current.path)
     }
 
-    /// Whether a carrier is bound, as far as the decisions go.
+    /// Returns whether a carrier is bound, as far as the decisions know.
     pub(super) fn is_carried(&self) -> bool {
         self.failover.is_carried()
     }
 
-    /// When the next dial is due. Nothing is dialled while somebody is asked; the answer comes
-    /// as an event.
+    /// Returns when the next dial is due. Nothing is dialled while the user is asked. The answer
+    /// comes as an event.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         if self.dialer.is_asking() { None } else { self.failover.poll_timeout() }
     }
 
-    /// Begins the dials that are due.
+    /// Starts the dials that are due.
     pub(super) fn start_due(&mut self, now: Time) -> Vec<Started> {
         let mut started = Vec::new();
         if self.dialer.is_asking() {
@@ -153,15 +152,15 @@ impl Dialing {
         DialRequest {
             is_new: self.is_new,
             also: if is_silent { others() } else { Vec::new() },
-            // Later dials take what the system chooses then.
+            // Later dials use the path that the system chooses then.
             path: self.next_path.take(),
             servers: (occasion == Occasion::Preference && server > 0).then_some(server),
-            // What is known to pass is small.
+            // Only small packets are known to pass.
             is_small: matches!(occasion, Occasion::Suspicion(Suspicion::Peer | Suspicion::Answer)),
         }
     }
 
-    /// The present carrier's server, by its place in the order of preference.
+    /// The current carrier's server, by its position in the order of preference.
     fn server(&self) -> usize {
         self.current.as_ref().map_or(0, |current| current.server)
     }
@@ -173,7 +172,7 @@ impl Dialing {
             let connected = {
                 let handle = handle.clone();
                 move || {
-                    // If there is no room the dial's end comes all the same.
+                    // If there is no room, the end of the dial is still reported.
                     handle.try_tell(ClientEvent::Connected(id));
                 }
             };
@@ -184,7 +183,7 @@ impl Dialing {
         self.tasks.insert(id, Task { abort: task.abort_handle(), is_new });
     }
 
-    /// A dial has ended; `is_made`: with a carrier.
+    /// Handles the end of a dial. `is_made` says whether it made a carrier.
     pub(super) fn finish(&mut self, now: Time, id: DialId, is_made: bool) -> Finished {
         match self.tasks.remove(&id) {
             None => Finished::Abandoned,
@@ -196,7 +195,7 @@ impl Dialing {
         }
     }
 
-    /// A dial has made a carrier. Says whether it is to be bound.
+    /// Handles a dial that has made a carrier. Returns whether to bind it.
     pub(super) fn handle_ready(&mut self, now: Time, id: DialId, dialed: &Dialed) -> bool {
         let is_wanted = self.failover.handle_ready(now, id);
         if is_wanted && self.is_new {
@@ -205,17 +204,17 @@ impl Dialing {
         is_wanted
     }
 
-    /// A carrier that stands by is there. Says whether it is to be bound.
+    /// Handles a carrier that stands by. Returns whether to bind it.
     pub(super) fn take_standby(&mut self, now: Time) -> bool {
         self.failover.take_standby(now)
     }
 
-    /// A carrier asks to be bound that takes this path, to this server.
+    /// Records the path and the server of the carrier that asks to be bound.
     pub(super) fn set_current(&mut self, path: Path, server: usize) {
         self.current = Some(Current { path, server });
     }
 
-    /// A dial has failed; `is_answered`: by the server's machine.
+    /// Handles a failed dial. `is_answered` says whether the server's machine answered.
     pub(super) fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool) {
         self.failover.handle_failed(now, id, is_answered, random());
     }
@@ -225,7 +224,7 @@ impl Dialing {
         self.failover.handle_connected(id);
     }
 
-    /// Numbers delivered on either side are progress: the pace starts anew.
+    /// Data delivered on either side are progress, which resets the pace.
     pub(super) fn note_progress(&mut self, tunnel: &Tunnel) {
         let stats = tunnel.stats();
         let seen = std::mem::replace(&mut self.seen, stats);
@@ -235,12 +234,12 @@ impl Dialing {
         }
     }
 
-    /// The carrier is bound.
+    /// The carrier is attached.
     pub(super) fn handle_attached(&mut self, now: Time, tunnel: &Tunnel) {
         self.failover.handle_attached(now);
         (self.is_new, self.next_path) = (false, None);
         (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
-        // What the carrier before achieved may only show now.
+        // The previous carrier's progress may only show now.
         self.note_progress(tunnel);
     }
 
@@ -251,14 +250,14 @@ impl Dialing {
         self.failover.handle_lost(now, random());
     }
 
-    /// The tunnel is made anew.
+    /// Handles the replacement of the tunnel by a new one.
     pub(super) fn handle_restart(&mut self, now: Time) {
         self.is_new = true;
         let is_settled = self.attached_at.elapsed() >= SETTLED;
         self.failover.handle_restart(now, random(), is_settled);
     }
 
-    /// Another of the user's keys is to be proved.
+    /// Handles the change to another of the user's keys.
     pub(super) fn handle_other_key(&mut self, now: Time) {
         self.failover.handle_restart(now, random(), true);
     }
@@ -268,7 +267,7 @@ impl Dialing {
         self.failover.handle_refused(now, random());
     }
 
-    /// The carrier is suspected to be dead, or (`None`) no longer.
+    /// Handles the suspicion that the carrier is dead, or (`None`) its end.
     pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>) {
         match why {
             Some(why) => self.failover.handle_suspected(now, why),
@@ -276,7 +275,8 @@ impl Dialing {
         }
     }
 
-    /// The network changed so that a new carrier is to be tried: over this path, if it is known.
+    /// Handles a change of the network after which a new carrier is to be tried: over this path, if
+    /// it is known.
     pub(super) fn handle_moved(&mut self, now: Time, path: Option<Path>) {
         if path.is_some() {
             self.next_path = path;
@@ -284,18 +284,18 @@ impl Dialing {
         self.failover.handle_moved(now);
     }
 
-    /// There is no path to the server any more.
+    /// Handles the loss of every path to the server.
     pub(super) fn handle_offline(&mut self) {
         self.next_path = None;
     }
 
-    /// The user wants a new carrier.
+    /// Handles the user's request for a new carrier.
     pub(super) fn handle_requested(&mut self, now: Time) {
         self.failover.request(now);
     }
 
-    /// From time to time, looks whether there is a better way than the present
-    /// one: the path that the system would choose, or a preferred server.
+    /// Checks from time to time whether there is a better path: the one that the system would
+    /// choose, or a preferred server.
     pub(super) fn prefer(&mut self, now: Time) {
         if self.preferred_at.elapsed() < PREFERENCE_PERIOD {
             return;
@@ -310,7 +310,7 @@ impl Dialing {
     }
 }
 
-/// For the jitter, the least of whose troubles is a lack of randomness.
+/// Returns a random number for the jitter. A lack of randomness does not matter here.
 pub(super) fn random() -> u32 {
     getrandom::u32().unwrap_or(0)
 }

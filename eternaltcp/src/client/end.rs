@@ -11,7 +11,7 @@ pub enum ClientEnd {
     /// The program closed it, or its last session ended in order after [`Client::finish`](super::Client::finish).
     #[error("the tunnel was closed")]
     Done,
-    /// It could not go on. One line that says why.
+    /// It could not go on. One line says why.
     #[error("{0}")]
     Failed(String),
     /// The server rejected the client, or the client the server.
@@ -38,11 +38,11 @@ pub enum RejectionReason {
     ByServer(RefusalCode),
     /// The server's key is not on file, and nobody accepted it.
     HostKeyUnknown,
-    /// The server has another key than the one on file. Somebody may be in between.
+    /// The server's key differs from the one on file. Somebody may be in between.
     HostKeyChanged,
     /// The server's key is revoked.
     HostKeyRevoked,
-    /// Whether the server is to be trusted could not be found out: a file cannot be read.
+    /// It is unknown whether the server can be trusted: a file cannot be read.
     HostKeyUndecided,
     /// The server does not permit a session or a listener that the client was made for.
     NotPermitted,

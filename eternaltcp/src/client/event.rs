@@ -1,4 +1,4 @@
-//! What a client is told beside its tunnel: by its dials, its network, its user.
+//! Events from outside the tunnel: from dials, the network and the user.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::path::Path;
 use crate::driver::{self, StandbyId};
 use crate::net::stream::Stream;
 
-/// The way to a client's driver.
+/// A handle of a client's driver.
 pub(crate) type Handle = driver::Handle<ClientEvent>;
 
-/// Something for the client's role.
+/// An event for the client's role.
 #[derive(Debug)]
 pub(crate) enum ClientEvent {
     /// The server's machine has answered a dial.
@@ -25,27 +25,27 @@ pub(crate) enum ClientEvent {
     Network(NetworkEvent),
     /// A dial for the pool has ended.
     Pooled(StandbyId, Result<Box<Dialed>, DialError>),
-    /// A session is to be opened by which the server listens; the stream is its local socket.
+    /// Open a session by which the server listens. The stream is its local socket.
     Listen { stream: Stream, listening: Box<Listening> },
-    /// The server refuses what the client cannot do without.
+    /// The server refuses something that the client needs.
     Refused(String),
-    /// The user wants a new carrier now.
+    /// The user requests a new carrier now.
     Reconnect,
     /// The user's keys may have changed.
     Reload,
-    /// No session is to come any more: the tunnel ends with the last one.
+    /// No further session is expected: the tunnel ends with the last one.
     Finish,
 }
 
-/// What a change of the network means for the way to the server.
+/// The consequence of a network change for the path to the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NetworkEvent {
-    /// A new carrier would take this path, which the one before does not.
+    /// A new carrier would take this path, unlike the previous one.
     Moved(Path),
     /// There is no path any more.
     Gone,
-    /// Something else changed: the path may or may not work still.
+    /// Something else changed: the path may or may not still work.
     Changed,
-    /// The machine slept for so long.
+    /// The machine slept for this long.
     Woke(Duration),
 }

@@ -61,7 +61,7 @@ impl EventLog {
         count(&mut self.statistics.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A dial starts.
+    /// Logs the start of a dial.
     pub(super) fn handle_dial(&mut self, now: Time, started: &Started, tunnel: &Tunnel) {
         let Started { occasion, others } = started;
         self.count(|statistics| statistics.dials += 1);

@@ -1,5 +1,5 @@
-//! Carriers that join the attached one: made one after the other, until there
-//! are as many as the user wants.
+//! Carriers that join the attached one, made one after the other until the requested number is
+//! reached.
 
 use std::time::Duration;
 
@@ -13,31 +13,30 @@ use super::path::Path;
 use super::pool::{PoolDial, PoolDialer};
 use crate::driver::{Action, StandbyId};
 
-/// How long to wait after one that could not be made, or took the others along.
-/// It doubles each time.
+/// Pause after a carrier that could not be made, or ended the others. It doubles each time.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The longest such pause.
 const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 
-/// Carriers that lived so long together get on with each other.
+/// Time after which carriers are known to coexist.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// What ends so soon after one has joined ends because of it, it seems: some boxes
-/// on the way bear only so many connections.
+/// If carriers end within this time after one joined, it is taken as the cause: some devices allow
+/// only a number of connections.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The carriers of a client beside the attached one.
 #[derive(Debug)]
 pub(super) struct Joining {
     wanted: usize,
-    /// The one that is made, if one is.
+    /// The carrier that is being made.
     coming: Option<Coming>,
-    /// When the last one joined what is attached now.
+    /// When the last one joined the current attachment.
     joined_at: Option<Instant>,
     /// When the next one may be made.
     again: Instant,
-    /// Troubles in a row.
+    /// Consecutive failures.
     troubles: u32,
 }
 
@@ -46,17 +45,17 @@ pub(super) struct Joining {
 enum Coming {
     /// It is dialled.
     Dialing(PoolDial),
-    /// The server is asked for a place for it.
+    /// The server was asked to let it stand by.
     Asking(StandbyId, Path),
 }
 
 impl Joining {
-    /// So many are wanted beside the attached one.
+    /// Creates the state for `wanted` carriers beside the attached one.
     pub(super) fn new(wanted: usize) -> Self {
         Self { wanted, coming: None, joined_at: None, again: Instant::now(), troubles: 0 }
     }
 
-    /// Whether the one that is made has this id.
+    /// Returns whether the carrier in preparation has this id.
     pub(super) fn is(&self, id: StandbyId) -> bool {
         match &self.coming {
             None => false,
@@ -65,7 +64,7 @@ impl Joining {
         }
     }
 
-    /// Makes one more on the present path, if there are too few.
+    /// Makes one more on the current path, if there are too few.
     pub(super) fn fill(
         &mut self,
         dialer: &mut PoolDialer,
@@ -75,7 +74,7 @@ impl Joining {
         self.fill_beside(dialer, tunnel, current, tunnel.joined_count());
     }
 
-    /// The same with so many that have joined.
+    /// Does the same, given the number that have joined.
     fn fill_beside(
         &mut self,
         dialer: &mut PoolDialer,
@@ -92,7 +91,7 @@ impl Joining {
         }
     }
 
-    /// The dial has ended.
+    /// Handles the end of the dial.
     pub(super) fn handle_dialed(
         &mut self,
         id: StandbyId,
@@ -103,7 +102,7 @@ impl Joining {
             Ok(dialed) => {
                 let Dialed { carrier, path, .. } = *dialed;
                 self.coming = Some(Coming::Asking(id, path));
-                // What comes late behind bulk is not lost.
+                // Data that arrive late behind bulk are not lost.
                 let config = StandbyConfig::default();
                 let patience = config.patience.max(tunnel.config().dead_after);
                 let config = StandbyConfig { patience, ..config };
@@ -116,7 +115,7 @@ impl Joining {
         }
     }
 
-    /// The server has given it a place: it joins, if it may still.
+    /// Handles the server's permission to stand by: it joins, if it still may.
     pub(super) fn handle_ready(
         &mut self,
         dialer: &mut PoolDialer,
@@ -138,21 +137,21 @@ impl Joining {
         Action::Join(id)
     }
 
-    /// The one that was to join is gone, or never came.
+    /// Handles the loss of the carrier that was to join.
     pub(super) fn handle_standby_lost(&mut self, why: &str) {
         self.coming = None;
         debug!("no further carrier can join: {why}");
         self.rest();
     }
 
-    /// Another carrier is attached: what had joined the one before is gone, without
-    /// blame.
+    /// Handles the attach of another carrier: those that had joined the previous one are gone,
+    /// without a failure.
     pub(super) fn handle_attached(&mut self) {
         self.joined_at = None;
     }
 
-    /// The attached carrier and all that joined it are gone; `by_joined`: because one of
-    /// those ended.
+    /// Handles the loss of the attached carrier and all that joined it; `by_joined` means that one
+    /// of those caused it.
     pub(super) fn handle_lost(&mut self, by_joined: bool) {
         let bearable = if by_joined { SETTLED } else { AT_ONCE };
         if self.joined_at.take().is_some_and(|at| at.elapsed() < bearable) {

@@ -1,15 +1,15 @@
-//! The keys that a user may prove, and which of them is tried now.
+//! The keys that a user may prove, and the one that is tried now.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eternaltcp_tls::{ClientTls, Identity, PublicKey};
 
-/// The most keys that are tried: as many as sshd lets a client (`MaxAuthTries`).
+/// The most keys that are tried: as many as sshd allows (`MaxAuthTries`).
 pub const MAX_KEYS: usize = 6;
 
-/// Gives a key's private half when it is first needed. It may block, and ask the
-/// user. An error says in one line why it cannot be used, and what to do.
+/// Loads a key's private half when it is first needed. May block, and ask the user. An error is one
+/// line that says why the key cannot be used, and what to do.
 pub type LoadKey = Arc<dyn Fn() -> Result<Identity, String> + Send + Sync>;
 
 /// A key that a user may prove.
@@ -21,20 +21,20 @@ pub struct UserKey {
 }
 
 impl UserKey {
-    /// A key that is loaded when its turn comes; `name` tells its user which it is.
+    /// Creates a key that is loaded when it is tried; `name` identifies it to its user.
     #[must_use]
     pub fn new(name: impl Into<String>, public: PublicKey, load: LoadKey) -> Self {
         Self { name: name.into(), public, load }
     }
 
-    /// Its public half.
+    /// Returns its public half.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
         &self.public
     }
 }
 
-/// `SHA256:… (NAME)`.
+/// Formats `SHA256:… (NAME)`.
 impl fmt::Display for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fingerprint = self.public.fingerprint();
@@ -51,8 +51,8 @@ impl fmt::Debug for UserKey {
     }
 }
 
-/// The keys that a client may prove, in the order in which they are tried: one to
-/// [`MAX_KEYS`]. The server refuses those it does not know.
+/// The keys that a client may prove, in the order in which they are tried: one to [`MAX_KEYS`]. The
+/// server refuses the ones that it does not know.
 #[derive(Clone, Debug)]
 pub struct UserKeys {
     first: UserKey,
@@ -60,14 +60,14 @@ pub struct UserKeys {
 }
 
 impl UserKeys {
-    /// The first keys of a list; `None` for none.
+    /// Returns the first keys of a list; `None` for an empty list.
     #[must_use]
     pub fn from_list(keys: Vec<UserKey>) -> Option<Self> {
         let mut keys = keys.into_iter().take(MAX_KEYS);
         keys.next().map(|first| Self { first, others: keys.collect() })
     }
 
-    /// The public half of the key that is tried first.
+    /// Returns the public half of the key that is tried first.
     #[must_use]
     pub fn first(&self) -> &PublicKey {
         &self.first.public
@@ -90,12 +90,12 @@ impl From<Identity> for UserKeys {
     }
 }
 
-/// The keys of a client in use.
+/// The keys of a running client.
 #[derive(Debug)]
 pub(super) struct KeyRing {
     keys: UserKeys,
     state: Mutex<State>,
-    /// Held while a key is loaded: nobody is asked twice.
+    /// Locked while a key is loaded, so that nobody is asked twice.
     loading: Mutex<()>,
 }
 
@@ -103,10 +103,10 @@ pub(super) struct KeyRing {
 struct State {
     index: usize,
     loaded: Option<Loaded>,
-    /// Why the key cannot be used: nobody is asked again in the same dial.
+    /// The reason why the key cannot be used: nobody is asked again in the same dial.
     failed: Option<String>,
-    /// What became of the keys that were tried: those that the server refused,
-    /// and why the others could not be used.
+    /// The results of earlier keys: those that the server rejected, and the reasons why others
+    /// could not be used.
     refused: Vec<UserKey>,
     unusable: Vec<String>,
 }
@@ -114,9 +114,9 @@ struct State {
 /// How the key is proved.
 #[derive(Clone, Debug)]
 pub(super) enum Loaded {
-    /// At once.
+    /// Immediately.
     Here(ClientTls),
-    /// By an agent, which may take its time.
+    /// By an agent, which may take time.
     Agent(Identity),
 }
 
@@ -125,13 +125,13 @@ impl KeyRing {
         Self { keys, state: Mutex::default(), loading: Mutex::default() }
     }
 
-    /// The key that is tried now, if it was loaded and is of use.
+    /// Returns the key that is tried now, if it is loaded and usable.
     pub(super) fn loaded(&self) -> Option<Loaded> {
         let state = self.lock();
         state.loaded.clone().filter(|_| state.failed.is_none())
     }
 
-    /// Loads the key that is tried now. Blocks, also while another thread does it.
+    /// Loads the key that is tried now. Blocks, even while another thread loads it.
     pub(super) fn load(&self) -> Result<Loaded, String> {
         let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = self.loaded() {
@@ -155,28 +155,28 @@ impl KeyRing {
         Ok(loaded)
     }
 
-    /// A new dial: what could not be used before may be usable now.
+    /// Starts a new dial: a key that was unusable before may be usable now.
     pub(super) fn begin(&self) {
         self.lock().failed = None;
     }
 
-    /// What is known of the keys may be so no more: they are tried anew, from the first.
+    /// Forgets what is known of the keys: they are tried again, from the first.
     pub(super) fn forget(&self) {
         *self.lock() = State::default();
     }
 
-    /// The present key turned out to be of no use.
+    /// Records that the current key is unusable.
     pub(super) fn note_failed(&self, why: &str) {
         self.lock().failed = Some(why.to_owned());
     }
 
-    /// The server does not let the present key in. Says whether there is another.
+    /// Handles the server's rejection of the current key. Returns whether there is another one.
     pub(super) fn handle_refused(&self) -> bool {
         self.note_refused();
         self.advance(&mut self.lock())
     }
 
-    /// The server does not let the present key in, and no other is to be tried.
+    /// Records the server's rejection of the current key, when no other is to be tried.
     pub(super) fn note_refused(&self) {
         let mut state = self.lock();
         let refused = self.keys.at(state.index).clone();
@@ -185,8 +185,7 @@ impl KeyRing {
         }
     }
 
-    /// The key that was refused may be let in after all, or another one: all are
-    /// tried again, from the first on.
+    /// Tries all keys again from the first: the rejected key, or another one, may be admitted now.
     pub(super) fn start_over(&self) {
         let mut state = self.lock();
         if state.index > 0 {
@@ -195,15 +194,14 @@ impl KeyRing {
         (state.refused, state.unusable) = (Vec::new(), Vec::new());
     }
 
-    /// The present key cannot be used, for this reason. Says whether there is
-    /// another.
+    /// Handles a key that cannot be used. Returns whether there is another one.
     pub(super) fn handle_unusable(&self, why: String) -> bool {
         let mut state = self.lock();
         state.unusable.push(why);
         self.advance(&mut state)
     }
 
-    /// The present key was let in: what became of the others is forgotten.
+    /// Handles the admission of the current key: the results of others are forgotten.
     pub(super) fn handle_admitted(&self) {
         let mut state = self.lock();
         (state.refused, state.unusable) = (Vec::new(), Vec::new());
@@ -217,12 +215,12 @@ impl KeyRing {
         is_another
     }
 
-    /// The key that is tried now.
+    /// Returns the key that is tried now.
     pub(super) fn current(&self) -> UserKey {
         self.keys.at(self.lock().index).clone()
     }
 
-    /// Why no key was let in, or as far as keys were tried.
+    /// Explains why no key was admitted, as far as keys were tried.
     pub(super) fn explain(&self, server: &str) -> String {
         let state = self.lock();
         let unusable = match &state.unusable[..] {

@@ -9,17 +9,16 @@ use crate::net::slots::Slots;
 /// A forward whose listener is at the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RemoteForward {
-    /// Where the server listens, and which target this side connects.
+    /// The address on which the server listens, and the target that this side connects.
     pub forward: Forward,
-    /// Tell the target who connected to the server, by a header of the PROXY
-    /// protocol.
+    /// Tell the target who connected to the server, in a header of the PROXY protocol.
     pub send_proxy: bool,
 }
 
-/// What the client's role needs to know of a listener.
+/// A listener at the server, as the client's role knows it.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    /// Where the server is to listen.
+    /// The address on which the server should listen.
     pub(crate) at: Listen,
     pub(super) remote: RemoteForward,
     /// Places for the sockets of its sessions.
@@ -28,7 +27,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// A request to listen, and where the reason of its end will be.
+    /// Creates a request to listen, and the receiver of the reason of its end.
     pub(super) fn new(
         at: Listen,
         remote: RemoteForward,
@@ -40,11 +39,11 @@ impl Listening {
 
     /// The listener is over, for this reason.
     pub(crate) fn end(self, why: Reset) {
-        // Nobody asks any more when the forward is over itself.
+        // If the forward itself is over, there is no receiver.
         let _ = self.ended.send(why);
     }
 
-    /// Whether nobody waits for its end any more.
+    /// Returns whether nothing waits for its end any more.
     pub(super) fn is_forgotten(&self) -> bool {
         self.ended.is_closed()
     }

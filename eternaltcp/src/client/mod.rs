@@ -1,4 +1,4 @@
-//! The client's end: one tunnel to one server, kept alive.
+//! The client: one tunnel to one server, which it keeps alive.
 
 mod connect;
 mod dial;
@@ -66,56 +66,54 @@ use eternaltcp_tls::{IdentityError, TlsError};
 use event::{ClientEvent, Handle};
 use role::ClientRole;
 
-/// Programs have so long to pass on what was sent last.
+/// Time for programs to pass on what was sent last.
 const PASSING_ON: Duration = Duration::from_secs(3);
 
-/// What a client needs to know.
+/// The configuration of a client.
 #[derive(Debug)]
 pub struct ClientConfig {
-    /// Where sproxy is.
+    /// The addresses of sproxy.
     pub servers: Servers,
-    /// What is fixed of the way to it.
+    /// The pinned parts of the path.
     pub pins: Pins,
-    /// Carriers go through the stdio of a program; `None`: they are connections
-    /// of their own.
+    /// A program whose stdio carriers go through; `None` for direct connections.
     pub via: Option<Via>,
-    /// The proxy that carriers go through; `None`: they go to the server itself. A program
-    /// that carriers go through goes before it.
+    /// The proxy that carriers go through; `None` for direct connections. `via` overrides it.
     pub proxy: Option<Proxy>,
-    /// Whether carriers are MPTCP.
+    /// Whether carriers use MPTCP.
     pub mptcp: Mptcp,
-    /// The congestion control of carriers; `None`: the system's.
+    /// The congestion control of carriers; `None` for the system's.
     pub congestion: Option<Congestion>,
     /// The user's keys.
     pub keys: UserKeys,
-    /// Which servers are trusted.
+    /// The trusted servers.
     pub trust: Trust,
-    /// Who this client is, so that a later one ends its ghost.
+    /// The identity of this client, with which a later one ends its ghost.
     pub instance: Instance,
     /// The protocol's settings.
     pub tunnel: eternaltcp_proto::Config,
-    /// End when the server could not be reached for this long; `None`: never.
+    /// The client ends when the server could not be reached for this long; `None` for never.
     pub give_up_after: Option<Duration>,
-    /// End when the server was not reached for the first time by then.
+    /// The client ends if the server is not reached for the first time within this time.
     pub connect_timeout: Option<Duration>,
-    /// New sessions of which the server has not heard; further ones wait to be
-    /// accepted. At least one.
+    /// New sessions that the server has not been told of; further ones wait to be accepted. At
+    /// least one.
     pub max_waiting: usize,
-    /// How long one of them waits while there is no carrier; then it is reset.
+    /// How long such a connection waits while there is no carrier; then it is reset.
     pub wait: Duration,
-    /// Keep a second carrier, authenticated and not attached, over another
-    /// interface: a dead path costs one round trip then.
+    /// Whether to keep a second carrier, authenticated and not attached, over another interface: a dead path
+    /// then costs one round trip.
     pub spare: bool,
-    /// How many carriers there are at once, 1 to [`MAX_CARRIERS`]. With more than
-    /// one, the others carry bulk: several shares of a path that loses packets.
+    /// How many carriers there are at once, 1 to [`MAX_CARRIERS`]. With more than one, the others
+    /// carry bulk: together they get a larger share of a path that loses packets.
     pub carriers: usize,
-    /// Close the tunnel when its last session has ended.
+    /// Closes the tunnel when its last session has ended.
     pub ends_when_idle: bool,
 }
 
 impl ClientConfig {
-    /// The defaults: it never gives up, and 128 new connections wait for a
-    /// minute at most.
+    /// Creates a configuration with defaults: it never gives up, and at most 128 new connections
+    /// wait for up to a minute.
     #[must_use]
     pub fn new(
         servers: Servers,
@@ -145,28 +143,28 @@ impl ClientConfig {
     }
 }
 
-/// Most carriers of a tunnel at once, those that stand by aside.
+/// The most concurrent carriers of a tunnel, without standby carriers.
 pub const MAX_CARRIERS: usize = 8;
 
-/// Why a client cannot start.
+/// The reason why a client cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The tunnel's own key cannot be made.
+    /// The tunnel's own key cannot be generated.
     #[error("cannot make the tunnel's own key: {0}")]
     Key(#[from] IdentityError),
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
-    /// Carriers cannot have the congestion control that was chosen.
+    /// The chosen congestion control cannot be used.
     #[error(transparent)]
     Congestion(#[from] CongestionError),
 }
 
 /// A running client: a tunnel and the task that drives it.
 ///
-/// The tunnel lives as long as this does. When it is dropped, the tunnel is
-/// closed in the background, and sessions that have not ended are reset.
+/// The tunnel lives as long as this value. When it is dropped, the tunnel is closed in the
+/// background, and sessions that have not ended are reset.
 #[derive(Debug)]
 pub struct Client {
     handle: Handle,
@@ -182,16 +180,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a client on the current runtime and waits for nothing. It
-    /// connects by itself, and again whenever the carrier dies. See
-    /// [`Self::connect`] for one that is attached.
+    /// Starts a client on the current runtime without waiting. It connects by itself, and again
+    /// whenever the carrier dies. See [`Self::connect`] for an attached client.
     ///
-    /// Look-ups of names and files use the runtime's threads for calls that block. tokio ends
-    /// those after ten idle seconds, and panics if the system then has no thread; a runtime with
-    /// a long `thread_keep_alive` keeps what it once had.
+    /// Look-ups of names and files use the runtime's threads for blocking calls. tokio ends those
+    /// after ten idle seconds, and panics if the system then has no thread; a runtime with a long
+    /// `thread_keep_alive` keeps its threads.
     ///
     /// # Errors
-    /// When the tunnel's own key cannot be made.
+    /// The tunnel's own key cannot be generated.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
@@ -206,7 +203,7 @@ impl Client {
         let run = async move {
             let _alive = alive;
             let end = driver.run().await.into_end();
-            // The kernel delivers what a carrier has sent; programs have to be let.
+            // The kernel delivers what a carrier has sent; programs need time for it.
             let _ = timeout(PASSING_ON, wires.write()).await;
             end
         };
@@ -235,13 +232,13 @@ impl Client {
         self.opener().open_default().await
     }
 
-    /// The way to open sessions; cheap to clone.
+    /// Returns a handle that opens sessions; cheap to clone.
     #[must_use]
     pub fn opener(&self) -> Opener {
         Opener(self.handle.clone())
     }
 
-    /// A way to look at the client and to ask things of it; cheap to clone.
+    /// Returns a handle that inspects and controls the client; cheap to clone.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         Monitor {
@@ -252,7 +249,7 @@ impl Client {
         }
     }
 
-    /// How its tunnel, carrier and sessions stand; `None` when it has ended.
+    /// Returns the state of its tunnel, carrier and sessions; `None` when it has ended.
     pub async fn status(&self) -> Option<TunnelStatus> {
         self.monitor().status().await
     }
@@ -275,7 +272,7 @@ impl Client {
         let forward = async move {
             tokio::select! {
                 () = kept => {}
-                // Its listener ends with it.
+                // The forward's listener ends with the task.
                 () = draining => {}
             }
         };
@@ -283,7 +280,7 @@ impl Client {
         shown
     }
 
-    /// Whether a carrier is attached now.
+    /// Returns whether a carrier is attached now.
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.shared.is_attached()
@@ -292,7 +289,7 @@ impl Client {
     /// Waits until a carrier is attached; returns at once if one is.
     ///
     /// # Errors
-    /// When the client ends before.
+    /// The client ends before.
     pub async fn attached(&mut self) -> Result<(), ClientEnd> {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
@@ -301,38 +298,37 @@ impl Client {
         }
     }
 
-    /// What the tunnel did so far; `None` when the client has ended.
+    /// Returns the tunnel's statistics; `None` when the client has ended.
     pub async fn stats(&self) -> Option<Stats> {
         self.handle.stats().await
     }
 
-    /// What happened to its carriers so far.
+    /// Returns the statistics of its carriers.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes a new carrier now, and attaches it whatever the state of the
-    /// present one, which serves until then.
+    /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
+    /// until then.
     pub async fn reconnect(&self) {
         self.handle.tell(ClientEvent::Reconnect).await;
     }
 
-    /// Has the tunnel close in order when its last session has ended.
+    /// Makes the tunnel close in order when its last session has ended.
     pub async fn finish(&self) {
         self.handle.tell(ClientEvent::Finish).await;
     }
 
-    /// Closes the tunnel in order and waits for its end, a few seconds at most. A process may
-    /// end right after it: the server has been told, as far as it can be reached.
+    /// Closes the tunnel in order and waits for its end, at most a few seconds. The process may
+    /// exit after it: the server has been told, if it can be reached.
     pub async fn close(&self) {
         self.handle.send(Command::Close(Closing::Done)).await;
         // Nothing is ever sent there: it fails when the client's task is over.
         let _ = self.is_over.clone().changed().await;
     }
 
-    /// Waits until the client has ended. Cancelling it loses nothing, and it may
-    /// be asked again.
+    /// Waits until the client has ended. Cancel-safe, and may be called again.
     pub async fn ended(&mut self) -> ClientEnd {
         if let Some(end) = &self.end {
             return end.clone();

@@ -1,4 +1,4 @@
-//! Opening sessions of a client's tunnel.
+//! Opens sessions in a client's tunnel.
 
 use std::convert::Infallible;
 
@@ -12,12 +12,11 @@ use crate::session::Session;
 use crate::session::pipe::pipe;
 use crate::target::{RESOLVER, encode_target};
 
-/// Opens sessions of a client's tunnel; cheap to clone. It does not keep the
-/// client alive.
+/// Opens sessions in a client's tunnel; cheap to clone. It does not keep the client alive.
 #[derive(Clone, Debug)]
 pub struct Opener(pub(super) Handle);
 
-/// Why a session cannot be opened.
+/// The reason why a session cannot be opened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -33,8 +32,8 @@ pub enum OpenError {
 }
 
 impl Opener {
-    /// Opens a session to `target`: `host:port`, `[v6]:port` or `unix:/path`, as
-    /// the server sees it; it must permit it.
+    /// Opens a session to `target`: `host:port`, `[v6]:port` or `unix:/path`, as the server sees
+    /// it. The server must permit it.
     ///
     /// It does not wait for the server: while there is no carrier the session
     /// waits ([`ClientConfig::wait`](super::ClientConfig::wait)), and its bytes with it. It waits while the server
@@ -45,7 +44,7 @@ impl Opener {
     /// session that is closed in order.
     ///
     /// # Errors
-    /// When the text is no target, or the client has ended.
+    /// The text is not a target, or the client has ended.
     pub async fn open<T>(&self, target: T) -> Result<Session, OpenError>
     where
         T: TryInto<Target>,
@@ -55,7 +54,7 @@ impl Opener {
         self.open_memory(Some(&target)).await
     }
 
-    /// Like [`Self::open`], to the server's default target.
+    /// Does the same as [`Self::open`], with the server's default target.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -69,24 +68,23 @@ impl Opener {
         Ok(Session::new(ours))
     }
 
-    /// Carries a local socket to `target`, or to the server's default target:
-    /// the client reads and writes the socket itself, which costs less than to
-    /// copy between it and a [`Session`]. It waits for the tunnel as [`Self::open`]
-    /// does: accept the next connection when this one is carried, and further
-    /// ones wait in the kernel. Says whether the client still runs.
+    /// Forwards a local socket to `target`, or to the server's default target. The client reads and
+    /// writes the socket itself, which costs less than copying between it and a [`Session`]. Waits
+    /// for the tunnel as [`Self::open`] does: accept the next connection when this returns, and
+    /// further ones wait in the kernel. Returns whether the client still runs.
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
         let target = encode_target(target, stream.origin().as_ref());
         self.0.open(stream, target, None).await
     }
 
-    /// Carries a local connection to the server's resolver, which speaks DNS over
-    /// TCP (RFC 7766) there, if the server permits it.
+    /// Forwards a local connection to the server's resolver, which speaks DNS over TCP (RFC 7766),
+    /// if the server permits it.
     pub async fn carry_to_resolver(&self, stream: Stream) -> bool {
         self.0.open(stream, RESOLVER, None).await
     }
 
-    /// Carries the connection of an application that named its target, and
-    /// tells it when that is connected, or why it is not.
+    /// Forwards the connection of an application that named its target, and reports to it when that
+    /// is connected, or why it is not.
     pub(crate) async fn carry_request(&self, stream: Stream, request: Request) -> bool {
         let target = encode_target(Some(&request.target), stream.origin().as_ref());
         self.0.open(stream, target, Some(request.asked)).await
@@ -104,7 +102,7 @@ impl Opener {
         self.0.open_numbered(stream, target, None, Some(opened)).await;
         match answer.await {
             Ok(Ok(_)) => Ok(()),
-            // What is too many waits, and every target fits.
+            // Excess connections wait, and every target fits.
             Ok(Err(Refused::NumbersUsedUp | Refused::LimitReached | Refused::BadTarget)) => {
                 Err(OpenError::Exhausted)
             }
@@ -113,7 +111,7 @@ impl Opener {
     }
 }
 
-/// For who has a [`Target`] already.
+/// For callers that already have a [`Target`].
 impl From<Infallible> for OpenError {
     fn from(never: Infallible) -> Self {
         match never {}

@@ -1,4 +1,5 @@
-//! The carriers that a client keeps beside the attached one: a spare, and those that join it.
+//! The carriers that a client keeps in addition to the attached one: a spare, and those that join
+//! it.
 
 use eternaltcp_proto::Tunnel;
 use tokio::task::AbortHandle;
@@ -21,12 +22,12 @@ pub(super) struct PoolDialer {
 }
 
 impl PoolDialer {
-    /// What chooses paths.
+    /// Returns what chooses paths.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
     }
 
-    /// Begins to make one. A [`ClientEvent::Pooled`] says what becomes of it.
+    /// Begins to make a carrier. A [`ClientEvent::Pooled`] reports the result.
     pub(super) fn start(&mut self, path: Option<Path>) -> PoolDial {
         let id = StandbyId(self.next);
         self.next += 1;
@@ -41,7 +42,7 @@ impl PoolDialer {
     }
 }
 
-/// A dial for the pool; it is given up when this is dropped.
+/// A dial for the pool. It is cancelled when this is dropped.
 #[derive(Debug)]
 pub(super) struct PoolDial {
     id: StandbyId,
@@ -49,7 +50,7 @@ pub(super) struct PoolDial {
 }
 
 impl PoolDial {
-    /// The id of the carrier that it makes.
+    /// Returns the id of the carrier that it makes.
     pub(super) fn id(&self) -> StandbyId {
         self.id
     }
@@ -61,19 +62,19 @@ impl Drop for PoolDial {
     }
 }
 
-/// The carriers that a client keeps beside the attached one.
+/// The carriers that a client keeps in addition to the attached one.
 #[derive(Debug)]
 pub(super) struct Pool {
     dialer: PoolDialer,
-    /// The standing spare, if one is kept.
+    /// The spare carrier, if one is kept.
     spare: Option<Spare>,
     /// The carriers that join, if more than one is wanted.
     joining: Option<Joining>,
 }
 
 impl Pool {
-    /// Through a program each further carrier would be one more log-in on the same path: none
-    /// joins there.
+    /// Creates a pool. Through a program each further carrier would be one more log-in on the same
+    /// path, so none joins there.
     pub(super) fn new(config: &ClientConfig, dialer: Dialer, handle: Handle) -> Self {
         let joining = config.carriers.saturating_sub(1).min(config.tunnel.max_joined);
         let is_joined = joining > 0 && config.via.is_none();
@@ -84,7 +85,7 @@ impl Pool {
         }
     }
 
-    /// Makes what is missing beside the attached carrier, which takes the path `current`.
+    /// Makes the missing carriers, in addition to the attached one, which takes the path `current`.
     pub(super) fn fill(&mut self, tunnel: &Tunnel, current: Option<&Path>) -> Option<Action> {
         if let Some(joining) = &mut self.joining {
             joining.fill(&mut self.dialer, tunnel, current);
@@ -110,7 +111,7 @@ impl Pool {
         self.joining.as_mut().filter(|it| it.is(id))?.handle_dialed(id, result, tunnel)
     }
 
-    /// A carrier stands by.
+    /// Handles a carrier that now stands by.
     pub(super) fn handle_ready(
         &mut self,
         id: StandbyId,
@@ -125,7 +126,7 @@ impl Pool {
         Some(joining.handle_ready(&mut self.dialer, id, tunnel, current))
     }
 
-    /// A carrier that was to stand by is gone.
+    /// Handles the loss of a carrier that was to stand by.
     pub(super) fn handle_standby_lost(&mut self, id: StandbyId, why: &str) {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.handle_lost(why);
@@ -134,26 +135,26 @@ impl Pool {
         }
     }
 
-    /// Another carrier is attached.
+    /// Handles the attach of another carrier.
     pub(super) fn handle_attached(&mut self) {
         if let Some(joining) = &mut self.joining {
             joining.handle_attached();
         }
     }
 
-    /// The attached carrier is gone.
+    /// Handles the loss of the attached carrier.
     pub(super) fn handle_lost(&mut self, end: &CarrierEnd) {
         if let Some(joining) = &mut self.joining {
             joining.handle_lost(matches!(end, CarrierEnd::Joined(_)));
         }
     }
 
-    /// Whether a spare stands by.
+    /// Returns whether a spare stands by.
     pub(super) fn has_spare(&self) -> bool {
         self.spare().is_some()
     }
 
-    /// The spare that stands by, and its path.
+    /// Returns the spare that stands by, and its path.
     pub(super) fn spare(&self) -> Option<(StandbyId, &Path)> {
         self.spare.as_ref()?.ready()
     }

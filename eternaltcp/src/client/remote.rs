@@ -17,32 +17,31 @@ use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::target::read_address;
 
-/// Between two requests for an address that the server does not give.
+/// Pause between two requests for an address that the server refuses.
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// A listener that lived so long was one: the pauses begin anew.
+/// Lifetime after which a listener counts as successful: the pauses start anew.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// The longest line that says where the server listens.
+/// The longest line in which the server reports its addresses.
 const MAX_LINE: usize = 512;
 
-/// After the end of a listener its reason is there, or there is none.
+/// Time after the end of a listener within which its reason arrives, if there is one.
 const REASON: Duration = Duration::from_secs(1);
 
-/// One request to listen, and what came of it.
+/// The result of one request to listen.
 struct Outcome {
-    /// Where the server listened.
+    /// The address on which the server listened.
     address: Option<Listen>,
-    /// For how long.
+    /// Its lifetime.
     lived: Duration,
-    /// Why it does so no more, if the server said so.
+    /// The reason of its end, if the server sent one.
     reset: Option<Reset>,
 }
 
-/// Keeps the server listening for as long as the client runs, whatever becomes
-/// of tunnels. A first answer that no later one will change ends the client.
-/// `place` shows where it listens.
+/// Keeps the server listening for as long as the client runs, over changes of tunnels. A first
+/// answer that will not change ends the client. `place` shows where it listens.
 pub(super) async fn keep(
     handle: Handle,
     remote: RemoteForward,
@@ -67,7 +66,7 @@ pub(super) async fn keep(
         };
         let text = explain(&remote.forward, &reset);
         match reset.cause {
-            // A new tunnel is made, which the next request waits for.
+            // A new tunnel is being created, which the next request waits for.
             Cause::TunnelOver | Cause::Unresumable => continue,
             Cause::NotPermitted | Cause::Unsupported if !was_there => {
                 handle.tell(ClientEvent::Refused(text)).await;
@@ -94,8 +93,8 @@ fn explain(forward: &Forward, reset: &Reset) -> String {
     }
 }
 
-/// Asks the server to listen, and waits for the end of that. `None` when the
-/// client has ended.
+/// Asks the server to listen, and waits for the end of the listener. Returns `None` when the client
+/// has ended.
 async fn request(
     handle: &Handle,
     at: Listen,
@@ -130,8 +129,8 @@ async fn request(
     Some(Outcome { address, lived, reset })
 }
 
-/// The first line of a listener: the addresses where the server listens. None if
-/// the session ends before it, or the line says nothing of the kind.
+/// Reads the first line of a listener: the addresses on which the server listens. Returns `None` if
+/// the session ends before it, or the line has another form.
 async fn read_addresses(session: &mut UnixStream) -> Vec<Listen> {
     let mut line = Vec::new();
     loop {
@@ -141,14 +140,14 @@ async fn read_addresses(session: &mut UnixStream) -> Vec<Listen> {
             _ => return Vec::new(),
         }
     }
-    // The path of a Unix socket may have blanks.
+    // The path of a Unix socket may contain spaces.
     if line.starts_with(b"unix:") {
         return read_address(&line).into_iter().collect();
     }
     line.split(|byte| *byte == b' ').map(read_address).collect::<Option<_>>().unwrap_or_default()
 }
 
-/// Waits for the session's end; what may follow its first line means nothing.
+/// Waits for the session's end. Data after its first line have no meaning.
 async fn end_of(session: &mut UnixStream) {
     let mut sink = [0; 256];
     while let Ok(1..) = session.read(&mut sink).await {}

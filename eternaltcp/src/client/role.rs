@@ -1,4 +1,4 @@
-//! What the client's end of a tunnel decides.
+//! The decisions of the client's end of a tunnel.
 
 mod carriers;
 mod describe;
@@ -49,7 +49,7 @@ pub(super) struct ClientRole {
     remotes: Remotes,
     session_log: SessionLog,
     end: Option<ClientEnd>,
-    /// What the driver is to do next.
+    /// The next actions for the driver.
     actions: VecDeque<Action>,
     _watch: Watch,
 }
@@ -73,34 +73,35 @@ impl ClientRole {
         }
     }
 
-    /// How the client ended, once its driver has.
+    /// Returns how the client ended, once its driver has.
     pub(super) fn into_end(self) -> ClientEnd {
         self.end.unwrap_or(ClientEnd::Done)
     }
 
-    /// What happened to the carriers, to be read by others.
+    /// Returns the statistics of the carriers.
     pub(super) fn statistics(&self) -> Arc<Mutex<Statistics>> {
         self.event_log.statistics()
     }
 
-    /// What happens to them, to be listened to.
+    /// Returns the publisher of their events.
     pub(super) fn events(&self) -> Events {
         self.event_log.events()
     }
 
-    /// What to ask for at the first attach.
+    /// Returns the request of the first attach.
     fn intent(&self) -> Intent {
         let enrol = Bytes::from(self.dialing.dialer().tunnel_key().to_string());
         Intent::New { enrol, instance: self.config.instance.clone() }
     }
 
-    /// A client whose first contact is limited in time is told at once why it fails.
+    /// Returns whether the user is told at once why the first contact fails, because its time is
+    /// limited.
     fn is_hurried(&self) -> bool {
         !self.patience.was_attached() && self.config.connect_timeout.is_some()
     }
 
-    /// Sessions that would be lost by an end, in a client that was let in
-    /// before. A listener at the server is none: it is asked for again.
+    /// Returns the number of sessions that an end would lose, in a client that was admitted before.
+    /// Listeners at the server do not count: they are requested again.
     fn kept_sessions(&self, tunnel: &Tunnel) -> usize {
         let sessions = tunnel.session_count().saturating_sub(self.remotes.count());
         if self.patience.was_attached() { sessions } else { 0 }
@@ -111,7 +112,7 @@ impl ClientRole {
         self.actions.push_back(Action::End);
     }
 
-    /// The tunnel is to be made anew.
+    /// Restarts with a new tunnel.
     fn restart(&mut self, now: Time, action: Action) {
         self.patience.wait_for_something("the tunnel is made anew");
         self.dialing.handle_restart(now);

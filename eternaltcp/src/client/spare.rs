@@ -1,5 +1,5 @@
-//! A standing spare: an authenticated carrier over another interface, kept so
-//! that a dead path costs one round trip.
+//! A spare: an authenticated carrier over another interface, kept so that a dead path costs one
+//! round trip.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::path::Path;
 use super::pool::{PoolDial, PoolDialer};
 use crate::driver::{Action, StandbyId};
 
-/// How long to wait before another spare is tried.
+/// Pause before another spare is tried.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The spare of a client, if it has one.
@@ -26,15 +26,15 @@ pub(super) struct Spare {
 enum State {
     /// None, and when to try again.
     None { again: Instant },
-    /// It is dialled.
+    /// It is being dialled.
     Dialing(Path, PoolDial),
-    /// The server is asked for a place for it.
+    /// The server was asked to let it stand by.
     Asking(Carrier),
     /// It stands by.
     Ready(Carrier),
 }
 
-/// A spare that is made.
+/// The carrier of a spare.
 #[derive(Debug)]
 struct Carrier {
     id: StandbyId,
@@ -47,7 +47,7 @@ impl Spare {
         Self { state: State::None { again: Instant::now() } }
     }
 
-    /// Whether it is the carrier of this id.
+    /// Returns whether it is the carrier with this id.
     pub(super) fn is(&self, id: StandbyId) -> bool {
         self.id() == Some(id)
     }
@@ -68,8 +68,8 @@ impl Spare {
         }
     }
 
-    /// Makes a spare if there is none and the server lets one stand by, over
-    /// another interface than that of `current`.
+    /// Makes a spare if there is none and the server allows one, over another interface than that
+    /// of `current`.
     pub(super) fn fill(
         &mut self,
         dialer: &mut PoolDialer,
@@ -93,7 +93,7 @@ impl Spare {
         closed
     }
 
-    /// The dial has ended.
+    /// Handles the end of the dial.
     pub(super) fn handle_dialed(
         &mut self,
         id: StandbyId,
@@ -113,7 +113,7 @@ impl Spare {
         }
     }
 
-    /// The server has given it a place.
+    /// Handles the server's permission to stand by.
     pub(super) fn handle_ready(&mut self) {
         let state = std::mem::replace(&mut self.state, rested(PAUSE));
         self.state = match state {
@@ -125,7 +125,7 @@ impl Spare {
         };
     }
 
-    /// It is gone, or never came.
+    /// It is gone, or was never made.
     pub(super) fn handle_lost(&mut self, why: &str) {
         match &self.state {
             State::Ready(carrier) => {
@@ -136,7 +136,7 @@ impl Spare {
         self.rest(PAUSE);
     }
 
-    /// The network changed: it may be dead, or one may be possible.
+    /// Handles a change of the network: the spare may be dead, or one may be possible now.
     pub(super) fn handle_network(&mut self) -> Option<Action> {
         match &mut self.state {
             State::Ready(carrier) => Some(Action::ProbeStandby(carrier.id)),
@@ -148,7 +148,7 @@ impl Spare {
         }
     }
 
-    /// The carrier that stands by, and its path.
+    /// Returns the carrier that stands by, and its path.
     pub(super) fn ready(&self) -> Option<(StandbyId, &Path)> {
         match &self.state {
             State::Ready(carrier) => Some((carrier.id, &carrier.path)),
@@ -167,7 +167,7 @@ impl Spare {
         }
     }
 
-    /// There is none for a while.
+    /// Removes the spare for a while.
     fn rest(&mut self, pause: Duration) {
         self.state = rested(pause);
     }

@@ -13,7 +13,7 @@ use eternaltcp_sys::{NetworkWatch, SleepWatch};
 pub(super) struct Watch(AbortHandle);
 
 impl Watch {
-    /// Watches on behalf of the client that `handle` leads to.
+    /// Starts to watch for the client behind `handle`.
     pub(super) fn start(dialer: Dialer, handle: Handle) -> Self {
         Self(tokio::spawn(watch(dialer, handle).in_current_span()).abort_handle())
     }
@@ -51,7 +51,7 @@ async fn watch(dialer: Dialer, handle: Handle) {
     }
 }
 
-/// What it means that the path was `before` and is `now`.
+/// Returns the consequence of a path change from `before` to `now`.
 fn judge(before: Option<&Path>, now: Option<&Path>) -> NetworkEvent {
     match (before, now) {
         (before, Some(now)) if before != Some(now) => NetworkEvent::Moved(now.clone()),

@@ -1,5 +1,5 @@
-//! What an operator asks of a driver: how it stands, that a session ends, and
-//! that it ends itself once its sessions have.
+//! What an operator asks of a driver: its status, to end a session, or to end itself once its
+//! sessions have ended.
 
 use std::time::Duration;
 
@@ -11,37 +11,37 @@ use super::{Action, Driver, Role};
 use crate::report::counted;
 use crate::status::{Peer, ServerPeer, TunnelState, TunnelStatus};
 
-/// Something that an operator asks.
+/// Something that an operator asks for.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// How the tunnel stands.
+    /// The tunnel's status.
     Status(oneshot::Sender<TunnelStatus>),
     /// End a session.
     Kill(SessionId, oneshot::Sender<Killed>),
-    /// Take no new sessions, and end with the last one, or after this long.
-    /// The answer is how many there are.
+    /// Take no new sessions, and end with the last one, or after this long. The answer is the
+    /// number of sessions.
     Drain(Option<Duration>, oneshot::Sender<usize>),
 }
 
-/// What became of the wish that a session ends.
+/// The result of ending a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Killed {
     /// Both its ends are reset.
     Done,
-    /// It is being reset already.
+    /// It is already being reset.
     Already,
     /// There is no such session.
     Unknown,
 }
 
-/// The reset of a session that comes to a side which is being drained.
+/// Returns the reset of a session that arrives while this side is being drained.
 pub(super) fn drained() -> Reset {
     Reset::with_detail(Cause::LimitReached, "no new sessions are taken: the program is to end")
 }
 
 impl<R: Role> Driver<R> {
     pub(super) fn answer_ask(&mut self, ask: Ask) {
-        // Whoever asked may be gone.
+        // The client may be gone.
         match ask {
             Ask::Status(asked) => drop(asked.send(self.status())),
             Ask::Kill(id, asked) => drop(asked.send(self.kill(id))),
@@ -49,7 +49,7 @@ impl<R: Role> Driver<R> {
                 info!("no new sessions are taken; {} go on", self.tunnel.session_count());
                 self.lifecycle.drain(limit);
                 self.shared.set_draining();
-                // The end comes with a tick: the answer goes first.
+                // The end comes with a tick, after the answer.
                 let _ = asked.send(self.tunnel.session_count());
             }
         }
@@ -67,7 +67,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// Ends a tunnel that is drained.
+    /// Ends a tunnel that has been drained.
     pub(super) fn check_drain(&mut self) {
         if self.lifecycle.is_drained(self.tunnel.session_count()) {
             let left = counted(self.tunnel.session_count(), "session is", "sessions are");

@@ -16,11 +16,10 @@ use tracing::debug;
 use super::{CarrierEnd, CarrierIo, linger};
 use crate::status::CarrierStatus;
 
-/// Rejected carriers that wait for their refusal to arrive; a further one is
-/// closed without a word.
+/// Rejected carriers that wait for their refusal to arrive. A further one is closed without it.
 const MAX_LINGERING: usize = 4;
 
-/// Names a carrier that stands by, within one tunnel.
+/// The id of a carrier that stands by, unique within one tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StandbyId(pub(crate) u64);
 
@@ -29,7 +28,7 @@ pub(crate) struct StandbyId(pub(crate) u64);
 pub(crate) struct Carriers {
     all: Vec<Carrier>,
     events: VecDeque<StandbyChange>,
-    /// Places of carriers that were rejected.
+    /// Permits for carriers that were rejected.
     lingering: Arc<Semaphore>,
     plaintext: Vec<Bytes>,
 }
@@ -43,7 +42,7 @@ struct Carrier {
     heard: Option<Time>,
 }
 
-/// How far a carrier is.
+/// The stage of a carrier.
 #[derive(Debug)]
 enum Stage {
     /// It stands by, or has asked to.
@@ -52,25 +51,25 @@ enum Stage {
     Attached,
     /// It has joined the attached one, or has asked to.
     Joined(JoinedId),
-    /// It was bound or had joined before: it is closed once the server has taken the next one.
+    /// It was bound or had joined before. It is closed once the server has bound the next one.
     Retired,
 }
 
 /// What happened to a carrier that stands by.
 #[derive(Debug)]
 pub(super) enum StandbyChange {
-    /// The server has given it a place.
+    /// The server let it stand by.
     Ready(StandbyId),
-    /// It is of no use any more, for this reason.
+    /// It is no longer of use, for this reason.
     Lost(StandbyId, String),
 }
 
-/// What reading or writing came to.
+/// How reading or writing failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The peer broke the protocol.
     Violation(Violation),
-    /// A carrier ended. What came before the end happened before it.
+    /// A carrier ended. Everything read before was handled first.
     Ended(CarrierEnd),
 }
 
@@ -84,7 +83,7 @@ impl Carriers {
         }
     }
 
-    /// The carrier that is bound, or has asked to be.
+    /// Returns the carrier that is bound, or has asked to be.
     pub(super) fn attached(&self) -> Option<&CarrierIo> {
         self.all.iter().find(|it| matches!(it.stage, Stage::Attached)).map(|it| &it.io)
     }
@@ -93,24 +92,25 @@ impl Carriers {
         self.all.iter_mut().find(|it| matches!(it.stage, Stage::Attached)).map(|it| &mut it.io)
     }
 
-    /// Whether one of them has more to read that nothing wakes for.
+    /// Returns whether one of them has more to read without a wake-up.
     pub(super) fn have_more(&self) -> bool {
         self.all.iter().any(|it| !matches!(it.stage, Stage::Retired) && it.io.has_more())
     }
 
-    /// What happened to one that stands by.
+    /// Returns the next change of a carrier that stands by.
     pub(super) fn poll_event(&mut self) -> Option<StandbyChange> {
         self.events.pop_front()
     }
 
-    /// Closes all but those that stand by. Says whether one was bound, or had asked to be.
+    /// Closes all carriers except those that stand by. Returns whether one was bound, or had asked
+    /// to be.
     pub(super) fn close(&mut self) -> bool {
         let was_attached = self.attached().is_some();
         self.all.retain(|it| matches!(it.stage, Stage::StandingBy(..)));
         was_attached
     }
 
-    /// Closes those that stand by for a tunnel which is made anew.
+    /// Closes those that stand by, because the tunnel is replaced by a new one.
     pub(super) fn close_standbys(&mut self) {
         for Carrier { stage, .. } in &self.all {
             if let Stage::StandingBy(id, _) = stage {
@@ -120,13 +120,13 @@ impl Carriers {
         self.all.retain(|it| !matches!(it.stage, Stage::StandingBy(..)));
     }
 
-    /// The server has taken the present carrier: those before are closed.
+    /// Closes the retired carriers: the server has bound the current one.
     pub(super) fn close_retired(&mut self) {
         self.all.retain(|it| !matches!(it.stage, Stage::Retired));
     }
 
-    /// A client asks for this carrier to be bound. Those before stay open until the server has
-    /// taken it.
+    /// Makes this the carrier for which the client asks to be bound. Earlier ones stay open until
+    /// the server has bound it.
     pub(super) fn replace(&mut self, carrier: CarrierIo) {
         self.close_retired();
         for Carrier { stage, .. } in &mut self.all {
@@ -137,18 +137,18 @@ impl Carriers {
         self.all.insert(0, Carrier::new(carrier, Stage::Attached));
     }
 
-    /// A server has bound this carrier. Those before are closed.
+    /// Makes this the carrier that the server has bound. Earlier ones are closed.
     pub(super) fn bind(&mut self, carrier: CarrierIo) {
         self.close();
         self.all.insert(0, Carrier::new(carrier, Stage::Attached));
     }
 
-    /// A carrier joins the attached one.
+    /// Adds a carrier that joins the attached one.
     pub(super) fn join(&mut self, id: JoinedId, carrier: CarrierIo) {
         self.all.push(Carrier::new(carrier, Stage::Joined(id)));
     }
 
-    /// A carrier is to stand by. Without `standby` the server lets none.
+    /// Adds a carrier that is to stand by. Without `standby` the server allows none.
     pub(super) fn stand_by(&mut self, id: StandbyId, carrier: CarrierIo, standby: Option<Standby>) {
         match standby {
             Some(standby) => {
@@ -162,7 +162,7 @@ impl Carriers {
         }
     }
 
-    /// Takes one that stands by away, to use or to close it.
+    /// Takes out a carrier that stands by, to use or to close it.
     pub(super) fn take_standby(&mut self, id: StandbyId) -> Option<(CarrierIo, Standby)> {
         let is_it = |it: &Carrier| matches!(it.stage, Stage::StandingBy(its, _) if its == id);
         let index = self.all.iter().position(is_it)?;
@@ -173,7 +173,7 @@ impl Carriers {
         }
     }
 
-    /// Asks one that stands by whether it lives.
+    /// Asks a carrier that stands by whether it is alive.
     pub(super) fn probe(&mut self, now: Time, id: StandbyId) {
         for Carrier { stage, .. } in &mut self.all {
             match stage {
@@ -197,8 +197,8 @@ impl Carriers {
         }
     }
 
-    /// Reads each of them, a bounded amount. `heard` counts reads of the attached one that gave
-    /// something.
+    /// Reads a bounded amount from each carrier. `heard` counts reads of the attached one that
+    /// returned bytes.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -240,7 +240,7 @@ impl Carriers {
         result
     }
 
-    /// Writes to each of them. Says whether everything that is due was sent on the attached one.
+    /// Writes to each carrier. Returns whether everything that is due was sent on the attached one.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -275,7 +275,7 @@ impl Carriers {
         result
     }
 
-    /// Takes over what those that stand by have to say.
+    /// Collects the events of those that stand by.
     fn poll_standbys(&mut self) {
         let mut lost = Vec::new();
         for Carrier { stage, .. } in &mut self.all {
@@ -305,7 +305,7 @@ impl Carriers {
         }
     }
 
-    /// When [`Self::handle_timeout`] is next to be called.
+    /// Returns when to call [`Self::handle_timeout`] next.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let times = self.all.iter().filter_map(|it| match &it.stage {
             Stage::StandingBy(_, standby) => standby.poll_timeout(),
@@ -314,7 +314,7 @@ impl Carriers {
         times.min()
     }
 
-    /// Time has passed. What arrived before is to be read first.
+    /// Handles the passing of time. Read first what arrived before.
     pub(super) fn handle_timeout(&mut self, now: Time) {
         for Carrier { stage, .. } in &mut self.all {
             if let Stage::StandingBy(_, standby) = stage {
@@ -324,19 +324,20 @@ impl Carriers {
         self.poll_standbys();
     }
 
-    /// Ends the sending direction of the attached carrier in order. Says whether it is over.
+    /// Ends the sending direction of the attached carrier in order. Returns whether that is
+    /// complete.
     pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         let Some(carrier) = self.attached_mut() else { return true };
         matches!(carrier.poll_shut(cx, now), Poll::Ready(Err(_)))
     }
 
-    /// What the kernel knows of the attached carrier.
+    /// Returns the kernel's report about the attached carrier.
     pub(super) fn path_report(&mut self, now: Time) -> Option<PathReport> {
         self.attached_mut().and_then(|carrier| carrier.path_report(now))
     }
 
-    /// Housekeeping, each second. Checks that what was sent on each carrier beside the attached
-    /// one is acknowledged: otherwise its death is noticed only at its next heartbeat.
+    /// Does the work of each second. It checks that data sent on each joined carrier is
+    /// acknowledged: otherwise its death would be noticed only at its next heartbeat.
     pub(super) fn handle_tick(&mut self, now: Time, patience: Duration) -> Result<(), Failure> {
         let (mut result, mut lost) = (Ok(()), Vec::new());
         for Carrier { io, stage, .. } in &mut self.all {
@@ -355,7 +356,7 @@ impl Carriers {
         result
     }
 
-    /// The attached carrier, for the status.
+    /// Returns the status of the attached carrier.
     pub(super) fn status(&self, now: Time, tunnel: &Tunnel) -> Option<CarrierStatus> {
         let liveness = tunnel.liveness();
         let silent = liveness.map(|(heard, _)| now.since(heard));
@@ -364,7 +365,7 @@ impl Carriers {
         Some(CarrierStatus { joined: tunnel.joined_count(), ..status })
     }
 
-    /// A carrier that stands by, for the status.
+    /// Returns the status of a carrier that stands by.
     pub(crate) fn standby_status(&self, now: Time, id: StandbyId) -> Option<CarrierStatus> {
         self.all.iter().find_map(|it| match &it.stage {
             Stage::StandingBy(its, standby) if *its == id => {
@@ -398,7 +399,7 @@ impl Stage {
         }
     }
 
-    /// What the end of the carrier means: to the tunnel, or (an error) to itself alone.
+    /// Returns the consequence of a failure: for the tunnel, or (an error) for the carrier alone.
     fn fail(&self, failure: Failure) -> Result<Failure, StandbyChange> {
         match (self, failure) {
             (Self::StandingBy(id, _), Failure::Violation(violation)) => {
@@ -413,7 +414,7 @@ impl Stage {
     }
 }
 
-/// A joined carrier ended: what it had under way needs an attach.
+/// Converts the end of a joined carrier: packets in flight on it need an attach.
 pub(super) fn joined_end(end: CarrierEnd) -> CarrierEnd {
     CarrierEnd::Joined(Box::new(end))
 }

@@ -1,14 +1,14 @@
-//! The monotonic clock, as the state machine wants it.
+//! The monotonic clock, in the form that the state machine needs.
 
 use std::time::Duration;
 
 use eternaltcp_proto::Time;
 use tokio::time::Instant;
 
-/// As good as never, and cannot overflow.
+/// A time that is practically never, and cannot overflow.
 const NEVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// A clock whose origin is when it was made.
+/// A clock whose origin is its creation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
@@ -23,7 +23,7 @@ impl Clock {
         Time::new(self.origin.elapsed())
     }
 
-    /// The point of the runtime's clock that `time` stands for.
+    /// Returns the point of the runtime's clock that matches `time`.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         self.origin + time.since_origin().min(NEVER)
     }

@@ -10,26 +10,26 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Clock;
 
-/// Housekeeping: sockets that are not read, memory, the role's own waits.
+/// The interval of housekeeping: sockets that are not read, memory, the role's own waits.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the timer says.
+/// The state of the timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wake {
     /// It is set.
     Pending,
-    /// It fired before anything was due, and is set anew: poll it again.
+    /// It fired before anything was due, and is set again. Poll it again.
     Early,
     /// Something is due.
     Due,
 }
 
-/// The clock of one driver, and when it is to be woken.
+/// The clock of one driver, and when to wake it.
 #[derive(Debug)]
 pub(super) struct Clocks {
     clock: Clock,
-    /// When this round began: what happens in it happens then. Reading the clock
-    /// each time is a measurable part of what a small message costs.
+    /// When this round began. Everything in the round happens at this time: reading the clock each
+    /// time is a measurable part of the cost of a small message.
     round: Time,
     timer: Pin<Box<Sleep>>,
     next_tick: Instant,
@@ -56,30 +56,30 @@ impl Clocks {
         self.round = self.clock.now();
     }
 
-    /// When this round began.
+    /// Returns when this round began.
     pub(super) fn round(&self) -> Time {
         self.round
     }
 
-    /// The time now.
+    /// Returns the current time.
     pub(super) fn now(&self) -> Time {
         self.clock.now()
     }
 
-    /// The point of the runtime's clock that `time` stands for.
+    /// Returns the point of the runtime's clock that matches `time`.
     pub(super) fn instant(&self, time: Time) -> Instant {
         self.clock.instant(time)
     }
 
-    /// When the next tick is due.
+    /// Returns when the next tick is due.
     pub(super) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
     /// Polls the timer, which is to fire at `wanted` at the latest.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, wanted: Instant) -> Wake {
-        // A timer that fires early costs less than one that is set anew for
-        // every packet: only an earlier deadline moves it.
+        // A timer that fires early costs less than one that is set again for every packet: only an
+        // earlier deadline moves it.
         if wanted < self.timer.deadline() {
             self.timer.as_mut().reset(wanted);
         }
@@ -94,7 +94,7 @@ impl Clocks {
         Wake::Due
     }
 
-    /// Says whether a tick is due at `now`, once for each.
+    /// Returns whether a tick is due at `now`, once for each.
     pub(super) fn take_tick(&mut self, now: Instant) -> bool {
         let is_due = now >= self.next_tick;
         if is_due {
@@ -103,17 +103,17 @@ impl Clocks {
         is_due
     }
 
-    /// The carrier came or went now.
+    /// Records that the carrier came or went now.
     pub(super) fn note_change(&mut self) {
         self.changed_at = SystemTime::now();
     }
 
-    /// When the driver was made.
+    /// Returns when the driver was made.
     pub(super) fn started_at(&self) -> SystemTime {
         self.started_at
     }
 
-    /// When the carrier last came or went.
+    /// Returns when the carrier last came or went.
     pub(super) fn changed_at(&self) -> SystemTime {
         self.changed_at
     }

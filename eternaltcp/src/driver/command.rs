@@ -1,4 +1,4 @@
-//! What others ask of a driver, and what they may see of it.
+//! The commands to a driver, and the state that it shows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,32 +12,32 @@ use super::entrance::Newcomer;
 use crate::dynamic::Asked;
 use crate::net::stream::Stream;
 
-/// Something to do for a driver. `E` is what only its side is told ([`Role::Event`]).
+/// A command for the driver. `E` is the event that only its side has ([`Role::Event`]).
 ///
 /// [`Role::Event`]: super::Role::Event
 #[derive(Debug)]
 pub(crate) enum Command<E> {
-    /// Something for the driver's role.
+    /// An event for the driver's role.
     Event(E),
     /// Open a session for a local connection.
     Open(Newcomer),
     /// The target of a session that the peer opened is connected, or not.
     Connected(SessionId, Result<Stream, Reset>),
-    /// Give the carrier up, for this reason.
+    /// Give up the carrier, for this reason.
     Detach(String),
     /// Close the tunnel in order.
     Close(Closing),
-    /// Tell what the tunnel did so far.
+    /// Return what the tunnel has done so far.
     Stats(oneshot::Sender<Stats>),
-    /// What an operator asks.
+    /// A request of an operator.
     Ask(Ask),
 }
 
-/// The way to a driver; cheap to clone.
+/// A handle of a driver. It is cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Handle<E> {
     commands: mpsc::Sender<Command<E>>,
-    /// Places for new sessions of this side.
+    /// Permits for new sessions of this side.
     places: Arc<Semaphore>,
 }
 
@@ -48,41 +48,41 @@ impl<E> Clone for Handle<E> {
 }
 
 impl<E> Handle<E> {
-    /// Limits the sessions of this side of which nothing was sent yet to `max_unsent`, at
-    /// least one.
+    /// Creates a handle that limits the unsent sessions of this side to `max_unsent`, at least one.
     pub(super) fn new(commands: mpsc::Sender<Command<E>>, max_unsent: usize) -> Self {
         let places = max_unsent.clamp(1, Semaphore::MAX_PERMITS);
         Self { commands, places: Arc::new(Semaphore::new(places)) }
     }
 
-    /// Sends a command, waiting for room. Says whether the driver still runs.
+    /// Sends a command, waiting for room. Returns whether the driver still runs.
     pub(crate) async fn send(&self, command: Command<E>) -> bool {
         self.commands.send(command).await.is_ok()
     }
 
-    /// Tells the driver's role something, waiting for room. Says whether the driver still runs.
+    /// Sends an event to the driver's role, waiting for room. Returns whether the driver still
+    /// runs.
     pub(crate) async fn tell(&self, event: E) -> bool {
         self.send(Command::Event(event)).await
     }
 
-    /// The same if there is room.
+    /// Sends an event to the driver's role if there is room.
     pub(crate) fn try_tell(&self, event: E) {
         self.try_send(Command::Event(event));
     }
 
-    /// Sends a command if there is room. Says whether there was.
+    /// Sends a command if there is room. Returns whether there was.
     pub(crate) fn try_send(&self, command: Command<E>) -> bool {
         self.commands.try_send(command).is_ok()
     }
 
-    /// Has a session opened for a local connection; `asked` if its application waits for an
-    /// answer. Waits for a place, which becomes free when something of another new session is
-    /// sent. Says whether the driver still runs.
+    /// Opens a session for a local connection. `asked` is set if its application waits for an
+    /// answer. It waits for a permit, which becomes free when something of another new session is
+    /// sent. Returns whether the driver still runs.
     pub(crate) async fn open(&self, stream: Stream, target: Bytes, asked: Option<Asked>) -> bool {
         self.open_numbered(stream, target, asked, None).await
     }
 
-    /// The same, and tells which session it became.
+    /// As [`Self::open`], and returns the session's number.
     pub(crate) async fn open_numbered(
         &self,
         stream: Stream,
@@ -95,14 +95,14 @@ impl<E> Handle<E> {
         self.send(Command::Open(Newcomer { stream, target, asked, opened, place })).await
     }
 
-    /// What the tunnel did so far; `None` when its driver has ended.
+    /// Returns what the tunnel has done so far, or `None` when its driver has ended.
     pub(crate) async fn stats(&self) -> Option<Stats> {
         let (asked, answer) = oneshot::channel();
         self.send(Command::Stats(asked)).await;
         answer.await.ok()
     }
 
-    /// Asks something of the driver; `None` when it has ended.
+    /// Sends a request to the driver. Returns `None` when it has ended.
     pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
         let (asked, answer) = oneshot::channel();
         self.send(Command::Ask(ask(asked))).await;
@@ -115,7 +115,7 @@ impl<E> Handle<E> {
     }
 }
 
-/// What a driver shows of itself.
+/// The state that a driver shows.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     is_attached: watch::Sender<bool>,
@@ -151,40 +151,40 @@ impl Shared {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often something was heard on a carrier: it changes while the peer
-    /// lives.
+    /// Returns how often something was heard on a carrier. The number changes while the peer is
+    /// alive.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// How many sessions the tunnel has a record of.
+    /// Returns of how many sessions the tunnel has a record.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Acquire)
     }
 
-    /// Whether new sessions are refused, to be waited for.
+    /// Returns whether new sessions are refused, as a channel to wait on.
     pub(crate) fn draining(&self) -> watch::Receiver<bool> {
         self.is_draining.subscribe()
     }
 
-    /// Whether a carrier is bound.
+    /// Returns whether a carrier is bound.
     pub(crate) fn is_attached(&self) -> bool {
         *self.is_attached.borrow()
     }
 
     /// Waits until a carrier is bound.
     pub(crate) async fn attached(&self) {
-        // Its sender lives as long as this does: it cannot fail.
+        // Its sender lives as long as this handle, so this cannot fail.
         let _ = self.is_attached.subscribe().wait_for(|is_attached| *is_attached).await;
     }
 
-    /// Whether the peer was silent for longer than a carrier is kept without a
-    /// word of its machine, at the last tick: it stands still.
+    /// Returns whether the peer had been silent at the last tick for longer than a carrier is kept
+    /// without a sign of its machine: it has stopped.
     pub(crate) fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }
 
-    /// Payload and charges that the tunnel held at its last tick.
+    /// Returns the payload and charges that the tunnel held at its last tick.
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }

@@ -20,7 +20,7 @@ pub(crate) enum CarrierError {
     Tls(#[from] TlsError),
 }
 
-/// The end of a carrier, as this side learned of it.
+/// The end of a carrier, as this side noticed it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CarrierEnd {
     /// The socket or TLS failed, or the peer closed it.
@@ -29,23 +29,23 @@ pub(crate) enum CarrierEnd {
     /// The peer broke the protocol.
     #[error("the protocol was violated: {0}")]
     Violation(#[from] eternaltcp_proto::Violation),
-    /// Nothing was heard for this long.
+    /// Nothing was received for this long.
     #[error("silent for {0:?}")]
     Silent(Duration),
-    /// One that had joined it ended.
+    /// A carrier that had joined it ended.
     #[error("a carrier that had joined it: {0}")]
     Joined(Box<CarrierEnd>),
-    /// An answer was due on one that had joined it.
+    /// An answer was due on a carrier that had joined it.
     #[error("an answer does not come")]
     Unanswered,
-    /// The operator, or a change of policy, ended it.
+    /// The operator or a change of policy ended it.
     #[error("{0}")]
     Detached(String),
 }
 
 impl CarrierEnd {
-    /// Whether the peer's own end closed it, or a carrier that had joined it: a process that is
-    /// killed closes all of its carriers, and which of them is noticed first is chance.
+    /// Returns whether the peer closed it, or a joined carrier. A process that is killed closes all
+    /// of its carriers, and it is chance which of them is noticed first.
     pub(crate) fn is_by_peer(&self) -> bool {
         match self {
             Self::Joined(end) => end.is_by_peer(),
@@ -53,7 +53,7 @@ impl CarrierEnd {
         }
     }
 
-    /// The kind of end, to be counted.
+    /// Returns the kind of end, for counting.
     pub(crate) fn kind(&self) -> EndKind {
         match self {
             Self::Failed(CarrierError::Ended) => EndKind::Closed,
@@ -71,25 +71,25 @@ impl CarrierEnd {
     }
 }
 
-/// Kinds of ends of carriers.
+/// The kinds of ends of carriers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum EndKind {
     /// The peer closed it in order.
     Closed,
-    /// A reset came.
+    /// A TCP reset arrived.
     Reset,
     /// The socket failed in another way.
     Error,
-    /// What came was no TLS, or not the protocol.
+    /// The input was not TLS, or not the protocol.
     Broken,
     /// It was silent for too long.
     Silent,
     /// A carrier that had joined it ended.
     Joined,
-    /// It was doubted, and another one took its place.
+    /// It was doubted, and another one replaced it.
     Doubted,
-    /// It lived, and another one took its place: on a new path, by request, or
-    /// to a preferred server.
+    /// It was alive, and another one replaced it: on a new path, by request, or to a preferred
+    /// server.
     Replaced,
     /// The server refused it.
     Refused,

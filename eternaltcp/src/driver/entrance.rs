@@ -1,7 +1,8 @@
 //! New sessions of this side, until something of them is sent.
 //!
-//! They have a bounded number of places, and whoever accepts connections takes one first. So
-//! what finds no place waits in the kernel's queue, and no session ends because of a count.
+//! They need a permit, of which there is a bounded number, and whoever accepts connections takes
+//! one first. Connections without a permit therefore wait in the kernel's queue, and no session
+//! ends because of a count.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::dynamic::Asked;
 use crate::net::stream::Stream;
 use crate::report::counted;
 
-/// How often a log line says that new connections wait for a share.
+/// How often to log that new connections wait for a share.
 const WARN_PAUSE: Duration = Duration::from_secs(60);
 
 /// A session to be opened for a local connection.
@@ -24,14 +25,14 @@ const WARN_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct Newcomer {
     pub(crate) stream: Stream,
     pub(crate) target: Bytes,
-    /// Whoever asked for the target in a dialect is answered in it.
+    /// The dialect in which an application that asked for its target gets its answer.
     pub(crate) asked: Option<Asked>,
     pub(crate) opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
-    /// Its place among those of which nothing was sent.
+    /// Its permit as an unsent session.
     pub(super) place: OwnedSemaphorePermit,
 }
 
-/// The places that are taken, in the order of the sessions.
+/// The permits that are taken, in the order of the sessions.
 #[derive(Debug, Default)]
 pub(super) struct Entrance {
     /// Sessions of which nothing was sent.
@@ -42,12 +43,12 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// A session was opened.
+    /// Records a session that was opened.
     pub(super) fn handle_opened(&mut self, id: SessionId, place: OwnedSemaphorePermit) {
         self.unsent.push_back((id, place));
     }
 
-    /// A connection finds no share in the tunnel: it waits for one.
+    /// Lets a connection wait because the tunnel has no share for it.
     pub(super) fn wait(&mut self, newcomer: Newcomer, sessions: usize) {
         if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
             self.warned_at = Some(Instant::now());
@@ -60,24 +61,25 @@ impl Entrance {
         self.waiting.push_back(newcomer);
     }
 
-    /// The connection that waits longest for a share.
+    /// Returns the connection that has waited longest for a share.
     pub(super) fn next(&mut self) -> Option<Newcomer> {
         self.waiting.pop_front()
     }
 
-    /// Whether a connection waits for a share.
+    /// Returns whether a connection waits for a share.
     pub(super) fn is_waited_at(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Gives back the places of the oldest sessions of which something was sent.
+    /// Releases the permits of the oldest sessions of which something was sent.
     pub(super) fn release(&mut self, tunnel: &Tunnel) {
         while self.unsent.front().is_some_and(|(id, _)| !is_unsent(tunnel, *id)) {
             self.unsent.pop_front();
         }
     }
 
-    /// The same of all of them: one in the middle may have ended. To be called each second.
+    /// Releases the permits of all such sessions, since one in the middle may have ended. To be
+    /// called each second.
     pub(super) fn tick(&mut self, tunnel: &Tunnel) {
         self.unsent.retain(|(id, _)| is_unsent(tunnel, *id));
     }

@@ -1,4 +1,4 @@
-//! What the driver does when the state machine or the role says so.
+//! How the driver handles events of the state machine and actions of the role.
 
 use bytes::Bytes;
 use eternaltcp_proto::{
@@ -13,9 +13,9 @@ use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, StandbyId, drai
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Handled {
     Nothing,
-    /// Only some whose sockets were served: there may be something to send.
+    /// Only events whose sockets were served: there may be something to send.
     Sockets,
-    /// Some after which anything may be different, also the carrier.
+    /// Events after which anything may have changed, including the carrier.
     Others,
 }
 
@@ -71,7 +71,7 @@ impl<R: Role> Driver<R> {
         self.apply_actions();
     }
 
-    /// The peer opened a session.
+    /// Handles a session that the peer opened.
     fn handle_opened(&mut self, id: SessionId) {
         let Some(target) = self.tunnel.offered_target(id).cloned() else { return };
         if self.lifecycle.is_draining() {
@@ -81,7 +81,7 @@ impl<R: Role> Driver<R> {
         self.sockets.insert_offer(id, offer, target);
     }
 
-    /// Notices that the number of sessions has changed. Says whether the last one has ended.
+    /// Checks whether the number of sessions has changed. Returns whether the last one has ended.
     pub(super) fn check_sessions(&mut self) -> bool {
         let count = self.tunnel.session_count();
         if !self.lifecycle.note_sessions(count) {
@@ -96,7 +96,7 @@ impl<R: Role> Driver<R> {
         count == 0
     }
 
-    /// Does what the role wants.
+    /// Carries out the role's actions.
     pub(super) fn apply_actions(&mut self) {
         while let Some(action) = self.role.poll_action() {
             self.apply(action);
@@ -143,14 +143,14 @@ impl<R: Role> Driver<R> {
         self.sockets.abort_unknown(cause, &self.tunnel, &mut self.role);
     }
 
-    /// There is nothing more to say on any of them.
+    /// Closes all carriers: there is nothing more to send on any of them.
     fn close_carriers(&mut self) {
         self.carriers.close();
         self.shared.set_attached(false);
     }
 
-    /// Asks for a new carrier to be bound: the client's part of an attach. Nothing of the carrier
-    /// before counts any more.
+    /// Asks for a new carrier to be bound: the client's part of an attach. The previous carrier is
+    /// ignored from now on.
     fn attach(&mut self, carrier: CarrierIo, new: Intent) {
         if self.lifecycle.is_closing() {
             return;
@@ -162,7 +162,7 @@ impl<R: Role> Driver<R> {
         self.report_path(now);
     }
 
-    /// Asks for a carrier to be bound that stands by.
+    /// Asks for a carrier that stands by to be bound.
     fn attach_standby(&mut self, id: StandbyId) {
         if self.lifecycle.is_closing() {
             return;
@@ -189,8 +189,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// The server's part of an attach. The old carrier ends only if the new
-    /// one is bound.
+    /// Handles the server's part of an attach. The old carrier ends only if the new one is bound.
     fn accept_attach(&mut self, id: TunnelId, request: AttachRequest, carrier: CarrierIo) {
         match self.tunnel.handle_attach(self.clocks.round(), id, request) {
             Ok(()) => self.carriers.bind(carrier),
@@ -198,7 +197,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// The server's part of a join. A carrier that comes too late is closed.
+    /// Handles the server's part of a join. A carrier that comes too late is closed.
     fn accept_join(&mut self, request: JoinRequest, carrier: CarrierIo) {
         match self.tunnel.handle_join(request) {
             Ok(id) => {

@@ -1,4 +1,4 @@
-//! The end of a local connection that is told something first.
+//! The end of a local connection that gets an answer first.
 
 use std::time::Duration;
 
@@ -7,15 +7,14 @@ use tokio::time::timeout;
 
 use crate::net::stream::Stream;
 
-/// So long an application may take to read its answer and to hang up.
+/// How long an application may take to read its answer and to close the connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Bytes that are read and thrown away at once.
+/// How many bytes are read and discarded at once.
 const CHUNK: usize = 4096;
 
-/// Says this to an application, and closes the connection in order. What it
-/// still sends is thrown away: to close with unread bytes would be a reset, and
-/// take the answer along.
+/// Sends this to an application, and closes the connection in order. Further input is discarded: to
+/// close with unread bytes would reset the connection, and lose the answer.
 pub(crate) async fn farewell(stream: Stream, say: Vec<u8>) {
     let end = async {
         stream.write_all(&say).await?;
@@ -26,7 +25,7 @@ pub(crate) async fn farewell(stream: Stream, say: Vec<u8>) {
         }
         std::io::Result::Ok(())
     };
-    // An application that is gone, or that reads nothing, is told nothing.
+    // An application that is gone, or that reads nothing, gets no answer.
     let _ = timeout(PATIENCE, end).await;
     stream.end();
 }

@@ -1,4 +1,4 @@
-//! What the driver does with the commands that others send it.
+//! How the driver handles commands.
 
 use std::task::{Context, Poll};
 
@@ -22,7 +22,7 @@ impl<R: Role> Driver<R> {
         let now = self.clocks.round();
         match command {
             Command::Event(event) => {
-                // A decision about carriers is made with the newest facts.
+                // A decision about carriers needs the newest facts.
                 self.report_path(now);
                 self.poll_events();
                 self.role.handle_event(now, event, &mut self.tunnel);
@@ -39,19 +39,19 @@ impl<R: Role> Driver<R> {
             Command::Detach(why) => self.lose(&CarrierEnd::Detached(why)),
             Command::Close(why) => self.apply(Action::Close(why)),
             Command::Stats(asked) => {
-                // Whoever asked may be gone.
+                // The requester may be gone.
                 let _ = asked.send(self.tunnel.stats());
             }
             Command::Ask(ask) => self.answer_ask(ask),
         }
     }
 
-    /// Whether a new session finds a share, or is refused for another reason than that.
+    /// Returns whether a new session gets a share, or is refused for another reason.
     fn may_open(&self) -> bool {
         self.lifecycle.is_draining() || self.tunnel.is_closed() || self.tunnel.has_share()
     }
 
-    /// Lets new sessions in for which there is room now. Says whether there were any.
+    /// Opens waiting sessions for which there is room now. Returns whether there were any.
     pub(super) fn poll_entrance(&mut self) -> bool {
         self.entrance.release(&self.tunnel);
         let mut is_more = false;
@@ -82,7 +82,7 @@ impl<R: Role> Driver<R> {
             }
         }
         if let Some(opened) = opened {
-            // Whoever asked may be gone.
+            // The requester may be gone.
             let _ = opened.send(result);
         }
     }

@@ -8,10 +8,10 @@ use eternaltcp_proto::Time;
 
 use super::CarrierIo;
 
-/// So long a refusal may take to reach the peer, and the peer to hang up.
+/// How long a refusal may take to reach the peer, and the peer to close.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Lets a refusal reach the peer before the carrier is dropped.
+/// Waits until a refusal has reached the peer before the carrier is dropped.
 pub(crate) async fn linger(mut carrier: CarrierIo) {
     let flush = poll_fn(|cx| carrier.poll_shut(cx, Time::ZERO));
     // Best effort: the carrier is of no use in any case.

@@ -18,7 +18,7 @@ use crate::dynamic::{Asked, Dialect};
 use crate::memory::{BLOCK, Blocks};
 use crate::net::stream::Stream;
 
-/// A read fits a block.
+/// A read must fit a block.
 const _: () = assert!(READ_SIZE <= BLOCK);
 
 /// Slices given to the kernel in one write.
@@ -28,30 +28,30 @@ const SLICES: usize = 32;
 /// path is read more often.
 pub(super) const HELD: Duration = Duration::from_millis(100);
 
-/// A local socket and where its two directions stand.
+/// A local socket and the state of its two directions.
 #[derive(Debug)]
 pub(super) struct Local {
     stream: Stream,
     id: SessionId,
     list: Arc<SocketWaker>,
     waker: Waker,
-    /// It was told that its target is connected.
+    /// Whether the socket was told that its target is connected.
     is_connected: bool,
-    /// Its end of stream was read.
+    /// Whether its end of stream was read.
     is_read_out: bool,
-    /// Its sending direction was shut.
+    /// Whether its sending direction was shut down.
     is_shut: bool,
-    /// A reset waits for the socket to take what is before it.
+    /// Set while a reset waits for the socket to take the data before it.
     patience: Option<Patience>,
-    /// Since when it is not read for want of room.
+    /// Since when it is not read because there is no room.
     held_since: Option<Time>,
-    /// It was prepared for a long wait.
+    /// Whether it was prepared for a long wait.
     is_prepared: bool,
     /// What the status shows of the session.
     metadata: Metadata,
-    /// What its application is told before anything of the target.
+    /// What its application is told before any data of the target.
     reply: Reply,
-    /// What it said behind its request, and the tunnel has not taken.
+    /// What it sent behind its request, and the tunnel has not taken.
     early: Bytes,
 }
 
@@ -62,21 +62,21 @@ enum Reply {
     Done,
     /// It waits for the target, and is given in this dialect.
     Awaited(Dialect),
-    /// The target is connected; so much of saying so is left.
+    /// The target is connected. This is the rest of the answer.
     Due(&'static [u8]),
 }
 
-/// What became of a socket that was served.
+/// The result of serving a socket.
 pub(super) enum Served {
-    /// It goes on.
+    /// It remains open.
     Open,
     /// More can be done at once: serve it again after the others.
     More,
     /// Both its directions ended in order.
     Ended,
-    /// It was reset, by its own end.
+    /// It was reset by its own end.
     Broken(Reset),
-    /// It is to be reset now, as the peer or the tunnel says.
+    /// It is to be reset now, by the peer or the tunnel.
     Abort(Reset),
 }
 
@@ -111,7 +111,7 @@ impl Local {
         }
     }
 
-    /// Moves what can be moved, a bounded amount.
+    /// Moves a bounded amount of data.
     pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> Served {
         self.list.take();
         self.tell_connected(tunnel);
@@ -143,7 +143,7 @@ impl Local {
         }
     }
 
-    /// Tells the application, if it asked, that its target is connected.
+    /// Tells an application that asked that its target is connected.
     fn reply(&mut self, tunnel: &Tunnel) -> io::Result<Answered> {
         if let Reply::Awaited(dialect) = self.reply {
             if self.is_connected {
@@ -172,7 +172,7 @@ impl Local {
         Ok(Answered::Yes)
     }
 
-    /// Writes what is deliverable. Says how the socket ends, if it does.
+    /// Writes the deliverable data. Returns how the socket ends, if it does.
     fn write(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Served> {
         loop {
             match tunnel.delivery(self.id) {
@@ -183,7 +183,7 @@ impl Local {
                     Err(error) => return Some(Served::Broken(reset_of(&error))),
                 },
                 Delivery::End => {
-                    // A socket that is gone already tells it by its reading side.
+                    // A socket that is gone shows this when it is read.
                     let _ = self.stream.shut_sending();
                     self.is_shut = true;
                     tunnel.delivered_ending(now, self.id);
@@ -199,7 +199,7 @@ impl Local {
         }
     }
 
-    /// Writes once. Says whether the socket may take more.
+    /// Writes once. Returns whether the socket may take more.
     fn write_data(&mut self, now: Time, tunnel: &mut Tunnel) -> io::Result<bool> {
         let mut cx = Context::from_waker(&self.waker);
         if self.stream.poll_write_ready(&mut cx)?.is_pending() {
@@ -225,7 +225,7 @@ impl Local {
         }
     }
 
-    /// A reset does not wait for ever behind what the socket does not take.
+    /// Checks whether a reset has waited too long behind data that the socket does not take.
     fn check_patience(&mut self, tunnel: &Tunnel) -> Option<Served> {
         let reset = tunnel.pending_reset(self.id)?;
         let (now, unsent) = (Instant::now(), self.stream.unsent());
@@ -233,7 +233,7 @@ impl Local {
         patience.is_over(now, unsent).then(|| Served::Abort(reset.clone()))
     }
 
-    /// Reads once, if the tunnel has room. Says whether more may be there.
+    /// Reads once, if the tunnel has room. Returns whether there may be more.
     fn read(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> io::Result<bool> {
         let room = tunnel.capacity(self.id);
         if self.is_read_out {
@@ -271,7 +271,8 @@ impl Local {
         }
     }
 
-    /// Whether it is not read for want of room, and may have to be prepared for a long wait.
+    /// Returns whether it is not read because there is no room, and may have to be prepared for a
+    /// long wait.
     pub(super) fn is_held(&self) -> bool {
         self.held_since.is_some() && !self.is_prepared
     }
@@ -284,7 +285,7 @@ impl Local {
         }
     }
 
-    /// Whether nobody would notice the socket's death: it is not being read.
+    /// Returns whether nobody would notice the socket's death, because it is not being read.
     pub(super) fn is_unwatched(&self, tunnel: &Tunnel) -> bool {
         self.is_read_out || tunnel.capacity(self.id) == 0
     }
@@ -293,17 +294,17 @@ impl Local {
         self.stream.is_dead()
     }
 
-    /// What the status shows of the session.
+    /// Returns what the status shows of the session.
     pub(super) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// To which address it is connected, if that is known.
+    /// Returns to which address it is connected, if known.
     pub(super) fn target(&self) -> Option<SocketAddr> {
         self.stream.target()
     }
 
-    /// Whether a reset waits for the socket.
+    /// Returns whether a reset waits for the socket.
     pub(super) fn is_resetting(&self) -> bool {
         self.patience.is_some()
     }
@@ -313,8 +314,7 @@ impl Local {
         self.stream.end();
     }
 
-    /// Ends it with a reset, or tells the application that waits for its
-    /// target that there is none.
+    /// Resets it, or tells the application that waits for its target that there is none.
     pub(super) fn abort(self, why: &Reset) {
         let dialect = match self.reply {
             Reply::Awaited(dialect) => Some(dialect),
@@ -328,11 +328,11 @@ impl Local {
 enum Answered {
     Yes,
     NotYet,
-    /// It is not connected, and why.
+    /// It is not connected, for this reason.
     Refused(Reset),
 }
 
-/// Ends a connection that has no target: in words, where it has any.
+/// Ends a connection that has no target, with an answer in its dialect if it has one.
 pub(super) fn refuse(stream: Stream, dialect: Option<Dialect>, why: &Reset) {
     match dialect {
         Some(dialect) => {
@@ -342,8 +342,8 @@ pub(super) fn refuse(stream: Stream, dialect: Option<Dialect>, why: &Reset) {
     }
 }
 
-/// What was read: a large chunk stays where it is, a small one is copied so
-/// that it does not hold the whole buffer.
+/// Returns the bytes that were read. A large chunk stays where it is. A small one is copied, so
+/// that it does not keep the whole buffer.
 fn take(buffer: &mut BytesMut, count: usize) -> Bytes {
     if count >= READ_SIZE / 2 {
         return buffer.split().freeze();

@@ -1,4 +1,4 @@
-//! What the status shows of a session beside its numbers: who, where to, since when.
+//! What the status shows of a session besides its numbers: its origin, its target, its start.
 
 use std::time::SystemTime;
 
@@ -9,10 +9,10 @@ use crate::net::stream::{Stream, peer_name};
 use crate::status::SessionStatus;
 use crate::target::describe_target;
 
-/// A session's origin, and what its local socket moved.
+/// A session's origin, and how much its local socket moved.
 #[derive(Clone, Debug)]
 pub(crate) struct Metadata {
-    /// The application, where it is on this side.
+    /// The application, if it is on this side.
     from: Option<Box<str>>,
     /// The payload of its `open`.
     target: Bytes,
@@ -33,17 +33,17 @@ impl Metadata {
         Self { from: None, target, opened_at: SystemTime::now(), read: 0, written: 0 }
     }
 
-    /// The payload of its `open`.
+    /// Returns the payload of its `open`.
     pub(super) fn target(&self) -> &Bytes {
         &self.target
     }
 
-    /// So many bytes were read from the local socket.
+    /// Counts bytes read from the local socket.
     pub(super) fn count_read(&mut self, count: usize) {
         self.read += count as u64;
     }
 
-    /// So many bytes were written to the local socket.
+    /// Counts bytes written to the local socket.
     pub(super) fn count_written(&mut self, count: usize) {
         self.written += count as u64;
     }

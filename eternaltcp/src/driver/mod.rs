@@ -1,7 +1,7 @@
-//! The driver: the one task that owns a tunnel, its carrier and its sockets.
+//! The driver: the one task that owns a tunnel, its carriers and its sockets.
 //!
-//! It turns readiness into inputs of the state machine and its outputs into
-//! system calls. What differs between client and server is in a [`Role`].
+//! It turns readiness into inputs of the state machine, and the state machine's outputs into system
+//! calls. The differences between client and server are in a [`Role`].
 
 mod ask;
 mod carrier;
@@ -75,8 +75,8 @@ pub(crate) struct Driver<R: Role> {
     trim: Trim,
 }
 
-/// A handle and its receiving end, to be given to [`Driver::new`]. Limits the sessions of this
-/// side of which nothing was sent yet to `max_unsent`; further ones wait.
+/// Creates a handle and its receiving end, for [`Driver::new`]. It limits the unsent sessions of
+/// this side to `max_unsent`. Further ones wait.
 pub(crate) fn channel<E>(max_unsent: usize) -> (Handle<E>, mpsc::Receiver<Command<E>>) {
     let (sender, receiver) = mpsc::channel(MAX_COMMANDS);
     (Handle::new(sender, max_unsent), receiver)
@@ -103,7 +103,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// Drives the tunnel to its end, and gives the role back.
+    /// Drives the tunnel to its end, and returns the role.
     pub(crate) async fn run(mut self) -> R {
         poll_fn(|cx| self.poll(cx)).await;
         self.sockets.abort_all();
@@ -112,7 +112,7 @@ impl<R: Role> Driver<R> {
         role
     }
 
-    /// What is left when the tunnel's memory is free.
+    /// Returns the parts that remain when the tunnel's memory is free.
     fn into_parts(self) -> (R, Trim) {
         (self.role, self.trim)
     }
@@ -122,14 +122,15 @@ impl<R: Role> Driver<R> {
             self.clocks.begin_round();
             self.poll_commands(cx);
             self.poll_carriers_read(cx);
-            // Whether something is left that no wake-up will come for.
+            // Whether there is more to do without a wake-up.
             let mut is_more = self.poll_sockets(cx);
             is_more |= self.poll_events() == Handled::Others;
             let is_flushed = self.poll_carriers_write(cx);
             is_more |= self.poll_events() != Handled::Nothing;
             is_more |= self.poll_entrance();
             is_more |= self.check_sessions();
-            // After all that may set a new deadline, or there is no wake-up.
+            // Last, because everything before may set a new deadline. Otherwise there would be no
+            // wake-up.
             is_more |= self.poll_timer(cx);
             if self.lifecycle.is_ended() || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
@@ -161,15 +162,15 @@ impl<R: Role> Driver<R> {
                 self.lose(&violation.into());
             }
             Failure::Ended(end) => {
-                // What came before the end happened before it: an answer, a
-                // refusal, a close, and bytes, whose delivery is progress.
+                // Everything that came before the end is handled first: an answer, a refusal, a
+                // close, and bytes, whose delivery is progress.
                 self.poll_events();
                 self.lose(&end);
             }
         }
     }
 
-    /// Says whether everything that is due was sent on the attached carrier.
+    /// Returns whether everything that is due was sent on the attached carrier.
     fn poll_carriers_write(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.clocks.round();
         match self.carriers.poll_write(cx, now, &mut self.tunnel) {
@@ -181,7 +182,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// The carrier is of no use any more.
+    /// Gives up the carrier.
     fn lose(&mut self, end: &CarrierEnd) {
         if !self.carriers.close() {
             return;
@@ -196,8 +197,8 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// Whether a tunnel that is being closed has told the peer, and the peer
-    /// has closed the carrier; or the time for that is over.
+    /// Returns whether a tunnel that is being closed has told the peer and the peer has closed the
+    /// carrier, or the time for that is over.
     fn poll_closed(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> bool {
         let Some(until) = self.lifecycle.closing_until() else { return false };
         if self.carriers.attached().is_none() {

@@ -9,12 +9,12 @@ use tracing::Instrument;
 use super::command::{Command, Handle};
 use crate::net::stream::Stream;
 
-/// The task that connects a target; it is given up when this is dropped.
+/// The task that connects a target. It is cancelled when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Offer(AbortHandle);
 
 impl Offer {
-    /// Answers the session with what becomes of `connect`.
+    /// Answers the session with the result of `connect`.
     pub(crate) fn answer<E: Send + 'static>(
         handle: Handle<E>,
         id: SessionId,

@@ -1,4 +1,4 @@
-//! How long a reset waits for the local socket to take what is before it.
+//! How long a reset waits for the local socket to take the data before it.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use tokio::time::Instant;
 /// Time without progress after which a reset no longer waits.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A reset that waits. Each step of what is before it, into the kernel's queue or out of it,
-/// gives it the whole time again.
+/// A reset that waits. Any progress of the data before it, into the kernel's queue or out of it,
+/// restarts the whole time.
 #[derive(Debug)]
 pub(super) struct Patience {
     until: Instant,
-    /// Bytes in the kernel's queue when progress was seen last.
+    /// Bytes in the kernel's queue at the last progress.
     unsent: usize,
 }
 
 impl Patience {
-    /// A reset begins to wait behind a queue of so many bytes.
+    /// Creates a wait behind a queue of this many bytes.
     pub(super) fn new(now: Instant, unsent: usize) -> Self {
         Self { until: now + LIMIT, unsent }
     }
 
-    /// Says whether the time is over. `unsent` is what the queue holds now.
+    /// Returns whether the time is over. `unsent` is what the queue holds now.
     pub(super) fn is_over(&mut self, now: Instant, unsent: usize) -> bool {
         if unsent < self.unsent {
             *self = Self::new(now, unsent);
@@ -40,11 +40,11 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut patience = Patience::new(start, 100_000);
-        // A byte every four seconds, far longer than the limit.
+        // One byte every four seconds lasts far longer than the limit.
         for step in 1..20 {
             assert!(!patience.is_over(at(4 * step), 100_000 - step as usize));
         }
-        // It stands still from here on, and a queue that grows is no progress.
+        // Nothing moves from here on, and a queue that grows is not progress.
         assert!(!patience.is_over(at(80), 99_981));
         assert!(!patience.is_over(at(80), 200_000));
         assert!(patience.is_over(at(81), 200_000) && patience.is_over(at(82), 99_981));

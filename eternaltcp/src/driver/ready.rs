@@ -1,8 +1,8 @@
 //! Which local sockets have something to do.
 //!
-//! One task drives a tunnel and all its sockets. Each socket has a waker of
-//! its own that puts the session on a list and wakes the task, so that the
-//! task looks only at sockets that are ready, and is woken once for many.
+//! One task drives a tunnel and all its sockets. Each socket has its own waker, which puts the
+//! session on a list and wakes the task. The task therefore looks only at sockets that are ready,
+//! and is woken once for many.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::task::{Wake, Waker};
 
 use eternaltcp_proto::SessionId;
 
-/// The sessions whose sockets woke since they were looked at.
+/// The sessions whose sockets woke since they were last looked at.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyList(Mutex<Inner>);
 
@@ -22,8 +22,7 @@ struct Inner {
 }
 
 impl ReadyList {
-    /// The next ready session. When there is none, `task` is woken by the next
-    /// one.
+    /// Returns the next ready session. If there is none, the next one wakes `task`.
     pub(crate) fn poll_next(&self, task: &Waker) -> Option<SessionId> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = inner.sessions.pop_front();
@@ -58,7 +57,7 @@ impl SocketWaker {
         Arc::new(Self { session, list, is_listed: AtomicBool::new(false) })
     }
 
-    /// The driver is about to look at the socket: a wake from now on counts.
+    /// Prepares to look at the socket: a wake from now on counts.
     pub(crate) fn take(&self) {
         self.is_listed.store(false, Ordering::Release);
     }

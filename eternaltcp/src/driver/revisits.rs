@@ -1,4 +1,4 @@
-//! Sessions to be looked at again after a while.
+//! Sessions to look at again after a while.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Revisits {
         self.sessions.remove(&id);
     }
 
-    /// When they are next to be looked at, if there are any.
+    /// Returns when to look at them next, if there are any.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         if self.sessions.is_empty() {
             return None;
@@ -35,7 +35,7 @@ impl Revisits {
         Some(*self.at.get_or_insert_with(|| Instant::now() + self.period))
     }
 
-    /// The sessions, if they are to be looked at now.
+    /// Returns the sessions, if they are to be looked at now.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<&mut BTreeSet<SessionId>> {
         self.at.take_if(|at| *at <= now)?;
         Some(&mut self.sessions)

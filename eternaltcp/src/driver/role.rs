@@ -1,4 +1,4 @@
-//! What differs between the client's and the server's end of a tunnel.
+//! The differences between the client's and the server's end of a tunnel.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ use crate::status::TunnelStatus;
 
 /// What a role wants the driver to do.
 pub(crate) enum Action {
-    /// Ask for this carrier to be bound: the client's commit. `new` is what to ask for if the
-    /// tunnel has no id yet.
+    /// Ask for this carrier to be bound: the client's commitment. `new` is the request for a tunnel
+    /// that has no id yet.
     Attach { carrier: Box<CarrierIo>, new: Box<Intent> },
     /// Have this carrier stand by for the tunnel.
     StandBy { id: StandbyId, carrier: Box<CarrierIo>, config: StandbyConfig },
-    /// Ask for a carrier to be bound that stands by.
+    /// Ask for a carrier that stands by to be bound.
     AttachStandby(StandbyId),
     /// Ask for a carrier that stands by to join the attached one.
     Join(StandbyId),
@@ -38,7 +38,7 @@ pub(crate) enum Action {
     /// Forget the tunnel at the server and ask for a new one. Sessions that the server may have
     /// seen are reset.
     Restart(Cause),
-    /// Ask for a new tunnel where the server has connected none of the sessions that it did not
+    /// Ask for a new tunnel because the server has connected none of the sessions that it did not
     /// answer: those wait for the new tunnel.
     MoveOn,
     /// Close the tunnel in order.
@@ -47,7 +47,7 @@ pub(crate) enum Action {
     End,
 }
 
-/// What happened to a tunnel's carrier, or to the tunnel at the peer.
+/// A change of a tunnel's carrier, or of the tunnel at the peer.
 pub(crate) enum Change<'a> {
     /// A carrier is bound.
     Attached { is_resumed: bool, carrier: Option<&'a CarrierIo> },
@@ -67,33 +67,33 @@ pub(crate) enum Change<'a> {
     StandbyLost(StandbyId, String),
 }
 
-/// One end's decisions. A server answers; a client also sees to it that there is a carrier.
+/// The decisions of one end. A server answers. A client also makes sure that there is a carrier.
 pub(crate) trait Role: Send {
-    /// What only this side's driver is told.
+    /// The event that only this side's driver has.
     type Event: Send + fmt::Debug;
 
     /// Limits how much is logged about the tunnel.
     fn log(&self) -> &dyn Admit;
-    /// Handles what others tell this side.
+    /// Handles an event of this side.
     fn handle_event(&mut self, now: Time, event: Self::Event, tunnel: &mut Tunnel);
     /// Handles a change of the carrier or the tunnel.
     fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel);
     /// Handles a change in the number of sessions.
     fn handle_session_count(&mut self, tunnel: &Tunnel);
-    /// Handles a second that has passed.
+    /// Does the work of each second.
     fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets);
-    /// Returns what the driver is to do next. It is polled until there is nothing, after each of
-    /// the methods above.
+    /// Returns the next action for the driver. It is polled until there is none, after each of the
+    /// methods above.
     fn poll_action(&mut self) -> Option<Action>;
-    /// Does what is due, and returns when to call it again at the latest. A time that has passed
-    /// asks for another round at once.
+    /// Does what is due, and returns when to call it again at the latest. A time in the past asks
+    /// for another round at once.
     fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time>;
     /// Connects the target of a session that the peer opened.
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
-    /// A session's local socket ended with a reset.
+    /// Handles a session whose local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
-    /// A session cannot be resumed.
+    /// Handles a session that cannot be resumed.
     fn lost(&mut self, lost: &Lost);
-    /// Adds what this side alone knows to the status of the tunnel.
+    /// Adds what only this side knows to the status of the tunnel.
     fn describe(&self, now: Time, tunnel: &Tunnel, carriers: &Carriers, status: &mut TunnelStatus);
 }

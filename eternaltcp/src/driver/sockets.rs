@@ -24,8 +24,8 @@ use crate::status::SessionStatus;
 /// Sockets served before the carrier gets its turn.
 const SERVED_AT_ONCE: usize = 64;
 
-/// Bytes read of sockets before the carrier gets its turn: they are sent while
-/// they are in the processor's cache.
+/// Bytes read from sockets before the carrier gets its turn: they are sent while they are in the
+/// processor's cache.
 const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
 /// How often sockets that are to be reset are looked at.
@@ -39,14 +39,14 @@ pub(crate) struct Sockets {
     metadata: BTreeMap<SessionId, Metadata>,
     /// Sessions that the peer opened, until their targets are connected.
     offers: BTreeMap<SessionId, Offer>,
-    /// Sessions whose sockets have a reset to wait for.
+    /// Sessions whose sockets have a reset that waits.
     resetting: Revisits,
-    /// Sessions whose sockets are not read for want of room.
+    /// Sessions whose sockets are not read because there is no room.
     held: Revisits,
     ready: Arc<ReadyList>,
-    /// Sessions to serve again, whatever their sockets say.
+    /// Sessions to serve again, whether or not their sockets are ready.
     again: VecDeque<SessionId>,
-    /// Memory of what local sockets send.
+    /// Memory for data from local sockets.
     blocks: Blocks,
 }
 
@@ -64,15 +64,15 @@ impl Sockets {
         }
     }
 
-    /// The sessions with what each was opened for, and the address to which it is connected
-    /// here, if that is known.
+    /// Returns the sessions with the target of each, and the address to which it is connected here,
+    /// if known.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (SessionId, &Bytes, Option<SocketAddr>)> {
         let locals = self.locals.iter();
         let locals = locals.map(|(id, local)| (*id, local.metadata().target(), local.target()));
         locals.chain(self.metadata.iter().map(|(id, it)| (*id, it.target(), None)))
     }
 
-    /// What a session was opened for.
+    /// Returns the target for which a session was opened.
     pub(super) fn target(&self, id: SessionId) -> Option<&Bytes> {
         self.metadata(id).map(Metadata::target)
     }
@@ -85,14 +85,14 @@ impl Sockets {
         self.locals.get(&id).map(Local::metadata).or_else(|| self.metadata.get(&id))
     }
 
-    /// The peer opened a session whose target is being connected.
+    /// Adds a session that the peer opened and whose target is being connected.
     pub(super) fn insert_offer(&mut self, id: SessionId, offer: Offer, target: Bytes) {
         self.offers.insert(id, offer);
         self.metadata.insert(id, Metadata::offered(target));
     }
 
-    /// The target of a session is connected, or cannot be. Says whether anybody waits for it
-    /// still.
+    /// Records that the target of a session is connected, or cannot be. Returns whether anybody
+    /// still waits for it.
     pub(super) fn remove_offer(&mut self, id: SessionId) -> bool {
         self.offers.remove(&id).is_some()
     }
@@ -121,12 +121,12 @@ impl Sockets {
         self.again.push_back(id);
     }
 
-    /// Whether some are to be served whatever their sockets say.
+    /// Returns whether some are to be served whether or not their sockets are ready.
     pub(super) fn has_more(&self) -> bool {
         !self.again.is_empty()
     }
 
-    /// Serves sockets, a bounded number. Says whether more of them may be ready.
+    /// Serves a bounded number of sockets. Returns whether more of them may be ready.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -152,7 +152,7 @@ impl Sockets {
         true
     }
 
-    /// Serves one local socket, and takes it away when it has ended.
+    /// Serves one local socket, and removes it when it has ended.
     pub(super) fn serve(
         &mut self,
         id: SessionId,
@@ -200,8 +200,8 @@ impl Sockets {
         }
     }
 
-    /// Takes a session's socket away, whatever it waited for. The session's metadata stays as
-    /// long as the tunnel has a record of it.
+    /// Removes a session's socket, whatever it waited for. The session's metadata stays as long as
+    /// the tunnel has a record of it.
     fn remove(&mut self, id: SessionId, tunnel: &Tunnel) -> Option<Local> {
         self.resetting.remove(id);
         self.held.remove(id);
@@ -212,7 +212,7 @@ impl Sockets {
         Some(local)
     }
 
-    /// Resets the local sockets whose sessions are over in the tunnel.
+    /// Resets the local sockets whose sessions have ended in the tunnel.
     pub(super) fn abort_unknown(&mut self, cause: Cause, tunnel: &Tunnel, role: &mut impl Role) {
         let known: BTreeSet<_> = tunnel.session_ids().collect();
         self.offers.retain(|id, _| known.contains(id));
@@ -226,20 +226,21 @@ impl Sockets {
         }
     }
 
-    /// Resets all of them: the tunnel is over.
+    /// Resets all of them, because the tunnel has ended.
     pub(super) fn abort_all(&mut self) {
         for (_, local) in std::mem::take(&mut self.locals) {
             local.abort(&Reset::new(Cause::TunnelOver));
         }
     }
 
-    /// When [`Self::handle_timeout`] is next to be called.
+    /// Returns when to call [`Self::handle_timeout`] next.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         let (resetting, held) = (self.resetting.poll_timeout(), self.held.poll_timeout());
         resetting.into_iter().chain(held).min()
     }
 
-    /// Looks after sockets that are to be reset, and those that are not read for want of room.
+    /// Looks after sockets that are to be reset, and those that are not read because there is no
+    /// room.
     pub(super) fn handle_timeout(&mut self, at: Instant, now: Time) {
         if let Some(resetting) = self.resetting.take_due(at) {
             self.again.extend(resetting.iter());
@@ -254,7 +255,7 @@ impl Sockets {
         }
     }
 
-    /// Housekeeping, each second.
+    /// Does the work of each second.
     pub(super) fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
         self.reap_dead(now, tunnel, log);
         self.blocks.trim();

@@ -9,7 +9,7 @@ use super::clocks::Wake;
 use super::{Driver, Role};
 
 impl<R: Role> Driver<R> {
-    /// Says whether something was done, after which another round is due.
+    /// Returns whether something was done, so that another round is due.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let wanted = self.next_wake();
         match self.clocks.poll(cx, wanted) {
@@ -26,7 +26,7 @@ impl<R: Role> Driver<R> {
         true
     }
 
-    /// What the tunnel waited for. What arrived was read before.
+    /// Handles the tunnel's deadline. Everything that has arrived was read before.
     fn handle_time(&mut self, now: Time) {
         if self.tunnel.wants_path_report(now) {
             self.report_path(now);
@@ -36,7 +36,7 @@ impl<R: Role> Driver<R> {
         self.poll_events();
     }
 
-    /// Tells the tunnel what the kernel knows of its carrier.
+    /// Gives the tunnel the kernel's report about its carrier.
     pub(super) fn report_path(&mut self, now: Time) {
         if let Some(report) = self.carriers.path_report(now) {
             self.tunnel.handle_path_report(now, report);

@@ -1,13 +1,13 @@
-//! What the driver of a server's tunnel is told beside its tunnel.
+//! The events of the driver of a server's tunnel.
 
 use eternaltcp_proto::{AttachRequest, Closing, JoinRequest, TunnelId};
 
 use crate::driver::{self, CarrierIo};
 
-/// The way to the driver of a server's tunnel.
+/// A handle of the driver of a server's tunnel.
 pub(super) type Handle = driver::Handle<ServerEvent>;
 
-/// Something for the server's role.
+/// An event for the server's role.
 #[derive(Debug)]
 pub(super) enum ServerEvent {
     /// A client asks for its carrier to be bound.

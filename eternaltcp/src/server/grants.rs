@@ -1,51 +1,51 @@
-//! How much memory each tunnel is granted.
+//! Decides how much memory each tunnel is granted.
 //!
-//! A grant is a bound that is set aside, not memory that is in use. Grants shrink as they become
-//! many, so that the memory lasts for thousands of tunnels, and no key takes more than half.
+//! A grant is a reserved limit, not memory in use. Grants shrink as their number grows, so that the
+//! memory is enough for thousands of tunnels, and no key gets more than half.
 
 use eternaltcp_proto::{Refusal, RefusalCode};
 
 use super::ServerLimits;
 use crate::report::counted;
 
-/// The least that a tunnel is worth admitting with, in each direction.
+/// The least grant with which a tunnel is admitted, in each direction.
 pub(super) const MIN_GRANT: u64 = 128 << 10;
 
-/// A key may be granted this part of the memory.
+/// The part of the memory that a key may be granted, as a divisor.
 const KEY_PART: u64 = 2;
 
-/// A tunnel may be granted this part of its key's memory at first.
+/// The part of its key's memory that a tunnel may be granted at first, as a divisor.
 const FIRST_PART: u64 = 8;
 
-/// What is granted already.
+/// The existing grants.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Granted {
-    /// To all tunnels together, in each direction.
+    /// The grants of all tunnels together, in each direction.
     pub(super) to_all: u64,
-    /// Of that to the tunnels of the key that asks.
+    /// The grants of the requesting key's tunnels.
     pub(super) to_key: u64,
-    /// Tunnels of that key.
+    /// The number of tunnels of that key.
     pub(super) tunnels_of_key: usize,
 }
 
-/// Which limit leaves no room for a new tunnel.
+/// The limit that leaves no room for a new tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Full {
-    /// The key has as many tunnels as it may.
+    /// The key has this many tunnels, the maximum.
     Tunnels(usize),
-    /// The key was granted its part of the memory.
+    /// The key was granted its share of the memory.
     Key,
     /// All memory is granted.
     Memory,
 }
 
 impl Full {
-    /// Whether tunnels of other keys have no part in it.
+    /// Returns whether tunnels of other keys do not matter for it.
     pub(super) fn is_of_key(self) -> bool {
         !matches!(self, Self::Memory)
     }
 
-    /// The flag that sets the limit.
+    /// Returns the flag that sets the limit.
     pub(super) fn flag(self) -> &'static str {
         match self {
             Self::Tunnels(_) => "--max-tunnels-per-key",
@@ -67,10 +67,10 @@ impl Full {
 }
 
 impl Granted {
-    /// What a new tunnel may hold in each direction.
+    /// Returns the grant of a new tunnel in each direction.
     ///
     /// # Errors
-    /// When less than [`MIN_GRANT`] is left, or the key has too many tunnels.
+    /// Less than [`MIN_GRANT`] is left, or the key has too many tunnels.
     pub(super) fn grant(&self, limits: &ServerLimits) -> Result<u64, Full> {
         if self.tunnels_of_key >= limits.tunnels_per_key {
             return Err(Full::Tunnels(self.tunnels_of_key));
@@ -83,12 +83,12 @@ impl Granted {
         let share = part(all, total(limits)).min(part(key, total(limits) / KEY_PART));
         let first = limits.tunnel_memory_at_first.min(limits.tunnel_memory);
         let first = first.min(total(limits) / KEY_PART / FIRST_PART);
-        // The square: many tunnels then leave room for as many more.
+        // With the square, many tunnels leave room for as many more.
         Ok(((first as f64 * share * share) as u64).max(MIN_GRANT))
     }
 
-    /// Twice what a tunnel has, up to the most of one; `None` if that is more than it would
-    /// then leave free, in all or of its key.
+    /// Returns twice a tunnel's grant, up to the maximum; `None` if that is more than would be left
+    /// free, in total or of its key's share.
     pub(super) fn grow(&self, limit: u64, limits: &ServerLimits) -> Option<u64> {
         let wanted = limit.saturating_mul(2).min(limits.tunnel_memory);
         let more = wanted.saturating_sub(limit);
@@ -97,14 +97,14 @@ impl Granted {
         (more > 0 && wanted <= left).then_some(wanted)
     }
 
-    /// What is left in all, and of the key's part.
+    /// Returns what is left in total, and of the key's share.
     fn left(&self, limits: &ServerLimits) -> [u64; 2] {
         let total = total(limits);
         [total.saturating_sub(self.to_all), (total / KEY_PART).saturating_sub(self.to_key)]
     }
 }
 
-/// What all tunnels may be granted in each direction.
+/// Returns what all tunnels may be granted in each direction.
 fn total(limits: &ServerLimits) -> u64 {
     limits.memory / 2
 }
@@ -118,7 +118,7 @@ mod tests {
         ServerLimits { memory, ..ServerLimits::default() }
     }
 
-    /// Grants tunnels of one key until no room is left; says how many.
+    /// Grants memory to tunnels of one key until no room is left, and returns their number.
     fn fill(granted: &mut Granted, limits: &ServerLimits) -> usize {
         (granted.to_key, granted.tunnels_of_key) = (0, 0);
         while let Ok(grant) = granted.grant(limits) {

@@ -171,8 +171,8 @@ impl Handshake {
         Some((self.acceptor.into_join()?, self.carrier))
     }
 
-    /// Returns the complete request and its carrier, after [`Self::read_numbers`] is done. There is no
-    /// request if data were read after it: a client waits for the answer.
+    /// Returns the complete request and its carrier, after [`Self::read_numbers`] is done. Returns
+    /// `None` if data were read after it, because a client waits for the answer.
     pub(super) fn into_request(mut self) -> Option<(AttachRequest, CarrierIo)> {
         self.pass_unread_on();
         Some((self.acceptor.into_request()?, self.carrier))

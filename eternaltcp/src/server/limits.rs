@@ -1,34 +1,34 @@
-//! Which limits a server can work with, and what memory there is.
+//! The limits with which a server can work, and the available memory.
 
 use super::ServerLimits;
 
-/// The least memory that a server can do with, in bytes: several clients of several keys find
+/// The least memory with which a server can work, in bytes: several clients of several keys find
 /// room in it.
 pub const MIN_MEMORY: u64 = 4 << 20;
 
-/// The least memory of a tunnel in each direction that a client can work with.
+/// The least memory of a tunnel in each direction with which a client can work.
 const MIN_TUNNEL_MEMORY: u64 = super::grants::MIN_GRANT;
 
-/// Why limits cannot be obeyed.
+/// The reason why limits are invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LimitsError {
-    /// A limit is lower than anybody could be served with.
+    /// A limit is too low to serve anybody.
     #[error("{name} is {value}: at least {least} is needed")]
     TooLow {
         /// The limit, as in [`ServerLimits`].
         name: &'static str,
-        /// What it is.
+        /// Its value.
         value: u64,
-        /// What it has to be at least.
+        /// The minimum.
         least: u64,
     },
 }
 
 impl ServerLimits {
-    /// Checks that somebody can be served within these limits.
+    /// Checks that clients can be served within these limits.
     ///
     /// # Errors
-    /// The first limit with which nobody can be.
+    /// The first limit with which nobody can be served.
     pub fn check(&self) -> Result<(), LimitsError> {
         let count = |count: usize| count as u64;
         let least = [
@@ -48,8 +48,8 @@ impl ServerLimits {
     }
 }
 
-/// The memory that this process may use, in bytes: that of the machine, or of the smallest
-/// control group that the process is in, or the process's own limit.
+/// Returns the memory that this process may use, in bytes: that of the machine, or of the smallest
+/// control group that contains the process, or the process's own limit.
 #[must_use]
 pub fn available_memory() -> u64 {
     eternaltcp_sys::memory_limit()

@@ -1,7 +1,7 @@
-//! Listening for a client that asks for it: a session that is a listener.
+//! Listens for a client that requests it: a session that is a listener.
 //!
-//! The session's local socket is one end of a pair; the task that listens has
-//! the other. Whatever ends the session ends the pair, and so the listener.
+//! The session's local socket is one end of a pair; the listening task has the other. Whatever ends
+//! the session ends the pair, and so the listener.
 
 use std::io;
 use std::sync::Arc;
@@ -24,34 +24,34 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tracing::Instrument;
 
-/// A ghost's time to hand its listener over, and that of a listener which ends.
+/// Time for a ghost to transfer its listener, and for a listener to end.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
-/// The time of a client that came anew to ask for the listener of its ghost.
+/// Time for a restarted client to request the listener of its ghost.
 const INHERITANCE: Duration = Duration::from_secs(5);
 
-/// How often an address that ends is looked at again.
+/// Interval at which an address that is being released is checked again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// How often it is judged whether the client may still listen.
+/// Interval at which the client's permission to listen is checked.
 const JUDGED: Duration = Duration::from_secs(1);
 
-/// Descriptors of a listener: its own, of which it has two for two addresses, and
-/// the two of its pair.
+/// Descriptors of a listener: its own, of which it has two for two addresses, and the two of its
+/// pair.
 const DESCRIPTORS: usize = 4;
 
-/// The client that asks, and the session by which it does.
+/// The requesting client, and the session of the request.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
     pub(super) tunnel: TunnelId,
     pub(super) entry: Entry,
     pub(super) session: SessionId,
-    /// How much is logged of it.
+    /// The limit of its log lines.
     pub(super) log: Arc<TunnelLog>,
 }
 
-/// Listens, if the client may. The stream is the session's local socket, in
-/// which its first line stands already: where it listens.
+/// Listens, if the client may. The stream is the session's local socket, which already holds its
+/// first line: the addresses.
 pub(super) async fn listen(
     context: &Arc<Context>,
     asker: Asker,
@@ -82,7 +82,7 @@ pub(super) async fn listen(
     Ok(Stream::unix(theirs))
 }
 
-/// Claims the address, from the client's own ghost if need be, and binds it.
+/// Claims the address, if necessary from the client's own ghost, and binds it.
 async fn obtain(
     context: &Arc<Context>,
     asker: &Asker,
@@ -117,8 +117,8 @@ async fn obtain(
     }
 }
 
-/// A listener that was handed over serves if it is the one that is wanted: who
-/// connected to it meanwhile is not lost.
+/// Uses a transferred listener if it has the requested address: connections that were made to it
+/// meanwhile are not lost.
 fn take_or_bind(
     places: Slots,
     handed: Option<Listener>,
@@ -144,9 +144,9 @@ fn failed(at: &Listen, why: &str) -> Reset {
     Reset::with_detail(Cause::ListenFailed, format!("{at}: {why}"))
 }
 
-/// At which parts of an address the client may listen, as its key is judged now.
-/// A key that is not admitted from where the client is ends its carrier or its
-/// tunnel elsewhere, and no listener.
+/// Returns the parts of an address on which the client may listen, by its key's current
+/// permissions. A key that is not admitted from the client's address ends its carrier or its tunnel
+/// elsewhere, not the listener.
 fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<Vec<Listen>, ListenRefusal> {
     match context.keys.judge(&entry.user, entry.from()) {
         Ok(admission) => context.listens.decide(&admission, at),
@@ -154,7 +154,7 @@ fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<Vec<Listen>, L
     }
 }
 
-/// A listener at work.
+/// A running listener.
 struct Listening {
     context: Arc<Context>,
     asker: Asker,
@@ -163,9 +163,9 @@ struct Listening {
 }
 
 impl Listening {
-    /// Serves until the session ends, the key may no longer listen here, or
-    /// another tunnel of the same client wants the listener. What a newer
-    /// tunnel has replaced is kept for it: who connects waits in the kernel.
+    /// Serves until the session ends, the key may no longer listen here, or another tunnel of the
+    /// same client requests the listener. The listener of a replaced tunnel is kept for its
+    /// successor: connections wait in the kernel.
     async fn serve(mut self, mut listener: Listener, mut claim: Claim) {
         let (at, parts) = (listener.name(), listener.parts());
         let heir = tokio::select! {
@@ -188,7 +188,7 @@ impl Listening {
         match heir {
             Some(heir) => {
                 drop(claim);
-                // If nobody waits for it any more, it is closed.
+                // If nothing waits for it any more, it is closed.
                 let _ = heir.send(listener);
             }
             None => {
@@ -200,7 +200,7 @@ impl Listening {
     }
 }
 
-/// Hands over every connection to the tunnel, for as long as there is one.
+/// Passes every connection to the tunnel, for as long as it exists.
 async fn accept(asker: &Asker, listener: &mut Listener) {
     loop {
         let stream = listener.accept().await;
@@ -211,14 +211,13 @@ async fn accept(asker: &Asker, listener: &mut Listener) {
     }
 }
 
-/// Waits for the session's end; what its client sends means nothing.
+/// Waits for the session's end; data of its client have no meaning.
 async fn end_of(session: &mut UnixStream) {
     let mut sink = [0; 256];
     while let Ok(1..) = session.read(&mut sink).await {}
 }
 
-/// Waits until the client may not listen any more on one of its addresses, by a
-/// file that has settled.
+/// Waits until the client may no longer listen on one of its addresses, by a settled file.
 async fn forbidden(context: &Context, entry: &Entry, parts: &[Listen]) -> ListenRefusal {
     let mut ticks = interval(JUDGED);
     loop {

@@ -1,5 +1,4 @@
-//! What a server logs of its clients, and of strangers: not more than an operator reads,
-//! whatever they do.
+//! Limits the log lines about clients and strangers to what an operator can read.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,20 +13,20 @@ use super::gate::source_of;
 use crate::log_limit::{Admit, BURST, Bucket, LogLimit};
 use crate::report::counted;
 
-/// Lines about one source that may come at once; after them one a second. Each of a
-/// hundred clients behind one address may come back at once, with a line or two.
+/// Lines about one source that may be logged at once, then one per second. A hundred clients behind
+/// one address may each return at once, with a line or two.
 const OF_SOURCE: Bucket = Bucket::new(200, Duration::from_secs(1));
 
-/// Lines about strangers from one source: the first few, then one a minute.
+/// Lines about strangers from one source: the first few, then one per minute.
 const OF_STRANGERS_SOURCE: Bucket = Bucket::new(5, Duration::from_secs(60));
 
 /// Lines about all strangers.
 const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
 
-/// How often the number of strangers that were not shown is logged.
+/// Interval at which the number of suppressed strangers is logged.
 const SUMMARY: Duration = Duration::from_secs(60);
 
-/// Sources that are remembered. Those past that share the limit of all strangers.
+/// Sources that are tracked. Further ones share the limit of all strangers.
 const MAX_SOURCES: usize = 1024;
 
 /// The limits of all sources.
@@ -39,7 +38,7 @@ struct State {
     clients: BTreeMap<IpAddr, Bucket>,
     strangers: BTreeMap<IpAddr, Bucket>,
     all_strangers: Bucket,
-    /// Strangers that were not shown since the last summary.
+    /// Strangers that were suppressed since the last summary.
     hidden: u64,
     summary: Bucket,
 }
@@ -56,7 +55,7 @@ impl Default for SourceLog {
     }
 }
 
-/// One source's part of it.
+/// The limit of one source.
 pub(super) struct OfSource<'a>(&'a SourceLog, IpAddr);
 
 impl Admit for OfSource<'_> {
@@ -69,7 +68,7 @@ impl Admit for OfSource<'_> {
 }
 
 impl SourceLog {
-    /// The limit of lines about clients at an address.
+    /// Returns the limit of lines about clients at an address.
     pub(super) fn of(&self, address: IpAddr) -> OfSource<'_> {
         OfSource(self, address)
     }
@@ -88,7 +87,7 @@ impl SourceLog {
         }
     }
 
-    /// Whether a stranger is logged for all to see.
+    /// Returns whether a line about a stranger may be logged.
     fn admit_stranger(&self, from: IpAddr, now: Instant) -> bool {
         let mut state = self.lock();
         let State { strangers, all_strangers, hidden, .. } = &mut *state;
@@ -99,7 +98,7 @@ impl SourceLog {
         is_shown
     }
 
-    /// Logs how much was not shown. To be called each second.
+    /// Logs how many lines were suppressed. Must be called each second.
     pub(super) fn tick(&self) {
         let (clients, hidden) = self.left_out(Instant::now());
         for (source, count) in clients {
@@ -117,8 +116,8 @@ impl SourceLog {
         }
     }
 
-    /// How many lines about whom were not shown, and how many strangers; what is as
-    /// good as new is forgotten.
+    /// Returns how many lines about each source and how many strangers were suppressed; forgets
+    /// entries that are equivalent to new ones.
     fn left_out(&self, now: Instant) -> (Vec<(IpAddr, u64)>, u64) {
         let mut state = self.lock();
         let clients = state.clients.iter_mut();
@@ -136,13 +135,13 @@ impl SourceLog {
     }
 }
 
-/// A source's bucket, if there is room for it.
+/// Returns a source's bucket, if there is room for it.
 fn of(sources: &mut BTreeMap<IpAddr, Bucket>, source: IpAddr, new: Bucket) -> Option<&mut Bucket> {
     let is_room = sources.len() < MAX_SOURCES || sources.contains_key(&source);
     is_room.then(|| sources.entry(source).or_insert(new))
 }
 
-/// The limit of lines about one tunnel: its own, and that of where it comes from.
+/// The limit of lines about one tunnel: its own, and that of its source.
 #[derive(Debug)]
 pub(super) struct TunnelLog {
     own: LogLimit,
@@ -155,12 +154,12 @@ impl TunnelLog {
         Self { own: LogLimit::new(BURST), sources, from: Mutex::new(from) }
     }
 
-    /// Its carriers come from there now.
+    /// Sets the source of its carriers.
     pub(super) fn set_from(&self, from: IpAddr) {
         *self.from.lock().unwrap_or_else(PoisonError::into_inner) = from;
     }
 
-    /// Logs how much was not shown. To be called each second.
+    /// Logs how many lines were suppressed. Must be called each second.
     pub(super) fn tick(&self) {
         if let Some(count) = self.own.left_out(Instant::now()) {
             let lines = counted(count, "more line is", "more lines are");

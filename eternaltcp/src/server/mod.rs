@@ -1,5 +1,4 @@
-//! The server's end: it admits clients, keeps their tunnels, and connects
-//! their sessions to targets.
+//! The server: it admits clients, keeps their tunnels, and connects their sessions to targets.
 
 mod accept_failure;
 mod carriers;
@@ -63,10 +62,10 @@ pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, Monitor};
 pub use running::RunningServer;
 
-/// Why a server cannot start.
+/// The reason why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
+    /// It cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
     /// The thread that reads the authorized keys cannot be started.
@@ -75,7 +74,7 @@ pub enum ServerError {
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
-    /// Carriers cannot have the congestion control that was chosen.
+    /// The chosen congestion control cannot be used.
     #[error(transparent)]
     Congestion(#[from] CongestionError),
     /// A limit is too low to serve anybody, or contradicts another.
@@ -83,7 +82,7 @@ pub enum ServerError {
     Limits(#[from] LimitsError),
 }
 
-/// What all tasks of a server share.
+/// The state that all tasks of a server share.
 #[derive(Debug)]
 struct Context {
     tls: ServerTls,
@@ -99,13 +98,13 @@ struct Context {
     notices: Notices,
     slots: Slots,
     lookups: Lookups,
-    /// The program that takes sessions itself, where it does.
+    /// The program that accepts sessions itself, if any.
     program: OnceLock<mpsc::Sender<IncomingSession>>,
     phase: Phases,
-    /// The server before this one, while that is drained.
+    /// The previous server, while it is being drained.
     sibling: Sibling,
     events: Events,
-    /// How much is logged of whom.
+    /// The limits of log lines.
     log: Arc<SourceLog>,
 }
 
@@ -118,12 +117,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens. [`Self::run`] connects sessions to their targets, as sproxy
-    /// does; [`Self::start`] hands them to the program.
+    /// Listens. [`Self::run`] connects sessions to their targets, as sproxy does; [`Self::start`]
+    /// passes them to the program.
     ///
     /// # Errors
-    /// When the address is taken or not this machine's, TLS cannot be set up, or the limits
-    /// would admit nobody.
+    /// The address is in use or does not belong to this machine, TLS cannot be set up, or the
+    /// limits would admit nobody.
     pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
         config.limits.check()?;
         config.mptcp.check();
@@ -158,36 +157,36 @@ impl Server {
         Ok(Self { listeners, context: Arc::new(context), gate })
     }
 
-    /// Where it listens; the first address, if there are several.
+    /// Returns its address; the first one, if there are several.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// The system does not report them.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listeners.local_addrs()?.first().copied().ok_or(io::ErrorKind::NotConnected.into())
     }
 
-    /// Each address where it listens.
+    /// Returns each of its addresses.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// The system does not report them.
     pub fn local_addrs(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.local_addrs()
     }
 
-    /// Where it does not listen though it was asked to, and why. A family that
-    /// this machine does not have is none of it.
+    /// Returns the requested addresses on which it does not listen, and the reasons. A family that
+    /// this machine does not have is not included.
     pub fn missing(&self) -> impl Iterator<Item = &Missing> {
         self.listeners.missing()
     }
 
-    /// A way to look at the server while it runs.
+    /// Returns a handle that inspects and controls the server.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.context))
     }
 
-    /// Serves until `stop` is done or its [`Monitor`] is asked to stop or drain it; then every tunnel is closed in order, in a
-    /// second at most.
+    /// Serves until `stop` is done or its [`Monitor`] is asked to stop or drain it; then every
+    /// tunnel is closed in order, within a second.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let context = Arc::clone(&self.context);
         tokio::select! {
@@ -201,8 +200,8 @@ impl Server {
         context.registry.close_all(context.phase.closing()).await;
     }
 
-    /// Lets a successor listen on the same port, once this server is drained. It goes on
-    /// listening itself, as the clients that it has need new carriers.
+    /// Lets a successor listen on the same port, once this server is drained. It continues to
+    /// listen itself, because its clients need new carriers.
     async fn let_successor_in(&self) {
         self.context.phase.closed_to_new().await;
         if let Err(error) = self.listeners.share_port() {
@@ -228,10 +227,10 @@ impl Server {
     }
 }
 
-/// How often the house is kept.
+/// Interval of periodic work.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Judges the keys again, and ends tunnels whose time is over.
+/// Checks the keys again, and ends tunnels whose time is over.
 async fn keep_house(context: &Context, gate: &Gate) {
     let allowance = Allowance {
         keep: context.tunnel.keep_detached,
@@ -245,7 +244,7 @@ async fn keep_house(context: &Context, gate: &Gate) {
     loop {
         let now = ticks.tick().await;
         context.keys.refresh().await;
-        // A time in which this process stood still proves nothing of others.
+        // A time in which this process was stopped proves nothing about others.
         let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
         context.registry.judge_keys(&context.keys.view(), elapsed);
         gate.set_neighbours(context.registry.addresses().into_iter());

@@ -1,4 +1,4 @@
-//! Looking at a server while it runs, and what its operator may ask of it.
+//! Inspects and controls a running server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use super::phase::Phase;
 use crate::driver::{Ask, Killed};
 use crate::status::{TunnelEvent, TunnelStatus};
 
-/// All tunnels together have this long to say how they stand.
+/// Time for all tunnels together to report their status.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tunnels that are named when it is not clear which one was meant.
+/// Tunnels that an error names if it is not clear which one was meant.
 const NAMED: usize = 8;
 
-/// How often an idle server is looked at.
+/// Interval at which an idle server is checked.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What a server shows of itself, and what can be asked of it; cheap to clone.
+/// A handle that inspects and controls a server; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Monitor(Arc<Context>);
 
-/// Why a session of a server was not ended.
+/// The reason why a session was not ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KillError {
     /// No tunnel has this name.
     #[error("there is no tunnel {0}")]
     UnknownTunnel(String),
-    /// No tunnel was named, or the name is that of several.
+    /// No tunnel was named, or the name fits several.
     #[error("say in which tunnel, as TUNNEL/ID; there are {0}")]
     Ambiguous(String),
 }
@@ -43,7 +43,7 @@ impl Monitor {
         Self(context)
     }
 
-    /// What each tunnel did so far, attached or not.
+    /// Returns the statistics of each tunnel, attached or not.
     pub async fn stats(&self) -> Vec<Stats> {
         let mut all = Vec::new();
         for (_, handle) in self.0.registry.handles() {
@@ -52,8 +52,8 @@ impl Monitor {
         all
     }
 
-    /// How the tunnels stand, in the order of their ids. One that does not
-    /// answer within two seconds is not among them.
+    /// Returns the states of the tunnels, in the order of their ids. A tunnel that does not answer
+    /// within two seconds is left out.
     pub async fn status(&self) -> Vec<TunnelStatus> {
         let deadline = Instant::now() + PATIENCE;
         let mut all = Vec::new();
@@ -63,19 +63,18 @@ impl Monitor {
         all
     }
 
-    /// What happens to the carriers of all tunnels from now on. A listener that
-    /// is more than 64 events behind misses the oldest.
+    /// Returns the events of all tunnels' carriers from now on. A listener that is more than 64
+    /// events behind misses the oldest.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<TunnelEvent> {
         self.0.events.listen()
     }
 
-    /// Resets a session on both sides. `tunnel` is the first digits of the
-    /// tunnel's id, as the log and [`Self::status`] show them; it may be left
-    /// out where there is one tunnel.
+    /// Resets a session on both sides. `tunnel` is the first digits of the tunnel's id, as in the
+    /// log and in [`Self::status`]; it is optional if there is one tunnel.
     ///
     /// # Errors
-    /// When it is not clear which tunnel is meant.
+    /// It is not clear which tunnel is meant.
     pub async fn kill(
         &self,
         tunnel: Option<&str>,
@@ -99,34 +98,34 @@ impl Monitor {
         }
     }
 
-    /// Takes no new tunnels and sessions, and has the server end in order with
-    /// the last session, or after `limit`. Says how many sessions there are.
+    /// Accepts no new tunnels and sessions, and makes the server end in order with the last
+    /// session, or after `limit`. Returns the number of sessions.
     #[must_use]
     pub fn drain(&self, limit: Option<Duration>) -> usize {
         self.0.phase.advance(Phase::Draining { until: limit.map(|limit| Instant::now() + limit) });
         self.0.registry.sessions()
     }
 
-    /// Whether it takes no new tunnels and sessions any more.
+    /// Returns whether it no longer accepts new tunnels and sessions.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         !self.0.phase.is_open()
     }
 
-    /// Has the authorized keys read again now, also where nothing shows that the file changed.
+    /// Reads the authorized keys again now, even if nothing shows that the file changed.
     pub async fn reload(&self) {
         info!("the authorized keys are read again, as asked; nothing else is");
         self.0.keys.reload().await;
     }
 
-    /// Has the server end now, its tunnels in order.
+    /// Ends the server now, its tunnels in order.
     pub fn stop(&self) {
         self.0.phase.advance(Phase::Stopping);
     }
 
-    /// Waits until the server is of no use any more: no client came for
-    /// `first`, or the last tunnel is over for `after`. A tunnel that is made
-    /// anew is over for a moment, so `after` is some seconds.
+    /// Waits until the server is no longer used: no client came for `first`, or the last tunnel is
+    /// over for `after`. A tunnel that is recreated is over for a moment, so `after` is some
+    /// seconds.
     pub async fn unused(&self, first: Duration, after: Duration) {
         let mut ticks = interval(TICK);
         let (mut since, mut was_used) = (Instant::now(), false);

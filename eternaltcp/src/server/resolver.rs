@@ -1,19 +1,18 @@
-//! Which resolvers this machine asks (resolv.conf(5)).
+//! The resolvers that this machine uses (resolv.conf(5)).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Where the system says so.
+/// The system's configuration file.
 const FILE: &str = "/etc/resolv.conf";
 
-/// Further ones are not asked by the system either (`MAXNS`).
+/// The system does not query further ones either (`MAXNS`).
 const MAX: usize = 3;
 
 const PORT: u16 = 53;
 
-/// This machine's resolvers, as the file is now, the first one first; at least
-/// one.
+/// Returns this machine's resolvers by the current file, the first one first; at least one.
 pub(super) async fn resolvers() -> Vec<SocketAddr> {
-    // Without the file the system asks this machine itself.
+    // Without the file the system queries this machine itself.
     parse(
         &tokio::task::spawn_blocking(|| std::fs::read(FILE))
             .await
@@ -23,7 +22,7 @@ pub(super) async fn resolvers() -> Vec<SocketAddr> {
     )
 }
 
-/// Lines that are not understood are passed over, as the system does.
+/// Parses the file. Lines that cannot be parsed are ignored, as the system does.
 fn parse(file: &[u8]) -> Vec<SocketAddr> {
     let text = String::from_utf8_lossy(file);
     let addresses = text.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! What the server's end of a tunnel decides.
+//! The decisions of the server's end of a tunnel.
 
 mod loss;
 
@@ -31,7 +31,7 @@ use crate::target::{Opening, Wanted, decode_open};
 use crate::waiting::Waiting;
 use loss::Losses;
 
-/// The server's part.
+/// The server's role.
 pub(super) struct ServerRole {
     context: Arc<Context>,
     id: TunnelId,
@@ -41,22 +41,22 @@ pub(super) struct ServerRole {
     losses: Losses,
     /// Connections to its listeners that wait for the client.
     waiting: Waiting,
-    /// When to ask again for more memory, after there was none.
+    /// When to request more memory again, after there was none.
     grows_at: Time,
     log: Arc<TunnelLog>,
-    /// By what its sessions were judged last.
+    /// The admission by which its sessions were last checked.
     admission: Option<Admission>,
-    /// Sessions that cannot be resumed have lines of their own.
+    /// Limits the lines about sessions that cannot be resumed.
     log_of_lost: LogLimit,
-    /// What the tunnel had refused when it was last looked at.
+    /// The tunnel's refusals at the last check.
     refused: Refused,
-    /// Sessions that came while the server is drained, of which nothing is connected.
+    /// Sessions that arrived while the server is draining, none of which is connected.
     held: BTreeSet<SessionId>,
-    /// What the driver is to do next.
+    /// The next actions for the driver.
     actions: VecDeque<Action>,
 }
 
-/// How often a tunnel has reached its own limits.
+/// How many times a tunnel has reached its own limits.
 #[derive(Clone, Copy, Default)]
 struct Refused {
     full: u64,
@@ -64,11 +64,10 @@ struct Refused {
     joins: u64,
 }
 
-/// Sessions that cannot be resumed, each of which is logged at once; the others are
-/// counted.
+/// Sessions that cannot be resumed and are logged at once; further ones are counted.
 const LOST_BURST: u32 = 100;
 
-/// How long a tunnel that finds no more memory waits before it asks again.
+/// Pause of a tunnel that found no more memory before it requests some again.
 const GROW_PAUSE: Duration = Duration::from_secs(1);
 
 impl ServerRole {
@@ -94,7 +93,7 @@ impl ServerRole {
         }
     }
 
-    /// What the client is told when the server ends.
+    /// Returns what the client is told when the server ends.
     fn last_word(&mut self, why: Closing, tunnel: &Tunnel) -> Closing {
         match why {
             Closing::Drained if !self.has_served_all(tunnel) => Closing::Shutdown,
@@ -102,13 +101,13 @@ impl ServerRole {
         }
     }
 
-    /// Whether all sessions wait for the server's successor, as far as there are any.
+    /// Returns whether all existing sessions wait for the server's successor.
     fn has_served_all(&mut self, tunnel: &Tunnel) -> bool {
         self.held.retain(|id| tunnel.has_session(*id));
         tunnel.session_count() == self.held.len()
     }
 
-    /// Tells which of the tunnel's own limits were reached since the last call.
+    /// Reports which of the tunnel's own limits were reached since the last call.
     fn tell_refused(&mut self, stats: &Stats) {
         let now = Refused {
             full: stats.refused_full,
@@ -128,8 +127,8 @@ impl ServerRole {
         }
     }
 
-    /// Ends a tunnel whose sessions the drained server has served. A client that is away hears of
-    /// it when it is back.
+    /// Ends a tunnel whose sessions the drained server has served. A detached client is told when
+    /// it is back.
     fn check_drained(&mut self, tunnel: &Tunnel) {
         let is_due = !self.context.phase.is_open() && tunnel.is_attached();
         if is_due && self.has_served_all(tunnel) {
@@ -164,10 +163,10 @@ impl ServerRole {
         );
     }
 
-    /// Whether sessions may be forbidden that were not when this was asked last.
+    /// Returns whether sessions may be forbidden that were permitted at the last call.
     fn has_new_rules(&mut self) -> bool {
         let keys = self.context.keys.view();
-        // Without an admission the rules are not known yet under which the client comes back.
+        // Without an admission, the rules under which the client returns are not known yet.
         let admission = keys.judge(&self.entry.user, self.entry.from()).ok();
         let is_new = keys.is_settled() && admission.is_some() && admission != self.admission;
         if is_new {
@@ -176,7 +175,7 @@ impl ServerRole {
         is_new
     }
 
-    /// Resets the sessions that are forbidden by now, at both ends.
+    /// Resets the sessions that are now forbidden, at both ends.
     fn end_forbidden(&self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
         let Some(admission) = &self.admission else { return };
         for (id, target, address) in sockets.targets() {
@@ -223,7 +222,7 @@ impl Role for ServerRole {
             }
             // A server waits for carriers: it suspects none, and nobody refuses one.
             Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
-            // Carriers that stand by here are not the driver's before they attach or join.
+            // The driver does not have carriers that stand by here before they attach or join.
             Change::StandsBy(_) | Change::StandbyLost(..) => {}
         }
     }
@@ -274,7 +273,7 @@ impl Role for ServerRole {
         let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
         let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
         if !self.context.phase.is_open() {
-            // It waits for the server's successor: the client is told by the tunnel's end.
+            // It waits for the server's successor: the end of the tunnel tells the client.
             self.held.insert(id);
             return Offer::answer(handle, id, std::future::pending());
         }
@@ -291,7 +290,7 @@ impl Role for ServerRole {
                 Err(_) => places.acquire().await,
             };
             let asker = Asker { tunnel, entry, session: id, log: Arc::clone(&log) };
-            // In memory of its own: thousands that wait for their place are small.
+            // In its own memory: thousands that wait for their place are small.
             let start = Instant::now();
             let span = spans::session(id);
             let result = Box::pin(answer(&context, asker, &target)).instrument(span.clone()).await;
@@ -329,7 +328,7 @@ impl Role for ServerRole {
     }
 }
 
-/// Does what the client asked for by a session.
+/// Carries out the request of a session.
 async fn answer(context: &Arc<Context>, asker: Asker, payload: &[u8]) -> Result<Stream, Reset> {
     let Some(Opening { wanted, origin }) = decode_open(payload) else {
         return Err(Reset::new(Cause::Unsupported));
@@ -337,7 +336,7 @@ async fn answer(context: &Arc<Context>, asker: Asker, payload: &[u8]) -> Result<
     let (target, is_named) = match wanted {
         Wanted::Default => (context.target.clone(), false),
         Wanted::Named(target) => (target, true),
-        // A program that takes sessions itself has none.
+        // A program that accepts sessions itself has none.
         Wanted::Resolver if context.program.get().is_none() => {
             return dial_resolver(context, &asker.entry).await;
         }
@@ -355,7 +354,7 @@ async fn answer(context: &Arc<Context>, asker: Asker, payload: &[u8]) -> Result<
     }
 }
 
-/// Says that the client has not named the target that was not reached.
+/// Adds that the client has not named the unreachable target.
 fn of_default_target(reset: Reset) -> Reset {
     let detail = format!("{} (the default target of sproxy, --target)", reset.detail);
     Reset::with_detail(reset.cause, detail)

@@ -1,5 +1,4 @@
-//! Carriers that stand by for a tunnel, or have joined its attached one: their
-//! places, and what ends them.
+//! Standby carriers and joined carriers of a tunnel: their places, and what ends them.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use crate::driver::Command;
 use crate::log_limit::limited;
 use crate::net::slots::Slot;
 
-/// The carriers that stand by for one tunnel; cheap to clone.
+/// The standby carriers of one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standbys(Arc<Mutex<Vec<Occupant>>>);
 
@@ -29,15 +28,14 @@ struct Occupant {
 }
 
 impl Standbys {
-    /// Ends the carriers from addresses that are not admitted.
+    /// Ends the carriers from addresses that are no longer admitted.
     pub(super) fn judge(&self, is_admitted: impl Fn(IpAddr) -> bool) {
         let occupants = self.lock();
         let denied = occupants.iter().filter(|occupant| !is_admitted(occupant.from));
         denied.for_each(|occupant| occupant.over.notify_one());
     }
 
-    /// A place, if there are less than `most`; it is told by the notification
-    /// when it is over.
+    /// Returns a place, if there are fewer than `most`; the notification reports its end.
     fn enter(&self, from: IpAddr, most: usize) -> Option<Arc<Notify>> {
         let mut occupants = self.lock();
         let waiting = occupants.iter().filter(|occupant| !occupant.has_joined).count();
@@ -48,7 +46,7 @@ impl Standbys {
         })
     }
 
-    /// One of them has joined, and stands by no more.
+    /// Records that one of them has joined, and no longer stands by.
     fn join(&self, over: &Arc<Notify>) {
         let mut occupants = self.lock();
         let joined = occupants.iter_mut().filter(|occupant| Arc::ptr_eq(&occupant.over, over));
@@ -64,7 +62,7 @@ impl Standbys {
     }
 }
 
-/// A standby carrier's place, and its descriptor's; given back when dropped.
+/// The place of a standby carrier, and its descriptor's; released when dropped.
 #[derive(Debug)]
 pub(super) struct StandbySlot {
     standbys: Standbys,
@@ -73,10 +71,10 @@ pub(super) struct StandbySlot {
 }
 
 impl StandbySlot {
-    /// Takes a place for a carrier that was judged.
+    /// Takes a place for a checked carrier.
     ///
     /// # Errors
-    /// When the tunnel has as many as it may have, or no descriptor is left.
+    /// The tunnel has the maximum number, or no descriptor is left.
     pub(super) fn take(context: &Context, entry: &Entry, from: IpAddr) -> Result<Self, Refusal> {
         let most = context.limits.standbys_per_tunnel;
         let full = || {
@@ -92,14 +90,14 @@ impl StandbySlot {
         Ok(Self { standbys: entry.standbys.clone(), over, _descriptor: slot })
     }
 
-    /// What tells that the place is taken away.
+    /// Returns the notification that the place is withdrawn.
     pub(super) fn over(&self) -> Arc<Notify> {
         Arc::clone(&self.over)
     }
 }
 
-/// The place of a carrier that has joined the attached one. The tunnel is
-/// detached when the place is taken away; it is given back when this is dropped.
+/// The place of a carrier that has joined the attached one. The tunnel is detached when the place
+/// is withdrawn; dropping this releases it.
 #[derive(Debug)]
 pub(super) struct JoinedSlot {
     _slot: StandbySlot,
@@ -131,7 +129,7 @@ impl Drop for StandbySlot {
     }
 }
 
-/// Lets a client stand by until it wants its carrier, in the place of `over`.
+/// Lets a client stand by until it sends a request, in the place of `over`.
 pub(super) async fn stand_by(
     context: &Context,
     entry: &Entry,
@@ -172,7 +170,7 @@ mod tests {
         standbys.join(&third);
         assert!(standbys.enter(here, 2).is_some(), "who has joined stands by no more");
         standbys.judge(|_| false);
-        // They are told also if they did not listen when it was decided.
+        // The notification is stored, so it arrives even if nothing waited at the time.
         first.notified().await;
         third.notified().await;
     }

@@ -1,7 +1,7 @@
-//! From a stranger's connection to a carrier of a tunnel.
+//! Turns a stranger's connection into a carrier of a tunnel.
 //!
-//! The order is fixed: TLS proves a key, policy judges it, and only then is a
-//! tunnel looked up. Every step has a deadline.
+//! The order is fixed: TLS proves a key, policy checks it, and only then is a tunnel looked up.
+//! Every step has a deadline.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -29,40 +29,40 @@ use crate::log_limit::limited;
 use crate::spans;
 use eternaltcp_tls::{HandshakeError, PublicKey};
 
-/// What a live client is heard to say this long after another came by its name
-/// was not on its way before.
+/// Data of a live client that arrive this long after another came by its name were not in flight
+/// before.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
-/// How often a name that is taken is looked at again.
+/// Interval at which a name in use is checked again.
 const NAME_TICK: Duration = Duration::from_millis(100);
 
-/// By what a connection has its place, until it is a tunnel's carrier, or gone:
-/// a refusal on its way counts too.
+/// The place of a connection until it is a tunnel's carrier, or gone; a refusal in flight counts
+/// too.
 enum Guard {
     /// Among the strangers.
     Stranger(Ticket),
-    /// Among those that stand by for its tunnel.
+    /// Among the standby carriers of its tunnel.
     Standby(StandbySlot),
-    /// Among those that have joined it: its driver has the place.
+    /// Among the joined carriers: the driver has the place.
     Joined,
 }
 
 impl Guard {
-    /// Its key is known.
+    /// Records that its key is known.
     fn recognise(&mut self, key: &PublicKey) {
         if let Self::Stranger(ticket) = self {
             ticket.recognise(key);
         }
     }
 
-    /// Its key is not known, or it is refused: it makes room before others.
+    /// Records that its key is unknown, or it is refused: it is dropped before others.
     fn reject(&self) {
         if let Self::Stranger(ticket) = self {
             ticket.reject();
         }
     }
 
-    /// Notes what it did wrong, if it did.
+    /// Records its fault, if it has one.
     fn judge(&self, why: &AcceptFailure) {
         if let (Self::Stranger(ticket), Some(fault)) = (self, why.fault()) {
             ticket.penalise(fault);
@@ -70,7 +70,7 @@ impl Guard {
     }
 }
 
-/// Takes a connection as far as it comes.
+/// Takes a connection as far as possible.
 pub(super) async fn welcome(
     context: Arc<Context>,
     stream: TcpStream,
@@ -126,7 +126,7 @@ async fn admit(
     };
     match authorize(context, &handshake, &hello).await {
         Ok(destination) => {
-            // Where the file has the key since it was read last.
+            // The file may have gained the key since it was last read.
             guard.recognise(destination.user());
             hand_over(context, handshake, destination).await
         }
@@ -134,7 +134,7 @@ async fn admit(
     }
 }
 
-/// Judges a carrier that is to stand by, and waits for its attach.
+/// Checks a carrier that will stand by, and waits for its attach.
 async fn wait(
     context: &Context,
     handshake: &mut Handshake,
@@ -150,8 +150,7 @@ async fn wait(
     stand_by(context, &entry, handshake, &over).await
 }
 
-/// A carrier that stands by is to join the attached one: judged anew, like an
-/// attach.
+/// Lets a standby carrier join the attached one: it is checked again, as at an attach.
 async fn join(
     context: &Context,
     handshake: Handshake,
@@ -174,14 +173,14 @@ async fn join(
     Ok(())
 }
 
-/// Where an admitted client's carrier goes.
+/// The destination of an admitted client's carrier.
 enum Destination {
     Existing(TunnelId, Entry),
     New { user: PublicKey, own: PublicKey, instance: Instance, born: Epoch },
 }
 
 impl Destination {
-    /// Whose it is.
+    /// Returns its user's key.
     fn user(&self) -> &PublicKey {
         match self {
             Self::Existing(_, entry) => &entry.user,
@@ -190,8 +189,8 @@ impl Destination {
     }
 }
 
-/// The user behind the key that was proved, as far as that is known by now:
-/// before the client has said what it wants.
+/// Returns the user behind the proved key, as far as it is known before the client has sent its
+/// request.
 fn user_of(context: &Context, handshake: &Handshake) -> Option<PublicKey> {
     let tunnels = context.registry.user_of(&handshake.key);
     tunnels.or_else(|| {
@@ -199,7 +198,7 @@ fn user_of(context: &Context, handshake: &Handshake) -> Option<PublicKey> {
     })
 }
 
-/// Policy first, then the tunnel.
+/// Applies policy first, then finds the tunnel.
 async fn authorize(
     context: &Context,
     handshake: &Handshake,
@@ -231,8 +230,8 @@ async fn authorize(
     }
 }
 
-/// The tunnel of this id, for a client that proved its key and whose user's key
-/// is admitted still.
+/// Returns the tunnel with this id, for a client that proved its key and whose user's key is still
+/// admitted.
 fn existing(context: &Context, handshake: &Handshake, id: TunnelId) -> Result<Entry, Refusal> {
     let entry = context.registry.find(id, &handshake.key).ok_or_else(|| {
         if context.sibling.is_there() {
@@ -245,11 +244,10 @@ fn existing(context: &Context, handshake: &Handshake, id: TunnelId) -> Result<En
     Ok(entry)
 }
 
-/// A client that starts anew ends its own ghost. One whose name a live client
-/// of the same boot has is refused, once that other was heard. One that is heard
-/// and of another boot is another machine, however equal its id is: a clone, or a
-/// container of the same image. All within `patience`, in which the client hears
-/// nothing.
+/// Ends the ghost of a restarted client. A client whose name a live client of the same boot has is
+/// refused, once data arrived from that other. An active one of another boot is another machine,
+/// even with an equal id: a clone, or a container of the same image. All within `patience`, in
+/// which the client gets no answer.
 async fn check_name(
     context: &Context,
     user: &PublicKey,
@@ -290,7 +288,7 @@ async fn check_name(
     }
 }
 
-/// Waits for the numbers, and hands the carrier to its tunnel.
+/// Waits for the numbers, and passes the carrier to its tunnel.
 async fn hand_over(
     context: &Arc<Context>,
     mut handshake: Handshake,
@@ -317,7 +315,7 @@ async fn hand_over(
     Ok(())
 }
 
-/// Makes a tunnel and the task that drives it.
+/// Creates a tunnel and the task that drives it.
 fn start_tunnel(
     context: &Arc<Context>,
     user: PublicKey,
@@ -326,7 +324,7 @@ fn start_tunnel(
     born: Epoch,
     from: IpAddr,
 ) -> Result<(TunnelId, Entry), AcceptFailure> {
-    // Its carrier's place for as long as it lives: sessions cannot take it.
+    // Its carrier's descriptor for its whole life: sessions cannot take it.
     let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
         let advice = "the server has no descriptors left for this key: try later";
         AcceptFailure::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))

@@ -73,7 +73,7 @@ pub enum Peer {
 pub struct ServerPeer {
     /// Its addresses, as they were given.
     pub address: String,
-    /// Dials begun.
+    /// Started dials.
     pub dials: u64,
     /// Doubts about a carrier.
     pub doubts: u64,

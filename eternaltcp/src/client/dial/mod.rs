@@ -1,13 +1,14 @@
-//! Making carriers: from the wish to dial to a carrier whose handshake is done.
+//! Makes carriers: from a request to dial to a carrier whose handshake is done.
 //!
 //! - `names`: from a server's name to addresses;
-//! - `attempt`: one try: socket, path, TCP, TLS;
+//! - `attempt`: one attempt: socket, path, TCP, TLS;
 //! - `judge`: whether it is the right server;
-//! - `through`: the way through a proxy;
+//! - `through`: the path through a proxy;
 //! - `program`: the same through the stdio of a program;
-//! - `segments`: whether its packets are to be small.
+//! - `segments`: whether its segments must be small.
 //!
-//! Who is tried when, and that the first who is ready wins, is [`race`]'s. When to dial, and how often again, is decided elsewhere.
+//! [`race`] decides which candidate is tried when, and takes the first that is ready. When to dial,
+//! and how often, is decided elsewhere.
 
 mod advice;
 mod attempt;
@@ -48,10 +49,10 @@ use segments::Segments;
 #[derive(Clone, Debug)]
 pub(super) struct Dialer(Arc<Common>);
 
-/// Where a carrier may be made to.
+/// A destination for a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Candidate {
-    /// Which server, in order of preference.
+    /// The server, by its position in the order of preference.
     server: usize,
     address: SocketAddr,
 }
@@ -62,43 +63,43 @@ impl race::Candidate for Candidate {
     }
 }
 
-/// What all dials of a client share.
+/// The state that all dials of a client share.
 #[derive(Debug)]
 struct Common {
     servers: Servers,
     pins: Pins,
     via: Option<Via>,
     proxy: Option<Proxy>,
-    /// Held for reading by each program that is a wire.
+    /// Locked for reading by each program that is a wire.
     wires: Arc<RwLock<()>>,
     mptcp: Mptcp,
     congestion: Option<Congestion>,
     names: Names,
     judge: Judge,
-    /// Prove the user's keys, one after the other: for a new tunnel.
+    /// The user's keys, tried one after the other: for a new tunnel.
     keys: KeyRing,
     questions: Questions,
-    /// Proves the tunnel's own key: for a tunnel that exists.
+    /// Proves the tunnel's own key: for an existing tunnel.
     tunnel: ClientTls,
     tunnel_key: PublicKey,
-    /// The addresses that worked last, one for each server at most.
+    /// The addresses that worked last, at most one for each server.
     last: Mutex<Vec<Candidate>>,
     segments: Segments,
 }
 
-/// What carrier is wanted. By default: for a tunnel that exists, to any server,
-/// over the path that the system chooses within the user's pins.
+/// The requested carrier. By default: for an existing tunnel, to any server, over the path that the
+/// system chooses within the user's pins.
 #[derive(Clone, Default, Debug)]
 pub(super) struct DialRequest {
     /// The carrier is for a new tunnel, and proves the user's key.
     pub(super) is_new: bool,
     /// The path to use.
     pub(super) path: Option<Path>,
-    /// Further paths, tried at the same time, as the first is suspected.
+    /// Further paths that are tried at the same time, because the first is suspected.
     pub(super) also: Vec<Path>,
-    /// Only so many servers, the preferred ones; `None`: all.
+    /// Only this many servers, the preferred ones, or all if `None`.
     pub(super) servers: Option<usize>,
-    /// Small things pass, and perhaps nothing else: make segments small.
+    /// Only small packets may pass: use small segments.
     pub(super) is_small: bool,
 }
 
@@ -106,17 +107,17 @@ pub(super) struct DialRequest {
 #[derive(Debug)]
 pub(crate) struct Dialed {
     pub(super) carrier: CarrierIo,
-    /// Which server, in order of preference.
+    /// The server, by its position in the order of preference.
     pub(super) server: usize,
     /// The path that it takes.
     pub(super) path: Path,
     /// Its segments are small.
     is_small: bool,
-    /// How long TCP took to connect: a round trip, or more if packets were lost.
+    /// Time that TCP took to connect: a round trip, or more if packets were lost.
     pub(super) round_trip: Duration,
     address: SocketAddr,
     key: PublicKey,
-    /// What was asked for it is settled once this is handled.
+    /// Keeps the question for it open until this is handled.
     _asker: Option<Asker>,
 }
 
@@ -148,46 +149,45 @@ impl Dialer {
         })))
     }
 
-    /// Can be locked for writing when no program is a wire any more: what was
+    /// Returns a lock that can be taken for writing when no program is a wire any more: what was
     /// sent has been passed on.
     pub(super) fn wires(&self) -> Arc<RwLock<()>> {
         Arc::clone(&self.0.wires)
     }
 
-    /// The servers, as the user wrote them.
+    /// Returns the servers as the user wrote them.
     pub(super) fn servers(&self) -> &Servers {
         &self.0.servers
     }
 
-    /// The key to enrol for the tunnel.
+    /// Returns the key to enrol for the tunnel.
     pub(super) fn tunnel_key(&self) -> &PublicKey {
         &self.0.tunnel_key
     }
 
-    /// The user's keys.
+    /// Returns the user's keys.
     pub(super) fn keys(&self) -> &KeyRing {
         &self.0.keys
     }
 
-    /// Whether the user or an agent is being asked something.
+    /// Returns whether the user or an agent is being asked.
     pub(super) fn is_asking(&self) -> bool {
         self.0.questions.are_open()
     }
 
-    /// A new tunnel is asked for on this carrier: its server is the one that
-    /// will have the tunnel.
+    /// Records that a new tunnel is requested on this carrier: its server will have the tunnel.
     pub(super) fn settle(&self, dialed: &Dialed) {
         self.0.judge.settle(dialed.key.clone());
     }
 
-    /// The path that the system would choose now, to the server that answered
-    /// last; `None` if there is none, or none has answered yet.
+    /// Returns the path that the system would choose now to the server that answered last; `None`
+    /// if there is none, or none has answered yet.
     pub(super) fn chosen_path(&self) -> Option<Path> {
         chosen_path(self.newest()?, &self.0.pins)
     }
 
-    /// Further paths to that server than the system's own choice, or than
-    /// `current` where there is no choice.
+    /// Returns further paths to that server than the system's own choice, or than `current` if
+    /// there is no choice.
     pub(super) fn other_paths(&self, current: Option<&Path>) -> Vec<Path> {
         let Some(server) = self.newest().filter(|_| self.0.via.is_none()) else {
             return Vec::new();
@@ -197,8 +197,8 @@ impl Dialer {
         other_paths(server, not, &self.0.pins)
     }
 
-    /// A path to that server over another interface than that of `current`: the
-    /// system's choice if it is one.
+    /// Returns a path to that server over another interface than that of `current`: preferably the
+    /// system's choice.
     pub(super) fn path_beside(&self, current: &Path) -> Option<Path> {
         let server = self.newest().filter(|_| self.0.via.is_none())?;
         let chosen = chosen_path(server, &self.0.pins);
@@ -215,18 +215,17 @@ impl Dialer {
         last.last().map(|candidate| candidate.address)
     }
 
-    /// Makes one carrier. Over each path, all addresses of all servers race:
-    /// those that worked last, then those of the names, by preference. The first
-    /// whose handshake is done, and whose server is trusted, is taken.
+    /// Makes one carrier. Over each path, all addresses of all servers race: those that worked
+    /// last, then those of the names, by preference. The first whose handshake is done, and whose
+    /// server is trusted, wins.
     ///
-    /// Dropping the future ends all attempts; only a look-up of a name goes on,
-    /// for the dial that comes next.
+    /// Dropping the future ends all attempts; only a name look-up continues, for the next dial.
     ///
-    /// `connected` is called when a server's machine has answered an attempt:
-    /// from then on its path works.
+    /// `connected` is called when a server's machine has answered an attempt: from then on its path
+    /// works.
     ///
     /// # Errors
-    /// When every attempt failed: why the one did that came farthest.
+    /// Every attempt failed: the reason of the one that came farthest.
     pub(super) async fn dial(
         &self,
         request: DialRequest,
@@ -271,7 +270,7 @@ impl Dialer {
                         None => new,
                     });
                 }
-                // Only a fault of this program ends the task early.
+                // The task ends early only because of a fault in this program.
                 Err(_) => {}
             }
         }
@@ -282,7 +281,7 @@ impl Dialer {
 /// Called when a machine has answered.
 type Connected = Arc<dyn Fn() + Send + Sync>;
 
-/// The race over one path, to so many of the servers.
+/// Races over one path, to this many of the servers.
 async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed, DialError> {
     let attempts = Arc::new(attempts);
     let common = &attempts.common;
@@ -297,7 +296,7 @@ async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed,
     let last = last.into_iter().filter(fits).collect();
     let mut lookups = JoinSet::new();
     for (server, name) in common.servers.iter().take(servers.unwrap_or(usize::MAX)).enumerate() {
-        // What is dialled is the proxy, where there is one.
+        // If there is a proxy, it is the one that is dialled.
         let name = common.proxy_to(server).map_or(name, Proxy::address).clone();
         let common = Arc::clone(common);
         lookups.spawn(async move {
@@ -321,12 +320,12 @@ async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed,
 }
 
 impl Common {
-    /// The proxy that this server is reached through.
+    /// Returns the proxy for this server.
     fn proxy_to(&self, server: usize) -> Option<&Proxy> {
         self.proxy.as_ref().filter(|proxy| proxy.is_for(self.servers.at(server)))
     }
 
-    /// Remembers what the next dial should know.
+    /// Stores what the next dial should know.
     fn won(&self, dialed: Dialed) -> Dialed {
         let Dialed { server, address, path, round_trip, .. } = &dialed;
         debug!("carrier to {address} ({}) over {path}: {round_trip:?}", self.servers.at(*server));

@@ -1,7 +1,7 @@
-//! From a server's name to addresses, off the data path.
+//! Resolves a server's name, off the data path.
 //!
-//! getaddrinfo(3) may take many seconds and cannot be ended, while dials come
-//! several times a second: so dials share a look-up that is under way.
+//! getaddrinfo(3) may take many seconds and cannot be cancelled, while dials start several times a
+//! second. Therefore dials share a running look-up.
 
 use std::fmt;
 use std::io;
@@ -18,14 +18,14 @@ use super::DialError;
 use crate::address::Server;
 use crate::net::race::in_turns;
 
-/// A dial waits so long for a name.
+/// Time that a dial waits for a name.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A look-up that takes longer is not joined any more: it may ask the servers
-/// of a network that was left.
+/// Age after which a look-up is no longer joined: it may query the servers of a network that was
+/// left.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// Look-ups of one name that run at once. Past that the newest is joined.
+/// Concurrent look-ups of one name. Beyond that, the newest is joined.
 const MAX_RUNNING: usize = 4;
 
 /// A look-up of one name.
@@ -33,16 +33,16 @@ pub(super) type LookUp = dyn Fn(Server) -> Pin<Box<dyn Future<Output = io::Resul
     + Send
     + Sync;
 
-/// What a look-up found, for everyone who waits for it.
+/// The result of a look-up, for every dial that waits for it.
 type Answer = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
 
-/// Looks names up.
+/// Resolves names.
 pub(super) struct Names {
     lookup: Arc<LookUp>,
     running: Mutex<Vec<Running>>,
 }
 
-/// A look-up that is under way, the newest of a name last.
+/// A running look-up; the newest of a name is last.
 struct Running {
     server: Server,
     since: Instant,
@@ -50,7 +50,7 @@ struct Running {
 }
 
 impl Default for Names {
-    /// Names of the system: its hosts file, DNS, and what else it has.
+    /// Uses the system's name services: its hosts file, DNS, and others.
     fn default() -> Self {
         Self::new(Arc::new(|server| {
             Box::pin(async move {
@@ -71,7 +71,7 @@ impl Names {
         Self { lookup, running: Mutex::default() }
     }
 
-    /// The addresses of a server, in the order to dial them.
+    /// Returns the addresses of a server, in the order to dial them.
     pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<SocketAddr>, DialError> {
         let mut answer = self.join(server);
         let failed = |error| DialError::Resolve(server.host.clone(), error);
@@ -100,7 +100,7 @@ impl Names {
         let lookup = (self.lookup)(server.clone());
         tokio::spawn(async move {
             let found = lookup.await.map_err(|error| (error.kind(), error.to_string()));
-            // Whoever asked may have given up.
+            // The requester may be gone.
             let _ = sender.send(Some(found));
         });
         let (server, since) = (server.clone(), Instant::now());
@@ -119,7 +119,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Names whose look-ups are counted, and end when they are told to.
+    /// Returns names whose look-ups are counted, and end when told to.
     fn held() -> (Arc<Names>, Arc<AtomicUsize>, Arc<Notify>) {
         let (count, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let (counter, gate) = (Arc::clone(&count), Arc::clone(&go));

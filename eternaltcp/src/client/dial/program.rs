@@ -1,5 +1,5 @@
-//! A carrier through the stdio of a program: it is started, says when it is
-//! through, and from then on is a wire.
+//! A carrier through the stdio of a program: it is started, reports when it is connected, and from
+//! then on is a wire.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,29 +25,29 @@ use crate::client::Via;
 use crate::net::socket::prepare_carrier;
 use crate::process::as_started;
 
-/// A program's time to be through: a log-in over a very slow path.
+/// Time for a program to be connected: a login over a very slow path.
 const THROUGH: Duration = Duration::from_secs(60);
 
-/// What it may say before that.
+/// The most output before that, in bytes.
 const MAX_NOISE: u64 = 1 << 20;
 
-/// Bytes of a line that it says on stderr; a longer one is several.
+/// The longest line on its stderr, in bytes; a longer one is split.
 const MAX_LINE: u64 = 4096;
 
-/// When one direction has ended, the other one's time to end too.
+/// Time for the second direction to end after the first.
 const HALF: Duration = Duration::from_secs(2);
 
-/// A program that was asked to end has so long for it.
+/// Time for a program to exit after it was asked to.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What a program that has ended has written may take so long to be read.
+/// Time for reading the remaining output of a program that has exited.
 const COMPLAINT: Duration = Duration::from_millis(200);
 
-/// What the kernel may hold of a carrier between here and the program: a
-/// keystroke waits behind it.
+/// The most bytes that the kernel may hold of a carrier between here and the program: a keystroke
+/// waits behind them.
 const HELD: usize = 32 * 1024;
 
-/// Others of this machine may connect to a pair that is being made so often.
+/// Attempts to make a pair, because other users of this machine may connect to it.
 const INTRUDERS: usize = 8;
 
 impl Attempts {
@@ -57,8 +57,8 @@ impl Attempts {
         let user = self.user_key().await?;
         let started = Instant::now();
         let mut program = Program::start(via).map_err(failed)?;
-        // Nothing tells when its machine has answered: until it is through, no
-        // other is started beside it, unless it takes long.
+        // Nothing reports when its machine has answered: until it is connected, no other program is
+        // started beside it, unless it takes long.
         (self.connected)();
         let through = timeout(THROUGH, program.get_through(via)).await;
         let why = match through {
@@ -82,7 +82,7 @@ impl Attempts {
         let candidate = Candidate { server: 0, address: via.route_to.unwrap_or(nowhere) };
         let done = self.authenticate(near, user, candidate, started.elapsed(), failed).await;
         let mut dialed = match done {
-            // Nothing but its words tells whether it was through.
+            // Only its output tells whether it was connected.
             Err(DialError::Handshake(_, error)) if via.marker.is_empty() => {
                 let _ = timeout(HALF + LAST_WORDS, wire).await;
                 let words = words.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -96,7 +96,7 @@ impl Attempts {
     }
 }
 
-/// A program that runs; when this is dropped it is asked to end.
+/// A running program; dropping this asks it to exit.
 struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -105,7 +105,7 @@ struct Program {
     last_words: LastWords,
 }
 
-/// What a program complained about last.
+/// The last complaint of a program.
 type LastWords = Arc<Mutex<Option<CleanText>>>;
 
 impl Program {
@@ -120,7 +120,7 @@ impl Program {
         Ok(Self { child, stdin, stdout, stderr, last_words: LastWords::default() })
     }
 
-    /// Greets it, and reads until its output is the server's.
+    /// Sends the greeting, and reads until its output is the server's.
     async fn get_through(&mut self, via: &Via) -> io::Result<()> {
         let (Some(stdin), Some(stdout)) = (&mut self.stdin, &mut self.stdout) else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -133,18 +133,18 @@ impl Program {
         skip_noise(stdout, &via.marker).await
     }
 
-    /// The last thing that it said on stderr, once it has ended.
+    /// Returns the last line on its stderr, once it has exited.
     async fn complaint(&mut self) -> Option<CleanText> {
         drop(self.stdin.take());
         let mut text = Vec::new();
         let stderr = self.stderr.take()?;
-        // What is read by then has to do.
+        // What was read by then has to be enough.
         let _ = timeout(HALF, stderr.take(MAX_NOISE).read_to_end(&mut text)).await;
         let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
         lines.rfind(|line| !line.is_empty()).map(CleanText::from_bytes)
     }
 
-    /// Is the wire between the program and `far`, until either has ended.
+    /// Forwards between the program and `far` until either has ended.
     async fn carry(mut self, mut far: TcpStream) {
         let (Some(mut stdin), Some(mut stdout)) = (self.stdin.take(), self.stdout.take()) else {
             return;
@@ -169,7 +169,7 @@ impl Program {
             () = &mut down => {}
         }
         if let Some(mut complaints) = complaints {
-            // It may have ended by itself, and have said why.
+            // It may have exited by itself, and have reported why.
             let _ = timeout(COMPLAINT, &mut complaints).await;
             complaints.abort();
         }
@@ -179,13 +179,13 @@ impl Program {
         }
     }
 
-    /// Asks the program, and what it has started, to end.
+    /// Asks the program, and its child processes, to exit.
     fn end(&self) {
         self.signal(Signal::TERM);
     }
 
     fn signal(&self, signal: Signal) {
-        // While it is not waited for, the id is nobody else's.
+        // Until the program is waited for, its id is not reused.
         let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(id) = id {
             let _ = kill_process_group(id, signal);
@@ -214,8 +214,8 @@ async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> i
     }
 }
 
-/// Logs what the program complains about. Some of it may be the server's words, and
-/// all of it is read: a program whose stderr is full stands still.
+/// Logs the program's stderr. Part of it may come from the server. All of it is read, because a
+/// program with a full stderr blocks.
 async fn log(stderr: impl AsyncRead + Unpin, last_words: LastWords) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
@@ -229,7 +229,7 @@ async fn log(stderr: impl AsyncRead + Unpin, last_words: LastWords) {
     }
 }
 
-/// Two ends of a TCP connection within this process.
+/// Returns the two ends of a TCP connection within this process.
 async fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let near = TcpStream::connect(listener.local_addr()?).await?;
@@ -290,7 +290,7 @@ mod tests {
         let (mut program, stderr) = tokio::io::duplex(4096);
         let logging = tokio::spawn(log(stderr, LastWords::default()));
         program.write_all(b"not UTF-8: \xff\n").await.unwrap();
-        // No line ends in it, and none is kept whole.
+        // It has no line end, and is not stored.
         for _ in 0..64 {
             program.write_all(&[b'x'; 64 * 1024]).await.unwrap();
         }

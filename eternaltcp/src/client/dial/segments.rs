@@ -1,29 +1,27 @@
-//! Small segments, for paths on which large packets vanish and nobody is told
-//! (RFC 2923, section 2).
+//! Small segments, for paths on which large packets vanish without notice (RFC 2923, section 2).
 //!
-//! There a handshake passes, an attach may, and data stall: the kernel would
-//! try smaller segments late or never, and each new carrier would begin anew.
-//! What is wanted before the first SYN limits both directions, as the peer is
-//! told of it there.
+//! On such a path a handshake passes, an attach may, and data stall: the kernel would try smaller
+//! segments late or never, and each new carrier would start anew. A size that is set before the
+//! first SYN limits both directions, because the SYN tells it to the peer.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many addresses are remembered.
+/// The most addresses that are remembered.
 const MAX: usize = 8;
 
-/// For so long. Whatever it was then may be over, and large segments cost less.
+/// How long they are remembered. The cause may be gone, and large segments cost less.
 const KEPT: Duration = Duration::from_secs(10 * 60);
 
-/// From which addresses carriers are to use small segments, and since when.
+/// The addresses from which carriers use small segments, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Segments(Mutex<VecDeque<(IpAddr, Instant)>>);
 
 impl Segments {
-    /// Whether a carrier from `source` is to use small segments: when that is
-    /// `wanted` now, or was not long ago. Within this machine nothing vanishes.
+    /// Returns whether a carrier from `source` must use small segments: if that is `wanted` now, or
+    /// was not long ago. Within this machine nothing vanishes.
     pub(super) fn are_small(&self, wanted: bool, source: Option<IpAddr>) -> bool {
         if source.is_some_and(|source| source.is_loopback()) {
             return false;
@@ -35,13 +33,12 @@ impl Segments {
         wanted || kept.iter().any(is_kept)
     }
 
-    /// A carrier with small segments was made from `source`: those that follow
-    /// do not find out anew.
+    /// Records that a carrier with small segments was made from `source`, for the following ones.
     pub(super) fn keep_small(&self, source: IpAddr) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh =
             |(address, since): &(IpAddr, Instant)| *address != source && since.elapsed() < KEPT;
-        // One that is kept already keeps its time: at its end large ones are tried.
+        // An existing entry keeps its time: after it, large segments are tried.
         if kept.iter().any(|(address, since)| *address == source && since.elapsed() < KEPT) {
             return;
         }

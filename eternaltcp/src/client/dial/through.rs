@@ -1,4 +1,4 @@
-//! The way through a proxy: a connection to it, and what it is asked for.
+//! The path through a proxy: the connection to it, and the request.
 
 use tokio::net::TcpStream;
 
@@ -7,11 +7,11 @@ use super::{Candidate, DialError};
 use crate::address::Server;
 use crate::client::Proxy;
 
-/// A proxy that takes addresses alone is asked for so many of a server.
+/// The most addresses of a server that are requested from a proxy that takes only addresses.
 const MAX_ADDRESSES: usize = 4;
 
 impl Attempts {
-    /// A connection to the server of `candidate`, whose address is that of `proxy`.
+    /// Makes a connection to the server of `candidate`, whose address is that of `proxy`.
     pub(super) async fn connect_through(
         &self,
         proxy: &Proxy,
@@ -33,7 +33,7 @@ impl Attempts {
         }
     }
 
-    /// What the proxy is asked for: the server by its name, or each of its addresses.
+    /// Returns what the proxy is asked for: the server by its name, or each of its addresses.
     async fn targets(&self, proxy: &Proxy, server: &Server) -> Result<Vec<Server>, DialError> {
         if !proxy.needs_address() {
             return Ok(vec![server.clone()]);

@@ -1,4 +1,4 @@
-//! Finding paths: the one that the system would choose, and the others.
+//! Finds paths: the one that the system would choose, and others.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,33 +10,32 @@ use tracing::debug;
 use super::{Path, Pins};
 use eternaltcp_sys::{bind_to_device, has_route};
 
-/// Other paths that are told at once.
+/// The most other paths that are returned.
 pub(super) const MAX: usize = 4;
 
-/// The path that the system would choose now for a carrier to `server`, within
-/// what the user pinned; `None` when it has none. Sends no packet.
+/// Returns the path that the system would choose now for a carrier to `server`, within the user's
+/// pins; `None` if it has none. Sends no packet.
 pub(crate) fn chosen_path(server: SocketAddr, pins: &Pins) -> Option<Path> {
     let interfaces = interfaces();
     let source = source_for(server, |socket| pins.bind(socket)).ok()?;
     path_of(source, &interfaces)
 }
 
-/// The path of a socket whose own address is `local`. An address that no
-/// interface has any more is on one called `?`.
+/// Returns the path of a socket whose own address is `local`. For an address that no interface has
+/// any more, the interface is `?`.
 pub(crate) fn path_from(local: SocketAddr) -> Path {
     path_of(local, &interfaces())
         .unwrap_or_else(|| Path { source: local.ip(), interface: "?".to_owned() })
 }
 
-/// Whether an interface still has this address.
+/// Returns whether an interface still has this address.
 pub(crate) fn is_here(source: IpAddr) -> bool {
     interfaces().iter().any(|interface| interface.ip() == source)
 }
 
-/// Paths to `server` over other interfaces than `not` has: one for each that is
-/// up, has a usable address of the server's family, and has a route to it; four
-/// at most. None where the user pinned a path, and none to this machine itself.
-/// Sends no packet.
+/// Returns paths to `server` over other interfaces than that of `not`: one for each that is up, has
+/// a usable address of the server's family, and has a route to it; at most four. Returns none if
+/// the user pinned a path, and none to this machine itself. Sends no packet.
 pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Path> {
     if pins.leave_no_choice() || server.ip().is_loopback() {
         return Vec::new();
@@ -60,8 +59,8 @@ pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Pa
     paths
 }
 
-/// A path over this interface: from the address that the system prefers on it,
-/// or else from this one.
+/// Returns a path over this interface: from the address that the system prefers on it, or else from
+/// this one.
 fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Option<Path> {
     let name = device(interface);
     let preferred = source_for(server, |socket| bind_to_device(socket, name));
@@ -69,7 +68,7 @@ fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Op
         is_usable(*source) && all.iter().any(|it| device(it) == name && it.ip() == *source)
     });
     [preferred, Some(interface.ip())].into_iter().flatten().find_map(|source| {
-        // Whether the system lets us use it: without privileges from Linux 5.7 on.
+        // Whether the system lets this user use it: without privileges from Linux 5.7 on.
         let bound = source_for(server, |socket| {
             bind_to_device(socket, name)?;
             socket.bind(&SocketAddr::new(source, 0).into())
@@ -79,8 +78,8 @@ fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Op
     })
 }
 
-/// The address that a socket to `server` gets, prepared by `bind`. A UDP socket
-/// is connected without a packet.
+/// Returns the address that a socket to `server` gets after `bind`. A UDP socket is connected
+/// without a packet.
 fn source_for(
     server: SocketAddr,
     bind: impl FnOnce(&Socket) -> io::Result<()>,
@@ -91,7 +90,7 @@ fn source_for(
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The path from this address, by the interface that has it.
+/// Returns the path from this address, by the interface that has it.
 fn path_of(local: SocketAddr, interfaces: &[Interface]) -> Option<Path> {
     let scope = match local {
         SocketAddr::V6(local) => Some(local.scope_id()).filter(|scope| *scope != 0),
@@ -103,12 +102,12 @@ fn path_of(local: SocketAddr, interfaces: &[Interface]) -> Option<Path> {
     Some(Path { source: local.ip(), interface: device(found).to_owned() })
 }
 
-/// The name of the device: that of an alias (`eth0:1`) goes on after a colon.
+/// Returns the name of the device: that of an alias (`eth0:1`) continues after a colon.
 fn device(interface: &Interface) -> &str {
     interface.name.split(':').next().unwrap_or_default()
 }
 
-/// Whether carriers beyond the link can be from this address.
+/// Returns whether carriers beyond the link can use this source address.
 fn is_usable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(it) => is_usable_v4(it),
@@ -124,7 +123,7 @@ fn is_usable_v6(it: Ipv6Addr) -> bool {
     !(it.is_loopback() || it.is_unicast_link_local() || it.is_unspecified() || it.is_multicast())
 }
 
-/// All addresses of this machine; none when it does not tell.
+/// Returns all addresses of this machine; none if the system does not report them.
 fn interfaces() -> Vec<Interface> {
     get_if_addrs().unwrap_or_else(|error| {
         debug!("the interfaces are not known: {error}");

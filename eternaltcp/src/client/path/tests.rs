@@ -1,4 +1,4 @@
-//! Paths, chosen in network namespaces of their own.
+//! Paths, chosen in their own network namespaces.
 
 use super::find::MAX;
 use super::*;
@@ -19,7 +19,7 @@ fn others(server: &str, not: &Path) -> Vec<Path> {
     other_paths(server.parse().unwrap(), not, &Pins::default())
 }
 
-/// An interface with an address of each family and default routes.
+/// Creates an interface with an address of each family and default routes.
 fn uplink(n: u32) {
     link(&format!("up{n}"));
     ip(&format!("addr add 10.0.{n}.2/24 dev up{n}"));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::address::canonical_ip;
 
-/// The most entries that are read.
+/// The most entries that are parsed.
 const MAX: usize = 1024;
 
 /// Hosts that are reached without a proxy, as curl reads `no_proxy`: names with all names
@@ -20,14 +20,15 @@ enum Entry {
 }
 
 impl NoProxy {
-    /// Reads names that are separated by commas or blanks. What cannot be understood is no host.
+    /// Parses names that are separated by commas or spaces. Entries that cannot be parsed match no
+    /// host.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let words = text.split(|c: char| c == ',' || c.is_whitespace());
         Self(words.filter(|word| !word.is_empty()).take(MAX).filter_map(Entry::parse).collect())
     }
 
-    /// Whether this host is reached without a proxy.
+    /// Returns whether this host is reached without a proxy.
     #[must_use]
     pub fn has(&self, host: &str) -> bool {
         let address = host.parse().ok().map(canonical_ip);

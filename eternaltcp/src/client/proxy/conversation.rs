@@ -10,22 +10,22 @@ use tokio::time::timeout;
 use super::{Kind, Proxy, http, socks};
 use crate::address::Server;
 
-/// A proxy is given this long to reach the server and to say so.
+/// Time for a proxy to reach the server and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer of a proxy, with its headers.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Why a proxy makes no connection, in words that follow its name.
+/// The reason why a proxy makes no connection, in words that follow its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProxyRefusal {
     why: String,
-    /// It has understood, and refuses.
+    /// It is an answer of the proxy.
     is_answer: bool,
 }
 
 impl ProxyRefusal {
-    /// It has answered: to ask again at once is of no use.
+    /// Creates the refusal of a proxy that has answered: asking again at once is useless.
     pub(super) fn answered(why: String) -> Self {
         Self { why, is_answer: true }
     }
@@ -38,7 +38,7 @@ impl ProxyRefusal {
         Self { why, is_answer: false }
     }
 
-    /// Whether the proxy has answered.
+    /// Returns whether the proxy has answered.
     pub(crate) fn is_answer(&self) -> bool {
         self.is_answer
     }
@@ -50,7 +50,7 @@ impl fmt::Display for ProxyRefusal {
     }
 }
 
-/// Has the proxy at the other end of `stream` connect to `server`: what follows is the
+/// Makes the proxy at the other end of `stream` connect to `server`; the following bytes are the
 /// server's.
 pub(super) async fn connect<S>(
     stream: &mut S,
@@ -99,7 +99,7 @@ where
             http::Answer::Interim(length) => {
                 answer.drain(..length);
             }
-            // The server speaks second: nothing of it can be here.
+            // The server speaks second, so none of its bytes can be here.
             http::Answer::Connected(length) if length < answer.len() => {
                 return Err(ProxyRefusal::answered("it says more than its answer".to_owned()));
             }
@@ -165,8 +165,8 @@ async fn hear<const N: usize>(
 mod tests {
     use super::*;
 
-    /// What becomes of a connection through a proxy that says `answer` and no more, and what it was
-    /// told.
+    /// Returns the result of a connection through a proxy that sends only `answer`, and what the
+    /// proxy was sent.
     async fn through(url: &str, answer: &[u8]) -> (Result<(), String>, Vec<u8>) {
         let (mut near, mut far) = tokio::io::duplex(64 * 1024);
         let proxy: Proxy = url.parse().unwrap();

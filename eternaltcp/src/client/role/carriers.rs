@@ -1,4 +1,4 @@
-//! What a client does with carriers that its dials make, and when one is refused.
+//! How a client handles carriers that its dials make, and refusals.
 
 use eternaltcp_proto::{Cause, DialId, Refusal, RefusalCode, Time, Tunnel};
 use tracing::{debug, info, warn};
@@ -10,7 +10,7 @@ use crate::client::{ClientEnd, DialError, Rejection, RejectionReason};
 use crate::driver::Action;
 
 impl ClientRole {
-    /// Begins the dials that are due.
+    /// Starts the dials that are due.
     pub(super) fn dial(&mut self, now: Time, tunnel: &Tunnel) {
         for started in self.dialing.start_due(now) {
             self.event_log.handle_dial(now, &started, tunnel);
@@ -90,7 +90,7 @@ impl ClientRole {
             let is_another = if self.dialing.is_new() {
                 keys.handle_refused()
             } else {
-                // The tunnel has a key of its own: another of the user's changes nothing.
+                // The tunnel has its own key: another key of the user changes nothing.
                 keys.note_refused();
                 false
             };
@@ -107,7 +107,7 @@ impl ClientRole {
             return self.restart(now, Action::Restart(Cause::Unresumable));
         }
         let kept = self.kept_sessions(tunnel);
-        // There may be a successor already, to which another try leads.
+        // A successor may exist already, and another dial may reach it.
         let is_hurried = self.is_hurried() && refusal.code != RefusalCode::Draining;
         if (refusal.is_final && kept == 0) || is_hurried {
             let reason = RejectionReason::ByServer(refusal.code);
@@ -126,7 +126,7 @@ impl ClientRole {
     }
 }
 
-/// Whether another key may be let in.
+/// Returns whether another key may be admitted.
 fn is_about_key(refusal: &Refusal) -> bool {
     matches!(
         refusal.code,
@@ -134,7 +134,7 @@ fn is_about_key(refusal: &Refusal) -> bool {
     )
 }
 
-/// A refusal, with the line that would admit the key where that is what helps.
+/// Describes a refusal, with the line that would admit the key if that helps.
 fn explain(refusal: &Refusal, dialer: &Dialer) -> String {
     let server = dialer.servers().to_string();
     match refusal.code {

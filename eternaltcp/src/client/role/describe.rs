@@ -1,4 +1,4 @@
-//! What the client's end alone knows of its tunnel, for the status.
+//! The part of the status that only the client's end of the tunnel knows.
 
 use std::sync::PoisonError;
 
@@ -25,7 +25,7 @@ impl ClientRole {
         status.why = self.why(status.state, tunnel);
     }
 
-    /// Why the tunnel is not simply attached.
+    /// Returns why the tunnel is not simply attached.
     fn why(&self, state: TunnelState, tunnel: &Tunnel) -> Option<String> {
         let offline = || self.is_offline.then(|| "no route leads to the server".to_owned());
         match state {
@@ -41,7 +41,7 @@ impl ClientRole {
     }
 }
 
-/// A doubt for which no carrier was dialled yet.
+/// Describes a doubt for which no carrier was dialled yet.
 fn words(doubt: Suspicion) -> String {
     match doubt {
         Suspicion::Path => "the path is silent",

@@ -1,4 +1,4 @@
-//! What a client does about its paths: when the network changes, and with its spare.
+//! How a client handles its paths: changes of the network, and its spare.
 
 use eternaltcp_proto::{Suspicion, Time, Tunnel};
 use tracing::info;
@@ -13,14 +13,14 @@ impl ClientRole {
     pub(super) fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
         let is_gone = self.dialing.current_path().is_some_and(|path| !is_here(path.source));
         if is_gone {
-            // TCP itself would find out late: nothing can be sent, and nothing fails.
+            // TCP itself would notice late: nothing can be sent, and nothing fails.
             self.dialing.handle_suspected(now, Some(Suspicion::Path));
         }
         self.actions.extend(self.pool.handle_network());
         self.fill_pool(tunnel);
         self.handle_change_of_path(now, event, tunnel);
         if is_gone {
-            // The user is told first what is wrong.
+            // First the user is told what is wrong.
             self.dial(now, tunnel);
             self.use_spare(now, tunnel);
         }
@@ -60,7 +60,7 @@ impl ClientRole {
         }
     }
 
-    /// Makes what is missing beside the attached carrier.
+    /// Makes the missing carriers beside the attached one.
     pub(super) fn fill_pool(&mut self, tunnel: &Tunnel) {
         self.actions.extend(self.pool.fill(tunnel, self.dialing.current_path()));
     }

@@ -1,4 +1,4 @@
-//! The listeners that the client has at its server, and their connections.
+//! The client's listeners at its server, and their connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::target::{Opening, Wanted, decode_open};
 
-/// Targets that are being connected at once; further ones wait.
+/// Targets that are being connected at the same time; further ones wait.
 const CONNECTING: usize = 256;
 
-/// Names of targets that are looked up at once; further ones wait.
+/// Concurrent look-ups of target names; further ones wait.
 const LOOKUPS: usize = 64;
 
-/// A target's time to answer.
+/// Time for a target to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The listeners, by the sessions that they are.
+/// The listeners, by their session ids.
 #[derive(Debug)]
 pub(super) struct Remotes {
     listening: BTreeMap<SessionId, Listening>,
@@ -54,7 +54,7 @@ impl Remotes {
         self.listening.contains_key(&id)
     }
 
-    /// A session was reset. Says whether it was a listener.
+    /// Handles the reset of a session. Returns whether it was a listener.
     pub(super) fn end(&mut self, id: SessionId, reset: &Reset) -> bool {
         let listening = self.listening.remove(&id);
         listening.map(|listening| listening.end(reset.clone())).is_some()
@@ -90,7 +90,7 @@ impl Remotes {
         })
     }
 
-    /// Which target a session of the server's is for.
+    /// Returns the target of a session that the server opened.
     fn call(&self, payload: &[u8]) -> Result<Call, Reset> {
         let unsupported = |why| Reset::with_detail(Cause::Unsupported, why);
         let Some(Opening { wanted: Wanted::Accepted(listener), origin }) = decode_open(payload)
@@ -110,7 +110,7 @@ impl Remotes {
     }
 }
 
-/// A connection to a listener, to be carried on to its target.
+/// A connection to a listener, to be forwarded to its target.
 struct Call {
     target: Target,
     header: Option<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! What a client logs about its sessions.
+//! The log lines of a client about its sessions.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,15 +9,14 @@ use tracing::{debug, info, warn};
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::report::{bytes, counted};
 
-/// Sessions that cannot be resumed, each of which is logged at once; the others are
-/// counted.
+/// Sessions that cannot be resumed and are logged at once; further ones are counted.
 const LOST_BURST: u32 = 100;
 
 /// The log of a client's sessions, and its limits.
 #[derive(Debug)]
 pub(super) struct SessionLog {
     limit: Arc<LogLimit>,
-    /// Sessions that cannot be resumed have lines of their own.
+    /// Limits the lines about sessions that cannot be resumed.
     limit_of_lost: LogLimit,
     last_reset: Option<Reset>,
 }
@@ -33,12 +32,13 @@ impl SessionLog {
         &self.limit
     }
 
-    /// Why a session was reset last, once.
+    /// Returns why a session was last reset, once.
     pub(super) fn take_last_reset(&mut self) -> Option<Reset> {
         self.last_reset.take()
     }
 
-    /// A session's local socket ended with a reset; `is_told`: the last reset is told at the end.
+    /// Logs a session whose local socket ended with a reset. `is_told` says whether the last reset
+    /// is reported at the end.
     pub(super) fn handle_reset(
         &mut self,
         id: SessionId,
@@ -49,7 +49,7 @@ impl SessionLog {
         if is_listener {
             return debug!(session = id.get(), "a listener is reset: {reset}");
         }
-        // What the user has to do something about is said once, unless it is told at the end.
+        // A problem that the user has to solve is logged once, unless it is reported at the end.
         let is_new = self.last_reset.as_ref() != Some(reset) && !is_told;
         let session = id.get();
         match reset.cause {
@@ -61,7 +61,7 @@ impl SessionLog {
         self.last_reset = Some(reset.clone());
     }
 
-    /// A session cannot be resumed.
+    /// Logs a session that cannot be resumed.
     pub(super) fn handle_lost(&self, lost: &Lost, is_listener: bool) {
         if is_listener {
             return debug!(session = lost.session.get(), "a listener is lost");
@@ -76,7 +76,7 @@ impl SessionLog {
         );
     }
 
-    /// Logs how much was not shown. To be called each second.
+    /// Logs how many lines were suppressed. Must be called each second.
     pub(super) fn tick(&self) {
         let now = Instant::now();
         if let Some(count) = self.limit.left_out(now) {

@@ -1,4 +1,4 @@
-//! What comes in on a carrier, before TLS.
+//! Input of a carrier, before TLS.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -10,43 +10,43 @@ use tokio::net::TcpStream;
 use super::super::CarrierError;
 use crate::memory::Blocks;
 
-/// Bytes asked of the socket at once: at first little, so that strangers and
-/// idle carriers cost little, and up to four full records when they are there.
+/// How many bytes to ask of the socket at once: few at first, so that strangers and idle carriers
+/// cost little, and up to four full records when they are there.
 const MIN_READ: usize = 4 * 1024;
 const MAX_READ: usize = 64 * 1024;
 
-/// A block to read into: also with the front of a record in it, it has room for
-/// the largest read.
+/// The size of a block to read into: even with the front of a record in it, it has room for the
+/// largest read.
 const BLOCK: usize = MAX_READ + 20 * 1024;
 
-/// Bytes read from the socket that are no whole record yet.
+/// Bytes read from the socket that are not a complete record yet.
 #[derive(Debug)]
 pub(super) struct Input {
     buffer: BytesMut,
     /// Memory for large reads.
     blocks: Blocks,
     read_size: usize,
-    /// The last read stopped before the socket was empty, or there was none in this task.
+    /// Whether the last read stopped before the socket was empty, or there was none in this task.
     has_more: bool,
 }
 
 impl Input {
-    /// `buffer` is what was read before.
+    /// Creates the input with what was read before.
     pub(super) fn new(buffer: BytesMut) -> Self {
         Self { buffer, blocks: Blocks::new(BLOCK), read_size: MIN_READ, has_more: true }
     }
 
-    /// The bytes that were read.
+    /// Returns the bytes that were read.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Whether nothing wakes a task that waits for more.
+    /// Returns whether a task that waits for more would not be woken.
     pub(super) fn has_more(&self) -> bool {
         self.has_more
     }
 
-    /// Notes whether nothing wakes a task that waits for more.
+    /// Records whether a task that waits for more would not be woken.
     pub(super) fn set_more(&mut self, has_more: bool) {
         self.has_more = has_more;
     }
@@ -78,7 +78,7 @@ impl Input {
         }
     }
 
-    /// Gives back memory that an idle carrier does not need.
+    /// Frees memory that an idle carrier does not need.
     pub(super) fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
@@ -88,15 +88,15 @@ impl Input {
     }
 }
 
-/// Reads `most` bytes at most; 0 is the end of stream. After less than `most` the
-/// socket counts as drained, as epoll(7) has it: the read that would say so is
-/// left out. There is no urgent data on a carrier, which would end a read early.
+/// Reads at most `most` bytes. 0 is the end of stream. After less than `most` the socket counts as
+/// drained, as epoll(7) allows, and the read that would confirm it is left out. There is no urgent
+/// data on a carrier, which would end a read early.
 fn read_some(stream: &TcpStream, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
     let mut count = None;
     let outcome = stream.try_io(Interest::READABLE, || {
         let read = stream.try_read_buf(&mut (&mut *buffer).limit(most))?;
         count = Some(read);
-        // What tokio takes for an empty socket, it waits for.
+        // If tokio considers a socket empty, it waits for it.
         if (1..most).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
     count.map_or_else(|| outcome.map(|()| 0), Ok)

@@ -27,13 +27,13 @@ use input::Input;
 use output::Output;
 use standing_queue::{PathSample, StandingQueue};
 
-/// Reads in a row before others get their turn.
+/// How many reads in a row before others get their turn.
 const READS: usize = 2;
 
 /// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
 const SHUT: u32 = 536;
 
-/// A carrier whose handshake is done.
+/// A carrier whose handshake is complete.
 #[derive(Debug)]
 pub(crate) struct CarrierIo {
     stream: TcpStream,
@@ -43,15 +43,14 @@ pub(crate) struct CarrierIo {
     queue: StandingQueue,
     peer: SocketAddr,
     is_shut: bool,
-    /// Its socket leads to a program of this machine, which carries it on.
+    /// Whether its socket leads to a program of this machine, which relays it.
     is_relayed: bool,
-    /// What is given back when it is closed.
+    /// A value that is dropped when the carrier is closed.
     guard: Option<Box<dyn fmt::Debug + Send + Sync>>,
 }
 
 impl CarrierIo {
-    /// Takes over where the handshake left off. `incoming` is what was read
-    /// and is no whole record yet.
+    /// Takes over from the handshake. `incoming` is what was read and is not a complete record yet.
     pub(crate) fn new(stream: TcpStream, tls: Connection, incoming: BytesMut) -> io::Result<Self> {
         let peer = canonical_address(stream.peer_addr()?);
         Ok(Self {
@@ -67,29 +66,29 @@ impl CarrierIo {
         })
     }
 
-    /// Its socket leads to a program of this machine: what the kernel knows of
-    /// it says nothing of the path.
+    /// Marks its socket as leading to a program of this machine: what the kernel reports says
+    /// nothing about the path.
     pub(crate) fn set_relayed(&mut self) {
         self.is_relayed = true;
     }
 
-    /// The addresses at its two ends; `None` where they say nothing of the path.
+    /// Returns the addresses of its two ends, or `None` if they say nothing about the path.
     pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         Some((self.local().ok()?, self.peer)).filter(|_| !self.is_relayed)
     }
 
-    /// The other end's address.
+    /// Returns the other end's address.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// This end's address.
+    /// Returns this end's address.
     pub(crate) fn local(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr().map(canonical_address)
     }
 
-    /// Reads what is there, a bounded amount, and appends its plaintext.
-    /// Says how many bytes were read; an error may come after good plaintext.
+    /// Reads a bounded amount, and appends its plaintext. Returns how many bytes were read. An
+    /// error may come after good plaintext.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -108,25 +107,25 @@ impl CarrierIo {
         if total == 0 { Poll::Pending } else { Poll::Ready(Ok(total)) }
     }
 
-    /// Whether nothing wakes who waits for more: the last read stopped before
-    /// the socket was empty.
+    /// Returns whether a task that waits for more would not be woken, because the last read stopped
+    /// before the socket was empty.
     pub(crate) fn has_more(&self) -> bool {
         self.input.has_more()
     }
 
-    /// Another task has it from now on: the wake-ups are those of the last one.
+    /// Hands it to another task: wake-ups registered so far belong to the previous one.
     pub(super) fn passed_on(mut self) -> Self {
         self.input.set_more(true);
         self
     }
 
-    /// Has it hold what counts it among others, until it is closed.
+    /// Makes it hold a value, such as its place in a count, until it is closed.
     pub(crate) fn hold(&mut self, guard: impl fmt::Debug + Send + Sync + 'static) {
         self.guard = Some(Box::new(guard));
     }
 
-    /// Sends packets until there are none (`Ready`) or the kernel has enough
-    /// that is unsent (`Pending`).
+    /// Sends packets until there are none (`Ready`) or the kernel has enough unsent data
+    /// (`Pending`).
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -137,8 +136,8 @@ impl CarrierIo {
         self.poll_write_with(cx, now, typed, |now| tunnel.poll_transmit(now))
     }
 
-    /// The same for the packets that `next` gives. `typed` is when a keystroke was
-    /// last sent.
+    /// As [`Self::poll_write`], for the packets that `next` returns. `typed` is when a keystroke
+    /// was last sent.
     pub(crate) fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,7 +149,7 @@ impl CarrierIo {
         self.poll_send(cx, now, next)
     }
 
-    /// Has the kernel keep a pace while somebody types beside bulk.
+    /// Asks the kernel for a pace while somebody types beside bulk.
     fn keep_queue_short(&mut self, now: Time, typed: Option<Time>) {
         if !self.queue.is_due(now, typed) {
             return;
@@ -162,12 +161,12 @@ impl CarrierIo {
         });
         if let Some(pacing) = self.queue.handle_sample(now, typed, sample) {
             trace!("carrier to {}: {pacing:?}, {sample:?}", self.peer);
-            // Without it keystrokes wait as they would in any TCP.
+            // Without pacing, keystrokes wait as they would in any TCP connection.
             let _ = keep_pace(&self.stream, pacing.rate());
         }
     }
 
-    /// The same for packets of whatever has them, as a standby carrier.
+    /// As [`Self::poll_write`], for packets of another source, such as a standby carrier.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -176,7 +175,7 @@ impl CarrierIo {
     ) -> Poll<Result<(), CarrierError>> {
         loop {
             if self.output.is_flushed() {
-                // What is not taken yet can still be overtaken by a keystroke.
+                // A keystroke can still overtake packets that are not taken yet.
                 ready!(self.output.poll_room(cx, &self.stream))?;
                 if !self.output.fill(&mut self.tls, || next(now))? {
                     return Poll::Ready(Ok(()));
@@ -186,7 +185,7 @@ impl CarrierIo {
         }
     }
 
-    /// Flushes what is left, and ends the sending direction in order, once.
+    /// Flushes the rest, and ends the sending direction in order, once.
     pub(crate) fn poll_shut(
         &mut self,
         cx: &mut Context<'_>,
@@ -200,7 +199,7 @@ impl CarrierIo {
         Poll::Ready(Ok(()))
     }
 
-    /// What the kernel's TCP knows of the path; `None` if it cannot say.
+    /// Returns the kernel's TCP report about the path, or `None` if it has none.
     pub(crate) fn path_report(&mut self, now: Time) -> Option<PathReport> {
         if self.is_relayed {
             return None;
@@ -220,13 +219,13 @@ impl CarrierIo {
         })
     }
 
-    /// The round trip and its deviation, as the kernel's TCP measures them.
+    /// Returns the round trip and its deviation, as the kernel's TCP measures them.
     fn round_trip(&self) -> Option<(Duration, Duration)> {
         let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()??;
         Some((info.round_trip, info.variance))
     }
 
-    /// What the status shows: `round_trip` where the kernel knows none.
+    /// Returns what the status shows. `round_trip` is used if the kernel knows none.
     pub(super) fn status(
         &self,
         round_trip: Option<Duration>,
@@ -252,7 +251,7 @@ impl CarrierIo {
         self.tls.encrypt(bytes, self.output.buffer())
     }
 
-    /// Gives back memory that an idle carrier does not need.
+    /// Frees memory that an idle carrier does not need.
     pub(crate) fn shrink(&mut self) {
         self.input.shrink();
         self.output.shrink();

@@ -1,4 +1,4 @@
-//! What goes out on a carrier, after TLS.
+//! Output of a carrier, after TLS.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,27 +16,27 @@ use super::super::CarrierError;
 use super::pace::Pace;
 use super::unacknowledged::Unacknowledged;
 
-/// So much is written before the kernel is asked whether little of it is unsent.
+/// How much is written before the kernel is asked whether little of it is unsent.
 const UNASKED: usize = 8 * 1024;
 
-/// A carrier is fresh until it has written so much: TCP sends little in the
-/// first round trips (RFC 6928), and a record is of use only once it is whole.
+/// A carrier is fresh until it has written this much: TCP sends little in the first round trips
+/// (RFC 6928), and a record is of use only once it is complete.
 const FRESH: u64 = 64 * 1024;
 
 /// A record of a fresh carrier ends with the packet that fills this.
 const FRESH_RECORD: usize = 1024;
 
-/// Protected bytes for the socket, and what is known of those that it took.
+/// Protected bytes for the socket, and the state of those that it took.
 #[derive(Debug)]
 pub(super) struct Output {
     buffer: Vec<u8>,
     /// How many bytes of the buffer the socket took.
     sent: usize,
-    /// Bytes that the socket took in all.
+    /// How many bytes the socket took in all.
     written: u64,
-    /// Bytes written since the kernel was last asked what is unsent.
+    /// Bytes written since the kernel was last asked how much is unsent.
     unasked: usize,
-    /// What the peer's kernel has yet to acknowledge.
+    /// What the peer's kernel has not acknowledged yet.
     unacknowledged: Unacknowledged,
     pace: Pace,
 }
@@ -53,17 +53,17 @@ impl Output {
         }
     }
 
-    /// Where TLS puts protected bytes.
+    /// Returns where TLS puts protected bytes.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Whether the socket took all that is protected.
+    /// Returns whether the socket took everything that is protected.
     pub(super) fn is_flushed(&self) -> bool {
         self.sent == self.buffer.len()
     }
 
-    /// For how long bytes have waited at least for the peer's kernel, when this one holds
+    /// Returns for how long, at least, bytes have waited for the peer's kernel, when this one holds
     /// `unacknowledged` of them.
     pub(super) fn waiting(&mut self, now: Time, unacknowledged: usize) -> Option<Duration> {
         self.unacknowledged.waiting(now, unacknowledged)
@@ -115,7 +115,7 @@ impl Output {
         Ok(size > 0)
     }
 
-    /// Writes what is protected.
+    /// Writes the protected bytes.
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
@@ -142,7 +142,7 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives back memory that an idle carrier does not need.
+    /// Frees memory that an idle carrier does not need.
     pub(super) fn shrink(&mut self) {
         if self.is_flushed() {
             (self.buffer, self.sent) = (Vec::new(), 0);
@@ -150,8 +150,8 @@ impl Output {
     }
 }
 
-/// Asks the kernel whether less is unsent than `TCP_NOTSENT_LOWAT`, and arms
-/// the wake-up if not. Only poll(2) honours that limit; write(2) does not.
+/// Returns whether less is unsent than `TCP_NOTSENT_LOWAT`, and arms the wake-up if not. Only
+/// poll(2) honours that limit; write(2) does not.
 fn is_writable(socket: &impl AsFd) -> io::Result<bool> {
     let mut fds = [PollFd::new(socket, PollFlags::OUT)];
     poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;

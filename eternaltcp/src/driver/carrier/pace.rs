@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use eternaltcp_proto::Time;
 
-/// One full record: the least that is worth a write.
+/// One full record: the smallest amount that is worth a write.
 const RECORD: usize = 16 * 1024;
 
-/// The most that is prepared at once.
+/// The largest amount that is prepared at once.
 const MAX: usize = 8 * RECORD;
 
-/// A write may hold what the path carries in this time.
+/// A write may hold as much as the path carries in this time.
 const HORIZON: Duration = Duration::from_millis(2);
 
-/// A measurement ends after this time.
+/// The length of a measurement.
 const WINDOW: Duration = Duration::from_millis(10);
 
-/// A pause this long between two writes is nobody's slowness: what follows is
-/// measured anew.
+/// A pause this long between two writes does not mean that the path is slow: a new measurement
+/// begins.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Measures how fast the carrier takes bytes, so that a slow path gets small
@@ -35,12 +35,12 @@ impl Pace {
         Self { batch: RECORD, span: None, bytes: 0 }
     }
 
-    /// How many bytes to prepare for the next write.
+    /// Returns how many bytes to prepare for the next write.
     pub(super) fn batch(&self) -> usize {
         self.batch
     }
 
-    /// The socket took `bytes`.
+    /// Records that the socket took `bytes`.
     pub(super) fn handle_written(&mut self, now: Time, bytes: usize) {
         let going = self.span.filter(|(_, last)| now.since(*last) < PAUSE);
         let Some((since, _)) = going else {

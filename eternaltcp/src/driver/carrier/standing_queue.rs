@@ -12,41 +12,41 @@ use std::time::Duration;
 
 use eternaltcp_proto::Time;
 
-/// Nobody types who has not for this long.
+/// Nobody types if there was no keystroke for this long.
 const REST: Duration = Duration::from_secs(3);
 
-/// The shortest time between two looks at the path.
+/// The shortest time between two samples of the path.
 const MIN_PERIOD: Duration = Duration::from_millis(50);
 
-/// A queue of less delay is none.
+/// A queue with less delay than this does not count.
 const MIN_TARGET: f64 = 0.002;
 
-/// Nor is one that holds so small a share of the shortest round trip.
+/// Nor does a queue that takes less than this share of the shortest round trip.
 const TARGET: f64 = 1.0 / 16.0;
 
-/// A queue of so many full segments is none: they are what TCP sends at once.
+/// Nor does a queue of this many full segments: TCP sends that many at once.
 const SEGMENTS: f64 = 3.0 * 1500.0;
 
-/// The pace changes by this factor in one period at most.
+/// The limits of the factor by which the pace changes in one period.
 const STEP: std::ops::RangeInclusive<f64> = 0.8..=1.1;
 
 /// The pace never falls below this share of what arrived when it began.
 const FLOOR: f64 = 0.7;
 
-/// A queue that is too long for so many periods in a row does not yield.
+/// A queue that is too long for this many periods in a row does not yield.
 const STUBBORN: u32 = 15;
 
-/// A queue that does not yield is let alone for so long.
+/// For how long a queue that does not yield is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What the kernel knows of a carrier's path.
+/// What the kernel reports about a carrier's path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PathSample {
     /// The smoothed round trip.
     pub(super) round_trip: Duration,
-    /// The shortest round trip of late, which had no queue to wait in.
+    /// The shortest recent round trip, which had no queue to wait in.
     pub(super) least_round_trip: Duration,
-    /// Bytes that the peer's kernel has, in all.
+    /// Bytes that have arrived at the peer's kernel, in all.
     pub(super) arrived: u64,
 }
 
@@ -59,7 +59,7 @@ pub(super) enum Pacing {
 }
 
 impl Pacing {
-    /// The rate in bytes a second; `None` for as fast as TCP can.
+    /// Returns the rate in bytes a second, or `None` for as fast as TCP can.
     pub(super) fn rate(self) -> Option<u64> {
         match self {
             Self::Rate(rate) => Some(rate),
@@ -72,7 +72,7 @@ impl Pacing {
 enum State {
     /// The queue is short, or nobody waits in it.
     Free,
-    /// The kernel keeps a pace, in bytes a second.
+    /// The kernel paces, in bytes a second.
     Paced { rate: f64, floor: f64, too_long: u32 },
     /// The queue did not yield.
     Pausing { until: Time },
@@ -82,7 +82,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct StandingQueue {
     state: State,
-    /// The last look: when, and what had arrived by then.
+    /// When the last sample was taken, and what had arrived by then.
     last: Option<(Time, u64)>,
     period: Duration,
 }
@@ -92,16 +92,15 @@ impl StandingQueue {
         Self { state: State::Free, last: None, period: MIN_PERIOD }
     }
 
-    /// Whether the path is to be looked at now, where somebody typed last at
-    /// `typed`.
+    /// Returns whether to sample the path now, if somebody last typed at `typed`.
     pub(super) fn is_due(&self, now: Time, typed: Option<Time>) -> bool {
         let is_typing = typed.is_some_and(|typed| now.since(typed) < REST);
         let is_paced = matches!(self.state, State::Paced { .. });
         (is_typing || is_paced) && self.last.is_none_or(|(at, _)| now.since(at) >= self.period)
     }
 
-    /// Takes a look at the path, of which the kernel may know nothing. Says what
-    /// pace is new.
+    /// Takes a sample of the path, of which the kernel may know nothing. Returns the new pace, if
+    /// it changes.
     pub(super) fn handle_sample(
         &mut self,
         now: Time,
@@ -120,7 +119,7 @@ impl StandingQueue {
         let (at, before) = last?;
         let elapsed = now.since(at);
         if elapsed > 4 * self.period {
-            // It was quiet: what arrived meanwhile says nothing of the link.
+            // There was a pause: what arrived meanwhile says nothing about the link.
             return self.release(State::Free);
         }
         let arrived = sample.arrived.saturating_sub(before) as f64 / elapsed.as_secs_f64();
@@ -130,7 +129,8 @@ impl StandingQueue {
         let excess = (round_trip - least - target) / target;
         match self.state {
             State::Pausing { until } if now < until => None,
-            // Who typed before may have asked for what fills the queue, and types no more.
+            // Somebody who typed before may have asked for the data that fills the queue, and no
+            // longer types.
             State::Free | State::Pausing { .. } if excess > 1.0 && typed > Some(at) => {
                 self.keep(arrived * STEP.start(), arrived * FLOOR, 0)
             }
@@ -168,17 +168,17 @@ impl StandingQueue {
 mod tests {
     use super::*;
 
-    /// A link whose queue is filled by a sender that keeps a pace, or sends as
-    /// fast as it can, and by others.
+    /// A link whose queue is filled by a sender that paces, or sends as fast as it can, and by
+    /// others.
     struct Link {
-        /// What it carries, in bytes a second.
+        /// Its rate, in bytes a second.
         rate: f64,
         least: f64,
-        /// Bytes in the queue, and how many there can be.
+        /// Bytes in the queue, and how many fit.
         queue: f64,
         room: f64,
-        /// What others send, whatever happens, as a share of the link; and
-        /// whether they take what we leave.
+        /// What others send in any case, as a share of the link, and whether they take what we
+        /// leave.
         others: f64,
         are_greedy: bool,
         arrived: f64,
@@ -190,7 +190,7 @@ mod tests {
             Self { rate, least, queue: 0.0, room, others: 0.0, are_greedy: false, arrived: 0.0 }
         }
 
-        /// One millisecond.
+        /// Lets one millisecond pass.
         fn pass(&mut self, pace: Pacing) {
             let ours = match pace {
                 Pacing::Rate(rate) => rate as f64,
@@ -213,8 +213,8 @@ mod tests {
         }
     }
 
-    /// Runs for so many seconds; gives the mean delay of the queue in the
-    /// second half, in seconds, and the share of the link that was used in it.
+    /// Runs for this many seconds. Returns the mean delay of the queue in the second half, in
+    /// seconds, and the share of the link that was used in it.
     fn run(link: &mut Link, seconds: u64, is_typing: bool) -> (f64, f64) {
         let (mut control, mut pace) = (StandingQueue::new(), Pacing::Unlimited);
         let (mut delay, mut before) = (0.0, 0.0);
@@ -287,9 +287,9 @@ mod tests {
         Time::new(Duration::from_secs_f64(seconds))
     }
 
-    /// Looks at a link with a full queue each tenth of a second, up to the one
-    /// before `end`. Somebody asks for something at first, and types at `typed`.
-    /// Gives what was said at each look.
+    /// Samples a link with a full queue each tenth of a second, up to the one before `end`.
+    /// Somebody asks for something at first, and types at `typed`. Returns the result of each
+    /// sample.
     fn look(control: &mut StandingQueue, end: u32, typed: f64) -> Vec<Option<Pacing>> {
         let mut link = Link::new(6.25e6, 0.04);
         link.queue = link.room;

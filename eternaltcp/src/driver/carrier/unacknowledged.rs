@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use eternaltcp_proto::Time;
 
-/// Writes closer together than this are one for the purpose.
+/// Writes closer together than this count as one.
 const GAP: Duration = Duration::from_millis(10);
 
-/// Marks that are kept; when there are more, every second one is forgotten.
+/// The number of marks that are kept. When there are more, every second one is dropped.
 const MAX: usize = 32;
 
-/// Remembers when bytes were written, so that the kernel's count of what is not
-/// acknowledged says since when.
+/// Remembers when bytes were written, so that the kernel's count of unacknowledged bytes shows how
+/// long they have waited.
 #[derive(Debug, Default)]
 pub(super) struct Unacknowledged {
     written: u64,
-    /// How much was written by when, the oldest first.
+    /// How much was written by which time, the oldest first.
     marks: VecDeque<(u64, Time)>,
 }
 
 impl Unacknowledged {
-    /// The socket took `count` bytes.
+    /// Records that the socket took `count` bytes.
     pub(super) fn handle_written(&mut self, now: Time, count: usize) {
         self.written += count as u64;
         if self.marks.back().is_some_and(|(_, last)| now.since(*last) < GAP) {
@@ -37,8 +37,8 @@ impl Unacknowledged {
         self.marks.push_back((self.written, now));
     }
 
-    /// For how long bytes have waited at least, when the kernel holds
-    /// `unacknowledged` of them; `None` when nothing waits.
+    /// Returns for how long, at least, bytes have waited, when the kernel holds `unacknowledged` of
+    /// them, or `None` when nothing waits.
     pub(super) fn waiting(&mut self, now: Time, unacknowledged: usize) -> Option<Duration> {
         let acknowledged = self.written.saturating_sub(unacknowledged as u64);
         while self.marks.front().is_some_and(|(written, _)| *written <= acknowledged) {
@@ -47,7 +47,7 @@ impl Unacknowledged {
         if unacknowledged == 0 {
             return None;
         }
-        // What was written since the last mark waits from now on.
+        // Bytes written since the last mark wait from now on.
         let (_, since) = *self.marks.front().unwrap_or(&(self.written, now));
         if self.marks.is_empty() {
             self.marks.push_back((self.written, now));
@@ -86,7 +86,7 @@ mod tests {
             unacknowledged.handle_written(at(millis), 1);
         }
         assert!(unacknowledged.marks.len() <= MAX);
-        // All but the bytes of the last 300 ms were acknowledged.
+        // Everything except the bytes of the last 300 ms was acknowledged.
         let waiting = unacknowledged.waiting(at(100_000), 300).unwrap();
         assert!(waiting <= Duration::from_millis(300), "{waiting:?}");
     }

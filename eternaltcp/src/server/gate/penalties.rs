@@ -1,4 +1,4 @@
-//! What sources have done wrong at the door, and for how long that counts.
+//! The penalties of sources, and how long they count.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,24 +10,24 @@ use eternaltcp_proto::Time;
 
 use crate::duration::parse_duration;
 
-/// Sources whose penalties are remembered. Past that new ones are not.
+/// Sources whose penalties are tracked. Beyond that, new ones are not.
 const MAX_SOURCES: usize = 1 << 16;
 
-/// How often the table is cleared of what is over, while it is full.
+/// Interval at which expired entries are removed while the table is full.
 const CLEARED: Duration = Duration::from_secs(1);
 
-/// From which sum on penalties of a source count, and up to which they add up:
-/// sshd's `PerSourcePenalties`. Written as `15s:10m`.
+/// The sum from which penalties of a source count, and the largest sum: sshd's
+/// `PerSourcePenalties`. Written as `15s:10m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PenaltyRange {
-    /// Penalties that come to less have no effect.
+    /// A smaller sum has no effect.
     pub min: Duration,
-    /// They never come to more.
+    /// The largest sum.
     pub max: Duration,
 }
 
 impl Default for PenaltyRange {
-    /// Those of sshd.
+    /// The values of sshd.
     fn default() -> Self {
         Self { min: Duration::from_secs(15), max: Duration::from_secs(600) }
     }
@@ -56,18 +56,18 @@ impl fmt::Display for PenaltyRange {
 /// How a connection ended that did not become a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Fault {
-    /// It ended, or had to make room, before it proved a key.
+    /// It ended, or was dropped, before it proved a key.
     NoKey,
-    /// Its key is not known.
+    /// Its key is unknown.
     UnknownKey,
-    /// It said nothing, or not enough, in the time it had.
+    /// It was too slow.
     TooSlow,
     /// It does not speak TLS, or speaks it wrongly.
     NotTls,
 }
 
 impl Fault {
-    /// What it costs: as `noauth`, `authfail`, `grace-exceeded` of sshd.
+    /// Returns its penalty: as `noauth`, `authfail`, `grace-exceeded` of sshd.
     fn penalty(self) -> Duration {
         Duration::from_secs(match self {
             Self::NoKey => 1,
@@ -80,7 +80,7 @@ impl Fault {
 /// The penalties of all sources.
 #[derive(Debug)]
 pub(super) struct Penalties {
-    /// `None`: there are none.
+    /// `None`: there are no penalties.
     range: Option<PenaltyRange>,
     sources: BTreeMap<IpAddr, Penalty>,
     cleared: Time,
@@ -111,7 +111,7 @@ impl Penalties {
         penalty.counts |= penalty.until.since(now) >= range.min;
     }
 
-    /// Whether a source is to be held down now.
+    /// Returns whether the penalties of a source count now.
     pub(super) fn count(&self, now: Time, source: IpAddr) -> bool {
         self.sources.get(&source).is_some_and(|penalty| penalty.counts && penalty.until > now)
     }

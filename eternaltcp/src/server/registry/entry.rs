@@ -17,7 +17,8 @@ use crate::driver::{Command, Shared};
 use crate::policy::Denial;
 use eternaltcp_tls::PublicKey;
 
-/// A tunnel ends that every look at a changing file denied for this long, though it has not settled.
+/// A tunnel ends if every check of a changing file denied it for this long, even though the file
+/// has not settled.
 const SETTLED_AT_LAST: Duration = Duration::from_secs(300);
 
 /// A tunnel as the registry knows it.
@@ -25,29 +26,29 @@ const SETTLED_AT_LAST: Duration = Duration::from_secs(300);
 pub(in crate::server) struct Entry {
     pub(in crate::server) handle: Handle,
     pub(in crate::server) shared: Arc<Shared>,
-    /// The key that was let in.
+    /// The admitted key.
     pub(in crate::server) user: PublicKey,
     /// The tunnel's own key, which later carriers prove.
     pub(in crate::server) own: PublicKey,
     pub(in crate::server) instance: Instance,
-    /// Where the last carrier came from.
+    /// The source address of the last carrier.
     from: Arc<Mutex<IpAddr>>,
-    /// Its places for carriers that stand by.
+    /// Its places for standby carriers.
     pub(in crate::server) standbys: Standbys,
-    /// The epoch of the request that it was made for.
+    /// The epoch of the request that created it.
     born: Epoch,
-    /// What the tunnel may hold, in each direction: set by [`Registry::insert`].
+    /// The memory that the tunnel may hold in each direction, set by [`Registry::insert`].
     limit: u64,
     detached_since: Option<Instant>,
     /// How long another process of the same client was attached meanwhile.
     outlived_for: Duration,
-    /// For how long every look at the authorized keys has denied it.
+    /// For how long every check of the authorized keys has denied it.
     denied_for: Duration,
     /// It was told to end.
     is_ending: bool,
     /// Whether the client's end closed the last carrier.
     was_closed: Arc<AtomicBool>,
-    /// A newer tunnel of the same client took its place.
+    /// A newer tunnel of the same client replaced it.
     replaced: Arc<AtomicBool>,
     /// The fields of its log lines.
     pub(in crate::server) span: Span,
@@ -90,18 +91,17 @@ impl Entry {
         *self.from.lock().unwrap_or_else(PoisonError::into_inner) = from;
     }
 
-    /// Whether a newer tunnel of the same client took its place.
+    /// Returns whether a newer tunnel of the same client replaced it.
     pub(in crate::server) fn is_replaced(&self) -> bool {
         self.replaced.load(Ordering::Acquire)
     }
 
-    /// Notes whether the client's own end closed the last carrier.
+    /// Records whether the client's own end closed the last carrier.
     pub(in crate::server) fn note_end(&self, is_by_client: bool) {
         self.was_closed.store(is_by_client, Ordering::Release);
     }
 
-    /// Why the tunnel may not go on, if it may not, `elapsed` after the last
-    /// question.
+    /// Returns why the tunnel must end, if so, `elapsed` after the last call.
     pub(super) fn denial(&mut self, keys: &View, elapsed: Duration) -> Option<Denial> {
         let Err(denial) = keys.judge_latest(&self.user, self.from()) else {
             self.denied_for = Duration::ZERO;
@@ -115,7 +115,7 @@ impl Entry {
         (is_final || self.denied_for >= SETTLED_AT_LAST).then_some(denial)
     }
 
-    /// Tells the tunnel to give its carrier up.
+    /// Tells the tunnel to drop its carrier.
     pub(super) fn detach(&self, denial: &Denial) {
         if self.shared.is_attached() {
             warn!(parent: &self.span, "its carrier is ended: {denial}");
@@ -123,40 +123,39 @@ impl Entry {
         }
     }
 
-    /// Tells the tunnel to close. Its queue of commands may be full: then it
-    /// is asked again at the next turn. Says whether it was told.
+    /// Tells the tunnel to close. Its queue of commands may be full: then it is told again at the
+    /// next turn. Returns whether it was told.
     pub(super) fn close(&self, why: Closing) -> bool {
         self.handle.try_send(Command::Close(why))
     }
 
-    /// Tells a tunnel that is not listed any more to close, however long its
-    /// queue of commands is.
+    /// Tells a tunnel that is no longer listed to close, however long its queue of commands is.
     pub(super) fn dismiss(self, why: Closing) {
         self.replaced.store(why == Closing::Replaced, Ordering::Release);
         tokio::spawn(async move { self.handle.send(Command::Close(why)).await });
     }
 
-    /// What the processes of one client have in common: a key, a machine that is up since the
-    /// same boot, a user, and an address.
+    /// Returns what the processes of one client have in common: a key, a machine with the same
+    /// boot, a user, and an address.
     pub(super) fn home(&self) -> (&PublicKey, Instance, IpAddr) {
         let mut instance = self.instance.clone();
         std::mem::take(&mut instance.name);
         (&self.user, instance, self.from())
     }
 
-    /// Whether it is detached because the client's own end closed its carrier.
+    /// Returns whether it is detached because the client's own end closed its carrier.
     pub(super) fn is_abandoned(&self) -> bool {
         let was_closed = self.was_closed.load(Ordering::Acquire);
         was_closed && self.detached_since.is_some() && !self.shared.is_attached()
     }
 
-    /// Whether it has no sessions, and no carrier for so long.
+    /// Returns whether it has had no sessions and no carrier for this long.
     pub(super) fn is_idle_for(&self, time: Duration, now: Instant) -> bool {
         let is_detached = !self.shared.is_attached() && self.shared.sessions() == 0;
         is_detached && self.detached_since.is_some_and(|since| now.duration_since(since) >= time)
     }
 
-    /// Whether it had a carrier so short a time ago.
+    /// Returns whether it had a carrier this recently.
     pub(super) fn was_here(&self, time: Duration, now: Instant) -> bool {
         self.detached_since.is_none_or(|since| now.duration_since(since) < time)
     }
@@ -168,7 +167,7 @@ impl Entry {
             && self.instance.name == instance.name
     }
 
-    /// What the tunnel may hold in each direction.
+    /// Returns the memory that the tunnel may hold in each direction.
     pub(in crate::server) fn limit(&self) -> u64 {
         self.limit
     }
@@ -177,18 +176,18 @@ impl Entry {
         self.limit = limit;
     }
 
-    /// The epoch of the request that it was made for.
+    /// Returns the epoch of the request that created it.
     pub(super) fn born(&self) -> Epoch {
         self.born
     }
 
-    /// Whether the process with this key of its own has asked for this tunnel with this epoch, or
-    /// with a later one.
+    /// Returns whether the process with this own key requested this tunnel with this epoch or a
+    /// later one.
     pub(super) fn is_asked_for_since(&self, own: &PublicKey, epoch: Epoch) -> bool {
         self.own == *own && self.born >= epoch
     }
 
-    /// Notes whether the tunnel is detached, `elapsed` after the last look, and whether others of
+    /// Records whether the tunnel is detached, `elapsed` after the last call, and whether others of
     /// the same client outlived it in that time.
     pub(super) fn note_attachment(&mut self, now: Instant, elapsed: Duration, is_outlived: bool) {
         if self.shared.is_attached() {
@@ -205,7 +204,7 @@ impl Entry {
         self.detached_since
     }
 
-    /// The tunnel as one that may have to end, if it is detached and was not told to end.
+    /// Returns the tunnel as a candidate for eviction, if it is detached and was not told to end.
     pub(super) fn candidate(&self, now: Instant) -> Option<Candidate<&PublicKey>> {
         if self.is_ending {
             return None;

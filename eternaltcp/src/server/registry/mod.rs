@@ -27,25 +27,24 @@ use eternaltcp_tls::PublicKey;
 
 pub(super) use entry::Entry;
 
-/// A tunnel without sessions was detached for this long before it makes room for a new client:
-/// one that was just made is not attached yet.
+/// How long a tunnel without sessions must be detached before it is closed for a new client: a
+/// tunnel that was just created is not attached yet.
 const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
-/// A tunnel that had a carrier so short a time ago is no ghost of a machine that was
-/// started again since.
+/// A tunnel that had a carrier this recently is not a ghost of a machine that rebooted since.
 const JUST_NOW: Duration = Duration::from_secs(3);
 
-/// Limits the lines about tunnels that are replaced.
+/// Limits the lines about replaced tunnels.
 static REPLACED: LogLimit = LogLimit::new(200);
 
-/// How long closing all tunnels may take.
+/// Time for closing all tunnels.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// All tunnels, by their ids.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Registry {
     tunnels: Mutex<BTreeMap<TunnelId, Entry>>,
-    /// There was one, however short its life.
+    /// There was a tunnel, however short its life.
     was_used: AtomicBool,
 }
 
@@ -54,34 +53,34 @@ impl Registry {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tunnel with this id, if `own` is its own key: nobody else's attach
-    /// can find it.
+    /// Returns the tunnel with this id, if `own` is its own key: no other client's attach can find
+    /// it.
     pub(in crate::server) fn find(&self, id: TunnelId, own: &PublicKey) -> Option<Entry> {
         self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
     }
 
-    /// The user whose tunnel has this own key.
+    /// Returns the user whose tunnel has this own key.
     pub(in crate::server) fn user_of(&self, own: &PublicKey) -> Option<PublicKey> {
         let tunnels = self.lock();
         tunnels.values().find(|entry| entry.own == *own).map(|entry| entry.user.clone())
     }
 
-    /// Where the last carrier of each tunnel came from.
+    /// Returns the source address of each tunnel's last carrier.
     pub(in crate::server) fn addresses(&self) -> Vec<IpAddr> {
         self.lock().values().map(Entry::from).collect()
     }
 
-    /// Whether the tunnel is there, and was not replaced.
+    /// Returns whether the tunnel exists, and was not replaced.
     pub(in crate::server) fn has(&self, id: TunnelId) -> bool {
         self.lock().contains_key(&id)
     }
 
-    /// Takes a new tunnel in, and grants it its part of the memory. Old tunnels without sessions
-    /// make room for it if need be.
+    /// Adds a new tunnel, and grants it its part of the memory. If necessary, old tunnels without
+    /// sessions are closed.
     ///
     /// # Errors
-    /// When nothing is left for it, or another client took the name since
-    /// [`Self::replace_ghosts`] was asked.
+    /// No memory is left for it, or another client took the name since [`Self::replace_ghosts`] was
+    /// called.
     pub(in crate::server) fn insert(
         &self,
         id: TunnelId,
@@ -118,9 +117,9 @@ impl Registry {
         Ok(entry)
     }
 
-    /// Doubles what a tunnel may hold, up to the most of one; `None` if that is
-    /// more than it would then leave free, in all or of its key. So many can grow
-    /// at once, and none takes what others need to begin.
+    /// Doubles a tunnel's grant, up to the maximum; `None` if that is more than would be left free,
+    /// in total or of its key's share. Therefore many tunnels can grow at once, and none takes what
+    /// others need to start.
     pub(in crate::server) fn grow(&self, id: TunnelId, limits: &ServerLimits) -> Option<u64> {
         let mut tunnels = self.lock();
         let entry = tunnels.get(&id)?;
@@ -129,7 +128,7 @@ impl Registry {
         Some(wanted)
     }
 
-    /// Whether there was ever a tunnel.
+    /// Returns whether there ever was a tunnel.
     pub(in crate::server) fn was_used(&self) -> bool {
         self.was_used.load(Ordering::Acquire)
     }
@@ -138,29 +137,28 @@ impl Registry {
         self.lock().remove(&id);
     }
 
-    /// How many tunnels there are, attached or not.
+    /// Returns how many tunnels there are, attached or not.
     pub(in crate::server) fn count(&self) -> usize {
         self.lock().len()
     }
 
-    /// The ways to the drivers of all tunnels.
+    /// Returns the handles of all tunnels' drivers.
     pub(in crate::server) fn handles(&self) -> Vec<(TunnelId, Handle)> {
         self.lock().iter().map(|(id, entry)| (*id, entry.handle.clone())).collect()
     }
 
-    /// Sessions of all tunnels.
+    /// Returns the number of sessions of all tunnels.
     pub(in crate::server) fn sessions(&self) -> usize {
         self.lock().values().map(|entry| entry.shared.sessions()).sum()
     }
 
-    /// The live tunnels of other processes of the same client, which a new one may
-    /// not replace, whatever their boot is. The client's other tunnels are ended:
-    /// detached ones, those whose client stands still, and one of which its own
-    /// process never got the answer.
+    /// Returns the live tunnels of other processes of the same client, which a new one may not
+    /// replace, whatever their boot is. Ends the client's other tunnels: detached ones, those whose
+    /// client is stopped, and one whose answer its own process never got.
     ///
     /// # Errors
-    /// When the request was stuck on its way: the same process has a tunnel
-    /// that it asked for later.
+    /// The request was delayed in the network: the same process has a tunnel that it requested
+    /// later.
     pub(in crate::server) fn replace_ghosts(
         &self,
         user: &PublicKey,
@@ -176,7 +174,7 @@ impl Registry {
         let is_live = |entry: &Entry| {
             let is_heard = match entry.shared.is_attached() {
                 true => !entry.shared.is_silent(),
-                // Of another boot: a clone that is about to come back, or was just made.
+                // Of another boot: a clone that is about to return, or was just created.
                 false => entry.instance.boot != instance.boot && entry.was_here(JUST_NOW, now),
             };
             is_heard && entry.own != *own
@@ -200,9 +198,9 @@ impl Registry {
         Ok(live)
     }
 
-    /// Ends the tunnels whose keys are not admitted any more, and the carriers
-    /// that stand by at an address that is not, as far as the file has settled.
-    /// `elapsed` is the time since the last call.
+    /// Ends the tunnels whose keys are no longer admitted, and the standby carriers from addresses
+    /// that are no longer admitted, as far as the file has settled. `elapsed` is the time since the
+    /// last call.
     pub(in crate::server) fn judge_keys(&self, keys: &View, elapsed: Duration) {
         for entry in self.lock().values_mut() {
             if keys.is_settled() {
@@ -240,7 +238,7 @@ impl Registry {
         }
     }
 
-    /// Closes every tunnel in order, and waits for that a little.
+    /// Closes every tunnel in order, and waits briefly for that.
     pub(in crate::server) async fn close_all(&self, why: Closing) {
         let entries: Vec<Entry> = self.lock().values().cloned().collect();
         let all = async {
@@ -251,12 +249,12 @@ impl Registry {
                 entry.handle.closed().await;
             }
         };
-        // Who does not close in time is dropped with the process.
+        // A tunnel that does not close in time is dropped with the process.
         let _ = timeout(CLOSE_PATIENCE, all).await;
     }
 }
 
-/// What is granted already, as a tunnel of this user sees it.
+/// Returns the existing grants, as a tunnel of this user sees them.
 fn granted(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey) -> Granted {
     let mut granted = Granted::default();
     for entry in tunnels.values() {
@@ -269,8 +267,8 @@ fn granted(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey) -> Granted {
     granted
 }
 
-/// Ends the tunnel without sessions that was detached longest, where that makes room. Says
-/// whether there was one.
+/// Ends the tunnel without sessions that was detached longest, if that makes room. Returns whether
+/// there was one.
 fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Full) -> bool {
     let now = Instant::now();
     let counts = |entry: &Entry| !full.is_of_key() || entry.user == *user;
@@ -288,7 +286,7 @@ fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Fu
     true
 }
 
-/// Notes which tunnels are detached, and which of them others of the same client outlive.
+/// Records which tunnels are detached, and which of them others of the same client outlive.
 fn note_detached(tunnels: &mut BTreeMap<TunnelId, Entry>, now: Instant, elapsed: Duration) {
     let outlived = outlived(tunnels);
     for (id, entry) in tunnels.iter_mut() {
@@ -296,7 +294,7 @@ fn note_detached(tunnels: &mut BTreeMap<TunnelId, Entry>, now: Instant, elapsed:
     }
 }
 
-/// Abandoned tunnels of whose client another process is attached.
+/// Returns abandoned tunnels whose client has another attached process.
 fn outlived(tunnels: &BTreeMap<TunnelId, Entry>) -> BTreeSet<TunnelId> {
     let abandoned = tunnels.iter().filter(|(_, entry)| entry.is_abandoned());
     let mut homes: BTreeMap<_, Vec<TunnelId>> = BTreeMap::new();
@@ -311,7 +309,7 @@ fn outlived(tunnels: &BTreeMap<TunnelId, Entry>) -> BTreeSet<TunnelId> {
     live.filter_map(|entry| homes.remove(&entry.home())).flatten().collect()
 }
 
-/// Whether a process has a tunnel that it asked for with this epoch, or later.
+/// Returns whether a process has a tunnel that it requested with this epoch or later.
 fn has_newer(tunnels: &BTreeMap<TunnelId, Entry>, own: &PublicKey, epoch: Epoch) -> bool {
     tunnels.values().any(|entry| entry.is_asked_for_since(own, epoch))
 }

@@ -1,4 +1,4 @@
-//! What a server remembers and tells of a tunnel's carriers.
+//! A server's records and log lines about a tunnel's carriers.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use crate::status::{
 };
 use eternaltcp_tls::PublicKey;
 
-/// The last loss of a tunnel, and who hears of it.
+/// The last loss of a tunnel, and the receivers of its events.
 pub(super) struct Losses {
     tunnel: TunnelId,
     key: String,
@@ -19,7 +19,7 @@ pub(super) struct Losses {
     last: Option<Loss>,
     /// Since when there is no carrier.
     since: Option<Time>,
-    /// The address of the present or the last carrier.
+    /// The source address of the current or the last carrier.
     from: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Losses {
 
     fn event(&self, tunnel: &Tunnel, why: String) -> TunnelEvent {
         TunnelEvent {
-            // The publisher says what it is.
+            // The publisher states the kind.
             kind: EventKind::Attached,
             tunnel: Some(self.tunnel.to_string()),
             peer: self.key.clone(),

@@ -1,4 +1,4 @@
-//! Which server, which address, and which key.
+//! The choice of server, address and key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,7 +71,8 @@ async fn a_server_with_another_key_cannot_have_the_tunnel() {
     client.dns.set("a", &[server(&key()).await]);
     client.dns.set("b", &[refused()]);
     assert_eq!(client.dialer.dial(new_tunnel(), || {}).await.unwrap().server, 0);
-    // The name leads elsewhere now, and what worked last is the same server still.
+    // The name has another address now, and the last working address still leads to the same
+    // server.
     client.dns.set("b", &[server(&key()).await]);
     assert_eq!(client.dialer.dial(DialRequest::default(), || {}).await.unwrap().server, 0);
     let other = Client::new(&["a", "b"]);
@@ -83,7 +84,7 @@ async fn a_server_with_another_key_cannot_have_the_tunnel() {
     let better = DialRequest { servers: Some(1), ..DialRequest::default() };
     let error = other.dialer.dial(better, || {}).await.unwrap_err();
     assert!(matches!(error, DialError::OtherServer { .. }), "{error}");
-    // A new tunnel may be made anywhere.
+    // A new tunnel may be created anywhere.
     let better = DialRequest { servers: Some(1), ..new_tunnel() };
     assert_eq!(other.dialer.dial(better, || {}).await.unwrap().server, 0);
 }
