@@ -79,7 +79,7 @@ fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
         let is_chosen = forward.listen.port() == Some(0);
         if matches!(forward.listen, Listen::Host(ListenHost::Name(_), _)) {
             return Err(Failure::Usage(format!(
-                "-R {forward}: the server looks no name up to listen on it: write an address, localhost or *"
+                "-R {forward}: the server does not look up names to listen on: write an address, localhost or *"
             )));
         }
         if !is_chosen && remotes.iter().any(|other| other.forward.listen == forward.listen) {

@@ -42,7 +42,7 @@ impl Waiting {
         for id in self.late(tunnel, exempt) {
             let text = "a new connection waited too long for the tunnel, and is reset";
             limited!(&LATE, warn, session = id.get(), "{text}");
-            let detail = "there was no way to the other side";
+            let detail = "there was no path to the other side";
             tunnel.kill(now, id, Reset::with_detail(Cause::TimedOut, detail));
         }
     }

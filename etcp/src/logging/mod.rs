@@ -64,7 +64,7 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
         say(&format!("etcp {panic}\n{trace}"));
     }));
     if let Some(odd) = odd {
-        tracing::warn!("RUST_LOG: {odd:?} is not understood, and passed over");
+        tracing::warn!("RUST_LOG: {odd:?} is not understood, and ignored");
     }
     Ok(())
 }

@@ -180,7 +180,7 @@ impl Writer {
 fn notice(count: u64) -> Vec<u8> {
     OWN.set(Some(Vec::new()));
     let lines = if count == 1 { "line" } else { "lines" };
-    warn!("{count} log {lines} lost: stderr did not take them");
+    warn!("{count} log {lines} lost: stderr did not accept them");
     OWN.take().unwrap_or_default()
 }
 

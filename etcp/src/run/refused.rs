@@ -96,7 +96,7 @@ pub(super) fn tell(log: &OwnedFd) {
         };
         for refused in read(&buffer[..length]) {
             if told.insert(refused) {
-                warn!("{refused} is not carried and fails at once: only TCP and DNS are");
+                warn!("{refused} is not forwarded and fails at once: only TCP and DNS are");
             }
         }
     }

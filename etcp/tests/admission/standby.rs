@@ -215,7 +215,7 @@ fn a_third_carrier_is_refused_for_now_until_one_of_two_is_gone() {
     assert_eq!((refusal.code, refusal.is_final), (RefusalCode::LimitReached, false));
     assert!(second.is_alive(&setting.peer));
     drop(first);
-    setting.sproxy.program.wait_for("stands by no more: the peer closed the connection");
+    setting.sproxy.program.wait_for("no longer stands by: the peer closed the connection");
     let mut third = setting.spare().ready(&setting.peer);
     assert!(second.is_alive(&setting.peer) && third.is_alive(&setting.peer));
     setting.first_carrier_lives();
@@ -261,7 +261,7 @@ fn it_ends_with_its_tunnel() {
     setting.peer.tunnel.close(Closing::Done);
     assert!(setting.peer.flush());
     spare.ended();
-    setting.sproxy.program.wait_for("stands by no more: its tunnel is over");
+    setting.sproxy.program.wait_for("no longer stands by: its tunnel is over");
 }
 
 /// [STANDBY-3]
@@ -305,7 +305,7 @@ fn one_that_joined_from_an_address_that_is_denied_later_costs_an_attach() {
         wait("it", || is_over(&setting.peer.carrier.stream));
     });
     assert!(took < GONE_WITHIN, "it took {took:?}");
-    setting.sproxy.program.wait_for("is not admitted any more");
+    setting.sproxy.program.wait_for("is no longer admitted");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn the_logs_reader_stands_still_and_sessions_go_on_and_what_is_lost_is_told() {
     let other = Cproxy::start(&site, address, "other").attached();
     Steady::start(other.listen).finish();
     steady.finish();
-    let lines = server.read_until(" lost: stderr did not take them");
+    let lines = server.read_until(" lost: stderr did not accept them");
     let notice = lines.last().expect("it was found");
     let count = notice.split_whitespace().nth(2).and_then(|word| word.parse::<usize>().ok());
     assert!(count.is_some_and(|count| count > 0), "{notice}");
@@ -146,7 +146,7 @@ fn a_gap_in_a_log_of_json_is_an_object_like_any_other() {
     let message = object["message"].as_str().expect("text");
     let address = message.strip_prefix("listening on ").and_then(|text| text.parse().ok());
     flood(address.expect("an address"));
-    for line in server.read_until(" lost: stderr did not take them") {
+    for line in server.read_until(" lost: stderr did not accept them") {
         let object: serde_json::Value = serde_json::from_str(&line).expect("each line is JSON");
         assert!(object["level"].is_string(), "{line}");
     }

@@ -205,10 +205,12 @@ for host in sys.argv[1:]:
     let mut process =
         running.run("udp", &["sh", "-c", &script, "sh", "10.71.9.10", "10.71.9.10", "fd71:9::10"]);
     process.wait_for_count("failed", 3, PATIENCE);
-    for line in ["UDP to 10.71.9.10:443 is not carried", "UDP to [fd71:9::10]:443 is not carried"] {
+    for line in
+        ["UDP to 10.71.9.10:443 is not forwarded", "UDP to [fd71:9::10]:443 is not forwarded"]
+    {
         process.wait_for(line, PATIENCE);
     }
-    assert_eq!(process.count("is not carried"), 2, "each once: {}", process.log());
+    assert_eq!(process.count("is not forwarded"), 2, "each once: {}", process.log());
     process.stop(PATIENCE);
 }
 

@@ -231,7 +231,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     let again = remote(&mut busy.program, 2);
     assert_eq!(again, there);
     Steady::start(again).finish();
-    new.program.wait_for("the port is this one's alone");
+    new.program.wait_for("only this one has the port now");
 }
 
 /// Returns whether `etcp connect` succeeds.

@@ -243,7 +243,7 @@ fn a_permission_that_is_taken_away_ends_the_listener_and_one_that_comes_back_bri
     let address = listening(&mut cproxy.program, 1);
     let steady = Steady::start(address);
     setting.site.admit(&[&format!("permitlisten=\"none\" {key}")]);
-    setting.sproxy.program.wait_for(" no more");
+    setting.sproxy.program.wait_for("no longer listens on");
     wait("the port to be free", || TcpStream::connect(address).is_err());
     cproxy.program.wait_for("the key may not listen there");
     // Accepted connections continue.

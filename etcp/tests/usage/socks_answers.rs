@@ -175,7 +175,7 @@ fn who_does_not_say_where_to_go_is_closed_after_ten_seconds() {
     wait("both to be closed", || is_over(&silent) && is_over(&slow));
     let took = start.elapsed();
     assert!((9.5..30.0).contains(&took.as_secs_f64()), "{took:?}");
-    setting.cproxy.program.wait_for("said no whole request within 10 s");
+    setting.cproxy.program.wait_for("sent no complete request within 10 s");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_server_that_is_not_there_is_told_when_the_wait_is_over() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it ends in order");
     assert!(answer.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{answer}");
-    assert!(answer.contains("there was no way to the other side"), "{answer}");
+    assert!(answer.contains("there was no path to the other side"), "{answer}");
 }
 
 #[test]
@@ -294,5 +294,8 @@ fn curl_shows_each_refusal() {
     let output = Command::new("curl").args(["-sS", "-x", &proxy, &refused]).output();
     let output = output.expect("curl runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("GET is not carried; this port takes SOCKS and HTTP CONNECT"), "{text}");
+    assert!(
+        text.contains("GET is not supported; this port takes SOCKS and HTTP CONNECT"),
+        "{text}"
+    );
 }

@@ -108,7 +108,7 @@ impl Raw {
     /// Converts what the kernel filled: `length` bytes; the rest is zero.
     fn read(&self, length: usize) -> io::Result<TcpInfo> {
         if length < offset_of!(Self, windows_to_retransmissions) {
-            let text = format!("the kernel tells too little of a connection ({length} bytes)");
+            let text = format!("the kernel reports too little about a connection ({length} bytes)");
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let (millis, micros) = (

@@ -59,7 +59,7 @@ async fn serve_one(stream: Stream, opener: &Opener) {
             limited!(&REFUSED, info, "a request of {peer} is refused: {why}");
             farewell(stream, refused.say).await;
         }
-        Ok(Err(error)) => debug!("{} said no whole request: {error}", peer_name(&stream)),
+        Ok(Err(error)) => debug!("{} sent no complete request: {error}", peer_name(&stream)),
         // Some programs only probe whether the port is open, and send nothing.
         Err(_) if conversation.is_empty() => debug!("{} said nothing", peer_name(&stream)),
         Err(_) => {
@@ -67,7 +67,7 @@ async fn serve_one(stream: Stream, opener: &Opener) {
             limited!(
                 &REFUSED,
                 info,
-                "{peer} said no whole request within {seconds} s, and is refused"
+                "{peer} sent no complete request within {seconds} s, and is refused"
             );
         }
     }

@@ -89,7 +89,7 @@ impl EventLog {
                 "the server is silent for {silent}, though its machine answers; trying a new carrier"
             ),
             Suspicion::Answer => {
-                "the server is heard and does not answer; trying a new carrier".to_owned()
+                "the server sends data but does not answer; trying a new carrier".to_owned()
             }
         };
         info!("{}", self.doubt);

@@ -81,7 +81,7 @@ impl Spare {
             State::None { again } if *again > Instant::now() => return None,
             State::None { .. } => {}
             _ if self.path().is_some_and(|path| path.interface == current.interface) => {
-                debug!("the spare is where the carrier is: another is made");
+                debug!("the spare uses the path of the carrier: another is made");
             }
             _ => return None,
         }

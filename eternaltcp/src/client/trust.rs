@@ -151,7 +151,7 @@ impl Trust {
             HostKey::Unknown if is_own_unread && matches!(self.unknown, Unknown::Accept) => {
                 let key = key.fingerprint();
                 let text =
-                    format!("whether the server's key {key} is a new one cannot be told{unread}");
+                    format!("cannot tell whether the server's key {key} is a new one{unread}");
                 Err(Rejection::new(HostKeyUndecided, text))
             }
             HostKey::Unknown => self.decide_unknown(server, key, &unread),
@@ -341,7 +341,7 @@ mod tests {
             Trust::new(mine.to_owned()).reading(vec![global.to_owned()]).accepting_new()
         };
         let why = trust(&mine, &global).check(&server, &key).unwrap_err().to_string();
-        assert!(why.contains("cannot be told") && why.contains("not a regular file"), "{why}");
+        assert!(why.contains("cannot tell") && why.contains("not a regular file"), "{why}");
         assert_eq!(trust(&global, &mine).check(&server, &key), Ok(()), "others are passed over");
         assert_eq!(trust(&mine, &global).check(&server, &key), Ok(()), "it is known there");
     }

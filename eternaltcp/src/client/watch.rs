@@ -29,7 +29,7 @@ async fn watch(dialer: Dialer, handle: Handle) {
     let (mut network, mut sleep) = match (NetworkWatch::new(), SleepWatch::new()) {
         (Ok(network), Ok(sleep)) => (network, sleep),
         (Err(error), _) | (_, Err(error)) => {
-            warn!("changes of the network cannot be watched, only silence tells of them: {error}");
+            warn!("changes of the network cannot be watched, so only silence shows them: {error}");
             return;
         }
     };

@@ -22,7 +22,7 @@ pub enum AskError {
     #[error("nothing is running there")]
     Gone,
     /// The file is not a socket.
-    #[error("it is not a socket: name a proxy's control socket, which its log tells")]
+    #[error("it is not a socket: name a proxy's control socket, which its log names")]
     NoSocket,
     /// No socket can have a path of this length (unix(7)).
     #[error("the path is longer than a socket's may be (107 bytes)")]
@@ -37,7 +37,7 @@ pub enum AskError {
     #[error("{0}")]
     Io(io::Error),
     /// The received data are not an answer.
-    #[error("what it answers is not understood: {0}")]
+    #[error("its answer is not understood: {0}")]
     NoAnswer(String),
     /// The proxy refuses.
     #[error("{0}")]

@@ -36,7 +36,10 @@ pub enum Killed {
 
 /// Returns the reset of a session that arrives while this side is being drained.
 pub(super) fn drained() -> Reset {
-    Reset::with_detail(Cause::LimitReached, "no new sessions are taken: the program is to end")
+    Reset::with_detail(
+        Cause::LimitReached,
+        "no new sessions are taken: the program is about to end",
+    )
 }
 
 impl<R: Role> Driver<R> {

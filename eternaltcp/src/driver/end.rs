@@ -36,7 +36,7 @@ pub(crate) enum CarrierEnd {
     #[error("a carrier that had joined it: {0}")]
     Joined(Box<CarrierEnd>),
     /// An answer was due on a carrier that had joined it.
-    #[error("an answer does not come")]
+    #[error("an answer is missing")]
     Unanswered,
     /// The operator or a change of policy ended it.
     #[error("{0}")]

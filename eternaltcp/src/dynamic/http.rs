@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     // A complete request has both.
     let (method, path) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     if method != "CONNECT" {
-        let why = format!("{method} is not carried; {PURPOSE}");
+        let why = format!("{method} is not supported; {PURPOSE}");
         return refused("405 Method Not Allowed", "Allow: CONNECT\r\n", why);
     }
     match authority(path) {

@@ -41,7 +41,7 @@ impl Mptcp {
     pub(crate) fn check(self) {
         if self == Self::On && !mptcp_available() {
             warn!(
-                "this system makes no MPTCP sockets (see sysctl net.mptcp.enabled): carriers are TCP"
+                "this system does not support MPTCP (see sysctl net.mptcp.enabled): carriers are TCP"
             );
         }
     }

@@ -56,7 +56,7 @@ pub enum ListenRefusal {
     )]
     NotForThisKey,
     /// The request has a name instead of an address.
-    #[error("a server looks no name up to listen on it: write an address, localhost or *")]
+    #[error("a server does not look up names to listen on: write an address, localhost or *")]
     Name,
 }
 

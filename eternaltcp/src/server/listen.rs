@@ -196,7 +196,7 @@ impl Listening {
                 drop(claim);
             }
         }
-        limited!(&*self.asker.log, info, "the session listens on {at} no more");
+        limited!(&*self.asker.log, info, "the session no longer listens on {at}");
     }
 }
 

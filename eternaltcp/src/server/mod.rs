@@ -205,7 +205,7 @@ impl Server {
     async fn let_successor_in(&self) {
         self.context.phase.closed_to_new().await;
         if let Err(error) = self.listeners.share_port() {
-            warn!("the port stays this server's until it ends: {error}");
+            warn!("this server keeps the port until it ends: {error}");
         }
         std::future::pending().await
     }

@@ -34,7 +34,7 @@ pub enum KillError {
     #[error("there is no tunnel {0}")]
     UnknownTunnel(String),
     /// No tunnel was named, or the name fits several.
-    #[error("say in which tunnel, as TUNNEL/ID; there are {0}")]
+    #[error("name the tunnel, as TUNNEL/ID; there are {0}")]
     Ambiguous(String),
 }
 
@@ -114,7 +114,7 @@ impl Monitor {
 
     /// Reads the authorized keys again now, even if nothing shows that the file changed.
     pub async fn reload(&self) {
-        info!("the authorized keys are read again, as asked; nothing else is");
+        info!("the authorized keys are read again, as asked; nothing else is reloaded");
         self.0.keys.reload().await;
     }
 

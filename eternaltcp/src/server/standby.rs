@@ -78,7 +78,9 @@ impl StandbySlot {
     pub(super) fn take(context: &Context, entry: &Entry, from: IpAddr) -> Result<Self, Refusal> {
         let most = context.limits.standbys_per_tunnel;
         let full = || {
-            context.notices.reached("--max-standbys", "a carrier that is to stand by is refused");
+            context
+                .notices
+                .reached("--max-standbys", "a carrier that wants to stand by is refused");
             let advice = format!("{most} carriers stand by for the tunnel");
             Refusal::for_now(RefusalCode::LimitReached, advice)
         };
@@ -110,7 +112,7 @@ impl JoinedSlot {
         let over = slot.over();
         let watch = tokio::spawn(async move {
             over.notified().await;
-            let why = "the address of a carrier that has joined is not admitted any more";
+            let why = "the address of a carrier that has joined is no longer admitted";
             handle.send(Command::Detach(why.to_owned())).await;
         });
         Self { _slot: slot, watch: watch.abort_handle() }
@@ -146,7 +148,7 @@ pub(super) async fn stand_by(
     };
     if let Err(why) = &result {
         let limit = context.log.of(from);
-        limited!(&limit, info, parent: span, peer = %from, "a carrier stands by no more: {why}");
+        limited!(&limit, info, parent: span, peer = %from, "a carrier no longer stands by: {why}");
     }
     result
 }

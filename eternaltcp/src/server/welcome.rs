@@ -211,7 +211,7 @@ async fn authorize(
         }
         Intent::New { enrol, instance } => {
             if !context.phase.is_open() {
-                let advice = "it is to end, and takes no new clients: try later";
+                let advice = "it is about to end and takes no new clients: try later";
                 return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
             context.keys.admit(&handshake.key, handshake.from)?;
@@ -235,7 +235,7 @@ async fn authorize(
 fn existing(context: &Context, handshake: &Handshake, id: TunnelId) -> Result<Entry, Refusal> {
     let entry = context.registry.find(id, &handshake.key).ok_or_else(|| {
         if context.sibling.is_there() {
-            let advice = "the server before this one is being drained, and may have the tunnel";
+            let advice = "the previous server is being drained, and may have the tunnel";
             return Refusal::for_now(RefusalCode::Draining, advice);
         }
         Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")

@@ -66,7 +66,7 @@ impl Attempts {
             Ok(Err(error)) => {
                 Some(program.complaint().await.map_or_else(|| error.to_string(), String::from))
             }
-            Err(_) => Some("it did not get through in time".to_owned()),
+            Err(_) => Some("it did not connect in time".to_owned()),
         };
         if let Some(why) = why {
             return Err(DialError::Program(via.name.clone(), why));
@@ -206,7 +206,7 @@ async fn skip_noise(output: &mut (impl AsyncBufRead + Unpin), marker: &str) -> i
     loop {
         line.clear();
         if output.read_until(b'\n', &mut line).await? == 0 {
-            return Err(io::Error::other("it ended before it was through"));
+            return Err(io::Error::other("it ended before it had connected"));
         }
         if line.trim_ascii_end().ends_with(marker.as_bytes()) {
             return Ok(());
@@ -246,7 +246,7 @@ async fn pair() -> io::Result<(TcpStream, TcpStream)> {
             return Ok((near, far));
         }
     }
-    Err(io::Error::other("others of this machine connect in between"))
+    Err(io::Error::other("other programs of this machine connect in between"))
 }
 
 #[cfg(test)]

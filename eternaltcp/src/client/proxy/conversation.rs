@@ -101,7 +101,7 @@ where
             }
             // The server speaks second, so none of its bytes can be here.
             http::Answer::Connected(length) if length < answer.len() => {
-                return Err(ProxyRefusal::answered("it says more than its answer".to_owned()));
+                return Err(ProxyRefusal::answered("it sends more than its answer".to_owned()));
             }
             http::Answer::Connected(_) => return Ok(()),
             http::Answer::Refused(refusal) => return Err(refusal),

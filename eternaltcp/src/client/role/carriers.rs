@@ -27,7 +27,7 @@ impl ClientRole {
         match (self.dialing.finish(now, id, result.is_ok()), result) {
             (Finished::Abandoned, _) => {}
             (Finished::Outdated, _) => {
-                debug!("a carrier proved a key of before: another is dialled");
+                debug!("a carrier proved an earlier key: another is dialled");
             }
             (Finished::Wanted, Ok(dialed)) => self.handle_carrier(now, id, *dialed, tunnel),
             (Finished::Wanted, Err(error)) => self.handle_dial_error(now, id, error),
@@ -117,7 +117,9 @@ impl ClientRole {
             if self.dialing.is_new() {
                 self.dialing.dialer().keys().start_over();
             }
-            warn!("refused for now: {text}; {kept} sessions are kept, and it is asked again");
+            warn!(
+                "refused for now: {text}; {kept} sessions are kept, and the server is asked again"
+            );
         } else {
             warn!("refused for now: {text}");
         }

@@ -46,7 +46,7 @@ fn words(doubt: Suspicion) -> String {
     match doubt {
         Suspicion::Path => "the path is silent",
         Suspicion::Peer => "the server is silent, though its machine answers",
-        Suspicion::Answer => "the server is heard and does not answer",
+        Suspicion::Answer => "the server sends data but does not answer",
     }
     .to_owned()
 }

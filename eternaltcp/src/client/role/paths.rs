@@ -34,11 +34,11 @@ impl ClientRole {
                 if is_current && !was_offline && tunnel.suspicion().is_none() {
                     return tunnel.probe(now);
                 }
-                info!("the way to the server is now {path}");
+                info!("the path to the server is now {path}");
                 self.dialing.handle_moved(now, Some(path));
             }
             NetworkEvent::Gone => {
-                info!("there is no way to the server any more; waiting for one");
+                info!("there is no path to the server any more; waiting for one");
                 self.is_offline = true;
                 self.dialing.handle_offline();
                 tunnel.probe(now);

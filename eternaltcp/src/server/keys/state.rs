@@ -149,7 +149,7 @@ impl State {
             // Once in a while, for as long as it lasts.
             self.changing = Some(now + 3 * TOLD_AFTER);
             let path = path.display();
-            warn!("{path}: it is being written: tunnels go on by what it said before");
+            warn!("{path}: it is being written: tunnels continue with its previous content");
         }
     }
 
