@@ -27,3 +27,7 @@ demo:
 # mixed sessions under a schedule of every fault, for so many minutes; needs root
 soak minutes="30":
     ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test alone mixed -- --nocapture
+
+# whether the library compiles for macOS; needs rustup and pip
+check-macos:
+    .ci/check-macos

@@ -26,12 +26,22 @@
 //!
 //! [`unix`] connects to Unix sockets and needs no platform.
 //!
-//! Linux is the only platform; another one would be a further module here.
+//! Linux is the platform that everything is made for. On other Unix systems the same items exist, without
+//! what only Linux has: networks are looked at now and then, and what the system cannot do is an
+//! error.
 
 #![allow(unsafe_code, reason = "this crate holds the unsafe code, so that no other has any")]
 
+#[cfg(not(unix))]
+compile_error!("EternalTCP needs a Unix system");
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
+mod ready;
+mod tcp_info;
+mod terminal;
 #[cfg(target_os = "linux")]
 #[cfg(any(test, feature = "testnet"))]
 #[doc(hidden)]
@@ -41,10 +51,20 @@ pub mod testnet;
 pub mod testport;
 pub mod unix;
 
+#[cfg(not(target_os = "linux"))]
+use elsewhere as system;
 #[cfg(target_os = "linux")]
-pub use linux::{
-    NetworkWatch, SleepWatch, TcpInfo, bind_to_device, carrier_info, free_receive_buffer,
-    give_back, has_route, has_writer, hide_memory, interface_index, is_stdout_closed, memory_limit,
-    mptcp_available, readable, release_memory, set_pacing, set_transparent, unsent, unshare,
-    wait_for_children, was_ignored, write_from_background,
+use linux as system;
+
+#[cfg(target_os = "linux")]
+pub use linux::unshare;
+pub use ready::readable;
+pub use system::{
+    NetworkWatch, SleepWatch, accept, bind_to_device, carrier_info, free_receive_buffer, give_back,
+    has_route, has_writer, hide_memory, interface_index, is_mptcp_socket, is_stdout_closed,
+    limit_silence, limit_unsent, memory_limit, mptcp_available, mptcp_socket, original_destination,
+    release_memory, send_quietly, set_congestion, set_pacing, set_transparent, unsent,
+    wait_for_children, was_ignored,
 };
+pub use tcp_info::TcpInfo;
+pub use terminal::write_from_background;

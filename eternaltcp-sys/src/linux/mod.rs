@@ -10,14 +10,7 @@ mod sleep;
 mod socket;
 mod start;
 mod tcp_info;
-mod terminal;
 mod writer;
-
-use std::io;
-use std::os::fd::OwnedFd;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 pub use closed::is_stdout_closed;
 pub use heap::release_memory;
@@ -27,19 +20,10 @@ pub use network::NetworkWatch;
 pub use route::has_route;
 pub use sleep::SleepWatch;
 pub use socket::{
-    bind_to_device, free_receive_buffer, interface_index, mptcp_available, set_pacing,
-    set_transparent, unsent,
+    accept, bind_to_device, free_receive_buffer, interface_index, is_mptcp_socket, limit_silence,
+    limit_unsent, mptcp_available, mptcp_socket, original_destination, send_quietly,
+    set_congestion, set_pacing, set_transparent, unsent,
 };
 pub use start::{give_back, hide_memory, wait_for_children, was_ignored};
-pub use tcp_info::{TcpInfo, carrier_info};
-pub use terminal::write_from_background;
+pub use tcp_info::carrier_info;
 pub use writer::has_writer;
-
-/// Registers a descriptor with tokio for reading.
-///
-/// # Errors
-/// The runtime takes no further descriptor.
-pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned, and so stays open and unchanged as long as the value lives.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
-}

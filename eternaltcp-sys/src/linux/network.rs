@@ -10,7 +10,7 @@ use rustix::net::{
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
-use super::readable;
+use crate::readable;
 
 /// The netlink family of routes: number 0 (linux/netlink.h).
 pub(super) const NETLINK_ROUTE: Option<Protocol> = None;

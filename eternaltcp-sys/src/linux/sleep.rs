@@ -11,7 +11,7 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
-use super::readable;
+use crate::readable;
 
 /// Interval at which the clocks are compared. After a sleep the timer is late, and so fires at
 /// once.

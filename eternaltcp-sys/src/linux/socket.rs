@@ -1,11 +1,14 @@
 //! Options and queries of sockets that no library wraps safely.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use rustix::ioctl::{Getter, ioctl};
 use rustix::net::netdevice::name_to_index;
+use rustix::net::{SendFlags, SocketFlags, acceptfrom_with, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// `SIOCOUTQ` (the same value as `TIOCOUTQ` on Linux): see tcp(7) and unix(7).
@@ -114,6 +117,77 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: u32) -> io::Re
 /// `net.mptcp.enabled` is 1.
 pub fn mptcp_available() -> bool {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
+}
+
+/// Makes a socket for MPTCP (RFC 8684).
+///
+/// # Errors
+/// This kernel makes none now.
+pub fn mptcp_socket(domain: Domain) -> io::Result<Socket> {
+    Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))
+}
+
+/// Returns whether a socket was made for MPTCP, also if its connection became plain TCP.
+#[must_use]
+pub fn is_mptcp_socket(socket: BorrowedFd<'_>) -> bool {
+    let protocol = SockRef::from(&socket).protocol();
+    protocol.is_ok_and(|protocol| protocol == Some(Protocol::MPTCP))
+}
+
+/// Accepts a connection without blocking, and returns it with its peer's address, if that is of IP.
+///
+/// # Errors
+/// Those of accept(2).
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+}
+
+/// Sends to a connection, without a signal if it is broken.
+///
+/// # Errors
+/// Those of send(2).
+pub fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// Limits how long sent bytes may stay unacknowledged; `None` takes the limit away
+/// (`TCP_USER_TIMEOUT`, tcp(7)).
+///
+/// # Errors
+/// The socket is not TCP.
+pub fn limit_silence(socket: BorrowedFd<'_>, limit: Option<Duration>) -> io::Result<()> {
+    SockRef::from(&socket).set_tcp_user_timeout(limit)
+}
+
+/// Limits how many unsent bytes the kernel holds before a socket counts as full
+/// (`TCP_NOTSENT_LOWAT`, tcp(7)).
+///
+/// # Errors
+/// Older kernels lack it for MPTCP.
+pub fn limit_unsent(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    SockRef::from(&socket).set_tcp_notsent_lowat(bytes)
+}
+
+/// Chooses the congestion control of a socket, and of the connections that a listener accepts
+/// (`TCP_CONGESTION`, tcp(7)).
+///
+/// # Errors
+/// `NotFound` if the system has none of this name, `PermissionDenied` if this user may not choose
+/// it.
+pub fn set_congestion(socket: &Socket, name: &str) -> io::Result<()> {
+    socket.set_tcp_congestion(name.as_bytes())
+}
+
+/// Returns the destination that an accepted connection had before netfilter redirected it
+/// (`SO_ORIGINAL_DST`, linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h).
+///
+/// # Errors
+/// `NotFound` if it was not redirected.
+pub fn original_destination(socket: BorrowedFd<'_>, is_v4: bool) -> io::Result<Option<SocketAddr>> {
+    let socket = SockRef::from(&socket);
+    let address = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    Ok(address?.as_socket())
 }
 
 #[cfg(test)]

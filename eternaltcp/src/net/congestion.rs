@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use eternaltcp_sys::set_congestion;
 use socket2::{Domain, Socket, Type};
 
 /// The longest name that Linux gives one, without its NUL (`TCP_CA_NAME_MAX`).
@@ -21,6 +22,7 @@ pub struct Congestion(String);
 
 /// The reason why a congestion control cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CongestionError {
     /// No kernel accepts this name.
     #[error("a congestion control is named like bbr or cubic")]
@@ -67,7 +69,7 @@ impl Congestion {
     /// `NotFound` if the system has none of this name, `PermissionDenied` if
     /// this user may not choose it.
     pub(crate) fn set(&self, socket: &Socket) -> io::Result<()> {
-        socket.set_tcp_congestion(self.0.as_bytes())
+        set_congestion(socket, &self.0)
     }
 }
 

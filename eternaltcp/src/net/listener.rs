@@ -8,9 +8,8 @@ mod tcp;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockRef};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -20,7 +19,7 @@ use crate::address::{Listen, ListenHost};
 use crate::net::slots::Slots;
 use crate::net::socket::{Mptcp, carrier_socket};
 use crate::net::stream::{Stream, prepare};
-use eternaltcp_sys::{readable, set_transparent};
+use eternaltcp_sys::{accept, readable, set_transparent};
 use several::{addresses_of, any_ready};
 use tcp::{bind_tcp, hold_back, listen_on, or_on_v4};
 
@@ -200,15 +199,14 @@ impl Listener {
                 self.slots.take().await
             }
         };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let accepted = ready.try_io(|socket| Ok(acceptfrom_with(socket.get_ref(), flags)?));
+        let accepted = ready.try_io(|socket| accept(socket.as_fd()));
         let Ok(accepted) = accepted else { return Ok(None) };
         let (socket, peer) = accepted?;
         let stream = match &self.file {
             Some(_) => Stream::unix(UnixStream::from_std(socket.into())?),
             None => {
                 let stream = TcpStream::from_std(socket.into())?;
-                match peer.and_then(|peer| SocketAddr::try_from(peer).ok()) {
+                match peer {
                     Some(peer) => Stream::accepted(stream, peer),
                     None => Stream::prepared(stream),
                 }
@@ -226,8 +224,7 @@ mod tests {
     /// Returns the receive buffer of an accepted connection.
     async fn receive_buffer(listener: Listener) -> usize {
         let _application = connect(&listener).await;
-        let (stream, _) =
-            acceptfrom_with(listener.sockets[0].get_ref(), SocketFlags::CLOEXEC).unwrap();
+        let (stream, _) = accept(listener.sockets[0].as_fd()).unwrap();
         SockRef::from(&stream).recv_buffer_size().unwrap()
     }
 

@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tracing::warn;
 
-use eternaltcp_sys::{mptcp_available, set_pacing};
+use eternaltcp_sys::{is_mptcp_socket, limit_unsent, mptcp_available, mptcp_socket, set_pacing};
 
 /// Unsent bytes that the kernel may hold for a carrier. It is low, so that a keystroke does not
 /// wait behind them.
@@ -51,7 +51,7 @@ impl Mptcp {
 /// TCP.
 pub(crate) fn carrier_socket(domain: Domain, mptcp: Mptcp) -> io::Result<Socket> {
     if mptcp != Mptcp::Off
-        && let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))
+        && let Ok(socket) = mptcp_socket(domain)
     {
         return Ok(socket);
     }
@@ -61,10 +61,10 @@ pub(crate) fn carrier_socket(domain: Domain, mptcp: Mptcp) -> io::Result<Socket>
 /// Prepares a carrier's socket.
 pub(crate) fn prepare_carrier(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    match socket.set_tcp_notsent_lowat(NOTSENT_LOWAT) {
+    match limit_unsent(stream.as_fd(), NOTSENT_LOWAT) {
         // Older kernels lack it for MPTCP: keystrokes wait a little longer there.
-        Err(_) if is_mptcp(&socket) => Ok(()),
+        Err(_) if is_mptcp_socket(stream.as_fd()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         result => result,
     }
 }
@@ -80,7 +80,7 @@ pub(crate) fn keep_pace(stream: &TcpStream, rate: Option<u64>) -> io::Result<()>
         let soon = rate / u64::from(PACED_UNSENT);
         u32::try_from(soon).unwrap_or(NOTSENT_LOWAT).clamp(LEAST_UNSENT, NOTSENT_LOWAT)
     });
-    SockRef::from(stream).set_tcp_notsent_lowat(unsent)
+    limit_unsent(stream.as_fd(), unsent)
 }
 
 /// Makes both directions of an unconnected socket use small segments.
@@ -89,19 +89,14 @@ pub(crate) fn use_small_segments(socket: &Socket) {
     let _ = socket.set_tcp_mss(SMALL_SEGMENT);
 }
 
-fn is_mptcp(socket: &Socket) -> bool {
-    socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::MPTCP))
-}
-
 /// Returns the original destination of an accepted connection before netfilter redirected it
 /// (`SO_ORIGINAL_DST`, linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h).
 pub(crate) fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
-    let (socket, local) = (SockRef::from(stream), stream.local_addr()?);
+    let local = stream.local_addr()?;
     // The kernel searches the table of the packets' family.
     let is_v4 = local.ip().to_canonical().is_ipv4();
-    let address = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
-    let address = match address {
-        Ok(address) => address.as_socket().ok_or_else(not_redirected)?,
+    let address = match eternaltcp_sys::original_destination(stream.as_fd(), is_v4) {
+        Ok(address) => address.ok_or_else(not_redirected)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_redirected()),
         Err(error) => return Err(error),
     };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -243,7 +244,7 @@ impl Rejected {
 /// other rules.
 fn limit_silence(stream: &TcpStream, limit: Option<Duration>) {
     // MPTCP has no such limit; the one for the whole handshake applies.
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(limit);
+    let _ = eternaltcp_sys::limit_silence(stream.as_fd(), limit);
 }
 
 /// Binds to the path's address, and to its interface unless the system would choose this path

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use eternaltcp_proto::{HEADER_LEN, Time, Transmit};
+use eternaltcp_sys::send_quietly;
 use eternaltcp_tls::{Connection, TlsError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -125,8 +125,7 @@ impl Output {
         while self.sent < self.buffer.len() {
             ready!(stream.poll_write_ready(cx))?;
             let rest = &self.buffer[self.sent..];
-            let written =
-                stream.try_io(Interest::WRITABLE, || Ok(send(stream, rest, SendFlags::NOSIGNAL)?));
+            let written = stream.try_io(Interest::WRITABLE, || send_quietly(stream.as_fd(), rest));
             match written {
                 Ok(count) => {
                     self.sent += count;

@@ -1,0 +1,32 @@
+//! The kernel's figures of a TCP connection, as far as any system gives them.
+
+use std::time::Duration;
+
+/// The kernel's figures for a TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpInfo {
+    /// The smoothed round-trip time.
+    pub round_trip: Duration,
+    /// Its mean deviation.
+    pub variance: Duration,
+    /// The shortest round-trip time of the last minutes; `None` before Linux 4.6, and without a
+    /// measurement.
+    pub least_round_trip: Option<Duration>,
+    /// Bytes that have arrived: those acknowledged, and roughly those beyond a gap that is not yet
+    /// filled. `None` before Linux 4.1.
+    pub arrived: Option<u64>,
+    /// Segments that were sent and not acknowledged.
+    pub unacknowledged: u32,
+    /// Bytes that were written and never sent; 0 before Linux 4.6.
+    pub unsent: u32,
+    /// The window that the peer advertises, in bytes; `None` before Linux 5.16.
+    pub window: Option<u32>,
+    /// How many times in a row the retransmission timeout was doubled.
+    pub backoff: u8,
+    /// Unanswered probes of a closed window, or unanswered keep-alives.
+    pub probes: u8,
+    /// Time since the last acknowledgement was received.
+    pub last_ack: Duration,
+    /// Time since data were last sent.
+    pub last_data_sent: Duration,
+}
