@@ -86,7 +86,9 @@ fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
             let listen = &forward.listen;
             return Err(Failure::Usage(format!("-R is given twice for {listen}: leave one out")));
         }
-        remotes.push(RemoteForward { forward, send_proxy: args.send_proxy });
+        let mut remote = RemoteForward::new(forward);
+        remote.send_proxy = args.send_proxy;
+        remotes.push(remote);
     }
     Ok(remotes)
 }
@@ -104,7 +106,7 @@ async fn serve(
         for part in listener.parts() {
             info!("listening on {part}");
         }
-        for Missing { address, error } in listener.missing() {
+        for Missing { address, error, .. } in listener.missing() {
             let why = explain(&Listen::Tcp(*address), error);
             warn!("not listening on {address}: {why}");
         }

@@ -101,15 +101,15 @@ fn way(
 
 /// Returns the fixed parts of the path, from flags or else from ssh's configuration.
 fn pins(args: &ServerArgs, config: &SshConfig) -> Pins {
-    Pins {
-        address: args.bind_address.or(config.bind_address),
-        interface: args.bind_interface.clone().or_else(|| config.bind_interface.clone()),
-        family: match (args.ipv4, args.ipv6) {
-            (true, _) => Some(Family::V4),
-            (_, true) => Some(Family::V6),
-            (false, false) => config.family(),
-        },
-    }
+    let mut pins = Pins::default();
+    pins.address = args.bind_address.or(config.bind_address);
+    pins.interface = args.bind_interface.clone().or_else(|| config.bind_interface.clone());
+    pins.family = match (args.ipv4, args.ipv6) {
+        (true, _) => Some(Family::V4),
+        (_, true) => Some(Family::V6),
+        (false, false) => config.family(),
+    };
+    pins
 }
 
 /// Reads ssh's configuration for a server. A fault in a file that the user named is an error.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
-use eternaltcp::server::{Monitor, Server, ServerConfig, ServerError, ServerLimits};
+use eternaltcp::server::{Monitor, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Missing, Slots, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
@@ -39,7 +39,7 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
         for address in &addresses {
             info!("listening on {address}");
         }
-        for Missing { address, error } in server.missing() {
+        for Missing { address, error, .. } in server.missing() {
             let why = explain(&Listen::Tcp(*address), error);
             warn!("not listening on {address}: {why}");
         }
@@ -77,33 +77,28 @@ fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
         Some(path) => path,
         None => paths::ssh("authorized_keys")?,
     };
-    Ok(ServerConfig {
-        listen,
-        also_listen,
-        mptcp: args.mptcp.into(),
-        congestion: args.congestion,
-        identity: Identity::load_or_create(&identity).map_err(Failure::failed)?,
-        authorized_keys: authorized_keys.into(),
-        strict_modes: (args.strict_modes == YesNo::Yes).then(StrictModes::of_this_user),
-        target: args.target,
-        permits: args.permit,
-        permits_resolver: args.permit_resolver,
-        listen_permits: args.permit_listen,
-        send_proxy: args.send_proxy,
-        tunnel: args.limits.tunnel(TunnelConfig {
-            keep_detached: args.keep_detached,
-            ..tunnel_config(&args.tunnel)?
-        }),
-        limits: ServerLimits {
-            max_startups: args.max_startups,
-            startups_per_source: args.per_source_max_startups,
-            penalties: args.per_source_penalties.0,
-            login_grace: args.login_grace,
-            signature_grace: args.signature_grace,
-            lookups: args.max_lookups,
-            ..args.limits.server()
-        },
-    })
+    let identity = Identity::load_or_create(&identity).map_err(Failure::failed)?;
+    let mut config = ServerConfig::new(listen, identity, authorized_keys);
+    config.also_listen = also_listen;
+    config.mptcp = args.mptcp.into();
+    config.congestion = args.congestion;
+    config.strict_modes = (args.strict_modes == YesNo::Yes).then(StrictModes::of_this_user);
+    config.target = args.target;
+    config.permits = args.permit;
+    config.permits_resolver = args.permit_resolver;
+    config.listen_permits = args.permit_listen;
+    config.send_proxy = args.send_proxy;
+    config.tunnel = args
+        .limits
+        .tunnel(TunnelConfig { keep_detached: args.keep_detached, ..tunnel_config(&args.tunnel)? });
+    config.limits = args.limits.server();
+    config.limits.max_startups = args.max_startups;
+    config.limits.startups_per_source = args.per_source_max_startups;
+    config.limits.penalties = args.per_source_penalties.0;
+    config.limits.login_grace = args.login_grace;
+    config.limits.signature_grace = args.signature_grace;
+    config.limits.lookups = args.max_lookups;
+    Ok(config)
 }
 
 /// Returns the address to listen on, and the further addresses that it stands for.

@@ -10,6 +10,7 @@ pub struct PublicKey(ssh_key::public::KeyData);
 
 /// The reason why a text or a structure is not a usable public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// The text is not an OpenSSH public key.
     #[error("not an OpenSSH public key: {0}")]

@@ -10,6 +10,7 @@ use rustix::process::geteuid;
 
 /// The reason why a file has no default place.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathError {
     /// The user has no home folder.
     #[error("there is no home folder: set HOME, or name every file")]

@@ -28,12 +28,10 @@ const SHARE: u64 = 4096;
 async fn connect(shares: u64) -> (Client, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let user = Identity::generate().unwrap();
-    let limits = ServerLimits {
-        // Half for each way, and half of that for a key.
-        memory: 4 * shares * SHARE,
-        tunnel_memory_at_first: AT_FIRST * SHARE,
-        ..ServerLimits::default()
-    };
+    let mut limits = ServerLimits::default();
+    // Half for each way, and half of that for a key.
+    limits.memory = 4 * shares * SHARE;
+    limits.tunnel_memory_at_first = AT_FIRST * SHARE;
     let server = serve(folder.path(), std::slice::from_ref(&user), limits);
     let address: address::Server = server.local_addr().to_string().parse().unwrap();
     echo_all(server);

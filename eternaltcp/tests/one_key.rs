@@ -62,7 +62,8 @@ fn a_thousand_tunnels_of_one_key_that_lose_their_carriers_together_all_come_back
         let folder = tempfile::tempdir().unwrap();
         let user = Identity::generate().unwrap();
         // A limit on the tunnels' grants, not used memory.
-        let limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
+        let mut limits = ServerLimits::default();
+        limits.memory = 1 << 40;
         let server = serve(folder.path(), std::slice::from_ref(&user), limits);
         let (path, monitor) = (Path::start(server.local_addr()).await, server.monitor());
         echo_all(server);

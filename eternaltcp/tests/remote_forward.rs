@@ -18,7 +18,7 @@ type Place = watch::Receiver<Option<Listen>>;
 
 /// Makes the server of a pair listen.
 fn forward(pair: &Pair, text: &str) -> Place {
-    let remote = RemoteForward { forward: text.parse().unwrap(), send_proxy: false };
+    let remote = RemoteForward::new(text.parse().unwrap());
     pair.client.forward_remotely(remote, Slots::from_limit().unwrap())
 }
 

@@ -54,7 +54,8 @@ fn twenty_thousand_sessions_over_a_thousand_tunnels_answer_also_on_new_carriers(
         let folder = tempfile::tempdir().unwrap();
         let users: Vec<_> = (0..20).map(|_| Identity::generate().unwrap()).collect();
         // Room for what all tunnels may hold.
-        let limits = ServerLimits { memory: 1 << 40, ..ServerLimits::default() };
+        let mut limits = ServerLimits::default();
+        limits.memory = 1 << 40;
         let server = serve(folder.path(), &users, limits);
         let (address, monitor) = (server.local_addr(), server.monitor());
         echo_all(server);

@@ -79,23 +79,22 @@ impl LimitArgs {
     /// Returns the limits of the process. The limits for strangers and look-ups are set elsewhere.
     pub(crate) fn server(&self) -> ServerLimits {
         let half = || (available_memory() / 2).max(MIN_MEMORY);
-        ServerLimits {
-            memory: self.memory.unwrap_or_else(half),
-            tunnel_memory_at_first: self.tunnel_memory_at_first,
-            tunnel_memory: self.tunnel_memory,
-            numbers_grace: self.numbers_grace,
-            tunnels_per_key: self.max_tunnels_per_key,
-            idle_per_key: self.max_idle_per_key,
-            keep_ghosts: self.keep_ghosts,
-            standbys_per_tunnel: self.max_standbys,
-            standby_silence: self.standby_silence,
-            connecting_per_tunnel: self.max_connecting,
-            connect_timeout: self.connect_timeout,
-            listeners_per_tunnel: self.max_listeners,
-            max_waiting: self.max_waiting,
-            wait: self.wait,
-            ..ServerLimits::default()
-        }
+        let mut limits = ServerLimits::default();
+        limits.memory = self.memory.unwrap_or_else(half);
+        limits.tunnel_memory_at_first = self.tunnel_memory_at_first;
+        limits.tunnel_memory = self.tunnel_memory;
+        limits.numbers_grace = self.numbers_grace;
+        limits.tunnels_per_key = self.max_tunnels_per_key;
+        limits.idle_per_key = self.max_idle_per_key;
+        limits.keep_ghosts = self.keep_ghosts;
+        limits.standbys_per_tunnel = self.max_standbys;
+        limits.standby_silence = self.standby_silence;
+        limits.connecting_per_tunnel = self.max_connecting;
+        limits.connect_timeout = self.connect_timeout;
+        limits.listeners_per_tunnel = self.max_listeners;
+        limits.max_waiting = self.max_waiting;
+        limits.wait = self.wait;
+        limits
     }
 
     /// Returns the protocol's settings with the limits that each tunnel enforces itself.

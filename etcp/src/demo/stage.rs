@@ -10,9 +10,9 @@ use std::time::Duration;
 use eternaltcp::address::{Listen, Server as ServerAddress, Target};
 use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
-use eternaltcp::server::{KeySource, Monitor, Server, ServerConfig, ServerLimits};
+use eternaltcp::server::{KeySource, Monitor, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Listener, Mptcp, Slots, TunnelConfig, this_instance};
+use eternaltcp::{Listener, Slots, TunnelConfig, this_instance};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -97,22 +97,11 @@ fn bind_server(
     slots: Slots,
 ) -> Result<Server, Failure> {
     let target = target.local_addr().map_err(Failure::failed)?;
-    let config = ServerConfig {
-        listen: ANY_PORT,
-        also_listen: Vec::new(),
-        mptcp: Mptcp::Off,
-        congestion: None,
-        identity: keys.server.clone(),
-        authorized_keys: KeySource::Fixed(keys.authorized.clone()),
-        strict_modes: None,
-        target: Target::Tcp { host: target.ip().to_string(), port: target.port() },
-        permits: Vec::new(),
-        permits_resolver: false,
-        listen_permits: Vec::new(),
-        send_proxy: false,
-        tunnel,
-        limits: ServerLimits::default(),
-    };
+    let authorized = KeySource::Fixed(keys.authorized.clone());
+    let mut config = ServerConfig::new(ANY_PORT, keys.server.clone(), authorized);
+    config.strict_modes = None;
+    config.target = Target::Tcp { host: target.ip().to_string(), port: target.port() };
+    config.tunnel = tunnel;
     Server::bind(config, slots).map_err(Failure::failed)
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use eternaltcp::address::Server;
-use eternaltcp::client::{ClientConfig, Pins, Servers, Trust, Via};
+use eternaltcp::client::{ClientConfig, Servers, Trust, Via};
 use eternaltcp::tls::Identity;
 use eternaltcp::{TunnelConfig, this_instance};
 
@@ -51,11 +51,9 @@ fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Fai
         .ok_or_else(|| Failure::Failed("there is no server to connect to".to_owned()))?;
     let instance = this_instance(format!("ssh {}", std::process::id()));
     let mut config = ClientConfig::new(servers, identity, Trust::only(handover.key), instance);
-    config.pins = Pins {
-        address: handover.bind_address.and_then(|address| address.parse().ok()),
-        interface: handover.bind_interface,
-        family: handover.address_family.as_deref().and_then(family),
-    };
+    config.pins.address = handover.bind_address.and_then(|address| address.parse().ok());
+    config.pins.interface = handover.bind_interface;
+    config.pins.family = handover.address_family.as_deref().and_then(family);
     config.proxy = handover.proxy.as_deref().and_then(|url| url.parse().ok());
     let first_contact = if via.is_some() { FIRST_LOG_IN } else { FIRST_CONTACT };
     config.via = via;

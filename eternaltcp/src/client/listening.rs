@@ -8,11 +8,20 @@ use crate::net::slots::Slots;
 
 /// A forward whose listener is at the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct RemoteForward {
     /// The address on which the server listens, and the target that this side connects.
     pub forward: Forward,
     /// Tell the target who connected to the server, in a header of the PROXY protocol.
     pub send_proxy: bool,
+}
+
+impl RemoteForward {
+    /// Creates a forward whose target is not told who connected.
+    #[must_use]
+    pub fn new(forward: Forward) -> Self {
+        Self { forward, send_proxy: false }
+    }
 }
 
 /// A listener at the server, as the client's role knows it.

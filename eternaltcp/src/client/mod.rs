@@ -71,6 +71,7 @@ const PASSING_ON: Duration = Duration::from_secs(3);
 
 /// The configuration of a client.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// The addresses of sproxy.
     pub servers: Servers,

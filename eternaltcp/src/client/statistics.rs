@@ -11,6 +11,7 @@ const REMEMBERED: usize = 32;
 
 /// Statistics of a client's carriers since its start.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Started dials.
     pub dials: u64,
@@ -38,6 +39,7 @@ pub struct Statistics {
 
 /// One pause: from when the carrier last worked until the next one was attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Pause {
     /// When it ended.
     pub at: SystemTime,

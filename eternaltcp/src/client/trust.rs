@@ -16,6 +16,7 @@ use eternaltcp_tls::PublicKey;
 
 /// A server whose key is unknown.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UnknownServer {
     /// As the user wrote it.
     pub server: Server,

@@ -17,6 +17,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 
 /// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AskError {
     /// Nothing listens there.
     #[error("nothing is running there")]

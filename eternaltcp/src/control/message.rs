@@ -17,6 +17,7 @@ pub const MAX_REQUEST: usize = 4096;
 /// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Request {
     /// Return the status of the process.
     Status {},
@@ -76,6 +77,7 @@ impl Request {
 
 /// An answer, as one line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Reply {
     /// The [`VERSION`] of the program that answers.
     pub version: u32,
@@ -101,6 +103,7 @@ impl From<Answer> for Reply {
 /// The contents of an answer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Answer {
     /// The status of the process.
     Status(Box<ProcessStatus>),
@@ -130,6 +133,7 @@ impl From<Fault> for Answer {
 
 /// The reason why a request was not carried out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Fault {
     /// For programs.
     pub code: FaultCode,
@@ -152,6 +156,7 @@ impl fmt::Display for Fault {
 /// Kinds of faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum FaultCode {
     /// The line is not a request.
     BadRequest,

@@ -25,6 +25,7 @@ pub(crate) enum Ask {
 
 /// The result of ending a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Killed {
     /// Both its ends are reset.
     Done,

@@ -73,6 +73,7 @@ impl CarrierEnd {
 
 /// The kinds of ends of carriers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
 pub enum EndKind {
     /// The peer closed it in order.
     Closed,

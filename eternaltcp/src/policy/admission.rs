@@ -7,6 +7,7 @@ use eternaltcp_tls::PublicKey;
 
 /// An admission, with the restrictions that remain.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Admission {
     /// The line that admitted the key, counted from 1.
     pub line: usize,
@@ -20,6 +21,7 @@ pub struct Admission {
 
 /// The reason why a key is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Denial {
     /// No line has the key.
     #[error("the key is not in the server's authorized_keys")]

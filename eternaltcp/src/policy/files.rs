@@ -17,6 +17,7 @@ const BUFFER: usize = 64 * 1024;
 
 /// A file of policy that cannot be used, as opposed to an empty one.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FileError {
     /// There is no such file.
     #[error(

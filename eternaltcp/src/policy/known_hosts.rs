@@ -19,6 +19,7 @@ const MAX_LINE: u64 = 1 << 20;
 
 /// The result of a file for a server's key. Of several results the greatest one decides.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum HostKey {
     /// No line names the server.
     Unknown,

@@ -44,6 +44,7 @@ pub struct ListenPolicy(Vec<Permit>);
 
 /// The reason why the server does not listen there. The client is told which rule to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ListenRefusal {
     /// No permit of the server includes the address.
     #[error(

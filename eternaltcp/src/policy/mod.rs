@@ -35,6 +35,7 @@ use eternaltcp_tls::{KeyError, PublicKey};
 
 /// A line of a file that has no effect, or not the effect that it requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LineWarning {
     /// Counted from 1.
     pub line: usize,

@@ -13,6 +13,7 @@ use eternaltcp_tls::Identity;
 
 /// The configuration of a server.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ServerConfig {
     /// The address to listen on for carriers.
     pub listen: SocketAddr,
@@ -75,6 +76,7 @@ impl ServerConfig {
 
 /// Limits of a server process, each with its default.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerLimits {
     /// Memory for the queues of all tunnels, in cost units: half for sending, half for receiving.
     /// No key gets more than half.

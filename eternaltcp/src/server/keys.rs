@@ -21,6 +21,7 @@ use watch::{Looks, tell, watch};
 
 /// The source of a server's admitted keys.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum KeySource {
     /// An `authorized_keys` file, which is read again when it changes.
     File(PathBuf),

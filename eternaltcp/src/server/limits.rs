@@ -11,6 +11,7 @@ const MIN_TUNNEL_MEMORY: u64 = super::grants::MIN_GRANT;
 
 /// The reason why limits are invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LimitsError {
     /// A limit is too low to serve anybody.
     #[error("{name} is {value}: at least {least} is needed")]

@@ -64,6 +64,7 @@ pub use running::RunningServer;
 
 /// The reason why a server cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// It cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]

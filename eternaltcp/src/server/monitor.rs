@@ -29,6 +29,7 @@ pub struct Monitor(Arc<Context>);
 
 /// The reason why a session was not ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KillError {
     /// No tunnel has this name.
     #[error("there is no tunnel {0}")]

@@ -10,6 +10,7 @@ const EVENTS: usize = 64;
 
 /// The kind of event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum EventKind {
     /// A tunnel has its first carrier.
     Attached,

@@ -194,6 +194,7 @@ pub struct SessionStatus {
 /// The state of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum SessionStage {
     /// Its target is not connected yet.
     Opening,

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use eternaltcp::address::{self, Listen, Target};
 use eternaltcp::client::{Client, ClientConfig, Trust};
-use eternaltcp::server::{Server, ServerConfig, ServerLimits};
+use eternaltcp::server::{Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Listener, Mptcp, Slots, TunnelConfig, this_instance};
+use eternaltcp::{Listener, Slots, this_instance};
 use tokio::net::TcpStream;
 
 use super::path::Path;
@@ -50,23 +50,10 @@ impl Pair {
         let authorized_keys = folder.path().join("authorized_keys");
         std::fs::write(&authorized_keys, format!("{}\n", user.public_key())).unwrap();
         std::fs::set_permissions(&authorized_keys, PermissionsExt::from_mode(0o600)).unwrap();
-        let mut server = ServerConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            also_listen: Vec::new(),
-            mptcp: Mptcp::default(),
-            congestion: None,
-            identity: host,
-            authorized_keys: authorized_keys.into(),
-            // The folder is inside one that everybody may write to.
-            strict_modes: None,
-            target: target.parse().unwrap(),
-            permits: Vec::new(),
-            permits_resolver: false,
-            listen_permits: Vec::new(),
-            send_proxy: false,
-            tunnel: TunnelConfig::default(),
-            limits: ServerLimits::default(),
-        };
+        let mut server = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, authorized_keys);
+        // The folder is inside one that everybody may write to.
+        server.strict_modes = None;
+        server.target = target.parse().unwrap();
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
         let anywhere: address::Server = "127.0.0.1:1".parse().unwrap();
         let mut client = ClientConfig::new(anywhere.into(), user, trust, this_instance("test"));

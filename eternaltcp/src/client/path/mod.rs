@@ -32,6 +32,7 @@ impl fmt::Display for Path {
 
 /// The user's restrictions of every path; nothing by default.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub struct Pins {
     /// The source address of every carrier.
     pub address: Option<IpAddr>,

@@ -15,6 +15,7 @@ use eternaltcp_sys::interface_index;
 
 /// A requested address that has no listener.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Missing {
     /// The address, with the port of the others.
     pub address: SocketAddr,
