@@ -1,4 +1,4 @@
-# Sugar over the scripts; the one list of checks is .ci/run.
+# Short names for the scripts. All checks are in .ci/run.
 
 # every check
 ci:
@@ -12,7 +12,7 @@ test:
 sim count *args:
     cargo run --profile worlds --locked -p eternaltcp-sim --example worlds -- {{count}} {{args}}
 
-# how fast it is, beside what else carries TCP, into docs/benchmarks.md; needs root
+# how fast it is, compared with other ways to carry TCP, into docs/benchmarks.md; needs root
 bench *args:
     bench/run {{args}}
 

@@ -1,4 +1,4 @@
-"""What the benches have in common, from the bottom up:
+"""The parts that the benches share, from the bottom up:
 
 stop        waiting that ends when the run does
 netns       namespaces, and the programs that run in them

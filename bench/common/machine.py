@@ -1,4 +1,4 @@
-"""What a bench needs of the machine and of the build."""
+"""The requirements of a bench on the machine and the build."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ PACKAGES = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux",
 
 
 def build(example):
-    """Builds the programs and an example; returns the folder that they are in."""
+    """Builds the programs and an example. Returns their folder."""
     command = ["cargo", "build", "--release", "--locked", "--workspace", "--bins",
                "--example", example]
     if not shutil.which("cargo"):
@@ -28,7 +28,7 @@ def target():
 
 
 def check(packages=PACKAGES, installs=False):
-    """Says what is missing before anything is built or made, or installs it."""
+    """Reports or installs what is missing before anything is built or made."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if os.geteuid() != 0:
         sys.exit("missing: root: namespaces are made")

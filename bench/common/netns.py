@@ -42,7 +42,7 @@ class Namespace:
         return run(self.inside(command), text)
 
     def start(self, command, output):
-        """Starts a program, its output in the file `output`; a pipe is its stdin."""
+        """Starts a program with its output in the file `output` and a pipe as its stdin."""
         with open(output, "ab") as file:
             return subprocess.Popen(
                 self.inside(command), stdin=subprocess.PIPE, stdout=file, stderr=file,
@@ -73,7 +73,7 @@ class Namespace:
 
 
 def run(command, text=None):
-    """Runs a program to its end; its complaints are the exception's."""
+    """Runs a program to its end. Its error output becomes the exception's text."""
     outcome = subprocess.run(
         command, input=text, capture_output=True, text=True, start_new_session=True)
     if outcome.returncode != 0:

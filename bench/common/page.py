@@ -1,4 +1,4 @@
-"""Tables in Markdown, and what the machine is."""
+"""Tables in Markdown, and a description of the machine."""
 
 import os
 import pathlib

@@ -1,11 +1,11 @@
-"""Waiting that ends at once when the run is to end."""
+"""Waits that end at once when the run has to end."""
 
 import threading
 import time
 
 
 class Stopped(Exception):
-    """The run ends: whoever waits cleans up and returns."""
+    """The run ends: every waiting thread cleans up and returns."""
 
 
 _stop = threading.Event()
@@ -21,7 +21,7 @@ def sleep(seconds):
 
 
 def until(condition, seconds, every=0.01):
-    """Waits for a true value and returns it; after `seconds` returns what it is then."""
+    """Waits for a true value and returns it. After `seconds` it returns the current value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < deadline:
         sleep(every)

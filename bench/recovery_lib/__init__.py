@@ -1,4 +1,4 @@
-"""What `bench/recovery` is made of, from the bottom up (what it shares with
+"""The parts of `bench/recovery`, from the bottom up (what it shares with
 `bench/run` is in `common`):
 
 conntrack   the router's table of flows

@@ -1,4 +1,4 @@
-"""What happens to a path, and how soon the stream is wanted back."""
+"""The faults of a path, and how soon the stream must be back."""
 
 import contextlib
 import dataclasses
@@ -13,10 +13,10 @@ from common import stop
 NOWHERE = 0.2
 # How long both uplinks are up in a soft move.
 OVERLAP = 2.0
-# How long the stream rests before a fault that it is not to notice by itself, and a second more by
-# chance, so that it meets the heartbeats at any phase.
+# How long the stream rests before a fault that it must not notice by itself, and up to a second
+# more at random, so that the fault occurs at any phase of the heartbeats.
 REST = 1.5
-# How long an idle stream is left alone where nothing tells that it is whole again.
+# How long an idle stream is left alone if nothing shows that it works again.
 IDLE = 3.0
 PATIENCE = 20
 # What `pulse` sends at a time, and a new TCP connection in its first round trip, in bytes.
@@ -24,7 +24,7 @@ PATIENCE = 20
 
 @dataclasses.dataclass
 class Site:
-    """Where a fault strikes."""
+    """The place of a fault."""
 
     world: object
     subject: object
@@ -33,7 +33,7 @@ class Site:
     struck: int | None = None  # the uplink whose connections were hit, its addresses untouched
 
     def flows(self):
-        """The connections on the uplink that the stream uses: what a fault is to hit."""
+        """The connections on the uplink that the stream uses, which a fault must hit."""
         self.struck = self.world.busy_uplink()
         flows = self.world.flows(self.struck)
         if not flows:
@@ -103,7 +103,7 @@ def end_in_order(site):
 
 
 def move_hard(site):
-    """The uplink in use goes, then the other comes; who has both is left with the other."""
+    """The uplink in use goes, then the other comes. A subject that has both keeps the other."""
     world, old = site.world, site.world.busy_uplink()
     begun = now()
     world.detach(old)
@@ -134,7 +134,7 @@ def drop_idle(site):
     begun = now()
     site.world.strike_flows("drops", flows)
     if not site.subject.has_proxies or site.subject.has_spare_paths:
-        # Perhaps nothing is made again: then only the stream tells.
+        # Perhaps nothing is made again: then only the stream shows it.
         stop.sleep(IDLE)
         again = now()
         site.stream.go_on()

@@ -21,7 +21,7 @@ from .world import World
 
 # Samples that one world takes: few, so that long cells are spread over many worlds.
 PER_WORLD = 5
-# Making a world, starting the proxies and the stream, and ending all of it.
+# The time to make a world, start the proxies and the stream, and end all of it.
 PER_WORLD_SECONDS = 3
 TRIES = 2
 
@@ -43,7 +43,7 @@ class Cell:
 
 
 def cells(options):
-    """In an order in which the subjects take turns."""
+    """Sorts so that the subjects take turns."""
     return [
         Cell(subject, fault, rtt, direction)
         for fault in options.faults for rtt in options.rtt for direction in ("up", "down")
@@ -173,7 +173,7 @@ class Run:
                         raise
                     end = sample.outcome(stream, False)
                 if end != "back":
-                    # It came back, and not for good.
+                    # It came back, but not permanently.
                     taken[-1].update(outcome=end, pause=None, words=stream.last_words())
 
     def _keep(self, cell, taken, planned):

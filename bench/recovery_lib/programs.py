@@ -1,4 +1,4 @@
-"""The programs that take part: found or built, and copied: later builds disturb nothing."""
+"""The programs that take part: found or built, and copied so that later builds do not matter."""
 
 import hashlib
 import os

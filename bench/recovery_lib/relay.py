@@ -33,7 +33,7 @@ class Pair:
     def carry(self, source, sink):
         try:
             while data := source.recv(65536):
-                # After the end the sides stay open, so that no RST follows what still arrives.
+                # After the end the sides stay open, so that late packets do not cause an RST.
                 if not self.is_ended:
                     sink.sendall(data)
         except OSError:

@@ -14,7 +14,7 @@ DIRECTIONS = ("up", "down")
 
 
 def write(run, options):
-    """Writes page and pictures; returns the table of what was wanted, for the terminal."""
+    """Writes page and pictures. Returns the table of limits, for the terminal."""
     results = {cell: Summary(run.results[cell]) for cell in plan.cells(options)
                if cell in run.results}
     page = Page(results, run, options)
@@ -125,7 +125,7 @@ class Page:
         return "\n".join(lines)
 
     def noise(self):
-        """What the longest gap of a second without a fault is, over all samples."""
+        """The longest gap in a second without a fault, over all samples."""
         worst = sorted(one["healthy_worst"] for samples in self.samples.values()
                        for one in samples)
         if not worst:

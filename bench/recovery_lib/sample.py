@@ -1,13 +1,13 @@
-"""One fault in one world, and the pause that it makes."""
+"""One fault in one world, and the pause that it causes."""
 
 import statistics
 import time
 
 from common import stop
 
-# Before each fault: long enough that what the last one left behind is over.
+# The time before each fault: long enough for the effects of the last one to end.
 CALM = 3.0
-# On top of it by chance, so that faults meet the heartbeats at any phase.
+# A random time in addition, so that faults occur at any phase of the heartbeats.
 SCATTER = 1.0
 # How long the stream is watched once it flows again.
 AFTER = 0.5
@@ -19,7 +19,7 @@ class Stalled(Exception):
 
 
 def take(site, fault):
-    """Lets the fault happen once, and measures; without a pause if the stream did not come back."""
+    """Causes the fault once, and measures. There is no pause if the stream did not come back."""
     stop.sleep(CALM + SCATTER * site.chance.random())
     healthy = [after - before for before, after in gaps(site.stream.read(), since=now()
                                                         - HEALTHY_WINDOW)]
@@ -81,12 +81,12 @@ def longest(arrivals, strike):
 
 
 def written_after(arrivals, works):
-    """From when a path works again to the first byte that was written after that."""
+    """From the time a path works again to the first byte that was written after that."""
     return next(arrived for sent, arrived in arrivals if sent >= works) - works
 
 
 def gaps(arrivals, since):
-    """Pairs of consecutive arrivals of which the later is after `since`, the last ones only."""
+    """Pairs of consecutive arrivals, the later one after `since`; only the last ones."""
     pairs = []
     for index in range(len(arrivals) - 1, 0, -1):
         if arrivals[index][1] <= since:
@@ -96,7 +96,7 @@ def gaps(arrivals, since):
 
 
 def restore(site):
-    """Makes the world what it was before the fault."""
+    """Restores the world to its state before the fault."""
     world = site.world
     if world.has_both_uplinks:
         for n in {1, 2} - world.uplinks:

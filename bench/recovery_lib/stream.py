@@ -1,4 +1,4 @@
-"""The stream that pauses: 64 bytes every few ms, one way, checked byte by byte by `pulse`."""
+"""The measured stream: 64 bytes every few ms, one way, checked byte by byte by `pulse`."""
 
 import signal
 import struct
@@ -50,14 +50,14 @@ class Stream:
         return self.arrivals
 
     def hold(self):
-        """Stops sending; what was sent arrives."""
+        """Stops sending. Everything that was sent arrives."""
         self._sender.send_signal(signal.SIGSTOP)
 
     def go_on(self):
         self._sender.send_signal(signal.SIGCONT)
 
     def is_over(self):
-        """Whether one of its ends was told that the connection is no more."""
+        """Whether one of its ends was told that the connection has ended."""
         return any(end.poll() is not None for end in (self._sender, self._receiver))
 
     def is_wrong(self):

@@ -1,4 +1,4 @@
-"""What carries the stream: plain TCP, MPTCP, etcp."""
+"""The subjects that carry the stream: plain TCP, MPTCP, etcp."""
 
 import datetime
 import subprocess
@@ -12,11 +12,11 @@ START_WITHIN = 20
 
 
 class Subject:
-    """One way from the application to the server program, in one world."""
+    """One route from the application to the server program, in one world."""
 
     key = title = ""
     has_proxies = False
-    # Whether one network that dies need not cost a connection of the carrier's.
+    # Whether the death of one network may leave the connection alive.
     has_spare_paths = False
     has_both_uplinks = False
     application_mptcp = False
@@ -43,7 +43,7 @@ class Tcp(Subject):
 
 
 class Endpoints:
-    """The kernel is told of each address as it comes and goes, as NetworkManager does it."""
+    """Tells the kernel of each address as it comes and goes, as NetworkManager does."""
 
     def __init__(self, world):
         self.namespace = world.client
@@ -86,7 +86,7 @@ class Etcp(Subject):
         etcp = world.programs.etcp
         flags = ["--mptcp", self.mptcp] if world.programs.knows_mptcp else []
         self._log, far = world.folder / "cproxy.log", world.folder / "sproxy.log"
-        # The home is where sproxy stops to ask who may write to the folders of its files.
+        # At the home folder sproxy stops checking who may write to the folders of its files.
         home = f"HOME={keys.authorized_keys.parent}"
         self.sproxy = world.start(world.server, [
             "env", home, etcp, "sproxy", "--listen", f"[::]:{PORT}", "--target", self.server_address,

@@ -1,4 +1,4 @@
-"""What the samples of a cell come to."""
+"""The summary of a cell's samples."""
 
 import statistics
 
@@ -36,12 +36,12 @@ class Summary:
         return f"{duration(self.median)} / {lost}" if self.pauses else lost
 
     def written_text(self, limit=None):
-        """The same of the first byte that was written after a path worked again."""
+        """The same for the first byte that was written after a path worked again."""
         return " / ".join(bold_over(time, limit)
                           for time in (statistics.median(self.written), self.written[-1]))
 
     def failures(self, fault, rtt_ms):
-        """What of it is not as wanted."""
+        """The values that miss their limits."""
         found = [f"{outcome} in {count} of {self.count}" for outcome, count in self.lost.items()]
         limit = fault.limit(rtt_ms)
         if limit and self.pauses:

@@ -30,7 +30,7 @@ _numbers = itertools.count()
 
 
 class World:
-    """The namespaces and what runs in them; closed at the end, whatever happens."""
+    """The namespaces and the programs in them. They are always closed at the end."""
 
     def __init__(self, programs, rtt_ms, has_both_uplinks, has_relay=False, nat_is_strict=False):
         self.programs, self.rtt = programs, rtt_ms / 1000
@@ -92,7 +92,7 @@ class World:
             watcher.address_came(n)
 
     def detach(self, n):
-        """Uplink `n` loses its address and its routes; another one gets the default route."""
+        """Uplink `n` loses its address and its routes. Another one gets the default route."""
         self.client.ip(f"route flush table all proto boot dev up{n}",
                        f"addr flush dev up{n} scope global")
         self.uplinks.discard(n)
@@ -107,13 +107,13 @@ class World:
         self.default = n
 
     def refresh(self, n):
-        """Paths over uplink `n` are made again where there are several; it keeps its address."""
+        """Makes the paths over uplink `n` again if there are several. It keeps its address."""
         for watcher in self.watchers:
             watcher.address_went(n)
             watcher.address_came(n)
 
     def bytes_of(self, n):
-        """What has passed uplink `n`, both ways together."""
+        """Returns how much has passed uplink `n`, both ways together."""
         with open(self.client.proc("dev")) as file:
             text = file.read()
         fields = re.search(rf"up{n}:(.*)", text)[1].split()
@@ -133,7 +133,7 @@ class World:
         return [flow for flow in table if flow.client == f"10.71.{n}.2"]
 
     def strike_flows(self, set_, flows):
-        """From now on the packets of these flows meet the router's rule about that set."""
+        """Applies the router's rule about that set to the packets of these flows from now on."""
         self.router.nft("".join(
             f"add element ip world {set_} {{ {flow.client} . {flow.port} }}\n" for flow in flows))
 
@@ -183,7 +183,7 @@ table ip world {
 }
 """
 
-# What belongs to no flow that the router knows passes neither way, and nobody is told.
+# Packets of unknown flows pass neither way, and nobody is notified.
 STRICT_NAT = """
 table ip strict {
   chain forwarded {

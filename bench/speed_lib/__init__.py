@@ -1,4 +1,4 @@
-"""What `bench/run` is made of, from the bottom up (what it shares with
+"""The parts of `bench/run`, from the bottom up (what it shares with
 `bench/recovery` is in `common`):
 
 tools       the programs that take part: found, installed, built

@@ -162,7 +162,7 @@ class Etcp(Subject):
         self._known.write_text(f"[{self.world.server_host}]:{self.server_port} "
                                f"{keys.server.with_suffix('.pub').read_text()}")
         authorized_keys = self.authorized_keys()
-        # The home is where sproxy stops to ask who may write to the folders of its files.
+        # At the home folder sproxy stops checking who may write to the folders of its files.
         self.launch("far", "sproxy", [
             "env", f"HOME={authorized_keys.parent}", tools.etcp, "sproxy", "--listen", f"{self.world.server_host}:{self.server_port}",
             "--target", self.target, "--identity", keys.server,

@@ -12,7 +12,7 @@ from .tables import BULK
 
 
 def write(run):
-    """Writes page and pictures; returns what the terminal is to show."""
+    """Writes page and pictures. Returns the text for the terminal."""
     results, out = run.results, run.options.out
     out.parent.mkdir(parents=True, exist_ok=True)
     template = string.Template(pathlib.Path(__file__).with_name("speed.md").read_text())
@@ -53,7 +53,7 @@ def wanted_table(results):
 
 
 def missed(results):
-    """What some subject did not do, for the reader who wonders about a dash."""
+    """The reasons why a subject has a dash in the tables."""
     lines = [f"- section {section}, {times} times: {words}"
              for (section, _, words), times in results.failures.items()]
     return "\n".join(["Not measured:", "", *lines]) if lines else ""

@@ -1,4 +1,4 @@
-"""One way from the load to the server, and how it comes up."""
+"""One route from the load to the server, and how it is started."""
 
 import itertools
 import time
@@ -7,7 +7,7 @@ from common import netns, stop
 
 from . import load
 
-# Every subject of a run has ports of its own, below those that the system chooses.
+# Every subject of a run has its own ports, below those that the system chooses.
 _ports = itertools.cycle(range(7000, 9000))
 # And a number for its logs.
 _numbers = itertools.count()
@@ -20,10 +20,10 @@ class Subject:
 
     key = title = ""
     load_flags = ()
-    # The files that a user needs of it.
+    # The files of it that a user needs.
     programs = ()
     descriptors_each = 1
-    # Whether a session is a process or a thread, so that twenty thousand would be unkind.
+    # Whether a session is a process or a thread, so that twenty thousand would be too many.
     is_light = True
 
     def __init__(self, world):

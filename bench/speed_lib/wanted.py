@@ -1,4 +1,4 @@
-"""What etcp is to reach beside the others, and whether it does."""
+"""The limits for etcp compared with the others, and whether it meets them."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ class Goal:
 
 
 def goals(results):
-    """All that could be judged: what was not measured has no figure, and is left out."""
+    """All figures that could be checked. Those that were not measured are left out."""
     found = [*_bulk(results), *_echo(results), *_rate(results), *_memory(results),
              *_beside(results), *_paths(results), *_attach(results)]
     return [goal for goal in found if goal.figure is not None]

@@ -1,4 +1,4 @@
-"""A client and a server, each in a network namespace, and what is between them.
+"""A client and a server, each in a network namespace, and the link between them.
 
     fast    client 10.72.1.2 ── 10.72.1.1 server, a pair of veth
 
@@ -25,7 +25,7 @@ _numbers = itertools.count()
 
 
 class World:
-    """The namespaces and what runs in them; closed at the end, whatever happens."""
+    """The namespaces and the programs in them. They are always closed at the end."""
 
     client_host = "10.72.1.2"
     server_host = ""
@@ -55,7 +55,7 @@ class World:
             contextlib.closing(netns.Namespace(f"{self._name}-{role}")))
 
     def start(self, namespace, command, log):
-        """Starts a program on the core of its side; it is ended with the world at the latest."""
+        """Starts a program on the core of its side. It ends with the world at the latest."""
         core = self.tools.cores[namespace is self.server]
         pinned = ["taskset", "-c", str(core), *map(str, command)]
         process = namespace.start(pinned, self.folder / f"{log}.log")
@@ -88,7 +88,7 @@ class FastWorld(World):
 
 
 class SlowWorld(World):
-    """Its link is set anew for each measurement; its congestion control is for good."""
+    """Its link is set for each measurement. Its congestion control does not change."""
 
     server_host = "10.72.3.2"
 

@@ -1,4 +1,4 @@
-"""What is measured: each module has a `measure` that takes the run and fills its results."""
+"""The measurements: each module has a `measure` that takes the run and fills its results."""
 
 from . import attach, beside, bulk, carriers, echo, memory, paths, rate, start
 

@@ -37,7 +37,7 @@ def idle(run, key, count, name):
     before, sizes = {}, {}
 
     def weigh(subject):
-        # What is for the first session of all is not what a session costs.
+        # The first session has costs that further ones do not have.
         load.run(subject, "echo", 10, 0)
         before.update({side: process.pss(pids(subject, side)) for side in SIDES})
         sizes.update({f"size-{side}": process.rss(pids(subject, side)) for side in SIDES})
@@ -57,10 +57,10 @@ def pids(subject, side):
 
 
 def burst(run, key):
-    """What proxies hold before a burst, in its midst, and when it has passed."""
+    """The memory of proxies before, during and after a burst."""
     seconds = run.size(3, 1)
     with FastWorld(run.tools) as world, SUBJECTS[key](world) as subject:
-        # The code and tables of the first bytes are not what a burst leaves.
+        # The code and tables for the first bytes do not count as memory left by a burst.
         load.run(subject, "bulk", "up", WARM_UP, 1, seconds=WARM_UP)
         before = settled(subject)
         load.run(subject, "bulk", "up", seconds, BURST_STREAMS, seconds=seconds)

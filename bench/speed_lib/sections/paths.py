@@ -15,7 +15,7 @@ CONGESTION = ("cubic", "bbr")
 RTTS = (1, 20, 80, 200)
 LOSSES = ("0", "0.1", "1")
 MOST_ROUNDS = 3
-# Of these something is wanted, so they have as many rounds as everything else.
+# These have limits, and therefore as many rounds as everything else.
 WANTED = (200, "0")
 
 
