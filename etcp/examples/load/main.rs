@@ -1,15 +1,15 @@
 //! The load that `bench/run` puts on a path, and the server at its other end.
 //!
 //! ```text
-//! load serve  ADDR                      what every other mode talks to
-//! load await  ADDR                      says when an echo comes back for the first time
-//! load bulk   ADDR WAY SECONDS STREAMS  so many streams at once; WAY is up, down or both
-//! load echo   ADDR COUNT OTHERS         64 bytes there and back, while so many others do it calmly
-//! load ping   ADDR SECONDS MICROSECONDS 64 bytes each so often, whether or not the last came back
-//! load beside ADDR WAY SECONDS          such messages beside a bulk stream
+//! load serve  ADDR                      the server for every other mode
+//! load await  ADDR                      reports when an echo comes back for the first time
+//! load bulk   ADDR WAY SECONDS STREAMS  this many streams at once; WAY is up, down or both
+//! load echo   ADDR COUNT OTHERS         64 bytes there and back, while OTHERS do so at a low rate
+//! load ping   ADDR SECONDS MICROSECONDS 64 bytes at a fixed rate, whether or not the last came back
+//! load beside ADDR WAY SECONDS          messages of 64 bytes beside a bulk stream
 //! load rate   ADDR SECONDS AT_ONCE      connections, each for one byte there and back
 //! load idle   ADDR COUNT                sessions that stay open until stdin ends; each line of
-//!                                       stdin asks all of them whether they live
+//!                                       stdin checks whether all of them live
 //! ```
 //!
 //! Each mode prints a line of JSON; times are in microseconds unless they say seconds. Before the

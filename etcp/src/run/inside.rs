@@ -25,7 +25,7 @@ pub(crate) fn run(args: &CommandArgs) -> Result<(), Failure> {
     let sockets = prepare().map_err(namespace::explain)?;
     namespace::give_up_privileges().map_err(Failure::failed)?;
     give_sockets(&line, &sockets)
-        .map_err(|error| Failure::Failed(format!("run-inside is a part of etcp run: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("this command is only for etcp run: {error}")))?;
     drop(sockets);
     let Some(stdin) = take_stdin(&line).map_err(Failure::failed)? else {
         // The process that would have told it is gone, and has reported why.

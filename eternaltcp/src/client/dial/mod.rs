@@ -70,7 +70,7 @@ struct Common {
     pins: Pins,
     via: Option<Via>,
     proxy: Option<Proxy>,
-    /// Locked for reading by each program that is a wire.
+    /// Locked for reading by each program that relays a carrier.
     wires: Arc<RwLock<()>>,
     mptcp: Mptcp,
     congestion: Option<Congestion>,
@@ -149,8 +149,8 @@ impl Dialer {
         })))
     }
 
-    /// Returns a lock that can be taken for writing when no program is a wire any more: what was
-    /// sent has been passed on.
+    /// Returns a lock that can be taken for writing when no program relays a carrier any more, so
+    /// that everything sent has been passed on.
     pub(super) fn wires(&self) -> Arc<RwLock<()>> {
         Arc::clone(&self.0.wires)
     }

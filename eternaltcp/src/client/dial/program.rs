@@ -1,5 +1,5 @@
 //! A carrier through the stdio of a program: it is started, reports when it is connected, and from
-//! then on is a wire.
+//! then on relays it.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
