@@ -269,7 +269,8 @@ impl Acceptor {
     #[must_use]
     pub fn into_join(self) -> Option<JoinRequest> {
         let Phase::Joining(tunnel, epoch, waiting) = self.phase else { return None };
-        Some(JoinRequest { tunnel, epoch, decoder: self.decoder, waiting })
+        let liveness = waiting.into_liveness();
+        Some(JoinRequest { tunnel, epoch, decoder: self.decoder, liveness })
     }
 
     /// The request, if it is whole and nothing was given behind it.

@@ -70,5 +70,5 @@ pub use time::Time;
 pub use transmit::Transmit;
 pub use tunnel::{
     AttachError, DetachedTunnel, Event, JoinedId, NotStandingBy, OpenError, RestoreError,
-    SessionView, Stage, Stats, Tunnel,
+    SessionView, Stage, Stats, TimeoutReason, Tunnel,
 };

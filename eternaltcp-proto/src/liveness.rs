@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::packet::Kind;
 use crate::seq::Seq;
 use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
+use crate::transmit::Transmit;
 
 /// A timer that fires later than this was held up by our own stop.
 const STOPPED: Duration = Duration::from_secs(1);
@@ -18,10 +20,28 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the peer has to be heard of again after our own stop.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The liveness of one carrier. Any byte read is life; a heartbeat is sent
-/// when nothing else was, and each one asks for an answer.
+/// Which side sends heartbeats, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rhythm {
+    /// Both sides, when they have sent nothing else for the interval.
+    Mutual,
+    /// This side, each a full interval after the last was answered. Silence that
+    /// answers none is no sign of death.
+    Asking {
+        /// When the next one is due.
+        at: Time,
+        /// When the one under way was due.
+        asked: Option<Time>,
+    },
+    /// The peer.
+    Listening,
+}
+
+/// The liveness of one carrier. Any byte read is life; each heartbeat asks for an
+/// answer, and its lateness raises a doubt long before silence ends the carrier.
 #[derive(Debug)]
 pub(crate) struct Liveness {
+    rhythm: Rhythm,
     interval: Duration,
     dead_after: Duration,
     /// When bytes were last read.
@@ -41,9 +61,33 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
+    /// Creates the liveness of an attached carrier.
     pub(crate) fn new(now: Time, heartbeat: Duration, dead_after: Duration, doubts: bool) -> Self {
+        Self::with_rhythm(now, Rhythm::Mutual, (heartbeat, dead_after), doubts)
+    }
+
+    /// Creates that of a carrier beside the attached one, at the client: an answer
+    /// takes no longer than `patience`.
+    pub(crate) fn asking(now: Time, interval: Duration, patience: Duration) -> Self {
+        let rhythm = Rhythm::Asking { at: now + interval, asked: None };
+        Self::with_rhythm(now, rhythm, (interval, patience), true)
+    }
+
+    /// Creates that of a carrier beside the attached one, at the server: `silence`
+    /// ends it.
+    pub(crate) fn listening(now: Time, silence: Duration) -> Self {
+        Self::with_rhythm(now, Rhythm::Listening, (silence, silence), false)
+    }
+
+    fn with_rhythm(
+        now: Time,
+        rhythm: Rhythm,
+        (interval, dead_after): (Duration, Duration),
+        doubts: bool,
+    ) -> Self {
         Self {
-            interval: heartbeat,
+            rhythm,
+            interval,
             dead_after,
             last_heard: now,
             silent_since: now,
@@ -56,6 +100,24 @@ impl Liveness {
             doubt: Doubt::new(dead_after),
             doubts,
         }
+    }
+
+    /// Asks more often from now on: more depends on the carrier.
+    pub(crate) fn hasten(&mut self, now: Time, interval: Duration) {
+        self.interval = self.interval.min(interval);
+        if let Rhythm::Asking { at, .. } = &mut self.rhythm {
+            *at = (*at).min(now + self.interval);
+        }
+    }
+
+    /// Whether heartbeats may come from the peer.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.rhythm == Rhythm::Listening
+    }
+
+    /// The heartbeat that was sent and is not answered.
+    pub(crate) fn under_way(&self) -> Option<Seq> {
+        self.unanswered.map(|(beat, _)| beat)
     }
 
     /// The peer gives a carrier up after this much silence: send three times
@@ -103,8 +165,16 @@ impl Liveness {
 
     /// A heartbeat is to ask now: something happened to the path.
     pub(crate) fn probe(&mut self, now: Time) {
-        self.is_probe_due = true;
         self.doubt.handle_asked(now);
+        match &mut self.rhythm {
+            Rhythm::Mutual => self.is_probe_due = true,
+            Rhythm::Asking { asked, .. } => {
+                // No other is sent while one is under way.
+                self.is_probe_due |= asked.is_none();
+                asked.get_or_insert(now);
+            }
+            Rhythm::Listening => {}
+        }
     }
 
     /// A doubt asks at once: what is acknowledged later is then answered too.
@@ -118,7 +188,12 @@ impl Liveness {
     /// silent peer stands still, and is not gone.
     fn dead_at(&self) -> Time {
         let vouched = self.doubt.vouched().unwrap_or(self.silent_since);
-        self.silent_since.max(vouched) + self.dead_after
+        let silent_since = match self.rhythm {
+            Rhythm::Asking { asked: None, .. } => return Time::MAX,
+            Rhythm::Asking { asked: Some(asked), .. } => self.silent_since.max(asked),
+            Rhythm::Mutual | Rhythm::Listening => self.silent_since,
+        };
+        silent_since.max(vouched) + self.dead_after
     }
 
     /// A heartbeat came: only the last one is answered.
@@ -127,8 +202,19 @@ impl Liveness {
     }
 
     /// An answer came. It answers the heartbeats before it too: the peer may
-    /// have found several at once.
-    pub(crate) fn handle_echo(&mut self, now: Time, beat: Seq) {
+    /// have found several at once. Returns whether one may come now.
+    pub(crate) fn handle_echo(&mut self, now: Time, beat: Seq) -> bool {
+        let is_expected = match &mut self.rhythm {
+            Rhythm::Mutual => true,
+            Rhythm::Listening => false,
+            Rhythm::Asking { at, asked } => {
+                let is_expected = self.unanswered.is_some_and(|(awaited, _)| awaited == beat);
+                if is_expected {
+                    (*at, *asked) = (now + self.interval, None);
+                }
+                is_expected
+            }
+        };
         let next = self.next_beat;
         let answers = |(awaited, _): &mut (Seq, Time)| {
             beat.distance_from(*awaited) < next.distance_from(*awaited)
@@ -137,26 +223,39 @@ impl Liveness {
             self.doubt.handle_answer();
             self.doubt.handle_round_trip(now.since(sent));
         }
+        is_expected
     }
 
     /// When [`Self::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Time {
-        let beat = (!self.is_beat_due).then(|| self.last_sent + self.interval);
         let doubted = self.doubts.then(|| self.doubt.poll_timeout()).flatten();
-        let times = [beat, self.asks_at(), doubted];
+        let times = [self.beats_at(), self.asks_at(), doubted];
         times.into_iter().flatten().fold(self.dead_at(), Time::min)
     }
 
+    /// When the next regular heartbeat is due.
+    fn beats_at(&self) -> Option<Time> {
+        match self.rhythm {
+            Rhythm::Mutual => (!self.is_beat_due).then(|| self.last_sent + self.interval),
+            Rhythm::Asking { at, asked } => asked.is_none().then_some(at),
+            Rhythm::Listening => None,
+        }
+    }
+
+    /// When a heartbeat is to ask beside the regular ones.
     fn asks_at(&self) -> Option<Time> {
-        let asks = self.doubts && !self.is_probe_due;
+        let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.is_probe_due;
         asks.then(|| self.doubt.asks_at(self.interval)).flatten()
     }
 
     /// Returns whether the carrier still counts as alive.
     pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
         self.handle_lateness(now);
-        if now >= self.last_sent + self.interval {
+        if self.beats_at().is_some_and(|at| at <= now) {
             self.is_beat_due = true;
+            if let Rhythm::Asking { asked, .. } = &mut self.rhythm {
+                asked.get_or_insert(now);
+            }
         }
         if self.doubts {
             self.doubt.handle_timeout(now);
@@ -190,8 +289,22 @@ impl Liveness {
         }
     }
 
+    /// The sign of life to send now, if one is due: an answer, or a heartbeat.
+    pub(crate) fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
+        self.poll_echo().or_else(|| {
+            let beat = self.poll_beat(now)?;
+            Some(Transmit::empty(Kind::Heartbeat, 0, beat, Seq::default()))
+        })
+    }
+
+    /// The answer to send now, if one is due.
+    pub(crate) fn poll_echo(&mut self) -> Option<Transmit> {
+        let beat = self.echo_due.take()?;
+        Some(Transmit::empty(Kind::Echo, 0, Seq::default(), beat))
+    }
+
     /// The heartbeat to send now, if one is due.
-    pub(crate) fn poll_beat(&mut self, now: Time) -> Option<Seq> {
+    fn poll_beat(&mut self, now: Time) -> Option<Seq> {
         let is_due = std::mem::take(&mut self.is_beat_due);
         if !std::mem::take(&mut self.is_probe_due) && !is_due {
             return None;
@@ -203,14 +316,12 @@ impl Liveness {
         Some(beat)
     }
 
-    /// The answer to send now, if one is due.
-    pub(crate) fn poll_echo(&mut self) -> Option<Seq> {
-        self.echo_due.take()
-    }
-
+    /// Anything was sent.
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.last_sent = now;
-        self.is_beat_due = false;
+        if self.rhythm == Rhythm::Mutual {
+            self.is_beat_due = false;
+        }
         self.doubt.handle_sent(now);
     }
 }

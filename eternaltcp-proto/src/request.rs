@@ -6,9 +6,9 @@ use bytes::Bytes;
 use crate::attach::Hello;
 use crate::decoder::Decoder;
 use crate::id::{Epoch, TunnelId};
+use crate::liveness::Liveness;
 use crate::numbers::Numbers;
 use crate::packet::Header;
-use crate::standby::Waiting;
 
 /// A whole request, to be given to [`crate::Tunnel::handle_attach`].
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct JoinRequest {
     pub(crate) tunnel: TunnelId,
     pub(crate) epoch: Epoch,
     pub(crate) decoder: Decoder,
-    pub(crate) waiting: Waiting,
+    pub(crate) liveness: Liveness,
 }
 
 impl JoinRequest {

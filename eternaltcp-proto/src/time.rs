@@ -13,6 +13,9 @@ impl Time {
     /// The origin of the driver's clock.
     pub const ZERO: Self = Self(0);
 
+    /// A point that never comes.
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
     /// The point `since_origin` after the origin; 584 years at most.
     #[must_use]
     pub fn new(since_origin: Duration) -> Self {

@@ -5,17 +5,19 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::wire::{self, packet};
 use common::{Pair, TUNNEL};
 use eternaltcp_proto::{
     AcceptError, Acceptor, Cause, Event, JoinedId, Kind, MAX_PAYLOAD, Progress, Reset, Seq,
-    SessionId, Side, StandbyConfig, Time, Transmit, Tunnel, Violation,
+    SessionId, Side, StandbyConfig, Suspicion, Time, Transmit, Tunnel, Violation,
 };
 
 use Side::{Client, Server};
 
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(45);
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// What a joined carrier of a pair is at its two ends.
 #[derive(Clone, Copy)]
@@ -219,22 +221,48 @@ fn anything_but_data_and_signs_of_life_ends_all_carriers() {
 #[test]
 fn the_client_asks_whether_a_joined_carrier_lives_and_takes_silence_for_its_end() {
     let (mut pair, _, beside) = joined();
-    let interval = StandbyConfig::default().heartbeat;
-    let asked = pair.now + interval;
-    pair.client.tunnel.handle_input(asked, packet(wire::HEARTBEAT, 0, 0, 0, b"")).unwrap();
-    pair.client.tunnel.handle_timeout(asked);
+    let config = pair.client.tunnel.config().clone();
+    let asked = pair.now + config.heartbeat;
+    let heard = |pair: &mut Pair, at, beat| {
+        let beat = packet(wire::HEARTBEAT, 0, beat, 0, b"");
+        pair.client.tunnel.handle_input(at, beat).unwrap();
+        pair.client.tunnel.handle_timeout(at);
+    };
+    heard(&mut pair, asked, 0);
     let beat = sent_on(&mut pair.client.tunnel, asked, beside.client);
     assert_eq!(beat[0].header.kind, Kind::Heartbeat);
     pair.server.tunnel.handle_joined_input(asked, beside.server, encode(beat)).unwrap();
     let echo = sent_on(&mut pair.server.tunnel, asked, beside.server);
     assert_eq!((echo[0].header.kind, echo.len()), (Kind::Echo, 1));
     // It does not come in time, though the attached carrier is heard.
+    heard(&mut pair, asked + Duration::from_millis(250), 1);
     let dead = asked + StandbyConfig::default().patience;
-    pair.client.tunnel.handle_input(dead, packet(wire::HEARTBEAT, 0, 1, 0, b"")).unwrap();
-    pair.client.tunnel.handle_timeout(dead);
+    heard(&mut pair, dead, 2);
     let events: Vec<_> = std::iter::from_fn(|| pair.client.tunnel.poll_event()).collect();
     assert!(events.contains(&Event::JoinedDead), "{events:?}");
     assert!(!pair.client.tunnel.is_attached());
+}
+
+#[test]
+fn a_joined_carrier_that_does_not_answer_is_doubted_as_soon_as_the_attached_one() {
+    let (mut pair, _, beside) = joined();
+    let asked = pair.now + pair.client.tunnel.config().heartbeat;
+    pair.client.tunnel.handle_timeout(asked);
+    let beat = sent_on(&mut pair.client.tunnel, asked, beside.client);
+    assert_eq!(beat[0].header.kind, Kind::Heartbeat);
+    let doubted = asked + Duration::from_millis(250);
+    for at in [asked + Duration::from_millis(249), doubted] {
+        let answer = packet(wire::ECHO, 0, 0, 0, b"");
+        pair.client.tunnel.handle_input(at, answer).unwrap();
+        pair.client.tunnel.handle_timeout(at);
+        let expected = (at == doubted).then_some(Suspicion::Path);
+        assert_eq!(pair.client.tunnel.suspicion(), expected);
+        assert_eq!(pair.client.tunnel.joined_suspicion(), expected);
+    }
+    let echo = packet(wire::ECHO, 0, 0, beat[0].header.seq.get(), b"");
+    pair.client.tunnel.handle_joined_input(doubted, beside.client, echo).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| pair.client.tunnel.poll_event()).collect();
+    assert_eq!(events, [Event::Suspected(Suspicion::Path), Event::Relieved]);
 }
 
 /// [JOIN-4]

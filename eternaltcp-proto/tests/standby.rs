@@ -12,7 +12,7 @@ use common::wire::{self, Hello, packet};
 use common::{ONE_WAY, Pair, TUNNEL, new_tunnel, transmits};
 use eternaltcp_proto::{
     AcceptError, Acceptor, FEATURE_STANDBY, Kind, Progress, RefusalCode, Seq, Side, Standby,
-    StandbyConfig, StandbyEvent, StandbyRequest, Time, Transmit, TunnelId, Violation,
+    StandbyConfig, StandbyEvent, StandbyRequest, Suspicion, Time, Transmit, TunnelId, Violation,
     encode_refusal,
 };
 
@@ -265,11 +265,33 @@ fn silence_ends_it_at_the_client_soon_after_a_heartbeat() {
     let mut world = World::ready();
     let ready = world.now;
     assert!(!world.beat().is_empty());
+    let doubted = world.standby.poll_timeout().unwrap();
+    assert_eq!(doubted.since(ready), SECOND * 15 + SECOND / 4);
+    world.standby.handle_timeout(doubted);
+    assert_eq!(world.standby.suspicion(), Some(Suspicion::Path));
+    assert!(!world.standby.is_ready(), "it is not to be used now");
     let dead = world.standby.poll_timeout().unwrap();
     assert_eq!(dead.since(ready), SECOND * 18);
     world.standby.handle_timeout(dead);
     assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Dead));
     assert!(!world.standby.is_ready());
+}
+
+#[test]
+fn a_late_answer_ends_the_doubt_about_it_and_makes_it_more_patient() {
+    let mut world = World::ready();
+    world.beat();
+    world.standby.handle_timeout(world.now + SECOND / 4);
+    let late = world.now + SECOND;
+    assert!(world.standby.suspicion().is_some() && !world.standby.is_ready());
+    world.standby.handle_input(late, echo(0)).unwrap();
+    assert!(world.standby.is_ready());
+    assert_eq!(world.standby.round_trip(), Some(SECOND));
+    let asked = late + SECOND * 15;
+    world.standby.handle_timeout(asked);
+    assert_eq!(sent(&mut world.standby, asked), heartbeat(1));
+    let doubted = world.standby.poll_timeout().unwrap();
+    assert_eq!(doubted.since(asked), SECOND * 3, "a few of its round trips, up to the end");
 }
 
 /// [STANDBY-7]

@@ -181,12 +181,18 @@ impl End {
         sockets.chain([tunnel]).flatten().min()
     }
 
-    /// Reports the figures of the machine's TCP for its carrier.
+    /// Reports the figures of the machine's TCP for its carriers.
     pub(crate) fn report_path(&mut self, env: &mut Env) {
         let link = self.carrier.and_then(|id| env.links.get_mut(&id));
         if let Some(link) = link {
             let report = link.report(self.side, env.now);
             self.tunnel.handle_path_report(env.now, report);
+        }
+        for (id, joined) in &self.joined {
+            if let Some(link) = env.links.get_mut(id) {
+                let report = link.report(self.side, env.now);
+                self.tunnel.handle_joined_path_report(env.now, *joined, report);
+            }
         }
     }
 

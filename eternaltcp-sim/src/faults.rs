@@ -7,7 +7,7 @@ use crate::env::{Env, LinkId, note};
 use crate::link::{Link, Notice};
 use crate::rng::Rng;
 use crate::scenario::Deed;
-use crate::sides::other;
+use crate::sides::{BOTH, other};
 use crate::world::World;
 
 /// Decides when a carrier is made how it may die.
@@ -56,6 +56,14 @@ impl World {
             match deed {
                 Deed::Stop(side, time) => self.env.stopped_until[side] = at + time,
                 Deed::Move => self.client.roam(&mut self.env),
+                Deed::SilenceAttached => {
+                    let attached = self.client.end.carrier.into_iter().collect();
+                    silence(&mut self.env, attached);
+                }
+                Deed::SilenceJoined => {
+                    let joined = self.client.end.joined.keys().copied().collect();
+                    silence(&mut self.env, joined);
+                }
             }
         }
     }
@@ -169,6 +177,16 @@ impl World {
         let now = self.env.now;
         if let Some(end) = self.end(side) {
             end.tunnel.kill(now, id, Reset::new(Cause::Killed));
+        }
+    }
+}
+
+/// Nothing passes on these links any more.
+fn silence(env: &mut Env, links: Vec<LinkId>) {
+    for id in links {
+        note!(env, "link {id} falls silent");
+        if let Some(link) = env.links.get_mut(&id) {
+            BOTH.into_iter().for_each(|side| link.silence(side, env.now));
         }
     }
 }

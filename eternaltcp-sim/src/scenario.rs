@@ -77,6 +77,10 @@ pub enum Deed {
     Stop(Side, Duration),
     /// The client learns that its network changed.
     Move,
+    /// Nothing passes any more on the client's attached carrier. Those that joined it live.
+    SilenceAttached,
+    /// Nothing passes any more on the client's joined carriers. The attached one lives.
+    SilenceJoined,
 }
 
 /// A carrier that ends at a certain byte.

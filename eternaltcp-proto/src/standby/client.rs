@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::beats::{Beats, Question};
 use super::message::{Answer, StandbyRequest};
+use super::question::Question;
 use crate::attach::{OLDEST_VERSION, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::TunnelId;
+use crate::liveness::Liveness;
 use crate::packet::{Header, Kind};
 use crate::reason::Refusal;
 use crate::seq::Seq;
+use crate::suspicion::Suspicion;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
 /// Heartbeats are never closer together than this, whatever the server says.
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Settings of a standby carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +64,8 @@ pub struct Standby {
     state: State,
     /// The last event that was not polled; a later one says all.
     event: Option<StandbyEvent>,
-    round_trip: Option<Duration>,
+    /// How long the answer to the request took.
+    first_round_trip: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,7 @@ enum State {
     /// The server is asked for a place.
     Asking(Question),
     /// It gave one.
-    Ready(Beats),
+    Ready(Box<Liveness>),
     /// The carrier is of no use.
     Over,
 }
@@ -83,7 +86,7 @@ impl Standby {
             decoder: Decoder::default(),
             state: State::Asking(Question::new(now, config.patience)),
             event: None,
-            round_trip: None,
+            first_round_trip: None,
         }
     }
 
@@ -93,16 +96,31 @@ impl Standby {
         self.tunnel
     }
 
-    /// Whether the server has given it a place, and it is not known to be dead.
+    /// Whether it may be used: the server has given it a place, and it is neither dead
+    /// nor doubted.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_))
+        matches!(self.state, State::Ready(_)) && self.suspicion().is_none()
     }
 
-    /// How long the last answer took.
+    /// Whether and why the carrier is doubted now: a heartbeat was not answered within a
+    /// few round trips.
+    #[must_use]
+    pub fn suspicion(&self) -> Option<Suspicion> {
+        self.liveness()?.suspicion()
+    }
+
+    /// The smoothed round trip.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+        self.liveness().and_then(Liveness::round_trip).or(self.first_round_trip)
+    }
+
+    fn liveness(&self) -> Option<&Liveness> {
+        match &self.state {
+            State::Ready(liveness) => Some(liveness),
+            State::Asking(_) | State::Over => None,
+        }
     }
 
     /// Plaintext of the carrier, in order.
@@ -112,6 +130,9 @@ impl Standby {
     pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
         if matches!(self.state, State::Over) {
             return Ok(());
+        }
+        if let State::Ready(liveness) = &mut self.state {
+            liveness.handle_heard(now);
         }
         self.decoder.push(chunk);
         let result = self.handle_packets(now);
@@ -141,26 +162,27 @@ impl Standby {
             return Err(Violation::OutOfPlace(header.kind));
         }
         match (header.kind, &mut self.state) {
-            (Kind::Standby, State::Asking(Question { sent: Some(sent), .. })) => {
+            (Kind::Standby, State::Asking(question)) if let Some(sent) = question.sent() => {
                 let answer = Answer::decode(payload).map_err(Violation::payload(Kind::Standby))?;
                 if answer.version != VERSION {
                     return Err(Violation::WrongAnswer);
                 }
-                self.round_trip = Some(now.since(*sent));
-                let interval = self.config.heartbeat.min(answer.silence / 3).max(LEAST_INTERVAL);
-                self.state = State::Ready(Beats::new(now, interval, self.config.patience));
+                self.first_round_trip = Some(now.since(sent));
+                let interval = self.config.heartbeat.min(answer.silence / 3).max(MIN_INTERVAL);
+                let patience = self.config.patience.min(interval);
+                self.state = State::Ready(Box::new(Liveness::asking(now, interval, patience)));
                 self.event = Some(StandbyEvent::Ready);
             }
-            (Kind::Refused, State::Asking(Question { sent: Some(_), .. })) => {
+            (Kind::Refused, State::Asking(question)) if question.sent().is_some() => {
                 let refusal =
                     Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
                 self.state = State::Over;
                 self.event = Some(StandbyEvent::Refused(refusal));
             }
-            (Kind::Echo, State::Ready(beats)) => {
-                let sent = beats.answered(now, header.ack);
-                let sent = sent.ok_or(Violation::OutOfPlace(Kind::Echo))?;
-                self.round_trip = Some(now.since(sent));
+            (Kind::Echo, State::Ready(liveness)) => {
+                if !liveness.handle_echo(now, header.ack) {
+                    return Err(Violation::OutOfPlace(Kind::Echo));
+                }
             }
             (kind, _) => return Err(Violation::OutOfPlace(kind)),
         }
@@ -175,8 +197,10 @@ impl Standby {
                 let request = StandbyRequest { version, oldest, tunnel: self.tunnel };
                 Transmit::of_tunnel(Kind::Standby, request.encode())
             }),
-            State::Ready(beats) => {
-                Some(Transmit::empty(Kind::Heartbeat, 0, beats.send(now)?, Seq::default()))
+            State::Ready(liveness) => {
+                let transmit = liveness.poll_transmit(now)?;
+                liveness.handle_sent(now);
+                Some(transmit)
             }
             State::Over => None,
         }
@@ -190,8 +214,8 @@ impl Standby {
     /// Something happened to the path: a heartbeat asks at once whether the
     /// carrier lives, unless one is under way.
     pub fn probe(&mut self, now: Time) {
-        if let State::Ready(beats) = &mut self.state {
-            beats.ask(now);
+        if let State::Ready(liveness) = &mut self.state {
+            liveness.probe(now);
         }
     }
 
@@ -200,8 +224,8 @@ impl Standby {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
-            State::Asking(question) => Some(question.until),
-            State::Ready(beats) => Some(beats.poll_timeout()),
+            State::Asking(question) => Some(question.poll_timeout()),
+            State::Ready(liveness) => Some(liveness.poll_timeout()),
             State::Over => None,
         }
     }
@@ -211,7 +235,7 @@ impl Standby {
     pub fn handle_timeout(&mut self, now: Time) {
         let is_dead = match &mut self.state {
             State::Asking(question) => question.handle_timeout(now),
-            State::Ready(beats) => beats.handle_timeout(now),
+            State::Ready(liveness) => !liveness.handle_timeout(now),
             State::Over => false,
         };
         if is_dead {
@@ -221,18 +245,20 @@ impl Standby {
     }
 
     /// What the tunnel takes over with a carrier that is to join: the beginning of
-    /// a packet, the heartbeats, and how long an answer may take. `None` if it
-    /// does not stand by for `tunnel`.
-    pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Beats, Duration)> {
-        let State::Ready(beats) = self.state else { return None };
-        (self.tunnel == tunnel).then_some((self.decoder, beats, self.config.patience))
+    /// a packet, its liveness, and how long an answer may take. `None` if it
+    /// does not stand by for `tunnel`, or is doubted.
+    pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Liveness, Duration)> {
+        let is_fit = self.tunnel == tunnel && self.is_ready();
+        let State::Ready(liveness) = self.state else { return None };
+        is_fit.then_some((self.decoder, *liveness, self.config.patience))
     }
 
     /// What the tunnel takes over with the carrier: the beginning of a packet
     /// whose rest has not arrived, and the heartbeat whose echo may yet come.
-    /// `None` if it does not stand by for `tunnel`.
+    /// `None` if it does not stand by for `tunnel`, or is doubted.
     pub(crate) fn into_carrier(self, tunnel: TunnelId) -> Option<(Decoder, Option<Seq>)> {
-        let State::Ready(beats) = self.state else { return None };
-        (self.tunnel == tunnel).then(|| (self.decoder, beats.under_way()))
+        let is_fit = self.tunnel == tunnel && self.is_ready();
+        let State::Ready(liveness) = self.state else { return None };
+        is_fit.then(|| (self.decoder, liveness.under_way()))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::message::Answer;
 use crate::attach::{Intent, VERSION};
 use crate::id::TunnelId;
+use crate::liveness::Liveness;
 use crate::packet::Kind;
 use crate::seq::Seq;
 use crate::time::Time;
@@ -17,14 +18,14 @@ use crate::transmit::Transmit;
 pub(crate) struct Waiting {
     tunnel: TunnelId,
     silence: Duration,
-    last_heard: Time,
+    liveness: Liveness,
     is_answer_due: bool,
-    echo_due: Option<Seq>,
 }
 
 impl Waiting {
     pub(crate) fn new(now: Time, tunnel: TunnelId, silence: Duration) -> Self {
-        Self { tunnel, silence, last_heard: now, is_answer_due: true, echo_due: None }
+        let liveness = Liveness::listening(now, silence);
+        Self { tunnel, silence, liveness, is_answer_due: true }
     }
 
     /// The tunnel that the carrier stands by for, once the client was told so.
@@ -38,17 +39,22 @@ impl Waiting {
     }
 
     pub(crate) fn handle_heard(&mut self, now: Time) {
-        self.last_heard = now;
+        self.liveness.handle_heard(now);
     }
 
     /// Of several heartbeats that wait only the last is answered.
     pub(crate) fn handle_heartbeat(&mut self, beat: Seq) {
-        self.echo_due = Some(beat);
+        self.liveness.handle_heartbeat(beat);
     }
 
     /// When silence ends the carrier.
     pub(crate) fn poll_timeout(&self) -> Time {
-        self.last_heard + self.silence
+        self.liveness.poll_timeout()
+    }
+
+    /// What the tunnel takes over with a carrier that joins.
+    pub(crate) fn into_liveness(self) -> Liveness {
+        self.liveness
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
@@ -56,7 +62,6 @@ impl Waiting {
             let answer = Answer { version: VERSION, silence: self.silence };
             return Some(Transmit::of_tunnel(Kind::Standby, answer.encode()));
         }
-        let beat = self.echo_due.take()?;
-        Some(Transmit::empty(Kind::Echo, 0, Seq::default(), beat))
+        self.liveness.poll_echo()
     }
 }

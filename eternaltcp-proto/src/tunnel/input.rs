@@ -88,7 +88,8 @@ impl Tunnel {
         match (header.kind, SessionId::new(header.session)) {
             (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
             (Kind::Echo, None) => {
-                self.with_liveness(|l| l.handle_echo(now, header.ack));
+                // Whether it was asked for does not matter here.
+                self.with_liveness(|l| _ = l.handle_echo(now, header.ack));
                 self.note_suspicion();
             }
             (Kind::Close, None) => self.handle_close(&payload)?,

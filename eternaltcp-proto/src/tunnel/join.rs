@@ -11,7 +11,8 @@ use crate::error::Violation;
 use crate::id::SessionId;
 use crate::packet::Kind;
 use crate::request::JoinRequest;
-use crate::standby::{Question, Standby};
+use crate::standby::{MIN_INTERVAL, Question, Standby};
+use crate::suspicion::PathReport;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -41,9 +42,12 @@ impl Tunnel {
     /// may be; nothing has changed then.
     pub fn join(&mut self, now: Time, standby: Standby) -> Result<JoinedId, NotStandingBy> {
         let tunnel = self.identity.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
-        let (decoder, beats, patience) = standby.into_joining(tunnel).ok_or(NotStandingBy)?;
-        let asked = Question::new(now, patience);
-        self.insert_joined(|id| Joined::of_client(id, decoder, asked, beats))
+        let (decoder, mut liveness, patience) =
+            standby.into_joining(tunnel).ok_or(NotStandingBy)?;
+        // The peer may take one heartbeat a second from a standby carrier.
+        liveness.hasten(now, self.config.heartbeat.max(MIN_INTERVAL));
+        let question = Question::new(now, patience);
+        self.insert_joined(|id| Joined::of_client(id, decoder, question, liveness))
     }
 
     /// Has a carrier join on which a client asked for it: the server's part. What
@@ -55,7 +59,7 @@ impl Tunnel {
     /// many as there may be; nothing has changed then. The carrier is to be
     /// closed.
     pub fn handle_join(&mut self, request: JoinRequest) -> Result<JoinedId, NotStandingBy> {
-        let JoinRequest { tunnel, epoch, decoder, waiting } = request;
+        let JoinRequest { tunnel, epoch, decoder, liveness } = request;
         let is_current = self.identity.id == Some(tunnel) && self.identity.epoch == epoch;
         if !is_current || self.closing.is_some() {
             return Err(NotStandingBy);
@@ -64,7 +68,7 @@ impl Tunnel {
             self.stats.refused_joins += 1;
             return Err(NotStandingBy);
         }
-        self.insert_joined(|id| Joined::of_server(id, decoder, waiting))
+        self.insert_joined(|id| Joined::of_server(id, decoder, liveness))
     }
 
     fn insert_joined(
@@ -97,10 +101,20 @@ impl Tunnel {
             joined.handle_input(now, chunk);
         }
         let result = self.handle_joined_packets(now, id);
-        if result.is_err() {
-            self.handle_lost();
+        match result {
+            Ok(()) => self.note_suspicion(),
+            Err(_) => self.handle_lost(),
         }
         result
+    }
+
+    /// Bytes were read from a joined carrier's socket, whether or not they make up
+    /// plaintext yet.
+    pub fn handle_joined_heard(&mut self, now: Time, id: JoinedId) {
+        if let Some(joined) = self.joined_mut(id) {
+            joined.liveness_mut().handle_heard(now);
+        }
+        self.note_suspicion();
     }
 
     fn handle_joined_packets(&mut self, now: Time, id: JoinedId) -> Result<(), Violation> {
@@ -122,11 +136,23 @@ impl Tunnel {
     pub fn poll_joined_transmit(&mut self, now: Time, id: JoinedId) -> Option<Transmit> {
         let epoch = self.identity.epoch;
         let joined = self.joined_mut(id)?;
-        if let Some(own) = joined.poll_own(now, epoch) {
-            return Some(own);
+        let may_send = joined.is_open();
+        let own = joined.poll_own(now, epoch);
+        let transmit = match own {
+            None if may_send && self.closing.is_none() => self.poll_session(now, Route::Joined),
+            own => own,
+        }?;
+        self.joined_mut(id)?.liveness_mut().handle_sent(now);
+        Some(transmit)
+    }
+
+    /// What the operating system's TCP says of a joined carrier at `now`, as
+    /// [`Self::handle_path_report`] takes it for the attached one.
+    pub fn handle_joined_path_report(&mut self, now: Time, id: JoinedId, report: PathReport) {
+        if let Some(joined) = self.joined_mut(id) {
+            joined.liveness_mut().handle_report(now, report);
         }
-        let may_send = joined.is_open() && self.closing.is_none();
-        if may_send { self.poll_session(now, Route::Joined) } else { None }
+        self.note_suspicion();
     }
 
     /// Whether a joined carrier was silent for too long: all end with it.

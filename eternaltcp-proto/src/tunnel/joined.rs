@@ -6,9 +6,9 @@ use bytes::Bytes;
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::Epoch;
+use crate::liveness::Liveness;
 use crate::packet::{Header, HeaderError, Kind};
-use crate::seq::Seq;
-use crate::standby::{Beats, Question, Waiting, join, read_join};
+use crate::standby::{Question, join, read_join};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -30,36 +30,52 @@ impl JoinedId {
 pub(super) struct Joined {
     id: JoinedId,
     decoder: Decoder,
-    life: Life,
+    liveness: Liveness,
+    agreement: Agreement,
 }
 
-/// What is said on it beside data.
+/// How far both sides have agreed that it joins.
 #[derive(Debug)]
-enum Life {
-    /// The client's: what it asked, until that is answered, and its heartbeats.
-    Client { asked: Option<Question>, beats: Beats },
-    /// The server's.
-    Server { waiting: Waiting, is_answer_due: bool },
+enum Agreement {
+    /// The client has asked, or is to.
+    Asking(Question),
+    /// The server is to answer.
+    AnswerDue,
+    /// It has joined.
+    Done,
 }
 
 impl Joined {
     /// The client's, which has a question to ask.
-    pub(super) fn of_client(id: JoinedId, decoder: Decoder, asked: Question, beats: Beats) -> Self {
-        Self { id, decoder, life: Life::Client { asked: Some(asked), beats } }
+    pub(super) fn of_client(
+        id: JoinedId,
+        decoder: Decoder,
+        question: Question,
+        liveness: Liveness,
+    ) -> Self {
+        Self { id, decoder, liveness, agreement: Agreement::Asking(question) }
     }
 
     /// The server's, which owes the answer.
-    pub(super) fn of_server(id: JoinedId, decoder: Decoder, waiting: Waiting) -> Self {
-        Self { id, decoder, life: Life::Server { waiting, is_answer_due: true } }
+    pub(super) fn of_server(id: JoinedId, decoder: Decoder, liveness: Liveness) -> Self {
+        Self { id, decoder, liveness, agreement: Agreement::AnswerDue }
     }
 
     pub(super) fn id(&self) -> JoinedId {
         self.id
     }
 
+    pub(super) fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    pub(super) fn liveness_mut(&mut self) -> &mut Liveness {
+        &mut self.liveness
+    }
+
     /// Plaintext of the carrier.
     pub(super) fn handle_input(&mut self, now: Time, chunk: Bytes) {
-        self.handle_heard(now);
+        self.liveness.handle_heard(now);
         self.decoder.push(chunk);
     }
 
@@ -70,14 +86,7 @@ impl Joined {
 
     /// Whether both sides know of it: data may pass.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.life, Life::Client { asked: Some(_), .. })
-    }
-
-    fn handle_heard(&mut self, now: Time) {
-        match &mut self.life {
-            Life::Client { beats, .. } => beats.handle_heard(now),
-            Life::Server { waiting, .. } => waiting.handle_heard(now),
-        }
+        !matches!(self.agreement, Agreement::Asking(_))
     }
 
     /// A packet of no session.
@@ -88,60 +97,49 @@ impl Joined {
         header: &Header,
         payload: &[u8],
     ) -> Result<(), Violation> {
-        match (header.kind, &mut self.life) {
-            (Kind::Join, Life::Client { asked, .. }) if asked.is_some() => {
+        match header.kind {
+            Kind::Join if !self.is_open() => {
                 if read_join(payload)? != epoch {
                     return Err(Violation::WrongAnswer);
                 }
-                *asked = None;
+                self.agreement = Agreement::Done;
             }
-            (Kind::Echo, Life::Client { beats, .. }) => {
-                let sent = beats.answered(now, header.ack);
-                sent.ok_or(Violation::OutOfPlace(Kind::Echo))?;
+            Kind::Echo if self.liveness.handle_echo(now, header.ack) => {}
+            Kind::Heartbeat if self.liveness.is_listening() => {
+                self.liveness.handle_heartbeat(header.seq);
             }
-            (Kind::Heartbeat, Life::Server { waiting, .. }) => {
-                waiting.handle_heartbeat(header.seq);
-            }
-            (kind, _) => return Err(Violation::OutOfPlace(kind)),
+            kind => return Err(Violation::OutOfPlace(kind)),
         }
         Ok(())
     }
 
     /// What it has to say itself, ahead of data.
     pub(super) fn poll_own(&mut self, now: Time, epoch: Epoch) -> Option<Transmit> {
-        let is_join_due = match &mut self.life {
-            Life::Client { asked, .. } => asked.as_mut().is_some_and(|asked| asked.send(now)),
-            Life::Server { is_answer_due, .. } => std::mem::take(is_answer_due),
-        };
-        if is_join_due {
-            return Some(join(epoch));
-        }
-        match &mut self.life {
-            Life::Client { beats, .. } => {
-                Some(Transmit::empty(Kind::Heartbeat, 0, beats.send(now)?, Seq::default()))
+        let is_join_due = match &mut self.agreement {
+            Agreement::Asking(question) => question.send(now),
+            Agreement::AnswerDue => {
+                self.agreement = Agreement::Done;
+                true
             }
-            Life::Server { waiting, .. } => waiting.poll_transmit(),
-        }
+            Agreement::Done => false,
+        };
+        if is_join_due { Some(join(epoch)) } else { self.liveness.poll_transmit(now) }
     }
 
     pub(super) fn poll_timeout(&self) -> Time {
-        match &self.life {
-            Life::Client { asked, beats } => {
-                let beat = beats.poll_timeout();
-                asked.as_ref().map_or(beat, |asked| asked.until.min(beat))
-            }
-            Life::Server { waiting, .. } => waiting.poll_timeout(),
+        let liveness = self.liveness.poll_timeout();
+        match &self.agreement {
+            Agreement::Asking(question) => question.poll_timeout().min(liveness),
+            Agreement::AnswerDue | Agreement::Done => liveness,
         }
     }
 
     /// Whether something is missing for too long.
     pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
-        match &mut self.life {
-            Life::Client { asked, beats } => {
-                let is_late = asked.as_mut().is_some_and(|asked| asked.handle_timeout(now));
-                beats.handle_timeout(now) || is_late
-            }
-            Life::Server { waiting, .. } => now >= waiting.poll_timeout(),
-        }
+        let is_late = match &mut self.agreement {
+            Agreement::Asking(question) => question.handle_timeout(now),
+            Agreement::AnswerDue | Agreement::Done => false,
+        };
+        !self.liveness.handle_timeout(now) || is_late
     }
 }

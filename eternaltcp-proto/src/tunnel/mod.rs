@@ -28,6 +28,7 @@ use bytes::Bytes;
 pub use attach::AttachError;
 pub use export::{DetachedTunnel, RestoreError};
 pub use joined::JoinedId;
+pub use output::TimeoutReason;
 pub use standby::NotStandingBy;
 pub use view::{SessionView, Stage};
 

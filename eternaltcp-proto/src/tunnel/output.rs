@@ -1,6 +1,7 @@
 //! What goes out on the carrier, and when the tunnel wants to be called.
 
 use super::carrier::{Attached, Carrier};
+use super::joined::Joined;
 use super::route::Route;
 use super::{Event, Tunnel};
 use crate::id::SessionId;
@@ -11,6 +12,19 @@ use crate::seq::Seq;
 use crate::session::Listing;
 use crate::time::Time;
 use crate::transmit::Transmit;
+
+/// What [`Tunnel::poll_timeout`] wants to be called for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TimeoutReason {
+    /// A heartbeat of the carrier is due, or its silence is to be judged.
+    Liveness,
+    /// Acknowledgements have waited long enough for a packet to travel with.
+    DelayedAcks,
+    /// A reset has waited long enough for the data before it.
+    StalledReset,
+    /// A heartbeat of a joined carrier is due, or its silence is to be judged.
+    JoinedLiveness,
+}
 
 impl Tunnel {
     /// The next packet for the carrier: what an attach says, then signs of
@@ -37,7 +51,9 @@ impl Tunnel {
             let is_sent = std::mem::replace(&mut attached.is_closing_sent, true);
             return (!is_sent).then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
         }
-        let transmit = poll_sign_of_life(attached, now)
+        let transmit = attached
+            .liveness
+            .poll_transmit(now)
             .or_else(|| self.poll_opening(now))
             .or_else(|| self.poll_ack())
             .or_else(|| self.poll_limit())
@@ -161,23 +177,22 @@ impl Tunnel {
 
     /// When [`Self::handle_timeout`] is next to be called, and what for.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
-        let liveness = self.carrier.liveness()?;
+    pub fn poll_timeout(&self) -> Option<(Time, TimeoutReason)> {
+        let liveness = self.carrier.liveness()?.poll_timeout();
         let attached = self.attached();
         let delayed = attached.and_then(|attached| attached.delayed.poll_timeout());
         let stalled =
             attached.and_then(|attached| self.stalled_resets(attached).map(|(_, at)| at).min());
-        let joined = attached.and_then(|attached| {
-            attached.joined.iter().map(super::joined::Joined::poll_timeout).min()
-        });
+        let joined =
+            attached.and_then(|attached| attached.joined.iter().map(Joined::poll_timeout).min());
         [
-            Some((liveness.poll_timeout(), "liveness")),
-            delayed.map(|at| (at, "acknowledgements")),
-            stalled.map(|at| (at, "stalled reset")),
-            joined.map(|at| (at, "joined carriers")),
+            (Some(liveness), TimeoutReason::Liveness),
+            (delayed, TimeoutReason::DelayedAcks),
+            (stalled, TimeoutReason::StalledReset),
+            (joined, TimeoutReason::JoinedLiveness),
         ]
         .into_iter()
-        .flatten()
+        .filter_map(|(at, reason)| Some((at?, reason)))
         .min()
     }
 
@@ -216,12 +231,4 @@ impl Tunnel {
     fn stalled_resets(&self, attached: &Attached) -> impl Iterator<Item = (SessionId, Time)> {
         self.sessions.stalled_resets(attached.liveness.last_heard())
     }
-}
-
-fn poll_sign_of_life(attached: &mut Attached, now: Time) -> Option<Transmit> {
-    if let Some(beat) = attached.liveness.poll_echo() {
-        return Some(Transmit::empty(Kind::Echo, 0, Seq::default(), beat));
-    }
-    let beat = attached.liveness.poll_beat(now)?;
-    Some(Transmit::empty(Kind::Heartbeat, 0, beat, Seq::default()))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::joined::Joined;
 use super::{Event, Tunnel};
 use crate::id::Side;
 use crate::liveness::Liveness;
@@ -17,18 +18,26 @@ impl Tunnel {
         Some((liveness.silent_since(), liveness.round_trip()))
     }
 
-    /// Whether and why the carrier is doubted now. Only the client's side
-    /// doubts: it is the one that can make another.
+    /// Whether and why the carrier is doubted now, or one that has joined it. Only
+    /// the client's side doubts: it is the one that can make another.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
-        self.carrier.liveness()?.suspicion()
+        self.carrier.liveness()?.suspicion().or_else(|| self.joined_suspicion())
     }
 
-    /// Whether [`Self::handle_path_report`] should come before
-    /// [`Self::handle_timeout`], as something is to be judged.
+    /// Whether and why one of the joined carriers is doubted now.
+    #[must_use]
+    pub fn joined_suspicion(&self) -> Option<Suspicion> {
+        self.attached()?.joined.iter().find_map(|joined| joined.liveness().suspicion())
+    }
+
+    /// Whether [`Self::handle_path_report`] and [`Self::handle_joined_path_report`]
+    /// should come before [`Self::handle_timeout`], as something is to be judged.
     #[must_use]
     pub fn wants_path_report(&self, now: Time) -> bool {
-        self.carrier.liveness().is_some_and(|liveness| liveness.wants_report(now))
+        let joined = self.attached().into_iter().flat_map(|attached| &attached.joined);
+        let mut all = self.carrier.liveness().into_iter().chain(joined.map(Joined::liveness));
+        all.any(|liveness| liveness.wants_report(now))
     }
 
     /// What the operating system's TCP says of the carrier at `now`. Where
@@ -41,10 +50,13 @@ impl Tunnel {
     }
 
     /// Something happened to the path: a heartbeat asks at once whether the
-    /// carrier lives.
+    /// carrier lives, and each that has joined it.
     pub fn probe(&mut self, now: Time) {
         if let Some(liveness) = self.carrier.liveness_mut() {
             liveness.probe(now);
+        }
+        if let Some(attached) = self.attached_mut() {
+            attached.joined.iter_mut().for_each(|joined| joined.liveness_mut().probe(now));
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{
     Acceptor, AttachRequest, Cause, Config, Delivery, Event, Instance, Intent, Kind, Progress,
-    Reset, SessionId, Side, Time, Transmit, Tunnel, TunnelId, encode_refusal,
+    Reset, SessionId, Side, Time, TimeoutReason, Transmit, Tunnel, TunnelId, encode_refusal,
 };
 
 /// The tunnel's id in every test.
@@ -306,7 +306,8 @@ impl Pair {
 
     fn ack_timer(&self) -> Option<Time> {
         let timers = [&self.client, &self.server].map(|peer| peer.tunnel.poll_timeout());
-        let acks = timers.into_iter().flatten().filter(|(_, why)| *why == "acknowledgements");
+        let acks =
+            timers.into_iter().flatten().filter(|(_, why)| *why == TimeoutReason::DelayedAcks);
         acks.map(|(at, _)| at).min()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Side, Time};
 use eternaltcp_sim::{Deed, Happening, Path, Rng, Scenario};
 
-use crate::worlds::{TRAFFIC, each, millis, route, run, scenario, times, worst};
+use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times, worst};
 
 const BEGINS: u64 = 5000;
 
@@ -103,4 +103,30 @@ fn after_its_own_stop_a_client_keeps_its_carrier() {
         let lost = after(begins, &times(&outcome, |what| *what == Happening::Lost));
         assert_eq!(lost, 0, "seed {seed}, {round_trip:?}");
     });
+}
+
+/// How long it takes from the silence of a carrier to the next attach, at worst.
+fn left_after(deed: Deed) -> Duration {
+    let rows = each(0..80, |seed| {
+        let mut rng = Rng::new(seed).fork(7);
+        let traffic = [Traffic::Up, Traffic::Down, Traffic::Both][(seed % 3) as usize];
+        let round_trip = millis(rng.pick(&[1, 20, 100]));
+        let begins = Time::ZERO + rng.millis(8000, 9000);
+        let path = Path { buffer: 60_000, ..Path::new(round_trip / 2) };
+        let scenario = scenario(seed, traffic, vec![route(Time::ZERO, path)]);
+        let deeds = vec![(begins, deed)];
+        let scenario = Scenario { joined: 1, deeds, ..scenario };
+        let outcome = run(scenario, begins.since_origin() + millis(8000));
+        let attached = times(&outcome, |what| *what == Happening::Attached);
+        let next = attached.into_iter().find(|at| *at >= begins);
+        next.expect("it is replaced").since(begins)
+    });
+    worst(rows.into_iter())
+}
+
+#[test]
+fn a_joined_carrier_that_falls_silent_is_replaced_as_fast_as_the_attached_one() {
+    let (attached, joined) = (left_after(Deed::SilenceAttached), left_after(Deed::SilenceJoined));
+    println!("replaced after {attached:?} at worst, a joined one after {joined:?}");
+    assert!(joined <= attached + millis(500), "{joined:?}, and not {attached:?}");
 }
