@@ -20,7 +20,7 @@ pub struct Config {
     /// What this side holds for a session at first: one byte's packet at least.
     pub session_limit: u64,
     /// Up to what a session's limit grows with its use.
-    pub session_limit_most: u64,
+    pub max_session_limit: u64,
     /// Most sessions of a tunnel at once.
     pub max_sessions: u32,
     /// Most sessions that the peer may open in a second, over time; one
@@ -50,7 +50,7 @@ impl Default for Config {
             keep_detached: Duration::from_secs(7 * 24 * 60 * 60),
             tunnel_limit: 64 << 20,
             session_limit: 256 << 10,
-            session_limit_most: 16 << 20,
+            max_session_limit: 16 << 20,
             max_sessions: 16_000,
             opens_per_second: 10_000,
             max_joined: 7,

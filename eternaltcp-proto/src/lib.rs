@@ -55,7 +55,7 @@ pub use backoff::{Backoff, BadBounds};
 pub use config::Config;
 pub use digest::Digest;
 pub use error::Violation;
-pub use failover::{DialId, Failover, MOST_DIALS, Occasion};
+pub use failover::{DialId, Failover, MAX_DIALS, Occasion};
 pub use id::{Epoch, SessionId, Side, TunnelId};
 pub use limits::{PACKET_CHARGE, RESERVE, cost};
 pub use packet::{HEADER_LEN, Header, HeaderError, Kind, MAX_PAYLOAD, READ_SIZE};

@@ -15,7 +15,7 @@ const STOPPED: Duration = Duration::from_secs(1);
 const HELD_UP: Duration = Duration::from_millis(250);
 
 /// A peer never makes heartbeats come closer together than this.
-const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the peer has to be heard of again after our own stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -123,7 +123,7 @@ impl Liveness {
     /// The peer gives a carrier up after this much silence: send three times
     /// as often at least, within reason.
     pub(crate) fn set_peer_dead_after(&mut self, dead_after: Duration) {
-        self.interval = self.interval.min((dead_after / 3).max(LEAST_INTERVAL));
+        self.interval = self.interval.min((dead_after / 3).max(MIN_INTERVAL));
     }
 
     pub(crate) fn round_trip(&self) -> Option<Duration> {

@@ -11,7 +11,7 @@ use crate::packet::Kind;
 use crate::seq::Seq;
 
 /// Beside data a session has its end and a reset ahead of their turn, no more.
-const MOST_ENDINGS: usize = 2;
+const MAX_ENDINGS: usize = 2;
 
 /// What was put aside of all sessions until what is missing comes. It dies with
 /// the carriers, like everything that was not received in order.
@@ -68,7 +68,7 @@ impl Reorder {
         let endings = aside.endings + usize::from(kind != Kind::Data);
         let packet = Packet { kind, payload, is_compact: false };
         let is_twice = aside.packets.insert(seq.get(), packet).is_some();
-        if is_twice || endings > MOST_ENDINGS {
+        if is_twice || endings > MAX_ENDINGS {
             return Err(Violation::OutOfPlace(kind));
         }
         aside.endings = endings;

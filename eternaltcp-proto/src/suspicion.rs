@@ -12,7 +12,7 @@ use crate::time::Time;
 const FLOOR: Duration = Duration::from_millis(250);
 
 /// However long round trips are, no answer is waited for longer than this.
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the operating system's TCP knows of a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -151,14 +151,14 @@ impl Doubt {
     /// How long a peer may say nothing whose machine acknowledges.
     fn peer_patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
-        (smoothed * 2 + variance * 4).max(self.most / 2).min(MOST_PATIENCE)
+        (smoothed * 2 + variance * 4).max(self.most / 2).min(MAX_PATIENCE)
     }
 
     /// How long a peer that is heard may leave a heartbeat without an answer: it
     /// may wait behind seconds of bulk in each direction's queue.
     fn answer_patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
-        (smoothed * 6 + variance * 4).max(self.most * 2).min(MOST_PATIENCE)
+        (smoothed * 6 + variance * 4).max(self.most * 2).min(MAX_PATIENCE)
     }
 
     /// The operating system's own view. Bytes that it has an acknowledgement
@@ -255,7 +255,7 @@ impl Doubt {
 mod tests {
     use super::*;
 
-    const MOST: Duration = Duration::from_secs(3);
+    const MAX_WAIT: Duration = Duration::from_secs(3);
 
     fn at(millis: u64) -> Time {
         Time::new(Duration::from_millis(millis))
@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn sent_at_zero() -> Doubt {
-        let mut doubt = Doubt::new(MOST);
+        let mut doubt = Doubt::new(MAX_WAIT);
         doubt.handle_sent(at(0));
         doubt
     }
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn an_old_report_does_not_lengthen_the_wait() {
-        let mut doubt = Doubt::new(MOST);
+        let mut doubt = Doubt::new(MAX_WAIT);
         let first = (Duration::from_millis(300), Duration::from_millis(150));
         doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
         doubt.handle_sent(at(10_000));
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_heard_and_never_answers_is_doubted_at_last() {
-        let mut doubt = Doubt::new(MOST);
+        let mut doubt = Doubt::new(MAX_WAIT);
         doubt.handle_asked(at(0));
         for tick in 1..60 {
             doubt.handle_heard();
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn an_answer_may_wait_behind_seconds_of_bulk() {
-        let mut doubt = Doubt::new(MOST);
+        let mut doubt = Doubt::new(MAX_WAIT);
         doubt.handle_report(at(0), report(6000, None));
         doubt.handle_asked(at(0));
         for tick in 1..36 {
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn round_trips_are_smoothed_and_their_spread_gives_patience() {
-        let mut doubt = Doubt::new(MOST);
+        let mut doubt = Doubt::new(MAX_WAIT);
         for _ in 0..50 {
             doubt.handle_round_trip(Duration::from_millis(400));
         }
@@ -413,6 +413,6 @@ mod tests {
         assert!(doubt.threshold() < Duration::from_millis(810));
         doubt.handle_round_trip(Duration::from_millis(900));
         assert!(doubt.threshold() > Duration::from_millis(1300));
-        assert!(doubt.threshold() <= MOST);
+        assert!(doubt.threshold() <= MAX_WAIT);
     }
 }

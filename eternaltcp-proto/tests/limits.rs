@@ -226,7 +226,7 @@ fn a_detached_tunnel_holds_half_of_its_limit_and_each_session_its_reserve() {
 #[test]
 fn a_limit_grows_with_use_up_to_its_bound() {
     let config =
-        Config { session_limit: 16 << 10, session_limit_most: 64 << 10, ..Config::default() };
+        Config { session_limit: 16 << 10, max_session_limit: 64 << 10, ..Config::default() };
     let mut pair = Pair::with(config.clone(), config);
     pair.attach();
     let id = pair.session();

@@ -200,7 +200,7 @@ fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
 #[test]
 fn a_limit_that_grows_while_an_attach_is_on_its_way_is_told() {
     let small =
-        Config { session_limit: 32 << 10, session_limit_most: 64 << 10, ..Config::default() };
+        Config { session_limit: 32 << 10, max_session_limit: 64 << 10, ..Config::default() };
     let mut pair = Pair::with(small.clone(), small);
     pair.client.takes = 0;
     pair.attach();

@@ -17,7 +17,7 @@ const MAX_NUMBERS: usize = 8;
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// The most buffers that an export of a [`Pair`]'s tunnel may have.
-const MOST_BUFFERS: usize = 12;
+const MAX_BUFFERS: usize = 12;
 
 /// Bytes that each session of a [`Pair`] sends.
 const PAYLOAD: usize = 700;
@@ -126,7 +126,7 @@ pub fn tunnel(side: Side, data: &[u8]) -> bool {
 /// accepted, with any number of buffers.
 pub fn restore(numbers: &[u8]) -> bool {
     let mut is_restored = false;
-    for count in 0..=MOST_BUFFERS {
+    for count in 0..=MAX_BUFFERS {
         let buffers = vec![Bytes::from_static(&[9; PAYLOAD]); count];
         let detached = DetachedTunnel { numbers: numbers.to_vec(), buffers };
         let Ok(mut tunnel) = Tunnel::restore(small(), detached) else { continue };
@@ -204,7 +204,7 @@ fn small() -> Config {
     Config {
         tunnel_limit: 10 * RESERVE,
         session_limit: RESERVE,
-        session_limit_most: 2 * RESERVE,
+        max_session_limit: 2 * RESERVE,
         ..Config::default()
     }
 }

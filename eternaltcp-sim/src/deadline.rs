@@ -13,7 +13,7 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The least that a session sends in a round trip.
-const LEAST_WINDOW: u64 = 2048;
+const MIN_WINDOW: u64 = 2048;
 
 /// The slowest path of any carrier, in each respect.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Slowest {
     /// Returns the time for this many bytes, with all round trips that they may need. Half of the
     /// rate is reserved for retransmissions and headers.
     fn time_for(self, bytes: u64, window: u64) -> Duration {
-        let rounds = u32::try_from(bytes / window.max(LEAST_WINDOW)).unwrap_or(u32::MAX);
+        let rounds = u32::try_from(bytes / window.max(MIN_WINDOW)).unwrap_or(u32::MAX);
         Duration::from_millis(bytes.saturating_mul(2) / self.rate)
             + self.round_trip.saturating_mul(rounds)
     }

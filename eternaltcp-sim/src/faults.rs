@@ -196,7 +196,7 @@ fn shrink(env: &mut Env, config: &mut Config) {
     let lower = |rng: &mut Rng, limit: u64| rng.between(RESERVE.min(limit), limit);
     config.tunnel_limit = lower(&mut env.rng, config.tunnel_limit);
     config.session_limit = lower(&mut env.rng, config.session_limit);
-    config.session_limit_most = lower(&mut env.rng, config.session_limit_most);
+    config.max_session_limit = lower(&mut env.rng, config.max_session_limit);
     config.max_sessions = env.rng.between(1, config.max_sessions.into()) as u32;
     env.counters.exports_lower += 1;
 }

@@ -12,7 +12,7 @@ use crate::rng::Rng;
 use crate::sides::other;
 
 /// The longest retransmission timeout of TCP.
-const LONGEST: Duration = Duration::from_secs(120);
+const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Retransmissions before TCP gives up.
 const TRIES: u32 = 16;
@@ -124,7 +124,7 @@ impl Path {
             at = at + wait;
             wait = match passage.tries {
                 1 => sending.timeout,
-                _ => (wait * 2).min(LONGEST),
+                _ => (wait * 2).min(MAX_TIMEOUT),
             };
         }
         passage

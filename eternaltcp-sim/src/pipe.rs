@@ -15,7 +15,7 @@ use crate::rng::Rng;
 const OVERTAKEN: u32 = 3;
 
 /// The least time by which a retransmission timeout exceeds the round trip.
-const LEAST: Duration = Duration::from_millis(200);
+const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Written data, until they were read and their writer knows that they arrived.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ impl Pipe {
     fn sending(&self, at: Time, wait_back: Duration) -> Sending {
         let (smoothed, deviation) = self.round_trip;
         let is_alone = self.answered == self.segments.len();
-        let timeout = smoothed + (deviation * 4).max(LEAST);
-        let probe = if is_alone { smoothed * 2 + LEAST } else { smoothed * 2 };
+        let timeout = smoothed + (deviation * 4).max(MIN_TIMEOUT);
+        let probe = if is_alone { smoothed * 2 + MIN_TIMEOUT } else { smoothed * 2 };
         Sending { at, wait_back, probe: probe.min(timeout), timeout }
     }
 

@@ -52,7 +52,7 @@ fn crowd(world: &mut Scenario, rng: &mut Rng) {
         config.max_sessions = rng.between(10, 60) as u32;
         config.tunnel_limit = rng.between(10 * RESERVE, 1 << 20);
         config.session_limit = rng.between(RESERVE, 64 << 10);
-        config.session_limit_most = config.session_limit * rng.between(1, 8);
+        config.max_session_limit = config.session_limit * rng.between(1, 8);
     }
     world.pairs = (0..count).map(|_| pair(rng, true)).collect();
     for _ in 0..rng.between(1, 3) {
@@ -77,7 +77,7 @@ fn resetting(plans: &mut Sides<Plan>, writer: Side, total: u64, write: u64) {
 fn stop_at_reset(world: &mut Scenario, rng: &mut Rng) {
     for config in [&mut world.configs.client, &mut world.configs.server] {
         config.session_limit = rng.between(RESERVE, 20_000);
-        config.session_limit_most = config.session_limit * rng.between(1, 2);
+        config.max_session_limit = config.session_limit * rng.between(1, 2);
     }
     let writer = rng.pick(&[Side::Client, Side::Server]);
     let total = rng.between(70_000, 200_000);
@@ -110,7 +110,7 @@ fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
         let standard = eternaltcp_proto::Config::default();
         config.tunnel_limit = standard.tunnel_limit;
         config.session_limit = rng.between(64 << 10, 256 << 10);
-        config.session_limit_most = config.session_limit;
+        config.max_session_limit = config.session_limit;
         config.max_sessions = rng.between(count, 60) as u32;
     }
     let one = |rng: &mut Rng| {

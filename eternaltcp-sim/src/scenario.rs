@@ -163,7 +163,7 @@ fn config(rng: &mut Rng, first_seq: Seq, is_small: bool) -> Config {
     if is_small {
         config.tunnel_limit = rng.between(2 * RESERVE, 100_000);
         config.session_limit = rng.between(RESERVE, 20_000);
-        config.session_limit_most = config.session_limit * rng.between(1, 4);
+        config.max_session_limit = config.session_limit * rng.between(1, 4);
         config.max_sessions = rng.between(2, 8) as u32;
     }
     config

@@ -8,7 +8,7 @@ use crate::time::Time;
 const GRACE: Duration = Duration::from_millis(250);
 
 /// The longest grace is this many doublings: four seconds.
-const MOST: u32 = 4;
+const MAX_DOUBLINGS: u32 = 4;
 
 /// A quiet time after which one false alarm is forgotten.
 const CALM: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Alarms {
     }
 
     fn count(&mut self) {
-        self.false_alarms = (self.false_alarms + 1).min(MOST);
+        self.false_alarms = (self.false_alarms + 1).min(MAX_DOUBLINGS);
     }
 }
 

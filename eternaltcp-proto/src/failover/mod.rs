@@ -15,7 +15,7 @@ use alarms::Alarms;
 use pace::Pace;
 
 /// Dials under way at once: each may wait for a slow answer while the next ask.
-pub const MOST_DIALS: usize = 8;
+pub const MAX_DIALS: usize = 8;
 
 /// A dial that is not answered makes room for a newer one after this time.
 const YIELDS: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const OLDEST_YIELDS: Duration = Duration::from_secs(6);
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// The patience with handshakes doubles so often when none is ever done.
-const MOST_PATIENCE: u32 = 4;
+const MAX_PATIENCE: u32 = 4;
 
 /// So many events in a row are answered with a dial each: a move is made of a few
 /// (an address goes, one comes, a route comes), and the last is the one that counts.
@@ -323,10 +323,10 @@ impl Failover {
                 self.next = Some((at, occasion));
                 return None;
             }
-            self.slow_handshakes = (self.slow_handshakes + 1).min(MOST_PATIENCE);
+            self.slow_handshakes = (self.slow_handshakes + 1).min(MAX_PATIENCE);
             self.abandon(|dial| dial.is_connected);
         }
-        if self.dials.len() >= MOST_DIALS
+        if self.dials.len() >= MAX_DIALS
             && let Some((at, id)) = self.room_at()
         {
             if at > now {

@@ -6,10 +6,10 @@ use crate::backoff::Backoff;
 use crate::time::Time;
 
 /// Dials that nobody answers follow each other at least this far apart.
-const LEAST: Duration = Duration::from_millis(180);
+const MIN_GAP: Duration = Duration::from_millis(180);
 
 /// And at most this far.
-const MOST: Duration = Duration::from_secs(4);
+const MAX_GAP: Duration = Duration::from_secs(4);
 
 /// Between them they wait this part of the time that the outage has lasted: a
 /// path that comes back is found late by no more than that.
@@ -45,7 +45,7 @@ impl Pace {
     pub(super) fn after_silence(&self, now: Time, random: u32) -> Time {
         let outage = self.since.map_or(Duration::ZERO, |since| now.since(since));
         let spread = 0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX);
-        now + (outage / PART).clamp(LEAST, MOST).mul_f64(spread)
+        now + (outage / PART).clamp(MIN_GAP, MAX_GAP).mul_f64(spread)
     }
 
     /// When to dial after one that was answered, and came to nothing.

@@ -107,7 +107,7 @@ fn silence_is_dialled_again_and_again_within_bounds() {
         let most = Duration::from_millis(250) + earlier.since_origin() / 20;
         assert!(later.since(earlier) <= most, "{earlier:?} {later:?}");
     }
-    assert!(failover.dialing() <= MOST_DIALS);
+    assert!(failover.dialing() <= MAX_DIALS);
     assert_eq!(abandoned(&mut failover).len(), times.len() - failover.dialing());
 }
 
@@ -200,7 +200,7 @@ fn a_move_gives_up_what_is_dialled_on_the_old_path() {
     let old = dials(&mut failover, at(2000));
     failover.handle_moved(at(2000));
     let left = abandoned(&mut failover);
-    assert!(old.iter().rev().take(MOST_DIALS).all(|(_, id)| left.contains(id)));
+    assert!(old.iter().rev().take(MAX_DIALS).all(|(_, id)| left.contains(id)));
     let (id, _) = failover.poll_dial(failover.poll_timeout().unwrap(), MIDDLE).unwrap();
     assert!(failover.handle_ready(at(2100), id));
 }

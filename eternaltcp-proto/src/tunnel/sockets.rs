@@ -167,7 +167,7 @@ impl Tunnel {
 
     /// The local socket took `count` bytes of [`Self::deliverable`].
     pub fn delivered(&mut self, now: Time, id: SessionId, count: usize) {
-        let max_limit = self.config.session_limit_most;
+        let max_limit = self.config.max_session_limit;
         let Some(delivered) = self.sessions.deliver(id, count, max_limit) else { return };
         self.stats.delivered_bytes += count as u64;
         self.owe_limit(id);

@@ -71,7 +71,7 @@ fn config() -> Config {
     Config {
         tunnel_limit: 20 * RESERVE,
         session_limit: RESERVE,
-        session_limit_most: 2 * RESERVE,
+        max_session_limit: 2 * RESERVE,
         max_sessions: 12,
         max_joined: 2,
         ..Config::default()

@@ -1,6 +1,6 @@
 //! Many clients that lose their carriers at the same instant.
 
-use eternaltcp_proto::{DialId, Failover, MOST_DIALS, Time};
+use eternaltcp_proto::{DialId, Failover, MAX_DIALS, Time};
 use eternaltcp_sim::Rng;
 
 use crate::worlds::{at, millis};
@@ -34,7 +34,7 @@ fn dials(seed: u64, server: Server) -> Vec<Time> {
     while let Some(now) = failover.poll_timeout().filter(|now| *now <= at(61_000)) {
         let Some((id, _)) = failover.poll_dial(now, rng.bits() as u32) else { continue };
         dials.push(now);
-        assert!(failover.dialing() <= MOST_DIALS);
+        assert!(failover.dialing() <= MAX_DIALS);
         if server == Server::Closed {
             failover.handle_failed(now, id, true, rng.bits() as u32);
         }

@@ -8,10 +8,10 @@ use eternaltcp_sim::{Finish, Happening, Outcome, Path, Rng, Scenario, World};
 use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times};
 
 /// The most dials per minute, on any path.
-const MOST_DIALS: f64 = 60.0;
+const MAX_DIALS_A_MINUTE: f64 = 60.0;
 
 /// For each loss rate in segments per thousand, the most attaches of another carrier per minute.
-const MOST_ATTACHES: [(u64, f64); 6] =
+const MAX_ATTACHES: [(u64, f64); 6] =
     [(0, 0.0), (1, 1.0), (5, 1.0), (10, 2.0), (20, 3.0), (50, 5.0)];
 
 fn any_path(rng: &mut Rng) -> Path {
@@ -22,7 +22,7 @@ fn any_path(rng: &mut Rng) -> Path {
         jitter: rng.pick(&[Duration::ZERO, delay / 10, delay / 2]),
         rate,
         buffer: (rate * (queue + 2 * delay.as_millis() as u64)).max(4000) as usize,
-        loss: rng.pick(&MOST_ATTACHES).0,
+        loss: rng.pick(&MAX_ATTACHES).0,
         ..Path::new(delay)
     }
 }
@@ -54,9 +54,9 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
         let minutes = time.as_secs_f64() / 60.0;
         let attaches = silences.len() as f64 / minutes;
         let dials = outcome.counters.dials as f64 / minutes;
-        let most = MOST_ATTACHES.iter().find(|(loss, _)| *loss == path.loss).map(|most| most.1);
+        let most = MAX_ATTACHES.iter().find(|(loss, _)| *loss == path.loss).map(|most| most.1);
         assert!(attaches <= most.unwrap_or_default(), "seed {seed}: {attaches} a minute: {path:?}");
-        assert!(dials <= MOST_DIALS, "seed {seed}: {dials} dials a minute: {path:?}");
+        assert!(dials <= MAX_DIALS_A_MINUTE, "seed {seed}: {dials} dials a minute: {path:?}");
         for silence in silences {
             // A path that a person would call alive is never left.
             let least = millis(250) + path.round_trip();
@@ -67,7 +67,7 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
             if traffic.is_bulk() { run(deaf, time).counters.delivered_bytes } else { bytes };
         (path.loss, attaches, dials, bytes, without)
     });
-    for (loss, _) in MOST_ATTACHES {
+    for (loss, _) in MAX_ATTACHES {
         let of = rows.iter().filter(|row| row.0 == loss);
         let (count, attaches, dials) = of.fold((0.0, 0.0, (0.0_f64, 0.0_f64)), |sum, row| {
             (sum.0 + 1.0, sum.1 + row.1, (sum.2.0.max(row.2), sum.2.1.max(row.1)))
