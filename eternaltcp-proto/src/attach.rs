@@ -247,7 +247,7 @@ impl HelloError {
 
 /// The server's `attached` packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct AttachAnswer {
     /// The version both will speak.
     pub(crate) version: u32,
     /// The features both have.
@@ -260,7 +260,7 @@ pub(crate) struct Answer {
     pub(crate) settings: Settings,
 }
 
-impl Answer {
+impl AttachAnswer {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let writer = Writer::default()
             .u32(self.version)
@@ -373,13 +373,13 @@ mod tests {
 
     #[test]
     fn answers_come_back() {
-        let answer = Answer {
+        let answer = AttachAnswer {
             version: 1,
             features: 0,
             tunnel: TunnelId([3; 16]),
             epoch: Epoch(4),
             settings: settings(),
         };
-        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        assert_eq!(AttachAnswer::decode(&answer.encode()), Ok(answer));
     }
 }

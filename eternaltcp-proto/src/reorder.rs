@@ -16,29 +16,29 @@ const MAX_ENDINGS: usize = 2;
 /// What was put aside of all sessions until what is missing comes. It dies with
 /// the carriers, like everything that was not received in order.
 #[derive(Debug, Default)]
-pub(crate) struct Reorder {
-    sessions: BTreeMap<SessionId, Aside>,
+pub(crate) struct ReorderBuffer {
+    sessions: BTreeMap<SessionId, SessionBuffer>,
     /// Cost of all data put aside.
     held: u64,
 }
 
 /// What was put aside of one session: never nothing.
 #[derive(Debug, Default)]
-struct Aside {
-    packets: BTreeMap<u32, Packet>,
+struct SessionBuffer {
+    packets: BTreeMap<u32, EarlyArrival>,
     held: u64,
     endings: usize,
 }
 
 #[derive(Debug)]
-struct Packet {
+struct EarlyArrival {
     kind: Kind,
     payload: Bytes,
     /// Its payload has memory of its own.
     is_compact: bool,
 }
 
-impl Reorder {
+impl ReorderBuffer {
     /// Cost of all data put aside.
     pub(crate) fn held(&self) -> u64 {
         self.held
@@ -46,7 +46,7 @@ impl Reorder {
 
     /// Cost of a session's data put aside.
     pub(crate) fn held_of(&self, id: SessionId) -> u64 {
-        self.sessions.get(&id).map_or(0, |aside| aside.held)
+        self.sessions.get(&id).map_or(0, |buffer| buffer.held)
     }
 
     /// Puts a packet aside. Data cost at most `room`.
@@ -64,30 +64,30 @@ impl Reorder {
         if price > room {
             return Err(Violation::OverLimit { session: id });
         }
-        let aside = self.sessions.entry(id).or_default();
-        let endings = aside.endings + usize::from(kind != Kind::Data);
-        let packet = Packet { kind, payload, is_compact: false };
-        let is_twice = aside.packets.insert(seq.get(), packet).is_some();
+        let buffer = self.sessions.entry(id).or_default();
+        let endings = buffer.endings + usize::from(kind != Kind::Data);
+        let packet = EarlyArrival { kind, payload, is_compact: false };
+        let is_twice = buffer.packets.insert(seq.get(), packet).is_some();
         if is_twice || endings > MAX_ENDINGS {
             return Err(Violation::OutOfPlace(kind));
         }
-        aside.endings = endings;
-        aside.held += price;
+        buffer.endings = endings;
+        buffer.held += price;
         self.held += price;
         Ok(())
     }
 
     /// Takes the packet with this number, if it is there.
     pub(crate) fn take(&mut self, id: SessionId, seq: Seq) -> Option<(Kind, Bytes)> {
-        let aside = self.sessions.get_mut(&id)?;
-        let Packet { kind, payload, .. } = aside.packets.remove(&seq.get())?;
+        let buffer = self.sessions.get_mut(&id)?;
+        let EarlyArrival { kind, payload, .. } = buffer.packets.remove(&seq.get())?;
         if kind == Kind::Data {
-            aside.held -= cost(payload.len());
+            buffer.held -= cost(payload.len());
             self.held -= cost(payload.len());
         } else {
-            aside.endings -= 1;
+            buffer.endings -= 1;
         }
-        if aside.packets.is_empty() {
+        if buffer.packets.is_empty() {
             self.sessions.remove(&id);
         }
         Some((kind, payload))
@@ -96,7 +96,7 @@ impl Reorder {
     /// Copies what has waited since the last call: a payload may be a slice of a
     /// larger piece of memory, which it keeps alive.
     pub(crate) fn compact(&mut self) {
-        let packets = self.sessions.values_mut().flat_map(|aside| aside.packets.values_mut());
+        let packets = self.sessions.values_mut().flat_map(|buffer| buffer.packets.values_mut());
         for packet in packets.filter(|packet| !packet.is_compact) {
             packet.payload = Bytes::copy_from_slice(&packet.payload);
             packet.is_compact = true;
@@ -106,9 +106,9 @@ impl Reorder {
     /// What is missing of a session will not come, or is not wanted. Returns the reset
     /// that was put aside, with its number.
     pub(crate) fn retire(&mut self, id: SessionId) -> Option<(Seq, Bytes)> {
-        let aside = self.sessions.remove(&id)?;
-        self.held -= aside.held;
-        let mut packets = aside.packets.into_iter();
+        let buffer = self.sessions.remove(&id)?;
+        self.held -= buffer.held;
+        let mut packets = buffer.packets.into_iter();
         let (seq, packet) = packets.find(|(_, packet)| packet.kind == Kind::Reset)?;
         Some((Seq::new(seq), packet.payload))
     }
@@ -128,12 +128,12 @@ mod tests {
 
     #[test]
     fn what_was_put_aside_is_taken_by_its_number_once_and_costs_until_then() {
-        let mut reorder = Reorder::default();
+        let mut reorder = ReorderBuffer::default();
         reorder.put(id(1), Seq::new(u32::MAX), data(10), 1000).unwrap();
         reorder.put(id(1), Seq::new(0), (Kind::End, Bytes::new()), 0).unwrap();
         reorder.put(id(3), Seq::new(0), data(20), 1000).unwrap();
         reorder.put(id(3), Seq::new(1), (Kind::Reset, Bytes::from_static(b"r")), 0).unwrap();
-        let held = |reorder: &Reorder| (reorder.held_of(id(1)), reorder.held());
+        let held = |reorder: &ReorderBuffer| (reorder.held_of(id(1)), reorder.held());
         assert_eq!(held(&reorder), (cost(10), cost(10) + cost(20)));
         assert_eq!(reorder.take(id(1), Seq::new(1)), None);
         assert_eq!(reorder.take(id(1), Seq::new(u32::MAX)), Some(data(10)));
@@ -149,10 +149,10 @@ mod tests {
     #[test]
     fn what_waits_gets_memory_of_its_own_once() {
         let shared = Bytes::from(vec![1; 1000]);
-        let mut reorder = Reorder::default();
+        let mut reorder = ReorderBuffer::default();
         reorder.put(id(1), Seq::new(5), (Kind::Data, shared.slice(..10)), 1000).unwrap();
         reorder.compact();
-        let at = |reorder: &Reorder| reorder.sessions[&id(1)].packets[&5].payload.as_ptr();
+        let at = |reorder: &ReorderBuffer| reorder.sessions[&id(1)].packets[&5].payload.as_ptr();
         let own = at(&reorder);
         assert!(!shared.as_ptr_range().contains(&own));
         reorder.compact();
@@ -162,12 +162,12 @@ mod tests {
 
     #[test]
     fn nothing_is_put_aside_twice_nor_beyond_its_room_nor_without_end() {
-        let mut reorder = Reorder::default();
+        let mut reorder = ReorderBuffer::default();
         let over = Violation::OverLimit { session: id(1) };
         assert_eq!(reorder.put(id(1), Seq::new(5), data(10), cost(10) - 1), Err(over));
         reorder.put(id(1), Seq::new(5), data(10), cost(10)).unwrap();
         assert!(reorder.put(id(1), Seq::new(5), data(10), cost(10)).is_err());
-        let mut reorder = Reorder::default();
+        let mut reorder = ReorderBuffer::default();
         for number in 0..2 {
             reorder.put(id(1), Seq::new(number), (Kind::End, Bytes::new()), 0).unwrap();
         }

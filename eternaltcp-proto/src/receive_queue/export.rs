@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{ReceiveQueue, State};
+use super::{ReceiveQueue, ReceiveState};
 use crate::digest::Digest;
 use crate::limits::cost;
 use crate::reason::Reset;
@@ -23,10 +23,14 @@ impl ReceiveQueue {
             .bool(self.is_reset())
             .bool(self.is_discarding());
         let writer = match state {
-            State::Open | State::Discarding => writer.u8(0),
-            State::Ended(digest) => writer.u8(1).u64(digest.get()),
-            State::Reset { reset, is_behind_end: _ } => Reset::export(Some(reset), writer.u8(2)),
-            State::Finished | State::DiscardedEnd | State::DiscardedReset => writer.u8(3),
+            ReceiveState::Open | ReceiveState::Discarding => writer.u8(0),
+            ReceiveState::Ended(digest) => writer.u8(1).u64(digest.get()),
+            ReceiveState::Reset { reset, is_behind_end: _ } => {
+                Reset::export(Some(reset), writer.u8(2))
+            }
+            ReceiveState::Finished | ReceiveState::DiscardedEnd | ReceiveState::DiscardedReset => {
+                writer.u8(3)
+            }
         };
         buffers.extend(packets.iter().cloned());
         writer.count(packets.len())
@@ -56,20 +60,20 @@ impl ReceiveQueue {
     }
 }
 
-fn restore_state(reader: &mut Reader<'_>) -> Result<State, Malformed> {
+fn restore_state(reader: &mut Reader<'_>) -> Result<ReceiveState, Malformed> {
     let endings = reader.u32()?;
     let (is_reset, is_discarding) = (reader.bool()?, reader.bool()?);
     Ok(match (reader.u8()?, endings, is_reset, is_discarding) {
-        (0, 0, false, false) => State::Open,
-        (1, 1, false, false) => State::Ended(Digest::new(reader.u64()?)),
-        (2, 1 | 2, true, false) => State::Reset {
+        (0, 0, false, false) => ReceiveState::Open,
+        (1, 1, false, false) => ReceiveState::Ended(Digest::new(reader.u64()?)),
+        (2, 1 | 2, true, false) => ReceiveState::Reset {
             reset: Reset::restore(reader)?.ok_or(Malformed)?,
             is_behind_end: endings == 2,
         },
-        (3, 0, false, false) => State::Finished,
-        (0, 0, false, true) => State::Discarding,
-        (3, 0, false, true) => State::DiscardedEnd,
-        (3, 0, true, true) => State::DiscardedReset,
+        (3, 0, false, false) => ReceiveState::Finished,
+        (0, 0, false, true) => ReceiveState::Discarding,
+        (3, 0, false, true) => ReceiveState::DiscardedEnd,
+        (3, 0, true, true) => ReceiveState::DiscardedReset,
         _ => return Err(Malformed),
     })
 }

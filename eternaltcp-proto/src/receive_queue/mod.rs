@@ -17,7 +17,7 @@ const SMALL_QUEUE: usize = 8;
 /// How far this direction is from its end. The first three states and the reset
 /// belong to a living local socket, the others to one that is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum State {
+enum ReceiveState {
     /// More may come.
     Open,
     /// The end of stream was received, with this digest, and not passed on.
@@ -66,7 +66,7 @@ pub(crate) struct ReceiveQueue {
     limit: u64,
     /// Cost delivered since the limit was last raised.
     used: u64,
-    state: State,
+    state: ReceiveState,
 }
 
 impl ReceiveQueue {
@@ -80,7 +80,7 @@ impl ReceiveQueue {
             digest: Digest::default(),
             limit,
             used: 0,
-            state: State::Open,
+            state: ReceiveState::Open,
         }
     }
 
@@ -98,8 +98,8 @@ impl ReceiveQueue {
     /// Ends received and not passed on: an end of stream, a reset, or both.
     fn endings(&self) -> u32 {
         match self.state {
-            State::Ended(_) => 1,
-            State::Reset { is_behind_end, .. } => 1 + u32::from(is_behind_end),
+            ReceiveState::Ended(_) => 1,
+            ReceiveState::Reset { is_behind_end, .. } => 1 + u32::from(is_behind_end),
             _ => 0,
         }
     }
@@ -131,23 +131,29 @@ impl ReceiveQueue {
 
     /// Whether data may come, or an end of stream.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open | State::Discarding)
+        matches!(self.state, ReceiveState::Open | ReceiveState::Discarding)
     }
 
     /// Whether the local socket is gone.
     pub(crate) fn is_discarding(&self) -> bool {
-        matches!(self.state, State::Discarding | State::DiscardedEnd | State::DiscardedReset)
+        matches!(
+            self.state,
+            ReceiveState::Discarding | ReceiveState::DiscardedEnd | ReceiveState::DiscardedReset
+        )
     }
 
     /// Whether a reset was received: nothing may follow it.
     pub(crate) fn is_reset(&self) -> bool {
-        matches!(self.state, State::Reset { .. } | State::DiscardedReset)
+        matches!(self.state, ReceiveState::Reset { .. } | ReceiveState::DiscardedReset)
     }
 
     /// Whether the end or the reset was received, and nothing of this direction is
     /// left for the local socket.
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, State::Finished | State::DiscardedEnd | State::DiscardedReset)
+        matches!(
+            self.state,
+            ReceiveState::Finished | ReceiveState::DiscardedEnd | ReceiveState::DiscardedReset
+        )
     }
 
     /// What the local socket may take, in order.
@@ -159,8 +165,8 @@ impl ReceiveQueue {
     /// What is next for the local socket behind the data.
     pub(crate) fn ending(&self) -> Option<Ending<'_>> {
         match &self.state {
-            State::Ended(_) => Some(Ending::End),
-            State::Reset { reset, .. } => Some(Ending::Reset(reset)),
+            ReceiveState::Ended(_) => Some(Ending::End),
+            ReceiveState::Reset { reset, .. } => Some(Ending::Reset(reset)),
             _ => None,
         }
     }
@@ -184,16 +190,23 @@ impl ReceiveQueue {
     /// The end of stream.
     pub(crate) fn receive_end(&mut self, digest: Digest) {
         self.next = self.next.next();
-        self.state = if self.is_discarding() { State::DiscardedEnd } else { State::Ended(digest) };
+        self.state = if self.is_discarding() {
+            ReceiveState::DiscardedEnd
+        } else {
+            ReceiveState::Ended(digest)
+        };
     }
 
     /// A reset with this number, which may skip what its sender dropped.
     pub(crate) fn receive_reset(&mut self, seq: Seq, reset: Reset) {
         self.next = seq.next();
         self.state = if self.is_discarding() {
-            State::DiscardedReset
+            ReceiveState::DiscardedReset
         } else {
-            State::Reset { reset, is_behind_end: matches!(self.state, State::Ended(_)) }
+            ReceiveState::Reset {
+                reset,
+                is_behind_end: matches!(self.state, ReceiveState::Ended(_)),
+            }
         };
     }
 
@@ -201,8 +214,8 @@ impl ReceiveQueue {
     pub(crate) fn deliver_ending(&mut self) {
         debug_assert!(self.packets.is_empty() || self.is_reset());
         match self.state {
-            State::Ended(_) => self.state = State::Finished,
-            State::Reset { .. } => self.discard(),
+            ReceiveState::Ended(_) => self.state = ReceiveState::Finished,
+            ReceiveState::Reset { .. } => self.discard(),
             _ => {}
         }
     }
@@ -238,7 +251,7 @@ impl ReceiveQueue {
     /// was delivered.
     pub(crate) fn is_corrupt(&self) -> bool {
         self.packets.is_empty()
-            && matches!(self.state, State::Ended(digest) if digest != self.digest)
+            && matches!(self.state, ReceiveState::Ended(digest) if digest != self.digest)
     }
 
     /// The local socket is gone: all that waits, and all that comes, counts
@@ -249,16 +262,20 @@ impl ReceiveQueue {
         }
         (self.compact, self.offset, self.held) = (0, 0, 0);
         self.state = match self.state {
-            State::Open | State::Discarding => State::Discarding,
-            State::Ended(_) | State::Finished | State::DiscardedEnd => State::DiscardedEnd,
-            State::Reset { .. } | State::DiscardedReset => State::DiscardedReset,
+            ReceiveState::Open | ReceiveState::Discarding => ReceiveState::Discarding,
+            ReceiveState::Ended(_) | ReceiveState::Finished | ReceiveState::DiscardedEnd => {
+                ReceiveState::DiscardedEnd
+            }
+            ReceiveState::Reset { .. } | ReceiveState::DiscardedReset => {
+                ReceiveState::DiscardedReset
+            }
         };
     }
 
     /// Nothing more will come to a queue whose local socket is gone.
     pub(crate) fn end_discarded(&mut self) {
-        if self.state == State::Discarding {
-            self.state = State::DiscardedEnd;
+        if self.state == ReceiveState::Discarding {
+            self.state = ReceiveState::DiscardedEnd;
         }
     }
 

@@ -73,7 +73,7 @@ fn a_discarding_queue_counts_everything_as_delivered() {
     assert_eq!(queue.delivered(), Seq::new(2));
     assert_eq!(queue.digest, Digest::default().after(b"a").after(b"b"));
     queue.receive_reset(Seq::new(9), Reset::new(crate::Cause::Application));
-    assert_eq!((queue.delivered(), &queue.state), (Seq::new(10), &State::DiscardedReset));
+    assert_eq!((queue.delivered(), &queue.state), (Seq::new(10), &ReceiveState::DiscardedReset));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::replay_buffer::{Packet, ReplayBuffer};
-use super::{SendQueue, State};
+use super::replay_buffer::{NumberedPacket, ReplayBuffer};
+use super::{SendQueue, SendState};
 use crate::digest::Digest;
 use crate::packet::Kind;
 use crate::reason::Reset;
@@ -20,13 +20,13 @@ impl SendQueue {
             self;
         let (next, base_digest, packets) = numbered.parts();
         let (code, is_past_reset, reset) = match state {
-            State::Open => (0, false, None),
-            State::Ending => (1, false, None),
-            State::Resetting(reset) => (2, false, Some(reset)),
-            State::Ended => (3, false, None),
-            State::Reset => (4, true, None),
-            State::Done => (5, false, None),
-            State::DoneReset => (5, true, None),
+            SendState::Open => (0, false, None),
+            SendState::Ending => (1, false, None),
+            SendState::Resetting(reset) => (2, false, Some(reset)),
+            SendState::Ended => (3, false, None),
+            SendState::Reset => (4, true, None),
+            SendState::Done => (5, false, None),
+            SendState::DoneReset => (5, true, None),
         };
         let mut writer = writer
             .u32(next.get())
@@ -71,20 +71,20 @@ impl SendQueue {
             }
         };
         queue.state = match (code, is_past_reset, Reset::restore(reader)?) {
-            (0, false, None) => State::Open,
-            (1, false, None) => State::Ending,
-            (2, false, Some(reset)) => State::Resetting(reset),
-            (3, false, None) => State::Ended,
-            (4, true, None) => State::Reset,
-            (5, false, None) => State::Done,
-            (5, true, None) => State::DoneReset,
+            (0, false, None) => SendState::Open,
+            (1, false, None) => SendState::Ending,
+            (2, false, Some(reset)) => SendState::Resetting(reset),
+            (3, false, None) => SendState::Ended,
+            (4, true, None) => SendState::Reset,
+            (5, false, None) => SendState::Done,
+            (5, true, None) => SendState::DoneReset,
             _ => return Err(Malformed),
         };
         for _ in 0..reader.u32()? {
             let kind = Kind::from_wire(u32::from(reader.u8()?)).ok_or(Malformed)?;
             let digest = Digest::new(reader.u64()?);
             let payload = buffers.next().ok_or(Malformed)?;
-            queue.numbered.append(Packet { kind, payload, digest });
+            queue.numbered.append(NumberedPacket { kind, payload, digest });
         }
         for _ in 0..reader.u32()? {
             queue.backlog.push(buffers.next().ok_or(Malformed)?);

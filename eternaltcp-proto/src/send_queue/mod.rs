@@ -19,7 +19,7 @@ const WORTH_SENDING: u64 = 2048;
 
 /// How this direction ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum State {
+enum SendState {
     /// The application may still write.
     Open,
     /// End of stream was asked for; it follows the last byte.
@@ -60,7 +60,7 @@ pub(crate) struct SendQueue {
     backlog: Backlog,
     /// Packet 0, until it has its number.
     opening: Option<(Kind, Bytes)>,
-    state: State,
+    state: SendState,
     /// What the peer holds for this session.
     limit: u64,
     /// Cost of data packets that were dropped although the peer received them and has not
@@ -79,7 +79,7 @@ impl SendQueue {
             numbered: ReplayBuffer::new(first, Digest::default()),
             backlog: Backlog::default(),
             opening: None,
-            state: State::Open,
+            state: SendState::Open,
             limit,
             dropped: 0,
             is_acknowledged: false,
@@ -144,42 +144,42 @@ impl SendQueue {
 
     /// Whether the application may still write.
     pub(crate) fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.state == SendState::Open
     }
 
     /// Whether a reset was asked for, sent or not, and the peer has not delivered it.
     pub(crate) fn is_resetting(&self) -> bool {
-        matches!(self.state, State::Resetting(_) | State::Reset)
+        matches!(self.state, SendState::Resetting(_) | SendState::Reset)
     }
 
     /// Whether a reset waits behind data without a number.
     pub(crate) fn is_reset_held_up(&self) -> bool {
-        matches!(self.state, State::Resetting(_)) && !self.backlog.is_empty()
+        matches!(self.state, SendState::Resetting(_)) && !self.backlog.is_empty()
     }
 
     /// Whether the reset has its number, and is not delivered.
     pub(crate) fn is_reset_sent(&self) -> bool {
-        self.state == State::Reset
+        self.state == SendState::Reset
     }
 
     /// Whether the end or the reset has its number: there is nothing more to say.
     pub(crate) fn is_said(&self) -> bool {
-        matches!(self.state, State::Ended | State::Reset) || self.is_done()
+        matches!(self.state, SendState::Ended | SendState::Reset) || self.is_done()
     }
 
     /// Whether the peer has delivered the end or the reset.
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, State::Done | State::DoneReset)
+        matches!(self.state, SendState::Done | SendState::DoneReset)
     }
 
     /// Whether the reset has its number: nothing may follow it.
     fn is_past_reset(&self) -> bool {
-        matches!(self.state, State::Reset | State::DoneReset)
+        matches!(self.state, SendState::Reset | SendState::DoneReset)
     }
 
     /// The application's bytes, while the direction is open.
     pub(crate) fn write(&mut self, chunk: Bytes) {
-        debug_assert_eq!(self.state, State::Open, "written after its end");
+        debug_assert_eq!(self.state, SendState::Open, "written after its end");
         if !chunk.is_empty() {
             self.backlog.push(chunk);
         }
@@ -187,16 +187,16 @@ impl SendQueue {
 
     /// End of stream after the last byte.
     pub(crate) fn finish(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Ending;
+        if self.state == SendState::Open {
+            self.state = SendState::Ending;
         }
     }
 
     /// A reset after the last byte, also where the end of stream was sent or
     /// delivered before: the other direction may still be open.
     pub(crate) fn reset(&mut self, reset: Reset) {
-        if !self.is_past_reset() && !matches!(self.state, State::Resetting(_)) {
-            self.state = State::Resetting(reset);
+        if !self.is_past_reset() && !matches!(self.state, SendState::Resetting(_)) {
+            self.state = SendState::Resetting(reset);
         }
     }
 
@@ -210,7 +210,7 @@ impl SendQueue {
     pub(crate) fn cut(&mut self, reset: Reset) {
         if !self.is_done() {
             self.drop_all();
-            self.state = State::Resetting(reset);
+            self.state = SendState::Resetting(reset);
         }
     }
 
@@ -219,7 +219,7 @@ impl SendQueue {
         if !self.is_done() {
             let is_past_reset = self.is_past_reset();
             self.drop_all();
-            self.state = if is_past_reset { State::DoneReset } else { State::Done };
+            self.state = if is_past_reset { SendState::DoneReset } else { SendState::Done };
         }
     }
 
@@ -235,7 +235,7 @@ impl SendQueue {
         self.numbered.has_due()
             || self.opening.is_some()
             || !self.backlog.is_empty()
-            || matches!(self.state, State::Ending | State::Resetting(_))
+            || matches!(self.state, SendState::Ending | SendState::Resetting(_))
     }
 
     /// The cost of what waits for the carrier, with a number or without; no more
@@ -294,14 +294,14 @@ impl SendQueue {
             return Some((Kind::Data, self.backlog.take(most)?));
         }
         match &self.state {
-            State::Ending => {
-                self.state = State::Ended;
+            SendState::Ending => {
+                self.state = SendState::Ended;
                 let digest = self.numbered.digest().get().to_le_bytes();
                 Some((Kind::End, Bytes::copy_from_slice(&digest)))
             }
-            State::Resetting(reset) => {
+            SendState::Resetting(reset) => {
                 let reset = reset.encode();
-                self.state = State::Reset;
+                self.state = SendState::Reset;
                 Some((Kind::Reset, reset.into()))
             }
             _ => None,
@@ -329,8 +329,8 @@ impl SendQueue {
         self.is_acknowledged |= freed > 0;
         if self.numbered.is_empty() {
             match self.state {
-                State::Ended => self.state = State::Done,
-                State::Reset => self.state = State::DoneReset,
+                SendState::Ended => self.state = SendState::Done,
+                SendState::Reset => self.state = SendState::DoneReset,
                 _ => {}
             }
         }
@@ -373,7 +373,7 @@ impl SendQueue {
         } else {
             self.drop_all();
             self.numbered.renumber(expected);
-            self.state = State::Resetting(reset);
+            self.state = SendState::Resetting(reset);
         }
         self.dropped = dropped;
     }
@@ -382,8 +382,8 @@ impl SendQueue {
     /// `opening` is packet 0, which that peer may have acknowledged. Says whether all was kept.
     pub(crate) fn unsend(&mut self, first: Seq, opening: (Kind, Bytes)) -> bool {
         let state = match self.state {
-            State::Open => State::Open,
-            State::Ending | State::Ended => State::Ending,
+            SendState::Open => SendState::Open,
+            SendState::Ending | SendState::Ended => SendState::Ending,
             _ => return false,
         };
         if self.is_cut || self.numbered.base().distance_from(first) > 1 {

@@ -12,14 +12,14 @@ use crate::seq::Seq;
 
 /// A numbered packet that is kept until it is acknowledged.
 #[derive(Debug)]
-pub(super) struct Packet {
+pub(super) struct NumberedPacket {
     pub(super) kind: Kind,
     pub(super) payload: Bytes,
     /// The digest with this packet counted in.
     pub(super) digest: Digest,
 }
 
-impl Packet {
+impl NumberedPacket {
     fn cost(&self) -> u64 {
         if self.kind == Kind::Data { cost(self.payload.len()) } else { 0 }
     }
@@ -33,7 +33,7 @@ impl Packet {
 /// the carrier has yet to take.
 #[derive(Debug)]
 pub(super) struct ReplayBuffer {
-    packets: VecDeque<Packet>,
+    packets: VecDeque<NumberedPacket>,
     /// Index of the first packet that is due on this carrier.
     due: usize,
     /// The number that the next new packet gets.
@@ -78,20 +78,20 @@ impl ReplayBuffer {
 
     /// What an export has of it: the next number, the digest before the first
     /// packet, and the packets. The rest follows from these, or from the next attach.
-    pub(super) fn parts(&self) -> (Seq, Digest, &VecDeque<Packet>) {
+    pub(super) fn parts(&self) -> (Seq, Digest, &VecDeque<NumberedPacket>) {
         let Self { packets, due: _, next, held: _, base_digest } = self;
         (*next, *base_digest, packets)
     }
 
     /// Payload bytes of the data packets kept.
     pub(super) fn data_len(&self) -> u64 {
-        self.packets.iter().map(Packet::data_len).sum()
+        self.packets.iter().map(NumberedPacket::data_len).sum()
     }
 
     /// Cost of the kept packets before `end`; of all, where `end` fits none of them.
     pub(super) fn cost_before(&self, end: Seq) -> u64 {
         let count = (end.distance_from(self.base()) as usize).min(self.packets.len());
-        self.packets.range(..count).map(Packet::cost).sum()
+        self.packets.range(..count).map(NumberedPacket::cost).sum()
     }
 
     /// Whether a kept packet is due on this carrier.
@@ -100,13 +100,13 @@ impl ReplayBuffer {
     }
 
     /// The first packet that is due on this carrier.
-    pub(super) fn next_due(&self) -> Option<&Packet> {
+    pub(super) fn next_due(&self) -> Option<&NumberedPacket> {
         self.packets.get(self.due)
     }
 
     /// Payload bytes of the packets that are due.
     pub(super) fn due_len(&self) -> u64 {
-        self.packets.range(self.due.min(self.packets.len())..).map(Packet::data_len).sum()
+        self.packets.range(self.due.min(self.packets.len())..).map(NumberedPacket::data_len).sum()
     }
 
     /// Cost of the packets that are due, added to `waiting`. Stops at `enough`.
@@ -128,12 +128,12 @@ impl ReplayBuffer {
     /// Gives a packet the next number.
     pub(super) fn push(&mut self, kind: Kind, payload: Bytes) {
         let digest = if kind == Kind::Data { self.digest().after(&payload) } else { self.digest() };
-        self.append(Packet { kind, payload, digest });
+        self.append(NumberedPacket { kind, payload, digest });
         self.next = self.next.next();
     }
 
     /// Appends a packet whose number is counted in [`Self::next`] already.
-    pub(super) fn append(&mut self, packet: Packet) {
+    pub(super) fn append(&mut self, packet: NumberedPacket) {
         self.held += packet.cost();
         self.packets.push_back(packet);
     }

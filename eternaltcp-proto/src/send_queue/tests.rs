@@ -24,7 +24,7 @@ fn packets_are_numbered_from_the_opening_to_the_end_across_the_wrap() {
         [(Kind::Open, u32::MAX - 1), (Kind::Data, u32::MAX), (Kind::Data, 0), (Kind::End, 1)];
     assert_eq!(sent(&mut queue), expected);
     assert_eq!(queue.acknowledge(Seq::new(2)), Ok(true));
-    assert_eq!((&queue.state, queue.held()), (&State::Done, 0));
+    assert_eq!((&queue.state, queue.held()), (&SendState::Done, 0));
 }
 
 #[test]
@@ -140,5 +140,5 @@ fn after_a_cut_only_the_reset_is_left_and_any_number_fits() {
     queue.resume(FIRST, FIRST, Digest::new(7)).unwrap();
     assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
     assert_eq!(queue.acknowledge(Seq::new(1)), Ok(true));
-    assert_eq!(queue.state, State::DoneReset);
+    assert_eq!(queue.state, SendState::DoneReset);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::message::{Answer, StandbyRequest};
+use super::message::{StandbyAnswer, StandbyRequest};
 use super::question::Question;
 use crate::attach::{OLDEST_VERSION, VERSION};
 use crate::decoder::Decoder;
@@ -61,7 +61,7 @@ pub struct Standby {
     tunnel: TunnelId,
     config: StandbyConfig,
     decoder: Decoder,
-    state: State,
+    state: StandbyState,
     /// The last event that was not polled; a later one says all.
     event: Option<StandbyEvent>,
     /// How long the answer to the request took.
@@ -69,7 +69,7 @@ pub struct Standby {
 }
 
 #[derive(Debug)]
-enum State {
+enum StandbyState {
     /// The server is asked for a place.
     Asking(Question),
     /// It gave one.
@@ -84,7 +84,7 @@ impl Standby {
             tunnel,
             config,
             decoder: Decoder::default(),
-            state: State::Asking(Question::new(now, config.patience)),
+            state: StandbyState::Asking(Question::new(now, config.patience)),
             event: None,
             first_round_trip: None,
         }
@@ -100,7 +100,7 @@ impl Standby {
     /// nor doubted.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_)) && self.suspicion().is_none()
+        matches!(self.state, StandbyState::Ready(_)) && self.suspicion().is_none()
     }
 
     /// Whether and why the carrier is doubted now: a heartbeat was not answered within a
@@ -118,8 +118,8 @@ impl Standby {
 
     fn liveness(&self) -> Option<&Liveness> {
         match &self.state {
-            State::Ready(liveness) => Some(liveness),
-            State::Asking(_) | State::Over => None,
+            StandbyState::Ready(liveness) => Some(liveness),
+            StandbyState::Asking(_) | StandbyState::Over => None,
         }
     }
 
@@ -128,16 +128,16 @@ impl Standby {
     /// # Errors
     /// When the server breaks the protocol: close the carrier.
     pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
-        if matches!(self.state, State::Over) {
+        if matches!(self.state, StandbyState::Over) {
             return Ok(());
         }
-        if let State::Ready(liveness) = &mut self.state {
+        if let StandbyState::Ready(liveness) = &mut self.state {
             liveness.handle_heard(now);
         }
         self.decoder.push(chunk);
         let result = self.handle_packets(now);
         if result.is_err() {
-            (self.state, self.event) = (State::Over, None);
+            (self.state, self.event) = (StandbyState::Over, None);
         }
         result
     }
@@ -145,7 +145,7 @@ impl Standby {
     fn handle_packets(&mut self, now: Time) -> Result<(), Violation> {
         while let Some((header, payload)) = self.decoder.poll()? {
             self.handle_packet(now, &header, &payload)?;
-            if matches!(self.state, State::Over) {
+            if matches!(self.state, StandbyState::Over) {
                 break;
             }
         }
@@ -162,24 +162,26 @@ impl Standby {
             return Err(Violation::OutOfPlace(header.kind));
         }
         match (header.kind, &mut self.state) {
-            (Kind::Standby, State::Asking(question)) if let Some(sent) = question.sent() => {
-                let answer = Answer::decode(payload).map_err(Violation::payload(Kind::Standby))?;
+            (Kind::Standby, StandbyState::Asking(question)) if let Some(sent) = question.sent() => {
+                let answer =
+                    StandbyAnswer::decode(payload).map_err(Violation::payload(Kind::Standby))?;
                 if answer.version != VERSION {
                     return Err(Violation::WrongAnswer);
                 }
                 self.first_round_trip = Some(now.since(sent));
                 let interval = self.config.heartbeat.min(answer.silence / 3).max(MIN_INTERVAL);
                 let patience = self.config.patience.min(interval);
-                self.state = State::Ready(Box::new(Liveness::asking(now, interval, patience)));
+                self.state =
+                    StandbyState::Ready(Box::new(Liveness::asking(now, interval, patience)));
                 self.event = Some(StandbyEvent::Ready);
             }
-            (Kind::Refused, State::Asking(question)) if question.sent().is_some() => {
+            (Kind::Refused, StandbyState::Asking(question)) if question.sent().is_some() => {
                 let refusal =
                     Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
-                self.state = State::Over;
+                self.state = StandbyState::Over;
                 self.event = Some(StandbyEvent::Refused(refusal));
             }
-            (Kind::Echo, State::Ready(liveness)) => {
+            (Kind::Echo, StandbyState::Ready(liveness)) => {
                 if !liveness.handle_echo(now, header.ack) {
                     return Err(Violation::OutOfPlace(Kind::Echo));
                 }
@@ -192,17 +194,17 @@ impl Standby {
     /// The next packet for the carrier.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         match &mut self.state {
-            State::Asking(question) => question.send(now).then(|| {
+            StandbyState::Asking(question) => question.send(now).then(|| {
                 let (version, oldest) = (VERSION, OLDEST_VERSION);
                 let request = StandbyRequest { version, oldest, tunnel: self.tunnel };
                 Transmit::of_tunnel(Kind::Standby, request.encode())
             }),
-            State::Ready(liveness) => {
+            StandbyState::Ready(liveness) => {
                 let transmit = liveness.poll_transmit(now)?;
                 liveness.handle_sent(now);
                 Some(transmit)
             }
-            State::Over => None,
+            StandbyState::Over => None,
         }
     }
 
@@ -214,7 +216,7 @@ impl Standby {
     /// Something happened to the path: a heartbeat asks at once whether the
     /// carrier lives, unless one is under way.
     pub fn probe(&mut self, now: Time) {
-        if let State::Ready(liveness) = &mut self.state {
+        if let StandbyState::Ready(liveness) = &mut self.state {
             liveness.probe(now);
         }
     }
@@ -224,9 +226,9 @@ impl Standby {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
-            State::Asking(question) => Some(question.poll_timeout()),
-            State::Ready(liveness) => Some(liveness.poll_timeout()),
-            State::Over => None,
+            StandbyState::Asking(question) => Some(question.poll_timeout()),
+            StandbyState::Ready(liveness) => Some(liveness.poll_timeout()),
+            StandbyState::Over => None,
         }
     }
 
@@ -234,12 +236,12 @@ impl Standby {
     /// answer may wait to be read.
     pub fn handle_timeout(&mut self, now: Time) {
         let is_dead = match &mut self.state {
-            State::Asking(question) => question.handle_timeout(now),
-            State::Ready(liveness) => !liveness.handle_timeout(now),
-            State::Over => false,
+            StandbyState::Asking(question) => question.handle_timeout(now),
+            StandbyState::Ready(liveness) => !liveness.handle_timeout(now),
+            StandbyState::Over => false,
         };
         if is_dead {
-            self.state = State::Over;
+            self.state = StandbyState::Over;
             self.event = Some(StandbyEvent::Dead);
         }
     }
@@ -249,7 +251,7 @@ impl Standby {
     /// does not stand by for `tunnel`, or is doubted.
     pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Liveness, Duration)> {
         let is_fit = self.tunnel == tunnel && self.is_ready();
-        let State::Ready(liveness) = self.state else { return None };
+        let StandbyState::Ready(liveness) = self.state else { return None };
         is_fit.then_some((self.decoder, *liveness, self.config.patience))
     }
 
@@ -258,7 +260,7 @@ impl Standby {
     /// `None` if it does not stand by for `tunnel`, or is doubted.
     pub(crate) fn into_carrier(self, tunnel: TunnelId) -> Option<(Decoder, Option<Seq>)> {
         let is_fit = self.tunnel == tunnel && self.is_ready();
-        let State::Ready(liveness) = self.state else { return None };
+        let StandbyState::Ready(liveness) = self.state else { return None };
         is_fit.then(|| (self.decoder, liveness.under_way()))
     }
 }

@@ -39,14 +39,14 @@ impl StandbyRequest {
 
 /// The server's `standby` packet: the carrier stands by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Answer {
+pub(super) struct StandbyAnswer {
     /// The version that is spoken while it stands by.
     pub(super) version: u32,
     /// How long silence lasts until the server ends it.
     pub(super) silence: Duration,
 }
 
-impl Answer {
+impl StandbyAnswer {
     pub(super) fn encode(&self) -> Vec<u8> {
         Writer::default().u32(self.version).u64(millis(self.silence)).finish()
     }
@@ -86,16 +86,16 @@ mod tests {
     fn what_is_said_comes_back_and_no_cut_of_it_does() {
         let bytes = request().encode();
         assert_eq!(StandbyRequest::decode(&bytes), Ok(request()));
-        let answer = Answer { version: 1, silence: Duration::from_millis(45_001) };
-        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        let answer = StandbyAnswer { version: 1, silence: Duration::from_millis(45_001) };
+        assert_eq!(StandbyAnswer::decode(&answer.encode()), Ok(answer));
         for end in 0..bytes.len() {
             assert!(StandbyRequest::decode(&bytes[..end]).is_err(), "cut at {end}");
         }
         for end in 0..12 {
-            assert!(Answer::decode(&answer.encode()[..end]).is_err(), "cut at {end}");
+            assert!(StandbyAnswer::decode(&answer.encode()[..end]).is_err(), "cut at {end}");
         }
         assert!(StandbyRequest::decode(&[&bytes[..], &[0]].concat()).is_err());
-        assert!(Answer::decode(&[&answer.encode()[..], &[0]].concat()).is_err());
+        assert!(StandbyAnswer::decode(&[&answer.encode()[..], &[0]].concat()).is_err());
     }
 
     #[test]

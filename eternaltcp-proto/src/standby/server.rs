@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::message::Answer;
+use super::message::StandbyAnswer;
 use crate::attach::{Intent, VERSION};
 use crate::id::TunnelId;
 use crate::liveness::Liveness;
@@ -59,7 +59,7 @@ impl Waiting {
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         if std::mem::take(&mut self.is_answer_due) {
-            let answer = Answer { version: VERSION, silence: self.silence };
+            let answer = StandbyAnswer { version: VERSION, silence: self.silence };
             return Some(Transmit::of_tunnel(Kind::Standby, answer.encode()));
         }
         self.liveness.poll_echo()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::carrier::{Attached, Attaching, Carrier};
 use super::{Event, Tunnel};
-use crate::attach::{Answer, FEATURES, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
+use crate::attach::{AttachAnswer, FEATURES, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, SessionId, TunnelId};
@@ -96,7 +96,7 @@ impl Tunnel {
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
         self.take_early(early);
         self.resume(now, hello.settings, numbers);
-        let answer = Answer {
+        let answer = AttachAnswer {
             version: VERSION.min(hello.version),
             features: hello.features & FEATURES,
             tunnel: id,
@@ -127,7 +127,8 @@ impl Tunnel {
                 self.handle_lost();
             }
             (Kind::Attached, None) => {
-                let answer = Answer::decode(payload).map_err(Violation::payload(Kind::Attached))?;
+                let answer =
+                    AttachAnswer::decode(payload).map_err(Violation::payload(Kind::Attached))?;
                 let fits = answer.epoch == self.identity.epoch
                     && answer.version == VERSION
                     && self.identity.id.is_none_or(|id| id == answer.tunnel);
@@ -154,7 +155,7 @@ impl Tunnel {
     }
 
     /// The answer is whole: the carrier is bound.
-    fn finish_attach(&mut self, now: Time, answer: Answer) {
+    fn finish_attach(&mut self, now: Time, answer: AttachAnswer) {
         let Carrier::Attaching(attaching) = std::mem::replace(&mut self.carrier, Carrier::Detached)
         else {
             return;

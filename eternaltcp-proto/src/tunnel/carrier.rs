@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::joined::Joined;
-use crate::attach::Answer;
+use crate::attach::AttachAnswer;
 use crate::decoder::Decoder;
 use crate::id::SessionId;
 use crate::liveness::Liveness;
 use crate::numbers::Numbers;
-use crate::reorder::Reorder;
+use crate::reorder::ReorderBuffer;
 use crate::seq::Seq;
 use crate::time::Time;
 use crate::transmit::Transmit;
@@ -39,7 +39,7 @@ pub(super) struct Attaching {
     pub(super) told_limit: u64,
     /// Sessions that the request lists: the answer has no more.
     pub(super) listed: usize,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<AttachAnswer>,
     pub(super) numbers: Vec<Numbers>,
     /// A heartbeat of the carrier's time on standby: its echo may come before
     /// the answer.
@@ -70,7 +70,7 @@ pub(super) struct Attached {
     /// Carriers that carry bulk beside it.
     pub(super) joined: Vec<Joined>,
     /// What came on one of them before its turn.
-    pub(super) reorder: Reorder,
+    pub(super) reorder: ReorderBuffer,
     /// The tunnel's limit was raised.
     pub(super) is_limit_due: bool,
     /// The close was sent.
@@ -112,7 +112,7 @@ impl Attached {
             is_coalescing: false,
             limits: VecDeque::new(),
             joined: Vec::new(),
-            reorder: Reorder::default(),
+            reorder: ReorderBuffer::default(),
             is_limit_due: false,
             is_closing_sent: false,
         }

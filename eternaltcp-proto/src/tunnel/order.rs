@@ -72,7 +72,7 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         match place {
             Place::Next => self.take(now, id, header, payload),
-            Place::Ahead => self.put_aside(id, header, payload),
+            Place::Ahead => self.put_in_reorder_buffer(id, header, payload),
         }
     }
 
@@ -85,7 +85,7 @@ impl Tunnel {
         payload: Bytes,
     ) -> Result<(), Violation> {
         self.handle_next(now, id, header, payload)?;
-        while let Some((header, payload)) = self.next_aside(id) {
+        while let Some((header, payload)) = self.next_reordered(id) {
             self.handle_next(now, id, &header, payload)?;
         }
         self.owe_ack(now, id);
@@ -114,14 +114,14 @@ impl Tunnel {
     }
 
     /// The session's next packet, if it came before its turn.
-    fn next_aside(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
+    fn next_reordered(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
         let seq = self.sessions.get(id)?.receive().next();
         let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
         let length = u32::try_from(payload.len()).ok()?;
         Some((Header { kind, session: id.get(), seq, ack: Seq::default(), length }, payload))
     }
 
-    fn put_aside(
+    fn put_in_reorder_buffer(
         &mut self,
         id: SessionId,
         header: &Header,
