@@ -171,23 +171,23 @@ impl Session {
     }
 
     /// The limit that goes into a packet now.
-    fn tell_limit(&mut self) -> u64 {
+    fn advertise_limit(&mut self) -> u64 {
         self.advertised.set_limit(self.receive.limit())
     }
 
     /// The acknowledgement that goes into a header now.
-    pub(crate) fn tell_ack(&mut self) -> Seq {
+    pub(crate) fn advertise_ack(&mut self) -> Seq {
         self.advertised.set_ack(self.receive.delivered())
     }
 
     /// What an attach tells of it.
-    pub(crate) fn tell_numbers(&mut self, session: SessionId) -> Numbers {
+    pub(crate) fn advertise_numbers(&mut self, session: SessionId) -> Numbers {
         Numbers {
             session,
             received: self.receive.next(),
-            delivered: self.tell_ack(),
+            delivered: self.advertise_ack(),
             digest: self.receive.digest(),
-            limit: self.tell_limit(),
+            limit: self.advertise_limit(),
         }
     }
 
@@ -200,7 +200,7 @@ impl Session {
     /// Takes it off the list of acknowledgements: the one to send, if one is owed.
     pub(crate) fn take_listed_ack(&mut self) -> Option<Seq> {
         self.advertised.unlist_ack();
-        self.owes_ack().then(|| self.tell_ack())
+        self.owes_ack().then(|| self.advertise_ack())
     }
 
     fn owes_limit(&self) -> bool {
@@ -217,7 +217,7 @@ impl Session {
     /// if the peer was told another limit.
     pub(crate) fn take_listed_limit(&mut self) -> Option<(u64, Seq)> {
         self.advertised.unlist_limit();
-        self.owes_limit().then(|| (self.tell_limit(), self.tell_ack()))
+        self.owes_limit().then(|| (self.advertise_limit(), self.advertise_ack()))
     }
 
     /// The local socket took `count` bytes. The limit grows up to `most`.

@@ -54,13 +54,13 @@ impl Tunnel {
             settings: self.settings(),
         };
         let side = self.identity.side;
-        let numbers = self.sessions.tell_numbers(|id, session| {
+        let numbers = self.sessions.advertise_numbers(|id, session| {
             // What never left this side is nothing to the peer.
             id.opener() != side || !session.send().is_untransmitted()
         });
         let early = self.early_packets(now);
         self.carrier = Carrier::Attaching(Box::new(Attaching {
-            told_limit: hello.settings.tunnel_limit,
+            advertised_limit: hello.settings.tunnel_limit,
             listed: numbers.len(),
             decoder: Decoder::default(),
             liveness: self.new_liveness(now),
@@ -104,7 +104,7 @@ impl Tunnel {
             settings: self.settings(),
         };
         // Of others than the request listed, the client has no record.
-        let numbers = self.sessions.tell_numbers(|id, _| listed.contains(&id));
+        let numbers = self.sessions.advertise_numbers(|id, _| listed.contains(&id));
         if let Some(attached) = self.attached_mut() {
             attached.answer = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
         }
@@ -160,12 +160,12 @@ impl Tunnel {
         else {
             return;
         };
-        let Attaching { decoder, liveness, numbers, told_limit, .. } = *attaching;
+        let Attaching { decoder, liveness, numbers, advertised_limit, .. } = *attaching;
         (self.identity.id, self.peer.features) = (Some(answer.tunnel), answer.features);
         self.early.is_unanswered = false;
         let mut attached = Attached::new(decoder, liveness);
         // The limit may have been raised since the request was made.
-        attached.is_limit_due = self.config.tunnel_limit > told_limit;
+        attached.is_limit_due = self.config.tunnel_limit > advertised_limit;
         self.carrier = Carrier::Attached(Box::new(attached));
         self.resume(now, answer.settings, numbers);
     }

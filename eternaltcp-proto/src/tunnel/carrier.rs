@@ -36,7 +36,7 @@ pub(super) struct Attaching {
     /// Packets of the request that are yet to be sent.
     pub(super) request: VecDeque<Transmit>,
     /// The tunnel's limit that the request tells.
-    pub(super) told_limit: u64,
+    pub(super) advertised_limit: u64,
     /// Sessions that the request lists: the answer has no more.
     pub(super) listed: usize,
     pub(super) answer: Option<AttachAnswer>,

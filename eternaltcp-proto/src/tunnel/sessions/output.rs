@@ -144,7 +144,7 @@ impl Sessions {
         let session = self.table.get_mut(&id)?;
         session.handle_sent(now, bytes);
         // On a joined carrier it could be overtaken by a later one.
-        Some(if route == Route::Joined { Seq::default() } else { session.tell_ack() })
+        Some(if route == Route::Joined { Seq::default() } else { session.advertise_ack() })
     }
 
     /// Lists an acknowledgement, if one is owed. Returns the list to which the session
@@ -170,11 +170,11 @@ impl Sessions {
     }
 
     /// What an attach tells of the sessions that it lists.
-    pub(in crate::tunnel) fn tell_numbers(
+    pub(in crate::tunnel) fn advertise_numbers(
         &mut self,
         is_listed: impl Fn(SessionId, &Session) -> bool,
     ) -> Vec<Numbers> {
         let listed = self.table.iter_mut().filter(|(id, session)| is_listed(**id, session));
-        listed.map(|(id, session)| session.tell_numbers(*id)).collect()
+        listed.map(|(id, session)| session.advertise_numbers(*id)).collect()
     }
 }
