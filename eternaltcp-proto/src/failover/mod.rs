@@ -5,6 +5,7 @@
 //! only while the one before is gone, or still doubted, or is to be left.
 
 mod alarms;
+mod dials;
 mod pace;
 
 use std::time::Duration;
@@ -12,23 +13,12 @@ use std::time::Duration;
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 use alarms::Alarms;
+pub use dials::DialId;
+use dials::{Dials, YIELDS};
 use pace::Pace;
 
 /// Dials under way at once: each may wait for a slow answer while the next ask.
 pub const MAX_DIALS: usize = 8;
-
-/// A dial that is not answered makes room for a newer one after this time.
-const YIELDS: Duration = Duration::from_secs(1);
-
-/// All but the oldest one: it may wait so long, as a path can be that slow.
-const OLDEST_YIELDS: Duration = Duration::from_secs(6);
-
-/// A handshake may take so long, or twice as long as the server's machine took
-/// to answer, before another dial replaces it: its path may have died.
-const HANDSHAKE: Duration = Duration::from_secs(3);
-
-/// The patience with handshakes doubles so often when none is ever done.
-const MAX_PATIENCE: u32 = 4;
 
 /// So many events in a row are answered with a dial each: a move is made of a few
 /// (an address goes, one comes, a route comes), and the last is the one that counts.
@@ -39,10 +29,6 @@ const EVENT_GAP: Duration = Duration::from_millis(100);
 
 /// A carrier that lived this long was worth it: the pace starts anew.
 const WORTHY: Duration = Duration::from_secs(10);
-
-/// One dial, by its number in this process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct DialId(pub u64);
 
 /// What a dial is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,17 +61,6 @@ enum Standing {
     Carried { since: Time, is_bound: bool, suspicion: Option<Suspicion> },
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Dial {
-    id: DialId,
-    since: Time,
-    occasion: Occasion,
-    /// The server's machine answered: the rest is up to the server.
-    is_connected: bool,
-    /// When another one replaces it, if it is connected.
-    replaced_at: Option<Time>,
-}
-
 /// The decisions of one client. It reads no clock and owns no socket: the
 /// driver dials what [`Self::poll_dial`] names, and says what came of it.
 #[derive(Debug)]
@@ -93,19 +68,14 @@ pub struct Failover {
     standing: Standing,
     pace: Pace,
     alarms: Alarms,
-    dials: Vec<Dial>,
-    /// Dials to give up.
-    abandoned: Vec<DialId>,
+    dials: Dials,
     next: Option<(Time, Occasion)>,
-    next_id: u64,
     /// Until when answers to events are used up, at a pace of one each
     /// [`EVENT_GAP`]; and whether the next dial is one.
     events_until: Time,
     is_event: bool,
     /// Whether the doubt of now has led to a dial.
     alarm_dialed: bool,
-    /// Handshakes that took too long since one was done.
-    slow_handshakes: u32,
 }
 
 impl Failover {
@@ -116,14 +86,11 @@ impl Failover {
             standing: Standing::None,
             pace: Pace::default(),
             alarms: Alarms::default(),
-            dials: Vec::new(),
-            abandoned: Vec::new(),
+            dials: Dials::default(),
             next: Some((now, Occasion::Loss)),
-            next_id: 0,
             events_until: Time::ZERO,
             is_event: false,
             alarm_dialed: false,
-            slow_handshakes: 0,
         }
     }
 
@@ -170,7 +137,7 @@ impl Failover {
     /// The tunnel is to be made anew: what is under way proves a key that the
     /// server does not know. `is_settled`: the one before had been of use.
     pub fn handle_restart(&mut self, now: Time, random: u32, is_settled: bool) {
-        self.abandon(|_| true);
+        self.dials.abandon(|_| true);
         self.next = None;
         if is_settled {
             self.pace.reset();
@@ -194,7 +161,7 @@ impl Failover {
             *suspicion = None;
         }
         self.next.take_if(|(_, occasion)| !occasion.is_unconditional());
-        self.abandon(|dial| !dial.occasion.is_unconditional());
+        self.dials.abandon(|dial| !dial.occasion.is_unconditional());
         if std::mem::take(&mut self.alarm_dialed) {
             self.alarms.handle_false_alarm(now);
         }
@@ -205,7 +172,7 @@ impl Failover {
     /// unless the server has answered it and nothing else carries.
     pub fn handle_moved(&mut self, now: Time) {
         let is_lost = self.standing == Standing::None;
-        self.abandon(|dial| !(is_lost && dial.is_connected));
+        self.dials.abandon(|dial| !(is_lost && dial.is_connected));
         self.pace.reset();
         let used_up = self.events_until.since(now + EVENT_GAP * (EVENTS - 1));
         let soonest = now + used_up;
@@ -234,14 +201,12 @@ impl Failover {
     /// If it takes long the server stands still, or the path died since: then
     /// another replaces it.
     pub fn handle_connected(&mut self, id: DialId) {
-        for dial in self.dials.iter_mut().filter(|dial| dial.id == id) {
-            dial.is_connected = true;
-        }
+        self.dials.handle_connected(id);
     }
 
     /// A dial came to nothing. `is_answered`: something at the other end said so.
     pub fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool, random: u32) {
-        let failed = self.take_dial(id).map(|dial| dial.occasion);
+        let failed = self.dials.take(id).map(|dial| dial.occasion);
         // A request stands until a carrier is attached for it, also while the old one lives.
         let requested = failed.filter(|occasion| *occasion == Occasion::Request);
         let Some(occasion) = self.wanted().or(requested) else { return };
@@ -256,7 +221,7 @@ impl Failover {
     /// The handshake of a dial is done, but with a key that the tunnel no longer goes by: the
     /// tunnel was made, or lost, while the dial was under way. Another dial follows at once.
     pub fn handle_outdated(&mut self, now: Time, id: DialId) {
-        let outdated = self.take_dial(id).map(|dial| dial.occasion);
+        let outdated = self.dials.take(id).map(|dial| dial.occasion);
         let unconditional = outdated.filter(|occasion| occasion.is_unconditional());
         if let Some(occasion) = self.wanted().or(unconditional) {
             self.dial_at(now, occasion);
@@ -267,7 +232,7 @@ impl Failover {
     /// attached: if so, that is sent, and all other dials are given up. The
     /// tunnel is to be asked right before whether it doubts its carrier.
     pub fn handle_ready(&mut self, now: Time, id: DialId) -> bool {
-        let Some(dial) = self.take_dial(id) else { return false };
+        let Some(dial) = self.dials.take(id) else { return false };
         let (is_wanted, is_doubted) = match self.standing {
             Standing::None => (true, false),
             Standing::Carried { suspicion, .. } => {
@@ -293,8 +258,9 @@ impl Failover {
     }
 
     fn attach(&mut self, now: Time, is_doubted: bool) {
-        self.abandon(|_| true);
-        (self.next, self.slow_handshakes) = (None, 0);
+        self.dials.abandon(|_| true);
+        self.next = None;
+        self.dials.handle_handshake();
         self.pace.handle_dialed(now);
         if is_doubted {
             self.alarms.handle_attached();
@@ -318,31 +284,28 @@ impl Failover {
         let (_, occasion) = self.next.filter(|(at, _)| *at <= now)?;
         self.next = None;
         let is_free = occasion.is_unconditional() || self.is_event;
-        if let Some(at) = self.replacing_at(now).filter(|_| !is_free) {
+        if let Some(at) = self.dials.replacing_at(now).filter(|_| !is_free) {
             if at > now {
                 self.next = Some((at, occasion));
                 return None;
             }
-            self.slow_handshakes = (self.slow_handshakes + 1).min(MAX_PATIENCE);
-            self.abandon(|dial| dial.is_connected);
+            self.dials.replace_connected();
         }
         if self.dials.len() >= MAX_DIALS
-            && let Some((at, id)) = self.room_at()
+            && let Some((at, id)) = self.dials.room_at()
         {
             if at > now {
                 self.next = Some((at, occasion));
                 return None;
             }
-            self.abandon(|dial| dial.id == id);
+            self.dials.abandon(|dial| dial.id == id);
         }
         self.pace.handle_dialed(now);
         if std::mem::take(&mut self.is_event) {
             self.events_until = self.events_until.max(now) + EVENT_GAP;
         }
         self.alarm_dialed |= matches!(occasion, Occasion::Suspicion(_));
-        let id = DialId(self.next_id);
-        self.next_id += 1;
-        self.dials.push(Dial { id, since: now, occasion, is_connected: false, replaced_at: None });
+        let id = self.dials.start(now, occasion);
         if let Some(occasion) = self.wanted() {
             let at = match occasion {
                 // Its machine answers, so this dial will be answered.
@@ -356,13 +319,7 @@ impl Failover {
 
     /// A dial to give up.
     pub fn poll_abandoned(&mut self) -> Option<DialId> {
-        self.abandoned.pop()
-    }
-
-    /// Takes a dial that has ended; `None` for one that was given up.
-    fn take_dial(&mut self, id: DialId) -> Option<Dial> {
-        let index = self.dials.iter().position(|dial| dial.id == id)?;
-        Some(self.dials.swap_remove(index))
+        self.dials.poll_abandoned()
     }
 
     fn is_bound(&self) -> bool {
@@ -381,39 +338,6 @@ impl Failover {
         if self.next.is_none_or(|(next, _)| at < next) {
             self.next = Some((at, occasion));
         }
-    }
-
-    fn abandon(&mut self, which: impl Fn(&Dial) -> bool) {
-        let abandoned = &mut self.abandoned;
-        self.dials.retain(|dial| {
-            let is_abandoned = which(dial);
-            if is_abandoned {
-                abandoned.push(dial.id);
-            }
-            !is_abandoned
-        });
-    }
-
-    /// When the dial that the server has answered is to be replaced; `None` if
-    /// it has answered none.
-    fn replacing_at(&mut self, now: Time) -> Option<Time> {
-        let patience = 1 << self.slow_handshakes;
-        let connected = self.dials.iter_mut().filter(|dial| dial.is_connected);
-        let at = |dial: &mut Dial| {
-            let handshake = HANDSHAKE.max(now.since(dial.since) * 2);
-            *dial.replaced_at.get_or_insert(now + handshake * patience)
-        };
-        connected.map(at).max()
-    }
-
-    /// When which dial that was not answered yields to a newer one. The oldest
-    /// waits for longest.
-    fn room_at(&self) -> Option<(Time, DialId)> {
-        let mut silent: Vec<_> = self.dials.iter().filter(|dial| !dial.is_connected).collect();
-        silent.sort_by_key(|dial| dial.since);
-        let patience = std::iter::once(OLDEST_YIELDS).chain(std::iter::repeat(YIELDS));
-        let yields = silent.iter().zip(patience).map(|(dial, time)| (dial.since + time, dial.id));
-        yields.min()
     }
 }
 

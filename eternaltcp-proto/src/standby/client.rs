@@ -123,6 +123,14 @@ impl Standby {
         }
     }
 
+    /// Bytes were read from the carrier's socket, whether or not they make up
+    /// plaintext yet.
+    pub fn handle_heard(&mut self, now: Time) {
+        if let StandbyState::Ready(liveness) = &mut self.state {
+            liveness.handle_heard(now);
+        }
+    }
+
     /// Plaintext of the carrier, in order.
     ///
     /// # Errors
@@ -131,9 +139,7 @@ impl Standby {
         if matches!(self.state, StandbyState::Over) {
             return Ok(());
         }
-        if let StandbyState::Ready(liveness) = &mut self.state {
-            liveness.handle_heard(now);
-        }
+        self.handle_heard(now);
         self.decoder.push(chunk);
         let result = self.handle_packets(now);
         if result.is_err() {

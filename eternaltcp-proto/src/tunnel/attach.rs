@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::carrier::{Attached, Attaching, Carrier};
+use super::carrier::{Attached, Attaching};
 use super::{Event, Tunnel};
 use crate::attach::{AttachAnswer, FEATURES, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
 use crate::decoder::Decoder;
@@ -59,7 +59,7 @@ impl Tunnel {
             id.opener() != side || !session.send().is_untransmitted()
         });
         let early = self.early_packets(now);
-        self.carrier = Carrier::Attaching(Box::new(Attaching {
+        self.carriers.begin(Attaching {
             advertised_limit: hello.settings.tunnel_limit,
             listed: numbers.len(),
             decoder: Decoder::default(),
@@ -68,7 +68,7 @@ impl Tunnel {
             answer: None,
             numbers: Vec::new(),
             awaited_echo: None,
-        }));
+        });
     }
 
     /// Binds a carrier on which a whole, admitted request came: the server's
@@ -92,7 +92,7 @@ impl Tunnel {
         self.handle_lost();
         (self.identity.id, self.identity.epoch) = (Some(id), hello.epoch);
         let liveness = self.new_liveness(now);
-        self.carrier = Carrier::Attached(Box::new(Attached::new(decoder, liveness)));
+        self.carriers.bind(Attached::new(decoder, liveness));
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
         self.take_early(early);
         self.resume(now, hello.settings, numbers);
@@ -106,7 +106,8 @@ impl Tunnel {
         // Of others than the request listed, the client has no record.
         let numbers = self.sessions.advertise_numbers(|id, _| listed.contains(&id));
         if let Some(attached) = self.attached_mut() {
-            attached.answer = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
+            let packets = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
+            attached.outbox.set_answer(packets);
         }
         Ok(())
     }
@@ -117,7 +118,7 @@ impl Tunnel {
         header: &Header,
         payload: &[u8],
     ) -> Result<(), Violation> {
-        let Carrier::Attaching(attaching) = &mut self.carrier else { return Ok(()) };
+        let Some(attaching) = self.carriers.attaching_mut() else { return Ok(()) };
         match (header.kind, attaching.answer) {
             (Kind::Refused, None) => {
                 let refusal =
@@ -156,17 +157,16 @@ impl Tunnel {
 
     /// The answer is whole: the carrier is bound.
     fn finish_attach(&mut self, now: Time, answer: AttachAnswer) {
-        let Carrier::Attaching(attaching) = std::mem::replace(&mut self.carrier, Carrier::Detached)
-        else {
-            return;
-        };
-        let Attaching { decoder, liveness, numbers, advertised_limit, .. } = *attaching;
+        let Some(attaching) = self.carriers.take_attaching() else { return };
+        let Attaching { decoder, liveness, numbers, advertised_limit, .. } = attaching;
         (self.identity.id, self.peer.features) = (Some(answer.tunnel), answer.features);
         self.early.is_unanswered = false;
         let mut attached = Attached::new(decoder, liveness);
         // The limit may have been raised since the request was made.
-        attached.is_limit_due = self.config.tunnel_limit > advertised_limit;
-        self.carrier = Carrier::Attached(Box::new(attached));
+        if self.config.tunnel_limit > advertised_limit {
+            attached.outbox.set_limit_due();
+        }
+        self.carriers.bind(attached);
         self.resume(now, answer.settings, numbers);
     }
 

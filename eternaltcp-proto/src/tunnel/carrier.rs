@@ -1,21 +1,16 @@
 //! What belongs to one carrier, and dies with it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use super::joined::Joined;
+use super::joined::{Joined, JoinedId};
+use super::outbox::Outbox;
 use crate::attach::AttachAnswer;
 use crate::decoder::Decoder;
-use crate::id::SessionId;
 use crate::liveness::Liveness;
 use crate::numbers::Numbers;
 use crate::reorder::ReorderBuffer;
 use crate::seq::Seq;
-use crate::time::Time;
 use crate::transmit::Transmit;
-
-/// How long what nobody waits for may wait for a packet to travel with.
-const DELAY: Duration = Duration::from_millis(25);
 
 /// The tunnel's relation to a carrier.
 #[derive(Debug)]
@@ -51,52 +46,11 @@ pub(super) struct Attaching {
 pub(super) struct Attached {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
-    /// Packets of the server's answer that are yet to be sent.
-    pub(super) answer: VecDeque<Transmit>,
-    /// Sessions whose packet 0 is due, in the order of their ids.
-    pub(super) openings: VecDeque<SessionId>,
-    /// Sessions whose acknowledgement is to travel alone.
-    pub(super) acks: VecDeque<SessionId>,
-    /// Last acknowledgements of sessions without a record. They wait for a packet to
-    /// travel with.
-    pub(super) final_acks: VecDeque<(SessionId, Seq)>,
-    /// What else waits for a packet to travel with.
-    pub(super) delayed: Delayed,
-    /// Something was sent since there was last nothing to send: what waits for a packet
-    /// to travel with may be sent.
-    pub(super) is_coalescing: bool,
-    /// Sessions whose limit was raised.
-    pub(super) limits: VecDeque<SessionId>,
+    pub(super) outbox: Outbox,
     /// Carriers that carry bulk beside it.
     pub(super) joined: Vec<Joined>,
     /// What came on one of them before its turn.
     pub(super) reorder: ReorderBuffer,
-    /// The tunnel's limit was raised.
-    pub(super) is_limit_due: bool,
-    /// The close was sent.
-    pub(super) is_closing_sent: bool,
-}
-
-/// What nobody waits for: it travels with other packets, or a little later.
-#[derive(Debug, Default)]
-pub(super) struct Delayed {
-    /// Sessions that owe an acknowledgement.
-    pub(super) acks: Vec<SessionId>,
-    /// Sessions that owe an answer to their opening, which has data behind it.
-    pub(super) openings: Vec<SessionId>,
-    /// When all of it goes alone.
-    deadline: Option<Time>,
-}
-
-impl Delayed {
-    /// Something waits from now on.
-    pub(super) fn wait(&mut self, now: Time) {
-        self.deadline.get_or_insert(now + DELAY);
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.deadline
-    }
 }
 
 impl Attached {
@@ -104,43 +58,10 @@ impl Attached {
         Self {
             decoder,
             liveness,
-            answer: VecDeque::new(),
-            openings: VecDeque::new(),
-            acks: VecDeque::new(),
-            final_acks: VecDeque::new(),
-            delayed: Delayed::default(),
-            is_coalescing: false,
-            limits: VecDeque::new(),
+            outbox: Outbox::default(),
             joined: Vec::new(),
             reorder: ReorderBuffer::default(),
-            is_limit_due: false,
-            is_closing_sent: false,
         }
-    }
-
-    /// What has waited for a packet to travel with goes alone, if it is time.
-    pub(super) fn release_delayed(&mut self, now: Time) {
-        if self.delayed.deadline.take_if(|at| *at <= now).is_some() {
-            self.acks.extend(self.delayed.acks.drain(..));
-            self.openings.extend(self.delayed.openings.drain(..));
-            self.is_coalescing = true;
-        }
-    }
-
-    /// Something is sent now, or nothing is left to send: what comes next is
-    /// another time's, and last acknowledgements wait for it.
-    pub(super) fn note_coalescing(&mut self, now: Time, is_sent: bool) {
-        self.is_coalescing = is_sent;
-        if !is_sent && !self.final_acks.is_empty() {
-            self.delayed.wait(now);
-        }
-    }
-
-    /// The length of all lists of what is to be said.
-    pub(super) fn words_waiting(&self) -> usize {
-        let delayed = self.delayed.acks.len() + self.delayed.openings.len();
-        let ready = self.answer.len() + self.openings.len() + self.acks.len();
-        delayed + ready + self.final_acks.len() + self.limits.len()
     }
 
     /// Whether a joined carrier takes data.
@@ -149,20 +70,114 @@ impl Attached {
     }
 }
 
-impl Carrier {
-    pub(super) fn liveness_mut(&mut self) -> Option<&mut Liveness> {
-        match self {
-            Self::Detached => None,
-            Self::Attaching(attaching) => Some(&mut attaching.liveness),
-            Self::Attached(attached) => Some(&mut attached.liveness),
+/// The carriers of a tunnel.
+#[derive(Debug)]
+pub(super) struct Carriers {
+    current: Carrier,
+    /// The number of the next joined carrier.
+    next_joined: JoinedId,
+    /// Whether the driver was told of a doubt about one of them.
+    is_suspected: bool,
+}
+
+impl Carriers {
+    /// Creates those of a tunnel that has none.
+    pub(super) fn new() -> Self {
+        Self { current: Carrier::Detached, next_joined: JoinedId::FIRST, is_suspected: false }
+    }
+
+    pub(super) fn current(&self) -> &Carrier {
+        &self.current
+    }
+
+    pub(super) fn current_mut(&mut self) -> &mut Carrier {
+        &mut self.current
+    }
+
+    pub(super) fn attached(&self) -> Option<&Attached> {
+        match &self.current {
+            Carrier::Attached(attached) => Some(attached),
+            _ => None,
         }
     }
 
-    pub(super) fn liveness(&self) -> Option<&Liveness> {
-        match self {
-            Self::Detached => None,
-            Self::Attaching(attaching) => Some(&attaching.liveness),
-            Self::Attached(attached) => Some(&attached.liveness),
+    pub(super) fn attached_mut(&mut self) -> Option<&mut Attached> {
+        match &mut self.current {
+            Carrier::Attached(attached) => Some(attached),
+            _ => None,
         }
+    }
+
+    pub(super) fn attaching_mut(&mut self) -> Option<&mut Attaching> {
+        match &mut self.current {
+            Carrier::Attaching(attaching) => Some(attaching),
+            _ => None,
+        }
+    }
+
+    /// All carriers are gone.
+    pub(super) fn detach(&mut self) {
+        (self.current, self.is_suspected) = (Carrier::Detached, false);
+    }
+
+    /// A carrier is asked to be bound.
+    pub(super) fn begin(&mut self, attaching: Attaching) {
+        self.current = Carrier::Attaching(Box::new(attaching));
+    }
+
+    /// A carrier is bound.
+    pub(super) fn bind(&mut self, attached: Attached) {
+        self.current = Carrier::Attached(Box::new(attached));
+    }
+
+    /// Takes the attach that is on its way, to bind its carrier.
+    pub(super) fn take_attaching(&mut self) -> Option<Attaching> {
+        match std::mem::replace(&mut self.current, Carrier::Detached) {
+            Carrier::Attaching(attaching) => Some(*attaching),
+            other => {
+                self.current = other;
+                None
+            }
+        }
+    }
+
+    /// Adds a carrier beside the attached one, if there is one.
+    pub(super) fn join(&mut self, make: impl FnOnce(JoinedId) -> Joined) -> Option<JoinedId> {
+        let id = self.next_joined;
+        self.attached_mut()?.joined.push(make(id));
+        self.next_joined = id.next();
+        Some(id)
+    }
+
+    /// The liveness of the carrier that is bound, or is asked to be.
+    pub(super) fn liveness(&self) -> Option<&Liveness> {
+        match &self.current {
+            Carrier::Detached => None,
+            Carrier::Attaching(attaching) => Some(&attaching.liveness),
+            Carrier::Attached(attached) => Some(&attached.liveness),
+        }
+    }
+
+    /// The same, to change it.
+    pub(super) fn liveness_mut(&mut self) -> Option<&mut Liveness> {
+        match &mut self.current {
+            Carrier::Detached => None,
+            Carrier::Attaching(attaching) => Some(&mut attaching.liveness),
+            Carrier::Attached(attached) => Some(&mut attached.liveness),
+        }
+    }
+
+    /// The bytes of the carrier that is bound, or is asked to be.
+    pub(super) fn decoder_mut(&mut self) -> Option<&mut Decoder> {
+        match &mut self.current {
+            Carrier::Detached => None,
+            Carrier::Attaching(attaching) => Some(&mut attaching.decoder),
+            Carrier::Attached(attached) => Some(&mut attached.decoder),
+        }
+    }
+
+    /// Whether one of them is doubted, or none. Returns whether that is news.
+    pub(super) fn note_suspicion(&mut self, is_suspected: bool) -> bool {
+        std::mem::replace(&mut self.is_suspected, is_suspected) != is_suspected
     }
 }

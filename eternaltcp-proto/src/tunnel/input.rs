@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::carrier::Carrier;
 use super::sessions::{Excess, RESET_PATIENCE};
 use super::{Event, Tunnel};
 use crate::digest::Digest;
@@ -41,7 +40,7 @@ impl Tunnel {
     /// Bytes were read from the carrier's socket, whether or not they make up
     /// plaintext yet.
     pub fn handle_heard(&mut self, now: Time) {
-        if let Some(liveness) = self.carrier.liveness_mut() {
+        if let Some(liveness) = self.carriers.liveness_mut() {
             let silence = now.since(liveness.last_heard());
             liveness.handle_heard(now);
             self.excuse(now, silence);
@@ -60,20 +59,14 @@ impl Tunnel {
     }
 
     fn handle_chunk(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
-        match &mut self.carrier {
-            Carrier::Detached => return Ok(()),
-            Carrier::Attaching(attaching) => attaching.decoder.push(chunk),
-            Carrier::Attached(attached) => attached.decoder.push(chunk),
+        if let Some(decoder) = self.carriers.decoder_mut() {
+            decoder.push(chunk);
         }
-        loop {
-            let packet = match &mut self.carrier {
-                Carrier::Detached => None,
-                Carrier::Attaching(attaching) => attaching.decoder.poll()?,
-                Carrier::Attached(attached) => attached.decoder.poll()?,
-            };
-            let Some((header, payload)) = packet else { return Ok(()) };
+        while let Some(decoder) = self.carriers.decoder_mut() {
+            let Some((header, payload)) = decoder.poll()? else { break };
             self.handle_packet(now, &header, payload)?;
         }
+        Ok(())
     }
 
     fn handle_packet(
@@ -82,7 +75,7 @@ impl Tunnel {
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
-        if matches!(self.carrier, Carrier::Attaching(_)) {
+        if self.carriers.attaching_mut().is_some() {
             return self.handle_answer(now, header, &payload);
         }
         match (header.kind, SessionId::new(header.session)) {
@@ -107,7 +100,7 @@ impl Tunnel {
     }
 
     fn with_liveness(&mut self, tell: impl FnOnce(&mut crate::liveness::Liveness)) {
-        if let Some(liveness) = self.carrier.liveness_mut() {
+        if let Some(liveness) = self.carriers.liveness_mut() {
             tell(liveness);
         }
     }
@@ -186,10 +179,10 @@ impl Tunnel {
     fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) -> Result<(), Violation> {
         let most = self.config.effective_max_sessions() + MAX_REFUSED;
         let Some(attached) = self.attached_mut() else { return Ok(()) };
-        if attached.final_acks.len() >= most {
+        if attached.outbox.final_acks() >= most {
             return Err(Violation::Flood);
         }
-        attached.final_acks.push_back((id, seq.next()));
+        attached.outbox.push_final_ack(id, seq.next());
         Ok(())
     }
 

@@ -47,7 +47,8 @@ impl Tunnel {
         // The peer may take one heartbeat a second from a standby carrier.
         liveness.hasten(now, self.config.heartbeat.max(MIN_INTERVAL));
         let question = Question::new(now, patience);
-        self.insert_joined(|id| Joined::of_client(id, decoder, question, liveness))
+        let make = |id| Joined::of_client(id, decoder, question, liveness);
+        self.carriers.join(make).ok_or(NotStandingBy)
     }
 
     /// Has a carrier join on which a client asked for it: the server's part. What
@@ -68,17 +69,8 @@ impl Tunnel {
             self.stats.refused_joins += 1;
             return Err(NotStandingBy);
         }
-        self.insert_joined(|id| Joined::of_server(id, decoder, liveness))
-    }
-
-    fn insert_joined(
-        &mut self,
-        make: impl FnOnce(JoinedId) -> Joined,
-    ) -> Result<JoinedId, NotStandingBy> {
-        let id = self.next_joined;
-        self.attached_mut().ok_or(NotStandingBy)?.joined.push(make(id));
-        self.next_joined = id.next();
-        Ok(id)
+        let make = |id| Joined::of_server(id, decoder, liveness);
+        self.carriers.join(make).ok_or(NotStandingBy)
     }
 
     fn joined_mut(&mut self, id: JoinedId) -> Option<&mut Joined> {

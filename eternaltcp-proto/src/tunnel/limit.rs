@@ -31,7 +31,7 @@ impl Tunnel {
         }
         self.config.tunnel_limit = limit;
         if let Some(attached) = self.attached_mut() {
-            attached.is_limit_due = true;
+            attached.outbox.set_limit_due();
         }
         self.widen_pool(now);
     }
@@ -55,7 +55,7 @@ impl Tunnel {
 
     pub(super) fn poll_tunnel_limit(&mut self) -> Option<Transmit> {
         let limit = self.config.tunnel_limit;
-        let is_due = std::mem::take(&mut self.attached_mut()?.is_limit_due);
+        let is_due = self.attached_mut()?.outbox.take_limit_due();
         is_due.then(|| Transmit::of_tunnel(Kind::Limit, limit.to_le_bytes().to_vec()))
     }
 }

@@ -7,18 +7,21 @@
 mod attach;
 mod carrier;
 mod early;
+mod event;
 mod export;
 mod input;
 mod join;
 mod joined;
 mod limit;
 mod order;
+mod outbox;
 mod output;
 mod path;
 mod route;
 mod sessions;
 mod sockets;
 mod standby;
+mod stats;
 mod view;
 
 use std::collections::VecDeque;
@@ -26,26 +29,24 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use attach::AttachError;
+pub use event::Event;
 pub use export::{DetachedTunnel, RestoreError};
 pub use joined::JoinedId;
 pub use output::TimeoutReason;
 pub use standby::NotStandingBy;
+pub use stats::Stats;
 pub use view::{SessionView, Stage};
 
 use crate::attach::{Intent, Settings};
 use crate::config::Config;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::limits::cost;
-use crate::reason::{Cause, Closing, Refusal, Reset};
+use crate::reason::{Cause, Closing, Reset};
 use crate::session::Lost;
-use crate::suspicion::Suspicion;
 use crate::time::Time;
-use carrier::{Attached, Carrier};
+use carrier::{Attached, Carrier, Carriers};
 use early::Early;
 use sessions::Sessions;
-
-/// So many openings of sessions that are over are no burden.
-const OPENINGS: usize = 64;
 
 /// One side of a tunnel, as a state machine without I/O.
 #[derive(Debug)]
@@ -54,11 +55,7 @@ pub struct Tunnel {
     identity: Identity,
     peer: Peer,
     sessions: Sessions,
-    carrier: Carrier,
-    /// The number of the next joined carrier.
-    next_joined: JoinedId,
-    /// Whether the driver was told of a doubt about the carrier.
-    is_suspected: bool,
+    carriers: Carriers,
     early: Early,
     closing: Option<Closing>,
     stats: Stats,
@@ -82,67 +79,6 @@ struct Peer {
     settings: Option<Settings>,
     /// The features that the server told.
     features: u64,
-}
-
-/// What the driver is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// The carrier is bound to the tunnel.
-    Attached {
-        /// Whether the tunnel lived before.
-        is_resumed: bool,
-    },
-    /// The server refused the attach: the carrier is of no use.
-    Refused(Refusal),
-    /// The carrier is silent for too long: close it.
-    CarrierDead,
-    /// A joined carrier is silent for too long: close all.
-    JoinedDead,
-    /// The carrier is doubted: make the next one ready.
-    Suspected(Suspicion),
-    /// The carrier that was doubted lives.
-    Relieved,
-    /// The peer opened a session; answer with [`Tunnel::accept`] or
-    /// [`Tunnel::reset`].
-    Opened(SessionId),
-    /// Look at the session again: at what is to be delivered, and at how much
-    /// may be read.
-    Touched(SessionId),
-    /// The peer closed the tunnel.
-    Closed(Closing),
-}
-
-/// What a tunnel did since it was made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Attaches completed.
-    pub attaches: u64,
-    /// Packets sent again after an attach.
-    pub replayed_packets: u64,
-    /// Their payload bytes.
-    pub replayed_bytes: u64,
-    /// Packets that went along with an attach, or that came with one and were
-    /// of use.
-    pub early_packets: u64,
-    /// Packets that came before their turn, as joined carriers have no order among
-    /// them.
-    pub reordered: u64,
-    /// Payload bytes sent for the first time.
-    pub sent_bytes: u64,
-    /// Acknowledgements that freed something.
-    pub acknowledged: u64,
-    /// Payload bytes delivered to local sockets.
-    pub delivered_bytes: u64,
-    /// Sessions opened by either side.
-    pub sessions: u64,
-    /// Sessions that could not be resumed.
-    pub unresumed: u64,
-    /// Sessions of the peer that were refused as there were too many.
-    pub refused_full: u64,
-    /// Sessions of the peer that were refused as they came too fast.
-    pub refused_fast: u64,
-    /// Carriers that could not join as there were too many.
-    pub refused_joins: u64,
 }
 
 /// Why a session cannot be opened.
@@ -172,9 +108,7 @@ impl Tunnel {
             identity: Identity { side, id: None, epoch: Epoch::default() },
             peer: Peer::default(),
             sessions: Sessions::new(side, &config),
-            carrier: Carrier::Detached,
-            next_joined: JoinedId::FIRST,
-            is_suspected: false,
+            carriers: Carriers::new(),
             early: Early::default(),
             closing: None,
             stats: Stats::default(),
@@ -227,7 +161,7 @@ impl Tunnel {
     /// Whether a carrier is bound to it.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        matches!(self.carrier, Carrier::Attached(_))
+        self.attached().is_some()
     }
 
     /// Whether it was closed, by either side.
@@ -240,10 +174,10 @@ impl Tunnel {
     /// is no carrier to say it on. One that is being attached soon is one.
     #[must_use]
     pub fn is_close_told(&self) -> bool {
-        let is_said = match &self.carrier {
+        let is_said = match self.carriers.current() {
             Carrier::Detached => true,
             Carrier::Attaching(_) => false,
-            Carrier::Attached(attached) => attached.is_closing_sent,
+            Carrier::Attached(attached) => attached.outbox.is_close_sent(),
         };
         is_said && self.closing.is_some()
     }
@@ -259,7 +193,7 @@ impl Tunnel {
     #[doc(hidden)]
     #[must_use]
     pub fn words_waiting(&self) -> usize {
-        self.attached().map_or(0, Attached::words_waiting)
+        self.attached().map_or(0, |attached| attached.outbox.len())
     }
 
     /// Whether the sums that the tunnel keeps are those of its sessions: a
@@ -277,8 +211,7 @@ impl Tunnel {
 
     /// The carrier died, or was found useless. Everything stays for the next.
     pub fn handle_lost(&mut self) {
-        self.carrier = Carrier::Detached;
-        self.is_suspected = false;
+        self.carriers.detach();
         self.sessions.handle_carrier_lost();
     }
 
@@ -330,17 +263,11 @@ impl Tunnel {
     }
 
     fn attached(&self) -> Option<&Attached> {
-        match &self.carrier {
-            Carrier::Attached(attached) => Some(attached),
-            _ => None,
-        }
+        self.carriers.attached()
     }
 
     fn attached_mut(&mut self) -> Option<&mut Attached> {
-        match &mut self.carrier {
-            Carrier::Attached(attached) => Some(attached),
-            _ => None,
-        }
+        self.carriers.attached_mut()
     }
 
     fn settings(&self) -> Settings {
@@ -356,7 +283,7 @@ impl Tunnel {
     /// has a record of one that has ended until it hears the last acknowledgement.
     #[must_use]
     pub fn has_share(&self) -> bool {
-        let ending = self.attached().map_or(0, |attached| attached.final_acks.len());
+        let ending = self.attached().map_or(0, |attached| attached.outbox.final_acks());
         self.sessions.len() + ending < self.config.effective_max_sessions()
             && self.sessions.has_shares(1 + ending as u64)
     }
@@ -365,15 +292,11 @@ impl Tunnel {
         self.peer.settings.map_or(self.config.session_limit, |peer| peer.session_limit)
     }
 
-    /// Has packet 0 of a session sent. Sessions that are over by then are struck
-    /// off now and then: a carrier that is not read keeps no list of them.
+    /// Has packet 0 of a session sent, which goes in the order of ids.
     fn list_opening(&mut self, id: SessionId) {
-        let Carrier::Attached(attached) = &mut self.carrier else { return };
+        let Some(attached) = self.carriers.attached_mut() else { return };
         let sessions = &self.sessions;
-        if attached.openings.len() >= 2 * sessions.len() + OPENINGS {
-            attached.openings.retain(|id| sessions.has(*id));
-        }
-        attached.openings.push_back(id);
+        attached.outbox.push_opening(id, sessions.len(), |id| sessions.has(id));
     }
 
     /// Gives a session its turn at the carrier, if something of it is due.
@@ -392,9 +315,9 @@ impl Tunnel {
             return;
         };
         let last_ack = session.owes_ack().then(|| session.receive().delivered());
-        match (&mut self.carrier, last_ack) {
+        match (self.carriers.current_mut(), last_ack) {
             (Carrier::Attaching(_), Some(_)) => return,
-            (Carrier::Attached(attached), Some(ack)) => attached.final_acks.push_back((id, ack)),
+            (Carrier::Attached(attached), Some(ack)) => attached.outbox.push_final_ack(id, ack),
             _ => {}
         }
         self.retire(id);

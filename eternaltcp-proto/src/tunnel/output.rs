@@ -9,7 +9,6 @@ use crate::packet::{Header, Kind};
 use crate::reason::Cause;
 use crate::send_queue::Outgoing;
 use crate::seq::Seq;
-use crate::session::Listing;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -30,12 +29,12 @@ impl Tunnel {
     /// The next packet for the carrier: what an attach says, then signs of
     /// life, acknowledgements and limits, then small sessions, then bulk.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
-        let transmit = match &mut self.carrier {
+        let transmit = match self.carriers.current_mut() {
             Carrier::Detached => None,
             Carrier::Attaching(attaching) => attaching.request.pop_front(),
             Carrier::Attached(_) => self.poll_attached(now),
         }?;
-        if let Some(liveness) = self.carrier.liveness_mut() {
+        if let Some(liveness) = self.carriers.liveness_mut() {
             liveness.handle_sent(now);
         }
         Some(transmit)
@@ -44,12 +43,14 @@ impl Tunnel {
     fn poll_attached(&mut self, now: Time) -> Option<Transmit> {
         let closing = self.closing;
         let attached = self.attached_mut()?;
-        if let Some(packet) = attached.answer.pop_front() {
+        if let Some(packet) = attached.outbox.pop_answer() {
             return Some(packet);
         }
         if let Some(why) = closing {
-            let is_sent = std::mem::replace(&mut attached.is_closing_sent, true);
-            return (!is_sent).then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
+            return attached
+                .outbox
+                .take_close_due()
+                .then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
         }
         let transmit = attached
             .liveness
@@ -59,14 +60,14 @@ impl Tunnel {
             .or_else(|| self.poll_limit())
             .or_else(|| self.poll_final_ack())
             .or_else(|| self.poll_session(now, self.route(now)));
-        self.attached_mut()?.note_coalescing(now, transmit.is_some());
+        self.attached_mut()?.outbox.note_coalescing(now, transmit.is_some());
         transmit
     }
 
     /// Packet 0 of the sessions that this side opened, in the order of ids, and
     /// of those that have waited with their answer.
     fn poll_opening(&mut self, now: Time) -> Option<Transmit> {
-        while let Some(id) = self.attached_mut()?.openings.pop_front() {
+        while let Some(id) = self.attached_mut()?.outbox.pop_opening() {
             let Some(packet) = self.sessions.poll_opening(id) else { continue };
             let transmit = self.packet(now, id, packet, Route::Attached);
             self.activate(now, id);
@@ -76,7 +77,7 @@ impl Tunnel {
     }
 
     fn poll_ack(&mut self) -> Option<Transmit> {
-        while let Some(id) = self.attached_mut()?.acks.pop_front() {
+        while let Some(id) = self.attached_mut()?.outbox.pop_ack() {
             if let Some(ack) = self.sessions.take_listed_ack(id) {
                 return Some(Transmit::empty(Kind::Ack, id.get(), Seq::default(), ack));
             }
@@ -86,9 +87,8 @@ impl Tunnel {
 
     /// A last acknowledgement, if there is a packet for it to travel with.
     fn poll_final_ack(&mut self) -> Option<Transmit> {
-        let is_alone = self.sessions.is_quiet();
-        let attached = self.attached_mut().filter(|it| it.is_coalescing || !is_alone)?;
-        let (id, ack) = attached.final_acks.pop_front()?;
+        let follows = !self.sessions.is_quiet();
+        let (id, ack) = self.attached_mut()?.outbox.pop_final_ack(follows)?;
         Some(Transmit::empty(Kind::Ack, id.get(), Seq::default(), ack))
     }
 
@@ -96,7 +96,7 @@ impl Tunnel {
         if let Some(limit) = self.poll_tunnel_limit() {
             return Some(limit);
         }
-        while let Some(id) = self.attached_mut()?.limits.pop_front() {
+        while let Some(id) = self.attached_mut()?.outbox.pop_limit() {
             if let Some((limit, ack)) = self.sessions.take_listed_limit(id) {
                 return Some(Transmit::session_limit(id.get(), limit, ack));
             }
@@ -152,22 +152,15 @@ impl Tunnel {
     /// Schedules an acknowledgement: delayed by default, immediate if the sender may
     /// be blocked on window space.
     pub(super) fn owe_ack(&mut self, now: Time, id: SessionId) {
-        let Carrier::Attached(attached) = &mut self.carrier else { return };
-        match self.sessions.list_ack(id) {
-            Listing::Now => attached.acks.push_back(id),
-            Listing::Delayed => {
-                attached.delayed.acks.push(id);
-                attached.delayed.wait(now);
-            }
-            Listing::None => {}
-        }
+        let Some(attached) = self.carriers.attached_mut() else { return };
+        attached.outbox.push_ack(now, id, self.sessions.list_ack(id));
     }
 
     /// Schedules a packet that advertises a limit that was raised.
     pub(super) fn owe_limit(&mut self, id: SessionId) {
-        let Carrier::Attached(attached) = &mut self.carrier else { return };
+        let Some(attached) = self.carriers.attached_mut() else { return };
         if self.sessions.list_limit(id) {
-            attached.limits.push_back(id);
+            attached.outbox.push_limit(id);
         }
     }
 
@@ -178,9 +171,9 @@ impl Tunnel {
     /// When [`Self::handle_timeout`] is next to be called, and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, TimeoutReason)> {
-        let liveness = self.carrier.liveness()?.poll_timeout();
+        let liveness = self.carriers.liveness()?.poll_timeout();
         let attached = self.attached();
-        let delayed = attached.and_then(|attached| attached.delayed.poll_timeout());
+        let delayed = attached.and_then(|attached| attached.outbox.poll_timeout());
         let stalled =
             attached.and_then(|attached| self.stalled_resets(attached).map(|(_, at)| at).min());
         let joined =
@@ -199,7 +192,7 @@ impl Tunnel {
     /// Time has passed. What arrived before `now` is to be given first: a
     /// carrier is judged by what was read.
     pub fn handle_timeout(&mut self, now: Time) {
-        let Some(liveness) = self.carrier.liveness_mut() else { return };
+        let Some(liveness) = self.carriers.liveness_mut() else { return };
         if !liveness.handle_timeout(now) {
             self.events.push_back(Event::CarrierDead);
             self.handle_lost();
@@ -210,7 +203,7 @@ impl Tunnel {
         }
         self.note_suspicion();
         if let Some(attached) = self.attached_mut() {
-            attached.release_delayed(now);
+            attached.outbox.handle_timeout(now);
         }
         self.give_up_stalled(now);
     }

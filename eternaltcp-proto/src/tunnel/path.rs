@@ -22,7 +22,7 @@ impl Tunnel {
     /// the client's side doubts: it is the one that can make another.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
-        self.carrier.liveness()?.suspicion().or_else(|| self.joined_suspicion())
+        self.carriers.liveness()?.suspicion().or_else(|| self.joined_suspicion())
     }
 
     /// Whether and why one of the joined carriers is doubted now.
@@ -36,14 +36,14 @@ impl Tunnel {
     #[must_use]
     pub fn wants_path_report(&self, now: Time) -> bool {
         let joined = self.attached().into_iter().flat_map(|attached| &attached.joined);
-        let mut all = self.carrier.liveness().into_iter().chain(joined.map(Joined::liveness));
+        let mut all = self.carriers.liveness().into_iter().chain(joined.map(Joined::liveness));
         all.any(|liveness| liveness.wants_report(now))
     }
 
     /// What the operating system's TCP says of the carrier at `now`. Where
     /// there is none, heartbeats alone tell.
     pub fn handle_path_report(&mut self, now: Time, report: PathReport) {
-        if let Some(liveness) = self.carrier.liveness_mut() {
+        if let Some(liveness) = self.carriers.liveness_mut() {
             liveness.handle_report(now, report);
         }
         self.note_suspicion();
@@ -52,7 +52,7 @@ impl Tunnel {
     /// Something happened to the path: a heartbeat asks at once whether the
     /// carrier lives, and each that has joined it.
     pub fn probe(&mut self, now: Time) {
-        if let Some(liveness) = self.carrier.liveness_mut() {
+        if let Some(liveness) = self.carriers.liveness_mut() {
             liveness.probe(now);
         }
         if let Some(attached) = self.attached_mut() {
@@ -76,10 +76,8 @@ impl Tunnel {
     /// Tells the driver of a doubt that came or went.
     pub(super) fn note_suspicion(&mut self) {
         let suspicion = self.suspicion();
-        let is_suspected = suspicion.is_some();
-        if std::mem::replace(&mut self.is_suspected, is_suspected) == is_suspected {
-            return;
+        if self.carriers.note_suspicion(suspicion.is_some()) {
+            self.events.push_back(suspicion.map_or(Event::Relieved, Event::Suspected));
         }
-        self.events.push_back(suspicion.map_or(Event::Relieved, Event::Suspected));
     }
 }

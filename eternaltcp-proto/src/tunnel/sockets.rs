@@ -53,8 +53,7 @@ impl Tunnel {
         self.sessions.mark_dirty(id);
         match self.attached_mut() {
             Some(attached) if !is_awaited => {
-                attached.delayed.openings.push(id);
-                attached.delayed.wait(now);
+                attached.outbox.delay_opening(now, id);
             }
             _ => self.activate(now, id),
         }

@@ -1,7 +1,7 @@
 //! From a tunnel to its standby carriers, and back by an attach.
 
 use super::Tunnel;
-use super::carrier::{Attaching, Carrier};
+use super::carrier::Attaching;
 use crate::attach::{FEATURE_STANDBY, Intent};
 use crate::packet::Header;
 use crate::standby::{Standby, StandbyConfig};
@@ -38,7 +38,7 @@ impl Tunnel {
         let tunnel = self.identity.id.ok_or(NotStandingBy)?;
         let (decoder, echo) = standby.into_carrier(tunnel).ok_or(NotStandingBy)?;
         self.attach(now, || Intent::Resume { tunnel });
-        if let Carrier::Attaching(attaching) = &mut self.carrier {
+        if let Some(attaching) = self.carriers.attaching_mut() {
             (attaching.decoder, attaching.awaited_echo) = (decoder, echo);
         }
         Ok(())
