@@ -1,4 +1,4 @@
-//! The server's ear on a carrier that is bound to no tunnel yet.
+//! The server's side of a carrier that is not bound to a tunnel yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,14 +17,13 @@ use crate::standby::{StandbyRequest, Waiting, read_join};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// Collects a client's request. It yields the [`Hello`] before it looks at
-/// anything behind it, so that the key and the tunnel are judged before memory
-/// is spent on numbers.
+/// Collects a client's request. It yields the [`Hello`] before it reads anything behind it, so that
+/// the driver can check the key and the tunnel before memory is spent on numbers.
 ///
-/// The client may ask to stand by first: it is judged, and let by
-/// [`Self::let_stand_by`]. Until its attach follows, the driver sends what
-/// [`Self::poll_transmit`] gives, says when it read something, and closes the
-/// carrier once [`Self::poll_timeout`] has passed.
+/// The client may ask to stand by first. The driver checks that request and accepts it with
+/// [`Self::let_stand_by`]. Until the client's attach follows, the driver sends what
+/// [`Self::poll_transmit`] returns, reports every read, and closes the carrier once
+/// [`Self::poll_timeout`] has passed.
 #[derive(Debug)]
 pub struct Acceptor {
     decoder: Decoder,
@@ -35,29 +34,29 @@ pub struct Acceptor {
 /// How far the carrier has come.
 #[derive(Debug)]
 enum Phase {
-    /// The client has said nothing.
+    /// The client has sent nothing.
     Silent,
-    /// It asks to stand by for this tunnel, and is not judged.
+    /// It asks to stand by for this tunnel, and the driver has not decided yet.
     Asking(TunnelId),
     /// It stands by.
     StandingBy(Waiting),
-    /// It asks to join what is attached with this epoch.
+    /// It asks to join the carrier that is attached with this epoch.
     Joining(TunnelId, Epoch, Waiting),
     /// It asks to be attached.
     Attaching(Box<Request>),
-    /// So many early packets belong to the request yet.
+    /// This many early packets of the request are still missing.
     Early(Box<Request>, usize),
-    /// That request is whole.
+    /// The request is complete.
     Complete(Box<Request>),
 }
 
-/// An attach as far as it has come.
+/// The part of an attach that has arrived.
 #[derive(Debug)]
 struct Request {
     hello: Hello,
     numbers: Vec<Numbers>,
     early: Vec<(Header, Bytes)>,
-    /// Payload bytes that may come early yet.
+    /// Payload bytes that may still arrive early.
     early_room: usize,
 }
 
@@ -70,7 +69,7 @@ impl Request {
         matches!(self.hello.intent, Intent::New { .. })
     }
 
-    /// All numbers are there: so many early packets follow.
+    /// Ends the numbers: all have arrived, and this many early packets follow.
     fn finish_numbers(&self, payload: &[u8]) -> Result<usize, Violation> {
         let early = check_count(&self.numbers, payload)?;
         let most = if self.is_new() { 0 } else { EARLY_PACKETS };
@@ -93,25 +92,25 @@ impl Request {
 pub enum Progress {
     /// More input is needed.
     More,
-    /// The client asks to stand by: judge it as for an attach to that tunnel,
-    /// then [`Acceptor::let_stand_by`] and go on.
+    /// The client asks to stand by. Check it as an attach to that tunnel, then call
+    /// [`Acceptor::let_stand_by`] and go on.
     Standby(StandbyRequest),
-    /// The carrier that stands by is to join the attached one: take it with
+    /// The carrier that stands by asks to join the attached one. Take it with
     /// [`Acceptor::into_join`].
     Join,
-    /// The client said who it is and what it wants: judge, then go on.
+    /// The client said who it is and what it wants. Check it, then go on.
     Hello(Hello),
-    /// The request is whole: take it with [`Acceptor::into_request`].
+    /// The request is complete. Take it with [`Acceptor::into_request`].
     Complete,
 }
 
-/// Why a carrier's first packets are no request.
+/// Why a carrier's first packets are not a request.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The `attach` packet cannot be understood.
+    /// The `attach` packet is malformed or of an unknown version.
     #[error(transparent)]
     Hello(#[from] HelloError),
-    /// Something else breaks the protocol.
+    /// Another violation of the protocol.
     #[error(transparent)]
     Violation(#[from] Violation),
 }
@@ -123,24 +122,23 @@ impl From<HeaderError> for AcceptError {
 }
 
 impl Acceptor {
-    /// An acceptor that takes the numbers of so many sessions at most.
+    /// Creates an acceptor that takes the numbers of at most this many sessions.
     #[must_use]
     pub fn new(max_numbers: usize) -> Self {
         Self { decoder: Decoder::default(), phase: Phase::Silent, max_numbers }
     }
 
-    /// Adds plaintext of the carrier. It is kept without a bound until
-    /// [`Self::poll`] takes it: poll until it says [`Progress::More`] before more is
-    /// read.
+    /// Adds plaintext of the carrier. The amount kept until [`Self::poll`] takes it has no bound:
+    /// poll until it returns [`Progress::More`] before you read more.
     pub fn handle_input(&mut self, chunk: Bytes) {
         self.decoder.push(chunk);
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do.
     ///
     /// # Errors
-    /// When the packets are no request: close the carrier, after the refusal
-    /// that the error may have.
+    /// The packets are not a request. Close the carrier, after sending the error's refusal if it
+    /// has one.
     pub fn poll(&mut self) -> Result<Progress, AcceptError> {
         while let Some((header, payload)) = self.decoder.poll()? {
             if let Some(progress) = self.handle_packet(&header, &payload)? {
@@ -200,7 +198,7 @@ impl Acceptor {
         Ok(None)
     }
 
-    /// A client asks to join that was told that it stands by.
+    /// Handles a request to join from a client that was told that it stands by.
     fn begin_join(&mut self, epoch: Epoch) -> Result<(), Violation> {
         let phase = std::mem::replace(&mut self.phase, Phase::Silent);
         match phase {
@@ -212,7 +210,7 @@ impl Acceptor {
         }
     }
 
-    /// The request is whole but for so many early packets.
+    /// Waits for this many early packets, the last part of the request.
     fn await_early(&mut self, left: usize) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Silent) {
             Phase::Attaching(request) | Phase::Early(request, _) if left == 0 => {
@@ -223,7 +221,8 @@ impl Acceptor {
         };
     }
 
-    /// Whether an attach may come now: on standby, of that tunnel only.
+    /// Returns whether an attach may come now. A carrier that stands by may only attach to its own
+    /// tunnel.
     fn may_ask(&self, intent: &Intent) -> bool {
         match &self.phase {
             Phase::StandingBy(waiting) => waiting.is_for(intent),
@@ -231,23 +230,22 @@ impl Acceptor {
         }
     }
 
-    /// Lets the client stand by, which asked for it; silence for this long ends
-    /// the carrier.
+    /// Accepts the client's request to stand by. The carrier ends after `silence` without input.
     pub fn let_stand_by(&mut self, now: Time, silence: Duration) {
         if let Phase::Asking(tunnel) = self.phase {
             self.phase = Phase::StandingBy(Waiting::new(now, tunnel, silence));
         }
     }
 
-    /// Bytes were read from the carrier's socket: any are a sign of life.
+    /// Handles a read from the carrier's socket: any byte is a sign of life.
     pub fn handle_heard(&mut self, now: Time) {
         if let Phase::StandingBy(waiting) = &mut self.phase {
             waiting.handle_heard(now);
         }
     }
 
-    /// When a carrier that stands by was silent for too long. What arrived
-    /// before is to be read first.
+    /// Returns when a carrier that stands by will have been silent for too long. Read what has
+    /// already arrived before you act on it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.phase {
@@ -256,7 +254,7 @@ impl Acceptor {
         }
     }
 
-    /// What is to be sent to a client that stands by: two packets wait at most.
+    /// Returns what to send to a client that stands by. At most two packets wait.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         match &mut self.phase {
             Phase::StandingBy(waiting) => waiting.poll_transmit(),
@@ -264,8 +262,7 @@ impl Acceptor {
         }
     }
 
-    /// The carrier that is to join, if that was asked for, with what was given and
-    /// not polled.
+    /// Returns the carrier that asks to join, if it does, with the input that was not polled.
     #[must_use]
     pub fn into_join(self) -> Option<JoinRequest> {
         let Phase::Joining(tunnel, epoch, waiting) = self.phase else { return None };
@@ -273,7 +270,7 @@ impl Acceptor {
         Some(JoinRequest { tunnel, epoch, decoder: self.decoder, liveness })
     }
 
-    /// The request, if it is whole and nothing was given behind it.
+    /// Returns the request, if it is complete and nothing followed it.
     #[must_use]
     pub fn into_request(self) -> Option<AttachRequest> {
         if !self.decoder.is_empty() {
@@ -285,7 +282,7 @@ impl Acceptor {
     }
 }
 
-/// The bytes of a refusal, for a carrier that gets no tunnel.
+/// Returns the bytes of a refusal, for a carrier that gets no tunnel.
 #[must_use]
 pub fn encode_refusal(refusal: &Refusal) -> Vec<u8> {
     let Transmit { header, payload } = Transmit::of_tunnel(Kind::Refused, refusal.encode());

@@ -1,4 +1,4 @@
-//! What an attach says: the client's request, and the server's answer.
+//! The content of an attach: the client's request and the server's answer.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::reason::{Refusal, RefusalCode};
 use crate::text::CleanText;
 use crate::wire::{Malformed, Reader, Writer};
 
-/// The protocol version that this code speaks.
+/// The protocol version of this code.
 pub const VERSION: u32 = 1;
 
-/// The oldest version that this code still speaks.
+/// The oldest version that this code still supports.
 pub const OLDEST_VERSION: u32 = 1;
 
 /// The feature of a server that lets carriers stand by for a tunnel.
 pub const FEATURE_STANDBY: u64 = 1;
 
-/// The feature of a server that takes data along with an attach.
+/// The feature of a server that accepts data together with an attach.
 pub(crate) const FEATURE_EARLY: u64 = 2;
 
 /// The feature of a server that lets carriers join the attached one.
@@ -31,34 +31,34 @@ pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN;
 /// The names of the features that this code has, in the order of their bits.
 pub const FEATURE_NAMES: [&str; 3] = ["standby", "early replay", "joined carriers"];
 
-/// Most payload bytes of all early packets: with the rest of the request they
-/// fit what a new TCP connection may send at once (RFC 6928).
+/// The most payload bytes of all early packets. With the rest of the request they fit into what a
+/// new TCP connection may send at once (RFC 6928).
 pub(crate) const EARLY_BYTES: usize = 8 * 1024;
 
-/// Most early packets of an attach.
+/// The most early packets of an attach.
 pub(crate) const EARLY_PACKETS: usize = 64;
 
-/// Whether a packet may come early.
+/// Returns whether a packet may come early.
 pub(crate) fn may_be_early(header: &Header) -> bool {
     header.kind == Kind::Data && header.session != 0
 }
 
-/// The first bytes of a request, so that a stray protocol is told apart.
+/// The first bytes of a request, by which the server detects a stray protocol.
 const MAGIC: [u8; 4] = *b"etcp";
 
-/// Most bytes of an enrolled key, and of each part of an instance's name.
+/// The most bytes of an enrolled key, and of each part of an instance's name.
 const MAX_FIELD: usize = 300;
 
-/// A cproxy's name, so that one that starts anew ends its own ghost.
+/// A cproxy's name. A cproxy that restarts uses it to end the tunnel it left behind.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Instance {
-    /// The machine, by an id that stays over restarts.
+    /// The machine, by an id that stays the same over restarts.
     pub machine: CleanText,
-    /// The machine's present boot.
+    /// The machine's current boot.
     pub boot: CleanText,
     /// The user.
     pub user: CleanText,
-    /// The listen address, or the name the user gave.
+    /// The listen address, or the name that the user gave.
     pub name: CleanText,
 }
 
@@ -67,13 +67,12 @@ pub struct Instance {
 pub enum Intent {
     /// A new tunnel.
     New {
-        /// The tunnel's own key, which later carriers prove: the bytes are the
-        /// driver's business.
+        /// The tunnel's own key, which later carriers prove. Only the driver interprets the bytes.
         enrol: Bytes,
-        /// Who asks.
+        /// The client that asks.
         instance: Instance,
     },
-    /// A tunnel that exists.
+    /// An existing tunnel.
     Resume {
         /// Its id.
         tunnel: TunnelId,
@@ -83,11 +82,11 @@ pub enum Intent {
 /// What each side tells the other about itself at every attach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// How long silence lasts until this side gives a carrier up.
+    /// After how much silence this side gives up a carrier.
     pub dead_after: Duration,
-    /// What this side will hold for the whole tunnel, in cost units.
+    /// How much this side holds for the whole tunnel, in cost units.
     pub tunnel_limit: u64,
-    /// What this side will hold for a session at its beginning.
+    /// How much this side holds for a session at its start.
     pub session_limit: u64,
     /// How long this side keeps a detached tunnel.
     pub keep_detached: Duration,
@@ -127,20 +126,20 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The client's `attach` packet: all that a server needs to decide.
+/// The client's `attach` packet: everything a server needs to decide.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
-    /// The newest version the client speaks.
+    /// The newest version that the client supports.
     pub version: u32,
-    /// The oldest one.
+    /// The oldest version that the client supports.
     pub oldest: u32,
-    /// Features the client has; those that are not known say nothing.
+    /// The client's features. Unknown bits are ignored.
     pub features: u64,
-    /// What is asked for.
+    /// What the client asks for.
     pub intent: Intent,
     /// The attach's number.
     pub epoch: Epoch,
-    /// About the client.
+    /// The client's settings.
     pub settings: Settings,
 }
 
@@ -161,8 +160,8 @@ impl Hello {
         .finish()
     }
 
-    /// Reads a request. The version is judged before anything behind it is
-    /// read, so that a later version may lay the rest out anew.
+    /// Reads a request. The version is checked before anything behind it is read, so that a later
+    /// version may change the layout of the rest.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         let mut reader = Reader::new(payload);
         let (version, oldest) = read_versions(&mut reader)?;
@@ -177,13 +176,12 @@ impl Hello {
     }
 }
 
-/// How a request begins: with what it is, and the client's newest and oldest
-/// version.
+/// Writes the start of a request: the magic and the client's newest and oldest version.
 pub(crate) fn write_versions(version: u32, oldest: u32) -> Writer {
     Writer::default().raw(&MAGIC).u32(version).u32(oldest)
 }
 
-/// The client's newest and oldest version, if one of them is spoken here.
+/// Returns the client's newest and oldest version, if this code supports one of them.
 pub(crate) fn read_versions(reader: &mut Reader<'_>) -> Result<(u32, u32), HelloError> {
     if reader.array()? != MAGIC {
         return Err(HelloError::Malformed(Malformed));
@@ -219,22 +217,22 @@ fn read_intent(reader: &mut Reader<'_>) -> Result<Intent, Malformed> {
 /// Why an `attach` or a `standby` packet cannot be answered with a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HelloError {
-    /// It is no request at all.
+    /// It is not a request.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// It is of a version that this code does not speak.
+    /// It is of a version that this code does not support.
     #[error("the peer speaks versions {oldest} to {version}")]
     Version {
-        /// The peer's newest.
+        /// The peer's newest version.
         version: u32,
-        /// The peer's oldest.
+        /// The peer's oldest version.
         oldest: u32,
     },
 }
 
 impl HelloError {
-    /// The refusal that tells the peer; `None` where the peer would not
-    /// understand it either.
+    /// Returns the refusal to send to the peer, or `None` if the peer would not understand it
+    /// either.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         let Self::Version { version, .. } = *self else { return None };
@@ -248,15 +246,15 @@ impl HelloError {
 /// The server's `attached` packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct AttachAnswer {
-    /// The version both will speak.
+    /// The version that both use.
     pub(crate) version: u32,
-    /// The features both have.
+    /// The features that both have.
     pub(crate) features: u64,
     /// The tunnel.
     pub(crate) tunnel: TunnelId,
     /// The epoch of the request that this answers.
     pub(crate) epoch: Epoch,
-    /// About the server.
+    /// The server's settings.
     pub(crate) settings: Settings,
 }
 

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use crate::packet::MAX_PAYLOAD;
 
-/// Chunks below this are copied together; larger ones are sliced, uncopied.
+/// Chunks smaller than this are copied together. Larger ones are sliced without a copy.
 const SMALL: usize = 2048;
 
-/// Bytes that wait for their numbers. Small chunks are merged, so that a
-/// million one-byte writes do not become a million packets.
+/// Bytes that wait for their numbers. Small chunks are merged, so that a million one-byte writes do
+/// not become a million packets.
 #[derive(Default, Debug)]
 pub(crate) struct Backlog {
     chunks: VecDeque<Bytes>,
@@ -41,8 +41,8 @@ impl Backlog {
         }
     }
 
-    /// Takes the payload of the next packet: `most` bytes at most, which is
-    /// not zero. `None` if there is nothing.
+    /// Takes the payload of the next packet: at most `most` bytes, which is not zero. Returns
+    /// `None` if there is nothing.
     pub(crate) fn take(&mut self, most: usize) -> Option<Bytes> {
         if self.chunks.is_empty() {
             self.seal();
@@ -61,18 +61,18 @@ impl Backlog {
         Some(payload)
     }
 
-    /// Drops everything; returns how many bytes that were.
+    /// Drops everything and returns how many bytes were dropped.
     pub(crate) fn clear(&mut self) -> usize {
         std::mem::take(self).len
     }
 
-    /// All chunks, in order.
+    /// Returns all chunks, in order.
     pub(crate) fn into_chunks(mut self) -> VecDeque<Bytes> {
         self.seal();
         self.chunks
     }
 
-    /// All chunks, in order. The last may be a copy.
+    /// Returns all chunks, in order. The last one may be a copy.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Bytes> {
         let tail = (!self.tail.is_empty()).then(|| Bytes::copy_from_slice(&self.tail));
         self.chunks.iter().cloned().chain(tail)
@@ -84,7 +84,7 @@ impl Backlog {
         }
     }
 
-    /// Joins what follows to a short payload while that is cheap.
+    /// Appends following chunks to a short payload while that is cheap.
     fn merge_small(&mut self, payload: Bytes, most: usize) -> Bytes {
         let joins = |have: usize, next: &Bytes| {
             (have < SMALL || next.len() < SMALL) && have + next.len() <= most

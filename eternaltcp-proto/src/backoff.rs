@@ -1,10 +1,9 @@
-//! How long to wait before the next try to connect.
+//! How long to wait before the next attempt to connect.
 
 use std::time::Duration;
 
-/// Bounded, jittered, exponential back-off. The first try after a loss is at
-/// once; only progress resets it, so that a path which dies right after each
-/// attach does not spin.
+/// A bounded, jittered, exponential back-off. The first attempt after a loss is immediate. Only
+/// progress resets it, so that a path that dies right after each attach does not cause a busy loop.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     least: Duration,
@@ -12,17 +11,16 @@ pub struct Backoff {
     tries: u32,
 }
 
-/// The bounds given to [`Backoff::new`] are not bounds.
+/// The bounds given to [`Backoff::new`] are not valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a back-off needs 0 < least <= most")]
 pub struct BadBounds;
 
 impl Backoff {
-    /// A back-off whose second try comes after about `least`, doubling up to
-    /// `most`.
+    /// Creates a back-off whose second attempt comes after about `least`, doubling up to `most`.
     ///
     /// # Errors
-    /// When `least` is zero or above `most`.
+    /// `least` is zero or above `most`.
     pub fn new(least: Duration, most: Duration) -> Result<Self, BadBounds> {
         if least.is_zero() || least > most {
             return Err(BadBounds);
@@ -30,20 +28,19 @@ impl Backoff {
         Ok(Self { least, most, tries: 0 })
     }
 
-    /// Forgets all tries: a number was delivered, or a carrier lived for ten
-    /// seconds.
+    /// Forgets all attempts: a number was delivered, or a carrier lived for ten seconds.
     pub fn reset(&mut self) {
         self.tries = 0;
     }
 
-    /// Whether nothing was tried yet.
+    /// Returns whether nothing has been tried yet.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.tries == 0
     }
 
-    /// How long to wait before the next try. `random` spreads it evenly over
-    /// 75 to 125 per cent.
+    /// Returns how long to wait before the next attempt. `random` spreads it evenly over 75 to 125
+    /// per cent.
     pub fn next_delay(&mut self, random: u32) -> Duration {
         let tries = self.tries;
         self.tries = tries.saturating_add(1);
@@ -57,7 +54,7 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// 100 ms to 5 s.
+    /// Creates a back-off from 100 ms to 5 s.
     fn default() -> Self {
         Self { least: Duration::from_millis(100), most: Duration::from_secs(5), tries: 0 }
     }

@@ -1,25 +1,25 @@
-//! From a carrier's plaintext to packets.
+//! Turns a carrier's plaintext into packets.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::packet::{HEADER_LEN, Header, HeaderError};
 
-/// A payload below this that would keep a larger chunk alive is copied.
+/// A payload smaller than this is copied if it would keep a larger chunk alive.
 const SMALL: usize = 2048;
 
-/// Cuts the plaintext of one carrier into packets. A payload that lies whole
-/// in a chunk is sliced from it; one that spans chunks is put together.
+/// Cuts the plaintext of one carrier into packets. A payload that lies within one chunk is sliced
+/// from it. One that spans several chunks is copied together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decoder {
     chunk: Bytes,
     chunk_size: usize,
-    /// The beginning of a packet whose rest has not arrived.
+    /// The start of a packet whose rest has not arrived.
     partial: BytesMut,
 }
 
 impl Decoder {
-    /// Adds a chunk behind what [`Self::poll`] has left of the ones before. It is
-    /// copied only if they were not drained.
+    /// Adds a chunk behind what [`Self::poll`] has left of the earlier ones. The chunk is copied
+    /// only if those were not drained.
     pub(crate) fn push(&mut self, chunk: Bytes) {
         self.chunk = if self.chunk.is_empty() {
             chunk
@@ -29,12 +29,12 @@ impl Decoder {
         self.chunk_size = self.chunk.len();
     }
 
-    /// Whether bytes are left that are no whole packet.
+    /// Returns whether no part of a packet is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.chunk.is_empty() && self.partial.is_empty()
     }
 
-    /// The next whole packet.
+    /// Returns the next complete packet.
     pub(crate) fn poll(&mut self) -> Result<Option<(Header, Bytes)>, HeaderError> {
         if self.partial.is_empty() { self.poll_chunk() } else { self.poll_partial() }
     }
@@ -77,7 +77,7 @@ impl Decoder {
         self.chunk.clear();
     }
 
-    /// Moves bytes over until `partial` has `size` of them.
+    /// Moves bytes until `partial` has `size` of them.
     fn fill(&mut self, size: usize) {
         let missing = size.saturating_sub(self.partial.len()).min(self.chunk.len());
         self.partial.extend_from_slice(&self.chunk.split_to(missing));

@@ -2,28 +2,27 @@
 
 use twox_hash::XxHash3_64;
 
-/// A running 64-bit digest over the data packets of one direction: each
-/// packet's payload is hashed (XXH3, 64 bits) with the digest so far as the
-/// seed. Packet boundaries never change once numbered, so both sides come to
-/// the same value at the same number. It guards against our own mistakes, not
-/// against an attacker: TLS does that.
+/// A running 64-bit digest over the data packets of one direction: each packet's payload is hashed
+/// (XXH3, 64 bits) with the previous digest as the seed. Packet boundaries never change once
+/// numbered, so both sides compute the same value at the same number. It protects against our own
+/// mistakes, not against an attacker: TLS does that.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Digest(u64);
 
 impl Digest {
-    /// The digest with this value on the wire.
+    /// Creates the digest with this value on the wire.
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The value on the wire.
+    /// Returns the value on the wire.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The digest after one more data packet.
+    /// Returns the digest after one more data packet.
     #[must_use]
     pub fn after(self, payload: &[u8]) -> Self {
         Self(XxHash3_64::oneshot_with_seed(self.0, payload))

@@ -4,20 +4,20 @@ use crate::id::SessionId;
 use crate::packet::{HeaderError, Kind};
 use crate::wire::Malformed;
 
-/// The peer broke the protocol. The carrier is to be closed; the tunnel is
-/// detached and none of its state has changed by the packet at fault.
+/// The peer broke the protocol. The carrier must be closed. The tunnel is detached, and the packet
+/// at fault changed none of its state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Violation {
     /// Not a header.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// Not the payload that the kind has.
+    /// Not a valid payload for this kind.
     #[error("a {0:?} packet's payload is malformed")]
     Payload(Kind),
-    /// A kind that does not belong here.
+    /// A kind that is not allowed here.
     #[error("a {0:?} packet is out of place")]
     OutOfPlace(Kind),
-    /// A session that neither lives nor is opened by the packet.
+    /// A session that does not exist and that the packet does not open.
     #[error("a {kind:?} packet for a session that does not exist: {session}")]
     NoSuchSession {
         /// The kind.
@@ -25,7 +25,7 @@ pub enum Violation {
         /// The session's number.
         session: u32,
     },
-    /// A packet number that is not the next.
+    /// A packet number that is not the next one.
     #[error("{session}: packet {got} where {expected} is next")]
     Number {
         /// The session.
@@ -35,7 +35,7 @@ pub enum Violation {
         /// The number received.
         got: u32,
     },
-    /// An acknowledgement of what was not sent.
+    /// An acknowledgement of something that was not sent.
     #[error("{session}: acknowledges {got}, which was not sent")]
     Acknowledgement {
         /// The session.
@@ -43,16 +43,16 @@ pub enum Violation {
         /// The number received.
         got: u32,
     },
-    /// More than this side said it will hold.
+    /// More than the limit that this side gave.
     #[error("{session}: more data than the limit allows")]
     OverLimit {
         /// The session.
         session: SessionId,
     },
-    /// More open requests than sessions can ever be.
+    /// More requests to open than there can be sessions.
     #[error("too many sessions are opened and reset")]
     Flood,
-    /// The answer is to another attach, or its numbers are not all there.
+    /// The answer belongs to another attach, or some of its numbers are missing.
     #[error("the answer does not fit the attach")]
     WrongAnswer,
 }

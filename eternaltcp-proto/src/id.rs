@@ -1,4 +1,4 @@
-//! Who is who: the two sides, their sessions, tunnels and epochs.
+//! Identifiers: the two sides, their sessions, tunnels and epochs.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,20 +6,20 @@ use std::num::NonZeroU32;
 /// Which end of the tunnel a state machine is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// cproxy: it makes the carriers and asks for attach.
+    /// cproxy: it makes the carriers and requests the attach.
     Client,
     /// sproxy: it answers.
     Server,
 }
 
-/// A session's number in its tunnel. Each side opens in its own half, the
-/// client odd numbers and the server even ones; numbers rise and none is used
-/// twice. On the wire 0 is the tunnel itself, and so no session.
+/// A session's number in its tunnel. Each side opens sessions in its own half, the client with odd
+/// and the server with even numbers. Numbers rise and none is used twice. On the wire, 0 is the
+/// tunnel itself and therefore not a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(NonZeroU32);
 
 impl SessionId {
-    /// The session with this number; `None` for 0, the tunnel itself.
+    /// Creates the session id with this number. Returns `None` for 0, the tunnel itself.
     #[must_use]
     pub const fn new(value: u32) -> Option<Self> {
         match NonZeroU32::new(value) {
@@ -28,19 +28,19 @@ impl SessionId {
         }
     }
 
-    /// The number on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
     }
 
-    /// The side in whose half the number lies: the one that opened it.
+    /// Returns the side in whose half the number lies: the one that opened the session.
     #[must_use]
     pub const fn opener(self) -> Side {
         if self.get() % 2 == 1 { Side::Client } else { Side::Server }
     }
 
-    /// The first number of a side's half.
+    /// Returns the first number of a side's half.
     #[must_use]
     pub const fn first_of(side: Side) -> Self {
         let value = match side {
@@ -50,7 +50,7 @@ impl SessionId {
         Self(value)
     }
 
-    /// The next number of the same half; `None` when the half is used up.
+    /// Returns the next number of the same half, or `None` when the half is used up.
     #[must_use]
     pub const fn successor(self) -> Option<Self> {
         match self.0.checked_add(2) {
@@ -72,8 +72,8 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// A tunnel's name: 128 random bits that the server draws. It travels only
-/// inside TLS and its `Debug` form is cut short, so that a log cannot leak it.
+/// A tunnel's name: 128 random bits that the server draws. It travels only inside TLS, and its
+/// `Debug` form is shortened so that a log cannot leak it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TunnelId(pub [u8; 16]);
 
@@ -83,7 +83,7 @@ impl fmt::Debug for TunnelId {
     }
 }
 
-/// The first four bytes in hex: enough to tell tunnels apart in a log.
+/// Writes the first four bytes in hex: enough to tell tunnels apart in a log.
 impl fmt::Display for TunnelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -1,18 +1,16 @@
 //! The EternalTCP protocol as a state machine.
 //!
-//! It owns no socket, no clock, no thread and no randomness: `now` comes in
-//! with every input, and the driver does what it is told. The same inputs give
-//! the same outputs, always.
+//! It owns no socket, clock, thread or random source: `now` comes with every input, and the driver
+//! does the I/O that the state machine asks for. The same inputs always give the same outputs.
 //!
-//! A [`Tunnel`] is the association of one client (cproxy) and one server
-//! (sproxy). It carries [sessions](SessionId), each one application
-//! connection, over mortal carriers. When a carrier dies, the client attaches
-//! a new one and both sides send again what the other did not receive. The
-//! normative text is `docs/protocol.md`.
+//! A [`Tunnel`] is the association of one client (cproxy) and one server (sproxy). It carries
+//! [sessions](SessionId), each of which is one application connection, over carriers, which may
+//! die. When a carrier dies, the client attaches a new one, and both sides send again what the
+//! other did not receive. The normative text is `docs/protocol.md`.
 //!
-//! Inputs are named `handle_*`, outputs `poll_*`, and commands of the driver
-//! are plain verbs. After each input, drain [`Tunnel::poll_event`] and
-//! [`Tunnel::poll_transmit`], and come back when [`Tunnel::poll_timeout`] says.
+//! Inputs are named `handle_*`, outputs `poll_*`, and the driver's commands are plain verbs. After
+//! each input, drain [`Tunnel::poll_event`] and [`Tunnel::poll_transmit`], and return at the time
+//! that [`Tunnel::poll_timeout`] gives.
 
 #![forbid(unsafe_code)]
 

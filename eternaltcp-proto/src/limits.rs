@@ -1,24 +1,23 @@
-//! What packets cost, and the pool that a tunnel's sessions share.
+//! The cost of packets, and the pool that a tunnel's sessions share.
 //!
-//! Both sides count alike: a data packet costs its payload and a fixed charge,
-//! so that a million one-byte packets cannot cost memory that their payload
-//! does not show. Other numbered packets are free; a session has at most three
-//! of them in each direction.
+//! Both sides count in the same way: a data packet costs its payload plus a fixed charge, so that a
+//! million one-byte packets cannot use memory that their payload does not show. Other numbered
+//! packets are free: a session has at most three of them in each direction.
 
-/// What a data packet costs beside its payload: what it takes to keep it.
+/// The cost of a data packet in addition to its payload: the memory needed to keep it.
 pub const PACKET_CHARGE: u64 = 128;
 
-/// The share of the pool that is every admitted session's own, each way.
+/// The share of the pool that belongs to every admitted session, in each direction.
 pub const RESERVE: u64 = 4096;
 
-/// What a data packet with this payload costs.
+/// Returns the cost of a data packet with this payload.
 #[must_use]
 pub const fn cost(payload: usize) -> u64 {
     payload as u64 + PACKET_CHARGE
 }
 
-/// One direction's pool: the sum of what each session holds, where a session
-/// counts with its reserve at least.
+/// The pool of one direction: the sum of what each session holds, where a session counts with at
+/// least its reserve.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     limit: u64,
@@ -34,12 +33,12 @@ impl Pool {
         self.limit
     }
 
-    /// A new limit; what is committed already stays so.
+    /// Sets a new limit. What is already committed stays committed.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// What all sessions hold or have as their reserve.
+    /// Returns what all sessions hold or have as their reserve.
     pub(crate) const fn committed(&self) -> u64 {
         self.committed
     }
@@ -48,7 +47,7 @@ impl Pool {
         self.limit.saturating_sub(self.committed)
     }
 
-    /// Sets a reserve aside for a new session; `false` if none is left.
+    /// Sets a reserve aside for a new session. Returns `false` if none is left.
     pub(crate) fn admit(&mut self) -> bool {
         let has_room = self.free() >= RESERVE;
         if has_room {
@@ -57,26 +56,25 @@ impl Pool {
         has_room
     }
 
-    /// Counts a session that is refused: its record stays until the peer has
-    /// confirmed the refusal.
+    /// Counts a session that is refused: its record stays until the peer has confirmed the refusal.
     pub(crate) fn admit_refused(&mut self) {
         self.committed += RESERVE;
     }
 
-    /// Takes the session's share back, of which it holds `held`.
+    /// Takes back the share of a session that holds `held`.
     pub(crate) fn release(&mut self, held: u64) {
         self.committed -= held.max(RESERVE);
     }
 
-    /// A session's holding goes from `before` to `after`.
+    /// Changes what a session holds from `before` to `after`.
     pub(crate) fn change(&mut self, before: u64, after: u64) {
         self.committed = self.committed - before.max(RESERVE) + after.max(RESERVE);
     }
 
-    /// Up to what a session that holds `held` may grow: never past what is
-    /// then free in the pool, so that each stalled session leaves half of the
-    /// room it found to the others (the dynamic threshold of Choudhury and
-    /// Hahne, 1998), and never below its reserve.
+    /// Returns the value up to which a session that holds `held` may grow. It is never more than
+    /// what is then free in the pool, so that each stalled session leaves half of the room it found
+    /// to the others (the dynamic threshold of Choudhury and Hahne, 1998), and never below the
+    /// session's reserve.
     pub(crate) fn ceiling(&self, held: u64) -> u64 {
         ((self.free() + held.max(RESERVE)) / 2).max(RESERVE)
     }

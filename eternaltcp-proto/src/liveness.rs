@@ -1,4 +1,4 @@
-//! Whether a carrier still lives: heartbeats, their answers, and silence.
+//! Whether a carrier is still alive: heartbeats, their answers, and silence.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// A timer that fires later than this was held up by our own stop.
+/// A timer that fires later than this was delayed because this process stood still.
 const STOPPED: Duration = Duration::from_secs(1);
 
-/// One that fires later than this makes doubts wait.
+/// A timer that fires later than this postpones doubts about the path.
 const HELD_UP: Duration = Duration::from_millis(250);
 
-/// A peer never makes heartbeats come closer together than this.
+/// The peer cannot make heartbeats come more often than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the peer has to be heard of again after our own stop.
+/// How much time the peer has to send something after this process stood still.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Which side sends heartbeats, and when.
@@ -25,20 +25,20 @@ const GRACE: Duration = Duration::from_secs(1);
 enum Rhythm {
     /// Both sides, when they have sent nothing else for the interval.
     Mutual,
-    /// This side, each a full interval after the last was answered. Silence that
-    /// answers none is no sign of death.
+    /// This side, each a full interval after the previous one was answered. Silence is not a sign
+    /// of death unless a heartbeat is unanswered.
     Asking {
         /// When the next one is due.
         at: Time,
-        /// When the one under way was due.
+        /// When the unanswered one was due.
         asked: Option<Time>,
     },
     /// The peer.
     Listening,
 }
 
-/// The liveness of one carrier. Any byte read is life; each heartbeat asks for an
-/// answer, and its lateness raises a doubt long before silence ends the carrier.
+/// The liveness of one carrier. Any byte read is a sign of life. Each heartbeat asks for an answer,
+/// and a late answer raises a doubt long before silence ends the carrier.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     rhythm: Rhythm,
@@ -46,17 +46,17 @@ pub(crate) struct Liveness {
     dead_after: Duration,
     /// When bytes were last read.
     last_heard: Time,
-    /// Since when the peer's silence counts: this side's own stops do not.
+    /// Since when the peer's silence counts. Times at which this process stood still do not count.
     silent_since: Time,
     last_sent: Time,
     is_beat_due: bool,
-    /// A heartbeat is to ask whatever else is sent.
+    /// Whether to send a heartbeat even if other packets are sent.
     is_probe_due: bool,
     next_beat: Seq,
     unanswered: Option<(Seq, Time)>,
     echo_due: Option<Seq>,
     doubt: Doubt,
-    /// Whether this side acts on a doubt: the one that dials.
+    /// Whether this side acts on a doubt: only the side that dials does.
     doubts: bool,
 }
 
@@ -66,14 +66,14 @@ impl Liveness {
         Self::with_rhythm(now, Rhythm::Mutual, (heartbeat, dead_after), doubts)
     }
 
-    /// Creates that of a carrier beside the attached one, at the client: an answer
-    /// takes no longer than `patience`.
+    /// Creates the liveness of a joined or standby carrier, at the client. An answer may take no
+    /// longer than `patience`.
     pub(crate) fn asking(now: Time, interval: Duration, patience: Duration) -> Self {
         let rhythm = Rhythm::Asking { at: now + interval, asked: None };
         Self::with_rhythm(now, rhythm, (interval, patience), true)
     }
 
-    /// Creates that of a carrier beside the attached one, at the server: `silence`
+    /// Creates the liveness of a joined or standby carrier, at the server. A silence of `silence`
     /// ends it.
     pub(crate) fn listening(now: Time, silence: Duration) -> Self {
         Self::with_rhythm(now, Rhythm::Listening, (silence, silence), false)
@@ -102,7 +102,7 @@ impl Liveness {
         }
     }
 
-    /// Asks more often from now on: more depends on the carrier.
+    /// Asks more often from now on, because more depends on the carrier.
     pub(crate) fn hasten(&mut self, now: Time, interval: Duration) {
         self.interval = self.interval.min(interval);
         if let Rhythm::Asking { at, .. } = &mut self.rhythm {
@@ -110,18 +110,18 @@ impl Liveness {
         }
     }
 
-    /// Whether heartbeats may come from the peer.
+    /// Returns whether heartbeats may come from the peer.
     pub(crate) fn is_listening(&self) -> bool {
         self.rhythm == Rhythm::Listening
     }
 
-    /// The heartbeat that was sent and is not answered.
+    /// Returns the heartbeat that was sent and is not answered.
     pub(crate) fn under_way(&self) -> Option<Seq> {
         self.unanswered.map(|(beat, _)| beat)
     }
 
-    /// The peer gives a carrier up after this much silence: send three times
-    /// as often at least, within reason.
+    /// Sets after how much silence the peer gives up a carrier: this side sends at least three
+    /// times as often, within limits.
     pub(crate) fn set_peer_dead_after(&mut self, dead_after: Duration) {
         self.interval = self.interval.min((dead_after / 3).max(MIN_INTERVAL));
     }
@@ -134,42 +134,42 @@ impl Liveness {
         self.doubt.suspicion().filter(|_| self.doubts)
     }
 
-    /// When bytes were last read, whatever stood still since.
+    /// Returns when bytes were last read, whether or not this process stood still since.
     pub(crate) fn last_heard(&self) -> Time {
         self.last_heard
     }
 
-    /// Since when the peer's silence counts.
+    /// Returns since when the peer's silence counts.
     pub(crate) fn silent_since(&self) -> Time {
         self.silent_since
     }
 
-    /// Bytes were read from the carrier's socket.
+    /// Handles a read from the carrier's socket.
     pub(crate) fn handle_heard(&mut self, now: Time) {
         (self.last_heard, self.silent_since) = (now, now);
         self.doubt.handle_heard();
     }
 
-    /// Whether a report of the operating system would help to judge now.
+    /// Returns whether a report of the operating system would help to decide now.
     pub(crate) fn wants_report(&self, now: Time) -> bool {
         let is_judged = self.doubts && self.doubt.poll_timeout().is_some_and(|at| at <= now);
         is_judged || self.dead_at() <= now
     }
 
-    /// The operating system's view of the carrier.
+    /// Handles the operating system's report on the carrier.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
         self.handle_lateness(now);
         self.doubt.handle_report(now, report);
         self.ask_if_doubted(now);
     }
 
-    /// A heartbeat is to ask now: something happened to the path.
+    /// Sends a heartbeat now, because something happened to the path.
     pub(crate) fn probe(&mut self, now: Time) {
         self.doubt.handle_asked(now);
         match &mut self.rhythm {
             Rhythm::Mutual => self.is_probe_due = true,
             Rhythm::Asking { asked, .. } => {
-                // No other is sent while one is under way.
+                // No other heartbeat is sent while one is unanswered.
                 self.is_probe_due |= asked.is_none();
                 asked.get_or_insert(now);
             }
@@ -177,15 +177,15 @@ impl Liveness {
         }
     }
 
-    /// A doubt asks at once: what is acknowledged later is then answered too.
+    /// Asks at once when in doubt: anything acknowledged later is then answered too.
     fn ask_if_doubted(&mut self, now: Time) {
         if self.doubts && self.doubt.wants_question() {
             self.probe(now);
         }
     }
 
-    /// When silence ends the carrier. While the peer's machine acknowledges, a
-    /// silent peer stands still, and is not gone.
+    /// Returns when silence ends the carrier. While the peer's machine still acknowledges, a silent
+    /// peer is stopped and not gone.
     fn dead_at(&self) -> Time {
         let vouched = self.doubt.vouched().unwrap_or(self.silent_since);
         let silent_since = match self.rhythm {
@@ -196,13 +196,13 @@ impl Liveness {
         silent_since.max(vouched) + self.dead_after
     }
 
-    /// A heartbeat came: only the last one is answered.
+    /// Handles a heartbeat. Only the last one is answered.
     pub(crate) fn handle_heartbeat(&mut self, beat: Seq) {
         self.echo_due = Some(beat);
     }
 
-    /// An answer came. It answers the heartbeats before it too: the peer may
-    /// have found several at once. Returns whether one may come now.
+    /// Handles an answer. It also answers the heartbeats before it: the peer may have found several
+    /// at once. Returns whether an answer may come now.
     pub(crate) fn handle_echo(&mut self, now: Time, beat: Seq) -> bool {
         let is_expected = match &mut self.rhythm {
             Rhythm::Mutual => true,
@@ -226,14 +226,14 @@ impl Liveness {
         is_expected
     }
 
-    /// When [`Self::handle_timeout`] has something to do.
+    /// Returns when [`Self::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Time {
         let doubted = self.doubts.then(|| self.doubt.poll_timeout()).flatten();
         let times = [self.beats_at(), self.asks_at(), doubted];
         times.into_iter().flatten().fold(self.dead_at(), Time::min)
     }
 
-    /// When the next regular heartbeat is due.
+    /// Returns when the next regular heartbeat is due.
     fn beats_at(&self) -> Option<Time> {
         match self.rhythm {
             Rhythm::Mutual => (!self.is_beat_due).then(|| self.last_sent + self.interval),
@@ -242,7 +242,7 @@ impl Liveness {
         }
     }
 
-    /// When a heartbeat is to ask beside the regular ones.
+    /// Returns when an additional heartbeat has to ask.
     fn asks_at(&self) -> Option<Time> {
         let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.is_probe_due;
         asks.then(|| self.doubt.asks_at(self.interval)).flatten()
@@ -267,9 +267,9 @@ impl Liveness {
         now < self.dead_at()
     }
 
-    /// This side may be late. Its machine may have stood still as well, with the
-    /// path: TCP then tries again within the time that it lost already (RFC 6298,
-    /// section 5.5), and is not to be doubted before.
+    /// Handles a late timer. The machine may have stood still together with the path. TCP then
+    /// tries again within the time that it has already lost (RFC 6298, section 5.5), and there is
+    /// no doubt before that.
     fn handle_lateness(&mut self, now: Time) {
         let late = now.since(self.poll_timeout());
         if late >= HELD_UP {
@@ -280,7 +280,7 @@ impl Liveness {
         }
     }
 
-    /// This side stood still: the peer has a grace to be heard.
+    /// Handles a stop of this process: the peer gets some time to be heard again.
     fn handle_stop(&mut self, now: Time) {
         let grace = GRACE.min(self.dead_after);
         if now + grace > self.dead_at() {
@@ -289,7 +289,7 @@ impl Liveness {
         }
     }
 
-    /// The sign of life to send now, if one is due: an answer, or a heartbeat.
+    /// Returns the sign of life to send now, if one is due: an answer, or a heartbeat.
     pub(crate) fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         self.poll_echo().or_else(|| {
             let beat = self.poll_beat(now)?;
@@ -297,13 +297,13 @@ impl Liveness {
         })
     }
 
-    /// The answer to send now, if one is due.
+    /// Returns the answer to send now, if one is due.
     pub(crate) fn poll_echo(&mut self) -> Option<Transmit> {
         let beat = self.echo_due.take()?;
         Some(Transmit::empty(Kind::Echo, 0, Seq::default(), beat))
     }
 
-    /// The heartbeat to send now, if one is due.
+    /// Returns the heartbeat to send now, if one is due.
     fn poll_beat(&mut self, now: Time) -> Option<Seq> {
         let is_due = std::mem::take(&mut self.is_beat_due);
         if !std::mem::take(&mut self.is_probe_due) && !is_due {
@@ -316,7 +316,7 @@ impl Liveness {
         Some(beat)
     }
 
-    /// Anything was sent.
+    /// Records that something was sent.
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.last_sent = now;
         if self.rhythm == Rhythm::Mutual {

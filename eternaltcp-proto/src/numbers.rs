@@ -1,5 +1,4 @@
-//! The numbers of every session, which both sides tell at an attach, and the
-//! packet that ends them.
+//! The numbers of all sessions, which both sides send at an attach, and the packet that ends them.
 
 use std::collections::VecDeque;
 
@@ -11,7 +10,7 @@ use crate::seq::Seq;
 use crate::transmit::Transmit;
 use crate::wire::{Malformed, Reader, Writer};
 
-/// One session's numbers at an attach, as its receiver tells them.
+/// The numbers of one session at an attach, as its receiver sends them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Numbers {
     /// The session.
@@ -22,7 +21,7 @@ pub(crate) struct Numbers {
     pub(crate) delivered: Seq,
     /// The digest of what was delivered.
     pub(crate) digest: Digest,
-    /// What the receiver will hold for this session.
+    /// How much the receiver holds for this session.
     pub(crate) limit: u64,
 }
 
@@ -48,9 +47,8 @@ impl Numbers {
     }
 }
 
-/// All the packets of one side's part in an attach: what it says of itself,
-/// each session's numbers, and the end of them, which says how many early
-/// packets follow.
+/// Returns all packets of one side's part in an attach: its settings, each session's numbers, and
+/// their end, which says how many early packets follow.
 pub(crate) fn packets(
     kind: Kind,
     greeting: Vec<u8>,
@@ -67,7 +65,7 @@ pub(crate) fn packets(
         .collect()
 }
 
-/// Takes one more session's numbers; ids must rise, and their count is bounded.
+/// Adds the numbers of one more session. The ids must rise, and their count is bounded.
 pub(crate) fn push_numbers(
     all: &mut Vec<Numbers>,
     one: Numbers,
@@ -81,7 +79,7 @@ pub(crate) fn push_numbers(
     Ok(())
 }
 
-/// Whether all sessions' numbers came. Says how many early packets follow.
+/// Checks that the numbers of all sessions came. Returns how many early packets follow.
 pub(crate) fn check_count(all: &[Numbers], payload: &[u8]) -> Result<usize, Violation> {
     let (count, early) = read_counts(payload).map_err(Violation::payload(Kind::NumbersEnd))?;
     if count as usize == all.len() { Ok(early as usize) } else { Err(Violation::WrongAnswer) }

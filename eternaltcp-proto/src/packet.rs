@@ -2,17 +2,17 @@
 
 use crate::seq::Seq;
 
-/// Bytes of a header.
+/// The size of a header.
 pub const HEADER_LEN: usize = 20;
 
-/// Most payload bytes of one packet: with its header it fills one TLS record
-/// (RFC 8446, section 5.1: 2¹⁴ bytes).
+/// The most payload bytes of one packet: with its header it fills one TLS record (RFC 8446, section
+/// 5.1: 2¹⁴ bytes).
 pub const MAX_PAYLOAD: usize = 16 * 1024 - HEADER_LEN;
 
-/// What may be read from an application at once: four full packets.
+/// The most bytes to read from an application at once: four full packets.
 pub const READ_SIZE: usize = 4 * MAX_PAYLOAD;
 
-/// What a packet is: the first field, once called `is_heartbeat`.
+/// What a packet is: the first field, formerly called `is_heartbeat`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Kind {
@@ -22,39 +22,38 @@ pub enum Kind {
     Heartbeat = 1,
     /// The answer to a heartbeat.
     Echo = 2,
-    /// An acknowledgement that travels alone.
+    /// An acknowledgement without data.
     Ack = 3,
-    /// A session's packet 0 from its opener: where it is to end. Numbered.
+    /// A session's packet 0 from its opener: the target to connect to. Numbered.
     Open = 4,
-    /// A session's packet 0 from the other side: its target is connected. Numbered.
+    /// A session's packet 0 from the other side: the target is connected. Numbered.
     Opened = 5,
     /// End of stream, with the digest of all data before it. Numbered.
     End = 6,
     /// The session is reset, with the reason. Numbered.
     Reset = 7,
-    /// What the receiver will hold, for a session or the tunnel.
+    /// How much the receiver holds, for a session or the tunnel.
     Limit = 8,
     /// The client asks to bind this carrier to a tunnel.
     Attach = 9,
     /// The server has bound it.
     Attached = 10,
-    /// The server has not, and says why.
+    /// The server has not bound it, and says why.
     Refused = 11,
     /// One session's numbers, during an attach.
     Numbers = 12,
-    /// All sessions' numbers have been told.
+    /// All sessions' numbers have been sent.
     NumbersEnd = 13,
     /// The tunnel is over.
     Close = 14,
-    /// The client asks to stand by with this carrier, or the server lets it.
+    /// The client asks to stand by with this carrier, or the server accepts that.
     Standby = 15,
-    /// The client asks to have this carrier join the attached one, or the server
-    /// lets it.
+    /// The client asks to have this carrier join the attached one, or the server accepts that.
     Join = 16,
 }
 
 impl Kind {
-    /// The kind with this value on the wire, if there is one.
+    /// Returns the kind with this value on the wire, if there is one.
     #[must_use]
     pub const fn from_wire(value: u32) -> Option<Self> {
         Some(match value {
@@ -79,19 +78,19 @@ impl Kind {
         })
     }
 
-    /// Whether packets of this kind have a number and are replayed.
+    /// Returns whether packets of this kind have a number and are replayed.
     #[must_use]
     pub const fn is_numbered(self) -> bool {
         matches!(self, Self::Data | Self::Open | Self::Opened | Self::End | Self::Reset)
     }
 
-    /// Whether packets of this kind may come before their turn, where they have
-    /// several carriers.
+    /// Returns whether packets of this kind may arrive out of order when there are several
+    /// carriers.
     pub(crate) const fn may_be_ahead(self) -> bool {
         matches!(self, Self::Data | Self::End | Self::Reset)
     }
 
-    /// Least and most payload bytes of this kind.
+    /// Returns the fewest and the most payload bytes of this kind.
     #[must_use]
     pub const fn payload_range(self) -> (usize, usize) {
         match self {
@@ -110,8 +109,8 @@ impl Kind {
     }
 }
 
-/// A header as it stands on the wire. Parsing checks kind and length; what
-/// session and numbers mean is checked by whoever knows the session.
+/// A header as it is on the wire. Parsing checks the kind and the length. The session and the
+/// numbers are checked by the code that knows the session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// `is_heartbeat`: what the packet is.
@@ -122,7 +121,7 @@ pub struct Header {
     pub seq: Seq,
     /// `curr_ackN`: the next number not yet delivered.
     pub ack: Seq,
-    /// `length`: payload bytes that follow.
+    /// `length`: the payload bytes that follow.
     pub length: u32,
 }
 
@@ -132,7 +131,7 @@ pub enum HeaderError {
     /// The kind has no meaning in this version.
     #[error("unknown packet kind {0}")]
     UnknownKind(u32),
-    /// The length is outside of what the kind allows.
+    /// The length is not allowed for the kind.
     #[error("a {kind:?} packet cannot carry {length} bytes")]
     BadLength {
         /// The kind.
@@ -143,7 +142,7 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// The header's 20 bytes.
+    /// Returns the header's 20 bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let words = [self.kind as u32, self.session, self.seq.get(), self.ack.get(), self.length];
@@ -157,8 +156,8 @@ impl Header {
     /// Reads a header.
     ///
     /// # Errors
-    /// When the kind is unknown, or its length is out of range: nothing is
-    /// ever allocated from a length that was not checked here.
+    /// The kind is unknown, or its length is out of range: nothing is ever allocated from a length
+    /// that was not checked here.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
         let word = |index: usize| {
             let at = index * 4;

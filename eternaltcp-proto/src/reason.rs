@@ -12,18 +12,18 @@ macro_rules! codes {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum $name {
             $($(#[$vdoc])* $variant,)*
-            /// A code that this version has no word for.
+            /// A code that this version has no name for.
             Other(u32),
         }
 
         impl $name {
-            /// The value on the wire.
+            /// Returns the value on the wire.
             #[must_use]
             pub const fn code(self) -> u32 {
                 match self { $(Self::$variant => $value,)* Self::Other(code) => code }
             }
 
-            /// The meaning of a value on the wire.
+            /// Returns the meaning of a value on the wire.
             #[must_use]
             pub const fn from_code(code: u32) -> Self {
                 match code { $($value => Self::$variant,)* other => Self::Other(other) }
@@ -48,11 +48,11 @@ codes! {
         Application = 0, "the connection was reset at the other side";
         /// The target refused the connection.
         Refused = 1, "the target refused the connection";
-        /// There is no way to the target.
+        /// There is no route to the target.
         Unreachable = 2, "the target cannot be reached";
         /// The target did not answer in time.
         TimedOut = 3, "the target did not answer in time";
-        /// The target is not permitted to this key.
+        /// This key is not permitted to reach the target.
         NotPermitted = 4, "the target is not permitted";
         /// The target's name cannot be resolved.
         NotFound = 5, "the target's name was not found";
@@ -60,15 +60,15 @@ codes! {
         LimitReached = 6, "a limit is reached";
         /// A digest did not match: the stream is not what was sent.
         Corrupt = 7, "the digest does not match";
-        /// The two sides' numbers do not fit together any more.
+        /// The two sides' numbers no longer match.
         Unresumable = 8, "the session cannot be resumed";
         /// An operator ended it.
         Killed = 9, "ended by the operator";
-        /// The form of the target is not known to this version.
+        /// This version does not know the form of the target.
         Unsupported = 10, "the kind of target is not supported";
         /// The tunnel is over.
         TunnelOver = 11, "the tunnel is over";
-        /// The address to listen on is taken, or not the server's.
+        /// The address to listen on is taken, or is not an address of the server.
         ListenFailed = 12, "the server cannot listen there";
     }
 }
@@ -76,13 +76,13 @@ codes! {
 codes! {
     /// Why a tunnel was closed.
     Closing {
-        /// It ended as asked.
+        /// It ended as requested.
         Done = 0, "ended as asked";
-        /// The program stops.
+        /// The program is shutting down.
         Shutdown = 1, "the program is shutting down";
         /// A newer tunnel of the same instance took its place.
         Replaced = 2, "replaced by a newer tunnel of the same client";
-        /// The key that admitted it is not admitted any more.
+        /// The key that admitted it is no longer admitted.
         KeyRemoved = 3, "its key is no longer admitted";
         /// It was detached for too long.
         Expired = 4, "detached for too long";
@@ -108,9 +108,9 @@ codes! {
         KeyExpired = 2, "the key has expired";
         /// The key's options forbid what is asked.
         KeyRestricted = 3, "the key's options forbid it";
-        /// The key may not be used from this address.
+        /// The key must not be used from this address.
         Address = 4, "the key may not be used from this address";
-        /// No such tunnel, or not this key's.
+        /// No such tunnel, or it belongs to another key.
         TunnelUnknown = 5, "the tunnel is not known";
         /// A newer attach was already seen.
         Stale = 6, "a newer attach was seen";
@@ -118,30 +118,30 @@ codes! {
         LimitReached = 7, "a limit is reached";
         /// A live client already uses this name.
         NameTaken = 8, "a live client of the same name is attached";
-        /// The server cannot decide at present.
+        /// The server cannot decide at the moment.
         NotReady = 9, "the server cannot decide now";
-        /// The server is to end: it, or its successor, may be found by another try.
+        /// The server is about to end. It or its successor may answer another attempt.
         Draining = 10, "the server is to end";
     }
 }
 
-/// A reset's cause, and what there is to say beside it.
+/// The cause of a reset, and a line of detail.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reset {
     /// The cause.
     pub cause: Cause,
-    /// One line for a log, or empty.
+    /// One line for a log. May be empty.
     pub detail: CleanText,
 }
 
 impl Reset {
-    /// A reset with nothing more to say.
+    /// Creates a reset without detail.
     #[must_use]
     pub const fn new(cause: Cause) -> Self {
         Self { cause, detail: CleanText::empty() }
     }
 
-    /// A reset with a line for the log.
+    /// Creates a reset with a line for the log.
     #[must_use]
     pub fn with_detail(cause: Cause, detail: impl Into<CleanText>) -> Self {
         Self { cause, detail: detail.into() }
@@ -157,7 +157,7 @@ impl Reset {
         Ok(Self { cause, detail: utf8(reader.rest())? })
     }
 
-    /// Appends a reset, or that there is none, to an exported tunnel.
+    /// Appends an optional reset to an exported tunnel.
     pub(crate) fn export(reset: Option<&Self>, writer: Writer) -> Writer {
         match reset {
             None => writer.bool(false),
@@ -199,26 +199,26 @@ impl Closing {
     }
 }
 
-/// A refusal: typed, so that the client can explain it.
+/// A refusal. It is typed, so that the client can explain it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// What is wrong.
+    /// The reason.
     pub code: RefusalCode,
-    /// Whether asking again is pointless. One that is not final is *for now*:
-    /// the client keeps its sessions and tries again.
+    /// Whether asking again is pointless. Otherwise the refusal is *for now*: the client keeps its
+    /// sessions and tries again.
     pub is_final: bool,
-    /// One line that says what to do.
+    /// One line that tells the user what to do.
     pub advice: CleanText,
 }
 
 impl Refusal {
-    /// A refusal that asking again will not change.
+    /// Creates a final refusal: asking again will not change it.
     #[must_use]
     pub fn last(code: RefusalCode, advice: impl Into<CleanText>) -> Self {
         Self { code, is_final: true, advice: advice.into() }
     }
 
-    /// A refusal for now.
+    /// Creates a refusal for now.
     #[must_use]
     pub fn for_now(code: RefusalCode, advice: impl Into<CleanText>) -> Self {
         Self { code, is_final: false, advice: advice.into() }

@@ -1,4 +1,4 @@
-//! Packets that came before their turn, as they took another carrier.
+//! Packets that arrived out of order, because they took another carrier.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use crate::limits::cost;
 use crate::packet::Kind;
 use crate::seq::Seq;
 
-/// Beside data a session has its end and a reset ahead of their turn, no more.
+/// Besides data, a session can have at most its end and a reset out of order.
 const MAX_ENDINGS: usize = 2;
 
-/// What was put aside of all sessions until what is missing comes. It dies with
-/// the carriers, like everything that was not received in order.
+/// The packets of all sessions that were put aside until the missing ones come. They are dropped
+/// with the carriers, like everything that was not received in order.
 #[derive(Debug, Default)]
 pub(crate) struct ReorderBuffer {
     sessions: BTreeMap<SessionId, SessionBuffer>,
-    /// Cost of all data put aside.
+    /// The cost of all data put aside.
     held: u64,
 }
 
-/// What was put aside of one session: never nothing.
+/// The packets of one session that were put aside: at least one.
 #[derive(Debug, Default)]
 struct SessionBuffer {
     packets: BTreeMap<u32, EarlyArrival>,
@@ -34,25 +34,25 @@ struct SessionBuffer {
 struct EarlyArrival {
     kind: Kind,
     payload: Bytes,
-    /// Its payload has memory of its own.
+    /// Whether the payload has its own memory.
     is_compact: bool,
 }
 
 impl ReorderBuffer {
-    /// Cost of all data put aside.
+    /// Returns the cost of all data put aside.
     pub(crate) fn held(&self) -> u64 {
         self.held
     }
 
-    /// Cost of a session's data put aside.
+    /// Returns the cost of a session's data put aside.
     pub(crate) fn held_of(&self, id: SessionId) -> u64 {
         self.sessions.get(&id).map_or(0, |buffer| buffer.held)
     }
 
-    /// Puts a packet aside. Data cost at most `room`.
+    /// Puts a packet aside. Data may cost at most `room`.
     ///
     /// # Errors
-    /// When there is no room, or something stands at its number.
+    /// There is no room, or there already is a packet of this number.
     pub(crate) fn put(
         &mut self,
         id: SessionId,
@@ -93,8 +93,8 @@ impl ReorderBuffer {
         Some((kind, payload))
     }
 
-    /// Copies what has waited since the last call: a payload may be a slice of a
-    /// larger piece of memory, which it keeps alive.
+    /// Copies what has waited since the last call: a payload may be a slice of a larger piece of
+    /// memory, which it keeps alive.
     pub(crate) fn compact(&mut self) {
         let packets = self.sessions.values_mut().flat_map(|buffer| buffer.packets.values_mut());
         for packet in packets.filter(|packet| !packet.is_compact) {
@@ -103,8 +103,8 @@ impl ReorderBuffer {
         }
     }
 
-    /// What is missing of a session will not come, or is not wanted. Returns the reset
-    /// that was put aside, with its number.
+    /// Drops a session's packets: the missing ones will not come, or are not wanted. Returns the
+    /// reset that was put aside, with its number.
     pub(crate) fn retire(&mut self, id: SessionId) -> Option<(Seq, Bytes)> {
         let buffer = self.sessions.remove(&id)?;
         self.held -= buffer.held;

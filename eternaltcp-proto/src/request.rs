@@ -1,5 +1,4 @@
-//! What a client asked for on a carrier, whole: the acceptor makes it, and a
-//! tunnel takes it.
+//! A client's complete request on a carrier. The acceptor makes it, and a tunnel takes it.
 
 use bytes::Bytes;
 
@@ -10,7 +9,7 @@ use crate::liveness::Liveness;
 use crate::numbers::Numbers;
 use crate::packet::Header;
 
-/// A whole request, to be given to [`crate::Tunnel::handle_attach`].
+/// A complete request, for [`crate::Tunnel::handle_attach`].
 #[derive(Clone, Debug)]
 pub struct AttachRequest {
     pub(crate) hello: Hello,
@@ -20,15 +19,14 @@ pub struct AttachRequest {
 }
 
 impl AttachRequest {
-    /// What the client said of itself.
+    /// Returns the client's `attach` packet.
     #[must_use]
     pub fn hello(&self) -> &Hello {
         &self.hello
     }
 }
 
-/// A standby carrier that is to join the attached one, to be given to
-/// [`crate::Tunnel::handle_join`].
+/// A standby carrier that asks to join the attached one, for [`crate::Tunnel::handle_join`].
 #[derive(Debug)]
 pub struct JoinRequest {
     pub(crate) tunnel: TunnelId,
@@ -38,7 +36,7 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
-    /// Whether the client has sent more behind its request.
+    /// Returns whether the client has sent more behind its request.
     #[must_use]
     pub fn has_unread(&self) -> bool {
         !self.decoder.is_empty()

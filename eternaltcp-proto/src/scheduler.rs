@@ -1,5 +1,5 @@
-//! Whose packet is next: small sessions first, bulk in turns, and never only
-//! the small ones.
+//! Which packet to send next: interactive sessions first, bulk in turns, and never only interactive
+//! ones.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,32 +8,30 @@ use crate::id::SessionId;
 use crate::packet::READ_SIZE;
 use crate::time::Time;
 
-/// A session that lately sent less than this, and has less than this to send,
-/// is interactive.
+/// A session is interactive if it recently sent less than this and has less than this to send.
 pub(crate) const INTERACTIVE: u32 = 16 * 1024;
 
-/// What a session lately sent counts half after this time.
+/// The half-life of what a session recently sent.
 const HALF_LIFE: Duration = Duration::from_millis(100);
 
-/// What a bulk session may send in its turn: what one read of its socket gives,
-/// so that it is sent while it is in the processor's cache, and arrives in one
-/// piece for one write.
+/// How much a bulk session may send in its turn: what one read of its socket returns, so that it is
+/// sent while it is in the processor's cache, and arrives in one piece for one write.
 const TURN: u32 = READ_SIZE as u32;
 
-/// Where a session stands in the scheduler.
+/// A session's place in the scheduler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Lane {
     /// Nothing is due, or there is no room for it.
     #[default]
     Idle,
-    /// Before bulk, but for a packet of it now and then.
+    /// Before bulk, except for a packet of bulk now and then.
     Interactive,
     /// In turns of [`TURN`] bytes.
     Bulk,
 }
 
-/// How much a session lately sent: it tells a keystroke from a backup by
-/// behaviour, without configuration.
+/// How much a session recently sent. It distinguishes a keystroke from a backup by behaviour,
+/// without configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recent {
     bytes: u32,
@@ -51,23 +49,23 @@ impl Recent {
         self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// The lane of a session that has `waiting` bytes to send. They count because
-    /// the path may be so slow that nobody sends much.
+    /// Returns the lane of a session that has `waiting` bytes to send. They count because the path
+    /// may be so slow that nobody sends much.
     pub(crate) fn lane(&self, waiting: u64) -> Lane {
         let is_bulk = self.bytes >= INTERACTIVE || waiting >= u64::from(INTERACTIVE);
         if is_bulk { Lane::Bulk } else { Lane::Interactive }
     }
 }
 
-/// The sessions that have something due. A session is in one lane at most: its
-/// own [`Lane`] says which.
+/// The sessions that have something due. A session is in at most one lane, which its own [`Lane`]
+/// names.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     interactive: VecDeque<SessionId>,
     bulk: VecDeque<SessionId>,
-    /// The bulk session whose turn it is, and what is left of its turn.
+    /// The bulk session whose turn it is, and the rest of its turn.
     turn: Option<(SessionId, u32)>,
-    /// Bytes that went ahead of the bulk that waits: after a while it has its turn.
+    /// Bytes that went ahead of waiting bulk. Bulk has its turn after a while.
     ahead: u32,
     /// Sessions that wait for room in the peer's pool.
     blocked: BTreeSet<SessionId>,
@@ -76,7 +74,7 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Puts a session at the end of a lane; at its front while its turn lasts.
+    /// Puts a session at the end of a lane, or at its front while its turn lasts.
     pub(crate) fn enqueue(&mut self, id: SessionId, lane: Lane) {
         match lane {
             Lane::Idle => {}
@@ -88,25 +86,24 @@ impl Scheduler {
         }
     }
 
-    /// Whether no session has something due.
+    /// Returns whether no session has something due.
     pub(crate) fn is_empty(&self) -> bool {
         self.interactive.is_empty() && self.bulk.is_empty()
     }
 
-    /// Takes the session whose turn it is; the caller puts it back if more of
-    /// it is due.
+    /// Takes the session whose turn it is. The caller puts it back if more of it is due.
     pub(crate) fn dequeue(&mut self) -> Option<SessionId> {
         self.dequeue_with(|_| true)
     }
 
-    /// The same where only some of the bulk sessions may have a turn.
+    /// As [`Self::dequeue`], where only some of the bulk sessions may have a turn.
     pub(crate) fn dequeue_with(&mut self, may: impl Fn(SessionId) -> bool) -> Option<SessionId> {
         let is_bulks_turn = self.interactive.is_empty() || self.ahead >= INTERACTIVE;
         if is_bulks_turn && let Some(id) = self.dequeue_bulk(may) {
             return Some(id);
         }
         let id = self.interactive.pop_front()?;
-        // Its turn as a bulk session is over: it rested.
+        // It rested: its turn as a bulk session is over.
         self.turn.take_if(|(turn, _)| *turn == id);
         Some(id)
     }
@@ -122,32 +119,32 @@ impl Scheduler {
         Some(id)
     }
 
-    /// A session had its turn, and found no room in the peer's pool.
+    /// Records that a session had its turn and found no room in the peer's pool.
     pub(crate) fn block(&mut self, id: SessionId) {
         self.blocked.insert(id);
     }
 
-    /// A session is gone, and waits for nothing.
+    /// Removes a session that is gone from those that wait for room.
     pub(crate) fn unblock(&mut self, id: SessionId) {
         self.blocked.remove(&id);
     }
 
-    /// Takes all sessions that waited for room: there may be some.
+    /// Takes all sessions that waited for room, because there may be some now.
     pub(crate) fn take_blocked(&mut self) -> BTreeSet<SessionId> {
         std::mem::take(&mut self.blocked)
     }
 
-    /// When a small packet of an interactive session was last sent.
+    /// Returns when a small packet of an interactive session was last sent.
     pub(crate) fn last_interactive(&self) -> Option<Time> {
         self.last_interactive
     }
 
-    /// A small packet of an interactive session is sent.
+    /// Records that a small packet of an interactive session is sent.
     pub(crate) fn note_interactive(&mut self, now: Time) {
         self.last_interactive = Some(now);
     }
 
-    /// So many bytes were sent of the session dequeued last.
+    /// Records that this many bytes of the session dequeued last were sent.
     pub(crate) fn charge(&mut self, id: SessionId, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         match &mut self.turn {
@@ -157,7 +154,7 @@ impl Scheduler {
         }
     }
 
-    /// The carrier is gone: no session waits for it.
+    /// Empties all lanes: the carrier is gone, and no session waits for it.
     pub(crate) fn clear(&mut self) {
         *self = Self { last_interactive: self.last_interactive, ..Self::default() };
     }

@@ -2,44 +2,44 @@
 
 use std::fmt;
 
-/// The number of a packet in its session and direction, counted from 0 and
-/// wrapping after 2³². It has no order: with wrapping numbers "less than" is
-/// not transitive. Ask for a distance from a known base instead.
+/// The number of a packet in its session and direction, counted from 0 and wrapping after 2³². It
+/// has no order: with wrapping numbers "less than" is not transitive. Use the distance from a known
+/// base instead.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Seq(u32);
 
 impl Seq {
-    /// The number with this value on the wire.
+    /// Creates the number with this value on the wire.
     #[must_use]
     pub const fn new(value: u32) -> Self {
         Self(value)
     }
 
-    /// The value on the wire.
+    /// Returns the value on the wire.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The number after this one.
+    /// Returns the number after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
     }
 
-    /// The number `count` packets after this one.
+    /// Returns the number `count` packets after this one.
     #[must_use]
     pub const fn plus(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
     }
 
-    /// The number `count` packets before this one.
+    /// Returns the number `count` packets before this one.
     #[must_use]
     pub const fn minus(self, count: u32) -> Self {
         Self(self.0.wrapping_sub(count))
     }
 
-    /// How many packets lie between `base` and this number, going up.
+    /// Returns how many packets lie between `base` and this number, going up.
     #[must_use]
     pub const fn distance_from(self, base: Self) -> u32 {
         self.0.wrapping_sub(base.0)

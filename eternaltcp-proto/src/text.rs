@@ -1,46 +1,46 @@
-//! Text that can be shown: one line of bounded length that no terminal obeys.
+//! Text that can be shown: one line of bounded length without control characters.
 //!
-//! A peer chooses its texts freely. A line feed would forge a line of a log, an escape
-//! sequence would move a terminal, and a control for bidirectional text would
-//! display the rest of a line in another order. [`CleanText`] is cleaned when it is made,
-//! so that nothing that shows it later has to remember.
+//! A peer chooses its texts freely. A line feed would forge a line of a log, an escape sequence
+//! would move a terminal, and a control for bidirectional text would display the rest of a line in
+//! another order. [`CleanText`] is cleaned when it is made, so that the code that shows it later
+//! does not have to do so.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-/// Most bytes of a [`CleanText`].
+/// The most bytes of a [`CleanText`].
 const MAX_BYTES: usize = 400;
 
-/// A line of at most 400 bytes without control characters: neither those of
-/// ASCII and ISO 6429 (C0, DEL, C1) nor Unicode's separators of lines and
-/// paragraphs, its controls for bidirectional text, or others that are invisible and
-/// change how their neighbours look. Each of them becomes a blank.
+/// A line of at most 400 bytes without control characters: neither those of ASCII and ISO 6429 (C0,
+/// DEL, C1) nor Unicode's separators of lines and paragraphs, its controls for bidirectional text,
+/// or other invisible ones that change how their neighbours look. Each of them is replaced by a
+/// blank.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct CleanText(String);
 
 impl CleanText {
-    /// Cleans a text. What is longer than 400 bytes is cut between characters.
+    /// Cleans a text. Anything beyond 400 bytes is cut off between characters.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(clean(cut(text)).into_owned())
     }
 
-    /// Cleans bytes that may not be UTF-8; those that are not become U+FFFD.
+    /// Cleans bytes that may not be UTF-8. Invalid ones become U+FFFD.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        // What is cut off below need not be converted.
+        // The part that is cut off below need not be converted.
         let bytes = bytes.get(..MAX_BYTES).unwrap_or(bytes);
         Self::new(&String::from_utf8_lossy(bytes))
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The empty text.
+    /// Creates the empty text.
     #[must_use]
     pub const fn empty() -> Self {
         Self(String::new())
@@ -97,8 +97,7 @@ impl fmt::Debug for CleanText {
     }
 }
 
-/// Returns the text with a blank in place of each character that
-/// [`is_unsafe`].
+/// Returns the text with a blank in place of each character that [`is_unsafe`] names.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     if text.contains(is_unsafe) {
@@ -108,9 +107,8 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character can end a line, move a terminal, or change how its
-/// neighbours are displayed. The joiners U+200C and U+200D are words' own in some scripts,
-/// and stay.
+/// Returns whether a character can end a line, move a terminal, or change how its neighbours are
+/// displayed. The joiners U+200C and U+200D are part of words in some scripts, and stay.
 #[must_use]
 pub const fn is_unsafe(c: char) -> bool {
     matches!(c,
@@ -126,7 +124,7 @@ pub const fn is_unsafe(c: char) -> bool {
         | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The beginning of a text, of 400 bytes at most.
+/// Returns the beginning of a text, at most 400 bytes.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(MAX_BYTES);
     while !text.is_char_boundary(end) {

@@ -1,11 +1,11 @@
-//! Points in time, as the driver tells them.
+//! Points in time, as the driver gives them.
 
 use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
-/// A point on the driver's monotonic clock, in nanoseconds since an origin
-/// that the driver chooses. The core reads no clock: every input carries one.
+/// A point on the driver's monotonic clock, in nanoseconds since an origin that the driver chooses.
+/// The core reads no clock: every input carries a time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(u64);
 
@@ -16,19 +16,19 @@ impl Time {
     /// A point that never comes.
     pub(crate) const MAX: Self = Self(u64::MAX);
 
-    /// The point `since_origin` after the origin; 584 years at most.
+    /// Creates the point `since_origin` after the origin. The maximum is 584 years.
     #[must_use]
     pub fn new(since_origin: Duration) -> Self {
         Self(u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// How long after the origin this is.
+    /// Returns how long after the origin this is.
     #[must_use]
     pub fn since_origin(self) -> Duration {
         Duration::from_nanos(self.0)
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Returns how long after `earlier` this is, or zero if it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

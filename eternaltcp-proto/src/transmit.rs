@@ -1,34 +1,34 @@
-//! A packet on its way out, as every part of the protocol makes it.
+//! An outgoing packet, as every part of the protocol makes it.
 
 use bytes::Bytes;
 
 use crate::packet::{Header, Kind};
 use crate::seq::Seq;
 
-/// A packet for the carrier. Once polled it counts as sent: what the carrier
-/// did not take when it died is settled by the numbers of the next attach.
+/// A packet for the carrier. Once polled it counts as sent. If the carrier dies before it took the
+/// packet, the numbers of the next attach show that.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// The header.
     pub header: Header,
-    /// The payload, of the length that the header says.
+    /// The payload. The header has its length.
     pub payload: Bytes,
 }
 
 impl Transmit {
-    /// Makes a packet of the tunnel itself.
+    /// Creates a packet of the tunnel itself.
     pub(crate) fn of_tunnel(kind: Kind, payload: Vec<u8>) -> Self {
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let header = Header { length, ..header(kind, 0, Seq::default(), Seq::default()) };
         Self { header, payload: payload.into() }
     }
 
-    /// Makes a packet without a payload. Session 0 is the tunnel itself.
+    /// Creates a packet without a payload. Session 0 is the tunnel itself.
     pub(crate) fn empty(kind: Kind, session: u32, seq: Seq, ack: Seq) -> Self {
         Self { header: header(kind, session, seq, ack), payload: Bytes::new() }
     }
 
-    /// Makes a packet that raises a session's limit, and acknowledges as well.
+    /// Creates a packet that raises a session's limit and also acknowledges.
     pub(crate) fn session_limit(session: u32, limit: u64, ack: Seq) -> Self {
         let header = Header { length: 8, ..header(Kind::Limit, session, Seq::default(), ack) };
         Self { header, payload: Bytes::copy_from_slice(&limit.to_le_bytes()) }

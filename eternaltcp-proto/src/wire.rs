@@ -28,7 +28,7 @@ impl Writer {
         self.u8(u8::from(value))
     }
 
-    /// The length of something that limits keep far below 2³².
+    /// Appends a length that limits keep far below 2³².
     pub(crate) fn count(self, length: usize) -> Self {
         self.u32(u32::try_from(length).unwrap_or(u32::MAX))
     }
@@ -38,7 +38,7 @@ impl Writer {
         self
     }
 
-    /// A 16-bit count and that many bytes; what is over 65,535 is cut off.
+    /// Appends a 16-bit count and that many bytes. Bytes beyond 65,535 are cut off.
     pub(crate) fn counted(self, bytes: &[u8]) -> Self {
         let count = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.u16(count).raw(&bytes[..usize::from(count)])
@@ -55,7 +55,7 @@ impl Writer {
 #[error("malformed payload")]
 pub struct Malformed;
 
-/// Takes fields off a payload; it never panics and never allocates.
+/// Reads fields from a payload. It never panics and never allocates.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         self.counted().and_then(utf8)
     }
 
-    /// All that is left.
+    /// Returns everything that is left.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Text of a peer, fit to be shown.
+/// Reads a peer's text and cleans it.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<CleanText, Malformed> {
     std::str::from_utf8(bytes).map(CleanText::new).map_err(|_| Malformed)
 }

@@ -1,5 +1,5 @@
-//! Attach: the newest carrier wins, both sides agree which sessions exist and
-//! where each stands, and what was not received is sent again, once.
+//! Attach: the newest carrier wins, both sides agree on which sessions exist and on the state of
+//! each, and what was not received is sent again, once.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn tunnel(side: Side) -> Tunnel {
     Tunnel::new(side, Config::default())
 }
 
-/// What the server sends on the carrier it was just given.
+/// Returns what the server sends on the carrier that it was just given.
 fn answer(server: &mut Tunnel, now: Time) -> Vec<Transmit> {
     transmits(server, now)
 }
@@ -113,7 +113,7 @@ fn an_equal_or_lower_epoch_is_refused_and_changes_nothing() {
     }
 }
 
-/// [ATTACH-3] Two requests race; the one made first comes last.
+/// [ATTACH-3] Two requests race: the one made first arrives last.
 #[test]
 fn the_newest_attach_wins_and_one_that_was_stuck_cannot_take_the_tunnel_back() {
     let now = Time::ZERO;
@@ -161,8 +161,7 @@ fn an_answer_for_another_tunnel_is_refused() {
     pair.check_usable();
 }
 
-/// [ATTACH-5] What the old carrier still brings is not looked at: it would be
-/// delivered twice.
+/// [ATTACH-5] Input that the old carrier still brings is ignored: it would be delivered twice.
 #[test]
 fn nothing_that_arrives_late_on_an_old_carrier_counts() {
     let mut pair = Pair::attached();
@@ -305,8 +304,8 @@ fn replay_starts_at_what_was_not_received_and_repeats_it_exactly() {
     assert_eq!(pair.client.tunnel.stats().replayed_bytes, 20_000);
 }
 
-/// [ATTACH-7] [ACK-1] What was received and waits for a slow application is
-/// told as received, and what its socket took in part stays taken.
+/// [ATTACH-7] [ACK-1] Data that was received and waits for a slow application is reported as
+/// received, and the part that its socket took stays taken.
 #[test]
 fn a_part_of_a_packet_that_was_taken_is_not_given_twice() {
     let mut pair = Pair::attached();
@@ -328,7 +327,7 @@ fn a_part_of_a_packet_that_was_taken_is_not_given_twice() {
     assert_eq!(pair.server.socket(id).got, all);
 }
 
-/// [ATTACH-7] Both queues are longer than any buffer on the way.
+/// [ATTACH-7] Both queues are longer than any buffer on the path.
 #[test]
 fn both_sides_replay_full_queues_at_once() {
     let mut pair = Pair::attached();
@@ -425,7 +424,7 @@ fn a_tunnel_that_the_server_does_not_know_is_made_anew_and_unsent_sessions_go_al
     assert_eq!(pair.client.tunnel.session_count(), 1);
 }
 
-// -- Sessions that cannot go on.
+// -- Sessions that cannot be resumed.
 
 /// [ATTACH-9]
 #[test]
@@ -449,8 +448,8 @@ fn a_digest_that_does_not_match_resets_only_that_session() {
     pair.check_echo(good);
 }
 
-/// [ATTACH-9] The digest as the specification has it: each payload hashed with
-/// the digest before it as the seed, packets 0, end and reset left out.
+/// [ATTACH-9] The digest as in the specification: each payload hashed with the previous digest as
+/// the seed, without packets 0, end and reset.
 #[test]
 fn the_digest_told_is_the_one_of_the_data_delivered() {
     let mut pair = Pair::attached();
@@ -488,8 +487,8 @@ fn check_misfit(tamper: fn(Side, &mut Transmit)) {
     pair.check_echo(good);
 }
 
-/// [ATTACH-10] The client goes on from an older state of itself, and the
-/// server has received what that state never sent.
+/// [ATTACH-10] The client continues from an older state of itself, and the server has received data
+/// that this state never sent.
 #[test]
 fn numbers_in_the_future_reset_only_that_session() {
     let mut pair = Pair::attached();

@@ -1,5 +1,5 @@
-//! What happens between a client's request and the server's answer is not
-//! lost: the request has told the numbers already.
+//! Events between a client's request and the server's answer are not lost, although the request has
+//! already sent the numbers.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -41,7 +41,7 @@ fn answer(server: &mut Tunnel, request: Bytes) -> Bytes {
     sent(server)
 }
 
-/// A session in which a whole limit waits at the client for its socket.
+/// Returns a session in which a whole limit waits at the client for its socket.
 fn a_full_session() -> (Tunnel, Tunnel, SessionId) {
     let (mut client, mut server) = (new_tunnel(Side::Client), new_tunnel(Side::Server));
     let whole_answer = {

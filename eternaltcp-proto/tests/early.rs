@@ -1,5 +1,5 @@
-//! Early replay: data that go along with an attach are there half a round trip
-//! after it, and whatever they are, nothing is lost and nothing given twice.
+//! Early replay: data sent with an attach arrives half a round trip after it, and whatever it is,
+//! nothing is lost and nothing is delivered twice.
 
 mod common;
 
@@ -10,7 +10,7 @@ use eternaltcp_proto::{AcceptError, Acceptor, Kind, Progress, Side, Violation};
 
 use Side::{Client, Server};
 
-/// A pair whose client has sent this, and whose carrier died with it.
+/// Returns a pair whose client has sent this, and whose carrier died with it.
 fn lost(bytes: &[u8]) -> (Pair, eternaltcp_proto::SessionId) {
     let mut pair = Pair::attached();
     let id = pair.session();
@@ -40,7 +40,7 @@ fn what_is_small_is_there_half_a_round_trip_after_the_attach() {
     pair.end_both(id);
 }
 
-/// [ATTACH-12] The client cannot know what arrived before the carrier died.
+/// [ATTACH-12] The client cannot know which packets arrived before the carrier died.
 #[test]
 fn what_the_server_has_already_is_passed_over() {
     let mut pair = Pair::attached();
@@ -60,8 +60,8 @@ fn what_the_server_has_already_is_passed_over() {
     pair.end_both(id);
 }
 
-/// [ATTACH-12] What is early begins with the first packet that the server may
-/// lack: where that is large, all waits for the answer.
+/// [ATTACH-12] Early packets begin with the first one that the server may lack. If that is large,
+/// all wait for the answer.
 #[test]
 fn bulk_waits_for_the_numbers() {
     let bytes = pattern(100_000);
@@ -105,7 +105,7 @@ fn early_packets_are_bounded() {
     }
 }
 
-/// [ATTACH-12] A session that one side alone knows has no early packets.
+/// [ATTACH-12] A session that only one side knows has no early packets.
 #[test]
 fn a_session_that_was_never_acknowledged_waits_for_the_numbers() {
     let mut pair = Pair::attached();
@@ -137,8 +137,8 @@ fn early_packets_of_an_attach_that_is_refused_change_nothing() {
     assert_eq!(pair.server.socket(id).got, got);
 }
 
-/// [ATTACH-12] A path may pass small packets and swallow large ones: then an
-/// attach arrives without early packets, and not with them.
+/// [ATTACH-12] A path may pass small packets and drop large ones: then an attach arrives without
+/// early packets, but not with them.
 #[test]
 fn after_an_attach_that_was_not_answered_the_next_has_no_early_packets() {
     let (mut pair, id) = lost(b"lost");
@@ -160,7 +160,7 @@ fn after_an_attach_that_was_not_answered_the_next_has_no_early_packets() {
     assert_eq!(pair.sent(sent, Client, id).len(), 1, "the last one was answered");
 }
 
-/// [ATTACH-12] A server that does not say that it takes them gets none.
+/// [ATTACH-12] A server that does not state the feature gets none.
 #[test]
 fn a_server_without_the_feature_gets_none() {
     let mut pair = Pair::new();

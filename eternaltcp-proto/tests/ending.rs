@@ -1,5 +1,5 @@
-//! End of stream and reset are part of the stream: each comes out at the other
-//! end, after the data before it, also during an outage.
+//! End of stream and reset are part of the stream: each arrives at the other end after the data
+//! before it, also during an outage.
 
 mod common;
 
@@ -73,8 +73,8 @@ fn an_end_that_was_lost_with_its_carrier_is_sent_again() {
     assert_eq!(records(&pair), (0, 0));
 }
 
-/// The last acknowledgements die with the carrier: the record that is left on
-/// one side goes at the next attach, and no socket is harmed by it.
+/// The last acknowledgements die with the carrier: the record that is left on one side is removed
+/// at the next attach, and no socket is harmed.
 #[test]
 fn a_session_whose_last_acknowledgement_was_lost_is_over_after_the_next_attach() {
     for side in [Client, Server] {
@@ -151,8 +151,8 @@ fn resets_from_both_sides_in_one_outage_leave_nothing() {
     pair.check_usable();
 }
 
-/// [RESET-3] What the resetting side is still sent is of no use to anybody,
-/// and must not stop the session from ending.
+/// [RESET-3] Data that is still sent to the resetting side is of no use, and must not keep the
+/// session from ending.
 #[test]
 fn data_that_crosses_a_reset_is_dropped() {
     let mut pair = Pair::attached();
@@ -167,7 +167,7 @@ fn data_that_crosses_a_reset_is_dropped() {
     assert_eq!((pair.client.tunnel.held(), pair.server.tunnel.held()), (0, 0));
 }
 
-/// A reset's answer skips the numbers of what was dropped.
+/// A reset's answer skips the numbers of dropped packets.
 #[test]
 fn the_answer_to_a_reset_skips_what_was_dropped_and_survives_an_attach() {
     let mut pair = Pair::attached();
@@ -199,7 +199,7 @@ fn a_reset_behind_stalled_data_goes_ahead_of_it_after_five_seconds() {
     pair.reset(Client, id);
     pair.run_for(Duration::from_millis(4_900));
     assert_eq!(pair.server.tunnel.pending_reset(id), None);
-    // Only time in which the peer was heard counts: until its next heartbeat.
+    // Only time in which the peer was heard counts, up to its next heartbeat.
     pair.run_for(Duration::from_millis(1_200));
     assert_eq!(pair.server.tunnel.pending_reset(id), Some(&Reset::new(Cause::Application)));
     assert_eq!(pair.server.socket(id).reset, None, "it still waits behind what was received");
@@ -369,8 +369,7 @@ fn an_end_whose_digest_does_not_match_is_not_passed_on() {
     pair.check_usable();
 }
 
-/// [END-1] The digest is looked at when the data before it are delivered, not
-/// when they are received.
+/// [END-1] The digest is checked when the data before it is delivered, not when it is received.
 #[test]
 fn an_end_whose_digest_does_not_match_waits_for_a_slow_socket() {
     let mut pair = Pair::attached();

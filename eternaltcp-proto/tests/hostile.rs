@@ -1,5 +1,5 @@
-//! What a peer can do wrong: each violation has its error, ends the carrier,
-//! and leaves the tunnel as it was, to go on with the next one.
+//! Faults of a peer: each violation has its error, ends the carrier, and leaves the tunnel as it
+//! was, to continue with the next carrier.
 
 mod common;
 
@@ -13,9 +13,9 @@ use eternaltcp_proto::{
 
 use Side::{Client, Server};
 
-/// Gives a packet to the server of a pair with one session (number 1, both its
-/// packets 0 exchanged), and checks that it is refused, that nothing is lost
-/// by it, and that the next carrier works.
+/// Gives a packet to the server of a pair with one session (number 1, both its packets 0
+/// exchanged). Checks that it is refused, that nothing is lost by it, and that the next carrier
+/// works.
 fn check(name: &str, prepare: fn(&mut Pair, SessionId), hostile: Bytes, expected: Violation) {
     let mut pair = Pair::attached();
     let id = pair.session();
@@ -115,8 +115,7 @@ fn a_number_that_is_not_the_next() {
     }
 }
 
-/// [RESET-3] Where this side has reset the session, a reset may skip, and
-/// nothing else may.
+/// [RESET-3] If this side has reset the session, a reset may skip numbers, and nothing else may.
 #[test]
 fn a_number_that_skips_after_our_own_reset() {
     let reset = |pair: &mut Pair, id| {
@@ -219,7 +218,7 @@ fn more_than_the_limit() {
     check("data", stall, data, Violation::OverLimit { session: id });
 }
 
-/// A code that this version has no word for is no violation.
+/// A code that this version has no name for is not a violation.
 #[test]
 fn unknown_codes_are_passed_on() {
     let mut pair = Pair::attached();
@@ -333,8 +332,8 @@ fn a_request_may_come_in_any_pieces() {
 
 // -- Answers.
 
-/// [ATTACH-6] Gives each packet to a client that asked, after `good` ones of
-/// the true answer.
+/// [ATTACH-6] Gives each packet to a client that sent a request, after `good` packets of the true
+/// answer.
 fn check_answer(good: usize, hostile: Bytes, expected: Violation) {
     let now = Time::ZERO;
     let mut client = Tunnel::new(Client, Config::default());
@@ -374,7 +373,7 @@ fn what_is_no_answer() {
     check_answer(1, twice.into(), Violation::WrongAnswer);
 }
 
-/// Numbers of sessions that this side does not know say nothing.
+/// Numbers of sessions that this side does not know are ignored.
 #[test]
 fn numbers_of_unknown_sessions_are_passed_over() {
     let mut pair = Pair::attached();

@@ -1,5 +1,4 @@
-//! Joined carriers: what goes on them and what does not, in any order, and that
-//! all end together.
+//! Joined carriers: what may be sent on them, in any order, and that all end together.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -19,7 +18,7 @@ use Side::{Client, Server};
 
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// What a joined carrier of a pair is at its two ends.
+/// The two ends of a joined carrier.
 #[derive(Clone, Copy)]
 struct Beside {
     client: JoinedId,
@@ -41,7 +40,7 @@ fn sent_on(tunnel: &mut Tunnel, now: Time, id: JoinedId) -> Vec<Transmit> {
     std::iter::from_fn(|| tunnel.poll_joined_transmit(now, id)).collect()
 }
 
-/// A carrier that stands by, and the server's ear on it.
+/// Returns a carrier that stands by, and the server's acceptor of it.
 fn standing_by(pair: &mut Pair) -> (eternaltcp_proto::Standby, Acceptor) {
     let now = pair.now;
     let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
@@ -54,7 +53,7 @@ fn standing_by(pair: &mut Pair) -> (eternaltcp_proto::Standby, Acceptor) {
     (standby, acceptor)
 }
 
-/// Has one more carrier join.
+/// Lets one more carrier join.
 fn join(pair: &mut Pair) -> Beside {
     let (standby, mut acceptor) = standing_by(pair);
     let now = pair.now;
@@ -67,7 +66,7 @@ fn join(pair: &mut Pair) -> Beside {
     Beside { client, server }
 }
 
-/// An attached pair with a session that both know, and a joined carrier.
+/// Returns an attached pair with a session that both know, and a joined carrier.
 fn joined() -> (Pair, SessionId, Beside) {
     let mut pair = Pair::attached();
     let id = pair.session();
@@ -76,7 +75,7 @@ fn joined() -> (Pair, SessionId, Beside) {
     (pair, id, beside)
 }
 
-/// The same where the client's application has just sent much.
+/// As [`joined`], where the client's application has just sent much.
 fn joined_with_bulk() -> (Pair, SessionId, Beside) {
     let (mut pair, id, beside) = joined();
     pair.write(Client, id, &[0; MAX_PAYLOAD * 3]);
@@ -234,7 +233,7 @@ fn the_client_asks_whether_a_joined_carrier_lives_and_takes_silence_for_its_end(
     pair.server.tunnel.handle_joined_input(asked, beside.server, encode(beat)).unwrap();
     let echo = sent_on(&mut pair.server.tunnel, asked, beside.server);
     assert_eq!((echo[0].header.kind, echo.len()), (Kind::Echo, 1));
-    // It does not come in time, though the attached carrier is heard.
+    // It does not come in time, although the attached carrier is heard.
     heard(&mut pair, asked + Duration::from_millis(250), 1);
     let dead = asked + StandbyConfig::default().patience;
     heard(&mut pair, dead, 2);
@@ -366,7 +365,7 @@ fn a_number_twice_and_more_than_is_held_end_all_carriers() {
     assert_eq!(u64::from(given), limit / eternaltcp_proto::cost(MAX_PAYLOAD));
 }
 
-/// [JOIN-5] [LIMIT-2] The peer counts them as held no more once it hears of the reset.
+/// [JOIN-5] [LIMIT-2] The peer no longer counts it as held after it receives the reset.
 #[test]
 fn data_ahead_of_their_turn_of_a_session_that_was_reset_are_not_held() {
     for is_killed in [false, true] {
@@ -393,7 +392,7 @@ fn data_ahead_of_their_turn_of_a_session_that_was_reset_are_not_held() {
     }
 }
 
-/// [SEQ-2] Without a joined carrier nothing comes before its turn.
+/// [SEQ-2] Without a joined carrier no packet may come out of order.
 #[test]
 fn without_joined_carriers_a_gap_is_a_violation() {
     let mut pair = Pair::attached();
@@ -446,8 +445,8 @@ fn the_attached_carrier_is_left_to_keystrokes_while_somebody_types() {
     assert_eq!(pair.client.tunnel.id(), Some(TUNNEL));
 }
 
-/// [JOIN-5] Both sides reset, each while its data are held up on the joined carrier. The
-/// client's reset waits at the server when that resets the session itself.
+/// [JOIN-5] Both sides reset, each while its data is held back on the joined carrier. The client's
+/// reset waits at the server when the server resets the session itself.
 #[test]
 fn a_reset_ahead_of_data_waits_no_longer_once_its_receiver_has_reset_too() {
     for is_killed in [false, true] {
@@ -468,8 +467,8 @@ fn a_reset_ahead_of_data_waits_no_longer_once_its_receiver_has_reset_too() {
     }
 }
 
-/// [ATTACH-9] Both sides reset, each while its data are held up on the joined
-/// carrier: a reset that was taken ahead of data settles the session for good.
+/// [ATTACH-9] Both sides reset, each while its data is held back on the joined carrier. A reset
+/// that was taken before the data settles the session for good.
 #[test]
 fn resets_from_both_sides_ahead_of_data_leave_nothing_after_the_next_attach() {
     let (mut pair, id, beside) = joined_with_bulk();
@@ -493,8 +492,8 @@ fn resets_from_both_sides_ahead_of_data_leave_nothing_after_the_next_attach() {
     pair.check_usable();
 }
 
-/// Where all carriers take little, a session that never sends much is bulk
-/// nevertheless, as much of it waits.
+/// If all carriers take little, a session that never sends much is still bulk, since much of it
+/// waits.
 #[test]
 fn on_a_slow_path_bulk_goes_beside_too() {
     let (mut pair, bulk, beside) = joined();

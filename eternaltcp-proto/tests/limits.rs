@@ -1,5 +1,5 @@
-//! The receiver says what it will hold; the sender never sends more, and the
-//! receiver does not trust it to.
+//! The receiver states how much it holds. The sender never sends more, and the receiver does not
+//! rely on that.
 
 mod common;
 
@@ -10,7 +10,7 @@ use eternaltcp_proto::{
 
 use Side::{Client, Server};
 
-/// A pair whose server takes nothing from its tunnel, with these settings.
+/// Returns a pair with these settings whose server takes nothing from its tunnel.
 fn stalled(config: Config) -> Pair {
     let mut pair = Pair::with(config.clone(), config);
     pair.server.takes = 0;
@@ -22,7 +22,7 @@ fn small_pool(shares: u64) -> Config {
     Config { tunnel_limit: shares * RESERVE, ..Config::default() }
 }
 
-/// Cost of all data of a session that the client sent.
+/// Returns the cost of all data of a session that the client sent.
 fn sent_cost(pair: &Pair, id: SessionId) -> u64 {
     let of_session = pair.log.iter().filter(|(side, transmit)| {
         let header = &transmit.header;
@@ -152,7 +152,7 @@ fn a_tunnel_of_which_half_is_taken_is_short_and_a_higher_limit_is_told_and_used(
     assert!(half.contains(&sent_cost(&pair, ids[0])), "of what was free");
     let id = pair.session();
     pair.check_echo(id);
-    // It is told at the next attach too.
+    // The next attach states it too.
     pair.cut();
     pair.attach();
     assert_eq!(pair.client.tunnel.peer().map(|peer| peer.tunnel_limit), Some(64 * RESERVE));
@@ -202,7 +202,7 @@ fn a_full_queue_stops_reading_and_never_ends_the_session() {
     }
 }
 
-/// What is not numbered yet is merged, and counts too.
+/// Data without numbers is merged, and counts too.
 #[test]
 fn a_detached_tunnel_holds_half_of_its_limit_and_each_session_its_reserve() {
     let mut pair = Pair::with(small_pool(64), small_pool(64));
@@ -265,7 +265,7 @@ fn a_limit_that_is_told_lower_stays_what_it_was() {
     assert!(sent_cost(&pair, id) > 100_000);
 }
 
-/// [LIMIT-4] What was told last on the old carrier is told again at attach.
+/// [LIMIT-4] The last limit of the old carrier is stated again at attach.
 #[test]
 fn a_limit_that_has_grown_survives_an_attach() {
     let config = Config { session_limit: 16 << 10, ..Config::default() };
@@ -380,7 +380,7 @@ fn sessions_that_are_opened_too_fast_are_refused_and_time_heals() {
     pair.check_usable();
 }
 
-/// [LIMIT-5] A peer that opens and never confirms the refusals.
+/// [LIMIT-5] A peer that opens sessions and never confirms the refusals.
 #[test]
 fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
     let few = Config { max_sessions: 10, ..Config::default() };

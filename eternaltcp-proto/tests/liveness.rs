@@ -1,4 +1,4 @@
-//! Whether a carrier lives: heartbeats, answers, and silence.
+//! Whether a carrier is alive: heartbeats, answers, and silence.
 
 mod common;
 
@@ -64,7 +64,7 @@ fn no_peer_has_heartbeats_come_more_often_than_every_100_ms() {
         pair.attach();
         pair.drive();
         let (start, mut beats) = (pair.now, 0);
-        // The client says nothing: the server's own timers alone.
+        // The client sends nothing: only the server's own timers fire.
         while let Some((at, _)) = pair.server.tunnel.poll_timeout() {
             if at > start + SECOND * 2 {
                 break;
@@ -105,7 +105,7 @@ fn three_silent_seconds_end_a_carrier_for_each_side_that_hears_nothing() {
     pair.check_usable();
 }
 
-/// [LIVE-2] A record that takes long to come in whole is congestion.
+/// [LIVE-2] A record that takes long to arrive is congestion.
 #[test]
 fn any_byte_that_is_read_is_life() {
     let mut pair = Pair::attached();
@@ -131,7 +131,7 @@ fn a_late_heartbeat_while_data_flows_is_no_death() {
     assert_eq!(is_dead(&pair), (false, false));
 }
 
-/// [LIVE-4] What waits in the socket is read before the carrier is judged.
+/// [LIVE-4] Everything that waits in the socket is read before the carrier is judged.
 #[test]
 fn after_its_own_stop_a_side_reads_before_it_judges() {
     let mut pair = Pair::attached();
@@ -160,7 +160,8 @@ fn after_its_own_stop_a_silent_peer_has_a_second_to_be_heard() {
     assert!(!pair.client.tunnel.is_attached());
 }
 
-/// Sleep of any length is one: what was on its way is gone, and each side finds so when it wakes.
+/// Sleep of any length has the same effect: packets in flight are gone, and each side notices when
+/// it wakes.
 #[test]
 fn eight_hours_of_sleep_cost_a_carrier_and_no_byte() {
     let mut pair = Pair::attached();
@@ -201,7 +202,8 @@ fn a_detached_tunnel_wants_no_timer() {
     assert_eq!(pair.client.tunnel.liveness(), None);
 }
 
-/// [LIVE-5] What is sent vanishes, and the peer goes on: only answers show it.
+/// [LIVE-5] Everything sent to the peer is lost, while the peer still sends: only missing answers
+/// show it.
 #[test]
 fn a_peer_that_is_heard_and_does_not_hear_is_doubted() {
     let mut pair = Pair::attached();

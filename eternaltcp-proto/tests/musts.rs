@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::{specification, workspace};
 
-/// The ids in a text: capitals, a dash and a number, in brackets.
+/// Returns the ids in a text: capitals, a dash and a number, in brackets.
 fn ids(text: &str) -> Vec<String> {
     let is_id = |inner: &str| {
         inner.split_once('-').is_some_and(|(name, number)| {
@@ -23,7 +23,7 @@ fn ids(text: &str) -> Vec<String> {
     inner.filter(|inner| is_id(inner)).map(str::to_owned).collect()
 }
 
-/// The paragraphs and list items of a document.
+/// Returns the paragraphs and list items of a document.
 fn paragraphs(text: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     for line in text.lines() {
@@ -38,7 +38,7 @@ fn paragraphs(text: &str) -> Vec<String> {
     all
 }
 
-/// Every `*.rs` below a folder, but what is built.
+/// Finds every `*.rs` below a folder, except build results.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(folder).expect("a folder of the workspace");
     for entry in entries {
@@ -52,7 +52,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The ids that the comments of the workspace name.
+/// Returns the ids that the comments of the workspace name.
 fn named() -> BTreeSet<String> {
     let mut files = Vec::new();
     sources(&workspace(), &mut files);
@@ -65,7 +65,7 @@ fn named() -> BTreeSet<String> {
     all
 }
 
-/// The ids that the specification defines: each begins an item, in bold.
+/// Returns the ids that the specification defines: each begins an item, in bold.
 fn defined() -> Vec<String> {
     let text = specification();
     let items = text.lines().filter_map(|line| line.strip_prefix("- **"));

@@ -1,4 +1,4 @@
-//! Orders of events that once went wrong, each kept from coming back.
+//! Orders of events that once failed, each kept from failing again.
 
 mod common;
 
@@ -27,8 +27,8 @@ fn request(packets: &[Bytes]) -> AttachRequest {
     acceptor.into_request().expect("a whole request")
 }
 
-/// ending.rs. An end crosses a reset, and the acknowledgement of the reset
-/// goes out ahead of the answer to it.
+/// ending.rs. An end crosses a reset, and the acknowledgement of the reset is sent before the
+/// answer to it.
 #[test]
 fn the_answer_to_a_reset_may_come_after_its_acknowledgement() {
     let mut pair = Pair::attached();
@@ -40,8 +40,8 @@ fn the_answer_to_a_reset_may_come_after_its_acknowledgement() {
     assert_eq!(records(&pair), (0, 0));
 }
 
-/// ending.rs. The server has ended the session both ways, and its last
-/// acknowledgement is on its way when the client's socket dies.
+/// ending.rs. The server has ended the session both ways, and its last acknowledgement is in flight
+/// when the client's socket dies.
 #[test]
 fn a_reset_that_crosses_the_last_acknowledgement_harms_nothing() {
     for by_operator in [false, true] {
@@ -64,8 +64,8 @@ fn a_reset_that_crosses_the_last_acknowledgement_harms_nothing() {
     }
 }
 
-/// attach.rs. The client has told the session's numbers, and is done with it
-/// before the answer comes: its last acknowledgement finds no carrier.
+/// attach.rs. The client has sent the session's numbers, and ends it before the answer comes: its
+/// last acknowledgement finds no carrier.
 #[test]
 fn a_session_that_ends_while_its_attach_is_on_its_way_leaves_no_record() {
     let mut pair = Pair::attached();
@@ -107,7 +107,7 @@ fn a_digest_that_does_not_match_resets_only_that_session_also_if_packets_were_lo
     pair.check_echo(good);
 }
 
-/// attach.rs. [ATTACH-10] The client had reset the session already.
+/// attach.rs. [ATTACH-10] The client had already reset the session.
 #[test]
 fn numbers_that_do_not_fit_do_not_swallow_a_reset() {
     let mut pair = Pair::attached();
@@ -161,8 +161,8 @@ fn a_session_that_is_open_one_way_only_is_reset_if_the_peer_has_no_record() {
     assert_eq!(pair.client.socket(id).cause(), Some(Cause::Unresumable));
 }
 
-/// limits.rs. [LIMIT-5] The open that was one too many comes again with the
-/// next carrier, and then there is room.
+/// limits.rs. [LIMIT-5] The open that was one too many is sent again with the next carrier, and
+/// then there is room.
 #[test]
 fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
     let few = Config { max_sessions: 2, ..Config::default() };
@@ -195,8 +195,7 @@ fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
     assert_eq!(server.handle_input(now, open(last.unwrap())), Ok(()));
 }
 
-/// limits.rs. [LIMIT-4] A limit that grows to its bound while an attach is on
-/// its way is not told later either.
+/// limits.rs. [LIMIT-4] A limit that reaches its bound during an attach is not sent later either.
 #[test]
 fn a_limit_that_grows_while_an_attach_is_on_its_way_is_told() {
     let small =
@@ -260,8 +259,7 @@ fn a_client_whose_epochs_are_used_up_does_not_panic() {
     tunnel.attach(Time::ZERO, new_tunnel);
 }
 
-/// attach.rs. The request has told the limit of before, and nothing told the
-/// new one.
+/// attach.rs. The request has the previous limit, and no later packet had the new one.
 #[test]
 fn a_limit_that_is_raised_while_an_attach_is_on_its_way_is_told_after_it() {
     let config = Config { tunnel_limit: 1 << 20, ..Config::default() };
@@ -272,8 +270,8 @@ fn a_limit_that_is_raised_while_an_attach_is_on_its_way_is_told_after_it() {
     assert_eq!(pair.server.tunnel.peer().map(|peer| peer.tunnel_limit), Some(2 << 20));
 }
 
-/// export.rs. The server's successor has lower limits, and never heard of a
-/// session of which the client has sent as much as the limits of before allow.
+/// export.rs. The server's successor has lower limits, and never heard of a session of which the
+/// client has sent as much as the previous limits allow.
 #[test]
 fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
     let before = Config { session_limit: 100_000, ..Config::default() };
@@ -293,8 +291,8 @@ fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
     assert_eq!(told, Some((100_000, Config::default().tunnel_limit)));
 }
 
-/// limits.rs. A tunnel restored with a smaller limit takes what its peer may
-/// have outstanding.
+/// limits.rs. A tunnel restored with a smaller limit takes everything that its peer may have
+/// outstanding.
 #[test]
 fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
     let mut pair = Pair::attached();
@@ -313,16 +311,15 @@ fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
     pair.attach();
 }
 
-/// Damages the digests of what the server has delivered of session 1.
+/// Damages the digests of the data that the server has delivered of session 1.
 fn tamper_with_digest(side: Side, transmit: &mut eternaltcp_proto::Transmit) {
     if side == Server && transmit.header.kind == Kind::Numbers && transmit.header.session == 1 {
         transmit.payload = [&[7; 8], &transmit.payload[8..]].concat().into();
     }
 }
 
-/// limits.rs. [LIMIT-1] The client resets a session whose digests differ, and drops its
-/// data. Those that the server received wait there for a slow application, and the reset
-/// behind them.
+/// limits.rs. [LIMIT-1] The client resets a session whose digests differ, and drops its data. The
+/// data that the server received waits there for a slow application, with the reset behind it.
 #[test]
 fn data_dropped_at_an_attach_fill_the_limit_until_they_are_delivered() {
     let config = Config { tunnel_limit: 100_000, ..Config::default() };
@@ -365,9 +362,9 @@ fn data_dropped_at_an_attach_fill_the_limit_until_they_are_delivered() {
     }
 }
 
-/// A session of which the client holds bytes without a number, and its reset
-/// behind them, on a carrier that brings nothing to the server any more. Returns
-/// how many bytes were read from the application.
+/// Returns a session of which the client holds bytes without a number, and its reset behind them,
+/// on a carrier that no longer brings anything to the server. Also returns how many bytes were read
+/// from the application.
 fn reset_behind_data_on_a_dead_path(pair: &mut Pair) -> (SessionId, usize) {
     let id = pair.session();
     let length = pair.client.tunnel.config().session_limit as usize * 2;
@@ -381,8 +378,8 @@ fn reset_behind_data_on_a_dead_path(pair: &mut Pair) -> (SessionId, usize) {
     (id, read)
 }
 
-/// ending.rs. [RESET-1] The grace that a side gives its peer after a stop of its
-/// own is no time in which the peer was heard.
+/// ending.rs. [RESET-1] The second that a side gives its peer after standing still itself is not
+/// time in which the peer was heard.
 #[test]
 fn a_reset_does_not_overtake_data_because_its_own_side_stood_still() {
     let mut pair = Pair::attached();
@@ -395,8 +392,8 @@ fn a_reset_does_not_overtake_data_because_its_own_side_stood_still() {
     assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
 }
 
-/// ending.rs. [RESET-1] The same where what waits in the socket is read after the
-/// timer has judged.
+/// ending.rs. [RESET-1] The same if the waiting input of the socket is read only after the timer
+/// has fired.
 #[test]
 fn a_reset_does_not_overtake_data_because_a_timer_was_first_after_a_stop() {
     let mut pair = Pair::attached();
@@ -413,8 +410,8 @@ fn a_reset_does_not_overtake_data_because_a_timer_was_first_after_a_stop() {
     assert_eq!(pair.server.socket(id).got.len(), read);
 }
 
-/// ending.rs. [RESET-1] A silence shorter than what ends a carrier may be that of
-/// a peer that stands still.
+/// ending.rs. [RESET-1] A silence too short to end a carrier may be that of a peer that stands
+/// still.
 #[test]
 fn a_reset_does_not_overtake_data_as_a_patient_side_waits_for_a_peer_that_stands_still() {
     let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
@@ -432,8 +429,8 @@ fn a_reset_does_not_overtake_data_as_a_patient_side_waits_for_a_peer_that_stands
     assert_eq!(pair.server.socket(id).got.len(), read);
 }
 
-/// attach.rs. [ATTACH-9] A bit flips in the server's data, and its reset behind
-/// them is delivered. Each side learns the last numbers by the attach alone.
+/// attach.rs. [ATTACH-9] A bit flips in the server's data, and its reset behind the data is
+/// delivered. Each side learns the last numbers only from the attach.
 #[test]
 fn a_session_whose_last_numbers_an_attach_tells_leaves_no_record_after_corruption() {
     let mut pair = Pair::attached();
@@ -461,8 +458,8 @@ fn a_session_whose_last_numbers_an_attach_tells_leaves_no_record_after_corruptio
     assert_eq!(records(&pair), (0, 0));
 }
 
-/// attach.rs. [ATTACH-9] [END-2] The peer has taken the reset ahead of the data
-/// before it, which were on a joined carrier: its digest lacks them.
+/// attach.rs. [ATTACH-9] [END-2] The peer has taken the reset before the data, which was on a
+/// joined carrier: its digest lacks that data.
 #[test]
 fn nothing_follows_a_reset_that_has_skipped_data() {
     for is_acknowledged in [false, true] {
@@ -491,8 +488,8 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
     }
 }
 
-/// ending.rs. The carrier is so slow that a session waits for its turn for longer than a
-/// reset waits for a stalled application.
+/// ending.rs. The carrier is so slow that a session waits for its turn longer than a reset waits
+/// for a stalled application.
 #[test]
 fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
     for is_opening_sent in [true, false] {
@@ -524,7 +521,7 @@ fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
     }
 }
 
-/// joined.rs. [STANDBY-5] A heartbeat comes in one piece with the join before it.
+/// joined.rs. [STANDBY-5] A heartbeat arrives together with the join before it.
 #[test]
 fn a_heartbeat_behind_a_join_is_answered() {
     let mut pair = Pair::attached();

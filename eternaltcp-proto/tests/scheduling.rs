@@ -1,5 +1,5 @@
-//! Whose packet is next: signs of life, acknowledgements and limits before
-//! data, small sessions before bulk, and bulk in turns.
+//! Which packet is next: signs of life, acknowledgements and limits before data, interactive
+//! sessions before bulk, and bulk in turns.
 
 mod common;
 
@@ -10,7 +10,7 @@ use eternaltcp_proto::{Config, Header, Kind, SessionId, Side};
 
 use Side::{Client, Server};
 
-/// A client that has a bulk session with much to send.
+/// Returns a client that has a bulk session with much to send.
 fn busy() -> (Pair, SessionId) {
     let mut pair = Pair::attached();
     let bulk = pair.session();
@@ -23,7 +23,7 @@ fn next(pair: &mut Pair) -> Header {
     pair.client.tunnel.poll_transmit(pair.now).expect("something to send").header
 }
 
-/// What one side has sent since the log was so long.
+/// Returns what one side has sent since the log had this length.
 fn said(pair: &Pair, by: Side, before: usize) -> Vec<(Kind, u32)> {
     let log = pair.log[before..].iter().filter(|(side, _)| *side == by);
     log.map(|(_, transmit)| (transmit.header.kind, transmit.header.ack.get())).collect()
@@ -120,7 +120,7 @@ fn who_has_sent_data_does_not_wait_for_the_answer_to_the_opening() {
     assert_eq!(said(&pair, Server, before).len(), 2, "it does not come again");
 }
 
-/// A client whose session is over, but for its last acknowledgement.
+/// Returns a client whose session has ended, except for its last acknowledgement.
 fn parting() -> (Pair, usize) {
     let mut pair = Pair::attached();
     let id = pair.session();

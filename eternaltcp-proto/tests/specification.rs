@@ -1,5 +1,5 @@
-//! `docs/protocol.md` and the code say the same: the tables are those of the
-//! code, and the exchange is a real one.
+//! `docs/protocol.md` and the code match: the tables are those of the code, and the exchange is a
+//! real one.
 
 mod common;
 
@@ -12,7 +12,7 @@ use Side::{Client, Server};
 
 // -- Tables.
 
-/// The cells of each row of the first table behind a heading.
+/// Returns the cells of each row of the first table behind a heading.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = specification();
     let (_, rest) = text.split_once(&format!("{heading}\n")).expect("the heading");
@@ -90,7 +90,7 @@ fn exchange() -> Pair {
     pair
 }
 
-/// A packet as the document shows it.
+/// Returns a packet as the document shows it.
 fn render(side: Side, transmit: &Transmit) -> String {
     let header = &transmit.header;
     let who = if side == Client { "client" } else { "server" };

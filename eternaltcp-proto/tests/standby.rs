@@ -1,5 +1,5 @@
-//! Standby carriers: let in, kept alive, attached at once; and ended by
-//! silence and by everything else that does not belong there.
+//! Standby carriers: accepted, kept alive, attached at once, and ended by silence and by any packet
+//! that is not allowed.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
@@ -20,10 +20,10 @@ use Side::{Client, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the server lets a carrier be silent.
+/// How long the server lets a carrier be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// A pair with a second carrier, both ends of which are driven by hand.
+/// A pair with a second carrier, both ends of which the test drives.
 struct World {
     pair: Pair,
     now: Time,
@@ -32,7 +32,7 @@ struct World {
 }
 
 impl World {
-    /// A carrier that asks, and waits for the server's word.
+    /// Creates a carrier that has asked and waits for the server's answer.
     fn asking() -> Self {
         let pair = Pair::attached();
         let now = pair.now;
@@ -45,7 +45,7 @@ impl World {
         Self { pair, now, standby, acceptor }
     }
 
-    /// A carrier that stands by.
+    /// Creates a carrier that stands by.
     fn ready() -> Self {
         let mut world = Self::asking();
         world.acceptor.let_stand_by(world.now, SILENCE);
@@ -54,7 +54,7 @@ impl World {
         world
     }
 
-    /// Carries what both have to say, once each way.
+    /// Carries the packets of both sides, once each way.
     fn travel(&mut self) {
         let sent = sent(&mut self.standby, self.now);
         self.now = self.now + ONE_WAY;
@@ -65,15 +65,14 @@ impl World {
         }
     }
 
-    /// Gives the server bytes of the client.
+    /// Gives bytes of the client to the server.
     fn say(&mut self, bytes: &[u8]) {
         self.acceptor.handle_heard(self.now);
         self.acceptor.handle_input(Bytes::copy_from_slice(bytes));
         assert_eq!(self.acceptor.poll(), Ok(Progress::More));
     }
 
-    /// Lets time pass for both ends, with an answer to every heartbeat. Counts
-    /// the heartbeats.
+    /// Lets time pass for both ends, and answers every heartbeat. Returns the number of heartbeats.
     fn run_for(&mut self, duration: Duration) -> usize {
         let (end, mut beats) = (self.now + duration, 0);
         while let Some(at) = self.standby.poll_timeout().filter(|at| *at <= end) {
@@ -88,15 +87,14 @@ impl World {
         beats
     }
 
-    /// A heartbeat that is due goes on its way.
+    /// Returns a heartbeat that is due.
     fn beat(&mut self) -> Bytes {
         self.now = self.standby.poll_timeout().expect("it is not over");
         self.standby.handle_timeout(self.now);
         sent(&mut self.standby, self.now)
     }
 
-    /// The client attaches on the standby carrier; `between` arrives before the
-    /// server's answer.
+    /// Attaches the client on the standby carrier. `between` arrives before the server's answer.
     fn attach(self, between: &[u8]) -> Result<Pair, Violation> {
         let Self { mut pair, now, standby, mut acceptor } = self;
         pair.now = now;
@@ -117,13 +115,13 @@ impl World {
     }
 }
 
-/// What the client's end has to say.
+/// Returns the packets of the client's end.
 fn sent(standby: &mut Standby, now: Time) -> Bytes {
     let all = std::iter::from_fn(|| standby.poll_transmit(now));
     all.map(|transmit| wire::encode(&transmit)).collect::<Vec<_>>().concat().into()
 }
 
-/// What the server's end has to say.
+/// Returns the packets of the server's end.
 fn answers(acceptor: &mut Acceptor) -> Vec<Transmit> {
     std::iter::from_fn(|| acceptor.poll_transmit()).collect()
 }
@@ -391,7 +389,7 @@ fn an_echo_that_nothing_asked_for_ends_the_carrier() {
     assert_eq!(unsent.attach(&echo(0)).err(), Some(out), "of one that never went");
 }
 
-/// [STANDBY-6] A carrier that never stood by has no echo to wait for.
+/// [STANDBY-6] A carrier that never stood by has no echo that may still come.
 #[test]
 fn an_echo_on_a_new_carrier_ends_it() {
     let mut pair = Pair::attached();
@@ -412,7 +410,7 @@ fn an_attach_for_another_tunnel_ends_it() {
     }
 }
 
-// -- What does not belong there.
+// -- Packets that are not allowed.
 
 /// [STANDBY-3]
 #[test]
@@ -499,7 +497,7 @@ fn a_hostile_client_cannot_make_it_grow() {
     assert_eq!((one.header.kind, one.header.ack), (Kind::Echo, Seq::new(10_000)));
 }
 
-/// Packets are found whole however they are torn.
+/// Packets are found whole, however the input is cut.
 #[test]
 fn a_standby_may_come_in_any_pieces() {
     let whole = wire::standby(TUNNEL.0);

@@ -1,8 +1,8 @@
-//! The states of a session, each with every event: found by trying all events
-//! in all states that are reached, and kept as tables in `snapshots/`.
+//! The states of a session, each with every event. They are found by trying all events in all
+//! states that are reached, and kept as tables in `snapshots/`.
 //!
-//! A state is what can be seen from outside: the harness is one tunnel of the
-//! server, a peer made by hand, and probes that are thrown away after use.
+//! A state is what is visible from outside: the harness is one tunnel of the server, a peer made by
+//! the test, and probes that are discarded after use.
 
 mod common;
 
@@ -22,7 +22,7 @@ use eternaltcp_proto::{
 /// The payload of each `data` packet: one fills the session's limit.
 const CHUNK: &[u8] = b"0123456789";
 
-/// What came of an event.
+/// The result of an event.
 type Outcome = Result<Applied, Violation>;
 
 /// Whether an event can occur in a state.
@@ -33,7 +33,7 @@ enum Applied {
     No,
 }
 
-/// A tunnel of the server with one session, and what its peer knows.
+/// A tunnel of the server with one session, and the state of its peer.
 struct World {
     now: Time,
     epoch: u64,
@@ -47,11 +47,11 @@ struct World {
     acked: usize,
     /// The number of the peer's next packet.
     next: u32,
-    /// The digest of what the peer sent.
+    /// The digest of the data that the peer sent.
     digest: Digest,
-    /// The peer has sent a reset.
+    /// Whether the peer has sent a reset.
     is_reset_received: bool,
-    /// The local socket is gone.
+    /// Whether the local socket is gone.
     is_socket_gone: bool,
 }
 
@@ -74,7 +74,7 @@ impl World {
         world
     }
 
-    /// The peer has opened the session, and the tunnel's side accepted it.
+    /// Creates a world in which the peer has opened the session, and the tunnel's side accepted it.
     fn accepted() -> Self {
         let mut world = Self::offered();
         world.tunnel.accept(world.now, world.id);
@@ -83,14 +83,14 @@ impl World {
         world
     }
 
-    /// The peer has opened the session.
+    /// Creates a world in which the peer has opened the session.
     fn offered() -> Self {
         let mut world = Self::new(1);
         assert_eq!(world.receive(wire::OPEN, b"\0"), Ok(Applied::Yes));
         world
     }
 
-    /// The tunnel's side has opened the session, detached.
+    /// Creates a world in which the tunnel's side has opened the session, detached.
     fn asked() -> Self {
         let mut world = Self::new(2);
         world.tunnel.handle_lost();
@@ -126,7 +126,7 @@ impl World {
         Ok(Applied::Yes)
     }
 
-    /// The peer's next numbered packet.
+    /// Gives the tunnel the peer's next numbered packet.
     fn receive(&mut self, kind: u32, payload: &[u8]) -> Outcome {
         let bytes = packet(kind, self.id.get(), self.next, self.acked as u32, payload);
         self.next += 1;
@@ -164,7 +164,7 @@ impl World {
         self.feed(packet(wire::ACK, self.id.get(), 0, self.acked as u32, b""))
     }
 
-    /// A new carrier whose peer received nothing that it has not acknowledged.
+    /// Attaches a new carrier whose peer received only what it has acknowledged.
     fn attach(&mut self, is_listed: bool) {
         self.tunnel.handle_lost();
         self.epoch += 1;
@@ -187,13 +187,13 @@ impl World {
         self.drain();
     }
 
-    /// The next carrier, for a session that the peer knows.
+    /// Attaches the next carrier, for a session that the peer knows.
     fn reattach(&mut self) -> Outcome {
         self.attach(true);
         Ok(Applied::Yes)
     }
 
-    /// The next carrier, whose peer does not list the session.
+    /// Attaches the next carrier, whose peer does not list the session.
     fn reattach_unlisted(&mut self) -> Outcome {
         self.attach(false);
         Ok(Applied::Yes)
@@ -261,10 +261,10 @@ impl World {
     }
 }
 
-/// Something that can happen, and what it is called.
+/// An event and its name.
 type Event = (&'static str, fn(&mut World) -> Outcome);
 
-/// One table: where it begins, what may happen, and how a state is seen.
+/// One table: its first state, the possible events, and how a state is shown.
 struct Machine {
     title: &'static str,
     starts: &'static [fn() -> World],
@@ -272,7 +272,7 @@ struct Machine {
     state: fn(World) -> String,
 }
 
-/// How a state is reached: where it begins, and the events after that.
+/// How a state is reached: the first state, and the events after it.
 #[derive(Clone)]
 struct Route {
     start: fn() -> World,
@@ -297,7 +297,7 @@ impl Route {
 }
 
 impl Machine {
-    /// Tries every event in every state, and draws what comes of it.
+    /// Tries every event in every state, and draws the results.
     fn explore(&self) -> String {
         let mut seen: Vec<String> = Vec::new();
         let mut waiting: VecDeque<(String, Route)> = VecDeque::new();
@@ -365,7 +365,7 @@ impl Machine {
 
 const GONE: &str = "gone";
 
-/// Where the table of the opening ends: the other tables go on from here.
+/// The end of the opening's table: the other tables continue from here.
 const OVER: &str = "over";
 
 const LEGEND: &str = "What each event does in each state: the state after it, then the numbered packets sent.\n\
@@ -376,10 +376,10 @@ fn violation_name(violation: &Violation) -> String {
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-// -- How a state is seen.
+// -- How a state is shown.
 
-/// What of the sending direction was sent, and what a peer that acknowledges
-/// everything gets to see of it yet.
+/// Returns what the sending direction has sent, and what a peer that acknowledges everything will
+/// still receive of it.
 fn send_state(mut world: World) -> String {
     if !world.exists() {
         return GONE.into();
@@ -402,7 +402,7 @@ fn send_state(mut world: World) -> String {
     }
 }
 
-/// What the local socket is given, and what the peer may still send.
+/// Returns what the local socket is given, and what the peer may still send.
 fn receive_state(mut world: World) -> String {
     if !world.exists() {
         return GONE.into();
@@ -430,7 +430,7 @@ fn receive_state(mut world: World) -> String {
     state.into()
 }
 
-/// How far the opening has come.
+/// Returns the progress of the opening.
 fn opening_state(world: World) -> String {
     let (tunnel, id) = (&world.tunnel, world.id);
     let is_over = tunnel.capacity(id) == 0 && tunnel.offered_target(id).is_none();

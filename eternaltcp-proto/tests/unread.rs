@@ -1,4 +1,4 @@
-//! A peer that has this side say much and reads nothing of it: what waits stays little.
+//! A peer that causes much output and reads none of it: little waits.
 
 mod common;
 
@@ -11,8 +11,8 @@ use eternaltcp_proto::{Acceptor, Cause, Kind, Progress, Reset, Side, Violation};
 
 use Side::{Client, Server};
 
-/// Gives the server packets of a client that reads nothing. The server's own work
-/// goes on: sockets are served, and timers fire.
+/// Gives the server packets of a client that reads nothing. The server's own work continues:
+/// sockets are served, and timers fire.
 fn flood(pair: &mut Pair, packets: impl Iterator<Item = Bytes>) -> Result<usize, Violation> {
     let mut most = 0;
     for packet in packets {
@@ -26,7 +26,7 @@ fn flood(pair: &mut Pair, packets: impl Iterator<Item = Bytes>) -> Result<usize,
     Ok(most)
 }
 
-/// What waited, by kinds.
+/// Returns what waited, by kinds.
 fn kinds(pair: &mut Pair) -> Vec<Kind> {
     let now = pair.now;
     transmits(&mut pair.server.tunnel, now).iter().map(|it| it.header.kind).collect()
@@ -96,7 +96,7 @@ fn sessions_that_come_and_go_before_they_are_sent_leave_no_list() {
         pair.server.handle_events(now);
         assert!(pair.server.tunnel.words_waiting() <= 100);
     }
-    // Those that stay are sent, in their order.
+    // The ones that stay are sent in order.
     let ids: Vec<_> = (0..200).map(|_| pair.open(Server)).collect();
     let opened: Vec<_> =
         transmits(&mut pair.server.tunnel, now).iter().map(|it| it.header.session).collect();

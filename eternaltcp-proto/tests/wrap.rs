@@ -1,4 +1,4 @@
-//! Counters go on past their end, or end with an error that says so.
+//! Counters continue past their end, or end with a clear error.
 
 mod common;
 
@@ -13,8 +13,8 @@ fn just_below_the_wrap() -> Config {
     Config { first_seq: Seq::new(u32::MAX - 2), ..Config::default() }
 }
 
-/// A client's tunnel whose counters have come far. They stand in an exported
-/// tunnel behind its format (2 bytes) and side (1): epoch, then the next id.
+/// Creates a client's tunnel whose counters are far advanced. In an exported tunnel they follow its
+/// format (2 bytes) and side (1): epoch, then the next id.
 fn client_at(epoch: u64, next_id: u32) -> Tunnel {
     let mut detached = Tunnel::new(Client, Config::default()).export();
     detached.numbers[3..11].copy_from_slice(&epoch.to_le_bytes());
@@ -111,7 +111,7 @@ fn epochs_count_up_to_their_end() {
     }
 }
 
-/// [ATTACH-3] Epochs do not wrap: after the last one comes nothing.
+/// [ATTACH-3] Epochs do not wrap: none follows the last one.
 #[test]
 fn no_epoch_comes_after_the_last() {
     let mut server = Tunnel::new(Server, Config::default());

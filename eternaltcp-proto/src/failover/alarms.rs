@@ -1,31 +1,31 @@
-//! How far doubts are to be trusted: a slow path that lives must not flap.
+//! How far to trust doubts: a slow path that is alive must not cause one new carrier after another.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// The grace that one false alarm adds; each further one doubles it.
+/// The delay that one false alarm adds. Each further one doubles it.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// The longest grace is this many doublings: four seconds.
+/// The longest delay is this many doublings: four seconds.
 const MAX_DOUBLINGS: u32 = 4;
 
 /// A quiet time after which one false alarm is forgotten.
 const CALM: Duration = Duration::from_secs(30);
 
-/// Counts doubts that came to nothing, and makes the next ones wait.
+/// Counts doubts that proved wrong, and delays the next ones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Alarms {
     false_alarms: u32,
     last: Time,
-    /// A carrier was attached because the one before was doubted, and has
-    /// achieved nothing yet.
+    /// A carrier was attached because the previous one was doubted, and it has not delivered
+    /// anything yet.
     is_unproven: bool,
 }
 
 impl Alarms {
-    /// A carrier is doubted: so long it gets to prove itself before another is
-    /// dialled.
+    /// Handles a doubt about a carrier. Returns how long the carrier has to prove itself before
+    /// another is dialled.
     pub(super) fn handle_alarm(&mut self, now: Time) -> Duration {
         let calm = now.since(self.last).as_secs() / CALM.as_secs();
         let calm = u32::try_from(calm).unwrap_or(u32::MAX);
@@ -37,18 +37,18 @@ impl Alarms {
         GRACE * ((1 << self.false_alarms) - 1)
     }
 
-    /// It lives, and a dial was made for nothing.
+    /// Handles a carrier that proved to be alive: a dial was made for nothing.
     pub(super) fn handle_false_alarm(&mut self, now: Time) {
         self.last = now;
         self.count();
     }
 
-    /// The doubt led to another carrier.
+    /// Handles a doubt that led to another carrier.
     pub(super) fn handle_attached(&mut self) {
         self.is_unproven = true;
     }
 
-    /// The carrier has achieved something.
+    /// Handles progress on the carrier.
     pub(super) fn handle_progress(&mut self) {
         self.is_unproven = false;
     }

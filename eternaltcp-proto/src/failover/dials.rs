@@ -1,4 +1,4 @@
-//! The dials that are under way, and which of them makes room for another.
+//! The dials in progress, and which of them makes room for another.
 
 use std::time::Duration;
 
@@ -8,40 +8,40 @@ use crate::time::Time;
 /// A dial that is not answered makes room for a newer one after this time.
 pub(super) const YIELDS: Duration = Duration::from_secs(1);
 
-/// All but the oldest one: it may wait so long, as a path can be that slow.
+/// Except the oldest one, which may wait this long, since a path can be that slow.
 const OLDEST_YIELDS: Duration = Duration::from_secs(6);
 
-/// A handshake may take so long, or twice as long as the server's machine took
-/// to answer, before another dial replaces it: its path may have died.
+/// A handshake may take this long, or twice the time that the server's machine took to answer,
+/// before another dial replaces it: its path may have died.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
-/// The patience with handshakes doubles so often when none is ever done.
+/// The patience with handshakes doubles at most this often while none succeeds.
 const MAX_PATIENCE: u32 = 4;
 
 /// One dial, by its number in this process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DialId(pub u64);
 
-/// A dial that is under way.
+/// A dial in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dial {
     pub(super) id: DialId,
     since: Time,
     pub(super) occasion: Occasion,
-    /// The server's machine answered: the rest is up to the server.
+    /// The server's machine answered, and now the server has to.
     pub(super) is_connected: bool,
-    /// When another one replaces it, if it is connected.
+    /// When another dial replaces it, if it is connected.
     replaced_at: Option<Time>,
 }
 
-/// All dials that are under way.
+/// All dials in progress.
 #[derive(Debug, Default)]
 pub(super) struct Dials {
     under_way: Vec<Dial>,
     /// Dials to give up.
     abandoned: Vec<DialId>,
     next_id: u64,
-    /// Handshakes that took too long since one was done.
+    /// Handshakes that took too long since the last one that succeeded.
     slow_handshakes: u32,
 }
 
@@ -54,7 +54,7 @@ impl Dials {
         self.under_way.is_empty()
     }
 
-    /// Begins one.
+    /// Begins a dial.
     pub(super) fn start(&mut self, now: Time, occasion: Occasion) -> DialId {
         let id = DialId(self.next_id);
         self.next_id += 1;
@@ -63,31 +63,31 @@ impl Dials {
         id
     }
 
-    /// The server's machine has answered one.
+    /// Records that the server's machine has answered a dial.
     pub(super) fn handle_connected(&mut self, id: DialId) {
         for dial in self.under_way.iter_mut().filter(|dial| dial.id == id) {
             dial.is_connected = true;
         }
     }
 
-    /// A handshake is done: the next may be slow again.
+    /// Records that a handshake is complete: the next may be slow again.
     pub(super) fn handle_handshake(&mut self) {
         self.slow_handshakes = 0;
     }
 
-    /// Gives up those that the server's machine has answered: their handshakes take too
+    /// Gives up those that the server's machine has answered, because their handshakes take too
     /// long.
     pub(super) fn replace_connected(&mut self) {
         self.slow_handshakes = (self.slow_handshakes + 1).min(MAX_PATIENCE);
         self.abandon(|dial| dial.is_connected);
     }
 
-    /// A dial to give up.
+    /// Returns a dial to give up.
     pub(super) fn poll_abandoned(&mut self) -> Option<DialId> {
         self.abandoned.pop()
     }
 
-    /// Takes a dial that has ended; `None` for one that was given up.
+    /// Takes a dial that has ended, or returns `None` for one that was given up.
     pub(super) fn take(&mut self, id: DialId) -> Option<Dial> {
         let index = self.under_way.iter().position(|dial| dial.id == id)?;
         Some(self.under_way.swap_remove(index))
@@ -104,8 +104,8 @@ impl Dials {
         });
     }
 
-    /// When the dial that the server has answered is to be replaced; `None` if
-    /// it has answered none.
+    /// Returns when to replace the dial that the server has answered, or `None` if it has answered
+    /// none.
     pub(super) fn replacing_at(&mut self, now: Time) -> Option<Time> {
         let patience = 1 << self.slow_handshakes;
         let connected = self.under_way.iter_mut().filter(|dial| dial.is_connected);
@@ -116,8 +116,7 @@ impl Dials {
         connected.map(at).max()
     }
 
-    /// When which dial that was not answered yields to a newer one. The oldest
-    /// waits for longest.
+    /// Returns when which unanswered dial yields to a newer one. The oldest one waits the longest.
     pub(super) fn room_at(&self) -> Option<(Time, DialId)> {
         let mut silent: Vec<_> = self.under_way.iter().filter(|dial| !dial.is_connected).collect();
         silent.sort_by_key(|dial| dial.since);

@@ -1,8 +1,8 @@
 //! The client's decisions about carriers: when to dial, and whether a carrier
 //! whose handshake is done is attached.
 //!
-//! A dial harms nobody. Sending attach is the commit: it is made for a carrier
-//! only while the one before is gone, or still doubted, or is to be left.
+//! A dial does no harm. The attach is the commitment: it is sent for a carrier only while the
+//! previous one is gone, still doubted, or is to be replaced.
 
 mod alarms;
 mod dials;
@@ -17,52 +17,52 @@ pub use dials::DialId;
 use dials::{Dials, YIELDS};
 use pace::Pace;
 
-/// Dials under way at once: each may wait for a slow answer while the next ask.
+/// The most dials at once: each may wait for a slow answer while the next ones are made.
 pub const MAX_DIALS: usize = 8;
 
-/// So many events in a row are answered with a dial each: a move is made of a few
-/// (an address goes, one comes, a route comes), and the last is the one that counts.
+/// This many events in a row cause a dial each. A move consists of a few (an address goes, one
+/// comes, a route comes), and the last one counts.
 const EVENTS: u32 = 8;
 
-/// Further ones closer together than this share a dial.
+/// Further events closer together than this share a dial.
 const EVENT_GAP: Duration = Duration::from_millis(100);
 
-/// A carrier that lived this long was worth it: the pace starts anew.
+/// A carrier that lived this long counts as a success, and resets the pace.
 const WORTHY: Duration = Duration::from_secs(10);
 
-/// What a dial is for.
+/// The reason for a dial.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Occasion {
     /// There is no carrier.
     Loss,
     /// The carrier is doubted.
     Suspicion(Suspicion),
-    /// The network changed, and the carrier is on the path of before.
+    /// The network changed, and the carrier uses the previous path.
     Move,
     /// The user asked for it.
     Request,
-    /// A server that is preferred may be reached again.
+    /// A preferred server may be reachable again.
     Preference,
 }
 
 impl Occasion {
-    /// Whether the new carrier is wanted although the old one lives.
+    /// Returns whether the new carrier is wanted although the old one is alive.
     fn is_unconditional(self) -> bool {
         matches!(self, Self::Move | Self::Request | Self::Preference)
     }
 }
 
-/// The tunnel's relation to a carrier, as far as dialling goes.
+/// The tunnel's relation to a carrier, as far as dials are concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
     /// There is none.
     None,
-    /// One is attached, or asked to be, and since when.
+    /// One is attached, or the attach is sent, since this time.
     Carried { since: Time, is_bound: bool, suspicion: Option<Suspicion> },
 }
 
-/// The decisions of one client. It reads no clock and owns no socket: the
-/// driver dials what [`Self::poll_dial`] names, and says what came of it.
+/// The decisions of one client. It reads no clock and owns no socket: the driver makes the dial
+/// that [`Self::poll_dial`] returns, and reports the result.
 #[derive(Debug)]
 pub struct Failover {
     standing: Standing,
@@ -70,16 +70,16 @@ pub struct Failover {
     alarms: Alarms,
     dials: Dials,
     next: Option<(Time, Occasion)>,
-    /// Until when answers to events are used up, at a pace of one each
-    /// [`EVENT_GAP`]; and whether the next dial is one.
+    /// Until when the answers to events are used up, at a rate of one per [`EVENT_GAP`], and
+    /// whether the next dial answers one.
     events_until: Time,
     is_event: bool,
-    /// Whether the doubt of now has led to a dial.
+    /// Whether the current doubt has led to a dial.
     alarm_dialed: bool,
 }
 
 impl Failover {
-    /// A client that has no carrier, and dials at once.
+    /// Creates the decisions of a client that has no carrier and dials at once.
     #[must_use]
     pub fn new(now: Time) -> Self {
         Self {
@@ -94,20 +94,20 @@ impl Failover {
         }
     }
 
-    /// Dials that are under way.
+    /// Returns how many dials are in progress.
     #[must_use]
     pub fn dialing(&self) -> usize {
         self.dials.len()
     }
 
-    /// Whether a carrier is attached, or asked to be.
+    /// Returns whether a carrier is attached, or the attach is sent.
     #[must_use]
     pub fn is_carried(&self) -> bool {
         self.standing != Standing::None
     }
 
-    /// A number was delivered on either side: the next loss finds the pace as
-    /// if it were the first.
+    /// Handles a number that was delivered on either side: the pace after the next loss starts from
+    /// the beginning.
     pub fn handle_progress(&mut self) {
         if self.is_bound() {
             self.pace.reset();
@@ -115,7 +115,7 @@ impl Failover {
         }
     }
 
-    /// The carrier is gone, or of no use.
+    /// Handles the loss of the carrier.
     pub fn handle_lost(&mut self, now: Time, random: u32) {
         if let Standing::Carried { since, is_bound: true, .. } = self.standing
             && now.since(since) >= WORTHY
@@ -127,15 +127,15 @@ impl Failover {
         self.dial_at(at, Occasion::Loss);
     }
 
-    /// The server refused the attach for now.
+    /// Handles a refusal of the attach for now.
     pub fn handle_refused(&mut self, now: Time, random: u32) {
         self.standing = Standing::None;
         let at = self.pace.after_answer(now, random);
         self.next = Some((at, Occasion::Loss));
     }
 
-    /// The tunnel is to be made anew: what is under way proves a key that the
-    /// server does not know. `is_settled`: the one before had been of use.
+    /// Handles the loss of the tunnel: a new one is needed, and dials in progress prove a key that
+    /// the server does not know. `is_settled` says whether the previous tunnel had been of use.
     pub fn handle_restart(&mut self, now: Time, random: u32, is_settled: bool) {
         self.dials.abandon(|_| true);
         self.next = None;
@@ -145,7 +145,7 @@ impl Failover {
         self.handle_lost(now, random);
     }
 
-    /// The carrier is doubted.
+    /// Handles a doubt about the carrier.
     pub fn handle_suspected(&mut self, now: Time, why: Suspicion) {
         let Standing::Carried { suspicion, .. } = &mut self.standing else { return };
         if suspicion.replace(why).is_none() {
@@ -155,7 +155,8 @@ impl Failover {
         }
     }
 
-    /// The carrier that was doubted lives: what was dialled for it is given up.
+    /// Handles a doubted carrier that proved to be alive: the dials made because of the doubt are
+    /// given up.
     pub fn handle_relieved(&mut self, now: Time) {
         if let Standing::Carried { suspicion, .. } = &mut self.standing {
             *suspicion = None;
@@ -167,9 +168,9 @@ impl Failover {
         }
     }
 
-    /// The network changed so that a new carrier would take another path, or
-    /// there is a path again. What is under way on the old path is given up,
-    /// unless the server has answered it and nothing else carries.
+    /// Handles a change of the network after which a new carrier would take another path, or after
+    /// which there is a path again. Dials on the old path are given up, unless the server has
+    /// answered one and there is no other carrier.
     pub fn handle_moved(&mut self, now: Time) {
         let is_lost = self.standing == Standing::None;
         self.dials.abandon(|dial| !(is_lost && dial.is_connected));
@@ -180,7 +181,7 @@ impl Failover {
         self.next = Some((soonest, if is_lost { Occasion::Loss } else { Occasion::Move }));
     }
 
-    /// The user wants a new carrier, whatever the state of this one.
+    /// Asks for a new carrier on the user's request, whatever the state of the current one.
     pub fn request(&mut self, now: Time) {
         let occasion = match self.standing {
             Standing::None => Occasion::Loss,
@@ -189,7 +190,7 @@ impl Failover {
         self.next = Some((now, occasion));
     }
 
-    /// It is time to try whether a preferred server can be reached again.
+    /// Tries whether a preferred server can be reached again.
     pub fn prefer(&mut self, now: Time) {
         let is_quiet = self.dials.is_empty() && self.next.is_none();
         if is_quiet && self.is_bound() {
@@ -197,29 +198,28 @@ impl Failover {
         }
     }
 
-    /// The server's machine has answered a dial: no other is needed beside it.
-    /// If it takes long the server stands still, or the path died since: then
-    /// another replaces it.
+    /// Handles a dial that the server's machine answered: no other dial is needed. If the handshake
+    /// takes long, the server has stopped or the path died, and then another dial replaces it.
     pub fn handle_connected(&mut self, id: DialId) {
         self.dials.handle_connected(id);
     }
 
-    /// A dial came to nothing. `is_answered`: something at the other end said so.
+    /// Handles a failed dial. `is_answered` says whether something at the other end answered.
     pub fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool, random: u32) {
         let failed = self.dials.take(id).map(|dial| dial.occasion);
-        // A request stands until a carrier is attached for it, also while the old one lives.
+        // A request stays until a carrier is attached for it, also while the old one lives.
         let requested = failed.filter(|occasion| *occasion == Occasion::Request);
         let Some(occasion) = self.wanted().or(requested) else { return };
         if is_answered {
-            // No hammering at a door that is closed.
+            // The server refuses: do not repeat the attempt at once.
             self.next = Some((self.pace.after_answer(now, random), occasion));
         } else {
             self.dial_at(self.pace.after_silence(now, random), occasion);
         }
     }
 
-    /// The handshake of a dial is done, but with a key that the tunnel no longer goes by: the
-    /// tunnel was made, or lost, while the dial was under way. Another dial follows at once.
+    /// Handles a completed handshake with a key that the tunnel no longer uses: the tunnel was
+    /// made, or lost, while the dial was in progress. Another dial follows at once.
     pub fn handle_outdated(&mut self, now: Time, id: DialId) {
         let outdated = self.dials.take(id).map(|dial| dial.occasion);
         let unconditional = outdated.filter(|occasion| occasion.is_unconditional());
@@ -228,9 +228,9 @@ impl Failover {
         }
     }
 
-    /// The handshake of a dial is done. Says whether its carrier is to be
-    /// attached: if so, that is sent, and all other dials are given up. The
-    /// tunnel is to be asked right before whether it doubts its carrier.
+    /// Handles a completed handshake. Returns whether to attach its carrier. If so, send the
+    /// attach: all other dials are given up. Ask the tunnel right before whether it doubts its
+    /// carrier.
     pub fn handle_ready(&mut self, now: Time, id: DialId) -> bool {
         let Some(dial) = self.dials.take(id) else { return false };
         let (is_wanted, is_doubted) = match self.standing {
@@ -245,8 +245,8 @@ impl Failover {
         is_wanted
     }
 
-    /// A carrier that was kept ready is attached in place of a doubted one.
-    /// Says whether there is a reason to.
+    /// Attaches a carrier that was kept ready in place of a doubted one. Returns whether there is a
+    /// reason to.
     pub fn take_standby(&mut self, now: Time) -> bool {
         let is_doubted = match self.standing {
             Standing::None => false,
@@ -268,18 +268,18 @@ impl Failover {
         self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
     }
 
-    /// The attach was answered.
+    /// Handles the answer to the attach.
     pub fn handle_attached(&mut self, now: Time) {
         self.standing = Standing::Carried { since: now, is_bound: true, suspicion: None };
     }
 
-    /// When [`Self::poll_dial`] has something.
+    /// Returns when [`Self::poll_dial`] has something.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         self.next.map(|(at, _)| at)
     }
 
-    /// What is to be dialled now.
+    /// Returns the dial to make now.
     pub fn poll_dial(&mut self, now: Time, random: u32) -> Option<(DialId, Occasion)> {
         let (_, occasion) = self.next.filter(|(at, _)| *at <= now)?;
         self.next = None;
@@ -317,7 +317,7 @@ impl Failover {
         Some((id, occasion))
     }
 
-    /// A dial to give up.
+    /// Returns a dial to give up.
     pub fn poll_abandoned(&mut self) -> Option<DialId> {
         self.dials.poll_abandoned()
     }
@@ -326,7 +326,7 @@ impl Failover {
         matches!(self.standing, Standing::Carried { is_bound: true, .. })
     }
 
-    /// What further dials would be for; `None` if none is needed.
+    /// Returns what further dials would be for, or `None` if none is needed.
     fn wanted(&self) -> Option<Occasion> {
         match self.standing {
             Standing::None => Some(Occasion::Loss),

@@ -5,19 +5,19 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::time::Time;
 
-/// Dials that nobody answers follow each other at least this far apart.
+/// The shortest time between dials that nobody answers.
 const MIN_GAP: Duration = Duration::from_millis(180);
 
-/// And at most this far.
+/// The longest time between dials that nobody answers.
 const MAX_GAP: Duration = Duration::from_secs(4);
 
-/// Between them they wait this part of the time that the outage has lasted: a
-/// path that comes back is found late by no more than that.
+/// Between those bounds, the wait is this fraction of the outage so far. A path that comes back is
+/// found late by no more than that.
 const PART: u32 = 25;
 
-/// The pace of dials during one outage. The first is at once. What is answered
-/// and comes to nothing backs off by doubling; what is not answered goes on by
-/// a fixed part of the outage.
+/// The pace of dials during one outage. The first one is immediate. A dial that is answered and
+/// fails doubles the wait. A dial that is not answered is followed after a fixed fraction of the
+/// outage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
     /// When the first dial since the last progress was made.
@@ -26,12 +26,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Something was delivered, or the network changed: start anew.
+    /// Starts again: something was delivered, or the network changed.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether nothing was dialled since the last progress.
+    /// Returns whether nothing was dialled since the last progress.
     pub(super) fn is_fresh(&self) -> bool {
         self.since.is_none()
     }
@@ -40,18 +40,18 @@ impl Pace {
         self.since.get_or_insert(now);
     }
 
-    /// When to dial after a dial that nobody has answered. `random` spreads it
-    /// over 75 to 125 per cent.
+    /// Returns when to dial after a dial that nobody has answered. `random` spreads it over 75 to
+    /// 125 per cent.
     pub(super) fn after_silence(&self, now: Time, random: u32) -> Time {
         let outage = self.since.map_or(Duration::ZERO, |since| now.since(since));
         let spread = 0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX);
         now + (outage / PART).clamp(MIN_GAP, MAX_GAP).mul_f64(spread)
     }
 
-    /// When to dial after one that was answered, and came to nothing.
+    /// Returns when to dial after one that was answered and failed.
     pub(super) fn after_answer(&mut self, now: Time, random: u32) -> Time {
         if self.answered.is_fresh() {
-            // The dial that failed was the one that is at once.
+            // The dial that failed was the immediate one.
             self.answered.next_delay(random);
         }
         now + self.answered.next_delay(random)

@@ -9,7 +9,7 @@ fn at(millis: u64) -> Time {
 /// The number in the middle of the jitter.
 const MIDDLE: u32 = u32::MAX / 2;
 
-/// A client that was attached at time 0, and has made progress.
+/// Returns a client that was attached at time 0 and has made progress.
 fn attached() -> Failover {
     let mut failover = Failover::new(at(0));
     let (id, occasion) = failover.poll_dial(at(0), MIDDLE).unwrap();
@@ -20,7 +20,7 @@ fn attached() -> Failover {
     failover
 }
 
-/// Everything that is dialled until `until`.
+/// Returns every dial until `until`.
 fn dials(failover: &mut Failover, until: Time) -> Vec<(Time, DialId)> {
     let mut dials = Vec::new();
     while let Some(now) = failover.poll_timeout().filter(|at| *at <= until) {

@@ -1,4 +1,4 @@
-//! A receive queue, taken out and put back.
+//! The export of a receive queue, and its restoration.
 
 use bytes::Bytes;
 
@@ -36,7 +36,7 @@ impl ReceiveQueue {
         writer.count(packets.len())
     }
 
-    /// Makes a queue of what [`Self::export`] wrote.
+    /// Creates a queue from what [`Self::export`] wrote.
     pub(crate) fn restore(
         reader: &mut Reader<'_>,
         buffers: &mut impl Iterator<Item = Bytes>,

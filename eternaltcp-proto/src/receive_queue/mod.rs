@@ -1,4 +1,4 @@
-//! What one direction of a session received and its local socket has not taken.
+//! The part of a session's received data that its local socket has not taken.
 
 mod export;
 
@@ -11,26 +11,26 @@ use crate::limits::cost;
 use crate::reason::Reset;
 use crate::seq::Seq;
 
-/// A queue that once was longer gives its memory back when it is empty.
+/// An empty queue that was longer than this frees its memory.
 const SMALL_QUEUE: usize = 8;
 
-/// How far this direction is from its end. The first three states and the reset
-/// belong to a living local socket, the others to one that is gone.
+/// How far this direction is from its end. The first three states and the reset belong to a live
+/// local socket, the others to one that is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum ReceiveState {
     /// More may come.
     Open,
-    /// The end of stream was received, with this digest, and not passed on.
+    /// The end of stream was received, with this digest, and not passed on yet.
     Ended(Digest),
     /// The end of stream was passed on. A reset may follow it.
     Finished,
-    /// A reset was received and not passed on. Nothing may follow it.
+    /// A reset was received and not passed on yet. Nothing may follow it.
     Reset {
         reset: Reset,
-        /// An end of stream came before it, and was not passed on either.
+        /// Whether an end of stream came before it and was not passed on either.
         is_behind_end: bool,
     },
-    /// The local socket is gone: what arrives counts as delivered.
+    /// The local socket is gone: everything that arrives counts as delivered.
     Discarding,
     /// The local socket is gone, and the stream has ended. A reset may follow it.
     DiscardedEnd,
@@ -38,33 +38,33 @@ enum ReceiveState {
     DiscardedReset,
 }
 
-/// What is next for the local socket behind the data.
+/// What follows the data for the local socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ending<'a> {
-    /// The end of stream.
+    /// Receives the end of stream.
     End,
     /// A reset.
     Reset(&'a Reset),
 }
 
-/// One direction of a session, at its receiver. *Received* and *delivered*
-/// are two numbers: what lies between them waits here for a slow application.
+/// One direction of a session, at its receiver. *Received* and *delivered* are two numbers: the
+/// data between them waits here for a slow application.
 #[derive(Debug)]
 pub(crate) struct ReceiveQueue {
     packets: VecDeque<Bytes>,
-    /// Packets at the front that have memory of their own.
+    /// Packets at the front that have their own memory.
     compact: usize,
     /// Bytes of the first packet that the local socket has taken.
     offset: usize,
     /// The next number not received.
     next: Seq,
-    /// Cost of the packets kept.
+    /// The cost of the packets kept.
     held: u64,
-    /// The digest of what was delivered in whole packets.
+    /// The digest of the data that was delivered in whole packets.
     digest: Digest,
-    /// What the peer was told that is held for this session.
+    /// The limit for this session that the peer was told.
     limit: u64,
-    /// Cost delivered since the limit was last raised.
+    /// The cost delivered since the limit was last raised.
     used: u64,
     state: ReceiveState,
 }
@@ -84,18 +84,18 @@ impl ReceiveQueue {
         }
     }
 
-    /// The next number not received.
+    /// Returns the next number not received.
     pub(crate) fn next(&self) -> Seq {
         self.next
     }
 
-    /// The next number not delivered: what goes into `ack`.
+    /// Returns the next number not delivered: the value of `ack`.
     pub(crate) fn delivered(&self) -> Seq {
         let packets = u32::try_from(self.packets.len()).unwrap_or(u32::MAX);
         self.next.minus(packets + self.endings())
     }
 
-    /// Ends received and not passed on: an end of stream, a reset, or both.
+    /// Returns how many ends were received and not passed on: an end of stream, a reset, or both.
     fn endings(&self) -> u32 {
         match self.state {
             ReceiveState::Ended(_) => 1,
@@ -104,37 +104,37 @@ impl ReceiveQueue {
         }
     }
 
-    /// Cost of the packets kept.
+    /// Returns the cost of the packets kept.
     pub(crate) fn held(&self) -> u64 {
         self.held
     }
 
-    /// The digest of what was delivered in whole packets.
+    /// Returns the digest of the data that was delivered in whole packets.
     pub(crate) fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// What the peer was told that is held for this session.
+    /// Returns the limit for this session that the peer was told.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Whether no data waits for the local socket.
+    /// Returns whether no data waits for the local socket.
     pub(crate) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
-    /// Whether the local socket has taken a part of a packet.
+    /// Returns whether the local socket has taken a part of a packet.
     pub(crate) fn is_partial(&self) -> bool {
         self.offset > 0
     }
 
-    /// Whether data may come, or an end of stream.
+    /// Returns whether data may come, or an end of stream.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, ReceiveState::Open | ReceiveState::Discarding)
     }
 
-    /// Whether the local socket is gone.
+    /// Returns whether the local socket is gone.
     pub(crate) fn is_discarding(&self) -> bool {
         matches!(
             self.state,
@@ -142,13 +142,13 @@ impl ReceiveQueue {
         )
     }
 
-    /// Whether a reset was received: nothing may follow it.
+    /// Returns whether a reset was received: nothing may follow it.
     pub(crate) fn is_reset(&self) -> bool {
         matches!(self.state, ReceiveState::Reset { .. } | ReceiveState::DiscardedReset)
     }
 
-    /// Whether the end or the reset was received, and nothing of this direction is
-    /// left for the local socket.
+    /// Returns whether the end or the reset was received, and nothing of this direction is left for
+    /// the local socket.
     pub(crate) fn is_done(&self) -> bool {
         matches!(
             self.state,
@@ -156,13 +156,13 @@ impl ReceiveQueue {
         )
     }
 
-    /// What the local socket may take, in order.
+    /// Returns the data that the local socket may take, in order.
     pub(crate) fn deliverable(&self) -> impl Iterator<Item = &[u8]> {
         let offsets = std::iter::once(self.offset).chain(std::iter::repeat(0));
         self.packets.iter().zip(offsets).map(|(packet, offset)| &packet[offset..])
     }
 
-    /// What is next for the local socket behind the data.
+    /// Returns what follows the data for the local socket.
     pub(crate) fn ending(&self) -> Option<Ending<'_>> {
         match &self.state {
             ReceiveState::Ended(_) => Some(Ending::End),
@@ -171,12 +171,13 @@ impl ReceiveQueue {
         }
     }
 
-    /// A packet that the local socket does not see: an opening.
+    /// Receives a packet that opens the session or answers its opening: the local socket does not
+    /// see it.
     pub(crate) fn receive_opening(&mut self) {
         self.next = self.next.next();
     }
 
-    /// The next data packet; what it costs was checked against the limits.
+    /// Receives the next data packet, whose cost was checked against the limits.
     pub(crate) fn receive_data(&mut self, payload: Bytes) {
         self.next = self.next.next();
         if self.is_discarding() {
@@ -187,7 +188,7 @@ impl ReceiveQueue {
         self.packets.push_back(payload);
     }
 
-    /// The end of stream.
+    /// Receives the end of stream.
     pub(crate) fn receive_end(&mut self, digest: Digest) {
         self.next = self.next.next();
         self.state = if self.is_discarding() {
@@ -197,7 +198,7 @@ impl ReceiveQueue {
         };
     }
 
-    /// A reset with this number, which may skip what its sender dropped.
+    /// Receives a reset with this number, which may skip data that its sender dropped.
     pub(crate) fn receive_reset(&mut self, seq: Seq, reset: Reset) {
         self.next = seq.next();
         self.state = if self.is_discarding() {
@@ -210,7 +211,7 @@ impl ReceiveQueue {
         };
     }
 
-    /// The end or the reset was passed on to the local socket.
+    /// Records that the end or the reset was passed on to the local socket.
     pub(crate) fn deliver_ending(&mut self) {
         debug_assert!(self.packets.is_empty() || self.is_reset());
         match self.state {
@@ -220,8 +221,8 @@ impl ReceiveQueue {
         }
     }
 
-    /// The local socket took `count` bytes more. Returns whether a packet was
-    /// finished.
+    /// Records that the local socket took `count` more bytes. Returns whether that completed a
+    /// packet.
     pub(crate) fn deliver(&mut self, count: usize) -> bool {
         self.offset += count;
         let mut finished = false;
@@ -247,15 +248,14 @@ impl ReceiveQueue {
         finished
     }
 
-    /// Whether the end of stream is next and carries another digest than what
-    /// was delivered.
+    /// Returns whether the end of stream is next and has another digest than the delivered data.
     pub(crate) fn is_corrupt(&self) -> bool {
         self.packets.is_empty()
             && matches!(self.state, ReceiveState::Ended(digest) if digest != self.digest)
     }
 
-    /// The local socket is gone: all that waits, and all that comes, counts
-    /// as delivered.
+    /// Discards the data because the local socket is gone: everything that waits or comes counts as
+    /// delivered.
     pub(crate) fn discard(&mut self) {
         for packet in std::mem::take(&mut self.packets) {
             self.digest = self.digest.after(&packet);
@@ -272,16 +272,16 @@ impl ReceiveQueue {
         };
     }
 
-    /// Nothing more will come to a queue whose local socket is gone.
+    /// Ends a queue whose local socket is gone and to which nothing more will come.
     pub(crate) fn end_discarded(&mut self) {
         if self.state == ReceiveState::Discarding {
             self.state = ReceiveState::DiscardedEnd;
         }
     }
 
-    /// A limit that grows with use: doubled, up to `most`, once a whole limit
-    /// was delivered to an application that keeps up. One that does not has
-    /// enough waiting for it. Says whether it has grown.
+    /// Grows the limit with use: it is doubled, up to `most`, once a whole limit was delivered to
+    /// an application that keeps up. One that does not keep up has enough data waiting. Returns
+    /// whether the limit has grown.
     pub(crate) fn grow(&mut self, most: u64) -> bool {
         let keeps_up = self.held <= self.limit / 4;
         let grows = keeps_up && self.used >= self.limit && self.limit < most;
@@ -292,13 +292,13 @@ impl ReceiveQueue {
         grows
     }
 
-    /// Cost delivered since the limit was last raised.
+    /// Returns the cost delivered since the limit was last raised.
     pub(crate) fn used(&self) -> u64 {
         self.used
     }
 
-    /// Copies what has waited since the last call: a payload may be a slice of a
-    /// larger piece of memory, which it keeps alive.
+    /// Copies what has waited since the last call: a payload may be a slice of a larger piece of
+    /// memory, which it keeps alive.
     pub(crate) fn compact(&mut self) {
         for packet in self.packets.iter_mut().skip(self.compact) {
             *packet = Bytes::copy_from_slice(packet);
@@ -306,7 +306,7 @@ impl ReceiveQueue {
         self.compact = self.packets.len();
     }
 
-    /// Bytes received and not delivered.
+    /// Returns how many bytes were received and not delivered.
     pub(crate) fn waiting(&self) -> u64 {
         self.packets.iter().map(|packet| packet.len() as u64).sum::<u64>() - self.offset as u64
     }

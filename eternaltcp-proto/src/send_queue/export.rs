@@ -1,4 +1,4 @@
-//! A send queue, taken out and put back.
+//! The export of a send queue, and its restoration.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::reason::Reset;
 use crate::seq::Seq;
 use crate::wire::{Malformed, Reader, Writer};
 
-/// No session has more in doubt: sums of what a damaged file says do not overflow.
+/// No session has more data in doubt than this. It keeps sums over a damaged file from overflowing.
 const MAX_DROPPED: u64 = 1 << 48;
 
 impl SendQueue {
@@ -51,7 +51,7 @@ impl SendQueue {
         writer.count(buffers.len() - chunks)
     }
 
-    /// Makes a queue of what [`Self::export`] wrote.
+    /// Creates a queue from what [`Self::export`] wrote.
     pub(crate) fn restore(
         reader: &mut Reader<'_>,
         buffers: &mut impl Iterator<Item = Bytes>,

@@ -13,8 +13,8 @@ use crate::reason::Reset;
 use crate::seq::Seq;
 use replay_buffer::ReplayBuffer;
 
-/// Room below this is not worth a packet while others are on their way (the
-/// silly window of RFC 9293, section 3.8.6.2).
+/// Room below this is not worth a packet while others are in flight (the silly window of RFC 9293,
+/// section 3.8.6.2).
 const WORTH_SENDING: u64 = 2048;
 
 /// How this direction ends.
@@ -22,15 +22,15 @@ const WORTH_SENDING: u64 = 2048;
 enum SendState {
     /// The application may still write.
     Open,
-    /// End of stream was asked for; it follows the last byte.
+    /// End of stream was requested. It follows the last byte.
     Ending,
     /// The end of stream has its number.
     Ended,
-    /// A reset was asked for; it follows the last byte.
+    /// A reset was requested. It follows the last byte.
     Resetting(Reset),
     /// The reset has its number. Nothing may follow it.
     Reset,
-    /// The peer has delivered the end, or there is no peer to deliver it.
+    /// The peer has delivered the end, or there is no peer any more.
     Done,
     /// The peer has delivered the reset. Nothing may follow it.
     DoneReset,
@@ -44,7 +44,7 @@ pub(crate) struct Outgoing {
     pub(crate) is_replay: bool,
 }
 
-/// The peer's numbers and this queue do not fit together.
+/// The peer's numbers do not match this queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mismatch {
     /// A number outside of what was sent and not acknowledged.
@@ -58,18 +58,18 @@ pub(crate) enum Mismatch {
 pub(crate) struct SendQueue {
     numbered: ReplayBuffer,
     backlog: Backlog,
-    /// Packet 0, until it has its number.
+    /// Packet 0, until it gets its number.
     opening: Option<(Kind, Bytes)>,
     state: SendState,
-    /// What the peer holds for this session.
+    /// How much the peer holds for this session.
     limit: u64,
-    /// Cost of data packets that were dropped although the peer received them and has not
-    /// delivered them: they fill its limits until it acknowledges them.
+    /// The cost of data packets that were dropped although the peer received them and has not
+    /// delivered them. They count against its limits until it acknowledges them.
     dropped: u64,
-    /// The peer has acknowledged something, packet 0 for one.
+    /// Whether the peer has acknowledged anything, for example packet 0.
     is_acknowledged: bool,
-    /// Data was dropped after the peer's reset: numbers before the base are
-    /// of packets that nobody waits for.
+    /// Whether data was dropped after the peer's reset: nobody waits for the packets whose numbers
+    /// are below the base.
     is_cut: bool,
 }
 
@@ -92,92 +92,93 @@ impl SendQueue {
         self.opening = Some((kind, payload));
     }
 
-    /// What the peer holds for this session.
+    /// Returns how much the peer holds for this session.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// The peer says anew what it holds for this session.
+    /// Sets a new value for how much the peer holds for this session.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// The peer may hold more for this session. A limit never falls on a carrier.
+    /// Raises the limit that the peer holds for this session. A limit never falls while a carrier
+    /// lives.
     pub(crate) fn raise_limit(&mut self, limit: u64) {
         self.limit = self.limit.max(limit);
     }
 
-    /// Cost of the packets that are kept.
+    /// Returns the cost of the packets that are kept.
     pub(crate) fn held(&self) -> u64 {
         self.numbered.held()
     }
 
-    /// How many packets are kept.
+    /// Returns how many packets are kept.
     pub(crate) fn kept(&self) -> usize {
         self.numbered.len()
     }
 
-    /// Bytes of the application that have no number.
+    /// Returns how many bytes of the application have no number yet.
     pub(crate) fn backlogged(&self) -> u64 {
         self.backlog.len() as u64
     }
 
-    /// The queue's part of the peer's limits: the cost of all data that the peer may hold.
+    /// Returns the queue's part of the peer's limits: the cost of all data that the peer may hold.
     pub(crate) fn charged(&self) -> u64 {
         self.held() + self.dropped
     }
 
-    /// Bytes that were taken from the application and not acknowledged.
+    /// Returns how many bytes were taken from the application and not acknowledged.
     pub(crate) fn in_doubt(&self) -> u64 {
         self.numbered.data_len() + self.backlogged()
     }
 
-    /// Payload of the packets that have a number and are due.
+    /// Returns the payload of the packets that have a number and are due.
     pub(crate) fn replay_due(&self) -> u64 {
         self.numbered.due_len()
     }
 
-    /// Whether the peer has acknowledged anything.
+    /// Returns whether the peer has acknowledged anything.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.is_acknowledged
     }
 
-    /// Whether the application may still write.
+    /// Returns whether the application may still write.
     pub(crate) fn is_open(&self) -> bool {
         self.state == SendState::Open
     }
 
-    /// Whether a reset was asked for, sent or not, and the peer has not delivered it.
+    /// Returns whether a reset was requested, sent or not, and the peer has not delivered it.
     pub(crate) fn is_resetting(&self) -> bool {
         matches!(self.state, SendState::Resetting(_) | SendState::Reset)
     }
 
-    /// Whether a reset waits behind data without a number.
+    /// Returns whether a reset waits behind data without a number.
     pub(crate) fn is_reset_held_up(&self) -> bool {
         matches!(self.state, SendState::Resetting(_)) && !self.backlog.is_empty()
     }
 
-    /// Whether the reset has its number, and is not delivered.
+    /// Returns whether the reset has its number and is not delivered.
     pub(crate) fn is_reset_sent(&self) -> bool {
         self.state == SendState::Reset
     }
 
-    /// Whether the end or the reset has its number: there is nothing more to say.
+    /// Returns whether the end or the reset has its number, so that nothing more can be sent.
     pub(crate) fn is_said(&self) -> bool {
         matches!(self.state, SendState::Ended | SendState::Reset) || self.is_done()
     }
 
-    /// Whether the peer has delivered the end or the reset.
+    /// Returns whether the peer has delivered the end or the reset.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.state, SendState::Done | SendState::DoneReset)
     }
 
-    /// Whether the reset has its number: nothing may follow it.
+    /// Returns whether the reset has its number: nothing may follow it.
     fn is_past_reset(&self) -> bool {
         matches!(self.state, SendState::Reset | SendState::DoneReset)
     }
 
-    /// The application's bytes, while the direction is open.
+    /// Adds the application's bytes, while the direction is open.
     pub(crate) fn write(&mut self, chunk: Bytes) {
         debug_assert_eq!(self.state, SendState::Open, "written after its end");
         if !chunk.is_empty() {
@@ -185,28 +186,28 @@ impl SendQueue {
         }
     }
 
-    /// End of stream after the last byte.
+    /// Ends the stream after the last byte.
     pub(crate) fn finish(&mut self) {
         if self.state == SendState::Open {
             self.state = SendState::Ending;
         }
     }
 
-    /// A reset after the last byte, also where the end of stream was sent or
-    /// delivered before: the other direction may still be open.
+    /// Resets the session after the last byte, also if the end of stream was already sent or
+    /// delivered: the other direction may still be open.
     pub(crate) fn reset(&mut self, reset: Reset) {
         if !self.is_past_reset() && !matches!(self.state, SendState::Resetting(_)) {
             self.state = SendState::Resetting(reset);
         }
     }
 
-    /// Drops what has no number, so that a reset does not wait behind it.
+    /// Drops the data that has no number, so that a reset does not wait behind it.
     pub(crate) fn drop_backlog(&mut self) {
         self.backlog.clear();
     }
 
-    /// The peer has reset the session: it holds nothing of it, and nothing that is
-    /// kept will be wanted. What remains is a reset of our own, which the peer confirms.
+    /// Drops the data because the peer has reset the session and wants nothing of it any more. Only
+    /// a reset of our own remains, which the peer confirms.
     pub(crate) fn cut(&mut self, reset: Reset) {
         if !self.is_done() {
             self.drop_all();
@@ -214,7 +215,7 @@ impl SendQueue {
         }
     }
 
-    /// The peer does not know the session any more: there is nobody to tell.
+    /// Ends the queue because the peer no longer knows the session.
     pub(crate) fn lose(&mut self) {
         if !self.is_done() {
             let is_past_reset = self.is_past_reset();
@@ -230,7 +231,7 @@ impl SendQueue {
         (self.dropped, self.is_cut) = (0, true);
     }
 
-    /// Whether packets wait for the carrier or for room.
+    /// Returns whether packets wait for the carrier or for room.
     pub(crate) fn has_due(&self) -> bool {
         self.numbered.has_due()
             || self.opening.is_some()
@@ -238,18 +239,18 @@ impl SendQueue {
             || matches!(self.state, SendState::Ending | SendState::Resetting(_))
     }
 
-    /// The cost of what waits for the carrier, with a number or without; no more
-    /// is looked at than shows that it is `enough`.
+    /// Returns the cost of the data that waits for the carrier, with or without a number. It stops
+    /// counting once the sum is `enough`.
     pub(crate) fn waiting(&self, enough: u64) -> u64 {
         self.numbered.add_due_cost(self.backlogged(), enough)
     }
 
-    /// Whether bytes of the application are kept, with a number or without.
+    /// Returns whether bytes of the application are kept, with or without a number.
     pub(crate) fn has_data(&self) -> bool {
         self.held() > 0 || !self.backlog.is_empty()
     }
 
-    /// The least that the next packet has of payload, if it is one of data.
+    /// Returns the smallest payload of the next packet, if it is a data packet.
     pub(crate) fn next_data(&self) -> Option<usize> {
         match self.numbered.next_due() {
             Some(packet) => (packet.kind == Kind::Data).then_some(packet.payload.len()),
@@ -257,25 +258,25 @@ impl SendQueue {
         }
     }
 
-    /// Whether the next packet may take a joined carrier: the peer knows the session,
-    /// and the packet is one of data.
+    /// Returns whether the next packet may take a joined carrier: the peer knows the session, and
+    /// the packet is a data packet.
     pub(crate) fn may_go_beside(&self) -> bool {
         self.is_acknowledged && self.next_data().is_some()
     }
 
-    /// Whether the packet that opens the session is not due on this carrier
-    /// any more: it goes before all others, in the order of ids.
+    /// Returns whether the packet that opens the session is no longer due on this carrier. Such
+    /// packets are sent before all others, in the order of ids.
     pub(crate) fn opening_is_sent(&self) -> bool {
         !(matches!(self.opening, Some((Kind::Open, _))) || self.numbered.is_opening_due())
     }
 
-    /// Whether packet 0 never left this side.
+    /// Returns whether packet 0 never left this side.
     pub(crate) fn is_untransmitted(&self) -> bool {
         !self.is_acknowledged && !self.is_cut && self.numbered.is_empty()
     }
 
-    /// The next packet for the carrier: what is due again first, then what
-    /// gets its number now. Data may raise what is held up to `ceiling`.
+    /// Returns the next packet for the carrier: first those that are due again, then those that get
+    /// their number now. Data may raise the held cost up to `ceiling`.
     pub(crate) fn next_packet(&mut self, ceiling: u64) -> Option<Outgoing> {
         if let Some(replayed) = self.numbered.send_due(true) {
             return Some(replayed);
@@ -308,7 +309,7 @@ impl SendQueue {
         }
     }
 
-    /// How many payload bytes the next data packet may have.
+    /// Returns how many payload bytes the next data packet may have.
     fn payload_room(&self, ceiling: u64) -> Option<usize> {
         let room = ceiling.min(self.limit).saturating_sub(self.held() + PACKET_CHARGE);
         let wanted = self.backlog.len().min(MAX_PAYLOAD) as u64;
@@ -318,13 +319,13 @@ impl SendQueue {
         Some(usize::try_from(room).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
     }
 
-    /// Frees what the peer has delivered: all before `to`. Says whether that
-    /// freed anything.
+    /// Frees everything before `to`, which the peer has delivered. Returns whether that freed
+    /// anything.
     pub(crate) fn acknowledge(&mut self, to: Seq) -> Result<bool, Mismatch> {
         let Some(freed) = self.numbered.acknowledge(to) else {
             return if self.is_cut { Ok(false) } else { Err(Mismatch::Number) };
         };
-        // What was dropped stood before the packets that are left.
+        // The dropped data preceded the remaining packets.
         let dropped = if self.is_cut { std::mem::take(&mut self.dropped) } else { 0 };
         self.is_acknowledged |= freed > 0;
         if self.numbered.is_empty() {
@@ -337,7 +338,7 @@ impl SendQueue {
         Ok(freed > 0 || dropped > 0)
     }
 
-    /// A new carrier, and what its receiver has: frees what was delivered and
+    /// Resumes on a new carrier, with the numbers of its receiver: frees what was delivered, and
     /// makes due what was not received.
     pub(crate) fn resume(
         &mut self,
@@ -348,8 +349,8 @@ impl SendQueue {
         if !self.is_cut {
             let expected = self.numbered.digest_at(delivered, received);
             let expected = expected.ok_or(Mismatch::Number)?;
-            // A peer that has delivered the reset may have skipped data before it, and
-            // nothing can be said after it.
+            // A peer that has delivered the reset may have skipped data before it, and nothing may
+            // follow a reset.
             let is_past_reset = self.is_past_reset() && delivered == self.numbered.next();
             if expected != digest && !is_past_reset {
                 return Err(Mismatch::Digest);
@@ -359,12 +360,11 @@ impl SendQueue {
         self.acknowledge(delivered).map(|_| ())
     }
 
-    /// The peer's numbers do not fit what is kept: all that can follow is a
-    /// reset, at the number that the peer expects. What the peer received and has not
-    /// delivered stays with it until its application takes it.
+    /// Starts again after the peer's numbers did not match: only a reset can follow, at the number
+    /// that the peer expects. Data that the peer received and has not delivered stays with it until
+    /// its application takes it.
     ///
-    /// A reset that the peer has received already waits there for its data:
-    /// nothing may follow it.
+    /// A reset that the peer has already received waits there for its data: nothing may follow it.
     pub(crate) fn restart(&mut self, delivered: Seq, expected: Seq, reset: Reset) {
         let dropped = if delivered == expected { 0 } else { self.numbered.cost_before(expected) };
         if self.is_past_reset() && expected == self.numbered.next() {
@@ -378,8 +378,9 @@ impl SendQueue {
         self.dropped = dropped;
     }
 
-    /// Makes all that was sent unsent, for another peer than the one that has delivered none of it.
-    /// `opening` is packet 0, which that peer may have acknowledged. Says whether all was kept.
+    /// Makes everything that was sent unsent again, for another peer than the one that has
+    /// delivered none of it. `opening` is packet 0, which that peer may have acknowledged. Returns
+    /// whether everything was still kept.
     pub(crate) fn unsend(&mut self, first: Seq, opening: (Kind, Bytes)) -> bool {
         let state = match self.state {
             SendState::Open => SendState::Open,
@@ -396,7 +397,7 @@ impl SendQueue {
         true
     }
 
-    /// All that is kept is due again: nobody knows that its receiver has any of it.
+    /// Makes everything that is kept due again: nobody knows whether its receiver has any of it.
     pub(crate) fn rewind(&mut self) {
         self.numbered.rewind();
     }

@@ -15,7 +15,7 @@ use crate::seq::Seq;
 pub(super) struct NumberedPacket {
     pub(super) kind: Kind,
     pub(super) payload: Bytes,
-    /// The digest with this packet counted in.
+    /// The digest up to and including this packet.
     pub(super) digest: Digest,
 }
 
@@ -29,16 +29,16 @@ impl NumberedPacket {
     }
 }
 
-/// Keeps each numbered packet until it is acknowledged, and knows which of them
-/// the carrier has yet to take.
+/// Keeps each numbered packet until it is acknowledged, and knows which of them the carrier has not
+/// taken yet.
 #[derive(Debug)]
 pub(super) struct ReplayBuffer {
     packets: VecDeque<NumberedPacket>,
-    /// Index of the first packet that is due on this carrier.
+    /// The index of the first packet that is due on this carrier.
     due: usize,
-    /// The number that the next new packet gets.
+    /// The number of the next new packet.
     next: Seq,
-    /// Cost of the data packets kept.
+    /// The cost of the data packets kept.
     held: u64,
     /// The digest before the first kept packet.
     base_digest: Digest,
@@ -58,12 +58,12 @@ impl ReplayBuffer {
         self.next.minus(count(self.packets.len()))
     }
 
-    /// The digest at the number of the next new packet.
+    /// Returns the digest at the number of the next new packet.
     pub(super) fn digest(&self) -> Digest {
         self.packets.back().map_or(self.base_digest, |last| last.digest)
     }
 
-    /// Cost of the data packets kept.
+    /// Returns the cost of the data packets kept.
     pub(super) fn held(&self) -> u64 {
         self.held
     }
@@ -76,40 +76,41 @@ impl ReplayBuffer {
         self.packets.is_empty()
     }
 
-    /// What an export has of it: the next number, the digest before the first
+    /// Returns the parts that an export contains: the next number, the digest before the first
     /// packet, and the packets. The rest follows from these, or from the next attach.
     pub(super) fn parts(&self) -> (Seq, Digest, &VecDeque<NumberedPacket>) {
         let Self { packets, due: _, next, held: _, base_digest } = self;
         (*next, *base_digest, packets)
     }
 
-    /// Payload bytes of the data packets kept.
+    /// Returns the payload bytes of the data packets kept.
     pub(super) fn data_len(&self) -> u64 {
         self.packets.iter().map(NumberedPacket::data_len).sum()
     }
 
-    /// Cost of the kept packets before `end`; of all, where `end` fits none of them.
+    /// Returns the cost of the kept packets before `end`, or of all if none of them has that
+    /// number.
     pub(super) fn cost_before(&self, end: Seq) -> u64 {
         let count = (end.distance_from(self.base()) as usize).min(self.packets.len());
         self.packets.range(..count).map(NumberedPacket::cost).sum()
     }
 
-    /// Whether a kept packet is due on this carrier.
+    /// Returns whether a kept packet is due on this carrier.
     pub(super) fn has_due(&self) -> bool {
         self.due < self.packets.len()
     }
 
-    /// The first packet that is due on this carrier.
+    /// Returns the first packet that is due on this carrier.
     pub(super) fn next_due(&self) -> Option<&NumberedPacket> {
         self.packets.get(self.due)
     }
 
-    /// Payload bytes of the packets that are due.
+    /// Returns the payload bytes of the packets that are due.
     pub(super) fn due_len(&self) -> u64 {
         self.packets.range(self.due.min(self.packets.len())..).map(NumberedPacket::data_len).sum()
     }
 
-    /// Cost of the packets that are due, added to `waiting`. Stops at `enough`.
+    /// Returns `waiting` plus the cost of the packets that are due. Stops counting at `enough`.
     pub(super) fn add_due_cost(&self, mut waiting: u64, enough: u64) -> u64 {
         let mut due = self.packets.range(self.due.min(self.packets.len())..);
         while waiting < enough
@@ -120,7 +121,7 @@ impl ReplayBuffer {
         waiting
     }
 
-    /// Whether the packet that opens the session is due on this carrier.
+    /// Returns whether the packet that opens the session is due on this carrier.
     pub(super) fn is_opening_due(&self) -> bool {
         self.due == 0 && self.packets.front().is_some_and(|packet| packet.kind == Kind::Open)
     }
@@ -132,13 +133,13 @@ impl ReplayBuffer {
         self.next = self.next.next();
     }
 
-    /// Appends a packet whose number is counted in [`Self::next`] already.
+    /// Appends a packet whose number [`Self::next`] already counts.
     pub(super) fn append(&mut self, packet: NumberedPacket) {
         self.held += packet.cost();
         self.packets.push_back(packet);
     }
 
-    /// Takes the first packet that is due on this carrier; it stays in the buffer.
+    /// Takes the first packet that is due on this carrier. It stays in the buffer.
     pub(super) fn send_due(&mut self, is_replay: bool) -> Option<Outgoing> {
         let packet = self.packets.get(self.due)?;
         let seq = self.base().plus(count(self.due));
@@ -146,8 +147,8 @@ impl ReplayBuffer {
         Some(Outgoing { kind: packet.kind, seq, payload: packet.payload.clone(), is_replay })
     }
 
-    /// Drops the packets before `to` and returns how many there were; `None` if
-    /// one of them was not sent on this carrier.
+    /// Drops the packets before `to` and returns how many there were, or `None` if one of them was
+    /// not sent on this carrier.
     pub(super) fn acknowledge(&mut self, to: Seq) -> Option<usize> {
         let freed = to.distance_from(self.base()) as usize;
         if freed > self.due {
@@ -164,8 +165,8 @@ impl ReplayBuffer {
         Some(freed)
     }
 
-    /// The digest before the packet `delivered`, if the buffer has all packets
-    /// between it and `received`.
+    /// Returns the digest before the packet `delivered`, if the buffer has all packets between it
+    /// and `received`.
     pub(super) fn digest_at(&self, delivered: Seq, received: Seq) -> Option<Digest> {
         let base = self.base();
         let (freed, has) = (delivered.distance_from(base), received.distance_from(base));
@@ -178,8 +179,7 @@ impl ReplayBuffer {
         }
     }
 
-    /// Makes all packets from `received` on due; all of them, where that number
-    /// fits none.
+    /// Makes due all packets from `received` on, or all of them if none has that number.
     pub(super) fn rewind_to(&mut self, received: Seq) {
         let has = received.distance_from(self.base()) as usize;
         self.due = if has <= self.packets.len() { has } else { 0 };
@@ -195,26 +195,26 @@ impl ReplayBuffer {
         *self = Self::new(self.next, self.digest());
     }
 
-    /// Drops all packets but the last, and counts that one as sent.
+    /// Drops all packets except the last one, and counts that one as sent.
     pub(super) fn keep_last(&mut self) {
         self.packets.drain(..self.packets.len().saturating_sub(1));
         (self.due, self.held) = (self.packets.len(), 0);
     }
 
-    /// Drops all packets, and lets the next one have the number `next`.
+    /// Drops all packets, and gives the next one the number `next`.
     pub(super) fn renumber(&mut self, next: Seq) {
         self.clear();
         self.next = next;
     }
 
-    /// The payload of all data packets, in order.
+    /// Returns the payload of all data packets, in order.
     pub(super) fn into_data(self) -> impl Iterator<Item = Bytes> {
         let data = self.packets.into_iter().filter(|packet| packet.kind == Kind::Data);
         data.map(|packet| packet.payload)
     }
 }
 
-/// A queue's length as a distance between numbers; limits keep it far below 2³¹.
+/// Converts a queue's length to a distance between numbers. Limits keep it far below 2³¹.
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -2,31 +2,31 @@
 
 use crate::seq::Seq;
 
-/// An acknowledgement does not wait once this part of the limit is delivered.
+/// An acknowledgement is sent at once when this part of the limit was delivered.
 const ACK_PART: u64 = 4;
 
-/// Nor once so much is: the sender then uses little memory again and again,
-/// which stays in its processor's cache.
+/// It is also sent at once when this much was delivered: the sender then uses the same little
+/// memory again and again, which stays in its processor's cache.
 const ACK_BYTES: u64 = 128 * 1024;
 
-/// Which list of acknowledgements that travel alone a session stands in.
+/// Which list of acknowledgements without data a session is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Listing {
     /// None.
     #[default]
     None,
-    /// Those that wait for company.
+    /// Those that wait for a packet to travel with.
     Delayed,
     /// Those to send now: once is enough, however much the peer leaves unread.
     Now,
 }
 
-/// The acknowledgement and the limit that the peer was last told, and what of
-/// both is listed to be sent.
+/// The acknowledgement and the limit that the peer was last told, and which of them are listed to
+/// be sent.
 #[derive(Debug)]
 pub(super) struct Advertised {
     ack: Seq,
-    /// Cost delivered since the acknowledgement was told.
+    /// The cost delivered since the acknowledgement was last sent.
     pending_credit: u64,
     ack_listing: Listing,
     limit: u64,
@@ -46,25 +46,25 @@ impl Advertised {
         self.limit
     }
 
-    /// `ack` goes into a packet now.
+    /// Records that `ack` goes into a packet now.
     pub(super) fn set_ack(&mut self, ack: Seq) -> Seq {
         (self.ack, self.pending_credit) = (ack, 0);
         ack
     }
 
-    /// `limit` goes into a packet now.
+    /// Records that `limit` goes into a packet now.
     pub(super) fn set_limit(&mut self, limit: u64) -> u64 {
         self.limit = limit;
         limit
     }
 
-    /// The local socket took data of this cost.
+    /// Records that the local socket took data of this cost.
     pub(super) fn add_credit(&mut self, cost: u64) {
         self.pending_credit += cost;
     }
 
-    /// Lists an acknowledgement. Returns the list to which the session is to be
-    /// added, if any: it is sent at once where the sender may wait for room.
+    /// Lists an acknowledgement. Returns the list to which the session is to be added, if any: it
+    /// is sent at once if the sender may be waiting for room.
     pub(super) fn list_ack(&mut self, limit: u64) -> Listing {
         let is_urgent = self.pending_credit >= (limit / ACK_PART).min(ACK_BYTES);
         if is_urgent {
@@ -84,12 +84,12 @@ impl Advertised {
         !std::mem::replace(&mut self.is_limit_listed, true)
     }
 
-    /// The session is taken off the list of acknowledgements.
+    /// Removes the session from the list of acknowledgements.
     pub(super) fn unlist_ack(&mut self) {
         self.ack_listing = Listing::None;
     }
 
-    /// The session is taken off the list of limits.
+    /// Removes the session from the list of limits.
     pub(super) fn unlist_limit(&mut self) {
         self.is_limit_listed = false;
     }

@@ -1,4 +1,4 @@
-//! A session, taken out and put back.
+//! The export of a session, and its restoration.
 
 use bytes::Bytes;
 
@@ -10,8 +10,8 @@ use crate::send_queue::SendQueue;
 use crate::wire::{Malformed, Reader, Writer};
 
 impl Session {
-    /// Appends the numbers to `writer`, and the payload to `buffers`. What belongs
-    /// to a carrier is left out.
+    /// Appends the numbers to `writer`, and the payload to `buffers`. State that belongs to a
+    /// carrier is left out.
     pub(crate) fn export(&self, writer: Writer, buffers: &mut Vec<Bytes>) -> Writer {
         let Self { send, receive, opening, abort, lane: _, recent: _, advertised: _, is_dirty: _ } =
             self;
@@ -24,8 +24,8 @@ impl Session {
         receive.export(writer, buffers)
     }
 
-    /// Makes a session of what [`Self::export`] wrote. `limit` is what the peer knows of
-    /// a session's limit before it is told more.
+    /// Creates a session from what [`Self::export`] wrote. `limit` is the session limit that the
+    /// peer assumes before it is told another.
     pub(crate) fn restore(
         limit: u64,
         reader: &mut Reader<'_>,

@@ -18,24 +18,23 @@ use crate::time::Time;
 use advertised::Advertised;
 pub(crate) use advertised::Listing;
 
-/// How far a session's opening has come.
+/// The progress of a session's opening.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Opening {
-    /// We opened it; the peer has not said that its target is connected.
+    /// We opened it, and the peer has not said that its target is connected.
     Asked,
-    /// The peer opened it; the driver has not answered. Holds the target.
+    /// The peer opened it, and the driver has not answered. Holds the target.
     Offered(Bytes),
-    /// The target is connected; or the peer opened it, and it was answered by
-    /// a reset.
+    /// The target is connected, or the peer opened it and was answered by a reset.
     Established,
 }
 
-/// What came of a delivery to the local socket.
+/// The result of a delivery to the local socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivered {
-    /// A packet was finished: there is something to acknowledge.
+    /// Whether a packet was completed, so that there is something to acknowledge.
     pub(crate) is_finished: bool,
-    /// The end of stream is next, and says that this is not what was sent.
+    /// Whether the end of stream is next and shows that the data is not what was sent.
     pub(crate) is_corrupt: bool,
     /// The limit that the session has grown to.
     pub(crate) grown: Option<u64>,
@@ -47,13 +46,13 @@ pub(crate) struct Session {
     send: SendQueue,
     receive: ReceiveQueue,
     opening: Opening,
-    /// Why the local socket is to be reset, where the peer did not say so.
+    /// Why the local socket is to be reset, if the peer did not say so.
     abort: Option<Reset>,
-    /// Where it stands in the scheduler.
+    /// Its lane in the scheduler.
     lane: Lane,
     recent: Recent,
     advertised: Advertised,
-    /// The driver is yet to look at it.
+    /// Whether the driver has to look at it.
     is_dirty: bool,
 }
 
@@ -85,50 +84,50 @@ impl Session {
         session
     }
 
-    /// The sending direction.
+    /// Returns the sending direction.
     pub(crate) fn send(&self) -> &SendQueue {
         &self.send
     }
 
-    /// The sending direction, to change it.
+    /// Returns the sending direction, for changes.
     pub(crate) fn send_mut(&mut self) -> &mut SendQueue {
         &mut self.send
     }
 
-    /// The receiving direction.
+    /// Returns the receiving direction.
     pub(crate) fn receive(&self) -> &ReceiveQueue {
         &self.receive
     }
 
-    /// The receiving direction, to change it.
+    /// Returns the receiving direction, for changes.
     pub(crate) fn receive_mut(&mut self) -> &mut ReceiveQueue {
         &mut self.receive
     }
 
-    /// How far its opening has come.
+    /// Returns the progress of its opening.
     pub(crate) fn opening(&self) -> &Opening {
         &self.opening
     }
 
-    /// Whether the local socket is to be reset, although the peer did not say so.
+    /// Returns whether the local socket is to be reset although the peer did not say so.
     pub(crate) fn is_aborted(&self) -> bool {
         self.abort.is_some()
     }
 
-    /// Whether nothing is left to say or to hear, and nothing to tell the
-    /// driver: the record can go.
+    /// Returns whether the record can go: nothing is left to send, to receive, or to tell the
+    /// driver.
     pub(crate) fn is_over(&self) -> bool {
         self.send.is_done() && self.receive.is_done() && self.abort.is_none()
     }
 
-    /// Whether it has something to send and waits for its turn on the carrier. A session that
-    /// the peer's limits hold up waits for nothing of this side.
+    /// Returns whether it has something to send and waits for its turn on the carrier. A session
+    /// that the peer's limits hold back does not wait for this side.
     pub(crate) fn awaits_turn(&self) -> bool {
         self.lane != Lane::Idle || !self.send.opening_is_sent()
     }
 
-    /// Gives it a lane of the scheduler if it has none, and something of it is due.
-    /// Returns the lane to which it is to be added.
+    /// Gives it a lane of the scheduler if it has none and something is due. Returns the lane to
+    /// which to add it.
     pub(crate) fn enter_lane(&mut self, now: Time) -> Lane {
         if self.lane != Lane::Idle || !self.send.has_due() || !self.send.opening_is_sent() {
             return Lane::Idle;
@@ -138,49 +137,49 @@ impl Session {
         self.lane
     }
 
-    /// Takes it out of the scheduler. Returns the lane that it had.
+    /// Removes it from the scheduler. Returns the lane that it had.
     pub(crate) fn leave_lane(&mut self) -> Lane {
         std::mem::take(&mut self.lane)
     }
 
-    /// A packet of it is sent, with so many bytes of payload.
+    /// Handles a packet of it that is sent, with this many bytes of payload.
     pub(crate) fn handle_sent(&mut self, now: Time, bytes: usize) {
         self.recent.add(now, bytes);
     }
 
-    /// The carrier is gone, and all lists with it.
+    /// Handles the loss of the carrier, and of all lists with it.
     pub(crate) fn handle_carrier_lost(&mut self) {
         self.lane = Lane::Idle;
         self.advertised.unlist_ack();
         self.advertised.unlist_limit();
     }
 
-    /// Marks it for the driver to look at. Returns whether it was not marked before.
+    /// Marks it for the driver. Returns whether it was not marked before.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         !std::mem::replace(&mut self.is_dirty, true)
     }
 
-    /// The driver looks at it.
+    /// Removes the mark: the driver looks at it.
     pub(crate) fn clear_dirty(&mut self) {
         self.is_dirty = false;
     }
 
-    /// Whether the peer was told another acknowledgement.
+    /// Returns whether the acknowledgement has changed since the peer was told.
     pub(crate) fn owes_ack(&self) -> bool {
         self.advertised.ack() != self.receive.delivered()
     }
 
-    /// The limit that goes into a packet now.
+    /// Returns the limit to put into a packet now.
     fn advertise_limit(&mut self) -> u64 {
         self.advertised.set_limit(self.receive.limit())
     }
 
-    /// The acknowledgement that goes into a header now.
+    /// Returns the acknowledgement to put into a header now.
     pub(crate) fn advertise_ack(&mut self) -> Seq {
         self.advertised.set_ack(self.receive.delivered())
     }
 
-    /// What an attach tells of it.
+    /// Returns its numbers for an attach.
     pub(crate) fn advertise_numbers(&mut self, session: SessionId) -> Numbers {
         Numbers {
             session,
@@ -191,13 +190,12 @@ impl Session {
         }
     }
 
-    /// Lists an acknowledgement, if one is owed. Returns the list to which the
-    /// session is to be added.
+    /// Lists an acknowledgement, if one is owed. Returns the list to which to add the session.
     pub(crate) fn list_ack(&mut self) -> Listing {
         if self.owes_ack() { self.advertised.list_ack(self.receive.limit()) } else { Listing::None }
     }
 
-    /// Takes it off the list of acknowledgements: the one to send, if one is owed.
+    /// Removes it from the list of acknowledgements. Returns the one to send, if one is owed.
     pub(crate) fn take_listed_ack(&mut self) -> Option<Seq> {
         self.advertised.unlist_ack();
         self.owes_ack().then(|| self.advertise_ack())
@@ -207,20 +205,20 @@ impl Session {
         self.advertised.limit() != self.receive.limit()
     }
 
-    /// Lists the limit, if the peer was told another one. Returns whether the session
-    /// is to be added to the list.
+    /// Lists the limit, if it has changed since the peer was told. Returns whether to add the
+    /// session to the list.
     pub(crate) fn list_limit(&mut self) -> bool {
         self.owes_limit() && self.advertised.list_limit()
     }
 
-    /// Takes it off the list of limits: the limit and the acknowledgement to send,
-    /// if the peer was told another limit.
+    /// Removes it from the list of limits. Returns the limit and the acknowledgement to send, if
+    /// the limit has changed since the peer was told.
     pub(crate) fn take_listed_limit(&mut self) -> Option<(u64, Seq)> {
         self.advertised.unlist_limit();
         self.owes_limit().then(|| (self.advertise_limit(), self.advertise_ack()))
     }
 
-    /// The local socket took `count` bytes. The limit grows up to `most`.
+    /// Records that the local socket took `count` bytes. The limit grows up to `most`.
     pub(crate) fn deliver(&mut self, count: usize, most: u64) -> Delivered {
         let used = self.receive.used();
         let is_finished = self.receive.deliver(count);
@@ -233,19 +231,19 @@ impl Session {
         }
     }
 
-    /// Gives payload that waits memory of its own.
+    /// Gives waiting payload its own memory.
     pub(crate) fn compact(&mut self) {
         self.receive.compact();
     }
 
-    /// The end or the reset was passed on to the local socket.
+    /// Records that the end or the reset was passed on to the local socket.
     pub(crate) fn deliver_ending(&mut self) {
         if self.abort.take().is_none() {
             self.receive.deliver_ending();
         }
     }
 
-    /// The target that the peer asked for is connected. Returns whether that is news.
+    /// Records that the target that the peer asked for is connected. Returns whether that is new.
     pub(crate) fn accept(&mut self) -> bool {
         let is_offered = matches!(self.opening, Opening::Offered(_));
         if is_offered {
@@ -255,21 +253,21 @@ impl Session {
         is_offered
     }
 
-    /// The peer has connected the target.
+    /// Handles the peer's message that the target is connected.
     pub(crate) fn handle_opened(&mut self) {
         self.opening = Opening::Established;
         self.receive.receive_opening();
     }
 
-    /// Makes a session new again that the peer has not answered. Returns whether it
-    /// could.
+    /// Makes a session that the peer has not answered new again. Returns whether that was possible.
     pub(crate) fn unsend(&mut self, first: Seq, target: Option<Bytes>) -> bool {
         let is_asked = self.opening == Opening::Asked && !self.receive.is_discarding();
         let target = target.filter(|_| is_asked && self.abort.is_none());
         target.is_some_and(|target| self.send.unsend(first, (Kind::Open, target)))
     }
 
-    /// The local socket is gone. The peer learns it after the data before.
+    /// Resets the session because the local socket is gone. The peer is told after the data before
+    /// it.
     pub(crate) fn reset_by_driver(&mut self, reset: Reset) {
         self.abort = None;
         if self.receive.is_discarding() {
@@ -283,7 +281,7 @@ impl Session {
         }
     }
 
-    /// A reason with what nobody knows the fate of.
+    /// Returns `why` with the number of bytes whose fate is unknown.
     pub(crate) fn in_doubt(&self, why: &str) -> String {
         match self.send.in_doubt() {
             1 => format!("{why}; 1 byte sent is in doubt"),
@@ -291,15 +289,14 @@ impl Session {
         }
     }
 
-    /// A peer that has reset the session itself has its answer already.
+    /// Tells the peer of a reset, unless it has reset the session itself.
     fn tell_reset(&mut self, reset: Reset) {
         if !self.receive.is_reset() {
             self.send.reset(reset);
         }
     }
 
-    /// The session cannot go on: the peer is told at once, and the local
-    /// socket is to be reset.
+    /// Fails the session: the peer is told at once, and the local socket is to be reset.
     pub(crate) fn fail(&mut self, reset: Reset) {
         if self.receive.is_discarding() {
             return;
@@ -311,7 +308,7 @@ impl Session {
         self.abort = Some(reset);
     }
 
-    /// The peer does not know the session any more: there is nobody to tell.
+    /// Ends the session because the peer no longer knows it.
     pub(crate) fn lose(&mut self, reset: Reset) {
         let is_heard_out =
             self.receive.is_discarding() || self.send.is_said() && self.receive.is_done();
@@ -324,7 +321,7 @@ impl Session {
         self.receive.end_discarded();
     }
 
-    /// The peer has reset it: nothing of ours will be wanted.
+    /// Handles the peer's reset: it wants nothing of ours any more.
     pub(crate) fn handle_reset(&mut self, seq: Seq, reset: Reset) {
         if !self.send.is_reset_sent() {
             self.send.cut(Reset::new(Cause::Application));
@@ -333,32 +330,32 @@ impl Session {
         self.receive.receive_reset(seq, reset);
     }
 
-    /// The driver is not to connect the target any more. Of a session that we
-    /// opened, it stays to be seen whether its target was ever connected.
+    /// Withdraws the request to connect the target. For a session that we opened, it stays unknown
+    /// whether its target was ever connected.
     fn withdraw_offer(&mut self) {
         if matches!(self.opening, Opening::Offered(_)) {
             self.opening = Opening::Established;
         }
     }
 
-    /// The kind that must be the peer's first packet, beside a reset.
+    /// Returns the kind that the peer's first packet must have, unless it is a reset.
     pub(crate) fn awaited_opening(&self) -> Option<Kind> {
         (self.opening == Opening::Asked).then_some(Kind::Opened)
     }
 }
 
-/// What the driver is to do with a session's local socket.
+/// What the driver has to do with a session's local socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery<'a> {
-    /// Nothing at present.
+    /// Nothing at the moment.
     Nothing,
-    /// Write these bytes, and more of [`crate::Tunnel::deliverable`]; tell
+    /// Write these bytes, and more of [`crate::Tunnel::deliverable`]. Then tell
     /// [`crate::Tunnel::delivered`] how many were taken.
     Data(&'a [u8]),
-    /// Shut the socket's sending side; then tell [`crate::Tunnel::delivered_ending`].
+    /// Shut down the socket's sending side, then call [`crate::Tunnel::delivered_ending`].
     End,
-    /// Reset the socket, once its own queue is empty or makes no progress;
-    /// then tell [`crate::Tunnel::delivered_ending`].
+    /// Reset the socket, once its own queue is empty or makes no progress. Then call
+    /// [`crate::Tunnel::delivered_ending`].
     Reset(&'a Reset),
 }
 
@@ -377,7 +374,7 @@ impl Session {
         }
     }
 
-    /// A reset that waits behind data, or is next.
+    /// Returns a reset that waits behind data, or is next.
     pub(crate) fn pending_reset(&self) -> Option<&Reset> {
         match (&self.abort, self.receive.ending()) {
             (Some(reset), _) | (None, Some(Ending::Reset(reset))) => Some(reset),
@@ -391,8 +388,7 @@ impl Session {
 pub struct Lost {
     /// The session.
     pub session: SessionId,
-    /// Bytes taken from the local application of which nobody knows whether
-    /// they were delivered.
+    /// Bytes taken from the local application that may or may not have been delivered.
     pub in_doubt: u64,
     /// Bytes received that the local application had not taken.
     pub undelivered: u64,

@@ -21,19 +21,19 @@ use crate::transmit::Transmit;
 /// Heartbeats are never closer together than this, whatever the server says.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Settings of a standby carrier.
+/// The settings of a standby carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StandbyConfig {
-    /// A heartbeat is sent this often, or three times in the silence that the
-    /// server allows; not more than once a second.
+    /// How often a heartbeat is sent. It is also sent at least three times in the silence that the
+    /// server allows, but not more than once a second.
     pub heartbeat: Duration,
-    /// An answer takes no longer than this, and than the time between two
-    /// heartbeats: else the carrier is dead.
+    /// If an answer takes longer than this, or than the time between two heartbeats, the carrier is
+    /// dead.
     pub patience: Duration,
 }
 
 impl Default for StandbyConfig {
-    /// Often enough for the entry of a NAT to stay, and for a death to be known
+    /// Creates the default settings: often enough to keep the entry of a NAT, and to notice a death
     /// before the carrier is needed.
     fn default() -> Self {
         Self { heartbeat: Duration::from_secs(15), patience: Duration::from_secs(3) }
@@ -51,18 +51,17 @@ pub enum StandbyEvent {
     Dead,
 }
 
-/// A carrier that stands by for a tunnel, as a state machine without I/O. It is
-/// made by [`crate::Tunnel::stand_by`]. After each input, drain
-/// [`Self::poll_event`] and [`Self::poll_transmit`], and come back when
-/// [`Self::poll_timeout`] says. It is of no use after any event but
-/// [`StandbyEvent::Ready`].
+/// A carrier that stands by for a tunnel, as a state machine without I/O.
+/// [`crate::Tunnel::stand_by`] makes it. After each input, drain [`Self::poll_event`] and
+/// [`Self::poll_transmit`], and return at the time that [`Self::poll_timeout`] gives. It is of no
+/// use after any event but [`StandbyEvent::Ready`].
 #[derive(Debug)]
 pub struct Standby {
     tunnel: TunnelId,
     config: StandbyConfig,
     decoder: Decoder,
     state: StandbyState,
-    /// The last event that was not polled; a later one says all.
+    /// The last event that was not polled. A later one replaces it.
     event: Option<StandbyEvent>,
     /// How long the answer to the request took.
     first_round_trip: Option<Duration>,
@@ -70,9 +69,9 @@ pub struct Standby {
 
 #[derive(Debug)]
 enum StandbyState {
-    /// The server is asked for a place.
+    /// The server was asked to let it stand by.
     Asking(Question),
-    /// It gave one.
+    /// The server agreed.
     Ready(Box<Liveness>),
     /// The carrier is of no use.
     Over,
@@ -90,27 +89,27 @@ impl Standby {
         }
     }
 
-    /// The tunnel that it stands by for.
+    /// Returns the tunnel for which it stands by.
     #[must_use]
     pub fn tunnel(&self) -> TunnelId {
         self.tunnel
     }
 
-    /// Whether it may be used: the server has given it a place, and it is neither dead
-    /// nor doubted.
+    /// Returns whether it may be used: the server let it stand by, and it is neither dead nor
+    /// doubted.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.state, StandbyState::Ready(_)) && self.suspicion().is_none()
     }
 
-    /// Whether and why the carrier is doubted now: a heartbeat was not answered within a
+    /// Returns whether and why the carrier is doubted now: a heartbeat was not answered within a
     /// few round trips.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
         self.liveness()?.suspicion()
     }
 
-    /// The smoothed round trip.
+    /// Returns the smoothed round trip.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.liveness().and_then(Liveness::round_trip).or(self.first_round_trip)
@@ -123,18 +122,17 @@ impl Standby {
         }
     }
 
-    /// Bytes were read from the carrier's socket, whether or not they make up
-    /// plaintext yet.
+    /// Handles a read from the carrier's socket, whether or not it has completed any plaintext.
     pub fn handle_heard(&mut self, now: Time) {
         if let StandbyState::Ready(liveness) = &mut self.state {
             liveness.handle_heard(now);
         }
     }
 
-    /// Plaintext of the carrier, in order.
+    /// Handles plaintext of the carrier, in order.
     ///
     /// # Errors
-    /// When the server breaks the protocol: close the carrier.
+    /// The server broke the protocol. Close the carrier.
     pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
         if matches!(self.state, StandbyState::Over) {
             return Ok(());
@@ -197,7 +195,7 @@ impl Standby {
         Ok(())
     }
 
-    /// The next packet for the carrier.
+    /// Returns the next packet for the carrier.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         match &mut self.state {
             StandbyState::Asking(question) => question.send(now).then(|| {
@@ -214,21 +212,20 @@ impl Standby {
         }
     }
 
-    /// What the driver is to know.
+    /// Returns the next event for the driver.
     pub fn poll_event(&mut self) -> Option<StandbyEvent> {
         self.event.take()
     }
 
-    /// Something happened to the path: a heartbeat asks at once whether the
-    /// carrier lives, unless one is under way.
+    /// Asks with a heartbeat at once whether the carrier is alive, because something happened to
+    /// the path. If a heartbeat is unanswered, no other is sent.
     pub fn probe(&mut self, now: Time) {
         if let StandbyState::Ready(liveness) = &mut self.state {
             liveness.probe(now);
         }
     }
 
-    /// When [`Self::handle_timeout`] is next to be called; `None` when it is
-    /// over.
+    /// Returns when to call [`Self::handle_timeout`] next, or `None` when it is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
@@ -238,8 +235,8 @@ impl Standby {
         }
     }
 
-    /// Time has passed. What arrived before `now` is to be given first: an
-    /// answer may wait to be read.
+    /// Handles the passing of time. Give it first what arrived before `now`: an answer may be
+    /// waiting to be read.
     pub fn handle_timeout(&mut self, now: Time) {
         let is_dead = match &mut self.state {
             StandbyState::Asking(question) => question.handle_timeout(now),
@@ -252,18 +249,18 @@ impl Standby {
         }
     }
 
-    /// What the tunnel takes over with a carrier that is to join: the beginning of
-    /// a packet, its liveness, and how long an answer may take. `None` if it
-    /// does not stand by for `tunnel`, or is doubted.
+    /// Returns what the tunnel takes over with a carrier that is to join: the start of a packet,
+    /// its liveness, and how long an answer may take. Returns `None` if it does not stand by for
+    /// `tunnel`, or is doubted.
     pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Liveness, Duration)> {
         let is_fit = self.tunnel == tunnel && self.is_ready();
         let StandbyState::Ready(liveness) = self.state else { return None };
         is_fit.then_some((self.decoder, *liveness, self.config.patience))
     }
 
-    /// What the tunnel takes over with the carrier: the beginning of a packet
-    /// whose rest has not arrived, and the heartbeat whose echo may yet come.
-    /// `None` if it does not stand by for `tunnel`, or is doubted.
+    /// Returns what the tunnel takes over with the carrier: the start of a packet whose rest has
+    /// not arrived, and the heartbeat whose echo may still come. Returns `None` if it does not
+    /// stand by for `tunnel`, or is doubted.
     pub(crate) fn into_carrier(self, tunnel: TunnelId) -> Option<(Decoder, Option<Seq>)> {
         let is_fit = self.tunnel == tunnel && self.is_ready();
         let StandbyState::Ready(liveness) = self.state else { return None };

@@ -1,4 +1,4 @@
-//! What the two sides say when a carrier begins to stand by, and when it joins.
+//! The packets by which a carrier begins to stand by, and by which it joins.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::wire::{Malformed, Reader, Writer};
 /// The client's `standby` packet: for which tunnel its carrier is to stand by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StandbyRequest {
-    /// The newest version the client speaks.
+    /// The newest version that the client supports.
     pub version: u32,
-    /// The oldest one.
+    /// The oldest version that the client supports.
     pub oldest: u32,
     /// The tunnel.
     pub tunnel: TunnelId,
@@ -25,7 +25,7 @@ impl StandbyRequest {
         write_versions(self.version, self.oldest).raw(&self.tunnel.0).finish()
     }
 
-    /// Reads a request; what stands behind the versions is theirs to say.
+    /// Reads a request. The content behind the versions depends on the version.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         let mut reader = Reader::new(payload);
         let (version, oldest) = read_versions(&mut reader)?;
@@ -40,9 +40,9 @@ impl StandbyRequest {
 /// The server's `standby` packet: the carrier stands by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct StandbyAnswer {
-    /// The version that is spoken while it stands by.
+    /// The version that is used while it stands by.
     pub(super) version: u32,
-    /// How long silence lasts until the server ends it.
+    /// After how much silence the server ends it.
     pub(super) silence: Duration,
 }
 
@@ -60,13 +60,13 @@ impl StandbyAnswer {
     }
 }
 
-/// The `join` packet, the same from both sides: the carrier joins what is
+/// Creates the `join` packet, which is the same from both sides: the carrier joins the one that is
 /// attached with this epoch.
 pub(crate) fn join(epoch: Epoch) -> Transmit {
     Transmit::of_tunnel(Kind::Join, epoch.0.to_le_bytes().to_vec())
 }
 
-/// The epoch that a `join` packet names.
+/// Returns the epoch that a `join` packet names.
 pub(crate) fn read_join(payload: &[u8]) -> Result<Epoch, Violation> {
     let mut reader = Reader::new(payload);
     let epoch = reader.u64().map(Epoch).map_err(Violation::payload(Kind::Join))?;

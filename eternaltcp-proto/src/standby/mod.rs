@@ -1,5 +1,5 @@
-//! Standby carriers: each is authenticated, belongs to a tunnel, and is not
-//! attached. When the tunnel's carrier dies, only the attach is left to do.
+//! Standby carriers. Each is authenticated and belongs to a tunnel, but is not attached. When the
+//! tunnel's carrier dies, only the attach remains to be done.
 
 mod client;
 mod message;

@@ -1,5 +1,5 @@
-//! The server's part of a standby carrier, once it was let stand by: heartbeats
-//! are answered, and silence has an end.
+//! The server's part of a standby carrier, after it let the carrier stand by: it answers
+//! heartbeats, and ends the carrier after too long a silence.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::seq::Seq;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// A carrier that stands by at the server. Whatever the client sends, it holds
-/// the answer and one echo at most.
+/// A carrier that stands by at the server. Whatever the client sends, this holds at most the answer
+/// and one echo.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     tunnel: TunnelId,
@@ -28,12 +28,12 @@ impl Waiting {
         Self { tunnel, silence, liveness, is_answer_due: true }
     }
 
-    /// The tunnel that the carrier stands by for, once the client was told so.
+    /// Returns the tunnel for which the carrier stands by, once the client was told so.
     pub(crate) fn tunnel(&self) -> Option<TunnelId> {
         (!self.is_answer_due).then_some(self.tunnel)
     }
 
-    /// Whether an attach asks for the tunnel that the carrier stands by for.
+    /// Returns whether an attach is for the tunnel for which the carrier stands by.
     pub(crate) fn is_for(&self, intent: &Intent) -> bool {
         *intent == Intent::Resume { tunnel: self.tunnel }
     }
@@ -42,17 +42,17 @@ impl Waiting {
         self.liveness.handle_heard(now);
     }
 
-    /// Of several heartbeats that wait only the last is answered.
+    /// Handles a heartbeat. Of several that wait, only the last one is answered.
     pub(crate) fn handle_heartbeat(&mut self, beat: Seq) {
         self.liveness.handle_heartbeat(beat);
     }
 
-    /// When silence ends the carrier.
+    /// Returns when silence ends the carrier.
     pub(crate) fn poll_timeout(&self) -> Time {
         self.liveness.poll_timeout()
     }
 
-    /// What the tunnel takes over with a carrier that joins.
+    /// Returns what the tunnel takes over with a carrier that joins.
     pub(crate) fn into_liveness(self) -> Liveness {
         self.liveness
     }

@@ -1,14 +1,14 @@
-//! Whether a carrier is to be doubted, long before its silence ends it.
+//! Whether to doubt a carrier, long before its silence ends it.
 //!
-//! A doubt ends nothing. It is the moment to make the next carrier ready, while
-//! this one may still prove that it lives.
+//! A doubt ends nothing. It starts the preparation of the next carrier, while this one may still
+//! prove that it is alive.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// Nothing is doubted sooner than this: delayed acknowledgements, a busy
-/// machine and a single lost segment are no reason.
+/// Nothing is doubted sooner than this: delayed acknowledgements, a busy machine and a single lost
+/// segment are not reasons to doubt.
 const FLOOR: Duration = Duration::from_millis(250);
 
 /// However long round trips are, no answer is waited for longer than this.
@@ -17,11 +17,10 @@ const MAX_PATIENCE: Duration = Duration::from_secs(60);
 /// What the operating system's TCP knows of a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PathReport {
-    /// The smoothed round trip and its mean deviation (RFC 6298), where it is
-    /// known.
+    /// The smoothed round trip and its mean deviation (RFC 6298), if known.
     pub round_trip: Option<(Duration, Duration)>,
-    /// For how long bytes have waited while the peer's TCP acknowledged
-    /// nothing; `None` when nothing waits.
+    /// For how long bytes have waited while the peer's TCP acknowledged nothing, or `None` when
+    /// nothing waits.
     pub unanswered_for: Option<Duration>,
 }
 
@@ -30,34 +29,32 @@ pub struct PathReport {
 pub enum Suspicion {
     /// Nothing comes back: the path may be dead.
     Path,
-    /// The peer's machine acknowledges, and the peer says nothing: it may stand
-    /// still.
+    /// The peer's machine acknowledges, but the peer sends nothing: it may have stopped.
     Peer,
-    /// The peer is heard, and does not answer: something on the way may take
-    /// what is sent to it.
+    /// The peer sends data but does not answer: something on the path may drop what is sent to it.
     Answer,
 }
 
 /// The doubt about one carrier.
 #[derive(Debug)]
 pub(crate) struct Doubt {
-    /// The longest that anything is waited for.
+    /// The longest wait for anything.
     most: Duration,
     report: Option<PathReport>,
     /// When the operating system was last asked, or should have been.
     inquired: Option<Time>,
     estimate: Option<(Duration, Duration)>,
-    /// When the first thing was sent since the peer was heard.
+    /// When the first thing was sent since the peer was last heard.
     unheard: Option<Time>,
-    /// The same, or when the operating system last vouched for the path.
+    /// The same, or when the operating system last confirmed the path.
     awaiting: Option<Time>,
-    /// Since when a heartbeat asks, and nothing is heard.
+    /// Since when a heartbeat has been asking while nothing was heard.
     asked: Option<Time>,
     /// When the oldest heartbeat without an answer was due.
     unanswered: Option<Time>,
     /// When the first thing was sent since the last heartbeat.
     unasked: Option<Time>,
-    /// When the operating system last vouched for the path.
+    /// When the operating system last confirmed the path.
     vouched: Option<Time>,
     suspicion: Option<Suspicion>,
 }
@@ -83,28 +80,28 @@ impl Doubt {
         self.suspicion
     }
 
-    /// When the operating system last said that the peer's acknowledges.
+    /// Returns when the operating system last said that the peer's machine acknowledges.
     pub(crate) fn vouched(&self) -> Option<Time> {
         self.vouched
     }
 
-    /// The smoothed round trip, by TCP or by heartbeats.
+    /// Returns the smoothed round trip, measured by TCP or by heartbeats.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         Some(self.smoothed()?.0)
     }
 
-    /// The smoothed round trip and its mean deviation.
+    /// Returns the smoothed round trip and its mean deviation.
     fn smoothed(&self) -> Option<(Duration, Duration)> {
         self.report.and_then(|report| report.round_trip).or(self.estimate)
     }
 
-    /// The peer was heard: every doubt is over, but that it hears this side.
+    /// Handles input from the peer: it ends every doubt, except whether the peer hears this side.
     pub(crate) fn handle_heard(&mut self) {
         (self.unheard, self.awaiting, self.asked) = (None, None, None);
         self.suspicion.take_if(|suspicion| *suspicion != Suspicion::Answer);
     }
 
-    /// A heartbeat was answered.
+    /// Handles the answer to a heartbeat.
     pub(crate) fn handle_answer(&mut self) {
         self.unanswered = None;
         self.suspicion.take_if(|suspicion| *suspicion == Suspicion::Answer);
@@ -116,15 +113,14 @@ impl Doubt {
         self.unasked.get_or_insert(now);
     }
 
-    /// A heartbeat is due, or sent: one that cannot be sent is not answered
-    /// either.
+    /// Handles a heartbeat that is due or sent. One that cannot be sent is not answered either.
     pub(crate) fn handle_asked(&mut self, now: Time) {
         self.asked.get_or_insert(now);
         self.unanswered.get_or_insert(now);
         self.unasked = None;
     }
 
-    /// An answer took this long (RFC 6298, section 2).
+    /// Handles the time that an answer took (RFC 6298, section 2).
     pub(crate) fn handle_round_trip(&mut self, sample: Duration) {
         self.estimate = Some(match self.estimate {
             None => (sample, sample / 2),
@@ -135,34 +131,34 @@ impl Doubt {
         });
     }
 
-    /// When the operating system is asked at the latest: what it said of round
-    /// trips may be old, and the patience of then too long for now.
+    /// Returns how often to ask the operating system at least: what it said about round trips may
+    /// be old, and the patience derived from it too long by now.
     fn inquiry(&self) -> Duration {
         let (smoothed, _) = self.smoothed().unwrap_or_default();
         (smoothed * 2).max(FLOOR).min(self.most)
     }
 
-    /// How long an answer may take: a few round trips.
+    /// Returns how long an answer may take: a few round trips.
     pub(crate) fn threshold(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
         (smoothed * 2 + variance * 4).max(FLOOR).min(self.most)
     }
 
-    /// How long a peer may say nothing whose machine acknowledges.
+    /// Returns how long a peer may be silent while its machine acknowledges.
     fn peer_patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
         (smoothed * 2 + variance * 4).max(self.most / 2).min(MAX_PATIENCE)
     }
 
-    /// How long a peer that is heard may leave a heartbeat without an answer: it
-    /// may wait behind seconds of bulk in each direction's queue.
+    /// Returns how long a peer that sends data may leave a heartbeat unanswered. The heartbeat may
+    /// wait behind seconds of bulk in each direction's queue.
     fn answer_patience(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
         (smoothed * 6 + variance * 4).max(self.most * 2).min(MAX_PATIENCE)
     }
 
-    /// The operating system's own view. Bytes that it has an acknowledgement
-    /// for prove the path, though not the peer.
+    /// Handles the operating system's report. Acknowledged bytes prove that the path works, but not
+    /// that the peer does.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
         self.report = Some(report);
         self.inquired = Some(now);
@@ -180,21 +176,20 @@ impl Doubt {
             None => None,
         };
         if self.suspicion == Some(Suspicion::Path) {
-            // Only we were acknowledged: what the peer sent may have long to
-            // wait for its next turn, and a new carrier does not.
+            // Only our data was acknowledged. TCP may wait long before it sends the peer's data
+            // again, but a new carrier sends it at once.
             let is_overdue = self.asked.is_some_and(|at| now.since(at) >= self.threshold());
             self.suspicion = is_overdue.then_some(Suspicion::Peer);
         }
     }
 
-    /// Whether a heartbeat is to ask, as the path is doubted and none has.
+    /// Returns whether to send a heartbeat, because the path is doubted and no heartbeat has asked.
     pub(crate) fn wants_question(&self) -> bool {
         self.suspicion.is_some() && self.asked.is_none()
     }
 
-    /// When a heartbeat is to ask although other things are sent: soon when the
-    /// peer is not heard, and now and then when it is, as only an answer shows
-    /// that it hears.
+    /// Returns when to send a heartbeat although other things are sent: soon when the peer is
+    /// silent, and now and then when it is not, since only an answer shows that it receives.
     pub(crate) fn asks_at(&self, interval: Duration) -> Option<Time> {
         if self.asked.is_some() || self.suspicion.is_some() {
             return None;
@@ -204,7 +199,7 @@ impl Doubt {
         soon.into_iter().chain(at_last.filter(|_| self.unanswered.is_none())).min()
     }
 
-    /// When [`Self::handle_timeout`] has something to judge.
+    /// Returns when [`Self::handle_timeout`] has something to decide.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         if self.suspicion.is_some() {
             return None;
@@ -222,7 +217,7 @@ impl Doubt {
         [path, peer, answer].into_iter().flatten().min()
     }
 
-    /// Judges what was waited for. A report that is wanted was given before.
+    /// Decides whether anything took too long. If a report was wanted, it must be given before.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.inquired = Some(now);
         let is_late = |since: Option<Time>, patience| {
@@ -234,15 +229,15 @@ impl Doubt {
         } else if is_late(self.asked, self.peer_patience()) {
             self.suspicion = Some(Suspicion::Peer);
         } else if is_late(self.unanswered, self.answer_patience()) {
-            // Answers go ahead of data: this is more than congestion.
+            // Answers are sent before data: this is more than congestion.
             self.suspicion = Some(Suspicion::Answer);
         } else if is_late(self.awaiting, self.threshold()) {
-            // Nobody reports: then only a heartbeat tells.
+            // There are no reports, so only a heartbeat can tell.
             self.awaiting = Some(now);
         }
     }
 
-    /// This side stood still: what it waited for is waited for anew, from `start`.
+    /// Starts every wait again at `start`, because this process stood still.
     pub(crate) fn restart(&mut self, start: Time) {
         for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked, &mut self.unanswered]
         {

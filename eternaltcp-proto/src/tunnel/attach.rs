@@ -1,5 +1,5 @@
-//! Attach: binding a new carrier, telling the numbers, and making due what the
-//! peer did not receive.
+//! Attach: binding a new carrier, exchanging the numbers, and making due what the peer did not
+//! receive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub enum AttachError {
 }
 
 impl AttachError {
-    /// The refusal to answer with.
+    /// Returns the refusal to answer with.
     #[must_use]
     pub fn refusal(self) -> Refusal {
         match self {
@@ -39,9 +39,9 @@ impl AttachError {
 }
 
 impl Tunnel {
-    /// Asks for a new carrier to be bound: the client's commit, made once per
-    /// carrier. From now on nothing of the carrier before counts. `new` says
-    /// what to ask for if the tunnel has no id yet.
+    /// Asks the server to bind a new carrier: the client's commitment, made once per carrier. The
+    /// previous carrier is ignored from now on. `new` gives the request for a tunnel that has no id
+    /// yet.
     pub fn attach(&mut self, now: Time, new: impl FnOnce() -> Intent) {
         self.handle_lost();
         self.identity.epoch = Epoch(self.identity.epoch.0.saturating_add(1));
@@ -55,7 +55,7 @@ impl Tunnel {
         };
         let side = self.identity.side;
         let numbers = self.sessions.advertise_numbers(|id, session| {
-            // What never left this side is nothing to the peer.
+            // Packets that never left this side do not exist for the peer.
             id.opener() != side || !session.send().is_untransmitted()
         });
         let early = self.early_packets(now);
@@ -71,11 +71,11 @@ impl Tunnel {
         });
     }
 
-    /// Binds a carrier on which a whole, admitted request came: the server's
-    /// part. The carrier before, if any, counts no more.
+    /// Binds a carrier on which a complete, admitted request arrived: the server's part. The
+    /// previous carrier, if any, is ignored from now on.
     ///
     /// # Errors
-    /// When the request is not the newest; nothing has changed then.
+    /// The request is not the newest. Nothing has changed then.
     pub fn handle_attach(
         &mut self,
         now: Time,
@@ -103,7 +103,7 @@ impl Tunnel {
             epoch: self.identity.epoch,
             settings: self.settings(),
         };
-        // Of others than the request listed, the client has no record.
+        // The client has no record of sessions that its request does not list.
         let numbers = self.sessions.advertise_numbers(|id, _| listed.contains(&id));
         if let Some(attached) = self.attached_mut() {
             let packets = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
@@ -155,7 +155,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The answer is whole: the carrier is bound.
+    /// Binds the carrier after the complete answer.
     fn finish_attach(&mut self, now: Time, answer: AttachAnswer) {
         let Some(attaching) = self.carriers.take_attaching() else { return };
         let Attaching { decoder, liveness, numbers, advertised_limit, .. } = attaching;
@@ -170,7 +170,7 @@ impl Tunnel {
         self.resume(now, answer.settings, numbers);
     }
 
-    /// Sets every session to where the peer says it stands.
+    /// Sets every session to the state that the peer reports.
     fn resume(&mut self, now: Time, peer: Settings, numbers: Vec<Numbers>) {
         let is_resumed = self.peer.settings.replace(peer).is_some();
         if let Some(attached) = self.attached_mut() {
@@ -218,7 +218,8 @@ impl Tunnel {
         self.fail(now, id, cause, &detail.unwrap_or_default());
     }
 
-    /// The peer has no record: it never saw the session, or it is over there.
+    /// Handles a session of which the peer has no record: it never saw the session, or has ended
+    /// it.
     fn resume_unlisted(&mut self, id: SessionId, limit: u64) {
         let is_own = id.opener() == self.identity.side;
         let lost = self.sessions.with(id, |session| {
@@ -234,7 +235,7 @@ impl Tunnel {
         self.stats.unresumed += u64::from(lost == Some(true));
     }
 
-    /// Puts a session where its next packet is sent from.
+    /// Sets where a session's next packet is sent from.
     fn resume_sending(&mut self, now: Time, id: SessionId) {
         self.sessions.mark_dirty(id);
         let Some(session) = self.sessions.get(id) else { return };

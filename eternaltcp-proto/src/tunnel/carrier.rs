@@ -1,4 +1,4 @@
-//! What belongs to one carrier, and dies with it.
+//! The state that belongs to one carrier and is dropped with it.
 
 use std::collections::VecDeque;
 
@@ -17,27 +17,26 @@ use crate::transmit::Transmit;
 pub(super) enum Carrier {
     /// There is none.
     Detached,
-    /// The client has asked, and the server has not answered whole.
+    /// The client has asked, and the server's answer is not complete.
     Attaching(Box<Attaching>),
     /// It is bound.
     Attached(Box<Attached>),
 }
 
-/// A client's attach on its way.
+/// A client's attach in progress.
 #[derive(Debug)]
 pub(super) struct Attaching {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
-    /// Packets of the request that are yet to be sent.
+    /// Packets of the request that are still to be sent.
     pub(super) request: VecDeque<Transmit>,
-    /// The tunnel's limit that the request tells.
+    /// The tunnel's limit that the request states.
     pub(super) advertised_limit: u64,
-    /// Sessions that the request lists: the answer has no more.
+    /// Sessions that the request lists. The answer cannot have more.
     pub(super) listed: usize,
     pub(super) answer: Option<AttachAnswer>,
     pub(super) numbers: Vec<Numbers>,
-    /// A heartbeat of the carrier's time on standby: its echo may come before
-    /// the answer.
+    /// A heartbeat sent while the carrier stood by: its echo may come before the answer.
     pub(super) awaited_echo: Option<Seq>,
 }
 
@@ -47,9 +46,9 @@ pub(super) struct Attached {
     pub(super) decoder: Decoder,
     pub(super) liveness: Liveness,
     pub(super) outbox: Outbox,
-    /// Carriers that carry bulk beside it.
+    /// Carriers that carry bulk in addition to this one.
     pub(super) joined: Vec<Joined>,
-    /// What came on one of them before its turn.
+    /// Packets that arrived on one of them out of order.
     pub(super) reorder: ReorderBuffer,
 }
 
@@ -64,7 +63,7 @@ impl Attached {
         }
     }
 
-    /// Whether a joined carrier takes data.
+    /// Returns whether a joined carrier accepts data.
     pub(super) fn has_open_joined(&self) -> bool {
         self.joined.iter().any(Joined::is_open)
     }
@@ -81,7 +80,7 @@ pub(super) struct Carriers {
 }
 
 impl Carriers {
-    /// Creates those of a tunnel that has none.
+    /// Creates the carriers of a tunnel that has none.
     pub(super) fn new() -> Self {
         Self { current: Carrier::Detached, next_joined: JoinedId::FIRST, is_suspected: false }
     }
@@ -115,22 +114,22 @@ impl Carriers {
         }
     }
 
-    /// All carriers are gone.
+    /// Drops all carriers.
     pub(super) fn detach(&mut self) {
         (self.current, self.is_suspected) = (Carrier::Detached, false);
     }
 
-    /// A carrier is asked to be bound.
+    /// Records that a carrier is asked to be bound.
     pub(super) fn begin(&mut self, attaching: Attaching) {
         self.current = Carrier::Attaching(Box::new(attaching));
     }
 
-    /// A carrier is bound.
+    /// Records that a carrier is bound.
     pub(super) fn bind(&mut self, attached: Attached) {
         self.current = Carrier::Attached(Box::new(attached));
     }
 
-    /// Takes the attach that is on its way, to bind its carrier.
+    /// Takes the attach in progress, to bind its carrier.
     pub(super) fn take_attaching(&mut self) -> Option<Attaching> {
         match std::mem::replace(&mut self.current, Carrier::Detached) {
             Carrier::Attaching(attaching) => Some(*attaching),
@@ -141,7 +140,7 @@ impl Carriers {
         }
     }
 
-    /// Adds a carrier beside the attached one, if there is one.
+    /// Adds a carrier that joins the attached one, if there is one.
     pub(super) fn join(&mut self, make: impl FnOnce(JoinedId) -> Joined) -> Option<JoinedId> {
         let id = self.next_joined;
         self.attached_mut()?.joined.push(make(id));
@@ -149,7 +148,7 @@ impl Carriers {
         Some(id)
     }
 
-    /// The liveness of the carrier that is bound, or is asked to be.
+    /// Returns the liveness of the carrier that is bound, or is asked to be.
     pub(super) fn liveness(&self) -> Option<&Liveness> {
         match &self.current {
             Carrier::Detached => None,
@@ -158,7 +157,7 @@ impl Carriers {
         }
     }
 
-    /// The same, to change it.
+    /// As [`Self::liveness`], for changes.
     pub(super) fn liveness_mut(&mut self) -> Option<&mut Liveness> {
         match &mut self.current {
             Carrier::Detached => None,
@@ -167,7 +166,7 @@ impl Carriers {
         }
     }
 
-    /// The bytes of the carrier that is bound, or is asked to be.
+    /// Returns the decoder of the carrier that is bound, or is asked to be.
     pub(super) fn decoder_mut(&mut self) -> Option<&mut Decoder> {
         match &mut self.current {
             Carrier::Detached => None,
@@ -176,7 +175,7 @@ impl Carriers {
         }
     }
 
-    /// Whether one of them is doubted, or none. Returns whether that is news.
+    /// Records whether any of them is doubted. Returns whether that is new.
     pub(super) fn note_suspicion(&mut self, is_suspected: bool) -> bool {
         std::mem::replace(&mut self.is_suspected, is_suspected) != is_suspected
     }

@@ -1,10 +1,9 @@
-//! Early replay: what a client sends along with its attach, before it knows
-//! what the server has.
+//! Early replay: the data that a client sends together with its attach, before it knows what the
+//! server has.
 //!
-//! The server takes what fits before it tells its numbers, as if it had come
-//! on the carrier before; nothing else of the attach changes. So the last
-//! keystrokes are there a round trip sooner, and the worst that early packets
-//! can be is useless.
+//! The server takes what fits before it sends its numbers, as if the data had come on the previous
+//! carrier. Nothing else of the attach changes. The last keystrokes therefore arrive one round trip
+//! sooner, and at worst early packets are useless.
 
 use bytes::Bytes;
 
@@ -17,18 +16,18 @@ use crate::session::Session;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// How the last attach's early packets fared.
+/// The result of the last attach's early packets.
 #[derive(Debug, Default)]
 pub(super) struct Early {
-    /// Payload bytes that the last attach sent again by itself.
+    /// Payload bytes that the last attach sent again.
     pub(super) replayed: u64,
-    /// The last attach had early packets, and was not answered.
+    /// Whether the last attach had early packets and was not answered.
     pub(super) is_unanswered: bool,
 }
 
 impl Tunnel {
-    /// What goes along with the next attach: of every session that the server
-    /// surely knows, the first packets that it may not have.
+    /// Returns the packets to send with the next attach: for every session that the server
+    /// certainly knows, the first packets that it may not have.
     pub(super) fn early_packets(&mut self, now: Time) -> Vec<Transmit> {
         let before = self.stats.replayed_bytes;
         let packets = self.cut_early(now);
@@ -39,7 +38,7 @@ impl Tunnel {
     }
 
     fn cut_early(&mut self, now: Time) -> Vec<Transmit> {
-        // A path may swallow what is large, and pass an attach that is small.
+        // A path may drop large packets and pass a small attach.
         if self.peer.features & FEATURE_EARLY == 0 || self.early.is_unanswered {
             return Vec::new();
         }
@@ -60,14 +59,14 @@ impl Tunnel {
         packets
     }
 
-    /// The session's next data packet, if it is no larger than `room`.
+    /// Returns the session's next data packet, if it is not larger than `room`.
     fn early_packet(&mut self, now: Time, id: SessionId, room: usize) -> Option<Transmit> {
         let packet = self.sessions.poll_early(id, room)?;
         self.packet(now, id, packet, Route::Attached)
     }
 
-    /// Takes the early packets that are next in their sessions, and passes over
-    /// all others: the numbers told after this say what was of use.
+    /// Takes the early packets that are next in their sessions, and ignores the others. The numbers
+    /// sent after this show which ones were of use.
     pub(super) fn take_early(&mut self, packets: Vec<(Header, Bytes)>) {
         for (header, payload) in packets {
             let id = SessionId::new(header.session);
@@ -78,7 +77,7 @@ impl Tunnel {
                 })
             };
             if let Some(id) = id.filter(is_next) {
-                // What does not fit is sent again when its sender has been told.
+                // A packet that does not fit is sent again when its sender has the numbers.
                 let taken = self.handle_data(id, payload).is_ok();
                 self.stats.early_packets += u64::from(taken);
             }

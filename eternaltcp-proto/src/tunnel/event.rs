@@ -1,4 +1,4 @@
-//! What a tunnel tells its driver.
+//! The events that a tunnel reports to its driver.
 
 use crate::id::SessionId;
 use crate::reason::{Closing, Refusal};
@@ -9,24 +9,23 @@ use crate::suspicion::Suspicion;
 pub enum Event {
     /// The carrier is bound to the tunnel.
     Attached {
-        /// Whether the tunnel lived before.
+        /// Whether the tunnel existed before.
         is_resumed: bool,
     },
     /// The server refused the attach: the carrier is of no use.
     Refused(Refusal),
-    /// The carrier is silent for too long: close it.
+    /// The carrier has been silent for too long: close it.
     CarrierDead,
-    /// A joined carrier is silent for too long: close all.
+    /// A joined carrier has been silent for too long: close all.
     JoinedDead,
-    /// The carrier is doubted: make the next one ready.
+    /// The carrier is doubted: prepare the next one.
     Suspected(Suspicion),
-    /// The carrier that was doubted lives.
+    /// The carrier that was doubted is alive.
     Relieved,
-    /// The peer opened a session; answer with [`crate::Tunnel::accept`] or
+    /// The peer opened a session. Answer with [`crate::Tunnel::accept`] or
     /// [`crate::Tunnel::reset`].
     Opened(SessionId),
-    /// Look at the session again: at what is to be delivered, and at how much
-    /// may be read.
+    /// Look at the session again: at the data to deliver, and at how much may be read.
     Touched(SessionId),
     /// The peer closed the tunnel.
     Closed(Closing),

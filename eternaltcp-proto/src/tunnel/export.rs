@@ -1,8 +1,8 @@
-//! A tunnel's state, taken out and put back.
+//! The export of a tunnel's state, and its restoration.
 //!
-//! The numbers become bytes; payload is handed over as the buffers it lies in,
-//! uncopied. The format is between two builds of the same program on the same
-//! machine, so it has a version and no promise beyond that.
+//! The numbers become bytes. The payload is handed over in its own buffers, without a copy. The
+//! format is for two builds of the same program on the same machine: it has a version, and no other
+//! guarantee.
 
 use bytes::Bytes;
 
@@ -13,10 +13,10 @@ use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::reason::Closing;
 use crate::wire::{Malformed, Reader, Writer};
 
-/// Version of the exported form.
+/// The version of the exported form.
 const FORMAT: u16 = 3;
 
-/// A tunnel without its driver: what it knows, as bytes, and its payload.
+/// A tunnel without its driver: its state as bytes, and its payload.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DetachedTunnel {
     /// All numbers and states.
@@ -25,13 +25,13 @@ pub struct DetachedTunnel {
     pub buffers: Vec<Bytes>,
 }
 
-/// Why a tunnel cannot be made of what was exported.
+/// Why a tunnel cannot be restored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RestoreError {
     /// It was exported by another version.
     #[error("the tunnel was exported in format {0}, and this program reads format {FORMAT}")]
     Format(u16),
-    /// Numbers or buffers are not what an export gives.
+    /// The numbers or buffers are not what an export gives.
     #[error("the exported tunnel is damaged")]
     Damaged,
 }
@@ -43,8 +43,8 @@ impl From<Malformed> for RestoreError {
 }
 
 impl Tunnel {
-    /// Takes the state out. The driver has said before how much each local
-    /// socket took; the carrier, if any, counts no more.
+    /// Takes out the state. The driver must have reported before how much each local socket took.
+    /// The carrier, if any, is ignored from now on.
     #[must_use]
     pub fn export(mut self) -> DetachedTunnel {
         self.handle_lost();
@@ -78,7 +78,7 @@ impl Tunnel {
         DetachedTunnel { numbers, buffers }
     }
 
-    /// What [`Self::export`] would have of one session: for tests, which compare it.
+    /// Returns one session as [`Self::export`] would. For tests, which compare it.
     #[doc(hidden)]
     #[must_use]
     pub fn export_session(&self, id: SessionId) -> Option<DetachedTunnel> {
@@ -88,11 +88,11 @@ impl Tunnel {
         Some(DetachedTunnel { numbers, buffers })
     }
 
-    /// Puts exported state back: the tunnel goes on exactly, detached, and its
-    /// next attach has an epoch above all that were used before.
+    /// Restores an exported state: the tunnel continues exactly, detached, and its next attach has
+    /// a higher epoch than all that were used before.
     ///
     /// # Errors
-    /// When the state is of another format, or damaged.
+    /// The state is of another format, or damaged.
     pub fn restore(config: Config, detached: DetachedTunnel) -> Result<Self, RestoreError> {
         let mut reader = Reader::new(&detached.numbers);
         let format = reader.u16()?;
@@ -107,8 +107,8 @@ impl Tunnel {
             [] => None,
             bytes => Some(TunnelId(bytes.try_into().map_err(|_| RestoreError::Damaged)?)),
         };
-        // What the peer was told that is held stays true: also for sessions of which
-        // this side has not heard, as what was sent of them is sent again as it is.
+        // Limits that the peer was told remain valid, also for sessions that this side has not
+        // heard of: the peer sends their packets again unchanged.
         let Config { tunnel_limit, session_limit, .. } = &mut tunnel.config;
         *tunnel_limit = reader.u64()?.max(*tunnel_limit);
         *session_limit = reader.u64()?.max(*session_limit);

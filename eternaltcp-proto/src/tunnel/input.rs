@@ -1,4 +1,4 @@
-//! What comes in on the carrier.
+//! Input on the carrier.
 
 use std::time::Duration;
 
@@ -17,17 +17,16 @@ use crate::session::Session;
 use crate::time::Time;
 use crate::wire::Reader;
 
-/// Sessions that are refused and whose refusal the peer has not confirmed: an
-/// honest peer may not know our limit, and opens as many as its own allows.
+/// The most refused sessions whose refusal the peer has not confirmed. An honest peer may not know
+/// our limit, and opens as many as its own limit allows.
 const MAX_REFUSED: usize = 16 * 1024;
 
 impl Tunnel {
-    /// Plaintext of the carrier, in order. Bytes that come when no carrier is
-    /// bound or asked for are of an old one, and count for nothing.
+    /// Handles plaintext of the carrier, in order. Bytes that come while no carrier is bound or
+    /// asked for belong to an old one, and are ignored.
     ///
     /// # Errors
-    /// When the peer breaks the protocol: the tunnel is detached then, and the
-    /// carrier is to be closed.
+    /// The peer broke the protocol. The tunnel is then detached, and the carrier must be closed.
     pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
         self.handle_heard(now);
         let result = self.handle_chunk(now, chunk);
@@ -37,8 +36,7 @@ impl Tunnel {
         result
     }
 
-    /// Bytes were read from the carrier's socket, whether or not they make up
-    /// plaintext yet.
+    /// Handles a read from the carrier's socket, whether or not it has completed any plaintext.
     pub fn handle_heard(&mut self, now: Time) {
         if let Some(liveness) = self.carriers.liveness_mut() {
             let silence = now.since(liveness.last_heard());
@@ -48,9 +46,9 @@ impl Tunnel {
         self.note_suspicion();
     }
 
-    /// A side that stood still is no application that stalls: of a silence that
-    /// is longer than the pause between heartbeats, resets that wait behind data
-    /// count only the beginning.
+    /// Excuses silence. A peer that stood still is not an application that stalls: of a silence
+    /// longer than the pause between heartbeats, resets that wait behind data count only the
+    /// beginning.
     fn excuse(&mut self, now: Time, silence: Duration) {
         let counted = (self.config.dead_after / 2).min(RESET_PATIENCE / 2);
         if silence > counted {
@@ -81,7 +79,7 @@ impl Tunnel {
         match (header.kind, SessionId::new(header.session)) {
             (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
             (Kind::Echo, None) => {
-                // Whether it was asked for does not matter here.
+                // It does not matter here whether it was asked for.
                 self.with_liveness(|l| _ = l.handle_echo(now, header.ack));
                 self.note_suspicion();
             }
@@ -113,8 +111,8 @@ impl Tunnel {
         Ok(())
     }
 
-    /// An acknowledgement or a limit. They may cross the end of the session
-    /// they speak of: then they mean nothing.
+    /// Handles an acknowledgement or a limit. It may cross the end of its session, and is then
+    /// ignored.
     fn handle_ack(
         &mut self,
         now: Time,
@@ -174,8 +172,8 @@ impl Tunnel {
         self.take_at(now, id, place, (header, payload))
     }
 
-    /// A reset that crossed the end of its session: the peer's socket died
-    /// when all was said and delivered. It only wants to be confirmed.
+    /// Handles a reset that crossed the end of its session: the peer's socket was reset after
+    /// everything was sent and delivered. It only has to be confirmed.
     fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) -> Result<(), Violation> {
         let most = self.config.effective_max_sessions() + MAX_REFUSED;
         let Some(attached) = self.attached_mut() else { return Ok(()) };
@@ -277,7 +275,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Takes the peer's reset, unless there was one before.
+    /// Handles the peer's reset, unless there was one before.
     pub(super) fn handle_reset(
         &mut self,
         now: Time,

@@ -1,5 +1,5 @@
-//! Carriers that carry bulk beside the attached one. Each was a standby carrier
-//! before; it belongs to one attach, and dies with it.
+//! Carriers that carry bulk in addition to the attached one. Each was a standby carrier before. It
+//! belongs to one attach, and ends with it.
 
 use bytes::Bytes;
 
@@ -17,14 +17,13 @@ use crate::time::Time;
 use crate::transmit::Transmit;
 
 impl Tunnel {
-    /// Whether further carriers may join the one that it is attached to now, as
-    /// far as a client knows.
+    /// Returns whether further carriers may join the attached one, as far as a client knows.
     #[must_use]
     pub fn may_join(&self) -> bool {
         self.may_stand_by() && self.peer.features & FEATURE_JOIN != 0 && self.has_place()
     }
 
-    /// How many carriers have joined the attached one, or have asked to.
+    /// Returns how many carriers have joined the attached one, or have asked to.
     #[must_use]
     pub fn joined_count(&self) -> usize {
         self.attached().map_or(0, |attached| attached.joined.len())
@@ -34,31 +33,29 @@ impl Tunnel {
         self.joined_count() < self.config.max_joined
     }
 
-    /// Has a carrier that stands by join the attached one, which carries bulk of
-    /// the same sessions from then on. When one of them ends, all do.
+    /// Lets a carrier that stands by join the attached one. It carries bulk of the same sessions
+    /// from then on. When one of them ends, all do.
     ///
     /// # Errors
-    /// When it does not stand by for this tunnel, or there are as many as there
-    /// may be; nothing has changed then.
+    /// It does not stand by for this tunnel, or the maximum has joined. Nothing has changed then.
     pub fn join(&mut self, now: Time, standby: Standby) -> Result<JoinedId, NotStandingBy> {
         let tunnel = self.identity.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
         let (decoder, mut liveness, patience) =
             standby.into_joining(tunnel).ok_or(NotStandingBy)?;
-        // The peer may take one heartbeat a second from a standby carrier.
+        // The peer may allow only one heartbeat per second from a standby carrier.
         liveness.hasten(now, self.config.heartbeat.max(MIN_INTERVAL));
         let question = Question::new(now, patience);
         let make = |id| Joined::of_client(id, decoder, question, liveness);
         self.carriers.join(make).ok_or(NotStandingBy)
     }
 
-    /// Has a carrier join on which a client asked for it: the server's part. What
-    /// the client sent behind that came with the request: call
-    /// [`Self::handle_joined_input`] at once, with no bytes if there are no more.
+    /// Lets a carrier join on which a client asked for it: the server's part. Input behind the
+    /// request came with it, so call [`Self::handle_joined_input`] at once, with no bytes if there
+    /// are no more.
     ///
     /// # Errors
-    /// When the tunnel is not attached as the client believes, or there are as
-    /// many as there may be; nothing has changed then. The carrier is to be
-    /// closed.
+    /// The tunnel is not attached as the client believes, or the maximum has joined. Nothing has
+    /// changed then. The carrier must be closed.
     pub fn handle_join(&mut self, request: JoinRequest) -> Result<JoinedId, NotStandingBy> {
         let JoinRequest { tunnel, epoch, decoder, liveness } = request;
         let is_current = self.identity.id == Some(tunnel) && self.identity.epoch == epoch;
@@ -77,12 +74,12 @@ impl Tunnel {
         self.attached_mut()?.joined.iter_mut().find(|joined| joined.id() == id)
     }
 
-    /// Plaintext of a joined carrier, in order. Of one that is not joined any
-    /// more it counts for nothing.
+    /// Handles plaintext of a joined carrier, in order. Input of one that is no longer joined is
+    /// ignored.
     ///
     /// # Errors
-    /// When the peer breaks the protocol: the tunnel is detached then, and all of
-    /// its carriers are to be closed.
+    /// The peer broke the protocol. The tunnel is then detached, and all of its carriers must be
+    /// closed.
     pub fn handle_joined_input(
         &mut self,
         now: Time,
@@ -100,8 +97,8 @@ impl Tunnel {
         result
     }
 
-    /// Bytes were read from a joined carrier's socket, whether or not they make up
-    /// plaintext yet.
+    /// Handles a read from a joined carrier's socket, whether or not it has completed any
+    /// plaintext.
     pub fn handle_joined_heard(&mut self, now: Time, id: JoinedId) {
         if let Some(joined) = self.joined_mut(id) {
             joined.liveness_mut().handle_heard(now);
@@ -124,7 +121,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The next packet for a joined carrier: signs of life, then bulk.
+    /// Returns the next packet for a joined carrier: signs of life, then bulk.
     pub fn poll_joined_transmit(&mut self, now: Time, id: JoinedId) -> Option<Transmit> {
         let epoch = self.identity.epoch;
         let joined = self.joined_mut(id)?;
@@ -138,8 +135,8 @@ impl Tunnel {
         Some(transmit)
     }
 
-    /// What the operating system's TCP says of a joined carrier at `now`, as
-    /// [`Self::handle_path_report`] takes it for the attached one.
+    /// Handles what the operating system's TCP reports about a joined carrier at `now`, as
+    /// [`Self::handle_path_report`] does for the attached one.
     pub fn handle_joined_path_report(&mut self, now: Time, id: JoinedId, report: PathReport) {
         if let Some(joined) = self.joined_mut(id) {
             joined.liveness_mut().handle_report(now, report);
@@ -147,7 +144,7 @@ impl Tunnel {
         self.note_suspicion();
     }
 
-    /// Whether a joined carrier was silent for too long: all end with it.
+    /// Returns whether a joined carrier was silent for too long. All end with it.
     pub(super) fn handle_joined_timeout(&mut self, now: Time) -> bool {
         let Some(attached) = self.attached_mut() else { return false };
         let is_dead = attached.joined.iter_mut().any(|joined| joined.handle_timeout(now));

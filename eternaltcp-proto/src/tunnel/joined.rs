@@ -1,5 +1,5 @@
-//! A carrier that carries bulk beside the attached one: what is said on it, and
-//! whether it lives.
+//! A carrier that carries bulk in addition to the attached one: its control packets and its
+//! liveness.
 
 use bytes::Bytes;
 
@@ -12,14 +12,14 @@ use crate::standby::{Question, join, read_join};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// A joined carrier of a tunnel, none of which has a number twice.
+/// A joined carrier of a tunnel. No id is used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct JoinedId(u32);
 
 impl JoinedId {
     pub(super) const FIRST: Self = Self(0);
 
-    /// The number after this one.
+    /// Returns the number after this one.
     pub(super) fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
@@ -34,19 +34,19 @@ pub(super) struct Joined {
     agreement: Agreement,
 }
 
-/// How far both sides have agreed that it joins.
+/// The progress of its request to join.
 #[derive(Debug)]
 enum Agreement {
-    /// The client has asked, or is to.
+    /// The client has asked, or is about to.
     Asking(Question),
-    /// The server is to answer.
+    /// The server has to answer.
     AnswerDue,
     /// It has joined.
     Done,
 }
 
 impl Joined {
-    /// The client's, which has a question to ask.
+    /// Creates the client's part, which has a question to ask.
     pub(super) fn of_client(
         id: JoinedId,
         decoder: Decoder,
@@ -56,7 +56,7 @@ impl Joined {
         Self { id, decoder, liveness, agreement: Agreement::Asking(question) }
     }
 
-    /// The server's, which owes the answer.
+    /// Creates the server's part, which owes the answer.
     pub(super) fn of_server(id: JoinedId, decoder: Decoder, liveness: Liveness) -> Self {
         Self { id, decoder, liveness, agreement: Agreement::AnswerDue }
     }
@@ -73,23 +73,23 @@ impl Joined {
         &mut self.liveness
     }
 
-    /// Plaintext of the carrier.
+    /// Adds plaintext of the carrier.
     pub(super) fn handle_input(&mut self, now: Time, chunk: Bytes) {
         self.liveness.handle_heard(now);
         self.decoder.push(chunk);
     }
 
-    /// The next packet that came on it.
+    /// Returns the next packet that came on it.
     pub(super) fn poll_packet(&mut self) -> Result<Option<(Header, Bytes)>, HeaderError> {
         self.decoder.poll()
     }
 
-    /// Whether both sides know of it: data may pass.
+    /// Returns whether both sides know of it, so that data may pass.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.agreement, Agreement::Asking(_))
     }
 
-    /// A packet of no session.
+    /// Handles a packet that belongs to no session.
     pub(super) fn handle_packet(
         &mut self,
         now: Time,
@@ -113,7 +113,7 @@ impl Joined {
         Ok(())
     }
 
-    /// What it has to say itself, ahead of data.
+    /// Returns its own next packet, which is sent before data.
     pub(super) fn poll_own(&mut self, now: Time, epoch: Epoch) -> Option<Transmit> {
         let is_join_due = match &mut self.agreement {
             Agreement::Asking(question) => question.send(now),
@@ -134,7 +134,7 @@ impl Joined {
         }
     }
 
-    /// Whether something is missing for too long.
+    /// Returns whether an answer is too late.
     pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
         let is_late = match &mut self.agreement {
             Agreement::Asking(question) => question.handle_timeout(now),

@@ -1,20 +1,20 @@
-//! The tunnel's own limit: when it is short, and how it grows.
+//! The tunnel's own limit: when it is too small, and how it grows.
 
 use super::Tunnel;
 use crate::packet::Kind;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// A limit of which more than this part is taken is short.
+/// A limit is too small if more than this part of it is taken.
 const TAKEN: u64 = 2;
 
-/// So is one of which a session's own limit has become this part: a session may
-/// take half of what it finds free.
+/// It is also too small if a session's own limit has become this part of it: a session may take
+/// half of what it finds free.
 const WIDE: u64 = 4;
 
 impl Tunnel {
-    /// Whether a higher limit of this side could be of use: half of it is taken in
-    /// one direction, or the use of a session has made its own limit large.
+    /// Returns whether a higher limit of this side could be of use: half of it is taken in one
+    /// direction, or a session has grown to a large limit of its own.
     #[must_use]
     pub fn is_short(&self) -> bool {
         let limit = self.config.tunnel_limit;
@@ -22,9 +22,9 @@ impl Tunnel {
         taken > limit / TAKEN || self.sessions.widest() > limit / WIDE
     }
 
-    /// Raises what this side holds for the tunnel, in units of cost and in each
-    /// direction, and tells the peer. A lower limit than before changes nothing:
-    /// the peer counts on what it was told.
+    /// Raises the amount that this side holds for the tunnel, in units of cost and in each
+    /// direction, and tells the peer. A lower limit than before changes nothing, because the peer
+    /// relies on the one it was told.
     pub fn raise_limit(&mut self, now: Time, limit: u64) {
         if limit <= self.config.tunnel_limit {
             return;
@@ -36,8 +36,8 @@ impl Tunnel {
         self.widen_pool(now);
     }
 
-    /// The peer holds more for the tunnel, or says again what it said before: that
-    /// is no reason to look at every session that waits for room.
+    /// Handles the peer's limit for the tunnel. If the peer repeats an earlier value, the sessions
+    /// that wait for room are not looked at.
     pub(super) fn handle_tunnel_limit(&mut self, now: Time, limit: u64) {
         let Some(peer) = &mut self.peer.settings else { return };
         if limit > peer.tunnel_limit {
@@ -46,7 +46,7 @@ impl Tunnel {
         }
     }
 
-    /// The pool is the smaller of both limits, and never shrinks on a carrier.
+    /// Widens the pool to the smaller one of both limits. It never shrinks while a carrier lives.
     fn widen_pool(&mut self, now: Time) {
         let told = self.peer.settings.map_or(u64::MAX, |peer| peer.tunnel_limit);
         self.sessions.raise_pool_limit(told.min(self.config.tunnel_limit));

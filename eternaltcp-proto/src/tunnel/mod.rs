@@ -1,8 +1,7 @@
-//! The tunnel: all its sessions, and the carrier they travel on.
+//! The tunnel: all its sessions, and the carrier that they use.
 //!
-//! The driver gives inputs (`handle_*`), asks for what is to be done
-//! (`poll_*`), and speaks for the local sockets in plain verbs. After each
-//! input it drains every output.
+//! The driver gives inputs (`handle_*`), asks for outputs (`poll_*`), and speaks for the local
+//! sockets in plain verbs. After each input it drains every output.
 
 mod attach;
 mod carrier;
@@ -62,11 +61,11 @@ pub struct Tunnel {
     events: VecDeque<Event>,
 }
 
-/// What tells a tunnel from others, and its attaches from each other.
+/// What distinguishes a tunnel from others, and its attaches from each other.
 #[derive(Clone, Copy, Debug)]
 struct Identity {
     side: Side,
-    /// `None` until the server has given it one.
+    /// `None` until the server has assigned one.
     id: Option<TunnelId>,
     /// The epoch of the newest attach.
     epoch: Epoch,
@@ -75,16 +74,16 @@ struct Identity {
 /// What the peer said at the last attach.
 #[derive(Clone, Copy, Default, Debug)]
 struct Peer {
-    /// What it said of itself.
+    /// Its settings.
     settings: Option<Settings>,
-    /// The features that the server told.
+    /// The features that the server has stated.
     features: u64,
 }
 
 /// Why a session cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The tunnel has as many sessions as it may.
+    /// The tunnel already has the maximum number of sessions.
     #[error("the tunnel has as many sessions as it may have")]
     LimitReached,
     /// All numbers of this side's half were used.
@@ -99,7 +98,7 @@ pub enum OpenError {
 }
 
 impl Tunnel {
-    /// A tunnel that was never attached.
+    /// Creates a tunnel that was never attached.
     #[must_use]
     pub fn new(side: Side, config: Config) -> Self {
         let session_limit = config.session_limit.max(cost(1));
@@ -117,61 +116,61 @@ impl Tunnel {
         }
     }
 
-    /// The tunnel's id, once the server has given it one.
+    /// Returns the tunnel's id, once the server has assigned one.
     #[must_use]
     pub fn id(&self) -> Option<TunnelId> {
         self.identity.id
     }
 
-    /// The epoch of the newest attach.
+    /// Returns the epoch of the newest attach.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.identity.epoch
     }
 
-    /// The settings it was made with.
+    /// Returns the settings it was made with.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What the peer said of itself at the last attach.
+    /// Returns the peer's settings of the last attach.
     #[must_use]
     pub fn peer(&self) -> Option<&Settings> {
         self.peer.settings.as_ref()
     }
 
-    /// What it did so far.
+    /// Returns what it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// How many sessions it has a record of.
+    /// Returns of how many sessions it has a record.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The sessions it has a record of, in order.
+    /// Returns the sessions of which it has a record, in order.
     pub fn session_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.sessions.ids()
     }
 
-    /// Whether a carrier is bound to it.
+    /// Returns whether a carrier is bound to it.
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.attached().is_some()
     }
 
-    /// Whether it was closed, by either side.
+    /// Returns whether it was closed, by either side.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closing.is_some()
     }
 
-    /// Whether a close has nothing left to say: its packet was polled, or there
-    /// is no carrier to say it on. One that is being attached soon is one.
+    /// Returns whether a close is complete: its packet was polled, or there is no carrier for it. A
+    /// carrier that is being attached counts as one.
     #[must_use]
     pub fn is_close_told(&self) -> bool {
         let is_said = match self.carriers.current() {
@@ -182,48 +181,48 @@ impl Tunnel {
         is_said && self.closing.is_some()
     }
 
-    /// Payload and charges that it holds in both directions.
+    /// Returns the payload and charges that it holds in both directions.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.sessions.held() + self.attached().map_or(0, |attached| attached.reorder.held())
     }
 
-    /// How many answers and other words wait for the carrier, beside packets of
-    /// sessions. None of the lists grows with what a peer leaves unread: for tests.
+    /// Returns how many control packets wait for the carrier, besides packets of sessions. None of
+    /// the lists grows with what a peer leaves unread. For tests.
     #[doc(hidden)]
     #[must_use]
     pub fn words_waiting(&self) -> usize {
         self.attached().map_or(0, |attached| attached.outbox.len())
     }
 
-    /// Whether the sums that the tunnel keeps are those of its sessions: a
-    /// check for tests, as it looks at every session.
+    /// Returns whether the sums that the tunnel keeps match its sessions. For tests, since it looks
+    /// at every session.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         self.sessions.is_consistent()
     }
 
-    /// Closes the tunnel: the peer is told if a carrier is there, and nothing
-    /// else is sent after it.
+    /// Closes the tunnel. The peer is told if there is a carrier, and nothing else is sent after
+    /// that.
     pub fn close(&mut self, why: Closing) {
         self.closing.get_or_insert(why);
     }
 
-    /// The carrier died, or was found useless. Everything stays for the next.
+    /// Handles the loss of the carrier. Everything is kept for the next one.
     pub fn handle_lost(&mut self) {
         self.carriers.detach();
         self.sessions.handle_carrier_lost();
     }
 
-    /// The server does not know the tunnel any more. Sessions of which it may
-    /// have seen something are over and are returned; the others wait for the
-    /// new tunnel that the next attach asks for.
+    /// Starts again, because the server no longer knows the tunnel. Sessions of which it may have
+    /// seen something have ended and are returned. The others wait for the new tunnel that the next
+    /// attach asks for.
     pub fn restart(&mut self) -> Vec<Lost> {
         self.restart_keeping(|_| None)
     }
 
-    /// The same where the server has said that it connected none of the sessions that it did not
-    /// answer: those wait too. `target` gives what each was opened with.
+    /// Starts again with a server that said that it connected none of the sessions that it did not
+    /// answer: those wait too. `target` returns the target with which each was opened.
     pub fn restart_drained(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
         self.restart_keeping(target)
     }
@@ -253,7 +252,7 @@ impl Tunnel {
         lost
     }
 
-    /// Makes a session new again that the peer has not answered. Says whether it is new.
+    /// Makes a session that the peer has not answered new again. Returns whether it is new.
     fn renew(&mut self, id: SessionId, target: impl Fn(SessionId) -> Option<Bytes>) -> bool {
         let first = self.config.first_seq;
         let is_new = self.sessions.with(id, |session| {
@@ -279,8 +278,8 @@ impl Tunnel {
         }
     }
 
-    /// Whether a session that this side opens finds its share now, on both sides: the peer
-    /// has a record of one that has ended until it hears the last acknowledgement.
+    /// Returns whether a session that this side opens gets its share now, on both sides: the peer
+    /// keeps a record of an ended session until it receives the last acknowledgement.
     #[must_use]
     pub fn has_share(&self) -> bool {
         let ending = self.attached().map_or(0, |attached| attached.outbox.final_acks());
@@ -292,24 +291,23 @@ impl Tunnel {
         self.peer.settings.map_or(self.config.session_limit, |peer| peer.session_limit)
     }
 
-    /// Has packet 0 of a session sent, which goes in the order of ids.
+    /// Queues packet 0 of a session, in the order of ids.
     fn list_opening(&mut self, id: SessionId) {
         let Some(attached) = self.carriers.attached_mut() else { return };
         let sessions = &self.sessions;
         attached.outbox.push_opening(id, sessions.len(), |id| sessions.has(id));
     }
 
-    /// Gives a session its turn at the carrier, if something of it is due.
+    /// Queues a session for its turn, if it has something due.
     fn activate(&mut self, now: Time, id: SessionId) {
         if self.is_attached() {
             self.sessions.activate(now, id);
         }
     }
 
-    /// Drops the record of a session that is over. The peer is told its last
-    /// number, unless there is no carrier: then not listing it will say that it
-    /// is over. A request that is under way lists it still, so its record
-    /// stays until the answer is there.
+    /// Drops the record of a session that has ended. The peer is told its last number, unless there
+    /// is no carrier: then its absence from the next attach says that it has ended. If a request in
+    /// progress lists it, its record stays until the answer is there.
     fn retire_if_over(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(id).filter(|session| session.is_over()) else {
             return;
@@ -330,7 +328,7 @@ impl Tunnel {
         }
     }
 
-    /// The session cannot go on; both the peer and the local socket learn it.
+    /// Fails a session that cannot go on. The peer and the local socket are told.
     fn fail(&mut self, now: Time, id: SessionId, cause: Cause, detail: &str) {
         self.sessions.with(id, |session| session.fail(Reset::with_detail(cause, detail)));
         self.discard_ahead(now, id);

@@ -1,5 +1,4 @@
-//! In which order a session's packets are taken: by their numbers, whichever
-//! carrier brings them.
+//! The order of a session's packets: by their numbers, whichever carrier brings them.
 
 use bytes::Bytes;
 
@@ -12,18 +11,18 @@ use crate::reason::Reset;
 use crate::seq::Seq;
 use crate::time::Time;
 
-/// Where a numbered packet stands.
+/// The position of a numbered packet.
 pub(super) enum Place {
     /// It is the next one.
     Next,
-    /// Others are missing before it, which another carrier brings.
+    /// Packets before it are missing, and another carrier will bring them.
     Ahead,
 }
 
 impl Tunnel {
-    /// The number must be the next. The reset of a peer that we have reset ourselves
-    /// may skip what the peer dropped; and while carriers are joined, what is
-    /// missing may be on another one.
+    /// Returns the packet's position. The number must be the next one, with two exceptions: the
+    /// reset of a peer that we have reset ourselves may skip what the peer dropped, and while
+    /// carriers are joined the missing packets may be on another one.
     pub(super) fn place(&self, id: SessionId, header: &Header) -> Result<Place, Violation> {
         let Some(session) = self.sessions.get(id) else { return Err(no_such(header)) };
         let expected = session.receive().next();
@@ -43,7 +42,7 @@ impl Tunnel {
         Ok(if is_next { Place::Next } else { Place::Ahead })
     }
 
-    /// Data of a joined carrier, where nothing has an order but their numbers.
+    /// Handles data of a joined carrier, where only packet numbers give an order.
     pub(super) fn handle_beside(
         &mut self,
         now: Time,
@@ -55,7 +54,7 @@ impl Tunnel {
             return if self.sessions.was_known(id) { Ok(()) } else { Err(no_such(header)) };
         };
         if session.receive().is_reset() {
-            // Its reset was faster, and skipped what nobody wants any more.
+            // Its reset arrived first, and skipped data that nobody wants any more.
             return Ok(());
         }
         let place = self.place(id, header)?;
@@ -113,7 +112,7 @@ impl Tunnel {
         }
     }
 
-    /// The session's next packet, if it came before its turn.
+    /// Returns the session's next packet, if it was put aside.
     fn next_reordered(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
         let seq = self.sessions.get(id)?.receive().next();
         let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
@@ -128,7 +127,7 @@ impl Tunnel {
         payload: Bytes,
     ) -> Result<(), Violation> {
         if self.sessions.get(id).is_some_and(|session| session.receive().is_discarding()) {
-            // The reset that follows skips what is missing.
+            // The reset that follows skips the missing packets.
             return Ok(());
         }
         if header.kind == Kind::Reset {
@@ -141,20 +140,20 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Forgets what came before its turn of a session that this side has reset. A reset
-    /// among it is taken: its sender sends no other, and it skips what is missing.
+    /// Drops packets that were put aside of a session that this side has reset. A reset among them
+    /// is taken: its sender sends no other, and it skips the missing packets.
     pub(super) fn discard_ahead(&mut self, now: Time, id: SessionId) {
         let is_discarding = self.sessions.get(id).is_some_and(|it| it.receive().is_discarding());
         let Some(attached) = self.attached_mut().filter(|_| is_discarding) else { return };
         let Some((seq, payload)) = attached.reorder.retire(id) else { return };
-        // It was found in order when it was put aside.
+        // It was checked when it was put aside.
         if let Ok(reset) = Reset::decode(&payload) {
             self.handle_reset(now, id, seq, reset);
             self.owe_ack(now, id);
         }
     }
 
-    /// What data of a session may cost now, by what the peer was told is held.
+    /// Returns how much data of a session may cost now, by the limits that the peer was told.
     pub(super) fn room(&self, id: SessionId) -> u64 {
         let (aside, of_session) = self
             .attached()

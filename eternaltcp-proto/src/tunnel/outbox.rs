@@ -1,5 +1,5 @@
-//! What the tunnel is to say on the attached carrier, beside the packets whose turn the
-//! scheduler decides. It dies with the carrier.
+//! The packets that the tunnel has to send on the attached carrier, in addition to those that the
+//! scheduler orders. They are dropped with the carrier.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::session::Listing;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// How long what nobody waits for may wait for a packet to travel with.
+/// How long a packet that is not urgent may wait for another one to travel with.
 const DELAY: Duration = Duration::from_millis(25);
 
-/// So many openings of sessions that are over are no burden.
+/// Up to this many opening packets of ended sessions are kept without tidying up.
 const OPENINGS: usize = 64;
 
 /// Lists of sessions, and single packets, that are to be sent.
@@ -23,36 +23,36 @@ pub(super) struct Outbox {
     answer: VecDeque<Transmit>,
     /// Sessions whose packet 0 is due, in the order of their ids.
     openings: VecDeque<SessionId>,
-    /// Sessions whose acknowledgement is to travel alone.
+    /// Sessions whose acknowledgement is to be sent without data.
     acks: VecDeque<SessionId>,
-    /// Last acknowledgements of sessions without a record. They wait for a packet to
-    /// travel with.
+    /// The last acknowledgements of sessions without a record. They wait for a packet to travel
+    /// with.
     final_acks: VecDeque<(SessionId, Seq)>,
     /// Sessions whose limit was raised.
     limits: VecDeque<SessionId>,
     delayed: Delayed,
-    /// Something was sent since there was last nothing to send: what waits for a packet
-    /// to travel with may be sent.
+    /// Whether something was sent since there was last nothing to send, so that waiting packets may
+    /// be sent with it.
     is_coalescing: bool,
-    /// The tunnel's limit was raised.
+    /// Whether the tunnel's limit was raised.
     is_limit_due: bool,
-    /// The close was sent.
+    /// Whether the close was sent.
     is_close_sent: bool,
 }
 
-/// What nobody waits for: it travels with other packets, or a little later.
+/// Packets that are not urgent: they travel with others, or a little later.
 #[derive(Debug, Default)]
 struct Delayed {
     /// Sessions that owe an acknowledgement.
     acks: Vec<SessionId>,
-    /// Sessions that owe an answer to their opening, which has data behind it.
+    /// Sessions that owe an answer to their opening, with data behind it.
     openings: Vec<SessionId>,
-    /// When all of it goes alone.
+    /// When all of it is sent in any case.
     deadline: Option<Time>,
 }
 
 impl Outbox {
-    /// Has the server's answer to the attach sent, ahead of everything.
+    /// Queues the server's answer to the attach, before everything else.
     pub(super) fn set_answer(&mut self, answer: VecDeque<Transmit>) {
         self.answer = answer;
     }
@@ -61,8 +61,8 @@ impl Outbox {
         self.answer.pop_front()
     }
 
-    /// Has packet 0 of a session sent. Sessions that are over by then are struck off
-    /// now and then: of the `count` that there are, `is_known` says which.
+    /// Queues packet 0 of a session. Sessions that have ended are removed now and then: `is_known`
+    /// says which of the `count` sessions still exist.
     pub(super) fn push_opening(
         &mut self,
         id: SessionId,
@@ -75,7 +75,7 @@ impl Outbox {
         self.openings.push_back(id);
     }
 
-    /// Has the answer to a session's opening sent with other packets, or a little later.
+    /// Queues the answer to a session's opening, to be sent with other packets or a little later.
     pub(super) fn delay_opening(&mut self, now: Time, id: SessionId) {
         self.delayed.openings.push(id);
         self.wait(now);
@@ -85,7 +85,7 @@ impl Outbox {
         self.openings.pop_front()
     }
 
-    /// Has a session's acknowledgement sent, as it is listed.
+    /// Queues a session's acknowledgement, as it is listed.
     pub(super) fn push_ack(&mut self, now: Time, id: SessionId, listing: Listing) {
         match listing {
             Listing::Now => self.acks.push_back(id),
@@ -101,23 +101,23 @@ impl Outbox {
         self.acks.pop_front()
     }
 
-    /// Has the last acknowledgement of a session sent that has no record any more.
+    /// Queues the last acknowledgement of a session that has no record any more.
     pub(super) fn push_final_ack(&mut self, id: SessionId, ack: Seq) {
         self.final_acks.push_back((id, ack));
     }
 
-    /// How many last acknowledgements wait.
+    /// Returns how many last acknowledgements wait.
     pub(super) fn final_acks(&self) -> usize {
         self.final_acks.len()
     }
 
-    /// A last acknowledgement, if there is a packet for it to travel with: one that was
+    /// Returns a last acknowledgement, if there is a packet for it to travel with: one that was
     /// sent, or one that `follows`.
     pub(super) fn pop_final_ack(&mut self, follows: bool) -> Option<(SessionId, Seq)> {
         if self.is_coalescing || follows { self.final_acks.pop_front() } else { None }
     }
 
-    /// Has a session's limit sent.
+    /// Queues a session's limit.
     pub(super) fn push_limit(&mut self, id: SessionId) {
         self.limits.push_back(id);
     }
@@ -126,22 +126,22 @@ impl Outbox {
         self.limits.pop_front()
     }
 
-    /// Has the tunnel's limit sent.
+    /// Queues the tunnel's limit.
     pub(super) fn set_limit_due(&mut self) {
         self.is_limit_due = true;
     }
 
-    /// Whether the tunnel's limit is to be sent, once.
+    /// Returns whether the tunnel's limit is to be sent, once.
     pub(super) fn take_limit_due(&mut self) -> bool {
         std::mem::take(&mut self.is_limit_due)
     }
 
-    /// Whether the close is to be sent, once.
+    /// Returns whether the close is to be sent, once.
     pub(super) fn take_close_due(&mut self) -> bool {
         !std::mem::replace(&mut self.is_close_sent, true)
     }
 
-    /// Whether the close was sent.
+    /// Returns whether the close was sent.
     pub(super) fn is_close_sent(&self) -> bool {
         self.is_close_sent
     }
@@ -150,12 +150,12 @@ impl Outbox {
         self.delayed.deadline.get_or_insert(now + DELAY);
     }
 
-    /// When what has waited for a packet to travel with goes alone.
+    /// Returns when waiting packets are sent without another to travel with.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.delayed.deadline
     }
 
-    /// What has waited for a packet to travel with goes alone, if it is time.
+    /// Sends what has waited for a packet to travel with, if it is time.
     pub(super) fn handle_timeout(&mut self, now: Time) {
         if self.delayed.deadline.take_if(|at| *at <= now).is_some() {
             self.acks.extend(self.delayed.acks.drain(..));
@@ -164,8 +164,8 @@ impl Outbox {
         }
     }
 
-    /// Something is sent now, or nothing is left to send: what comes next is
-    /// another time's, and last acknowledgements wait for it.
+    /// Records whether something is sent now, or nothing is left to send. Last acknowledgements
+    /// wait for the next time something is sent.
     pub(super) fn note_coalescing(&mut self, now: Time, is_sent: bool) {
         self.is_coalescing = is_sent;
         if !is_sent && !self.final_acks.is_empty() {
@@ -173,7 +173,7 @@ impl Outbox {
         }
     }
 
-    /// The length of all lists.
+    /// Returns the length of all lists.
     pub(super) fn len(&self) -> usize {
         let delayed = self.delayed.acks.len() + self.delayed.openings.len();
         let ready = self.answer.len() + self.openings.len() + self.acks.len();

@@ -1,4 +1,4 @@
-//! What goes out on the carrier, and when the tunnel wants to be called.
+//! Output on the carrier, and when the tunnel has to be called.
 
 use super::carrier::{Attached, Carrier};
 use super::joined::Joined;
@@ -12,22 +12,22 @@ use crate::seq::Seq;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// What [`Tunnel::poll_timeout`] wants to be called for.
+/// The reason for which [`Tunnel::poll_timeout`] asks for a call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum TimeoutReason {
-    /// A heartbeat of the carrier is due, or its silence is to be judged.
+    /// A heartbeat of the carrier is due, or its silence has to be checked.
     Liveness,
     /// Acknowledgements have waited long enough for a packet to travel with.
     DelayedAcks,
     /// A reset has waited long enough for the data before it.
     StalledReset,
-    /// A heartbeat of a joined carrier is due, or its silence is to be judged.
+    /// A heartbeat of a joined carrier is due, or its silence has to be checked.
     JoinedLiveness,
 }
 
 impl Tunnel {
-    /// The next packet for the carrier: what an attach says, then signs of
-    /// life, acknowledgements and limits, then small sessions, then bulk.
+    /// Returns the next packet for the carrier: first those of an attach, then signs of life,
+    /// acknowledgements and limits, then interactive sessions, then bulk.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
         let transmit = match self.carriers.current_mut() {
             Carrier::Detached => None,
@@ -64,8 +64,8 @@ impl Tunnel {
         transmit
     }
 
-    /// Packet 0 of the sessions that this side opened, in the order of ids, and
-    /// of those that have waited with their answer.
+    /// Returns packet 0 of the sessions that this side opened, in the order of ids, and the delayed
+    /// answers to the peer's.
     fn poll_opening(&mut self, now: Time) -> Option<Transmit> {
         while let Some(id) = self.attached_mut()?.outbox.pop_opening() {
             let Some(packet) = self.sessions.poll_opening(id) else { continue };
@@ -85,7 +85,7 @@ impl Tunnel {
         None
     }
 
-    /// A last acknowledgement, if there is a packet for it to travel with.
+    /// Returns a last acknowledgement, if there is a packet for it to travel with.
     fn poll_final_ack(&mut self) -> Option<Transmit> {
         let follows = !self.sessions.is_quiet();
         let (id, ack) = self.attached_mut()?.outbox.pop_final_ack(follows)?;
@@ -104,7 +104,7 @@ impl Tunnel {
         None
     }
 
-    /// What the attached carrier may have now.
+    /// Returns what the attached carrier may send now.
     fn route(&self, now: Time) -> Route {
         let has_others = self.attached().is_some_and(Attached::has_open_joined);
         if has_others && self.sessions.is_typing(now) {
@@ -168,7 +168,7 @@ impl Tunnel {
         self.fail(now, id, Cause::Corrupt, "what was delivered is not what was sent");
     }
 
-    /// When [`Self::handle_timeout`] is next to be called, and what for.
+    /// Returns when to call [`Self::handle_timeout`] next, and for what reason.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, TimeoutReason)> {
         let liveness = self.carriers.liveness()?.poll_timeout();
@@ -189,8 +189,8 @@ impl Tunnel {
         .min()
     }
 
-    /// Time has passed. What arrived before `now` is to be given first: a
-    /// carrier is judged by what was read.
+    /// Handles the passing of time. Give it first what arrived before `now`: a carrier is judged by
+    /// what was read.
     pub fn handle_timeout(&mut self, now: Time) {
         let Some(liveness) = self.carriers.liveness_mut() else { return };
         if !liveness.handle_timeout(now) {
@@ -208,8 +208,8 @@ impl Tunnel {
         self.give_up_stalled(now);
     }
 
-    /// A reset that the peer's stalled application holds up goes ahead of the
-    /// bytes that have no number yet.
+    /// Lets a reset that the peer's stalled application holds back skip the bytes that have no
+    /// number yet.
     fn give_up_stalled(&mut self, now: Time) {
         let Some(attached) = self.attached() else { return };
         let stalled: Vec<_> = self.stalled_resets(attached).map(|(id, _)| id).collect();
@@ -220,7 +220,7 @@ impl Tunnel {
         }
     }
 
-    /// The resets that wait for too long, and since when it is too long.
+    /// Returns the resets that have waited for too long, and since when.
     fn stalled_resets(&self, attached: &Attached) -> impl Iterator<Item = (SessionId, Time)> {
         self.sessions.stalled_resets(attached.liveness.last_heard())
     }

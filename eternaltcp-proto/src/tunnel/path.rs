@@ -1,4 +1,4 @@
-//! What is known of the carrier's path: doubts, reports and probes.
+//! The state of the carrier's path: doubts, reports and probes.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use crate::suspicion::{PathReport, Suspicion};
 use crate::time::Time;
 
 impl Tunnel {
-    /// Since when the carrier is silent, without the time for which this side
-    /// stood still itself, and its smoothed round trip.
+    /// Returns since when the carrier is silent, excluding the time in which this process stood
+    /// still, and its smoothed round trip.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
         let liveness = &self.attached()?.liveness;
         Some((liveness.silent_since(), liveness.round_trip()))
     }
 
-    /// Whether and why the carrier is doubted now, or one that has joined it. Only
-    /// the client's side doubts: it is the one that can make another.
+    /// Returns whether and why the carrier, or one that has joined it, is doubted now. Only the
+    /// client doubts, because only it can make another carrier.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
         self.carriers.liveness()?.suspicion().or_else(|| self.joined_suspicion())
     }
 
-    /// Whether and why one of the joined carriers is doubted now.
+    /// Returns whether and why one of the joined carriers is doubted now.
     #[must_use]
     pub fn joined_suspicion(&self) -> Option<Suspicion> {
         self.attached()?.joined.iter().find_map(|joined| joined.liveness().suspicion())
     }
 
-    /// Whether [`Self::handle_path_report`] and [`Self::handle_joined_path_report`]
-    /// should come before [`Self::handle_timeout`], as something is to be judged.
+    /// Returns whether to call [`Self::handle_path_report`] and [`Self::handle_joined_path_report`]
+    /// before [`Self::handle_timeout`], because reports are needed.
     #[must_use]
     pub fn wants_path_report(&self, now: Time) -> bool {
         let joined = self.attached().into_iter().flat_map(|attached| &attached.joined);
@@ -40,8 +40,8 @@ impl Tunnel {
         all.any(|liveness| liveness.wants_report(now))
     }
 
-    /// What the operating system's TCP says of the carrier at `now`. Where
-    /// there is none, heartbeats alone tell.
+    /// Handles what the operating system's TCP reports about the carrier at `now`. Where there are
+    /// no reports, heartbeats alone decide.
     pub fn handle_path_report(&mut self, now: Time, report: PathReport) {
         if let Some(liveness) = self.carriers.liveness_mut() {
             liveness.handle_report(now, report);
@@ -49,8 +49,8 @@ impl Tunnel {
         self.note_suspicion();
     }
 
-    /// Something happened to the path: a heartbeat asks at once whether the
-    /// carrier lives, and each that has joined it.
+    /// Asks with a heartbeat at once whether the carrier and those that have joined it are alive,
+    /// because something happened to the path.
     pub fn probe(&mut self, now: Time) {
         if let Some(liveness) = self.carriers.liveness_mut() {
             liveness.probe(now);
@@ -60,8 +60,8 @@ impl Tunnel {
         }
     }
 
-    /// Payload bytes that were sent again with the attach or are to be sent
-    /// again on this carrier: right after an attach, all of its replay.
+    /// Returns the payload bytes that were sent again with the attach or are to be sent again on
+    /// this carrier. Right after an attach this is its whole replay.
     #[must_use]
     pub fn replay_due(&self) -> u64 {
         let due = self.sessions.iter().map(|(_, session)| session.send().replay_due());
@@ -73,7 +73,7 @@ impl Tunnel {
         Liveness::new(now, self.config.heartbeat, self.config.dead_after, doubts)
     }
 
-    /// Tells the driver of a doubt that came or went.
+    /// Tells the driver of a doubt that has begun or ended.
     pub(super) fn note_suspicion(&mut self) {
         let suspicion = self.suspicion();
         if self.carriers.note_suspicion(suspicion.is_some()) {

@@ -1,4 +1,4 @@
-//! What the driver says for the local sockets.
+//! What the driver does for the local sockets.
 
 use bytes::Bytes;
 
@@ -10,11 +10,10 @@ use crate::session::{Delivery, Opening, Session};
 use crate::time::Time;
 
 impl Tunnel {
-    /// Opens a session. `target` is what the peer's driver gets: 1 to 512
-    /// bytes. Data may follow at once.
+    /// Opens a session. The peer's driver gets `target`: 1 to 512 bytes. Data may follow at once.
     ///
     /// # Errors
-    /// When the tunnel has no share left for it.
+    /// The tunnel has no share left for it.
     pub fn open(&mut self, target: Bytes) -> Result<SessionId, OpenError> {
         if self.closing.is_some() {
             return Err(OpenError::Closed);
@@ -33,7 +32,7 @@ impl Tunnel {
         Ok(id)
     }
 
-    /// The target of a session that the peer opened and nobody has answered.
+    /// Returns the target of a session that the peer opened and nobody has answered.
     #[must_use]
     pub fn offered_target(&self, id: SessionId) -> Option<&Bytes> {
         match self.sessions.get(id)?.opening() {
@@ -42,9 +41,9 @@ impl Tunnel {
         }
     }
 
-    /// The target of a session that the peer opened is connected. An application
-    /// that has sent data already does not wait for it: the answer may then travel
-    /// with the target's.
+    /// Records that the target of a session that the peer opened is connected. If the application
+    /// has already sent data, it does not wait for this answer, which may then travel with the
+    /// target's data.
     pub fn accept(&mut self, now: Time, id: SessionId) {
         if self.sessions.with(id, Session::accept) != Some(true) {
             return;
@@ -59,54 +58,53 @@ impl Tunnel {
         }
     }
 
-    /// Whether the session's target was ever connected: it stays so when the
-    /// session is reset later, and tells that from a target that refused.
+    /// Returns whether the session's target was ever connected. This does not change when the
+    /// session is reset later, and distinguishes that from a target that refused.
     #[must_use]
     pub fn is_established(&self, id: SessionId) -> bool {
         self.sessions.get(id).is_some_and(|session| *session.opening() == Opening::Established)
     }
 
-    /// Whether something of the session has ever been sent.
+    /// Returns whether a packet of the session has ever been sent.
     #[must_use]
     pub fn is_transmitted(&self, id: SessionId) -> bool {
         self.sessions.get(id).is_some_and(|session| !session.send().is_untransmitted())
     }
 
-    /// How many bytes may be read from the local socket now. Zero: leave them
-    /// in the socket, whose own window then holds the application.
+    /// Returns how many bytes may be read from the local socket now. If zero, leave them in the
+    /// socket: its own window then stops the application.
     #[must_use]
     pub fn capacity(&self, id: SessionId) -> usize {
         self.sessions.capacity(id, self.config.tunnel_limit)
     }
 
-    /// Bytes of all sessions that were read and have no number yet.
+    /// Returns the bytes of all sessions that were read and have no number yet.
     #[must_use]
     pub fn unnumbered(&self) -> u64 {
         self.sessions.backlogged()
     }
 
-    /// When a small packet of an interactive session was last sent: somebody
-    /// types, or waits for an answer, and bulk in the same tunnel should leave
-    /// the path's queues short.
+    /// Returns when a small packet of an interactive session was last sent: somebody types, or
+    /// waits for an answer, and bulk in the same tunnel should keep the path's queues short.
     #[must_use]
     pub fn last_interactive(&self) -> Option<Time> {
         self.sessions.last_interactive()
     }
 
-    /// Bytes read from the local socket; at most [`Self::capacity`].
+    /// Adds bytes that were read from the local socket, at most [`Self::capacity`].
     pub fn write(&mut self, now: Time, id: SessionId, chunk: Bytes) {
         self.sessions.with(id, |session| session.send_mut().write(chunk));
         self.activate(now, id);
     }
 
-    /// The local socket's end of stream.
+    /// Records the local socket's end of stream.
     pub fn finish(&mut self, now: Time, id: SessionId) {
         self.sessions.with(id, |session| session.send_mut().finish());
         self.activate(now, id);
     }
 
-    /// The local socket is gone: it was reset, could not be connected, or was
-    /// never there. The peer learns it after the data before.
+    /// Resets the session because the local socket is gone: it was reset, could not be connected,
+    /// or never existed. The peer is told after the data before it.
     pub fn reset(&mut self, now: Time, id: SessionId, reset: Reset) {
         let Some(session) = self.sessions.get(id) else { return };
         if id.opener() == self.identity.side && session.send().is_untransmitted() {
@@ -123,8 +121,8 @@ impl Tunnel {
         self.retire_if_over(id);
     }
 
-    /// The session is ended from this side: both its ends are reset, or the
-    /// local one alone if the peer never heard of it.
+    /// Ends the session from this side: both its ends are reset, or only the local one if the peer
+    /// was never told of it.
     pub fn kill(&mut self, now: Time, id: SessionId, reset: Reset) {
         let is_own = id.opener() == self.identity.side;
         self.sessions.with(id, |session| {
@@ -140,31 +138,31 @@ impl Tunnel {
         self.retire_if_over(id);
     }
 
-    /// What is to be done with the local socket.
+    /// Returns what to do with the local socket.
     #[must_use]
     pub fn delivery(&self, id: SessionId) -> Delivery<'_> {
         self.sessions.get(id).map_or(Delivery::Nothing, Session::delivery)
     }
 
-    /// All the bytes that the local socket may take now, in order.
+    /// Returns all the bytes that the local socket may take now, in order.
     pub fn deliverable(&self, id: SessionId) -> impl Iterator<Item = &[u8]> {
         self.sessions.get(id).into_iter().flat_map(|session| session.receive().deliverable())
     }
 
-    /// Whether the local socket has taken a part of a packet.
+    /// Returns whether the local socket has taken a part of a packet.
     #[must_use]
     pub fn has_partial_delivery(&self, id: SessionId) -> bool {
         self.sessions.get(id).is_some_and(|session| session.receive().is_partial())
     }
 
-    /// A reset that is next for the local socket, or waits behind data that
-    /// the socket does not take.
+    /// Returns a reset that is next for the local socket, or waits behind data that the socket does
+    /// not take.
     #[must_use]
     pub fn pending_reset(&self, id: SessionId) -> Option<&Reset> {
         self.sessions.get(id)?.pending_reset()
     }
 
-    /// The local socket took `count` bytes of [`Self::deliverable`].
+    /// Records that the local socket took `count` bytes of [`Self::deliverable`].
     pub fn delivered(&mut self, now: Time, id: SessionId, count: usize) {
         let max_limit = self.config.max_session_limit;
         let Some(delivered) = self.sessions.deliver(id, count, max_limit) else { return };
@@ -177,8 +175,8 @@ impl Tunnel {
         }
     }
 
-    /// Copies payload that waits since before the last call, so that it does not
-    /// keep alive what came with it. Worth a call now and then, as every second.
+    /// Copies payload that has waited since before the last call, so that it does not keep a larger
+    /// buffer alive. Call it now and then, for example every second.
     pub fn compact(&mut self) {
         self.sessions.compact();
         if let Some(attached) = self.attached_mut() {
@@ -186,15 +184,15 @@ impl Tunnel {
         }
     }
 
-    /// What [`Self::delivery`] said last was done, and was not data: the local socket's
-    /// sending side was shut, or the socket was reset.
+    /// Records that the last result of [`Self::delivery`] other than data was carried out: the
+    /// local socket's sending side was shut down, or the socket was reset.
     pub fn delivered_ending(&mut self, now: Time, id: SessionId) {
         self.sessions.with(id, Session::deliver_ending);
         self.owe_ack(now, id);
         self.retire_if_over(id);
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
@@ -202,12 +200,12 @@ impl Tunnel {
         self.sessions.poll_dirty().map(Event::Touched)
     }
 
-    /// A session whose exported state may differ from what it was when this last
-    /// returned its id, or that has no record any more. Changes are collected from the
-    /// first call on, which begins with all sessions there are.
+    /// Returns a session whose exported state may have changed since this last returned its id, or
+    /// that has no record any more. Changes are collected from the first call on, which begins with
+    /// all existing sessions.
     ///
-    /// Drained after each input, it gives every session whose record elsewhere is to be
-    /// written anew before anything is sent.
+    /// Drain this after each input, and update every record of these sessions elsewhere before you
+    /// send anything.
     pub fn poll_changed(&mut self) -> Option<SessionId> {
         self.sessions.poll_changed()
     }

@@ -1,4 +1,4 @@
-//! From a tunnel to its standby carriers, and back by an attach.
+//! Standby carriers of a tunnel: how they are made, and how they are attached.
 
 use super::Tunnel;
 use super::carrier::Attaching;
@@ -7,33 +7,33 @@ use crate::packet::Header;
 use crate::standby::{Standby, StandbyConfig};
 use crate::time::Time;
 
-/// The server has not let this carrier stand by for this tunnel, or it is over.
+/// The server has not let this carrier stand by for this tunnel, or it has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the carrier does not stand by for this tunnel")]
 pub struct NotStandingBy;
 
 impl Tunnel {
-    /// Whether the server that the tunnel is attached to lets carriers stand
-    /// by; before an attach nobody knows.
+    /// Returns whether the server that the tunnel is attached to lets carriers stand by. Before an
+    /// attach this is unknown.
     #[must_use]
     pub fn may_stand_by(&self) -> bool {
         self.is_attached() && self.peer.features & FEATURE_STANDBY != 0
     }
 
-    /// Begins to stand by on a further carrier, on which the tunnel's own key
-    /// was proved and nothing said. `None` if the server does not know standby
-    /// carriers, or the tunnel is not attached.
+    /// Begins to stand by on a further carrier, on which the tunnel's own key was proved and
+    /// nothing was sent. Returns `None` if the server does not know standby carriers, or the tunnel
+    /// is not attached.
     #[must_use]
     pub fn stand_by(&self, now: Time, config: StandbyConfig) -> Option<Standby> {
         let id = self.identity.id.filter(|_| self.may_stand_by())?;
         Some(Standby::new(now, id, config))
     }
 
-    /// Asks for a standby carrier to be bound, as [`Self::attach`] does for a
-    /// new one: the client's commit. What came of a packet on it is not lost.
+    /// Asks the server to bind a standby carrier, as [`Self::attach`] does for a new one: the
+    /// client's commitment. The part of a packet that has arrived on it is not lost.
     ///
     /// # Errors
-    /// When it does not stand by for this tunnel; nothing has changed then.
+    /// It does not stand by for this tunnel. Nothing has changed then.
     pub fn attach_standby(&mut self, now: Time, standby: Standby) -> Result<(), NotStandingBy> {
         let tunnel = self.identity.id.ok_or(NotStandingBy)?;
         let (decoder, echo) = standby.into_carrier(tunnel).ok_or(NotStandingBy)?;
@@ -46,7 +46,7 @@ impl Tunnel {
 }
 
 impl Attaching {
-    /// Whether a packet is the echo that crossed the request, once.
+    /// Returns whether a packet is the echo that crossed the request. That is possible once.
     pub(super) fn is_late_echo(&mut self, header: &Header) -> bool {
         header.session == 0 && self.awaited_echo.take_if(|beat| *beat == header.ack).is_some()
     }

@@ -1,6 +1,6 @@
-//! What a tunnel counts.
+//! The counters of a tunnel.
 
-/// What a tunnel did since it was made.
+/// What a tunnel has done since it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Attaches completed.
@@ -9,11 +9,9 @@ pub struct Stats {
     pub replayed_packets: u64,
     /// Their payload bytes.
     pub replayed_bytes: u64,
-    /// Packets that went along with an attach, or that came with one and were
-    /// of use.
+    /// Packets that were sent with an attach, or that came with one and were of use.
     pub early_packets: u64,
-    /// Packets that came before their turn, as joined carriers have no order among
-    /// them.
+    /// Packets that arrived out of order, since joined carriers have no order among them.
     pub reordered: u64,
     /// Payload bytes sent for the first time.
     pub sent_bytes: u64,
@@ -25,10 +23,10 @@ pub struct Stats {
     pub sessions: u64,
     /// Sessions that could not be resumed.
     pub unresumed: u64,
-    /// Sessions of the peer that were refused as there were too many.
+    /// Sessions of the peer that were refused because there were too many.
     pub refused_full: u64,
-    /// Sessions of the peer that were refused as they came too fast.
+    /// Sessions of the peer that were refused because they came too fast.
     pub refused_fast: u64,
-    /// Carriers that could not join as there were too many.
+    /// Carriers that could not join because there were too many.
     pub refused_joins: u64,
 }

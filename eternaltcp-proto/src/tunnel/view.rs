@@ -1,37 +1,37 @@
-//! How a tunnel's sessions stand, for whoever looks on.
+//! The state of a tunnel's sessions, for an observer.
 
 use super::Tunnel;
 use crate::id::SessionId;
 use crate::session::{Opening, Session};
 
-/// How far a session is.
+/// The stage of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// Its target is not connected yet.
     Opening,
     /// Both directions are open.
     Open,
-    /// One direction has ended at least, or is about to.
+    /// At least one direction has ended or is about to.
     Ending,
     /// It is being reset.
     Resetting,
 }
 
-/// What an operator wants to know of a session.
+/// The state of a session for an operator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionView {
-    /// How far it is.
+    /// Its stage.
     pub stage: Stage,
-    /// Payload bytes that the local application sent and the peer's has not
-    /// taken yet, as far as this side knows.
+    /// Payload bytes that the local application sent and the peer's application has not taken yet,
+    /// as far as this side knows.
     pub queued: u64,
     /// Payload bytes received that the local application has not taken.
     pub undelivered: u64,
 }
 
 impl Tunnel {
-    /// How a session stands; `None` if there is no record of it. Looks at every
-    /// packet that the session keeps: not for every packet of a data path.
+    /// Returns the state of a session, or `None` if there is no record of it. It looks at every
+    /// packet that the session keeps, so do not call it for every packet.
     #[must_use]
     pub fn session_view(&self, id: SessionId) -> Option<SessionView> {
         let session = self.sessions.get(id)?;
@@ -42,7 +42,7 @@ impl Tunnel {
         })
     }
 
-    /// Whether there is a record of a session.
+    /// Returns whether there is a record of a session.
     #[must_use]
     pub fn has_session(&self, id: SessionId) -> bool {
         self.sessions.has(id)

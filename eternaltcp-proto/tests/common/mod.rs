@@ -1,5 +1,4 @@
-//! Two tunnels, the carrier between them and the local sockets at their ends,
-//! on a virtual clock.
+//! Two tunnels, the carrier between them and the local sockets at their ends, on a virtual clock.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used)]
@@ -22,7 +21,7 @@ pub(crate) const TUNNEL: TunnelId = TunnelId(*b"a tunnel's name!");
 /// How long a packet travels.
 pub(crate) const ONE_WAY: Duration = Duration::from_millis(10);
 
-/// What a client asks for that has no tunnel yet.
+/// Returns the request of a client that has no tunnel yet.
 pub(crate) fn new_tunnel() -> Intent {
     let instance = Instance {
         machine: "machine".into(),
@@ -33,20 +32,20 @@ pub(crate) fn new_tunnel() -> Intent {
     Intent::New { enrol: Bytes::from_static(b"enrolled key"), instance }
 }
 
-/// Some bytes that differ along their length.
+/// Returns some bytes that differ along their length.
 pub(crate) fn pattern(length: usize) -> Bytes {
     (0..length).map(|index| (index * 7 + index / 251) as u8).collect()
 }
 
-/// The local end of a session: what a TCP socket would be.
+/// The local end of a session, in place of a TCP socket.
 pub(crate) struct Socket {
-    /// How many bytes the application will yet read.
+    /// How many more bytes the application will read.
     pub(crate) takes: usize,
     /// What it was given.
     pub(crate) got: Vec<u8>,
-    /// It was told the end of stream.
+    /// Whether it was told the end of stream.
     pub(crate) is_ended: bool,
-    /// It was reset, and why.
+    /// The reset that it got, if any.
     pub(crate) reset: Option<Reset>,
     outbox: BytesMut,
     is_finishing: bool,
@@ -64,12 +63,12 @@ impl Socket {
         }
     }
 
-    /// Bytes of the application that the tunnel has not read.
+    /// Returns the bytes of the application that the tunnel has not read.
     pub(crate) fn unread(&self) -> usize {
         self.outbox.len()
     }
 
-    /// The cause of its reset.
+    /// Returns the cause of its reset.
     pub(crate) fn cause(&self) -> Option<Cause> {
         self.reset.as_ref().map(|reset| reset.cause)
     }
@@ -79,11 +78,11 @@ impl Socket {
 pub(crate) struct Peer {
     pub(crate) tunnel: Tunnel,
     pub(crate) sockets: BTreeMap<SessionId, Socket>,
-    /// Every event but [`Event::Touched`].
+    /// Every event except [`Event::Touched`].
     pub(crate) events: Vec<Event>,
     /// Whether offered sessions are accepted at once.
     pub(crate) is_accepting: bool,
-    /// How much new sockets take.
+    /// How many bytes new sockets take.
     pub(crate) takes: usize,
 }
 
@@ -103,7 +102,7 @@ impl Peer {
         self.sockets.entry(id).or_insert_with(|| Socket::new(takes))
     }
 
-    /// Does what the tunnel wants done with the sockets.
+    /// Handles what the tunnel asks of the sockets.
     pub(crate) fn handle_events(&mut self, now: Time) {
         while let Some(event) = self.tunnel.poll_event() {
             match event {
@@ -118,7 +117,7 @@ impl Peer {
         }
     }
 
-    /// Moves what can be moved between the socket and the tunnel.
+    /// Moves data between the socket and the tunnel.
     fn serve(&mut self, now: Time, id: SessionId) {
         self.read_socket(now, id);
         self.write_socket(now, id);
@@ -207,7 +206,7 @@ impl Pair {
         }
     }
 
-    /// A pair that is attached and idle.
+    /// Creates a pair that is attached and idle.
     pub(crate) fn attached() -> Self {
         let mut pair = Self::new();
         pair.attach();
@@ -236,14 +235,14 @@ impl Pair {
         self.drive();
     }
 
-    /// Makes a new carrier and asks for it to be bound; nothing travels yet.
+    /// Makes a new carrier and asks for it to be bound. Nothing is delivered yet.
     pub(crate) fn begin_attach(&mut self) {
         (self.to_server, self.to_client) = (Link::default(), Link::default());
         self.acceptor = Some(Acceptor::new(1000));
         self.client.tunnel.attach(self.now, new_tunnel);
     }
 
-    /// The carrier dies with all that was on its way, and both sides see it.
+    /// Ends the carrier with everything in flight, and tells both sides.
     pub(crate) fn cut(&mut self) {
         (self.to_server, self.to_client) = (Link::default(), Link::default());
         self.acceptor = None;
@@ -251,12 +250,12 @@ impl Pair {
         self.server.tunnel.handle_lost();
     }
 
-    /// What this side sends gets no further, until [`Self::release`].
+    /// Holds back what this side sends, until [`Self::release`].
     pub(crate) fn hold(&mut self, from: Side) {
         self.link_from(from).is_held = true;
     }
 
-    /// What was held arrives, at once.
+    /// Delivers what was held back, at once.
     pub(crate) fn release(&mut self, from: Side) {
         let at = self.now + ONE_WAY;
         let link = self.link_from(from);
@@ -264,14 +263,14 @@ impl Pair {
         link.flying.iter_mut().for_each(|(time, _)| *time = at);
     }
 
-    /// From now on what this side sends is lost, and nobody sees it.
+    /// Loses what this side sends from now on, unnoticed.
     pub(crate) fn lose(&mut self, from: Side) {
         self.link_from(from).is_lossy = true;
     }
 
     // -- Time.
 
-    /// Runs until nothing is on its way and no acknowledgement waits.
+    /// Runs until nothing is in flight and no acknowledgement waits.
     pub(crate) fn drive(&mut self) {
         self.flush();
         while let Some(next) = self.next_arrival().into_iter().chain(self.ack_timer()).min() {
@@ -294,7 +293,7 @@ impl Pair {
         self.now = end;
     }
 
-    /// The program stops: time passes and nothing is looked at.
+    /// Stops the program: time passes and nothing happens.
     pub(crate) fn sleep(&mut self, duration: Duration) {
         self.now = self.now + duration;
     }
@@ -328,7 +327,7 @@ impl Pair {
         self.flush();
     }
 
-    /// Packets that have come to `side` by now.
+    /// Returns the packets that have arrived at `side`.
     fn arrived(&mut self, side: Side) -> Vec<Bytes> {
         let now = self.now;
         let from = if side == Side::Client { Side::Server } else { Side::Client };
@@ -376,7 +375,7 @@ impl Pair {
         }
     }
 
-    /// Does what the tunnels want done, and puts their packets on the carrier.
+    /// Handles what the tunnels ask for, and puts their packets on the carrier.
     pub(crate) fn flush(&mut self) {
         for side in [Side::Client, Side::Server] {
             let (now, tamper) = (self.now, self.tamper);
@@ -430,7 +429,7 @@ impl Pair {
         peer.tunnel.reset(now, id, Reset::new(Cause::Application));
     }
 
-    /// The socket takes so many bytes more.
+    /// Lets the socket take this many more bytes.
     pub(crate) fn take(&mut self, side: Side, id: SessionId, count: usize) {
         let now = self.now;
         let peer = self.peer(side);
@@ -439,7 +438,7 @@ impl Pair {
         peer.serve(now, id);
     }
 
-    /// Writes, drives, and checks that the other side got just that.
+    /// Writes, drives, and checks that the other side got exactly that.
     pub(crate) fn check_echo(&mut self, id: SessionId) {
         for (from, to) in [(Side::Client, Side::Server), (Side::Server, Side::Client)] {
             let before = self.peer(to).socket(id).got.len();
@@ -449,14 +448,14 @@ impl Pair {
         }
     }
 
-    /// A fresh session passes bytes both ways: the tunnel is of use.
+    /// Checks that the tunnel works: a new session passes bytes both ways.
     pub(crate) fn check_usable(&mut self) {
         let id = self.session();
         self.check_echo(id);
         self.end_both(id);
     }
 
-    /// Ends a session in order and checks that no record is left of it.
+    /// Ends a session in order and checks that no record of it is left.
     pub(crate) fn end_both(&mut self, id: SessionId) {
         self.finish(Side::Client, id);
         self.finish(Side::Server, id);
@@ -468,8 +467,7 @@ impl Pair {
         }
     }
 
-    /// Kinds and numbers of what was sent of a session since the log was at
-    /// `from`.
+    /// Returns the kinds and numbers of what was sent of a session since the log was at `from`.
     pub(crate) fn sent(&self, from: usize, side: Side, id: SessionId) -> Vec<(Kind, u32)> {
         let of_session = |(sender, transmit): &&(Side, Transmit)| {
             *sender == side
@@ -481,12 +479,12 @@ impl Pair {
     }
 }
 
-/// All that a tunnel wants to send now.
+/// Returns everything that a tunnel wants to send now.
 pub(crate) fn transmits(tunnel: &mut Tunnel, now: Time) -> Vec<Transmit> {
     std::iter::from_fn(|| tunnel.poll_transmit(now)).collect()
 }
 
-/// A client's request on its way, as the server's driver collects it.
+/// Returns a client's request, as the server's driver collects it.
 pub(crate) fn request(client: &mut Tunnel, now: Time) -> AttachRequest {
     client.attach(now, new_tunnel);
     let mut acceptor = Acceptor::new(1000);
@@ -497,12 +495,12 @@ pub(crate) fn request(client: &mut Tunnel, now: Time) -> AttachRequest {
     acceptor.into_request().unwrap()
 }
 
-/// The folder of the whole workspace.
+/// Returns the folder of the whole workspace.
 pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The text of `docs/protocol.md`.
+/// Returns the text of `docs/protocol.md`.
 pub(crate) fn specification() -> String {
     std::fs::read_to_string(workspace().join("docs/protocol.md")).unwrap()
 }

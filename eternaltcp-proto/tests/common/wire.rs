@@ -20,7 +20,7 @@ pub(crate) const NUMBERS_END: u32 = 13;
 pub(crate) const CLOSE: u32 = 14;
 pub(crate) const STANDBY: u32 = 15;
 
-/// A whole packet.
+/// Returns a whole packet.
 pub(crate) fn packet(kind: u32, session: u32, seq: u32, ack: u32, payload: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
     for word in [kind, session, seq, ack, payload.len() as u32] {
@@ -30,7 +30,7 @@ pub(crate) fn packet(kind: u32, session: u32, seq: u32, ack: u32, payload: &[u8]
     bytes.into()
 }
 
-/// A packet of a tunnel, as bytes.
+/// Returns a packet of a tunnel, as bytes.
 pub(crate) fn encode(transmit: &Transmit) -> Bytes {
     [&transmit.header.encode()[..], &transmit.payload].concat().into()
 }
@@ -41,13 +41,13 @@ pub(crate) struct Hello {
     pub(crate) version: u32,
     pub(crate) oldest: u32,
     pub(crate) epoch: u64,
-    /// What the peer holds of a session at first.
+    /// The limit that the peer states for a session at first.
     pub(crate) session_limit: u64,
     pub(crate) intent: Vec<u8>,
 }
 
 impl Hello {
-    /// A request for a new tunnel.
+    /// Returns a request for a new tunnel.
     pub(crate) fn new_tunnel(epoch: u64) -> Self {
         let mut intent = vec![0];
         for part in ["key", "machine", "boot", "user", "name"] {
@@ -57,7 +57,7 @@ impl Hello {
         Self { version: 1, oldest: 1, epoch, session_limit: 256 << 10, intent }
     }
 
-    /// A request to resume a tunnel.
+    /// Returns a request to resume a tunnel.
     pub(crate) fn resume(epoch: u64, tunnel: [u8; 16]) -> Self {
         let intent = [&[1][..], &tunnel].concat();
         Self { intent, ..Self::new_tunnel(epoch) }
@@ -79,13 +79,13 @@ impl Hello {
     }
 }
 
-/// What a peer says of itself: 3 s, 64 MiB, its limit for a session, 7 days.
+/// Returns the peer's settings: 3 s, 64 MiB, its limit for a session, 7 days.
 fn settings(session_limit: u64) -> Vec<u8> {
     let fields = [3000, 64 << 20, session_limit, 604_800_000];
     fields.iter().flat_map(|field: &u64| field.to_le_bytes()).collect()
 }
 
-/// A `numbers` packet.
+/// Returns a `numbers` packet.
 pub(crate) fn numbers(
     session: u32,
     received: u32,
@@ -97,28 +97,28 @@ pub(crate) fn numbers(
     packet(NUMBERS, session, received, delivered, &payload)
 }
 
-/// A `numbers_end` packet.
+/// Returns a `numbers_end` packet.
 pub(crate) fn numbers_end(count: u32) -> Bytes {
     packet(NUMBERS_END, 0, 0, 0, &count.to_le_bytes())
 }
 
-/// A `numbers_end` packet that so many early packets follow.
+/// Returns a `numbers_end` packet that this many early packets follow.
 pub(crate) fn numbers_end_early(count: u32, early: u32) -> Bytes {
     packet(NUMBERS_END, 0, 0, 0, &[count.to_le_bytes(), early.to_le_bytes()].concat())
 }
 
-/// The payload of a reset.
+/// Returns the payload of a reset.
 pub(crate) fn reset(cause: u32) -> Vec<u8> {
     cause.to_le_bytes().to_vec()
 }
 
-/// A client's `standby` packet.
+/// Returns a client's `standby` packet.
 pub(crate) fn standby(tunnel: [u8; 16]) -> Bytes {
     let versions = [1_u32.to_le_bytes(), 1_u32.to_le_bytes()].concat();
     packet(STANDBY, 0, 0, 0, &[b"etcp", &versions[..], &tunnel].concat())
 }
 
-/// A server's `standby` packet: the carrier may be silent for so long.
+/// Returns a server's `standby` packet: the carrier may be silent for this long.
 pub(crate) fn stands_by(version: u32, silence_ms: u64) -> Bytes {
     let payload = [&version.to_le_bytes()[..], &silence_ms.to_le_bytes()].concat();
     packet(STANDBY, 0, 0, 0, &payload)

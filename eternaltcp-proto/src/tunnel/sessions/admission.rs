@@ -1,4 +1,4 @@
-//! Which sessions begin: numbers, shares of the pool, and the peer's pace.
+//! Which sessions may begin: numbers, shares of the pool, and the peer's rate.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::tunnel::OpenError;
 /// Why a session of the peer is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::tunnel) enum Excess {
-    /// There are as many as there may be.
+    /// There already is the maximum number of sessions.
     Count,
     /// They come too fast.
     Rate,
@@ -31,7 +31,7 @@ impl Excess {
 }
 
 impl Sessions {
-    /// Whether the session is or was one of this tunnel.
+    /// Returns whether the session is or was one of this tunnel.
     pub(in crate::tunnel) fn was_known(&self, id: SessionId) -> bool {
         if id.opener() == self.side {
             self.next_id.is_none_or(|next| id < next)
@@ -40,7 +40,7 @@ impl Sessions {
         }
     }
 
-    /// Whether so many further sessions find their shares in the peer's pool.
+    /// Returns whether this many further sessions would get their shares of the peer's pool.
     pub(in crate::tunnel) fn has_shares(&self, count: u64) -> bool {
         self.shares.pool().free() >= RESERVE * count
     }
@@ -61,8 +61,8 @@ impl Sessions {
         Ok(id)
     }
 
-    /// Takes a session that the peer opens. One that is too much keeps its record
-    /// until the peer has confirmed that it is refused.
+    /// Takes a session that the peer opens. One that is too much keeps its record until the peer
+    /// has confirmed its refusal.
     pub(in crate::tunnel) fn handle_open(
         &mut self,
         now: Time,
@@ -84,7 +84,7 @@ impl Sessions {
         Err(excess)
     }
 
-    /// The peer is another one, which has opened nothing yet.
+    /// Forgets the peer's sessions: the peer is another one, which has opened nothing yet.
     pub(in crate::tunnel) fn forget_peer(&mut self) {
         self.peer_id = None;
     }

@@ -1,4 +1,4 @@
-//! Which sessions the driver is to hear of: those to look at, and those that changed.
+//! The sessions that the driver is told of: those to look at, and those that changed.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,12 +7,12 @@ use crate::id::SessionId;
 /// The sessions that changed since the driver last asked, once it has asked.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// `None` until somebody asks: then nothing is collected that nobody takes.
+    /// `None` until the first request, so that nothing is collected that nobody takes.
     ids: Option<BTreeSet<SessionId>>,
 }
 
 impl Changes {
-    /// Collects changes from now on. `all` are the sessions there are.
+    /// Collects changes from now on. `all` are the existing sessions.
     pub(super) fn watch(&mut self, all: impl Iterator<Item = SessionId>) {
         self.ids.get_or_insert_with(|| all.collect());
     }
@@ -28,7 +28,7 @@ impl Changes {
     }
 }
 
-/// The sessions that the driver is to look at, in order.
+/// The sessions that the driver has to look at, in order.
 #[derive(Debug, Default)]
 pub(super) struct Dirty(VecDeque<SessionId>);
 

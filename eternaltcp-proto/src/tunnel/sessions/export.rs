@@ -1,4 +1,4 @@
-//! The sessions of a tunnel, taken out and put back.
+//! The export of a tunnel's sessions, and their restoration.
 
 use bytes::Bytes;
 
@@ -34,8 +34,8 @@ impl Sessions {
         writer
     }
 
-    /// Reads what [`Self::export`] wrote. `limit` is what the peer knows of each session's
-    /// limit. Returns the sessions that nobody has answered.
+    /// Reads what [`Self::export`] wrote. `limit` is the session limit that the peer assumes.
+    /// Returns the sessions that nobody has answered.
     pub(in crate::tunnel) fn restore(
         &mut self,
         limit: u64,

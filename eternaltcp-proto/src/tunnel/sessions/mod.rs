@@ -1,9 +1,9 @@
-//! All sessions of a tunnel, and what they share: the sums, the scheduler and
-//! the lists of those that the driver is to hear of.
+//! All sessions of a tunnel, and what they share: the sums, the scheduler and the lists of those
+//! that the driver is told of.
 //!
-//! A session is changed here and nowhere else: by [`Sessions::with`], which keeps
-//! the sums in step and notes the change. What is told of a session without
-//! changing it, as an acknowledgement, has methods of its own.
+//! A session is changed only here: by [`Sessions::with`], which updates the sums and records the
+//! change. Methods that send something of a session without changing it, such as an
+//! acknowledgement, are separate.
 
 mod admission;
 mod changes;
@@ -33,13 +33,13 @@ use shares::{Share, Shares};
 pub(super) struct Sessions {
     side: Side,
     table: BTreeMap<SessionId, Session>,
-    /// The next session that this side opens; `None` when its half is used up.
+    /// The next session that this side opens, or `None` when its half is used up.
     next_id: Option<SessionId>,
     /// The highest session that the peer opened.
     peer_id: Option<SessionId>,
     opens: OpenRate,
     shares: Shares,
-    /// The largest limit to which a session's use has raised it.
+    /// The largest limit to which the use of a session has raised it.
     widest: u64,
     scheduler: Scheduler,
     resets: HeldUpResets,
@@ -84,7 +84,7 @@ impl Sessions {
         self.table.iter().map(|(id, session)| (*id, session))
     }
 
-    /// Changes a session, and keeps the sums in step with it.
+    /// Changes a session, and updates the sums accordingly.
     pub(super) fn with<R>(
         &mut self,
         id: SessionId,
@@ -115,7 +115,7 @@ impl Sessions {
         }
     }
 
-    /// The next session that the driver is to look at.
+    /// Returns the next session that the driver has to look at.
     pub(super) fn poll_dirty(&mut self) -> Option<SessionId> {
         while let Some(id) = self.dirty.poll() {
             if let Some(session) = self.table.get_mut(&id) {
@@ -126,45 +126,45 @@ impl Sessions {
         None
     }
 
-    /// The next session that changed, as [`crate::Tunnel::poll_changed`] says.
+    /// Returns the next session that changed, as [`crate::Tunnel::poll_changed`] does.
     pub(super) fn poll_changed(&mut self) -> Option<SessionId> {
         self.changes.watch(self.table.keys().copied());
         self.changes.poll()
     }
 
-    /// The carrier is gone, and all lists with it.
+    /// Handles the loss of the carrier, and of all lists with it.
     pub(super) fn handle_carrier_lost(&mut self) {
         self.scheduler.clear();
         self.table.values_mut().for_each(Session::handle_carrier_lost);
     }
 
-    /// Bytes in all backlogs.
+    /// Returns the bytes in all backlogs.
     pub(super) fn backlogged(&self) -> u64 {
         self.shares.backlogged()
     }
 
-    /// Cost of all that was received and not delivered.
+    /// Returns the cost of everything that was received and not delivered.
     pub(super) fn received(&self) -> u64 {
         self.shares.received()
     }
 
-    /// Cost of the peer's pool that is taken.
+    /// Returns how much of the peer's pool is taken.
     pub(super) fn committed(&self) -> u64 {
         self.shares.pool().committed()
     }
 
-    /// What all sessions hold, in both directions.
+    /// Returns what all sessions hold, in both directions.
     pub(super) fn held(&self) -> u64 {
         let sent: u64 = self.table.values().map(|session| session.send().held()).sum();
         sent + self.backlogged() + self.received()
     }
 
-    /// Whether the sums are those of the sessions.
+    /// Returns whether the sums match the sessions.
     pub(super) fn is_consistent(&self) -> bool {
         self.shares.are_of(self.table.values())
     }
 
-    /// Sets the limit of the peer's pool, also below what is taken of it.
+    /// Sets the limit of the peer's pool, even below what is already taken.
     pub(super) fn set_pool_limit(&mut self, limit: u64) {
         self.shares.set_pool_limit(limit);
     }
@@ -174,8 +174,8 @@ impl Sessions {
         self.shares.set_pool_limit(limit.max(self.shares.pool().limit()));
     }
 
-    /// The local socket of a session took `count` bytes. The session's limit grows
-    /// up to `max_limit`.
+    /// Records that a session's local socket took `count` bytes. The session's limit grows up to
+    /// `max_limit`.
     pub(super) fn deliver(
         &mut self,
         id: SessionId,
@@ -187,47 +187,47 @@ impl Sessions {
         Some(delivered)
     }
 
-    /// The largest limit to which a session's use has raised it.
+    /// Returns the largest limit to which the use of a session has raised it.
     pub(super) fn widest(&self) -> u64 {
         self.widest
     }
 
-    /// Gives payload that waits memory of its own.
+    /// Gives waiting payload its own memory.
     pub(super) fn compact(&mut self) {
         if self.received() > 0 {
             self.table.values_mut().for_each(Session::compact);
         }
     }
 
-    /// The reset of a session waits behind data from now on.
+    /// Records that the reset of a session waits behind data from now on.
     pub(super) fn hold_up_reset(&mut self, id: SessionId, now: Time) {
         self.resets.insert(id, now);
     }
 
-    /// No reset of this session waits behind data any more.
+    /// Records that no reset of this session waits behind data any more.
     pub(super) fn release_reset(&mut self, id: SessionId) {
         self.resets.remove(id);
     }
 
-    /// The peer acknowledged something of a session.
+    /// Records that the peer acknowledged something of a session.
     pub(super) fn note_progress(&mut self, id: SessionId, now: Time) {
         self.resets.note_progress(id, now);
     }
 
-    /// Starts the waits of all resets anew.
+    /// Starts the waits of all resets again.
     pub(super) fn restart_reset_waits(&mut self, now: Time) {
         self.resets.restart(now);
     }
 
-    /// Does not count this time, in which the peer was not heard, as a wait of resets.
+    /// Excludes a time, in which the peer was silent, from the waits of resets.
     pub(super) fn excuse_resets(&mut self, now: Time, time: std::time::Duration) {
         self.resets.excuse(now, time);
     }
 
-    /// The resets that wait for too long, and since when it is too long, of a peer
-    /// that was last heard at `heard`. A silent carrier, or a stop of our own, says
-    /// nothing about the peer's application: it counts how long the peer was heard
-    /// without progress. Nor does a session that waits for its turn beside others.
+    /// Returns the resets that have waited for too long, and since when, for a peer that was last
+    /// heard at `heard`. A silent carrier, or a stop of this process, says nothing about the peer's
+    /// application, so only time in which the peer was heard without progress counts. A session
+    /// that waits for its turn beside others does not count either.
     pub(super) fn stalled_resets(&self, heard: Time) -> impl Iterator<Item = (SessionId, Time)> {
         let awaits_turn = |id| self.get(id).is_some_and(Session::awaits_turn);
         let blocked = self.resets.deadlines().filter(move |(id, _)| !awaits_turn(*id));

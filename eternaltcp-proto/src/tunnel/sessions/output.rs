@@ -1,4 +1,4 @@
-//! What the sessions have to send, and whose turn it is.
+//! The packets that sessions have to send, and their order.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::session::{Listing, Opening, Session};
 use crate::time::Time;
 use crate::tunnel::route::Route;
 
-/// What an interactive session sends is a keystroke, or an answer to one, up to
-/// this size: one segment.
+/// Up to this size, one segment, a packet of an interactive session is a keystroke or an answer to
+/// one.
 const SMALL: usize = 1400;
 
-/// While somebody types, and so long after, the attached carrier is left to
-/// keystrokes where others carry the bulk.
+/// While somebody types, and for this long afterwards, the attached carrier is left to keystrokes
+/// if other carriers carry the bulk.
 const TYPING: Duration = Duration::from_secs(3);
 
 impl Sessions {
-    /// How many bytes may be read from a session's local socket now.
+    /// Returns how many bytes may be read from a session's local socket now.
     pub(in crate::tunnel) fn capacity(&self, id: SessionId, tunnel_limit: u64) -> usize {
         let Some(session) = self.get(id) else { return 0 };
         if !session.send().is_open() || matches!(session.opening(), Opening::Offered(_)) {
@@ -40,36 +40,36 @@ impl Sessions {
         }
     }
 
-    /// Gives a session its turn at the carrier, if something of it is due.
+    /// Queues a session for its turn, if it has something due.
     pub(in crate::tunnel) fn activate(&mut self, now: Time, id: SessionId) {
         if let Some(session) = self.table.get_mut(&id) {
             self.scheduler.enqueue(id, session.enter_lane(now));
         }
     }
 
-    /// Gives all sessions their turn that found no room in the peer's pool.
+    /// Queues all sessions that found no room in the peer's pool.
     pub(in crate::tunnel) fn activate_blocked(&mut self, now: Time) {
         for id in self.scheduler.take_blocked() {
             self.activate(now, id);
         }
     }
 
-    /// Whether no session waits for its turn.
+    /// Returns whether no session waits for its turn.
     pub(in crate::tunnel) fn is_quiet(&self) -> bool {
         self.scheduler.is_empty()
     }
 
-    /// When a small packet of an interactive session was last sent.
+    /// Returns when a small packet of an interactive session was last sent.
     pub(in crate::tunnel) fn last_interactive(&self) -> Option<Time> {
         self.scheduler.last_interactive()
     }
 
-    /// Whether somebody types now.
+    /// Returns whether somebody types now.
     pub(in crate::tunnel) fn is_typing(&self, now: Time) -> bool {
         self.last_interactive().is_some_and(|at| now.since(at) < TYPING)
     }
 
-    /// The session whose turn it is on this route.
+    /// Returns the session whose turn it is on this route.
     fn dequeue(&mut self, route: Route) -> Option<SessionId> {
         let table = &self.table;
         let may_join = |id| table.get(&id).is_some_and(|it| it.send().may_go_beside());
@@ -80,7 +80,7 @@ impl Sessions {
         }
     }
 
-    /// The next packet of the session whose turn it is.
+    /// Returns the next packet of the session whose turn it is.
     pub(in crate::tunnel) fn poll_packet(
         &mut self,
         now: Time,
@@ -106,8 +106,8 @@ impl Sessions {
         None
     }
 
-    /// A session with data that found no room: the pool's doing, unless its
-    /// own limit is the smaller one.
+    /// Records a session whose data found no room. The pool is the cause, unless the session's own
+    /// limit is smaller.
     fn block(&mut self, id: SessionId, ceiling: u64) {
         let send = self.get(id).map(Session::send);
         if send.is_some_and(|send| send.has_due() && ceiling < send.limit()) {
@@ -115,13 +115,13 @@ impl Sessions {
         }
     }
 
-    /// The packet that opens a session, or answers its opening.
+    /// Returns the packet that opens a session, or answers its opening.
     pub(in crate::tunnel) fn poll_opening(&mut self, id: SessionId) -> Option<Outgoing> {
         self.with(id, |session| session.send_mut().next_packet(0))?
     }
 
-    /// The next packet of a session for an attach, if it is one of data, and no larger
-    /// than `room`.
+    /// Returns the next packet of a session for an attach, if it is a data packet not larger than
+    /// `room`.
     pub(in crate::tunnel) fn poll_early(&mut self, id: SessionId, room: usize) -> Option<Outgoing> {
         let held = self.get(id)?.send().held();
         let ceiling = self.shares.pool().ceiling(held).min(held + cost(room));
@@ -131,7 +131,7 @@ impl Sessions {
         })?
     }
 
-    /// A packet of a session is sent. Returns the acknowledgement that goes with it
+    /// Handles a packet of a session that is sent. Returns the acknowledgement that goes with it
     /// where packets are in order.
     pub(in crate::tunnel) fn handle_sent(
         &mut self,
@@ -143,33 +143,33 @@ impl Sessions {
         self.resets.note_progress(id, now);
         let session = self.table.get_mut(&id)?;
         session.handle_sent(now, bytes);
-        // On a joined carrier it could be overtaken by a later one.
+        // On a joined carrier a later one could overtake it.
         Some(if route == Route::Joined { Seq::default() } else { session.advertise_ack() })
     }
 
-    /// Lists an acknowledgement, if one is owed. Returns the list to which the session
-    /// is to be added.
+    /// Lists an acknowledgement, if one is owed. Returns the list to which to add the session.
     pub(in crate::tunnel) fn list_ack(&mut self, id: SessionId) -> Listing {
         self.table.get_mut(&id).map_or(Listing::None, Session::list_ack)
     }
 
-    /// Takes a session off the list of acknowledgements: the one to send.
+    /// Removes a session from the list of acknowledgements. Returns the one to send.
     pub(in crate::tunnel) fn take_listed_ack(&mut self, id: SessionId) -> Option<Seq> {
         self.table.get_mut(&id)?.take_listed_ack()
     }
 
-    /// Lists a limit, if the peer was told another one. Returns whether the session is to
-    /// be added to the list.
+    /// Lists a limit, if it has changed since the peer was told. Returns whether to add the session
+    /// to the list.
     pub(in crate::tunnel) fn list_limit(&mut self, id: SessionId) -> bool {
         self.table.get_mut(&id).is_some_and(Session::list_limit)
     }
 
-    /// Takes a session off the list of limits: the limit and the acknowledgement to send.
+    /// Removes a session from the list of limits. Returns the limit and the acknowledgement to
+    /// send.
     pub(in crate::tunnel) fn take_listed_limit(&mut self, id: SessionId) -> Option<(u64, Seq)> {
         self.table.get_mut(&id)?.take_listed_limit()
     }
 
-    /// What an attach tells of the sessions that it lists.
+    /// Returns the numbers of the sessions that an attach lists.
     pub(in crate::tunnel) fn advertise_numbers(
         &mut self,
         is_listed: impl Fn(SessionId, &Session) -> bool,

@@ -2,7 +2,7 @@
 
 use crate::time::Time;
 
-/// A token bucket over the sessions that the peer opens.
+/// A token bucket for the sessions that the peer opens.
 #[derive(Debug)]
 pub(super) struct OpenRate {
     per_second: u32,

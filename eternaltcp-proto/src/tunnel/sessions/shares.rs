@@ -1,4 +1,4 @@
-//! What the sessions hold, in sums: of all of them, and of the peer's pool.
+//! Sums over the sessions: what they hold, and what they take of the peer's pool.
 
 use crate::limits::{Pool, RESERVE};
 use crate::session::Session;
@@ -10,7 +10,7 @@ pub(super) struct Share {
     charged: u64,
     /// Bytes in its backlog.
     backlogged: u64,
-    /// Cost of what it received and has not delivered.
+    /// The cost of what it received and has not delivered.
     received: u64,
 }
 
@@ -27,11 +27,11 @@ impl Share {
 /// The sums over all sessions.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// The peer's pool, which our sends fill.
+    /// The peer's pool, which our packets fill.
     pool: Pool,
     /// Bytes in all backlogs.
     backlogged: u64,
-    /// Cost of all that was received and not delivered.
+    /// The cost of everything that was received and not delivered.
     received: u64,
 }
 
@@ -57,7 +57,7 @@ impl Shares {
         self.pool.set_limit(limit);
     }
 
-    /// Sets a share of the pool aside for a new session; `false` if none is left.
+    /// Sets a share of the pool aside for a new session. Returns `false` if none is left.
     pub(super) fn admit(&mut self) -> bool {
         self.pool.admit()
     }
@@ -72,21 +72,21 @@ impl Shares {
         self.change(Share { charged: 0, backlogged: 0, received: 0 }, share);
     }
 
-    /// A session's share goes from `before` to `after`.
+    /// Changes a session's share from `before` to `after`.
     pub(super) fn change(&mut self, before: Share, after: Share) {
         self.pool.change(before.charged, after.charged);
         self.backlogged = self.backlogged - before.backlogged + after.backlogged;
         self.received = self.received - before.received + after.received;
     }
 
-    /// A session is gone.
+    /// Removes the share of a session that is gone.
     pub(super) fn remove(&mut self, share: Share) {
         self.pool.release(share.charged);
         self.backlogged -= share.backlogged;
         self.received -= share.received;
     }
 
-    /// Whether these are the sums over `sessions`.
+    /// Returns whether these are the sums over `sessions`.
     pub(super) fn are_of<'a>(&self, sessions: impl Iterator<Item = &'a Session>) -> bool {
         let (mut committed, mut backlogged, mut received) = (0, 0, 0);
         for share in sessions.map(Share::of) {
