@@ -121,7 +121,7 @@ codes! {
         /// The server cannot decide at the moment.
         NotReady = 9, "the server cannot decide now";
         /// The server is about to end. It or its successor may answer another attempt.
-        Draining = 10, "the server is to end";
+        Draining = 10, "the server is about to end";
     }
 }
 

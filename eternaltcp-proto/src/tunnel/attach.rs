@@ -206,8 +206,10 @@ impl Tunnel {
             None => return,
         };
         let (cause, detail) = match mismatch {
-            Mismatch::Number => (Cause::Unresumable, "the peer's numbers fit nothing that is kept"),
-            Mismatch::Digest => (Cause::Corrupt, "what was delivered is not what was sent"),
+            Mismatch::Number => {
+                (Cause::Unresumable, "the peer's numbers match nothing that is kept")
+            }
+            Mismatch::Digest => (Cause::Corrupt, "the delivered data differs from the sent data"),
         };
         let detail = self.sessions.with(id, |session| {
             let detail = session.in_doubt(detail);

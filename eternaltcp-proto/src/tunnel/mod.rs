@@ -84,10 +84,10 @@ struct Peer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
     /// The tunnel already has the maximum number of sessions.
-    #[error("the tunnel has as many sessions as it may have")]
+    #[error("the tunnel already has the maximum number of sessions")]
     LimitReached,
     /// All numbers of this side's half were used.
-    #[error("the tunnel's session numbers are used up: it needs to be made anew")]
+    #[error("the tunnel's session numbers are used up: a new tunnel is needed")]
     NumbersUsedUp,
     /// The tunnel is closed.
     #[error("the tunnel is closed")]

@@ -165,7 +165,7 @@ impl Tunnel {
     }
 
     pub(super) fn fail_corrupt(&mut self, now: Time, id: SessionId) {
-        self.fail(now, id, Cause::Corrupt, "what was delivered is not what was sent");
+        self.fail(now, id, Cause::Corrupt, "the delivered data differs from the sent data");
     }
 
     /// Returns when to call [`Self::handle_timeout`] next, and for what reason.

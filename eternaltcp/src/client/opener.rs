@@ -27,7 +27,7 @@ pub enum OpenError {
     #[error("the tunnel is closed")]
     Ended,
     /// The tunnel cannot have any further session: its numbers are used up.
-    #[error("the tunnel's session numbers are used up: it needs to be made anew")]
+    #[error("the tunnel's session numbers are used up: a new tunnel is needed")]
     Exhausted,
 }
 

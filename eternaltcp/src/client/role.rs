@@ -114,7 +114,7 @@ impl ClientRole {
 
     /// Restarts with a new tunnel.
     fn restart(&mut self, now: Time, action: Action) {
-        self.patience.wait_for_something("the tunnel is made anew");
+        self.patience.wait_for_something("a new tunnel is made");
         self.dialing.handle_restart(now);
         self.actions.push_back(action);
     }
@@ -159,7 +159,9 @@ impl ClientRole {
                 "the server ended the tunnel: {why}; give each client a --name of its own"
             ))),
             Closing::Drained => {
-                info!("the server ends, and takes no new sessions: connecting to its successor");
+                info!(
+                    "the server is about to end and takes no new sessions: connecting to its successor"
+                );
                 self.restart(now, Action::MoveOn)
             }
             why => {

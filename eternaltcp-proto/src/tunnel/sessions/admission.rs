@@ -23,7 +23,7 @@ pub(in crate::tunnel) enum Excess {
 impl Excess {
     fn reset(self) -> Reset {
         let why = match self {
-            Self::Count => "the tunnel has as many sessions as it may have",
+            Self::Count => "the tunnel already has the maximum number of sessions",
             Self::Rate => "sessions are opened too fast",
         };
         Reset::with_detail(Cause::LimitReached, why)
