@@ -10,7 +10,7 @@ pub(crate) fn ask(unknown: &UnknownServer) -> bool {
     ask_terminal(unknown).unwrap_or(false)
 }
 
-/// Whether there is a terminal to ask on.
+/// Returns whether there is a terminal to ask on.
 pub(crate) fn can_ask() -> bool {
     OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
 }

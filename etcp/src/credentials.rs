@@ -68,7 +68,7 @@ impl Credentials {
     }
 }
 
-/// Returns the path to the server that ssh's configuration names, if it is to be used.
+/// Returns the path to the server that ssh's configuration names, if it should be used.
 fn way(
     hosts: &[(Server, SshConfig)],
     servers: &[Server],

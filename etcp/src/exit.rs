@@ -154,7 +154,7 @@ fn meant<'a>(cli: &'a clap::Command, args: &[OsString]) -> (String, &'a clap::Co
     (path, command)
 }
 
-/// Prints a message that is no failure, in one line on stderr.
+/// Prints a message that is not a failure, in one line on stderr.
 pub(crate) fn tell(text: &str) {
     complain(text);
 }

@@ -52,7 +52,7 @@ pub(crate) fn restore() {
     }
 }
 
-/// The terminal of this process, if it has one.
+/// Opens the terminal of this process, if it has one.
 pub(crate) fn open_terminal() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok()
 }

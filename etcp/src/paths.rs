@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::exit::Failure;
 
-/// `~/.ssh/NAME`.
+/// Returns `~/.ssh/NAME`.
 pub(crate) fn ssh(name: &str) -> Result<PathBuf, Failure> {
     paths::ssh(name).map_err(Failure::failed)
 }

@@ -23,8 +23,8 @@ pub(crate) enum ProxyChoice {
 }
 
 impl ProxyChoice {
-    /// What the flag says, also where it was [hidden](hide_password), else the variable; `None`:
-    /// nothing was chosen.
+    /// Returns the choice of the flag, even if it was [hidden](hide_password), or else of the
+    /// variable, or `None` if there is no choice.
     pub(crate) fn of(flag: Option<&str>) -> Result<Option<Self>, Failure> {
         let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
         let flag = flag.map(str::to_owned).or_else(|| variable(PRIVATE_VARIABLE));

@@ -97,7 +97,7 @@ fn keep_threads(runtime: &Runtime) {
 mod tests {
     use super::*;
 
-    /// How many threads of this process have this name.
+    /// Returns how many threads of this process have this name.
     fn threads(name: &str) -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let names = tasks.filter_map(|it| std::fs::read_to_string(it.path().join("comm")).ok());

@@ -116,7 +116,7 @@ fn every_log_line_that_is_described_is_in_the_sources() {
     }
 }
 
-/// The parts of a line that are the same whatever it tells of: some words in a row.
+/// The parts of a line that are the same whatever it reports: some words in a row.
 fn fixed_parts(line: &str) -> impl Iterator<Item = &str> {
     let is_fixed = |c: char| c.is_ascii_lowercase() || " '".contains(c);
     let parts = line.split(move |c| !is_fixed(c)).map(str::trim);

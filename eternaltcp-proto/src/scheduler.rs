@@ -96,7 +96,7 @@ impl Scheduler {
         self.dequeue_with(|_| true)
     }
 
-    /// As [`Self::dequeue`], where only some of the bulk sessions may have a turn.
+    /// Does the same as [`Self::dequeue`], where only some of the bulk sessions may have a turn.
     pub(crate) fn dequeue_with(&mut self, may: impl Fn(SessionId) -> bool) -> Option<SessionId> {
         let is_bulks_turn = self.interactive.is_empty() || self.ahead >= INTERACTIVE;
         if is_bulks_turn && let Some(id) = self.dequeue_bulk(may) {

@@ -117,7 +117,7 @@ impl Client {
         self.abandon(env);
     }
 
-    /// The carrier is gone.
+    /// Handles the loss of the carrier.
     pub(crate) fn handle_lost(&mut self, env: &mut Env) {
         env.history.note(env.now, Happening::Lost);
         self.note_progress();
@@ -295,7 +295,7 @@ impl Client {
         self.abandon(env);
     }
 
-    /// The server does not know the tunnel: its sessions are lost.
+    /// Restarts because the server does not know the tunnel: its sessions are lost.
     fn restart(&mut self, env: &mut Env) {
         env.counters.restarts += 1;
         self.joining.give_up(env);

@@ -81,7 +81,7 @@ impl End {
         news
     }
 
-    /// The carrier is gone.
+    /// Handles the loss of the carrier.
     pub(crate) fn handle_lost(&mut self, env: &mut Env) {
         self.tunnel.handle_lost();
         self.switch(env, None);

@@ -106,7 +106,7 @@ impl Env {
         Some(incoming)
     }
 
-    /// An end closes a link.
+    /// Closes a link from one end.
     pub(crate) fn close(&mut self, id: LinkId, side: Side, is_abrupt: bool) {
         note!(self, "{side:?} closes link {id}");
         let Some(link) = self.links.get_mut(&id) else { return };

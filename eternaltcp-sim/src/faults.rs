@@ -181,7 +181,7 @@ impl World {
     }
 }
 
-/// Nothing passes on these links any more.
+/// Stops all traffic on these links.
 fn silence(env: &mut Env, links: Vec<LinkId>) {
     for id in links {
         note!(env, "link {id} falls silent");

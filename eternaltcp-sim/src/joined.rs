@@ -37,7 +37,7 @@ impl Joining {
         self.links.contains_key(&id)
     }
 
-    /// When it has something to do by itself.
+    /// Returns when it has something to do by itself.
     pub(crate) fn next_time(&self, end: &End) -> Option<Time> {
         let standbys = self.links.values().filter_map(Standby::poll_timeout);
         standbys.chain(self.wants(end).then_some(self.again)).min()
@@ -66,7 +66,7 @@ impl Joining {
         self.go_on(env, end, id, standby);
     }
 
-    /// A link has something for one that is to join.
+    /// Handles a link that has something for a carrier that is to join.
     pub(crate) fn handle_link(
         &mut self,
         env: &mut Env,

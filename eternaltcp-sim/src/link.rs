@@ -212,7 +212,7 @@ impl Link {
         self.is_retired[side]
     }
 
-    /// From now on no written data arrive; data in flight do.
+    /// Loses data written from now on. Data in flight arrives.
     pub(crate) fn break_off(&mut self, now: Time, notice: Notice) {
         let delay = self.path.delay;
         for side in BOTH {
@@ -229,7 +229,7 @@ impl Link {
         self.pipes[side].cut = Some((offset, notice));
     }
 
-    /// From now on no data of `side` arrive, including data in flight.
+    /// Loses all data of `side` from now on, including data in flight.
     pub(crate) fn silence(&mut self, side: Side, now: Time) {
         BOTH.into_iter().for_each(|side| self.settle(side, now));
         let pipe = &mut self.pipes[side];

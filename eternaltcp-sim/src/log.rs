@@ -19,7 +19,7 @@ impl Log {
         Self { hash: is_hashed.then(Fnv::default), lines: is_kept.then(Vec::new) }
     }
 
-    /// One line.
+    /// Adds one line.
     pub(crate) fn note(&mut self, now: Time, what: fmt::Arguments<'_>) {
         if let Some(hash) = &mut self.hash {
             let _ = write!(hash, "{} ", now.since_origin().as_nanos());

@@ -101,7 +101,7 @@ fn lose_reset(world: &mut Scenario, rng: &mut Rng) {
     world.ambush = Some(Ambush::Lose);
 }
 
-/// So many sessions share a slow carrier that a turn takes longer than a reset waits for an
+/// A slow carrier has so many sessions that a turn takes longer than a reset waits for an
 /// application that does not read.
 fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
     let writer = rng.pick(&[Side::Client, Side::Server]);

@@ -63,7 +63,7 @@ impl Server {
         self.handle_news(env, news);
     }
 
-    /// When it has something to do by itself.
+    /// Returns when it has something to do by itself.
     pub(crate) fn next_time(&self) -> Option<Time> {
         let end = self.end.as_ref().and_then(|(_, end)| end.next_time());
         self.acceptors.values().map(Acceptor::poll_timeout).chain([end]).flatten().min()

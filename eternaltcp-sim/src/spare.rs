@@ -34,7 +34,7 @@ impl Spare {
         self.standing.as_ref().is_some_and(|(standing, _)| *standing == id)
     }
 
-    /// When it has something to do by itself.
+    /// Returns when it has something to do by itself.
     pub(crate) fn next_time(&self, end: &End) -> Option<Time> {
         let standby = self.standing.as_ref().and_then(|(_, standby)| standby.poll_timeout());
         let begins = self.wants(end).then_some(self.again);
@@ -80,12 +80,12 @@ impl Spare {
         }
     }
 
-    /// The carrier that was handed over was used, or is no longer needed.
+    /// Records that the carrier that was handed over was used, or is no longer needed.
     pub(crate) fn rest(&mut self, now: Time) {
         self.again = now;
     }
 
-    /// The network changed: the spare may be dead.
+    /// Probes the spare after a change of the network: it may be dead.
     pub(crate) fn probe(&mut self, env: &mut Env) {
         if let Some((id, mut standby)) = self.standing.take() {
             standby.probe(env.now);

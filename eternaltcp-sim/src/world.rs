@@ -310,7 +310,7 @@ impl World {
         }
     }
 
-    /// A server without a tunnel waits for one.
+    /// Opens a session. A server without a tunnel waits for one.
     fn open(&mut self, index: usize, side: Side) {
         let later = self.env.now + Duration::from_millis(100);
         let mut is_opened = false;

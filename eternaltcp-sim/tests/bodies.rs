@@ -39,7 +39,7 @@ fn torn(rng: &mut Rng, stream: Vec<u8>) -> Vec<u8> {
     [vec![rng.bits() as u8], stream].concat()
 }
 
-/// Runs a body many times; input that is always or never rejected is no test.
+/// Runs a body many times; input that is always or never rejected tests nothing.
 fn check_both_happen(mut body: impl FnMut() -> bool) {
     let taken = (0..RUNS).filter(|_| body()).count() as u64;
     assert!(taken > RUNS / 50 && taken < RUNS - RUNS / 50, "{taken} of {RUNS} were taken");

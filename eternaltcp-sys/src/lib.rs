@@ -14,12 +14,12 @@
 //! | [`bind_to_device`], [`interface_index`] | make a socket use one interface, and number an interface |
 //! | [`free_receive_buffer`], [`set_pacing`], [`set_transparent`] | set options of sockets |
 //! | [`unsent`] | returns how much the other end's kernel has not taken |
-//! | [`mptcp_available`] | tells whether this system makes MPTCP sockets now |
-//! | [`has_route`] | tells whether a route leads to an address over one interface |
-//! | [`has_writer`] | tells whether somebody has a file open for writing |
+//! | [`mptcp_available`] | reports whether this system makes MPTCP sockets now |
+//! | [`has_route`] | reports whether a route leads to an address over one interface |
+//! | [`has_writer`] | reports whether somebody has a file open for writing |
 //! | [`readable`] | has tokio say when there is something to read, or to accept |
 //! | [`memory_limit`], [`release_memory`], [`hide_memory`] | bound, return and protect memory |
-//! | [`was_ignored`], [`is_stdout_closed`], [`give_back`] | tell what this process was started with, and pass it on |
+//! | [`was_ignored`], [`is_stdout_closed`], [`give_back`] | report what this process was started with, and pass it on |
 //! | [`wait_for_children`] | undoes that SIGCHLD was ignored at the start |
 //! | [`write_from_background`] | keeps a terminal from stopping a thread that writes to it |
 //! | [`unshare`] | moves the calling thread into namespaces of its own |

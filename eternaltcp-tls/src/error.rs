@@ -70,7 +70,7 @@ impl TlsError {
         !matches!(self, Self::NotEstablished | Self::Closed | Self::Unsigned(_) | Self::Internal(_))
     }
 
-    /// The peer did not agree on [`ALPN`].
+    /// Returns the error of a peer that did not agree on [`ALPN`].
     pub(super) fn no_alpn() -> Self {
         Self::WrongProtocol(format!("it does not offer {}", String::from_utf8_lossy(ALPN)))
     }

@@ -23,7 +23,7 @@ pub(super) enum Step {
     Again,
     /// The same, and the peer has ended its data in order.
     PeerClosed,
-    /// Nothing can be done before more bytes arrive, or data are to be sent.
+    /// Nothing can be done before more bytes arrive, or there is data to send.
     Idle,
 }
 

@@ -79,7 +79,7 @@ impl LogLimit {
         Self(Mutex::new(Bucket::new(burst, PERIOD)))
     }
 
-    /// See [`Bucket::left_out`].
+    /// Returns [`Bucket::left_out`].
     pub(crate) fn left_out(&self, now: Instant) -> Option<u64> {
         self.lock().left_out(now)
     }

@@ -122,7 +122,7 @@ pub(crate) struct Trim {
 }
 
 impl Trim {
-    /// Called every second with the bytes and sessions that the tunnel holds, and the bytes that it
+    /// Handles a second, with the bytes and sessions that the tunnel holds, and the bytes that it
     /// has moved since its creation. Moved bytes count as held for a while, even if no check finds
     /// them held.
     pub(crate) fn handle_look(&mut self, held: u64, sessions: usize, moved: u64) {
@@ -138,7 +138,7 @@ impl Trim {
         }
     }
 
-    /// Called when the tunnel is over.
+    /// Handles the end of the tunnel.
     pub(crate) fn handle_end(&self) {
         if self.most >= MUCH && may_release(Instant::now()) {
             eternaltcp_sys::release_memory();

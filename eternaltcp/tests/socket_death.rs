@@ -25,7 +25,7 @@ fn an_application_that_dies_while_its_target_is_stalled_is_noticed() {
         let bytes = pattern(1 << 16);
         while timeout(STALLED, application.write_all(&bytes)).await.is_ok() {}
         support::reset(application);
-        // The target never reads: its own kernel tells it.
+        // The target never reads: only its own kernel notices.
         until(|| is_dead(&target)).await;
     });
 }

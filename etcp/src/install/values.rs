@@ -31,7 +31,7 @@ pub(crate) fn values(args: &ValuesArgs) -> Result<(), Failure> {
     print::all(&text).map(drop)
 }
 
-/// The hosts of ssh's configuration and of `known_hosts`.
+/// Returns the hosts of ssh's configuration and of `known_hosts`.
 fn hosts() -> BTreeSet<String> {
     let mut hosts = BTreeSet::new();
     let own = |name| paths::ssh(name).map(|path| read(&path)).unwrap_or_default();

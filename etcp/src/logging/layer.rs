@@ -94,7 +94,7 @@ impl Fields {
         }
     }
 
-    /// The message, which stands apart.
+    /// Takes the message, which is written apart from the fields.
     fn take_message(&mut self) -> String {
         let place = self.0.iter().position(|(name, _)| *name == "message");
         place.map(|place| shown(&self.0.remove(place).1)).unwrap_or_default()
@@ -123,7 +123,7 @@ impl Visit for Fields {
     }
 }
 
-/// A value without the quotes of JSON.
+/// Returns a value without the quotes of JSON.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// The lines that `log` makes, without their times.
+    /// Returns the lines that `log` makes, without their times.
     fn lines(format: Format, log: impl FnOnce()) -> Vec<String> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let write = {

@@ -1,6 +1,6 @@
 //! The only place that writes to stderr while the program works: a thread behind a queue.
 //!
-//! A terminal in Ctrl-S, a pipe without a reader and a hanging disk block whoever writes to them.
+//! A terminal in Ctrl-S, a pipe without a reader and a hanging disk block every writer.
 //! Here only this thread blocks. If no thread can be started, lines are written as far as that does
 //! not block, and starting the thread is tried again.
 
@@ -111,7 +111,7 @@ impl Writer {
         };
     }
 
-    /// The body of the thread.
+    /// Runs the thread.
     fn run(&self) {
         write_from_background();
         let mut state = self.lock();

@@ -215,7 +215,7 @@ fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
     assert_eq!(shown(&text).1, String::from_utf8_lossy(&most.stdout).trim(), "{text}");
 }
 
-/// Runs as an ordinary user, whoever runs the test.
+/// Runs as an ordinary user, even if root runs the test.
 fn as_ordinary_user(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);

@@ -2,7 +2,7 @@
 //! whose handshake is done is attached.
 //!
 //! A dial does no harm. The attach is the commitment: it is sent for a carrier only while the
-//! previous one is gone, still doubted, or is to be replaced.
+//! previous one is gone, still doubted, or being replaced.
 
 mod alarms;
 mod dials;

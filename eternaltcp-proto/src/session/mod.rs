@@ -46,7 +46,7 @@ pub(crate) struct Session {
     send: SendQueue,
     receive: ReceiveQueue,
     opening: Opening,
-    /// Why the local socket is to be reset, if the peer did not say so.
+    /// Why the local socket must be reset, if the peer did not say so.
     abort: Option<Reset>,
     /// Its lane in the scheduler.
     lane: Lane,
@@ -109,7 +109,7 @@ impl Session {
         &self.opening
     }
 
-    /// Returns whether the local socket is to be reset although the peer did not say so.
+    /// Returns whether the local socket must be reset although the peer did not say so.
     pub(crate) fn is_aborted(&self) -> bool {
         self.abort.is_some()
     }
@@ -296,7 +296,7 @@ impl Session {
         }
     }
 
-    /// Fails the session: the peer is told at once, and the local socket is to be reset.
+    /// Fails the session: the peer is told at once, and the local socket must be reset.
     pub(crate) fn fail(&mut self, reset: Reset) {
         if self.receive.is_discarding() {
             return;

@@ -157,7 +157,7 @@ impl Carriers {
         }
     }
 
-    /// As [`Self::liveness`], for changes.
+    /// Returns the same as [`Self::liveness`], for changes.
     pub(super) fn liveness_mut(&mut self) -> Option<&mut Liveness> {
         match &mut self.current {
             Carrier::Detached => None,

@@ -16,14 +16,14 @@ const DELAY: Duration = Duration::from_millis(25);
 /// Up to this many opening packets of ended sessions are kept without tidying up.
 const OPENINGS: usize = 64;
 
-/// Lists of sessions, and single packets, that are to be sent.
+/// Lists of sessions, and single packets, that wait to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Packets of the server's answer to the attach.
     answer: VecDeque<Transmit>,
     /// Sessions whose packet 0 is due, in the order of their ids.
     openings: VecDeque<SessionId>,
-    /// Sessions whose acknowledgement is to be sent without data.
+    /// Sessions whose acknowledgement must be sent without data.
     acks: VecDeque<SessionId>,
     /// The last acknowledgements of sessions without a record. They wait for a packet to travel
     /// with.
@@ -131,12 +131,12 @@ impl Outbox {
         self.is_limit_due = true;
     }
 
-    /// Returns whether the tunnel's limit is to be sent, once.
+    /// Returns whether to send the tunnel's limit, once.
     pub(super) fn take_limit_due(&mut self) -> bool {
         std::mem::take(&mut self.is_limit_due)
     }
 
-    /// Returns whether the close is to be sent, once.
+    /// Returns whether to send the close, once.
     pub(super) fn take_close_due(&mut self) -> bool {
         !std::mem::replace(&mut self.is_close_sent, true)
     }

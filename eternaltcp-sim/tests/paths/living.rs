@@ -86,7 +86,7 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
     assert!(sum >= 0.98, "{sum:.3}");
 }
 
-/// A full packet takes 1.6 s: what is sent says nothing about how much is to be sent.
+/// A full packet takes 1.6 s: the amount sent says nothing about the amount that waits.
 #[test]
 fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
     each(0..20, |seed| {

@@ -7,7 +7,7 @@ use eternaltcp_sim::{BOTH, Deed, Finish, Happening, PairPlan, Path, Plan, Scenar
 
 use crate::worlds::{each, millis, route, times, worst};
 
-/// Two sessions, one from either side, of so many bytes each way.
+/// Two sessions, one from either side, with this many bytes each way.
 fn sessions(total: u64, every: u64) -> Vec<PairPlan> {
     let plan = Plan {
         total,

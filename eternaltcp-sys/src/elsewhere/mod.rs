@@ -21,7 +21,7 @@ pub use socket::{
 
 use std::io;
 
-/// The error of something that this system does not offer.
+/// Returns the error for something that this system does not offer.
 fn unsupported(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("this system has no {what}"))
 }

@@ -160,7 +160,7 @@ impl Dialing {
         }
     }
 
-    /// The current carrier's server, by its position in the order of preference.
+    /// Returns the current carrier's server, by its position in the order of preference.
     fn server(&self) -> usize {
         self.current.as_ref().map_or(0, |current| current.server)
     }
@@ -219,7 +219,7 @@ impl Dialing {
         self.failover.handle_failed(now, id, is_answered, random());
     }
 
-    /// The server's machine has answered a dial.
+    /// Handles a dial that the server's machine answered.
     pub(super) fn handle_connected(&mut self, id: DialId) {
         self.failover.handle_connected(id);
     }
@@ -234,7 +234,7 @@ impl Dialing {
         }
     }
 
-    /// The carrier is attached.
+    /// Handles the attach of the carrier.
     pub(super) fn handle_attached(&mut self, now: Time, tunnel: &Tunnel) {
         self.failover.handle_attached(now);
         (self.is_new, self.next_path) = (false, None);
@@ -243,7 +243,7 @@ impl Dialing {
         self.note_progress(tunnel);
     }
 
-    /// The carrier is gone.
+    /// Handles the loss of the carrier.
     pub(super) fn handle_lost(&mut self, now: Time, tunnel: &Tunnel) {
         self.is_new = tunnel.id().is_none();
         self.note_progress(tunnel);
@@ -262,7 +262,7 @@ impl Dialing {
         self.failover.handle_restart(now, random(), true);
     }
 
-    /// The server refused the attach.
+    /// Handles a refusal of the attach.
     pub(super) fn handle_refused(&mut self, now: Time) {
         self.failover.handle_refused(now, random());
     }
@@ -275,7 +275,7 @@ impl Dialing {
         }
     }
 
-    /// Handles a change of the network after which a new carrier is to be tried: over this path, if
+    /// Handles a change of the network that calls for a new carrier: over this path, if
     /// it is known.
     pub(super) fn handle_moved(&mut self, now: Time, path: Option<Path>) {
         if path.is_some() {

@@ -97,7 +97,7 @@ impl EventLog {
         self.publisher.doubted(|| event);
     }
 
-    /// The carrier is doubted, or no longer.
+    /// Logs that the carrier is doubted, or no longer.
     pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         if why.is_some() {
             self.count(|statistics| statistics.doubts += 1);
@@ -111,12 +111,12 @@ impl EventLog {
         }
     }
 
-    /// A handshake has finished.
+    /// Records that a handshake has finished.
     pub(super) fn handle_carrier(&mut self) {
         self.count(|statistics| statistics.carriers += 1);
     }
 
-    /// A new carrier replaces one that was not lost, if there is one.
+    /// Records a new carrier that replaces one that was not lost, if there is one.
     pub(super) fn handle_commit(&mut self, now: Time, path: Path, tunnel: &Tunnel) {
         let before = self.path.replace(path);
         let doubted = self.doubted.take();
@@ -135,7 +135,7 @@ impl EventLog {
         self.paused = Some((since, end));
     }
 
-    /// The carrier is gone; `last_heard` is when it last received data.
+    /// Logs the loss of the carrier. `last_heard` is when it last received data.
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.count(|statistics| statistics.note_loss(end.kind(), end.to_string()));
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &end.to_string());
@@ -155,7 +155,7 @@ impl EventLog {
         }
     }
 
-    /// The server refused the attach.
+    /// Logs a refusal of the attach.
     pub(super) fn handle_refused(&mut self, now: Time, why: &str) {
         self.count(|statistics| statistics.note_loss(EndKind::Refused, why.to_owned()));
         let event = event(&self.server, self.path.as_ref(), None, why);
@@ -163,7 +163,7 @@ impl EventLog {
         self.paused.get_or_insert((now, EndKind::Refused));
     }
 
-    /// The server closed the tunnel.
+    /// Logs that the server closed the tunnel.
     pub(super) fn handle_over(&mut self, why: Closing) {
         let why = format!("the server ended the tunnel: {why}");
         let event = event(&self.server, self.path.as_ref(), None, &why);
@@ -171,7 +171,7 @@ impl EventLog {
         self.publisher.lost(|| event);
     }
 
-    /// The carrier is attached.
+    /// Logs that the carrier is attached.
     pub(super) fn handle_attached(
         &mut self,
         now: Time,

@@ -176,7 +176,7 @@ impl KeyRing {
         self.advance(&mut self.lock())
     }
 
-    /// Records the server's rejection of the current key, when no other is to be tried.
+    /// Records the server's rejection of the current key, when no other one will be tried.
     pub(super) fn note_refused(&self) {
         let mut state = self.lock();
         let refused = self.keys.at(state.index).clone();

@@ -46,7 +46,7 @@ impl Listening {
         (Self { at, remote, slots, ended }, reason)
     }
 
-    /// The listener is over, for this reason.
+    /// Ends the listener, for this reason.
     pub(crate) fn end(self, why: Reset) {
         // If the forward itself is over, there is no receiver.
         let _ = self.ended.send(why);

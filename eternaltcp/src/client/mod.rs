@@ -255,13 +255,11 @@ impl Client {
         self.monitor().status().await
     }
 
-    /// Has the server listen, for as long as the client runs: what connects
-    /// there is carried to the forward's target, which this side connects. It ends when the
-    /// client is drained. It
-    /// asks again when the tunnel is made anew, and when the server could not
-    /// listen. If the server does not permit it at first, the client ends with
-    /// [`ClientEnd::Refused`]. What is returned shows where the server listens;
-    /// `None` while it does not.
+    /// Asks the server to listen, as long as the client runs and is not drained. Connections there
+    /// are forwarded to the forward's target, which this side connects. The request is repeated
+    /// with a new tunnel, and after the server could not listen. If the server does not permit the
+    /// first request, the client ends with [`ClientEnd::Refused`]. The returned channel shows where
+    /// the server listens, or `None` while it does not.
     pub fn forward_remotely(
         &self,
         forward: RemoteForward,

@@ -61,12 +61,12 @@ impl Patience {
         }
     }
 
-    /// A carrier is attached.
+    /// Handles the attach of a carrier.
     pub(super) fn handle_attached(&mut self) {
         (self.without, self.was_attached, self.has_reason) = (None, true, true);
     }
 
-    /// There is still no carrier, for this reason.
+    /// Records why there is still no carrier.
     pub(super) fn wait(&mut self, why: String) {
         self.has_reason = true;
         if self.without.is_none() {
@@ -82,7 +82,7 @@ impl Patience {
         }
     }
 
-    /// The user is being asked: that time does not count.
+    /// Excludes the time in which the user is asked.
     pub(super) fn postpone(&mut self) {
         if let Some((since, _)) = &mut self.without {
             *since = Instant::now();

@@ -93,12 +93,12 @@ impl Pool {
         self.spare.as_mut()?.fill(&mut self.dialer, tunnel, current)
     }
 
-    /// The network changed: the spare may be dead, or another may be possible.
+    /// Handles a change of the network: the spare may be dead, or another may be possible.
     pub(super) fn handle_network(&mut self) -> Option<Action> {
         self.spare.as_mut()?.handle_network()
     }
 
-    /// A dial has ended.
+    /// Handles the end of a dial.
     pub(super) fn handle_dialed(
         &mut self,
         id: StandbyId,

@@ -21,7 +21,7 @@ use crate::target::read_address;
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Lifetime after which a listener counts as successful: the pauses start anew.
+/// Lifetime after which a listener counts as successful: the pauses start again.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// The longest line in which the server reports its addresses.

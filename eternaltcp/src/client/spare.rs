@@ -125,7 +125,7 @@ impl Spare {
         };
     }
 
-    /// It is gone, or was never made.
+    /// Handles the loss of the spare, or its failure.
     pub(super) fn handle_lost(&mut self, why: &str) {
         match &self.state {
             State::Ready(carrier) => {

@@ -21,6 +21,6 @@ pub struct Via {
     /// most 1 MiB. If empty, all of its output is the server's.
     pub marker: String,
     /// An address on the program's route: when the system changes the route to it, the carrier is
-    /// made anew. No packet is sent there.
+    /// replaced. No packet is sent there.
     pub route_to: Option<SocketAddr>,
 }

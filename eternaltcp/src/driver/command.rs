@@ -82,7 +82,7 @@ impl<E> Handle<E> {
         self.open_numbered(stream, target, asked, None).await
     }
 
-    /// As [`Self::open`], and returns the session's number.
+    /// Opens a session as [`Self::open`] does, and returns its number.
     pub(crate) async fn open_numbered(
         &self,
         stream: Stream,

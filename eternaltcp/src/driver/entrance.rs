@@ -1,6 +1,6 @@
 //! New sessions of this side, until something of them is sent.
 //!
-//! They need a permit, of which there is a bounded number, and whoever accepts connections takes
+//! They need a permit, of which there is a bounded number, and the accepting task takes
 //! one first. Connections without a permit therefore wait in the kernel's queue, and no session
 //! ends because of a count.
 

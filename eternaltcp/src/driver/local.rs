@@ -76,7 +76,7 @@ pub(super) enum Served {
     Ended,
     /// It was reset by its own end.
     Broken(Reset),
-    /// It is to be reset now, by the peer or the tunnel.
+    /// It must be reset now, by the peer or the tunnel.
     Abort(Reset),
 }
 

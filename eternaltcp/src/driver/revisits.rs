@@ -35,7 +35,7 @@ impl Revisits {
         Some(*self.at.get_or_insert_with(|| Instant::now() + self.period))
     }
 
-    /// Returns the sessions, if they are to be looked at now.
+    /// Returns the sessions, if it is time to look at them.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<&mut BTreeSet<SessionId>> {
         self.at.take_if(|at| *at <= now)?;
         Some(&mut self.sessions)

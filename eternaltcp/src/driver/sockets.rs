@@ -28,7 +28,7 @@ const SERVED_AT_ONCE: usize = 64;
 /// processor's cache.
 const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
-/// How often sockets that are to be reset are looked at.
+/// How often sockets that must be reset are checked.
 const RESET_PERIOD: Duration = Duration::from_millis(50);
 
 /// The local sockets of a tunnel, and what is known of sessions that have none.
@@ -121,7 +121,7 @@ impl Sockets {
         self.again.push_back(id);
     }
 
-    /// Returns whether some are to be served whether or not their sockets are ready.
+    /// Returns whether some must be served whether or not their sockets are ready.
     pub(super) fn has_more(&self) -> bool {
         !self.again.is_empty()
     }
@@ -192,7 +192,7 @@ impl Sockets {
         }
     }
 
-    /// A session without a socket has nothing to abort.
+    /// Aborts a session without a socket, which has nothing to reset.
     fn collect_abort(&mut self, id: SessionId, now: Time, tunnel: &mut Tunnel) {
         if tunnel.offered_target(id).is_none() && tunnel.pending_reset(id).is_some() {
             self.offers.remove(&id);
@@ -239,7 +239,7 @@ impl Sockets {
         resetting.into_iter().chain(held).min()
     }
 
-    /// Looks after sockets that are to be reset, and those that are not read because there is no
+    /// Looks after sockets that must be reset, and those that are not read because there is no
     /// room.
     pub(super) fn handle_timeout(&mut self, at: Instant, now: Time) {
         if let Some(resetting) = self.resetting.take_due(at) {

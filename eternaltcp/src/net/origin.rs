@@ -1,4 +1,4 @@
-//! The origin of a connection, and the PROXY protocol that tells it to a target.
+//! The origin of a connection, and the PROXY protocol that reports it to a target.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -27,7 +27,7 @@ impl Process {
         std::fs::read_dir(folder).expect("the program runs").count()
     }
 
-    /// Its resident memory in bytes.
+    /// Returns its resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))
             .expect("the program runs");

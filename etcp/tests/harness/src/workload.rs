@@ -78,7 +78,7 @@ impl Plan {
         self.ending
     }
 
-    /// Bytes that both ends have checked if the session ended in order.
+    /// Returns the bytes that both ends have checked, if the session ended in order.
     pub fn bytes(&self) -> u64 {
         self.up + self.down
     }
@@ -119,7 +119,7 @@ impl Plan {
     }
 
     /// Runs the application's end if it is a program with pipes, which cannot tell a reset from an
-    /// end of stream. Returns whether everything arrived; the program's exit code tells how the
+    /// end of stream. Returns whether everything arrived; the program's exit code shows how the
     /// session ended.
     pub fn run_pipes(self, mut input: impl Write + Send, mut output: impl Read) -> bool {
         let (sends, receives) = (self.half(0), self.half(1));

@@ -82,7 +82,7 @@ impl Attempts {
         let candidate = Candidate { server: 0, address: via.route_to.unwrap_or(nowhere) };
         let done = self.authenticate(near, user, candidate, started.elapsed(), failed).await;
         let mut dialed = match done {
-            // Only its output tells whether it was connected.
+            // Only its output shows whether it was connected.
             Err(DialError::Handshake(_, error)) if via.marker.is_empty() => {
                 let _ = timeout(HALF + LAST_WORDS, wire).await;
                 let words = words.lock().unwrap_or_else(PoisonError::into_inner).take();

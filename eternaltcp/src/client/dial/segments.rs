@@ -1,8 +1,8 @@
 //! Small segments, for paths on which large packets vanish without notice (RFC 2923, section 2).
 //!
 //! On such a path a handshake passes, an attach may, and data stall: the kernel would try smaller
-//! segments late or never, and each new carrier would start anew. A size that is set before the
-//! first SYN limits both directions, because the SYN tells it to the peer.
+//! segments late or never, and each new carrier would start again. A size that is set before the
+//! first SYN limits both directions, because the SYN reports it to the peer.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -71,7 +71,7 @@ impl ClientRole {
         }
     }
 
-    /// The key cannot be used: the next one is tried, if there is one.
+    /// Handles a key that cannot be used: the next one is tried, if there is one.
     fn handle_unusable(&mut self, now: Time, why: String) {
         let dialer = &self.dialing.dialer();
         if !dialer.keys().handle_unusable(why.clone()) {
@@ -82,7 +82,7 @@ impl ClientRole {
         self.dialing.handle_other_key(now);
     }
 
-    /// The server refused the attach.
+    /// Handles a refusal of the attach.
     pub(super) fn handle_refused(&mut self, now: Time, refusal: &Refusal, tunnel: &Tunnel) {
         let keys = self.dialing.dialer().keys();
         if refusal.is_final && is_about_key(refusal) {

@@ -9,7 +9,7 @@ use crate::client::path::is_here;
 use crate::driver::Action;
 
 impl ClientRole {
-    /// The network changed, or the machine slept.
+    /// Handles a change of the network, or a sleep of the machine.
     pub(super) fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
         let is_gone = self.dialing.current_path().is_some_and(|path| !is_here(path.source));
         if is_gone {

@@ -136,7 +136,8 @@ impl CarrierIo {
         self.poll_write_with(cx, now, typed, |now| tunnel.poll_transmit(now))
     }
 
-    /// As [`Self::poll_write`], for the packets that `next` returns. `typed` is when a keystroke
+    /// Does the same as [`Self::poll_write`] for the packets that `next` returns. `typed` is when a
+    /// keystroke
     /// was last sent.
     pub(crate) fn poll_write_with(
         &mut self,
@@ -166,7 +167,8 @@ impl CarrierIo {
         }
     }
 
-    /// As [`Self::poll_write`], for packets of another source, such as a standby carrier.
+    /// Does the same as [`Self::poll_write`] for packets of another source, such as a standby
+    /// carrier.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

@@ -260,7 +260,7 @@ impl Door {
         self.neighbours.contains_key(&source)
     }
 
-    /// A connection has answered, and needs time to sign.
+    /// Handles a connection that has answered and needs time to sign.
     pub(super) fn ask(&mut self, source: IpAddr, number: u64) {
         self.set_stage(source, number, |stage| match stage {
             Stage::Waiting => Stage::Asking,
@@ -268,7 +268,7 @@ impl Door {
         });
     }
 
-    /// A connection has no use any more: its key is unknown, or it was refused.
+    /// Handles a connection that is of no use: its key is unknown, or it was refused.
     pub(super) fn reject(&mut self, source: IpAddr, number: u64) {
         self.set_stage(source, number, |_| Stage::Unwelcome);
     }
@@ -280,7 +280,8 @@ impl Door {
         }
     }
 
-    /// A connection has proved a known key. Returns whether it now has a place among those, and not
+    /// Handles a connection that has proved a known key. Returns whether it now has a place among
+    /// those, and not
     /// among strangers.
     pub(super) fn recognise(&mut self, source: IpAddr, number: u64, key: &PublicKey) -> bool {
         let own = self.known.get(key).copied().unwrap_or(0);

@@ -27,7 +27,7 @@ pub struct PenaltyRange {
 }
 
 impl Default for PenaltyRange {
-    /// The values of sshd.
+    /// Returns the values of sshd.
     fn default() -> Self {
         Self { min: Duration::from_secs(15), max: Duration::from_secs(600) }
     }
