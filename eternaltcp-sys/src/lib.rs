@@ -26,9 +26,8 @@
 //!
 //! [`unix`] connects to Unix sockets and needs no platform.
 //!
-//! Linux is the platform that everything is made for. On other Unix systems the same items exist, without
-//! what only Linux has: networks are looked at now and then, and what the system cannot do is an
-//! error.
+//! Linux is the main platform. Other Unix systems have the same items, with less behind some of
+//! them: changes of networks are found by polling, and unsupported calls return errors.
 
 #![allow(unsafe_code, reason = "this crate holds the unsafe code, so that no other has any")]
 

@@ -8,7 +8,7 @@ use crate::net::race::Failure;
 use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// The reason why there is no carrier. All except [`DialError::Trust`] and [`DialError::Key`] may
-/// have gone at the next attempt.
+/// be gone at the next attempt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     /// The name has no address now: there may be no network yet.
