@@ -54,6 +54,30 @@ fn attach(sproxy: &Sproxy, key: &Key) -> Peer {
     peer
 }
 
+#[test]
+fn who_signs_late_without_a_sign_of_it_has_the_login_grace_and_may_try_again() {
+    let site = Site::new();
+    let start = |grace: &str| {
+        let args = ["--listen", "127.0.0.1:0", "--login-grace", grace];
+        Sproxy::with(&site, Echo::start().address, &args, None)
+    };
+    let (impatient, patient) = (start("2s"), start("10m"));
+    let (key, own) = (&site.client.identity, Identity::generate().expect("randomness"));
+    let late = Carrier::try_connect_late(HERE, patient.address, key, |_| {
+        let dropped = Carrier::try_connect_late(HERE, impatient.address, key, |stream| {
+            wait("the server to drop it", || is_over(stream));
+        });
+        let answer = dropped.map(|late| Peer::new(late).ask_new(&own, "dropped"));
+        assert!(answer.is_none_or(|answer| answer == Answer::Closed), "it came too late");
+    });
+    let late = late.expect("the server waits for it");
+    assert_eq!(Peer::new(late).ask_new(&own, "late"), Answer::Attached);
+    wait("it to be in time where it was dropped", || {
+        let carrier = Carrier::try_connect(HERE, impatient.address, key);
+        carrier.is_some_and(|it| Peer::new(it).ask_new(&own, "in time") == Answer::Attached)
+    });
+}
+
 /// Opens and resets `count` sessions as fast as possible, and reads the answers.
 ///
 /// Returns the number per second.

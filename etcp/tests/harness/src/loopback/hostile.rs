@@ -25,6 +25,18 @@ impl Carrier {
 
     /// The same; `None` when the server ends the handshake.
     pub fn try_connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Option<Self> {
+        Self::try_connect_late(source, server, key, |_| {})
+    }
+
+    /// Does the same, but has the server wait for the signature while `delay` runs, and shows no sign that
+    /// there will be one.
+    pub fn try_connect_late(
+        source: IpAddr,
+        server: SocketAddr,
+        key: &Identity,
+        delay: impl FnOnce(&TcpStream),
+    ) -> Option<Self> {
+        let mut delay = Some(delay);
         let stream = patient(connect_from(source, server).expect("sproxy listens"));
         let tls = ClientTls::new(key).and_then(|tls| Connection::client(&tls)).expect("a key");
         let mut carrier = Self { stream, tls, incoming: BytesMut::new() };
@@ -33,6 +45,9 @@ impl Carrier {
             assert!(early.is_empty(), "the server waits for the client's word");
             if carrier.tls.is_handshaking() && !carrier.fill() {
                 return None;
+            }
+            if let Some(delay) = delay.take() {
+                delay(&carrier.stream);
             }
         }
         Some(carrier)
