@@ -26,7 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
     let name = format!("connect {}", std::process::id());
     let mut config = client_config(args.server, name)?;
-    config.connect_timeout = Some(args.connect_timeout);
+    config.connect_timeout = Some(args.first_contact.connect_timeout);
     carry(config, args.target)
 }
 

@@ -49,6 +49,20 @@ pub(crate) struct TunnelArgs {
     pub(crate) dead_after: Duration,
 }
 
+/// How long a command that runs once waits for its server.
+#[derive(Debug, Args)]
+pub(crate) struct FirstContactArgs {
+    /// Exit if the server is not reached for the first time within this time
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "10s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
+    pub(crate) connect_timeout: Duration,
+}
+
 /// Parses a duration longer than zero.
 pub(super) fn parse_positive(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;

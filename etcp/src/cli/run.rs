@@ -7,20 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::common::parse_positive;
+use super::common::{FirstContactArgs, parse_positive};
 use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Exit if the server is not reached for the first time within this time
-    #[arg(
-        long,
-        value_parser = parse_positive,
-        default_value = "10s",
-        value_name = "DURATION",
-        help_heading = "Connection"
-    )]
-    pub(crate) connect_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) first_contact: FirstContactArgs,
     /// Time for open connections to end after the command has exited
     #[arg(
         long,

@@ -38,7 +38,7 @@ pub(crate) use inside::run as run_inside;
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     let name = format!("run {}", std::process::id());
     let mut config = client_config(args.server, name)?;
-    config.connect_timeout = Some(args.connect_timeout);
+    config.connect_timeout = Some(args.first_contact.connect_timeout);
     // Before the limit of descriptors is raised: the program keeps the original one.
     let (helper, sockets) = Helper::start(&args.command.words)?;
     let slots = Slots::from_limit().map_err(Failure::failed)?;

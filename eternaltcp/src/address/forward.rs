@@ -1,10 +1,10 @@
 //! The forward specification of `-L` and `-R`, as in ssh.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Reverse, fmt, str::FromStr};
 
 use super::{
     AddressError, Listen, Target,
-    syntax::{Problem, parse_listen_port, strip_unix},
+    syntax::{Problem, parse_listen_port, split_zone, strip_unix},
 };
 
 const EXPECTED: &str =
@@ -52,7 +52,10 @@ impl FromStr for Forward {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        Self::parse(text).map_err(|problem| AddressError::new(text, EXPECTED, problem))
+        Self::parse(text).map_err(|problem| match correction(text) {
+            Some(correction) => AddressError::new(text, EXPECTED, correction),
+            None => AddressError::new(text, EXPECTED, problem),
+        })
     }
 }
 
@@ -91,6 +94,46 @@ fn two_fields(first: &Field<'_>, second: &str) -> Problem {
         }
         _ => "the port to listen on is missing: begin with it, as in 5432:localhost:5432",
     }
+}
+
+/// What to write instead, where that is plain.
+fn correction(text: &str) -> Option<String> {
+    // What is longer is no forward, whatever is added to it.
+    if text.len() > AddressError::SHOWN {
+        return None;
+    }
+    if let Some(shorter) = text.strip_suffix(':')
+        && Forward::parse(shorter).is_ok()
+    {
+        return Some(format!("leave out the colon at the end: {shorter}"));
+    }
+    match with_brackets(text) {
+        Some(bracketed) => Some(format!("an IPv6 address needs brackets: {bracketed}")),
+        // More colons than any forward has without an IPv6 address.
+        None if text.matches(':').count() > 4 => {
+            Some("write IPv6 addresses in brackets, as in 8080:[::1]:80".to_owned())
+        }
+        None => None,
+    }
+}
+
+/// The forward in which the longest IPv6 address without brackets has them.
+fn with_brackets(text: &str) -> Option<String> {
+    let ends = |at: &usize| *at == text.len() || text.as_bytes()[*at] == b':';
+    let begins = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b':';
+    let mut parts = Vec::new();
+    for start in (0..text.len()).filter(begins) {
+        for end in (start + 1..=text.len()).filter(ends) {
+            // The text may be anything, and its characters longer than a byte.
+            let part = text.get(start..end).filter(|part| split_zone(part).is_ok());
+            parts.extend(part.map(|_| start..end));
+        }
+    }
+    parts.sort_by_key(|part| Reverse(part.len()));
+    let corrected = parts.into_iter().map(|part| {
+        format!("{}[{}]{}", &text[..part.start], &text[part.clone()], &text[part.end..])
+    });
+    corrected.into_iter().find(|text| Forward::parse(text).is_ok())
 }
 
 fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
@@ -201,5 +244,27 @@ mod tests {
             let error = text.parse::<Forward>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_to_write_instead_is_told() {
+        for (text, told) in [
+            ("5811:::1:7777", "an IPv6 address needs brackets: 5811:[::1]:7777"),
+            ("*:5811:::1:7777", "an IPv6 address needs brackets: *:5811:[::1]:7777"),
+            ("::1:5811:db:7777", "an IPv6 address needs brackets: [::1]:5811:db:7777"),
+            ("5811:2001:db8::1:22", "an IPv6 address needs brackets: 5811:[2001:db8::1]:22"),
+            ("80:fe80::1%eth0:ssh", "an IPv6 address needs brackets: 80:[fe80::1%eth0]:ssh"),
+            ("::1:5811:/run/x", "an IPv6 address needs brackets: [::1]:5811:/run/x"),
+            ("[::1]:5811:::1:7777", "an IPv6 address needs brackets: [::1]:5811:[::1]:7777"),
+            ("5811:localhost:7777:", "leave out the colon at the end: 5811:localhost:7777"),
+            (":5811:db:7777:", "leave out the colon at the end: :5811:db:7777"),
+            ("5811:/run/x:", "leave out the colon at the end: 5811:/run/x"),
+            ("::1:80:::1:90", "write IPv6 addresses in brackets, as in 8080:[::1]:80"),
+        ] {
+            let error = text.parse::<Forward>().unwrap_err().to_string();
+            assert_eq!(error, format!("{text:?} is not {EXPECTED}: {told}"));
+        }
+        let long = format!("{}::1:é", "x".repeat(1000));
+        assert!(long.parse::<Forward>().is_err() && "é:::1:80".parse::<Forward>().is_err());
     }
 }

@@ -20,6 +20,7 @@ pub(crate) use syntax::{
 };
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -30,15 +31,20 @@ use std::{
 pub struct AddressError {
     given: String,
     expected: &'static str,
-    problem: &'static str,
+    problem: Cow<'static, str>,
 }
 
 impl AddressError {
     /// The most characters of a text that the message quotes.
     const SHOWN: usize = 300;
 
-    pub(crate) fn new(given: &str, expected: &'static str, problem: &'static str) -> Self {
-        Self { given: given.chars().take(Self::SHOWN).collect(), expected, problem }
+    pub(crate) fn new(
+        given: &str,
+        expected: &'static str,
+        problem: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let given = given.chars().take(Self::SHOWN).collect();
+        Self { given, expected, problem: problem.into() }
     }
 }
 

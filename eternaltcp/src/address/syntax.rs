@@ -30,6 +30,9 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, Option<&str>), Proble
     }
     match text.split_once(':') {
         Some((host, port)) if !port.contains(':') => Ok((host, Some(port))),
+        Some(_) if text.ends_with(':') && !text.ends_with("::") => {
+            Err("leave out the colon at the end")
+        }
         _ => Ok((text, None)),
     }
 }
