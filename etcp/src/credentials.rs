@@ -1,6 +1,7 @@
 //! The server that a client dials, the keys that it proves and the keys that it trusts: from the
 //! flags, or else from ssh's configuration.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,8 +43,8 @@ impl Credentials {
         let Some((first, config)) = hosts.first() else {
             return Err(Failure::Usage("say where sproxy is: give --server".to_owned()));
         };
-        let mut trust = trust(args, config)?;
-        let pins = pins(args, config);
+        let mut trust = trust(args, &first.host, config)?;
+        let pins = pins(args, config)?;
         let mut servers = Vec::new();
         for (written, config) in &hosts {
             let server = dialed(written, config)?;
@@ -100,16 +101,27 @@ fn way(
 }
 
 /// Returns the fixed parts of the path, from flags or else from ssh's configuration.
-fn pins(args: &ServerArgs, config: &SshConfig) -> Pins {
+fn pins(args: &ServerArgs, config: &SshConfig) -> Result<Pins, Failure> {
+    let source = args.bind_address.clone().or_else(|| config.source());
+    let (address, zone) = source.map_or((None, None), |it| (Some(it.ip), it.interface));
+    // An address with a zone belongs to that interface.
+    let interface = args.bind_interface.clone().or(zone).or_else(|| config.bind_interface.clone());
+    if let Some(IpAddr::V6(ip)) = address
+        && ip.is_unicast_link_local()
+        && interface.is_none()
+    {
+        return Err(Failure::Usage(format!(
+            "{ip} is an address of one link: say which, as {ip}%eth0, or give --bind-interface"
+        )));
+    }
     let mut pins = Pins::default();
-    pins.address = args.bind_address.or(config.bind_address);
-    pins.interface = args.bind_interface.clone().or_else(|| config.bind_interface.clone());
+    (pins.address, pins.interface) = (address, interface);
     pins.family = match (args.ipv4, args.ipv6) {
         (true, _) => Some(Family::V4),
         (_, true) => Some(Family::V6),
         (false, false) => config.family(),
     };
-    pins
+    Ok(pins)
 }
 
 /// Reads ssh's configuration for a server. A fault in a file that the user named is an error.
@@ -186,20 +198,21 @@ fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) 
     }
 }
 
-fn trust(args: &ServerArgs, config: &SshConfig) -> Result<Trust, Failure> {
+fn trust(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<Trust, Failure> {
     let mut files = match &args.known_hosts {
         Some(file) => vec![file.clone()],
         None => known_hosts(config)?,
     };
     let first = files.remove(0);
     let trust = Trust::new(first).reading(files);
+    if config.known_hosts_command.is_some() && args.known_hosts.is_none() {
+        warn!(
+            "KnownHostsCommand of ssh's configuration is not run: a server that only it knows has to be in a known_hosts file"
+        );
+    }
     let trust = if config.hash_known_hosts { trust.hashing() } else { trust };
     let trust = match &config.revoked_host_keys {
-        // ssh -G reports the value unexpanded.
-        Some(file) => trust.revoking(match file.strip_prefix("~") {
-            Ok(rest) => paths::home()?.join(rest),
-            Err(_) => file.clone(),
-        }),
+        Some(file) => trust.revoking(revoked(file, host, config)?),
         None => trust,
     };
     Ok(match config.strictness {
@@ -207,6 +220,15 @@ fn trust(args: &ServerArgs, config: &SshConfig) -> Result<Trust, Failure> {
         Strictness::AcceptNew => trust.accepting_new(),
         Strictness::Ask if ask::can_ask() => trust.asking(Arc::new(ask::ask)),
         Strictness::Ask | Strictness::Yes => trust,
+    })
+}
+
+/// Returns the file of revoked keys. A file that cannot be named would revoke nothing, so it is an
+/// error.
+fn revoked(file: &Path, host: &str, config: &SshConfig) -> Result<PathBuf, Failure> {
+    let text = &file.to_string_lossy();
+    Tokens { home: &paths::home()?, host, config }.path(text).map_err(|why| {
+        Failure::Failed(format!("RevokedHostKeys {text} of ssh's configuration: {why}"))
     })
 }
 

@@ -30,6 +30,7 @@ mod running;
 mod runtime;
 mod sessions;
 mod signals;
+mod source;
 mod sproxy;
 mod ssh;
 mod ssh_config;

@@ -2,7 +2,6 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use eternaltcp::address::Server;
 use eternaltcp::client::MAX_CARRIERS;
 
 use super::common::{MptcpArg, TunnelArgs, parse_positive};
+use crate::source::{Source, parse_interface};
 
 /// Flags for finding and trusting the server.
 #[derive(Debug, Args)]
@@ -20,9 +20,10 @@ pub(crate) struct ServerArgs {
     /// sproxy, the best first
     #[arg(short, long, required = true, value_name = "HOST[:PORT]", help_heading = "Connection")]
     pub(crate) server: Vec<Server>,
-    /// Connect only from this address of this machine, as ssh does
+    /// Connect only from this address of this machine, as ssh does. An IPv6 address may have its zone
+    /// (fe80::1%eth0)
     #[arg(short, long, value_name = "ADDR", help_heading = "Connection")]
-    pub(crate) bind_address: Option<IpAddr>,
+    pub(crate) bind_address: Option<Source>,
     /// Connect only over this interface, whatever the routes say
     #[arg(
         short = 'B',
@@ -103,15 +104,4 @@ pub(crate) struct ServerArgs {
 fn parse_carriers(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MAX_CARRIERS).contains(count));
     count.ok_or_else(|| format!("expected a number from 1 to {MAX_CARRIERS}"))
-}
-
-/// Parses a name that an interface of Linux can have.
-fn parse_interface(text: &str) -> Result<String, String> {
-    let is_name = (1..=15).contains(&text.len())
-        && !text.contains(|c: char| c.is_whitespace() || c == '/' || c == ':');
-    if is_name {
-        Ok(text.to_owned())
-    } else {
-        Err("an interface has a name such as wlan0".to_owned())
-    }
 }

@@ -62,7 +62,8 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         .with("heartbeat", tunnel.heartbeat.as_millis())
         .with("dead-after", tunnel.dead_after.as_millis());
     let started = log_in(&login, &shown, &wanted, &wish)?;
-    let (route, proxy) = choose(&args, &settings, &started, &shown, login)?;
+    let source = settings.source();
+    let (route, proxy) = choose(&args, &settings, &started, &shown, source.as_ref(), login)?;
     let Started { port, key, program, address } = started;
     folder.write(&Handover {
         host: shown,
@@ -75,8 +76,10 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
         heartbeat: tunnel.heartbeat,
         dead_after: tunnel.dead_after,
         give_up_after: args.give_up_after,
-        bind_address: settings.bind_address.map(|address| address.to_string()),
-        bind_interface: settings.bind_interface.clone(),
+        bind_address: source.as_ref().map(|source| source.ip.to_string()),
+        bind_interface: source
+            .and_then(|it| it.interface)
+            .or_else(|| settings.bind_interface.clone()),
         address_family: settings.address_family.clone(),
         proxy: proxy.map(|proxy| proxy.to_secret_url().to_string()),
     })?;

@@ -17,6 +17,7 @@ use crate::cli::SshArgs;
 use crate::exit::{Failure, tell};
 use crate::proxy::{self, ProxyChoice};
 use crate::runtime;
+use crate::source::Source;
 use crate::ssh_config::SshConfig;
 
 /// A port that can be reached answers within this time.
@@ -31,6 +32,7 @@ pub(crate) fn choose(
     settings: &SshConfig,
     started: &Started,
     host: &str,
+    source: Option<&Source>,
     login: Vec<OsString>,
 ) -> Result<(Route, Option<Proxy>), Failure> {
     if args.via_ssh {
@@ -43,7 +45,7 @@ pub(crate) fn choose(
         let servers = servers(settings, started);
         let mut why = String::new();
         for proxy in proxies(choice, &servers) {
-            match probe(servers.clone(), settings, proxy.clone())? {
+            match probe(servers.clone(), source, settings.family(), proxy.clone())? {
                 Ok(()) => return Ok((Route::Direct(servers), proxy)),
                 Err(reason) => why = format!("port {}: {reason}", started.port),
             }
@@ -95,11 +97,11 @@ fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
 /// Connects to the first server that answers; the inner error explains why none does.
 fn probe(
     servers: Vec<Server>,
-    settings: &SshConfig,
+    source: Option<&Source>,
+    family: Option<Family>,
     proxy: Option<Proxy>,
 ) -> Result<Result<(), String>, Failure> {
-    let bind = settings.bind_address.map(|address| SocketAddr::new(address, 0));
-    let family = settings.family();
+    let bind = source.map(Source::address);
     runtime::block_on(async {
         let mut tries = JoinSet::new();
         for server in servers {

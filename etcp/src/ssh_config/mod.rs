@@ -9,12 +9,12 @@ mod tokens;
 mod way;
 
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use eternaltcp::client::Family;
-use tracing::debug;
+use tracing::{debug, warn};
 
+use crate::source::Source;
 use crate::{logging, ssh_files};
 pub(crate) use query::QueryError;
 pub(crate) use tokens::Tokens;
@@ -81,6 +81,8 @@ pub(crate) struct SshConfig {
     pub(crate) global_known_hosts: Vec<PathBuf>,
     /// The file of revoked keys.
     pub(crate) revoked_host_keys: Option<PathBuf>,
+    /// The command that prints keys of servers. It is not run.
+    pub(crate) known_hosts_command: Option<String>,
     pub(crate) hash_known_hosts: bool,
     pub(crate) strictness: Strictness,
     /// The login at the host.
@@ -97,8 +99,8 @@ pub(crate) struct SshConfig {
     pub(crate) proxy_command: Option<String>,
     /// The command passes a descriptor instead.
     pub(crate) uses_fdpass: bool,
-    /// The source address of connections.
-    pub(crate) bind_address: Option<IpAddr>,
+    /// The source address of connections, as written.
+    pub(crate) bind_address: Option<String>,
     /// The interface of connections.
     pub(crate) bind_interface: Option<String>,
     /// The address family of connections, in ssh's notation.
@@ -165,7 +167,7 @@ impl SshConfig {
             "proxyjump" => self.proxy_jump = unless_none(value),
             "proxycommand" => self.proxy_command = unless_none(value),
             "proxyusefdpass" => self.uses_fdpass = is_yes(value),
-            "bindaddress" => self.bind_address = value.parse().ok(),
+            "bindaddress" => self.bind_address = unless_none(value),
             "bindinterface" => self.bind_interface = unless_none(value),
             "addressfamily" => self.address_family = unless_none(value),
             "identityfile" if value != "none" && self.identity_files.len() < MOST_FILES => {
@@ -185,6 +187,7 @@ impl SshConfig {
                 let files = ssh_files::split(value);
                 self.revoked_host_keys = files.into_iter().next();
             }
+            "knownhostscommand" => self.known_hosts_command = unless_none(value),
             "hashknownhosts" => self.hash_known_hosts = is_yes(value),
             "stricthostkeychecking" => {
                 self.strictness = match value {
@@ -212,6 +215,18 @@ impl SshConfig {
     /// Returns whether ssh reaches the host through a jump or a command.
     pub(crate) fn is_proxied(&self) -> bool {
         self.proxy_jump.is_some() || self.proxy_command.is_some()
+    }
+
+    /// Returns the source address of connections. An address that cannot be parsed is ignored, with
+    /// a warning.
+    pub(crate) fn source(&self) -> Option<Source> {
+        let text = self.bind_address.as_deref()?;
+        let source = text.parse();
+        source
+            .inspect_err(|why| {
+                warn!("BindAddress {text} of ssh's configuration is passed over: {why}");
+            })
+            .ok()
     }
 
     /// Returns the address family of connections; `None` for any.
@@ -278,7 +293,7 @@ controlpath /ann/c0ffee
 proxyjump a@first:22,last
 proxycommand none
 proxyusefdpass no
-bindaddress 10.0.0.1
+bindaddress fe80::1%lo
 bindinterface none
 addressfamily inet6
 sessiontype none
@@ -286,6 +301,7 @@ stdinnull no
 forkafterauthentication yes
 userknownhostsfile /home/me/.ssh/a /home/me/.ssh/b
 globalknownhostsfile none
+knownhostscommand /usr/bin/sss_ssh_knownhosts %H
 revokedhostkeys /etc/ssh/revoked
 ";
 
@@ -301,6 +317,7 @@ revokedhostkeys /etc/ssh/revoked
             user_known_hosts: vec!["/home/me/.ssh/a".into(), "/home/me/.ssh/b".into()],
             global_known_hosts: Vec::new(),
             revoked_host_keys: Some("/etc/ssh/revoked".into()),
+            known_hosts_command: Some("/usr/bin/sss_ssh_knownhosts %H".into()),
             hash_known_hosts: true,
             strictness: Strictness::AcceptNew,
             user: "me".into(),
@@ -310,7 +327,7 @@ revokedhostkeys /etc/ssh/revoked
             proxy_jump: Some("a@first:22,last".into()),
             proxy_command: None,
             uses_fdpass: false,
-            bind_address: Some([10, 0, 0, 1].into()),
+            bind_address: Some("fe80::1%lo".into()),
             bind_interface: None,
             address_family: Some("inet6".into()),
             unusual: vec![("SessionType", "default"), ("ForkAfterAuthentication", "no")],
