@@ -3,12 +3,13 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use eternaltcp::process::as_started;
 use eternaltcp::tls::PublicKey;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::script::{Wanted, serve};
 use crate::exit::Failure;
@@ -17,7 +18,7 @@ use crate::talk::{MOST_LINE, Message, TalkError};
 /// The most output of shells and banners before etcp's first message, in bytes.
 const MOST_NOISE: usize = 1 << 20;
 
-/// Time for ssh to exit after the conversation.
+/// Time for ssh to exit after the conversation, and again after SIGTERM.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Options that make ssh only log in and run a command. A shared connection would die with its
@@ -98,17 +99,34 @@ fn nothing_said(host: &str, code: Option<i32>) -> Failure {
 
 /// Waits briefly until ssh has exited, and returns its exit code.
 fn farewell(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + FAREWELL;
+    let ended = ended_within(child, FAREWELL);
+    if ended.is_none() {
+        end(child, FAREWELL);
+    }
+    ended.and_then(|status| status.code())
+}
+
+/// Has ssh exit, so that it ends the programs that it has started: a `ProxyCommand`, or an ssh to a
+/// jump host. Kills it if it does not.
+fn end(child: &mut Child, patience: Duration) {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // It was not waited for yet, so the id is still its own.
+    let _ = id.map(|id| kill_process(id, Signal::TERM));
+    if ended_within(child, patience).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn ended_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         match child.try_wait() {
-            Ok(Some(status)) => return status.code(),
+            Ok(Some(status)) => return Some(status),
             Ok(None) => sleep(Duration::from_millis(5)),
             Err(_) => return None,
         }
     }
-    // The conversation is over.
-    let _ = child.kill();
-    let _ = child.wait();
     None
 }
 
@@ -192,7 +210,33 @@ fn hear(output: &mut impl BufRead) -> Result<Option<Message>, TalkError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
+
+    #[test]
+    fn an_ssh_that_does_not_end_is_told_to_and_ends_what_it_has_started() {
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            output.read_line(&mut String::new()).unwrap();
+            (child, output)
+        };
+        let tidy = "trap 'kill $!; echo told; exit 1' TERM; sleep 600 & echo ready; wait";
+        let (mut child, mut output) = shell(tidy);
+        end(&mut child, Duration::from_secs(60));
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "told\n");
+        let (mut child, _output) = shell("trap '' TERM; echo ready; exec sleep 600");
+        end(&mut child, Duration::from_millis(10));
+        assert_eq!(child.try_wait().unwrap().and_then(|status| status.signal()), Some(9));
+        let (mut child, _output) = shell("echo ready; exit 7");
+        child.wait().unwrap();
+        assert_eq!(farewell(&mut child), Some(7));
+    }
 
     #[test]
     fn what_shells_print_is_passed_over() {
