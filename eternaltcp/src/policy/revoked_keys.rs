@@ -33,7 +33,9 @@ pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
     let mut bytes = Vec::new();
     (&opened).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.starts_with(KRL) {
-        return Err(failed(&"is a key revocation list: list the keys as lines of text"));
+        return Err(failed(
+            &"is a key revocation list (KRL), which is not supported: list the public keys, one a line",
+        ));
     }
     let mut keys = bytes.split(|byte| *byte == b'\n').filter_map(|line| {
         let text = std::str::from_utf8(line).ok()?.trim();
@@ -58,6 +60,6 @@ mod tests {
         assert_eq!(is_revoked(&file, &key), Ok(true));
         assert_eq!(is_revoked(&file, &other), Ok(false));
         std::fs::write(&file, [KRL, &[0; 40]].concat()).unwrap();
-        assert!(is_revoked(&file, &key).unwrap_err().contains("as lines of text"));
+        assert!(is_revoked(&file, &key).unwrap_err().contains("one a line"));
     }
 }

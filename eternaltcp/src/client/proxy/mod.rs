@@ -143,7 +143,10 @@ impl Proxy {
             "socks4a" => Kind::Socks4a,
             "socks4" | "socks" => Kind::Socks4,
             "https" => {
-                return Err("TLS to the proxy itself (https://) is not supported: use http://");
+                return Err(
+                    "TLS to the proxy itself (https://) is not supported: write http:// if it takes \
+                     that too, or go by a ProxyCommand of ssh's configuration that speaks TLS to it",
+                );
             }
             _ => return Err("the scheme is not known"),
         };
