@@ -1,6 +1,7 @@
 //! `etcp sproxy`.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
@@ -21,8 +22,8 @@ use crate::{paths, runtime};
 pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
-    let config = configure(args)?;
-    let key = config.identity.public_key();
+    let own_key = OwnKey::load(args.identity.take())?;
+    let config = configure(args, own_key.identity.clone())?;
     let slots = Slots::from_limit().map_err(Failure::failed)?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
@@ -44,8 +45,11 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
             warn!("not listening on {address}: {why}");
         }
         // All addresses have the same port.
-        introduce(&key, addresses.first().map_or(0, |address| address.port()));
-        let asked = obey(signals, server.monitor());
+        introduce(
+            &own_key.identity.public_key(),
+            addresses.first().map_or(0, |address| address.port()),
+        );
+        let asked = obey(signals, server.monitor(), &own_key);
         server.run(asked).await;
         operator.end().await;
         Ok(())
@@ -55,29 +59,60 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     result
 }
 
+/// The server's key, and its file.
+struct OwnKey {
+    identity: Identity,
+    path: PathBuf,
+}
+
+impl OwnKey {
+    fn load(path: Option<PathBuf>) -> Result<Self, Failure> {
+        let path = path.map_or_else(paths::server_identity, Ok)?;
+        let identity = Identity::load_or_create(&path).map_err(Failure::failed)?;
+        Ok(Self { identity, path })
+    }
+
+    /// Warns if the file has another key now. Clients with sessions know the server by this key, and
+    /// would accept no carrier to another one: so it stays until the process ends.
+    async fn look_again(&self) {
+        let path = self.path.clone();
+        let found = tokio::task::spawn_blocking(move || Identity::load(&path)).await;
+        let stays =
+            format!("the key {} stays until a restart", self.identity.public_key().fingerprint());
+        match found {
+            Ok(Ok(found)) if found.public_key() == self.identity.public_key() => {}
+            Ok(Ok(found)) => warn!(
+                "{} has another server key now, {}: {stays}, as clients with sessions know the server by it",
+                self.path.display(),
+                found.public_key().fingerprint(),
+            ),
+            Ok(Err(error)) => warn!("the server key cannot be read again: {error}; {stays}"),
+            Err(error) => warn!("the server key cannot be read again: {error}; {stays}"),
+        }
+    }
+}
+
 /// Carries out the requests of signals, until one ends the program.
-async fn obey(mut signals: Signals, monitor: Monitor) {
+async fn obey(mut signals: Signals, monitor: Monitor, own_key: &OwnKey) {
     loop {
         match signals.next().await {
             Asked::Stop(_) => return,
-            Asked::Reload => monitor.reload().await,
+            Asked::Reload => {
+                monitor.reload().await;
+                own_key.look_again().await;
+            }
             // A signal to every process called etcp is meant for the clients.
             Asked::Reconnect => {}
         }
     }
 }
 
-fn configure(args: SproxyArgs) -> Result<ServerConfig, Failure> {
+fn configure(args: SproxyArgs, identity: Identity) -> Result<ServerConfig, Failure> {
     let (listen, also_listen) = carrier_addresses(&args.listen)?;
-    let identity = match args.identity {
-        Some(path) => path,
-        None => paths::server_identity()?,
-    };
     let authorized_keys = match args.authorized_keys {
         Some(path) => path,
         None => paths::ssh("authorized_keys")?,
     };
-    let identity = Identity::load_or_create(&identity).map_err(Failure::failed)?;
     let mut config = ServerConfig::new(listen, identity, authorized_keys);
     config.also_listen = also_listen;
     config.mptcp = args.mptcp.into();
