@@ -14,14 +14,21 @@ use crate::{print, running};
 const TICK: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(args: DrainArgs) -> Result<(), Failure> {
-    let proxy = running::one(args.which.control.as_ref())?;
+    let mut proxy = running::one(args.which.control.as_ref())?;
     let timeout_ms =
         args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
     let request = if args.now { Request::Stop {} } else { Request::Drain { timeout_ms } };
     let said = match running::tell(&proxy, &request)? {
-        Answer::Draining { sessions } => {
+        Answer::Draining { sessions, control } => {
             let going_on = counted(sessions, "session goes on", "sessions go on");
-            format!("{} takes no new sessions; {going_on}", proxy.name)
+            let said = format!("{} takes no new sessions; {going_on}", proxy.name);
+            match control {
+                Some(path) => {
+                    proxy.path = path.into();
+                    format!("{said}; its control socket is now {}", proxy.path.display())
+                }
+                None => said,
+            }
         }
         _ => format!("{} ends", proxy.name),
     };

@@ -5,12 +5,11 @@
 
 use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use eternaltcp::clean;
-use eternaltcp::control::Role;
+use eternaltcp::control::{ControlPath, Role};
 use eternaltcp::process::as_started;
 use eternaltcp::status::TunnelEvent;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -43,7 +42,7 @@ impl Hook {
         role: Role,
         command: String,
         events: broadcast::Receiver<TunnelEvent>,
-        control: Option<PathBuf>,
+        control: Option<ControlPath>,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, task: tokio::spawn(run(role, command, events, control, stopped)) }
@@ -61,7 +60,7 @@ async fn run(
     role: Role,
     command: String,
     mut events: broadcast::Receiver<TunnelEvent>,
-    control: Option<PathBuf>,
+    control: Option<ControlPath>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut waiting = VecDeque::new();
@@ -154,14 +153,14 @@ async fn run_once(
     role: Role,
     command: &str,
     event: &TunnelEvent,
-    control: Option<&PathBuf>,
+    control: Option<&ControlPath>,
     stopped: &mut oneshot::Receiver<()>,
 ) -> Option<Result<(), String>> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::null()).process_group(0);
     shell.envs(environment(role, event));
     if let Some(path) = control {
-        shell.env("ETCP_CONTROL", path);
+        shell.env("ETCP_CONTROL", path.get());
     }
     as_started(shell.as_std_mut());
     // Starting a program may take longer than the tunnel can wait.

@@ -1,5 +1,6 @@
 //! The operator's access to a proxy: a control socket and a hook.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 
 use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders};
@@ -35,6 +36,10 @@ impl Operator {
                         Ok(found) if !found.file_type().is_socket() => {
                             "something else is there".to_owned()
                         }
+                        _ if error.kind() == ErrorKind::AddrInUse => {
+                            "another process listens there: give each its own path, or none"
+                                .to_owned()
+                        }
                         _ => error.to_string(),
                     };
                     let path = path.display();
@@ -44,9 +49,9 @@ impl Operator {
             }
             None => default(subject, listen),
         };
-        let path = control.as_ref().map(|control| control.path().to_owned());
+        let path = control.as_ref().map(|control| control.path().clone());
         if let Some(path) = &path {
-            info!("control socket {}", path.display());
+            info!("control socket {}", path.get().display());
         }
         let hook = args.on_event.map(|command| Hook::start(role, command, events, path));
         Ok(Self { _control: control, hook })

@@ -1,9 +1,10 @@
 //! Finds the proxies that this user runs now, by their control sockets.
 
+use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 
 use eternaltcp::control::{Answer, AskError, Found, ProcessStatus, Request, ask};
-use eternaltcp::control::{default_folders, find};
+use eternaltcp::control::{find, known_folders};
 
 use crate::exit::Failure;
 
@@ -11,7 +12,7 @@ use crate::exit::Failure;
 pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
     match control {
         Some(path) => vec![Found { name: path.display().to_string(), path: path.clone() }],
-        None => find(&default_folders()),
+        None => find(&known_folders()),
     }
 }
 
@@ -19,7 +20,8 @@ pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
 pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
     let mut found = all(control);
     if control.is_none() {
-        found.retain(|proxy| !matches!(status(proxy), Err(AskError::Gone)));
+        // Those of other users, whose services have a folder that all may see, are not meant.
+        found.retain(|proxy| !matches!(status(proxy), Err(AskError::Gone | AskError::Denied)));
     }
     match (found.pop(), found.as_slice()) {
         (Some(proxy), []) => Ok(proxy),
@@ -36,10 +38,20 @@ pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
 
 /// Returns the failure that no proxy runs.
 pub(crate) fn nothing() -> Failure {
-    let folders: Vec<_> =
-        default_folders().iter().map(|folder| folder.display().to_string()).collect();
-    let folders = folders.join(" or ");
-    Failure::Failed(format!("nothing is running: there is no control socket in {folders}"))
+    let (mut looked_in, mut others) = (Vec::new(), Vec::new());
+    for folder in known_folders() {
+        let is_closed = |error: Error| error.kind() == ErrorKind::PermissionDenied;
+        let list =
+            if folder.read_dir().is_err_and(is_closed) { &mut others } else { &mut looked_in };
+        list.push(folder.display().to_string());
+    }
+    let folders = looked_in.join(" or ");
+    let mut text = format!("nothing is running: there is no control socket in {folders}");
+    if !others.is_empty() {
+        let others = others.join(" and ");
+        text = format!("{text}; {others} may be looked into by its user and by root alone");
+    }
+    Failure::Failed(text)
 }
 
 /// Queries the status of a proxy.

@@ -45,7 +45,8 @@ impl FromStr for ControlSocketArg {
 /// The proxy that a command concerns.
 #[derive(Debug, Args)]
 pub(crate) struct WhichArgs {
-    /// The control socket of the proxy [default: that of every proxy of this user]
+    /// The control socket of the proxy
+    /// [default: that of every proxy of this user, and those in /run/eternaltcp]
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

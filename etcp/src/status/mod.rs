@@ -63,16 +63,20 @@ fn json(processes: &[ProcessStatus]) -> Result<String, Failure> {
 /// other answers.
 fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, Failure> {
     let mut processes = Vec::new();
-    let mut failures = Vec::new();
+    let (mut failures, mut denied) = (Vec::new(), None);
     for proxy in running::all(control) {
         match running::status(&proxy) {
             Ok(status) => processes.push(status),
             Err(AskError::Gone) if control.is_none() => {}
+            // A service's, which its user and root alone may ask.
+            Err(error @ AskError::Denied) if control.is_none() => {
+                denied = Some(running::failure(&proxy, &error));
+            }
             Err(error) => failures.push(running::failure(&proxy, &error)),
         }
     }
     if processes.is_empty() {
-        return Err(failures.pop().unwrap_or_else(running::nothing));
+        return Err(failures.pop().or(denied).unwrap_or_else(running::nothing));
     }
     failures.iter().for_each(|failure| complain(failure.text()));
     Ok(processes)

@@ -118,6 +118,9 @@ pub enum Answer {
     Draining {
         /// The number of existing sessions.
         sessions: usize,
+        /// The new path of the control socket, if it has left its own to a successor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        control: Option<String>,
     },
     /// The process is exiting.
     Stopping {},

@@ -6,6 +6,7 @@
 
 mod ask;
 mod message;
+mod path;
 mod place;
 mod serve;
 mod subject;
@@ -14,6 +15,7 @@ pub use ask::{AskError, ask};
 pub use message::{
     Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, Role, VERSION,
 };
-pub use place::{Claim, Found, default_folders, find};
+pub use path::ControlPath;
+pub use place::{Claim, Found, default_folders, find, known_folders};
 pub use serve::{ControlSocket, MAX_CONNECTIONS};
 pub use subject::Subject;

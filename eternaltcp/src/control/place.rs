@@ -13,6 +13,9 @@ use crate::lock_file::{Lock, Locked, lock};
 use crate::paths;
 use eternaltcp_sys::unix::is_abandoned;
 
+/// The folder that the manual has systemd make for services (`RuntimeDirectory=`).
+const SYSTEM: &str = "/run/eternaltcp";
+
 /// The file extension of every socket.
 const ENDING: &str = "sock";
 
@@ -29,6 +32,28 @@ const SAME_ID: usize = 64;
 pub fn default_folders() -> Vec<PathBuf> {
     let state = paths::state().ok().map(|folder| folder.join("control"));
     paths::runtime().into_iter().chain(state).collect()
+}
+
+/// Returns the folders that may have sockets for this user: its own, and `/run/eternaltcp` with the
+/// folders in it, for services of the system (`RuntimeDirectory=eternaltcp`, or `eternaltcp/NAME`).
+#[must_use]
+pub fn known_folders() -> Vec<PathBuf> {
+    let mut folders = default_folders();
+    for folder in of_services(Path::new(SYSTEM)) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
+}
+
+/// Returns the folder, if it exists, and the folders in it.
+fn of_services(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|it| it.is_dir());
+    let below = entries.filter(is_folder).take(SAME_ID).map(|entry| entry.path());
+    let own = folder.is_dir().then(|| folder.to_owned());
+    own.into_iter().chain(below).collect()
 }
 
 /// The name of a socket that this process owns while the value lives.

@@ -1,7 +1,7 @@
 //! The proxy's end of its control socket.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +13,11 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::message::{Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request};
+use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
-use crate::net::listener::{Pause, SocketFile, bind_unix};
+use crate::net::listener::{Pause, bind_unix};
 
 /// Concurrent connections; a further one is told so and closed.
 pub const MAX_CONNECTIONS: usize = 8;
@@ -37,17 +38,16 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// A control socket that is served until it is dropped, which removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
-    path: PathBuf,
+    path: ControlPath,
     task: AbortHandle,
-    file: Option<SocketFile>,
     /// Set for a socket in its default place; released when the file is removed.
-    claim: Option<Claim>,
+    _claim: Option<Claim>,
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         // A successor may replace the file once nothing listens.
-        drop(self.file.take());
+        self.path.remove();
         self.task.abort();
     }
 }
@@ -58,6 +58,7 @@ struct Served {
     subject: Subject,
     listen: Vec<String>,
     started_at: SystemTime,
+    path: ControlPath,
 }
 
 impl ControlSocket {
@@ -68,10 +69,7 @@ impl ControlSocket {
     /// The path is in use, too long (107 bytes), or in a folder that does not exist or does not
     /// belong to this user.
     pub fn serve(path: &Path, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
-        let (listener, file) = bind_unix(path)?;
-        let served = Arc::new(Served { subject, listen, started_at: SystemTime::now() });
-        let task = tokio::spawn(accept(listener, served)).abort_handle();
-        Ok(Self { path: path.to_owned(), task, file: Some(file), claim: None })
+        Self::serve_at(path, None, subject, listen)
     }
 
     /// Does the same in a place that this process has claimed.
@@ -79,14 +77,28 @@ impl ControlSocket {
     /// # Errors
     /// As [`Self::serve`].
     pub fn serve_claimed(claim: Claim, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
-        let mut socket = Self::serve(claim.path(), subject, listen)?;
-        socket.claim = Some(claim);
-        Ok(socket)
+        let path = claim.path().to_owned();
+        Self::serve_at(&path, Some(claim), subject, listen)
     }
 
-    /// Returns the path of the socket.
+    fn serve_at(
+        path: &Path,
+        claim: Option<Claim>,
+        subject: Subject,
+        listen: Vec<String>,
+    ) -> io::Result<Self> {
+        let (listener, file) = bind_unix(path)?;
+        // A claimed name is never another process's.
+        let path = ControlPath::new(file, claim.is_none());
+        let started_at = SystemTime::now();
+        let served = Arc::new(Served { subject, listen, started_at, path: path.clone() });
+        let task = tokio::spawn(accept(listener, served)).abort_handle();
+        Ok(Self { path, task, _claim: claim })
+    }
+
+    /// Returns the path of the socket, which may change.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &ControlPath {
         &self.path
     }
 }
@@ -231,10 +243,18 @@ impl Served {
             Request::Kill { tunnel, session } => subject.kill(tunnel.as_deref(), session).await,
             Request::Reconnect {} => subject.reconnect().await,
             Request::Drain { timeout_ms } => {
-                subject.drain(timeout_ms.map(Duration::from_millis)).await
+                self.drain(timeout_ms.map(Duration::from_millis)).await
             }
         };
         result.unwrap_or_else(Answer::from)
+    }
+
+    /// Drains the proxy, and leaves a path that the operator chose to its successor.
+    async fn drain(&self, limit: Option<Duration>) -> Result<Answer, Fault> {
+        let sessions = self.subject.drain(limit).await?;
+        let moved = self.path.leave();
+        let control = moved.and_then(|path| path.into_os_string().into_string().ok());
+        Ok(Answer::Draining { sessions, control })
     }
 
     async fn status(&self) -> Answer {

@@ -77,13 +77,13 @@ impl Subject {
         }
     }
 
-    pub(super) async fn drain(&self, limit: Option<Duration>) -> Result<Answer, Fault> {
+    /// Says how many sessions there are.
+    pub(super) async fn drain(&self, limit: Option<Duration>) -> Result<usize, Fault> {
         let sessions = match self {
             Self::Client(client) => client.drain(limit).await,
             Self::Server(server) => Some(server.drain(limit)),
         };
-        let ended = || Fault::new(FaultCode::TooLate, "it is ending already");
-        Ok(Answer::Draining { sessions: sessions.ok_or_else(ended)? })
+        sessions.ok_or_else(|| Fault::new(FaultCode::TooLate, "it is ending already"))
     }
 
     pub(super) async fn stop(&self) {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use eternaltcp_sys::unix::is_abandoned;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tokio::net::UnixListener;
 
@@ -18,6 +19,26 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     /// The identity of the file.
     id: (u64, u64),
+}
+
+impl SocketFile {
+    /// Returns the path of the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file another name, at which there is no file. The socket stays open.
+    ///
+    /// # Errors
+    /// The file is gone or was replaced, or the other name is taken.
+    pub(crate) fn rename(&mut self, path: PathBuf) -> io::Result<()> {
+        if id_of(&self.path)? != self.id {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        renameat_with(CWD, &self.path, CWD, &path, RenameFlags::NOREPLACE)?;
+        self.path = path;
+        Ok(())
+    }
 }
 
 impl Drop for SocketFile {
