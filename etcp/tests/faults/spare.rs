@@ -1,7 +1,10 @@
 //! A spare, and requests of a user: a new carrier at once.
 
+use etcp_testkit::keys::{generate, public_half};
+use etcp_testkit::pair::etcp;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Journey, World, skip};
+use etcp_testkit::world::CARRIER_PORT;
+use etcp_testkit::{Folder, Journey, Launch, User, World, skip};
 
 /// Starts a client on both uplinks whose spare stands by.
 fn with_spare() -> Journey {
@@ -42,6 +45,43 @@ fn a_spare_takes_over_when_the_carriers_address_goes() {
         journey.world.remove_uplink(old);
     });
     assert_eq!(journey.pair.uplink(), 3 - old, "it went on over {spare}");
+    journey.finish();
+}
+
+#[test]
+fn a_spare_shows_no_key_to_another_server_and_stands_by_at_its_own() {
+    if !skip::can_run("faults::spare (another server)", &[]) {
+        return;
+    }
+    let mut journey =
+        Journey::through(World::new(), |launch| launch.arg("--spare").env("RUST_LOG", "debug"));
+    let (server, folder) = (&journey.world.server, Folder::new());
+    let key = generate(&folder, "impostor-key");
+    let impostor = Launch::new("impostor", folder.program("etcp", &etcp()))
+        .args(["sproxy", "--listen", "[::]:6300", "--control", "none", "--authorized-keys"])
+        .arg(folder.file("authorized_keys", &public_half(&key), User::Nobody))
+        .arg("--identity")
+        .arg(key)
+        .env("HOME", folder.path())
+        .env("RUST_LOG", "debug");
+    let mut impostor = impostor.start(server, &folder);
+    impostor.wait_for("keys in", PATIENCE);
+    // What comes by the second uplink gets to the other server.
+    server.nft(&format!(
+        "table ip misled {{
+  chain received {{
+    type nat hook prerouting priority dstnat; policy accept;
+    ip saddr 10.71.9.2 tcp dport {CARRIER_PORT} redirect to :6300
+  }}
+}}"
+    ));
+    journey.world.move_soft(2);
+    journey.pair.cproxy.wait_for("there is no spare carrier: ", PATIENCE);
+    impostor.wait_for("the peer does not trust this side's key", PATIENCE);
+    assert_eq!(impostor.count("SHA256:"), 1, "{}", impostor.log());
+    journey.streams.go_on("an impostor at the end of the second path");
+    journey.world.server.nft("delete table ip misled");
+    journey.pair.cproxy.wait_for("a spare carrier stands by over", PATIENCE);
     journey.finish();
 }
 

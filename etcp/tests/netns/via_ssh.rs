@@ -92,6 +92,34 @@ fn a_client_goes_through_the_proxy_jump_of_its_server() {
 }
 
 #[test]
+fn a_carrier_through_ssh_shows_no_key_to_another_server_than_the_log_in_has_named() {
+    if !skip::can_run("netns::via_ssh (another server)", &PROGRAMS) {
+        return;
+    }
+    let site = Site::without_etcp(PORT);
+    // The log-in names the key of its own sproxy, and the port of another.
+    let program = site.program().display();
+    let wrapper = format!("#!/bin/sh\n{program} \"$@\" | sed -u 's/port=[0-9]*/port=6300/'\n");
+    let wrapper = site.folder.script("wrapper", &wrapper);
+    std::fs::hard_link(wrapper, site.folder.join("server-bin/etcp")).expect("it is one folder");
+    let sproxy = Launch::new("impostor", site.program())
+        .args(["sproxy", "--listen", "127.0.0.1:6300", "--control", "none"])
+        .args(["--strict-modes", "no", "--authorized-keys"])
+        .arg(site.folder.join("ssh-authorized-keys"))
+        .arg("--identity")
+        .arg(generate(&site.folder, "impostor-key"))
+        .env("HOME", site.folder.path())
+        .env("RUST_LOG", "debug");
+    let mut impostor = sproxy.start(&site.world.server, &site.folder);
+    impostor.wait_for("keys in", PATIENCE);
+    let ran = site.run("misled", &["--via-ssh"], "echo hello");
+    ran.failed(255, "is another server than the one that is wanted");
+    impostor.wait_for("the peer does not trust this side's key", PATIENCE);
+    assert_eq!(impostor.count("SHA256:"), 1, "{}", impostor.log());
+    site.assert_tidy();
+}
+
+#[test]
 fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;

@@ -8,11 +8,15 @@ use std::process::{Command, Stdio};
 
 use etcp_testkit::loopback::agent::{Agent, ssh_keygen};
 use etcp_testkit::loopback::{ATTACHED, Echo, Program, Relay, Site, Sproxy, Steady, etcp};
+use etcp_testkit::skip;
 use etcp_testkit::wait::output;
 
 /// A client of `server` whose keys are those of the agent at `socket`.
 fn client(site: &Site, mode: &str, server: &str, socket: &Path, args: &[&str]) -> Command {
-    let mut command = etcp(site.path(), [mode, "--server", server, "-F", "none"]);
+    let mut command = etcp(site.path(), [mode, "--server", server]);
+    if !args.contains(&"-F") {
+        command.args(["-F", "none"]);
+    }
     command.arg("--known-hosts").arg(site.known_hosts()).args(args);
     command.env("SSH_AUTH_SOCK", socket);
     command
@@ -26,7 +30,19 @@ fn cproxy(site: &Site, server: &str, socket: &Path, args: &[&str]) -> Program {
 /// Returns the message of a failing `etcp connect`, and its exit code.
 #[track_caller]
 fn complaint(site: &Site, server: &str, socket: &Path, args: &[&str]) -> (Option<i32>, String) {
-    let mut command = client(site, "connect", server, socket, args);
+    complaint_of("connect", site, server, socket, args)
+}
+
+/// The same of another command.
+#[track_caller]
+fn complaint_of(
+    mode: &str,
+    site: &Site,
+    server: &str,
+    socket: &Path,
+    args: &[&str],
+) -> (Option<i32>, String) {
+    let mut command = client(site, mode, server, socket, args);
     let output = output(command.stdin(Stdio::piped()));
     let text = String::from_utf8(output.stderr).expect("it says text");
     (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
@@ -177,6 +193,39 @@ fn no_agent_signs_for_a_server_whose_key_has_changed() {
     site.know(&known);
     cproxy(&site, &server, &agent.socket, &[]).wait_for(ATTACHED);
     assert!(asked.exists());
+}
+
+#[test]
+fn no_agent_signs_for_a_changed_server_whichever_command_and_way_leads_there() {
+    let (site, sproxy) = served();
+    let (program, asked) = askpass(&site, "exit 0");
+    let agent = Agent::start(site.path(), Some(&program));
+    let key = site.path().join("confirmed");
+    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
+    agent.add(&key, &["-c"]);
+    let server = sproxy.address.to_string();
+    let other = ssh_keygen(&site.path().join("other"), "ed25519", "");
+    site.know(&format!("[127.0.0.1]:{} {other}\n", sproxy.address.port()));
+    let config = site.path().join("config");
+    let wire = "exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3";
+    std::fs::write(&config, format!("Host *\n ProxyCommand bash -c '{wire}'\n"))
+        .expect("it is ours");
+    let by_command = ["-F", config.to_str().expect("text")];
+    let carriers = ["--carriers", "3"];
+    let mut ways = vec![
+        ("cproxy", &["--listen", "127.0.0.1:0"][..]),
+        ("connect", &by_command),
+        ("connect", &carriers),
+    ];
+    if skip::can_run("usage::agent (run)", &[]) {
+        ways.push(("run", &["true"]));
+    }
+    for (mode, args) in ways {
+        let (code, line) = complaint_of(mode, &site, &server, &agent.socket, args);
+        assert_eq!(code, Some(3), "{mode} {args:?}: {line}");
+        assert!(line.contains("HAS CHANGED"), "{mode} {args:?}: {line}");
+    }
+    assert!(!asked.exists(), "its user was asked");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use etcp_testkit::loopback::operator::{control, folder, operate, socket, status};
 use etcp_testkit::loopback::program::{Program, etcp, wait};
 use etcp_testkit::loopback::{Cproxy, Echo, PATIENCE, Site, Sproxy, Steady};
+use etcp_testkit::skip;
 
 fn served() -> (Site, Sproxy, Cproxy) {
     let site = Site::new();
@@ -34,6 +35,9 @@ fn answer(stream: &mut BufReader<UnixStream>) -> Value {
 
 #[test]
 fn with_nothing_running_status_says_so_in_one_line() {
+    if !skip::has_no_service("usage::control (nothing)") {
+        return;
+    }
     let site = Site::new();
     for command in [&["status"][..], &["status", "--watch"], &["reconnect"], &["drain"]] {
         let said = operate(&site, command);

@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
 use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::operator::{control, operate, session_of, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
-use etcp_testkit::loopback::{Program, connect};
+use etcp_testkit::loopback::{Program, connect, etcp};
 use etcp_testkit::wait::end_of;
 
 fn served() -> (Site, Sproxy, Cproxy) {
@@ -268,4 +269,56 @@ fn without_a_session_a_drained_proxy_ends_at_once_also_in_an_outage() {
     let said = operate(&site, &["drain", "--wait"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(cproxy.program.end().0, Some(0));
+}
+
+/// The process that answers at this path, and whether it is being drained.
+#[track_caller]
+fn answering(site: &Site, path: &Path) -> (u64, bool) {
+    let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let document: serde_json::Value = serde_json::from_str(&said.out).expect("it is JSON");
+    let process = &document["processes"][0];
+    (process["process"].as_u64().expect("a number"), process["is_draining"] == true)
+}
+
+#[test]
+fn a_drained_proxy_leaves_the_path_of_its_control_socket_to_its_successor() {
+    let site = Site::new();
+    let path = site.path().join("sproxy.sock");
+    let control = path.to_str().expect("text").to_owned();
+    let args = ["--listen", "127.0.0.1:0", "--control", &control];
+    let start = || Sproxy::with(&site, Echo::start().address, &args, None);
+    let mut first = start();
+    let mut client = connect(&site, first.address, &site.client, &[]).spawn().expect("it starts");
+    let (mut input, output) = (client.stdin.take().expect("piped"), client.stdout.as_mut());
+    input.write_all(b"ping").expect("it takes it");
+    output.expect("piped").read_exact(&mut [0; 4]).expect("it comes back");
+    // While it is not drained the path is its own.
+    let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
+    command.arg("--identity").arg(site.server_key()).args(["--control", &control]);
+    let (code, line) = Program::start("too-early", site.path(), command).end();
+    assert_eq!(code, Some(1), "{line}");
+    assert!(line.contains("another process listens there: give each its own path"), "{line}");
+
+    let said = operate(&site, &["drain", "--control", &control]);
+    let moved = site.path().join(format!("sproxy.{}.sock", first.program.id()));
+    let now_at = format!("its control socket is now {}", moved.display());
+    assert!(said.code == Some(0) && said.out.contains(&now_at), "{said:?}");
+    let mut second = start();
+    assert_eq!(answering(&site, &path), (second.program.id().into(), false));
+    assert_eq!(answering(&site, &moved), (first.program.id().into(), true));
+    drop(input);
+    assert!(client.wait().expect("it ends").success());
+    assert_eq!(first.program.end().0, Some(0), "{}", first.program.log());
+    assert!(!moved.exists() && path.exists());
+
+    // The command follows it: it is gone when the command is done.
+    let said = operate(&site, &["drain", "--wait", "--control", &control]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(second.program.end().0, Some(0));
+    // One that is killed leaves its file behind, which is nobody's then.
+    start().program.kill();
+    assert!(path.exists());
+    let last = start();
+    assert_eq!(answering(&site, &path), (last.program.id().into(), false));
 }

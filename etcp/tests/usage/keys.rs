@@ -355,3 +355,62 @@ fn a_key_that_cannot_be_used_says_what_to_do() {
         assert!(line.contains(expected) && line.contains(&text(file)), "{line}");
     }
 }
+
+#[test]
+fn what_of_ssh_s_configuration_is_not_done_is_said_once() {
+    let (site, sproxy) = served();
+    let config = site.path().join("config");
+    let said = format!(
+        "Host *\n KnownHostsCommand /bin/false %H\n BindAddress some-name\n\
+         UserKnownHostsFile {}\n IdentityFile {}\n",
+        text(&site.known_hosts()),
+        text(&site.client.path),
+    );
+    std::fs::write(&config, said).expect("it is ours");
+    let start = |name: &str, args: &[&str]| {
+        let server = sproxy.address.to_string();
+        let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "--name", name]);
+        command.args(["--server", &server]).arg("-F").arg(&config).args(args);
+        let mut program = Program::start(name, site.path(), command);
+        program.wait_for(ATTACHED);
+        let count = |text: &str| program.count(text);
+        (
+            count("KnownHostsCommand of ssh's configuration is not run"),
+            count("BindAddress some-name"),
+        )
+    };
+    assert_eq!(start("said", &[]), (1, 1));
+    // These flags go before what the configuration says.
+    let known = text(&site.known_hosts());
+    assert_eq!(start("flags", &["--known-hosts", &known, "-b", "127.0.0.1"]), (0, 0));
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["-b".to_owned(), "fe80::1".to_owned()]);
+    let (code, line) = complaint(&site, &args);
+    assert_eq!(code, Some(2), "{line}");
+    assert!(line.contains("say which, as fe80::1%eth0"), "{line}");
+}
+
+#[test]
+fn no_server_is_trusted_whose_key_is_revoked_or_while_that_cannot_be_told() {
+    let (site, sproxy) = served();
+    let (config, list) = (site.path().join("config"), site.path().join("revoked"));
+    std::fs::write(&config, "Host *\n RevokedHostKeys %d/revoked\n").expect("it is ours");
+    let mut args = to_server(&site, &sproxy);
+    args.extend(["-F".into(), text(&config), "-i".into(), text(&site.client.path)]);
+    let refused = |expected: &str| {
+        let (code, line) = complaint(&site, &args);
+        assert_eq!(code, Some(3), "{line}");
+        assert!(line.contains(expected), "{line}");
+    };
+    refused("cannot be read");
+    let other = site.path().join("other");
+    let line = ssh_keygen(&other, "ed25519", "");
+    std::fs::write(&list, format!("{line}\n{}\n", site.server_line())).expect("it is ours");
+    refused("is revoked");
+    let mut krl = Command::new("ssh-keygen");
+    krl.args(["-q", "-k", "-f"]).arg(&list).arg(format!("{}.pub", other.display()));
+    succeed(&mut krl);
+    refused("(KRL), which is not supported: list the public keys, one a line");
+    std::fs::write(&list, line).expect("it is ours");
+    Program::start("listed", site.path(), etcp(site.path(), &args)).wait_for(ATTACHED);
+}

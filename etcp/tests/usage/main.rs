@@ -11,4 +11,5 @@ mod send_proxy;
 mod socks_answers;
 mod stdio;
 mod surroundings;
+mod trust;
 mod unix;

@@ -202,3 +202,19 @@ fn a_proxy_command_that_runs_etcp_is_no_loop() {
     let command = client(&site, &sproxy, &hidden, &[]);
     Program::start("hidden", site.path(), command).wait_for("leads back to etcp");
 }
+
+#[test]
+fn a_proxy_that_wants_tls_is_an_error_of_the_flag_and_passed_over_where_it_was_not_meant_for_us() {
+    let (site, sproxy) = served();
+    let url = "https://me:sesame@proxy.test:443";
+    let (code, line) =
+        Program::start("flag", site.path(), client(&site, &sproxy, "", &["--proxy", url])).end();
+    assert_eq!(code, Some(2), "{line}");
+    assert!(line.contains("write http:// if it takes that too"), "{line}");
+    let mut command = client(&site, &sproxy, "", &[]);
+    command.env("HTTPS_PROXY", url);
+    let mut program = Program::start("variable", site.path(), command);
+    program.wait_for(ATTACHED);
+    assert_eq!(program.count("$HTTPS_PROXY is passed over"), 1, "{}", program.log());
+    assert!(!line.contains("sesame") && program.count("sesame") == 0, "{}", program.log());
+}

@@ -97,6 +97,47 @@ fn a_hang_up_without_a_terminal_has_files_read_again_and_ends_nothing() {
 }
 
 #[test]
+fn a_proxy_that_a_signal_ends_has_done_what_it_was_asked() {
+    let site = Site::new();
+    for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
+        let mut sproxy = Sproxy::start(&site, Echo::start().address);
+        let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+        for program in [&mut cproxy.program, &mut sproxy.program] {
+            program.signal(signal);
+            assert_eq!(program.end_of().code(), Some(0), "{signal:?}: {}", program.log());
+        }
+    }
+}
+
+#[test]
+fn a_key_of_the_server_that_was_replaced_is_told_at_a_hang_up_and_stays_until_a_restart() {
+    let site = Site::new();
+    let mut sproxy = Sproxy::start(&site, Echo::start().address);
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let (own, aside) = (site.server_key(), site.path().join("aside"));
+    let hang_up = |sproxy: &mut Sproxy, times| {
+        sproxy.program.signal(Signal::HUP);
+        sproxy.program.wait_for_count("the authorized keys are read again", times);
+    };
+    std::fs::rename(&own, &aside).expect("it is ours");
+    hang_up(&mut sproxy, 1);
+    sproxy.program.wait_for("the server key cannot be read again: ");
+    std::fs::copy(&site.client.path, &own).expect("it is ours");
+    hang_up(&mut sproxy, 2);
+    let line = sproxy.program.wait_for("has another server key now");
+    assert!(line.contains(&site.client.identity.public_key().fingerprint()), "{line}");
+    // Clients come back as before.
+    cproxy.program.signal(Signal::USR1);
+    cproxy.program.wait_for("attached again");
+    std::fs::rename(&aside, &own).expect("it is ours");
+    hang_up(&mut sproxy, 3);
+    let steady = Steady::start(cproxy.listen);
+    steady.goes_on();
+    steady.finish();
+    assert_eq!(sproxy.program.count("until a restart"), 2, "{}", sproxy.program.log());
+}
+
+#[test]
 fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
     if !skip::can_find("usage::surroundings (terminal)", &["script"]) {
         return;
@@ -391,6 +432,40 @@ program, libc = Program(6, ctypes.addressof(memory)), ctypes.CDLL(None)
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
 os.execvp(sys.argv[2], sys.argv[2:])
 "#;
+
+/// The folder of a service is not in the environment of whoever asks for the status.
+#[test]
+fn a_service_of_the_system_is_found_without_a_flag_by_root_and_named_to_others() {
+    if !skip::can_run("usage::surroundings (service)", &["unshare"]) {
+        return;
+    }
+    let site = Site::new();
+    let before = "mount -t tmpfs none /run && mkdir -p /run/eternaltcp/office";
+    let mut own_run = Command::new("unshare");
+    own_run.args(["--mount", "sh", "-c", &format!("{before}; exec \"$@\""), "sh"]);
+    let mut server = sproxy(&site, Echo::start().address);
+    server.env("RUNTIME_DIRECTORY", "/run/eternaltcp/office");
+    own_run.args(std::iter::once(server.get_program()).chain(server.get_args()));
+    own_run.env("HOME", site.path()).env("RUNTIME_DIRECTORY", "/run/eternaltcp/office");
+    let mut server = Program::start("service", site.path(), own_run);
+    server.wait_for("control socket /run/eternaltcp/office/sproxy.");
+    address(&mut server);
+    let status = |before: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &server.id().to_string()]).args(before);
+        command.args([env!("CARGO_BIN_EXE_etcp"), "status"]).env("HOME", "/nonexistent");
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
+        output(command.stdout(Stdio::piped()))
+    };
+    let said = status(&[]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && text.starts_with("sproxy "), "{said:?}");
+    let said = status(&["setpriv", "--reuid=65534", "--clear-groups"]);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let expected = "/run/eternaltcp/office may be looked into by its user and by root alone";
+    assert!(text.contains(expected), "{text}");
+}
 
 fn without_v6(command: &Command) -> Command {
     let socket = if cfg!(target_arch = "x86_64") { "41" } else { "198" };

@@ -41,6 +41,13 @@ pub fn can_fake_time(test: &str) -> Option<PathBuf> {
     has(test, &[], missing).then_some(library).flatten()
 }
 
+/// The same for a test that asks every proxy of this machine: it is to have no service of its own.
+pub fn has_no_service(test: &str) -> bool {
+    let has_service = std::path::Path::new("/run/eternaltcp").exists();
+    let without = "a machine without a service in /run/eternaltcp".to_owned();
+    decide(test, &if has_service { vec![without] } else { vec![] })
+}
+
 /// Debian has it in a folder of the machine's architecture.
 fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());

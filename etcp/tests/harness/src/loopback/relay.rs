@@ -14,6 +14,8 @@ pub struct Relay {
     pub address: SocketAddr,
     server: Arc<Mutex<SocketAddr>>,
     source: Arc<Mutex<IpAddr>>,
+    /// Where all connections lead that come after the next one.
+    after_next: Arc<Mutex<Option<SocketAddr>>>,
     passing: Arc<Mutex<Vec<TcpStream>>>,
     is_closed: Arc<AtomicBool>,
 }
@@ -29,13 +31,19 @@ impl Relay {
         let server = Arc::new(Mutex::new(server));
         let source = Arc::new(Mutex::new(IpAddr::from(source)));
         let (leads_to, comes_from) = (Arc::clone(&server), Arc::clone(&source));
+        let after_next = Arc::new(Mutex::new(None));
+        let then = Arc::clone(&after_next);
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if closed.load(Ordering::SeqCst) {
                     continue;
                 }
-                let server = *leads_to.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut leads_to = leads_to.lock().unwrap_or_else(PoisonError::into_inner);
+                let then = then.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let server = *leads_to;
+                *leads_to = then.unwrap_or(server);
+                drop(leads_to);
                 let source = *comes_from.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Ok(server) = connect_from(source, server) {
                     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +51,7 @@ impl Relay {
                 }
             }
         });
-        Self { address, server, source, passing, is_closed }
+        Self { address, server, source, after_next, passing, is_closed }
     }
 
     /// Forwards new connections to another server, and cuts existing ones.
@@ -56,6 +64,11 @@ impl Relay {
     pub fn come_from(&self, source: [u8; 4]) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source.into();
         self.cut();
+    }
+
+    /// Forwards one more connection to the current server, and all later ones to another.
+    pub fn lead_after_next_to(&self, server: SocketAddr) {
+        *self.after_next.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
     }
 
     /// Lets no new connection pass, and cuts existing ones.

@@ -1,0 +1,133 @@
+//! The programs of the documentation, each as a process of its own.
+//!
+//! cargo builds them beside the tests of a whole workspace. Where they are not there, as beside a
+//! single test, the test says that it is skipped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use eternaltcp::policy::known_hosts_line;
+use eternaltcp::tls::{Identity, PublicKey};
+use eternaltcp_sys::testport::HeldPort;
+
+/// Longest time anything that works may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where cargo puts an example: `examples` stands beside the folder of the test programs.
+fn example(name: &str) -> Option<PathBuf> {
+    let test = std::env::current_exe().expect("a process knows its program");
+    let path = test.parent().expect("cargo makes a folder").with_file_name("examples").join(name);
+    if path.is_file() {
+        return Some(path);
+    }
+    let required = std::env::var_os("ETERNALTCP_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!required, "{} must be there (ETERNALTCP_REQUIRE_ALL=1)", path.display());
+    // Not eprintln!: the harness would capture it, and nobody would see it.
+    let _ = writeln!(
+        std::io::stderr(),
+        "\n*** SKIPPED: documented needs {} (cargo build --workspace --examples)\n",
+        path.display()
+    );
+    None
+}
+
+/// A program that runs, and the lines that it prints.
+struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    fn start(path: &Path, args: &[&str], home: &Path) -> Self {
+        let mut command = Command::new(path);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).env("HOME", home);
+        for name in ["XDG_STATE_HOME", "STATE_DIRECTORY", "SSH_AUTH_SOCK"] {
+            command.env_remove(name);
+        }
+        let mut child = command.spawn().expect("it starts");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = channel();
+        // It ends with the program.
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { input: child.stdin.take(), child, lines }
+    }
+
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.input.as_mut().expect("it is open"), "{line}").expect("it takes it");
+    }
+
+    /// Ends its input, and expects it to end without a fault. Says what it still prints.
+    #[track_caller]
+    fn end(mut self) -> Vec<String> {
+        drop(self.input.take());
+        let mut said = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            said.push(line);
+        }
+        assert!(self.child.wait().expect("it is our child").success());
+        said
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_echo_is_right_over_carriers_that_break() {
+    let Some(path) = example("echo") else { return };
+    let home = tempfile::tempdir().unwrap();
+    let said = Program::start(&path, &[], home.path()).end();
+    let last = said.last().expect("it tells the result");
+    let carriers = last.strip_suffix(" carriers").and_then(|line| line.rsplit(' ').next());
+    assert!(last.contains(" bytes are right, over "), "{said:?}");
+    assert!(carriers.and_then(|count| count.parse::<u32>().ok()) > Some(1), "{said:?}");
+}
+
+#[test]
+fn everybody_in_the_chat_reads_what_everybody_writes_and_leaves_in_order() {
+    let Some(path) = example("chat") else { return };
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str| home.path().join(".ssh").join(name);
+    let user = Identity::load_or_create(&file("id_ed25519")).unwrap().public_key();
+    std::fs::write(file("authorized_keys"), format!("{user}\n")).unwrap();
+    let port = HeldPort::take();
+    let address = format!("127.0.0.1:{}", port.number());
+    let server = Program::start(&path, &["serve", &address], home.path());
+    let line = server.line();
+    let (host, key) = line.split_once(' ').unwrap();
+    assert_eq!(host, format!("[HOST]:{}", port.number()));
+    let key = PublicKey::from_openssh(key).unwrap();
+    std::fs::write(file("known_hosts"), known_hosts_line(&address.parse().unwrap(), &key)).unwrap();
+    for round in 0..3 {
+        let join = || Program::start(&path, &["join", &address], home.path());
+        let mut people = [join(), join()];
+        for (number, one) in people.iter_mut().enumerate() {
+            one.say(&format!("here is {number}"));
+            let own = format!("{}: here is {number}", user.fingerprint());
+            while one.line() != own {}
+        }
+        let [first, mut second] = people;
+        second.say(&format!("round {round}"));
+        let heard = format!("{}: round {round}", user.fingerprint());
+        for one in [&first, &second] {
+            while one.line() != heard {}
+        }
+        first.end();
+        second.end();
+    }
+}
