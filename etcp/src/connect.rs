@@ -103,7 +103,7 @@ async fn serve(client: &mut Client, session: Session, signals: Signals) -> Ended
         Err(ended) => ended,
         Ok(Input::Whole) => Ended::InOrder,
         Ok(Input::Unreadable) => Ended::Client(Failure::Failed(
-            "stdin is not open for reading, and counted as empty: give </dev/null".to_owned(),
+            "stdin is not open for reading, and treated as empty: give </dev/null".to_owned(),
         )),
     }
 }

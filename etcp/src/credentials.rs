@@ -85,14 +85,17 @@ fn way(
                 )));
             }
             Way::Unusable(why) => warn!(
-                "the way to {host} in ssh's configuration is passed over: {why}; connecting directly"
+                "the route to {host} in ssh's configuration is ignored: {why}; connecting directly"
             ),
             Way::Through(via) if hosts.len() > 1 => warn!(
-                "{} of {host} is passed over, as there are several --server; connecting directly",
+                "{} of {host} is ignored, as there are several --server; connecting directly",
                 via.name
             ),
             Way::Through(via) => {
-                info!("connecting to {host} by its {} (--proxy none does without)", via.name);
+                info!(
+                    "connecting to {host} by its {} (--proxy none connects without it)",
+                    via.name
+                );
                 return Ok(Some(via));
             }
         }
@@ -151,7 +154,7 @@ fn named(name: &str, written: &Server) -> Result<Server, Failure> {
     };
     text.parse().map_err(|error| {
         Failure::Failed(format!(
-            "ssh's configuration calls {} {name:?}: {error} (mend it, or give --no-ssh-config)",
+            "ssh's configuration calls {} {name:?}: {error} (correct it, or give --no-ssh-config)",
             written.host
         ))
     })
@@ -165,7 +168,7 @@ fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, F
             Err(_) => Ok(text.into()),
         };
         // The rest still applies, as a missing key is no error either.
-        expanded.inspect_err(|why| warn!("{keyword} {text} is passed over: {why}")).ok()
+        expanded.inspect_err(|why| warn!("{keyword} {text} is ignored: {why}")).ok()
     };
     let are_named = !args.identity.is_empty();
     let files = match config.identity_files.as_slice() {
@@ -189,7 +192,7 @@ fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) 
             Some(name) if !name.starts_with('{') => {
                 let found = variable(name);
                 if found.is_none() {
-                    warn!("IdentityAgent {text} is passed over: {name} is not set");
+                    warn!("IdentityAgent {text} is ignored: {name} is not set");
                 }
                 found
             }

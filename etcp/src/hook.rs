@@ -107,7 +107,7 @@ impl Trouble {
     fn tell_missed(&mut self, now: Instant) {
         if self.missed > 0 && is_due(&mut self.missed_at, now) {
             let missed = std::mem::take(&mut self.missed);
-            warn!("--on-event is too slow: {missed} events are passed over");
+            warn!("--on-event is too slow: {missed} events are ignored");
         }
     }
 

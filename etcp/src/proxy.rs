@@ -46,7 +46,7 @@ impl ProxyChoice {
 /// etcp are ignored.
 pub(crate) fn of_environment() -> Option<Proxy> {
     Proxy::from_env().unwrap_or_else(|(name, error)| {
-        warn!("${name} is passed over: {error}");
+        warn!("${name} is ignored: {error}");
         None
     })
 }

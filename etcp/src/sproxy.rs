@@ -162,7 +162,7 @@ pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, Failure> 
     }
     if args.dead_after < LEAST_PATIENCE {
         return Err(Failure::Usage(format!(
-            "--dead-after {:?} is too short: the other side may say nothing for 100 ms, so make it at least {LEAST_PATIENCE:?}",
+            "--dead-after {:?} is too short: the other side may be silent for 100 ms, so make it at least {LEAST_PATIENCE:?}",
             args.dead_after
         )));
     }

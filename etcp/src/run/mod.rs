@@ -76,7 +76,7 @@ async fn carry(
                 Event::Ended(code) => break code,
             },
             why = client.ended(), if end.is_none() => {
-                warn!("nothing is carried any more: {why}");
+                warn!("nothing is forwarded any more: {why}");
                 end = Some(why);
             }
         }

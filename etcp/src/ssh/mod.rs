@@ -107,7 +107,7 @@ fn ask(options: &[OsString], host: &OsStr) -> Result<SshConfig, Failure> {
 fn wanted(args: &SshArgs) -> Result<Wanted, Failure> {
     match (&args.remote_etcp, args.copy) {
         (Some(path), _) if path.contains(['\n', '\r']) || path.is_empty() => {
-            Err(Failure::Usage("--remote-etcp: that is no path".to_owned()))
+            Err(Failure::Usage("--remote-etcp: that is not a path".to_owned()))
         }
         (Some(path), _) => Ok(Wanted::Path(path.clone())),
         (None, true) => Copy::of_this().map(Wanted::Copied),

@@ -40,7 +40,7 @@ pub(crate) fn choose(
     }
     let choice = ProxyChoice::of(args.proxy.as_deref())?;
     let why = if settings.is_proxied() && choice.is_none() {
-        "ssh itself gets there through something else".to_owned()
+        "ssh itself connects through something else".to_owned()
     } else {
         let servers = servers(settings, started);
         let mut why = String::new();

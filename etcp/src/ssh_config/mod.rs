@@ -129,7 +129,7 @@ impl SshConfig {
         match query::ask(&options, host.as_ref()) {
             Ok(said) => Ok(Self::parse(&said.stdout)),
             Err(QueryError::NoSsh) => {
-                debug!("there is no ssh here, and so no configuration of it");
+                debug!("ssh is not installed, so there is no configuration of it");
                 Ok(Self::default())
             }
             Err(error) => Err(error.line()),
@@ -224,7 +224,7 @@ impl SshConfig {
         let source = text.parse();
         source
             .inspect_err(|why| {
-                warn!("BindAddress {text} of ssh's configuration is passed over: {why}");
+                warn!("BindAddress {text} of ssh's configuration is ignored: {why}");
             })
             .ok()
     }

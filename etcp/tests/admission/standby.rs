@@ -261,7 +261,7 @@ fn it_ends_with_its_tunnel() {
     setting.peer.tunnel.close(Closing::Done);
     assert!(setting.peer.flush());
     spare.ended();
-    setting.sproxy.program.wait_for("no longer stands by: its tunnel is over");
+    setting.sproxy.program.wait_for("no longer stands by: its tunnel has ended");
 }
 
 /// [STANDBY-3]

@@ -175,7 +175,7 @@ fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_m
         shell.answer(PATIENCE);
     }
     let log = shell.end();
-    assert!(log.contains("ssh itself gets there through something else"), "{log}");
+    assert!(log.contains("ssh itself connects through something else"), "{log}");
     site.wait_until_gone();
 }
 

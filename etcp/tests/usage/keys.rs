@@ -243,10 +243,10 @@ fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
     let mut client = Program::start("odd", site.path(), etcp(site.path(), &args));
     client.wait_for(ATTACHED);
     for part in [
-        "IdentityFile ~/%Z is passed over: %Z is no token",
-        "passed over: ${ETCP_NO_SUCH} is not set",
-        "passed over: ~etcp-none: there is no such user",
-        "IdentityAgent $ETCP_NO_SUCH is passed over: ETCP_NO_SUCH is not set",
+        "IdentityFile ~/%Z is ignored: %Z is not a token",
+        "ignored: ${ETCP_NO_SUCH} is not set",
+        "ignored: ~etcp-none: there is no such user",
+        "IdentityAgent $ETCP_NO_SUCH is ignored: ETCP_NO_SUCH is not set",
     ] {
         assert_eq!(client.count(part), 1, "{part}: {}", client.log());
     }

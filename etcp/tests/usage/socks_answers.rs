@@ -161,7 +161,7 @@ fn garbage_is_closed_at_once_with_one_line_in_the_log() {
     let mut setting = Setting::start();
     // A hello of TLS, and of no protocol.
     assert_eq!(setting.ask(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"), b"");
-    setting.cproxy.program.wait_for("it begins with TLS, and so is neither SOCKS nor HTTP CONNECT");
+    setting.cproxy.program.wait_for("it begins with TLS, which is neither SOCKS nor HTTP CONNECT");
     assert_eq!(setting.ask(&[0xee; 30_000]), b"");
     setting.cproxy.program.wait_for("it begins with a byte 0xee");
     assert_eq!(setting.cproxy.program.count("neither SOCKS nor HTTP CONNECT"), 2);

@@ -495,7 +495,7 @@ fn on_a_system_without_ipv6_every_default_works() {
     command.args(["--permit", "localhost:*"]);
     let mut server = Program::start("sproxy", site.path(), without_v6(&command));
     let mut there = address(&mut server);
-    server.wait_for("[::] is taken for 0.0.0.0");
+    server.wait_for("using 0.0.0.0 instead of [::]");
     assert!(there.ip().is_unspecified() && there.is_ipv4());
     there.set_ip([127, 0, 0, 1].into());
 

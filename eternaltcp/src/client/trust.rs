@@ -203,7 +203,7 @@ impl Trust {
                 Ok(found) if found > all.found => (all.found, all.file) = (found, file),
                 Ok(_) => {}
                 Err(error) => {
-                    debug!("passed over: {error}");
+                    debug!("ignored: {error}");
                     all.unread.push_str(&format!("; {error}"));
                     all.is_own_unread |= *file == self.known_hosts;
                 }
@@ -343,7 +343,7 @@ mod tests {
         };
         let why = trust(&mine, &global).check(&server, &key).unwrap_err().to_string();
         assert!(why.contains("cannot tell") && why.contains("not a regular file"), "{why}");
-        assert_eq!(trust(&global, &mine).check(&server, &key), Ok(()), "others are passed over");
+        assert_eq!(trust(&global, &mine).check(&server, &key), Ok(()), "others are ignored");
         assert_eq!(trust(&mine, &global).check(&server, &key), Ok(()), "it is known there");
     }
 

@@ -62,7 +62,7 @@ impl Request {
         match fields.remove("version").map(|version| version.as_u64()) {
             None | Some(Some(1)) => serde_json::from_value(value).map_err(bad),
             Some(_) => {
-                let text = format!("this program speaks version {VERSION} alone");
+                let text = format!("this program supports only version {VERSION}");
                 Err(Fault::new(FaultCode::Version, text))
             }
         }

@@ -98,7 +98,7 @@ impl Claim {
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::other("other processes have every name"))
+        Err(io::Error::other("other processes use every name"))
     }
 
     /// Returns the path of the socket.

@@ -194,7 +194,7 @@ async fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<
             return Ok(Some(line));
         }
         if buffer.len() >= MAX_REQUEST {
-            let text = format!("a request has {MAX_REQUEST} bytes at most");
+            let text = format!("a request may have at most {MAX_REQUEST} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let room = MAX_REQUEST - buffer.len();

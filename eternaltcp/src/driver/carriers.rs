@@ -114,7 +114,7 @@ impl Carriers {
     pub(super) fn close_standbys(&mut self) {
         for Carrier { stage, .. } in &self.all {
             if let Stage::StandingBy(id, _) = stage {
-                self.events.push_back(StandbyChange::Lost(*id, "its tunnel is over".to_owned()));
+                self.events.push_back(StandbyChange::Lost(*id, "its tunnel has ended".to_owned()));
             }
         }
         self.all.retain(|it| !matches!(it.stage, Stage::StandingBy(..)));

@@ -80,7 +80,7 @@ impl HostSearch {
         for_each_line(file, |line, text| {
             let says = match self.check_line(line, text, key) {
                 Ok(says) => says,
-                Err(why) => return debug!("line {line} of known_hosts is passed over: {why}"),
+                Err(why) => return debug!("line {line} of known_hosts is ignored: {why}"),
             };
             // Of several lines with another key, the first one is reported.
             if !matches!((&found, &says), (HostKey::Changed { .. }, HostKey::Changed { .. })) {

@@ -19,13 +19,16 @@ const KRL: &[u8] = b"SSHKRL\n\0";
 /// The reason why the file gives no answer: then no server can be trusted.
 pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
     let failed = |why: &dyn std::fmt::Display| {
-        format!("no server is trusted, as the file of RevokedHostKeys, {}, {why}", file.display())
+        format!(
+            "no server is trusted, because the file of RevokedHostKeys, {}, {why}",
+            file.display()
+        )
     };
     let unreadable = |error: io::Error| failed(&format!("cannot be read: {error}"));
     let opened = open(file).map_err(unreadable)?;
     let found = opened.metadata().map_err(unreadable)?;
     if !found.is_file() {
-        return Err(failed(&"is no regular file"));
+        return Err(failed(&"is not a regular file"));
     }
     if found.len() > MAX_FILE {
         return Err(failed(&"is larger than 64 MiB"));
@@ -55,7 +58,7 @@ mod tests {
         let file = folder.path().join("revoked");
         let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
         assert!(is_revoked(&file, &key).unwrap_err().contains("cannot be read"));
-        assert!(is_revoked(folder.path(), &key).unwrap_err().contains("no regular file"));
+        assert!(is_revoked(folder.path(), &key).unwrap_err().contains("not a regular file"));
         std::fs::write(&file, format!("# old\n\nodd line \u{1}\n{key} of last year\r\n")).unwrap();
         assert_eq!(is_revoked(&file, &key), Ok(true));
         assert_eq!(is_revoked(&file, &other), Ok(false));

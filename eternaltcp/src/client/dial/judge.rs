@@ -105,7 +105,7 @@ impl Judge {
         };
         if !home.passed_over.contains(&server) {
             home.passed_over.push(server);
-            warn!("{error}; it is passed over");
+            warn!("{error}; it is ignored");
         }
         Err(error)
     }

@@ -68,7 +68,7 @@ pub(super) fn or_on_v4(
         Err(error)
             if takes_v4 && address.ip() == Ipv6Addr::UNSPECIFIED && is_no_address(&error) =>
         {
-            info!("this system has no IPv6 ({error}): [::] is taken for 0.0.0.0");
+            info!("this system has no IPv6 ({error}): using 0.0.0.0 instead of [::]");
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
         result => result,
