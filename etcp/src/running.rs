@@ -20,7 +20,7 @@ pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
 pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
     let mut found = all(control);
     if control.is_none() {
-        // Those of other users, whose services have a folder that all may see, are not meant.
+        // Sockets of other users, whose services have a public folder, do not count.
         found.retain(|proxy| !matches!(status(proxy), Err(AskError::Gone | AskError::Denied)));
     }
     match (found.pop(), found.as_slice()) {
@@ -49,7 +49,7 @@ pub(crate) fn nothing() -> Failure {
     let mut text = format!("nothing is running: there is no control socket in {folders}");
     if !others.is_empty() {
         let others = others.join(" and ");
-        text = format!("{text}; {others} may be looked into by its user and by root alone");
+        text = format!("{text}; only its user and root may look into {others}");
     }
     Failure::Failed(text)
 }

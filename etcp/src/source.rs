@@ -73,7 +73,7 @@ mod tests {
         };
         assert_eq!(source("192.0.2.7"), of("192.0.2.7", None));
         assert_eq!(source("2001:db8::1"), of("2001:db8::1", None));
-        // An interface that is not there yet is waited for.
+        // An interface that does not exist yet may appear later.
         assert_eq!(source("fe80::1%usb0"), of("fe80::1", Some("usb0")));
         assert_eq!(source("fe80::1%1"), of("fe80::1", Some("lo")));
         for odd in ["", "myhost", "192.0.2.7%lo", "fe80::1%", "fe80::1%a b", "fe80::1%999999"] {

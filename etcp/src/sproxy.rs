@@ -82,7 +82,7 @@ impl OwnKey {
         match found {
             Ok(Ok(found)) if found.public_key() == self.identity.public_key() => {}
             Ok(Ok(found)) => warn!(
-                "{} has another server key now, {}: {stays}, as clients with sessions know the server by it",
+                "{} has another server key now, {}: {stays}, because clients with sessions know the server by it",
                 self.path.display(),
                 found.public_key().fingerprint(),
             ),

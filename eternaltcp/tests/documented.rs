@@ -1,7 +1,7 @@
 //! The programs of the documentation, each as a process of its own.
 //!
-//! cargo builds them beside the tests of a whole workspace. Where they are not there, as beside a
-//! single test, the test says that it is skipped.
+//! cargo builds them together with the tests of a whole workspace. If they are missing, as with a
+//! single test, the test reports that it is skipped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use eternaltcp::policy::known_hosts_line;
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp_sys::testport::HeldPort;
 
-/// Longest time anything that works may take on a busy machine.
+/// The longest time that a successful step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where cargo puts an example: `examples` stands beside the folder of the test programs.
@@ -34,7 +34,7 @@ fn example(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// A program that runs, and the lines that it prints.
+/// A running program, and the lines that it prints.
 struct Program {
     child: Child,
     input: Option<ChildStdin>,
@@ -67,7 +67,7 @@ impl Program {
         writeln!(self.input.as_mut().expect("it is open"), "{line}").expect("it takes it");
     }
 
-    /// Ends its input, and expects it to end without a fault. Says what it still prints.
+    /// Ends its input, and expects it to end without a fault. Returns what it still prints.
     #[track_caller]
     fn end(mut self) -> Vec<String> {
         drop(self.input.take());

@@ -106,11 +106,11 @@ fn farewell(child: &mut Child) -> Option<i32> {
     ended.and_then(|status| status.code())
 }
 
-/// Has ssh exit, so that it ends the programs that it has started: a `ProxyCommand`, or an ssh to a
+/// Makes ssh exit, so that it ends the programs that it has started: a `ProxyCommand`, or an ssh to a
 /// jump host. Kills it if it does not.
 fn end(child: &mut Child, patience: Duration) {
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    // It was not waited for yet, so the id is still its own.
+    // It has not been reaped yet, so the id is still its own.
     let _ = id.map(|id| kill_process(id, Signal::TERM));
     if ended_within(child, patience).is_none() {
         let _ = child.kill();

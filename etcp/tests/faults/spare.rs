@@ -66,7 +66,7 @@ fn a_spare_shows_no_key_to_another_server_and_stands_by_at_its_own() {
         .env("RUST_LOG", "debug");
     let mut impostor = impostor.start(server, &folder);
     impostor.wait_for("keys in", PATIENCE);
-    // What comes by the second uplink gets to the other server.
+    // Connections over the second uplink reach the other server.
     server.nft(&format!(
         "table ip misled {{
   chain received {{

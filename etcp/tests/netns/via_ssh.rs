@@ -97,7 +97,7 @@ fn a_carrier_through_ssh_shows_no_key_to_another_server_than_the_log_in_has_name
         return;
     }
     let site = Site::without_etcp(PORT);
-    // The log-in names the key of its own sproxy, and the port of another.
+    // The login reports the key of its own sproxy, and the port of another one.
     let program = site.program().display();
     let wrapper = format!("#!/bin/sh\n{program} \"$@\" | sed -u 's/port=[0-9]*/port=6300/'\n");
     let wrapper = site.folder.script("wrapper", &wrapper);

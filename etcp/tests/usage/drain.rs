@@ -271,7 +271,7 @@ fn without_a_session_a_drained_proxy_ends_at_once_also_in_an_outage() {
     assert_eq!(cproxy.program.end().0, Some(0));
 }
 
-/// The process that answers at this path, and whether it is being drained.
+/// Returns the process that answers at this path, and whether it is being drained.
 #[track_caller]
 fn answering(site: &Site, path: &Path) -> (u64, bool) {
     let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
@@ -312,11 +312,11 @@ fn a_drained_proxy_leaves_the_path_of_its_control_socket_to_its_successor() {
     assert_eq!(first.program.end().0, Some(0), "{}", first.program.log());
     assert!(!moved.exists() && path.exists());
 
-    // The command follows it: it is gone when the command is done.
+    // The command follows it: the old path is free when the command is done.
     let said = operate(&site, &["drain", "--wait", "--control", &control]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(second.program.end().0, Some(0));
-    // One that is killed leaves its file behind, which is nobody's then.
+    // A killed one leaves its file behind, which then belongs to nobody.
     start().program.kill();
     assert!(path.exists());
     let last = start();

@@ -463,7 +463,7 @@ fn a_service_of_the_system_is_found_without_a_flag_by_root_and_named_to_others()
     let said = status(&["setpriv", "--reuid=65534", "--clear-groups"]);
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_eq!(said.status.code(), Some(1), "{said:?}");
-    let expected = "/run/eternaltcp/office may be looked into by its user and by root alone";
+    let expected = "only its user and root may look into /run/eternaltcp/office";
     assert!(text.contains(expected), "{text}");
 }
 

@@ -3,10 +3,10 @@
 
 use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
 
-/// What a server logs whose key a client does not trust.
+/// The log line of a server whose key a client does not trust.
 const NOT_TRUSTED: &str = "the peer does not trust this side's key";
 
-/// A server and one that has another key, which would let the same user in.
+/// A server, and another one with another key that would admit the same user.
 struct Both {
     site: Site,
     own: Sproxy,
@@ -25,7 +25,7 @@ impl Both {
         Self { site, own, impostor, _other: other }
     }
 
-    /// It was reached `count` times, and has seen no key but its own.
+    /// Checks that it was reached `count` times, and has seen no key but its own.
     #[track_caller]
     fn assert_nothing_shown(&mut self, count: usize) {
         let impostor = &mut self.impostor.program;

@@ -96,9 +96,9 @@ fn two_fields(first: &Field<'_>, second: &str) -> Problem {
     }
 }
 
-/// What to write instead, where that is plain.
+/// Returns the correct form, if it is clear.
 fn correction(text: &str) -> Option<String> {
-    // What is longer is no forward, whatever is added to it.
+    // A longer text cannot be a forward, whatever is added to it.
     if text.len() > AddressError::SHOWN {
         return None;
     }
@@ -109,7 +109,7 @@ fn correction(text: &str) -> Option<String> {
     }
     match with_brackets(text) {
         Some(bracketed) => Some(format!("an IPv6 address needs brackets: {bracketed}")),
-        // More colons than any forward has without an IPv6 address.
+        // A forward without an IPv6 address has fewer colons.
         None if text.matches(':').count() > 4 => {
             Some("write IPv6 addresses in brackets, as in 8080:[::1]:80".to_owned())
         }
@@ -117,14 +117,14 @@ fn correction(text: &str) -> Option<String> {
     }
 }
 
-/// The forward in which the longest IPv6 address without brackets has them.
+/// Returns the forward with brackets around its longest IPv6 address without them.
 fn with_brackets(text: &str) -> Option<String> {
     let ends = |at: &usize| *at == text.len() || text.as_bytes()[*at] == b':';
     let begins = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b':';
     let mut parts = Vec::new();
     for start in (0..text.len()).filter(begins) {
         for end in (start + 1..=text.len()).filter(ends) {
-            // The text may be anything, and its characters longer than a byte.
+            // The text may have characters of more than one byte.
             let part = text.get(start..end).filter(|part| split_zone(part).is_ok());
             parts.extend(part.map(|_| start..end));
         }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::net::listener::SocketFile;
 
-/// What fits into `sockaddr_un` with its final NUL.
+/// The most bytes that fit into `sockaddr_un` with the final NUL.
 const MAX_PATH: usize = 107;
 
 /// The path of a control socket, which may change. Cheap to clone.

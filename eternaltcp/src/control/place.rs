@@ -13,7 +13,7 @@ use crate::lock_file::{Lock, Locked, lock};
 use crate::paths;
 use eternaltcp_sys::unix::is_abandoned;
 
-/// The folder that the manual has systemd make for services (`RuntimeDirectory=`).
+/// The folder that systemd makes for services, as the guide's unit asks (`RuntimeDirectory=`).
 const SYSTEM: &str = "/run/eternaltcp";
 
 /// The file extension of every socket.

@@ -77,7 +77,7 @@ impl Subject {
         }
     }
 
-    /// Says how many sessions there are.
+    /// Returns how many sessions there are.
     pub(super) async fn drain(&self, limit: Option<Duration>) -> Result<usize, Fault> {
         let sessions = match self {
             Self::Client(client) => client.drain(limit).await,

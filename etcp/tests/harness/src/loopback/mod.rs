@@ -24,5 +24,5 @@ pub use site::{Key, Site};
 
 use std::time::Duration;
 
-/// Longest time anything that works may take on a busy machine.
+/// The longest time that a successful step may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ pub struct Relay {
     pub address: SocketAddr,
     server: Arc<Mutex<SocketAddr>>,
     source: Arc<Mutex<IpAddr>>,
-    /// Where all connections lead that come after the next one.
+    /// The destination of all connections after the next one.
     after_next: Arc<Mutex<Option<SocketAddr>>>,
     passing: Arc<Mutex<Vec<TcpStream>>>,
     is_closed: Arc<AtomicBool>,
