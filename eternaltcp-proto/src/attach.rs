@@ -93,17 +93,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        self.write(Writer::default()).finish()
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        let settings = Self::read(&mut reader)?;
-        reader.end()?;
-        Ok(settings)
-    }
-
     fn write(&self, writer: Writer) -> Writer {
         writer
             .u64(millis(self.dead_after))

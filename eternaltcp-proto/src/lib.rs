@@ -24,6 +24,7 @@ mod digest;
 mod error;
 mod failover;
 mod id;
+pub mod kept;
 mod limits;
 mod liveness;
 mod numbers;
@@ -37,6 +38,7 @@ mod send_queue;
 mod seq;
 mod session;
 mod standby;
+mod state;
 mod suspicion;
 mod text;
 mod time;
@@ -62,11 +64,15 @@ pub use request::{AttachRequest, JoinRequest};
 pub use seq::Seq;
 pub use session::{Delivery, Lost};
 pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
+pub use state::{
+    Boundary, DetachedSession, OpeningState, ReceivePhase, ReceivingState, RestoreError, SendPhase,
+    SendingState, SessionState, TunnelState,
+};
 pub use suspicion::{PathReport, Suspicion};
 pub use text::{CleanText, clean, is_unsafe};
 pub use time::Time;
 pub use transmit::Transmit;
 pub use tunnel::{
-    AttachError, DetachedTunnel, Event, JoinedId, NotStandingBy, OpenError, RestoreError,
-    SessionView, Stage, Stats, TimeoutReason, Tunnel,
+    AttachError, Event, JoinedId, NotStandingBy, OpenError, SessionView, Stage, Stats,
+    TimeoutReason, Tunnel,
 };

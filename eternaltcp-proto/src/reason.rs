@@ -156,25 +156,6 @@ impl Reset {
         let cause = Cause::from_code(reader.u32()?);
         Ok(Self { cause, detail: utf8(reader.rest())? })
     }
-
-    /// Appends an optional reset to an exported tunnel.
-    pub(crate) fn export(reset: Option<&Self>, writer: Writer) -> Writer {
-        match reset {
-            None => writer.bool(false),
-            Some(Self { cause, detail }) => {
-                writer.bool(true).u32(cause.code()).counted(detail.as_bytes())
-            }
-        }
-    }
-
-    /// Reads what [`Self::export`] wrote.
-    pub(crate) fn restore(reader: &mut Reader<'_>) -> Result<Option<Self>, Malformed> {
-        if !reader.bool()? {
-            return Ok(None);
-        }
-        let cause = Cause::from_code(reader.u32()?);
-        Ok(Some(Self::with_detail(cause, reader.text()?)))
-    }
 }
 
 impl fmt::Display for Reset {

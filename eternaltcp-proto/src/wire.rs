@@ -24,15 +24,6 @@ impl Writer {
         self.raw(&value.to_le_bytes())
     }
 
-    pub(crate) fn bool(self, value: bool) -> Self {
-        self.u8(u8::from(value))
-    }
-
-    /// Appends a length that limits keep far below 2³².
-    pub(crate) fn count(self, length: usize) -> Self {
-        self.u32(u32::try_from(length).unwrap_or(u32::MAX))
-    }
-
     pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
@@ -89,10 +80,6 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
-    }
-
-    pub(crate) fn bool(&mut self) -> Result<bool, Malformed> {
-        self.u8().map(|value| value != 0)
     }
 
     pub(crate) fn counted(&mut self) -> Result<&'a [u8], Malformed> {

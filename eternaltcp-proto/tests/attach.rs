@@ -495,14 +495,14 @@ fn numbers_in_the_future_reset_only_that_session() {
     let (bad, good) = (pair.session(), pair.session());
     pair.cut();
     let config = pair.client.tunnel.config().clone();
-    let client = std::mem::replace(&mut pair.client.tunnel, tunnel(Client));
-    let state = client.export();
-    pair.client.tunnel = Tunnel::restore(config.clone(), state.clone()).unwrap();
+    let (state, sessions) = pair.client.tunnel.export();
+    let older = || Tunnel::restore(config.clone(), state.clone(), sessions.clone()).unwrap();
+    pair.client.tunnel = older();
     pair.attach();
     pair.write(Client, bad, b"forgotten by the client");
     pair.drive();
     pair.cut();
-    pair.client.tunnel = Tunnel::restore(config, state).unwrap();
+    pair.client.tunnel = older();
     pair.attach();
     assert!(matches!(pair.client.events.last(), Some(Event::Refused(_))), "an old epoch");
     pair.attach();

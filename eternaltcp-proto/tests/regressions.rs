@@ -8,8 +8,8 @@ use bytes::Bytes;
 use common::wire::{self, Hello, packet};
 use common::{Pair, TUNNEL, new_tunnel, pattern, transmits};
 use eternaltcp_proto::{
-    Acceptor, AttachRequest, Cause, Config, Kind, Progress, Reset, SessionId, Side, Time, Tunnel,
-    Violation,
+    Acceptor, AttachRequest, Cause, Config, Epoch, Kind, Progress, Reset, SessionId, Side, Time,
+    Tunnel, TunnelState, Violation,
 };
 
 use Side::{Client, Server};
@@ -250,12 +250,12 @@ fn nothing_follows_a_reset_that_was_passed_on() {
     }
 }
 
-/// wrap.rs. [ATTACH-3] Bytes 3 to 10 of an exported tunnel are its epoch.
+/// wrap.rs. [ATTACH-3]
 #[test]
 fn a_client_whose_epochs_are_used_up_does_not_panic() {
-    let mut detached = Tunnel::new(Client, Config::default()).export();
-    detached.numbers[3..11].copy_from_slice(&u64::MAX.to_le_bytes());
-    let mut tunnel = Tunnel::restore(Config::default(), detached).unwrap();
+    let (state, sessions) = Tunnel::new(Client, Config::default()).export();
+    let state = TunnelState { epoch: Epoch(u64::MAX), ..state };
+    let mut tunnel = Tunnel::restore(Config::default(), state, sessions).unwrap();
     tunnel.attach(Time::ZERO, new_tunnel);
 }
 
@@ -282,9 +282,9 @@ fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
     pair.write(Client, id, &pattern(90_000));
     pair.drive();
     pair.cut();
-    let server = std::mem::replace(&mut pair.server.tunnel, Tunnel::new(Server, before.clone()));
+    let (state, sessions) = pair.server.tunnel.export();
     let after = Config { session_limit: 10_000, tunnel_limit: 200_000, ..before };
-    pair.server.tunnel = Tunnel::restore(after, server.export()).unwrap();
+    pair.server.tunnel = Tunnel::restore(after, state, sessions).unwrap();
     pair.attach();
     assert_eq!(pair.server.socket(id).got, pattern(90_000));
     let told = pair.client.tunnel.peer().map(|peer| (peer.session_limit, peer.tunnel_limit));
@@ -304,10 +304,9 @@ fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
     }
     pair.drive();
     pair.cut();
-    let fresh = Tunnel::new(Server, Config::default());
-    let server = std::mem::replace(&mut pair.server.tunnel, fresh).export();
+    let (state, sessions) = pair.server.tunnel.export();
     let small = Config { tunnel_limit: 100_000, ..Config::default() };
-    pair.server.tunnel = Tunnel::restore(small, server).unwrap();
+    pair.server.tunnel = Tunnel::restore(small, state, sessions).unwrap();
     pair.attach();
 }
 
@@ -544,4 +543,105 @@ fn a_heartbeat_behind_a_join_is_answered() {
     let kinds: Vec<_> = sent.iter().map(|transmit| transmit.header.kind).collect();
     assert_eq!(kinds, [Kind::Join, Kind::Echo]);
     assert_eq!(sent[1].header.ack.get(), 7);
+}
+
+/// The program of one side dies and another one goes on: what was received and not
+/// delivered is forgotten. `surplus` is what its sockets have taken beside what it knew.
+fn restart(pair: &mut Pair, side: Side, surplus: u64) {
+    pair.cut();
+    let tunnel = match side {
+        Client => &mut pair.client.tunnel,
+        Server => &mut pair.server.tunnel,
+    };
+    let (state, mut sessions) = tunnel.export();
+    sessions.iter_mut().for_each(|session| session.surplus += surplus);
+    let restored = Tunnel::restore(Config::default(), state, sessions);
+    *tunnel = restored.expect("what was exported can be restored");
+}
+
+/// every_put.rs. What a socket took before its proxy died is not given to it again.
+#[test]
+fn what_a_socket_took_before_its_program_died_is_skipped_when_it_comes_again() {
+    for surplus in [0, 1, 4900, 4901, 9900, 14_900] {
+        let mut pair = Pair::attached();
+        pair.server.takes = 100;
+        let id = pair.session();
+        for part in [0, 5000, 10_000] {
+            pair.write(Client, id, &pattern(15_000)[part..part + 5000]);
+            pair.drive();
+        }
+        restart(&mut pair, Server, surplus);
+        restart(&mut pair, Server, 0);
+        pair.server.socket(id).takes = usize::MAX;
+        pair.attach();
+        assert_eq!(pair.server.socket(id).got.len() as u64, 15_000 - surplus);
+        assert_eq!(pair.server.socket(id).got[100..], pattern(15_000)[100 + surplus as usize..]);
+        assert_eq!(pair.client.tunnel.held(), 0, "all was acknowledged");
+        pair.end_both(id);
+    }
+}
+
+/// Changes something of a packet.
+type Tamper = fn(Side, &mut eternaltcp_proto::Transmit);
+
+/// Changes a byte of the data packets of session 1.
+fn tamper_with_data<const PLACE: usize>(side: Side, transmit: &mut eternaltcp_proto::Transmit) {
+    let is_data = transmit.header.kind == Kind::Data && transmit.header.session == 1;
+    if side == Client && is_data {
+        let mut payload = transmit.payload.to_vec();
+        payload[PLACE] ^= 1;
+        transmit.payload = payload.into();
+    }
+}
+
+/// seeds.rs. A socket took a part of a packet that was damaged. The program died, and the
+/// packet comes again as it was: its digest is right, and what the socket got is not.
+#[test]
+fn a_packet_that_comes_again_is_compared_with_what_the_socket_took_of_it() {
+    let cases: [(Tamper, _); 2] =
+        [(tamper_with_data::<50>, Some(Cause::Corrupt)), (tamper_with_data::<100>, None)];
+    for (tamper, cause) in cases {
+        let mut pair = Pair::attached();
+        pair.server.takes = 100;
+        let id = pair.session();
+        pair.tamper = Some(tamper);
+        pair.write(Client, id, &pattern(5000));
+        pair.drive();
+        pair.tamper = None;
+        restart(&mut pair, Server, 0);
+        restart(&mut pair, Server, 0);
+        pair.server.socket(id).takes = usize::MAX;
+        pair.attach();
+        assert_eq!(pair.server.socket(id).cause(), cause);
+        assert_eq!(pair.client.socket(id).cause(), cause);
+        if cause.is_none() {
+            assert_eq!(pair.server.socket(id).got, pattern(5000));
+        }
+    }
+}
+
+/// seeds.rs. [RESET-4] The server holds data for a slow application when the client drops them and
+/// resets; then its program dies, with the reset or before it came.
+#[test]
+fn a_reset_behind_dropped_data_comes_where_a_peer_goes_on_that_has_forgotten_them() {
+    for has_reset in [false, true] {
+        let mut pair = Pair::attached();
+        pair.server.takes = 0;
+        let (id, other) = (pair.session(), pair.session());
+        pair.write(Client, id, &pattern(5000));
+        pair.drive();
+        pair.cut();
+        pair.tamper = Some(tamper_with_digest);
+        pair.begin_attach();
+        pair.flush();
+        pair.run_for(common::ONE_WAY * if has_reset { 10 } else { 2 });
+        pair.tamper = None;
+        restart(&mut pair, Server, 0);
+        pair.attach();
+        assert_eq!(pair.client.socket(id).cause(), Some(Cause::Corrupt));
+        assert_eq!(pair.server.socket(id).cause(), Some(Cause::Corrupt));
+        assert_eq!(pair.client.tunnel.session_count(), 1);
+        pair.server.socket(other).takes = usize::MAX;
+        pair.check_echo(other);
+    }
 }

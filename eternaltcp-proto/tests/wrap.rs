@@ -4,7 +4,7 @@ mod common;
 
 use common::{Pair, TUNNEL, new_tunnel, pattern, transmits, wire};
 use eternaltcp_proto::{
-    Acceptor, Config, Epoch, OpenError, Progress, Seq, SessionId, Side, Time, Tunnel,
+    Acceptor, Config, Epoch, OpenError, Progress, Seq, SessionId, Side, Time, Tunnel, TunnelState,
 };
 
 use Side::{Client, Server};
@@ -13,13 +13,11 @@ fn just_below_the_wrap() -> Config {
     Config { first_seq: Seq::new(u32::MAX - 2), ..Config::default() }
 }
 
-/// Creates a client's tunnel whose counters are far advanced. In an exported tunnel they follow its
-/// format (2 bytes) and side (1): epoch, then the next id.
+/// A client's tunnel whose counters have come far.
 fn client_at(epoch: u64, next_id: u32) -> Tunnel {
-    let mut detached = Tunnel::new(Client, Config::default()).export();
-    detached.numbers[3..11].copy_from_slice(&epoch.to_le_bytes());
-    detached.numbers[11..15].copy_from_slice(&next_id.to_le_bytes());
-    Tunnel::restore(Config::default(), detached).expect("an exported tunnel")
+    let (state, sessions) = Tunnel::new(Client, Config::default()).export();
+    let state = TunnelState { epoch: Epoch(epoch), next_id: SessionId::new(next_id), ..state };
+    Tunnel::restore(Config::default(), state, sessions).expect("an exported tunnel")
 }
 
 /// [SEQ-1]

@@ -37,6 +37,15 @@ pub struct Plan {
     pub finish: Finish,
 }
 
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linger {
+    /// It is reset for this cause.
+    pub cause: Cause,
+    /// Data may be missing before the reset.
+    pub may_be_short: bool,
+}
+
 /// One application and the socket between it and its proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
@@ -58,6 +67,10 @@ pub(crate) struct App {
     pub close_taken: bool,
     /// It reset its connection.
     pub has_reset: bool,
+    /// The proxy's kernel has told that, and tells it no more.
+    pub error_told: bool,
+    /// How the kernel ends the connection when the proxy closes it, or dies before it has.
+    pub linger: Option<Linger>,
     /// It got the other's end of stream.
     pub got_end: bool,
     /// Its connection was reset by the proxy.
@@ -80,6 +93,8 @@ impl App {
             has_closed: false,
             close_taken: false,
             has_reset: false,
+            error_told: false,
+            linger: None,
             got_end: false,
             got_reset: None,
             is_held_back: false,
@@ -96,6 +111,22 @@ impl App {
     #[must_use]
     pub(crate) fn room(&self) -> u64 {
         self.plan.buffer - (self.delivered - self.read)
+    }
+
+    /// Whether the proxy finds the end of stream behind the last byte: it looks like one,
+    /// too, once the kernel has told that the connection was reset.
+    #[must_use]
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.has_closed || self.has_reset && self.error_told
+    }
+
+    /// Whether the proxy has given it nothing and taken nothing.
+    #[must_use]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.taken == 0
+            && self.delivered == 0
+            && !(self.got_end || self.close_taken || self.error_told)
+            && self.got_reset.is_none()
     }
 
     /// Returns whether its connection was reset, by either of the two.

@@ -5,19 +5,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use eternaltcp_proto::kept::{Contents, Counts, Kept, Piece, RecoveredSession, Store};
 use eternaltcp_proto::{
-    Acceptor, Cause, Config, Delivery, DetachedTunnel, Instance, Intent, Progress, READ_SIZE,
+    Acceptor, Cause, Config, Delivery, DetachedSession, Instance, Intent, Progress, READ_SIZE,
     RESERVE, Reset, Side, StandbyConfig, Time, Transmit, Tunnel, TunnelId,
 };
+
+use crate::damage::damage;
+use crate::store::StoreHandle;
 
 /// The most session numbers that an acceptor accepts here.
 const MAX_NUMBERS: usize = 8;
 
 /// How long a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
-
-/// The most buffers that an export of a [`Pair`]'s tunnel may have.
-const MAX_BUFFERS: usize = 12;
 
 /// Bytes that each session of a [`Pair`] sends.
 const PAYLOAD: usize = 700;
@@ -122,22 +123,46 @@ pub fn tunnel(side: Side, data: &[u8]) -> bool {
     true
 }
 
-/// Processes the contents of a file that claims to be an exported tunnel. Returns whether it was
-/// accepted, with any number of buffers.
-pub fn restore(numbers: &[u8]) -> bool {
-    let mut is_restored = false;
-    for count in 0..=MAX_BUFFERS {
-        let buffers = vec![Bytes::from_static(&[9; PAYLOAD]); count];
-        let detached = DetachedTunnel { numbers: numbers.to_vec(), buffers };
-        let Ok(mut tunnel) = Tunnel::restore(small(), detached) else { continue };
-        is_restored = true;
-        exercise(&mut tunnel);
-        tunnel.attach(Time::ZERO, intent);
-        exercise(&mut tunnel);
-        let again = Tunnel::restore(small(), tunnel.export());
-        assert!(again.is_ok(), "what was restored and exported can be restored: {again:?}");
+/// What a store has of a tunnel, damaged as `data` says. Says whether everything in it was
+/// restored nevertheless.
+pub fn restore(data: &[u8]) -> bool {
+    let mut pair = Pair::attached();
+    pair.exchange();
+    let (side, data) = data.split_first().unwrap_or((&0, data));
+    let (mut tunnel, side) = match side % 2 {
+        0 => (pair.client, Side::Client),
+        _ => (pair.server, Side::Server),
+    };
+    let mut store = StoreHandle::new(side);
+    let mut kept = Kept::new(store.clone());
+    let _ = kept.commit(&mut tunnel);
+    let mut contents = store.contents();
+    note_sockets(&mut contents, &tunnel);
+    damage(&mut contents, data);
+    store.replace(contents);
+    let Some((mut kept, recovered)) = Kept::recover(store.clone()) else { return false };
+    let is_whole = |sessions: &[RecoveredSession]| !sessions.iter().any(|it| it.is_damaged);
+    let was_whole = is_whole(&recovered.sessions);
+    let Ok(mut tunnel) = kept.restore(small(), &recovered) else { return false };
+    assert_eq!(kept.find_stray(&tunnel), None);
+    let again = Kept::recover(store.clone()).map(|(_, recovered)| recovered);
+    let again = again.map(|again| again.sessions).unwrap_or_default();
+    let damaged = again.iter().find(|session| session.is_damaged);
+    assert!(damaged.is_none(), "what was restored and kept is damaged: {damaged:#?}");
+    exercise(&mut tunnel);
+    tunnel.attach(Time::ZERO, intent);
+    exercise(&mut tunnel);
+    was_whole
+}
+
+/// What local sockets gave and took, as a driver would have noted it.
+fn note_sockets(contents: &mut Contents, tunnel: &Tunnel) {
+    for DetachedSession { state, payload, surplus, .. } in tunnel.export().1 {
+        let (session, offset) = (state.id, state.send.offset);
+        let (consumed, written) = (state.send.end, state.receive.offset + surplus);
+        contents.counts.insert(session, Counts { consumed, written, has_failed: false });
+        contents.pieces.push(Piece { session, offset, payload: payload.concat().into() });
     }
-    is_restored
 }
 
 /// An attached client and server, and the later data of each that the other one has not read.

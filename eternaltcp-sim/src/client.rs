@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Cause, Config, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Standby, Time,
+    Cause, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Standby, Time,
 };
 
+use crate::app::Linger;
 use crate::dial::{Dial, Fate};
 use crate::end::End;
 use crate::env::{Env, LinkId, note};
@@ -37,9 +38,9 @@ pub(crate) struct Client {
 impl Client {
     /// Creates a client that dials at once.
     #[must_use]
-    pub(crate) fn new(config: Config, joined: usize, wants_spare: bool) -> Self {
+    pub(crate) fn new(end: End, joined: usize, wants_spare: bool) -> Self {
         Self {
-            end: End::new(Side::Client, config),
+            end,
             failover: Failover::new(Time::ZERO),
             dials: BTreeMap::new(),
             progress: 0,
@@ -47,6 +48,15 @@ impl Client {
             joining: Joining::new(joined),
             spare: Spare::new(wants_spare),
         }
+    }
+
+    /// Another program goes on with what is kept of the end.
+    pub(crate) fn restart(&mut self, env: &Env, end: End) {
+        self.end = end;
+        self.failover = Failover::new(env.now);
+        (self.dials, self.progress) = (BTreeMap::new(), 0);
+        self.joining.restart();
+        self.spare.restart();
     }
 
     /// Returns when it has something to do by itself.
@@ -262,7 +272,7 @@ impl Client {
                 Event::Refused(refusal) => {
                     self.end.switch(env, None);
                     if refusal.code == RefusalCode::TunnelUnknown {
-                        self.restart(env);
+                        self.renew(env);
                     } else {
                         self.failover.handle_refused(now, env.random());
                     }
@@ -273,7 +283,7 @@ impl Client {
                 }
                 Event::Closed(_) => {
                     self.end.switch(env, None);
-                    self.restart(env);
+                    self.renew(env);
                 }
                 Event::Suspected(_) | Event::Relieved if env.ignores_doubts => {}
                 Event::Suspected(why) => {
@@ -295,15 +305,25 @@ impl Client {
         self.abandon(env);
     }
 
-    /// Restarts because the server does not know the tunnel: its sessions are lost.
-    fn restart(&mut self, env: &mut Env) {
+    /// The server does not know the tunnel: what it carried is lost.
+    fn renew(&mut self, env: &mut Env) {
         env.counters.restarts += 1;
         self.joining.give_up(env);
-        for lost in self.end.tunnel.restart() {
-            note!(env, "{lost:?}");
-            let Some(socket) = self.end.sockets.remove(&lost.session) else { continue };
-            env.model.pairs[socket.pair].is_lost = true;
-            env.model.deliver_reset(socket.pair, Side::Client, Cause::Unresumable, true);
+        let lost = self.end.tunnel.restart();
+        let sockets: Vec<_> = lost
+            .iter()
+            .filter_map(|lost| self.end.sockets.remove(&lost.session))
+            .map(|socket| socket.pair)
+            .collect();
+        note!(env, "{lost:?}");
+        let linger = Linger { cause: Cause::Unresumable, may_be_short: true };
+        for pair in &sockets {
+            env.model.pairs[*pair].is_lost = true;
+            env.model.app(*pair, Side::Client).linger = Some(linger);
+        }
+        self.end.commit();
+        for pair in sockets {
+            env.model.deliver_reset(pair, Side::Client, linger.cause, linger.may_be_short);
         }
         let kept: Vec<_> = self.end.tunnel.session_ids().collect();
         let is_kept = self.end.sockets.keys().all(|id| kept.contains(id));

@@ -117,8 +117,32 @@ counters! {
     replayed_requests >= 300;
     /// Bytes of an old carrier that arrived when a newer one was attached.
     late_chunks >= 800;
-    /// Tunnels that were exported and restored.
-    exports >= 1_000;
+    /// Programs that died.
+    deaths >= 300;
+    /// Of these, in the middle of a commit.
+    deaths_in_commit >= 50;
+    /// Of these, between a read from a local socket and its note.
+    deaths_after_read >= 10;
+    /// Of these, between a write to a local socket and its note.
+    deaths_after_write >= 5;
+    /// Of these, without a carrier that was attached.
+    deaths_detached >= 50;
+    /// Of these, on a carrier on which something was sent again.
+    deaths_after_replay >= 20;
+    /// Of these, before they had read what their predecessors left.
+    deaths_in_recovery >= 5;
+    /// Of these, while the other end's program was dead.
+    deaths_of_both >= 5;
+    /// Sessions of whose packets a local socket had taken what was to come again.
+    surpluses >= 50;
+    /// Connections of which a program that died had said nothing.
+    connections_found >= 1;
+    /// Targets that were dialled once more.
+    dialled_again >= 1;
+    /// Wrong bytes that were delivered and not noted when a program died.
+    forgiven >= 0;
+    /// Programs that were replaced.
+    exports >= 500;
     /// Of these, with a session offered and not answered.
     exports_offered >= 20;
     /// Of these, with a packet that the local socket had partly taken.

@@ -4,19 +4,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use eternaltcp_proto::kept::{Kept, SocketId};
 use eternaltcp_proto::{Cause, Config, Event, JoinedId, Reset, SessionId, Side, Time, Tunnel};
 
+use crate::app::Linger;
 use crate::env::{Env, LinkId, note};
-use crate::records::Records;
+use crate::store::StoreHandle;
 
 /// Time that a proxy waits for an application that does not read before it still resets it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One commit in so many is compared with the tunnel.
+const LOOK: u32 = 20;
 
 /// An end of a tunnel.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) side: Side,
     pub(crate) tunnel: Tunnel,
+    commits: u32,
+    /// What outlives it.
+    pub(crate) kept: Kept<StoreHandle>,
     pub(crate) sockets: BTreeMap<SessionId, Socket>,
     /// The link that is attached or being attached.
     pub(crate) carrier: Option<LinkId>,
@@ -24,7 +32,6 @@ pub(crate) struct End {
     pub(crate) joined: BTreeMap<LinkId, JoinedId>,
     /// Packets replayed before the current carrier.
     pub(crate) replayed_before: u64,
-    pub(crate) records: Records,
 }
 
 /// A local socket.
@@ -35,20 +42,30 @@ pub(crate) struct Socket {
     pub(crate) connects_at: Option<Time>,
     /// When a reset that waits behind data overtakes it.
     pub(crate) impatient_at: Option<Time>,
+    /// Its sending side was shut.
+    pub(crate) is_shut: bool,
+    /// A program before this one had it: what is done may have been done before.
+    pub(crate) is_recovered: bool,
 }
 
 impl End {
     /// Creates an end that was never attached.
     #[must_use]
-    pub(crate) fn new(side: Side, config: Config) -> Self {
+    pub(crate) fn new(side: Side, config: Config, store: StoreHandle) -> Self {
+        Self::with(Tunnel::new(side, config), Kept::new(store))
+    }
+
+    /// An end that goes on, detached and without its local sockets.
+    pub(crate) fn with(tunnel: Tunnel, kept: Kept<StoreHandle>) -> Self {
         Self {
-            side,
-            tunnel: Tunnel::new(side, config),
+            side: tunnel.state().side,
+            tunnel,
+            commits: 0,
+            kept,
             sockets: BTreeMap::new(),
             carrier: None,
             joined: BTreeMap::new(),
             replayed_before: 0,
-            records: Records::default(),
         }
     }
 
@@ -87,14 +104,16 @@ impl End {
         self.switch(env, None);
     }
 
-    /// Opens the session of a pair; `false` if that must wait.
-    pub(crate) fn open(&mut self, env: &mut Env, pair: usize) -> bool {
+    /// Opens the session of a pair.
+    pub(crate) fn open(&mut self, env: &mut Env, pair: usize) {
         let target = bytes::Bytes::copy_from_slice(&(pair as u64).to_le_bytes());
         env.counters.sessions += 1;
+        env.model.pairs[pair].open_at = None;
         match self.tunnel.open(target) {
             Ok(id) => {
                 note!(env, "{:?} opens {id:?} for pair {pair}", self.side);
                 self.add_socket(env, id, pair, None);
+                self.adopt(id, pair);
             }
             Err(error) => {
                 note!(env, "{:?} cannot open pair {pair}: {error}", self.side);
@@ -103,15 +122,46 @@ impl End {
                 env.model.deliver_reset(pair, self.side, Cause::LimitReached, true);
             }
         }
-        true
     }
 
     fn add_socket(&mut self, env: &mut Env, id: SessionId, pair: usize, at: Option<Time>) {
-        self.sockets.insert(id, Socket { pair, connects_at: at, impatient_at: None });
+        let (connects_at, impatient_at) = (at, None);
+        let (is_shut, is_recovered) = (false, false);
+        let socket = Socket { pair, connects_at, impatient_at, is_shut, is_recovered };
+        self.sockets.insert(id, socket);
         env.model.pairs[pair].session[self.side] = Some(id);
         if at.is_none() {
             env.model.app(pair, self.side).next_tick = Some(env.now);
         }
+    }
+
+    /// The store is told of a local socket.
+    fn adopt(&mut self, id: SessionId, pair: usize) {
+        let socket = SocketId { descriptor: pair as i32, cookie: pair as u64 };
+        let _ = self.kept.adopt(&mut self.tunnel, id, socket);
+        self.check_store();
+    }
+
+    /// Nothing leaves on a carrier before this.
+    pub(crate) fn commit(&mut self) {
+        let _ = self.kept.commit(&mut self.tunnel);
+        self.check_store();
+    }
+
+    /// Compares the store with the tunnel now and then.
+    fn check_store(&mut self) {
+        self.commits += 1;
+        if self.commits.is_multiple_of(LOOK) {
+            let stray = self.kept.find_stray(&self.tunnel);
+            assert_eq!(stray, None, "{:?}: a change was not told", self.side);
+        }
+    }
+
+    /// Closes a local socket by a reset.
+    pub(crate) fn close(&mut self, env: &mut Env, id: SessionId, pair: usize, linger: Linger) {
+        env.model.app(pair, self.side).linger = Some(linger);
+        let _ = self.kept.release(&mut self.tunnel, id);
+        env.model.deliver_reset(pair, self.side, linger.cause, linger.may_be_short);
     }
 
     /// Raises the tunnel's limit at this end, if allowed.
@@ -155,7 +205,6 @@ impl End {
                 }
             }
             if !(self.transmit(env) || self.transmit_joined(env)) {
-                self.records.check(&mut self.tunnel);
                 return news;
             }
         }
@@ -233,6 +282,7 @@ impl End {
         }
         env.model.app(pair, self.side).next_tick = Some(now);
         self.tunnel.accept(now, id);
+        self.adopt(id, pair);
         self.serve(env, id);
     }
 

@@ -1,8 +1,7 @@
 //! Faults of carriers and programs.
 
-use eternaltcp_proto::{Cause, Config, RESERVE, Reset, Side, Tunnel};
+use eternaltcp_proto::{Cause, Reset, Side};
 
-use crate::end::End;
 use crate::env::{Env, LinkId, note};
 use crate::link::{Link, Notice};
 use crate::rng::Rng;
@@ -34,7 +33,7 @@ pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut Link) {
     }
 }
 
-fn any_side(rng: &mut Rng) -> Side {
+pub(crate) fn any_side(rng: &mut Rng) -> Side {
     rng.pick(&[Side::Client, Side::Server])
 }
 
@@ -74,16 +73,19 @@ impl World {
             0..=5 => self.strike_link(),
             6..=7 => self.client.roam(&mut self.env),
             8 => self.roam_from_stuck(),
-            9..=11 => self.export(),
+            9..=11 if self.scenario.deaths && self.env.rng.chance(60) => self.ordain_death(),
+            9..=11 => self.upgrade(),
             12 => self.stop_one_end(),
             13 if self.scenario.kills => self.kill_session(),
             14 if self.scenario.loses_state && self.env.rng.chance(30) => {
-                self.server.lose(&mut self.env);
+                self.lose_server();
             }
             15 if self.scenario.corrupts => {
                 self.env.corrupts = Some(any_side(&mut self.env.rng));
             }
-            16 => self.server.replay_request(&mut self.env),
+            16 if !self.programs.is_dead(Side::Server) => {
+                self.server.replay_request(&mut self.env);
+            }
             17 => self.grow(),
             _ => {}
         }
@@ -132,29 +134,25 @@ impl World {
         self.client.roam(&mut self.env);
     }
 
+    /// The server's machine starts anew.
+    fn lose_server(&mut self) {
+        if !self.programs.is_dead(Side::Server) {
+            self.server.lose(&mut self.env);
+        }
+    }
+
     /// Raises a limit, as an operator would, or a use that is not modelled.
     fn grow(&mut self) {
         let side = any_side(&mut self.env.rng);
+        if self.programs.is_dead(side) {
+            return;
+        }
         let end = match side {
             Side::Client => Some(&mut self.client.end),
             Side::Server => self.server.end.as_mut().map(|(_, end)| end),
         };
         if let Some(end) = end {
             end.grow(&mut self.env);
-        }
-    }
-
-    /// Makes a program hand its tunnel to its successor.
-    fn export(&mut self) {
-        let Some(end) = (match any_side(&mut self.env.rng) {
-            Side::Client => Some(&mut self.client.end),
-            Side::Server => self.server.end.as_mut().map(|(_, end)| end),
-        }) else {
-            return;
-        };
-        export(&mut self.env, end);
-        if end.side == Side::Client {
-            self.client.handle_lost(&mut self.env);
         }
     }
 
@@ -168,6 +166,9 @@ impl World {
 
     fn kill_session(&mut self) {
         let side = any_side(&mut self.env.rng);
+        if self.programs.is_dead(side) {
+            return;
+        }
         let Some(end) = self.end(side) else { return };
         let ids: Vec<_> = end.tunnel.session_ids().collect();
         let Some(id) = (!ids.is_empty()).then(|| self.env.rng.pick(&ids)) else { return };
@@ -189,37 +190,4 @@ fn silence(env: &mut Env, links: Vec<LinkId>) {
             BOTH.into_iter().for_each(|side| link.silence(side, env.now));
         }
     }
-}
-
-/// Gives the successor less memory.
-fn shrink(env: &mut Env, config: &mut Config) {
-    let lower = |rng: &mut Rng, limit: u64| rng.between(RESERVE.min(limit), limit);
-    config.tunnel_limit = lower(&mut env.rng, config.tunnel_limit);
-    config.session_limit = lower(&mut env.rng, config.session_limit);
-    config.max_session_limit = lower(&mut env.rng, config.max_session_limit);
-    config.max_sessions = env.rng.between(1, config.max_sessions.into()) as u32;
-    env.counters.exports_lower += 1;
-}
-
-/// Exports a tunnel and restores it.
-fn export(env: &mut Env, end: &mut End) {
-    env.counters.exports += 1;
-    // Data that wait for their turn on joined carriers are lost with them.
-    end.tunnel.handle_lost();
-    let tunnel = &end.tunnel;
-    let is_offered = tunnel.session_ids().any(|id| tunnel.offered_target(id).is_some());
-    env.counters.exports_offered += u64::from(is_offered);
-    let is_partial = tunnel.session_ids().any(|id| tunnel.has_partial_delivery(id));
-    env.counters.exports_partial += u64::from(is_partial);
-    let (mut config, held) = (tunnel.config().clone(), tunnel.held());
-    let fresh = Tunnel::new(end.side, config.clone());
-    if env.shrinks && env.rng.chance(50) {
-        shrink(env, &mut config);
-    }
-    let exported = std::mem::replace(&mut end.tunnel, fresh).export();
-    note!(env, "{:?} is exported: {} bytes of numbers", end.side, exported.numbers.len());
-    end.tunnel = Tunnel::restore(config, exported).expect("what was exported can be restored");
-    end.records.forget();
-    assert_eq!(end.tunnel.held(), held, "an export lost payload");
-    end.switch(env, None);
 }

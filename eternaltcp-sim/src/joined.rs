@@ -33,6 +33,11 @@ impl Joining {
         Self { wanted, links: BTreeMap::new(), again: Time::ZERO }
     }
 
+    /// The program that wanted them is gone.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new(self.wanted);
+    }
+
     pub(crate) fn has(&self, id: LinkId) -> bool {
         self.links.contains_key(&id)
     }
@@ -152,6 +157,7 @@ impl End {
             let all = self.carrier.iter().chain(self.joined.keys()).all(is_slow);
             env.counters.joined_packets_slow += u64::from(is_data && all);
             let bytes = self.encode(env, &packet);
+            self.commit();
             note!(env, "{:?} sends {:?} on joined link {id}", self.side, packet.header);
             let cut = env.links.get_mut(&id).and_then(|l| l.write(self.side, env.now, bytes));
             env.counters.cuts_of_joined += u64::from(cut.is_some());

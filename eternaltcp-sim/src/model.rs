@@ -44,8 +44,8 @@ pub(crate) struct Pair {
     pub is_unwelcome: bool,
     /// One of its payload bytes was changed in transit.
     pub is_tainted: bool,
-    /// The data delivered to this end differ from those written.
-    pub is_corrupt: Sides<bool>,
+    /// Places of bytes delivered to this end that are not what was written.
+    pub corrupt: Sides<Vec<u64>>,
 }
 
 /// All sessions of a world. Its methods panic if an invariant breaks.
@@ -71,7 +71,7 @@ impl Model {
             is_killed: false,
             is_unwelcome: false,
             is_tainted: false,
-            is_corrupt: Sides::default(),
+            corrupt: Sides::default(),
         };
         Self { pairs: plans.iter().map(pair).collect() }
     }
@@ -99,10 +99,12 @@ impl Model {
         };
         let end = start + bytes.len() as u64;
         assert!(end <= taken, "pair {pair}: {end} bytes delivered to {side:?}, {taken} written");
-        if bytes != pattern::bytes(stream(pair, writer), start, bytes.len()) {
-            let pair_state = &mut self.pairs[pair];
-            assert!(pair_state.is_tainted, "pair {pair}: wrong bytes for {side:?} from {start} on");
-            pair_state.is_corrupt[side] = true;
+        let expected = pattern::bytes(stream(pair, writer), start, bytes.len());
+        if bytes != expected {
+            let state = &mut self.pairs[pair];
+            assert!(state.is_tainted, "pair {pair}: wrong bytes for {side:?} from {start} on");
+            let all = (start..).zip(bytes.iter().zip(&expected));
+            state.corrupt[side].extend(all.filter(|(_, (is, was))| is != was).map(|(at, _)| at));
         }
         let app = self.app(pair, side);
         app.delivered = end;
@@ -115,9 +117,21 @@ impl Model {
         let state = &self.pairs[pair];
         let (writer, reader) = (&state.apps[other(side)], &state.apps[side]);
         assert!(writer.close_taken, "pair {pair}: an end for {side:?} that nobody wrote");
-        assert!(!state.is_corrupt[side], "pair {pair}: corruption passed silently to {side:?}");
+        assert!(
+            state.corrupt[side].is_empty(),
+            "pair {pair}: corruption passed silently to {side:?}"
+        );
         assert_eq!(reader.delivered, writer.written, "pair {pair}: {side:?} ended early");
         self.app(pair, side).got_end = true;
+    }
+
+    /// A proxy died, and had noted nothing of what these bytes were that it delivered: the
+    /// packets come again, and nobody knows whether they are the same.
+    pub(crate) fn forgive(&mut self, pair: usize, side: Side, places: std::ops::Range<u64>) -> u64 {
+        let corrupt = &mut self.pairs[pair].corrupt[side];
+        let before = corrupt.len();
+        corrupt.retain(|place| !places.contains(place));
+        (before - corrupt.len()) as u64
     }
 
     /// Records that the proxy resets an application's socket.
@@ -138,7 +152,8 @@ impl Model {
             let missing = writer.taken - reader.delivered;
             assert_eq!(missing, 0, "pair {pair}: the reset of {side:?} overtook data");
         }
-        self.app(pair, side).got_reset = Some(cause);
+        let app = self.app(pair, side);
+        (app.got_reset, app.linger) = (Some(cause), None);
     }
 
     fn check_lives(&self, pair: usize, side: Side) {

@@ -24,6 +24,7 @@ impl Scenario {
         }
         self.spare = rng.chance(30);
         (self.compacts, self.shrinks) = (rng.chance(30), rng.chance(40));
+        self.deaths = rng.chance(50);
         if rng.chance(30) {
             let mut most =
                 |config: &eternaltcp_proto::Config| config.tunnel_limit * rng.between(1, 4);

@@ -29,6 +29,10 @@ pub struct Scenario {
     pub doomed: u64,
     /// The server may lose its state.
     pub loses_state: bool,
+    /// Programs may die.
+    pub deaths: bool,
+    /// Programs that die at a certain call of their stores.
+    pub crashes: Vec<Crash>,
     /// The operator may end sessions.
     pub kills: bool,
     /// Payload bytes may change in transit.
@@ -81,6 +85,17 @@ pub enum Deed {
     SilenceAttached,
     /// Nothing passes any more on the client's joined carriers. The attached one lives.
     SilenceJoined,
+}
+
+/// A program that dies at a certain call of its store.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    /// Whose program it is.
+    pub side: Side,
+    /// How many calls go before.
+    pub call: u64,
+    /// The program that follows dies, too, after so many calls.
+    pub again: Option<u64>,
 }
 
 /// A carrier that ends at a certain byte.
@@ -136,6 +151,8 @@ impl Scenario {
             fault_every: None,
             doomed: 0,
             loses_state: false,
+            deaths: false,
+            crashes: Vec::new(),
             kills: false,
             corrupts: false,
             cuts: Vec::new(),

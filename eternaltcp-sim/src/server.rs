@@ -12,6 +12,7 @@ use eternaltcp_proto::{
 use crate::end::End;
 use crate::env::{Env, LinkId, note};
 use crate::link::Incoming;
+use crate::store::StoreHandle;
 
 /// The most numbers of a request.
 const MAX_NUMBERS: usize = 1000;
@@ -23,6 +24,7 @@ const SILENCE: Duration = Duration::from_secs(6);
 #[derive(Debug)]
 pub(crate) struct Server {
     config: Config,
+    store: StoreHandle,
     pub(crate) end: Option<(TunnelId, End)>,
     acceptors: BTreeMap<LinkId, Acceptor>,
     /// The last granted request, to be replayed.
@@ -33,8 +35,14 @@ pub(crate) struct Server {
 impl Server {
     /// Creates a server without tunnels.
     #[must_use]
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config, end: None, acceptors: BTreeMap::new(), granted: None, next_tunnel: 0 }
+    pub(crate) fn new(config: Config, store: StoreHandle) -> Self {
+        Self { config, store, end: None, acceptors: BTreeMap::new(), granted: None, next_tunnel: 0 }
+    }
+
+    /// Another program goes on with what is kept of the end, if there is anything.
+    pub(crate) fn restart(&mut self, end: Option<End>) {
+        (self.acceptors, self.granted) = (BTreeMap::new(), None);
+        self.end = end.and_then(|end| Some((end.tunnel.id()?, end)));
     }
 
     /// Handles input of one of the server's links.
@@ -103,6 +111,7 @@ impl Server {
     fn end_tunnel(&mut self, env: &mut Env, cause: Cause) {
         let Some((_, mut end)) = self.end.take() else { return };
         env.model.lose(end.tunnel.session_ids());
+        self.store.clear();
         end.reset_all(env, cause);
         end.switch(env, None);
     }
@@ -213,7 +222,7 @@ impl Server {
         if matches!(request.hello().intent, Intent::New { .. }) {
             self.end_tunnel(env, Cause::TunnelOver);
             self.next_tunnel += 1;
-            let end = End::new(Side::Server, self.config.clone());
+            let end = End::new(Side::Server, self.config.clone(), self.store.clone());
             self.end = Some((TunnelId([self.next_tunnel; 16]), end));
         }
         let Some((tunnel, end)) = &mut self.end else { return };

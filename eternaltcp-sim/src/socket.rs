@@ -2,7 +2,10 @@
 
 use eternaltcp_proto::{Cause, Delivery, Reset, SessionId};
 
+use bytes::Bytes;
+
 use crate::ambush::ambush_data;
+use crate::app::Linger;
 use crate::end::End;
 use crate::env::{Env, note};
 use crate::history::Happening;
@@ -14,15 +17,25 @@ impl End {
         if self.sockets.get(&id).is_none_or(|socket| socket.pair != pair) {
             return;
         }
-        if env.model.app(pair, self.side).has_reset {
+        let app = env.model.app(pair, self.side);
+        if app.has_reset && !app.error_told {
             note!(env, "{:?}: the application resets {id:?}", self.side);
             env.counters.resets_in_outage += u64::from(!self.tunnel.is_attached());
-            self.sockets.remove(&id);
-            self.tunnel.reset(env.now, id, Reset::new(Cause::Application));
+            let reading = self.kept.begin_read(id);
+            env.model.app(pair, self.side).error_told = true;
+            self.kept.fail_read(reading);
+            self.drop_reset(env, id);
             self.ambush_reset(env);
         } else {
             self.serve(env, id);
         }
+    }
+
+    /// The application has reset its connection.
+    pub(crate) fn drop_reset(&mut self, env: &mut Env, id: SessionId) {
+        self.sockets.remove(&id);
+        self.tunnel.reset(env.now, id, Reset::new(Cause::Application));
+        let _ = self.kept.release(&mut self.tunnel, id);
     }
 
     /// Moves as much as possible between a session and its socket.
@@ -63,7 +76,11 @@ impl End {
                 }
                 Delivery::End => {
                     note!(env, "{:?} delivers the end of {id:?}", self.side);
-                    env.model.deliver_end(pair, self.side);
+                    let Some(socket) = self.sockets.get_mut(&id) else { return };
+                    socket.is_shut = true;
+                    if !(socket.is_recovered && env.model.app(pair, self.side).got_end) {
+                        env.model.deliver_end(pair, self.side);
+                    }
                     self.tunnel.delivered_ending(env.now, id);
                 }
                 Delivery::Reset(_) => return self.pass_reset_on(env, id, false),
@@ -92,7 +109,10 @@ impl End {
         note!(env, "{:?} delivers {} bytes of {id:?}", self.side, taken.len());
         env.history.note(env.now, Happening::Delivered(self.side));
         env.counters.delivered_bytes += taken.len() as u64;
+        let writing = self.kept.begin_write(id);
         env.model.deliver(pair, self.side, &taken);
+        self.kept.store().kernel_moves(taken.len(), Bytes::new());
+        self.kept.end_write(writing, taken.len());
         self.tunnel.delivered(env.now, id, taken.len());
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.impatient_at = None;
@@ -106,14 +126,14 @@ impl End {
         note!(env, "{:?} resets the socket of {id:?}: {cause}", self.side);
         env.counters.resets += 1;
         env.counters.corrupt_resets += u64::from(cause == Cause::Corrupt);
+        self.tunnel.delivered_ending(env.now, id);
         if let Some(socket) = self.sockets.remove(&id) {
             if cause == Cause::LimitReached {
                 env.model.pairs[socket.pair].is_unwelcome = true;
                 env.counters.refused_sessions += 1;
             }
-            env.model.deliver_reset(socket.pair, self.side, cause, is_early);
+            self.close(env, id, socket.pair, Linger { cause, may_be_short: is_early });
         }
-        self.tunnel.delivered_ending(env.now, id);
         self.ambush_delivery(env, cause);
     }
 
@@ -132,10 +152,13 @@ impl End {
                 }
                 ambush_data(env, pair, self.side);
                 let count = if env.rng.chance(50) { most } else { env.rng.between(1, most) };
+                let reading = self.kept.begin_read(id);
                 let bytes = env.model.take(pair, self.side, count as usize);
+                self.kept.store().kernel_moves(bytes.len(), bytes.clone());
+                self.kept.end_read(reading, &bytes);
                 self.tunnel.write(now, id, bytes);
             } else {
-                if app.has_closed && !app.close_taken {
+                if app.is_at_end() && !app.close_taken {
                     app.close_taken = true;
                     env.counters.ends_in_outage += u64::from(!self.tunnel.is_attached());
                     self.tunnel.finish(now, id);
@@ -143,10 +166,11 @@ impl End {
                 break;
             }
         }
-        let app = env.model.app(pair, self.side);
-        if app.got_end && app.close_taken {
+        let is_shut = self.sockets.get(&id).is_some_and(|socket| socket.is_shut);
+        if is_shut && env.model.app(pair, self.side).close_taken {
             env.counters.ended_in_order += 1;
             self.sockets.remove(&id);
+            let _ = self.kept.release(&mut self.tunnel, id);
         }
     }
 

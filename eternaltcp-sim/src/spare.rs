@@ -30,6 +30,11 @@ impl Spare {
         Self { is_wanted, standing: None, again: Time::ZERO, taken_at: None }
     }
 
+    /// The program that wanted one is gone.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new(self.is_wanted);
+    }
+
     pub(crate) fn has(&self, id: LinkId) -> bool {
         self.standing.as_ref().is_some_and(|(standing, _)| *standing == id)
     }

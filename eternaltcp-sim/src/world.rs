@@ -9,6 +9,7 @@ use eternaltcp_proto::{Closing, READ_SIZE, RESERVE, Side, Time, Tunnel};
 use crate::client::Client;
 use crate::counters::Counters;
 use crate::deadline::{Remainder, Slowest};
+use crate::death::Programs;
 use crate::end::End;
 use crate::env::{Env, note};
 use crate::history::{Happening, History};
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub took: Duration,
     /// Bytes on the first carrier, by writer.
     pub first_carrier: Sides<u64>,
+    /// Calls that each end's store had before the client closed the tunnel.
+    pub calls: Sides<u64>,
     /// The events with their times, if the scenario keeps them.
     pub history: Vec<(Time, Happening)>,
 }
@@ -44,8 +47,11 @@ pub struct World {
     pub(crate) env: Env,
     pub(crate) client: Client,
     pub(crate) server: Server,
+    pub(crate) programs: Programs,
     next_fault: Option<Time>,
     is_calm: bool,
+    pub(crate) is_closing: bool,
+    calls: Sides<u64>,
     pub(crate) remainder: Remainder,
     first_carrier: Sides<u64>,
 }
@@ -76,14 +82,21 @@ impl World {
             compacts: scenario.compacts,
             shrinks: scenario.shrinks,
         };
+        let mut programs = Programs::new();
+        scenario.crashes.iter().for_each(|crash| programs.ordain(crash));
+        let store = programs.stores.client.clone();
+        let client = End::new(Side::Client, scenario.configs.client.clone(), store);
         env.counters.crowds += u64::from(scenario.pairs.len() > 20);
         env.counters.queues_of_resets += u64::from((12..=20).contains(&scenario.pairs.len()));
         Self {
             env,
-            client: Client::new(scenario.configs.client.clone(), scenario.joined, scenario.spare),
-            server: Server::new(scenario.configs.server.clone()),
+            client: Client::new(client, scenario.joined, scenario.spare),
+            server: Server::new(scenario.configs.server.clone(), programs.stores.server.clone()),
+            programs,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
             is_calm: false,
+            is_closing: false,
+            calls: Sides::default(),
             remainder: Remainder::default(),
             first_carrier: Sides::default(),
             scenario,
@@ -96,6 +109,10 @@ impl World {
         self.run_until(Self::is_over);
         self.env.model.check_final();
         note!(self.env, "the client closes the tunnel");
+        // A close that dies with its program is one that nobody has heard of.
+        self.is_closing = true;
+        self.programs.calm_down();
+        self.calls = self.programs.calls();
         self.client.end.tunnel.close(Closing::Done);
         self.client.pump(&mut self.env);
         self.run_until(|world| world.server.end.is_none());
@@ -119,6 +136,7 @@ impl World {
             hash: self.env.log.hash(),
             took: self.env.now.since(Time::ZERO),
             first_carrier: self.first_carrier,
+            calls: self.calls,
             history: self.env.history.take(),
         }
     }
@@ -167,6 +185,7 @@ impl World {
         self.is_calm = true;
         self.remainder.calm_down(&self.env.model);
         self.next_fault = None;
+        self.programs.calm_down();
         (self.env.doomed, self.env.failing) = (0, 0);
         (self.env.corrupts, self.env.ambush) = (None, None);
         let now = self.env.now;
@@ -183,7 +202,8 @@ impl World {
     /// Returns whether all applications are done and neither end remembers them.
     fn is_over(&mut self) -> bool {
         let is_empty = |tunnel: &Tunnel| tunnel.session_count() == 0 && tunnel.held() == 0;
-        self.env.model.is_over()
+        BOTH.iter().all(|side| !self.programs.is_dead(*side))
+            && self.env.model.is_over()
             && is_empty(&self.client.end.tunnel)
             && self.server.end.as_ref().is_none_or(|(_, end)| is_empty(&end.tunnel))
             && self.know_limits()
@@ -228,7 +248,12 @@ impl World {
         });
         let rooms = BOTH.map(|side| (side, self.next_room(side)));
         let all = ends.into_iter().chain(arrivals).chain(apps).chain(rooms);
-        let due = all.filter_map(|(side, at)| Some(at?.max(self.env.stopped_until[side])));
+        let due = all.filter_map(|(side, at)| {
+            let from = self.programs.next_time(side).unwrap_or(self.env.stopped_until[side]);
+            Some(at?.max(from))
+        });
+        let starts = BOTH.into_iter().filter_map(|side| self.programs.next_time(side));
+        let due = due.chain(starts);
         let deed = self.env.deeds.front().map(|(at, _)| *at);
         due.chain(self.next_fault).chain(deed).min()
     }
@@ -247,17 +272,24 @@ impl World {
     fn step(&mut self) {
         self.env.counters.steps += 1;
         for side in BOTH {
-            if !self.is_stopped(side) {
-                self.arrivals(side);
-                self.timers(side);
-                self.applications(side);
+            if self.programs.is_dead(side) {
+                self.lone_applications(side);
+                self.revive(side);
+            } else if !self.is_stopped(side) {
+                self.alive(|world| {
+                    world.arrivals(side);
+                    world.timers(side);
+                    world.applications(side);
+                });
             }
         }
-        self.deeds();
-        self.faults();
+        self.alive(|world| {
+            world.deeds();
+            world.faults();
+        });
         for side in BOTH {
-            if !self.is_stopped(side) {
-                self.pump(side);
+            if !self.is_stopped(side) && !self.programs.is_dead(side) {
+                self.alive(|world| world.pump(side));
             }
         }
         self.check();
@@ -313,12 +345,11 @@ impl World {
     /// Opens a session. A server without a tunnel waits for one.
     fn open(&mut self, index: usize, side: Side) {
         let later = self.env.now + Duration::from_millis(100);
-        let mut is_opened = false;
-        self.with_end(side, |end, env| is_opened = end.open(env, index));
-        self.env.model.pairs[index].open_at = (!is_opened).then_some(later);
+        self.env.model.pairs[index].open_at = Some(later);
+        self.with_end(side, |end, env| end.open(env, index));
     }
 
-    fn with_end(&mut self, side: Side, act: impl FnOnce(&mut End, &mut Env)) {
+    pub(crate) fn with_end(&mut self, side: Side, act: impl FnOnce(&mut End, &mut Env)) {
         match (side, &mut self.server.end) {
             (Side::Client, _) => act(&mut self.client.end, &mut self.env),
             (Side::Server, Some((_, end))) => act(end, &mut self.env),
@@ -345,6 +376,9 @@ impl World {
                 Sides { client: link.written(Side::Client), server: link.written(Side::Server) };
         }
         for side in BOTH {
+            if self.programs.is_dead(side) {
+                continue;
+            }
             let Some(end) = self.end(side) else { continue };
             let tunnel = &end.tunnel;
             assert!(tunnel.is_consistent(), "{side:?}: the sums are wrong");

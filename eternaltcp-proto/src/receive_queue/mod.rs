@@ -1,6 +1,6 @@
 //! The part of a session's received data that its local socket has not taken.
 
-mod export;
+mod state;
 
 use std::collections::VecDeque;
 
@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::limits::cost;
 use crate::reason::Reset;
 use crate::seq::Seq;
+use crate::state::Damaged;
 
 /// An empty queue that was longer than this frees its memory.
 const SMALL_QUEUE: usize = 8;
@@ -29,6 +30,8 @@ enum ReceiveState {
         reset: Reset,
         /// Whether an end of stream came before it and was not passed on either.
         is_behind_end: bool,
+        /// An end of stream came before it, and was passed on.
+        is_finished: bool,
     },
     /// The local socket is gone: everything that arrives counts as delivered.
     Discarding,
@@ -67,6 +70,22 @@ pub(crate) struct ReceiveQueue {
     /// The cost delivered since the limit was last raised.
     used: u64,
     state: ReceiveState,
+    /// Place in the stream behind the last packet that was delivered whole.
+    stream_offset: u64,
+    /// What the local socket has taken of packets that are to come again. While there is
+    /// something of it, no packet waits.
+    ahead: Option<Ahead>,
+}
+
+/// Bytes that the local socket took from packets which were then forgotten, with the
+/// program that had received them.
+#[derive(Debug)]
+struct Ahead {
+    count: u64,
+    /// Of how many of them, all of one packet, the digest is known.
+    known: u64,
+    /// The digest with these counted as a packet.
+    digest: Digest,
 }
 
 impl ReceiveQueue {
@@ -81,6 +100,8 @@ impl ReceiveQueue {
             limit,
             used: 0,
             state: ReceiveState::Open,
+            stream_offset: 0,
+            ahead: None,
         }
     }
 
@@ -126,7 +147,7 @@ impl ReceiveQueue {
 
     /// Returns whether the local socket has taken a part of a packet.
     pub(crate) fn is_partial(&self) -> bool {
-        self.offset > 0
+        self.offset > 0 || self.ahead.is_some()
     }
 
     /// Returns whether data may come, or an end of stream.
@@ -188,6 +209,28 @@ impl ReceiveQueue {
         self.packets.push_back(payload);
     }
 
+    /// How many bytes of the packet that has come the local socket has taken before: they
+    /// are delivered.
+    ///
+    /// # Errors
+    /// When it took other bytes than these.
+    pub(crate) fn take_ahead(&mut self) -> Result<usize, Damaged> {
+        let (Some(ahead), Some(front)) = (&mut self.ahead, self.packets.front()) else {
+            return Ok(0);
+        };
+        let known = usize::try_from(std::mem::take(&mut ahead.known)).map_err(|_| Damaged)?;
+        let same = front.get(..known).ok_or(Damaged)?;
+        if known > 0 && self.digest.after(same) != ahead.digest {
+            return Err(Damaged);
+        }
+        let count = usize::try_from(ahead.count).unwrap_or(usize::MAX).min(front.len());
+        ahead.count -= count as u64;
+        if ahead.count == 0 {
+            self.ahead = None;
+        }
+        Ok(count)
+    }
+
     /// Receives the end of stream.
     pub(crate) fn receive_end(&mut self, digest: Digest) {
         self.next = self.next.next();
@@ -204,10 +247,9 @@ impl ReceiveQueue {
         self.state = if self.is_discarding() {
             ReceiveState::DiscardedReset
         } else {
-            ReceiveState::Reset {
-                reset,
-                is_behind_end: matches!(self.state, ReceiveState::Ended(_)),
-            }
+            let is_behind_end = matches!(self.state, ReceiveState::Ended(_));
+            let is_finished = self.state == ReceiveState::Finished;
+            ReceiveState::Reset { reset, is_behind_end, is_finished }
         };
     }
 
@@ -233,6 +275,7 @@ impl ReceiveQueue {
             let length = front.len();
             self.digest = self.digest.after(front);
             self.offset -= length;
+            self.stream_offset += length as u64;
             self.held -= cost(length);
             self.used += cost(length);
             self.packets.pop_front();
@@ -260,7 +303,7 @@ impl ReceiveQueue {
         for packet in std::mem::take(&mut self.packets) {
             self.digest = self.digest.after(&packet);
         }
-        (self.compact, self.offset, self.held) = (0, 0, 0);
+        (self.compact, self.offset, self.held, self.ahead) = (0, 0, 0, None);
         self.state = match self.state {
             ReceiveState::Open | ReceiveState::Discarding => ReceiveState::Discarding,
             ReceiveState::Ended(_) | ReceiveState::Finished | ReceiveState::DiscardedEnd => {

@@ -1,7 +1,7 @@
 //! A session's packets that are sent or due and not yet acknowledged.
 
-mod export;
 mod replay_buffer;
+mod state;
 
 use bytes::Bytes;
 
@@ -225,7 +225,7 @@ impl SendQueue {
     }
 
     fn drop_all(&mut self) {
-        self.numbered.clear();
+        self.numbered.clear(self.numbered.end() + self.backlogged());
         self.backlog.clear();
         self.opening = None;
         (self.dropped, self.is_cut) = (0, true);
@@ -297,8 +297,7 @@ impl SendQueue {
         match &self.state {
             SendState::Ending => {
                 self.state = SendState::Ended;
-                let digest = self.numbered.digest().get().to_le_bytes();
-                Some((Kind::End, Bytes::copy_from_slice(&digest)))
+                Some((Kind::End, self.numbered.end_payload()))
             }
             SendState::Resetting(reset) => {
                 let reset = reset.encode();
@@ -356,6 +355,12 @@ impl SendQueue {
                 return Err(Mismatch::Digest);
             }
         }
+        if !self.numbered.reaches(received) {
+            // What stands between the two was dropped, and will not come: what is left
+            // follows where the peer goes on. It may have received more before, and have
+            // forgotten it since.
+            self.numbered.renumber(received);
+        }
         self.numbered.rewind_to(received);
         self.acknowledge(delivered).map(|_| ())
     }
@@ -390,7 +395,8 @@ impl SendQueue {
         if self.is_cut || self.numbered.base().distance_from(first) > 1 {
             return false;
         }
-        let new = Self { opening: Some(opening), state, ..Self::new(first, self.limit) };
+        let (opening, numbered) = (Some(opening), self.numbered.renewed(first));
+        let new = Self { numbered, opening, state, ..Self::new(first, self.limit) };
         let old = std::mem::replace(self, new);
         old.numbered.into_data().for_each(|payload| self.backlog.push(payload));
         old.backlog.into_chunks().into_iter().for_each(|chunk| self.backlog.push(chunk));

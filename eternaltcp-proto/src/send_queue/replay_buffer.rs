@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::limits::cost;
 use crate::packet::Kind;
 use crate::seq::Seq;
+use crate::state::Boundary;
 
 /// A numbered packet that is kept until it is acknowledged.
 #[derive(Debug)]
@@ -42,12 +43,29 @@ pub(super) struct ReplayBuffer {
     held: u64,
     /// The digest before the first kept packet.
     base_digest: Digest,
+    /// Place in the stream of the first byte kept, and behind the last one.
+    offset: u64,
+    end: u64,
+    /// How often packets got other numbers than before.
+    numbering: u32,
 }
 
 impl ReplayBuffer {
     /// Creates an empty buffer whose first packet gets the number `next`.
     pub(super) fn new(next: Seq, base_digest: Digest) -> Self {
-        Self { packets: VecDeque::new(), due: 0, next, held: 0, base_digest }
+        Self::restore(next, 0, base_digest, 0)
+    }
+
+    /// Creates an empty buffer which others went before.
+    pub(super) fn restore(next: Seq, numbering: u32, base_digest: Digest, offset: u64) -> Self {
+        let (packets, end) = (VecDeque::new(), offset);
+        Self { packets, due: 0, next, held: 0, base_digest, offset, end, numbering }
+    }
+
+    /// An empty buffer in place of this one, from whose first packet on all are to be
+    /// sent with other numbers, the first of which is `next`.
+    pub(super) fn renewed(&self, next: Seq) -> Self {
+        Self::restore(next, self.numbering.wrapping_add(1), Digest::default(), self.offset)
     }
 
     pub(super) fn next(&self) -> Seq {
@@ -76,11 +94,56 @@ impl ReplayBuffer {
         self.packets.is_empty()
     }
 
-    /// Returns the parts that an export contains: the next number, the digest before the first
-    /// packet, and the packets. The rest follows from these, or from the next attach.
-    pub(super) fn parts(&self) -> (Seq, Digest, &VecDeque<NumberedPacket>) {
-        let Self { packets, due: _, next, held: _, base_digest } = self;
-        (*next, *base_digest, packets)
+    /// How often packets got other numbers than before.
+    pub(super) fn numbering(&self) -> u32 {
+        self.numbering
+    }
+
+    /// The digest before the first kept packet.
+    pub(super) fn base_digest(&self) -> Digest {
+        self.base_digest
+    }
+
+    /// Place in the stream of the first byte kept.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Place in the stream behind the last byte kept.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Kinds and lengths of the packets from `from` on.
+    pub(super) fn boundaries(&self, from: Seq) -> impl Iterator<Item = Boundary> {
+        let skipped = (from.distance_from(self.base()) as usize).min(self.packets.len());
+        self.packets
+            .range(skipped..)
+            .map(|packet| Boundary { kind: packet.kind, length: count(packet.payload.len()) })
+    }
+
+    /// The payload of all data packets, in order.
+    pub(super) fn data(&self) -> impl Iterator<Item = Bytes> {
+        let data = self.packets.iter().filter(|packet| packet.kind == Kind::Data);
+        data.map(|packet| packet.payload.clone())
+    }
+
+    /// Packet 0, if it is kept.
+    pub(super) fn opening(&self) -> Option<(Kind, Bytes)> {
+        let front = self.packets.front()?;
+        let is_opening = matches!(front.kind, Kind::Open | Kind::Opened);
+        is_opening.then(|| (front.kind, front.payload.clone()))
+    }
+
+    /// The payload of the reset, which is the last packet.
+    pub(super) fn reset_payload(&self) -> Option<&Bytes> {
+        let last = self.packets.back()?;
+        (last.kind == Kind::Reset).then_some(&last.payload)
+    }
+
+    /// The payload of an end of stream behind the last packet.
+    pub(super) fn end_payload(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.digest().get().to_le_bytes())
     }
 
     /// Returns the payload bytes of the data packets kept.
@@ -133,9 +196,9 @@ impl ReplayBuffer {
         self.next = self.next.next();
     }
 
-    /// Appends a packet whose number [`Self::next`] already counts.
-    pub(super) fn append(&mut self, packet: NumberedPacket) {
+    fn append(&mut self, packet: NumberedPacket) {
         self.held += packet.cost();
+        self.end += packet.data_len();
         self.packets.push_back(packet);
     }
 
@@ -156,6 +219,7 @@ impl ReplayBuffer {
         }
         for packet in self.packets.drain(..freed) {
             self.held -= packet.cost();
+            self.offset += packet.data_len();
             self.base_digest = packet.digest;
         }
         self.due -= freed;
@@ -179,10 +243,9 @@ impl ReplayBuffer {
         }
     }
 
-    /// Makes due all packets from `received` on, or all of them if none has that number.
+    /// Makes all packets from `received` on due.
     pub(super) fn rewind_to(&mut self, received: Seq) {
-        let has = received.distance_from(self.base()) as usize;
-        self.due = if has <= self.packets.len() { has } else { 0 };
+        self.due = received.distance_from(self.base()) as usize;
     }
 
     /// Makes all packets due.
@@ -190,21 +253,27 @@ impl ReplayBuffer {
         self.due = 0;
     }
 
-    /// Drops all packets. Their numbers stay used.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(self.next, self.digest());
+    /// Drops all packets, and what of the stream stands before `end`. Their numbers stay
+    /// used.
+    pub(super) fn clear(&mut self, end: u64) {
+        *self = Self::restore(self.next, self.numbering, self.digest(), end);
     }
 
     /// Drops all packets except the last one, and counts that one as sent.
     pub(super) fn keep_last(&mut self) {
         self.packets.drain(..self.packets.len().saturating_sub(1));
-        (self.due, self.held) = (self.packets.len(), 0);
+        (self.due, self.held, self.offset) = (self.packets.len(), 0, self.end);
     }
 
-    /// Drops all packets, and gives the next one the number `next`.
-    pub(super) fn renumber(&mut self, next: Seq) {
-        self.clear();
-        self.next = next;
+    /// Whether `seq` is the number of a kept packet, or the next one.
+    pub(super) fn reaches(&self, seq: Seq) -> bool {
+        seq.distance_from(self.base()) <= count(self.packets.len())
+    }
+
+    /// Lets the first kept packet have the number `base`, and the others those behind it.
+    pub(super) fn renumber(&mut self, base: Seq) {
+        self.next = base.plus(count(self.packets.len()));
+        self.numbering = self.numbering.wrapping_add(1);
     }
 
     /// Returns the payload of all data packets, in order.

@@ -60,7 +60,7 @@ fn replay_starts_at_what_was_not_received_and_keeps_the_boundaries() {
         queue.write(vec![1; 5000].into());
         sent(&mut queue);
     }
-    let at_one = queue.numbered.parts().2[1].digest;
+    let at_one = queue.numbered.digest_at(FIRST.plus(2), FIRST.plus(3)).unwrap();
     queue.resume(FIRST.plus(2), FIRST.plus(3), at_one).unwrap();
     assert_eq!(sent(&mut queue), [(Kind::Data, FIRST.plus(3).get())]);
     assert_eq!(queue.kept(), 2);
@@ -73,7 +73,7 @@ fn numbers_from_the_past_or_the_future_and_other_digests_do_not_fit() {
     queue.write(vec![1; 5000].into());
     sent(&mut queue);
     queue.acknowledge(FIRST.plus(1)).unwrap();
-    let digest = queue.numbered.parts().1;
+    let digest = queue.numbered.base_digest();
     let mut resume = |delivered, received, digest| queue.resume(delivered, received, digest);
     assert_eq!(resume(FIRST, FIRST, digest), Err(Mismatch::Number));
     assert_eq!(resume(FIRST.plus(1), FIRST.plus(3), digest), Err(Mismatch::Number));
@@ -138,7 +138,43 @@ fn after_a_cut_only_the_reset_is_left_and_any_number_fits() {
     assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
     assert_eq!(queue.acknowledge(FIRST.plus(1)), Ok(false));
     queue.resume(FIRST, FIRST, Digest::new(7)).unwrap();
-    assert_eq!(sent(&mut queue), [(Kind::Reset, 0)]);
-    assert_eq!(queue.acknowledge(Seq::new(1)), Ok(true));
+    assert_eq!(sent(&mut queue), [(Kind::Reset, FIRST.get())], "where the peer goes on");
+    queue.resume(FIRST, FIRST.next(), Digest::new(7)).unwrap();
+    assert_eq!(sent(&mut queue), [], "the peer has it");
+    assert_eq!(queue.acknowledge(FIRST.next()), Ok(true));
     assert_eq!(queue.state, SendState::DoneReset);
+}
+
+#[test]
+fn a_queue_that_is_put_back_sends_the_same_packets_from_where_it_was() {
+    for is_reset in [false, true] {
+        let mut queue = queue();
+        queue.write(vec![1; MAX_PAYLOAD + 100].into());
+        sent(&mut queue);
+        queue.acknowledge(FIRST.plus(2)).unwrap();
+        queue.write(vec![2; 300].into());
+        sent(&mut queue);
+        queue.write(vec![3; 70].into());
+        if is_reset {
+            queue.reset(Reset::with_detail(crate::Cause::Killed, "why"));
+            queue.drop_backlog();
+            sent(&mut queue);
+        }
+        let (state, payload) = (queue.state(), queue.payload().collect());
+        assert_eq!(
+            (state.offset, state.end - state.offset),
+            (MAX_PAYLOAD as u64, 400 + if is_reset { 0 } else { 70 })
+        );
+        let boundaries: Vec<_> = queue.boundaries(state.base).collect();
+        let mut again = SendQueue::restore(state.clone(), &boundaries, payload).unwrap();
+        assert_eq!(again.state(), state);
+        assert_eq!((again.held(), again.backlogged()), (queue.held(), queue.backlogged()));
+        queue.rewind();
+        while let Some(packet) = queue.next_packet(u64::MAX) {
+            let same = again.next_packet(u64::MAX).unwrap();
+            assert_eq!((packet.kind, packet.seq), (same.kind, same.seq));
+            assert_eq!(packet.payload, same.payload);
+        }
+        assert_eq!(again.numbered.digest(), queue.numbered.digest());
+    }
 }

@@ -1,7 +1,7 @@
 //! One session: its two directions, and how they end together.
 
 mod advertised;
-mod export;
+mod state;
 
 use bytes::Bytes;
 

@@ -94,7 +94,7 @@ impl Tunnel {
         let liveness = self.new_liveness(now);
         self.carriers.bind(Attached::new(decoder, liveness));
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
-        self.take_early(early);
+        self.take_early(now, early);
         self.resume(now, hello.settings, numbers);
         let answer = AttachAnswer {
             version: VERSION.min(hello.version),

@@ -67,7 +67,7 @@ impl Tunnel {
 
     /// Takes the early packets that are next in their sessions, and ignores the others. The numbers
     /// sent after this show which ones were of use.
-    pub(super) fn take_early(&mut self, packets: Vec<(Header, Bytes)>) {
+    pub(super) fn take_early(&mut self, now: Time, packets: Vec<(Header, Bytes)>) {
         for (header, payload) in packets {
             let id = SessionId::new(header.session);
             let is_next = |id: &SessionId| {
@@ -78,7 +78,7 @@ impl Tunnel {
             };
             if let Some(id) = id.filter(is_next) {
                 // A packet that does not fit is sent again when its sender has the numbers.
-                let taken = self.handle_data(id, payload).is_ok();
+                let taken = self.handle_data(now, id, payload).is_ok();
                 self.stats.early_packets += u64::from(taken);
             }
         }

@@ -14,6 +14,7 @@ use crate::packet::{Header, Kind};
 use crate::reason::{Closing, Reset};
 use crate::seq::Seq;
 use crate::session::Session;
+use crate::state::Damaged;
 use crate::time::Time;
 use crate::wire::Reader;
 
@@ -220,7 +221,12 @@ impl Tunnel {
         Ok(())
     }
 
-    pub(super) fn handle_data(&mut self, id: SessionId, payload: Bytes) -> Result<(), Violation> {
+    pub(super) fn handle_data(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
         let room = self.room(id);
         let price = cost(payload.len());
         let accepted = self.sessions.with(id, |session| {
@@ -232,9 +238,13 @@ impl Tunnel {
                 return Err(Violation::OverLimit { session: id });
             }
             session.receive_mut().receive_data(payload);
-            Ok(())
+            Ok(session.receive_mut().take_ahead())
         });
-        accepted.unwrap_or(Ok(()))?;
+        match accepted.unwrap_or(Ok(Ok(0)))? {
+            Ok(0) => {}
+            Ok(count) => self.delivered(now, id, count),
+            Err(Damaged) => self.fail_corrupt(now, id),
+        }
         self.sessions.mark_dirty(id);
         Ok(())
     }

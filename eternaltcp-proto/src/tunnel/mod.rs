@@ -7,7 +7,6 @@ mod attach;
 mod carrier;
 mod early;
 mod event;
-mod export;
 mod input;
 mod join;
 mod joined;
@@ -20,6 +19,7 @@ mod route;
 mod sessions;
 mod sockets;
 mod standby;
+mod state;
 mod stats;
 mod view;
 
@@ -29,7 +29,6 @@ use bytes::Bytes;
 
 pub use attach::AttachError;
 pub use event::Event;
-pub use export::{DetachedTunnel, RestoreError};
 pub use joined::JoinedId;
 pub use output::TimeoutReason;
 pub use standby::NotStandingBy;

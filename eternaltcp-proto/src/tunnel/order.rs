@@ -100,7 +100,7 @@ impl Tunnel {
         payload: Bytes,
     ) -> Result<(), Violation> {
         match header.kind {
-            Kind::Data => self.handle_data(id, payload),
+            Kind::Data => self.handle_data(now, id, payload),
             Kind::Opened => self.handle_opened(id, header),
             Kind::End => self.handle_end(now, id, &payload),
             Kind::Reset => {

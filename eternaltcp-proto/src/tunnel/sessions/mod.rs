@@ -7,11 +7,11 @@
 
 mod admission;
 mod changes;
-mod export;
 mod output;
 mod rate;
 mod resets;
 mod shares;
+mod state;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,311 @@
+//! Back to life: from what a store contains to a tunnel.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::store::{Call, Contents, Counts, PacketEntry, Piece, SessionRecord, Slot, SocketId};
+use super::{Kept, Mirror, Noted, Store};
+use crate::config::Config;
+use crate::id::SessionId;
+use crate::packet::Kind;
+use crate::reason::{Cause, Reset};
+use crate::session::Session;
+use crate::state::{
+    Boundary, DetachedSession, OpeningState, ReceivePhase, RestoreError, SendPhase, SendingState,
+    SessionState, TunnelState,
+};
+use crate::tunnel::Tunnel;
+
+/// A tunnel as its store has it.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The tunnel.
+    pub tunnel: TunnelState,
+    /// Its sessions, in order.
+    pub sessions: Vec<RecoveredSession>,
+}
+
+/// A session as the store has it.
+#[derive(Clone, Debug)]
+pub struct RecoveredSession {
+    /// The tunnel's part.
+    pub detached: DetachedSession,
+    /// Its local socket, if it has one.
+    pub socket: Option<SocketId>,
+    /// Its local socket has told an error: it was reset.
+    pub has_failed: bool,
+    /// Its local socket may have told an error, of which nothing was noted: if the socket
+    /// is at its end and no FIN has arrived, it was reset.
+    pub is_suspect: bool,
+    /// What the store has of it does not fit together: the session is reset.
+    pub is_damaged: bool,
+}
+
+impl<S: Store> Kept<S> {
+    /// Reads what a store has of a tunnel, and goes on keeping it. `None` if it has
+    /// nothing. The program may die here too: what is done is done again then.
+    #[must_use]
+    pub fn recover(mut store: S) -> Option<(Self, Recovered)> {
+        let contents = store.contents();
+        let recovered = recover(contents.clone())?;
+        let mut kept = Self::new(store);
+        kept.settle(contents.slot.as_ref(), &contents.counts);
+        kept.tunnel = Some(recovered.tunnel.clone());
+        for session in &recovered.sessions {
+            let DetachedSession { state, .. } = &session.detached;
+            let counts = settled(contents.slot.as_ref(), &contents.counts, state.id);
+            let SendingState { numbering, base, next, .. } = state.send;
+            let next = if session.is_damaged { base } else { next };
+            let noted = Noted { numbering, base, next };
+            // Whatever differs from the record is put by the next commit.
+            let put = contents.sessions.get(&state.id);
+            let put = put.map(|record| (record.state.clone(), record.socket));
+            let mirror = Mirror { socket: session.socket, counts, put, noted };
+            kept.sessions.insert(state.id, mirror);
+        }
+        kept.clear_stale(&contents);
+        Some((kept, recovered))
+    }
+
+    /// Makes the tunnel that was recovered, and keeps it from here on.
+    ///
+    /// # Errors
+    /// When the sessions do not fit the tunnel.
+    pub fn restore(
+        &mut self,
+        config: Config,
+        recovered: &Recovered,
+    ) -> Result<Tunnel, RestoreError> {
+        let sessions = recovered.sessions.iter().map(|session| session.detached.clone());
+        let mut tunnel = Tunnel::restore(config, recovered.tunnel.clone(), sessions)?;
+        // From the first call on the tunnel tells what changes.
+        let _ = self.commit(&mut tunnel);
+        Ok(tunnel)
+    }
+
+    /// Whether the local socket of a [suspect](RecoveredSession::is_suspect) session was
+    /// reset. To be told before any local socket is used.
+    pub fn judge(&mut self, id: SessionId, was_reset: bool) {
+        if was_reset {
+            self.mirror(id).counts.has_failed = true;
+            self.store.put_socket_error(id);
+        }
+        self.store.clear_slot();
+    }
+
+    /// The result of the system call that was under way becomes a count.
+    fn settle(&mut self, slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>) {
+        let Some(slot) = slot.filter(|slot| slot.count.is_some()) else { return };
+        let id = slot.session;
+        let Counts { consumed, written, .. } = settled(Some(slot), counts, id);
+        match slot.call {
+            Call::Read(before) if is_unnoted(slot, counts) => {
+                self.store.put_piece(id, before, &slot.landed);
+                self.store.put_consumed(id, consumed);
+            }
+            Call::Write(_) if is_unnoted(slot, counts) => self.store.put_written(id, written),
+            _ => {}
+        }
+        self.store.clear_slot();
+    }
+
+    /// What a commit would have cleared if it had come so far.
+    fn clear_stale(&mut self, contents: &Contents) {
+        for packet in &contents.packets {
+            let noted = self.sessions.get(&packet.session).map(|mirror| mirror.noted);
+            if !noted.is_some_and(|noted| noted.has(packet)) {
+                self.store.clear_packet(packet.session, packet.numbering, packet.seq);
+            }
+        }
+        let owners = contents.pieces.iter().map(|piece| piece.session);
+        let mut gone: Vec<_> = owners.chain(contents.counts.keys().copied()).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        for id in gone {
+            match self.sessions.get(&id).and_then(|mirror| mirror.put.as_ref()) {
+                Some((state, _)) => self.store.free_pieces(id, state.send.offset),
+                None => self.store.free_session(id),
+            }
+        }
+    }
+}
+
+impl Noted {
+    fn has(&self, packet: &PacketEntry) -> bool {
+        let count = self.next.distance_from(self.base);
+        packet.numbering == self.numbering && packet.seq.distance_from(self.base) < count
+    }
+}
+
+/// Whether a call has moved something that is not in the counts yet.
+fn is_unnoted(slot: &Slot, counts: &BTreeMap<SessionId, Counts>) -> bool {
+    let counts = counts.get(&slot.session).copied().unwrap_or_default();
+    let is_whole = |count| u32::try_from(slot.landed.len()) == Ok(count);
+    match (slot.call, slot.count) {
+        (Call::Read(before), Some(count)) => before == counts.consumed && is_whole(count),
+        (Call::Write(before), Some(_)) => before == counts.written,
+        (_, None) => false,
+    }
+}
+
+/// What a session's local socket gave and took, with the call that was under way.
+fn settled(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: SessionId) -> Counts {
+    let mut settled = counts.get(&id).copied().unwrap_or_default();
+    if let Some(slot) = slot.filter(|slot| slot.session == id && is_unnoted(slot, counts))
+        && let Some(count) = slot.count
+    {
+        match slot.call {
+            Call::Read(before) => settled.consumed = before.saturating_add(count.into()),
+            Call::Write(before) => settled.written = before.saturating_add(count.into()),
+        }
+    }
+    settled
+}
+
+/// Makes what is kept of a tunnel fit to be restored. A session of which something is
+/// missing is reset, and no other.
+fn recover(contents: Contents) -> Option<Recovered> {
+    let Contents { tunnel, sessions, packets, mut pieces, counts, slot } = contents;
+    if let Some(slot) = slot.as_ref().filter(|slot| is_unnoted(slot, &counts))
+        && let Call::Read(offset) = slot.call
+    {
+        let (session, payload) = (slot.session, slot.landed.clone());
+        pieces.push(Piece { session, offset, payload });
+    }
+    let mut packets = group(packets, |packet| packet.session);
+    let mut pieces = group(pieces, |piece| piece.session);
+    let sessions = sessions.into_values().map(|record| {
+        let id = record.state.id;
+        let counts = settled(slot.as_ref(), &counts, id);
+        let packets = packets.remove(&id).unwrap_or_default();
+        let pieces = pieces.remove(&id).unwrap_or_default();
+        // A write tells the error as well as a read.
+        let is_under_way = slot.as_ref().filter(|slot| slot.count.is_none());
+        let is_suspect = is_under_way.is_some_and(|slot| slot.session == id);
+        recover_session(record, counts, &packets, pieces, is_suspect)
+    });
+    Some(Recovered { sessions: sessions.collect(), tunnel: tunnel? })
+}
+
+fn group<T>(all: Vec<T>, of: impl Fn(&T) -> SessionId) -> BTreeMap<SessionId, Vec<T>> {
+    let mut groups: BTreeMap<_, Vec<T>> = BTreeMap::new();
+    for one in all {
+        groups.entry(of(&one)).or_default().push(one);
+    }
+    groups
+}
+
+fn recover_session(
+    record: SessionRecord,
+    counts: Counts,
+    packets: &[PacketEntry],
+    pieces: Vec<Piece>,
+    is_suspect: bool,
+) -> RecoveredSession {
+    let SessionRecord { mut state, socket } = record;
+    let is_sound = update(&mut state, counts);
+    let boundaries = boundaries(&state.send, packets);
+    let payload = payload(&state.send, pieces);
+    let whole = match (is_sound, boundaries, payload) {
+        (true, Some(boundaries), Some(payload)) => {
+            let surplus = surplus(&state, counts);
+            let whole = DetachedSession { state: state.clone(), boundaries, payload, surplus };
+            Session::restore(0, whole.clone()).is_ok().then_some(whole)
+        }
+        _ => None,
+    };
+    let is_damaged = whole.is_none();
+    let detached = whole.unwrap_or_else(|| fail(state));
+    RecoveredSession { detached, socket, has_failed: counts.has_failed, is_suspect, is_damaged }
+}
+
+/// What the local socket took beyond the packets that the record counts. One that is gone
+/// takes nothing any more.
+fn surplus(state: &SessionState, counts: Counts) -> u64 {
+    match state.receive.phase {
+        ReceivePhase::Open | ReceivePhase::Finished => {
+            counts.written.saturating_sub(state.receive.offset)
+        }
+        _ => 0,
+    }
+}
+
+/// The record is as old as the last commit; the counts are not.
+fn update(state: &mut SessionState, counts: Counts) -> bool {
+    if state.send.phase == SendPhase::Open {
+        let is_sound = counts.consumed >= state.send.end;
+        state.send.end = counts.consumed;
+        return is_sound;
+    }
+    true
+}
+
+/// The packets that the record counts. What has a later number was never sent, and is
+/// cut anew.
+fn boundaries(send: &SendingState, packets: &[PacketEntry]) -> Option<Vec<Boundary>> {
+    let count = send.next.distance_from(send.base) as usize;
+    if count > packets.len() {
+        return None;
+    }
+    let mut boundaries = vec![None; count];
+    for packet in packets.iter().filter(|packet| packet.numbering == send.numbering) {
+        let place = packet.seq.distance_from(send.base) as usize;
+        if let Some(boundary) = boundaries.get_mut(place) {
+            *boundary = Some(packet.boundary);
+        }
+    }
+    boundaries.into_iter().collect()
+}
+
+/// The bytes that the record counts, without a gap.
+fn payload(send: &SendingState, mut pieces: Vec<Piece>) -> Option<Vec<Bytes>> {
+    pieces.sort_by_key(|piece| piece.offset);
+    let (mut payload, mut place) = (Vec::new(), send.offset);
+    for Piece { offset, payload: mut bytes, .. } in pieces {
+        let end = offset.checked_add(bytes.len() as u64)?;
+        if place >= send.end {
+            break;
+        }
+        if end <= place {
+            continue;
+        }
+        let known = usize::try_from(place.checked_sub(offset)?).ok()?;
+        let wanted = usize::try_from(end.min(send.end) - offset).ok()?;
+        bytes = bytes.slice(known..wanted);
+        place += bytes.len() as u64;
+        payload.push(bytes);
+    }
+    (place == send.end).then_some(payload)
+}
+
+/// What is left to say of a session whose bytes are lost: a reset, at whatever number the
+/// peer says is next.
+fn fail(mut state: SessionState) -> DetachedSession {
+    let reset = Reset::with_detail(Cause::Corrupt, "what was kept of it is damaged");
+    let SendingState { phase, numbering, opening, is_cut, .. } = &mut state.send;
+    (*numbering, *opening, *is_cut) = (numbering.wrapping_add(1), None, true);
+    let mut boundaries = Vec::new();
+    match phase {
+        SendPhase::Done | SendPhase::DoneReset => {}
+        // The peer may have it, and nothing may follow it.
+        SendPhase::Reset(_) => boundaries.push(Boundary { kind: Kind::Reset, length: 0 }),
+        phase => *phase = SendPhase::Resetting(reset.clone()),
+    }
+    let send = &mut state.send;
+    send.end = 0;
+    (send.offset, send.dropped) = (0, 0);
+    send.base = send.next.minus(boundaries.len() as u32);
+    let receive = &mut state.receive;
+    receive.phase = match receive.phase {
+        ReceivePhase::Open | ReceivePhase::Discarding => ReceivePhase::Discarding,
+        ReceivePhase::Finished | ReceivePhase::DiscardedEnd => ReceivePhase::DiscardedEnd,
+        ReceivePhase::DiscardedReset => ReceivePhase::DiscardedReset,
+    };
+    (receive.offset, receive.taken) = (0, 0);
+    if matches!(state.opening, OpeningState::Offered(_)) {
+        state.opening = OpeningState::Established;
+    }
+    state.abort.get_or_insert(reset);
+    DetachedSession { state, boundaries, payload: Vec::new(), surplus: 0 }
+}
