@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use etcp_testkit::checked::Rate;
+use etcp_testkit::checked::{Rate, listen};
 use etcp_testkit::journey::Journey;
 use etcp_testkit::netns::Namespace;
+use etcp_testkit::router::Flow;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::world::CARRIER_PORT;
-use etcp_testkit::{Fault, World, skip};
+use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Sproxy, World, skip};
 
 /// The requested number.
 const CARRIERS: usize = 4;
@@ -19,7 +20,7 @@ const USED: u64 = 100_000;
 /// Starts a journey with all its carriers.
 fn start(world: World) -> Journey {
     let count = CARRIERS.to_string();
-    let change = |launch: etcp_testkit::Launch| launch.args(["--carriers", &count]);
+    let change = |launch: Launch| launch.args(["--carriers", &count]);
     let mut journey = Journey::at(Rate::BRISK, world, change);
     wait_for_all(&mut journey, 1);
     journey
@@ -55,6 +56,16 @@ fn carried(client: &Namespace) -> Vec<(u16, u64)> {
     text.lines().filter_map(parse).collect()
 }
 
+/// One of the carriers beside the attached one, as the router knows it.
+fn a_joined_one(journey: &Journey) -> Flow {
+    let attached = journey.pair.local_address().port();
+    let flows = journey.world.router.carriers();
+    let ours: BTreeSet<_> =
+        carried(&journey.world.client).into_iter().map(|(port, _)| port).collect();
+    let joined = flows.iter().find(|flow| flow.port != attached && ours.contains(&flow.port));
+    joined.expect("there are others than the attached one").clone()
+}
+
 #[test]
 fn bulk_goes_on_every_carrier_and_all_are_made_again_after_every_fault() {
     if !skip::can_link("faults::joined (faults)") || !skip::can_run("faults::joined", &["ss"]) {
@@ -78,12 +89,7 @@ fn one_of_several_that_dies_loses_no_byte_whether_it_says_so_or_not() {
     let mut journey = start(World::over(&["delay=10ms", "rate=20mbit"]));
     for is_told in [true, false] {
         wait_for_use(&journey);
-        let attached = journey.pair.local_address().port();
-        let flows = journey.world.router.carriers();
-        let ours: BTreeSet<_> =
-            carried(&journey.world.client).into_iter().map(|(port, _)| port).collect();
-        let joined = flows.iter().find(|flow| flow.port != attached && ours.contains(&flow.port));
-        let joined = joined.expect("there are others than the attached one").clone();
+        let joined = a_joined_one(&journey);
         let how = if is_told { "a RST on one" } else { "silence on one" };
         journey.survive(how, |journey| match is_told {
             true => journey.world.router.reset_carrier(&joined),
@@ -96,5 +102,35 @@ fn one_of_several_that_dies_loses_no_byte_whether_it_says_so_or_not() {
         losses >= 2 && journey.pair.cproxy.count(nothing) < losses,
         "what was lost comes again"
     );
+    journey.finish();
+}
+
+#[test]
+fn a_joined_carrier_that_falls_silent_is_suspected_and_replaced_as_the_attached_one_would_be() {
+    let name = "faults::joined (suspicion)";
+    if !skip::can_link(name) || !skip::can_run(name, &["ss"]) {
+        return;
+    }
+    // Without suspicion the silence would last for half a minute.
+    const DEAD_AFTER: [&str; 2] = ["--dead-after", "30s"];
+    let world = World::over(&["delay=10ms", "rate=20mbit"]);
+    let folder = Folder::new();
+    let listener = listen(&world.server, "127.0.0.1:0");
+    let target = listener.local_addr().expect("it listens").to_string();
+    let patient = |launch: Launch| launch.args(DEAD_AFTER);
+    let sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, patient);
+    let count = CARRIERS.to_string();
+    let change = |launch: Launch| launch.args(["--carriers", &count]).args(DEAD_AFTER);
+    let pair = Pair::start_with(&world, &folder, sproxy, change);
+    let mut journey = Journey::with_session(world, folder, pair, &listener, Rate::BRISK);
+    wait_for_all(&mut journey, 1);
+    wait_for_use(&journey);
+    let joined = a_joined_one(&journey);
+    journey.survive("silence on a joined carrier", |journey| {
+        journey.world.router.forget_carrier(&joined);
+    });
+    let cproxy = &journey.pair.cproxy;
+    assert!(cproxy.count("a joined carrier via") > 0, "the doubt is logged");
+    assert_eq!(cproxy.count("carrier lost"), 0, "it did not have to count as dead");
     journey.finish();
 }

@@ -142,6 +142,30 @@ fn a_client_that_waits_says_for_whom_and_why() {
 }
 
 #[test]
+fn the_spare_is_shown_with_its_path_and_its_round_trip() {
+    if !skip::can_run("netns::status (spare)", &[]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    world.move_soft(2);
+    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
+    let mut pair = Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["--spare"]));
+    pair.cproxy.wait_for("a spare carrier stands by over", PATIENCE);
+    let [client, server] = statuses(&folder);
+    let (here, there) = (&client["tunnels"][0], &server["tunnels"][0]);
+    let (carrier, spare) = (&here["carrier"], &here["standby"]);
+    assert!(spare["interface"].is_string(), "{here}");
+    assert_ne!(spare["interface"], carrier["interface"]);
+    assert_eq!(spare["peer"], carrier["peer"]);
+    assert!(spare["round_trip_us"].as_u64().is_some_and(|it| it > 0), "{spare}");
+    assert!(spare["silent_ms"].is_u64(), "{spare}");
+    assert!(there["standby"].is_null(), "{there}");
+    let shown = table(&folder);
+    let line = shown.lines().find(|line| line.trim_start().starts_with("spare "));
+    assert!(line.is_some_and(|line| line.contains("round trip ")), "{shown}");
+}
+
+#[test]
 fn the_control_socket_is_its_users_alone() {
     use std::os::unix::fs::PermissionsExt;
     if !skip::can_run("netns::status (another user)", &[]) {

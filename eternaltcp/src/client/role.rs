@@ -237,6 +237,10 @@ impl Role for ClientRole {
             }
             Change::Lost(end) => self.handle_lost(now, end, tunnel),
             Change::Suspected(why) => self.handle_suspected(now, Some(why), tunnel),
+            Change::JoinedSuspected(silent) => {
+                self.event_log.note_joined_silence(now, silent);
+                self.handle_suspected(now, Some(Suspicion::Path), tunnel);
+            }
             Change::Relieved => self.handle_suspected(now, None, tunnel),
             Change::Refused(refusal) => self.handle_refused(now, &refusal, tunnel),
             Change::Closed(why) => self.handle_closed(now, why),

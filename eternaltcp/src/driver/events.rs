@@ -6,7 +6,7 @@ use eternaltcp_proto::{
 };
 use tracing::debug;
 
-use super::carriers::{Failure, StandbyChange, joined_end};
+use super::carriers::{CarriersEvent, Failure, joined_end};
 use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, StandbyId, drained};
 
 /// Which events there were.
@@ -30,8 +30,11 @@ impl<R: Role> Driver<R> {
         while let Some(change) = self.carriers.poll_event() {
             handled = Handled::Others;
             let change = match change {
-                StandbyChange::Ready(id) => Change::StandsBy(id),
-                StandbyChange::Lost(id, why) => Change::StandbyLost(id, why),
+                CarriersEvent::StandsBy(id) => Change::StandsBy(id),
+                CarriersEvent::StandbyLost(id, why) => Change::StandbyLost(id, why),
+                CarriersEvent::JoinedSuspected(silent) => Change::JoinedSuspected(silent),
+                CarriersEvent::JoinedRelieved if self.tunnel.suspicion().is_some() => continue,
+                CarriersEvent::JoinedRelieved => Change::Relieved,
             };
             self.role.handle_change(self.clocks.round(), change, &self.tunnel);
             self.apply_actions();
@@ -57,6 +60,8 @@ impl<R: Role> Driver<R> {
                 Change::Attached { is_resumed, carrier: self.carriers.attached() }
             }
             Event::Suspected(why) => Change::Suspected(why),
+            // A joined carrier is still suspected.
+            Event::Relieved if self.carriers.is_joined_suspected() => return,
             Event::Relieved => Change::Relieved,
             Event::Refused(refusal) => {
                 self.close_carriers();

@@ -1,6 +1,7 @@
 //! The differences between the client's and the server's end of a tunnel.
 
 use std::fmt;
+use std::time::Duration;
 
 use eternaltcp_proto::{
     AttachRequest, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId,
@@ -55,7 +56,9 @@ pub(crate) enum Change<'a> {
     Lost(&'a CarrierEnd),
     /// The carrier is suspected to be dead.
     Suspected(Suspicion),
-    /// The carrier is no longer suspected.
+    /// A joined carrier is suspected: nothing sent on it has been acknowledged for this long.
+    JoinedSuspected(Duration),
+    /// No carrier is suspected any longer.
     Relieved,
     /// The peer refused the attach.
     Refused(Refusal),

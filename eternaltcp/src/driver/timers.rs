@@ -32,7 +32,7 @@ impl<R: Role> Driver<R> {
             self.report_path(now);
         }
         self.tunnel.handle_timeout(now);
-        self.carriers.handle_timeout(now);
+        self.carriers.handle_timeout(now, self.tunnel.config().dead_after);
         self.poll_events();
     }
 

@@ -1,5 +1,7 @@
 //! The carriers of a tunnel, each with its stage.
 
+mod stage;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,17 +9,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachError, JoinedId, PathReport, Standby, StandbyEvent, Time, Tunnel, Violation,
-    encode_refusal,
+    AttachError, JoinedId, PathReport, Standby, StandbyEvent, Time, Tunnel, encode_refusal,
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::{CarrierEnd, CarrierIo, linger};
 use crate::status::CarrierStatus;
+use stage::{Carrier, Stage};
+pub(super) use stage::{CarriersEvent, Failure, joined_end};
 
 /// Rejected carriers that wait for their refusal to arrive. A further one is closed without it.
 const MAX_LINGERING: usize = 4;
+
+/// How often the kernel is asked about joined carriers on which something was sent.
+const JOINED_CHECK: Duration = Duration::from_millis(250);
 
 /// The id of a carrier that stands by, unique within one tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,50 +33,14 @@ pub(crate) struct StandbyId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct Carriers {
     all: Vec<Carrier>,
-    events: VecDeque<StandbyChange>,
+    events: VecDeque<CarriersEvent>,
+    /// When joined carriers were last checked.
+    joined_checked: Time,
+    /// Whether a joined carrier is suspected to be dead.
+    is_joined_suspected: bool,
     /// Permits for carriers that were rejected.
     lingering: Arc<Semaphore>,
     plaintext: Vec<Bytes>,
-}
-
-/// One carrier.
-#[derive(Debug)]
-struct Carrier {
-    io: CarrierIo,
-    stage: Stage,
-    /// When something was last read from it.
-    heard: Option<Time>,
-}
-
-/// The stage of a carrier.
-#[derive(Debug)]
-enum Stage {
-    /// It stands by, or has asked to.
-    StandingBy(StandbyId, Box<Standby>),
-    /// It is bound, or has asked to be.
-    Attached,
-    /// It has joined the attached one, or has asked to.
-    Joined(JoinedId),
-    /// It was bound or had joined before. It is closed once the server has bound the next one.
-    Retired,
-}
-
-/// What happened to a carrier that stands by.
-#[derive(Debug)]
-pub(super) enum StandbyChange {
-    /// The server let it stand by.
-    Ready(StandbyId),
-    /// It is no longer of use, for this reason.
-    Lost(StandbyId, String),
-}
-
-/// How reading or writing failed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The peer broke the protocol.
-    Violation(Violation),
-    /// A carrier ended. Everything read before was handled first.
-    Ended(CarrierEnd),
 }
 
 impl Carriers {
@@ -78,6 +48,8 @@ impl Carriers {
         Self {
             all: Vec::new(),
             events: VecDeque::new(),
+            joined_checked: Time::ZERO,
+            is_joined_suspected: false,
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             plaintext: Vec::new(),
         }
@@ -97,8 +69,8 @@ impl Carriers {
         self.all.iter().any(|it| !matches!(it.stage, Stage::Retired) && it.io.has_more())
     }
 
-    /// Returns the next change of a carrier that stands by.
-    pub(super) fn poll_event(&mut self) -> Option<StandbyChange> {
+    /// Returns the next event of a carrier beside the attached one.
+    pub(super) fn poll_event(&mut self) -> Option<CarriersEvent> {
         self.events.pop_front()
     }
 
@@ -106,6 +78,7 @@ impl Carriers {
     /// to be.
     pub(super) fn close(&mut self) -> bool {
         let was_attached = self.attached().is_some();
+        self.is_joined_suspected = false;
         self.all.retain(|it| matches!(it.stage, Stage::StandingBy(..)));
         was_attached
     }
@@ -114,7 +87,8 @@ impl Carriers {
     pub(super) fn close_standbys(&mut self) {
         for Carrier { stage, .. } in &self.all {
             if let Stage::StandingBy(id, _) = stage {
-                self.events.push_back(StandbyChange::Lost(*id, "its tunnel has ended".to_owned()));
+                self.events
+                    .push_back(CarriersEvent::StandbyLost(*id, "its tunnel has ended".to_owned()));
             }
         }
         self.all.retain(|it| !matches!(it.stage, Stage::StandingBy(..)));
@@ -129,6 +103,7 @@ impl Carriers {
     /// the server has bound it.
     pub(super) fn replace(&mut self, carrier: CarrierIo) {
         self.close_retired();
+        self.is_joined_suspected = false;
         for Carrier { stage, .. } in &mut self.all {
             if matches!(stage, Stage::Attached | Stage::Joined(_)) {
                 *stage = Stage::Retired;
@@ -157,7 +132,7 @@ impl Carriers {
             }
             None => {
                 let why = "the tunnel is not attached".to_owned();
-                self.events.push_back(StandbyChange::Lost(id, why));
+                self.events.push_back(CarriersEvent::StandbyLost(id, why));
             }
         }
     }
@@ -283,22 +258,22 @@ impl Carriers {
             while let Some(event) = standby.poll_event() {
                 let why = match event {
                     StandbyEvent::Ready => {
-                        self.events.push_back(StandbyChange::Ready(*id));
+                        self.events.push_back(CarriersEvent::StandsBy(*id));
                         continue;
                     }
                     StandbyEvent::Refused(refusal) => refusal.to_string(),
                     StandbyEvent::Dead => "it does not answer".to_owned(),
                 };
-                lost.push(StandbyChange::Lost(*id, why));
+                lost.push(CarriersEvent::StandbyLost(*id, why));
             }
         }
         self.lose_standbys(lost);
     }
 
     /// Closes those that are lost.
-    fn lose_standbys(&mut self, lost: Vec<StandbyChange>) {
+    fn lose_standbys(&mut self, lost: Vec<CarriersEvent>) {
         for change in lost {
-            if let StandbyChange::Lost(id, _) = change {
+            if let CarriersEvent::StandbyLost(id, _) = change {
                 self.take_standby(id);
             }
             self.events.push_back(change);
@@ -307,21 +282,47 @@ impl Carriers {
 
     /// Returns when to call [`Self::handle_timeout`] next.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let check = self.joined_checked + JOINED_CHECK;
         let times = self.all.iter().filter_map(|it| match &it.stage {
             Stage::StandingBy(_, standby) => standby.poll_timeout(),
-            Stage::Attached | Stage::Joined(_) | Stage::Retired => None,
+            Stage::Joined(_) => it.is_to_check().then_some(check),
+            Stage::Attached | Stage::Retired => None,
         });
         times.min()
     }
 
     /// Handles the passing of time. Read first what arrived before.
-    pub(super) fn handle_timeout(&mut self, now: Time) {
+    pub(super) fn handle_timeout(&mut self, now: Time, dead_after: Duration) {
         for Carrier { stage, .. } in &mut self.all {
             if let Stage::StandingBy(_, standby) = stage {
                 standby.handle_timeout(now);
             }
         }
         self.poll_standbys();
+        if now.since(self.joined_checked) >= JOINED_CHECK {
+            self.joined_checked = now;
+            self.check_joined(now, dead_after);
+        }
+    }
+
+    /// Suspects joined carriers by the rule of the attached one: bytes wait for longer than a few
+    /// round trips, and the peer's kernel acknowledges nothing meanwhile.
+    fn check_joined(&mut self, now: Time, dead_after: Duration) {
+        let joined = self.all.iter_mut().filter(|it| matches!(it.stage, Stage::Joined(_)));
+        let silent = joined.filter_map(|it| it.check(now, dead_after)).max();
+        if silent.is_some() == self.is_joined_suspected {
+            return;
+        }
+        self.is_joined_suspected = silent.is_some();
+        self.events.push_back(match silent {
+            Some(silent) => CarriersEvent::JoinedSuspected(silent),
+            None => CarriersEvent::JoinedRelieved,
+        });
+    }
+
+    /// Returns whether a joined carrier is suspected to be dead.
+    pub(super) fn is_joined_suspected(&self) -> bool {
+        self.is_joined_suspected
     }
 
     /// Ends the sending direction of the attached carrier in order. Returns whether that is
@@ -375,46 +376,4 @@ impl Carriers {
             _ => None,
         })
     }
-}
-
-impl Carrier {
-    fn new(io: CarrierIo, stage: Stage) -> Self {
-        Self { io: io.passed_on(), stage, heard: None }
-    }
-}
-
-impl Stage {
-    /// Handles plaintext that was read from the carrier.
-    fn handle_input(
-        &mut self,
-        now: Time,
-        chunk: Bytes,
-        tunnel: &mut Tunnel,
-    ) -> Result<(), Violation> {
-        match self {
-            Self::Attached => tunnel.handle_input(now, chunk),
-            Self::Joined(id) => tunnel.handle_joined_input(now, *id, chunk),
-            Self::StandingBy(_, standby) => standby.handle_input(now, chunk),
-            Self::Retired => Ok(()),
-        }
-    }
-
-    /// Returns the consequence of a failure: for the tunnel, or (an error) for the carrier alone.
-    fn fail(&self, failure: Failure) -> Result<Failure, StandbyChange> {
-        match (self, failure) {
-            (Self::StandingBy(id, _), Failure::Violation(violation)) => {
-                Err(StandbyChange::Lost(*id, violation.to_string()))
-            }
-            (Self::StandingBy(id, _), Failure::Ended(end)) => {
-                Err(StandbyChange::Lost(*id, end.to_string()))
-            }
-            (Self::Joined(_), Failure::Ended(end)) => Ok(Failure::Ended(joined_end(end))),
-            (_, failure) => Ok(failure),
-        }
-    }
-}
-
-/// Converts the end of a joined carrier: packets in flight on it need an attach.
-pub(super) fn joined_end(end: CarrierEnd) -> CarrierEnd {
-    CarrierEnd::Joined(Box::new(end))
 }
