@@ -267,7 +267,7 @@ fn silence_ends_it_at_the_client_soon_after_a_heartbeat() {
     assert_eq!(doubted.since(ready), SECOND * 15 + SECOND / 4);
     world.standby.handle_timeout(doubted);
     assert_eq!(world.standby.suspicion(), Some(Suspicion::Path));
-    assert!(!world.standby.is_ready(), "it is not to be used now");
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Suspected(Suspicion::Path)));
     let dead = world.standby.poll_timeout().unwrap();
     assert_eq!(dead.since(ready), SECOND * 18);
     world.standby.handle_timeout(dead);
@@ -281,9 +281,10 @@ fn a_late_answer_ends_the_doubt_about_it_and_makes_it_more_patient() {
     world.beat();
     world.standby.handle_timeout(world.now + SECOND / 4);
     let late = world.now + SECOND;
-    assert!(world.standby.suspicion().is_some() && !world.standby.is_ready());
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Suspected(Suspicion::Path)));
     world.standby.handle_input(late, echo(0)).unwrap();
-    assert!(world.standby.is_ready());
+    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Relieved));
+    assert_eq!(world.standby.poll_event(), None);
     assert_eq!(world.standby.round_trip(), Some(SECOND));
     let asked = late + SECOND * 15;
     world.standby.handle_timeout(asked);

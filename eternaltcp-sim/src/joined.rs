@@ -93,7 +93,7 @@ impl Joining {
     fn go_on(&mut self, env: &mut Env, end: &mut End, id: LinkId, mut standby: Standby) {
         say(env, id, &mut standby);
         match standby.poll_event() {
-            None => {
+            None | Some(StandbyEvent::Suspected(_) | StandbyEvent::Relieved) => {
                 self.links.insert(id, standby);
             }
             Some(StandbyEvent::Ready) => match end.tunnel.join(env.now, standby) {

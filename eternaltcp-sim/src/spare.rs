@@ -66,7 +66,7 @@ impl Spare {
             self.go_on(env, id, standby);
         }
         self.taken_at.take_if(|at| *at <= env.now)?;
-        self.standing.take_if(|(_, standby)| standby.is_ready())
+        self.standing.take_if(|(_, standby)| is_fit(standby))
     }
 
     fn begin(&mut self, env: &mut Env, end: &End, next: &mut LinkId) {
@@ -78,7 +78,7 @@ impl Spare {
 
     /// Requests the carrier: its keeper hands it over a little later.
     pub(crate) fn take(&mut self, env: &mut Env) {
-        if self.standing.as_ref().is_some_and(|(_, standby)| standby.is_ready()) {
+        if self.standing.as_ref().is_some_and(|(_, standby)| is_fit(standby)) {
             let most = if env.rng.chance(20) { 300 } else { 3 };
             let at = env.now + env.rng.millis(0, most);
             self.taken_at.get_or_insert(at);
@@ -113,7 +113,7 @@ impl Spare {
     fn go_on(&mut self, env: &mut Env, id: LinkId, mut standby: Standby) {
         say(env, id, &mut standby);
         match standby.poll_event() {
-            None => {}
+            None | Some(StandbyEvent::Suspected(_) | StandbyEvent::Relieved) => {}
             Some(StandbyEvent::Ready) => {
                 note!(env, "link {id} is the spare");
                 env.counters.spares += 1;
@@ -130,6 +130,11 @@ impl Spare {
         env.close(id, Side::Client, is_abrupt);
         self.again = env.now + PAUSE;
     }
+}
+
+/// Whether a carrier stands by and is not doubted.
+fn is_fit(standby: &Standby) -> bool {
+    standby.is_ready() && standby.suspicion().is_none()
 }
 
 /// Returns the client's part of a carrier that starts to stand by.

@@ -47,6 +47,10 @@ pub enum StandbyEvent {
     Ready,
     /// The server refused it: close it.
     Refused(Refusal),
+    /// An answer is late by more than a few round trips: do not use the carrier now.
+    Suspected(Suspicion),
+    /// The carrier that was doubted has answered.
+    Relieved,
     /// An answer did not come in time: close it.
     Dead,
 }
@@ -54,7 +58,7 @@ pub enum StandbyEvent {
 /// A carrier that stands by for a tunnel, as a state machine without I/O.
 /// [`crate::Tunnel::stand_by`] makes it. After each input, drain [`Self::poll_event`] and
 /// [`Self::poll_transmit`], and return at the time that [`Self::poll_timeout`] gives. It is of no
-/// use after any event but [`StandbyEvent::Ready`].
+/// use after [`StandbyEvent::Refused`] and [`StandbyEvent::Dead`].
 #[derive(Debug)]
 pub struct Standby {
     tunnel: TunnelId,
@@ -63,6 +67,8 @@ pub struct Standby {
     state: StandbyState,
     /// The last event that was not polled. A later one replaces it.
     event: Option<StandbyEvent>,
+    /// Whether the driver was told of a doubt.
+    is_suspected: bool,
     /// How long the answer to the request took.
     first_round_trip: Option<Duration>,
 }
@@ -85,6 +91,7 @@ impl Standby {
             decoder: Decoder::default(),
             state: StandbyState::Asking(Question::new(now, config.patience)),
             event: None,
+            is_suspected: false,
             first_round_trip: None,
         }
     }
@@ -95,11 +102,10 @@ impl Standby {
         self.tunnel
     }
 
-    /// Returns whether it may be used: the server let it stand by, and it is neither dead nor
-    /// doubted.
+    /// Returns whether the server let it stand by, and it is not known to be dead.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, StandbyState::Ready(_)) && self.suspicion().is_none()
+        matches!(self.state, StandbyState::Ready(_))
     }
 
     /// Returns whether and why the carrier is doubted now: a heartbeat was not answered within a
@@ -214,7 +220,13 @@ impl Standby {
 
     /// Returns the next event for the driver.
     pub fn poll_event(&mut self) -> Option<StandbyEvent> {
-        self.event.take()
+        if let Some(event) = self.event.take() {
+            return Some(event);
+        }
+        let suspicion = self.suspicion();
+        let is_news = suspicion.is_some() != self.is_suspected;
+        self.is_suspected = suspicion.is_some();
+        is_news.then(|| suspicion.map_or(StandbyEvent::Relieved, StandbyEvent::Suspected))
     }
 
     /// Asks with a heartbeat at once whether the carrier is alive, because something happened to
@@ -251,19 +263,17 @@ impl Standby {
 
     /// Returns what the tunnel takes over with a carrier that is to join: the start of a packet,
     /// its liveness, and how long an answer may take. Returns `None` if it does not stand by for
-    /// `tunnel`, or is doubted.
+    /// `tunnel`.
     pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Liveness, Duration)> {
-        let is_fit = self.tunnel == tunnel && self.is_ready();
         let StandbyState::Ready(liveness) = self.state else { return None };
-        is_fit.then_some((self.decoder, *liveness, self.config.patience))
+        (self.tunnel == tunnel).then_some((self.decoder, *liveness, self.config.patience))
     }
 
     /// Returns what the tunnel takes over with the carrier: the start of a packet whose rest has
     /// not arrived, and the heartbeat whose echo may still come. Returns `None` if it does not
-    /// stand by for `tunnel`, or is doubted.
+    /// stand by for `tunnel`.
     pub(crate) fn into_carrier(self, tunnel: TunnelId) -> Option<(Decoder, Option<Seq>)> {
-        let is_fit = self.tunnel == tunnel && self.is_ready();
         let StandbyState::Ready(liveness) = self.state else { return None };
-        is_fit.then(|| (self.decoder, liveness.under_way()))
+        (self.tunnel == tunnel).then(|| (self.decoder, liveness.under_way()))
     }
 }

@@ -25,10 +25,18 @@ impl Tunnel {
         self.carriers.liveness()?.suspicion().or_else(|| self.joined_suspicion())
     }
 
-    /// Returns whether and why one of the joined carriers is doubted now.
-    #[must_use]
-    pub fn joined_suspicion(&self) -> Option<Suspicion> {
+    fn joined_suspicion(&self) -> Option<Suspicion> {
         self.attached()?.joined.iter().find_map(|joined| joined.liveness().suspicion())
+    }
+
+    /// Returns when the silence of a doubted joined carrier began, if the attached carrier is not
+    /// doubted.
+    #[must_use]
+    pub fn joined_silent_since(&self) -> Option<Time> {
+        let attached = self.attached().filter(|it| it.liveness.suspicion().is_none())?;
+        let doubted = attached.joined.iter().map(Joined::liveness);
+        let doubted = doubted.filter(|liveness| liveness.suspicion().is_some());
+        doubted.map(Liveness::silent_since).min()
     }
 
     /// Returns whether to call [`Self::handle_path_report`] and [`Self::handle_joined_path_report`]

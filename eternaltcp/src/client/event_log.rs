@@ -29,8 +29,6 @@ pub(super) struct EventLog {
     /// The server's addresses, for events.
     server: String,
     publisher: Publisher,
-    /// Since when a joined carrier is silent, before its doubt is logged.
-    joined_silent: Option<Time>,
 }
 
 impl EventLog {
@@ -74,7 +72,7 @@ impl EventLog {
         if self.doubted.is_some() {
             return;
         }
-        let joined = self.joined_silent.take().filter(|_| tunnel.suspicion().is_none());
+        let joined = tunnel.joined_silent_since();
         let since = joined.or(last_heard(tunnel)).unwrap_or(now);
         self.doubted = Some(since);
         let silent = millis(now.since(since));
@@ -101,12 +99,6 @@ impl EventLog {
         info!("{}", self.doubt);
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &self.doubt);
         self.publisher.doubted(|| event);
-    }
-
-    /// Notes how long a joined carrier has been silent that is now doubted.
-    pub(super) fn note_joined_silence(&mut self, now: Time, silent: Duration) {
-        let since = now.since_origin().saturating_sub(silent);
-        self.joined_silent = Some(Time::new(since));
     }
 
     /// Logs that the carrier is doubted, or no longer.

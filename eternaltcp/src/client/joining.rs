@@ -38,6 +38,8 @@ pub(super) struct Joining {
     again: Instant,
     /// Consecutive failures.
     troubles: u32,
+    /// Whether the carriers are doubted because of a joined one.
+    is_blamed: bool,
 }
 
 /// A carrier that is to join.
@@ -52,7 +54,14 @@ enum Coming {
 impl Joining {
     /// Creates the state for `wanted` carriers beside the attached one.
     pub(super) fn new(wanted: usize) -> Self {
-        Self { wanted, coming: None, joined_at: None, again: Instant::now(), troubles: 0 }
+        Self {
+            wanted,
+            coming: None,
+            joined_at: None,
+            again: Instant::now(),
+            troubles: 0,
+            is_blamed: false,
+        }
     }
 
     /// Returns whether the carrier in preparation has this id.
@@ -144,16 +153,28 @@ impl Joining {
         self.rest();
     }
 
-    /// Handles the attach of another carrier: those that had joined the previous one are gone,
-    /// without a failure.
+    /// Handles a doubt about the carriers; `is_joined` means that a joined one is the reason.
+    pub(super) fn handle_suspected(&mut self, is_joined: bool) {
+        self.is_blamed = is_joined;
+    }
+
+    /// Handles the attach of another carrier: those that had joined the previous one are gone. That
+    /// is no failure unless a joined one was the reason.
     pub(super) fn handle_attached(&mut self) {
-        self.joined_at = None;
+        let bearable = if self.is_blamed { SETTLED } else { Duration::ZERO };
+        self.handle_end(bearable);
     }
 
     /// Handles the loss of the attached carrier and all that joined it; `by_joined` means that one
-    /// of those caused it.
+    /// of those ended.
     pub(super) fn handle_lost(&mut self, by_joined: bool) {
-        let bearable = if by_joined { SETTLED } else { AT_ONCE };
+        self.handle_end(if by_joined { SETTLED } else { AT_ONCE });
+    }
+
+    /// Handles the end of all that have joined: it is a failure if they lived shorter than is
+    /// bearable.
+    fn handle_end(&mut self, bearable: Duration) {
+        self.is_blamed = false;
         if self.joined_at.take().is_some_and(|at| at.elapsed() < bearable) {
             self.rest();
         }

@@ -126,12 +126,26 @@ impl Pool {
         Some(joining.handle_ready(&mut self.dialer, id, tunnel, current))
     }
 
+    /// Handles a doubt about a carrier that stands by, or its end.
+    pub(super) fn handle_standby_doubted(&mut self, id: StandbyId, is_doubted: bool) {
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
+            spare.set_doubted(is_doubted);
+        }
+    }
+
     /// Handles the loss of a carrier that was to stand by.
     pub(super) fn handle_standby_lost(&mut self, id: StandbyId, why: &str) {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.handle_lost(why);
         } else if let Some(joining) = self.joining.as_mut().filter(|it| it.is(id)) {
             joining.handle_standby_lost(why);
+        }
+    }
+
+    /// Handles a doubt about the carriers, or its end.
+    pub(super) fn handle_suspected(&mut self, tunnel: &Tunnel) {
+        if let Some(joining) = &mut self.joining {
+            joining.handle_suspected(tunnel.joined_silent_since().is_some());
         }
     }
 
@@ -149,9 +163,9 @@ impl Pool {
         }
     }
 
-    /// Returns whether a spare stands by.
+    /// Returns whether a spare stands by that is not doubted.
     pub(super) fn has_spare(&self) -> bool {
-        self.spare().is_some()
+        self.spare.as_ref().is_some_and(Spare::is_fit)
     }
 
     /// Returns the spare that stands by, and its path.

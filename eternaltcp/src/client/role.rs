@@ -146,6 +146,7 @@ impl ClientRole {
         self.dialing.note_progress(tunnel);
         self.event_log.handle_suspected(now, why, tunnel);
         self.dialing.handle_suspected(now, why);
+        self.pool.handle_suspected(tunnel);
         self.dial(now, tunnel);
         if why.is_some() {
             self.use_spare(now, tunnel);
@@ -237,16 +238,18 @@ impl Role for ClientRole {
             }
             Change::Lost(end) => self.handle_lost(now, end, tunnel),
             Change::Suspected(why) => self.handle_suspected(now, Some(why), tunnel),
-            Change::JoinedSuspected(silent) => {
-                self.event_log.note_joined_silence(now, silent);
-                self.handle_suspected(now, Some(Suspicion::Path), tunnel);
-            }
             Change::Relieved => self.handle_suspected(now, None, tunnel),
             Change::Refused(refusal) => self.handle_refused(now, &refusal, tunnel),
             Change::Closed(why) => self.handle_closed(now, why),
             Change::StandsBy(id) => {
                 let current = self.dialing.current_path();
                 self.actions.extend(self.pool.handle_ready(id, tunnel, current));
+            }
+            Change::StandbyDoubted(id, is_doubted) => {
+                self.pool.handle_standby_doubted(id, is_doubted);
+                if !is_doubted {
+                    self.use_spare(now, tunnel);
+                }
             }
             Change::StandbyLost(id, why) => self.pool.handle_standby_lost(id, &why),
         }

@@ -40,6 +40,8 @@ struct Carrier {
     id: StandbyId,
     path: Path,
     server: usize,
+    /// It owes an answer.
+    is_doubted: bool,
 }
 
 impl Spare {
@@ -102,7 +104,7 @@ impl Spare {
         match result {
             Ok(dialed) => {
                 let Dialed { carrier, path, server, .. } = *dialed;
-                self.state = State::Asking(Carrier { id, path, server });
+                self.state = State::Asking(Carrier { id, path, server, is_doubted: false });
                 let config = StandbyConfig::default();
                 Some(Action::StandBy { id, carrier: Box::new(carrier), config })
             }
@@ -148,6 +150,18 @@ impl Spare {
         }
     }
 
+    /// Handles a doubt about the carrier, or its end.
+    pub(super) fn set_doubted(&mut self, is_doubted: bool) {
+        if let State::Ready(carrier) = &mut self.state {
+            carrier.is_doubted = is_doubted;
+        }
+    }
+
+    /// Returns whether a carrier stands by that is not doubted.
+    pub(super) fn is_fit(&self) -> bool {
+        matches!(&self.state, State::Ready(carrier) if !carrier.is_doubted)
+    }
+
     /// Returns the carrier that stands by, and its path.
     pub(super) fn ready(&self) -> Option<(StandbyId, &Path)> {
         match &self.state {
@@ -159,7 +173,7 @@ impl Spare {
     /// Takes the carrier that stands by, its path and its server.
     pub(super) fn claim(&mut self) -> Option<(StandbyId, Path, usize)> {
         match std::mem::replace(&mut self.state, rested(Duration::ZERO)) {
-            State::Ready(Carrier { id, path, server }) => Some((id, path, server)),
+            State::Ready(Carrier { id, path, server, .. }) => Some((id, path, server)),
             other => {
                 self.state = other;
                 None

@@ -31,10 +31,10 @@ impl<R: Role> Driver<R> {
             handled = Handled::Others;
             let change = match change {
                 CarriersEvent::StandsBy(id) => Change::StandsBy(id),
+                CarriersEvent::StandbyDoubted(id, is_doubted) => {
+                    Change::StandbyDoubted(id, is_doubted)
+                }
                 CarriersEvent::StandbyLost(id, why) => Change::StandbyLost(id, why),
-                CarriersEvent::JoinedSuspected(silent) => Change::JoinedSuspected(silent),
-                CarriersEvent::JoinedRelieved if self.tunnel.suspicion().is_some() => continue,
-                CarriersEvent::JoinedRelieved => Change::Relieved,
             };
             self.role.handle_change(self.clocks.round(), change, &self.tunnel);
             self.apply_actions();
@@ -60,8 +60,6 @@ impl<R: Role> Driver<R> {
                 Change::Attached { is_resumed, carrier: self.carriers.attached() }
             }
             Event::Suspected(why) => Change::Suspected(why),
-            // A joined carrier is still suspected.
-            Event::Relieved if self.carriers.is_joined_suspected() => return,
             Event::Relieved => Change::Relieved,
             Event::Refused(refusal) => {
                 self.close_carriers();

@@ -1,7 +1,6 @@
 //! The differences between the client's and the server's end of a tunnel.
 
 use std::fmt;
-use std::time::Duration;
 
 use eternaltcp_proto::{
     AttachRequest, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId,
@@ -54,10 +53,8 @@ pub(crate) enum Change<'a> {
     Attached { is_resumed: bool, carrier: Option<&'a CarrierIo> },
     /// The carrier is gone.
     Lost(&'a CarrierEnd),
-    /// The carrier is suspected to be dead.
+    /// The carrier, or one that has joined it, is suspected to be dead.
     Suspected(Suspicion),
-    /// A joined carrier is suspected: nothing sent on it has been acknowledged for this long.
-    JoinedSuspected(Duration),
     /// No carrier is suspected any longer.
     Relieved,
     /// The peer refused the attach.
@@ -66,6 +63,8 @@ pub(crate) enum Change<'a> {
     Closed(Closing),
     /// A carrier stands by.
     StandsBy(StandbyId),
+    /// A carrier that stands by owes an answer, or has given it.
+    StandbyDoubted(StandbyId, bool),
     /// A carrier that was to stand by is gone, for this reason.
     StandbyLost(StandbyId, String),
 }

@@ -32,15 +32,13 @@ impl<R: Role> Driver<R> {
             self.report_path(now);
         }
         self.tunnel.handle_timeout(now);
-        self.carriers.handle_timeout(now, self.tunnel.config().dead_after);
+        self.carriers.handle_timeout(now);
         self.poll_events();
     }
 
-    /// Gives the tunnel the kernel's report about its carrier.
+    /// Gives the tunnel the kernel's reports about its carriers.
     pub(super) fn report_path(&mut self, now: Time) {
-        if let Some(report) = self.carriers.path_report(now) {
-            self.tunnel.handle_path_report(now, report);
-        }
+        self.carriers.report_paths(now, &mut self.tunnel);
     }
 
     fn next_wake(&mut self) -> Instant {
@@ -63,9 +61,7 @@ impl<R: Role> Driver<R> {
         self.tunnel.compact();
         self.entrance.tick(&self.tunnel);
         self.check_drain();
-        if let Err(failure) = self.carriers.handle_tick(now, patience) {
-            self.handle_failure(failure);
-        }
+        self.carriers.handle_tick(now, patience);
         let stats = self.tunnel.stats();
         let sessions = self.tunnel.session_count();
         self.trim.handle_look(held, sessions, stats.sent_bytes + stats.delivered_bytes);

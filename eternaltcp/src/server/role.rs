@@ -221,12 +221,9 @@ impl Role for ServerRole {
                 self.actions.push_back(Action::End);
             }
             // A server waits for carriers: it suspects none, and nobody refuses one.
-            Change::Suspected(_)
-            | Change::JoinedSuspected(_)
-            | Change::Relieved
-            | Change::Refused(_) => {}
+            Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
             // The driver does not have carriers that stand by here before they attach or join.
-            Change::StandsBy(_) | Change::StandbyLost(..) => {}
+            Change::StandsBy(_) | Change::StandbyDoubted(..) | Change::StandbyLost(..) => {}
         }
     }
 

@@ -227,11 +227,6 @@ impl CarrierIo {
         Some((info.round_trip, info.variance))
     }
 
-    /// Returns how many bytes the socket took in all.
-    pub(super) fn written(&self) -> u64 {
-        self.output.written()
-    }
-
     /// Returns what the status shows. `round_trip` is used if the kernel knows none.
     pub(super) fn status(
         &self,

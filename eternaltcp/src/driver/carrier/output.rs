@@ -58,11 +58,6 @@ impl Output {
         &mut self.buffer
     }
 
-    /// Returns how many bytes the socket took in all.
-    pub(super) fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Returns whether the socket took everything that is protected.
     pub(super) fn is_flushed(&self) -> bool {
         self.sent == self.buffer.len()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachError, JoinedId, PathReport, Standby, StandbyEvent, Time, Tunnel, encode_refusal,
+    AttachError, JoinedId, Standby, StandbyEvent, Time, Tunnel, encode_refusal,
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -22,9 +22,6 @@ pub(super) use stage::{CarriersEvent, Failure, joined_end};
 /// Rejected carriers that wait for their refusal to arrive. A further one is closed without it.
 const MAX_LINGERING: usize = 4;
 
-/// How often the kernel is asked about joined carriers on which something was sent.
-const JOINED_CHECK: Duration = Duration::from_millis(250);
-
 /// The id of a carrier that stands by, unique within one tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StandbyId(pub(crate) u64);
@@ -34,10 +31,6 @@ pub(crate) struct StandbyId(pub(crate) u64);
 pub(crate) struct Carriers {
     all: Vec<Carrier>,
     events: VecDeque<CarriersEvent>,
-    /// When joined carriers were last checked.
-    joined_checked: Time,
-    /// Whether a joined carrier is suspected to be dead.
-    is_joined_suspected: bool,
     /// Permits for carriers that were rejected.
     lingering: Arc<Semaphore>,
     plaintext: Vec<Bytes>,
@@ -48,8 +41,6 @@ impl Carriers {
         Self {
             all: Vec::new(),
             events: VecDeque::new(),
-            joined_checked: Time::ZERO,
-            is_joined_suspected: false,
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             plaintext: Vec::new(),
         }
@@ -78,7 +69,6 @@ impl Carriers {
     /// to be.
     pub(super) fn close(&mut self) -> bool {
         let was_attached = self.attached().is_some();
-        self.is_joined_suspected = false;
         self.all.retain(|it| matches!(it.stage, Stage::StandingBy(..)));
         was_attached
     }
@@ -103,7 +93,6 @@ impl Carriers {
     /// the server has bound it.
     pub(super) fn replace(&mut self, carrier: CarrierIo) {
         self.close_retired();
-        self.is_joined_suspected = false;
         for Carrier { stage, .. } in &mut self.all {
             if matches!(stage, Stage::Attached | Stage::Joined(_)) {
                 *stage = Stage::Retired;
@@ -188,9 +177,8 @@ impl Carriers {
             }
             let read = carrier.io.poll_read(cx, &mut self.plaintext);
             if let Poll::Ready(Ok(_)) = read {
-                carrier.heard = Some(now);
+                carrier.handle_heard(now, tunnel);
                 if let Stage::Attached = carrier.stage {
-                    tunnel.handle_heard(now);
                     heard();
                 }
             }
@@ -261,6 +249,11 @@ impl Carriers {
                         self.events.push_back(CarriersEvent::StandsBy(*id));
                         continue;
                     }
+                    StandbyEvent::Suspected(_) | StandbyEvent::Relieved => {
+                        let is_suspected = standby.suspicion().is_some();
+                        self.events.push_back(CarriersEvent::StandbyDoubted(*id, is_suspected));
+                        continue;
+                    }
                     StandbyEvent::Refused(refusal) => refusal.to_string(),
                     StandbyEvent::Dead => "it does not answer".to_owned(),
                 };
@@ -282,47 +275,21 @@ impl Carriers {
 
     /// Returns when to call [`Self::handle_timeout`] next.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        let check = self.joined_checked + JOINED_CHECK;
         let times = self.all.iter().filter_map(|it| match &it.stage {
             Stage::StandingBy(_, standby) => standby.poll_timeout(),
-            Stage::Joined(_) => it.is_to_check().then_some(check),
-            Stage::Attached | Stage::Retired => None,
+            Stage::Attached | Stage::Joined(_) | Stage::Retired => None,
         });
         times.min()
     }
 
     /// Handles the passing of time. Read first what arrived before.
-    pub(super) fn handle_timeout(&mut self, now: Time, dead_after: Duration) {
+    pub(super) fn handle_timeout(&mut self, now: Time) {
         for Carrier { stage, .. } in &mut self.all {
             if let Stage::StandingBy(_, standby) = stage {
                 standby.handle_timeout(now);
             }
         }
         self.poll_standbys();
-        if now.since(self.joined_checked) >= JOINED_CHECK {
-            self.joined_checked = now;
-            self.check_joined(now, dead_after);
-        }
-    }
-
-    /// Suspects joined carriers by the rule of the attached one: bytes wait for longer than a few
-    /// round trips, and the peer's kernel acknowledges nothing meanwhile.
-    fn check_joined(&mut self, now: Time, dead_after: Duration) {
-        let joined = self.all.iter_mut().filter(|it| matches!(it.stage, Stage::Joined(_)));
-        let silent = joined.filter_map(|it| it.check(now, dead_after)).max();
-        if silent.is_some() == self.is_joined_suspected {
-            return;
-        }
-        self.is_joined_suspected = silent.is_some();
-        self.events.push_back(match silent {
-            Some(silent) => CarriersEvent::JoinedSuspected(silent),
-            None => CarriersEvent::JoinedRelieved,
-        });
-    }
-
-    /// Returns whether a joined carrier is suspected to be dead.
-    pub(super) fn is_joined_suspected(&self) -> bool {
-        self.is_joined_suspected
     }
 
     /// Ends the sending direction of the attached carrier in order. Returns whether that is
@@ -332,29 +299,25 @@ impl Carriers {
         matches!(carrier.poll_shut(cx, now), Poll::Ready(Err(_)))
     }
 
-    /// Returns the kernel's report about the attached carrier.
-    pub(super) fn path_report(&mut self, now: Time) -> Option<PathReport> {
-        self.attached_mut().and_then(|carrier| carrier.path_report(now))
+    /// Gives the tunnel the kernel's report about each of its carriers.
+    pub(super) fn report_paths(&mut self, now: Time, tunnel: &mut Tunnel) {
+        self.all.iter_mut().for_each(|it| it.report_path(now, tunnel));
     }
 
-    /// Does the work of each second. It checks that data sent on each joined carrier is
+    /// Does the work of each second. It checks that data sent on each carrier that stands by is
     /// acknowledged: otherwise its death would be noticed only at its next heartbeat.
-    pub(super) fn handle_tick(&mut self, now: Time, patience: Duration) -> Result<(), Failure> {
-        let (mut result, mut lost) = (Ok(()), Vec::new());
+    pub(super) fn handle_tick(&mut self, now: Time, patience: Duration) {
+        let mut lost = Vec::new();
         for Carrier { io, stage, .. } in &mut self.all {
             io.shrink();
-            if matches!(stage, Stage::Attached | Stage::Retired) {
-                continue;
-            }
+            let Stage::StandingBy(id, _) = stage else { continue };
             let silent = io.path_report(now).and_then(|report| report.unanswered_for);
-            let Some(silent) = silent.filter(|silent| *silent >= patience) else { continue };
-            match stage.fail(Failure::Ended(CarrierEnd::Silent(silent))) {
-                Ok(failure) => result = result.and(Err(failure)),
-                Err(change) => lost.push(change),
+            if let Some(silent) = silent.filter(|silent| *silent >= patience) {
+                let why = CarrierEnd::Silent(silent).to_string();
+                lost.push(CarriersEvent::StandbyLost(*id, why));
             }
         }
         self.lose_standbys(lost);
-        result
     }
 
     /// Returns the status of the attached carrier.

@@ -1,15 +1,10 @@
 //! One carrier with its stage.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use eternaltcp_proto::{JoinedId, PathReport, Standby, Time, Tunnel, Violation};
+use eternaltcp_proto::{JoinedId, Standby, Time, Tunnel, Violation};
 
 use super::StandbyId;
 use crate::driver::{CarrierEnd, CarrierIo};
-
-/// No joined carrier is suspected sooner than this, as the attached one.
-const MIN_SUSPICION: Duration = Duration::from_millis(250);
 
 /// One carrier.
 #[derive(Debug)]
@@ -18,10 +13,6 @@ pub(super) struct Carrier {
     pub(super) stage: Stage,
     /// When something was last read from it.
     pub(super) heard: Option<Time>,
-    /// How many bytes had been written at the last check.
-    checked: u64,
-    /// Whether the peer's kernel had to acknowledge something at the last check.
-    is_waiting: bool,
 }
 
 /// The stage of a carrier.
@@ -42,12 +33,10 @@ pub(super) enum Stage {
 pub(crate) enum CarriersEvent {
     /// The server let a carrier stand by.
     StandsBy(StandbyId),
+    /// A carrier that stands by owes an answer, or has given it.
+    StandbyDoubted(StandbyId, bool),
     /// A carrier that was to stand by is no longer of use, for this reason.
     StandbyLost(StandbyId, String),
-    /// Nothing that was sent on a joined carrier has been acknowledged for this long.
-    JoinedSuspected(Duration),
-    /// The joined carriers are acknowledged again.
-    JoinedRelieved,
 }
 
 /// How reading or writing failed.
@@ -61,23 +50,32 @@ pub(crate) enum Failure {
 
 impl Carrier {
     pub(super) fn new(io: CarrierIo, stage: Stage) -> Self {
-        Self { io: io.passed_on(), stage, heard: None, checked: 0, is_waiting: false }
+        Self { io: io.passed_on(), stage, heard: None }
     }
 
-    /// Returns whether the kernel is to be asked what became of the written bytes.
-    pub(super) fn is_to_check(&self) -> bool {
-        self.is_waiting || self.checked != self.io.written()
-    }
-
-    /// Asks the kernel what became of the written bytes. Returns for how long they have waited, if
-    /// that is suspicious.
-    pub(super) fn check(&mut self, now: Time, dead_after: Duration) -> Option<Duration> {
-        if !self.is_to_check() {
-            return None;
+    /// Handles bytes that were read from the socket, also before they make up plaintext.
+    pub(super) fn handle_heard(&mut self, now: Time, tunnel: &mut Tunnel) {
+        self.heard = Some(now);
+        match &mut self.stage {
+            Stage::Attached => tunnel.handle_heard(now),
+            Stage::Joined(id) => tunnel.handle_joined_heard(now, *id),
+            Stage::StandingBy(_, standby) => standby.handle_heard(now),
+            Stage::Retired => {}
         }
-        let report = self.io.path_report(now).unwrap_or_default();
-        (self.checked, self.is_waiting) = (self.io.written(), report.unanswered_for.is_some());
-        report.unanswered_for.filter(|it| *it >= suspicion_after(&report, dead_after))
+    }
+
+    /// Gives the tunnel the kernel's report about the carrier.
+    pub(super) fn report_path(&mut self, now: Time, tunnel: &mut Tunnel) {
+        if !matches!(self.stage, Stage::Attached | Stage::Joined(_)) {
+            return;
+        }
+        match (&self.stage, self.io.path_report(now)) {
+            (Stage::Attached, Some(report)) => tunnel.handle_path_report(now, report),
+            (Stage::Joined(id), Some(report)) => {
+                tunnel.handle_joined_path_report(now, *id, report);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -115,10 +113,4 @@ impl Stage {
 /// Converts the end of a joined carrier: packets in flight on it need an attach.
 pub(crate) fn joined_end(end: CarrierEnd) -> CarrierEnd {
     CarrierEnd::Joined(Box::new(end))
-}
-
-/// How long an answer of the peer's kernel may take: a few round trips.
-fn suspicion_after(report: &PathReport, dead_after: Duration) -> Duration {
-    let (round_trip, deviation) = report.round_trip.unwrap_or_default();
-    (round_trip * 2 + deviation * 4).max(MIN_SUSPICION).min(dead_after)
 }
