@@ -52,7 +52,7 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
     let name = local.chain(remote).collect::<Vec<_>>().join(",");
     let mut config = client_config(args.server, name)?;
     (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
-    let slots = Slots::from_limit().map_err(Failure::failed)?;
+    let slots = runtime::slots().map_err(Failure::failed)?;
     runtime::block_on(serve(config, Forwards { rules, remotes }, slots, args.operator))?
 }
 

@@ -10,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use eternaltcp::Slots;
+use eternaltcp::process::raise_descriptor_limit;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Failure;
@@ -26,6 +28,16 @@ const START: Duration = Duration::from_secs(1);
 
 /// A time that never passes.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Returns all descriptors that this process may have, after raising its limit. Programs that it
+/// starts get the limit of before.
+///
+/// # Errors
+/// The limit leaves no room for sessions.
+pub(crate) fn slots() -> io::Result<Slots> {
+    raise_descriptor_limit();
+    Slots::from_limit()
+}
 
 /// Runs `future` to its end on this thread. Then it abandons blocking calls: it waits neither for a
 /// name look-up nor for input.

@@ -9,7 +9,7 @@ use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
 use eternaltcp::server::{Monitor, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
-use eternaltcp::{Missing, Slots, TunnelConfig, listen_addresses};
+use eternaltcp::{Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
 use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
@@ -23,13 +23,13 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take())?;
-    let config = configure(args, own_key.identity.clone())?;
-    let slots = Slots::from_limit().map_err(Failure::failed)?;
+    let mut config = configure(args, own_key.identity.clone())?;
+    config.slots = Some(runtime::slots().map_err(Failure::failed)?);
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.
         let signals = Signals::listen(Hangup::Reloads)?;
-        let server = Server::bind(config, slots).map_err(|error| match error {
+        let server = Server::bind(config).map_err(|error| match error {
             ServerError::Listen(_, error) => cannot_listen(&listen, &error),
             other => Failure::failed(other),
         })?;

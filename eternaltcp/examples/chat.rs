@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use eternaltcp::client::{Client, ClientConfig};
 use eternaltcp::server::{Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Session, Slots, paths};
+use eternaltcp::{Session, paths};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy, split, stdin, stdout};
 use tokio::sync::broadcast;
 
@@ -42,7 +42,7 @@ async fn serve(address: SocketAddr) -> Result {
     println!("[HOST]:{} {}", address.port(), host.public_key());
     let mut config = ServerConfig::new(address, host, paths::ssh("authorized_keys")?);
     config.permits = vec![ROOM.parse()?];
-    let mut server = Server::bind(config, Slots::from_limit()?)?.start()?;
+    let mut server = Server::bind(config)?.start()?;
     let (lines, _) = broadcast::channel(BEHIND);
     while let Some(incoming) = server.accept().await {
         let name = incoming.key().fingerprint().to_string();

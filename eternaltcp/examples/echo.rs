@@ -12,7 +12,7 @@ use eternaltcp::client::{Client, ClientConfig};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
 use eternaltcp::server::{KeySource, RunningServer, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Session, Slots, address};
+use eternaltcp::{Session, address};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
@@ -52,7 +52,7 @@ fn start_server(folder: &Path) -> Result<RunningServer> {
     let host = Identity::load_or_create(&folder.join("server_key"))?;
     let mut config = ServerConfig::new("127.0.0.1:0".parse()?, host, keys);
     config.permits = vec!["echo:7".parse()?];
-    Ok(Server::bind(config, Slots::from_limit()?)?.start()?)
+    Ok(Server::bind(config)?.start()?)
 }
 
 /// Starts a client that knows the server by the relay's address.

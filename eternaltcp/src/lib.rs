@@ -46,13 +46,13 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use eternaltcp::server::{Server, ServerConfig};
 //! use eternaltcp::tls::Identity;
-//! use eternaltcp::{Slots, paths};
+//! use eternaltcp::paths;
 //! use tokio::io::AsyncWriteExt;
 //!
 //! let host = Identity::load_or_create(&paths::server_identity()?)?;
 //! let mut config = ServerConfig::new("[::]:6200".parse()?, host, paths::ssh("authorized_keys")?);
 //! config.permits = vec!["time:37".parse()?];
-//! let mut server = Server::bind(config, Slots::from_limit()?)?.start()?;
+//! let mut server = Server::bind(config)?.start()?;
 //! while let Some(incoming) = server.accept().await {
 //!     println!("{} asks for {}", incoming.key().fingerprint(), incoming.target());
 //!     tokio::spawn(async move {
@@ -72,7 +72,7 @@
 //! use eternaltcp::client::{Client, ClientConfig};
 //! use eternaltcp::policy::known_hosts_line;
 //! use eternaltcp::server::{Server, ServerConfig};
-//! use eternaltcp::{Slots, address, tls::Identity};
+//! use eternaltcp::{address, tls::Identity};
 //! use std::io::ErrorKind;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
@@ -89,7 +89,7 @@
 //! config.permits = vec!["upper:1".parse()?];
 //! // As sshd does, a server does not believe a file below /tmp, where everybody may write.
 //! config.strict_modes = None;
-//! let mut server = Server::bind(config, Slots::from_limit()?)?.start()?;
+//! let mut server = Server::bind(config)?.start()?;
 //!
 //! // The client knows the server's key.
 //! let address: address::Server = server.local_addr().to_string().parse()?;

@@ -7,6 +7,8 @@
 use std::io;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Returns whether the signal of this number was ignored when this process was started.
 #[must_use]
 pub fn was_ignored(signal: i32) -> bool {
@@ -16,6 +18,15 @@ pub fn was_ignored(signal: i32) -> bool {
 /// Lets this process wait for its children even if it was started with SIGCHLD ignored.
 pub fn wait_for_children() {
     eternaltcp_sys::wait_for_children();
+}
+
+/// Raises this process's soft limit of descriptors to the hard limit, if the system permits it.
+/// [`Slots::from_limit`](crate::Slots::from_limit) then has more to distribute. Programs that use
+/// select(2) must not do so; [`as_started`] starts other programs with the limit of before.
+pub fn raise_descriptor_limit() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    // If even that is refused, the soft limit has to be enough.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
 }
 
 /// Keeps core dumps and other processes of the same user from reading the keys in this process's

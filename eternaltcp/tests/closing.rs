@@ -7,11 +7,11 @@ use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use eternaltcp::address;
 use eternaltcp::client::{Client, ClientConfig, ClientEnd};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
 use eternaltcp::server::{KeySource, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Slots, address};
 use support::{Pair, Target, echo, read_all, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::time::timeout;
@@ -100,7 +100,7 @@ fn a_program_that_ends_right_after_it_closed_its_client_leaves_no_tunnel_behind(
         let any = "127.0.0.1:0".parse().unwrap();
         let mut config = ServerConfig::new(any, host, keys);
         config.permits = vec!["localhost:80".parse().unwrap()];
-        let server = Server::bind(config, Slots::from_limit().unwrap()).unwrap();
+        let server = Server::bind(config).unwrap();
         let mut server = server.start().unwrap();
         let name: address::Server = server.local_addr().to_string().parse().unwrap();
         std::fs::write(file("known_hosts"), known_hosts_line(&name, &key)).unwrap();

@@ -21,6 +21,7 @@ use super::relay::Relay;
 use crate::cli::TunnelArgs;
 use crate::cproxy::accept;
 use crate::exit::Failure;
+use crate::runtime;
 use crate::sproxy::tunnel_config;
 
 /// Port 0: the kernel chooses.
@@ -49,7 +50,7 @@ impl Stage {
     pub(super) async fn build(folder: &Path) -> Result<Self, Failure> {
         let target = TcpListener::bind(ANY_PORT).await.map_err(Failure::failed)?;
         let tunnel = tunnel_config(&TUNNEL)?;
-        let slots = Slots::from_limit().map_err(Failure::failed)?;
+        let slots = runtime::slots().map_err(Failure::failed)?;
         let keys = Keys::make(folder)?;
         let server = bind_server(&keys, &target, tunnel.clone(), slots.clone())?;
         let monitor = server.monitor();
@@ -102,7 +103,8 @@ fn bind_server(
     config.strict_modes = None;
     config.target = Target::Tcp { host: target.ip().to_string(), port: target.port() };
     config.tunnel = tunnel;
-    Server::bind(config, slots).map_err(Failure::failed)
+    config.slots = Some(slots);
+    Server::bind(config).map_err(Failure::failed)
 }
 
 /// Starts a client that trusts the server at the relay's address, and listens for the application.

@@ -92,7 +92,7 @@ fn bind(message: &Message) -> Result<(Server, Message), String> {
     let wish = Wish::read(message).map_err(|error| error.to_string())?;
     let login = Login::of_this_process();
     let identity = Identity::generate().map_err(|error| error.to_string())?;
-    let slots = Slots::from_limit().map_err(|error| error.to_string())?;
+    let slots = runtime::slots().map_err(|error| error.to_string())?;
     let server = listen(&wish, &identity, &login, &slots)?;
     let port = server.local_addr().map_err(|error| error.to_string())?.port();
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -127,7 +127,8 @@ fn listen(
             let mut config = ServerConfig::new(listen, identity.clone(), keys);
             config.target = login.target();
             config.tunnel = wish.tunnel.clone();
-            match Server::bind(config, slots.clone()) {
+            config.slots = Some(slots.clone());
+            match Server::bind(config) {
                 Ok(server) => return Ok(server),
                 Err(error @ ServerError::Listen(..)) => last = error.to_string(),
                 Err(error) => return Err(error.to_string()),

@@ -41,7 +41,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     config.connect_timeout = Some(args.first_contact.connect_timeout);
     // Before the limit of descriptors is raised: the program keeps the original one.
     let (helper, sockets) = Helper::start(&args.command.words)?;
-    let slots = Slots::from_limit().map_err(Failure::failed)?;
+    let slots = runtime::slots().map_err(Failure::failed)?;
     runtime::block_on(carry(config, helper, sockets, slots, args.linger))?
 }
 

@@ -15,7 +15,7 @@ use etcp_testkit::loopback::program::{etcp, wait};
 use etcp_testkit::loopback::refusing::refusing;
 use etcp_testkit::loopback::socket::{dial, patient};
 use etcp_testkit::loopback::{Cproxy, Echo, Key, Relay, Site, Sproxy, Steady};
-use eternaltcp::Slots;
+use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp_proto::{Refusal, RefusalCode};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -35,8 +35,7 @@ struct Crowd {
 
 impl Crowd {
     fn new() -> Self {
-        // Raises this process's own limit of descriptors as well.
-        Slots::from_limit().expect("there are descriptors");
+        raise_descriptor_limit();
         let site = Site::new();
         // The key that counts is the last of many lines.
         let text = format!("{}\n{}\n", site.key("first").line, site.client.line);

@@ -31,8 +31,7 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
-        // Raises this process's own limit of descriptors as well.
-        eternaltcp::Slots::from_limit().expect("there are descriptors");
+        eternaltcp::process::raise_descriptor_limit();
         let programs = Loopback::new(&[]);
         let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let (sproxy, server) = programs.sproxy(target.local_addr().expect("it listens"));

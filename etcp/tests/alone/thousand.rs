@@ -8,8 +8,9 @@ use etcp_testkit::netns::Namespace;
 use etcp_testkit::wait::until;
 use etcp_testkit::{Direction, Family, Folder, Sproxy, World, skip, tell};
 use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp::tls::Identity;
-use eternaltcp::{Slots, Stream, this_instance};
+use eternaltcp::{Stream, this_instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
@@ -56,8 +57,7 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
     if !skip::can_run("alone::thousand", &[]) {
         return;
     }
-    // Raises this process's own limit of descriptors as well.
-    Slots::from_limit().expect("there are descriptors");
+    raise_descriptor_limit();
     let (world, folder) = (World::new(), Folder::new());
     let runtime = inside(&world.client);
     let target = echo(&runtime, &world.server);
@@ -94,7 +94,7 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
     if !skip::can_run("alone::thousand (a minute)", &[]) {
         return;
     }
-    Slots::from_limit().expect("there are descriptors");
+    raise_descriptor_limit();
     let (world, folder) = (World::new(), Folder::new());
     let (away, near) = (inside(&world.client), inside(&world.server));
     let target = echo(&near, &world.server);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -65,14 +65,12 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
-    /// Raises the process's soft limit of descriptors to the hard limit, and distributes them.
+    /// Distributes the descriptors that this process may have now. The soft limit is 1024 on many
+    /// systems: see [`raise_descriptor_limit`](crate::process::raise_descriptor_limit).
     ///
     /// # Errors
     /// The limit leaves no room for sessions.
     pub fn from_limit() -> io::Result<Self> {
-        let hard = getrlimit(Resource::Nofile).maximum;
-        // If even that is refused, the soft limit has to be enough.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let reserve = (limit / RESERVED_PART).max(LEAST_RESERVE);
         let sessions = limit.saturating_sub(reserve);

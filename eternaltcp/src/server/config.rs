@@ -7,6 +7,7 @@ use super::gate::{MaxStartups, PenaltyRange};
 use super::keys::KeySource;
 use crate::address::Target;
 use crate::net::congestion::Congestion;
+use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
 use crate::policy::{ListenPermit, Permit, StrictModes};
 use eternaltcp_tls::Identity;
@@ -44,6 +45,10 @@ pub struct ServerConfig {
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
     pub limits: ServerLimits,
+    /// The descriptors for sessions and tunnels; `None`: what the process's limit leaves when the
+    /// server starts ([`Slots::from_limit`]). Listeners and clients of the same process may share
+    /// them.
+    pub slots: Option<Slots>,
 }
 
 impl ServerConfig {
@@ -70,6 +75,7 @@ impl ServerConfig {
             send_proxy: false,
             tunnel: eternaltcp_proto::Config::default(),
             limits: ServerLimits::default(),
+            slots: None,
         }
     }
 }

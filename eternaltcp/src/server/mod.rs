@@ -69,6 +69,9 @@ pub enum ServerError {
     /// It cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    /// The process may not have enough descriptors.
+    #[error("{0}")]
+    Descriptors(io::Error),
     /// The thread that reads the authorized keys cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -124,13 +127,15 @@ impl Server {
     /// # Errors
     /// The address is in use or does not belong to this machine, TLS cannot be set up, or the
     /// limits would admit nobody.
-    pub fn bind(config: ServerConfig, slots: Slots) -> Result<Self, ServerError> {
+    pub fn bind(config: ServerConfig) -> Result<Self, ServerError> {
         config.limits.check()?;
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
         let (listeners, sibling) = Carriers::listen(&config, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
+        let slots = config.slots.map_or_else(Slots::from_limit, Ok);
+        let slots = slots.map_err(ServerError::Descriptors)?;
         slots.reserve_for_tunnels();
         let gate = Gate::new(&config.limits, slots.carriers());
         let context = Context {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use eternaltcp::address::{self, Listen, Target};
 use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp::server::{Server, ServerConfig};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Listener, Slots, this_instance};
@@ -45,6 +46,7 @@ impl Pair {
         change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        raise_descriptor_limit();
         let slots = Slots::from_limit().unwrap();
         let (user, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());
         let authorized_keys = folder.path().join("authorized_keys");
@@ -57,8 +59,9 @@ impl Pair {
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
         let anywhere: address::Server = "127.0.0.1:1".parse().unwrap();
         let mut client = ClientConfig::new(anywhere.into(), user, trust, this_instance("test"));
+        server.slots = Some(slots.clone());
         change(&mut server, &mut client);
-        let server = Server::bind(server, slots.clone()).unwrap();
+        let server = Server::bind(server).unwrap();
         let path = Path::start(server.local_addr().unwrap()).await;
         path.close();
         let through: address::Server = path.address().to_string().parse().unwrap();

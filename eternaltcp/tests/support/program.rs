@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use eternaltcp::client::{Client, ClientConfig, ConnectError, Trust};
 use eternaltcp::policy::AuthorizedKeys;
+use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp::server::{KeySource, RunningServer, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Instance, Session, Slots, address, this_instance};
+use eternaltcp::{Instance, Session, address, this_instance};
 
 use super::Path;
 
@@ -39,7 +40,8 @@ impl Program {
         let mut client = ClientConfig::new(nowhere.clone().into(), user.clone(), trust, instance);
         let before = client.servers.clone();
         change(&mut server, &mut client);
-        let server = Server::bind(server, Slots::from_limit().unwrap()).unwrap();
+        raise_descriptor_limit();
+        let server = Server::bind(server).unwrap();
         let server = server.start().unwrap();
         let path = Path::start(server.local_addr()).await;
         let through: address::Server = path.address().to_string().parse().unwrap();

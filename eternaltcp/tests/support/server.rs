@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eternaltcp::Slots;
+use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp::server::{RunningServer, Server, ServerConfig, ServerLimits};
 use eternaltcp::tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,8 @@ pub(crate) fn serve(folder: &Path, users: &[Identity], limits: ServerLimits) -> 
     config.limits = limits;
     // The folder is inside one that everybody may write to.
     config.strict_modes = None;
-    Server::bind(config, Slots::from_limit().unwrap()).unwrap().start().unwrap()
+    raise_descriptor_limit();
+    Server::bind(config).unwrap().start().unwrap()
 }
 
 /// Echoes every session, eight bytes at a time.
