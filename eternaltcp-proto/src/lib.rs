@@ -11,6 +11,101 @@
 //! Inputs are named `handle_*`, outputs `poll_*`, and the driver's commands are plain verbs. After
 //! each input, drain [`Tunnel::poll_event`] and [`Tunnel::poll_transmit`], and return at the time
 //! that [`Tunnel::poll_timeout`] gives.
+//!
+//! # The drive loop
+//!
+//! A driver gives the tunnel what comes in, and then takes what has to go out, until nothing is left.
+//! Here both sides and the carrier between them are in memory; a real driver encrypts the carrier,
+//! reads and writes sockets, and waits for them or for the timeout, whichever is first.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use bytes::{Bytes, BytesMut};
+//! use eternaltcp_proto::{
+//!     Acceptor, Config, Delivery, Event, Instance, Intent, Progress, Side, Time, Tunnel, TunnelId,
+//! };
+//!
+//! /// An end of the tunnel, and the bytes that its one application has received.
+//! struct End {
+//!     tunnel: Tunnel,
+//!     received: Vec<u8>,
+//!     is_ended: bool,
+//! }
+//!
+//! impl End {
+//!     fn new(side: Side) -> Self {
+//!         Self { tunnel: Tunnel::new(side, Config::default()), received: Vec::new(), is_ended: false }
+//!     }
+//!
+//!     /// Drains every output after an input. Returns the bytes for the carrier.
+//!     fn drain(&mut self, now: Time) -> Bytes {
+//!         while let Some(event) = self.tunnel.poll_event() {
+//!             match event {
+//!                 // The peer opened a session: a real driver connects its target first.
+//!                 Event::Opened(session) => self.tunnel.accept(now, session),
+//!                 // Something of the session changed: deliver what there is.
+//!                 Event::Touched(session) => loop {
+//!                     match self.tunnel.delivery(session) {
+//!                         // The application's socket takes all of it.
+//!                         Delivery::Data(bytes) => {
+//!                             self.received.extend_from_slice(bytes);
+//!                             let taken = bytes.len();
+//!                             self.tunnel.delivered(now, session, taken);
+//!                         }
+//!                         Delivery::End | Delivery::Reset(_) => {
+//!                             self.is_ended = true;
+//!                             self.tunnel.delivered_ending(now, session);
+//!                         }
+//!                         Delivery::Nothing => break,
+//!                     }
+//!                 },
+//!                 Event::CarrierDead => self.tunnel.handle_lost(),
+//!                 _ => {}
+//!             }
+//!         }
+//!         let mut out = BytesMut::new();
+//!         while let Some(packet) = self.tunnel.poll_transmit(now) {
+//!             out.extend_from_slice(&packet.header.encode());
+//!             out.extend_from_slice(&packet.payload);
+//!         }
+//!         out.freeze()
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (mut client, mut server) = (End::new(Side::Client), End::new(Side::Server));
+//! // The driver's clock: it starts where the driver likes.
+//! let mut now = Time::ZERO;
+//!
+//! // The application opens a session and writes before there is a carrier.
+//! let session = client.tunnel.open(Bytes::from_static(b"the target"))?;
+//! client.tunnel.write(now, session, Bytes::from_static(b"eternal"));
+//! client.tunnel.finish(now, session);
+//!
+//! // A carrier is there: the client asks for a new tunnel, and the server judges the request.
+//! let new = || Intent::New { enrol: Bytes::new(), instance: Instance::default() };
+//! client.tunnel.attach(now, new);
+//! let mut acceptor = Acceptor::new(16);
+//! acceptor.handle_input(client.drain(now));
+//! assert!(matches!(acceptor.poll()?, Progress::Hello(_)));
+//! assert_eq!(acceptor.poll()?, Progress::Complete);
+//! let request = acceptor.into_request().ok_or("the request is whole")?;
+//! server.tunnel.handle_attach(now, TunnelId([7; 16]), request)?;
+//!
+//! // From here on both sides do the same, until the session has ended.
+//! while !server.is_ended {
+//!     client.tunnel.handle_input(now, server.drain(now))?;
+//!     server.tunnel.handle_input(now, client.drain(now))?;
+//!     // Nothing more to do now: come back when the tunnel says, or when the carrier is readable.
+//!     let timeouts = [&client, &server].map(|end| end.tunnel.poll_timeout().map(|(at, _)| at));
+//!     now = timeouts.into_iter().flatten().min().unwrap_or(now + Duration::from_secs(1)).max(now);
+//!     client.tunnel.handle_timeout(now);
+//!     server.tunnel.handle_timeout(now);
+//! }
+//! assert_eq!(server.received, b"eternal");
+//! # Ok(()) }
+//! ```
 
 #![forbid(unsafe_code)]
 
