@@ -7,8 +7,8 @@ mod support;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use eternaltcp::client::{ClientConfig, ClientEnd, ConnectError, RejectionReason, Trust};
-use eternaltcp::server::ServerConfig;
+use eternaltcp::client::{Client, ClientConfig, ClientEnd, ConnectError, RejectionReason, Trust};
+use eternaltcp::server::{RunningServer, ServerConfig};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Cause, RefusalCode, Reset, Session, this_instance};
 use support::{Program, Target, pattern, read_all, run};
@@ -16,6 +16,50 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+/// What a program may move to another task or thread, and share between them.
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync + 'static>() {}
+    const fn is_error<T: std::error::Error + Send + Sync + 'static>() {}
+    is_send_and_sync::<eternaltcp::client::Client>();
+    is_send_and_sync::<eternaltcp::client::ClientConfig>();
+    is_send_and_sync::<eternaltcp::client::Monitor>();
+    is_send_and_sync::<eternaltcp::client::Opener>();
+    is_send_and_sync::<eternaltcp::server::IncomingSession>();
+    is_send_and_sync::<eternaltcp::server::Monitor>();
+    is_send_and_sync::<eternaltcp::server::RunningServer>();
+    is_send_and_sync::<eternaltcp::server::Server>();
+    is_send_and_sync::<eternaltcp::server::ServerConfig>();
+    is_send_and_sync::<eternaltcp::Listener>();
+    is_send_and_sync::<eternaltcp::Session>();
+    is_send_and_sync::<eternaltcp::Slots>();
+    is_send_and_sync::<eternaltcp::Stream>();
+    is_error::<eternaltcp::client::ClientEnd>();
+    is_error::<eternaltcp::client::ConfigError>();
+    is_error::<eternaltcp::client::ConnectError>();
+    is_error::<eternaltcp::client::OpenError>();
+    is_error::<eternaltcp::client::Rejection>();
+    is_error::<eternaltcp::client::StartError>();
+    is_error::<eternaltcp::server::ServerError>();
+    is_error::<eternaltcp::tls::IdentityError>();
+    is_error::<eternaltcp::Reset>();
+};
+
+/// Futures of the library run on any thread of a runtime.
+#[allow(dead_code, reason = "it only has to compile")]
+fn futures_can_move_between_threads(
+    client: &Client,
+    server: &mut RunningServer,
+    session: &mut Session,
+    config: ClientConfig,
+) {
+    fn is_send(_: impl Send) {}
+    is_send(Client::connect(config));
+    is_send(client.open("program:1"));
+    is_send(client.close());
+    is_send(server.accept());
+    is_send(session.connected());
+}
 
 /// Long enough for anything that should happen at once.
 const SOON: Duration = Duration::from_secs(30);
