@@ -19,6 +19,17 @@
 //! [`TunnelConfig`], [`ServerLimits`](server::ServerLimits),
 //! [`ClientConfig`](client::ClientConfig).
 //!
+//! - **Errors** have types: a program can tell by [`RejectionReason`](client::RejectionReason) that its key is unknown, its name taken, or
+//!   the server's key changed, and by [`Cause`] why a session was reset.
+//! - **Cancellation**: every future may be dropped at any time. Nothing that was received or accepted is
+//!   lost, and a request that was already made is carried out. Dropping [`Client::connect`](client::Client::connect) ends
+//!   the client, dropping [`Server::run`](server::Server::run) ends its tunnels at once, and a session of an
+//!   [`Opener::open`](client::Opener::open) that is dropped is closed in order, if there is one.
+//! - **Panics**: nothing that a peer sends makes the library panic. What starts a task or a
+//!   listener panics outside of a tokio runtime with I/O and time.
+//! - **Features**: `client` and `server`, both by default, each with what only that side needs; [`control`] needs both.
+//! - **Systems**: Linux. On other Unix systems it compiles, without what only Linux has; nobody has run it there yet.
+//!
 //! # A client
 //!
 //! With the user's own ssh files, as in `etcp cproxy`:
@@ -126,15 +137,27 @@
 //! Further examples: `cargo run -p eternaltcp --example echo`, and `chat`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "client", feature = "server")),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "what only the other side uses stays in place"
+    )
+)]
 
 pub mod address;
+#[cfg(feature = "client")]
 pub mod client;
 mod container;
+#[cfg(all(feature = "client", feature = "server"))]
 pub mod control;
 mod driver;
 pub mod duration;
 mod dynamic;
 mod fair;
+#[cfg(all(feature = "client", feature = "server"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod instance;
@@ -147,6 +170,7 @@ pub mod paths;
 pub mod policy;
 pub mod process;
 pub mod report;
+#[cfg(feature = "server")]
 pub mod server;
 mod session;
 mod spans;
@@ -171,7 +195,7 @@ pub use eternaltcp_proto::{
 pub use instance::this_instance;
 pub use net::congestion::{Congestion, CongestionError};
 pub use net::listener::{Listener, Missing, listen_addresses};
-pub use net::origin::{NoOrigin, Origin, proxy_header};
+pub use net::origin::{NoOrigin, Origin};
 pub use net::slots::Slots;
 pub use net::socket::Mptcp;
 pub use net::stream::{Stream, peer_name};

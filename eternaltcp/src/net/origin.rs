@@ -71,7 +71,7 @@ const TCP_OVER_IPV6: u8 = 0x21;
 /// Without an origin it says `LOCAL`: every receiver must accept it and use the connection's own
 /// addresses.
 #[must_use]
-pub fn proxy_header(origin: Option<&Origin>) -> Vec<u8> {
+pub(crate) fn proxy_header(origin: Option<&Origin>) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     let Some(Origin { source, destination }) = origin else {
         header.extend([LOCAL, UNSPECIFIED, 0, 0]);
