@@ -270,7 +270,7 @@ fn a_limit_that_is_raised_while_an_attach_is_on_its_way_is_told_after_it() {
     assert_eq!(pair.server.tunnel.peer().map(|peer| peer.tunnel_limit), Some(2 << 20));
 }
 
-/// export.rs. The server's successor has lower limits, and never heard of a session of which the
+/// state.rs. The server's successor has lower limits, and never heard of a session of which the
 /// client has sent as much as the previous limits allow.
 #[test]
 fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
