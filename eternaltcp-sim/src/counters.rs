@@ -50,7 +50,7 @@ counters! {
     /// Carriers that began to stand by as the client's spare.
     spares >= 500;
     /// Of these, attached in place of a carrier that was lost or doubted.
-    spares_taken >= 300;
+    spares_taken >= 250;
     /// Of these, requested and then not needed.
     spares_not_needed >= 5;
     /// Of these, refused or unanswered.
@@ -118,31 +118,31 @@ counters! {
     /// Bytes of an old carrier that arrived when a newer one was attached.
     late_chunks >= 800;
     /// Programs that died.
-    deaths >= 300;
+    deaths >= 400;
     /// Of these, in the middle of a commit.
-    deaths_in_commit >= 50;
+    deaths_in_commit >= 120;
     /// Of these, between a read from a local socket and its note.
-    deaths_after_read >= 10;
+    deaths_after_read >= 50;
     /// Of these, between a write to a local socket and its note.
-    deaths_after_write >= 5;
+    deaths_after_write >= 15;
     /// Of these, without a carrier that was attached.
-    deaths_detached >= 50;
+    deaths_detached >= 130;
     /// Of these, on a carrier on which something was sent again.
-    deaths_after_replay >= 20;
+    deaths_after_replay >= 70;
     /// Of these, before they had read what their predecessors left.
-    deaths_in_recovery >= 5;
+    deaths_in_recovery >= 20;
     /// Of these, while the other end's program was dead.
-    deaths_of_both >= 5;
+    deaths_of_both >= 15;
     /// Sessions of whose packets a local socket had taken what was to come again.
-    surpluses >= 50;
+    surpluses >= 350;
     /// Connections of which a program that died had said nothing.
-    connections_found >= 1;
+    connections_found >= 5;
     /// Targets that were dialled once more.
-    dialled_again >= 1;
+    dialled_again >= 35;
     /// Wrong bytes that were delivered and not noted when a program died.
     forgiven >= 0;
     /// Programs that were replaced.
-    exports >= 500;
+    exports >= 1_000;
     /// Of these, with a session offered and not answered.
     exports_offered >= 20;
     /// Of these, with a packet that the local socket had partly taken.
