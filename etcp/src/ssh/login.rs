@@ -224,7 +224,10 @@ mod tests {
             output.read_line(&mut String::new()).unwrap();
             (child, output)
         };
-        let tidy = "trap 'kill $!; echo told; exit 1' TERM; sleep 600 & echo ready; wait";
+        // The program in the background says that it is ready: until its exec it has the
+        // shell's trap, and would take the signal for nothing.
+        let tidy =
+            "trap 'kill $!; echo told; exit 1' TERM; sh -c 'echo ready; exec sleep 600' & wait";
         let (mut child, mut output) = shell(tidy);
         end(&mut child, Duration::from_secs(60));
         let mut said = String::new();
