@@ -225,7 +225,7 @@ mod tests {
     fn a_line_of_text_has_the_fields_of_its_spans_and_each_once() {
         let lines = lines(Format::Text { has_colors: false }, log);
         let lines: Vec<_> = lines.iter().map(|line| line.split_once("Z  ").unwrap().1).collect();
-        let inside = r#"INFO inside of 7 cause="x\u{1b}[2J\"" session=4 tunnel=2e peer="a b""#;
+        let inside = r#"INFO inside of 7 cause="x\u{1b}[2J\"" session=4 peer="a b" tunnel=2e"#;
         assert_eq!(lines, [r#"INFO before peer="a b""#, inside]);
     }
 

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_tool_that_is_missing_or_fails_is_named_with_what_to_do() {
         let text = failure("no-such-tool", &[]);
-        assert_eq!(text, "the program no-such-tool is not there: install some-package");
+        assert_eq!(text, "the program no-such-tool is not installed: install some-package");
         let text = failure("sh", &["-c", "echo >&2; echo ' it broke' >&2; exit 1"]);
         assert_eq!(text, "sh cannot set up the command's network: it broke");
         assert!(failure("sh", &[]).ends_with("it says nothing"));
