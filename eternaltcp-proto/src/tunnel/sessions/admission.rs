@@ -92,7 +92,7 @@ impl Sessions {
     /// Adds a session for which a share was set aside.
     pub(super) fn insert(&mut self, id: SessionId, session: Session) {
         self.shares.add(Share::of(&session));
-        self.table.insert(id, session);
+        self.table.insert(id, Box::new(session));
         self.changes.note(id);
     }
 }

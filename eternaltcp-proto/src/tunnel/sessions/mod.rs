@@ -32,7 +32,8 @@ use shares::{Share, Shares};
 #[derive(Debug)]
 pub(super) struct Sessions {
     side: Side,
-    table: BTreeMap<SessionId, Session>,
+    /// Each on its own: ascending ids leave the nodes of the tree half empty.
+    table: BTreeMap<SessionId, Box<Session>>,
     /// The next session that this side opens, or `None` when its half is used up.
     next_id: Option<SessionId>,
     /// The highest session that the peer opened.
@@ -65,7 +66,7 @@ impl Sessions {
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
-        self.table.get(&id)
+        self.table.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn has(&self, id: SessionId) -> bool {
@@ -81,7 +82,7 @@ impl Sessions {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.table.iter().map(|(id, session)| (*id, session))
+        self.table.iter().map(|(id, session)| (*id, session.as_ref()))
     }
 
     /// Changes a session, and updates the sums accordingly.
@@ -110,7 +111,7 @@ impl Sessions {
 
     /// Tells the driver to look at a session, once.
     pub(super) fn mark_dirty(&mut self, id: SessionId) {
-        if self.table.get_mut(&id).is_some_and(Session::mark_dirty) {
+        if self.table.get_mut(&id).is_some_and(|session| session.mark_dirty()) {
             self.dirty.push(id);
         }
     }
@@ -135,7 +136,7 @@ impl Sessions {
     /// Handles the loss of the carrier, and of all lists with it.
     pub(super) fn handle_carrier_lost(&mut self) {
         self.scheduler.clear();
-        self.table.values_mut().for_each(Session::handle_carrier_lost);
+        self.table.values_mut().for_each(|session| session.handle_carrier_lost());
     }
 
     /// Returns the bytes in all backlogs.
@@ -161,7 +162,7 @@ impl Sessions {
 
     /// Returns whether the sums match the sessions.
     pub(super) fn is_consistent(&self) -> bool {
-        self.shares.are_of(self.table.values())
+        self.shares.are_of(self.table.values().map(Box::as_ref))
     }
 
     /// Sets the limit of the peer's pool, even below what is already taken.
@@ -195,7 +196,7 @@ impl Sessions {
     /// Gives waiting payload its own memory.
     pub(super) fn compact(&mut self) {
         if self.received() > 0 {
-            self.table.values_mut().for_each(Session::compact);
+            self.table.values_mut().for_each(|session| session.compact());
         }
     }
 

@@ -149,7 +149,7 @@ impl Sessions {
 
     /// Lists an acknowledgement, if one is owed. Returns the list to which to add the session.
     pub(in crate::tunnel) fn list_ack(&mut self, id: SessionId) -> Listing {
-        self.table.get_mut(&id).map_or(Listing::None, Session::list_ack)
+        self.table.get_mut(&id).map_or(Listing::None, |session| session.list_ack())
     }
 
     /// Removes a session from the list of acknowledgements. Returns the one to send.
@@ -160,7 +160,7 @@ impl Sessions {
     /// Lists a limit, if it has changed since the peer was told. Returns whether to add the session
     /// to the list.
     pub(in crate::tunnel) fn list_limit(&mut self, id: SessionId) -> bool {
-        self.table.get_mut(&id).is_some_and(Session::list_limit)
+        self.table.get_mut(&id).is_some_and(|session| session.list_limit())
     }
 
     /// Removes a session from the list of limits. Returns the limit and the acknowledgement to
