@@ -111,7 +111,7 @@ fn a_joined_carrier_that_falls_silent_is_suspected_and_replaced_as_the_attached_
     if !skip::can_link(name) || !skip::can_run(name, &["ss"]) {
         return;
     }
-    let mut journey = start(World::over(&["delay=10ms", "rate=20mbit"]));
+    let mut journey = start(World::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
     wait_for_use(&journey);
     let joined = a_joined_one(&journey);
     journey.survive("silence on a joined carrier", |journey| {
