@@ -24,6 +24,15 @@
 //! | [`write_from_background`] | keeps a terminal from stopping a thread that writes to it |
 //! | [`unshare`] | moves the calling thread into namespaces of its own |
 //!
+//! Linux alone has what outlives a process:
+//!
+//! | item | what it does |
+//! |---|---|
+//! | [`Words`], [`Blocks`] | memory that outlives the process: for tables, and for payload |
+//! | [`NotedCall`] | reads and writes whose result the kernel notes there |
+//! | [`cookie`] | tells a socket from every other one |
+//! | [`spawn_worker`] | starts a process that shares the descriptors of this one |
+//!
 //! [`unix`] connects to Unix sockets and needs no platform.
 //!
 //! Linux is the main platform. Other Unix systems have the same items, with less behind some of
@@ -56,7 +65,10 @@ use elsewhere as system;
 use linux as system;
 
 #[cfg(target_os = "linux")]
-pub use linux::unshare;
+pub use linux::{
+    Block, Blocks, Ended, Holding, Inherited, NotedCall, PANICKED, Part, Words, Worker, cookie,
+    spawn_worker, unshare,
+};
 pub use ready::readable;
 pub use system::{
     NetworkWatch, SleepWatch, accept, bind_to_device, carrier_info, free_receive_buffer, give_back,

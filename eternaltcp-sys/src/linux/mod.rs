@@ -1,8 +1,11 @@
 //! Linux: rtnetlink, timerfd, `TCP_INFO` and a few socket options.
 
+mod clone;
 mod closed;
 mod heap;
+mod memfd;
 mod memory;
+mod mmsg;
 mod namespace;
 mod network;
 mod route;
@@ -12,16 +15,19 @@ mod start;
 mod tcp_info;
 mod writer;
 
+pub use clone::{Ended, Holding, Inherited, PANICKED, Worker, spawn_worker};
 pub use closed::is_stdout_closed;
 pub use heap::release_memory;
+pub use memfd::{Block, Blocks, Part, Words};
 pub use memory::memory_limit;
+pub use mmsg::NotedCall;
 pub use namespace::unshare;
 pub use network::NetworkWatch;
 pub use route::has_route;
 pub use sleep::SleepWatch;
 pub use socket::{
-    accept, bind_to_device, free_receive_buffer, interface_index, is_mptcp_socket, limit_silence,
-    limit_unsent, mptcp_available, mptcp_socket, original_destination, send_quietly,
+    accept, bind_to_device, cookie, free_receive_buffer, interface_index, is_mptcp_socket,
+    limit_silence, limit_unsent, mptcp_available, mptcp_socket, original_destination, send_quietly,
     set_congestion, set_pacing, set_transparent, unsent,
 };
 pub use start::{give_back, hide_memory, wait_for_children, was_ignored};

@@ -127,6 +127,15 @@ pub fn mptcp_socket(domain: Domain) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP))
 }
 
+/// Returns the number that the kernel gave to a socket, and gives to no other one while it runs
+/// (`SO_COOKIE`, socket(7)).
+///
+/// # Errors
+/// Linux is older than 4.6.
+pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::net::sockopt::socket_cookie(socket)?)
+}
+
 /// Returns whether a socket was made for MPTCP, also if its connection became plain TCP.
 #[must_use]
 pub fn is_mptcp_socket(socket: BorrowedFd<'_>) -> bool {
@@ -202,6 +211,17 @@ mod tests {
         assert_eq!(unsent(here.as_fd()).unwrap(), 0);
         here.write_all(b"hello").unwrap();
         assert!(unsent(here.as_fd()).unwrap() >= 5);
+    }
+
+    #[test]
+    fn a_cookie_shows_whether_it_is_still_the_same_socket() {
+        let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let first = cookie(here.as_fd()).unwrap();
+        assert_eq!(cookie(here.try_clone().unwrap().as_fd()).unwrap(), first);
+        assert_ne!(cookie(there.as_fd()).unwrap(), first);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_ne!(cookie(listener.as_fd()).unwrap(), first);
+        assert!(cookie(tempfile::tempfile().unwrap().as_fd()).is_err());
     }
 
     #[test]

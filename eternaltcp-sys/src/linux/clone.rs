@@ -1,0 +1,217 @@
+//! A process that shares the table of descriptors with the one that started it.
+//!
+//! Each descriptor that it opens is its parent's, too, at the moment it exists, and stays open when
+//! it dies. What it closes is closed for both.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process,
+    set_parent_process_death_signal, waitpid,
+};
+
+/// The exit code of a worker that panicked, as that of a whole program.
+pub const PANICKED: i32 = 101;
+
+/// A process that was made by [`spawn_worker`].
+///
+/// It has to be [waited for](Self::wait); dropping this neither ends it nor waits.
+#[derive(Debug)]
+pub struct Worker {
+    process: Pid,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It returned, or called exit(2), with this code.
+    Exited(i32),
+    /// A signal ended it.
+    Signalled(i32),
+}
+
+/// The descriptors of a process that starts workers: all others in the table are its workers'.
+#[derive(Debug)]
+pub struct Holding {
+    own: BTreeSet<RawFd>,
+}
+
+impl Holding {
+    /// Counts the descriptors that are open now. To be called before the first worker is started.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn begin() -> io::Result<Self> {
+        Ok(Self { own: open_descriptors()? })
+    }
+
+    /// Counts a descriptor that was opened later.
+    pub fn add(&mut self, descriptor: BorrowedFd<'_>) {
+        self.own.insert(descriptor.as_raw_fd());
+    }
+
+    /// Counts a descriptor no more, because it is about to be closed.
+    pub fn remove(&mut self, descriptor: BorrowedFd<'_>) {
+        self.own.remove(&descriptor.as_raw_fd());
+    }
+}
+
+/// The descriptors that workers before this one have left open, each to be taken once.
+#[derive(Debug)]
+pub struct Inherited {
+    open: BTreeSet<RawFd>,
+}
+
+impl Inherited {
+    /// Returns the descriptor with this number, if a worker before this one has left it open and it
+    /// was not taken since.
+    pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
+        // SAFETY: it was open when this process began, and is in none of the values that were copied
+        // from the parent, whose descriptors are not in the set. The process that owned it is dead.
+        self.open.remove(&number).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    }
+
+    /// Returns those that were not taken, to look at them or to close them.
+    pub fn take_rest(&mut self) -> impl Iterator<Item = OwnedFd> {
+        // SAFETY: as for `take`.
+        std::mem::take(&mut self.open).into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) })
+    }
+}
+
+fn open_descriptors() -> io::Result<BTreeSet<RawFd>> {
+    let names = fs::read_dir("/proc/self/fd")?;
+    let numbers = names.map(|name| Ok(name?.file_name().to_str().and_then(|it| it.parse().ok())));
+    let mut numbers: BTreeSet<_> =
+        numbers.filter_map(Result::transpose).collect::<io::Result<_>>()?;
+    // The one through which the folder was read is closed by now.
+    numbers.retain(|number| is_open(*number));
+    Ok(numbers)
+}
+
+fn is_open(number: RawFd) -> bool {
+    // SAFETY: it reads the flags of a number, whether or not that is a descriptor.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// Starts a process that runs `work` and exits with the code that it returns. It is a copy of this
+/// one, shares its descriptors, and ends with it.
+///
+/// A descriptor that either of the two processes closes is closed for both: values which own one
+/// must be dropped in one of them only. Whatever was waiting to be written to a stream of the
+/// standard library is in both copies: flush it first.
+///
+/// # Errors
+/// This process has more than one thread, or the system refuses. With several threads the copy could
+/// find a lock taken that nobody ever releases.
+pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> io::Result<Worker> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "this process has several threads",
+        ));
+    }
+    let open = open_descriptors()?.difference(&holding.own).copied().collect();
+    let inherited = Inherited { open };
+    let parent = getpid();
+    // SAFETY: as fork(2), in a process that has one thread, but for the shared table: the copy has
+    // memory of its own, in which everything is as this thread left it. No stack is given, so it
+    // goes on here.
+    let result = unsafe { clone(libc::CLONE_FILES | libc::SIGCHLD) };
+    match result {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => run(parent, || work(inherited)),
+        process => {
+            let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+            Ok(Worker { process: process.ok_or(io::ErrorKind::InvalidData)? })
+        }
+    }
+}
+
+/// Calls clone(2) without a wrapper: that of the C library for fork(2) cannot share descriptors.
+///
+/// # Safety
+/// As fork(2), with what the flags change of it.
+unsafe fn clone(flags: libc::c_int) -> libc::c_long {
+    let (flags, none) = (libc::c_long::from(flags), 0 as libc::c_long);
+    // The order of the first two arguments is another one on this machine (clone(2)).
+    let (first, second) = if cfg!(target_arch = "s390x") { (none, flags) } else { (flags, none) };
+    // SAFETY: the caller vouches for it.
+    unsafe { libc::syscall(libc::SYS_clone, first, second, none, none, none) }
+}
+
+/// What the copy does. It never returns to the code that called [`spawn_worker`].
+fn run(parent: Pid, work: impl FnOnce() -> i32) -> ! {
+    // The parent may have died before this call.
+    let is_bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+    let code = if is_bound && getppid() == Some(parent) {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED)
+    } else {
+        PANICKED
+    };
+    // SAFETY: it only ends the process: what was registered to be done at an exit is the parent's.
+    unsafe { libc::_exit(code) }
+}
+
+impl Worker {
+    /// Returns its process.
+    #[must_use]
+    pub fn process(&self) -> Pid {
+        self.process
+    }
+
+    /// Sends it a signal. It is not waited for yet, so that the number is still its own.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill_process(self.process, signal)?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Those of waitpid(2), such as `EINTR` if a signal was caught.
+    pub fn wait(&self) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.poll(WaitOptions::empty())? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Returns how it ended, if it has.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        self.poll(WaitOptions::NOHANG)
+    }
+
+    fn poll(&self, options: WaitOptions) -> io::Result<Option<Ended>> {
+        Ok(waitpid(Some(self.process), options)?.and_then(|(_, status)| ended(status)))
+    }
+}
+
+fn ended(status: WaitStatus) -> Option<Ended> {
+    let exited = status.exit_status().map(Ended::Exited);
+    exited.or_else(|| status.terminating_signal().map(Ended::Signalled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_several_threads_is_not_copied() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || receiver.recv());
+        let error = spawn_worker(&Holding::begin().unwrap(), |_| 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(sender);
+        let _ = other.join();
+    }
+}

@@ -1,0 +1,132 @@
+//! Processes that share their descriptors. The usual harness has threads, which a process that starts
+//! workers may not have.
+
+#[cfg(target_os = "linux")]
+fn main() {
+    linux::a_descriptor_outlives_the_worker_that_opened_it();
+    linux::what_is_in_the_parents_values_is_not_inherited();
+    linux::a_worker_that_panics_has_the_code_of_a_panic();
+    linux::the_count_of_a_call_outlives_the_worker_that_made_it();
+    linux::a_worker_ends_with_its_parent();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}
+
+#[cfg(target_os = "linux")]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod linux {
+    use std::io::{Read, Write};
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use eternaltcp_sys::{
+        Blocks, Ended, Holding, Inherited, PANICKED, Words, Worker, spawn_worker,
+    };
+    use rustix::process::{Signal, WaitOptions};
+
+    fn spawn(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> Worker {
+        spawn_worker(holding, work).unwrap()
+    }
+
+    fn sleep() -> ! {
+        loop {
+            std::thread::park();
+        }
+    }
+
+    pub(crate) fn a_descriptor_outlives_the_worker_that_opened_it() {
+        let (mut told, mut tell) = UnixStream::pair().unwrap();
+        let holding = Holding::begin().unwrap();
+        let worker = spawn(&holding, |_| {
+            let (mut here, there) = UnixStream::pair().unwrap();
+            here.write_all(b"alive").unwrap();
+            tell.write_all(&[here.as_raw_fd() as u8, there.as_raw_fd() as u8]).unwrap();
+            sleep()
+        });
+        let mut numbers = [0; 2];
+        told.read_exact(&mut numbers).unwrap();
+        worker.signal(Signal::KILL).unwrap();
+        assert_eq!(worker.wait().unwrap(), Ended::Signalled(9));
+        // The next worker finds it under the same number.
+        let worker = spawn(&holding, |mut inherited| {
+            let there = inherited.take(numbers[1].into()).unwrap();
+            assert!(inherited.take(numbers[1].into()).is_none());
+            let mut text = [0; 5];
+            UnixStream::from(there).read_exact(&mut text).unwrap();
+            let rest: Vec<_> = inherited.take_rest().map(|it| it.as_raw_fd() as u8).collect();
+            i32::from(&text != b"alive" || rest != [numbers[0]])
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+        // What that one has closed is closed.
+        let worker = spawn(&holding, |mut inherited| inherited.take_rest().count() as i32);
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+    }
+
+    pub(crate) fn what_is_in_the_parents_values_is_not_inherited() {
+        let (first, second) = UnixStream::pair().unwrap();
+        let mut holding = Holding::begin().unwrap();
+        let later = first.try_clone().unwrap();
+        holding.add(later.as_fd());
+        let worker = spawn(&holding, |mut inherited| {
+            let all = [first.as_raw_fd(), second.as_raw_fd(), later.as_raw_fd(), 1];
+            i32::from(all.into_iter().any(|number| inherited.take(number).is_some()))
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+    }
+
+    pub(crate) fn a_worker_that_panics_has_the_code_of_a_panic() {
+        let holding = Holding::begin().unwrap();
+        let worker = spawn(&holding, |_| {
+            std::panic::set_hook(Box::new(|_| {}));
+            panic!("meant to be");
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(PANICKED));
+        let worker = spawn(&holding, |_| 7);
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(7));
+    }
+
+    pub(crate) fn the_count_of_a_call_outlives_the_worker_that_made_it() {
+        let words = Words::create(c"words", 4096, 1).unwrap();
+        let blocks = Blocks::create(c"blocks", 65536, 4).unwrap();
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(b"survives").unwrap();
+        let worker = spawn(&Holding::begin().unwrap(), |_| {
+            let mut call = words.take_call(0).unwrap();
+            call.reset();
+            let mut block = blocks.take().unwrap();
+            let count = call.receive(there.as_fd(), block.rest());
+            // Nobody notes it: the worker dies here.
+            i32::from(count.is_err())
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+        let file =
+            |it: std::os::fd::BorrowedFd<'_>| -> OwnedFd { it.try_clone_to_owned().unwrap() };
+        let words = Words::open(file(words.file()), 4096, 1).unwrap();
+        let blocks = Blocks::open(file(blocks.file()), 65536).unwrap();
+        assert_eq!(words.take_call(0).unwrap().count(), Some(8));
+        let block = blocks.claim(0).unwrap().into_part();
+        assert_eq!(&block.as_ref()[..8], b"survives");
+    }
+
+    pub(crate) fn a_worker_ends_with_its_parent() {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let holding = Holding::begin().unwrap();
+        let (mut told, tell) = UnixStream::pair().unwrap();
+        let parent = spawn(&holding, |_| {
+            let holding = Holding::begin().unwrap();
+            let _worker = spawn(&holding, |_| {
+                (&tell).write_all(b"x").unwrap();
+                sleep()
+            });
+            sleep()
+        });
+        let mut text = [0; 1];
+        told.read_exact(&mut text).unwrap();
+        parent.signal(Signal::KILL).unwrap();
+        parent.wait().unwrap();
+        // The worker of the one that died is this process's child now.
+        let (_, status) = rustix::process::wait(WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.terminating_signal(), Some(9));
+    }
+}
