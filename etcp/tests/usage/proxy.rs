@@ -72,16 +72,17 @@ fn a_flag_goes_before_the_environment_and_no_proxy_before_its_proxy() {
         Program::start(name, site.path(), command)
     };
     let (good, bad) = (url(&proxy), url(&refusing));
-    for (number, variable) in
-        ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "ETCP_PROXY"].iter().enumerate()
-    {
-        start(&format!("variable{number}"), &[(variable, &good)], &[]).wait_for(ATTACHED);
-        assert_eq!(proxy.asked().len(), number + 1, "{variable}");
+    // A client whose carrier takes its time may ask for another one meanwhile.
+    let mut asked = 0;
+    for variable in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "ETCP_PROXY"] {
+        start(variable, &[(variable, &good)], &[]).wait_for(ATTACHED);
+        assert!(proxy.asked().len() > asked, "{variable}");
+        asked = proxy.asked().len();
     }
-    let before = proxy.asked().len();
     start("refused", &[("https_proxy", &bad)], &[]).wait_for("does not permit connections to");
     start("flag", &[("https_proxy", &bad)], &["--proxy", &good]).wait_for(ATTACHED);
-    assert_eq!(proxy.asked().len(), before + 1);
+    assert!(proxy.asked().len() > asked);
+    // These know only a proxy that would let none of them attach.
     start("none", &[("https_proxy", &bad)], &["--proxy", "none"]).wait_for(ATTACHED);
     for (number, list) in ["127.0.0.0/8", "x.test, 127.0.0.1", "*"].iter().enumerate() {
         let variables = [("HTTPS_PROXY", bad.as_str()), ("no_proxy", list)];
@@ -90,7 +91,6 @@ fn a_flag_goes_before_the_environment_and_no_proxy_before_its_proxy() {
     let mut passed_over = start("https", &[("https_proxy", "https://a.test:1")], &[]);
     passed_over.wait_for("$https_proxy is ignored");
     passed_over.wait_for(ATTACHED);
-    assert_eq!(proxy.asked().len(), before + 1);
 }
 
 #[test]
