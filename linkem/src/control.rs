@@ -1,13 +1,16 @@
 //! The control socket: requests to a running link, one per line, with one line as answer.
 
-use std::fs::{Permissions, remove_file, set_permissions, symlink_metadata};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::ffi::OsString;
+use std::fs::{File, Permissions, TryLockError, remove_file, set_permissions, symlink_metadata};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
+
+use rustix::fs::OFlags;
 
 use crate::emulator::Emulator;
 use crate::run::End;
@@ -24,8 +27,14 @@ pub(crate) struct Control {
 
 impl Control {
     /// Listens at `path`, only for this user, replacing a socket on which nothing listens.
+    ///
+    /// A lock on a file beside it excludes other processes that do the same. Without it, one could
+    /// remove the fresh socket of another.
     pub(crate) fn listen(path: &Path) -> Result<(Self, UnixListener), String> {
         let failed = |error| format!("cannot listen on {}: {error}", path.display());
+        let Some(_lock) = Lock::take(path).map_err(failed)? else {
+            return Err(format!("somebody else starts on {}: choose another", path.display()));
+        };
         if symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
             if UnixStream::connect(path).is_ok() {
                 return Err(format!("somebody listens on {}: choose another", path.display()));
@@ -42,6 +51,48 @@ impl Drop for Control {
     fn drop(&mut self) {
         let _ = remove_file(&self.path);
     }
+}
+
+/// A lock on a file beside the socket; the file is removed with it.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Locks the file beside `socket`; `None` if another process holds the lock.
+    fn take(socket: &Path) -> io::Result<Option<Self>> {
+        let mut name = OsString::from(socket);
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            // A link to another file is not followed.
+            let mut options = File::options();
+            options.write(true).create(true).mode(0o600);
+            options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+            let file = options.open(&path)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => return Ok(Some(Self { path, _file: file })),
+                // The previous owner has removed the file meanwhile.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = remove_file(&self.path);
+    }
+}
+
+/// Returns whether the path leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let here = file.metadata().map(|it| (it.dev(), it.ino()));
+    let there = symlink_metadata(path).map(|it| (it.dev(), it.ino()));
+    matches!((here, there), (Ok(here), Ok(there)) if here == there)
 }
 
 /// Answers clients on threads of their own.
@@ -99,4 +150,38 @@ fn set<'a>(emulator: &Emulator, words: impl Iterator<Item = &'a str>) -> Result<
     }
     emulator.set(&assignments)?;
     Ok("ok".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn of_many_that_start_at_once_on_an_abandoned_socket_one_listens_and_is_reached() {
+        const THREADS: usize = 8;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("link.sock");
+        for round in 0..200 {
+            drop(UnixListener::bind(&path).unwrap());
+            let start = Barrier::new(THREADS);
+            let listen = || {
+                start.wait();
+                Control::listen(&path)
+            };
+            let results: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(listen)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let (listening, refused): (Vec<_>, Vec<_>) =
+                results.into_iter().partition(Result::is_ok);
+            assert_eq!(listening.len(), 1, "in round {round}: {refused:?}");
+            UnixStream::connect(&path).unwrap();
+            let told = |error: &String| error.ends_with("choose another");
+            assert!(refused.iter().all(|it| it.as_ref().is_err_and(told)), "{refused:?}");
+            drop(listening);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+        }
+    }
 }
