@@ -134,7 +134,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Further examples: `cargo run -p eternaltcp --example echo`, and `chat`.
+//! Further examples: `cargo run -p eternaltcp --example echo`, and `chat`. The server
+//! above is the example `late`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

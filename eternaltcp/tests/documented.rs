@@ -87,6 +87,30 @@ impl Drop for Program {
     }
 }
 
+/// Returns the lines of a program that are not comments, attributes or imports.
+fn statements<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let lines = lines.map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '/'])).collect()
+}
+
+/// The tests of real programs run it in a network of its own, because its port is fixed.
+#[test]
+fn the_server_of_the_documentation_is_the_example_that_is_run() {
+    let text = include_str!("../src/lib.rs");
+    let (_, section) = text.split_once("//! # A server\n").unwrap();
+    let block = section.split("//! ```").nth(1).unwrap();
+    let block = block.lines().skip(1).filter_map(|line| line.strip_prefix("//!"));
+    let documented = statements(block);
+    let example = statements(include_str!("../examples/late.rs").lines());
+    assert!(documented.len() > 10, "{documented:?}");
+    let missing: Vec<_> = documented.iter().filter(|line| !example.contains(line)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let main = ["#[tokio::main", "async fn main", "Ok(())", "}"];
+    let more = example.iter().filter(|line| !documented.contains(line));
+    let more: Vec<_> = more.filter(|line| !main.iter().any(|it| line.starts_with(it))).collect();
+    assert!(more.is_empty(), "{more:?}");
+}
+
 #[test]
 fn the_echo_is_right_over_carriers_that_break() {
     let Some(path) = example("echo") else { return };

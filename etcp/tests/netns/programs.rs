@@ -3,7 +3,9 @@
 
 use std::net::TcpStream;
 
+use etcp_testkit::keys::Keys;
 use etcp_testkit::nginx::start_nginx;
+use etcp_testkit::pair::{built, etcp};
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
@@ -65,6 +67,54 @@ fn wait_for_port(world: &World, server: &mut Process, at: &str) {
         assert!(server.is_running(), "it ended: {}", server.log());
         world.server.run(|| TcpStream::connect(at)).is_ok()
     });
+}
+
+#[test]
+fn the_server_of_the_librarys_documentation_answers_etcp_before_and_after_a_move() {
+    let program = built("examples/late");
+    let needed = program.to_str().expect("build paths are text");
+    if !skip::can_run("netns::programs (documentation)", &[needed]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let home = folder.folder("home", User::Nobody);
+    let [ssh, state] = [".ssh", ".local/state/eternaltcp"].map(|name| home.join(name));
+    let keys = Keys::generate(&folder, &[format!("[{}]:6200", world.server_v4())]);
+    for (from, to) in [
+        (&keys.authorized_keys, ssh.join("authorized_keys")),
+        (&keys.server, state.join("server_key")),
+    ] {
+        std::fs::create_dir_all(to.parent().expect("it is in a folder")).expect("it is made");
+        std::fs::rename(from, &to).expect("it is the same file system");
+    }
+    for path in [".ssh", ".local", ".local/state", ".local/state/eternaltcp"] {
+        User::Nobody.own(&home.join(path));
+    }
+    let mut server = Launch::new("late", folder.program("late", &program))
+        .env("HOME", &home)
+        .start(&world.server, &folder);
+    let at = std::net::SocketAddr::new(world.server_v4(), 6200);
+    until("the server to listen", PATIENCE, || {
+        assert!(server.is_running(), "{}", server.log());
+        world.server.run(|| TcpStream::connect(at)).is_ok()
+    });
+    let etcp = folder.program("etcp", &etcp());
+    let ask = |name: &str, target: &str| {
+        let mut client = Launch::new(name, &etcp)
+            .args(["connect", "--no-ssh-config", "--server", &at.to_string(), target, "--identity"])
+            .arg(&keys.client)
+            .arg("--known-hosts")
+            .arg(&keys.known_hosts)
+            .env("HOME", folder.path())
+            .start(&world.client, &folder);
+        let code = client.wait(PATIENCE).code();
+        (code, client.log().lines().last().unwrap_or_default().to_owned())
+    };
+    assert_eq!(ask("before", "time:37"), (Some(0), "late".to_owned()));
+    world.use_uplink(world.other_uplink());
+    assert_eq!(ask("after", "time:37"), (Some(0), "late".to_owned()));
+    assert_eq!(server.count("asks for time:37"), 2, "{}", server.log());
+    assert_eq!(ask("other", "time:38").0, Some(3));
 }
 
 #[test]
