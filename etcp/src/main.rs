@@ -52,6 +52,7 @@ use exit::Failure;
 
 fn main() -> ExitCode {
     process::wait_for_children();
+    process::survive_file_size_limit();
     let args: Vec<_> = std::env::args_os().collect();
     let parsed = if cli::is_internal(&args) {
         InternalCli::try_parse_from(&args).map(run_internal)

@@ -21,6 +21,7 @@
 //! | [`memory_limit`], [`release_memory`], [`hide_memory`] | bound, return and protect memory |
 //! | [`was_ignored`], [`is_stdout_closed`], [`give_back`] | report what this process was started with, and pass it on |
 //! | [`wait_for_children`] | undoes that SIGCHLD was ignored at the start |
+//! | [`survive_file_size_limit`] | makes a write beyond that limit an error |
 //! | [`write_from_background`] | keeps a terminal from stopping a thread that writes to it |
 //! | [`unshare`] | moves the calling thread into namespaces of its own |
 //!
@@ -74,8 +75,8 @@ pub use system::{
     NetworkWatch, SleepWatch, accept, bind_to_device, carrier_info, free_receive_buffer, give_back,
     has_route, has_writer, hide_memory, interface_index, is_mptcp_socket, is_stdout_closed,
     limit_silence, limit_unsent, memory_limit, mptcp_available, mptcp_socket, original_destination,
-    release_memory, send_quietly, set_congestion, set_pacing, set_transparent, unsent,
-    wait_for_children, was_ignored,
+    release_memory, send_quietly, set_congestion, set_pacing, set_transparent,
+    survive_file_size_limit, unsent, wait_for_children, was_ignored,
 };
 pub use tcp_info::TcpInfo;
 pub use terminal::write_from_background;

@@ -20,6 +20,12 @@ pub fn wait_for_children() {
     eternaltcp_sys::wait_for_children();
 }
 
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) an error like that of a full disk: by
+/// default, it ends the process.
+pub fn survive_file_size_limit() {
+    eternaltcp_sys::survive_file_size_limit();
+}
+
 /// Raises this process's soft limit of descriptors to the hard limit, if the system permits it.
 /// [`Slots::from_limit`](crate::Slots::from_limit) then has more to distribute. Programs that use
 /// select(2) must not do so; [`as_started`] starts other programs with the limit of before.

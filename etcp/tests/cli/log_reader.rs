@@ -199,6 +199,22 @@ fn a_log_that_cannot_be_written_ends_nothing() {
 }
 
 #[test]
+fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
+    let site = Site::new();
+    let socket = site.path().join("control");
+    let command = sproxy(&site, Echo::start().address, &["--control", "control"]);
+    let mut shell = Command::new("sh");
+    let script = "ulimit -f 0; exec \"$@\" 2>log";
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    let child = shell.env("HOME", site.path()).current_dir(site.path()).spawn();
+    let mut server = Piped { child: child.expect("sh runs"), log: None };
+    wait("its control socket", || socket.exists());
+    assert_eq!(server.child.try_wait().expect("it is ours"), None);
+    assert_eq!(std::fs::read(site.path().join("log")).expect("sh makes it"), b"");
+    assert!(server.stop().success());
+}
+
+#[test]
 fn an_error_at_the_start_has_its_exit_code_whatever_stderr_is() {
     let site = Site::new();
     for stderr in unwritable() {

@@ -179,8 +179,13 @@ fn a_stdin_in_non_blocking_mode_is_waited_for() {
 #[test]
 fn an_output_that_cannot_be_written_is_told_and_the_server_sees_a_reset() {
     let stand = Stand::new();
-    for (redirection, why) in [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")] {
-        let child = stand.redirected(redirection).spawn().unwrap();
+    let limited = format!("ulimit -f 0; exec \"$@\" >{}/limited", stand.site.path().display());
+    for (script, why) in [
+        ("exec \"$@\" >/dev/full", "No space left"),
+        ("exec \"$@\" >&-", "Bad file descriptor"),
+        (&limited, "File too large"),
+    ] {
+        let child = stand.by_shell(script).spawn().unwrap();
         let (mut target, _) = stand.target.accept().unwrap();
         target.write_all(b"x").unwrap();
         let said = end(child, 1);

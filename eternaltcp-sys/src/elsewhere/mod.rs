@@ -9,8 +9,8 @@ mod socket;
 
 pub use network::NetworkWatch;
 pub use process::{
-    give_back, hide_memory, is_stdout_closed, memory_limit, release_memory, wait_for_children,
-    was_ignored,
+    give_back, hide_memory, is_stdout_closed, memory_limit, release_memory,
+    survive_file_size_limit, wait_for_children, was_ignored,
 };
 pub use sleep::SleepWatch;
 pub use socket::{

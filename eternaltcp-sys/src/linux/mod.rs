@@ -30,6 +30,6 @@ pub use socket::{
     limit_silence, limit_unsent, mptcp_available, mptcp_socket, original_destination, send_quietly,
     set_congestion, set_pacing, set_transparent, unsent,
 };
-pub use start::{give_back, hide_memory, wait_for_children, was_ignored};
+pub use start::{give_back, hide_memory, survive_file_size_limit, wait_for_children, was_ignored};
 pub use tcp_info::carrier_info;
 pub use writer::has_writer;

@@ -69,6 +69,13 @@ pub fn wait_for_children() {
     }
 }
 
+/// Makes a write beyond the limit of file sizes (`RLIMIT_FSIZE`) an error of that write: by default,
+/// SIGXFSZ ends the process.
+pub fn survive_file_size_limit() {
+    // SAFETY: ignoring a signal runs no code of this program.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Prevents other processes of the same user from reading this one's memory (ptrace(2)), and the
 /// kernel from writing it to a file (core(5)).
 pub fn hide_memory() -> io::Result<()> {
@@ -93,6 +100,9 @@ fn restore() -> io::Result<()> {
         for signal in 1..=SIGNALS {
             if has(&IGNORED, signal) {
                 libc::signal(signal, libc::SIG_IGN);
+            } else if signal == libc::SIGXFSZ {
+                // Only this process may ignore it (see above); std does the same for SIGPIPE.
+                libc::signal(signal, libc::SIG_DFL);
             }
             if has(&BLOCKED, signal) {
                 libc::sigaddset(mask.as_mut_ptr(), signal);
@@ -130,6 +140,7 @@ mod tests {
         let before = output(Command::new("sh").args(["-c", "ulimit -Sn; ulimit -Sc"]));
         let all = Rlimit { current: descriptors.maximum, ..descriptors };
         setrlimit(Resource::Nofile, all).unwrap();
+        survive_file_size_limit();
         let mut command = Command::new("sh");
         give_back(command.args(["-c", SHOW]));
         let after = output(&mut command);
