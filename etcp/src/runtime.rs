@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use eternaltcp::Slots;
 use eternaltcp::process::raise_descriptor_limit;
+use rustix::pipe::pipe;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Failure;
@@ -25,6 +26,9 @@ const MOST_OF_CLIENT: usize = 32;
 
 /// Time for the kept threads to start.
 const START: Duration = Duration::from_secs(1);
+
+/// Pipes, of two descriptors each, that take as many descriptors as a runtime and its signals.
+const PIPES: usize = 4;
 
 /// A time that never passes.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -65,11 +69,20 @@ pub(crate) fn on_all_processors() -> Result<Runtime, Failure> {
 }
 
 fn build(mut builder: Builder, workers: usize) -> Result<Runtime, Failure> {
+    check_descriptors().map_err(|error| {
+        Failure::Failed(format!("cannot start: {error}: raise the limit (ulimit -n)"))
+    })?;
     check_threads(workers + 1)
         .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
     let runtime = builder.enable_all().thread_keep_alive(NEVER).build().map_err(Failure::failed)?;
     keep_threads(&runtime);
     Ok(runtime)
+}
+
+/// Returns an error if the system does not have the descriptors of a runtime now. Without them
+/// tokio panics.
+fn check_descriptors() -> io::Result<()> {
+    (0..PIPES).map(|_| Ok(pipe()?)).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 /// Returns an error if the system does not have this many threads now. Without them tokio panics.

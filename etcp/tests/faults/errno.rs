@@ -223,6 +223,29 @@ fn a_program_that_starts_without_a_thread_to_be_had_says_so() {
 }
 
 #[test]
+fn a_program_that_starts_without_a_descriptor_to_be_had_says_so() {
+    if !skip::can_run("faults::errno (descriptors at the start)", &["prlimit"]) {
+        return;
+    }
+    let (world, folder) = (World::new(), Folder::new());
+    let program = folder.program("etcp", &etcp_testkit::pair::etcp());
+    let key = etcp_testkit::keys::generate(&folder, "key");
+    for most in 5..20 {
+        let mut process = Launch::new("connect", &program)
+            .args(["connect", "--server", "127.0.0.1", "--no-ssh-config", "--identity"])
+            .arg(&key)
+            .args(["--known-hosts", "/dev/null", "--connect-timeout", "100ms"])
+            .env("HOME", folder.path())
+            .run_by(["prlimit", &format!("--nofile={most}:{most}")])
+            .start(&world.client, &folder);
+        let code = process.wait(PATIENCE).code();
+        let log = process.log();
+        assert!(code == Some(1) && !log.contains("panicked"), "{most}: {code:?} {log}");
+        assert!(log.lines().any(|line| line.starts_with("etcp: ")), "{most}: {log}");
+    }
+}
+
+#[test]
 fn an_error_of_the_servers_socket_detaches_the_tunnel_and_ends_no_session() {
     if !skip::can_run("faults::errno (server)", &[]) {
         return;
