@@ -173,6 +173,8 @@ fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, F
     let are_named = !args.identity.is_empty();
     let files = match config.identity_files.as_slice() {
         _ if are_named => args.identity.clone(),
+        // ssh names its default files itself, and none for `IdentityFile none`.
+        [] if config.hostname.is_some() => Vec::new(),
         [] => paths::client_identities()?,
         files => files.iter().filter_map(|file| expand("IdentityFile", file)).collect(),
     };
@@ -204,7 +206,7 @@ fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) 
 fn trust(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<Trust, Failure> {
     let mut files = match &args.known_hosts {
         Some(file) => vec![file.clone()],
-        None => known_hosts(config)?,
+        None => known_hosts(host, config)?,
     };
     let first = files.remove(0);
     let trust = Trust::new(first).reading(files);
@@ -236,7 +238,7 @@ fn revoked(file: &Path, host: &str, config: &SshConfig) -> Result<PathBuf, Failu
 }
 
 /// Returns the files of trusted servers. New servers are added to the first.
-fn known_hosts(config: &SshConfig) -> Result<Vec<PathBuf>, Failure> {
+fn known_hosts(host: &str, config: &SshConfig) -> Result<Vec<PathBuf>, Failure> {
     if config.hostname.is_none() {
         return Ok(vec![paths::ssh("known_hosts")?]);
     }
@@ -252,7 +254,14 @@ fn known_hosts(config: &SshConfig) -> Result<Vec<PathBuf>, Failure> {
     if files.is_empty() {
         files.push("/dev/null".into());
     }
-    files.extend(config.global_known_hosts.iter().cloned());
+    // ssh -G reports these as they are written, and ssh expands only the home folder.
+    for file in &config.global_known_hosts {
+        let (text, home) = (file.to_string_lossy(), paths::home()?);
+        match (Tokens { home: &home, host, config }).tilde(&text) {
+            Ok(path) => files.push(path.into()),
+            Err(why) => warn!("GlobalKnownHostsFile {text} is ignored: {why}"),
+        }
+    }
     Ok(files)
 }
 

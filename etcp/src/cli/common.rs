@@ -1,10 +1,14 @@
 //! Flags that several subcommands share.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use eternaltcp::Mptcp;
 use eternaltcp::duration::parse_duration;
+
+use crate::paths;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum MptcpArg {
@@ -61,6 +65,20 @@ pub(crate) struct FirstContactArgs {
         help_heading = "Connection"
     )]
     pub(crate) connect_timeout: Duration,
+}
+
+/// Parses the path of a file.
+pub(super) fn parse_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(at_home)
+}
+
+/// Replaces `~` at the start by the home folder, as ssh does: after `--flag=`, and in the unit of a
+/// service, no shell has done so.
+pub(super) fn at_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), paths::home()) {
+        (Ok(inside), Ok(home)) => home.join(inside),
+        _ => path,
+    }
 }
 
 /// Parses a duration longer than zero.

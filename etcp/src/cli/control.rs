@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::common::parse_positive;
+use super::common::{at_home, parse_path, parse_positive};
 
 /// Flags for inspecting and controlling a proxy while it runs.
 #[derive(Debug, Default, Args)]
@@ -38,7 +38,7 @@ impl FromStr for ControlSocketArg {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "none" { Self::None } else { Self::At(text.into()) })
+        Ok(if text == "none" { Self::None } else { Self::At(at_home(text.into())) })
     }
 }
 
@@ -47,7 +47,7 @@ impl FromStr for ControlSocketArg {
 pub(crate) struct WhichArgs {
     /// The control socket of the proxy
     /// [default: that of every proxy of this user, and those in /run/eternaltcp]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_parser = parse_path(), value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }
 

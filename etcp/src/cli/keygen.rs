@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::common::parse_path;
+
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
     /// The private key [default: ~/.ssh/id_ed25519]
-    #[arg(short = 'f', long, value_name = "FILE")]
+    #[arg(short = 'f', long, value_parser = parse_path(), value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// The comment in the public key [default: user@host]
     #[arg(short = 'C', long, value_name = "TEXT")]
@@ -27,6 +29,6 @@ pub(crate) struct KeygenArgs {
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
     /// The same as --file
-    #[arg(value_name = "FILE", conflicts_with = "file")]
+    #[arg(value_parser = parse_path(), value_name = "FILE", conflicts_with = "file")]
     pub(crate) path: Option<PathBuf>,
 }

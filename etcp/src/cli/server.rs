@@ -10,7 +10,7 @@ use eternaltcp::Congestion;
 use eternaltcp::address::Server;
 use eternaltcp::client::MAX_CARRIERS;
 
-use super::common::{MptcpArg, TunnelArgs, parse_positive};
+use super::common::{MptcpArg, TunnelArgs, parse_path, parse_positive};
 use crate::source::{Source, parse_interface};
 
 /// Flags for finding and trusting the server.
@@ -67,16 +67,16 @@ pub(crate) struct ServerArgs {
     )]
     pub(crate) carriers: usize,
     /// Your private key; may be repeated [default: as ssh has them, the agent's first]
-    #[arg(short, long, value_name = "FILE", help_heading = "Keys")]
+    #[arg(short, long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Vec<PathBuf>,
     /// Read this file instead of ssh's configuration; 'none' for no file
-    #[arg(short = 'F', long, value_name = "FILE", help_heading = "Keys")]
+    #[arg(short = 'F', long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) ssh_config: Option<PathBuf>,
     /// Ignore ssh's configuration
     #[arg(long, conflicts_with = "ssh_config", help_heading = "Keys")]
     pub(crate) no_ssh_config: bool,
     /// The trusted servers, in the format of ssh [default: as ssh has them]
-    #[arg(long, value_name = "FILE", help_heading = "Keys")]
+    #[arg(long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) known_hosts: Option<PathBuf>,
     /// Trust a server whose key is not known yet, and store its key
     #[arg(long, help_heading = "Keys")]

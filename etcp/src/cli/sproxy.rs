@@ -11,7 +11,7 @@ use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
 use eternaltcp::server::{MaxStartups, PenaltyRange};
 
-use super::common::{MptcpArg, TunnelArgs, parse_positive};
+use super::common::{MptcpArg, TunnelArgs, parse_path, parse_positive};
 use super::control::OperatorArgs;
 use super::limits::LimitArgs;
 
@@ -45,10 +45,10 @@ pub(crate) struct SproxyArgs {
     pub(crate) send_proxy: bool,
     /// The server's private key; created at the first start
     /// [default: server_key in the state folder]
-    #[arg(short, long, value_name = "FILE", help_heading = "Keys")]
+    #[arg(short, long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Option<PathBuf>,
     /// The admitted keys, in the format of sshd [default: ~/.ssh/authorized_keys]
-    #[arg(long, value_name = "FILE", help_heading = "Keys")]
+    #[arg(long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) authorized_keys: Option<PathBuf>,
     /// Trust authorized_keys only if nobody except this user and root can change or replace it, as
     /// sshd's StrictModes does

@@ -21,10 +21,14 @@ impl Tokens<'_> {
     /// # Errors
     /// The part that cannot be expanded, and why.
     pub(crate) fn path(&self, text: &str) -> Result<PathBuf, String> {
-        self.expand(&self.expand_tilde(text)?, true).map(PathBuf::from)
+        self.expand(&self.tilde(text)?, true).map(PathBuf::from)
     }
 
-    fn expand_tilde(&self, text: &str) -> Result<String, String> {
+    /// Expands only a home folder.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub(crate) fn tilde(&self, text: &str) -> Result<String, String> {
         let Some(rest) = text.strip_prefix('~') else { return Ok(text.to_owned()) };
         let (user, inside) = rest.split_once('/').unwrap_or((rest, ""));
         let home = match user {

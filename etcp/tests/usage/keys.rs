@@ -252,6 +252,52 @@ fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
     }
 }
 
+/// Returns the configuration that has etcp use the home folder of the site, and `more`.
+fn configured(site: &Site, more: &str) -> String {
+    let config = site.path().join("config");
+    std::fs::write(&config, format!("Host *\n{more}\n")).expect("it is ours");
+    text(&config)
+}
+
+#[test]
+fn no_file_is_tried_if_the_configuration_says_none() {
+    let (site, sproxy) = served();
+    let default = site.path().join(".ssh/id_ed25519");
+    std::fs::create_dir_all(default.parent().expect("a folder")).expect("it is ours");
+    std::fs::copy(&site.client.path, &default).expect("it is ours");
+    let (server, known) = (sproxy.address.to_string(), text(&site.known_hosts()));
+    let client = |config: &str| {
+        let config = configured(&site, config);
+        let args = ["connect", "-s", &server, "--known-hosts", &known, "-F", &config];
+        complaint(&site, &args)
+    };
+    let (code, line) = client("IdentityFile none");
+    assert!(code == Some(1) && line.contains("no key that can be used"), "{line}");
+    let (_, line) = client(&format!("IdentityFile {}", text(&default)));
+    assert!(!line.contains("no key"), "{line}");
+}
+
+#[test]
+fn a_home_folder_is_found_in_paths_that_no_shell_has_expanded() {
+    let (site, sproxy) = served();
+    let server = sproxy.address.to_string();
+    let within = |path: &Path| {
+        let path = path.strip_prefix(site.path()).expect("it is in the folder");
+        format!("~/{}", text(path))
+    };
+    let (key, known) = (within(&site.client.path), within(&site.known_hosts()));
+    let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "-s", &server]);
+    command.args([format!("--identity={key}"), format!("--known-hosts={known}")]);
+    command.args(["--no-ssh-config", "--control=~/control.sock"]);
+    Program::start("flags", site.path(), command).wait_for(ATTACHED);
+    // ssh -G reports GlobalKnownHostsFile as it is written, and ssh expands the home folder.
+    let more = format!("IdentityFile {key}\nUserKnownHostsFile none\nGlobalKnownHostsFile {known}");
+    let config = configured(&site, &more);
+    let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "-s", &server]);
+    command.args(["-F", &config]);
+    Program::start("global", site.path(), command).wait_for(ATTACHED);
+}
+
 #[test]
 fn lines_name_the_servers_that_ssh_keygen_finds() {
     const KEY: &str =
