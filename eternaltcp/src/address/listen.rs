@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     AddressError, Host, canonical_ip, check_host, check_unix_path, split_host_port, strip_unix,
-    syntax::{Problem, parse_listen_port, split_zone},
+    syntax::{Problem, is_digits, parse_listen_port, split_zone},
     write_host_port,
 };
 
@@ -92,13 +92,16 @@ impl Listen {
     }
 
     fn parse(text: &str) -> Result<Self, Problem> {
-        if let Some(path) = strip_unix(text) {
+        if let Some(path) = strip_unix(text).or(Some(text).filter(|it| it.starts_with('/'))) {
             return Self::unix(path);
         }
         match split_host_port(text)? {
             (bind, Some(port)) => Self::tcp(bind, port),
             (bind, None) if bind.contains(':') => {
                 Err("an IPv6 address needs brackets and a port: [v6]:port")
+            }
+            (port, None) if is_digits(port) => {
+                Err("the address is missing: write localhost:PORT, or :PORT for every address")
             }
             (_, None) => Err("the port is missing"),
         }
@@ -200,6 +203,14 @@ mod tests {
             assert_eq!(listen.to_string(), canonical);
             assert_eq!(canonical.parse(), Ok(listen));
         }
+    }
+
+    #[test]
+    fn the_forms_of_other_flags_are_taken_or_explained() {
+        let read = |text: &str| text.parse::<Listen>();
+        assert_eq!(read("/run/x.sock"), read("unix:/run/x.sock"));
+        let why = read("6200").unwrap_err().to_string();
+        assert!(why.contains("write localhost:PORT, or :PORT"), "{why}");
     }
 
     #[test]
