@@ -11,7 +11,7 @@ use super::{AuthorizedKeys, HostKey, HostSearch, StrictModes};
 use eternaltcp_tls::PublicKey;
 
 /// The largest `authorized_keys` that is read.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 8 << 20;
 /// Bytes of a `known_hosts` file that are read at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -34,7 +34,7 @@ pub enum FileError {
     #[error("{0} is not a regular file: name another file")]
     NotRegular(PathBuf),
     /// It is larger than a file of keys can reasonably be.
-    #[error("{0} is larger than 1 MiB: remove lines, or name another file")]
+    #[error("{0} is larger than 8 MiB: remove lines, or name another file")]
     TooLarge(PathBuf),
     /// Users other than its owner could admit themselves, through the file or a folder above it.
     #[error("others may write to {path} (mode {mode:04o}): run chmod go-w {path}")]
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_too_large_is_not_read() {
-        let (_folder, path) = file("#".repeat((1 << 20) + 1), 0o600);
+        let (_folder, path) = file("#".repeat(1 + MAX_FILE as usize), 0o600);
         assert!(matches!(load_authorized_keys(&path, None), Err(FileError::TooLarge(_))));
     }
 
@@ -236,8 +236,8 @@ mod tests {
         let key = PublicKey::from_openssh(ED25519).unwrap();
         let search = HostSearch::new(&"a".parse().unwrap());
         let check = |path: &Path| check_known_hosts(path, &search, &key);
-        let many = format!("b,c,d,e {ED25519}\n").repeat(100_000);
-        assert!(many.len() as u64 > 4 * MAX_FILE);
+        let many = format!("b,c,d,e {ED25519}\n").repeat(200_000);
+        assert!(many.len() as u64 > MAX_FILE);
         let (folder, path) = file(format!("{many}[a]:6200 {ED25519}"), 0o600);
         assert_eq!(check(&path).unwrap(), HostKey::Known);
         assert!(matches!(check(folder.path()), Err(FileError::NotRegular(_))));
