@@ -55,6 +55,48 @@ fn a_proxy_that_is_killed_leaves_resets_behind_and_never_an_end_of_stream() {
     }
 }
 
+/// Limits a process to the address space that it has (`RLIMIT_AS`).
+fn give_no_more_memory(id: u32) {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let size = size.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    let limit = format!("--as={0}:{0}", size.expect("Linux tells it") * 1024);
+    let status = Command::new("prlimit").args(["--pid", &id.to_string(), &limit]).status();
+    assert!(status.expect("it runs").success());
+}
+
+#[test]
+fn a_proxy_that_gets_no_more_memory_says_so_and_leaves_resets_behind() {
+    let test = "a_proxy_that_gets_no_more_memory_says_so_and_leaves_resets_behind";
+    if !etcp_testkit::skip::can_find(test, &["prlimit"]) {
+        return;
+    }
+    let site = Site::new();
+    // A server program that never reads: everything is queued.
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let sproxy = Sproxy::start(&site, target.local_addr().expect("it listens"));
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "client").attached();
+    let applications: Vec<_> = (0..8).map(|_| dial(cproxy.listen)).collect();
+    give_no_more_memory(cproxy.program.id());
+    let threads: Vec<_> = applications
+        .into_iter()
+        .map(|mut application| {
+            std::thread::spawn(move || {
+                loop {
+                    if let Err(error) = application.write_all(&[7; 64 * 1024]) {
+                        return error.kind();
+                    }
+                }
+            })
+        })
+        .collect();
+    cproxy.program.wait_for("memory allocation of");
+    for thread in threads {
+        assert_eq!(thread.join().expect("it ends"), ErrorKind::ConnectionReset);
+    }
+    drop((target, sproxy));
+}
+
 #[test]
 fn of_two_live_clients_of_one_name_the_later_is_refused() {
     let (site, sproxy) = served();
