@@ -44,7 +44,14 @@ impl SshConfig {
     /// Returns the path to `server`, which the user wrote as `host`.
     pub(crate) fn way(&self, host: &str, server: &Server, file: &ConfigFile) -> Way {
         match (&self.proxy_jump, &self.proxy_command) {
-            (Some(jumps), _) => Way::Through(through_hosts(jumps, server, file)),
+            (Some(jumps), _) => {
+                // ssh makes a command of them, in which tokens are expanded.
+                let tokens = Tokens { home: Path::new("/"), host, config: self };
+                match tokens.command(jumps) {
+                    Ok(jumps) => Way::Through(through_hosts(&jumps, server, file)),
+                    Err(why) => Way::Unusable(why),
+                }
+            }
             (None, Some(command)) => self.through_command(command, host, server),
             (None, None) => Way::Direct,
         }
@@ -133,10 +140,14 @@ mod tests {
             ("gate", " -W db.test:6200 -- ssh://gate"),
             ("me@gate:2222", " -W db.test:6200 -- ssh://me@gate:2222"),
             ("a,b@c:1,ssh://d:2", " -J a,b@c:1 -W db.test:6200 -- ssh://d:2"),
+            ("%r@%n-gate", " -W db.test:6200 -- ssh://me@alias-gate"),
         ] {
-            let config = SshConfig { proxy_jump: Some(jumps.into()), ..SshConfig::default() };
+            let jumps = Some(jumps.to_owned());
+            let config = SshConfig { proxy_jump: jumps, user: "me".into(), ..SshConfig::default() };
             assert!(line(way(&config)).ends_with(end), "{}", line(way(&config)));
         }
+        let odd = SshConfig { proxy_jump: Some("%Z".into()), ..SshConfig::default() };
+        assert!(matches!(way(&odd), Way::Unusable(why) if why.contains("%Z")));
     }
 
     #[test]
