@@ -134,7 +134,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
 /// Parses a number of at least one that fits the protocol's 32 bits.
 fn parse_small(text: &str) -> Result<u32, String> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| "a number of at least 1 is needed".to_owned())
+    count.ok_or_else(|| format!("expected a number from 1 to {}", u32::MAX))
 }
 
 #[cfg(test)]
