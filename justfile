@@ -16,6 +16,10 @@ sim count *args:
 bench *args:
     bench/run {{args}}
 
+# how long the core's queues and the record layer take, by criterion; also --save-baseline NAME, --baseline NAME
+bench-core *args:
+    cargo bench --locked -p eternaltcp-bench -- {{args}}
+
 # how long a stream pauses after each fault, into docs/recovery.md; needs root
 recovery *args:
     bench/recovery {{args}}
@@ -26,7 +30,7 @@ demo:
 
 # mixed sessions under a schedule of every fault, for so many minutes; needs root
 soak minutes="30":
-    ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test alone mixed -- --nocapture
+    ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test faults mixed -- --nocapture
 
 # whether the library compiles for macOS; needs rustup and pip
 check-macos:

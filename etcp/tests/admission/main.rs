@@ -6,6 +6,7 @@ mod ghosts;
 mod input;
 mod keys;
 mod limits;
+mod memory;
 mod one_key;
 mod rewrites;
 mod standby;

@@ -1,5 +1,5 @@
 //! A target that is not permitted: the session is reset, and the client's log says which rule to
-//! change. (eternaltcp/tests/target_policy.rs has a table of permitted targets.)
+//! change. (eternaltcp/src/policy/targets_of_keys.rs has a table of permitted targets.)
 
 use std::net::SocketAddr;
 use std::process::Stdio;

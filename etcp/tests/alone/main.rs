@@ -1,20 +1,16 @@
-//! Tests that measure idle processes, memory and descriptors, or load the machine with crowds,
-//! thousands of tunnels and soaks.
+//! Tests that measure idle processes and descriptors, or load the machine with crowds and thousands
+//! of tunnels.
 //!
 //! They would disturb each other and every other test, and some raise the limits of this process.
 //! Therefore they have their own program, which runs them one after another: cargo runs one test
 //! program at a time, and each test here waits for its [`turn`].
 
+mod away;
 mod crowd;
 mod descriptors;
 mod idle;
-mod load;
-mod memory;
-mod relay;
-mod soak;
-mod soak_parts;
+mod starved;
 mod strangers;
-mod thousand;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

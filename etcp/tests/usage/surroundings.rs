@@ -453,7 +453,7 @@ fn a_service_of_the_system_is_found_without_a_flag_by_root_and_named_to_others()
     let status = |before: &[&str]| {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--target", &server.id().to_string()]).args(before);
-        command.args([env!("CARGO_BIN_EXE_etcp"), "status"]).env("HOME", "/nonexistent");
+        command.args([env!("CARGO_BIN_EXE_etcp"), "status"]).env("HOME", "/proc/nonexistent");
         command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_STATE_HOME");
         output(command.stdout(Stdio::piped()))
     };

@@ -58,7 +58,6 @@ impl Drop for Over<'_> {
 
 #[test]
 fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
-    let _turn = crate::turn();
     let mut random = Random::from_environment("relay");
     let attaches = std::env::var("ETCP_ATTACHES")
         .map_or(ATTACHES, |text| text.parse().expect("ETCP_ATTACHES is a number"));

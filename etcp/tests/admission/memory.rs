@@ -16,7 +16,6 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn the_least_memory_serves_several_clients_of_one_key() {
-    let _turn = crate::turn();
     let site = Site::new();
     let args = ["--listen", "127.0.0.1:0", "--memory", "4"];
     let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
@@ -33,7 +32,6 @@ fn the_least_memory_serves_several_clients_of_one_key() {
 
 #[test]
 fn less_memory_than_serves_anybody_is_refused_at_the_start() {
-    let _turn = crate::turn();
     let site = Site::new();
     for (flag, value) in [("--memory", "3"), ("--max-tunnels-per-key", "0")] {
         let output = output(&mut etcp(site.path(), ["sproxy", flag, value]));
@@ -99,7 +97,6 @@ impl Drop for Group {
 
 #[test]
 fn a_server_in_a_small_control_group_survives_sessions_that_stall() {
-    let _turn = crate::turn();
     const SESSIONS: usize = 400;
     let Some(group) = Group::new(96 * MIB) else {
         etcp_testkit::tell("*** SKIPPED: no control group can be made");

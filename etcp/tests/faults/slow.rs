@@ -1,80 +1,18 @@
-//! Carriers that are slow but alive: a starved processor, a narrow and deep link, and an
-//! application that continues to write into a dead path.
+//! Carriers that are slow but alive, as on a narrow and deep link, and an application that continues
+//! to write into a dead path.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use etcp_testkit::checked::{Pattern, Rate, accept, connect, listen};
 use etcp_testkit::pair::DEFAULT_LISTEN;
-use etcp_testkit::process::User;
-use etcp_testkit::wait::until;
-use etcp_testkit::{
-    Direction, Family, Folder, Journey, Launch, Pair, Process, Sproxy, World, skip, tell,
-};
-
-/// Programs that use the processor, and for how long.
-const HOGS: usize = 8;
-const STARVED: Duration = Duration::from_secs(10);
-
-#[test]
-fn starved_proxies_go_on_and_do_not_take_their_own_delay_for_death() {
-    let _turn = crate::turn();
-    if !skip::can_run("alone::load (starved processor)", &["chrt", "taskset", "timeout"]) {
-        return;
-    }
-    let (world, folder) = (World::new(), Folder::new());
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
-    let pair = Pair::start(&world, &folder, sproxy, &[]);
-    let hogs_folder = Folder::new();
-    let journey = Journey::with_session(world, folder, pair, &listener, Rate::GENTLE);
-    for proxy in [&journey.pair.cproxy, &journey.pair.sproxy.process] {
-        starve(proxy);
-    }
-    let hogs: Vec<_> = (0..HOGS).map(|n| hog(n, &journey.world, &hogs_folder)).collect();
-    let before = journey.streams.received();
-    // The fault, not a wait.
-    std::thread::sleep(STARVED);
-    let during = journey.streams.received();
-    drop(hogs);
-    let pause = journey.streams.go_on("a starved processor");
-    let moved: Vec<_> = during.iter().zip(before).map(|(now, before)| now - before).collect();
-    let again = journey.pair.attached_again();
-    tell(&format!(
-        "starved for {STARVED:?}: {moved:?} bytes, longest pause {pause:.2?}, attached again {again} times"
-    ));
-    assert!(again <= 3, "attached again {again} times: {}", journey.pair.cproxy.log());
-    journey.finish();
-}
-
-/// Lets a program run on the first processor, and there only when nobody else wants it.
-fn starve(process: &Process) {
-    for command in ["taskset --all-tasks --pid 1", "chrt --all-tasks --idle --pid 0"] {
-        let mut words = command.split(' ');
-        let status = Command::new(words.next().expect("a program"))
-            .args(words)
-            .arg(process.id().to_string())
-            .stdout(std::process::Stdio::null())
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "{command} works");
-    }
-}
-
-/// Uses the first processor, for a bounded time; yields to everything except starved ones.
-fn hog(number: usize, world: &World, folder: &Folder) -> Process {
-    Launch::new(&format!("hog{number}"), "nice")
-        .args(["-n", "10", "taskset", "1", "timeout", "60", "sh", "-c", "while :; do :; done"])
-        .user(User::Root)
-        .start(&world.client, folder)
-}
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::{Direction, Family, Folder, Journey, Pair, Sproxy, World, skip, tell};
 
 #[test]
 fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
-    let _turn = crate::turn();
-    if !skip::can_link("alone::load (1 Mbit/s)") {
+    if !skip::can_link("faults::slow (1 Mbit/s)") {
         return;
     }
     const WATCHED: Duration = Duration::from_secs(20);
@@ -108,8 +46,7 @@ const HELD_UP: Duration = Duration::from_secs(1);
 
 #[test]
 fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing() {
-    let _turn = crate::turn();
-    if !skip::can_run("alone::load (writing into a dead path)", &[]) {
+    if !skip::can_run("faults::slow (writing into a dead path)", &[]) {
         return;
     }
     let (world, folder) = (World::new(), Folder::new());
@@ -132,9 +69,7 @@ fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing
     tell(&format!("held up after {written:?} bytes; the proxies have grown by {grown:?}"));
     assert!(written.iter().all(|written| *written >= 64 * 1024), "{written:?} is too soon");
     assert!(grown.iter().all(|grown| *grown < MOST), "{grown:?} is too much");
-    until("the client to notice", etcp_testkit::wait::PATIENCE, || {
-        pair.cproxy.count("carrier lost") > 0
-    });
+    until("the client to notice", PATIENCE, || pair.cproxy.count("carrier lost") > 0);
     world.router.lift_blackhole();
     pair.wait_attached_again(attached);
 

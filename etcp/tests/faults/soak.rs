@@ -32,7 +32,6 @@ fn extent() -> (Duration, usize) {
 
 #[test]
 fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
-    let _turn = crate::turn();
     if !skip::can_link("soak") {
         return;
     }
@@ -94,7 +93,6 @@ fn catch(work: impl FnOnce()) -> Option<String> {
 
 #[test]
 fn the_checks_pass_what_nobody_tampered_with() {
-    let _turn = crate::turn();
     for ending in [Ending::InOrder, Ending::ResetByApplication, Ending::ResetByTarget] {
         let found = find(Damage::None, ending);
         assert!(found.is_empty(), "{ending:?}: {found}");
@@ -103,21 +101,18 @@ fn the_checks_pass_what_nobody_tampered_with() {
 
 #[test]
 fn the_checks_find_a_flipped_byte() {
-    let _turn = crate::turn();
     let found = find(Damage::Flip, Ending::InOrder);
     assert!(found.contains("is wrong"), "{found}");
 }
 
 #[test]
 fn the_checks_find_a_session_that_hangs() {
-    let _turn = crate::turn();
     let found = find(Damage::Hang, Ending::InOrder);
     assert!(found.contains("WouldBlock") || found.contains("TimedOut"), "{found}");
 }
 
 #[test]
 fn the_checks_find_a_reset_that_became_an_end_of_stream() {
-    let _turn = crate::turn();
     for ending in [Ending::ResetByApplication, Ending::ResetByTarget] {
         let found = find(Damage::ResetToEnd, ending);
         assert!(found.contains("came without its reset"), "{ending:?}: {found}");
@@ -126,7 +121,6 @@ fn the_checks_find_a_reset_that_became_an_end_of_stream() {
 
 #[test]
 fn the_schedule_has_every_fault_and_a_seed_repeats_it() {
-    let _turn = crate::turn();
     let acts = |seed| {
         let mut schedule = Schedule::new(Random::new(seed));
         (0..400).map(|_| schedule.next()).collect::<Vec<_>>()
