@@ -113,6 +113,8 @@ mod acceptor;
 mod attach;
 mod backlog;
 mod backoff;
+#[doc(hidden)]
+pub mod bench;
 mod config;
 mod decoder;
 mod digest;
