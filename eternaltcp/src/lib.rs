@@ -177,13 +177,12 @@ mod session;
 mod spans;
 pub mod status;
 mod target;
-pub mod terminal;
 mod waiting;
 
 /// Keys, in OpenSSH's files and formats or in an agent, and the TLS of a carrier.
 pub mod tls {
     pub use eternaltcp_tls::{
-        ALPN, Agent, AgentError, AgentKey, Alert, ClientTls, Connection, Foreign, HandshakeError,
+        Agent, AgentError, AgentKey, Alert, ClientTls, Connection, Foreign, HandshakeError,
         Handshaken, Identity, IdentityError, KeyError, NewKey, PrivateFile, PublicKey, ServerTls,
         Status, TlsError, handshake,
     };

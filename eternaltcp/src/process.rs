@@ -1,4 +1,5 @@
-//! Process settings of a program that holds keys and starts other programs.
+//! Process settings of a program that holds keys, starts other programs, and may be in the background
+//! of a terminal.
 //!
 //! A parent process chooses limits and ignored signals. This process may need others, but its child
 //! processes get the original ones: more than 1024 descriptors break programs that use select(2),
@@ -24,6 +25,14 @@ pub fn wait_for_children() {
 /// default, it ends the process.
 pub fn survive_file_size_limit() {
     eternaltcp_sys::survive_file_size_limit();
+}
+
+/// Lets the calling thread write to the terminal from the background.
+///
+/// After `stty tostop`, a terminal stops every background process that writes to it. For a proxy, a
+/// log line would then stop all sessions.
+pub fn write_from_background() {
+    eternaltcp_sys::write_from_background();
 }
 
 /// Raises this process's soft limit of descriptors to the hard limit, if the system permits it.

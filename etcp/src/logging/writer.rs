@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use eternaltcp::terminal::write_from_background;
+use eternaltcp::process::write_from_background;
 use tracing::warn;
 
 use super::output::{Output, Wait};

@@ -81,7 +81,7 @@ impl fmt::Display for Host {
 /// Converts an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) to its IPv4 address; returns every
 /// other address unchanged.
 #[must_use]
-pub fn canonical_ip(ip: IpAddr) -> IpAddr {
+pub(crate) fn canonical_ip(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 

@@ -12,7 +12,7 @@ use crate::status::TunnelStatus;
 pub const VERSION: u32 = 1;
 
 /// The longest request in bytes, including its line end.
-pub const MAX_REQUEST: usize = 4096;
+pub(super) const MAX_REQUEST: usize = 4096;
 
 /// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ impl Request {
 /// An answer, as one line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The [`VERSION`] of the program that answers.
     pub version: u32,
     /// The answer itself.
@@ -89,7 +89,7 @@ pub struct Reply {
 impl Reply {
     /// Returns the answer as a line.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         line(self)
     }
 }

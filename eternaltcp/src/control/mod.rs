@@ -12,10 +12,9 @@ mod serve;
 mod subject;
 
 pub use ask::{AskError, ask};
-pub use message::{
-    Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, Role, VERSION,
-};
+pub(crate) use message::Reply;
+pub use message::{Answer, Fault, FaultCode, ProcessStatus, Request, Role, VERSION};
 pub use path::ControlPath;
 pub use place::{Claim, Found, default_folders, find, known_folders};
-pub use serve::{ControlSocket, MAX_CONNECTIONS};
+pub use serve::ControlSocket;
 pub use subject::Subject;

@@ -20,7 +20,7 @@ use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::{Pause, bind_unix};
 
 /// Concurrent connections; a further one is told so and closed.
-pub const MAX_CONNECTIONS: usize = 8;
+const MAX_CONNECTIONS: usize = 8;
 
 /// Limits the lines about connections of other users.
 static FOREIGN: LogLimit = LogLimit::new(BURST);
@@ -68,6 +68,9 @@ impl ControlSocket {
     /// # Errors
     /// The path is in use, too long (107 bytes), or in a folder that does not exist or does not
     /// belong to this user.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
     pub fn serve(path: &Path, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
         Self::serve_at(path, None, subject, listen)
     }

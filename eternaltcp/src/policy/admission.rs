@@ -8,7 +8,7 @@ use eternaltcp_tls::PublicKey;
 /// An admission, with the restrictions that remain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Admission {
+pub(crate) struct Admission {
     /// The line that admitted the key, counted from 1.
     pub line: usize,
     /// The last moment of the admission.
@@ -22,7 +22,7 @@ pub struct Admission {
 /// The reason why a key is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Denial {
+pub(crate) enum Denial {
     /// No line has the key.
     #[error("the key is not in the server's authorized_keys")]
     KeyUnknown,
@@ -61,13 +61,6 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// Returns whether trying again from elsewhere cannot help: true for everything except an
-    /// address that is not allowed.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        !matches!(self, Self::AddressNotAllowed { .. })
-    }
-
     /// Returns whether the search ends here. As in sshd, a line whose `from=` or `expiry-time=`
     /// does not hold is skipped. A line that cannot be obeyed ends the search: no later line may
     /// grant what it may have forbidden.
@@ -91,7 +84,7 @@ impl Denial {
 ///
 /// # Errors
 /// No line admits the key.
-pub fn judge(
+pub(crate) fn judge(
     keys: &AuthorizedKeys,
     key: &PublicKey,
     peer: IpAddr,
@@ -202,15 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_not_allowed_is_told_first_and_is_not_final() {
+    fn an_address_that_is_not_allowed_is_told_first() {
         for lines in [
             ["from=\"10.0.0.0/8\"", "restrict"],
             ["from=\"10.0.0.0/8\"", "expiry-time=\"20200101Z\""],
             ["expiry-time=\"20200101Z\"", "from=\"10.0.0.0/8\""],
         ] {
             let denial = judge_lines(&lines, HOME).unwrap_err();
-            assert!(!denial.is_final(), "{denial}");
+            assert!(matches!(denial, Denial::AddressNotAllowed { .. }), "{denial}");
         }
-        assert!(Denial::KeyUnknown.is_final() && Denial::KeyExpired { line: 1 }.is_final());
     }
 }

@@ -68,19 +68,11 @@ pub enum FileError {
     },
 }
 
-/// Reads an `authorized_keys` file. If `modes` must be observed, a file that others could change or
-/// replace is not trusted.
+/// Reads an `authorized_keys` file, and returns the opened file with its keys. If `modes` must be
+/// observed, a file that others could change or replace is not trusted.
 ///
 /// # Errors
 /// The file is missing, cannot be read, or must not be trusted.
-pub fn load_authorized_keys(
-    path: &Path,
-    modes: Option<&StrictModes>,
-) -> Result<AuthorizedKeys, FileError> {
-    open_authorized_keys(path, modes).map(|(keys, _)| keys)
-}
-
-/// Does the same, and also returns the opened file.
 pub(crate) fn open_authorized_keys(
     path: &Path,
     modes: Option<&StrictModes>,
@@ -131,7 +123,7 @@ pub fn check_known_hosts(
 ///
 /// # Errors
 /// The folder, the file or the line cannot be written.
-pub fn append_known_host(path: &Path, line: &str) -> Result<(), FileError> {
+pub(crate) fn append_known_host(path: &Path, line: &str) -> Result<(), FileError> {
     append(path, line).map_err(|error| FileError::Unwritable(path.to_owned(), error))
 }
 
@@ -187,6 +179,13 @@ mod tests {
         fs,
         os::unix::fs::{MetadataExt, PermissionsExt},
     };
+
+    fn load_authorized_keys(
+        path: &Path,
+        modes: Option<&StrictModes>,
+    ) -> Result<AuthorizedKeys, FileError> {
+        open_authorized_keys(path, modes).map(|(keys, _)| keys)
+    }
 
     fn file(text: impl AsRef<[u8]>, mode: u32) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

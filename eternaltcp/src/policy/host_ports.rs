@@ -10,7 +10,7 @@ use crate::address::{Host, Listen, ListenHost, Target, check_host, split_host_po
 
 /// The targets, or the addresses to listen on, that a key's options allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostPorts {
+pub(crate) enum HostPorts {
     /// No option was given: everything that the server permits.
     Any,
     /// Only these; nothing if empty (`permitopen="none"`).
@@ -20,7 +20,7 @@ pub enum HostPorts {
 /// One `host:port` of an option. What sshd accepts has the same meaning here; patterns, networks
 /// and ranges of ports are extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
+pub(crate) struct HostPort {
     host: HostSpec,
     ports: Ports,
 }
@@ -82,7 +82,7 @@ impl HostPorts {
     /// `localhost` means a loopback address. Port 0 requires every unprivileged port. Only the
     /// entry `*:*` admits a Unix socket.
     #[must_use]
-    pub fn allow_listen(&self, listen: &Listen) -> bool {
+    pub(crate) fn allow_listen(&self, listen: &Listen) -> bool {
         let matched = self.best(|entry| match listen {
             Listen::Tcp(address) => {
                 let ip = address.ip();

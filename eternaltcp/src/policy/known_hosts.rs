@@ -148,7 +148,7 @@ pub fn known_hosts_line(server: &Server, key: &PublicKey) -> String {
 
 /// Does the same with the name hashed with its own salt, as `HashKnownHosts` does.
 #[must_use]
-pub fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
+pub(crate) fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
     let mut salt = [0; 20];
     let random = getrandom::fill(&mut salt);
     // Without randomness, it is better to store the name in clear than to lose the key.

@@ -40,12 +40,12 @@ impl fmt::Display for ListenPermit {
 /// permits, the server allows loopback addresses and unprivileged ports, as a careful sshd with
 /// `GatewayPorts no`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenPolicy(Vec<Permit>);
+pub(crate) struct ListenPolicy(Vec<Permit>);
 
 /// The reason why the server does not listen there. The client is told which rule to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ListenRefusal {
+pub(crate) enum ListenRefusal {
     /// No permit of the server includes the address.
     #[error(
         "the server does not permit listening there (its operator can add it with --permit-listen)"
@@ -65,7 +65,7 @@ impl ListenPolicy {
     /// Creates the policy for `permits`; if there are none, it allows loopback addresses on ports
     /// from 1024 on.
     #[must_use]
-    pub fn new(permits: Vec<ListenPermit>) -> Self {
+    pub(crate) fn new(permits: Vec<ListenPermit>) -> Self {
         if permits.is_empty() {
             return Self(vec![Permit::unprivileged_loopback()]);
         }
@@ -77,7 +77,7 @@ impl ListenPolicy {
     ///
     /// # Errors
     /// The server or the key permits none of them.
-    pub fn decide(
+    pub(crate) fn decide(
         &self,
         admission: &Admission,
         listen: &Listen,

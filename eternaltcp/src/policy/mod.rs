@@ -18,18 +18,21 @@ mod permit;
 mod revoked_keys;
 mod strict_modes;
 mod targets;
+#[cfg(test)]
+mod targets_of_keys;
 
-pub use admission::{Admission, Denial, judge};
+pub(crate) use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
-pub use files::{FileError, append_known_host, check_known_hosts, load_authorized_keys};
-pub(crate) use files::{missing_or_unreadable, open_authorized_keys};
-pub use host_ports::{HostPort, HostPorts};
-pub use known_hosts::{HostKey, HostSearch, hashed_known_hosts_line, known_hosts_line};
-pub use listens::{ListenPermit, ListenPolicy, ListenRefusal};
+pub use files::check_known_hosts;
+pub(crate) use files::{FileError, append_known_host, missing_or_unreadable, open_authorized_keys};
+pub(crate) use known_hosts::hashed_known_hosts_line;
+pub use known_hosts::{HostKey, HostSearch, known_hosts_line};
+pub use listens::ListenPermit;
+pub(crate) use listens::{ListenPolicy, ListenRefusal};
 pub use permit::Permit;
-pub use revoked_keys::is_revoked;
+pub(crate) use revoked_keys::is_revoked;
 pub use strict_modes::StrictModes;
-pub use targets::{Refusal, TargetPolicy, Verdict};
+pub(crate) use targets::{TargetPolicy, Verdict};
 
 use eternaltcp_tls::{KeyError, PublicKey};
 

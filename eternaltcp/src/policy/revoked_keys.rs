@@ -17,7 +17,7 @@ const KRL: &[u8] = b"SSHKRL\n\0";
 ///
 /// # Errors
 /// The reason why the file gives no answer: then no server can be trusted.
-pub fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
+pub(crate) fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
     let failed = |why: &dyn std::fmt::Display| {
         format!(
             "no server is trusted, because the file of RevokedHostKeys, {}, {why}",

@@ -20,7 +20,7 @@ use crate::address::{Host, Target, canonical_ip};
 /// [`decide_name`](Self::decide_name), and if it returns [`Verdict::NeedsAddress`],
 /// [`decide_addresses`](Self::decide_addresses).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetPolicy {
+pub(crate) struct TargetPolicy {
     default: Permit,
     permits: Vec<Permit>,
     permits_resolver: bool,
@@ -28,7 +28,7 @@ pub struct TargetPolicy {
 
 /// The decision about a target before its name is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It may be dialled at every address of its name.
     Allowed,
     /// It may not be dialled.
@@ -40,7 +40,7 @@ pub enum Verdict {
 
 /// The reason why a target may not be dialled. The client is told which rule to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// No permit of the server includes the target.
     #[error("the server does not permit this target (its operator can add it with --permit)")]
     NotPermitted,
@@ -59,14 +59,14 @@ pub enum Refusal {
 impl TargetPolicy {
     /// Creates a policy that permits `default_target` and everything in `permits`.
     #[must_use]
-    pub fn new(default_target: &Target, permits: impl IntoIterator<Item = Permit>) -> Self {
+    pub(crate) fn new(default_target: &Target, permits: impl IntoIterator<Item = Permit>) -> Self {
         let default = Permit::exactly(default_target);
         Self { default, permits: permits.into_iter().collect(), permits_resolver: false }
     }
 
     /// Also lets clients query the server's own resolver.
     #[must_use]
-    pub fn permitting_resolver(self, is_permitted: bool) -> Self {
+    pub(crate) fn permitting_resolver(self, is_permitted: bool) -> Self {
         Self { permits_resolver: is_permitted, ..self }
     }
 
@@ -75,7 +75,7 @@ impl TargetPolicy {
     ///
     /// # Errors
     /// It may not be queried.
-    pub fn decide_resolver(
+    pub(crate) fn decide_resolver(
         &self,
         admission: &Admission,
         resolver: SocketAddr,
@@ -94,7 +94,7 @@ impl TargetPolicy {
 
     /// Decides about a target as the client named it.
     #[must_use]
-    pub fn decide_name(&self, admission: &Admission, target: &Target) -> Verdict {
+    pub(crate) fn decide_name(&self, admission: &Admission, target: &Target) -> Verdict {
         match (admission.open.match_target(target), self.matches(target)) {
             (Match::No, _) => Verdict::Denied(Refusal::NotForThisKey),
             (_, Match::No) => Verdict::Denied(Refusal::NotPermitted),
@@ -131,7 +131,7 @@ impl TargetPolicy {
     ///
     /// # Errors
     /// None may be dialled.
-    pub fn decide_addresses(
+    pub(crate) fn decide_addresses(
         &self,
         admission: &Admission,
         target: &Target,

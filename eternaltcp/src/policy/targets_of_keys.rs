@@ -1,13 +1,13 @@
 //! `--permit` and the options of a key together: one table.
 
-#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
-
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use eternaltcp::address::Target;
-use eternaltcp::policy::{Admission, AuthorizedKeys, Refusal, TargetPolicy, Verdict, judge};
-use eternaltcp::tls::PublicKey;
+use eternaltcp_tls::PublicKey;
+
+use super::targets::Refusal;
+use super::{Admission, AuthorizedKeys, TargetPolicy, Verdict, judge};
+use crate::address::Target;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
