@@ -91,6 +91,9 @@ impl Client {
     /// # Errors
     /// The server refuses it, is not trusted, or was not reached within
     /// [`ClientConfig::connect_timeout`]; without a timeout it waits for ever.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
     pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
         let mut client = Self::start(config)?;
         let shared = Arc::clone(&client.shared);

@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SOCKS4, SOCKS4a, SOCKS5 or HTTP CONNECT. Names are passed on, and looked up by the server. An
 /// application gets its answer when the target is connected; until then it waits, even during an
 /// outage.
+///
+/// Dropping the future closes the listener. Connections that were accepted go on.
 pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
     let places = Arc::new(Semaphore::new(PLACES));
     loop {

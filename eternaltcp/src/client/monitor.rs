@@ -22,6 +22,8 @@ pub struct Monitor {
 
 impl Monitor {
     /// Returns the state of its tunnel, carrier and sessions; `None` when it has ended.
+    ///
+    /// Cancel-safe.
     pub async fn status(&self) -> Option<TunnelStatus> {
         self.handle.ask(Ask::Status).await
     }
@@ -40,24 +42,32 @@ impl Monitor {
     }
 
     /// Resets a session on both sides.
+    ///
+    /// Dropping the future does not take back a request that was made.
     pub async fn kill(&self, session: SessionId) -> Killed {
         self.handle.ask(|asked| Ask::Kill(session, asked)).await.unwrap_or(Killed::Unknown)
     }
 
     /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
     /// until then.
+    ///
+    /// Dropping the future before its end may leave the request unmade.
     pub async fn reconnect(&self) {
         self.handle.tell(ClientEvent::Reconnect).await;
     }
 
     /// Makes the client read the user's keys again, from their files or their agent, when one is
     /// next needed: for a new tunnel. `known_hosts` is read at each connection anyway.
+    ///
+    /// Dropping the future before its end may leave the request unmade.
     pub async fn reload(&self) {
         self.handle.tell(ClientEvent::Reload).await;
     }
 
     /// Accepts no new sessions, and ends in order with the last one, or after `limit`. Returns how
     /// many there are; `None` when it has ended already.
+    ///
+    /// Dropping the future does not take back a request that was made.
     pub async fn drain(&self, limit: Option<Duration>) -> Option<usize> {
         self.handle.ask(|asked| Ask::Drain(limit, asked)).await
     }
@@ -79,6 +89,8 @@ impl Monitor {
     }
 
     /// Closes the tunnel in order, within a second.
+    ///
+    /// Dropping the future before its end may leave the request unmade.
     pub async fn close(&self) {
         self.handle.send(Command::Close(Closing::Done)).await;
     }

@@ -56,6 +56,8 @@ impl Opener {
 
     /// Does the same as [`Self::open`], with the server's default target.
     ///
+    /// Cancellation has the same effect, too.
+    ///
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_default(&self) -> Result<Session, OpenError> {
@@ -72,6 +74,8 @@ impl Opener {
     /// writes the socket itself, which costs less than copying between it and a [`Session`]. Waits
     /// for the tunnel as [`Self::open`] does: accept the next connection when this returns, and
     /// further ones wait in the kernel. Returns whether the client still runs.
+    ///
+    /// Dropping the future closes the socket, unless the session was opened already.
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
         let target = encode_target(target, stream.origin().as_ref());
         self.0.open(stream, target, None).await
@@ -79,6 +83,8 @@ impl Opener {
 
     /// Forwards a local connection to the server's resolver, which speaks DNS over TCP (RFC 7766),
     /// if the server permits it.
+    ///
+    /// Dropping the future has the same effect as with [`Self::carry`].
     pub async fn carry_to_resolver(&self, stream: Stream) -> bool {
         self.0.open(stream, RESOLVER, None).await
     }

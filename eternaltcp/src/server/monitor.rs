@@ -45,6 +45,8 @@ impl Monitor {
     }
 
     /// Returns the statistics of each tunnel, attached or not.
+    ///
+    /// Cancel-safe.
     pub async fn stats(&self) -> Vec<Stats> {
         let mut all = Vec::new();
         for (_, handle) in self.0.registry.handles() {
@@ -55,6 +57,8 @@ impl Monitor {
 
     /// Returns the states of the tunnels, in the order of their ids. A tunnel that does not answer
     /// within two seconds is left out.
+    ///
+    /// Cancel-safe.
     pub async fn status(&self) -> Vec<TunnelStatus> {
         let deadline = Instant::now() + PATIENCE;
         let mut all = Vec::new();
@@ -73,6 +77,8 @@ impl Monitor {
 
     /// Resets a session on both sides. `tunnel` is the first digits of the tunnel's id, as in the
     /// log and in [`Self::status`]; it is optional if there is one tunnel.
+    ///
+    /// Dropping the future does not take the request back.
     ///
     /// # Errors
     /// It is not clear which tunnel is meant.
@@ -114,6 +120,8 @@ impl Monitor {
     }
 
     /// Reads the authorized keys again now, even if nothing shows that the file changed.
+    ///
+    /// Dropping the future does not take the request back.
     pub async fn reload(&self) {
         info!("the authorized keys are read again, as asked; nothing else is reloaded");
         self.0.keys.reload().await;
@@ -127,6 +135,8 @@ impl Monitor {
     /// Waits until the server is no longer used: no client came for `first`, or the last tunnel is
     /// over for `after`. A tunnel that is recreated is over for a moment, so `after` is some
     /// seconds.
+    ///
+    /// Cancel-safe.
     pub async fn unused(&self, first: Duration, after: Duration) {
         let mut ticks = interval(TICK);
         let (mut since, mut was_used) = (Instant::now(), false);

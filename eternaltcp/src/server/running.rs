@@ -67,6 +67,8 @@ impl RunningServer {
     }
 
     /// Closes every tunnel in order, within two seconds.
+    ///
+    /// Dropping the future ends the tunnels that are left at once.
     pub async fn close(self) {
         // A server that has ended need not be told.
         let _ = self.stop.send(());

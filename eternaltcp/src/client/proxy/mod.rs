@@ -114,6 +114,8 @@ impl Proxy {
     /// Makes the proxy at the other end of `stream` connect to `server`, within 30 s and 16 KiB;
     /// the following bytes are the server's.
     ///
+    /// If the future is dropped before its end, drop the stream with it.
+    ///
     /// # Errors
     /// The reason why it does not, in words that follow its name.
     pub async fn connect<S>(&self, stream: &mut S, server: &Server) -> Result<(), ProxyRefusal>
