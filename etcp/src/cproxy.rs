@@ -5,7 +5,7 @@ use eternaltcp::client::{
     Client, ClientConfig, Opener, RemoteForward, Servers, serve_dynamic, serve_transparent,
 };
 use eternaltcp::control::Subject;
-use eternaltcp::{Congestion, Listener, Missing, Slots, this_instance};
+use eternaltcp::{Congestion, Listener, Missing, this_instance};
 use tracing::{info, warn};
 
 use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
@@ -52,8 +52,8 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
     let name = local.chain(remote).collect::<Vec<_>>().join(",");
     let mut config = client_config(args.server, name)?;
     (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
-    let slots = runtime::slots().map_err(Failure::failed)?;
-    runtime::block_on(serve(config, Forwards { rules, remotes }, slots, args.operator))?
+    runtime::raise_descriptors()?;
+    runtime::block_on(serve(config, Forwards { rules, remotes }, args.operator))?
 }
 
 fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
@@ -96,13 +96,12 @@ fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
 async fn serve(
     config: ClientConfig,
     forwards: Forwards,
-    slots: Slots,
     operator: OperatorArgs,
 ) -> Result<(), Failure> {
     let signals = Signals::listen(Hangup::of_terminal())?;
     let mut listeners = Vec::new();
     for rule in forwards.rules {
-        let listener = rule.bind(slots.clone())?;
+        let listener = rule.bind()?;
         for part in listener.parts() {
             info!("listening on {part}");
         }
@@ -130,7 +129,7 @@ async fn serve(
     }
     for remote in forwards.remotes {
         // The log says where the server listens.
-        let _ = client.forward_remotely(remote, slots.clone());
+        let _ = client.forward_remotely(remote);
     }
     let end = run_client(client, signals).await;
     operator.end().await;
@@ -138,11 +137,11 @@ async fn serve(
 }
 
 impl Rule {
-    fn bind(&self, slots: Slots) -> Result<Listener, Failure> {
+    fn bind(&self) -> Result<Listener, Failure> {
         let listen = &self.listen;
         let listener = match self.kind {
-            Kind::Transparent => Listener::bind_transparent(listen, slots),
-            _ => Listener::bind(listen, slots),
+            Kind::Transparent => Listener::bind_transparent(listen),
+            _ => Listener::bind(listen),
         };
         listener.map_err(|error| cannot_listen(listen, &error))
     }

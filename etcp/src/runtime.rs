@@ -33,14 +33,14 @@ const PIPES: usize = 4;
 /// A time that never passes.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Returns all descriptors that this process may have, after raising its limit. Programs that it
-/// starts get the limit of before.
+/// Raises this process's limit of descriptors, so that sessions may use all of them. Programs that
+/// it starts get the limit of before.
 ///
 /// # Errors
 /// The limit leaves no room for sessions.
-pub(crate) fn slots() -> io::Result<Slots> {
+pub(crate) fn raise_descriptors() -> Result<(), Failure> {
     raise_descriptor_limit();
-    Slots::from_limit()
+    Slots::of_process().map(drop).map_err(Failure::failed)
 }
 
 /// Runs `future` to its end on this thread. Then it abandons blocking calls: it waits neither for a

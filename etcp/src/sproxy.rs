@@ -23,8 +23,8 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take())?;
-    let mut config = configure(args, own_key.identity.clone())?;
-    config.slots = Some(runtime::slots().map_err(Failure::failed)?);
+    let config = configure(args, own_key.identity.clone())?;
+    runtime::raise_descriptors()?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.

@@ -6,7 +6,6 @@ mod support;
 
 use std::io::ErrorKind;
 
-use eternaltcp::Slots;
 use eternaltcp::address::Listen;
 use eternaltcp::client::{ClientEnd, RejectionReason, RemoteForward};
 use support::{Pair, Target, echo, pattern, read_all, reset, run, until};
@@ -19,7 +18,7 @@ type Place = watch::Receiver<Option<Listen>>;
 /// Makes the server of a pair listen.
 fn forward(pair: &Pair, text: &str) -> Place {
     let remote = RemoteForward::new(text.parse().unwrap());
-    pair.client.forward_remotely(remote, Slots::from_limit().unwrap())
+    pair.client.forward_remotely(remote)
 }
 
 /// Waits until the server listens, and returns the address.

@@ -12,7 +12,7 @@ use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
 use eternaltcp::server::{KeySource, Monitor, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Listener, Slots, TunnelConfig, this_instance};
+use eternaltcp::{Listener, TunnelConfig, this_instance};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -50,9 +50,9 @@ impl Stage {
     pub(super) async fn build(folder: &Path) -> Result<Self, Failure> {
         let target = TcpListener::bind(ANY_PORT).await.map_err(Failure::failed)?;
         let tunnel = tunnel_config(&TUNNEL)?;
-        let slots = runtime::slots().map_err(Failure::failed)?;
+        runtime::raise_descriptors()?;
         let keys = Keys::make(folder)?;
-        let server = bind_server(&keys, &target, tunnel.clone(), slots.clone())?;
+        let server = bind_server(&keys, &target, tunnel.clone())?;
         let monitor = server.monitor();
         let address = server.local_addr().map_err(Failure::failed)?;
         let (stop_server, stop) = oneshot::channel();
@@ -61,7 +61,7 @@ impl Stage {
             let _ = stop.await;
         }));
         let relay = Relay::start(address).await.map_err(Failure::failed)?;
-        let (client, entrance) = start_client(&keys, folder, relay.address(), tunnel, slots)?;
+        let (client, entrance) = start_client(&keys, folder, relay.address(), tunnel)?;
         Ok(Self { target, entrance, relay, client, monitor, server, stop_server })
     }
 
@@ -91,19 +91,13 @@ impl Keys {
     }
 }
 
-fn bind_server(
-    keys: &Keys,
-    target: &TcpListener,
-    tunnel: TunnelConfig,
-    slots: Slots,
-) -> Result<Server, Failure> {
+fn bind_server(keys: &Keys, target: &TcpListener, tunnel: TunnelConfig) -> Result<Server, Failure> {
     let target = target.local_addr().map_err(Failure::failed)?;
     let authorized = KeySource::Fixed(keys.authorized.clone());
     let mut config = ServerConfig::new(ANY_PORT, keys.server.clone(), authorized);
     config.strict_modes = None;
     config.target = Target::Tcp { host: target.ip().to_string(), port: target.port() };
     config.tunnel = tunnel;
-    config.slots = Some(slots);
     Server::bind(config).map_err(Failure::failed)
 }
 
@@ -113,12 +107,11 @@ fn start_client(
     folder: &Path,
     relay: SocketAddr,
     tunnel: TunnelConfig,
-    slots: Slots,
 ) -> Result<(Client, SocketAddr), Failure> {
     let server = ServerAddress { host: relay.ip().to_string(), port: relay.port() };
     let known_hosts = folder.join("known_hosts");
     write(&known_hosts, &known_hosts_line(&server, &keys.server.public_key()))?;
-    let listener = Listener::bind(&Listen::Tcp(ANY_PORT), slots).map_err(Failure::failed)?;
+    let listener = Listener::bind(&Listen::Tcp(ANY_PORT)).map_err(Failure::failed)?;
     let entrance = listener.name().parse().map_err(Failure::failed)?;
     let trust = Trust::new(known_hosts);
     let instance = this_instance(format!("demo {}", std::process::id()));

@@ -6,11 +6,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use eternaltcp::TunnelConfig;
 use eternaltcp::address::Target;
 use eternaltcp::policy::AuthorizedKeys;
 use eternaltcp::server::{KeySource, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
-use eternaltcp::{Slots, TunnelConfig};
 
 use crate::exit::Failure;
 use crate::signals::{Hangup, Signals};
@@ -92,8 +92,8 @@ fn bind(message: &Message) -> Result<(Server, Message), String> {
     let wish = Wish::read(message).map_err(|error| error.to_string())?;
     let login = Login::of_this_process();
     let identity = Identity::generate().map_err(|error| error.to_string())?;
-    let slots = runtime::slots().map_err(|error| error.to_string())?;
-    let server = listen(&wish, &identity, &login, &slots)?;
+    runtime::raise_descriptors().map_err(|failure| failure.text().to_owned())?;
+    let server = listen(&wish, &identity, &login)?;
     let port = server.local_addr().map_err(|error| error.to_string())?.port();
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut answer = Message::new("here")
@@ -108,12 +108,7 @@ fn bind(message: &Message) -> Result<(Server, Message), String> {
 }
 
 /// Listens on the first free port, over IPv6 and IPv4 if both exist.
-fn listen(
-    wish: &Wish,
-    identity: &Identity,
-    login: &Login,
-    slots: &Slots,
-) -> Result<Server, String> {
+fn listen(wish: &Wish, identity: &Identity, login: &Login) -> Result<Server, String> {
     let addresses: &[IpAddr] = if wish.is_local {
         &[IpAddr::V4(Ipv4Addr::LOCALHOST)]
     } else {
@@ -127,7 +122,6 @@ fn listen(
             let mut config = ServerConfig::new(listen, identity.clone(), keys);
             config.target = login.target();
             config.tunnel = wish.tunnel.clone();
-            config.slots = Some(slots.clone());
             match Server::bind(config) {
                 Ok(server) => return Ok(server),
                 Err(error @ ServerError::Listen(..)) => last = error.to_string(),

@@ -19,7 +19,6 @@ mod tools;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use eternaltcp::Slots;
 use eternaltcp::client::{Client, ClientConfig};
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -41,8 +40,8 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
     config.connect_timeout = Some(args.first_contact.connect_timeout);
     // Before the limit of descriptors is raised: the program keeps the original one.
     let (helper, sockets) = Helper::start(&args.command.words)?;
-    let slots = runtime::slots().map_err(Failure::failed)?;
-    runtime::block_on(carry(config, helper, sockets, slots, args.linger))?
+    runtime::raise_descriptors()?;
+    runtime::block_on(carry(config, helper, sockets, args.linger))?
 }
 
 /// Runs the program once the tunnel is attached, and the tunnel while the program runs. Returns the
@@ -51,7 +50,6 @@ async fn carry(
     config: ClientConfig,
     helper: Helper,
     sockets: Sockets,
-    slots: Slots,
     linger: Duration,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
@@ -66,7 +64,7 @@ async fn carry(
         }
     }
     let names = Arc::new(Mutex::new(Names::default()));
-    sessions::start(sockets, &client.opener(), &names, &slots).map_err(Failure::failed)?;
+    sessions::start(sockets, &client.opener(), &names).map_err(Failure::failed)?;
     handover::give_stdin(&helper.line).map_err(Failure::failed)?;
     let mut end = None;
     let code = loop {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eternaltcp::client::Opener;
-use eternaltcp::{Listener, Slots, peer_name};
+use eternaltcp::{Listener, peer_name};
 use tracing::{debug, warn};
 
 use super::dns::{self, DNS_PORT};
@@ -17,10 +17,9 @@ pub(super) fn start(
     sockets: Sockets,
     opener: &Opener,
     names: &Arc<Mutex<Names>>,
-    slots: &Slots,
 ) -> io::Result<()> {
     for listener in sockets.tcp {
-        let listener = Listener::from_tcp(listener, slots.clone())?;
+        let listener = Listener::from_tcp(listener)?;
         tokio::spawn(accept(listener, opener.clone(), Arc::clone(names)));
     }
     for socket in sockets.dns {

@@ -4,7 +4,6 @@ use eternaltcp_proto::Reset;
 use tokio::sync::oneshot;
 
 use crate::address::{Forward, Listen};
-use crate::net::slots::Slots;
 
 /// A forward whose listener is at the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,20 +29,14 @@ pub(crate) struct Listening {
     /// The address on which the server should listen.
     pub(crate) at: Listen,
     pub(super) remote: RemoteForward,
-    /// Places for the sockets of its sessions.
-    pub(super) slots: Slots,
     ended: oneshot::Sender<Reset>,
 }
 
 impl Listening {
     /// Creates a request to listen, and the receiver of the reason of its end.
-    pub(super) fn new(
-        at: Listen,
-        remote: RemoteForward,
-        slots: Slots,
-    ) -> (Self, oneshot::Receiver<Reset>) {
+    pub(super) fn new(at: Listen, remote: RemoteForward) -> (Self, oneshot::Receiver<Reset>) {
         let (ended, reason) = oneshot::channel();
-        (Self { at, remote, slots, ended }, reason)
+        (Self { at, remote, ended }, reason)
     }
 
     /// Ends the listener, for this reason.

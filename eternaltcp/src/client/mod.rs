@@ -110,6 +110,9 @@ pub struct ClientConfig {
     pub carriers: usize,
     /// Closes the tunnel when its last session has ended.
     pub ends_when_idle: bool,
+    /// The descriptors for connections that [remote forwards](Client::forward_remotely) make here;
+    /// `None`: those that all of this process share ([`Slots::of_process`]).
+    pub slots: Option<Slots>,
 }
 
 impl ClientConfig {
@@ -140,6 +143,7 @@ impl ClientConfig {
             spare: false,
             carriers: 1,
             ends_when_idle: false,
+            slots: None,
         }
     }
 }
@@ -190,6 +194,9 @@ impl Client {
     ///
     /// # Errors
     /// The tunnel's own key cannot be generated.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
@@ -251,6 +258,8 @@ impl Client {
     }
 
     /// Returns the state of its tunnel, carrier and sessions; `None` when it has ended.
+    ///
+    /// Cancel-safe.
     pub async fn status(&self) -> Option<TunnelStatus> {
         self.monitor().status().await
     }
@@ -260,14 +269,13 @@ impl Client {
     /// with a new tunnel, and after the server could not listen. If the server does not permit the
     /// first request, the client ends with [`ClientEnd::Refused`]. The returned channel shows where
     /// the server listens, or `None` while it does not.
-    pub fn forward_remotely(
-        &self,
-        forward: RemoteForward,
-        slots: Slots,
-    ) -> Receiver<Option<Listen>> {
+    ///
+    /// # Panics
+    /// There is no tokio runtime.
+    pub fn forward_remotely(&self, forward: RemoteForward) -> Receiver<Option<Listen>> {
         let (place, shown) = tokio::sync::watch::channel(None);
-        let (kept, draining) =
-            (remote::keep(self.handle.clone(), forward, slots, place), self.monitor().draining());
+        let kept = remote::keep(self.handle.clone(), forward, place);
+        let draining = self.monitor().draining();
         let forward = async move {
             tokio::select! {
                 () = kept => {}
@@ -287,6 +295,8 @@ impl Client {
 
     /// Waits until a carrier is attached; returns at once if one is.
     ///
+    /// Cancel-safe.
+    ///
     /// # Errors
     /// The client ends before.
     pub async fn attached(&mut self) -> Result<(), ClientEnd> {
@@ -298,6 +308,8 @@ impl Client {
     }
 
     /// Returns the tunnel's statistics; `None` when the client has ended.
+    ///
+    /// Cancel-safe.
     pub async fn stats(&self) -> Option<Stats> {
         self.handle.stats().await
     }
@@ -310,17 +322,23 @@ impl Client {
 
     /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
     /// until then.
+    ///
+    /// Dropping the future before its end may leave the request unmade.
     pub async fn reconnect(&self) {
         self.handle.tell(ClientEvent::Reconnect).await;
     }
 
     /// Makes the tunnel close in order when its last session has ended.
+    ///
+    /// Dropping the future before its end may leave the request unmade.
     pub async fn finish(&self) {
         self.handle.tell(ClientEvent::Finish).await;
     }
 
     /// Closes the tunnel in order and waits for its end, at most a few seconds. The process may
     /// exit after it: the server has been told, if it can be reached.
+    ///
+    /// Dropping the future does not take back a request that was made.
     pub async fn close(&self) {
         self.handle.send(Command::Close(Closing::Done)).await;
         // Nothing is ever sent there: it fails when the client's task is over.

@@ -26,6 +26,8 @@ pub(super) struct Patience {
     first: Option<Duration>,
     later: Option<Duration>,
     was_attached: bool,
+    /// There is no path to the server now.
+    is_offline: bool,
 }
 
 impl Patience {
@@ -35,12 +37,30 @@ impl Patience {
         let now = Instant::now();
         let without = Some((now, NOT_YET.to_owned()));
         let first = first.or(later);
-        Self { without, has_reason: false, reminded: now, first, later, was_attached: false }
+        Self {
+            without,
+            has_reason: false,
+            reminded: now,
+            first,
+            later,
+            was_attached: false,
+            is_offline: false,
+        }
     }
 
     /// Returns whether there ever was a carrier.
     pub(super) fn was_attached(&self) -> bool {
         self.was_attached
+    }
+
+    /// Returns whether there is no path to the server now.
+    pub(super) fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
+    /// Records whether there is a path to the server. Returns whether there was none before.
+    pub(super) fn set_offline(&mut self, is_offline: bool) -> bool {
+        std::mem::replace(&mut self.is_offline, is_offline)
     }
 
     /// Returns the reason while there is no carrier.

@@ -13,7 +13,6 @@ use super::dialing::random;
 use super::event::{ClientEvent, Handle};
 use super::listening::{Listening, RemoteForward};
 use crate::address::{Forward, Listen};
-use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::target::read_address;
 
@@ -45,13 +44,12 @@ struct Outcome {
 pub(super) async fn keep(
     handle: Handle,
     remote: RemoteForward,
-    slots: Slots,
     place: watch::Sender<Option<Listen>>,
 ) {
     let mut pace = Backoff::new(MIN_PAUSE, MAX_PAUSE).unwrap_or_default();
     let mut at = remote.forward.listen.clone();
     let (mut was_there, mut told) = (false, None);
-    while let Some(outcome) = request(&handle, at.clone(), &remote, &slots, &place).await {
+    while let Some(outcome) = request(&handle, at.clone(), &remote, &place).await {
         place.send_replace(None);
         if outcome.lived >= SETTLED {
             pace.reset();
@@ -99,7 +97,6 @@ async fn request(
     handle: &Handle,
     at: Listen,
     remote: &RemoteForward,
-    slots: &Slots,
     place: &watch::Sender<Option<Listen>>,
 ) -> Option<Outcome> {
     let (mut ours, theirs) = match UnixStream::pair() {
@@ -109,7 +106,7 @@ async fn request(
             return Some(Outcome { address: None, lived: Duration::ZERO, reset: Some(reset) });
         }
     };
-    let (listening, reason) = Listening::new(at.clone(), remote.clone(), slots.clone());
+    let (listening, reason) = Listening::new(at.clone(), remote.clone());
     let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
     if !handle.tell(ClientEvent::Listen { stream, listening }).await {
         return None;

@@ -1,18 +1,16 @@
 //! The decisions of the client's end of a tunnel.
 
+mod actions;
 mod carriers;
 mod describe;
 mod paths;
 mod remotes;
 mod sessions;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use eternaltcp_proto::{
-    Cause, Closing, Intent, Lost, Reset, SessionId, Side, Suspicion, Time, Tunnel,
-};
+use eternaltcp_proto::{Cause, Closing, Intent, Lost, Reset, SessionId, Suspicion, Time, Tunnel};
 use tracing::{info, warn};
 
 use super::dial::Dialer;
@@ -30,9 +28,8 @@ use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::{CarrierStatus, Events, TunnelStatus};
 use crate::target::encode_listen;
-use crate::waiting::Waiting;
-use remotes::Remotes;
-use sessions::SessionLog;
+use actions::Actions;
+use sessions::ClientSessions;
 
 /// The client's part.
 pub(super) struct ClientRole {
@@ -42,15 +39,8 @@ pub(super) struct ClientRole {
     event_log: EventLog,
     pool: Pool,
     patience: Patience,
-    /// There is no path to the server now.
-    is_offline: bool,
-    /// New connections that wait for the tunnel.
-    waiting: Waiting,
-    remotes: Remotes,
-    session_log: SessionLog,
-    end: Option<ClientEnd>,
-    /// The next actions for the driver.
-    actions: VecDeque<Action>,
+    sessions: ClientSessions,
+    actions: Actions,
     _watch: Watch,
 }
 
@@ -59,23 +49,19 @@ impl ClientRole {
         Self {
             handle: handle.clone(),
             patience: Patience::new(config.connect_timeout, config.give_up_after),
-            waiting: Waiting::new(Side::Client, config.wait),
+            sessions: ClientSessions::new(&config),
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
             event_log: EventLog::new(config.servers.to_string()),
             config,
             dialing: Dialing::new(dialer.clone(), handle.clone()),
-            is_offline: false,
-            remotes: Remotes::new(),
-            session_log: SessionLog::new(),
-            end: None,
-            actions: VecDeque::new(),
+            actions: Actions::default(),
             _watch: Watch::start(dialer, handle),
         }
     }
 
     /// Returns how the client ended, once its driver has.
     pub(super) fn into_end(self) -> ClientEnd {
-        self.end.unwrap_or(ClientEnd::Done)
+        self.actions.into_end()
     }
 
     /// Returns the statistics of the carriers.
@@ -103,20 +89,15 @@ impl ClientRole {
     /// Returns the number of sessions that an end would lose, in a client that was admitted before.
     /// Listeners at the server do not count: they are requested again.
     fn kept_sessions(&self, tunnel: &Tunnel) -> usize {
-        let sessions = tunnel.session_count().saturating_sub(self.remotes.count());
+        let sessions = tunnel.session_count().saturating_sub(self.sessions.listener_count());
         if self.patience.was_attached() { sessions } else { 0 }
-    }
-
-    fn fail(&mut self, end: ClientEnd) {
-        self.end.get_or_insert(end);
-        self.actions.push_back(Action::End);
     }
 
     /// Restarts with a new tunnel.
     fn restart(&mut self, now: Time, action: Action) {
         self.patience.wait_for_something("a new tunnel is made");
         self.dialing.handle_restart(now);
-        self.actions.push_back(action);
+        self.actions.push(action);
     }
 
     fn handle_attached(
@@ -156,7 +137,7 @@ impl ClientRole {
     fn handle_closed(&mut self, now: Time, why: Closing) {
         self.event_log.handle_over(why);
         match why {
-            Closing::Replaced => self.fail(ClientEnd::Failed(format!(
+            Closing::Replaced => self.actions.fail(ClientEnd::Failed(format!(
                 "the server ended the tunnel: {why}; give each client a --name of its own"
             ))),
             Closing::Drained => {
@@ -177,8 +158,8 @@ impl ClientRole {
         let target = encode_listen(&listening.at);
         match tunnel.open(target.clone()) {
             Ok(session) => {
-                self.remotes.insert(session, listening);
-                self.actions.push_back(Action::Serve { session, stream, target });
+                self.sessions.add_listener(session, listening);
+                self.actions.push(Action::Serve { session, stream, target });
             }
             Err(error) => {
                 listening.end(Reset::with_detail(Cause::LimitReached, error.to_string()));
@@ -191,7 +172,7 @@ impl Role for ClientRole {
     type Event = ClientEvent;
 
     fn log(&self) -> &dyn Admit {
-        &**self.session_log.limit()
+        &**self.sessions.log()
     }
 
     fn handle_event(&mut self, now: Time, event: ClientEvent, tunnel: &mut Tunnel) {
@@ -210,8 +191,7 @@ impl Role for ClientRole {
             }
             ClientEvent::Refused(why) => {
                 let why = Rejection::new(RejectionReason::NotPermitted, why);
-                self.end.get_or_insert(ClientEnd::Refused(why));
-                self.actions.push_back(Action::Close(Closing::Done));
+                self.actions.reject(why);
             }
             ClientEvent::Reconnect => {
                 info!("connecting again, as asked");
@@ -224,7 +204,7 @@ impl Role for ClientRole {
             ClientEvent::Finish => {
                 self.config.ends_when_idle = true;
                 if tunnel.session_count() == 0 {
-                    self.actions.push_back(Action::Close(Closing::Done));
+                    self.actions.close(None);
                 }
             }
         }
@@ -259,20 +239,18 @@ impl Role for ClientRole {
         if !self.config.ends_when_idle || tunnel.session_count() > 0 {
             return;
         }
-        self.end = self.session_log.take_last_reset().map(|reset| match reset.cause {
+        let end = self.sessions.take_last_reset().map(|reset| match reset.cause {
             Cause::NotPermitted => {
                 let reason = RejectionReason::NotPermitted;
                 ClientEnd::Refused(Rejection::new(reason, reset.to_string()))
             }
             _ => ClientEnd::Failed(reset.to_string()),
         });
-        self.actions.push_back(Action::Close(Closing::Done));
+        self.actions.close(end);
     }
 
     fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, _sockets: &Sockets) {
-        self.remotes.tick();
-        self.session_log.tick();
-        self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
+        self.sessions.tick(now, tunnel);
         self.dialing.note_progress(tunnel);
         self.fill_pool(tunnel);
         self.dialing.prefer(now);
@@ -282,12 +260,12 @@ impl Role for ClientRole {
         }
         let servers = self.dialing.dialer().servers().to_string();
         if let Err(why) = self.patience.check(&servers) {
-            self.fail(ClientEnd::Failed(why));
+            self.actions.fail(ClientEnd::Failed(why));
         }
     }
 
     fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.actions.poll()
     }
 
     fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time> {
@@ -298,16 +276,15 @@ impl Role for ClientRole {
     }
 
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
-        self.remotes.offered(self.handle.clone(), self.session_log.limit(), id, target)
+        self.sessions.offered(self.handle.clone(), id, target)
     }
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
-        let is_listener = self.remotes.end(id, reset);
-        self.session_log.handle_reset(id, reset, is_listener, self.config.ends_when_idle);
+        self.sessions.handle_reset(id, reset, self.config.ends_when_idle);
     }
 
     fn lost(&mut self, lost: &Lost) {
-        self.session_log.handle_lost(lost, self.remotes.has(lost.session));
+        self.sessions.handle_lost(lost);
     }
 
     fn describe(&self, now: Time, tunnel: &Tunnel, carriers: &Carriers, status: &mut TunnelStatus) {

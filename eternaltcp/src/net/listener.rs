@@ -51,14 +51,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the given address. Of several addresses, such as those of `localhost`, one is
+    /// Listens on the given address. Its connections take descriptors from those that all of this
+    /// process share ([`Slots::of_process`]). Of several addresses, such as those of `localhost`, one is
     /// enough; [`missing`](Self::missing) returns the others. A name is looked up, which may take a
     /// while.
     ///
     /// # Errors
-    /// Every address is in use, or none belongs to this machine.
-    pub fn bind(listen: &Listen, slots: Slots) -> io::Result<Self> {
-        Self::bind_parts(listen, &listen.parts(), slots)
+    /// Every address is in use, none belongs to this machine, or the process has no descriptors for
+    /// sessions.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
+    pub fn bind(listen: &Listen) -> io::Result<Self> {
+        Self::bind_parts(listen, &listen.parts(), Slots::of_process()?)
     }
 
     /// Does the same only for some of its [parts](Listen::parts).
@@ -80,8 +85,12 @@ impl Listener {
     /// that TPROXY redirects.
     ///
     /// # Errors
-    /// The address is in use, or does not belong to this machine.
-    pub fn bind_transparent(listen: &Listen, slots: Slots) -> io::Result<Self> {
+    /// The address is in use or does not belong to this machine, or the process has no descriptors for
+    /// sessions.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
+    pub fn bind_transparent(listen: &Listen) -> io::Result<Self> {
         let lacks_privilege = Cell::new(false);
         let takes_v4 = matches!(listen, Listen::Tcp(_));
         let bind = |address| {
@@ -100,7 +109,7 @@ impl Listener {
         if lacks_privilege.get() {
             info!("without CAP_NET_ADMIN: TPROXY does not work, redirect does");
         }
-        Self::tcp(listen, bound, slots)
+        Self::tcp(listen, bound, Slots::of_process()?)
     }
 
     /// Accepted connections inherit the listener's options.
@@ -134,12 +143,22 @@ impl Listener {
     /// Takes over a bound TCP listener, for example from another network namespace.
     ///
     /// # Errors
-    /// The system refuses an option.
-    pub fn from_tcp(listener: std::net::TcpListener, slots: Slots) -> io::Result<Self> {
+    /// The system refuses an option, or the process has no descriptors for sessions.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
+    pub fn from_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let at = Listen::Tcp(listener.local_addr()?);
         let sockets = vec![hold_back(TcpListener::from_std(listener)?)?];
-        Self::tcp(&at, Bound { sockets, missing: Vec::new() }, slots)
+        Self::tcp(&at, Bound { sockets, missing: Vec::new() }, Slots::of_process()?)
+    }
+
+    /// Takes the descriptors of its connections from these places, instead of those that all of this
+    /// process share.
+    #[must_use]
+    pub fn with_slots(self, slots: Slots) -> Self {
+        Self { slots, ..self }
     }
 
     /// Returns the address as a user would write it.
@@ -235,8 +254,11 @@ mod tests {
     #[tokio::test]
     async fn listeners_that_wait_take_no_place_and_what_finds_none_waits_for_it() {
         let slots = Slots::new(1, 0);
-        let bind = || Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), slots.clone());
-        let (mut idle, mut busy) = (bind().unwrap(), bind().unwrap());
+        let bind = || {
+            let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap()));
+            listener.unwrap().with_slots(slots.clone())
+        };
+        let (mut idle, mut busy) = (bind(), bind());
         let waits = tokio::spawn(async move { drop(idle.accept().await) });
         tokio::task::yield_now().await;
         let _first = connect(&busy).await;
@@ -255,11 +277,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_from_this_machine_alone_is_not_taken_far_ahead() {
-        let slots = || Slots::new(1, 0);
-        let bind = |address: &str| Listener::bind(&Listen::Tcp(address.parse().unwrap()), slots());
+        let bind = |address: &str| Listener::bind(&Listen::Tcp(address.parse().unwrap()));
         assert_eq!(receive_buffer(bind("127.0.0.1:0").unwrap()).await, 2 * AHEAD);
         assert_ne!(receive_buffer(bind("0.0.0.0:0").unwrap()).await, 2 * AHEAD);
-        let transparent = Listener::bind_transparent(&"127.0.0.1:0".parse().unwrap(), slots());
+        let transparent = Listener::bind_transparent(&"127.0.0.1:0".parse().unwrap());
         assert_ne!(receive_buffer(transparent.unwrap()).await, 2 * AHEAD);
     }
 
@@ -272,7 +293,7 @@ mod tests {
         use std::io::Write;
         use std::os::fd::AsFd;
         let listen = Listen::Tcp(address.parse().unwrap());
-        let mut listener = Listener::bind(&listen, Slots::new(1, 0)).unwrap();
+        let mut listener = Listener::bind(&listen).unwrap();
         let mut there = listener.addresses()[0];
         if there.ip().is_unspecified() {
             there.set_ip([127, 0, 0, 1].into());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
@@ -27,6 +27,9 @@ const TUNNELS_PART: usize = 8;
 /// admitted yet have a reserve of their own, and so have tunnels, so that
 /// sessions cannot lock out the carrier that would end them. No key gets more
 /// than half of what others leave.
+///
+/// All listeners, clients and servers of a process share [those of the process](Self::of_process)
+/// unless they are given others.
 #[derive(Clone, Debug)]
 pub struct Slots {
     places: Arc<Places>,
@@ -46,6 +49,8 @@ struct Places {
 #[derive(Debug)]
 struct State {
     free: Counts,
+    /// A part is reserved for tunnels.
+    is_divided: bool,
     users: BTreeMap<PublicKey, Counts>,
 }
 
@@ -65,6 +70,21 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
+    /// Returns the places that all of this process share: what its limit leaves when they are first
+    /// used. To raise the limit, call
+    /// [`raise_descriptor_limit`](crate::process::raise_descriptor_limit) before.
+    ///
+    /// # Errors
+    /// The limit leaves no room for sessions.
+    pub fn of_process() -> io::Result<Self> {
+        static SHARED: OnceLock<Slots> = OnceLock::new();
+        if let Some(shared) = SHARED.get() {
+            return Ok(shared.clone());
+        }
+        let own = Self::from_limit()?;
+        Ok(SHARED.get_or_init(|| own).clone())
+    }
+
     /// Distributes the descriptors that this process may have now. The soft limit is 1024 on many
     /// systems: see [`raise_descriptor_limit`](crate::process::raise_descriptor_limit).
     ///
@@ -90,14 +110,17 @@ impl Slots {
     #[must_use]
     pub fn new(sessions: usize, carriers: usize) -> Self {
         let free = Counts { common: sessions, tunnels: 0 };
-        let state = Mutex::new(State { free, users: BTreeMap::new() });
+        let state = Mutex::new(State { free, is_divided: false, users: BTreeMap::new() });
         let (freed, notice) = (Notify::new(), Notice::default());
         Self { places: Arc::new(Places { state, freed, carriers, notice }), user: None }
     }
 
-    /// Reserves a part of the places for tunnels and their carriers.
+    /// Reserves a part of the places for tunnels and their carriers, if that was not done before.
     pub(crate) fn reserve_for_tunnels(&self) {
         let mut state = self.places.lock();
+        if std::mem::replace(&mut state.is_divided, true) {
+            return;
+        }
         let kept = state.free.common / TUNNELS_PART;
         state.free.common -= kept;
         state.free.tunnels += kept;
@@ -265,6 +288,8 @@ mod tests {
     #[test]
     fn sessions_leave_places_to_tunnels_and_their_carriers() {
         let slots = Slots::new(80, 0);
+        slots.reserve_for_tunnels();
+        // A second server of the process shares what the first has reserved.
         slots.reserve_for_tunnels();
         let held: Vec<_> = (0..9).flat_map(|_| take_all(&slots.of_key(&key()))).collect();
         assert_eq!(held.len(), 70);

@@ -45,9 +45,8 @@ pub struct ServerConfig {
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
     pub limits: ServerLimits,
-    /// The descriptors for sessions and tunnels; `None`: what the process's limit leaves when the
-    /// server starts ([`Slots::from_limit`]). Listeners and clients of the same process may share
-    /// them.
+    /// The descriptors for sessions and tunnels; `None`: those that all of this process share
+    /// ([`Slots::of_process`]).
     pub slots: Option<Slots>,
 }
 

@@ -158,7 +158,6 @@ mod tests {
 
     use super::*;
     use crate::driver::channel;
-    use crate::net::slots::Slots;
     use eternaltcp_tls::{Identity, PublicKey};
 
     fn key() -> PublicKey {
@@ -225,7 +224,7 @@ mod tests {
         assert!(ghost.asked.try_recv().is_err(), "nobody may have it so far");
         let Err(Taken::ByGhost(coming)) = claim(B, &entry(&user, "x")) else { panic!("its own") };
         let heir = ghost.asked.try_recv().unwrap();
-        let listener = Listener::bind(&at("127.0.0.1:0"), Slots::new(9, 9)).unwrap();
+        let listener = Listener::bind(&at("127.0.0.1:0")).unwrap();
         drop(ghost);
         heir.send(listener).unwrap();
         assert!(coming.await.is_ok());

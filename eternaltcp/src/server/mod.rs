@@ -127,6 +127,9 @@ impl Server {
     /// # Errors
     /// The address is in use or does not belong to this machine, TLS cannot be set up, or the
     /// limits would admit nobody.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
     pub fn bind(config: ServerConfig) -> Result<Self, ServerError> {
         config.limits.check()?;
         config.mptcp.check();
@@ -134,7 +137,7 @@ impl Server {
         congestion.map_or(Ok(()), Congestion::check)?;
         let (listeners, sibling) = Carriers::listen(&config, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
-        let slots = config.slots.map_or_else(Slots::from_limit, Ok);
+        let slots = config.slots.map_or_else(Slots::of_process, Ok);
         let slots = slots.map_err(ServerError::Descriptors)?;
         slots.reserve_for_tunnels();
         let gate = Gate::new(&config.limits, slots.carriers());
@@ -193,6 +196,8 @@ impl Server {
 
     /// Serves until `stop` is done or its [`Monitor`] is asked to stop or drain it; then every
     /// tunnel is closed in order, within a second.
+    ///
+    /// Dropping the future ends every tunnel at once.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let context = Arc::clone(&self.context);
         tokio::select! {

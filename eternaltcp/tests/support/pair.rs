@@ -8,7 +8,7 @@ use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp::server::{Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use eternaltcp::{Listener, Slots, this_instance};
+use eternaltcp::{Listener, this_instance};
 use tokio::net::TcpStream;
 
 use super::path::Path;
@@ -19,7 +19,6 @@ pub(crate) struct Pair {
     pub(crate) path: Path,
     /// The address of the client for applications.
     address: SocketAddr,
-    slots: Slots,
     folder: tempfile::TempDir,
 }
 
@@ -47,7 +46,6 @@ impl Pair {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         raise_descriptor_limit();
-        let slots = Slots::from_limit().unwrap();
         let (user, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());
         let authorized_keys = folder.path().join("authorized_keys");
         std::fs::write(&authorized_keys, format!("{}\n", user.public_key())).unwrap();
@@ -59,7 +57,6 @@ impl Pair {
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
         let anywhere: address::Server = "127.0.0.1:1".parse().unwrap();
         let mut client = ClientConfig::new(anywhere.into(), user, trust, this_instance("test"));
-        server.slots = Some(slots.clone());
         change(&mut server, &mut client);
         let server = Server::bind(server).unwrap();
         let path = Path::start(server.local_addr().unwrap()).await;
@@ -69,7 +66,7 @@ impl Pair {
         tokio::spawn(server.run(std::future::pending()));
         let client = Client::start(client).unwrap();
         let unknown = "127.0.0.1:1".parse().unwrap();
-        let mut pair = Self { client, path, address: unknown, slots, folder };
+        let mut pair = Self { client, path, address: unknown, folder };
         pair.address = pair.listen("127.0.0.1:0", None).parse().unwrap();
         pair
     }
@@ -79,7 +76,7 @@ impl Pair {
     pub(crate) fn listen(&self, listen: &str, target: Option<&str>) -> String {
         let listen: Listen = listen.parse().unwrap();
         let target: Option<Target> = target.map(|target| target.parse().unwrap());
-        let mut listener = Listener::bind(&listen, self.slots.clone()).unwrap();
+        let mut listener = Listener::bind(&listen).unwrap();
         let (name, opener) = (listener.name(), self.client.opener());
         tokio::spawn(async move {
             while opener.carry(listener.accept().await, target.as_ref()).await {}

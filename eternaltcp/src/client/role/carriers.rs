@@ -43,7 +43,7 @@ impl ClientRole {
         self.event_log.handle_commit(now, dialed.path.clone(), tunnel);
         self.dialing.set_current(dialed.path, dialed.server);
         let (carrier, new) = (Box::new(dialed.carrier), Box::new(self.intent()));
-        self.actions.push_back(Action::Attach { carrier, new });
+        self.actions.push(Action::Attach { carrier, new });
     }
 
     fn handle_dial_error(&mut self, now: Time, id: DialId, error: DialError) {
@@ -53,10 +53,10 @@ impl ClientRole {
             return self.handle_unusable(now, text);
         }
         if let (DialError::Trust(why), true) = (&error, is_first_contact) {
-            return self.fail(ClientEnd::Refused(why.clone()));
+            return self.actions.fail(ClientEnd::Refused(why.clone()));
         }
         if matches!(error, DialError::Program(..)) && self.is_hurried() {
-            return self.fail(ClientEnd::Failed(text));
+            return self.actions.fail(ClientEnd::Failed(text));
         }
         if matches!(error, DialError::Trust(_) | DialError::Key(_)) {
             warn!("{text}");
@@ -76,7 +76,7 @@ impl ClientRole {
         let dialer = &self.dialing.dialer();
         if !dialer.keys().handle_unusable(why.clone()) {
             let text = dialer.keys().explain(&dialer.servers().to_string());
-            return self.fail(ClientEnd::Failed(text));
+            return self.actions.fail(ClientEnd::Failed(text));
         }
         warn!("{why}; trying {}", dialer.keys().current());
         self.dialing.handle_other_key(now);
@@ -111,7 +111,7 @@ impl ClientRole {
         let is_hurried = self.is_hurried() && refusal.code != RefusalCode::Draining;
         if (refusal.is_final && kept == 0) || is_hurried {
             let reason = RejectionReason::ByServer(refusal.code);
-            return self.fail(ClientEnd::Refused(Rejection::new(reason, text)));
+            return self.actions.fail(ClientEnd::Refused(Rejection::new(reason, text)));
         }
         if refusal.is_final {
             if self.dialing.is_new() {

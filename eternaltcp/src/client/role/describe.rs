@@ -27,7 +27,8 @@ impl ClientRole {
 
     /// Returns why the tunnel is not simply attached.
     fn why(&self, state: TunnelState, tunnel: &Tunnel) -> Option<String> {
-        let offline = || self.is_offline.then(|| "no route leads to the server".to_owned());
+        let is_offline = self.patience.is_offline();
+        let offline = || is_offline.then(|| "no route leads to the server".to_owned());
         match state {
             TunnelState::Attached | TunnelState::Closing => offline(),
             TunnelState::Doubted => {

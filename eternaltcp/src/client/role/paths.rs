@@ -30,7 +30,7 @@ impl ClientRole {
         match event {
             NetworkEvent::Moved(path) => {
                 let is_current = self.dialing.current_path() == Some(&path);
-                let was_offline = std::mem::take(&mut self.is_offline);
+                let was_offline = self.patience.set_offline(false);
                 if is_current && !was_offline && tunnel.suspicion().is_none() {
                     return tunnel.probe(now);
                 }
@@ -39,11 +39,11 @@ impl ClientRole {
             }
             NetworkEvent::Gone => {
                 info!("there is no path to the server any more; waiting for one");
-                self.is_offline = true;
+                self.patience.set_offline(true);
                 self.dialing.handle_offline();
                 tunnel.probe(now);
             }
-            NetworkEvent::Changed if self.is_offline || tunnel.suspicion().is_some() => {
+            NetworkEvent::Changed if self.patience.is_offline() || tunnel.suspicion().is_some() => {
                 self.dialing.handle_moved(now, None);
             }
             NetworkEvent::Changed if !self.dialing.is_carried() => {
@@ -74,6 +74,6 @@ impl ClientRole {
         info!("the spare carrier over {path} takes over");
         self.event_log.handle_commit(now, path.clone(), tunnel);
         self.dialing.set_current(path, server);
-        self.actions.push_back(Action::AttachStandby(id));
+        self.actions.push(Action::AttachStandby(id));
     }
 }

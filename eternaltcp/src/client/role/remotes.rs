@@ -34,12 +34,14 @@ pub(super) struct Remotes {
     listening: BTreeMap<SessionId, Listening>,
     connecting: Arc<Semaphore>,
     lookups: Lookups,
+    /// Places for the sockets of their sessions; `None` for those of the process.
+    slots: Option<Slots>,
 }
 
 impl Remotes {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(slots: Option<Slots>) -> Self {
         let connecting = Arc::new(Semaphore::new(CONNECTING));
-        Self { listening: BTreeMap::new(), connecting, lookups: Lookups::new(LOOKUPS) }
+        Self { listening: BTreeMap::new(), connecting, lookups: Lookups::new(LOOKUPS), slots }
     }
 
     pub(super) fn insert(&mut self, id: SessionId, listening: Listening) {
@@ -104,7 +106,7 @@ impl Remotes {
         Ok(Call {
             target: listening.remote.forward.target.clone(),
             header: listening.remote.send_proxy.then(|| proxy_header(origin.as_ref())),
-            slots: listening.slots.clone(),
+            slots: self.slots.clone(),
             lookups: self.lookups.clone(),
         })
     }
@@ -114,18 +116,18 @@ impl Remotes {
 struct Call {
     target: Target,
     header: Option<Vec<u8>>,
-    slots: Slots,
+    slots: Option<Slots>,
     lookups: Lookups,
 }
 
 impl Call {
     async fn connect(self) -> Result<Stream, Reset> {
-        let slot = self.slots.try_take().ok_or_else(|| {
-            Reset::with_detail(Cause::LimitReached, "the client has no descriptors left")
-        })?;
+        let none = || Reset::with_detail(Cause::LimitReached, "the client has no descriptors left");
+        let slots = self.slots.map_or_else(Slots::of_process, Ok).map_err(|_| none())?;
+        let slot = slots.try_take().ok_or_else(none)?;
         let header = self.header.as_deref().unwrap_or_default();
         let (target, lookups) = (&self.target, &self.lookups);
-        let places = Places::new(slot, self.slots.clone());
+        let places = Places::new(slot, slots);
         let wanted = Reach { target, header, patience: PATIENCE, lookups, user: &None, places };
         reach(wanted, Ok).await
     }
@@ -142,12 +144,11 @@ mod tests {
     /// [LISTEN-4]
     #[test]
     fn a_session_of_the_server_goes_to_the_target_of_its_listener_and_to_nothing_else() {
-        let mut remotes = Remotes::new();
+        let mut remotes = Remotes::new(None);
         let (id, other) = (SessionId::new(1).unwrap(), SessionId::new(3).unwrap());
         let (listening, mut reason) = Listening::new(
             "127.0.0.1:80".parse().unwrap(),
             RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false },
-            Slots::new(1, 1),
         );
         remotes.insert(id, listening);
         let call = |remotes: &Remotes, payload: &[u8]| {
@@ -171,11 +172,11 @@ mod tests {
 
     #[test]
     fn a_listener_that_nobody_waits_for_is_dropped() {
-        let mut remotes = Remotes::new();
+        let mut remotes = Remotes::new(None);
         let id = SessionId::new(1).unwrap();
         let remote = RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false };
         let at = remote.forward.listen.clone();
-        let (listening, reason) = Listening::new(at, remote, Slots::new(1, 1));
+        let (listening, reason) = Listening::new(at, remote);
         remotes.insert(id, listening);
         remotes.tick();
         assert!(remotes.has(id));

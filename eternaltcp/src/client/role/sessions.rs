@@ -1,20 +1,88 @@
-//! The log lines of a client about its sessions.
+//! A client's sessions as its role knows them, and the log lines about them.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use eternaltcp_proto::{Cause, Lost, Reset, SessionId};
+use eternaltcp_proto::{Cause, Lost, Reset, SessionId, Side, Time, Tunnel};
 use tracing::{debug, info, warn};
 
+use super::remotes::Remotes;
+use crate::client::ClientConfig;
+use crate::client::event::Handle;
+use crate::client::listening::Listening;
+use crate::driver::Offer;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::report::{bytes, counted};
+use crate::waiting::Waiting;
 
 /// Sessions that cannot be resumed and are logged at once; further ones are counted.
 const LOST_BURST: u32 = 100;
 
+/// The sessions that wait for the tunnel, those that are listeners at the server, and the log.
+#[derive(Debug)]
+pub(super) struct ClientSessions {
+    waiting: Waiting,
+    remotes: Remotes,
+    log: SessionLog,
+}
+
+impl ClientSessions {
+    pub(super) fn new(config: &ClientConfig) -> Self {
+        Self {
+            waiting: Waiting::new(Side::Client, config.wait),
+            remotes: Remotes::new(config.slots.clone()),
+            log: SessionLog::new(),
+        }
+    }
+
+    /// Limits the lines about sessions.
+    pub(super) fn log(&self) -> &Arc<LogLimit> {
+        &self.log.limit
+    }
+
+    /// Adds a session by which the server listens.
+    pub(super) fn add_listener(&mut self, id: SessionId, listening: Listening) {
+        self.remotes.insert(id, listening);
+    }
+
+    /// Returns the number of sessions by which the server listens.
+    pub(super) fn listener_count(&self) -> usize {
+        self.remotes.count()
+    }
+
+    /// Connects the target of a session that the server opened.
+    pub(super) fn offered(&self, handle: Handle, id: SessionId, target: &[u8]) -> Offer {
+        self.remotes.offered(handle, &self.log.limit, id, target)
+    }
+
+    /// Handles a session whose local socket ended with a reset. `is_told` says whether the last reset
+    /// is reported at the end.
+    pub(super) fn handle_reset(&mut self, id: SessionId, reset: &Reset, is_told: bool) {
+        let is_listener = self.remotes.end(id, reset);
+        self.log.handle_reset(id, reset, is_listener, is_told);
+    }
+
+    /// Handles a session that cannot be resumed.
+    pub(super) fn handle_lost(&self, lost: &Lost) {
+        self.log.handle_lost(lost, self.remotes.has(lost.session));
+    }
+
+    /// Returns why a session was last reset, once.
+    pub(super) fn take_last_reset(&mut self) -> Option<Reset> {
+        self.log.last_reset.take()
+    }
+
+    /// Does the work of each second.
+    pub(super) fn tick(&mut self, now: Time, tunnel: &mut Tunnel) {
+        self.remotes.tick();
+        self.log.tick();
+        self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
+    }
+}
+
 /// The log of a client's sessions, and its limits.
 #[derive(Debug)]
-pub(super) struct SessionLog {
+struct SessionLog {
     limit: Arc<LogLimit>,
     /// Limits the lines about sessions that cannot be resumed.
     limit_of_lost: LogLimit,
@@ -22,30 +90,13 @@ pub(super) struct SessionLog {
 }
 
 impl SessionLog {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let (limit, limit_of_lost) = (LogLimit::new(BURST), LogLimit::new(LOST_BURST));
         Self { limit: Arc::new(limit), limit_of_lost, last_reset: None }
     }
 
-    /// Limits the lines about sessions.
-    pub(super) fn limit(&self) -> &Arc<LogLimit> {
-        &self.limit
-    }
-
-    /// Returns why a session was last reset, once.
-    pub(super) fn take_last_reset(&mut self) -> Option<Reset> {
-        self.last_reset.take()
-    }
-
-    /// Logs a session whose local socket ended with a reset. `is_told` says whether the last reset
-    /// is reported at the end.
-    pub(super) fn handle_reset(
-        &mut self,
-        id: SessionId,
-        reset: &Reset,
-        is_listener: bool,
-        is_told: bool,
-    ) {
+    /// Logs a session whose local socket ended with a reset.
+    fn handle_reset(&mut self, id: SessionId, reset: &Reset, is_listener: bool, is_told: bool) {
         if is_listener {
             return debug!(session = id.get(), "a listener is reset: {reset}");
         }
@@ -62,7 +113,7 @@ impl SessionLog {
     }
 
     /// Logs a session that cannot be resumed.
-    pub(super) fn handle_lost(&self, lost: &Lost, is_listener: bool) {
+    fn handle_lost(&self, lost: &Lost, is_listener: bool) {
         if is_listener {
             return debug!(session = lost.session.get(), "a listener is lost");
         }
@@ -77,7 +128,7 @@ impl SessionLog {
     }
 
     /// Logs how many lines were suppressed. Must be called each second.
-    pub(super) fn tick(&self) {
+    fn tick(&self) {
         let now = Instant::now();
         if let Some(count) = self.limit.left_out(now) {
             let lines =

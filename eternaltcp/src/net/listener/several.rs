@@ -143,7 +143,7 @@ mod tests {
     use eternaltcp_sys::testport::HeldPort;
 
     fn bind(text: &str) -> io::Result<Listener> {
-        Listener::bind(&text.parse().unwrap(), Slots::new(9, 0))
+        Listener::bind(&text.parse().unwrap())
     }
 
     fn has_ipv6() -> bool {
