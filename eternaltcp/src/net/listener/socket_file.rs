@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use eternaltcp_sys::unix::is_abandoned;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
+use super::tcp::BACKLOG;
 use crate::lock_file::{Locked, lock};
 
 /// The file of a Unix listener, removed when it is dropped.
@@ -71,10 +73,20 @@ pub(crate) fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     if locked.is_ok() && is_socket && is_abandoned(path) {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    let (socket, file) = bind_private(path)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// Binds a socket to which only its owner may connect, and nobody before it listens: the file is
+/// created with the permissions of the umask, which may let everybody connect.
+fn bind_private(path: &Path) -> io::Result<(Socket, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { path: path.to_owned(), id: id_of(path)? };
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok((listener, file))
+    Ok((socket, file))
 }
 
 /// Returns the path of the lock. No other program uses such a name.
@@ -126,6 +138,20 @@ mod tests {
             drop(bound);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
         }
+    }
+
+    #[test]
+    fn nobody_can_connect_before_only_the_owner_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (socket, file) = bind_private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = UnixStream::connect(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        socket.listen(BACKLOG).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(file);
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use crate::net::congestion::Congestion;
 use crate::net::socket::{Mptcp, carrier_socket};
 
 /// Connections that the kernel queues until they are accepted.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 1024;
 
 /// The receive buffer for an application of this machine, in bytes before the kernel doubles it for
 /// its own overhead (socket(7)): a little more than two reads. More would leave the processor's
