@@ -51,7 +51,9 @@ fn decoder(criterion: &mut Criterion) {
         let count = (4 * MAX_PAYLOAD / payload).min(1024) as u32;
         let plaintext = encode(&vec![7; payload], count);
         let chunks: Vec<_> = plaintext.chunks(chunk).map(Bytes::copy_from_slice).collect();
-        group.throughput(Throughput::Bytes((payload * count as usize) as u64));
+        let whole = payload * count as usize;
+        assert_eq!(decode(&chunks), whole, "{what}");
+        group.throughput(Throughput::Bytes(whole as u64));
         group.bench_function(what, |bencher| bencher.iter(|| decode(black_box(&chunks))));
     }
     group.finish();
