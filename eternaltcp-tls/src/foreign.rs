@@ -31,7 +31,7 @@ impl fmt::Display for Foreign {
         f.write_str(match self {
             Self::Ssh => {
                 "an ssh server answers there; give the port of sproxy, which is 6200 by default, or \
-                 use etcp ssh, which needs ssh alone"
+                 use etcp ssh, which needs only ssh"
             }
             Self::Http => {
                 "a web server or the login page of a network answers there; check host and port, \

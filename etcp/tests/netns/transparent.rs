@@ -225,7 +225,7 @@ fn what_would_come_back_here_and_what_is_not_permitted_is_reset_with_one_line() 
     // rule.
     world.client.nft(&format!("flush ruleset\n{}", redirect_ports("6200")));
     world.router.reset_carriers();
-    let line = "is refused: it wants to go to 10.71.9.10:6200, the server itself";
+    let line = "is refused: its destination 10.71.9.10:6200 is the server itself";
     pair.cproxy.wait_for(line, PATIENCE);
     world.client.nft("flush ruleset");
     pair.wait_attached_again(0);

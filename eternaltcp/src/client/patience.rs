@@ -12,7 +12,7 @@ const REMINDER: Duration = Duration::from_secs(10);
 const NOT_YET: &str = "nothing was received from the server yet";
 
 /// The reason once the server's machine has accepted a connection.
-const CONNECTED: &str = "the connection to the server was taken, and nothing was said on it since: \
+const CONNECTED: &str = "the server's machine accepted the connection, but has sent nothing since: \
                          check host and port, it may be another service's";
 
 /// The wait for a carrier.

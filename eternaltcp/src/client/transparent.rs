@@ -67,7 +67,7 @@ async fn hand_over(stream: Stream, own: &[SocketAddr], servers: &Servers, opener
         limited!(
             &REFUSED,
             warn,
-            "{peer} is refused: it wants to go to {destination}, the server itself; \
+            "{peer} is refused: its destination {destination} is the server itself; \
              the firewall must not redirect what cproxy sends"
         );
         return stream.abort(&Reset::new(Cause::Unsupported));

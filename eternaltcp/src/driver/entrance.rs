@@ -53,8 +53,8 @@ impl Entrance {
         if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
             self.warned_at = Some(Instant::now());
             warn!(
-                "new connections wait until others end: the tunnel has {}, as many as it may \
-                 have; if these are fewer than 16000, more --memory of the server allows more",
+                "new connections wait until others end: the tunnel has {}, the maximum; \
+                 if these are fewer than 16000, a higher --memory of the server allows more",
                 counted(sessions, "session", "sessions")
             );
         }

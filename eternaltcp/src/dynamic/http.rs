@@ -13,7 +13,7 @@ pub(super) const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\
 
 /// The purpose of this port.
 const PURPOSE: &str = "this port takes SOCKS and HTTP CONNECT: set it as a SOCKS proxy, or have the \
-                       application use CONNECT for all it does (curl: --proxytunnel)";
+                       application use CONNECT for all connections (curl: --proxytunnel)";
 
 /// Parses a request.
 pub(super) fn parse(bytes: &[u8]) -> Parsed {

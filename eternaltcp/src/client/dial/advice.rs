@@ -22,8 +22,8 @@ impl DialError {
                 Some("check the address, and that no firewall drops what goes to that port")
             }
             Self::Handshake(_, HandshakeError::Ended | HandshakeError::Io(_)) => Some(
-                "check host and port; sproxy itself does so with an address from which too many \
-                 attempts have failed",
+                "check host and port; sproxy itself also does this to an address from which too \
+                 many attempts have failed",
             ),
             _ => None,
         }

@@ -147,7 +147,7 @@ impl Proxy {
             "https" => {
                 return Err(
                     "TLS to the proxy itself (https://) is not supported: write http:// if it takes \
-                     that too, or go by a ProxyCommand of ssh's configuration that speaks TLS to it",
+                     that too, or use a ProxyCommand of ssh's configuration that speaks TLS to it",
                 );
             }
             _ => return Err("the scheme is not known"),

@@ -140,7 +140,7 @@ impl Gate {
             Limit::Penalty => {
                 if let Some(times) = self.notices.penalty.due() {
                     warn!(
-                        "{source} has failed too often, and few of its connections are taken \
+                        "{source} has failed too often, and few of its connections are accepted \
                          ({times} dropped so far): --per-source-penalties"
                     );
                 }
