@@ -19,7 +19,7 @@ REST = 1.5
 # How long an idle stream is left alone if nothing shows that it works again.
 IDLE = 3.0
 PATIENCE = 20
-# What `pulse` sends at a time, and a new TCP connection in its first round trip, in bytes.
+# The bytes that `pulse` sends at a time, and a new TCP connection in its first round trip, in bytes.
 
 
 @dataclasses.dataclass

@@ -6,7 +6,7 @@ import subprocess
 
 from common import netns
 
-# What a mode may take beyond its own time.
+# Time that a mode may take beyond its own duration.
 PATIENCE = 60
 
 

@@ -16,7 +16,7 @@ PACKAGES = {"socat": "socat", "haproxy": "haproxy", "ssh": "openssh-client",
             "sshd": "openssh-server", "stunnel4": "stunnel4", "ssh-keygen": "openssh-client",
             "ip": "iproute2", "ss": "iproute2", "nft": "nftables", "nsenter": "util-linux",
             "taskset": "util-linux", "openssl": "openssl", "strip": "binutils"}
-# What rathole's TLS is built against.
+# The TLS library of rathole.
 BUILD_PACKAGES = {"pkg-config": "pkg-config", "openssl.pc": "libssl-dev"}
 RATHOLE_VERSION = "0.5.0"
 RATHOLE_FEATURES = "server,client,tls"

@@ -16,14 +16,14 @@ use tokio::time::timeout;
 
 use crate::cli::ConnectArgs;
 use crate::cproxy::client_config;
-use crate::exit::{Failure, of_client};
+use crate::exit::{ExitError, of_client};
 use crate::signals::{Hangup, Signals, Stop};
 use crate::{runtime, stdio};
 
 /// Time for the server to learn how the session ended, if it did not end in order.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: ConnectArgs) -> Result<(), ExitError> {
     let name = format!("connect {}", std::process::id());
     let mut config = client_config(args.server, name)?;
     config.connect_timeout = Some(args.first_contact.connect_timeout);
@@ -31,25 +31,25 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), Failure> {
 }
 
 /// Forwards stdin and stdout as the client's only session, and returns when the session ends.
-pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), Failure> {
+pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), ExitError> {
     config.ends_when_idle = true;
     runtime::block_on(async {
         // ssh stops its ProxyCommand with SIGHUP.
         let signals = Signals::listen(Hangup::Ends)?;
-        let mut client = Client::start(config).map_err(Failure::failed)?;
+        let mut client = Client::start(config).map_err(ExitError::failed)?;
         let session = match target {
             Some(target) => client.open(target).await,
             None => client.open_default().await,
         };
-        let session = session.map_err(|error: OpenError| Failure::failed(error))?;
+        let session = session.map_err(|error: OpenError| ExitError::failed(error))?;
         match serve(&mut client, session, signals).await {
-            Ended::InOrder => Ok(()),
-            Ended::Client(failure) => Err(failure),
-            Ended::Stopped(stop) => {
+            ConnectEnd::InOrder => Ok(()),
+            ConnectEnd::Client(failure) => Err(failure),
+            ConnectEnd::Stopped(stop) => {
                 close(&mut client).await;
-                Err(Failure::Ended(stop.exit_code()))
+                Err(ExitError::Ended(stop.exit_code()))
             }
-            Ended::Stdio(failure) => {
+            ConnectEnd::Stdio(failure) => {
                 // If there is a carrier, the server learns of the session's end from the stream
                 // itself.
                 let _ = timeout(LAST_WORDS, client.ended()).await;
@@ -61,23 +61,23 @@ pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<
 }
 
 /// How the client's one session ended.
-enum Ended {
+enum ConnectEnd {
     InOrder,
     /// The client has ended, for this reason.
-    Client(Failure),
+    Client(ExitError),
     /// A signal arrived; the client still runs.
     Stopped(Stop),
     /// stdin or stdout failed; the client still runs.
-    Stdio(Failure),
+    Stdio(ExitError),
 }
 
 /// Runs until the client has ended and everything that it delivered is written, or until a signal
 /// arrives.
-async fn serve(client: &mut Client, session: Session, signals: Signals) -> Ended {
-    let stop = signals.obey(client.monitor());
+async fn serve(client: &mut Client, session: Session, signals: Signals) -> ConnectEnd {
+    let stop = signals.handle(client.monitor());
     let (tell_over, over) = oneshot::channel();
-    let exchange = async { exchange(session, over).await.map_err(Ended::Stdio) };
-    let client = async { of_client(client.ended().await).map_err(Ended::Client) };
+    let exchange = async { exchange(session, over).await.map_err(ConnectEnd::Stdio) };
+    let client = async { of_client(client.ended().await).map_err(ConnectEnd::Client) };
     let both = async {
         tokio::pin!(exchange, client);
         tokio::select! {
@@ -96,14 +96,14 @@ async fn serve(client: &mut Client, session: Session, signals: Signals) -> Ended
         }
     };
     let result = tokio::select! {
-        stop = stop => Err(Ended::Stopped(stop)),
+        stop = stop => Err(ConnectEnd::Stopped(stop)),
         result = both => result,
     };
     match result {
         Err(ended) => ended,
-        Ok(Input::Whole) => Ended::InOrder,
-        Ok(Input::Unreadable) => Ended::Client(Failure::Failed(
-            "stdin is not open for reading, and treated as empty: give </dev/null".to_owned(),
+        Ok(StdinRead::Whole) => ConnectEnd::InOrder,
+        Ok(StdinRead::Unreadable) => ConnectEnd::Client(ExitError::Failed(
+            "stdin is not open for reading, and is treated as empty: give </dev/null".to_owned(),
         )),
     }
 }
@@ -115,7 +115,7 @@ async fn close(client: &mut Client) {
 
 /// The result of a read from stdin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Input {
+enum StdinRead {
     Whole,
     /// stdin cannot be read at all.
     Unreadable,
@@ -124,25 +124,28 @@ enum Input {
 /// Moves bytes both ways until the session ends. If stdin or stdout fails, the session is reset, so
 /// that the server never takes a truncated stream for a complete one. `over` reports that the
 /// client, and the session with it, has ended.
-async fn exchange(mut session: Session, over: oneshot::Receiver<()>) -> Result<Input, Failure> {
+async fn exchange(
+    mut session: Session,
+    over: oneshot::Receiver<()>,
+) -> Result<StdinRead, ExitError> {
     if stdio::is_stdin_terminal() {
         // Before the client is admitted, typed text may be a passphrase or an answer to a question.
         // The output task also reports a session that fails.
         let _ = session.connected().await;
     }
     let (mut from, mut to) = split(session);
-    let mut read = Input::Whole;
+    let mut read = StdinRead::Whole;
     let result = {
         let (input, output) = (send_input(&mut to), write_output(&mut from));
         tokio::pin!(input, output);
         tokio::select! {
             result = &mut output => match result {
                 // The output ended in order; the input continues.
-                Ok(Output::Ended) => tokio::select! {
+                Ok(StdoutEnd::Ended) => tokio::select! {
                     result = input => result.map(|input| read = input),
                     _ = over => Ok(()),
                 },
-                Ok(Output::Reset) => Ok(()),
+                Ok(StdoutEnd::Reset) => Ok(()),
                 Err(failure) => Err(failure),
             },
             result = &mut input => match result {
@@ -163,7 +166,7 @@ async fn exchange(mut session: Session, over: oneshot::Receiver<()>) -> Result<I
     }
 }
 
-async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
+async fn send_input(to: &mut WriteHalf<Session>) -> Result<StdinRead, ExitError> {
     let mut buffer = Vec::new();
     loop {
         buffer = match stdio::read_chunk(buffer).await {
@@ -171,10 +174,10 @@ async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
             Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {
                 // nohup(1) leaves such a stdin. No data can have been lost.
                 let _ = to.shutdown().await;
-                return Ok(Input::Unreadable);
+                return Ok(StdinRead::Unreadable);
             }
             Err(error) => {
-                return Err(Failure::Failed(format!(
+                return Err(ExitError::Failed(format!(
                     "cannot read stdin: {error}; the connection was reset"
                 )));
             }
@@ -182,23 +185,23 @@ async fn send_input(to: &mut WriteHalf<Session>) -> Result<Input, Failure> {
         // The output task also reports a session that was reset.
         if buffer.is_empty() {
             let _ = to.shutdown().await;
-            return Ok(Input::Whole);
+            return Ok(StdinRead::Whole);
         }
         if to.write_all(&buffer).await.is_err() {
-            return Ok(Input::Whole);
+            return Ok(StdinRead::Whole);
         }
     }
 }
 
 /// How the direction to stdout ended.
-enum Output {
+enum StdoutEnd {
     /// The server program ended its stream.
     Ended,
     /// The session was reset; the end of the client gives the reason.
     Reset,
 }
 
-async fn write_output(from: &mut ReadHalf<Session>) -> Result<Output, Failure> {
+async fn write_output(from: &mut ReadHalf<Session>) -> Result<StdoutEnd, ExitError> {
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
@@ -206,10 +209,10 @@ async fn write_output(from: &mut ReadHalf<Session>) -> Result<Output, Failure> {
         match from.read_buf(&mut buffer).await {
             Ok(0) => {
                 end_output();
-                return Ok(Output::Ended);
+                return Ok(StdoutEnd::Ended);
             }
             Ok(_) => {}
-            Err(_) => return Ok(Output::Reset),
+            Err(_) => return Ok(StdoutEnd::Reset),
         }
         buffer = stdio::write_chunk(buffer).await.map_err(|error| output_failed(&error))?;
     }
@@ -217,10 +220,10 @@ async fn write_output(from: &mut ReadHalf<Session>) -> Result<Output, Failure> {
 
 /// Returns the failure for an error on stdout. If the reader is gone, the program exits silently
 /// with the code of a program that SIGPIPE ends.
-fn output_failed(error: &io::Error) -> Failure {
+fn output_failed(error: &io::Error) -> ExitError {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::BROKEN_PIPE,
-        _ => Failure::Failed(format!(
+        io::ErrorKind::BrokenPipe => ExitError::BROKEN_PIPE,
+        _ => ExitError::Failed(format!(
             "cannot write to stdout: {error}; the connection was reset, and its output is incomplete"
         )),
     }

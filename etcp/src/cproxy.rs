@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
 use crate::credentials::Credentials;
-use crate::exit::{Failure, of_client};
+use crate::exit::{ExitError, of_client};
 use crate::operator::Operator;
 use crate::runtime;
 use crate::signals::{Hangup, Signals, run_client};
@@ -23,11 +23,11 @@ const DEFAULT_LISTEN: &str = "localhost:5200";
 /// A rule of what to listen for.
 struct Rule {
     listen: Listen,
-    kind: Kind,
+    kind: ListenerKind,
 }
 
 /// The destination of a listener's sessions.
-enum Kind {
+enum ListenerKind {
     /// To one target; `None`: the server's default target.
     Forward(Option<Target>),
     /// The target that each connection names.
@@ -44,7 +44,7 @@ struct Forwards {
     remotes: Vec<RemoteForward>,
 }
 
-pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: CproxyArgs) -> Result<(), ExitError> {
     let rules = rules(&args)?;
     let remotes = remotes(&args)?;
     let local = rules.iter().map(|rule| rule.listen.to_string());
@@ -56,35 +56,37 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), Failure> {
     runtime::block_on(serve(config, Forwards { rules, remotes }, args.operator))?
 }
 
-fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, Failure> {
+fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, ExitError> {
     let rule = |listen: &Listen, kind| Rule { listen: listen.clone(), kind };
     let mut rules: Vec<Rule> = Vec::new();
-    rules.extend(args.listen.iter().map(|listen| rule(listen, Kind::Forward(None))));
+    rules.extend(args.listen.iter().map(|listen| rule(listen, ListenerKind::Forward(None))));
     let forwards = args.forward.iter();
-    rules.extend(forwards.map(|it| rule(&it.listen, Kind::Forward(Some(it.target.clone())))));
-    rules.extend(args.dynamic.iter().map(|listen| rule(listen, Kind::Dynamic)));
+    rules.extend(
+        forwards.map(|it| rule(&it.listen, ListenerKind::Forward(Some(it.target.clone())))),
+    );
+    rules.extend(args.dynamic.iter().map(|listen| rule(listen, ListenerKind::Dynamic)));
     let transparent = args.transparent.iter();
-    rules.extend(transparent.map(|listen| rule(listen, Kind::Transparent)));
+    rules.extend(transparent.map(|listen| rule(listen, ListenerKind::Transparent)));
     if rules.is_empty() && args.remote.is_empty() {
-        let listen = DEFAULT_LISTEN.parse().map_err(Failure::failed)?;
-        rules.push(rule(&listen, Kind::Forward(None)));
+        let listen = DEFAULT_LISTEN.parse().map_err(ExitError::failed)?;
+        rules.push(rule(&listen, ListenerKind::Forward(None)));
     }
     Ok(rules)
 }
 
 /// Returns the forwards whose listeners are at the server. Each has a different address.
-fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, Failure> {
+fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, ExitError> {
     let mut remotes: Vec<RemoteForward> = Vec::new();
     for forward in args.remote.iter().cloned() {
         let is_chosen = forward.listen.port() == Some(0);
         if matches!(forward.listen, Listen::Host(ListenHost::Name(_), _)) {
-            return Err(Failure::Usage(format!(
+            return Err(ExitError::Usage(format!(
                 "-R {forward}: the server does not look up names to listen on: write an address, localhost or *"
             )));
         }
         if !is_chosen && remotes.iter().any(|other| other.forward.listen == forward.listen) {
             let listen = &forward.listen;
-            return Err(Failure::Usage(format!("-R is given twice for {listen}: leave one out")));
+            return Err(ExitError::Usage(format!("-R is given twice for {listen}: leave one out")));
         }
         let mut remote = RemoteForward::new(forward);
         remote.send_proxy = args.send_proxy;
@@ -97,7 +99,7 @@ async fn serve(
     config: ClientConfig,
     forwards: Forwards,
     operator: OperatorArgs,
-) -> Result<(), Failure> {
+) -> Result<(), ExitError> {
     let signals = Signals::listen(Hangup::of_terminal())?;
     let mut listeners = Vec::new();
     for rule in forwards.rules {
@@ -112,7 +114,7 @@ async fn serve(
         listeners.push((listener, rule.kind));
     }
     let servers = config.servers.clone();
-    let client = Client::start(config).map_err(Failure::failed)?;
+    let client = Client::start(config).map_err(ExitError::failed)?;
     let monitor = client.monitor();
     let parts = listeners.iter().flat_map(|(listener, _)| listener.parts());
     let names = parts.map(|part| part.to_string()).collect();
@@ -137,17 +139,17 @@ async fn serve(
 }
 
 impl Rule {
-    fn bind(&self) -> Result<Listener, Failure> {
+    fn bind(&self) -> Result<Listener, ExitError> {
         let listen = &self.listen;
         let listener = match self.kind {
-            Kind::Transparent => Listener::bind_transparent(listen),
+            ListenerKind::Transparent => Listener::bind_transparent(listen),
             _ => Listener::bind(listen),
         };
         listener.map_err(|error| cannot_listen(listen, &error))
     }
 }
 
-impl Kind {
+impl ListenerKind {
     /// Serves `listener` for as long as the client runs.
     async fn serve(self, listener: Listener, servers: Servers, opener: Opener) {
         match self {
@@ -169,9 +171,9 @@ pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opene
 }
 
 /// Builds the configuration that every kind of client needs, with `name` as the default name.
-pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, Failure> {
+pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, ExitError> {
     let congestion = args.congestion.as_ref();
-    congestion.map_or(Ok(()), Congestion::check).map_err(Failure::failed)?;
+    congestion.map_or(Ok(()), Congestion::check).map_err(ExitError::failed)?;
     let Credentials { servers, keys, trust, pins, via, proxy } = Credentials::from_args(&args)?;
     let instance = this_instance(args.name.unwrap_or(name));
     let mut config = ClientConfig::new(servers, keys, trust, instance);

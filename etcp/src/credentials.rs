@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eternaltcp::address::Server;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::client::{Family, Pins, Proxy, Servers, Trust, UserKeys, Via};
 use eternaltcp::tls::Agent;
 use tracing::{info, warn};
 
 use crate::cli::ServerArgs;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::proxy::{self, ProxyChoice};
-use crate::ssh_config::{AgentChoice, ConfigFile, SshConfig, Strictness, Tokens, Way};
+use crate::ssh_config::{AgentChoice, ConfigFile, ServerRoute, SshConfig, Strictness, Tokens};
 use crate::user_keys::Sources;
 use crate::{ask, paths};
 
@@ -29,7 +29,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    pub(crate) fn from_args(args: &ServerArgs) -> Result<Self, Failure> {
+    pub(crate) fn from_args(args: &ServerArgs) -> Result<Self, ExitError> {
         let file = match &args.ssh_config {
             _ if args.no_ssh_config => ConfigFile::None,
             Some(path) if path == Path::new("none") => ConfigFile::None,
@@ -41,7 +41,7 @@ impl Credentials {
             hosts.push((server.clone(), query(server, &file)?));
         }
         let Some((first, config)) = hosts.first() else {
-            return Err(Failure::Usage("say where sproxy is: give --server".to_owned()));
+            return Err(ExitError::Usage("say where sproxy is: give --server".to_owned()));
         };
         let mut trust = trust(args, &first.host, config)?;
         let pins = pins(args, config)?;
@@ -64,34 +64,34 @@ impl Credentials {
         // Checked after the path: a loop is reported before a missing key.
         let keys = keys(args, &first.host, config)?;
         let servers = Servers::from_list(servers)
-            .ok_or_else(|| Failure::Usage("say where sproxy is: give --server".to_owned()))?;
+            .ok_or_else(|| ExitError::Usage("say where sproxy is: give --server".to_owned()))?;
         Ok(Self { servers, keys, trust, pins, via, proxy })
     }
 }
 
 /// Returns the path to the server that ssh's configuration names, if it should be used.
 fn way(
-    hosts: &[(Server, SshConfig)],
-    servers: &[Server],
+    hosts: &[(ServerAddress, SshConfig)],
+    servers: &[ServerAddress],
     file: &ConfigFile,
-) -> Result<Option<Via>, Failure> {
+) -> Result<Option<Via>, ExitError> {
     for ((written, config), server) in hosts.iter().zip(servers) {
         let host = &written.host;
         match config.way(host, server, file) {
-            Way::Direct => {}
-            Way::Loop => {
-                return Err(Failure::Failed(format!(
+            ServerRoute::Direct => {}
+            ServerRoute::Loop => {
+                return Err(ExitError::Failed(format!(
                     "ssh's ProxyCommand for {host} leads back to etcp: give --proxy none"
                 )));
             }
-            Way::Unusable(why) => warn!(
+            ServerRoute::Unusable(why) => warn!(
                 "the route to {host} in ssh's configuration is ignored: {why}; connecting directly"
             ),
-            Way::Through(via) if hosts.len() > 1 => warn!(
+            ServerRoute::Through(via) if hosts.len() > 1 => warn!(
                 "{} of {host} is ignored, as there are several --server; connecting directly",
                 via.name
             ),
-            Way::Through(via) => {
+            ServerRoute::Through(via) => {
                 info!(
                     "connecting to {host} by its {} (--proxy none connects without it)",
                     via.name
@@ -104,7 +104,7 @@ fn way(
 }
 
 /// Returns the fixed parts of the path, from flags or else from ssh's configuration.
-fn pins(args: &ServerArgs, config: &SshConfig) -> Result<Pins, Failure> {
+fn pins(args: &ServerArgs, config: &SshConfig) -> Result<Pins, ExitError> {
     let source = args.bind_address.clone().or_else(|| config.source());
     let (address, zone) = source.map_or((None, None), |it| (Some(it.ip), it.interface));
     // An address with a zone belongs to that interface.
@@ -113,7 +113,7 @@ fn pins(args: &ServerArgs, config: &SshConfig) -> Result<Pins, Failure> {
         && ip.is_unicast_link_local()
         && interface.is_none()
     {
-        return Err(Failure::Usage(format!(
+        return Err(ExitError::Usage(format!(
             "{ip} is an address of one link: say which, as {ip}%eth0, or give --bind-interface"
         )));
     }
@@ -128,39 +128,39 @@ fn pins(args: &ServerArgs, config: &SshConfig) -> Result<Pins, Failure> {
 }
 
 /// Reads ssh's configuration for a server. A fault in a file that the user named is an error.
-fn query(server: &Server, file: &ConfigFile) -> Result<SshConfig, Failure> {
+fn query(server: &ServerAddress, file: &ConfigFile) -> Result<SshConfig, ExitError> {
     match SshConfig::query(&server.host, file) {
         Ok(config) => Ok(config),
         Err(why) if *file == ConfigFile::Default => {
             warn!("{why}; going on without ssh's configuration (--no-ssh-config asks for that)");
             Ok(SshConfig::default())
         }
-        Err(why) => Err(Failure::Failed(why)),
+        Err(why) => Err(ExitError::Failed(why)),
     }
 }
 
 /// Returns the server under the name that the configuration gives it.
-fn dialed(written: &Server, config: &SshConfig) -> Result<Server, Failure> {
+fn dialed(written: &ServerAddress, config: &SshConfig) -> Result<ServerAddress, ExitError> {
     match &config.hostname {
         Some(name) if !name.eq_ignore_ascii_case(&written.host) => named(name, written),
         _ => Ok(written.clone()),
     }
 }
 
-fn named(name: &str, written: &Server) -> Result<Server, Failure> {
+fn named(name: &str, written: &ServerAddress) -> Result<ServerAddress, ExitError> {
     let text = match name.contains(':') {
         true => format!("[{name}]:{}", written.port),
         false => format!("{name}:{}", written.port),
     };
     text.parse().map_err(|error| {
-        Failure::Failed(format!(
+        ExitError::Failed(format!(
             "ssh's configuration calls {} {name:?}: {error} (correct it, or give --no-ssh-config)",
             written.host
         ))
     })
 }
 
-fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, Failure> {
+fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, ExitError> {
     let home = paths::home();
     let expand = |keyword: &str, text: &str| {
         let expanded = match &home {
@@ -203,7 +203,7 @@ fn agent_socket(choice: &AgentChoice, expand: impl Fn(&str) -> Option<PathBuf>) 
     }
 }
 
-fn trust(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<Trust, Failure> {
+fn trust(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<Trust, ExitError> {
     let mut files = match &args.known_hosts {
         Some(file) => vec![file.clone()],
         None => known_hosts(host, config)?,
@@ -230,15 +230,15 @@ fn trust(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<Trust, Fai
 
 /// Returns the file of revoked keys. A file that cannot be named would revoke nothing, so it is an
 /// error.
-fn revoked(file: &Path, host: &str, config: &SshConfig) -> Result<PathBuf, Failure> {
+fn revoked(file: &Path, host: &str, config: &SshConfig) -> Result<PathBuf, ExitError> {
     let text = &file.to_string_lossy();
     Tokens { home: &paths::home()?, host, config }.path(text).map_err(|why| {
-        Failure::Failed(format!("RevokedHostKeys {text} of ssh's configuration: {why}"))
+        ExitError::Failed(format!("RevokedHostKeys {text} of ssh's configuration: {why}"))
     })
 }
 
 /// Returns the files of trusted servers. New servers are added to the first.
-fn known_hosts(host: &str, config: &SshConfig) -> Result<Vec<PathBuf>, Failure> {
+fn known_hosts(host: &str, config: &SshConfig) -> Result<Vec<PathBuf>, ExitError> {
     if config.hostname.is_none() {
         return Ok(vec![paths::ssh("known_hosts")?]);
     }
@@ -271,13 +271,13 @@ mod tests {
 
     #[test]
     fn the_configured_name_is_dialed_at_our_port() {
-        let written: Server = "alias:7000".parse().unwrap();
+        let written: ServerAddress = "alias:7000".parse().unwrap();
         let with = |name: &str| SshConfig { hostname: Some(name.into()), ..SshConfig::default() };
         let dialed = |name| dialed(&written, &with(name)).map(|server| server.to_string());
         assert_eq!(dialed("db.example.org").unwrap(), "db.example.org:7000");
         assert_eq!(dialed("2001:db8::1").unwrap(), "[2001:db8::1]:7000");
         assert_eq!(dialed("ALIAS").unwrap(), "alias:7000");
-        let Err(Failure::Failed(text)) = dialed("-oProxyCommand=x y") else { panic!("accepted") };
+        let Err(ExitError::Failed(text)) = dialed("-oProxyCommand=x y") else { panic!("accepted") };
         assert!(text.contains("ssh's configuration calls alias"), "{text}");
     }
 

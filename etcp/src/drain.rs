@@ -3,17 +3,17 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use eternaltcp::control::{Answer, AskError, Found, Request};
+use eternaltcp::control::{Answer, AskError, FoundSocket, Request};
 use eternaltcp::report::counted;
 
 use crate::cli::DrainArgs;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::{print, running};
 
 /// Interval at which `--wait` checks whether the proxy still exists.
 const TICK: Duration = Duration::from_millis(200);
 
-pub(crate) fn run(args: DrainArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: DrainArgs) -> Result<(), ExitError> {
     let mut proxy = running::one(args.which.control.as_ref())?;
     let timeout_ms =
         args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -37,7 +37,7 @@ pub(crate) fn run(args: DrainArgs) -> Result<(), Failure> {
 }
 
 /// Waits until the proxy is gone.
-fn wait(proxy: &Found) -> Result<(), Failure> {
+fn wait(proxy: &FoundSocket) -> Result<(), ExitError> {
     loop {
         match running::status(proxy) {
             Err(AskError::Gone) => return Ok(()),

@@ -14,11 +14,11 @@ use crate::cli::{Cli, position_of_command};
 use crate::{logging, print, stdio};
 
 /// The longest line on stderr, in characters; it may quote an argument of any length.
-const MOST_SAID: usize = 4000;
+const MAX_SAID: usize = 4000;
 
 /// The reason why the program does not succeed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum ExitError {
     /// The request could not be carried out: exit code 1.
     Failed(String),
     /// Wrong usage: exit code 2.
@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     Ended(u8),
 }
 
-impl Failure {
+impl ExitError {
     /// The reader of stdout is gone. etcp prints nothing, and exits with the code of a program that
     /// SIGPIPE ends.
     pub(crate) const BROKEN_PIPE: Self = Self::Ended(128 + 13);
@@ -69,11 +69,11 @@ impl Failure {
 }
 
 /// Returns the result that the shell sees when a client ends.
-pub(crate) fn of_client(end: ClientEnd) -> Result<(), Failure> {
+pub(crate) fn of_client(end: ClientEnd) -> Result<(), ExitError> {
     match end {
         ClientEnd::Done => Ok(()),
-        ClientEnd::Refused(why) => Err(Failure::Refused(why.to_string())),
-        end => Err(Failure::Failed(end.to_string())),
+        ClientEnd::Refused(why) => Err(ExitError::Refused(why.to_string())),
+        end => Err(ExitError::Failed(end.to_string())),
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = styled(error, stdio::has_colours(rustix::stdio::stdout()));
-            print::all(&text).map_or_else(Failure::report, |_| ExitCode::SUCCESS)
+            print::all(&text).map_or_else(ExitError::report, |_| ExitCode::SUCCESS)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             logging::say(&styled(error, stdio::has_colours(rustix::stdio::stderr())));
@@ -111,7 +111,7 @@ fn styled(error: &clap::Error, has_colours: bool) -> String {
 }
 
 fn report_usage(text: &str, args: &[OsString]) -> ExitCode {
-    Failure::Usage(format!("{text} (see {})", help_of(args))).report()
+    ExitError::Usage(format!("{text} (see {})", help_of(args))).report()
 }
 
 /// Joins the lines of a parser's error, without its usage.
@@ -186,11 +186,11 @@ fn without_numbers(text: &str) -> String {
 /// Shortens a text that is too long for a line by cutting out its middle.
 fn shortened(text: &str) -> Cow<'_, str> {
     let count = text.chars().count();
-    if count <= MOST_SAID {
+    if count <= MAX_SAID {
         return Cow::Borrowed(text);
     }
-    let start: String = text.chars().take(MOST_SAID / 2).collect();
-    let end: String = text.chars().skip(count - MOST_SAID / 2).collect();
+    let start: String = text.chars().take(MAX_SAID / 2).collect();
+    let end: String = text.chars().skip(count - MAX_SAID / 2).collect();
     Cow::Owned(format!("{start} … {end}"))
 }
 
@@ -213,10 +213,10 @@ mod tests {
     #[test]
     fn a_long_text_loses_its_middle() {
         assert_eq!(shortened("short"), "short");
-        let long = format!("a{}z", "ü".repeat(MOST_SAID));
+        let long = format!("a{}z", "ü".repeat(MAX_SAID));
         let short = shortened(&long);
         assert!(short.starts_with('a') && short.ends_with('z') && short.contains(" … "));
-        assert_eq!(short.chars().count(), MOST_SAID + 3);
+        assert_eq!(short.chars().count(), MAX_SAID + 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use eternaltcp::clean;
-use eternaltcp::control::{ControlPath, Role};
+use eternaltcp::control::{ControlPath, ProxyKind};
 use eternaltcp::process::as_started;
 use eternaltcp::status::TunnelEvent;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -39,7 +39,7 @@ pub(crate) struct Hook {
 impl Hook {
     /// Runs `command` with sh for every event, on the current runtime.
     pub(crate) fn start(
-        role: Role,
+        role: ProxyKind,
         command: String,
         events: broadcast::Receiver<TunnelEvent>,
         control: Option<ControlPath>,
@@ -57,7 +57,7 @@ impl Hook {
 }
 
 async fn run(
-    role: Role,
+    role: ProxyKind,
     command: String,
     mut events: broadcast::Receiver<TunnelEvent>,
     control: Option<ControlPath>,
@@ -150,7 +150,7 @@ fn gather(
 
 /// Runs the command once. Returns its result, or `None` if it was stopped.
 async fn run_once(
-    role: Role,
+    role: ProxyKind,
     command: &str,
     event: &TunnelEvent,
     control: Option<&ControlPath>,
@@ -216,12 +216,12 @@ impl Drop for Group {
 }
 
 /// Returns the command's environment variables. Text from a peer is reduced to one line.
-fn environment(role: Role, event: &TunnelEvent) -> Vec<(&'static str, String)> {
+fn environment(role: ProxyKind, event: &TunnelEvent) -> Vec<(&'static str, String)> {
     let plain = |text: &str| clean(text).into_owned();
     let optional = |text: &Option<String>| text.as_deref().map(plain).unwrap_or_default();
     let peer = match role {
-        Role::Cproxy => "ETCP_SERVER",
-        Role::Sproxy => "ETCP_KEY",
+        ProxyKind::Cproxy => "ETCP_SERVER",
+        ProxyKind::Sproxy => "ETCP_KEY",
     };
     vec![
         ("ETCP_EVENT", event.kind.to_string()),
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_environment_tells_the_event_in_plain_lines() {
-        let environment = environment(Role::Cproxy, &event(2));
+        let environment = environment(ProxyKind::Cproxy, &event(2));
         let get = |name| environment.iter().find(|(key, _)| *key == name).map(|it| it.1.as_str());
         assert_eq!(get("ETCP_EVENT"), Some("back"));
         assert_eq!(get("ETCP_SERVER"), Some("example.org:6200"));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_fails_or_is_too_slow_is_told_once_in_a_while() {
+    fn a_hook_that_fails_or_is_too_slow_is_reported_once_in_a_while() {
         let (mut trouble, start) = (Trouble::default(), Instant::now());
         assert!(trouble.is_news(start) && !trouble.is_news(start));
         trouble.is_failing = false;

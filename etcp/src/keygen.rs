@@ -9,16 +9,16 @@ use eternaltcp::tls::{IdentityError, NewKey, PrivateFile, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::cli::KeygenArgs;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::print::line as print;
 use crate::{passphrase, paths};
 
 /// The shortest passphrase, as for ssh-keygen.
-const SHORTEST: usize = 5;
+const MIN_PASSPHRASE: usize = 5;
 /// The longest file of public keys that is read.
-const MOST: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 
-pub(crate) fn run(args: KeygenArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: KeygenArgs) -> Result<(), ExitError> {
     let path = match args.file.or(args.path) {
         Some(path) => path,
         None => paths::ssh("id_ed25519")?,
@@ -31,7 +31,7 @@ pub(crate) fn run(args: KeygenArgs) -> Result<(), Failure> {
     }
     let comment = args.comment.unwrap_or_else(default_comment);
     if comment.chars().any(char::is_control) {
-        return Err(Failure::Usage("a comment is one line of text".to_owned()));
+        return Err(ExitError::Usage("a comment is one line of text".to_owned()));
     }
     let say = |text: &str| if args.quiet { Ok(()) } else { print(text) };
     say("Generating public/private ed25519 key pair.")?;
@@ -43,8 +43,8 @@ pub(crate) fn run(args: KeygenArgs) -> Result<(), Failure> {
         Some(passphrase) => check_length(passphrase.into())?,
         None => ask_passphrase()?,
     };
-    let key = NewKey::generate(&comment).map_err(Failure::failed)?;
-    if !key.write(&path, &passphrase, replace).map_err(Failure::failed)? {
+    let key = NewKey::generate(&comment).map_err(ExitError::failed)?;
+    if !key.write(&path, &passphrase, replace).map_err(ExitError::failed)? {
         return Err(exists(&path));
     }
     let name = path.display();
@@ -56,24 +56,24 @@ pub(crate) fn run(args: KeygenArgs) -> Result<(), Failure> {
     ))
 }
 
-fn exists(path: &Path) -> Failure {
-    Failure::Failed(format!("{} already exists: name another file with -f", path.display()))
+fn exists(path: &Path) -> ExitError {
+    ExitError::Failed(format!("{} already exists: name another file with -f", path.display()))
 }
 
 /// Asks on the terminal whether a key may be overwritten.
-fn may_replace(path: &Path) -> Result<bool, Failure> {
+fn may_replace(path: &Path) -> Result<bool, ExitError> {
     let Some(mut terminal) = passphrase::open_terminal() else { return Ok(false) };
     let prompt = format!("{} already exists.\nOverwrite (y/n)? ", path.display());
-    terminal.write_all(prompt.as_bytes()).map_err(Failure::failed)?;
+    terminal.write_all(prompt.as_bytes()).map_err(ExitError::failed)?;
     let mut answer = String::new();
-    BufReader::new(terminal).read_line(&mut answer).map_err(Failure::failed)?;
+    BufReader::new(terminal).read_line(&mut answer).map_err(ExitError::failed)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn ask_passphrase() -> Result<Zeroizing<String>, Failure> {
+fn ask_passphrase() -> Result<Zeroizing<String>, ExitError> {
     let ask = |prompt| {
-        passphrase::ask(prompt).map_err(Failure::failed)?.ok_or_else(|| {
-            Failure::Usage(
+        passphrase::ask(prompt).map_err(ExitError::failed)?.ok_or_else(|| {
+            ExitError::Usage(
                 "nobody can be asked for a passphrase: give one with -N ('' for none)".to_owned(),
             )
         })
@@ -87,10 +87,12 @@ fn ask_passphrase() -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-fn check_length(passphrase: Zeroizing<String>) -> Result<Zeroizing<String>, Failure> {
+fn check_length(passphrase: Zeroizing<String>) -> Result<Zeroizing<String>, ExitError> {
     match passphrase.chars().count() {
-        0 | SHORTEST.. => Ok(passphrase),
-        _ => Err(Failure::Usage(format!("a passphrase has at least {SHORTEST} characters"))),
+        0 | MIN_PASSPHRASE.. => Ok(passphrase),
+        _ => {
+            Err(ExitError::Usage(format!("a passphrase has at least {MIN_PASSPHRASE} characters")))
+        }
     }
 }
 
@@ -102,20 +104,20 @@ fn default_comment() -> String {
 }
 
 /// Prints the public half of a private key.
-fn show(path: &Path) -> Result<(), Failure> {
-    let file = PrivateFile::read(path).map_err(Failure::failed)?;
+fn show(path: &Path) -> Result<(), ExitError> {
+    let file = PrivateFile::read(path).map_err(ExitError::failed)?;
     let line = format!("{} {}", file.public_key(), file.comment());
     print(line.trim_end())
 }
 
 /// Prints the fingerprints of a file with one private key, or with public keys.
-fn list(path: &Path) -> Result<(), Failure> {
+fn list(path: &Path) -> Result<(), ExitError> {
     let (key, comment) = match PrivateFile::read(path) {
         Ok(file) => (file.public_key().clone(), file.comment().to_owned()),
         Err(IdentityError::Malformed { .. } | IdentityError::Exposed { .. }) => {
             return list_public(path);
         }
-        Err(error) => return Err(Failure::failed(error)),
+        Err(error) => return Err(ExitError::failed(error)),
     };
     let beside = PathBuf::from(format!("{}.pub", path.display()));
     // If the key has a passphrase, only the public half has its comment.
@@ -126,11 +128,12 @@ fn list(path: &Path) -> Result<(), Failure> {
     print(&describe(&key, &comment))
 }
 
-fn list_public(path: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::Failed(format!("{}: {error}", path.display()));
+fn list_public(path: &Path) -> Result<(), ExitError> {
+    let failed = |error| ExitError::Failed(format!("{}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST), &mut bytes).map_err(failed)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE), &mut bytes)
+        .map_err(failed)?;
     // A comment may be in any encoding.
     let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().filter_map(|line| {
@@ -140,7 +143,7 @@ fn list_public(path: &Path) -> Result<(), Failure> {
     let lines: Vec<_> = lines.collect();
     if lines.is_empty() {
         let why = "no ssh-ed25519 or ecdsa-sha2-nistp256 key in it";
-        return Err(Failure::Failed(format!("{}: {why}", path.display())));
+        return Err(ExitError::Failed(format!("{}: {why}", path.display())));
     }
     print(&lines.join("\n"))
 }

@@ -1,7 +1,7 @@
 //! `etcp`: TCP connections that survive changes of the network.
 //!
-//! `main` reads the command line and dispatches. What the user typed (`cli`) and what is ready to
-//! run (the library's configurations) are separate types.
+//! `main` reads the command line and dispatches. The user's input (`cli`) and the configuration
+//! that is ready to run (the library's) are separate types.
 
 #![forbid(unsafe_code)]
 
@@ -47,8 +47,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use eternaltcp::process;
 
-use cli::{Cli, Command, Internal, InternalCli};
-use exit::Failure;
+use cli::{Cli, CliCommand, Internal, InternalCli};
+use exit::ExitError;
 
 fn main() -> ExitCode {
     process::wait_for_children();
@@ -87,45 +87,45 @@ fn hide_keys() {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<(), ExitError> {
     hide_keys();
     match cli.command {
-        Command::Sproxy(args) => {
+        CliCommand::Sproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
             sproxy::run(args)
         }
-        Command::Cproxy(args) => {
+        CliCommand::Cproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
             cproxy::run(args)
         }
-        Command::Connect(args) => {
+        CliCommand::Connect(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
             connect::run(args)
         }
-        Command::Keygen(args) => {
+        CliCommand::Keygen(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
             keygen::run(args)
         }
-        Command::Run(args) => {
+        CliCommand::Run(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
             run::run(args)
         }
-        Command::Status(args) => status::run(args),
-        Command::Sessions(args) => sessions::run(args),
-        Command::Reconnect(args) => reconnect::run(args),
-        Command::Drain(args) => drain::run(args),
-        Command::Ssh(args) => ssh::run(args, &cli.log),
-        Command::Demo => {
+        CliCommand::Status(args) => status::run(args),
+        CliCommand::Sessions(args) => sessions::run(args),
+        CliCommand::Reconnect(args) => reconnect::run(args),
+        CliCommand::Drain(args) => drain::run(args),
+        CliCommand::Ssh(args) => ssh::run(args, &cli.log),
+        CliCommand::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()
         }
-        Command::Completions(args) => install::completions(args),
-        Command::Man(args) => man::run(&args),
+        CliCommand::Completions(args) => install::completions(args),
+        CliCommand::Man(args) => man::run(&args),
     }
 }
 
 /// Runs an internal command.
-fn run_internal(cli: InternalCli) -> Result<(), Failure> {
+fn run_internal(cli: InternalCli) -> Result<(), ExitError> {
     // That command has no keys, and writes to files in /proc/self, which belong to root in a hidden
     // process.
     if !matches!(cli.command, Internal::RunInside(_)) {

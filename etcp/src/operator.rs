@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use crate::cli::{ControlSocketArg, OperatorArgs};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::hook::Hook;
 
 /// Both parts, for as long as the proxy lives.
@@ -26,7 +26,7 @@ impl Operator {
         args: OperatorArgs,
         subject: Subject,
         listen: Vec<String>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ExitError> {
         let (role, events) = (subject.role(), events(&subject));
         let control = match args.control {
             Some(ControlSocketArg::None) => None,
@@ -43,7 +43,7 @@ impl Operator {
                         _ => error.to_string(),
                     };
                     let path = path.display();
-                    Failure::Failed(format!("cannot listen on the control socket {path}: {why}"))
+                    ExitError::Failed(format!("cannot listen on the control socket {path}: {why}"))
                 })?;
                 Some(socket)
             }

@@ -14,7 +14,7 @@ use rustix::termios::{
 use zeroize::Zeroizing;
 
 /// The longest passphrase.
-const MOST: usize = 1023;
+const MAX_PASSPHRASE: usize = 1023;
 /// The byte that Ctrl-C sends.
 const INTERRUPT: u8 = 3;
 
@@ -98,7 +98,7 @@ fn ask_terminal(mut terminal: File, prompt: &str) -> io::Result<Zeroizing<String
 /// Reads one line, without its end.
 fn read_line(mut from: impl Read) -> io::Result<Zeroizing<String>> {
     // Allocated at full size: growing would leave copies in memory.
-    let mut line = Zeroizing::new(Vec::with_capacity(MOST));
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE));
     let mut byte = Zeroizing::new([0]);
     loop {
         match from.read(byte.as_mut_slice()) {
@@ -107,7 +107,7 @@ fn read_line(mut from: impl Read) -> io::Result<Zeroizing<String>> {
             Ok(_) if byte[0] == INTERRUPT => {
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
             }
-            Ok(_) if line.len() == MOST => {
+            Ok(_) if line.len() == MAX_PASSPHRASE => {
                 return Err(io::Error::other("a passphrase has at most 1023 bytes"));
             }
             Ok(_) => line.push(byte[0]),

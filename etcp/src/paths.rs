@@ -5,33 +5,33 @@ use std::path::PathBuf;
 use eternaltcp::paths;
 use tempfile::TempDir;
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Returns `~/.ssh/NAME`.
-pub(crate) fn ssh(name: &str) -> Result<PathBuf, Failure> {
-    paths::ssh(name).map_err(Failure::failed)
+pub(crate) fn ssh(name: &str) -> Result<PathBuf, ExitError> {
+    paths::ssh(name).map_err(ExitError::failed)
 }
 
 /// Returns the client's keys for a client without ssh's configuration.
-pub(crate) fn client_identities() -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn client_identities() -> Result<Vec<PathBuf>, ExitError> {
     ["id_ed25519", "id_ecdsa"].into_iter().map(ssh).collect()
 }
 
 /// Returns the path of the server's key in the state folder.
-pub(crate) fn server_identity() -> Result<PathBuf, Failure> {
-    paths::server_identity().map_err(Failure::failed)
+pub(crate) fn server_identity() -> Result<PathBuf, ExitError> {
+    paths::server_identity().map_err(ExitError::failed)
 }
 
 /// Returns the user's home folder.
-pub(crate) fn home() -> Result<PathBuf, Failure> {
-    paths::home().map_err(Failure::failed)
+pub(crate) fn home() -> Result<PathBuf, ExitError> {
+    paths::home().map_err(ExitError::failed)
 }
 
 /// Creates a folder that only this user can enter, in the first of `places` that allows it.
 pub(crate) fn temporary_folder(
     prefix: &str,
     places: impl Iterator<Item = PathBuf>,
-) -> Result<TempDir, Failure> {
+) -> Result<TempDir, ExitError> {
     let mut first = None;
     for place in places {
         match tempfile::Builder::new().prefix(prefix).tempdir_in(&place) {
@@ -40,7 +40,7 @@ pub(crate) fn temporary_folder(
         }
     }
     let why = first.unwrap_or_default();
-    Err(Failure::Failed(format!(
+    Err(ExitError::Failed(format!(
         "there is no place for a temporary folder ({why}): set TMPDIR to a folder that you can write to"
     )))
 }

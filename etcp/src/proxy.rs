@@ -9,7 +9,7 @@ use eternaltcp::process::{PRIVATE_VARIABLE, as_started};
 use tracing::warn;
 
 use crate::cli::{self, Cli};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Has the meaning of `--proxy`, but other users cannot see it.
 const VARIABLE: &str = "ETCP_PROXY";
@@ -25,7 +25,7 @@ pub(crate) enum ProxyChoice {
 impl ProxyChoice {
     /// Returns the choice of the flag, even if it was [hidden](hide_password), or else of the
     /// variable, or `None` if there is no choice.
-    pub(crate) fn of(flag: Option<&str>) -> Result<Option<Self>, Failure> {
+    pub(crate) fn of(flag: Option<&str>) -> Result<Option<Self>, ExitError> {
         let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
         let flag = flag.map(str::to_owned).or_else(|| variable(PRIVATE_VARIABLE));
         let (name, text) = match (flag, variable(VARIABLE)) {
@@ -37,7 +37,7 @@ impl ProxyChoice {
             return Ok(Some(Self::None));
         }
         // The text is not shown: it may have a password.
-        let proxy = text.parse().map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+        let proxy = text.parse().map_err(|error| ExitError::Usage(format!("{name}: {error}")))?;
         Ok(Some(Self::Through(proxy)))
     }
 }
@@ -94,7 +94,7 @@ mod tests {
             panic!("not taken")
         };
         assert_eq!(proxy.to_string(), "http://a:1");
-        let Err(Failure::Usage(text)) = ProxyChoice::of(Some("ftp://me:secret@a:1")) else {
+        let Err(ExitError::Usage(text)) = ProxyChoice::of(Some("ftp://me:secret@a:1")) else {
             panic!("taken")
         };
         assert!(text.starts_with("--proxy: ") && !text.contains("secret"), "{text}");

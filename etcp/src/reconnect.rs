@@ -3,10 +3,10 @@
 use eternaltcp::control::Request;
 
 use crate::cli::ReconnectArgs;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::{print, running};
 
-pub(crate) fn run(args: ReconnectArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: ReconnectArgs) -> Result<(), ExitError> {
     let proxy = running::one(args.which.control.as_ref())?;
     running::tell(&proxy, &Request::Reconnect {})?;
     print::line(&format!("{} connects again", proxy.name))

@@ -3,21 +3,21 @@
 use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 
-use eternaltcp::control::{Answer, AskError, Found, ProcessStatus, Request, ask};
+use eternaltcp::control::{Answer, AskError, FoundSocket, ProcessStatus, Request, ask};
 use eternaltcp::control::{find, known_folders};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Returns the proxy at `control`, or all proxies that are found.
-pub(crate) fn all(control: Option<&PathBuf>) -> Vec<Found> {
+pub(crate) fn all(control: Option<&PathBuf>) -> Vec<FoundSocket> {
     match control {
-        Some(path) => vec![Found { name: path.display().to_string(), path: path.clone() }],
+        Some(path) => vec![FoundSocket { name: path.display().to_string(), path: path.clone() }],
         None => find(&known_folders()),
     }
 }
 
 /// Returns the only proxy.
-pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
+pub(crate) fn one(control: Option<&PathBuf>) -> Result<FoundSocket, ExitError> {
     let mut found = all(control);
     if control.is_none() {
         // Sockets of other users, whose services have a public folder, do not count.
@@ -31,13 +31,13 @@ pub(crate) fn one(control: Option<&PathBuf>) -> Result<Found, Failure> {
             let paths = paths.collect::<Vec<_>>().join(", ");
             let text =
                 format!("several proxies are running: say which one, with --control: {paths}");
-            Err(Failure::Usage(text))
+            Err(ExitError::Usage(text))
         }
     }
 }
 
 /// Returns the failure that no proxy runs.
-pub(crate) fn nothing() -> Failure {
+pub(crate) fn nothing() -> ExitError {
     let (mut looked_in, mut others) = (Vec::new(), Vec::new());
     for folder in known_folders() {
         let is_closed = |error: Error| error.kind() == ErrorKind::PermissionDenied;
@@ -51,11 +51,11 @@ pub(crate) fn nothing() -> Failure {
         let others = others.join(" and ");
         text = format!("{text}; only its user and root may look into {others}");
     }
-    Failure::Failed(text)
+    ExitError::Failed(text)
 }
 
 /// Queries the status of a proxy.
-pub(crate) fn status(proxy: &Found) -> Result<ProcessStatus, AskError> {
+pub(crate) fn status(proxy: &FoundSocket) -> Result<ProcessStatus, AskError> {
     match ask(&proxy.path, &Request::Status {})? {
         Answer::Status(status) => Ok(*status),
         other => Err(AskError::NoAnswer(format!("{other:?}"))),
@@ -63,11 +63,11 @@ pub(crate) fn status(proxy: &Found) -> Result<ProcessStatus, AskError> {
 }
 
 /// Sends a request to a proxy.
-pub(crate) fn tell(proxy: &Found, request: &Request) -> Result<Answer, Failure> {
+pub(crate) fn tell(proxy: &FoundSocket, request: &Request) -> Result<Answer, ExitError> {
     ask(&proxy.path, request).map_err(|error| failure(proxy, &error))
 }
 
 /// Returns the failure for a request that a proxy did not carry out.
-pub(crate) fn failure(proxy: &Found, error: &AskError) -> Failure {
-    Failure::Failed(format!("{}: {error}", proxy.name))
+pub(crate) fn failure(proxy: &FoundSocket, error: &AskError) -> ExitError {
+    ExitError::Failed(format!("{}: {error}", proxy.name))
 }

@@ -15,14 +15,14 @@ use eternaltcp::process::raise_descriptor_limit;
 use rustix::pipe::pipe;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Threads for blocking calls that are kept from the start. While the system has no more threads,
 /// calls wait for one of these.
 const KEPT: usize = 4;
 
 /// The maximum number of such threads of a client. A started thread is kept.
-const MOST_OF_CLIENT: usize = 32;
+const MAX_CLIENT_THREADS: usize = 32;
 
 /// Time for the kept threads to start.
 const START: Duration = Duration::from_secs(1);
@@ -38,9 +38,9 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///
 /// # Errors
 /// The limit leaves no room for sessions.
-pub(crate) fn raise_descriptors() -> Result<(), Failure> {
+pub(crate) fn raise_descriptors() -> Result<(), ExitError> {
     raise_descriptor_limit();
-    Slots::of_process().map(drop).map_err(Failure::failed)
+    Slots::of_process().map(drop).map_err(ExitError::failed)
 }
 
 /// Runs `future` to its end on this thread. Then it abandons blocking calls: it waits neither for a
@@ -48,9 +48,9 @@ pub(crate) fn raise_descriptors() -> Result<(), Failure> {
 ///
 /// # Errors
 /// The system refuses what a runtime needs.
-pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, ExitError> {
     let mut builder = Builder::new_current_thread();
-    builder.max_blocking_threads(MOST_OF_CLIENT);
+    builder.max_blocking_threads(MAX_CLIENT_THREADS);
     let runtime = build(builder, 0)?;
     let output = runtime.block_on(future);
     runtime.shutdown_background();
@@ -61,20 +61,21 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
 ///
 /// # Errors
 /// The system refuses what the runtime needs.
-pub(crate) fn on_all_processors() -> Result<Runtime, Failure> {
+pub(crate) fn on_all_processors() -> Result<Runtime, ExitError> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(workers);
     build(builder, workers)
 }
 
-fn build(mut builder: Builder, workers: usize) -> Result<Runtime, Failure> {
+fn build(mut builder: Builder, workers: usize) -> Result<Runtime, ExitError> {
     check_descriptors().map_err(|error| {
-        Failure::Failed(format!("cannot start: {error}: raise the limit (ulimit -n)"))
+        ExitError::Failed(format!("cannot start: {error}: raise the limit (ulimit -n)"))
     })?;
     check_threads(workers + 1)
-        .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
-    let runtime = builder.enable_all().thread_keep_alive(NEVER).build().map_err(Failure::failed)?;
+        .map_err(|error| ExitError::Failed(format!("cannot start a thread: {error}")))?;
+    let runtime =
+        builder.enable_all().thread_keep_alive(NEVER).build().map_err(ExitError::failed)?;
     keep_threads(&runtime);
     Ok(runtime)
 }

@@ -6,22 +6,22 @@
 
 use std::future::pending;
 
-use eternaltcp::client::{Client, ClientEnd, Monitor};
+use eternaltcp::client::{Client, ClientEnd, ClientMonitor};
 use eternaltcp::process::was_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::passphrase::open_terminal;
 
 /// A signal, unless it was ignored at the start.
 pub(crate) struct Listened(Option<Signal>);
 
 impl Listened {
-    pub(crate) fn to(kind: SignalKind) -> Result<Self, Failure> {
+    pub(crate) fn to(kind: SignalKind) -> Result<Self, ExitError> {
         if was_ignored(kind.as_raw_value()) {
             return Ok(Self(None));
         }
-        signal(kind).map(|signal| Self(Some(signal))).map_err(Failure::failed)
+        signal(kind).map(|signal| Self(Some(signal))).map_err(ExitError::failed)
     }
 
     /// Waits for the signal. Cancel-safe.
@@ -76,7 +76,7 @@ impl Hangup {
 
 /// The request that a signal stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum SignalRequest {
     /// End in order.
     Stop(Stop),
     /// Reload files.
@@ -96,7 +96,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn listen(meaning: Hangup) -> Result<Self, Failure> {
+    pub(crate) fn listen(meaning: Hangup) -> Result<Self, ExitError> {
         Ok(Self {
             terminate: Listened::to(SignalKind::terminate())?,
             interrupt: Listened::to(SignalKind::interrupt())?,
@@ -108,35 +108,35 @@ impl Signals {
     }
 
     /// Waits for the next signal. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            () = self.terminate.recv() => Asked::Stop(Stop::Terminate),
-            () = self.interrupt.recv() => Asked::Stop(Stop::Interrupt),
-            () = self.quit.recv() => Asked::Stop(Stop::Quit),
+            () = self.terminate.recv() => SignalRequest::Stop(Stop::Terminate),
+            () = self.interrupt.recv() => SignalRequest::Stop(Stop::Interrupt),
+            () = self.quit.recv() => SignalRequest::Stop(Stop::Quit),
             () = self.hangup.recv() => match self.meaning {
-                Hangup::Ends => Asked::Stop(Stop::Hangup),
-                Hangup::Reloads => Asked::Reload,
+                Hangup::Ends => SignalRequest::Stop(Stop::Hangup),
+                Hangup::Reloads => SignalRequest::Reload,
             },
-            () = self.again.recv() => Asked::Reconnect,
+            () = self.again.recv() => SignalRequest::Reconnect,
         }
     }
 
     /// Waits for a signal that ends the program, and ignores the others.
     pub(crate) async fn stop(mut self) -> Stop {
         loop {
-            if let Asked::Stop(stop) = self.next().await {
+            if let SignalRequest::Stop(stop) = self.next().await {
                 return stop;
             }
         }
     }
 
     /// Carries out the requests of signals on a client, until one ends the program.
-    pub(crate) async fn obey(mut self, client: Monitor) -> Stop {
+    pub(crate) async fn handle(mut self, client: ClientMonitor) -> Stop {
         loop {
             match self.next().await {
-                Asked::Stop(stop) => return stop,
-                Asked::Reload => client.reload().await,
-                Asked::Reconnect => client.reconnect().await,
+                SignalRequest::Stop(stop) => return stop,
+                SignalRequest::Reload => client.reload().await,
+                SignalRequest::Reconnect => client.reconnect().await,
             }
         }
     }
@@ -144,7 +144,7 @@ impl Signals {
 
 /// Runs a client until it ends by itself or a signal asks it to end; then closes it in order.
 pub(crate) async fn run_client(mut client: Client, signals: Signals) -> ClientEnd {
-    let stop = signals.obey(client.monitor());
+    let stop = signals.handle(client.monitor());
     tokio::select! {
         end = client.ended() => return end,
         _ = stop => {}

@@ -9,12 +9,12 @@ use rustix::net::netdevice::index_to_name;
 
 /// An address of this machine, with its interface if the address has a zone.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Source {
+pub(crate) struct SourceAddress {
     pub(crate) ip: IpAddr,
     pub(crate) interface: Option<String>,
 }
 
-impl FromStr for Source {
+impl FromStr for SourceAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -29,7 +29,7 @@ impl FromStr for Source {
     }
 }
 
-impl Source {
+impl SourceAddress {
     /// Returns the address to bind a socket to, with any port.
     pub(crate) fn address(&self) -> SocketAddr {
         match (self.ip, &self.interface) {
@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn an_address_may_have_the_zone_that_it_is_in() {
-        let source = |text: &str| text.parse::<Source>();
+        let source = |text: &str| text.parse::<SourceAddress>();
         let of = |ip: &str, interface: Option<&str>| {
-            Ok(Source { ip: ip.parse().unwrap(), interface: interface.map(str::to_owned) })
+            Ok(SourceAddress { ip: ip.parse().unwrap(), interface: interface.map(str::to_owned) })
         };
         assert_eq!(source("192.0.2.7"), of("192.0.2.7", None));
         assert_eq!(source("2001:db8::1"), of("2001:db8::1", None));
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_bound_within_the_zone() {
-        let address = |text: &str| text.parse::<Source>().unwrap().address().to_string();
+        let address = |text: &str| text.parse::<SourceAddress>().unwrap().address().to_string();
         assert_eq!(address("192.0.2.7"), "192.0.2.7:0");
         assert_eq!(address("fe80::1%lo"), "[fe80::1%1]:0");
         assert_eq!(address("fe80::1%no-such"), "[fe80::1]:0");

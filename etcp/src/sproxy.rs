@@ -7,19 +7,19 @@ use std::time::Duration;
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::Subject;
 use eternaltcp::policy::StrictModes;
-use eternaltcp::server::{Monitor, Server, ServerConfig, ServerError};
+use eternaltcp::server::{Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
 use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::operator::Operator;
-use crate::signals::{Asked, Hangup, Signals};
+use crate::signals::{Hangup, SignalRequest, Signals};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
 
-pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
+pub(crate) fn run(mut args: SproxyArgs) -> Result<(), ExitError> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take())?;
@@ -31,9 +31,9 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
         let signals = Signals::listen(Hangup::Reloads)?;
         let server = Server::bind(config).map_err(|error| match error {
             ServerError::Listen(_, error) => cannot_listen(&listen, &error),
-            other => Failure::failed(other),
+            other => ExitError::failed(other),
         })?;
-        let addresses = server.local_addrs().map_err(Failure::failed)?;
+        let addresses = server.local_addrs().map_err(ExitError::failed)?;
         let subject = Subject::Server(server.monitor());
         let texts = addresses.iter().map(ToString::to_string).collect();
         let operator = Operator::start(operator, subject, texts)?;
@@ -49,7 +49,7 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), Failure> {
             &own_key.identity.public_key(),
             addresses.first().map_or(0, |address| address.port()),
         );
-        let asked = obey(signals, server.monitor(), &own_key);
+        let asked = handle(signals, server.monitor(), &own_key);
         server.run(asked).await;
         operator.end().await;
         Ok(())
@@ -66,9 +66,9 @@ struct OwnKey {
 }
 
 impl OwnKey {
-    fn load(path: Option<PathBuf>) -> Result<Self, Failure> {
+    fn load(path: Option<PathBuf>) -> Result<Self, ExitError> {
         let path = path.map_or_else(paths::server_identity, Ok)?;
-        let identity = Identity::load_or_create(&path).map_err(Failure::failed)?;
+        let identity = Identity::load_or_create(&path).map_err(ExitError::failed)?;
         Ok(Self { identity, path })
     }
 
@@ -93,21 +93,21 @@ impl OwnKey {
 }
 
 /// Carries out the requests of signals, until one ends the program.
-async fn obey(mut signals: Signals, monitor: Monitor, own_key: &OwnKey) {
+async fn handle(mut signals: Signals, monitor: ServerMonitor, own_key: &OwnKey) {
     loop {
         match signals.next().await {
-            Asked::Stop(_) => return,
-            Asked::Reload => {
+            SignalRequest::Stop(_) => return,
+            SignalRequest::Reload => {
                 monitor.reload().await;
                 own_key.look_again().await;
             }
             // A signal to every process called etcp is meant for the clients.
-            Asked::Reconnect => {}
+            SignalRequest::Reconnect => {}
         }
     }
 }
 
-fn configure(args: SproxyArgs, identity: Identity) -> Result<ServerConfig, Failure> {
+fn configure(args: SproxyArgs, identity: Identity) -> Result<ServerConfig, ExitError> {
     let (listen, also_listen) = carrier_addresses(&args.listen)?;
     let authorized_keys = match args.authorized_keys {
         Some(path) => path,
@@ -137,32 +137,32 @@ fn configure(args: SproxyArgs, identity: Identity) -> Result<ServerConfig, Failu
 }
 
 /// Returns the address to listen on, and the further addresses that it stands for.
-fn carrier_addresses(listen: &Listen) -> Result<(SocketAddr, Vec<SocketAddr>), Failure> {
+fn carrier_addresses(listen: &Listen) -> Result<(SocketAddr, Vec<SocketAddr>), ExitError> {
     if let Listen::Host(ListenHost::Any, port) = listen {
         return Ok(((Ipv6Addr::UNSPECIFIED, *port).into(), Vec::new()));
     }
     let mut found =
         listen_addresses(listen).map_err(|error| cannot_listen(listen, &error))?.into_iter();
     let first = found.next().ok_or_else(|| {
-        Failure::Usage("sproxy listens on TCP: give --listen address:port".to_owned())
+        ExitError::Usage("sproxy listens on TCP: give --listen address:port".to_owned())
     })?;
     Ok((first, found.collect()))
 }
 
 /// Three times the shortest heartbeat interval that a side can request.
-const LEAST_PATIENCE: Duration = Duration::from_millis(300);
+const MIN_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Returns the protocol's settings that both sides share.
-pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, Failure> {
+pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, ExitError> {
     if args.heartbeat * 2 > args.dead_after {
-        return Err(Failure::Usage(format!(
+        return Err(ExitError::Usage(format!(
             "--dead-after {:?} leaves no time for heartbeats: make it at least twice --heartbeat ({:?})",
             args.dead_after, args.heartbeat
         )));
     }
-    if args.dead_after < LEAST_PATIENCE {
-        return Err(Failure::Usage(format!(
-            "--dead-after {:?} is too short: the other side may be silent for 100 ms, so make it at least {LEAST_PATIENCE:?}",
+    if args.dead_after < MIN_PATIENCE {
+        return Err(ExitError::Usage(format!(
+            "--dead-after {:?} is too short: the other side may be silent for 100 ms, so make it at least {MIN_PATIENCE:?}",
             args.dead_after
         )));
     }

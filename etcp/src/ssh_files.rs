@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// The most files that are read from one line.
-const MOST_FILES: usize = 64;
-/// The most words that can form one name.
-const MOST_WORDS: usize = 32;
+/// The maximum number of files that are read from one line.
+const MAX_FILES: usize = 64;
+/// The maximum number of words that can form one name.
+const MAX_WORDS: usize = 32;
 
 /// Splits the value of an option into file names. A space within a name is recognized because the
 /// file exists, or else because no absolute path starts after it.
@@ -17,7 +17,7 @@ fn split_by(value: &str, exists: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let words: Vec<_> = value.split(' ').collect();
     let mut rest = &words[..];
     let mut names = Vec::new();
-    while !rest.is_empty() && names.len() < MOST_FILES {
+    while !rest.is_empty() && names.len() < MAX_FILES {
         let count = words_of_name(rest, &exists);
         let name = rest[..count].join(" ");
         // ssh reports this word if no file is read.
@@ -35,7 +35,7 @@ fn words_of_name(words: &[&str], exists: impl Fn(&Path) -> bool) -> usize {
         // A name in a list has no space at its start or end.
         !words[count - 1].is_empty() && words.get(*count) != Some(&"")
     };
-    let mut ends = (1..=words.len().min(MOST_WORDS)).rev().filter(is_end);
+    let mut ends = (1..=words.len().min(MAX_WORDS)).rev().filter(is_end);
     let existing = ends.find(|count| exists(Path::new(&words[..*count].join(" "))));
     existing.unwrap_or_else(|| {
         let begins = |word: &&str| word.starts_with(['/', '~']);
@@ -75,7 +75,7 @@ mod tests {
         ] {
             assert_eq!(names(value, existing), expected, "{value}");
         }
-        assert_eq!(names(&"/x ".repeat(1000), &[]).len(), MOST_FILES);
+        assert_eq!(names(&"/x ".repeat(1000), &[]).len(), MAX_FILES);
         assert_eq!(names(&"x ".repeat(1000), &[]).len(), 1);
     }
 }

@@ -9,14 +9,14 @@ use eternaltcp::clean;
 use eternaltcp::control::ProcessStatus;
 use eternaltcp::status::Peer;
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::running;
 
 const ITSELF: &str = "this command itself listens there already";
 
 /// Returns the failure to listen on `listen`, in one line.
-pub(crate) fn cannot_listen(listen: &Listen, error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot listen on {listen}: {}", explain(listen, error)))
+pub(crate) fn cannot_listen(listen: &Listen, error: &io::Error) -> ExitError {
+    ExitError::Failed(format!("cannot listen on {listen}: {}", explain(listen, error)))
 }
 
 /// Describes an error of listening there, and what to do about it.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_port_and_what_to_do_is_told() {
+    fn the_owner_of_a_port_and_a_remedy_are_reported() {
         let held = HeldPort::take();
         let port = held.number();
         let listen: Listen = format!("127.0.0.1:{port}").parse().unwrap();

@@ -18,7 +18,7 @@ const MARKER: &str = "ETERNALTCP ";
 const VERSION: &str = "1";
 
 /// The longest message; a longer line is not a message.
-pub(crate) const MOST_LINE: usize = 16 * 1024;
+pub(crate) const MAX_LINE: usize = 16 * 1024;
 
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ impl Message {
     /// # Errors
     /// The message has another version.
     pub(crate) fn parse(line: &str) -> Result<Option<Self>, TalkError> {
-        let Some((_, ours)) = line.split_once(MARKER).filter(|_| line.len() <= MOST_LINE) else {
+        let Some((_, ours)) = line.split_once(MARKER).filter(|_| line.len() <= MAX_LINE) else {
             return Ok(None);
         };
         let mut words = ours.trim_end().split('\t');
@@ -99,12 +99,12 @@ impl fmt::Display for Message {
 
 /// A range of ports of which the first free one is used: `60000` or `60000-61000`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Ports {
+pub(crate) struct PortChoice {
     first: u16,
     last: u16,
 }
 
-impl Ports {
+impl PortChoice {
     /// Any free port.
     pub(crate) const ANY: Self = Self { first: 0, last: 0 };
 
@@ -113,7 +113,7 @@ impl Ports {
     }
 }
 
-impl FromStr for Ports {
+impl FromStr for PortChoice {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -127,7 +127,7 @@ impl FromStr for Ports {
     }
 }
 
-impl fmt::Display for Ports {
+impl fmt::Display for PortChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_heard() {
+    fn a_message_survives_writing_and_reading() {
         let said = Message::new("here").with("port", 6200).with("key", "ssh-ed25519 AAAA=");
         assert_eq!(said.to_string(), "ETERNALTCP 1 here\tkey=ssh-ed25519 AAAA=\tport=6200");
         let heard = Message::parse(&format!("\u{1b}[0mWelcome! {said}\r\n")).unwrap().unwrap();
@@ -149,11 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_noise_and_other_versions_are_told() {
+    fn other_lines_are_noise_and_other_versions_are_reported() {
         for line in ["", "Welcome", "ETERNALTCP", "ETERNALTCP is here", "ETERNALTCP  x"] {
             assert_eq!(Message::parse(line), Ok(None), "{line:?}");
         }
-        let long = format!("ETERNALTCP 1 here\tx={}", "y".repeat(MOST_LINE));
+        let long = format!("ETERNALTCP 1 here\tx={}", "y".repeat(MAX_LINE));
         assert_eq!(Message::parse(&long), Ok(None));
         assert_eq!(Message::parse("ETERNALTCP 2 here"), Err(TalkError::Version("2".to_owned())));
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_other_machine_says_moves_no_terminal() {
+    fn text_of_the_other_machine_cannot_control_the_terminal() {
         let line = "ETERNALTCP 1 error\ttext=no\x1b[2J\u{9b}2J\u{202e}\rway";
         let heard = Message::parse(line).unwrap().unwrap();
         assert_eq!(heard.text("text"), Some("no [2J 2J  way"));
@@ -174,10 +174,10 @@ mod tests {
     #[test]
     fn ports_are_one_or_a_range() {
         for (text, count) in [("60000", 1), ("60000-61000", 1001), ("0-0", 1)] {
-            assert_eq!(text.parse::<Ports>().map(|ports| ports.iter().count()), Ok(count));
+            assert_eq!(text.parse::<PortChoice>().map(|ports| ports.iter().count()), Ok(count));
         }
         for text in ["", "0-9", "9-8", "1-", "-1", "65536", "1-2-3", "ssh"] {
-            assert!(text.parse::<Ports>().is_err(), "{text}");
+            assert!(text.parse::<PortChoice>().is_err(), "{text}");
         }
     }
 }

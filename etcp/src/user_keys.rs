@@ -10,7 +10,7 @@ use eternaltcp::report::counted;
 use eternaltcp::tls::{Agent, AgentKey, Identity, IdentityError, PrivateFile, PublicKey};
 use tracing::{debug, info, warn};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::passphrase;
 
 /// How often a passphrase may be typed, as in ssh.
@@ -27,7 +27,7 @@ pub(crate) struct Sources {
 }
 
 /// A key, and all ways to use it.
-struct Found {
+struct FoundKey {
     public: PublicKey,
     /// The comment of the key in the agent, if the agent holds it.
     comment: Option<CleanText>,
@@ -49,7 +49,7 @@ enum FileKind {
 
 impl Sources {
     /// Returns the keys in the order in which they are tried.
-    pub(crate) fn keys(self) -> Result<UserKeys, Failure> {
+    pub(crate) fn keys(self) -> Result<UserKeys, ExitError> {
         let mut notes = Vec::new();
         let held = self.ask_agent(&mut notes);
         let mut found = self.read_files(&mut notes)?;
@@ -58,7 +58,7 @@ impl Sources {
         for (public, comment) in held {
             match found.iter_mut().find(|known| known.public == public) {
                 Some(known) => known.comment = Some(comment),
-                None => strangers.push(Found { public, comment: Some(comment), file: None }),
+                None => strangers.push(FoundKey { public, comment: Some(comment), file: None }),
             }
         }
         if !self.is_files_only {
@@ -75,7 +75,7 @@ impl Sources {
             let more = counted(more, "more key is", "more keys are");
             info!("{more} not tried: name the right one with -i");
         }
-        UserKeys::from_list(keys).ok_or_else(|| Failure::Failed(nothing(&notes)))
+        UserKeys::from_list(keys).ok_or_else(|| ExitError::Failed(nothing(&notes)))
     }
 
     /// Returns the keys of the agent that a carrier can use.
@@ -99,17 +99,17 @@ impl Sources {
         usable.collect()
     }
 
-    fn read_files(&self, notes: &mut Vec<String>) -> Result<Vec<Found>, Failure> {
-        let mut found: Vec<Found> = Vec::new();
+    fn read_files(&self, notes: &mut Vec<String>) -> Result<Vec<FoundKey>, ExitError> {
+        let mut found: Vec<FoundKey> = Vec::new();
         for path in &self.files {
             match read(path) {
                 Ok((public, kind)) => {
                     if found.iter().all(|known| known.public != public) {
                         let file = Some(FoundFile { path: path.clone(), kind });
-                        found.push(Found { public, comment: None, file });
+                        found.push(FoundKey { public, comment: None, file });
                     }
                 }
-                Err(error) if self.are_named => return Err(Failure::failed(error)),
+                Err(error) if self.are_named => return Err(ExitError::failed(error)),
                 Err(IdentityError::Missing { .. }) => {}
                 Err(error) => {
                     debug!("{error}");
@@ -122,7 +122,7 @@ impl Sources {
 
     /// Chooses the way to use a key: its file if that is enough, else the agent, else the file with
     /// its passphrase.
-    fn key(&self, found: &Found, notes: &mut Vec<String>) -> Option<UserKey> {
+    fn key(&self, found: &FoundKey, notes: &mut Vec<String>) -> Option<UserKey> {
         let path = found.file.as_ref().map(|file| file.path.clone());
         let name = path.as_ref().map(|path| path.display().to_string());
         let kind = found.file.as_ref().map(|file| file.kind);
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_used_says_why_and_what_to_do() {
+    fn an_unusable_key_is_reported_with_the_reason_and_a_remedy() {
         for (kind, why) in [
             ("ssh-rsa", "RSA"),
             ("sk-ssh-ed25519@openssh.com", "hardware"),

@@ -123,7 +123,7 @@ fn fixed_parts(line: &str) -> impl Iterator<Item = &str> {
     parts.filter(|part| part.contains(' ') && part.len() >= 8)
 }
 
-/// The sources of what logs, with each string in one line.
+/// The sources of the crates that log, with each string in one line.
 fn log_sources() -> String {
     let folders = ["etcp/src", "eternaltcp/src", "eternaltcp-proto/src"];
     let files = folders.into_iter().flat_map(|folder| sources(&root().join(folder)));

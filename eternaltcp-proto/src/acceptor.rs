@@ -27,13 +27,13 @@ use crate::transmit::Transmit;
 #[derive(Debug)]
 pub struct Acceptor {
     decoder: Decoder,
-    phase: Phase,
+    phase: AcceptPhase,
     max_numbers: usize,
 }
 
 /// How far the carrier has come.
 #[derive(Debug)]
-enum Phase {
+enum AcceptPhase {
     /// The client has sent nothing.
     Silent,
     /// It asks to stand by for this tunnel, and the driver has not decided yet.
@@ -43,16 +43,16 @@ enum Phase {
     /// It asks to join the carrier that is attached with this epoch.
     Joining(TunnelId, Epoch, Waiting),
     /// It asks to be attached.
-    Attaching(Box<Request>),
+    Attaching(Box<PartialAttach>),
     /// This many early packets of the request are still missing.
-    Early(Box<Request>, usize),
+    Early(Box<PartialAttach>, usize),
     /// The request is complete.
-    Complete(Box<Request>),
+    Complete(Box<PartialAttach>),
 }
 
 /// The part of an attach that has arrived.
 #[derive(Debug)]
-struct Request {
+struct PartialAttach {
     hello: Hello,
     numbers: Vec<Numbers>,
     early: Vec<(Header, Bytes)>,
@@ -60,7 +60,7 @@ struct Request {
     early_room: usize,
 }
 
-impl Request {
+impl PartialAttach {
     fn new(hello: Hello) -> Self {
         Self { hello, numbers: Vec::new(), early: Vec::new(), early_room: EARLY_BYTES }
     }
@@ -98,7 +98,7 @@ pub enum Progress {
     /// The carrier that stands by asks to join the attached one. Take it with
     /// [`Acceptor::into_join`].
     Join,
-    /// The client said who it is and what it wants. Check it, then go on.
+    /// The client stated its identity and its request. Check it, then go on.
     Hello(Hello),
     /// The request is complete. Take it with [`Acceptor::into_request`].
     Complete,
@@ -125,7 +125,7 @@ impl Acceptor {
     /// Creates an acceptor that takes the numbers of at most this many sessions.
     #[must_use]
     pub fn new(max_numbers: usize) -> Self {
-        Self { decoder: Decoder::default(), phase: Phase::Silent, max_numbers }
+        Self { decoder: Decoder::default(), phase: AcceptPhase::Silent, max_numbers }
     }
 
     /// Adds plaintext of the carrier. The amount kept until [`Self::poll`] takes it has no bound:
@@ -145,7 +145,7 @@ impl Acceptor {
                 return Ok(progress);
             }
         }
-        let is_complete = matches!(self.phase, Phase::Complete(..));
+        let is_complete = matches!(self.phase, AcceptPhase::Complete(..));
         if is_complete && !self.decoder.is_empty() {
             return Err(Violation::WrongAnswer.into());
         }
@@ -158,37 +158,37 @@ impl Acceptor {
         payload: &Bytes,
     ) -> Result<Option<Progress>, AcceptError> {
         match (header.kind, &mut self.phase) {
-            (Kind::Standby, Phase::Silent) if header.session == 0 => {
+            (Kind::Standby, AcceptPhase::Silent) if header.session == 0 => {
                 let request = StandbyRequest::decode(payload)?;
-                self.phase = Phase::Asking(request.tunnel);
+                self.phase = AcceptPhase::Asking(request.tunnel);
                 return Ok(Some(Progress::Standby(request)));
             }
-            (Kind::Heartbeat, Phase::StandingBy(waiting)) if header.session == 0 => {
+            (Kind::Heartbeat, AcceptPhase::StandingBy(waiting)) if header.session == 0 => {
                 waiting.handle_heartbeat(header.seq);
             }
-            (Kind::Join, Phase::StandingBy(_)) if header.session == 0 => {
+            (Kind::Join, AcceptPhase::StandingBy(_)) if header.session == 0 => {
                 self.begin_join(read_join(payload)?)?;
                 return Ok(Some(Progress::Join));
             }
-            (Kind::Attach, Phase::Silent | Phase::StandingBy(_)) => {
+            (Kind::Attach, AcceptPhase::Silent | AcceptPhase::StandingBy(_)) => {
                 let hello = Hello::decode(payload)?;
                 if !self.may_ask(&hello.intent) {
                     return Err(Violation::OutOfPlace(Kind::Attach).into());
                 }
-                self.phase = Phase::Attaching(Box::new(Request::new(hello.clone())));
+                self.phase = AcceptPhase::Attaching(Box::new(PartialAttach::new(hello.clone())));
                 return Ok(Some(Progress::Hello(hello)));
             }
-            (Kind::Numbers, Phase::Attaching(request)) => {
+            (Kind::Numbers, AcceptPhase::Attaching(request)) => {
                 let most = if request.is_new() { 0 } else { self.max_numbers };
                 let one =
                     Numbers::decode(header, payload).map_err(Violation::payload(Kind::Numbers))?;
                 push_numbers(&mut request.numbers, one, most)?;
             }
-            (Kind::NumbersEnd, Phase::Attaching(request)) => {
+            (Kind::NumbersEnd, AcceptPhase::Attaching(request)) => {
                 let early = request.finish_numbers(payload)?;
                 self.await_early(early);
             }
-            (_, Phase::Early(request, left)) => {
+            (_, AcceptPhase::Early(request, left)) => {
                 request.push_early(header, payload)?;
                 let left = *left - 1;
                 self.await_early(left);
@@ -200,10 +200,10 @@ impl Acceptor {
 
     /// Handles a request to join from a client that was told that it stands by.
     fn begin_join(&mut self, epoch: Epoch) -> Result<(), Violation> {
-        let phase = std::mem::replace(&mut self.phase, Phase::Silent);
+        let phase = std::mem::replace(&mut self.phase, AcceptPhase::Silent);
         match phase {
-            Phase::StandingBy(waiting) if let Some(tunnel) = waiting.tunnel() => {
-                self.phase = Phase::Joining(tunnel, epoch, waiting);
+            AcceptPhase::StandingBy(waiting) if let Some(tunnel) = waiting.tunnel() => {
+                self.phase = AcceptPhase::Joining(tunnel, epoch, waiting);
                 Ok(())
             }
             _ => Err(Violation::OutOfPlace(Kind::Join)),
@@ -212,11 +212,13 @@ impl Acceptor {
 
     /// Waits for this many early packets, the last part of the request.
     fn await_early(&mut self, left: usize) {
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Silent) {
-            Phase::Attaching(request) | Phase::Early(request, _) if left == 0 => {
-                Phase::Complete(request)
+        self.phase = match std::mem::replace(&mut self.phase, AcceptPhase::Silent) {
+            AcceptPhase::Attaching(request) | AcceptPhase::Early(request, _) if left == 0 => {
+                AcceptPhase::Complete(request)
             }
-            Phase::Attaching(request) | Phase::Early(request, _) => Phase::Early(request, left),
+            AcceptPhase::Attaching(request) | AcceptPhase::Early(request, _) => {
+                AcceptPhase::Early(request, left)
+            }
             phase => phase,
         };
     }
@@ -225,31 +227,31 @@ impl Acceptor {
     /// tunnel.
     fn may_ask(&self, intent: &Intent) -> bool {
         match &self.phase {
-            Phase::StandingBy(waiting) => waiting.is_for(intent),
+            AcceptPhase::StandingBy(waiting) => waiting.is_for(intent),
             _ => true,
         }
     }
 
     /// Accepts the client's request to stand by. The carrier ends after `silence` without input.
     pub fn let_stand_by(&mut self, now: Time, silence: Duration) {
-        if let Phase::Asking(tunnel) = self.phase {
-            self.phase = Phase::StandingBy(Waiting::new(now, tunnel, silence));
+        if let AcceptPhase::Asking(tunnel) = self.phase {
+            self.phase = AcceptPhase::StandingBy(Waiting::new(now, tunnel, silence));
         }
     }
 
     /// Handles a read from the carrier's socket: any byte is a sign of life.
     pub fn handle_heard(&mut self, now: Time) {
-        if let Phase::StandingBy(waiting) = &mut self.phase {
+        if let AcceptPhase::StandingBy(waiting) = &mut self.phase {
             waiting.handle_heard(now);
         }
     }
 
-    /// Returns when a carrier that stands by will have been silent for too long. Read what has
-    /// already arrived before you act on it.
+    /// Returns when a carrier that stands by will have been silent for too long. Read the data that
+    /// has already arrived before you act on it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.phase {
-            Phase::StandingBy(waiting) => Some(waiting.poll_timeout()),
+            AcceptPhase::StandingBy(waiting) => Some(waiting.poll_timeout()),
             _ => None,
         }
     }
@@ -257,7 +259,7 @@ impl Acceptor {
     /// Returns what to send to a client that stands by. At most two packets wait.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         match &mut self.phase {
-            Phase::StandingBy(waiting) => waiting.poll_transmit(),
+            AcceptPhase::StandingBy(waiting) => waiting.poll_transmit(),
             _ => None,
         }
     }
@@ -265,7 +267,7 @@ impl Acceptor {
     /// Returns the carrier that asks to join, if it does, with the input that was not polled.
     #[must_use]
     pub fn into_join(self) -> Option<JoinRequest> {
-        let Phase::Joining(tunnel, epoch, waiting) = self.phase else { return None };
+        let AcceptPhase::Joining(tunnel, epoch, waiting) = self.phase else { return None };
         let liveness = waiting.into_liveness();
         Some(JoinRequest { tunnel, epoch, decoder: self.decoder, liveness })
     }
@@ -276,8 +278,8 @@ impl Acceptor {
         if !self.decoder.is_empty() {
             return None;
         }
-        let Phase::Complete(request) = self.phase else { return None };
-        let Request { hello, numbers, early, .. } = *request;
+        let AcceptPhase::Complete(request) = self.phase else { return None };
+        let PartialAttach { hello, numbers, early, .. } = *request;
         Some(AttachRequest { hello, numbers, early, decoder: self.decoder })
     }
 }

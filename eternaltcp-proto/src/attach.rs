@@ -8,7 +8,7 @@ use crate::id::{Epoch, TunnelId};
 use crate::packet::{Header, Kind};
 use crate::reason::{Refusal, RefusalCode};
 use crate::text::CleanText;
-use crate::wire::{Malformed, Reader, Writer};
+use crate::wire::{FieldWriter, Malformed, Reader};
 
 /// The protocol version of this code.
 pub const VERSION: u32 = 1;
@@ -31,11 +31,11 @@ pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN;
 /// The names of the features that this code has, in the order of their bits.
 pub const FEATURE_NAMES: [&str; 3] = ["standby", "early replay", "joined carriers"];
 
-/// The most payload bytes of all early packets. With the rest of the request they fit into what a
-/// new TCP connection may send at once (RFC 6928).
+/// The maximum number of payload bytes of all early packets. With the rest of the request they fit
+/// into what a new TCP connection may send at once (RFC 6928).
 pub(crate) const EARLY_BYTES: usize = 8 * 1024;
 
-/// The most early packets of an attach.
+/// The maximum number of early packets of an attach.
 pub(crate) const EARLY_PACKETS: usize = 64;
 
 /// Returns whether a packet may come early.
@@ -46,7 +46,7 @@ pub(crate) fn may_be_early(header: &Header) -> bool {
 /// The first bytes of a request, by which the server detects a stray protocol.
 const MAGIC: [u8; 4] = *b"etcp";
 
-/// The most bytes of an enrolled key, and of each part of an instance's name.
+/// The maximum number of bytes of an enrolled key, and of each part of an instance's name.
 const MAX_FIELD: usize = 300;
 
 /// A cproxy's name. A cproxy that restarts uses it to end the tunnel it left behind.
@@ -62,7 +62,7 @@ pub struct Instance {
     pub name: CleanText,
 }
 
-/// What the client wants its carrier bound to.
+/// The tunnel to which the client wants its carrier bound.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Intent {
     /// A new tunnel.
@@ -79,7 +79,7 @@ pub enum Intent {
     },
 }
 
-/// What each side tells the other about itself at every attach.
+/// The settings that each side states at every attach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// After how much silence this side gives up a carrier.
@@ -93,7 +93,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn write(&self, writer: Writer) -> Writer {
+    fn write(&self, writer: FieldWriter) -> FieldWriter {
         writer
             .u64(millis(self.dead_after))
             .u64(self.tunnel_limit)
@@ -124,7 +124,7 @@ pub struct Hello {
     pub oldest: u32,
     /// The client's features. Unknown bits are ignored.
     pub features: u64,
-    /// What the client asks for.
+    /// The client's request.
     pub intent: Intent,
     /// The attach's number.
     pub epoch: Epoch,
@@ -166,8 +166,8 @@ impl Hello {
 }
 
 /// Writes the start of a request: the magic and the client's newest and oldest version.
-pub(crate) fn write_versions(version: u32, oldest: u32) -> Writer {
-    Writer::default().raw(&MAGIC).u32(version).u32(oldest)
+pub(crate) fn write_versions(version: u32, oldest: u32) -> FieldWriter {
+    FieldWriter::default().raw(&MAGIC).u32(version).u32(oldest)
 }
 
 /// Returns the client's newest and oldest version, if this code supports one of them.
@@ -249,7 +249,7 @@ pub(crate) struct AttachAnswer {
 
 impl AttachAnswer {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let writer = Writer::default()
+        let writer = FieldWriter::default()
             .u32(self.version)
             .u64(self.features)
             .raw(&self.tunnel.0)
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_come_back_and_the_largest_fits_its_packet() {
+    fn requests_survive_encoding_and_the_largest_fits_its_packet() {
         for intent in [new_intent(), Intent::Resume { tunnel: TunnelId([9; 16]) }] {
             let bytes = hello(intent.clone()).encode();
             assert!(bytes.len() <= Kind::Attach.payload_range().1);
@@ -318,7 +318,7 @@ mod tests {
     /// [TEXT-1]
     #[test]
     fn the_name_of_a_client_is_cleaned_when_it_is_read() {
-        let name = |text: &str| Writer::default().counted(text.as_bytes()).finish();
+        let name = |text: &str| FieldWriter::default().counted(text.as_bytes()).finish();
         let enrol = name("key");
         let parts = ["m\x1b[31m", "b\n", "u\u{202e}", "n\u{85}\r"].map(name);
         let payload = [&[0][..], &enrol, &parts.concat()].concat();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cut_of_a_request_is_a_request() {
+    fn no_truncated_request_is_accepted() {
         let bytes = hello(new_intent()).encode();
         for end in 0..bytes.len() {
             assert!(Hello::decode(&bytes[..end]).is_err(), "cut at {end}");

@@ -21,12 +21,12 @@ pub struct Config {
     pub session_limit: u64,
     /// The value up to which a session's limit grows with its use.
     pub max_session_limit: u64,
-    /// The most sessions of a tunnel at once.
+    /// The maximum number of sessions of a tunnel at once.
     pub max_sessions: u32,
-    /// The most sessions per second that the peer may open, on average. One second's worth may come
-    /// at once.
+    /// The maximum number of sessions per second that the peer may open, on average. One second's
+    /// worth may come at once.
     pub opens_per_second: u32,
-    /// The most carriers that join the attached one.
+    /// The maximum number of carriers that join the attached one.
     pub max_joined: usize,
     /// The number of a session's first packet: 0 in the protocol. Tests set it just below the wrap,
     /// on both sides alike.

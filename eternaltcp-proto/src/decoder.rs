@@ -18,8 +18,8 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Adds a chunk behind what [`Self::poll`] has left of the earlier ones. The chunk is copied
-    /// only if those were not drained.
+    /// Appends a chunk to the bytes that [`Self::poll`] has left of the earlier ones. The chunk is
+    /// copied only if those were not drained.
     pub(crate) fn push(&mut self, chunk: Bytes) {
         self.chunk = if self.chunk.is_empty() {
             chunk

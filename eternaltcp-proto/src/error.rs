@@ -1,4 +1,4 @@
-//! What a peer can do wrong.
+//! The errors of a peer.
 
 use crate::id::SessionId;
 use crate::packet::{HeaderError, Kind};

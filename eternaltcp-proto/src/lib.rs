@@ -14,9 +14,9 @@
 //!
 //! # The drive loop
 //!
-//! A driver gives the tunnel what comes in, and then takes what has to go out, until nothing is left.
-//! Here both sides and the carrier between them are in memory; a real driver encrypts the carrier,
-//! reads and writes sockets, and waits for them or for the timeout, whichever is first.
+//! A driver gives input to the tunnel, and then takes its output until nothing is left. Here both
+//! sides and the carrier between them are in memory; a real driver encrypts the carrier, reads and
+//! writes sockets, and waits for them or for the timeout, whichever is first.
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,7 +45,7 @@
 //!                 // The peer opened a session: a real driver connects its target first.
 //!                 Event::Opened(session) => self.tunnel.accept(now, session),
 //!                 // Something of the session changed: deliver what there is.
-//!                 Event::Touched(session) => loop {
+//!                 Event::Dirty(session) => loop {
 //!                     match self.tunnel.delivery(session) {
 //!                         // The application's socket takes all of it.
 //!                         Delivery::Data(bytes) => {
@@ -170,6 +170,6 @@ pub use text::{CleanText, clean, is_unsafe};
 pub use time::Time;
 pub use transmit::Transmit;
 pub use tunnel::{
-    AttachError, Event, JoinedId, NotStandingBy, OpenError, SessionView, Stage, Stats,
-    TimeoutReason, Tunnel,
+    AttachError, Event, JoinedId, NotStandingBy, SessionOpenError, SessionPhase, SessionView,
+    Stats, TimeoutReason, Tunnel,
 };

@@ -19,12 +19,12 @@ pub const fn cost(payload: usize) -> u64 {
 /// The pool of one direction: the sum of what each session holds, where a session counts with at
 /// least its reserve.
 #[derive(Clone, Debug)]
-pub(crate) struct Pool {
+pub(crate) struct UnitPool {
     limit: u64,
     committed: u64,
 }
 
-impl Pool {
+impl UnitPool {
     pub(crate) const fn new(limit: u64) -> Self {
         Self { limit, committed: 0 }
     }
@@ -33,12 +33,12 @@ impl Pool {
         self.limit
     }
 
-    /// Sets a new limit. What is already committed stays committed.
+    /// Sets a new limit. Units that are already committed stay committed.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Returns what all sessions hold or have as their reserve.
+    /// Returns the units that all sessions hold or have as their reserve.
     pub(crate) const fn committed(&self) -> u64 {
         self.committed
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_reserve_is_kept_for_every_session_and_the_last_one_is_refused() {
-        let mut pool = Pool::new(3 * RESERVE);
+        let mut pool = UnitPool::new(3 * RESERVE);
         assert!(pool.admit() && pool.admit() && pool.admit());
         assert!(!pool.admit());
         pool.change(0, RESERVE);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_greedy_session_leaves_half_of_the_room_it_found() {
-        let mut pool = Pool::new(1 << 20);
+        let mut pool = UnitPool::new(1 << 20);
         (0..4).for_each(|_| assert!(pool.admit()));
         for _ in 0..3 {
             let free = pool.free();

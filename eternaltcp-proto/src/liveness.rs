@@ -8,7 +8,7 @@ use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// A timer that fires later than this was delayed because this process stood still.
+/// A timer that fires later than this was delayed because this process was stopped.
 const STOPPED: Duration = Duration::from_secs(1);
 
 /// A timer that fires later than this postpones doubts about the path.
@@ -17,7 +17,7 @@ const HELD_UP: Duration = Duration::from_millis(250);
 /// The peer cannot make heartbeats come more often than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much time the peer has to send something after this process stood still.
+/// How much time the peer has to send something after this process was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Which side sends heartbeats, and when.
@@ -46,7 +46,7 @@ pub(crate) struct Liveness {
     dead_after: Duration,
     /// When bytes were last read.
     last_heard: Time,
-    /// Since when the peer's silence counts. Times at which this process stood still do not count.
+    /// Since when the peer's silence counts. Times at which this process was stopped do not count.
     silent_since: Time,
     last_sent: Time,
     is_beat_due: bool,
@@ -134,7 +134,7 @@ impl Liveness {
         self.doubt.suspicion().filter(|_| self.doubts)
     }
 
-    /// Returns when bytes were last read, whether or not this process stood still since.
+    /// Returns when bytes were last read, whether or not this process was stopped since.
     pub(crate) fn last_heard(&self) -> Time {
         self.last_heard
     }
@@ -242,7 +242,7 @@ impl Liveness {
         }
     }
 
-    /// Returns when an additional heartbeat has to ask.
+    /// Returns when an additional heartbeat is due.
     fn asks_at(&self) -> Option<Time> {
         let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.is_probe_due;
         asks.then(|| self.doubt.asks_at(self.interval)).flatten()
@@ -267,7 +267,7 @@ impl Liveness {
         now < self.dead_at()
     }
 
-    /// Handles a late timer. The machine may have stood still together with the path. TCP then
+    /// Handles a late timer. The machine may have been stopped together with the path. TCP then
     /// tries again within the time that it has already lost (RFC 6298, section 5.5), and there is
     /// no doubt before that.
     fn handle_lateness(&mut self, now: Time) {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_up_is_doubted_later_by_as_much() {
+    fn a_delayed_packet_is_doubted_later_by_the_delay() {
         let tcp = |since: u64| PathReport {
             round_trip: Some((Duration::from_millis(1), Duration::ZERO)),
             unanswered_for: Some(Duration::from_millis(since)),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn no_peer_makes_heartbeats_come_too_often_or_too_seldom() {
+    fn no_peer_makes_heartbeats_too_frequent_or_too_rare() {
         let second = Duration::from_secs(1);
         for told in [0, 1, 299].map(Duration::from_millis) {
             let mut liveness = liveness();

@@ -8,7 +8,7 @@ use crate::id::SessionId;
 use crate::packet::{Header, Kind};
 use crate::seq::Seq;
 use crate::transmit::Transmit;
-use crate::wire::{Malformed, Reader, Writer};
+use crate::wire::{FieldWriter, Malformed, Reader};
 
 /// The numbers of one session at an attach, as its receiver sends them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Numbers {
     pub(crate) received: Seq,
     /// The next number not delivered.
     pub(crate) delivered: Seq,
-    /// The digest of what was delivered.
+    /// The digest of the delivered packets.
     pub(crate) digest: Digest,
     /// How much the receiver holds for this session.
     pub(crate) limit: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     pub(crate) fn packet(&self) -> Transmit {
-        let payload = Writer::default().u64(self.digest.get()).u64(self.limit).finish();
+        let payload = FieldWriter::default().u64(self.digest.get()).u64(self.limit).finish();
         let header = Header {
             kind: Kind::Numbers,
             session: self.session.get(),
@@ -56,7 +56,7 @@ pub(crate) fn packets(
     early: Vec<Transmit>,
 ) -> VecDeque<Transmit> {
     let count = |length| u32::try_from(length).unwrap_or(u32::MAX);
-    let end = Writer::default().u32(count(numbers.len()));
+    let end = FieldWriter::default().u32(count(numbers.len()));
     let end = if early.is_empty() { end } else { end.u32(count(early.len())) }.finish();
     std::iter::once(Transmit::of_tunnel(kind, greeting))
         .chain(numbers.iter().map(Numbers::packet))

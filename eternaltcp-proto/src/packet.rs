@@ -5,14 +5,15 @@ use crate::seq::Seq;
 /// The size of a header.
 pub const HEADER_LEN: usize = 20;
 
-/// The most payload bytes of one packet: with its header it fills one TLS record (RFC 8446, section
+/// The maximum number of payload bytes of one packet: with its header it fills one TLS record (RFC
+/// 8446, section
 /// 5.1: 2¹⁴ bytes).
 pub const MAX_PAYLOAD: usize = 16 * 1024 - HEADER_LEN;
 
-/// The most bytes to read from an application at once: four full packets.
+/// The maximum number of bytes to read from an application at once: four full packets.
 pub const READ_SIZE: usize = 4 * MAX_PAYLOAD;
 
-/// What a packet is: the first field, formerly called `is_heartbeat`.
+/// The kind of a packet, its first field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Kind {
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_comes_back_from_its_value() {
+    fn every_kind_is_decoded_from_its_value() {
         for value in 0..=16 {
             assert_eq!(Kind::from_wire(value).map(|kind| kind as u32), Some(value));
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::text::CleanText;
-use crate::wire::{Malformed, Reader, Writer, utf8};
+use crate::wire::{FieldWriter, Malformed, Reader, utf8};
 
 /// Declares an enum of codes: its values on the wire and its words in a log.
 macro_rules! codes {
@@ -148,7 +148,7 @@ impl Reset {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        Writer::default().u32(self.cause.code()).raw(self.detail.as_bytes()).finish()
+        FieldWriter::default().u32(self.cause.code()).raw(self.detail.as_bytes()).finish()
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
@@ -172,7 +172,7 @@ impl std::error::Error for Reset {}
 
 impl Closing {
     pub(crate) fn encode(self) -> Vec<u8> {
-        Writer::default().u32(self.code()).finish()
+        FieldWriter::default().u32(self.code()).finish()
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
@@ -206,7 +206,7 @@ impl Refusal {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        Writer::default()
+        FieldWriter::default()
             .u32(self.code.code())
             .u8(u8::from(self.is_final))
             .raw(self.advice.as_bytes())
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_come_back_and_unknown_ones_are_kept() {
+    fn codes_survive_encoding_and_unknown_ones_are_kept() {
         for code in 0..20 {
             assert_eq!(Cause::from_code(code).code(), code);
             assert_eq!(Closing::from_code(code).code(), code);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_come_back_from_the_wire() {
+    fn reasons_survive_encoding() {
         let reset = Reset::with_detail(Cause::Refused, "127.0.0.1:23");
         assert_eq!(Reset::decode(&reset.encode()), Ok(reset));
         let refusal = Refusal::for_now(RefusalCode::Address, "connect from elsewhere");
@@ -263,11 +263,11 @@ mod tests {
 
     /// [TEXT-1]
     #[test]
-    fn what_the_peer_says_is_cleaned_when_it_is_read() {
+    fn text_of_the_peer_is_cleaned_when_it_is_read() {
         let said = "at\r\nWARN forged\x1b[2J\u{9b}2J\u{202e}\u{2028}";
-        let payload = Writer::default().u32(0).raw(said.as_bytes()).finish();
+        let payload = FieldWriter::default().u32(0).raw(said.as_bytes()).finish();
         assert_eq!(Reset::decode(&payload).unwrap().detail, "at  WARN forged [2J 2J  ");
-        let payload = Writer::default().u32(0).u8(1).raw(said.as_bytes()).finish();
+        let payload = FieldWriter::default().u32(0).u8(1).raw(said.as_bytes()).finish();
         assert_eq!(Refusal::decode(&payload).unwrap().advice, "at  WARN forged [2J 2J  ");
     }
 

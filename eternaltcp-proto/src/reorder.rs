@@ -13,16 +13,16 @@ use crate::seq::Seq;
 /// Besides data, a session can have at most its end and a reset out of order.
 const MAX_ENDINGS: usize = 2;
 
-/// The packets of all sessions that were put aside until the missing ones come. They are dropped
+/// The packets of all sessions that are buffered until the missing ones arrive. They are dropped
 /// with the carriers, like everything that was not received in order.
 #[derive(Debug, Default)]
 pub(crate) struct ReorderBuffer {
     sessions: BTreeMap<SessionId, SessionBuffer>,
-    /// The cost of all data put aside.
+    /// The cost of all buffered data.
     held: u64,
 }
 
-/// The packets of one session that were put aside: at least one.
+/// The packets of one session that are buffered: at least one.
 #[derive(Debug, Default)]
 struct SessionBuffer {
     packets: BTreeMap<u32, EarlyArrival>,
@@ -39,17 +39,17 @@ struct EarlyArrival {
 }
 
 impl ReorderBuffer {
-    /// Returns the cost of all data put aside.
+    /// Returns the cost of all buffered data.
     pub(crate) fn held(&self) -> u64 {
         self.held
     }
 
-    /// Returns the cost of a session's data put aside.
+    /// Returns the cost of a session's buffered data.
     pub(crate) fn held_of(&self, id: SessionId) -> u64 {
         self.sessions.get(&id).map_or(0, |buffer| buffer.held)
     }
 
-    /// Puts a packet aside. Data may cost at most `room`.
+    /// Buffers a packet. Data may cost at most `room`.
     ///
     /// # Errors
     /// There is no room, or there already is a packet of this number.
@@ -104,7 +104,7 @@ impl ReorderBuffer {
     }
 
     /// Drops a session's packets: the missing ones will not come, or are not wanted. Returns the
-    /// reset that was put aside, with its number.
+    /// reset that is buffered, with its number.
     pub(crate) fn retire(&mut self, id: SessionId) -> Option<(Seq, Bytes)> {
         let buffer = self.sessions.remove(&id)?;
         self.held -= buffer.held;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_aside_is_taken_by_its_number_once_and_costs_until_then() {
+    fn a_buffered_packet_is_taken_once_by_its_number_and_charged_until_then() {
         let mut reorder = ReorderBuffer::default();
         reorder.put(id(1), Seq::new(u32::MAX), data(10), 1000).unwrap();
         reorder.put(id(1), Seq::new(0), (Kind::End, Bytes::new()), 0).unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_put_aside_twice_nor_beyond_its_room_nor_without_end() {
+    fn packets_are_buffered_once_and_within_their_room() {
         let mut reorder = ReorderBuffer::default();
         let over = Violation::OverLimit { session: id(1) };
         assert_eq!(reorder.put(id(1), Seq::new(5), data(10), cost(10) - 1), Err(over));

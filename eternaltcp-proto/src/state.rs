@@ -1,7 +1,7 @@
 //! A tunnel's state as plain values: what outlives the program that drives it.
 //!
-//! What belongs to a carrier is not in it, nor what was received and not
-//! delivered: the peer keeps that until it is delivered, and sends it again.
+//! It contains neither the state of a carrier nor received data that was not delivered: the peer
+//! keeps the latter until it is delivered, and sends it again.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::packet::Kind;
 use crate::reason::{Closing, Reset};
 use crate::seq::Seq;
 
-/// What a tunnel knows beside its sessions.
+/// The state of a tunnel, without its sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TunnelState {
     /// Whose tunnel it is.
@@ -25,17 +25,17 @@ pub struct TunnelState {
     pub next_id: Option<SessionId>,
     /// The highest session that the peer opened.
     pub peer_id: Option<SessionId>,
-    /// What the peer said of itself at the last attach.
+    /// The settings that the peer stated at the last attach.
     pub peer: Option<Settings>,
-    /// What the peer was told that this side holds for the whole tunnel.
+    /// The advertised limit of the whole tunnel.
     pub tunnel_limit: u64,
-    /// What the peer was told that this side holds for a new session.
+    /// The advertised limit of a new session.
     pub session_limit: u64,
     /// Why it was closed, if it was.
     pub closing: Option<Closing>,
 }
 
-/// What a tunnel knows of a session, without payload of the application.
+/// The state of a session, without payload of the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionState {
     /// The session.
@@ -78,7 +78,7 @@ pub struct SendingState {
     pub offset: u64,
     /// Place behind the last byte that was taken from the application.
     pub end: u64,
-    /// What the peer holds for this session.
+    /// The limit of this session that the peer advertised.
     pub limit: u64,
     /// Cost of data that were dropped, and that the peer holds still.
     pub dropped: u64,
@@ -116,7 +116,7 @@ pub enum SendPhase {
 pub struct ReceivingState {
     /// The next number not delivered.
     pub next: Seq,
-    /// The digest of what was delivered in whole packets.
+    /// The digest of the packets that were delivered completely.
     pub digest: Digest,
     /// Place in the stream behind the last packet that was delivered whole.
     pub offset: u64,
@@ -124,7 +124,7 @@ pub struct ReceivingState {
     pub taken: u64,
     /// The digest with these bytes counted as a packet.
     pub taken_digest: Digest,
-    /// What the peer was told that is held for this session.
+    /// The limit of this session that was advertised to the peer.
     pub limit: u64,
     /// Cost delivered since the limit was last raised.
     pub used: u64,
@@ -175,12 +175,12 @@ pub enum RestoreError {
     /// Two sessions have one number, or one has no place in the tunnel.
     #[error("the sessions do not fit the tunnel")]
     Sessions,
-    /// What is known of a session does not fit together.
+    /// The state of a session is inconsistent.
     #[error("the state of session {} is damaged", .0.get())]
     Damaged(SessionId),
 }
 
-/// What is known of a session does not fit together.
+/// The state of a session is inconsistent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Damaged;
 

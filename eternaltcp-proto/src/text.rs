@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-/// The most bytes of a [`CleanText`].
+/// The maximum number of bytes of a [`CleanText`].
 const MAX_BYTES: usize = 400;
 
 /// A line of at most 400 bytes without control characters: neither those of ASCII and ISO 6429 (C0,
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_forges_a_line_or_moves_a_terminal_becomes_a_blank() {
+    fn characters_that_forge_lines_or_control_terminals_become_blanks() {
         for (dirty, cleaned) in [
             ("plain", "plain"),
             ("", ""),

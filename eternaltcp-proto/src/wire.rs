@@ -4,9 +4,9 @@ use crate::text::CleanText;
 
 /// Appends fields to a buffer.
 #[derive(Default)]
-pub(crate) struct Writer(Vec<u8>);
+pub(crate) struct FieldWriter(Vec<u8>);
 
-impl Writer {
+impl FieldWriter {
     pub(crate) fn u8(mut self, value: u8) -> Self {
         self.0.push(value);
         self

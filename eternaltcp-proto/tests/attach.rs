@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ONE_WAY, Pair, TUNNEL, new_tunnel, pattern, request, transmits, wire};
+use common::{ONE_WAY, TUNNEL, TestPair, new_tunnel, pattern, request, transmits, wire};
 use eternaltcp_proto::{
     AcceptError, Acceptor, AttachError, Cause, Config, Digest, Epoch, Event, HelloError, Kind,
     Progress, RefusalCode, Settings, Side, Time, Transmit, Tunnel, Violation,
@@ -15,7 +15,7 @@ fn tunnel(side: Side) -> Tunnel {
     Tunnel::new(side, Config::default())
 }
 
-/// Returns what the server sends on the carrier that it was just given.
+/// Returns the bytes that the server sends on the carrier that it was just given.
 fn answer(server: &mut Tunnel, now: Time) -> Vec<Transmit> {
     transmits(server, now)
 }
@@ -37,7 +37,7 @@ fn the_client_is_attached_only_after_the_whole_answer() {
     assert_eq!(kinds, [Kind::Attached, Kind::NumbersEnd]);
     client.handle_input(now, wire::encode(&answer[0])).unwrap();
     assert!(!client.is_attached());
-    assert_eq!((client.id(), client.poll_event()), (None, Some(Event::Touched(id))));
+    assert_eq!((client.id(), client.poll_event()), (None, Some(Event::Dirty(id))));
     client.handle_input(now, wire::encode(&answer[1])).unwrap();
     assert!(client.is_attached());
     assert_eq!(client.id(), Some(TUNNEL));
@@ -48,7 +48,7 @@ fn the_client_is_attached_only_after_the_whole_answer() {
 /// [ATTACH-1]
 #[test]
 fn the_request_is_the_greeting_then_rising_numbers_then_their_count() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let ids = [pair.session(), pair.session(), pair.session()];
     pair.cut();
     let before = pair.log.len();
@@ -65,7 +65,7 @@ fn the_request_is_the_greeting_then_rising_numbers_then_their_count() {
 #[test]
 fn each_side_learns_what_the_other_says_of_itself() {
     let config = Config { tunnel_limit: 1 << 20, ..Config::default() };
-    let mut pair = Pair::with(Config::default(), config.clone());
+    let mut pair = TestPair::with(Config::default(), config.clone());
     pair.attach();
     let told = Settings {
         dead_after: config.dead_after,
@@ -80,7 +80,7 @@ fn each_side_learns_what_the_other_says_of_itself() {
 #[test]
 fn the_hello_is_there_to_be_judged_before_any_number_is_read() {
     let mut acceptor = Acceptor::new(10);
-    acceptor.handle_input(wire::Hello::resume(5, TUNNEL.0).packet());
+    acceptor.handle_input(wire::WireHello::resume(5, TUNNEL.0).packet());
     let Ok(Progress::Hello(hello)) = acceptor.poll() else { panic!() };
     assert_eq!((hello.epoch, hello.features), (Epoch(5), 0));
     assert_eq!(acceptor.poll(), Ok(Progress::More));
@@ -94,11 +94,11 @@ fn the_hello_is_there_to_be_judged_before_any_number_is_read() {
 /// [ATTACH-3]
 #[test]
 fn an_equal_or_lower_epoch_is_refused_and_changes_nothing() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     for epoch in [0, 1] {
         let mut acceptor = Acceptor::new(10);
-        acceptor.handle_input(wire::Hello::resume(epoch, TUNNEL.0).packet());
+        acceptor.handle_input(wire::WireHello::resume(epoch, TUNNEL.0).packet());
         assert!(matches!(acceptor.poll(), Ok(Progress::Hello(_))));
         assert_eq!(acceptor.poll(), Ok(Progress::More));
         acceptor.handle_input(wire::numbers_end(0));
@@ -148,7 +148,7 @@ fn an_answer_to_an_older_attach_is_refused() {
 /// [ATTACH-4]
 #[test]
 fn an_answer_for_another_tunnel_is_refused() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.cut();
     let asked = request(&mut pair.client.tunnel, pair.now);
     let mut other = tunnel(Server);
@@ -163,8 +163,8 @@ fn an_answer_for_another_tunnel_is_refused() {
 
 /// [ATTACH-5] Input that the old carrier still brings is ignored: it would be delivered twice.
 #[test]
-fn nothing_that_arrives_late_on_an_old_carrier_counts() {
-    let mut pair = Pair::attached();
+fn late_data_on_an_old_carrier_is_ignored() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Server, id, b"once");
     let late: Vec<Transmit> = transmits(&mut pair.server.tunnel, pair.now);
@@ -178,7 +178,7 @@ fn nothing_that_arrives_late_on_an_old_carrier_counts() {
 
 #[test]
 fn a_new_carrier_takes_over_while_the_old_one_still_lives() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Client, id, &pattern(100_000));
     pair.write(Server, id, &pattern(100_000));
@@ -191,7 +191,7 @@ fn a_new_carrier_takes_over_while_the_old_one_still_lives() {
 
 #[test]
 fn an_attach_that_is_never_answered_is_given_up_and_the_next_one_works() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.cut();
     pair.begin_attach();
@@ -204,7 +204,7 @@ fn an_attach_that_is_never_answered_is_given_up_and_the_next_one_works() {
 
 #[test]
 fn a_lost_answer_costs_one_more_attach_and_nothing_else() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Client, id, b"one ");
     pair.cut();
@@ -224,7 +224,7 @@ fn a_lost_answer_costs_one_more_attach_and_nothing_else() {
 #[test]
 fn an_unknown_version_is_refused_with_what_to_upgrade() {
     for (version, oldest, who) in [(9, 7, "upgrade the server"), (0, 0, "upgrade the client")] {
-        let hello = wire::Hello { version, oldest, ..wire::Hello::new_tunnel(1) };
+        let hello = wire::WireHello { version, oldest, ..wire::WireHello::new_tunnel(1) };
         let mut acceptor = Acceptor::new(10);
         acceptor.handle_input(hello.packet());
         let Err(AcceptError::Hello(error)) = acceptor.poll() else { panic!() };
@@ -238,7 +238,7 @@ fn an_unknown_version_is_refused_with_what_to_upgrade() {
 /// [ATTACH-2]
 #[test]
 fn a_newer_client_that_speaks_this_version_too_gets_this_version() {
-    let mut hello = wire::Hello { version: 9, ..wire::Hello::new_tunnel(1) };
+    let mut hello = wire::WireHello { version: 9, ..wire::WireHello::new_tunnel(1) };
     hello.intent.extend_from_slice(b"what version 9 adds");
     let mut acceptor = Acceptor::new(10);
     acceptor.handle_input([hello.packet(), wire::numbers_end(0)].concat().into());
@@ -252,8 +252,8 @@ fn a_newer_client_that_speaks_this_version_too_gets_this_version() {
 
 /// [ATTACH-11]
 #[test]
-fn a_refusal_is_told_and_the_tunnel_stays_for_the_next_try() {
-    let mut pair = Pair::attached();
+fn a_refusal_is_reported_and_the_tunnel_stays_for_the_next_try() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.cut();
     let now = pair.now;
@@ -265,7 +265,7 @@ fn a_refusal_is_told_and_the_tunnel_stays_for_the_next_try() {
     let refusal = loop {
         match pair.client.tunnel.poll_event() {
             Some(Event::Refused(refusal)) => break refusal,
-            other => assert!(matches!(other, Some(Event::Touched(_))), "{other:?}"),
+            other => assert!(matches!(other, Some(Event::Dirty(_))), "{other:?}"),
         }
     };
     assert_eq!((refusal.code, refusal.is_final), (RefusalCode::Address, false));
@@ -279,7 +279,7 @@ fn a_refusal_is_told_and_the_tunnel_stays_for_the_next_try() {
 /// [ATTACH-7] [SEQ-3] [ACK-2] The packets are too large to go early.
 #[test]
 fn replay_starts_at_what_was_not_received_and_repeats_it_exactly() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 3;
     let id = pair.session();
     let all = pattern(30_000);
@@ -307,8 +307,8 @@ fn replay_starts_at_what_was_not_received_and_repeats_it_exactly() {
 /// [ATTACH-7] [ACK-1] Data that was received and waits for a slow application is reported as
 /// received, and the part that its socket took stays taken.
 #[test]
-fn a_part_of_a_packet_that_was_taken_is_not_given_twice() {
-    let mut pair = Pair::attached();
+fn the_delivered_part_of_a_packet_is_not_delivered_twice() {
+    let mut pair = TestPair::attached();
     pair.server.takes = 3;
     let id = pair.session();
     let all = pattern(10_000);
@@ -330,7 +330,7 @@ fn a_part_of_a_packet_that_was_taken_is_not_given_twice() {
 /// [ATTACH-7] Both queues are longer than any buffer on the path.
 #[test]
 fn both_sides_replay_full_queues_at_once() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     let bytes = pattern(250_000);
     for side in [Client, Server] {
@@ -348,7 +348,7 @@ fn both_sides_replay_full_queues_at_once() {
 
 #[test]
 fn many_attaches_in_a_row_replay_the_same_and_deliver_it_once() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Client, id, &pattern(120_000));
     for _ in 0..20 {
@@ -368,7 +368,7 @@ fn many_attaches_in_a_row_replay_the_same_and_deliver_it_once() {
 #[test]
 fn a_session_that_the_peer_never_saw_is_sent_from_its_packet_0() {
     for side in [Client, Server] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         pair.lose(side);
         let id = pair.open(side);
         pair.write(side, id, b"follows at once");
@@ -385,7 +385,7 @@ fn a_session_that_the_peer_never_saw_is_sent_from_its_packet_0() {
 
 #[test]
 fn sessions_opened_while_detached_wait_for_the_carrier() {
-    let mut pair = Pair::new();
+    let mut pair = TestPair::new();
     let ids = [pair.open(Client), pair.open(Client)];
     pair.write(Client, ids[1], b"early");
     pair.attach();
@@ -396,10 +396,10 @@ fn sessions_opened_while_detached_wait_for_the_carrier() {
 /// [ATTACH-8]
 #[test]
 fn a_session_that_the_peer_has_forgotten_is_reset() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.cut();
-    pair.server = Pair::new().server;
+    pair.server = TestPair::new().server;
     pair.server.tunnel = tunnel(Server);
     pair.attach();
     assert_eq!(pair.client.socket(id).cause(), Some(Cause::Unresumable));
@@ -409,7 +409,7 @@ fn a_session_that_the_peer_has_forgotten_is_reset() {
 
 #[test]
 fn a_tunnel_that_the_server_does_not_know_is_made_anew_and_unsent_sessions_go_along() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let old = pair.session();
     pair.write(Client, old, b"in doubt");
     pair.cut();
@@ -429,7 +429,7 @@ fn a_tunnel_that_the_server_does_not_know_is_made_anew_and_unsent_sessions_go_al
 /// [ATTACH-9]
 #[test]
 fn a_digest_that_does_not_match_resets_only_that_session() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (bad, good) = (pair.session(), pair.session());
     pair.write(Client, bad, b"9 euro");
     pair.drive();
@@ -451,8 +451,8 @@ fn a_digest_that_does_not_match_resets_only_that_session() {
 /// [ATTACH-9] The digest as in the specification: each payload hashed with the previous digest as
 /// the seed, without packets 0, end and reset.
 #[test]
-fn the_digest_told_is_the_one_of_the_data_delivered() {
-    let mut pair = Pair::attached();
+fn the_advertised_digest_is_the_one_of_the_delivered_data() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     for payload in [&b"one"[..], b"two"] {
         pair.write(Client, id, payload);
@@ -470,7 +470,7 @@ fn the_digest_told_is_the_one_of_the_data_delivered() {
 }
 
 fn check_misfit(tamper: fn(Side, &mut Transmit)) {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (bad, good) = (pair.session(), pair.session());
     pair.write(Client, bad, b"some");
     pair.drive();
@@ -491,7 +491,7 @@ fn check_misfit(tamper: fn(Side, &mut Transmit)) {
 /// that this state never sent.
 #[test]
 fn numbers_in_the_future_reset_only_that_session() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (bad, good) = (pair.session(), pair.session());
     pair.cut();
     let config = pair.client.tunnel.config().clone();
@@ -536,7 +536,7 @@ fn more_delivered_than_received_resets_only_that_session() {
 
 #[test]
 fn a_closed_tunnel_takes_no_carrier() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.cut();
     pair.server.tunnel.close(eternaltcp_proto::Closing::Expired);
     pair.attach();

@@ -65,7 +65,7 @@ fn deliver_all(client: &mut Tunnel, id: SessionId) {
 }
 
 #[test]
-fn a_limit_raised_before_the_answer_is_told_after_it() {
+fn a_limit_raised_before_the_answer_is_advertised_after_it() {
     let (mut client, mut server, id) = a_full_session();
     let request = request(&mut client);
     deliver_all(&mut client, id);
@@ -102,7 +102,7 @@ fn a_session_that_ends_before_the_answer_is_confirmed_after_it() {
     client.delivered_ending(NOW, id);
     let answer = answer(&mut server, request);
     client.handle_input(later, answer).unwrap();
-    assert_eq!(sent(&mut client).len(), 0, "it waits for company");
+    assert_eq!(sent(&mut client).len(), 0, "it waits to be coalesced");
     let (at, _) = client.poll_timeout().unwrap();
     whole(&mut client, &mut server, at);
     assert_eq!((client.session_count(), server.session_count()), (0, 0));

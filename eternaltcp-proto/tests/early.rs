@@ -5,14 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ONE_WAY, Pair, TUNNEL, pattern, request, wire};
+use common::{ONE_WAY, TUNNEL, TestPair, pattern, request, wire};
 use eternaltcp_proto::{AcceptError, Acceptor, Kind, Progress, Side, Violation};
 
 use Side::{Client, Server};
 
 /// Returns a pair whose client has sent this, and whose carrier died with it.
-fn lost(bytes: &[u8]) -> (Pair, eternaltcp_proto::SessionId) {
-    let mut pair = Pair::attached();
+fn lost(bytes: &[u8]) -> (TestPair, eternaltcp_proto::SessionId) {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.check_echo(id);
     pair.lose(Client);
@@ -24,7 +24,7 @@ fn lost(bytes: &[u8]) -> (Pair, eternaltcp_proto::SessionId) {
 
 /// [ATTACH-12]
 #[test]
-fn what_is_small_is_there_half_a_round_trip_after_the_attach() {
+fn small_data_arrives_half_a_round_trip_after_the_attach() {
     let (mut pair, id) = lost(b"sent and lost, ");
     pair.write(Client, id, b"written in the outage");
     let before = pair.server.socket(id).got.len();
@@ -42,8 +42,8 @@ fn what_is_small_is_there_half_a_round_trip_after_the_attach() {
 
 /// [ATTACH-12] The client cannot know which packets arrived before the carrier died.
 #[test]
-fn what_the_server_has_already_is_passed_over() {
-    let mut pair = Pair::attached();
+fn early_packets_that_the_server_has_are_skipped() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.check_echo(id);
     let before = pair.server.socket(id).got.len();
@@ -78,7 +78,7 @@ fn bulk_waits_for_the_numbers() {
 #[test]
 fn early_packets_are_bounded() {
     for (sessions, writes, size) in [(10, 2, 1500), (3, 50, 10)] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let ids: Vec<_> = (0..sessions).map(|_| pair.session()).collect();
         for id in &ids {
             pair.check_echo(*id);
@@ -108,7 +108,7 @@ fn early_packets_are_bounded() {
 /// [ATTACH-12] A session that only one side knows has no early packets.
 #[test]
 fn a_session_that_was_never_acknowledged_waits_for_the_numbers() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.lose(Client);
     let id = pair.open(Client);
     pair.write(Client, id, b"first words");
@@ -163,7 +163,7 @@ fn after_an_attach_that_was_not_answered_the_next_has_no_early_packets() {
 /// [ATTACH-12] A server that does not state the feature gets none.
 #[test]
 fn a_server_without_the_feature_gets_none() {
-    let mut pair = Pair::new();
+    let mut pair = TestPair::new();
     pair.tamper = Some(|side, transmit| {
         if side == Server && transmit.header.kind == Kind::Attached {
             let mut payload = transmit.payload.to_vec();
@@ -203,8 +203,8 @@ fn accept(packets: &[bytes::Bytes]) -> Result<Progress, AcceptError> {
 
 /// [ATTACH-1] [ATTACH-12]
 #[test]
-fn what_are_no_early_packets() {
-    let resume = || wire::Hello::resume(2, TUNNEL.0).packet();
+fn packets_that_may_not_be_early() {
+    let resume = || wire::WireHello::resume(2, TUNNEL.0).packet();
     let wrong = || Err(Violation::WrongAnswer.into());
     let data = |size| wire::packet(wire::DATA, 1, 3, 0, &pattern(size));
     assert_eq!(accept(&[resume(), wire::numbers_end_early(0, 1)]), Ok(Progress::More));
@@ -215,7 +215,7 @@ fn what_are_no_early_packets() {
     assert_eq!(accept(&large), wrong(), "too large");
     let parts = [resume(), wire::numbers_end_early(0, 2), data(4097), data(4096)];
     assert_eq!(accept(&parts), wrong(), "too large together");
-    let new = wire::Hello::new_tunnel(1).packet();
+    let new = wire::WireHello::new_tunnel(1).packet();
     assert_eq!(accept(&[new, wire::numbers_end_early(0, 1)]), wrong(), "of no session");
     let heartbeat = [resume(), wire::numbers_end_early(0, 1), wire::numbers_end(0)];
     assert_eq!(accept(&heartbeat), Err(Violation::OutOfPlace(Kind::NumbersEnd).into()));

@@ -5,12 +5,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Pair, pattern};
+use common::{TestPair, pattern};
 use eternaltcp_proto::{Cause, Kind, Reset, SessionId, Side};
 
 use Side::{Client, Server};
 
-fn records(pair: &Pair) -> (usize, usize) {
+fn records(pair: &TestPair) -> (usize, usize) {
     (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
 }
 
@@ -22,7 +22,7 @@ fn other(side: Side) -> Side {
 #[test]
 fn each_direction_ends_on_its_own_and_the_other_goes_on() {
     for first in [Client, Server] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         pair.write(first, id, b"question");
         pair.finish(first, id);
@@ -42,7 +42,7 @@ fn each_direction_ends_on_its_own_and_the_other_goes_on() {
 #[test]
 fn an_end_in_an_outage_arrives_after_the_data_before_it() {
     for side in [Client, Server] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         pair.cut();
         pair.write(side, id, b"last words");
@@ -58,7 +58,7 @@ fn an_end_in_an_outage_arrives_after_the_data_before_it() {
 
 #[test]
 fn an_end_that_was_lost_with_its_carrier_is_sent_again() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.lose(Client);
     pair.write(Client, id, b"last words");
@@ -78,7 +78,7 @@ fn an_end_that_was_lost_with_its_carrier_is_sent_again() {
 #[test]
 fn a_session_whose_last_acknowledgement_was_lost_is_over_after_the_next_attach() {
     for side in [Client, Server] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         pair.finish(Client, id);
         pair.drive();
@@ -98,7 +98,7 @@ fn a_session_whose_last_acknowledgement_was_lost_is_over_after_the_next_attach()
 #[test]
 fn a_reset_from_each_side_arrives_after_the_data_before_it() {
     for side in [Client, Server] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         pair.write(side, id, &pattern(50_000));
         pair.reset(side, id);
@@ -113,7 +113,7 @@ fn a_reset_from_each_side_arrives_after_the_data_before_it() {
 #[test]
 fn a_reset_in_an_outage_arrives_with_the_next_carrier() {
     for side in [Client, Server] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         pair.cut();
         pair.write(side, id, b"last words");
@@ -128,7 +128,7 @@ fn a_reset_in_an_outage_arrives_with_the_next_carrier() {
 
 #[test]
 fn resets_from_both_sides_at_once_meet_and_nothing_is_left() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     for side in [Client, Server] {
         pair.write(side, id, &pattern(40_000));
@@ -141,7 +141,7 @@ fn resets_from_both_sides_at_once_meet_and_nothing_is_left() {
 
 #[test]
 fn resets_from_both_sides_in_one_outage_leave_nothing() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.cut();
     pair.reset(Client, id);
@@ -155,7 +155,7 @@ fn resets_from_both_sides_in_one_outage_leave_nothing() {
 /// session from ending.
 #[test]
 fn data_that_crosses_a_reset_is_dropped() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Server, id, &pattern(200_000));
     pair.flush();
@@ -167,11 +167,11 @@ fn data_that_crosses_a_reset_is_dropped() {
     assert_eq!((pair.client.tunnel.held(), pair.server.tunnel.held()), (0, 0));
 }
 
-/// [RESET-4] A reset's answer skips the numbers of what was dropped, and where it did not arrive
-/// it follows what did.
+/// [RESET-4] A reset's answer skips the numbers of dropped packets, and follows the packets that
+/// did arrive.
 #[test]
 fn the_answer_to_a_reset_survives_an_attach_and_comes_where_the_peer_goes_on() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.hold(Server);
     pair.write(Server, id, &pattern(100_000));
@@ -191,7 +191,7 @@ fn the_answer_to_a_reset_survives_an_attach_and_comes_where_the_peer_goes_on() {
 /// [RESET-1]
 #[test]
 fn a_reset_behind_stalled_data_goes_ahead_of_it_after_five_seconds() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let id = pair.session();
     let capacity = pair.client.tunnel.config().session_limit as usize;
@@ -213,8 +213,8 @@ fn a_reset_behind_stalled_data_goes_ahead_of_it_after_five_seconds() {
 }
 
 #[test]
-fn a_peer_that_stood_still_is_not_taken_for_an_application_that_stalls() {
-    let mut pair = Pair::attached();
+fn a_stopped_peer_is_not_mistaken_for_a_stalled_application() {
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let id = pair.session();
     let length = pair.client.tunnel.config().session_limit as usize + 10_000;
@@ -233,7 +233,7 @@ fn a_peer_that_stood_still_is_not_taken_for_an_application_that_stalls() {
 
 #[test]
 fn a_reset_behind_data_that_moves_waits_as_long_as_it_moves() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let id = pair.session();
     let length = pair.client.tunnel.config().session_limit as usize + 10_000;
@@ -249,7 +249,7 @@ fn a_reset_behind_data_that_moves_waits_as_long_as_it_moves() {
 
 #[test]
 fn the_receiver_may_pass_a_reset_on_ahead_of_what_its_socket_does_not_take() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let id = pair.session();
     pair.write(Client, id, b"nobody reads this");
@@ -264,7 +264,7 @@ fn the_receiver_may_pass_a_reset_on_ahead_of_what_its_socket_does_not_take() {
 
 #[test]
 fn a_reset_before_anything_was_sent_leaves_no_trace() {
-    let mut pair = Pair::new();
+    let mut pair = TestPair::new();
     let id = pair.open(Client);
     pair.write(Client, id, b"never sent");
     pair.reset(Client, id);
@@ -277,7 +277,7 @@ fn a_reset_before_anything_was_sent_leaves_no_trace() {
 
 #[test]
 fn a_reset_after_an_open_that_was_lost_is_replayed_behind_it() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.lose(Client);
     let id = pair.open(Client);
     pair.write(Client, id, b"hello");
@@ -293,7 +293,7 @@ fn a_reset_after_an_open_that_was_lost_is_replayed_behind_it() {
 
 #[test]
 fn a_reset_may_follow_an_end_while_the_other_direction_is_open() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.finish(Client, id);
     pair.drive();
@@ -306,7 +306,7 @@ fn a_reset_may_follow_an_end_while_the_other_direction_is_open() {
 
 #[test]
 fn a_target_that_is_refused_arrives_as_a_reset_with_its_cause() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.is_accepting = false;
     let id = pair.open(Client);
     pair.write(Client, id, b"sent before the answer");
@@ -321,7 +321,7 @@ fn a_target_that_is_refused_arrives_as_a_reset_with_its_cause() {
 /// [OPEN-3]
 #[test]
 fn a_target_that_was_connected_is_told_from_one_that_never_was_also_when_both_are_reset() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.client.takes = 0;
     let connected = pair.open(Client);
     pair.drive();
@@ -340,7 +340,7 @@ fn a_target_that_was_connected_is_told_from_one_that_never_was_also_when_both_ar
 
 #[test]
 fn a_session_that_an_operator_ends_is_reset_on_both_sides() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.server.tunnel.kill(pair.now, id, Reset::new(Cause::Killed));
     pair.drive();
@@ -352,7 +352,7 @@ fn a_session_that_an_operator_ends_is_reset_on_both_sides() {
 /// [END-1]
 #[test]
 fn an_end_whose_digest_does_not_match_is_not_passed_on() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.tamper = Some(|side, transmit| {
         if side == Client && transmit.header.kind == Kind::Data {
@@ -373,7 +373,7 @@ fn an_end_whose_digest_does_not_match_is_not_passed_on() {
 /// [END-1] The digest is checked when the data before it is delivered, not when it is received.
 #[test]
 fn an_end_whose_digest_does_not_match_waits_for_a_slow_socket() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 3;
     let id = pair.session();
     pair.tamper = Some(|side, transmit| {
@@ -394,7 +394,7 @@ fn an_end_whose_digest_does_not_match_waits_for_a_slow_socket() {
 
 #[test]
 fn sessions_that_the_server_opens_end_the_same_way() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.open(Server);
     assert_eq!(Some(id), SessionId::new(2));
     pair.drive();

@@ -4,8 +4,8 @@
 mod common;
 
 use bytes::Bytes;
-use common::wire::{self, Hello, packet};
-use common::{Pair, TUNNEL, pattern, request, transmits};
+use common::wire::{self, WireHello, packet};
+use common::{TUNNEL, TestPair, pattern, request, transmits};
 use eternaltcp_proto::{
     AcceptError, Acceptor, Closing, Config, Event, HeaderError, HelloError, Kind, MAX_PAYLOAD,
     Progress, SessionId, Side, Time, Tunnel, Violation,
@@ -16,8 +16,8 @@ use Side::{Client, Server};
 /// Gives a packet to the server of a pair with one session (number 1, both its packets 0
 /// exchanged). Checks that it is refused, that nothing is lost by it, and that the next carrier
 /// works.
-fn check(name: &str, prepare: fn(&mut Pair, SessionId), hostile: Bytes, expected: Violation) {
-    let mut pair = Pair::attached();
+fn check(name: &str, prepare: fn(&mut TestPair, SessionId), hostile: Bytes, expected: Violation) {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     let witness = pair.session();
     pair.write(Client, witness, b"before ");
@@ -35,7 +35,7 @@ fn check(name: &str, prepare: fn(&mut Pair, SessionId), hostile: Bytes, expected
     pair.check_usable();
 }
 
-fn nothing(_: &mut Pair, _: SessionId) {}
+fn nothing(_: &mut TestPair, _: SessionId) {}
 
 fn session(value: u32) -> SessionId {
     SessionId::new(value).expect("not the tunnel itself")
@@ -118,7 +118,7 @@ fn a_number_that_is_not_the_next() {
 /// [RESET-3] If this side has reset the session, a reset may skip numbers, and nothing else may.
 #[test]
 fn a_number_that_skips_after_our_own_reset() {
-    let reset = |pair: &mut Pair, id| {
+    let reset = |pair: &mut TestPair, id| {
         pair.hold(Client);
         pair.reset(Server, id);
     };
@@ -155,7 +155,7 @@ fn a_session_that_does_not_exist() {
         packet(wire::OPEN, 9, 1, 0, b"\0"),
         none(Kind::Open, 9),
     );
-    let ended: fn(&mut Pair, SessionId) = |pair, id| pair.end_both(id);
+    let ended: fn(&mut TestPair, SessionId) = |pair, id| pair.end_both(id);
     check("an open of old", ended, packet(wire::OPEN, 1, 0, 0, b"\0"), none(Kind::Open, 1));
     check("data of old", ended, packet(wire::DATA, 1, 2, 1, b"x"), none(Kind::Data, 1));
 }
@@ -167,7 +167,7 @@ fn an_opening_that_is_not_the_first_packet_or_not_there() {
     check("opened twice", nothing, open, Violation::OutOfPlace(Kind::Open));
     let opened = packet(wire::OPENED, 1, 1, 1, b"");
     check("an answer to nothing", nothing, opened, Violation::OutOfPlace(Kind::Opened));
-    let offer: fn(&mut Pair, SessionId) = |pair, _| {
+    let offer: fn(&mut TestPair, SessionId) = |pair, _| {
         pair.hold(Client);
         pair.open(Server);
     };
@@ -178,12 +178,12 @@ fn an_opening_that_is_not_the_first_packet_or_not_there() {
 /// [END-2]
 #[test]
 fn packets_behind_the_end() {
-    let finish: fn(&mut Pair, SessionId) = |pair, id| pair.finish(Client, id);
+    let finish: fn(&mut TestPair, SessionId) = |pair, id| pair.finish(Client, id);
     let end = packet(wire::END, 1, 2, 1, &[0; 8]);
     check("a second end", finish, end, Violation::OutOfPlace(Kind::End));
     let data = packet(wire::DATA, 1, 2, 1, b"x");
     check("data behind the end", finish, data, Violation::OutOfPlace(Kind::Data));
-    let reset: fn(&mut Pair, SessionId) = |pair, id| {
+    let reset: fn(&mut TestPair, SessionId) = |pair, id| {
         pair.server.socket(id).takes = 0;
         pair.write(Client, id, b"keeps the reset waiting");
         pair.reset(Client, id);
@@ -204,12 +204,12 @@ fn a_payload_that_is_malformed() {
 /// [LIMIT-2]
 #[test]
 fn more_than_the_limit() {
-    let stall: fn(&mut Pair, SessionId) = |pair, id| {
+    let stall: fn(&mut TestPair, SessionId) = |pair, id| {
         pair.server.socket(id).takes = 0;
         let limit = pair.client.tunnel.config().session_limit as usize;
         pair.write(Client, id, &pattern(limit));
     };
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     stall(&mut pair, id);
     pair.drive();
@@ -221,7 +221,7 @@ fn more_than_the_limit() {
 /// A code that this version has no name for is not a violation.
 #[test]
 fn unknown_codes_are_passed_on() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     let reset = packet(wire::RESET, 1, 1, 1, &wire::reset(4242));
     pair.server.tunnel.handle_input(pair.now, reset).unwrap();
@@ -235,8 +235,8 @@ fn unknown_codes_are_passed_on() {
 
 /// [CLOSE-1]
 #[test]
-fn nothing_counts_behind_a_close() {
-    let mut pair = Pair::attached();
+fn everything_after_a_close_is_ignored() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Client, id, b"not sent any more");
     pair.client.tunnel.close(Closing::Done);
@@ -249,7 +249,7 @@ fn nothing_counts_behind_a_close() {
         .collect();
     assert_eq!(kinds, [Kind::Close]);
     assert!(pair.server.tunnel.is_closed() && !pair.server.tunnel.is_attached());
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let close = packet(wire::CLOSE, 0, 0, 0, &0_u32.to_le_bytes());
     let junk = packet(wire::DATA, 77, 0, 0, b"x");
     let both = [close, junk].concat().into();
@@ -272,7 +272,7 @@ fn accept(chunks: &[Bytes]) -> Result<Progress, AcceptError> {
 }
 
 fn resume() -> Bytes {
-    Hello::resume(7, TUNNEL.0).packet()
+    WireHello::resume(7, TUNNEL.0).packet()
 }
 
 /// [ATTACH-1]
@@ -291,7 +291,7 @@ fn what_is_no_request() {
     assert_eq!(accept(&[resume(), numbers(1), numbers(1)]), wrong());
     assert_eq!(accept(&[resume(), numbers(1), numbers(3), numbers(5)]), wrong(), "too many");
     assert_eq!(accept(&[resume(), numbers(1), wire::numbers_end(2)]), wrong());
-    let new = Hello::new_tunnel(1).packet();
+    let new = WireHello::new_tunnel(1).packet();
     assert_eq!(accept(&[new.clone(), numbers(1)]), wrong(), "a new tunnel has no sessions");
     let early = [wire::numbers_end(0), data].concat().into();
     assert!(accept(&[new, early]).is_err(), "nothing follows before the answer");
@@ -303,7 +303,7 @@ fn what_is_no_request() {
 
 #[test]
 fn a_greeting_that_is_malformed_gets_no_answer() {
-    let good = Hello::resume(7, TUNNEL.0).payload();
+    let good = WireHello::resume(7, TUNNEL.0).payload();
     let mut other_magic = good.clone();
     other_magic[0] = b'E';
     let mut other_intent = good.clone();
@@ -376,7 +376,7 @@ fn what_is_no_answer() {
 /// Numbers of sessions that this side does not know are ignored.
 #[test]
 fn numbers_of_unknown_sessions_are_passed_over() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let mut acceptor = Acceptor::new(10);
     for bytes in [resume(), wire::numbers(101, 5, 5, 9, 1), wire::numbers_end(1)] {
         acceptor.handle_input(bytes);

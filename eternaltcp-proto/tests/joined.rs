@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::wire::{self, packet};
-use common::{Pair, TUNNEL};
+use common::{TUNNEL, TestPair};
 use eternaltcp_proto::{
     AcceptError, Acceptor, Cause, Event, JoinedId, Kind, MAX_PAYLOAD, Progress, Reset, Seq,
     SessionId, Side, StandbyConfig, Suspicion, Time, Transmit, Tunnel, Violation,
@@ -41,7 +41,7 @@ fn sent_on(tunnel: &mut Tunnel, now: Time, id: JoinedId) -> Vec<Transmit> {
 }
 
 /// Returns a carrier that stands by, and the server's acceptor of it.
-fn standing_by(pair: &mut Pair) -> (eternaltcp_proto::Standby, Acceptor) {
+fn standing_by(pair: &mut TestPair) -> (eternaltcp_proto::Standby, Acceptor) {
     let now = pair.now;
     let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
     let mut acceptor = Acceptor::new(10);
@@ -54,7 +54,7 @@ fn standing_by(pair: &mut Pair) -> (eternaltcp_proto::Standby, Acceptor) {
 }
 
 /// Lets one more carrier join.
-fn join(pair: &mut Pair) -> Beside {
+fn join(pair: &mut TestPair) -> Beside {
     let (standby, mut acceptor) = standing_by(pair);
     let now = pair.now;
     let client = pair.client.tunnel.join(now, standby).unwrap();
@@ -67,8 +67,8 @@ fn join(pair: &mut Pair) -> Beside {
 }
 
 /// Returns an attached pair with a session that both know, and a joined carrier.
-fn joined() -> (Pair, SessionId, Beside) {
-    let mut pair = Pair::attached();
+fn joined() -> (TestPair, SessionId, Beside) {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.drive();
     let beside = join(&mut pair);
@@ -76,7 +76,7 @@ fn joined() -> (Pair, SessionId, Beside) {
 }
 
 /// As [`joined`], where the client's application has just sent much.
-fn joined_with_bulk() -> (Pair, SessionId, Beside) {
+fn joined_with_bulk() -> (TestPair, SessionId, Beside) {
     let (mut pair, id, beside) = joined();
     pair.write(Client, id, &[0; MAX_PAYLOAD * 3]);
     pair.drive();
@@ -84,7 +84,7 @@ fn joined_with_bulk() -> (Pair, SessionId, Beside) {
     (pair, id, beside)
 }
 
-fn records(pair: &Pair) -> (usize, usize) {
+fn records(pair: &TestPair) -> (usize, usize) {
     (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
 }
 
@@ -92,7 +92,7 @@ fn data(id: SessionId, seq: u32, payload: &[u8]) -> Bytes {
     packet(wire::DATA, id.get(), seq, 0, payload)
 }
 
-impl Pair {
+impl TestPair {
     fn give_beside(&mut self, side: Side, beside: Beside, bytes: Bytes) -> Result<(), Violation> {
         let now = self.now;
         let tunnel = match side {
@@ -106,7 +106,7 @@ impl Pair {
 /// [JOIN-1]
 #[test]
 fn a_client_joins_only_where_the_server_has_said_that_it_may() {
-    let mut pair = Pair::new();
+    let mut pair = TestPair::new();
     assert!(!pair.client.tunnel.may_join(), "nobody knows before the first attach");
     pair.tamper = Some(|side, transmit| {
         if side == Server && transmit.header.kind == Kind::Attached {
@@ -132,7 +132,7 @@ fn a_join_before_the_answer_or_without_a_standby_ends_the_carrier() {
     let mut acceptor = Acceptor::new(10);
     acceptor.handle_input(join());
     assert_eq!(acceptor.poll(), Err(out()), "nothing was asked before");
-    let pair = Pair::attached();
+    let pair = TestPair::attached();
     let now = pair.now;
     let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
     let mut acceptor = Acceptor::new(10);
@@ -146,7 +146,7 @@ fn a_join_before_the_answer_or_without_a_standby_ends_the_carrier() {
 /// [JOIN-2]
 #[test]
 fn a_join_of_another_epoch_or_beyond_the_limit_changes_nothing() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (standby, mut acceptor) = standing_by(&mut pair);
     let now = pair.now;
     let client = pair.client.tunnel.join(now, standby).unwrap();
@@ -175,7 +175,7 @@ fn an_answer_of_another_epoch_or_an_unasked_one_ends_the_carrier() {
     let (mut pair, _, beside) = joined();
     let out = Err(Violation::OutOfPlace(Kind::Join));
     assert_eq!(pair.give_beside(Client, beside, answer(1)), out, "it was answered");
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (standby, _) = standing_by(&mut pair);
     let client = pair.client.tunnel.join(pair.now, standby).unwrap();
     sent_on(&mut pair.client.tunnel, pair.now, client);
@@ -222,7 +222,7 @@ fn the_client_asks_whether_a_joined_carrier_lives_and_takes_silence_for_its_end(
     let (mut pair, _, beside) = joined();
     let config = pair.client.tunnel.config().clone();
     let asked = pair.now + config.heartbeat;
-    let heard = |pair: &mut Pair, at, beat| {
+    let heard = |pair: &mut TestPair, at, beat| {
         let beat = packet(wire::HEARTBEAT, 0, beat, 0, b"");
         pair.client.tunnel.handle_input(at, beat).unwrap();
         pair.client.tunnel.handle_timeout(at);
@@ -268,7 +268,7 @@ fn a_joined_carrier_that_does_not_answer_is_doubted_as_soon_as_the_attached_one(
 /// [JOIN-4]
 #[test]
 fn bulk_of_a_session_that_the_peer_knows_goes_beside_and_nothing_else() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let beside = join(&mut pair);
     let new = pair.open(Client);
     pair.client.tunnel.write(pair.now, new, vec![1; MAX_PAYLOAD * 3].into());
@@ -305,7 +305,7 @@ fn late_data_of_a_session_that_is_over_is_passed_over_and_of_none_a_violation() 
 
 /// [JOIN-5]
 #[test]
-fn what_comes_before_its_turn_waits_for_it_in_every_order() {
+fn packets_that_arrive_early_wait_for_their_turn_in_every_order() {
     let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
     for order in orders {
         let (mut pair, id, beside) = joined();
@@ -396,7 +396,7 @@ fn data_ahead_of_their_turn_of_a_session_that_was_reset_are_not_held() {
 /// [SEQ-2] Without a joined carrier no packet may come out of order.
 #[test]
 fn without_joined_carriers_a_gap_is_a_violation() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.drive();
     let result = pair.server.tunnel.handle_input(pair.now, data(id, 2, b"x"));
@@ -405,7 +405,7 @@ fn without_joined_carriers_a_gap_is_a_violation() {
 
 /// [JOIN-6]
 #[test]
-fn what_was_lost_beside_is_replayed_after_the_next_attach_and_once() {
+fn packets_lost_on_a_joined_carrier_are_replayed_once_after_the_next_attach() {
     let (mut pair, id, beside) = joined_with_bulk();
     pair.client.tunnel.write(pair.now, id, (0..=255).cycle().take(MAX_PAYLOAD * 4).collect());
     let mut sent = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
@@ -434,7 +434,7 @@ fn the_attached_carrier_is_left_to_keystrokes_while_somebody_types() {
     let free = pair.client.tunnel.poll_transmit(pair.now).unwrap();
     assert_eq!(free.header.session, bulk.get(), "nobody types");
     pair.client.tunnel.write(pair.now, typed, Bytes::from_static(b"k"));
-    let sessions = |pair: &mut Pair| -> Vec<u32> {
+    let sessions = |pair: &mut TestPair| -> Vec<u32> {
         let now = pair.now;
         std::iter::from_fn(|| pair.client.tunnel.poll_transmit(now))
             .map(|transmit| transmit.header.session)

@@ -3,16 +3,17 @@
 
 mod common;
 
-use common::{Pair, pattern, wire};
+use common::{TestPair, pattern, wire};
 use eternaltcp_proto::{
-    Cause, Config, Event, Kind, OpenError, PACKET_CHARGE, RESERVE, SessionId, Side, Violation, cost,
+    Cause, Config, Event, Kind, PACKET_CHARGE, RESERVE, SessionId, SessionOpenError, Side,
+    Violation, cost,
 };
 
 use Side::{Client, Server};
 
 /// Returns a pair with these settings whose server takes nothing from its tunnel.
-fn stalled(config: Config) -> Pair {
-    let mut pair = Pair::with(config.clone(), config);
+fn stalled(config: Config) -> TestPair {
+    let mut pair = TestPair::with(config.clone(), config);
     pair.server.takes = 0;
     pair.attach();
     pair
@@ -23,7 +24,7 @@ fn small_pool(shares: u64) -> Config {
 }
 
 /// Returns the cost of all data of a session that the client sent.
-fn sent_cost(pair: &Pair, id: SessionId) -> u64 {
+fn sent_cost(pair: &TestPair, id: SessionId) -> u64 {
     let of_session = pair.log.iter().filter(|(side, transmit)| {
         let header = &transmit.header;
         *side == Client && header.kind == Kind::Data && header.session == id.get()
@@ -102,7 +103,7 @@ fn a_stalled_session_leaves_every_other_its_reserve() {
 
 #[test]
 fn a_stalled_session_slows_no_other() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let stalled = pair.session();
     pair.write(Client, stalled, &pattern(1 << 20));
@@ -118,7 +119,7 @@ fn a_stalled_session_slows_no_other() {
 #[test]
 fn a_peer_that_holds_less_is_sent_less() {
     let small = Config { tunnel_limit: 4 * RESERVE, ..Config::default() };
-    let mut pair = Pair::with(Config::default(), small);
+    let mut pair = TestPair::with(Config::default(), small);
     pair.server.takes = 0;
     pair.attach();
     let id = pair.session();
@@ -129,8 +130,8 @@ fn a_peer_that_holds_less_is_sent_less() {
 
 /// [LIMIT-4]
 #[test]
-fn a_tunnel_of_which_half_is_taken_is_short_and_a_higher_limit_is_told_and_used() {
-    let mut pair = Pair::with(Config::default(), small_pool(8));
+fn a_half_full_tunnel_is_short_and_a_higher_limit_is_advertised_and_used() {
+    let mut pair = TestPair::with(Config::default(), small_pool(8));
     pair.attach();
     assert!(!pair.server.tunnel.is_short());
     let ids: Vec<_> = (0..8).map(|_| pair.session()).collect();
@@ -162,7 +163,7 @@ fn a_tunnel_of_which_half_is_taken_is_short_and_a_higher_limit_is_told_and_used(
 fn a_tunnel_is_short_when_a_session_has_grown_to_a_quarter_of_it_and_not_before() {
     let limit = 16 * 64 * 1024;
     let small = Config { tunnel_limit: limit, session_limit: 64 * 1024, ..Config::default() };
-    let mut pair = Pair::with(Config::default(), small);
+    let mut pair = TestPair::with(Config::default(), small);
     pair.attach();
     let id = pair.session();
     for round in 0.. {
@@ -205,7 +206,7 @@ fn a_full_queue_stops_reading_and_never_ends_the_session() {
 /// Data without numbers is merged, and counts too.
 #[test]
 fn a_detached_tunnel_holds_half_of_its_limit_and_each_session_its_reserve() {
-    let mut pair = Pair::with(small_pool(64), small_pool(64));
+    let mut pair = TestPair::with(small_pool(64), small_pool(64));
     let ids: Vec<SessionId> = (0..10).map(|_| pair.open(Client)).collect();
     for id in &ids {
         for _ in 0..100 {
@@ -227,7 +228,7 @@ fn a_detached_tunnel_holds_half_of_its_limit_and_each_session_its_reserve() {
 fn a_limit_grows_with_use_up_to_its_bound() {
     let config =
         Config { session_limit: 16 << 10, max_session_limit: 64 << 10, ..Config::default() };
-    let mut pair = Pair::with(config.clone(), config);
+    let mut pair = TestPair::with(config.clone(), config);
     pair.attach();
     let id = pair.session();
     pair.write(Client, id, &pattern(1 << 20));
@@ -252,7 +253,7 @@ fn the_limit_of_a_stalled_session_does_not_grow() {
 
 /// [LIMIT-4]
 #[test]
-fn a_limit_that_is_told_lower_stays_what_it_was() {
+fn a_limit_that_is_advertised_lower_stays_unchanged() {
     let mut pair = stalled(Config::default());
     let id = pair.session();
     let (now, payload) = (pair.now, 1_u64.to_le_bytes());
@@ -269,7 +270,7 @@ fn a_limit_that_is_told_lower_stays_what_it_was() {
 #[test]
 fn a_limit_that_has_grown_survives_an_attach() {
     let config = Config { session_limit: 16 << 10, ..Config::default() };
-    let mut pair = Pair::with(config.clone(), config);
+    let mut pair = TestPair::with(config.clone(), config);
     pair.attach();
     let id = pair.session();
     pair.write(Client, id, &pattern(1 << 20));
@@ -320,7 +321,8 @@ fn the_receiver_refuses_more_than_the_tunnels_limit() {
 /// [OPEN-4]
 #[test]
 fn a_session_for_which_no_share_is_left_is_refused() {
-    let mut pair = Pair::with(Config::default(), Config { max_sessions: 2, ..Config::default() });
+    let mut pair =
+        TestPair::with(Config::default(), Config { max_sessions: 2, ..Config::default() });
     pair.attach();
     let kept = [pair.session(), pair.session()];
     let refused = pair.open(Client);
@@ -336,21 +338,21 @@ fn a_session_for_which_no_share_is_left_is_refused() {
 #[test]
 fn a_share_that_this_side_lacks_is_an_error_at_once() {
     for config in [small_pool(3), Config { max_sessions: 3, ..Config::default() }] {
-        let mut pair = Pair::with(config.clone(), config);
+        let mut pair = TestPair::with(config.clone(), config);
         pair.attach();
         let ids = [pair.session(), pair.session(), pair.session()];
         let target = bytes::Bytes::from_static(b"\0");
-        assert_eq!(pair.client.tunnel.open(target.clone()), Err(OpenError::LimitReached));
-        assert_eq!(pair.server.tunnel.open(target), Err(OpenError::LimitReached));
+        assert_eq!(pair.client.tunnel.open(target.clone()), Err(SessionOpenError::LimitReached));
+        assert_eq!(pair.server.tunnel.open(target), Err(SessionOpenError::LimitReached));
         pair.end_both(ids[0]);
         pair.check_usable();
     }
 }
 
 #[test]
-fn the_share_of_a_session_that_ended_is_free_when_its_peer_is_about_to_hear_so() {
+fn the_share_of_an_ended_session_is_free_when_its_peer_is_about_to_learn_of_it() {
     for config in [small_pool(1), Config { max_sessions: 1, ..Config::default() }] {
-        let mut pair = Pair::with(config.clone(), config);
+        let mut pair = TestPair::with(config.clone(), config);
         pair.attach();
         let first = pair.session();
         assert!(!pair.client.tunnel.has_share());
@@ -368,7 +370,7 @@ fn the_share_of_a_session_that_ended_is_free_when_its_peer_is_about_to_hear_so()
 #[test]
 fn sessions_that_are_opened_too_fast_are_refused_and_time_heals() {
     let slow = Config { opens_per_second: 5, ..Config::default() };
-    let mut pair = Pair::with(Config::default(), slow);
+    let mut pair = TestPair::with(Config::default(), slow);
     pair.attach();
     let ids: Vec<SessionId> = (0..8).map(|_| pair.open(Client)).collect();
     pair.drive();
@@ -384,7 +386,7 @@ fn sessions_that_are_opened_too_fast_are_refused_and_time_heals() {
 #[test]
 fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
     let few = Config { max_sessions: 10, ..Config::default() };
-    let mut pair = Pair::with(few.clone(), few);
+    let mut pair = TestPair::with(few.clone(), few);
     pair.attach();
     let now = pair.now;
     let mut result = Ok(());
@@ -402,7 +404,7 @@ fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
 
 #[test]
 fn a_peer_that_opens_and_resets_as_fast_as_it_can_leaves_nothing_behind() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     for _ in 0..2_000 {
         let id = pair.open(Client);
         pair.flush();

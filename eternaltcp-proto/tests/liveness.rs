@@ -4,26 +4,26 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ONE_WAY, Pair, transmits, wire};
+use common::{ONE_WAY, TestPair, transmits, wire};
 use eternaltcp_proto::{Config, Event, Kind, Side};
 
 use Side::{Client, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn beats(pair: &Pair, side: Side) -> usize {
+fn beats(pair: &TestPair, side: Side) -> usize {
     let of_kind = pair.log.iter().filter(|(s, t)| *s == side && t.header.kind == Kind::Heartbeat);
     of_kind.count()
 }
 
-fn is_dead(pair: &Pair) -> (bool, bool) {
+fn is_dead(pair: &TestPair) -> (bool, bool) {
     let has = |events: &[Event]| events.contains(&Event::CarrierDead);
     (has(&pair.client.events), has(&pair.server.events))
 }
 
 #[test]
 fn an_idle_carrier_stays_alive() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.run_for(SECOND * 600);
     assert_eq!(is_dead(&pair), (false, false));
     pair.check_usable();
@@ -32,7 +32,7 @@ fn an_idle_carrier_stays_alive() {
 /// [LIVE-1]
 #[test]
 fn a_heartbeat_is_sent_when_nothing_else_was_for_a_second() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.run_for(SECOND / 2);
     pair.check_usable();
     assert_eq!((beats(&pair, Client), beats(&pair, Server)), (0, 0));
@@ -46,7 +46,7 @@ fn a_heartbeat_is_sent_when_nothing_else_was_for_a_second() {
 #[test]
 fn a_peer_that_gives_up_early_hears_three_times_as_often() {
     let hasty = Config { dead_after: Duration::from_millis(300), ..Config::default() };
-    let mut pair = Pair::with(Config::default(), hasty);
+    let mut pair = TestPair::with(Config::default(), hasty);
     pair.attach();
     let before = pair.log.len();
     pair.run_for(SECOND * 10);
@@ -57,10 +57,10 @@ fn a_peer_that_gives_up_early_hears_three_times_as_often() {
 
 /// [LIVE-6]
 #[test]
-fn no_peer_has_heartbeats_come_more_often_than_every_100_ms() {
+fn no_peer_causes_heartbeats_more_often_than_every_100_ms() {
     for told in [0, 1, 299].map(Duration::from_millis) {
         let hasty = Config { dead_after: told, ..Config::default() };
-        let mut pair = Pair::with(hasty, Config::default());
+        let mut pair = TestPair::with(hasty, Config::default());
         pair.attach();
         pair.drive();
         let (start, mut beats) = (pair.now, 0);
@@ -79,7 +79,7 @@ fn no_peer_has_heartbeats_come_more_often_than_every_100_ms() {
 /// [LIVE-3]
 #[test]
 fn the_answer_to_a_heartbeat_names_it_and_gives_the_round_trip() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     assert_eq!(pair.client.tunnel.liveness().unwrap().1, None);
     let beat = wire::packet(wire::HEARTBEAT, 0, 77, 0, b"");
     let now = pair.now;
@@ -94,7 +94,7 @@ fn the_answer_to_a_heartbeat_names_it_and_gives_the_round_trip() {
 /// [LIVE-2]
 #[test]
 fn three_silent_seconds_end_a_carrier_for_each_side_that_hears_nothing() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.lose(Server);
     pair.run_for(SECOND * 3 + ONE_WAY);
     assert_eq!(is_dead(&pair), (true, false));
@@ -108,7 +108,7 @@ fn three_silent_seconds_end_a_carrier_for_each_side_that_hears_nothing() {
 /// [LIVE-2] A record that takes long to arrive is congestion.
 #[test]
 fn any_byte_that_is_read_is_life() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.lose(Server);
     for _ in 0..10 {
         pair.run_for(SECOND);
@@ -120,8 +120,8 @@ fn any_byte_that_is_read_is_life() {
 }
 
 #[test]
-fn a_late_heartbeat_while_data_flows_is_no_death() {
-    let mut pair = Pair::attached();
+fn a_late_heartbeat_while_data_flows_ends_nothing() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     for _ in 0..100 {
         pair.write(Client, id, b"typing");
@@ -134,7 +134,7 @@ fn a_late_heartbeat_while_data_flows_is_no_death() {
 /// [LIVE-4] Everything that waits in the socket is read before the carrier is judged.
 #[test]
 fn after_its_own_stop_a_side_reads_before_it_judges() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Server, id, b"sent during the stop");
     pair.flush();
@@ -148,7 +148,7 @@ fn after_its_own_stop_a_side_reads_before_it_judges() {
 /// [LIVE-4]
 #[test]
 fn after_its_own_stop_a_silent_peer_has_a_second_to_be_heard() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.lose(Server);
     pair.sleep(SECOND * 60);
     let now = pair.now;
@@ -164,7 +164,7 @@ fn after_its_own_stop_a_silent_peer_has_a_second_to_be_heard() {
 /// it wakes.
 #[test]
 fn eight_hours_of_sleep_cost_a_carrier_and_no_byte() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.lose(Client);
     pair.lose(Server);
@@ -182,7 +182,7 @@ fn eight_hours_of_sleep_cost_a_carrier_and_no_byte() {
 
 #[test]
 fn heartbeats_go_on_while_an_application_stalls() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let id = pair.session();
     pair.write(Client, id, &common::pattern(1 << 20));
@@ -195,7 +195,7 @@ fn heartbeats_go_on_while_an_application_stalls() {
 
 #[test]
 fn a_detached_tunnel_wants_no_timer() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.cut();
     assert_eq!(pair.client.tunnel.poll_timeout(), None);
     assert_eq!(pair.server.tunnel.poll_timeout(), None);
@@ -205,8 +205,8 @@ fn a_detached_tunnel_wants_no_timer() {
 /// [LIVE-5] Everything sent to the peer is lost, while the peer still sends: only missing answers
 /// show it.
 #[test]
-fn a_peer_that_is_heard_and_does_not_hear_is_doubted() {
-    let mut pair = Pair::attached();
+fn a_peer_that_sends_data_and_receives_none_is_doubted() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     let mut doubted = None;
     for tick in 0..200_u32 {

@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::wire::{self, Hello, packet};
-use common::{Pair, TUNNEL, new_tunnel, pattern, transmits};
+use common::wire::{self, WireHello, packet};
+use common::{TUNNEL, TestPair, new_tunnel, pattern, transmits};
 use eternaltcp_proto::{
     Acceptor, AttachRequest, Cause, Config, Epoch, Kind, Progress, Reset, SessionId, Side, Time,
     Tunnel, TunnelState, Violation,
@@ -14,7 +14,7 @@ use eternaltcp_proto::{
 
 use Side::{Client, Server};
 
-fn records(pair: &Pair) -> (usize, usize) {
+fn records(pair: &TestPair) -> (usize, usize) {
     (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
 }
 
@@ -31,7 +31,7 @@ fn request(packets: &[Bytes]) -> AttachRequest {
 /// answer to it.
 #[test]
 fn the_answer_to_a_reset_may_come_after_its_acknowledgement() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Client, id, &pattern(200_000));
     pair.finish(Server, id);
@@ -45,7 +45,7 @@ fn the_answer_to_a_reset_may_come_after_its_acknowledgement() {
 #[test]
 fn a_reset_that_crosses_the_last_acknowledgement_harms_nothing() {
     for by_operator in [false, true] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         pair.finish(Server, id);
         pair.drive();
@@ -68,7 +68,7 @@ fn a_reset_that_crosses_the_last_acknowledgement_harms_nothing() {
 /// last acknowledgement finds no carrier.
 #[test]
 fn a_session_that_ends_while_its_attach_is_on_its_way_leaves_no_record() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.client.takes = 0;
     let id = pair.session();
     pair.write(Server, id, b"x");
@@ -89,7 +89,7 @@ fn a_session_that_ends_while_its_attach_is_on_its_way_leaves_no_record() {
 /// attach.rs. [ATTACH-9]
 #[test]
 fn a_digest_that_does_not_match_resets_only_that_session_also_if_packets_were_lost() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (bad, good) = (pair.session(), pair.session());
     pair.lose(Client);
     pair.write(Client, bad, b"lost");
@@ -110,7 +110,7 @@ fn a_digest_that_does_not_match_resets_only_that_session_also_if_packets_were_lo
 /// attach.rs. [ATTACH-10] The client had already reset the session.
 #[test]
 fn numbers_that_do_not_fit_do_not_swallow_a_reset() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.lose(Client);
     pair.reset(Client, id);
@@ -129,14 +129,14 @@ fn numbers_that_do_not_fit_do_not_swallow_a_reset() {
 /// attach.rs. [ATTACH-10]
 #[test]
 fn numbers_that_do_not_fit_bring_a_reset_and_no_opening() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.is_accepting = false;
     let id = pair.open(Client);
     pair.drive();
     pair.server.tunnel.handle_lost();
     pair.server.tunnel.accept(pair.now, id);
     let numbers = wire::numbers(id.get(), 5, 5, 0, 1 << 18);
-    let asked = request(&[Hello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
+    let asked = request(&[WireHello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
     pair.server.tunnel.handle_attach(pair.now, TUNNEL, asked).unwrap();
     let sent: Vec<(Kind, u32)> = transmits(&mut pair.server.tunnel, pair.now)
         .iter()
@@ -150,7 +150,7 @@ fn numbers_that_do_not_fit_bring_a_reset_and_no_opening() {
 /// not, and the server has lost its record.
 #[test]
 fn a_session_that_is_open_one_way_only_is_reset_if_the_peer_has_no_record() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.finish(Server, id);
     pair.drive();
@@ -164,11 +164,11 @@ fn a_session_that_is_open_one_way_only_is_reset_if_the_peer_has_no_record() {
 /// limits.rs. [LIMIT-5] The open that was one too many is sent again with the next carrier, and
 /// then there is room.
 #[test]
-fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
+fn an_open_that_ended_its_carrier_as_a_flood_is_not_an_old_session() {
     let few = Config { max_sessions: 2, ..Config::default() };
     let mut server = Tunnel::new(Server, few);
     let now = Time::ZERO;
-    let asked = request(&[Hello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
+    let asked = request(&[WireHello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
     server.handle_attach(now, TUNNEL, asked).unwrap();
     let open = |session| packet(wire::OPEN, session, 0, 0, b"\0");
     let mut opened = Vec::new();
@@ -183,7 +183,7 @@ fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
         let next = u32::from(*session > 3);
         wire::numbers(*session, next, next, 0, 1 << 18)
     };
-    let mut packets = vec![Hello::resume(2, TUNNEL.0).packet()];
+    let mut packets = vec![WireHello::resume(2, TUNNEL.0).packet()];
     packets.extend(opened.iter().map(numbers));
     packets.push(wire::numbers_end(opened.len() as u32));
     server.handle_attach(now, TUNNEL, request(&packets)).unwrap();
@@ -197,10 +197,10 @@ fn an_open_that_ended_its_carrier_as_a_flood_is_no_session_of_old() {
 
 /// limits.rs. [LIMIT-4] A limit that reaches its bound during an attach is not sent later either.
 #[test]
-fn a_limit_that_grows_while_an_attach_is_on_its_way_is_told() {
+fn a_limit_that_grows_while_an_attach_is_in_flight_is_advertised() {
     let small =
         Config { session_limit: 32 << 10, max_session_limit: 64 << 10, ..Config::default() };
-    let mut pair = Pair::with(small.clone(), small);
+    let mut pair = TestPair::with(small.clone(), small);
     pair.client.takes = 0;
     pair.attach();
     let id = pair.session();
@@ -227,7 +227,7 @@ fn a_limit_that_grows_while_an_attach_is_on_its_way_is_told() {
 #[test]
 fn an_echo_answers_the_heartbeats_before_it_too() {
     let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
-    let mut pair = Pair::with(patient.clone(), patient);
+    let mut pair = TestPair::with(patient.clone(), patient);
     pair.attach();
     pair.hold(Client);
     pair.hold(Server);
@@ -241,7 +241,7 @@ fn an_echo_answers_the_heartbeats_before_it_too() {
 /// hostile.rs. [END-2]
 #[test]
 fn nothing_follows_a_reset_that_was_passed_on() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id: SessionId = pair.session();
     for (seq, is_first) in [(1, true), (2, false)] {
         let reset = packet(wire::RESET, id.get(), seq, 1, &wire::reset(0));
@@ -261,9 +261,9 @@ fn a_client_whose_epochs_are_used_up_does_not_panic() {
 
 /// attach.rs. The request has the previous limit, and no later packet had the new one.
 #[test]
-fn a_limit_that_is_raised_while_an_attach_is_on_its_way_is_told_after_it() {
+fn a_limit_that_is_raised_while_an_attach_is_in_flight_is_advertised_after_it() {
     let config = Config { tunnel_limit: 1 << 20, ..Config::default() };
-    let mut pair = Pair::with(config.clone(), config);
+    let mut pair = TestPair::with(config.clone(), config);
     pair.begin_attach();
     pair.client.tunnel.raise_limit(pair.now, 2 << 20);
     pair.drive();
@@ -273,9 +273,9 @@ fn a_limit_that_is_raised_while_an_attach_is_on_its_way_is_told_after_it() {
 /// state.rs. The server's successor has lower limits, and never heard of a session of which the
 /// client has sent as much as the previous limits allow.
 #[test]
-fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
+fn a_successor_with_lower_limits_accepts_data_sent_under_the_old_limits() {
     let before = Config { session_limit: 100_000, ..Config::default() };
-    let mut pair = Pair::with(before.clone(), before.clone());
+    let mut pair = TestPair::with(before.clone(), before.clone());
     pair.attach();
     pair.lose(Client);
     let id = pair.open(Client);
@@ -295,7 +295,7 @@ fn a_successor_with_lower_limits_takes_what_was_sent_by_those_of_before() {
 /// outstanding.
 #[test]
 fn a_limit_that_is_smaller_after_a_restore_allows_what_is_outstanding() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.server.takes = 0;
     let ids = [pair.session(), pair.session()];
     pair.lose(Client);
@@ -323,7 +323,7 @@ fn tamper_with_digest(side: Side, transmit: &mut eternaltcp_proto::Transmit) {
 fn data_dropped_at_an_attach_fill_the_limit_until_they_are_delivered() {
     let config = Config { tunnel_limit: 100_000, ..Config::default() };
     for is_reset_before in [false, true] {
-        let mut pair = Pair::with(config.clone(), config.clone());
+        let mut pair = TestPair::with(config.clone(), config.clone());
         pair.server.takes = 0;
         pair.attach();
         let bad = pair.session();
@@ -364,7 +364,7 @@ fn data_dropped_at_an_attach_fill_the_limit_until_they_are_delivered() {
 /// Returns a session of which the client holds bytes without a number, and its reset behind them,
 /// on a carrier that no longer brings anything to the server. Also returns how many bytes were read
 /// from the application.
-fn reset_behind_data_on_a_dead_path(pair: &mut Pair) -> (SessionId, usize) {
+fn reset_behind_data_on_a_dead_path(pair: &mut TestPair) -> (SessionId, usize) {
     let id = pair.session();
     let length = pair.client.tunnel.config().session_limit as usize * 2;
     pair.lose(Client);
@@ -377,11 +377,11 @@ fn reset_behind_data_on_a_dead_path(pair: &mut Pair) -> (SessionId, usize) {
     (id, read)
 }
 
-/// ending.rs. [RESET-1] The second that a side gives its peer after standing still itself is not
-/// time in which the peer was heard.
+/// ending.rs. [RESET-1] The second that a side grants its peer after it was stopped itself does not
+/// count as time in which the peer was heard.
 #[test]
-fn a_reset_does_not_overtake_data_because_its_own_side_stood_still() {
-    let mut pair = Pair::attached();
+fn a_reset_does_not_overtake_data_because_its_own_side_was_stopped() {
+    let mut pair = TestPair::attached();
     let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
     pair.sleep(Duration::from_secs(8));
     pair.run_for(Duration::from_secs(2));
@@ -395,7 +395,7 @@ fn a_reset_does_not_overtake_data_because_its_own_side_stood_still() {
 /// has fired.
 #[test]
 fn a_reset_does_not_overtake_data_because_a_timer_was_first_after_a_stop() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
     for _ in 0..3 {
         pair.sleep(Duration::from_secs(4));
@@ -409,12 +409,12 @@ fn a_reset_does_not_overtake_data_because_a_timer_was_first_after_a_stop() {
     assert_eq!(pair.server.socket(id).got.len(), read);
 }
 
-/// ending.rs. [RESET-1] A silence too short to end a carrier may be that of a peer that stands
-/// still.
+/// ending.rs. [RESET-1] A silence that is too short to end a carrier may mean that the peer is
+/// stopped.
 #[test]
-fn a_reset_does_not_overtake_data_as_a_patient_side_waits_for_a_peer_that_stands_still() {
+fn a_reset_does_not_overtake_data_while_a_patient_side_waits_for_a_stopped_peer() {
     let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
-    let mut pair = Pair::with(patient.clone(), patient);
+    let mut pair = TestPair::with(patient.clone(), patient);
     pair.attach();
     let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
     for silence in [10, 3] {
@@ -432,7 +432,7 @@ fn a_reset_does_not_overtake_data_as_a_patient_side_waits_for_a_peer_that_stands
 /// delivered. Each side learns the last numbers only from the attach.
 #[test]
 fn a_session_whose_last_numbers_an_attach_tells_leaves_no_record_after_corruption() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.client.socket(id).takes = 0;
     pair.tamper = Some(|_, transmit| {
@@ -464,7 +464,7 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
     for is_acknowledged in [false, true] {
         let mut server = Tunnel::new(Server, Config::default());
         let now = Time::ZERO;
-        let asked = request(&[Hello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
+        let asked = request(&[WireHello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
         server.handle_attach(now, TUNNEL, asked).unwrap();
         server.handle_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
         let id = SessionId::new(1).unwrap();
@@ -478,7 +478,8 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
             server.handle_input(now, packet(wire::ACK, 1, 0, 3, b"")).unwrap();
         }
         let numbers = wire::numbers(1, 3, 3, 0, 1 << 18);
-        let asked = request(&[Hello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
+        let asked =
+            request(&[WireHello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
         server.handle_attach(now, TUNNEL, asked).unwrap();
         let sent = transmits(&mut server, now);
         assert!(!sent.iter().any(|transmit| transmit.header.kind.is_numbered()), "{sent:?}");
@@ -494,7 +495,7 @@ fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
     for is_opening_sent in [true, false] {
         let mut server = Tunnel::new(Server, Config::default());
         let now = Time::ZERO;
-        let asked = request(&[Hello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
+        let asked = request(&[WireHello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
         server.handle_attach(now, TUNNEL, asked).unwrap();
         server.handle_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
         let id = SessionId::new(1).unwrap();
@@ -523,7 +524,7 @@ fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
 /// joined.rs. [STANDBY-5] A heartbeat arrives together with the join before it.
 #[test]
 fn a_heartbeat_behind_a_join_is_answered() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let now = pair.now;
     let standby = [b"etcp", &[1, 0, 0, 0, 1, 0, 0, 0][..], &TUNNEL.0].concat();
     let mut acceptor = Acceptor::new(10);

@@ -1,16 +1,16 @@
-//! Programs that die: another one goes on with what was kept, without what was received
-//! and not delivered.
+//! Programs that die: another one goes on with the stored state, without received data that was not
+//! delivered.
 
 mod common;
 
-use common::{Pair, pattern};
+use common::{TestPair, pattern};
 use eternaltcp_proto::{Cause, Config, Kind, Side, Transmit, Tunnel};
 
 use Side::{Client, Server};
 
-/// The program of one side dies and another one goes on: what was received and not
-/// delivered is forgotten. `surplus` is what its sockets have taken beside what it knew.
-fn restart(pair: &mut Pair, side: Side, surplus: u64) {
+/// The program of one side dies and another one goes on: what was received and not delivered is
+/// forgotten. `surplus` is the data that its sockets have taken beyond the recorded count.
+fn restart(pair: &mut TestPair, side: Side, surplus: u64) {
     pair.cut();
     let tunnel = match side {
         Client => &mut pair.client.tunnel,
@@ -22,11 +22,11 @@ fn restart(pair: &mut Pair, side: Side, surplus: u64) {
     *tunnel = restored.expect("what was exported can be restored");
 }
 
-/// What a socket took before its proxy died is not given to it again.
+/// Data that a socket took before its proxy died is not given to it again.
 #[test]
-fn what_a_socket_took_before_its_program_died_is_skipped_when_it_comes_again() {
+fn data_that_a_socket_took_before_its_program_died_is_skipped_in_the_replay() {
     for surplus in [0, 1, 4900, 4901, 9900, 14_900] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         pair.server.takes = 100;
         let id = pair.session();
         for part in [0, 5000, 10_000] {
@@ -57,14 +57,14 @@ fn tamper_with_data<const PLACE: usize>(side: Side, transmit: &mut Transmit) {
     }
 }
 
-/// A socket took a part of a packet that was damaged. The program died, and the
-/// packet comes again as it was: its digest is right, and what the socket got is not.
+/// A socket took a part of a packet that was damaged. The program died, and the packet is replayed
+/// undamaged: its digest is right, and the bytes that the socket got are not.
 #[test]
 fn a_packet_that_comes_again_is_compared_with_what_the_socket_took_of_it() {
     let cases: [(Tamper, _); 2] =
         [(tamper_with_data::<50>, Some(Cause::Corrupt)), (tamper_with_data::<100>, None)];
     for (tamper, cause) in cases {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         pair.server.takes = 100;
         let id = pair.session();
         pair.tamper = Some(tamper);
@@ -83,7 +83,7 @@ fn a_packet_that_comes_again_is_compared_with_what_the_socket_took_of_it() {
     }
 }
 
-/// Damages the digests of what the server has delivered of session 1.
+/// Damages the digests of the data of session 1 that the server has delivered.
 fn tamper_with_digest(side: Side, transmit: &mut Transmit) {
     if side == Server && transmit.header.kind == Kind::Numbers && transmit.header.session == 1 {
         transmit.payload = [&[7; 8], &transmit.payload[8..]].concat().into();
@@ -95,7 +95,7 @@ fn tamper_with_digest(side: Side, transmit: &mut Transmit) {
 #[test]
 fn a_reset_behind_dropped_data_comes_where_a_peer_goes_on_that_has_forgotten_them() {
     for has_reset in [false, true] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         pair.server.takes = 0;
         let (id, other) = (pair.session(), pair.session());
         pair.write(Client, id, &pattern(5000));

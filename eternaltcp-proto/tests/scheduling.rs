@@ -5,26 +5,26 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ONE_WAY, Pair, pattern, transmits, wire};
+use common::{ONE_WAY, TestPair, pattern, transmits, wire};
 use eternaltcp_proto::{Config, Header, Kind, SessionId, Side};
 
 use Side::{Client, Server};
 
 /// Returns a client that has a bulk session with much to send.
-fn busy() -> (Pair, SessionId) {
-    let mut pair = Pair::attached();
+fn busy() -> (TestPair, SessionId) {
+    let mut pair = TestPair::attached();
     let bulk = pair.session();
     pair.write(Client, bulk, &pattern(1 << 20));
     (pair, bulk)
 }
 
-fn next(pair: &mut Pair) -> Header {
+fn next(pair: &mut TestPair) -> Header {
     pair.client.handle_events(pair.now);
     pair.client.tunnel.poll_transmit(pair.now).expect("something to send").header
 }
 
-/// Returns what one side has sent since the log had this length.
-fn said(pair: &Pair, by: Side, before: usize) -> Vec<(Kind, u32)> {
+/// Returns the packets that one side has sent since the log had this length.
+fn said(pair: &TestPair, by: Side, before: usize) -> Vec<(Kind, u32)> {
     let log = pair.log[before..].iter().filter(|(side, _)| *side == by);
     log.map(|(_, transmit)| (transmit.header.kind, transmit.header.ack.get())).collect()
 }
@@ -66,7 +66,7 @@ fn acknowledgements_and_limits_go_before_data() {
 /// [ACK-4]
 #[test]
 fn an_acknowledgement_waits_for_company_and_not_for_long() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.write(Client, id, b"key");
     let before = pair.log.len();
@@ -79,7 +79,7 @@ fn an_acknowledgement_waits_for_company_and_not_for_long() {
 
 #[test]
 fn an_answer_carries_the_acknowledgement() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let id = pair.session();
     let before = pair.log.len();
     pair.write(Client, id, b"key");
@@ -92,8 +92,8 @@ fn an_answer_carries_the_acknowledgement() {
 
 /// [OPEN-3]
 #[test]
-fn who_has_sent_data_does_not_wait_for_the_answer_to_the_opening() {
-    let mut pair = Pair::attached();
+fn a_session_that_has_sent_data_does_not_wait_for_the_answer_to_its_opening() {
+    let mut pair = TestPair::attached();
     let before = pair.log.len();
     pair.session();
     assert_eq!(said(&pair, Server, before), [(Kind::Opened, 1)], "it is waited for");
@@ -103,7 +103,7 @@ fn who_has_sent_data_does_not_wait_for_the_answer_to_the_opening() {
     pair.write(Client, id, b"question");
     pair.flush();
     pair.run_for(ONE_WAY + Duration::from_millis(24));
-    assert_eq!(said(&pair, Server, before), [], "it waits for company");
+    assert_eq!(said(&pair, Server, before), [], "it waits to be coalesced");
     pair.run_for(Duration::from_millis(1));
     assert_eq!(said(&pair, Server, before), [(Kind::Opened, 2)], "and not for long");
     pair.drive();
@@ -121,8 +121,8 @@ fn who_has_sent_data_does_not_wait_for_the_answer_to_the_opening() {
 }
 
 /// Returns a client whose session has ended, except for its last acknowledgement.
-fn parting() -> (Pair, usize) {
-    let mut pair = Pair::attached();
+fn parting() -> (TestPair, usize) {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.finish(Client, id);
     pair.drive();
@@ -130,7 +130,7 @@ fn parting() -> (Pair, usize) {
     pair.finish(Server, id);
     pair.flush();
     pair.run_for(ONE_WAY);
-    assert_eq!(said(&pair, Client, before), [], "it waits for company");
+    assert_eq!(said(&pair, Client, before), [], "it waits to be coalesced");
     (pair, before)
 }
 
@@ -154,7 +154,7 @@ fn a_last_acknowledgement_waits_for_company_and_not_for_long() {
 /// [ORDER-1]
 #[test]
 fn a_last_acknowledgement_does_not_wait_behind_bulk() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let (first, bulk) = (pair.session(), pair.session());
     pair.finish(Client, first);
     pair.drive();
@@ -179,7 +179,7 @@ fn a_keystroke_does_not_wait_behind_bulk() {
 }
 
 #[test]
-fn what_was_typed_last_is_told_and_bulk_is_not_typing() {
+fn the_time_of_the_last_keystroke_is_reported_and_bulk_does_not_count() {
     let (mut pair, _) = busy();
     pair.drive();
     let shell = pair.session();
@@ -201,7 +201,7 @@ fn a_new_session_opens_before_bulk_goes_on() {
 #[test]
 fn bulk_sessions_take_turns() {
     let config = Config { session_limit: 8 << 20, ..Config::default() };
-    let mut pair = Pair::with(config.clone(), config);
+    let mut pair = TestPair::with(config.clone(), config);
     pair.attach();
     let ids = [pair.session(), pair.session(), pair.session()];
     for id in ids {
@@ -233,7 +233,7 @@ fn a_session_that_was_bulk_is_small_again_after_a_rest() {
 }
 
 #[test]
-fn what_an_attach_says_goes_before_everything() {
+fn packets_of_an_attach_are_sent_first() {
     let (mut pair, _) = busy();
     pair.cut();
     pair.begin_attach();

@@ -5,7 +5,7 @@ mod common;
 
 use std::fmt::Write;
 
-use common::{Pair, snapshot, specification, workspace};
+use common::{TestPair, snapshot, specification, workspace};
 use eternaltcp_proto::{Cause, Closing, Kind, MAX_PAYLOAD, RefusalCode, Side, Transmit};
 
 use Side::{Client, Server};
@@ -33,14 +33,14 @@ fn check_codes(heading: &str, text: impl Fn(u32) -> String) {
 }
 
 #[test]
-fn the_codes_are_those_of_the_code() {
+fn the_documented_codes_match_the_code() {
     check_codes("### Causes of a reset", |code| Cause::from_code(code).to_string());
     check_codes("### Reasons of a close", |code| Closing::from_code(code).to_string());
     check_codes("### Codes of a refusal", |code| RefusalCode::from_code(code).to_string());
 }
 
 #[test]
-fn the_kinds_and_their_lengths_are_those_of_the_code() {
+fn the_documented_kinds_and_lengths_match_the_code() {
     let text = specification();
     let (_, rest) = text.split_once("| kind | name |").expect("the table of kinds");
     let rows: Vec<Vec<&str>> = rest
@@ -74,8 +74,8 @@ fn name(kind: Kind) -> String {
 
 // -- The exchange.
 
-fn exchange() -> Pair {
-    let mut pair = Pair::new();
+fn exchange() -> TestPair {
+    let mut pair = TestPair::new();
     let id = pair.open(Client);
     pair.write(Client, id, b"hello");
     pair.attach();
@@ -115,7 +115,7 @@ fn render(side: Side, transmit: &Transmit) -> String {
 }
 
 #[test]
-fn the_exchange_is_what_two_tunnels_say() {
+fn the_documented_exchange_is_that_of_two_tunnels() {
     let pair = exchange();
     assert!(pair.server.tunnel.is_closed());
     let packets: Vec<String> =

@@ -8,8 +8,8 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::wire::{self, Hello, packet};
-use common::{ONE_WAY, Pair, TUNNEL, new_tunnel, transmits};
+use common::wire::{self, WireHello, packet};
+use common::{ONE_WAY, TUNNEL, TestPair, new_tunnel, transmits};
 use eternaltcp_proto::{
     AcceptError, Acceptor, FEATURE_STANDBY, Kind, Progress, RefusalCode, Seq, Side, Standby,
     StandbyConfig, StandbyEvent, StandbyRequest, Suspicion, Time, Transmit, TunnelId, Violation,
@@ -24,17 +24,17 @@ const SECOND: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// A pair with a second carrier, both ends of which the test drives.
-struct World {
-    pair: Pair,
+struct StandbyWorld {
+    pair: TestPair,
     now: Time,
     standby: Standby,
     acceptor: Acceptor,
 }
 
-impl World {
+impl StandbyWorld {
     /// Creates a carrier that has asked and waits for the server's answer.
     fn asking() -> Self {
-        let pair = Pair::attached();
+        let pair = TestPair::attached();
         let now = pair.now;
         let standby = pair.client.tunnel.stand_by(now, StandbyConfig::default());
         let mut standby = standby.expect("the server has the feature");
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// Attaches the client on the standby carrier. `between` arrives before the server's answer.
-    fn attach(self, between: &[u8]) -> Result<Pair, Violation> {
+    fn attach(self, between: &[u8]) -> Result<TestPair, Violation> {
         let Self { mut pair, now, standby, mut acceptor } = self;
         pair.now = now;
         pair.client.tunnel.attach_standby(now, standby).expect("it stands by");
@@ -139,8 +139,8 @@ fn heartbeat(beat: u32) -> Bytes {
 /// [STANDBY-1]
 #[test]
 fn a_client_stands_by_only_where_the_server_has_said_that_it_may() {
-    let mut pair = Pair::new();
-    let ask = |pair: &Pair| pair.client.tunnel.stand_by(pair.now, StandbyConfig::default());
+    let mut pair = TestPair::new();
+    let ask = |pair: &TestPair| pair.client.tunnel.stand_by(pair.now, StandbyConfig::default());
     assert!(ask(&pair).is_none(), "nobody knows before the first attach");
     pair.tamper = Some(|side, transmit| {
         let header = &transmit.header;
@@ -166,15 +166,15 @@ const EARLY: u64 = 2;
 const JOIN: u64 = 4;
 
 #[test]
-fn features_are_those_of_both_and_unknown_ones_are_passed_over() {
-    let mut hello = Hello::new_tunnel(1).packet().to_vec();
+fn features_are_those_that_both_sides_have_and_unknown_ones_are_ignored() {
+    let mut hello = WireHello::new_tunnel(1).packet().to_vec();
     for (asked, both) in [(0_u64, 0), (u64::MAX, FEATURE_STANDBY | EARLY | JOIN)] {
         hello[32..40].copy_from_slice(&asked.to_le_bytes());
         let mut acceptor = Acceptor::new(10);
         acceptor.handle_input([&hello[..], &wire::numbers_end(0)].concat().into());
         assert!(matches!(acceptor.poll(), Ok(Progress::Hello(hello)) if hello.features == asked));
         assert_eq!(acceptor.poll(), Ok(Progress::Complete));
-        let mut pair = Pair::new();
+        let mut pair = TestPair::new();
         let request = acceptor.into_request().unwrap();
         pair.server.tunnel.handle_attach(pair.now, TUNNEL, request).unwrap();
         let answer = &transmits(&mut pair.server.tunnel, pair.now)[0];
@@ -185,7 +185,7 @@ fn features_are_those_of_both_and_unknown_ones_are_passed_over() {
 /// [STANDBY-2] [STANDBY-4]
 #[test]
 fn a_carrier_is_ready_after_the_answer_and_not_before() {
-    let mut world = World::asking();
+    let mut world = StandbyWorld::asking();
     assert!(!world.standby.is_ready());
     assert!(answers(&mut world.acceptor).is_empty(), "it is not judged");
     world.acceptor.let_stand_by(world.now, SILENCE);
@@ -198,8 +198,8 @@ fn a_carrier_is_ready_after_the_answer_and_not_before() {
 
 /// [STANDBY-2]
 #[test]
-fn a_refusal_is_told_and_ends_it() {
-    let mut world = World::asking();
+fn a_refusal_is_reported_and_ends_it() {
+    let mut world = StandbyWorld::asking();
     let refusal = eternaltcp_proto::Refusal::last(RefusalCode::TunnelUnknown, "no such tunnel");
     let bytes = encode_refusal(&refusal);
     world.standby.handle_input(world.now, bytes.into()).unwrap();
@@ -212,12 +212,12 @@ fn a_refusal_is_told_and_ends_it() {
 }
 
 #[test]
-fn who_is_not_ready_or_stands_by_for_another_tunnel_is_not_attached() {
-    let mut world = World::asking();
+fn a_standby_carrier_that_is_not_ready_or_belongs_to_another_tunnel_is_not_attached() {
+    let mut world = StandbyWorld::asking();
     let now = world.now;
     assert!(world.pair.client.tunnel.attach_standby(now, world.standby).is_err());
-    let mut world = World::ready();
-    let other = &mut Pair::attached().client.tunnel;
+    let mut world = StandbyWorld::ready();
+    let other = &mut TestPair::attached().client.tunnel;
     other.restart();
     assert!(other.attach_standby(now, world.standby).is_err(), "it has no server");
     assert!(!other.is_attached());
@@ -226,7 +226,7 @@ fn who_is_not_ready_or_stands_by_for_another_tunnel_is_not_attached() {
 
 #[test]
 fn a_server_that_does_not_answer_is_given_up() {
-    let mut world = World::asking();
+    let mut world = StandbyWorld::asking();
     let patience = StandbyConfig::default().patience;
     assert_eq!(world.standby.poll_timeout(), Some(world.now + patience));
     world.standby.handle_timeout(world.now + patience);
@@ -239,7 +239,7 @@ fn a_server_that_does_not_answer_is_given_up() {
 /// [STANDBY-4]
 #[test]
 fn heartbeats_keep_it_and_none_is_sent_too_often() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     assert_eq!(world.run_for(SECOND * 600), 39, "one each 15 s and a round trip");
     assert_eq!(world.standby.round_trip(), Some(ONE_WAY * 2));
     assert!(world.standby.is_ready());
@@ -249,7 +249,7 @@ fn heartbeats_keep_it_and_none_is_sent_too_often() {
 #[test]
 fn a_server_with_less_patience_hears_three_times_in_it_but_not_more_than_once_a_second() {
     for (silence, interval) in [(9_000, 9_000 / 3), (600_000, 15_000), (300, 1000), (0, 1000)] {
-        let mut world = World::asking();
+        let mut world = StandbyWorld::asking();
         let answer = wire::stands_by(1, silence);
         world.standby.handle_input(world.now, answer).unwrap();
         let at = world.standby.poll_timeout().unwrap();
@@ -260,7 +260,7 @@ fn a_server_with_less_patience_hears_three_times_in_it_but_not_more_than_once_a_
 /// [STANDBY-5]
 #[test]
 fn silence_ends_it_at_the_client_soon_after_a_heartbeat() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     let ready = world.now;
     assert!(!world.beat().is_empty());
     let doubted = world.standby.poll_timeout().unwrap();
@@ -277,7 +277,7 @@ fn silence_ends_it_at_the_client_soon_after_a_heartbeat() {
 
 #[test]
 fn a_late_answer_ends_the_doubt_about_it_and_makes_it_more_patient() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     world.beat();
     world.standby.handle_timeout(world.now + SECOND / 4);
     let late = world.now + SECOND;
@@ -296,7 +296,7 @@ fn a_late_answer_ends_the_doubt_about_it_and_makes_it_more_patient() {
 /// [STANDBY-7]
 #[test]
 fn silence_ends_it_at_the_server_and_any_byte_is_life() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     let silent = world.acceptor.poll_timeout().unwrap();
     assert!(silent.since(world.now) <= SILENCE);
     let later = world.now + SECOND * 44;
@@ -306,7 +306,7 @@ fn silence_ends_it_at_the_server_and_any_byte_is_life() {
 
 #[test]
 fn after_its_own_stop_a_client_reads_before_it_judges() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     world.beat();
     let stopped = world.now + SECOND * 60;
     world.standby.handle_timeout(stopped);
@@ -318,7 +318,7 @@ fn after_its_own_stop_a_client_reads_before_it_judges() {
 
 #[test]
 fn a_probe_asks_at_once_and_once() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     for _ in 0..3 {
         world.standby.probe(world.now);
     }
@@ -335,7 +335,7 @@ fn a_probe_asks_at_once_and_once() {
 /// [STANDBY-3]
 #[test]
 fn an_attach_after_many_heartbeats_goes_on_as_on_a_new_carrier() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     let id = world.pair.session();
     world.pair.write(Client, id, b"before ");
     world.run_for(SECOND * 100);
@@ -350,7 +350,7 @@ fn an_attach_after_many_heartbeats_goes_on_as_on_a_new_carrier() {
 /// [STANDBY-6]
 #[test]
 fn an_echo_that_is_under_way_may_come_before_the_answer() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     world.beat();
     world.pair.cut();
     let mut pair = world.attach(&echo(0)).unwrap();
@@ -359,9 +359,9 @@ fn an_echo_that_is_under_way_may_come_before_the_answer() {
 
 /// [STANDBY-6]
 #[test]
-fn an_echo_of_which_a_part_has_come_is_not_lost() {
+fn a_partly_received_echo_is_not_lost() {
     for cut in 1..20 {
-        let mut world = World::ready();
+        let mut world = StandbyWorld::ready();
         world.beat();
         let (head, tail) = (echo(0).slice(..cut), echo(0).slice(cut..));
         world.standby.handle_input(world.now, head).unwrap();
@@ -375,17 +375,17 @@ fn an_echo_of_which_a_part_has_come_is_not_lost() {
 fn an_echo_that_nothing_asked_for_ends_the_carrier() {
     let out = Violation::OutOfPlace(Kind::Echo);
     let asked = || {
-        let mut world = World::ready();
+        let mut world = StandbyWorld::ready();
         world.beat();
         world
     };
-    assert_eq!(World::ready().attach(&echo(0)).err(), Some(out.clone()), "of no heartbeat");
+    assert_eq!(StandbyWorld::ready().attach(&echo(0)).err(), Some(out.clone()), "of no heartbeat");
     assert_eq!(asked().attach(&echo(1)).err(), Some(out.clone()), "of another");
     let twice = [echo(0), echo(0)].concat();
     assert_eq!(asked().attach(&twice).err(), Some(out.clone()), "twice");
     let of_session = packet(wire::ECHO, 1, 0, 0, b"");
     assert_eq!(asked().attach(&of_session).err(), Some(out.clone()), "of a session");
-    let mut unsent = World::ready();
+    let mut unsent = StandbyWorld::ready();
     unsent.standby.probe(unsent.now);
     assert_eq!(unsent.attach(&echo(0)).err(), Some(out), "of one that never went");
 }
@@ -393,7 +393,7 @@ fn an_echo_that_nothing_asked_for_ends_the_carrier() {
 /// [STANDBY-6] A carrier that never stood by has no echo that may still come.
 #[test]
 fn an_echo_on_a_new_carrier_ends_it() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.client.tunnel.attach(pair.now, new_tunnel);
     let result = pair.client.tunnel.handle_input(pair.now, echo(0));
     assert_eq!(result, Err(Violation::OutOfPlace(Kind::Echo)));
@@ -403,8 +403,8 @@ fn an_echo_on_a_new_carrier_ends_it() {
 #[test]
 fn an_attach_for_another_tunnel_ends_it() {
     let other = TunnelId([1; 16]);
-    for hello in [Hello::resume(2, other.0), Hello::new_tunnel(2)] {
-        let mut world = World::ready();
+    for hello in [WireHello::resume(2, other.0), WireHello::new_tunnel(2)] {
+        let mut world = StandbyWorld::ready();
         world.acceptor.handle_input(hello.packet());
         let error = Violation::OutOfPlace(Kind::Attach);
         assert_eq!(world.acceptor.poll(), Err(AcceptError::Violation(error)));
@@ -432,21 +432,21 @@ fn anything_but_heartbeats_and_an_attach_ends_it_at_the_server() {
     ];
     for (kind, session, length) in cases {
         let junk = packet(kind as u32, session, 0, 0, &vec![0; length]);
-        let mut world = World::ready();
+        let mut world = StandbyWorld::ready();
         world.acceptor.handle_input(junk.clone());
         let expected = AcceptError::Violation(Violation::OutOfPlace(kind));
         assert_eq!(world.acceptor.poll(), Err(expected.clone()), "{kind:?}");
-        let mut world = World::asking();
+        let mut world = StandbyWorld::asking();
         world.acceptor.handle_input(junk);
         assert_eq!(world.acceptor.poll(), Err(expected), "{kind:?} before the answer");
     }
-    let mut world = World::asking();
+    let mut world = StandbyWorld::asking();
     world.acceptor.handle_input(heartbeat(0));
     assert!(world.acceptor.poll().is_err(), "a heartbeat before the answer");
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     world
         .acceptor
-        .handle_input([Hello::resume(2, TUNNEL.0).packet(), heartbeat(0)].concat().into());
+        .handle_input([WireHello::resume(2, TUNNEL.0).packet(), heartbeat(0)].concat().into());
     assert!(matches!(world.acceptor.poll(), Ok(Progress::Hello(_))));
     assert!(world.acceptor.poll().is_err(), "a heartbeat behind the attach");
 }
@@ -464,13 +464,13 @@ fn anything_but_the_answer_and_echoes_ends_it_at_the_client() {
         (packet(wire::REFUSED, 0, 0, 0, &[0, 0, 0, 0, 0, 0xff]), Violation::Payload(Kind::Refused)),
     ];
     for (bytes, expected) in cases.clone().into_iter().chain(early) {
-        let mut world = World::asking();
+        let mut world = StandbyWorld::asking();
         assert_eq!(world.standby.handle_input(world.now, bytes), Err(expected));
         assert_eq!((world.standby.poll_timeout(), world.standby.poll_event()), (None, None));
     }
     let late = [Kind::Refused, Kind::Standby].map(|kind| (junk(kind), Violation::OutOfPlace(kind)));
     for (bytes, expected) in cases.into_iter().chain(late) {
-        let mut world = World::ready();
+        let mut world = StandbyWorld::ready();
         assert_eq!(world.standby.handle_input(world.now, bytes), Err(expected));
         assert!(!world.standby.is_ready());
     }
@@ -478,7 +478,7 @@ fn anything_but_the_answer_and_echoes_ends_it_at_the_client() {
 
 #[test]
 fn junk_behind_the_answer_makes_nothing_ready() {
-    let mut world = World::asking();
+    let mut world = StandbyWorld::asking();
     let both = [wire::stands_by(1, 45_000), wire::stands_by(1, 45_000)].concat().into();
     assert!(world.standby.handle_input(world.now, both).is_err());
     assert_eq!(world.standby.poll_event(), None);
@@ -487,7 +487,7 @@ fn junk_behind_the_answer_makes_nothing_ready() {
 /// [STANDBY-3] [LIVE-3]
 #[test]
 fn a_hostile_client_cannot_make_it_grow() {
-    let mut world = World::ready();
+    let mut world = StandbyWorld::ready();
     let flood: Vec<u8> = (0..10_000).flat_map(heartbeat).collect();
     for chunk in flood.chunks(1001) {
         world.say(chunk);
@@ -508,7 +508,7 @@ fn a_standby_may_come_in_any_pieces() {
         assert_eq!(acceptor.poll(), Ok(Progress::More));
         acceptor.handle_input(Bytes::copy_from_slice(&whole[cut..]));
         assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
-        let (answer, mut world) = (wire::stands_by(1, 45_000), World::asking());
+        let (answer, mut world) = (wire::stands_by(1, 45_000), StandbyWorld::asking());
         let cut = cut.min(answer.len() - 1);
         world.standby.handle_input(world.now, answer.slice(..cut)).unwrap();
         assert!(!world.standby.is_ready());

@@ -23,7 +23,7 @@ use eternaltcp_proto::{
 const CHUNK: &[u8] = b"0123456789";
 
 /// The result of an event.
-type Outcome = Result<Applied, Violation>;
+type StateOutcome = Result<Applied, Violation>;
 
 /// Whether an event can occur in a state.
 #[derive(PartialEq, Debug)]
@@ -34,7 +34,7 @@ enum Applied {
 }
 
 /// A tunnel of the server with one session, and the state of its peer.
-struct World {
+struct StateWorld {
     now: Time,
     epoch: u64,
     tunnel: Tunnel,
@@ -55,7 +55,7 @@ struct World {
     is_socket_gone: bool,
 }
 
-impl World {
+impl StateWorld {
     fn new(id: u32) -> Self {
         let mut world = Self {
             now: Time::new(Duration::from_secs(1000)),
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    fn feed(&mut self, bytes: Bytes) -> Outcome {
+    fn feed(&mut self, bytes: Bytes) -> StateOutcome {
         if !self.tunnel.is_attached() {
             return Ok(Applied::No);
         }
@@ -127,36 +127,36 @@ impl World {
     }
 
     /// Gives the tunnel the peer's next numbered packet.
-    fn receive(&mut self, kind: u32, payload: &[u8]) -> Outcome {
+    fn receive(&mut self, kind: u32, payload: &[u8]) -> StateOutcome {
         let bytes = packet(kind, self.id.get(), self.next, self.acked as u32, payload);
         self.next += 1;
         self.feed(bytes)
     }
 
-    fn receive_data(&mut self) -> Outcome {
+    fn receive_data(&mut self) -> StateOutcome {
         self.digest = self.digest.after(CHUNK);
         self.receive(wire::DATA, CHUNK)
     }
 
-    fn receive_end(&mut self) -> Outcome {
+    fn receive_end(&mut self) -> StateOutcome {
         self.receive(wire::END, &self.digest.get().to_le_bytes())
     }
 
-    fn receive_wrong_end(&mut self) -> Outcome {
+    fn receive_wrong_end(&mut self) -> StateOutcome {
         self.receive(wire::END, b"anything")
     }
 
-    fn receive_reset(&mut self) -> Outcome {
+    fn receive_reset(&mut self) -> StateOutcome {
         let outcome = self.receive(wire::RESET, &wire::reset(0));
         self.is_reset_received |= outcome == Ok(Applied::Yes);
         outcome
     }
 
-    fn receive_opened(&mut self) -> Outcome {
+    fn receive_opened(&mut self) -> StateOutcome {
         self.receive(wire::OPENED, b"")
     }
 
-    fn receive_ack(&mut self) -> Outcome {
+    fn receive_ack(&mut self) -> StateOutcome {
         if self.acked == self.sent.len() {
             return Ok(Applied::No);
         }
@@ -169,7 +169,7 @@ impl World {
         self.tunnel.handle_lost();
         self.epoch += 1;
         let mut acceptor = Acceptor::new(1);
-        let mut hello = wire::Hello::resume(self.epoch, TUNNEL.0);
+        let mut hello = wire::WireHello::resume(self.epoch, TUNNEL.0);
         hello.session_limit = cost(CHUNK.len());
         let mut request = vec![hello.packet()];
         if is_listed {
@@ -188,25 +188,25 @@ impl World {
     }
 
     /// Attaches the next carrier, for a session that the peer knows.
-    fn reattach(&mut self) -> Outcome {
+    fn reattach(&mut self) -> StateOutcome {
         self.attach(true);
         Ok(Applied::Yes)
     }
 
     /// Attaches the next carrier, whose peer does not list the session.
-    fn reattach_unlisted(&mut self) -> Outcome {
+    fn reattach_unlisted(&mut self) -> StateOutcome {
         self.attach(false);
         Ok(Applied::Yes)
     }
 
-    fn done(&mut self) -> Outcome {
+    fn done(&mut self) -> StateOutcome {
         self.drain();
         Ok(Applied::Yes)
     }
 
     // The local socket.
 
-    fn accept(&mut self) -> Outcome {
+    fn accept(&mut self) -> StateOutcome {
         if self.tunnel.offered_target(self.id).is_none() {
             return Ok(Applied::No);
         }
@@ -214,7 +214,7 @@ impl World {
         self.done()
     }
 
-    fn write(&mut self) -> Outcome {
+    fn write(&mut self) -> StateOutcome {
         if self.tunnel.capacity(self.id) == 0 {
             return Ok(Applied::No);
         }
@@ -222,7 +222,7 @@ impl World {
         self.done()
     }
 
-    fn finish(&mut self) -> Outcome {
+    fn finish(&mut self) -> StateOutcome {
         if self.tunnel.capacity(self.id) == 0 {
             return Ok(Applied::No);
         }
@@ -230,13 +230,13 @@ impl World {
         self.done()
     }
 
-    fn reset(&mut self) -> Outcome {
+    fn reset(&mut self) -> StateOutcome {
         self.is_socket_gone = true;
         self.tunnel.reset(self.now, self.id, Reset::new(Cause::Application));
         self.done()
     }
 
-    fn take(&mut self) -> Outcome {
+    fn take(&mut self) -> StateOutcome {
         let waiting = self.tunnel.deliverable(self.id).map(<[u8]>::len).sum();
         match self.tunnel.delivery(self.id) {
             Delivery::Nothing => return Ok(Applied::No),
@@ -250,7 +250,7 @@ impl World {
         self.done()
     }
 
-    fn wait(&mut self) -> Outcome {
+    fn wait(&mut self) -> StateOutcome {
         // The peer is heard all the time: only its application stalls.
         for _ in 0..5 {
             self.now = self.now + Duration::from_secs(1);
@@ -262,25 +262,25 @@ impl World {
 }
 
 /// An event and its name.
-type Event = (&'static str, fn(&mut World) -> Outcome);
+type StateEvent = (&'static str, fn(&mut StateWorld) -> StateOutcome);
 
 /// One table: its first state, the possible events, and how a state is shown.
 struct Machine {
     title: &'static str,
-    starts: &'static [fn() -> World],
-    events: &'static [Event],
-    state: fn(World) -> String,
+    starts: &'static [fn() -> StateWorld],
+    events: &'static [StateEvent],
+    state: fn(StateWorld) -> String,
 }
 
 /// How a state is reached: the first state, and the events after it.
 #[derive(Clone)]
-struct Route {
-    start: fn() -> World,
-    events: Vec<fn(&mut World) -> Outcome>,
+struct StateRoute {
+    start: fn() -> StateWorld,
+    events: Vec<fn(&mut StateWorld) -> StateOutcome>,
 }
 
-impl Route {
-    fn world(&self) -> World {
+impl StateRoute {
+    fn world(&self) -> StateWorld {
         let mut world = (self.start)();
         for event in &self.events {
             assert!(event(&mut world).is_ok(), "a route has no violation");
@@ -289,7 +289,7 @@ impl Route {
         world
     }
 
-    fn then(&self, event: fn(&mut World) -> Outcome) -> Self {
+    fn then(&self, event: fn(&mut StateWorld) -> StateOutcome) -> Self {
         let mut route = self.clone();
         route.events.push(event);
         route
@@ -300,9 +300,9 @@ impl Machine {
     /// Tries every event in every state, and draws the results.
     fn explore(&self) -> String {
         let mut seen: Vec<String> = Vec::new();
-        let mut waiting: VecDeque<(String, Route)> = VecDeque::new();
+        let mut waiting: VecDeque<(String, StateRoute)> = VecDeque::new();
         for start in self.starts {
-            let route = Route { start: *start, events: Vec::new() };
+            let route = StateRoute { start: *start, events: Vec::new() };
             self.meet(&mut seen, &mut waiting, route);
         }
         let mut table = self.heading();
@@ -327,8 +327,8 @@ impl Machine {
     fn meet(
         &self,
         seen: &mut Vec<String>,
-        waiting: &mut VecDeque<(String, Route)>,
-        route: Route,
+        waiting: &mut VecDeque<(String, StateRoute)>,
+        route: StateRoute,
     ) -> String {
         let state = (self.state)(route.world());
         if !seen.contains(&state) {
@@ -343,10 +343,10 @@ impl Machine {
     fn cell(
         &self,
         seen: &mut Vec<String>,
-        waiting: &mut VecDeque<(String, Route)>,
+        waiting: &mut VecDeque<(String, StateRoute)>,
         state: &str,
-        route: &Route,
-        event: fn(&mut World) -> Outcome,
+        route: &StateRoute,
+        event: fn(&mut StateWorld) -> StateOutcome,
     ) -> String {
         let mut world = route.world();
         match event(&mut world) {
@@ -378,9 +378,9 @@ fn violation_name(violation: &Violation) -> String {
 
 // -- How a state is shown.
 
-/// Returns what the sending direction has sent, and what a peer that acknowledges everything will
-/// still receive of it.
-fn send_state(mut world: World) -> String {
+/// Returns the packets that the sending direction has sent, and those that a peer which
+/// acknowledges everything will still receive.
+fn send_state(mut world: StateWorld) -> String {
     if !world.exists() {
         return GONE.into();
     }
@@ -402,8 +402,8 @@ fn send_state(mut world: World) -> String {
     }
 }
 
-/// Returns what the local socket is given, and what the peer may still send.
-fn receive_state(mut world: World) -> String {
+/// Returns the data that the local socket is given, and the units that the peer may still send.
+fn receive_state(mut world: StateWorld) -> String {
     if !world.exists() {
         return GONE.into();
     }
@@ -431,7 +431,7 @@ fn receive_state(mut world: World) -> String {
 }
 
 /// Returns the progress of the opening.
-fn opening_state(world: World) -> String {
+fn opening_state(world: StateWorld) -> String {
     let (tunnel, id) = (&world.tunnel, world.id);
     let is_over = tunnel.capacity(id) == 0 && tunnel.offered_target(id).is_none();
     if !world.exists() {
@@ -464,15 +464,15 @@ fn the_sending_direction_does_what_its_table_says() {
         "send.md",
         &Machine {
             title: "The sending direction of a session",
-            starts: &[World::accepted],
+            starts: &[StateWorld::accepted],
             events: &[
-                ("socket gives data", World::write),
-                ("socket ends", World::finish),
-                ("socket is reset", World::reset),
-                ("all is acknowledged", World::receive_ack),
-                ("`reset` comes", World::receive_reset),
-                ("5 s pass", World::wait),
-                ("attach, nothing received", World::reattach),
+                ("socket gives data", StateWorld::write),
+                ("socket ends", StateWorld::finish),
+                ("socket is reset", StateWorld::reset),
+                ("all is acknowledged", StateWorld::receive_ack),
+                ("`reset` comes", StateWorld::receive_reset),
+                ("5 s pass", StateWorld::wait),
+                ("attach, nothing received", StateWorld::reattach),
             ],
             state: send_state,
         },
@@ -485,16 +485,16 @@ fn the_receiving_direction_does_what_its_table_says() {
         "receive.md",
         &Machine {
             title: "The receiving direction of a session",
-            starts: &[World::accepted],
+            starts: &[StateWorld::accepted],
             events: &[
-                ("`data` comes", World::receive_data),
-                ("`end` comes", World::receive_end),
-                ("`end` with another digest comes", World::receive_wrong_end),
-                ("`reset` comes", World::receive_reset),
-                ("`opened` comes", World::receive_opened),
-                ("socket takes what is next", World::take),
-                ("socket is reset", World::reset),
-                ("attach", World::reattach),
+                ("`data` comes", StateWorld::receive_data),
+                ("`end` comes", StateWorld::receive_end),
+                ("`end` with another digest comes", StateWorld::receive_wrong_end),
+                ("`reset` comes", StateWorld::receive_reset),
+                ("`opened` comes", StateWorld::receive_opened),
+                ("socket takes what is next", StateWorld::take),
+                ("socket is reset", StateWorld::reset),
+                ("attach", StateWorld::reattach),
             ],
             state: receive_state,
         },
@@ -507,16 +507,16 @@ fn the_opening_does_what_its_table_says() {
         "opening.md",
         &Machine {
             title: "The opening of a session",
-            starts: &[World::asked, World::offered],
+            starts: &[StateWorld::asked, StateWorld::offered],
             events: &[
-                ("attach, not listed", World::reattach_unlisted),
-                ("`open` is acknowledged", World::receive_ack),
-                ("`opened` comes", World::receive_opened),
-                ("`data` comes", World::receive_data),
-                ("`reset` comes", World::receive_reset),
-                ("target is connected", World::accept),
-                ("socket gives data", World::write),
-                ("socket is reset", World::reset),
+                ("attach, not listed", StateWorld::reattach_unlisted),
+                ("`open` is acknowledged", StateWorld::receive_ack),
+                ("`opened` comes", StateWorld::receive_opened),
+                ("`data` comes", StateWorld::receive_data),
+                ("`reset` comes", StateWorld::receive_reset),
+                ("target is connected", StateWorld::accept),
+                ("socket gives data", StateWorld::write),
+                ("socket is reset", StateWorld::reset),
             ],
             state: opening_state,
         },

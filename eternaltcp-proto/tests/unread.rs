@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::wire::{self, packet};
-use common::{Pair, TUNNEL, transmits};
+use common::{TUNNEL, TestPair, transmits};
 use eternaltcp_proto::{Acceptor, Cause, Kind, Progress, Reset, Side, Violation};
 
 use Side::{Client, Server};
 
 /// Gives the server packets of a client that reads nothing. The server's own work continues:
 /// sockets are served, and timers fire.
-fn flood(pair: &mut Pair, packets: impl Iterator<Item = Bytes>) -> Result<usize, Violation> {
+fn flood(pair: &mut TestPair, packets: impl Iterator<Item = Bytes>) -> Result<usize, Violation> {
     let mut most = 0;
     for packet in packets {
         pair.now = pair.now + Duration::from_millis(1);
@@ -26,15 +26,15 @@ fn flood(pair: &mut Pair, packets: impl Iterator<Item = Bytes>) -> Result<usize,
     Ok(most)
 }
 
-/// Returns what waited, by kinds.
-fn kinds(pair: &mut Pair) -> Vec<Kind> {
+/// Returns the packets that waited, by kinds.
+fn kinds(pair: &mut TestPair) -> Vec<Kind> {
     let now = pair.now;
     transmits(&mut pair.server.tunnel, now).iter().map(|it| it.header.kind).collect()
 }
 
 #[test]
 fn heartbeats_have_one_answer() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let beats = (0..10_000).map(|beat| packet(wire::HEARTBEAT, 0, beat, 0, b""));
     assert_eq!(flood(&mut pair, beats), Ok(0));
     let waited = transmits(&mut pair.server.tunnel, pair.now);
@@ -46,7 +46,7 @@ fn heartbeats_have_one_answer() {
 #[test]
 fn data_have_one_acknowledgement_however_much_is_delivered() {
     for size in [16_364, 1] {
-        let mut pair = Pair::attached();
+        let mut pair = TestPair::attached();
         let id = pair.session();
         let payload = vec![7; size];
         let data = (1..3000).map(|seq| packet(wire::DATA, 1, seq, 1, &payload));
@@ -62,7 +62,7 @@ fn data_have_one_acknowledgement_however_much_is_delivered() {
 
 #[test]
 fn limits_have_no_answer() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.session();
     let limits = (0..10_000_u64).map(|number| {
         let session = u32::from(number % 2 == 0);
@@ -73,8 +73,8 @@ fn limits_have_no_answer() {
 }
 
 #[test]
-fn resets_of_sessions_that_are_over_have_so_many_answers_and_no_more() {
-    let mut pair = Pair::attached();
+fn answers_to_resets_of_ended_sessions_are_limited() {
+    let mut pair = TestPair::attached();
     let id = pair.session();
     pair.end_both(id);
     let resets = (0..100_000).map(|seq| packet(wire::RESET, 1, seq, 0, &wire::reset(0)));
@@ -88,7 +88,7 @@ fn resets_of_sessions_that_are_over_have_so_many_answers_and_no_more() {
 
 #[test]
 fn sessions_that_come_and_go_before_they_are_sent_leave_no_list() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let now = pair.now;
     for _ in 0..10_000 {
         let id = pair.server.tunnel.open(Bytes::from_static(b"\0")).expect("there is a share");
@@ -105,7 +105,7 @@ fn sessions_that_come_and_go_before_they_are_sent_leave_no_list() {
 
 #[test]
 fn a_carrier_that_stands_by_or_has_joined_has_one_answer_to_all_heartbeats() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     pair.drive();
     let now = pair.now;
     let mut acceptor = Acceptor::new(10);

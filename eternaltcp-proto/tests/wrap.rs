@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Pair, TUNNEL, new_tunnel, pattern, transmits, wire};
+use common::{TUNNEL, TestPair, new_tunnel, pattern, transmits, wire};
 use eternaltcp_proto::{
-    Acceptor, Config, Epoch, OpenError, Progress, Seq, SessionId, Side, Time, Tunnel, TunnelState,
+    Acceptor, Config, Epoch, Progress, Seq, SessionId, SessionOpenError, Side, Time, Tunnel,
+    TunnelState,
 };
 
 use Side::{Client, Server};
@@ -23,7 +24,7 @@ fn client_at(epoch: u64, next_id: u32) -> Tunnel {
 /// [SEQ-1]
 #[test]
 fn packet_numbers_wrap_in_mid_stream() {
-    let mut pair = Pair::with(just_below_the_wrap(), just_below_the_wrap());
+    let mut pair = TestPair::with(just_below_the_wrap(), just_below_the_wrap());
     pair.attach();
     let id = pair.session();
     for _ in 0..10 {
@@ -35,7 +36,7 @@ fn packet_numbers_wrap_in_mid_stream() {
 /// [SEQ-1]
 #[test]
 fn replay_goes_across_the_wrap() {
-    let mut pair = Pair::with(just_below_the_wrap(), just_below_the_wrap());
+    let mut pair = TestPair::with(just_below_the_wrap(), just_below_the_wrap());
     pair.attach();
     let id = pair.session();
     for side in [Client, Server] {
@@ -52,7 +53,7 @@ fn replay_goes_across_the_wrap() {
 
 #[test]
 fn the_skip_of_a_reset_goes_across_the_wrap() {
-    let mut pair = Pair::with(just_below_the_wrap(), just_below_the_wrap());
+    let mut pair = TestPair::with(just_below_the_wrap(), just_below_the_wrap());
     pair.attach();
     let id = pair.session();
     pair.hold(Server);
@@ -68,14 +69,14 @@ fn the_skip_of_a_reset_goes_across_the_wrap() {
 /// [OPEN-1]
 #[test]
 fn session_numbers_end_and_do_not_wrap() {
-    let mut pair = Pair::new();
+    let mut pair = TestPair::new();
     pair.client.tunnel = client_at(0, u32::MAX - 2);
     pair.attach();
     let (last_but_one, last) = (pair.session(), pair.session());
     assert_eq!([last_but_one.get(), last.get()], [u32::MAX - 2, u32::MAX]);
     pair.check_echo(last);
     let opened = pair.client.tunnel.open(b"\0".to_vec().into());
-    assert_eq!(opened, Err(OpenError::NumbersUsedUp));
+    assert_eq!(opened, Err(SessionOpenError::NumbersUsedUp));
     pair.cut();
     pair.attach();
     pair.check_echo(last_but_one);
@@ -85,7 +86,7 @@ fn session_numbers_end_and_do_not_wrap() {
 /// [OPEN-1]
 #[test]
 fn the_highest_session_number_is_known_and_not_opened_twice() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     let now = pair.now;
     let open = wire::packet(wire::OPEN, u32::MAX, 0, 0, b"\0");
     pair.server.tunnel.handle_input(now, open.clone()).unwrap();
@@ -96,7 +97,7 @@ fn the_highest_session_number_is_known_and_not_opened_twice() {
 /// [ATTACH-3]
 #[test]
 fn epochs_count_up_to_their_end() {
-    let mut pair = Pair::new();
+    let mut pair = TestPair::new();
     pair.client.tunnel = client_at(u64::MAX - 3, 1);
     pair.attach();
     let id = pair.session();
@@ -111,12 +112,12 @@ fn epochs_count_up_to_their_end() {
 
 /// [ATTACH-3] Epochs do not wrap: none follows the last one.
 #[test]
-fn no_epoch_comes_after_the_last() {
+fn the_last_epoch_has_no_successor() {
     let mut server = Tunnel::new(Server, Config::default());
     for (epoch, is_newer) in [(u64::MAX - 1, true), (u64::MAX, true), (u64::MAX, false), (0, false)]
     {
         let mut acceptor = Acceptor::new(0);
-        let hello = wire::Hello::resume(epoch, TUNNEL.0).packet();
+        let hello = wire::WireHello::resume(epoch, TUNNEL.0).packet();
         acceptor.handle_input([hello, wire::numbers_end(0)].concat().into());
         assert!(matches!(acceptor.poll(), Ok(Progress::Hello(_))));
         assert_eq!(acceptor.poll(), Ok(Progress::Complete));
@@ -128,7 +129,7 @@ fn no_epoch_comes_after_the_last() {
 
 #[test]
 fn heartbeats_are_numbered_from_0_on_each_carrier() {
-    let mut pair = Pair::attached();
+    let mut pair = TestPair::attached();
     for _ in 0..2 {
         let first = loop {
             let (at, _) = pair.client.tunnel.poll_timeout().unwrap();

@@ -4,13 +4,13 @@
 use eternaltcp_proto::{Cause, Side};
 
 use crate::app::Finish;
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
 use crate::faults::notice;
 use crate::scenario::Deed;
 use crate::sides::{BOTH, other};
 
-/// What happens when a session is reset.
+/// The outcome of a reset of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ambush {
     /// An application resets while data wait: the links fall silent both ways, and then its proxy
@@ -21,7 +21,7 @@ pub enum Ambush {
     Lose,
 }
 
-impl End {
+impl SimEnd {
     /// Called when an application has reset its connection, and its tunnel knows.
     pub(crate) fn ambush_reset(&self, env: &mut Env) {
         let waits = self.tunnel.unnumbered() > 0 && self.tunnel.is_attached();
@@ -34,7 +34,7 @@ impl End {
             BOTH.into_iter().for_each(|side| link.silence(side, env.now));
         }
         let (at, time) = (env.now + env.rng.millis(1, 300), env.rng.millis(6000, 12_000));
-        note!(env, "{:?} is to stand still at {at:?} for {time:?}", self.side);
+        note!(env, "{:?} is to stop at {at:?} for {time:?}", self.side);
         env.plan_deed(at, Deed::Stop(self.side, time));
     }
 

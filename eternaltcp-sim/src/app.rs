@@ -20,7 +20,7 @@ pub enum Finish {
 
 /// The plan of an application.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct AppPlan {
     /// Bytes that it writes in total.
     pub total: u64,
     /// Bytes that it writes at once.
@@ -50,7 +50,7 @@ pub(crate) struct Linger {
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     /// Its plan.
-    pub plan: Plan,
+    pub plan: AppPlan,
     /// Bytes written into its socket.
     pub written: u64,
     /// Of these, bytes that the proxy has read.
@@ -82,7 +82,7 @@ pub(crate) struct App {
 impl App {
     /// Creates an application that has not connected.
     #[must_use]
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: AppPlan) -> Self {
         Self {
             plan,
             written: 0,

@@ -14,13 +14,13 @@ use eternaltcp_proto::{
 use crate::damage::damage;
 use crate::store::StoreHandle;
 
-/// The most session numbers that an acceptor accepts here.
+/// The maximum number of session numbers that an acceptor accepts here.
 const MAX_NUMBERS: usize = 8;
 
 /// How long a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Bytes that each session of a [`Pair`] sends.
+/// Bytes that each session of a [`TunnelPair`] sends.
 const PAYLOAD: usize = 700;
 
 /// Processes what a peer sends before its attach was granted. Returns whether it was granted.
@@ -59,11 +59,11 @@ fn grant(acceptor: Acceptor) -> bool {
     granted.is_ok()
 }
 
-/// Returns what each side sends on a standby carrier: the client with a heartbeat and an attach at
-/// the end, the server with an echo.
+/// Returns the bytes that each side sends on a standby carrier: the client with a heartbeat and an
+/// attach at the end, the server with an echo.
 #[must_use]
 pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
-    let Pair { mut client, .. } = Pair::attached();
+    let TunnelPair { mut client, .. } = TunnelPair::attached();
     let config = StandbyConfig::default();
     let mut standby = client.stand_by(Time::ZERO, config).expect("both have the feature");
     let mut acceptor = Acceptor::new(MAX_NUMBERS);
@@ -88,7 +88,7 @@ pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
 /// Processes what a server sends on a standby carrier, and on the attach that follows if the
 /// carrier is ready. Returns whether all of it was allowed.
 pub fn standby(data: &[u8]) -> bool {
-    let Pair { mut client, .. } = Pair::attached();
+    let TunnelPair { mut client, .. } = TunnelPair::attached();
     let Some(mut standby) = client.stand_by(Time::ZERO, StandbyConfig::default()) else {
         return false;
     };
@@ -111,7 +111,7 @@ pub fn standby(data: &[u8]) -> bool {
 
 /// Processes what the peer of an attached tunnel sends. Returns whether all of it was allowed.
 pub fn tunnel(side: Side, data: &[u8]) -> bool {
-    let Pair { client, server, .. } = Pair::attached();
+    let TunnelPair { client, server, .. } = TunnelPair::attached();
     let mut tunnel = if side == Side::Client { client } else { server };
     for chunk in chunks(data) {
         let is_allowed = tunnel.handle_input(Time::ZERO, chunk).is_ok();
@@ -123,10 +123,10 @@ pub fn tunnel(side: Side, data: &[u8]) -> bool {
     true
 }
 
-/// What a store has of a tunnel, damaged as `data` says. Says whether everything in it was
+/// The contents of a tunnel's store, damaged as `data` says. Says whether everything in it was
 /// restored nevertheless.
 pub fn restore(data: &[u8]) -> bool {
-    let mut pair = Pair::attached();
+    let mut pair = TunnelPair::attached();
     pair.exchange();
     let (side, data) = data.split_first().unwrap_or((&0, data));
     let (mut tunnel, side) = match side % 2 {
@@ -155,7 +155,7 @@ pub fn restore(data: &[u8]) -> bool {
     was_whole
 }
 
-/// What local sockets gave and took, as a driver would have noted it.
+/// The bytes that local sockets gave and took, as a driver would have noted them.
 fn note_sockets(contents: &mut Contents, tunnel: &Tunnel) {
     for DetachedSession { state, payload, surplus, .. } in tunnel.export().1 {
         let (session, offset) = (state.id, state.send.offset);
@@ -167,20 +167,20 @@ fn note_sockets(contents: &mut Contents, tunnel: &Tunnel) {
 
 /// An attached client and server, and the later data of each that the other one has not read.
 #[derive(Debug)]
-pub struct Pair {
+pub struct TunnelPair {
     /// The client's tunnel.
     pub client: Tunnel,
     /// The server's.
     pub server: Tunnel,
     /// The client's request.
     pub request: Vec<u8>,
-    /// What the client sent after the attach.
+    /// The data that the client sent after the attach.
     pub from_client: Vec<u8>,
-    /// What the server sent after its answer.
+    /// The data that the server sent after its answer.
     pub from_server: Vec<u8>,
 }
 
-impl Pair {
+impl TunnelPair {
     /// Creates both ends attached, each with open, ended and reset sessions.
     #[must_use]
     pub fn attached() -> Self {
@@ -200,7 +200,7 @@ impl Pair {
         Self { client, server, request, from_client, from_server }
     }
 
-    /// Lets both ends read what the other one sent.
+    /// Lets both ends read the data of the other one.
     pub fn exchange(&mut self) {
         let Self { client, server, from_client, from_server, .. } = self;
         server.handle_input(Time::ZERO, from_client.clone().into()).expect("no violation");
@@ -208,7 +208,7 @@ impl Pair {
     }
 }
 
-/// Opens three sessions and lets two of them end; returns what was sent.
+/// Opens three sessions and lets two of them end; returns the bytes that were sent.
 fn begin_sessions(tunnel: &mut Tunnel) -> Vec<u8> {
     let mut sent = Vec::new();
     for index in 0..3 {
@@ -252,7 +252,7 @@ fn chunks(data: &[u8]) -> impl Iterator<Item = Bytes> {
     rest.chunks(usize::from(*size).max(1) * 16).map(Bytes::copy_from_slice)
 }
 
-/// Does what a driver would, and checks what the tunnel holds.
+/// Acts as a driver would, and checks the sums of the tunnel.
 fn exercise(tunnel: &mut Tunnel) {
     let now = Time::ZERO + Duration::from_secs(1);
     while tunnel.poll_event().is_some() {}

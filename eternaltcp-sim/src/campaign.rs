@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::counters::Counters;
 use crate::scenario::Scenario;
-use crate::world::{Outcome, World};
+use crate::world::{World, WorldOutcome};
 
 /// A range of seeds, each of which stands for a world that must end well. Any number of threads may
 /// call [`Self::work`]; a panic in a world is a failure of its seed, so the program must unwind.
@@ -89,7 +89,7 @@ impl Campaign {
 ///
 /// # Errors
 /// An invariant breaks, or the world does not end.
-pub fn run(world: &mut World) -> Result<Outcome, String> {
+pub fn run(world: &mut World) -> Result<WorldOutcome, String> {
     catch_unwind(AssertUnwindSafe(|| world.run())).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))

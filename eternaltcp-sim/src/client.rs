@@ -10,48 +10,48 @@ use eternaltcp_proto::{
 };
 
 use crate::app::Linger;
-use crate::dial::{Dial, Fate};
-use crate::end::End;
+use crate::dial::{Fate, SimDial};
+use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
 use crate::faults;
 use crate::history::Happening;
-use crate::joined::Joining;
+use crate::joined::SimJoining;
 use crate::link::Incoming;
-use crate::spare::Spare;
+use crate::spare::SimSpare;
 
 /// The percentage of attaches during which the limit is raised, before the answer.
 const GROWS_WHILE_ATTACHING: u64 = 20;
 
 /// cproxy without its sockets.
 #[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) end: End,
+pub(crate) struct SimClient {
+    pub(crate) end: SimEnd,
     failover: Failover,
-    dials: BTreeMap<DialId, Dial>,
+    dials: BTreeMap<DialId, SimDial>,
     /// Delivered numbers on both sides at the last check.
     progress: u64,
     next_link: LinkId,
-    joining: Joining,
-    spare: Spare,
+    joining: SimJoining,
+    spare: SimSpare,
 }
 
-impl Client {
+impl SimClient {
     /// Creates a client that dials at once.
     #[must_use]
-    pub(crate) fn new(end: End, joined: usize, wants_spare: bool) -> Self {
+    pub(crate) fn new(end: SimEnd, joined: usize, wants_spare: bool) -> Self {
         Self {
             end,
             failover: Failover::new(Time::ZERO),
             dials: BTreeMap::new(),
             progress: 0,
             next_link: 0,
-            joining: Joining::new(joined),
-            spare: Spare::new(wants_spare),
+            joining: SimJoining::new(joined),
+            spare: SimSpare::new(wants_spare),
         }
     }
 
-    /// Another program goes on with what is kept of the end.
-    pub(crate) fn restart(&mut self, env: &Env, end: End) {
+    /// Another program goes on with the stored state of the end.
+    pub(crate) fn restart(&mut self, env: &Env, end: SimEnd) {
         self.end = end;
         self.failover = Failover::new(env.now);
         (self.dials, self.progress) = (BTreeMap::new(), 0);
@@ -69,7 +69,7 @@ impl Client {
         dials.chain(others).flatten().min()
     }
 
-    /// Does what is due.
+    /// Performs the actions that are due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
         let news = self.end.handle_timeout(env);
         self.handle_news(env, news);
@@ -151,7 +151,7 @@ impl Client {
             self.abandon(env);
             let carrier = self.end.carrier.and_then(|id| env.links.get(&id));
             let wait = carrier.map_or(Duration::ZERO, |link| link.waits(env.now));
-            let dial = Dial::new(env, wait);
+            let dial = SimDial::new(env, wait);
             note!(env, "{id:?} is dialled: {occasion:?}, {:?}", dial.ends);
             env.counters.dials += 1;
             self.dials.insert(id, dial);
@@ -215,7 +215,7 @@ impl Client {
     }
 
     /// Attaches the new carrier.
-    fn attach(&mut self, env: &mut Env, dial: Dial) {
+    fn attach(&mut self, env: &mut Env, dial: SimDial) {
         let id = self.next_link;
         self.next_link += 1;
         env.counters.carriers += 1;
@@ -298,7 +298,7 @@ impl Client {
                     env.history.note(now, Happening::Relieved);
                     self.failover.handle_relieved(now);
                 }
-                Event::Opened(_) | Event::Touched(_) => {}
+                Event::Opened(_) | Event::Dirty(_) => {}
             }
         }
         self.note_progress();

@@ -129,7 +129,7 @@ counters! {
     deaths_detached >= 130;
     /// Of these, on a carrier on which something was sent again.
     deaths_after_replay >= 70;
-    /// Of these, before they had read what their predecessors left.
+    /// Of these, before they had read the data that their predecessors left.
     deaths_in_recovery >= 20;
     /// Of these, while the other end's program was dead.
     deaths_of_both >= 15;
@@ -165,7 +165,7 @@ counters! {
     refused_sessions >= 80;
     /// Applications that reset while data waited, just before their proxy was stopped.
     stopped_resets >= 20;
-    /// Resets that were passed on, and whose sender could not be told.
+    /// Resets that were passed on, and whose sender could not be informed.
     unconfirmed_resets >= 30;
     /// Worlds in which sessions wait for their turn longer than a reset waits for its data.
     queues_of_resets >= 20;

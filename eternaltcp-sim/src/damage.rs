@@ -1,4 +1,4 @@
-//! What a store has of a tunnel, with anything in it that bytes say.
+//! The contents of a tunnel's store, changed as the input bytes say.
 
 use bytes::Bytes;
 use eternaltcp_proto::kept::{Call, Contents, PacketEntry, SessionRecord, Slot};

@@ -5,14 +5,14 @@ use std::time::Duration;
 use eternaltcp_proto::Time;
 
 use crate::model::Model;
-use crate::path::Path;
+use crate::path::SimPath;
 use crate::sides::{BOTH, other};
 use crate::world::World;
 
 /// Time for everything except the bytes themselves.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The least that a session sends in a round trip.
+/// The minimum number of bytes that a session sends in a round trip.
 const MIN_WINDOW: u64 = 2048;
 
 /// The slowest path of any carrier, in each respect.
@@ -31,7 +31,7 @@ impl Default for Slowest {
 
 impl Slowest {
     /// Records the path of a new carrier.
-    pub(crate) fn note(&mut self, path: &Path) {
+    pub(crate) fn note(&mut self, path: &SimPath) {
         self.rate = self.rate.min(path.rate.max(1));
         self.round_trip = self.round_trip.max(path.round_trip());
     }
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn bytes_have_the_time_that_the_slowest_path_needs_for_them() {
         let mut slowest = Slowest::default();
-        slowest.note(&Path { rate: 100, ..Path::new(Duration::from_millis(5)) });
-        slowest.note(&Path { rate: 1000, ..Path::new(Duration::from_millis(50)) });
+        slowest.note(&SimPath { rate: 100, ..SimPath::new(Duration::from_millis(5)) });
+        slowest.note(&SimPath { rate: 1000, ..SimPath::new(Duration::from_millis(50)) });
         let rounds = Duration::from_millis(100) * 10;
         let expected = Duration::from_secs(20) + rounds;
         assert_eq!(slowest.time_for(1_000_000, 100_000), expected);

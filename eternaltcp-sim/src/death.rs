@@ -1,8 +1,8 @@
 //! An end's program dies, at any call of its store, and another one goes on.
 //!
-//! What is not in the store is gone: the carriers, all that was received and not
-//! delivered, all that the program was about to do. Applications and the connections
-//! between them and the program are the kernel's, and stay.
+//! Everything outside the store is lost: the carriers, received data that was not delivered, and
+//! all pending actions. Applications and the connections between them and the program are the
+//! kernel's, and stay.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -12,17 +12,17 @@ use eternaltcp_proto::{
 };
 
 use crate::app::App;
-use crate::end::{End, Socket};
+use crate::end::{SimEnd, SimSocket};
 use crate::env::{Env, note};
 use crate::faults::any_side;
 use crate::rng::Rng;
 use crate::scenario::Crash;
 use crate::sides::{BOTH, Sides, other};
-use crate::store::{Death, Moment, StoreHandle};
+use crate::store::{Moment, StoreDeath, StoreHandle};
 use crate::world::World;
 
 /// A program that died is replaced after this many milliseconds at most.
-const LONGEST_PAUSE: u64 = 200;
+const MAX_PAUSE: u64 = 200;
 
 /// Programs, their stores, and those that are dead.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Programs {
     dead: Sides<Option<Time>>,
     /// The next program dies, too, after so many calls.
     again: Sides<Option<u64>>,
-    /// What is kept is compared with what was.
+    /// The recovered state is compared with the state before the death.
     expected: Sides<Option<Box<Recovered>>>,
     shrinks: bool,
 }
@@ -80,7 +80,7 @@ impl World {
     /// Runs something of an end, which may die of it.
     pub(crate) fn alive(&mut self, act: impl FnOnce(&mut Self)) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) else { return };
-        match panic.downcast::<Death>() {
+        match panic.downcast::<StoreDeath>() {
             Ok(death) => self.die(death.0),
             Err(panic) => resume_unwind(panic),
         }
@@ -136,7 +136,7 @@ impl World {
             counters.deaths_detached += u64::from(!is_attached && !is_dead_already);
             counters.deaths_after_replay += u64::from(is_attached && replays);
         }
-        let pause = self.env.rng.millis(0, LONGEST_PAUSE);
+        let pause = self.env.rng.millis(0, MAX_PAUSE);
         self.programs.dead[side] = Some(self.env.now + pause);
     }
 
@@ -212,7 +212,7 @@ impl World {
             }
             let tunnel = kept.restore(config.clone(), &recovered);
             let tunnel = tunnel.unwrap_or_else(|error| panic!("{side:?}: {error}"));
-            (End::with(tunnel, kept), recovered)
+            (SimEnd::with(tunnel, kept), recovered)
         });
         let (end, recovered) = match end {
             Some((end, recovered)) => (Some(end), Some(recovered)),
@@ -221,7 +221,7 @@ impl World {
         self.find_connections(side, recovered.as_ref());
         match side {
             Side::Client => {
-                let end = end.unwrap_or_else(|| End::new(side, config, store));
+                let end = end.unwrap_or_else(|| SimEnd::new(side, config, store));
                 self.client.restart(&self.env, end);
             }
             Side::Server => self.server.restart(end),
@@ -245,7 +245,7 @@ impl World {
         }
     }
 
-    /// What is kept of a program that was replaced is what it was.
+    /// The stored state of a replaced program equals its last state.
     fn compare(&mut self, side: Side, recovered: &Recovered) {
         let Some(expected) = self.programs.expected[side].take() else { return };
         assert_eq!(recovered.tunnel, expected.tunnel, "{side:?}: kept otherwise");
@@ -319,7 +319,7 @@ impl World {
         let Some(end) = self.end(side) else { return };
         let (connects_at, impatient_at) = (None, None);
         let is_shut = state.receive.phase == ReceivePhase::Finished;
-        let socket = Socket { pair, connects_at, impatient_at, is_shut, is_recovered: true };
+        let socket = SimSocket { pair, connects_at, impatient_at, is_shut, is_recovered: true };
         end.sockets.insert(state.id, socket);
     }
 

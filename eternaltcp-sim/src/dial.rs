@@ -5,8 +5,8 @@ use std::time::Duration;
 use eternaltcp_proto::{Side, Time};
 
 use crate::env::Env;
-use crate::link::Link;
-use crate::path::{Path, Sending};
+use crate::link::SimLink;
+use crate::path::{Sending, SimPath};
 use crate::rng::Rng;
 
 /// TCP retransmits a SYN after this time; later the time doubles.
@@ -28,15 +28,15 @@ pub(crate) enum Fate {
 
 /// A running dial.
 #[derive(Clone, Debug)]
-pub(crate) struct Dial {
-    path: Path,
+pub(crate) struct SimDial {
+    path: SimPath,
     round_trip: Duration,
     /// When the server's machine answers.
     pub connects_at: Option<Time>,
     pub ends: (Time, Fate),
 }
 
-impl Dial {
+impl SimDial {
     /// Dials on the current path, or on a random one.
     pub(crate) fn new(env: &mut Env, wait: Duration) -> Self {
         match env.route().cloned() {
@@ -62,7 +62,7 @@ impl Dial {
 
     /// Connects, and performs the handshake: a round trip each, and more if a segment is lost.
     /// `wait` is the time in the queues before it.
-    fn on(env: &mut Env, path: Path, wait: Duration) -> Self {
+    fn on(env: &mut Env, path: SimPath, wait: Duration) -> Self {
         let (now, fails_at) = (env.now, env.now + GIVES_UP);
         env.slowest.note(&path);
         let asks = Sending {
@@ -99,18 +99,18 @@ impl Dial {
     }
 
     /// Returns the carrier that it made.
-    pub(crate) fn into_link(self, now: Time, rng: Rng) -> Link {
-        Link::new(self.path, rng, now, self.round_trip)
+    pub(crate) fn into_link(self, now: Time, rng: Rng) -> SimLink {
+        SimLink::new(self.path, rng, now, self.round_trip)
     }
 }
 
 /// Returns a random path.
-pub(crate) fn any_path(rng: &mut Rng) -> Path {
-    Path {
+pub(crate) fn any_path(rng: &mut Rng) -> SimPath {
+    SimPath {
         delay: rng.millis(0, 1 << rng.clone().below(8)),
         rate: rng.pick(&[100, 1000, 10_000, 100_000]),
         buffer: rng.pick(&[1000, 16 << 10, 64 << 10, 256 << 10]),
         segment: None,
-        ..Path::new(Duration::ZERO)
+        ..SimPath::new(Duration::ZERO)
     }
 }

@@ -19,13 +19,13 @@ const LOOK: u32 = 20;
 
 /// An end of a tunnel.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct SimEnd {
     pub(crate) side: Side,
     pub(crate) tunnel: Tunnel,
     commits: u32,
     /// What outlives it.
     pub(crate) kept: Kept<StoreHandle>,
-    pub(crate) sockets: BTreeMap<SessionId, Socket>,
+    pub(crate) sockets: BTreeMap<SessionId, SimSocket>,
     /// The link that is attached or being attached.
     pub(crate) carrier: Option<LinkId>,
     /// The joined links.
@@ -36,7 +36,7 @@ pub(crate) struct End {
 
 /// A local socket.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Socket {
+pub(crate) struct SimSocket {
     pub(crate) pair: usize,
     /// Its target has not answered; the time when it will.
     pub(crate) connects_at: Option<Time>,
@@ -48,7 +48,7 @@ pub(crate) struct Socket {
     pub(crate) is_recovered: bool,
 }
 
-impl End {
+impl SimEnd {
     /// Creates an end that was never attached.
     #[must_use]
     pub(crate) fn new(side: Side, config: Config, store: StoreHandle) -> Self {
@@ -117,7 +117,7 @@ impl End {
             }
             Err(error) => {
                 note!(env, "{:?} cannot open pair {pair}: {error}", self.side);
-                env.model.pairs[pair].is_unwelcome = true;
+                env.model.pairs[pair].is_rejected = true;
                 env.counters.refused_sessions += 1;
                 env.model.deliver_reset(pair, self.side, Cause::LimitReached, true);
             }
@@ -127,7 +127,7 @@ impl End {
     fn add_socket(&mut self, env: &mut Env, id: SessionId, pair: usize, at: Option<Time>) {
         let (connects_at, impatient_at) = (at, None);
         let (is_shut, is_recovered) = (false, false);
-        let socket = Socket { pair, connects_at, impatient_at, is_shut, is_recovered };
+        let socket = SimSocket { pair, connects_at, impatient_at, is_shut, is_recovered };
         self.sockets.insert(id, socket);
         env.model.pairs[pair].session[self.side] = Some(id);
         if at.is_none() {
@@ -199,7 +199,7 @@ impl End {
         loop {
             while let Some(event) = self.tunnel.poll_event() {
                 match event {
-                    Event::Touched(id) => self.serve(env, id),
+                    Event::Dirty(id) => self.serve(env, id),
                     Event::Opened(id) => self.handle_opened(env, id),
                     other => news.push(other),
                 }
@@ -245,7 +245,7 @@ impl End {
         }
     }
 
-    /// Does what is due.
+    /// Performs the actions that are due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) -> Vec<Event> {
         let now = env.now;
         if self.tunnel.poll_timeout().is_some_and(|(at, _)| at <= now) {

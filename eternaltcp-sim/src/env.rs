@@ -8,12 +8,12 @@ use crate::ambush::Ambush;
 use crate::counters::Counters;
 use crate::deadline::Slowest;
 use crate::history::History;
-use crate::link::{Incoming, Link};
+use crate::link::{Incoming, SimLink};
 use crate::log::Log;
 use crate::model::Model;
-use crate::path::Path;
+use crate::path::SimPath;
 use crate::rng::Rng;
-use crate::scenario::{Cut, Deed, Route};
+use crate::scenario::{Cut, Deed, PathChange};
 use crate::sides::Sides;
 
 /// A carrier's number, in the order of dialling.
@@ -33,7 +33,7 @@ pub(crate) struct Env {
     /// The reference model.
     pub model: Model,
     /// Carriers that an end still listens to.
-    pub links: BTreeMap<LinkId, Link>,
+    pub links: BTreeMap<LinkId, SimLink>,
     /// An end whose next data packet will be changed in transit.
     pub corrupts: Option<Side>,
     /// The fault that waits for a reset.
@@ -45,7 +45,7 @@ pub(crate) struct Env {
     /// Until when each end is stopped.
     pub stopped_until: Sides<Time>,
     /// The paths of dials, if they are fixed beforehand.
-    pub routes: Vec<Route>,
+    pub routes: Vec<PathChange>,
     /// The percentage of dials that fail.
     pub failing: u64,
     /// The client ignores doubts.
@@ -74,8 +74,8 @@ pub(crate) use note;
 
 impl Env {
     /// Returns the path of a dial now.
-    pub(crate) fn route(&self) -> Option<&Path> {
-        let current = |route: &&Route| route.from <= self.now;
+    pub(crate) fn route(&self) -> Option<&SimPath> {
+        let current = |route: &&PathChange| route.from <= self.now;
         self.routes.iter().rfind(current).map(|route| &route.path)
     }
 
@@ -90,7 +90,8 @@ impl Env {
         self.rng.bits() as u32
     }
 
-    /// Returns what an end can read from a link now. Data on a retired carrier are ignored.
+    /// Returns the input that an end can read from a link now. Data on a retired carrier are
+    /// ignored.
     pub(crate) fn read(&mut self, id: LinkId, side: Side) -> Option<Incoming> {
         let link = self.links.get_mut(&id)?;
         let incoming = link.read(side, self.now)?;

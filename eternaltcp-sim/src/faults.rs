@@ -3,14 +3,14 @@
 use eternaltcp_proto::{Cause, Reset, Side};
 
 use crate::env::{Env, LinkId, note};
-use crate::link::{Link, Notice};
+use crate::link::{LinkNotice, SimLink};
 use crate::rng::Rng;
 use crate::scenario::Deed;
 use crate::sides::{BOTH, other};
 use crate::world::World;
 
 /// Decides when a carrier is made how it may die.
-pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut Link) {
+pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut SimLink) {
     for cut in env.cuts.iter().filter(|cut| cut.carrier == id) {
         link.cut_at(cut.writer, cut.offset, cut.notice);
     }
@@ -37,13 +37,13 @@ pub(crate) fn any_side(rng: &mut Rng) -> Side {
     rng.pick(&[Side::Client, Side::Server])
 }
 
-pub(crate) fn notice(env: &mut Env) -> Notice {
+pub(crate) fn notice(env: &mut Env) -> LinkNotice {
     let notice = match env.rng.below(10) {
-        0..=5 => Notice::Both,
-        6..=8 => Notice::Only(any_side(&mut env.rng)),
-        _ => Notice::Nobody,
+        0..=5 => LinkNotice::Both,
+        6..=8 => LinkNotice::Only(any_side(&mut env.rng)),
+        _ => LinkNotice::Nobody,
     };
-    env.counters.half_open += u64::from(notice != Notice::Both);
+    env.counters.half_open += u64::from(notice != LinkNotice::Both);
     notice
 }
 
@@ -159,7 +159,7 @@ impl World {
     fn stop_one_end(&mut self) {
         let env = &mut self.env;
         let (side, until) = (any_side(&mut env.rng), env.now + env.rng.millis(500, 8000));
-        note!(env, "{side:?} stands still until {until:?}");
+        note!(env, "{side:?} is stopped until {until:?}");
         env.counters.stops += 1;
         env.stopped_until[side] = until;
     }

@@ -1,4 +1,4 @@
-//! Carriers that join the attached one: the client's wish for them, and the handling of their links
+//! Carriers that join the attached one: the client's requests for them, and the handling of their links
 //! at both ends.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::{Event, HEADER_LEN, Side, Standby, StandbyEvent, Time};
 
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
 use crate::link::Incoming;
 use crate::spare::{dial_beside, say, stand_by};
@@ -21,13 +21,13 @@ const SLOW: u64 = 100;
 
 /// The client's carriers that will join.
 #[derive(Debug)]
-pub(crate) struct Joining {
+pub(crate) struct SimJoining {
     wanted: usize,
     links: BTreeMap<LinkId, Standby>,
     again: Time,
 }
 
-impl Joining {
+impl SimJoining {
     /// Creates the state for `wanted` carriers beside the attached one.
     pub(crate) fn new(wanted: usize) -> Self {
         Self { wanted, links: BTreeMap::new(), again: Time::ZERO }
@@ -43,17 +43,17 @@ impl Joining {
     }
 
     /// Returns when it has something to do by itself.
-    pub(crate) fn next_time(&self, end: &End) -> Option<Time> {
+    pub(crate) fn next_time(&self, end: &SimEnd) -> Option<Time> {
         let standbys = self.links.values().filter_map(Standby::poll_timeout);
         standbys.chain(self.wants(end).then_some(self.again)).min()
     }
 
-    fn wants(&self, end: &End) -> bool {
+    fn wants(&self, end: &SimEnd) -> bool {
         end.tunnel.may_join() && end.joined.len() + self.links.len() < self.wanted
     }
 
-    /// Does what is due.
-    pub(crate) fn handle_timeout(&mut self, env: &mut Env, end: &mut End, next: &mut LinkId) {
+    /// Performs the actions that are due.
+    pub(crate) fn handle_timeout(&mut self, env: &mut Env, end: &mut SimEnd, next: &mut LinkId) {
         if self.wants(end) && self.again <= env.now {
             self.again = env.now + PAUSE;
             self.begin(env, end, next);
@@ -64,7 +64,7 @@ impl Joining {
         }
     }
 
-    fn begin(&mut self, env: &mut Env, end: &mut End, next: &mut LinkId) {
+    fn begin(&mut self, env: &mut Env, end: &mut SimEnd, next: &mut LinkId) {
         let Some(standby) = stand_by(env, end) else { return };
         let id = dial_beside(env, next);
         note!(env, "link {id} is to join");
@@ -75,7 +75,7 @@ impl Joining {
     pub(crate) fn handle_link(
         &mut self,
         env: &mut Env,
-        end: &mut End,
+        end: &mut SimEnd,
         id: LinkId,
         incoming: Incoming,
     ) {
@@ -89,8 +89,8 @@ impl Joining {
         }
     }
 
-    /// Sends what a standby carrier has to send, and lets it join when allowed.
-    fn go_on(&mut self, env: &mut Env, end: &mut End, id: LinkId, mut standby: Standby) {
+    /// Sends the output of a standby carrier, and lets it join when allowed.
+    fn go_on(&mut self, env: &mut Env, end: &mut SimEnd, id: LinkId, mut standby: Standby) {
         say(env, id, &mut standby);
         match standby.poll_event() {
             None | Some(StandbyEvent::Suspected(_) | StandbyEvent::Relieved) => {
@@ -117,7 +117,7 @@ impl Joining {
     }
 }
 
-impl End {
+impl SimEnd {
     /// Handles bytes on a joined carrier.
     pub(crate) fn handle_joined_bytes(
         &mut self,

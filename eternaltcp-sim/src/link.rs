@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::{PathReport, Side, Time};
 
-use crate::path::Path;
+use crate::path::SimPath;
 use crate::pipe::Pipe;
 use crate::rng::Rng;
 use crate::sides::{BOTH, Sides, other};
 
 /// Which ends learn at once that a link is dead. The others wait for data that never arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Notice {
+pub enum LinkNotice {
     /// Both ends.
     Both,
     /// Only this end: the other one keeps a half-open carrier.
@@ -24,13 +24,13 @@ pub enum Notice {
     Nobody,
 }
 
-impl Notice {
+impl LinkNotice {
     pub(crate) fn reaches(self, side: Side) -> bool {
         self == Self::Both || self == Self::Only(side)
     }
 }
 
-/// What an end reads from a link.
+/// The input that an end reads from a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Incoming {
     /// Some bytes.
@@ -41,8 +41,8 @@ pub(crate) enum Incoming {
 
 /// Both directions of a carrier.
 #[derive(Debug)]
-pub(crate) struct Link {
-    path: Path,
+pub(crate) struct SimLink {
+    path: SimPath,
     rng: Rng,
     /// By writer.
     pipes: Sides<Pipe>,
@@ -51,10 +51,10 @@ pub(crate) struct Link {
     is_retired: Sides<bool>,
 }
 
-impl Link {
+impl SimLink {
     /// Creates a link whose handshake had these round trips.
     #[must_use]
-    pub(crate) fn new(path: Path, rng: Rng, now: Time, round_trip: Duration) -> Self {
+    pub(crate) fn new(path: SimPath, rng: Rng, now: Time, round_trip: Duration) -> Self {
         let pipe = || Pipe::new(now, round_trip);
         let pipes = Sides { client: pipe(), server: pipe() };
         let is_open = Sides { client: true, server: true };
@@ -83,7 +83,7 @@ impl Link {
         if waits { self.answer(side, self.pipes[side].answered) } else { None }
     }
 
-    /// Returns what an end's machine keeps of its written data.
+    /// Returns the written data that an end's machine still keeps.
     fn held(&self, side: Side) -> usize {
         let pipe = &self.pipes[side];
         // A window is full of unanswered data, if there are windows.
@@ -91,7 +91,8 @@ impl Link {
         pipe.unread.max(unanswered)
     }
 
-    /// Writes all bytes. If the link is cut within them, returns after how many.
+    /// Writes all bytes. Returns the number of bytes before the cut, if the link is cut within
+    /// them.
     pub(crate) fn write(&mut self, side: Side, now: Time, mut bytes: Bytes) -> Option<usize> {
         self.settle(side, now);
         let wait_back = self.pipes[other(side)].wait(now);
@@ -122,7 +123,7 @@ impl Link {
         Some(length)
     }
 
-    /// Returns what an end can read now.
+    /// Returns the input that an end can read now.
     pub(crate) fn read(&mut self, side: Side, now: Time) -> Option<Incoming> {
         self.pipes[other(side)].read(now)
     }
@@ -139,8 +140,8 @@ impl Link {
         self.pipes[side].written
     }
 
-    /// Returns what an end's own machine knows of its written data. Answers come from the other
-    /// machine, whatever the program there does.
+    /// Returns the state of an end's written data as its own machine knows it. Answers come from
+    /// the other machine, whatever the program there does.
     pub(crate) fn report(&mut self, side: Side, now: Time) -> PathReport {
         self.settle(side, now);
         let pipe = &self.pipes[side];
@@ -213,7 +214,7 @@ impl Link {
     }
 
     /// Loses data written from now on. Data in flight arrives.
-    pub(crate) fn break_off(&mut self, now: Time, notice: Notice) {
+    pub(crate) fn break_off(&mut self, now: Time, notice: LinkNotice) {
         let delay = self.path.delay;
         for side in BOTH {
             let pipe = &mut self.pipes[side];
@@ -225,7 +226,7 @@ impl Link {
     }
 
     /// Makes the link break after this many bytes written by `side`.
-    pub(crate) fn cut_at(&mut self, side: Side, offset: u64, notice: Notice) {
+    pub(crate) fn cut_at(&mut self, side: Side, offset: u64, notice: LinkNotice) {
         self.pipes[side].cut = Some((offset, notice));
     }
 
@@ -256,9 +257,9 @@ impl Link {
 mod tests {
     use super::*;
 
-    fn link() -> Link {
-        let path = Path { rate: 100, buffer: 1000, segment: None, ..Path::new(DELAY) };
-        Link::new(path, Rng::new(1), Time::ZERO, DELAY * 2)
+    fn link() -> SimLink {
+        let path = SimPath { rate: 100, buffer: 1000, segment: None, ..SimPath::new(DELAY) };
+        SimLink::new(path, Rng::new(1), Time::ZERO, DELAY * 2)
     }
 
     const DELAY: Duration = Duration::from_millis(10);
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn a_cut_lets_through_what_was_written_before_it() {
         let mut link = link();
-        link.cut_at(Side::Client, 120, Notice::Only(Side::Server));
+        link.cut_at(Side::Client, 120, LinkNotice::Only(Side::Server));
         assert_eq!(link.write(Side::Client, at(0), bytes(100)), None);
         assert_eq!(link.write(Side::Client, at(0), bytes(100)), Some(20));
         assert_eq!(link.read(Side::Server, at(99)), Some(Incoming::Bytes(bytes(100))));
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_arrives_after_its_writer_closed() {
+    fn data_in_flight_arrive_after_their_writer_closed() {
         let mut link = link();
         link.write(Side::Client, at(0), bytes(100));
         link.close(Side::Client, at(0), false);

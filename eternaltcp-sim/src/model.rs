@@ -1,12 +1,12 @@
-//! The reference model: what the applications wrote, and what may therefore be delivered. It knows
-//! nothing of packets, so it cannot share their bugs.
+//! The reference model: the data that the applications wrote, and that may therefore be delivered.
+//! It knows nothing of packets, so it cannot share their bugs.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{Cause, SessionId, Side, Time};
 
-use crate::app::{App, Plan};
+use crate::app::{App, AppPlan};
 use crate::pattern;
 use crate::sides::{Sides, other};
 
@@ -22,12 +22,12 @@ pub struct PairPlan {
     /// Whether the target refuses.
     pub is_refused: bool,
     /// The plans of the two applications.
-    pub plans: Sides<Plan>,
+    pub plans: Sides<AppPlan>,
 }
 
-/// One session: both its applications, and what may justify a reset.
+/// One session: both its applications, and the events that may justify a reset.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct ModelSession {
     /// Its plan.
     pub plan: PairPlan,
     /// Both applications.
@@ -41,7 +41,7 @@ pub(crate) struct Pair {
     /// The operator ended it.
     pub is_killed: bool,
     /// There was no room for it.
-    pub is_unwelcome: bool,
+    pub is_rejected: bool,
     /// One of its payload bytes was changed in transit.
     pub is_tainted: bool,
     /// Places of bytes delivered to this end that are not what was written.
@@ -52,14 +52,14 @@ pub(crate) struct Pair {
 #[derive(Debug)]
 pub(crate) struct Model {
     /// In the order of the scenario.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<ModelSession>,
 }
 
 impl Model {
     /// Creates a model in which nothing has happened.
     #[must_use]
     pub(crate) fn new(plans: &[PairPlan]) -> Self {
-        let pair = |plan: &PairPlan| Pair {
+        let pair = |plan: &PairPlan| ModelSession {
             plan: *plan,
             apps: Sides {
                 client: App::new(plan.plans.client),
@@ -69,7 +69,7 @@ impl Model {
             open_at: Some(plan.open_at),
             is_lost: false,
             is_killed: false,
-            is_unwelcome: false,
+            is_rejected: false,
             is_tainted: false,
             corrupt: Sides::default(),
         };
@@ -125,8 +125,8 @@ impl Model {
         self.app(pair, side).got_end = true;
     }
 
-    /// A proxy died, and had noted nothing of what these bytes were that it delivered: the
-    /// packets come again, and nobody knows whether they are the same.
+    /// A proxy died without a record of the bytes that it had delivered: the packets are replayed,
+    /// and nobody knows whether they are the same.
     pub(crate) fn forgive(&mut self, pair: usize, side: Side, places: std::ops::Range<u64>) -> u64 {
         let corrupt = &mut self.pairs[pair].corrupt[side];
         let before = corrupt.len();
@@ -170,8 +170,8 @@ impl Model {
     }
 
     /// Returns the pairs that have this number at either end.
-    pub(crate) fn of_session(&mut self, id: SessionId) -> impl Iterator<Item = &mut Pair> {
-        let has = move |pair: &&mut Pair| {
+    pub(crate) fn of_session(&mut self, id: SessionId) -> impl Iterator<Item = &mut ModelSession> {
+        let has = move |pair: &&mut ModelSession| {
             pair.session.client == Some(id) || pair.session.server == Some(id)
         };
         self.pairs.iter_mut().filter(has)
@@ -180,7 +180,7 @@ impl Model {
     /// Returns whether every application's connection is over.
     #[must_use]
     pub(crate) fn is_over(&self) -> bool {
-        self.pairs.iter().all(Pair::is_over)
+        self.pairs.iter().all(ModelSession::is_over)
     }
 
     /// Checks at the end of a world that every session without a reason for a reset ended in order.
@@ -199,14 +199,14 @@ impl Model {
     }
 }
 
-impl Pair {
+impl ModelSession {
     /// Returns whether a reset of `side` with this cause is justified.
     fn excuses(&self, side: Side, cause: Cause) -> bool {
         match cause {
             Cause::Application => self.apps[other(side)].has_reset,
             Cause::Refused => self.plan.is_refused,
             Cause::Killed => self.is_killed,
-            Cause::LimitReached => self.is_unwelcome,
+            Cause::LimitReached => self.is_rejected,
             Cause::Corrupt => self.is_tainted,
             Cause::Unresumable | Cause::TunnelOver => self.is_lost,
             _ => false,
@@ -218,7 +218,7 @@ impl Pair {
             || self.apps.server.has_reset
             || self.plan.is_refused
             || self.is_killed
-            || self.is_unwelcome
+            || self.is_rejected
             || self.is_tainted
             || self.is_lost
     }
@@ -235,7 +235,7 @@ impl Pair {
     }
 }
 
-impl Plan {
+impl AppPlan {
     /// Returns whether it reads fast enough not to count as stalled.
     fn is_brisk(&self) -> bool {
         self.pause.is_none()

@@ -17,16 +17,16 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 /// Retransmissions before TCP gives up.
 const TRIES: u32 = 16;
 
-/// What lies between the two ends.
+/// The network path between the two ends.
 #[derive(Clone, Debug)]
-pub struct Path {
+pub struct SimPath {
     /// One-way delay.
     pub delay: Duration,
-    /// The most that is added, at random for each segment.
+    /// The maximum random delay of each segment.
     pub jitter: Duration,
     /// Bytes per millisecond.
     pub rate: u64,
-    /// The most data that is written and has not arrived.
+    /// The maximum amount of data that is written and has not arrived.
     pub buffer: usize,
     /// Lost segments per thousand.
     pub loss: u64,
@@ -58,7 +58,7 @@ pub(crate) struct Passage {
     pub tries: u32,
 }
 
-/// What a writer's TCP knows when it sends a segment.
+/// The state of a writer's TCP when it sends a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sending {
     /// When the segment leaves its queue.
@@ -67,11 +67,11 @@ pub(crate) struct Sending {
     pub wait_back: Duration,
     /// After this the segment is sent again, as a probe.
     pub probe: Duration,
-    /// After this it is sent again; each further time doubles it.
+    /// Time after which a lost segment is retransmitted; it doubles with each retransmission.
     pub timeout: Duration,
 }
 
-impl Path {
+impl SimPath {
     /// Creates a path with a one-way delay and without faults.
     #[must_use]
     pub fn new(delay: Duration) -> Self {
@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn a_segment_that_is_lost_comes_with_a_probe_and_then_later_and_later() {
-        let path = Path::new(Duration::from_millis(10));
-        let pass = |path: &Path| path.pass(&mut Rng::new(1), Side::Client, sending(0));
+        let path = SimPath::new(Duration::from_millis(10));
+        let pass = |path: &SimPath| path.pass(&mut Rng::new(1), Side::Client, sending(0));
         let clean = Passage { arrives: Some(at(10)), answered: Some(at(20)), tries: 1 };
         assert_eq!(pass(&path), clean);
         let until = |millis| path.clone().with_outage(at(0), at(millis), None);
@@ -175,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_lost_is_no_loss_to_the_reader() {
-        let path = Path::new(Duration::from_millis(10));
+    fn a_lost_answer_costs_the_reader_nothing() {
+        let path = SimPath::new(Duration::from_millis(10));
         let path = path.with_outage(at(0), at(30), Some(Side::Server));
         let passage = path.pass(&mut Rng::new(1), Side::Client, sending(0));
         assert_eq!((passage.arrives, passage.answered), (Some(at(10)), Some(at(60))));

@@ -1,5 +1,5 @@
-//! One direction of a link: the written data, when they arrive at the other machine, and what the
-//! writer's own machine knows of that.
+//! One direction of a link: the written data, when they arrive at the other machine, and when the
+//! writer's own machine learns of it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::{Side, Time};
 
-use crate::link::{Incoming, Notice};
-use crate::path::{Path, Sending};
+use crate::link::{Incoming, LinkNotice};
+use crate::path::{Sending, SimPath};
 use crate::rng::Rng;
 
 /// TCP considers a segment lost when this many later ones have arrived.
 const OVERTAKEN: u32 = 3;
 
-/// The least time by which a retransmission timeout exceeds the round trip.
+/// The minimum time by which a retransmission timeout exceeds the round trip.
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Written data, until they were read and their writer knows that they arrived.
@@ -26,7 +26,7 @@ pub(crate) struct Segment {
     pub written: Time,
     /// When it arrives by itself; its predecessors must have arrived before.
     pub arrives: Option<Time>,
-    /// When its writer learns of that.
+    /// When its writer receives the acknowledgement.
     pub answered: Option<Time>,
     pub tries: u32,
     overtaken: u32,
@@ -55,7 +55,7 @@ pub(crate) struct Pipe {
     pub busy_until: Time,
     held: Held,
     pub written: u64,
-    pub cut: Option<(u64, Notice)>,
+    pub cut: Option<(u64, LinkNotice)>,
     /// Data written from then on are lost.
     pub broken_at: Option<Time>,
     /// Data in flight at that time are lost too.
@@ -98,7 +98,7 @@ impl Pipe {
     /// Adds written data, with the times at which they leave, arrive and are answered.
     pub(crate) fn push(
         &mut self,
-        path: &Path,
+        path: &SimPath,
         rng: &mut Rng,
         writer: Side,
         (now, wait_back): (Time, Duration),
@@ -133,7 +133,7 @@ impl Pipe {
     /// Returns when the end of the stream arrives.
     pub(crate) fn closes(
         &mut self,
-        path: &Path,
+        path: &SimPath,
         rng: &mut Rng,
         writer: Side,
         now: Time,
@@ -152,7 +152,14 @@ impl Pipe {
 
     /// Handles the arrival of a segment: segments that were lost before it are missed, and sent
     /// again.
-    fn overtake(&mut self, path: &Path, rng: &mut Rng, writer: Side, at: Time, sending: Sending) {
+    fn overtake(
+        &mut self,
+        path: &SimPath,
+        rng: &mut Rng,
+        writer: Side,
+        at: Time,
+        sending: Sending,
+    ) {
         let missing = self.segments.iter_mut().skip(self.answered.min(self.read));
         for segment in missing.filter(|segment| segment.tries > 1) {
             if segment.arrives.is_none_or(|arrives| arrives > at) {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use eternaltcp_proto::{RESERVE, Side, Time};
 
 use crate::ambush::Ambush;
-use crate::app::{Finish, Plan};
-use crate::path::Path;
+use crate::app::{AppPlan, Finish};
+use crate::path::SimPath;
 use crate::rng::Rng;
-use crate::scenario::{Route, Scenario, pair};
+use crate::scenario::{PathChange, Scenario, pair};
 use crate::sides::{Sides, other};
 
 /// One in this many worlds is a crowd, which takes as long as about a hundred others.
@@ -60,17 +60,17 @@ fn crowd(world: &mut Scenario, rng: &mut Rng) {
         let index = rng.below(count) as usize;
         let plans = &mut world.pairs[index].plans;
         let plan = if rng.chance(50) { &mut plans.client } else { &mut plans.server };
-        *plan = Plan { total: rng.between(1 << 20, 4 << 20), write: 70_000, ..*plan };
+        *plan = AppPlan { total: rng.between(1 << 20, 4 << 20), write: 70_000, ..*plan };
         (plan.buffer, plan.pause) = (64 << 10, None);
     }
 }
 
 /// Makes one application write this much and reset, and the other read it at once.
-fn resetting(plans: &mut Sides<Plan>, writer: Side, total: u64, write: u64) {
+fn resetting(plans: &mut Sides<AppPlan>, writer: Side, total: u64, write: u64) {
     let (buffer, pause, finish) = (64 << 10, None, Finish::Reset);
-    plans[writer] = Plan { total, write, buffer, pause, finish, ..plans[writer] };
+    plans[writer] = AppPlan { total, write, buffer, pause, finish, ..plans[writer] };
     let read = 100_000;
-    plans[other(writer)] = Plan { read, buffer, pause, ..plans[other(writer)] };
+    plans[other(writer)] = AppPlan { read, buffer, pause, ..plans[other(writer)] };
 }
 
 /// A session's data wait for the other side's limit when its application resets. Then the path
@@ -122,14 +122,14 @@ fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
         one
     };
     world.pairs = (0..count).map(|_| one(rng)).collect();
-    let path = Path {
+    let path = SimPath {
         // Without segments a packet arrives as a whole, within the least time before a doubt.
         rate: 100,
         buffer: rng.pick(&[16 << 10, 32 << 10]),
         segment: None,
-        ..Path::new(rng.millis(1, 60))
+        ..SimPath::new(rng.millis(1, 60))
     };
-    world.routes = vec![Route { from: Time::ZERO, path }];
+    world.routes = vec![PathChange { from: Time::ZERO, path }];
     (world.doomed, world.growth) = (rng.pick(&[0, 10]), Sides::default());
     world.fault_every = rng.chance(50).then(|| rng.millis(2000, 8000));
     world.trouble = rng.millis(10_000, 20_000);

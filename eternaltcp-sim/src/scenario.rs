@@ -5,10 +5,10 @@ use std::time::Duration;
 use eternaltcp_proto::{Config, RESERVE, Seq, Side, Time};
 
 use crate::ambush::Ambush;
-use crate::app::{Finish, Plan};
-use crate::link::Notice;
+use crate::app::{AppPlan, Finish};
+use crate::link::LinkNotice;
 use crate::model::PairPlan;
-use crate::path::Path;
+use crate::path::SimPath;
 use crate::rng::Rng;
 use crate::sides::Sides;
 
@@ -52,7 +52,7 @@ pub struct Scenario {
     /// A program's successor may have lower limits.
     pub shrinks: bool,
     /// The paths of dials, in order of time; without any, each dial has a random one.
-    pub routes: Vec<Route>,
+    pub routes: Vec<PathChange>,
     /// Scheduled events, in order of time.
     pub deeds: Vec<(Time, Deed)>,
     /// The fault that waits for a reset.
@@ -67,11 +67,11 @@ pub struct Scenario {
 
 /// A path, and the time from which dials use it.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub struct PathChange {
     /// Its first moment.
     pub from: Time,
     /// The path.
-    pub path: Path,
+    pub path: SimPath,
 }
 
 /// An event at a fixed time.
@@ -108,7 +108,7 @@ pub struct Cut {
     /// How many of them pass.
     pub offset: u64,
     /// Which ends learn of it.
-    pub notice: Notice,
+    pub notice: LinkNotice,
 }
 
 impl Scenario {
@@ -201,7 +201,7 @@ pub(crate) fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {
 }
 
 /// With small limits a round trip carries little: megabytes would take minutes.
-fn plan(rng: &mut Rng, is_small: bool) -> Plan {
+fn plan(rng: &mut Rng, is_small: bool) -> AppPlan {
     let most = if is_small { 200_000 } else { 2_000_000 };
     let total = match rng.below(20) {
         0..=3 => 0,
@@ -211,7 +211,7 @@ fn plan(rng: &mut Rng, is_small: bool) -> Plan {
         _ => rng.between(1, most),
     };
     let slow = total / 500 + 1;
-    Plan {
+    AppPlan {
         total,
         write: rng.pick(&[slow, slow * 8, 4000, 70_000]),
         read: rng.pick(&[slow, slow * 8, 20_000, 100_000]),

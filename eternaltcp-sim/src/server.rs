@@ -9,12 +9,12 @@ use eternaltcp_proto::{
     Progress, Refusal, RefusalCode, Side, Time, TunnelId, encode_refusal,
 };
 
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
 use crate::link::Incoming;
 use crate::store::StoreHandle;
 
-/// The most numbers of a request.
+/// The maximum number of numbers of a request.
 const MAX_NUMBERS: usize = 1000;
 
 /// The allowed silence of a standby or joined carrier.
@@ -22,25 +22,25 @@ const SILENCE: Duration = Duration::from_secs(6);
 
 /// sproxy without its sockets.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct SimServer {
     config: Config,
     store: StoreHandle,
-    pub(crate) end: Option<(TunnelId, End)>,
+    pub(crate) end: Option<(TunnelId, SimEnd)>,
     acceptors: BTreeMap<LinkId, Acceptor>,
     /// The last granted request, to be replayed.
     granted: Option<AttachRequest>,
     next_tunnel: u8,
 }
 
-impl Server {
+impl SimServer {
     /// Creates a server without tunnels.
     #[must_use]
     pub(crate) fn new(config: Config, store: StoreHandle) -> Self {
         Self { config, store, end: None, acceptors: BTreeMap::new(), granted: None, next_tunnel: 0 }
     }
 
-    /// Another program goes on with what is kept of the end, if there is anything.
-    pub(crate) fn restart(&mut self, end: Option<End>) {
+    /// Another program goes on with the stored state of the end, if there is any.
+    pub(crate) fn restart(&mut self, end: Option<SimEnd>) {
         (self.acceptors, self.granted) = (BTreeMap::new(), None);
         self.end = end.and_then(|end| Some((end.tunnel.id()?, end)));
     }
@@ -77,7 +77,7 @@ impl Server {
         self.acceptors.values().map(Acceptor::poll_timeout).chain([end]).flatten().min()
     }
 
-    /// Does what is due.
+    /// Performs the actions that are due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
         let is_silent =
             |acceptor: &Acceptor| acceptor.poll_timeout().is_some_and(|at| at <= env.now);
@@ -222,7 +222,7 @@ impl Server {
         if matches!(request.hello().intent, Intent::New { .. }) {
             self.end_tunnel(env, Cause::TunnelOver);
             self.next_tunnel += 1;
-            let end = End::new(Side::Server, self.config.clone(), self.store.clone());
+            let end = SimEnd::new(Side::Server, self.config.clone(), self.store.clone());
             self.end = Some((TunnelId([self.next_tunnel; 16]), end));
         }
         let Some((tunnel, end)) = &mut self.end else { return };
@@ -252,7 +252,7 @@ impl Server {
                 }
                 Event::Closed(_) => self.end_tunnel(env, Cause::TunnelOver),
                 Event::Suspected(why) => panic!("the server doubts: {why:?}"),
-                Event::Refused(_) | Event::Relieved | Event::Opened(_) | Event::Touched(_) => {}
+                Event::Refused(_) | Event::Relieved | Event::Opened(_) | Event::Dirty(_) => {}
             }
         }
     }

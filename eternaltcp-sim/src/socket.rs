@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::ambush::ambush_data;
 use crate::app::Linger;
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, note};
 use crate::history::Happening;
 
-impl End {
+impl SimEnd {
     /// Handles a check of the application's socket: it may have written, read or ended.
     pub(crate) fn handle_application(&mut self, env: &mut Env, pair: usize) {
         let Some(id) = env.model.pairs[pair].session[self.side] else { return };
@@ -129,7 +129,7 @@ impl End {
         self.tunnel.delivered_ending(env.now, id);
         if let Some(socket) = self.sockets.remove(&id) {
             if cause == Cause::LimitReached {
-                env.model.pairs[socket.pair].is_unwelcome = true;
+                env.model.pairs[socket.pair].is_rejected = true;
                 env.counters.refused_sessions += 1;
             }
             self.close(env, id, socket.pair, Linger { cause, may_be_short: is_early });

@@ -5,17 +5,17 @@ use std::time::Duration;
 use eternaltcp_proto::{HEADER_LEN, Kind, Side, Standby, StandbyConfig, StandbyEvent, Time};
 
 use crate::dial::any_path;
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
 use crate::faults;
-use crate::link::{Incoming, Link};
+use crate::link::{Incoming, SimLink};
 
 /// Pause before another spare is tried.
 const PAUSE: Duration = Duration::from_millis(700);
 
 /// The spare of a client that wants one.
 #[derive(Debug)]
-pub(crate) struct Spare {
+pub(crate) struct SimSpare {
     is_wanted: bool,
     standing: Option<(LinkId, Standby)>,
     /// When another one may be made.
@@ -24,7 +24,7 @@ pub(crate) struct Spare {
     taken_at: Option<Time>,
 }
 
-impl Spare {
+impl SimSpare {
     /// Creates the state without a spare; there never is one if none is wanted.
     pub(crate) fn new(is_wanted: bool) -> Self {
         Self { is_wanted, standing: None, again: Time::ZERO, taken_at: None }
@@ -40,21 +40,21 @@ impl Spare {
     }
 
     /// Returns when it has something to do by itself.
-    pub(crate) fn next_time(&self, end: &End) -> Option<Time> {
+    pub(crate) fn next_time(&self, end: &SimEnd) -> Option<Time> {
         let standby = self.standing.as_ref().and_then(|(_, standby)| standby.poll_timeout());
         let begins = self.wants(end).then_some(self.again);
         [standby, self.taken_at, begins].into_iter().flatten().min()
     }
 
-    fn wants(&self, end: &End) -> bool {
+    fn wants(&self, end: &SimEnd) -> bool {
         self.is_wanted && self.standing.is_none() && end.tunnel.may_stand_by()
     }
 
-    /// Does what is due. Returns a carrier to attach.
+    /// Performs the actions that are due. Returns a carrier to attach.
     pub(crate) fn handle_timeout(
         &mut self,
         env: &mut Env,
-        end: &End,
+        end: &SimEnd,
         next: &mut LinkId,
     ) -> Option<(LinkId, Standby)> {
         if self.wants(end) && self.again <= env.now {
@@ -69,7 +69,7 @@ impl Spare {
         self.standing.take_if(|(_, standby)| is_fit(standby))
     }
 
-    fn begin(&mut self, env: &mut Env, end: &End, next: &mut LinkId) {
+    fn begin(&mut self, env: &mut Env, end: &SimEnd, next: &mut LinkId) {
         let Some(standby) = stand_by(env, end) else { return };
         let id = dial_beside(env, next);
         note!(env, "link {id} is to be the spare");
@@ -138,7 +138,7 @@ fn is_fit(standby: &Standby) -> bool {
 }
 
 /// Returns the client's part of a carrier that starts to stand by.
-pub(crate) fn stand_by(env: &Env, end: &End) -> Option<Standby> {
+pub(crate) fn stand_by(env: &Env, end: &SimEnd) -> Option<Standby> {
     let config = StandbyConfig { heartbeat: Duration::from_secs(2), ..Default::default() };
     end.tunnel.stand_by(env.now, config)
 }
@@ -150,7 +150,7 @@ pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
     let path = env.route().cloned().unwrap_or_else(|| any_path(&mut env.rng));
     let round_trip = path.round_trip();
     env.slowest.note(&path);
-    let mut link = Link::new(path, env.rng.fork(id as u64), env.now, round_trip);
+    let mut link = SimLink::new(path, env.rng.fork(id as u64), env.now, round_trip);
     faults::ordain(env, id, &mut link);
     env.links.insert(id, link);
     id

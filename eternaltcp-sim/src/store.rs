@@ -11,9 +11,9 @@ use eternaltcp_proto::{Seq, SessionId, Side, TunnelState};
 
 /// An end that dies unwinds with this.
 #[derive(Debug)]
-pub(crate) struct Death(pub(crate) Side);
+pub(crate) struct StoreDeath(pub(crate) Side);
 
-/// What a call of the store is.
+/// The kind of a call of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moment {
     /// A record, or what becomes of an old one.
@@ -37,7 +37,7 @@ struct MemStore {
     contents: Contents,
     packets: BTreeMap<(SessionId, u32, u32), PacketEntry>,
     pieces: BTreeMap<(SessionId, u64), Bytes>,
-    /// What counts once the commit is done.
+    /// The changes that take effect once the commit is done.
     staged: Vec<Staged>,
     calls: u64,
     dies_at: Option<u64>,
@@ -93,8 +93,8 @@ impl StoreHandle {
         self.0.borrow_mut().died.take()
     }
 
-    /// What the kernel does in a system call: the result is in the slot, whatever becomes
-    /// of the program.
+    /// Does the kernel's part of a system call: the result is in the slot, even if the program
+    /// dies.
     pub(crate) fn kernel_moves(&self, count: usize, landed: Bytes) {
         let mut store = self.0.borrow_mut();
         let slot = store.contents.slot.as_mut().expect("no call of the driver without a slot");
@@ -126,7 +126,7 @@ impl StoreHandle {
             (store.dies_at, store.died) = (None, Some(moment));
             let side = store.side;
             drop(store);
-            std::panic::resume_unwind(Box::new(Death(side)));
+            std::panic::resume_unwind(Box::new(StoreDeath(side)));
         }
         store
     }

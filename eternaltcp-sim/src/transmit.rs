@@ -3,10 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use eternaltcp_proto::{HEADER_LEN, Kind, Side, Transmit};
 
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, note};
 
-impl End {
+impl SimEnd {
     /// Puts one packet on the carrier; `false` if there is none, or no room.
     pub(crate) fn transmit(&mut self, env: &mut Env) -> bool {
         let Some(id) = self.carrier else { return false };

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Closing, READ_SIZE, RESERVE, Side, Time, Tunnel};
 
-use crate::client::Client;
+use crate::client::SimClient;
 use crate::counters::Counters;
 use crate::deadline::{Remainder, Slowest};
 use crate::death::Programs;
-use crate::end::End;
+use crate::end::SimEnd;
 use crate::env::{Env, note};
 use crate::history::{Happening, History};
 use crate::log::Log;
 use crate::model::Model;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
-use crate::server::Server;
+use crate::server::SimServer;
 use crate::sides::{BOTH, Sides};
 
 /// A world with more steps than this does not end.
@@ -25,7 +25,7 @@ const MAX_STEPS: u64 = 3_000_000;
 
 /// The result of a run.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct WorldOutcome {
     /// The event counts.
     pub counters: Counters,
     /// The hash of the event log.
@@ -45,8 +45,8 @@ pub struct Outcome {
 pub struct World {
     pub(crate) scenario: Scenario,
     pub(crate) env: Env,
-    pub(crate) client: Client,
-    pub(crate) server: Server,
+    pub(crate) client: SimClient,
+    pub(crate) server: SimServer,
     pub(crate) programs: Programs,
     next_fault: Option<Time>,
     is_calm: bool,
@@ -85,13 +85,13 @@ impl World {
         let mut programs = Programs::new();
         scenario.crashes.iter().for_each(|crash| programs.ordain(crash));
         let store = programs.stores.client.clone();
-        let client = End::new(Side::Client, scenario.configs.client.clone(), store);
+        let client = SimEnd::new(Side::Client, scenario.configs.client.clone(), store);
         env.counters.crowds += u64::from(scenario.pairs.len() > 20);
         env.counters.queues_of_resets += u64::from((12..=20).contains(&scenario.pairs.len()));
         Self {
             env,
-            client: Client::new(client, scenario.joined, scenario.spare),
-            server: Server::new(scenario.configs.server.clone(), programs.stores.server.clone()),
+            client: SimClient::new(client, scenario.joined, scenario.spare),
+            server: SimServer::new(scenario.configs.server.clone(), programs.stores.server.clone()),
             programs,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
             is_calm: false,
@@ -105,7 +105,7 @@ impl World {
 
     /// Runs it to its end: first with faults, then without. Panics if an invariant breaks or
     /// something never ends.
-    pub fn run(&mut self) -> Outcome {
+    pub fn run(&mut self) -> WorldOutcome {
         self.run_until(Self::is_over);
         self.env.model.check_final();
         note!(self.env, "the client closes the tunnel");
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// Runs it for a time. Panics if an invariant breaks.
-    pub fn run_for(&mut self, time: Duration) -> Outcome {
+    pub fn run_for(&mut self, time: Duration) -> WorldOutcome {
         let until = Time::ZERO + time;
         while let Some(next) = self.next_time().filter(|at| *at <= until) {
             assert!(self.env.counters.steps < MAX_STEPS, "in circles:{}", self.left_over());
@@ -130,8 +130,8 @@ impl World {
         self.outcome()
     }
 
-    fn outcome(&mut self) -> Outcome {
-        Outcome {
+    fn outcome(&mut self) -> WorldOutcome {
+        WorldOutcome {
             counters: self.env.counters,
             hash: self.env.log.hash(),
             took: self.env.now.since(Time::ZERO),
@@ -168,7 +168,7 @@ impl World {
         self.env.log.lines()
     }
 
-    pub(crate) fn end(&mut self, side: Side) -> Option<&mut End> {
+    pub(crate) fn end(&mut self, side: Side) -> Option<&mut SimEnd> {
         match side {
             Side::Client => Some(&mut self.client.end),
             Side::Server => self.server.end.as_mut().map(|(_, end)| end),
@@ -212,7 +212,7 @@ impl World {
     /// Returns whether each end knows the other one's limits.
     fn know_limits(&self) -> bool {
         let client = &self.client.end.tunnel;
-        let Some((_, End { tunnel: server, .. })) = &self.server.end else { return true };
+        let Some((_, SimEnd { tunnel: server, .. })) = &self.server.end else { return true };
         let knows = |one: &Tunnel, other: &Tunnel| {
             one.peer().is_none_or(|peer| peer.tunnel_limit == other.config().tunnel_limit)
         };
@@ -349,7 +349,7 @@ impl World {
         self.with_end(side, |end, env| end.open(env, index));
     }
 
-    pub(crate) fn with_end(&mut self, side: Side, act: impl FnOnce(&mut End, &mut Env)) {
+    pub(crate) fn with_end(&mut self, side: Side, act: impl FnOnce(&mut SimEnd, &mut Env)) {
         match (side, &mut self.server.end) {
             (Side::Client, _) => act(&mut self.client.end, &mut self.env),
             (Side::Server, Some((_, end))) => act(end, &mut self.env),

@@ -5,17 +5,23 @@
 use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{BOTH, Cut, Finish, Notice, Outcome, PairPlan, Plan, Scenario, Sides, World};
+use eternaltcp_sim::{
+    AppPlan, BOTH, Cut, Finish, LinkNotice, PairPlan, Scenario, Sides, World, WorldOutcome,
+};
 
-const NOTICES: [Notice; 4] =
-    [Notice::Both, Notice::Only(Side::Client), Notice::Only(Side::Server), Notice::Nobody];
+const NOTICES: [LinkNotice; 4] = [
+    LinkNotice::Both,
+    LinkNotice::Only(Side::Client),
+    LinkNotice::Only(Side::Server),
+    LinkNotice::Nobody,
+];
 
 /// The step between cuts of the second carrier.
 const STRIDE: u64 = 83;
 
-fn plan(total: u64, finish: Finish) -> Plan {
+fn plan(total: u64, finish: Finish) -> AppPlan {
     let every = Duration::from_millis(5);
-    Plan { total, write: 60, read: 100, buffer: 100, every, pause: None, finish }
+    AppPlan { total, write: 60, read: 100, buffer: 100, every, pause: None, finish }
 }
 
 /// Two sessions, one from either side.
@@ -30,7 +36,7 @@ fn exchange(client: Finish, server: Finish) -> Vec<PairPlan> {
     .into()
 }
 
-fn run(pairs: &[PairPlan], cuts: Vec<Cut>) -> Outcome {
+fn run(pairs: &[PairPlan], cuts: Vec<Cut>) -> WorldOutcome {
     World::new(Scenario { cuts, ..Scenario::quiet(pairs.to_vec()) }, false).run()
 }
 
@@ -74,7 +80,7 @@ fn a_second_cut_during_the_replay_changes_nothing() {
     for writer in BOTH {
         cut_everywhere(&pairs, |first| {
             let offset = first * STRIDE % 900;
-            vec![Cut { carrier: 1, writer, offset, notice: Notice::Both }]
+            vec![Cut { carrier: 1, writer, offset, notice: LinkNotice::Both }]
         });
     }
 }

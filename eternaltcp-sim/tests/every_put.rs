@@ -1,18 +1,20 @@
-//! A small exchange in which a program dies at every single call of its store: inside each
-//! commit, between each read of a local socket and its note, between each commit and what
-//! was to be sent. The model checks that each run ends exactly right.
+//! A small exchange in which a program dies at every single call of its store: inside each commit,
+//! between each read of a local socket and its note, between each commit and the output that
+//! follows it. The model checks that each run ends exactly right.
 
 use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{BOTH, Crash, Finish, Outcome, PairPlan, Plan, Scenario, Sides, World, other};
+use eternaltcp_sim::{
+    AppPlan, BOTH, Crash, Finish, PairPlan, Scenario, Sides, World, WorldOutcome, other,
+};
 
 /// The second death is tried at every so many calls.
 const STRIDE: u64 = 7;
 
-fn plan(total: u64, finish: Finish) -> Plan {
+fn plan(total: u64, finish: Finish) -> AppPlan {
     let every = Duration::from_millis(5);
-    Plan { total, write: 60, read: 100, buffer: 100, every, pause: None, finish }
+    AppPlan { total, write: 60, read: 100, buffer: 100, every, pause: None, finish }
 }
 
 /// Two sessions, one from either side.
@@ -27,7 +29,7 @@ fn exchange(client: Finish, server: Finish) -> Vec<PairPlan> {
     .into()
 }
 
-fn run(pairs: &[PairPlan], crashes: Vec<Crash>) -> Outcome {
+fn run(pairs: &[PairPlan], crashes: Vec<Crash>) -> WorldOutcome {
     let scenario = Scenario { crashes, ..Scenario::quiet(pairs.to_vec()) };
     let mut world = World::new(scenario.clone(), false);
     eternaltcp_sim::run(&mut world).unwrap_or_else(|message| {
@@ -37,7 +39,7 @@ fn run(pairs: &[PairPlan], crashes: Vec<Crash>) -> Outcome {
     })
 }
 
-/// Runs an exchange with every death of one end, and what follows from it.
+/// Runs an exchange with every death of one end, and checks the outcome.
 fn die_everywhere(pairs: &[PairPlan], stride: u64, crash: impl Fn(Side, u64) -> Vec<Crash>) {
     let whole = run(pairs, Vec::new()).calls;
     for side in BOTH {

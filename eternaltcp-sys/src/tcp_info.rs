@@ -11,7 +11,7 @@ pub struct TcpInfo {
     pub variance: Duration,
     /// The shortest round-trip time of the last minutes; `None` before Linux 4.6, and without a
     /// measurement.
-    pub least_round_trip: Option<Duration>,
+    pub min_round_trip: Option<Duration>,
     /// Bytes that have arrived: those acknowledged, and roughly those beyond a gap that is not yet
     /// filled. `None` before Linux 4.1.
     pub arrived: Option<u64>,

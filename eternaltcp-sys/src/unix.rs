@@ -41,8 +41,8 @@ pub fn connect_blocking(path: &Path, patience: Duration) -> io::Result<BlockingS
     Ok(socket.into())
 }
 
-/// Returns whether nothing listens on a socket whose file exists. Does not block: a full queue has
-/// a listener.
+/// Returns whether nothing listens on a socket whose file exists. Does not block. A full queue
+/// proves a listener.
 pub fn is_abandoned(path: &Path) -> bool {
     let attempt = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

@@ -4,7 +4,7 @@
 #[cfg(target_os = "linux")]
 fn main() {
     linux::a_descriptor_outlives_the_worker_that_opened_it();
-    linux::what_is_in_the_parents_values_is_not_inherited();
+    linux::values_of_the_parent_are_not_inherited();
     linux::a_worker_that_panics_has_the_code_of_a_panic();
     linux::the_count_of_a_call_outlives_the_worker_that_made_it();
     linux::a_worker_ends_with_its_parent();
@@ -63,7 +63,7 @@ mod linux {
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
     }
 
-    pub(crate) fn what_is_in_the_parents_values_is_not_inherited() {
+    pub(crate) fn values_of_the_parent_are_not_inherited() {
         let (first, second) = UnixStream::pair().unwrap();
         let mut holding = Holding::begin().unwrap();
         let later = first.try_clone().unwrap();

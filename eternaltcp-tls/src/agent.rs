@@ -40,7 +40,7 @@ pub struct AgentKey {
     pub comment: CleanText,
 }
 
-/// The reason why an agent did not do what it was asked to do. Each is one line.
+/// The reason why an agent did not carry out a request. Each is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentError {

@@ -15,7 +15,7 @@ use super::agent::{Agent, AgentError};
 /// Called before each signature, on the thread that signs; may block until no other signature is
 /// being made. Returns `None` if the signature is no longer needed. The returned value is held
 /// until the signature is made.
-pub type Permit = Arc<dyn Fn() -> Option<Box<dyn Any>> + Send + Sync>;
+pub type SigningPermit = Arc<dyn Fn() -> Option<Box<dyn Any>> + Send + Sync>;
 
 /// A key pair whose private half is in an agent.
 #[derive(Clone, Debug)]
@@ -27,13 +27,13 @@ pub(super) struct AgentPair {
 /// The object that rustls asks which signatures are possible.
 pub(super) struct AgentSigning {
     pub(super) pair: AgentPair,
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Option<SigningPermit>,
 }
 
 /// The signature that rustls requests.
 struct OneSignature {
     pair: AgentPair,
-    permit: Option<Permit>,
+    permit: Option<SigningPermit>,
     scheme: SignatureScheme,
 }
 

@@ -1,6 +1,6 @@
 //! Limits the records without data that a peer may send: they cost work and carry nothing.
 
-use super::fault::Fault;
+use super::fault::TlsFault;
 
 /// Records without data that may arrive at once. They cost about as much as a handshake.
 const AT_ONCE: u32 = 256;
@@ -25,9 +25,9 @@ impl Allowance {
     }
 
     /// Takes one from the allowance, or returns an error if none is left.
-    pub(super) fn take(&mut self) -> Result<(), Fault> {
+    pub(super) fn take(&mut self) -> Result<(), TlsFault> {
         let Some(left) = self.left.checked_sub(1) else {
-            return Err(Fault::unexpected("too many records without data"));
+            return Err(TlsFault::unexpected("too many records without data"));
         };
         self.left = left;
         Ok(())

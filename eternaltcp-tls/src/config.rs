@@ -21,7 +21,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::verify::{AnyOwnedKey, Judgement};
-use super::{Identity, Permit, TlsError};
+use super::{Identity, SigningPermit, TlsError};
 
 /// The application protocol that both sides must agree on (RFC 7301).
 pub const ALPN: &[u8] = b"eternaltcp/1";
@@ -45,7 +45,10 @@ impl ClientTls {
     }
 
     /// Does the same, but asks an agent for a signature only with this permit.
-    pub fn with_permit(identity: &Identity, permit: Option<Permit>) -> Result<Self, TlsError> {
+    pub fn with_permit(
+        identity: &Identity,
+        permit: Option<SigningPermit>,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let verifier = AnyOwnedKey::new(provider.signature_verification_algorithms);
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -123,7 +126,10 @@ fn provider() -> CryptoProvider {
 }
 
 /// Returns the key with its `SubjectPublicKeyInfo` as the only "certificate".
-fn certified(identity: &Identity, permit: Option<Permit>) -> Result<Arc<CertifiedKey>, TlsError> {
+fn certified(
+    identity: &Identity,
+    permit: Option<SigningPermit>,
+) -> Result<Arc<CertifiedKey>, TlsError> {
     let spki = identity.spki().map_err(|e| TlsError::Internal(e.to_string()))?;
     let chain = vec![CertificateDer::from(spki)];
     Ok(Arc::new(CertifiedKey::new(chain, identity.signer(permit))))

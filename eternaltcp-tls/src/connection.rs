@@ -9,13 +9,13 @@ use std::fmt;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::config::{ALPN, ClientTls, ServerTls};
-use super::delivery::Delivery;
-use super::side::{Side, Step};
+use super::delivery::PlaintextSink;
+use super::side::{HandshakeStep, Unbuffered};
 use super::traffic::Traffic;
 use super::{Foreign, PublicKey, TlsError};
 
-/// The most bytes of a peer's handshake, or of a later handshake message. An honest handshake has
-/// less than 1 KiB.
+/// The maximum number of bytes of a peer's handshake, or of a later handshake message. An honest
+/// handshake has less than 1 KiB.
 pub(super) const HANDSHAKE_LIMIT: usize = 64 * 1024;
 
 /// A TLS connection that owns no socket and no buffers.
@@ -27,7 +27,7 @@ pub(super) const HANDSHAKE_LIMIT: usize = 64 * 1024;
 /// In TLS 1.3 a client's handshake is done *before* the server has checked the client's key. Only
 /// the server's first data prove that the client is admitted.
 pub struct Connection {
-    stage: Stage,
+    stage: RecordLayer,
     /// A copy of the records at the front of the incoming bytes that rustls has read and not
     /// released: the front of a handshake message. rustls must see them again at every call, even
     /// without incoming bytes.
@@ -45,8 +45,8 @@ pub struct Connection {
 }
 
 /// The part that handles a connection's records.
-enum Stage {
-    Handshake(Box<Side>),
+enum RecordLayer {
+    Handshake(Box<Unbuffered>),
     Traffic(Box<Traffic>),
     /// The transition from one to the other failed.
     Over,
@@ -69,7 +69,7 @@ impl Connection {
     /// # Errors
     /// [`TlsError::Internal`], for example without randomness.
     pub fn client(tls: &ClientTls) -> Result<Self, TlsError> {
-        Ok(Self::new(Side::Client(tls.connect()?)))
+        Ok(Self::new(Unbuffered::Client(tls.connect()?)))
     }
 
     /// Creates the server's end of a new connection.
@@ -77,12 +77,12 @@ impl Connection {
     /// # Errors
     /// [`TlsError::Internal`], for example without randomness.
     pub fn server(tls: &ServerTls) -> Result<Self, TlsError> {
-        Ok(Self::new(Side::Server(tls.accept()?)))
+        Ok(Self::new(Unbuffered::Server(tls.accept()?)))
     }
 
-    fn new(side: Side) -> Self {
+    fn new(side: Unbuffered) -> Self {
         Self {
-            stage: Stage::Handshake(Box::new(side)),
+            stage: RecordLayer::Handshake(Box::new(side)),
             held: Vec::new(),
             handshake_bytes: 0,
             pauses: false,
@@ -146,14 +146,14 @@ impl Connection {
         if self.peer.is_none() && self.handshake_bytes == 0 && !may_be_tls(incoming) {
             return Err(TlsError::NotTls(Foreign::of(incoming)));
         }
-        if let Stage::Handshake(_) = &self.stage {
+        if let RecordLayer::Handshake(_) = &self.stage {
             self.shake(incoming, outgoing)?;
         }
         // The records that follow the handshake are in the same read.
-        if let Stage::Traffic(traffic) = &mut self.stage
+        if let RecordLayer::Traffic(traffic) = &mut self.stage
             && !self.peer_closed
         {
-            let mut delivery = Delivery::new(plaintext);
+            let mut delivery = PlaintextSink::new(plaintext);
             self.peer_closed = traffic.receive(incoming, outgoing, &mut delivery)?;
         }
         Ok(Status { handshake_done: self.peer.is_some(), peer_closed: self.peer_closed })
@@ -165,7 +165,7 @@ impl Connection {
         let established = self.establish();
         if established.is_err() && read.is_ok() {
             // rustls cannot send an alert of our choice: an orderly end has to be enough.
-            if let Stage::Handshake(side) = &mut self.stage {
+            if let RecordLayer::Handshake(side) = &mut self.stage {
                 side.close(&mut self.held, outgoing);
             }
         }
@@ -181,9 +181,10 @@ impl Connection {
                 "an incomplete message at the end of the handshake".into(),
             ));
         }
-        if let Stage::Handshake(side) = std::mem::replace(&mut self.stage, Stage::Over) {
+        if let RecordLayer::Handshake(side) = std::mem::replace(&mut self.stage, RecordLayer::Over)
+        {
             let (keys, secrets) = side.into_secrets()?;
-            self.stage = Stage::Traffic(Box::new(Traffic::new(secrets, keys)?));
+            self.stage = RecordLayer::Traffic(Box::new(Traffic::new(secrets, keys)?));
         }
         Ok(())
     }
@@ -193,7 +194,7 @@ impl Connection {
     /// rustls gets one record at a time, and none after the last one of the handshake: a key update
     /// there would change keys that are about to be taken over, and its answer would be lost.
     fn read(&mut self, incoming: &mut BytesMut, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-        let Stage::Handshake(side) = &mut self.stage else { return Ok(()) };
+        let RecordLayer::Handshake(side) = &mut self.stage else { return Ok(()) };
         let (mut used, mut whole) = (0, self.held.len());
         self.is_paused = false;
         while side.is_handshaking() {
@@ -237,7 +238,7 @@ impl Connection {
 
     /// Reads the peer's key once the handshake is done.
     fn establish(&mut self) -> Result<(), TlsError> {
-        let Stage::Handshake(side) = &self.stage else { return Ok(()) };
+        let RecordLayer::Handshake(side) = &self.stage else { return Ok(()) };
         if side.is_handshaking() {
             return Ok(());
         }
@@ -297,8 +298,8 @@ impl Connection {
             return Err(error.clone());
         }
         match &mut self.stage {
-            Stage::Traffic(_) if self.sent_close => Err(TlsError::Closed),
-            Stage::Traffic(traffic) => Ok(traffic),
+            RecordLayer::Traffic(_) if self.sent_close => Err(TlsError::Closed),
+            RecordLayer::Traffic(traffic) => Ok(traffic),
             _ => Err(TlsError::NotEstablished),
         }
     }
@@ -353,7 +354,7 @@ fn may_be_tls(bytes: &[u8]) -> bool {
 /// Lets rustls process `incoming` as far as possible; `used` bytes at its front are consumed.
 /// Returns whether the peer has ended its data in order.
 fn drain(
-    side: &mut Side,
+    side: &mut Unbuffered,
     incoming: &mut [u8],
     used: &mut usize,
     outgoing: &mut Vec<u8>,
@@ -363,9 +364,9 @@ fn drain(
         let (done, step) = side.read(&mut incoming[*used..], outgoing);
         *used += done;
         match step? {
-            Step::PeerClosed => peer_closed = true,
-            Step::Again => {}
-            Step::Idle => return Ok(peer_closed),
+            HandshakeStep::PeerClosed => peer_closed = true,
+            HandshakeStep::Again => {}
+            HandshakeStep::Idle => return Ok(peer_closed),
         }
     }
 }

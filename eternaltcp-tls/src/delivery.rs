@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 const MERGED_BELOW: usize = 2048;
 
 /// Appends the data of records to the caller's list.
-pub(super) struct Delivery<'a> {
+pub(super) struct PlaintextSink<'a> {
     plaintext: &'a mut Vec<Bytes>,
     /// Small records that no large one has followed yet.
     small: Vec<u8>,
 }
 
-impl<'a> Delivery<'a> {
+impl<'a> PlaintextSink<'a> {
     pub(super) fn new(plaintext: &'a mut Vec<Bytes>) -> Self {
         Self { plaintext, small: Vec::new() }
     }

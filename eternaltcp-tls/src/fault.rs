@@ -4,12 +4,12 @@ use super::TlsError;
 
 /// An error and its alert.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct TlsFault {
     pub(super) alert: u8,
     pub(super) error: TlsError,
 }
 
-impl Fault {
+impl TlsFault {
     pub(super) fn tampered() -> Self {
         Self { alert: 20, error: TlsError::Tampered }
     }
@@ -32,7 +32,7 @@ impl Fault {
 }
 
 /// A fault of this side.
-impl From<TlsError> for Fault {
+impl From<TlsError> for TlsFault {
     fn from(error: TlsError) -> Self {
         Self { alert: 80, error }
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Connection, PublicKey, TlsError};
 
-/// The most bytes that are read at once. A complete honest handshake fits.
+/// The maximum number of bytes that are read at once. A complete honest handshake fits.
 const READ: usize = 4096;
 
 /// The record `change_cipher_spec` of TLS 1.3, which has no meaning.
@@ -205,7 +205,7 @@ async fn send(stream: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), Handshak
     Ok(())
 }
 
-/// Reads what is available, at least one byte and at most [`READ`].
+/// Reads the available bytes, at least one and at most [`READ`].
 async fn receive(stream: &TcpStream, incoming: &mut BytesMut) -> Result<(), HandshakeError> {
     loop {
         stream.readable().await?;

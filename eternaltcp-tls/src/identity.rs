@@ -8,10 +8,10 @@ use std::sync::Arc;
 use rustls::sign::SigningKey;
 
 use super::agent::Agent;
-use super::agent_signing::{AgentPair, AgentSigning, Permit};
+use super::agent_signing::{AgentPair, AgentSigning, SigningPermit};
 use super::key_file::IdentityError;
 use super::private_file::{NewKey, PrivateFile};
-use super::signing::{PrivateKey, Rejected};
+use super::signing::{PrivateKey, UnusableKeyPair};
 use super::{KeyError, PublicKey};
 
 /// The comment of a key that [`Identity::load_or_create`] creates.
@@ -23,10 +23,10 @@ const COMMENT: &str = "eternaltcp";
 /// that signs remains as long as the identity lives. The key of an agent never enters this process.
 /// `Debug` shows only the fingerprint.
 #[derive(Clone)]
-pub struct Identity(Pair);
+pub struct Identity(KeyHolder);
 
 #[derive(Clone)]
-enum Pair {
+enum KeyHolder {
     Here(Arc<PrivateKey>),
     Agent(Arc<AgentPair>),
 }
@@ -45,7 +45,7 @@ impl Identity {
     /// client performs them off the data path, a server does not.
     #[must_use]
     pub fn of_agent(agent: Agent, public: PublicKey) -> Self {
-        Self(Pair::Agent(Arc::new(AgentPair { agent, public })))
+        Self(KeyHolder::Agent(Arc::new(AgentPair { agent, public })))
     }
 
     /// Generates an Ed25519 key that exists only in memory.
@@ -74,8 +74,8 @@ impl Identity {
         }
     }
 
-    pub(super) fn from_openssh(key: &ssh_key::PrivateKey) -> Result<Self, Rejected> {
-        PrivateKey::from_openssh(key.key_data()).map(|key| Self(Pair::Here(Arc::new(key))))
+    pub(super) fn from_openssh(key: &ssh_key::PrivateKey) -> Result<Self, UnusableKeyPair> {
+        PrivateKey::from_openssh(key.key_data()).map(|key| Self(KeyHolder::Here(Arc::new(key))))
     }
 
     /// Returns the public half.
@@ -86,21 +86,23 @@ impl Identity {
 
     fn public(&self) -> &PublicKey {
         match &self.0 {
-            Pair::Here(key) => key.public(),
-            Pair::Agent(pair) => &pair.public,
+            KeyHolder::Here(key) => key.public(),
+            KeyHolder::Agent(pair) => &pair.public,
         }
     }
 
     /// Returns whether another process makes the signatures, which may take long.
     pub fn is_in_agent(&self) -> bool {
-        matches!(self.0, Pair::Agent(_))
+        matches!(self.0, KeyHolder::Agent(_))
     }
 
     /// Returns the signer for rustls. A signature of an agent needs `permit`, if there is one.
-    pub(super) fn signer(&self, permit: Option<Permit>) -> Arc<dyn SigningKey> {
+    pub(super) fn signer(&self, permit: Option<SigningPermit>) -> Arc<dyn SigningKey> {
         match &self.0 {
-            Pair::Here(key) => key.signer(),
-            Pair::Agent(pair) => Arc::new(AgentSigning { pair: AgentPair::clone(pair), permit }),
+            KeyHolder::Here(key) => key.signer(),
+            KeyHolder::Agent(pair) => {
+                Arc::new(AgentSigning { pair: AgentPair::clone(pair), permit })
+            }
         }
     }
 

@@ -143,7 +143,7 @@ pub(crate) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
         .mode(0o700)
         .create(folder)
         .map_err(|error| IdentityError::Write { path: folder.into(), error })?;
-    let draft = Draft::write(path, 0o600, text)?;
+    let draft = TempFile::write(path, 0o600, text)?;
     // Unlike a rename, a link never replaces a key that another process made meanwhile.
     match std::fs::hard_link(&draft.0, path) {
         Ok(()) => {}
@@ -156,7 +156,7 @@ pub(crate) fn create(path: &Path, text: &[u8]) -> Result<bool, IdentityError> {
 
 /// Writes the private-key file `path` with mode 0600, replacing the existing one.
 pub(super) fn replace(path: &Path, text: &[u8]) -> Result<(), IdentityError> {
-    let draft = Draft::write(path, 0o600, text)?;
+    let draft = TempFile::write(path, 0o600, text)?;
     std::fs::rename(&draft.0, path)
         .map_err(|error| IdentityError::Write { path: path.into(), error })?;
     sync(folder_of(path))
@@ -167,15 +167,15 @@ pub(super) fn write_public(path: &Path, text: &str) -> Result<(), IdentityError>
     let mut public = path.as_os_str().to_owned();
     public.push(".pub");
     let public = PathBuf::from(public);
-    let draft = Draft::write(&public, 0o644, format!("{}\n", text.trim_end()).as_bytes())?;
+    let draft = TempFile::write(&public, 0o644, format!("{}\n", text.trim_end()).as_bytes())?;
     std::fs::rename(&draft.0, &public)
         .map_err(|error| IdentityError::Write { path: public.clone(), error })
 }
 
 /// A complete file under a temporary name beside its future one; removed when dropped.
-struct Draft(PathBuf);
+struct TempFile(PathBuf);
 
-impl Draft {
+impl TempFile {
     fn write(path: &Path, mode: u32, content: &[u8]) -> Result<Self, IdentityError> {
         let mut suffix = [0; 8];
         getrandom::fill(&mut suffix).map_err(|_| IdentityError::Random)?;
@@ -193,7 +193,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // After a rename there is nothing to remove. A failure leaves a stray file, which does no
         // harm.

@@ -43,7 +43,7 @@ mod verify;
 #[doc(hidden)]
 pub use agent::read_answers;
 pub use agent::{Agent, AgentError, AgentKey};
-pub use agent_signing::Permit;
+pub use agent_signing::SigningPermit;
 pub use alert::Alert;
 pub use config::{ALPN, ClientTls, ServerTls};
 pub use connection::{Connection, Status};

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::key_file::{self, IdentityError};
 use super::openssh_file::Blob;
-use super::signing::Rejected;
+use super::signing::UnusableKeyPair;
 use super::{Identity, PublicKey};
 
 /// A private key as stored in its file: the public half is readable, the private half may need a
@@ -98,8 +98,10 @@ impl PrivateFile {
     fn accept(&self, key: &ssh_key::PrivateKey) -> Result<Identity, IdentityError> {
         let path = &self.path;
         let identity = Identity::from_openssh(key).map_err(|why| match why {
-            Rejected::Unsupported(kind) => IdentityError::Unsupported { path: path.clone(), kind },
-            Rejected::Inconsistent => inconsistent(path),
+            UnusableKeyPair::Unsupported(kind) => {
+                IdentityError::Unsupported { path: path.clone(), kind }
+            }
+            UnusableKeyPair::Inconsistent => inconsistent(path),
         })?;
         // The public key that was read before the passphrase was known.
         if identity.public_key() != self.public {

@@ -10,12 +10,12 @@ use ring::aead::{
 use rustls::ConnectionTrafficSecrets;
 
 use super::TlsError;
-use super::fault::Fault;
+use super::fault::TlsFault;
 
-/// The most application data in one record.
+/// The maximum amount of application data in one record.
 const MAX_PLAINTEXT: usize = 16_384;
 
-/// The most bytes that protection may add to it: content type, padding and tag.
+/// The maximum number of bytes that protection may add to it: content type, padding and tag.
 const MAX_EXPANSION: usize = 256;
 
 /// The header of a record: type, version, length.
@@ -34,13 +34,13 @@ pub(super) enum Content {
 }
 
 /// One direction's key, and the number of its next record.
-pub(super) struct Keys {
+pub(super) struct TrafficKey {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     number: u64,
 }
 
-impl Keys {
+impl TrafficKey {
     /// Creates the state from the keys that rustls derived, and the number of the first record
     /// under them.
     pub(super) fn new(
@@ -76,24 +76,24 @@ impl Keys {
 
     /// Opens a complete record, including its header. The contents then follow the header, with the
     /// returned length.
-    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), Fault> {
+    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), TlsFault> {
         let (header, body) = record.split_at_mut(HEADER);
         let nonce = self.nonce();
         let inner = self
             .key
             .open_in_place(nonce, Aad::from(&*header), body)
-            .map_err(|_| Fault::tampered())?;
+            .map_err(|_| TlsFault::tampered())?;
         // Padding consists of zeros; the last other byte is the content type (section 5.4).
         let last = inner.iter().rposition(|byte| *byte != 0);
-        let length = last.ok_or_else(|| Fault::unexpected("a record without a type"))?;
+        let length = last.ok_or_else(|| TlsFault::unexpected("a record without a type"))?;
         if length > MAX_PLAINTEXT {
-            return Err(Fault::too_long());
+            return Err(TlsFault::too_long());
         }
         let content = match inner[length] {
             21 => Content::Alert,
             22 => Content::Handshake,
             23 => Content::Data,
-            _ => return Err(Fault::unexpected("a record of an unknown type")),
+            _ => return Err(TlsFault::unexpected("a record of an unknown type")),
         };
         Ok((content, length))
     }
@@ -101,25 +101,25 @@ impl Keys {
 
 /// Returns the length of the record at the front of `bytes`, including its header; `None` if the
 /// header is incomplete.
-pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsFault> {
     let Some(&[kind, _, _, high, low]) = bytes.first_chunk() else { return Ok(None) };
     if kind != Content::Data as u8 {
-        return Err(Fault::unexpected("a record that is not protected"));
+        return Err(TlsFault::unexpected("a record that is not protected"));
     }
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > MAX_PLAINTEXT + MAX_EXPANSION {
-        return Err(Fault::too_long());
+        return Err(TlsFault::too_long());
     }
     Ok(Some(HEADER + length))
 }
 
 /// A record under construction, at the end of the bytes for the socket.
 #[derive(Clone, Copy)]
-pub(super) struct Draft {
+pub(super) struct RecordBuilder {
     start: usize,
 }
 
-impl Draft {
+impl RecordBuilder {
     pub(super) fn begin(outgoing: &mut Vec<u8>) -> Self {
         let start = outgoing.len();
         outgoing.extend_from_slice(&[Content::Data as u8, 3, 3, 0, 0]);
@@ -146,7 +146,7 @@ impl Draft {
     pub(super) fn seal(
         self,
         content: Content,
-        keys: &mut Keys,
+        keys: &mut TrafficKey,
         outgoing: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
         outgoing.push(content as u8);
@@ -167,9 +167,9 @@ mod tests {
 
     use super::*;
 
-    fn keys() -> Keys {
+    fn keys() -> TrafficKey {
         let (key, iv) = (AeadKey::from([7; 32]), Iv::from([9; NONCE_LEN]));
-        Keys::new((0, ConnectionTrafficSecrets::Aes256Gcm { key, iv })).unwrap()
+        TrafficKey::new((0, ConnectionTrafficSecrets::Aes256Gcm { key, iv })).unwrap()
     }
 
     /// Returns a record with the given contents, including type and padding.
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_must_have_a_known_type_and_a_legal_length() {
+    fn the_contents_of_a_record_must_have_a_known_type_and_a_legal_length() {
         let longest = [&[1; MAX_PLAINTEXT][..], &[23]].concat();
         assert_eq!(keys().open(&mut record(&longest)).unwrap().1, MAX_PLAINTEXT);
         let too_long = [&[1; MAX_PLAINTEXT + 1][..], &[23]].concat();

@@ -12,13 +12,13 @@ use super::{PublicKey, TlsError};
 const CLOSING: usize = 5 + 2 + 1 + 16;
 
 /// A TLS connection that holds no records, neither incoming nor outgoing.
-pub(super) enum Side {
+pub(super) enum Unbuffered {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
 }
 
 /// The result of one step.
-pub(super) enum Step {
+pub(super) enum HandshakeStep {
     /// Progress was made, and there may be more to do.
     Again,
     /// The same, and the peer has ended its data in order.
@@ -27,14 +27,14 @@ pub(super) enum Step {
     Idle,
 }
 
-impl Side {
+impl Unbuffered {
     /// Takes one step with the records in `incoming`, which starts with those that earlier steps
     /// have not consumed. Returns how many bytes at its front are consumed.
     pub(super) fn read(
         &mut self,
         incoming: &mut [u8],
         outgoing: &mut Vec<u8>,
-    ) -> (usize, Result<Step, TlsError>) {
+    ) -> (usize, Result<HandshakeStep, TlsError>) {
         match self {
             Self::Client(c) => on_read(c.process_tls_records(incoming), outgoing),
             Self::Server(s) => on_read(s.process_tls_records(incoming), outgoing),
@@ -49,7 +49,7 @@ impl Side {
                 Self::Client(c) => on_close(c.process_tls_records(held), outgoing),
                 Self::Server(s) => on_close(s.process_tls_records(held), outgoing),
             };
-            if !matches!(step, Ok(Step::Again)) {
+            if !matches!(step, Ok(HandshakeStep::Again)) {
                 return;
             }
         }
@@ -108,7 +108,7 @@ impl Side {
 fn on_read<D>(
     status: UnbufferedStatus<'_, '_, D>,
     outgoing: &mut Vec<u8>,
-) -> (usize, Result<Step, TlsError>) {
+) -> (usize, Result<HandshakeStep, TlsError>) {
     let step = match status.state {
         Ok(state) => on_any(state, outgoing),
         Err(error) => Err(error.into()),
@@ -119,31 +119,36 @@ fn on_read<D>(
 fn on_close<D>(
     status: UnbufferedStatus<'_, '_, D>,
     outgoing: &mut Vec<u8>,
-) -> Result<Step, TlsError> {
+) -> Result<HandshakeStep, TlsError> {
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
             let start = outgoing.len();
             outgoing.resize(start + CLOSING, 0);
             let written = traffic.queue_close_notify(&mut outgoing[start..]).unwrap_or(0);
             outgoing.truncate(start + written);
-            Ok(Step::Idle)
+            Ok(HandshakeStep::Idle)
         }
         state => on_any(state, outgoing),
     }
 }
 
 /// Performs what every state requires, whatever the purpose of the step.
-fn on_any<D>(state: ConnectionState<'_, '_, D>, outgoing: &mut Vec<u8>) -> Result<Step, TlsError> {
+fn on_any<D>(
+    state: ConnectionState<'_, '_, D>,
+    outgoing: &mut Vec<u8>,
+) -> Result<HandshakeStep, TlsError> {
     match state {
-        ConnectionState::EncodeTlsData(data) => encode(data, outgoing).map(|()| Step::Again),
+        ConnectionState::EncodeTlsData(data) => {
+            encode(data, outgoing).map(|()| HandshakeStep::Again)
+        }
         ConnectionState::TransmitTlsData(data) => {
             data.done();
-            Ok(Step::Again)
+            Ok(HandshakeStep::Again)
         }
-        ConnectionState::PeerClosed => Ok(Step::PeerClosed),
+        ConnectionState::PeerClosed => Ok(HandshakeStep::PeerClosed),
         ConnectionState::BlockedHandshake
         | ConnectionState::WriteTraffic(_)
-        | ConnectionState::Closed => Ok(Step::Idle),
+        | ConnectionState::Closed => Ok(HandshakeStep::Idle),
         other => Err(TlsError::Internal(format!("unexpected {other:?}"))),
     }
 }

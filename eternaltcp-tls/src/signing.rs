@@ -31,7 +31,7 @@ pub(super) struct PrivateKey {
 
 /// The reason why a key pair of an OpenSSH file cannot be used here.
 #[derive(Debug)]
-pub(super) enum Rejected {
+pub(super) enum UnusableKeyPair {
     /// Another algorithm, with its name.
     Unsupported(String),
     /// The two halves do not belong together.
@@ -39,7 +39,7 @@ pub(super) enum Rejected {
 }
 
 impl PrivateKey {
-    pub(super) fn from_openssh(data: &KeypairData) -> Result<Self, Rejected> {
+    pub(super) fn from_openssh(data: &KeypairData) -> Result<Self, UnusableKeyPair> {
         let signer = match data {
             KeypairData::Ed25519(pair) => {
                 signer(ED25519, pair.private.as_ref(), pair.public.as_ref())?
@@ -47,10 +47,10 @@ impl PrivateKey {
             KeypairData::Ecdsa(EcdsaKeypair::NistP256 { public, private }) => {
                 signer(P256, private.as_slice(), public.as_bytes())?
             }
-            other => return Err(Rejected::Unsupported(type_of(other))),
+            other => return Err(UnusableKeyPair::Unsupported(type_of(other))),
         };
-        let public = KeyData::try_from(data).map_err(|_| Rejected::Inconsistent)?;
-        let public = PublicKey::from_data(public).map_err(|_| Rejected::Inconsistent)?;
+        let public = KeyData::try_from(data).map_err(|_| UnusableKeyPair::Inconsistent)?;
+        let public = PublicKey::from_data(public).map_err(|_| UnusableKeyPair::Inconsistent)?;
         Ok(Self { signer, public })
     }
 
@@ -69,10 +69,10 @@ fn signer(
     [before, between]: [&[u8]; 2],
     private: &[u8],
     public: &[u8],
-) -> Result<Arc<dyn SigningKey>, Rejected> {
+) -> Result<Arc<dyn SigningKey>, UnusableKeyPair> {
     let der = Zeroizing::new([before, private, between, public].concat());
     let der = PrivatePkcs8KeyDer::from(der.as_slice());
-    any_supported_type(&der.into()).map_err(|_| Rejected::Inconsistent)
+    any_supported_type(&der.into()).map_err(|_| UnusableKeyPair::Inconsistent)
 }
 
 /// Returns the name of an algorithm, as OpenSSH writes it.

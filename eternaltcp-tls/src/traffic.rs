@@ -9,9 +9,9 @@ use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
 
 use super::allowance::Allowance;
 use super::connection::HANDSHAKE_LIMIT;
-use super::delivery::Delivery;
-use super::fault::Fault;
-use super::record::{Content, Draft, HEADER, Keys, record_length};
+use super::delivery::PlaintextSink;
+use super::fault::TlsFault;
+use super::record::{Content, HEADER, RecordBuilder, TrafficKey, record_length};
 use super::{Alert, TlsError};
 
 /// The number of tickets that a server may send; they are ignored. Servers of this project send
@@ -61,11 +61,11 @@ impl Secrets {
 /// Both directions of an established connection.
 pub(super) struct Traffic {
     secrets: Secrets,
-    sending: Keys,
-    receiving: Keys,
+    sending: TrafficKey,
+    receiving: TrafficKey,
     /// The number of records that one key may protect.
     key_limit: u64,
-    draft: Option<Draft>,
+    draft: Option<RecordBuilder>,
     /// The front of a handshake message that spans several records.
     message: Vec<u8>,
     /// The peer has requested a key update. One answer covers all requests until then, and is sent
@@ -83,8 +83,8 @@ impl Traffic {
         Ok(Self {
             key_limit: suite.common.confidentiality_limit,
             secrets,
-            sending: Keys::new(keys.tx)?,
-            receiving: Keys::new(keys.rx)?,
+            sending: TrafficKey::new(keys.tx)?,
+            receiving: TrafficKey::new(keys.rx)?,
             draft: None,
             message: Vec::new(),
             is_update_due: false,
@@ -100,7 +100,7 @@ impl Traffic {
         &mut self,
         incoming: &mut BytesMut,
         outgoing: &mut Vec<u8>,
-        delivery: &mut Delivery<'_>,
+        delivery: &mut PlaintextSink<'_>,
     ) -> Result<bool, TlsError> {
         let result = self.handle_records(incoming, delivery);
         delivery.finish();
@@ -115,8 +115,8 @@ impl Traffic {
     fn handle_records(
         &mut self,
         incoming: &mut BytesMut,
-        delivery: &mut Delivery<'_>,
-    ) -> Result<bool, Fault> {
+        delivery: &mut PlaintextSink<'_>,
+    ) -> Result<bool, TlsFault> {
         while let Some(length) = record_length(incoming)? {
             if incoming.len() < length {
                 break;
@@ -124,7 +124,7 @@ impl Traffic {
             let mut record = incoming.split_to(length);
             let (content, length) = self.receiving.open(&mut record)?;
             if content != Content::Handshake && !self.message.is_empty() {
-                return Err(Fault::unexpected("a record inside of a handshake message"));
+                return Err(TlsFault::unexpected("a record inside of a handshake message"));
             }
             if content == Content::Data && length > 0 {
                 self.allowance.earn(length);
@@ -151,9 +151,9 @@ impl Traffic {
     }
 
     /// Handles an alert. Returns whether it is the end.
-    fn handle_alert(&mut self, alert: &[u8]) -> Result<bool, Fault> {
+    fn handle_alert(&mut self, alert: &[u8]) -> Result<bool, TlsFault> {
         let [_, description] = *alert else {
-            return Err(Fault::illegal("not an alert"));
+            return Err(TlsFault::illegal("not an alert"));
         };
         match description {
             CLOSE_NOTIFY => Ok(true),
@@ -162,13 +162,13 @@ impl Traffic {
                 Ok(false)
             }
             // Each is the end, whatever its level (section 6.2).
-            other => Err(Fault::from(TlsError::from(Alert::new(other)))),
+            other => Err(TlsFault::from(TlsError::from(Alert::new(other)))),
         }
     }
 
-    fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), TlsFault> {
         if bytes.is_empty() {
-            return Err(Fault::unexpected("an empty handshake record"));
+            return Err(TlsFault::unexpected("an empty handshake record"));
         }
         let mut joined = std::mem::take(&mut self.message);
         joined.extend_from_slice(bytes);
@@ -186,31 +186,31 @@ impl Traffic {
         Ok(())
     }
 
-    fn handle_message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), Fault> {
+    fn handle_message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), TlsFault> {
         match (kind, &self.secrets) {
             (NEW_SESSION_TICKET, Secrets::Client(_)) => {
                 self.tickets += 1;
                 if self.tickets > TICKET_LIMIT {
-                    return Err(Fault::unexpected("too many tickets"));
+                    return Err(TlsFault::unexpected("too many tickets"));
                 }
                 Ok(())
             }
             (KEY_UPDATE, _) => self.handle_key_update(body, is_last),
-            _ => Err(Fault::unexpected("a handshake message after the handshake")),
+            _ => Err(TlsFault::unexpected("a handshake message after the handshake")),
         }
     }
 
     /// Changes the key for the peer's next records (section 4.6.3).
-    fn handle_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), Fault> {
+    fn handle_key_update(&mut self, body: &[u8], is_last: bool) -> Result<(), TlsFault> {
         if !is_last {
-            return Err(Fault::unexpected("a key update within a record"));
+            return Err(TlsFault::unexpected("a key update within a record"));
         }
         let is_requested = match body {
             [0] => false,
             [1] => true,
-            _ => return Err(Fault::illegal("not a key update")),
+            _ => return Err(TlsFault::illegal("not a key update")),
         };
-        self.receiving = Keys::new(self.secrets.next_to_receive()?)?;
+        self.receiving = TrafficKey::new(self.secrets.next_to_receive()?)?;
         self.is_update_due |= is_requested;
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Traffic {
     /// Changes the key for this side's next records.
     fn update_key(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         protect(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], &mut self.sending, outgoing)?;
-        self.sending = Keys::new(self.secrets.next_to_send()?)?;
+        self.sending = TrafficKey::new(self.secrets.next_to_send()?)?;
         self.is_update_due = false;
         Ok(())
     }
@@ -227,7 +227,7 @@ impl Traffic {
     #[cfg(test)]
     pub(super) fn request_update(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         self.seal(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], outgoing)?;
-        self.sending = Keys::new(self.secrets.next_to_send()?)?;
+        self.sending = TrafficKey::new(self.secrets.next_to_send()?)?;
         Ok(())
     }
 
@@ -247,12 +247,12 @@ impl Traffic {
         Ok(())
     }
 
-    fn begin(&mut self, outgoing: &mut Vec<u8>) -> Result<Draft, TlsError> {
+    fn begin(&mut self, outgoing: &mut Vec<u8>) -> Result<RecordBuilder, TlsError> {
         // The update is the last record that the key may protect.
         if self.is_update_due || self.sending.used() + 1 >= self.key_limit {
             self.update_key(outgoing)?;
         }
-        Ok(*self.draft.insert(Draft::begin(outgoing)))
+        Ok(*self.draft.insert(RecordBuilder::begin(outgoing)))
     }
 
     /// Protects the current record, if there is one.
@@ -284,10 +284,10 @@ impl Traffic {
 fn protect(
     content: Content,
     data: &[u8],
-    keys: &mut Keys,
+    keys: &mut TrafficKey,
     outgoing: &mut Vec<u8>,
 ) -> Result<(), TlsError> {
-    let draft = Draft::begin(outgoing);
+    let draft = RecordBuilder::begin(outgoing);
     draft.add(data, outgoing);
     draft.seal(content, keys, outgoing)
 }

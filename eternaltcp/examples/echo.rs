@@ -62,7 +62,7 @@ async fn connect(
     server: &RunningServer,
 ) -> Result<Client> {
     let host = Identity::load(&folder.join("server_key"))?.public_key();
-    let name: address::Server = relay.to_string().parse()?;
+    let name: address::ServerAddress = relay.to_string().parse()?;
     let known_hosts = folder.join("known_hosts");
     std::fs::write(&known_hosts, format!("{}\n", known_hosts_line(&name, &host)))?;
     println!("through {relay} to {}", server.local_addr());

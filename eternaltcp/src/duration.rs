@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_refused() {
+    fn a_text_that_is_not_a_duration_is_refused() {
         for text in ["", "10", "s", "-1s", "+1s", "1.5s", "1 s", " 1s", "1S", "1h30m", "1w", "١s"]
         {
             let error = parse_duration(text).unwrap_err();

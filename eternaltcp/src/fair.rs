@@ -3,7 +3,7 @@
 /// Returns how many places a user with `own` places may hold while `free` places are unused: half
 /// of those that others leave, rounded up. However many users take what they can, something is left
 /// for the next one.
-pub(crate) fn most_of_one(free: usize, own: usize) -> usize {
+pub(crate) fn max_of_one(free: usize, own: usize) -> usize {
     free.saturating_add(own).div_ceil(2)
 }
 
@@ -17,7 +17,7 @@ mod tests {
         let mut shares = Vec::new();
         while free > 0 {
             let mut own = 0;
-            while free > 0 && own < most_of_one(free, own) {
+            while free > 0 && own < max_of_one(free, own) {
                 (free, own) = (free - 1, own + 1);
             }
             shares.push(own);

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::address::{Forward, Listen, Server, Target};
+use crate::address::{Forward, Listen, ServerAddress, Target};
 use crate::control::{Reply, Request};
 use crate::dynamic::{Conversation, Step};
 use crate::net::origin::{Origin, proxy_header};
@@ -40,7 +40,7 @@ pub fn authorized_keys(data: &[u8]) -> bool {
 /// The text of a `known_hosts` file.
 #[must_use]
 pub fn known_hosts(data: &[u8]) -> bool {
-    let (Ok(server), Some(key)) = ("host.example:6200".parse::<Server>(), key()) else {
+    let (Ok(server), Some(key)) = ("host.example:6200".parse::<ServerAddress>(), key()) else {
         return false;
     };
     HostSearch::new(&server).check(data, &key).is_ok_and(|found| found != HostKey::Unknown)
@@ -55,7 +55,7 @@ pub fn addresses(data: &[u8]) -> bool {
     let read = [
         is_stable::<Target>(text),
         is_stable::<Listen>(text),
-        is_stable::<Server>(text),
+        is_stable::<ServerAddress>(text),
         is_stable::<Origin>(text),
         text.parse::<Forward>().is_ok(),
         text.parse::<Permit>().is_ok(),
@@ -161,10 +161,10 @@ pub fn tls(data: &[u8]) -> bool {
         return false;
     };
     let (stage, rest) = data.split_first().unwrap_or((&0, &[]));
-    damaged(End::new(client), End::new(server), *stage % 8, rest)
+    damaged(TlsEnd::new(client), TlsEnd::new(server), *stage % 8, rest)
 }
 
-fn damaged(mut client: End, mut server: End, stage: u8, data: &[u8]) -> bool {
+fn damaged(mut client: TlsEnd, mut server: TlsEnd, stage: u8, data: &[u8]) -> bool {
     let mut is_good = client.receive(&[]);
     for flight in 0..3 {
         let (from, to) =
@@ -188,14 +188,14 @@ fn damaged(mut client: End, mut server: End, stage: u8, data: &[u8]) -> bool {
 }
 
 /// A connection with the buffers of its caller.
-struct End {
+struct TlsEnd {
     connection: Connection,
     incoming: BytesMut,
     outgoing: Vec<u8>,
     plaintext: Vec<Bytes>,
 }
 
-impl End {
+impl TlsEnd {
     fn new(connection: Connection) -> Self {
         let (incoming, outgoing, plaintext) = (BytesMut::new(), Vec::new(), Vec::new());
         Self { connection, incoming, outgoing, plaintext }

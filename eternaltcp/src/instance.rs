@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_is_the_same_each_time_and_hides_the_machine_id() {
+    fn an_instance_is_constant_and_hides_the_machine_id() {
         let instance = this_instance("127.0.0.1:5200");
         assert_eq!(instance, this_instance("127.0.0.1:5200"));
         assert_eq!(instance.machine.len(), 40);

@@ -25,9 +25,10 @@
 //!   lost, and a request that was already made is carried out. Dropping [`Client::connect`](client::Client::connect) ends
 //!   the client, dropping [`Server::run`](server::Server::run) ends its tunnels at once, and a session of an
 //!   [`Opener::open`](client::Opener::open) that is dropped is closed in order, if there is one.
-//! - **Panics**: nothing that a peer sends makes the library panic. What starts a task or a
-//!   listener panics outside of a tokio runtime with I/O and time.
-//! - **Features**: `client` and `server`, both by default, each with what only that side needs; [`control`] needs both.
+//! - **Panics**: nothing that a peer sends makes the library panic. Functions that start a task or
+//!   a listener panic outside a tokio runtime with I/O and time.
+//! - **Features**: `client` and `server`, both by default, each with the dependencies of that side
+//!   alone; [`control`] needs both.
 //! - **Systems**: Linux. On other Unix systems it compiles, without what only Linux has; nobody has run it there yet.
 //!
 //! # A client
@@ -103,7 +104,7 @@
 //! let mut server = Server::bind(config)?.start()?;
 //!
 //! // The client knows the server's key.
-//! let address: address::Server = server.local_addr().to_string().parse()?;
+//! let address: address::ServerAddress = server.local_addr().to_string().parse()?;
 //! std::fs::write(file("known_hosts"), format!("{}\n", known_hosts_line(&address, &host_key)))?;
 //! let config =
 //!     ClientConfig::with_files(&address.to_string(), &file("id_ed25519"), &file("known_hosts"))?;

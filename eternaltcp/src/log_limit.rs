@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_told_is_not_told_again_and_rest_makes_it_new() {
+    fn a_reported_count_is_not_reported_again_and_a_pause_resets_it() {
         let start = Instant::now();
         let mut bucket = Bucket::new(1, PERIOD);
         assert_eq!(bucket.left_out(start), None);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_or_goes_back_neither_panics_nor_lets_more_through() {
+    fn a_clock_that_stops_or_goes_back_neither_panics_nor_lets_more_through() {
         let start = Instant::now() + PERIOD * 100;
         let mut bucket = Bucket::new(2, PERIOD);
         assert_eq!([(); 3].map(|()| bucket.admit(start)), [Some(0), Some(0), None]);

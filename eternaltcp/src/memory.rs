@@ -13,7 +13,7 @@ use bytes::BytesMut;
 /// A block's size: the payload of four full packets, with their headers.
 pub(crate) const BLOCK: usize = 64 * 1024;
 
-/// The most blocks that are kept; further ones are freed.
+/// The maximum number of blocks that are kept; further ones are freed.
 const MAX: usize = 64;
 
 /// The blocks of one task: no data path shares memory pools between tasks.
@@ -21,7 +21,7 @@ const MAX: usize = 64;
 /// The code that fills a block splits off what it wrote, which may be shared and sliced. A block is
 /// reused when all of these parts are dropped.
 #[derive(Debug)]
-pub(crate) struct Blocks {
+pub(crate) struct BlockPool {
     /// A block's size.
     size: usize,
     filling: Option<BytesMut>,
@@ -31,13 +31,13 @@ pub(crate) struct Blocks {
     begun: usize,
 }
 
-impl Default for Blocks {
+impl Default for BlockPool {
     fn default() -> Self {
         Self::new(BLOCK)
     }
 }
 
-impl Blocks {
+impl BlockPool {
     /// Creates a pool of blocks of `size` bytes.
     pub(crate) fn new(size: usize) -> Self {
         Self { size, filling: None, full: VecDeque::new(), begun: 0 }
@@ -100,7 +100,7 @@ impl Blocks {
 /// Bytes that a tunnel must have used before returning its memory is worthwhile.
 const MUCH: u64 = 2 << 20;
 
-/// The least memory of a session besides its payload: its record, its socket, and theirs in the
+/// The minimum memory of a session besides its payload: its record, its socket, and theirs in the
 /// runtime. An idle session measures 2 to 3 KiB.
 const SESSION: u64 = 2 << 10;
 
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn write(blocks: &mut Blocks, length: usize) -> Bytes {
+    fn write(blocks: &mut BlockPool, length: usize) -> Bytes {
         let block = blocks.room(length);
         block.resize(length, 7);
         block.split().freeze()
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_block_is_filled_by_and_by_and_used_again_when_all_of_it_is_gone() {
-        let mut blocks = Blocks::default();
+        let mut blocks = BlockPool::default();
         let first = write(&mut blocks, BLOCK / 2);
         let second = write(&mut blocks, BLOCK / 2);
         assert_eq!(first.as_ptr_range().end, second.as_ptr());
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_block_is_renewed_when_its_room_is_used_up_and_what_was_in_it_goes_along() {
-        let mut blocks = Blocks::new(100);
+        let mut blocks = BlockPool::new(100);
         let mut block = BytesMut::with_capacity(100);
         block.extend_from_slice(&[1; 90]);
         let taken = block.split_to(70).freeze();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_after_much_has_passed_of_which_little_was_seen() {
+    fn memory_is_returned_after_much_has_passed_unseen() {
         let mut trim = Trim::default();
         for look in 1..10 {
             trim.handle_look(1, 0, look * MUCH);
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn blocks_in_use_are_never_written_to_and_few_are_remembered() {
-        let mut blocks = Blocks::default();
+        let mut blocks = BlockPool::default();
         let kept: Vec<Bytes> = (0..MAX + 20).map(|_| write(&mut blocks, BLOCK)).collect();
         let places: std::collections::BTreeSet<_> =
             kept.iter().map(|block| block.as_ptr()).collect();
@@ -256,8 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_needed_for_a_while_is_given_back() {
-        let mut blocks = Blocks::default();
+    fn memory_that_was_unused_for_a_while_is_returned() {
+        let mut blocks = BlockPool::default();
         drop((0..10).map(|_| write(&mut blocks, BLOCK)).collect::<Vec<_>>());
         blocks.trim();
         assert_eq!(blocks.full.len(), 9);

@@ -10,10 +10,10 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// When a line of one kind is due: once a minute at most, with a count.
 #[derive(Debug, Default)]
-pub(crate) struct Notice(Mutex<State>);
+pub(crate) struct Notice(Mutex<NoticeState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct NoticeState {
     said: Option<Instant>,
     times: u64,
 }

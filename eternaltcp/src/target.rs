@@ -16,7 +16,7 @@ const WITH_ORIGIN: u8 = 5;
 
 /// The request of an `open` packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum Requested {
     /// The server's default target.
     Default,
     /// A named target.
@@ -31,8 +31,8 @@ pub(crate) enum Wanted {
 
 /// A parsed payload of an `open` packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Opening {
-    pub(crate) wanted: Wanted,
+pub(crate) struct OpenRequest {
+    pub(crate) wanted: Requested,
     /// The origin of the connection, if the opener sends it.
     pub(crate) origin: Option<Origin>,
 }
@@ -61,11 +61,11 @@ pub(crate) fn encode_target(target: Option<&Target>, origin: Option<&Origin>) ->
 #[must_use]
 pub(crate) fn describe_target(payload: &[u8]) -> String {
     match decode_open(payload).map(|opening| opening.wanted) {
-        Some(Wanted::Default) => "the default target".to_owned(),
-        Some(Wanted::Resolver) => "the server's resolver".to_owned(),
-        Some(Wanted::Named(target)) => target.to_string(),
-        Some(Wanted::Listen(listen)) => format!("listening on {listen}"),
-        Some(Wanted::Accepted(listener)) => format!("accepted by the listener {listener}"),
+        Some(Requested::Default) => "the default target".to_owned(),
+        Some(Requested::Resolver) => "the server's resolver".to_owned(),
+        Some(Requested::Named(target)) => target.to_string(),
+        Some(Requested::Listen(listen)) => format!("listening on {listen}"),
+        Some(Requested::Accepted(listener)) => format!("accepted by the listener {listener}"),
         None => "of an unknown kind".to_owned(),
     }
 }
@@ -84,28 +84,28 @@ pub(crate) fn encode_accepted(listener: SessionId, origin: Option<&Origin>) -> B
 }
 
 /// Parses the payload of an `open` packet; `None` if its form is unknown.
-pub(crate) fn decode_open(payload: &[u8]) -> Option<Opening> {
+pub(crate) fn decode_open(payload: &[u8]) -> Option<OpenRequest> {
     let (kind, rest) = payload.split_first()?;
-    let plain = |wanted| Some(Opening { wanted, origin: None });
+    let plain = |wanted| Some(OpenRequest { wanted, origin: None });
     match (*kind, rest) {
-        (DEFAULT, []) => plain(Wanted::Default),
-        (RESOLVER_KIND, []) => plain(Wanted::Resolver),
-        (NAMED, text) => plain(Wanted::Named(read_address(text)?)),
-        (LISTEN, text) => plain(Wanted::Listen(read_address(text)?)),
+        (DEFAULT, []) => plain(Requested::Default),
+        (RESOLVER_KIND, []) => plain(Requested::Resolver),
+        (NAMED, text) => plain(Requested::Named(read_address(text)?)),
+        (LISTEN, text) => plain(Requested::Listen(read_address(text)?)),
         (ACCEPTED, rest) => {
             let (listener, origin) = rest.split_first_chunk()?;
             let listener = SessionId::new(u32::from_le_bytes(*listener))?;
             let origin = if origin.is_empty() { None } else { Some(read(origin)?) };
-            Some(Opening { wanted: Wanted::Accepted(listener), origin })
+            Some(OpenRequest { wanted: Requested::Accepted(listener), origin })
         }
         (WITH_ORIGIN, rest) => {
             let (length, rest) = rest.split_first_chunk()?;
             let (target, origin) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
             let wanted = match target {
-                [] => Wanted::Default,
-                named => Wanted::Named(read_address(named)?),
+                [] => Requested::Default,
+                named => Requested::Named(read_address(named)?),
             };
-            Some(Opening { wanted, origin: Some(read(origin)?) })
+            Some(OpenRequest { wanted, origin: Some(read(origin)?) })
         }
         _ => None,
     }
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn opening(wanted: Wanted, origin: Option<Origin>) -> Option<Opening> {
-        Some(Opening { wanted, origin })
+    fn opening(wanted: Requested, origin: Option<Origin>) -> Option<OpenRequest> {
+        Some(OpenRequest { wanted, origin })
     }
 
     #[test]
@@ -140,17 +140,20 @@ mod tests {
         let origin: Option<Origin> = "192.0.2.1:5 127.0.0.1:5200".parse().ok();
         for origin in [None, origin] {
             let named = encode_target(Some(&target), origin.as_ref());
-            assert_eq!(decode_open(&named), opening(Wanted::Named(target.clone()), origin));
+            assert_eq!(decode_open(&named), opening(Requested::Named(target.clone()), origin));
             let default = encode_target(None, origin.as_ref());
-            assert_eq!(decode_open(&default), opening(Wanted::Default, origin));
-            assert_eq!(decode_open(&RESOLVER), opening(Wanted::Resolver, None));
+            assert_eq!(decode_open(&default), opening(Requested::Default, origin));
+            assert_eq!(decode_open(&RESOLVER), opening(Requested::Resolver, None));
             let listener = SessionId::new(0x0102_0305).unwrap();
             let accepted = encode_accepted(listener, origin.as_ref());
-            assert_eq!(decode_open(&accepted), opening(Wanted::Accepted(listener), origin));
+            assert_eq!(decode_open(&accepted), opening(Requested::Accepted(listener), origin));
         }
         for listen in ["*:8080", "localhost:0", "[fe80::1%eth0]:8080", "[::1]:80", "unix:/x"] {
             let listen: Listen = listen.parse().unwrap();
-            assert_eq!(decode_open(&encode_listen(&listen)), opening(Wanted::Listen(listen), None));
+            assert_eq!(
+                decode_open(&encode_listen(&listen)),
+                opening(Requested::Listen(listen), None)
+            );
         }
     }
 

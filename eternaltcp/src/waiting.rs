@@ -14,14 +14,14 @@ static LATE: LogLimit = LogLimit::new(BURST);
 
 /// The sessions of one side of which nothing was sent yet, and their deadlines.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingSessions {
     side: Side,
     wait: Duration,
     /// The deadline of each session while there is no carrier.
     until: BTreeMap<SessionId, Instant>,
 }
 
-impl Waiting {
+impl WaitingSessions {
     /// Creates a list in which each session that `side` opens waits at most `wait` for a carrier.
     pub(crate) fn new(side: Side, wait: Duration) -> Self {
         Self { side, wait, until: BTreeMap::new() }

@@ -4,7 +4,7 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use eternaltcp::address::{AddressError, Forward, Listen, Server, Target};
+use eternaltcp::address::{AddressError, Forward, Listen, ServerAddress, Target};
 use eternaltcp::policy::Permit;
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ where
 
 fn every_parser(text: &str) {
     round_trip::<Target>(text);
-    round_trip::<Server>(text);
+    round_trip::<ServerAddress>(text);
     round_trip::<Listen>(text);
     round_trip::<Forward>(text);
     round_trip::<Permit>(text);
@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_reads_the_same(text in pieces()) {
+    fn the_written_form_reads_the_same(text in pieces()) {
         every_parser(&text);
     }
 }

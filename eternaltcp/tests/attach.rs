@@ -2,14 +2,14 @@
 
 mod support;
 
-use support::{Pair, Target, echo, run, until};
+use support::{LibraryPair, TestTarget, echo, run, until};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 #[test]
 fn an_attach_whose_answer_comes_with_the_end_is_over() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         target.echo();
         let mut stream = pair.connect().await;
         echo(&mut stream, b"before").await;
@@ -29,8 +29,8 @@ fn an_attach_whose_answer_comes_with_the_end_is_over() {
 #[test]
 fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         target.echo();
         let mut stream = pair.connect().await;
         pair.path.refuse();
@@ -48,8 +48,8 @@ fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves()
 #[test]
 fn a_carrier_dialled_before_the_tunnel_was_there_does_not_resume_it() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::apart(&target.address().to_string(), |_, _| {}).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::apart(&target.address().to_string(), |_, _| {}).await;
         target.echo();
         let (mut first, ()) = tokio::join!(pair.path.cut_and_take(), async { pair.path.open() });
         let answer = first.hold_answer().await;

@@ -12,7 +12,7 @@ use eternaltcp::client::{Client, ClientConfig, ClientEnd};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
 use eternaltcp::server::{KeySource, Server, ServerConfig};
 use eternaltcp::tls::Identity;
-use support::{Pair, Target, echo, read_all, run, session};
+use support::{LibraryPair, TestTarget, echo, read_all, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::time::timeout;
 
@@ -22,8 +22,8 @@ const SERVER: &str = "ETERNALTCP_TEST_SERVER";
 #[test]
 fn a_closed_client_ends_its_sessions_at_the_server_at_once() {
     run(async {
-        let target = Target::start().await;
-        let mut pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let mut pair = LibraryPair::start(target.address()).await;
         let (mut application, mut target) = session(&pair, &target).await;
         pair.client.close().await;
         assert_eq!(pair.client.ended().await, ClientEnd::Done);
@@ -36,8 +36,8 @@ fn a_closed_client_ends_its_sessions_at_the_server_at_once() {
 #[test]
 fn a_client_without_a_carrier_closes_too() {
     run(async {
-        let target = Target::start().await;
-        let mut pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let mut pair = LibraryPair::start(target.address()).await;
         target.echo();
         let mut application = pair.connect().await;
         echo(&mut application, b"hello").await;
@@ -51,8 +51,8 @@ fn a_client_without_a_carrier_closes_too() {
 #[test]
 fn a_client_that_is_closed_while_it_attaches_leaves_no_ghost() {
     run(async {
-        let target = Target::start().await;
-        let mut pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let mut pair = LibraryPair::start(target.address()).await;
         let (_application, mut target) = session(&pair, &target).await;
         let mut carrier = pair.path.cut_and_take().await;
         let answer = carrier.hold_answer().await;
@@ -102,7 +102,7 @@ fn a_program_that_ends_right_after_it_closed_its_client_leaves_no_tunnel_behind(
         config.permits = vec!["localhost:80".parse().unwrap()];
         let server = Server::bind(config).unwrap();
         let mut server = server.start().unwrap();
-        let name: address::Server = server.local_addr().to_string().parse().unwrap();
+        let name: address::ServerAddress = server.local_addr().to_string().parse().unwrap();
         std::fs::write(file("known_hosts"), known_hosts_line(&name, &key)).unwrap();
         let monitor = server.monitor();
         tokio::spawn(async move {

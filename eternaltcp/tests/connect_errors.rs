@@ -7,7 +7,7 @@ mod support;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 
-use support::{Pair, Target, echo, read_all, run};
+use support::{LibraryPair, TestTarget, echo, read_all, run};
 use tokio::net::TcpStream;
 
 const RESET: (Vec<u8>, Option<ErrorKind>) = (Vec::new(), Some(ErrorKind::ConnectionReset));
@@ -21,8 +21,8 @@ fn nobody() -> String {
 #[test]
 fn a_default_target_that_refuses_resets_the_session_and_nothing_else() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::with(&nobody(), |server, _| {
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::with(&nobody(), |server, _| {
             server.permits = vec!["127.0.0.1:*".parse().unwrap()];
         })
         .await;
@@ -38,7 +38,7 @@ fn a_default_target_that_refuses_resets_the_session_and_nothing_else() {
 #[test]
 fn a_unix_target_that_is_not_there_resets_the_session() {
     run(async {
-        let pair = Pair::with("unix:/nowhere/at/all", |_, _| {}).await;
+        let pair = LibraryPair::with("unix:/nowhere/at/all", |_, _| {}).await;
         assert_eq!(read_all(&mut pair.connect().await).await, RESET);
     });
 }
@@ -46,8 +46,8 @@ fn a_unix_target_that_is_not_there_resets_the_session() {
 #[test]
 fn a_target_that_is_not_permitted_resets_the_session() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::with(&nobody(), |_, _| {}).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::with(&nobody(), |_, _| {}).await;
         let listen = pair.listen("127.0.0.1:0", Some(&target.address().to_string()));
         let mut stream = TcpStream::connect(listen).await.unwrap();
         assert_eq!(read_all(&mut stream).await, RESET);
@@ -57,8 +57,8 @@ fn a_target_that_is_not_permitted_resets_the_session() {
 #[test]
 fn a_target_that_closes_at_once_ends_the_stream() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let mut application = pair.connect().await;
         drop(target.accept().await);
         assert_eq!(read_all(&mut application).await, (Vec::new(), None));
@@ -68,8 +68,8 @@ fn a_target_that_closes_at_once_ends_the_stream() {
 #[test]
 fn a_target_that_resets_at_once_resets_the_session() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let mut application = pair.connect().await;
         support::reset(target.accept().await);
         assert_eq!(read_all(&mut application).await, RESET);

@@ -35,13 +35,13 @@ fn example(name: &str) -> Option<PathBuf> {
 }
 
 /// A running program, and the lines that it prints.
-struct Program {
+struct DocumentedProgram {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
 }
 
-impl Program {
+impl DocumentedProgram {
     fn start(path: &Path, args: &[&str], home: &Path) -> Self {
         let mut command = Command::new(path);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).env("HOME", home);
@@ -67,7 +67,7 @@ impl Program {
         writeln!(self.input.as_mut().expect("it is open"), "{line}").expect("it takes it");
     }
 
-    /// Ends its input, and expects it to end without a fault. Returns what it still prints.
+    /// Ends its input, and expects it to end without a fault. Returns the rest of its output.
     #[track_caller]
     fn end(mut self) -> Vec<String> {
         drop(self.input.take());
@@ -80,7 +80,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for DocumentedProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -115,8 +115,8 @@ fn the_server_of_the_documentation_is_the_example_that_is_run() {
 fn the_echo_is_right_over_carriers_that_break() {
     let Some(path) = example("echo") else { return };
     let home = tempfile::tempdir().unwrap();
-    let said = Program::start(&path, &[], home.path()).end();
-    // The relay tells of its last cut when it comes to it.
+    let said = DocumentedProgram::start(&path, &[], home.path()).end();
+    // The relay reports its last cut once it has processed it.
     let mut results = said.iter().filter_map(|line| line.split_once(" bytes are right, over "));
     let carriers = results.next().and_then(|(_, result)| result.strip_suffix(" carriers"));
     assert!(carriers.and_then(|count| count.parse::<u32>().ok()) > Some(1), "{said:?}");
@@ -131,14 +131,14 @@ fn everybody_in_the_chat_reads_what_everybody_writes_and_leaves_in_order() {
     std::fs::write(file("authorized_keys"), format!("{user}\n")).unwrap();
     let port = HeldPort::take();
     let address = format!("127.0.0.1:{}", port.number());
-    let server = Program::start(&path, &["serve", &address], home.path());
+    let server = DocumentedProgram::start(&path, &["serve", &address], home.path());
     let line = server.line();
     let (host, key) = line.split_once(' ').unwrap();
     assert_eq!(host, format!("[HOST]:{}", port.number()));
     let key = PublicKey::from_openssh(key).unwrap();
     std::fs::write(file("known_hosts"), known_hosts_line(&address.parse().unwrap(), &key)).unwrap();
     for round in 0..3 {
-        let join = || Program::start(&path, &["join", &address], home.path());
+        let join = || DocumentedProgram::start(&path, &["join", &address], home.path());
         let mut people = [join(), join()];
         for (number, one) in people.iter_mut().enumerate() {
             one.say(&format!("here is {number}"));

@@ -2,14 +2,14 @@
 
 mod support;
 
-use support::{Pair, Target, echo, pattern, run};
+use support::{LibraryPair, TestTarget, echo, pattern, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
-fn messages_come_back_one_by_one() {
+fn messages_are_echoed_one_by_one() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         target.echo();
         let mut stream = pair.connect().await;
         for length in (0..200).map(|n| n * n % 3000 + 1) {
@@ -19,11 +19,11 @@ fn messages_come_back_one_by_one() {
 }
 
 #[test]
-fn a_long_stream_comes_back_whole_while_its_carriers_are_cut() {
+fn a_long_stream_is_echoed_whole_while_its_carriers_are_cut() {
     run(async {
         const CUT_EVERY: usize = 1 << 20;
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         target.echo();
         let sent = pattern(16 << 20);
         let (mut from, mut to) = pair.connect().await.into_split();

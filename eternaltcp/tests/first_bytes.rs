@@ -2,14 +2,14 @@
 
 mod support;
 
-use support::{Pair, Target, read_all, run, session};
+use support::{LibraryPair, TestTarget, read_all, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
 fn the_target_may_speak_first() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (mut application, mut target) = session(&pair, &target).await;
         target.write_all(b"220 ready\r\n").await.unwrap();
         let mut banner = [0; 11];
@@ -21,8 +21,8 @@ fn the_target_may_speak_first() {
 #[test]
 fn an_empty_connection_is_one_at_the_target_too() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, mut target) = session(&pair, &target).await;
         drop(application);
         assert_eq!(read_all(&mut target).await, (Vec::new(), None));
@@ -32,8 +32,8 @@ fn an_empty_connection_is_one_at_the_target_too() {
 #[test]
 fn bytes_sent_before_the_target_is_connected_are_kept_for_it() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let mut application = pair.connect().await;
         application.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         application.shutdown().await.unwrap();

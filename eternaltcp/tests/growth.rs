@@ -33,7 +33,7 @@ async fn connect(shares: u64) -> (Client, TempDir) {
     limits.memory = 4 * shares * SHARE;
     limits.tunnel_memory_at_first = AT_FIRST * SHARE;
     let server = serve(folder.path(), std::slice::from_ref(&user), limits);
-    let address: address::Server = server.local_addr().to_string().parse().unwrap();
+    let address: address::ServerAddress = server.local_addr().to_string().parse().unwrap();
     echo_all(server);
     let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
     let config = ClientConfig::new(address.into(), user, trust, this_instance("one".to_owned()));

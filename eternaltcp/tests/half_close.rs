@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Pair, Target, pattern, read_all, run, session};
+use support::{LibraryPair, TestTarget, pattern, read_all, run, session};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -27,8 +27,8 @@ async fn half_close(mut first: TcpStream, mut second: TcpStream) {
 #[test]
 fn the_application_ends_its_stream_first() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, target) = session(&pair, &target).await;
         half_close(application, target).await;
     });
@@ -37,8 +37,8 @@ fn the_application_ends_its_stream_first() {
 #[test]
 fn the_target_ends_its_stream_first() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, target) = session(&pair, &target).await;
         half_close(target, application).await;
     });

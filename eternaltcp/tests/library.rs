@@ -11,22 +11,22 @@ use eternaltcp::client::{Client, ClientConfig, ClientEnd, ConnectError, Rejectio
 use eternaltcp::server::{RunningServer, ServerConfig};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Cause, RefusalCode, Reset, Session, this_instance};
-use support::{Program, Target, pattern, read_all, run};
+use support::{LibraryProgram, TestTarget, pattern, read_all, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What a program may move to another task or thread, and share between them.
+/// The types that a program may move to another task or thread, or share between them.
 const _: () = {
     const fn is_send_and_sync<T: Send + Sync + 'static>() {}
     const fn is_error<T: std::error::Error + Send + Sync + 'static>() {}
     is_send_and_sync::<eternaltcp::client::Client>();
     is_send_and_sync::<eternaltcp::client::ClientConfig>();
-    is_send_and_sync::<eternaltcp::client::Monitor>();
+    is_send_and_sync::<eternaltcp::client::ClientMonitor>();
     is_send_and_sync::<eternaltcp::client::Opener>();
     is_send_and_sync::<eternaltcp::server::IncomingSession>();
-    is_send_and_sync::<eternaltcp::server::Monitor>();
+    is_send_and_sync::<eternaltcp::server::ServerMonitor>();
     is_send_and_sync::<eternaltcp::server::RunningServer>();
     is_send_and_sync::<eternaltcp::server::Server>();
     is_send_and_sync::<eternaltcp::server::ServerConfig>();
@@ -96,7 +96,7 @@ async fn exchange(
 fn many_streams_are_exact_both_ways_while_carriers_die() {
     run(async {
         const CUT_EVERY: usize = 4 << 20;
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let mut tasks = JoinSet::new();
         let (progress, mut watched) = mpsc::unbounded_channel();
         for n in 0..24 {
@@ -122,7 +122,7 @@ fn many_streams_are_exact_both_ways_while_carriers_die() {
 #[test]
 fn each_direction_of_a_stream_ends_alone() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         for is_client_first in [true, false] {
             let (client, server) = program.session().await;
             let (mut first, mut last) =
@@ -142,7 +142,7 @@ fn each_direction_of_a_stream_ends_alone() {
 #[test]
 fn an_abort_is_an_error_at_the_other_side_after_the_bytes_before_it() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         for is_client_aborting in [true, false] {
             let (client, server) = program.session().await;
             let (mut one, mut other) =
@@ -166,7 +166,7 @@ fn an_abort_is_an_error_at_the_other_side_after_the_bytes_before_it() {
 #[test]
 fn a_dropped_stream_delivers_what_was_written_and_then_takes_nothing() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let (mut client, mut server) = program.session().await;
         let sent = pattern(100_000);
         let (_, received) = tokio::join!(
@@ -190,7 +190,7 @@ fn a_dropped_stream_delivers_what_was_written_and_then_takes_nothing() {
 #[test]
 fn a_stream_that_is_dropped_with_data_unread_is_reset() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let (mut client, mut server) = program.session().await;
         server.write_all(b"hello").await.unwrap();
         client.read_exact(&mut [0; 1]).await.unwrap();
@@ -200,9 +200,9 @@ fn a_stream_that_is_dropped_with_data_unread_is_reset() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_servers_words() {
+fn a_refusal_is_reported_in_the_servers_words() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let mut session = program.client.open("shop:443").await.unwrap();
         // Data may follow at once.
         session.write_all(b"hello").await.unwrap();
@@ -227,7 +227,7 @@ fn a_refusal_is_told_in_the_servers_words() {
 #[test]
 fn a_target_that_is_not_permitted_is_not_handed_out() {
     run(async {
-        let mut program = Program::with(|server, _| {
+        let mut program = LibraryProgram::with(|server, _| {
             server.permits = vec!["shop:443".parse().unwrap()];
         })
         .await
@@ -246,8 +246,9 @@ fn an_incoming_session_says_who_asks_for_what() {
     run(async {
         let user = Identity::generate().unwrap().public_key();
         let mut key = None;
-        let mut program =
-            Program::with(|_, client| key = Some(client.keys.first().clone())).await.unwrap();
+        let mut program = LibraryProgram::with(|_, client| key = Some(client.keys.first().clone()))
+            .await
+            .unwrap();
         let _default = program.client.open_default().await.unwrap();
         let incoming = program.server.accept().await.unwrap();
         assert!(!incoming.is_named());
@@ -265,7 +266,7 @@ fn an_incoming_session_says_who_asks_for_what() {
 #[test]
 fn connected_waits_for_the_answer_and_data_does_not() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let mut session = program.client.open("slow:1").await.unwrap();
         session.write_all(b"early").await.unwrap();
         let incoming = program.server.accept().await.unwrap();
@@ -281,7 +282,7 @@ fn connected_waits_for_the_answer_and_data_does_not() {
 #[test]
 fn a_program_that_does_not_answer_in_time_counts_as_a_slow_target() {
     run(async {
-        let mut program = Program::with(|server, _| {
+        let mut program = LibraryProgram::with(|server, _| {
             server.limits.connect_timeout = Duration::from_millis(200);
         })
         .await
@@ -296,8 +297,8 @@ fn a_program_that_does_not_answer_in_time_counts_as_a_slow_target() {
 #[test]
 fn the_server_connects_a_session_to_its_target_where_the_program_says_so() {
     run(async {
-        let mut program = Program::start().await;
-        let target = Target::start().await;
+        let mut program = LibraryProgram::start().await;
+        let target = TestTarget::start().await;
         let mut session = program.client.open(&*target.address().to_string()).await.unwrap();
         program.server.accept().await.unwrap().connect();
         session.connected().await.unwrap();
@@ -318,14 +319,14 @@ fn a_reader_that_does_not_read_stops_the_writer() {
     run(async {
         const CHUNK: usize = 10_000;
         // The limits of the protocol for one session, and what pipes and backlog hold besides.
-        const MOST: usize = 1 << 20;
-        let mut program = Program::start().await;
+        const MAX_HELD: usize = 1 << 20;
+        let mut program = LibraryProgram::start().await;
         let (mut client, mut server) = program.session().await;
         let chunk = pattern(CHUNK);
         let mut written = 0;
         while timeout(Duration::from_secs(1), client.write_all(&chunk)).await.is_ok() {
             written += CHUNK;
-            assert!(written < MOST, "nobody reads, and {written} bytes were taken");
+            assert!(written < MAX_HELD, "nobody reads, and {written} bytes were taken");
         }
         assert!(written > 0);
         // Other sessions continue.
@@ -346,12 +347,12 @@ fn connect_says_why_there_is_no_tunnel() {
     run(async {
         let stranger = Identity::generate().unwrap();
         let line = stranger.public_key().to_string();
-        let refused = Program::with(|_, client| client.keys = stranger.into()).await;
+        let refused = LibraryProgram::with(|_, client| client.keys = stranger.into()).await;
         let Err(ConnectError::Refused(why)) = refused.map(|_| ()) else { panic!("let in") };
         assert!(why.to_string().contains(&line), "{why}");
         assert_eq!(why.reason(), RejectionReason::ByServer(RefusalCode::KeyUnknown));
-        let failed = Program::with(|_, client| {
-            let nobody: eternaltcp::address::Server = "127.0.0.1:2".parse().unwrap();
+        let failed = LibraryProgram::with(|_, client| {
+            let nobody: eternaltcp::address::ServerAddress = "127.0.0.1:2".parse().unwrap();
             client.servers = nobody.into();
             client.connect_timeout = Some(Duration::from_millis(100));
         });
@@ -362,7 +363,7 @@ fn connect_says_why_there_is_no_tunnel() {
 
 /// Connects with these settings to a server that does not let the client in.
 async fn rejected(change: impl FnOnce(&mut ServerConfig, &mut ClientConfig)) -> RejectionReason {
-    match Program::with(change).await.map(|_| ()) {
+    match LibraryProgram::with(change).await.map(|_| ()) {
         Err(ConnectError::Refused(why)) => {
             assert!(why.to_string().len() > 20, "it says what to do: {why}");
             why.reason()
@@ -388,7 +389,7 @@ fn a_program_can_tell_an_unknown_key_from_a_name_that_is_taken_and_a_changed_hos
         let reason = rejected(move |_, client| client.trust = Trust::only(another)).await;
         assert_eq!(reason, RejectionReason::HostKeyChanged);
 
-        let live = Program::start().await;
+        let live = LibraryProgram::start().await;
         let end = live.again(this_instance("program")).await.map(|_| ()).unwrap_err();
         let ConnectError::Refused(why) = end else { panic!("{end:?}") };
         assert_eq!(why.reason(), RejectionReason::ByServer(RefusalCode::NameTaken));
@@ -398,7 +399,7 @@ fn a_program_can_tell_an_unknown_key_from_a_name_that_is_taken_and_a_changed_hos
 #[test]
 fn a_client_that_is_dropped_ends_its_sessions_at_both_sides() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let (mut client, mut server) = program.session().await;
         let opener = program.client.opener();
         drop(program.client);
@@ -411,7 +412,7 @@ fn a_client_that_is_dropped_ends_its_sessions_at_both_sides() {
 #[test]
 fn a_server_that_is_closed_ends_its_sessions_and_accepts_no_more() {
     run(async {
-        let mut program = Program::start().await;
+        let mut program = LibraryProgram::start().await;
         let (mut client, mut server) = program.session().await;
         program.server.close().await;
         assert_eq!(read_all(&mut server).await.1, Some(ErrorKind::ConnectionAborted));
@@ -423,9 +424,9 @@ fn a_server_that_is_closed_ends_its_sessions_and_accepts_no_more() {
 }
 
 #[test]
-fn a_text_that_is_no_target_is_an_error_at_once() {
+fn a_text_that_is_not_a_target_is_an_error_at_once() {
     run(async {
-        let program = Program::start().await;
+        let program = LibraryProgram::start().await;
         let error = program.client.open("no port").await.unwrap_err().to_string();
         assert!(error.contains("host:port"), "{error}");
     });
@@ -434,7 +435,7 @@ fn a_text_that_is_no_target_is_an_error_at_once() {
 #[test]
 fn a_server_whose_only_client_was_there_for_a_moment_is_of_no_use() {
     run(async {
-        let Program { mut client, server, path: _path, .. } = Program::start().await;
+        let LibraryProgram { mut client, server, path: _path, .. } = LibraryProgram::start().await;
         client.close().await;
         client.ended().await;
         let for_ever = Duration::from_secs(3600);

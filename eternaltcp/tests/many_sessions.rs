@@ -2,17 +2,19 @@
 
 mod support;
 
-use support::{Pair, Target, echo, run};
+use support::{LibraryPair, TestTarget, echo, run};
 
 const SESSIONS: u32 = 2000;
 
 #[test]
 fn two_thousand_sessions_opened_at_once_all_work() {
     run(async {
-        let target = Target::start().await;
+        let target = TestTarget::start().await;
         let most = SESSIONS as usize;
-        let pair =
-            Pair::apart(&target.address().to_string(), |_, client| client.max_waiting = most).await;
+        let pair = LibraryPair::apart(&target.address().to_string(), |_, client| {
+            client.max_waiting = most
+        })
+        .await;
         target.echo();
         let mut all = Vec::new();
         for _ in 0..SESSIONS {

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use eternaltcp::client::{Client, ClientConfig, Trust};
-use eternaltcp::server::{Monitor, ServerLimits};
-use eternaltcp::status::{TunnelState, TunnelStatus};
+use eternaltcp::server::{ServerLimits, ServerMonitor};
+use eternaltcp::status::{TunnelCondition, TunnelStatus};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Session, address, this_instance};
-use support::{Path, echo_all, run, serve, until};
+use support::{CuttablePath, echo_all, run, serve, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 16;
 const LOOKED_AT_TWICE: Duration = Duration::from_millis(2500);
 
 async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Session) {
-    let server: address::Server = server.to_string().parse().unwrap();
+    let server: address::ServerAddress = server.to_string().parse().unwrap();
     let (folder, name) = (tempfile::tempdir().unwrap(), number.to_string());
     let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
     let config = ClientConfig::new(server.into(), user, trust, this_instance(name));
@@ -41,12 +41,12 @@ async fn ask(session: &mut Session, number: u64) {
 }
 
 /// Waits until each tunnel was detached long enough for the server to check it.
-async fn all_are_judged(monitor: &Monitor) {
+async fn all_are_judged(monitor: &ServerMonitor) {
     loop {
         let all = monitor.status().await;
         let before = SystemTime::now() - LOOKED_AT_TWICE;
         let is_judged = |tunnel: &TunnelStatus| {
-            tunnel.state == TunnelState::Detached && tunnel.state_since_at <= before
+            tunnel.state == TunnelCondition::Detached && tunnel.state_since_at <= before
         };
         // One that is slow to answer is not among them.
         if all.len() == TUNNELS && all.iter().all(is_judged) {
@@ -65,7 +65,7 @@ fn a_thousand_tunnels_of_one_key_that_lose_their_carriers_together_all_come_back
         let mut limits = ServerLimits::default();
         limits.memory = 1 << 40;
         let server = serve(folder.path(), std::slice::from_ref(&user), limits);
-        let (path, monitor) = (Path::start(server.local_addr()).await, server.monitor());
+        let (path, monitor) = (CuttablePath::start(server.local_addr()).await, server.monitor());
         echo_all(server);
         let mut all = Vec::new();
         let mut connecting = JoinSet::new();

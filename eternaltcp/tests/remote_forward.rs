@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use eternaltcp::address::Listen;
 use eternaltcp::client::{ClientEnd, RejectionReason, RemoteForward};
-use support::{Pair, Target, echo, pattern, read_all, reset, run, until};
+use support::{LibraryPair, TestTarget, echo, pattern, read_all, reset, run, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 type Place = watch::Receiver<Option<Listen>>;
 
 /// Makes the server of a pair listen.
-fn forward(pair: &Pair, text: &str) -> Place {
+fn forward(pair: &LibraryPair, text: &str) -> Place {
     let remote = RemoteForward::new(text.parse().unwrap());
     pair.client.forward_remotely(remote)
 }
@@ -28,9 +28,9 @@ async fn address(place: &mut Place) -> String {
 }
 
 /// Returns a pair that forwards a port of the server to a target beside the client.
-async fn setting() -> (Pair, Target, String) {
-    let target = Target::start().await;
-    let pair = Pair::start(target.address()).await;
+async fn setting() -> (LibraryPair, TestTarget, String) {
+    let target = TestTarget::start().await;
+    let pair = LibraryPair::start(target.address()).await;
     let mut place = forward(&pair, &format!("0:{}", target.address()));
     let address = address(&mut place).await;
     (pair, target, address)
@@ -118,7 +118,7 @@ fn a_client_that_may_not_listen_ends_and_says_why() {
             ("127.0.0.1:80", "can add it with --permit-listen"),
             ("unix:/tmp/x", "the server does not permit listening there"),
         ] {
-            let mut pair = Pair::start("127.0.0.1:9".parse().unwrap()).await;
+            let mut pair = LibraryPair::start("127.0.0.1:9".parse().unwrap()).await;
             let _place = forward(&pair, &format!("{listen}:127.0.0.1:9"));
             let ClientEnd::Refused(end) = pair.client.ended().await else { panic!("{listen}") };
             assert_eq!(end.reason(), RejectionReason::NotPermitted);
@@ -135,7 +135,8 @@ fn both_ends_may_be_unix_sockets() {
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let (listen, target) = (path("listen"), path("target"));
         let permit = format!("unix:{listen}").parse().unwrap();
-        let pair = Pair::with("127.0.0.1:9", |server, _| server.listen_permits = vec![permit]);
+        let pair =
+            LibraryPair::with("127.0.0.1:9", |server, _| server.listen_permits = vec![permit]);
         let pair = pair.await;
         let targets = UnixListener::bind(&target).unwrap();
         let mut place = forward(&pair, &format!("{listen}:{target}"));

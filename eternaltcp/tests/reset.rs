@@ -7,13 +7,13 @@ mod support;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use support::{Pair, Target, pattern, read_all, run, session};
+use support::{LibraryPair, TestTarget, pattern, read_all, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Returns a session on which something has passed each way.
-async fn talk(pair: &Pair, target: &Target) -> (TcpStream, TcpStream) {
+async fn talk(pair: &LibraryPair, target: &TestTarget) -> (TcpStream, TcpStream) {
     let (mut application, mut target) = session(pair, target).await;
     application.write_all(b"?").await.unwrap();
     assert_eq!(target.read_u8().await.unwrap(), b'?');
@@ -32,8 +32,8 @@ async fn last_words(mut active: TcpStream, mut passive: TcpStream) {
 #[test]
 fn the_application_resets() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, target) = talk(&pair, &target).await;
         last_words(application, target).await;
     });
@@ -42,8 +42,8 @@ fn the_application_resets() {
 #[test]
 fn the_target_resets() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, target) = talk(&pair, &target).await;
         last_words(target, application).await;
     });
@@ -52,8 +52,8 @@ fn the_target_resets() {
 #[test]
 fn a_reset_of_each_end_in_an_outage_arrives_after_it() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, answering) = talk(&pair, &target).await;
         let (asking, server) = talk(&pair, &target).await;
         pair.path.close();
@@ -68,8 +68,8 @@ fn a_reset_of_each_end_in_an_outage_arrives_after_it() {
 #[test]
 fn a_reset_after_the_end_of_the_stream_still_arrives() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (mut application, mut target) = talk(&pair, &target).await;
         application.shutdown().await.unwrap();
         assert_eq!(read_all(&mut target).await, (Vec::new(), None));
@@ -80,10 +80,10 @@ fn a_reset_after_the_end_of_the_stream_still_arrives() {
 
 /// The reset comes before, while and after sproxy connects the target.
 #[test]
-fn a_reset_while_the_target_is_being_connected_is_no_end_of_stream() {
+fn a_reset_while_the_target_is_being_connected_is_not_an_end_of_stream() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let resets = async {
             for _ in 0..500 {
                 support::reset(pair.connect().await);

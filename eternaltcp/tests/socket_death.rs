@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Pair, Target, is_dead, pattern, read_all, run, session, until};
+use support::{LibraryPair, TestTarget, is_dead, pattern, read_all, run, session, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -19,8 +19,8 @@ const LOOKED_AFTER: Duration = Duration::from_millis(2500);
 #[test]
 fn an_application_that_dies_while_its_target_is_stalled_is_noticed() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (mut application, target) = session(&pair, &target).await;
         let bytes = pattern(1 << 16);
         while timeout(STALLED, application.write_all(&bytes)).await.is_ok() {}
@@ -33,8 +33,8 @@ fn an_application_that_dies_while_its_target_is_stalled_is_noticed() {
 #[test]
 fn a_closed_application_is_not_dead_while_its_last_bytes_wait() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let path = pair.file("application");
         pair.listen(&format!("unix:{path}"), None);
         let mut application = UnixStream::connect(&path).await.unwrap();

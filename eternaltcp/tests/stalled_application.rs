@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Pair, Target, echo, pattern, run, session};
+use support::{LibraryPair, TestTarget, echo, pattern, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,21 +14,26 @@ use tokio::time::timeout;
 /// If nothing was taken for this long, the session is blocked.
 const STALLED: Duration = Duration::from_millis(500);
 
-/// The most that an unread session may hold: in the proxies and in the kernel.
-const MOST: usize = 16 << 20;
+/// The maximum number of bytes that an unread session may hold, in the proxies and in the kernel.
+const MAX_HELD: usize = 16 << 20;
 
-/// Writes until nothing more is taken; returns how much was taken.
+/// Writes until nothing more is accepted; returns how much was accepted.
 async fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     let mut taken = 0;
     while let Ok(result) = timeout(STALLED, stream.write(&bytes[taken..])).await {
         taken += result.unwrap();
-        assert!(taken < MOST, "a session that nobody reads takes all there is");
+        assert!(taken < MAX_HELD, "a session that nobody reads takes all there is");
     }
     taken
 }
 
-async fn stall(pair: &Pair, mut active: TcpStream, mut passive: TcpStream, other: &mut TcpStream) {
-    let bytes = pattern(MOST + 1);
+async fn stall(
+    pair: &LibraryPair,
+    mut active: TcpStream,
+    mut passive: TcpStream,
+    other: &mut TcpStream,
+) {
+    let bytes = pattern(MAX_HELD + 1);
     let mut taken = fill(&mut active, &bytes).await;
     for round in 0..100 {
         echo(other, &pattern(round * 100 + 1)).await;
@@ -48,8 +53,8 @@ async fn stall(pair: &Pair, mut active: TcpStream, mut passive: TcpStream, other
 #[test]
 fn a_target_that_stops_reading_holds_its_own_session_only() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, stalled) = session(&pair, &target).await;
         let mut other = pair.connect().await;
         target.echo();
@@ -60,8 +65,8 @@ fn a_target_that_stops_reading_holds_its_own_session_only() {
 #[test]
 fn an_application_that_stops_reading_holds_its_own_session_only() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (stalled, answering) = session(&pair, &target).await;
         let mut other = pair.connect().await;
         target.echo();

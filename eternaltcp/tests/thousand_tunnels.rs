@@ -23,7 +23,7 @@ const AT_ONCE: usize = 8;
 
 /// Creates a client and its sessions.
 async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, Vec<Session>) {
-    let server: address::Server = server.to_string().parse().unwrap();
+    let server: address::ServerAddress = server.to_string().parse().unwrap();
     let (folder, name) = (tempfile::tempdir().unwrap(), number.to_string());
     let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
     let config = ClientConfig::new(server.into(), user, trust, this_instance(name));
@@ -53,7 +53,7 @@ fn twenty_thousand_sessions_over_a_thousand_tunnels_answer_also_on_new_carriers(
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let users: Vec<_> = (0..20).map(|_| Identity::generate().unwrap()).collect();
-        // Room for what all tunnels may hold.
+        // Memory that all tunnels may hold.
         let mut limits = ServerLimits::default();
         limits.memory = 1 << 40;
         let server = serve(folder.path(), &users, limits);

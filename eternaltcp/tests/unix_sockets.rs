@@ -2,15 +2,15 @@
 
 mod support;
 
-use support::{Pair, Target, pattern, read_all, run};
+use support::{LibraryPair, TestTarget, pattern, read_all, run};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
 #[test]
 fn an_application_may_connect_to_a_unix_socket() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let path = pair.file("application");
         pair.listen(&format!("unix:{path}"), None);
         target.echo();
@@ -28,7 +28,7 @@ fn a_target_may_be_a_unix_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("target");
         let listener = UnixListener::bind(&path).unwrap();
-        let pair = Pair::with(&format!("unix:{}", path.display()), |_, _| {}).await;
+        let pair = LibraryPair::with(&format!("unix:{}", path.display()), |_, _| {}).await;
         let mut application = pair.connect().await;
         let (mut target, _) = listener.accept().await.unwrap();
         let sent = pattern(100_000);

@@ -5,7 +5,7 @@
 mod support;
 
 use socket2::SockRef;
-use support::{Pair, Target, read_all, run, session};
+use support::{LibraryPair, TestTarget, read_all, run, session};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -20,8 +20,8 @@ async fn interrupt(mut from: TcpStream, mut to: TcpStream) {
 #[test]
 fn an_urgent_byte_stays_where_it_was_sent() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::start(target.address()).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
         let (application, answering) = session(&pair, &target).await;
         interrupt(application, answering).await;
         let (application, answering) = session(&pair, &target).await;

@@ -5,7 +5,7 @@ mod support;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use support::{Pair, Target, echo, read_all, run};
+use support::{LibraryPair, TestTarget, echo, read_all, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const RESET: (Vec<u8>, Option<ErrorKind>) = (Vec::new(), Some(ErrorKind::ConnectionReset));
@@ -13,8 +13,8 @@ const RESET: (Vec<u8>, Option<ErrorKind>) = (Vec::new(), Some(ErrorKind::Connect
 #[test]
 fn a_new_connection_waits_until_the_server_is_there() {
     run(async {
-        let target = Target::start().await;
-        let pair = Pair::apart(&target.address().to_string(), |_, _| {}).await;
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::apart(&target.address().to_string(), |_, _| {}).await;
         target.echo();
         let mut early = pair.connect().await;
         early.write_all(b"hello").await.unwrap();
@@ -28,8 +28,9 @@ fn a_new_connection_waits_until_the_server_is_there() {
 #[test]
 fn a_new_connection_is_reset_when_it_waited_too_long() {
     run(async {
-        let target = Target::start().await.address().to_string();
-        let pair = Pair::apart(&target, |_, client| client.wait = Duration::from_millis(100)).await;
+        let target = TestTarget::start().await.address().to_string();
+        let pair =
+            LibraryPair::apart(&target, |_, client| client.wait = Duration::from_millis(100)).await;
         assert_eq!(read_all(&mut pair.connect().await).await, RESET);
     });
 }
@@ -38,11 +39,12 @@ fn a_new_connection_is_reset_when_it_waited_too_long() {
 const MANY: usize = 300;
 
 #[test]
-fn beyond_the_most_that_wait_new_connections_wait_to_be_accepted() {
+fn at_the_maximum_of_waiting_sessions_new_connections_wait_to_be_accepted() {
     run(async {
-        let target = Target::start().await;
+        let target = TestTarget::start().await;
         let pair =
-            Pair::apart(&target.address().to_string(), |_, client| client.max_waiting = 2).await;
+            LibraryPair::apart(&target.address().to_string(), |_, client| client.max_waiting = 2)
+                .await;
         target.echo();
         let mut all = Vec::new();
         for _ in 0..MANY {
@@ -58,11 +60,11 @@ fn beyond_the_most_that_wait_new_connections_wait_to_be_accepted() {
 }
 
 #[test]
-fn new_connections_on_a_carrier_that_stands_still_wait_longer_than_without_one() {
+fn new_connections_on_a_stalled_carrier_wait_longer_than_without_one() {
     run(async {
-        let target = Target::start().await;
+        let target = TestTarget::start().await;
         let address = target.address().to_string();
-        let pair = Pair::with(&address, |server, client| {
+        let pair = LibraryPair::with(&address, |server, client| {
             (client.max_waiting, client.wait) = (2, Duration::from_millis(100));
             // The carrier is not lost meanwhile.
             client.tunnel.dead_after = Duration::from_secs(600);
@@ -99,11 +101,11 @@ fn new_connections_on_a_carrier_that_stands_still_wait_longer_than_without_one()
 }
 
 #[test]
-fn beyond_the_most_sessions_new_connections_wait_for_others_to_end() {
+fn at_the_maximum_of_sessions_new_connections_wait_for_others_to_end() {
     run(async {
-        let target = Target::start().await;
+        let target = TestTarget::start().await;
         let address = target.address().to_string();
-        let pair = Pair::with(&address, |server, client| {
+        let pair = LibraryPair::with(&address, |server, client| {
             client.tunnel.max_sessions = 3;
             server.tunnel.max_sessions = 3;
         });

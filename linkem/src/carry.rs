@@ -14,7 +14,7 @@ use crate::tun::Tun;
 /// Packets that are read before due ones are written.
 const BATCH: usize = 64;
 /// The largest possible packet.
-const MOST_BYTES: usize = 65536;
+const MAX_BYTES: usize = 65536;
 
 /// A link, and the state that its thread shares with those who change it.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Direction {
     pub(crate) fn carry(&self, from: &Tun, to: &Tun) -> String {
         // Otherwise the kernel may wake this thread 50 µs late. Without it, only precision suffers.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let mut buffer = vec![0; MOST_BYTES];
+        let mut buffer = vec![0; MAX_BYTES];
         loop {
             let next = self.lock().next_time();
             if let Err(error) = self.sleep_until(next, from) {

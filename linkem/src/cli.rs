@@ -57,7 +57,7 @@ pub(crate) struct RunArgs {
     /// Listen here, on a Unix socket, for changes while it runs
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
-    /// What chance depends on: the same packets at the same times meet the same fate
+    /// Seed of the random numbers: the same packets at the same times meet the same fate
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
     /// End also when stdin ends, as it does with the program at its other side

@@ -17,7 +17,7 @@ use crate::run::End;
 use crate::setting::Assignment;
 
 /// Longest request.
-const MOST_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// A socket whose file exists as long as this value.
 #[derive(Debug)]
@@ -120,10 +120,10 @@ fn converse(stream: &UnixStream, emulator: &Emulator, end: &Sender<End>) -> std:
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
-        if reader.by_ref().take(MOST_BYTES).read_line(&mut line)? == 0 {
+        if reader.by_ref().take(MAX_BYTES).read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let is_whole = line.ends_with('\n') || (line.len() as u64) < MOST_BYTES;
+        let is_whole = line.ends_with('\n') || (line.len() as u64) < MAX_BYTES;
         let mut words = line.split_whitespace();
         let answer = match words.next() {
             _ if !is_whole => Err("a request is at most 64 KiB long".to_owned()),

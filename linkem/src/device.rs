@@ -12,7 +12,7 @@ use crate::tun::Tun;
 /// 100 ms for the processor.
 const TX_QUEUE: u32 = 4000;
 /// IPv6 does not work with less, and the kernel would remove the addresses.
-const LEAST_IPV6_MTU: u32 = 1280;
+const MIN_IPV6_MTU: u32 = 1280;
 
 /// A device that is up.
 #[derive(Debug)]
@@ -47,9 +47,9 @@ impl Device {
     }
 
     pub(crate) fn check_mtu(&self, mtu: u32) -> Result<(), String> {
-        if self.has_ipv6 && mtu < LEAST_IPV6_MTU {
+        if self.has_ipv6 && mtu < MIN_IPV6_MTU {
             return Err(format!(
-                "{} has an IPv6 address, and IPv6 needs an MTU of {LEAST_IPV6_MTU} or more",
+                "{} has an IPv6 address, and IPv6 needs an MTU of {MIN_IPV6_MTU} or more",
                 self.name
             ));
         }

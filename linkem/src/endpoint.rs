@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_end_is_refused() {
+    fn a_text_that_is_not_an_endpoint_is_refused() {
         for text in [
             "",
             "a:tun0",

@@ -50,7 +50,7 @@ impl Netns {
     }
 }
 
-/// Describes what failed, and what would help.
+/// Describes the failure, and a remedy.
 pub(crate) fn explain(what: &str, error: Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => format!("cannot {what}: {error}; run linkem as root"),

@@ -1,4 +1,4 @@
-//! A run of the emulator: its setup, and what ends it.
+//! A run of the emulator: its setup, and its end.
 
 use std::io::{Read, Write, stdin, stdout};
 use std::sync::Arc;

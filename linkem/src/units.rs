@@ -12,7 +12,7 @@ pub(crate) struct Time(pub(crate) Duration);
 
 impl Time {
     /// Longer delays would only fill memory.
-    const MOST_SECONDS: f64 = 60.0;
+    const MAX_SECONDS: f64 = 60.0;
 }
 
 impl FromStr for Time {
@@ -21,7 +21,7 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Self, String> {
         let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
         let seconds = read(text, &units).ok_or("write a time as in 500us, 20ms or 1.5s")?;
-        if seconds > Self::MOST_SECONDS {
+        if seconds > Self::MAX_SECONDS {
             return Err("a time is at most 60s".to_owned());
         }
         Ok(Self(Duration::from_nanos((seconds * 1e9).round() as u64)))
@@ -64,8 +64,8 @@ impl fmt::Display for Share {
 pub(crate) struct Rate(u64);
 
 impl Rate {
-    const LEAST: f64 = 1e3;
-    const MOST: f64 = 1e12;
+    const MIN: f64 = 1e3;
+    const MAX: f64 = 1e12;
 
     /// Returns how long this many bytes take.
     pub(crate) fn time_for(self, bytes: usize) -> Duration {
@@ -86,7 +86,7 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, String> {
         let units = [("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)];
         match read(text, &units) {
-            Some(bits) if (Self::LEAST..=Self::MOST).contains(&bits) => Ok(Self(bits as u64)),
+            Some(bits) if (Self::MIN..=Self::MAX).contains(&bits) => Ok(Self(bits as u64)),
             _ => Err("write a rate from 1kbit to 1000gbit, as in 100mbit, or off".to_owned()),
         }
     }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_refused() {
+    fn a_text_that_is_not_a_quantity_is_refused() {
         for text in ["", "20", "ms", "-1ms", "1e3ms", "1 ms", "61s", "1..2ms", ".ms", "nans"] {
             assert!(text.parse::<Time>().is_err(), "{text:?}");
         }

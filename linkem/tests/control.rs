@@ -1,4 +1,4 @@
-//! The control socket, and what ends a run.
+//! The control socket, and the end of a run.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What happens to the packets of real sockets at the two ends of a link.
+//! The treatment of real packets by a link.
 
 mod support;
 

@@ -14,7 +14,7 @@ CONGESTION = ("cubic", "bbr")
 LINK = "delay=40ms rate=100mbit queue=100ms"
 LOSSES = ("0", "0.1", "1")
 COUNTS = (1, 4, 8)
-# What is measured with each count.
+# The measurements with each count.
 KINDS = ("alone", "typing")
 MOST_ROUNDS = 3
 

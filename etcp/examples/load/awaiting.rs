@@ -3,15 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::LoadOutcome;
 use crate::echo;
-use crate::opening::Opener;
+use crate::opening::LoadOpener;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_micros(500);
 
 /// Retries until an echo has come back: every hop is up.
-pub(crate) fn run(opener: &Opener) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener) -> LoadOutcome {
     let start = Instant::now();
     println!(r#"{{"waiting": true}}"#);
     loop {

@@ -3,17 +3,17 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::bulk::{self, Way};
+use crate::LoadOutcome;
+use crate::bulk::{self, BulkDirection};
 use crate::echo;
-use crate::opening::Opener;
+use crate::opening::LoadOpener;
 use crate::{ping, times};
 
 /// Time that the bulk has the path for itself at first, to fill it.
 const HEAD_START: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 
-pub(crate) fn run(opener: &Opener, way: Way, time: Duration) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener, way: BulkDirection, time: Duration) -> LoadOutcome {
     let mut stream = opener.echo()?;
     echo::exchange(&mut stream, 0)?;
     let (measured, arrived) = thread::scope(|scope| {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::opening::{self, Opener};
+use crate::LoadOutcome;
+use crate::opening::{self, LoadOpener};
 
 pub(crate) const BUFFER: usize = 128 * 1024;
 
@@ -16,13 +16,13 @@ pub(crate) const VERDICT: usize = 16;
 
 /// The direction of the bytes; up is to the server.
 #[derive(Clone, Copy)]
-pub(crate) enum Way {
+pub(crate) enum BulkDirection {
     Up,
     Down,
     Both,
 }
 
-impl FromStr for Way {
+impl FromStr for BulkDirection {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -53,13 +53,18 @@ impl Arrived {
     }
 }
 
-pub(crate) fn run(opener: &Opener, way: Way, time: Duration, streams: usize) -> Outcome {
+pub(crate) fn run(
+    opener: &LoadOpener,
+    way: BulkDirection,
+    time: Duration,
+    streams: usize,
+) -> LoadOutcome {
     let all = thread::scope(|scope| {
         let all: Vec<_> =
             (0..streams).map(|_| scope.spawn(move || one(opener, way, time))).collect();
         all.into_iter()
             .map(|stream| stream.join().map_err(|_| "a stream's thread ended")?)
-            .collect::<Outcome<Vec<_>>>()
+            .collect::<LoadOutcome<Vec<_>>>()
     })?;
     let sum = all.into_iter().fold(Arrived::default(), Arrived::and);
     println!(r#"{{"bytes": {}, "seconds": {:.6}}}"#, sum.bytes, sum.seconds);
@@ -67,16 +72,16 @@ pub(crate) fn run(opener: &Opener, way: Way, time: Duration, streams: usize) -> 
 }
 
 /// Runs one stream, or one each way in the same connection.
-pub(crate) fn one(opener: &Opener, way: Way, time: Duration) -> Outcome<Arrived> {
+pub(crate) fn one(opener: &LoadOpener, way: BulkDirection, time: Duration) -> LoadOutcome<Arrived> {
     match way {
-        Way::Up => up(opener.bulk(opening::UP, time)?),
-        Way::Down => down(opener.bulk(opening::DOWN, time)?, time),
-        Way::Both => both(opener.bulk(opening::BOTH, time)?),
+        BulkDirection::Up => up(opener.bulk(opening::UP, time)?),
+        BulkDirection::Down => down(opener.bulk(opening::DOWN, time)?, time),
+        BulkDirection::Both => both(opener.bulk(opening::BOTH, time)?),
     }
 }
 
 /// Writes until the server has reported how much arrived in the time; data in flight are discarded.
-fn up(stream: TcpStream) -> Outcome<Arrived> {
+fn up(stream: TcpStream) -> LoadOutcome<Arrived> {
     let arrived = thread::scope(|scope| {
         let writer = scope.spawn(|| pour(&stream));
         let mut verdict = [0; VERDICT];
@@ -91,7 +96,7 @@ fn up(stream: TcpStream) -> Outcome<Arrived> {
     Ok(arrived)
 }
 
-fn down(mut stream: TcpStream, time: Duration) -> Outcome<Arrived> {
+fn down(mut stream: TcpStream, time: Duration) -> LoadOutcome<Arrived> {
     let mut buffer = vec![0; BUFFER];
     let first = stream.read(&mut buffer)?;
     let start = Instant::now();
@@ -108,7 +113,7 @@ fn down(mut stream: TcpStream, time: Duration) -> Outcome<Arrived> {
 }
 
 /// The server ends its stream when the time is over; its report is the last part.
-fn both(stream: TcpStream) -> Outcome<Arrived> {
+fn both(stream: TcpStream) -> LoadOutcome<Arrived> {
     let arrived = thread::scope(|scope| {
         let writer = scope.spawn(|| pour(&stream));
         let answer = drain(&stream);
@@ -121,7 +126,7 @@ fn both(stream: TcpStream) -> Outcome<Arrived> {
 }
 
 /// Reads to the end; the last bytes are the report.
-fn drain(mut stream: &TcpStream) -> Outcome<Arrived> {
+fn drain(mut stream: &TcpStream) -> LoadOutcome<Arrived> {
     let mut buffer = vec![0; VERDICT + BUFFER];
     let (mut bytes, mut kept) = (0, 0);
     let mut start = None;

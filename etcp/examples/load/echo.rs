@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::opening::Opener;
+use crate::LoadOutcome;
+use crate::opening::LoadOpener;
 use crate::times;
 
 pub(crate) const MESSAGE: usize = 64;
@@ -17,7 +17,7 @@ const WARM_UP: usize = 100;
 const CALM: Duration = Duration::from_millis(50);
 const SMALL_STACK: usize = 64 * 1024;
 
-pub(crate) fn run(opener: &Opener, count: usize, others: usize) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener, count: usize, others: usize) -> LoadOutcome {
     let (ready, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let measured = thread::scope(|scope| {
         for number in 0..others {
@@ -42,7 +42,7 @@ pub(crate) fn run(opener: &Opener, count: usize, others: usize) -> Outcome {
     Ok(())
 }
 
-fn measure(opener: &Opener, count: usize) -> Outcome<Vec<Duration>> {
+fn measure(opener: &LoadOpener, count: usize) -> LoadOutcome<Vec<Duration>> {
     let mut stream = opener.echo()?;
     let mut measured = Vec::with_capacity(count);
     for round in 0..WARM_UP + count {
@@ -57,7 +57,7 @@ fn measure(opener: &Opener, count: usize) -> Outcome<Vec<Duration>> {
 
 /// One of the other sessions: it sends at a calm pace, each at another moment.
 fn chat(
-    opener: &Opener,
+    opener: &LoadOpener,
     number: usize,
     others: usize,
     ready: &AtomicUsize,

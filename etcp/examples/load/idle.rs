@@ -5,13 +5,13 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::Outcome;
-use crate::opening::Opener;
+use crate::LoadOutcome;
+use crate::opening::LoadOpener;
 
 const AT_ONCE: usize = 8;
 
 /// Opens up to `count` sessions and returns how many there are: the first refusal ends it.
-pub(crate) fn run(opener: &Opener, count: usize) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener, count: usize) -> LoadOutcome {
     let is_full = AtomicBool::new(false);
     let mut streams = thread::scope(|scope| {
         let openers: Vec<_> = (0..AT_ONCE)
@@ -32,7 +32,7 @@ pub(crate) fn run(opener: &Opener, count: usize) -> Outcome {
     Ok(())
 }
 
-fn fill(opener: &Opener, count: usize, is_full: &AtomicBool) -> Vec<TcpStream> {
+fn fill(opener: &LoadOpener, count: usize, is_full: &AtomicBool) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     while streams.len() < count && !is_full.load(Ordering::Relaxed) {
         let opened = opener.echo().and_then(|mut stream| ask(&mut stream).map(|()| stream));

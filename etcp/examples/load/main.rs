@@ -31,21 +31,21 @@ mod times;
 use std::error::Error;
 use std::time::Duration;
 
-use opening::Opener;
+use opening::LoadOpener;
 
 /// The result of a mode; an error ends the program with its text.
-type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+type LoadOutcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "usage: load [--mptcp] serve|await|bulk|echo|ping|beside|rate|idle ADDR ...";
 
-fn main() -> Outcome {
+fn main() -> LoadOutcome {
     let mut args: Vec<_> = std::env::args().skip(1).collect();
     let is_mptcp = args.first().is_some_and(|word| word == "--mptcp");
     args.drain(..usize::from(is_mptcp));
     let [mode, address, rest @ ..] = &args[..] else {
         return Err(USAGE.into());
     };
-    let opener = Opener { address: address.parse()?, is_mptcp };
+    let opener = LoadOpener { address: address.parse()?, is_mptcp };
     let rest: Vec<_> = rest.iter().map(String::as_str).collect();
     match (mode.as_str(), &rest[..]) {
         ("serve", []) => server::run(&opener),
@@ -64,6 +64,6 @@ fn main() -> Outcome {
     }
 }
 
-fn seconds(text: &str) -> Outcome<Duration> {
+fn seconds(text: &str) -> LoadOutcome<Duration> {
     Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }

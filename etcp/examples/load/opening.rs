@@ -21,12 +21,12 @@ pub(crate) const ECHO: u8 = b'e';
 
 /// Makes connections to one address.
 #[derive(Clone, Copy)]
-pub(crate) struct Opener {
+pub(crate) struct LoadOpener {
     pub(crate) address: SocketAddr,
     pub(crate) is_mptcp: bool,
 }
 
-impl Opener {
+impl LoadOpener {
     /// Opens a session that is echoed.
     pub(crate) fn echo(&self) -> io::Result<TcpStream> {
         self.open(&[ECHO])

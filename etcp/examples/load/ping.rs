@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::LoadOutcome;
 use crate::echo::{self, MESSAGE};
-use crate::opening::Opener;
+use crate::opening::LoadOpener;
 use crate::times;
 
-pub(crate) fn run(opener: &Opener, time: Duration, interval: Duration) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener, time: Duration, interval: Duration) -> LoadOutcome {
     let mut stream = opener.echo()?;
     echo::exchange(&mut stream, 0)?;
     println!(r#"{{"started": true}}"#);
@@ -24,7 +24,7 @@ pub(crate) fn measure(
     stream: TcpStream,
     time: Duration,
     interval: Duration,
-) -> Outcome<Vec<Duration>> {
+) -> LoadOutcome<Vec<Duration>> {
     let start = Instant::now();
     let count = (time.as_secs_f64() / interval.as_secs_f64()) as u32;
     thread::scope(|scope| {
@@ -40,7 +40,7 @@ pub(crate) fn measure(
     })
 }
 
-fn send(mut stream: &TcpStream, start: Instant, count: u32, interval: Duration) -> Outcome {
+fn send(mut stream: &TcpStream, start: Instant, count: u32, interval: Duration) -> LoadOutcome {
     for number in 0..count {
         let due = start + interval * number;
         thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -4,22 +4,22 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::opening::Opener;
+use crate::LoadOutcome;
+use crate::opening::LoadOpener;
 
-pub(crate) fn run(opener: &Opener, time: Duration, at_once: usize) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener, time: Duration, at_once: usize) -> LoadOutcome {
     let start = Instant::now();
     let made = thread::scope(|scope| {
         let all: Vec<_> = (0..at_once).map(|_| scope.spawn(|| work(opener, start, time))).collect();
         all.into_iter()
             .map(|one| one.join().map_err(|_| "a client's thread ended")?)
-            .sum::<Outcome<u64>>()
+            .sum::<LoadOutcome<u64>>()
     })?;
     println!(r#"{{"connections": {made}, "seconds": {:.6}}}"#, start.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn work(opener: &Opener, start: Instant, time: Duration) -> Outcome<u64> {
+fn work(opener: &LoadOpener, start: Instant, time: Duration) -> LoadOutcome<u64> {
     let mut made = 0;
     while start.elapsed() < time {
         let mut stream = opener.echo()?;

@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
-use crate::Outcome;
+use crate::LoadOutcome;
 use crate::bulk::{BUFFER, verdict};
-use crate::opening::{BOTH, DOWN, Opener, UP};
+use crate::opening::{BOTH, DOWN, LoadOpener, UP};
 
 const ECHO_BUFFER: usize = 4096;
 
-pub(crate) fn run(opener: &Opener) -> Outcome {
+pub(crate) fn run(opener: &LoadOpener) -> LoadOutcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::from_std(opener.listen()?)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use eternaltcp::address::{Forward, Listen, Server};
+use eternaltcp::address::{Forward, Listen, ServerAddress};
 
 use super::common::parse_positive;
 use super::control::OperatorArgs;
@@ -77,7 +77,7 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 /// Explains where the name of the server belongs.
 fn explain_host(text: &str) -> Result<String, String> {
     let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
-    let shown = if host.parse::<Server>().is_ok() { host } else { "HOST" };
+    let shown = if host.parse::<ServerAddress>().is_ok() { host } else { "HOST" };
     Err(format!("name the server with --server {shown}"))
 }
 

@@ -23,11 +23,11 @@ pub(crate) struct InternalCli {
 pub(crate) enum Internal {
     /// The part of `etcp run` that becomes the program
     RunInside(CommandArgs),
-    /// What ssh runs for `etcp ssh`
+    /// The command that ssh runs for `etcp ssh`
     SshCarry(SshCarryArgs),
-    /// What `etcp ssh` runs at the server
+    /// The command that `etcp ssh` runs at the server
     OneUser(OneUserArgs),
-    /// What completion scripts run
+    /// The command that completion scripts run
     CompleteValues(ValuesArgs),
 }
 

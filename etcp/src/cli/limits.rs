@@ -14,7 +14,7 @@ use super::size::parse_size;
 const MIB: u64 = 1 << 20;
 
 /// More memory than any machine has.
-const MOST_MEMORY: u64 = 1 << 40;
+const MAX_MEMORY: u64 = 1 << 40;
 
 /// Flags for what sproxy grants to clients, and for how long.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(crate) struct LimitArgs {
     /// [default: half of what this process may use]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     memory: Option<u64>,
-    /// The most memory of one client, in each direction
+    /// The maximum amount of memory of one client, in each direction
     #[arg(long, default_value = "64M", value_name = "SIZE", value_parser = parse_tunnel_memory)]
     tunnel_memory: u64,
     /// The memory that a new client is granted while memory is plentiful
@@ -120,10 +120,10 @@ fn parse_tunnel_memory(text: &str) -> Result<u64, String> {
 
 fn parse_within(text: &str, least: u64) -> Result<u64, String> {
     let size = parse_size(text)?;
-    if (least..=MOST_MEMORY).contains(&size) {
+    if (least..=MAX_MEMORY).contains(&size) {
         return Ok(size);
     }
-    Err(format!("{}M to {}G are possible", least / MIB, MOST_MEMORY >> 30))
+    Err(format!("{}M to {}G are possible", least / MIB, MAX_MEMORY >> 30))
 }
 
 /// Parses a number of at least one.

@@ -53,7 +53,7 @@ pub(crate) use ssh::{OneUserArgs, SshArgs, SshCarryArgs, separate};
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -83,7 +83,7 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run beside the server program: accept clients and connect them to targets
     #[command(after_long_help = examples::SPROXY)]
     Sproxy(SproxyArgs),
@@ -128,10 +128,10 @@ pub(crate) enum Command {
 /// Returns the value of `--proxy`.
 pub(crate) fn proxy_of(cli: &Cli) -> Option<&str> {
     let proxy = match &cli.command {
-        Command::Cproxy(args) => &args.server.proxy,
-        Command::Connect(args) => &args.server.proxy,
-        Command::Run(args) => &args.server.proxy,
-        Command::Ssh(args) => &args.proxy,
+        CliCommand::Cproxy(args) => &args.server.proxy,
+        CliCommand::Connect(args) => &args.server.proxy,
+        CliCommand::Run(args) => &args.server.proxy,
+        CliCommand::Ssh(args) => &args.proxy,
         _ => return None,
     };
     proxy.as_deref()
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_first_program() {
         let cli = Cli::try_parse_from(["etcp", "sproxy"]).unwrap();
-        let Command::Sproxy(args) = cli.command else { panic!("not sproxy") };
+        let CliCommand::Sproxy(args) = cli.command else { panic!("not sproxy") };
         assert_eq!(args.listen.to_string(), "[::]:6200");
         assert_eq!(args.target.to_string(), "127.0.0.1:23");
         assert_eq!(args.tunnel.heartbeat, Duration::from_secs(1));

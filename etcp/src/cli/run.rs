@@ -46,13 +46,13 @@ mod tests {
     fn words(line: &str) -> Result<Vec<OsString>, String> {
         let cli = crate::cli::Cli::try_parse_from(line.split(' '));
         match cli.map_err(|error| error.to_string())?.command {
-            crate::cli::Command::Run(args) => Ok(args.command.words),
+            crate::cli::CliCommand::Run(args) => Ok(args.command.words),
             other => Err(format!("{other:?}")),
         }
     }
 
     #[test]
-    fn what_follows_the_command_is_the_commands() {
+    fn arguments_after_the_command_belong_to_it() {
         for (line, expected) in [
             ("etcp run -s a curl -O --server b url", "curl -O --server b url"),
             ("etcp run -s a -- --odd -v", "--odd -v"),

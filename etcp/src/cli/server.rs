@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use eternaltcp::Congestion;
-use eternaltcp::address::Server;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::client::MAX_CARRIERS;
 
 use super::common::{MptcpArg, TunnelArgs, parse_path, parse_positive};
-use crate::source::{Source, parse_interface};
+use crate::source::{SourceAddress, parse_interface};
 
 /// Flags for finding and trusting the server.
 #[derive(Debug, Args)]
@@ -19,11 +19,11 @@ pub(crate) struct ServerArgs {
     /// The address of sproxy; the default port is 6200. Repeat it for further addresses of the same
     /// sproxy, the best first
     #[arg(short, long, required = true, value_name = "HOST[:PORT]", help_heading = "Connection")]
-    pub(crate) server: Vec<Server>,
+    pub(crate) server: Vec<ServerAddress>,
     /// Connect only from this address of this machine, as ssh does. An IPv6 address may have its zone
     /// (fe80::1%eth0)
     #[arg(short, long, value_name = "ADDR", help_heading = "Connection")]
-    pub(crate) bind_address: Option<Source>,
+    pub(crate) bind_address: Option<SourceAddress>,
     /// Connect only over this interface, whatever the routes say
     #[arg(
         short = 'B',

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_refused() {
+    fn a_text_that_is_not_an_amount_is_refused() {
         for text in [
             "", "G", ".5G", "5.G", "1.2.3G", "-1", "+1", "4X", "4GG", "4Gi", "4 G B", "4,5G",
             "1e3", "half",

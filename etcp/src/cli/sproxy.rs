@@ -108,7 +108,7 @@ pub(crate) struct SproxyArgs {
         value_parser = parse_penalties,
         help_heading = "Limits"
     )]
-    pub(crate) per_source_penalties: Penalties,
+    pub(crate) per_source_penalties: PenaltiesArg,
     /// Time for a connection to start the handshake, to answer, and to send its request
     #[arg(
         long,
@@ -156,10 +156,10 @@ pub(crate) enum YesNo {
 
 /// The setting of `--per-source-penalties`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Penalties(pub(crate) Option<PenaltyRange>);
+pub(crate) struct PenaltiesArg(pub(crate) Option<PenaltyRange>);
 
-fn parse_penalties(text: &str) -> Result<Penalties, String> {
-    if text == "off" { Ok(Penalties(None)) } else { text.parse().map(Some).map(Penalties) }
+fn parse_penalties(text: &str) -> Result<PenaltiesArg, String> {
+    if text == "off" { Ok(PenaltiesArg(None)) } else { text.parse().map(Some).map(PenaltiesArg) }
 }
 
 /// Parses a limit from 1 to 65,536.

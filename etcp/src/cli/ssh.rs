@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory};
 
 use super::common::{TunnelArgs, parse_positive};
 use super::{Cli, position_of_command};
-use crate::talk::Ports;
+use crate::talk::PortChoice;
 
 #[derive(Debug, Args)]
 #[command(override_usage = "etcp ssh [OPTIONS] [SSH ARGUMENTS] HOST [COMMAND]")]
@@ -24,7 +24,7 @@ pub(crate) struct SshArgs {
     pub(crate) copy: bool,
     /// Listen at HOST on a port of this range, which its firewall passes [default: any free port]
     #[arg(long, value_name = "PORT[-PORT]", help_heading = "Server")]
-    pub(crate) remote_port: Option<Ports>,
+    pub(crate) remote_port: Option<PortChoice>,
     /// Send everything through ssh itself: each connection is an ssh process that logs in without
     /// prompts
     #[arg(long, conflicts_with = "remote_port", help_heading = "Connection")]
@@ -61,14 +61,14 @@ pub(crate) struct SshArgs {
     pub(crate) ssh: Vec<OsString>,
 }
 
-/// What ssh runs as its `ProxyCommand`.
+/// The command that ssh runs as its `ProxyCommand`.
 #[derive(Debug, Args)]
 pub(crate) struct SshCarryArgs {
     /// The folder with the files that `etcp ssh` prepared
     pub(crate) folder: PathBuf,
 }
 
-/// What `etcp ssh` runs at the server.
+/// The command that `etcp ssh` runs at the server.
 #[derive(Debug, Args)]
 pub(crate) struct OneUserArgs {
     /// Run the sproxy itself
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_arguments_of_ssh_begin_at_the_first_that_is_no_long_option() {
+    fn the_arguments_of_ssh_begin_at_the_first_that_is_not_a_long_option() {
         for (line, expected) in [
             ("etcp ssh host", "etcp ssh -- host"),
             ("etcp ssh -v host", "etcp ssh -- -v host"),

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The way in which a carrier dies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Death {
+pub(super) enum DemoDeath {
     /// Both ends get a TCP reset, as from a firewall that forgot the connection.
     Reset,
     /// Both ends get an end of stream, as from a proxy that restarts.
@@ -17,13 +17,13 @@ pub(super) enum Death {
     OneWay,
 }
 
-impl Death {
+impl DemoDeath {
     /// Every kind, in the order of the table.
     pub(super) const ALL: [Self; 5] =
         [Self::Reset, Self::Close, Self::Cut, Self::Silence, Self::OneWay];
 }
 
-impl fmt::Display for Death {
+impl fmt::Display for DemoDeath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Reset => "reset",
@@ -36,19 +36,19 @@ impl fmt::Display for Death {
 }
 
 /// The sequence of deaths in one demo. Each silent one costs `--dead-after`.
-pub(super) const PLAN: [Death; 14] = [
-    Death::Reset,
-    Death::Silence,
-    Death::Close,
-    Death::Cut,
-    Death::OneWay,
-    Death::Cut,
-    Death::Close,
-    Death::Reset,
-    Death::Silence,
-    Death::Cut,
-    Death::OneWay,
-    Death::Reset,
-    Death::Close,
-    Death::Silence,
+pub(super) const PLAN: [DemoDeath; 14] = [
+    DemoDeath::Reset,
+    DemoDeath::Silence,
+    DemoDeath::Close,
+    DemoDeath::Cut,
+    DemoDeath::OneWay,
+    DemoDeath::Cut,
+    DemoDeath::Close,
+    DemoDeath::Reset,
+    DemoDeath::Silence,
+    DemoDeath::Cut,
+    DemoDeath::OneWay,
+    DemoDeath::Reset,
+    DemoDeath::Close,
+    DemoDeath::Silence,
 ];

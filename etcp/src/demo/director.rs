@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::death::{Death, PLAN};
-use super::link::Link;
-use super::outcome::Outcome;
-use super::screen::{Paint, Progress, Screen};
-use super::stage::Stage;
-use super::talk::{self, Account};
+use super::death::{DemoDeath, PLAN};
+use super::link::RelayLink;
+use super::outcome::DemoOutcome;
+use super::screen::{DemoProgress, Paint, Screen};
+use super::stage::DemoSetup;
+use super::talk::{self, ByteCounts};
 
 /// Interval between two checks of the tunnel.
 const LOOK: Duration = Duration::from_millis(5);
@@ -33,37 +33,37 @@ const ENDING: &str = "ending";
 
 /// Runs the demo on a stage.
 pub(super) struct Director<'a> {
-    stage: &'a Stage,
+    stage: &'a DemoSetup,
     screen: &'a mut Screen,
     deadline: Instant,
     /// Correct bytes that arrived at the target and at the application.
     received: [Arc<AtomicU64>; 2],
-    deaths: Vec<Death>,
+    deaths: Vec<DemoDeath>,
 }
 
 /// The two ends of the session.
 struct Talks {
-    application: JoinHandle<Result<Account, String>>,
-    target: JoinHandle<Result<Account, String>>,
+    application: JoinHandle<Result<ByteCounts, String>>,
+    target: JoinHandle<Result<ByteCounts, String>>,
     stop: oneshot::Sender<()>,
 }
 
 /// The state of the tunnel at one check.
-struct View {
+struct TunnelSnapshot {
     is_attached: bool,
     attaches: u64,
-    link: Option<Arc<Link>>,
+    link: Option<Arc<RelayLink>>,
 }
 
 impl<'a> Director<'a> {
     /// Creates a director. `deadline` ends the demo, whatever it is waiting for.
-    pub(super) fn new(stage: &'a Stage, screen: &'a mut Screen, deadline: Instant) -> Self {
+    pub(super) fn new(stage: &'a DemoSetup, screen: &'a mut Screen, deadline: Instant) -> Self {
         Self { stage, screen, deadline, received: Default::default(), deaths: Vec::new() }
     }
 
     /// Runs the demo and returns its outcome.
-    pub(super) async fn run(mut self) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub(super) async fn run(mut self) -> DemoOutcome {
+        let mut outcome = DemoOutcome::default();
         let played = self.play(&mut outcome).await;
         outcome.trouble = played.err();
         outcome.deaths = self.deaths;
@@ -77,7 +77,7 @@ impl<'a> Director<'a> {
         outcome
     }
 
-    async fn play(&mut self, outcome: &mut Outcome) -> Result<(), String> {
+    async fn play(&mut self, outcome: &mut DemoOutcome) -> Result<(), String> {
         let talks = self.start_talks().await?;
         let result = self.break_all(&talks).await;
         // A failed stream explains better what happened than the task that waited for it.
@@ -108,18 +108,18 @@ impl<'a> Director<'a> {
             // A link that ends by itself while it is being broken does not count.
             while !self.break_one(death, talks).await? {}
         }
-        self.until(CARRYING, talks, View::has_worked).await?;
+        self.until(CARRYING, talks, TunnelSnapshot::has_worked).await?;
         Ok(())
     }
 
     /// Breaks the carrier once it works, and waits for the next one. Returns whether this killed
     /// it.
-    async fn break_one(&mut self, death: Death, talks: &Talks) -> Result<bool, String> {
-        let before = self.until(CARRYING, talks, View::has_worked).await?;
+    async fn break_one(&mut self, death: DemoDeath, talks: &Talks) -> Result<bool, String> {
+        let before = self.until(CARRYING, talks, TunnelSnapshot::has_worked).await?;
         let Some(link) = before.link else { return Ok(false) };
         let start = Instant::now();
         link.kill(death);
-        let is_next = |view: &View| {
+        let is_next = |view: &TunnelSnapshot| {
             let is_other = view.link.as_ref().is_some_and(|next| next.number() > link.number());
             view.is_attached && view.attaches > before.attaches && is_other
         };
@@ -140,8 +140,8 @@ impl<'a> Director<'a> {
         &mut self,
         state: &str,
         talks: &Talks,
-        is_done: impl Fn(&View) -> bool,
-    ) -> Result<View, String> {
+        is_done: impl Fn(&TunnelSnapshot) -> bool,
+    ) -> Result<TunnelSnapshot, String> {
         loop {
             let view = self.look(state).await?;
             if is_done(&view) {
@@ -155,14 +155,14 @@ impl<'a> Director<'a> {
         }
     }
 
-    async fn look(&self, state: &str) -> Result<View, String> {
+    async fn look(&self, state: &str) -> Result<TunnelSnapshot, String> {
         let stats = timeout_at(self.deadline, self.stage.client.stats()).await;
         let stats = stats.map_err(|_| "cproxy does not answer".to_owned())?;
         let stats = stats.ok_or("cproxy has ended")?;
         if Instant::now() >= self.deadline {
             return Err(format!("the time was over before the end ({state})"));
         }
-        Ok(View {
+        Ok(TunnelSnapshot {
             is_attached: self.stage.client.is_attached(),
             attaches: stats.attaches,
             link: self.stage.relay.newest(),
@@ -173,11 +173,11 @@ impl<'a> Director<'a> {
         let [up, down] = &self.received;
         let received = [up, down].map(|count| count.load(Ordering::Relaxed));
         let (done, planned) = (self.deaths.len(), PLAN.len());
-        self.screen.progress(&Progress { done, planned, received, state });
+        self.screen.progress(&DemoProgress { done, planned, received, state });
     }
 
     /// Ends both streams: the application's first, then the target's.
-    async fn end_talks(&mut self, talks: Talks, outcome: &mut Outcome) -> Result<(), String> {
+    async fn end_talks(&mut self, talks: Talks, outcome: &mut DemoOutcome) -> Result<(), String> {
         let Talks { application, target, stop } = talks;
         // The failure of an application is reported below.
         let _ = stop.send(());
@@ -196,10 +196,10 @@ impl<'a> Director<'a> {
     }
 }
 
-impl View {
+impl TunnelSnapshot {
     /// Returns whether a carrier is attached and has carried bytes both ways.
     fn has_worked(&self) -> bool {
-        let has_carried = |link: &Arc<Link>| {
+        let has_carried = |link: &Arc<RelayLink>| {
             let enough = link.forwarded() >= WORKED_BYTES && link.since().elapsed() >= WORKED_TIME;
             link.is_open() && enough
         };
@@ -223,6 +223,6 @@ impl Talks {
     }
 }
 
-async fn join(talk: JoinHandle<Result<Account, String>>) -> Result<Account, String> {
+async fn join(talk: JoinHandle<Result<ByteCounts, String>>) -> Result<ByteCounts, String> {
     talk.await.unwrap_or_else(|error| Err(format!("a stream failed: {error}")))
 }

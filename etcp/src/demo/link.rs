@@ -8,44 +8,44 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::death::Death;
+use super::death::DemoDeath;
 use super::record::Records;
 
-/// The most bytes that are forwarded at once.
+/// The maximum number of bytes that are forwarded at once.
 const CHUNK: usize = 64 * 1024;
 
 /// A pair of connections, to cproxy and to sproxy, that forwards bytes between them until it ends
 /// or is killed.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct RelayLink {
     number: u64,
     since: Instant,
     /// Bytes forwarded to sproxy, and to cproxy.
     up: AtomicU64,
     down: AtomicU64,
-    order: watch::Sender<Option<Death>>,
+    order: watch::Sender<Option<DemoDeath>>,
     is_over: AtomicBool,
     is_killed: AtomicBool,
 }
 
 /// How one direction of a link ended.
-enum End {
+enum DirectionEnd {
     /// One of the proxies closed its connection.
     ByItself,
     /// A record passed in part, as requested.
     Cut,
 }
 
-impl End {
-    fn death(self) -> Option<Death> {
+impl DirectionEnd {
+    fn death(self) -> Option<DemoDeath> {
         match self {
             Self::ByItself => None,
-            Self::Cut => Some(Death::Cut),
+            Self::Cut => Some(DemoDeath::Cut),
         }
     }
 }
 
-impl Link {
+impl RelayLink {
     pub(super) fn new(number: u64) -> Self {
         Self {
             number,
@@ -84,7 +84,7 @@ impl Link {
     }
 
     /// Kills the link.
-    pub(super) fn kill(&self, death: Death) {
+    pub(super) fn kill(&self, death: DemoDeath) {
         self.order.send_replace(Some(death));
     }
 
@@ -95,23 +95,23 @@ impl Link {
         self.is_over.store(true, Ordering::Release);
         match death {
             // Dropping the sockets is enough.
-            None | Some(Death::OneWay) => {}
-            Some(Death::Reset | Death::Cut) => {
+            None | Some(DemoDeath::OneWay) => {}
+            Some(DemoDeath::Reset | DemoDeath::Cut) => {
                 for socket in [&cproxy, &sproxy] {
                     // If the socket is gone, its other end has reset it.
                     let _ = socket.set_zero_linger();
                 }
             }
-            Some(Death::Close) => {
+            Some(DemoDeath::Close) => {
                 tokio::join!(close(&cproxy), close(&sproxy));
             }
             // The sockets stay open, so that the kernel does not report the absence of a reader.
-            Some(Death::Silence) => pending().await,
+            Some(DemoDeath::Silence) => pending().await,
         }
     }
 
     /// Forwards both ways. Returns how the link was killed, or `None` if it ended by itself.
-    async fn forward(&self, cproxy: &TcpStream, sproxy: &TcpStream) -> Option<Death> {
+    async fn forward(&self, cproxy: &TcpStream, sproxy: &TcpStream) -> Option<DemoDeath> {
         let up = self.pump(cproxy, sproxy, &self.up);
         let down = self.pump(sproxy, cproxy, &self.down);
         tokio::pin!(up, down);
@@ -122,19 +122,19 @@ impl Link {
             death = self.ordered() => death,
         };
         match death {
-            Death::Cut => {
+            DemoDeath::Cut => {
                 tokio::select! { end = &mut up => end.death(), end = &mut down => end.death() }
             }
-            Death::OneWay => {
+            DemoDeath::OneWay => {
                 // Until sproxy closes the connection.
                 down.await;
                 Some(death)
             }
-            Death::Reset | Death::Close | Death::Silence => Some(death),
+            DemoDeath::Reset | DemoDeath::Close | DemoDeath::Silence => Some(death),
         }
     }
 
-    async fn ordered(&self) -> Death {
+    async fn ordered(&self) -> DemoDeath {
         let mut orders = self.order.subscribe();
         let order = orders.wait_for(Option::is_some).await.ok().and_then(|order| *order);
         match order {
@@ -145,18 +145,20 @@ impl Link {
     }
 
     /// Forwards one way, and tracks the records for a cut.
-    async fn pump(&self, from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> End {
+    async fn pump(&self, from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> DirectionEnd {
         let mut records = Records::default();
         let mut buffer = vec![0; CHUNK];
         loop {
-            let Ok(length @ 1..) = read(from, &mut buffer).await else { return End::ByItself };
-            let is_cut = *self.order.borrow() == Some(Death::Cut);
+            let Ok(length @ 1..) = read(from, &mut buffer).await else {
+                return DirectionEnd::ByItself;
+            };
+            let is_cut = *self.order.borrow() == Some(DemoDeath::Cut);
             let length = if is_cut { records.cut(&buffer[..length]) } else { length };
             if write_all(to, &buffer[..length]).await.is_err() {
-                return End::ByItself;
+                return DirectionEnd::ByItself;
             }
             if is_cut {
-                return End::Cut;
+                return DirectionEnd::Cut;
             }
             records.pass(&buffer[..length]);
             count.fetch_add(length as u64, Ordering::Relaxed);

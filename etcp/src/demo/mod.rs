@@ -30,14 +30,14 @@ use std::time::Duration;
 use eternaltcp::report::duration;
 use tokio::time::{Instant, timeout};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::paths::temporary_folder;
 use crate::runtime;
 use crate::signals::{Hangup, Signals};
 use director::Director;
-use outcome::Outcome;
+use outcome::DemoOutcome;
 use screen::{Paint, Screen};
-use stage::Stage;
+use stage::DemoSetup;
 use watchdog::Watchdog;
 
 /// The demo ends after this time, with a table of its results.
@@ -49,7 +49,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// The process ends after this time in any case.
 const HARD_LIMIT: Duration = Duration::from_millis(19_500);
 
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), ExitError> {
     let start = std::time::Instant::now();
     let folder = temporary_folder("etcp-demo-", eternaltcp::paths::temporary())?;
     let _watchdog = Watchdog::start(HARD_LIMIT, folder.path().to_owned())?;
@@ -61,15 +61,15 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// Runs the demo until its end, or until the user stops it.
-async fn play(folder: &Path, screen: &mut Screen) -> Result<Outcome, Failure> {
+async fn play(folder: &Path, screen: &mut Screen) -> Result<DemoOutcome, ExitError> {
     let deadline = Instant::now() + SHOW_LIMIT;
     let stop = Signals::listen(Hangup::Ends)?.stop();
-    let stage = Stage::build(folder).await?;
+    let stage = DemoSetup::build(folder).await?;
     introduce(screen);
     screen.check()?;
     let outcome = tokio::select! {
         outcome = Director::new(&stage, screen, deadline).run() => Ok(outcome),
-        stop = stop => Err(Failure::Ended(stop.exit_code())),
+        stop = stop => Err(ExitError::Ended(stop.exit_code())),
     };
     // Whatever is still open then ends with the process.
     let _ = timeout(CLOSE_LIMIT, stage.close()).await;
@@ -91,7 +91,7 @@ fn introduce(screen: &mut Screen) {
 }
 
 /// Prints the result.
-fn judge(screen: &mut Screen, outcome: &Outcome, time: Duration) -> Result<(), Failure> {
+fn judge(screen: &mut Screen, outcome: &DemoOutcome, time: Duration) -> Result<(), ExitError> {
     screen.line(Paint::Plain, "");
     for line in table::table(outcome) {
         screen.line(Paint::Plain, &line);
@@ -99,7 +99,7 @@ fn judge(screen: &mut Screen, outcome: &Outcome, time: Duration) -> Result<(), F
     screen.line(Paint::Plain, "");
     if let Err(why) = outcome.verdict() {
         screen.line(Paint::Bad, "FAILED");
-        return Err(Failure::Failed(format!("the demo failed: {why}")));
+        return Err(ExitError::Failed(format!("the demo failed: {why}")));
     }
     let (deaths, kinds, time) = (outcome.deaths.len(), outcome.kinds(), duration(time));
     let text = format!(

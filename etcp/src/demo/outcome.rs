@@ -1,37 +1,38 @@
 //! The result of a demo, and whether it proves what it should.
 
-use super::death::Death;
-use super::talk::Account;
+use super::death::DemoDeath;
+use super::talk::ByteCounts;
 
 /// The number of deaths, and of different kinds of death, that a demo must show.
-const LEAST_DEATHS: usize = 10;
-const LEAST_KINDS: usize = 4;
+const MIN_DEATHS: usize = 10;
+const MIN_KINDS: usize = 4;
 
 /// The result of a demo.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct DemoOutcome {
     /// The carriers that worked, were broken, and were replaced.
-    pub(super) deaths: Vec<Death>,
+    pub(super) deaths: Vec<DemoDeath>,
     /// Attached carriers, as cproxy counts them.
     pub(super) carriers: u64,
     /// Bytes that cproxy and sproxy sent again.
     pub(super) replayed: [u64; 2],
-    /// What the application and the target sent and received, once both streams ended in order.
-    pub(super) application: Option<Account>,
-    pub(super) target: Option<Account>,
+    /// The bytes that the application and the target sent and received, once both streams ended in
+    /// order.
+    pub(super) application: Option<ByteCounts>,
+    pub(super) target: Option<ByteCounts>,
     /// The reason why the demo could not continue.
     pub(super) trouble: Option<String>,
 }
 
-impl Outcome {
+impl DemoOutcome {
     /// Returns how many carriers died this way.
-    pub(super) fn count(&self, death: Death) -> usize {
+    pub(super) fn count(&self, death: DemoDeath) -> usize {
         self.deaths.iter().filter(|one| **one == death).count()
     }
 
     /// Returns how many different ways of dying occurred.
     pub(super) fn kinds(&self) -> usize {
-        Death::ALL.iter().filter(|death| self.count(**death) > 0).count()
+        DemoDeath::ALL.iter().filter(|death| self.count(**death) > 0).count()
     }
 
     /// Returns how many carriers died without being broken: on a very busy machine one can be
@@ -64,10 +65,10 @@ impl Outcome {
             }
         }
         let (deaths, kinds) = (self.deaths.len(), self.kinds());
-        if deaths < LEAST_DEATHS || kinds < LEAST_KINDS {
+        if deaths < MIN_DEATHS || kinds < MIN_KINDS {
             return Err(format!(
                 "only {deaths} carriers died, in {kinds} ways: \
-                 it takes {LEAST_DEATHS} in {LEAST_KINDS} ways to prove anything"
+                 it takes {MIN_DEATHS} in {MIN_KINDS} ways to prove anything"
             ));
         }
         Ok(())
@@ -82,18 +83,18 @@ mod tests {
     use super::super::talk::Sum;
     use super::*;
 
-    fn good() -> Outcome {
+    fn good() -> DemoOutcome {
         let sum = |bytes| Sum { bytes, digest: format!("{bytes:x}") };
-        let account = |sent, received| Account {
+        let account = |sent, received| ByteCounts {
             sent: sum(sent),
             received: sum(received),
             longest_pause: Duration::ZERO,
         };
-        Outcome {
+        DemoOutcome {
             deaths: PLAN.to_vec(),
             application: Some(account(10, 20)),
             target: Some(account(20, 10)),
-            ..Outcome::default()
+            ..DemoOutcome::default()
         }
     }
 
@@ -104,10 +105,10 @@ mod tests {
 
     #[test]
     fn nine_deaths_or_three_kinds_are_not_enough() {
-        let nine = Outcome { deaths: PLAN[..9].to_vec(), ..good() };
+        let nine = DemoOutcome { deaths: PLAN[..9].to_vec(), ..good() };
         assert!(nine.verdict().unwrap_err().starts_with("only 9 carriers died, in 5 ways"));
-        let deaths = [Death::Reset, Death::Close, Death::Cut].repeat(5);
-        let three = Outcome { deaths, ..good() };
+        let deaths = [DemoDeath::Reset, DemoDeath::Close, DemoDeath::Cut].repeat(5);
+        let three = DemoOutcome { deaths, ..good() };
         assert!(three.verdict().unwrap_err().starts_with("only 15 carriers died, in 3 ways"));
     }
 
@@ -117,9 +118,9 @@ mod tests {
         wrong.target.as_mut().unwrap().received.digest = "b".to_owned();
         let error = wrong.verdict().unwrap_err();
         assert_eq!(error, "the application sent 10 bytes (a), and 10 (b) arrived");
-        let endless = Outcome { application: None, ..good() };
+        let endless = DemoOutcome { application: None, ..good() };
         assert_eq!(endless.verdict().unwrap_err(), "a stream did not end");
-        let trouble = Outcome { trouble: Some("no luck".to_owned()), ..good() };
+        let trouble = DemoOutcome { trouble: Some("no luck".to_owned()), ..good() };
         assert_eq!(trouble.verdict().unwrap_err(), "no luck");
     }
 }

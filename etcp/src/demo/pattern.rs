@@ -2,9 +2,9 @@
 
 /// A stream that does not repeat itself, identified by its seed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pattern(pub(super) u64);
+pub(super) struct DemoPattern(pub(super) u64);
 
-impl Pattern {
+impl DemoPattern {
     /// Fills `buffer` with the stream's bytes from `position` on.
     pub(super) fn fill(self, mut position: u64, mut buffer: &mut [u8]) {
         while !buffer.is_empty() {
@@ -50,10 +50,10 @@ mod tests {
     #[test]
     fn a_part_is_the_same_as_in_the_whole() {
         let mut whole = [0; 100];
-        Pattern(7).fill(0, &mut whole);
+        DemoPattern(7).fill(0, &mut whole);
         for start in 0..40 {
             let mut part = [0; 50];
-            Pattern(7).fill(start as u64, &mut part);
+            DemoPattern(7).fill(start as u64, &mut part);
             assert_eq!(part, whole[start..start + 50]);
         }
     }
@@ -61,12 +61,12 @@ mod tests {
     #[test]
     fn a_wrong_a_repeated_and_a_missing_byte_are_found() {
         let (mut bytes, mut scratch) = ([0; 64], [0; 64]);
-        Pattern(1).fill(1000, &mut bytes);
-        assert_eq!(Pattern(1).first_wrong(1000, &bytes, &mut scratch), None);
-        assert!(Pattern(1).first_wrong(1001, &bytes, &mut scratch).is_some());
-        assert!(Pattern(1).first_wrong(999, &bytes, &mut scratch).is_some());
-        assert!(Pattern(2).first_wrong(1000, &bytes, &mut scratch).is_some());
+        DemoPattern(1).fill(1000, &mut bytes);
+        assert_eq!(DemoPattern(1).first_wrong(1000, &bytes, &mut scratch), None);
+        assert!(DemoPattern(1).first_wrong(1001, &bytes, &mut scratch).is_some());
+        assert!(DemoPattern(1).first_wrong(999, &bytes, &mut scratch).is_some());
+        assert!(DemoPattern(2).first_wrong(1000, &bytes, &mut scratch).is_some());
         bytes[63] ^= 1;
-        assert_eq!(Pattern(1).first_wrong(1000, &bytes, &mut scratch), Some(1063));
+        assert_eq!(DemoPattern(1).first_wrong(1000, &bytes, &mut scratch), Some(1063));
     }
 }

@@ -8,17 +8,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::link::Link;
+use super::link::RelayLink;
 
 /// A TCP relay on loopback that every carrier goes through.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(super) struct DemoRelay {
     address: SocketAddr,
-    newest: watch::Receiver<Option<Arc<Link>>>,
+    newest: watch::Receiver<Option<Arc<RelayLink>>>,
     task: JoinHandle<()>,
 }
 
-impl Relay {
+impl DemoRelay {
     /// Starts a relay to sproxy.
     pub(super) async fn start(sproxy: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -34,13 +34,13 @@ impl Relay {
     }
 
     /// Returns the newest link.
-    pub(super) fn newest(&self) -> Option<Arc<Link>> {
+    pub(super) fn newest(&self) -> Option<Arc<RelayLink>> {
         self.newest.borrow().clone()
     }
 }
 
 /// Closes the sockets of silent links, which stay open until here.
-impl Drop for Relay {
+impl Drop for DemoRelay {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -49,13 +49,13 @@ impl Drop for Relay {
 async fn serve(
     listener: TcpListener,
     sproxy: SocketAddr,
-    newest: watch::Sender<Option<Arc<Link>>>,
+    newest: watch::Sender<Option<Arc<RelayLink>>>,
 ) {
     let mut links = JoinSet::new();
     for number in 1.. {
         // A connection that cannot be linked is dropped, and cproxy tries again.
         let Ok((cproxy, sproxy)) = connect(&listener, sproxy).await else { continue };
-        let link = Arc::new(Link::new(number));
+        let link = Arc::new(RelayLink::new(number));
         newest.send_replace(Some(Arc::clone(&link)));
         links.spawn(async move { link.carry(cproxy, sproxy).await });
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use eternaltcp::report::bytes;
 use rustix::stdio::stdout;
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::{print, stdio};
 
 /// Interval at which the live line is drawn.
@@ -28,7 +28,7 @@ pub(super) enum Paint {
 
 /// The progress of the demo.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Progress<'a> {
+pub(super) struct DemoProgress<'a> {
     /// Deaths so far, and in total.
     pub(super) done: usize,
     pub(super) planned: usize,
@@ -79,12 +79,12 @@ impl Screen {
     }
 
     /// Fails if some output could not be written.
-    pub(super) fn check(&mut self) -> Result<(), Failure> {
+    pub(super) fn check(&mut self) -> Result<(), ExitError> {
         print::is_read(self.trouble.take().map_or(Ok(()), Err)).map(drop)
     }
 
     /// Draws the live line if there is one and it is due.
-    pub(super) fn progress(&mut self, progress: &Progress<'_>) {
+    pub(super) fn progress(&mut self, progress: &DemoProgress<'_>) {
         if !self.is_terminal || self.drawn.is_some_and(|at| at.elapsed() < FRAME) {
             return;
         }
@@ -97,8 +97,8 @@ impl Screen {
     }
 }
 
-fn draw(progress: &Progress<'_>) -> String {
-    let Progress { done, planned, received: [up, down], state } = *progress;
+fn draw(progress: &DemoProgress<'_>) -> String {
+    let DemoProgress { done, planned, received: [up, down], state } = *progress;
     let filled = (BAR * done).checked_div(planned).unwrap_or(BAR).min(BAR);
     format!(
         "[{}{}] {done}/{planned}  up {}, down {}  {state}",
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_bar_fills_up() {
         let at = |done| {
-            let progress = Progress { done, planned: 14, received: [1_000_000, 0], state: "" };
+            let progress = DemoProgress { done, planned: 14, received: [1_000_000, 0], state: "" };
             draw(&progress)
         };
         assert_eq!(at(0), format!("[{}] 0/14  up 1.0 MB, down 0 B  ", ".".repeat(BAR)));

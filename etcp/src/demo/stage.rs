@@ -7,20 +7,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use eternaltcp::address::{Listen, Server as ServerAddress, Target};
+use eternaltcp::address::{Listen, ServerAddress, Target};
 use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
-use eternaltcp::server::{KeySource, Monitor, Server, ServerConfig};
+use eternaltcp::server::{KeySource, Server, ServerConfig, ServerMonitor};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Listener, TunnelConfig, this_instance};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::relay::Relay;
+use super::relay::DemoRelay;
 use crate::cli::TunnelArgs;
 use crate::cproxy::accept;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::runtime;
 use crate::sproxy::tunnel_config;
 
@@ -33,34 +33,34 @@ const TUNNEL: TunnelArgs =
 
 /// The running parts of the demo.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct DemoSetup {
     /// The target of the sessions.
     pub(super) target: TcpListener,
     /// The address that the application connects to.
     pub(super) entrance: SocketAddr,
-    pub(super) relay: Relay,
+    pub(super) relay: DemoRelay,
     pub(super) client: Client,
-    pub(super) monitor: Monitor,
+    pub(super) monitor: ServerMonitor,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
 }
 
-impl Stage {
+impl DemoSetup {
     /// Starts everything. Keys and other files are kept in `folder`.
-    pub(super) async fn build(folder: &Path) -> Result<Self, Failure> {
-        let target = TcpListener::bind(ANY_PORT).await.map_err(Failure::failed)?;
+    pub(super) async fn build(folder: &Path) -> Result<Self, ExitError> {
+        let target = TcpListener::bind(ANY_PORT).await.map_err(ExitError::failed)?;
         let tunnel = tunnel_config(&TUNNEL)?;
         runtime::raise_descriptors()?;
-        let keys = Keys::make(folder)?;
+        let keys = DemoKeys::make(folder)?;
         let server = bind_server(&keys, &target, tunnel.clone())?;
         let monitor = server.monitor();
-        let address = server.local_addr().map_err(Failure::failed)?;
+        let address = server.local_addr().map_err(ExitError::failed)?;
         let (stop_server, stop) = oneshot::channel();
         let server = tokio::spawn(server.run(async {
             // Dropping the stage stops it too.
             let _ = stop.await;
         }));
-        let relay = Relay::start(address).await.map_err(Failure::failed)?;
+        let relay = DemoRelay::start(address).await.map_err(ExitError::failed)?;
         let (client, entrance) = start_client(&keys, folder, relay.address(), tunnel)?;
         Ok(Self { target, entrance, relay, client, monitor, server, stop_server })
     }
@@ -76,53 +76,57 @@ impl Stage {
 }
 
 /// The keys of both sides.
-struct Keys {
+struct DemoKeys {
     server: Identity,
     client: Identity,
     authorized: AuthorizedKeys,
 }
 
-impl Keys {
-    fn make(folder: &Path) -> Result<Self, Failure> {
-        let key = |name| Identity::load_or_create(&folder.join(name)).map_err(Failure::failed);
+impl DemoKeys {
+    fn make(folder: &Path) -> Result<Self, ExitError> {
+        let key = |name| Identity::load_or_create(&folder.join(name)).map_err(ExitError::failed);
         let (server, client) = (key("server_key")?, key("id_ed25519")?);
         let authorized = AuthorizedKeys::parse(&client.public_key().to_string());
         Ok(Self { server, client, authorized })
     }
 }
 
-fn bind_server(keys: &Keys, target: &TcpListener, tunnel: TunnelConfig) -> Result<Server, Failure> {
-    let target = target.local_addr().map_err(Failure::failed)?;
+fn bind_server(
+    keys: &DemoKeys,
+    target: &TcpListener,
+    tunnel: TunnelConfig,
+) -> Result<Server, ExitError> {
+    let target = target.local_addr().map_err(ExitError::failed)?;
     let authorized = KeySource::Fixed(keys.authorized.clone());
     let mut config = ServerConfig::new(ANY_PORT, keys.server.clone(), authorized);
     config.strict_modes = None;
     config.target = Target::Tcp { host: target.ip().to_string(), port: target.port() };
     config.tunnel = tunnel;
-    Server::bind(config).map_err(Failure::failed)
+    Server::bind(config).map_err(ExitError::failed)
 }
 
 /// Starts a client that trusts the server at the relay's address, and listens for the application.
 fn start_client(
-    keys: &Keys,
+    keys: &DemoKeys,
     folder: &Path,
     relay: SocketAddr,
     tunnel: TunnelConfig,
-) -> Result<(Client, SocketAddr), Failure> {
+) -> Result<(Client, SocketAddr), ExitError> {
     let server = ServerAddress { host: relay.ip().to_string(), port: relay.port() };
     let known_hosts = folder.join("known_hosts");
     write(&known_hosts, &known_hosts_line(&server, &keys.server.public_key()))?;
-    let listener = Listener::bind(&Listen::Tcp(ANY_PORT)).map_err(Failure::failed)?;
-    let entrance = listener.name().parse().map_err(Failure::failed)?;
+    let listener = Listener::bind(&Listen::Tcp(ANY_PORT)).map_err(ExitError::failed)?;
+    let entrance = listener.name().parse().map_err(ExitError::failed)?;
     let trust = Trust::new(known_hosts);
     let instance = this_instance(format!("demo {}", std::process::id()));
     let mut config = ClientConfig::new(server.into(), keys.client.clone(), trust, instance);
     config.tunnel = tunnel;
-    let client = Client::start(config).map_err(Failure::failed)?;
+    let client = Client::start(config).map_err(ExitError::failed)?;
     tokio::spawn(accept(listener, None, client.opener()));
     Ok((client, entrance))
 }
 
-fn write(path: &Path, line: &str) -> Result<(), Failure> {
+fn write(path: &Path, line: &str) -> Result<(), ExitError> {
     fs::write(path, format!("{line}\n"))
-        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+        .map_err(|error| ExitError::Failed(format!("cannot write {}: {error}", path.display())))
 }

@@ -2,19 +2,19 @@
 
 use eternaltcp::report::duration;
 
-use super::death::Death;
-use super::outcome::Outcome;
-use super::talk::{Account, Sum};
+use super::death::DemoDeath;
+use super::outcome::DemoOutcome;
+use super::talk::{ByteCounts, Sum};
 
 /// Hexadecimal digits of a digest that are shown; all of them are compared.
 const DIGITS: usize = 16;
 
 /// Returns the table's lines.
-pub(super) fn table(outcome: &Outcome) -> Vec<String> {
+pub(super) fn table(outcome: &DemoOutcome) -> Vec<String> {
     let (application, target) = (outcome.application.as_ref(), outcome.target.as_ref());
     let sent = [application.map(|a| &a.sent), target.map(|a| &a.sent)];
     let received = [target.map(|a| &a.received), application.map(|a| &a.received)];
-    let pause = |account: Option<&Account>| account.map(|a| duration(a.longest_pause));
+    let pause = |account: Option<&ByteCounts>| account.map(|a| duration(a.longest_pause));
     let bytes = |sum: Option<&Sum>| sum.map(|sum| grouped(sum.bytes));
     let digest = |sum: Option<&Sum>| sum.map(|sum| sum.digest[..DIGITS].to_owned());
     let replayed = outcome.replayed.map(|bytes| Some(grouped(bytes)));
@@ -30,7 +30,7 @@ pub(super) fn table(outcome: &Outcome) -> Vec<String> {
         count("carriers made", outcome.carriers as usize),
         count("carriers that died", outcome.deaths.len()),
     ];
-    let deaths = Death::ALL.iter().filter(|death| outcome.count(**death) > 0);
+    let deaths = DemoDeath::ALL.iter().filter(|death| outcome.count(**death) > 0);
     lines.extend(deaths.map(|death| count(&format!("  {death}"), outcome.count(*death))));
     if outcome.unplanned() > 0 {
         lines.push(count("and unasked", outcome.unplanned()));
@@ -72,8 +72,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_a_dash_and_every_line_fits_a_terminal() {
-        let outcome = Outcome { deaths: Death::ALL.to_vec(), ..Outcome::default() };
+    fn unknown_values_are_dashes_and_every_line_fits_a_terminal() {
+        let outcome = DemoOutcome { deaths: DemoDeath::ALL.to_vec(), ..DemoOutcome::default() };
         let lines = table(&outcome);
         assert!(lines.iter().all(|line| line.len() < 80), "{lines:#?}");
         assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["bytes", "sent", "-", "-"]);

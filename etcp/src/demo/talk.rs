@@ -11,13 +11,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::pattern::Pattern;
+use super::pattern::DemoPattern;
 
 /// The streams of the application and of the target.
-const UP: Pattern = Pattern(0x6574_6370);
-const DOWN: Pattern = Pattern(0x7063_7465);
+const UP: DemoPattern = DemoPattern(0x6574_6370);
+const DOWN: DemoPattern = DemoPattern(0x7063_7465);
 
-/// The most bytes that are moved at once.
+/// The maximum number of bytes that are moved at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Pause between two writes: about 15 MB/s, so that faults hit data in flight and the machine has
@@ -28,9 +28,9 @@ const PACE: Duration = Duration::from_millis(2);
 /// the target, so this much passes a half-closed session.
 pub(super) const TAIL: u64 = 1 << 20;
 
-/// What one end sent and received.
+/// The bytes that one end sent and received.
 #[derive(Clone, Debug)]
-pub(super) struct Account {
+pub(super) struct ByteCounts {
     pub(super) sent: Sum,
     pub(super) received: Sum,
     /// The longest time without a byte since the first.
@@ -51,17 +51,20 @@ pub(super) async fn application(
     stream: TcpStream,
     received: Arc<AtomicU64>,
     stop: oneshot::Receiver<()>,
-) -> Result<Account, String> {
+) -> Result<ByteCounts, String> {
     let (reader, writer) = split(stream)?;
     let (sent, (received, longest_pause)) =
         tokio::try_join!(send(writer, UP, stop), receive(reader, DOWN, &received))
             .map_err(|why| format!("the application's stream is wrong: {why}"))?;
-    Ok(Account { sent, received, longest_pause })
+    Ok(ByteCounts { sent, received, longest_pause })
 }
 
 /// Plays the target, which continues for a while after the application's stream has ended, and then
 /// ends its own.
-pub(super) async fn target(stream: TcpStream, received: Arc<AtomicU64>) -> Result<Account, String> {
+pub(super) async fn target(
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+) -> Result<ByteCounts, String> {
     let (reader, writer) = split(stream)?;
     let (end, stop) = oneshot::channel();
     let receiving = async {
@@ -73,7 +76,7 @@ pub(super) async fn target(stream: TcpStream, received: Arc<AtomicU64>) -> Resul
     let (sent, (received, longest_pause)) =
         tokio::try_join!(send(writer, DOWN, stop), receiving)
             .map_err(|why| format!("the target's stream is wrong: {why}"))?;
-    Ok(Account { sent, received, longest_pause })
+    Ok(ByteCounts { sent, received, longest_pause })
 }
 
 fn split(stream: TcpStream) -> Result<(OwnedReadHalf, OwnedWriteHalf), String> {
@@ -83,7 +86,7 @@ fn split(stream: TcpStream) -> Result<(OwnedReadHalf, OwnedWriteHalf), String> {
 
 async fn send(
     mut writer: OwnedWriteHalf,
-    pattern: Pattern,
+    pattern: DemoPattern,
     mut stop: oneshot::Receiver<()>,
 ) -> Result<Sum, String> {
     let (mut bytes, mut digest) = (0, Sha256::new());
@@ -112,7 +115,7 @@ async fn send(
 /// Receives to the end of the stream. Also returns the longest pause.
 async fn receive(
     mut reader: OwnedReadHalf,
-    pattern: Pattern,
+    pattern: DemoPattern,
     progress: &AtomicU64,
 ) -> Result<(Sum, Duration), String> {
     let (mut bytes, mut digest) = (0, Sha256::new());

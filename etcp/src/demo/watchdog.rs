@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Time allowed for writing the last line: stderr may be stuck too.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -24,7 +24,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub(super) fn start(limit: Duration, folder: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn start(limit: Duration, folder: PathBuf) -> Result<Self, ExitError> {
         let (leash, slipped) = channel();
         let watch = move || {
             if slipped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
@@ -33,7 +33,7 @@ impl Watchdog {
         };
         thread::Builder::new()
             .spawn(watch)
-            .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
+            .map_err(|error| ExitError::Failed(format!("cannot start a thread: {error}")))?;
         Ok(Self { _leash: leash })
     }
 }
@@ -43,7 +43,7 @@ fn bite(limit: Duration, folder: &std::path::Path) {
     let _ = fs::remove_dir_all(folder);
     // Without a thread for it, the line is not printed.
     let words = thread::Builder::new().spawn(move || {
-        Failure::Failed(format!("the demo was stuck, and is ended after {limit:?}")).report()
+        ExitError::Failed(format!("the demo was stuck, and is ended after {limit:?}")).report()
     });
     thread::sleep(LAST_WORDS);
     drop(words);

@@ -10,12 +10,12 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::{Cli, CompletionsArgs};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::{print, stdio};
 pub(crate) use values::values;
 
 /// Prints the completion script of a shell.
-pub(crate) fn completions(args: CompletionsArgs) -> Result<(), Failure> {
+pub(crate) fn completions(args: CompletionsArgs) -> Result<(), ExitError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "etcp", &mut script);
     let script = match args.shell {

@@ -6,17 +6,17 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::cli::{ValuesArgs, ValuesKind};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::{paths, print, running};
 
-/// The most bytes that are read of a file.
+/// The maximum number of bytes that are read of a file.
 const MAX_FILE: u64 = 1 << 20;
-/// The most values that are printed.
+/// The maximum number of values that are printed.
 const MAX_VALUES: usize = 1000;
 
 /// Prints the values of one kind. A file that cannot be read has no values, because a shell cannot
 /// show errors here.
-pub(crate) fn values(args: &ValuesArgs) -> Result<(), Failure> {
+pub(crate) fn values(args: &ValuesArgs) -> Result<(), ExitError> {
     let values = match args.kind {
         ValuesKind::Hosts => hosts(),
         ValuesKind::Sessions => sessions(),

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_for_others_changes_nothing() {
+    fn directives_for_other_crates_change_nothing() {
         for text in [
             "",
             ",, ,",
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_part_that_is_not_understood_is_told() {
+    fn the_first_part_that_is_not_understood_is_reported() {
         assert_eq!(read("info,foo=verbose,x=y", LevelFilter::INFO).1, Some("foo=verbose"));
         assert_eq!(read("info,foo=debug", LevelFilter::INFO).1, None);
     }

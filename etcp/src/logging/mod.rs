@@ -25,9 +25,9 @@ use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{LogArgs, LogFormat};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use layer::{Format, Lines};
-use writer::Writer;
+use writer::LogWriter;
 
 pub(crate) use plain::escape_json;
 
@@ -35,7 +35,7 @@ pub(crate) use plain::escape_json;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Everything that this process writes to stderr.
-static WRITER: OnceLock<Arc<Writer>> = OnceLock::new();
+static WRITER: OnceLock<Arc<LogWriter>> = OnceLock::new();
 
 /// The level without `-v`.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ pub(crate) enum Level {
 }
 
 /// Starts the log. Directives of `RUST_LOG` for this program override `-v`.
-pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), Failure> {
+pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
     let text = std::env::var("RUST_LOG").unwrap_or_default();
     let (filter, odd) = filter::read(&text, default_filter(args.verbose, level));
     let format = match args.log_format {
@@ -88,7 +88,7 @@ pub(crate) fn finish() {
     }
 }
 
-fn writer() -> &'static Arc<Writer> {
+fn writer() -> &'static Arc<LogWriter> {
     WRITER.get_or_init(Arc::default)
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 
-use super::queue::Entry;
+use super::queue::LogItem;
 
 /// Bytes that are written at once if writing must not block. A pipe that poll(2) reports as
 /// writable takes them all (`PIPE_BUF`), and a terminal usually does.
@@ -22,7 +22,7 @@ pub(super) enum Wait {
 
 /// The output end of the log: the rest of a line, and the count of lost lines.
 #[derive(Default, Debug)]
-pub(super) struct Output {
+pub(super) struct LogOutput {
     /// `None`: stderr.
     to: Option<OwnedFd>,
     /// Bytes that are not written yet.
@@ -37,7 +37,7 @@ pub(super) struct Output {
     lost: u64,
 }
 
-impl Output {
+impl LogOutput {
     #[cfg(test)]
     pub(super) fn to(fd: impl Into<OwnedFd>) -> Self {
         Self { to: Some(fd.into()), ..Self::default() }
@@ -48,13 +48,13 @@ impl Output {
     /// number of lost lines, which precedes the next line that can be written.
     pub(super) fn write(
         &mut self,
-        entry: Entry,
+        entry: LogItem,
         wait: Wait,
         notice: impl FnOnce(u64) -> Vec<u8>,
     ) -> bool {
         let line = match entry {
-            Entry::Line(line) => Some(line),
-            Entry::Lost(count) => {
+            LogItem::Line(line) => Some(line),
+            LogItem::Lost(count) => {
                 self.lost += count;
                 None
             }
@@ -69,7 +69,7 @@ impl Output {
         self.flush(wait)
     }
 
-    /// Writes what is left. Returns whether all of it is written or lost.
+    /// Writes the rest. Returns whether all of it is written or lost.
     pub(super) fn flush(&mut self, wait: Wait) -> bool {
         if self.rest.is_empty() {
             return true;
@@ -135,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    fn line(text: &str) -> Entry {
-        Entry::Line(format!("{text}\n").into_bytes())
+    fn line(text: &str) -> LogItem {
+        LogItem::Line(format!("{text}\n").into_bytes())
     }
 
     fn notice(count: u64) -> Vec<u8> {
@@ -144,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_told_before_the_next_line() {
+    fn lost_lines_are_counted_and_reported_before_the_next_line() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut output = Output::to(full);
+        let mut output = LogOutput::to(full);
         for text in ["a", "b"] {
             assert!(output.write(line(text), Wait::Forever, notice));
         }
-        assert!(output.write(Entry::Lost(3), Wait::Forever, notice));
+        assert!(output.write(LogItem::Lost(3), Wait::Forever, notice));
         let (read, write) = rustix::pipe::pipe().unwrap();
         output.to = Some(write);
         output.write(line("c"), Wait::Forever, notice);
@@ -162,11 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_without_another_line() {
+    fn a_gap_is_reported_without_another_line() {
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let mut output = Output::to(write);
+        let mut output = LogOutput::to(write);
         output.write(line("a"), Wait::Forever, notice);
-        output.write(Entry::Lost(7), Wait::Forever, notice);
+        output.write(LogItem::Lost(7), Wait::Forever, notice);
         drop(output);
         let mut text = String::new();
         File::from(read).read_to_string(&mut text).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_pipe_that_is_full_keeps_a_line_for_later_and_none_is_torn() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
-        let mut output = Output::to(write);
+        let mut output = LogOutput::to(write);
         let long = "x".repeat(1000);
         let mut written = 0;
         while output.write(line(&long), Wait::Never, notice) {
@@ -201,7 +201,7 @@ mod tests {
         let (read, write) = pipe_with(PipeFlags::empty()).unwrap();
         rustix::io::ioctl_fionbio(&write, true).unwrap();
         let writing = std::thread::spawn(move || {
-            let mut output = Output::to(write);
+            let mut output = LogOutput::to(write);
             (0..LINES).for_each(|n| {
                 output.write(line(&format!("{n:1000}")), Wait::Forever, notice);
             });
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_line_after_one_that_was_torn_begins_a_line_of_its_own() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
-        let mut output = Output::to(write);
+        let mut output = LogOutput::to(write);
         while output.write(line(&"x".repeat(1500)), Wait::Never, notice) {}
         assert!(output.is_begun);
         // The reader goes away in the middle of a line, and another one comes.

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-/// The most bytes of waiting lines, with [`CHARGE`] for each. A megabyte holds thousands of lines:
-/// seconds of a busy server at level DEBUG.
+/// The maximum number of bytes of waiting lines, with [`CHARGE`] for each. A megabyte holds
+/// thousands of lines: seconds of a busy server at level DEBUG.
 pub(super) const CAPACITY: usize = 1 << 20;
 
 /// Room beyond [`CAPACITY`] for the program's own messages when it exits.
@@ -15,7 +15,7 @@ const CHARGE: usize = 64;
 
 /// The next thing to write.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Entry {
+pub(super) enum LogItem {
     /// A line, with its end.
     Line(Vec<u8>),
     /// A gap: this many lines were dropped here.
@@ -25,13 +25,13 @@ pub(super) enum Entry {
 /// The queue. Once it was full, it takes nothing until half of it is free: one long gap is more
 /// useful than many short ones.
 #[derive(Default, Debug)]
-pub(super) struct Queue {
-    entries: VecDeque<Entry>,
+pub(super) struct LogQueue {
+    entries: VecDeque<LogItem>,
     bytes: usize,
     is_full: bool,
 }
 
-impl Queue {
+impl LogQueue {
     /// Adds a line of the log, or counts it as lost.
     pub(super) fn push(&mut self, line: Vec<u8>) {
         let cost = line.len() + CHARGE;
@@ -47,20 +47,20 @@ impl Queue {
 
     fn add(&mut self, line: Vec<u8>, cost: usize) {
         self.bytes += cost;
-        self.entries.push_back(Entry::Line(line));
+        self.entries.push_back(LogItem::Line(line));
     }
 
     fn lose(&mut self) {
         match self.entries.back_mut() {
-            Some(Entry::Lost(count)) => *count += 1,
-            _ => self.entries.push_back(Entry::Lost(1)),
+            Some(LogItem::Lost(count)) => *count += 1,
+            _ => self.entries.push_back(LogItem::Lost(1)),
         }
     }
 
     /// Takes the next entry.
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    pub(super) fn pop(&mut self) -> Option<LogItem> {
         let entry = self.entries.pop_front();
-        if let Some(Entry::Line(line)) = &entry {
+        if let Some(LogItem::Line(line)) = &entry {
             self.bytes -= line.len() + CHARGE;
         }
         if self.bytes <= CAPACITY / 2 {
@@ -88,20 +88,20 @@ mod tests {
 
     #[test]
     fn lines_come_out_in_order_and_a_gap_is_counted_where_it_is() {
-        let mut queue = Queue::default();
+        let mut queue = LogQueue::default();
         let fitting = CAPACITY / (1001 + CHARGE);
         (0..fitting + 5).for_each(|number| queue.push(line(number)));
         for number in 0..fitting {
-            assert_eq!(queue.pop(), Some(Entry::Line(line(number))));
+            assert_eq!(queue.pop(), Some(LogItem::Line(line(number))));
         }
-        assert_eq!(queue.pop(), Some(Entry::Lost(5)));
+        assert_eq!(queue.pop(), Some(LogItem::Lost(5)));
         assert_eq!(queue.pop(), None);
         assert!(queue.is_empty() && queue.bytes == 0);
     }
 
     #[test]
     fn a_queue_that_was_full_takes_lines_again_when_half_of_it_is_free() {
-        let mut queue = Queue::default();
+        let mut queue = LogQueue::default();
         let fitting = CAPACITY / (1001 + CHARGE);
         (0..=fitting).for_each(|number| queue.push(line(number)));
         let mut lost = 1;
@@ -115,14 +115,17 @@ mod tests {
         }
         queue.push(b"again\n".to_vec());
         let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        let gaps = rest.iter().filter(|entry| matches!(entry, Entry::Lost(_))).count();
+        let gaps = rest.iter().filter(|entry| matches!(entry, LogItem::Lost(_))).count();
         assert_eq!(gaps, 1);
-        assert_eq!(rest[rest.len() - 2..], [Entry::Lost(lost), Entry::Line(b"again\n".to_vec())]);
+        assert_eq!(
+            rest[rest.len() - 2..],
+            [LogItem::Lost(lost), LogItem::Line(b"again\n".to_vec())]
+        );
     }
 
     #[test]
     fn memory_is_bounded_whatever_comes() {
-        let mut queue = Queue::default();
+        let mut queue = LogQueue::default();
         for number in 0..100_000 {
             queue.push(b"\n".to_vec());
             queue.push_urgent(line(number));
@@ -137,10 +140,10 @@ mod tests {
 
     #[test]
     fn the_programs_last_words_find_a_place_in_a_full_queue() {
-        let mut queue = Queue::default();
+        let mut queue = LogQueue::default();
         (0..3000).for_each(|number| queue.push(line(number)));
         queue.push_urgent(b"etcp: the end\n".to_vec());
         let last = std::iter::from_fn(|| queue.pop()).last();
-        assert_eq!(last, Some(Entry::Line(b"etcp: the end\n".to_vec())));
+        assert_eq!(last, Some(LogItem::Line(b"etcp: the end\n".to_vec())));
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use eternaltcp::process::write_from_background;
 use tracing::warn;
 
-use super::output::{Output, Wait};
-use super::queue::Queue;
+use super::output::{LogOutput, Wait};
+use super::queue::LogQueue;
 
 /// The writer thread's stack: it formats at most one line.
 const STACK: usize = 256 << 10;
@@ -26,19 +26,19 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Lines on their way to stderr.
 #[derive(Default, Debug)]
-pub(super) struct Writer {
-    state: Mutex<State>,
+pub(super) struct LogWriter {
+    state: Mutex<WriterState>,
     /// There is something to write.
     filled: Condvar,
     /// Everything is written.
     drained: Condvar,
     /// Locked while something is written.
-    output: Mutex<Output>,
+    output: Mutex<LogOutput>,
 }
 
 #[derive(Default, Debug)]
-struct State {
-    queue: Queue,
+struct WriterState {
+    queue: LogQueue,
     /// Something is being written.
     is_busy: bool,
     thread: Thread,
@@ -57,14 +57,14 @@ thread_local! {
     static OWN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-impl State {
+impl WriterState {
     /// Returns whether the thread has something left to write.
     fn is_pending(&mut self) -> bool {
         self.is_busy || !self.queue.is_empty()
     }
 }
 
-impl Writer {
+impl LogWriter {
     /// Adds a line of the log. Never waits for the reader of the log.
     pub(super) fn push(self: &Arc<Self>, line: &[u8]) {
         let is_own = OWN.with_borrow_mut(|own| match own {
@@ -84,7 +84,7 @@ impl Writer {
         self.add(|queue| queue.push_urgent(line.as_bytes().to_vec()));
     }
 
-    fn add(self: &Arc<Self>, push: impl FnOnce(&mut Queue)) {
+    fn add(self: &Arc<Self>, push: impl FnOnce(&mut LogQueue)) {
         let mut state = self.lock();
         push(&mut state.queue);
         if !matches!(state.thread, Thread::Runs) {
@@ -99,7 +99,7 @@ impl Writer {
         }
     }
 
-    fn start_thread(self: &Arc<Self>, state: &mut State) {
+    fn start_thread(self: &Arc<Self>, state: &mut WriterState) {
         if matches!(state.thread, Thread::Failed(since) if since.elapsed() < AGAIN) {
             return;
         }
@@ -135,8 +135,8 @@ impl Writer {
         }
     }
 
-    /// Writes what stderr takes now. Returns whether everything is written: a line that left the
-    /// queue may still be held back by the output.
+    /// Writes as much as stderr takes now. Returns whether everything is written: a line that left
+    /// the queue may still be held back by the output.
     fn write_without_waiting(&self) -> bool {
         // The thread that holds the lock writes this too.
         let Ok(mut output) = self.output.try_lock() else { return false };
@@ -155,7 +155,7 @@ impl Writer {
             let left = deadline.saturating_duration_since(Instant::now());
             let state = self.lock();
             if matches!(state.thread, Thread::Runs) {
-                let waited = self.drained.wait_timeout_while(state, left, State::is_pending);
+                let waited = self.drained.wait_timeout_while(state, left, WriterState::is_pending);
                 let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 return !state.is_pending();
             }
@@ -170,7 +170,7 @@ impl Writer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -195,10 +195,10 @@ mod tests {
     use super::*;
 
     /// Creates a writer to the smallest pipe; `thread` is the state of its thread.
-    fn writer(thread: Thread) -> (Arc<Writer>, File) {
+    fn writer(thread: Thread) -> (Arc<LogWriter>, File) {
         let (read, write): (OwnedFd, OwnedFd) = pipe().unwrap();
         fcntl_setpipe_size(&write, 4096).unwrap();
-        let writer = Writer { output: Mutex::new(Output::to(write)), ..Writer::default() };
+        let writer = LogWriter { output: Mutex::new(LogOutput::to(write)), ..LogWriter::default() };
         writer.lock().thread = thread;
         (Arc::new(writer), read.into())
     }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_holds_up_neither_lines_nor_the_end() {
+    fn a_stalled_reader_delays_neither_lines_nor_the_end() {
         let (writer, _pipe) = writer(Thread::None);
         for _ in 0..5000 {
             writer.push(&[b'x'; 1000]);
@@ -274,7 +274,7 @@ mod tests {
         while writer.lock().queue.is_empty() {
             writer.push(b"a line\n");
         }
-        writer.lock().queue = Queue::default();
+        writer.lock().queue = LogQueue::default();
         assert!(!writer.finish(Duration::ZERO));
         let reader = thread::spawn(move || read_all(pipe));
         assert!(writer.finish(LONG));

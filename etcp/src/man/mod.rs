@@ -11,10 +11,10 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
 use crate::cli::{Cli, ManArgs};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Writes the pages into a folder, and creates the folder if it is missing.
-pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ManArgs) -> Result<(), ExitError> {
     let folder = &args.folder;
     let mut cli = Cli::command().disable_help_subcommand(true);
     cli.build();
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
             Ok(found) if !found.is_dir() => "it is not a folder".to_owned(),
             _ => error.to_string(),
         };
-        Failure::Failed(format!("cannot write manual pages to {}: {why}", folder.display()))
+        ExitError::Failed(format!("cannot write manual pages to {}: {why}", folder.display()))
     })
 }
 

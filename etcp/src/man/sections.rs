@@ -115,7 +115,7 @@ Exit status:
 
 const RUN_STATUS: &str = "\
 Exit status:
-  That of the command; 128 plus the signal's number if a signal ended it. Before it runs:
+  The exit code of the command; 128 plus the signal's number if a signal ended it. Before it runs:
   1    the server was not reached in time
   2    wrong usage
   3    rejected by the server, or the server is not trusted
@@ -125,7 +125,7 @@ Exit status:
 
 const SSH_STATUS: &str = "\
 Exit status:
-  That of ssh; 255 if the login failed. Before ssh runs:
+  The exit code of ssh; 255 if the login failed. Before ssh runs:
   1  failed
   2  wrong usage
   3  rejected by the server, or the server is not trusted

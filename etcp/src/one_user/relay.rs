@@ -5,20 +5,20 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::thread;
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::stdio;
 use crate::talk::Message;
 
-/// The most bytes that are copied at once.
+/// The maximum number of bytes that are copied at once.
 const BUFFER: usize = 32 * 1024;
 
-pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
-    let port: u16 = wish.get("port").map_err(Failure::failed)?;
+pub(crate) fn run(request: &Message) -> Result<(), ExitError> {
+    let port: u16 = request.get("port").map_err(ExitError::failed)?;
     let failed = |error| {
-        Failure::Failed(format!("the sproxy on port {port} of the server is gone: {error}"))
+        ExitError::Failed(format!("the sproxy on port {port} of the server is gone: {error}"))
     };
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
-    carry(socket).map_err(Failure::failed)
+    carry(socket).map_err(ExitError::failed)
 }
 
 /// Copies until the sproxy has ended its direction, or nobody reads its data. The end of stdin is

@@ -12,9 +12,9 @@ use eternaltcp::policy::AuthorizedKeys;
 use eternaltcp::server::{KeySource, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::signals::{Hangup, Signals};
-use crate::talk::{Message, Ports, TalkError};
+use crate::talk::{Message, PortChoice, TalkError};
 use crate::{runtime, stdio};
 
 /// Time after the login in which the first client must connect.
@@ -25,15 +25,15 @@ const LAST_CONTACT: Duration = Duration::from_secs(5);
 
 /// The request.
 #[derive(Debug)]
-struct Wish {
+struct ServeRequest {
     key: PublicKey,
-    ports: Ports,
+    ports: PortChoice,
     /// Only carriers through ssh are expected.
     is_local: bool,
     tunnel: TunnelConfig,
 }
 
-impl Wish {
+impl ServeRequest {
     fn read(message: &Message) -> Result<Self, TalkError> {
         let key = message.text("key").and_then(|key| PublicKey::from_openssh(key).ok());
         let millis = |name| message.get(name).map(Duration::from_millis);
@@ -51,12 +51,12 @@ impl Wish {
     }
 }
 
-pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
+pub(crate) fn run(request: &Message) -> Result<(), ExitError> {
     // Signals that the login's processes receive at its end do not reach this process.
-    rustix::process::setsid().map_err(Failure::failed)?;
+    rustix::process::setsid().map_err(ExitError::failed)?;
     runtime::block_on(async {
         let stop = Signals::listen(Hangup::Reloads)?.stop();
-        let server = match bind(wish) {
+        let server = match bind(request) {
             Ok((server, answer)) => say(&answer).map(|()| server)?,
             Err(error) => return say(&Message::new("error").with("text", error)),
         };
@@ -74,7 +74,7 @@ pub(crate) fn run(wish: &Message) -> Result<(), Failure> {
 }
 
 /// Sends one message and leaves the login, which ends once no process holds its stdio.
-fn say(answer: &Message) -> Result<(), Failure> {
+fn say(answer: &Message) -> Result<(), ExitError> {
     let leave = || -> io::Result<()> {
         std::env::set_current_dir("/")?;
         let nothing = File::options().read(true).write(true).open("/dev/null")?;
@@ -84,16 +84,16 @@ fn say(answer: &Message) -> Result<(), Failure> {
         rustix::stdio::dup2_stdout(&nothing)?;
         Ok(())
     };
-    leave().map_err(Failure::failed)
+    leave().map_err(ExitError::failed)
 }
 
 /// Listens, and returns the answer with the port.
 fn bind(message: &Message) -> Result<(Server, Message), String> {
-    let wish = Wish::read(message).map_err(|error| error.to_string())?;
-    let login = Login::of_this_process();
+    let request = ServeRequest::read(message).map_err(|error| error.to_string())?;
+    let login = LoginProcess::of_this_process();
     let identity = Identity::generate().map_err(|error| error.to_string())?;
     runtime::raise_descriptors().map_err(|failure| failure.text().to_owned())?;
-    let server = listen(&wish, &identity, &login)?;
+    let server = listen(&request, &identity, &login)?;
     let port = server.local_addr().map_err(|error| error.to_string())?.port();
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut answer = Message::new("here")
@@ -108,20 +108,24 @@ fn bind(message: &Message) -> Result<(Server, Message), String> {
 }
 
 /// Listens on the first free port, over IPv6 and IPv4 if both exist.
-fn listen(wish: &Wish, identity: &Identity, login: &Login) -> Result<Server, String> {
-    let addresses: &[IpAddr] = if wish.is_local {
+fn listen(
+    request: &ServeRequest,
+    identity: &Identity,
+    login: &LoginProcess,
+) -> Result<Server, String> {
+    let addresses: &[IpAddr] = if request.is_local {
         &[IpAddr::V4(Ipv4Addr::LOCALHOST)]
     } else {
         &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)]
     };
     let mut last = String::new();
-    for port in wish.ports.iter() {
+    for port in request.ports.iter() {
         for address in addresses {
             let listen = SocketAddr::new(*address, port);
-            let keys = KeySource::Fixed(AuthorizedKeys::parse(&wish.key.to_string()));
+            let keys = KeySource::Fixed(AuthorizedKeys::parse(&request.key.to_string()));
             let mut config = ServerConfig::new(listen, identity.clone(), keys);
             config.target = login.target();
-            config.tunnel = wish.tunnel.clone();
+            config.tunnel = request.tunnel.clone();
             match Server::bind(config) {
                 Ok(server) => return Ok(server),
                 Err(error @ ServerError::Listen(..)) => last = error.to_string(),
@@ -129,18 +133,18 @@ fn listen(wish: &Wish, identity: &Identity, login: &Login) -> Result<Server, Str
             }
         }
     }
-    Err(format!("{last}; no port of {} is free", wish.ports))
+    Err(format!("{last}; no port of {} is free", request.ports))
 }
 
 /// The sshd that started this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Login {
+struct LoginProcess {
     /// The address at which the client reached it, if known.
     address: Option<IpAddr>,
     port: u16,
 }
 
-impl Login {
+impl LoginProcess {
     fn of_this_process() -> Self {
         Self::parse(&std::env::var("SSH_CONNECTION").unwrap_or_default())
     }
@@ -178,21 +182,25 @@ mod tests {
             ("UNKNOWN 65535 UNKNOWN 65535", "127.0.0.1:22"),
             ("1 2 192.0.2.1 99999", "127.0.0.1:22"),
         ] {
-            assert_eq!(Login::parse(connection).target().to_string(), target, "{connection:?}");
+            assert_eq!(
+                LoginProcess::parse(connection).target().to_string(),
+                target,
+                "{connection:?}"
+            );
         }
     }
 
     #[test]
-    fn a_wish_is_read_whole_or_not_at_all() {
+    fn a_request_is_read_whole_or_not_at_all() {
         let key = Identity::generate().unwrap().public_key();
-        let wish = Message::new("serve")
+        let request = Message::new("serve")
             .with("ports", "60000-60010")
             .with("keep-detached", 5000)
             .with("heartbeat", 1000)
             .with("dead-after", 3000);
-        assert_eq!(Wish::read(&wish).unwrap_err(), TalkError::Field("key"));
-        let wish = Wish::read(&wish.with("key", &key)).unwrap();
-        assert_eq!((wish.key, wish.is_local), (key, false));
-        assert_eq!(wish.tunnel.keep_detached, Duration::from_secs(5));
+        assert_eq!(ServeRequest::read(&request).unwrap_err(), TalkError::Field("key"));
+        let request = ServeRequest::read(&request.with("key", &key)).unwrap();
+        assert_eq!((request.key, request.is_local), (key, false));
+        assert_eq!(request.tunnel.keep_detached, Duration::from_secs(5));
     }
 }

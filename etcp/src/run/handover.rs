@@ -13,11 +13,11 @@ use rustix::net::{
 };
 
 /// Descriptors in one message: TCP and UDP of two families, and the log.
-const MOST: usize = 5;
+const MAX_DESCRIPTORS: usize = 5;
 
 /// The sockets that listen inside. Everything that the program sends arrives at one of them.
 #[derive(Debug, Default)]
-pub(super) struct Sockets {
+pub(super) struct InnerSockets {
     /// TCP of each family, to which all connections are redirected.
     pub(super) tcp: Vec<TcpListener>,
     /// DNS queries of each family.
@@ -26,7 +26,7 @@ pub(super) struct Sockets {
     pub(super) log: Option<OwnedFd>,
 }
 
-impl Sockets {
+impl InnerSockets {
     /// Returns each socket with the letter that identifies it.
     fn listed(&self) -> Vec<(u8, BorrowedFd<'_>)> {
         let tcp = self.tcp.iter().map(|socket| (b't', socket.as_fd()));
@@ -46,16 +46,16 @@ impl Sockets {
 }
 
 /// Sends the sockets; called by the helper.
-pub(super) fn give_sockets(line: &UnixStream, sockets: &Sockets) -> io::Result<()> {
+pub(super) fn give_sockets(line: &UnixStream, sockets: &InnerSockets) -> io::Result<()> {
     let (letters, descriptors): (Vec<u8>, Vec<BorrowedFd<'_>>) =
         sockets.listed().into_iter().unzip();
     send(line, &letters, &descriptors)
 }
 
 /// Receives the sockets; `None` if the helper has failed.
-pub(super) fn take_sockets(line: &UnixStream) -> io::Result<Option<Sockets>> {
+pub(super) fn take_sockets(line: &UnixStream) -> io::Result<Option<InnerSockets>> {
     let (letters, descriptors) = receive(line)?;
-    let mut sockets = Sockets::default();
+    let mut sockets = InnerSockets::default();
     for (letter, descriptor) in letters.iter().zip(descriptors) {
         sockets.add(*letter, descriptor)?;
     }
@@ -73,7 +73,7 @@ pub(super) fn take_stdin(line: &UnixStream) -> io::Result<Option<OwnedFd>> {
 }
 
 fn send(line: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors for one message"));
@@ -84,8 +84,8 @@ fn send(line: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::
 
 /// Receives one message, or nothing if the other end is gone.
 fn receive(line: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = [0; MOST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut bytes = [0; MAX_DESCRIPTORS];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
         let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -113,7 +113,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let sockets = Sockets { tcp: vec![listener], dns: vec![dns], log: None };
+        let sockets = InnerSockets { tcp: vec![listener], dns: vec![dns], log: None };
         give_sockets(&there, &sockets).unwrap();
         let taken = take_sockets(&here).unwrap().unwrap();
         assert_eq!(taken.tcp[0].local_addr().unwrap(), address);

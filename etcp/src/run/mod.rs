@@ -26,15 +26,15 @@ use tracing::warn;
 
 use crate::cli::RunArgs;
 use crate::cproxy::client_config;
-use crate::exit::{Failure, of_client};
+use crate::exit::{ExitError, of_client};
 use crate::runtime;
-use handover::Sockets;
-use names::Names;
-use program::{Event, Helper, Signals};
+use handover::InnerSockets;
+use names::ResolvedNames;
+use program::{ChildSignals, Helper, ProgramEvent};
 
 pub(crate) use inside::run as run_inside;
 
-pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: RunArgs) -> Result<(), ExitError> {
     let name = format!("run {}", std::process::id());
     let mut config = client_config(args.server, name)?;
     config.connect_timeout = Some(args.first_contact.connect_timeout);
@@ -49,29 +49,29 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
 async fn carry(
     config: ClientConfig,
     helper: Helper,
-    sockets: Sockets,
+    sockets: InnerSockets,
     linger: Duration,
-) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    let mut client = Client::start(config).map_err(Failure::failed)?;
+) -> Result<(), ExitError> {
+    let mut signals = ChildSignals::listen()?;
+    let mut client = Client::start(config).map_err(ExitError::failed)?;
     let mut program = helper.program;
     tokio::select! {
         attached = client.attached() => attached.or_else(of_client)?,
         code = program.ended_early(&mut signals) => {
             client.close().await;
             client.ended().await;
-            return Err(Failure::Ended(code));
+            return Err(ExitError::Ended(code));
         }
     }
-    let names = Arc::new(Mutex::new(Names::default()));
-    sessions::start(sockets, &client.opener(), &names).map_err(Failure::failed)?;
-    handover::give_stdin(&helper.line).map_err(Failure::failed)?;
+    let names = Arc::new(Mutex::new(ResolvedNames::default()));
+    sessions::start(sockets, &client.opener(), &names).map_err(ExitError::failed)?;
+    handover::give_stdin(&helper.line).map_err(ExitError::failed)?;
     let mut end = None;
     let code = loop {
         tokio::select! {
             event = program.next(&mut signals) => match event {
-                Event::Again => client.reconnect().await,
-                Event::Ended(code) => break code,
+                ProgramEvent::Again => client.reconnect().await,
+                ProgramEvent::Ended(code) => break code,
             },
             why = client.ended(), if end.is_none() => {
                 warn!("nothing is forwarded any more: {why}");
@@ -82,11 +82,11 @@ async fn carry(
     if end.is_none() {
         finish(client, linger, &mut signals).await;
     }
-    Err(Failure::Ended(code))
+    Err(ExitError::Ended(code))
 }
 
 /// Gives the program's remaining sessions some time to end in order, then closes the tunnel.
-async fn finish(mut client: Client, linger: Duration, signals: &mut Signals) {
+async fn finish(mut client: Client, linger: Duration, signals: &mut ChildSignals) {
     // The program's last connections may wait to be accepted. Each turn asks the system for ready
     // sockets, and then runs the tasks that waited for them.
     for _ in 0..4 {

@@ -10,7 +10,7 @@ use eternaltcp::paths::temporary;
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 
 use super::network::ADDRESS_V4;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Sockets of services that resolve names through this machine's own network.
 const ANSWERERS: [&str; 4] = [
@@ -23,9 +23,9 @@ const ANSWERERS: [&str; 4] = [
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Mounts the files over those of the system, only in this mount namespace.
-pub(super) fn lay_over() -> Result<(), Failure> {
+pub(super) fn lay_over() -> Result<(), ExitError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::Failed(format!("cannot mount a file over {what} for the command: {error}"))
+        ExitError::Failed(format!("cannot mount a file over {what} for the command: {error}"))
     };
     // Nothing of it may reach the system's mounts; later mounts of the system still appear here.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)

@@ -7,11 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use eternaltcp::address::Target;
 
 /// Addresses that are remembered; beyond that the oldest is forgotten.
-const MOST: usize = 4096;
+const MAX_ADDRESSES: usize = 4096;
 
 /// The answers of look-ups so far.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct ResolvedNames {
     known: HashMap<IpAddr, Known>,
     order: VecDeque<IpAddr>,
 }
@@ -23,7 +23,7 @@ enum Known {
     AsSeveral,
 }
 
-impl Names {
+impl ResolvedNames {
     /// Records that a look-up of `name` returned `addresses`.
     pub(super) fn note(&mut self, name: &str, addresses: &[IpAddr]) {
         for address in addresses {
@@ -36,7 +36,7 @@ impl Names {
     }
 
     fn insert(&mut self, address: IpAddr, name: &str) {
-        if self.order.len() >= MOST
+        if self.order.len() >= MAX_ADDRESSES
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
@@ -66,13 +66,13 @@ mod tests {
         IpAddr::V4(number.into())
     }
 
-    fn shown(names: &Names, ip: IpAddr) -> String {
+    fn shown(names: &ResolvedNames, ip: IpAddr) -> String {
         names.target((ip, 80).into()).to_string()
     }
 
     #[test]
     fn a_target_has_the_only_name_that_its_address_was_looked_up_by() {
-        let mut names = Names::default();
+        let mut names = ResolvedNames::default();
         let [one, shared] = [address(0x0a00_0001), "2001:db8::1".parse().unwrap()];
         names.note("a.example", &[one, shared]);
         names.note("a.example", &[one]);
@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_host_is_not_used() {
-        let mut names = Names::default();
+    fn a_name_that_is_not_a_host_is_not_used() {
+        let mut names = ResolvedNames::default();
         names.note("a b", &[address(1)]);
         names.note("", &[address(2)]);
         assert_eq!(shown(&names, address(1)), "0.0.0.1:80");
@@ -95,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_remembered_and_the_oldest_is_forgotten() {
-        let mut names = Names::default();
-        for number in 0..=u32::try_from(MOST).unwrap() {
+    fn names_are_remembered_up_to_a_maximum_and_the_oldest_is_dropped() {
+        let mut names = ResolvedNames::default();
+        for number in 0..=u32::try_from(MAX_ADDRESSES).unwrap() {
             names.note("a.example", &[address(number)]);
         }
-        assert_eq!((names.known.len(), names.order.len()), (MOST, MOST));
+        assert_eq!((names.known.len(), names.order.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
         assert_eq!(shown(&names, address(0)), "0.0.0.0:80");
         assert_eq!(shown(&names, address(1)), "a.example:80");
     }

@@ -12,7 +12,7 @@ use rustix::thread::{
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
 };
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// The capability that `ip` and `nft` need.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN;
@@ -56,7 +56,7 @@ const SWITCHES: [(&str, &str, &str); 3] = [
 ];
 
 /// Moves this process into its own namespaces, without changing its user.
-pub(super) fn enter() -> Result<(), Failure> {
+pub(super) fn enter() -> Result<(), ExitError> {
     let own = UnshareFlags::NEWNET | UnshareFlags::NEWNS;
     // Root needs no user namespace, which would hide other users.
     if geteuid().is_root() && unshare(own).is_ok() {
@@ -73,7 +73,7 @@ pub(super) fn enter() -> Result<(), Failure> {
         })
         .map_err(|error| {
             let advice = advice(|path| fs::read_to_string(path).ok());
-            Failure::Failed(format!("cannot make a network for the command ({error}): {advice}"))
+            ExitError::Failed(format!("cannot make a network for the command ({error}): {advice}"))
         })
 }
 
@@ -124,9 +124,9 @@ fn limit_bounding_set() -> io::Result<()> {
 
 /// Adds advice to a failure inside a namespace, if the system allows namespaces but forbids
 /// everything in them, as AppArmor does.
-pub(super) fn explain(failure: Failure) -> Failure {
+pub(super) fn explain(failure: ExitError) -> ExitError {
     match (failure, switch(|path| fs::read_to_string(path).ok())) {
-        (Failure::Failed(text), Some(what)) => Failure::Failed(format!("{text}; {what}")),
+        (ExitError::Failed(text), Some(what)) => ExitError::Failed(format!("{text}; {what}")),
         (failure, _) => failure,
     }
 }

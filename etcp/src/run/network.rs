@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-use super::handover::Sockets;
+use super::handover::InnerSockets;
 use super::refused;
 use super::tools::feed;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// The program's own address, from the network for benchmarks (RFC 2544), which nobody uses.
 pub(super) const ADDRESS_V4: &str = "198.18.0.1";
@@ -18,21 +18,21 @@ pub(super) const ADDRESS_V4: &str = "198.18.0.1";
 const ADDRESS_V6: &str = "fd65:7463:7072:756e::1";
 
 /// Brings the network up, and listens in it.
-pub(super) fn make() -> Result<Sockets, Failure> {
+pub(super) fn make() -> Result<InnerSockets, ExitError> {
     let has_v6 = Path::new("/proc/self/net/if_inet6").exists();
     feed("ip", "iproute2", &["-batch", "-"], &addresses(has_v6))?;
-    let mut sockets = Sockets { log: refused::open_log().ok(), ..Sockets::default() };
+    let mut sockets = InnerSockets { log: refused::open_log().ok(), ..InnerSockets::default() };
     let mut rules = Rules { has_log: sockets.log.is_some(), families: Vec::new() };
     let mut families: Vec<(&str, SocketAddr)> = vec![("ipv4", (Ipv4Addr::LOCALHOST, 0).into())];
     if has_v6 {
         families.push(("ipv6", (Ipv6Addr::LOCALHOST, 0).into()));
     }
     for (name, any) in families {
-        let tcp = TcpListener::bind(any).map_err(Failure::failed)?;
-        let dns = UdpSocket::bind(any).map_err(Failure::failed)?;
+        let tcp = TcpListener::bind(any).map_err(ExitError::failed)?;
+        let dns = UdpSocket::bind(any).map_err(ExitError::failed)?;
         let port = |address: std::io::Result<SocketAddr>| address.map(|address| address.port());
-        let tcp_port = port(tcp.local_addr()).map_err(Failure::failed)?;
-        let dns_port = port(dns.local_addr()).map_err(Failure::failed)?;
+        let tcp_port = port(tcp.local_addr()).map_err(ExitError::failed)?;
+        let dns_port = port(dns.local_addr()).map_err(ExitError::failed)?;
         rules.families.push((name, tcp_port, dns_port));
         sockets.tcp.push(tcp);
         sockets.dns.push(dns);

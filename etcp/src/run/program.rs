@@ -12,13 +12,13 @@ use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::handover::{Sockets, take_sockets};
-use crate::exit::Failure;
+use super::handover::{InnerSockets, take_sockets};
+use crate::exit::ExitError;
 use crate::signals::Listened;
 
 /// The child process before it becomes the program.
 pub(super) struct Helper {
-    pub(super) program: Program,
+    pub(super) program: ChildProgram,
     /// The connection to it. The helper ends when this is dropped.
     pub(super) line: UnixStream,
 }
@@ -28,8 +28,8 @@ impl Helper {
     ///
     /// # Errors
     /// The helper could not make them, and has reported why.
-    pub(super) fn start(words: &[OsString]) -> Result<(Self, Sockets), Failure> {
-        let (line, theirs) = UnixStream::pair().map_err(Failure::failed)?;
+    pub(super) fn start(words: &[OsString]) -> Result<(Self, InnerSockets), ExitError> {
+        let (line, theirs) = UnixStream::pair().map_err(ExitError::failed)?;
         // This program itself, even if its file was replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("etcp").args(["run-inside", "--"]).args(words);
@@ -37,49 +37,51 @@ impl Helper {
         let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
-            .map_err(|error| Failure::Failed(format!("cannot start myself again: {error}")))?;
+            .map_err(|error| ExitError::Failed(format!("cannot start myself again: {error}")))?;
         // Otherwise this process would hold the helper's end of the connection.
         drop(command);
-        let mut program = Program { child };
-        match take_sockets(&line).map_err(Failure::failed)? {
+        let mut program = ChildProgram { child };
+        match take_sockets(&line).map_err(ExitError::failed)? {
             Some(sockets) => Ok((Self { program, line }, sockets)),
-            None => Err(Failure::Ended(code_of(program.child.wait().map_err(Failure::failed)?))),
+            None => {
+                Err(ExitError::Ended(code_of(program.child.wait().map_err(ExitError::failed)?)))
+            }
         }
     }
 }
 
 /// The process of the helper and of the program that it becomes.
-pub(super) struct Program {
+pub(super) struct ChildProgram {
     child: Child,
 }
 
 /// An event while the program runs.
-pub(super) enum Event {
+pub(super) enum ProgramEvent {
     /// The user requests a new carrier.
     Again,
     /// The program has ended, with this exit code.
     Ended(u8),
 }
 
-impl Program {
+impl ChildProgram {
     /// Passes signals on until an event. Cancel-safe.
-    pub(super) async fn next(&mut self, signals: &mut Signals) -> Event {
+    pub(super) async fn next(&mut self, signals: &mut ChildSignals) -> ProgramEvent {
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Event::Ended(code_of(status));
+                return ProgramEvent::Ended(code_of(status));
             }
             match signals.next().await {
-                Heard::Child => {}
-                Heard::Again => return Event::Again,
-                Heard::PassOn(signal) => self.pass_on(signal),
+                ReceivedSignal::Child => {}
+                ReceivedSignal::Again => return ProgramEvent::Again,
+                ReceivedSignal::PassOn(signal) => self.pass_on(signal),
             }
         }
     }
 
     /// Waits for the end of the helper while there is no carrier yet.
-    pub(super) async fn ended_early(&mut self, signals: &mut Signals) -> u8 {
+    pub(super) async fn ended_early(&mut self, signals: &mut ChildSignals) -> u8 {
         loop {
-            if let Event::Ended(code) = self.next(signals).await {
+            if let ProgramEvent::Ended(code) = self.next(signals).await {
                 return code;
             }
         }
@@ -99,7 +101,7 @@ fn code_of(status: ExitStatus) -> u8 {
 }
 
 /// The signals of this process.
-pub(super) struct Signals {
+pub(super) struct ChildSignals {
     child: tokio::signal::unix::Signal,
     again: Listened,
     terminate: Listened,
@@ -108,16 +110,16 @@ pub(super) struct Signals {
     quit: Listened,
 }
 
-enum Heard {
+enum ReceivedSignal {
     Child,
     Again,
     PassOn(Signal),
 }
 
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
+impl ChildSignals {
+    pub(super) fn listen() -> Result<Self, ExitError> {
         Ok(Self {
-            child: signal(SignalKind::child()).map_err(Failure::failed)?,
+            child: signal(SignalKind::child()).map_err(ExitError::failed)?,
             again: Listened::to(SignalKind::user_defined1())?,
             terminate: Listened::to(SignalKind::terminate())?,
             hangup: Listened::to(SignalKind::hangup())?,
@@ -136,11 +138,11 @@ impl Signals {
         }
     }
 
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> ReceivedSignal {
         loop {
             let (signal, is_typed) = tokio::select! {
-                _ = self.child.recv() => return Heard::Child,
-                () = self.again.recv() => return Heard::Again,
+                _ = self.child.recv() => return ReceivedSignal::Child,
+                () = self.again.recv() => return ReceivedSignal::Again,
                 () = self.terminate.recv() => (Signal::TERM, false),
                 () = self.hangup.recv() => (Signal::HUP, false),
                 () = self.interrupt.recv() => (Signal::INT, true),
@@ -148,7 +150,7 @@ impl Signals {
             };
             // Signals that are typed reach the program from the terminal itself.
             if !(is_typed && is_in_foreground().unwrap_or(false)) {
-                return Heard::PassOn(signal);
+                return ReceivedSignal::PassOn(signal);
             }
         }
     }

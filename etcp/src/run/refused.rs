@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 pub(super) const GROUP: u16 = 1;
 
 /// Destinations that get a log line each; further ones are not reported.
-const MOST: usize = 100;
+const MAX_DESTINATIONS: usize = 100;
 
 /// Bytes of each packet that are copied: an IP header and the ports.
 const COPIED: u32 = 64;
@@ -87,7 +87,7 @@ fn configure(socket: &OwnedFd, attribute: u16, value: &[u8]) -> io::Result<()> {
 /// kernel, and ends with the process.
 pub(super) fn tell(log: &OwnedFd) {
     let (mut told, mut buffer) = (HashSet::new(), vec![0; 64 * 1024]);
-    while told.len() < MOST {
+    while told.len() < MAX_DESTINATIONS {
         let length = match recv(log, &mut buffer[..], RecvFlags::empty()) {
             Ok((_, length)) => length.min(buffer.len()),
             // Some reports were lost: their senders try again.
@@ -105,14 +105,14 @@ pub(super) fn tell(log: &OwnedFd) {
 
 /// A refused packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Refused {
+struct RefusedPacket {
     protocol: u8,
     to: IpAddr,
     /// Only for protocols that have ports.
     port: Option<u16>,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol {
             1 | 58 => f.write_str("ping (ICMP)")?,
@@ -128,7 +128,7 @@ impl fmt::Display for Refused {
 }
 
 /// Returns the packets that netlink messages report.
-fn read(mut messages: &[u8]) -> Vec<Refused> {
+fn read(mut messages: &[u8]) -> Vec<RefusedPacket> {
     let mut found = Vec::new();
     while let Some((kind, body, rest)) = next_message(messages) {
         if kind == wire::PACKET {
@@ -166,7 +166,7 @@ fn behind(bytes: &[u8], length: usize) -> &[u8] {
 }
 
 /// Parses the beginning of an IPv4 packet (RFC 791) or an IPv6 packet (RFC 8200).
-fn read_packet(packet: &[u8]) -> Option<Refused> {
+fn read_packet(packet: &[u8]) -> Option<RefusedPacket> {
     let (protocol, to, header): (u8, IpAddr, usize) = match packet.first()? >> 4 {
         4 => {
             let to: [u8; 4] = *packet.get(16..)?.first_chunk()?;
@@ -180,7 +180,7 @@ fn read_packet(packet: &[u8]) -> Option<Refused> {
     };
     let ports = packet.get(header + 2..).and_then(|bytes| bytes.first_chunk());
     let has_ports = matches!(protocol, 17 | 132 | 136);
-    Some(Refused {
+    Some(RefusedPacket {
         protocol,
         to,
         port: ports.filter(|_| has_ports).map(|port| u16::from_be_bytes(*port)),
@@ -207,13 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_tells_is_read() {
+    fn a_message_of_the_kernel_is_parsed() {
         let shown: Vec<_> = read(&messages()).iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["UDP to 93.184.216.34:443", "UDP to [2001:db8::1]:443"]);
     }
 
     #[test]
-    fn what_is_cut_or_changed_is_read_without_harm() {
+    fn truncated_or_changed_messages_are_parsed_without_harm() {
         let whole = messages();
         for length in 0..whole.len() {
             assert!(read(&whole[..length]).len() <= 2);

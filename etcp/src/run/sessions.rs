@@ -8,15 +8,15 @@ use eternaltcp::{Listener, peer_name};
 use tracing::{debug, warn};
 
 use super::dns::{self, DNS_PORT};
-use super::handover::Sockets;
-use super::names::Names;
+use super::handover::InnerSockets;
+use super::names::ResolvedNames;
 use super::refused;
 
 /// Starts a task for each of the sockets.
 pub(super) fn start(
-    sockets: Sockets,
+    sockets: InnerSockets,
     opener: &Opener,
-    names: &Arc<Mutex<Names>>,
+    names: &Arc<Mutex<ResolvedNames>>,
 ) -> io::Result<()> {
     for listener in sockets.tcp {
         let listener = Listener::from_tcp(listener)?;
@@ -46,7 +46,7 @@ pub(super) fn start(
 }
 
 /// Forwards every connection that was redirected to `listener`, until the client ends.
-async fn accept(mut listener: Listener, opener: Opener, names: Arc<Mutex<Names>>) {
+async fn accept(mut listener: Listener, opener: Opener, names: Arc<Mutex<ResolvedNames>>) {
     loop {
         let stream = listener.accept().await;
         let is_running = match stream.original_destination() {

@@ -4,18 +4,23 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 
 /// Folders of the tools on systems whose users' PATH lacks them.
 const FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// Runs a tool that reads its commands from stdin.
-pub(super) fn feed(tool: &str, package: &str, args: &[&str], script: &str) -> Result<(), Failure> {
+pub(super) fn feed(
+    tool: &str,
+    package: &str,
+    args: &[&str],
+    script: &str,
+) -> Result<(), ExitError> {
     let program = find(tool).ok_or_else(|| {
-        Failure::Failed(format!("the program {tool} is not installed: install {package}"))
+        ExitError::Failed(format!("the program {tool} is not installed: install {package}"))
     })?;
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::Failed(format!("{tool} cannot set up the command's network: {error}"))
+        ExitError::Failed(format!("{tool} cannot set up the command's network: {error}"))
     };
     let mut child = Command::new(program)
         .args(args)
@@ -51,7 +56,7 @@ mod tests {
 
     fn failure(tool: &str, args: &[&str]) -> String {
         match feed(tool, "some-package", args, "exit 3\n") {
-            Err(Failure::Failed(text)) => text,
+            Err(ExitError::Failed(text)) => text,
             other => panic!("{tool} {args:?}: {other:?}"),
         }
     }

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_add_stands_around_what_the_user_wrote() {
+    fn our_options_surround_those_of_the_user() {
         let (before, after) = (["-o", "ProxyCommand=x"].map(OsStr::new), [OsStr::new("-y")]);
         assert_eq!(
             joined(parse("-J jump -p 22 host ls").through(&before, &after)),

@@ -5,17 +5,17 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use eternaltcp::address::Server;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::client::{ClientConfig, Servers, Trust, Via};
 use eternaltcp::tls::Identity;
 use eternaltcp::{TunnelConfig, this_instance};
 
-use super::handover::{Folder, Handover, Route};
+use super::handover::{Folder, Handover, SproxyRoute};
 use super::login::ALONE;
 use super::script;
 use crate::cli::SshCarryArgs;
 use crate::connect::carry;
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::ssh_config::family;
 use crate::talk::Message;
 
@@ -33,22 +33,22 @@ const WIRE: [&str; 4] = [
     "-oServerAliveCountMax=3",
 ];
 
-pub(crate) fn run(args: SshCarryArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: SshCarryArgs) -> Result<(), ExitError> {
     let (handover, identity) = Folder::at(args.folder).read()?;
     carry(configure(handover, identity)?, None)
 }
 
-fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Failure> {
+fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, ExitError> {
     let via = match &handover.route {
-        Route::Direct(_) => None,
-        Route::ViaSsh(args) => Some(via(&handover, args)),
+        SproxyRoute::Direct(_) => None,
+        SproxyRoute::ViaSsh(args) => Some(via(&handover, args)),
     };
     let servers = match handover.route {
-        Route::Direct(servers) => servers,
-        Route::ViaSsh(_) => vec![Server { host: handover.host, port: handover.port }],
+        SproxyRoute::Direct(servers) => servers,
+        SproxyRoute::ViaSsh(_) => vec![ServerAddress { host: handover.host, port: handover.port }],
     };
     let servers = Servers::from_list(servers)
-        .ok_or_else(|| Failure::Failed("there is no server to connect to".to_owned()))?;
+        .ok_or_else(|| ExitError::Failed("there is no server to connect to".to_owned()))?;
     let instance = this_instance(format!("ssh {}", std::process::id()));
     let mut config = ClientConfig::new(servers, identity, Trust::only(handover.key), instance);
     config.pins.address = handover.bind_address.and_then(|address| address.parse().ok());
@@ -72,12 +72,12 @@ fn via(handover: &Handover, login: &[OsString]) -> Via {
     let mut args: Vec<OsString> = ALONE.iter().chain(&WIRE).map(OsString::from).collect();
     args.extend(login.iter().cloned());
     args.push(script::carry().into());
-    let wish = Message::new("carry").with("port", handover.port);
+    let request = Message::new("carry").with("port", handover.port);
     Via {
         name: format!("ssh {}", handover.host),
         program: "ssh".into(),
         args,
-        greeting: format!("{}\n{wish}\n", handover.program).into(),
+        greeting: format!("{}\n{request}\n", handover.program).into(),
         marker: Message::new("through").to_string(),
         route_to: handover.route_to.as_ref().and_then(|address| address.parse().ok()).map(
             // Nothing is sent there, so any port works.

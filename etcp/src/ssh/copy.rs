@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Read, Write, stderr};
 
 use sha2::{Digest, Sha256};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::logging;
 
 /// Bytes that are read and sent at once.
@@ -20,8 +20,8 @@ pub(crate) struct Copy {
 
 impl Copy {
     /// Returns a copy of this program.
-    pub(crate) fn of_this() -> Result<Self, Failure> {
-        let failed = |error| Failure::Failed(format!("cannot read this program: {error}"));
+    pub(crate) fn of_this() -> Result<Self, ExitError> {
+        let failed = |error| ExitError::Failed(format!("cannot read this program: {error}"));
         let mut file = open().map_err(failed)?;
         let mut digest = Sha256::new();
         let length = io::copy(&mut file, &mut digest).map_err(failed)?;
@@ -46,22 +46,22 @@ impl Copy {
         host: &str,
         system: &str,
         to: &mut impl Write,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExitError> {
         let this = this_system();
         if system != this {
-            return Err(Failure::Failed(format!(
+            return Err(ExitError::Failed(format!(
                 "{host} runs {system}, and this etcp is for {this}: install etcp there, or name it with \
                  --remote-etcp"
             )));
         }
-        let failed = |error| Failure::Failed(format!("cannot copy etcp to {host}: {error}"));
+        let failed = |error| ExitError::Failed(format!("cannot copy etcp to {host}: {error}"));
         self.write(host, to).map_err(failed)
     }
 
     fn write(&self, host: &str, to: &mut impl Write) -> io::Result<()> {
         let mut file = open()?.take(self.length);
         writeln!(to, "{}", self.length)?;
-        let mut progress = Progress::new(host, self.length);
+        let mut progress = CopyProgress::new(host, self.length);
         let mut buffer = vec![0; CHUNK];
         loop {
             let count = file.read(&mut buffer)?;
@@ -80,14 +80,14 @@ fn open() -> io::Result<File> {
     File::open("/proc/self/exe")
 }
 
-/// Returns what `uname -sm` prints here.
+/// Returns the output of `uname -sm` on this machine.
 fn this_system() -> String {
     let uname = rustix::system::uname();
     format!("{} {}", uname.sysname().to_string_lossy(), uname.machine().to_string_lossy())
 }
 
 /// The progress of the copy: a growing line on a terminal, one line elsewhere.
-struct Progress {
+struct CopyProgress {
     what: String,
     length: u64,
     sent: u64,
@@ -95,7 +95,7 @@ struct Progress {
     is_terminal: bool,
 }
 
-impl Progress {
+impl CopyProgress {
     fn new(host: &str, length: u64) -> Self {
         let what = format!("copying etcp to {host}: {} MB", length.div_ceil(1_000_000));
         let is_terminal = stderr().is_terminal();
@@ -114,7 +114,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for CopyProgress {
     fn drop(&mut self) {
         if self.is_terminal {
             logging::show("\n");
@@ -137,7 +137,7 @@ mod tests {
     fn a_server_of_another_kind_gets_no_copy() {
         let copy = Copy::of("0.1.0", &[0; 32], 5);
         let mut sent = Vec::new();
-        let Err(Failure::Failed(why)) = copy.send("host", "Linux vax", &mut sent) else {
+        let Err(ExitError::Failed(why)) = copy.send("host", "Linux vax", &mut sent) else {
             panic!("it was sent");
         };
         assert!(why.contains("host runs Linux vax") && sent.is_empty(), "{why}");

@@ -7,11 +7,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use eternaltcp::address::Server;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::paths::{temporary, user_runtime};
 use eternaltcp::tls::{Identity, PublicKey};
 
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::paths::temporary_folder;
 use crate::talk::Message;
 
@@ -23,9 +23,9 @@ const LEFT: Duration = Duration::from_secs(3600);
 
 /// How carriers reach the sproxy.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Route {
+pub(crate) enum SproxyRoute {
     /// Their own connections, to each of these servers.
-    Direct(Vec<Server>),
+    Direct(Vec<ServerAddress>),
     /// Through ssh with these arguments, the last of which is HOST.
     ViaSsh(Vec<OsString>),
 }
@@ -34,7 +34,7 @@ pub(crate) enum Route {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Handover {
     pub(crate) host: String,
-    pub(crate) route: Route,
+    pub(crate) route: SproxyRoute,
     pub(crate) port: u16,
     /// The key of the sproxy.
     pub(crate) key: PublicKey,
@@ -59,11 +59,11 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// Creates a folder with a key in it.
-    pub(crate) fn make() -> Result<(Self, Identity), Failure> {
+    pub(crate) fn make() -> Result<(Self, Identity), ExitError> {
         let places = user_runtime().into_iter().chain(temporary());
         let folder = temporary_folder(PREFIX, places.inspect(|place| sweep(place)))?;
         let identity = Identity::load_or_create(&folder.path().join("key"));
-        let identity = identity.map_err(Failure::failed)?;
+        let identity = identity.map_err(ExitError::failed)?;
         Ok((Self(folder.keep()), identity))
     }
 
@@ -76,21 +76,21 @@ impl Folder {
         &self.0
     }
 
-    pub(crate) fn write(&self, handover: &Handover) -> Result<(), Failure> {
+    pub(crate) fn write(&self, handover: &Handover) -> Result<(), ExitError> {
         let failed = |error| cannot("write to", &self.0, &error);
         fs::write(self.0.join("tunnel"), handover.to_message().to_string()).map_err(failed)?;
         fs::write(self.0.join("route"), join(&handover.route)).map_err(failed)
     }
 
     /// Reads the contents.
-    pub(crate) fn read(&self) -> Result<(Handover, Identity), Failure> {
-        let identity = Identity::load(&self.0.join("key")).map_err(Failure::failed)?;
+    pub(crate) fn read(&self) -> Result<(Handover, Identity), ExitError> {
+        let identity = Identity::load(&self.0.join("key")).map_err(ExitError::failed)?;
         let text = |name| {
             fs::read(self.0.join(name)).map_err(|error| cannot("read from", &self.0, &error))
         };
         let (tunnel, route) = (text("tunnel")?, text("route")?);
         let handover = Handover::from_message(&String::from_utf8_lossy(&tunnel), &route);
-        let broken = || Failure::Failed(format!("the content of {} is broken", self.0.display()));
+        let broken = || ExitError::Failed(format!("the content of {} is broken", self.0.display()));
         Ok((handover.ok_or_else(broken)?, identity))
     }
 }
@@ -164,33 +164,33 @@ impl Handover {
 }
 
 /// Joins arguments, which may contain every byte except NUL; a NUL ends each.
-fn join(route: &Route) -> Vec<u8> {
+fn join(route: &SproxyRoute) -> Vec<u8> {
     let words: Vec<OsString> = match route {
-        Route::Direct(servers) => {
+        SproxyRoute::Direct(servers) => {
             let servers = servers.iter().map(|server| server.to_string().into());
             [OsString::from("direct")].into_iter().chain(servers).collect()
         }
-        Route::ViaSsh(args) => [OsString::from("ssh")].iter().chain(args).cloned().collect(),
+        SproxyRoute::ViaSsh(args) => [OsString::from("ssh")].iter().chain(args).cloned().collect(),
     };
     words.iter().flat_map(|word| word.as_bytes().iter().chain(&[0])).copied().collect()
 }
 
-fn split(bytes: &[u8]) -> Option<Route> {
+fn split(bytes: &[u8]) -> Option<SproxyRoute> {
     let mut words = bytes.strip_suffix(&[0])?.split(|byte| *byte == 0);
     match words.next()? {
         b"direct" => {
             let parse = |word| std::str::from_utf8(word).ok()?.parse().ok();
-            words.map(parse).collect::<Option<_>>().map(Route::Direct)
+            words.map(parse).collect::<Option<_>>().map(SproxyRoute::Direct)
         }
         b"ssh" => {
-            Some(Route::ViaSsh(words.map(|word| OsString::from_vec(word.to_vec())).collect()))
+            Some(SproxyRoute::ViaSsh(words.map(|word| OsString::from_vec(word.to_vec())).collect()))
         }
         _ => None,
     }
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("cannot {what} {}: {error}", path.display()))
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> ExitError {
+    ExitError::Failed(format!("cannot {what} {}: {error}", path.display()))
 }
 
 /// Quotes one word for the shell that runs a `ProxyCommand`, in which ssh expands `%`.
@@ -211,7 +211,7 @@ pub(crate) fn proxy_word(word: &OsStr) -> OsString {
 mod tests {
     use super::*;
 
-    fn handover(route: Route) -> Handover {
+    fn handover(route: SproxyRoute) -> Handover {
         Handover {
             host: "me@host".to_owned(),
             route,
@@ -230,11 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_handed_over_arrives_and_leaves_nothing() {
+    fn the_handover_arrives_and_leaves_no_files() {
         let args = ["-p", "22", "-i", "a b", "host"].map(OsString::from).to_vec();
         for route in [
-            Route::Direct(vec!["host:1".parse().unwrap(), "[::1]:1".parse().unwrap()]),
-            Route::ViaSsh(args),
+            SproxyRoute::Direct(vec!["host:1".parse().unwrap(), "[::1]:1".parse().unwrap()]),
+            SproxyRoute::ViaSsh(args),
         ] {
             let (folder, identity) = Folder::make().unwrap();
             let path = folder.path().to_owned();

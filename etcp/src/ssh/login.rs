@@ -11,15 +11,15 @@ use eternaltcp::process::as_started;
 use eternaltcp::tls::PublicKey;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::script::{Wanted, serve};
-use crate::exit::Failure;
-use crate::talk::{MOST_LINE, Message, TalkError};
+use super::script::{EtcpChoice, serve};
+use crate::exit::ExitError;
+use crate::talk::{MAX_LINE, Message, TalkError};
 
-/// The most output of shells and banners before etcp's first message, in bytes.
-const MOST_NOISE: usize = 1 << 20;
+/// The maximum amount of output of shells and banners before etcp's first message, in bytes.
+const MAX_NOISE: usize = 1 << 20;
 
 /// Time for ssh to exit after the conversation, and again after SIGTERM.
-const FAREWELL: Duration = Duration::from_secs(3);
+const EXIT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Options that make ssh only log in and run a command. A shared connection would die with its
 /// network, and hang.
@@ -37,7 +37,7 @@ pub(crate) const ALONE: [&str; 9] = [
 
 /// An sproxy that the server has started for this user.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Started {
+pub(crate) struct StartedSproxy {
     /// The port on which it listens.
     pub(crate) port: u16,
     /// The server's address as ssh reached it, if reported.
@@ -48,7 +48,7 @@ pub(crate) struct Started {
     pub(crate) program: String,
 }
 
-impl Started {
+impl StartedSproxy {
     fn read(message: &Message) -> Result<Self, TalkError> {
         let key = message.text("key").and_then(|key| PublicKey::from_openssh(key).ok());
         Ok(Self {
@@ -64,20 +64,20 @@ impl Started {
 pub(crate) fn log_in(
     args: &[OsString],
     host: &str,
-    wanted: &Wanted,
-    wish: &Message,
-) -> Result<Started, Failure> {
+    wanted: &EtcpChoice,
+    request: &Message,
+) -> Result<StartedSproxy, ExitError> {
     let mut ssh = Command::new("ssh");
     ssh.args(ALONE).args(args).arg(serve(wanted));
     ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let failed = |error| Failure::Failed(format!("cannot start ssh: {error}"));
+    let failed = |error| ExitError::Failed(format!("cannot start ssh: {error}"));
     let mut child = as_started(&mut ssh).spawn().map_err(failed)?;
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(failed(io::ErrorKind::BrokenPipe.into()));
     };
-    let talk = Talk { host, wanted, wish, stdin, stdout: BufReader::new(stdout) };
+    let talk = Talk { host, wanted, request, stdin, stdout: BufReader::new(stdout) };
     let result = talk.run();
-    let ended = farewell(&mut child);
+    let ended = wait_for_exit(&mut child);
     match result {
         Ok(Some(started)) => Ok(started),
         Ok(None) => Err(nothing_said(host, ended)),
@@ -86,11 +86,11 @@ pub(crate) fn log_in(
 }
 
 /// Explains why the server sent nothing, by ssh's exit code.
-fn nothing_said(host: &str, code: Option<i32>) -> Failure {
+fn nothing_said(host: &str, code: Option<i32>) -> ExitError {
     match code {
         // ssh has reported why.
-        None | Some(255) => Failure::Ended(255),
-        Some(code) => Failure::Failed(format!(
+        None | Some(255) => ExitError::Ended(255),
+        Some(code) => ExitError::Failed(format!(
             "etcp did not start at {host} (the log-in ended with {code}): if it is older than this one, \
              give --copy, or --remote-etcp PATH"
         )),
@@ -98,10 +98,10 @@ fn nothing_said(host: &str, code: Option<i32>) -> Failure {
 }
 
 /// Waits briefly until ssh has exited, and returns its exit code.
-fn farewell(child: &mut Child) -> Option<i32> {
-    let ended = ended_within(child, FAREWELL);
+fn wait_for_exit(child: &mut Child) -> Option<i32> {
+    let ended = ended_within(child, EXIT_PATIENCE);
     if ended.is_none() {
-        end(child, FAREWELL);
+        end(child, EXIT_PATIENCE);
     }
     ended.and_then(|status| status.code())
 }
@@ -133,45 +133,47 @@ fn ended_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
 /// The conversation with the server.
 struct Talk<'a> {
     host: &'a str,
-    wanted: &'a Wanted,
-    wish: &'a Message,
+    wanted: &'a EtcpChoice,
+    request: &'a Message,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Talk<'_> {
     /// Runs the conversation. Returns `None` if the login ended before the first message.
-    fn run(mut self) -> Result<Option<Started>, Failure> {
+    fn run(mut self) -> Result<Option<StartedSproxy>, ExitError> {
         // If nobody reads any more, the next read reports it.
-        let _ = self.say(&self.wanted.path()).and_then(|()| self.say(&self.wish.to_string()));
+        let _ = self.say(&self.wanted.path()).and_then(|()| self.say(&self.request.to_string()));
         loop {
             let answer = hear(&mut self.stdout).map_err(|error| self.strange(&error))?;
             let Some(answer) = answer else { return Ok(None) };
             match answer.verb() {
                 "here" => {
-                    return Started::read(&answer).map(Some).map_err(|error| self.strange(&error));
+                    return StartedSproxy::read(&answer)
+                        .map(Some)
+                        .map_err(|error| self.strange(&error));
                 }
                 "missing" => self.handle_missing(answer.text("system").unwrap_or("?"))?,
                 "copied" => {
-                    let _ = self.say(&self.wish.to_string());
+                    let _ = self.say(&self.request.to_string());
                 }
                 "error" => {
                     let text = answer.text("text").unwrap_or("it does not say why");
-                    return Err(Failure::Failed(format!("etcp at {}: {text}", self.host)));
+                    return Err(ExitError::Failed(format!("etcp at {}: {text}", self.host)));
                 }
                 verb => return Err(self.strange(&format!("it says {verb:?}"))),
             }
         }
     }
 
-    fn handle_missing(&mut self, system: &str) -> Result<(), Failure> {
+    fn handle_missing(&mut self, system: &str) -> Result<(), ExitError> {
         match self.wanted {
-            Wanted::Copied(copy) => copy.send(self.host, system, &mut self.stdin),
-            Wanted::Found => Err(Failure::Failed(format!(
+            EtcpChoice::Copied(copy) => copy.send(self.host, system, &mut self.stdin),
+            EtcpChoice::Found => Err(ExitError::Failed(format!(
                 "etcp is not installed at {}: give --copy, or --remote-etcp PATH",
                 self.host
             ))),
-            Wanted::Path(path) => Err(Failure::Failed(format!(
+            EtcpChoice::Path(path) => Err(ExitError::Failed(format!(
                 "there is no program {path} at {}: give the PATH of etcp there, or --copy",
                 self.host
             ))),
@@ -183,8 +185,8 @@ impl Talk<'_> {
         self.stdin.flush()
     }
 
-    fn strange(&self, why: &impl std::fmt::Display) -> Failure {
-        Failure::Failed(format!(
+    fn strange(&self, why: &impl std::fmt::Display) -> ExitError {
+        ExitError::Failed(format!(
             "etcp at {} is not understood: {why}; make both the same version, or give --copy",
             self.host
         ))
@@ -194,9 +196,9 @@ impl Talk<'_> {
 /// Returns the next message of etcp, or `None` at the end. Other lines are ignored.
 fn hear(output: &mut impl BufRead) -> Result<Option<Message>, TalkError> {
     let mut noise = 0;
-    while noise <= MOST_NOISE {
+    while noise <= MAX_NOISE {
         let mut line = Vec::new();
-        let read = output.by_ref().take(MOST_LINE as u64).read_until(b'\n', &mut line);
+        let read = output.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line);
         match read {
             Ok(0) | Err(_) => return Ok(None),
             Ok(count) => noise += count,
@@ -238,30 +240,30 @@ mod tests {
         assert_eq!(child.try_wait().unwrap().and_then(|status| status.signal()), Some(9));
         let (mut child, _output) = shell("echo ready; exit 7");
         child.wait().unwrap();
-        assert_eq!(farewell(&mut child), Some(7));
+        assert_eq!(wait_for_exit(&mut child), Some(7));
     }
 
     #[test]
-    fn what_shells_print_is_passed_over() {
+    fn output_of_shells_is_skipped() {
         let mut output =
             "Last login: today\n\n* motd *\nprompt> ETERNALTCP 1 copied\nrest".as_bytes();
         assert_eq!(hear(&mut output).unwrap().unwrap().verb(), "copied");
         assert_eq!(hear(&mut output), Ok(None));
-        let endless = b"noise\n".repeat(MOST_NOISE / 4);
+        let endless = b"noise\n".repeat(MAX_NOISE / 4);
         assert_eq!(hear(&mut endless.as_slice()), Ok(None));
         let mut newer = "ETERNALTCP 9 here\n".as_bytes();
         assert!(matches!(hear(&mut newer), Err(TalkError::Version(_))));
     }
 
     #[test]
-    fn where_an_sproxy_listens_is_read_whole_or_not_at_all() {
+    fn the_address_of_an_sproxy_is_read_whole_or_not_at_all() {
         let key =
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJDkhXLUtB0iC0iqfzKtbYVC1R6QnNmxu9K6eWeHRnvG";
         let said = Message::new("here").with("port", 6200).with("program", "/bin/etcp");
-        assert_eq!(Started::read(&said), Err(TalkError::Field("key")));
-        let started = Started::read(&said.with("key", key)).unwrap();
+        assert_eq!(StartedSproxy::read(&said), Err(TalkError::Field("key")));
+        let started = StartedSproxy::read(&said.with("key", key)).unwrap();
         assert_eq!((started.port, started.address), (6200, None));
         let said = Message::new("here").with("port", 70_000).with("key", key);
-        assert_eq!(Started::read(&said), Err(TalkError::Field("port")));
+        assert_eq!(StartedSproxy::read(&said), Err(TalkError::Field("port")));
     }
 }

@@ -26,25 +26,25 @@ pub(crate) use carry::run as carry;
 use eternaltcp::process::as_started;
 
 use crate::cli::{LogArgs, LogFormat, SshArgs};
-use crate::exit::Failure;
+use crate::exit::ExitError;
 use crate::logging;
 use crate::sproxy::tunnel_config;
 use crate::ssh_config::{QueryError, SshConfig};
-use crate::talk::{Message, Ports};
+use crate::talk::{Message, PortChoice};
 use arguments::SshArguments;
 use copy::Copy;
 use handover::{Folder, Handover, proxy_word};
-use login::{Started, log_in};
+use login::{StartedSproxy, log_in};
 use route::choose;
-use script::Wanted;
+use script::EtcpChoice;
 
-pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
     let ssh = SshArguments::parse(&args.ssh);
     if !ssh.connect() {
         return Err(become_ssh(&args.ssh));
     }
     let Some(host) = ssh.host().map(OsStr::to_owned) else {
-        return Err(Failure::Usage("say which HOST: etcp ssh [ssh arguments] HOST".to_owned()));
+        return Err(ExitError::Usage("say which HOST: etcp ssh [ssh arguments] HOST".to_owned()));
     };
     let tunnel = tunnel_config(&args.tunnel)?;
     let shown = host.to_string_lossy().into_owned();
@@ -54,17 +54,17 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
     login.extend(["--".into(), host]);
     let (folder, identity) = Folder::make()?;
     let wanted = wanted(&args)?;
-    let wish = Message::new("serve")
+    let request = Message::new("serve")
         .with("key", identity.public_key())
-        .with("ports", args.remote_port.unwrap_or(Ports::ANY))
+        .with("ports", args.remote_port.unwrap_or(PortChoice::ANY))
         .with("reach", if args.via_ssh { "local" } else { "any" })
         .with("keep-detached", args.keep_detached.as_millis())
         .with("heartbeat", tunnel.heartbeat.as_millis())
         .with("dead-after", tunnel.dead_after.as_millis());
-    let started = log_in(&login, &shown, &wanted, &wish)?;
+    let started = log_in(&login, &shown, &wanted, &request)?;
     let source = settings.source();
     let (route, proxy) = choose(&args, &settings, &started, &shown, source.as_ref(), login)?;
-    let Started { port, key, program, address } = started;
+    let StartedSproxy { port, key, program, address } = started;
     folder.write(&Handover {
         host: shown,
         route,
@@ -93,32 +93,32 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), Failure> {
 }
 
 /// Asks ssh what it would do for `host` with these options.
-fn ask(options: &[OsString], host: &OsStr) -> Result<SshConfig, Failure> {
+fn ask(options: &[OsString], host: &OsStr) -> Result<SshConfig, ExitError> {
     SshConfig::of_login(options, host).map_err(|error| match error {
-        QueryError::NoSsh => Failure::Failed("cannot start ssh: it is not installed".to_owned()),
+        QueryError::NoSsh => ExitError::Failed("cannot start ssh: it is not installed".to_owned()),
         QueryError::Failed { code, stderr } => {
             logging::say(&stderr);
-            Failure::Ended(code.and_then(|code| code.try_into().ok()).unwrap_or(255))
+            ExitError::Ended(code.and_then(|code| code.try_into().ok()).unwrap_or(255))
         }
-        QueryError::Broken(why) => Failure::Failed(why),
+        QueryError::Broken(why) => ExitError::Failed(why),
     })
 }
 
-fn wanted(args: &SshArgs) -> Result<Wanted, Failure> {
+fn wanted(args: &SshArgs) -> Result<EtcpChoice, ExitError> {
     match (&args.remote_etcp, args.copy) {
         (Some(path), _) if path.contains(['\n', '\r']) || path.is_empty() => {
-            Err(Failure::Usage("--remote-etcp: that is not a path".to_owned()))
+            Err(ExitError::Usage("--remote-etcp: that is not a path".to_owned()))
         }
-        (Some(path), _) => Ok(Wanted::Path(path.clone())),
-        (None, true) => Copy::of_this().map(Wanted::Copied),
-        (None, false) => Ok(Wanted::Found),
+        (Some(path), _) => Ok(EtcpChoice::Path(path.clone())),
+        (None, true) => Copy::of_this().map(EtcpChoice::Copied),
+        (None, false) => Ok(EtcpChoice::Found),
     }
 }
 
 /// Returns the option that makes ssh run [`carry()`], with the log settings of this command.
-fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
+fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, ExitError> {
     let this = std::env::current_exe().map_err(|error| {
-        Failure::Failed(format!("the path of this program is not known: {error}"))
+        ExitError::Failed(format!("the path of this program is not known: {error}"))
     })?;
     let mut option = OsString::from("ProxyCommand=");
     option.push(proxy_word(this.as_os_str()));
@@ -132,10 +132,10 @@ fn proxy_command(folder: &Folder, log: &LogArgs) -> Result<OsString, Failure> {
 }
 
 /// Replaces this process. Returns only on failure.
-fn become_ssh(args: &[OsString]) -> Failure {
+fn become_ssh(args: &[OsString]) -> ExitError {
     // The writer thread of the log ends with this program.
     logging::finish();
-    Failure::Failed(format!(
+    ExitError::Failed(format!(
         "cannot start ssh: {}",
         as_started(Command::new("ssh").args(args)).exec()
     ))

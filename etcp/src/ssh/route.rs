@@ -5,38 +5,38 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use eternaltcp::address::Server;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::client::{Family, Proxy};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::handover::Route;
-use super::login::Started;
+use super::handover::SproxyRoute;
+use super::login::StartedSproxy;
 use crate::cli::SshArgs;
-use crate::exit::{Failure, tell};
+use crate::exit::{ExitError, tell};
 use crate::proxy::{self, ProxyChoice};
 use crate::runtime;
-use crate::source::Source;
+use crate::source::SourceAddress;
 use crate::ssh_config::SshConfig;
 
 /// A port that can be reached answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Addresses of one name that are tried.
-const MOST_ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// Finds the route and the proxy that it takes, and reports if the route is not the usual one.
 pub(crate) fn choose(
     args: &SshArgs,
     settings: &SshConfig,
-    started: &Started,
+    started: &StartedSproxy,
     host: &str,
-    source: Option<&Source>,
+    source: Option<&SourceAddress>,
     login: Vec<OsString>,
-) -> Result<(Route, Option<Proxy>), Failure> {
+) -> Result<(SproxyRoute, Option<Proxy>), ExitError> {
     if args.via_ssh {
-        return Ok((Route::ViaSsh(login), None));
+        return Ok((SproxyRoute::ViaSsh(login), None));
     }
     let choice = ProxyChoice::of(args.proxy.as_deref())?;
     let why = if settings.is_proxied() && choice.is_none() {
@@ -46,7 +46,7 @@ pub(crate) fn choose(
         let mut why = String::new();
         for proxy in proxies(choice, &servers) {
             match probe(servers.clone(), source, settings.family(), proxy.clone())? {
-                Ok(()) => return Ok((Route::Direct(servers), proxy)),
+                Ok(()) => return Ok((SproxyRoute::Direct(servers), proxy)),
                 Err(reason) => why = format!("port {}: {reason}", started.port),
             }
         }
@@ -54,7 +54,7 @@ pub(crate) fn choose(
     };
     let only = format!("only the port of ssh can be reached at {host} ({why})");
     if args.no_via_ssh {
-        return Err(Failure::Failed(format!(
+        return Err(ExitError::Failed(format!(
             "{only}: give --via-ssh, or open a port there and give --remote-port"
         )));
     }
@@ -62,12 +62,12 @@ pub(crate) fn choose(
         "{only}: carriers go through ssh, as with --via-ssh; to give them a port of their own, open one \
          there and give --remote-port"
     ));
-    Ok((Route::ViaSsh(login), None))
+    Ok((SproxyRoute::ViaSsh(login), None))
 }
 
 /// Returns the proxies to try; `None` means no proxy. The environment's proxy may be meant for
 /// other ports.
-fn proxies(choice: Option<ProxyChoice>, servers: &[Server]) -> Vec<Option<Proxy>> {
+fn proxies(choice: Option<ProxyChoice>, servers: &[ServerAddress]) -> Vec<Option<Proxy>> {
     match choice {
         Some(ProxyChoice::None) => vec![None],
         Some(ProxyChoice::Through(proxy)) => vec![Some(proxy)],
@@ -81,11 +81,11 @@ fn proxies(choice: Option<ProxyChoice>, servers: &[Server]) -> Vec<Option<Proxy>
 
 /// Returns the addresses at which the sproxy may be reached: the name that ssh uses, and the
 /// address that ssh has reached.
-fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
+fn servers(settings: &SshConfig, started: &StartedSproxy) -> Vec<ServerAddress> {
     let hosts = [settings.hostname.as_deref(), started.address.as_deref()];
-    let mut servers: Vec<Server> = Vec::new();
+    let mut servers: Vec<ServerAddress> = Vec::new();
     for host in hosts.into_iter().flatten() {
-        let server = Server { host: host.to_owned(), port: started.port };
+        let server = ServerAddress { host: host.to_owned(), port: started.port };
         // A name that ssh accepts and etcp cannot parse is left out.
         if !servers.contains(&server) && server.to_string().parse() == Ok(server.clone()) {
             servers.push(server);
@@ -96,12 +96,12 @@ fn servers(settings: &SshConfig, started: &Started) -> Vec<Server> {
 
 /// Connects to the first server that answers; the inner error explains why none does.
 fn probe(
-    servers: Vec<Server>,
-    source: Option<&Source>,
+    servers: Vec<ServerAddress>,
+    source: Option<&SourceAddress>,
     family: Option<Family>,
     proxy: Option<Proxy>,
-) -> Result<Result<(), String>, Failure> {
-    let bind = source.map(Source::address);
+) -> Result<Result<(), String>, ExitError> {
+    let bind = source.map(SourceAddress::address);
     runtime::block_on(async {
         let mut tries = JoinSet::new();
         for server in servers {
@@ -126,7 +126,7 @@ fn probe(
 
 async fn reach_through(
     proxy: Option<Proxy>,
-    server: &Server,
+    server: &ServerAddress,
     bind: Option<SocketAddr>,
     family: Option<Family>,
 ) -> io::Result<TcpStream> {
@@ -139,7 +139,7 @@ async fn reach_through(
 }
 
 async fn reach(
-    server: &Server,
+    server: &ServerAddress,
     bind: Option<SocketAddr>,
     family: Option<Family>,
 ) -> io::Result<TcpStream> {
@@ -148,7 +148,7 @@ async fn reach(
     let addresses = addresses.filter(|it| family.is_none_or(|family| family.has(it.ip())));
     // All are tried at once: a silent one must not change the route.
     let mut tries = JoinSet::new();
-    addresses.take(MOST_ADDRESSES).for_each(|address| {
+    addresses.take(MAX_ADDRESSES).for_each(|address| {
         tries.spawn(connect(address, bind));
     });
     while let Some(tried) = tries.join_next().await {

@@ -8,7 +8,7 @@ use super::copy::Copy;
 
 /// The etcp to use at the server.
 #[derive(Clone, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum EtcpChoice {
     /// Any that is found.
     Found,
     /// The one at this path.
@@ -17,7 +17,7 @@ pub(crate) enum Wanted {
     Copied(Copy),
 }
 
-impl Wanted {
+impl EtcpChoice {
     /// Returns the first line of the script's input: a path, or nothing.
     pub(crate) fn path(&self) -> String {
         match self {
@@ -33,17 +33,17 @@ impl Wanted {
 
 /// Returns the command that starts etcp at the server and passes its stdin on to it. It first reads
 /// two lines: a path or nothing, and another that it ignores if there is no etcp.
-pub(crate) fn serve(wanted: &Wanted) -> String {
+pub(crate) fn serve(wanted: &EtcpChoice) -> String {
     let cache = r#"c="${XDG_CACHE_HOME:-$HOME/.cache}/eternaltcp"; "#;
     let candidates = match wanted {
-        Wanted::Found | Wanted::Path(_) => {
+        EtcpChoice::Found | EtcpChoice::Path(_) => {
             let version = env!("CARGO_PKG_VERSION");
             format!(
                 "etcp \"$HOME/.local/bin/etcp\" \"$HOME/.cargo/bin/etcp\" /usr/local/bin/etcp \
                  \"$c\"/etcp-{version}-*"
             )
         }
-        Wanted::Copied(copy) => format!(r#""$c/{}""#, copy.name()),
+        EtcpChoice::Copied(copy) => format!(r#""$c/{}""#, copy.name()),
     };
     let find = format!(
         "read -r p; {cache}\
@@ -52,8 +52,8 @@ pub(crate) fn serve(wanted: &Wanted) -> String {
          read -r w; echo; echo \"ETERNALTCP 1 missing\tsystem=$(uname -sm)\"; "
     );
     let take = match wanted {
-        Wanted::Found | Wanted::Path(_) => String::new(),
-        Wanted::Copied(copy) => {
+        EtcpChoice::Found | EtcpChoice::Path(_) => String::new(),
+        EtcpChoice::Copied(copy) => {
             let name = copy.name();
             format!(
                 "read -r n && [ \"$n\" -gt 0 ] && mkdir -p \"$c\" && \
@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn every_shell_passes_the_scripts_on_as_they_are() {
         let copy = Copy::of("0.1.0", &[0xab; 32], 5);
-        let wanted = [Wanted::Found, Wanted::Path("x".to_owned()), Wanted::Copied(copy)];
+        let wanted =
+            [EtcpChoice::Found, EtcpChoice::Path("x".to_owned()), EtcpChoice::Copied(copy)];
         for script in wanted.iter().map(serve).chain([carry()]) {
             let inner = script.strip_prefix("exec sh -c '").unwrap().strip_suffix('\'').unwrap();
             assert!(!inner.contains(['\'', '\\', '!', '\n']), "{script}");
@@ -91,9 +92,9 @@ mod tests {
 
     #[test]
     fn a_path_in_the_home_folder_there_may_be_written_with_a_tilde() {
-        let path = |text: &str| Wanted::Path(text.to_owned()).path();
+        let path = |text: &str| EtcpChoice::Path(text.to_owned()).path();
         assert_eq!(path("~/etcp"), "./etcp");
         assert_eq!(path("/opt/etcp"), "/opt/etcp");
-        assert_eq!(Wanted::Found.path(), "");
+        assert_eq!(EtcpChoice::Found.path(), "");
     }
 }

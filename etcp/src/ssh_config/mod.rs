@@ -14,14 +14,14 @@ use std::path::PathBuf;
 use eternaltcp::client::Family;
 use tracing::{debug, warn};
 
-use crate::source::Source;
+use crate::source::SourceAddress;
 use crate::{logging, ssh_files};
 pub(crate) use query::QueryError;
 pub(crate) use tokens::Tokens;
-pub(crate) use way::Way;
+pub(crate) use way::ServerRoute;
 
-/// The most files of one kind.
-const MOST_FILES: usize = 64;
+/// The maximum number of files of one kind.
+const MAX_FILES: usize = 64;
 
 /// Makes ssh report its local user, and the hash of the connection (`%C`), whose form differs
 /// between versions: `ssh -G` expands the tokens of this option.
@@ -170,7 +170,7 @@ impl SshConfig {
             "bindaddress" => self.bind_address = unless_none(value),
             "bindinterface" => self.bind_interface = unless_none(value),
             "addressfamily" => self.address_family = unless_none(value),
-            "identityfile" if value != "none" && self.identity_files.len() < MOST_FILES => {
+            "identityfile" if value != "none" && self.identity_files.len() < MAX_FILES => {
                 self.identity_files.push(value.to_owned());
             }
             "identitiesonly" => self.identities_only = is_yes(value),
@@ -219,7 +219,7 @@ impl SshConfig {
 
     /// Returns the source address of connections. An address that cannot be parsed is ignored, with
     /// a warning.
-    pub(crate) fn source(&self) -> Option<Source> {
+    pub(crate) fn source(&self) -> Option<SourceAddress> {
         let text = self.bind_address.as_deref()?;
         let source = text.parse();
         source
@@ -339,7 +339,7 @@ revokedhostkeys /etc/ssh/revoked
     }
 
     #[test]
-    fn what_ssh_does_not_tell_is_not_known() {
+    fn a_value_that_ssh_does_not_print_is_unknown() {
         let config = SshConfig::parse("controlpath /%u/%C\nproxycommand none\naddressfamily any\n");
         assert_eq!(config.family(), None);
         assert_eq!(SshConfig { address_family: None, ..config }, SshConfig::default());
@@ -364,7 +364,7 @@ revokedhostkeys /etc/ssh/revoked
     #[test]
     fn no_text_is_too_odd() {
         let many = "identityfile x\n".repeat(1000);
-        assert_eq!(SshConfig::parse(&many).identity_files.len(), MOST_FILES);
+        assert_eq!(SshConfig::parse(&many).identity_files.len(), MAX_FILES);
         let odd = SshConfig::parse("\n \nhostname\n\u{0}\u{ff} x\nidentityagent SSH_AUTH_SOCK");
         assert_eq!(odd, SshConfig::default());
     }

@@ -11,8 +11,8 @@ use eternaltcp::process::as_started;
 
 /// Time allowed for ssh: `Match exec` runs programs.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The most output that is read, in bytes.
-const MOST: u64 = 1 << 20;
+/// The maximum amount of output that is read, in bytes.
+const MAX_OUTPUT: u64 = 1 << 20;
 
 /// The output of ssh.
 pub(super) struct Said {
@@ -98,7 +98,7 @@ fn read(pipe: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
         // The output up to a read error counts.
-        let _ = pipe.take(MOST).read_to_end(&mut bytes);
+        let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_expanded_is_named() {
+    fn a_token_that_cannot_be_expanded_is_named() {
         let config = SshConfig::default();
         let tokens = Tokens { home: "/home/me".as_ref(), host: "alias", config: &config };
         for (text, part) in [

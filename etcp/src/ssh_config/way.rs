@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
-use eternaltcp::address::Server;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::client::Via;
 
 use super::{ConfigFile, SshConfig, Tokens};
@@ -30,7 +30,7 @@ const WIRE: [&str; 11] = [
 
 /// How a server is reached.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum ServerRoute {
     /// By direct connections.
     Direct,
     Through(Via),
@@ -42,37 +42,37 @@ pub(crate) enum Way {
 
 impl SshConfig {
     /// Returns the path to `server`, which the user wrote as `host`.
-    pub(crate) fn way(&self, host: &str, server: &Server, file: &ConfigFile) -> Way {
+    pub(crate) fn way(&self, host: &str, server: &ServerAddress, file: &ConfigFile) -> ServerRoute {
         match (&self.proxy_jump, &self.proxy_command) {
             (Some(jumps), _) => {
                 // ssh makes a command of them, in which tokens are expanded.
                 let tokens = Tokens { home: Path::new("/"), host, config: self };
                 match tokens.command(jumps) {
-                    Ok(jumps) => Way::Through(through_hosts(&jumps, server, file)),
-                    Err(why) => Way::Unusable(why),
+                    Ok(jumps) => ServerRoute::Through(through_hosts(&jumps, server, file)),
+                    Err(why) => ServerRoute::Unusable(why),
                 }
             }
             (None, Some(command)) => self.through_command(command, host, server),
-            (None, None) => Way::Direct,
+            (None, None) => ServerRoute::Direct,
         }
     }
 
-    fn through_command(&self, command: &str, host: &str, server: &Server) -> Way {
+    fn through_command(&self, command: &str, host: &str, server: &ServerAddress) -> ServerRoute {
         if self.uses_fdpass {
-            return Way::Unusable("ProxyUseFdpass is not supported".to_owned());
+            return ServerRoute::Unusable("ProxyUseFdpass is not supported".to_owned());
         }
         // ssh itself uses such a command; its etcp must find another path.
         if is_ours(command) {
-            return Way::Direct;
+            return ServerRoute::Direct;
         }
         if env::var(WITHIN).is_ok_and(|within| within == server.to_string()) {
-            return Way::Loop;
+            return ServerRoute::Loop;
         }
         let reached = Self { port: server.port, ..self.clone() };
         let tokens = Tokens { home: Path::new("/"), host, config: &reached };
         let command = match tokens.command(command) {
             Ok(command) => command,
-            Err(why) => return Way::Unusable(why),
+            Err(why) => return ServerRoute::Unusable(why),
         };
         let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
         let args = [
@@ -81,13 +81,13 @@ impl SshConfig {
             "-c".into(),
             format!("exec {command}").into(),
         ];
-        Way::Through(wire("ProxyCommand".to_owned(), "env", args.to_vec()))
+        ServerRoute::Through(wire("ProxyCommand".to_owned(), "env", args.to_vec()))
     }
 }
 
 /// Returns the path through the ssh of the last of these hosts, which ssh reaches through the
 /// others.
-fn through_hosts(jumps: &str, server: &Server, file: &ConfigFile) -> Via {
+fn through_hosts(jumps: &str, server: &ServerAddress, file: &ConfigFile) -> Via {
     let (before, last) = jumps.rsplit_once(',').unwrap_or(("", jumps));
     let mut args: Vec<OsString> = WIRE.iter().map(OsString::from).collect();
     match file {
@@ -123,12 +123,12 @@ fn is_ours(command: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn way(config: &SshConfig) -> Way {
+    fn way(config: &SshConfig) -> ServerRoute {
         config.way("alias", &"db.test:6200".parse().unwrap(), &ConfigFile::Default)
     }
 
-    fn line(way: Way) -> String {
-        let Way::Through(via) = way else { panic!("{way:?}") };
+    fn line(way: ServerRoute) -> String {
+        let ServerRoute::Through(via) = way else { panic!("{way:?}") };
         let words =
             [via.program].into_iter().chain(via.args).map(|word| word.into_string().unwrap());
         words.collect::<Vec<_>>().join(" ")
@@ -147,7 +147,7 @@ mod tests {
             assert!(line(way(&config)).ends_with(end), "{}", line(way(&config)));
         }
         let odd = SshConfig { proxy_jump: Some("%Z".into()), ..SshConfig::default() };
-        assert!(matches!(way(&odd), Way::Unusable(why) if why.contains("%Z")));
+        assert!(matches!(way(&odd), ServerRoute::Unusable(why) if why.contains("%Z")));
     }
 
     #[test]
@@ -157,9 +157,9 @@ mod tests {
         let line = line(way(&config));
         assert!(line.ends_with("-c exec nc -X connect alias 6200 # ${LEFT} 100%"), "{line}");
         let odd = SshConfig { proxy_command: Some("nc %Z".into()), ..config.clone() };
-        assert!(matches!(way(&odd), Way::Unusable(why) if why.contains("%Z")));
+        assert!(matches!(way(&odd), ServerRoute::Unusable(why) if why.contains("%Z")));
         let fds = SshConfig { uses_fdpass: true, ..config };
-        assert!(matches!(way(&fds), Way::Unusable(_)));
+        assert!(matches!(way(&fds), ServerRoute::Unusable(_)));
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             "sh -c 'etcp connect -s %h || nc %h %p'",
         ] {
             let config = SshConfig { proxy_command: Some(command.into()), ..SshConfig::default() };
-            assert!(matches!(way(&config), Way::Direct), "{command}");
+            assert!(matches!(way(&config), ServerRoute::Direct), "{command}");
         }
         assert!(!is_ours("nc etcp.example.org 22") && !is_ours("cat /etcp/x"));
     }

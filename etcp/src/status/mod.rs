@@ -11,14 +11,14 @@ use eternaltcp::control::{AskError, ProcessStatus, VERSION};
 use serde::Serialize;
 
 use crate::cli::StatusArgs;
-use crate::exit::{Failure, complain};
+use crate::exit::{ExitError, complain};
 use crate::logging::escape_json;
 use crate::{print, running};
 
 /// Interval between two updates.
 const TICK: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(args: StatusArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: StatusArgs) -> Result<(), ExitError> {
     let mut text = show(&args)?;
     if !args.watch {
         return print::all(&text).map(drop);
@@ -38,7 +38,7 @@ pub(crate) fn run(args: StatusArgs) -> Result<(), Failure> {
     }
 }
 
-fn show(args: &StatusArgs) -> Result<String, Failure> {
+fn show(args: &StatusArgs) -> Result<String, ExitError> {
     let processes = collect(args.which.control.as_ref())?;
     if args.json {
         return json(&processes);
@@ -53,15 +53,15 @@ struct Document<'a> {
     processes: &'a [ProcessStatus],
 }
 
-fn json(processes: &[ProcessStatus]) -> Result<String, Failure> {
+fn json(processes: &[ProcessStatus]) -> Result<String, ExitError> {
     let document = Document { version: VERSION, processes };
-    let line = serde_json::to_string(&document).map_err(Failure::failed)?;
+    let line = serde_json::to_string(&document).map_err(ExitError::failed)?;
     Ok(format!("{}\n", escape_json(&line)))
 }
 
 /// Queries every proxy. One that does not answer causes a message, and is a failure only if no
 /// other answers.
-fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, Failure> {
+fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
     let mut processes = Vec::new();
     let (mut failures, mut denied) = (Vec::new(), None);
     for proxy in running::all(control) {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_the_terminal_is_cut() {
+    fn lines_that_do_not_fit_the_terminal_are_cut() {
         let text = "one\nzwölf\nthree\n";
         assert_eq!(fitting(text, 2, 4), "one\x1b[K\nzwöl\x1b[K\n");
         assert_eq!(fitting(text, usize::MAX, usize::MAX).lines().count(), 3);

@@ -7,7 +7,7 @@ use eternaltcp::clean;
 use eternaltcp::control::ProcessStatus;
 use eternaltcp::report::{bytes, counted, duration};
 use eternaltcp::status::{
-    CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelState, TunnelStatus,
+    CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelCondition, TunnelStatus,
 };
 
 /// Sessions of a tunnel that are listed unless all are requested.
@@ -92,12 +92,12 @@ impl Page {
         let since = self.since(tunnel.state_since_at);
         let why = tunnel.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let waits = match (tunnel.state, &tunnel.peer) {
-            (TunnelState::Detached, Peer::Server(_)) => "waiting for the server",
-            (TunnelState::Detached, Peer::Client(_)) => "waiting for its client",
-            (TunnelState::Attaching, _) => "waiting for the server's answer",
-            (TunnelState::Attached, _) => "attached",
-            (TunnelState::Doubted, _) => "doubted, attached",
-            (TunnelState::Closing, _) => return format!("closing{why}"),
+            (TunnelCondition::Detached, Peer::Server(_)) => "waiting for the server",
+            (TunnelCondition::Detached, Peer::Client(_)) => "waiting for its client",
+            (TunnelCondition::Attaching, _) => "waiting for the server's answer",
+            (TunnelCondition::Attached, _) => "attached",
+            (TunnelCondition::Doubted, _) => "doubted, attached",
+            (TunnelCondition::Closing, _) => return format!("closing{why}"),
         };
         format!("{waits} for {since}{why}")
     }
@@ -228,7 +228,7 @@ fn short(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eternaltcp::control::Role;
+    use eternaltcp::control::ProxyKind;
     use eternaltcp::status::{ClientPeer, ServerPeer};
 
     const NOW: Duration = Duration::from_secs(1_764_000_000);
@@ -262,7 +262,7 @@ mod tests {
                 spare: Some("10.0.0.2 via eth0".to_owned()),
             }),
             started_at: ago(7200),
-            state: TunnelState::Attached,
+            state: TunnelCondition::Attached,
             state_since_at: ago(720),
             why: None,
             carrier: Some(CarrierStatus {
@@ -302,7 +302,7 @@ mod tests {
 
     fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
         ProcessStatus {
-            role: Role::Cproxy,
+            role: ProxyKind::Cproxy,
             process: 4711,
             program_version: "0.1.0".to_owned(),
             started_at: ago(10_800),
@@ -344,7 +344,7 @@ cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
     #[test]
     fn a_tunnel_without_a_carrier_says_for_whom_it_waits_and_why() {
         let mut waiting = tunnel();
-        (waiting.state, waiting.carrier) = (TunnelState::Detached, None);
+        (waiting.state, waiting.carrier) = (TunnelCondition::Detached, None);
         (waiting.state_since_at, waiting.why) = (ago(20), Some("connection refused".to_owned()));
         let text = page(waiting.clone(), false);
         let line = "example.org:6200: waiting for the server for 20 s: connection refused";
@@ -365,7 +365,7 @@ cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
     }
 
     #[test]
-    fn of_many_sessions_those_that_hold_most_are_listed() {
+    fn the_sessions_that_hold_most_are_listed_if_there_are_many() {
         let mut crowded = tunnel();
         crowded.sessions = (0..100).map(|number| session(number * 2 + 1)).collect();
         crowded.sessions[0].queued_bytes = 9_000;

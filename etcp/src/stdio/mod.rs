@@ -13,7 +13,7 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-/// The most bytes that are moved at once between stdio and a session.
+/// The maximum number of bytes that are moved at once between stdio and a session.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// Returns whether stdin is a terminal, on which a user may be asked.
@@ -74,7 +74,7 @@ impl io::Read for Stdin {
     }
 }
 
-/// Reads what is available, and waits while there is nothing. Returns 0 at the end.
+/// Reads the available bytes, and waits while there are none. Returns 0 at the end.
 ///
 /// # Errors
 /// Reading failed.
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_written_is_an_error() {
+    fn a_descriptor_that_cannot_be_read_or_written_is_an_error() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let error = write_all(full.as_fd(), b"x").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -6,43 +6,43 @@ use std::net::{IpAddr, Ipv4Addr};
 use eternaltcp::tls::Identity;
 use eternaltcp_proto::{Intent, RefusalCode, TunnelId};
 
-use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer, new};
-use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
+use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier, new};
+use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A real client with a live session, a second admitted key, and a tunnel of the first key whose
 /// secrets the test knows.
-struct Setting {
-    sproxy: Sproxy,
+struct AttachFixture {
+    sproxy: LoopbackSproxy,
     cproxy: Cproxy,
     steady: Steady,
-    site: Site,
+    site: LoopbackSite,
     foreign: Key,
     /// The known tunnel, its carrier live.
-    victim: Peer,
+    victim: HostilePeer,
     own: Identity,
     id: TunnelId,
 }
 
-impl Setting {
+impl AttachFixture {
     fn new() -> Self {
-        let site = Site::new();
+        let site = LoopbackSite::new();
         let foreign = site.key("foreign");
         site.admit(&[&site.client.line, &foreign.line]);
-        let sproxy = Sproxy::start(&site, Echo::start().address);
+        let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
         let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
         let steady = Steady::start(cproxy.listen);
         let own = Identity::generate().expect("randomness");
-        let carrier = Carrier::connect(HERE, sproxy.address, &site.client.identity);
-        let mut victim = Peer::new(carrier);
-        assert_eq!(victim.ask_new(&own, "victim"), Answer::Attached);
+        let carrier = RawCarrier::connect(HERE, sproxy.address, &site.client.identity);
+        let mut victim = HostilePeer::new(carrier);
+        assert_eq!(victim.ask_new(&own, "victim"), PeerAnswer::Attached);
         let id = victim.tunnel.id().expect("the server gave one");
         Self { site, sproxy, foreign, cproxy, steady, victim, own, id }
     }
 
-    fn carrier(&self, key: &Identity) -> Carrier {
-        Carrier::connect(HERE, self.sproxy.address, key)
+    fn carrier(&self, key: &Identity) -> RawCarrier {
+        RawCarrier::connect(HERE, self.sproxy.address, key)
     }
 
     /// Both live carriers still work, and are the same as before.
@@ -63,23 +63,23 @@ impl Setting {
 }
 
 #[track_caller]
-fn assert_refused(answer: Answer, code: RefusalCode) {
-    let Answer::Refused(refusal) = answer else { panic!("{answer:?}") };
+fn assert_refused(answer: PeerAnswer, code: RefusalCode) {
+    let PeerAnswer::Refused(refusal) = answer else { panic!("{answer:?}") };
     assert_eq!(refusal.code, code, "{refusal}");
 }
 
 #[test]
 fn a_tunnel_is_found_by_its_own_key_only() {
-    let setting = Setting::new();
+    let setting = AttachFixture::new();
     let stranger = Identity::generate().expect("randomness");
     let another_own = Identity::generate().expect("randomness");
     // That of a foreign user, of the user who created it, of an unknown one, and another tunnel's
     // own key.
     let user = setting.site.client.identity.clone();
-    let mut another = Peer::new(setting.carrier(&user));
-    assert_eq!(another.ask_new(&another_own, "another"), Answer::Attached);
+    let mut another = HostilePeer::new(setting.carrier(&user));
+    assert_eq!(another.ask_new(&another_own, "another"), PeerAnswer::Attached);
     for key in [&setting.foreign.identity, &user, &stranger, &another_own] {
-        let mut peer = Peer::new(setting.carrier(key));
+        let mut peer = HostilePeer::new(setting.carrier(key));
         assert_refused(peer.ask_resume(setting.id), RefusalCode::TunnelUnknown);
     }
     setting.nobody_noticed();
@@ -87,32 +87,32 @@ fn a_tunnel_is_found_by_its_own_key_only() {
 
 #[test]
 fn a_forged_id_gets_the_same_answer_as_a_foreign_one() {
-    let setting = Setting::new();
+    let setting = AttachFixture::new();
     let answers = [setting.id, TunnelId([0; 16]), TunnelId([0xa5; 16])].map(|id| {
-        let mut peer = Peer::new(setting.carrier(&setting.foreign.identity));
+        let mut peer = HostilePeer::new(setting.carrier(&setting.foreign.identity));
         peer.ask_resume(id)
     });
-    assert_refused(Answer::clone(&answers[0]), RefusalCode::TunnelUnknown);
+    assert_refused(PeerAnswer::clone(&answers[0]), RefusalCode::TunnelUnknown);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     setting.nobody_noticed();
 }
 
 #[test]
 fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
-    let mut setting = Setting::new();
+    let mut setting = AttachFixture::new();
     let resume = Intent::Resume { tunnel: setting.id };
     // The owner attaches twice: its epoch is now 3.
     for _ in 0..2 {
         setting.victim.carrier = setting.carrier(&setting.own);
-        assert_eq!(setting.victim.ask_resume(setting.id), Answer::Attached);
+        assert_eq!(setting.victim.ask_resume(setting.id), PeerAnswer::Attached);
     }
     let again = setting.sproxy.program.count("attached again");
     assert_eq!(again, 2);
     for epoch in 1..=3 {
-        let mut peer = Peer::new(setting.carrier(&setting.own));
+        let mut peer = HostilePeer::new(setting.carrier(&setting.own));
         let request = (0..epoch).map(|_| peer.request(resume.clone())).last().expect("epoch 1");
         peer.carrier.send(&request);
-        let Answer::Refused(refusal) = peer.answer() else { panic!("epoch {epoch} is let in") };
+        let PeerAnswer::Refused(refusal) = peer.answer() else { panic!("epoch {epoch} is let in") };
         assert_eq!((refusal.code, refusal.is_final), (RefusalCode::Stale, false));
     }
     assert_eq!(setting.sproxy.program.count("attached again"), again, "none was bound");
@@ -120,12 +120,12 @@ fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
     setting.steady.goes_on();
     // The owner's next one is newer.
     setting.victim.carrier = setting.carrier(&setting.own);
-    assert_eq!(setting.victim.ask_resume(setting.id), Answer::Attached);
+    assert_eq!(setting.victim.ask_resume(setting.id), PeerAnswer::Attached);
 }
 
 #[test]
 fn an_attach_that_is_cut_off_or_nonsense_takes_nothing() {
-    let setting = Setting::new();
+    let setting = AttachFixture::new();
     let resume = Intent::Resume { tunnel: setting.id };
     for spoil in [
         |request: &mut Vec<u8>| request.truncate(30),
@@ -134,27 +134,27 @@ fn an_attach_that_is_cut_off_or_nonsense_takes_nothing() {
         |request: &mut Vec<u8>| request.extend_from_slice(&[0; 20]),
         |request: &mut Vec<u8>| request[16..20].fill(0xff),
     ] {
-        let mut peer = Peer::new(setting.carrier(&setting.own));
+        let mut peer = HostilePeer::new(setting.carrier(&setting.own));
         let mut request = peer.request(resume.clone());
         spoil(&mut request);
         peer.carrier.send(&request);
         // The sender ends it: the truncated rest does not arrive.
         peer.carrier.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
-        assert_eq!(peer.answer(), Answer::Closed);
+        assert_eq!(peer.answer(), PeerAnswer::Closed);
     }
     setting.nobody_noticed();
 }
 
 #[test]
 fn a_key_that_is_not_admitted_cannot_make_a_tunnel_whatever_it_enrols() {
-    let setting = Setting::new();
+    let setting = AttachFixture::new();
     let stranger = Identity::generate().expect("randomness");
     // Not even by enrolling a key that is admitted.
     for own in [&stranger, &setting.site.client.identity] {
-        let mut peer = Peer::new(setting.carrier(&stranger));
+        let mut peer = HostilePeer::new(setting.carrier(&stranger));
         assert_refused(peer.ask_new(own, "stranger"), RefusalCode::KeyUnknown);
     }
-    let mut peer = Peer::new(setting.carrier(&setting.foreign.identity));
+    let mut peer = HostilePeer::new(setting.carrier(&setting.foreign.identity));
     let Intent::New { instance, .. } = new(&stranger, "spoiled") else { panic!("it is new") };
     let spoiled = Intent::New { enrol: "ssh-rsa AAAA".into(), instance };
     let request = peer.request(spoiled);

@@ -8,26 +8,28 @@ use std::time::{Duration, SystemTime};
 
 use etcp_testkit::loopback::program::{measure, wait};
 use etcp_testkit::loopback::socket::dial;
-use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Key, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{
+    ATTACHED, Cproxy, Echo, Key, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady,
+};
 
 /// The specified time is 5 s; a busy machine gets three times as long.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Two users, each with a tunnel and a session in it.
-struct Setting {
+struct ChangesFixture {
     ours: (Cproxy, Steady),
     theirs: (Cproxy, Steady),
-    sproxy: Sproxy,
-    site: Site,
+    sproxy: LoopbackSproxy,
+    site: LoopbackSite,
     other: Key,
 }
 
-impl Setting {
+impl ChangesFixture {
     fn new() -> Self {
-        let site = Site::new();
+        let site = LoopbackSite::new();
         let other = site.key("other");
         site.admit(&[&site.client.line, &other.line]);
-        let sproxy = Sproxy::start(&site, Echo::start().address);
+        let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
         let start = |name, key| {
             let cproxy = Cproxy::with(&site, sproxy.address, name, key, &[]).attached();
             let steady = Steady::start(cproxy.listen);
@@ -61,13 +63,13 @@ impl Setting {
 
 #[test]
 fn a_key_that_is_removed_loses_its_tunnel_and_another_keeps_its_own() {
-    Setting::new()
+    ChangesFixture::new()
         .lose_our_key(|setting| setting.site.admit(&[&setting.other.line]), "does not know");
 }
 
 #[test]
 fn a_change_in_place_that_keeps_length_and_time_of_modification_is_seen_too() {
-    Setting::new().lose_our_key(
+    ChangesFixture::new().lose_our_key(
         |setting| {
             let path = setting.site.authorized_keys();
             let before = fs::metadata(&path).and_then(|file| file.modified()).expect("it is there");
@@ -85,7 +87,7 @@ fn a_change_in_place_that_keeps_length_and_time_of_modification_is_seen_too() {
 
 #[test]
 fn a_key_that_is_restricted_loses_its_tunnel() {
-    Setting::new().lose_our_key(
+    ChangesFixture::new().lose_our_key(
         |setting| {
             let ours = format!("restrict {}", setting.site.client.line);
             setting.site.admit(&[&ours, &setting.other.line]);
@@ -96,7 +98,7 @@ fn a_key_that_is_restricted_loses_its_tunnel() {
 
 #[test]
 fn a_key_that_expires_loses_its_tunnel() {
-    Setting::new().lose_our_key(
+    ChangesFixture::new().lose_our_key(
         |setting| {
             // In two seconds: the file does not change again.
             let soon = SystemTime::now() + Duration::from_secs(2);
@@ -120,9 +122,9 @@ fn utc(time: SystemTime) -> String {
 
 #[test]
 fn an_address_that_is_not_allowed_any_more_loses_its_carrier_and_keeps_its_sessions() {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 9], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 9], sproxy.address);
     let mut cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
     let steady = Steady::start(cproxy.listen);
     let key = &site.client.line;
@@ -136,9 +138,9 @@ fn an_address_that_is_not_allowed_any_more_loses_its_carrier_and_keeps_its_sessi
 }
 
 /// Makes the file unreadable, even for root, and readable again.
-fn unreadable(spoil: impl Fn(&Site), mend: impl Fn(&Site), why: &str) {
-    let mut setting = Setting::new();
-    let relay = Relay::start([127, 0, 0, 1], setting.sproxy.address);
+fn unreadable(spoil: impl Fn(&LoopbackSite), mend: impl Fn(&LoopbackSite), why: &str) {
+    let mut setting = ChangesFixture::new();
+    let relay = LoopbackRelay::start([127, 0, 0, 1], setting.sproxy.address);
     let third = Cproxy::start(&setting.site, relay.address, "third").attached();
     let steady = Steady::start(third.listen);
     spoil(&setting.site);
@@ -164,7 +166,7 @@ fn unreadable(spoil: impl Fn(&Site), mend: impl Fn(&Site), why: &str) {
 #[test]
 fn a_file_that_others_may_write_to_admits_no_new_tunnel_and_ends_none() {
     let mode = |mode| {
-        move |site: &Site| {
+        move |site: &LoopbackSite| {
             fs::set_permissions(site.authorized_keys(), Permissions::from_mode(mode))
                 .expect("ours");
         }
@@ -174,7 +176,7 @@ fn a_file_that_others_may_write_to_admits_no_new_tunnel_and_ends_none() {
 
 #[test]
 fn a_file_that_is_a_folder_for_a_while_admits_no_new_tunnel_and_ends_none() {
-    let aside = |site: &Site| site.path().join("aside");
+    let aside = |site: &LoopbackSite| site.path().join("aside");
     unreadable(
         |site| {
             fs::rename(site.authorized_keys(), aside(site)).expect("it is ours");
@@ -191,7 +193,7 @@ fn a_file_that_is_a_folder_for_a_while_admits_no_new_tunnel_and_ends_none() {
 
 #[test]
 fn an_empty_file_is_readable_and_lets_nobody_in() {
-    let mut setting = Setting::new();
+    let mut setting = ChangesFixture::new();
     setting.site.admit(&[]);
     for (cproxy, steady) in [&mut setting.ours, &mut setting.theirs] {
         assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));
@@ -200,8 +202,8 @@ fn an_empty_file_is_readable_and_lets_nobody_in() {
 }
 
 #[test]
-fn what_a_key_may_open_is_judged_for_each_session_by_the_file_as_it_is_then() {
-    let mut setting = Setting::new();
+fn each_session_is_authorized_by_the_current_file() {
+    let mut setting = ChangesFixture::new();
     let key = &setting.site.client.line;
     setting.site.admit(&[&format!("permitopen=\"192.0.2.1:1\" {key}"), &setting.other.line]);
     wait("a new session to be refused", || {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use etcp_testkit::HeldPort;
-use etcp_testkit::loopback::program::{Program, etcp, measure, wait};
+use etcp_testkit::loopback::program::{RunningProgram, etcp, measure, wait};
 use etcp_testkit::loopback::socket::{dial, is_read};
-use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
 
-fn served() -> (Site, Sproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     (site, sproxy)
 }
 
@@ -39,9 +39,9 @@ fn a_client_that_was_killed_and_started_again_is_let_in_at_once_and_its_ghost_en
 
 #[test]
 fn a_proxy_that_is_killed_leaves_resets_behind_and_never_an_end_of_stream() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let mut sproxy = Sproxy::start(&site, target.local_addr().expect("it listens"));
+    let mut sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
     let mut cproxy = Cproxy::start(&site, sproxy.address, "client").attached();
     let mut application = dial(cproxy.listen);
     application.write_all(b"?").expect("cproxy reads");
@@ -71,10 +71,10 @@ fn a_proxy_that_gets_no_more_memory_says_so_and_leaves_resets_behind() {
     if !etcp_testkit::skip::can_find(test, &["prlimit"]) {
         return;
     }
-    let site = Site::new();
+    let site = LoopbackSite::new();
     // A server program that never reads: everything is queued.
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let sproxy = Sproxy::start(&site, target.local_addr().expect("it listens"));
+    let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
     let mut cproxy = Cproxy::start(&site, sproxy.address, "client").attached();
     let applications: Vec<_> = (0..8).map(|_| dial(cproxy.listen)).collect();
     give_no_more_memory(cproxy.program.id());
@@ -98,7 +98,7 @@ fn a_proxy_that_gets_no_more_memory_says_so_and_leaves_resets_behind() {
 }
 
 #[test]
-fn of_two_live_clients_of_one_name_the_later_is_refused() {
+fn the_second_of_two_live_clients_with_one_name_is_refused() {
     let (site, sproxy) = served();
     let first = Cproxy::with(&site, sproxy.address, "one", &site.client, &["--name", "same"]);
     let first = first.attached();
@@ -118,7 +118,13 @@ fn of_two_live_clients_of_one_name_the_later_is_refused() {
 }
 
 /// Starts a client of this name on its own machine: with this id, this boot and this home folder.
-fn on_machine(site: &Site, server: &Sproxy, home: &Path, id: &str, boot: u32) -> (Program, Steady) {
+fn on_machine(
+    site: &LoopbackSite,
+    server: &LoopbackSproxy,
+    home: &Path,
+    id: &str,
+    boot: u32,
+) -> (RunningProgram, Steady) {
     std::fs::create_dir_all(home).expect("it is ours");
     let file = |name: &str, text: String| {
         let path = home.join(format!("{name}{boot}"));
@@ -140,7 +146,7 @@ fn on_machine(site: &Site, server: &Sproxy, home: &Path, id: &str, boot: u32) ->
     for (name, value) in client.get_envs() {
         value.map(|value| command.env(name, value));
     }
-    let mut program = Program::start(&format!("machine{boot}"), site.path(), command);
+    let mut program = RunningProgram::start(&format!("machine{boot}"), site.path(), command);
     let line = program.wait_for("listening on ");
     let listen = line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
     program.wait_for(ATTACHED);
@@ -236,10 +242,10 @@ fn a_client_that_is_asked_to_end_closes_its_tunnel_in_order() {
 
 #[test]
 fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let echo = Echo::start();
     let port = HeldPort::take();
-    let mut sproxy = Sproxy::at(&site, echo.address, &port);
+    let mut sproxy = LoopbackSproxy::at(&site, echo.address, &port);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let mut steady = Steady::start(cproxy.listen);
     // Data sent now are never acknowledged.
@@ -249,7 +255,7 @@ fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
     doubtful.write_all(&[7; 12_000]).expect("cproxy takes it");
     wait("cproxy to have read it", || is_read(&doubtful));
     sproxy.program.kill();
-    let _sproxy = Sproxy::at(&site, echo.address, &port);
+    let _sproxy = LoopbackSproxy::at(&site, echo.address, &port);
     assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset), "it does not hang");
     cproxy.program.wait_for("the server does not know the tunnel any more");
     let line = cproxy.program.wait_for("cannot be resumed and is reset; 12 kB sent are in doubt");
@@ -260,17 +266,17 @@ fn a_server_that_was_restarted_has_the_sessions_reset_and_new_ones_work() {
 
 #[test]
 fn a_server_that_is_asked_to_end_tells_its_clients_and_they_wait_for_it() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let echo = Echo::start();
     let port = HeldPort::take();
-    let mut sproxy = Sproxy::at(&site, echo.address, &port);
+    let mut sproxy = LoopbackSproxy::at(&site, echo.address, &port);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let mut steady = Steady::start(cproxy.listen);
     sproxy.program.signal(Signal::TERM);
     assert_eq!(sproxy.program.end().0, Some(0));
     cproxy.program.wait_for("the server ended the tunnel: the program is shutting down");
     assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));
-    let _sproxy = Sproxy::at(&site, echo.address, &port);
+    let _sproxy = LoopbackSproxy::at(&site, echo.address, &port);
     cproxy.program.wait_for_count(ATTACHED, 2);
     Steady::start(cproxy.listen).finish();
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use etcp_testkit::loopback::program::etcp;
-use etcp_testkit::loopback::{Echo, Site, Sproxy, connect};
+use etcp_testkit::loopback::{Echo, LoopbackSite, LoopbackSproxy, connect};
 use etcp_testkit::refused;
 use etcp_testkit::wait::output;
 
@@ -27,13 +27,13 @@ fn fails(mut command: Command, code: i32, wanted: &str) {
     assert!(!text.contains("panic"), "{told}");
 }
 
-fn args(site: &Site, line: &str) -> Command {
+fn args(site: &LoopbackSite, line: &str) -> Command {
     etcp(site.path(), line.split_whitespace())
 }
 
 #[test]
-fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
-    let site = Site::new();
+fn wrong_usage_is_reported_in_one_line_with_exit_code_2() {
+    let site = LoopbackSite::new();
     for (line, wanted) in [
         ("sprox", "unrecognized subcommand 'sprox'"),
         ("--no-such-flag", "--no-such-flag"),
@@ -98,7 +98,7 @@ fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
 
 #[test]
 fn two_heartbeats_must_fit_into_the_time_after_which_a_carrier_is_given_up() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let server = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let server = server.local_addr().expect("it listens");
     for times in [["--heartbeat", "5s"], ["--dead-after", "1500ms"]] {
@@ -113,8 +113,8 @@ fn keygen(path: &Path, args: &[&str]) {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
-    let site = Site::new();
+fn a_key_that_cannot_be_used_is_reported_in_one_line_with_exit_code_1() {
+    let site = LoopbackSite::new();
     let file = |name: &str, text: &[u8]| {
         fs::write(site.path().join(name), text).expect("a file can be written");
         fs::set_permissions(site.path().join(name), Permissions::from_mode(0o600)).expect("ours");
@@ -165,8 +165,8 @@ fn a_key_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
 }
 
 #[test]
-fn a_place_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
-    let site = Site::new();
+fn a_place_that_cannot_be_used_is_reported_in_one_line_with_exit_code_1() {
+    let site = LoopbackSite::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let taken = taken.local_addr().expect("it listens").to_string();
     let file = site.path().join("client");
@@ -193,8 +193,8 @@ fn a_place_that_cannot_be_used_is_told_in_one_line_with_exit_code_1() {
 }
 
 #[test]
-fn a_congestion_control_that_is_not_there_is_told_in_one_line() {
-    let site = Site::new();
+fn a_missing_congestion_control_is_reported_in_one_line() {
+    let site = LoopbackSite::new();
     let key = format!("--identity {}", site.client.path.display());
     for line in [format!("cproxy {key} --server 127.0.0.1:1"), format!("sproxy {key}")] {
         let line = format!("{line} --listen 127.0.0.1:0 --congestion");
@@ -204,8 +204,8 @@ fn a_congestion_control_that_is_not_there_is_told_in_one_line() {
 }
 
 #[test]
-fn a_home_that_is_not_there_or_not_a_folder_is_told_in_one_line() {
-    let site = Site::new();
+fn a_home_that_is_missing_or_not_a_folder_is_reported_in_one_line() {
+    let site = LoopbackSite::new();
     let is_root = rustix::process::geteuid().is_root();
     // Root can make every folder: its own is not in the way of other tests.
     let missing = site.path().join("missing").display().to_string();
@@ -226,8 +226,8 @@ fn a_home_that_is_not_there_or_not_a_folder_is_told_in_one_line() {
 
 #[test]
 fn a_known_hosts_that_cannot_be_read_refuses_the_server() {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     fs::remove_file(site.known_hosts()).expect("it is ours");
     fs::create_dir(site.known_hosts()).expect("the name is free");
     for extra in [&[][..], &["--accept-new"]] {
@@ -237,8 +237,8 @@ fn a_known_hosts_that_cannot_be_read_refuses_the_server() {
 }
 
 #[test]
-fn a_server_that_is_none_is_told_in_one_line() {
-    let site = Site::new();
+fn a_server_that_is_not_an_sproxy_is_reported_in_one_line() {
+    let site = LoopbackSite::new();
     let portal = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = portal.local_addr().expect("it listens");
     std::thread::spawn(move || {

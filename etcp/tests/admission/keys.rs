@@ -4,20 +4,21 @@
 use std::process::Command;
 
 use etcp_testkit::loopback::{
-    ATTACHED, Cproxy, Echo, Key, Program, Relay, Site, Sproxy, Steady, connect,
+    ATTACHED, Cproxy, Echo, Key, LoopbackRelay, LoopbackSite, LoopbackSproxy, RunningProgram,
+    Steady, connect,
 };
 use etcp_testkit::wait::output;
 
 /// A server in front of an echo.
-fn served() -> (Site, Sproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     (site, sproxy)
 }
 
 /// Returns the only line of an `etcp connect` that is refused at once.
 #[track_caller]
-fn refused(site: &Site, sproxy: &Sproxy, key: &Key, args: &[&str]) -> String {
+fn refused(site: &LoopbackSite, sproxy: &LoopbackSproxy, key: &Key, args: &[&str]) -> String {
     let output = output(&mut connect(site, sproxy.address, key, args));
     let text = String::from_utf8(output.stderr).expect("it says text");
     assert_eq!(output.status.code(), Some(3), "{text}");
@@ -26,7 +27,7 @@ fn refused(site: &Site, sproxy: &Sproxy, key: &Key, args: &[&str]) -> String {
 }
 
 /// Returns whether the server lets a client reach the echo.
-fn admits(site: &Site, sproxy: &Sproxy, key: &Key) {
+fn admits(site: &LoopbackSite, sproxy: &LoopbackSproxy, key: &Key) {
     let cproxy = Cproxy::with(site, sproxy.address, "admitted", key, &[]).attached();
     Steady::start(cproxy.listen).finish();
 }
@@ -88,7 +89,7 @@ fn a_key_without_a_file_that_can_be_read_is_refused_for_now() {
 }
 
 #[test]
-fn an_unknown_server_is_refused_without_a_terminal_and_its_line_is_told() {
+fn an_unknown_server_is_refused_without_a_terminal_and_its_line_is_reported() {
     let (site, sproxy) = served();
     for text in ["", "# nothing", "[127.0.0.1]:1 ssh-ed25519 AAAA"] {
         site.know(text);
@@ -157,7 +158,7 @@ fn an_address_that_is_not_allowed_is_refused_for_now_and_let_in_when_the_line_al
     let (site, mut sproxy) = served();
     let key = site.client.line.clone();
     site.admit(&[&format!("from=\"127.0.0.7,!127.0.0.9,2001:db8::/32\" {key}")]);
-    let relay = Relay::start([127, 0, 0, 9], sproxy.address);
+    let relay = LoopbackRelay::start([127, 0, 0, 9], sproxy.address);
     let mut cproxy = Cproxy::start(&site, relay.address, "cproxy");
     let line = cproxy.program.wait_for("refused for now");
     assert!(line.contains("the key may not come from 127.0.0.9 (from= on line 1"), "{line}");
@@ -181,8 +182,8 @@ fn from_knows_ipv6_and_mapped_addresses() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return; // A machine without IPv6 has nothing to show here.
     }
-    let site = Site::new();
-    let sproxy = Sproxy::with(&site, Echo::start().address, &["--listen", "[::]:0"], None);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &["--listen", "[::]:0"], None);
     let v6 = format!("[::1]:{}", sproxy.address.port()).parse().expect("an address");
     let over = |server, admitted: bool, name: &str| {
         let mut client = Cproxy::start(&site, server, name);
@@ -199,7 +200,7 @@ fn from_knows_ipv6_and_mapped_addresses() {
 }
 
 /// Returns the server's line for `known_hosts`.
-fn known_hosts_line(site: &Site, sproxy: &Sproxy) -> String {
+fn known_hosts_line(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> String {
     format!("[127.0.0.1]:{} {}", sproxy.address.port(), site.server_line())
 }
 
@@ -209,7 +210,7 @@ fn a_program_that_is_refused_leaves_nothing_behind() {
     let (site, sproxy) = served();
     let stranger = site.key("stranger");
     let command = connect(&site, sproxy.address, &stranger, &[]);
-    let mut program = Program::start("connect", site.path(), command);
+    let mut program = RunningProgram::start("connect", site.path(), command);
     assert_eq!(program.end().0, Some(3));
     assert_eq!(sproxy.program.count("tunnel made"), 0);
 }

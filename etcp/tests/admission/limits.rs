@@ -1,4 +1,4 @@
-//! An admitted client that takes what it can: it is limited, without effect on others.
+//! An admitted client that takes as much as it can: it is limited, without effect on others.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,33 +8,33 @@ use eternaltcp::tls::Identity;
 use eternaltcp_proto::{Cause, Reset};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
-use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer};
+use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::is_over;
-use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The most by which the server's memory may grow.
+/// The maximum growth of the server's memory, in bytes.
 const GROWTH: u64 = 64 << 20;
 
 /// A server with an honest active client, and an attached hostile one.
-struct Setting {
-    sproxy: Sproxy,
+struct LimitsFixture {
+    sproxy: LoopbackSproxy,
     _cproxy: Cproxy,
     steady: Steady,
-    peer: Peer,
-    _site: Site,
+    peer: HostilePeer,
+    _site: LoopbackSite,
 }
 
-impl Setting {
+impl LimitsFixture {
     /// Sends the hostile client's sessions to `target`, the honest one's to an echo.
     fn new(target: SocketAddr) -> Self {
-        let (site, echo) = (Site::new(), Echo::start().address);
+        let (site, echo) = (LoopbackSite::new(), Echo::start().address);
         let hostile = site.key("hostile");
         site.admit(&[&site.client.line, &hostile.line]);
         let args = ["--listen", "127.0.0.1:0", "--permit", &echo.to_string()];
-        let sproxy = Sproxy::with(&site, target, &args, None);
+        let sproxy = LoopbackSproxy::with(&site, target, &args, None);
         let forward = format!("127.0.0.1:0:{echo}");
         let mut cproxy =
             Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &["-L", &forward])
@@ -47,41 +47,42 @@ impl Setting {
     }
 }
 
-fn attach(sproxy: &Sproxy, key: &Key) -> Peer {
-    let mut peer = Peer::new(Carrier::connect(HERE, sproxy.address, &key.identity));
+fn attach(sproxy: &LoopbackSproxy, key: &Key) -> HostilePeer {
+    let mut peer = HostilePeer::new(RawCarrier::connect(HERE, sproxy.address, &key.identity));
     let own = Identity::generate().expect("randomness");
-    assert_eq!(peer.ask_new(&own, "hostile"), Answer::Attached);
+    assert_eq!(peer.ask_new(&own, "hostile"), PeerAnswer::Attached);
     peer
 }
 
 #[test]
-fn who_signs_late_without_a_sign_of_it_has_the_login_grace_and_may_try_again() {
-    let site = Site::new();
+fn a_client_that_signs_late_without_notice_has_the_login_grace_and_may_try_again() {
+    let site = LoopbackSite::new();
     let start = |grace: &str| {
         let args = ["--listen", "127.0.0.1:0", "--login-grace", grace];
-        Sproxy::with(&site, Echo::start().address, &args, None)
+        LoopbackSproxy::with(&site, Echo::start().address, &args, None)
     };
     let (impatient, patient) = (start("2s"), start("10m"));
     let (key, own) = (&site.client.identity, Identity::generate().expect("randomness"));
-    let late = Carrier::try_connect_late(HERE, patient.address, key, |_| {
-        let dropped = Carrier::try_connect_late(HERE, impatient.address, key, |stream| {
+    let late = RawCarrier::try_connect_late(HERE, patient.address, key, |_| {
+        let dropped = RawCarrier::try_connect_late(HERE, impatient.address, key, |stream| {
             wait("the server to drop it", || is_over(stream));
         });
-        let answer = dropped.map(|late| Peer::new(late).ask_new(&own, "dropped"));
-        assert!(answer.is_none_or(|answer| answer == Answer::Closed), "it came too late");
+        let answer = dropped.map(|late| HostilePeer::new(late).ask_new(&own, "dropped"));
+        assert!(answer.is_none_or(|answer| answer == PeerAnswer::Closed), "it came too late");
     });
     let late = late.expect("the server waits for it");
-    assert_eq!(Peer::new(late).ask_new(&own, "late"), Answer::Attached);
+    assert_eq!(HostilePeer::new(late).ask_new(&own, "late"), PeerAnswer::Attached);
     wait("it to be in time where it was dropped", || {
-        let carrier = Carrier::try_connect(HERE, impatient.address, key);
-        carrier.is_some_and(|it| Peer::new(it).ask_new(&own, "in time") == Answer::Attached)
+        let carrier = RawCarrier::try_connect(HERE, impatient.address, key);
+        carrier
+            .is_some_and(|it| HostilePeer::new(it).ask_new(&own, "in time") == PeerAnswer::Attached)
     });
 }
 
 /// Opens and resets `count` sessions as fast as possible, and reads the answers.
 ///
 /// Returns the number per second.
-fn open_and_reset(peer: &mut Peer, count: u64) -> f64 {
+fn open_and_reset(peer: &mut HostilePeer, count: u64) -> f64 {
     let start = Instant::now();
     let mut opened = 0;
     while opened < count {
@@ -101,9 +102,9 @@ fn open_and_reset(peer: &mut Peer, count: u64) -> f64 {
 }
 
 #[test]
-fn who_opens_many_sessions_has_few_targets_dialled_at_once() {
+fn a_client_that_opens_many_sessions_has_few_targets_dialled_at_once() {
     let hole = Hole::new();
-    let mut setting = Setting::new(hole.address);
+    let mut setting = LimitsFixture::new(hole.address);
     let before = setting.sproxy.program.descriptors();
     for _ in 0..5000 {
         setting.peer.tunnel.open(Bytes::from_static(&[0])).expect("the tunnel has room");
@@ -119,9 +120,9 @@ fn who_opens_many_sessions_has_few_targets_dialled_at_once() {
 }
 
 #[test]
-fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_hang() {
+fn rapid_opens_and_resets_cost_little_where_targets_hang() {
     let hole = Hole::new();
-    let mut setting = Setting::new(hole.address);
+    let mut setting = LimitsFixture::new(hole.address);
     let before = setting.sproxy.program.memory();
     let mut rate = 0.0;
     let most = setting.sproxy.program.memory_during(|| {
@@ -139,11 +140,11 @@ fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_hang() {
 }
 
 #[test]
-fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_answer() {
+fn rapid_opens_and_resets_cost_little_where_targets_answer() {
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = target.local_addr().expect("it listens");
     std::thread::spawn(move || target.incoming().for_each(drop));
-    let mut setting = Setting::new(address);
+    let mut setting = LimitsFixture::new(address);
     // The first thousands warm up the allocator.
     open_and_reset(&mut setting.peer, 5000);
     let before = setting.sproxy.program.memory();
@@ -159,10 +160,10 @@ fn who_opens_and_resets_as_fast_as_it_can_costs_little_where_targets_answer() {
 }
 
 #[test]
-fn who_opens_without_end_and_hears_no_answer_is_cut_off() {
+fn a_client_that_opens_without_end_and_reads_no_answer_is_disconnected() {
     let hole = Hole::new();
-    let setting = Setting::new(hole.address);
-    let Setting { sproxy, steady, mut peer, _cproxy, _site } = setting;
+    let setting = LimitsFixture::new(hole.address);
+    let LimitsFixture { sproxy, steady, mut peer, _cproxy, _site } = setting;
     let before = sproxy.program.memory();
     let most = sproxy.program.memory_during(|| {
         // Encoded by hand: an honest tunnel would stop by itself.

@@ -9,16 +9,18 @@ use std::process::Command;
 
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
-use etcp_testkit::loopback::{Cproxy, Echo, Program, Site, Sproxy, Steady, etcp};
+use etcp_testkit::loopback::{
+    Cproxy, Echo, LoopbackSite, LoopbackSproxy, RunningProgram, Steady, etcp,
+};
 use etcp_testkit::wait::output;
 
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn the_least_memory_serves_several_clients_of_one_key() {
-    let site = Site::new();
+fn the_minimum_memory_serves_several_clients_of_one_key() {
+    let site = LoopbackSite::new();
     let args = ["--listen", "127.0.0.1:0", "--memory", "4"];
-    let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
+    let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     let clients: Vec<_> = (0..8)
         .map(|number| Cproxy::start(&site, sproxy.address, &format!("client{number}")).attached())
         .collect();
@@ -32,7 +34,7 @@ fn the_least_memory_serves_several_clients_of_one_key() {
 
 #[test]
 fn less_memory_than_serves_anybody_is_refused_at_the_start() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     for (flag, value) in [("--memory", "3"), ("--max-tunnels-per-key", "0")] {
         let output = output(&mut etcp(site.path(), ["sproxy", flag, value]));
         let said = String::from_utf8_lossy(&output.stderr);
@@ -42,11 +44,11 @@ fn less_memory_than_serves_anybody_is_refused_at_the_start() {
 }
 
 /// A control group that is removed at the end.
-struct Group {
+struct MemoryGroup {
     folder: PathBuf,
 }
 
-impl Group {
+impl MemoryGroup {
     /// Creates a group with this much memory, if possible.
     fn new(bytes: u64) -> Option<Self> {
         let places =
@@ -83,7 +85,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for MemoryGroup {
     fn drop(&mut self) {
         // Its processes are gone only when the kernel has removed them.
         for _ in 0..100 {
@@ -98,11 +100,11 @@ impl Drop for Group {
 #[test]
 fn a_server_in_a_small_control_group_survives_sessions_that_stall() {
     const SESSIONS: usize = 400;
-    let Some(group) = Group::new(96 * MIB) else {
+    let Some(group) = MemoryGroup::new(96 * MIB) else {
         etcp_testkit::tell("*** SKIPPED: no control group can be made");
         return;
     };
-    let site = Site::new();
+    let site = LoopbackSite::new();
     // It accepts, and never reads.
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = target.local_addr().expect("it listens").to_string();
@@ -111,7 +113,7 @@ fn a_server_in_a_small_control_group_survives_sessions_that_stall() {
     command.args(["--target", &address, "--permit", &echo.to_string()]);
     command.arg("--identity").arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys());
-    let mut sproxy = Program::start("sproxy", site.path(), group.run(&command));
+    let mut sproxy = RunningProgram::start("sproxy", site.path(), group.run(&command));
     let line = sproxy.wait_for("listening on ");
     let server = line.rsplit_once(' ').expect("an address").1.parse().expect("an address");
     let forward = format!("127.0.0.1:0:{echo}");

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, connect};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, connect};
 
 const CLIENTS: usize = 80;
 
@@ -22,9 +22,9 @@ fn echo(stream: &mut TcpStream, byte: u8) {
 
 #[test]
 fn eighty_clients_of_one_key_go_on_after_ten_seconds_without_a_network() {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 1], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 1], sproxy.address);
     let names = (0..CLIENTS).map(|number| format!("client{number}"));
     let clients: Vec<_> = names.map(|name| Cproxy::start(&site, relay.address, &name)).collect();
     let mut clients: Vec<_> = clients.into_iter().map(Cproxy::attached).collect();
@@ -41,7 +41,7 @@ fn eighty_clients_of_one_key_go_on_after_ten_seconds_without_a_network() {
 }
 
 /// Starts an `etcp connect` whose session has carried a byte.
-fn connected(site: &Site, sproxy: &Sproxy) -> Child {
+fn connected(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> Child {
     let command = &mut connect(site, sproxy.address, &site.client, &[]);
     let mut child = command.spawn().expect("it runs");
     ask(&mut child, 1);
@@ -49,7 +49,7 @@ fn connected(site: &Site, sproxy: &Sproxy) -> Child {
 }
 
 /// Does the same with further carriers, all of which have joined.
-fn connected_by_several(site: &Site, sproxy: &Sproxy) -> Child {
+fn connected_by_several(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> Child {
     let command = &mut connect(site, sproxy.address, &site.client, &["--carriers", "3", "-v"]);
     let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
     ask(&mut child, 1);
@@ -66,10 +66,10 @@ fn ask(child: &mut Child, byte: u8) {
 }
 
 #[test]
-fn tunnels_of_killed_processes_end_and_that_of_a_stopped_one_stays() {
-    let site = Site::new();
+fn tunnels_of_killed_processes_end_and_the_tunnel_of_a_stopped_one_stays() {
+    let site = LoopbackSite::new();
     let args = ["--listen", "127.0.0.1:0", "--keep-ghosts", "2s"];
-    let mut sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
+    let mut sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     let mut stopped = connected(&site, &sproxy);
     kill_process(Pid::from_child(&stopped), Signal::STOP).expect("it runs");
     for start in [connected, connected, connected_by_several, connected_by_several] {

@@ -14,7 +14,9 @@ use etcp_testkit::loopback::operator::status;
 use etcp_testkit::loopback::program::{etcp, wait};
 use etcp_testkit::loopback::refusing::refusing;
 use etcp_testkit::loopback::socket::{dial, patient};
-use etcp_testkit::loopback::{Cproxy, Echo, Key, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{
+    Cproxy, Echo, Key, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady,
+};
 use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp_proto::{Refusal, RefusalCode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,24 +26,24 @@ const TUNNELS: usize = 5;
 const SESSIONS: usize = 100;
 
 /// A server whose log nobody reads, and 500 sessions through a relay.
-struct Crowd {
+struct RewriteCrowd {
     sessions: Vec<(TcpStream, u64)>,
     cproxies: Vec<Cproxy>,
-    relay: Relay,
+    relay: LoopbackRelay,
     server: Child,
-    site: Site,
+    site: LoopbackSite,
     text: String,
 }
 
-impl Crowd {
+impl RewriteCrowd {
     fn new() -> Self {
         raise_descriptor_limit();
-        let site = Site::new();
+        let site = LoopbackSite::new();
         // The key that counts is the last of many lines.
         let text = format!("{}\n{}\n", site.key("first").line, site.client.line);
         fs::write(site.authorized_keys(), &text).expect("it is ours");
         let (server, address) = unread_sproxy(&site, Echo::start().address);
-        let relay = Relay::start([127, 0, 0, 1], address);
+        let relay = LoopbackRelay::start([127, 0, 0, 1], address);
         let start = |number| Cproxy::start(&site, relay.address, &format!("cproxy-{number}"));
         let cproxies: Vec<_> = (0..TUNNELS).map(|number| start(number).attached()).collect();
         let listens = cproxies.iter().map(|cproxy| cproxy.listen);
@@ -108,7 +110,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for RewriteCrowd {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
@@ -116,7 +118,7 @@ impl Drop for Crowd {
 }
 
 /// Starts sproxy with its log in a pipe of one page, which nobody reads after the address.
-fn unread_sproxy(site: &Site, target: SocketAddr) -> (Child, SocketAddr) {
+fn unread_sproxy(site: &LoopbackSite, target: SocketAddr) -> (Child, SocketAddr) {
     let mut command = etcp(site.path(), ["sproxy", "-vv", "--listen", "127.0.0.1:0", "--target"]);
     command.arg(target.to_string()).arg("--identity").arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys());
@@ -142,7 +144,7 @@ fn unread_sproxy(site: &Site, target: SocketAddr) -> (Child, SocketAddr) {
 
 #[test]
 fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
-    let mut crowd = Crowd::new();
+    let mut crowd = RewriteCrowd::new();
     let whole = crowd.text.clone();
     let whole = || whole.clone();
     // In place, in sizes that need more than one read.
@@ -173,7 +175,7 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
             wait("the writer", || fs::read_to_string(crowd.path()).is_ok_and(|it| it == whole()))
         },
     );
-    let mend = |crowd: &Crowd| crowd.write(&whole());
+    let mend = |crowd: &RewriteCrowd| crowd.write(&whole());
     crowd.outlives("while it is empty", 4, |crowd| crowd.write(""), mend);
     crowd.outlives(
         "while its last line is missing",
@@ -182,8 +184,8 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
         mend,
     );
     let aside = crowd.site.path().join("aside");
-    let away = |crowd: &Crowd| fs::rename(crowd.path(), &aside).expect("it is ours");
-    let back = |crowd: &Crowd| fs::rename(&aside, crowd.path()).expect("it is ours");
+    let away = |crowd: &RewriteCrowd| fs::rename(crowd.path(), &aside).expect("it is ours");
+    let back = |crowd: &RewriteCrowd| fs::rename(&aside, crowd.path()).expect("it is ours");
     crowd.outlives("while it is missing", 4, away, back);
     crowd.outlives(
         "while others may write to it",
@@ -193,7 +195,7 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
     );
     if rustix::process::geteuid().is_root() {
         let give = |user| {
-            move |it: &Crowd| {
+            move |it: &RewriteCrowd| {
                 std::os::unix::fs::chown(it.path(), Some(user), None).expect("root may")
             }
         };
@@ -210,11 +212,11 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
 
 #[test]
 fn a_key_that_is_narrowed_loses_the_sessions_that_it_may_not_have_any_more() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let (kept, lost) = (Echo::start(), TcpListener::bind("127.0.0.1:0").expect("a port"));
     let targets = [kept.address, lost.local_addr().expect("it listens")];
     let by_name = format!("localhost:{}", targets[0].port());
-    let mut sproxy = Sproxy::with(
+    let mut sproxy = LoopbackSproxy::with(
         &site,
         targets[0],
         &["--listen", "127.0.0.1:0", "--permit", "127.0.0.0/8:*", "--permit", &by_name],
@@ -254,9 +256,9 @@ fn a_key_that_is_narrowed_loses_the_sessions_that_it_may_not_have_any_more() {
 
 #[test]
 fn a_refusal_that_may_pass_ends_no_client_that_has_sessions() {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 1], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 1], sproxy.address);
     let mut cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
     let steady = Steady::start(cproxy.listen);
     let server = Key::generate(site.server_key()).identity;

@@ -9,10 +9,10 @@ use eternaltcp_proto::{
     Closing, Kind, Refusal, RefusalCode, Standby, StandbyConfig, StandbyEvent, TunnelId,
 };
 
-use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer};
+use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier};
 use etcp_testkit::loopback::program::{measure, wait};
 use etcp_testkit::loopback::socket::is_over;
-use etcp_testkit::loopback::{Cproxy, Echo, Key, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -20,28 +20,28 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const GONE_WITHIN: Duration = Duration::from_secs(15);
 
 /// A server, and a client that is attached by hand.
-struct Setting {
-    site: Site,
-    sproxy: Sproxy,
-    peer: Peer,
+struct StandbyFixture {
+    site: LoopbackSite,
+    sproxy: LoopbackSproxy,
+    peer: HostilePeer,
     own: Identity,
 }
 
-impl Setting {
+impl StandbyFixture {
     fn new() -> Self {
-        let site = Site::new();
-        let sproxy = Sproxy::start(&site, Echo::start().address);
+        let site = LoopbackSite::new();
+        let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
         let (peer, own) = attach(&sproxy, &site.client, "client");
         Self { site, sproxy, peer, own }
     }
 
     /// Makes a standby carrier from `source`.
-    fn spare_from(&self, source: IpAddr) -> Spare {
-        let carrier = Carrier::connect(source, self.sproxy.address, &self.own);
-        Spare::ask(&self.peer, carrier)
+    fn spare_from(&self, source: IpAddr) -> StandbyCarrier {
+        let carrier = RawCarrier::connect(source, self.sproxy.address, &self.own);
+        StandbyCarrier::ask(&self.peer, carrier)
     }
 
-    fn spare(&self) -> Spare {
+    fn spare(&self) -> StandbyCarrier {
         self.spare_from(HERE)
     }
 
@@ -61,21 +61,21 @@ impl Setting {
 }
 
 /// A tunnel made by hand, with its own key.
-fn attach(sproxy: &Sproxy, user: &Key, name: &str) -> (Peer, Identity) {
+fn attach(sproxy: &LoopbackSproxy, user: &Key, name: &str) -> (HostilePeer, Identity) {
     let own = Identity::generate().expect("randomness");
-    let mut peer = Peer::new(Carrier::connect(HERE, sproxy.address, &user.identity));
-    assert_eq!(peer.ask_new(&own, name), Answer::Attached);
+    let mut peer = HostilePeer::new(RawCarrier::connect(HERE, sproxy.address, &user.identity));
+    assert_eq!(peer.ask_new(&own, name), PeerAnswer::Attached);
     (peer, own)
 }
 
 /// A carrier that requested to stand by.
-struct Spare {
-    carrier: Carrier,
+struct StandbyCarrier {
+    carrier: RawCarrier,
     standby: Standby,
 }
 
-impl Spare {
-    fn ask(peer: &Peer, carrier: Carrier) -> Self {
+impl StandbyCarrier {
+    fn ask(peer: &HostilePeer, carrier: RawCarrier) -> Self {
         let standby = peer.tunnel.stand_by(peer.now(), StandbyConfig::default());
         let standby = standby.expect("the server has the feature");
         let mut spare = Self { carrier, standby };
@@ -83,7 +83,7 @@ impl Spare {
         spare
     }
 
-    fn flush(&mut self, peer: &Peer) {
+    fn flush(&mut self, peer: &HostilePeer) {
         while let Some(transmit) = self.standby.poll_transmit(peer.now()) {
             let bytes = [&transmit.header.encode()[..], &transmit.payload].concat();
             assert!(self.carrier.send(&bytes), "the carrier is closed");
@@ -91,7 +91,7 @@ impl Spare {
     }
 
     /// Waits for the server's answer; `None` if it closes the connection without one.
-    fn event(&mut self, peer: &Peer) -> Option<StandbyEvent> {
+    fn event(&mut self, peer: &HostilePeer) -> Option<StandbyEvent> {
         loop {
             if let Some(event) = self.standby.poll_event() {
                 return Some(event);
@@ -100,7 +100,7 @@ impl Spare {
         }
     }
 
-    fn read(&mut self, peer: &Peer) -> Option<()> {
+    fn read(&mut self, peer: &HostilePeer) -> Option<()> {
         for chunk in self.carrier.receive()? {
             self.standby.handle_input(peer.now(), chunk).expect("the server keeps the protocol");
         }
@@ -109,13 +109,13 @@ impl Spare {
 
     /// Waits until it stands by.
     #[track_caller]
-    fn ready(mut self, peer: &Peer) -> Self {
+    fn ready(mut self, peer: &HostilePeer) -> Self {
         assert_eq!(self.event(peer), Some(StandbyEvent::Ready));
         self
     }
 
     #[track_caller]
-    fn refused(mut self, peer: &Peer) -> Refusal {
+    fn refused(mut self, peer: &HostilePeer) -> Refusal {
         match self.event(peer) {
             Some(StandbyEvent::Refused(refusal)) => refusal,
             other => panic!("{other:?}"),
@@ -123,7 +123,7 @@ impl Spare {
     }
 
     /// Returns whether a heartbeat is answered.
-    fn is_alive(&mut self, peer: &Peer) -> bool {
+    fn is_alive(&mut self, peer: &HostilePeer) -> bool {
         self.standby.probe(peer.now());
         let asked = self.standby.poll_timeout();
         self.flush(peer);
@@ -137,7 +137,7 @@ impl Spare {
 
     /// Makes it join the attached carrier, and waits for the server's answer.
     #[track_caller]
-    fn join(mut self, peer: &mut Peer) -> Carrier {
+    fn join(mut self, peer: &mut HostilePeer) -> RawCarrier {
         let now = peer.now();
         let id = peer.tunnel.join(now, self.standby).expect("the server has the feature");
         let asked = peer.tunnel.poll_joined_transmit(now, id).expect("it asks");
@@ -159,7 +159,7 @@ impl Spare {
 /// [STANDBY-2]
 #[test]
 fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
-    let mut setting = Setting::new();
+    let mut setting = StandbyFixture::new();
     let mut spare = setting.spare().ready(&setting.peer);
     for _ in 0..3 {
         assert!(spare.is_alive(&setting.peer));
@@ -174,7 +174,7 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     setting.peer.carrier = spare.carrier;
     setting.peer.tunnel.attach_standby(now, spare.standby).expect("it stands by");
     assert!(setting.peer.flush());
-    assert_eq!(setting.peer.answer(), Answer::Attached);
+    assert_eq!(setting.peer.answer(), PeerAnswer::Attached);
     assert_eq!(setting.peer.tunnel.session_count(), sessions);
     assert_eq!(setting.sproxy.program.count("attached again"), 1);
     // Its place is free again.
@@ -188,27 +188,27 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
 /// [STANDBY-2]
 #[test]
 fn a_foreign_key_gets_the_same_answer_as_for_an_unknown_tunnel() {
-    let mut setting = Setting::new();
+    let mut setting = StandbyFixture::new();
     let stranger = Identity::generate().expect("randomness");
     let (another, another_own) = attach(&setting.sproxy, &setting.site.client, "another");
     let user = setting.site.client.identity.clone();
-    let ask = |key: &Identity, peer: &Peer| {
-        let carrier = Carrier::connect(HERE, setting.sproxy.address, key);
-        Spare::ask(peer, carrier).refused(peer)
+    let ask = |key: &Identity, peer: &HostilePeer| {
+        let carrier = RawCarrier::connect(HERE, setting.sproxy.address, key);
+        StandbyCarrier::ask(peer, carrier).refused(peer)
     };
     let unknown = Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed");
     for key in [&user, &stranger, &another_own] {
         assert_eq!(ask(key, &setting.peer), unknown);
     }
     assert_eq!(ask(&setting.own, &another), unknown);
-    let mut peer = Peer::new(Carrier::connect(HERE, setting.sproxy.address, &stranger));
-    assert_eq!(peer.ask_resume(TunnelId([7; 16])), Answer::Refused(unknown));
+    let mut peer = HostilePeer::new(RawCarrier::connect(HERE, setting.sproxy.address, &stranger));
+    assert_eq!(peer.ask_resume(TunnelId([7; 16])), PeerAnswer::Refused(unknown));
     setting.first_carrier_lives();
 }
 
 #[test]
 fn a_third_carrier_is_refused_for_now_until_one_of_two_is_gone() {
-    let mut setting = Setting::new();
+    let mut setting = StandbyFixture::new();
     let first = setting.spare().ready(&setting.peer);
     let mut second = setting.spare().ready(&setting.peer);
     let refusal = setting.spare().refused(&setting.peer);
@@ -223,13 +223,13 @@ fn a_third_carrier_is_refused_for_now_until_one_of_two_is_gone() {
 
 /// [STANDBY-7]
 #[test]
-fn it_ends_with_the_key_that_admitted_its_user() {
-    let setting = Setting::new();
+fn a_standby_carrier_ends_with_the_key_that_admitted_its_user() {
+    let setting = StandbyFixture::new();
     let other = setting.site.key("other");
     setting.site.admit(&[&setting.site.client.line, &other.line]);
     let (others, own) = attach(&setting.sproxy, &other, "other");
-    let carrier = Carrier::connect(HERE, setting.sproxy.address, &own);
-    let mut witness = Spare::ask(&others, carrier).ready(&others);
+    let carrier = RawCarrier::connect(HERE, setting.sproxy.address, &own);
+    let mut witness = StandbyCarrier::ask(&others, carrier).ready(&others);
     let spare = setting.spare().ready(&setting.peer);
     setting.site.admit(&[&other.line]);
     let took = spare.ended();
@@ -239,8 +239,8 @@ fn it_ends_with_the_key_that_admitted_its_user() {
 
 /// [STANDBY-7]
 #[test]
-fn it_ends_where_the_key_may_not_come_from_its_address_any_more_and_the_tunnel_stays() {
-    let mut setting = Setting::new();
+fn a_standby_carrier_ends_when_its_address_is_denied_and_the_tunnel_stays() {
+    let mut setting = StandbyFixture::new();
     let there = IpAddr::from([127, 0, 0, 5]);
     let mut stays = setting.spare().ready(&setting.peer);
     let spare = setting.spare_from(there).ready(&setting.peer);
@@ -256,7 +256,7 @@ fn it_ends_where_the_key_may_not_come_from_its_address_any_more_and_the_tunnel_s
 /// [STANDBY-7]
 #[test]
 fn it_ends_with_its_tunnel() {
-    let mut setting = Setting::new();
+    let mut setting = StandbyFixture::new();
     let spare = setting.spare().ready(&setting.peer);
     setting.peer.tunnel.close(Closing::Done);
     assert!(setting.peer.flush());
@@ -267,7 +267,7 @@ fn it_ends_with_its_tunnel() {
 /// [STANDBY-3]
 #[test]
 fn junk_ends_it_and_nothing_else() {
-    let mut setting = Setting::new();
+    let mut setting = StandbyFixture::new();
     let mut witness = setting.spare().ready(&setting.peer);
     for junk in [[0; 20], [0xff; 20]] {
         let mut spare = setting.spare().ready(&setting.peer);
@@ -280,8 +280,8 @@ fn junk_ends_it_and_nothing_else() {
 
 /// [JOIN-2]
 #[test]
-fn one_that_joins_leaves_its_place_to_others_and_ends_with_the_attached_one() {
-    let mut setting = Setting::new();
+fn a_carrier_that_joins_frees_its_place_and_ends_with_the_attached_one() {
+    let mut setting = StandbyFixture::new();
     let joined = [(); 3].map(|()| setting.spare().ready(&setting.peer).join(&mut setting.peer));
     assert_eq!(setting.peer.tunnel.joined_count(), 3);
     let _two = [(); 2].map(|()| setting.spare().ready(&setting.peer));
@@ -295,8 +295,8 @@ fn one_that_joins_leaves_its_place_to_others_and_ends_with_the_attached_one() {
 
 /// [JOIN-2]
 #[test]
-fn one_that_joined_from_an_address_that_is_denied_later_costs_an_attach() {
-    let mut setting = Setting::new();
+fn a_joined_carrier_whose_address_is_denied_later_costs_an_attach() {
+    let mut setting = StandbyFixture::new();
     let there = IpAddr::from([127, 0, 0, 5]);
     let _joined = setting.spare_from(there).ready(&setting.peer).join(&mut setting.peer);
     setting.first_carrier_lives();
@@ -309,15 +309,16 @@ fn one_that_joined_from_an_address_that_is_denied_later_costs_an_attach() {
 }
 
 #[test]
-fn who_stands_by_takes_no_strangers_place() {
+fn a_standby_carrier_takes_no_place_of_a_stranger() {
     // 64 strangers of one source may wait: with one more the oldest would be dropped.
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let mut waiting = Vec::new();
     for number in 0..35 {
         let (peer, own) = attach(&sproxy, &site.client, &number.to_string());
-        let spares = [(); 2]
-            .map(|()| Spare::ask(&peer, Carrier::connect(HERE, sproxy.address, &own)).ready(&peer));
+        let spares = [(); 2].map(|()| {
+            StandbyCarrier::ask(&peer, RawCarrier::connect(HERE, sproxy.address, &own)).ready(&peer)
+        });
         waiting.push((peer, spares));
     }
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use etcp_testkit::keys::{generate, public_half};
 use etcp_testkit::pair::etcp;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Folder, Launch, Process, User, World, skip, tell};
+use etcp_testkit::{Launch, Process, RunAs, TestFolder, TestWorld, skip, tell};
 
 /// Where both servers listen.
 const SSHD_PORT: u16 = 2200;
@@ -33,21 +33,21 @@ none:x:1053:
 const OURS: (u32, u32) = (65534, 65534);
 
 /// A server's machine with an sshd and an sproxy that use the same file.
-struct Server {
-    world: World,
-    folder: Folder,
+struct StrictServer {
+    world: TestWorld,
+    folder: TestFolder,
     _sshd: Process,
     sproxy: Process,
     keys: [PathBuf; 2],
 }
 
-impl Server {
+impl StrictServer {
     fn new() -> Self {
-        let (world, folder) = (World::new(), Folder::new());
-        folder.folder("home", User::Nobody);
-        folder.folder("home/.ssh", User::Nobody);
+        let (world, folder) = (TestWorld::new(), TestFolder::new());
+        folder.folder("home", RunAs::Nobody);
+        folder.folder("home/.ssh", RunAs::Nobody);
         let [host, user] = ["host-key", "user-key"].map(|name| generate(&folder, name));
-        folder.file("home/.ssh/authorized_keys", &public_half(&user), User::Nobody);
+        folder.file("home/.ssh/authorized_keys", &public_half(&user), RunAs::Nobody);
         let home = folder.join("home");
         let account = format!("{ACCOUNTS}nobody:x:65534:65534::{}:/bin/sh\n", home.display());
         let accounts = folder.readable_file("passwd", &account);
@@ -57,10 +57,10 @@ impl Server {
              PasswordAuthentication no\nStrictModes yes\n",
             host.display()
         );
-        let config = folder.file("sshd_config", &config, User::Nobody);
+        let config = folder.file("sshd_config", &config, RunAs::Nobody);
         fs::create_dir_all("/run/sshd").expect("as its service makes it");
         let sshd = Launch::new("sshd", skip::find("sshd").expect("was asked for"))
-            .user(User::Root)
+            .user(RunAs::Root)
             .args(["-D", "-e", "-f"])
             .arg(config);
         let sproxy = Launch::new("sproxy", folder.program("etcp", &etcp()))
@@ -85,7 +85,7 @@ impl Server {
 
     /// Returns the exit code of a program at the client, and its output.
     fn run(&self, launch: Launch) -> (Option<i32>, String) {
-        let output = self.folder.file("output", "", User::Nobody);
+        let output = self.folder.file("output", "", RunAs::Nobody);
         let file = fs::File::create(&output).expect("it is ours");
         let launch = launch.env("HOME", self.folder.path());
         let (client, stdin) = (&self.world.client, Stdio::null());
@@ -155,8 +155,8 @@ fn a_file_is_believed_where_sshd_believes_it() {
     if !skip::can_run("admission::strict_modes", &["ssh", "sshd"]) {
         return;
     }
-    let mut server = Server::new();
-    let check = |server: &Server, what: &str, expected: bool| {
+    let mut server = StrictServer::new();
+    let check = |server: &StrictServer, what: &str, expected: bool| {
         let found = (server.is_let_in_by_sshd(), server.is_let_in_by_sproxy());
         tell(&format!("{what}: sshd {}, sproxy {}", found.0, found.1));
         assert_eq!(found, (expected, expected), "{what}: sshd, sproxy");
@@ -205,7 +205,7 @@ fn a_line_at_the_start_names_the_folder_its_mode_and_what_to_do() {
 }
 
 #[test]
-fn whoever_says_so_has_every_file_believed() {
+fn strict_modes_no_trusts_every_file() {
     let log = log_of(&["--strict-modes", "no"], "keys in ");
     assert!(log.lines().any(|line| line.contains("keys in ") && line.ends_with(": 0")), "{log}");
 }

@@ -6,19 +6,19 @@ use std::process::Stdio;
 
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::{dial, is_over};
-use etcp_testkit::loopback::{Cproxy, Echo, Site, Sproxy, Steady, connect};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady, connect};
 use etcp_testkit::wait::end_of;
 
 /// Two echoes beside the default target: the server permits the first, the key the second.
-struct Setting {
-    site: Site,
+struct TargetsFixture {
+    site: LoopbackSite,
     permitted: SocketAddr,
     for_this_key: SocketAddr,
-    sproxy: Sproxy,
+    sproxy: LoopbackSproxy,
 }
 
-fn setting(default_for_this_key: bool) -> Setting {
-    let site = Site::new();
+fn setting(default_for_this_key: bool) -> TargetsFixture {
+    let site = LoopbackSite::new();
     let [default, permitted, for_this_key] = [0; 3].map(|_| Echo::start().address);
     let key = &site.client.line;
     let mut options = format!("permitopen=\"{for_this_key}\"");
@@ -27,13 +27,13 @@ fn setting(default_for_this_key: bool) -> Setting {
     }
     site.admit(&[&format!("{options} {key}")]);
     let args = ["--listen", "127.0.0.1:0", "--permit", &permitted.to_string()];
-    let sproxy = Sproxy::with(&site, default, &args, None);
-    Setting { site, permitted, for_this_key, sproxy }
+    let sproxy = LoopbackSproxy::with(&site, default, &args, None);
+    TargetsFixture { site, permitted, for_this_key, sproxy }
 }
 
 #[test]
 fn a_target_must_pass_the_servers_rules_and_the_keys_and_the_log_says_which_it_failed() {
-    let Setting { site, permitted, for_this_key, sproxy } = setting(true);
+    let TargetsFixture { site, permitted, for_this_key, sproxy } = setting(true);
     let forwards = [permitted, for_this_key].map(|target| format!("127.0.0.1:0:{target}"));
     let args = ["-L", &forwards[0], "-L", &forwards[1]];
     let mut cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();
@@ -64,7 +64,7 @@ fn a_target_must_pass_the_servers_rules_and_the_keys_and_the_log_says_which_it_f
 
 #[test]
 fn the_default_target_is_not_exempt_from_the_keys_own_options() {
-    let Setting { site, sproxy, .. } = setting(false);
+    let TargetsFixture { site, sproxy, .. } = setting(false);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let stream = dial(cproxy.listen);
     wait("the session to be reset", || is_over(&stream));
@@ -73,7 +73,7 @@ fn the_default_target_is_not_exempt_from_the_keys_own_options() {
 
 #[test]
 fn connect_ends_with_3_and_one_line_when_its_target_is_not_permitted() {
-    let Setting { site, permitted, for_this_key, sproxy } = setting(true);
+    let TargetsFixture { site, permitted, for_this_key, sproxy } = setting(true);
     for target in [permitted, for_this_key] {
         let args = [target.to_string()];
         let args: Vec<_> = args.iter().map(String::as_str).collect();

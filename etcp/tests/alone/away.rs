@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use etcp_testkit::netns::Namespace;
 use etcp_testkit::wait::until;
-use etcp_testkit::{Direction, Family, Folder, Sproxy, World, skip, tell};
+use etcp_testkit::{Direction, IpFamily, Sproxy, TestFolder, TestWorld, skip, tell};
 use eternaltcp::client::{Client, ClientConfig, Trust};
 use eternaltcp::process::raise_descriptor_limit;
 use eternaltcp::tls::Identity;
@@ -28,13 +28,13 @@ const OUTAGE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One client, its session, and how much it has carried.
-struct Guest {
+struct RunningClient {
     client: Client,
     application: UnixStream,
     carried: u8,
 }
 
-impl Guest {
+impl RunningClient {
     /// Sends a byte and gets it back.
     async fn echo(&mut self) {
         self.carried = self.carried.wrapping_add(1);
@@ -58,33 +58,33 @@ fn a_thousand_tunnels_that_come_back_at_once_all_attach_and_leave_no_descriptor(
         return;
     }
     raise_descriptor_limit();
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let runtime = inside(&world.client);
     let target = echo(&runtime, &world.server);
-    let sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, |launch| {
+    let sproxy = Sproxy::start_with(&world, &folder, IpFamily::V4, &target, |launch| {
         // A limit on the tunnels' grants, not used memory.
         launch.args(["--memory", "1048576"])
     });
     let [user] = users(&folder, ["user"]);
-    let mut guests = start_all(&runtime, &user, CLIENTS);
+    let mut clients = start_all(&runtime, &user, CLIENTS);
     let process = &sproxy.process;
     let before = process.descriptors();
     for (round, fault) in ["reset", "silence"].into_iter().enumerate() {
-        let attached = attaches(&guests);
+        let attached = attaches(&clients);
         match fault {
             "reset" => world.router.reset_carriers(),
             _ => world.router.forget_carriers(Direction::Both),
         }
         let start = Instant::now();
         let what = format!("{CLIENTS} clients to be attached again after {fault}");
-        until(&what, LIMIT, || attaches(&guests) >= attached + CLIENTS as u64);
+        until(&what, LIMIT, || attaches(&clients) >= attached + CLIENTS as u64);
         tell(&format!("{CLIENTS} clients attached again after {fault} in {:.1?}", start.elapsed()));
-        guests = runtime.block_on(echo_all(guests));
+        clients = runtime.block_on(echo_all(clients));
         until("sproxy to have its descriptors back", LIMIT, || process.descriptors() <= before);
-        let again = attaches(&guests) - CLIENTS as u64;
+        let again = attaches(&clients) - CLIENTS as u64;
         assert!(again <= (round as u64 + 1) * 3 * CLIENTS as u64, "{again} attaches: they spin");
     }
-    assert!(guests.iter().all(|guest| guest.client.is_attached()));
+    assert!(clients.iter().all(|client| client.client.is_attached()));
     runtime.shutdown_background();
 }
 
@@ -95,14 +95,14 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
         return;
     }
     raise_descriptor_limit();
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let (away, near) = (inside(&world.client), inside(&world.server));
     let target = echo(&near, &world.server);
-    let _sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, |launch| {
+    let _sproxy = Sproxy::start_with(&world, &folder, IpFamily::V4, &target, |launch| {
         launch.args(["--memory", "1048576"])
     });
     let [many, other] = users(&folder, ["many", "other"]);
-    let guests = start_all(&away, &many, CLIENTS);
+    let clients = start_all(&away, &many, CLIENTS);
     let mut others = start_all(&near, &other, 1);
     world.router.blackhole(Direction::Both);
     // They only wait now: other tests may run.
@@ -114,13 +114,13 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
         sessions += 1;
     }
     tell(&format!("the user of another key had {sessions} sessions meanwhile"));
-    assert!(guests.iter().all(|guest| !guest.client.is_attached()), "they have no network");
+    assert!(clients.iter().all(|client| !client.client.is_attached()), "they have no network");
     let _turn = crate::turn();
     world.router.lift_blackhole();
     let start = Instant::now();
-    until("all of them to be attached again", LIMIT, || attaches(&guests) >= 2 * CLIENTS as u64);
+    until("all of them to be attached again", LIMIT, || attaches(&clients) >= 2 * CLIENTS as u64);
     tell(&format!("{CLIENTS} clients attached again in {:.1?}", start.elapsed()));
-    away.block_on(echo_all(guests));
+    away.block_on(echo_all(clients));
     assert_eq!(attaches(&others), 1, "its carrier has lived all the time");
     away.shutdown_background();
     near.shutdown_background();
@@ -128,8 +128,8 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
 
 /// Returns how many times all of them were attached. The server's log leaves lines about one source
 /// out.
-fn attaches(guests: &[Guest]) -> u64 {
-    guests.iter().map(|guest| guest.client.statistics().attaches).sum()
+fn attaches(clients: &[RunningClient]) -> u64 {
+    clients.iter().map(|client| client.client.statistics().attaches).sum()
 }
 
 /// A runtime whose sockets are all in a namespace.
@@ -159,7 +159,7 @@ fn echo(runtime: &Runtime, namespace: &Namespace) -> String {
 }
 
 /// Creates keys with these names, and admits them.
-fn users<const N: usize>(folder: &Folder, names: [&str; N]) -> [PathBuf; N] {
+fn users<const N: usize>(folder: &TestFolder, names: [&str; N]) -> [PathBuf; N] {
     let paths = names.map(|name| folder.join(name));
     let mut lines = String::new();
     for path in &paths {
@@ -171,55 +171,55 @@ fn users<const N: usize>(folder: &Folder, names: [&str; N]) -> [PathBuf; N] {
 }
 
 /// Starts clients of one user, on the runtime's own threads, and a session in each.
-fn start_all(runtime: &Runtime, user: &Path, count: usize) -> Vec<Guest> {
+fn start_all(runtime: &Runtime, user: &Path, count: usize) -> Vec<RunningClient> {
     let (user, begin) = (user.to_owned(), Instant::now());
-    let guests = runtime.block_on(async {
+    let clients = runtime.block_on(async {
         let started = tokio::spawn(async move {
-            let mut guests = Vec::new();
+            let mut clients = Vec::new();
             for number in 0..count {
-                guests.push(start(&user, number).await);
+                clients.push(start(&user, number).await);
             }
-            echo_all(guests).await
+            echo_all(clients).await
         });
         started.await.expect("every client starts")
     });
     tell(&format!("{count} clients attached in {:.1?}", begin.elapsed()));
-    guests
+    clients
 }
 
-async fn start(user: &Path, number: usize) -> Guest {
+async fn start(user: &Path, number: usize) -> RunningClient {
     let identity = Identity::load(user).expect("the key is there");
     let trust = Trust::new(user.with_file_name("known_hosts"));
-    let server: eternaltcp::address::Server = "10.71.9.10:6200".parse().expect("an address");
-    let instance = this_instance(format!("guest {number}"));
+    let server: eternaltcp::address::ServerAddress = "10.71.9.10:6200".parse().expect("an address");
+    let instance = this_instance(format!("client {number}"));
     let config = ClientConfig::new(server.into(), identity, trust, instance);
     let client = Client::start(config).expect("a client starts");
     let (application, end) = UnixStream::pair().expect("a pair of sockets");
     assert!(client.opener().carry(Stream::unix(end), None).await, "the client runs");
-    Guest { client, application, carried: 0 }
+    RunningClient { client, application, carried: 0 }
 }
 
 /// Uses the session of each client, then opens another one and uses it.
-async fn another_session(mut guests: Vec<Guest>) -> Vec<Guest> {
+async fn another_session(mut clients: Vec<RunningClient>) -> Vec<RunningClient> {
     sleep(PAUSE).await;
-    for guest in &mut guests {
-        guest.echo().await;
-        guest.begin().await;
+    for client in &mut clients {
+        client.echo().await;
+        client.begin().await;
     }
-    echo_all(guests).await
+    echo_all(clients).await
 }
 
-async fn echo_all(guests: Vec<Guest>) -> Vec<Guest> {
-    let echoing = guests.into_iter().map(|mut guest| {
+async fn echo_all(clients: Vec<RunningClient>) -> Vec<RunningClient> {
+    let echoing = clients.into_iter().map(|mut client| {
         tokio::spawn(async move {
-            guest.echo().await;
-            guest
+            client.echo().await;
+            client
         })
     });
     let echoing: Vec<_> = echoing.collect();
-    let mut guests = Vec::new();
-    for guest in echoing {
-        guests.push(guest.await.expect("every session lives"));
+    let mut clients = Vec::new();
+    for client in echoing {
+        clients.push(client.await.expect("every session lives"));
     }
-    guests
+    clients
 }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use eternaltcp::tls::{ClientTls, Connection, Identity};
 
-use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer};
+use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier};
 use etcp_testkit::loopback::program::{measure, wait};
 use etcp_testkit::loopback::socket::{
     SetAtEnd, connect_from, is_over, pace, patient, raise_own_limit,
 };
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
 /// More than the places of a gate.
 const SOURCES: u32 = 1400;
@@ -62,13 +62,13 @@ impl Crowd {
     /// Proves an unknown key from one source after the other, and stays silent.
     fn prove(&self) {
         let key = Identity::generate().expect("randomness");
-        let mut open: Vec<Carrier> = Vec::new();
+        let mut open: Vec<RawCarrier> = Vec::new();
         while self.goes_on() {
             let number = u32::try_from(self.size.fetch_add(1, Ordering::Relaxed)).expect("few");
             if open.len() == 400 {
                 open.clear();
             }
-            open.extend(Carrier::try_connect(source(number % SOURCES), self.server, &key));
+            open.extend(RawCarrier::try_connect(source(number % SOURCES), self.server, &key));
         }
     }
 
@@ -107,9 +107,9 @@ fn hello() -> Vec<u8> {
 /// address and from others, beside `trouble`.
 fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
     raise_own_limit();
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 8], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 8], sproxy.address);
     let mut inside = Cproxy::start(&site, relay.address, "inside").attached();
     let steady = Steady::start(inside.listen);
     let crowd = Crowd::new(sproxy.address);
@@ -117,7 +117,7 @@ fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
         for number in 1..=3 {
             let name = format!("outside{number}");
             let took = measure("from the start of a client to its attach, in a crowd", || {
-                let other = Relay::start([127, 0, 0, 20 + number], sproxy.address);
+                let other = LoopbackRelay::start([127, 0, 0, 20 + number], sproxy.address);
                 let cproxy = Cproxy::start(&site, other.address, &name).attached();
                 Steady::start(cproxy.listen).finish();
             });
@@ -137,19 +137,19 @@ fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
 }
 
 #[test]
-fn clients_attach_and_come_back_beside_half_open_handshakes_from_1400_sources() {
+fn clients_attach_and_reattach_during_half_open_handshakes_from_1400_sources() {
     let _turn = crate::turn();
     clients_come_in(|crowd| crowd.hold(&[]), SOURCES.into());
 }
 
 #[test]
-fn clients_attach_and_come_back_beside_strangers_that_ask_for_time_to_sign() {
+fn clients_attach_and_reattach_beside_strangers_that_ask_for_time_to_sign() {
     let _turn = crate::turn();
     clients_come_in(|crowd| crowd.hold(&[20, 3, 3, 0, 1, 1]), SOURCES.into());
 }
 
 #[test]
-fn clients_attach_and_come_back_beside_handshakes_with_unknown_keys() {
+fn clients_attach_and_reattach_during_handshakes_with_unknown_keys() {
     let _turn = crate::turn();
     clients_come_in(Crowd::prove, 100);
 }
@@ -158,12 +158,12 @@ fn clients_attach_and_come_back_beside_handshakes_with_unknown_keys() {
 fn a_limit_at_the_door_is_one_log_line_with_its_flag() {
     let _turn = crate::turn();
     raise_own_limit();
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let start = |args: &[&str]| {
         let args = [&["--listen", "127.0.0.1:0"], args].concat();
-        Sproxy::with(&site, Echo::start().address, &args, None)
+        LoopbackSproxy::with(&site, Echo::start().address, &args, None)
     };
-    let come = |sproxy: &Sproxy, source: &dyn Fn(u32) -> IpAddr| -> Vec<_> {
+    let come = |sproxy: &LoopbackSproxy, source: &dyn Fn(u32) -> IpAddr| -> Vec<_> {
         (0..12).map(|number| connect_from(source(number), sproxy.address)).collect()
     };
     let sproxy = start(&["--max-startups", "4:30:8"]);
@@ -171,9 +171,9 @@ fn a_limit_at_the_door_is_one_log_line_with_its_flag() {
     let line = "--max-startups, now 4:30:8";
     wait("its line", || sproxy.program.count(line) > 0);
     // An admitted client has a place anyway.
-    let carrier = Carrier::connect(source(99), sproxy.address, &site.client.identity);
+    let carrier = RawCarrier::connect(source(99), sproxy.address, &site.client.identity);
     let own = Identity::generate().expect("randomness");
-    assert_eq!(Peer::new(carrier).ask_new(&own, "inside"), Answer::Attached);
+    assert_eq!(HostilePeer::new(carrier).ask_new(&own, "inside"), PeerAnswer::Attached);
     assert_eq!(sproxy.program.count(line), 1, "once a minute");
     let sproxy = start(&["--per-source-max-startups", "4"]);
     let _crowd = come(&sproxy, &|_| source(0));
@@ -188,9 +188,9 @@ fn a_limit_at_the_door_is_one_log_line_with_its_flag() {
 #[test]
 fn a_stranger_that_has_only_said_hello_keeps_its_place_for_seconds_and_not_for_a_minute() {
     let _turn = crate::turn();
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let args = ["--listen", "127.0.0.1:0", "--login-grace", "1s", "--signature-grace", "600s"];
-    let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
+    let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     let connect = |then: &[u8]| {
         let stream = connect_from(source(0), sproxy.address).expect("it listens");
         let mut stream = patient(stream);

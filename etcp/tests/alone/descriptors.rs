@@ -9,7 +9,7 @@ use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::{
     SetAtEnd, connect_from, dial, is_over, pace, raise_own_limit,
 };
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
 /// As `ulimit -Hn 256`.
 const LIMIT: Option<u32> = Some(256);
@@ -53,7 +53,7 @@ impl Many {
 }
 
 /// While nothing is free: live sessions continue, and a lost carrier returns.
-fn live_on(relay: &Relay, cproxy: &Cproxy, steady: &Steady) {
+fn live_on(relay: &LoopbackRelay, cproxy: &Cproxy, steady: &Steady) {
     let before = cproxy.attached_again();
     steady.goes_on();
     relay.cut();
@@ -65,9 +65,9 @@ fn live_on(relay: &Relay, cproxy: &Cproxy, steady: &Steady) {
 fn a_client_without_descriptors_lets_new_connections_wait() {
     let _turn = crate::turn();
     raise_own_limit();
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 1], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 1], sproxy.address);
     let cproxy =
         Cproxy::limited(&site, relay.address, "cproxy", &site.client, &[], LIMIT).attached();
     let steady = Steady::start(cproxy.listen);
@@ -96,12 +96,12 @@ fn a_client_without_descriptors_lets_new_connections_wait() {
 fn a_key_that_takes_every_descriptor_it_can_get_leaves_sessions_and_tunnels_to_others() {
     let _turn = crate::turn();
     raise_own_limit();
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let other = site.key("other");
     site.admit(&[&site.client.line, &other.line]);
     let args = ["--listen", "127.0.0.1:0"];
-    let sproxy = Sproxy::with(&site, Echo::start().address, &args, LIMIT);
-    let relay = Relay::start([127, 0, 0, 1], sproxy.address);
+    let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, LIMIT);
+    let relay = LoopbackRelay::start([127, 0, 0, 1], sproxy.address);
     let mut cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
     let steady = Steady::start(cproxy.listen);
     let mut many = Many::open(cproxy.listen);
@@ -130,7 +130,7 @@ fn a_key_that_takes_every_descriptor_it_can_get_leaves_sessions_and_tunnels_to_o
 }
 
 /// Does `work` while strangers take every available descriptor.
-fn crowd_at_the_door(sproxy: &Sproxy, work: impl FnOnce()) {
+fn crowd_at_the_door(sproxy: &LoopbackSproxy, work: impl FnOnce()) {
     let (is_over_now, size) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {

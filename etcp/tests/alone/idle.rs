@@ -21,7 +21,7 @@ const MEASURED: Duration = Duration::from_secs(5);
 /// The part of one processor that an idle program may use: it is not optimised here.
 const IDLE: f64 = 0.02;
 
-struct Setting {
+struct IdleFixture {
     cproxy: Process,
     sproxy: Process,
     proxy: SocketAddr,
@@ -29,7 +29,7 @@ struct Setting {
     _programs: Loopback,
 }
 
-impl Setting {
+impl IdleFixture {
     fn new() -> Self {
         eternaltcp::process::raise_descriptor_limit();
         let programs = Loopback::new(&[]);
@@ -75,7 +75,7 @@ impl Setting {
 #[test]
 fn a_thousand_idle_sessions_cost_little_memory_and_no_time() {
     let _turn = crate::turn();
-    let setting = Setting::new();
+    let setting = IdleFixture::new();
     drop(setting.session());
     let before = setting.programs().map(|(_, program)| (program.memory(), program.descriptors()));
     let sessions: Vec<_> = (0..SESSIONS).map(|_| setting.session()).collect();
@@ -99,9 +99,9 @@ fn a_thousand_idle_sessions_cost_little_memory_and_no_time() {
 const MANY: usize = 3000;
 
 #[test]
-fn what_thousands_of_sessions_took_goes_back_to_the_system() {
+fn memory_of_thousands_of_sessions_returns_to_the_system() {
     let _turn = crate::turn();
-    let setting = Setting::new();
+    let setting = IdleFixture::new();
     drop(setting.session());
     let before = setting.programs().map(|(_, program)| program.memory());
     let sessions: Vec<_> = (0..MANY).map(|_| setting.session()).collect();
@@ -121,7 +121,7 @@ fn what_thousands_of_sessions_took_goes_back_to_the_system() {
 #[test]
 fn a_reset_that_waits_for_a_stalled_target_costs_no_time() {
     let _turn = crate::turn();
-    let setting = Setting::new();
+    let setting = IdleFixture::new();
     let [mut application, target] = setting.session();
     application.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out is set");
     // Until nothing more is taken: the target never reads.

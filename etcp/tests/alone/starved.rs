@@ -4,8 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use etcp_testkit::checked::{Rate, listen};
-use etcp_testkit::process::User;
-use etcp_testkit::{Family, Folder, Journey, Launch, Pair, Process, Sproxy, World, skip, tell};
+use etcp_testkit::process::RunAs;
+use etcp_testkit::{
+    IpFamily, Journey, Launch, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
+};
 
 /// Programs that use the processor, and for how long.
 const HOGS: usize = 8;
@@ -17,12 +19,12 @@ fn starved_proxies_go_on_and_do_not_take_their_own_delay_for_death() {
     if !skip::can_run("alone::starved (starved processor)", &["chrt", "taskset", "timeout"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
-    let pair = Pair::start(&world, &folder, sproxy, &[]);
-    let hogs_folder = Folder::new();
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+    let pair = ProxyPair::start(&world, &folder, sproxy, &[]);
+    let hogs_folder = TestFolder::new();
     let journey = Journey::with_session(world, folder, pair, &listener, Rate::GENTLE);
     for proxy in [&journey.pair.cproxy, &journey.pair.sproxy.process] {
         starve(proxy);
@@ -57,9 +59,9 @@ fn starve(process: &Process) {
 }
 
 /// Uses the first processor, for a bounded time; yields to everything except starved ones.
-fn hog(number: usize, world: &World, folder: &Folder) -> Process {
+fn hog(number: usize, world: &TestWorld, folder: &TestFolder) -> Process {
     Launch::new(&format!("hog{number}"), "nice")
         .args(["-n", "10", "taskset", "1", "timeout", "60", "sh", "-c", "while :; do :; done"])
-        .user(User::Root)
+        .user(RunAs::Root)
         .start(&world.client, folder)
 }

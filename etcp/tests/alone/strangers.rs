@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use eternaltcp::tls::{ClientTls, Connection, Identity};
 
-use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer};
+use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier};
 use etcp_testkit::loopback::program::{measure, wait};
 use etcp_testkit::loopback::socket::{SetAtEnd, connect_from, is_over, pace, raise_own_limit};
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
-/// The most by which the server's memory may grow.
+/// The maximum growth of the server's memory, in bytes.
 const GROWTH: u64 = 64 << 20;
 
 /// Silent connections that are maintained from one address.
@@ -33,13 +33,13 @@ const HUGE: [u8; 20] = {
 };
 
 /// The state that all troublemakers share.
-struct Trouble {
+struct StrangerTrouble {
     server: SocketAddr,
     is_over: AtomicBool,
     connections: AtomicU64,
 }
 
-impl Trouble {
+impl StrangerTrouble {
     fn goes_on(&self) -> bool {
         !self.is_over.load(Ordering::Relaxed)
     }
@@ -83,9 +83,9 @@ impl Trouble {
         let key = Identity::generate().expect("randomness");
         while self.goes_on() {
             let source = IpAddr::from([127, 0, 0, source]);
-            let mut carrier = Carrier::connect(source, self.server, &key);
+            let mut carrier = RawCarrier::connect(source, self.server, &key);
             carrier.send(&HUGE);
-            assert_eq!(Peer::new(carrier).answer(), Answer::Closed);
+            assert_eq!(HostilePeer::new(carrier).answer(), PeerAnswer::Closed);
             pace();
         }
     }
@@ -111,13 +111,13 @@ fn long_record() -> Vec<u8> {
 fn a_crowd_of_strangers_costs_little_and_keeps_nobody_out() {
     let _turn = crate::turn();
     raise_own_limit();
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 8], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 8], sproxy.address);
     let inside = Cproxy::start(&site, relay.address, "inside").attached();
     let steady = Steady::start(inside.listen);
     let before = sproxy.program.memory();
-    let trouble = Trouble {
+    let trouble = StrangerTrouble {
         server: sproxy.address,
         is_over: AtomicBool::new(false),
         connections: AtomicU64::new(0),
@@ -138,7 +138,7 @@ fn a_crowd_of_strangers_costs_little_and_keeps_nobody_out() {
         sproxy.program.memory_during(|| {
             wait("the crowd", || up.load(Ordering::Relaxed) >= SILENT as u64 * 9 / 10);
             let took = measure("from the start of a client to its attach, in a crowd", || {
-                let other = Relay::start([127, 0, 0, 9], sproxy.address);
+                let other = LoopbackRelay::start([127, 0, 0, 9], sproxy.address);
                 let cproxy = Cproxy::start(&site, other.address, "outside").attached();
                 Steady::start(cproxy.listen).finish();
             });
@@ -159,10 +159,10 @@ fn a_crowd_of_strangers_costs_little_and_keeps_nobody_out() {
 }
 
 #[test]
-fn who_says_nothing_or_not_enough_is_shown_out() {
+fn a_stranger_that_sends_nothing_or_too_little_is_disconnected() {
     // It only waits: other tests may run.
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let here = IpAddr::from([127, 0, 0, 1]);
     for (what, first) in [
         ("silence", Vec::new()),
@@ -182,7 +182,7 @@ fn who_says_nothing_or_not_enough_is_shown_out() {
     }
     // A proved key, and then nothing.
     let key = Identity::generate().expect("randomness");
-    let silent = Carrier::connect(here, sproxy.address, &key);
+    let silent = RawCarrier::connect(here, sproxy.address, &key);
     let took = measure("the end of a carrier that says nothing", || {
         wait("its end", || is_over(&silent.stream));
     });
@@ -192,16 +192,16 @@ fn who_says_nothing_or_not_enough_is_shown_out() {
 #[test]
 fn a_huge_length_from_a_client_that_is_let_in_ends_its_carrier_only() {
     let _turn = crate::turn();
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let hostile = site.key("hostile");
     site.admit(&[&site.client.line, &hostile.line]);
-    let mut sproxy = Sproxy::start(&site, Echo::start().address);
+    let mut sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let steady = Steady::start(cproxy.listen);
     let here = IpAddr::from([127, 0, 0, 1]);
     let own = Identity::generate().expect("randomness");
-    let mut peer = Peer::new(Carrier::connect(here, sproxy.address, &hostile.identity));
-    assert_eq!(peer.ask_new(&own, "hostile"), Answer::Attached);
+    let mut peer = HostilePeer::new(RawCarrier::connect(here, sproxy.address, &hostile.identity));
+    assert_eq!(peer.ask_new(&own, "hostile"), PeerAnswer::Attached);
     let before = sproxy.program.memory();
     let most = sproxy.program.memory_during(|| {
         peer.carrier.send(&HUGE);
@@ -214,6 +214,6 @@ fn a_huge_length_from_a_client_that_is_let_in_ends_its_carrier_only() {
     steady.finish();
     // Its tunnel is there for the next carrier.
     let id = peer.tunnel.id().expect("it has one");
-    peer.carrier = Carrier::connect(here, sproxy.address, &own);
-    assert_eq!(peer.ask_resume(id), Answer::Attached);
+    peer.carrier = RawCarrier::connect(here, sproxy.address, &own);
+    assert_eq!(peer.ask_resume(id), PeerAnswer::Attached);
 }

@@ -1,4 +1,4 @@
-//! What a newcomer is told when the first contact fails: what failed, and what to do.
+//! The messages to a newcomer when the first contact fails: the failure, and the remedy.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,17 +6,17 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use etcp_testkit::wait::output;
-use etcp_testkit::{Folder, Loopback, refused};
+use etcp_testkit::{Loopback, TestFolder, refused};
 
 /// A fresh home with a key.
-fn home() -> Folder {
-    let home = Folder::new();
+fn home() -> TestFolder {
+    let home = TestFolder::new();
     let made = etcp(&home, &["keygen", "-q", "-N", ""]);
     assert!(made.status.success(), "{made:?}");
     home
 }
 
-fn etcp(home: &Folder, args: &[&str]) -> Output {
+fn etcp(home: &TestFolder, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etcp"));
     command
         .args(args)
@@ -29,7 +29,7 @@ fn etcp(home: &Folder, args: &[&str]) -> Output {
 }
 
 /// Returns the last line of a failing `etcp connect`, which must be well formed.
-fn complaint(home: &Folder, args: &[&str]) -> String {
+fn complaint(home: &TestFolder, args: &[&str]) -> String {
     let always = ["connect", "--no-ssh-config", "--connect-timeout", "2s"];
     let output = etcp(home, &[&always[..], args].concat());
     let text = String::from_utf8(output.stderr).expect("it says text");
@@ -99,7 +99,7 @@ fn a_default_target_that_does_not_answer_is_said_to_be_the_default() {
 
 #[test]
 fn keys_that_are_missing_or_odd_are_named_with_a_remedy() {
-    let home = Folder::new();
+    let home = TestFolder::new();
     let line = complaint(&home, &["--server", "127.0.0.1:1"]);
     assert!(line.contains("etcp keygen") && line.contains("ssh-keygen -t ed25519"), "{line}");
     let path = |name: &str| home.join(name).to_str().expect("a plain path").to_owned();

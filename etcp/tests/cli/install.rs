@@ -1,9 +1,9 @@
-//! What an installation adds to the program: completions and manual pages.
+//! The files that an installation adds to the program: completions and manual pages.
 
 use std::process::{Command, Output, Stdio};
 
 use etcp_testkit::wait::output;
-use etcp_testkit::{Folder, skip};
+use etcp_testkit::{TestFolder, skip};
 
 fn etcp(args: &[&str]) -> Output {
     output(
@@ -21,10 +21,10 @@ fn text(output: Output) -> String {
 
 #[test]
 fn bash_completes_commands_and_flags_with_what_completions_prints() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let script = folder.join("etcp.bash");
     std::fs::write(&script, text(etcp(&["completions", "bash"]))).expect("the folder is ours");
-    // What bash does at a tab: it calls the function that `complete` names.
+    // Acts as bash does at a tab: calls the function that `complete` names.
     let complete = |words: &str| {
         let commands = format!(
             ". {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
@@ -45,7 +45,7 @@ fn bash_completes_commands_and_flags_with_what_completions_prints() {
 
 #[test]
 fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let script = folder.join("etcp.bash");
     std::fs::write(&script, text(etcp(&["completions", "bash"]))).expect("the folder is ours");
     let ssh = folder.join(".ssh");
@@ -82,7 +82,7 @@ fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
 #[test]
 fn shells_can_read_their_completions() {
     let test = "shells_can_read_their_completions";
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = folder.join(shell);
         std::fs::write(&script, text(etcp(&["completions", shell]))).expect("the folder is ours");
@@ -98,7 +98,7 @@ fn shells_can_read_their_completions() {
 
 #[test]
 fn there_is_a_manual_page_of_the_program_and_of_each_command() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let pages = folder.join("new/man1");
     text(etcp(&["man", pages.to_str().expect("a plain path")]));
     for (name, contains) in [
@@ -136,7 +136,7 @@ fn there_is_a_manual_page_of_the_program_and_of_each_command() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_an_error_that_names_it() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let file = folder.join("file");
     std::fs::write(&file, "").expect("the folder is ours");
     let output = etcp(&["man", file.to_str().expect("a plain path")]);

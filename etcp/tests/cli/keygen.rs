@@ -99,7 +99,7 @@ fn no_key_is_replaced_unasked() {
 }
 
 #[test]
-fn what_cannot_be_made_or_shown_is_an_error_of_one_line() {
+fn a_key_that_cannot_be_made_or_shown_is_a_one_line_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("junk");
     std::fs::write(&path, "junk\n").expect("it is ours");

@@ -14,11 +14,11 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use etcp_testkit::loopback::hostile::{Answer, Carrier, Peer, new};
+use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier, new};
 use etcp_testkit::loopback::operator::{control, operate};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::patient;
-use etcp_testkit::loopback::{Cproxy, Echo, PATIENCE, Site, Sproxy, Steady, etcp};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, PATIENCE, Steady, etcp};
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::{Launch, refused, skip};
 
@@ -90,7 +90,7 @@ impl Drop for Piped {
     }
 }
 
-fn sproxy(site: &Site, target: SocketAddr, args: &[&str]) -> Command {
+fn sproxy(site: &LoopbackSite, target: SocketAddr, args: &[&str]) -> Command {
     let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0", "--target"]);
     command.arg(target.to_string()).arg("--identity").arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys()).args(args);
@@ -113,8 +113,8 @@ fn is_line_of_the_log(line: &str) -> bool {
 }
 
 #[test]
-fn the_logs_reader_stands_still_and_sessions_go_on_and_what_is_lost_is_told() {
-    let site = Site::new();
+fn sessions_go_on_while_the_reader_of_the_log_stalls_and_lost_lines_are_reported() {
+    let site = LoopbackSite::new();
     let mut server = Piped::start(sproxy(&site, Echo::start().address, &["-v"]));
     let address = server.listening();
     let cproxy = Cproxy::start(&site, address, "cproxy").attached();
@@ -138,7 +138,7 @@ fn the_logs_reader_stands_still_and_sessions_go_on_and_what_is_lost_is_told() {
 
 #[test]
 fn a_gap_in_a_log_of_json_is_an_object_like_any_other() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let args = ["-v", "--log-format", "json"];
     let mut server = Piped::start(sproxy(&site, Echo::start().address, &args));
     let line = server.read_until("listening on ").pop().expect("it was found");
@@ -153,8 +153,8 @@ fn a_gap_in_a_log_of_json_is_an_object_like_any_other() {
 }
 
 #[test]
-fn a_program_whose_log_is_stuck_ends_when_it_is_told() {
-    let site = Site::new();
+fn a_program_whose_log_is_stuck_ends_when_asked_to() {
+    let site = LoopbackSite::new();
     let mut server = Piped::start(sproxy(&site, Echo::start().address, &["-v"]));
     flood(server.listening());
     assert!(server.stop().success());
@@ -162,7 +162,7 @@ fn a_program_whose_log_is_stuck_ends_when_it_is_told() {
 
 #[test]
 fn the_last_lines_are_written_before_the_end() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let mut server = Piped::start(sproxy(&site, Echo::start().address, &[]));
     server.listening();
     assert!(server.stop().success());
@@ -179,8 +179,8 @@ fn unwritable() -> [Stdio; 2] {
 #[test]
 fn a_log_that_cannot_be_written_ends_nothing() {
     for stderr in unwritable() {
-        let site = Site::new();
-        let sproxy = Sproxy::start(&site, Echo::start().address);
+        let site = LoopbackSite::new();
+        let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
         let socket = site.path().join("apps");
         let mut command = etcp(site.path(), ["cproxy", "-vv", "--no-ssh-config"]);
         command.args(["--server", &sproxy.address.to_string(), "--identity"]);
@@ -200,7 +200,7 @@ fn a_log_that_cannot_be_written_ends_nothing() {
 
 #[test]
 fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let socket = site.path().join("control");
     let command = sproxy(&site, Echo::start().address, &["--control", "control"]);
     let mut shell = Command::new("sh");
@@ -216,7 +216,7 @@ fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
 
 #[test]
 fn an_error_at_the_start_has_its_exit_code_whatever_stderr_is() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     for stderr in unwritable() {
         let mut command = etcp(site.path(), ["cproxy", "--no-such-flag"]);
         let status = command.stderr(stderr).status().expect("setpriv and setsid run");
@@ -232,7 +232,7 @@ fn a_terminal_that_stops_whoever_writes_in_the_background_stops_no_proxy() {
     // A shell with job control gives the proxy a process group other than the terminal's.
     const JOB: &str =
         "stty tostop; set -m; setpriv --pdeathsig KILL -- \"$@\" </dev/null 2>&1 & wait";
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let launch = Launch::new("job", "bash").args(["-c", JOB, "bash", env!("CARGO_BIN_EXE_etcp")]);
     let launch = launch.args(["sproxy", "--listen", "127.0.0.1:0", "--control", "none"]);
     let launch = launch.arg("--identity").arg(site.server_key());
@@ -244,11 +244,12 @@ fn a_terminal_that_stops_whoever_writes_in_the_background_stops_no_proxy() {
 }
 
 #[test]
-fn what_a_client_calls_itself_forges_no_line_and_moves_no_terminal() {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn the_name_of_a_client_forges_no_line_and_cannot_control_the_terminal() {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let user = &site.client.identity;
-    let mut peer = Peer::new(Carrier::connect([127, 0, 0, 1].into(), sproxy.address, user));
+    let mut peer =
+        HostilePeer::new(RawCarrier::connect([127, 0, 0, 1].into(), sproxy.address, user));
     // As long as its replacement below.
     let placeholder = "N".repeat(FORGED.len());
     let request = peer.request(new(&Identity::generate().expect("a key"), &placeholder));
@@ -256,7 +257,7 @@ fn what_a_client_calls_itself_forges_no_line_and_moves_no_terminal() {
     let at = at.expect("its name is in it");
     let forged = [&request[..at], FORGED.as_bytes(), &request[at + FORGED.len()..]].concat();
     peer.carrier.send(&forged);
-    assert_eq!(peer.answer(), Answer::Attached);
+    assert_eq!(peer.answer(), PeerAnswer::Attached);
     let place = control(&site, "sproxy", &sproxy.program);
     for extra in [&[][..], &["--json"]] {
         let said = operate(&site, &[&["status", "--control", &place], extra].concat());
@@ -273,10 +274,10 @@ fn what_a_client_calls_itself_forges_no_line_and_moves_no_terminal() {
 const FORGED: &str = "name\n2026-01-01 ERROR forged\r\x1b[2J\u{9b}2J\u{202e}\u{2028}\u{2066}x";
 
 #[test]
-fn of_many_sessions_that_fail_a_few_have_a_line_and_the_others_are_counted() {
+fn a_few_of_many_failing_sessions_have_a_line_and_the_others_are_counted() {
     const FAILING: usize = 300;
-    let site = Site::new();
-    let mut sproxy = Sproxy::start(&site, refused());
+    let site = LoopbackSite::new();
+    let mut sproxy = LoopbackSproxy::start(&site, refused());
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     for _ in 0..FAILING {
         let mut stream = TcpStream::connect(cproxy.listen).expect("it listens");
@@ -309,8 +310,8 @@ fn objects(log: &str) -> Vec<Value> {
 }
 
 #[test]
-fn of_two_clients_a_server_writes_no_two_lines_that_are_the_same() {
-    let site = Site::new();
+fn a_server_writes_no_identical_lines_about_two_clients() {
+    let site = LoopbackSite::new();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
     let closed = closed.expect("loopback has ports");
     let mut sproxy = Piped::start(sproxy(&site, closed, &["--log-format", "json"]));

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 
-use etcp_testkit::Folder;
+use etcp_testkit::TestFolder;
 use etcp_testkit::wait::output;
 
 /// The internal commands.
@@ -127,7 +127,7 @@ fn the_version_names_commit_and_protocol() {
 
 #[test]
 fn a_path_that_leads_to_something_else_is_named_with_the_reason() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let path = |name: &str| folder.join(name).to_str().expect("a plain path").to_owned();
     std::fs::create_dir(path("folder")).expect("the folder is ours");
     std::fs::write(path("empty"), "").expect("the folder is ours");

@@ -3,27 +3,29 @@
 
 use std::time::{Duration, Instant};
 
-use etcp_testkit::middlebox::{Death, Habit, Kind, Learns, Middlebox};
-use etcp_testkit::{Direction, Journey, World, skip, tell};
+use etcp_testkit::middlebox::{Habit, Learns, Middlebox, MiddleboxDeath, MiddleboxKind};
+use etcp_testkit::{Direction, Journey, TestWorld, skip, tell};
 
-const RESET: Death = Death { kind: Kind::Reset, learns: Learns::Both };
-const END: Death = Death { kind: Kind::End, learns: Learns::Both };
+const RESET: MiddleboxDeath = MiddleboxDeath { kind: MiddleboxKind::Reset, learns: Learns::Both };
+const END: MiddleboxDeath = MiddleboxDeath { kind: MiddleboxKind::End, learns: Learns::Both };
 
 /// A journey whose carriers all go through a middlebox.
 fn through_a_middlebox(habit: Habit) -> (Journey, Middlebox) {
-    let world = World::new();
+    let world = TestWorld::new();
     let middlebox = Middlebox::start(&world, habit);
     (Journey::through(world, |launch| launch), middlebox)
 }
 
 /// Kills carriers in each of these ways, in front of the client, the server or both.
-fn die(kinds: &[Kind]) {
+fn die(kinds: &[MiddleboxKind]) {
     let (mut journey, middlebox) = through_a_middlebox(Habit::Pass);
     for kind in kinds {
         for learns in [Learns::Both, Learns::Client, Learns::Server] {
             let fault =
                 format!("{kind:?}, of which the client, the server or both learn: {learns:?}");
-            journey.survive(&fault, |_| middlebox.end_carriers(Death { kind: *kind, learns }));
+            journey.survive(&fault, |_| {
+                middlebox.end_carriers(MiddleboxDeath { kind: *kind, learns })
+            });
         }
     }
     journey.finish();
@@ -32,14 +34,14 @@ fn die(kinds: &[Kind]) {
 #[test]
 fn an_end_of_stream_brings_another_carrier_whoever_learns_of_it() {
     if skip::can_run("faults::carrier (end of stream)", &[]) {
-        die(&[Kind::End]);
+        die(&[MiddleboxKind::End]);
     }
 }
 
 #[test]
 fn a_reset_brings_another_carrier_whoever_learns_of_it() {
     if skip::can_run("faults::carrier (reset)", &[]) {
-        die(&[Kind::Reset, Kind::EndThenReset]);
+        die(&[MiddleboxKind::Reset, MiddleboxKind::EndThenReset]);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use etcp_testkit::checked::Rate;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Direction, Folder, Journey, Launch, World, skip};
+use etcp_testkit::{Direction, Journey, Launch, TestFolder, TestWorld, skip};
 
 /// Answers of a device on the path; the resulting error of a carrier's socket, and of a new
 /// connection.
@@ -35,7 +35,7 @@ fn hasty() -> Journey {
     let debug = "info,eternaltcp::client=debug";
     // Slow, so that the applications' own connections are not affected: with these settings the
     // kernel is as hasty with one that a full proxy does not read.
-    let journey = Journey::at(Rate::SLOW, World::new(), |launch| launch.env("RUST_LOG", debug));
+    let journey = Journey::at(Rate::SLOW, TestWorld::new(), |launch| launch.env("RUST_LOG", debug));
     for namespace in [&journey.world.client, &journey.world.server] {
         namespace.sysctl("ipv4/tcp_retries2", "1");
         namespace.sysctl("ipv4/tcp_syn_retries", "1");
@@ -201,7 +201,7 @@ fn a_program_that_starts_without_a_thread_to_be_had_says_so() {
     if !skip::can_run("faults::errno (threads at the start)", &["prlimit"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let program = folder.program("etcp", &etcp_testkit::pair::etcp());
     let program = program.to_str().expect("test paths are text");
     let key = folder.join("key");
@@ -227,7 +227,7 @@ fn a_program_that_starts_without_a_descriptor_to_be_had_says_so() {
     if !skip::can_run("faults::errno (descriptors at the start)", &["prlimit"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let program = folder.program("etcp", &etcp_testkit::pair::etcp());
     let key = etcp_testkit::keys::generate(&folder, "key");
     for most in 5..20 {

@@ -1,6 +1,6 @@
 //! A path on which large packets vanish silently and small ones pass (an MTU hole).
 
-use etcp_testkit::{Journey, World, skip};
+use etcp_testkit::{Journey, TestWorld, skip};
 
 /// Larger packets vanish. IPv6 requires that 1280 pass.
 const HOLE: &str = "hole=1300";
@@ -8,7 +8,7 @@ const HOLE: &str = "hole=1300";
 /// A hole that appears at some moment, in one direction or both, and that the next carrier meets as
 /// well.
 fn hole(way: &str) {
-    let mut journey = Journey::through(World::over(&["delay=10ms"]), |launch| launch);
+    let mut journey = Journey::through(TestWorld::over(&["delay=10ms"]), |launch| launch);
     journey.survive(&format!("a hole ({way})"), |journey| {
         journey.world.link().set(&[&format!("{way}{HOLE}")]);
     });

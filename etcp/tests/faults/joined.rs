@@ -6,19 +6,19 @@ use std::collections::BTreeSet;
 use etcp_testkit::checked::Rate;
 use etcp_testkit::journey::Journey;
 use etcp_testkit::netns::Namespace;
-use etcp_testkit::router::Flow;
+use etcp_testkit::router::RouterFlow;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::world::CARRIER_PORT;
-use etcp_testkit::{Fault, Launch, World, skip};
+use etcp_testkit::{Launch, NetworkFault, TestWorld, skip};
 
 /// The requested number.
 const CARRIERS: usize = 4;
 
-/// What each of them must have carried to count as used.
+/// The number of bytes that each of them must have carried to count as used.
 const USED: u64 = 100_000;
 
 /// Starts a journey with all its carriers.
-fn start(world: World) -> Journey {
+fn start(world: TestWorld) -> Journey {
     let count = CARRIERS.to_string();
     let change = |launch: Launch| launch.args(["--carriers", &count]);
     let mut journey = Journey::at(Rate::BRISK, world, change);
@@ -57,7 +57,7 @@ fn carried(client: &Namespace) -> Vec<(u16, u64)> {
 }
 
 /// One of the carriers beside the attached one, as the router knows it.
-fn a_joined_one(journey: &Journey) -> Flow {
+fn a_joined_one(journey: &Journey) -> RouterFlow {
     let attached = journey.pair.local_address().port();
     let flows = journey.world.router.carriers();
     let ours: BTreeSet<_> =
@@ -71,8 +71,10 @@ fn bulk_goes_on_every_carrier_and_all_are_made_again_after_every_fault() {
     if !skip::can_link("faults::joined (faults)") || !skip::can_run("faults::joined", &["ss"]) {
         return;
     }
-    let mut journey = start(World::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
-    for (nth, fault) in (1..).zip([Fault::ResetAndMove, Fault::Forget, Fault::SoftMove]) {
+    let mut journey = start(TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
+    for (nth, fault) in
+        (1..).zip([NetworkFault::ResetAndMove, NetworkFault::Forget, NetworkFault::SoftMove])
+    {
         wait_for_use(&journey);
         journey.survive(&format!("{fault:?}"), |journey| fault.strike(&journey.world));
         wait_for_all(&mut journey, nth + 1);
@@ -81,12 +83,12 @@ fn bulk_goes_on_every_carrier_and_all_are_made_again_after_every_fault() {
 }
 
 #[test]
-fn one_of_several_that_dies_loses_no_byte_whether_it_says_so_or_not() {
+fn the_death_of_one_of_several_carriers_loses_no_byte_with_or_without_a_reset() {
     if !skip::can_link("faults::joined (one dies)") || !skip::can_run("faults::joined", &["ss"]) {
         return;
     }
     // More arrives than it carries: all of them are full.
-    let mut journey = start(World::over(&["delay=10ms", "rate=20mbit"]));
+    let mut journey = start(TestWorld::over(&["delay=10ms", "rate=20mbit"]));
     for is_told in [true, false] {
         wait_for_use(&journey);
         let joined = a_joined_one(&journey);
@@ -111,7 +113,7 @@ fn a_joined_carrier_that_falls_silent_is_suspected_and_replaced_as_the_attached_
     if !skip::can_link(name) || !skip::can_run(name, &["ss"]) {
         return;
     }
-    let mut journey = start(World::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
+    let mut journey = start(TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
     wait_for_use(&journey);
     let joined = a_joined_one(&journey);
     journey.survive("silence on a joined carrier", |journey| {

@@ -5,29 +5,31 @@ use std::time::{Duration, Instant};
 
 use etcp_testkit::checked::{Rate, listen};
 use etcp_testkit::middlebox::{Habit, Middlebox};
-use etcp_testkit::names::{Answer, Resolver};
+use etcp_testkit::names::{DnsAnswer, Resolver};
 use etcp_testkit::pair::SERVER_NAME;
-use etcp_testkit::process::User;
+use etcp_testkit::process::RunAs;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Family, Folder, Journey, Launch, Pair, Process, Sproxy, World, skip, tell};
+use etcp_testkit::{
+    IpFamily, Journey, Launch, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
+};
 
 /// How long names cannot be resolved.
 const WITHOUT_NAMES: Duration = Duration::from_secs(10);
 
 /// Starts a journey whose client resolves the server's name, with this answer at first.
-fn by_name(world: World, answer: Answer) -> (Journey, Resolver) {
-    let folder = Folder::new();
+fn by_name(world: TestWorld, answer: DnsAnswer) -> (Journey, Resolver) {
+    let folder = TestFolder::new();
     let resolver = Resolver::start(&world.client, &folder, answer);
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]).by_name();
-    let pair = Pair::start_with(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]).by_name();
+    let pair = ProxyPair::start_with(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
     (Journey::with_session(world, folder, pair, &listener, Rate::GENTLE), resolver)
 }
 
 /// Returns both of the server's addresses.
-fn both(world: &World) -> Answer {
-    Answer::Addresses(vec![world.server_v4(), world.server_v6()])
+fn both(world: &TestWorld) -> DnsAnswer {
+    DnsAnswer::Addresses(vec![world.server_v4(), world.server_v6()])
 }
 
 #[test]
@@ -35,16 +37,18 @@ fn a_move_between_networks_of_ipv4_alone_and_of_ipv6_alone_goes_on() {
     if !skip::can_run("faults::names (IPv4 alone, IPv6 alone)", &[]) {
         return;
     }
-    let world = World::new();
-    world.use_uplink_of(1, Family::V4);
+    let world = TestWorld::new();
+    world.use_uplink_of(1, IpFamily::V4);
     world.remove_uplink(2);
     let answer = both(&world);
     let (mut journey, _resolver) = by_name(world, answer);
-    for (uplink, family) in [(2, Family::V6), (1, Family::V4), (2, Family::V4), (1, Family::V6)] {
+    for (uplink, family) in
+        [(2, IpFamily::V6), (1, IpFamily::V4), (2, IpFamily::V4), (1, IpFamily::V6)]
+    {
         journey.survive(&format!("a move to a network of {family:?} alone"), |journey| {
             journey.world.use_uplink_of(uplink, family);
         });
-        assert_eq!(journey.pair.local_address().is_ipv4(), family == Family::V4);
+        assert_eq!(journey.pair.local_address().is_ipv4(), family == IpFamily::V4);
     }
     journey.finish();
 }
@@ -54,10 +58,10 @@ fn names_that_cannot_be_looked_up_do_not_delay_the_address_that_worked() {
     if !skip::can_run("faults::names (no names, old address)", &[]) {
         return;
     }
-    let world = World::new();
+    let world = TestWorld::new();
     let answer = both(&world);
     let (mut journey, resolver) = by_name(world, answer);
-    for answer in [Answer::Silence, Answer::Failure, Answer::NoSuchName] {
+    for answer in [DnsAnswer::Silence, DnsAnswer::Failure, DnsAnswer::NoSuchName] {
         resolver.set(answer.clone());
         let fault = format!("a move while the resolver's answer is {answer:?}");
         journey.survive(&fault, |journey| journey.world.use_uplink(journey.world.other_uplink()));
@@ -70,16 +74,16 @@ fn names_that_cannot_be_looked_up_for_ten_seconds_after_the_server_moved_are_wai
     if !skip::can_run("faults::names (no names, new address)", &[]) {
         return;
     }
-    for answer in [Answer::Silence, Answer::Failure] {
-        let world = World::new();
-        let v4 = Answer::Addresses(vec![world.server_v4()]);
+    for answer in [DnsAnswer::Silence, DnsAnswer::Failure] {
+        let world = TestWorld::new();
+        let v4 = DnsAnswer::Addresses(vec![world.server_v4()]);
         let (mut journey, resolver) = by_name(world, v4);
         journey.survive(&format!("10 s of {answer:?}, and then a new address"), |journey| {
             resolver.set(answer.clone());
             move_server(journey, "10.71.9.10", "10.71.9.20");
             // The fault, not a wait.
             std::thread::sleep(WITHOUT_NAMES);
-            resolver.set(Answer::Addresses(vec!["10.71.9.20".parse().expect("an address")]));
+            resolver.set(DnsAnswer::Addresses(vec!["10.71.9.20".parse().expect("an address")]));
         });
         journey.finish();
     }
@@ -90,12 +94,12 @@ fn a_client_that_starts_before_names_can_be_looked_up_attaches_when_they_can() {
     if !skip::can_run("faults::names (no names at the start)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let resolver = Resolver::start(&world.client, &folder, Answer::Failure);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let resolver = Resolver::start(&world.client, &folder, DnsAnswer::Failure);
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]).by_name();
-    let mut pair = Pair::apart(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]).by_name();
+    let mut pair = ProxyPair::apart(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
     pair.cproxy.wait_for("cannot resolve server.test", PATIENCE);
     etcp_testkit::wait::until("three look-ups", PATIENCE, || resolver.asked() >= 6);
     let then = Instant::now();
@@ -110,12 +114,12 @@ fn a_server_whose_address_changes_in_dns_is_found_at_the_new_one() {
     if !skip::can_run("faults::names (address changes)", &[]) {
         return;
     }
-    let world = World::new();
-    let v4 = Answer::Addresses(vec![world.server_v4()]);
+    let world = TestWorld::new();
+    let v4 = DnsAnswer::Addresses(vec![world.server_v4()]);
     let (mut journey, resolver) = by_name(world, v4);
     for (old, new) in [("10.71.9.10", "10.71.9.20"), ("10.71.9.20", "10.71.9.30")] {
         journey.survive(&format!("the server moves from {old} to {new}"), |journey| {
-            resolver.set(Answer::Addresses(vec![new.parse().expect("an address")]));
+            resolver.set(DnsAnswer::Addresses(vec![new.parse().expect("an address")]));
             move_server(journey, old, new);
         });
         let log = journey.pair.cproxy.log();
@@ -164,7 +168,7 @@ fn another_server_with_a_key_of_its_own_gets_nothing_and_is_waited_out() {
     if !skip::can_run("faults::names (foreign server)", &[]) {
         return;
     }
-    let (mut journey, foreign_folder) = (Journey::new(), Folder::new());
+    let (mut journey, foreign_folder) = (Journey::new(), TestFolder::new());
     let mut foreign = foreign_server(&journey.world, &foreign_folder);
     journey.survive("a server of another key in the place of ours", |journey| {
         journey.world.router.redirect_carriers(6201);
@@ -179,7 +183,7 @@ fn another_server_with_a_key_of_its_own_gets_nothing_and_is_waited_out() {
 }
 
 /// Starts an sproxy on the router itself, which would admit everybody.
-fn foreign_server(world: &World, folder: &Folder) -> Process {
+fn foreign_server(world: &TestWorld, folder: &TestFolder) -> Process {
     let program = folder.program("etcp", &etcp_testkit::pair::etcp());
     let keys = etcp_testkit::keys::Keys::generate(folder, &[format!("[{SERVER_NAME}]:6200")]);
     let mut process = Launch::new("foreign", program)
@@ -188,7 +192,7 @@ fn foreign_server(world: &World, folder: &Folder) -> Process {
         .arg("--authorized-keys")
         .arg(&keys.authorized_keys)
         .env("HOME", folder.path())
-        .user(User::Nobody)
+        .user(RunAs::Nobody)
         .start(&world.router.namespace, folder);
     process.wait_for("listening on", PATIENCE);
     process

@@ -100,10 +100,10 @@ fn the_default_route_moves_and_the_streams_go_on_before_and_after_the_old_uplink
         let (old, next) = (journey.world.uplink(), journey.world.other_uplink());
         journey.world.move_soft(next);
         let pause = journey.streams.reach("the default route's move", 256 * 1024);
-        tell(&format!("round {round}, the default route moved: they stood still for {pause:.2?}"));
+        tell(&format!("round {round}, the default route moved: they paused for {pause:.2?}"));
         journey.world.remove_uplink(old);
         let pause = journey.streams.reach("the old uplink's end", 256 * 1024);
-        tell(&format!("round {round}, the old uplink went: they stood still for {pause:.2?}"));
+        tell(&format!("round {round}, the old uplink went: they paused for {pause:.2?}"));
     }
     journey.finish();
 }

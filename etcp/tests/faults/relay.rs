@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use etcp_testkit::process::Process;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::workload::{Ending, Plan};
+use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
 use etcp_testkit::{Loopback, Random, Relay, tell};
 
 /// `ETCP_ATTACHES` names another number, for a longer run.
 const ATTACHES: usize = 1000;
 const SESSIONS: usize = 50;
 
-/// The most bytes that a program may hold more than before its first session, once the last one has
-/// ended: memory that the allocator keeps.
+/// The maximum number of bytes that a program may hold more than before its first session, once the
+/// last one has ended: memory that the allocator keeps.
 const GROWTH: u64 = 12 << 20;
 
-/// The most bytes each way in one session.
+/// The maximum number of bytes each way in one session.
 const LENGTH: u64 = 4_000_000;
 
 /// For each attach, on a busy machine.
@@ -31,7 +31,7 @@ const OPTIONS: [&str; 4] = ["--heartbeat", "100ms", "--dead-after", "400ms"];
 
 /// The combined results of the sessions.
 #[derive(Default)]
-struct Tally {
+struct RelayTally {
     /// No session should start any more.
     is_over: AtomicBool,
     /// No session will come any more.
@@ -43,7 +43,7 @@ struct Tally {
 
 /// Ends all threads of the test, also when it fails.
 struct Over<'a> {
-    tally: &'a Tally,
+    tally: &'a RelayTally,
     target: SocketAddr,
 }
 
@@ -70,7 +70,7 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
     let (mut cproxy, proxy) = programs.cproxy(relay.address());
     let before = [&cproxy, &sproxy].map(Process::descriptors);
     let start = Instant::now();
-    let tally = Tally::default();
+    let tally = RelayTally::default();
     let idle = [&cproxy, &sproxy].map(Process::memory);
     std::thread::scope(|scope| {
         let _over = Over { tally: &tally, target: address };
@@ -128,11 +128,11 @@ fn settle(program: &Process, before: usize) {
 }
 
 /// One session after the other, until it is over.
-fn work(mut random: Random, proxy: SocketAddr, tally: &Tally) {
+fn work(mut random: Random, proxy: SocketAddr, tally: &RelayTally) {
     while !tally.is_over.load(Ordering::Relaxed) {
-        let plan = Plan::random(&mut random, LENGTH);
+        let plan = WorkloadPlan::random(&mut random, LENGTH);
         plan.run_application(proxy);
-        let count = if plan.ending() == Ending::InOrder {
+        let count = if plan.ending() == WorkloadEnding::InOrder {
             tally.bytes.fetch_add(plan.bytes(), Ordering::Relaxed);
             &tally.in_order
         } else {
@@ -152,6 +152,6 @@ fn serve<'scope>(
         if is_closed.load(Ordering::Relaxed) {
             return;
         }
-        scope.spawn(|| Plan::run_target(stream));
+        scope.spawn(|| WorkloadPlan::run_target(stream));
     }
 }

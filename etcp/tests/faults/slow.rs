@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use etcp_testkit::checked::{Pattern, Rate, accept, connect, listen};
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Direction, Family, Folder, Journey, Pair, Sproxy, World, skip, tell};
+use etcp_testkit::{
+    Direction, IpFamily, Journey, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
+};
 
 #[test]
 fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
@@ -16,7 +18,7 @@ fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
         return;
     }
     const WATCHED: Duration = Duration::from_secs(20);
-    let world = World::over(&["delay=20ms"]);
+    let world = TestWorld::over(&["delay=20ms"]);
     world.fill_queues();
     let journey = Journey::at(Rate::BRISK, world, |launch| launch);
     journey.world.link().set(&["rate=1mbit", "queue=3s"]);
@@ -39,7 +41,7 @@ fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
 }
 
 /// More than a session may hold, including its sockets: an application is blocked before.
-const MOST: u64 = 64 * 1024 * 1024;
+const MAX_HELD: u64 = 64 * 1024 * 1024;
 
 /// A write that waits for longer counts as blocked.
 const HELD_UP: Duration = Duration::from_secs(1);
@@ -49,13 +51,13 @@ fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing
     if !skip::can_run("faults::slow (writing into a dead path)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
-    let mut pair = Pair::start(&world, &folder, sproxy, &[]);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let (application, target) = (connect(&world.client, DEFAULT_LISTEN), accept(&listener));
-    let memory = |pair: &Pair| [pair.cproxy.memory(), pair.sproxy.process.memory()];
+    let memory = |pair: &ProxyPair| [pair.cproxy.memory(), pair.sproxy.process.memory()];
     let (before, attached) = (memory(&pair), pair.attached_again());
 
     world.router.blackhole(Direction::Both);
@@ -68,7 +70,7 @@ fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing
     let grown: Vec<_> = grown.collect();
     tell(&format!("held up after {written:?} bytes; the proxies have grown by {grown:?}"));
     assert!(written.iter().all(|written| *written >= 64 * 1024), "{written:?} is too soon");
-    assert!(grown.iter().all(|grown| *grown < MOST), "{grown:?} is too much");
+    assert!(grown.iter().all(|grown| *grown < MAX_HELD), "{grown:?} is too much");
     until("the client to notice", PATIENCE, || pair.cproxy.count("carrier lost") > 0);
     world.router.lift_blackhole();
     pair.wait_attached_again(attached);
@@ -90,7 +92,7 @@ fn write_until_held_up(mut stream: &TcpStream, pattern: Pattern) -> u64 {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return sent,
             Err(error) => panic!("the session failed: {error}"),
         }
-        assert!(sent < MOST, "nothing holds the application up");
+        assert!(sent < MAX_HELD, "nothing holds the application up");
     }
 }
 

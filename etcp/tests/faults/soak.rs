@@ -8,8 +8,8 @@ use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::soak_parts::{Act, Damage, Fleet, Schedule, Tamper};
-use etcp_testkit::workload::{Ending, Plan};
+use crate::soak_parts::{Act, Fleet, Schedule, TamperKind, TamperingRelay};
+use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
 use etcp_testkit::{Random, skip, tell};
 
 /// The duration in the tests.
@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_secs(15);
 /// Concurrent sessions in each lane: in the tests, and in a long run.
 const WORKERS: [usize; 2] = [6, 40];
 
-/// The most bytes each way in one session.
+/// The maximum number of bytes each way in one session.
 const LENGTH: u64 = 3_000_000;
 
 /// Returns the time that `ETCP_SOAK_MINUTES` names, and the number of concurrent sessions.
@@ -65,17 +65,17 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
 }
 
 /// Runs sessions through one kind of damage, until a check finds it.
-fn find(damage: Damage, ending: Ending) -> String {
+fn find(damage: TamperKind, ending: WorkloadEnding) -> String {
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let tamper = Tamper::start(target.local_addr().expect("it listens"), damage);
+    let tamper = TamperingRelay::start(target.local_addr().expect("it listens"), damage);
     // Enough for a read on loopback, and short enough for a hung one.
     let patience = Duration::from_secs(3);
-    let plan = Plan::of(100_000, ending);
+    let plan = WorkloadPlan::of(100_000, ending);
     let application = TcpStream::connect(tamper.address()).expect("it accepts");
     std::thread::scope(|scope| {
         let served = scope.spawn(|| {
             let (stream, _) = target.accept().expect("it was connected");
-            catch(|| Plan::run_target_for(stream, patience))
+            catch(|| WorkloadPlan::run_target_for(stream, patience))
         });
         let ran = catch(|| plan.run_application_on(application, patience));
         let served = served.join().expect("a panic was caught");
@@ -93,28 +93,30 @@ fn catch(work: impl FnOnce()) -> Option<String> {
 
 #[test]
 fn the_checks_pass_what_nobody_tampered_with() {
-    for ending in [Ending::InOrder, Ending::ResetByApplication, Ending::ResetByTarget] {
-        let found = find(Damage::None, ending);
+    for ending in
+        [WorkloadEnding::InOrder, WorkloadEnding::ResetByApplication, WorkloadEnding::ResetByTarget]
+    {
+        let found = find(TamperKind::None, ending);
         assert!(found.is_empty(), "{ending:?}: {found}");
     }
 }
 
 #[test]
 fn the_checks_find_a_flipped_byte() {
-    let found = find(Damage::Flip, Ending::InOrder);
+    let found = find(TamperKind::Flip, WorkloadEnding::InOrder);
     assert!(found.contains("is wrong"), "{found}");
 }
 
 #[test]
 fn the_checks_find_a_session_that_hangs() {
-    let found = find(Damage::Hang, Ending::InOrder);
+    let found = find(TamperKind::Hang, WorkloadEnding::InOrder);
     assert!(found.contains("WouldBlock") || found.contains("TimedOut"), "{found}");
 }
 
 #[test]
 fn the_checks_find_a_reset_that_became_an_end_of_stream() {
-    for ending in [Ending::ResetByApplication, Ending::ResetByTarget] {
-        let found = find(Damage::ResetToEnd, ending);
+    for ending in [WorkloadEnding::ResetByApplication, WorkloadEnding::ResetByTarget] {
+        let found = find(TamperKind::ResetToEnd, ending);
         assert!(found.contains("came without its reset"), "{ending:?}: {found}");
     }
 }

@@ -4,11 +4,11 @@ use etcp_testkit::keys::{generate, public_half};
 use etcp_testkit::pair::etcp;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::world::CARRIER_PORT;
-use etcp_testkit::{Folder, Journey, Launch, User, World, skip};
+use etcp_testkit::{Journey, Launch, RunAs, TestFolder, TestWorld, skip};
 
 /// Starts a client on both uplinks whose spare stands by.
 fn with_spare() -> Journey {
-    let world = World::new();
+    let world = TestWorld::new();
     world.move_soft(2);
     let mut journey = Journey::through(world, |launch| launch.arg("--spare"));
     journey.pair.cproxy.wait_for("a spare carrier stands by over", PATIENCE);
@@ -54,12 +54,12 @@ fn a_spare_shows_no_key_to_another_server_and_stands_by_at_its_own() {
         return;
     }
     let mut journey =
-        Journey::through(World::new(), |launch| launch.arg("--spare").env("RUST_LOG", "debug"));
-    let (server, folder) = (&journey.world.server, Folder::new());
+        Journey::through(TestWorld::new(), |launch| launch.arg("--spare").env("RUST_LOG", "debug"));
+    let (server, folder) = (&journey.world.server, TestFolder::new());
     let key = generate(&folder, "impostor-key");
     let impostor = Launch::new("impostor", folder.program("etcp", &etcp()))
         .args(["sproxy", "--listen", "[::]:6300", "--control", "none", "--authorized-keys"])
-        .arg(folder.file("authorized_keys", &public_half(&key), User::Nobody))
+        .arg(folder.file("authorized_keys", &public_half(&key), RunAs::Nobody))
         .arg("--identity")
         .arg(key)
         .env("HOME", folder.path())

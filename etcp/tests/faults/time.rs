@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use etcp_testkit::checked::{Rate, listen};
-use etcp_testkit::{Direction, Family, Folder, Journey, Launch, Pair, Sproxy, World, skip, tell};
+use etcp_testkit::{
+    Direction, IpFamily, Journey, Launch, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
+};
 
 /// Sleeps after which the carrier still works, and after which nothing of it is left.
 const NAP: Duration = Duration::from_secs(1);
@@ -32,7 +34,7 @@ fn a_client_that_sleeps_for_a_second_keeps_its_carrier() {
     for _ in 0..3 {
         sleep(&journey, NAP);
         let pause = journey.streams.go_on("a second's sleep");
-        tell(&format!("a second's sleep: the streams stood still for {pause:.2?}"));
+        tell(&format!("a second's sleep: the streams paused for {pause:.2?}"));
     }
     assert_eq!(journey.pair.attached_again(), 0, "{}", journey.pair.cproxy.log());
     journey.finish();
@@ -86,25 +88,25 @@ fn a_server_that_is_stopped_for_thirty_seconds_goes_on() {
 /// Settings of the wall clock of both programs: two days back, a year ahead, and correct again.
 const STEPS: [&str; 3] = ["-172800", "+31536000", "+0"];
 
-/// What passes each way after a step: at this rate it takes longer than `--dead-after` and all
-/// other times that are counted in seconds.
+/// The bytes that pass each way after a step: at this rate it takes longer than `--dead-after` and
+/// all other times that are counted in seconds.
 const AFTER_A_STEP: u64 = 2 * 1024 * 1024;
 
 #[test]
 fn a_step_of_the_wall_clock_is_not_noticed() {
     let Some(library) = skip::can_fake_time("faults::time (wall clock)") else { return };
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
     let clock = folder.readable_file("clock", "+0");
     let faked = |launch: Launch| with_wall_clock(launch, &library, &clock);
-    let sproxy = Sproxy::start_with(&world, &folder, Family::V4, &target, faked);
-    let pair = Pair::start_with(&world, &folder, sproxy, faked);
+    let sproxy = Sproxy::start_with(&world, &folder, IpFamily::V4, &target, faked);
+    let pair = ProxyPair::start_with(&world, &folder, sproxy, faked);
     let mut journey = Journey::with_session(world, folder, pair, &listener, Rate::GENTLE);
     for (times, step) in STEPS.into_iter().enumerate() {
         std::fs::write(&clock, step).expect("the clock is put");
         let pause = journey.streams.reach(&format!("a step of {step} s"), AFTER_A_STEP);
-        tell(&format!("the wall clock {step} s: the streams stood still for {pause:.2?}"));
+        tell(&format!("the wall clock {step} s: the streams paused for {pause:.2?}"));
         assert_eq!(journey.pair.attached_again(), times, "{}", journey.pair.cproxy.log());
         // Timers still run; and the clock is really changed, as the log lines show.
         let days = days(&journey.pair.cproxy.log()).len();

@@ -9,23 +9,25 @@ use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::streams::Streams;
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+};
 
 const PASSPHRASE: &str = "secret words";
 
 /// A world with an sproxy, whose client has a key with a passphrase.
-struct Site {
-    world: World,
-    folder: Folder,
+struct RoamSite {
+    world: TestWorld,
+    folder: TestFolder,
     target: std::net::TcpListener,
 }
 
-impl Site {
+impl RoamSite {
     fn new() -> (Self, Sproxy) {
-        let (world, folder) = (World::new(), Folder::new());
+        let (world, folder) = (TestWorld::new(), TestFolder::new());
         let target = listen(&world.server, "127.0.0.1:0");
         let address = target.local_addr().expect("it listens").to_string();
-        let sproxy = Sproxy::start(&world, &folder, Family::V4, &address, &[]);
+        let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &address, &[]);
         let site = Self { world, folder, target };
         let status = Command::new("ssh-keygen")
             .args(["-q", "-p", "-P", "", "-N", PASSPHRASE, "-f"])
@@ -40,10 +42,12 @@ impl Site {
     }
 
     /// Runs a stream each way through faults whose end `survive` waits for.
-    fn stream(&self, mut survive: impl FnMut(Fault)) {
+    fn stream(&self, mut survive: impl FnMut(NetworkFault)) {
         let application = connect(&self.world.client, DEFAULT_LISTEN);
         let streams = Streams::start(application, accept(&self.target), Rate::SLOW);
-        for fault in [Fault::ResetAndMove, Fault::BlackholeThenMove, Fault::SoftMove] {
+        for fault in
+            [NetworkFault::ResetAndMove, NetworkFault::BlackholeThenMove, NetworkFault::SoftMove]
+        {
             survive(fault);
             streams.go_on(&format!("{fault:?}"));
         }
@@ -52,7 +56,7 @@ impl Site {
 
     /// An agent that holds the key, and where it listens.
     fn agent(&self) -> (Process, PathBuf) {
-        let socket = self.folder.folder("agent", User::Nobody).join("socket");
+        let socket = self.folder.folder("agent", RunAs::Nobody).join("socket");
         let agent = Launch::new("agent", "ssh-agent").args(["-D", "-a"]).arg(&socket);
         let agent = agent.start(&self.world.client, &self.folder);
         until("the agent to listen", PATIENCE, || socket.exists());
@@ -73,10 +77,10 @@ fn a_key_that_the_agent_holds_is_needed_once_however_the_client_moves() {
     if !skip::can_run("netns::agent_roam (agent)", &["ssh-agent", "ssh-add"]) {
         return;
     }
-    let (site, sproxy) = Site::new();
+    let (site, sproxy) = RoamSite::new();
     let (mut agent, socket) = site.agent();
     let with_agent = |launch: Launch| launch.env("SSH_AUTH_SOCK", &socket);
-    let mut pair = Pair::start_with(&site.world, &site.folder, sproxy, with_agent);
+    let mut pair = ProxyPair::start_with(&site.world, &site.folder, sproxy, with_agent);
     agent.stop(PATIENCE);
     site.stream(|fault| pair.survive(fault, &site.world));
 }
@@ -86,7 +90,7 @@ fn a_passphrase_is_typed_once_however_the_client_moves() {
     if !skip::can_run("netns::agent_roam (passphrase)", &["setsid"]) {
         return;
     }
-    let (site, sproxy) = Site::new();
+    let (site, sproxy) = RoamSite::new();
     let command = sproxy.client_command("cproxy");
     let launch = Launch::new("cproxy", &command[0])
         .args(&command[1..])

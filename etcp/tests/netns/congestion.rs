@@ -3,7 +3,9 @@
 
 use etcp_testkit::netns::Namespace;
 use etcp_testkit::world::CARRIER_PORT;
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Sproxy, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, ProxyPair, Sproxy, TestFolder, TestWorld, skip,
+};
 
 /// Every kernel has it, and lets every user choose it.
 const CHOSEN: &str = "reno";
@@ -13,10 +15,10 @@ fn carriers_of_both_sides_have_the_one_that_was_chosen_also_after_a_move() {
     if !skip::can_run("netns::congestion", &["ss"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let choose = |launch: Launch| launch.args(["--congestion", CHOSEN]);
-    let sproxy = Sproxy::start_with(&world, &folder, Family::V4, "127.0.0.1:1", choose);
-    let mut pair = Pair::start_with(&world, &folder, sproxy, choose);
+    let sproxy = Sproxy::start_with(&world, &folder, IpFamily::V4, "127.0.0.1:1", choose);
+    let mut pair = ProxyPair::start_with(&world, &folder, sproxy, choose);
     let check = || {
         for (side, namespace) in [("client", &world.client), ("server", &world.server)] {
             let found = of_carriers(namespace);
@@ -24,7 +26,7 @@ fn carriers_of_both_sides_have_the_one_that_was_chosen_also_after_a_move() {
         }
     };
     check();
-    pair.survive(Fault::ResetAndMove, &world);
+    pair.survive(NetworkFault::ResetAndMove, &world);
     check();
 }
 

@@ -4,7 +4,9 @@ use etcp_testkit::folder::{length, sha256};
 use etcp_testkit::nginx::start_nginx;
 use etcp_testkit::transfer::{FILE_LENGTH, strike_on_the_way};
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Sproxy, User, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+};
 
 const SERVER: &str = "127.0.0.1:8080";
 
@@ -13,12 +15,12 @@ fn curl_from_nginx_arrives_whole_while_the_client_moves() {
     if !skip::can_run("netns::curl", &["nginx", "curl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let original = folder.random_file("original", FILE_LENGTH, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let original = folder.random_file("original", FILE_LENGTH, RunAs::Nobody);
     let copy = folder.join("copy");
     let _nginx = start_nginx(&world.server, &folder, &format!("listen {SERVER};"), SERVER);
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, SERVER, &[SERVER]);
-    let _pair = Pair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
+    let _pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
 
     // 20 MB/s, so that the faults fall inside the copy.
     let mut curl = Launch::new("curl", "curl")
@@ -26,7 +28,7 @@ fn curl_from_nginx_arrives_whole_while_the_client_moves() {
         .arg(&copy)
         .arg("http://127.0.0.1:9000/original")
         .start(&world.client, &folder);
-    strike_on_the_way(&world, &Fault::CYCLE, || {
+    strike_on_the_way(&world, &NetworkFault::CYCLE, || {
         assert!(curl.is_running(), "curl ended early");
         length(&copy)
     });

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use etcp_testkit::checked::{Pattern, accept, connect, listen, read_to_end};
 use etcp_testkit::pair::DEFAULT_LISTEN;
-use etcp_testkit::{Direction, Family, Folder, Pair, Sproxy, World, fault::SILENCE, skip};
+use etcp_testkit::{
+    Direction, IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, fault::SILENCE, skip,
+};
 
 /// Sent before the end, while the path is dead.
 const LAST_WORDS: usize = 16 * 1024;
 
-struct Setting {
-    world: World,
-    pair: Pair,
+struct HalfCloseFixture {
+    world: TestWorld,
+    pair: ProxyPair,
     listener: TcpListener,
-    _folder: Folder,
+    _folder: TestFolder,
 }
 
 /// The two ends of an established session: the one that ends it in the outage, and the one that
@@ -27,23 +29,23 @@ struct Ends {
 }
 
 #[derive(Clone, Copy)]
-enum Side {
+enum ClosingSide {
     Client,
     Server,
 }
 
-impl Setting {
+impl HalfCloseFixture {
     fn new() -> Self {
-        let (world, folder) = (World::new(), Folder::new());
+        let (world, folder) = (TestWorld::new(), TestFolder::new());
         let listener = listen(&world.server, "127.0.0.1:0");
         let target = listener.local_addr().expect("it listens").to_string();
-        let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
-        let pair = Pair::start(&world, &folder, sproxy, &[]);
+        let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+        let pair = ProxyPair::start(&world, &folder, sproxy, &[]);
         Self { world, pair, listener, _folder: folder }
     }
 
     /// A session over which something has passed each way.
-    fn session(&self, active: Side) -> Ends {
+    fn session(&self, active: ClosingSide) -> Ends {
         let mut client = connect(&self.world.client, DEFAULT_LISTEN);
         let mut server = accept(&self.listener);
         let mut byte = [0];
@@ -52,8 +54,8 @@ impl Setting {
         server.write_all(b"!").expect("the session is up");
         client.read_exact(&mut byte).expect("the session is up");
         match active {
-            Side::Client => Ends { active: client, passive: server },
-            Side::Server => Ends { active: server, passive: client },
+            ClosingSide::Client => Ends { active: client, passive: server },
+            ClosingSide::Server => Ends { active: server, passive: client },
         }
     }
 
@@ -70,8 +72,8 @@ impl Setting {
     }
 }
 
-fn half_close(side: Side) {
-    let mut setting = Setting::new();
+fn half_close(side: ClosingSide) {
+    let mut setting = HalfCloseFixture::new();
     let Ends { mut active, mut passive } = setting.session(side);
     let (words, answer) = (Pattern(1).bytes(0, LAST_WORDS), Pattern(2).bytes(0, LAST_WORDS));
     setting.in_outage(|| {
@@ -86,8 +88,8 @@ fn half_close(side: Side) {
     assert_eq!(read_to_end(&active), (answer, None), "the answer, then its end");
 }
 
-fn reset(side: Side) {
-    let mut setting = Setting::new();
+fn reset(side: ClosingSide) {
+    let mut setting = HalfCloseFixture::new();
     let Ends { mut active, passive } = setting.session(side);
     let words = Pattern(3).bytes(0, LAST_WORDS);
     setting.in_outage(|| {
@@ -113,27 +115,27 @@ fn assert_silent(stream: &TcpStream) {
 #[test]
 fn the_client_closes_its_half_in_an_outage() {
     if skip::can_run("netns::half_close (client, FIN)", &[]) {
-        half_close(Side::Client);
+        half_close(ClosingSide::Client);
     }
 }
 
 #[test]
 fn the_server_closes_its_half_in_an_outage() {
     if skip::can_run("netns::half_close (server, FIN)", &[]) {
-        half_close(Side::Server);
+        half_close(ClosingSide::Server);
     }
 }
 
 #[test]
 fn the_client_resets_in_an_outage() {
     if skip::can_run("netns::half_close (client, RST)", &[]) {
-        reset(Side::Client);
+        reset(ClosingSide::Client);
     }
 }
 
 #[test]
 fn the_server_resets_in_an_outage() {
     if skip::can_run("netns::half_close (server, RST)", &[]) {
-        reset(Side::Server);
+        reset(ClosingSide::Server);
     }
 }

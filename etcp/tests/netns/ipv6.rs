@@ -5,18 +5,18 @@ use eternaltcp_sys::interface_index;
 use etcp_testkit::keys::Keys;
 use etcp_testkit::pair::etcp;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Family, Folder, Launch, Process, World, roam::roam, skip};
+use etcp_testkit::{IpFamily, Launch, Process, TestFolder, TestWorld, roam::roam, skip};
 
 #[test]
 fn a_stream_each_way_survives_every_fault_over_ipv6() {
     if skip::can_run("netns::ipv6", &[]) {
-        roam(Family::V6);
+        roam(IpFamily::V6);
     }
 }
 
 /// Gives an address to both links between the client and the router: only its zone tells which one
 /// is meant.
-fn add_twins(world: &World) {
+fn add_twins(world: &TestWorld) {
     for dev in ["up1", "up2"] {
         world.client.ip("-6", &[&format!("addr replace fe80::a/64 dev {dev} nodad")]);
     }
@@ -30,7 +30,7 @@ fn a_source_address_with_a_zone_selects_its_interface_and_is_waited_for() {
     if !skip::can_run("netns::ipv6 (zone)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     add_twins(&world);
     let known = ["up1", "up2"].map(|dev| format!("[fe80::b%{dev}]:6200"));
     let keys = Keys::generate(&folder, &known);

@@ -8,7 +8,9 @@ use etcp_testkit::nginx::start_nginx;
 use etcp_testkit::pair::{built, etcp};
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+};
 
 const REDIS: &str = "127.0.0.1:6379";
 const NGINX: &str = "127.0.0.1:8080";
@@ -57,12 +59,12 @@ for line in sys.stdin:
     print("answer:", stream.read(head[1]).decode(), flush=True)
 "#;
 
-fn pair(world: &World, folder: &Folder, target: &str) -> Pair {
-    let sproxy = Sproxy::start(world, folder, Family::V4, target, &[target]);
-    Pair::start(world, folder, sproxy, &[&format!("9000:{target}")])
+fn pair(world: &TestWorld, folder: &TestFolder, target: &str) -> ProxyPair {
+    let sproxy = Sproxy::start(world, folder, IpFamily::V4, target, &[target]);
+    ProxyPair::start(world, folder, sproxy, &[&format!("9000:{target}")])
 }
 
-fn wait_for_port(world: &World, server: &mut Process, at: &str) {
+fn wait_for_port(world: &TestWorld, server: &mut Process, at: &str) {
     until("the server to accept", PATIENCE, || {
         assert!(server.is_running(), "it ended: {}", server.log());
         world.server.run(|| TcpStream::connect(at)).is_ok()
@@ -76,8 +78,8 @@ fn the_server_of_the_librarys_documentation_answers_etcp_before_and_after_a_move
     if !skip::can_run("netns::programs (documentation)", &[needed]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let home = folder.folder("home", User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let home = folder.folder("home", RunAs::Nobody);
     let [ssh, state] = [".ssh", ".local/state/eternaltcp"].map(|name| home.join(name));
     let keys = Keys::generate(&folder, &[format!("[{}]:6200", world.server_v4())]);
     for (from, to) in [
@@ -88,7 +90,7 @@ fn the_server_of_the_librarys_documentation_answers_etcp_before_and_after_a_move
         std::fs::rename(from, &to).expect("it is the same file system");
     }
     for path in [".ssh", ".local", ".local/state", ".local/state/eternaltcp"] {
-        User::Nobody.own(&home.join(path));
+        RunAs::Nobody.own(&home.join(path));
     }
     let mut server = Launch::new("late", folder.program("late", &program))
         .env("HOME", &home)
@@ -122,7 +124,7 @@ fn a_redis_subscription_gets_every_message_while_the_client_moves() {
     if !skip::can_run("netns::programs", &["redis-server", "redis-cli"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let mut redis = Launch::new("redis", "redis-server")
         .args(["--port", "6379", "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"])
         .start(&world.server, &folder);
@@ -132,7 +134,7 @@ fn a_redis_subscription_gets_every_message_while_the_client_moves() {
         .args(["-p", "9000", "SUBSCRIBE", "news"])
         .start(&world.client, &folder);
     subscriber.wait_for("subscribe", PATIENCE);
-    for (n, fault) in (1..).zip(Fault::CYCLE) {
+    for (n, fault) in (1..).zip(NetworkFault::CYCLE) {
         for moment in ["before", "after"] {
             let mut publisher = Launch::new("publisher", "redis-cli")
                 .args(["PUBLISH", "news", &format!("{moment} move {n}.")])
@@ -153,10 +155,10 @@ fn a_websocket_through_nginx_goes_on_while_the_client_moves() {
     if !skip::can_run("netns::programs", &["nginx", "python3"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let python = |name, text| {
         let script = folder.readable_file(&format!("{name}.py"), text);
-        Launch::new(name, "python3").arg("-u").arg(script).user(User::Root)
+        Launch::new(name, "python3").arg("-u").arg(script).user(RunAs::Root)
     };
     let mut echo = python("echo", ECHO).start(&world.server, &folder);
     wait_for_port(&world, &mut echo, "127.0.0.1:8090");
@@ -166,7 +168,7 @@ fn a_websocket_through_nginx_goes_on_while_the_client_moves() {
     let mut pair = pair(&world, &folder, NGINX);
     let mut talk = Terminal::start(python("talk", TALK), &world.client, &folder);
     talk.expect("open", PATIENCE);
-    for (n, fault) in (1..).zip(Fault::CYCLE) {
+    for (n, fault) in (1..).zip(NetworkFault::CYCLE) {
         pair.survive(fault, &world);
         talk.line(&format!("message {n}"));
         talk.expect(&format!("answer: message {n}"), PATIENCE);
@@ -178,7 +180,7 @@ fn iperf3_measures_to_its_end_while_the_client_moves() {
     if !skip::can_run("netns::programs", &["iperf3"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let mut server = Launch::new("iperf3-server", "iperf3")
         .args(["-s", "-B", "127.0.0.1", "--forceflush"])
         .start(&world.server, &folder);
@@ -188,7 +190,7 @@ fn iperf3_measures_to_its_end_while_the_client_moves() {
         .args(["-c", "127.0.0.1", "-p", "9000", "-t", "30", "-b", "50M", "--forceflush"])
         .start(&world.client, &folder);
     iperf.wait_for("MBytes", PATIENCE);
-    for fault in Fault::CYCLE {
+    for fault in NetworkFault::CYCLE {
         pair.survive(fault, &world);
     }
     assert!(iperf.is_running(), "it was over before the last move");

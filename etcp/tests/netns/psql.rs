@@ -4,7 +4,9 @@ use std::net::TcpStream;
 
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip,
+};
 
 const SERVER: &str = "127.0.0.1:5432";
 const PROMPT: &str = "sql> ";
@@ -14,15 +16,15 @@ fn an_open_transaction_commits_after_the_client_moved() {
     if !skip::can_run("netns::psql", &["initdb", "postgres", "psql"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let _postgres = start_postgres(&world, &folder);
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, SERVER, &[SERVER]);
-    let mut pair = Pair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
+    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
 
     let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
     query(&mut psql, "CREATE TABLE moves (n int);", "CREATE TABLE");
     query(&mut psql, "CREATE TEMP TABLE mine AS SELECT 'same ' || 'backend' AS t;", "SELECT 1");
-    for (n, fault) in (1..).zip(Fault::CYCLE) {
+    for (n, fault) in (1..).zip(NetworkFault::CYCLE) {
         query(&mut psql, "BEGIN;", "BEGIN");
         query(&mut psql, &format!("INSERT INTO moves VALUES ({n});"), "INSERT 0 1");
         pair.survive(fault, &world);
@@ -63,7 +65,7 @@ fn psql(name: &str, port: u16) -> Launch {
 }
 
 /// A server of the test's own, in the test's folder, as an ordinary user.
-fn start_postgres(world: &World, folder: &Folder) -> Process {
+fn start_postgres(world: &TestWorld, folder: &TestFolder) -> Process {
     let data = folder.join("postgres");
     let initdb = skip::find("initdb").expect("was asked for");
     let mut initdb = Launch::new("initdb", initdb)

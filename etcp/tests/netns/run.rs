@@ -5,10 +5,10 @@ use std::net::{Shutdown, TcpListener};
 
 use etcp_testkit::checked::{accept, listen, read_to_end};
 use etcp_testkit::folder::{length, sha256};
-use etcp_testkit::running::{NAME, PORT, Running, start_web, static_program};
+use etcp_testkit::running::{NAME, PORT, RunningProcess, start_web, static_program};
 use etcp_testkit::transfer::{FILE_LENGTH, strike_on_the_way};
 use etcp_testkit::wait::{PATIENCE, until_some};
-use etcp_testkit::{Fault, User, World, skip};
+use etcp_testkit::{NetworkFault, RunAs, TestWorld, skip};
 
 const TOOLS: [&str; 4] = ["dnsmasq", "curl", "python3", "getent"];
 
@@ -17,15 +17,15 @@ fn curl_by_name_arrives_whole_while_the_client_moves() {
     if !skip::can_run("netns::run (curl)", &["dnsmasq", "curl", "python3", "sha256sum"]) {
         return;
     }
-    let running = Running::start(&[&format!("{NAME}:{PORT}")], &["--permit-resolver"]);
-    let original = running.folder.random_file("original", FILE_LENGTH, User::Nobody);
+    let running = RunningProcess::start(&[&format!("{NAME}:{PORT}")], &["--permit-resolver"]);
+    let original = running.folder.random_file("original", FILE_LENGTH, RunAs::Nobody);
     let _web = start_web(&running);
     let copy = running.folder.join("copy");
     let url = format!("http://{NAME}:{PORT}/original");
     let target = copy.to_str().expect("test paths are text");
     let words = ["curl", "-sS", "--fail", "--no-buffer", "--limit-rate", "20M", "-o", target, &url];
     let mut curl = running.run("run", &words);
-    strike_on_the_way(&running.world, &Fault::CYCLE, || {
+    strike_on_the_way(&running.world, &NetworkFault::CYCLE, || {
         assert!(curl.is_running(), "curl ended early: {}", curl.log());
         length(&copy)
     });
@@ -53,13 +53,14 @@ fn a_static_program_is_carried_to_names_and_addresses_of_both_families_while_the
     if !skip::can_run("netns::run (static)", &["dnsmasq", "rustc", "ldd"]) {
         return;
     }
-    let running = Running::start(&["*:*"], &[]);
+    let running = RunningProcess::start(&["*:*"], &[]);
     let listener = listen(&running.world.server, "[::]:0");
     let port = listener.local_addr().expect("it listens").port();
     let program = static_program(&running.folder, "greeter", GREETER);
     let targets = ["10.71.9.10", "[fd71:9::10]", NAME].map(|host| format!("{host}:{port}"));
     let program = program.to_str().expect("test paths are text");
-    let faults = [Fault::ResetAndMove, Fault::BlackholeThenMove, Fault::SoftMove];
+    let faults =
+        [NetworkFault::ResetAndMove, NetworkFault::BlackholeThenMove, NetworkFault::SoftMove];
     let mut process = running.run("static", &[program, &targets[0], &targets[1], &targets[2]]);
     greet(&listener, &running.world, &faults);
     assert!(process.wait(PATIENCE).success(), "{}", process.log());
@@ -67,7 +68,7 @@ fn a_static_program_is_carried_to_names_and_addresses_of_both_families_while_the
 }
 
 /// Answers connections with their text and their number, each after another fault.
-fn greet(listener: &TcpListener, world: &World, faults: &[Fault]) {
+fn greet(listener: &TcpListener, world: &TestWorld, faults: &[NetworkFault]) {
     listener.set_nonblocking(true).expect("it need not block");
     for (number, fault) in (1..).zip(faults) {
         let (mut stream, _) = until_some("a connection", PATIENCE, || listener.accept().ok());
@@ -117,7 +118,7 @@ fn half_close_and_reset_pass_each_way() {
     if !skip::can_run("netns::run (ends)", &["dnsmasq", "rustc", "ldd"]) {
         return;
     }
-    let running = Running::start(&["*:*"], &[]);
+    let running = RunningProcess::start(&["*:*"], &[]);
     let listener = listen(&running.world.server, "10.71.9.10:0");
     let target = listener.local_addr().expect("it listens").to_string();
     let program = static_program(&running.folder, "ends", ENDS);
@@ -153,7 +154,7 @@ fn names_are_what_the_servers_resolver_says() {
     if !skip::can_run("netns::run (names)", &TOOLS) {
         return;
     }
-    let running = Running::start(&[], &["--permit-resolver"]);
+    let running = RunningProcess::start(&[], &["--permit-resolver"]);
     let found = running.output("found", &["getent", "ahosts", NAME]);
     assert!(found.contains("10.71.9.10 ") && found.contains("fd71:9::10 "), "{found}");
     let (status, text) = running.outcome("missing", &["getent", "hosts", "missing.test"]);
@@ -181,7 +182,7 @@ show("TCP", tcp.read(struct.unpack("!H", tcp.read(2))[0]))
 "#;
 
 #[test]
-fn what_cannot_be_carried_fails_at_once_and_a_line_says_so() {
+fn traffic_that_cannot_be_carried_fails_at_once_with_a_line() {
     if !skip::can_run("netns::run (UDP)", &TOOLS) {
         return;
     }
@@ -199,7 +200,7 @@ for host in sys.argv[1:]:
     except (PermissionError, ConnectionRefusedError):
         print("failed")
 "#;
-    let running = Running::start(&["*:*"], &[]);
+    let running = RunningProcess::start(&["*:*"], &[]);
     // It stays until the lines are there: the kernel reports refused packets a little later.
     let script = format!("python3 -c '{SEND}' \"$@\"; exec sleep 60");
     let mut process =
@@ -232,7 +233,7 @@ try:
 except ConnectionRefusedError:
     print("this machine: refused")
 "#;
-    let running = Running::start(&["*:*"], &[]);
+    let running = RunningProcess::start(&["*:*"], &[]);
     let listener = listen(&running.world.client, "127.0.0.1:0");
     let port = listener.local_addr().expect("it listens").port().to_string();
     let output = running.output("talk", &["python3", "-c", TALK, &port]);
@@ -240,7 +241,7 @@ except ConnectionRefusedError:
 }
 
 #[test]
-fn what_was_written_before_the_end_of_the_program_arrives() {
+fn data_written_before_the_program_ended_arrives() {
     if !skip::can_run("netns::run (last words)", &["dnsmasq", "python3"]) {
         return;
     }
@@ -249,7 +250,7 @@ import socket, sys
 stream = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 stream.sendall(bytes(3000000))
 "#;
-    let running = Running::start(&["*:*"], &[]);
+    let running = RunningProcess::start(&["*:*"], &[]);
     let listener = listen(&running.world.server, "10.71.9.10:0");
     let port = listener.local_addr().expect("it listens").port().to_string();
     let reader = std::thread::spawn(move || {
@@ -266,7 +267,7 @@ fn a_target_or_a_name_that_the_server_does_not_permit_is_reset_and_a_line_says_w
     if !skip::can_run("netns::run (refused)", &TOOLS) {
         return;
     }
-    let running = Running::start(&["10.71.9.10:1"], &[]);
+    let running = RunningProcess::start(&["10.71.9.10:1"], &[]);
     let url = format!("http://10.71.9.10:{PORT}/");
     let (status, log) = running.outcome("target", &["curl", "-sS", &url]);
     assert!(!status.success());

@@ -1,9 +1,9 @@
 //! `etcp run` as a program starter: its user, its terminal, its signals and its exit code.
 
-use etcp_testkit::running::Running;
+use etcp_testkit::running::RunningProcess;
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{User, skip};
+use etcp_testkit::{RunAs, skip};
 use rustix::process::Signal;
 
 #[test]
@@ -11,7 +11,7 @@ fn the_exit_code_is_the_programs() {
     if !skip::can_run("netns::run_program (exit)", &["dnsmasq"]) {
         return;
     }
-    let running = Running::start(&[], &[]);
+    let running = RunningProcess::start(&[], &[]);
     let no_program = running.folder.readable_file("no-program", "");
     let no_program = no_program.to_str().expect("test paths are text");
     for (name, words, code) in [
@@ -34,8 +34,8 @@ fn the_program_is_who_and_where_it_would_be_without_and_has_no_privilege() {
         return;
     }
     const SHOW: &str = "id -u; id -g; pwd; cat; grep CapEff /proc/self/status; echo $# $1";
-    let running = Running::start(&[], &[]);
-    let input = running.folder.file("input", "what stdin has\n", User::Nobody);
+    let running = RunningProcess::start(&[], &[]);
+    let input = running.folder.file("input", "what stdin has\n", RunAs::Nobody);
     let stdin = std::fs::File::open(input).expect("it was written").into();
     let mut process = running
         .launch("show", &["sh", "-c", SHOW, "sh", "--server", "-x"])
@@ -52,9 +52,9 @@ fn root_can_still_become_others() {
     if !skip::can_run("netns::run_program (root)", &["dnsmasq"]) {
         return;
     }
-    let running = Running::start(&[], &["--permit-resolver"]);
+    let running = RunningProcess::start(&[], &["--permit-resolver"]);
     let words = ["setpriv", "--reuid=1234", "--clear-groups", "getent", "ahostsv4", "web.test"];
-    let launch = running.launch("root", &words).user(User::Root);
+    let launch = running.launch("root", &words).user(RunAs::Root);
     let mut process = launch.start(&running.world.client, &running.folder);
     assert!(process.wait(PATIENCE).success(), "{}", process.log());
     assert!(process.log().contains("10.71.9.10 "), "{}", process.log());
@@ -73,9 +73,9 @@ fn the_command_of_root_cannot_leave_its_network_or_change_it() {
                         umount /etc/resolv.conf 2>/dev/null && echo left; \
                         nsenter --net=/proc/1/ns/net true 2>/dev/null && echo left; \
                         ip link set lo down 2>/dev/null && echo left; echo end";
-    let running = Running::start(&[], &[]);
+    let running = RunningProcess::start(&[], &[]);
     let kept = KEPT_BY_ROOT.iter().fold(0_u64, |set, number| set | 1 << number);
-    let launch = running.launch("root", &["sh", "-c", SHOW]).user(User::Root);
+    let launch = running.launch("root", &["sh", "-c", SHOW]).user(RunAs::Root);
     let mut process = launch.start(&running.world.client, &running.folder);
     assert!(process.wait(PATIENCE).success(), "{}", process.log());
     let log = process.log();
@@ -97,7 +97,7 @@ fn signals_reach_the_program() {
     if !skip::can_run("netns::run_program (signals)", &["dnsmasq"]) {
         return;
     }
-    let running = Running::start(&[], &[]);
+    let running = RunningProcess::start(&[], &[]);
     for (signal, name, code) in
         [(Signal::TERM, "TERM", 7), (Signal::HUP, "HUP", 8), (Signal::INT, "INT", 9)]
     {
@@ -113,13 +113,13 @@ fn signals_reach_the_program() {
 }
 
 #[test]
-fn what_is_typed_reaches_the_program_once() {
+fn typed_input_reaches_the_program_once() {
     if !skip::can_run("netns::run_program (terminal)", &["dnsmasq", "setsid"]) {
         return;
     }
     const SCRIPT: &str = "trap 'echo interrupted' INT; echo ready; read line; echo line: $line; \
                           read line; echo line: $line; exit 9";
-    let running = Running::start(&[], &[]);
+    let running = RunningProcess::start(&[], &[]);
     let launch =
         running.launch("typed", &["bash", "-c", SCRIPT]).run_by(["setsid", "--ctty", "--wait"]);
     let mut terminal = Terminal::start(launch, &running.world.client, &running.folder);
@@ -138,7 +138,7 @@ fn the_program_does_not_start_before_the_server_was_reached() {
     if !skip::can_run("netns::run_program (unreachable)", &["dnsmasq"]) {
         return;
     }
-    let mut running = Running::start(&[], &[]);
+    let mut running = RunningProcess::start(&[], &[]);
     running.sproxy.process.stop(PATIENCE);
     let mark = running.folder.join("mark");
     let words = ["touch", mark.to_str().expect("test paths are text")];
@@ -151,13 +151,13 @@ fn the_program_does_not_start_before_the_server_was_reached() {
 }
 
 #[test]
-fn where_namespaces_are_forbidden_the_message_says_what_to_do() {
+fn forbidden_namespaces_are_reported_with_a_remedy() {
     if !skip::can_run("netns::run_program (forbidden)", &["dnsmasq", "unshare"]) {
         return;
     }
     const FORBID: &str = "echo 0 > /proc/sys/user/max_user_namespaces; \
                           exec setpriv --bounding-set=-all --inh-caps=-all -- \"$@\"";
-    let running = Running::start(&[], &[]);
+    let running = RunningProcess::start(&[], &[]);
     // The limit belongs to the new namespace, and ends with it.
     let mut process = running
         .launch("forbidden", &["true"])

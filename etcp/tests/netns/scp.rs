@@ -4,17 +4,17 @@ use etcp_testkit::folder::{length, sha256};
 use etcp_testkit::sshd::{PORT, ssh_config, start_sshd};
 use etcp_testkit::transfer::{FILE_LENGTH, strike_on_the_way};
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Family, Fault, Folder, Launch, Sproxy, User, World, skip};
+use etcp_testkit::{IpFamily, Launch, NetworkFault, RunAs, Sproxy, TestFolder, TestWorld, skip};
 
 /// Six moves among them; the copy must outlive all.
-const FAULTS: [Fault; 7] = [
-    Fault::ResetAndMove,
-    Fault::BlackholeThenMove,
-    Fault::Forget,
-    Fault::Move,
-    Fault::ResetAndMove,
-    Fault::BlackholeThenMove,
-    Fault::SoftMove,
+const FAULTS: [NetworkFault; 7] = [
+    NetworkFault::ResetAndMove,
+    NetworkFault::BlackholeThenMove,
+    NetworkFault::Forget,
+    NetworkFault::Move,
+    NetworkFault::ResetAndMove,
+    NetworkFault::BlackholeThenMove,
+    NetworkFault::SoftMove,
 ];
 
 /// 20 MB/s, so that the faults fall inside the copy.
@@ -25,12 +25,12 @@ fn scp_through_proxycommand_arrives_whole_while_the_client_moves() {
     if !skip::can_run("netns::scp", &["sshd", "scp", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let original = folder.random_file("original", FILE_LENGTH, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let original = folder.random_file("original", FILE_LENGTH, RunAs::Nobody);
     let copy = folder.join("copy");
     let _sshd = start_sshd(&world.server, &folder);
     let target = format!("127.0.0.1:{PORT}");
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[&target]);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[&target]);
 
     let proxy_command = format!("{} %h:%p", sproxy.client_command("connect").join(" "));
     let config = ssh_config(&folder, "ssh_config", "127.0.0.1", &proxy_command);

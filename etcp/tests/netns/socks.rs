@@ -10,7 +10,8 @@ use etcp_testkit::sshd::{ssh_config, start_sshd};
 use etcp_testkit::transfer::strike_on_the_way_of;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{
-    Direction, Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip,
+    Direction, IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder,
+    TestWorld, skip,
 };
 
 const DYNAMIC: &str = "127.0.0.1:1080";
@@ -24,17 +25,17 @@ const MIB: u64 = 1024 * 1024;
 const LONG: u64 = 48 * MIB;
 
 /// Both proxies, cproxy with `-D`.
-fn start(world: &World, folder: &Folder) -> Pair {
+fn start(world: &TestWorld, folder: &TestFolder) -> ProxyPair {
     let hosts = folder.readable_file("hosts", &format!("127.0.0.1 localhost {NAME}\n"));
-    let sproxy = Sproxy::start_with(world, folder, Family::V4, "127.0.0.1:9", |launch| {
+    let sproxy = Sproxy::start_with(world, folder, IpFamily::V4, "127.0.0.1:9", |launch| {
         let launch = launch.file(&hosts, "/etc/hosts");
         launch.args(["--permit", &format!("{NAME}:*"), "--permit", "127.0.0.1:*"])
     });
-    Pair::start_with(world, folder, sproxy, |launch| launch.args(["-D", "1080"]))
+    ProxyPair::start_with(world, folder, sproxy, |launch| launch.args(["-D", "1080"]))
 }
 
 /// A running curl, and its output file.
-fn curl(world: &World, folder: &Folder, name: &str, args: &[&str]) -> Process {
+fn curl(world: &TestWorld, folder: &TestFolder, name: &str, args: &[&str]) -> Process {
     Launch::new(name, "curl")
         .args(["-sS", "--fail", "--no-buffer", "-o"])
         .arg(folder.join(name))
@@ -47,8 +48,8 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
     if !skip::can_run("netns::socks", &["nginx", "curl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let original = folder.random_file("original", LONG, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let original = folder.random_file("original", LONG, RunAs::Nobody);
     let server = "127.0.0.1:8080";
     let _nginx = start_nginx(&world.server, &folder, &format!("listen {server};"), server);
     let _pair = start(&world, &folder);
@@ -68,7 +69,7 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         let args = [&["--limit-rate", "1M"][..], args].concat();
         (name, curl(&world, &folder, name, &args))
     });
-    strike_on_the_way_of(5 * LONG, &world, &Fault::CYCLE, || {
+    strike_on_the_way_of(5 * LONG, &world, &NetworkFault::CYCLE, || {
         for (name, curl) in &mut curls {
             assert!(curl.is_running(), "{name} ended early");
         }
@@ -86,8 +87,8 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
     if !skip::can_run("netns::socks", &["nginx", "curl", "openssl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let original = folder.random_file("original", 24 * MIB, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let original = folder.random_file("original", 24 * MIB, RunAs::Nobody);
     let certificate = certify(&folder);
     let server = "127.0.0.1:8443";
     let lines = format!(
@@ -114,7 +115,7 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
         .arg(&url)
         .start(&world.client, &folder);
     // curl catches up after a pause: the silence comes first, or it would be done before the rest.
-    let faults = [Fault::BlackholeThenMove, Fault::ResetAndMove, Fault::Move];
+    let faults = [NetworkFault::BlackholeThenMove, NetworkFault::ResetAndMove, NetworkFault::Move];
     strike_on_the_way_of(2 * 24 * MIB, &world, &faults, || {
         assert!(curl.is_running(), "curl ended early");
         length(&first) + length(&second)
@@ -132,8 +133,8 @@ fn scp_by_socat_arrives_whole_while_the_client_moves() {
     if !skip::can_run("netns::socks", &["sshd", "scp", "socat", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let original = folder.random_file("original", 48 * MIB, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let original = folder.random_file("original", 48 * MIB, RunAs::Nobody);
     let _sshd = start_sshd(&world.server, &folder);
     let _pair = start(&world, &folder);
 
@@ -152,7 +153,7 @@ fn scp_by_socat_arrives_whole_while_the_client_moves() {
             .env("HOME", folder.path())
             .start(&world.client, &folder)
     });
-    let faults = [Fault::Move, Fault::ResetAndMove, Fault::Forget];
+    let faults = [NetworkFault::Move, NetworkFault::ResetAndMove, NetworkFault::Forget];
     strike_on_the_way_of(2 * 48 * MIB, &world, &faults, || {
         assert!(copies.iter_mut().all(Process::is_running), "scp ended early");
         ways.iter().map(|(name, _)| length(&folder.join(name))).sum()
@@ -168,7 +169,7 @@ fn a_request_that_is_made_in_an_outage_waits_and_is_answered_after_it() {
     if !skip::can_run("netns::socks", &["nginx", "curl"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     folder.readable_file("small", "arrived\n");
     let server = "127.0.0.1:8080";
     let _nginx = start_nginx(&world.server, &folder, &format!("listen {server};"), server);
@@ -197,7 +198,7 @@ fn a_request_that_is_made_in_an_outage_waits_and_is_answered_after_it() {
 }
 
 /// Makes a certificate of [`NAME`], signed by itself; its key is beside it.
-fn certify(folder: &Folder) -> std::path::PathBuf {
+fn certify(folder: &TestFolder) -> std::path::PathBuf {
     let run = |program: &str, args: &[&str], files: &[&Path]| {
         let mut command = Command::new(program);
         command.args(args);

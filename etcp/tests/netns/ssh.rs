@@ -1,10 +1,10 @@
 //! `etcp ssh` to a stock sshd: no sproxy runs there, nothing is set up, and ssh survives the
 //! client's moves.
 
-use etcp_testkit::ssh_site::{PROGRAMS, SECONDS, Site};
+use etcp_testkit::ssh_site::{PROGRAMS, SECONDS, SshSite};
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::world::CARRIER_PORT;
-use etcp_testkit::{Fault, Launch, User, skip};
+use etcp_testkit::{Launch, NetworkFault, RunAs, skip};
 use rustix::process::Signal;
 
 const PORT: u16 = 2222;
@@ -18,11 +18,11 @@ fn a_shell_on_a_terminal_goes_on_while_the_client_moves_and_tells_its_exit_code(
         return;
     }
     assert_eq!(ON_CARRIER_PORT[1], CARRIER_PORT.to_string());
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let launch = site.ssh("ssh", &ON_CARRIER_PORT).args(["-tt", "server"]);
     let mut shell = site.shell(launch);
     site.assert_tidy();
-    for fault in Fault::CYCLE {
+    for fault in NetworkFault::CYCLE {
         fault.survive(&site.world);
         shell.answer(PATIENCE);
     }
@@ -32,13 +32,13 @@ fn a_shell_on_a_terminal_goes_on_while_the_client_moves_and_tells_its_exit_code(
 }
 
 #[test]
-fn what_a_log_in_prints_is_no_obstacle() {
+fn output_of_a_login_is_no_obstacle() {
     if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let noise = "echo 'Welcome to ETERNALTCP!'; seq 2000; echo -n 'no end of line: '\n";
-    site.folder.file("server-home/.bashrc", noise, User::Nobody);
+    site.folder.file("server-home/.bashrc", noise, RunAs::Nobody);
     let plain = site.client(Launch::new("plain", "ssh"));
     let plain = plain.arg("-F").arg(site.folder.join("ssh_config"));
     let plain = site.finish("plain", plain.args(["server", "echo hello; echo oops >&2"]));
@@ -51,11 +51,11 @@ fn what_a_log_in_prints_is_no_obstacle() {
 }
 
 #[test]
-fn etcp_is_found_named_or_copied_and_told_to_be_missing() {
+fn etcp_is_found_or_named_or_copied_or_reported_missing() {
     if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::without_etcp(PORT);
+    let site = SshSite::without_etcp(PORT);
     let missing = "etcp is not installed at server: give --copy, or --remote-etcp PATH";
     site.run("missing", &[], "true").failed(1, missing);
     let nowhere = ["--remote-etcp", "/nowhere/etcp"];
@@ -84,7 +84,7 @@ fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
     if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let launch =
         site.ssh("ssh", &["--keep-detached", "3s"]).args(["server", "echo begun; sleep 60"]);
     let mut ssh = launch.start(&site.world.client, &site.folder);
@@ -103,7 +103,7 @@ fn git_rsync_and_scp_use_it_as_their_ssh() {
     if !skip::can_run("netns::ssh", &[PROGRAMS[0], PROGRAMS[1], "git", "rsync", "scp"]) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let (etcp, config) = (site.program().display(), site.folder.join("ssh_config"));
     let command = format!("{etcp} ssh --remote-port 6200-6210 -F {}", config.display());
     site.folder.script("as-ssh", &format!("#!/bin/sh\nexec {command} \"$@\"\n"));
@@ -132,11 +132,11 @@ cmp data server-home/copied
 }
 
 #[test]
-fn what_makes_no_connection_is_left_to_ssh_and_its_failures_are_told_by_it() {
+fn commands_without_a_connection_are_left_to_ssh_which_reports_its_failures() {
     if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let settings = site.finish("settings", site.ssh("settings", &[]).args(["-G", "server"]));
     assert!(settings.output.contains("hostkeyalias test-server"), "{settings:?}");
     site.finish("hostless", site.ssh("hostless", &[])).failed(2, "say which HOST");

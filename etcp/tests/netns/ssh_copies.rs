@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use etcp_testkit::folder::{length, sha256};
-use etcp_testkit::ssh_site::{PROGRAMS, Site};
+use etcp_testkit::ssh_site::{PROGRAMS, SshSite};
 use etcp_testkit::transfer::strike_on_the_way_of;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Fault, Launch, User, skip};
+use etcp_testkit::{Launch, NetworkFault, RunAs, skip};
 
-const FAULTS: [Fault; 4] =
-    [Fault::ResetAndMove, Fault::BlackholeThenMove, Fault::Forget, Fault::SoftMove];
+const FAULTS: [NetworkFault; 4] = [
+    NetworkFault::ResetAndMove,
+    NetworkFault::BlackholeThenMove,
+    NetworkFault::Forget,
+    NetworkFault::SoftMove,
+];
 
 /// The size of the copied data.
 const LENGTH: u64 = 64 << 20;
@@ -18,9 +22,9 @@ const LENGTH: u64 = 64 << 20;
 const SLOWLY: &str = "perl -e 'while (sysread STDIN, $b, 40960) { syswrite STDOUT, $b; select undef, undef, undef, .004 }'";
 
 /// A site with something to copy, and a command `./as-ssh`.
-fn site() -> Site {
-    let site = Site::new(2222);
-    site.folder.random_file("original", LENGTH, User::Nobody);
+fn site() -> SshSite {
+    let site = SshSite::new(2222);
+    site.folder.random_file("original", LENGTH, RunAs::Nobody);
     let command = "./etcp ssh --remote-port 6200 -F ssh_config";
     site.folder.script("as-ssh", &format!("#!/bin/sh\nexec {command} \"$@\"\n"));
     let slowly = format!("#!/bin/sh\n./as-ssh \"$@\" | {SLOWLY}\n");
@@ -29,7 +33,7 @@ fn site() -> Site {
 }
 
 /// Runs a script that copies `original`, and causes the faults while its output grows.
-fn copy(site: &Site, name: &str, script: &str, arrived: impl FnMut() -> u64) {
+fn copy(site: &SshSite, name: &str, script: &str, arrived: impl FnMut() -> u64) {
     let script = site.folder.readable_file(name, &format!("set -e\n{script}\n"));
     let launch = site.client(Launch::new(name, "sh").arg(script));
     let mut process = launch.start(&site.world.client, &site.folder);
@@ -37,7 +41,7 @@ fn copy(site: &Site, name: &str, script: &str, arrived: impl FnMut() -> u64) {
     assert!(process.wait(2 * PATIENCE).success(), "{}", process.log());
 }
 
-fn assert_same(site: &Site, copy: &Path) {
+fn assert_same(site: &SshSite, copy: &Path) {
     assert_eq!(sha256(copy), sha256(&site.folder.join("original")), "every byte is right");
 }
 
@@ -46,7 +50,7 @@ fn can_run(program: &str) -> bool {
 }
 
 /// Runs a command that copies `original` to `copy` at the server.
-fn arrives_whole(program: &str, command: impl Fn(&Site, &Path) -> String) {
+fn arrives_whole(program: &str, command: impl Fn(&SshSite, &Path) -> String) {
     if !can_run(program) {
         return;
     }

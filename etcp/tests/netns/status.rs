@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use etcp_testkit::checked::{Rate, accept, connect, listen};
 use etcp_testkit::pair::DEFAULT_LISTEN;
-use etcp_testkit::process::User;
+use etcp_testkit::process::RunAs;
 use etcp_testkit::streams::Streams;
 use etcp_testkit::wait::{PATIENCE, output};
-use etcp_testkit::{Family, Folder, Pair, Sproxy, World, skip};
+use etcp_testkit::{IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, skip};
 
 /// Runs etcp as an ordinary user whose home is the test's folder.
-fn etcp(folder: &Folder, user: User, args: &[&str]) -> Output {
+fn etcp(folder: &TestFolder, user: RunAs, args: &[&str]) -> Output {
     let (user, group) = user.ids();
     let mut command = Command::new("setpriv");
     command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
@@ -27,8 +27,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Returns the status of both proxies: the client's first.
-fn statuses(folder: &Folder) -> [Value; 2] {
-    let output = etcp(folder, User::Nobody, &["status", "--json"]);
+fn statuses(folder: &TestFolder) -> [Value; 2] {
+    let output = etcp(folder, RunAs::Nobody, &["status", "--json"]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -40,8 +40,8 @@ fn statuses(folder: &Folder) -> [Value; 2] {
     processes.try_into().expect("two")
 }
 
-fn table(folder: &Folder) -> String {
-    let output = etcp(folder, User::Nobody, &["status"]);
+fn table(folder: &TestFolder) -> String {
+    let output = etcp(folder, RunAs::Nobody, &["status"]);
     assert!(output.status.success(), "{output:?}");
     text(&output.stdout)
 }
@@ -51,11 +51,11 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
     if !skip::can_run("netns::status (address change)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
-    let mut pair = Pair::start(&world, &folder, sproxy, &[]);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let application = connect(&world.client, DEFAULT_LISTEN);
     let from = application.local_addr().expect("it is connected").to_string();
     let streams = Streams::start(application, accept(&listener), Rate::GENTLE);
@@ -123,9 +123,9 @@ fn a_client_that_waits_says_for_whom_and_why() {
     if !skip::can_run("netns::status (waiting)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
-    let pair = Pair::start(&world, &folder, sproxy, &[]);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, "127.0.0.1:9", &[]);
+    let pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     world.remove_uplink(world.uplink());
     etcp_testkit::wait::until("cproxy to be without a carrier", PATIENCE, || {
         statuses(&folder)[0]["tunnels"][0]["state"] == "detached"
@@ -146,10 +146,11 @@ fn the_spare_is_shown_with_its_path_and_its_round_trip() {
     if !skip::can_run("netns::status (spare)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     world.move_soft(2);
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
-    let mut pair = Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["--spare"]));
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, "127.0.0.1:9", &[]);
+    let mut pair =
+        ProxyPair::start_with(&world, &folder, sproxy, |launch| launch.args(["--spare"]));
     pair.cproxy.wait_for("a spare carrier stands by over", PATIENCE);
     let [client, server] = statuses(&folder);
     let (here, there) = (&client["tunnels"][0], &server["tunnels"][0]);
@@ -171,17 +172,17 @@ fn the_control_socket_is_its_users_alone() {
     if !skip::can_run("netns::status (another user)", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, "127.0.0.1:9", &[]);
     let socket = folder.join("c.sock");
     let path = socket.to_str().expect("test paths are text");
     let mut pair =
-        Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["--control", path]));
+        ProxyPair::start_with(&world, &folder, sproxy, |launch| launch.args(["--control", path]));
     let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(&socket), 0o600);
     assert_eq!(mode(&folder.join(".local/state/eternaltcp/control")), 0o700, "sproxy's");
 
-    let stranger = User::Id(4321, 4321);
+    let stranger = RunAs::Id(4321, 4321);
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("permission denied"), "{refused:?}");
@@ -190,7 +191,7 @@ fn the_control_socket_is_its_users_alone() {
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     pair.cproxy.wait_for("opened by another user", PATIENCE);
-    for user in [User::Nobody, User::Root] {
+    for user in [RunAs::Nobody, RunAs::Root] {
         let told = etcp(&folder, user, &["status", "--control", path]);
         assert!(told.status.success(), "{told:?}");
     }

@@ -4,7 +4,9 @@
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+};
 
 const PROMPT: &str = "ready> ";
 
@@ -30,11 +32,11 @@ fn a_telnet_login_stays_while_the_client_moves() {
     if !skip::can_run("netns::telnet", &["telnet", "telnetd", "socat"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     world.client.nft(COUNT_URGENT);
     let _telnetd = start_telnetd(&world, &folder);
-    let sproxy = Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:23", &[]);
-    let mut pair = Pair::start(&world, &folder, sproxy, &[]);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, "127.0.0.1:23", &[]);
+    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
 
     let (host, port) = DEFAULT_LISTEN.split_once(':').expect("host and port");
     let telnet = Launch::new("telnet", "telnet").args([host, port]).env("TERM", "dumb");
@@ -46,13 +48,13 @@ fn a_telnet_login_stays_while_the_client_moves() {
     ask(&mut telnet, 1);
     interrupt(&world, &mut telnet, || ());
 
-    for (n, fault) in (2..).zip(Fault::CYCLE) {
+    for (n, fault) in (2..).zip(NetworkFault::CYCLE) {
         pair.survive(fault, &world);
         ask(&mut telnet, n);
     }
     // And once with the interrupt pressed while there is no path.
     let before = pair.attached_again();
-    interrupt(&world, &mut telnet, || Fault::Forget.strike(&world));
+    interrupt(&world, &mut telnet, || NetworkFault::Forget.strike(&world));
     pair.wait_attached_again(before);
     ask(&mut telnet, 10);
 
@@ -69,7 +71,7 @@ fn ask(telnet: &mut Terminal, n: u32) {
 }
 
 /// Interrupts a long command; `before` happens while it runs.
-fn interrupt(world: &World, telnet: &mut Terminal, before: impl FnOnce()) {
+fn interrupt(world: &TestWorld, telnet: &mut Terminal, before: impl FnOnce()) {
     const ESCAPE: &str = "\x1d";
     telnet.line("echo running-$((40 + 2)).; sleep 1000");
     telnet.expect("running-42.", PATIENCE);
@@ -85,7 +87,7 @@ fn interrupt(world: &World, telnet: &mut Terminal, before: impl FnOnce()) {
     ask(telnet, 7);
 }
 
-fn urgent_segments(world: &World) -> u64 {
+fn urgent_segments(world: &TestWorld) -> u64 {
     let output = world.client.command("nft").args(["list", "table", "inet", "urgent"]).output();
     let text = String::from_utf8(output.expect("nft runs").stdout).expect("nft prints text");
     let packets = text.split_once("packets ").and_then(|(_, rest)| rest.split(' ').next());
@@ -93,14 +95,14 @@ fn urgent_segments(world: &World) -> u64 {
 }
 
 /// telnetd requires a socket as its stdin, as inetd provides it.
-fn start_telnetd(world: &World, folder: &Folder) -> Process {
+fn start_telnetd(world: &TestWorld, folder: &TestFolder) -> Process {
     let login = folder.script("login", LOGIN);
     let telnetd = skip::find("telnetd").expect("was asked for");
     let mut process = Launch::new("telnetd", "socat")
         .args(["-d", "-d", "TCP-LISTEN:23,bind=127.0.0.1,reuseaddr,fork"])
         .arg(format!("EXEC:{} -h -E {},nofork", telnetd.display(), login.display()))
         // It makes a terminal and a login record.
-        .user(User::Root)
+        .user(RunAs::Root)
         .start(&world.server, folder);
     process.wait_for("listening on", PATIENCE);
     process

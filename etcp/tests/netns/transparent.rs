@@ -14,7 +14,9 @@ use etcp_testkit::netns::Namespace;
 use etcp_testkit::nginx::start_nginx;
 use etcp_testkit::transfer::strike_on_the_way_of;
 use etcp_testkit::wait::PATIENCE;
-use etcp_testkit::{Family, Fault, Folder, Launch, Pair, Process, Sproxy, User, World, skip};
+use etcp_testkit::{
+    IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+};
 
 /// Addresses that only the server has: only the tunnel leads there.
 const TARGETS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
@@ -59,18 +61,18 @@ table inet etcp {
 const LENGTH: u64 = 24 * 1024 * 1024;
 
 /// Both proxies, cproxy with `--transparent`, and the server's addresses.
-fn start(world: &World, folder: &Folder, user: User) -> Pair {
+fn start(world: &TestWorld, folder: &TestFolder, user: RunAs) -> ProxyPair {
     world.server.ip("-4", &[&format!("addr add {}/32 dev lo", TARGETS[0])]);
     world.server.ip("-6", &[&format!("addr add {}/128 dev lo", TARGETS[1])]);
     let permits = ["192.0.2.0/24:*", "[2001:db8::/32]:*", "10.71.9.10:*"];
-    let sproxy = Sproxy::start(world, folder, Family::V4, "127.0.0.1:9", &permits);
-    Pair::start_with(world, folder, sproxy, |launch| {
+    let sproxy = Sproxy::start(world, folder, IpFamily::V4, "127.0.0.1:9", &permits);
+    ProxyPair::start_with(world, folder, sproxy, |launch| {
         launch.args(["--transparent", "[::]:1234"]).user(user)
     })
 }
 
 /// Starts a curl of the big file in `namespace`; returns its output file too.
-fn curl(namespace: &Namespace, folder: &Folder, name: &str, url: &str) -> (PathBuf, Process) {
+fn curl(namespace: &Namespace, folder: &TestFolder, name: &str, url: &str) -> (PathBuf, Process) {
     let copy = folder.join(name);
     let curl = Launch::new(&format!("curl-{name}"), "curl")
         .args(["-sS", "--fail", "--no-buffer", "-o"])
@@ -81,13 +83,13 @@ fn curl(namespace: &Namespace, folder: &Folder, name: &str, url: &str) -> (PathB
 }
 
 /// Fetches the file over both families at once, while the client moves.
-fn fetch(world: &World, namespace: &Namespace, folder: &Folder) {
-    let original = folder.random_file("original", LENGTH, User::Nobody);
+fn fetch(world: &TestWorld, namespace: &Namespace, folder: &TestFolder) {
+    let original = folder.random_file("original", LENGTH, RunAs::Nobody);
     let ways = [("v4", "192.0.2.80"), ("v6", "[2001:db8::80]")];
     let mut curls = ways
         .map(|(name, host)| curl(namespace, folder, name, &format!("http://{host}:8080/original")));
     // nginx catches up after a pause, but never exceeds its mean rate.
-    let faults = [Fault::BlackholeThenMove, Fault::ResetAndMove, Fault::Move];
+    let faults = [NetworkFault::BlackholeThenMove, NetworkFault::ResetAndMove, NetworkFault::Move];
     strike_on_the_way_of(2 * LENGTH, world, &faults, || {
         assert!(curls.iter_mut().all(|(_, curl)| curl.is_running()), "curl ended early");
         curls.iter().map(|(copy, _)| length(copy)).sum()
@@ -100,7 +102,7 @@ fn fetch(world: &World, namespace: &Namespace, folder: &Folder) {
 }
 
 /// nginx, which gives each file at 1 MB/s.
-fn start_web(world: &World, folder: &Folder) -> Process {
+fn start_web(world: &TestWorld, folder: &TestFolder) -> Process {
     let [v4, v6] = TARGETS;
     let lines = format!("listen {v4}:8080; listen [{v6}]:8080; limit_rate 1m;");
     start_nginx(&world.server, folder, &lines, &format!("{v4}:8080"))
@@ -111,8 +113,8 @@ fn own_programs_that_are_redirected_go_on_while_the_client_moves() {
     if !skip::can_run("netns::transparent", &["nginx", "curl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let mut pair = start(&world, &folder, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let mut pair = start(&world, &folder, RunAs::Nobody);
     pair.cproxy.wait_for("without CAP_NET_ADMIN: TPROXY does not work, redirect does", PATIENCE);
     let _nginx = start_web(&world, &folder);
     Recipe::Own.follow(&world.client);
@@ -124,8 +126,8 @@ fn machines_behind_the_client_go_on_by_tproxy_and_by_redirect_while_it_moves() {
     if !skip::can_run("netns::transparent", &["nginx", "curl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let mut pair = start(&world, &folder, User::Root);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let mut pair = start(&world, &folder, RunAs::Root);
     assert_eq!(pair.cproxy.count("CAP_NET_ADMIN"), 0, "root has it");
     let _nginx = start_web(&world, &folder);
     let guest = attach_guest(&world);
@@ -137,7 +139,7 @@ fn machines_behind_the_client_go_on_by_tproxy_and_by_redirect_while_it_moves() {
 }
 
 /// A machine whose router is the client.
-fn attach_guest(world: &World) -> Namespace {
+fn attach_guest(world: &TestWorld) -> Namespace {
     let guest = Namespace::create(world.client.name().replace("client", "guest"));
     let link = format!("link add lan type veth peer name eth0 netns {}", guest.name());
     world.client.ip("-4", &[&link, "link set lan up", "addr add 10.71.50.1/24 dev lan"]);
@@ -153,8 +155,8 @@ fn half_close_and_reset_pass_through_a_redirected_connection() {
     if !skip::can_run("netns::transparent", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let _pair = start(&world, &folder, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let _pair = start(&world, &folder, RunAs::Nobody);
     Recipe::Own.follow(&world.client);
     for target in ["192.0.2.80:7000", "[2001:db8::80]:7000"] {
         let listener = listen(&world.server, target);
@@ -198,12 +200,12 @@ fn is_reset(stream: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn what_would_come_back_here_and_what_is_not_permitted_is_reset_with_one_line() {
+fn connections_to_the_listener_itself_and_denied_ones_are_reset_with_one_line() {
     if !skip::can_run("netns::transparent", &[]) {
         return;
     }
-    let (world, folder) = (World::new(), Folder::new());
-    let mut pair = start(&world, &folder, User::Nobody);
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let mut pair = start(&world, &folder, RunAs::Nobody);
     for listener in ["127.0.0.1:1234", "[::1]:1234", "10.71.1.2:1234"] {
         assert!(is_reset(&mut connect(&world.client, listener)), "{listener}");
     }

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use etcp_testkit::keys::{generate, public_half};
-use etcp_testkit::ssh_site::{PROGRAMS, Site};
+use etcp_testkit::ssh_site::{PROGRAMS, SshSite};
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::world::CARRIER_PORT;
-use etcp_testkit::{Fault, Launch, User, skip, tell};
+use etcp_testkit::{Launch, NetworkFault, RunAs, skip, tell};
 
 /// Carriers are connections to sshd: it listens where the faults of the tests strike.
 const PORT: u16 = CARRIER_PORT;
@@ -18,7 +18,7 @@ const ONLY_SSH: &str = "only the port of ssh can be reached at server";
 /// event or a doubt.
 const NOT_STUCK: Duration = Duration::from_secs(20);
 
-fn close_all_ports_but_ssh(site: &Site, verdict: &str) {
+fn close_all_ports_but_ssh(site: &SshSite, verdict: &str) {
     site.world.server.nft(&format!(
         "table inet firewall {{
   chain received {{
@@ -30,12 +30,12 @@ fn close_all_ports_but_ssh(site: &Site, verdict: &str) {
 }
 
 #[test]
-fn a_port_behind_a_firewall_that_drops_is_told_and_carriers_go_through_ssh() {
+fn a_port_behind_a_firewall_that_drops_is_reported_and_carriers_go_through_ssh() {
     behind_a_firewall("drop");
 }
 
 #[test]
-fn a_port_behind_a_firewall_that_rejects_is_told_and_carriers_go_through_ssh() {
+fn a_port_behind_a_firewall_that_rejects_is_reported_and_carriers_go_through_ssh() {
     behind_a_firewall("reject with tcp reset");
 }
 
@@ -43,7 +43,7 @@ fn behind_a_firewall(verdict: &str) {
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     close_all_ports_but_ssh(&site, verdict);
     let ran = site.run("fallback", &[], "echo hello");
     ran.wrote("hello\n");
@@ -62,7 +62,7 @@ fn a_client_goes_through_the_proxy_jump_of_its_server() {
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let key = generate(&site.folder, "sproxy-key");
     let keys = site.folder.join("ssh-authorized-keys");
     // It can be reached only from its own machine.
@@ -77,7 +77,7 @@ fn a_client_goes_through_the_proxy_jump_of_its_server() {
     sproxy.wait_for("listening on", PATIENCE);
     site.configure("Host inner\nHostName 127.0.0.1\nProxyJump server\n");
     let known = format!("[test-server]:6300 {}", public_half(&key));
-    let known = site.folder.file("sproxy-known-hosts", &known, User::Nobody);
+    let known = site.folder.file("sproxy-known-hosts", &known, RunAs::Nobody);
     let connect = |name: &str, more: &[&str]| {
         let launch =
             Launch::new(name, site.program()).args(["connect", "--server", "inner:6300", "-F"]);
@@ -96,7 +96,7 @@ fn a_carrier_through_ssh_shows_no_key_to_another_server_than_the_log_in_has_name
     if !skip::can_run("netns::via_ssh (another server)", &PROGRAMS) {
         return;
     }
-    let site = Site::without_etcp(PORT);
+    let site = SshSite::without_etcp(PORT);
     // The login reports the key of its own sproxy, and the port of another one.
     let program = site.program().display();
     let wrapper = format!("#!/bin/sh\n{program} \"$@\" | sed -u 's/port=[0-9]*/port=6300/'\n");
@@ -124,10 +124,10 @@ fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let launch = site.ssh("ssh", &["--via-ssh"]).args(["-tt", "server"]);
     let mut shell = site.shell(launch);
-    for fault in Fault::CYCLE {
+    for fault in NetworkFault::CYCLE {
         fault.survive(&site.world);
         let started = Instant::now();
         shell.answer(NOT_STUCK);
@@ -147,7 +147,7 @@ fn the_end_of_the_input_and_the_death_of_the_session_pass() {
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     let script = site.folder.readable_file(
         "script",
         "echo question | ./etcp ssh --via-ssh -F ssh_config server 'cat; echo answer'\n",
@@ -165,12 +165,12 @@ fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_m
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     // Only the server itself can reach this address.
     site.configure("Host inner\nHostName 127.0.0.1\nProxyJump server\n");
     let launch = site.ssh("jump", &[]).args(["-tt", "inner"]);
     let mut shell = site.shell(launch);
-    for fault in [Fault::ResetAndMove, Fault::BlackholeThenMove] {
+    for fault in [NetworkFault::ResetAndMove, NetworkFault::BlackholeThenMove] {
         fault.survive(&site.world);
         shell.answer(PATIENCE);
     }
@@ -180,15 +180,15 @@ fn a_host_behind_a_jump_host_is_reached_through_ssh_and_stays_while_the_client_m
 }
 
 #[test]
-fn a_log_in_that_would_ask_is_told_at_once() {
+fn a_log_in_that_would_ask_is_reported_at_once() {
     if !skip::can_run("netns::via_ssh", &PROGRAMS) {
         return;
     }
-    let site = Site::new(PORT);
+    let site = SshSite::new(PORT);
     // Only the first login is admitted.
     let keys = site.folder.join("ssh-authorized-keys");
     let profile = format!("mv {} {}.gone 2>/dev/null\n", keys.display(), keys.display());
-    site.folder.file("server-home/.bashrc", &profile, etcp_testkit::User::Nobody);
+    site.folder.file("server-home/.bashrc", &profile, etcp_testkit::RunAs::Nobody);
     let ran = site.run("asked", &["--via-ssh"], "true");
     ran.failed(255, "Permission denied");
     assert!(ran.log.contains("etcp: ssh server: "), "{}", ran.log);

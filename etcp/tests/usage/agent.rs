@@ -6,13 +6,15 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use etcp_testkit::loopback::agent::{Agent, ssh_keygen};
-use etcp_testkit::loopback::{ATTACHED, Echo, Program, Relay, Site, Sproxy, Steady, etcp};
+use etcp_testkit::loopback::agent::{TestAgent, ssh_keygen};
+use etcp_testkit::loopback::{
+    ATTACHED, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, RunningProgram, Steady, etcp,
+};
 use etcp_testkit::skip;
 use etcp_testkit::wait::output;
 
 /// A client of `server` whose keys are those of the agent at `socket`.
-fn client(site: &Site, mode: &str, server: &str, socket: &Path, args: &[&str]) -> Command {
+fn client(site: &LoopbackSite, mode: &str, server: &str, socket: &Path, args: &[&str]) -> Command {
     let mut command = etcp(site.path(), [mode, "--server", server]);
     if !args.contains(&"-F") {
         command.args(["-F", "none"]);
@@ -22,14 +24,19 @@ fn client(site: &Site, mode: &str, server: &str, socket: &Path, args: &[&str]) -
     command
 }
 
-fn cproxy(site: &Site, server: &str, socket: &Path, args: &[&str]) -> Program {
+fn cproxy(site: &LoopbackSite, server: &str, socket: &Path, args: &[&str]) -> RunningProgram {
     let args = [&["--listen", "127.0.0.1:0"], args].concat();
-    Program::start("cproxy", site.path(), client(site, "cproxy", server, socket, &args))
+    RunningProgram::start("cproxy", site.path(), client(site, "cproxy", server, socket, &args))
 }
 
 /// Returns the message of a failing `etcp connect`, and its exit code.
 #[track_caller]
-fn complaint(site: &Site, server: &str, socket: &Path, args: &[&str]) -> (Option<i32>, String) {
+fn complaint(
+    site: &LoopbackSite,
+    server: &str,
+    socket: &Path,
+    args: &[&str],
+) -> (Option<i32>, String) {
     complaint_of("connect", site, server, socket, args)
 }
 
@@ -37,7 +44,7 @@ fn complaint(site: &Site, server: &str, socket: &Path, args: &[&str]) -> (Option
 #[track_caller]
 fn complaint_of(
     mode: &str,
-    site: &Site,
+    site: &LoopbackSite,
     server: &str,
     socket: &Path,
     args: &[&str],
@@ -48,13 +55,13 @@ fn complaint_of(
     (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
 }
 
-fn listening(program: &mut Program) -> std::net::SocketAddr {
+fn listening(program: &mut RunningProgram) -> std::net::SocketAddr {
     let line = program.wait_for("listening on ");
     line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address")
 }
 
 /// A program with which an agent asks its user: it records that it was asked.
-fn askpass(site: &Site, then: &str) -> (PathBuf, PathBuf) {
+fn askpass(site: &LoopbackSite, then: &str) -> (PathBuf, PathBuf) {
     let (program, asked) = (site.path().join("askpass"), site.path().join("asked"));
     let text = format!("#!/bin/sh\necho asked >> {}\n{then}\n", asked.display());
     std::fs::write(&program, text).expect("it is ours");
@@ -63,9 +70,9 @@ fn askpass(site: &Site, then: &str) -> (PathBuf, PathBuf) {
     (program, asked)
 }
 
-fn served() -> (Site, Sproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     (site, sproxy)
 }
 
@@ -73,8 +80,8 @@ fn served() -> (Site, Sproxy) {
 fn a_key_of_the_agent_lets_in_and_the_tunnel_outlives_the_agent() {
     for kind in ["ed25519", "ecdsa"] {
         let (site, sproxy) = served();
-        let relay = Relay::start([127, 0, 0, 1], sproxy.address);
-        let mut agent = Agent::start(site.path(), None);
+        let relay = LoopbackRelay::start([127, 0, 0, 1], sproxy.address);
+        let mut agent = TestAgent::start(site.path(), None);
         let key = site.path().join("mine");
         // The stranger is first in the agent, and the RSA key is ignored.
         for (name, kind) in [("stranger", "ed25519"), ("rsa", "rsa"), ("mine", kind)] {
@@ -105,7 +112,7 @@ fn a_key_with_a_passphrase_is_not_asked_for_when_the_agent_holds_it() {
     let (site, sproxy) = served();
     let key = site.path().join("secret");
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
-    let agent = Agent::start(site.path(), None);
+    let agent = TestAgent::start(site.path(), None);
     agent.add(&key, &[]);
     let mut change = Command::new("ssh-keygen");
     change.args(["-q", "-p", "-P", "", "-N", "long secret", "-f"]).arg(&key);
@@ -126,12 +133,12 @@ fn a_key_with_a_passphrase_is_not_asked_for_when_the_agent_holds_it() {
 
 #[test]
 fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let args = ["--listen", "127.0.0.1:0", "--login-grace", "2s"];
-    let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
+    let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     // Longer than strangers may take to start and to answer, and than a dial may take.
     let (program, asked) = askpass(&site, "sleep 8");
-    let agent = Agent::start(site.path(), Some(&program));
+    let agent = TestAgent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
     agent.add(&key, &["-c"]);
@@ -155,7 +162,7 @@ fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
 fn a_signature_that_the_user_declines_ends_the_client_and_says_so() {
     let (site, sproxy) = served();
     let (program, asked) = askpass(&site, "exit 1");
-    let agent = Agent::start(site.path(), Some(&program));
+    let agent = TestAgent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
     agent.add(&key, &["-c"]);
@@ -172,7 +179,7 @@ fn no_agent_signs_for_a_server_whose_key_has_changed() {
     let (site, sproxy) = served();
     // It signs when its user agrees, and the user always agrees.
     let (program, asked) = askpass(&site, "exit 0");
-    let agent = Agent::start(site.path(), Some(&program));
+    let agent = TestAgent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
     agent.add(&key, &["-c"]);
@@ -196,10 +203,10 @@ fn no_agent_signs_for_a_server_whose_key_has_changed() {
 }
 
 #[test]
-fn no_agent_signs_for_a_changed_server_whichever_command_and_way_leads_there() {
+fn no_agent_signs_for_a_changed_server_with_any_command_or_route() {
     let (site, sproxy) = served();
     let (program, asked) = askpass(&site, "exit 0");
-    let agent = Agent::start(site.path(), Some(&program));
+    let agent = TestAgent::start(site.path(), Some(&program));
     let key = site.path().join("confirmed");
     site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
     agent.add(&key, &["-c"]);
@@ -229,9 +236,9 @@ fn no_agent_signs_for_a_changed_server_whichever_command_and_way_leads_there() {
 }
 
 #[test]
-fn six_keys_are_tried_and_all_of_them_are_told() {
+fn six_keys_are_tried_and_all_of_them_are_reported() {
     let (site, sproxy) = served();
-    let agent = Agent::start(site.path(), None);
+    let agent = TestAgent::start(site.path(), None);
     let mut lines = Vec::new();
     for number in 0..8 {
         let path = site.path().join(format!("key{number}"));

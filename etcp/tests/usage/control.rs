@@ -8,13 +8,13 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use etcp_testkit::loopback::operator::{control, folder, operate, socket, status};
-use etcp_testkit::loopback::program::{Program, etcp, wait};
-use etcp_testkit::loopback::{Cproxy, Echo, PATIENCE, Site, Sproxy, Steady};
+use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, PATIENCE, Steady};
 use etcp_testkit::skip;
 
-fn served() -> (Site, Sproxy, Cproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy, Cproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     (site, sproxy, cproxy)
 }
@@ -38,7 +38,7 @@ fn with_nothing_running_status_says_so_in_one_line() {
     if !skip::has_no_service("usage::control (nothing)") {
         return;
     }
-    let site = Site::new();
+    let site = LoopbackSite::new();
     for command in [&["status"][..], &["status", "--watch"], &["reconnect"], &["drain"]] {
         let said = operate(&site, command);
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
@@ -48,7 +48,7 @@ fn with_nothing_running_status_says_so_in_one_line() {
 }
 
 #[test]
-fn the_socket_of_a_killed_proxy_is_removed_and_that_of_one_that_ends_is_gone() {
+fn the_socket_of_a_killed_proxy_is_removed_and_a_proxy_that_ends_removes_its_own() {
     let (site, sproxy, mut cproxy) = served();
     let stale = socket(&site, "cproxy", &cproxy.program);
     cproxy.program.kill();
@@ -75,7 +75,7 @@ fn a_proxy_has_no_socket_if_that_is_wanted_and_none_but_a_free_one() {
     let taken = control(&site, "cproxy", &first.program);
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "--server", "x"]);
     command.arg("--identity").arg(&site.client.path).args(["--control", &taken]);
-    let (code, line) = Program::start("second", site.path(), command).end();
+    let (code, line) = RunningProgram::start("second", site.path(), command).end();
     assert_eq!(code, Some(1), "{line}");
     assert!(line.contains("cannot listen on the control socket"), "{line}");
     assert_eq!(status(&site, "cproxy", &first.program)["role"], "cproxy", "the first has it still");
@@ -94,7 +94,7 @@ fn an_address_in_use_names_the_proxy_that_has_it() {
     {
         let mut command = etcp(site.path(), args);
         command.arg("--identity").arg(&site.client.path);
-        let (code, line) = Program::start("second", site.path(), command).end();
+        let (code, line) = RunningProgram::start("second", site.path(), command).end();
         assert_eq!(code, Some(1), "{line}");
         assert!(
             line.contains(&holder) && line.ends_with("choose another port, or end that one"),
@@ -194,7 +194,7 @@ fn watching_tells_each_second_as_a_table_and_as_json() {
 }
 
 #[test]
-fn of_several_proxies_the_one_that_is_meant_is_to_be_named() {
+fn one_of_several_proxies_must_be_named() {
     let (site, sproxy, cproxy) = served();
     let said = operate(&site, &["reconnect"]);
     assert_eq!(said.code, Some(2), "{said:?}");

@@ -8,13 +8,13 @@ use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::operator::{control, operate, session_of, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
-use etcp_testkit::loopback::{Program, connect, etcp};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
+use etcp_testkit::loopback::{RunningProgram, connect, etcp};
 use etcp_testkit::wait::end_of;
 
-fn served() -> (Site, Sproxy, Cproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy, Cproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     (site, sproxy, cproxy)
 }
@@ -32,7 +32,7 @@ fn end(mut stream: &TcpStream) -> Option<ErrorKind> {
     stream.read(&mut [0; 16]).err().map(|error| error.kind())
 }
 
-fn count(site: &Site, cproxy: &Cproxy) -> usize {
+fn count(site: &LoopbackSite, cproxy: &Cproxy) -> usize {
     let status = status(site, "cproxy", &cproxy.program);
     status["tunnels"][0]["sessions"].as_array().map_or(0, Vec::len)
 }
@@ -81,9 +81,9 @@ fn a_killed_session_is_reset_on_both_sides_and_the_others_go_on() {
 
 #[test]
 fn a_session_is_killed_in_an_outage_and_the_peer_hears_of_it_after() {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
-    let relay = Relay::start([127, 0, 0, 7], sproxy.address);
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let relay = LoopbackRelay::start([127, 0, 0, 7], sproxy.address);
     let cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
     let (steady, victim) = (Steady::start(cproxy.listen), session(&cproxy));
     let told = status(&site, "cproxy", &cproxy.program);
@@ -166,7 +166,7 @@ fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
 }
 
 /// Where the server listens for a client, as its log says.
-fn remote(program: &mut Program, count: usize) -> SocketAddr {
+fn remote(program: &mut RunningProgram, count: usize) -> SocketAddr {
     let line = program.wait_for_count("the server listens on ", count);
     let text = line.split("listens on ").nth(1).and_then(|it| it.split(' ').next());
     text.and_then(|text| text.parse().ok()).expect("an address")
@@ -175,8 +175,8 @@ fn remote(program: &mut Program, count: usize) -> SocketAddr {
 /// [CLOSE-2]
 #[test]
 fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_it() {
-    let (site, echo) = (Site::new(), Echo::start());
-    let mut old = Sproxy::start(&site, echo.address);
+    let (site, echo) = (LoopbackSite::new(), Echo::start());
+    let mut old = LoopbackSproxy::start(&site, echo.address);
     let port = HeldPort::take();
     let forward = format!("127.0.0.1:{}:{}", port.number(), echo.address);
     let key = &site.client;
@@ -202,7 +202,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     });
 
     let address = old.address.to_string();
-    let mut new = Sproxy::with(&site, echo.address, &["--listen", &address], None);
+    let mut new = LoopbackSproxy::with(&site, echo.address, &["--listen", &address], None);
     assert_eq!(new.address, old.address);
     drop(session(&idle));
     assert!(connect_says_hello(&site, new.address), "one that waits for an answer, too");
@@ -236,7 +236,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
 }
 
 /// Returns whether `etcp connect` succeeds.
-fn connect_says_hello(site: &Site, server: SocketAddr) -> bool {
+fn connect_says_hello(site: &LoopbackSite, server: SocketAddr) -> bool {
     let mut child = connect(site, server, &site.client, &[]).spawn().expect("it runs");
     let mut input = child.stdin.take().expect("a pipe");
     input.write_all(b"hello").expect("it reads");
@@ -262,7 +262,7 @@ fn a_drain_may_have_a_limit_and_may_be_waited_for() {
 
 #[test]
 fn without_a_session_a_drained_proxy_ends_at_once_also_in_an_outage() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let nowhere = "127.0.0.1:9".parse().expect("an address");
     let mut cproxy = Cproxy::start(&site, nowhere, "cproxy");
     wait("its socket", || operate(&site, &["status"]).code == Some(0));
@@ -273,7 +273,7 @@ fn without_a_session_a_drained_proxy_ends_at_once_also_in_an_outage() {
 
 /// Returns the process that answers at this path, and whether it is being drained.
 #[track_caller]
-fn answering(site: &Site, path: &Path) -> (u64, bool) {
+fn answering(site: &LoopbackSite, path: &Path) -> (u64, bool) {
     let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
     assert_eq!(said.code, Some(0), "{said:?}");
     let document: serde_json::Value = serde_json::from_str(&said.out).expect("it is JSON");
@@ -283,11 +283,11 @@ fn answering(site: &Site, path: &Path) -> (u64, bool) {
 
 #[test]
 fn a_drained_proxy_leaves_the_path_of_its_control_socket_to_its_successor() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let path = site.path().join("sproxy.sock");
     let control = path.to_str().expect("text").to_owned();
     let args = ["--listen", "127.0.0.1:0", "--control", &control];
-    let start = || Sproxy::with(&site, Echo::start().address, &args, None);
+    let start = || LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     let mut first = start();
     let mut client = connect(&site, first.address, &site.client, &[]).spawn().expect("it starts");
     let (mut input, output) = (client.stdin.take().expect("piped"), client.stdout.as_mut());
@@ -296,7 +296,7 @@ fn a_drained_proxy_leaves_the_path_of_its_control_socket_to_its_successor() {
     // While it is not drained the path is its own.
     let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
     command.arg("--identity").arg(site.server_key()).args(["--control", &control]);
-    let (code, line) = Program::start("too-early", site.path(), command).end();
+    let (code, line) = RunningProgram::start("too-early", site.path(), command).end();
     assert_eq!(code, Some(1), "{line}");
     assert!(line.contains("another process listens there: give each its own path"), "{line}");
 

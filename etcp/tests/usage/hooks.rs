@@ -3,27 +3,27 @@
 use std::path::{Path, PathBuf};
 
 use etcp_testkit::loopback::program::wait;
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
 /// A pair whose carriers can be cut, with a hook at both that writes to a file.
-struct Pair {
-    relay: Relay,
+struct HookedPair {
+    relay: LoopbackRelay,
     cproxy: Cproxy,
-    sproxy: Sproxy,
-    site: Site,
+    sproxy: LoopbackSproxy,
+    site: LoopbackSite,
 }
 
-impl Pair {
+impl HookedPair {
     /// `hook` is cproxy's; `FILE` in it is the file that [`Self::events`] reads.
     fn start(hook: &str) -> Self {
-        let site = Site::new();
+        let site = LoopbackSite::new();
         let command = |name: &str, hook: &str| {
             hook.replace("FILE", &text(&site.path().join(format!("{name}.events"))))
         };
         let server = command("server", r#"echo "$ETCP_EVENT $ETCP_KEY $ETCP_TUNNEL" >> FILE"#);
         let args = ["--listen", "127.0.0.1:0", "--on-event", &server];
-        let sproxy = Sproxy::with(&site, Echo::start().address, &args, None);
-        let relay = Relay::start([127, 0, 0, 7], sproxy.address);
+        let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
+        let relay = LoopbackRelay::start([127, 0, 0, 7], sproxy.address);
         let hook = command("client", hook);
         let args = ["--on-event", &hook];
         let cproxy = Cproxy::with(&site, relay.address, "cproxy", &site.client, &args).attached();
@@ -50,7 +50,7 @@ fn text(path: &Path) -> String {
 
 #[test]
 fn the_hook_runs_when_the_carrier_is_lost_and_when_it_is_back() {
-    let pair = Pair::start(
+    let pair = HookedPair::start(
         r#"echo "$ETCP_EVENT|$ETCP_SERVER|$ETCP_PATH|$ETCP_WHY|$ETCP_OUTAGE_MS|$ETCP_SESSIONS" >> FILE"#,
     );
     let steady = Steady::start(pair.cproxy.listen);
@@ -83,7 +83,7 @@ fn the_hook_runs_when_the_carrier_is_lost_and_when_it_is_back() {
 
 #[test]
 fn a_hook_that_hangs_is_killed_with_its_children_and_holds_nothing_up() {
-    let pair = Pair::start("echo $$ >> FILE; sleep 1000 & wait");
+    let pair = HookedPair::start("echo $$ >> FILE; sleep 1000 & wait");
     let steady = Steady::start(pair.cproxy.listen);
     for _ in 0..3 {
         pair.cut();
@@ -115,7 +115,7 @@ fn a_hook_that_hangs_is_killed_with_its_children_and_holds_nothing_up() {
 
 #[test]
 fn a_hook_that_fails_is_one_warning() {
-    let pair = Pair::start("echo x >> FILE; exit 3");
+    let pair = HookedPair::start("echo x >> FILE; exit 3");
     let steady = Steady::start(pair.cproxy.listen);
     for _ in 0..3 {
         let before = pair.lines("client").len();
@@ -131,7 +131,7 @@ fn a_hook_that_fails_is_one_warning() {
 
 #[test]
 fn a_proxy_that_ends_takes_its_hook_along() {
-    let mut pair = Pair::start("echo $$ >> FILE; exec sleep 1000");
+    let mut pair = HookedPair::start("echo $$ >> FILE; exec sleep 1000");
     wait("the hook to run", || !pair.lines("client").is_empty());
     pair.cproxy.program.signal(rustix::process::Signal::TERM);
     assert_eq!(pair.cproxy.program.end().0, Some(0));

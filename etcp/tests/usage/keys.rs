@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use etcp_testkit::loopback::agent::{ssh_keygen, succeed};
-use etcp_testkit::loopback::{ATTACHED, Echo, PATIENCE, Program, Site, Sproxy, etcp};
+use etcp_testkit::loopback::{
+    ATTACHED, Echo, LoopbackSite, LoopbackSproxy, PATIENCE, RunningProgram, etcp,
+};
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::output;
-use etcp_testkit::{Launch, User};
-use eternaltcp::address::Server;
+use etcp_testkit::{Launch, RunAs};
+use eternaltcp::address::ServerAddress;
 use eternaltcp::policy::{HostKey, HostSearch, check_known_hosts};
 use eternaltcp::tls::PublicKey;
 
-fn served() -> (Site, Sproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     (site, sproxy)
 }
 
 /// The arguments of a cproxy to this server, without a key.
-fn to_server(site: &Site, sproxy: &Sproxy) -> Vec<String> {
+fn to_server(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> Vec<String> {
     let known = site.known_hosts().display().to_string();
     let server = sproxy.address.to_string();
     let args = ["cproxy", "--listen", "127.0.0.1:0", "--server", &server, "--known-hosts", &known];
@@ -28,16 +30,16 @@ fn to_server(site: &Site, sproxy: &Sproxy) -> Vec<String> {
 }
 
 /// Starts etcp on a terminal of its own.
-fn on_terminal(site: &Site, args: &[impl AsRef<str>]) -> Terminal {
+fn on_terminal(site: &LoopbackSite, args: &[impl AsRef<str>]) -> Terminal {
     let launch = Launch::new("terminal", env!("CARGO_BIN_EXE_etcp"));
     let launch = launch.args(args.iter().map(AsRef::as_ref)).env("HOME", site.path());
     let launch = launch.env("SSH_AUTH_SOCK", "").env("SSH_ASKPASS_REQUIRE", "never");
-    Terminal::start_here(launch.user(User::Root), site.path())
+    Terminal::start_here(launch.user(RunAs::Root), site.path())
 }
 
 /// The last line that etcp says without a terminal, and its exit code.
 #[track_caller]
-fn complaint(site: &Site, args: &[impl AsRef<str>]) -> (Option<i32>, String) {
+fn complaint(site: &LoopbackSite, args: &[impl AsRef<str>]) -> (Option<i32>, String) {
     let output = output(&mut etcp(site.path(), args.iter().map(AsRef::as_ref)));
     let text = String::from_utf8(output.stderr).expect("it says text");
     (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
@@ -48,7 +50,7 @@ fn text(path: &Path) -> String {
 }
 
 /// A key with a passphrase, which is let in.
-fn secret(site: &Site) -> PathBuf {
+fn secret(site: &LoopbackSite) -> PathBuf {
     let key = site.path().join("secret");
     site.admit(&[&ssh_keygen(&key, "ecdsa", "open sesame")]);
     key
@@ -71,7 +73,7 @@ fn a_passphrase_is_asked_for_on_the_terminal_and_not_shown() {
 }
 
 #[test]
-fn what_answers_a_question_is_not_sent_to_the_target() {
+fn the_answer_to_a_question_is_not_sent_to_the_target() {
     let (site, sproxy) = served();
     let (key, known) = (text(&secret(&site)), text(&site.path().join("new")));
     let server = sproxy.address.to_string();
@@ -119,7 +121,7 @@ fn an_interrupted_question_ends_the_client() {
 }
 
 #[test]
-fn without_a_terminal_a_program_may_ask_or_the_way_to_an_agent_is_told() {
+fn without_a_terminal_a_program_may_ask_or_the_use_of_an_agent_is_explained() {
     let (site, sproxy) = served();
     let key = secret(&site);
     let mut args = to_server(&site, &sproxy);
@@ -133,7 +135,7 @@ fn without_a_terminal_a_program_may_ask_or_the_way_to_an_agent_is_told() {
     std::fs::set_permissions(&askpass, mode).expect("it is ours");
     let mut command = etcp(site.path(), &args);
     command.env("SSH_ASKPASS", &askpass).env("SSH_ASKPASS_REQUIRE", "force");
-    Program::start("asked", site.path(), command).wait_for(ATTACHED);
+    RunningProgram::start("asked", site.path(), command).wait_for(ATTACHED);
 }
 
 #[test]
@@ -158,15 +160,16 @@ fn ssh_s_configuration_says_which_host_key_and_known_hosts_are_meant() {
         command.args(["--server", &server]).arg("-F").arg(&config).args(args);
         command
     };
-    Program::start("configured", site.path(), client(&[])).wait_for(ATTACHED);
+    RunningProgram::start("configured", site.path(), client(&[])).wait_for(ATTACHED);
     // A flag has priority, and without the configuration the alias is an ordinary name.
-    let mut other = Program::start("other", site.path(), client(&["-i", &text(&site.client.path)]));
+    let mut other =
+        RunningProgram::start("other", site.path(), client(&["-i", &text(&site.client.path)]));
     assert_eq!(other.end().0, Some(3));
     std::fs::write(&known, "").expect("it is ours");
     for (strict, expected) in [("yes", "give --accept-new"), ("accept-new", ATTACHED)] {
         let said = format!("{said} StrictHostKeyChecking {strict}\n HashKnownHosts yes\n");
         std::fs::write(&config, said).expect("it is ours");
-        Program::start(strict, site.path(), client(&[])).wait_for(expected);
+        RunningProgram::start(strict, site.path(), client(&[])).wait_for(expected);
     }
     let mut find = Command::new("ssh-keygen");
     find.args(["-F", &format!("[home]:{port}"), "-f"]).arg(&known);
@@ -224,12 +227,12 @@ fn tokens_and_variables_in_the_name_of_a_key_mean_what_they_do_to_ssh() {
         let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "-s", &server]);
         command.arg("-F").arg(&config).arg("--known-hosts").arg(site.known_hosts());
         command.env("ETCP_TEST", "value of it").env_remove("USER").env_remove("LOGNAME");
-        Program::start(&format!("token{number}"), site.path(), command).wait_for(ATTACHED);
+        RunningProgram::start(&format!("token{number}"), site.path(), command).wait_for(ATTACHED);
     }
 }
 
 #[test]
-fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
+fn an_unexpandable_key_name_is_reported_and_the_others_are_tried() {
     let (site, sproxy) = served();
     let config = site.path().join("config");
     let said = format!(
@@ -240,7 +243,7 @@ fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
     std::fs::write(&config, said).expect("it is ours");
     let mut args = to_server(&site, &sproxy);
     args.extend(["-F".into(), text(&config)]);
-    let mut client = Program::start("odd", site.path(), etcp(site.path(), &args));
+    let mut client = RunningProgram::start("odd", site.path(), etcp(site.path(), &args));
     client.wait_for(ATTACHED);
     for part in [
         "IdentityFile ~/%Z is ignored: %Z is not a token",
@@ -253,7 +256,7 @@ fn what_cannot_be_expanded_in_the_name_of_a_key_is_said_and_the_rest_goes_on() {
 }
 
 /// Returns the configuration that has etcp use the home folder of the site, and `more`.
-fn configured(site: &Site, more: &str) -> String {
+fn configured(site: &LoopbackSite, more: &str) -> String {
     let config = site.path().join("config");
     std::fs::write(&config, format!("Host *\n{more}\n")).expect("it is ours");
     text(&config)
@@ -289,20 +292,20 @@ fn a_home_folder_is_found_in_paths_that_no_shell_has_expanded() {
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "-s", &server]);
     command.args([format!("--identity={key}"), format!("--known-hosts={known}")]);
     command.args(["--no-ssh-config", "--control=~/control.sock"]);
-    Program::start("flags", site.path(), command).wait_for(ATTACHED);
+    RunningProgram::start("flags", site.path(), command).wait_for(ATTACHED);
     // ssh -G reports GlobalKnownHostsFile as it is written, and ssh expands the home folder.
     let more = format!("IdentityFile {key}\nUserKnownHostsFile none\nGlobalKnownHostsFile {known}");
     let config = configured(&site, &more);
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "-s", &server]);
     command.args(["-F", &config]);
-    Program::start("global", site.path(), command).wait_for(ATTACHED);
+    RunningProgram::start("global", site.path(), command).wait_for(ATTACHED);
 }
 
 #[test]
 fn lines_name_the_servers_that_ssh_keygen_finds() {
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
-    let folder = Site::new();
+    let folder = LoopbackSite::new();
     let file = folder.path().join("hosts");
     let key = PublicKey::from_openssh(KEY).expect("a key");
     let names = ["[a.test]:6200", "a.test", "[*.test]:6200", "[?.test]:6200", "*,![a.test]:6200"];
@@ -315,7 +318,7 @@ fn lines_name_the_servers_that_ssh_keygen_finds() {
         {
             std::fs::write(&file, format!("{before}{names} {KEY}{after}")).expect("it is ours");
             for server in ["a.test:6200", "a.test:22", "[::1]:6200", "host.example:6200"] {
-                let parsed: Server = server.parse().expect("a server");
+                let parsed: ServerAddress = server.parse().expect("a server");
                 let (host, port) = (&parsed.host, parsed.port);
                 let name = if port == 22 { host.clone() } else { format!("[{host}]:{port}") };
                 let mut find = Command::new("ssh-keygen");
@@ -373,7 +376,7 @@ fn the_first_contact_takes_yes_no_and_the_fingerprint() {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_says_what_to_do() {
+fn an_unusable_key_is_reported_with_a_remedy() {
     let (site, sproxy) = served();
     let rsa = site.path().join("rsa");
     ssh_keygen(&rsa, "rsa", "");
@@ -403,7 +406,7 @@ fn a_key_that_cannot_be_used_says_what_to_do() {
 }
 
 #[test]
-fn what_of_ssh_s_configuration_is_not_done_is_said_once() {
+fn unsupported_options_of_ssh_are_reported_once() {
     let (site, sproxy) = served();
     let config = site.path().join("config");
     let said = format!(
@@ -417,7 +420,7 @@ fn what_of_ssh_s_configuration_is_not_done_is_said_once() {
         let server = sproxy.address.to_string();
         let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "--name", name]);
         command.args(["--server", &server]).arg("-F").arg(&config).args(args);
-        let mut program = Program::start(name, site.path(), command);
+        let mut program = RunningProgram::start(name, site.path(), command);
         program.wait_for(ATTACHED);
         let count = |text: &str| program.count(text);
         (
@@ -426,7 +429,7 @@ fn what_of_ssh_s_configuration_is_not_done_is_said_once() {
         )
     };
     assert_eq!(start("said", &[]), (1, 1));
-    // These flags go before what the configuration says.
+    // These flags take precedence over the configuration.
     let known = text(&site.known_hosts());
     assert_eq!(start("flags", &["--known-hosts", &known, "-b", "127.0.0.1"]), (0, 0));
     let mut args = to_server(&site, &sproxy);
@@ -437,7 +440,7 @@ fn what_of_ssh_s_configuration_is_not_done_is_said_once() {
 }
 
 #[test]
-fn no_server_is_trusted_whose_key_is_revoked_or_while_that_cannot_be_told() {
+fn no_server_is_trusted_if_its_key_is_or_may_be_revoked() {
     let (site, sproxy) = served();
     let (config, list) = (site.path().join("config"), site.path().join("revoked"));
     std::fs::write(&config, "Host *\n RevokedHostKeys %d/revoked\n").expect("it is ours");
@@ -458,5 +461,5 @@ fn no_server_is_trusted_whose_key_is_revoked_or_while_that_cannot_be_told() {
     succeed(&mut krl);
     refused("(KRL), which is not supported: list the public keys, one a line");
     std::fs::write(&list, line).expect("it is ours");
-    Program::start("listed", site.path(), etcp(site.path(), &args)).wait_for(ATTACHED);
+    RunningProgram::start("listed", site.path(), etcp(site.path(), &args)).wait_for(ATTACHED);
 }

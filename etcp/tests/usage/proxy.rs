@@ -6,19 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcp_testkit::loopback::forward_proxy::{ForwardProxy, Manner};
 use etcp_testkit::loopback::program::wait;
-use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Program, Site, Sproxy, Steady, etcp};
+use etcp_testkit::loopback::{
+    ATTACHED, Cproxy, Echo, LoopbackSite, LoopbackSproxy, RunningProgram, Steady, etcp,
+};
 
-/// What "me:open sesame" is in a header.
+/// The encoding of "me:open sesame" in a header.
 const LOGIN: &str = "Basic bWU6b3BlbiBzZXNhbWU=";
 
-fn served() -> (Site, Sproxy) {
-    let site = Site::new();
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+fn served() -> (LoopbackSite, LoopbackSproxy) {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     (site, sproxy)
 }
 
 /// A cproxy that reads this configuration of ssh, not started.
-fn client(site: &Site, sproxy: &Sproxy, config: &str, args: &[&str]) -> Command {
+fn client(site: &LoopbackSite, sproxy: &LoopbackSproxy, config: &str, args: &[&str]) -> Command {
     let path = site.path().join("ssh_config");
     std::fs::write(&path, format!("{config}\nHost *\n IdentitiesOnly yes\n")).expect("ours");
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "--server"]);
@@ -69,7 +71,7 @@ fn a_flag_goes_before_the_environment_and_no_proxy_before_its_proxy() {
     let start = |name: &str, variables: &[(&str, &str)], args: &[&str]| {
         let mut command = client(&site, &sproxy, "", args);
         command.envs(variables.iter().copied());
-        Program::start(name, site.path(), command)
+        RunningProgram::start(name, site.path(), command)
     };
     let (good, bad) = (url(&proxy), url(&refusing));
     // A client whose carrier takes its time may ask for another one meanwhile.
@@ -117,14 +119,14 @@ fn a_proxy_that_makes_no_connection_is_named_with_what_to_do() {
         let proxy = ForwardProxy::start(Manner::Answers(answer));
         let url = format!("{scheme}://{}", proxy.address);
         let command = client(&site, &sproxy, "", &["--proxy", &url]);
-        let mut program = Program::start(&format!("refused{number}"), site.path(), command);
+        let mut program = RunningProgram::start(&format!("refused{number}"), site.path(), command);
         let line = program.wait_for(expected);
         assert!(line.contains(&format!("the proxy {url}")), "{line}");
         assert!(!line.contains('\u{202e}'), "{line}");
     }
     for url in ["https://a:1", "ftp://me:sesame@a:1", "http://me:sesame@"] {
         let command = client(&site, &sproxy, "", &["--proxy", url]);
-        let (code, line) = Program::start("wrong", site.path(), command).end();
+        let (code, line) = RunningProgram::start("wrong", site.path(), command).end();
         assert_eq!(code, Some(2), "{line}");
         assert!(line.contains("not a proxy") && !line.contains("sesame"), "{line}");
     }
@@ -141,7 +143,7 @@ fn the_password_of_a_proxy_is_in_no_log_and_no_list_of_processes() {
     {
         let args: Vec<&str> = ["-vv"].into_iter().chain(args.iter().map(String::as_str)).collect();
         let command = client(&site, &sproxy, "", &args);
-        let mut program = Program::start(&format!("secret{number}"), site.path(), command);
+        let mut program = RunningProgram::start(&format!("secret{number}"), site.path(), command);
         program.wait_for(ATTACHED);
         let line = std::fs::read(format!("/proc/{}/cmdline", program.id())).expect("it runs");
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -154,7 +156,7 @@ fn the_password_of_a_proxy_is_in_no_log_and_no_list_of_processes() {
 }
 
 /// Returns a command that connects to its two arguments, like `nc`.
-fn wire(site: &Site) -> PathBuf {
+fn wire(site: &LoopbackSite) -> PathBuf {
     let path = site.path().join("wire.sh");
     let text =
         "exec 3<>/dev/tcp/$1/$2; echo \"$1 $2\" >>\"$(dirname \"$0\")/wired\"; cat <&3 & cat >&3";
@@ -167,7 +169,7 @@ fn the_proxy_command_of_ssh_s_configuration_leads_to_the_server() {
     let (site, sproxy) = served();
     let config = format!("Host 127.0.0.1\n ProxyCommand bash {} %h %p\n", wire(&site).display());
     let start = |name: &str, config: &str, args: &[&str]| {
-        Program::start(name, site.path(), client(&site, &sproxy, config, args))
+        RunningProgram::start(name, site.path(), client(&site, &sproxy, config, args))
     };
     let wired = || std::fs::read_to_string(site.path().join("wired")).unwrap_or_default();
     let mut program = start("wired", &config, &[]);
@@ -187,20 +189,20 @@ fn the_proxy_command_of_ssh_s_configuration_leads_to_the_server() {
 }
 
 #[test]
-fn a_proxy_command_that_runs_etcp_is_no_loop() {
+fn a_proxy_command_that_runs_etcp_is_not_a_loop() {
     let (site, sproxy) = served();
     let this = env!("CARGO_BIN_EXE_etcp");
     // As in the manual for ssh: etcp finds its own path.
     let ours = format!("Host *\n ProxyCommand {this} connect --server %h localhost:%p\n");
     let command = client(&site, &sproxy, &ours, &[]);
-    Program::start("ours", site.path(), command).wait_for(ATTACHED);
+    RunningProgram::start("ours", site.path(), command).wait_for(ATTACHED);
     let script = site.path().join("script.sh");
     let config = site.path().join("ssh_config");
     let text = format!("exec {this} connect -F {} --server $1:$2", config.display());
     std::fs::write(&script, text).expect("ours");
     let hidden = format!("Host *\n ProxyCommand sh {} %h %p\n", script.display());
     let command = client(&site, &sproxy, &hidden, &[]);
-    Program::start("hidden", site.path(), command).wait_for("leads back to etcp");
+    RunningProgram::start("hidden", site.path(), command).wait_for("leads back to etcp");
 }
 
 #[test]
@@ -208,12 +210,13 @@ fn a_proxy_that_wants_tls_is_an_error_of_the_flag_and_passed_over_where_it_was_n
     let (site, sproxy) = served();
     let url = "https://me:sesame@proxy.test:443";
     let (code, line) =
-        Program::start("flag", site.path(), client(&site, &sproxy, "", &["--proxy", url])).end();
+        RunningProgram::start("flag", site.path(), client(&site, &sproxy, "", &["--proxy", url]))
+            .end();
     assert_eq!(code, Some(2), "{line}");
     assert!(line.contains("write http:// if it takes that too"), "{line}");
     let mut command = client(&site, &sproxy, "", &[]);
     command.env("HTTPS_PROXY", url);
-    let mut program = Program::start("variable", site.path(), command);
+    let mut program = RunningProgram::start("variable", site.path(), command);
     program.wait_for(ATTACHED);
     assert_eq!(program.count("$HTTPS_PROXY is ignored"), 1, "{}", program.log());
     assert!(!line.contains("sesame") && program.count("sesame") == 0, "{}", program.log());

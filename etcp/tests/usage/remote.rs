@@ -10,32 +10,34 @@ use rustix::process::Signal;
 
 use etcp_testkit::checked::{self, Rate};
 use etcp_testkit::fault::SILENCE;
-use etcp_testkit::loopback::program::{Program, measure, wait};
-use etcp_testkit::loopback::{Cproxy, Echo, Key, PATIENCE, Site, Sproxy, Steady};
+use etcp_testkit::loopback::program::{RunningProgram, measure, wait};
+use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, PATIENCE, Steady};
 use etcp_testkit::streams::Streams;
-use etcp_testkit::{Direction, Family, Fault, Folder, HeldPort, Pair, World, skip};
+use etcp_testkit::{
+    Direction, HeldPort, IpFamily, NetworkFault, ProxyPair, TestFolder, TestWorld, skip,
+};
 
 const LISTENS: &str = "the server listens on ";
 
 /// A server, and an echo beside its clients.
-struct Setting {
-    site: Site,
-    sproxy: Sproxy,
+struct RemoteFixture {
+    site: LoopbackSite,
+    sproxy: LoopbackSproxy,
     echo: Echo,
 }
 
-impl Setting {
+impl RemoteFixture {
     fn new(args: &[&str]) -> Self {
-        let (site, echo) = (Site::new(), Echo::start());
+        let (site, echo) = (LoopbackSite::new(), Echo::start());
         let args = [&["--listen", "127.0.0.1:0"], args].concat();
-        let sproxy = Sproxy::with(&site, echo.address, &args, None);
+        let sproxy = LoopbackSproxy::with(&site, echo.address, &args, None);
         Self { site, sproxy, echo }
     }
 
     /// The same with a server on this port.
     fn at(port: &HeldPort) -> Self {
-        let (site, echo) = (Site::new(), Echo::start());
-        let sproxy = Sproxy::at(&site, echo.address, port);
+        let (site, echo) = (LoopbackSite::new(), Echo::start());
+        let sproxy = LoopbackSproxy::at(&site, echo.address, port);
         Self { site, sproxy, echo }
     }
 
@@ -53,7 +55,7 @@ impl Setting {
 
 /// Waits until the server listens for the `count`th time, and says where.
 #[track_caller]
-fn listening(program: &mut Program, count: usize) -> SocketAddr {
+fn listening(program: &mut RunningProgram, count: usize) -> SocketAddr {
     let line = program.wait_for_count(LISTENS, count);
     let text = line.split(LISTENS).nth(1).and_then(|rest| rest.split(' ').next());
     text.expect("the address follows").parse().expect("an address")
@@ -61,7 +63,7 @@ fn listening(program: &mut Program, count: usize) -> SocketAddr {
 
 #[test]
 fn the_server_listens_on_loopback_for_a_bare_port_and_carries_what_connects() {
-    let setting = Setting::new(&[]);
+    let setting = RemoteFixture::new(&[]);
     let mut cproxy = setting.own("cproxy", "0");
     let address = listening(&mut cproxy.program, 1);
     assert!(address.ip().is_loopback() && address.port() != 0, "{address}");
@@ -74,7 +76,7 @@ fn localhost_is_both_loopback_addresses_on_either_side() {
     if TcpListener::bind("[::1]:0").is_err() {
         return; // A machine without IPv6 has nothing to show here.
     }
-    let setting = Setting::new(&[]);
+    let setting = RemoteFixture::new(&[]);
     let forward = format!("0:{}", setting.echo.address);
     let mut cproxy = Cproxy::with(
         &setting.site,
@@ -107,7 +109,7 @@ fn an_address_of_localhost_that_is_taken_at_the_server_leaves_the_other() {
     let Ok(_taken) = TcpListener::bind(("::1", port)) else {
         return; // A machine without IPv6 has nothing to show here.
     };
-    let mut setting = Setting::new(&[]);
+    let mut setting = RemoteFixture::new(&[]);
     let mut cproxy = setting.own("cproxy", &port.to_string());
     assert_eq!(listening(&mut cproxy.program, 1), SocketAddr::from(([127, 0, 0, 1], port)));
     setting.sproxy.program.wait_for(&format!("does not listen on [::1]:{port}: "));
@@ -116,13 +118,13 @@ fn an_address_of_localhost_that_is_taken_at_the_server_leaves_the_other() {
 
 #[test]
 fn cproxy_with_a_remote_forward_alone_does_not_listen_itself() {
-    let setting = Setting::new(&[]);
+    let setting = RemoteFixture::new(&[]);
     let forward = format!("0:{}", setting.echo.address);
     let mut command = etcp_testkit::loopback::etcp(setting.site.path(), ["cproxy", "-R", &forward]);
     command.arg("--server").arg(setting.sproxy.address.to_string());
     command.arg("--identity").arg(&setting.site.client.path);
     command.arg("--known-hosts").arg(setting.site.known_hosts());
-    let mut program = Program::start("alone", setting.site.path(), command);
+    let mut program = RunningProgram::start("alone", setting.site.path(), command);
     Steady::start(listening(&mut program, 1)).finish();
     assert_eq!(program.count("INFO listening on"), 0);
 }
@@ -141,7 +143,7 @@ fn a_client_that_may_not_listen_ends_with_3_and_one_line_that_names_the_rule() {
         (&[], "permitlisten=\"7000\" ", "7001", key),
         (&[], "permitlisten=\"none\" ", "0", key),
     ] {
-        let setting = Setting::new(permits);
+        let setting = RemoteFixture::new(permits);
         setting.site.admit(&[&format!("{options}{}", setting.site.client.line)]);
         let (code, line) = setting.own("cproxy", listen).program.end();
         assert_eq!(code, Some(3), "{line}");
@@ -151,7 +153,7 @@ fn a_client_that_may_not_listen_ends_with_3_and_one_line_that_names_the_rule() {
 
 #[test]
 fn an_address_is_refused_to_another_client_until_the_first_one_ends() {
-    let setting = Setting::new(&[]);
+    let setting = RemoteFixture::new(&[]);
     let held = HeldPort::take();
     let port = held.number().to_string();
     let mut first = setting.own("first", &port);
@@ -177,7 +179,7 @@ fn an_address_is_refused_to_another_client_until_the_first_one_ends() {
 
 #[test]
 fn an_address_of_another_program_is_asked_for_until_it_is_free() {
-    let setting = Setting::new(&[]);
+    let setting = RemoteFixture::new(&[]);
     let held = HeldPort::take();
     let taken = TcpListener::bind(("127.0.0.1", held.number())).expect("it is free");
     let address = taken.local_addr().expect("it listens");
@@ -191,7 +193,7 @@ fn an_address_of_another_program_is_asked_for_until_it_is_free() {
 /// [LISTEN-5]
 #[test]
 fn a_client_that_was_killed_and_started_again_has_its_listener_at_once_and_nobody_is_refused() {
-    let setting = Setting::new(&[]);
+    let setting = RemoteFixture::new(&[]);
     let held = HeldPort::take();
     let port = held.number().to_string();
     let mut first = setting.own("same", &port);
@@ -223,20 +225,20 @@ fn a_client_that_was_killed_and_started_again_has_its_listener_at_once_and_nobod
 #[test]
 fn a_server_that_was_restarted_listens_again_on_the_same_port() {
     let (server, held) = (HeldPort::take(), HeldPort::take());
-    let mut setting = Setting::at(&server);
+    let mut setting = RemoteFixture::at(&server);
     let mut cproxy = setting.own("cproxy", &held.number().to_string());
     let remote = listening(&mut cproxy.program, 1);
     let mut steady = Steady::start(remote);
     setting.sproxy.program.kill();
     assert!(steady.ended().is_some(), "its session is lost");
-    setting.sproxy = Sproxy::at(&setting.site, setting.echo.address, &server);
+    setting.sproxy = LoopbackSproxy::at(&setting.site, setting.echo.address, &server);
     assert_eq!(listening(&mut cproxy.program, 2), remote);
     Steady::start(remote).finish();
 }
 
 #[test]
-fn a_permission_that_is_taken_away_ends_the_listener_and_one_that_comes_back_brings_it_back() {
-    let mut setting = Setting::new(&[]);
+fn a_withdrawn_permission_ends_the_listener_and_a_restored_one_restores_it() {
+    let mut setting = RemoteFixture::new(&[]);
     let key = setting.site.client.line.clone();
     let port = HeldPort::take();
     let mut cproxy = setting.own("cproxy", &port.number().to_string());
@@ -260,11 +262,11 @@ fn a_remote_forward_that_is_wrong_is_a_wrong_usage() {
         (&["-R", "8080"][..], "the target is missing"),
         (&["-R", "1:a:2", "-R", "1:b:3"], "-R is given twice for localhost:1"),
     ] {
-        let site = Site::new();
+        let site = LoopbackSite::new();
         let mut command =
             etcp_testkit::loopback::etcp(site.path(), ["cproxy", "--server", "127.0.0.1:1"]);
         command.args(args);
-        let (code, line) = Program::start("wrong", site.path(), command).end();
+        let (code, line) = RunningProgram::start("wrong", site.path(), command).end();
         assert_eq!(code, Some(2), "{line}");
         assert!(line.contains(problem), "{line}");
     }
@@ -274,14 +276,14 @@ fn a_remote_forward_that_is_wrong_is_a_wrong_usage() {
 const REMOTE: &str = "127.0.0.1:7000";
 
 /// A program beside the client, which the server's side reaches by [`REMOTE`].
-fn behind_nat() -> (World, Folder, Pair, TcpListener) {
-    let (world, folder) = (World::new(), Folder::new());
+fn behind_nat() -> (TestWorld, TestFolder, ProxyPair, TcpListener) {
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let target = checked::listen(&world.client, "127.0.0.1:0");
     let address = target.local_addr().expect("it listens").to_string();
-    let sproxy = etcp_testkit::Sproxy::start(&world, &folder, Family::V4, "127.0.0.1:9", &[]);
+    let sproxy = etcp_testkit::Sproxy::start(&world, &folder, IpFamily::V4, "127.0.0.1:9", &[]);
     let forward = format!("{REMOTE}:{address}");
     let mut pair =
-        Pair::start_with(&world, &folder, sproxy, |launch| launch.args(["-R", &forward]));
+        ProxyPair::start_with(&world, &folder, sproxy, |launch| launch.args(["-R", &forward]));
     pair.cproxy.wait_for(LISTENS, PATIENCE);
     (world, folder, pair, target)
 }
@@ -295,7 +297,7 @@ fn a_program_behind_nat_is_reached_across_changes_of_its_address() {
     let application = checked::connect(&world.server, REMOTE);
     let streams = Streams::start(application, checked::accept(&target), Rate::GENTLE);
     streams.go_on("the start");
-    for fault in Fault::CYCLE {
+    for fault in NetworkFault::CYCLE {
         pair.survive(fault, &world);
         streams.go_on(&format!("{fault:?}"));
     }
@@ -309,7 +311,7 @@ fn a_program_behind_nat_is_reached_across_changes_of_its_address() {
 
 /// [LISTEN-3]
 #[test]
-fn who_connects_while_the_client_is_away_is_carried_when_it_is_back() {
+fn a_connection_made_while_the_client_is_away_is_carried_after_its_return() {
     if !skip::can_run("usage::remote (away)", &[]) {
         return;
     }

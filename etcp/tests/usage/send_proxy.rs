@@ -4,22 +4,22 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
-use etcp_testkit::loopback::program::{Program, wait};
+use etcp_testkit::loopback::program::{RunningProgram, wait};
 use etcp_testkit::loopback::socket::{connect_from, patient};
-use etcp_testkit::loopback::{Cproxy, Site, Sproxy, connect};
+use etcp_testkit::loopback::{Cproxy, LoopbackSite, LoopbackSproxy, connect};
 use etcp_testkit::wait::end_of;
 use etcp_testkit::{HeldPort, skip};
 
 /// A server that answers with the origin that it was told.
 struct Nginx {
-    _program: Program,
+    _program: RunningProgram,
     _port: HeldPort,
     address: SocketAddr,
 }
 
 impl Nginx {
     /// Returns `None` with a message if it is not installed.
-    fn start(site: &Site, test: &str) -> Option<Self> {
+    fn start(site: &LoopbackSite, test: &str) -> Option<Self> {
         if !skip::can_run(test, &["nginx"]) {
             return None;
         }
@@ -52,7 +52,7 @@ http {{
             .args(["--pdeathsig", "KILL", "--"])
             .arg(skip::find("nginx").expect("was asked for"));
         command.args(["-e", "stderr", "-c"]).arg(path);
-        let mut program = Program::start("nginx", site.path(), command);
+        let mut program = RunningProgram::start("nginx", site.path(), command);
         wait("nginx to accept", || {
             assert!(program.is_running(), "nginx ended");
             TcpStream::connect(address).is_ok()
@@ -63,7 +63,7 @@ http {{
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
-/// What nginx says of a connection.
+/// The fields of a connection that nginx reports.
 fn ask(stream: TcpStream) -> String {
     let mut stream = patient(stream);
     stream.write_all(REQUEST).expect("it listens");
@@ -78,7 +78,7 @@ fn body(answer: &str) -> String {
     body.to_owned()
 }
 
-/// Asks from an address of its own, and compares with what nginx was told.
+/// Asks from an address of its own, and compares with the address that nginx was given.
 #[track_caller]
 fn check(source: &str, listen: SocketAddr) {
     let stream = connect_from(source.parse().expect("an address"), listen).expect("it listens");
@@ -86,14 +86,14 @@ fn check(source: &str, listen: SocketAddr) {
     assert_eq!(ask(stream), format!("[{source}]:{port} to {}", listen.port()));
 }
 
-fn sproxy(site: &Site, target: SocketAddr) -> Sproxy {
+fn sproxy(site: &LoopbackSite, target: SocketAddr) -> LoopbackSproxy {
     let args = ["--listen", "127.0.0.1:0", "--permit", "*:*", "--send-proxy"];
-    Sproxy::with(site, target, &args, None)
+    LoopbackSproxy::with(site, target, &args, None)
 }
 
 #[test]
 fn nginx_at_the_server_sees_who_connected_to_cproxy() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-L)") else { return };
     let sproxy = sproxy(&site, nginx.address);
     let forwards = ["127.0.0.1", "[::1]"].map(|bind| format!("{bind}:0:{}", nginx.address));
@@ -108,8 +108,8 @@ fn nginx_at_the_server_sees_who_connected_to_cproxy() {
 }
 
 #[test]
-fn a_connection_of_unknown_origin_is_told_as_the_proxys_own() {
-    let site = Site::new();
+fn a_connection_of_unknown_origin_is_declared_as_the_proxys_own() {
+    let site = LoopbackSite::new();
     let Some(nginx) = Nginx::start(&site, "usage::send_proxy (connect)") else {
         return;
     };
@@ -124,9 +124,9 @@ fn a_connection_of_unknown_origin_is_told_as_the_proxys_own() {
 
 #[test]
 fn nginx_beside_the_client_sees_who_connected_to_the_server() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let Some(nginx) = Nginx::start(&site, "usage::send_proxy (-R)") else { return };
-    let sproxy = Sproxy::start(&site, nginx.address);
+    let sproxy = LoopbackSproxy::start(&site, nginx.address);
     let forward = format!("0:{}", nginx.address);
     let args = ["-R", &forward, "--send-proxy"];
     let mut cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();
@@ -136,11 +136,11 @@ fn nginx_beside_the_client_sees_who_connected_to_the_server() {
 }
 
 #[test]
-fn a_target_is_told_nothing_unless_that_is_wanted() {
-    let site = Site::new();
+fn a_target_gets_no_header_unless_it_is_requested() {
+    let site = LoopbackSite::new();
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = target.local_addr().expect("it listens");
-    let sproxy = Sproxy::start(&site, address);
+    let sproxy = LoopbackSproxy::start(&site, address);
     let forward = format!("0:{address}");
     let args = ["-R", &forward];
     let mut cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();

@@ -7,30 +7,30 @@ use std::time::{Duration, Instant};
 
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::{dial, is_over, patient};
-use etcp_testkit::loopback::{Cproxy, Echo, Site, Sproxy};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy};
 use etcp_testkit::refused;
 use rustix::net::sockopt::set_socket_linger;
 
 /// cproxy with `-D`, and an echo that it may reach.
-struct Setting {
+struct SocksFixture {
     echo: SocketAddr,
     cproxy: Cproxy,
     /// Where it takes requests.
     dynamic: SocketAddr,
-    _sproxy: Sproxy,
-    _site: Site,
+    _sproxy: LoopbackSproxy,
+    _site: LoopbackSite,
 }
 
-impl Setting {
+impl SocksFixture {
     fn start() -> Self {
         Self::with(&[])
     }
 
     fn with(args: &[&str]) -> Self {
-        let (site, echo) = (Site::new(), Echo::start().address);
+        let (site, echo) = (LoopbackSite::new(), Echo::start().address);
         let permits = ["--permit", "127.0.0.1:*", "--permit", "*.invalid:*"];
         let sproxy_args = [&["--listen", "127.0.0.1:0"][..], &permits].concat();
-        let sproxy = Sproxy::with(&site, echo, &sproxy_args, None);
+        let sproxy = LoopbackSproxy::with(&site, echo, &sproxy_args, None);
         let args = [&["-D", "0"][..], args].concat();
         let mut cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args);
         let line = cproxy.program.wait_for_count("listening on", 2);
@@ -82,7 +82,7 @@ fn replied5(code: u8) -> Vec<u8> {
 
 #[test]
 fn requests_that_come_byte_by_byte_with_data_behind_them_are_answered_and_carried() {
-    let setting = Setting::start();
+    let setting = SocksFixture::start();
     let port = setting.echo.port();
     for (request, answer) in [
         (socks4(port), GRANTED4.to_vec()),
@@ -114,7 +114,7 @@ fn requests_that_come_byte_by_byte_with_data_behind_them_are_answered_and_carrie
 
 #[test]
 fn each_refusal_has_its_code_in_each_language_and_ends_in_order() {
-    let mut setting = Setting::start();
+    let mut setting = SocksFixture::start();
     let closed = refused().port();
     for (host, port, code, status, text) in [
         ("127.0.0.1", closed, 5, "502", "the target refused the connection"),
@@ -137,8 +137,8 @@ fn each_refusal_has_its_code_in_each_language_and_ends_in_order() {
 }
 
 #[test]
-fn what_is_not_carried_is_told_so() {
-    let mut setting = Setting::start();
+fn a_request_that_is_not_carried_gets_an_answer() {
+    let mut setting = SocksFixture::start();
     let bind5 = b"\x05\x01\0\x05\x02\0\x01\x7f\0\0\x01\0\x50";
     assert_eq!(setting.ask(bind5), replied5(7));
     setting.cproxy.program.wait_for("is refused: SOCKS5: BIND is not supported");
@@ -158,7 +158,7 @@ fn what_is_not_carried_is_told_so() {
 
 #[test]
 fn garbage_is_closed_at_once_with_one_line_in_the_log() {
-    let mut setting = Setting::start();
+    let mut setting = SocksFixture::start();
     // A hello of TLS, and of no protocol.
     assert_eq!(setting.ask(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"), b"");
     setting.cproxy.program.wait_for("it begins with TLS, which is neither SOCKS nor HTTP CONNECT");
@@ -168,8 +168,8 @@ fn garbage_is_closed_at_once_with_one_line_in_the_log() {
 }
 
 #[test]
-fn who_does_not_say_where_to_go_is_closed_after_ten_seconds() {
-    let mut setting = Setting::start();
+fn an_application_without_a_request_is_closed_after_ten_seconds() {
+    let mut setting = SocksFixture::start();
     let (start, silent, mut slow) = (Instant::now(), setting.dial(), setting.dial());
     slow.write_all(b"CONNECT 127.0.0.1").expect("it is taken");
     wait("both to be closed", || is_over(&silent) && is_over(&slow));
@@ -180,7 +180,7 @@ fn who_does_not_say_where_to_go_is_closed_after_ten_seconds() {
 
 #[test]
 fn a_reset_passes_each_way() {
-    let setting = Setting::start();
+    let setting = SocksFixture::start();
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let port = target.local_addr().expect("it listens").port();
     for is_application in [true, false] {
@@ -200,7 +200,7 @@ fn a_reset_passes_each_way() {
 
 #[test]
 fn a_target_that_sends_at_once_and_resets_was_connected() {
-    let setting = Setting::start();
+    let setting = SocksFixture::start();
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let port = target.local_addr().expect("it listens").port();
     let server = std::thread::spawn(move || {
@@ -219,8 +219,8 @@ fn a_target_that_sends_at_once_and_resets_was_connected() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told_when_the_wait_is_over() {
-    let site = Site::new();
+fn a_missing_server_is_reported_when_the_wait_is_over() {
+    let site = LoopbackSite::new();
     let args = ["-D", "0", "--wait", "1s"];
     let mut cproxy = Cproxy::with(&site, refused(), "cproxy", &site.client, &args);
     let line = cproxy.program.wait_for_count("listening on", 2);
@@ -235,7 +235,7 @@ fn a_server_that_is_not_there_is_told_when_the_wait_is_over() {
 
 #[test]
 fn many_that_say_nothing_do_not_keep_the_port_for_long() {
-    let setting = Setting::start();
+    let setting = SocksFixture::start();
     let silent: Vec<_> = (0..300).map(|_| setting.dial()).collect();
     let mut stream = setting.dial();
     stream.write_all(&socks5("127.0.0.1", setting.echo.port())).expect("it is taken");
@@ -249,7 +249,7 @@ fn many_that_say_nothing_do_not_keep_the_port_for_long() {
 fn the_port_may_be_a_unix_socket() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socks");
-    let setting = Setting::with(&["-D", path.to_str().expect("it is text")]);
+    let setting = SocksFixture::with(&["-D", path.to_str().expect("it is text")]);
     let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
     let request = [&socks4(setting.echo.port())[..], b"hello"].concat();
     stream.write_all(&request).expect("it is taken");
@@ -263,7 +263,7 @@ fn curl_shows_each_refusal() {
     if !etcp_testkit::skip::can_run("usage::socks_answers", &["curl"]) {
         return;
     }
-    let setting = Setting::start();
+    let setting = SocksFixture::start();
     let (dynamic, closed) = (setting.dynamic.to_string(), refused());
     let curl = |args: &[&str], to: &str| {
         let mut command = Command::new("curl");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use etcp_testkit::loopback::operator::control;
-use etcp_testkit::loopback::{Program, Site, Sproxy, connect, etcp};
+use etcp_testkit::loopback::{LoopbackSite, LoopbackSproxy, RunningProgram, connect, etcp};
 use etcp_testkit::process::DEFAULT_SIGNALS;
 use etcp_testkit::wait::{PATIENCE, end_of, output};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -24,15 +24,16 @@ const LENGTH: usize = 3_000_000;
 
 /// A server program that the test plays, behind an sproxy.
 struct Stand {
-    site: Site,
-    sproxy: Sproxy,
+    site: LoopbackSite,
+    sproxy: LoopbackSproxy,
     target: TcpListener,
 }
 
 impl Stand {
     fn new() -> Self {
-        let (site, target) = (Site::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let sproxy = Sproxy::start(&site, target.local_addr().expect("it is bound"));
+        let (site, target) =
+            (LoopbackSite::new(), TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it is bound"));
         Self { site, sproxy, target }
     }
 
@@ -177,7 +178,7 @@ fn a_stdin_in_non_blocking_mode_is_waited_for() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_told_and_the_server_sees_a_reset() {
+fn an_output_that_cannot_be_written_is_reported_and_the_server_sees_a_reset() {
     let stand = Stand::new();
     let limited = format!("ulimit -f 0; exec \"$@\" >{}/limited", stand.site.path().display());
     for (script, why) in [
@@ -196,7 +197,7 @@ fn an_output_that_cannot_be_written_is_told_and_the_server_sees_a_reset() {
 }
 
 #[test]
-fn an_input_that_fails_is_told_and_the_server_sees_no_end_of_it() {
+fn an_input_that_fails_is_reported_and_the_server_sees_no_end_of_it() {
     let stand = Stand::new();
     let said = end(stand.redirected("</").spawn().unwrap(), 1);
     assert!(said.starts_with("etcp: cannot read stdin: Is a directory"), "{said}");
@@ -218,7 +219,7 @@ fn an_input_that_fails_is_told_and_the_server_sees_no_end_of_it() {
 }
 
 #[test]
-fn a_stdin_that_is_closed_or_not_for_reading_is_empty_and_the_output_arrives() {
+fn a_stdin_that_is_closed_or_unreadable_is_empty_and_the_output_arrives() {
     let stand = Stand::new();
     // nohup(1) leaves the second one.
     for (redirection, code) in [("<&-", 0), ("0>/dev/null", 1)] {
@@ -246,7 +247,7 @@ fn a_reader_that_is_gone_ends_it_quietly_with_the_exit_code_of_sigpipe() {
 }
 
 #[test]
-fn a_reset_by_the_server_program_comes_after_its_bytes_and_is_told() {
+fn a_reset_by_the_server_program_comes_after_its_bytes_and_is_reported() {
     let stand = Stand::new();
     let mut child = stand.connect().spawn().unwrap();
     let (mut target, _) = stand.target.accept().unwrap();
@@ -260,13 +261,13 @@ fn a_reset_by_the_server_program_comes_after_its_bytes_and_is_told() {
 }
 
 #[test]
-fn what_the_server_program_sent_waits_for_a_slow_reader_and_a_signal_ends_the_wait() {
+fn data_of_the_server_wait_for_a_slow_reader_until_a_signal() {
     let stand = Stand::new();
     let (from, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     fcntl_setpipe_size(&to, 4096).unwrap();
     let mut command = stand.connect();
     command.stdin(Stdio::null()).stdout(to);
-    let mut program = Program::start("connect", stand.site.path(), command);
+    let mut program = RunningProgram::start("connect", stand.site.path(), command);
     let (mut target, _) = stand.target.accept().unwrap();
     target.write_all(&bytes()[..50_000]).unwrap();
     drop(target);
@@ -280,7 +281,7 @@ fn what_the_server_program_sent_waits_for_a_slow_reader_and_a_signal_ends_the_wa
 }
 
 #[test]
-fn a_signal_is_told_by_the_exit_code_of_a_shell() {
+fn a_signal_is_reported_by_the_exit_code_of_a_shell() {
     let stand = Stand::new();
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let child = stand.connect().spawn().unwrap();
@@ -316,7 +317,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn what_a_command_prints_is_written_whole_or_its_exit_code_says_so() {
+fn output_of_a_command_is_written_whole_or_its_exit_code_is_an_error() {
     let stand = Stand::new();
     let key = stand.site.client.path.to_str().unwrap();
     let control = control(&stand.site, "sproxy", &stand.sproxy.program);

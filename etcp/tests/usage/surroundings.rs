@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use etcp_testkit::loopback::operator::{folder, operate, socket, status};
-use etcp_testkit::loopback::program::{Program, etcp, wait};
+use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
 use etcp_testkit::loopback::proxies::connect;
-use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
 use etcp_testkit::process::DEFAULT_SIGNALS;
 use etcp_testkit::skip;
 use etcp_testkit::wait::{end_of, output};
@@ -34,7 +34,7 @@ fn after(before: &str, command: &Command) -> Command {
     shell
 }
 
-fn sproxy(site: &Site, target: SocketAddr) -> Command {
+fn sproxy(site: &LoopbackSite, target: SocketAddr) -> Command {
     let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
     command.arg("--identity").arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys());
@@ -42,7 +42,7 @@ fn sproxy(site: &Site, target: SocketAddr) -> Command {
     command
 }
 
-fn cproxy(site: &Site, server: SocketAddr, args: &[&str]) -> Command {
+fn cproxy(site: &LoopbackSite, server: SocketAddr, args: &[&str]) -> Command {
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0"]);
     command.arg("--server").arg(server.to_string()).arg("--identity").arg(&site.client.path);
     command.arg("--known-hosts").arg(site.known_hosts()).arg("--no-ssh-config").args(args);
@@ -50,21 +50,21 @@ fn cproxy(site: &Site, server: SocketAddr, args: &[&str]) -> Command {
 }
 
 /// Where it says that it listens.
-fn address(program: &mut Program) -> SocketAddr {
+fn address(program: &mut RunningProgram) -> SocketAddr {
     let line = program.wait_for("listening on ");
     let text = line.split("listening on ").nth(1).expect("it was looked for");
     text.trim().parse().expect("an address")
 }
 
 /// A field of the process's status (proc_pid_status(5)).
-fn field(program: &Program, name: &str) -> String {
+fn field(program: &RunningProgram, name: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id()));
     let status = status.expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.expect("it has the field").trim_start_matches(':').trim().to_owned()
 }
 
-fn mask(program: &Program, name: &str) -> u64 {
+fn mask(program: &RunningProgram, name: &str) -> u64 {
     u64::from_str_radix(&field(program, name), 16).expect("a mask")
 }
 
@@ -74,9 +74,9 @@ fn bits(signals: &[Signal]) -> u64 {
 
 /// SIGHUP, SIGQUIT and SIGUSR1 to proxies that have no terminal, while sessions run.
 #[test]
-fn a_hang_up_without_a_terminal_has_files_read_again_and_ends_nothing() {
-    let site = Site::new();
-    let mut sproxy = Sproxy::start(&site, Echo::start().address);
+fn a_hangup_without_a_terminal_rereads_files_and_ends_nothing() {
+    let site = LoopbackSite::new();
+    let mut sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let steady = Steady::start(cproxy.listen);
     for times in 1..=3 {
@@ -98,9 +98,9 @@ fn a_hang_up_without_a_terminal_has_files_read_again_and_ends_nothing() {
 
 #[test]
 fn a_proxy_that_a_signal_ends_has_done_what_it_was_asked() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
-        let mut sproxy = Sproxy::start(&site, Echo::start().address);
+        let mut sproxy = LoopbackSproxy::start(&site, Echo::start().address);
         let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
         for program in [&mut cproxy.program, &mut sproxy.program] {
             program.signal(signal);
@@ -110,12 +110,12 @@ fn a_proxy_that_a_signal_ends_has_done_what_it_was_asked() {
 }
 
 #[test]
-fn a_key_of_the_server_that_was_replaced_is_told_at_a_hang_up_and_stays_until_a_restart() {
-    let site = Site::new();
-    let mut sproxy = Sproxy::start(&site, Echo::start().address);
+fn a_key_of_the_server_that_was_replaced_is_reported_at_a_hang_up_and_stays_until_a_restart() {
+    let site = LoopbackSite::new();
+    let mut sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     let (own, aside) = (site.server_key(), site.path().join("aside"));
-    let hang_up = |sproxy: &mut Sproxy, times| {
+    let hang_up = |sproxy: &mut LoopbackSproxy, times| {
         sproxy.program.signal(Signal::HUP);
         sproxy.program.wait_for_count("the authorized keys are read again", times);
     };
@@ -138,11 +138,11 @@ fn a_key_of_the_server_that_was_replaced_is_told_at_a_hang_up_and_stays_until_a_
 }
 
 #[test]
-fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
+fn a_hangup_of_the_terminal_ends_a_client_as_it_ends_ssh_and_not_a_server() {
     if !skip::can_find("usage::surroundings (terminal)", &["script"]) {
         return;
     }
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let echo = Echo::start();
     // script(1) runs a command on a terminal of its own.
     let on_terminal = |command: &Command| {
@@ -156,9 +156,10 @@ fn what_a_terminal_hangs_up_ends_as_ssh_does_and_a_server_goes_on() {
         shell
     };
     let mut server =
-        Program::start("sproxy", site.path(), on_terminal(&sproxy(&site, echo.address)));
+        RunningProgram::start("sproxy", site.path(), on_terminal(&sproxy(&site, echo.address)));
     let there = address(&mut server);
-    let mut client = Program::start("cproxy", site.path(), on_terminal(&cproxy(&site, there, &[])));
+    let mut client =
+        RunningProgram::start("cproxy", site.path(), on_terminal(&cproxy(&site, there, &[])));
     client.wait_for(ATTACHED);
     client.kill();
     server.wait_for("closed by the client: ended as asked");
@@ -184,13 +185,13 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     let ignored =
         [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::CHILD];
     let before = "trap '' HUP INT QUIT TERM USR1 TSTP CHLD";
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let echo = Echo::start();
     let mut server =
-        Program::start("sproxy", site.path(), after(before, &sproxy(&site, echo.address)));
+        RunningProgram::start("sproxy", site.path(), after(before, &sproxy(&site, echo.address)));
     let there = address(&mut server);
     let mut client =
-        Program::start("cproxy", site.path(), after(before, &cproxy(&site, there, &[])));
+        RunningProgram::start("cproxy", site.path(), after(before, &cproxy(&site, there, &[])));
     let listen = address(&mut client);
     client.wait_for(ATTACHED);
     let steady = Steady::start(listen);
@@ -207,7 +208,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     assert_eq!(client.count("attached again"), 0, "{}", client.log());
 }
 
-/// What `SHOW` has written.
+/// The output of `SHOW`.
 const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Ign|Blk):' /proc/self/status";
 
 /// Returns the numbers of descriptors, the core size, and the ignored signals in its lines.
@@ -220,14 +221,14 @@ fn shown(text: &str) -> (&str, &str, u64) {
 }
 
 #[test]
-fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
-    let site = Site::new();
-    let server = Sproxy::start(&site, Echo::start().address);
+fn programs_that_are_started_have_the_limits_and_signals_of_the_caller() {
+    let site = LoopbackSite::new();
+    let server = LoopbackSproxy::start(&site, Echo::start().address);
     let (file, done) = (site.path().join("shown"), site.path().join("done"));
     let hook = format!("{{ {SHOW}; }} >{}; : >{}", file.display(), done.display());
     let before = "ulimit -Sn 200; trap '' PIPE USR2 TERM CHLD";
     let command = cproxy(&site, server.address, &["--on-event", &hook]);
-    let mut client = Program::start("cproxy", site.path(), after(before, &command));
+    let mut client = RunningProgram::start("cproxy", site.path(), after(before, &command));
     let ignored = bits(&[Signal::PIPE, Signal::USR2, Signal::TERM]);
     wait("the hook", || done.exists());
     let text = std::fs::read_to_string(&file).expect("it is there");
@@ -249,7 +250,7 @@ fn what_the_programs_start_has_the_limits_and_signals_of_their_caller() {
     let output = output(after(before, &command).stdout(Stdio::piped()));
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!((shown(&text).0, shown(&text).2 & ignored), ("200", ignored), "{text}");
-    // A core that others want is written.
+    // A core dump is written if the user's limit allows it.
     let core = after("ulimit -Sc $(ulimit -Hc)", &command).stdout(Stdio::piped()).output();
     let most = Command::new("sh").args(["-c", "ulimit -Hc"]).output().expect("sh runs");
     let text = String::from_utf8(core.expect("sh runs").stdout).expect("text");
@@ -270,7 +271,7 @@ fn as_ordinary_user(program: &Path, args: &[&str]) -> Command {
 
 #[test]
 fn keys_in_memory_are_shown_neither_to_other_processes_of_the_user_nor_in_a_core_dump() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let home = tempfile::tempdir().expect("a folder");
     let key = home.path().join("key");
     std::fs::copy(&site.client.path, &key).expect("it is ours");
@@ -294,11 +295,11 @@ fn keys_in_memory_are_shown_neither_to_other_processes_of_the_user_nor_in_a_core
             command.env("ETCP_TRACEABLE", "1");
         }
         let command = after("ulimit -Sc $(ulimit -Hc)", &command);
-        let mut program = Program::start(name, site.path(), command);
+        let mut program = RunningProgram::start(name, site.path(), command);
         program.wait_for("control socket ");
         program
     };
-    let reads = |program: &Program| {
+    let reads = |program: &RunningProgram| {
         let path = format!("/proc/{}/environ", program.id());
         let mut command = as_ordinary_user(Path::new("/bin/cat"), &[&path]);
         command.stderr(Stdio::null()).status().expect("cat runs").success()
@@ -316,7 +317,7 @@ fn keys_in_memory_are_shown_neither_to_other_processes_of_the_user_nor_in_a_core
 
 #[test]
 fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let mut namespace = vec!["--pid", "--fork", "--mount-proc", "--kill-child"];
     if !geteuid().is_root() {
         namespace.extend(["--user", "--map-current-user"]);
@@ -326,7 +327,7 @@ fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
         skip::can_find("usage::surroundings (container)", &["unshare that makes PID namespaces"]);
         return;
     }
-    let sproxy = Sproxy::start(&site, Echo::start().address);
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
     // It has no process with these ids there.
     let inside = etcp(site.path(), ["status", "--json"]);
@@ -350,7 +351,7 @@ fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
     }
 }
 
-fn says(site: &Site, server: SocketAddr, change: impl FnOnce(&mut Command)) -> Output {
+fn says(site: &LoopbackSite, server: SocketAddr, change: impl FnOnce(&mut Command)) -> Output {
     let mut command = connect(site, server, &site.client, &[]);
     change(&mut command);
     let mut child = command.spawn().expect("it runs");
@@ -362,8 +363,8 @@ fn says(site: &Site, server: SocketAddr, change: impl FnOnce(&mut Command)) -> O
 
 #[test]
 fn a_variable_for_the_logs_of_others_changes_nothing_and_one_line_says_what_is_passed_over() {
-    let site = Site::new();
-    let server = Sproxy::start(&site, Echo::start().address);
+    let site = LoopbackSite::new();
+    let server = LoopbackSproxy::start(&site, Echo::start().address);
     for (value, lines) in [
         ("app[span{x=1}]=debug", 1),
         ("info,foo=verbose,bar=loud", 1),
@@ -381,14 +382,14 @@ fn a_variable_for_the_logs_of_others_changes_nothing_and_one_line_says_what_is_p
 }
 
 #[test]
-fn a_runtime_folder_of_another_user_is_not_used_and_that_of_a_service_is() {
-    let site = Site::new();
+fn a_runtime_folder_of_another_user_is_not_used_and_a_services_is() {
+    let site = LoopbackSite::new();
     let keys = site.authorized_keys();
     let start = |name: &str, change: &dyn Fn(&mut Command)| {
         let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
         command.arg("--authorized-keys").arg(&keys);
         change(&mut command);
-        let mut program = Program::start(name, site.path(), command);
+        let mut program = RunningProgram::start(name, site.path(), command);
         let line = program.wait_for("control socket ");
         PathBuf::from(line.split("control socket ").nth(1).expect("a path").trim())
     };
@@ -439,7 +440,7 @@ fn a_service_of_the_system_is_found_without_a_flag_by_root_and_named_to_others()
     if !skip::can_run("usage::surroundings (service)", &["unshare"]) {
         return;
     }
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let before = "mount -t tmpfs none /run && mkdir -p /run/eternaltcp/office";
     let mut own_run = Command::new("unshare");
     own_run.args(["--mount", "sh", "-c", &format!("{before}; exec \"$@\""), "sh"]);
@@ -447,7 +448,7 @@ fn a_service_of_the_system_is_found_without_a_flag_by_root_and_named_to_others()
     server.env("RUNTIME_DIRECTORY", "/run/eternaltcp/office");
     own_run.args(std::iter::once(server.get_program()).chain(server.get_args()));
     own_run.env("HOME", site.path()).env("RUNTIME_DIRECTORY", "/run/eternaltcp/office");
-    let mut server = Program::start("service", site.path(), own_run);
+    let mut server = RunningProgram::start("service", site.path(), own_run);
     server.wait_for("control socket /run/eternaltcp/office/sproxy.");
     address(&mut server);
     let status = |before: &[&str]| {
@@ -486,14 +487,14 @@ fn on_a_system_without_ipv6_every_default_works() {
     if !skip::can_find("usage::surroundings (no IPv6)", &["python3"]) {
         return;
     }
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let echo = Echo::start();
     let target = echo.address.to_string();
     let mut command = etcp(site.path(), ["sproxy", "--listen", "[::]:0", "--target", &target]);
     command.arg("--identity").arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys());
     command.args(["--permit", "localhost:*"]);
-    let mut server = Program::start("sproxy", site.path(), without_v6(&command));
+    let mut server = RunningProgram::start("sproxy", site.path(), without_v6(&command));
     let mut there = address(&mut server);
     server.wait_for("using 0.0.0.0 instead of [::]");
     assert!(there.ip().is_unspecified() && there.is_ipv4());
@@ -506,7 +507,7 @@ fn on_a_system_without_ipv6_every_default_works() {
     let args = ["-L", &forward, "-D", "*:0", "-R", &remote];
     let mut command = cproxy(&site, there, &args);
     command.args(["--server", &format!("localhost:{}", there.port())]);
-    let mut client = Program::start("cproxy", site.path(), without_v6(&command));
+    let mut client = RunningProgram::start("cproxy", site.path(), without_v6(&command));
     client.wait_for(ATTACHED);
     client.wait_for_count("listening on ", 3);
     let line = client.wait_for("listening on 0.0.0.0:");
@@ -523,18 +524,18 @@ fn localhost_is_both_loopback_addresses_for_carriers_too() {
         eprintln!("skipped: usage::surroundings (localhost): no IPv6");
         return;
     }
-    let site = Site::new();
+    let site = LoopbackSite::new();
     let echo = Echo::start();
     let mut command = etcp(site.path(), ["sproxy", "--listen", "localhost:0", "--target"]);
     command.arg(echo.address.to_string()).arg("--identity").arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys());
-    let mut server = Program::start("sproxy", site.path(), command);
+    let mut server = RunningProgram::start("sproxy", site.path(), command);
     server.wait_for_count("listening on ", 2);
     let there = address(&mut server);
     for host in ["127.0.0.1", "::1"] {
         let there = SocketAddr::new(host.parse().expect("an address"), there.port());
         server.wait_for(&format!("listening on {there}"));
-        let mut client = Program::start("cproxy", site.path(), cproxy(&site, there, &[]));
+        let mut client = RunningProgram::start("cproxy", site.path(), cproxy(&site, there, &[]));
         client.wait_for(ATTACHED);
         let steady = Steady::start(address(&mut client));
         steady.goes_on();

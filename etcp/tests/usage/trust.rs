@@ -1,27 +1,27 @@
 //! A server that is not the one it should be learns nothing of a client, whichever carrier leads
 //! there.
 
-use etcp_testkit::loopback::{Cproxy, Echo, Relay, Site, Sproxy, Steady};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
 /// The log line of a server whose key a client does not trust.
 const NOT_TRUSTED: &str = "the peer does not trust this side's key";
 
 /// A server, and another one with another key that would admit the same user.
 struct Both {
-    site: Site,
-    own: Sproxy,
-    impostor: Sproxy,
-    /// The files of the second one.
-    _other: Site,
+    site: LoopbackSite,
+    own: LoopbackSproxy,
+    impostor: LoopbackSproxy,
+    /// The files of the second server.
+    _other: LoopbackSite,
 }
 
 impl Both {
     fn start() -> Self {
-        let (site, other) = (Site::new(), Site::new());
+        let (site, other) = (LoopbackSite::new(), LoopbackSite::new());
         other.admit(&[&site.client.line]);
-        let own = Sproxy::start(&site, Echo::start().address);
+        let own = LoopbackSproxy::start(&site, Echo::start().address);
         let args = ["--listen", "127.0.0.1:0", "-v"];
-        let impostor = Sproxy::with(&other, Echo::start().address, &args, None);
+        let impostor = LoopbackSproxy::with(&other, Echo::start().address, &args, None);
         Self { site, own, impostor, _other: other }
     }
 
@@ -38,7 +38,7 @@ impl Both {
 #[test]
 fn a_later_carrier_shows_no_key_to_another_server_and_the_sessions_wait() {
     let mut both = Both::start();
-    let relay = Relay::start([127, 0, 0, 7], both.own.address);
+    let relay = LoopbackRelay::start([127, 0, 0, 7], both.own.address);
     let mut cproxy = Cproxy::start(&both.site, relay.address, "cproxy").attached();
     let steady = Steady::start(cproxy.listen);
     relay.lead_to(both.impostor.address);
@@ -53,7 +53,7 @@ fn a_later_carrier_shows_no_key_to_another_server_and_the_sessions_wait() {
 #[test]
 fn a_carrier_that_is_to_join_shows_no_key_to_another_server_and_the_first_goes_on() {
     let mut both = Both::start();
-    let relay = Relay::start([127, 0, 0, 7], both.own.address);
+    let relay = LoopbackRelay::start([127, 0, 0, 7], both.own.address);
     relay.lead_after_next_to(both.impostor.address);
     let (client, args) = (both.site.client.clone(), ["--carriers", "3"]);
     let cproxy = Cproxy::with(&both.site, relay.address, "cproxy", &client, &args);

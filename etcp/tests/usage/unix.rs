@@ -6,16 +6,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use etcp_testkit::loopback::socket::patient;
-use etcp_testkit::loopback::{Cproxy, PATIENCE, Site, Sproxy, connect};
+use etcp_testkit::loopback::{Cproxy, LoopbackSite, LoopbackSproxy, PATIENCE, connect};
 use etcp_testkit::wait::end_of;
 
 /// One end of a session.
-enum End {
+enum UnixEnd {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl End {
+impl UnixEnd {
     fn unix(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
@@ -79,7 +79,7 @@ impl End {
 }
 
 /// Half-closes and resets sessions, each way. `open` makes one: the connecting end, and the target.
-fn check(mut open: impl FnMut() -> (End, End)) {
+fn check(mut open: impl FnMut() -> (UnixEnd, UnixEnd)) {
     for turn in [false, true] {
         let mut ends = || {
             let (one, other) = open();
@@ -102,22 +102,22 @@ fn check(mut open: impl FnMut() -> (End, End)) {
 }
 
 /// Where sessions may begin and end, in one folder.
-struct Setting {
-    site: Site,
-    sproxy: Sproxy,
+struct UnixFixture {
+    site: LoopbackSite,
+    sproxy: LoopbackSproxy,
     target: UnixListener,
 }
 
-impl Setting {
+impl UnixFixture {
     fn new() -> Self {
-        let site = Site::new();
+        let site = LoopbackSite::new();
         let path = site.path().to_str().expect("a path").to_owned();
         let target = UnixListener::bind(site.path().join("target")).expect("the folder is ours");
         let (default, sockets) = (format!("unix:{path}/target"), format!("unix:{path}/*"));
         let args = ["--listen", "127.0.0.1:0", "--target", &default];
         let permits = ["--permit", "*:*", "--permit", &sockets];
         let listens = ["--permit-listen", "localhost:*", "--permit-listen", &sockets];
-        let sproxy = Sproxy::plain(&site, &[&args[..], &permits, &listens].concat());
+        let sproxy = LoopbackSproxy::plain(&site, &[&args[..], &permits, &listens].concat());
         Self { site, sproxy, target }
     }
 
@@ -129,8 +129,8 @@ impl Setting {
         Cproxy::with(&self.site, self.sproxy.address, "cproxy", &self.site.client, args).attached()
     }
 
-    fn unix_target(&self) -> End {
-        End::unix(self.target.accept().expect("a connection").0)
+    fn unix_target(&self) -> UnixEnd {
+        UnixEnd::unix(self.target.accept().expect("a connection").0)
     }
 }
 
@@ -140,16 +140,16 @@ fn tcp_target() -> (TcpListener, String) {
     (listener, address)
 }
 
-fn accept(listener: &TcpListener) -> End {
-    End::Tcp(patient(listener.accept().expect("a connection").0))
+fn accept(listener: &TcpListener) -> UnixEnd {
+    UnixEnd::Tcp(patient(listener.accept().expect("a connection").0))
 }
 
-fn dial(address: SocketAddr) -> End {
-    End::Tcp(patient(TcpStream::connect(address).expect("it listens")))
+fn dial(address: SocketAddr) -> UnixEnd {
+    UnixEnd::Tcp(patient(TcpStream::connect(address).expect("it listens")))
 }
 
-fn dial_unix(path: &str) -> End {
-    End::unix(UnixStream::connect(path).expect("it listens"))
+fn dial_unix(path: &str) -> UnixEnd {
+    UnixEnd::unix(UnixStream::connect(path).expect("it listens"))
 }
 
 /// Returns the address after these words in the log, the `count`th time.
@@ -161,14 +161,14 @@ fn address_after(cproxy: &mut Cproxy, words: &str, count: usize) -> SocketAddr {
 
 #[test]
 fn the_default_target_may_be_a_unix_socket() {
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let cproxy = setting.cproxy(&[]);
     check(|| (dial(cproxy.listen), setting.unix_target()));
 }
 
 #[test]
 fn a_forward_leads_from_a_port_to_a_unix_socket() {
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let mut cproxy = setting.cproxy(&["-L", &format!("0:{}", setting.path("target"))]);
     let listen = address_after(&mut cproxy, "INFO listening on ", 2);
     check(|| (dial(listen), setting.unix_target()));
@@ -176,7 +176,7 @@ fn a_forward_leads_from_a_port_to_a_unix_socket() {
 
 #[test]
 fn a_forward_leads_from_a_unix_socket_to_a_port() {
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let (listener, address) = tcp_target();
     let path = setting.path("local");
     let _cproxy = setting.cproxy(&["-L", &format!("{path}:{address}")]);
@@ -185,7 +185,7 @@ fn a_forward_leads_from_a_unix_socket_to_a_port() {
 
 #[test]
 fn a_forward_leads_from_a_unix_socket_to_a_unix_socket() {
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let path = setting.path("local");
     let _cproxy = setting.cproxy(&["-L", &format!("unix:{path}:unix:{}", setting.path("target"))]);
     check(|| (dial_unix(&path), setting.unix_target()));
@@ -193,7 +193,7 @@ fn a_forward_leads_from_a_unix_socket_to_a_unix_socket() {
 
 #[test]
 fn a_remote_forward_leads_from_a_port_to_a_unix_socket() {
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let mut cproxy = setting.cproxy(&["-R", &format!("0:{}", setting.path("target"))]);
     let listen = address_after(&mut cproxy, "the server listens on ", 1);
     check(|| (dial(listen), setting.unix_target()));
@@ -202,7 +202,7 @@ fn a_remote_forward_leads_from_a_port_to_a_unix_socket() {
 #[test]
 fn a_remote_forward_leads_from_a_unix_socket_to_a_port() {
     use std::os::unix::fs::PermissionsExt;
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let (listener, address) = tcp_target();
     let path = setting.path("remote");
     let mut cproxy = setting.cproxy(&["-R", &format!("{path}:{address}")]);
@@ -219,7 +219,7 @@ fn a_remote_forward_leads_from_a_unix_socket_to_a_port() {
 
 #[test]
 fn connect_reaches_a_unix_socket_and_tells_a_reset_by_its_exit_code() {
-    let setting = Setting::new();
+    let setting = UnixFixture::new();
     let target = format!("unix:{}", setting.path("target"));
     let start = || {
         let (server, key) = (setting.sproxy.address, &setting.site.client);

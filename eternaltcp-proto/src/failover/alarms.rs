@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn false_alarms_earn_a_growing_grace_and_calm_forgets_them() {
+    fn false_alarms_earn_a_growing_grace_that_calm_resets() {
         let mut alarms = Alarms::default();
         let mut graces = Vec::new();
         for second in 0..6 {

@@ -15,9 +15,10 @@ use crate::time::Time;
 use alarms::Alarms;
 pub use dials::DialId;
 use dials::{Dials, YIELDS};
-use pace::Pace;
+use pace::DialPace;
 
-/// The most dials at once: each may wait for a slow answer while the next ones are made.
+/// The maximum number of dials at once: each may wait for a slow answer while the next ones are
+/// made.
 pub const MAX_DIALS: usize = 8;
 
 /// This many events in a row cause a dial each. A move consists of a few (an address goes, one
@@ -66,7 +67,7 @@ enum Standing {
 #[derive(Debug)]
 pub struct Failover {
     standing: Standing,
-    pace: Pace,
+    pace: DialPace,
     alarms: Alarms,
     dials: Dials,
     next: Option<(Time, Occasion)>,
@@ -84,7 +85,7 @@ impl Failover {
     pub fn new(now: Time) -> Self {
         Self {
             standing: Standing::None,
-            pace: Pace::default(),
+            pace: DialPace::default(),
             alarms: Alarms::default(),
             dials: Dials::default(),
             next: Some((now, Occasion::Loss)),
@@ -326,7 +327,7 @@ impl Failover {
         matches!(self.standing, Standing::Carried { is_bound: true, .. })
     }
 
-    /// Returns what further dials would be for, or `None` if none is needed.
+    /// Returns the occasion of further dials, or `None` if none is needed.
     fn wanted(&self) -> Option<Occasion> {
         match self.standing {
             Standing::None => Some(Occasion::Loss),

@@ -19,13 +19,13 @@ const PART: u32 = 25;
 /// fails doubles the wait. A dial that is not answered is followed after a fixed fraction of the
 /// outage.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct DialPace {
     /// When the first dial since the last progress was made.
     since: Option<Time>,
     answered: Backoff,
 }
 
-impl Pace {
+impl DialPace {
     /// Starts again: something was delivered, or the network changed.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
@@ -67,8 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_comes_back_is_found_within_a_quarter_second_and_a_twentieth_of_its_absence() {
-        let mut pace = Pace::default();
+    fn a_returning_path_is_found_within_a_quarter_second_and_a_twentieth_of_its_absence() {
+        let mut pace = DialPace::default();
         pace.handle_dialed(at(0));
         for outage in [0, 100, 2000, 30_000, 60_000] {
             let wait = pace.after_silence(at(outage), u32::MAX).since(at(outage));
@@ -81,8 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_and_fails_backs_off_by_doubling() {
-        let mut pace = Pace::default();
+    fn dials_that_are_answered_and_fail_back_off_by_doubling() {
+        let mut pace = DialPace::default();
         let waits: Vec<_> = (0..7)
             .map(|_| pace.after_answer(at(0), u32::MAX / 2).since_origin().as_millis())
             .map(|millis| (millis + 1) / 10 * 10)

@@ -126,7 +126,7 @@ fn a_dial_may_wait_a_second_at_least_for_its_answer() {
 }
 
 #[test]
-fn beside_a_dial_that_the_server_has_answered_there_is_no_other() {
+fn no_other_dial_starts_beside_one_that_the_server_has_answered() {
     let mut failover = attached();
     failover.handle_suspected(at(0), Suspicion::Peer);
     let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
@@ -163,7 +163,7 @@ fn a_move_does_not_wait_for_a_handshake_on_the_old_path() {
 }
 
 #[test]
-fn a_server_that_stands_still_is_dialled_once_before_its_machine_answers() {
+fn a_stopped_server_is_dialled_once_before_its_machine_answers() {
     let mut failover = attached();
     failover.handle_suspected(at(0), Suspicion::Peer);
     assert_eq!(dials(&mut failover, at(999)).len(), 1);

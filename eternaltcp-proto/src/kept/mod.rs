@@ -55,12 +55,12 @@ pub struct Kept<S> {
     /// As it was last put.
     tunnel: Option<TunnelState>,
     sessions: BTreeMap<SessionId, Mirror>,
-    /// What is free once the present commit is done: until then the records say that
-    /// it is there.
+    /// The entries that are free once the present commit is done: until then the records refer to
+    /// them.
     limbo: Vec<Limbo>,
 }
 
-/// What the store has of a session.
+/// The record of a session in the store.
 #[derive(Debug)]
 struct Mirror {
     socket: Option<SocketId>,

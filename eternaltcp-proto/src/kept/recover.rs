@@ -1,4 +1,4 @@
-//! Back to life: from what a store contains to a tunnel.
+//! Recovery: from the contents of a store to a tunnel.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::state::{
 };
 use crate::tunnel::Tunnel;
 
-/// A tunnel as its store has it.
+/// A tunnel as recorded in its store.
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// The tunnel.
@@ -38,12 +38,12 @@ pub struct RecoveredSession {
     /// Its local socket may have told an error, of which nothing was noted: if the socket
     /// is at its end and no FIN has arrived, it was reset.
     pub is_suspect: bool,
-    /// What the store has of it does not fit together: the session is reset.
+    /// Its record is inconsistent: the session is reset.
     pub is_damaged: bool,
 }
 
 impl<S: Store> Kept<S> {
-    /// Reads what a store has of a tunnel, and goes on keeping it. `None` if it has
+    /// Reads a tunnel's state from its store, and continues to mirror it there. `None` if it has
     /// nothing. The program may die here too: what is done is done again then.
     #[must_use]
     pub fn recover(mut store: S) -> Option<(Self, Recovered)> {
@@ -79,7 +79,7 @@ impl<S: Store> Kept<S> {
     ) -> Result<Tunnel, RestoreError> {
         let sessions = recovered.sessions.iter().map(|session| session.detached.clone());
         let mut tunnel = Tunnel::restore(config, recovered.tunnel.clone(), sessions)?;
-        // From the first call on the tunnel tells what changes.
+        // From the first call on the tunnel reports its changes.
         let _ = self.commit(&mut tunnel);
         Ok(tunnel)
     }
@@ -110,7 +110,7 @@ impl<S: Store> Kept<S> {
         self.store.clear_slot();
     }
 
-    /// What a commit would have cleared if it had come so far.
+    /// The entries that a commit would have cleared if it had completed.
     fn clear_stale(&mut self, contents: &Contents) {
         for packet in &contents.packets {
             let noted = self.sessions.get(&packet.session).map(|mirror| mirror.noted);
@@ -149,7 +149,7 @@ fn is_unnoted(slot: &Slot, counts: &BTreeMap<SessionId, Counts>) -> bool {
     }
 }
 
-/// What a session's local socket gave and took, with the call that was under way.
+/// The bytes that a session's local socket gave and took, including the call that was in progress.
 fn settled(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: SessionId) -> Counts {
     let mut settled = counts.get(&id).copied().unwrap_or_default();
     if let Some(slot) = slot.filter(|slot| slot.session == id && is_unnoted(slot, counts))
@@ -163,7 +163,7 @@ fn settled(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: Sessio
     settled
 }
 
-/// Makes what is kept of a tunnel fit to be restored. A session of which something is
+/// Prepares the stored state of a tunnel for its restoration. A session of which something is
 /// missing is reset, and no other.
 fn recover(contents: Contents) -> Option<Recovered> {
     let Contents { tunnel, sessions, packets, mut pieces, counts, slot } = contents;
@@ -220,7 +220,7 @@ fn recover_session(
     RecoveredSession { detached, socket, has_failed: counts.has_failed, is_suspect, is_damaged }
 }
 
-/// What the local socket took beyond the packets that the record counts. One that is gone
+/// The bytes that the local socket took beyond the packets that the record counts. One that is gone
 /// takes nothing any more.
 fn surplus(state: &SessionState, counts: Counts) -> u64 {
     match state.receive.phase {
@@ -241,8 +241,8 @@ fn update(state: &mut SessionState, counts: Counts) -> bool {
     true
 }
 
-/// The packets that the record counts. What has a later number was never sent, and is
-/// cut anew.
+/// The packets that the record counts. Data with a later number was never sent, and is divided into
+/// packets again.
 fn boundaries(send: &SendingState, packets: &[PacketEntry]) -> Option<Vec<Boundary>> {
     let count = send.next.distance_from(send.base) as usize;
     if count > packets.len() {
@@ -279,8 +279,8 @@ fn payload(send: &SendingState, mut pieces: Vec<Piece>) -> Option<Vec<Bytes>> {
     (place == send.end).then_some(payload)
 }
 
-/// What is left to say of a session whose bytes are lost: a reset, at whatever number the
-/// peer says is next.
+/// The state of a session whose bytes are lost: a reset, with the number that the peer expects
+/// next.
 fn fail(mut state: SessionState) -> DetachedSession {
     let reset = Reset::with_detail(Cause::Corrupt, "what was kept of it is damaged");
     let SendingState { phase, numbering, opening, is_cut, .. } = &mut state.send;

@@ -1,4 +1,4 @@
-//! What a store has to offer, and what it contains.
+//! The operations of a store, and its contents.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ pub trait Store {
     fn contents(&mut self) -> Contents;
 }
 
-/// A local socket: its descriptor, and what shows that it is still the same socket.
+/// A local socket: its descriptor, and the value that shows that it is still the same socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SocketId {
     /// The descriptor.
@@ -71,7 +71,7 @@ pub struct SocketId {
     pub cookie: u64,
 }
 
-/// What is kept of a session, beside its packets, pieces and counts.
+/// The stored state of a session, without its packets, pieces and counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionRecord {
     /// The tunnel's part.
@@ -89,7 +89,7 @@ pub struct PacketEntry {
     pub numbering: u32,
     /// The number.
     pub seq: Seq,
-    /// What it is, and how long.
+    /// Its kind and its length.
     pub boundary: Boundary,
 }
 
@@ -104,7 +104,7 @@ pub struct Piece {
     pub payload: Bytes,
 }
 
-/// What a session's local socket gave and took.
+/// The bytes that a session's local socket gave and took.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
     /// Bytes read from it.
@@ -118,9 +118,9 @@ pub struct Counts {
 /// A system call on a local socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// It reads. So many bytes were read before.
+    /// It reads. The number of bytes that were read before.
     Read(u64),
-    /// It writes. So many bytes were written before.
+    /// It writes. The number of bytes that were written before.
     Write(u64),
 }
 
@@ -138,7 +138,7 @@ pub struct Slot {
     pub landed: Bytes,
 }
 
-/// What a program finds in a store when it starts. Nothing of it is vouched for.
+/// The contents of a store when a program starts. Nothing of it is vouched for.
 #[derive(Clone, Default, Debug)]
 pub struct Contents {
     /// The tunnel's record.
@@ -149,7 +149,7 @@ pub struct Contents {
     pub packets: Vec<PacketEntry>,
     /// Payload, in no order.
     pub pieces: Vec<Piece>,
-    /// What local sockets gave and took.
+    /// The bytes that local sockets gave and took.
     pub counts: BTreeMap<SessionId, Counts>,
     /// The system call that was under way.
     pub slot: Option<Slot>,

@@ -41,7 +41,7 @@ enum ReceiveState {
     DiscardedReset,
 }
 
-/// What follows the data for the local socket.
+/// The ending that follows the data for the local socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ending<'a> {
     /// Receives the end of stream.
@@ -72,7 +72,7 @@ pub(crate) struct ReceiveQueue {
     state: ReceiveState,
     /// Place in the stream behind the last packet that was delivered whole.
     stream_offset: u64,
-    /// What the local socket has taken of packets that are to come again. While there is
+    /// The bytes that the local socket has taken of packets that will be replayed. While there is
     /// something of it, no packet waits.
     ahead: Option<Ahead>,
 }
@@ -183,7 +183,7 @@ impl ReceiveQueue {
         self.packets.iter().zip(offsets).map(|(packet, offset)| &packet[offset..])
     }
 
-    /// Returns what follows the data for the local socket.
+    /// Returns the ending that follows the data for the local socket.
     pub(crate) fn ending(&self) -> Option<Ending<'_>> {
         match &self.state {
             ReceiveState::Ended(_) => Some(Ending::End),

@@ -47,7 +47,7 @@ pub(crate) struct Outgoing {
 /// The peer's numbers do not match this queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mismatch {
-    /// A number outside of what was sent and not acknowledged.
+    /// A number outside the range of packets that were sent and not acknowledged.
     Number,
     /// The digests differ at the same number.
     Digest,

@@ -56,7 +56,7 @@ impl ReplayBuffer {
         Self::restore(next, 0, base_digest, 0)
     }
 
-    /// Creates an empty buffer which others went before.
+    /// Creates an empty buffer that continues an earlier one.
     pub(super) fn restore(next: Seq, numbering: u32, base_digest: Digest, offset: u64) -> Self {
         let (packets, end) = (VecDeque::new(), offset);
         Self { packets, due: 0, next, held: 0, base_digest, offset, end, numbering }
@@ -253,8 +253,7 @@ impl ReplayBuffer {
         self.due = 0;
     }
 
-    /// Drops all packets, and what of the stream stands before `end`. Their numbers stay
-    /// used.
+    /// Drops all packets, and the part of the stream before `end`. Their numbers stay used.
     pub(super) fn clear(&mut self, end: u64) {
         *self = Self::restore(self.next, self.numbering, self.digest(), end);
     }

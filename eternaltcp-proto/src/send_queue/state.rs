@@ -48,7 +48,7 @@ impl SendQueue {
         self.numbered.data().chain(self.backlog.chunks())
     }
 
-    /// Makes a queue of what these told.
+    /// Restores a queue from these values.
     pub(crate) fn restore(
         state: SendingState,
         boundaries: &[Boundary],
@@ -113,7 +113,7 @@ fn restore_phase(phase: SendPhase) -> SendState {
     }
 }
 
-/// What the reset says that has its number: this side has encoded it.
+/// The payload of the reset with that number, which this side has encoded.
 fn read_reset(payload: Option<&Bytes>) -> Reset {
     let reset = payload.and_then(|payload| Reset::decode(payload).ok());
     reset.unwrap_or(Reset::new(Cause::Application))

@@ -28,7 +28,7 @@ fn packets_are_numbered_from_the_opening_to_the_end_across_the_wrap() {
 }
 
 #[test]
-fn what_no_peer_has_delivered_is_sent_from_its_opening_on_as_if_it_was_new() {
+fn data_that_no_peer_has_delivered_are_sent_again_from_the_opening_on() {
     let opening = || (Kind::Open, Bytes::from_static(b"\0"));
     for is_acknowledged in [false, true] {
         let mut queue = queue();
@@ -84,7 +84,7 @@ fn numbers_from_the_past_or_the_future_and_other_digests_do_not_fit() {
 }
 
 #[test]
-fn what_waits_is_counted_with_a_number_and_without() {
+fn waiting_data_are_counted_with_and_without_a_number() {
     let mut queue = queue();
     for _ in 0..3 {
         queue.write(vec![1; 5000].into());
@@ -110,7 +110,7 @@ fn the_limit_holds_data_back_but_not_the_reset() {
 }
 
 #[test]
-fn what_a_restart_drops_is_charged_until_the_peer_has_delivered_it() {
+fn data_that_a_restart_drops_are_charged_until_the_peer_has_delivered_them() {
     for waits in [0, 1] {
         let mut queue = queue();
         queue.write(vec![1; 5000].into());

@@ -1,4 +1,4 @@
-//! What the peer was told of a session's receiving direction.
+//! The state of a session's receiving direction that was advertised to the peer.
 
 use crate::seq::Seq;
 

@@ -159,7 +159,7 @@ impl Session {
         !std::mem::replace(&mut self.is_dirty, true)
     }
 
-    /// Removes the mark: the driver looks at it.
+    /// Clears the mark, because the driver looks at the session.
     pub(crate) fn clear_dirty(&mut self) {
         self.is_dirty = false;
     }
@@ -259,7 +259,8 @@ impl Session {
         self.receive.receive_opening();
     }
 
-    /// Makes a session that the peer has not answered new again. Returns whether that was possible.
+    /// Returns a session that the peer has not answered to its initial state. Returns whether that
+    /// was possible.
     pub(crate) fn unsend(&mut self, first: Seq, target: Option<Bytes>) -> bool {
         let is_asked = self.opening == Opening::Asked && !self.receive.is_discarding();
         let target = target.filter(|_| is_asked && self.abort.is_none());
@@ -344,7 +345,7 @@ impl Session {
     }
 }
 
-/// What the driver has to do with a session's local socket.
+/// The next action of the driver on a session's local socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery<'a> {
     /// Nothing at the moment.

@@ -8,7 +8,7 @@ use crate::send_queue::SendQueue;
 use crate::state::{Damaged, DetachedSession, OpeningState, SessionState};
 
 impl Session {
-    /// All but packets and payload. What belongs to a carrier is left out.
+    /// All but packets and payload. The state of a carrier is left out.
     pub(crate) fn state(&self, id: SessionId) -> SessionState {
         SessionState {
             id,
@@ -34,8 +34,7 @@ impl Session {
         }
     }
 
-    /// Makes a session of what was taken out. `limit` is what the peer knows of a
-    /// session's limit before it is told more.
+    /// Restores a session from its state. `limit` is a session's limit as the peer knows it.
     pub(crate) fn restore(limit: u64, detached: DetachedSession) -> Result<Self, Damaged> {
         let DetachedSession { state, boundaries, payload, surplus } = detached;
         let receive = ReceiveQueue::restore(&state.receive, surplus)?;

@@ -40,7 +40,7 @@ impl Default for StandbyConfig {
     }
 }
 
-/// What the driver of a standby carrier is told.
+/// An event for the driver of a standby carrier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StandbyEvent {
     /// The carrier stands by: [`crate::Tunnel::attach_standby`] may take it.
@@ -261,17 +261,17 @@ impl Standby {
         }
     }
 
-    /// Returns what the tunnel takes over with a carrier that is to join: the start of a packet,
-    /// its liveness, and how long an answer may take. Returns `None` if it does not stand by for
-    /// `tunnel`.
+    /// Returns the state that the tunnel takes over with a carrier that is to join: the start of a
+    /// packet, its liveness, and how long an answer may take. Returns `None` if it does not stand
+    /// by for `tunnel`.
     pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Liveness, Duration)> {
         let StandbyState::Ready(liveness) = self.state else { return None };
         (self.tunnel == tunnel).then_some((self.decoder, *liveness, self.config.patience))
     }
 
-    /// Returns what the tunnel takes over with the carrier: the start of a packet whose rest has
-    /// not arrived, and the heartbeat whose echo may still come. Returns `None` if it does not
-    /// stand by for `tunnel`.
+    /// Returns the state that the tunnel takes over with the carrier: the start of a packet whose
+    /// rest has not arrived, and the heartbeat whose echo may still come. Returns `None` if it does
+    /// not stand by for `tunnel`.
     pub(crate) fn into_carrier(self, tunnel: TunnelId) -> Option<(Decoder, Option<Seq>)> {
         let StandbyState::Ready(liveness) = self.state else { return None };
         (self.tunnel == tunnel).then(|| (self.decoder, liveness.under_way()))

@@ -7,7 +7,7 @@ use crate::error::Violation;
 use crate::id::{Epoch, TunnelId};
 use crate::packet::Kind;
 use crate::transmit::Transmit;
-use crate::wire::{Malformed, Reader, Writer};
+use crate::wire::{FieldWriter, Malformed, Reader};
 
 /// The client's `standby` packet: for which tunnel its carrier is to stand by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ pub(super) struct StandbyAnswer {
 
 impl StandbyAnswer {
     pub(super) fn encode(&self) -> Vec<u8> {
-        Writer::default().u32(self.version).u64(millis(self.silence)).finish()
+        FieldWriter::default().u32(self.version).u64(millis(self.silence)).finish()
     }
 
     pub(super) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_comes_back_and_no_cut_of_it_does() {
+    fn messages_survive_encoding_and_truncated_ones_are_rejected() {
         let bytes = request().encode();
         assert_eq!(StandbyRequest::decode(&bytes), Ok(request()));
         let answer = StandbyAnswer { version: 1, silence: Duration::from_millis(45_001) };

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// A timer that fires later than this was delayed because this process stood still.
+/// A timer that fires later than this was delayed because this process was stopped.
 const STOPPED: Duration = Duration::from_secs(1);
 
-/// How much time the server has to answer after this process stood still.
+/// How much time the server has to answer after this process was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A request that must be answered in time.
 #[derive(Debug)]
 pub(crate) struct Question {
-    /// When it is too late for the answer.
+    /// The deadline of the answer.
     until: Time,
     /// When it was sent, or `None` if it is still due.
     sent: Option<Time>,
@@ -41,7 +41,7 @@ impl Question {
         self.until
     }
 
-    /// Returns whether its time is over. If this process stood still meanwhile, the answer may be
+    /// Returns whether its time is over. If this process was stopped meanwhile, the answer may be
     /// waiting to be read, and gets another chance.
     pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
         if now.since(self.until) >= STOPPED {

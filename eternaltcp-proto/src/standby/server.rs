@@ -52,7 +52,7 @@ impl Waiting {
         self.liveness.poll_timeout()
     }
 
-    /// Returns what the tunnel takes over with a carrier that joins.
+    /// Returns the state that the tunnel takes over with a carrier that joins.
     pub(crate) fn into_liveness(self) -> Liveness {
         self.liveness
     }

@@ -14,7 +14,7 @@ const FLOOR: Duration = Duration::from_millis(250);
 /// However long round trips are, no answer is waited for longer than this.
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the operating system's TCP knows of a carrier.
+/// The report of the operating system's TCP about a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PathReport {
     /// The smoothed round trip and its mean deviation (RFC 6298), if known.
@@ -52,7 +52,7 @@ pub(crate) struct Doubt {
     asked: Option<Time>,
     /// When the oldest heartbeat without an answer was due.
     unanswered: Option<Time>,
-    /// When the first thing was sent since the last heartbeat.
+    /// When the first packet was sent after the last heartbeat.
     unasked: Option<Time>,
     /// When the operating system last confirmed the path.
     vouched: Option<Time>,
@@ -237,7 +237,7 @@ impl Doubt {
         }
     }
 
-    /// Starts every wait again at `start`, because this process stood still.
+    /// Starts every wait again at `start`, because this process was stopped.
     pub(crate) fn restart(&mut self, start: Time) {
         for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked, &mut self.unanswered]
         {

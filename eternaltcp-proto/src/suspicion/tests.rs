@@ -107,7 +107,7 @@ fn without_reports_a_heartbeat_asks_and_its_silence_is_doubted() {
 }
 
 #[test]
-fn who_is_heard_is_not_doubted_whatever_waits() {
+fn a_carrier_that_delivers_data_is_not_doubted() {
     let mut doubt = sent_at_zero();
     doubt.handle_heard();
     doubt.handle_report(at(2000), report(1, Some(2000)));
@@ -115,7 +115,7 @@ fn who_is_heard_is_not_doubted_whatever_waits() {
 }
 
 #[test]
-fn a_peer_that_is_heard_and_never_answers_is_doubted_at_last() {
+fn a_peer_that_sends_data_and_never_answers_is_doubted_at_last() {
     let mut doubt = Doubt::new(MAX_WAIT);
     doubt.handle_asked(at(0));
     for tick in 1..60 {

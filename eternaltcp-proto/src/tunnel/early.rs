@@ -1,9 +1,9 @@
 //! Early replay: the data that a client sends together with its attach, before it knows what the
 //! server has.
 //!
-//! The server takes what fits before it sends its numbers, as if the data had come on the previous
-//! carrier. Nothing else of the attach changes. The last keystrokes therefore arrive one round trip
-//! sooner, and at worst early packets are useless.
+//! The server accepts the packets that fit before it sends its numbers, as if they had arrived on
+//! the previous carrier. Nothing else of the attach changes. The last keystrokes therefore arrive
+//! one round trip sooner, and at worst early packets are useless.
 
 use bytes::Bytes;
 

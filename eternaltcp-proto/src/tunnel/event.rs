@@ -4,7 +4,7 @@ use crate::id::SessionId;
 use crate::reason::{Closing, Refusal};
 use crate::suspicion::Suspicion;
 
-/// What the driver is told.
+/// An event for the driver.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The carrier is bound to the tunnel.
@@ -26,7 +26,7 @@ pub enum Event {
     /// [`crate::Tunnel::reset`].
     Opened(SessionId),
     /// Look at the session again: at the data to deliver, and at how much may be read.
-    Touched(SessionId),
+    Dirty(SessionId),
     /// The peer closed the tunnel.
     Closed(Closing),
 }

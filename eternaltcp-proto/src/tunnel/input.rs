@@ -18,8 +18,8 @@ use crate::state::Damaged;
 use crate::time::Time;
 use crate::wire::Reader;
 
-/// The most refused sessions whose refusal the peer has not confirmed. An honest peer may not know
-/// our limit, and opens as many as its own limit allows.
+/// The maximum number of refused sessions whose refusal the peer has not confirmed. An honest peer
+/// may not know our limit, and opens as many as its own limit allows.
 const MAX_REFUSED: usize = 16 * 1024;
 
 impl Tunnel {
@@ -47,9 +47,8 @@ impl Tunnel {
         self.note_suspicion();
     }
 
-    /// Excuses silence. A peer that stood still is not an application that stalls: of a silence
-    /// longer than the pause between heartbeats, resets that wait behind data count only the
-    /// beginning.
+    /// Excuses silence. A stopped peer is not a stalled application: of a silence longer than the
+    /// pause between heartbeats, resets that wait behind data count only the beginning.
     fn excuse(&mut self, now: Time, silence: Duration) {
         let counted = (self.config.dead_after / 2).min(RESET_PATIENCE / 2);
         if silence > counted {

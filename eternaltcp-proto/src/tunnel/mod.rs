@@ -33,7 +33,7 @@ pub use joined::JoinedId;
 pub use output::TimeoutReason;
 pub use standby::NotStandingBy;
 pub use stats::Stats;
-pub use view::{SessionView, Stage};
+pub use view::{SessionPhase, SessionView};
 
 use crate::attach::{Intent, Settings};
 use crate::config::Config;
@@ -50,8 +50,8 @@ use sessions::Sessions;
 #[derive(Debug)]
 pub struct Tunnel {
     config: Config,
-    identity: Identity,
-    peer: Peer,
+    identity: TunnelIdentity,
+    peer: PeerSettings,
     sessions: Sessions,
     carriers: Carriers,
     early: Early,
@@ -60,9 +60,9 @@ pub struct Tunnel {
     events: VecDeque<Event>,
 }
 
-/// What distinguishes a tunnel from others, and its attaches from each other.
+/// The identity of a tunnel and of its current attach.
 #[derive(Clone, Copy, Debug)]
-struct Identity {
+struct TunnelIdentity {
     side: Side,
     /// `None` until the server has assigned one.
     id: Option<TunnelId>,
@@ -70,9 +70,9 @@ struct Identity {
     epoch: Epoch,
 }
 
-/// What the peer said at the last attach.
+/// The settings that the peer stated at the last attach.
 #[derive(Clone, Copy, Default, Debug)]
-struct Peer {
+struct PeerSettings {
     /// Its settings.
     settings: Option<Settings>,
     /// The features that the server has stated.
@@ -81,7 +81,7 @@ struct Peer {
 
 /// Why a session cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SessionOpenError {
     /// The tunnel already has the maximum number of sessions.
     #[error("the tunnel already has the maximum number of sessions")]
     LimitReached,
@@ -103,8 +103,8 @@ impl Tunnel {
         let session_limit = config.session_limit.max(cost(1));
         let config = Config { session_limit, ..config };
         Self {
-            identity: Identity { side, id: None, epoch: Epoch::default() },
-            peer: Peer::default(),
+            identity: TunnelIdentity { side, id: None, epoch: Epoch::default() },
+            peer: PeerSettings::default(),
             sessions: Sessions::new(side, &config),
             carriers: Carriers::new(),
             early: Early::default(),
@@ -139,7 +139,7 @@ impl Tunnel {
         self.peer.settings.as_ref()
     }
 
-    /// Returns what it has done so far.
+    /// Returns its counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
@@ -171,7 +171,7 @@ impl Tunnel {
     /// Returns whether a close is complete: its packet was polled, or there is no carrier for it. A
     /// carrier that is being attached counts as one.
     #[must_use]
-    pub fn is_close_told(&self) -> bool {
+    pub fn is_close_sent(&self) -> bool {
         let is_said = match self.carriers.current() {
             Carrier::Detached => true,
             Carrier::Attaching(_) => false,
@@ -228,7 +228,7 @@ impl Tunnel {
 
     fn restart_keeping(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
         self.handle_lost();
-        (self.identity.id, self.peer, self.closing) = (None, Peer::default(), None);
+        (self.identity.id, self.peer, self.closing) = (None, PeerSettings::default(), None);
         self.early.is_unanswered = false;
         self.sessions.forget_peer();
         let mut lost = Vec::new();
@@ -251,7 +251,8 @@ impl Tunnel {
         lost
     }
 
-    /// Makes a session that the peer has not answered new again. Returns whether it is new.
+    /// Returns a session that the peer has not answered to its initial state. Returns whether it is
+    /// new.
     fn renew(&mut self, id: SessionId, target: impl Fn(SessionId) -> Option<Bytes>) -> bool {
         let first = self.config.first_seq;
         let is_new = self.sessions.with(id, |session| {
@@ -338,7 +339,7 @@ impl Tunnel {
     }
 }
 
-/// What the client asks for at its next attach.
+/// The client's request at its next attach.
 impl Tunnel {
     fn intent(&self, new: impl FnOnce() -> Intent) -> Intent {
         self.identity.id.map_or_else(new, |tunnel| Intent::Resume { tunnel })

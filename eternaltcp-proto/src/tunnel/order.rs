@@ -12,7 +12,7 @@ use crate::seq::Seq;
 use crate::time::Time;
 
 /// The position of a numbered packet.
-pub(super) enum Place {
+pub(super) enum Position {
     /// It is the next one.
     Next,
     /// Packets before it are missing, and another carrier will bring them.
@@ -23,7 +23,7 @@ impl Tunnel {
     /// Returns the packet's position. The number must be the next one, with two exceptions: the
     /// reset of a peer that we have reset ourselves may skip what the peer dropped, and while
     /// carriers are joined the missing packets may be on another one.
-    pub(super) fn place(&self, id: SessionId, header: &Header) -> Result<Place, Violation> {
+    pub(super) fn place(&self, id: SessionId, header: &Header) -> Result<Position, Violation> {
         let Some(session) = self.sessions.get(id) else { return Err(no_such(header)) };
         let expected = session.receive().next();
         let is_later = header.seq.distance_from(expected) < 1 << 31;
@@ -39,7 +39,7 @@ impl Tunnel {
         if is_first.is_some_and(|kind| header.kind != kind && header.kind != Kind::Reset) {
             return Err(Violation::OutOfPlace(header.kind));
         }
-        Ok(if is_next { Place::Next } else { Place::Ahead })
+        Ok(if is_next { Position::Next } else { Position::Ahead })
     }
 
     /// Handles data of a joined carrier, where only packet numbers give an order.
@@ -66,12 +66,12 @@ impl Tunnel {
         &mut self,
         now: Time,
         id: SessionId,
-        place: Place,
+        place: Position,
         (header, payload): (&Header, Bytes),
     ) -> Result<(), Violation> {
         match place {
-            Place::Next => self.take(now, id, header, payload),
-            Place::Ahead => self.put_in_reorder_buffer(id, header, payload),
+            Position::Next => self.take(now, id, header, payload),
+            Position::Ahead => self.put_in_reorder_buffer(id, header, payload),
         }
     }
 
@@ -112,7 +112,7 @@ impl Tunnel {
         }
     }
 
-    /// Returns the session's next packet, if it was put aside.
+    /// Returns the session's next packet, if it is buffered.
     fn next_reordered(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
         let seq = self.sessions.get(id)?.receive().next();
         let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
@@ -140,13 +140,13 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Drops packets that were put aside of a session that this side has reset. A reset among them
+    /// Drops packets that are buffered of a session that this side has reset. A reset among them
     /// is taken: its sender sends no other, and it skips the missing packets.
     pub(super) fn discard_ahead(&mut self, now: Time, id: SessionId) {
         let is_discarding = self.sessions.get(id).is_some_and(|it| it.receive().is_discarding());
         let Some(attached) = self.attached_mut().filter(|_| is_discarding) else { return };
         let Some((seq, payload)) = attached.reorder.retire(id) else { return };
-        // It was checked when it was put aside.
+        // It was checked when it was buffered.
         if let Ok(reset) = Reset::decode(&payload) {
             self.handle_reset(now, id, seq, reset);
             self.owe_ack(now, id);

@@ -155,7 +155,7 @@ impl Outbox {
         self.delayed.deadline
     }
 
-    /// Sends what has waited for a packet to travel with, if it is time.
+    /// Sends numbers that waited for a packet to travel with, if they are due.
     pub(super) fn handle_timeout(&mut self, now: Time) {
         if self.delayed.deadline.take_if(|at| *at <= now).is_some() {
             self.acks.extend(self.delayed.acks.drain(..));

@@ -104,7 +104,7 @@ impl Tunnel {
         None
     }
 
-    /// Returns what the attached carrier may send now.
+    /// Returns the packets that the attached carrier may send now.
     fn route(&self, now: Time) -> Route {
         let has_others = self.attached().is_some_and(Attached::has_open_joined);
         if has_others && self.sessions.is_typing(now) {
@@ -189,8 +189,8 @@ impl Tunnel {
         .min()
     }
 
-    /// Handles the passing of time. Give it first what arrived before `now`: a carrier is judged by
-    /// what was read.
+    /// Handles the passing of time. Pass all input that arrived before `now` first: a carrier is
+    /// judged by the input that was read.
     pub fn handle_timeout(&mut self, now: Time) {
         let Some(liveness) = self.carriers.liveness_mut() else { return };
         if !liveness.handle_timeout(now) {

@@ -10,8 +10,8 @@ use crate::suspicion::{PathReport, Suspicion};
 use crate::time::Time;
 
 impl Tunnel {
-    /// Returns since when the carrier is silent, excluding the time in which this process stood
-    /// still, and its smoothed round trip.
+    /// Returns since when the carrier is silent, excluding the time in which this process was
+    /// stopped, and its smoothed round trip.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
         let liveness = &self.attached()?.liveness;

@@ -1,8 +1,8 @@
-//! What the driver does for the local sockets.
+//! The methods for local sockets, called by the driver.
 
 use bytes::Bytes;
 
-use super::{Event, OpenError, Tunnel};
+use super::{Event, SessionOpenError, Tunnel};
 use crate::id::SessionId;
 use crate::packet::Kind;
 use crate::reason::Reset;
@@ -14,16 +14,16 @@ impl Tunnel {
     ///
     /// # Errors
     /// The tunnel has no share left for it.
-    pub fn open(&mut self, target: Bytes) -> Result<SessionId, OpenError> {
+    pub fn open(&mut self, target: Bytes) -> Result<SessionId, SessionOpenError> {
         if self.closing.is_some() {
-            return Err(OpenError::Closed);
+            return Err(SessionOpenError::Closed);
         }
         let (least, most) = Kind::Open.payload_range();
         if target.len() < least || target.len() > most {
-            return Err(OpenError::BadTarget);
+            return Err(SessionOpenError::BadTarget);
         }
         if !self.has_share() {
-            return Err(OpenError::LimitReached);
+            return Err(SessionOpenError::LimitReached);
         }
         let id = self.sessions.open(&self.config, self.send_limit(), target)?;
         self.stats.sessions += 1;
@@ -197,7 +197,7 @@ impl Tunnel {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        self.sessions.poll_dirty().map(Event::Touched)
+        self.sessions.poll_dirty().map(Event::Dirty)
     }
 
     /// Returns a session whose exported state may have changed since this last returned its id, or

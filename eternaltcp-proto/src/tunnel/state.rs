@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::state::{Boundary, DetachedSession, RestoreError, SessionState, TunnelState};
 
 impl Tunnel {
-    /// What it knows beside its sessions.
+    /// Returns its state, without its sessions.
     #[must_use]
     pub fn state(&self) -> TunnelState {
         let (next_id, peer_id) = self.sessions.last_ids();
@@ -25,7 +25,7 @@ impl Tunnel {
         }
     }
 
-    /// What it knows of a session, if there is a record of it.
+    /// Returns the state of a session, if there is a record of it.
     #[must_use]
     pub fn session_state(&self, id: SessionId) -> Option<SessionState> {
         self.sessions.get(id).map(|session| session.state(id))
@@ -46,9 +46,9 @@ impl Tunnel {
         (self.state(), sessions.collect())
     }
 
-    /// Makes a tunnel of its state: it goes on, detached, and its next attach has an epoch
-    /// above all that were used before. What the peer was told that is held stays true,
-    /// whatever `config` says.
+    /// Makes a tunnel of its state: it goes on, detached, and its next attach has an epoch above
+    /// all that were used before. Limits that were advertised to the peer stay valid, whatever
+    /// `config` says.
     ///
     /// # Errors
     /// When something does not fit together.

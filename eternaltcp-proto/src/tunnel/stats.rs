@@ -1,6 +1,6 @@
 //! The counters of a tunnel.
 
-/// What a tunnel has done since it was made.
+/// The counters of a tunnel since it was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Attaches completed.

@@ -6,7 +6,7 @@ use crate::session::{Opening, Session};
 
 /// The stage of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
+pub enum SessionPhase {
     /// Its target is not connected yet.
     Opening,
     /// Both directions are open.
@@ -21,7 +21,7 @@ pub enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionView {
     /// Its stage.
-    pub stage: Stage,
+    pub stage: SessionPhase,
     /// Payload bytes that the local application sent and the peer's application has not taken yet,
     /// as far as this side knows.
     pub queued: u64,
@@ -49,18 +49,18 @@ impl Tunnel {
     }
 }
 
-fn stage(session: &Session) -> Stage {
+fn stage(session: &Session) -> SessionPhase {
     let is_reset = session.receive().is_discarding()
         || session.pending_reset().is_some()
         || session.send().is_resetting();
     if is_reset {
-        Stage::Resetting
+        SessionPhase::Resetting
     } else if *session.opening() != Opening::Established {
-        Stage::Opening
+        SessionPhase::Opening
     } else if session.send().is_open() && session.receive().is_open() {
-        Stage::Open
+        SessionPhase::Open
     } else {
-        Stage::Ending
+        SessionPhase::Ending
     }
 }
 
@@ -77,9 +77,9 @@ mod tests {
         let id = tunnel.open(Bytes::from_static(b"\0")).unwrap();
         tunnel.write(Time::ZERO, id, Bytes::from_static(b"hello"));
         let view = tunnel.session_view(id).unwrap();
-        assert_eq!(view, SessionView { stage: Stage::Opening, queued: 5, undelivered: 0 });
+        assert_eq!(view, SessionView { stage: SessionPhase::Opening, queued: 5, undelivered: 0 });
         tunnel.kill(Time::ZERO, id, Reset::new(Cause::Killed));
-        assert_eq!(tunnel.session_view(id).map(|view| view.stage), Some(Stage::Resetting));
+        assert_eq!(tunnel.session_view(id).map(|view| view.stage), Some(SessionPhase::Resetting));
         assert!(tunnel.has_session(id), "its socket is to be told");
         tunnel.delivered_ending(Time::ZERO, id);
         assert_eq!(tunnel.session_view(id), None);

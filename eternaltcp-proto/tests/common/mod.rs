@@ -38,10 +38,10 @@ pub(crate) fn pattern(length: usize) -> Bytes {
 }
 
 /// The local end of a session, in place of a TCP socket.
-pub(crate) struct Socket {
+pub(crate) struct TestSocket {
     /// How many more bytes the application will read.
     pub(crate) takes: usize,
-    /// What it was given.
+    /// The bytes that it was given.
     pub(crate) got: Vec<u8>,
     /// Whether it was told the end of stream.
     pub(crate) is_ended: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Socket {
     is_finishing: bool,
 }
 
-impl Socket {
+impl TestSocket {
     fn new(takes: usize) -> Self {
         Self {
             takes,
@@ -75,10 +75,10 @@ impl Socket {
 }
 
 /// One side: its tunnel and its local sockets.
-pub(crate) struct Peer {
+pub(crate) struct TestPeer {
     pub(crate) tunnel: Tunnel,
-    pub(crate) sockets: BTreeMap<SessionId, Socket>,
-    /// Every event except [`Event::Touched`].
+    pub(crate) sockets: BTreeMap<SessionId, TestSocket>,
+    /// Every event except [`Event::Dirty`].
     pub(crate) events: Vec<Event>,
     /// Whether offered sessions are accepted at once.
     pub(crate) is_accepting: bool,
@@ -86,7 +86,7 @@ pub(crate) struct Peer {
     pub(crate) takes: usize,
 }
 
-impl Peer {
+impl TestPeer {
     fn new(side: Side, config: Config) -> Self {
         Self {
             tunnel: Tunnel::new(side, config),
@@ -97,16 +97,16 @@ impl Peer {
         }
     }
 
-    pub(crate) fn socket(&mut self, id: SessionId) -> &mut Socket {
+    pub(crate) fn socket(&mut self, id: SessionId) -> &mut TestSocket {
         let takes = self.takes;
-        self.sockets.entry(id).or_insert_with(|| Socket::new(takes))
+        self.sockets.entry(id).or_insert_with(|| TestSocket::new(takes))
     }
 
     /// Handles what the tunnel asks of the sockets.
     pub(crate) fn handle_events(&mut self, now: Time) {
         while let Some(event) = self.tunnel.poll_event() {
             match event {
-                Event::Touched(id) => self.serve(now, id),
+                Event::Dirty(id) => self.serve(now, id),
                 Event::Opened(id) if self.is_accepting => {
                     self.tunnel.accept(now, id);
                     self.serve(now, id);
@@ -167,28 +167,28 @@ impl Peer {
 }
 
 /// A client's tunnel, a server's, and the carrier.
-pub(crate) struct Pair {
+pub(crate) struct TestPair {
     pub(crate) now: Time,
-    pub(crate) client: Peer,
-    pub(crate) server: Peer,
+    pub(crate) client: TestPeer,
+    pub(crate) server: TestPeer,
     /// Every packet that was put on a carrier, in order, with its sender.
     pub(crate) log: Vec<(Side, Transmit)>,
     /// Changes what is put on the carrier.
     pub(crate) tamper: Option<fn(Side, &mut Transmit)>,
     acceptor: Option<Acceptor>,
-    to_server: Link,
-    to_client: Link,
+    to_server: TestLink,
+    to_client: TestLink,
 }
 
 /// One direction of a carrier.
 #[derive(Default)]
-struct Link {
+struct TestLink {
     flying: VecDeque<(Time, Bytes)>,
     is_held: bool,
     is_lossy: bool,
 }
 
-impl Pair {
+impl TestPair {
     pub(crate) fn new() -> Self {
         Self::with(Config::default(), Config::default())
     }
@@ -196,13 +196,13 @@ impl Pair {
     pub(crate) fn with(client: Config, server: Config) -> Self {
         Self {
             now: Time::new(Duration::from_secs(1000)),
-            client: Peer::new(Side::Client, client),
-            server: Peer::new(Side::Server, server),
+            client: TestPeer::new(Side::Client, client),
+            server: TestPeer::new(Side::Server, server),
             log: Vec::new(),
             tamper: None,
             acceptor: None,
-            to_server: Link::default(),
-            to_client: Link::default(),
+            to_server: TestLink::default(),
+            to_client: TestLink::default(),
         }
     }
 
@@ -213,14 +213,14 @@ impl Pair {
         pair
     }
 
-    pub(crate) fn peer(&mut self, side: Side) -> &mut Peer {
+    pub(crate) fn peer(&mut self, side: Side) -> &mut TestPeer {
         match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         }
     }
 
-    fn link_from(&mut self, side: Side) -> &mut Link {
+    fn link_from(&mut self, side: Side) -> &mut TestLink {
         match side {
             Side::Client => &mut self.to_server,
             Side::Server => &mut self.to_client,
@@ -237,14 +237,14 @@ impl Pair {
 
     /// Makes a new carrier and asks for it to be bound. Nothing is delivered yet.
     pub(crate) fn begin_attach(&mut self) {
-        (self.to_server, self.to_client) = (Link::default(), Link::default());
+        (self.to_server, self.to_client) = (TestLink::default(), TestLink::default());
         self.acceptor = Some(Acceptor::new(1000));
         self.client.tunnel.attach(self.now, new_tunnel);
     }
 
     /// Ends the carrier with everything in flight, and tells both sides.
     pub(crate) fn cut(&mut self) {
-        (self.to_server, self.to_client) = (Link::default(), Link::default());
+        (self.to_server, self.to_client) = (TestLink::default(), TestLink::default());
         self.acceptor = None;
         self.client.tunnel.handle_lost();
         self.server.tunnel.handle_lost();
@@ -467,7 +467,8 @@ impl Pair {
         }
     }
 
-    /// Returns the kinds and numbers of what was sent of a session since the log was at `from`.
+    /// Returns the kinds and numbers of a session's packets that were sent since the log was at
+    /// `from`.
     pub(crate) fn sent(&self, from: usize, side: Side, id: SessionId) -> Vec<(Kind, u32)> {
         let of_session = |(sender, transmit): &&(Side, Transmit)| {
             *sender == side

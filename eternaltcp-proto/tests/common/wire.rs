@@ -37,7 +37,7 @@ pub(crate) fn encode(transmit: &Transmit) -> Bytes {
 
 /// The fields of an `attach` payload.
 #[derive(Clone)]
-pub(crate) struct Hello {
+pub(crate) struct WireHello {
     pub(crate) version: u32,
     pub(crate) oldest: u32,
     pub(crate) epoch: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Hello {
     pub(crate) intent: Vec<u8>,
 }
 
-impl Hello {
+impl WireHello {
     /// Returns a request for a new tunnel.
     pub(crate) fn new_tunnel(epoch: u64) -> Self {
         let mut intent = vec![0];

@@ -5,9 +5,9 @@ use eternaltcp_proto::HEADER_LEN;
 
 /// A fuzzer's bytes, in order. At their end all decisions are 0.
 #[derive(Debug)]
-pub(super) struct Input<'a>(&'a [u8]);
+pub(super) struct FuzzInput<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> FuzzInput<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

@@ -14,7 +14,7 @@ use eternaltcp_proto::{
     StandbyConfig, Time, Tunnel, TunnelId,
 };
 
-use input::{Input, packet};
+use input::{FuzzInput, packet};
 use peer::{JOIN, Knowledge, OPEN, STANDBY, first_of};
 
 const TUNNEL: TunnelId = TunnelId([7; 16]);
@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Steps of one run: longer runs find no more.
 const STEPS: usize = 200;
 
-/// The most numbers that an acceptor accepts here.
+/// The maximum number of numbers that an acceptor accepts here.
 const MAX_NUMBERS: usize = 64;
 
 /// The progress of a run, with which tests check that not all runs end at the start.
@@ -43,7 +43,7 @@ pub struct Reached {
 
 /// Runs a hostile peer against a tunnel of this side.
 pub fn peer(side: Side, data: &[u8]) -> Reached {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let mut attack = Attack::new(side);
     attack.attach(&mut input);
     for _ in 0..STEPS {
@@ -94,7 +94,7 @@ impl Attack {
         }
     }
 
-    fn step(&mut self, input: &mut Input<'_>) {
+    fn step(&mut self, input: &mut FuzzInput<'_>) {
         match input.byte() % 16 {
             0 => self.attach(input),
             1 => self.stand_by(input),
@@ -112,7 +112,7 @@ impl Attack {
     }
 
     /// Sends any packet on the attached carrier.
-    fn say(&mut self, input: &mut Input<'_>) {
+    fn say(&mut self, input: &mut FuzzInput<'_>) {
         let bytes = self.known.packet(input);
         let result = self.tunnel.handle_input(self.now, bytes);
         if result.is_err() {
@@ -123,7 +123,7 @@ impl Attack {
     }
 
     /// Sends any packet on a joined carrier, mostly data.
-    fn say_beside(&mut self, input: &mut Input<'_>) {
+    fn say_beside(&mut self, input: &mut FuzzInput<'_>) {
         if self.joined.is_empty() {
             return self.say(input);
         }
@@ -137,7 +137,7 @@ impl Attack {
     }
 
     /// Attaches a new carrier.
-    fn attach(&mut self, input: &mut Input<'_>) {
+    fn attach(&mut self, input: &mut FuzzInput<'_>) {
         match self.side {
             Side::Server => {
                 let epoch = input.near_long(self.tunnel.epoch().0.saturating_add(1));
@@ -155,7 +155,7 @@ impl Attack {
         }
     }
 
-    fn answer_attach(&mut self, input: &mut Input<'_>) {
+    fn answer_attach(&mut self, input: &mut FuzzInput<'_>) {
         // An earlier answer may have given it another name.
         let id = self.tunnel.id().unwrap_or(TUNNEL);
         let answer = self.known.answer(input, self.tunnel.epoch().0, id);
@@ -169,7 +169,7 @@ impl Attack {
     }
 
     /// Passes a request to an acceptor in two parts. Returns whether it takes more.
-    fn ask(&mut self, acceptor: &mut Acceptor, request: Bytes, input: &mut Input<'_>) -> bool {
+    fn ask(&mut self, acceptor: &mut Acceptor, request: Bytes, input: &mut FuzzInput<'_>) -> bool {
         let cut = usize::from(input.byte()) * 4 % (request.len() + 1);
         for part in [request.slice(..cut), request.slice(cut..)] {
             acceptor.handle_input(part);
@@ -201,12 +201,12 @@ impl Attack {
     }
 
     /// Makes a carrier stand by, and then join or be attached.
-    fn stand_by(&mut self, input: &mut Input<'_>) {
+    fn stand_by(&mut self, input: &mut FuzzInput<'_>) {
         match self.side {
             Side::Server => {
                 let mut acceptor = Acceptor::new(MAX_NUMBERS);
-                let wish = self.known.standby(input, TUNNEL);
-                if !self.ask(&mut acceptor, wish, input) {
+                let request = self.known.standby(input, TUNNEL);
+                if !self.ask(&mut acceptor, request, input) {
                     return;
                 }
                 let epoch = self.tunnel.epoch().0;
@@ -227,7 +227,7 @@ impl Attack {
         }
     }
 
-    fn stand_by_client(&mut self, input: &mut Input<'_>) {
+    fn stand_by_client(&mut self, input: &mut FuzzInput<'_>) {
         let Some(mut standby) = self.tunnel.stand_by(self.now, StandbyConfig::default()) else {
             return;
         };
@@ -261,7 +261,7 @@ impl Attack {
         self.joined.extend(joined);
     }
 
-    fn pass_time(&mut self, input: &mut Input<'_>) {
+    fn pass_time(&mut self, input: &mut FuzzInput<'_>) {
         self.now = self.now + Duration::from_millis(u64::from(input.byte()) * 16);
         self.tunnel.handle_timeout(self.now);
         if !self.tunnel.is_attached() {
@@ -281,7 +281,7 @@ impl Attack {
         }
     }
 
-    /// Does what a driver does with local sockets.
+    /// Serves the local sockets as a driver does.
     fn serve(&mut self) {
         let now = self.now;
         while self.tunnel.poll_event().is_some() {}
@@ -332,7 +332,7 @@ impl Attack {
         if self.tunnel.is_closed() || self.tunnel.epoch().0 >= u64::MAX - 1 {
             return;
         }
-        let none = &mut Input::new(&[]);
+        let none = &mut FuzzInput::new(&[]);
         self.known.forget();
         self.attach(none);
         assert!(self.tunnel.is_attached(), "a good carrier is taken");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use eternaltcp_proto::{Kind, Side, Transmit, TunnelId};
 
-use super::input::{Input, packet};
+use super::input::{FuzzInput, packet};
 
 pub(super) const DATA: u32 = 0;
 pub(super) const HEARTBEAT: u32 = 1;
@@ -28,17 +28,17 @@ pub(super) fn first_of(victim: Side) -> u32 {
 
 /// Numbers of one session, as its peer sees them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Numbers {
+struct PeerNumbers {
     /// The next one that the peer sends.
     next: u32,
     /// The next one that it acknowledges.
     ack: u32,
 }
 
-/// What a peer knows of the tunnel.
+/// The state of the tunnel as its peer knows it.
 #[derive(Debug)]
 pub(super) struct Knowledge {
-    sessions: BTreeMap<u32, Numbers>,
+    sessions: BTreeMap<u32, PeerNumbers>,
     /// The next session that it opens.
     next_id: u32,
     /// Sessions that the tunnel listed at its last attach.
@@ -78,14 +78,14 @@ impl Knowledge {
         }
     }
 
-    fn pick(&self, input: &mut Input<'_>) -> u32 {
+    fn pick(&self, input: &mut FuzzInput<'_>) -> u32 {
         let count = self.sessions.len().max(1);
         let at = usize::from(input.byte()) % count;
         self.sessions.keys().nth(at).copied().unwrap_or(self.next_id)
     }
 
     /// Returns a packet for the attached carrier: mostly a good one.
-    pub(super) fn packet(&mut self, input: &mut Input<'_>) -> Bytes {
+    pub(super) fn packet(&mut self, input: &mut FuzzInput<'_>) -> Bytes {
         const USUAL: [u32; 12] = [0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8];
         let kind = match input.byte() {
             choice @ 0..=239 => USUAL[usize::from(choice) % USUAL.len()],
@@ -94,7 +94,7 @@ impl Knowledge {
         let session = match kind {
             OPEN => {
                 let id = input.near(self.next_id);
-                self.sessions.insert(id, Numbers::default());
+                self.sessions.insert(id, PeerNumbers::default());
                 self.next_id = self.next_id.max(id).saturating_add(2);
                 id
             }
@@ -112,7 +112,7 @@ impl Knowledge {
     }
 
     /// Returns a packet for a joined carrier: mostly data, in any order.
-    pub(super) fn packet_beside(&mut self, input: &mut Input<'_>) -> Bytes {
+    pub(super) fn packet_beside(&mut self, input: &mut FuzzInput<'_>) -> Bytes {
         if input.byte() > 230 {
             return self.packet(input);
         }
@@ -123,7 +123,7 @@ impl Knowledge {
     }
 
     /// Returns a client's complete request.
-    pub(super) fn request(&self, input: &mut Input<'_>, epoch: u64, tunnel: TunnelId) -> Bytes {
+    pub(super) fn request(&self, input: &mut FuzzInput<'_>, epoch: u64, tunnel: TunnelId) -> Bytes {
         let mut body = b"etcp".to_vec();
         body.extend(input.near(1).to_le_bytes());
         body.extend(1_u32.to_le_bytes());
@@ -144,14 +144,19 @@ impl Knowledge {
         all.concat().into()
     }
 
-    fn early(&self, input: &mut Input<'_>) -> Bytes {
+    fn early(&self, input: &mut FuzzInput<'_>) -> Bytes {
         let session = self.pick(input);
         let next = self.sessions.get(&session).map_or(0, |it| it.next);
         packet(DATA, session, input.near(next), 0, &payload(DATA, input))
     }
 
     /// Returns a server's complete answer.
-    pub(super) fn answer(&self, input: &mut Input<'_>, epoch: u64, tunnel: TunnelId) -> Vec<Bytes> {
+    pub(super) fn answer(
+        &self,
+        input: &mut FuzzInput<'_>,
+        epoch: u64,
+        tunnel: TunnelId,
+    ) -> Vec<Bytes> {
         let mut body = input.near(1).to_le_bytes().to_vec();
         body.extend(7_u64.to_le_bytes());
         body.extend(tunnel.0);
@@ -165,8 +170,8 @@ impl Knowledge {
         all
     }
 
-    /// Returns what the peer claims to have received of some of these sessions.
-    fn numbers(&self, input: &mut Input<'_>, ids: impl Iterator<Item = u32>) -> Vec<Bytes> {
+    /// Returns the numbers that the peer claims to have received of some of these sessions.
+    fn numbers(&self, input: &mut FuzzInput<'_>, ids: impl Iterator<Item = u32>) -> Vec<Bytes> {
         let mut all = Vec::new();
         for id in ids.take(40) {
             // Without input none is listed: all are then over.
@@ -182,7 +187,7 @@ impl Knowledge {
     }
 
     /// Returns a client's request to stand by, and some heartbeats.
-    pub(super) fn standby(&self, input: &mut Input<'_>, tunnel: TunnelId) -> Bytes {
+    pub(super) fn standby(&self, input: &mut FuzzInput<'_>, tunnel: TunnelId) -> Bytes {
         let mut body = b"etcp".to_vec();
         body.extend(input.near(1).to_le_bytes());
         body.extend(1_u32.to_le_bytes());
@@ -195,13 +200,13 @@ impl Knowledge {
 }
 
 /// Returns the settings of a side: 3 s, limits, 7 days; or anything.
-fn settings(input: &mut Input<'_>) -> Vec<u8> {
+fn settings(input: &mut FuzzInput<'_>) -> Vec<u8> {
     let fields = [3000, 80 << 10, 4096, 604_800_000];
     fields.into_iter().flat_map(|field| input.near_long(field).to_le_bytes()).collect()
 }
 
 /// Returns a payload that fits a kind.
-fn payload(kind: u32, input: &mut Input<'_>) -> Vec<u8> {
+fn payload(kind: u32, input: &mut FuzzInput<'_>) -> Vec<u8> {
     let length = match kind {
         DATA => usize::from(input.byte()) * 4 + 1,
         OPEN => 1,

@@ -9,7 +9,7 @@ const CLIENTS: u64 = 1000;
 
 /// The result of a dial.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Server {
+enum CrowdServer {
     /// Nobody answers.
     Silent,
     /// Its port is closed.
@@ -26,7 +26,7 @@ fn attached() -> Failover {
 }
 
 /// Returns when a client dials in a minute without a server.
-fn dials(seed: u64, server: Server) -> Vec<Time> {
+fn dials(seed: u64, server: CrowdServer) -> Vec<Time> {
     let mut rng = Rng::new(seed).fork(7);
     let mut failover = attached();
     failover.handle_lost(at(1000), rng.bits() as u32);
@@ -35,7 +35,7 @@ fn dials(seed: u64, server: Server) -> Vec<Time> {
         let Some((id, _)) = failover.poll_dial(now, rng.bits() as u32) else { continue };
         dials.push(now);
         assert!(failover.dialing() <= MAX_DIALS);
-        if server == Server::Closed {
+        if server == CrowdServer::Closed {
             failover.handle_failed(now, id, true, rng.bits() as u32);
         }
     }
@@ -44,7 +44,7 @@ fn dials(seed: u64, server: Server) -> Vec<Time> {
 
 #[test]
 fn a_thousand_clients_that_lose_their_carriers_at_once_spread_their_dials() {
-    for (server, most) in [(Server::Silent, 110), (Server::Closed, 20)] {
+    for (server, most) in [(CrowdServer::Silent, 110), (CrowdServer::Closed, 20)] {
         let all: Vec<_> = (0..CLIENTS).map(|seed| dials(seed, server)).collect();
         let worst = all.iter().map(Vec::len).max().unwrap_or_default();
         let mut later: Vec<_> = all.into_iter().flatten().filter(|now| *now > at(2000)).collect();

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{BOTH, Cut, Happening, Notice, Outcome, Path, Rng, Scenario};
+use eternaltcp_sim::{BOTH, Cut, Happening, LinkNotice, Rng, Scenario, SimPath, WorldOutcome};
 
-use crate::worlds::{SPARSE, TRAFFIC, Traffic, each, millis, route, run, scenario, times, worst};
+use crate::worlds::{
+    SPARSE, TRAFFIC, TrafficPattern, each, millis, route, run, scenario, times, worst,
+};
 
-struct Death {
-    traffic: Traffic,
+struct CarrierDeath {
+    traffic: TrafficPattern,
     round_trip: Duration,
     died: Time,
     /// The end whose data are lost; both if `None`.
@@ -16,13 +18,13 @@ struct Death {
     scenario: Scenario,
 }
 
-fn world(seed: u64) -> Death {
+fn world(seed: u64) -> CarrierDeath {
     let mut rng = Rng::new(seed).fork(4);
     let traffic = TRAFFIC[(seed % 5) as usize];
     let writer = [None, Some(Side::Client), Some(Side::Server)][(seed / 5 % 3) as usize];
     let round_trip = millis(rng.pick(&[1, 20, 100, 300, 800]));
     let died = Time::ZERO + rng.millis(8000, 10_000);
-    let path = Path { buffer: 200_000, jitter: round_trip / 40, ..Path::new(round_trip / 2) };
+    let path = SimPath { buffer: 200_000, jitter: round_trip / 40, ..SimPath::new(round_trip / 2) };
     let dead = path.clone().with_outage(died, died + Duration::from_secs(86_400), writer);
     let routes = vec![route(Time::ZERO, dead), route(died, path)];
     let mut scenario = scenario(seed, traffic, routes);
@@ -32,11 +34,11 @@ fn world(seed: u64) -> Death {
             plan.write = plan.write.min(1500);
         }
     }
-    Death { traffic, round_trip, died, writer, scenario }
+    CarrierDeath { traffic, round_trip, died, writer, scenario }
 }
 
 /// Returns the first such event after the death.
-fn first(outcome: &Outcome, died: Time, what: impl Fn(&Happening) -> bool) -> Time {
+fn first(outcome: &WorldOutcome, died: Time, what: impl Fn(&Happening) -> bool) -> Time {
     let found = times(outcome, what).into_iter().find(|at| *at >= died);
     found.expect("a dead carrier is doubted and replaced")
 }
@@ -44,7 +46,7 @@ fn first(outcome: &Outcome, died: Time, what: impl Fn(&Happening) -> bool) -> Ti
 #[test]
 fn a_path_that_dies_is_doubted_and_left_in_time() {
     let rows = each(0..300, |seed| {
-        let Death { traffic, round_trip, died, writer, scenario } = world(seed);
+        let CarrierDeath { traffic, round_trip, died, writer, scenario } = world(seed);
         let config = scenario.configs.client.clone();
         let outcome = run(scenario, died.since_origin() + millis(9000));
         let attached = first(&outcome, died, |what| *what == Happening::Attached);
@@ -58,16 +60,16 @@ fn a_path_that_dies_is_doubted_and_left_in_time() {
         // A side without data asks with the next heartbeat, even a reader that has acknowledged
         // everything.
         let quiet = match traffic {
-            Traffic::Idle | Traffic::Down => config.heartbeat,
-            Traffic::Sparse => millis(SPARSE),
-            Traffic::Up | Traffic::Both => Duration::ZERO,
+            TrafficPattern::Idle | TrafficPattern::Down => config.heartbeat,
+            TrafficPattern::Sparse => millis(SPARSE),
+            TrafficPattern::Up | TrafficPattern::Both => Duration::ZERO,
         };
         let patience = (round_trip * 2 + millis(150)).max(millis(300));
         let (doubt, attach) = (doubted.since(silent), attached.since(silent));
         assert!(doubt <= quiet + patience, "seed {seed}, {round_trip:?}: doubted after {doubt:?}");
         let most = quiet + round_trip * 5 + millis(300);
         assert!(attach <= most, "seed {seed}, {round_trip:?}: attached after {attach:?}");
-        let idle = if traffic == Traffic::Idle { config.heartbeat } else { Duration::ZERO };
+        let idle = if traffic == TrafficPattern::Idle { config.heartbeat } else { Duration::ZERO };
         let goes_on = match writer {
             Some(Side::Client) => round_trip * 5 / 2 + millis(550) + idle,
             _ => round_trip / 2 + round_trip / 10,
@@ -101,12 +103,12 @@ fn a_path_that_dies_during_a_handshake_is_left_too() {
     let rows = each(0..120, |seed| {
         let (died, round_trip) = (Time::ZERO + millis(5000), millis(100));
         let again = died + millis(250 + seed * 5);
-        let path = Path::new(round_trip / 2);
+        let path = SimPath::new(round_trip / 2);
         let forever = died + Duration::from_secs(86_400);
         let first_path = path.clone().with_outage(died, forever, None);
         let second = path.clone().with_outage(again, forever, None);
         let routes = vec![route(Time::ZERO, first_path), route(died, second), route(again, path)];
-        let outcome = run(scenario(seed, Traffic::Sparse, routes), millis(25_000));
+        let outcome = run(scenario(seed, TrafficPattern::Sparse, routes), millis(25_000));
         let attached = times(&outcome, |what| *what == Happening::Attached);
         let last = *attached.last().expect("it attached at all");
         assert!(last > died, "seed {seed} is still without a carrier");
@@ -123,10 +125,10 @@ fn a_carrier_that_is_cut_after_progress_is_dialled_again_at_once() {
             carrier,
             writer: Side::Client,
             offset: 150_000 + seed * 100,
-            notice: Notice::Both,
+            notice: LinkNotice::Both,
         };
-        let path = Path::new(millis(10));
-        let scenario = scenario(seed, Traffic::Up, vec![route(Time::ZERO, path)]);
+        let path = SimPath::new(millis(10));
+        let scenario = scenario(seed, TrafficPattern::Up, vec![route(Time::ZERO, path)]);
         let cuts = (0..8).map(cut).collect();
         let outcome = run(Scenario { cuts, ..scenario }, millis(10_000));
         let lost = times(&outcome, |what| *what == Happening::Lost);

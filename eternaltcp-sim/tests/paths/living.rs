@@ -3,31 +3,31 @@
 use std::time::Duration;
 
 use eternaltcp_proto::Time;
-use eternaltcp_sim::{Finish, Happening, Outcome, Path, Rng, Scenario, World};
+use eternaltcp_sim::{Finish, Happening, Rng, Scenario, SimPath, World, WorldOutcome};
 
-use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times};
+use crate::worlds::{TRAFFIC, TrafficPattern, each, millis, route, run, scenario, times};
 
-/// The most dials per minute, on any path.
+/// The maximum number of dials per minute, on any path.
 const MAX_DIALS_A_MINUTE: f64 = 60.0;
 
 /// For each loss rate in segments per thousand, the most attaches of another carrier per minute.
 const MAX_ATTACHES: [(u64, f64); 6] =
     [(0, 0.0), (1, 1.0), (5, 1.0), (10, 2.0), (20, 3.0), (50, 5.0)];
 
-fn any_path(rng: &mut Rng) -> Path {
+fn any_path(rng: &mut Rng) -> SimPath {
     let delay = rng.millis(1, 800) / 2;
     let rate = rng.pick(&[8, 20, 40]);
     let queue = rng.pick(&[0, 100, 500, 1500, 3000]);
-    Path {
+    SimPath {
         jitter: rng.pick(&[Duration::ZERO, delay / 10, delay / 2]),
         rate,
         buffer: (rate * (queue + 2 * delay.as_millis() as u64)).max(4000) as usize,
         loss: rng.pick(&MAX_ATTACHES).0,
-        ..Path::new(delay)
+        ..SimPath::new(delay)
     }
 }
 
-fn world(seed: u64) -> (Traffic, Duration, Scenario) {
+fn world(seed: u64) -> (TrafficPattern, Duration, Scenario) {
     let mut rng = Rng::new(seed).fork(3);
     let traffic = TRAFFIC[(seed % 5) as usize];
     let path = any_path(&mut rng);
@@ -36,7 +36,7 @@ fn world(seed: u64) -> (Traffic, Duration, Scenario) {
 }
 
 /// Returns the silence before each attach after the first.
-fn silences(outcome: &Outcome) -> Vec<Duration> {
+fn silences(outcome: &WorldOutcome) -> Vec<Duration> {
     let heard = times(outcome, |what| *what == Happening::Heard);
     let committed = times(outcome, |what| *what == Happening::Committed);
     let silence = |at: &Time| heard.iter().rfind(|heard| *heard <= at).map(|last| at.since(*last));
@@ -90,8 +90,8 @@ fn a_slow_path_that_lives_does_not_flap_and_is_as_fast_as_without_doubts() {
 #[test]
 fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
     each(0..20, |seed| {
-        let path = Path { rate: 10, buffer: 1000, ..Path::new(millis(40)) };
-        let slow = scenario(seed, Traffic::Up, vec![route(Time::ZERO, path)]);
+        let path = SimPath { rate: 10, buffer: 1000, ..SimPath::new(millis(40)) };
+        let slow = scenario(seed, TrafficPattern::Up, vec![route(Time::ZERO, path)]);
         let outcome = run(Scenario { joined: 2, ..slow }, millis(120_000));
         // A carrier takes one packet at a time, and 70 in this time.
         let beside = outcome.counters.joined_packets_slow;
@@ -102,10 +102,10 @@ fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
 /// Three megabytes at 10 KB per second: five minutes, and more than others get.
 #[test]
 fn a_world_on_a_slow_path_has_the_time_that_its_bytes_need() {
-    let mut pairs = Traffic::Up.pairs();
+    let mut pairs = TrafficPattern::Up.pairs();
     let writer = &mut pairs[0].plans.client;
     (writer.total, writer.finish) = (3_000_000, Finish::Close);
-    let path = Path { rate: 10, ..Path::new(millis(10)) };
+    let path = SimPath { rate: 10, ..SimPath::new(millis(10)) };
     let quiet = Scenario { hashes_log: false, ..Scenario::quiet(pairs) };
     let scenario = Scenario { routes: vec![route(Time::ZERO, path)], ..quiet };
     let outcome = World::new(scenario, false).run();

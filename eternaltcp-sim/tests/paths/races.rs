@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{BOTH, Deed, Finish, Happening, PairPlan, Path, Plan, Scenario, Sides, World};
+use eternaltcp_sim::{
+    AppPlan, BOTH, Deed, Finish, Happening, PairPlan, Scenario, Sides, SimPath, World,
+};
 
 use crate::worlds::{each, millis, route, times, worst};
 
 /// Two sessions, one from either side, with this many bytes each way.
 fn sessions(total: u64, every: u64) -> Vec<PairPlan> {
-    let plan = Plan {
+    let plan = AppPlan {
         total,
         write: 2000,
         read: 60_000,
@@ -34,7 +36,7 @@ fn an_old_carrier_that_comes_back_at_any_moment_loses_nothing_and_hangs_nothing(
         let writer = [None, Some(Side::Client), Some(Side::Server)][(seed % 3) as usize];
         let (began, round_trip) = (Time::ZERO + millis(2000), millis(60));
         let back = began + millis(150) + Duration::from_micros(1700) * seed as u32;
-        let path = Path { jitter: millis(3), ..Path::new(round_trip / 2) };
+        let path = SimPath { jitter: millis(3), ..SimPath::new(round_trip / 2) };
         let first = path.clone().with_outage(began, back, writer);
         let scenario = Scenario {
             seed,
@@ -65,7 +67,7 @@ fn a_client_that_slept_goes_on_where_it_was() {
             let sleep = Duration::from_secs(sleep);
             let began = Time::ZERO + millis(2000 + seed * 13);
             let wakes = began + sleep;
-            let path = Path::new(millis(20));
+            let path = SimPath::new(millis(20));
             let first = path.clone().with_outage(began, wakes, None);
             let mut deeds = vec![(began, Deed::Stop(Side::Client, sleep))];
             deeds.extend(is_told.then_some((wakes, Deed::Move)));

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{Deed, Happening, Path, Rng, Scenario};
+use eternaltcp_sim::{Deed, Happening, Rng, Scenario, SimPath};
 
-use crate::worlds::{TRAFFIC, Traffic, each, millis, route, run, scenario, times, worst};
+use crate::worlds::{TRAFFIC, TrafficPattern, each, millis, route, run, scenario, times, worst};
 
 const BEGINS: u64 = 5000;
 
@@ -23,7 +23,7 @@ fn after_a_silence_that_nobody_tells_of_things_go_on_at_once() {
         };
         let begins = Time::ZERO + millis(BEGINS);
         let ends = begins + silence;
-        let path = Path { buffer: 60_000, rate: 200, ..Path::new(round_trip / 2) };
+        let path = SimPath { buffer: 60_000, rate: 200, ..SimPath::new(round_trip / 2) };
         let path = path.with_outage(begins, ends, None);
         let mut scenario = scenario(seed, traffic, vec![route(Time::ZERO, path)]);
         for pair in &mut scenario.pairs {
@@ -61,7 +61,7 @@ fn stopping(seed: u64, side: Side) -> (Duration, Time, Scenario) {
     let round_trip = millis(rng.pick(&[1, 20, 100, 300, 800]));
     let time = rng.millis(1000, 30_000);
     let begins = Time::ZERO + rng.millis(8000, 9000);
-    let path = Path { buffer: 60_000, rate: 200, ..Path::new(round_trip / 2) };
+    let path = SimPath { buffer: 60_000, rate: 200, ..SimPath::new(round_trip / 2) };
     let deeds = vec![(begins, Deed::Stop(side, time))];
     let mut scenario = scenario(seed, traffic, vec![route(Time::ZERO, path)]);
     for pair in &mut scenario.pairs {
@@ -76,7 +76,7 @@ fn after(begins: Time, times: &[Time]) -> usize {
 }
 
 #[test]
-fn a_server_that_stands_still_gets_one_dial_at_once_and_one_attach_at_most() {
+fn a_stopped_server_gets_one_dial_at_a_time_and_at_most_one_attach() {
     let rows = each(0..150, |seed| {
         let (round_trip, begins, scenario) = stopping(seed, Side::Server);
         let outcome = run(scenario, begins.since_origin() + millis(40_000));
@@ -109,10 +109,11 @@ fn after_its_own_stop_a_client_keeps_its_carrier() {
 fn left_after(deed: Deed) -> Duration {
     let rows = each(0..80, |seed| {
         let mut rng = Rng::new(seed).fork(7);
-        let traffic = [Traffic::Up, Traffic::Down, Traffic::Both][(seed % 3) as usize];
+        let traffic =
+            [TrafficPattern::Up, TrafficPattern::Down, TrafficPattern::Both][(seed % 3) as usize];
         let round_trip = millis(rng.pick(&[1, 20, 100]));
         let begins = Time::ZERO + rng.millis(8000, 9000);
-        let path = Path { buffer: 60_000, ..Path::new(round_trip / 2) };
+        let path = SimPath { buffer: 60_000, ..SimPath::new(round_trip / 2) };
         let scenario = scenario(seed, traffic, vec![route(Time::ZERO, path)]);
         let deeds = vec![(begins, deed)];
         let scenario = Scenario { joined: 1, deeds, ..scenario };

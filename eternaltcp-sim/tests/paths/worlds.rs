@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
 use eternaltcp_sim::{
-    Finish, Happening, Outcome, PairPlan, Path, Plan, Route, Scenario, Sides, World,
+    AppPlan, Finish, Happening, PairPlan, PathChange, Scenario, Sides, SimPath, World, WorldOutcome,
 };
 
 /// The traffic of the applications.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Traffic {
+pub(crate) enum TrafficPattern {
     /// As much as possible, from the client.
     Up,
     /// As much as possible, to the client.
@@ -25,19 +25,24 @@ pub(crate) enum Traffic {
     Idle,
 }
 
-/// Interval of [`Traffic::Sparse`], in milliseconds.
+/// Interval of [`TrafficPattern::Sparse`], in milliseconds.
 pub(crate) const SPARSE: u64 = 170;
 
-pub(crate) const TRAFFIC: [Traffic; 5] =
-    [Traffic::Up, Traffic::Down, Traffic::Both, Traffic::Sparse, Traffic::Idle];
+pub(crate) const TRAFFIC: [TrafficPattern; 5] = [
+    TrafficPattern::Up,
+    TrafficPattern::Down,
+    TrafficPattern::Both,
+    TrafficPattern::Sparse,
+    TrafficPattern::Idle,
+];
 
-impl Traffic {
+impl TrafficPattern {
     /// Returns whether there is always something to send.
     pub(crate) fn is_bulk(self) -> bool {
         matches!(self, Self::Up | Self::Down | Self::Both)
     }
 
-    fn plan(self, writer: Side) -> Plan {
+    fn plan(self, writer: Side) -> AppPlan {
         let write = match self {
             Self::Up if writer == Side::Client => 30_000,
             Self::Down if writer == Side::Server => 30_000,
@@ -50,7 +55,7 @@ impl Traffic {
             Self::Sparse => SPARSE,
             _ => 20,
         };
-        Plan {
+        AppPlan {
             total: if write == 1 { 1 } else { u64::MAX },
             write,
             read: 60_000,
@@ -82,7 +87,7 @@ pub(crate) fn at(time: u64) -> Time {
 }
 
 /// Returns a world with this traffic, whose dials take these paths.
-pub(crate) fn scenario(seed: u64, traffic: Traffic, routes: Vec<Route>) -> Scenario {
+pub(crate) fn scenario(seed: u64, traffic: TrafficPattern, routes: Vec<PathChange>) -> Scenario {
     Scenario {
         seed,
         routes,
@@ -92,16 +97,16 @@ pub(crate) fn scenario(seed: u64, traffic: Traffic, routes: Vec<Route>) -> Scena
     }
 }
 
-pub(crate) fn route(from: Time, path: Path) -> Route {
-    Route { from, path }
+pub(crate) fn route(from: Time, path: SimPath) -> PathChange {
+    PathChange { from, path }
 }
 
-pub(crate) fn run(scenario: Scenario, time: Duration) -> Outcome {
+pub(crate) fn run(scenario: Scenario, time: Duration) -> WorldOutcome {
     World::new(scenario, false).run_for(time)
 }
 
 /// Returns when an event happened, in order of time.
-pub(crate) fn times(outcome: &Outcome, what: impl Fn(&Happening) -> bool) -> Vec<Time> {
+pub(crate) fn times(outcome: &WorldOutcome, what: impl Fn(&Happening) -> bool) -> Vec<Time> {
     outcome.history.iter().filter(|(_, happening)| what(happening)).map(|(at, _)| *at).collect()
 }
 

@@ -1,4 +1,4 @@
-//! What a process was started with, and its memory.
+//! The state that a process was started with, and its memory.
 
 use std::io;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! A process that shares the table of descriptors with the one that started it.
 //!
 //! Each descriptor that it opens is its parent's, too, at the moment it exists, and stays open when
-//! it dies. What it closes is closed for both.
+//! it dies. A descriptor that it closes is closed for both.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -143,7 +143,7 @@ unsafe fn clone(flags: libc::c_int) -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_clone, first, second, none, none, none) }
 }
 
-/// What the copy does. It never returns to the code that called [`spawn_worker`].
+/// The function that the copy runs. It never returns to the code that called [`spawn_worker`].
 fn run(parent: Pid, work: impl FnOnce() -> i32) -> ! {
     // The parent may have died before this call.
     let is_bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();

@@ -26,8 +26,8 @@ struct Mapping {
     length: usize,
 }
 
-// SAFETY: the pointer is to memory that belongs to the process, not to a thread. Who may access
-// which part of it is decided by the types that own a mapping.
+// SAFETY: the pointer is to memory that belongs to the process, not to a thread. The types that own
+// a mapping decide who may access which part of it.
 unsafe impl Send for Mapping {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Mapping {}
@@ -286,7 +286,7 @@ impl Blocks {
         self.0.free().count
     }
 
-    /// Returns a block that nobody has: the one that was in use last. What is in it is left over.
+    /// Returns a block that nobody has: the one that was in use last. Its contents are left over.
     #[must_use]
     pub fn take(&self) -> Option<Block> {
         let index = self.0.free().take()?;
@@ -385,7 +385,7 @@ impl Free {
     }
 }
 
-/// Whoever has a block, or a part of it. It becomes free with the last one.
+/// An owner of a block, or of a part of it. It becomes free with the last one.
 struct Owner {
     memory: Arc<BlockMemory>,
     index: u32,

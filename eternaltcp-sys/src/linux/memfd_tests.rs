@@ -45,7 +45,7 @@ fn a_file_that_may_shrink_is_refused() {
 
 #[test]
 #[should_panic(expected = "no word begins at 4096")]
-fn no_word_is_beyond_the_end() {
+fn no_word_lies_beyond_the_end() {
     let words = Words::create(c"test", 4096, 2).unwrap();
     let _ = words.word(4096);
 }

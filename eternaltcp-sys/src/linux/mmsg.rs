@@ -20,7 +20,7 @@ const _: () = assert!(size_of::<libc::mmsghdr>() <= CALL);
 /// A count that no call has: the kernel has noted nothing.
 const NOTHING: u32 = u32::MAX;
 
-/// The most slices of one call (`IOV_MAX`, limits.h).
+/// The maximum number of slices of one call (`IOV_MAX`, limits.h).
 const MAX_SLICES: usize = 1024;
 
 /// The place for one call: its only owner in this process.
@@ -133,7 +133,7 @@ mod tests {
         Words::create(c"test", 4096, 2).unwrap()
     }
 
-    /// Returns what another process that has the memory finds.
+    /// Returns the contents that another process with the same memory finds.
     fn seen(words: &Words) -> Option<u32> {
         let file = words.file().try_clone_to_owned().unwrap();
         Words::open(file, 4096, 2).unwrap().take_call(1).unwrap().count()
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_reset_is_told_before_the_bytes_that_wait() {
+    fn the_error_of_a_reset_is_reported_before_the_waiting_bytes() {
         let words = words();
         let mut call = words.take_call(1).unwrap();
         let (mut here, there) = tcp();

@@ -20,7 +20,7 @@ pub(super) const NETLINK_ROUTE: Option<Protocol> = None;
 const GROUPS: u32 = bit(1) | bit(5) | bit(7) | bit(8) | bit(9) | bit(11) | bit(19);
 
 /// Messages that are taken at once; if more are left, the next call returns at once.
-const MOST: usize = 1024;
+const MAX_MESSAGES: usize = 1024;
 
 const fn bit(group: u32) -> u32 {
     1 << (group - 1)
@@ -72,7 +72,7 @@ fn drain(socket: &OwnedFd) -> io::Result<bool> {
     // Reading one byte of a datagram discards the rest.
     let mut byte = [0_u8; 1];
     let mut is_changed = false;
-    for _ in 0..MOST {
+    for _ in 0..MAX_MESSAGES {
         match recv(socket, &mut byte[..], RecvFlags::DONTWAIT) {
             Ok(_) | Err(rustix::io::Errno::NOBUFS) => is_changed = true,
             Err(rustix::io::Errno::INTR) => {}

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_answer_is_an_error() {
+    fn an_invalid_answer_is_an_error() {
         assert!(parse(&[]).is_err());
         assert!(parse(&[0; 16]).is_err());
     }

@@ -18,13 +18,13 @@ use crate::readable;
 const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The gain of boot time over monotonic time that counts as a sleep.
-const LEAST_SLEEP: Duration = Duration::from_millis(500);
+const MIN_SLEEP: Duration = Duration::from_millis(500);
 
 /// Reports when the machine slept.
 #[derive(Debug)]
 pub struct SleepWatch {
     timer: AsyncFd<OwnedFd>,
-    last: Clocks,
+    last: ClockReadings,
 }
 
 impl SleepWatch {
@@ -38,7 +38,7 @@ impl SleepWatch {
         let spec = Itimerspec { it_interval: TICK, it_value: TICK };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
         let timer = readable(timer)?;
-        Ok(Self { timer, last: Clocks::read() })
+        Ok(Self { timer, last: ClockReadings::read() })
     }
 
     /// Waits until the machine wakes from a sleep of more than half a second, and returns its
@@ -61,7 +61,7 @@ impl SleepWatch {
             if let Ok(read) = read {
                 read?;
             }
-            let now = Clocks::read();
+            let now = ClockReadings::read();
             let slept = now.slept_since(self.last);
             self.last = now;
             if let Some(slept) = slept {
@@ -73,13 +73,13 @@ impl SleepWatch {
 
 /// Both clocks, read one after the other.
 #[derive(Clone, Copy, Debug)]
-struct Clocks {
+struct ClockReadings {
     before: Duration,
     boot: Duration,
     after: Duration,
 }
 
-impl Clocks {
+impl ClockReadings {
     fn read() -> Self {
         let before = read_clock(ClockId::Monotonic);
         let boot = read_clock(ClockId::Boottime);
@@ -92,7 +92,7 @@ impl Clocks {
         let asleep_now = self.boot.saturating_sub(self.after);
         let asleep_then = last.boot.saturating_sub(last.before);
         let slept = asleep_now.saturating_sub(asleep_then);
-        (slept > LEAST_SLEEP).then_some(slept)
+        (slept > MIN_SLEEP).then_some(slept)
     }
 }
 
@@ -105,9 +105,9 @@ fn read_clock(clock: ClockId) -> Duration {
 mod tests {
     use super::*;
 
-    fn at(monotonic: u64, boot: u64) -> Clocks {
+    fn at(monotonic: u64, boot: u64) -> ClockReadings {
         let monotonic = Duration::from_millis(monotonic);
-        Clocks { before: monotonic, boot: Duration::from_millis(boot), after: monotonic }
+        ClockReadings { before: monotonic, boot: Duration::from_millis(boot), after: monotonic }
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
     fn a_process_that_was_stopped_did_not_sleep() {
         assert_eq!(at(95_000, 95_000).slept_since(at(5_000, 5_000)), None);
         // The process was stopped between the clocks, at either of the two readings.
-        let torn = |before, boot, after| Clocks {
+        let torn = |before, boot, after| ClockReadings {
             before: Duration::from_secs(before),
             boot: Duration::from_secs(boot),
             after: Duration::from_secs(after),
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_step_of_the_wall_clock_is_in_neither_clock() {
-        let (last, now) = (Clocks::read(), Clocks::read());
+        let (last, now) = (ClockReadings::read(), ClockReadings::read());
         assert_eq!(now.slept_since(last), None);
     }
 

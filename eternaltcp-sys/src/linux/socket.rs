@@ -206,7 +206,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn what_nobody_read_from_a_unix_socket_is_unsent() {
+    fn unread_data_of_a_unix_socket_count_as_unsent() {
         let (mut here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(unsent(here.as_fd()).unwrap(), 0);
         here.write_all(b"hello").unwrap();

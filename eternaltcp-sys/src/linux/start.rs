@@ -133,7 +133,7 @@ mod tests {
     const OF_THE_LIBRARY: u64 = 0b11 << 31;
 
     #[test]
-    fn what_is_started_has_the_limits_and_signals_that_this_process_had() {
+    fn a_started_program_has_the_original_limits_and_signals() {
         const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Blk|Ign):' /proc/self/status";
         // The parent of this process had the same, and std changes SIGPIPE only for itself.
         let descriptors = getrlimit(Resource::Nofile);

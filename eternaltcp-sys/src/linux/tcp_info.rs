@@ -91,7 +91,7 @@ impl Raw {
         Ok(TcpInfo {
             round_trip: micros(self.rtt),
             variance: micros(self.rttvar),
-            least_round_trip: (length >= offset_of!(Self, data_segments))
+            min_round_trip: (length >= offset_of!(Self, data_segments))
                 .then_some(self.min_rtt)
                 .filter(|micros| ![0, u32::MAX].contains(micros))
                 .map(micros),
@@ -190,13 +190,13 @@ mod tests {
         assert!(info.round_trip > Duration::ZERO, "{info:?}");
         assert_eq!((info.unacknowledged, info.unsent, info.backoff), (0, 0, 0));
         assert!(info.last_ack < Duration::from_secs(60), "{info:?}");
-        assert!(info.least_round_trip.unwrap() <= info.round_trip, "{info:?}");
+        assert!(info.min_round_trip.unwrap() <= info.round_trip, "{info:?}");
         // The SYN counts too.
         assert_eq!(info.arrived, Some(5));
     }
 
     #[test]
-    fn what_the_other_end_has_no_room_for_is_unsent() {
+    fn data_beyond_the_receive_buffer_count_as_unsent() {
         let (here, _there) = connection(Protocol::TCP, Protocol::TCP).unwrap();
         here.set_nonblocking(true).unwrap();
         while (&here).write(&[0; 65536]).is_ok() {}

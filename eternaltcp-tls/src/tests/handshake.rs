@@ -1,4 +1,4 @@
-//! Which handshakes succeed, and what both sides know afterwards.
+//! The handshakes that succeed, and the knowledge of both sides afterwards.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ fn every_pair_of_key_types_proves_itself_to_the_other() {
     let keys = || [key("ed25519"), key("ecdsa-p256"), Identity::generate().unwrap()];
     for of_client in keys() {
         for of_server in keys() {
-            let mut client = End::client(&ClientTls::new(&of_client).unwrap());
-            let mut server = End::server(&ServerTls::new(&of_server).unwrap());
+            let mut client = BufferedConnection::client(&ClientTls::new(&of_client).unwrap());
+            let mut server = BufferedConnection::server(&ServerTls::new(&of_server).unwrap());
             assert!(client.connection.is_handshaking() && client.connection.peer_key().is_none());
             let (c, s) = converse(&mut client, &mut server);
             assert!(c.unwrap().handshake_done && s.unwrap().handshake_done);
@@ -30,7 +30,8 @@ fn every_pair_of_key_types_proves_itself_to_the_other() {
 
 #[test]
 fn a_handshake_may_come_byte_by_byte() {
-    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls()));
     client.process().unwrap();
     for byte in client.take_outgoing() {
         server.receive(&[byte]).unwrap();
@@ -48,8 +49,10 @@ fn a_handshake_may_come_byte_by_byte() {
 
 #[test]
 fn handshake_messages_may_be_split_over_many_records() {
-    let mut client = End::client(&changed_client(|config| config.max_fragment_size = Some(40)));
-    let mut server = End::server(&changed_server(|config| config.max_fragment_size = Some(40)));
+    let mut client =
+        BufferedConnection::client(&changed_client(|config| config.max_fragment_size = Some(40)));
+    let mut server =
+        BufferedConnection::server(&changed_server(|config| config.max_fragment_size = Some(40)));
     let (c, s) = converse(&mut client, &mut server);
     assert!(c.unwrap().handshake_done && s.unwrap().handshake_done);
 }
@@ -57,8 +60,8 @@ fn handshake_messages_may_be_split_over_many_records() {
 #[test]
 fn every_cipher_suite_carries_data() {
     for suite in 0..3 {
-        let mut server = End::server(&server_tls());
-        let mut client = End::client(&one_suite(&client_tls().0, suite, 1 << 24));
+        let mut server = BufferedConnection::server(&server_tls());
+        let mut client = BufferedConnection::client(&one_suite(&client_tls().0, suite, 1 << 24));
         let (c, s) = converse(&mut client, &mut server);
         assert!(c.unwrap().handshake_done && s.unwrap().handshake_done);
         client.encrypt(&noise(40_000));
@@ -69,9 +72,10 @@ fn every_cipher_suite_carries_data() {
 
 #[test]
 fn a_client_of_another_application_protocol_is_refused_on_both_sides() {
-    let mut client =
-        End::client(&changed_client(|config| config.alpn_protocols = vec![b"h2".to_vec()]));
-    let mut server = End::server(&server_tls());
+    let mut client = BufferedConnection::client(&changed_client(|config| {
+        config.alpn_protocols = vec![b"h2".to_vec()]
+    }));
+    let mut server = BufferedConnection::server(&server_tls());
     let (c, s) = converse(&mut client, &mut server);
     assert!(matches!(c, Err(TlsError::WrongProtocol(_))), "{c:?}");
     assert!(matches!(s, Err(TlsError::WrongProtocol(_))), "{s:?}");
@@ -80,24 +84,27 @@ fn a_client_of_another_application_protocol_is_refused_on_both_sides() {
 #[test]
 fn a_side_that_names_no_application_protocol_is_refused_by_the_other() {
     let silent = changed_client(|config| config.alpn_protocols.clear());
-    let (mut client, mut server) = (End::client(&silent), End::server(&server_tls()));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&silent), BufferedConnection::server(&server_tls()));
     let (c, s) = converse(&mut client, &mut server);
     assert!(matches!(c, Err(TlsError::WrongProtocol(_))), "{c:?}");
     assert!(matches!(s, Err(TlsError::WrongProtocol(_))), "{s:?}");
 
     let silent = changed_server(|config| config.alpn_protocols.clear());
-    let (mut client, mut server) = (End::client(&client_tls()), End::server(&silent));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&client_tls()), BufferedConnection::server(&silent));
     let (c, s) = converse(&mut client, &mut server);
     assert!(matches!(c, Err(TlsError::WrongProtocol(_))), "{c:?}");
     assert!(matches!(s, Err(TlsError::WrongProtocol(_))), "{s:?}");
 }
 
 #[test]
-fn a_client_without_a_key_is_refused_and_told() {
+fn a_client_without_a_key_is_refused_with_the_reason() {
     let keyless = changed_client(|config| {
         config.client_auth_cert_resolver = Arc::new(NoKey);
     });
-    let (mut client, mut server) = (End::client(&keyless), End::server(&server_tls()));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&keyless), BufferedConnection::server(&server_tls()));
     let (c, s) = converse(&mut client, &mut server);
     assert!(matches!(s, Err(TlsError::PeerKey(_))), "{s:?}");
     assert!(matches!(c, Err(TlsError::Alert(_))), "{c:?}");
@@ -134,7 +141,8 @@ fn a_client_with_a_key_of_somebody_else_is_refused() {
         config.client_auth_cert_resolver =
             Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(Arc::new(certified)));
     });
-    let (mut client, mut server) = (End::client(&thief), End::server(&server_tls()));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&thief), BufferedConnection::server(&server_tls()));
     let (c, s) = converse(&mut client, &mut server);
     assert_eq!(s, Err(TlsError::NotOwner));
     assert!(matches!(c, Err(TlsError::Alert(_))), "{c:?}");
@@ -143,7 +151,8 @@ fn a_client_with_a_key_of_somebody_else_is_refused() {
 
 #[test]
 fn the_server_says_nothing_after_the_handshake() {
-    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls()));
     client.process().unwrap();
     server.receive(&client.take_outgoing()).unwrap();
     client.receive(&server.take_outgoing()).unwrap();
@@ -153,7 +162,7 @@ fn the_server_says_nothing_after_the_handshake() {
 
 #[test]
 fn neither_name_nor_old_version_is_in_the_first_flight() {
-    let mut client = End::client(&client_tls());
+    let mut client = BufferedConnection::client(&client_tls());
     client.process().unwrap();
     let hello = client.take_outgoing();
     assert!(hello.len() < 512, "{} bytes", hello.len());
@@ -165,7 +174,7 @@ fn neither_name_nor_old_version_is_in_the_first_flight() {
 
 #[test]
 fn nothing_is_encrypted_before_the_handshake_is_done() {
-    let mut client = End::client(&client_tls());
+    let mut client = BufferedConnection::client(&client_tls());
     let result = client.connection.encrypt(b"early", &mut client.outgoing);
     assert_eq!(result, Err(TlsError::NotEstablished));
     client.connection.close_notify(&mut client.outgoing);
@@ -174,7 +183,8 @@ fn nothing_is_encrypted_before_the_handshake_is_done() {
 
 #[test]
 fn data_right_behind_the_handshake_come_with_it() {
-    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+    let (mut client, mut server) =
+        (BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls()));
     client.process().unwrap();
     server.receive(&client.take_outgoing()).unwrap();
     client.receive(&server.take_outgoing()).unwrap();

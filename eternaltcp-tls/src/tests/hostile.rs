@@ -14,9 +14,9 @@ fn other_protocols_are_recognised_by_their_first_bytes() {
         (&[0; 100], Foreign::Unknown),
         (&[22, 9], Foreign::Unknown),
     ] {
-        let mut client = End::client(&client_tls());
+        let mut client = BufferedConnection::client(&client_tls());
         assert_eq!(client.receive(answer), Err(TlsError::NotTls(what)), "{answer:?}");
-        let mut server = End::server(&server_tls());
+        let mut server = BufferedConnection::server(&server_tls());
         assert_eq!(server.receive(answer), Err(TlsError::NotTls(what)), "{answer:?}");
         assert!(server.outgoing.is_empty(), "an answer that nobody understands");
     }
@@ -83,7 +83,7 @@ fn a_record_over_the_limit_is_refused_at_its_header() {
 
 #[test]
 fn an_endless_handshake_is_cut_off() {
-    let mut server = End::server(&server_tls());
+    let mut server = BufferedConnection::server(&server_tls());
     // A ClientHello that says it is 16 MiB long, in records of 16 KiB.
     let mut first = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
     first.resize(5 + 0x4000, 0);
@@ -103,7 +103,7 @@ fn an_endless_handshake_is_cut_off() {
 
 #[test]
 fn a_handshake_of_small_records_is_cut_off_too() {
-    let mut server = End::server(&server_tls());
+    let mut server = BufferedConnection::server(&server_tls());
     // A ClientHello of 60,000 bytes, ten at a time: headers count as well.
     let mut records = vec![22, 3, 1, 0, 4, 1, 0, 0xea, 0x60];
     for _ in 0..6000 {
@@ -117,8 +117,8 @@ proptest! {
 
     #[test]
     fn junk_never_panics(junk in proptest::collection::vec(any::<u8>(), 0..2000)) {
-        let _ = End::server(&server_tls()).receive(&junk);
-        let _ = End::client(&client_tls()).receive(&junk);
+        let _ = BufferedConnection::server(&server_tls()).receive(&junk);
+        let _ = BufferedConnection::client(&client_tls()).receive(&junk);
         let _ = established().0.receive(&junk);
     }
 
@@ -133,8 +133,8 @@ proptest! {
             bytes.extend_from_slice(&(body.len() as u16).to_be_bytes());
             bytes.extend_from_slice(&body);
         }
-        let _ = End::server(&server_tls()).receive(&bytes);
-        let mut client = End::client(&client_tls());
+        let _ = BufferedConnection::server(&server_tls()).receive(&bytes);
+        let mut client = BufferedConnection::client(&client_tls());
         client.process().unwrap();
         let _ = client.receive(&bytes);
     }
@@ -143,7 +143,7 @@ proptest! {
     fn a_handshake_with_one_altered_byte_never_panics(
         flight in 0usize..3, at in any::<prop::sample::Index>(), bit in 0u8..8,
     ) {
-        let mut ends = [End::client(&client_tls()), End::server(&server_tls())];
+        let mut ends = [BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls())];
         for step in 0..4 {
             let [client, server] = &mut ends;
             let (from, to) = if step % 2 == 0 { (client, server) } else { (server, client) };

@@ -21,8 +21,8 @@ fn stock_server(tls: &ServerTls) -> rustls::ServerConnection {
     server
 }
 
-/// Lets both sides talk until neither has more to send; returns what rustls received.
-fn exchange(end: &mut End, peer: &mut rustls::Connection) -> Vec<u8> {
+/// Lets both sides talk until neither has more to send; returns the data that rustls received.
+fn exchange(end: &mut BufferedConnection, peer: &mut rustls::Connection) -> Vec<u8> {
     let mut data = Vec::new();
     end.process().unwrap();
     loop {
@@ -94,10 +94,10 @@ impl ClientCertVerifier for NobodyAsked {
     }
 }
 
-fn pairs() -> [(End, rustls::Connection); 2] {
+fn pairs() -> [(BufferedConnection, rustls::Connection); 2] {
     let mut pairs = [
-        (End::client(&client_tls()), stock_server(&server_tls()).into()),
-        (End::server(&server_tls()), stock_client(&client_tls()).into()),
+        (BufferedConnection::client(&client_tls()), stock_server(&server_tls()).into()),
+        (BufferedConnection::server(&server_tls()), stock_client(&client_tls()).into()),
     ];
     for (end, peer) in &mut pairs {
         exchange(end, peer);
@@ -120,7 +120,7 @@ fn data_pass_both_ways() {
 #[test]
 fn key_updates_of_this_side_are_understood() {
     let limited = one_suite(&client_tls().0, 0, 4);
-    let mut end = End::client(&limited);
+    let mut end = BufferedConnection::client(&limited);
     let mut peer = stock_server(&server_tls()).into();
     exchange(&mut end, &mut peer);
     for _ in 0..10 {
@@ -148,7 +148,7 @@ fn key_updates_of_the_peer_are_followed_and_answered() {
 
 #[test]
 fn a_key_update_right_behind_the_handshake_is_followed_and_answered() {
-    let mut end = End::server(&server_tls());
+    let mut end = BufferedConnection::server(&server_tls());
     let mut peer = stock_client(&client_tls());
     let mut flight = Vec::new();
     peer.write_tls(&mut flight).unwrap();
@@ -181,7 +181,7 @@ fn data_of_a_server_that_does_not_wait_for_the_client_are_understood() {
     config.send_half_rtt_data = true;
     config.send_tls13_tickets = 0;
     let mut peer = stock_server(&ServerTls(Arc::new(config)));
-    let mut end = End::client(&client_tls());
+    let mut end = BufferedConnection::client(&client_tls());
     end.process().unwrap();
     peer.read_tls(&mut &end.take_outgoing()[..]).unwrap();
     peer.process_new_packets().unwrap();
@@ -203,7 +203,7 @@ fn tickets_of_another_server_are_ignored() {
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
     });
     let mut peer = stock_server(&generous).into();
-    let mut end = End::client(&client_tls());
+    let mut end = BufferedConnection::client(&client_tls());
     exchange(&mut end, &mut peer);
     peer.writer().write_all(b"after the tickets").unwrap();
     exchange(&mut end, &mut peer);
@@ -217,7 +217,7 @@ fn tickets_without_end_are_refused() {
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
     });
     let mut peer = stock_server(&generous);
-    let mut end = End::client(&client_tls());
+    let mut end = BufferedConnection::client(&client_tls());
     let mut result = end.process();
     while result.is_ok() && !end.outgoing.is_empty() {
         let outgoing = end.take_outgoing();
@@ -240,7 +240,7 @@ fn a_message_cut_over_records_neither_stops_data_nor_is_lost() {
     });
     Arc::get_mut(&mut cutting.0).unwrap().max_fragment_size = Some(40);
     let mut peer = stock_server(&cutting);
-    let mut end = End::client(&client_tls());
+    let mut end = BufferedConnection::client(&client_tls());
     // The server's last flight, only tickets, arrives byte by byte.
     end.process().unwrap();
     let mut incoming = Vec::new();

@@ -129,7 +129,7 @@ fn a_scalar_that_begins_with_a_zero_is_shorter_in_its_file_and_read() {
 }
 
 #[test]
-fn a_key_of_which_a_byte_is_changed_is_refused_or_the_same() {
+fn a_key_file_with_a_changed_byte_is_refused_or_unchanged() {
     let key = read(WHOLE.as_bytes()).unwrap().public_key().clone();
     let blob = Base64::decode_vec(&base64()).unwrap();
     let mut unnoticed = 0;

@@ -1,4 +1,4 @@
-//! What a peer may send after the handshake besides data, and what it may not.
+//! The messages besides data that a peer may and may not send after the handshake.
 
 use super::super::record::Content;
 use super::*;
@@ -12,15 +12,15 @@ const TICKET: [u8; 4] = [4, 0, 0, 0];
 /// A record's type and contents.
 type Record<'a> = (Content, &'a [u8]);
 
-fn say(end: &mut End, content: Content, data: &[u8]) {
+fn say(end: &mut BufferedConnection, content: Content, data: &[u8]) {
     end.connection.traffic_of_tests().seal(content, data, &mut end.outgoing).unwrap();
 }
 
-/// Returns what the other end does with records that `from` sends, and what `from` is told about
-/// it.
+/// Returns the other end's reaction to records that `from` sends, and the alert that `from`
+/// receives.
 fn judged(
-    from: &mut End,
-    to: &mut End,
+    from: &mut BufferedConnection,
+    to: &mut BufferedConnection,
     records: &[Record<'_>],
 ) -> (Result<Status, TlsError>, Option<String>) {
     records.iter().for_each(|(content, data)| say(from, *content, data));
@@ -30,7 +30,7 @@ fn judged(
 }
 
 #[test]
-fn what_may_not_come_ends_the_connection_with_the_alert_that_says_why() {
+fn a_forbidden_message_ends_the_connection_with_its_alert() {
     use Content::{Alert, Data, Handshake};
     let together = [&UPDATE[..], &TICKET].concat();
     let too_long = [4, 1, 0, 1];
@@ -93,7 +93,7 @@ fn a_peer_that_cancels_is_waited_for_and_one_that_fails_is_believed() {
 /// Bytes of a record with a key update.
 const UPDATE_RECORD: usize = 5 + 5 + 1 + 16;
 
-fn request_update(end: &mut End) {
+fn request_update(end: &mut BufferedConnection) {
     end.connection.traffic_of_tests().request_update(&mut end.outgoing).unwrap();
 }
 
@@ -123,17 +123,18 @@ fn key_updates_that_are_not_read_have_one_answer_that_goes_with_the_next_data() 
 
 #[test]
 fn records_without_data_end_the_connection_when_they_outnumber_the_data() {
-    let update = |end: &mut End| request_update(end);
-    let empty = |end: &mut End| say(end, Content::Data, b"");
-    let both = |end: &mut End| {
+    let update = |end: &mut BufferedConnection| request_update(end);
+    let empty = |end: &mut BufferedConnection| say(end, Content::Data, b"");
+    let both = |end: &mut BufferedConnection| {
         request_update(end);
         say(end, Content::Data, b"");
     };
-    let little = |end: &mut End| {
+    let little = |end: &mut BufferedConnection| {
         request_update(end);
         end.encrypt(b"a little");
     };
-    let cases: [(fn(&mut End), _); 4] = [(update, 256), (empty, 256), (both, 128), (little, 256)];
+    let cases: [(fn(&mut BufferedConnection), _); 4] =
+        [(update, 256), (empty, 256), (both, 128), (little, 256)];
     for (say, most) in cases {
         let (mut client, mut server) = established();
         let borne = std::iter::repeat_with(|| {
@@ -148,8 +149,9 @@ fn records_without_data_end_the_connection_when_they_outnumber_the_data() {
 }
 
 #[test]
-fn what_comes_right_behind_the_handshake_is_understood_whatever_it_is() {
-    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+fn messages_right_after_the_handshake_are_understood() {
+    let (mut client, mut server) =
+        (BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls()));
     client.process().unwrap();
     server.receive(&client.take_outgoing()).unwrap();
     client.receive(&server.take_outgoing()).unwrap();
@@ -165,8 +167,8 @@ fn what_comes_right_behind_the_handshake_is_understood_whatever_it_is() {
 }
 
 #[test]
-fn what_may_not_come_right_behind_the_handshake_is_refused() {
-    let behind: [fn(&mut End); 4] = [
+fn forbidden_messages_right_after_the_handshake_are_refused() {
+    let behind: [fn(&mut BufferedConnection); 4] = [
         |client| say(client, Content::Handshake, &[24, 0, 0, 1, 2]),
         |client| say(client, Content::Handshake, &[1, 0, 0, 0]),
         |client| client.outgoing.extend([20, 3, 3, 0, 1, 1]),
@@ -177,7 +179,8 @@ fn what_may_not_come_right_behind_the_handshake_is_refused() {
         },
     ];
     for add in behind {
-        let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+        let (mut client, mut server) =
+            (BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls()));
         client.process().unwrap();
         server.receive(&client.take_outgoing()).unwrap();
         client.receive(&server.take_outgoing()).unwrap();

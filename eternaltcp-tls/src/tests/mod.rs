@@ -19,14 +19,14 @@ use super::verify::AnyOwnedKey;
 use super::{ClientTls, Connection, Foreign, Identity, ServerTls, Status, TlsError};
 
 /// A connection with the buffers of its caller.
-struct End {
+struct BufferedConnection {
     connection: Connection,
     incoming: BytesMut,
     outgoing: Vec<u8>,
     plaintext: Vec<Bytes>,
 }
 
-impl End {
+impl BufferedConnection {
     fn new(connection: Connection) -> Self {
         let incoming = BytesMut::new();
         Self { connection, incoming, outgoing: Vec::new(), plaintext: Vec::new() }
@@ -67,8 +67,8 @@ impl End {
 /// Lets the two ends talk until neither has anything more to send. An error ends its side; its
 /// remaining output still arrives.
 fn converse(
-    client: &mut End,
-    server: &mut End,
+    client: &mut BufferedConnection,
+    server: &mut BufferedConnection,
 ) -> (Result<Status, TlsError>, Result<Status, TlsError>) {
     let mut of_client = client.process();
     let mut of_server = server.process();
@@ -92,8 +92,9 @@ fn server_tls() -> ServerTls {
 }
 
 /// Returns two ends after their handshake.
-fn established() -> (End, End) {
-    let (mut client, mut server) = (End::client(&client_tls()), End::server(&server_tls()));
+fn established() -> (BufferedConnection, BufferedConnection) {
+    let (mut client, mut server) =
+        (BufferedConnection::client(&client_tls()), BufferedConnection::server(&server_tls()));
     let (of_client, of_server) = converse(&mut client, &mut server);
     assert!(of_client.unwrap().handshake_done && of_server.unwrap().handshake_done);
     (client, server)

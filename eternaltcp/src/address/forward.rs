@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_write_instead_is_told() {
+    fn an_error_tells_what_to_write_instead() {
         for (text, told) in [
             ("5811:::1:7777", "an IPv6 address needs brackets: 5811:[::1]:7777"),
             ("*:5811:::1:7777", "an IPv6 address needs brackets: *:5811:[::1]:7777"),

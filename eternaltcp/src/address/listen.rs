@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bind_spec_is_local_unless_told() {
+    fn a_bind_spec_is_local_by_default() {
         let read = |text| Listen::from_bind_spec(text).map(|listen| listen.to_string());
         assert_eq!(read("1080").unwrap(), "localhost:1080");
         assert_eq!(read("http").unwrap(), "localhost:80");

@@ -12,7 +12,7 @@ mod target;
 
 pub use forward::Forward;
 pub use listen::{Listen, ListenHost};
-pub use server::{DEFAULT_PORT, Server};
+pub use server::{DEFAULT_PORT, ServerAddress};
 pub use target::Target;
 
 pub(crate) use syntax::{
@@ -35,7 +35,7 @@ pub struct AddressError {
 }
 
 impl AddressError {
-    /// The most characters of a text that the message quotes.
+    /// The maximum number of characters of a text that the message quotes.
     const SHOWN: usize = 300;
 
     pub(crate) fn new(

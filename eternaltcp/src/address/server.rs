@@ -15,14 +15,14 @@ const EXPECTED: &str = "a server (host, host:port, [v6] or [v6]:port)";
 /// alone. Any host may be in brackets, and the port may be the name of a service. The default is
 /// [`DEFAULT_PORT`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Server {
+pub struct ServerAddress {
     /// A name or an address as written; an IPv6 address without brackets.
     pub host: String,
     /// From 1 to 65535.
     pub port: u16,
 }
 
-impl Server {
+impl ServerAddress {
     fn parse(text: &str) -> Result<Self, Problem> {
         if text.contains("://") {
             return Err("leave out the scheme: write host or host:port");
@@ -39,7 +39,7 @@ impl Server {
     }
 }
 
-impl FromStr for Server {
+impl FromStr for ServerAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
@@ -48,7 +48,7 @@ impl FromStr for Server {
 }
 
 /// Formats it with the port in all cases.
-impl fmt::Display for Server {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_host_port(f, &self.host, self.port)
     }
@@ -73,7 +73,7 @@ mod tests {
             ("example.org:ssh", "example.org:22"),
             ("[fe80::1%eth0]:ssh", "[fe80::1%eth0]:22"),
         ] {
-            let server: Server = text.parse().unwrap();
+            let server: ServerAddress = text.parse().unwrap();
             assert_eq!(server.to_string(), full);
             assert_eq!(full.parse(), Ok(server));
         }
@@ -95,18 +95,18 @@ mod tests {
             "ssh://a",
             "unix:/x",
         ] {
-            assert!(text.parse::<Server>().is_err(), "{text:?}");
+            assert!(text.parse::<ServerAddress>().is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn what_ssh_users_write_is_explained() {
+    fn the_syntax_of_ssh_is_explained() {
         for (text, why) in [
             ("me@example.org", "leave out what stands before '@'"),
             ("me@[::1]:22", "leave out what stands before '@'"),
             ("ssh://example.org", "leave out the scheme"),
         ] {
-            let error = text.parse::<Server>().unwrap_err().to_string();
+            let error = text.parse::<ServerAddress>().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -7,8 +7,8 @@ use super::syntax::Problem;
 
 const FILE: &str = "/etc/services";
 
-/// The most bytes that are read of the file.
-const MOST: u64 = 4 << 20;
+/// The maximum number of bytes that are read of the file.
+const MAX_FILE: u64 = 4 << 20;
 
 /// Returns the TCP port of a service.
 pub(super) fn port_of(name: &str) -> Result<u16, Problem> {
@@ -17,7 +17,7 @@ pub(super) fn port_of(name: &str) -> Result<u16, Problem> {
     };
     let mut bytes = Vec::new();
     // The data that were read before an error are used.
-    let _ = file.take(MOST).read_to_end(&mut bytes);
+    let _ = file.take(MAX_FILE).read_to_end(&mut bytes);
     find(&String::from_utf8_lossy(&bytes), name)
         .ok_or("/etc/services has no TCP port of this name: write its number, from 1 to 65535")
 }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_service_is_refused_and_the_file_is_named() {
+    fn an_unknown_service_is_refused_and_the_file_is_named() {
         let problem = port_of("no-such-service").unwrap_err();
         assert!(problem.contains("/etc/services") && problem.contains("number"), "{problem}");
     }

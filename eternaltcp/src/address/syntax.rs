@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_that_are_one_thing_are_accepted() {
+    fn plain_hosts_are_accepted() {
         let longest = ["a".repeat(63).as_str(); 4].join(".")[..253].to_owned();
         for host in [
             "a",

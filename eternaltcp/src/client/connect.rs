@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Client, ClientConfig, ClientEnd, Rejection, Servers, StartError, Trust};
-use crate::address::{AddressError, Server};
+use crate::address::{AddressError, ServerAddress};
 use crate::instance::this_instance;
 use crate::paths::{self, PathError};
 use eternaltcp_tls::{Identity, IdentityError};
@@ -68,7 +68,7 @@ impl ClientConfig {
         identity: &Path,
         known_hosts: &Path,
     ) -> Result<Self, ConfigError> {
-        let server: Server = server.parse()?;
+        let server: ServerAddress = server.parse()?;
         let (identity, trust) = (Identity::load(identity)?, Trust::new(known_hosts.into()));
         let instance = this_instance(own_name());
         let config = Self::new(Servers::from(server), identity, trust, instance);

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::dial::{DialRequest, Dialed, Dialer};
-use super::event::{ClientEvent, Handle};
-use super::path::Path;
+use super::event::{ClientEvent, ClientHandle};
+use super::path::NetworkPath;
 
 /// A tunnel that was attached for at least this long is recreated at once.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -23,12 +23,12 @@ const PREFERENCE_PERIOD: Duration = Duration::from_secs(30);
 pub(super) struct Dialing {
     failover: Failover,
     dialer: Dialer,
-    handle: Handle,
+    handle: ClientHandle,
     tasks: BTreeMap<DialId, Task>,
     /// Whether the next dial is for a tunnel that the server does not know yet.
     is_new: bool,
     /// The path for the next dial, which the network has just reported.
-    next_path: Option<Path>,
+    next_path: Option<NetworkPath>,
     current: Option<Current>,
     attached_at: Instant,
     preferred_at: Instant,
@@ -39,7 +39,7 @@ pub(super) struct Dialing {
 /// The carrier that is bound, or has asked to be.
 #[derive(Debug)]
 struct Current {
-    path: Path,
+    path: NetworkPath,
     /// Its server, as an index in the order of preference.
     server: usize,
 }
@@ -63,10 +63,10 @@ impl Drop for Task {
 pub(super) struct Started {
     pub(super) occasion: Occasion,
     /// The paths that it tries in addition to the current one.
-    pub(super) others: Vec<Path>,
+    pub(super) others: Vec<NetworkPath>,
 }
 
-/// What a dial that has ended is good for.
+/// The use of a dial that has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Finished {
     /// It was given up before.
@@ -78,7 +78,7 @@ pub(super) enum Finished {
 }
 
 impl Dialing {
-    pub(super) fn new(dialer: Dialer, handle: Handle) -> Self {
+    pub(super) fn new(dialer: Dialer, handle: ClientHandle) -> Self {
         Self {
             failover: Failover::new(Time::ZERO),
             dialer,
@@ -93,7 +93,7 @@ impl Dialing {
         }
     }
 
-    /// Returns what makes carriers.
+    /// Returns the dialer, which makes carriers.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
     }
@@ -104,7 +104,7 @@ impl Dialing {
     }
 
     /// Returns the path of the carrier that is bound, or has asked to be.
-    pub(super) fn current_path(&self) -> Option<&Path> {
+    pub(super) fn current_path(&self) -> Option<&NetworkPath> {
         self.current.as_ref().map(|current| &current.path)
     }
 
@@ -129,8 +129,9 @@ impl Dialing {
         while let Some((id, occasion)) = self.failover.poll_dial(now, random()) {
             let request = self.request(occasion);
             let current = self.current_path();
-            let is_other =
-                |path: &&Path| current.is_none_or(|current| current.interface != path.interface);
+            let is_other = |path: &&NetworkPath| {
+                current.is_none_or(|current| current.interface != path.interface)
+            };
             let tried = request.also.iter().chain(&request.path);
             started.push(Started { occasion, others: tried.filter(is_other).cloned().collect() });
             self.start(id, request);
@@ -210,7 +211,7 @@ impl Dialing {
     }
 
     /// Records the path and the server of the carrier that asks to be bound.
-    pub(super) fn set_current(&mut self, path: Path, server: usize) {
+    pub(super) fn set_current(&mut self, path: NetworkPath, server: usize) {
         self.current = Some(Current { path, server });
     }
 
@@ -277,7 +278,7 @@ impl Dialing {
 
     /// Handles a change of the network that calls for a new carrier: over this path, if
     /// it is known.
-    pub(super) fn handle_moved(&mut self, now: Time, path: Option<Path>) {
+    pub(super) fn handle_moved(&mut self, now: Time, path: Option<NetworkPath>) {
         if path.is_some() {
             self.next_path = path;
         }

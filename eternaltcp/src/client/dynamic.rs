@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::Opener;
-use crate::driver::farewell;
-use crate::dynamic::{Conversation, Refused, Request, Step};
+use crate::driver::send_last;
+use crate::dynamic::{Conversation, RefusedRequest, Step, TargetRequest};
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::Listener;
 use crate::net::stream::{Stream, peer_name};
@@ -52,14 +52,14 @@ pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
 async fn serve_one(stream: Stream, opener: &Opener) {
     let mut conversation = Conversation::default();
     match timeout(PATIENCE, hear(&stream, &mut conversation)).await {
-        Ok(Ok(Heard::Request(request))) => {
+        Ok(Ok(ReceivedRequest::Request(request))) => {
             debug!("{} asks for {}", peer_name(&stream), request.target);
             opener.carry_request(stream, request).await;
         }
-        Ok(Ok(Heard::Refused(refused))) => {
+        Ok(Ok(ReceivedRequest::Refused(refused))) => {
             let (peer, why) = (peer_name(&stream), &refused.why);
             limited!(&REFUSED, info, "a request of {peer} is refused: {why}");
-            farewell(stream, refused.say).await;
+            send_last(stream, refused.say).await;
         }
         Ok(Err(error)) => debug!("{} sent no complete request: {error}", peer_name(&stream)),
         // Some programs only probe whether the port is open, and send nothing.
@@ -75,18 +75,18 @@ async fn serve_one(stream: Stream, opener: &Opener) {
     }
 }
 
-enum Heard {
-    Request(Request),
-    Refused(Refused),
+enum ReceivedRequest {
+    Request(TargetRequest),
+    Refused(RefusedRequest),
 }
 
 /// Reads an application's request.
-async fn hear(stream: &Stream, conversation: &mut Conversation) -> io::Result<Heard> {
+async fn hear(stream: &Stream, conversation: &mut Conversation) -> io::Result<ReceivedRequest> {
     let mut buffer = BytesMut::new();
     loop {
         match conversation.step() {
-            Step::Connect(request) => return Ok(Heard::Request(request)),
-            Step::Refuse(refused) => return Ok(Heard::Refused(refused)),
+            Step::Connect(request) => return Ok(ReceivedRequest::Request(request)),
+            Step::Refuse(refused) => return Ok(ReceivedRequest::Refused(refused)),
             Step::Say(text) => stream.write_all(text).await?,
             Step::Read => {
                 buffer.clear();

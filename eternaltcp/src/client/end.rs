@@ -28,7 +28,7 @@ pub struct Rejection {
     text: String,
 }
 
-/// What was rejected, and by whom. New variants may be added.
+/// The rejected part, and the side that rejected it. New variants may be added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RejectionReason {
@@ -53,7 +53,7 @@ impl Rejection {
         Self { reason, text: text.into() }
     }
 
-    /// Returns what was rejected, and by whom.
+    /// Returns the rejected part, and the side that rejected it.
     #[must_use]
     pub fn reason(&self) -> RejectionReason {
         self.reason

@@ -6,13 +6,13 @@ use eternaltcp_proto::DialId;
 
 use super::DialError;
 use super::dial::Dialed;
-use super::listening::Listening;
-use super::path::Path;
+use super::listening::RemoteListener;
+use super::path::NetworkPath;
 use crate::driver::{self, StandbyId};
 use crate::net::stream::Stream;
 
 /// A handle of a client's driver.
-pub(crate) type Handle = driver::Handle<ClientEvent>;
+pub(crate) type ClientHandle = driver::DriverHandle<ClientEvent>;
 
 /// An event for the client's role.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) enum ClientEvent {
     /// A dial for the pool has ended.
     Pooled(StandbyId, Result<Box<Dialed>, DialError>),
     /// Open a session by which the server listens. The stream is its local socket.
-    Listen { stream: Stream, listening: Box<Listening> },
+    Listen { stream: Stream, listening: Box<RemoteListener> },
     /// The server refuses something that the client needs.
     Refused(String),
     /// The user requests a new carrier now.
@@ -41,7 +41,7 @@ pub(crate) enum ClientEvent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NetworkEvent {
     /// A new carrier would take this path, unlike the previous one.
-    Moved(Path),
+    Moved(NetworkPath),
     /// There is no path any more.
     Gone,
     /// Something else changed: the path may or may not still work.

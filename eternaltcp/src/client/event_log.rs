@@ -7,7 +7,7 @@ use eternaltcp_proto::{Closing, Occasion, Suspicion, Time, Tunnel};
 use tracing::{debug, info};
 
 use super::dialing::Started;
-use super::path::Path;
+use super::path::NetworkPath;
 use super::statistics::Statistics;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::report::{bytes, counted, duration};
@@ -19,7 +19,7 @@ use crate::status::{EventKind, Events, Publisher, TunnelEvent};
 pub(super) struct EventLog {
     statistics: Arc<Mutex<Statistics>>,
     /// The current carrier's path.
-    path: Option<Path>,
+    path: Option<NetworkPath>,
     /// Since when the carrier is unusable, and how it ended.
     paused: Option<(Time, EndKind)>,
     /// Since when the doubted carrier is silent, once that was logged.
@@ -121,7 +121,7 @@ impl EventLog {
     }
 
     /// Records a new carrier that replaces one that was not lost, if there is one.
-    pub(super) fn handle_commit(&mut self, now: Time, path: Path, tunnel: &Tunnel) {
+    pub(super) fn handle_commit(&mut self, now: Time, path: NetworkPath, tunnel: &Tunnel) {
         let before = self.path.replace(path);
         let doubted = self.doubted.take();
         if self.paused.is_some() || !tunnel.is_attached() {
@@ -214,13 +214,18 @@ impl EventLog {
 }
 
 /// Returns the details of an event.
-fn event(server: &str, path: Option<&Path>, tunnel: Option<&Tunnel>, why: &str) -> TunnelEvent {
+fn event(
+    server: &str,
+    path: Option<&NetworkPath>,
+    tunnel: Option<&Tunnel>,
+    why: &str,
+) -> TunnelEvent {
     TunnelEvent {
         // The publisher sets the kind.
         kind: EventKind::Attached,
         tunnel: tunnel.and_then(Tunnel::id).map(|id| id.to_string()),
         peer: server.to_owned(),
-        path: path.map(Path::to_string),
+        path: path.map(NetworkPath::to_string),
         why: why.to_owned(),
         outage: None,
         replayed: 0,

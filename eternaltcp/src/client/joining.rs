@@ -9,7 +9,7 @@ use tracing::{debug, info};
 
 use super::DialError;
 use super::dial::Dialed;
-use super::path::Path;
+use super::path::NetworkPath;
 use super::pool::{PoolDial, PoolDialer};
 use crate::driver::{Action, StandbyId};
 
@@ -48,7 +48,7 @@ enum Coming {
     /// It is dialled.
     Dialing(PoolDial),
     /// The server was asked to let it stand by.
-    Asking(StandbyId, Path),
+    Asking(StandbyId, NetworkPath),
 }
 
 impl Joining {
@@ -78,7 +78,7 @@ impl Joining {
         &mut self,
         dialer: &mut PoolDialer,
         tunnel: &Tunnel,
-        current: Option<&Path>,
+        current: Option<&NetworkPath>,
     ) {
         self.fill_beside(dialer, tunnel, current, tunnel.joined_count());
     }
@@ -88,7 +88,7 @@ impl Joining {
         &mut self,
         dialer: &mut PoolDialer,
         tunnel: &Tunnel,
-        current: Option<&Path>,
+        current: Option<&NetworkPath>,
         joined: usize,
     ) {
         if self.joined_at.is_some_and(|at| at.elapsed() >= SETTLED) {
@@ -130,7 +130,7 @@ impl Joining {
         dialer: &mut PoolDialer,
         id: StandbyId,
         tunnel: &Tunnel,
-        current: Option<&Path>,
+        current: Option<&NetworkPath>,
     ) -> Action {
         let Some(Coming::Asking(_, path)) = self.coming.take() else {
             return Action::CloseStandby(id);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eternaltcp_tls::{ClientTls, Identity, PublicKey};
 
-/// The most keys that are tried: as many as sshd allows (`MaxAuthTries`).
+/// The maximum number of keys that are tried: as many as sshd allows (`MaxAuthTries`).
 pub const MAX_KEYS: usize = 6;
 
 /// Loads a key's private half when it is first needed. May block, and ask the user. An error is one
@@ -94,13 +94,13 @@ impl From<Identity> for UserKeys {
 #[derive(Debug)]
 pub(super) struct KeyRing {
     keys: UserKeys,
-    state: Mutex<State>,
+    state: Mutex<KeyRingState>,
     /// Locked while a key is loaded, so that nobody is asked twice.
     loading: Mutex<()>,
 }
 
 #[derive(Default, Debug)]
-struct State {
+struct KeyRingState {
     index: usize,
     loaded: Option<Loaded>,
     /// The reason why the key cannot be used: nobody is asked again in the same dial.
@@ -162,7 +162,7 @@ impl KeyRing {
 
     /// Forgets what is known of the keys: they are tried again, from the first.
     pub(super) fn forget(&self) {
-        *self.lock() = State::default();
+        *self.lock() = KeyRingState::default();
     }
 
     /// Records that the current key is unusable.
@@ -207,7 +207,7 @@ impl KeyRing {
         (state.refused, state.unusable) = (Vec::new(), Vec::new());
     }
 
-    fn advance(&self, state: &mut State) -> bool {
+    fn advance(&self, state: &mut KeyRingState) -> bool {
         let is_another = state.index + 1 < self.keys.len();
         if is_another {
             (state.index, state.loaded, state.failed) = (state.index + 1, None, None);
@@ -246,7 +246,7 @@ impl KeyRing {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, KeyRingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_loaded_is_told_beside_those_that_were_refused() {
+    fn a_key_that_cannot_be_loaded_is_reported_with_those_that_were_refused() {
         let loads = Arc::default();
         let bad = Identity::generate().unwrap().public_key();
         let bad = UserKey::new("bad", bad, Arc::new(|| Err("no passphrase".to_owned())));

@@ -25,14 +25,14 @@ impl RemoteForward {
 
 /// A listener at the server, as the client's role knows it.
 #[derive(Debug)]
-pub(crate) struct Listening {
+pub(crate) struct RemoteListener {
     /// The address on which the server should listen.
     pub(crate) at: Listen,
     pub(super) remote: RemoteForward,
     ended: oneshot::Sender<Reset>,
 }
 
-impl Listening {
+impl RemoteListener {
     /// Creates a request to listen, and the receiver of the reason of its end.
     pub(super) fn new(at: Listen, remote: RemoteForward) -> (Self, oneshot::Receiver<Reset>) {
         let (ended, reason) = oneshot::channel();

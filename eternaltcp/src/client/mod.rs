@@ -43,7 +43,7 @@ pub use dynamic::serve_dynamic;
 pub use end::{ClientEnd, Rejection, RejectionReason};
 pub use keys::{LoadKey, MAX_KEYS, UserKey, UserKeys};
 pub use listening::RemoteForward;
-pub use monitor::Monitor;
+pub use monitor::ClientMonitor;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins};
 pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
@@ -54,7 +54,7 @@ pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
-use crate::driver::{Command, Driver, Shared, channel};
+use crate::driver::{Driver, DriverCommand, Shared, channel};
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
@@ -63,10 +63,10 @@ use crate::spans;
 use crate::status::{Events, TunnelStatus};
 use dial::Dialer;
 use eternaltcp_tls::{IdentityError, TlsError};
-use event::{ClientEvent, Handle};
+use event::{ClientEvent, ClientHandle};
 use role::ClientRole;
 
-/// Time for programs to pass on what was sent last.
+/// Time for programs to pass on the last data.
 const PASSING_ON: Duration = Duration::from_secs(3);
 
 /// The configuration of a client.
@@ -148,7 +148,7 @@ impl ClientConfig {
     }
 }
 
-/// The most concurrent carriers of a tunnel, without standby carriers.
+/// The maximum number of concurrent carriers of a tunnel, without standby carriers.
 pub const MAX_CARRIERS: usize = 8;
 
 /// The reason why a client cannot start.
@@ -172,7 +172,7 @@ pub enum StartError {
 /// background, and sessions that have not ended are reset.
 #[derive(Debug)]
 pub struct Client {
-    handle: Handle,
+    handle: ClientHandle,
     shared: Arc<Shared>,
     statistics: Arc<Mutex<Statistics>>,
     events: Events,
@@ -248,8 +248,8 @@ impl Client {
 
     /// Returns a handle that inspects and controls the client; cheap to clone.
     #[must_use]
-    pub fn monitor(&self) -> Monitor {
-        Monitor {
+    pub fn monitor(&self) -> ClientMonitor {
+        ClientMonitor {
             handle: self.handle.clone(),
             shared: Arc::clone(&self.shared),
             statistics: Arc::clone(&self.statistics),
@@ -340,7 +340,7 @@ impl Client {
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn close(&self) {
-        self.handle.send(Command::Close(Closing::Done)).await;
+        self.handle.send(DriverCommand::Close(Closing::Done)).await;
         // Nothing is ever sent there: it fails when the client's task is over.
         let _ = self.is_over.clone().changed().await;
     }
@@ -359,13 +359,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if self.handle.try_send(Command::Close(Closing::Done)) {
+        if self.handle.try_send(DriverCommand::Close(Closing::Done)) {
             return;
         }
         // Its queue of commands is full, or it has ended.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let handle = self.handle.clone();
-            runtime.spawn(async move { handle.send(Command::Close(Closing::Done)).await });
+            runtime.spawn(async move { handle.send(DriverCommand::Close(Closing::Done)).await });
         }
     }
 }

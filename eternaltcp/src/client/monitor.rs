@@ -7,25 +7,25 @@ use eternaltcp_proto::{Closing, SessionId};
 use tokio::sync::broadcast;
 
 use super::Statistics;
-use super::event::{ClientEvent, Handle};
-use crate::driver::{Ask, Command, Killed, Shared};
+use super::event::{ClientEvent, ClientHandle};
+use crate::driver::{DriverCommand, Killed, OperatorRequest, Shared};
 use crate::status::{Events, TunnelEvent, TunnelStatus};
 
 /// A handle that inspects and controls a client; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Monitor {
-    pub(super) handle: Handle,
+pub struct ClientMonitor {
+    pub(super) handle: ClientHandle,
     pub(super) shared: Arc<Shared>,
     pub(super) statistics: Arc<Mutex<Statistics>>,
     pub(super) events: Events,
 }
 
-impl Monitor {
+impl ClientMonitor {
     /// Returns the state of its tunnel, carrier and sessions; `None` when it has ended.
     ///
     /// Cancel-safe.
     pub async fn status(&self) -> Option<TunnelStatus> {
-        self.handle.ask(Ask::Status).await
+        self.handle.ask(OperatorRequest::Status).await
     }
 
     /// Returns the statistics of its carriers.
@@ -45,7 +45,10 @@ impl Monitor {
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn kill(&self, session: SessionId) -> Killed {
-        self.handle.ask(|asked| Ask::Kill(session, asked)).await.unwrap_or(Killed::Unknown)
+        self.handle
+            .ask(|asked| OperatorRequest::Kill(session, asked))
+            .await
+            .unwrap_or(Killed::Unknown)
     }
 
     /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
@@ -69,7 +72,7 @@ impl Monitor {
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn drain(&self, limit: Option<Duration>) -> Option<usize> {
-        self.handle.ask(|asked| Ask::Drain(limit, asked)).await
+        self.handle.ask(|asked| OperatorRequest::Drain(limit, asked)).await
     }
 
     /// Returns whether it no longer accepts new sessions.
@@ -92,6 +95,6 @@ impl Monitor {
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn close(&self) {
-        self.handle.send(Command::Close(Closing::Done)).await;
+        self.handle.send(DriverCommand::Close(Closing::Done)).await;
     }
 }

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 
 use tokio::sync::oneshot;
 
-use super::event::Handle;
+use super::event::ClientHandle;
 use crate::address::{AddressError, Target};
-use crate::dynamic::Request;
+use crate::dynamic::TargetRequest;
 use crate::net::stream::Stream;
 use crate::session::Session;
 use crate::session::pipe::pipe;
@@ -14,7 +14,7 @@ use crate::target::{RESOLVER, encode_target};
 
 /// Opens sessions in a client's tunnel; cheap to clone. It does not keep the client alive.
 #[derive(Clone, Debug)]
-pub struct Opener(pub(super) Handle);
+pub struct Opener(pub(super) ClientHandle);
 
 /// The reason why a session cannot be opened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,7 +91,7 @@ impl Opener {
 
     /// Forwards the connection of an application that named its target, and reports to it when that
     /// is connected, or why it is not.
-    pub(crate) async fn carry_request(&self, stream: Stream, request: Request) -> bool {
+    pub(crate) async fn carry_request(&self, stream: Stream, request: TargetRequest) -> bool {
         let target = encode_target(Some(&request.target), stream.origin().as_ref());
         self.0.open(stream, target, Some(request.asked)).await
     }
@@ -102,7 +102,7 @@ impl Opener {
     }
 
     async fn carry_memory(&self, stream: Stream, target: Option<&Target>) -> Result<(), OpenError> {
-        use eternaltcp_proto::OpenError as Refused;
+        use eternaltcp_proto::SessionOpenError as Refused;
         let (opened, answer) = oneshot::channel();
         let target = encode_target(target, stream.origin().as_ref());
         self.0.open_numbered(stream, target, None, Some(opened)).await;

@@ -1,4 +1,4 @@
-//! What a client waits for, since when, and when it logs that or gives up.
+//! The wait for a carrier: its reason, its start, and when it is logged or given up.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const CONNECTED: &str = "the server's machine accepted the connection, but has s
 
 /// The wait for a carrier.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct CarrierWait {
     /// Since when there is no carrier, and the reason.
     without: Option<(Instant, String)>,
     /// A dial has failed, or a carrier ended.
@@ -30,7 +30,7 @@ pub(super) struct Patience {
     is_offline: bool,
 }
 
-impl Patience {
+impl CarrierWait {
     /// Waits for the first carrier; gives up after `first` or, once there was a carrier, after
     /// `later`.
     pub(super) fn new(first: Option<Duration>, later: Option<Duration>) -> Self {

@@ -6,9 +6,9 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::dial::{DialRequest, Dialed, Dialer};
-use super::event::{ClientEvent, Handle};
+use super::event::{ClientEvent, ClientHandle};
 use super::joining::Joining;
-use super::path::Path;
+use super::path::NetworkPath;
 use super::spare::Spare;
 use super::{ClientConfig, DialError};
 use crate::driver::{Action, CarrierEnd, StandbyId};
@@ -17,18 +17,18 @@ use crate::driver::{Action, CarrierEnd, StandbyId};
 #[derive(Debug)]
 pub(super) struct PoolDialer {
     dialer: Dialer,
-    handle: Handle,
+    handle: ClientHandle,
     next: u64,
 }
 
 impl PoolDialer {
-    /// Returns what chooses paths.
+    /// Returns the dialer, which chooses paths.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
     }
 
     /// Begins to make a carrier. A [`ClientEvent::Pooled`] reports the result.
-    pub(super) fn start(&mut self, path: Option<Path>) -> PoolDial {
+    pub(super) fn start(&mut self, path: Option<NetworkPath>) -> PoolDial {
         let id = StandbyId(self.next);
         self.next += 1;
         let request = DialRequest { path, ..DialRequest::default() };
@@ -75,7 +75,7 @@ pub(super) struct Pool {
 impl Pool {
     /// Creates a pool. Through a program each further carrier would be one more log-in on the same
     /// path, so none joins there.
-    pub(super) fn new(config: &ClientConfig, dialer: Dialer, handle: Handle) -> Self {
+    pub(super) fn new(config: &ClientConfig, dialer: Dialer, handle: ClientHandle) -> Self {
         let joining = config.carriers.saturating_sub(1).min(config.tunnel.max_joined);
         let is_joined = joining > 0 && config.via.is_none();
         Self {
@@ -86,7 +86,11 @@ impl Pool {
     }
 
     /// Makes the missing carriers, in addition to the attached one, which takes the path `current`.
-    pub(super) fn fill(&mut self, tunnel: &Tunnel, current: Option<&Path>) -> Option<Action> {
+    pub(super) fn fill(
+        &mut self,
+        tunnel: &Tunnel,
+        current: Option<&NetworkPath>,
+    ) -> Option<Action> {
         if let Some(joining) = &mut self.joining {
             joining.fill(&mut self.dialer, tunnel, current);
         }
@@ -116,7 +120,7 @@ impl Pool {
         &mut self,
         id: StandbyId,
         tunnel: &Tunnel,
-        current: Option<&Path>,
+        current: Option<&NetworkPath>,
     ) -> Option<Action> {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.handle_ready();
@@ -169,12 +173,12 @@ impl Pool {
     }
 
     /// Returns the spare that stands by, and its path.
-    pub(super) fn spare(&self) -> Option<(StandbyId, &Path)> {
+    pub(super) fn spare(&self) -> Option<(StandbyId, &NetworkPath)> {
         self.spare.as_ref()?.ready()
     }
 
     /// Takes the spare out of the pool: the carrier, its path and its server.
-    pub(super) fn claim_spare(&mut self) -> Option<(StandbyId, Path, usize)> {
+    pub(super) fn claim_spare(&mut self) -> Option<(StandbyId, NetworkPath, usize)> {
         self.spare.as_mut()?.claim()
     }
 }

@@ -7,39 +7,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-use eternaltcp_tls::Permit;
+use eternaltcp_tls::SigningPermit;
 
 /// The questions of one client. Cheap to clone.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Questions(Arc<Inner>);
+pub(super) struct Questions(Arc<OpenQuestions>);
 
 #[derive(Default, Debug)]
-struct Inner {
+struct OpenQuestions {
     open: AtomicUsize,
     turn: Arc<Turn<()>>,
 }
 
 /// A question that is open while this lives.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Inner>);
+pub(super) struct Open(Arc<OpenQuestions>);
 
 /// One attempt's right to ask its agent. Its question stays open until the attempt is dropped, and
 /// after that it cannot ask any more.
 #[derive(Debug)]
-pub(super) struct Asker {
-    inner: Arc<Inner>,
-    asked: Arc<Mutex<Asked>>,
+pub(super) struct AgentAccess {
+    inner: Arc<OpenQuestions>,
+    asked: Arc<Mutex<PendingQuestion>>,
 }
 
 #[derive(Default, Debug)]
-struct Asked {
+struct PendingQuestion {
     is_over: bool,
-    held: Option<Arc<Held>>,
+    held: Option<Arc<HeldTurn>>,
 }
 
 /// The turn, and its question.
 #[derive(Debug)]
-struct Held(
+struct HeldTurn(
     #[expect(dead_code, reason = "held")] OwnedMutexGuard<()>,
     #[expect(dead_code, reason = "held")] Open,
 );
@@ -57,8 +57,8 @@ impl Questions {
     }
 
     /// Creates the right to ask for an attempt whose key an agent holds.
-    pub(super) fn asker(&self) -> Asker {
-        Asker { inner: Arc::clone(&self.0), asked: Arc::default() }
+    pub(super) fn asker(&self) -> AgentAccess {
+        AgentAccess { inner: Arc::clone(&self.0), asked: Arc::default() }
     }
 }
 
@@ -68,9 +68,9 @@ impl Drop for Open {
     }
 }
 
-impl Asker {
+impl AgentAccess {
     /// Waits for the turn on the thread that will ask.
-    pub(super) fn permit(&self) -> Permit {
+    pub(super) fn permit(&self) -> SigningPermit {
         let (inner, asked) = (Arc::clone(&self.inner), Arc::clone(&self.asked));
         Arc::new(move || {
             let turn = Arc::clone(&inner.turn).blocking_lock_owned();
@@ -78,14 +78,14 @@ impl Asker {
             if asked.is_over {
                 return None;
             }
-            let held = Arc::new(Held(turn, Questions(Arc::clone(&inner)).open()));
+            let held = Arc::new(HeldTurn(turn, Questions(Arc::clone(&inner)).open()));
             asked.held = Some(Arc::clone(&held));
             Some(Box::new(held) as Box<dyn Any>)
         })
     }
 }
 
-impl Drop for Asker {
+impl Drop for AgentAccess {
     fn drop(&mut self) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         (asked.is_over, asked.held) = (true, None);
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_asked_at_a_time_and_nobody_whose_attempt_is_over() {
+    fn one_question_is_asked_at_a_time_and_none_for_an_attempt_that_is_over() {
         let questions = Questions::default();
         let (first, second) = (questions.asker(), questions.asker());
         let asking = first.permit()().unwrap();

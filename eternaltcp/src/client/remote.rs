@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::dialing::random;
-use super::event::{ClientEvent, Handle};
-use super::listening::{Listening, RemoteForward};
+use super::event::{ClientEvent, ClientHandle};
+use super::listening::{RemoteForward, RemoteListener};
 use crate::address::{Forward, Listen};
 use crate::net::stream::Stream;
 use crate::target::read_address;
@@ -30,7 +30,7 @@ const MAX_LINE: usize = 512;
 const REASON: Duration = Duration::from_secs(1);
 
 /// The result of one request to listen.
-struct Outcome {
+struct ListenOutcome {
     /// The address on which the server listened.
     address: Option<Listen>,
     /// Its lifetime.
@@ -42,7 +42,7 @@ struct Outcome {
 /// Keeps the server listening for as long as the client runs, over changes of tunnels. A first
 /// answer that will not change ends the client. `place` shows where it listens.
 pub(super) async fn keep(
-    handle: Handle,
+    handle: ClientHandle,
     remote: RemoteForward,
     place: watch::Sender<Option<Listen>>,
 ) {
@@ -94,19 +94,23 @@ fn explain(forward: &Forward, reset: &Reset) -> String {
 /// Asks the server to listen, and waits for the end of the listener. Returns `None` when the client
 /// has ended.
 async fn request(
-    handle: &Handle,
+    handle: &ClientHandle,
     at: Listen,
     remote: &RemoteForward,
     place: &watch::Sender<Option<Listen>>,
-) -> Option<Outcome> {
+) -> Option<ListenOutcome> {
     let (mut ours, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
         Err(error) => {
             let reset = Reset::with_detail(Cause::LimitReached, error.to_string());
-            return Some(Outcome { address: None, lived: Duration::ZERO, reset: Some(reset) });
+            return Some(ListenOutcome {
+                address: None,
+                lived: Duration::ZERO,
+                reset: Some(reset),
+            });
         }
     };
-    let (listening, reason) = Listening::new(at.clone(), remote.clone());
+    let (listening, reason) = RemoteListener::new(at.clone(), remote.clone());
     let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
     if !handle.tell(ClientEvent::Listen { stream, listening }).await {
         return None;
@@ -123,7 +127,7 @@ async fn request(
     }
     let lived = start.elapsed();
     let reset = timeout(REASON, reason).await.ok().and_then(Result::ok);
-    Some(Outcome { address, lived, reset })
+    Some(ListenOutcome { address, lived, reset })
 }
 
 /// Reads the first line of a listener: the addresses on which the server listens. Returns `None` if

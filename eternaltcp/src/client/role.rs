@@ -15,10 +15,10 @@ use tracing::{info, warn};
 
 use super::dial::Dialer;
 use super::dialing::Dialing;
-use super::event::{ClientEvent, Handle};
+use super::event::{ClientEvent, ClientHandle};
 use super::event_log::EventLog;
-use super::listening::Listening;
-use super::patience::Patience;
+use super::listening::RemoteListener;
+use super::patience::CarrierWait;
 use super::pool::Pool;
 use super::statistics::Statistics;
 use super::watch::Watch;
@@ -34,21 +34,21 @@ use sessions::ClientSessions;
 /// The client's part.
 pub(super) struct ClientRole {
     config: ClientConfig,
-    handle: Handle,
+    handle: ClientHandle,
     dialing: Dialing,
     event_log: EventLog,
     pool: Pool,
-    patience: Patience,
+    patience: CarrierWait,
     sessions: ClientSessions,
     actions: Actions,
     _watch: Watch,
 }
 
 impl ClientRole {
-    pub(super) fn new(config: ClientConfig, dialer: Dialer, handle: Handle) -> Self {
+    pub(super) fn new(config: ClientConfig, dialer: Dialer, handle: ClientHandle) -> Self {
         Self {
             handle: handle.clone(),
-            patience: Patience::new(config.connect_timeout, config.give_up_after),
+            patience: CarrierWait::new(config.connect_timeout, config.give_up_after),
             sessions: ClientSessions::new(&config),
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
             event_log: EventLog::new(config.servers.to_string()),
@@ -154,7 +154,7 @@ impl ClientRole {
     }
 
     /// Opens a session by which the server listens.
-    fn listen(&mut self, stream: Stream, listening: Listening, tunnel: &mut Tunnel) {
+    fn listen(&mut self, stream: Stream, listening: RemoteListener, tunnel: &mut Tunnel) {
         let target = encode_listen(&listening.at);
         match tunnel.open(target.clone()) {
             Ok(session) => {

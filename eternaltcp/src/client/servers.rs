@@ -2,38 +2,38 @@
 
 use std::fmt;
 
-use crate::address::Server;
+use crate::address::ServerAddress;
 
 /// Addresses of one sproxy, in order of preference; at least one. All must lead to the same sproxy,
 /// because the tunnel is in its memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Servers {
-    first: Server,
-    others: Vec<Server>,
+    first: ServerAddress,
+    others: Vec<ServerAddress>,
 }
 
 impl Servers {
     /// Creates a list from the preferred address and the others in order.
     #[must_use]
-    pub fn new(first: Server, others: Vec<Server>) -> Self {
+    pub fn new(first: ServerAddress, others: Vec<ServerAddress>) -> Self {
         Self { first, others }
     }
 
     /// Creates a list, the preferred address first; `None` for an empty list.
     #[must_use]
-    pub fn from_list(servers: Vec<Server>) -> Option<Self> {
+    pub fn from_list(servers: Vec<ServerAddress>) -> Option<Self> {
         let mut servers = servers.into_iter();
         servers.next().map(|first| Self { first, others: servers.collect() })
     }
 
     /// Returns all addresses, the preferred one first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Server> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ServerAddress> {
         let all = [&self.first].into_iter().chain(&self.others);
         all.collect::<Vec<_>>().into_iter()
     }
 
     /// Returns the address at this position of the order, or the last one.
-    pub(crate) fn at(&self, index: usize) -> &Server {
+    pub(crate) fn at(&self, index: usize) -> &ServerAddress {
         index
             .checked_sub(1)
             .and_then(|index| self.others.get(index).or(self.others.last()))
@@ -46,8 +46,8 @@ impl Servers {
     }
 }
 
-impl From<Server> for Servers {
-    fn from(server: Server) -> Self {
+impl From<ServerAddress> for Servers {
+    fn from(server: ServerAddress) -> Self {
         Self::new(server, Vec::new())
     }
 }
@@ -65,9 +65,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_kept_and_none_is_no_list() {
+    fn the_order_is_kept_and_an_empty_list_is_refused() {
         assert_eq!(Servers::from_list(Vec::new()), None);
-        let list: Vec<Server> = ["a", "b:7", "::1"].map(|text| text.parse().unwrap()).to_vec();
+        let list: Vec<ServerAddress> =
+            ["a", "b:7", "::1"].map(|text| text.parse().unwrap()).to_vec();
         let servers = Servers::from_list(list.clone()).unwrap();
         assert_eq!(servers.to_string(), "a:6200, b:7, [::1]:6200");
         assert!(servers.iter().eq(&list));

@@ -9,7 +9,7 @@ use tracing::{debug, info};
 
 use super::DialError;
 use super::dial::Dialed;
-use super::path::Path;
+use super::path::NetworkPath;
 use super::pool::{PoolDial, PoolDialer};
 use crate::driver::{Action, StandbyId};
 
@@ -27,7 +27,7 @@ enum State {
     /// None, and when to try again.
     None { again: Instant },
     /// It is being dialled.
-    Dialing(Path, PoolDial),
+    Dialing(NetworkPath, PoolDial),
     /// The server was asked to let it stand by.
     Asking(Carrier),
     /// It stands by.
@@ -38,7 +38,7 @@ enum State {
 #[derive(Debug)]
 struct Carrier {
     id: StandbyId,
-    path: Path,
+    path: NetworkPath,
     server: usize,
     /// It owes an answer.
     is_doubted: bool,
@@ -62,7 +62,7 @@ impl Spare {
         }
     }
 
-    fn path(&self) -> Option<&Path> {
+    fn path(&self) -> Option<&NetworkPath> {
         match &self.state {
             State::None { .. } => None,
             State::Dialing(path, _) => Some(path),
@@ -76,7 +76,7 @@ impl Spare {
         &mut self,
         dialer: &mut PoolDialer,
         tunnel: &Tunnel,
-        current: Option<&Path>,
+        current: Option<&NetworkPath>,
     ) -> Option<Action> {
         let current = current.filter(|_| tunnel.may_stand_by())?;
         match &self.state {
@@ -163,7 +163,7 @@ impl Spare {
     }
 
     /// Returns the carrier that stands by, and its path.
-    pub(super) fn ready(&self) -> Option<(StandbyId, &Path)> {
+    pub(super) fn ready(&self) -> Option<(StandbyId, &NetworkPath)> {
         match &self.state {
             State::Ready(carrier) => Some((carrier.id, &carrier.path)),
             _ => None,
@@ -171,7 +171,7 @@ impl Spare {
     }
 
     /// Takes the carrier that stands by, its path and its server.
-    pub(super) fn claim(&mut self) -> Option<(StandbyId, Path, usize)> {
+    pub(super) fn claim(&mut self) -> Option<(StandbyId, NetworkPath, usize)> {
         match std::mem::replace(&mut self.state, rested(Duration::ZERO)) {
             State::Ready(Carrier { id, path, server, .. }) => Some((id, path, server)),
             other => {

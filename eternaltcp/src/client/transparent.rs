@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_to_the_listener_itself_is_known_by_address_and_port() {
+    fn a_connection_to_the_listener_itself_is_recognised_by_address_and_port() {
         let here = |ip: IpAddr| ip.is_loopback() || ip == at("192.0.2.1:0").ip();
         for (destination, own, is_it) in [
             ("127.0.0.1:1234", "127.0.0.1:1234", true),

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::Rejection;
 use super::RejectionReason::{HostKeyChanged, HostKeyRevoked, HostKeyUndecided, HostKeyUnknown};
-use crate::address::Server;
+use crate::address::ServerAddress;
 use crate::policy::{
     HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line, is_revoked,
     known_hosts_line,
@@ -19,7 +19,7 @@ use eternaltcp_tls::PublicKey;
 #[non_exhaustive]
 pub struct UnknownServer {
     /// As the user wrote it.
-    pub server: Server,
+    pub server: ServerAddress,
     /// Its key.
     pub key: PublicKey,
     /// The file that would hold it.
@@ -52,7 +52,7 @@ pub struct Trust {
     /// Names in new lines are hashed.
     is_hashing: bool,
     /// Servers that the files know by another name.
-    aliases: Vec<(Server, Server)>,
+    aliases: Vec<(ServerAddress, ServerAddress)>,
     /// The key of the only trusted server; no file is read then.
     only: Option<PublicKey>,
     unknown: Unknown,
@@ -103,7 +103,7 @@ impl Trust {
 
     /// Looks `server` up as `alias`, and stores its key under that name (`HostKeyAlias`).
     #[must_use]
-    pub fn naming(mut self, server: Server, alias: Server) -> Self {
+    pub fn naming(mut self, server: ServerAddress, alias: ServerAddress) -> Self {
         self.aliases.push((server, alias));
         self
     }
@@ -130,7 +130,7 @@ impl Trust {
     ///
     /// # Errors
     /// The reason why the server is not trusted, and what to do about it.
-    pub(super) fn check(&self, server: &Server, key: &PublicKey) -> Result<(), Rejection> {
+    pub(super) fn check(&self, server: &ServerAddress, key: &PublicKey) -> Result<(), Rejection> {
         if let Some(only) = &self.only {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
         }
@@ -141,7 +141,7 @@ impl Trust {
             let text = format!("the key of {server} is revoked ({})", file.display());
             return Err(Rejection::new(HostKeyRevoked, text));
         }
-        let LookUp { found, file, unread, is_own_unread } = self.look_up(server, key);
+        let KnownHostsResult { found, file, unread, is_own_unread } = self.look_up(server, key);
         match found {
             HostKey::Known | HostKey::KnownByName => {
                 self.pin(key);
@@ -173,7 +173,7 @@ impl Trust {
 
     /// Returns whether the user will be asked about this server, unless its key turns out to be
     /// trusted. May block on a file.
-    pub(super) fn may_ask_about(&self, server: &Server, no_servers: &PublicKey) -> bool {
+    pub(super) fn may_ask_about(&self, server: &ServerAddress, no_servers: &PublicKey) -> bool {
         let is_asking = self.only.is_none() && matches!(self.unknown, Unknown::Ask(_));
         let is_first = || self.lock_pinned().is_none();
         let look_up = || self.look_up(self.name_on_file(server), no_servers);
@@ -181,16 +181,16 @@ impl Trust {
     }
 
     /// Returns the server's name in the files.
-    fn name_on_file<'a>(&'a self, server: &'a Server) -> &'a Server {
+    fn name_on_file<'a>(&'a self, server: &'a ServerAddress) -> &'a ServerAddress {
         let alias = self.aliases.iter().find(|(known, _)| known == server);
         alias.map_or(server, |(_, alias)| alias)
     }
 
     /// Returns the combined result of the files: a revocation in any decides, then a line with this
     /// key in any. A file that cannot be read is ignored, as in ssh.
-    fn look_up<'a>(&'a self, server: &Server, key: &PublicKey) -> LookUp<'a> {
+    fn look_up<'a>(&'a self, server: &ServerAddress, key: &PublicKey) -> KnownHostsResult<'a> {
         let search = HostSearch::new(server);
-        let mut all = LookUp {
+        let mut all = KnownHostsResult {
             found: HostKey::Unknown,
             file: &self.known_hosts,
             unread: String::new(),
@@ -228,7 +228,7 @@ impl Trust {
     /// read.
     fn decide_unknown(
         &self,
-        server: &Server,
+        server: &ServerAddress,
         key: &PublicKey,
         unread: &str,
     ) -> Result<(), Rejection> {
@@ -266,7 +266,7 @@ impl Trust {
 }
 
 /// The combined result of all files.
-struct LookUp<'a> {
+struct KnownHostsResult<'a> {
     found: HostKey,
     /// The file with that result.
     file: &'a Path,
@@ -276,7 +276,7 @@ struct LookUp<'a> {
     is_own_unread: bool,
 }
 
-fn other_key(server: &Server, shown: &PublicKey, only: &PublicKey) -> Rejection {
+fn other_key(server: &ServerAddress, shown: &PublicKey, only: &PublicKey) -> Rejection {
     let text = format!(
         "{server} is another server than the one that is wanted: its key is {}, and not {}",
         shown.fingerprint(),
@@ -295,7 +295,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
         let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
-        let server: Server = "a".parse().unwrap();
+        let server: ServerAddress = "a".parse().unwrap();
         let trust = || Trust::new(mine.clone()).reading(vec![global.clone()]);
         let line = |key| known_hosts_line(&server, key);
         trust().check(&server, &key).unwrap_err();
@@ -308,22 +308,22 @@ mod tests {
         let list = folder.path().join("list");
         std::fs::write(&list, other.to_string()).unwrap();
         let revoking = || trust().accepting_new().revoking(list.clone());
-        let c: Server = "c".parse().unwrap();
+        let c: ServerAddress = "c".parse().unwrap();
         assert!(revoking().check(&c, &other).unwrap_err().to_string().contains("is revoked"));
         assert!(trust().revoking(list.join("none")).check(&server, &key).is_err());
-        let b: Server = "b".parse().unwrap();
+        let b: ServerAddress = "b".parse().unwrap();
         trust().accepting_new().check(&b, &other).unwrap();
         assert!(std::fs::read_to_string(&mine).unwrap().ends_with(&format!("[b]:6200 {other}\n")));
         assert_eq!(std::fs::read_to_string(&global).unwrap(), line(&key));
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_passed_over_and_told_if_the_server_is_unknown() {
+    fn a_file_that_cannot_be_read_is_passed_over_and_reported_if_the_server_is_unknown() {
         let folder = tempfile::tempdir().unwrap();
         let good = folder.path().join("good");
         let odd = vec![folder.path().to_owned(), good.join("below"), good.clone()];
         let key = Identity::generate().unwrap().public_key();
-        let server: Server = "a".parse().unwrap();
+        let server: ServerAddress = "a".parse().unwrap();
         let trust = || Trust::new(folder.path().join("none")).reading(odd.clone());
         let why = trust().check(&server, &key).unwrap_err().to_string();
         assert!(why.contains("is not a regular file"), "{why}");
@@ -337,7 +337,7 @@ mod tests {
         let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
         std::fs::create_dir(&mine).unwrap();
         let key = Identity::generate().unwrap().public_key();
-        let server: Server = "a".parse().unwrap();
+        let server: ServerAddress = "a".parse().unwrap();
         let trust = |mine: &Path, global: &Path| {
             Trust::new(mine.to_owned()).reading(vec![global.to_owned()]).accepting_new()
         };
@@ -352,7 +352,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("known_hosts");
         let [key, sshds] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
-        let [server, alias] = ["192.0.2.1", "alias"].map(|name| name.parse::<Server>().unwrap());
+        let [server, alias] =
+            ["192.0.2.1", "alias"].map(|name| name.parse::<ServerAddress>().unwrap());
         std::fs::write(&file, format!("alias {key}\n192.0.2.1 {sshds}\n")).unwrap();
         let trust = Trust::new(file.clone()).naming(server.clone(), alias);
         assert_eq!(trust.check(&server, &key), Ok(()));
@@ -367,7 +368,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("known_hosts");
         let key = Identity::generate().unwrap().public_key();
-        let [server, alias] = ["192.0.2.1", "secret"].map(|name| name.parse::<Server>().unwrap());
+        let [server, alias] =
+            ["192.0.2.1", "secret"].map(|name| name.parse::<ServerAddress>().unwrap());
         let trust = || Trust::new(file.clone()).hashing().naming(server.clone(), alias.clone());
         trust().accepting_new().check(&server, &key).unwrap();
         trust().check(&server, &key).unwrap();
@@ -377,10 +379,10 @@ mod tests {
     }
 
     #[test]
-    fn no_file_at_all_is_dev_null() {
+    fn dev_null_stands_for_no_file() {
         let key = Identity::generate().unwrap().public_key();
         let trust = Trust::new("/dev/null".into());
-        let server: Server = "a".parse().unwrap();
+        let server: ServerAddress = "a".parse().unwrap();
         assert!(trust.check(&server, &key).unwrap_err().to_string().contains("give --accept-new"));
         trust.accepting_new().check(&server, &key).unwrap();
     }

@@ -4,8 +4,8 @@ use tokio::task::AbortHandle;
 use tracing::{Instrument, debug, warn};
 
 use super::dial::Dialer;
-use super::event::{ClientEvent, Handle, NetworkEvent};
-use super::path::Path;
+use super::event::{ClientEvent, ClientHandle, NetworkEvent};
+use super::path::NetworkPath;
 use eternaltcp_sys::{NetworkWatch, SleepWatch};
 
 /// The task that watches; it ends with this value.
@@ -14,7 +14,7 @@ pub(super) struct Watch(AbortHandle);
 
 impl Watch {
     /// Starts to watch for the client behind `handle`.
-    pub(super) fn start(dialer: Dialer, handle: Handle) -> Self {
+    pub(super) fn start(dialer: Dialer, handle: ClientHandle) -> Self {
         Self(tokio::spawn(watch(dialer, handle).in_current_span()).abort_handle())
     }
 }
@@ -25,7 +25,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(dialer: Dialer, handle: Handle) {
+async fn watch(dialer: Dialer, handle: ClientHandle) {
     let (mut network, mut sleep) = match (NetworkWatch::new(), SleepWatch::new()) {
         (Ok(network), Ok(sleep)) => (network, sleep),
         (Err(error), _) | (_, Err(error)) => {
@@ -52,7 +52,7 @@ async fn watch(dialer: Dialer, handle: Handle) {
 }
 
 /// Returns the consequence of a path change from `before` to `now`.
-fn judge(before: Option<&Path>, now: Option<&Path>) -> NetworkEvent {
+fn judge(before: Option<&NetworkPath>, now: Option<&NetworkPath>) -> NetworkEvent {
     match (before, now) {
         (before, Some(now)) if before != Some(now) => NetworkEvent::Moved(now.clone()),
         (Some(_), None) => NetworkEvent::Gone,
@@ -65,8 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_comes_back_is_a_move_also_if_it_is_the_same() {
-        let path = |last| Path { source: [192, 0, 2, last].into(), interface: "eth0".to_owned() };
+    fn the_return_of_the_same_path_counts_as_a_move() {
+        let path =
+            |last| NetworkPath { source: [192, 0, 2, last].into(), interface: "eth0".to_owned() };
         let (a, b) = (path(1), path(2));
         assert_eq!(judge(Some(&a), Some(&a)), NetworkEvent::Changed);
         assert_eq!(judge(Some(&a), Some(&b)), NetworkEvent::Moved(b));

@@ -183,7 +183,7 @@ pub enum FaultCode {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ProcessStatus {
     /// The role of the proxy.
-    pub role: Role,
+    pub role: ProxyKind,
     /// Its process id.
     pub process: u32,
     /// The version of the program.
@@ -202,14 +202,14 @@ pub struct ProcessStatus {
 /// The two kinds of proxies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Role {
+pub enum ProxyKind {
     /// The client's.
     Cproxy,
     /// The server's.
     Sproxy,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for ProxyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cproxy => "cproxy",
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_come_back_and_say_their_version() {
+    fn requests_survive_encoding_and_carry_their_version() {
         let requests = [
             Request::Status {},
             Request::Watch { interval_ms: Some(250) },
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_a_fault_that_says_why() {
+    fn an_invalid_request_is_a_fault_with_the_reason() {
         let code = |line: &[u8]| Request::parse(line).unwrap_err().code;
         for line in [
             &b""[..],

@@ -7,15 +7,15 @@ use tracing::{info, warn};
 
 use crate::net::listener::SocketFile;
 
-/// The most bytes that fit into `sockaddr_un` with the final NUL.
+/// The maximum number of bytes that fit into `sockaddr_un` with the final NUL.
 const MAX_PATH: usize = 107;
 
 /// The path of a control socket, which may change. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ControlPath(Arc<Mutex<Place>>);
+pub struct ControlPath(Arc<Mutex<CurrentPath>>);
 
 #[derive(Debug)]
-struct Place {
+struct CurrentPath {
     path: PathBuf,
     /// `None` once it was removed.
     file: Option<SocketFile>,
@@ -26,10 +26,10 @@ struct Place {
 impl ControlPath {
     pub(super) fn new(file: SocketFile, is_given: bool) -> Self {
         let path = file.path().to_owned();
-        Self(Arc::new(Mutex::new(Place { path, file: Some(file), is_given })))
+        Self(Arc::new(Mutex::new(CurrentPath { path, file: Some(file), is_given })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Place> {
+    fn lock(&self) -> MutexGuard<'_, CurrentPath> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -48,7 +48,7 @@ impl ControlPath {
     /// the new path, if the socket has moved.
     pub(super) fn leave(&self) -> Option<PathBuf> {
         let mut place = self.lock();
-        let Place { path: at, file, is_given } = &mut *place;
+        let CurrentPath { path: at, file, is_given } = &mut *place;
         let path = beside(at, std::process::id());
         let file = file.as_mut().filter(|_| *is_given)?;
         if path.as_os_str().len() > MAX_PATH {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::message::Role;
+use super::message::ProxyKind;
 use crate::lock_file::{Lock, Locked, lock};
 use crate::paths;
 use eternaltcp_sys::unix::is_abandoned;
@@ -19,10 +19,11 @@ const SYSTEM: &str = "/run/eternaltcp";
 /// The file extension of every socket.
 const ENDING: &str = "sock";
 
-/// The most files that are examined in one folder: sockets and their locks.
-const MOST: usize = 2 * 1024;
+/// The maximum number of files that are examined in one folder: sockets and their locks.
+const MAX_FILES: usize = 2 * 1024;
 
-/// The most processes with the same id, in different containers, that can share a folder.
+/// The maximum number of processes with the same id, in different containers, that can share a
+/// folder.
 const SAME_ID: usize = 64;
 
 /// Returns the folders for this user's control sockets, of which the first usable one is taken: the
@@ -73,7 +74,7 @@ impl Claim {
     ///
     /// # Errors
     /// The reason why the last folder cannot be used.
-    pub fn take(role: Role, folders: &[PathBuf]) -> io::Result<Self> {
+    pub fn take(role: ProxyKind, folders: &[PathBuf]) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no home folder");
         for folder in folders {
             match prepare(folder).and_then(|()| Self::take_in(folder, role)) {
@@ -86,7 +87,7 @@ impl Claim {
         Err(last)
     }
 
-    fn take_in(folder: &Path, role: Role) -> io::Result<Self> {
+    fn take_in(folder: &Path, role: ProxyKind) -> io::Result<Self> {
         let process = std::process::id();
         for number in 1..=SAME_ID {
             let more = if number == 1 { String::new() } else { format!("-{number}") };
@@ -128,7 +129,7 @@ fn prepare(folder: &Path) -> io::Result<()> {
 
 /// A socket that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct FoundSocket {
     /// Where it is.
     pub path: PathBuf,
     /// Its name without the ending: `cproxy.1234`.
@@ -138,15 +139,15 @@ pub struct Found {
 /// Returns the control sockets in these folders, ordered by name. Removes those whose process no
 /// longer exists.
 #[must_use]
-pub fn find(folders: &[PathBuf]) -> Vec<Found> {
+pub fn find(folders: &[PathBuf]) -> Vec<FoundSocket> {
     let mut found: Vec<_> = folders.iter().flat_map(|folder| sockets(folder)).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }
 
-fn sockets(folder: &Path) -> Vec<Found> {
+fn sockets(folder: &Path) -> Vec<FoundSocket> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let files = entries.take(MOST).flatten().map(|entry| entry.path());
+    let files = entries.take(MAX_FILES).flatten().map(|entry| entry.path());
     let mut found = Vec::new();
     for path in files.filter(|path| path.extension() == Some(OsStr::new(ENDING))) {
         let is_socket = path.symlink_metadata().is_ok_and(|it| it.file_type().is_socket());
@@ -154,7 +155,7 @@ fn sockets(folder: &Path) -> Vec<Found> {
             continue;
         };
         if !remove_orphan(&path) {
-            found.push(Found { name: name.to_owned(), path });
+            found.push(FoundSocket { name: name.to_owned(), path });
         }
     }
     found
@@ -189,12 +190,12 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path().join("deep/eternaltcp");
         let folders = [PathBuf::from("/proc/nowhere/eternaltcp"), folder.clone()];
-        let own = Claim::take(Role::Cproxy, &folders).unwrap();
+        let own = Claim::take(ProxyKind::Cproxy, &folders).unwrap();
         assert_eq!(own.path().parent(), Some(folder.as_path()));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
-        Claim::take(Role::Sproxy, &folders).unwrap();
+        Claim::take(ProxyKind::Sproxy, &folders).unwrap();
         assert_eq!(mode(&folder), 0o700);
     }
 
@@ -202,7 +203,7 @@ mod tests {
     fn a_socket_is_removed_once_its_lock_is_free_and_nobody_listens() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let claim = Claim::take(Role::Sproxy, &[folder.path().to_owned()]).unwrap();
+        let claim = Claim::take(ProxyKind::Sproxy, &[folder.path().to_owned()]).unwrap();
         let own = claim.path().file_stem().unwrap().to_str().unwrap().to_owned();
         // Nothing listens, as seen from another machine that shares the folder.
         drop(UnixListener::bind(claim.path()).unwrap());
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn processes_of_one_id_have_names_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
-        let take = || Claim::take(Role::Sproxy, &[folder.path().to_owned()]).unwrap();
+        let take = || Claim::take(ProxyKind::Sproxy, &[folder.path().to_owned()]).unwrap();
         let (one, two) = (take(), take());
         assert_ne!(one.path(), two.path());
         let first = one.path().to_owned();
@@ -241,7 +242,7 @@ mod tests {
         if geteuid().is_root() {
             let temporary = tempfile::tempdir().unwrap();
             std::os::unix::fs::chown(temporary.path(), Some(65534), None).unwrap();
-            let error = Claim::take(Role::Sproxy, &[temporary.path().to_owned()]).unwrap_err();
+            let error = Claim::take(ProxyKind::Sproxy, &[temporary.path().to_owned()]).unwrap_err();
             assert!(error.to_string().contains("another user's"), "{error}");
         }
     }

@@ -17,7 +17,7 @@ use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
-use crate::net::listener::{Pause, bind_unix};
+use crate::net::listener::{AcceptPause, bind_unix};
 
 /// Concurrent connections; a further one is told so and closed.
 const MAX_CONNECTIONS: usize = 8;
@@ -33,7 +33,7 @@ const SLOW: Duration = Duration::from_secs(10);
 
 /// Default time between two answers to a watch, and the minimum.
 const INTERVAL: Duration = Duration::from_secs(1);
-const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A control socket that is served until it is dropped, which removes its file.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Drop for ControlSocket {
 
 /// The state that all connections of a socket share.
 #[derive(Debug)]
-struct Served {
+struct ServedSocket {
     subject: Subject,
     listen: Vec<String>,
     started_at: SystemTime,
@@ -94,7 +94,7 @@ impl ControlSocket {
         // A claimed name is never another process's.
         let path = ControlPath::new(file, claim.is_none());
         let started_at = SystemTime::now();
-        let served = Arc::new(Served { subject, listen, started_at, path: path.clone() });
+        let served = Arc::new(ServedSocket { subject, listen, started_at, path: path.clone() });
         let task = tokio::spawn(accept(listener, served)).abort_handle();
         Ok(Self { path, task, _claim: claim })
     }
@@ -106,9 +106,9 @@ impl ControlSocket {
     }
 }
 
-async fn accept(listener: UnixListener, served: Arc<Served>) {
+async fn accept(listener: UnixListener, served: Arc<ServedSocket>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut pause = Pause::default();
+    let mut pause = AcceptPause::default();
     // They end with this task.
     let mut connections = JoinSet::new();
     loop {
@@ -155,7 +155,7 @@ fn refuse(stream: &UnixStream) {
 }
 
 /// Answers one request after the other.
-async fn converse(mut stream: UnixStream, served: &Served) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, served: &ServedSocket) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         let line = match timeout(IDLE, read_line(&mut stream, &mut buffer)).await {
@@ -170,7 +170,7 @@ async fn converse(mut stream: UnixStream, served: &Served) -> io::Result<()> {
         match Request::parse(&line) {
             Ok(Request::Watch { interval_ms }) => {
                 let interval = interval_ms.map_or(INTERVAL, Duration::from_millis);
-                return watch(stream, served, interval.max(LEAST_INTERVAL)).await;
+                return watch(stream, served, interval.max(MIN_INTERVAL)).await;
             }
             Ok(Request::Stop {}) => {
                 // The process may end before the answer could be sent.
@@ -178,7 +178,7 @@ async fn converse(mut stream: UnixStream, served: &Served) -> io::Result<()> {
                 served.subject.stop().await;
             }
             Ok(request) => {
-                let answer = served.obey(request).await;
+                let answer = served.carry_out(request).await;
                 say(&mut stream, answer).await?;
             }
             Err(fault) => say(&mut stream, Answer::from(fault)).await?,
@@ -209,7 +209,11 @@ async fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<
 
 /// Sends the status repeatedly until the other end closes. The next one is made only when the last
 /// one was taken.
-async fn watch(mut stream: UnixStream, served: &Served, interval: Duration) -> io::Result<()> {
+async fn watch(
+    mut stream: UnixStream,
+    served: &ServedSocket,
+    interval: Duration,
+) -> io::Result<()> {
     loop {
         let answer = served.status().await;
         say(&mut stream, answer).await?;
@@ -236,8 +240,8 @@ async fn say(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
     Ok(())
 }
 
-impl Served {
-    async fn obey(&self, request: Request) -> Answer {
+impl ServedSocket {
+    async fn carry_out(&self, request: Request) -> Answer {
         let subject = &self.subject;
         let result = match request {
             Request::Status {} | Request::Watch { .. } | Request::Stop {} => {

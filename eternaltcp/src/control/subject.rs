@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eternaltcp_proto::SessionId;
 
-use super::message::{Answer, Fault, FaultCode, Role};
+use super::message::{Answer, Fault, FaultCode, ProxyKind};
 use crate::client;
 use crate::driver::Killed;
 use crate::server::{self, KillError};
@@ -14,18 +14,18 @@ use crate::status::TunnelStatus;
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// cproxy.
-    Client(client::Monitor),
+    Client(client::ClientMonitor),
     /// sproxy.
-    Server(server::Monitor),
+    Server(server::ServerMonitor),
 }
 
 impl Subject {
     /// Returns its role.
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> ProxyKind {
         match self {
-            Self::Client(_) => Role::Cproxy,
-            Self::Server(_) => Role::Sproxy,
+            Self::Client(_) => ProxyKind::Cproxy,
+            Self::Server(_) => ProxyKind::Sproxy,
         }
     }
 
@@ -95,7 +95,7 @@ impl Subject {
 }
 
 /// A client has one tunnel: the name of another one is a mistake.
-async fn check_tunnel(client: &client::Monitor, wanted: Option<&str>) -> Result<(), Fault> {
+async fn check_tunnel(client: &client::ClientMonitor, wanted: Option<&str>) -> Result<(), Fault> {
     let Some(wanted) = wanted else { return Ok(()) };
     let own = client.status().await.and_then(|status| status.tunnel);
     if own.as_deref() == Some(wanted) {

@@ -1,19 +1,18 @@
-//! What an operator asks of a driver: its status, to end a session, or to end itself once its
-//! sessions have ended.
+//! The requests of an operator to a driver: to show its status, to end a session, or to drain.
 
 use std::time::Duration;
 
-use eternaltcp_proto::{Cause, Closing, Reset, SessionId, Stage};
+use eternaltcp_proto::{Cause, Closing, Reset, SessionId, SessionPhase};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Action, Driver, Role};
 use crate::report::counted;
-use crate::status::{Peer, ServerPeer, TunnelState, TunnelStatus};
+use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelStatus};
 
 /// Something that an operator asks for.
 #[derive(Debug)]
-pub(crate) enum Ask {
+pub(crate) enum OperatorRequest {
     /// The tunnel's status.
     Status(oneshot::Sender<TunnelStatus>),
     /// End a session.
@@ -39,18 +38,18 @@ pub enum Killed {
 pub(super) fn drained() -> Reset {
     Reset::with_detail(
         Cause::LimitReached,
-        "no new sessions are taken: the program is about to end",
+        "no new sessions are accepted: the program is about to end",
     )
 }
 
 impl<R: Role> Driver<R> {
-    pub(super) fn answer_ask(&mut self, ask: Ask) {
+    pub(super) fn answer_ask(&mut self, ask: OperatorRequest) {
         // The client may be gone.
         match ask {
-            Ask::Status(asked) => drop(asked.send(self.status())),
-            Ask::Kill(id, asked) => drop(asked.send(self.kill(id))),
-            Ask::Drain(limit, asked) => {
-                info!("no new sessions are taken; {} go on", self.tunnel.session_count());
+            OperatorRequest::Status(asked) => drop(asked.send(self.status())),
+            OperatorRequest::Kill(id, asked) => drop(asked.send(self.kill(id))),
+            OperatorRequest::Drain(limit, asked) => {
+                info!("no new sessions are accepted; {} go on", self.tunnel.session_count());
                 self.lifecycle.drain(limit);
                 self.shared.set_draining();
                 // The end comes with a tick, after the answer.
@@ -62,7 +61,7 @@ impl<R: Role> Driver<R> {
     fn kill(&mut self, id: SessionId) -> Killed {
         match self.tunnel.session_view(id).map(|view| view.stage) {
             None => Killed::Unknown,
-            Some(Stage::Resetting) => Killed::Already,
+            Some(SessionPhase::Resetting) => Killed::Already,
             Some(_) => {
                 warn!(session = id.get(), "session reset, as the operator asked");
                 self.tunnel.kill(self.clocks.round(), id, Reset::new(Cause::Killed));
@@ -110,16 +109,16 @@ impl<R: Role> Driver<R> {
         status
     }
 
-    fn state(&self) -> TunnelState {
+    fn state(&self) -> TunnelCondition {
         if self.lifecycle.is_closing() {
-            TunnelState::Closing
+            TunnelCondition::Closing
         } else if self.tunnel.is_attached() {
             let is_doubted = self.tunnel.suspicion().is_some();
-            if is_doubted { TunnelState::Doubted } else { TunnelState::Attached }
+            if is_doubted { TunnelCondition::Doubted } else { TunnelCondition::Attached }
         } else if self.carriers.attached().is_some() {
-            TunnelState::Attaching
+            TunnelCondition::Attaching
         } else {
-            TunnelState::Detached
+            TunnelCondition::Detached
         }
     }
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use eternaltcp_proto::{Closing, OpenError, Reset, SessionId, Stats};
+use eternaltcp_proto::{Closing, Reset, SessionId, SessionOpenError, Stats};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::Ask;
+use super::OperatorRequest;
 use super::entrance::Newcomer;
-use crate::dynamic::Asked;
+use crate::dynamic::ProtocolRequest;
 use crate::net::stream::Stream;
 
 /// A command for the driver. `E` is the event that only its side has ([`Role::Event`]).
 ///
 /// [`Role::Event`]: super::Role::Event
 #[derive(Debug)]
-pub(crate) enum Command<E> {
+pub(crate) enum DriverCommand<E> {
     /// An event for the driver's role.
     Event(E),
     /// Open a session for a local connection.
@@ -30,55 +30,60 @@ pub(crate) enum Command<E> {
     /// Return what the tunnel has done so far.
     Stats(oneshot::Sender<Stats>),
     /// A request of an operator.
-    Ask(Ask),
+    Ask(OperatorRequest),
 }
 
 /// A handle of a driver. It is cheap to clone.
 #[derive(Debug)]
-pub(crate) struct Handle<E> {
-    commands: mpsc::Sender<Command<E>>,
+pub(crate) struct DriverHandle<E> {
+    commands: mpsc::Sender<DriverCommand<E>>,
     /// Permits for new sessions of this side.
     places: Arc<Semaphore>,
 }
 
-impl<E> Clone for Handle<E> {
+impl<E> Clone for DriverHandle<E> {
     fn clone(&self) -> Self {
         Self { commands: self.commands.clone(), places: Arc::clone(&self.places) }
     }
 }
 
-impl<E> Handle<E> {
+impl<E> DriverHandle<E> {
     /// Creates a handle that limits the unsent sessions of this side to `max_unsent`, at least one.
-    pub(super) fn new(commands: mpsc::Sender<Command<E>>, max_unsent: usize) -> Self {
+    pub(super) fn new(commands: mpsc::Sender<DriverCommand<E>>, max_unsent: usize) -> Self {
         let places = max_unsent.clamp(1, Semaphore::MAX_PERMITS);
         Self { commands, places: Arc::new(Semaphore::new(places)) }
     }
 
     /// Sends a command, waiting for room. Returns whether the driver still runs.
-    pub(crate) async fn send(&self, command: Command<E>) -> bool {
+    pub(crate) async fn send(&self, command: DriverCommand<E>) -> bool {
         self.commands.send(command).await.is_ok()
     }
 
     /// Sends an event to the driver's role, waiting for room. Returns whether the driver still
     /// runs.
     pub(crate) async fn tell(&self, event: E) -> bool {
-        self.send(Command::Event(event)).await
+        self.send(DriverCommand::Event(event)).await
     }
 
     /// Sends an event to the driver's role if there is room.
     pub(crate) fn try_tell(&self, event: E) {
-        self.try_send(Command::Event(event));
+        self.try_send(DriverCommand::Event(event));
     }
 
     /// Sends a command if there is room. Returns whether there was.
-    pub(crate) fn try_send(&self, command: Command<E>) -> bool {
+    pub(crate) fn try_send(&self, command: DriverCommand<E>) -> bool {
         self.commands.try_send(command).is_ok()
     }
 
     /// Opens a session for a local connection. `asked` is set if its application waits for an
     /// answer. It waits for a permit, which becomes free when something of another new session is
     /// sent. Returns whether the driver still runs.
-    pub(crate) async fn open(&self, stream: Stream, target: Bytes, asked: Option<Asked>) -> bool {
+    pub(crate) async fn open(
+        &self,
+        stream: Stream,
+        target: Bytes,
+        asked: Option<ProtocolRequest>,
+    ) -> bool {
         self.open_numbered(stream, target, asked, None).await
     }
 
@@ -87,25 +92,28 @@ impl<E> Handle<E> {
         &self,
         stream: Stream,
         target: Bytes,
-        asked: Option<Asked>,
-        opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
+        asked: Option<ProtocolRequest>,
+        opened: Option<oneshot::Sender<Result<SessionId, SessionOpenError>>>,
     ) -> bool {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
-        self.send(Command::Open(Newcomer { stream, target, asked, opened, place })).await
+        self.send(DriverCommand::Open(Newcomer { stream, target, asked, opened, place })).await
     }
 
-    /// Returns what the tunnel has done so far, or `None` when its driver has ended.
+    /// Returns the tunnel's counters so far, or `None` when its driver has ended.
     pub(crate) async fn stats(&self) -> Option<Stats> {
         let (asked, answer) = oneshot::channel();
-        self.send(Command::Stats(asked)).await;
+        self.send(DriverCommand::Stats(asked)).await;
         answer.await.ok()
     }
 
     /// Sends a request to the driver. Returns `None` when it has ended.
-    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+    pub(crate) async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<T>) -> OperatorRequest,
+    ) -> Option<T> {
         let (asked, answer) = oneshot::channel();
-        self.send(Command::Ask(ask(asked))).await;
+        self.send(DriverCommand::Ask(ask(asked))).await;
         answer.await.ok()
     }
 

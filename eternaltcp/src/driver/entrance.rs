@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{OpenError, SessionId, Tunnel};
+use eternaltcp_proto::{SessionId, SessionOpenError, Tunnel};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::dynamic::Asked;
+use crate::dynamic::ProtocolRequest;
 use crate::net::stream::Stream;
 use crate::report::counted;
 
@@ -26,8 +26,8 @@ pub(crate) struct Newcomer {
     pub(crate) stream: Stream,
     pub(crate) target: Bytes,
     /// The dialect in which an application that asked for its target gets its answer.
-    pub(crate) asked: Option<Asked>,
-    pub(crate) opened: Option<oneshot::Sender<Result<SessionId, OpenError>>>,
+    pub(crate) asked: Option<ProtocolRequest>,
+    pub(crate) opened: Option<oneshot::Sender<Result<SessionId, SessionOpenError>>>,
     /// Its permit as an unsent session.
     pub(super) place: OwnedSemaphorePermit,
 }

@@ -23,7 +23,7 @@ impl<R: Role> Driver<R> {
     pub(super) fn poll_events(&mut self) -> Handled {
         let mut handled = Handled::Nothing;
         while let Some(event) = self.tunnel.poll_event() {
-            let is_socket = matches!(event, Event::Touched(_));
+            let is_socket = matches!(event, Event::Dirty(_));
             handled = handled.max(if is_socket { Handled::Sockets } else { Handled::Others });
             self.handle_event(event);
         }
@@ -45,7 +45,7 @@ impl<R: Role> Driver<R> {
     fn handle_event(&mut self, event: Event) {
         let now = self.clocks.round();
         let change = match event {
-            Event::Touched(id) => {
+            Event::Dirty(id) => {
                 return self.sockets.serve(id, now, &mut self.tunnel, &mut self.role);
             }
             Event::Opened(id) => return self.handle_opened(id),

@@ -2,12 +2,12 @@
 
 use std::task::{Context, Poll};
 
-use eternaltcp_proto::{Cause, OpenError, Reset, SessionId};
+use eternaltcp_proto::{Cause, Reset, SessionId, SessionOpenError};
 use tracing::debug;
 
 use super::entrance::Newcomer;
 use super::local::refuse;
-use super::{Action, CarrierEnd, Command, Driver, Role};
+use super::{Action, CarrierEnd, Driver, DriverCommand, Role};
 use crate::log_limit::limited;
 use crate::net::stream::Stream;
 
@@ -18,31 +18,31 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    fn handle_command(&mut self, command: Command<R::Event>) {
+    fn handle_command(&mut self, command: DriverCommand<R::Event>) {
         let now = self.clocks.round();
         match command {
-            Command::Event(event) => {
+            DriverCommand::Event(event) => {
                 // A decision about carriers needs the newest facts.
                 self.report_path(now);
                 self.poll_events();
                 self.role.handle_event(now, event, &mut self.tunnel);
                 self.apply_actions();
             }
-            Command::Open(newcomer) => {
+            DriverCommand::Open(newcomer) => {
                 if self.entrance.is_waited_at() || !self.may_open() {
                     self.entrance.wait(newcomer, self.tunnel.session_count());
                 } else {
                     self.open(newcomer);
                 }
             }
-            Command::Connected(id, result) => self.answer(id, result),
-            Command::Detach(why) => self.lose(&CarrierEnd::Detached(why)),
-            Command::Close(why) => self.apply(Action::Close(why)),
-            Command::Stats(asked) => {
+            DriverCommand::Connected(id, result) => self.answer(id, result),
+            DriverCommand::Detach(why) => self.lose(&CarrierEnd::Detached(why)),
+            DriverCommand::Close(why) => self.apply(Action::Close(why)),
+            DriverCommand::Stats(asked) => {
                 // The requester may be gone.
                 let _ = asked.send(self.tunnel.stats());
             }
-            Command::Ask(ask) => self.answer_ask(ask),
+            DriverCommand::Ask(ask) => self.answer_ask(ask),
         }
     }
 
@@ -68,7 +68,7 @@ impl<R: Role> Driver<R> {
         let Newcomer { stream, target, asked, opened, place } = newcomer;
         let result = match self.lifecycle.is_draining() {
             false => self.tunnel.open(target.clone()),
-            true => Err(OpenError::Closed),
+            true => Err(SessionOpenError::Closed),
         };
         match &result {
             Ok(id) => {

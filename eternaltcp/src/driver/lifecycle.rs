@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// How long a tunnel that is closed in order has to tell the peer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a driver knows of its own end.
+/// The progress of a driver towards its end.
 #[derive(Debug, Default)]
 pub(super) struct Lifecycle {
     drain: Option<Drain>,

@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
-use super::farewell;
 use super::metadata::Metadata;
-use super::patience::Patience;
+use super::patience::PendingReset;
 use super::ready::{ReadyList, SocketWaker};
-use crate::dynamic::{Asked, Dialect};
-use crate::memory::{BLOCK, Blocks};
+use super::send_last;
+use crate::dynamic::{Dialect, ProtocolRequest};
+use crate::memory::{BLOCK, BlockPool};
 use crate::net::stream::Stream;
 
 /// A read must fit a block.
@@ -42,22 +42,22 @@ pub(super) struct Local {
     /// Whether its sending direction was shut down.
     is_shut: bool,
     /// Set while a reset waits for the socket to take the data before it.
-    patience: Option<Patience>,
+    patience: Option<PendingReset>,
     /// Since when it is not read because there is no room.
     held_since: Option<Time>,
     /// Whether it was prepared for a long wait.
     is_prepared: bool,
-    /// What the status shows of the session.
+    /// The session's metadata for the status.
     metadata: Metadata,
-    /// What its application is told before any data of the target.
-    reply: Reply,
-    /// What it sent behind its request, and the tunnel has not taken.
+    /// The answer to its application, which precedes any data of the target.
+    reply: TargetReply,
+    /// The data that it sent behind its request and that the tunnel has not accepted.
     early: Bytes,
 }
 
 /// The answer to an application that asked for its target.
 #[derive(Debug)]
-enum Reply {
+enum TargetReply {
     /// There is none, or it was given.
     Done,
     /// It waits for the target, and is given in this dialect.
@@ -86,11 +86,11 @@ impl Local {
         id: SessionId,
         list: &Arc<ReadyList>,
         metadata: Metadata,
-        asked: Option<Asked>,
+        asked: Option<ProtocolRequest>,
     ) -> Self {
         let (reply, early) = match asked {
-            Some(asked) => (Reply::Awaited(asked.dialect), asked.early),
-            None => (Reply::Done, Bytes::new()),
+            Some(asked) => (TargetReply::Awaited(asked.dialect), asked.early),
+            None => (TargetReply::Done, Bytes::new()),
         };
         let list = SocketWaker::new(id, Arc::clone(list));
         let waker = Waker::from(Arc::clone(&list));
@@ -112,7 +112,12 @@ impl Local {
     }
 
     /// Moves a bounded amount of data.
-    pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> Served {
+    pub(super) fn serve(
+        &mut self,
+        now: Time,
+        tunnel: &mut Tunnel,
+        blocks: &mut BlockPool,
+    ) -> Served {
         self.list.take();
         self.tell_connected(tunnel);
         match self.reply(tunnel) {
@@ -145,9 +150,9 @@ impl Local {
 
     /// Tells an application that asked that its target is connected.
     fn reply(&mut self, tunnel: &Tunnel) -> io::Result<Answered> {
-        if let Reply::Awaited(dialect) = self.reply {
+        if let TargetReply::Awaited(dialect) = self.reply {
             if self.is_connected {
-                self.reply = Reply::Due(dialect.connected());
+                self.reply = TargetReply::Due(dialect.connected());
             } else if let Some(reset) = tunnel.pending_reset(self.id) {
                 return Ok(Answered::Refused(reset.clone()));
             } else {
@@ -155,9 +160,9 @@ impl Local {
             }
         }
         let mut cx = Context::from_waker(&self.waker);
-        while let Reply::Due(text) = &mut self.reply {
+        while let TargetReply::Due(text) = &mut self.reply {
             if text.is_empty() {
-                self.reply = Reply::Done;
+                self.reply = TargetReply::Done;
                 break;
             }
             if self.stream.poll_write_ready(&mut cx)?.is_pending() {
@@ -216,7 +221,7 @@ impl Local {
                 tunnel.delivered(now, self.id, taken);
                 self.metadata.count_written(taken);
                 if let Some(patience) = &mut self.patience {
-                    *patience = Patience::new(Instant::now(), self.stream.unsent());
+                    *patience = PendingReset::new(Instant::now(), self.stream.unsent());
                 }
                 Ok(true)
             }
@@ -229,12 +234,12 @@ impl Local {
     fn check_patience(&mut self, tunnel: &Tunnel) -> Option<Served> {
         let reset = tunnel.pending_reset(self.id)?;
         let (now, unsent) = (Instant::now(), self.stream.unsent());
-        let patience = self.patience.get_or_insert_with(|| Patience::new(now, unsent));
+        let patience = self.patience.get_or_insert_with(|| PendingReset::new(now, unsent));
         patience.is_over(now, unsent).then(|| Served::Abort(reset.clone()))
     }
 
     /// Reads once, if the tunnel has room. Returns whether there may be more.
-    fn read(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut Blocks) -> io::Result<bool> {
+    fn read(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut BlockPool) -> io::Result<bool> {
         let room = tunnel.capacity(self.id);
         if self.is_read_out {
             return Ok(false);
@@ -294,7 +299,7 @@ impl Local {
         self.stream.is_dead()
     }
 
-    /// Returns what the status shows of the session.
+    /// Returns the session's metadata for the status.
     pub(super) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -317,8 +322,8 @@ impl Local {
     /// Resets it, or tells the application that waits for its target that there is none.
     pub(super) fn abort(self, why: &Reset) {
         let dialect = match self.reply {
-            Reply::Awaited(dialect) => Some(dialect),
-            Reply::Due(_) | Reply::Done => None,
+            TargetReply::Awaited(dialect) => Some(dialect),
+            TargetReply::Due(_) | TargetReply::Done => None,
         };
         refuse(self.stream, dialect, why);
     }
@@ -336,7 +341,7 @@ enum Answered {
 pub(super) fn refuse(stream: Stream, dialect: Option<Dialect>, why: &Reset) {
     match dialect {
         Some(dialect) => {
-            tokio::spawn(farewell(stream, dialect.refused(why)));
+            tokio::spawn(send_last(stream, dialect.refused(why)));
         }
         None => stream.abort(why),
     }

@@ -1,4 +1,4 @@
-//! What the status shows of a session besides its numbers: its origin, its target, its start.
+//! The metadata of a session in the status: its origin, its target, its start.
 
 use std::time::SystemTime;
 

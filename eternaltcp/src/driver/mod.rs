@@ -12,8 +12,8 @@ mod command;
 mod end;
 mod entrance;
 mod events;
-mod farewell;
 mod inbox;
+mod last_answer;
 mod lifecycle;
 mod linger;
 mod local;
@@ -34,15 +34,15 @@ use eternaltcp_proto::Tunnel;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub(crate) use ask::Ask;
 pub use ask::Killed;
+pub(crate) use ask::OperatorRequest;
 use ask::drained;
 pub(crate) use carrier::CarrierIo;
 use clock::Clock;
-pub(crate) use command::{Command, Handle, Shared};
+pub(crate) use command::{DriverCommand, DriverHandle, Shared};
 pub use end::EndKind;
 pub(crate) use end::{CarrierEnd, CarrierError};
-pub(crate) use farewell::farewell;
+pub(crate) use last_answer::send_last;
 pub(crate) use linger::linger;
 pub(crate) use offer::Offer;
 pub(crate) use role::{Action, Change, Role};
@@ -64,7 +64,7 @@ const MAX_COMMANDS: usize = 1024;
 pub(crate) struct Driver<R: Role> {
     tunnel: Tunnel,
     role: R,
-    commands: mpsc::Receiver<Command<R::Event>>,
+    commands: mpsc::Receiver<DriverCommand<R::Event>>,
     shared: Arc<Shared>,
     carriers: Carriers,
     sockets: Sockets,
@@ -77,16 +77,16 @@ pub(crate) struct Driver<R: Role> {
 
 /// Creates a handle and its receiving end, for [`Driver::new`]. It limits the unsent sessions of
 /// this side to `max_unsent`. Further ones wait.
-pub(crate) fn channel<E>(max_unsent: usize) -> (Handle<E>, mpsc::Receiver<Command<E>>) {
+pub(crate) fn channel<E>(max_unsent: usize) -> (DriverHandle<E>, mpsc::Receiver<DriverCommand<E>>) {
     let (sender, receiver) = mpsc::channel(MAX_COMMANDS);
-    (Handle::new(sender, max_unsent), receiver)
+    (DriverHandle::new(sender, max_unsent), receiver)
 }
 
 impl<R: Role> Driver<R> {
     pub(crate) fn new(
         tunnel: Tunnel,
         role: R,
-        commands: mpsc::Receiver<Command<R::Event>>,
+        commands: mpsc::Receiver<DriverCommand<R::Event>>,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -204,7 +204,7 @@ impl<R: Role> Driver<R> {
         if self.carriers.attached().is_none() {
             return true;
         }
-        let is_told = is_flushed && self.tunnel.is_close_told();
+        let is_told = is_flushed && self.tunnel.is_close_sent();
         let is_over = is_told && self.carriers.poll_shut(cx, self.clocks.round());
         is_over || Instant::now() >= until
     }

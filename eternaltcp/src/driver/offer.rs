@@ -6,7 +6,7 @@ use eternaltcp_proto::{Reset, SessionId};
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use super::command::{Command, Handle};
+use super::command::{DriverCommand, DriverHandle};
 use crate::net::stream::Stream;
 
 /// The task that connects a target. It is cancelled when this is dropped.
@@ -16,13 +16,13 @@ pub(crate) struct Offer(AbortHandle);
 impl Offer {
     /// Answers the session with the result of `connect`.
     pub(crate) fn answer<E: Send + 'static>(
-        handle: Handle<E>,
+        handle: DriverHandle<E>,
         id: SessionId,
         connect: impl Future<Output = Result<Stream, Reset>> + Send + 'static,
     ) -> Self {
         let task = async move {
             let result = connect.await;
-            handle.send(Command::Connected(id, result)).await;
+            handle.send(DriverCommand::Connected(id, result)).await;
         };
         Self(tokio::spawn(task.in_current_span()).abort_handle())
     }

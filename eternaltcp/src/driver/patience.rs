@@ -10,19 +10,19 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// A reset that waits. Any progress of the data before it, into the kernel's queue or out of it,
 /// restarts the whole time.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct PendingReset {
     until: Instant,
     /// Bytes in the kernel's queue at the last progress.
     unsent: usize,
 }
 
-impl Patience {
+impl PendingReset {
     /// Creates a wait behind a queue of this many bytes.
     pub(super) fn new(now: Instant, unsent: usize) -> Self {
         Self { until: now + LIMIT, unsent }
     }
 
-    /// Returns whether the time is over. `unsent` is what the queue holds now.
+    /// Returns whether the time is over. `unsent` is the number of bytes that the queue holds now.
     pub(super) fn is_over(&mut self, now: Instant, unsent: usize) -> bool {
         if unsent < self.unsent {
             *self = Self::new(now, unsent);
@@ -39,7 +39,7 @@ mod tests {
     fn a_reset_waits_for_as_long_as_the_kernels_queue_drains() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::new(start, 100_000);
+        let mut patience = PendingReset::new(start, 100_000);
         // One byte every four seconds lasts far longer than the limit.
         for step in 1..20 {
             assert!(!patience.is_over(at(4 * step), 100_000 - step as usize));

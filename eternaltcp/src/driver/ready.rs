@@ -13,10 +13,10 @@ use eternaltcp_proto::SessionId;
 
 /// The sessions whose sockets woke since they were last looked at.
 #[derive(Debug, Default)]
-pub(crate) struct ReadyList(Mutex<Inner>);
+pub(crate) struct ReadyList(Mutex<ReadyQueue>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ReadyQueue {
     sessions: VecDeque<SessionId>,
     task: Option<Waker>,
 }

@@ -14,7 +14,7 @@ use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::TunnelStatus;
 
-/// What a role wants the driver to do.
+/// An action that a role requests from the driver.
 pub(crate) enum Action {
     /// Ask for this carrier to be bound: the client's commitment. `new` is the request for a tunnel
     /// that has no id yet.
@@ -87,8 +87,8 @@ pub(crate) trait Role: Send {
     /// Returns the next action for the driver. It is polled until there is none, after each of the
     /// methods above.
     fn poll_action(&mut self) -> Option<Action>;
-    /// Does what is due, and returns when to call it again at the latest. A time in the past asks
-    /// for another round at once.
+    /// Performs the actions that are due, and returns when to call it again at the latest. A time
+    /// in the past asks for another round at once.
     fn poll(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Time>;
     /// Connects the target of a session that the peer opened.
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;

@@ -15,9 +15,9 @@ use super::metadata::Metadata;
 use super::ready::ReadyList;
 use super::revisits::Revisits;
 use super::{Offer, Role};
-use crate::dynamic::Asked;
+use crate::dynamic::ProtocolRequest;
 use crate::log_limit::{Admit, limited};
-use crate::memory::Blocks;
+use crate::memory::BlockPool;
 use crate::net::stream::Stream;
 use crate::status::SessionStatus;
 
@@ -31,7 +31,7 @@ const READ_AT_ONCE: u64 = READ_SIZE as u64;
 /// How often sockets that must be reset are checked.
 const RESET_PERIOD: Duration = Duration::from_millis(50);
 
-/// The local sockets of a tunnel, and what is known of sessions that have none.
+/// The local sockets of a tunnel, and the metadata of sessions that have none.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     locals: BTreeMap<SessionId, Local>,
@@ -47,7 +47,7 @@ pub(crate) struct Sockets {
     /// Sessions to serve again, whether or not their sockets are ready.
     again: VecDeque<SessionId>,
     /// Memory for data from local sockets.
-    blocks: Blocks,
+    blocks: BlockPool,
 }
 
 impl Sockets {
@@ -60,7 +60,7 @@ impl Sockets {
             held: Revisits::new(HELD),
             ready: Arc::new(ReadyList::default()),
             again: VecDeque::new(),
-            blocks: Blocks::default(),
+            blocks: BlockPool::default(),
         }
     }
 
@@ -103,7 +103,7 @@ impl Sockets {
         id: SessionId,
         stream: Stream,
         target: Bytes,
-        asked: Option<Asked>,
+        asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
         self.insert(id, stream, metadata, asked);
@@ -116,7 +116,13 @@ impl Sockets {
         self.insert(id, stream, metadata, None);
     }
 
-    fn insert(&mut self, id: SessionId, stream: Stream, metadata: Metadata, asked: Option<Asked>) {
+    fn insert(
+        &mut self,
+        id: SessionId,
+        stream: Stream,
+        metadata: Metadata,
+        asked: Option<ProtocolRequest>,
+    ) {
         self.locals.insert(id, Local::new(stream, id, &self.ready, metadata, asked));
         self.again.push_back(id);
     }

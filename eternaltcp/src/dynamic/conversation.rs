@@ -2,7 +2,9 @@
 
 use bytes::BytesMut;
 
-use super::{Asked, Dialect, Parsed, Refused, Request, http, socks4, socks5};
+use super::{
+    Dialect, Parsed, ProtocolRequest, RefusedRequest, TargetRequest, http, socks4, socks5,
+};
 
 /// The longest request: an HTTP head with the headers that browsers send. A SOCKS request is much
 /// shorter.
@@ -16,9 +18,9 @@ pub(crate) enum Step {
     /// Send this, and ask again.
     Say(&'static [u8]),
     /// Connect the target.
-    Connect(Request),
+    Connect(TargetRequest),
     /// Send the refusal, and close.
-    Refuse(Refused),
+    Refuse(RefusedRequest),
 }
 
 /// The bytes that an application has sent so far.
@@ -61,7 +63,7 @@ impl Conversation {
             Parsed::Refused(refused) => Step::Refuse(refused),
             Parsed::Request(target, length) => {
                 let early = self.buffer.split_off(length).freeze();
-                Step::Connect(Request { target, asked: Asked { dialect, early } })
+                Step::Connect(TargetRequest { target, asked: ProtocolRequest { dialect, early } })
             }
         }
     }
@@ -146,9 +148,9 @@ mod tests {
                 let greeting: &[u8] = if dialect == Dialect::Socks5 { b"\x05\0" } else { b"" };
                 assert_eq!(said, greeting);
                 let early = (&b"\x05first data\0"[..]).into();
-                let asked = Asked { dialect, early };
+                let asked = ProtocolRequest { dialect, early };
                 let target = target.parse().unwrap();
-                assert_eq!(step, Step::Connect(Request { target, asked }));
+                assert_eq!(step, Step::Connect(TargetRequest { target, asked }));
             }
         }
     }
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused_at_its_first_byte() {
+    fn data_of_neither_protocol_is_refused_at_its_first_byte() {
         for first in (0..=0xff).filter(|byte| !matches!(byte, 4 | 5 | b' '..=b'~')) {
             let Step::Refuse(refused) = say(&[first], 1).1 else { panic!("{first}") };
             assert!(refused.say.is_empty() && refused.why.contains("neither SOCKS nor HTTP"));
@@ -187,12 +189,12 @@ mod tests {
             }
         };
         assert!(refused.say.starts_with(b"HTTP/1.1 431 "), "{refused:?}");
-        assert!(conversation.room() == 0, "no more was read than may be");
+        assert!(conversation.room() == 0, "no more was read than allowed");
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_their_pieces_do_not_matter(
+        fn no_bytes_cause_a_panic_and_their_division_does_not_matter(
             first in prop_oneof![Just(4_u8), Just(5), Just(b'C'), any::<u8>()],
             rest in proptest::collection::vec(prop_oneof![0_u8..6, any::<u8>()], 0..600),
             size in 1_usize..600,

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_peer_says_cannot_become_a_header() {
+    fn text_of_the_peer_cannot_become_a_header() {
         let reset = Reset::with_detail(Cause::Refused, "x\r\nSet-Cookie: a\r\n\r\n");
         let answer = String::from_utf8(Dialect::Http.refused(&reset)).unwrap();
         assert_eq!(answer.matches("\r\n\r\n").count(), 1);

@@ -3,7 +3,7 @@
 use eternaltcp_proto::clean;
 use httparse::{EMPTY_HEADER, Error, Status};
 
-use super::{Parsed, Refused, target};
+use super::{Parsed, RefusedRequest, target};
 
 /// More headers than a browser sends.
 const MAX_HEADERS: usize = 64;
@@ -51,9 +51,9 @@ fn authority(text: &str) -> Result<crate::address::Target, String> {
 }
 
 /// Returns the refusal of a request whose head is too long.
-pub(super) fn too_long() -> Refused {
+pub(super) fn too_long() -> RefusedRequest {
     let why = "the request is longer than 8192 bytes, or has more than 64 headers";
-    Refused {
+    RefusedRequest {
         say: response("431 Request Header Fields Too Large", "", why),
         why: format!("HTTP: {why}"),
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_and_what_is_too_much_of_it_is_told_so() {
+    fn invalid_and_oversized_http_requests_get_an_answer() {
         assert!(answer("SSH-2.0-OpenSSH_9.2\r\n").starts_with("HTTP/1.1 400 "));
         assert!(answer("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").starts_with("HTTP/1.1 400 "));
         let many = "X: y\r\n".repeat(MAX_HEADERS + 1);

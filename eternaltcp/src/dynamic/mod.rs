@@ -1,7 +1,7 @@
 //! The protocols in which applications name their targets: SOCKS4, SOCKS4a, SOCKS5 and HTTP
 //! CONNECT, distinguished by their first byte.
 //!
-//! All of it is pure. [`Conversation`] parses the bytes of a connection into a [`Request`];
+//! All of it is pure. [`Conversation`] parses the bytes of a connection into a [`TargetRequest`];
 //! [`Dialect`] formats the result in the application's protocol.
 
 mod conversation;
@@ -19,16 +19,16 @@ use crate::address::Target;
 
 /// The request of an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Request {
+pub(crate) struct TargetRequest {
     /// The requested target.
     pub(crate) target: Target,
     /// The form of the answer.
-    pub(crate) asked: Asked,
+    pub(crate) asked: ProtocolRequest,
 }
 
 /// The protocol of a request, and the data after it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ProtocolRequest {
     /// The language of the answer.
     pub(crate) dialect: Dialect,
     /// Bytes after the request: the first ones for the target.
@@ -37,7 +37,7 @@ pub(crate) struct Asked {
 
 /// A request that is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedRequest {
     /// The answer to the application before the connection is closed.
     pub(crate) say: Vec<u8>,
     /// The reason for the log, in one line.
@@ -52,12 +52,12 @@ enum Parsed {
     /// A request for a target, and its length in bytes.
     Request(Target, usize),
     /// A request that is refused.
-    Refused(Refused),
+    Refused(RefusedRequest),
 }
 
 impl Parsed {
     fn refused(say: impl Into<Vec<u8>>, why: impl Into<String>) -> Self {
-        Self::Refused(Refused { say: say.into(), why: why.into() })
+        Self::Refused(RefusedRequest { say: say.into(), why: why.into() })
     }
 }
 

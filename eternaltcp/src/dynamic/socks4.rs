@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::{Parsed, target};
 
-/// The most bytes of the user and of the host, without their NUL.
+/// The maximum number of bytes of the user and of the host, without their NUL.
 const MAX_TEXT: usize = 255;
 
 /// The length of version, command, port and address.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Parsed, Refused, target};
+use super::{Parsed, RefusedRequest, target};
 
 const VERSION: u8 = 5;
 
@@ -40,7 +40,7 @@ pub(super) enum Greeting {
     /// It offers to continue without a login; its length in bytes.
     Accepted(usize),
     /// It does not offer that.
-    Refused(Refused),
+    Refused(RefusedRequest),
 }
 
 /// Parses a greeting; its first byte is the version, 5.
@@ -51,7 +51,7 @@ pub(super) fn parse_greeting(bytes: &[u8]) -> Greeting {
     match bytes.get(2..length) {
         None => Greeting::Partial,
         Some(methods) if methods.contains(&0) => Greeting::Accepted(length),
-        Some(_) => Greeting::Refused(Refused {
+        Some(_) => Greeting::Refused(RefusedRequest {
             say: NO_METHOD.into(),
             why: "SOCKS5: the application requires a login, but there is none".to_owned(),
         }),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_insists_on_a_login_is_told_that_there_is_none() {
+    fn an_application_that_requires_a_login_gets_an_answer() {
         assert_eq!(parse_greeting(b"\x05\x02\x01\x02"), refused_greeting());
         assert_eq!(parse_greeting(b"\x05\0"), refused_greeting());
         assert_eq!(parse_greeting(b"\x05\x03\x02\x01\0more"), Greeting::Accepted(5));
@@ -131,7 +131,7 @@ mod tests {
 
     fn refused_greeting() -> Greeting {
         let why = "SOCKS5: the application requires a login, but there is none".to_owned();
-        Greeting::Refused(Refused { say: vec![5, 0xff], why })
+        Greeting::Refused(RefusedRequest { say: vec![5, 0xff], why })
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_written_as_a_name_is_one() {
+    fn an_address_in_the_form_of_a_name_is_an_address() {
         let parsed = parse_request(b"\x05\x01\0\x03\x03::1\0\x50");
         assert_eq!(parsed, Parsed::Request("[::1]:80".parse().unwrap(), 10));
     }

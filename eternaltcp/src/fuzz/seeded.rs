@@ -11,15 +11,15 @@ pub fn run(body: impl Fn(&[u8]) -> bool, folder: &Path, runs: u32) {
     let (corpus, name) = (corpus(folder), folder.display());
     let taken = corpus.iter().filter(|seed| body(seed)).count();
     assert!(taken > 0, "{name}: nothing of its corpus is taken");
-    let mut numbers = Numbers(u64::from(runs));
+    let mut numbers = RandomNumbers(u64::from(runs));
     let taken = (0..runs).filter(|_| body(&numbers.mutated(&corpus))).count();
     assert!(taken > 0 && taken < runs as usize, "{name}: {taken} of {runs} were taken");
 }
 
 /// Pseudo-random numbers.
-struct Numbers(u64);
+struct RandomNumbers(u64);
 
-impl Numbers {
+impl RandomNumbers {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.0 >> 33) as usize % bound.max(1)

@@ -8,7 +8,7 @@ use eternaltcp_sys::set_congestion;
 use socket2::{Domain, Socket, Type};
 
 /// The longest name that Linux gives one, without its NUL (`TCP_CA_NAME_MAX`).
-const LONGEST: usize = 15;
+const MAX_NAME: usize = 15;
 
 /// A congestion control of the kernel, by its name: `bbr`, `cubic`. It decides how fast a carrier
 /// sends, and how it reacts to losses.
@@ -78,7 +78,7 @@ impl FromStr for Congestion {
 
     fn from_str(text: &str) -> Result<Self, CongestionError> {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let is_name = (1..=LONGEST).contains(&text.len()) && text.chars().all(fits);
+        let is_name = (1..=MAX_NAME).contains(&text.len()) && text.chars().all(fits);
         if is_name { Ok(Self(text.to_owned())) } else { Err(CongestionError::NoName) }
     }
 }

@@ -23,7 +23,7 @@ use eternaltcp_sys::{accept, readable, set_transparent};
 use several::{addresses_of, any_ready};
 use tcp::{bind_tcp, hold_back, listen_on, or_on_v4};
 
-pub(crate) use pause::Pause;
+pub(crate) use pause::AcceptPause;
 pub(crate) use several::{Bound, bind_each, is_no_address};
 pub use several::{Missing, listen_addresses};
 pub(crate) use socket_file::{SocketFile, bind_unix};
@@ -47,7 +47,7 @@ pub struct Listener {
     /// Requested addresses that have no listener, and the reasons.
     missing: Vec<Missing>,
     slots: Slots,
-    pause: Pause,
+    pause: AcceptPause,
 }
 
 impl Listener {
@@ -136,7 +136,7 @@ impl Listener {
             missing: Vec::new(),
             file: None,
             slots,
-            pause: Pause::default(),
+            pause: AcceptPause::default(),
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_from_this_machine_alone_is_not_taken_far_ahead() {
+    async fn local_connections_are_not_accepted_far_ahead() {
         let bind = |address: &str| Listener::bind(&Listen::Tcp(address.parse().unwrap()));
         assert_eq!(receive_buffer(bind("127.0.0.1:0").unwrap()).await, 2 * AHEAD);
         assert_ne!(receive_buffer(bind("0.0.0.0:0").unwrap()).await, 2 * AHEAD);

@@ -13,13 +13,13 @@ use eternaltcp_proto::{Cause, Reset};
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use crate::fair::most_of_one;
+use crate::fair::max_of_one;
 use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
-/// The most look-ups of one user that may be queued.
-const MOST_WAITING: usize = 1024;
+/// The maximum number of look-ups of one user that may be queued.
+const MAX_WAITING: usize = 1024;
 
 /// The stack of a look-up thread: modules of nsswitch.conf(5) are foreign code.
 const STACK: usize = 512 * 1024;
@@ -28,13 +28,13 @@ const STACK: usize = 512 * 1024;
 pub(crate) type User = Option<PublicKey>;
 
 /// Converts a name to addresses; may block.
-type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type ResolveName = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// The look-ups of a process; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Lookups {
-    ask: Arc<Ask>,
-    places: Places,
+    ask: Arc<ResolveName>,
+    places: LookupSlots,
     /// The flag that sets the limit, which the log names when the limit is reached.
     flag: Option<&'static str>,
     notice: Arc<Notice>,
@@ -58,8 +58,8 @@ impl Lookups {
         Self { flag: Some(flag), ..self }
     }
 
-    fn with(most: usize, ask: Arc<Ask>) -> Self {
-        Self { ask, places: Places::new(most), flag: None, notice: Arc::default() }
+    fn with(most: usize, ask: Arc<ResolveName>) -> Self {
+        Self { ask, places: LookupSlots::new(most), flag: None, notice: Arc::default() }
     }
 
     /// Resolves a host. A dropped future gives up its place in the queue; a started look-up keeps
@@ -123,53 +123,54 @@ impl Lookups {
     #[cfg(test)]
     fn counts(&self, user: &User) -> (usize, usize) {
         let table = self.places.lock();
-        let waiting = |share: &Share| share.waiting.iter().filter(|it| !it.is_closed()).count();
+        let waiting =
+            |share: &UserLookups| share.waiting.iter().filter(|it| !it.is_closed()).count();
         table.users.get(user).map_or((0, 0), |share| (share.running, waiting(share)))
     }
 }
 
 /// Places for look-ups, shared out among users.
 #[derive(Clone, Debug)]
-struct Places(Arc<Mutex<Table>>);
+struct LookupSlots(Arc<Mutex<LookupTable>>);
 
 #[derive(Debug)]
-struct Table {
+struct LookupTable {
     free: usize,
-    users: BTreeMap<User, Share>,
+    users: BTreeMap<User, UserLookups>,
     /// A counter of turns, which serves the user first who waited longest.
     turn: u64,
 }
 
 /// The places of one user, and its waiting look-ups.
 #[derive(Debug, Default)]
-struct Share {
+struct UserLookups {
     running: usize,
-    waiting: VecDeque<oneshot::Sender<Place>>,
+    waiting: VecDeque<oneshot::Sender<LookupSlot>>,
     served: u64,
 }
 
 /// A place for one look-up, released when dropped.
 #[derive(Debug)]
-struct Place {
-    places: Places,
+struct LookupSlot {
+    places: LookupSlots,
     user: User,
 }
 
-impl Places {
+impl LookupSlots {
     fn new(most: usize) -> Self {
-        Self(Arc::new(Mutex::new(Table { free: most, users: BTreeMap::new(), turn: 0 })))
+        Self(Arc::new(Mutex::new(LookupTable { free: most, users: BTreeMap::new(), turn: 0 })))
     }
 
     /// Returns a receiver that is notified of a free place; `None` if too many look-ups of the same
     /// user wait already.
-    fn queue(&self, user: &User) -> Option<oneshot::Receiver<Place>> {
+    fn queue(&self, user: &User) -> Option<oneshot::Receiver<LookupSlot>> {
         let turn = {
             let mut table = self.lock();
             let share = table.users.entry(user.clone()).or_default();
-            if share.waiting.len() >= MOST_WAITING {
+            if share.waiting.len() >= MAX_WAITING {
                 share.waiting.retain(|waiting| !waiting.is_closed());
             }
-            if share.waiting.len() >= MOST_WAITING {
+            if share.waiting.len() >= MAX_WAITING {
                 return None;
             }
             let (sender, turn) = oneshot::channel();
@@ -185,19 +186,19 @@ impl Places {
         loop {
             let Some((user, waiting)) = self.lock().next() else { return };
             // A look-up that was just abandoned returns its place by dropping it.
-            let _ = waiting.send(Place { places: self.clone(), user });
+            let _ = waiting.send(LookupSlot { places: self.clone(), user });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, LookupTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl LookupTable {
     /// Returns the next user: of those who may have one more place, the one with the fewest, and
     /// among these the one served longest ago.
-    fn next(&mut self) -> Option<(User, oneshot::Sender<Place>)> {
+    fn next(&mut self) -> Option<(User, oneshot::Sender<LookupSlot>)> {
         let free = self.free;
         for share in self.users.values_mut() {
             while share.waiting.front().is_some_and(oneshot::Sender::is_closed) {
@@ -205,8 +206,8 @@ impl Table {
             }
         }
         self.users.retain(|_, share| share.running > 0 || !share.waiting.is_empty());
-        let may_have = |user: &User, share: &Share| match user {
-            Some(_) => share.running < most_of_one(free, share.running),
+        let may_have = |user: &User, share: &UserLookups| match user {
+            Some(_) => share.running < max_of_one(free, share.running),
             None => true,
         };
         let (user, share) = self
@@ -222,7 +223,7 @@ impl Table {
     }
 }
 
-impl Drop for Place {
+impl Drop for LookupSlot {
     fn drop(&mut self) {
         {
             let mut table = self.places.lock();
@@ -325,11 +326,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_for_too_many_names_is_refused_and_an_address_needs_no_turn() {
+    async fn too_many_names_are_refused_and_an_address_needs_no_turn() {
         let (lookups, resolver) = silent(2);
         let user = key();
         let mut tasks = Vec::new();
-        for _ in 0..=MOST_WAITING {
+        for _ in 0..=MAX_WAITING {
             tasks.push(ask(&lookups, &user).await);
         }
         let refused = lookups.resolve(&user, "example.org", 7).await.unwrap_err();

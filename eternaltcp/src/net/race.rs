@@ -16,8 +16,8 @@ use crate::address::canonical_address;
 /// Time before the next candidate joins the race (RFC 8305, section 5: "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The most addresses of one name that are dialled.
-pub(crate) const MOST_ADDRESSES: usize = 16;
+/// The maximum number of addresses of one name that are dialled.
+pub(crate) const MAX_ADDRESSES: usize = 16;
 
 /// A candidate of a race.
 pub(crate) trait Candidate: PartialEq + Copy {
@@ -30,12 +30,12 @@ pub(crate) trait Candidate: PartialEq + Copy {
 impl Candidate for SocketAddr {}
 
 /// The error of an attempt.
-pub(crate) trait Failure {
+pub(crate) trait AttemptError {
     /// Returns the more informative of two errors.
     fn or_graver(self, other: Self) -> Self;
 }
 
-impl Failure for io::Error {
+impl AttemptError for io::Error {
     fn or_graver(self, other: Self) -> Self {
         if weight(&other) > weight(&self) { other } else { self }
     }
@@ -54,13 +54,13 @@ fn weight(error: &io::Error) -> u8 {
 }
 
 /// Candidates that wait for their turn.
-struct Queue<C> {
+struct CandidateQueue<C> {
     /// First those that are known to work, then those of names, each group by preference.
     waiting: VecDeque<(bool, C)>,
     known: Vec<C>,
 }
 
-impl<C: Candidate> Queue<C> {
+impl<C: Candidate> CandidateQueue<C> {
     fn new(candidates: Vec<C>) -> Self {
         let mut queue = Self { waiting: VecDeque::new(), known: Vec::new() };
         queue.add(false, candidates);
@@ -95,10 +95,10 @@ pub(crate) async fn race<C, T, E, F>(
 where
     C: Candidate + 'static,
     T: Send + 'static,
-    E: Failure + Send + 'static,
+    E: AttemptError + Send + 'static,
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
-    let mut queue = Queue::new(known);
+    let mut queue = CandidateQueue::new(known);
     let mut running = JoinSet::new();
     let mut next_start = Instant::now();
     let mut error: Option<E> = None;
@@ -156,7 +156,7 @@ pub(crate) fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         *place += 1;
         (*place, is_second)
     });
-    addresses.truncate(MOST_ADDRESSES);
+    addresses.truncate(MAX_ADDRESSES);
     addresses
 }
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_never_answer_do_not_hold_up_the_one_who_does() {
+    async fn silent_candidates_do_not_delay_the_one_that_answers() {
         let start = Instant::now();
         let winner = race(candidates(1..4), NO_LOOKUPS(), |it| async move {
             if it.port < 3 { std::future::pending().await } else { Ok(it) }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_one_starts_at_once_when_one_failed() {
+    async fn the_next_attempt_starts_at_once_when_one_failed() {
         let start = Instant::now();
         let winner = race(candidates(1..9), NO_LOOKUPS(), |it| async move {
             if it.port < 8 { Err(failed()) } else { Ok(it) }
@@ -303,6 +303,6 @@ mod tests {
     #[test]
     fn a_name_with_very_many_addresses_is_bounded() {
         let many = (0..=255).map(|n| SocketAddr::new([10, 0, 0, n].into(), 1)).collect();
-        assert_eq!(in_turns(many).len(), MOST_ADDRESSES);
+        assert_eq!(in_turns(many).len(), MAX_ADDRESSES);
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::address::Target;
 use crate::net::lookup::{Lookups, User};
 use crate::net::race::{in_turns, race};
-use crate::net::slots::{Slot, Slots};
+use crate::net::slots::{SlotGuard, Slots};
 use crate::net::stream::{Stream, prepare};
 use eternaltcp_sys::unix;
 
@@ -29,26 +29,26 @@ pub(crate) struct Reach<'a> {
     /// The look-ups, and the user on whose behalf the name is looked up.
     pub(crate) lookups: &'a Lookups,
     pub(crate) user: &'a User,
-    pub(crate) places: Places,
+    pub(crate) places: AttemptSlots,
 }
 
 /// The descriptors' places for the attempts of one session.
 #[derive(Clone)]
-pub(crate) struct Places {
+pub(crate) struct AttemptSlots {
     /// The session's own place, which the first attempt uses.
-    own: Arc<Mutex<Option<Slot>>>,
+    own: Arc<Mutex<Option<SlotGuard>>>,
     /// The pool from which each further attempt takes one.
     further: Slots,
 }
 
-impl Places {
-    pub(crate) fn new(own: Slot, further: Slots) -> Self {
+impl AttemptSlots {
+    pub(crate) fn new(own: SlotGuard, further: Slots) -> Self {
         Self { own: Arc::new(Mutex::new(Some(own))), further }
     }
 
     /// Returns the place for one attempt. A further attempt waits for one, and holds nothing
     /// meanwhile.
-    async fn take(&self) -> Slot {
+    async fn take(&self) -> SlotGuard {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
         match own {
             Some(own) => own,
@@ -98,7 +98,7 @@ async fn connect_unix(path: &std::path::Path, header: &[u8]) -> io::Result<Strea
 pub(crate) async fn first(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
-    places: Places,
+    places: AttemptSlots,
 ) -> io::Result<Stream> {
     let attempt = |address| {
         let places = places.clone();
@@ -163,8 +163,8 @@ mod tests {
         (listener, address)
     }
 
-    fn places(further: &Slots) -> Places {
-        Places::new(further.try_take().unwrap(), further.clone())
+    fn places(further: &Slots) -> AttemptSlots {
+        AttemptSlots::new(further.try_take().unwrap(), further.clone())
     }
 
     async fn within(patience: u64, addresses: &[SocketAddr], slots: &Slots) -> io::Result<Stream> {
@@ -197,7 +197,7 @@ mod tests {
 
     // The clock moves only when nothing else can happen: a refusal is never too late.
     #[tokio::test(start_paused = true)]
-    async fn of_all_failures_the_most_telling_one_is_told() {
+    async fn the_most_specific_failure_is_reported() {
         let slots = Slots::new(9, 0);
         let (_silent, _filling, silent) = silent();
         for addresses in [[silent, refused()], [refused(), silent]] {

@@ -8,14 +8,14 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::fair::most_of_one;
+use crate::fair::max_of_one;
 use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
 /// Descriptors that are never given to sessions, whatever the limit: the standard ones, listeners,
 /// those of the runtime, files, and some carriers.
-const LEAST_RESERVE: u64 = 64;
+const MIN_RESERVE: u64 = 64;
 
 /// The part of all descriptors that is reserved for carriers without a tunnel.
 const RESERVED_PART: u64 = 8;
@@ -32,14 +32,14 @@ const TUNNELS_PART: usize = 8;
 /// unless they are given others.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    places: Arc<Places>,
+    places: Arc<SlotPool>,
     /// The owner of the places; `None` for this process's own user, without a share.
     user: Option<Arc<PublicKey>>,
 }
 
 #[derive(Debug)]
-struct Places {
-    state: Mutex<State>,
+struct SlotPool {
+    state: Mutex<SlotPoolState>,
     /// Notifies of released places.
     freed: Notify,
     carriers: usize,
@@ -47,26 +47,26 @@ struct Places {
 }
 
 #[derive(Debug)]
-struct State {
-    free: Counts,
+struct SlotPoolState {
+    free: SlotCounts,
     /// A part is reserved for tunnels.
     is_divided: bool,
-    users: BTreeMap<PublicKey, Counts>,
+    users: BTreeMap<PublicKey, SlotCounts>,
 }
 
 /// Places of both kinds: for everything, and only for tunnels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
+struct SlotCounts {
     common: usize,
     tunnels: usize,
 }
 
 /// One or more places, released when dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    places: Arc<Places>,
+pub(crate) struct SlotGuard {
+    places: Arc<SlotPool>,
     user: Option<Arc<PublicKey>>,
-    counts: Counts,
+    counts: SlotCounts,
 }
 
 impl Slots {
@@ -92,11 +92,11 @@ impl Slots {
     /// The limit leaves no room for sessions.
     pub fn from_limit() -> io::Result<Self> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-        let reserve = (limit / RESERVED_PART).max(LEAST_RESERVE);
+        let reserve = (limit / RESERVED_PART).max(MIN_RESERVE);
         let sessions = limit.saturating_sub(reserve);
         if sessions == 0 {
             return Err(io::Error::other(format!(
-                "the limit of open files is {limit}: raise it (ulimit -n) above {LEAST_RESERVE}"
+                "the limit of open files is {limit}: raise it (ulimit -n) above {MIN_RESERVE}"
             )));
         }
         Ok(Self::new(
@@ -109,10 +109,10 @@ impl Slots {
     /// yet.
     #[must_use]
     pub fn new(sessions: usize, carriers: usize) -> Self {
-        let free = Counts { common: sessions, tunnels: 0 };
-        let state = Mutex::new(State { free, is_divided: false, users: BTreeMap::new() });
+        let free = SlotCounts { common: sessions, tunnels: 0 };
+        let state = Mutex::new(SlotPoolState { free, is_divided: false, users: BTreeMap::new() });
         let (freed, notice) = (Notify::new(), Notice::default());
-        Self { places: Arc::new(Places { state, freed, carriers, notice }), user: None }
+        Self { places: Arc::new(SlotPool { state, freed, carriers, notice }), user: None }
     }
 
     /// Reserves a part of the places for tunnels and their carriers, if that was not done before.
@@ -137,13 +137,13 @@ impl Slots {
     }
 
     /// Returns a place for one session's socket, if one is free.
-    pub(crate) fn try_take(&self) -> Option<Slot> {
+    pub(crate) fn try_take(&self) -> Option<SlotGuard> {
         self.try_take_many(1)
     }
 
     /// Returns several places at once, if that many are free.
-    pub(crate) fn try_take_many(&self, count: usize) -> Option<Slot> {
-        let slot = self.take_now(Counts { common: count, tunnels: 0 });
+    pub(crate) fn try_take_many(&self, count: usize) -> Option<SlotGuard> {
+        let slot = self.take_now(SlotCounts { common: count, tunnels: 0 });
         if slot.is_none() {
             self.tell();
         }
@@ -152,26 +152,26 @@ impl Slots {
 
     /// Returns a place for a tunnel, or for one of its further carriers: a reserved one, or else
     /// one of the common ones.
-    pub(crate) fn try_take_for_tunnel(&self) -> Option<Slot> {
-        self.take_now(Counts { common: 0, tunnels: 1 }).or_else(|| self.try_take())
+    pub(crate) fn try_take_for_tunnel(&self) -> Option<SlotGuard> {
+        self.take_now(SlotCounts { common: 0, tunnels: 1 }).or_else(|| self.try_take())
     }
 
     /// Waits for a place.
-    pub(crate) async fn take(&self) -> Slot {
+    pub(crate) async fn take(&self) -> SlotGuard {
         loop {
             // From here on a release wakes it, even before it waits.
             let freed = self.places.freed.notified();
-            if let Some(slot) = self.take_now(Counts { common: 1, tunnels: 0 }) {
+            if let Some(slot) = self.take_now(SlotCounts { common: 1, tunnels: 0 }) {
                 return slot;
             }
             freed.await;
         }
     }
 
-    fn take_now(&self, counts: Counts) -> Option<Slot> {
+    fn take_now(&self, counts: SlotCounts) -> Option<SlotGuard> {
         let taken = self.places.lock().take(self.user.as_deref(), counts);
         let (places, user) = (Arc::clone(&self.places), self.user.clone());
-        taken.then(|| Slot { places, user, counts })
+        taken.then(|| SlotGuard { places, user, counts })
     }
 
     /// Logs from time to time that a key gets no more places.
@@ -191,19 +191,19 @@ impl Slots {
     }
 }
 
-impl Places {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SlotPool {
+    fn lock(&self) -> MutexGuard<'_, SlotPoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn counts(&self, key: &PublicKey) -> (Counts, Counts) {
+impl SlotPoolState {
+    fn counts(&self, key: &PublicKey) -> (SlotCounts, SlotCounts) {
         (self.free, self.users.get(key).copied().unwrap_or_default())
     }
 
     /// Takes places if they are free and within the user's share.
-    fn take(&mut self, user: Option<&PublicKey>, wanted: Counts) -> bool {
+    fn take(&mut self, user: Option<&PublicKey>, wanted: SlotCounts) -> bool {
         let free = self.free;
         if wanted.common > free.common || wanted.tunnels > free.tunnels {
             return false;
@@ -211,7 +211,7 @@ impl State {
         if let Some(user) = user {
             let own = self.users.get(user).copied().unwrap_or_default();
             let fits =
-                |wanted: usize, free, own| wanted == 0 || own + wanted <= most_of_one(free, own);
+                |wanted: usize, free, own| wanted == 0 || own + wanted <= max_of_one(free, own);
             if !fits(wanted.common, free.common, own.common)
                 || !fits(wanted.tunnels, free.tunnels, own.tunnels)
             {
@@ -223,19 +223,19 @@ impl State {
         true
     }
 
-    fn give_back(&mut self, user: Option<&PublicKey>, counts: Counts) {
+    fn give_back(&mut self, user: Option<&PublicKey>, counts: SlotCounts) {
         self.free = self.free.plus(counts);
         let Some(user) = user else { return };
         if let Some(own) = self.users.get_mut(user) {
             *own = own.minus(counts);
-            if *own == Counts::default() {
+            if *own == SlotCounts::default() {
                 self.users.remove(user);
             }
         }
     }
 }
 
-impl Counts {
+impl SlotCounts {
     fn plus(self, other: Self) -> Self {
         let (common, tunnels) = (self.common + other.common, self.tunnels + other.tunnels);
         Self { common, tunnels }
@@ -247,7 +247,7 @@ impl Counts {
     }
 }
 
-impl Drop for Slot {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.places.lock().give_back(self.user.as_deref(), self.counts);
         self.places.freed.notify_waiters();
@@ -263,7 +263,7 @@ mod tests {
         Identity::generate().unwrap().public_key()
     }
 
-    fn take_all(slots: &Slots) -> Vec<Slot> {
+    fn take_all(slots: &Slots) -> Vec<SlotGuard> {
         std::iter::from_fn(|| slots.try_take()).collect()
     }
 
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_place_that_comes_free_within_its_share() {
+    async fn a_waiter_gets_a_freed_place_within_its_share() {
         let slots = Slots::new(2, 0);
         let user = slots.of_key(&key());
         let first = user.try_take().unwrap();

@@ -15,9 +15,9 @@ use eternaltcp_sys::{is_mptcp_socket, limit_unsent, mptcp_available, mptcp_socke
 const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 /// With pacing, the kernel may hold the bytes of one second divided by this number, between
-/// `LEAST_UNSENT` and `NOTSENT_LOWAT`.
+/// `MIN_UNSENT` and `NOTSENT_LOWAT`.
 const PACED_UNSENT: u32 = 1000;
-const LEAST_UNSENT: u32 = 4 * 1024;
+const MIN_UNSENT: u32 = 4 * 1024;
 
 /// A segment that, with its headers, fits every path that IPv6 may use (RFC 8200, section 5: 1280
 /// bytes).
@@ -78,7 +78,7 @@ pub(crate) fn keep_pace(stream: &TcpStream, rate: Option<u64>) -> io::Result<()>
     set_pacing(stream.as_fd(), rate)?;
     let unsent = rate.map_or(NOTSENT_LOWAT, |rate| {
         let soon = rate / u64::from(PACED_UNSENT);
-        u32::try_from(soon).unwrap_or(NOTSENT_LOWAT).clamp(LEAST_UNSENT, NOTSENT_LOWAT)
+        u32::try_from(soon).unwrap_or(NOTSENT_LOWAT).clamp(MIN_UNSENT, NOTSENT_LOWAT)
     });
     limit_unsent(stream.as_fd(), unsent)
 }

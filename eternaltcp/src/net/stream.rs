@@ -16,12 +16,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::canonical_ip;
 use crate::net::origin::Origin;
-use crate::net::slots::Slot;
+use crate::net::slots::SlotGuard;
 use crate::net::socket::{not_redirected, original_destination};
 use crate::session::pipe::DriverEnd;
 use eternaltcp_sys::free_receive_buffer;
 
-/// The least receive buffer of a connection that is not read for a while, in bytes before the
+/// The minimum receive buffer of a connection that is not read for a while, in bytes before the
 /// kernel doubles it: the most that an ordinary process may set by default (`net.core.rmem_max`).
 const HELD_BUFFER: usize = 208 * 1024;
 
@@ -32,7 +32,7 @@ pub struct Stream {
     /// The address of the peer, if it is known already.
     peer: Option<SocketAddr>,
     /// Its place among the process's descriptors.
-    _slot: Option<Slot>,
+    _slot: Option<SlotGuard>,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Stream {
     }
 
     /// Keeps a place among the process's descriptors while it lives.
-    pub(crate) fn with_slot(self, slot: Slot) -> Self {
+    pub(crate) fn with_slot(self, slot: SlotGuard) -> Self {
         Self { _slot: Some(slot), ..self }
     }
 

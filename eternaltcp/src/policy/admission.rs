@@ -1,8 +1,8 @@
-//! The decision whether a key is admitted, and what it may do then.
+//! The decision whether a key is admitted, and its permissions.
 
 use std::{net::IpAddr, time::SystemTime};
 
-use super::{AuthorizedKeys, authorized_keys::Entry, host_ports::HostPorts};
+use super::{AuthorizedKeys, authorized_keys::KeyEntry, host_ports::HostPorts};
 use eternaltcp_tls::PublicKey;
 
 /// An admission, with the restrictions that remain.
@@ -108,7 +108,7 @@ pub(crate) fn judge(
     Err(told)
 }
 
-fn judge_entry(entry: &Entry, peer: IpAddr, now: SystemTime) -> Result<Admission, Denial> {
+fn judge_entry(entry: &KeyEntry, peer: IpAddr, now: SystemTime) -> Result<Admission, Denial> {
     let line = entry.line;
     let terms = match &entry.terms {
         Ok(terms) => terms,

@@ -13,7 +13,7 @@ use eternaltcp_tls::PublicKey;
 /// order, and the faults in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorizedKeys {
-    entries: Vec<Entry>,
+    entries: Vec<KeyEntry>,
     /// The indices of the entries, sorted by key, and for one key in the order of the file: each
     /// tunnel's key is looked up every second.
     by_key: Vec<usize>,
@@ -22,7 +22,7 @@ pub struct AuthorizedKeys {
 
 /// One line with a usable key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct KeyEntry {
     pub(super) line: usize,
     pub(super) key: PublicKey,
     /// The options, or the reason why the line admits nobody.
@@ -42,7 +42,7 @@ impl AuthorizedKeys {
                     if let Err(reason) = &terms {
                         keys.warn(line, format!("{reason}; the line admits nobody"));
                     }
-                    keys.entries.push(Entry { line, key, terms });
+                    keys.entries.push(KeyEntry { line, key, terms });
                 }
                 Err(reason) => keys.warn(line, reason),
             }
@@ -70,7 +70,10 @@ impl AuthorizedKeys {
         self.entries.is_empty()
     }
 
-    pub(super) fn entries_of<'a>(&'a self, key: &'a PublicKey) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn entries_of<'a>(
+        &'a self,
+        key: &'a PublicKey,
+    ) -> impl Iterator<Item = &'a KeyEntry> {
         let entry = |place: &usize| &self.entries[*place];
         let start = self.by_key.partition_point(|place| entry(place).key < *key);
         self.by_key[start..].iter().map(entry).take_while(move |entry| entry.key == *key)

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 
 use super::pattern::{glob, parse_network};
-use super::permit::{Match, Ports};
+use super::permit::{Match, PortRange};
 use crate::address::{Host, Listen, ListenHost, Target, check_host, split_host_port};
 
 /// The targets, or the addresses to listen on, that a key's options allow.
@@ -17,12 +17,12 @@ pub(crate) enum HostPorts {
     Only(Vec<HostPort>),
 }
 
-/// One `host:port` of an option. What sshd accepts has the same meaning here; patterns, networks
-/// and ranges of ports are extensions.
+/// One `host:port` of an option. A pattern that sshd accepts has the same meaning here; patterns,
+/// networks and ranges of ports are extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostPort {
     host: HostSpec,
-    ports: Ports,
+    ports: PortRange,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,11 +193,11 @@ impl HostPort {
             both => both,
         };
         let port = port.ok_or("write host:port or [v6]:port, and * for every host or port")?;
-        Ok(Self { host: HostSpec::parse(host)?, ports: Ports::parse(port)? })
+        Ok(Self { host: HostSpec::parse(host)?, ports: PortRange::parse(port)? })
     }
 
     fn is_everything(&self) -> bool {
-        self.host == HostSpec::Any && self.ports == Ports::ALL
+        self.host == HostSpec::Any && self.ports == PortRange::ALL
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_the_same(text in "[a-z*\\[\\]:.0-9/-]{0,12}") {
+        fn the_written_form_reads_the_same(text in "[a-z*\\[\\]:.0-9/-]{0,12}") {
             if let Ok(Some(entry)) = HostPort::parse_open(&text) {
                 prop_assert_eq!(HostPort::parse_open(&entry.to_string()), Ok(Some(entry)));
             }

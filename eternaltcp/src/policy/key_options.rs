@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_spoils_the_line() {
+    fn an_unknown_option_invalidates_the_line() {
         for text in [
             "command=\"ls\"",
             "cert-authority",

@@ -8,7 +8,7 @@ use sha1::Sha1;
 use tracing::debug;
 
 use super::{parse_key, pattern::matches_name_list, split_word};
-use crate::address::{Host, Server};
+use crate::address::{Host, ServerAddress};
 use eternaltcp_tls::{KeyError, PublicKey};
 
 /// The port whose hosts appear in the file without brackets, as in ssh.
@@ -56,7 +56,7 @@ impl HostSearch {
     /// Creates a search for `server`. As in ssh, a line without a port means port 22, and also any
     /// other port for which no line has another key.
     #[must_use]
-    pub fn new(server: &Server) -> Self {
+    pub fn new(server: &ServerAddress) -> Self {
         let host = Host::canonical(&server.host);
         match server.port {
             SSH_PORT => Self { name: host.to_string(), bare: None },
@@ -94,7 +94,7 @@ impl HostSearch {
     fn check_line(&self, line: usize, text: &str, key: &PublicKey) -> Result<HostKey, String> {
         let (marker, text) = split_marker(text)?;
         let (names, stored) = split_word(text);
-        let names = Names::parse(names)?;
+        let names = HostPatterns::parse(names)?;
         let is_exact = names.match_name(&self.name);
         if marker == Marker::Authority
             || !is_exact && !self.bare.as_deref().is_some_and(|bare| names.match_name(bare))
@@ -142,13 +142,13 @@ fn for_each_line(mut file: impl BufRead, mut handle: impl FnMut(usize, &str)) ->
 
 /// Returns the line that makes a server known by `key`, without its end.
 #[must_use]
-pub fn known_hosts_line(server: &Server, key: &PublicKey) -> String {
+pub fn known_hosts_line(server: &ServerAddress, key: &PublicKey) -> String {
     format!("{} {key}", file_name(server))
 }
 
 /// Does the same with the name hashed with its own salt, as `HashKnownHosts` does.
 #[must_use]
-pub(crate) fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> String {
+pub(crate) fn hashed_known_hosts_line(server: &ServerAddress, key: &PublicKey) -> String {
     let mut salt = [0; 20];
     let random = getrandom::fill(&mut salt);
     // Without randomness, it is better to store the name in clear than to lose the key.
@@ -160,7 +160,7 @@ pub(crate) fn hashed_known_hosts_line(server: &Server, key: &PublicKey) -> Strin
 }
 
 /// Returns the server's name in the file: `host` on ssh's port, else `[host]:port`.
-fn file_name(server: &Server) -> String {
+fn file_name(server: &ServerAddress) -> String {
     HostSearch::new(server).name
 }
 
@@ -185,14 +185,14 @@ fn split_marker(text: &str) -> Result<(Marker, &str), String> {
 }
 
 /// The servers that a line names.
-enum Names<'a> {
+enum HostPatterns<'a> {
     /// A comma-separated list of patterns.
     List(&'a str),
     /// HMAC-SHA1 of one name, keyed by the salt.
     Hashed { salt: Vec<u8>, hash: Vec<u8> },
 }
 
-impl<'a> Names<'a> {
+impl<'a> HostPatterns<'a> {
     fn parse(text: &'a str) -> Result<Self, String> {
         let Some(hashed) = text.strip_prefix('|') else {
             return Ok(Self::List(text));
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn the_line_for_a_server_makes_it_known() {
         for server in ["Example.org", "example.org:22", "[2001:db8::1]:6200", "::ffff:192.0.2.1"] {
-            let parsed: Server = server.parse().unwrap();
+            let parsed: ServerAddress = server.parse().unwrap();
             let line = known_hosts_line(&parsed, &parse_key(P256).unwrap());
             assert_eq!(check(&line, server, P256), HostKey::Known, "{line}");
         }
@@ -351,7 +351,7 @@ mod tests {
         #[test]
         fn no_input_panics(text in "\\PC*", names in "[@|a-z0-9=*!,\\[\\]:]{0,30}") {
             let key = parse_key(ED25519).unwrap();
-            let server: Server = "a".parse().unwrap();
+            let server: ServerAddress = "a".parse().unwrap();
             let search = HostSearch::new(&server);
             search.check(text.as_bytes(), &key).unwrap();
             search.check(format!("{names} {ED25519}").as_bytes(), &key).unwrap();

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_the_same() {
+    fn the_written_form_reads_the_same() {
         for text in ["none", "*:8000-8099", "localhost:*", "[::1]:80", "unix:/run/x/*"] {
             assert_eq!(text.parse::<ListenPermit>().unwrap().to_string(), text);
         }

@@ -32,7 +32,7 @@ pub(crate) use listens::{ListenPolicy, ListenRefusal};
 pub use permit::Permit;
 pub(crate) use revoked_keys::is_revoked;
 pub use strict_modes::StrictModes;
-pub(crate) use targets::{TargetPolicy, Verdict};
+pub(crate) use targets::{TargetDecision, TargetPolicy};
 
 use eternaltcp_tls::{KeyError, PublicKey};
 

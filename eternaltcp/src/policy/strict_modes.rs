@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_somebody_else_is_not_believed() {
+    fn a_file_of_somebody_else_is_not_trusted() {
         let (_above, modes, file) = home([0o755, 0o700, 0o600]);
         let other = StrictModes { user: 4242, ..modes.clone() };
         let error = check(&other, &file);

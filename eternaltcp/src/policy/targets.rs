@@ -17,7 +17,7 @@ use crate::address::{Host, Target, canonical_ip};
 /// A target must be allowed by the server's permits and by the key's own `permitopen=`; the default
 /// target is permitted, but not exempt from the latter. The decision has two stages, so that a rule
 /// about addresses applies to the addresses that are dialled, and the name is resolved once:
-/// [`decide_name`](Self::decide_name), and if it returns [`Verdict::NeedsAddress`],
+/// [`decide_name`](Self::decide_name), and if it returns [`TargetDecision::NeedsAddress`],
 /// [`decide_addresses`](Self::decide_addresses).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TargetPolicy {
@@ -28,11 +28,11 @@ pub(crate) struct TargetPolicy {
 
 /// The decision about a target before its name is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TargetDecision {
     /// It may be dialled at every address of its name.
     Allowed,
     /// It may not be dialled.
-    Denied(Refusal),
+    Denied(TargetRefusal),
     /// It may be dialled at some addresses: resolve the name once, and call
     /// [`TargetPolicy::decide_addresses`].
     NeedsAddress,
@@ -40,7 +40,7 @@ pub(crate) enum Verdict {
 
 /// The reason why a target may not be dialled. The client is told which rule to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum TargetRefusal {
     /// No permit of the server includes the target.
     #[error("the server does not permit this target (its operator can add it with --permit)")]
     NotPermitted,
@@ -79,30 +79,34 @@ impl TargetPolicy {
         &self,
         admission: &Admission,
         resolver: SocketAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), TargetRefusal> {
         let resolver = canonical(resolver);
         let target = Target::Tcp { host: resolver.ip().to_string(), port: resolver.port() };
         let is_permitted = match self.decide_name(admission, &target) {
-            Verdict::Denied(Refusal::NotForThisKey) => return Err(Refusal::NotForThisKey),
-            Verdict::Denied(_) => false,
-            Verdict::NeedsAddress => self.decide_addresses(admission, &target, &[resolver]).is_ok(),
-            Verdict::Allowed => true,
+            TargetDecision::Denied(TargetRefusal::NotForThisKey) => {
+                return Err(TargetRefusal::NotForThisKey);
+            }
+            TargetDecision::Denied(_) => false,
+            TargetDecision::NeedsAddress => {
+                self.decide_addresses(admission, &target, &[resolver]).is_ok()
+            }
+            TargetDecision::Allowed => true,
         };
         let is_permitted = is_permitted || self.permits_resolver;
-        if is_permitted { Ok(()) } else { Err(Refusal::ResolverNotPermitted) }
+        if is_permitted { Ok(()) } else { Err(TargetRefusal::ResolverNotPermitted) }
     }
 
     /// Decides about a target as the client named it.
     #[must_use]
-    pub(crate) fn decide_name(&self, admission: &Admission, target: &Target) -> Verdict {
+    pub(crate) fn decide_name(&self, admission: &Admission, target: &Target) -> TargetDecision {
         match (admission.open.match_target(target), self.matches(target)) {
-            (Match::No, _) => Verdict::Denied(Refusal::NotForThisKey),
-            (_, Match::No) => Verdict::Denied(Refusal::NotPermitted),
-            (Match::Yes, Match::Yes) => Verdict::Allowed,
+            (Match::No, _) => TargetDecision::Denied(TargetRefusal::NotForThisKey),
+            (_, Match::No) => TargetDecision::Denied(TargetRefusal::NotPermitted),
+            (Match::Yes, Match::Yes) => TargetDecision::Allowed,
             (Match::ByAddress, Match::ByAddress) if !self.shares_a_network(admission, target) => {
-                Verdict::Denied(Refusal::NotForThisKey)
+                TargetDecision::Denied(TargetRefusal::NotForThisKey)
             }
-            (Match::ByAddress, _) | (_, Match::ByAddress) => Verdict::NeedsAddress,
+            (Match::ByAddress, _) | (_, Match::ByAddress) => TargetDecision::NeedsAddress,
         }
     }
 
@@ -127,7 +131,7 @@ impl TargetPolicy {
     }
 
     /// Returns those resolved addresses of a target that may be dialled. Call it for
-    /// [`Verdict::NeedsAddress`], with the target's port in every address, and dial no others.
+    /// [`TargetDecision::NeedsAddress`], with the target's port in every address, and dial no others.
     ///
     /// # Errors
     /// None may be dialled.
@@ -136,7 +140,7 @@ impl TargetPolicy {
         admission: &Admission,
         target: &Target,
         resolved: &[SocketAddr],
-    ) -> Result<Vec<SocketAddr>, Refusal> {
+    ) -> Result<Vec<SocketAddr>, TargetRefusal> {
         let by_key = admission.open.match_target(target) == Match::Yes;
         let by_server = self.matches(target) == Match::Yes;
         let of_key = |at: &SocketAddr| by_key || admission.open.has_address(at.ip(), at.port());
@@ -145,10 +149,10 @@ impl TargetPolicy {
         };
         let own: Vec<_> = resolved.iter().copied().map(canonical).filter(of_key).collect();
         if own.is_empty() && !resolved.is_empty() {
-            return Err(Refusal::NotForThisKey);
+            return Err(TargetRefusal::NotForThisKey);
         }
         let dialled: Vec<_> = own.into_iter().filter(of_server).collect();
-        if dialled.is_empty() { Err(Refusal::NotPermitted) } else { Ok(dialled) }
+        if dialled.is_empty() { Err(TargetRefusal::NotPermitted) } else { Ok(dialled) }
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use eternaltcp_tls::PublicKey;
 
-use super::targets::Refusal;
-use super::{Admission, AuthorizedKeys, TargetPolicy, Verdict, judge};
+use super::targets::TargetRefusal;
+use super::{Admission, AuthorizedKeys, TargetDecision, TargetPolicy, judge};
 use crate::address::Target;
 
 const KEY: &str =
@@ -14,7 +14,7 @@ const KEY: &str =
 
 /// The result for a target whose name, if it has one, has these addresses.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+enum PolicyOutcome {
     /// May be dialled at every address of its name.
     Open,
     /// May be dialled only at these addresses.
@@ -24,11 +24,17 @@ enum Outcome {
     /// The key does not permit it.
     Key,
 }
-use Outcome::{At, Key, Open, Server};
+use PolicyOutcome::{At, Key, Open, Server};
 
 /// Default target, `--permit`s, options of the key, target, addresses of its name, outcome.
-type Row =
-    (&'static str, &'static str, &'static str, &'static str, &'static [&'static str], Outcome);
+type Row = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    PolicyOutcome,
+);
 
 const TELNET: &str = "127.0.0.1:23";
 const ANY_PORT: &str = r#"permitopen="db:*""#;
@@ -127,13 +133,13 @@ fn admit(options: &str) -> Admission {
     judge(&keys, &key, [192, 0, 2, 1].into(), SystemTime::UNIX_EPOCH).unwrap()
 }
 
-/// Decides as a server does, in the terms of [`Outcome`].
+/// Decides as a server does, in the terms of [`PolicyOutcome`].
 fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[&str]) -> String {
     let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
     let refusal = match policy.decide_name(key, target) {
-        Verdict::Allowed => return format!("{Open:?}"),
-        Verdict::Denied(refusal) => refusal,
-        Verdict::NeedsAddress => match policy.decide_addresses(key, target, &addresses) {
+        TargetDecision::Allowed => return format!("{Open:?}"),
+        TargetDecision::Denied(refusal) => refusal,
+        TargetDecision::NeedsAddress => match policy.decide_addresses(key, target, &addresses) {
             Ok(dialled) => {
                 let dialled: Vec<_> = dialled.iter().map(ToString::to_string).collect();
                 return format!("At({dialled:?})");
@@ -142,49 +148,54 @@ fn decide(policy: &TargetPolicy, key: &Admission, target: &Target, addresses: &[
         },
     };
     match refusal {
-        Refusal::NotPermitted | Refusal::ResolverNotPermitted => format!("{Server:?}"),
-        Refusal::NotForThisKey => format!("{Key:?}"),
+        TargetRefusal::NotPermitted | TargetRefusal::ResolverNotPermitted => format!("{Server:?}"),
+        TargetRefusal::NotForThisKey => format!("{Key:?}"),
     }
 }
 
 #[test]
-fn no_name_is_looked_up_that_nothing_could_allow() {
+fn a_name_that_no_rule_could_allow_is_not_looked_up() {
     let policy = |permits: &str| {
         let permits = permits.split_ascii_whitespace().map(|permit| permit.parse().unwrap());
         TargetPolicy::new(&TELNET.parse().unwrap(), permits)
     };
     for (permits, options, target, expected) in [
-        ("", "", "db.example.org:23", Refusal::NotPermitted),
-        ("", "", "localhost.example.org:23", Refusal::NotPermitted),
-        ("10.0.0.0/8:22", "", "db.example.org:23", Refusal::NotPermitted),
-        ("10.0.0.0/8:22", r#"permitopen="192.0.2.0/24:22""#, "db:22", Refusal::NotForThisKey),
-        ("10.0.0.0/8:22", r#"permitopen="10.0.0.0/8:23""#, "db:22", Refusal::NotForThisKey),
-        ("[2001:db8::/32]:22", r#"permitopen="0.0.0.0/0:22""#, "db:22", Refusal::NotForThisKey),
+        ("", "", "db.example.org:23", TargetRefusal::NotPermitted),
+        ("", "", "localhost.example.org:23", TargetRefusal::NotPermitted),
+        ("10.0.0.0/8:22", "", "db.example.org:23", TargetRefusal::NotPermitted),
+        ("10.0.0.0/8:22", r#"permitopen="192.0.2.0/24:22""#, "db:22", TargetRefusal::NotForThisKey),
+        ("10.0.0.0/8:22", r#"permitopen="10.0.0.0/8:23""#, "db:22", TargetRefusal::NotForThisKey),
+        (
+            "[2001:db8::/32]:22",
+            r#"permitopen="0.0.0.0/0:22""#,
+            "db:22",
+            TargetRefusal::NotForThisKey,
+        ),
     ] {
         let verdict = policy(permits).decide_name(&admit(options), &target.parse().unwrap());
-        assert_eq!(verdict, Verdict::Denied(expected), "{permits:?} {options:?} {target}");
+        assert_eq!(verdict, TargetDecision::Denied(expected), "{permits:?} {options:?} {target}");
     }
     let key = admit(r#"permitopen="10.1.0.0/16:22""#);
     let verdict = policy("10.0.0.0/8:22").decide_name(&key, &"db:22".parse().unwrap());
-    assert_eq!(verdict, Verdict::NeedsAddress);
+    assert_eq!(verdict, TargetDecision::NeedsAddress);
 }
 
 #[test]
 fn the_resolver_must_be_permitted_as_such_or_as_a_target_and_by_the_key() {
     let only = r#"permitopen="127.0.0.53:53""#;
     for (permits, as_such, options, expected) in [
-        ("", false, "", Err(Refusal::ResolverNotPermitted)),
-        ("db:*", false, "", Err(Refusal::ResolverNotPermitted)),
-        ("127.0.0.0/8:54", false, "", Err(Refusal::ResolverNotPermitted)),
+        ("", false, "", Err(TargetRefusal::ResolverNotPermitted)),
+        ("db:*", false, "", Err(TargetRefusal::ResolverNotPermitted)),
+        ("127.0.0.0/8:54", false, "", Err(TargetRefusal::ResolverNotPermitted)),
         ("", true, "", Ok(())),
         ("*:*", false, "", Ok(())),
         ("*:53", false, "", Ok(())),
         ("127.0.0.53:53", false, "", Ok(())),
         ("127.0.0.0/8:53", false, "", Ok(())),
-        ("", true, ANY_PORT, Err(Refusal::NotForThisKey)),
-        ("*:*", true, r#"permitopen="none""#, Err(Refusal::NotForThisKey)),
+        ("", true, ANY_PORT, Err(TargetRefusal::NotForThisKey)),
+        ("*:*", true, r#"permitopen="none""#, Err(TargetRefusal::NotForThisKey)),
         ("", true, only, Ok(())),
-        ("", false, only, Err(Refusal::ResolverNotPermitted)),
+        ("", false, only, Err(TargetRefusal::ResolverNotPermitted)),
     ] {
         let parsed = permits.split_ascii_whitespace().map(|permit| permit.parse().unwrap());
         let policy =

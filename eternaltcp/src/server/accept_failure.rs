@@ -2,7 +2,7 @@
 
 use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
-use super::gate::Fault;
+use super::gate::Offence;
 use crate::driver::{CarrierError, CarrierIo};
 use eternaltcp_tls::{HandshakeError, TlsError};
 
@@ -27,14 +27,16 @@ pub(super) enum AcceptFailure {
 
 impl AcceptFailure {
     /// Returns the fault that counts against the source of the connection.
-    pub(super) fn fault(&self) -> Option<Fault> {
+    pub(super) fn fault(&self) -> Option<Offence> {
         match self {
-            Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => Some(Fault::TooSlow),
+            Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => Some(Offence::TooSlow),
             Self::Handshake(HandshakeError::Tls(error)) if *error != TlsError::Distrusted => {
-                Some(Fault::NotTls)
+                Some(Offence::NotTls)
             }
-            Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => Some(Fault::NoKey),
-            Self::Refused(Refusal { code: RefusalCode::KeyUnknown, .. }) => Some(Fault::UnknownKey),
+            Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => Some(Offence::NoKey),
+            Self::Refused(Refusal { code: RefusalCode::KeyUnknown, .. }) => {
+                Some(Offence::UnknownKey)
+            }
             // A client whose server was restarted is not a stranger, and not at fault.
             Self::Refused(_) | Self::Silent | Self::Over => None,
         }
@@ -48,13 +50,13 @@ impl From<std::io::Error> for AcceptFailure {
 }
 
 /// A connection that did not become a carrier.
-pub(super) struct Rejected {
+pub(super) struct RejectedCarrier {
     pub(super) why: AcceptFailure,
     /// Carries a refusal that has not arrived yet.
     pub(super) carrier: Option<CarrierIo>,
 }
 
-impl From<AcceptFailure> for Rejected {
+impl From<AcceptFailure> for RejectedCarrier {
     fn from(why: AcceptFailure) -> Self {
         Self { why, carrier: None }
     }

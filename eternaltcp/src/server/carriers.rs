@@ -18,14 +18,14 @@ use crate::net::listener::{Bound, Missing, bind_carriers, bind_each, is_no_addre
 
 /// The sockets at which carriers arrive.
 #[derive(Debug)]
-pub(super) struct Carriers {
+pub(super) struct CarrierListeners {
     sockets: Vec<TcpListener>,
     missing: Vec<Missing>,
     /// The socket that is checked first next time.
     turn: AtomicUsize,
 }
 
-impl Carriers {
+impl CarrierListeners {
     /// Listens, beside a server of the same user that is being drained, if there is one.
     pub(super) fn listen(
         config: &ServerConfig,
@@ -95,7 +95,7 @@ mod tests {
     use eternaltcp_sys::testport::{HeldPort, until};
     use eternaltcp_tls::Identity;
 
-    fn listen(port: u16, hosts: &[&str]) -> io::Result<(Carriers, Sibling)> {
+    fn listen(port: u16, hosts: &[&str]) -> io::Result<(CarrierListeners, Sibling)> {
         let keys = KeySource::Fixed(AuthorizedKeys::default());
         let mut addresses = hosts.iter().map(|host| SocketAddr::new(host.parse().unwrap(), port));
         let first = addresses.next().unwrap();
@@ -103,7 +103,7 @@ mod tests {
             also_listen: addresses.collect(),
             ..ServerConfig::new(first, Identity::generate().unwrap(), keys)
         };
-        Carriers::listen(&config, None)
+        CarrierListeners::listen(&config, None)
     }
 
     fn has_ipv6() -> bool {

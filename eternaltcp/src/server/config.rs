@@ -89,7 +89,7 @@ pub struct ServerLimits {
     /// The grant of a new tunnel in each direction while all memory is free, but at most an eighth
     /// of its key's share. Later tunnels get a part of this: the square of the free part.
     pub tunnel_memory_at_first: u64,
-    /// The most that the grant grows to with its use, as long as the same amount stays free for
+    /// The maximum to which the grant grows with its use, as long as the same amount stays free for
     /// others.
     pub tunnel_memory: u64,
     /// The number of carriers that have not proved a key.

@@ -6,19 +6,19 @@ use eternaltcp_proto::{Cause, Reset};
 use tokio::time::Instant;
 
 use super::Context;
-use super::registry::Entry;
+use super::registry::TunnelEntry;
 use super::resolver::resolvers;
 use crate::address::Target;
 use crate::net::origin::{Origin, proxy_header};
-use crate::net::reach::{Places, Reach, cause_of, first, reach};
+use crate::net::reach::{AttemptSlots, Reach, cause_of, first, reach};
 use crate::net::stream::Stream;
-use crate::policy::{Admission, Verdict};
-use crate::target::{Wanted, decode_open};
+use crate::policy::{Admission, TargetDecision};
+use crate::target::{Requested, decode_open};
 
 /// Connects a session to its target, if the key may reach it, within a time limit.
 pub(super) async fn connect(
     context: &Context,
-    entry: &Entry,
+    entry: &TunnelEntry,
     target: &Target,
     origin: Option<&Origin>,
 ) -> Result<Stream, Reset> {
@@ -47,7 +47,11 @@ pub(super) async fn connect(
 ///
 /// # Errors
 /// The reset with the refusal.
-pub(super) async fn permit(context: &Context, entry: &Entry, target: &Target) -> Result<(), Reset> {
+pub(super) async fn permit(
+    context: &Context,
+    entry: &TunnelEntry,
+    target: &Target,
+) -> Result<(), Reset> {
     let (admission, needs_address) = judge(context, entry, target)?;
     if let (true, Target::Tcp { host, port }) = (needs_address, target) {
         let user = Some(entry.user.clone());
@@ -71,25 +75,27 @@ pub(super) fn forbids(
 ) -> Option<Reset> {
     let policy = &context.targets;
     let target = match decode_open(payload)?.wanted {
-        Wanted::Default => context.target.clone(),
-        Wanted::Named(target) => target,
-        Wanted::Resolver => {
+        Requested::Default => context.target.clone(),
+        Requested::Named(target) => target,
+        Requested::Resolver => {
             let refusal = policy.decide_resolver(admission, address?).err()?;
             let detail = format!("the server's resolver: {refusal}");
             return Some(Reset::with_detail(Cause::NotPermitted, detail));
         }
-        Wanted::Listen(_) | Wanted::Accepted(_) => return None,
+        Requested::Listen(_) | Requested::Accepted(_) => return None,
     };
     let refusal = match policy.decide_name(admission, &target) {
-        Verdict::Allowed => None,
-        Verdict::Denied(refusal) => Some(refusal),
-        Verdict::NeedsAddress => policy.decide_addresses(admission, &target, &[address?]).err(),
+        TargetDecision::Allowed => None,
+        TargetDecision::Denied(refusal) => Some(refusal),
+        TargetDecision::NeedsAddress => {
+            policy.decide_addresses(admission, &target, &[address?]).err()
+        }
     };
     refusal.map(|refusal| not_permitted(&target, &refusal.to_string()))
 }
 
 /// Connects to the first of this machine's resolvers that is permitted and answers.
-pub(super) async fn dial_resolver(context: &Context, entry: &Entry) -> Result<Stream, Reset> {
+pub(super) async fn dial_resolver(context: &Context, entry: &TunnelEntry) -> Result<Stream, Reset> {
     let deadline = Instant::now() + context.limits.connect_timeout;
     let failed = |cause, why: &dyn std::fmt::Display| {
         Reset::with_detail(cause, format!("the server's resolver: {why}"))
@@ -110,25 +116,29 @@ pub(super) async fn dial_resolver(context: &Context, entry: &Entry) -> Result<St
     stream.map_err(|error| failed(cause_of(&error), &error))
 }
 
-fn take_places(context: &Context, entry: &Entry) -> Result<Places, Reset> {
+fn take_places(context: &Context, entry: &TunnelEntry) -> Result<AttemptSlots, Reset> {
     let slots = context.slots.of_key(&entry.user);
     let own = slots.try_take().ok_or_else(|| {
         Reset::with_detail(Cause::LimitReached, "the server has no descriptors left for this key")
     })?;
-    Ok(Places::new(own, slots))
+    Ok(AttemptSlots::new(own, slots))
 }
 
 /// Checks the key again, by the current file, and the target by its name. Returns whether its
 /// addresses must be checked too.
-fn judge(context: &Context, entry: &Entry, target: &Target) -> Result<(Admission, bool), Reset> {
+fn judge(
+    context: &Context,
+    entry: &TunnelEntry,
+    target: &Target,
+) -> Result<(Admission, bool), Reset> {
     let admission = context
         .keys
         .judge(&entry.user, entry.from())
         .map_err(|denial| not_permitted(target, &denial.to_string()))?;
     match context.targets.decide_name(&admission, target) {
-        Verdict::Allowed => Ok((admission, false)),
-        Verdict::NeedsAddress => Ok((admission, true)),
-        Verdict::Denied(refusal) => Err(not_permitted(target, &refusal.to_string())),
+        TargetDecision::Allowed => Ok((admission, false)),
+        TargetDecision::NeedsAddress => Ok((admission, true)),
+        TargetDecision::Denied(refusal) => Err(not_permitted(target, &refusal.to_string())),
     }
 }
 

@@ -5,7 +5,7 @@ use eternaltcp_proto::{AttachRequest, Closing, JoinRequest, TunnelId};
 use crate::driver::{self, CarrierIo};
 
 /// A handle of the driver of a server's tunnel.
-pub(super) type Handle = driver::Handle<ServerEvent>;
+pub(super) type ServerHandle = driver::DriverHandle<ServerEvent>;
 
 /// An event for the server's role.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The facts about a detached tunnel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate<K> {
+pub(super) struct DetachedTunnel<K> {
     /// The key of its user.
     pub(super) key: K,
     pub(super) detached_for: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Candidate<K> {
 
 /// The limits of detached tunnels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Allowance {
+pub(super) struct DetachedLimits {
     /// The longest time that any detached tunnel is kept.
     pub(super) keep: Duration,
     /// How long a ghost is kept.
@@ -51,7 +51,7 @@ pub(super) enum Reason {
 /// Time in which a living process dials several times.
 const LIKELY_GONE: Duration = Duration::from_secs(30);
 
-impl<K> Candidate<K> {
+impl<K> DetachedTunnel<K> {
     /// Returns whether probably nobody needs it.
     fn is_ghost(&self) -> bool {
         self.sessions == 0 || self.outlived_for >= LIKELY_GONE
@@ -60,8 +60,8 @@ impl<K> Candidate<K> {
 
 /// Returns which of the candidates end, by their indices, and why.
 pub(super) fn choose<K: Ord + Copy>(
-    candidates: &[Candidate<K>],
-    allowance: &Allowance,
+    candidates: &[DetachedTunnel<K>],
+    allowance: &DetachedLimits,
 ) -> Vec<(usize, Reason)> {
     let mut ending = Vec::new();
     let mut kept = Vec::new();
@@ -83,8 +83,8 @@ pub(super) fn choose<K: Ord + Copy>(
 
 /// Ends old tunnels without sessions whose key has many newer ones.
 fn end_idle<K: Ord + Copy>(
-    candidates: &[Candidate<K>],
-    allowance: &Allowance,
+    candidates: &[DetachedTunnel<K>],
+    allowance: &DetachedLimits,
     kept: &mut Vec<usize>,
     ending: &mut Vec<(usize, Reason)>,
 ) {
@@ -107,7 +107,7 @@ fn end_idle<K: Ord + Copy>(
 /// Ends tunnels until the others hold no more than `most`: ghosts first, then, of the key that
 /// holds most, the longest detached tunnel. A tunnel that holds nothing is kept.
 fn end_for_memory<K: Ord + Copy>(
-    candidates: &[Candidate<K>],
+    candidates: &[DetachedTunnel<K>],
     most: u64,
     kept: Vec<usize>,
     ending: &mut Vec<(usize, Reason)>,
@@ -142,7 +142,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    const ALLOWANCE: Allowance = Allowance {
+    const ALLOWANCE: DetachedLimits = DetachedLimits {
         keep: Duration::from_secs(7 * 24 * 3600),
         keep_ghosts: MINUTE,
         idle_per_key: 2,
@@ -150,13 +150,13 @@ mod tests {
     };
 
     /// Returns a tunnel that was detached this many seconds ago.
-    fn detached(key: char, seconds: u64, held: u64, sessions: usize) -> Candidate<char> {
+    fn detached(key: char, seconds: u64, held: u64, sessions: usize) -> DetachedTunnel<char> {
         let detached_for = Duration::from_secs(seconds);
-        Candidate { key, detached_for, held, sessions, outlived_for: Duration::ZERO }
+        DetachedTunnel { key, detached_for, held, sessions, outlived_for: Duration::ZERO }
     }
 
-    fn outlived(candidate: Candidate<char>, seconds: u64) -> Candidate<char> {
-        Candidate { outlived_for: Duration::from_secs(seconds), ..candidate }
+    fn outlived(candidate: DetachedTunnel<char>, seconds: u64) -> DetachedTunnel<char> {
+        DetachedTunnel { outlived_for: Duration::from_secs(seconds), ..candidate }
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_taken_from_ghosts_first_the_longest_detached_first() {
+    fn memory_is_reclaimed_from_ghosts_first_longest_detached_first() {
         let all = [
             detached('a', 900, 600, 1),
             detached('b', 10, 300, 0),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn then_it_is_taken_from_the_key_that_holds_most_the_longest_detached_first() {
+    fn memory_is_then_reclaimed_from_the_key_that_holds_most_longest_detached_first() {
         let all = [
             detached('a', 999, 500, 1),
             detached('b', 10, 400, 1),
@@ -198,7 +198,7 @@ mod tests {
         // After one of 400, `b` still holds more than `a`, and then less.
         let ending = choose(&all, &ALLOWANCE);
         assert_eq!(ending, [(2, Reason::Memory), (3, Reason::Memory)]);
-        let ending = choose(&all, &Allowance { memory: 400, ..ALLOWANCE });
+        let ending = choose(&all, &DetachedLimits { memory: 400, ..ALLOWANCE });
         assert_eq!(ending.last(), Some(&(0, Reason::Memory)));
         assert_eq!(ending.len(), 3);
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_whose_process_is_gone_ends_and_one_that_may_come_back_does_not() {
+    fn a_tunnel_whose_process_is_gone_ends_and_one_that_may_return_does_not() {
         let all = [
             outlived(detached('a', 900, 5, 1), 59),
             outlived(detached('a', 900, 5, 1), 60),

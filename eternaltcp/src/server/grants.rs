@@ -8,7 +8,7 @@ use eternaltcp_proto::{Refusal, RefusalCode};
 use super::ServerLimits;
 use crate::report::counted;
 
-/// The least grant with which a tunnel is admitted, in each direction.
+/// The minimum grant with which a tunnel is admitted, in each direction.
 pub(super) const MIN_GRANT: u64 = 128 << 10;
 
 /// The part of the memory that a key may be granted, as a divisor.
@@ -97,14 +97,14 @@ impl Granted {
         (more > 0 && wanted <= left).then_some(wanted)
     }
 
-    /// Returns what is left in total, and of the key's share.
+    /// Returns the memory that is left in total, and of the key's share.
     fn left(&self, limits: &ServerLimits) -> [u64; 2] {
         let total = total(limits);
         [total.saturating_sub(self.to_all), (total / KEY_PART).saturating_sub(self.to_key)]
     }
 }
 
-/// Returns what all tunnels may be granted in each direction.
+/// Returns the memory that may be granted to all tunnels in each direction.
 fn total(limits: &ServerLimits) -> u64 {
     limits.memory / 2
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_grows_up_to_the_most_of_one_and_to_no_more_than_it_leaves_free() {
+    fn a_tunnel_grows_up_to_its_maximum_and_to_no_more_than_it_leaves_free() {
         let mib = |count: u64| count << 20;
         let limits = ServerLimits { tunnel_memory: mib(48), ..limits(mib(340)) };
         let granted = |own| Granted { to_all: own, to_key: own, tunnels_of_key: 1 };
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_room_is_told_the_flag_that_makes_it() {
+    fn a_client_without_room_is_told_the_flag_that_makes_room() {
         let limits = ServerLimits { tunnels_per_key: 3, ..limits(MIN_MEMORY) };
         let some = Granted { tunnels_of_key: 3, ..Granted::default() };
         assert_eq!(some.grant(&limits), Err(Full::Tunnels(3)));

@@ -15,14 +15,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
-use super::accept_failure::{AcceptFailure, Rejected};
+use super::accept_failure::{AcceptFailure, RejectedCarrier};
 use super::gate::Ticket;
 use crate::driver::CarrierIo;
 use crate::net::socket::prepare_carrier;
 use eternaltcp_tls::{Connection, Deadlines, HandshakeError, PublicKey, handshake_of_stranger};
 
-/// The most sessions that a client may list at an attach: more than any client has, and at most 2
-/// MiB of memory.
+/// The maximum number of sessions that a client may list at an attach: more than any client has,
+/// and at most 2 MiB of memory.
 const MAX_NUMBERS: usize = 1 << 16;
 
 /// The first request of a client.
@@ -153,7 +153,7 @@ impl Handshake {
     }
 
     /// Tells the client the reason, as far as it can understand it.
-    pub(super) fn reject(mut self, why: AcceptFailure) -> Rejected {
+    pub(super) fn reject(mut self, why: AcceptFailure) -> RejectedCarrier {
         let refusal = match &why {
             AcceptFailure::Refused(refusal) => Some(refusal.clone()),
             AcceptFailure::Accept(AcceptError::Hello(error)) => error.refusal(),
@@ -161,7 +161,7 @@ impl Handshake {
         };
         let is_told =
             refusal.is_some_and(|refusal| self.carrier.push(&encode_refusal(&refusal)).is_ok());
-        Rejected { why, carrier: is_told.then_some(self.carrier) }
+        RejectedCarrier { why, carrier: is_told.then_some(self.carrier) }
     }
 
     /// Returns the carrier that will join, after [`Self::stand_by`] reported it, with the data that
@@ -240,7 +240,7 @@ mod tests {
 
     /// [ATTACH-1] Each packet is a record, and so a chunk of its own.
     #[tokio::test]
-    async fn what_comes_behind_a_request_that_is_whole_is_not_dropped_in_silence() {
+    async fn data_after_a_complete_request_are_not_dropped_silently() {
         for has_more in [false, true] {
             let (mut handshake, mut client) = pair().await;
             let settings = [3000_u64, 1 << 26, 1 << 18, 1000].map(u64::to_le_bytes).concat();
@@ -286,7 +286,7 @@ mod tests {
 
     /// [STANDBY-7]
     #[tokio::test]
-    async fn a_client_that_stands_by_may_be_silent_for_so_long_and_no_longer() {
+    async fn the_silence_of_a_standby_client_is_limited() {
         let (mut handshake, mut client) = pair().await;
         send(&mut client, &packet(15, &[b"etcp", &versions()[..], &[7; 16]].concat())).await;
         let Ok(ClientRequest::StandBy(request)) = handshake.read_request().await else {

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::connect::{connect, permit};
-use super::registry::Entry;
+use super::registry::TunnelEntry;
 use crate::address::Target;
 use crate::net::origin::Origin;
 use crate::net::stream::Stream;
@@ -25,12 +25,12 @@ pub struct IncomingSession {
     is_named: bool,
     key: PublicKey,
     from: IpAddr,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<IncomingDecision>,
 }
 
 /// The program's answer.
 #[derive(Debug)]
-enum Answer {
+enum IncomingDecision {
     Take(Stream),
     Refuse(Reset),
     Connect,
@@ -67,7 +67,7 @@ impl IncomingSession {
     /// `ConnectionReset` if the client has abandoned it, or the answer comes too late.
     pub fn accept(self) -> io::Result<Session> {
         let (ours, theirs) = pipe();
-        let taken = self.answer.send(Answer::Take(Stream::memory(theirs)));
+        let taken = self.answer.send(IncomingDecision::Take(Stream::memory(theirs)));
         taken.map_err(|_| error_of(&Reset::new(Cause::Application)))?;
         Ok(Session::new(ours))
     }
@@ -81,18 +81,18 @@ impl IncomingSession {
     /// Refuses the session with another cause.
     pub fn reset(self, why: Reset) {
         // The requester may be gone: then it needs no answer.
-        let _ = self.answer.send(Answer::Refuse(why));
+        let _ = self.answer.send(IncomingDecision::Refuse(why));
     }
 
     /// Makes the server connect the target, as sproxy would.
     pub fn connect(self) {
         // As above.
-        let _ = self.answer.send(Answer::Connect);
+        let _ = self.answer.send(IncomingDecision::Connect);
     }
 }
 
 /// The request of a session.
-pub(super) struct Asked {
+pub(super) struct SessionRequest {
     pub(super) target: Target,
     /// Whether the client named it.
     pub(super) is_named: bool,
@@ -103,11 +103,11 @@ pub(super) struct Asked {
 /// Passes a session to the program, if the key may reach its target, and carries out the answer.
 pub(super) async fn hand_out(
     context: &Context,
-    entry: &Entry,
-    asked: Asked,
+    entry: &TunnelEntry,
+    asked: SessionRequest,
     program: &mpsc::Sender<IncomingSession>,
 ) -> Result<Stream, Reset> {
-    let Asked { target, is_named, origin } = asked;
+    let SessionRequest { target, is_named, origin } = asked;
     let late = Reset::with_detail(Cause::TimedOut, target.to_string());
     let answered = timeout(context.limits.connect_timeout, async {
         permit(context, entry, &target).await?;
@@ -120,8 +120,8 @@ pub(super) async fn hand_out(
         answered.await.map_err(|_| gone())
     });
     match answered.await.unwrap_or(Err(late))? {
-        Answer::Take(stream) => Ok(stream),
-        Answer::Refuse(reset) => Err(reset),
-        Answer::Connect => connect(context, entry, &target, origin.as_ref()).await,
+        IncomingDecision::Take(stream) => Ok(stream),
+        IncomingDecision::Refuse(reset) => Err(reset),
+        IncomingDecision::Connect => connect(context, entry, &target, origin.as_ref()).await,
     }
 }

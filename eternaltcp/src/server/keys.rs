@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, StrictModes};
 use eternaltcp_tls::PublicKey;
-use state::State;
-pub(super) use state::View;
-use watch::{Looks, tell, watch};
+use state::KeyFileState;
+pub(super) use state::KeyView;
+use watch::{CheckRequests, tell, watch};
 
 /// The source of a server's admitted keys.
 #[derive(Clone, Debug)]
@@ -47,14 +47,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct KeyStore {
     /// `None`: the keys are fixed.
     file: Option<File>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<KeyFileState>>,
 }
 
 /// The file, and the channel for requesting a check of it.
 #[derive(Debug)]
 struct File {
     path: PathBuf,
-    looks: Looks,
+    looks: CheckRequests,
 }
 
 impl KeyStore {
@@ -68,7 +68,7 @@ impl KeyStore {
                 Ok(Self { file: Some(File { path, looks }), state })
             }
             KeySource::Fixed(keys) => {
-                Ok(Self { file: None, state: Arc::new(Mutex::new(State::fixed(keys))) })
+                Ok(Self { file: None, state: Arc::new(Mutex::new(KeyFileState::fixed(keys))) })
             }
         }
     }
@@ -93,8 +93,8 @@ impl KeyStore {
         self.refresh().await;
     }
 
-    /// Returns what is known of the file now.
-    pub(super) fn view(&self) -> View {
+    /// Returns the current knowledge of the file.
+    pub(super) fn view(&self) -> KeyView {
         lock(&self.state).view()
     }
 
@@ -128,7 +128,7 @@ impl KeyStore {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<KeyFileState>) -> MutexGuard<'_, KeyFileState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -171,7 +171,7 @@ mod tests {
         let (looks, _asked) = mpsc::channel();
         let key = Identity::generate().unwrap().public_key();
         let keys = AuthorizedKeys::parse(&key.to_string());
-        let state = Arc::new(Mutex::new(State::fixed(keys)));
+        let state = Arc::new(Mutex::new(KeyFileState::fixed(keys)));
         let path = PathBuf::from("/nowhere");
         let store = KeyStore { file: Some(File { path, looks }), state };
         store.refresh().await;

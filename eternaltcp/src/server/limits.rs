@@ -2,11 +2,11 @@
 
 use super::ServerLimits;
 
-/// The least memory with which a server can work, in bytes: several clients of several keys find
+/// The minimum memory with which a server can work, in bytes: several clients of several keys find
 /// room in it.
 pub const MIN_MEMORY: u64 = 4 << 20;
 
-/// The least memory of a tunnel in each direction with which a client can work.
+/// The minimum memory of a tunnel in each direction with which a client can work.
 const MIN_TUNNEL_MEMORY: u64 = super::grants::MIN_GRANT;
 
 /// The reason why limits are invalid.

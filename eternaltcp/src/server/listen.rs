@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
-use super::listeners::{Claim, Taken};
+use super::listeners::{Reservation, ReserveError};
 use super::log::TunnelLog;
-use super::registry::Entry;
+use super::registry::TunnelEntry;
 use crate::address::Listen;
 use crate::log_limit::limited;
 use crate::net::listener::{Listener, Missing};
@@ -42,9 +42,9 @@ const DESCRIPTORS: usize = 4;
 
 /// The requesting client, and the session of the request.
 #[derive(Clone, Debug)]
-pub(super) struct Asker {
+pub(super) struct ListenRequester {
     pub(super) tunnel: TunnelId,
-    pub(super) entry: Entry,
+    pub(super) entry: TunnelEntry,
     pub(super) session: SessionId,
     /// The limit of its log lines.
     pub(super) log: Arc<TunnelLog>,
@@ -54,7 +54,7 @@ pub(super) struct Asker {
 /// first line: the addresses.
 pub(super) async fn listen(
     context: &Arc<Context>,
-    asker: Asker,
+    asker: ListenRequester,
     at: &Listen,
 ) -> Result<Stream, Reset> {
     let parts = judge(context, &asker.entry, at)
@@ -73,7 +73,7 @@ pub(super) async fn listen(
     for Missing { address, error } in listener.missing() {
         limited!(&*asker.log, warn, "the session does not listen on {address}: {error}");
     }
-    let listening = Listening { context: Arc::clone(context), asker, session: ours };
+    let listening = RunningListener { context: Arc::clone(context), asker, session: ours };
     let serve = async move {
         listening.serve(listener, claim).await;
         drop(held);
@@ -85,10 +85,10 @@ pub(super) async fn listen(
 /// Claims the address, if necessary from the client's own ghost, and binds it.
 async fn obtain(
     context: &Arc<Context>,
-    asker: &Asker,
+    asker: &ListenRequester,
     at: &Listen,
     parts: &[Listen],
-) -> Result<(Listener, Claim), Reset> {
+) -> Result<(Listener, Reservation), Reset> {
     let deadline = Instant::now() + HAND_OVER;
     let most = context.limits.listeners_per_tunnel;
     let mut handed: Option<Listener> = None;
@@ -101,13 +101,17 @@ async fn obtain(
                 let places = context.slots.of_key(&asker.entry.user);
                 return Ok((take_or_bind(places, handed, at, parts)?, claim));
             }
-            Err(Taken::ByGhost(coming)) => {
+            Err(ReserveError::ByGhost(coming)) => {
                 handed = timeout_at(deadline, coming).await.ok().and_then(Result::ok);
             }
-            Err(Taken::ByItself) if Instant::now() < deadline => sleep(AGAIN).await,
-            Err(Taken::ByItself) => return Err(failed(at, "it is in use by this client itself")),
-            Err(Taken::By(who)) => return Err(failed(at, &format!("it is in use by {who}"))),
-            Err(Taken::Full) => {
+            Err(ReserveError::ByItself) if Instant::now() < deadline => sleep(AGAIN).await,
+            Err(ReserveError::ByItself) => {
+                return Err(failed(at, "it is in use by this client itself"));
+            }
+            Err(ReserveError::By(who)) => {
+                return Err(failed(at, &format!("it is in use by {who}")));
+            }
+            Err(ReserveError::Full) => {
                 let what = format_args!("a listener on {at} is refused");
                 context.notices.reached("--max-listeners", what);
                 let why = format!("{at}: the client has {most} listeners already");
@@ -147,7 +151,11 @@ fn failed(at: &Listen, why: &str) -> Reset {
 /// Returns the parts of an address on which the client may listen, by its key's current
 /// permissions. A key that is not admitted from the client's address ends its carrier or its tunnel
 /// elsewhere, not the listener.
-fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<Vec<Listen>, ListenRefusal> {
+fn judge(
+    context: &Context,
+    entry: &TunnelEntry,
+    at: &Listen,
+) -> Result<Vec<Listen>, ListenRefusal> {
     match context.keys.judge(&entry.user, entry.from()) {
         Ok(admission) => context.listens.decide(&admission, at),
         Err(_) => Ok(at.parts()),
@@ -155,18 +163,18 @@ fn judge(context: &Context, entry: &Entry, at: &Listen) -> Result<Vec<Listen>, L
 }
 
 /// A running listener.
-struct Listening {
+struct RunningListener {
     context: Arc<Context>,
-    asker: Asker,
+    asker: ListenRequester,
     /// The other end of the session's local socket.
     session: UnixStream,
 }
 
-impl Listening {
+impl RunningListener {
     /// Serves until the session ends, the key may no longer listen here, or another tunnel of the
     /// same client requests the listener. The listener of a replaced tunnel is kept for its
     /// successor: connections wait in the kernel.
-    async fn serve(mut self, mut listener: Listener, mut claim: Claim) {
+    async fn serve(mut self, mut listener: Listener, mut claim: Reservation) {
         let (at, parts) = (listener.name(), listener.parts());
         let heir = tokio::select! {
             heir = &mut claim.asked => heir.ok(),
@@ -201,7 +209,7 @@ impl Listening {
 }
 
 /// Passes every connection to the tunnel, for as long as it exists.
-async fn accept(asker: &Asker, listener: &mut Listener) {
+async fn accept(asker: &ListenRequester, listener: &mut Listener) {
     loop {
         let stream = listener.accept().await;
         let target = encode_accepted(asker.session, stream.origin().as_ref());
@@ -218,7 +226,7 @@ async fn end_of(session: &mut UnixStream) {
 }
 
 /// Waits until the client may no longer listen on one of its addresses, by a settled file.
-async fn forbidden(context: &Context, entry: &Entry, parts: &[Listen]) -> ListenRefusal {
+async fn forbidden(context: &Context, entry: &TunnelEntry, parts: &[Listen]) -> ListenRefusal {
     let mut ticks = interval(JUDGED);
     loop {
         ticks.tick().await;

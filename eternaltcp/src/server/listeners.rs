@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eternaltcp_proto::TunnelId;
 use tokio::sync::oneshot;
 
-use super::registry::Entry;
+use super::registry::TunnelEntry;
 use crate::address::Listen;
 use crate::net::listener::Listener;
 
@@ -17,10 +17,10 @@ pub(super) type Heir = oneshot::Sender<Listener>;
 /// The addresses in use. An address is claimed before it is bound, so that two clients cannot both
 /// pass.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Mutex<Table>);
+pub(super) struct Listeners(Mutex<ListenerTable>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct ListenerTable {
     next: u64,
     held: BTreeMap<u64, Holder>,
 }
@@ -30,14 +30,14 @@ struct Table {
 struct Holder {
     at: Listen,
     tunnel: TunnelId,
-    entry: Entry,
+    entry: TunnelEntry,
     /// The channel for requesting its listener, once.
     ask: Option<oneshot::Sender<Heir>>,
 }
 
 /// An address that is reserved until this is dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct Reservation {
     listeners: Arc<Listeners>,
     key: u64,
     /// Another tunnel of the same client requests the listener.
@@ -46,7 +46,7 @@ pub(super) struct Claim {
 
 /// The reason why an address cannot be claimed.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum ReserveError {
     /// The client's own ghost has it, and was asked for its listener, which arrives unless the
     /// ghost ends first.
     ByGhost(oneshot::Receiver<Listener>),
@@ -59,7 +59,7 @@ pub(super) enum Taken {
 }
 
 impl Listeners {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ListenerTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,40 +68,40 @@ impl Listeners {
         self: &Arc<Self>,
         at: &Listen,
         tunnel: TunnelId,
-        entry: &Entry,
+        entry: &TunnelEntry,
         most: usize,
-    ) -> Result<Claim, Taken> {
+    ) -> Result<Reservation, ReserveError> {
         let mut table = self.lock();
         if let Some(holder) = table.held.values_mut().find(|holder| overlap(&holder.at, at)) {
             return Err(holder.refuse(tunnel, entry));
         }
         if table.held.values().filter(|holder| holder.tunnel == tunnel).count() >= most {
-            return Err(Taken::Full);
+            return Err(ReserveError::Full);
         }
         let (ask, asked) = oneshot::channel();
         let key = table.next;
         table.next += 1;
         let holder = Holder { at: at.clone(), tunnel, entry: entry.clone(), ask: Some(ask) };
         table.held.insert(key, holder);
-        Ok(Claim { listeners: Arc::clone(self), key, asked })
+        Ok(Reservation { listeners: Arc::clone(self), key, asked })
     }
 }
 
 impl Holder {
     /// Returns the answer for a tunnel that wants the same address.
-    fn refuse(&mut self, tunnel: TunnelId, entry: &Entry) -> Taken {
+    fn refuse(&mut self, tunnel: TunnelId, entry: &TunnelEntry) -> ReserveError {
         if self.tunnel == tunnel {
-            return Taken::ByItself;
+            return ReserveError::ByItself;
         }
         if self.entry.is_same_client(&entry.user, &entry.instance) {
-            let Some(ask) = self.ask.take() else { return Taken::ByItself };
+            let Some(ask) = self.ask.take() else { return ReserveError::ByItself };
             let (heir, listener) = oneshot::channel();
             // A tunnel that ends just now releases its address anyway.
             let _ = ask.send(heir);
-            return Taken::ByGhost(listener);
+            return ReserveError::ByGhost(listener);
         }
         // Only clients with the same key are told names.
-        Taken::By(if self.entry.user == entry.user {
+        ReserveError::By(if self.entry.user == entry.user {
             let name = &self.entry.instance.name;
             format!("the client {name:?} of the same key, from {}", self.entry.from())
         } else {
@@ -110,7 +110,7 @@ impl Holder {
     }
 }
 
-impl Claim {
+impl Reservation {
     /// Records the actual address: the system may have chosen the port.
     pub(super) fn settle(&self, at: Listen) {
         if let Some(holder) = self.listeners.lock().held.get_mut(&self.key) {
@@ -119,7 +119,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.listeners.lock().held.remove(&self.key);
     }
@@ -164,9 +164,16 @@ mod tests {
         Identity::generate().unwrap().public_key()
     }
 
-    fn entry(user: &PublicKey, name: &str) -> Entry {
+    fn entry(user: &PublicKey, name: &str) -> TunnelEntry {
         let instance = Instance { name: name.into(), ..Instance::default() };
-        Entry::new(channel(1).0, user.clone(), key(), instance, [127, 0, 0, 1].into(), Epoch(1))
+        TunnelEntry::new(
+            channel(1).0,
+            user.clone(),
+            key(),
+            instance,
+            [127, 0, 0, 1].into(),
+            Epoch(1),
+        )
     }
 
     fn at(text: &str) -> Listen {
@@ -215,14 +222,20 @@ mod tests {
         let listeners = Arc::new(Listeners::default());
         let user = key();
         let mut ghost = listeners.claim(&at("127.0.0.1:80"), A, &entry(&user, "x"), 9).unwrap();
-        let claim = |tunnel, entry: &Entry| listeners.claim(&at("*:80"), tunnel, entry, 9);
-        assert!(matches!(claim(A, &entry(&user, "x")), Err(Taken::ByItself)));
-        let Err(Taken::By(who)) = claim(B, &entry(&user, "y")) else { panic!("it is taken") };
+        let claim = |tunnel, entry: &TunnelEntry| listeners.claim(&at("*:80"), tunnel, entry, 9);
+        assert!(matches!(claim(A, &entry(&user, "x")), Err(ReserveError::ByItself)));
+        let Err(ReserveError::By(who)) = claim(B, &entry(&user, "y")) else {
+            panic!("it is taken")
+        };
         assert!(who.contains("\"x\""), "{who}");
-        let Err(Taken::By(who)) = claim(B, &entry(&key(), "x")) else { panic!("it is taken") };
+        let Err(ReserveError::By(who)) = claim(B, &entry(&key(), "x")) else {
+            panic!("it is taken")
+        };
         assert_eq!(who, "another client");
         assert!(ghost.asked.try_recv().is_err(), "nobody may have it so far");
-        let Err(Taken::ByGhost(coming)) = claim(B, &entry(&user, "x")) else { panic!("its own") };
+        let Err(ReserveError::ByGhost(coming)) = claim(B, &entry(&user, "x")) else {
+            panic!("its own")
+        };
         let heir = ghost.asked.try_recv().unwrap();
         let listener = Listener::bind(&at("127.0.0.1:0")).unwrap();
         drop(ghost);
@@ -232,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_has_so_many_listeners_and_no_more() {
+    fn the_listeners_of_a_tunnel_are_limited() {
         let listeners = Arc::new(Listeners::default());
         let entry = entry(&key(), "x");
         let claim = |port| listeners.claim(&at(&format!("127.0.0.1:{port}")), A, &entry, 2);
         let (first, _second) = (claim(1).unwrap(), claim(2).unwrap());
-        assert!(matches!(claim(3), Err(Taken::Full)));
+        assert!(matches!(claim(3), Err(ReserveError::Full)));
         drop(first);
         assert!(claim(3).is_ok());
     }

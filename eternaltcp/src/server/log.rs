@@ -1,4 +1,4 @@
-//! Limits the log lines about clients and strangers to what an operator can read.
+//! Limits the log lines about clients and strangers to a rate that an operator can read.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -31,10 +31,10 @@ const MAX_SOURCES: usize = 1024;
 
 /// The limits of all sources.
 #[derive(Debug)]
-pub(super) struct SourceLog(Mutex<State>);
+pub(super) struct SourceLog(Mutex<SourceLogState>);
 
 #[derive(Debug)]
-struct State {
+struct SourceLogState {
     clients: BTreeMap<IpAddr, Bucket>,
     strangers: BTreeMap<IpAddr, Bucket>,
     all_strangers: Bucket,
@@ -45,7 +45,7 @@ struct State {
 
 impl Default for SourceLog {
     fn default() -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(SourceLogState {
             clients: BTreeMap::new(),
             strangers: BTreeMap::new(),
             all_strangers: OF_STRANGERS,
@@ -62,7 +62,7 @@ impl Admit for OfSource<'_> {
     fn admit(&self, now: Instant) -> Option<u64> {
         let source = source_of(self.1);
         let mut state = self.0.lock();
-        let State { clients, all_strangers, .. } = &mut *state;
+        let SourceLogState { clients, all_strangers, .. } = &mut *state;
         of(clients, source, OF_SOURCE).unwrap_or(all_strangers).admit(now)
     }
 }
@@ -90,7 +90,7 @@ impl SourceLog {
     /// Returns whether a line about a stranger may be logged.
     fn admit_stranger(&self, from: IpAddr, now: Instant) -> bool {
         let mut state = self.lock();
-        let State { strangers, all_strangers, hidden, .. } = &mut *state;
+        let SourceLogState { strangers, all_strangers, hidden, .. } = &mut *state;
         let source = of(strangers, source_of(from), OF_STRANGERS_SOURCE);
         let is_shown = source.is_none_or(|source| source.admit(now).is_some())
             && all_strangers.admit(now).is_some();
@@ -130,7 +130,7 @@ impl SourceLog {
         (told, hidden)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SourceLogState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_from_everywhere_are_few_lines_and_bounded_memory() {
+    fn strangers_from_everywhere_cause_few_lines_and_bounded_memory() {
         let (log, start) = (SourceLog::default(), Instant::now());
         let at = |number: u32| start + Duration::from_millis(number.into());
         let shown = (0..60_000).filter(|it| log.admit_stranger(there(*it), at(*it))).count();

@@ -1,6 +1,7 @@
 //! The server: it admits clients, keeps their tunnels, and connects their sessions to targets.
 
 mod accept_failure;
+mod admit;
 mod carriers;
 mod config;
 mod connect;
@@ -24,7 +25,6 @@ mod role;
 mod running;
 mod sibling;
 mod standby;
-mod welcome;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,14 +37,14 @@ use tracing::{info, warn};
 
 use crate::address::Target;
 use crate::net::congestion::{Congestion, CongestionError};
-use crate::net::listener::{Missing, Pause};
+use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
 use crate::net::slots::Slots;
 use crate::policy::{ListenPolicy, TargetPolicy};
 use crate::status::Events;
-use carriers::Carriers;
+use carriers::CarrierListeners;
 use eternaltcp_tls::{ServerTls, TlsError};
-use eviction::Allowance;
+use eviction::DetachedLimits;
 use gate::Gate;
 use keys::KeyStore;
 use listeners::Listeners;
@@ -59,7 +59,7 @@ pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
 pub use keys::KeySource;
 pub use limits::{LimitsError, MIN_MEMORY, available_memory};
-pub use monitor::{KillError, Monitor};
+pub use monitor::{KillError, ServerMonitor};
 pub use running::RunningServer;
 
 /// The reason why a server cannot start.
@@ -115,7 +115,7 @@ struct Context {
 /// A server that listens.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Carriers,
+    listeners: CarrierListeners,
     context: Arc<Context>,
     gate: Gate,
 }
@@ -135,7 +135,7 @@ impl Server {
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
-        let (listeners, sibling) = Carriers::listen(&config, congestion)
+        let (listeners, sibling) = CarrierListeners::listen(&config, congestion)
             .map_err(|error| ServerError::Listen(config.listen, error))?;
         let slots = config.slots.map_or_else(Slots::of_process, Ok);
         let slots = slots.map_err(ServerError::Descriptors)?;
@@ -190,11 +190,11 @@ impl Server {
 
     /// Returns a handle that inspects and controls the server.
     #[must_use]
-    pub fn monitor(&self) -> Monitor {
-        Monitor::new(Arc::clone(&self.context))
+    pub fn monitor(&self) -> ServerMonitor {
+        ServerMonitor::new(Arc::clone(&self.context))
     }
 
-    /// Serves until `stop` is done or its [`Monitor`] is asked to stop or drain it; then every
+    /// Serves until `stop` is done or its [`ServerMonitor`] is asked to stop or drain it; then every
     /// tunnel is closed in order, within a second.
     ///
     /// Dropping the future ends every tunnel at once.
@@ -222,14 +222,14 @@ impl Server {
     }
 
     async fn accept(&self) {
-        let mut pause = Pause::default();
+        let mut pause = AcceptPause::default();
         loop {
             match self.listeners.accept().await {
                 Ok((stream, peer)) => {
                     let context = Arc::clone(&self.context);
                     self.gate.enter(peer, |ticket| {
-                        let welcome = welcome::welcome(context, stream, peer, ticket);
-                        tokio::spawn(welcome).abort_handle()
+                        let admitting = admit::accept_carrier(context, stream, peer, ticket);
+                        tokio::spawn(admitting).abort_handle()
                     });
                 }
                 Err(error) => pause.after(&error).await,
@@ -243,7 +243,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Checks the keys again, and ends tunnels whose time is over.
 async fn keep_house(context: &Context, gate: &Gate) {
-    let allowance = Allowance {
+    let allowance = DetachedLimits {
         keep: context.tunnel.keep_detached,
         keep_ghosts: context.limits.keep_ghosts,
         idle_per_key: context.limits.idle_per_key,

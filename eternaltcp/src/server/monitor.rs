@@ -9,9 +9,9 @@ use tokio::time::{Instant, interval, timeout_at};
 use tracing::info;
 
 use super::Context;
-use super::event::Handle;
-use super::phase::Phase;
-use crate::driver::{Ask, Killed};
+use super::event::ServerHandle;
+use super::phase::ServerPhase;
+use crate::driver::{Killed, OperatorRequest};
 use crate::status::{TunnelEvent, TunnelStatus};
 
 /// Time for all tunnels together to report their status.
@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// A handle that inspects and controls a server; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Monitor(Arc<Context>);
+pub struct ServerMonitor(Arc<Context>);
 
 /// The reason why a session was not ended.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum KillError {
     Ambiguous(String),
 }
 
-impl Monitor {
+impl ServerMonitor {
     pub(super) fn new(context: Arc<Context>) -> Self {
         Self(context)
     }
@@ -63,7 +63,9 @@ impl Monitor {
         let deadline = Instant::now() + PATIENCE;
         let mut all = Vec::new();
         for (_, handle) in self.0.registry.handles() {
-            all.extend(timeout_at(deadline, handle.ask(Ask::Status)).await.ok().flatten());
+            all.extend(
+                timeout_at(deadline, handle.ask(OperatorRequest::Status)).await.ok().flatten(),
+            );
         }
         all
     }
@@ -88,11 +90,11 @@ impl Monitor {
         session: SessionId,
     ) -> Result<Killed, KillError> {
         let handle = self.find(tunnel)?;
-        let killed = handle.ask(|asked| Ask::Kill(session, asked)).await;
+        let killed = handle.ask(|asked| OperatorRequest::Kill(session, asked)).await;
         Ok(killed.unwrap_or(Killed::Unknown))
     }
 
-    fn find(&self, tunnel: Option<&str>) -> Result<Handle, KillError> {
+    fn find(&self, tunnel: Option<&str>) -> Result<ServerHandle, KillError> {
         let mut found = self.0.registry.handles();
         if let Some(name) = tunnel {
             found.retain(|(id, _)| id.to_string() == name);
@@ -109,7 +111,9 @@ impl Monitor {
     /// session, or after `limit`. Returns the number of sessions.
     #[must_use]
     pub fn drain(&self, limit: Option<Duration>) -> usize {
-        self.0.phase.advance(Phase::Draining { until: limit.map(|limit| Instant::now() + limit) });
+        self.0
+            .phase
+            .advance(ServerPhase::Draining { until: limit.map(|limit| Instant::now() + limit) });
         self.0.registry.sessions()
     }
 
@@ -129,7 +133,7 @@ impl Monitor {
 
     /// Ends the server now, its tunnels in order.
     pub fn stop(&self) {
-        self.0.phase.advance(Phase::Stopping);
+        self.0.phase.advance(ServerPhase::Stopping);
     }
 
     /// Waits until the server is no longer used: no client came for `first`, or the last tunnel is

@@ -13,10 +13,10 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// The limits that were reported, by their flags.
 #[derive(Debug, Default)]
-pub(super) struct Notices(Mutex<BTreeMap<&'static str, Told>>);
+pub(super) struct Notices(Mutex<BTreeMap<&'static str, Reported>>);
 
 #[derive(Debug)]
-struct Told {
+struct Reported {
     at: Instant,
     /// How many times the limit was reached since then.
     more: u64,
@@ -41,7 +41,7 @@ impl Notices {
     fn count(&self, flag: &'static str, now: Instant) -> Option<More> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = told.get_mut(flag) else {
-            told.insert(flag, Told { at: now, more: 0 });
+            told.insert(flag, Reported { at: now, more: 0 });
             return Some(More(0));
         };
         if now.duration_since(last.at) < PAUSE {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_told_once_a_minute_with_a_count_and_each_for_itself() {
+    fn a_limit_is_reported_once_a_minute_with_a_count_and_each_for_itself() {
         let (notices, now) = (Notices::default(), Instant::now());
         assert_eq!(notices.count("--memory", now), Some(More(0)));
         assert_eq!(notices.count("--memory", now + PAUSE / 2), None);

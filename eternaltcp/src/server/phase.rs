@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// The phase of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Phase {
+pub(super) enum ServerPhase {
     /// It serves.
     Serving,
     /// It accepts nothing new, and ends with the last session or at this time.
@@ -26,17 +26,17 @@ pub(super) enum Phase {
 
 /// The phase of a server, which can be watched.
 #[derive(Debug)]
-pub(super) struct Phases(watch::Sender<Phase>);
+pub(super) struct Phases(watch::Sender<ServerPhase>);
 
 impl Phases {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Phase::Serving))
+        Self(watch::Sender::new(ServerPhase::Serving))
     }
 
     /// Requests the next phase. A stopping server does not go back.
-    pub(super) fn advance(&self, next: Phase) {
+    pub(super) fn advance(&self, next: ServerPhase) {
         self.0.send_if_modified(|phase| {
-            let is_new = *phase != Phase::Stopping;
+            let is_new = *phase != ServerPhase::Stopping;
             if is_new {
                 *phase = next;
             }
@@ -46,21 +46,21 @@ impl Phases {
 
     /// Returns whether new tunnels and sessions are accepted.
     pub(super) fn is_open(&self) -> bool {
-        *self.0.borrow() == Phase::Serving
+        *self.0.borrow() == ServerPhase::Serving
     }
 
     /// Waits until no new tunnels and sessions are accepted any more.
     pub(super) async fn closed_to_new(&self) {
         let mut phases = self.0.subscribe();
         // The sender is in this struct, so it exists.
-        let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
+        let _ = phases.wait_for(|phase| *phase != ServerPhase::Serving).await;
     }
 
     /// Returns the reason for closing the remaining tunnels.
     pub(super) fn closing(&self) -> Closing {
         match *self.0.borrow() {
-            Phase::Draining { .. } => Closing::Drained,
-            Phase::Serving | Phase::Stopping => Closing::Shutdown,
+            ServerPhase::Draining { .. } => Closing::Drained,
+            ServerPhase::Serving | ServerPhase::Stopping => Closing::Shutdown,
         }
     }
 
@@ -68,14 +68,14 @@ impl Phases {
     pub(super) async fn over(&self, registry: &Registry) {
         self.closed_to_new().await;
         let going_on = counted(registry.sessions(), "session goes on", "sessions go on");
-        info!("no new clients and sessions are taken; {going_on}");
+        info!("no new clients and sessions are accepted; {going_on}");
         loop {
             // First, so that the requester gets an answer.
             sleep(TICK).await;
             let is_over = match *self.0.borrow() {
-                Phase::Serving => false,
-                Phase::Stopping => true,
-                Phase::Draining { until } => {
+                ServerPhase::Serving => false,
+                ServerPhase::Stopping => true,
+                ServerPhase::Draining { until } => {
                     registry.sessions() == 0 || until.is_some_and(|until| Instant::now() >= until)
                 }
             };

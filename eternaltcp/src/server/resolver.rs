@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_three_nameservers_are_found_and_without_one_it_is_this_machine() {
+    fn the_first_three_nameservers_are_found_and_the_default_is_this_machine() {
         let file = b"# nameserver 192.0.2.9\nsearch example\n nameserver\t192.0.2.1 # one\n\
             nameserver 2001:db8::1\nnameserver x\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
         assert_eq!(shown(file), ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);

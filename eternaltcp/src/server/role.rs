@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Cause, Closing, Lost, Reset, SessionId, Side, Stage, Stats, Time, Tunnel, TunnelId,
+    Cause, Closing, Lost, Reset, SessionId, SessionPhase, Side, Stats, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,10 +16,10 @@ use tracing::{Instrument, debug, warn};
 use super::Context;
 use super::connect::{connect, dial_resolver, forbids};
 use super::event::ServerEvent;
-use super::incoming::{Asked, hand_out};
-use super::listen::{Asker, listen};
+use super::incoming::{SessionRequest, hand_out};
+use super::listen::{ListenRequester, listen};
 use super::log::TunnelLog;
-use super::registry::Entry;
+use super::registry::TunnelEntry;
 use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::net::stream::Stream;
@@ -27,20 +27,20 @@ use crate::policy::Admission;
 use crate::report::{bytes, counted};
 use crate::spans;
 use crate::status::TunnelStatus;
-use crate::target::{Opening, Wanted, decode_open};
-use crate::waiting::Waiting;
+use crate::target::{OpenRequest, Requested, decode_open};
+use crate::waiting::WaitingSessions;
 use loss::Losses;
 
 /// The server's role.
 pub(super) struct ServerRole {
     context: Arc<Context>,
     id: TunnelId,
-    entry: Entry,
+    entry: TunnelEntry,
     /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
     losses: Losses,
     /// Connections to its listeners that wait for the client.
-    waiting: Waiting,
+    waiting: WaitingSessions,
     /// When to request more memory again, after there was none.
     grows_at: Time,
     log: Arc<TunnelLog>,
@@ -49,7 +49,7 @@ pub(super) struct ServerRole {
     /// Limits the lines about sessions that cannot be resumed.
     log_of_lost: LogLimit,
     /// The tunnel's refusals at the last check.
-    refused: Refused,
+    refused: LimitHits,
     /// Sessions that arrived while the server is draining, none of which is connected.
     held: BTreeSet<SessionId>,
     /// The next actions for the driver.
@@ -58,7 +58,7 @@ pub(super) struct ServerRole {
 
 /// How many times a tunnel has reached its own limits.
 #[derive(Clone, Copy, Default)]
-struct Refused {
+struct LimitHits {
     full: u64,
     fast: u64,
     joins: u64,
@@ -71,10 +71,10 @@ const LOST_BURST: u32 = 100;
 const GROW_PAUSE: Duration = Duration::from_secs(1);
 
 impl ServerRole {
-    pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Entry) -> Self {
+    pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: TunnelEntry) -> Self {
         let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
-        let waiting = Waiting::new(Side::Server, context.limits.wait);
+        let waiting = WaitingSessions::new(Side::Server, context.limits.wait);
         let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
         Self {
             context,
@@ -87,13 +87,13 @@ impl ServerRole {
             log,
             admission: None,
             log_of_lost: LogLimit::new(LOST_BURST),
-            refused: Refused::default(),
+            refused: LimitHits::default(),
             held: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
 
-    /// Returns what the client is told when the server ends.
+    /// Returns the reason that is sent to the client when the server ends.
     fn last_word(&mut self, why: Closing, tunnel: &Tunnel) -> Closing {
         match why {
             Closing::Drained if !self.has_served_all(tunnel) => Closing::Shutdown,
@@ -109,7 +109,7 @@ impl ServerRole {
 
     /// Reports which of the tunnel's own limits were reached since the last call.
     fn tell_refused(&mut self, stats: &Stats) {
-        let now = Refused {
+        let now = LimitHits {
             full: stats.refused_full,
             fast: stats.refused_fast,
             joins: stats.refused_joins,
@@ -179,7 +179,7 @@ impl ServerRole {
     fn end_forbidden(&self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
         let Some(admission) = &self.admission else { return };
         for (id, target, address) in sockets.targets() {
-            let is_over = |stage| stage == Stage::Resetting;
+            let is_over = |stage| stage == SessionPhase::Resetting;
             if tunnel.session_view(id).is_none_or(|view| is_over(view.stage)) {
                 continue;
             }
@@ -289,7 +289,7 @@ impl Role for ServerRole {
                 Ok(place) => Ok(place),
                 Err(_) => places.acquire().await,
             };
-            let asker = Asker { tunnel, entry, session: id, log: Arc::clone(&log) };
+            let asker = ListenRequester { tunnel, entry, session: id, log: Arc::clone(&log) };
             // In its own memory: thousands that wait for their place are small.
             let start = Instant::now();
             let span = spans::session(id);
@@ -329,23 +329,28 @@ impl Role for ServerRole {
 }
 
 /// Carries out the request of a session.
-async fn answer(context: &Arc<Context>, asker: Asker, payload: &[u8]) -> Result<Stream, Reset> {
-    let Some(Opening { wanted, origin }) = decode_open(payload) else {
+async fn answer(
+    context: &Arc<Context>,
+    asker: ListenRequester,
+    payload: &[u8],
+) -> Result<Stream, Reset> {
+    let Some(OpenRequest { wanted, origin }) = decode_open(payload) else {
         return Err(Reset::new(Cause::Unsupported));
     };
     let (target, is_named) = match wanted {
-        Wanted::Default => (context.target.clone(), false),
-        Wanted::Named(target) => (target, true),
+        Requested::Default => (context.target.clone(), false),
+        Requested::Named(target) => (target, true),
         // A program that accepts sessions itself has none.
-        Wanted::Resolver if context.program.get().is_none() => {
+        Requested::Resolver if context.program.get().is_none() => {
             return dial_resolver(context, &asker.entry).await;
         }
-        Wanted::Listen(at) => return listen(context, asker, &at).await,
-        Wanted::Resolver | Wanted::Accepted(_) => return Err(Reset::new(Cause::Unsupported)),
+        Requested::Listen(at) => return listen(context, asker, &at).await,
+        Requested::Resolver | Requested::Accepted(_) => return Err(Reset::new(Cause::Unsupported)),
     };
     match context.program.get() {
         Some(program) => {
-            hand_out(context, &asker.entry, Asked { target, is_named, origin }, program).await
+            hand_out(context, &asker.entry, SessionRequest { target, is_named, origin }, program)
+                .await
         }
         None => {
             let connected = connect(context, &asker.entry, &target, origin.as_ref()).await;

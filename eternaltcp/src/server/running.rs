@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{IncomingSession, Monitor, Server};
+use super::{IncomingSession, Server, ServerMonitor};
 
 /// A running server in its own task, which passes its sessions to the program.
 ///
@@ -15,7 +15,7 @@ use super::{IncomingSession, Monitor, Server};
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
-    monitor: Monitor,
+    monitor: ServerMonitor,
     incoming: mpsc::Receiver<IncomingSession>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -62,7 +62,7 @@ impl RunningServer {
 
     /// Returns a handle that inspects and controls the server.
     #[must_use]
-    pub fn monitor(&self) -> Monitor {
+    pub fn monitor(&self) -> ServerMonitor {
         self.monitor.clone()
     }
 

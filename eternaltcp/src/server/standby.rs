@@ -1,4 +1,4 @@
-//! Standby carriers and joined carriers of a tunnel: their places, and what ends them.
+//! Standby carriers and joined carriers of a tunnel: their places, and how they end.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use tokio::task::AbortHandle;
 
 use super::Context;
 use super::accept_failure::AcceptFailure;
-use super::event::Handle;
+use super::event::ServerHandle;
 use super::handshake::{Handshake, Promotion};
-use super::registry::Entry;
-use crate::driver::Command;
+use super::registry::TunnelEntry;
+use crate::driver::DriverCommand;
 use crate::log_limit::limited;
-use crate::net::slots::Slot;
+use crate::net::slots::SlotGuard;
 
 /// The standby carriers of one tunnel; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ impl Standbys {
 pub(super) struct StandbySlot {
     standbys: Standbys,
     over: Arc<Notify>,
-    _descriptor: Slot,
+    _descriptor: SlotGuard,
 }
 
 impl StandbySlot {
@@ -75,7 +75,11 @@ impl StandbySlot {
     ///
     /// # Errors
     /// The tunnel has the maximum number, or no descriptor is left.
-    pub(super) fn take(context: &Context, entry: &Entry, from: IpAddr) -> Result<Self, Refusal> {
+    pub(super) fn take(
+        context: &Context,
+        entry: &TunnelEntry,
+        from: IpAddr,
+    ) -> Result<Self, Refusal> {
         let most = context.limits.standbys_per_tunnel;
         let full = || {
             context
@@ -107,13 +111,13 @@ pub(super) struct JoinedSlot {
 }
 
 impl JoinedSlot {
-    pub(super) fn new(slot: StandbySlot, handle: Handle) -> Self {
+    pub(super) fn new(slot: StandbySlot, handle: ServerHandle) -> Self {
         slot.standbys.join(&slot.over);
         let over = slot.over();
         let watch = tokio::spawn(async move {
             over.notified().await;
             let why = "the address of a carrier that has joined is no longer admitted";
-            handle.send(Command::Detach(why.to_owned())).await;
+            handle.send(DriverCommand::Detach(why.to_owned())).await;
         });
         Self { _slot: slot, watch: watch.abort_handle() }
     }
@@ -134,7 +138,7 @@ impl Drop for StandbySlot {
 /// Lets a client stand by until it sends a request, in the place of `over`.
 pub(super) async fn stand_by(
     context: &Context,
-    entry: &Entry,
+    entry: &TunnelEntry,
     handshake: &mut Handshake,
     over: &Notify,
 ) -> Result<Promotion, AcceptFailure> {
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn places_are_few_and_come_back_and_a_denied_address_loses_its_own() {
+    async fn places_are_limited_and_released_and_a_denied_address_loses_its_own() {
         let standbys = Standbys::default();
         let [here, there] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
         let first = standbys.enter(here, 2).unwrap();

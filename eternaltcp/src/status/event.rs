@@ -81,7 +81,7 @@ impl Events {
 
 /// The last published event of a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-enum Told {
+enum LastEvent {
     /// No event yet: it was never attached.
     #[default]
     Nothing,
@@ -94,12 +94,12 @@ enum Told {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Publisher {
     events: Events,
-    told: Told,
+    told: LastEvent,
 }
 
 impl Publisher {
     pub(crate) fn new(events: Events) -> Self {
-        Self { events, told: Told::default() }
+        Self { events, told: LastEvent::default() }
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -108,36 +108,36 @@ impl Publisher {
 
     /// Publishes that the carrier is doubted.
     pub(crate) fn doubted(&mut self, event: impl FnOnce() -> TunnelEvent) {
-        if self.told == Told::Well {
-            self.tell(Told::Doubted, EventKind::Doubted, event);
+        if self.told == LastEvent::Well {
+            self.tell(LastEvent::Doubted, EventKind::Doubted, event);
         }
     }
 
     /// Publishes that there is no carrier.
     pub(crate) fn lost(&mut self, event: impl FnOnce() -> TunnelEvent) {
-        if matches!(self.told, Told::Well | Told::Doubted) {
-            self.tell(Told::Lost, EventKind::Lost, event);
+        if matches!(self.told, LastEvent::Well | LastEvent::Doubted) {
+            self.tell(LastEvent::Lost, EventKind::Lost, event);
         }
     }
 
     /// Publishes that the doubt was a false alarm.
     pub(crate) fn relieved(&mut self, event: impl FnOnce() -> TunnelEvent) {
-        if self.told == Told::Doubted {
-            self.tell(Told::Well, EventKind::Back, event);
+        if self.told == LastEvent::Doubted {
+            self.tell(LastEvent::Well, EventKind::Back, event);
         }
     }
 
     /// Publishes that a carrier is attached.
     pub(crate) fn attached(&mut self, event: impl FnOnce() -> TunnelEvent) {
         let kind = match self.told {
-            Told::Nothing => EventKind::Attached,
-            Told::Well => EventKind::Moved,
-            Told::Doubted | Told::Lost => EventKind::Back,
+            LastEvent::Nothing => EventKind::Attached,
+            LastEvent::Well => EventKind::Moved,
+            LastEvent::Doubted | LastEvent::Lost => EventKind::Back,
         };
-        self.tell(Told::Well, kind, event);
+        self.tell(LastEvent::Well, kind, event);
     }
 
-    fn tell(&mut self, told: Told, kind: EventKind, event: impl FnOnce() -> TunnelEvent) {
+    fn tell(&mut self, told: LastEvent, kind: EventKind, event: impl FnOnce() -> TunnelEvent) {
         self.told = told;
         self.events.send(TunnelEvent { kind, ..event() });
     }

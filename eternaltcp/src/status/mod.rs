@@ -29,7 +29,7 @@ pub struct TunnelStatus {
     #[serde(with = "text::unix_ms")]
     pub started_at: SystemTime,
     /// Its state.
-    pub state: TunnelState,
+    pub state: TunnelCondition,
     /// When it entered that state.
     #[serde(with = "text::unix_ms")]
     pub state_since_at: SystemTime,
@@ -68,7 +68,7 @@ pub enum Peer {
     Client(ClientPeer),
 }
 
-/// A server, and what its client did to reach it.
+/// A server, and its client's attempts to reach it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ServerPeer {
     /// Its addresses, as they were given.
@@ -101,7 +101,7 @@ pub struct ClientPeer {
 /// The state of a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TunnelState {
+pub enum TunnelCondition {
     /// A carrier is attached.
     Attached,
     /// A carrier is attached, and doubted.
@@ -114,7 +114,7 @@ pub enum TunnelState {
     Closing,
 }
 
-impl fmt::Display for TunnelState {
+impl fmt::Display for TunnelCondition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Attached => "attached",
@@ -206,14 +206,14 @@ pub enum SessionStage {
     Resetting,
 }
 
-impl From<eternaltcp_proto::Stage> for SessionStage {
-    fn from(stage: eternaltcp_proto::Stage) -> Self {
-        use eternaltcp_proto::Stage;
+impl From<eternaltcp_proto::SessionPhase> for SessionStage {
+    fn from(stage: eternaltcp_proto::SessionPhase) -> Self {
+        use eternaltcp_proto::SessionPhase;
         match stage {
-            Stage::Opening => Self::Opening,
-            Stage::Open => Self::Open,
-            Stage::Ending => Self::Ending,
-            Stage::Resetting => Self::Resetting,
+            SessionPhase::Opening => Self::Opening,
+            SessionPhase::Open => Self::Open,
+            SessionPhase::Ending => Self::Ending,
+            SessionPhase::Resetting => Self::Resetting,
         }
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_numbers_and_come_back() {
+    fn times_are_written_as_numbers_and_read_again() {
         let loss = Loss {
             lost_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_123),
             kind: "silent".to_owned(),

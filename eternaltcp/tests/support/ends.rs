@@ -10,12 +10,12 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Pair;
+use super::LibraryPair;
 
 /// A target that waits for sessions.
-pub(crate) struct Target(TcpListener);
+pub(crate) struct TestTarget(TcpListener);
 
-impl Target {
+impl TestTarget {
     pub(crate) async fn start() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
@@ -46,7 +46,7 @@ impl Target {
 }
 
 /// Opens a session; returns the application's end and the target's.
-pub(crate) async fn session(pair: &Pair, target: &Target) -> (TcpStream, TcpStream) {
+pub(crate) async fn session(pair: &LibraryPair, target: &TestTarget) -> (TcpStream, TcpStream) {
     (pair.connect().await, target.accept().await)
 }
 

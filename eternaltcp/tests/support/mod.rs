@@ -1,5 +1,5 @@
 //! The harness for the library's tests: a server and a client in one process, on loopback, with a
-//! [`Path`] between them that a test can close and cut. Everything ends with the test's runtime.
+//! [`CuttablePath`] between them that a test can close and cut. Everything ends with the test's runtime.
 
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 #![allow(unused_imports, reason = "each test file uses its own part of this module")]
@@ -14,10 +14,10 @@ mod server;
 use std::future::Future;
 use std::time::Duration;
 
-pub(crate) use ends::{Target, echo, is_dead, pattern, read_all, reset, session};
-pub(crate) use pair::Pair;
-pub(crate) use path::Path;
-pub(crate) use program::Program;
+pub(crate) use ends::{TestTarget, echo, is_dead, pattern, read_all, reset, session};
+pub(crate) use pair::LibraryPair;
+pub(crate) use path::CuttablePath;
+pub(crate) use program::LibraryProgram;
 pub(crate) use server::{echo_all, serve};
 
 /// The longest time that a test may take on a busy machine.

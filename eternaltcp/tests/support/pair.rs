@@ -1,4 +1,4 @@
-//! A server and a client, attached through a [`Path`].
+//! A server and a client, attached through a [`CuttablePath`].
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -11,18 +11,18 @@ use eternaltcp::tls::Identity;
 use eternaltcp::{Listener, this_instance};
 use tokio::net::TcpStream;
 
-use super::path::Path;
+use super::path::CuttablePath;
 
 /// Both ends of one tunnel, with a listener for applications.
-pub(crate) struct Pair {
+pub(crate) struct LibraryPair {
     pub(crate) client: Client,
-    pub(crate) path: Path,
+    pub(crate) path: CuttablePath,
     /// The address of the client for applications.
     address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
-impl Pair {
+impl LibraryPair {
     /// Starts a pair whose sessions go to `target`.
     pub(crate) async fn start(target: SocketAddr) -> Self {
         Self::with(&target.to_string(), |_, _| {}).await
@@ -55,13 +55,13 @@ impl Pair {
         server.strict_modes = None;
         server.target = target.parse().unwrap();
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
-        let anywhere: address::Server = "127.0.0.1:1".parse().unwrap();
+        let anywhere: address::ServerAddress = "127.0.0.1:1".parse().unwrap();
         let mut client = ClientConfig::new(anywhere.into(), user, trust, this_instance("test"));
         change(&mut server, &mut client);
         let server = Server::bind(server).unwrap();
-        let path = Path::start(server.local_addr().unwrap()).await;
+        let path = CuttablePath::start(server.local_addr().unwrap()).await;
         path.close();
-        let through: address::Server = path.address().to_string().parse().unwrap();
+        let through: address::ServerAddress = path.address().to_string().parse().unwrap();
         client.servers = through.into();
         tokio::spawn(server.run(std::future::pending()));
         let client = Client::start(client).unwrap();

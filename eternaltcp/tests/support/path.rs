@@ -10,26 +10,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 /// A relay that can refuse connections, and end existing ones.
-pub(crate) struct Path {
+pub(crate) struct CuttablePath {
     address: SocketAddr,
-    state: watch::Sender<State>,
+    state: watch::Sender<PathState>,
 }
 
-struct State {
+struct PathState {
     is_open: bool,
     cuts: u64,
     refused: u64,
     /// The receiver of the next carrier, if a test wants it.
-    taker: Option<oneshot::Sender<Carrier>>,
+    taker: Option<oneshot::Sender<PathCarrier>>,
 }
 
 /// A carrier whose bytes the test moves itself.
-pub(crate) struct Carrier {
+pub(crate) struct PathCarrier {
     pub(crate) client: TcpStream,
     pub(crate) server: TcpStream,
 }
 
-impl Carrier {
+impl PathCarrier {
     /// Passes everything while the returned sender holds `true`.
     pub(crate) fn gated(self) -> watch::Sender<bool> {
         let (gate, is_open) = watch::channel(true);
@@ -63,13 +63,13 @@ impl Carrier {
     }
 }
 
-impl Path {
+impl CuttablePath {
     /// Creates an open path to `server`.
     pub(crate) async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, watched) =
-            watch::channel(State { is_open: true, cuts: 0, refused: 0, taker: None });
+            watch::channel(PathState { is_open: true, cuts: 0, refused: 0, taker: None });
         tokio::spawn(accept(listener, server, state.clone(), watched));
         Self { address, state }
     }
@@ -97,13 +97,13 @@ impl Path {
         self.state.send_modify(|state| state.is_open = true);
     }
 
-    /// Returns how many carriers came while it was closed.
+    /// Returns how many carriers arrived while it was closed.
     pub(crate) fn refused(&self) -> u64 {
         self.state.borrow().refused
     }
 
     /// Ends the existing carriers, and takes the next one out of the path.
-    pub(crate) async fn cut_and_take(&self) -> Carrier {
+    pub(crate) async fn cut_and_take(&self) -> PathCarrier {
         let (taker, carrier) = oneshot::channel();
         self.state.send_modify(|state| (state.cuts, state.taker) = (state.cuts + 1, Some(taker)));
         carrier.await.unwrap()
@@ -113,8 +113,8 @@ impl Path {
 async fn accept(
     listener: TcpListener,
     server: SocketAddr,
-    state: watch::Sender<State>,
-    watched: watch::Receiver<State>,
+    state: watch::Sender<PathState>,
+    watched: watch::Receiver<PathState>,
 ) {
     while let Ok((mut client, _)) = listener.accept().await {
         abort_when_dropped(&client);
@@ -128,7 +128,7 @@ async fn accept(
         state.send_modify(|state| taker = state.taker.take());
         if let Some(taker) = taker {
             // The receiver is gone with the test.
-            let _ = taker.send(Carrier { client, server });
+            let _ = taker.send(PathCarrier { client, server });
             continue;
         }
         let mut watched = watched.clone();

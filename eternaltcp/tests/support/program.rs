@@ -1,5 +1,5 @@
 //! A program on the library alone: its server accepts the sessions, and its client opens them,
-//! through a [`Path`] that a test can cut.
+//! through a [`CuttablePath`] that a test can cut.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use eternaltcp::server::{KeySource, RunningServer, Server, ServerConfig};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Instance, Session, address, this_instance};
 
-use super::Path;
+use super::CuttablePath;
 
-pub(crate) struct Program {
+pub(crate) struct LibraryProgram {
     pub(crate) client: Client,
     pub(crate) server: RunningServer,
-    pub(crate) path: Path,
+    pub(crate) path: CuttablePath,
     user: Identity,
     _folder: tempfile::TempDir,
 }
 
-impl Program {
+impl LibraryProgram {
     pub(crate) async fn start() -> Self {
         Self::with(|_, _| {}).await.unwrap()
     }
@@ -35,7 +35,7 @@ impl Program {
         let mut server = ServerConfig::new("127.0.0.1:0".parse().unwrap(), host, keys);
         server.permits = vec!["*:*".parse().unwrap()];
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
-        let nowhere: address::Server = "127.0.0.1:1".parse().unwrap();
+        let nowhere: address::ServerAddress = "127.0.0.1:1".parse().unwrap();
         let instance = this_instance("program");
         let mut client = ClientConfig::new(nowhere.clone().into(), user.clone(), trust, instance);
         let before = client.servers.clone();
@@ -43,8 +43,8 @@ impl Program {
         raise_descriptor_limit();
         let server = Server::bind(server).unwrap();
         let server = server.start().unwrap();
-        let path = Path::start(server.local_addr()).await;
-        let through: address::Server = path.address().to_string().parse().unwrap();
+        let path = CuttablePath::start(server.local_addr()).await;
+        let through: address::ServerAddress = path.address().to_string().parse().unwrap();
         if client.servers == before {
             client.servers = through.into();
         }
@@ -54,7 +54,7 @@ impl Program {
 
     /// Another client of the same user and machine, which waits for a first contact for a short time.
     pub(crate) async fn again(&self, instance: Instance) -> Result<Client, ConnectError> {
-        let through: address::Server = self.path.address().to_string().parse().unwrap();
+        let through: address::ServerAddress = self.path.address().to_string().parse().unwrap();
         let trust = Trust::new(self._folder.path().join("known_hosts")).accepting_new();
         let mut config = ClientConfig::new(through.into(), self.user.clone(), trust, instance);
         config.connect_timeout = Some(Duration::from_secs(60));

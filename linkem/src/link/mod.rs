@@ -26,7 +26,7 @@ use crate::units::Share;
 pub(crate) type Packet = Box<[u8]>;
 
 /// Memory that one direction may hold; further packets count as dropped by the queue.
-const MOST_HELD: usize = 128 * 1024 * 1024;
+const MAX_HELD: usize = 128 * 1024 * 1024;
 /// The cost of a packet besides its bytes.
 const CHARGE: usize = 64;
 
@@ -149,7 +149,7 @@ impl Link {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        if self.held + bytes + CHARGE > MOST_HELD {
+        if self.held + bytes + CHARGE > MAX_HELD {
             return false;
         }
         match self.settings.rate {

@@ -6,7 +6,7 @@ use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, RCODE};
 
 /// The size that every resolver accepts over UDP (RFC 1035, section 4.2.1).
-const LEAST_UDP: usize = 512;
+const MIN_UDP: usize = 512;
 
 /// Returns the name that a response is about, in lower case, and its addresses; `None` if it has
 /// none.
@@ -29,7 +29,7 @@ pub(super) fn addresses(response: &[u8]) -> Option<(String, Vec<IpAddr>)> {
 pub(super) fn fit(query: &[u8], response: Vec<u8>) -> Option<Vec<u8>> {
     let packet = Packet::parse(query).ok();
     let size = packet.as_ref().and_then(Packet::opt).map_or(0, |opt| opt.udp_packet_size.into());
-    if response.len() <= LEAST_UDP.max(size) {
+    if response.len() <= MIN_UDP.max(size) {
         return Some(response);
     }
     let mut reply = reply_to(packet?);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_response_that_is_longer_than_the_program_takes_is_to_be_asked_for_over_tcp() {
-        let long = vec![1; LEAST_UDP + 1];
+        let long = vec![1; MIN_UDP + 1];
         assert_eq!(fit(&query(None), long[1..].to_vec()).unwrap(), long[1..]);
         assert_eq!(fit(&query(Some(1232)), long.clone()).unwrap(), long);
         for query in [query(None), query(Some(100))] {

@@ -17,13 +17,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::names::Names;
+use super::names::ResolvedNames;
 
 /// The port of DNS, over UDP and TCP.
 pub(super) const DNS_PORT: u16 = 53;
 
 /// Concurrent queries for each family; further ones are dropped, and the program repeats them.
-const MOST: usize = 64;
+const MAX_QUERIES: usize = 64;
 
 /// Time allowed for a query. Programs ask again after five seconds (resolv.conf(5)).
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,9 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(100);
 
 /// Answers the queries that arrive on `socket`.
-pub(super) async fn serve(socket: UdpSocket, opener: Opener, names: Arc<Mutex<Names>>) {
+pub(super) async fn serve(socket: UdpSocket, opener: Opener, names: Arc<Mutex<ResolvedNames>>) {
     let socket = Arc::new(socket);
-    let places = Arc::new(Semaphore::new(MOST));
+    let places = Arc::new(Semaphore::new(MAX_QUERIES));
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         let (length, from) = match socket.recv_from(&mut buffer).await {
@@ -63,7 +63,7 @@ async fn answer(
     from: SocketAddr,
     query: &[u8],
     opener: &Opener,
-    names: &Mutex<Names>,
+    names: &Mutex<ResolvedNames>,
 ) {
     let response = match timeout(PATIENCE, ask(opener, query)).await {
         Ok(Ok(response)) => {

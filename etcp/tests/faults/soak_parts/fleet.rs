@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::lane::{Lane, STEADFAST};
+use super::lane::{STEADFAST, SoakLane};
 use super::schedule::{Act, WELL};
 use etcp_testkit::checked::{connect, listen};
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::workload::{Ending, Plan};
-use etcp_testkit::{Family, Folder, Process, Random, Sproxy, World};
+use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
+use etcp_testkit::{IpFamily, Process, Random, Sproxy, TestFolder, TestWorld};
 use etcp_testkit::{netns::Namespace, process::Launch};
 
 /// Lines of a log that no fault of the network explains.
@@ -20,7 +20,7 @@ const WRONG: [&str; 5] = ["panicked", "broke the protocol", "digest", "ERROR", "
 
 /// A complete soak. The clients end before the server, and both before their world.
 pub(crate) struct Fleet {
-    lanes: Vec<Way>,
+    lanes: Vec<FleetLane>,
     clients: Vec<Process>,
     sproxy: Sproxy,
     /// The server's open descriptors without a client.
@@ -29,14 +29,14 @@ pub(crate) struct Fleet {
     is_over: AtomicBool,
     is_closed: AtomicBool,
     failure: Mutex<Option<String>>,
-    pub(crate) world: World,
-    folder: Folder,
+    pub(crate) world: TestWorld,
+    folder: TestFolder,
 }
 
 /// A lane, the address for its applications, and the results of its sessions.
-struct Way {
+struct FleetLane {
     name: &'static str,
-    lane: Lane,
+    lane: SoakLane,
     is_at_server: bool,
     in_order: AtomicUsize,
     reset: AtomicUsize,
@@ -45,46 +45,52 @@ struct Way {
 }
 
 /// Ends the work when it is dropped, even by a panic.
-pub(crate) struct Over<'a>(&'a Fleet);
+pub(crate) struct FleetStop<'a>(&'a Fleet);
 
-impl Drop for Over<'_> {
+impl Drop for FleetStop<'_> {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
 }
 
 /// A client of the fleet: its name, its flags, and its lane.
-struct Client<'a> {
+struct FleetClient<'a> {
     name: &'static str,
     flags: &'a [&'a str],
-    lane: Lane,
+    lane: SoakLane,
     is_at_server: bool,
 }
 
 impl Fleet {
     /// Starts a server and a client for each lane, all of them attached.
     pub(crate) fn start() -> Self {
-        let (world, folder) = (World::over(&WELL), Folder::new());
+        let (world, folder) = (TestWorld::over(&WELL), TestFolder::new());
         let targets = [&world.server, &world.client].map(|place| listen(place, "127.0.0.1:0"));
         let [far, near] = [&targets[0], &targets[1]].map(address);
-        let sproxy = Sproxy::start_with(&world, &folder, Family::V4, &far.to_string(), |launch| {
-            launch.args(["--permit", "127.0.0.1:*", "--permit-listen", "*:*"])
-        });
+        let sproxy =
+            Sproxy::start_with(&world, &folder, IpFamily::V4, &far.to_string(), |launch| {
+                launch.args(["--permit", "127.0.0.1:*", "--permit-listen", "*:*"])
+            });
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let remote = format!("5204:{near}");
-        let listener = |name, flags, port| Client {
+        let listener = |name, flags, port| FleetClient {
             name,
             flags,
-            lane: Lane::Listener(at(port)),
+            lane: SoakLane::Listener(at(port)),
             is_at_server: false,
         };
-        let (socks, server) = (Lane::Socks(at(5203), far), Lane::Listener(at(5204)));
+        let (socks, server) = (SoakLane::Socks(at(5203), far), SoakLane::Listener(at(5204)));
         let lanes = [
             listener("plain", &["--listen", "127.0.0.1:5200"], 5200),
             listener("carriers", &["--listen", "127.0.0.1:5201", "--carriers", "3"], 5201),
             listener("spare", &["--listen", "127.0.0.1:5202", "--spare"], 5202),
-            Client { name: "socks", flags: &["-D", "5203"], lane: socks, is_at_server: false },
-            Client { name: "remote", flags: &["-R", &remote], lane: server, is_at_server: true },
+            FleetClient { name: "socks", flags: &["-D", "5203"], lane: socks, is_at_server: false },
+            FleetClient {
+                name: "remote",
+                flags: &["-R", &remote],
+                lane: server,
+                is_at_server: true,
+            },
         ];
         let mut fleet = Self {
             lanes: Vec::new(),
@@ -102,11 +108,11 @@ impl Fleet {
         let mut command = fleet.sproxy.client_command("connect");
         // Each program connects for the first time, often during an outage.
         command.extend(["--connect-timeout", "10m"].map(str::to_owned));
-        fleet.lanes.push(Way::new("connect", Lane::Connect(command, far), false));
+        fleet.lanes.push(FleetLane::new("connect", SoakLane::Connect(command, far), false));
         fleet
     }
 
-    fn add(&mut self, client: Client) {
+    fn add(&mut self, client: FleetClient) {
         let command = self.sproxy.client_command("cproxy");
         let launch = Launch::new(client.name, &command[0])
             .args(&command[1..])
@@ -119,7 +125,7 @@ impl Fleet {
             process.wait_for("the server listens on", PATIENCE);
         }
         self.clients.push(process);
-        self.lanes.push(Way::new(client.name, client.lane, client.is_at_server));
+        self.lanes.push(FleetLane::new(client.name, client.lane, client.is_at_server));
     }
 
     /// The clients that run for the whole soak.
@@ -138,8 +144,8 @@ impl Fleet {
     }
 
     /// Ends the work when the returned value is dropped.
-    pub(crate) fn end_at_drop(&self) -> Over<'_> {
-        Over(self)
+    pub(crate) fn end_at_drop(&self) -> FleetStop<'_> {
+        FleetStop(self)
     }
 
     /// Serves both targets on threads of `scope`.
@@ -151,7 +157,7 @@ impl Fleet {
                         return;
                     }
                     scope.spawn(move || {
-                        self.note("a target", || Plan::run_target_for(stream, STEADFAST))
+                        self.note("a target", || WorkloadPlan::run_target_for(stream, STEADFAST))
                     });
                 }
             });
@@ -174,7 +180,7 @@ impl Fleet {
                 let mut random = random.split();
                 all.push(scope.spawn(move || {
                     while !self.is_over.load(Ordering::Relaxed) && self.failed().is_none() {
-                        let plan = way.lane.adapt(Plan::random_paced(&mut random, most));
+                        let plan = way.lane.adapt(WorkloadPlan::random_paced(&mut random, most));
                         self.note(way.name, || way.run(plan, self));
                     }
                 }));
@@ -212,10 +218,10 @@ impl Fleet {
 
     /// Summarizes the results of all sessions in one line.
     pub(crate) fn summary(&self) -> String {
-        let sum = |count: fn(&Way) -> u64| self.lanes.iter().map(count).sum::<u64>();
-        let (in_order, reset) = (sum(Way::ended), sum(Way::resets));
+        let sum = |count: fn(&FleetLane) -> u64| self.lanes.iter().map(count).sum::<u64>();
+        let (in_order, reset) = (sum(FleetLane::ended), sum(FleetLane::resets));
         let attaches: usize = self.clients().map(|client| client.count("attached again")).sum();
-        let megabytes = sum(Way::carried) / 1_000_000;
+        let megabytes = sum(FleetLane::carried) / 1_000_000;
         format!("{in_order} sessions in order, {reset} reset, {megabytes} MB, {attaches} attaches")
     }
 
@@ -262,20 +268,20 @@ impl Fleet {
     }
 }
 
-impl Way {
-    fn new(name: &'static str, lane: Lane, is_at_server: bool) -> Self {
+impl FleetLane {
+    fn new(name: &'static str, lane: SoakLane, is_at_server: bool) -> Self {
         let (in_order, reset) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (bytes, longest) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { name, lane, is_at_server, in_order, reset, bytes, longest }
     }
 
-    fn run(&self, plan: Plan, fleet: &Fleet) {
+    fn run(&self, plan: WorkloadPlan, fleet: &Fleet) {
         let world = &fleet.world;
         let namespace: &Namespace = if self.is_at_server { &world.server } else { &world.client };
         let start = Instant::now();
         self.lane.run(plan, namespace, &fleet.folder);
         self.longest.fetch_max(start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        if plan.ending() == Ending::InOrder {
+        if plan.ending() == WorkloadEnding::InOrder {
             self.bytes.fetch_add(plan.bytes(), Ordering::Relaxed);
             self.in_order.fetch_add(1, Ordering::Relaxed);
         } else {

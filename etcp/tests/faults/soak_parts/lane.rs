@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcp_testkit::netns::Namespace;
-use etcp_testkit::workload::{Ending, Plan};
-use etcp_testkit::{Folder, Launch};
+use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
+use etcp_testkit::{Launch, TestFolder};
 
 /// Time without progress of a session: on a busy machine with frequent faults, a tunnel may be
 /// attached only for moments, and has many sessions to serve in them.
@@ -19,7 +19,7 @@ const SESSION: Duration = Duration::from_secs(600);
 
 /// One way of a session.
 #[derive(Clone, Debug)]
-pub(crate) enum Lane {
+pub(crate) enum SoakLane {
     /// A connection to a listener of cproxy or sproxy with a fixed target.
     Listener(SocketAddr),
     /// A connection to a SOCKS listener, and the target to request.
@@ -28,9 +28,9 @@ pub(crate) enum Lane {
     Connect(Vec<String>, SocketAddr),
 }
 
-impl Lane {
+impl SoakLane {
     /// Runs one session by this lane, and panics if anything about it is wrong.
-    pub(crate) fn run(&self, plan: Plan, namespace: &Namespace, folder: &Folder) {
+    pub(crate) fn run(&self, plan: WorkloadPlan, namespace: &Namespace, folder: &TestFolder) {
         match self {
             Self::Listener(listener) => {
                 plan.run_application_on(connect(namespace, *listener), STEADFAST);
@@ -47,7 +47,7 @@ impl Lane {
     }
 
     /// Returns the plan in a form that can be run here.
-    pub(crate) fn adapt(&self, plan: Plan) -> Plan {
+    pub(crate) fn adapt(&self, plan: WorkloadPlan) -> WorkloadPlan {
         match self {
             Self::Connect(..) => plan.without_reset_by_application(),
             _ => plan,
@@ -80,9 +80,9 @@ fn ask(mut stream: &TcpStream, target: SocketAddr) {
 fn run_connect(
     command: &[String],
     target: SocketAddr,
-    plan: Plan,
+    plan: WorkloadPlan,
     namespace: &Namespace,
-    folder: &Folder,
+    folder: &TestFolder,
 ) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("connect-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -95,7 +95,9 @@ fn run_connect(
     let is_whole = plan.run_pipes(input, output);
     let code = process.wait(SESSION).code();
     match plan.ending() {
-        Ending::InOrder => assert_eq!((code, is_whole), (Some(0), true), "{}", process.log()),
+        WorkloadEnding::InOrder => {
+            assert_eq!((code, is_whole), (Some(0), true), "{}", process.log())
+        }
         _ => assert_ne!(code, Some(0), "a reset must show in the exit code: {}", process.log()),
     }
     process.remove_log();

@@ -7,4 +7,4 @@ mod tamper;
 
 pub(crate) use fleet::Fleet;
 pub(crate) use schedule::{Act, Schedule};
-pub(crate) use tamper::{Damage, Tamper};
+pub(crate) use tamper::{TamperKind, TamperingRelay};

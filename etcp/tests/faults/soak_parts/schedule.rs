@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::Fleet;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Direction, Fault, Random};
+use etcp_testkit::{Direction, NetworkFault, Random};
 
 /// One fault of the network or of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,16 +66,16 @@ impl Act {
     ];
 
     /// Returns the fault of the harness that this is, if any.
-    fn fault(self) -> Option<Fault> {
+    fn fault(self) -> Option<NetworkFault> {
         Some(match self {
-            Self::Move => Fault::Move,
-            Self::SoftMove => Fault::SoftMove,
-            Self::ResetAndMove => Fault::ResetAndMove,
-            Self::Reset => Fault::Reset,
-            Self::BlackholeThenMove => Fault::BlackholeThenMove,
-            Self::Forget => Fault::Forget,
-            Self::ForgetToServer => Fault::ForgetOneWay(Direction::ToServer),
-            Self::ForgetToClient => Fault::ForgetOneWay(Direction::ToClient),
+            Self::Move => NetworkFault::Move,
+            Self::SoftMove => NetworkFault::SoftMove,
+            Self::ResetAndMove => NetworkFault::ResetAndMove,
+            Self::Reset => NetworkFault::Reset,
+            Self::BlackholeThenMove => NetworkFault::BlackholeThenMove,
+            Self::Forget => NetworkFault::Forget,
+            Self::ForgetToServer => NetworkFault::ForgetOneWay(Direction::ToServer),
+            Self::ForgetToClient => NetworkFault::ForgetOneWay(Direction::ToClient),
             _ => return None,
         })
     }

@@ -9,7 +9,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 /// What the relay does to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Damage {
+pub(crate) enum TamperKind {
     None,
     /// Flips one bit of a byte in the middle.
     Flip,
@@ -23,13 +23,13 @@ pub(crate) enum Damage {
 const UNHARMED: u64 = 50_000;
 
 /// The relay of one session, on a port of its own.
-pub(crate) struct Tamper {
+pub(crate) struct TamperingRelay {
     address: SocketAddr,
 }
 
-impl Tamper {
+impl TamperingRelay {
     /// Accepts one connection, and forwards it to `target` with this damage.
-    pub(crate) fn start(target: SocketAddr, damage: Damage) -> Self {
+    pub(crate) fn start(target: SocketAddr, damage: TamperKind) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it listens");
         std::thread::spawn(move || {
@@ -42,7 +42,7 @@ impl Tamper {
                 pass(far, near, damage);
             });
             // Both ends have given up by then, or are told now.
-            if damage == Damage::Hang {
+            if damage == TamperKind::Hang {
                 std::thread::sleep(Duration::from_secs(10));
             }
         });
@@ -55,10 +55,10 @@ impl Tamper {
 }
 
 /// A connection, and whether an end of stream was sent on it.
-type End<'a> = (&'a TcpStream, &'a AtomicBool);
+type TamperedEnd<'a> = (&'a TcpStream, &'a AtomicBool);
 
 /// Forwards one direction up to its end.
-fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
+fn pass((mut from, is_shut): TamperedEnd, (mut to, shuts): TamperedEnd, damage: TamperKind) {
     let (mut buffer, mut passed) = ([0; 4096], 0);
     loop {
         let count = match from.read(&mut buffer) {
@@ -70,7 +70,7 @@ fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
                 return;
             }
             Ok(count) if count > 0 => count,
-            _ if damage == Damage::ResetToEnd => {
+            _ if damage == TamperKind::ResetToEnd => {
                 let _ = to.shutdown(Shutdown::Write);
                 return;
             }
@@ -83,11 +83,11 @@ fn pass((mut from, is_shut): End, (mut to, shuts): End, damage: Damage) {
             }
         };
         let is_due = passed <= UNHARMED && passed + count as u64 > UNHARMED;
-        if is_due && damage == Damage::Flip {
+        if is_due && damage == TamperKind::Flip {
             buffer[0] ^= 1;
         }
         passed += count as u64;
-        if damage == Damage::Hang && passed > UNHARMED {
+        if damage == TamperKind::Hang && passed > UNHARMED {
             return;
         }
         // Data that nobody takes are still read: unread bytes would turn the end of this connection

@@ -66,7 +66,7 @@ fn patient(stream: TcpStream) -> TcpStream {
 /// The rate of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// The most that is written at once; on average half of it.
+    /// The maximum number of bytes written at once; on average half of it.
     pub chunk: usize,
     /// Pause between two writes.
     pub pause: Duration,

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::router::{Direction, Flow};
+use super::router::{Direction, RouterFlow};
 use super::wait::{PATIENCE, until};
-use super::world::World;
+use super::world::TestWorld;
 
 /// How long a path stays silent: longer than `--dead-after`, so that the proxies must have noticed.
 pub const SILENCE: Duration = Duration::from_secs(4);
 
 /// One fault that kills the current carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum NetworkFault {
     /// The old addresses are removed, then the other uplink's are added; no packet reports the
     /// carrier's death.
     Move,
@@ -31,13 +31,13 @@ pub enum Fault {
     SoftMove,
 }
 
-impl Fault {
+impl NetworkFault {
     /// The faults that every program must survive.
     pub const CYCLE: [Self; 5] =
         [Self::ResetAndMove, Self::BlackholeThenMove, Self::Forget, Self::Move, Self::Reset];
 
     /// Lets the fault happen, and returns once the network is whole again.
-    pub fn strike(self, world: &World) {
+    pub fn strike(self, world: &TestWorld) {
         let next = world.other_uplink();
         match self {
             Self::Move => world.use_uplink(next),
@@ -65,14 +65,14 @@ impl Fault {
     }
 
     /// Lets the fault happen and waits until the router sees a carrier that was not there before.
-    pub fn survive(self, world: &World) {
+    pub fn survive(self, world: &TestWorld) {
         let before = world.router.carriers();
         self.strike(world);
         await_new_carrier(self, world, &before);
     }
 }
 
-fn await_new_carrier(fault: Fault, world: &World, before: &BTreeSet<Flow>) {
+fn await_new_carrier(fault: NetworkFault, world: &TestWorld, before: &BTreeSet<RouterFlow>) {
     until(&format!("a new carrier after {fault:?}"), PATIENCE, || {
         !world.router.carriers().is_subset(before)
     });

@@ -3,22 +3,22 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::process::User;
+use super::process::RunAs;
 
 /// A folder of one test: keys, configurations, logs, and transferred files.
-pub struct Folder {
+pub struct TestFolder {
     temporary: tempfile::TempDir,
 }
 
-impl Folder {
-    /// Makes an empty folder that everybody may enter and [`User::Nobody`] owns.
+impl TestFolder {
+    /// Makes an empty folder that everybody may enter and [`RunAs::Nobody`] owns.
     pub fn new() -> Self {
         let temporary = tempfile::Builder::new()
             .prefix("etcp-test-")
             .tempdir_in("/tmp")
             .expect("a folder in /tmp can be made");
         let folder = Self { temporary };
-        folder.give(folder.path(), 0o755, User::Nobody);
+        folder.give(folder.path(), 0o755, RunAs::Nobody);
         folder
     }
 
@@ -32,7 +32,7 @@ impl Folder {
     }
 
     /// Makes a folder in this one.
-    pub fn folder(&self, name: &str, owner: User) -> PathBuf {
+    pub fn folder(&self, name: &str, owner: RunAs) -> PathBuf {
         let path = self.join(name);
         std::fs::create_dir(&path).expect("a folder can be made");
         self.give(&path, 0o700, owner);
@@ -40,18 +40,18 @@ impl Folder {
     }
 
     /// Writes a file that `owner` may read and write, and nobody else.
-    pub fn file(&self, name: &str, contents: &str, owner: User) -> PathBuf {
+    pub fn file(&self, name: &str, contents: &str, owner: RunAs) -> PathBuf {
         self.write(name, contents, 0o600, owner)
     }
 
     /// Writes a file that everybody may read.
     pub fn readable_file(&self, name: &str, contents: &str) -> PathBuf {
-        self.write(name, contents, 0o644, User::Root)
+        self.write(name, contents, 0o644, RunAs::Root)
     }
 
     /// Writes a script that everybody may run.
     pub fn script(&self, name: &str, contents: &str) -> PathBuf {
-        self.write(name, contents, 0o755, User::Root)
+        self.write(name, contents, 0o755, RunAs::Root)
     }
 
     /// Copies a program here, so that it can be run by a user who cannot enter the build folder.
@@ -62,12 +62,12 @@ impl Folder {
         let path = self.join(name);
         let copied = std::process::Command::new("cp").arg(original).arg(&path).status();
         assert!(copied.is_ok_and(|status| status.success()), "cannot copy {}", original.display());
-        self.give(&path, 0o755, User::Root);
+        self.give(&path, 0o755, RunAs::Root);
         path
     }
 
     /// Writes a file of `length` random bytes.
-    pub fn random_file(&self, name: &str, length: u64, owner: User) -> PathBuf {
+    pub fn random_file(&self, name: &str, length: u64, owner: RunAs) -> PathBuf {
         use std::io::Read;
         let path = self.join(name);
         let mut random = std::fs::File::open("/dev/urandom").expect("urandom opens").take(length);
@@ -77,14 +77,14 @@ impl Folder {
         path
     }
 
-    fn write(&self, name: &str, contents: &str, mode: u32, owner: User) -> PathBuf {
+    fn write(&self, name: &str, contents: &str, mode: u32, owner: RunAs) -> PathBuf {
         let path = self.join(name);
         std::fs::write(&path, contents).expect("a file can be written");
         self.give(&path, mode, owner);
         path
     }
 
-    fn give(&self, path: &Path, mode: u32, owner: User) {
+    fn give(&self, path: &Path, mode: u32, owner: RunAs) {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("mode is set");
         owner.own(path);
     }

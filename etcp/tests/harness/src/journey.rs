@@ -7,42 +7,42 @@ use super::checked::{Rate, accept, connect, listen};
 use super::pair::DEFAULT_LISTEN;
 use super::process::Launch;
 use super::streams::Streams;
-use super::{Family, Folder, Pair, Sproxy, World, tell};
+use super::{IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, tell};
 
 /// All parts of one test. Fields are dropped from the first to the last.
 pub struct Journey {
     pub streams: Streams,
-    pub pair: Pair,
-    pub world: World,
-    _folder: Folder,
+    pub pair: ProxyPair,
+    pub world: TestWorld,
+    _folder: TestFolder,
 }
 
 impl Journey {
     /// Starts with carriers over IPv4, in the usual world.
     pub fn new() -> Self {
-        Self::through(World::new(), |launch| launch)
+        Self::through(TestWorld::new(), |launch| launch)
     }
 
     /// Starts in another world; `change` adds to cproxy's command line and environment.
-    pub fn through(world: World, change: impl FnOnce(Launch) -> Launch) -> Self {
+    pub fn through(world: TestWorld, change: impl FnOnce(Launch) -> Launch) -> Self {
         Self::at(Rate::GENTLE, world, change)
     }
 
     /// Does the same at another rate.
-    pub fn at(rate: Rate, world: World, change: impl FnOnce(Launch) -> Launch) -> Self {
-        let folder = Folder::new();
+    pub fn at(rate: Rate, world: TestWorld, change: impl FnOnce(Launch) -> Launch) -> Self {
+        let folder = TestFolder::new();
         let listener = listen(&world.server, "127.0.0.1:0");
         let target = listener.local_addr().expect("it listens").to_string();
-        let sproxy = Sproxy::start(&world, &folder, Family::V4, &target, &[]);
-        let pair = Pair::start_with(&world, &folder, sproxy, change);
+        let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+        let pair = ProxyPair::start_with(&world, &folder, sproxy, change);
         Self::with_session(world, folder, pair, &listener, rate)
     }
 
     /// Opens the session, and starts its streams.
     pub fn with_session(
-        world: World,
-        folder: Folder,
-        pair: Pair,
+        world: TestWorld,
+        folder: TestFolder,
+        pair: ProxyPair,
         listener: &std::net::TcpListener,
         rate: Rate,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Journey {
         strike(self);
         self.pair.wait_attached_again(before);
         let pause = self.streams.go_on(fault);
-        tell(&format!("{fault}: the streams stood still for {pause:.2?}"));
+        tell(&format!("{fault}: the streams paused for {pause:.2?}"));
         pause
     }
 

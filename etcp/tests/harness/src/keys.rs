@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::folder::Folder;
-use super::process::User;
+use super::folder::TestFolder;
+use super::process::RunAs;
 
-/// Both identities, and what each side knows of the other.
+/// Both identities, and the files in which each side knows the other.
 pub struct Keys {
     pub client: PathBuf,
     pub server: PathBuf,
@@ -17,18 +17,18 @@ pub struct Keys {
 impl Keys {
     /// Creates both keys in `folder`; the client knows the server under each of `hosts` (as
     /// `known_hosts` writes them: `[host]:port`).
-    pub fn generate(folder: &Folder, hosts: &[String]) -> Self {
+    pub fn generate(folder: &TestFolder, hosts: &[String]) -> Self {
         let client = generate(folder, "client-key");
         let server = generate(folder, "server-key");
-        let authorized_keys = folder.file("authorized_keys", &public_half(&client), User::Nobody);
+        let authorized_keys = folder.file("authorized_keys", &public_half(&client), RunAs::Nobody);
         let known = format!("{} {}", hosts.join(","), public_half(&server));
-        let known_hosts = folder.file("known_hosts", &known, User::Nobody);
+        let known_hosts = folder.file("known_hosts", &known, RunAs::Nobody);
         Self { client, server, authorized_keys, known_hosts }
     }
 }
 
 /// Makes an Ed25519 key pair and gives it to the ordinary user.
-pub fn generate(folder: &Folder, name: &str) -> PathBuf {
+pub fn generate(folder: &TestFolder, name: &str) -> PathBuf {
     let path = folder.join(name);
     let status = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
@@ -36,8 +36,8 @@ pub fn generate(folder: &Folder, name: &str) -> PathBuf {
         .status()
         .expect("ssh-keygen runs");
     assert!(status.success(), "ssh-keygen: {status}");
-    User::Nobody.own(&path);
-    User::Nobody.own(&path.with_extension("pub"));
+    RunAs::Nobody.own(&path);
+    RunAs::Nobody.own(&path.with_extension("pub"));
     path
 }
 

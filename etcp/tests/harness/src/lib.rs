@@ -1,6 +1,6 @@
 //! The harness for tests of the real programs.
 //!
-//! A namespace test makes a [`world::World`] (a client with two uplinks, a router, a server, each a
+//! A namespace test makes a [`world::TestWorld`] (a client with two uplinks, a router, a server, each a
 //! network namespace of its own), starts real programs in it, and moves the client about while they
 //! work. The others start the programs on loopback ([`local::Loopback`]), where they like through
 //! a [`relay::Relay`] that kills their carriers.
@@ -44,16 +44,16 @@ pub mod workload;
 pub mod world;
 
 pub use eternaltcp_sys::testport::{HeldPort, refused};
-pub use fault::Fault;
-pub use folder::Folder;
+pub use fault::NetworkFault;
+pub use folder::TestFolder;
 pub use journey::Journey;
 pub use local::Loopback;
-pub use pair::{Family, Pair, Sproxy};
-pub use process::{Launch, Process, User};
+pub use pair::{IpFamily, ProxyPair, Sproxy};
+pub use process::{Launch, Process, RunAs};
 pub use random::Random;
 pub use relay::Relay;
 pub use router::Direction;
-pub use world::World;
+pub use world::TestWorld;
 
 /// Reports what a test measured or chose. Not `println!`: the harness would capture it.
 pub fn tell(text: &str) {

@@ -9,23 +9,23 @@ use super::netns::Namespace;
 use super::pair::built;
 
 /// A link that carries packets as long as this value exists.
-pub struct Link {
+pub struct VethLink {
     process: Child,
     folder: tempfile::TempDir,
 }
 
 /// One end: where, which device, its addresses with their prefixes.
-pub struct End<'a>(pub &'a Namespace, pub &'a str, pub &'a [&'a str]);
+pub struct LinkEnd<'a>(pub &'a Namespace, pub &'a str, pub &'a [&'a str]);
 
-impl End<'_> {
+impl LinkEnd<'_> {
     fn text(&self) -> String {
         format!("{}:{}={}", self.0.name(), self.1, self.2.join(","))
     }
 }
 
-impl Link {
+impl VethLink {
     /// Makes both devices, and returns when packets flow.
-    pub fn start(left: &End, right: &End, settings: &[&str]) -> Self {
+    pub fn start(left: &LinkEnd, right: &LinkEnd, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let mut process = Command::new(program())
             .args(["--left", &left.text(), "--right", &right.text()])
@@ -56,7 +56,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for VethLink {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

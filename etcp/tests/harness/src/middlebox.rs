@@ -14,20 +14,20 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::router::Router;
 use super::wait::PATIENCE;
-use super::world::{CARRIER_PORT, World};
+use super::world::{CARRIER_PORT, TestWorld};
 
 /// Interval of checks for changes.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// What it does with a carrier.
+/// How it handles a carrier.
 #[derive(Clone, Copy, Debug)]
 pub enum Habit {
     /// Forwards it.
     Pass,
     /// Forwards this many bytes, both directions together, and then kills it.
-    Bytes(u64, Death),
+    Bytes(u64, MiddleboxDeath),
     /// Forwards it for this long, and then kills it.
-    Time(Duration, Death),
+    Time(Duration, MiddleboxDeath),
     /// Answers by itself, with these bytes, and ends it.
     Answer(&'static [u8]),
     /// Accepts it, and sends nothing.
@@ -36,14 +36,14 @@ pub enum Habit {
 
 /// How a carrier ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Death {
-    pub kind: Kind,
+pub struct MiddleboxDeath {
+    pub kind: MiddleboxKind,
     pub learns: Learns,
 }
 
-/// What the ends that learn of it see.
+/// The error that the ends which learn of it see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MiddleboxKind {
     End,
     Reset,
     /// An end of stream, and then a reset.
@@ -60,15 +60,15 @@ pub enum Learns {
 
 /// A middlebox that works until it is dropped.
 pub struct Middlebox {
-    shared: Arc<Shared>,
+    shared: Arc<MiddleboxState>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct MiddleboxState {
     server: SocketAddr,
     habit: Mutex<Habit>,
     /// Which carriers must die now: all up to this one.
-    doomed: Mutex<(usize, Option<Death>)>,
+    doomed: Mutex<(usize, Option<MiddleboxDeath>)>,
     seen: AtomicUsize,
     is_over: AtomicBool,
     /// Ends of dead carriers whose owners have not learned of it.
@@ -77,8 +77,8 @@ struct Shared {
 
 impl Middlebox {
     /// Redirects every new carrier over IPv4.
-    pub fn start(world: &World, habit: Habit) -> Self {
-        let shared = Arc::new(Shared {
+    pub fn start(world: &TestWorld, habit: Habit) -> Self {
+        let shared = Arc::new(MiddleboxState {
             server: SocketAddr::new(world.server_v4(), CARRIER_PORT),
             habit: Mutex::new(habit),
             doomed: Mutex::new((0, None)),
@@ -104,7 +104,7 @@ impl Middlebox {
     }
 
     /// Kills every existing carrier.
-    pub fn end_carriers(&self, death: Death) {
+    pub fn end_carriers(&self, death: MiddleboxDeath) {
         let seen = self.shared.seen.load(Ordering::Relaxed);
         *lock(&self.shared.doomed) = (seen, Some(death));
     }
@@ -134,7 +134,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Each carrier gets its own thread; all of them end with the middlebox.
-fn accept(listener: &TcpListener, shared: &Shared) {
+fn accept(listener: &TcpListener, shared: &MiddleboxState) {
     std::thread::scope(|scope| {
         while !shared.is_over.load(Ordering::Relaxed) {
             if !wait_for(&[listener.as_fd()])[0] {
@@ -142,7 +142,7 @@ fn accept(listener: &TcpListener, shared: &Shared) {
             }
             let Ok((client, _)) = listener.accept() else { continue };
             let number = shared.seen.fetch_add(1, Ordering::Relaxed) + 1;
-            scope.spawn(move || Carrier::new(client, number, shared).run());
+            scope.spawn(move || MiddleboxCarrier::new(client, number, shared).run());
         }
     });
 }
@@ -155,18 +155,18 @@ fn wait_for(sockets: &[BorrowedFd<'_>]) -> Vec<bool> {
     fds.iter().map(|fd| !fd.revents().is_empty()).collect()
 }
 
-struct Carrier<'a> {
+struct MiddleboxCarrier<'a> {
     client: TcpStream,
     /// `None` if the middlebox answers itself.
     server: Option<TcpStream>,
     number: usize,
     began: Instant,
     passed: u64,
-    shared: &'a Shared,
+    shared: &'a MiddleboxState,
 }
 
-impl<'a> Carrier<'a> {
-    fn new(client: TcpStream, number: usize, shared: &'a Shared) -> Self {
+impl<'a> MiddleboxCarrier<'a> {
+    fn new(client: TcpStream, number: usize, shared: &'a MiddleboxState) -> Self {
         let server = match *lock(&shared.habit) {
             Habit::Answer(_) | Habit::Mute => None,
             _ => TcpStream::connect(shared.server).ok(),
@@ -193,7 +193,7 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    fn is_due(&self) -> Option<Death> {
+    fn is_due(&self) -> Option<MiddleboxDeath> {
         let (last, death) = *lock(&self.shared.doomed);
         if self.number <= last {
             return death;
@@ -239,7 +239,7 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    fn die(self, death: Death) {
+    fn die(self, death: MiddleboxDeath) {
         let Self { client, server, .. } = &self;
         let server = server.as_ref().expect("it passes carriers on");
         let (told, others): (Vec<_>, Vec<_>) = match death.learns {
@@ -248,11 +248,11 @@ impl<'a> Carrier<'a> {
             Learns::Server => (vec![server], vec![client]),
         };
         for end in told {
-            if death.kind != Kind::Reset {
+            if death.kind != MiddleboxKind::Reset {
                 // It may be gone already.
                 let _ = end.shutdown(Shutdown::Write);
             }
-            if death.kind != Kind::End {
+            if death.kind != MiddleboxKind::End {
                 set_socket_linger(end, Some(Duration::ZERO)).expect("an option is set");
             }
         }

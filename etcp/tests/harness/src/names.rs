@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::folder::Folder;
+use super::folder::TestFolder;
 use super::netns::Namespace;
 use super::pair::SERVER_NAME;
 use super::process::Launch;
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The resolver's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum DnsAnswer {
     /// Nothing at all.
     Silence,
     /// A temporary failure (SERVFAIL).
@@ -32,23 +32,23 @@ pub enum Answer {
 
 /// A resolver on the client's own loopback, as systemd-resolved and dnsmasq are.
 pub struct Resolver {
-    shared: Arc<Shared>,
+    shared: Arc<DnsState>,
     thread: Option<JoinHandle<()>>,
     files: [(PathBuf, &'static str); 3],
 }
 
-struct Shared {
-    answer: Mutex<Answer>,
+struct DnsState {
+    answer: Mutex<DnsAnswer>,
     asked: AtomicUsize,
     is_over: AtomicBool,
 }
 
 impl Resolver {
     /// Answers in `client` from now on.
-    pub fn start(client: &Namespace, folder: &Folder, answer: Answer) -> Self {
+    pub fn start(client: &Namespace, folder: &TestFolder, answer: DnsAnswer) -> Self {
         let socket = client.run(|| UdpSocket::bind("127.0.0.1:53").expect("the port is free"));
         socket.set_read_timeout(Some(LOOK)).expect("a time-out is set");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DnsState {
             answer: Mutex::new(answer),
             asked: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
@@ -70,7 +70,7 @@ impl Resolver {
     }
 
     /// Changes the answer from now on.
-    pub fn set(&self, answer: Answer) {
+    pub fn set(&self, answer: DnsAnswer) {
         *self.shared.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
@@ -89,7 +89,7 @@ impl Drop for Resolver {
     }
 }
 
-fn serve(socket: &UdpSocket, shared: &Shared) {
+fn serve(socket: &UdpSocket, shared: &DnsState) {
     let mut buffer = [0; 512];
     while !shared.is_over.load(Ordering::Relaxed) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
@@ -103,7 +103,7 @@ fn serve(socket: &UdpSocket, shared: &Shared) {
 }
 
 /// Returns the response to a query of one question (RFC 1035, section 4), or none.
-fn respond(query: &[u8], answer: &Answer) -> Option<Vec<u8>> {
+fn respond(query: &[u8], answer: &DnsAnswer) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
     const A: u16 = 1;
     const AAAA: u16 = 28;
@@ -112,10 +112,10 @@ fn respond(query: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     let kind = u16::from_be_bytes([question[question.len() - 4], question[question.len() - 3]]);
     let is_known = question[..question.len() - 4] == encode(SERVER_NAME);
     let (code, addresses): (u8, &[IpAddr]) = match answer {
-        Answer::Silence => return None,
-        Answer::Failure => (2, &[]),
-        Answer::Addresses(addresses) if is_known => (0, addresses),
-        Answer::NoSuchName | Answer::Addresses(_) => (3, &[]),
+        DnsAnswer::Silence => return None,
+        DnsAnswer::Failure => (2, &[]),
+        DnsAnswer::Addresses(addresses) if is_known => (0, addresses),
+        DnsAnswer::NoSuchName | DnsAnswer::Addresses(_) => (3, &[]),
     };
     let data: BTreeSet<Vec<u8>> = addresses
         .iter()

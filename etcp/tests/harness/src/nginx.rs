@@ -2,16 +2,21 @@
 
 use std::net::TcpStream;
 
-use super::folder::Folder;
+use super::folder::TestFolder;
 use super::netns::Namespace;
-use super::process::{Launch, Process, User};
+use super::process::{Launch, Process, RunAs};
 use super::skip;
 use super::wait::{PATIENCE, until};
 
 /// Starts nginx with these lines in its `server` block, and waits until it accepts at `probe`. It
 /// serves the files of the folder.
-pub fn start_nginx(namespace: &Namespace, folder: &Folder, lines: &str, probe: &str) -> Process {
-    let temporary = folder.folder("nginx", User::Nobody);
+pub fn start_nginx(
+    namespace: &Namespace,
+    folder: &TestFolder,
+    lines: &str,
+    probe: &str,
+) -> Process {
+    let temporary = folder.folder("nginx", RunAs::Nobody);
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|name| format!("  {name}_temp_path {}/{name};\n", temporary.display()))
@@ -30,7 +35,7 @@ http {{
         temporary = temporary.display(),
         root = folder.path().display(),
     );
-    let config = folder.file("nginx.conf", &config, User::Nobody);
+    let config = folder.file("nginx.conf", &config, RunAs::Nobody);
     let nginx = skip::find("nginx").expect("was asked for");
     let mut process = Launch::new("nginx", nginx)
         .args(["-e", "stderr", "-c"])

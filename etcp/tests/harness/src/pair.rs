@@ -3,15 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::folder::Folder;
+use super::folder::TestFolder;
 use super::keys::Keys;
 use super::process::{Launch, Process};
 use super::wait::PATIENCE;
-use super::world::{CARRIER_PORT, World};
+use super::world::{CARRIER_PORT, TestWorld};
 
 /// The family of the carriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum IpFamily {
     V4,
     V6,
 }
@@ -19,7 +19,7 @@ pub enum Family {
 /// The address at which cproxy accepts default sessions, in the client's namespace.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5200";
 
-/// The server's side, which `etcp connect` and [`Pair`] dial.
+/// The server's side, which `etcp connect` and [`ProxyPair`] dial.
 pub struct Sproxy {
     program: PathBuf,
     keys: Keys,
@@ -33,9 +33,9 @@ pub const SERVER_NAME: &str = "server.test";
 impl Sproxy {
     /// Starts sproxy in front of `target`; clients may also name each of `permit`.
     pub fn start(
-        world: &World,
-        folder: &Folder,
-        family: Family,
+        world: &TestWorld,
+        folder: &TestFolder,
+        family: IpFamily,
         target: &str,
         permit: &[&str],
     ) -> Self {
@@ -45,15 +45,15 @@ impl Sproxy {
 
     /// Does the same; `change` adds to its command line and environment.
     pub fn start_with(
-        world: &World,
-        folder: &Folder,
-        family: Family,
+        world: &TestWorld,
+        folder: &TestFolder,
+        family: IpFamily,
         target: &str,
         change: impl FnOnce(Launch) -> Launch,
     ) -> Self {
         let host: IpAddr = match family {
-            Family::V4 => world.server_v4(),
-            Family::V6 => world.server_v6(),
+            IpFamily::V4 => world.server_v4(),
+            IpFamily::V6 => world.server_v6(),
         };
         let hosts = [world.server_v4().to_string(), world.server_v6().to_string()];
         let known =
@@ -97,30 +97,35 @@ impl Sproxy {
         ]
     }
 
-    /// What sproxy has logged.
+    /// The log of sproxy.
     pub fn log(&self) -> String {
         self.process.log()
     }
 }
 
 /// Both proxies, attached.
-pub struct Pair {
+pub struct ProxyPair {
     // The first field is dropped first: the client's side ends before the server's.
     pub cproxy: Process,
     pub sproxy: Sproxy,
 }
 
-impl Pair {
+impl ProxyPair {
     /// Starts cproxy, with `forwards` as its `-L`s, and waits until it is attached.
-    pub fn start(world: &World, folder: &Folder, sproxy: Sproxy, forwards: &[&str]) -> Self {
+    pub fn start(
+        world: &TestWorld,
+        folder: &TestFolder,
+        sproxy: Sproxy,
+        forwards: &[&str],
+    ) -> Self {
         let forwards = forwards.iter().flat_map(|forward| ["-L", forward]);
         Self::start_with(world, folder, sproxy, |launch| launch.args(forwards))
     }
 
     /// Does the same; `change` adds to cproxy's command line and environment.
     pub fn start_with(
-        world: &World,
-        folder: &Folder,
+        world: &TestWorld,
+        folder: &TestFolder,
         sproxy: Sproxy,
         change: impl FnOnce(Launch) -> Launch,
     ) -> Self {
@@ -131,8 +136,8 @@ impl Pair {
 
     /// Does the same without waiting until it is attached.
     pub fn apart(
-        world: &World,
-        folder: &Folder,
+        world: &TestWorld,
+        folder: &TestFolder,
         sproxy: Sproxy,
         change: impl FnOnce(Launch) -> Launch,
     ) -> Self {
@@ -180,7 +185,7 @@ impl Pair {
 
     /// Causes a fault and waits until the tunnel is attached again.
     #[track_caller]
-    pub fn survive(&mut self, fault: super::Fault, world: &World) {
+    pub fn survive(&mut self, fault: super::NetworkFault, world: &TestWorld) {
         let before = self.attached_again();
         fault.survive(world);
         self.wait_attached_again(before);

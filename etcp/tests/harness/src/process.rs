@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::folder::Folder;
+use super::folder::TestFolder;
 use super::netns::Namespace;
 use super::wait::{until, until_some};
 
 /// The user who runs a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum User {
+pub enum RunAs {
     /// The user of the tests, in namespaces always root.
     Root,
     /// The ordinary user that every system has.
@@ -27,7 +27,7 @@ pub enum User {
     Id(u32, u32),
 }
 
-impl User {
+impl RunAs {
     /// User and group id.
     pub fn ids(self) -> (u32, u32) {
         match self {
@@ -62,7 +62,7 @@ pub struct Launch {
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
     files: Vec<(PathBuf, &'static str)>,
-    user: User,
+    user: RunAs,
 }
 
 /// Mounts files over those of the system, only for the following program: each pair of arguments
@@ -81,7 +81,7 @@ impl Launch {
             args: Vec::new(),
             env: Vec::new(),
             files: Vec::new(),
-            user: User::Nobody,
+            user: RunAs::Nobody,
         }
     }
 
@@ -116,13 +116,13 @@ impl Launch {
     }
 
     /// Sets the user who runs it.
-    pub fn user(mut self, user: User) -> Self {
+    pub fn user(mut self, user: RunAs) -> Self {
         self.user = user;
         self
     }
 
     /// Starts it in a namespace, stdin empty, stdout and stderr in its log in `folder`.
-    pub fn start(self, namespace: &Namespace, folder: &Folder) -> Process {
+    pub fn start(self, namespace: &Namespace, folder: &TestFolder) -> Process {
         self.start_with(namespace, folder, Stdio::null(), None)
     }
 
@@ -130,7 +130,7 @@ impl Launch {
     pub fn start_with(
         self,
         namespace: &Namespace,
-        folder: &Folder,
+        folder: &TestFolder,
         stdin: Stdio,
         stdout: Option<Stdio>,
     ) -> Process {
@@ -154,7 +154,7 @@ impl Launch {
 
     /// The same with the given stdin, and stdout instead of the log if one is given.
     pub fn start_here_with(self, folder: &Path, stdin: Stdio, stdout: Option<Stdio>) -> Process {
-        self.user(User::Root).spawn(Command::new("setpriv"), folder, stdin, stdout)
+        self.user(RunAs::Root).spawn(Command::new("setpriv"), folder, stdin, stdout)
     }
 
     fn spawn(
@@ -177,7 +177,7 @@ impl Launch {
     /// nsenter, sh and setpriv replace themselves, so the child's id is the program's.
     fn command(&self, mut command: Command) -> Command {
         command.args(["--pdeathsig", "KILL"]);
-        if self.user != User::Root {
+        if self.user != RunAs::Root {
             let (user, group) = self.user.ids();
             command.arg(format!("--reuid={user}")).arg(format!("--regid={group}"));
             command.args(["--clear-groups", "--inh-caps=-all"]);
@@ -293,7 +293,7 @@ impl Process {
 
     /// Sets a soft limit. Only its own user may do so.
     fn limit(&self, what: &str, most: &str) {
-        let (user, group) = User::Nobody.ids();
+        let (user, group) = RunAs::Nobody.ids();
         let status = Command::new("setpriv")
             .arg(format!("--reuid={user}"))
             .arg(format!("--regid={group}"))

@@ -28,7 +28,7 @@ const STUCK: Duration = Duration::from_secs(20);
 
 /// How a carrier dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Death {
+enum RelayDeath {
     /// Both ends get a reset.
     Reset,
     /// Both ends get an end of stream.
@@ -50,11 +50,11 @@ struct Deaths {
 /// A relay that runs until it is dropped.
 pub struct Relay {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct RelayState {
     server: SocketAddr,
     random: Mutex<Random>,
     deaths: Deaths,
@@ -67,7 +67,7 @@ impl Relay {
     pub fn start(server: SocketAddr, random: Random) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it listens");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RelayState {
             server,
             random: Mutex::new(random),
             deaths: Deaths::default(),
@@ -114,7 +114,7 @@ impl Drop for Relay {
 }
 
 /// Each carrier gets its own thread; all of them end with the relay.
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<RelayState>) {
     std::thread::scope(|scope| {
         while let Ok((client, _)) = listener.accept() {
             if shared.is_over.load(Ordering::Relaxed) {
@@ -122,37 +122,37 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             }
             // Without a server the client must see a closed connection.
             let Ok(server) = TcpStream::connect(shared.server) else { continue };
-            scope.spawn(|| Carrier::new(client, server, shared).run());
+            scope.spawn(|| RelayedCarrier::new(client, server, shared).run());
         }
     });
 }
 
-struct Carrier<'a> {
+struct RelayedCarrier<'a> {
     /// The client's side and the server's.
     ends: [TcpStream; 2],
     left: u64,
-    death: Death,
-    shared: &'a Shared,
+    death: RelayDeath,
+    shared: &'a RelayState,
 }
 
 /// The result of checking a carrier.
-enum Seen {
+enum SeenEnd {
     /// This end has something to read.
     Readable(usize),
     Nothing,
 }
 
-impl<'a> Carrier<'a> {
-    fn new(client: TcpStream, server: TcpStream, shared: &'a Shared) -> Self {
+impl<'a> RelayedCarrier<'a> {
+    fn new(client: TcpStream, server: TcpStream, shared: &'a RelayState) -> Self {
         let mut random = shared.random.lock().unwrap_or_else(PoisonError::into_inner);
         let cuts = if random.one_in(8) { EARLY } else { LATE };
         let left = random.magnitude(cuts);
         let death = match random.next() % 80 {
-            0 | 1 => Death::Silence,
-            2 => Death::Deaf(0),
-            3 => Death::Deaf(1),
-            4..42 => Death::End,
-            _ => Death::Reset,
+            0 | 1 => RelayDeath::Silence,
+            2 => RelayDeath::Deaf(0),
+            3 => RelayDeath::Deaf(1),
+            4..42 => RelayDeath::End,
+            _ => RelayDeath::Reset,
         };
         for end in [&client, &server] {
             end.set_nodelay(true).expect("an option is set");
@@ -163,7 +163,7 @@ impl<'a> Carrier<'a> {
 
     fn run(mut self) {
         while !self.shared.is_over.load(Ordering::Relaxed) {
-            let Seen::Readable(from) = self.look() else { continue };
+            let SeenEnd::Readable(from) = self.look() else { continue };
             let most = if self.is_mortal() { self.left } else { u64::MAX };
             if most == 0 {
                 return self.die();
@@ -178,7 +178,7 @@ impl<'a> Carrier<'a> {
         !self.shared.is_calm.load(Ordering::Relaxed)
     }
 
-    fn look(&self) -> Seen {
+    fn look(&self) -> SeenEnd {
         let mut fds = self.ends.each_ref().map(|end| PollFd::new(end, PollFlags::IN));
         // An interrupted check counts as none.
         let _ = poll(&mut fds, Some(&LOOK));
@@ -187,7 +187,7 @@ impl<'a> Carrier<'a> {
         order
             .into_iter()
             .find(|at| !fds[*at].revents().is_empty())
-            .map_or(Seen::Nothing, Seen::Readable)
+            .map_or(SeenEnd::Nothing, SeenEnd::Readable)
     }
 
     /// Moves at most `most` bytes; false at the end of a stream.
@@ -209,28 +209,28 @@ impl<'a> Carrier<'a> {
     fn die(mut self) {
         let deaths = &self.shared.deaths;
         let count = match self.death {
-            Death::Reset => &deaths.resets,
-            Death::End => &deaths.ends,
-            Death::Silence | Death::Deaf(_) => &deaths.silences,
+            RelayDeath::Reset => &deaths.resets,
+            RelayDeath::End => &deaths.ends,
+            RelayDeath::Silence | RelayDeath::Deaf(_) => &deaths.silences,
         };
         count.fetch_add(1, Ordering::Relaxed);
         match self.death {
-            Death::End => self.ends.iter().for_each(|end| {
+            RelayDeath::End => self.ends.iter().for_each(|end| {
                 // It may be gone already.
                 let _ = end.shutdown(Shutdown::Write);
             }),
-            Death::Reset => self.ends.iter().for_each(|end| {
+            RelayDeath::Reset => self.ends.iter().for_each(|end| {
                 set_socket_linger(end, Some(Duration::ZERO)).expect("an option is set");
             }),
-            Death::Silence => self.swallow([true, true]),
-            Death::Deaf(from) => self.swallow([from == 0, from == 1]),
+            RelayDeath::Silence => self.swallow([true, true]),
+            RelayDeath::Deaf(from) => self.swallow([from == 0, from == 1]),
         }
     }
 
     /// Discards data from the named ends, until one of them gives up.
     fn swallow(&mut self, deaf: [bool; 2]) {
         while !self.shared.is_over.load(Ordering::Relaxed) {
-            let Seen::Readable(from) = self.look() else { continue };
+            let SeenEnd::Readable(from) = self.look() else { continue };
             let goes_on = if deaf[from] {
                 let mut buffer = [0; 64 * 1024];
                 matches!((&self.ends[from]).read(&mut buffer), Ok(1..))

@@ -5,29 +5,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::checked::{Pattern, accept, connect, listen, receive_all, send_until};
 use super::pair::DEFAULT_LISTEN;
 use super::wait::{PATIENCE, until};
-use super::{Direction, Family, Fault, Folder, Pair, Sproxy, World};
+use super::{Direction, IpFamily, NetworkFault, ProxyPair, Sproxy, TestFolder, TestWorld};
 
-const FAULTS: [Fault; 8] = [
-    Fault::Move,
-    Fault::ResetAndMove,
-    Fault::Reset,
-    Fault::BlackholeThenMove,
-    Fault::Forget,
-    Fault::ForgetOneWay(Direction::ToServer),
-    Fault::ForgetOneWay(Direction::ToClient),
-    Fault::SoftMove,
+const FAULTS: [NetworkFault; 8] = [
+    NetworkFault::Move,
+    NetworkFault::ResetAndMove,
+    NetworkFault::Reset,
+    NetworkFault::BlackholeThenMove,
+    NetworkFault::Forget,
+    NetworkFault::ForgetOneWay(Direction::ToServer),
+    NetworkFault::ForgetOneWay(Direction::ToClient),
+    NetworkFault::SoftMove,
 ];
 
-/// How much must pass after a fault before the next.
+/// The bytes that must pass after a fault before the next one.
 const PROGRESS: u64 = 256 * 1024;
 
 /// Runs the stream over carriers of `family`.
-pub fn roam(family: Family) {
-    let (world, folder) = (World::new(), Folder::new());
+pub fn roam(family: IpFamily) {
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
     let listener = listen(&world.server, "127.0.0.1:0");
     let target = listener.local_addr().expect("it listens").to_string();
     let sproxy = Sproxy::start(&world, &folder, family, &target, &[]);
-    let mut pair = Pair::start(&world, &folder, sproxy, &[]);
+    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let client = connect(&world.client, DEFAULT_LISTEN);
     let server = accept(&listener);
 

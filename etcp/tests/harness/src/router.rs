@@ -31,7 +31,7 @@ impl Direction {
 
 /// A carrier as the router sees it: the client's address and port inside the NAT.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Flow {
+pub struct RouterFlow {
     client: IpAddr,
     pub port: u16,
 }
@@ -60,7 +60,7 @@ impl Router {
     }
 
     /// Returns the established carriers, as far as the router can tell.
-    pub fn carriers(&self) -> BTreeSet<Flow> {
+    pub fn carriers(&self) -> BTreeSet<RouterFlow> {
         // Not /proc/net: that is the main thread's namespace.
         let table = "/proc/thread-self/net/nf_conntrack";
         let table = self.namespace.run(|| std::fs::read_to_string(table));
@@ -108,12 +108,12 @@ impl Router {
     }
 
     /// Drops one carrier permanently and silently, both ways.
-    pub fn forget_carrier(&self, flow: &Flow) {
+    pub fn forget_carrier(&self, flow: &RouterFlow) {
         self.namespace.nft(&additions([flow], Direction::Both.ways()));
     }
 
     /// Answers the next packet of one carrier, from either side, with a RST.
-    pub fn reset_carrier(&self, flow: &Flow) {
+    pub fn reset_carrier(&self, flow: &RouterFlow) {
         self.namespace.nft(&additions([flow], &["reset"]));
     }
 
@@ -173,9 +173,9 @@ impl Router {
 }
 
 /// Returns the rules that add flows to sets.
-fn additions<'a>(flows: impl IntoIterator<Item = &'a Flow>, sets: &[&str]) -> String {
+fn additions<'a>(flows: impl IntoIterator<Item = &'a RouterFlow>, sets: &[&str]) -> String {
     let mut script = String::new();
-    for Flow { client, port } in flows {
+    for RouterFlow { client, port } in flows {
         let family = if client.is_ipv4() { '4' } else { '6' };
         for set in sets {
             script += &format!("add element inet world {set}{family} {{ {client} . {port} }}\n");
@@ -190,12 +190,12 @@ fn leg(way: &str) -> &'static str {
 }
 
 /// Parses one line of the table of tracked connections: the client's direction comes first.
-fn flow(line: &str) -> Option<Flow> {
+fn flow(line: &str) -> Option<RouterFlow> {
     let field = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key));
     if field("dport=")?.parse() != Ok(CARRIER_PORT) {
         return None;
     }
-    Some(Flow { client: field("src=")?.parse().ok()?, port: field("sport=")?.parse().ok()? })
+    Some(RouterFlow { client: field("src=")?.parse().ok()?, port: field("sport=")?.parse().ok()? })
 }
 
 /// Answers to the client are matched after their addresses were translated back, so a flow has the

@@ -4,11 +4,11 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use super::folder::Folder;
-use super::pair::{Family, Sproxy};
-use super::process::{Launch, Process, User};
+use super::folder::TestFolder;
+use super::pair::{IpFamily, Sproxy};
+use super::process::{Launch, Process, RunAs};
 use super::wait::{PATIENCE, until};
-use super::world::World;
+use super::world::TestWorld;
 
 /// A name that only the server's resolver knows, with addresses of both families.
 pub const NAME: &str = "web.test";
@@ -17,25 +17,25 @@ pub const NAME: &str = "web.test";
 pub const PORT: u16 = 8080;
 
 /// A world with sproxy, and a resolver that only the server reaches.
-pub struct Running {
+pub struct RunningProcess {
     // Fields are dropped from the first to the last.
     pub sproxy: Sproxy,
     _resolver: Process,
-    pub folder: Folder,
-    pub world: World,
+    pub folder: TestFolder,
+    pub world: TestWorld,
 }
 
-impl Running {
+impl RunningProcess {
     /// Starts sproxy with these targets and flags.
     pub fn start(permit: &[&str], flags: &[&str]) -> Self {
-        let (world, folder) = (World::new(), Folder::new());
+        let (world, folder) = (TestWorld::new(), TestFolder::new());
         let resolver = start_resolver(&world, &folder);
         let files = [
             (folder.readable_file("resolv.conf", "nameserver 127.0.0.1\n"), "/etc/resolv.conf"),
             (folder.readable_file("nsswitch.conf", "hosts: files dns\n"), "/etc/nsswitch.conf"),
             (folder.readable_file("hosts", "127.0.0.1 localhost\n"), "/etc/hosts"),
         ];
-        let sproxy = Sproxy::start_with(&world, &folder, Family::V4, "127.0.0.1:23", |launch| {
+        let sproxy = Sproxy::start_with(&world, &folder, IpFamily::V4, "127.0.0.1:23", |launch| {
             let permits = permit.iter().flat_map(|pattern| ["--permit", pattern]);
             let launch = launch.args(permits).args(flags);
             files.iter().fold(launch, |launch, (file, hidden)| launch.file(file, hidden))
@@ -87,7 +87,7 @@ impl Running {
 }
 
 /// dnsmasq: the name's addresses, a text that is too long for UDP, and no other name.
-fn start_resolver(world: &World, folder: &Folder) -> Process {
+fn start_resolver(world: &TestWorld, folder: &TestFolder) -> Process {
     let dnsmasq = super::skip::find("dnsmasq").expect("was asked for");
     let mut launch = Launch::new("dnsmasq", dnsmasq)
         .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
@@ -97,7 +97,7 @@ fn start_resolver(world: &World, folder: &Folder) -> Process {
     for number in 0..10 {
         launch = launch.arg(format!("--txt-record=long.test,{number}{text}"));
     }
-    let mut process = launch.arg("--user=root").user(User::Root).start(&world.server, folder);
+    let mut process = launch.arg("--user=root").user(RunAs::Root).start(&world.server, folder);
     until("dnsmasq to accept", PATIENCE, || {
         assert!(process.is_running(), "dnsmasq ended: {}", process.log());
         world.server.run(|| TcpStream::connect("127.0.0.1:53")).is_ok()
@@ -106,7 +106,7 @@ fn start_resolver(world: &World, folder: &Folder) -> Process {
 }
 
 /// Builds a program without libraries: no interpreter, and nothing to preload.
-pub fn static_program(folder: &Folder, name: &str, source: &str) -> PathBuf {
+pub fn static_program(folder: &TestFolder, name: &str, source: &str) -> PathBuf {
     let source = folder.readable_file(&format!("{name}.rs"), source);
     let program = folder.join(name);
     let output = Command::new("rustc")
@@ -125,7 +125,7 @@ pub fn static_program(folder: &Folder, name: &str, source: &str) -> PathBuf {
 }
 
 /// A web server for the folder, on every address of the server.
-pub fn start_web(running: &Running) -> Process {
+pub fn start_web(running: &RunningProcess) -> Process {
     let mut process = Launch::new("web", "python3")
         .args(["-m", "http.server", "--bind", "::", &PORT.to_string(), "--directory"])
         .arg(running.folder.path())

@@ -8,25 +8,25 @@ use crate::keys::{generate, public_half};
 use crate::pair::etcp;
 use crate::terminal::Terminal;
 use crate::wait::{PATIENCE, until};
-use crate::{Folder, Launch, Process, User, World, skip};
+use crate::{Launch, Process, RunAs, TestFolder, TestWorld, skip};
 
-/// What the tests need of the machine.
+/// The requirements of the tests on the machine.
 pub const PROGRAMS: [&str; 2] = ["ssh", "sshd"];
 
 /// A world whose server has an sshd. It admits one user, who has a home there.
-pub struct Site {
+pub struct SshSite {
     pub sshd: Process,
-    pub world: World,
-    pub folder: Folder,
+    pub world: TestWorld,
+    pub folder: TestFolder,
     program: PathBuf,
 }
 
-impl Site {
+impl SshSite {
     /// sshd on this port; etcp is in no PATH there.
     pub fn without_etcp(port: u16) -> Self {
-        let (world, folder) = (World::new(), Folder::new());
+        let (world, folder) = (TestWorld::new(), TestFolder::new());
         for name in ["server-home", "server-bin", "runtime"] {
-            folder.folder(name, User::Nobody);
+            folder.folder(name, RunAs::Nobody);
         }
         let sshd = start_sshd(&world, &folder, port);
         let program = folder.program("etcp", &etcp());
@@ -61,13 +61,13 @@ BatchMode yes
             folder.join("ssh-user-key").display(),
             folder.join("ssh-known-hosts").display(),
         );
-        folder.file("ssh_config", &config, User::Nobody);
+        folder.file("ssh_config", &config, RunAs::Nobody);
     }
 
     /// Inserts lines before the client's configuration of ssh.
     pub fn configure(&self, lines: &str) {
         let before = std::fs::read_to_string(self.folder.join("ssh_config")).expect("it is text");
-        self.folder.file("ssh_config", &format!("{lines}{before}"), User::Nobody);
+        self.folder.file("ssh_config", &format!("{lines}{before}"), RunAs::Nobody);
     }
 
     /// The path of etcp on the client's side.
@@ -102,7 +102,7 @@ BatchMode yes
 
     /// Runs a program of the client's side to its end.
     pub fn finish(&self, name: &str, launch: Launch) -> Ran {
-        let path = self.folder.file(&format!("{name}.out"), "", User::Nobody);
+        let path = self.folder.file(&format!("{name}.out"), "", RunAs::Nobody);
         let output = std::fs::File::create(&path).expect("it is ours");
         let mut process =
             launch.start_with(&self.world.client, &self.folder, Stdio::null(), Some(output.into()));
@@ -200,12 +200,12 @@ fn programs(namespace: &crate::netns::Namespace, word: &str) -> Vec<String> {
 }
 
 /// Starts sshd as its service does, with an account that has a home and a shell only for it.
-fn start_sshd(world: &World, folder: &Folder, port: u16) -> Process {
+fn start_sshd(world: &TestWorld, folder: &TestFolder, port: u16) -> Process {
     let host_key = generate(folder, "ssh-host-key");
     let user_key = generate(folder, "ssh-user-key");
-    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), User::Nobody);
+    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), RunAs::Nobody);
     let known = format!("test-server {}", public_half(&host_key));
-    folder.file("ssh-known-hosts", &known, User::Nobody);
+    folder.file("ssh-known-hosts", &known, RunAs::Nobody);
     let config = format!(
         "ListenAddress 0.0.0.0:{port}
 HostKey {}
@@ -222,7 +222,7 @@ Subsystem sftp internal-sftp
         keys.display(),
         folder.join("server-bin").display(),
     );
-    let config = folder.file("sshd_config", &config, User::Nobody);
+    let config = folder.file("sshd_config", &config, RunAs::Nobody);
     let home = folder.join("server-home");
     let account = format!("nobody:x:65534:65534:nobody:{}:/bin/bash", home.display());
     let passwd = std::fs::read_to_string("/etc/passwd").expect("accounts are listed");
@@ -231,7 +231,7 @@ Subsystem sftp internal-sftp
     let sshd = skip::find("sshd").expect("was asked for");
     std::fs::create_dir_all("/run/sshd").expect("as its service makes it");
     let mut process = Launch::new("sshd", sshd)
-        .user(User::Root)
+        .user(RunAs::Root)
         .args(["-D", "-e", "-f"])
         .arg(config)
         .file(&passwd, "/etc/passwd")

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::folder::Folder;
+use super::folder::TestFolder;
 use super::keys::{generate, public_half};
 use super::netns::Namespace;
-use super::process::{Launch, Process, User};
+use super::process::{Launch, Process, RunAs};
 use super::skip;
 use super::wait::PATIENCE;
 
@@ -14,12 +14,12 @@ pub const PORT: u16 = 2222;
 
 /// Starts sshd as an ordinary user: it admits only that user, which is enough. It asks PAM about
 /// the account, because it cannot read the shadow file and would consider it locked.
-pub fn start_sshd(namespace: &Namespace, folder: &Folder) -> Process {
+pub fn start_sshd(namespace: &Namespace, folder: &TestFolder) -> Process {
     let host_key = generate(folder, "ssh-host-key");
     let user_key = generate(folder, "ssh-user-key");
-    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), User::Nobody);
+    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), RunAs::Nobody);
     let known = format!("test-server {}", public_half(&host_key));
-    folder.file("ssh-known-hosts", &known, User::Nobody);
+    folder.file("ssh-known-hosts", &known, RunAs::Nobody);
     let config = format!(
         "ListenAddress 127.0.0.1:{PORT}
 HostKey {}
@@ -33,7 +33,7 @@ Subsystem sftp internal-sftp
         host_key.display(),
         keys.display(),
     );
-    let config = folder.file("sshd_config", &config, User::Nobody);
+    let config = folder.file("sshd_config", &config, RunAs::Nobody);
     let sshd = skip::find("sshd").expect("was asked for");
     let mut process =
         Launch::new("sshd", sshd).args(["-D", "-e", "-f"]).arg(config).start(namespace, folder);
@@ -42,7 +42,12 @@ Subsystem sftp internal-sftp
 }
 
 /// Writes the configuration of an ssh that finds `Host server` at `host_name` by a `ProxyCommand`.
-pub fn ssh_config(folder: &Folder, name: &str, host_name: &str, proxy_command: &str) -> PathBuf {
+pub fn ssh_config(
+    folder: &TestFolder,
+    name: &str,
+    host_name: &str,
+    proxy_command: &str,
+) -> PathBuf {
     let config = format!(
         "Host server
 HostName {host_name}
@@ -59,5 +64,5 @@ ProxyCommand {proxy_command}
         folder.join("ssh-user-key").display(),
         folder.join("ssh-known-hosts").display(),
     );
-    folder.file(name, &config, User::Nobody)
+    folder.file(name, &config, RunAs::Nobody)
 }

@@ -17,26 +17,26 @@ const PROGRESS: u64 = 8 * 1024;
 
 /// Both streams of a session.
 pub struct Streams {
-    ways: [Way; 2],
+    ways: [StreamDirection; 2],
     ends: [TcpStream; 2],
     stop: Arc<AtomicBool>,
 }
 
 /// One direction.
-struct Way {
+struct StreamDirection {
     sender: Option<JoinHandle<u64>>,
     receiver: Option<JoinHandle<u64>>,
-    seen: Arc<Seen>,
+    seen: Arc<SeenBytes>,
 }
 
-/// What one receiver has seen.
-struct Seen {
+/// The bytes that one receiver has seen.
+struct SeenBytes {
     bytes: AtomicU64,
     /// When bytes last arrived, and the longest time without any.
     pause: Mutex<(Instant, Duration)>,
 }
 
-impl Seen {
+impl SeenBytes {
     fn note(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
         let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,12 +55,12 @@ impl Streams {
         }
         let way = |from: &TcpStream, to: &TcpStream, pattern: Pattern| {
             let [from, to] = [from, to].map(|end| end.try_clone().expect("a descriptor"));
-            let seen = Arc::new(Seen {
+            let seen = Arc::new(SeenBytes {
                 bytes: AtomicU64::new(0),
                 pause: Mutex::new((Instant::now(), Duration::ZERO)),
             });
             let (stop, notes) = (Arc::clone(&stop), Arc::clone(&seen));
-            Way {
+            StreamDirection {
                 sender: Some(std::thread::spawn(move || send_at(&from, pattern, &stop, rate))),
                 receiver: Some(std::thread::spawn(move || {
                     receive_each(&to, pattern, |bytes| notes.note(bytes))

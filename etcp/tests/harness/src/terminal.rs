@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::folder::Folder;
+use super::folder::TestFolder;
 use super::netns::Namespace;
 use super::process::{Launch, Process};
 use super::wait::until_some;
@@ -27,7 +27,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts a program on a new terminal.
-    pub fn start(launch: Launch, namespace: &Namespace, folder: &Folder) -> Self {
+    pub fn start(launch: Launch, namespace: &Namespace, folder: &TestFolder) -> Self {
         Self::open(|stdin, stdout| launch.start_with(namespace, folder, stdin, Some(stdout)))
     }
 

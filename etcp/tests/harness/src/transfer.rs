@@ -1,8 +1,8 @@
 //! Faults spread over a file transfer.
 
-use super::fault::Fault;
+use super::fault::NetworkFault;
 use super::wait::{PATIENCE, until};
-use super::world::World;
+use super::world::TestWorld;
 
 /// The size of the copied files.
 pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
@@ -12,7 +12,7 @@ pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
 /// `arrived` returns how much has arrived; it must not be everything before the last fault, or the
 /// copy proved nothing.
 #[track_caller]
-pub fn strike_on_the_way(world: &World, faults: &[Fault], arrived: impl FnMut() -> u64) {
+pub fn strike_on_the_way(world: &TestWorld, faults: &[NetworkFault], arrived: impl FnMut() -> u64) {
     strike_on_the_way_of(FILE_LENGTH, world, faults, arrived);
 }
 
@@ -20,8 +20,8 @@ pub fn strike_on_the_way(world: &World, faults: &[Fault], arrived: impl FnMut() 
 #[track_caller]
 pub fn strike_on_the_way_of(
     total: u64,
-    world: &World,
-    faults: &[Fault],
+    world: &TestWorld,
+    faults: &[NetworkFault],
     mut arrived: impl FnMut() -> u64,
 ) {
     let step = total / (faults.len() as u64 + 2);

@@ -15,7 +15,7 @@ use super::wait::PATIENCE;
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum WorkloadEnding {
     /// Each end ends its stream after its last byte.
     InOrder,
     /// The application resets the session after its last byte.
@@ -24,29 +24,29 @@ pub enum Ending {
     ResetByTarget,
 }
 
-/// What one session does.
+/// The actions of one session.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct WorkloadPlan {
     seed: u64,
     up: u64,
     down: u64,
-    ending: Ending,
+    ending: WorkloadEnding,
     /// Milliseconds between two writes, 0 for the full rate.
     pause: u8,
 }
 
 const PLAN: usize = 26;
 
-/// The most that a slow session writes at once, in bytes.
+/// The maximum number of bytes that a slow session writes at once.
 const SLOW_WRITE: usize = 3000;
 
-impl Plan {
+impl WorkloadPlan {
     /// Returns a plan with up to `most` bytes each way; one session in ten is reset.
     pub fn random(random: &mut Random, most: u64) -> Self {
         let ending = match random.next() % 20 {
-            0 => Ending::ResetByApplication,
-            1 => Ending::ResetByTarget,
-            _ => Ending::InOrder,
+            0 => WorkloadEnding::ResetByApplication,
+            1 => WorkloadEnding::ResetByTarget,
+            _ => WorkloadEnding::InOrder,
         };
         let mut length = || if random.one_in(20) { 0 } else { random.magnitude(1..most) };
         let (up, down) = (length(), length());
@@ -63,18 +63,18 @@ impl Plan {
     /// Returns the same plan for an application that cannot reset its session.
     pub fn without_reset_by_application(self) -> Self {
         let ending = match self.ending {
-            Ending::ResetByApplication => Ending::InOrder,
+            WorkloadEnding::ResetByApplication => WorkloadEnding::InOrder,
             other => other,
         };
         Self { ending, ..self }
     }
 
     /// The same number of bytes each way, with this ending.
-    pub fn of(bytes: u64, ending: Ending) -> Self {
+    pub fn of(bytes: u64, ending: WorkloadEnding) -> Self {
         Self { seed: 1, up: bytes, down: bytes, ending, pause: 0 }
     }
 
-    pub fn ending(&self) -> Ending {
+    pub fn ending(&self) -> WorkloadEnding {
         self.ending
     }
 
@@ -96,9 +96,9 @@ impl Plan {
     fn decode(bytes: &[u8; PLAN]) -> Self {
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes);
         let ending = match bytes[24] {
-            0 => Ending::InOrder,
-            1 => Ending::ResetByApplication,
-            2 => Ending::ResetByTarget,
+            0 => WorkloadEnding::InOrder,
+            1 => WorkloadEnding::ResetByApplication,
+            2 => WorkloadEnding::ResetByTarget,
             other => panic!("no plan ends with {other}: the first bytes of a session are wrong"),
         };
         let [seed, up, down] = [0, 8, 16].map(|at| number(at).expect("eight bytes"));
@@ -115,7 +115,7 @@ impl Plan {
     pub fn run_application_on(self, stream: TcpStream, patience: Duration) {
         let stream = patient(stream, patience);
         (&stream).write_all(&self.encode()).expect("a new session takes its plan");
-        self.run(stream, self.half(0), self.half(1), Ending::ResetByApplication);
+        self.run(stream, self.half(0), self.half(1), WorkloadEnding::ResetByApplication);
     }
 
     /// Runs the application's end if it is a program with pipes, which cannot tell a reset from an
@@ -151,7 +151,7 @@ impl Plan {
             Err(error) => panic!("a session came without its plan: {error}"),
         }
         let plan = Self::decode(&bytes);
-        plan.run(stream, plan.half(1), plan.half(0), Ending::ResetByTarget);
+        plan.run(stream, plan.half(1), plan.half(0), WorkloadEnding::ResetByTarget);
     }
 
     fn half(&self, direction: u64) -> Half {
@@ -161,13 +161,13 @@ impl Plan {
     }
 
     /// Runs one end: `own` is the ending that this end must cause.
-    fn run(self, stream: TcpStream, sends: Half, receives: Half, own: Ending) {
+    fn run(self, stream: TcpStream, sends: Half, receives: Half, own: WorkloadEnding) {
         if self.ending == own {
             sends.send(&mut &stream).expect("nobody else ends this session");
             set_socket_linger(&stream, Some(Duration::ZERO)).expect("an option is set");
             return;
         }
-        let is_in_order = self.ending == Ending::InOrder;
+        let is_in_order = self.ending == WorkloadEnding::InOrder;
         let (sent, received) = std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let sent = sends.send(&mut &stream);

@@ -8,16 +8,16 @@
 //! ```
 //!
 //! To the server, each uplink is another address, as two access networks are. The client has the
-//! addresses of one uplink, or of both after [`World::move_soft`]; then packets leave by the uplink
+//! addresses of one uplink, or of both after [`TestWorld::move_soft`]; then packets leave by the uplink
 //! whose address they carry, as phones and NetworkManager set it up. In a world made by
-//! [`World::over`], the leg between s1 and wan is a link of linkem's.
+//! [`TestWorld::over`], the leg between s1 and wan is a link of linkem's.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use super::link::{End, Link};
+use super::link::{LinkEnd, VethLink};
 use super::netns::{Namespace, remove_orphans};
-use super::pair::Family;
+use super::pair::IpFamily;
 use super::router::Router;
 
 /// The port sproxy listens on, and so every carrier's.
@@ -26,11 +26,11 @@ pub const CARRIER_PORT: u16 = 6200;
 const PREFIX: &str = "etcp-test-";
 
 /// The namespaces, and which uplink the client uses.
-pub struct World {
+pub struct TestWorld {
     pub client: Namespace,
     pub router: Router,
     pub server: Namespace,
-    link: Option<Link>,
+    link: Option<VethLink>,
     uplink: AtomicU8,
 }
 
@@ -38,7 +38,7 @@ pub struct World {
 const NEAR: [&str; 4] = ["10.71.9.1/24", "10.71.9.2/24", "fd71:9::1/64", "fd71:9::2/64"];
 const FAR: [&str; 2] = ["10.71.9.10/24", "fd71:9::10/64"];
 
-impl World {
+impl TestWorld {
     /// Makes the world, with the client on uplink 1.
     pub fn new() -> Self {
         Self::make(|router, server| {
@@ -51,11 +51,15 @@ impl World {
     /// the server.
     pub fn over(settings: &[&str]) -> Self {
         Self::make(|router, server| {
-            Some(Link::start(&End(router, "s1", &NEAR), &End(server, "wan", &FAR), settings))
+            Some(VethLink::start(
+                &LinkEnd(router, "s1", &NEAR),
+                &LinkEnd(server, "wan", &FAR),
+                settings,
+            ))
         })
     }
 
-    fn make(join: impl FnOnce(&Namespace, &Namespace) -> Option<Link>) -> Self {
+    fn make(join: impl FnOnce(&Namespace, &Namespace) -> Option<VethLink>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans(PREFIX);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +87,7 @@ impl World {
     }
 
     /// The link, in a world made by [`Self::over`].
-    pub fn link(&self) -> &Link {
+    pub fn link(&self) -> &VethLink {
         self.link.as_ref().expect("this world has a link")
     }
 
@@ -120,14 +124,14 @@ impl World {
     }
 
     /// Moves abruptly to a network of only one family.
-    pub fn use_uplink_of(&self, uplink: u8, family: Family) {
+    pub fn use_uplink_of(&self, uplink: u8, family: IpFamily) {
         self.remove_uplink(3 - uplink);
         self.add_uplink_of(uplink, family, "2");
     }
 
     /// Gives an uplink back the address that ends in `host`, in IPv4, and the default route.
     pub fn add_uplink_as(&self, uplink: u8, host: &str) {
-        self.add_uplink_of(uplink, Family::V4, host);
+        self.add_uplink_of(uplink, IpFamily::V4, host);
     }
 
     /// Removes an uplink's addresses and routes. Its device stays up.
@@ -144,16 +148,16 @@ impl World {
     }
 
     fn add_uplink(&self, n: u8) {
-        for family in [Family::V4, Family::V6] {
+        for family in [IpFamily::V4, IpFamily::V6] {
             self.add_uplink_of(n, family, "2");
         }
     }
 
-    fn add_uplink_of(&self, n: u8, family: Family, host: &str) {
+    fn add_uplink_of(&self, n: u8, family: IpFamily, host: &str) {
         let (dev, table) = (format!("up{n}"), format!("table 10{n}"));
         let (flag, address, gateway) = match family {
-            Family::V4 => ("-4", format!("10.71.{n}.{host}/24"), format!("10.71.{n}.1")),
-            Family::V6 => ("-6", format!("fd71:{n}::{host}/64"), format!("fd71:{n}::1")),
+            IpFamily::V4 => ("-4", format!("10.71.{n}.{host}/24"), format!("10.71.{n}.1")),
+            IpFamily::V6 => ("-6", format!("fd71:{n}::{host}/64"), format!("fd71:{n}::1")),
         };
         self.client.ip(
             flag,

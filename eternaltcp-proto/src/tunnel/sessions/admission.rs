@@ -9,7 +9,7 @@ use crate::limits::RESERVE;
 use crate::reason::{Cause, Reset};
 use crate::session::{Opening, Session};
 use crate::time::Time;
-use crate::tunnel::OpenError;
+use crate::tunnel::SessionOpenError;
 
 /// Why a session of the peer is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +51,10 @@ impl Sessions {
         config: &Config,
         limit: u64,
         target: Bytes,
-    ) -> Result<SessionId, OpenError> {
-        let id = self.next_id.ok_or(OpenError::NumbersUsedUp)?;
+    ) -> Result<SessionId, SessionOpenError> {
+        let id = self.next_id.ok_or(SessionOpenError::NumbersUsedUp)?;
         if !self.shares.admit() {
-            return Err(OpenError::LimitReached);
+            return Err(SessionOpenError::LimitReached);
         }
         self.next_id = id.successor();
         self.insert(id, Session::opened_by_us(config, limit, target));

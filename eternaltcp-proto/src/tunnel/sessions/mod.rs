@@ -1,4 +1,4 @@
-//! All sessions of a tunnel, and what they share: the sums, the scheduler and the lists of those
+//! All sessions of a tunnel, and their shared state: the sums, the scheduler and the lists of those
 //! that the driver is told of.
 //!
 //! A session is changed only here: by [`Sessions::with`], which updates the sums and records the
@@ -154,7 +154,7 @@ impl Sessions {
         self.shares.pool().committed()
     }
 
-    /// Returns what all sessions hold, in both directions.
+    /// Returns the units that all sessions hold, in both directions.
     pub(super) fn held(&self) -> u64 {
         let sent: u64 = self.table.values().map(|session| session.send().held()).sum();
         sent + self.backlogged() + self.received()

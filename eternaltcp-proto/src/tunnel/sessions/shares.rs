@@ -1,16 +1,16 @@
-//! Sums over the sessions: what they hold, and what they take of the peer's pool.
+//! Sums over the sessions: the units that they hold, and those that they use of the peer's pool.
 
-use crate::limits::{Pool, RESERVE};
+use crate::limits::{RESERVE, UnitPool};
 use crate::session::Session;
 
-/// What one session holds.
+/// The units that one session holds.
 #[derive(Clone, Copy)]
 pub(super) struct Share {
     /// Its part of the peer's pool.
     charged: u64,
     /// Bytes in its backlog.
     backlogged: u64,
-    /// The cost of what it received and has not delivered.
+    /// The cost of received data that it has not delivered.
     received: u64,
 }
 
@@ -28,7 +28,7 @@ impl Share {
 #[derive(Debug)]
 pub(super) struct Shares {
     /// The peer's pool, which our packets fill.
-    pool: Pool,
+    pool: UnitPool,
     /// Bytes in all backlogs.
     backlogged: u64,
     /// The cost of everything that was received and not delivered.
@@ -37,10 +37,10 @@ pub(super) struct Shares {
 
 impl Shares {
     pub(super) fn new(pool_limit: u64) -> Self {
-        Self { pool: Pool::new(pool_limit), backlogged: 0, received: 0 }
+        Self { pool: UnitPool::new(pool_limit), backlogged: 0, received: 0 }
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &UnitPool {
         &self.pool
     }
 

@@ -12,7 +12,7 @@ impl Sessions {
         (self.next_id, self.peer_id)
     }
 
-    /// Sets what [`Self::last_ids`] gives.
+    /// Sets the values that [`Self::last_ids`] returns.
     pub(in crate::tunnel) fn set_last_ids(
         &mut self,
         next_id: Option<SessionId>,
@@ -21,8 +21,8 @@ impl Sessions {
         (self.next_id, self.peer_id) = (next_id, peer_id);
     }
 
-    /// Puts a session back. `limit` is what the peer knows of each session's limit. Returns
-    /// whether nobody has answered its opening.
+    /// Puts a session back. `limit` is each session's limit as the peer knows it. Returns whether
+    /// nobody has answered its opening.
     pub(in crate::tunnel) fn restore(
         &mut self,
         limit: u64,

@@ -11,11 +11,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::judge::Verdicts;
-use super::{Candidate, Common, Connected, DialError, Dialed};
+use super::{Common, Connected, DialAddress, DialError, Dialed};
 use crate::client::Pins;
 use crate::client::keys::Loaded;
-use crate::client::path::{Path, chosen_path, path_from, source_address};
-use crate::client::questions::Asker;
+use crate::client::path::{NetworkPath, chosen_path, path_from, source_address};
+use crate::client::questions::AgentAccess;
 use crate::driver::CarrierIo;
 use crate::net::socket::{carrier_socket, prepare_carrier, use_small_segments};
 use eternaltcp_sys::bind_to_device;
@@ -38,7 +38,7 @@ pub(super) struct Attempts {
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) is_new: bool,
     /// The path to use; `None` for the system's choice within the user's pins.
-    pub(super) path: Option<Path>,
+    pub(super) path: Option<NetworkPath>,
     pub(super) is_small: bool,
     pub(super) connected: Connected,
 }
@@ -50,7 +50,7 @@ impl Attempts {
     }
 
     /// Makes a carrier to this candidate.
-    pub(super) async fn run(self: Arc<Self>, candidate: Candidate) -> Result<Dialed, DialError> {
+    pub(super) async fn run(self: Arc<Self>, candidate: DialAddress) -> Result<Dialed, DialError> {
         let failed = |error| self.connect_error(candidate, error);
         let user = self.user_key().await?;
         let started = Instant::now();
@@ -70,7 +70,7 @@ impl Attempts {
     }
 
     /// Makes a connection to the candidate's address, which is checked within a handshake.
-    pub(super) async fn connect(&self, candidate: Candidate) -> Result<TcpStream, DialError> {
+    pub(super) async fn connect(&self, candidate: DialAddress) -> Result<TcpStream, DialError> {
         let failed = |error| self.connect_error(candidate, error);
         let address = candidate.address;
         let socket = self.open(address, failed)?;
@@ -94,13 +94,13 @@ impl Attempts {
         &self,
         stream: TcpStream,
         user: Option<Loaded>,
-        candidate: Candidate,
+        candidate: DialAddress,
         round_trip: Duration,
         failed: impl Fn(io::Error) -> DialError,
     ) -> Result<Dialed, DialError> {
-        let Candidate { server, address } = candidate;
+        let DialAddress { server, address } = candidate;
         let (tls, asker) = self.credentials(user)?;
-        let rejected = Rejected::default();
+        let rejected = ServerRejected::default();
         let tls = tls.judging(self.judgement(server, &rejected));
         let mut connection = Connection::client(&tls)?;
         if asker.is_some() || self.may_ask_about(server).await {
@@ -140,7 +140,10 @@ impl Attempts {
 
     /// Returns the TLS configuration that proves the user's key, or the tunnel's. An agent may ask
     /// its user, and needs a permit for it.
-    fn credentials(&self, user: Option<Loaded>) -> Result<(ClientTls, Option<Asker>), TlsError> {
+    fn credentials(
+        &self,
+        user: Option<Loaded>,
+    ) -> Result<(ClientTls, Option<AgentAccess>), TlsError> {
         match user {
             Some(Loaded::Agent(identity)) => {
                 let asker = self.common.questions.asker();
@@ -160,7 +163,7 @@ impl Attempts {
 
     /// Returns the judgement of `server`'s key within the handshake. The reason of a rejection is
     /// stored in `rejected`; if that was dropped, nobody waits for the result.
-    fn judgement(&self, server: usize, rejected: &Rejected) -> Judgement {
+    fn judgement(&self, server: usize, rejected: &ServerRejected) -> Judgement {
         let (common, verdicts) = (Arc::clone(&self.common), Arc::clone(&self.verdicts));
         let (is_new, rejected) = (self.is_new, Arc::downgrade(&rejected.0));
         Arc::new(move |key| {
@@ -201,7 +204,7 @@ impl Attempts {
         Ok(TcpSocket::from_std_stream(socket.into()))
     }
 
-    fn path_of(&self, stream: &TcpStream) -> io::Result<Path> {
+    fn path_of(&self, stream: &TcpStream) -> io::Result<NetworkPath> {
         match &self.path {
             Some(path) => Ok(path.clone()),
             None => Ok(path_from(stream.local_addr()?)),
@@ -209,7 +212,7 @@ impl Attempts {
     }
 
     /// Returns the error of a connection to the server, or to its proxy.
-    fn connect_error(&self, candidate: Candidate, error: io::Error) -> DialError {
+    fn connect_error(&self, candidate: DialAddress, error: io::Error) -> DialError {
         let name = self.describe(candidate);
         match self.common.proxy_to(candidate.server) {
             Some(_) => DialError::ConnectProxy(name, error),
@@ -219,7 +222,7 @@ impl Attempts {
 
     /// Describes the server, or its proxy, as the user wrote it, and the address if that is
     /// different.
-    fn describe(&self, candidate: Candidate) -> String {
+    fn describe(&self, candidate: DialAddress) -> String {
         let common = &self.common;
         let server = match common.proxy_to(candidate.server) {
             Some(proxy) => format!("the proxy {proxy}"),
@@ -232,9 +235,9 @@ impl Attempts {
 
 /// The reason why a server was rejected within the handshake.
 #[derive(Default)]
-struct Rejected(Arc<Mutex<Option<DialError>>>);
+struct ServerRejected(Arc<Mutex<Option<DialError>>>);
 
-impl Rejected {
+impl ServerRejected {
     fn take(&self) -> Option<DialError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -249,7 +252,7 @@ fn limit_silence(stream: &TcpStream, limit: Option<Duration>) {
 
 /// Binds to the path's address, and to its interface unless the system would choose this path
 /// anyway.
-fn bind_to_path(socket: &Socket, path: &Path, server: SocketAddr) -> io::Result<()> {
+fn bind_to_path(socket: &Socket, path: &NetworkPath, server: SocketAddr) -> io::Result<()> {
     if chosen_path(server, &Pins::default()).as_ref() != Some(path) {
         bind_to_device(socket, &path.interface)?;
     }

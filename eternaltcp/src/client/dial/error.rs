@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::{Family, ProxyRefusal, Rejection};
-use crate::net::race::Failure;
+use crate::net::race::AttemptError;
 use eternaltcp_tls::{HandshakeError, TlsError};
 
 /// The reason why there is no carrier. All except [`DialError::Trust`] and [`DialError::Key`] may
@@ -114,7 +114,7 @@ impl DialError {
     }
 }
 
-impl Failure for DialError {
+impl AttemptError for DialError {
     /// Returns the error of the attempt that came farther.
     fn or_graver(self, other: Self) -> Self {
         if other.progress() > self.progress() { other } else { self }
@@ -134,7 +134,7 @@ mod tests {
     use crate::client::RejectionReason;
 
     #[test]
-    fn the_reason_that_is_told_is_of_the_try_that_came_farthest() {
+    fn the_reported_reason_is_of_the_attempt_that_came_farthest() {
         let unknown = || Rejection::new(RejectionReason::HostKeyUnknown, "unknown");
         let trust = || DialError::Trust(unknown());
         let silent = || DialError::TimedOut("a".to_owned());

@@ -28,18 +28,18 @@ struct Home {
 /// The verdicts of one dial, so that a user is asked about a server once, however many carriers
 /// reach it.
 #[derive(Default, Debug)]
-pub(super) struct Verdicts(Mutex<Vec<Verdict>>);
+pub(super) struct Verdicts(Mutex<Vec<KeyDecision>>);
 
 /// The result for a server's key.
 #[derive(Debug)]
-struct Verdict {
+struct KeyDecision {
     server: usize,
     key: PublicKey,
     found: Result<(), Rejection>,
 }
 
 impl Verdicts {
-    fn lock(&self) -> MutexGuard<'_, Vec<Verdict>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<KeyDecision>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,7 +80,7 @@ impl Judge {
             return Err(DialError::Trust(why));
         }
         let found = self.trust.check(self.servers.at(server), key);
-        verdicts.push(Verdict { server, key: key.clone(), found: found.clone() });
+        verdicts.push(KeyDecision { server, key: key.clone(), found: found.clone() });
         found.map_err(DialError::Trust)
     }
 

@@ -32,17 +32,17 @@ use tracing::{Instrument, debug};
 pub(crate) use error::DialError;
 
 use super::keys::KeyRing;
-use super::path::{Path, chosen_path, other_paths};
-use super::questions::{Asker, Questions};
+use super::path::{NetworkPath, chosen_path, other_paths};
+use super::questions::{AgentAccess, Questions};
 use super::{ClientConfig, Pins, Proxy, Servers, StartError, Via};
 use crate::driver::CarrierIo;
 use crate::net::congestion::Congestion;
-use crate::net::race::{self, Failure as _, race};
+use crate::net::race::{self, AttemptError as _, race};
 use crate::net::socket::Mptcp;
 use attempt::Attempts;
 use eternaltcp_tls::{ClientTls, Identity, PublicKey};
 use judge::{Judge, Verdicts};
-use names::Names;
+use names::NameCache;
 use segments::Segments;
 
 /// Makes carriers to the servers of one client. Cheap to clone.
@@ -51,13 +51,13 @@ pub(super) struct Dialer(Arc<Common>);
 
 /// A destination for a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Candidate {
+struct DialAddress {
     /// The server, by its position in the order of preference.
     server: usize,
     address: SocketAddr,
 }
 
-impl race::Candidate for Candidate {
+impl race::Candidate for DialAddress {
     fn preference(&self) -> usize {
         self.server
     }
@@ -74,7 +74,7 @@ struct Common {
     wires: Arc<RwLock<()>>,
     mptcp: Mptcp,
     congestion: Option<Congestion>,
-    names: Names,
+    names: NameCache,
     judge: Judge,
     /// The user's keys, tried one after the other: for a new tunnel.
     keys: KeyRing,
@@ -83,7 +83,7 @@ struct Common {
     tunnel: ClientTls,
     tunnel_key: PublicKey,
     /// The addresses that worked last, at most one for each server.
-    last: Mutex<Vec<Candidate>>,
+    last: Mutex<Vec<DialAddress>>,
     segments: Segments,
 }
 
@@ -94,9 +94,9 @@ pub(super) struct DialRequest {
     /// The carrier is for a new tunnel, and proves the user's key.
     pub(super) is_new: bool,
     /// The path to use.
-    pub(super) path: Option<Path>,
+    pub(super) path: Option<NetworkPath>,
     /// Further paths that are tried at the same time, because the first is suspected.
-    pub(super) also: Vec<Path>,
+    pub(super) also: Vec<NetworkPath>,
     /// Only this many servers, the preferred ones, or all if `None`.
     pub(super) servers: Option<usize>,
     /// Only small packets may pass: use small segments.
@@ -110,7 +110,7 @@ pub(crate) struct Dialed {
     /// The server, by its position in the order of preference.
     pub(super) server: usize,
     /// The path that it takes.
-    pub(super) path: Path,
+    pub(super) path: NetworkPath,
     /// Its segments are small.
     is_small: bool,
     /// Time that TCP took to connect: a round trip, or more if packets were lost.
@@ -118,15 +118,15 @@ pub(crate) struct Dialed {
     address: SocketAddr,
     key: PublicKey,
     /// Keeps the question for it open until this is handled.
-    _asker: Option<Asker>,
+    _asker: Option<AgentAccess>,
 }
 
 impl Dialer {
     pub(super) fn new(config: &ClientConfig) -> Result<Self, StartError> {
-        Self::with_names(config, Names::default())
+        Self::with_names(config, NameCache::default())
     }
 
-    fn with_names(config: &ClientConfig, names: Names) -> Result<Self, StartError> {
+    fn with_names(config: &ClientConfig, names: NameCache) -> Result<Self, StartError> {
         config.mptcp.check();
         config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
         let own = Identity::generate()?;
@@ -182,13 +182,13 @@ impl Dialer {
 
     /// Returns the path that the system would choose now to the server that answered last; `None`
     /// if there is none, or none has answered yet.
-    pub(super) fn chosen_path(&self) -> Option<Path> {
+    pub(super) fn chosen_path(&self) -> Option<NetworkPath> {
         chosen_path(self.newest()?, &self.0.pins)
     }
 
     /// Returns further paths to that server than the system's own choice, or than `current` if
     /// there is no choice.
-    pub(super) fn other_paths(&self, current: Option<&Path>) -> Vec<Path> {
+    pub(super) fn other_paths(&self, current: Option<&NetworkPath>) -> Vec<NetworkPath> {
         let Some(server) = self.newest().filter(|_| self.0.via.is_none()) else {
             return Vec::new();
         };
@@ -199,10 +199,10 @@ impl Dialer {
 
     /// Returns a path to that server over another interface than that of `current`: preferably the
     /// system's choice.
-    pub(super) fn path_beside(&self, current: &Path) -> Option<Path> {
+    pub(super) fn path_beside(&self, current: &NetworkPath) -> Option<NetworkPath> {
         let server = self.newest().filter(|_| self.0.via.is_none())?;
         let chosen = chosen_path(server, &self.0.pins);
-        let is_other = |path: &Path| path.interface != current.interface;
+        let is_other = |path: &NetworkPath| path.interface != current.interface;
         let others = other_paths(server, current, &self.0.pins);
         chosen.into_iter().chain(others).find(is_other)
     }
@@ -287,7 +287,7 @@ async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed,
     let common = &attempts.common;
     let source = attempts.source();
     let family = common.pins.family;
-    let fits = move |it: &Candidate| {
+    let fits = move |it: &DialAddress| {
         servers.is_none_or(|count| it.server < count)
             && family.is_none_or(|family| family.has(it.address.ip()))
             && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
@@ -301,7 +301,7 @@ async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed,
         let common = Arc::clone(common);
         lookups.spawn(async move {
             let found = common.names.resolve(&name).await?;
-            let found = found.into_iter().map(|address| Candidate { server, address });
+            let found = found.into_iter().map(|address| DialAddress { server, address });
             let fitting: Vec<_> = found.filter(fits).collect();
             match (family, source) {
                 (Some(family), _) if fitting.is_empty() => {
@@ -329,7 +329,7 @@ impl Common {
     fn won(&self, dialed: Dialed) -> Dialed {
         let Dialed { server, address, path, round_trip, .. } = &dialed;
         debug!("carrier to {address} ({}) over {path}: {round_trip:?}", self.servers.at(*server));
-        let candidate = Candidate { server: *server, address: *address };
+        let candidate = DialAddress { server: *server, address: *address };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|it| it.server != candidate.server);
         last.push(candidate);

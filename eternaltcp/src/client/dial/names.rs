@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::DialError;
-use crate::address::Server;
+use crate::address::ServerAddress;
 use crate::net::race::in_turns;
 
 /// Time that a dial waits for a name.
@@ -29,27 +29,27 @@ const FRESH: Duration = Duration::from_secs(5);
 const MAX_RUNNING: usize = 4;
 
 /// A look-up of one name.
-pub(super) type LookUp = dyn Fn(Server) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>
+pub(super) type Resolve = dyn Fn(ServerAddress) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>
     + Send
     + Sync;
 
 /// The result of a look-up, for every dial that waits for it.
-type Answer = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
+type LookupResult = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
 
 /// Resolves names.
-pub(super) struct Names {
-    lookup: Arc<LookUp>,
+pub(super) struct NameCache {
+    lookup: Arc<Resolve>,
     running: Mutex<Vec<Running>>,
 }
 
 /// A running look-up; the newest of a name is last.
 struct Running {
-    server: Server,
+    server: ServerAddress,
     since: Instant,
-    answer: watch::Receiver<Option<Answer>>,
+    answer: watch::Receiver<Option<LookupResult>>,
 }
 
-impl Default for Names {
+impl Default for NameCache {
     /// Uses the system's name services: its hosts file, DNS, and others.
     fn default() -> Self {
         Self::new(Arc::new(|server| {
@@ -60,19 +60,22 @@ impl Default for Names {
     }
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for NameCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Names")
     }
 }
 
-impl Names {
-    pub(super) fn new(lookup: Arc<LookUp>) -> Self {
+impl NameCache {
+    pub(super) fn new(lookup: Arc<Resolve>) -> Self {
         Self { lookup, running: Mutex::default() }
     }
 
     /// Returns the addresses of a server, in the order to dial them.
-    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<SocketAddr>, DialError> {
+    pub(super) async fn resolve(
+        &self,
+        server: &ServerAddress,
+    ) -> Result<Vec<SocketAddr>, DialError> {
         let mut answer = self.join(server);
         let failed = |error| DialError::Resolve(server.host.clone(), error);
         let found = timeout(PATIENCE, answer.wait_for(Option::is_some)).await;
@@ -87,7 +90,7 @@ impl Names {
     }
 
     /// Joins a look-up of this name, or starts one.
-    fn join(&self, server: &Server) -> watch::Receiver<Option<Answer>> {
+    fn join(&self, server: &ServerAddress) -> watch::Receiver<Option<LookupResult>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|it| it.answer.borrow().is_none() && it.answer.has_changed().is_ok());
         let mine = running.iter().rev().filter(|it| it.server == *server);
@@ -120,10 +123,10 @@ mod tests {
     }
 
     /// Returns names whose look-ups are counted, and end when told to.
-    fn held() -> (Arc<Names>, Arc<AtomicUsize>, Arc<Notify>) {
+    fn held() -> (Arc<NameCache>, Arc<AtomicUsize>, Arc<Notify>) {
         let (count, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let (counter, gate) = (Arc::clone(&count), Arc::clone(&go));
-        let names = Names::new(Arc::new(move |_| {
+        let names = NameCache::new(Arc::new(move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
             let gate = Arc::clone(&gate);
             Box::pin(async move {
@@ -137,7 +140,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dials_share_a_look_up_that_is_under_way() {
         let (names, count, go) = held();
-        let server: Server = "example.org".parse().unwrap();
+        let server: ServerAddress = "example.org".parse().unwrap();
         let (first, second) = (names.join(&server), names.join(&server));
         assert_eq!(count.load(Ordering::Relaxed), 1);
         drop(names.join(&"example.net".parse().unwrap()));
@@ -155,7 +158,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_look_up_that_hangs_is_replaced_a_few_times() {
         let (names, count, _go) = held();
-        let server: Server = "example.org".parse().unwrap();
+        let server: ServerAddress = "example.org".parse().unwrap();
         for _ in 0..20 {
             let error = names.resolve(&server).await.unwrap_err();
             assert!(error.to_string().starts_with("cannot resolve example.org yet: "), "{error}");
@@ -165,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_needs_no_look_up_and_keeps_its_scope() {
-        let names = Names::default();
+        let names = NameCache::default();
         let found = names.resolve(&"192.0.2.1:7".parse().unwrap()).await.unwrap();
         assert_eq!(found, [parse("192.0.2.1:7")]);
     }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug};
 
 use super::attempt::Attempts;
-use super::{Candidate, DialError, Dialed};
+use super::{DialAddress, DialError, Dialed};
 use crate::client::Via;
 use crate::net::socket::prepare_carrier;
 use crate::process::as_started;
@@ -28,7 +28,7 @@ use crate::process::as_started;
 /// Time for a program to be connected: a login over a very slow path.
 const THROUGH: Duration = Duration::from_secs(60);
 
-/// The most output before that, in bytes.
+/// The maximum amount of output before that, in bytes.
 const MAX_NOISE: u64 = 1 << 20;
 
 /// The longest line on its stderr, in bytes; a longer one is split.
@@ -43,8 +43,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Time for reading the remaining output of a program that has exited.
 const COMPLAINT: Duration = Duration::from_millis(200);
 
-/// The most bytes that the kernel may hold of a carrier between here and the program: a keystroke
-/// waits behind them.
+/// The maximum number of bytes that the kernel may hold of a carrier between here and the program:
+/// a keystroke waits behind them.
 const HELD: usize = 32 * 1024;
 
 /// Attempts to make a pair, because other users of this machine may connect to it.
@@ -56,7 +56,7 @@ impl Attempts {
         let failed = |error: io::Error| DialError::Program(via.name.clone(), error.to_string());
         let user = self.user_key().await?;
         let started = Instant::now();
-        let mut program = Program::start(via).map_err(failed)?;
+        let mut program = CarrierProgram::start(via).map_err(failed)?;
         // Nothing reports when its machine has answered: until it is connected, no other program is
         // started beside it, unless it takes long.
         (self.connected)();
@@ -79,7 +79,7 @@ impl Attempts {
             drop(held);
         });
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        let candidate = Candidate { server: 0, address: via.route_to.unwrap_or(nowhere) };
+        let candidate = DialAddress { server: 0, address: via.route_to.unwrap_or(nowhere) };
         let done = self.authenticate(near, user, candidate, started.elapsed(), failed).await;
         let mut dialed = match done {
             // Only its output shows whether it was connected.
@@ -97,7 +97,7 @@ impl Attempts {
 }
 
 /// A running program; dropping this asks it to exit.
-struct Program {
+struct CarrierProgram {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
@@ -108,7 +108,7 @@ struct Program {
 /// The last complaint of a program.
 type LastWords = Arc<Mutex<Option<CleanText>>>;
 
-impl Program {
+impl CarrierProgram {
     fn start(via: &Via) -> io::Result<Self> {
         let mut command = Command::new(&via.program);
         command.args(&via.args).process_group(0);
@@ -138,7 +138,7 @@ impl Program {
         drop(self.stdin.take());
         let mut text = Vec::new();
         let stderr = self.stderr.take()?;
-        // What was read by then has to be enough.
+        // The output read by then has to be enough.
         let _ = timeout(HALF, stderr.take(MAX_NOISE).read_to_end(&mut text)).await;
         let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
         lines.rfind(|line| !line.is_empty()).map(CleanText::from_bytes)
@@ -193,7 +193,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for CarrierProgram {
     fn drop(&mut self) {
         self.end();
     }
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_program_says_before_its_marker_is_noise() {
+    async fn output_of_a_program_before_its_marker_is_skipped() {
         for (output, is_through) in [
             ("MARK 1\nrest", true),
             ("Welcome!\nno newline MARK 1\r\nrest", true),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_fails_is_told_by_its_last_words() {
+    async fn a_failed_program_is_reported_with_its_last_output() {
         let via = Via {
             name: "a test".to_owned(),
             program: "sh".into(),
@@ -280,7 +280,7 @@ mod tests {
             marker: "MARK 1".to_owned(),
             route_to: None,
         };
-        let mut program = Program::start(&via).unwrap();
+        let mut program = CarrierProgram::start(&via).unwrap();
         assert!(program.get_through(&via).await.is_err());
         assert_eq!(program.complaint().await.as_deref(), Some("Permission denied."));
     }
@@ -308,7 +308,7 @@ mod tests {
             marker: "hello MARK 1".to_owned(),
             route_to: None,
         };
-        let mut program = Program::start(&via).unwrap();
+        let mut program = CarrierProgram::start(&via).unwrap();
         program.get_through(&via).await.unwrap();
         let id = program.child.id().unwrap();
         let (mut near, far) = pair().await.unwrap();

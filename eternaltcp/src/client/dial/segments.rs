@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most addresses that are remembered.
+/// The maximum number of addresses that are remembered.
 const MAX: usize = 8;
 
 /// How long they are remembered. The cause may be gone, and large segments cost less.

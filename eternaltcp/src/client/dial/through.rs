@@ -3,11 +3,12 @@
 use tokio::net::TcpStream;
 
 use super::attempt::Attempts;
-use super::{Candidate, DialError};
-use crate::address::Server;
+use super::{DialAddress, DialError};
+use crate::address::ServerAddress;
 use crate::client::Proxy;
 
-/// The most addresses of a server that are requested from a proxy that takes only addresses.
+/// The maximum number of addresses of a server that are requested from a proxy that takes only
+/// addresses.
 const MAX_ADDRESSES: usize = 4;
 
 impl Attempts {
@@ -15,7 +16,7 @@ impl Attempts {
     pub(super) async fn connect_through(
         &self,
         proxy: &Proxy,
-        candidate: Candidate,
+        candidate: DialAddress,
     ) -> Result<TcpStream, DialError> {
         let server = self.common.servers.at(candidate.server);
         let mut targets = self.targets(proxy, server).await?.into_iter();
@@ -33,13 +34,18 @@ impl Attempts {
         }
     }
 
-    /// Returns what the proxy is asked for: the server by its name, or each of its addresses.
-    async fn targets(&self, proxy: &Proxy, server: &Server) -> Result<Vec<Server>, DialError> {
+    /// Returns the targets that are requested from the proxy: the server by its name, or each of
+    /// its addresses.
+    async fn targets(
+        &self,
+        proxy: &Proxy,
+        server: &ServerAddress,
+    ) -> Result<Vec<ServerAddress>, DialError> {
         if !proxy.needs_address() {
             return Ok(vec![server.clone()]);
         }
         let addresses = self.common.names.resolve(server).await?;
         let targets = addresses.into_iter().take(MAX_ADDRESSES);
-        Ok(targets.map(|it| Server { host: it.ip().to_string(), port: it.port() }).collect())
+        Ok(targets.map(|it| ServerAddress { host: it.ip().to_string(), port: it.port() }).collect())
     }
 }

@@ -7,15 +7,15 @@ use if_addrs::{Interface, get_if_addrs};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::debug;
 
-use super::{Path, Pins};
+use super::{NetworkPath, Pins};
 use eternaltcp_sys::{bind_to_device, has_route};
 
-/// The most other paths that are returned.
+/// The maximum number of other paths that are returned.
 pub(super) const MAX: usize = 4;
 
 /// Returns the path that the system would choose now for a carrier to `server`, within the user's
 /// pins; `None` if it has none. Sends no packet.
-pub(crate) fn chosen_path(server: SocketAddr, pins: &Pins) -> Option<Path> {
+pub(crate) fn chosen_path(server: SocketAddr, pins: &Pins) -> Option<NetworkPath> {
     let interfaces = interfaces();
     let source = source_for(server, |socket| pins.bind(socket)).ok()?;
     path_of(source, &interfaces)
@@ -23,9 +23,9 @@ pub(crate) fn chosen_path(server: SocketAddr, pins: &Pins) -> Option<Path> {
 
 /// Returns the path of a socket whose own address is `local`. For an address that no interface has
 /// any more, the interface is `?`.
-pub(crate) fn path_from(local: SocketAddr) -> Path {
+pub(crate) fn path_from(local: SocketAddr) -> NetworkPath {
     path_of(local, &interfaces())
-        .unwrap_or_else(|| Path { source: local.ip(), interface: "?".to_owned() })
+        .unwrap_or_else(|| NetworkPath { source: local.ip(), interface: "?".to_owned() })
 }
 
 /// Returns whether an interface still has this address.
@@ -36,12 +36,12 @@ pub(crate) fn is_here(source: IpAddr) -> bool {
 /// Returns paths to `server` over other interfaces than that of `not`: one for each that is up, has
 /// a usable address of the server's family, and has a route to it; at most four. Returns none if
 /// the user pinned a path, and none to this machine itself. Sends no packet.
-pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Path> {
+pub(crate) fn other_paths(server: SocketAddr, not: &NetworkPath, pins: &Pins) -> Vec<NetworkPath> {
     if pins.leave_no_choice() || server.ip().is_loopback() {
         return Vec::new();
     }
     let interfaces = interfaces();
-    let mut paths: Vec<Path> = Vec::new();
+    let mut paths: Vec<NetworkPath> = Vec::new();
     for interface in &interfaces {
         let name = device(interface);
         let is_candidate = interface.is_oper_up()
@@ -61,7 +61,7 @@ pub(crate) fn other_paths(server: SocketAddr, not: &Path, pins: &Pins) -> Vec<Pa
 
 /// Returns a path over this interface: from the address that the system prefers on it, or else from
 /// this one.
-fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Option<Path> {
+fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Option<NetworkPath> {
     let name = device(interface);
     let preferred = source_for(server, |socket| bind_to_device(socket, name));
     let preferred = preferred.ok().map(|address| address.ip()).filter(|source| {
@@ -74,7 +74,7 @@ fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Op
             socket.bind(&SocketAddr::new(source, 0).into())
         });
         let is_routed = bound.is_ok() && has_route(server.ip(), source, interface.index?).ok()?;
-        is_routed.then(|| Path { source, interface: name.to_owned() })
+        is_routed.then(|| NetworkPath { source, interface: name.to_owned() })
     })
 }
 
@@ -91,7 +91,7 @@ fn source_for(
 }
 
 /// Returns the path from this address, by the interface that has it.
-fn path_of(local: SocketAddr, interfaces: &[Interface]) -> Option<Path> {
+fn path_of(local: SocketAddr, interfaces: &[Interface]) -> Option<NetworkPath> {
     let scope = match local {
         SocketAddr::V6(local) => Some(local.scope_id()).filter(|scope| *scope != 0),
         SocketAddr::V4(_) => None,
@@ -99,7 +99,7 @@ fn path_of(local: SocketAddr, interfaces: &[Interface]) -> Option<Path> {
     let found = interfaces.iter().find(|interface| {
         interface.ip() == local.ip() && (scope.is_none() || interface.index == scope)
     })?;
-    Some(Path { source: local.ip(), interface: device(found).to_owned() })
+    Some(NetworkPath { source: local.ip(), interface: device(found).to_owned() })
 }
 
 /// Returns the name of the device: that of an alias (`eth0:1`) continues after a colon.

@@ -17,14 +17,14 @@ pub(crate) use find::{chosen_path, is_here, other_paths, path_from};
 
 /// A path out of this machine: `192.0.2.7 via wlan0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Path {
+pub(crate) struct NetworkPath {
     /// The source address of the carrier.
     pub(crate) source: IpAddr,
     /// The interface that has this address.
     pub(crate) interface: String,
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for NetworkPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} via {}", self.source, self.interface)
     }

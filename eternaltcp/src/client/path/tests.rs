@@ -7,15 +7,15 @@ use eternaltcp_sys::testnet::{Net, ip, link};
 const FAR: &str = "198.51.100.1:6200";
 const FAR6: &str = "[2001:db8::1]:6200";
 
-fn path(source: &str, interface: &str) -> Path {
-    Path { source: source.parse().unwrap(), interface: interface.to_owned() }
+fn path(source: &str, interface: &str) -> NetworkPath {
+    NetworkPath { source: source.parse().unwrap(), interface: interface.to_owned() }
 }
 
-fn chosen(server: &str) -> Option<Path> {
+fn chosen(server: &str) -> Option<NetworkPath> {
     chosen_path(server.parse().unwrap(), &Pins::default())
 }
 
-fn others(server: &str, not: &Path) -> Vec<Path> {
+fn others(server: &str, not: &NetworkPath) -> Vec<NetworkPath> {
     other_paths(server.parse().unwrap(), not, &Pins::default())
 }
 

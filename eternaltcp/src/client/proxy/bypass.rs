@@ -4,16 +4,16 @@ use std::net::IpAddr;
 
 use crate::address::canonical_ip;
 
-/// The most entries that are parsed.
+/// The maximum number of entries that are parsed.
 const MAX: usize = 1024;
 
 /// Hosts that are reached without a proxy, as curl reads `no_proxy`: names with all names
 /// below them, addresses, networks (`10.0.0.0/8`), or `*` for every host.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct NoProxy(Vec<Entry>);
+pub struct NoProxy(Vec<BypassRule>);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Entry {
+enum BypassRule {
     All,
     Network(IpAddr, u8),
     Name(String),
@@ -25,7 +25,9 @@ impl NoProxy {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let words = text.split(|c: char| c == ',' || c.is_whitespace());
-        Self(words.filter(|word| !word.is_empty()).take(MAX).filter_map(Entry::parse).collect())
+        Self(
+            words.filter(|word| !word.is_empty()).take(MAX).filter_map(BypassRule::parse).collect(),
+        )
     }
 
     /// Returns whether this host is reached without a proxy.
@@ -34,9 +36,11 @@ impl NoProxy {
         let address = host.parse().ok().map(canonical_ip);
         let name = host.trim_end_matches('.').to_ascii_lowercase();
         self.0.iter().any(|entry| match (entry, address) {
-            (Entry::All, _) => true,
-            (Entry::Network(network, bits), Some(address)) => is_within(address, *network, *bits),
-            (Entry::Name(suffix), None) => {
+            (BypassRule::All, _) => true,
+            (BypassRule::Network(network, bits), Some(address)) => {
+                is_within(address, *network, *bits)
+            }
+            (BypassRule::Name(suffix), None) => {
                 let rest = name.strip_suffix(suffix.as_str());
                 rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
@@ -45,7 +49,7 @@ impl NoProxy {
     }
 }
 
-impl Entry {
+impl BypassRule {
     fn parse(word: &str) -> Option<Self> {
         if word == "*" {
             return Some(Self::All);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Kind, Proxy, http, socks};
-use crate::address::Server;
+use super::{Proxy, ProxyProtocol, http, socks};
+use crate::address::ServerAddress;
 
 /// Time for a proxy to reach the server and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,16 +55,20 @@ impl fmt::Display for ProxyRefusal {
 pub(super) async fn connect<S>(
     stream: &mut S,
     proxy: &Proxy,
-    server: &Server,
+    server: &ServerAddress,
 ) -> Result<(), ProxyRefusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let talk = async {
         match proxy.kind {
-            Kind::Http => connect_http(stream, proxy, server).await,
-            Kind::Socks5 | Kind::Socks5h => connect_socks5(stream, proxy, server).await,
-            Kind::Socks4 | Kind::Socks4a => connect_socks4(stream, proxy, server).await,
+            ProxyProtocol::Http => connect_http(stream, proxy, server).await,
+            ProxyProtocol::Socks5 | ProxyProtocol::Socks5h => {
+                connect_socks5(stream, proxy, server).await
+            }
+            ProxyProtocol::Socks4 | ProxyProtocol::Socks4a => {
+                connect_socks4(stream, proxy, server).await
+            }
         }
     };
     let late = || {
@@ -74,7 +78,11 @@ where
     timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn connect_http<S>(stream: &mut S, proxy: &Proxy, server: &Server) -> Result<(), ProxyRefusal>
+async fn connect_http<S>(
+    stream: &mut S,
+    proxy: &Proxy,
+    server: &ServerAddress,
+) -> Result<(), ProxyRefusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -84,10 +92,10 @@ where
     let mut answer = Vec::with_capacity(1024);
     loop {
         match http::parse(&answer, &authority, login.is_some()) {
-            http::Answer::Partial if answer.len() >= MAX_ANSWER => {
+            http::ProxyResponse::Partial if answer.len() >= MAX_ANSWER => {
                 return Err(ProxyRefusal::answered("its answer does not end".to_owned()));
             }
-            http::Answer::Partial => {
+            http::ProxyResponse::Partial => {
                 let room = MAX_ANSWER - answer.len();
                 let read = stream.take(room as u64).read_buf(&mut answer).await;
                 match read {
@@ -96,15 +104,15 @@ where
                     Err(error) => return Err(ProxyRefusal::lost(&error)),
                 }
             }
-            http::Answer::Interim(length) => {
+            http::ProxyResponse::Interim(length) => {
                 answer.drain(..length);
             }
             // The server speaks second, so none of its bytes can be here.
-            http::Answer::Connected(length) if length < answer.len() => {
+            http::ProxyResponse::Connected(length) if length < answer.len() => {
                 return Err(ProxyRefusal::answered("it sends more than its answer".to_owned()));
             }
-            http::Answer::Connected(_) => return Ok(()),
-            http::Answer::Refused(refusal) => return Err(refusal),
+            http::ProxyResponse::Connected(_) => return Ok(()),
+            http::ProxyResponse::Refused(refusal) => return Err(refusal),
         }
     }
 }
@@ -112,7 +120,7 @@ where
 async fn connect_socks5<S>(
     stream: &mut S,
     proxy: &Proxy,
-    server: &Server,
+    server: &ServerAddress,
 ) -> Result<(), ProxyRefusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -135,7 +143,7 @@ where
 async fn connect_socks4<S>(
     stream: &mut S,
     proxy: &Proxy,
-    server: &Server,
+    server: &ServerAddress,
 ) -> Result<(), ProxyRefusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -165,8 +173,8 @@ async fn hear<const N: usize>(
 mod tests {
     use super::*;
 
-    /// Returns the result of a connection through a proxy that sends only `answer`, and what the
-    /// proxy was sent.
+    /// Returns the result of a connection through a proxy that sends only `answer`, and the request
+    /// that the proxy received.
     async fn through(url: &str, answer: &[u8]) -> (Result<(), String>, Vec<u8>) {
         let (mut near, mut far) = tokio::io::duplex(64 * 1024);
         let proxy: Proxy = url.parse().unwrap();
@@ -199,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_cut_off_at_any_byte_is_no_connection() {
+    async fn a_truncated_answer_never_counts_as_a_connection() {
         for (url, answer) in [
             ("http://a:1", &b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n"[..]),
             ("socks5h://me:pw@a:1", b"\x05\x02\x01\0\x05\0\0\x03\x01x\0\x01"),

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use crate::address::Server;
+use crate::address::ServerAddress;
 pub use bypass::NoProxy;
 pub use conversation::ProxyRefusal;
 
@@ -33,15 +33,15 @@ const VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PR
 /// Neither `Display` nor `Debug` shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    kind: Kind,
-    address: Server,
-    login: Option<Login>,
+    kind: ProxyProtocol,
+    address: ServerAddress,
+    login: Option<ProxyCredentials>,
     bypass: NoProxy,
 }
 
 /// The protocol of a proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum ProxyProtocol {
     Http,
     /// SOCKS5 with the name of the server.
     Socks5h,
@@ -53,7 +53,7 @@ pub(super) enum Kind {
 
 /// The credentials of a client at its proxy.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
+pub(super) struct ProxyCredentials {
     pub(super) user: String,
     pub(super) password: Zeroizing<String>,
 }
@@ -91,7 +91,7 @@ impl Proxy {
 
     /// Returns whether this server is reached through the proxy.
     #[must_use]
-    pub fn is_for(&self, server: &Server) -> bool {
+    pub fn is_for(&self, server: &ServerAddress) -> bool {
         !self.bypass.has(&server.host)
     }
 
@@ -105,7 +105,9 @@ impl Proxy {
     #[must_use]
     pub fn to_secret_url(&self) -> Zeroizing<String> {
         let login = match &self.login {
-            Some(Login { user, password }) => format!("{}:{}@", encode(user), encode(password)),
+            Some(ProxyCredentials { user, password }) => {
+                format!("{}:{}@", encode(user), encode(password))
+            }
             None => String::new(),
         };
         Zeroizing::new(format!("{}://{login}{}", self.kind.scheme(), self.address))
@@ -118,7 +120,11 @@ impl Proxy {
     ///
     /// # Errors
     /// The reason why it does not, in words that follow its name.
-    pub async fn connect<S>(&self, stream: &mut S, server: &Server) -> Result<(), ProxyRefusal>
+    pub async fn connect<S>(
+        &self,
+        stream: &mut S,
+        server: &ServerAddress,
+    ) -> Result<(), ProxyRefusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -127,23 +133,23 @@ impl Proxy {
 
     /// Returns the address of the proxy.
     #[must_use]
-    pub fn address(&self) -> &Server {
+    pub fn address(&self) -> &ServerAddress {
         &self.address
     }
 
     /// Returns whether the proxy gets an address of the server instead of its name.
     pub(super) fn needs_address(&self) -> bool {
-        matches!(self.kind, Kind::Socks5 | Kind::Socks4)
+        matches!(self.kind, ProxyProtocol::Socks5 | ProxyProtocol::Socks4)
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = text.trim().split_once("://").unwrap_or(("http", text.trim()));
         let kind = match scheme.to_ascii_lowercase().as_str() {
-            "http" => Kind::Http,
-            "socks5h" => Kind::Socks5h,
-            "socks5" => Kind::Socks5,
-            "socks4a" => Kind::Socks4a,
-            "socks4" | "socks" => Kind::Socks4,
+            "http" => ProxyProtocol::Http,
+            "socks5h" => ProxyProtocol::Socks5h,
+            "socks5" => ProxyProtocol::Socks5,
+            "socks4a" => ProxyProtocol::Socks4a,
+            "socks4" | "socks" => ProxyProtocol::Socks4,
             "https" => {
                 return Err(
                     "TLS to the proxy itself (https://) is not supported: write http:// if it takes \
@@ -154,11 +160,11 @@ impl Proxy {
         };
         // The last @ ends the login: a password may contain one that is not encoded.
         let (login, rest) = match rest.rsplit_once('@') {
-            Some((login, rest)) => (Some(Login::parse(login)?), rest),
+            Some((login, rest)) => (Some(ProxyCredentials::parse(login)?), rest),
             None => (None, rest),
         };
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let mut address: Server =
+        let mut address: ServerAddress =
             host.parse().map_err(|_| "the host or the port is missing or wrong")?;
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if !has_port || host.parse::<std::net::Ipv6Addr>().is_ok() {
@@ -168,7 +174,7 @@ impl Proxy {
     }
 }
 
-impl Kind {
+impl ProxyProtocol {
     fn scheme(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -180,7 +186,7 @@ impl Kind {
     }
 }
 
-impl Login {
+impl ProxyCredentials {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let (user, password) = text.split_once(':').unwrap_or((text, ""));
         let login = Self { user: decode(user)?, password: Zeroizing::new(decode(password)?) };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use zeroize::Zeroizing;
 
-use super::{Login, ProxyRefusal};
+use super::{ProxyCredentials, ProxyRefusal};
 
 const VERSION_5: u8 = 5;
 const VERSION_4: u8 = 4;
@@ -45,7 +45,7 @@ pub(super) fn method([version, method]: [u8; 2], has_login: bool) -> Result<Meth
 }
 
 /// Returns the login.
-pub(super) fn login(login: &Login) -> Zeroizing<Vec<u8>> {
+pub(super) fn login(login: &ProxyCredentials) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(3 + 2 * 255));
     bytes.push(LOGIN);
     put_counted(&mut bytes, login.user.as_bytes());
@@ -121,7 +121,7 @@ pub(super) fn reply(
 pub(super) fn request_4(
     host: &str,
     port: u16,
-    login: Option<&Login>,
+    login: Option<&ProxyCredentials>,
 ) -> Result<Vec<u8>, ProxyRefusal> {
     let mut bytes = vec![VERSION_4, CONNECT];
     bytes.extend(port.to_be_bytes());
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(request("a.b", 6200), b"\x05\x01\0\x03\x03a.b\x18\x38");
         assert_eq!(request("192.0.2.1", 80), b"\x05\x01\0\x01\xc0\0\x02\x01\0\x50");
         assert_eq!(request("::1", 80)[..5], *b"\x05\x01\0\x04\0");
-        let me = Login { user: "me".into(), password: Zeroizing::new("pw".into()) };
+        let me = ProxyCredentials { user: "me".into(), password: Zeroizing::new("pw".into()) };
         assert_eq!(*login(&me), b"\x01\x02me\x02pw");
         assert_eq!(request_4("192.0.2.1", 80, None).unwrap(), b"\x04\x01\0\x50\xc0\0\x02\x01\0");
         assert_eq!(request_4("a.b", 80, Some(&me)).unwrap(), b"\x04\x01\0\x50\0\0\0\x01me\0a.b\0");

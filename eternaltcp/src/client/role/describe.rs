@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use eternaltcp_proto::{Suspicion, Tunnel};
 
 use super::ClientRole;
-use crate::status::{Peer, ServerPeer, TunnelState, TunnelStatus};
+use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelStatus};
 
 impl ClientRole {
     pub(super) fn describe_end(&self, tunnel: &Tunnel, status: &mut TunnelStatus) {
@@ -26,16 +26,16 @@ impl ClientRole {
     }
 
     /// Returns why the tunnel is not simply attached.
-    fn why(&self, state: TunnelState, tunnel: &Tunnel) -> Option<String> {
+    fn why(&self, state: TunnelCondition, tunnel: &Tunnel) -> Option<String> {
         let is_offline = self.patience.is_offline();
         let offline = || is_offline.then(|| "no route leads to the server".to_owned());
         match state {
-            TunnelState::Attached | TunnelState::Closing => offline(),
-            TunnelState::Doubted => {
+            TunnelCondition::Attached | TunnelCondition::Closing => offline(),
+            TunnelCondition::Doubted => {
                 let told = self.event_log.doubt().map(str::to_owned);
                 told.or_else(offline).or_else(|| tunnel.suspicion().map(words))
             }
-            TunnelState::Attaching | TunnelState::Detached => {
+            TunnelCondition::Attaching | TunnelCondition::Detached => {
                 offline().or_else(|| self.patience.why().map(str::to_owned))
             }
         }

@@ -8,16 +8,16 @@ use eternaltcp_proto::{Cause, Reset, SessionId};
 use tokio::sync::Semaphore;
 
 use crate::address::Target;
-use crate::client::event::Handle;
-use crate::client::listening::Listening;
+use crate::client::event::ClientHandle;
+use crate::client::listening::RemoteListener;
 use crate::driver::Offer;
 use crate::log_limit::{LogLimit, limited};
 use crate::net::lookup::Lookups;
 use crate::net::origin::proxy_header;
-use crate::net::reach::{Places, Reach, reach};
+use crate::net::reach::{AttemptSlots, Reach, reach};
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
-use crate::target::{Opening, Wanted, decode_open};
+use crate::target::{OpenRequest, Requested, decode_open};
 
 /// Targets that are being connected at the same time; further ones wait.
 const CONNECTING: usize = 256;
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The listeners, by their session ids.
 #[derive(Debug)]
 pub(super) struct Remotes {
-    listening: BTreeMap<SessionId, Listening>,
+    listening: BTreeMap<SessionId, RemoteListener>,
     connecting: Arc<Semaphore>,
     lookups: Lookups,
     /// Places for the sockets of their sessions; `None` for those of the process.
@@ -44,7 +44,7 @@ impl Remotes {
         Self { listening: BTreeMap::new(), connecting, lookups: Lookups::new(LOOKUPS), slots }
     }
 
-    pub(super) fn insert(&mut self, id: SessionId, listening: Listening) {
+    pub(super) fn insert(&mut self, id: SessionId, listening: RemoteListener) {
         self.listening.insert(id, listening);
     }
 
@@ -70,7 +70,7 @@ impl Remotes {
     /// Answers a session that the server opened: a connection to a listener.
     pub(super) fn offered(
         &self,
-        handle: Handle,
+        handle: ClientHandle,
         log: &Arc<LogLimit>,
         id: SessionId,
         payload: &[u8],
@@ -93,9 +93,10 @@ impl Remotes {
     }
 
     /// Returns the target of a session that the server opened.
-    fn call(&self, payload: &[u8]) -> Result<Call, Reset> {
+    fn call(&self, payload: &[u8]) -> Result<RemoteConnection, Reset> {
         let unsupported = |why| Reset::with_detail(Cause::Unsupported, why);
-        let Some(Opening { wanted: Wanted::Accepted(listener), origin }) = decode_open(payload)
+        let Some(OpenRequest { wanted: Requested::Accepted(listener), origin }) =
+            decode_open(payload)
         else {
             return Err(unsupported("this client has no forward for it"));
         };
@@ -103,7 +104,7 @@ impl Remotes {
             .listening
             .get(&listener)
             .ok_or_else(|| unsupported("this client has no such listener"))?;
-        Ok(Call {
+        Ok(RemoteConnection {
             target: listening.remote.forward.target.clone(),
             header: listening.remote.send_proxy.then(|| proxy_header(origin.as_ref())),
             slots: self.slots.clone(),
@@ -113,21 +114,21 @@ impl Remotes {
 }
 
 /// A connection to a listener, to be forwarded to its target.
-struct Call {
+struct RemoteConnection {
     target: Target,
     header: Option<Vec<u8>>,
     slots: Option<Slots>,
     lookups: Lookups,
 }
 
-impl Call {
+impl RemoteConnection {
     async fn connect(self) -> Result<Stream, Reset> {
         let none = || Reset::with_detail(Cause::LimitReached, "the client has no descriptors left");
         let slots = self.slots.map_or_else(Slots::of_process, Ok).map_err(|_| none())?;
         let slot = slots.try_take().ok_or_else(none)?;
         let header = self.header.as_deref().unwrap_or_default();
         let (target, lookups) = (&self.target, &self.lookups);
-        let places = Places::new(slot, slots);
+        let places = AttemptSlots::new(slot, slots);
         let wanted = Reach { target, header, patience: PATIENCE, lookups, user: &None, places };
         reach(wanted, Ok).await
     }
@@ -146,7 +147,7 @@ mod tests {
     fn a_session_of_the_server_goes_to_the_target_of_its_listener_and_to_nothing_else() {
         let mut remotes = Remotes::new(None);
         let (id, other) = (SessionId::new(1).unwrap(), SessionId::new(3).unwrap());
-        let (listening, mut reason) = Listening::new(
+        let (listening, mut reason) = RemoteListener::new(
             "127.0.0.1:80".parse().unwrap(),
             RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false },
         );
@@ -176,7 +177,7 @@ mod tests {
         let id = SessionId::new(1).unwrap();
         let remote = RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false };
         let at = remote.forward.listen.clone();
-        let (listening, reason) = Listening::new(at, remote);
+        let (listening, reason) = RemoteListener::new(at, remote);
         remotes.insert(id, listening);
         remotes.tick();
         assert!(remotes.has(id));

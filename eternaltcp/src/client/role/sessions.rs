@@ -8,12 +8,12 @@ use tracing::{debug, info, warn};
 
 use super::remotes::Remotes;
 use crate::client::ClientConfig;
-use crate::client::event::Handle;
-use crate::client::listening::Listening;
+use crate::client::event::ClientHandle;
+use crate::client::listening::RemoteListener;
 use crate::driver::Offer;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::report::{bytes, counted};
-use crate::waiting::Waiting;
+use crate::waiting::WaitingSessions;
 
 /// Sessions that cannot be resumed and are logged at once; further ones are counted.
 const LOST_BURST: u32 = 100;
@@ -21,7 +21,7 @@ const LOST_BURST: u32 = 100;
 /// The sessions that wait for the tunnel, those that are listeners at the server, and the log.
 #[derive(Debug)]
 pub(super) struct ClientSessions {
-    waiting: Waiting,
+    waiting: WaitingSessions,
     remotes: Remotes,
     log: SessionLog,
 }
@@ -29,7 +29,7 @@ pub(super) struct ClientSessions {
 impl ClientSessions {
     pub(super) fn new(config: &ClientConfig) -> Self {
         Self {
-            waiting: Waiting::new(Side::Client, config.wait),
+            waiting: WaitingSessions::new(Side::Client, config.wait),
             remotes: Remotes::new(config.slots.clone()),
             log: SessionLog::new(),
         }
@@ -41,7 +41,7 @@ impl ClientSessions {
     }
 
     /// Adds a session by which the server listens.
-    pub(super) fn add_listener(&mut self, id: SessionId, listening: Listening) {
+    pub(super) fn add_listener(&mut self, id: SessionId, listening: RemoteListener) {
         self.remotes.insert(id, listening);
     }
 
@@ -51,7 +51,7 @@ impl ClientSessions {
     }
 
     /// Connects the target of a session that the server opened.
-    pub(super) fn offered(&self, handle: Handle, id: SessionId, target: &[u8]) -> Offer {
+    pub(super) fn offered(&self, handle: ClientHandle, id: SessionId, target: &[u8]) -> Offer {
         self.remotes.offered(handle, &self.log.limit, id, target)
     }
 

@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::super::CarrierError;
-use crate::memory::Blocks;
+use crate::memory::BlockPool;
 
 /// How many bytes to ask of the socket at once: few at first, so that strangers and idle carriers
 /// cost little, and up to four full records when they are there.
@@ -24,16 +24,16 @@ const BLOCK: usize = MAX_READ + 20 * 1024;
 pub(super) struct Input {
     buffer: BytesMut,
     /// Memory for large reads.
-    blocks: Blocks,
+    blocks: BlockPool,
     read_size: usize,
     /// Whether the last read stopped before the socket was empty, or there was none in this task.
     has_more: bool,
 }
 
 impl Input {
-    /// Creates the input with what was read before.
+    /// Creates the input with the bytes that were read before.
     pub(super) fn new(buffer: BytesMut) -> Self {
-        Self { buffer, blocks: Blocks::new(BLOCK), read_size: MIN_READ, has_more: true }
+        Self { buffer, blocks: BlockPool::new(BLOCK), read_size: MIN_READ, has_more: true }
     }
 
     /// Returns the bytes that were read.

@@ -50,7 +50,8 @@ pub(crate) struct CarrierIo {
 }
 
 impl CarrierIo {
-    /// Takes over from the handshake. `incoming` is what was read and is not a complete record yet.
+    /// Takes over from the handshake. `incoming` has the bytes that were read and are not a
+    /// complete record yet.
     pub(crate) fn new(stream: TcpStream, tls: Connection, incoming: BytesMut) -> io::Result<Self> {
         let peer = canonical_address(stream.peer_addr()?);
         Ok(Self {
@@ -157,8 +158,8 @@ impl CarrierIo {
         }
         let info = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok().flatten();
         let sample = info.filter(|_| !self.is_relayed).and_then(|info| {
-            let (least_round_trip, arrived) = (info.least_round_trip?, info.arrived?);
-            Some(PathSample { round_trip: info.round_trip, least_round_trip, arrived })
+            let (min_round_trip, arrived) = (info.min_round_trip?, info.arrived?);
+            Some(PathSample { round_trip: info.round_trip, min_round_trip, arrived })
         });
         if let Some(pacing) = self.queue.handle_sample(now, typed, sample) {
             trace!("carrier to {}: {pacing:?}, {sample:?}", self.peer);
@@ -227,7 +228,7 @@ impl CarrierIo {
         Some((info.round_trip, info.variance))
     }
 
-    /// Returns what the status shows. `round_trip` is used if the kernel knows none.
+    /// Returns the carrier's part of the status. `round_trip` is used if the kernel knows none.
     pub(super) fn status(
         &self,
         round_trip: Option<Duration>,

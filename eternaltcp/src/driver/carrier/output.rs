@@ -36,7 +36,7 @@ pub(super) struct Output {
     written: u64,
     /// Bytes written since the kernel was last asked how much is unsent.
     unasked: usize,
-    /// What the peer's kernel has not acknowledged yet.
+    /// The data that the peer's kernel has not acknowledged yet.
     unacknowledged: Unacknowledged,
     pace: Pace,
 }
@@ -69,7 +69,7 @@ impl Output {
         self.unacknowledged.waiting(now, unacknowledged)
     }
 
-    /// Waits until little of what was written is unsent in the kernel.
+    /// Waits until little of the written data is unsent in the kernel.
     pub(super) fn poll_room(
         &mut self,
         cx: &mut Context<'_>,

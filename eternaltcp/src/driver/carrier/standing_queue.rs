@@ -30,7 +30,7 @@ const SEGMENTS: f64 = 3.0 * 1500.0;
 /// The limits of the factor by which the pace changes in one period.
 const STEP: std::ops::RangeInclusive<f64> = 0.8..=1.1;
 
-/// The pace never falls below this share of what arrived when it began.
+/// The pace never falls below this share of the arrival rate when it began.
 const FLOOR: f64 = 0.7;
 
 /// A queue that is too long for this many periods in a row does not yield.
@@ -39,13 +39,13 @@ const STUBBORN: u32 = 15;
 /// For how long a queue that does not yield is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What the kernel reports about a carrier's path.
+/// The kernel's report about a carrier's path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PathSample {
     /// The smoothed round trip.
     pub(super) round_trip: Duration,
     /// The shortest recent round trip, which had no queue to wait in.
-    pub(super) least_round_trip: Duration,
+    pub(super) min_round_trip: Duration,
     /// Bytes that have arrived at the peer's kernel, in all.
     pub(super) arrived: u64,
 }
@@ -69,7 +69,7 @@ impl Pacing {
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum State {
+enum QueueState {
     /// The queue is short, or nobody waits in it.
     Free,
     /// The kernel paces, in bytes a second.
@@ -81,21 +81,21 @@ enum State {
 /// The pace of one carrier.
 #[derive(Debug)]
 pub(super) struct StandingQueue {
-    state: State,
-    /// When the last sample was taken, and what had arrived by then.
+    state: QueueState,
+    /// When the last sample was taken, and how many bytes had arrived by then.
     last: Option<(Time, u64)>,
     period: Duration,
 }
 
 impl StandingQueue {
     pub(super) fn new() -> Self {
-        Self { state: State::Free, last: None, period: MIN_PERIOD }
+        Self { state: QueueState::Free, last: None, period: MIN_PERIOD }
     }
 
     /// Returns whether to sample the path now, if somebody last typed at `typed`.
     pub(super) fn is_due(&self, now: Time, typed: Option<Time>) -> bool {
         let is_typing = typed.is_some_and(|typed| now.since(typed) < REST);
-        let is_paced = matches!(self.state, State::Paced { .. });
+        let is_paced = matches!(self.state, QueueState::Paced { .. });
         (is_typing || is_paced) && self.last.is_none_or(|(at, _)| now.since(at) >= self.period)
     }
 
@@ -109,41 +109,43 @@ impl StandingQueue {
     ) -> Option<Pacing> {
         let Some(sample) = sample else {
             self.last = Some((now, 0));
-            return self.release(State::Free);
+            return self.release(QueueState::Free);
         };
         self.period = MIN_PERIOD.max(sample.round_trip);
         let last = self.last.replace((now, sample.arrived));
         if typed.is_none_or(|typed| now.since(typed) >= REST) {
-            return self.release(State::Free);
+            return self.release(QueueState::Free);
         }
         let (at, before) = last?;
         let elapsed = now.since(at);
         if elapsed > 4 * self.period {
             // There was a pause: what arrived meanwhile says nothing about the link.
-            return self.release(State::Free);
+            return self.release(QueueState::Free);
         }
         let arrived = sample.arrived.saturating_sub(before) as f64 / elapsed.as_secs_f64();
         let round_trip = sample.round_trip.as_secs_f64();
-        let least = sample.least_round_trip.as_secs_f64();
+        let least = sample.min_round_trip.as_secs_f64();
         let target = MIN_TARGET.max(least * TARGET).max(SEGMENTS / arrived.max(1.0));
         let excess = (round_trip - least - target) / target;
         match self.state {
-            State::Pausing { until } if now < until => None,
+            QueueState::Pausing { until } if now < until => None,
             // Somebody who typed before may have asked for the data that fills the queue, and no
             // longer types.
-            State::Free | State::Pausing { .. } if excess > 1.0 && typed > Some(at) => {
+            QueueState::Free | QueueState::Pausing { .. } if excess > 1.0 && typed > Some(at) => {
                 self.keep(arrived * STEP.start(), arrived * FLOOR, 0)
             }
-            State::Free | State::Pausing { .. } => self.release(State::Free),
-            State::Paced { .. } if excess > 1.0 && arrived <= 0.0 => self.release(State::Free),
-            State::Paced { rate, floor, too_long } => {
+            QueueState::Free | QueueState::Pausing { .. } => self.release(QueueState::Free),
+            QueueState::Paced { .. } if excess > 1.0 && arrived <= 0.0 => {
+                self.release(QueueState::Free)
+            }
+            QueueState::Paced { rate, floor, too_long } => {
                 let too_long = if excess > 1.0 { too_long + 1 } else { 0 };
                 if too_long >= STUBBORN {
-                    return self.release(State::Pausing { until: now + PAUSE });
+                    return self.release(QueueState::Pausing { until: now + PAUSE });
                 }
                 // The application sends less than it may: there is no bulk.
                 if excess < 0.0 && rate > 4.0 * arrived {
-                    return self.release(State::Free);
+                    return self.release(QueueState::Free);
                 }
                 let base = if excess > 0.0 { rate.min(arrived) } else { rate };
                 let step = 1.0 - excess * target / (2.0 * round_trip);
@@ -154,13 +156,13 @@ impl StandingQueue {
     }
 
     fn keep(&mut self, rate: f64, floor: f64, too_long: u32) -> Option<Pacing> {
-        self.state = State::Paced { rate, floor, too_long };
+        self.state = QueueState::Paced { rate, floor, too_long };
         Some(Pacing::Rate(rate as u64))
     }
 
-    fn release(&mut self, state: State) -> Option<Pacing> {
+    fn release(&mut self, state: QueueState) -> Option<Pacing> {
         let before = std::mem::replace(&mut self.state, state);
-        matches!(before, State::Paced { .. }).then_some(Pacing::Unlimited)
+        matches!(before, QueueState::Paced { .. }).then_some(Pacing::Unlimited)
     }
 }
 
@@ -170,21 +172,21 @@ mod tests {
 
     /// A link whose queue is filled by a sender that paces, or sends as fast as it can, and by
     /// others.
-    struct Link {
+    struct QueuedLink {
         /// Its rate, in bytes a second.
         rate: f64,
         least: f64,
         /// Bytes in the queue, and how many fit.
         queue: f64,
         room: f64,
-        /// What others send in any case, as a share of the link, and whether they take what we
-        /// leave.
+        /// The rate at which others send in any case, as a share of the link, and whether they take
+        /// what we leave.
         others: f64,
         are_greedy: bool,
         arrived: f64,
     }
 
-    impl Link {
+    impl QueuedLink {
         fn new(rate: f64, least: f64) -> Self {
             let room = rate * 0.04;
             Self { rate, least, queue: 0.0, room, others: 0.0, are_greedy: false, arrived: 0.0 }
@@ -207,7 +209,7 @@ mod tests {
             let round_trip = self.least + self.queue / self.rate;
             PathSample {
                 round_trip: Duration::from_secs_f64(round_trip),
-                least_round_trip: Duration::from_secs_f64(self.least),
+                min_round_trip: Duration::from_secs_f64(self.least),
                 arrived: self.arrived as u64,
             }
         }
@@ -215,7 +217,7 @@ mod tests {
 
     /// Runs for this many seconds. Returns the mean delay of the queue in the second half, in
     /// seconds, and the share of the link that was used in it.
-    fn run(link: &mut Link, seconds: u64, is_typing: bool) -> (f64, f64) {
+    fn run(link: &mut QueuedLink, seconds: u64, is_typing: bool) -> (f64, f64) {
         let (mut control, mut pace) = (StandingQueue::new(), Pacing::Unlimited);
         let (mut delay, mut before) = (0.0, 0.0);
         let (millis, half) = (seconds * 1000, seconds * 500);
@@ -240,7 +242,7 @@ mod tests {
     fn the_queue_of_every_link_becomes_short_and_the_link_stays_busy() {
         for rate in [250e3, 1e6, 6.25e6, 125e6] {
             for least in [0.005, 0.04, 0.2] {
-                let (delay, used) = run(&mut Link::new(rate, least), 20, true);
+                let (delay, used) = run(&mut QueuedLink::new(rate, least), 20, true);
                 let target = MIN_TARGET.max(least * TARGET).max(SEGMENTS / rate);
                 assert!(delay < 1.6 * target, "{rate} {least}: a queue of {delay} s");
                 assert!(used > 0.96, "{rate} {least}: {used} of the link is used");
@@ -250,13 +252,13 @@ mod tests {
 
     #[test]
     fn while_nobody_types_the_pace_is_the_kernels() {
-        let (delay, _) = run(&mut Link::new(6.25e6, 0.04), 10, false);
+        let (delay, _) = run(&mut QueuedLink::new(6.25e6, 0.04), 10, false);
         assert!(delay > 0.039, "the queue is full: {delay} s");
     }
 
     #[test]
     fn a_queue_that_others_fill_is_let_alone() {
-        let mut link = Link::new(6.25e6, 0.04);
+        let mut link = QueuedLink::new(6.25e6, 0.04);
         link.are_greedy = true;
         let (_, used) = run(&mut link, 60, true);
         assert!(used > 0.44, "half of the link is ours: {used}");
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_link_that_becomes_faster_is_used_again() {
-        let mut link = Link::new(1e6, 0.04);
+        let mut link = QueuedLink::new(1e6, 0.04);
         let (mut control, mut pace) = (StandingQueue::new(), Pacing::Unlimited);
         let mut before = 0.0;
         for ms in 0..12_000 {
@@ -291,7 +293,7 @@ mod tests {
     /// Somebody asks for something at first, and types at `typed`. Returns the result of each
     /// sample.
     fn look(control: &mut StandingQueue, end: u32, typed: f64) -> Vec<Option<Pacing>> {
-        let mut link = Link::new(6.25e6, 0.04);
+        let mut link = QueuedLink::new(6.25e6, 0.04);
         link.queue = link.room;
         let looks = (0..end).map(|number| {
             link.arrived = f64::from(number) * 6.25e5;
@@ -303,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_typing_frees_the_kernel() {
+    fn pacing_ends_when_typing_stops() {
         let mut control = StandingQueue::new();
-        let (typed, short) = (Some(second(0.15)), Link::new(6.25e6, 0.04).sample());
+        let (typed, short) = (Some(second(0.15)), QueuedLink::new(6.25e6, 0.04).sample());
         assert_eq!(look(&mut control, 3, 0.15), [None, None, Some(Pacing::Rate(5_000_000))]);
         assert!(control.is_due(second(3.2), typed));
         let pace = control.handle_sample(second(3.2), typed, Some(short));
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asked_for_the_bulk_does_not_type() {
+    fn a_request_for_bulk_does_not_count_as_typing() {
         let mut said = look(&mut StandingQueue::new(), 23, 2.15);
         assert_eq!(said.pop(), Some(Some(Pacing::Rate(5_000_000))), "there is somebody typing");
         assert!(said.iter().all(Option::is_none), "there was not: {said:?}");

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_acknowledged_for_long_is_no_wait() {
+    fn a_stream_that_was_acknowledged_long_ago_does_not_wait() {
         let mut unacknowledged = Unacknowledged::default();
         for millis in 0..100_000 {
             unacknowledged.handle_written(at(millis), 1);

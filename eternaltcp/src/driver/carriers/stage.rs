@@ -28,7 +28,7 @@ pub(super) enum Stage {
     Retired,
 }
 
-/// What happened to a carrier beside the attached one.
+/// An event of a carrier other than the attached one.
 #[derive(Debug)]
 pub(crate) enum CarriersEvent {
     /// The server let a carrier stand by.

@@ -11,11 +11,11 @@ const REST: Duration = Duration::from_millis(100);
 
 /// A pause after an error of accept(2), with one warning until accepting works again.
 #[derive(Debug, Default)]
-pub(crate) struct Pause {
+pub(crate) struct AcceptPause {
     warned: Option<tokio::time::Instant>,
 }
 
-impl Pause {
+impl AcceptPause {
     /// Pauses after an error of the system; an error of one connection (see accept(2)) only costs
     /// that connection.
     pub(crate) async fn after(&mut self, error: &io::Error) {

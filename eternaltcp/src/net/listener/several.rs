@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_address_is_of_both_families_and_a_family_that_is_not_there_is_no_fault() {
+    async fn any_address_means_both_families_and_a_missing_family_is_accepted() {
         let listener = bind("*:0").unwrap();
         let port = listener.at().port().unwrap();
         std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();

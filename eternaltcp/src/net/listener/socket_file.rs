@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_that_replace_an_abandoned_socket_at_once_one_listens_and_is_reached() {
+    async fn one_of_many_that_replace_an_abandoned_socket_at_once_listens_and_is_reached() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         for round in 0..200 {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_abandoned_socket_is_left_alone() {
+    async fn a_file_that_is_not_an_abandoned_socket_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listening = bind_unix(&path).unwrap();

@@ -6,7 +6,7 @@ mod ports;
 use std::{fmt, net::IpAddr, path::Path, str::FromStr};
 
 pub(super) use hosts::Match;
-pub(super) use ports::Ports;
+pub(super) use ports::PortRange;
 
 use ipnet::IpNet;
 
@@ -31,11 +31,11 @@ const EXPECTED: &str =
 ///
 /// The port is a number, a range `low-high`, or `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permit(Kind);
+pub struct Permit(TargetPattern);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    Tcp { hosts: Hosts, ports: Ports },
+enum TargetPattern {
+    Tcp { hosts: Hosts, ports: PortRange },
     Socket(String),
     SocketsIn(String),
 }
@@ -46,25 +46,28 @@ impl Permit {
     pub fn exactly(target: &Target) -> Self {
         Self(match target {
             Target::Tcp { host, port } => {
-                Kind::Tcp { hosts: Hosts::exactly(host), ports: Ports::exactly(*port) }
+                TargetPattern::Tcp { hosts: Hosts::exactly(host), ports: PortRange::exactly(*port) }
             }
-            Target::Unix(path) => Kind::Socket(path.display().to_string()),
+            Target::Unix(path) => TargetPattern::Socket(path.display().to_string()),
         })
     }
 
     /// Returns the permit for loopback addresses and ports from 1024 on.
     pub(super) fn unprivileged_loopback() -> Self {
         let hosts = Hosts::exactly("localhost");
-        Self(Kind::Tcp { hosts, ports: Ports::UNPRIVILEGED })
+        Self(TargetPattern::Tcp { hosts, ports: PortRange::UNPRIVILEGED })
     }
 
     /// Returns whether a listener may be at one [part](Listen::parts) of the requested address.
     pub(super) fn has_listener(&self, listen: &Listen) -> bool {
         match (&self.0, listen) {
-            (Kind::Tcp { hosts, ports }, Listen::Tcp(address)) => {
+            (TargetPattern::Tcp { hosts, ports }, Listen::Tcp(address)) => {
                 ports.contain_listening(address.port()) && hosts.has_listener(address.ip())
             }
-            (Kind::Tcp { hosts, ports }, Listen::Host(ListenHost::Zoned(ip, zone), port)) => {
+            (
+                TargetPattern::Tcp { hosts, ports },
+                Listen::Host(ListenHost::Zoned(ip, zone), port),
+            ) => {
                 let is_named = hosts.matches(&Host::Name(format!("{ip}%{zone}"))) == Match::Yes;
                 ports.contain_listening(*port) && (is_named || hosts.has_listener((*ip).into()))
             }
@@ -75,15 +78,17 @@ impl Permit {
 
     fn has_socket(&self, path: &Path) -> bool {
         match &self.0 {
-            Kind::Tcp { .. } => false,
-            Kind::Socket(own) => Path::new(own) == path,
-            Kind::SocketsIn(folder) => path.parent() == Some(Path::new(folder)),
+            TargetPattern::Tcp { .. } => false,
+            TargetPattern::Socket(own) => Path::new(own) == path,
+            TargetPattern::SocketsIn(folder) => path.parent() == Some(Path::new(folder)),
         }
     }
 
     pub(super) fn matches(&self, target: &Target) -> Match {
         match (&self.0, target) {
-            (Kind::Tcp { hosts, ports }, Target::Tcp { host, port }) if ports.contain(*port) => {
+            (TargetPattern::Tcp { hosts, ports }, Target::Tcp { host, port })
+                if ports.contain(*port) =>
+            {
                 hosts.matches(&Host::canonical(host))
             }
             (_, Target::Unix(path)) => Match::of(self.has_socket(path)),
@@ -95,7 +100,7 @@ impl Permit {
     /// canonical.
     pub(super) fn matches_address(&self, ip: IpAddr, port: u16) -> bool {
         match &self.0 {
-            Kind::Tcp { hosts: Hosts::Within(net), ports } => {
+            TargetPattern::Tcp { hosts: Hosts::Within(net), ports } => {
                 net.contains(&ip) && ports.contain(port)
             }
             _ => false,
@@ -105,12 +110,14 @@ impl Permit {
     /// Returns the network whose addresses the permit allows on `port`, if it names one.
     pub(super) fn network(&self, port: u16) -> Option<IpNet> {
         match &self.0 {
-            Kind::Tcp { hosts: Hosts::Within(net), ports } if ports.contain(port) => Some(*net),
+            TargetPattern::Tcp { hosts: Hosts::Within(net), ports } if ports.contain(port) => {
+                Some(*net)
+            }
             _ => None,
         }
     }
 
-    fn parse(text: &str) -> Result<Kind, &'static str> {
+    fn parse(text: &str) -> Result<TargetPattern, &'static str> {
         match strip_unix(text) {
             Some(path) => parse_unix(path),
             None => parse_tcp(text),
@@ -118,15 +125,15 @@ impl Permit {
     }
 }
 
-fn parse_unix(path: &str) -> Result<Kind, &'static str> {
+fn parse_unix(path: &str) -> Result<TargetPattern, &'static str> {
     if let Some(folder) = path.strip_suffix("/*") {
         check_unix_path(folder)?;
         refuse_wildcards(folder)?;
-        return Ok(Kind::SocketsIn(folder.to_owned()));
+        return Ok(TargetPattern::SocketsIn(folder.to_owned()));
     }
     check_unix_path(path)?;
     refuse_wildcards(path)?;
-    Ok(Kind::Socket(path.to_owned()))
+    Ok(TargetPattern::Socket(path.to_owned()))
 }
 
 fn refuse_wildcards(path: &str) -> Result<(), &'static str> {
@@ -137,9 +144,9 @@ fn refuse_wildcards(path: &str) -> Result<(), &'static str> {
     }
 }
 
-fn parse_tcp(text: &str) -> Result<Kind, &'static str> {
+fn parse_tcp(text: &str) -> Result<TargetPattern, &'static str> {
     let (host, port) = split_permit(text)?;
-    Ok(Kind::Tcp { hosts: Hosts::parse(&host)?, ports: Ports::parse(port)? })
+    Ok(TargetPattern::Tcp { hosts: Hosts::parse(&host)?, ports: PortRange::parse(port)? })
 }
 
 /// Splits host and port; the length of an IPv6 network may be within the brackets or after them.
@@ -171,9 +178,9 @@ impl FromStr for Permit {
 impl fmt::Display for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Tcp { hosts, ports } => write!(f, "{hosts}:{ports}"),
-            Kind::Socket(path) => write!(f, "unix:{path}"),
-            Kind::SocketsIn(folder) => write!(f, "unix:{folder}/*"),
+            TargetPattern::Tcp { hosts, ports } => write!(f, "{hosts}:{ports}"),
+            TargetPattern::Socket(path) => write!(f, "unix:{path}"),
+            TargetPattern::SocketsIn(folder) => write!(f, "unix:{folder}/*"),
         }
     }
 }
@@ -183,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_the_same() {
+    fn the_written_form_reads_the_same() {
         for (text, canonical) in [
             ("db:22", "db:22"),
             ("*:*", "*:*"),

@@ -6,12 +6,12 @@ use crate::address::{is_digits, parse_port};
 
 /// A range of ports, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::policy) struct Ports {
+pub(in crate::policy) struct PortRange {
     low: u16,
     high: u16,
 }
 
-impl Ports {
+impl PortRange {
     pub(in crate::policy) const ALL: Self = Self { low: 1, high: u16::MAX };
 
     /// Ports that need no privilege.
@@ -49,7 +49,7 @@ impl Ports {
     }
 }
 
-impl fmt::Display for Ports {
+impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::ALL => f.write_str("*"),

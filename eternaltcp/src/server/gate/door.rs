@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use eternaltcp_proto::Time;
 
-use super::penalties::{Fault, Penalties, PenaltyRange};
-use crate::fair::most_of_one;
+use super::penalties::{Offence, Penalties, PenaltyRange};
+use crate::fair::max_of_one;
 use eternaltcp_tls::PublicKey;
 
 /// A connection that has waited for less is not dropped before all places are taken: an honest
@@ -102,7 +102,7 @@ pub(super) struct DoorLimits {
 
 /// The progress of a waiting connection. A later stage in this list is dropped earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum HandshakeStage {
     /// Its key is known, and the places for known keys are taken.
     Proved,
     /// Its answer is pending, and it comes from an address of a client with a tunnel.
@@ -113,19 +113,19 @@ enum Stage {
     /// minute can try again.
     Asking,
     /// Its key is unknown, or it was refused.
-    Unwelcome,
+    Rejected,
 }
 
 #[derive(Debug)]
-struct Place {
-    stage: Stage,
+struct PendingHandshake {
+    stage: HandshakeStage,
     since: Time,
 }
 
 /// The connections of one source that have not proved a key.
 #[derive(Debug, Default)]
-struct Source {
-    places: BTreeMap<u64, Place>,
+struct SourceHandshakes {
+    places: BTreeMap<u64, PendingHandshake>,
 }
 
 /// The limit that a connection reached.
@@ -142,14 +142,14 @@ pub(super) enum Arrival {
     /// It gets a place, and another one may have to be dropped.
     Enters { number: u64, evicted: Option<(u64, Limit)> },
     /// It is closed at once.
-    TurnedAway(Limit),
+    Rejected(Limit),
 }
 
 /// All waiting connections.
 #[derive(Debug)]
 pub(super) struct Door {
     limits: DoorLimits,
-    strangers: BTreeMap<IpAddr, Source>,
+    strangers: BTreeMap<IpAddr, SourceHandshakes>,
     waiting: usize,
     known: BTreeMap<PublicKey, usize>,
     known_free: usize,
@@ -193,7 +193,7 @@ impl Door {
         let tunnels = self.neighbours.get(&source).copied().unwrap_or(0);
         let is_penalised = tunnels == 0 && self.penalties.count(now, source);
         if is_penalised && self.limits.startups.chance(self.waiting) > 0 {
-            return Arrival::TurnedAway(Limit::Penalty);
+            return Arrival::Rejected(Limit::Penalty);
         }
         // Each client with a tunnel may be returning.
         let own_limit = match is_penalised {
@@ -202,15 +202,15 @@ impl Door {
         };
         let evicted = self.room_for(now, source, own_limit, dice);
         let evicted = evicted.map(|((source, number), limit)| {
-            self.penalties.add(now, source, Fault::NoKey);
+            self.penalties.add(now, source, Offence::NoKey);
             self.leave_strangers(source, number);
             (number, limit)
         });
         let number = self.next;
         self.next += 1;
-        let stage = if tunnels > 0 { Stage::Neighbour } else { Stage::Waiting };
+        let stage = if tunnels > 0 { HandshakeStage::Neighbour } else { HandshakeStage::Waiting };
         let places = &mut self.strangers.entry(source).or_default().places;
-        places.insert(number, Place { stage, since: now });
+        places.insert(number, PendingHandshake { stage, since: now });
         self.waiting += 1;
         Arrival::Enters { number, evicted }
     }
@@ -241,7 +241,7 @@ impl Door {
     /// `latest` are kept.
     fn first_to_go(&self, only: Option<IpAddr>, latest: Time) -> Option<(IpAddr, u64)> {
         let mut first = None;
-        for (source, Source { places }) in &self.strangers {
+        for (source, SourceHandshakes { places }) in &self.strangers {
             if only.is_some_and(|only| only != *source) {
                 continue;
             }
@@ -263,17 +263,22 @@ impl Door {
     /// Handles a connection that has answered and needs time to sign.
     pub(super) fn ask(&mut self, source: IpAddr, number: u64) {
         self.set_stage(source, number, |stage| match stage {
-            Stage::Waiting => Stage::Asking,
+            HandshakeStage::Waiting => HandshakeStage::Asking,
             other => other,
         });
     }
 
     /// Handles a connection that is of no use: its key is unknown, or it was refused.
     pub(super) fn reject(&mut self, source: IpAddr, number: u64) {
-        self.set_stage(source, number, |_| Stage::Unwelcome);
+        self.set_stage(source, number, |_| HandshakeStage::Rejected);
     }
 
-    fn set_stage(&mut self, source: IpAddr, number: u64, to: impl FnOnce(Stage) -> Stage) {
+    fn set_stage(
+        &mut self,
+        source: IpAddr,
+        number: u64,
+        to: impl FnOnce(HandshakeStage) -> HandshakeStage,
+    ) {
         let places = self.strangers.get_mut(&source).map(|source| &mut source.places);
         if let Some(place) = places.and_then(|places| places.get_mut(&number)) {
             place.stage = to(place.stage);
@@ -285,8 +290,8 @@ impl Door {
     /// among strangers.
     pub(super) fn recognise(&mut self, source: IpAddr, number: u64, key: &PublicKey) -> bool {
         let own = self.known.get(key).copied().unwrap_or(0);
-        if self.known_free == 0 || own >= most_of_one(self.known_free, own) {
-            self.set_stage(source, number, |_| Stage::Proved);
+        if self.known_free == 0 || own >= max_of_one(self.known_free, own) {
+            self.set_stage(source, number, |_| HandshakeStage::Proved);
             return false;
         }
         if !self.leave_strangers(source, number) {
@@ -325,7 +330,7 @@ impl Door {
     }
 
     /// Records a fault of a source.
-    pub(super) fn penalise(&mut self, now: Time, source: IpAddr, fault: Fault) {
+    pub(super) fn penalise(&mut self, now: Time, source: IpAddr, fault: Offence) {
         self.penalties.add(now, source, fault);
     }
 }

@@ -20,7 +20,7 @@ use door::{Arrival, Door, DoorLimits, Limit};
 use eternaltcp_tls::PublicKey;
 
 pub use door::MaxStartups;
-pub(super) use penalties::Fault;
+pub(super) use penalties::Offence;
 pub use penalties::PenaltyRange;
 
 /// Connections that are not a tunnel's carrier yet. A newcomer always gets a place: if places are
@@ -28,8 +28,8 @@ pub use penalties::PenaltyRange;
 /// and connections with a known key stay.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
-    inner: Arc<Mutex<Inner>>,
-    notices: Arc<Notices>,
+    inner: Arc<Mutex<GateState>>,
+    notices: Arc<GateNotices>,
     startups: MaxStartups,
     per_source: usize,
     /// The origin of the gate's time.
@@ -37,14 +37,14 @@ pub(super) struct Gate {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct GateState {
     door: Door,
     tasks: BTreeMap<u64, AbortHandle>,
 }
 
 /// One log line for each limit that is reached.
 #[derive(Debug, Default)]
-struct Notices {
+struct GateNotices {
     startups: Notice,
     per_source: Notice,
     penalty: Notice,
@@ -69,7 +69,7 @@ impl Gate {
         let per_source = limits.startups_per_source.min(startups.full);
         let known = (descriptors / 2).max(1);
         let limits = DoorLimits { startups, per_source, known, penalties: limits.penalties };
-        let inner = Inner { door: Door::new(limits), tasks: BTreeMap::new() };
+        let inner = GateState { door: Door::new(limits), tasks: BTreeMap::new() };
         Self {
             inner: Arc::new(Mutex::new(inner)),
             notices: Arc::default(),
@@ -85,7 +85,7 @@ impl Gate {
         let arrival = self.lock().door.arrive(self.now(), source, dice);
         let (number, evicted) = match arrival {
             Arrival::Enters { number, evicted } => (number, evicted),
-            Arrival::TurnedAway(limit) => return self.tell(limit, source),
+            Arrival::Rejected(limit) => return self.tell(limit, source),
         };
         if let Some((victim, limit)) = evicted {
             let task = self.lock().tasks.remove(&victim);
@@ -148,7 +148,7 @@ impl Gate {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -178,7 +178,7 @@ impl Ticket {
     }
 
     /// Records its fault, unless its key is known.
-    pub(super) fn penalise(&self, fault: Fault) {
+    pub(super) fn penalise(&self, fault: Offence) {
         if self.is_known {
             return;
         }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_all_the_fullest_source_makes_room() {
+    async fn the_fullest_source_makes_room_at_the_total_limit() {
         let gate = gate(3, 3);
         let mut tickets = Vec::new();
         let flood = enter(&gate, "[2001:db8::1]:1", &mut tickets);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_recognised_stays_and_gives_its_place_back() {
+    async fn a_recognised_connection_stays_and_frees_its_place() {
         let gate = gate(1, 1);
         let mut tickets = Vec::new();
         let known = enter(&gate, "192.0.2.1:1", &mut tickets);

@@ -55,7 +55,7 @@ impl fmt::Display for PenaltyRange {
 
 /// How a connection ended that did not become a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Fault {
+pub(in crate::server) enum Offence {
     /// It ended, or was dropped, before it proved a key.
     NoKey,
     /// Its key is unknown.
@@ -66,7 +66,7 @@ pub(in crate::server) enum Fault {
     NotTls,
 }
 
-impl Fault {
+impl Offence {
     /// Returns its penalty: as `noauth`, `authfail`, `grace-exceeded` of sshd.
     fn penalty(self) -> Duration {
         Duration::from_secs(match self {
@@ -98,7 +98,7 @@ impl Penalties {
     }
 
     /// Adds the penalty for a fault.
-    pub(super) fn add(&mut self, now: Time, source: IpAddr, fault: Fault) {
+    pub(super) fn add(&mut self, now: Time, source: IpAddr, fault: Offence) {
         let Some(range) = self.range else { return };
         if !self.sources.contains_key(&source) && !self.has_room(now) {
             return;
@@ -138,18 +138,18 @@ mod tests {
     }
 
     #[test]
-    fn penalties_add_up_count_from_the_least_on_and_pass() {
+    fn penalties_add_up_count_from_the_minimum_on_and_expire() {
         let mut penalties = Penalties::new(Some(PenaltyRange::default()));
         let [bad, good] = [source(1), source(2)];
-        penalties.add(at(0), bad, Fault::TooSlow);
+        penalties.add(at(0), bad, Offence::TooSlow);
         assert!(!penalties.count(at(0), bad), "10 s");
-        penalties.add(at(1), bad, Fault::UnknownKey);
+        penalties.add(at(1), bad, Offence::UnknownKey);
         assert!(!penalties.count(at(1), bad), "14 s");
-        penalties.add(at(1), bad, Fault::NoKey);
+        penalties.add(at(1), bad, Offence::NoKey);
         assert!(penalties.count(at(1), bad), "15 s");
         assert!(penalties.count(at(15), bad), "until it is over");
         assert!(!penalties.count(at(16), bad) && !penalties.count(at(1), good));
-        penalties.add(at(20), bad, Fault::NoKey);
+        penalties.add(at(20), bad, Offence::NoKey);
         assert!(!penalties.count(at(20), bad), "it begins anew");
     }
 
@@ -157,22 +157,22 @@ mod tests {
     fn penalties_have_an_end_and_so_has_their_table() {
         let mut penalties = Penalties::new(Some(PenaltyRange::default()));
         for number in 0..1_000 {
-            penalties.add(at(0), source(0), Fault::TooSlow);
-            penalties.add(at(0), source(number), Fault::NoKey);
+            penalties.add(at(0), source(0), Offence::TooSlow);
+            penalties.add(at(0), source(number), Offence::NoKey);
         }
         assert!(penalties.count(at(599), source(0)) && !penalties.count(at(600), source(0)));
         for number in 0..100_000 {
-            penalties.add(at(0), source(number), Fault::NoKey);
+            penalties.add(at(0), source(number), Offence::NoKey);
         }
         assert_eq!(penalties.sources.len(), MAX_SOURCES);
-        penalties.add(at(2), source(200_000), Fault::NoKey);
+        penalties.add(at(2), source(200_000), Offence::NoKey);
         assert_eq!(penalties.sources.len(), 2, "what is over makes room");
     }
 
     #[test]
     fn without_a_range_there_are_none() {
         let mut penalties = Penalties::new(None);
-        (0..100).for_each(|_| penalties.add(at(0), source(0), Fault::TooSlow));
+        (0..100).for_each(|_| penalties.add(at(0), source(0), Offence::TooSlow));
         assert!(!penalties.count(at(0), source(0)));
     }
 

@@ -43,7 +43,7 @@ impl Stamp {
 
 /// The result of a check of the file.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FileCheck {
     pub(super) stamp: Stamp,
     pub(super) keys: AuthorizedKeys,
     /// Whether a process has the file open for writing, if known.
@@ -52,7 +52,7 @@ pub(super) struct Found {
 
 /// Keys that differ from those in force, in a file that may still change.
 #[derive(Debug)]
-struct Draft {
+struct PendingKeys {
     stamp: Stamp,
     keys: Arc<AuthorizedKeys>,
     /// Since when checks agree; `None` while a process writes.
@@ -61,10 +61,10 @@ struct Draft {
 
 /// The keys of a file, or fixed ones.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct KeyFileState {
     /// The keys in force; `None`: the file was never read.
     settled: Option<Arc<AuthorizedKeys>>,
-    draft: Option<Draft>,
+    draft: Option<PendingKeys>,
     /// Since when the file is changing, until that is logged.
     changing: Option<Instant>,
     /// The stamp of the file that was last read. `None`: it must be read again.
@@ -77,7 +77,7 @@ pub(super) struct State {
     told: Option<String>,
 }
 
-impl State {
+impl KeyFileState {
     /// Creates the state for keys without a file.
     pub(super) fn fixed(keys: AuthorizedKeys) -> Self {
         let settled = Some(Arc::new(keys));
@@ -85,13 +85,13 @@ impl State {
     }
 
     /// Returns the current basis for decisions.
-    pub(super) fn view(&self) -> View {
+    pub(super) fn view(&self) -> KeyView {
         let draft = self.draft.as_ref().map(|draft| Arc::clone(&draft.keys));
         let (latest, before) = match (draft, self.settled.clone()) {
             (Some(draft), settled) => (Some(draft), settled),
             (None, settled) => (settled, None),
         };
-        View { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
+        KeyView { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
     }
 
     /// Returns whether a file with this stamp must be read.
@@ -109,7 +109,7 @@ impl State {
     }
 
     /// Takes over the contents of the file.
-    pub(super) fn find(&mut self, path: &Path, found: Found) {
+    pub(super) fn find(&mut self, path: &Path, found: FileCheck) {
         let now = Instant::now();
         (self.is_readable, self.is_slow) = (true, false);
         self.stamp = Some(found.stamp).filter(Stamp::is_distinct);
@@ -138,7 +138,7 @@ impl State {
             info!("keys in {}: {}", path.display(), keys.len());
             (self.settled, self.changing) = (Some(keys), None);
         } else {
-            self.draft = Some(Draft { stamp: found.stamp, keys, since });
+            self.draft = Some(PendingKeys { stamp: found.stamp, keys, since });
             self.tell_changing(path, now);
         }
     }
@@ -188,7 +188,7 @@ fn warn_of(path: &Path, keys: &AuthorizedKeys) {
 
 /// The basis for decisions about keys.
 #[derive(Debug)]
-pub(in crate::server) struct View {
+pub(in crate::server) struct KeyView {
     latest: Option<Arc<AuthorizedKeys>>,
     /// The contents before the file began to change; `None` when it has settled.
     before: Option<Arc<AuthorizedKeys>>,
@@ -196,7 +196,7 @@ pub(in crate::server) struct View {
     is_slow: bool,
 }
 
-impl View {
+impl KeyView {
     /// Decides by the latest contents. Without any, nothing is known.
     pub(in crate::server) fn judge_latest(
         &self,
@@ -250,16 +250,16 @@ mod tests {
     const FREE: Option<bool> = Some(false);
 
     /// A file with one key that was read, and its checks.
-    struct Looks {
-        state: State,
+    struct CheckedFile {
+        state: KeyFileState,
         key: PublicKey,
         number: u64,
     }
 
-    impl Looks {
+    impl CheckedFile {
         fn new() -> Self {
             let key = Identity::generate().unwrap().public_key();
-            let mut looks = Self { state: State::default(), key, number: 0 };
+            let mut looks = Self { state: KeyFileState::default(), key, number: 0 };
             looks.find(&looks.key.to_string(), 1, FREE);
             assert!(looks.state.view().is_settled(), "the first is believed");
             looks
@@ -268,7 +268,7 @@ mod tests {
         /// Simulates a check after the `change`th change of the file, and one a second later.
         fn find(&mut self, text: &str, change: i64, has_writer: Option<bool>) {
             let stamp = Stamp { changed: (change, 0), length: text.len() as u64, inode: 1 };
-            let found = Found { stamp, keys: AuthorizedKeys::parse(text), has_writer };
+            let found = FileCheck { stamp, keys: AuthorizedKeys::parse(text), has_writer };
             self.state.find(Path::new("keys"), found);
             self.number += 1;
         }
@@ -296,18 +296,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_removed_when_looks_at_a_settled_file_agree() {
-        assert_eq!(Looks::new().seconds(&other(), FREE).await, Some(3));
-        assert_eq!(Looks::new().seconds(&other(), None).await, Some(10), "nobody knows who writes");
-        assert_eq!(Looks::new().seconds("", FREE).await, Some(10), "it may be filled again");
-        assert_eq!(Looks::new().seconds(&other(), Some(true)).await, None, "it is being written");
-        let (mut looks, text) = (Looks::new(), other());
+        assert_eq!(CheckedFile::new().seconds(&other(), FREE).await, Some(3));
+        assert_eq!(
+            CheckedFile::new().seconds(&other(), None).await,
+            Some(10),
+            "nobody knows who writes"
+        );
+        assert_eq!(CheckedFile::new().seconds("", FREE).await, Some(10), "it may be filled again");
+        assert_eq!(
+            CheckedFile::new().seconds(&other(), Some(true)).await,
+            None,
+            "it is being written"
+        );
+        let (mut looks, text) = (CheckedFile::new(), other());
         looks.seconds(&text, Some(true)).await;
         assert_eq!(looks.seconds(&text, FREE).await, Some(3), "since nobody writes");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_file_that_changes_on_removes_nobody() {
-        let mut looks = Looks::new();
+        let mut looks = CheckedFile::new();
         for change in 2..100 {
             looks.find("", change, FREE);
             assert!(looks.is_admitted());
@@ -319,7 +327,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn looks_do_not_agree_across_one_that_failed() {
-        let mut looks = Looks::new();
+        let mut looks = CheckedFile::new();
         let text = other();
         for _ in 0..10 {
             looks.find(&text, 2, FREE);
@@ -334,8 +342,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_is_added_is_admitted_at_once_and_why_nothing_can_be_read_is_told_once() {
-        let mut looks = Looks::new();
+    async fn an_added_key_is_admitted_at_once_and_an_unreadable_file_is_reported_once() {
+        let mut looks = CheckedFile::new();
         let added = Identity::generate().unwrap().public_key();
         looks.find(&added.to_string(), 2, Some(true));
         let view = looks.state.view();
@@ -351,7 +359,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_disk_keeps_no_key_that_is_removed() {
-        let mut looks = Looks::new();
+        let mut looks = CheckedFile::new();
         let text = other();
         for second in 0..4 {
             looks.state.find_slow("slow".to_owned());

@@ -10,20 +10,20 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::lock;
-use super::state::{Found, Stamp, State};
+use super::state::{FileCheck, KeyFileState, Stamp};
 use crate::policy::{FileError, StrictModes, missing_or_unreadable, open_authorized_keys};
 use eternaltcp_sys::has_writer;
 
 /// The channel for requesting a check; the sender is notified when it is done.
-pub(super) type Looks = mpsc::Sender<oneshot::Sender<()>>;
+pub(super) type CheckRequests = mpsc::Sender<oneshot::Sender<()>>;
 
 /// Starts the thread that checks the file on request. It ends when there are no requesters any
 /// more.
 pub(super) fn watch(
     path: PathBuf,
     modes: Option<StrictModes>,
-    state: Arc<Mutex<State>>,
-) -> io::Result<Looks> {
+    state: Arc<Mutex<KeyFileState>>,
+) -> io::Result<CheckRequests> {
     let (looks, asked) = mpsc::channel::<oneshot::Sender<()>>();
     std::thread::Builder::new().name("keys".into()).spawn(move || {
         while let Ok(first) = asked.recv() {
@@ -40,7 +40,7 @@ pub(super) fn watch(
 
 /// Reads the file if it changed, and takes over its contents. Permissions of its folders do not
 /// show in the file: they are checked each time.
-fn look(path: &Path, modes: Option<&StrictModes>, state: &Mutex<State>) {
+fn look(path: &Path, modes: Option<&StrictModes>, state: &Mutex<KeyFileState>) {
     match stat(path, modes) {
         Ok(stamp) if !lock(state).needs(stamp) => lock(state).find_unchanged(path),
         Ok(_) => match read(path, modes) {
@@ -65,12 +65,12 @@ fn stat(path: &Path, modes: Option<&StrictModes>) -> Result<Stamp, FileError> {
     Ok(stamp(&metadata))
 }
 
-fn read(path: &Path, modes: Option<&StrictModes>) -> Result<Found, FileError> {
+fn read(path: &Path, modes: Option<&StrictModes>) -> Result<FileCheck, FileError> {
     let (keys, file) = open_authorized_keys(path, modes)?;
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
     // A concurrent change shows in the next check.
     let stamp = stamp(&file.metadata().map_err(unreadable)?);
-    Ok(Found { stamp, keys, has_writer: has_writer(&file) })
+    Ok(FileCheck { stamp, keys, has_writer: has_writer(&file) })
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

@@ -9,11 +9,11 @@ use eternaltcp_proto::{Closing, Epoch, Instance};
 use tokio::time::Instant;
 use tracing::{Span, warn};
 
-use super::super::event::Handle;
-use super::super::eviction::Candidate;
-use super::super::keys::View;
+use super::super::event::ServerHandle;
+use super::super::eviction::DetachedTunnel;
+use super::super::keys::KeyView;
 use super::super::standby::Standbys;
-use crate::driver::{Command, Shared};
+use crate::driver::{DriverCommand, Shared};
 use crate::policy::Denial;
 use eternaltcp_tls::PublicKey;
 
@@ -23,8 +23,8 @@ const SETTLED_AT_LAST: Duration = Duration::from_secs(300);
 
 /// A tunnel as the registry knows it.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Entry {
-    pub(in crate::server) handle: Handle,
+pub(in crate::server) struct TunnelEntry {
+    pub(in crate::server) handle: ServerHandle,
     pub(in crate::server) shared: Arc<Shared>,
     /// The admitted key.
     pub(in crate::server) user: PublicKey,
@@ -54,9 +54,9 @@ pub(in crate::server) struct Entry {
     pub(in crate::server) span: Span,
 }
 
-impl Entry {
+impl TunnelEntry {
     pub(in crate::server) fn new(
-        handle: Handle,
+        handle: ServerHandle,
         user: PublicKey,
         own: PublicKey,
         instance: Instance,
@@ -102,7 +102,7 @@ impl Entry {
     }
 
     /// Returns why the tunnel must end, if so, `elapsed` after the last call.
-    pub(super) fn denial(&mut self, keys: &View, elapsed: Duration) -> Option<Denial> {
+    pub(super) fn denial(&mut self, keys: &KeyView, elapsed: Duration) -> Option<Denial> {
         let Err(denial) = keys.judge_latest(&self.user, self.from()) else {
             self.denied_for = Duration::ZERO;
             return None;
@@ -119,24 +119,24 @@ impl Entry {
     pub(super) fn detach(&self, denial: &Denial) {
         if self.shared.is_attached() {
             warn!(parent: &self.span, "its carrier is ended: {denial}");
-            self.handle.try_send(Command::Detach(denial.to_string()));
+            self.handle.try_send(DriverCommand::Detach(denial.to_string()));
         }
     }
 
     /// Tells the tunnel to close. Its queue of commands may be full: then it is told again at the
     /// next turn. Returns whether it was told.
     pub(super) fn close(&self, why: Closing) -> bool {
-        self.handle.try_send(Command::Close(why))
+        self.handle.try_send(DriverCommand::Close(why))
     }
 
     /// Tells a tunnel that is no longer listed to close, however long its queue of commands is.
     pub(super) fn dismiss(self, why: Closing) {
         self.replaced.store(why == Closing::Replaced, Ordering::Release);
-        tokio::spawn(async move { self.handle.send(Command::Close(why)).await });
+        tokio::spawn(async move { self.handle.send(DriverCommand::Close(why)).await });
     }
 
-    /// Returns what the processes of one client have in common: a key, a machine with the same
-    /// boot, a user, and an address.
+    /// Returns the attributes that the processes of one client have in common: a key, a machine
+    /// with the same boot, a user, and an address.
     pub(super) fn home(&self) -> (&PublicKey, Instance, IpAddr) {
         let mut instance = self.instance.clone();
         std::mem::take(&mut instance.name);
@@ -205,11 +205,11 @@ impl Entry {
     }
 
     /// Returns the tunnel as a candidate for eviction, if it is detached and was not told to end.
-    pub(super) fn candidate(&self, now: Instant) -> Option<Candidate<&PublicKey>> {
+    pub(super) fn candidate(&self, now: Instant) -> Option<DetachedTunnel<&PublicKey>> {
         if self.is_ending {
             return None;
         }
-        Some(Candidate {
+        Some(DetachedTunnel {
             key: &self.user,
             detached_for: now.duration_since(self.detached_since?),
             held: self.shared.held(),

@@ -1,4 +1,4 @@
-//! The tunnels of a server, and what ends them.
+//! The tunnels of a server, and how they end.
 
 mod entry;
 #[cfg(test)]
@@ -15,17 +15,17 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::ServerLimits;
-use super::event::{Handle, ServerEvent};
-use super::eviction::{Allowance, Reason, choose};
+use super::event::{ServerEvent, ServerHandle};
+use super::eviction::{DetachedLimits, Reason, choose};
 use super::grants::{Full, Granted};
-use super::keys::View;
+use super::keys::KeyView;
 use super::notices::Notices;
 use crate::log_limit::{LogLimit, limited};
 use crate::policy::Denial;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
-pub(super) use entry::Entry;
+pub(super) use entry::TunnelEntry;
 
 /// How long a tunnel without sessions must be detached before it is closed for a new client: a
 /// tunnel that was just created is not attached yet.
@@ -43,19 +43,19 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
 /// All tunnels, by their ids.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Registry {
-    tunnels: Mutex<BTreeMap<TunnelId, Entry>>,
+    tunnels: Mutex<BTreeMap<TunnelId, TunnelEntry>>,
     /// There was a tunnel, however short its life.
     was_used: AtomicBool,
 }
 
 impl Registry {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TunnelId, Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TunnelId, TunnelEntry>> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the tunnel with this id, if `own` is its own key: no other client's attach can find
     /// it.
-    pub(in crate::server) fn find(&self, id: TunnelId, own: &PublicKey) -> Option<Entry> {
+    pub(in crate::server) fn find(&self, id: TunnelId, own: &PublicKey) -> Option<TunnelEntry> {
         self.lock().get(&id).filter(|entry| entry.own == *own).cloned()
     }
 
@@ -67,7 +67,7 @@ impl Registry {
 
     /// Returns the source address of each tunnel's last carrier.
     pub(in crate::server) fn addresses(&self) -> Vec<IpAddr> {
-        self.lock().values().map(Entry::from).collect()
+        self.lock().values().map(TunnelEntry::from).collect()
     }
 
     /// Returns whether the tunnel exists, and was not replaced.
@@ -84,15 +84,15 @@ impl Registry {
     pub(in crate::server) fn insert(
         &self,
         id: TunnelId,
-        mut entry: Entry,
+        mut entry: TunnelEntry,
         limits: &ServerLimits,
         notices: &Notices,
-    ) -> Result<Entry, Refusal> {
+    ) -> Result<TunnelEntry, Refusal> {
         let mut tunnels = self.lock();
         if has_newer(&tunnels, &entry.own, entry.born()) {
             return Err(outdated());
         }
-        let takes_name = |other: &Entry| {
+        let takes_name = |other: &TunnelEntry| {
             other.is_same_client(&entry.user, &entry.instance)
                 && other.instance.boot == entry.instance.boot
         };
@@ -143,7 +143,7 @@ impl Registry {
     }
 
     /// Returns the handles of all tunnels' drivers.
-    pub(in crate::server) fn handles(&self) -> Vec<(TunnelId, Handle)> {
+    pub(in crate::server) fn handles(&self) -> Vec<(TunnelId, ServerHandle)> {
         self.lock().iter().map(|(id, entry)| (*id, entry.handle.clone())).collect()
     }
 
@@ -153,8 +153,8 @@ impl Registry {
     }
 
     /// Returns the live tunnels of other processes of the same client, which a new one may not
-    /// replace, whatever their boot is. Ends the client's other tunnels: detached ones, those whose
-    /// client is stopped, and one whose answer its own process never got.
+    /// replace, regardless of their boot. Ends the client's other tunnels: detached ones, those
+    /// whose client is stopped, and one whose answer its own process never got.
     ///
     /// # Errors
     /// The request was delayed in the network: the same process has a tunnel that it requested
@@ -165,13 +165,13 @@ impl Registry {
         own: &PublicKey,
         instance: &Instance,
         epoch: Epoch,
-    ) -> Result<Vec<(TunnelId, Entry)>, Refusal> {
+    ) -> Result<Vec<(TunnelId, TunnelEntry)>, Refusal> {
         let mut tunnels = self.lock();
         if has_newer(&tunnels, own, epoch) {
             return Err(outdated());
         }
         let now = Instant::now();
-        let is_live = |entry: &Entry| {
+        let is_live = |entry: &TunnelEntry| {
             let is_heard = match entry.shared.is_attached() {
                 true => !entry.shared.is_silent(),
                 // Of another boot: a clone that is about to return, or was just created.
@@ -201,7 +201,7 @@ impl Registry {
     /// Ends the tunnels whose keys are no longer admitted, and the standby carriers from addresses
     /// that are no longer admitted, as far as the file has settled. `elapsed` is the time since the
     /// last call.
-    pub(in crate::server) fn judge_keys(&self, keys: &View, elapsed: Duration) {
+    pub(in crate::server) fn judge_keys(&self, keys: &KeyView, elapsed: Duration) {
         for entry in self.lock().values_mut() {
             if keys.is_settled() {
                 entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
@@ -218,7 +218,7 @@ impl Registry {
     }
 
     /// Ends detached tunnels, as [`choose`] decides. `elapsed` is the time since the last call.
-    pub(in crate::server) fn end_detached(&self, elapsed: Duration, allowance: &Allowance) {
+    pub(in crate::server) fn end_detached(&self, elapsed: Duration, allowance: &DetachedLimits) {
         let mut tunnels = self.lock();
         let now = Instant::now();
         note_detached(&mut tunnels, now, elapsed);
@@ -240,7 +240,7 @@ impl Registry {
 
     /// Closes every tunnel in order, and waits briefly for that.
     pub(in crate::server) async fn close_all(&self, why: Closing) {
-        let entries: Vec<Entry> = self.lock().values().cloned().collect();
+        let entries: Vec<TunnelEntry> = self.lock().values().cloned().collect();
         let all = async {
             for entry in &entries {
                 entry.handle.tell(ServerEvent::Close(why)).await;
@@ -255,7 +255,7 @@ impl Registry {
 }
 
 /// Returns the existing grants, as a tunnel of this user sees them.
-fn granted(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey) -> Granted {
+fn granted(tunnels: &BTreeMap<TunnelId, TunnelEntry>, user: &PublicKey) -> Granted {
     let mut granted = Granted::default();
     for entry in tunnels.values() {
         granted.to_all += entry.limit();
@@ -269,9 +269,9 @@ fn granted(tunnels: &BTreeMap<TunnelId, Entry>, user: &PublicKey) -> Granted {
 
 /// Ends the tunnel without sessions that was detached longest, if that makes room. Returns whether
 /// there was one.
-fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Full) -> bool {
+fn make_room(tunnels: &mut BTreeMap<TunnelId, TunnelEntry>, user: &PublicKey, full: Full) -> bool {
     let now = Instant::now();
-    let counts = |entry: &Entry| !full.is_of_key() || entry.user == *user;
+    let counts = |entry: &TunnelEntry| !full.is_of_key() || entry.user == *user;
     let idle = tunnels
         .iter()
         .filter(|(_, entry)| counts(entry) && entry.is_idle_for(MAKES_ROOM_AFTER, now))
@@ -287,7 +287,7 @@ fn make_room(tunnels: &mut BTreeMap<TunnelId, Entry>, user: &PublicKey, full: Fu
 }
 
 /// Records which tunnels are detached, and which of them others of the same client outlive.
-fn note_detached(tunnels: &mut BTreeMap<TunnelId, Entry>, now: Instant, elapsed: Duration) {
+fn note_detached(tunnels: &mut BTreeMap<TunnelId, TunnelEntry>, now: Instant, elapsed: Duration) {
     let outlived = outlived(tunnels);
     for (id, entry) in tunnels.iter_mut() {
         entry.note_attachment(now, elapsed, outlived.contains(id));
@@ -295,7 +295,7 @@ fn note_detached(tunnels: &mut BTreeMap<TunnelId, Entry>, now: Instant, elapsed:
 }
 
 /// Returns abandoned tunnels whose client has another attached process.
-fn outlived(tunnels: &BTreeMap<TunnelId, Entry>) -> BTreeSet<TunnelId> {
+fn outlived(tunnels: &BTreeMap<TunnelId, TunnelEntry>) -> BTreeSet<TunnelId> {
     let abandoned = tunnels.iter().filter(|(_, entry)| entry.is_abandoned());
     let mut homes: BTreeMap<_, Vec<TunnelId>> = BTreeMap::new();
     for (id, entry) in abandoned {
@@ -304,13 +304,13 @@ fn outlived(tunnels: &BTreeMap<TunnelId, Entry>) -> BTreeSet<TunnelId> {
     if homes.is_empty() {
         return BTreeSet::new();
     }
-    let live = |entry: &&Entry| entry.shared.is_attached() && !entry.shared.is_silent();
+    let live = |entry: &&TunnelEntry| entry.shared.is_attached() && !entry.shared.is_silent();
     let live = tunnels.values().filter(live);
     live.filter_map(|entry| homes.remove(&entry.home())).flatten().collect()
 }
 
 /// Returns whether a process has a tunnel that it requested with this epoch or later.
-fn has_newer(tunnels: &BTreeMap<TunnelId, Entry>, own: &PublicKey, epoch: Epoch) -> bool {
+fn has_newer(tunnels: &BTreeMap<TunnelId, TunnelEntry>, own: &PublicKey, epoch: Epoch) -> bool {
     tunnels.values().any(|entry| entry.is_asked_for_since(own, epoch))
 }
 

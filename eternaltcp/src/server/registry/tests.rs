@@ -1,5 +1,5 @@
 use super::*;
-use crate::driver::{Command, channel};
+use crate::driver::{DriverCommand, channel};
 use eternaltcp_tls::Identity;
 use tokio::time::advance;
 
@@ -7,13 +7,13 @@ fn key() -> PublicKey {
     Identity::generate().unwrap().public_key()
 }
 
-fn entry(user: &PublicKey, own: &PublicKey, name: &str, born: u64) -> Entry {
+fn entry(user: &PublicKey, own: &PublicKey, name: &str, born: u64) -> TunnelEntry {
     let instance = Instance { name: name.into(), ..Instance::default() };
     let from = IpAddr::from([127, 0, 0, 1]);
-    Entry::new(channel(1).0, user.clone(), own.clone(), instance, from, Epoch(born))
+    TunnelEntry::new(channel(1).0, user.clone(), own.clone(), instance, from, Epoch(born))
 }
 
-fn insert(registry: &Registry, number: u8, entry: Entry) -> Result<Entry, Refusal> {
+fn insert(registry: &Registry, number: u8, entry: TunnelEntry) -> Result<TunnelEntry, Refusal> {
     registry.insert(TunnelId([number; 16]), entry, &ServerLimits::default(), &Notices::default())
 }
 
@@ -74,19 +74,19 @@ async fn a_tunnel_that_others_of_its_client_outlive_ends_if_its_own_end_closed_i
         registry.end_detached(second, &allowance);
         advance(second).await;
     }
-    assert!(matches!(killed_hears.try_recv(), Ok(Command::Close(Closing::Expired))));
+    assert!(matches!(killed_hears.try_recv(), Ok(DriverCommand::Close(Closing::Expired))));
     assert!(lost_hears.try_recv().is_err(), "its client may be stopped, or elsewhere");
     registry.end_detached(second, &allowance);
     assert!(killed_hears.try_recv().is_err(), "it was told");
 }
 
-fn allowance() -> Allowance {
+fn allowance() -> DetachedLimits {
     let keep_ghosts = Duration::from_secs(600);
-    Allowance { keep: Duration::MAX, keep_ghosts, idle_per_key: 64, memory: 0 }
+    DetachedLimits { keep: Duration::MAX, keep_ghosts, idle_per_key: 64, memory: 0 }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_that_is_live_is_no_ghost_of_another_boot_and_a_silent_one_is() {
+async fn a_live_tunnel_is_not_a_ghost_of_another_boot_and_a_silent_one_is() {
     let registry = Registry::default();
     let user = key();
     let of_boot = |boot: &str| {
@@ -97,7 +97,7 @@ async fn a_tunnel_that_is_live_is_no_ghost_of_another_boot_and_a_silent_one_is()
     let first = insert(&registry, 1, of_boot("a")).unwrap();
     first.shared.set_attached(true);
     let second = of_boot("b");
-    let ask = |entry: &Entry| {
+    let ask = |entry: &TunnelEntry| {
         let found = registry.replace_ghosts(&user, &entry.own, &entry.instance, entry.born());
         found.unwrap().len()
     };

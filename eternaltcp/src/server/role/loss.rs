@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use eternaltcp_proto::{Time, Tunnel, TunnelId};
 
-use super::Entry;
+use super::TunnelEntry;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::status::{
-    ClientPeer, EventKind, Events, Loss, Peer, Publisher, TunnelEvent, TunnelState, TunnelStatus,
+    ClientPeer, EventKind, Events, Loss, Peer, Publisher, TunnelCondition, TunnelEvent,
+    TunnelStatus,
 };
 use eternaltcp_tls::PublicKey;
 
@@ -82,7 +83,7 @@ impl Losses {
         }
     }
 
-    pub(super) fn describe(&self, entry: &Entry, status: &mut TunnelStatus) {
+    pub(super) fn describe(&self, entry: &TunnelEntry, status: &mut TunnelStatus) {
         let instance = &entry.instance;
         status.tunnel = Some(self.tunnel.to_string());
         status.peer = Peer::Client(ClientPeer {
@@ -92,7 +93,7 @@ impl Losses {
             user: instance.user.to_string(),
             machine: instance.machine.to_string(),
         });
-        if status.state == TunnelState::Detached {
+        if status.state == TunnelCondition::Detached {
             status.why = self.last.as_ref().map(|loss| loss.why.clone());
         }
         status.last_loss.clone_from(&self.last);

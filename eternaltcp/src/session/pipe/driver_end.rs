@@ -8,14 +8,14 @@ use bytes::BytesMut;
 use eternaltcp_proto::{Cause, Reset};
 
 use super::flow::register;
-use super::{Program, Shared, State};
+use super::{PipeState, ProgramState, SharedPipe};
 
 /// The driver's end. Dropping it resets the stream, unless both directions have ended in order.
 #[derive(Debug)]
-pub(crate) struct DriverEnd(Arc<Shared>);
+pub(crate) struct DriverEnd(Arc<SharedPipe>);
 
 impl DriverEnd {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<SharedPipe>) -> Self {
         Self(shared)
     }
 
@@ -33,9 +33,9 @@ impl DriverEnd {
     pub(crate) fn poll_write_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
         let is_ready = match state.program {
-            Program::Open => state.down.has_room(),
-            Program::Dropped { .. } => state.up.is_read_out,
-            Program::Aborted => true,
+            ProgramState::Open => state.down.has_room(),
+            ProgramState::Dropped { .. } => state.up.is_read_out,
+            ProgramState::Aborted => true,
         };
         if is_ready {
             return Poll::Ready(());
@@ -66,7 +66,7 @@ impl DriverEnd {
 
     pub(crate) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.change(|state, woken| {
-            if state.program != Program::Open {
+            if state.program != ProgramState::Open {
                 let why = state.broken().unwrap_or("the program has closed its stream");
                 return Err(io::Error::new(ErrorKind::BrokenPipe, why));
             }
@@ -97,7 +97,7 @@ impl DriverEnd {
     /// Returns whether the program has ended the stream with a reset, even while nothing is read.
     pub(crate) fn is_dead(&self) -> bool {
         let state = self.0.lock();
-        let is_taken = state.up.is_read_out || state.program == Program::Aborted;
+        let is_taken = state.up.is_read_out || state.program == ProgramState::Aborted;
         is_taken && state.broken().is_some()
     }
 
@@ -125,13 +125,15 @@ impl Drop for DriverEnd {
     }
 }
 
-impl State {
+impl PipeState {
     /// Returns why the stream did not end in order, if the program caused it.
     fn broken(&self) -> Option<&'static str> {
         match self.program {
-            Program::Aborted => Some("the program aborted it"),
-            Program::Dropped { is_unread: true } => Some("the program closed it with data unread"),
-            Program::Dropped { is_unread: false } | Program::Open => None,
+            ProgramState::Aborted => Some("the program aborted it"),
+            ProgramState::Dropped { is_unread: true } => {
+                Some("the program closed it with data unread")
+            }
+            ProgramState::Dropped { is_unread: false } | ProgramState::Open => None,
         }
     }
 }

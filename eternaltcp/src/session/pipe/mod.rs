@@ -17,26 +17,26 @@ pub(crate) use driver_end::DriverEnd;
 use flow::Flow;
 pub(crate) use program_end::ProgramEnd;
 
-/// The most bytes that wait in one direction.
+/// The maximum number of bytes that wait in one direction.
 pub(crate) const CAPACITY: usize = 64 * 1024;
 
 /// Creates a stream, and returns its two ends.
 pub(crate) fn pipe() -> (ProgramEnd, DriverEnd) {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(SharedPipe::default());
     (ProgramEnd::new(Arc::clone(&shared)), DriverEnd::new(shared))
 }
 
 /// The state that both ends share.
 #[derive(Debug, Default)]
-struct Shared(Mutex<State>);
+struct SharedPipe(Mutex<PipeState>);
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedPipe {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and wakes the affected tasks after the lock is released.
-    fn change<T>(&self, change: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut PipeState, &mut Vec<Waker>) -> T) -> T {
         let mut woken = Vec::new();
         let result = change(&mut self.lock(), &mut woken);
         woken.into_iter().for_each(Waker::wake);
@@ -45,12 +45,12 @@ impl Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PipeState {
     /// From the program to the driver.
     up: Flow,
     /// From the driver to the program.
     down: Flow,
-    program: Program,
+    program: ProgramState,
     /// The other side's target is connected.
     is_connected: bool,
     /// The task that waits for that.
@@ -61,7 +61,7 @@ struct State {
 
 /// The state of the program's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Program {
+enum ProgramState {
     #[default]
     Open,
     /// It was dropped. As with TCP, that is a reset if received data had not been read.

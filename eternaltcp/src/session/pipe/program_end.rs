@@ -7,15 +7,15 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
 use super::flow::register;
-use super::{Program, Shared};
+use super::{ProgramState, SharedPipe};
 use crate::session::error_of;
 
 /// The program's end. Dropping it ends both directions, as with TCP.
 #[derive(Debug)]
-pub(crate) struct ProgramEnd(Arc<Shared>);
+pub(crate) struct ProgramEnd(Arc<SharedPipe>);
 
 impl ProgramEnd {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<SharedPipe>) -> Self {
         Self(shared)
     }
 
@@ -92,16 +92,16 @@ impl ProgramEnd {
 
     /// Ends the stream with a reset; data that the driver has not taken are dropped.
     pub(crate) fn abort(self) {
-        self.end(|_| Program::Aborted);
+        self.end(|_| ProgramState::Aborted);
     }
 
-    fn end(&self, how: impl FnOnce(bool) -> Program) {
+    fn end(&self, how: impl FnOnce(bool) -> ProgramState) {
         self.0.change(|state, woken| {
-            if state.program != Program::Open {
+            if state.program != ProgramState::Open {
                 return;
             }
             state.program = how(!state.down.is_empty());
-            if state.program == Program::Aborted {
+            if state.program == ProgramState::Aborted {
                 state.up.clear();
             }
             state.up.is_ended = true;
@@ -114,6 +114,6 @@ impl ProgramEnd {
 
 impl Drop for ProgramEnd {
     fn drop(&mut self) {
-        self.end(|is_unread| Program::Dropped { is_unread });
+        self.end(|is_unread| ProgramState::Dropped { is_unread });
     }
 }

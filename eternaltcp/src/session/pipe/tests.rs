@@ -77,7 +77,7 @@ fn an_end_comes_after_the_bytes_and_a_reset_too_and_stays() {
 }
 
 #[test]
-fn a_driver_that_is_gone_is_no_end_of_stream() {
+fn a_dropped_driver_is_not_an_end_of_stream() {
     let (program, driver) = pipe();
     driver.shut_sending();
     drop(driver);
@@ -91,7 +91,7 @@ fn a_driver_that_is_gone_is_no_end_of_stream() {
 }
 
 #[test]
-fn what_was_written_is_read_before_a_dropped_end_fails_a_write() {
+fn written_data_are_read_before_a_dropped_end_fails_a_write() {
     let (program, driver) = pipe();
     assert_eq!(write(&program, b"last", Waker::noop()), Poll::Ready(Ok(4)));
     drop(program);

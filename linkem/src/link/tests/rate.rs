@@ -1,4 +1,4 @@
-//! The rate, the queue before it, and what both may hold.
+//! The rate, the queue before it, and the limits of both.
 
 use super::*;
 
@@ -72,7 +72,7 @@ fn memory_is_bounded_without_a_rate_too() {
     for number in 0..3000 {
         world.send(number, 65000);
     }
-    assert!(world.link.held <= MOST_HELD);
+    assert!(world.link.held <= MAX_HELD);
     assert!(world.link.counters().queue_dropped > 0);
     world.run_until(ms(60_000));
     assert_eq!(world.link.held, 0);

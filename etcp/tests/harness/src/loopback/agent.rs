@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::program::{Program, wait};
+use super::program::{RunningProgram, wait};
 
 /// An agent that runs until it is dropped or killed.
-pub struct Agent {
+pub struct TestAgent {
     pub socket: PathBuf,
-    pub program: Program,
+    pub program: RunningProgram,
 }
 
-impl Agent {
+impl TestAgent {
     /// Starts one in `folder`; it asks its user with the program `askpass`.
     pub fn start(folder: &Path, askpass: Option<&Path>) -> Self {
         let socket = folder.join("agent.sock");
@@ -21,7 +21,7 @@ impl Agent {
         if let Some(program) = askpass {
             command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
         }
-        let program = Program::start("agent", folder, command);
+        let program = RunningProgram::start("agent", folder, command);
         wait("the agent's socket", || socket.exists());
         Self { socket, program }
     }

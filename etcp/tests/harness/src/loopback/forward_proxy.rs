@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, Tc
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// What it does with a connection.
+/// How it handles a connection.
 #[derive(Clone, Copy)]
 pub enum Manner {
     /// HTTP CONNECT; with this value of `Proxy-Authorization`, if required.
@@ -19,11 +19,11 @@ pub enum Manner {
 /// A proxy that listens. It ends with the test's process.
 pub struct ForwardProxy {
     pub address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ForwardProxyState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ForwardProxyState {
     /// The requested destinations, in order.
     asked: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
@@ -33,7 +33,7 @@ impl ForwardProxy {
     pub fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it listens");
-        let state = Arc::new(State::default());
+        let state = Arc::new(ForwardProxyState::default());
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -58,7 +58,7 @@ impl ForwardProxy {
     }
 }
 
-fn serve(mut stream: TcpStream, manner: Manner, state: &State) -> io::Result<()> {
+fn serve(mut stream: TcpStream, manner: Manner, state: &ForwardProxyState) -> io::Result<()> {
     let (target, granted): (_, &[u8]) = match manner {
         Manner::Answers(answer) => {
             let mut some = [0; 1];

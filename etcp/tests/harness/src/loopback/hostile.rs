@@ -11,13 +11,13 @@ use eternaltcp_proto::{Config, Event, Instance, Intent, Refusal, Side, Time, Tun
 use super::socket::{connect_from, patient};
 
 /// A connection to sproxy whose TLS handshake is done, and nothing else.
-pub struct Carrier {
+pub struct RawCarrier {
     pub stream: TcpStream,
     tls: Connection,
     incoming: BytesMut,
 }
 
-impl Carrier {
+impl RawCarrier {
     /// Connects from `source`, and proves `key`.
     pub fn connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Self {
         Self::try_connect(source, server, key).expect("the server has ended the handshake")
@@ -92,7 +92,7 @@ impl Carrier {
 
 /// How the server answered an attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum PeerAnswer {
     /// The carrier is attached.
     Attached,
     /// The attach was refused.
@@ -102,30 +102,30 @@ pub enum Answer {
 }
 
 /// A client's tunnel without a client's rules.
-pub struct Peer {
+pub struct HostilePeer {
     pub tunnel: Tunnel,
-    pub carrier: Carrier,
+    pub carrier: RawCarrier,
     start: Instant,
 }
 
-impl Peer {
+impl HostilePeer {
     /// Creates a peer on `carrier` that has sent nothing.
-    pub fn new(carrier: Carrier) -> Self {
+    pub fn new(carrier: RawCarrier) -> Self {
         let tunnel = Tunnel::new(Side::Client, Config::default());
         Self { tunnel, carrier, start: Instant::now() }
     }
 
     /// Requests a new tunnel whose own key will be `own`.
-    pub fn ask_new(&mut self, own: &Identity, name: &str) -> Answer {
+    pub fn ask_new(&mut self, own: &Identity, name: &str) -> PeerAnswer {
         self.ask(new(own, name))
     }
 
     /// Requests the tunnel with this id.
-    pub fn ask_resume(&mut self, tunnel: TunnelId) -> Answer {
+    pub fn ask_resume(&mut self, tunnel: TunnelId) -> PeerAnswer {
         self.ask(Intent::Resume { tunnel })
     }
 
-    fn ask(&mut self, intent: Intent) -> Answer {
+    fn ask(&mut self, intent: Intent) -> PeerAnswer {
         let request = self.request(intent);
         self.carrier.send(&request);
         self.answer()
@@ -139,16 +139,16 @@ impl Peer {
     }
 
     /// Waits for the answer to a request.
-    pub fn answer(&mut self) -> Answer {
+    pub fn answer(&mut self) -> PeerAnswer {
         loop {
             while let Some(event) = self.tunnel.poll_event() {
                 match event {
-                    Event::Attached { .. } => return Answer::Attached,
-                    Event::Refused(refusal) => return Answer::Refused(refusal),
+                    Event::Attached { .. } => return PeerAnswer::Attached,
+                    Event::Refused(refusal) => return PeerAnswer::Refused(refusal),
                     _ => {}
                 }
             }
-            let Some(chunks) = self.carrier.receive() else { return Answer::Closed };
+            let Some(chunks) = self.carrier.receive() else { return PeerAnswer::Closed };
             for chunk in chunks {
                 self.tunnel.handle_input(self.now(), chunk).expect("the server keeps the protocol");
             }

@@ -1,6 +1,6 @@
 //! Both proxies on loopback, for the tests of admission.
 //!
-//! A [`Site`] is a server's and its users' files; [`Sproxy`] and [`Cproxy`] are the real programs
+//! A [`LoopbackSite`] is a server's and its users' files; [`LoopbackSproxy`] and [`Cproxy`] are the real programs
 //! on them, on ports of the kernel's choice, each in a session of its own without a terminal.
 //! Everything a test made is gone when its values are dropped.
 
@@ -17,10 +17,10 @@ pub mod site;
 pub mod socket;
 
 pub use echo::{Echo, Steady};
-pub use program::{Program, etcp};
-pub use proxies::{ATTACHED, Cproxy, Sproxy, connect};
-pub use relay::Relay;
-pub use site::{Key, Site};
+pub use program::{RunningProgram, etcp};
+pub use proxies::{ATTACHED, Cproxy, LoopbackSproxy, connect};
+pub use relay::LoopbackRelay;
+pub use site::{Key, LoopbackSite};
 
 use std::time::Duration;
 

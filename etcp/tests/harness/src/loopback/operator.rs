@@ -1,4 +1,4 @@
-//! What an operator does with the proxies of a site: `etcp status` and similar commands.
+//! The actions of an operator on the proxies of a site: `etcp status` and similar commands.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::program::{Program, etcp};
-use super::site::Site;
+use super::program::{RunningProgram, etcp};
+use super::site::LoopbackSite;
 
 /// The output and the exit code of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct OperatorOutput {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
@@ -19,32 +19,36 @@ pub struct Said {
 
 /// Runs `etcp` with these arguments as the user of the site, to its end.
 #[track_caller]
-pub fn operate(site: &Site, args: &[&str]) -> Said {
+pub fn operate(site: &LoopbackSite, args: &[&str]) -> OperatorOutput {
     let mut command = etcp(site.path(), args);
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     let output = output.expect("setpriv and setsid run");
     let text = |bytes| String::from_utf8(bytes).expect("it says text");
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    OperatorOutput {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }
 
 /// The folder of the site's control sockets.
-pub fn folder(site: &Site) -> PathBuf {
+pub fn folder(site: &LoopbackSite) -> PathBuf {
     site.path().join(".local/state/eternaltcp/control")
 }
 
 /// The control socket of a proxy, in its default place.
-pub fn socket(site: &Site, role: &str, program: &Program) -> PathBuf {
+pub fn socket(site: &LoopbackSite, role: &str, program: &RunningProgram) -> PathBuf {
     folder(site).join(format!("{role}.{}.sock", program.id()))
 }
 
 /// The same as an argument.
-pub fn control(site: &Site, role: &str, program: &Program) -> String {
+pub fn control(site: &LoopbackSite, role: &str, program: &RunningProgram) -> String {
     socket(site, role, program).to_str().expect("test paths are text").to_owned()
 }
 
 /// Returns the status of a proxy, from `etcp status --json`.
 #[track_caller]
-pub fn status(site: &Site, role: &str, program: &Program) -> Value {
+pub fn status(site: &LoopbackSite, role: &str, program: &RunningProgram) -> Value {
     let said = operate(site, &["status", "--json", "--control", &control(site, role, program)]);
     assert_eq!(said.code, Some(0), "{said:?}");
     let mut document: Value = serde_json::from_str(&said.out).expect("it is JSON");

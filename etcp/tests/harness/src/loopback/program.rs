@@ -53,13 +53,13 @@ pub fn limited<S: AsRef<OsStr>>(
 }
 
 /// A program that runs, or ran.
-pub struct Program {
+pub struct RunningProgram {
     name: String,
     child: Child,
     log: PathBuf,
 }
 
-impl Program {
+impl RunningProgram {
     /// Starts a command, its stderr in a log in `folder`.
     pub fn start(name: &str, folder: &Path, mut command: Command) -> Self {
         // A restarted program has a log of its own.
@@ -113,7 +113,7 @@ impl Program {
         (status.code(), self.log().lines().last().unwrap_or_default().to_owned())
     }
 
-    /// Waits for the program's own end, and returns what its parent learns.
+    /// Waits for the program's own end, and returns the exit status that its parent sees.
     #[track_caller]
     pub fn end_of(&mut self) -> ExitStatus {
         until_some(&format!("the end of {}", self.name), PATIENCE, || {
@@ -144,7 +144,7 @@ impl Program {
         self.child.wait().expect("it is our child");
     }
 
-    /// What it holds in memory, in bytes.
+    /// The memory that it holds, in bytes.
     #[track_caller]
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
@@ -179,7 +179,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         if self.is_running() {
             self.kill();

@@ -3,48 +3,53 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use super::program::{Program, etcp, limited};
-use super::site::{Key, Site};
+use super::program::{RunningProgram, etcp, limited};
+use super::site::{Key, LoopbackSite};
 use crate::HeldPort;
 
-/// What cproxy logs when it is attached, also again.
+/// The log line of cproxy when it is attached, for the first time or again.
 pub const ATTACHED: &str = "INFO attached";
 
 /// A server that listens.
-pub struct Sproxy {
-    pub program: Program,
+pub struct LoopbackSproxy {
+    pub program: RunningProgram,
     /// Where it listens, on loopback.
     pub address: SocketAddr,
 }
 
-impl Sproxy {
+impl LoopbackSproxy {
     /// Starts sproxy in front of `target`, on a port of the kernel's choice.
-    pub fn start(site: &Site, target: SocketAddr) -> Self {
+    pub fn start(site: &LoopbackSite, target: SocketAddr) -> Self {
         Self::with(site, target, &["--listen", "127.0.0.1:0"], None)
     }
 
     /// Does the same on a port that stays the test's own when the server ends, so that another one
     /// can be started there.
-    pub fn at(site: &Site, target: SocketAddr, port: &HeldPort) -> Self {
+    pub fn at(site: &LoopbackSite, target: SocketAddr, port: &HeldPort) -> Self {
         Self::with(site, target, &["--listen", &format!("127.0.0.1:{}", port.number())], None)
     }
 
     /// The same with further arguments, `--listen` among them, and a limit of descriptors.
-    pub fn with(site: &Site, target: SocketAddr, args: &[&str], descriptors: Option<u32>) -> Self {
+    pub fn with(
+        site: &LoopbackSite,
+        target: SocketAddr,
+        args: &[&str],
+        descriptors: Option<u32>,
+    ) -> Self {
         let target = target.to_string();
         Self::limited(site, &[&["--target", &target], args].concat(), descriptors)
     }
 
     /// The same with all of its arguments, `--target` among them.
-    pub fn plain(site: &Site, args: &[&str]) -> Self {
+    pub fn plain(site: &LoopbackSite, args: &[&str]) -> Self {
         Self::limited(site, args, None)
     }
 
-    fn limited(site: &Site, args: &[&str], descriptors: Option<u32>) -> Self {
+    fn limited(site: &LoopbackSite, args: &[&str], descriptors: Option<u32>) -> Self {
         let (key, keys) = (site.server_key(), site.authorized_keys());
         let mut command = limited(site.path(), descriptors, ["sproxy"]);
         command.arg("--identity").arg(key).arg("--authorized-keys").arg(keys).args(args);
-        let mut program = Program::start("sproxy", site.path(), command);
+        let mut program = RunningProgram::start("sproxy", site.path(), command);
         let address = listening(&mut program);
         Self { program, address }
     }
@@ -52,25 +57,31 @@ impl Sproxy {
 
 /// A client that listens.
 pub struct Cproxy {
-    pub program: Program,
+    pub program: RunningProgram,
     /// The address at which its sessions are accepted; those of `-L` are in the log.
     pub listen: SocketAddr,
 }
 
 impl Cproxy {
     /// Starts cproxy, by this name (also of its log) and with the first user's key.
-    pub fn start(site: &Site, server: SocketAddr, name: &str) -> Self {
+    pub fn start(site: &LoopbackSite, server: SocketAddr, name: &str) -> Self {
         Self::with(site, server, name, &site.client, &[])
     }
 
     /// The same with another key, and further arguments; `--name` may be among them.
-    pub fn with(site: &Site, server: SocketAddr, name: &str, key: &Key, args: &[&str]) -> Self {
+    pub fn with(
+        site: &LoopbackSite,
+        server: SocketAddr,
+        name: &str,
+        key: &Key,
+        args: &[&str],
+    ) -> Self {
         Self::limited(site, server, name, key, args, None)
     }
 
     /// The same with a limit of descriptors.
     pub fn limited(
-        site: &Site,
+        site: &LoopbackSite,
         server: SocketAddr,
         name: &str,
         key: &Key,
@@ -83,7 +94,7 @@ impl Cproxy {
             command.args(["--name", name]);
         }
         command.args(args);
-        let mut program = Program::start(name, site.path(), command);
+        let mut program = RunningProgram::start(name, site.path(), command);
         let listen = listening(&mut program);
         Self { program, listen }
     }
@@ -102,20 +113,20 @@ impl Cproxy {
 }
 
 /// `etcp connect` to a target, its stdin and stdout piped; not started.
-pub fn connect(site: &Site, server: SocketAddr, key: &Key, args: &[&str]) -> Command {
+pub fn connect(site: &LoopbackSite, server: SocketAddr, key: &Key, args: &[&str]) -> Command {
     let mut command = etcp(site.path(), ["connect"]);
     add_client_args(&mut command, site, server, key);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn add_client_args(command: &mut Command, site: &Site, server: SocketAddr, key: &Key) {
+fn add_client_args(command: &mut Command, site: &LoopbackSite, server: SocketAddr, key: &Key) {
     command.arg("--server").arg(server.to_string()).arg("--identity").arg(&key.path);
     command.arg("--known-hosts").arg(site.known_hosts()).arg("--no-ssh-config");
 }
 
 /// Returns the first address that the program logs; a wildcard is reached by loopback.
-fn listening(program: &mut Program) -> SocketAddr {
+fn listening(program: &mut RunningProgram) -> SocketAddr {
     let line = program.wait_for("listening on ");
     let text = line.split("listening on ").nth(1).expect("it was looked for");
     let mut address: SocketAddr = text.trim().parse().expect("an address");

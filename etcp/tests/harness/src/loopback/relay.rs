@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::socket::connect_from;
 
 /// Forwards connections from an address of its own.
-pub struct Relay {
+pub struct LoopbackRelay {
     /// Where clients connect to.
     pub address: SocketAddr,
     server: Arc<Mutex<SocketAddr>>,
@@ -20,7 +20,7 @@ pub struct Relay {
     is_closed: Arc<AtomicBool>,
 }
 
-impl Relay {
+impl LoopbackRelay {
     /// Passes everything on to `server`, from the loopback address `source`.
     pub fn start(source: [u8; 4], server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");

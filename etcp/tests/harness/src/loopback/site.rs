@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use eternaltcp::tls::Identity;
 
 /// A folder with the server's key, its `authorized_keys`, and the clients' `known_hosts`.
-pub struct Site {
+pub struct LoopbackSite {
     folder: tempfile::TempDir,
     /// The first user's key, which is admitted.
     pub client: Key,
@@ -30,7 +30,7 @@ impl Key {
     }
 }
 
-impl Site {
+impl LoopbackSite {
     /// Creates a server that admits one key, and that clients know under every name of this
     /// machine.
     pub fn new() -> Self {

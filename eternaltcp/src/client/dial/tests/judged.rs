@@ -1,4 +1,4 @@
-//! What a server sees of a client that has not yet decided to trust it.
+//! The information that a server gets from a client that has not yet decided to trust it.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
@@ -11,8 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
-use super::{Client, DialRequest, new_tunnel};
-use crate::address::Server;
+use super::{DialRequest, TestDialer, new_tunnel};
+use crate::address::ServerAddress;
 use crate::client::dial::judge::{Judge, Verdicts};
 use crate::client::{DialError, Servers, Trust};
 use crate::policy::known_hosts_line;
@@ -21,7 +21,7 @@ use eternaltcp_tls::{
     handshake_of_stranger,
 };
 
-/// What a server sees of a client.
+/// The information that a server gets from a client.
 #[derive(Debug)]
 enum Seen {
     /// A sign that the rest of its handshake will take a while.
@@ -68,7 +68,7 @@ fn key() -> Identity {
 }
 
 /// Returns the server that these tests dial, as the user wrote it.
-fn name() -> Server {
+fn name() -> ServerAddress {
     "a".parse().unwrap()
 }
 
@@ -100,7 +100,7 @@ async fn a_server_that_is_not_trusted_sees_no_key_and_gets_no_signature() {
                 true => Identity::of_agent(Agent::new(&socket), user.public_key()),
                 false => user.clone(),
             };
-            let client = Client::with(&["a"], |config| {
+            let client = TestDialer::with(&["a"], |config| {
                 (config.trust, config.keys) = (trust.clone(), user.into());
             });
             client.dns.set("a", &[address]);
@@ -122,7 +122,7 @@ async fn a_server_that_is_not_trusted_sees_no_key_and_gets_no_signature() {
 /// [CARRIER-1]
 #[tokio::test]
 async fn a_server_that_cannot_have_the_tunnel_does_not_see_its_key() {
-    let client = Client::new(&["a", "b"]);
+    let client = TestDialer::new(&["a", "b"]);
     let (first, _seen) = watching(&key(), LONG).await;
     client.dns.set("a", &[first]);
     client.dns.set("b", &[eternaltcp_sys::testport::refused()]);
@@ -149,7 +149,7 @@ async fn a_question_about_a_server_holds_the_handshake_up_and_nothing_is_shown_b
     let at_question = Arc::clone(&seen);
     let known_hosts = folder.path().join("known_hosts");
     let user = key();
-    let client = Client::with(&["a"], |config| {
+    let client = TestDialer::with(&["a"], |config| {
         config.keys = user.clone().into();
         config.trust = Trust::new(known_hosts).asking(Arc::new(move |_| {
             let mut seen = at_question.blocking_lock();
@@ -177,7 +177,7 @@ async fn an_answer_that_comes_after_the_server_has_given_up_counts_for_the_next_
     let (given_up, wait) = std::sync::mpsc::channel();
     let wait = Mutex::new(wait);
     let known_hosts = folder.path().join("known_hosts");
-    let client = Client::with(&["a"], |config| {
+    let client = TestDialer::with(&["a"], |config| {
         config.trust = Trust::new(known_hosts).asking(Arc::new(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
             wait.lock().unwrap().recv().is_ok()

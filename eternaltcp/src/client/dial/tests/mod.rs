@@ -11,8 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use super::{DialRequest, Dialer, Names};
-use crate::address::Server;
+use super::{DialRequest, Dialer, NameCache};
+use crate::address::ServerAddress;
 use crate::client::{ClientConfig, Servers, Trust};
 use crate::this_instance;
 use eternaltcp_tls::Identity;
@@ -30,9 +30,9 @@ impl Dns {
         self.0.lock().unwrap().remove(name);
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> NameCache {
         let dns = self.clone();
-        Names::new(Arc::new(move |server| {
+        NameCache::new(Arc::new(move |server| {
             let found = dns.0.lock().unwrap().get(&server.host).cloned();
             Box::pin(async move {
                 match found {
@@ -48,13 +48,13 @@ impl Dns {
 }
 
 /// A client's dialer, with its own folder for `known_hosts`.
-struct Client {
+struct TestDialer {
     dialer: Dialer,
     dns: Dns,
     _folder: tempfile::TempDir,
 }
 
-impl Client {
+impl TestDialer {
     /// Creates a client of these servers, in order of preference.
     fn new(servers: &[&str]) -> Self {
         Self::with(servers, |_| {})
@@ -63,7 +63,8 @@ impl Client {
     fn with(servers: &[&str], change: impl FnOnce(&mut ClientConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dns = Dns::default();
-        let servers: Vec<Server> = servers.iter().map(|name| name.parse().unwrap()).collect();
+        let servers: Vec<ServerAddress> =
+            servers.iter().map(|name| name.parse().unwrap()).collect();
         let trust = Trust::new(folder.path().join("known_hosts")).accepting_new();
         let mut config = ClientConfig::new(
             Servers::from_list(servers).unwrap(),

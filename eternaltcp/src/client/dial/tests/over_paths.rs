@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use tokio::net::TcpListener;
 
 use super::peers::{serve, server};
-use super::{Client, DialRequest, new_tunnel};
-use crate::client::path::{Path, other_paths};
+use super::{DialRequest, TestDialer, new_tunnel};
+use crate::client::path::{NetworkPath, other_paths};
 use crate::client::{DialError, Family, Pins};
 use crate::net::listener::bind_carriers;
 use crate::net::socket::Mptcp;
@@ -30,12 +30,12 @@ fn by_family(family: Family) -> Pins {
 async fn only_addresses_of_the_pinned_family_are_dialled() {
     let good = server(&Identity::generate().unwrap()).await;
     let other = "[::1]:1".parse().unwrap();
-    let client = Client::with(&["a"], |config| config.pins = by_family(Family::V4));
+    let client = TestDialer::with(&["a"], |config| config.pins = by_family(Family::V4));
     client.dns.set("a", &[other, good]);
     let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
     assert!(dialed.carrier.local().unwrap().is_ipv4());
     client.dns.set("a", &[other]);
-    let client = Client::with(&["a"], |config| config.pins = by_family(Family::V6));
+    let client = TestDialer::with(&["a"], |config| config.pins = by_family(Family::V6));
     client.dns.set("a", &[other, good]);
     let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
     assert!(matches!(error, DialError::Connect(..)), "{error}");
@@ -50,12 +50,12 @@ async fn a_pin_that_is_not_there_is_said() {
         (by_address("::1"), "a:6200 has no address of the same family as ::1"),
         (by_family(Family::V6), "a:6200 has no IPv6 address now"),
     ] {
-        let client = Client::with(&["a"], |config| config.pins = pins);
+        let client = TestDialer::with(&["a"], |config| config.pins = pins);
         client.dns.set("a", &[good]);
         let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
-    let client = Client::with(&["a"], |config| config.pins = by_address("127.0.0.9"));
+    let client = TestDialer::with(&["a"], |config| config.pins = by_address("127.0.0.9"));
     client.dns.set("a", &[good]);
     let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
     assert_eq!(dialed.carrier.local().unwrap().ip(), IpAddr::from([127, 0, 0, 9]));
@@ -100,8 +100,8 @@ fn a_carrier_leaves_by_the_path_that_is_asked_for() {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener).unwrap();
             let (address, mut taken) = serve(listener, &Identity::generate().unwrap());
-            let client = Client::new(&["a"]);
-            let pinned = Client::with(&["a"], |config| config.pins = by_interface("up2"));
+            let client = TestDialer::new(&["a"]);
+            let pinned = TestDialer::with(&["a"], |config| config.pins = by_interface("up2"));
             client.dns.set("a", &[address]);
             pinned.dns.set("a", &[address]);
 
@@ -110,8 +110,9 @@ fn a_carrier_leaves_by_the_path_that_is_asked_for() {
             assert_eq!(taken.recv().await.unwrap().peer.ip(), first.source);
 
             let others = other_paths(address, &first, &Pins::default());
-            let [second] = <[Path; 1]>::try_from(others).unwrap();
-            let over = |path: &Path| DialRequest { path: Some(path.clone()), ..new_tunnel() };
+            let [second] = <[NetworkPath; 1]>::try_from(others).unwrap();
+            let over =
+                |path: &NetworkPath| DialRequest { path: Some(path.clone()), ..new_tunnel() };
             assert_eq!(client.dialer.dial(over(&second), || {}).await.unwrap().path, second);
             assert_eq!(taken.recv().await.unwrap().peer.ip(), second.source);
             assert_eq!(client.dialer.dial(over(&first), || {}).await.unwrap().path, first);
@@ -142,7 +143,7 @@ async fn carriers_are_mptcp_where_both_sides_have_it() {
     ] {
         let listener = bind_carriers("127.0.0.1:0".parse().unwrap(), theirs, None, false).unwrap();
         let (address, mut taken) = serve(listener, &Identity::generate().unwrap());
-        let client = Client::with(&["a"], |config| config.mptcp = ours);
+        let client = TestDialer::with(&["a"], |config| config.mptcp = ours);
         client.dns.set("a", &[address]);
         client.dialer.dial(new_tunnel(), || {}).await.unwrap();
         assert_eq!(taken.recv().await.unwrap().is_mptcp, expected, "{ours:?} to {theirs:?}");

@@ -13,7 +13,7 @@ use eternaltcp_sys::carrier_info;
 use eternaltcp_tls::{Connection, Identity, ServerTls, handshake};
 
 /// A carrier that a server accepted.
-pub(super) struct Taken {
+pub(super) struct AcceptedCarrier {
     pub(super) peer: SocketAddr,
     pub(super) is_mptcp: bool,
 }
@@ -22,7 +22,7 @@ pub(super) struct Taken {
 pub(super) fn serve(
     listener: TcpListener,
     identity: &Identity,
-) -> (SocketAddr, mpsc::UnboundedReceiver<Taken>) {
+) -> (SocketAddr, mpsc::UnboundedReceiver<AcceptedCarrier>) {
     let address = listener.local_addr().unwrap();
     let tls = ServerTls::new(identity).unwrap();
     let (sender, taken) = mpsc::unbounded_channel();
@@ -33,7 +33,7 @@ pub(super) fn serve(
                 if let Some(stream) = shake(stream, &tls).await {
                     let is_mptcp = carrier_info(stream.as_fd()).unwrap().is_none();
                     // The test may not read it.
-                    let _ = sender.send(Taken { peer, is_mptcp });
+                    let _ = sender.send(AcceptedCarrier { peer, is_mptcp });
                     std::future::pending().await
                 }
             });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::peers::{portal, server, silent};
-use super::{Client, DialRequest, new_tunnel};
+use super::{DialRequest, TestDialer, new_tunnel};
 use crate::client::{DialError, Trust};
 use eternaltcp_sys::testport::refused;
 use eternaltcp_tls::Identity;
@@ -15,7 +15,7 @@ fn key() -> Identity {
 
 #[tokio::test]
 async fn portals_that_are_silent_or_answer_junk_do_not_hold_up_the_server() {
-    let client = Client::new(&["a"]);
+    let client = TestDialer::new(&["a"]);
     let good = server(&key()).await;
     client.dns.set("a", &[silent().await, portal().await, refused(), silent().await, good]);
     let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
@@ -25,8 +25,8 @@ async fn portals_that_are_silent_or_answer_junk_do_not_hold_up_the_server() {
 }
 
 #[tokio::test]
-async fn what_only_portals_answer_is_a_failed_handshake() {
-    let client = Client::new(&["a"]);
+async fn an_answer_of_a_portal_is_a_failed_handshake() {
+    let client = TestDialer::new(&["a"]);
     client.dns.set("a", &[refused(), portal().await, refused()]);
     let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
     assert!(matches!(error, DialError::Handshake(..)), "{error}");
@@ -34,7 +34,7 @@ async fn what_only_portals_answer_is_a_failed_handshake() {
 
 #[tokio::test]
 async fn the_address_that_worked_last_needs_no_name() {
-    let client = Client::new(&["a"]);
+    let client = TestDialer::new(&["a"]);
     let good = server(&key()).await;
     client.dns.set("a", &[refused(), good]);
     client.dialer.dial(new_tunnel(), || {}).await.unwrap();
@@ -45,7 +45,7 @@ async fn the_address_that_worked_last_needs_no_name() {
 
 #[tokio::test]
 async fn a_name_that_is_not_known_yet_is_said_to_be() {
-    let client = Client::new(&["a"]);
+    let client = TestDialer::new(&["a"]);
     client.dns.set("a", &[]);
     let error = client.dialer.dial(new_tunnel(), || {}).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resolve a yet: no such name");
@@ -53,7 +53,7 @@ async fn a_name_that_is_not_known_yet_is_said_to_be() {
 
 #[tokio::test]
 async fn the_next_server_is_taken_when_the_preferred_one_is_not_there() {
-    let client = Client::new(&["a", "b"]);
+    let client = TestDialer::new(&["a", "b"]);
     let (shared, good) = (key(), refused());
     client.dns.set("a", &[good]);
     client.dns.set("b", &[server(&shared).await]);
@@ -67,7 +67,7 @@ async fn the_next_server_is_taken_when_the_preferred_one_is_not_there() {
 
 #[tokio::test]
 async fn a_server_with_another_key_cannot_have_the_tunnel() {
-    let client = Client::new(&["a", "b"]);
+    let client = TestDialer::new(&["a", "b"]);
     client.dns.set("a", &[server(&key()).await]);
     client.dns.set("b", &[refused()]);
     assert_eq!(client.dialer.dial(new_tunnel(), || {}).await.unwrap().server, 0);
@@ -75,7 +75,7 @@ async fn a_server_with_another_key_cannot_have_the_tunnel() {
     // server.
     client.dns.set("b", &[server(&key()).await]);
     assert_eq!(client.dialer.dial(DialRequest::default(), || {}).await.unwrap().server, 0);
-    let other = Client::new(&["a", "b"]);
+    let other = TestDialer::new(&["a", "b"]);
     other.dns.set("a", &[refused()]);
     other.dns.set("b", &[server(&key()).await]);
     let dialed = other.dialer.dial(new_tunnel(), || {}).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_server_with_another_key_cannot_have_the_tunnel() {
 async fn the_user_is_asked_once_about_a_server_with_several_addresses() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let client = Client::with(&["a"], |config| {
+    let client = TestDialer::with(&["a"], |config| {
         let nowhere = std::path::PathBuf::from("/nonexistent/known_hosts");
         config.trust = Trust::new(nowhere).asking(Arc::new(move |_| {
             count.fetch_add(1, Ordering::Relaxed);

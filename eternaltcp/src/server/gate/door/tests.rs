@@ -26,7 +26,7 @@ fn key() -> PublicKey {
 fn enter(door: &mut Door, now: Time, from: u32) -> (u64, Option<u64>) {
     match door.arrive(now, source(from), || 99) {
         Arrival::Enters { number, evicted } => (number, evicted.map(|(number, _)| number)),
-        Arrival::TurnedAway(limit) => panic!("{limit:?}"),
+        Arrival::Rejected(limit) => panic!("{limit:?}"),
     }
 }
 
@@ -41,7 +41,7 @@ fn on_a_tie_the_oldest_goes_and_never_the_newcomer() {
 }
 
 #[test]
-fn the_source_with_the_most_makes_room_and_a_full_source_for_itself() {
+fn the_fullest_source_makes_room_and_a_full_source_for_itself() {
     let mut door = door(6, 6);
     let (honest, _) = enter(&mut door, ms(0), 1);
     let flood: Vec<u64> = (0..4).map(|_| enter(&mut door, ms(1), 2).0).collect();
@@ -73,7 +73,7 @@ fn the_further_one_has_come_the_later_it_goes() {
 }
 
 #[test]
-fn from_the_start_on_chance_takes_places_of_those_who_have_waited() {
+fn from_the_start_on_waiting_connections_are_dropped_at_random() {
     let mut door = door(10, 20);
     for from in 0..10 {
         let arrival = door.arrive(ms(0), source(from), || panic!("nothing to decide"));
@@ -84,7 +84,7 @@ fn from_the_start_on_chance_takes_places_of_those_who_have_waited() {
             door.leave_strangers(source(99), number);
             evicted.map(|(victim, _)| victim)
         }
-        Arrival::TurnedAway(limit) => panic!("{limit:?}"),
+        Arrival::Rejected(limit) => panic!("{limit:?}"),
     };
     assert_eq!(throws(&mut door, ms(999), 0), None, "nobody has waited for long");
     assert_eq!(throws(&mut door, ms(1000), 30), None);
@@ -98,7 +98,7 @@ fn from_the_start_on_chance_takes_places_of_those_who_have_waited() {
 #[test]
 fn a_source_with_penalties_has_few_places_and_none_in_a_crowd_unless_a_client_is_there() {
     let mut door = door(4, 8);
-    (0..3).for_each(|_| door.penalise(ms(0), source(1), Fault::TooSlow));
+    (0..3).for_each(|_| door.penalise(ms(0), source(1), Offence::TooSlow));
     let (first, evicted) = enter(&mut door, ms(0), 1);
     assert_eq!(evicted, None);
     let (_, evicted) = enter(&mut door, ms(1), 1);
@@ -107,7 +107,7 @@ fn a_source_with_penalties_has_few_places_and_none_in_a_crowd_unless_a_client_is
         enter(&mut door, ms(2), from);
     }
     let arrival = door.arrive(ms(3), source(1), || 99);
-    assert_eq!(arrival, Arrival::TurnedAway(Limit::Penalty));
+    assert_eq!(arrival, Arrival::Rejected(Limit::Penalty));
     door.set_neighbours([(source(1), 1)].into());
     assert!(matches!(door.arrive(ms(3), source(1), || 99), Arrival::Enters { .. }));
     door.set_neighbours(BTreeMap::new());
@@ -115,7 +115,7 @@ fn a_source_with_penalties_has_few_places_and_none_in_a_crowd_unless_a_client_is
 }
 
 #[test]
-fn who_is_known_takes_no_strangers_place_and_no_key_takes_all_of_the_known() {
+fn a_known_key_takes_no_place_of_a_stranger_and_no_key_takes_all_places_of_known_keys() {
     let mut door = door(4, 4);
     let (busy, other) = (key(), key());
     for from in 0..8 {

@@ -16,11 +16,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument;
 
 use super::Context;
-use super::accept_failure::{AcceptFailure, Rejected};
+use super::accept_failure::{AcceptFailure, RejectedCarrier};
 use super::event::ServerEvent;
 use super::gate::Ticket;
 use super::handshake::{ClientRequest, Handshake, Promotion};
-use super::registry::Entry;
+use super::registry::TunnelEntry;
 use super::role::ServerRole;
 use super::standby::{JoinedSlot, StandbySlot, stand_by};
 use crate::address::canonical_ip;
@@ -71,7 +71,7 @@ impl Guard {
 }
 
 /// Takes a connection as far as possible.
-pub(super) async fn welcome(
+pub(super) async fn accept_carrier(
     context: Arc<Context>,
     stream: TcpStream,
     peer: SocketAddr,
@@ -80,7 +80,7 @@ pub(super) async fn welcome(
     let peer = SocketAddr::new(canonical_ip(peer.ip()), peer.port());
     let mut guard = Guard::Stranger(ticket);
     let admitted = admit(&context, stream, peer.ip(), &mut guard).await;
-    let Err(Rejected { why, carrier }) = admitted else { return };
+    let Err(RejectedCarrier { why, carrier }) = admitted else { return };
     if matches!(why, AcceptFailure::Handshake(HandshakeError::TimedOut) | AcceptFailure::TimedOut) {
         let flags = "--login-grace, --signature-grace, --numbers-grace";
         context.notices.reached_by_stranger(flags, format_args!("no carrier from {peer}: {why}"));
@@ -98,7 +98,7 @@ async fn admit(
     stream: TcpStream,
     from: IpAddr,
     guard: &mut Guard,
-) -> Result<(), Rejected> {
+) -> Result<(), RejectedCarrier> {
     let limits = &context.limits;
     let Guard::Stranger(ticket) = guard else { return Err(AcceptFailure::TimedOut.into()) };
     let mut handshake = Handshake::perform(context, stream, from, ticket).await?;
@@ -156,7 +156,7 @@ async fn join(
     handshake: Handshake,
     id: TunnelId,
     guard: &mut Guard,
-) -> Result<(), Rejected> {
+) -> Result<(), RejectedCarrier> {
     context.keys.refresh().await;
     let entry = existing(context, &handshake, id).map_err(AcceptFailure::Refused)?;
     let from = handshake.from;
@@ -175,7 +175,7 @@ async fn join(
 
 /// The destination of an admitted client's carrier.
 enum Destination {
-    Existing(TunnelId, Entry),
+    Existing(TunnelId, TunnelEntry),
     New { user: PublicKey, own: PublicKey, instance: Instance, born: Epoch },
 }
 
@@ -232,7 +232,11 @@ async fn authorize(
 
 /// Returns the tunnel with this id, for a client that proved its key and whose user's key is still
 /// admitted.
-fn existing(context: &Context, handshake: &Handshake, id: TunnelId) -> Result<Entry, Refusal> {
+fn existing(
+    context: &Context,
+    handshake: &Handshake,
+    id: TunnelId,
+) -> Result<TunnelEntry, Refusal> {
     let entry = context.registry.find(id, &handshake.key).ok_or_else(|| {
         if context.sibling.is_there() {
             let advice = "the previous server is being drained, and may have the tunnel";
@@ -293,7 +297,7 @@ async fn hand_over(
     context: &Arc<Context>,
     mut handshake: Handshake,
     destination: Destination,
-) -> Result<(), Rejected> {
+) -> Result<(), RejectedCarrier> {
     let deadline = Instant::now() + context.limits.numbers_grace;
     timeout_at(deadline, handshake.read_numbers()).await.map_err(|_| AcceptFailure::TimedOut)??;
     let found = match destination {
@@ -323,7 +327,7 @@ fn start_tunnel(
     instance: Instance,
     born: Epoch,
     from: IpAddr,
-) -> Result<(TunnelId, Entry), AcceptFailure> {
+) -> Result<(TunnelId, TunnelEntry), AcceptFailure> {
     // Its carrier's descriptor for its whole life: sessions cannot take it.
     let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
         let advice = "the server has no descriptors left for this key: try later";
@@ -334,7 +338,7 @@ fn start_tunnel(
     let id = TunnelId(id);
     let (handle, commands) = channel(context.limits.max_waiting);
     let span = spans::server_tunnel(id, &user.fingerprint());
-    let mut entry = Entry::new(handle, user, own, instance, from, born);
+    let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
     entry.span = span.clone();
     let entry = context
         .registry

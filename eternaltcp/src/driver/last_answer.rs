@@ -15,7 +15,7 @@ const CHUNK: usize = 4096;
 
 /// Sends this to an application, and closes the connection in order. Further input is discarded: to
 /// close with unread bytes would reset the connection, and lose the answer.
-pub(crate) async fn farewell(stream: Stream, say: Vec<u8>) {
+pub(crate) async fn send_last(stream: Stream, say: Vec<u8>) {
     let end = async {
         stream.write_all(&say).await?;
         stream.shut_sending()?;
