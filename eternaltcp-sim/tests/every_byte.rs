@@ -2,12 +2,12 @@
 //! attach and acknowledgement, and at each packet of opening and ending. The model checks that each
 //! run ends correctly.
 
-use std::time::Duration;
+mod exchange;
 
-use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{
-    AppPlan, BOTH, Cut, Finish, LinkNotice, PairPlan, Scenario, Sides, World, WorldOutcome,
-};
+use eternaltcp_proto::Side;
+use eternaltcp_sim::{BOTH, Cut, Finish, LinkNotice, PairPlan, Scenario, World, WorldOutcome};
+
+use exchange::exchange;
 
 const NOTICES: [LinkNotice; 4] = [
     LinkNotice::Both,
@@ -18,23 +18,6 @@ const NOTICES: [LinkNotice; 4] = [
 
 /// The step between cuts of the second carrier.
 const STRIDE: u64 = 83;
-
-fn plan(total: u64, finish: Finish) -> AppPlan {
-    let every = Duration::from_millis(5);
-    AppPlan { total, write: 60, read: 100, buffer: 100, every, pause: None, finish }
-}
-
-/// Two sessions, one from either side.
-fn exchange(client: Finish, server: Finish) -> Vec<PairPlan> {
-    BOTH.map(|opener| PairPlan {
-        opener,
-        open_at: Time::ZERO,
-        connect: Duration::from_millis(20),
-        is_refused: false,
-        plans: Sides { client: plan(130, client), server: plan(90, server) },
-    })
-    .into()
-}
 
 fn run(pairs: &[PairPlan], cuts: Vec<Cut>) -> WorldOutcome {
     World::new(Scenario { cuts, ..Scenario::quiet(pairs.to_vec()) }, false).run()

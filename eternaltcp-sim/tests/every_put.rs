@@ -2,32 +2,15 @@
 //! between each read of a local socket and its note, between each commit and the output that
 //! follows it. The model checks that each run ends exactly right.
 
-use std::time::Duration;
+mod exchange;
 
-use eternaltcp_proto::{Side, Time};
-use eternaltcp_sim::{
-    AppPlan, BOTH, Crash, Finish, PairPlan, Scenario, Sides, World, WorldOutcome, other,
-};
+use eternaltcp_proto::Side;
+use eternaltcp_sim::{BOTH, Crash, Finish, PairPlan, Scenario, World, WorldOutcome, other};
+
+use exchange::exchange;
 
 /// The second death is tried at every so many calls.
 const STRIDE: u64 = 7;
-
-fn plan(total: u64, finish: Finish) -> AppPlan {
-    let every = Duration::from_millis(5);
-    AppPlan { total, write: 60, read: 100, buffer: 100, every, pause: None, finish }
-}
-
-/// Two sessions, one from either side.
-fn exchange(client: Finish, server: Finish) -> Vec<PairPlan> {
-    BOTH.map(|opener| PairPlan {
-        opener,
-        open_at: Time::ZERO,
-        connect: Duration::from_millis(20),
-        is_refused: false,
-        plans: Sides { client: plan(130, client), server: plan(90, server) },
-    })
-    .into()
-}
 
 fn run(pairs: &[PairPlan], crashes: Vec<Crash>) -> WorldOutcome {
     let scenario = Scenario { crashes, ..Scenario::quiet(pairs.to_vec()) };

@@ -70,6 +70,19 @@ fn askpass(site: &LoopbackSite, then: &str) -> (PathBuf, PathBuf) {
     (program, asked)
 }
 
+/// Starts an agent with an admitted key that needs its user's consent for each signature: `then` is
+/// the end of the program that asks. Returns also the file that records each question.
+fn confirming_agent(site: &LoopbackSite, then: &str) -> (TestAgent, PathBuf) {
+    let (program, asked) = askpass(site, then);
+    let agent = TestAgent::start(site.path(), Some(&program));
+    let key = site.path().join("confirmed");
+    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
+    agent.add(&key, &["-c"]);
+    // Only the agent can sign with it.
+    std::fs::remove_file(&key).expect("it is ours");
+    (agent, asked)
+}
+
 fn served() -> (LoopbackSite, LoopbackSproxy) {
     let site = LoopbackSite::new();
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
@@ -137,12 +150,7 @@ fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
     let args = ["--listen", "127.0.0.1:0", "--login-grace", "2s"];
     let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     // Longer than strangers may take to start and to answer, and than a dial may take.
-    let (program, asked) = askpass(&site, "sleep 8");
-    let agent = TestAgent::start(site.path(), Some(&program));
-    let key = site.path().join("confirmed");
-    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
-    agent.add(&key, &["-c"]);
-    std::fs::remove_file(&key).expect("it is ours");
+    let (agent, asked) = confirming_agent(&site, "sleep 8");
     let server = sproxy.address.to_string();
     let mut command =
         client(&site, "connect", &server, &agent.socket, &["--connect-timeout", "3s"]);
@@ -161,11 +169,7 @@ fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
 #[test]
 fn a_signature_that_the_user_declines_ends_the_client_and_says_so() {
     let (site, sproxy) = served();
-    let (program, asked) = askpass(&site, "exit 1");
-    let agent = TestAgent::start(site.path(), Some(&program));
-    let key = site.path().join("confirmed");
-    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
-    agent.add(&key, &["-c"]);
+    let (agent, asked) = confirming_agent(&site, "exit 1");
     let server = sproxy.address.to_string();
     // Two names of one server: the user is still asked once.
     let (code, line) = complaint(&site, &server, &agent.socket, &["--server", &server]);
@@ -178,11 +182,7 @@ fn a_signature_that_the_user_declines_ends_the_client_and_says_so() {
 fn no_agent_signs_for_a_server_whose_key_has_changed() {
     let (site, sproxy) = served();
     // It signs when its user agrees, and the user always agrees.
-    let (program, asked) = askpass(&site, "exit 0");
-    let agent = TestAgent::start(site.path(), Some(&program));
-    let key = site.path().join("confirmed");
-    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
-    agent.add(&key, &["-c"]);
+    let (agent, asked) = confirming_agent(&site, "exit 0");
     let known = std::fs::read_to_string(site.known_hosts()).expect("it is ours");
     let other = ssh_keygen(&site.path().join("other"), "ed25519", "");
     let server = sproxy.address.to_string();
@@ -205,11 +205,7 @@ fn no_agent_signs_for_a_server_whose_key_has_changed() {
 #[test]
 fn no_agent_signs_for_a_changed_server_with_any_command_or_route() {
     let (site, sproxy) = served();
-    let (program, asked) = askpass(&site, "exit 0");
-    let agent = TestAgent::start(site.path(), Some(&program));
-    let key = site.path().join("confirmed");
-    site.admit(&[&ssh_keygen(&key, "ed25519", "")]);
-    agent.add(&key, &["-c"]);
+    let (agent, asked) = confirming_agent(&site, "exit 0");
     let server = sproxy.address.to_string();
     let other = ssh_keygen(&site.path().join("other"), "ed25519", "");
     site.know(&format!("[127.0.0.1]:{} {other}\n", sproxy.address.port()));

@@ -8,6 +8,7 @@ mod keys;
 mod proxy;
 mod remote;
 mod send_proxy;
+mod signals;
 mod socks_answers;
 mod stdio;
 mod surroundings;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::keys::{generate, public_half};
 use crate::pair::etcp;
+use crate::sshd::{client_options, server_config};
 use crate::terminal::Terminal;
 use crate::wait::{PATIENCE, until};
 use crate::{Launch, Process, RunAs, TestFolder, TestWorld, skip};
@@ -44,24 +44,10 @@ impl SshSite {
     }
 
     fn write_client_config(&self, port: u16) {
-        let (folder, address) = (&self.folder, self.world.server_v4());
-        let config = format!(
-            "Host server
-HostName {address}
-Host *
-Port {port}
-User nobody
-IdentityFile {}
-IdentitiesOnly yes
-HostKeyAlias test-server
-UserKnownHostsFile {}
-StrictHostKeyChecking yes
-BatchMode yes
-",
-            folder.join("ssh-user-key").display(),
-            folder.join("ssh-known-hosts").display(),
-        );
-        folder.file("ssh_config", &config, RunAs::Nobody);
+        let address = self.world.server_v4();
+        let options = client_options(&self.folder);
+        let config = format!("Host server\nHostName {address}\nHost *\nPort {port}\n{options}");
+        self.folder.file("ssh_config", &config, RunAs::Nobody);
     }
 
     /// Inserts lines before the client's configuration of ssh.
@@ -201,28 +187,12 @@ fn programs(namespace: &crate::netns::Namespace, word: &str) -> Vec<String> {
 
 /// Starts sshd as its service does, with an account that has a home and a shell only for it.
 fn start_sshd(world: &TestWorld, folder: &TestFolder, port: u16) -> Process {
-    let host_key = generate(folder, "ssh-host-key");
-    let user_key = generate(folder, "ssh-user-key");
-    let keys = folder.file("ssh-authorized-keys", &public_half(&user_key), RunAs::Nobody);
-    let known = format!("test-server {}", public_half(&host_key));
-    folder.file("ssh-known-hosts", &known, RunAs::Nobody);
-    let config = format!(
-        "ListenAddress 0.0.0.0:{port}
-HostKey {}
-AuthorizedKeysFile {}
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-MaxStartups 100
-SetEnv PATH={}:/usr/local/bin:/usr/bin:/bin
-Subsystem sftp internal-sftp
-",
-        host_key.display(),
-        keys.display(),
-        folder.join("server-bin").display(),
+    let path = folder.join("server-bin");
+    let lines = format!(
+        "UsePAM no\nMaxStartups 100\nSetEnv PATH={}:/usr/local/bin:/usr/bin:/bin\n",
+        path.display()
     );
-    let config = folder.file("sshd_config", &config, RunAs::Nobody);
+    let config = server_config(folder, &format!("0.0.0.0:{port}"), &lines);
     let home = folder.join("server-home");
     let account = format!("nobody:x:65534:65534:nobody:{}:/bin/bash", home.display());
     let passwd = std::fs::read_to_string("/etc/passwd").expect("accounts are listed");
