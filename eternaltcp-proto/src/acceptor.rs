@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::attach::{EARLY_BYTES, EARLY_PACKETS, Hello, HelloError, Intent, may_be_early};
+use crate::attach::{Hello, HelloError, Intent};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, TunnelId};
-use crate::numbers::{Numbers, check_count, push_numbers};
 use crate::packet::{Header, HeaderError, Kind};
 use crate::reason::Refusal;
-use crate::request::{AttachRequest, JoinRequest};
+use crate::request::{AttachRequest, JoinRequest, PartialRequest};
 use crate::standby::{StandbyRequest, Waiting, read_join};
 use crate::time::Time;
 use crate::transmit::Transmit;
@@ -43,48 +42,7 @@ enum AcceptPhase {
     /// It asks to join the carrier that is attached with this epoch.
     Joining(TunnelId, Epoch, Waiting),
     /// It asks to be attached.
-    Attaching(Box<PartialAttach>),
-    /// This many early packets of the request are still missing.
-    Early(Box<PartialAttach>, usize),
-    /// The request is complete.
-    Complete(Box<PartialAttach>),
-}
-
-/// The part of an attach that has arrived.
-#[derive(Debug)]
-struct PartialAttach {
-    hello: Hello,
-    numbers: Vec<Numbers>,
-    early: Vec<(Header, Bytes)>,
-    /// Payload bytes that may still arrive early.
-    early_room: usize,
-}
-
-impl PartialAttach {
-    fn new(hello: Hello) -> Self {
-        Self { hello, numbers: Vec::new(), early: Vec::new(), early_room: EARLY_BYTES }
-    }
-
-    fn is_new(&self) -> bool {
-        matches!(self.hello.intent, Intent::New { .. })
-    }
-
-    /// Ends the numbers: all have arrived, and this many early packets follow.
-    fn finish_numbers(&self, payload: &[u8]) -> Result<usize, Violation> {
-        let early = check_count(&self.numbers, payload)?;
-        let most = if self.is_new() { 0 } else { EARLY_PACKETS };
-        if early <= most { Ok(early) } else { Err(Violation::WrongAnswer) }
-    }
-
-    fn push_early(&mut self, header: &Header, payload: &Bytes) -> Result<(), Violation> {
-        if !may_be_early(header) {
-            return Err(Violation::OutOfPlace(header.kind));
-        }
-        let room = self.early_room.checked_sub(payload.len());
-        self.early_room = room.ok_or(Violation::WrongAnswer)?;
-        self.early.push((*header, payload.clone()));
-        Ok(())
-    }
+    Attaching(Box<PartialRequest>),
 }
 
 /// How far a request has come.
@@ -145,7 +103,8 @@ impl Acceptor {
                 return Ok(progress);
             }
         }
-        let is_complete = matches!(self.phase, AcceptPhase::Complete(..));
+        let is_complete =
+            matches!(&self.phase, AcceptPhase::Attaching(request) if request.is_complete());
         if is_complete && !self.decoder.is_empty() {
             return Err(Violation::WrongAnswer.into());
         }
@@ -175,23 +134,11 @@ impl Acceptor {
                 if !self.may_ask(&hello.intent) {
                     return Err(Violation::OutOfPlace(Kind::Attach).into());
                 }
-                self.phase = AcceptPhase::Attaching(Box::new(PartialAttach::new(hello.clone())));
+                self.phase = AcceptPhase::Attaching(Box::new(PartialRequest::new(hello.clone())));
                 return Ok(Some(Progress::Hello(hello)));
             }
-            (Kind::Numbers, AcceptPhase::Attaching(request)) => {
-                let most = if request.is_new() { 0 } else { self.max_numbers };
-                let one =
-                    Numbers::decode(header, payload).map_err(Violation::payload(Kind::Numbers))?;
-                push_numbers(&mut request.numbers, one, most)?;
-            }
-            (Kind::NumbersEnd, AcceptPhase::Attaching(request)) => {
-                let early = request.finish_numbers(payload)?;
-                self.await_early(early);
-            }
-            (_, AcceptPhase::Early(request, left)) => {
-                request.push_early(header, payload)?;
-                let left = *left - 1;
-                self.await_early(left);
+            (_, AcceptPhase::Attaching(request)) => {
+                request.handle_packet(header, payload, self.max_numbers)?;
             }
             (kind, _) => return Err(Violation::OutOfPlace(kind).into()),
         }
@@ -208,19 +155,6 @@ impl Acceptor {
             }
             _ => Err(Violation::OutOfPlace(Kind::Join)),
         }
-    }
-
-    /// Waits for this many early packets, the last part of the request.
-    fn await_early(&mut self, left: usize) {
-        self.phase = match std::mem::replace(&mut self.phase, AcceptPhase::Silent) {
-            AcceptPhase::Attaching(request) | AcceptPhase::Early(request, _) if left == 0 => {
-                AcceptPhase::Complete(request)
-            }
-            AcceptPhase::Attaching(request) | AcceptPhase::Early(request, _) => {
-                AcceptPhase::Early(request, left)
-            }
-            phase => phase,
-        };
     }
 
     /// Returns whether an attach may come now. A carrier that stands by may only attach to its own
@@ -278,9 +212,8 @@ impl Acceptor {
         if !self.decoder.is_empty() {
             return None;
         }
-        let AcceptPhase::Complete(request) = self.phase else { return None };
-        let PartialAttach { hello, numbers, early, .. } = *request;
-        Some(AttachRequest { hello, numbers, early, decoder: self.decoder })
+        let AcceptPhase::Attaching(request) = self.phase else { return None };
+        request.is_complete().then(|| request.finish(self.decoder))
     }
 }
 

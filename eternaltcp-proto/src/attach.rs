@@ -25,11 +25,14 @@ pub(crate) const FEATURE_EARLY: u64 = 2;
 /// The feature of a server that lets carriers join the attached one.
 pub const FEATURE_JOIN: u64 = 4;
 
+/// The feature of a side whose joined carriers outlive the lead, so that one of them can take over.
+pub const FEATURE_TAKEOVER: u64 = 8;
+
 /// The features that this code has.
-pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN;
+pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN | FEATURE_TAKEOVER;
 
 /// The names of the features that this code has, in the order of their bits.
-pub const FEATURE_NAMES: [&str; 3] = ["standby", "early replay", "joined carriers"];
+pub const FEATURE_NAMES: [&str; 4] = ["standby", "early replay", "joined carriers", "takeover"];
 
 /// The maximum number of payload bytes of all early packets. With the rest of the request they fit
 /// into what a new TCP connection may send at once (RFC 6928).

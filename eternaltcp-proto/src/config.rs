@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::attach::FEATURES;
 use crate::limits::RESERVE;
 use crate::seq::Seq;
 
@@ -28,6 +29,9 @@ pub struct Config {
     pub opens_per_second: u32,
     /// The maximum number of carriers that join the attached one.
     pub max_joined: usize,
+    /// The features that this side states. Tests leave some out, to be an older peer.
+    #[doc(hidden)]
+    pub features: u64,
     /// The number of a session's first packet: 0 in the protocol. Tests set it just below the wrap,
     /// on both sides alike.
     #[doc(hidden)]
@@ -54,6 +58,7 @@ impl Default for Config {
             max_sessions: 16_000,
             opens_per_second: 10_000,
             max_joined: 7,
+            features: FEATURES,
             first_seq: Seq::new(0),
         }
     }

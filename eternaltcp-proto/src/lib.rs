@@ -23,7 +23,8 @@
 //!
 //! use bytes::{Bytes, BytesMut};
 //! use eternaltcp_proto::{
-//!     Acceptor, Config, Delivery, Event, Instance, Intent, Progress, Side, Time, Tunnel, TunnelId,
+//!     Acceptor, CarrierId, Config, Delivery, Event, Instance, Intent, Progress, Side, Time, Tunnel,
+//!     TunnelId,
 //! };
 //!
 //! /// An end of the tunnel, and the bytes that its one application has received.
@@ -39,7 +40,7 @@
 //!     }
 //!
 //!     /// Drains every output after an input. Returns the bytes for the carrier.
-//!     fn drain(&mut self, now: Time) -> Bytes {
+//!     fn drain(&mut self, now: Time, carrier: CarrierId) -> Bytes {
 //!         while let Some(event) = self.tunnel.poll_event() {
 //!             match event {
 //!                 // The peer opened a session: a real driver connects its target first.
@@ -60,12 +61,11 @@
 //!                         Delivery::Nothing => break,
 //!                     }
 //!                 },
-//!                 Event::CarrierDead => self.tunnel.handle_lost(),
 //!                 _ => {}
 //!             }
 //!         }
 //!         let mut out = BytesMut::new();
-//!         while let Some(packet) = self.tunnel.poll_transmit(now) {
+//!         while let Some(packet) = self.tunnel.poll_transmit(now, carrier) {
 //!             out.extend_from_slice(&packet.header.encode());
 //!             out.extend_from_slice(&packet.payload);
 //!         }
@@ -85,18 +85,18 @@
 //!
 //! // A carrier is there: the client asks for a new tunnel, and the server judges the request.
 //! let new = || Intent::New { enrol: Bytes::new(), instance: Instance::default() };
-//! client.tunnel.attach(now, new);
+//! let at_client = client.tunnel.attach(now, new);
 //! let mut acceptor = Acceptor::new(16);
-//! acceptor.handle_input(client.drain(now));
+//! acceptor.handle_input(client.drain(now, at_client));
 //! assert!(matches!(acceptor.poll()?, Progress::Hello(_)));
 //! assert_eq!(acceptor.poll()?, Progress::Complete);
 //! let request = acceptor.into_request().ok_or("the request is whole")?;
-//! server.tunnel.handle_attach(now, TunnelId([7; 16]), request)?;
+//! let at_server = server.tunnel.handle_attach(now, TunnelId([7; 16]), request)?;
 //!
 //! // From here on both sides do the same, until the session has ended.
 //! while !server.is_ended {
-//!     client.tunnel.handle_input(now, server.drain(now))?;
-//!     server.tunnel.handle_input(now, client.drain(now))?;
+//!     client.tunnel.handle_input(now, at_client, server.drain(now, at_server))?;
+//!     server.tunnel.handle_input(now, at_server, client.drain(now, at_client))?;
 //!     // Nothing more to do now: come back when the tunnel says, or when the carrier is readable.
 //!     let timeouts = [&client, &server].map(|end| end.tunnel.poll_timeout().map(|(at, _)| at));
 //!     now = timeouts.into_iter().flatten().min().unwrap_or(now + Duration::from_secs(1)).max(now);
@@ -145,8 +145,8 @@ mod wire;
 
 pub use acceptor::{AcceptError, Acceptor, Progress, encode_refusal};
 pub use attach::{
-    FEATURE_JOIN, FEATURE_NAMES, FEATURE_STANDBY, Hello, HelloError, Instance, Intent,
-    OLDEST_VERSION, Settings, VERSION,
+    FEATURE_JOIN, FEATURE_NAMES, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance,
+    Intent, OLDEST_VERSION, Settings, VERSION,
 };
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;
@@ -170,6 +170,6 @@ pub use text::{CleanText, clean, is_unsafe};
 pub use time::Time;
 pub use transmit::Transmit;
 pub use tunnel::{
-    AttachError, Event, JoinedId, NotStandingBy, SessionOpenError, SessionPhase, SessionView,
+    AttachError, CarrierId, Event, NotStandingBy, SessionOpenError, SessionPhase, SessionView,
     Stats, TimeoutReason, Tunnel,
 };

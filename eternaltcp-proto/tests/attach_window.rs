@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use bytes::Bytes;
+use common::OnLead as _;
 use eternaltcp_proto::{
     Acceptor, Config, Delivery, Instance, Intent, Kind, Progress, SessionId, Side, Time, Transmit,
     Tunnel, TunnelId,
@@ -17,7 +20,7 @@ fn new_tunnel(side: Side) -> Tunnel {
 }
 
 fn transmits(tunnel: &mut Tunnel) -> Vec<Transmit> {
-    std::iter::from_fn(|| tunnel.poll_transmit(NOW)).collect()
+    std::iter::from_fn(|| tunnel.lead_transmit(NOW)).collect()
 }
 
 fn sent(tunnel: &mut Tunnel) -> Bytes {
@@ -48,12 +51,12 @@ fn a_full_session() -> (Tunnel, Tunnel, SessionId) {
         let request = request(&mut client);
         answer(&mut server, request)
     };
-    client.handle_input(NOW, whole_answer).unwrap();
+    client.lead_input(NOW, whole_answer).unwrap();
     let id = client.open(Bytes::from_static(b"target")).unwrap();
-    server.handle_input(NOW, sent(&mut client)).unwrap();
+    server.lead_input(NOW, sent(&mut client)).unwrap();
     server.accept(NOW, id);
     server.write(NOW, id, vec![7; 4 * LIMIT as usize].into());
-    client.handle_input(NOW, sent(&mut server)).unwrap();
+    client.lead_input(NOW, sent(&mut server)).unwrap();
     (client, server, id)
 }
 
@@ -70,7 +73,7 @@ fn a_limit_raised_before_the_answer_is_advertised_after_it() {
     let request = request(&mut client);
     deliver_all(&mut client, id);
     let answer = answer(&mut server, request);
-    client.handle_input(NOW, answer).unwrap();
+    client.lead_input(NOW, answer).unwrap();
     let told = transmits(&mut client).into_iter().find(|t| t.header.kind == Kind::Limit).unwrap();
     assert_eq!(told.payload[..], (2 * LIMIT).to_le_bytes());
 }
@@ -79,12 +82,12 @@ fn a_limit_raised_before_the_answer_is_advertised_after_it() {
 fn a_session_that_ends_before_the_answer_is_confirmed_after_it() {
     let (mut client, mut server, id) = a_full_session();
     client.finish(NOW, id);
-    server.handle_input(NOW, sent(&mut client)).unwrap();
+    server.lead_input(NOW, sent(&mut client)).unwrap();
     server.delivered_ending(NOW, id);
     deliver_all(&mut client, id);
     let whole = |from: &mut Tunnel, to: &mut Tunnel, later: Time| {
         from.handle_timeout(later);
-        to.handle_input(later, sent(from)).unwrap();
+        to.lead_input(later, sent(from)).unwrap();
     };
     let mut later = NOW;
     for _ in 0..20 {
@@ -101,7 +104,7 @@ fn a_session_that_ends_before_the_answer_is_confirmed_after_it() {
     let request = request(&mut client);
     client.delivered_ending(NOW, id);
     let answer = answer(&mut server, request);
-    client.handle_input(later, answer).unwrap();
+    client.lead_input(later, answer).unwrap();
     assert_eq!(sent(&mut client).len(), 0, "it waits to be coalesced");
     let (at, _) = client.poll_timeout().unwrap();
     whole(&mut client, &mut server, at);

@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::time::Duration;
 
 use common::{TestPair, pattern};
@@ -222,7 +224,7 @@ fn a_stopped_peer_is_not_mistaken_for_a_stalled_application() {
     pair.drive();
     pair.reset(Client, id);
     pair.now = pair.now + Duration::from_millis(5_400);
-    pair.client.tunnel.handle_heard(pair.now);
+    pair.client.tunnel.lead_heard(pair.now);
     pair.client.tunnel.handle_timeout(pair.now);
     while pair.server.socket(id).reset.is_none() {
         pair.run_for(Duration::from_secs(1));

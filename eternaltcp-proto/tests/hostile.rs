@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use bytes::Bytes;
 use common::wire::{self, WireHello, packet};
 use common::{TUNNEL, TestPair, pattern, request, transmits};
@@ -24,10 +26,10 @@ fn check(name: &str, prepare: fn(&mut TestPair, SessionId), hostile: Bytes, expe
     prepare(&mut pair, id);
     pair.drive();
     let now = pair.now;
-    let result = pair.server.tunnel.handle_input(now, hostile.clone());
+    let result = pair.server.tunnel.lead_input(now, hostile.clone());
     assert_eq!(result, Err(expected), "{name}");
     assert!(!pair.server.tunnel.is_attached(), "{name}");
-    assert_eq!(pair.server.tunnel.handle_input(now, hostile), Ok(()), "{name}: of an old carrier");
+    assert_eq!(pair.server.tunnel.lead_input(now, hostile), Ok(()), "{name}: of an old carrier");
     pair.write(Client, witness, b"after");
     pair.cut();
     pair.attach();
@@ -224,11 +226,11 @@ fn unknown_codes_are_passed_on() {
     let mut pair = TestPair::attached();
     let id = pair.session();
     let reset = packet(wire::RESET, 1, 1, 1, &wire::reset(4242));
-    pair.server.tunnel.handle_input(pair.now, reset).unwrap();
+    pair.server.tunnel.lead_input(pair.now, reset).unwrap();
     pair.flush();
     assert_eq!(pair.server.socket(id).cause().unwrap().code(), 4242);
     let close = packet(wire::CLOSE, 0, 0, 0, &4242_u32.to_le_bytes());
-    pair.server.tunnel.handle_input(pair.now, close).unwrap();
+    pair.server.tunnel.lead_input(pair.now, close).unwrap();
     pair.flush();
     assert_eq!(pair.server.events.last(), Some(&Event::Closed(Closing::Other(4242))));
 }
@@ -253,7 +255,7 @@ fn everything_after_a_close_is_ignored() {
     let close = packet(wire::CLOSE, 0, 0, 0, &0_u32.to_le_bytes());
     let junk = packet(wire::DATA, 77, 0, 0, b"x");
     let both = [close, junk].concat().into();
-    assert_eq!(pair.server.tunnel.handle_input(pair.now, both), Ok(()));
+    assert_eq!(pair.server.tunnel.lead_input(pair.now, both), Ok(()));
 }
 
 // -- Requests.
@@ -341,15 +343,15 @@ fn check_answer(good: usize, hostile: Bytes, expected: Violation) {
     let asked = request(&mut client, now);
     server.handle_attach(now, TUNNEL, asked).unwrap_or_else(|error| panic!("{error}"));
     for transmit in transmits(&mut server, now).iter().take(good) {
-        assert_eq!(client.handle_input(now, wire::encode(transmit)), Ok(()));
+        assert_eq!(client.lead_input(now, wire::encode(transmit)), Ok(()));
     }
-    assert_eq!(client.handle_input(now, hostile), Err(expected));
+    assert_eq!(client.lead_input(now, hostile), Err(expected));
     assert!(!client.is_attached());
     assert_eq!(client.id(), None, "nothing of a half answer stays");
     let asked = request(&mut client, now);
-    assert_eq!(server.handle_attach(now, TUNNEL, asked), Ok(()));
+    server.handle_attach(now, TUNNEL, asked).unwrap_or_else(|error| panic!("{error}"));
     for transmit in transmits(&mut server, now) {
-        assert_eq!(client.handle_input(now, wire::encode(&transmit)), Ok(()));
+        assert_eq!(client.lead_input(now, wire::encode(&transmit)), Ok(()));
     }
     assert!(client.is_attached());
 }

@@ -4,85 +4,20 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::beside::{SILENCE, encode, join, joined, joined_with_bulk, sent_on, standing_by};
 use common::wire::{self, packet};
 use common::{TUNNEL, TestPair};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, Cause, Event, JoinedId, Kind, MAX_PAYLOAD, Progress, Reset, Seq,
-    SessionId, Side, StandbyConfig, Suspicion, Time, Transmit, Tunnel, Violation,
+    AcceptError, Acceptor, Cause, Event, Kind, MAX_PAYLOAD, Progress, Reset, Seq, SessionId, Side,
+    StandbyConfig, Suspicion, Violation,
 };
 
 use Side::{Client, Server};
-
-const SILENCE: Duration = Duration::from_secs(45);
-
-/// The two ends of a joined carrier.
-#[derive(Clone, Copy)]
-struct Beside {
-    client: JoinedId,
-    server: JoinedId,
-}
-
-impl Beside {
-    fn at(self, side: Side) -> JoinedId {
-        if side == Client { self.client } else { self.server }
-    }
-}
-
-fn encode(transmits: impl IntoIterator<Item = Transmit>) -> Bytes {
-    let bytes = transmits.into_iter().map(|transmit| wire::encode(&transmit));
-    bytes.collect::<Vec<_>>().concat().into()
-}
-
-fn sent_on(tunnel: &mut Tunnel, now: Time, id: JoinedId) -> Vec<Transmit> {
-    std::iter::from_fn(|| tunnel.poll_joined_transmit(now, id)).collect()
-}
-
-/// Returns a carrier that stands by, and the server's acceptor of it.
-fn standing_by(pair: &mut TestPair) -> (eternaltcp_proto::Standby, Acceptor) {
-    let now = pair.now;
-    let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
-    let mut acceptor = Acceptor::new(10);
-    acceptor.handle_input(encode(std::iter::from_fn(|| standby.poll_transmit(now))));
-    assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
-    acceptor.let_stand_by(now, SILENCE);
-    let answer = encode(std::iter::from_fn(|| acceptor.poll_transmit()));
-    standby.handle_input(now, answer).unwrap();
-    (standby, acceptor)
-}
-
-/// Lets one more carrier join.
-fn join(pair: &mut TestPair) -> Beside {
-    let (standby, mut acceptor) = standing_by(pair);
-    let now = pair.now;
-    let client = pair.client.tunnel.join(now, standby).unwrap();
-    acceptor.handle_input(encode(sent_on(&mut pair.client.tunnel, now, client)));
-    assert_eq!(acceptor.poll(), Ok(Progress::Join));
-    let server = pair.server.tunnel.handle_join(acceptor.into_join().unwrap()).unwrap();
-    let answer = encode(sent_on(&mut pair.server.tunnel, now, server));
-    pair.client.tunnel.handle_joined_input(now, client, answer).unwrap();
-    Beside { client, server }
-}
-
-/// Returns an attached pair with a session that both know, and a joined carrier.
-fn joined() -> (TestPair, SessionId, Beside) {
-    let mut pair = TestPair::attached();
-    let id = pair.session();
-    pair.drive();
-    let beside = join(&mut pair);
-    (pair, id, beside)
-}
-
-/// As [`joined`], where the client's application has just sent much.
-fn joined_with_bulk() -> (TestPair, SessionId, Beside) {
-    let (mut pair, id, beside) = joined();
-    pair.write(Client, id, &[0; MAX_PAYLOAD * 3]);
-    pair.drive();
-    pair.server.socket(id).got.clear();
-    (pair, id, beside)
-}
 
 fn records(pair: &TestPair) -> (usize, usize) {
     (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
@@ -90,17 +25,6 @@ fn records(pair: &TestPair) -> (usize, usize) {
 
 fn data(id: SessionId, seq: u32, payload: &[u8]) -> Bytes {
     packet(wire::DATA, id.get(), seq, 0, payload)
-}
-
-impl TestPair {
-    fn give_beside(&mut self, side: Side, beside: Beside, bytes: Bytes) -> Result<(), Violation> {
-        let now = self.now;
-        let tunnel = match side {
-            Client => &mut self.client.tunnel,
-            Server => &mut self.server.tunnel,
-        };
-        tunnel.handle_joined_input(now, beside.at(side), bytes)
-    }
 }
 
 /// [JOIN-1]
@@ -179,7 +103,7 @@ fn an_answer_of_another_epoch_or_an_unasked_one_ends_the_carrier() {
     let (standby, _) = standing_by(&mut pair);
     let client = pair.client.tunnel.join(pair.now, standby).unwrap();
     sent_on(&mut pair.client.tunnel, pair.now, client);
-    let result = pair.client.tunnel.handle_joined_input(pair.now, client, answer(7));
+    let result = pair.client.tunnel.handle_input(pair.now, client, answer(7));
     assert_eq!(result, Err(Violation::WrongAnswer));
     assert!(!pair.client.tunnel.is_attached());
 }
@@ -224,13 +148,13 @@ fn the_client_asks_whether_a_joined_carrier_lives_and_takes_silence_for_its_end(
     let asked = pair.now + config.heartbeat;
     let heard = |pair: &mut TestPair, at, beat| {
         let beat = packet(wire::HEARTBEAT, 0, beat, 0, b"");
-        pair.client.tunnel.handle_input(at, beat).unwrap();
+        pair.client.tunnel.lead_input(at, beat).unwrap();
         pair.client.tunnel.handle_timeout(at);
     };
     heard(&mut pair, asked, 0);
     let beat = sent_on(&mut pair.client.tunnel, asked, beside.client);
     assert_eq!(beat[0].header.kind, Kind::Heartbeat);
-    pair.server.tunnel.handle_joined_input(asked, beside.server, encode(beat)).unwrap();
+    pair.server.tunnel.handle_input(asked, beside.server, encode(beat)).unwrap();
     let echo = sent_on(&mut pair.server.tunnel, asked, beside.server);
     assert_eq!((echo[0].header.kind, echo.len()), (Kind::Echo, 1));
     // It does not come in time, although the attached carrier is heard.
@@ -238,7 +162,7 @@ fn the_client_asks_whether_a_joined_carrier_lives_and_takes_silence_for_its_end(
     let dead = asked + StandbyConfig::default().patience;
     heard(&mut pair, dead, 2);
     let events: Vec<_> = std::iter::from_fn(|| pair.client.tunnel.poll_event()).collect();
-    assert!(events.contains(&Event::JoinedDead), "{events:?}");
+    assert!(events.contains(&Event::CarrierDead(beside.client)), "{events:?}");
     assert!(!pair.client.tunnel.is_attached());
 }
 
@@ -252,7 +176,7 @@ fn a_joined_carrier_that_does_not_answer_is_doubted_as_soon_as_the_attached_one(
     let doubted = asked + Duration::from_millis(250);
     for at in [asked + Duration::from_millis(249), doubted] {
         let answer = packet(wire::ECHO, 0, 0, 0, b"");
-        pair.client.tunnel.handle_input(at, answer).unwrap();
+        pair.client.tunnel.lead_input(at, answer).unwrap();
         pair.client.tunnel.handle_timeout(at);
         let expected = (at == doubted).then_some(Suspicion::Path);
         assert_eq!(pair.client.tunnel.suspicion(), expected);
@@ -260,7 +184,7 @@ fn a_joined_carrier_that_does_not_answer_is_doubted_as_soon_as_the_attached_one(
         assert_eq!(silent_since.is_some(), expected.is_some());
     }
     let echo = packet(wire::ECHO, 0, 0, beat[0].header.seq.get(), b"");
-    pair.client.tunnel.handle_joined_input(doubted, beside.client, echo).unwrap();
+    pair.client.tunnel.handle_input(doubted, beside.client, echo).unwrap();
     let events: Vec<_> = std::iter::from_fn(|| pair.client.tunnel.poll_event()).collect();
     assert_eq!(events, [Event::Suspected(Suspicion::Path), Event::Relieved]);
 }
@@ -399,7 +323,7 @@ fn without_joined_carriers_a_gap_is_a_violation() {
     let mut pair = TestPair::attached();
     let id = pair.session();
     pair.drive();
-    let result = pair.server.tunnel.handle_input(pair.now, data(id, 2, b"x"));
+    let result = pair.server.tunnel.lead_input(pair.now, data(id, 2, b"x"));
     assert_eq!(result, Err(Violation::Number { session: id, expected: 1, got: 2 }));
 }
 
@@ -431,12 +355,12 @@ fn the_attached_carrier_is_left_to_keystrokes_while_somebody_types() {
     let typed = pair.session();
     pair.drive();
     pair.client.tunnel.write(pair.now, bulk, vec![1; MAX_PAYLOAD * 8].into());
-    let free = pair.client.tunnel.poll_transmit(pair.now).unwrap();
+    let free = pair.client.tunnel.lead_transmit(pair.now).unwrap();
     assert_eq!(free.header.session, bulk.get(), "nobody types");
     pair.client.tunnel.write(pair.now, typed, Bytes::from_static(b"k"));
     let sessions = |pair: &mut TestPair| -> Vec<u32> {
         let now = pair.now;
-        std::iter::from_fn(|| pair.client.tunnel.poll_transmit(now))
+        std::iter::from_fn(|| pair.client.tunnel.lead_transmit(now))
             .map(|transmit| transmit.header.session)
             .collect()
     };
@@ -501,7 +425,7 @@ fn on_a_slow_path_bulk_goes_beside_too() {
     pair.client.tunnel.write(pair.now, bulk, vec![1; MAX_PAYLOAD * 4].into());
     for _ in 0..2 {
         pair.sleep(std::time::Duration::from_secs(2));
-        let sent = pair.client.tunnel.poll_joined_transmit(pair.now, beside.client).unwrap();
+        let sent = pair.client.tunnel.poll_transmit(pair.now, beside.client).unwrap();
         assert_eq!((sent.header.kind, sent.header.session), (Kind::Data, bulk.get()));
     }
 }

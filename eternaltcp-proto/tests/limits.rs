@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use common::{TestPair, pattern, wire};
 use eternaltcp_proto::{
     Cause, Config, Event, Kind, PACKET_CHARGE, RESERVE, SessionId, SessionOpenError, Side,
@@ -259,7 +261,7 @@ fn a_limit_that_is_advertised_lower_stays_unchanged() {
     let (now, payload) = (pair.now, 1_u64.to_le_bytes());
     for session in [id.get(), 0] {
         let limit = wire::packet(wire::LIMIT, session, 0, 1, &payload);
-        pair.client.tunnel.handle_input(now, limit).unwrap();
+        pair.client.tunnel.lead_input(now, limit).unwrap();
     }
     pair.write(Client, id, &pattern(100_000));
     pair.drive();
@@ -294,10 +296,10 @@ fn the_receiver_refuses_more_than_a_sessions_limit() {
     let now = pair.now;
     for seq in 1..=2 {
         let data = wire::packet(wire::DATA, id.get(), seq, 1, &[7; 100]);
-        assert_eq!(pair.server.tunnel.handle_input(now, data), Ok(()));
+        assert_eq!(pair.server.tunnel.lead_input(now, data), Ok(()));
     }
     let data = wire::packet(wire::DATA, id.get(), 3, 1, b"x");
-    let result = pair.server.tunnel.handle_input(now, data);
+    let result = pair.server.tunnel.lead_input(now, data);
     assert_eq!(result, Err(Violation::OverLimit { session: id }));
     assert!(!pair.server.tunnel.is_attached());
 }
@@ -309,10 +311,10 @@ fn the_receiver_refuses_more_than_the_tunnels_limit() {
     let ids = [pair.session(), pair.session()];
     let now = pair.now;
     let data = |id: SessionId| wire::packet(wire::DATA, id.get(), 1, 1, &[7; 8000]);
-    assert_eq!(pair.server.tunnel.handle_input(now, data(ids[0])), Ok(()));
-    assert_eq!(pair.server.tunnel.handle_input(now, data(ids[1])), Ok(()));
+    assert_eq!(pair.server.tunnel.lead_input(now, data(ids[0])), Ok(()));
+    assert_eq!(pair.server.tunnel.lead_input(now, data(ids[1])), Ok(()));
     let more = wire::packet(wire::DATA, ids[1].get(), 2, 1, &[7; 8000]);
-    let result = pair.server.tunnel.handle_input(now, more);
+    let result = pair.server.tunnel.lead_input(now, more);
     assert_eq!(result, Err(Violation::OverLimit { session: ids[1] }));
 }
 
@@ -392,11 +394,11 @@ fn a_flood_of_opens_ends_the_carrier_and_not_the_memory() {
     let mut result = Ok(());
     for index in 0..40_000 {
         let open = wire::packet(wire::OPEN, 2 * index + 1, 0, 0, b"\0");
-        result = pair.server.tunnel.handle_input(now, open);
+        result = pair.server.tunnel.lead_input(now, open);
         if result.is_err() {
             break;
         }
-        pair.server.tunnel.poll_transmit(now);
+        pair.server.tunnel.lead_transmit(now);
     }
     assert_eq!(result, Err(Violation::Flood));
     assert!(pair.server.tunnel.session_count() < 20_000);

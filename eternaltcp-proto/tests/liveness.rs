@@ -2,6 +2,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::time::Duration;
 
 use common::{ONE_WAY, TestPair, transmits, wire};
@@ -17,7 +19,7 @@ fn beats(pair: &TestPair, side: Side) -> usize {
 }
 
 fn is_dead(pair: &TestPair) -> (bool, bool) {
-    let has = |events: &[Event]| events.contains(&Event::CarrierDead);
+    let has = |events: &[Event]| events.iter().any(|it| matches!(it, Event::CarrierDead(_)));
     (has(&pair.client.events), has(&pair.server.events))
 }
 
@@ -83,7 +85,7 @@ fn the_answer_to_a_heartbeat_names_it_and_gives_the_round_trip() {
     assert_eq!(pair.client.tunnel.liveness().unwrap().1, None);
     let beat = wire::packet(wire::HEARTBEAT, 0, 77, 0, b"");
     let now = pair.now;
-    pair.server.tunnel.handle_input(now, beat).unwrap();
+    pair.server.tunnel.lead_input(now, beat).unwrap();
     let [echo] = &transmits(&mut pair.server.tunnel, now)[..] else { panic!() };
     assert_eq!((echo.header.kind, echo.header.ack.get()), (Kind::Echo, 77));
     pair.run_for(SECOND * 5);
@@ -112,7 +114,7 @@ fn any_byte_that_is_read_is_life() {
     pair.lose(Server);
     for _ in 0..10 {
         pair.run_for(SECOND);
-        pair.client.tunnel.handle_heard(pair.now);
+        pair.client.tunnel.lead_heard(pair.now);
     }
     assert!(!is_dead(&pair).0);
     pair.run_for(SECOND * 4);
@@ -214,7 +216,7 @@ fn a_peer_that_sends_data_and_receives_none_is_doubted() {
         let now = pair.now;
         pair.client.tunnel.write(now, id, bytes::Bytes::from_static(b"into the void"));
         let beat = wire::packet(wire::HEARTBEAT, 0, tick, 0, b"");
-        pair.client.tunnel.handle_input(now, beat).unwrap();
+        pair.client.tunnel.lead_input(now, beat).unwrap();
         transmits(&mut pair.client.tunnel, now);
         if pair.client.tunnel.poll_timeout().is_some_and(|(at, _)| at <= now) {
             pair.client.tunnel.handle_timeout(now);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -133,7 +135,7 @@ fn numbers_that_do_not_fit_bring_a_reset_and_no_opening() {
     pair.server.is_accepting = false;
     let id = pair.open(Client);
     pair.drive();
-    pair.server.tunnel.handle_lost();
+    pair.server.tunnel.detach();
     pair.server.tunnel.accept(pair.now, id);
     let numbers = wire::numbers(id.get(), 5, 5, 0, 1 << 18);
     let asked = request(&[WireHello::resume(2, TUNNEL.0).packet(), numbers, wire::numbers_end(1)]);
@@ -174,7 +176,7 @@ fn an_open_that_ended_its_carrier_as_a_flood_is_not_an_old_session() {
     let mut opened = Vec::new();
     let last = (1..).step_by(2).find(|session| {
         opened.push(*session);
-        let result = server.handle_input(now, open(*session));
+        let result = server.lead_input(now, open(*session));
         transmits(&mut server, now);
         result == Err(Violation::Flood)
     });
@@ -189,10 +191,10 @@ fn an_open_that_ended_its_carrier_as_a_flood_is_not_an_old_session() {
     server.handle_attach(now, TUNNEL, request(&packets)).unwrap();
     for session in &opened[2..] {
         let reset = packet(wire::RESET, *session, 1, 1, &wire::reset(0));
-        server.handle_input(now, reset).unwrap();
+        server.lead_input(now, reset).unwrap();
     }
     assert_eq!(server.session_count(), 2);
-    assert_eq!(server.handle_input(now, open(last.unwrap())), Ok(()));
+    assert_eq!(server.lead_input(now, open(last.unwrap())), Ok(()));
 }
 
 /// limits.rs. [LIMIT-4] A limit that reaches its bound during an attach is not sent later either.
@@ -245,7 +247,7 @@ fn nothing_follows_a_reset_that_was_passed_on() {
     let id: SessionId = pair.session();
     for (seq, is_first) in [(1, true), (2, false)] {
         let reset = packet(wire::RESET, id.get(), seq, 1, &wire::reset(0));
-        assert_eq!(pair.server.tunnel.handle_input(pair.now, reset).is_ok(), is_first);
+        assert_eq!(pair.server.tunnel.lead_input(pair.now, reset).is_ok(), is_first);
         pair.flush();
     }
 }
@@ -401,7 +403,7 @@ fn a_reset_does_not_overtake_data_because_a_timer_was_first_after_a_stop() {
         pair.sleep(Duration::from_secs(4));
         let now = pair.now;
         pair.client.tunnel.handle_timeout(now);
-        pair.client.tunnel.handle_heard(now);
+        pair.client.tunnel.lead_heard(now);
         pair.client.tunnel.handle_timeout(now);
     }
     pair.cut();
@@ -420,7 +422,7 @@ fn a_reset_does_not_overtake_data_while_a_patient_side_waits_for_a_stopped_peer(
     for silence in [10, 3] {
         pair.run_for(Duration::from_secs(silence));
         let now = pair.now;
-        pair.client.tunnel.handle_heard(now);
+        pair.client.tunnel.lead_heard(now);
         pair.client.tunnel.handle_timeout(now);
     }
     pair.cut();
@@ -466,7 +468,7 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
         let now = Time::ZERO;
         let asked = request(&[WireHello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
         server.handle_attach(now, TUNNEL, asked).unwrap();
-        server.handle_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
+        server.lead_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
         let id = SessionId::new(1).unwrap();
         server.accept(now, id);
         server.write(now, id, pattern(100));
@@ -475,7 +477,7 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
         let last = sent.iter().rfind(|transmit| transmit.header.kind.is_numbered()).unwrap();
         assert_eq!((last.header.kind, last.header.seq.get()), (Kind::Reset, 2));
         if is_acknowledged {
-            server.handle_input(now, packet(wire::ACK, 1, 0, 3, b"")).unwrap();
+            server.lead_input(now, packet(wire::ACK, 1, 0, 3, b"")).unwrap();
         }
         let numbers = wire::numbers(1, 3, 3, 0, 1 << 18);
         let asked =
@@ -483,7 +485,7 @@ fn nothing_follows_a_reset_that_has_skipped_data() {
         server.handle_attach(now, TUNNEL, asked).unwrap();
         let sent = transmits(&mut server, now);
         assert!(!sent.iter().any(|transmit| transmit.header.kind.is_numbered()), "{sent:?}");
-        server.handle_input(now, packet(wire::RESET, 1, 1, 3, &wire::reset(0))).unwrap();
+        server.lead_input(now, packet(wire::RESET, 1, 1, 3, &wire::reset(0))).unwrap();
         assert_eq!(server.session_count(), 0);
     }
 }
@@ -497,7 +499,7 @@ fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
         let now = Time::ZERO;
         let asked = request(&[WireHello::resume(1, TUNNEL.0).packet(), wire::numbers_end(0)]);
         server.handle_attach(now, TUNNEL, asked).unwrap();
-        server.handle_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
+        server.lead_input(now, packet(wire::OPEN, 1, 0, 0, b"\0")).unwrap();
         let id = SessionId::new(1).unwrap();
         server.accept(now, id);
         if is_opening_sent {
@@ -508,8 +510,8 @@ fn a_reset_does_not_overtake_data_that_wait_for_their_turn() {
         let mut later = now;
         for beat in 1..8 {
             later = now + Duration::from_secs(beat.into());
-            server.handle_heard(later);
-            server.handle_input(later, packet(wire::HEARTBEAT, 0, beat, 0, b"")).unwrap();
+            server.lead_heard(later);
+            server.lead_input(later, packet(wire::HEARTBEAT, 0, beat, 0, b"")).unwrap();
             server.handle_timeout(later);
         }
         let sent = transmits(&mut server, later);
@@ -539,8 +541,8 @@ fn a_heartbeat_behind_a_join_is_answered() {
     acceptor.handle_input(beat.slice(10..));
     let server = &mut pair.server.tunnel;
     let id = server.handle_join(acceptor.into_join().unwrap()).unwrap();
-    server.handle_joined_input(now, id, Bytes::new()).unwrap();
-    let sent: Vec<_> = std::iter::from_fn(|| server.poll_joined_transmit(now, id)).collect();
+    server.handle_input(now, id, Bytes::new()).unwrap();
+    let sent: Vec<_> = std::iter::from_fn(|| server.poll_transmit(now, id)).collect();
     let kinds: Vec<_> = sent.iter().map(|transmit| transmit.header.kind).collect();
     assert_eq!(kinds, [Kind::Join, Kind::Echo]);
     assert_eq!(sent[1].header.ack.get(), 7);

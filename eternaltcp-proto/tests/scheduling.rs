@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::time::Duration;
 
 use common::{ONE_WAY, TestPair, pattern, transmits, wire};
@@ -20,7 +22,7 @@ fn busy() -> (TestPair, SessionId) {
 
 fn next(pair: &mut TestPair) -> Header {
     pair.client.handle_events(pair.now);
-    pair.client.tunnel.poll_transmit(pair.now).expect("something to send").header
+    pair.client.tunnel.lead_transmit(pair.now).expect("something to send").header
 }
 
 /// Returns the packets that one side has sent since the log had this length.
@@ -35,7 +37,7 @@ fn heartbeats_and_their_answers_go_before_data() {
     let (mut pair, bulk) = busy();
     assert_eq!(next(&mut pair).session, bulk.get());
     let beat = wire::packet(wire::HEARTBEAT, 0, 5, 0, b"");
-    pair.client.tunnel.handle_input(pair.now, beat).unwrap();
+    pair.client.tunnel.lead_input(pair.now, beat).unwrap();
     assert_eq!(next(&mut pair).kind, Kind::Echo);
     pair.sleep(Duration::from_secs(1));
     pair.client.tunnel.handle_timeout(pair.now);
@@ -51,10 +53,10 @@ fn acknowledgements_and_limits_go_before_data() {
     let open = next(&mut pair);
     assert_eq!((open.kind, open.session), (Kind::Open, other.get()));
     let opened = wire::packet(wire::OPENED, other.get(), 0, 1, b"");
-    pair.client.tunnel.handle_input(pair.now, opened).unwrap();
+    pair.client.tunnel.lead_input(pair.now, opened).unwrap();
     for seq in 1..=20 {
         let data = wire::packet(wire::DATA, other.get(), seq, 1, &pattern(16_000));
-        pair.client.tunnel.handle_input(pair.now, data).unwrap();
+        pair.client.tunnel.lead_input(pair.now, data).unwrap();
         pair.take(Client, other, 0);
     }
     let kinds = [next(&mut pair), next(&mut pair), next(&mut pair)]
@@ -161,7 +163,7 @@ fn a_last_acknowledgement_does_not_wait_behind_bulk() {
     pair.write(Client, bulk, &pattern(1 << 20));
     assert_eq!(next(&mut pair).kind, Kind::Data);
     let end = wire::packet(wire::END, first.get(), 1, 2, &[0; 8]);
-    pair.client.tunnel.handle_input(pair.now, end).unwrap();
+    pair.client.tunnel.lead_input(pair.now, end).unwrap();
     let kinds = [next(&mut pair).kind, next(&mut pair).kind];
     assert_eq!(kinds, [Kind::Ack, Kind::Data]);
 }

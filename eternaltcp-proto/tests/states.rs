@@ -6,6 +6,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::path::Path;
@@ -93,7 +95,7 @@ impl StateWorld {
     /// Creates a world in which the tunnel's side has opened the session, detached.
     fn asked() -> Self {
         let mut world = Self::new(2);
-        world.tunnel.handle_lost();
+        world.tunnel.detach();
         let id = world.tunnel.open(Bytes::from_static(b"\0"));
         assert_eq!(id, Ok(world.id));
         world
@@ -106,7 +108,7 @@ impl StateWorld {
     /// Takes all outputs.
     fn drain(&mut self) {
         while self.tunnel.poll_event().is_some() {}
-        while let Some(transmit) = self.tunnel.poll_transmit(self.now) {
+        while let Some(transmit) = self.tunnel.lead_transmit(self.now) {
             let Header { kind, session, seq, .. } = transmit.header;
             if kind.is_numbered() && session == self.id.get() {
                 let index = seq.get() as usize;
@@ -121,7 +123,7 @@ impl StateWorld {
         if !self.tunnel.is_attached() {
             return Ok(Applied::No);
         }
-        self.tunnel.handle_input(self.now, bytes)?;
+        self.tunnel.lead_input(self.now, bytes)?;
         self.drain();
         Ok(Applied::Yes)
     }
@@ -166,7 +168,7 @@ impl StateWorld {
 
     /// Attaches a new carrier whose peer received only what it has acknowledged.
     fn attach(&mut self, is_listed: bool) {
-        self.tunnel.handle_lost();
+        self.tunnel.detach();
         self.epoch += 1;
         let mut acceptor = Acceptor::new(1);
         let mut hello = wire::WireHello::resume(self.epoch, TUNNEL.0);
@@ -183,7 +185,7 @@ impl StateWorld {
         acceptor.handle_input(request.concat().into());
         while !matches!(acceptor.poll(), Ok(Progress::Complete)) {}
         let request = acceptor.into_request().expect("it is complete");
-        assert_eq!(self.tunnel.handle_attach(self.now, TUNNEL, request), Ok(()));
+        assert!(self.tunnel.handle_attach(self.now, TUNNEL, request).is_ok());
         self.drain();
     }
 
@@ -254,7 +256,7 @@ impl StateWorld {
         // The peer is heard all the time: only its application stalls.
         for _ in 0..5 {
             self.now = self.now + Duration::from_secs(1);
-            self.tunnel.handle_heard(self.now);
+            self.tunnel.lead_heard(self.now);
         }
         self.tunnel.handle_timeout(self.now);
         self.done()

@@ -2,6 +2,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ fn flood(pair: &mut TestPair, packets: impl Iterator<Item = Bytes>) -> Result<us
     for packet in packets {
         pair.now = pair.now + Duration::from_millis(1);
         let now = pair.now;
-        pair.server.tunnel.handle_input(now, packet)?;
+        pair.server.tunnel.lead_input(now, packet)?;
         pair.server.handle_events(now);
         pair.server.tunnel.handle_timeout(now);
         most = most.max(pair.server.tunnel.words_waiting());
@@ -126,9 +128,9 @@ fn a_carrier_that_stands_by_or_has_joined_has_one_answer_to_all_heartbeats() {
     let joined = pair.server.tunnel.handle_join(joined).expect("it may");
     for beat in 0..10_000 {
         let beat = packet(wire::HEARTBEAT, 0, beat, 0, b"");
-        pair.server.tunnel.handle_joined_input(now, joined, beat).expect("it may ask");
+        pair.server.tunnel.handle_input(now, joined, beat).expect("it may ask");
     }
-    let waited = std::iter::from_fn(|| pair.server.tunnel.poll_joined_transmit(now, joined));
+    let waited = std::iter::from_fn(|| pair.server.tunnel.poll_transmit(now, joined));
     let kinds: Vec<_> = waited.map(|it| it.header.kind).collect();
     assert_eq!(kinds, [Kind::Join, Kind::Echo]);
     assert_eq!(pair.peer(Client).tunnel.words_waiting(), 0);

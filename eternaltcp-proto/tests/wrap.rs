@@ -2,6 +2,8 @@
 
 mod common;
 
+use common::OnLead as _;
+
 use common::{TUNNEL, TestPair, new_tunnel, pattern, transmits, wire};
 use eternaltcp_proto::{
     Acceptor, Config, Epoch, Progress, Seq, SessionId, SessionOpenError, Side, Time, Tunnel,
@@ -89,9 +91,9 @@ fn the_highest_session_number_is_known_and_not_opened_twice() {
     let mut pair = TestPair::attached();
     let now = pair.now;
     let open = wire::packet(wire::OPEN, u32::MAX, 0, 0, b"\0");
-    pair.server.tunnel.handle_input(now, open.clone()).unwrap();
+    pair.server.tunnel.lead_input(now, open.clone()).unwrap();
     assert!(pair.server.tunnel.offered_target(SessionId::new(u32::MAX).unwrap()).is_some());
-    assert!(pair.server.tunnel.handle_input(now, open).is_err());
+    assert!(pair.server.tunnel.lead_input(now, open).is_err());
 }
 
 /// [ATTACH-3]

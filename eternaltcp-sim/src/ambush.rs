@@ -5,7 +5,7 @@ use eternaltcp_proto::{Cause, Side};
 
 use crate::app::Finish;
 use crate::end::SimEnd;
-use crate::env::{Env, LinkId, note};
+use crate::env::{Env, note};
 use crate::faults::notice;
 use crate::scenario::Deed;
 use crate::sides::{BOTH, other};
@@ -65,10 +65,6 @@ impl SimEnd {
                 link.break_off(env.now, notice);
             }
         }
-    }
-
-    fn links(&self) -> Vec<LinkId> {
-        self.carrier.iter().chain(self.joined.keys()).copied().collect()
     }
 }
 

@@ -78,6 +78,7 @@ impl SimClient {
             self.handle_taken(env, taken);
         }
         self.dial(env);
+        self.take_over(env);
         let due = self.dials.iter().filter(|(_, dial)| dial.next_time() <= env.now);
         for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.advance(env, id);
@@ -93,22 +94,22 @@ impl SimClient {
         if self.spare.has(id) {
             return self.spare.handle_link(env, id, incoming);
         }
-        let is_joined = self.end.joined.contains_key(&id);
-        let is_known = is_joined || self.end.carrier == Some(id);
-        assert!(is_known, "a link that is neither bound nor retired");
+        assert!(self.end.carrier(id).is_some(), "a link that is neither bound nor retired");
         match incoming {
-            Incoming::Bytes(bytes) if is_joined => {
-                let news = self.end.handle_joined_bytes(env, id, bytes);
-                self.handle_news(env, news);
-            }
             Incoming::Bytes(bytes) => {
-                env.history.note(env.now, Happening::Heard);
-                let news = self.end.handle_bytes(env, bytes);
+                if self.end.lead() == Some(id) {
+                    env.history.note(env.now, Happening::Heard);
+                }
+                let news = self.end.handle_bytes(env, id, bytes);
                 self.handle_news(env, news);
             }
             Incoming::Closed => {
-                self.end.handle_lost(env);
-                self.handle_lost(env);
+                let was_carried = self.end.tunnel.lead().is_some();
+                self.end.handle_lost(env, id);
+                // The end of a carrier that only waits for the next attach changes nothing else.
+                if was_carried {
+                    self.handle_lost(env);
+                }
             }
         }
     }
@@ -132,7 +133,27 @@ impl SimClient {
         env.history.note(env.now, Happening::Lost);
         self.note_progress();
         self.failover.handle_lost(env.now, env.random());
-        self.spare.take(env);
+        self.take_over(env);
+        if !self.failover.is_carried() {
+            self.spare.take(env);
+        }
+    }
+
+    /// Lets a carrier that the tunnel has take over, if that is of use now.
+    fn take_over(&mut self, env: &mut Env) {
+        let Some(id) = self.end.tunnel.successor() else { return };
+        if !self.failover.take_over(env.now) {
+            return;
+        }
+        self.abandon(env);
+        env.counters.takeovers += 1;
+        env.history.note(env.now, Happening::Committed);
+        note!(env, "the client attaches on {id:?}, which it has");
+        self.end.mark_replay();
+        self.end.tunnel.take_over(env.now, id).expect("it may take over");
+        self.end.reconcile(env, true);
+        self.end.report_path(env);
+        self.pump(env);
     }
 
     fn note_progress(&mut self) {
@@ -149,7 +170,7 @@ impl SimClient {
         self.abandon(env);
         while let Some((id, occasion)) = self.failover.poll_dial(env.now, env.random()) {
             self.abandon(env);
-            let carrier = self.end.carrier.and_then(|id| env.links.get(&id));
+            let carrier = self.end.lead().and_then(|id| env.links.get(&id));
             let wait = carrier.map_or(Duration::ZERO, |link| link.waits(env.now));
             let dial = SimDial::new(env, wait);
             note!(env, "{id:?} is dialled: {occasion:?}, {:?}", dial.ends);
@@ -224,11 +245,13 @@ impl SimClient {
         faults::ordain(env, id, &mut link);
         env.links.insert(id, link);
         note!(env, "the client attaches on link {id}");
-        self.end.switch(env, Some(id));
-        self.end.tunnel.attach(env.now, || Intent::New {
+        self.end.mark_replay();
+        let carrier = self.end.tunnel.attach(env.now, || Intent::New {
             enrol: Bytes::from_static(b"the tunnel's key"),
             instance: Instance::default(),
         });
+        self.end.reconcile(env, true);
+        self.end.carriers.push((id, carrier));
         self.end.report_path(env);
         if env.rng.chance(GROWS_WHILE_ATTACHING) {
             self.end.grow(env);
@@ -248,12 +271,16 @@ impl SimClient {
         env.counters.carriers += 1;
         env.history.note(env.now, Happening::Committed);
         note!(env, "the client attaches on link {id}, its spare");
-        self.end.switch(env, Some(id));
-        if self.end.tunnel.attach_standby(env.now, standby).is_err() {
+        self.end.mark_replay();
+        let Ok(carrier) = self.end.tunnel.attach_standby(env.now, standby) else {
             // It stood by for a tunnel that is over.
-            self.end.handle_lost(env);
+            env.close(id, Side::Client, false);
+            self.end.tunnel.detach();
+            self.end.reconcile(env, false);
             return self.handle_lost(env);
-        }
+        };
+        self.end.reconcile(env, true);
+        self.end.carriers.push((id, carrier));
         env.counters.spares_taken += 1;
         self.end.report_path(env);
         self.pump(env);
@@ -270,19 +297,19 @@ impl SimClient {
                     self.failover.handle_attached(now);
                 }
                 Event::Refused(refusal) => {
-                    self.end.switch(env, None);
+                    self.end.reconcile(env, false);
                     if refusal.code == RefusalCode::TunnelUnknown {
                         self.renew(env);
                     } else {
                         self.failover.handle_refused(now, env.random());
                     }
                 }
-                Event::CarrierDead | Event::JoinedDead => {
-                    self.end.switch(env, None);
+                Event::CarrierDead(_) => {
+                    self.end.reconcile(env, false);
                     self.handle_lost(env);
                 }
                 Event::Closed(_) => {
-                    self.end.switch(env, None);
+                    self.end.reconcile(env, false);
                     self.renew(env);
                 }
                 Event::Suspected(_) | Event::Relieved if env.ignores_doubts => {}
@@ -303,6 +330,7 @@ impl SimClient {
         }
         self.note_progress();
         self.abandon(env);
+        self.take_over(env);
     }
 
     /// The server does not know the tunnel: what it carried is lost.
@@ -310,6 +338,7 @@ impl SimClient {
         env.counters.restarts += 1;
         self.joining.give_up(env);
         let lost = self.end.tunnel.restart();
+        self.end.reconcile(env, false);
         let sockets: Vec<_> = lost
             .iter()
             .filter_map(|lost| self.end.sockets.remove(&lost.session))

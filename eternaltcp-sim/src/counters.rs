@@ -43,6 +43,8 @@ counters! {
     carriers >= 2_500;
     /// Carriers that have joined the attached one.
     joined >= 500;
+    /// Attaches of a carrier that the tunnel already had.
+    takeovers >= 100;
     /// Data packets on joined carriers.
     joined_packets >= 10_000;
     /// Data packets on joined carriers where all carriers are slow.
@@ -50,7 +52,7 @@ counters! {
     /// Carriers that began to stand by as the client's spare.
     spares >= 500;
     /// Of these, attached in place of a carrier that was lost or doubted.
-    spares_taken >= 250;
+    spares_taken >= 200;
     /// Of these, requested and then not needed.
     spares_not_needed >= 5;
     /// Of these, refused or unanswered.

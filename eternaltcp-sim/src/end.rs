@@ -1,11 +1,12 @@
-//! One end: a tunnel, its local sockets, and its carrier. It does the work of a driver, and reports
+//! One end: a tunnel, its local sockets, and its carriers. It does the work of a driver, and reports
 //! what only its program can decide.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use eternaltcp_proto::kept::{Kept, SocketId};
-use eternaltcp_proto::{Cause, Config, Event, JoinedId, Reset, SessionId, Side, Time, Tunnel};
+use eternaltcp_proto::{CarrierId, Cause, Config, Event, Reset, SessionId, Side, Time, Tunnel};
 
 use crate::app::Linger;
 use crate::env::{Env, LinkId, note};
@@ -26,11 +27,9 @@ pub(crate) struct SimEnd {
     /// What outlives it.
     pub(crate) kept: Kept<StoreHandle>,
     pub(crate) sockets: BTreeMap<SessionId, SimSocket>,
-    /// The link that is attached or being attached.
-    pub(crate) carrier: Option<LinkId>,
-    /// The joined links.
-    pub(crate) joined: BTreeMap<LinkId, JoinedId>,
-    /// Packets replayed before the current carrier.
+    /// The links that are its carriers: first the one that is bound or asks to be.
+    pub(crate) carriers: Vec<(LinkId, CarrierId)>,
+    /// Packets replayed before the current lead.
     pub(crate) replayed_before: u64,
 }
 
@@ -63,45 +62,87 @@ impl SimEnd {
             commits: 0,
             kept,
             sockets: BTreeMap::new(),
-            carrier: None,
-            joined: BTreeMap::new(),
+            carriers: Vec::new(),
             replayed_before: 0,
         }
     }
 
-    /// Attaches the end to a link. The previous one is closed, or drains.
-    pub(crate) fn switch(&mut self, env: &mut Env, link: Option<LinkId>) {
-        let joined = std::mem::take(&mut self.joined).into_keys();
-        for old in self.carrier.take().into_iter().chain(joined) {
-            if link.is_some() && env.rng.chance(40) {
+    /// Leaves the carriers that the tunnel no longer has: they are closed, or drain because another
+    /// one replaces them.
+    pub(crate) fn reconcile(&mut self, env: &mut Env, is_replaced: bool) {
+        let all = std::mem::take(&mut self.carriers).into_iter();
+        let (kept, gone): (Vec<_>, Vec<_>) = all.partition(|(_, id)| self.tunnel.has_carrier(*id));
+        self.carriers = kept;
+        let lead = self.tunnel.lead();
+        self.carriers.sort_by_key(|(_, id)| Some(*id) != lead);
+        for (old, _) in gone {
+            if is_replaced && env.rng.chance(40) {
                 env.links.entry(old).and_modify(|old| old.retire(self.side));
             } else {
                 let is_abrupt = env.rng.chance(50);
                 env.close(old, self.side, is_abrupt);
             }
         }
-        self.carrier = link;
+    }
+
+    /// Notes that what is replayed from now on is replayed on another lead.
+    pub(crate) fn mark_replay(&mut self) {
         self.replayed_before = self.tunnel.stats().replayed_packets;
     }
 
-    /// Handles bytes on the end's carrier, or its loss.
-    pub(crate) fn handle_bytes(&mut self, env: &mut Env, mut bytes: bytes::Bytes) -> Vec<Event> {
+    /// Returns the link that is bound or asks to be.
+    pub(crate) fn lead(&self) -> Option<LinkId> {
+        let lead = self.tunnel.lead()?;
+        self.carriers.iter().find(|(_, id)| *id == lead).map(|(link, _)| *link)
+    }
+
+    /// Returns the links that carry data in addition to the lead.
+    pub(crate) fn joined(&self) -> Vec<LinkId> {
+        let lead = self.lead();
+        self.links().filter(|link| Some(*link) != lead).collect()
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.carriers.iter().map(|(link, _)| *link)
+    }
+
+    /// Returns which of its carriers a link is.
+    pub(crate) fn carrier(&self, link: LinkId) -> Option<CarrierId> {
+        self.carriers.iter().find(|(its, _)| *its == link).map(|(_, id)| *id)
+    }
+
+    /// Handles bytes on one of the end's carriers.
+    pub(crate) fn handle_bytes(
+        &mut self,
+        env: &mut Env,
+        link: LinkId,
+        mut bytes: Bytes,
+    ) -> Vec<Event> {
         let mut news = Vec::new();
         while !bytes.is_empty() {
+            // Earlier input may have ended the carrier.
+            let Some(carrier) = self.carrier(link) else { break };
             let size = env.rng.between(1, bytes.len() as u64) as usize;
             let chunk = bytes.split_to(if env.rng.chance(60) { bytes.len() } else { size });
-            if let Err(violation) = self.tunnel.handle_input(env.now, chunk) {
-                panic!("{:?} sees a violation: {violation}", self.side);
+            let (before, lead) = (self.tunnel.stats().reordered, self.tunnel.lead());
+            if let Err(violation) = self.tunnel.handle_input(env.now, carrier, chunk) {
+                panic!("{:?} sees a violation on link {link}: {violation}", self.side);
+            }
+            env.counters.reordered += self.tunnel.stats().reordered - before;
+            if self.tunnel.lead() != lead {
+                self.mark_replay();
             }
             news.extend(self.pump(env));
         }
         news
     }
 
-    /// Handles the loss of the carrier.
-    pub(crate) fn handle_lost(&mut self, env: &mut Env) {
-        self.tunnel.handle_lost();
-        self.switch(env, None);
+    /// Handles the loss of a link.
+    pub(crate) fn handle_lost(&mut self, env: &mut Env, link: LinkId) {
+        if let Some(carrier) = self.carrier(link) {
+            self.tunnel.handle_lost(carrier);
+        }
+        self.reconcile(env, false);
     }
 
     /// Opens the session of a pair.
@@ -174,7 +215,7 @@ impl SimEnd {
         let limit = env.rng.between(limit + 1, most);
         note!(env, "{:?} holds up to {limit} from now on", self.side);
         env.counters.raised_limits += 1;
-        let is_attaching = self.carrier.is_some() && !self.tunnel.is_attached();
+        let is_attaching = self.tunnel.lead().is_some() && !self.tunnel.is_attached();
         env.counters.raised_while_attaching += u64::from(is_attaching);
         self.tunnel.raise_limit(env.now, limit);
     }
@@ -204,7 +245,7 @@ impl SimEnd {
                     other => news.push(other),
                 }
             }
-            if !(self.transmit(env) || self.transmit_joined(env)) {
+            if !self.transmit(env) {
                 return news;
             }
         }
@@ -232,15 +273,10 @@ impl SimEnd {
 
     /// Reports the figures of the machine's TCP for its carriers.
     pub(crate) fn report_path(&mut self, env: &mut Env) {
-        let link = self.carrier.and_then(|id| env.links.get_mut(&id));
-        if let Some(link) = link {
-            let report = link.report(self.side, env.now);
-            self.tunnel.handle_path_report(env.now, report);
-        }
-        for (id, joined) in &self.joined {
-            if let Some(link) = env.links.get_mut(id) {
+        for (link, carrier) in &self.carriers {
+            if let Some(link) = env.links.get_mut(link) {
                 let report = link.report(self.side, env.now);
-                self.tunnel.handle_joined_path_report(env.now, *joined, report);
+                self.tunnel.handle_path_report(env.now, *carrier, report);
             }
         }
     }

@@ -56,11 +56,11 @@ impl World {
                 Deed::Stop(side, time) => self.env.stopped_until[side] = at + time,
                 Deed::Move => self.client.roam(&mut self.env),
                 Deed::SilenceAttached => {
-                    let attached = self.client.end.carrier.into_iter().collect();
+                    let attached = self.client.end.lead().into_iter().collect();
                     silence(&mut self.env, attached);
                 }
                 Deed::SilenceJoined => {
-                    let joined = self.client.end.joined.keys().copied().collect();
+                    let joined = self.client.end.joined();
                     silence(&mut self.env, joined);
                 }
             }

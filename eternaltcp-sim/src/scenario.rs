@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{Config, RESERVE, Seq, Side, Time};
+use eternaltcp_proto::{Config, FEATURE_TAKEOVER, RESERVE, Seq, Side, Time};
 
 use crate::ambush::Ambush;
 use crate::app::{AppPlan, Finish};
@@ -10,7 +10,7 @@ use crate::link::LinkNotice;
 use crate::model::PairPlan;
 use crate::path::SimPath;
 use crate::rng::Rng;
-use crate::sides::Sides;
+use crate::sides::{BOTH, Sides};
 
 /// A world before it starts.
 #[derive(Clone, Debug)]
@@ -138,6 +138,16 @@ impl Scenario {
         scenario
             .with_rare_traits(&mut Rng::new(seed).fork(3))
             .with_bad_moments(&mut Rng::new(seed).fork(4))
+            .with_old_peers(&mut Rng::new(seed).fork(7))
+    }
+
+    /// Makes one side too old for carriers that take over, in some worlds.
+    fn with_old_peers(mut self, rng: &mut Rng) -> Self {
+        if rng.chance(15) {
+            let side = rng.pick(&BOTH);
+            self.configs[side].features &= !FEATURE_TAKEOVER;
+        }
+        self
     }
 
     /// Returns a world without faults except those that are added later.

@@ -48,18 +48,13 @@ impl SimServer {
     /// Handles input of one of the server's links.
     pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId) {
         let Some(incoming) = env.read(id, Side::Server) else { return };
-        let is_bound = self.bound() == Some(id);
-        let is_joined = self.end.as_ref().is_some_and(|(_, end)| end.joined.contains_key(&id));
+        let is_known = self.end.as_ref().is_some_and(|(_, end)| end.carrier(id).is_some());
         match (incoming, &mut self.end) {
-            (Incoming::Bytes(bytes), Some((_, end))) if is_bound => {
-                let news = end.handle_bytes(env, bytes);
+            (Incoming::Bytes(bytes), Some((_, end))) if is_known => {
+                let news = end.handle_bytes(env, id, bytes);
                 self.handle_news(env, news);
             }
-            (Incoming::Bytes(bytes), Some((_, end))) if is_joined => {
-                let news = end.handle_joined_bytes(env, id, bytes);
-                self.handle_news(env, news);
-            }
-            (Incoming::Closed, Some((_, end))) if is_bound || is_joined => end.handle_lost(env),
+            (Incoming::Closed, Some((_, end))) if is_known => end.handle_lost(env, id),
             (Incoming::Bytes(bytes), _) => self.handle_stranger(env, id, bytes),
             (Incoming::Closed, _) => self.hang_up(env, id),
         }
@@ -113,11 +108,8 @@ impl SimServer {
         env.model.lose(end.tunnel.session_ids());
         self.store.clear();
         end.reset_all(env, cause);
-        end.switch(env, None);
-    }
-
-    fn bound(&self) -> Option<LinkId> {
-        self.end.as_ref().and_then(|(_, end)| end.carrier)
+        end.tunnel.detach();
+        end.reconcile(env, false);
     }
 
     fn hang_up(&mut self, env: &mut Env, id: LinkId) {
@@ -159,8 +151,9 @@ impl SimServer {
             Ok(joined) => {
                 note!(env, "link {id} has joined");
                 env.counters.joined += 1;
-                end.joined.insert(id, joined);
-                let news = end.handle_joined_bytes(env, id, rest);
+                end.reconcile(env, false);
+                end.carriers.push((id, joined));
+                let news = end.handle_bytes(env, id, rest);
                 self.handle_news(env, news);
                 self.pump(env);
             }
@@ -228,11 +221,13 @@ impl SimServer {
         let Some((tunnel, end)) = &mut self.end else { return };
         self.granted = Some(request.clone());
         let early = end.tunnel.stats().early_packets;
+        end.mark_replay();
         match end.tunnel.handle_attach(env.now, *tunnel, request) {
-            Ok(()) => {
+            Ok(carrier) => {
                 env.counters.early_packets_taken += end.tunnel.stats().early_packets - early;
                 note!(env, "the server binds link {id}");
-                end.switch(env, Some(id));
+                end.reconcile(env, true);
+                end.carriers.push((id, carrier));
                 end.report_path(env);
                 self.pump(env);
             }
@@ -244,10 +239,15 @@ impl SimServer {
         for event in news {
             note!(env, "the server is told: {event:?}");
             match event {
-                Event::Attached { .. } => env.counters.attaches += 1,
-                Event::CarrierDead | Event::JoinedDead => {
+                Event::Attached { .. } => {
+                    env.counters.attaches += 1;
                     if let Some((_, end)) = &mut self.end {
-                        end.switch(env, None);
+                        end.reconcile(env, true);
+                    }
+                }
+                Event::CarrierDead(_) => {
+                    if let Some((_, end)) = &mut self.end {
+                        end.reconcile(env, false);
                     }
                 }
                 Event::Closed(_) => self.end_tunnel(env, Cause::TunnelOver),

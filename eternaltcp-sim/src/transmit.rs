@@ -1,21 +1,35 @@
-//! From a tunnel to its carrier: packets become bytes, and some are cut in transit.
+//! From a tunnel to its carriers: packets become bytes, and some are cut in transit.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use eternaltcp_proto::{HEADER_LEN, Kind, Side, Transmit};
+use eternaltcp_proto::{CarrierId, HEADER_LEN, Kind, Side, Transmit};
 
 use crate::end::SimEnd;
-use crate::env::{Env, note};
+use crate::env::{Env, LinkId, note};
+
+/// At this rate, in bytes per millisecond, a session that always has data looks like one that
+/// rarely has.
+const SLOW: u64 = 100;
 
 impl SimEnd {
-    /// Puts one packet on the carrier; `false` if there is none, or no room.
+    /// Puts one packet on a carrier; `false` if there is none for any that has room.
     pub(crate) fn transmit(&mut self, env: &mut Env) -> bool {
-        let Some(id) = self.carrier else { return false };
+        (0..self.carriers.len()).any(|index| {
+            let (link, carrier) = self.carriers[index];
+            self.transmit_on(env, link, carrier)
+        })
+    }
+
+    fn transmit_on(&mut self, env: &mut Env, id: LinkId, carrier: CarrierId) -> bool {
         let Some(link) = env.links.get_mut(&id) else { return false };
         if link.room(self.side, env.now) == 0 {
             return false;
         }
         let replayed = self.tunnel.stats().replayed_packets;
-        let Some(packet) = self.tunnel.poll_transmit(env.now) else { return false };
+        let Some(packet) = self.tunnel.poll_transmit(env.now, carrier) else { return false };
+        let is_beside = self.tunnel.lead() != Some(carrier);
+        if is_beside && packet.header.kind == Kind::Data {
+            self.count_beside(env);
+        }
         let replays = self.tunnel.stats().replayed_packets;
         let is_first_replay = replayed == self.replayed_before && replays > replayed;
         env.counters.replays += u64::from(is_first_replay);
@@ -25,12 +39,20 @@ impl SimEnd {
         self.commit();
         let cut = env.links.get_mut(&id).and_then(|l| l.write(self.side, env.now, bytes));
         note!(env, "{:?} sends {:?} on link {id}", self.side, packet.header);
+        env.counters.cuts_of_joined += u64::from(is_beside && cut.is_some());
         if let Some(at) = cut {
             note!(env, "link {id} is cut after {at} bytes of it");
             let is_replay = replays > replayed;
             count_cut(env, self.side, &packet, at, is_replay);
         }
         true
+    }
+
+    /// Counts a packet of data beside the lead.
+    fn count_beside(&self, env: &mut Env) {
+        let is_slow = |id| env.links.get(&id).is_none_or(|link| link.rate() <= SLOW);
+        env.counters.joined_packets += 1;
+        env.counters.joined_packets_slow += u64::from(self.links().all(is_slow));
     }
 
     /// Encodes the packet; a data byte may be changed, once.

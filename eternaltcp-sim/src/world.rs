@@ -264,8 +264,7 @@ impl World {
             Side::Client => &self.client.end,
             Side::Server => &self.server.end.as_ref()?.1,
         };
-        let all = end.carrier.iter().chain(end.joined.keys());
-        all.filter_map(|id| self.env.links.get(id)?.next_room(side)).min()
+        end.links().filter_map(|id| self.env.links.get(&id)?.next_room(side)).min()
     }
 
     /// Processes everything that is due now. Arrived data are read before a timer decides.

@@ -140,11 +140,11 @@ impl StandbyCarrier {
     fn join(mut self, peer: &mut HostilePeer) -> RawCarrier {
         let now = peer.now();
         let id = peer.tunnel.join(now, self.standby).expect("the server has the feature");
-        let asked = peer.tunnel.poll_joined_transmit(now, id).expect("it asks");
+        let asked = peer.tunnel.poll_transmit(now, id).expect("it asks");
         assert!(self.carrier.send(&[&asked.header.encode()[..], &asked.payload].concat()));
         let answer = self.carrier.receive().expect("it is let").concat();
         assert_eq!(answer[..4], (Kind::Join as u32).to_le_bytes());
-        peer.tunnel.handle_joined_input(now, id, answer.into()).expect("the server may say so");
+        peer.tunnel.handle_input(now, id, answer.into()).expect("the server may say so");
         self.carrier
     }
 
@@ -167,7 +167,7 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     setting.first_carrier_lives();
     let sessions = setting.peer.tunnel.session_count();
     // The first one dies, and the other is queried when it is needed.
-    setting.peer.tunnel.handle_lost();
+    setting.peer.tunnel.detach();
     spare.standby.probe(setting.peer.now());
     spare.flush(&setting.peer);
     let now = setting.peer.now();

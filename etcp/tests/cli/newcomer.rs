@@ -120,7 +120,9 @@ fn the_version_names_commit_and_protocol() {
     assert!(short.starts_with("etcp 0.") && short.lines().count() == 1, "{short}");
     assert!(short.contains("(commit ") && short.contains(", protocol 1)"), "{short}");
     let long = out(&etcp(&["--version"]));
-    for line in ["commit ", "protocol 1", "features standby, early replay, joined carriers"] {
+    for line in
+        ["commit ", "protocol 1", "features standby, early replay, joined carriers, takeover"]
+    {
         assert!(long.lines().any(|found| found.starts_with(line)), "{line}: {long}");
     }
 }

@@ -1,5 +1,5 @@
-//! Several carriers for one tunnel: bulk uses all of them, they end together, and no byte is lost
-//! whichever dies, and however the client moves.
+//! Several carriers for one tunnel: bulk uses all of them, those that are left go on when one dies,
+//! and no byte is lost whichever it is, and however the client moves.
 
 use std::collections::BTreeSet;
 
@@ -105,6 +105,38 @@ fn the_death_of_one_of_several_carriers_loses_no_byte_with_or_without_a_reset() 
         "what was lost comes again"
     );
     journey.finish();
+}
+
+#[test]
+fn when_the_attached_carrier_dies_a_joined_one_takes_over_and_the_others_stay() {
+    let name = "faults::joined (takeover)";
+    if !skip::can_link(name) || !skip::can_run(name, &["ss"]) {
+        return;
+    }
+    let mut journey = start(TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
+    for (nth, is_told) in [(1, true), (2, false)] {
+        wait_for_use(&journey);
+        let attached = journey.pair.local_address().port();
+        let lead = journey.world.router.carriers().into_iter().find(|it| it.port == attached);
+        let lead = lead.expect("the router knows it");
+        let others = ports(&journey).into_iter().filter(|port| *port != attached);
+        let others: BTreeSet<_> = others.collect();
+        let how = if is_told { "a RST on the attached one" } else { "silence on it" };
+        journey.survive(how, |journey| match is_told {
+            true => journey.world.router.reset_carrier(&lead),
+            false => journey.world.router.forget_carrier(&lead),
+        });
+        let left = ports(&journey);
+        assert!(others.is_subset(&left), "{how}: {others:?} were there, and {left:?} are left");
+        assert_eq!(journey.pair.cproxy.count(" takes over"), nth);
+        wait_for_all(&mut journey, nth + 1);
+    }
+    journey.finish();
+}
+
+/// Returns the local ports of the client's carriers.
+fn ports(journey: &Journey) -> BTreeSet<u16> {
+    carried(&journey.world.client).into_iter().map(|(port, _)| port).collect()
 }
 
 #[test]

@@ -258,6 +258,13 @@ impl Failover {
         true
     }
 
+    /// Attaches a carrier that the tunnel has in place of one that is lost or doubted. Returns
+    /// whether there is a reason to: a doubt is one once another carrier was dialled for it.
+    pub fn take_over(&mut self, now: Time) -> bool {
+        let is_early = self.is_carried() && !self.alarm_dialed;
+        !is_early && self.take_standby(now)
+    }
+
     fn attach(&mut self, now: Time, is_doubted: bool) {
         self.dials.abandon(|_| true);
         self.next = None;

@@ -258,6 +258,21 @@ fn a_standby_is_taken_at_once_when_the_carrier_is_doubted_or_gone() {
 }
 
 #[test]
+fn a_carrier_takes_over_from_a_doubted_one_when_it_is_worth_a_dial_and_from_a_lost_one_at_once() {
+    let mut failover = attached();
+    assert!(!failover.take_over(at(10)), "the carrier is well");
+    failover.handle_suspected(at(1000), Suspicion::Path);
+    assert!(!failover.take_over(at(1000)), "no dial was due for it");
+    let (id, _) = failover.poll_dial(at(1000), MIDDLE).unwrap();
+    assert!(failover.take_over(at(1010)));
+    assert_eq!(abandoned(&mut failover), [id]);
+    failover.handle_attached(at(1020));
+    failover.handle_lost(at(5000), MIDDLE);
+    assert!(failover.take_over(at(5000)));
+    assert_eq!(failover.poll_timeout(), None);
+}
+
+#[test]
 fn a_preferred_server_is_tried_only_in_peace() {
     let mut failover = attached();
     failover.prefer(at(0));

@@ -1,6 +1,7 @@
 //! A session's packets that are sent or due and not yet acknowledged.
 
 mod replay_buffer;
+mod send_state;
 mod state;
 
 use bytes::Bytes;
@@ -12,29 +13,11 @@ use crate::packet::{Kind, MAX_PAYLOAD};
 use crate::reason::Reset;
 use crate::seq::Seq;
 use replay_buffer::ReplayBuffer;
+use send_state::SendState;
 
 /// Room below this is not worth a packet while others are in flight (the silly window of RFC 9293,
 /// section 3.8.6.2).
 const WORTH_SENDING: u64 = 2048;
-
-/// How this direction ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum SendState {
-    /// The application may still write.
-    Open,
-    /// End of stream was requested. It follows the last byte.
-    Ending,
-    /// The end of stream has its number.
-    Ended,
-    /// A reset was requested. It follows the last byte.
-    Resetting(Reset),
-    /// The reset has its number. Nothing may follow it.
-    Reset,
-    /// The peer has delivered the end, or there is no peer any more.
-    Done,
-    /// The peer has delivered the reset. Nothing may follow it.
-    DoneReset,
-}
 
 /// A packet to put on the carrier.
 pub(crate) struct Outgoing {
@@ -165,17 +148,12 @@ impl SendQueue {
 
     /// Returns whether the end or the reset has its number, so that nothing more can be sent.
     pub(crate) fn is_said(&self) -> bool {
-        matches!(self.state, SendState::Ended | SendState::Reset) || self.is_done()
+        self.state.is_said()
     }
 
     /// Returns whether the peer has delivered the end or the reset.
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, SendState::Done | SendState::DoneReset)
-    }
-
-    /// Returns whether the reset has its number: nothing may follow it.
-    fn is_past_reset(&self) -> bool {
-        matches!(self.state, SendState::Reset | SendState::DoneReset)
+        self.state.is_done()
     }
 
     /// Adds the application's bytes, while the direction is open.
@@ -188,17 +166,13 @@ impl SendQueue {
 
     /// Ends the stream after the last byte.
     pub(crate) fn finish(&mut self) {
-        if self.state == SendState::Open {
-            self.state = SendState::Ending;
-        }
+        self.state.finish();
     }
 
     /// Resets the session after the last byte, also if the end of stream was already sent or
     /// delivered: the other direction may still be open.
     pub(crate) fn reset(&mut self, reset: Reset) {
-        if !self.is_past_reset() && !matches!(self.state, SendState::Resetting(_)) {
-            self.state = SendState::Resetting(reset);
-        }
+        self.state.reset(reset);
     }
 
     /// Drops the data that has no number, so that a reset does not wait behind it.
@@ -218,7 +192,7 @@ impl SendQueue {
     /// Ends the queue because the peer no longer knows the session.
     pub(crate) fn lose(&mut self) {
         if !self.is_done() {
-            let is_past_reset = self.is_past_reset();
+            let is_past_reset = self.state.is_past_reset();
             self.drop_all();
             self.state = if is_past_reset { SendState::DoneReset } else { SendState::Done };
         }
@@ -328,11 +302,7 @@ impl SendQueue {
         let dropped = if self.is_cut { std::mem::take(&mut self.dropped) } else { 0 };
         self.is_acknowledged |= freed > 0;
         if self.numbered.is_empty() {
-            match self.state {
-                SendState::Ended => self.state = SendState::Done,
-                SendState::Reset => self.state = SendState::DoneReset,
-                _ => {}
-            }
+            self.state.handle_delivered();
         }
         Ok(freed > 0 || dropped > 0)
     }
@@ -350,7 +320,7 @@ impl SendQueue {
             let expected = expected.ok_or(Mismatch::Number)?;
             // A peer that has delivered the reset may have skipped data before it, and nothing may
             // follow a reset.
-            let is_past_reset = self.is_past_reset() && delivered == self.numbered.next();
+            let is_past_reset = self.state.is_past_reset() && delivered == self.numbered.next();
             if expected != digest && !is_past_reset {
                 return Err(Mismatch::Digest);
             }
@@ -372,7 +342,7 @@ impl SendQueue {
     /// A reset that the peer has already received waits there for its data: nothing may follow it.
     pub(crate) fn restart(&mut self, delivered: Seq, expected: Seq, reset: Reset) {
         let dropped = if delivered == expected { 0 } else { self.numbered.cost_before(expected) };
-        if self.is_past_reset() && expected == self.numbered.next() {
+        if self.state.is_past_reset() && expected == self.numbered.next() {
             self.numbered.keep_last();
             self.is_cut = true;
         } else {

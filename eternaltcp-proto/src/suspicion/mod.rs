@@ -113,6 +113,12 @@ impl Doubt {
         self.unasked.get_or_insert(now);
     }
 
+    /// Handles something that waits to be sent: if there is no room for it, that is a wait for an
+    /// acknowledgement, too.
+    pub(crate) fn handle_due(&mut self, now: Time) {
+        self.awaiting.get_or_insert(now);
+    }
+
     /// Handles a heartbeat that is due or sent. One that cannot be sent is not answered either.
     pub(crate) fn handle_asked(&mut self, now: Time) {
         self.asked.get_or_insert(now);
@@ -135,13 +141,15 @@ impl Doubt {
     /// be old, and the patience derived from it too long by now.
     fn inquiry(&self) -> Duration {
         let (smoothed, _) = self.smoothed().unwrap_or_default();
-        (smoothed * 2).max(FLOOR).min(self.most)
+        (smoothed * 2).max(FLOOR).min(self.most * 2 / 3)
     }
 
-    /// Returns how long an answer may take: a few round trips.
+    /// Returns how long an answer may take: a few round trips, but less than the time after which
+    /// silence ends the carrier. A full queue makes round trips longer than that, and then
+    /// acknowledgements still come one after the other.
     pub(crate) fn threshold(&self) -> Duration {
         let (smoothed, variance) = self.smoothed().unwrap_or_default();
-        (smoothed * 2 + variance * 4).max(FLOOR).min(self.most)
+        (smoothed * 2 + variance * 4).max(FLOOR).min(self.most * 2 / 3)
     }
 
     /// Returns how long a peer may be silent while its machine acknowledges.

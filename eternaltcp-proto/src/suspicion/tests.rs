@@ -156,3 +156,13 @@ fn round_trips_are_smoothed_and_their_spread_gives_patience() {
     assert!(doubt.threshold() > Duration::from_millis(1300));
     assert!(doubt.threshold() <= MAX_WAIT);
 }
+
+#[test]
+fn on_a_full_path_the_doubt_comes_before_the_carrier_is_given_up() {
+    let mut doubt = sent_at_zero();
+    doubt.handle_report(at(1900), report(2500, Some(1900)));
+    assert_eq!(doubt.suspicion(), None);
+    assert_eq!(doubt.poll_timeout(), Some(at(2000)));
+    doubt.handle_report(at(2000), report(2500, Some(2000)));
+    assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+}

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::carrier::{Attached, Attaching};
+use super::carrier::{Attaching, CarrierId, CarrierStage};
 use super::{Event, Tunnel};
-use crate::attach::{AttachAnswer, FEATURES, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
+use crate::attach::{AttachAnswer, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, SessionId, TunnelId};
@@ -42,13 +42,19 @@ impl Tunnel {
     /// Asks the server to bind a new carrier: the client's commitment, made once per carrier. The
     /// previous carrier is ignored from now on. `new` gives the request for a tunnel that has no id
     /// yet.
-    pub fn attach(&mut self, now: Time, new: impl FnOnce() -> Intent) {
-        self.handle_lost();
+    pub fn attach(&mut self, now: Time, new: impl FnOnce() -> Intent) -> CarrierId {
+        self.detach();
+        let stage = self.begin_attach(now, new);
+        self.carriers.add(Decoder::default(), self.new_liveness(now), stage)
+    }
+
+    /// Makes a request with the next epoch.
+    pub(super) fn begin_attach(&mut self, now: Time, new: impl FnOnce() -> Intent) -> CarrierStage {
         self.identity.epoch = Epoch(self.identity.epoch.0.saturating_add(1));
         let hello = Hello {
             version: VERSION,
             oldest: OLDEST_VERSION,
-            features: FEATURES,
+            features: self.config.features,
             intent: self.intent(new),
             epoch: self.identity.epoch,
             settings: self.settings(),
@@ -59,16 +65,16 @@ impl Tunnel {
             id.opener() != side || !session.send().is_untransmitted()
         });
         let early = self.early_packets(now);
-        self.carriers.begin(Attaching {
+        let attaching = Attaching {
             advertised_limit: hello.settings.tunnel_limit,
             listed: numbers.len(),
-            decoder: Decoder::default(),
-            liveness: self.new_liveness(now),
             request: packets(Kind::Attach, hello.encode(), &numbers, early),
             answer: None,
             numbers: Vec::new(),
             awaited_echo: None,
-        });
+            is_reused: false,
+        };
+        CarrierStage::Attaching(Box::new(attaching))
     }
 
     /// Binds a carrier on which a complete, admitted request arrived: the server's part. The
@@ -81,35 +87,41 @@ impl Tunnel {
         now: Time,
         id: TunnelId,
         request: AttachRequest,
-    ) -> Result<(), AttachError> {
+    ) -> Result<CarrierId, AttachError> {
         if self.closing.is_some() {
             return Err(AttachError::Closed);
         }
-        let AttachRequest { hello, numbers, early, decoder } = request;
-        if hello.epoch <= self.identity.epoch {
+        if request.hello.epoch <= self.identity.epoch {
             return Err(AttachError::Stale);
         }
-        self.handle_lost();
+        self.detach();
+        let lead = CarrierStage::Lead(Box::default());
+        let decoder = request.decoder.clone();
+        let carrier = self.carriers.add(decoder, self.new_liveness(now), lead);
+        self.bind(now, id, request);
+        Ok(carrier)
+    }
+
+    /// Takes the numbers of a request whose carrier is the lead now, and queues the answer.
+    pub(super) fn bind(&mut self, now: Time, id: TunnelId, request: AttachRequest) {
+        let AttachRequest { hello, numbers, early, .. } = request;
         (self.identity.id, self.identity.epoch) = (Some(id), hello.epoch);
-        let liveness = self.new_liveness(now);
-        self.carriers.bind(Attached::new(decoder, liveness));
+        self.peer.features = hello.features & self.config.features;
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
         self.take_early(now, early);
         self.resume(now, hello.settings, numbers);
         let answer = AttachAnswer {
             version: VERSION.min(hello.version),
-            features: hello.features & FEATURES,
+            features: self.peer.features,
             tunnel: id,
             epoch: self.identity.epoch,
             settings: self.settings(),
         };
         // The client has no record of sessions that its request does not list.
         let numbers = self.sessions.advertise_numbers(|id, _| listed.contains(&id));
-        if let Some(attached) = self.attached_mut() {
-            let packets = packets(Kind::Attached, answer.encode(), &numbers, Vec::new());
-            attached.outbox.set_answer(packets);
+        if let Some(outbox) = self.carriers.outbox_mut() {
+            outbox.set_answer(packets(Kind::Attached, answer.encode(), &numbers, Vec::new()));
         }
-        Ok(())
     }
 
     pub(super) fn handle_answer(
@@ -120,16 +132,24 @@ impl Tunnel {
     ) -> Result<(), Violation> {
         let Some(attaching) = self.carriers.attaching_mut() else { return Ok(()) };
         match (header.kind, attaching.answer) {
+            (Kind::Close, None) if attaching.is_reused && header.session == 0 => {
+                return self.handle_close(payload);
+            }
+            // Of an attach that is over.
+            (kind, None) if attaching.is_reused && kind != Kind::Attached => {}
             (Kind::Refused, None) => {
                 let refusal =
                     Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
                 self.early.is_unanswered = false;
                 self.events.push_back(Event::Refused(refusal));
-                self.handle_lost();
+                self.detach();
             }
             (Kind::Attached, None) => {
                 let answer =
                     AttachAnswer::decode(payload).map_err(Violation::payload(Kind::Attached))?;
+                if attaching.is_reused && answer.epoch < self.identity.epoch {
+                    return Ok(());
+                }
                 let fits = answer.epoch == self.identity.epoch
                     && answer.version == VERSION
                     && self.identity.id.is_none_or(|id| id == answer.tunnel);
@@ -157,24 +177,24 @@ impl Tunnel {
 
     /// Binds the carrier after the complete answer.
     fn finish_attach(&mut self, now: Time, answer: AttachAnswer) {
-        let Some(attaching) = self.carriers.take_attaching() else { return };
-        let Attaching { decoder, liveness, numbers, advertised_limit, .. } = attaching;
+        let Some(attaching) = self.carriers.finish_attaching() else { return };
+        let Attaching { numbers, advertised_limit, .. } = attaching;
         (self.identity.id, self.peer.features) = (Some(answer.tunnel), answer.features);
         self.early.is_unanswered = false;
-        let mut attached = Attached::new(decoder, liveness);
         // The limit may have been raised since the request was made.
-        if self.config.tunnel_limit > advertised_limit {
-            attached.outbox.set_limit_due();
+        if self.config.tunnel_limit > advertised_limit
+            && let Some(outbox) = self.carriers.outbox_mut()
+        {
+            outbox.set_limit_due();
         }
-        self.carriers.bind(attached);
         self.resume(now, answer.settings, numbers);
     }
 
     /// Sets every session to the state that the peer reports.
     fn resume(&mut self, now: Time, peer: Settings, numbers: Vec<Numbers>) {
         let is_resumed = self.peer.settings.replace(peer).is_some();
-        if let Some(attached) = self.attached_mut() {
-            attached.liveness.set_peer_dead_after(peer.dead_after);
+        if let Some(lead) = self.carriers.current_mut() {
+            lead.liveness.set_peer_dead_after(peer.dead_after);
         }
         self.sessions.set_pool_limit(peer.tunnel_limit.min(self.config.tunnel_limit));
         let told: BTreeMap<SessionId, Numbers> =

@@ -1,33 +1,62 @@
-//! The state that belongs to one carrier and is dropped with it.
+//! One carrier of a tunnel: its stage, and the state that is dropped with it.
 
 use std::collections::VecDeque;
 
-use super::joined::{Joined, JoinedId};
 use super::outbox::Outbox;
-use crate::attach::AttachAnswer;
+use crate::attach::{AttachAnswer, Hello};
 use crate::decoder::Decoder;
+use crate::error::Violation;
+use crate::id::Epoch;
 use crate::liveness::Liveness;
 use crate::numbers::Numbers;
-use crate::reorder::ReorderBuffer;
+use crate::packet::{Header, Kind};
+use crate::request::{AttachRequest, PartialRequest};
 use crate::seq::Seq;
+use crate::standby::{Question, join, read_join};
+use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// The tunnel's relation to a carrier.
+/// A carrier of a tunnel. No id is used twice in a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CarrierId(u32);
+
+impl CarrierId {
+    pub(super) const FIRST: Self = Self(0);
+
+    /// Returns the number after this one.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
+/// One carrier.
 #[derive(Debug)]
-pub(super) enum Carrier {
-    /// There is none.
-    Detached,
-    /// The client has asked, and the server's answer is not complete.
+pub(super) struct Carrier {
+    id: CarrierId,
+    pub(super) decoder: Decoder,
+    pub(super) liveness: Liveness,
+    pub(super) stage: CarrierStage,
+    /// A client's attach that is arriving on it.
+    pub(super) request: Option<Box<PartialRequest>>,
+}
+
+/// What a carrier is to its tunnel.
+#[derive(Debug)]
+pub(super) enum CarrierStage {
+    /// The client has asked for it to be bound, and the server's answer is not complete.
     Attaching(Box<Attaching>),
-    /// It is bound.
-    Attached(Box<Attached>),
+    /// It is bound: it carries everything.
+    Lead(Box<Outbox>),
+    /// It was the lead of an attach that is over, because a joined carrier was lost. The client may
+    /// attach it again.
+    Deposed,
+    /// It carries data in addition to the lead.
+    Joined(Agreement),
 }
 
 /// A client's attach in progress.
 #[derive(Debug)]
 pub(super) struct Attaching {
-    pub(super) decoder: Decoder,
-    pub(super) liveness: Liveness,
     /// Packets of the request that are still to be sent.
     pub(super) request: VecDeque<Transmit>,
     /// The tunnel's limit that the request states.
@@ -38,145 +67,214 @@ pub(super) struct Attaching {
     pub(super) numbers: Vec<Numbers>,
     /// A heartbeat sent while the carrier stood by: its echo may come before the answer.
     pub(super) awaited_echo: Option<Seq>,
+    /// Whether the carrier carried data before: what comes before the answer is of that time.
+    pub(super) is_reused: bool,
 }
 
-/// A bound carrier.
+/// The progress of a request to join.
 #[derive(Debug)]
-pub(super) struct Attached {
-    pub(super) decoder: Decoder,
-    pub(super) liveness: Liveness,
-    pub(super) outbox: Outbox,
-    /// Carriers that carry bulk in addition to this one.
-    pub(super) joined: Vec<Joined>,
-    /// Packets that arrived on one of them out of order.
-    pub(super) reorder: ReorderBuffer,
+pub(super) enum Agreement {
+    /// The client has asked, or is about to.
+    Asking(Question),
+    /// The server has to answer.
+    AnswerDue,
+    /// It has joined.
+    Done,
+    /// The attach that it had joined is over, and what comes is of that time. At the server: the
+    /// client has asked to join the attach with this epoch, which has not arrived yet.
+    Paused(Option<Epoch>),
+    /// The client has asked to join the next attach, or is about to.
+    AskingAgain(Question),
 }
 
-impl Attached {
-    pub(super) fn new(decoder: Decoder, liveness: Liveness) -> Self {
-        Self {
-            decoder,
-            liveness,
-            outbox: Outbox::default(),
-            joined: Vec::new(),
-            reorder: ReorderBuffer::default(),
-        }
-    }
-
-    /// Returns whether a joined carrier accepts data.
-    pub(super) fn has_open_joined(&self) -> bool {
-        self.joined.iter().any(Joined::is_open)
+impl Attaching {
+    /// Returns whether a packet is the echo that crossed the request. That is possible once.
+    pub(super) fn is_late_echo(&mut self, header: &Header) -> bool {
+        header.session == 0 && self.awaited_echo.take_if(|beat| *beat == header.ack).is_some()
     }
 }
 
-/// The carriers of a tunnel.
-#[derive(Debug)]
-pub(super) struct Carriers {
-    current: Carrier,
-    /// The number of the next joined carrier.
-    next_joined: JoinedId,
-    /// Whether the driver was told of a doubt about one of them.
-    is_suspected: bool,
-}
-
-impl Carriers {
-    /// Creates the carriers of a tunnel that has none.
-    pub(super) fn new() -> Self {
-        Self { current: Carrier::Detached, next_joined: JoinedId::FIRST, is_suspected: false }
+impl Carrier {
+    pub(super) fn new(
+        id: CarrierId,
+        decoder: Decoder,
+        liveness: Liveness,
+        stage: CarrierStage,
+    ) -> Self {
+        Self { id, decoder, liveness, stage, request: None }
     }
 
-    pub(super) fn current(&self) -> &Carrier {
-        &self.current
+    pub(super) fn id(&self) -> CarrierId {
+        self.id
     }
 
-    pub(super) fn current_mut(&mut self) -> &mut Carrier {
-        &mut self.current
+    /// Returns whether it is bound, or has asked to be.
+    pub(super) fn is_current(&self) -> bool {
+        matches!(self.stage, CarrierStage::Attaching(_) | CarrierStage::Lead(_))
     }
 
-    pub(super) fn attached(&self) -> Option<&Attached> {
-        match &self.current {
-            Carrier::Attached(attached) => Some(attached),
-            _ => None,
+    pub(super) fn is_joined(&self) -> bool {
+        matches!(self.stage, CarrierStage::Joined(_))
+    }
+
+    /// Returns whether it has joined and both sides know that, so that data may pass.
+    pub(super) fn is_open_beside(&self) -> bool {
+        matches!(self.stage, CarrierStage::Joined(Agreement::AnswerDue | Agreement::Done))
+    }
+
+    /// Returns whether what comes on it, except signs of life, is of an attach that is over.
+    pub(super) fn is_stale(&self) -> bool {
+        match &self.stage {
+            CarrierStage::Attaching(attaching) => attaching.is_reused && attaching.answer.is_none(),
+            CarrierStage::Deposed => true,
+            CarrierStage::Joined(agreement) => {
+                matches!(agreement, Agreement::Paused(_) | Agreement::AskingAgain(_))
+            }
+            CarrierStage::Lead(_) => false,
         }
     }
 
-    pub(super) fn attached_mut(&mut self) -> Option<&mut Attached> {
-        match &mut self.current {
-            Carrier::Attached(attached) => Some(attached),
-            _ => None,
-        }
+    /// Returns whether an attach may be sent on it: its first request was answered, and it is not
+    /// doubted.
+    pub(super) fn may_take_over(&self) -> bool {
+        let is_agreed = match &self.stage {
+            CarrierStage::Attaching(_) | CarrierStage::Joined(Agreement::Asking(_)) => false,
+            CarrierStage::Lead(_) | CarrierStage::Deposed | CarrierStage::Joined(_) => true,
+        };
+        is_agreed && self.liveness.suspicion().is_none()
     }
 
-    pub(super) fn attaching_mut(&mut self) -> Option<&mut Attaching> {
-        match &mut self.current {
-            Carrier::Attaching(attaching) => Some(attaching),
-            _ => None,
-        }
+    /// Begins to take a client's attach.
+    pub(super) fn begin_request(&mut self, hello: Hello) {
+        self.request = Some(Box::new(PartialRequest::new(hello)));
     }
 
-    /// Drops all carriers.
-    pub(super) fn detach(&mut self) {
-        (self.current, self.is_suspected) = (Carrier::Detached, false);
+    /// Takes the client's attach that has arrived on it, once it is complete.
+    pub(super) fn take_request(&mut self) -> Option<AttachRequest> {
+        let request = self.request.take_if(|request| request.is_complete())?;
+        Some(request.finish(Decoder::default()))
     }
 
-    /// Records that a carrier is asked to be bound.
-    pub(super) fn begin(&mut self, attaching: Attaching) {
-        self.current = Carrier::Attaching(Box::new(attaching));
-    }
-
-    /// Records that a carrier is bound.
-    pub(super) fn bind(&mut self, attached: Attached) {
-        self.current = Carrier::Attached(Box::new(attached));
-    }
-
-    /// Takes the attach in progress, to bind its carrier.
-    pub(super) fn take_attaching(&mut self) -> Option<Attaching> {
-        match std::mem::replace(&mut self.current, Carrier::Detached) {
-            Carrier::Attaching(attaching) => Some(*attaching),
-            other => {
-                self.current = other;
-                None
+    /// Records that the attach that it belonged to is over. Returns whether it may belong to the
+    /// next one.
+    pub(super) fn pause(&mut self) -> bool {
+        match &mut self.stage {
+            CarrierStage::Joined(Agreement::Asking(_)) => false,
+            CarrierStage::Joined(Agreement::Paused(_)) => true,
+            CarrierStage::Joined(agreement) => {
+                *agreement = Agreement::Paused(None);
+                true
+            }
+            CarrierStage::Attaching(_) | CarrierStage::Lead(_) | CarrierStage::Deposed => {
+                self.stage = CarrierStage::Deposed;
+                true
             }
         }
     }
 
-    /// Adds a carrier that joins the attached one, if there is one.
-    pub(super) fn join(&mut self, make: impl FnOnce(JoinedId) -> Joined) -> Option<JoinedId> {
-        let id = self.next_joined;
-        self.attached_mut()?.joined.push(make(id));
-        self.next_joined = id.next();
-        Some(id)
+    /// Handles the client's request to join an attach on a carrier that had joined an earlier one:
+    /// the server's part.
+    fn handle_join_again(&mut self, current: Epoch, epoch: Epoch) -> Result<(), Violation> {
+        let CarrierStage::Joined(agreement) = &mut self.stage else {
+            return Err(Violation::OutOfPlace(Kind::Join));
+        };
+        match agreement {
+            Agreement::Done | Agreement::Paused(_) if epoch > current => {
+                *agreement = Agreement::Paused(Some(epoch));
+            }
+            Agreement::Paused(_) if epoch == current => *agreement = Agreement::AnswerDue,
+            // A later attach has overtaken this request.
+            Agreement::Paused(_) => {}
+            _ => return Err(Violation::OutOfPlace(Kind::Join)),
+        }
+        Ok(())
     }
 
-    /// Returns the liveness of the carrier that is bound, or is asked to be.
-    pub(super) fn liveness(&self) -> Option<&Liveness> {
-        match &self.current {
-            Carrier::Detached => None,
-            Carrier::Attaching(attaching) => Some(&attaching.liveness),
-            Carrier::Attached(attached) => Some(&attached.liveness),
+    /// Records that the server has bound the attach with this epoch on another carrier.
+    pub(super) fn handle_bound(&mut self, epoch: Epoch) {
+        if let CarrierStage::Joined(Agreement::Paused(asked)) = &mut self.stage
+            && asked.take() == Some(epoch)
+        {
+            self.stage = CarrierStage::Joined(Agreement::AnswerDue);
         }
     }
 
-    /// Returns the same as [`Self::liveness`], for changes.
-    pub(super) fn liveness_mut(&mut self) -> Option<&mut Liveness> {
-        match &mut self.current {
-            Carrier::Detached => None,
-            Carrier::Attaching(attaching) => Some(&mut attaching.liveness),
-            Carrier::Attached(attached) => Some(&mut attached.liveness),
+    /// Handles a packet on a joined carrier that belongs to no session. `may_rejoin` is set if it
+    /// may join several attaches, one after the other.
+    pub(super) fn handle_joined(
+        &mut self,
+        now: Time,
+        (epoch, may_rejoin): (Epoch, bool),
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        match (header.kind, &mut self.stage) {
+            (Kind::Join, CarrierStage::Joined(agreement @ Agreement::Asking(_))) => {
+                if read_join(payload)? != epoch {
+                    return Err(Violation::WrongAnswer);
+                }
+                *agreement = Agreement::Done;
+            }
+            (
+                Kind::Join,
+                CarrierStage::Joined(
+                    agreement @ (Agreement::AskingAgain(_) | Agreement::Paused(_)),
+                ),
+            ) if !self.liveness.is_listening() => {
+                let joined = read_join(payload)?;
+                // The answer to an earlier request may still come.
+                if joined > epoch {
+                    return Err(Violation::WrongAnswer);
+                }
+                if joined == epoch && matches!(agreement, Agreement::AskingAgain(_)) {
+                    *agreement = Agreement::Done;
+                }
+            }
+            (Kind::Join, _) if may_rejoin && self.liveness.is_listening() => {
+                self.handle_join_again(epoch, read_join(payload)?)?;
+            }
+            (Kind::Echo, _) if self.liveness.handle_echo(now, header.ack) => {}
+            (Kind::Heartbeat, _) if self.liveness.is_listening() => {
+                self.liveness.handle_heartbeat(header.seq);
+            }
+            (kind, _) => return Err(Violation::OutOfPlace(kind)),
+        }
+        Ok(())
+    }
+
+    /// Returns the next packet of a joined carrier that goes before data.
+    pub(super) fn poll_joined(&mut self, now: Time, epoch: Epoch) -> Option<Transmit> {
+        let is_join_due = match &mut self.stage {
+            CarrierStage::Joined(
+                Agreement::Asking(question) | Agreement::AskingAgain(question),
+            ) => question.send(now),
+            CarrierStage::Joined(agreement @ Agreement::AnswerDue) => {
+                *agreement = Agreement::Done;
+                true
+            }
+            _ => false,
+        };
+        if is_join_due { Some(join(epoch)) } else { self.liveness.poll_transmit(now) }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        let liveness = self.liveness.poll_timeout();
+        match &self.stage {
+            CarrierStage::Joined(
+                Agreement::Asking(question) | Agreement::AskingAgain(question),
+            ) => question.poll_timeout().min(liveness),
+            _ => liveness,
         }
     }
 
-    /// Returns the decoder of the carrier that is bound, or is asked to be.
-    pub(super) fn decoder_mut(&mut self) -> Option<&mut Decoder> {
-        match &mut self.current {
-            Carrier::Detached => None,
-            Carrier::Attaching(attaching) => Some(&mut attaching.decoder),
-            Carrier::Attached(attached) => Some(&mut attached.decoder),
-        }
-    }
-
-    /// Records whether any of them is doubted. Returns whether that is new.
-    pub(super) fn note_suspicion(&mut self, is_suspected: bool) -> bool {
-        std::mem::replace(&mut self.is_suspected, is_suspected) != is_suspected
+    /// Returns whether the carrier still counts as alive.
+    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
+        let is_late = match &mut self.stage {
+            CarrierStage::Joined(
+                Agreement::Asking(question) | Agreement::AskingAgain(question),
+            ) => question.handle_timeout(now),
+            _ => false,
+        };
+        self.liveness.handle_timeout(now) && !is_late
     }
 }

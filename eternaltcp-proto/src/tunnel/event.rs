@@ -3,6 +3,7 @@
 use crate::id::SessionId;
 use crate::reason::{Closing, Refusal};
 use crate::suspicion::Suspicion;
+use crate::tunnel::CarrierId;
 
 /// An event for the driver.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,10 +15,8 @@ pub enum Event {
     },
     /// The server refused the attach: the carrier is of no use.
     Refused(Refusal),
-    /// The carrier has been silent for too long: close it.
-    CarrierDead,
-    /// A joined carrier has been silent for too long: close all.
-    JoinedDead,
+    /// A carrier has been silent for too long: close it and those that ended with it.
+    CarrierDead(CarrierId),
     /// The carrier is doubted: prepare the next one.
     Suspected(Suspicion),
     /// The carrier that was doubted is alive.

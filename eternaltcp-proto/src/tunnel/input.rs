@@ -1,9 +1,10 @@
-//! Input on the carrier.
+//! Input on the carriers.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::carrier::{CarrierId, CarrierStage};
 use super::sessions::{Excess, RESET_PATIENCE};
 use super::{Event, Tunnel};
 use crate::digest::Digest;
@@ -23,28 +24,35 @@ use crate::wire::Reader;
 const MAX_REFUSED: usize = 16 * 1024;
 
 impl Tunnel {
-    /// Handles plaintext of the carrier, in order. Bytes that come while no carrier is bound or
-    /// asked for belong to an old one, and are ignored.
+    /// Handles plaintext of a carrier, in order. Bytes of a carrier that the tunnel no longer has
+    /// are ignored.
     ///
     /// # Errors
-    /// The peer broke the protocol. The tunnel is then detached, and the carrier must be closed.
-    pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
-        self.handle_heard(now);
-        let result = self.handle_chunk(now, chunk);
+    /// The peer broke the protocol. The tunnel is then detached, and all carriers must be closed.
+    pub fn handle_input(
+        &mut self,
+        now: Time,
+        id: CarrierId,
+        chunk: Bytes,
+    ) -> Result<(), Violation> {
+        self.handle_heard(now, id);
+        let result = self.handle_chunk(now, id, chunk);
         if result.is_err() {
-            self.handle_lost();
+            self.detach();
         }
         result
     }
 
-    /// Handles a read from the carrier's socket, whether or not it has completed any plaintext.
-    pub fn handle_heard(&mut self, now: Time) {
-        if let Some(liveness) = self.carriers.liveness_mut() {
-            let silence = now.since(liveness.last_heard());
-            liveness.handle_heard(now);
-            self.excuse(now, silence);
+    /// Handles a read from a carrier's socket, whether or not it has completed any plaintext.
+    pub fn handle_heard(&mut self, now: Time, id: CarrierId) {
+        if let Some(carrier) = self.carriers.get_mut(id) {
+            let silence = now.since(carrier.liveness.last_heard());
+            carrier.liveness.handle_heard(now);
+            if !carrier.is_joined() {
+                self.excuse(now, silence);
+            }
         }
-        self.note_suspicion();
+        self.note_suspicion(now);
     }
 
     /// Excuses silence. A stopped peer is not a stalled application: of a silence longer than the
@@ -56,32 +64,43 @@ impl Tunnel {
         }
     }
 
-    fn handle_chunk(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
-        if let Some(decoder) = self.carriers.decoder_mut() {
-            decoder.push(chunk);
+    fn handle_chunk(&mut self, now: Time, id: CarrierId, chunk: Bytes) -> Result<(), Violation> {
+        if let Some(carrier) = self.carriers.get_mut(id) {
+            carrier.decoder.push(chunk);
         }
-        while let Some(decoder) = self.carriers.decoder_mut() {
-            let Some((header, payload)) = decoder.poll()? else { break };
-            self.handle_packet(now, &header, payload)?;
+        while let Some(carrier) = self.carriers.get_mut(id) {
+            let Some((header, payload)) = carrier.decoder.poll()? else { break };
+            let is_request = header.kind == Kind::Attach || carrier.request.is_some();
+            match carrier.stage {
+                CarrierStage::Lead(_) | CarrierStage::Joined(_) if is_request => {
+                    self.handle_request(now, id, &header, &payload)?;
+                }
+                CarrierStage::Attaching(_) => self.handle_answer(now, &header, &payload)?,
+                CarrierStage::Lead(_) => self.handle_packet(now, &header, payload)?,
+                CarrierStage::Joined(_) => self.handle_joined_packet(now, id, &header, payload)?,
+                CarrierStage::Deposed if header.kind == Kind::Close => {
+                    self.handle_close(&payload)?
+                }
+                // Of an attach that is over.
+                CarrierStage::Deposed => {}
+            }
         }
         Ok(())
     }
 
+    /// Handles a packet of the lead.
     fn handle_packet(
         &mut self,
         now: Time,
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
-        if self.carriers.attaching_mut().is_some() {
-            return self.handle_answer(now, header, &payload);
-        }
         match (header.kind, SessionId::new(header.session)) {
             (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
             (Kind::Echo, None) => {
                 // It does not matter here whether it was asked for.
                 self.with_liveness(|l| _ = l.handle_echo(now, header.ack));
-                self.note_suspicion();
+                self.note_suspicion(now);
             }
             (Kind::Close, None) => self.handle_close(&payload)?,
             (Kind::Limit, None) => {
@@ -98,16 +117,16 @@ impl Tunnel {
     }
 
     fn with_liveness(&mut self, tell: impl FnOnce(&mut crate::liveness::Liveness)) {
-        if let Some(liveness) = self.carriers.liveness_mut() {
-            tell(liveness);
+        if let Some(lead) = self.carriers.current_mut() {
+            tell(&mut lead.liveness);
         }
     }
 
-    fn handle_close(&mut self, payload: &[u8]) -> Result<(), Violation> {
+    pub(super) fn handle_close(&mut self, payload: &[u8]) -> Result<(), Violation> {
         let why = Closing::decode(payload).map_err(Violation::payload(Kind::Close))?;
         self.closing.get_or_insert(why);
         self.events.push_back(Event::Closed(why));
-        self.handle_lost();
+        self.detach();
         Ok(())
     }
 
@@ -176,11 +195,11 @@ impl Tunnel {
     /// everything was sent and delivered. It only has to be confirmed.
     fn confirm_late_reset(&mut self, id: SessionId, seq: Seq) -> Result<(), Violation> {
         let most = self.config.effective_max_sessions() + MAX_REFUSED;
-        let Some(attached) = self.attached_mut() else { return Ok(()) };
-        if attached.outbox.final_acks() >= most {
+        let Some(outbox) = self.carriers.outbox_mut() else { return Ok(()) };
+        if outbox.final_acks() >= most {
             return Err(Violation::Flood);
         }
-        attached.outbox.push_final_ack(id, seq.next());
+        outbox.push_final_ack(id, seq.next());
         Ok(())
     }
 
@@ -303,9 +322,7 @@ impl Tunnel {
             return false;
         }
         self.sessions.release_reset(id);
-        if let Some(attached) = self.attached_mut() {
-            attached.reorder.retire(id);
-        }
+        self.carriers.reorder_mut().retire(id);
         self.activate(now, id);
         self.sessions.mark_dirty(id);
         true

@@ -30,8 +30,8 @@ impl Tunnel {
             return;
         }
         self.config.tunnel_limit = limit;
-        if let Some(attached) = self.attached_mut() {
-            attached.outbox.set_limit_due();
+        if let Some(outbox) = self.carriers.outbox_mut() {
+            outbox.set_limit_due();
         }
         self.widen_pool(now);
     }
@@ -55,7 +55,7 @@ impl Tunnel {
 
     pub(super) fn poll_tunnel_limit(&mut self) -> Option<Transmit> {
         let limit = self.config.tunnel_limit;
-        let is_due = self.attached_mut()?.outbox.take_limit_due();
+        let is_due = self.carriers.outbox_mut()?.take_limit_due();
         is_due.then(|| Transmit::of_tunnel(Kind::Limit, limit.to_le_bytes().to_vec()))
     }
 }

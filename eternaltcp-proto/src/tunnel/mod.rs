@@ -5,11 +5,11 @@
 
 mod attach;
 mod carrier;
+mod carriers;
 mod early;
 mod event;
 mod input;
 mod join;
-mod joined;
 mod limit;
 mod order;
 mod outbox;
@@ -21,6 +21,7 @@ mod sockets;
 mod standby;
 mod state;
 mod stats;
+mod takeover;
 mod view;
 
 use std::collections::VecDeque;
@@ -28,8 +29,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use attach::AttachError;
+pub use carrier::CarrierId;
 pub use event::Event;
-pub use joined::JoinedId;
 pub use output::TimeoutReason;
 pub use standby::NotStandingBy;
 pub use stats::Stats;
@@ -42,8 +43,10 @@ use crate::limits::cost;
 use crate::reason::{Cause, Closing, Reset};
 use crate::session::Lost;
 use crate::time::Time;
-use carrier::{Attached, Carrier, Carriers};
+use carrier::{Carrier, CarrierStage};
+use carriers::Carriers;
 use early::Early;
+use outbox::Outbox;
 use sessions::Sessions;
 
 /// One side of a tunnel, as a state machine without I/O.
@@ -159,7 +162,19 @@ impl Tunnel {
     /// Returns whether a carrier is bound to it.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        self.attached().is_some()
+        self.carriers.outbox().is_some()
+    }
+
+    /// Returns whether it has this carrier.
+    #[must_use]
+    pub fn has_carrier(&self, id: CarrierId) -> bool {
+        self.carriers.get(id).is_some()
+    }
+
+    /// Returns the carrier that is bound, or has asked to be.
+    #[must_use]
+    pub fn lead(&self) -> Option<CarrierId> {
+        self.carriers.current().map(Carrier::id)
     }
 
     /// Returns whether it was closed, by either side.
@@ -172,10 +187,9 @@ impl Tunnel {
     /// carrier that is being attached counts as one.
     #[must_use]
     pub fn is_close_sent(&self) -> bool {
-        let is_said = match self.carriers.current() {
-            Carrier::Detached => true,
-            Carrier::Attaching(_) => false,
-            Carrier::Attached(attached) => attached.outbox.is_close_sent(),
+        let is_said = match self.carriers.outbox() {
+            Some(outbox) => outbox.is_close_sent(),
+            None => self.carriers.current().is_none(),
         };
         is_said && self.closing.is_some()
     }
@@ -183,7 +197,7 @@ impl Tunnel {
     /// Returns the payload and charges that it holds in both directions.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.sessions.held() + self.attached().map_or(0, |attached| attached.reorder.held())
+        self.sessions.held() + self.carriers.reorder().held()
     }
 
     /// Returns how many control packets wait for the carrier, besides packets of sessions. None of
@@ -191,7 +205,7 @@ impl Tunnel {
     #[doc(hidden)]
     #[must_use]
     pub fn words_waiting(&self) -> usize {
-        self.attached().map_or(0, |attached| attached.outbox.len())
+        self.carriers.outbox().map_or(0, Outbox::len)
     }
 
     /// Returns whether the sums that the tunnel keeps match its sessions. For tests, since it looks
@@ -207,8 +221,8 @@ impl Tunnel {
         self.closing.get_or_insert(why);
     }
 
-    /// Handles the loss of the carrier. Everything is kept for the next one.
-    pub fn handle_lost(&mut self) {
+    /// Drops all carriers. Everything is kept for the next attach.
+    pub fn detach(&mut self) {
         self.carriers.detach();
         self.sessions.handle_carrier_lost();
     }
@@ -227,7 +241,7 @@ impl Tunnel {
     }
 
     fn restart_keeping(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
-        self.handle_lost();
+        self.detach();
         (self.identity.id, self.peer, self.closing) = (None, PeerSettings::default(), None);
         self.early.is_unanswered = false;
         self.sessions.forget_peer();
@@ -261,14 +275,6 @@ impl Tunnel {
         is_new == Some(true)
     }
 
-    fn attached(&self) -> Option<&Attached> {
-        self.carriers.attached()
-    }
-
-    fn attached_mut(&mut self) -> Option<&mut Attached> {
-        self.carriers.attached_mut()
-    }
-
     fn settings(&self) -> Settings {
         Settings {
             dead_after: self.config.dead_after,
@@ -282,7 +288,7 @@ impl Tunnel {
     /// keeps a record of an ended session until it receives the last acknowledgement.
     #[must_use]
     pub fn has_share(&self) -> bool {
-        let ending = self.attached().map_or(0, |attached| attached.outbox.final_acks());
+        let ending = self.carriers.outbox().map_or(0, Outbox::final_acks);
         self.sessions.len() + ending < self.config.effective_max_sessions()
             && self.sessions.has_shares(1 + ending as u64)
     }
@@ -293,9 +299,9 @@ impl Tunnel {
 
     /// Queues packet 0 of a session, in the order of ids.
     fn list_opening(&mut self, id: SessionId) {
-        let Some(attached) = self.carriers.attached_mut() else { return };
+        let Some(outbox) = self.carriers.outbox_mut() else { return };
         let sessions = &self.sessions;
-        attached.outbox.push_opening(id, sessions.len(), |id| sessions.has(id));
+        outbox.push_opening(id, sessions.len(), |id| sessions.has(id));
     }
 
     /// Queues a session for its turn, if it has something due.
@@ -313,9 +319,9 @@ impl Tunnel {
             return;
         };
         let last_ack = session.owes_ack().then(|| session.receive().delivered());
-        match (self.carriers.current_mut(), last_ack) {
-            (Carrier::Attaching(_), Some(_)) => return,
-            (Carrier::Attached(attached), Some(ack)) => attached.outbox.push_final_ack(id, ack),
+        match (self.carriers.current_mut().map(|current| &mut current.stage), last_ack) {
+            (Some(CarrierStage::Attaching(_)), Some(_)) => return,
+            (Some(CarrierStage::Lead(outbox)), Some(ack)) => outbox.push_final_ack(id, ack),
             _ => {}
         }
         self.retire(id);
@@ -323,9 +329,7 @@ impl Tunnel {
 
     fn retire(&mut self, id: SessionId) {
         self.sessions.retire(id);
-        if let Some(attached) = self.attached_mut() {
-            attached.reorder.retire(id);
-        }
+        self.carriers.reorder_mut().retire(id);
     }
 
     /// Fails a session that cannot go on. The peer and the local socket are told.

@@ -29,7 +29,7 @@ impl Tunnel {
         let is_later = header.seq.distance_from(expected) < 1 << 31;
         let may_skip = is_later && header.kind == Kind::Reset && session.receive().is_discarding();
         let is_next = header.seq == expected || may_skip;
-        let has_joined = self.attached().is_some_and(|attached| !attached.joined.is_empty());
+        let has_joined = self.joined_count() > 0;
         let is_ahead = is_later && has_joined && header.kind.may_be_ahead();
         if !(is_next || is_ahead) {
             let (expected, got) = (expected.get(), header.seq.get());
@@ -115,7 +115,7 @@ impl Tunnel {
     /// Returns the session's next packet, if it is buffered.
     fn next_reordered(&mut self, id: SessionId) -> Option<(Header, Bytes)> {
         let seq = self.sessions.get(id)?.receive().next();
-        let (kind, payload) = self.attached_mut()?.reorder.take(id, seq)?;
+        let (kind, payload) = self.carriers.reorder_mut().take(id, seq)?;
         let length = u32::try_from(payload.len()).ok()?;
         Some((Header { kind, session: id.get(), seq, ack: Seq::default(), length }, payload))
     }
@@ -134,8 +134,7 @@ impl Tunnel {
             Reset::decode(&payload).map_err(Violation::payload(Kind::Reset))?;
         }
         let room = self.room(id);
-        let Some(attached) = self.attached_mut() else { return Ok(()) };
-        attached.reorder.put(id, header.seq, (header.kind, payload), room)?;
+        self.carriers.reorder_mut().put(id, header.seq, (header.kind, payload), room)?;
         self.stats.reordered += 1;
         Ok(())
     }
@@ -144,8 +143,10 @@ impl Tunnel {
     /// is taken: its sender sends no other, and it skips the missing packets.
     pub(super) fn discard_ahead(&mut self, now: Time, id: SessionId) {
         let is_discarding = self.sessions.get(id).is_some_and(|it| it.receive().is_discarding());
-        let Some(attached) = self.attached_mut().filter(|_| is_discarding) else { return };
-        let Some((seq, payload)) = attached.reorder.retire(id) else { return };
+        if !is_discarding {
+            return;
+        }
+        let Some((seq, payload)) = self.carriers.reorder_mut().retire(id) else { return };
         // It was checked when it was buffered.
         if let Ok(reset) = Reset::decode(&payload) {
             self.handle_reset(now, id, seq, reset);
@@ -155,9 +156,8 @@ impl Tunnel {
 
     /// Returns how much data of a session may cost now, by the limits that the peer was told.
     pub(super) fn room(&self, id: SessionId) -> u64 {
-        let (aside, of_session) = self
-            .attached()
-            .map_or((0, 0), |attached| (attached.reorder.held(), attached.reorder.held_of(id)));
+        let reorder = self.carriers.reorder();
+        let (aside, of_session) = (reorder.held(), reorder.held_of(id));
         let of_tunnel = self.config.tunnel_limit.saturating_sub(self.sessions.received() + aside);
         let session = self.sessions.get(id).map_or(0, |session| {
             let receive = session.receive();

@@ -1,4 +1,4 @@
-//! The packets that the tunnel has to send on the attached carrier, in addition to those that the
+//! The packets that the tunnel has to send on the lead, in addition to those that the
 //! scheduler orders. They are dropped with the carrier.
 
 use std::collections::VecDeque;

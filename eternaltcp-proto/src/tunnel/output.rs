@@ -1,7 +1,7 @@
-//! Output on the carrier, and when the tunnel has to be called.
+//! Output on the carriers, and when the tunnel has to be called.
 
-use super::carrier::{Attached, Carrier};
-use super::joined::Joined;
+use super::carrier::{CarrierId, CarrierStage};
+use super::outbox::Outbox;
 use super::route::Route;
 use super::{Event, Tunnel};
 use crate::id::SessionId;
@@ -15,59 +15,55 @@ use crate::transmit::Transmit;
 /// The reason for which [`Tunnel::poll_timeout`] asks for a call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum TimeoutReason {
-    /// A heartbeat of the carrier is due, or its silence has to be checked.
+    /// A heartbeat of a carrier is due, or its silence has to be checked.
     Liveness,
     /// Acknowledgements have waited long enough for a packet to travel with.
     DelayedAcks,
     /// A reset has waited long enough for the data before it.
     StalledReset,
-    /// A heartbeat of a joined carrier is due, or its silence has to be checked.
-    JoinedLiveness,
 }
 
 impl Tunnel {
-    /// Returns the next packet for the carrier: first those of an attach, then signs of life,
-    /// acknowledgements and limits, then interactive sessions, then bulk.
-    pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
-        let transmit = match self.carriers.current_mut() {
-            Carrier::Detached => None,
-            Carrier::Attaching(attaching) => attaching.request.pop_front(),
-            Carrier::Attached(_) => self.poll_attached(now),
+    /// Returns the next packet for a carrier: first those of an attach, then signs of life,
+    /// acknowledgements and limits, then interactive sessions, then bulk. A joined carrier has only
+    /// signs of life and bulk.
+    pub fn poll_transmit(&mut self, now: Time, id: CarrierId) -> Option<Transmit> {
+        let transmit = match &mut self.carriers.get_mut(id)?.stage {
+            CarrierStage::Attaching(attaching) => attaching.request.pop_front(),
+            CarrierStage::Lead(_) => self.poll_lead(now),
+            CarrierStage::Joined(_) => self.poll_joined(now, id),
+            CarrierStage::Deposed => self.carriers.get_mut(id)?.liveness.poll_transmit(now),
         }?;
-        if let Some(liveness) = self.carriers.liveness_mut() {
-            liveness.handle_sent(now);
-        }
+        self.carriers.get_mut(id)?.liveness.handle_sent(now);
         Some(transmit)
     }
 
-    fn poll_attached(&mut self, now: Time) -> Option<Transmit> {
+    fn poll_lead(&mut self, now: Time) -> Option<Transmit> {
         let closing = self.closing;
-        let attached = self.attached_mut()?;
-        if let Some(packet) = attached.outbox.pop_answer() {
+        let outbox = self.carriers.outbox_mut()?;
+        if let Some(packet) = outbox.pop_answer() {
             return Some(packet);
         }
         if let Some(why) = closing {
-            return attached
-                .outbox
-                .take_close_due()
-                .then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
+            let is_due = outbox.take_close_due();
+            return is_due.then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
         }
-        let transmit = attached
-            .liveness
+        let liveness = &mut self.carriers.current_mut()?.liveness;
+        let transmit = liveness
             .poll_transmit(now)
             .or_else(|| self.poll_opening(now))
             .or_else(|| self.poll_ack())
             .or_else(|| self.poll_limit())
             .or_else(|| self.poll_final_ack())
             .or_else(|| self.poll_session(now, self.route(now)));
-        self.attached_mut()?.outbox.note_coalescing(now, transmit.is_some());
+        self.carriers.outbox_mut()?.note_coalescing(now, transmit.is_some());
         transmit
     }
 
     /// Returns packet 0 of the sessions that this side opened, in the order of ids, and the delayed
     /// answers to the peer's.
     fn poll_opening(&mut self, now: Time) -> Option<Transmit> {
-        while let Some(id) = self.attached_mut()?.outbox.pop_opening() {
+        while let Some(id) = self.carriers.outbox_mut()?.pop_opening() {
             let Some(packet) = self.sessions.poll_opening(id) else { continue };
             let transmit = self.packet(now, id, packet, Route::Attached);
             self.activate(now, id);
@@ -77,7 +73,7 @@ impl Tunnel {
     }
 
     fn poll_ack(&mut self) -> Option<Transmit> {
-        while let Some(id) = self.attached_mut()?.outbox.pop_ack() {
+        while let Some(id) = self.carriers.outbox_mut()?.pop_ack() {
             if let Some(ack) = self.sessions.take_listed_ack(id) {
                 return Some(Transmit::empty(Kind::Ack, id.get(), Seq::default(), ack));
             }
@@ -88,7 +84,7 @@ impl Tunnel {
     /// Returns a last acknowledgement, if there is a packet for it to travel with.
     fn poll_final_ack(&mut self) -> Option<Transmit> {
         let follows = !self.sessions.is_quiet();
-        let (id, ack) = self.attached_mut()?.outbox.pop_final_ack(follows)?;
+        let (id, ack) = self.carriers.outbox_mut()?.pop_final_ack(follows)?;
         Some(Transmit::empty(Kind::Ack, id.get(), Seq::default(), ack))
     }
 
@@ -96,7 +92,7 @@ impl Tunnel {
         if let Some(limit) = self.poll_tunnel_limit() {
             return Some(limit);
         }
-        while let Some(id) = self.attached_mut()?.outbox.pop_limit() {
+        while let Some(id) = self.carriers.outbox_mut()?.pop_limit() {
             if let Some((limit, ack)) = self.sessions.take_listed_limit(id) {
                 return Some(Transmit::session_limit(id.get(), limit, ack));
             }
@@ -106,8 +102,7 @@ impl Tunnel {
 
     /// Returns the packets that the attached carrier may send now.
     fn route(&self, now: Time) -> Route {
-        let has_others = self.attached().is_some_and(Attached::has_open_joined);
-        if has_others && self.sessions.is_typing(now) {
+        if self.carriers.has_open_joined() && self.sessions.is_typing(now) {
             Route::AttachedWithoutBulk
         } else {
             Route::Attached
@@ -152,15 +147,15 @@ impl Tunnel {
     /// Schedules an acknowledgement: delayed by default, immediate if the sender may
     /// be blocked on window space.
     pub(super) fn owe_ack(&mut self, now: Time, id: SessionId) {
-        let Some(attached) = self.carriers.attached_mut() else { return };
-        attached.outbox.push_ack(now, id, self.sessions.list_ack(id));
+        let Some(outbox) = self.carriers.outbox_mut() else { return };
+        outbox.push_ack(now, id, self.sessions.list_ack(id));
     }
 
     /// Schedules a packet that advertises a limit that was raised.
     pub(super) fn owe_limit(&mut self, id: SessionId) {
-        let Some(attached) = self.carriers.attached_mut() else { return };
+        let Some(outbox) = self.carriers.outbox_mut() else { return };
         if self.sessions.list_limit(id) {
-            attached.outbox.push_limit(id);
+            outbox.push_limit(id);
         }
     }
 
@@ -171,18 +166,13 @@ impl Tunnel {
     /// Returns when to call [`Self::handle_timeout`] next, and for what reason.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, TimeoutReason)> {
-        let liveness = self.carriers.liveness()?.poll_timeout();
-        let attached = self.attached();
-        let delayed = attached.and_then(|attached| attached.outbox.poll_timeout());
-        let stalled =
-            attached.and_then(|attached| self.stalled_resets(attached).map(|(_, at)| at).min());
-        let joined =
-            attached.and_then(|attached| attached.joined.iter().map(Joined::poll_timeout).min());
+        let liveness = self.carriers.poll_timeout()?;
+        let delayed = self.carriers.outbox().and_then(Outbox::poll_timeout);
+        let stalled = self.stalled_resets().map(|(_, at)| at).min();
         [
             (Some(liveness), TimeoutReason::Liveness),
             (delayed, TimeoutReason::DelayedAcks),
             (stalled, TimeoutReason::StalledReset),
-            (joined, TimeoutReason::JoinedLiveness),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
@@ -192,18 +182,17 @@ impl Tunnel {
     /// Handles the passing of time. Pass all input that arrived before `now` first: a carrier is
     /// judged by the input that was read.
     pub fn handle_timeout(&mut self, now: Time) {
-        let Some(liveness) = self.carriers.liveness_mut() else { return };
-        if !liveness.handle_timeout(now) {
-            self.events.push_back(Event::CarrierDead);
-            self.handle_lost();
-            return;
+        while let Some(dead) = self.carriers.handle_timeout(now) {
+            let was_current = self.lead().is_some();
+            self.handle_lost(dead);
+            // The end of a carrier that only waited for the next attach changes nothing else.
+            if was_current && self.lead().is_none() {
+                self.events.push_back(Event::CarrierDead(dead));
+            }
         }
-        if self.handle_joined_timeout(now) {
-            return;
-        }
-        self.note_suspicion();
-        if let Some(attached) = self.attached_mut() {
-            attached.outbox.handle_timeout(now);
+        self.note_suspicion(now);
+        if let Some(outbox) = self.carriers.outbox_mut() {
+            outbox.handle_timeout(now);
         }
         self.give_up_stalled(now);
     }
@@ -211,8 +200,7 @@ impl Tunnel {
     /// Lets a reset that the peer's stalled application holds back skip the bytes that have no
     /// number yet.
     fn give_up_stalled(&mut self, now: Time) {
-        let Some(attached) = self.attached() else { return };
-        let stalled: Vec<_> = self.stalled_resets(attached).map(|(id, _)| id).collect();
+        let stalled: Vec<_> = self.stalled_resets().map(|(id, _)| id).collect();
         for id in stalled {
             self.sessions.release_reset(id);
             self.sessions.with(id, |session| session.send_mut().drop_backlog());
@@ -221,7 +209,9 @@ impl Tunnel {
     }
 
     /// Returns the resets that have waited for too long, and since when.
-    fn stalled_resets(&self, attached: &Attached) -> impl Iterator<Item = (SessionId, Time)> {
-        self.sessions.stalled_resets(attached.liveness.last_heard())
+    fn stalled_resets(&self) -> impl Iterator<Item = (SessionId, Time)> {
+        let lead = self.carriers.current().filter(|_| self.is_attached());
+        let heard = lead.map(|lead| lead.liveness.last_heard());
+        heard.into_iter().flat_map(|heard| self.sessions.stalled_resets(heard))
     }
 }

@@ -1,8 +1,8 @@
-//! The state of the carrier's path: doubts, reports and probes.
+//! The state of the carriers' paths: doubts, reports and probes.
 
 use std::time::Duration;
 
-use super::joined::Joined;
+use super::carrier::CarrierId;
 use super::{Event, Tunnel};
 use crate::id::Side;
 use crate::liveness::Liveness;
@@ -10,62 +10,50 @@ use crate::suspicion::{PathReport, Suspicion};
 use crate::time::Time;
 
 impl Tunnel {
-    /// Returns since when the carrier is silent, excluding the time in which this process was
-    /// stopped, and its smoothed round trip.
+    /// Returns since when the lead is silent, excluding the time in which this process was stopped,
+    /// and its smoothed round trip.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
-        let liveness = &self.attached()?.liveness;
-        Some((liveness.silent_since(), liveness.round_trip()))
+        let lead = self.carriers.current().filter(|_| self.is_attached())?;
+        Some((lead.liveness.silent_since(), lead.liveness.round_trip()))
     }
 
-    /// Returns whether and why the carrier, or one that has joined it, is doubted now. Only the
+    /// Returns whether and why the lead, or a carrier that has joined it, is doubted now. Only the
     /// client doubts, because only it can make another carrier.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
-        self.carriers.liveness()?.suspicion().or_else(|| self.joined_suspicion())
+        self.carriers.suspicion()
     }
 
-    fn joined_suspicion(&self) -> Option<Suspicion> {
-        self.attached()?.joined.iter().find_map(|joined| joined.liveness().suspicion())
-    }
-
-    /// Returns when the silence of a doubted joined carrier began, if the attached carrier is not
-    /// doubted.
+    /// Returns when the silence of a doubted joined carrier began, if the lead is not doubted.
     #[must_use]
     pub fn joined_silent_since(&self) -> Option<Time> {
-        let attached = self.attached().filter(|it| it.liveness.suspicion().is_none())?;
-        let doubted = attached.joined.iter().map(Joined::liveness);
+        self.carriers.current().filter(|lead| lead.liveness.suspicion().is_none())?;
+        let doubted = self.carriers.joined().map(|carrier| &carrier.liveness);
         let doubted = doubted.filter(|liveness| liveness.suspicion().is_some());
         doubted.map(Liveness::silent_since).min()
     }
 
-    /// Returns whether to call [`Self::handle_path_report`] and [`Self::handle_joined_path_report`]
-    /// before [`Self::handle_timeout`], because reports are needed.
+    /// Returns whether to call [`Self::handle_path_report`] for each carrier before
+    /// [`Self::handle_timeout`], because reports are needed.
     #[must_use]
     pub fn wants_path_report(&self, now: Time) -> bool {
-        let joined = self.attached().into_iter().flat_map(|attached| &attached.joined);
-        let mut all = self.carriers.liveness().into_iter().chain(joined.map(Joined::liveness));
-        all.any(|liveness| liveness.wants_report(now))
+        self.carriers.iter().any(|carrier| carrier.liveness.wants_report(now))
     }
 
-    /// Handles what the operating system's TCP reports about the carrier at `now`. Where there are
-    /// no reports, heartbeats alone decide.
-    pub fn handle_path_report(&mut self, now: Time, report: PathReport) {
-        if let Some(liveness) = self.carriers.liveness_mut() {
-            liveness.handle_report(now, report);
+    /// Handles what the operating system's TCP reports about a carrier at `now`. Where there are no
+    /// reports, heartbeats alone decide.
+    pub fn handle_path_report(&mut self, now: Time, id: CarrierId, report: PathReport) {
+        if let Some(carrier) = self.carriers.get_mut(id) {
+            carrier.liveness.handle_report(now, report);
         }
-        self.note_suspicion();
+        self.note_suspicion(now);
     }
 
-    /// Asks with a heartbeat at once whether the carrier and those that have joined it are alive,
+    /// Asks with a heartbeat at once whether the lead and those that have joined it are alive,
     /// because something happened to the path.
     pub fn probe(&mut self, now: Time) {
-        if let Some(liveness) = self.carriers.liveness_mut() {
-            liveness.probe(now);
-        }
-        if let Some(attached) = self.attached_mut() {
-            attached.joined.iter_mut().for_each(|joined| joined.liveness_mut().probe(now));
-        }
+        self.carriers.iter_mut().for_each(|carrier| carrier.liveness.probe(now));
     }
 
     /// Returns the payload bytes that were sent again with the attach or are to be sent again on
@@ -81,11 +69,17 @@ impl Tunnel {
         Liveness::new(now, self.config.heartbeat, self.config.dead_after, doubts)
     }
 
-    /// Tells the driver of a doubt that has begun or ended.
-    pub(super) fn note_suspicion(&mut self) {
+    /// Tells the driver of a doubt that has begun or ended. When it begins, those that could take
+    /// over are asked whether they are alive.
+    pub(super) fn note_suspicion(&mut self, now: Time) {
         let suspicion = self.suspicion();
-        if self.carriers.note_suspicion(suspicion.is_some()) {
-            self.events.push_back(suspicion.map_or(Event::Relieved, Event::Suspected));
+        if !self.carriers.note_suspicion(now, suspicion.is_some()) {
+            return;
         }
+        if suspicion.is_some() && self.may_take_over() {
+            let fit = self.carriers.iter_mut().filter(|carrier| carrier.may_take_over());
+            fit.for_each(|carrier| carrier.liveness.probe(now));
+        }
+        self.events.push_back(suspicion.map_or(Event::Relieved, Event::Suspected));
     }
 }

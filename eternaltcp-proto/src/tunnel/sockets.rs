@@ -50,10 +50,8 @@ impl Tunnel {
         }
         let is_awaited = self.sessions.get(id).is_some_and(|session| session.receive().is_empty());
         self.sessions.mark_dirty(id);
-        match self.attached_mut() {
-            Some(attached) if !is_awaited => {
-                attached.outbox.delay_opening(now, id);
-            }
+        match self.carriers.outbox_mut() {
+            Some(outbox) if !is_awaited => outbox.delay_opening(now, id),
             _ => self.activate(now, id),
         }
     }
@@ -179,9 +177,7 @@ impl Tunnel {
     /// buffer alive. Call it now and then, for example every second.
     pub fn compact(&mut self) {
         self.sessions.compact();
-        if let Some(attached) = self.attached_mut() {
-            attached.reorder.compact();
-        }
+        self.carriers.reorder_mut().compact();
     }
 
     /// Records that the last result of [`Self::delivery`] other than data was carried out: the

@@ -1,9 +1,8 @@
 //! Standby carriers of a tunnel: how they are made, and how they are attached.
 
 use super::Tunnel;
-use super::carrier::Attaching;
+use super::carrier::CarrierId;
 use crate::attach::{FEATURE_STANDBY, Intent};
-use crate::packet::Header;
 use crate::standby::{Standby, StandbyConfig};
 use crate::time::Time;
 
@@ -34,20 +33,20 @@ impl Tunnel {
     ///
     /// # Errors
     /// It does not stand by for this tunnel. Nothing has changed then.
-    pub fn attach_standby(&mut self, now: Time, standby: Standby) -> Result<(), NotStandingBy> {
+    pub fn attach_standby(
+        &mut self,
+        now: Time,
+        standby: Standby,
+    ) -> Result<CarrierId, NotStandingBy> {
         let tunnel = self.identity.id.ok_or(NotStandingBy)?;
         let (decoder, echo) = standby.into_carrier(tunnel).ok_or(NotStandingBy)?;
-        self.attach(now, || Intent::Resume { tunnel });
-        if let Some(attaching) = self.carriers.attaching_mut() {
-            (attaching.decoder, attaching.awaited_echo) = (decoder, echo);
+        let id = self.attach(now, || Intent::Resume { tunnel });
+        if let Some(carrier) = self.carriers.get_mut(id) {
+            carrier.decoder = decoder;
         }
-        Ok(())
-    }
-}
-
-impl Attaching {
-    /// Returns whether a packet is the echo that crossed the request. That is possible once.
-    pub(super) fn is_late_echo(&mut self, header: &Header) -> bool {
-        header.session == 0 && self.awaited_echo.take_if(|beat| *beat == header.ack).is_some()
+        if let Some(attaching) = self.carriers.attaching_mut() {
+            attaching.awaited_echo = echo;
+        }
+        Ok(id)
     }
 }

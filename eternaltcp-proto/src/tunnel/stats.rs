@@ -5,6 +5,8 @@
 pub struct Stats {
     /// Attaches completed.
     pub attaches: u64,
+    /// Attaches of a carrier that the tunnel already had.
+    pub takeovers: u64,
     /// Packets sent again after an attach.
     pub replayed_packets: u64,
     /// Their payload bytes.

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod beside;
+mod lead;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +16,8 @@ use eternaltcp_proto::{
     Acceptor, AttachRequest, Cause, Config, Delivery, Event, Instance, Intent, Kind, Progress,
     Reset, SessionId, Side, Time, TimeoutReason, Transmit, Tunnel, TunnelId, encode_refusal,
 };
+
+pub(crate) use lead::OnLead;
 
 /// The tunnel's id in every test.
 pub(crate) const TUNNEL: TunnelId = TunnelId(*b"a tunnel's name!");
@@ -246,8 +250,13 @@ impl TestPair {
     pub(crate) fn cut(&mut self) {
         (self.to_server, self.to_client) = (TestLink::default(), TestLink::default());
         self.acceptor = None;
-        self.client.tunnel.handle_lost();
-        self.server.tunnel.handle_lost();
+        self.client.tunnel.detach();
+        self.server.tunnel.detach();
+    }
+
+    /// Loses what is in flight on the lead. The links are for another carrier now.
+    pub(crate) fn forget_flying(&mut self) {
+        (self.to_server, self.to_client) = (TestLink::default(), TestLink::default());
     }
 
     /// Holds back what this side sends, until [`Self::release`].
@@ -349,7 +358,7 @@ impl TestPair {
             self.accept_carrier();
             return;
         }
-        let result = self.peer(side).tunnel.handle_input(now, packet);
+        let result = self.peer(side).tunnel.lead_input(now, packet);
         assert_eq!(result, Ok(()), "to the {side:?}");
     }
 
@@ -381,7 +390,7 @@ impl TestPair {
             let (now, tamper) = (self.now, self.tamper);
             loop {
                 self.peer(side).handle_events(now);
-                let Some(mut transmit) = self.peer(side).tunnel.poll_transmit(now) else { break };
+                let Some(mut transmit) = self.peer(side).tunnel.lead_transmit(now) else { break };
                 if let Some(tamper) = tamper {
                     tamper(side, &mut transmit);
                 }
@@ -482,7 +491,7 @@ impl TestPair {
 
 /// Returns everything that a tunnel wants to send now.
 pub(crate) fn transmits(tunnel: &mut Tunnel, now: Time) -> Vec<Transmit> {
-    std::iter::from_fn(|| tunnel.poll_transmit(now)).collect()
+    std::iter::from_fn(|| tunnel.lead_transmit(now)).collect()
 }
 
 /// Returns a client's request, as the server's driver collects it.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Acceptor, Config, Delivery, Instance, Intent, JoinedId, Progress, READ_SIZE, RESERVE, Side,
-    StandbyConfig, Time, Tunnel, TunnelId,
+    Acceptor, CarrierId, Config, Delivery, Instance, Intent, Progress, READ_SIZE, RESERVE, Side,
+    StandbyConfig, Time, Tunnel, TunnelId, Violation,
 };
 
 use input::{FuzzInput, packet};
@@ -62,7 +62,7 @@ struct Attack {
     side: Side,
     now: Time,
     tunnel: Tunnel,
-    joined: Vec<JoinedId>,
+    joined: Vec<CarrierId>,
     known: Knowledge,
     reached: Reached,
 }
@@ -99,7 +99,7 @@ impl Attack {
             0 => self.attach(input),
             1 => self.stand_by(input),
             2 => {
-                self.tunnel.handle_lost();
+                self.tunnel.detach();
                 self.joined.clear();
             }
             3 => self.pass_time(input),
@@ -111,10 +111,15 @@ impl Attack {
         }
     }
 
-    /// Sends any packet on the attached carrier.
+    /// Gives the tunnel what its lead brings.
+    fn hear(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        self.tunnel.lead().map_or(Ok(()), |lead| self.tunnel.handle_input(self.now, lead, bytes))
+    }
+
+    /// Sends any packet on the lead.
     fn say(&mut self, input: &mut FuzzInput<'_>) {
         let bytes = self.known.packet(input);
-        let result = self.tunnel.handle_input(self.now, bytes);
+        let result = self.hear(bytes);
         if result.is_err() {
             self.reached.violations += 1;
             assert!(!self.tunnel.is_attached(), "it goes on after a violation");
@@ -129,7 +134,7 @@ impl Attack {
         }
         let id = self.joined[usize::from(input.byte()) % self.joined.len()];
         let bytes = self.known.packet_beside(input);
-        if self.tunnel.handle_joined_input(self.now, id, bytes).is_err() {
+        if self.tunnel.handle_input(self.now, id, bytes).is_err() {
             self.reached.violations += 1;
             assert!(!self.tunnel.is_attached(), "it goes on after a violation");
             self.joined.clear();
@@ -160,7 +165,7 @@ impl Attack {
         let id = self.tunnel.id().unwrap_or(TUNNEL);
         let answer = self.known.answer(input, self.tunnel.epoch().0, id);
         for bytes in answer {
-            if self.tunnel.handle_input(self.now, bytes).is_err() {
+            if self.hear(bytes).is_err() {
                 self.reached.violations += 1;
                 return assert!(!self.tunnel.is_attached());
             }
@@ -241,10 +246,10 @@ impl Attack {
         }
         if !input.byte().is_multiple_of(4) {
             let Ok(id) = self.tunnel.join(self.now, standby) else { return };
-            while self.tunnel.poll_joined_transmit(self.now, id).is_some() {}
+            while self.tunnel.poll_transmit(self.now, id).is_some() {}
             let epoch = input.near_long(self.tunnel.epoch().0);
             let answer = packet(JOIN, 0, 0, 0, &epoch.to_le_bytes());
-            let result = self.tunnel.handle_joined_input(self.now, id, answer);
+            let result = self.tunnel.handle_input(self.now, id, answer);
             self.note_joined(result.is_ok().then_some(id));
             if result.is_err() {
                 self.joined.clear();
@@ -256,7 +261,7 @@ impl Attack {
         }
     }
 
-    fn note_joined(&mut self, joined: Option<JoinedId>) {
+    fn note_joined(&mut self, joined: Option<CarrierId>) {
         self.reached.joined += u32::from(joined.is_some());
         self.joined.extend(joined);
     }
@@ -271,11 +276,8 @@ impl Attack {
 
     /// Lets the peer read the available output, and learn from it.
     fn read(&mut self) {
-        while let Some(transmit) = self.tunnel.poll_transmit(self.now) {
-            self.known.learn(&transmit);
-        }
-        for id in &self.joined {
-            while let Some(transmit) = self.tunnel.poll_joined_transmit(self.now, *id) {
+        for id in self.tunnel.lead().iter().chain(&self.joined) {
+            while let Some(transmit) = self.tunnel.poll_transmit(self.now, *id) {
                 self.known.learn(&transmit);
             }
         }
@@ -327,7 +329,7 @@ impl Attack {
 
     /// Checks that a good carrier is accepted in any case, and that a session on it works.
     fn end_well(&mut self) {
-        self.tunnel.handle_lost();
+        self.tunnel.detach();
         self.joined.clear();
         if self.tunnel.is_closed() || self.tunnel.epoch().0 >= u64::MAX - 1 {
             return;
@@ -339,7 +341,7 @@ impl Attack {
         self.check();
         let Some(id) = self.known.fresh(first_of(self.side)) else { return };
         let open = packet(OPEN, id, 0, 0, b"\0");
-        let result = self.tunnel.handle_input(self.now, open);
+        let result = self.hear(open);
         assert_eq!(result, Ok(()), "a good session is taken");
         assert!(self.tunnel.session_ids().any(|known| known.get() == id));
         self.serve();

@@ -210,6 +210,11 @@ impl Dialing {
         self.failover.take_standby(now)
     }
 
+    /// Handles a carrier of the tunnel that could take over. Returns whether to bind it.
+    pub(super) fn take_over(&mut self, now: Time) -> bool {
+        self.failover.take_over(now)
+    }
+
     /// Records the path and the server of the carrier that asks to be bound.
     pub(super) fn set_current(&mut self, path: NetworkPath, server: usize) {
         self.current = Some(Current { path, server });

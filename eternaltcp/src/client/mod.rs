@@ -15,6 +15,7 @@ mod opener;
 mod path;
 mod patience;
 mod pool;
+mod pool_dial;
 mod proxy;
 mod questions;
 mod remote;

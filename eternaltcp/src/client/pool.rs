@@ -2,65 +2,15 @@
 //! it.
 
 use eternaltcp_proto::Tunnel;
-use tokio::task::AbortHandle;
-use tracing::Instrument;
 
-use super::dial::{DialRequest, Dialed, Dialer};
-use super::event::{ClientEvent, ClientHandle};
+use super::dial::{Dialed, Dialer};
+use super::event::ClientHandle;
 use super::joining::Joining;
 use super::path::NetworkPath;
+use super::pool_dial::PoolDialer;
 use super::spare::Spare;
 use super::{ClientConfig, DialError};
 use crate::driver::{Action, CarrierEnd, StandbyId};
-
-/// Makes carriers for the pool, each with an id of its own.
-#[derive(Debug)]
-pub(super) struct PoolDialer {
-    dialer: Dialer,
-    handle: ClientHandle,
-    next: u64,
-}
-
-impl PoolDialer {
-    /// Returns the dialer, which chooses paths.
-    pub(super) fn dialer(&self) -> &Dialer {
-        &self.dialer
-    }
-
-    /// Begins to make a carrier. A [`ClientEvent::Pooled`] reports the result.
-    pub(super) fn start(&mut self, path: Option<NetworkPath>) -> PoolDial {
-        let id = StandbyId(self.next);
-        self.next += 1;
-        let request = DialRequest { path, ..DialRequest::default() };
-        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
-        let task = async move {
-            let result = dialer.dial(request, || {}).await;
-            handle.tell(ClientEvent::Pooled(id, result.map(Box::new))).await;
-        };
-        let task = tokio::spawn(task.in_current_span());
-        PoolDial { id, abort: task.abort_handle() }
-    }
-}
-
-/// A dial for the pool. It is cancelled when this is dropped.
-#[derive(Debug)]
-pub(super) struct PoolDial {
-    id: StandbyId,
-    abort: AbortHandle,
-}
-
-impl PoolDial {
-    /// Returns the id of the carrier that it makes.
-    pub(super) fn id(&self) -> StandbyId {
-        self.id
-    }
-}
-
-impl Drop for PoolDial {
-    fn drop(&mut self) {
-        self.abort.abort();
-    }
-}
 
 /// The carriers that a client keeps in addition to the attached one.
 #[derive(Debug)]
@@ -79,7 +29,7 @@ impl Pool {
         let joining = config.carriers.saturating_sub(1).min(config.tunnel.max_joined);
         let is_joined = joining > 0 && config.via.is_none();
         Self {
-            dialer: PoolDialer { dialer, handle, next: 0 },
+            dialer: PoolDialer::new(dialer, handle),
             spare: config.spare.then(Spare::new),
             joining: is_joined.then(|| Joining::new(joining)),
         }

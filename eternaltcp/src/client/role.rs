@@ -120,6 +120,7 @@ impl ClientRole {
         self.patience.wait_for_something(&end.to_string());
         self.dialing.handle_lost(now, tunnel);
         self.pool.handle_lost(end);
+        self.take_over(now, tunnel);
         self.use_spare(now, tunnel);
     }
 
@@ -272,6 +273,7 @@ impl Role for ClientRole {
         if self.dialing.poll_timeout().is_some_and(|at| at <= now) {
             self.dial(now, tunnel);
         }
+        self.take_over(now, tunnel);
         self.dialing.poll_timeout()
     }
 

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::DialError;
 use super::dial::Dialed;
 use super::path::NetworkPath;
-use super::pool::{PoolDial, PoolDialer};
+use super::pool_dial::{PoolDial, PoolDialer};
 use crate::driver::{Action, StandbyId};
 
 /// Pause before another spare is tried.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachRequest, Cause, Event, Intent, JoinRequest, Lost, SessionId, TunnelId,
+    AttachRequest, Cause, Event, Intent, JoinRequest, Lost, NotStandingBy, SessionId, TunnelId,
 };
 use tracing::debug;
 
@@ -49,13 +49,14 @@ impl<R: Role> Driver<R> {
                 return self.sockets.serve(id, now, &mut self.tunnel, &mut self.role);
             }
             Event::Opened(id) => return self.handle_opened(id),
-            Event::CarrierDead => {
-                return self.lose(&CarrierEnd::Silent(self.tunnel.config().dead_after));
+            Event::CarrierDead(id) if self.carriers.is_lead(id) => {
+                return self.handle_lost(&CarrierEnd::Silent(self.tunnel.config().dead_after));
             }
-            Event::JoinedDead => return self.lose(&joined_end(CarrierEnd::Unanswered)),
+            Event::CarrierDead(_) => return self.handle_lost(&joined_end(CarrierEnd::Unanswered)),
             Event::Attached { is_resumed } => {
                 self.shared.set_attached(true);
                 self.clocks.note_change();
+                self.carriers.reconcile(&self.tunnel, false);
                 self.carriers.close_retired();
                 Change::Attached { is_resumed, carrier: self.carriers.attached() }
             }
@@ -114,6 +115,7 @@ impl<R: Role> Driver<R> {
                 self.carriers.stand_by(id, *carrier, standby);
             }
             Action::AttachStandby(id) => self.attach_standby(id),
+            Action::TakeOver => self.take_over(),
             Action::Join(id) => self.join(id),
             Action::ProbeStandby(id) => self.carriers.probe(self.clocks.round(), id),
             Action::CloseStandby(id) => drop(self.carriers.take_standby(id)),
@@ -159,8 +161,8 @@ impl<R: Role> Driver<R> {
             return;
         }
         let now = self.clocks.round();
-        self.tunnel.attach(now, || new);
-        self.carriers.replace(carrier);
+        let id = self.tunnel.attach(now, || new);
+        self.carriers.replace(id, carrier);
         self.shared.set_attached(false);
         self.report_path(now);
     }
@@ -170,17 +172,42 @@ impl<R: Role> Driver<R> {
         if self.lifecycle.is_closing() {
             return;
         }
-        let Some((carrier, standby)) = self.carriers.take_standby(id) else {
-            return debug!("a standby carrier is gone that was to be attached");
-        };
         let now = self.clocks.round();
-        let asked = self.tunnel.attach_standby(now, standby);
-        self.carriers.replace(carrier);
+        let attached = self.carriers.take_standby(id).and_then(|(carrier, standby)| {
+            Some((carrier, self.tunnel.attach_standby(now, standby).ok()?))
+        });
+        let Some((carrier, id)) = attached else {
+            // The role waits for an answer, which does not come.
+            return self.give_up(NotStandingBy);
+        };
+        self.carriers.replace(id, carrier);
         self.shared.set_attached(false);
-        match asked {
-            Ok(()) => self.report_path(now),
-            Err(error) => self.lose(&CarrierEnd::Detached(error.to_string())),
+        self.report_path(now);
+    }
+
+    /// Asks for a carrier that the tunnel has to be bound in place of the lead.
+    fn take_over(&mut self) {
+        if self.lifecycle.is_closing() {
+            return;
         }
+        let now = self.clocks.round();
+        let successor = self.tunnel.successor().ok_or(NotStandingBy);
+        match successor.and_then(|id| self.tunnel.take_over(now, id)) {
+            Ok(()) => {
+                self.carriers.close_retired();
+                self.carriers.reconcile(&self.tunnel, true);
+                self.shared.set_attached(false);
+                self.report_path(now);
+            }
+            Err(error) => self.give_up(error),
+        }
+    }
+
+    /// Gives up an attach that the role expects an answer to, although it was not sent.
+    fn give_up(&mut self, why: NotStandingBy) {
+        self.carriers.close();
+        self.tunnel.detach();
+        self.handle_lost(&CarrierEnd::Detached(why.to_string()));
     }
 
     /// Asks for a standby carrier to join the attached one.
@@ -195,7 +222,7 @@ impl<R: Role> Driver<R> {
     /// Handles the server's part of an attach. The old carrier ends only if the new one is bound.
     fn accept_attach(&mut self, id: TunnelId, request: AttachRequest, carrier: CarrierIo) {
         match self.tunnel.handle_attach(self.clocks.round(), id, request) {
-            Ok(()) => self.carriers.bind(carrier),
+            Ok(id) => self.carriers.bind(id, carrier),
             Err(error) => self.carriers.refuse(carrier, error),
         }
     }
@@ -207,8 +234,8 @@ impl<R: Role> Driver<R> {
                 self.carriers.join(id, carrier);
                 // The client may have sent more behind its request.
                 let now = self.clocks.round();
-                if let Err(violation) = self.tunnel.handle_joined_input(now, id, Bytes::new()) {
-                    self.handle_failure(Failure::Violation(violation));
+                if let Err(violation) = self.tunnel.handle_input(now, id, Bytes::new()) {
+                    self.handle_failures(vec![(id, Failure::Violation(violation))]);
                 }
             }
             Err(error) => debug!(peer = %carrier.peer(), "a carrier cannot join: {error}"),

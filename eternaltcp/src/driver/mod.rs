@@ -30,7 +30,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use eternaltcp_proto::Tunnel;
+use eternaltcp_proto::{CarrierId, Tunnel};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -150,44 +150,67 @@ impl<R: Role> Driver<R> {
     fn poll_carriers_read(&mut self, cx: &mut Context<'_>) {
         let now = self.clocks.round();
         let heard = || self.shared.count_heard();
-        if let Err(failure) = self.carriers.poll_read(cx, now, &mut self.tunnel, heard) {
-            self.handle_failure(failure);
-        }
+        let failures = self.carriers.poll_read(cx, now, &mut self.tunnel, heard);
+        self.handle_failures(failures);
     }
 
-    fn handle_failure(&mut self, failure: Failure) {
-        match failure {
-            Failure::Violation(violation) => {
-                limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
-                self.lose(&violation.into());
+    /// Handles the failures of carriers of the tunnel.
+    fn handle_failures(&mut self, failures: Vec<(CarrierId, Failure)>) {
+        if failures.is_empty() {
+            return;
+        }
+        // Everything that came before an end is handled first: an answer, a refusal, a close, and
+        // bytes, whose delivery is progress.
+        let is_violated = failures.iter().any(|(_, it)| matches!(it, Failure::Violation(_)));
+        if !is_violated {
+            self.poll_events();
+        }
+        let had_lead = self.tunnel.lead();
+        let mut why = None;
+        for (id, failure) in failures {
+            let is_lead = self.carriers.is_lead(id);
+            match if is_lead { failure } else { failure.of_joined() } {
+                Failure::Violation(violation) => {
+                    limited!(self.role.log(), warn, "the peer broke the protocol: {violation}");
+                    return self.lose(&violation.into());
+                }
+                Failure::Ended(end) if self.tunnel.has_carrier(id) => {
+                    self.tunnel.handle_lost(id);
+                    if is_lead || why.is_none() {
+                        why = Some(end);
+                    }
+                }
+                Failure::Ended(_) => {}
             }
-            Failure::Ended(end) => {
-                // Everything that came before the end is handled first: an answer, a refusal, a
-                // close, and bytes, whose delivery is progress.
-                self.poll_events();
-                self.lose(&end);
-            }
+        }
+        match why.filter(|_| had_lead.is_some() && self.tunnel.lead().is_none()) {
+            Some(end) => self.handle_lost(&end),
+            None => self.carriers.reconcile(&self.tunnel, false),
         }
     }
 
     /// Returns whether everything that is due was sent on the attached carrier.
     fn poll_carriers_write(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.clocks.round();
-        match self.carriers.poll_write(cx, now, &mut self.tunnel) {
-            Ok(is_flushed) => is_flushed,
-            Err(failure) => {
-                self.handle_failure(failure);
-                true
-            }
+        let (is_flushed, failures) = self.carriers.poll_write(cx, now, &mut self.tunnel);
+        let is_failed = !failures.is_empty();
+        self.handle_failures(failures);
+        is_flushed || is_failed
+    }
+
+    /// Gives up all carriers of the tunnel.
+    fn lose(&mut self, end: &CarrierEnd) {
+        let was_attached = self.carriers.close();
+        self.tunnel.detach();
+        if was_attached {
+            self.handle_lost(end);
         }
     }
 
-    /// Gives up the carrier.
-    fn lose(&mut self, end: &CarrierEnd) {
-        if !self.carriers.close() {
-            return;
-        }
-        self.tunnel.handle_lost();
+    /// Handles the end of an attach: leaves the carriers that ended with it, and tells the role why.
+    fn handle_lost(&mut self, end: &CarrierEnd) {
+        self.carriers.reconcile(&self.tunnel, false);
+        self.carriers.close_retired();
         self.shared.set_attached(false);
         self.clocks.note_change();
         if !self.lifecycle.is_closing() {

@@ -23,6 +23,8 @@ pub(crate) enum Action {
     StandBy { id: StandbyId, carrier: Box<CarrierIo>, config: StandbyConfig },
     /// Ask for a carrier that stands by to be bound.
     AttachStandby(StandbyId),
+    /// Ask for a carrier that the tunnel has to be bound in place of the lead.
+    TakeOver,
     /// Ask for a carrier that stands by to join the attached one.
     Join(StandbyId),
     /// Find out whether a carrier that stands by is alive.

@@ -43,6 +43,7 @@ impl<R: Role> Driver<R> {
 
     fn next_wake(&mut self) -> Instant {
         let role = self.role.poll(self.clocks.round(), &mut self.tunnel);
+        self.apply_actions();
         let tunnel = self.tunnel.poll_timeout().map(|(time, _)| time);
         let times = tunnel.into_iter().chain(role).chain(self.carriers.poll_timeout());
         let times = times.map(|time| self.clocks.instant(time));

@@ -147,6 +147,8 @@ impl ServerRole {
         let again = if is_resumed { " again" } else { "" };
         if let Some(peer) = carrier.map(CarrierIo::peer) {
             self.log.set_from(peer.ip());
+            // One that takes over may come from another address.
+            self.entry.set_from(peer.ip());
             limited!(&*self.log, info, %peer, "attached{again}");
         }
     }

@@ -65,6 +65,19 @@ impl ClientRole {
         self.actions.extend(self.pool.fill(tunnel, self.dialing.current_path()));
     }
 
+    /// Attaches a carrier that the tunnel has, if one is fit and there is a reason to. One over an
+    /// address that is gone is not.
+    pub(super) fn take_over(&mut self, now: Time, tunnel: &Tunnel) {
+        if tunnel.successor().is_none() {
+            return;
+        }
+        let path = self.dialing.current_path().filter(|path| is_here(path.source)).cloned();
+        let Some(path) = path.filter(|_| self.dialing.take_over(now)) else { return };
+        info!("a carrier that had joined over {path} takes over");
+        self.event_log.handle_commit(now, path, tunnel);
+        self.actions.push(Action::TakeOver);
+    }
+
     /// Attaches the spare, if one stands by and there is a reason to.
     pub(super) fn use_spare(&mut self, now: Time, tunnel: &Tunnel) {
         if !self.pool.has_spare() || !self.dialing.take_standby(now) {

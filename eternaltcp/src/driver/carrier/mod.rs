@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel};
+use eternaltcp_proto::{CarrierId, PathReport, Time, Transmit, Tunnel};
 use eternaltcp_tls::{Connection, TlsError};
 use tokio::net::TcpStream;
 use tracing::trace;
@@ -125,30 +125,17 @@ impl CarrierIo {
         self.guard = Some(Box::new(guard));
     }
 
-    /// Sends packets until there are none (`Ready`) or the kernel has enough unsent data
+    /// Sends the packets of this carrier of the tunnel until there are none (`Ready`) or the kernel has enough unsent data
     /// (`Pending`).
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
+        id: CarrierId,
         tunnel: &mut Tunnel,
     ) -> Poll<Result<(), CarrierError>> {
-        let typed = tunnel.last_interactive();
-        self.poll_write_with(cx, now, typed, |now| tunnel.poll_transmit(now))
-    }
-
-    /// Does the same as [`Self::poll_write`] for the packets that `next` returns. `typed` is when a
-    /// keystroke
-    /// was last sent.
-    pub(crate) fn poll_write_with(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Time,
-        typed: Option<Time>,
-        next: impl FnMut(Time) -> Option<Transmit>,
-    ) -> Poll<Result<(), CarrierError>> {
-        self.keep_queue_short(now, typed);
-        self.poll_send(cx, now, next)
+        self.keep_queue_short(now, tunnel.last_interactive());
+        self.poll_send(cx, now, |now| tunnel.poll_transmit(now, id))
     }
 
     /// Asks the kernel for a pace while somebody types beside bulk.

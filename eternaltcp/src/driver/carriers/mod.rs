@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachError, JoinedId, Standby, StandbyEvent, Time, Tunnel, encode_refusal,
+    AttachError, CarrierId, Standby, StandbyEvent, Time, Tunnel, encode_refusal,
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -26,10 +26,12 @@ const MAX_LINGERING: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StandbyId(pub(crate) u64);
 
-/// The carriers of one tunnel: the attached one first.
+/// The carriers of one tunnel: the lead first.
 #[derive(Debug)]
 pub(crate) struct Carriers {
     all: Vec<Carrier>,
+    /// The carrier that is bound, or has asked to be.
+    lead: Option<CarrierId>,
     events: VecDeque<CarriersEvent>,
     /// Permits for carriers that were rejected.
     lingering: Arc<Semaphore>,
@@ -40,6 +42,7 @@ impl Carriers {
     pub(super) fn new() -> Self {
         Self {
             all: Vec::new(),
+            lead: None,
             events: VecDeque::new(),
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             plaintext: Vec::new(),
@@ -48,11 +51,29 @@ impl Carriers {
 
     /// Returns the carrier that is bound, or has asked to be.
     pub(super) fn attached(&self) -> Option<&CarrierIo> {
-        self.all.iter().find(|it| matches!(it.stage, Stage::Attached)).map(|it| &it.io)
+        self.all.iter().find(|it| it.is_bound(self.lead)).map(|it| &it.io)
     }
 
     fn attached_mut(&mut self) -> Option<&mut CarrierIo> {
-        self.all.iter_mut().find(|it| matches!(it.stage, Stage::Attached)).map(|it| &mut it.io)
+        self.all.iter_mut().find(|it| it.is_bound(self.lead)).map(|it| &mut it.io)
+    }
+
+    /// Returns whether this is the carrier that is bound, or has asked to be.
+    pub(super) fn is_lead(&self, id: CarrierId) -> bool {
+        self.lead == Some(id)
+    }
+
+    /// Leaves the carriers that the tunnel no longer has. If another one has asked to be bound, they
+    /// stay open until it is; otherwise they are closed.
+    pub(super) fn reconcile(&mut self, tunnel: &Tunnel, is_replaced: bool) {
+        self.lead = tunnel.lead();
+        self.all.retain_mut(|it| {
+            let is_gone = matches!(it.stage, Stage::Bound(id) if !tunnel.has_carrier(id));
+            if is_gone && is_replaced {
+                it.stage = Stage::Retired;
+            }
+            !is_gone || is_replaced
+        });
     }
 
     /// Returns whether one of them has more to read without a wake-up.
@@ -70,6 +91,7 @@ impl Carriers {
     pub(super) fn close(&mut self) -> bool {
         let was_attached = self.attached().is_some();
         self.all.retain(|it| matches!(it.stage, Stage::StandingBy(..)));
+        self.lead = None;
         was_attached
     }
 
@@ -91,25 +113,30 @@ impl Carriers {
 
     /// Makes this the carrier for which the client asks to be bound. Earlier ones stay open until
     /// the server has bound it.
-    pub(super) fn replace(&mut self, carrier: CarrierIo) {
+    pub(super) fn replace(&mut self, id: CarrierId, carrier: CarrierIo) {
         self.close_retired();
         for Carrier { stage, .. } in &mut self.all {
-            if matches!(stage, Stage::Attached | Stage::Joined(_)) {
+            if matches!(stage, Stage::Bound(_)) {
                 *stage = Stage::Retired;
             }
         }
-        self.all.insert(0, Carrier::new(carrier, Stage::Attached));
+        self.lead(id, carrier);
     }
 
     /// Makes this the carrier that the server has bound. Earlier ones are closed.
-    pub(super) fn bind(&mut self, carrier: CarrierIo) {
+    pub(super) fn bind(&mut self, id: CarrierId, carrier: CarrierIo) {
         self.close();
-        self.all.insert(0, Carrier::new(carrier, Stage::Attached));
+        self.lead(id, carrier);
     }
 
-    /// Adds a carrier that joins the attached one.
-    pub(super) fn join(&mut self, id: JoinedId, carrier: CarrierIo) {
-        self.all.push(Carrier::new(carrier, Stage::Joined(id)));
+    fn lead(&mut self, id: CarrierId, carrier: CarrierIo) {
+        self.lead = Some(id);
+        self.all.insert(0, Carrier::new(carrier, Stage::Bound(id)));
+    }
+
+    /// Adds a carrier that joins the lead.
+    pub(super) fn join(&mut self, id: CarrierId, carrier: CarrierIo) {
+        self.all.push(Carrier::new(carrier, Stage::Bound(id)));
     }
 
     /// Adds a carrier that is to stand by. Without `standby` the server allows none.
@@ -133,7 +160,7 @@ impl Carriers {
         let Carrier { io, stage, .. } = self.all.remove(index);
         match stage {
             Stage::StandingBy(_, standby) => Some((io, *standby)),
-            Stage::Attached | Stage::Joined(_) | Stage::Retired => None,
+            Stage::Bound(_) | Stage::Retired => None,
         }
     }
 
@@ -161,16 +188,16 @@ impl Carriers {
         }
     }
 
-    /// Reads a bounded amount from each carrier. `heard` counts reads of the attached one that
-    /// returned bytes.
+    /// Reads a bounded amount from each carrier, and returns the failures of those of the tunnel.
+    /// `heard` counts reads of the lead that returned bytes.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
         tunnel: &mut Tunnel,
         mut heard: impl FnMut(),
-    ) -> Result<(), Failure> {
-        let (mut result, mut lost) = (Ok(()), Vec::new());
+    ) -> Vec<(CarrierId, Failure)> {
+        let (mut failures, mut lost) = (Vec::new(), Vec::new());
         for carrier in &mut self.all {
             if matches!(carrier.stage, Stage::Retired) {
                 continue;
@@ -178,7 +205,7 @@ impl Carriers {
             let read = carrier.io.poll_read(cx, &mut self.plaintext);
             if let Poll::Ready(Ok(_)) = read {
                 carrier.handle_heard(now, tunnel);
-                if let Stage::Attached = carrier.stage {
+                if carrier.is_bound(self.lead) {
                     heard();
                 }
             }
@@ -193,49 +220,43 @@ impl Carriers {
                 (None, Poll::Ready(Err(error))) => Failure::Ended(error.into()),
                 (None, Poll::Ready(Ok(_)) | Poll::Pending) => continue,
             };
-            match carrier.stage.fail(failure) {
-                Ok(failure) => result = result.and(Err(failure)),
-                Err(change) => lost.push(change),
-            }
+            note(&carrier.stage, failure, &mut failures, &mut lost);
         }
         self.lose_standbys(lost);
         self.poll_standbys();
-        result
+        failures
     }
 
-    /// Writes to each carrier. Returns whether everything that is due was sent on the attached one.
+    /// Writes to each carrier. Returns whether everything that is due was sent on the lead, and the
+    /// failures of the tunnel's carriers.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
         tunnel: &mut Tunnel,
-    ) -> Result<bool, Failure> {
-        let (mut result, mut lost) = (Ok(true), Vec::new());
-        for Carrier { io, stage, .. } in &mut self.all {
+    ) -> (bool, Vec<(CarrierId, Failure)>) {
+        let (mut is_flushed, mut failures, mut lost) = (true, Vec::new(), Vec::new());
+        for carrier in &mut self.all {
+            let is_lead = carrier.is_bound(self.lead);
+            let Carrier { io, stage, .. } = carrier;
             let written = match stage {
                 Stage::Retired => continue,
-                Stage::Attached => io.poll_write(cx, now, tunnel),
-                Stage::Joined(id) => {
-                    let typed = tunnel.last_interactive();
-                    let next = |now| tunnel.poll_joined_transmit(now, *id);
-                    io.poll_write_with(cx, now, typed, next)
-                }
+                Stage::Bound(id) => io.poll_write(cx, now, *id, tunnel),
                 Stage::StandingBy(_, standby) => {
                     io.poll_send(cx, now, |now| standby.poll_transmit(now))
                 }
             };
             match written {
                 Poll::Ready(Ok(())) => {}
-                Poll::Pending if matches!(stage, Stage::Attached) => result = Ok(false),
-                Poll::Pending => {}
-                Poll::Ready(Err(error)) => match stage.fail(Failure::Ended(error.into())) {
-                    Ok(failure) => result = result.and(Err(failure)),
-                    Err(change) => lost.push(change),
-                },
+                Poll::Pending => is_flushed &= !is_lead,
+                Poll::Ready(Err(error)) => {
+                    let failure = Failure::Ended(error.into());
+                    note(stage, failure, &mut failures, &mut lost);
+                }
             }
         }
         self.lose_standbys(lost);
-        result
+        (is_flushed, failures)
     }
 
     /// Collects the events of those that stand by.
@@ -277,7 +298,7 @@ impl Carriers {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let times = self.all.iter().filter_map(|it| match &it.stage {
             Stage::StandingBy(_, standby) => standby.poll_timeout(),
-            Stage::Attached | Stage::Joined(_) | Stage::Retired => None,
+            Stage::Bound(_) | Stage::Retired => None,
         });
         times.min()
     }
@@ -338,5 +359,19 @@ impl Carriers {
             }
             _ => None,
         })
+    }
+}
+
+/// Notes the failure of a carrier with this stage, for the tunnel or for the carrier alone.
+fn note(
+    stage: &Stage,
+    failure: Failure,
+    failures: &mut Vec<(CarrierId, Failure)>,
+    lost: &mut Vec<CarriersEvent>,
+) {
+    match stage {
+        Stage::Bound(id) => failures.push((*id, failure)),
+        Stage::StandingBy(id, _) => lost.push(CarriersEvent::StandbyLost(*id, failure.to_string())),
+        Stage::Retired => {}
     }
 }

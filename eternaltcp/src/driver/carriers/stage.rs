@@ -1,7 +1,9 @@
 //! One carrier with its stage.
 
+use std::fmt;
+
 use bytes::Bytes;
-use eternaltcp_proto::{JoinedId, Standby, Time, Tunnel, Violation};
+use eternaltcp_proto::{CarrierId, Standby, Time, Tunnel, Violation};
 
 use super::StandbyId;
 use crate::driver::{CarrierEnd, CarrierIo};
@@ -20,11 +22,9 @@ pub(super) struct Carrier {
 pub(super) enum Stage {
     /// It stands by, or has asked to.
     StandingBy(StandbyId, Box<Standby>),
-    /// It is bound, or has asked to be.
-    Attached,
-    /// It has joined the attached one, or has asked to.
-    Joined(JoinedId),
-    /// It was bound or had joined before. It is closed once the server has bound the next one.
+    /// It is a carrier of the tunnel: the lead, or one that has joined it.
+    Bound(CarrierId),
+    /// It was a carrier of the tunnel before. It is closed once the server has bound the next one.
     Retired,
 }
 
@@ -57,8 +57,7 @@ impl Carrier {
     pub(super) fn handle_heard(&mut self, now: Time, tunnel: &mut Tunnel) {
         self.heard = Some(now);
         match &mut self.stage {
-            Stage::Attached => tunnel.handle_heard(now),
-            Stage::Joined(id) => tunnel.handle_joined_heard(now, *id),
+            Stage::Bound(id) => tunnel.handle_heard(now, *id),
             Stage::StandingBy(_, standby) => standby.handle_heard(now),
             Stage::Retired => {}
         }
@@ -66,16 +65,16 @@ impl Carrier {
 
     /// Gives the tunnel the kernel's report about the carrier.
     pub(super) fn report_path(&mut self, now: Time, tunnel: &mut Tunnel) {
-        if !matches!(self.stage, Stage::Attached | Stage::Joined(_)) {
-            return;
+        if let Stage::Bound(id) = self.stage
+            && let Some(report) = self.io.path_report(now)
+        {
+            tunnel.handle_path_report(now, id, report);
         }
-        match (&self.stage, self.io.path_report(now)) {
-            (Stage::Attached, Some(report)) => tunnel.handle_path_report(now, report),
-            (Stage::Joined(id), Some(report)) => {
-                tunnel.handle_joined_path_report(now, *id, report);
-            }
-            _ => {}
-        }
+    }
+
+    /// Returns whether it is this carrier of the tunnel.
+    pub(super) fn is_bound(&self, id: Option<CarrierId>) -> bool {
+        matches!(self.stage, Stage::Bound(its) if Some(its) == id)
     }
 }
 
@@ -88,24 +87,28 @@ impl Stage {
         tunnel: &mut Tunnel,
     ) -> Result<(), Violation> {
         match self {
-            Self::Attached => tunnel.handle_input(now, chunk),
-            Self::Joined(id) => tunnel.handle_joined_input(now, *id, chunk),
+            Self::Bound(id) => tunnel.handle_input(now, *id, chunk),
             Self::StandingBy(_, standby) => standby.handle_input(now, chunk),
             Self::Retired => Ok(()),
         }
     }
+}
 
-    /// Returns the consequence of a failure: for the tunnel, or (an error) for the carrier alone.
-    pub(super) fn fail(&self, failure: Failure) -> Result<Failure, CarriersEvent> {
-        match (self, failure) {
-            (Self::StandingBy(id, _), Failure::Violation(violation)) => {
-                Err(CarriersEvent::StandbyLost(*id, violation.to_string()))
-            }
-            (Self::StandingBy(id, _), Failure::Ended(end)) => {
-                Err(CarriersEvent::StandbyLost(*id, end.to_string()))
-            }
-            (Self::Joined(_), Failure::Ended(end)) => Ok(Failure::Ended(joined_end(end))),
-            (_, failure) => Ok(failure),
+impl Failure {
+    /// Says that it is one of a joined carrier.
+    pub(crate) fn of_joined(self) -> Self {
+        match self {
+            Self::Ended(end) => Self::Ended(joined_end(end)),
+            violation @ Self::Violation(_) => violation,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation(violation) => violation.fmt(f),
+            Self::Ended(end) => end.fmt(f),
         }
     }
 }

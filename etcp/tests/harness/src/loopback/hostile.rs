@@ -150,9 +150,15 @@ impl HostilePeer {
             }
             let Some(chunks) = self.carrier.receive() else { return PeerAnswer::Closed };
             for chunk in chunks {
-                self.tunnel.handle_input(self.now(), chunk).expect("the server keeps the protocol");
+                self.hear(chunk);
             }
         }
+    }
+
+    fn hear(&mut self, chunk: Bytes) {
+        let now = self.now();
+        let lead = self.tunnel.lead().expect("it has asked");
+        self.tunnel.handle_input(now, lead, chunk).expect("the server keeps the protocol");
     }
 
     /// Sends all of the tunnel's output. Returns whether it was sent.
@@ -165,7 +171,7 @@ impl HostilePeer {
     pub fn read(&mut self) -> bool {
         let Some(chunks) = self.carrier.receive() else { return false };
         for chunk in chunks {
-            self.tunnel.handle_input(self.now(), chunk).expect("the server keeps the protocol");
+            self.hear(chunk);
         }
         while self.tunnel.poll_event().is_some() {}
         true
@@ -187,7 +193,8 @@ impl HostilePeer {
     fn due(&mut self) -> Vec<u8> {
         let now = self.now();
         let mut bytes = Vec::new();
-        while let Some(transmit) = self.tunnel.poll_transmit(now) {
+        let Some(lead) = self.tunnel.lead() else { return bytes };
+        while let Some(transmit) = self.tunnel.poll_transmit(now, lead) {
             bytes.extend_from_slice(&transmit.header.encode());
             bytes.extend_from_slice(&transmit.payload);
         }

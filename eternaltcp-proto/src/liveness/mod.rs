@@ -1,5 +1,7 @@
 //! Whether a carrier is still alive: heartbeats, their answers, and silence.
 
+mod beats;
+
 use std::time::Duration;
 
 use crate::packet::Kind;
@@ -7,6 +9,7 @@ use crate::seq::Seq;
 use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
 use crate::transmit::Transmit;
+use beats::Beats;
 
 /// A timer that fires later than this was delayed because this process was stopped.
 const STOPPED: Duration = Duration::from_secs(1);
@@ -49,12 +52,7 @@ pub(crate) struct Liveness {
     /// Since when the peer's silence counts. Times at which this process was stopped do not count.
     silent_since: Time,
     last_sent: Time,
-    is_beat_due: bool,
-    /// Whether to send a heartbeat even if other packets are sent.
-    is_probe_due: bool,
-    next_beat: Seq,
-    unanswered: Option<(Seq, Time)>,
-    echo_due: Option<Seq>,
+    beats: Beats,
     doubt: Doubt,
     /// Whether this side acts on a doubt: only the side that dials does.
     doubts: bool,
@@ -92,11 +90,7 @@ impl Liveness {
             last_heard: now,
             silent_since: now,
             last_sent: now,
-            is_beat_due: false,
-            is_probe_due: false,
-            next_beat: Seq::default(),
-            unanswered: None,
-            echo_due: None,
+            beats: Beats::default(),
             doubt: Doubt::new(dead_after),
             doubts,
         }
@@ -117,7 +111,7 @@ impl Liveness {
 
     /// Returns the heartbeat that was sent and is not answered.
     pub(crate) fn under_way(&self) -> Option<Seq> {
-        self.unanswered.map(|(beat, _)| beat)
+        self.beats.unanswered()
     }
 
     /// Sets after how much silence the peer gives up a carrier: this side sends at least three
@@ -148,6 +142,24 @@ impl Liveness {
     pub(crate) fn handle_heard(&mut self, now: Time) {
         (self.last_heard, self.silent_since) = (now, now);
         self.doubt.handle_heard();
+        let is_awaited = match self.rhythm {
+            Rhythm::Mutual => self.beats.is_due(),
+            Rhythm::Asking { asked, .. } => asked.is_some(),
+            Rhythm::Listening => false,
+        };
+        if is_awaited {
+            self.handle_due(now);
+        }
+    }
+
+    /// Handles a heartbeat that is due, or is not answered: if there is no room for it, or for
+    /// anything else, that is a reason to doubt, too.
+    fn handle_due(&mut self, now: Time) {
+        self.doubt.handle_due(now);
+        // On the other carriers, other packets may be sent in its place.
+        if matches!(self.rhythm, Rhythm::Asking { .. }) {
+            self.doubt.handle_asked(now);
+        }
     }
 
     /// Returns whether a report of the operating system would help to decide now.
@@ -167,10 +179,12 @@ impl Liveness {
     pub(crate) fn probe(&mut self, now: Time) {
         self.doubt.handle_asked(now);
         match &mut self.rhythm {
-            Rhythm::Mutual => self.is_probe_due = true,
+            Rhythm::Mutual => self.beats.probe(),
             Rhythm::Asking { asked, .. } => {
                 // No other heartbeat is sent while one is unanswered.
-                self.is_probe_due |= asked.is_none();
+                if asked.is_none() {
+                    self.beats.probe();
+                }
                 asked.get_or_insert(now);
             }
             Rhythm::Listening => {}
@@ -198,7 +212,7 @@ impl Liveness {
 
     /// Handles a heartbeat. Only the last one is answered.
     pub(crate) fn handle_heartbeat(&mut self, beat: Seq) {
-        self.echo_due = Some(beat);
+        self.beats.set_echo_due(beat);
     }
 
     /// Handles an answer. It also answers the heartbeats before it: the peer may have found several
@@ -208,18 +222,15 @@ impl Liveness {
             Rhythm::Mutual => true,
             Rhythm::Listening => false,
             Rhythm::Asking { at, asked } => {
-                let is_expected = self.unanswered.is_some_and(|(awaited, _)| awaited == beat);
+                let is_expected = self.beats.unanswered() == Some(beat);
                 if is_expected {
                     (*at, *asked) = (now + self.interval, None);
+                    self.doubt.handle_heard();
                 }
                 is_expected
             }
         };
-        let next = self.next_beat;
-        let answers = |(awaited, _): &mut (Seq, Time)| {
-            beat.distance_from(*awaited) < next.distance_from(*awaited)
-        };
-        if let Some((_, sent)) = self.unanswered.take_if(answers) {
+        if let Some(sent) = self.beats.handle_echo(beat) {
             self.doubt.handle_answer();
             self.doubt.handle_round_trip(now.since(sent));
         }
@@ -236,7 +247,7 @@ impl Liveness {
     /// Returns when the next regular heartbeat is due.
     fn beats_at(&self) -> Option<Time> {
         match self.rhythm {
-            Rhythm::Mutual => (!self.is_beat_due).then(|| self.last_sent + self.interval),
+            Rhythm::Mutual => (!self.beats.is_due()).then(|| self.last_sent + self.interval),
             Rhythm::Asking { at, asked } => asked.is_none().then_some(at),
             Rhythm::Listening => None,
         }
@@ -244,7 +255,7 @@ impl Liveness {
 
     /// Returns when an additional heartbeat is due.
     fn asks_at(&self) -> Option<Time> {
-        let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.is_probe_due;
+        let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.beats.is_probe_due();
         asks.then(|| self.doubt.asks_at(self.interval)).flatten()
     }
 
@@ -252,7 +263,8 @@ impl Liveness {
     pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
         self.handle_lateness(now);
         if self.beats_at().is_some_and(|at| at <= now) {
-            self.is_beat_due = true;
+            self.beats.set_due();
+            self.handle_due(now);
             if let Rhythm::Asking { asked, .. } = &mut self.rhythm {
                 asked.get_or_insert(now);
             }
@@ -299,20 +311,14 @@ impl Liveness {
 
     /// Returns the answer to send now, if one is due.
     pub(crate) fn poll_echo(&mut self) -> Option<Transmit> {
-        let beat = self.echo_due.take()?;
+        let beat = self.beats.take_echo()?;
         Some(Transmit::empty(Kind::Echo, 0, Seq::default(), beat))
     }
 
     /// Returns the heartbeat to send now, if one is due.
     fn poll_beat(&mut self, now: Time) -> Option<Seq> {
-        let is_due = std::mem::take(&mut self.is_beat_due);
-        if !std::mem::take(&mut self.is_probe_due) && !is_due {
-            return None;
-        }
+        let beat = self.beats.poll(now)?;
         self.doubt.handle_asked(now);
-        let beat = self.next_beat;
-        self.next_beat = beat.next();
-        self.unanswered.get_or_insert((beat, now));
         Some(beat)
     }
 
@@ -320,112 +326,11 @@ impl Liveness {
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.last_sent = now;
         if self.rhythm == Rhythm::Mutual {
-            self.is_beat_due = false;
+            self.beats.handle_sent();
         }
         self.doubt.handle_sent(now);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(millis: u64) -> Time {
-        Time::new(Duration::from_millis(millis))
-    }
-
-    fn liveness() -> Liveness {
-        Liveness::new(at(0), Duration::from_secs(1), Duration::from_secs(3), true)
-    }
-
-    #[test]
-    fn a_heartbeat_is_due_after_a_second_without_sending() {
-        let mut liveness = liveness();
-        liveness.handle_sent(at(500));
-        assert_eq!(liveness.poll_timeout(), at(1500));
-        assert!(liveness.handle_timeout(at(1500)));
-        assert_eq!(liveness.poll_beat(at(1500)), Some(Seq::new(0)));
-        liveness.handle_sent(at(1500));
-        assert_eq!(liveness.poll_beat(at(1500)), None);
-    }
-
-    #[test]
-    fn three_silent_seconds_end_the_carrier_and_any_byte_is_life() {
-        let mut liveness = liveness();
-        for tick in 1..3 {
-            assert!(liveness.handle_timeout(at(tick * 1000)));
-        }
-        liveness.handle_heard(at(2900));
-        assert!(liveness.handle_timeout(at(3000)));
-        assert!(liveness.handle_timeout(at(5899)));
-        assert!(!liveness.handle_timeout(at(5900)));
-    }
-
-    #[test]
-    fn the_answer_gives_the_round_trip() {
-        let mut liveness = liveness();
-        liveness.handle_timeout(at(1000));
-        let beat = liveness.poll_beat(at(1000)).unwrap();
-        liveness.handle_echo(at(1020), beat.next());
-        assert_eq!(liveness.round_trip(), None);
-        liveness.handle_echo(at(1040), beat);
-        assert_eq!(liveness.round_trip(), Some(Duration::from_millis(40)));
-    }
-
-    #[test]
-    fn after_our_own_stop_the_peer_gets_a_grace() {
-        let mut liveness = liveness();
-        assert!(liveness.handle_timeout(at(30_000)), "a timer 29 s late is our own stop");
-        assert_eq!(liveness.silent_since(), at(28_000));
-        assert_eq!(liveness.last_heard(), at(0), "nothing was heard for that");
-        assert!(liveness.handle_timeout(at(30_900)));
-        assert!(!liveness.handle_timeout(at(31_000)));
-    }
-
-    #[test]
-    fn a_delayed_packet_is_doubted_later_by_the_delay() {
-        let tcp = |since: u64| PathReport {
-            round_trip: Some((Duration::from_millis(1), Duration::ZERO)),
-            unanswered_for: Some(Duration::from_millis(since)),
-        };
-        for (woken, doubted) in [(700, 1400), (1250, 2500), (2000, 3250)] {
-            let second = Duration::from_secs(1);
-            let mut liveness = Liveness::new(at(0), second, second * 10, true);
-            liveness.handle_report(at(0), tcp(0));
-            liveness.handle_sent(at(0));
-            assert_eq!(liveness.poll_timeout(), at(250));
-            for now in (woken..=doubted).step_by(50) {
-                liveness.handle_report(at(now), tcp(now));
-                assert!(liveness.handle_timeout(at(now)));
-                let expected = (now == doubted).then_some(Suspicion::Path);
-                assert_eq!(liveness.suspicion(), expected, "woken at {woken}, now {now}");
-                if liveness.poll_beat(at(now)).is_some() {
-                    liveness.handle_sent(at(now));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_peer_that_gives_up_early_hears_more_often() {
-        let mut liveness = liveness();
-        liveness.set_peer_dead_after(Duration::from_millis(600));
-        assert_eq!(liveness.poll_timeout(), at(200));
-    }
-
-    #[test]
-    fn no_peer_makes_heartbeats_too_frequent_or_too_rare() {
-        let second = Duration::from_secs(1);
-        for told in [0, 1, 299].map(Duration::from_millis) {
-            let mut liveness = liveness();
-            liveness.set_peer_dead_after(told);
-            assert_eq!(liveness.poll_timeout(), at(100), "{told:?}");
-        }
-        let mut own = Liveness::new(at(0), second / 20, second, true);
-        own.set_peer_dead_after(Duration::ZERO);
-        assert_eq!(own.poll_timeout(), at(50), "this side wants it so");
-        let mut patient = liveness();
-        patient.set_peer_dead_after(Duration::MAX);
-        assert_eq!(patient.poll_timeout(), at(1000));
-    }
-}
+mod tests;

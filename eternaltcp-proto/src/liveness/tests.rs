@@ -1,0 +1,136 @@
+use super::*;
+
+fn at(millis: u64) -> Time {
+    Time::new(Duration::from_millis(millis))
+}
+
+fn liveness() -> Liveness {
+    Liveness::new(at(0), Duration::from_secs(1), Duration::from_secs(3), true)
+}
+
+#[test]
+fn a_heartbeat_is_due_after_a_second_without_sending() {
+    let mut liveness = liveness();
+    liveness.handle_sent(at(500));
+    assert_eq!(liveness.poll_timeout(), at(1500));
+    assert!(liveness.handle_timeout(at(1500)));
+    assert_eq!(liveness.poll_beat(at(1500)), Some(Seq::new(0)));
+    liveness.handle_sent(at(1500));
+    assert_eq!(liveness.poll_beat(at(1500)), None);
+}
+
+#[test]
+fn three_silent_seconds_end_the_carrier_and_any_byte_is_life() {
+    let mut liveness = liveness();
+    for tick in 1..3 {
+        assert!(liveness.handle_timeout(at(tick * 1000)));
+    }
+    liveness.handle_heard(at(2900));
+    assert!(liveness.handle_timeout(at(3000)));
+    assert!(liveness.handle_timeout(at(5899)));
+    assert!(!liveness.handle_timeout(at(5900)));
+}
+
+#[test]
+fn the_answer_gives_the_round_trip() {
+    let mut liveness = liveness();
+    liveness.handle_timeout(at(1000));
+    let beat = liveness.poll_beat(at(1000)).unwrap();
+    liveness.handle_echo(at(1020), beat.next());
+    assert_eq!(liveness.round_trip(), None);
+    liveness.handle_echo(at(1040), beat);
+    assert_eq!(liveness.round_trip(), Some(Duration::from_millis(40)));
+}
+
+#[test]
+fn after_our_own_stop_the_peer_gets_a_grace() {
+    let mut liveness = liveness();
+    assert!(liveness.handle_timeout(at(30_000)), "a timer 29 s late is our own stop");
+    assert_eq!(liveness.silent_since(), at(28_000));
+    assert_eq!(liveness.last_heard(), at(0), "nothing was heard for that");
+    assert!(liveness.handle_timeout(at(30_900)));
+    assert!(!liveness.handle_timeout(at(31_000)));
+}
+
+#[test]
+fn what_was_held_up_is_doubted_later_by_as_much() {
+    let tcp = |since: u64| PathReport {
+        round_trip: Some((Duration::from_millis(1), Duration::ZERO)),
+        unanswered_for: Some(Duration::from_millis(since)),
+    };
+    for (woken, doubted) in [(700, 1400), (1250, 2500), (2000, 3250)] {
+        let second = Duration::from_secs(1);
+        let mut liveness = Liveness::new(at(0), second, second * 10, true);
+        liveness.handle_report(at(0), tcp(0));
+        liveness.handle_sent(at(0));
+        assert_eq!(liveness.poll_timeout(), at(250));
+        for now in (woken..=doubted).step_by(50) {
+            liveness.handle_report(at(now), tcp(now));
+            assert!(liveness.handle_timeout(at(now)));
+            let expected = (now == doubted).then_some(Suspicion::Path);
+            assert_eq!(liveness.suspicion(), expected, "woken at {woken}, now {now}");
+            if liveness.poll_beat(at(now)).is_some() {
+                liveness.handle_sent(at(now));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_gives_up_early_hears_more_often() {
+    let mut liveness = liveness();
+    liveness.set_peer_dead_after(Duration::from_millis(600));
+    assert_eq!(liveness.poll_timeout(), at(200));
+}
+
+#[test]
+fn no_peer_makes_heartbeats_come_too_often_or_too_seldom() {
+    let second = Duration::from_secs(1);
+    for told in [0, 1, 299].map(Duration::from_millis) {
+        let mut liveness = liveness();
+        liveness.set_peer_dead_after(told);
+        assert_eq!(liveness.poll_timeout(), at(100), "{told:?}");
+    }
+    let mut own = Liveness::new(at(0), second / 20, second, true);
+    own.set_peer_dead_after(Duration::ZERO);
+    assert_eq!(own.poll_timeout(), at(50), "this side wants it so");
+    let mut patient = liveness();
+    patient.set_peer_dead_after(Duration::MAX);
+    assert_eq!(patient.poll_timeout(), at(1000));
+}
+
+/// A full socket takes no heartbeat, and one that is under way may be lost after data was heard.
+#[test]
+fn on_a_full_carrier_the_doubt_comes_before_its_end() {
+    let second = Duration::from_secs(1);
+    let report = |silent: u64| PathReport {
+        round_trip: Some((Duration::from_millis(200), Duration::from_millis(50))),
+        unanswered_for: Some(Duration::from_millis(silent)),
+    };
+    let asking = || {
+        let mut liveness = Liveness::asking(at(0), second, second * 3);
+        liveness.handle_timeout(at(1000));
+        assert!(liveness.poll_beat(at(1000)).is_some());
+        liveness.handle_sent(at(1000));
+        liveness
+    };
+    let mutual = || {
+        let mut liveness = liveness();
+        liveness.handle_sent(at(0));
+        liveness
+    };
+    for make in [&asking as &dyn Fn() -> Liveness, &mutual] {
+        let mut liveness = make();
+        liveness.handle_report(at(1010), report(10));
+        liveness.handle_heard(at(1010));
+        let mut now = 1010;
+        while liveness.suspicion().is_none() {
+            now += 10;
+            if liveness.wants_report(at(now)) {
+                liveness.handle_report(at(now), report(now - 1010));
+            }
+            assert!(liveness.handle_timeout(at(now)), "it ends before it is doubted");
+        }
+        assert!(now <= 2600, "doubted after {} ms", now - 1010);
+    }
+}

@@ -1,0 +1,206 @@
+//! All carriers of a tunnel.
+
+use super::carrier::{Attaching, Carrier, CarrierId, CarrierStage};
+use super::outbox::Outbox;
+use crate::decoder::Decoder;
+use crate::liveness::Liveness;
+use crate::reorder::ReorderBuffer;
+use crate::suspicion::Suspicion;
+use crate::time::Time;
+
+/// The carriers of a tunnel: at most one lead, or a carrier that is to become it, and those that
+/// have joined it.
+#[derive(Debug)]
+pub(super) struct Carriers {
+    /// The lead comes first.
+    all: Vec<Carrier>,
+    /// The id of the next one.
+    next: CarrierId,
+    /// Packets that arrived on a joined carrier out of order.
+    reorder: ReorderBuffer,
+    /// When the driver was told of a doubt about one of them, if there is one.
+    suspected_at: Option<Time>,
+}
+
+impl Carriers {
+    /// Creates the carriers of a tunnel that has none.
+    pub(super) fn new() -> Self {
+        let (all, reorder) = (Vec::new(), ReorderBuffer::default());
+        Self { all, next: CarrierId::FIRST, reorder, suspected_at: None }
+    }
+
+    /// Adds the carrier that is bound or asks to be, or (a joined one) that carries data beside it.
+    pub(super) fn add(
+        &mut self,
+        decoder: Decoder,
+        liveness: Liveness,
+        stage: CarrierStage,
+    ) -> CarrierId {
+        let id = self.next;
+        self.next = id.next();
+        let carrier = Carrier::new(id, decoder, liveness, stage);
+        let index = if carrier.is_current() { 0 } else { self.all.len() };
+        self.all.insert(index, carrier);
+        id
+    }
+
+    /// Drops all carriers.
+    pub(super) fn detach(&mut self) {
+        self.all.clear();
+        self.end_attach();
+    }
+
+    /// Drops what belongs to an attach and to no single carrier.
+    fn end_attach(&mut self) {
+        (self.reorder, self.suspected_at) = (ReorderBuffer::default(), None);
+    }
+
+    /// Drops one carrier.
+    pub(super) fn remove(&mut self, id: CarrierId) {
+        self.all.retain(|carrier| carrier.id() != id);
+    }
+
+    /// Ends the attach because `lost` is gone. The joined ones wait for the next attach, and so
+    /// does the lead if `keeps_lead` is set.
+    pub(super) fn pause(&mut self, lost: CarrierId, keeps_lead: bool) {
+        self.remove(lost);
+        self.all.retain_mut(|it| (keeps_lead || it.is_joined()) && it.pause());
+        self.end_attach();
+    }
+
+    /// Makes a carrier the one that is bound, or asks to be, in place of the lead. Of the joined
+    /// ones, those that `keeps` selects wait for the attach.
+    pub(super) fn promote(
+        &mut self,
+        id: CarrierId,
+        liveness: Liveness,
+        stage: CarrierStage,
+        keeps: impl Fn(&Carrier) -> bool,
+    ) {
+        let Some(index) = self.all.iter().position(|carrier| carrier.id() == id) else { return };
+        let mut carrier = self.all.remove(index);
+        (carrier.liveness, carrier.stage, carrier.request) = (liveness, stage, None);
+        self.all.retain_mut(|it| it.is_joined() && keeps(it) && it.pause());
+        self.all.insert(0, carrier);
+        self.end_attach();
+    }
+
+    /// Drops the joined carrier that has waited longest for the next attach: the client may have
+    /// given it up. Returns whether there was one.
+    pub(super) fn drop_paused(&mut self) -> bool {
+        let paused = self.all.iter().filter(|carrier| carrier.is_stale());
+        let oldest = paused.min_by_key(|carrier| carrier.liveness.last_heard()).map(Carrier::id);
+        oldest.map(|id| self.remove(id)).is_some()
+    }
+
+    /// Returns when the current doubt began.
+    pub(super) fn suspected_at(&self) -> Option<Time> {
+        self.suspected_at
+    }
+
+    pub(super) fn get(&self, id: CarrierId) -> Option<&Carrier> {
+        self.all.iter().find(|carrier| carrier.id() == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: CarrierId) -> Option<&mut Carrier> {
+        self.all.iter_mut().find(|carrier| carrier.id() == id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Carrier> {
+        self.all.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Carrier> {
+        self.all.iter_mut()
+    }
+
+    /// Returns the carrier that is bound, or has asked to be.
+    pub(super) fn current(&self) -> Option<&Carrier> {
+        self.all.first().filter(|carrier| carrier.is_current())
+    }
+
+    /// Returns the same as [`Self::current`], for changes.
+    pub(super) fn current_mut(&mut self) -> Option<&mut Carrier> {
+        self.all.first_mut().filter(|carrier| carrier.is_current())
+    }
+
+    /// Returns what is to be sent on the lead, if a carrier is bound.
+    pub(super) fn outbox(&self) -> Option<&Outbox> {
+        match &self.current()?.stage {
+            CarrierStage::Lead(outbox) => Some(outbox),
+            _ => None,
+        }
+    }
+
+    /// Returns the same as [`Self::outbox`], for changes.
+    pub(super) fn outbox_mut(&mut self) -> Option<&mut Outbox> {
+        match &mut self.current_mut()?.stage {
+            CarrierStage::Lead(outbox) => Some(outbox),
+            _ => None,
+        }
+    }
+
+    /// Returns the attach in progress.
+    pub(super) fn attaching_mut(&mut self) -> Option<&mut Attaching> {
+        match &mut self.current_mut()?.stage {
+            CarrierStage::Attaching(attaching) => Some(attaching),
+            _ => None,
+        }
+    }
+
+    /// Makes the carrier with the attach in progress the lead. Returns what was agreed.
+    pub(super) fn finish_attaching(&mut self) -> Option<Attaching> {
+        let current = self.current_mut()?;
+        match std::mem::replace(&mut current.stage, CarrierStage::Lead(Box::default())) {
+            CarrierStage::Attaching(attaching) => Some(*attaching),
+            other => {
+                current.stage = other;
+                None
+            }
+        }
+    }
+
+    /// Returns those that carry data in addition to the lead, or have asked to.
+    pub(super) fn joined(&self) -> impl Iterator<Item = &Carrier> {
+        self.all.iter().filter(|carrier| carrier.is_joined())
+    }
+
+    /// Returns whether a joined carrier accepts data.
+    pub(super) fn has_open_joined(&self) -> bool {
+        self.all.iter().any(Carrier::is_open_beside)
+    }
+
+    pub(super) fn reorder(&self) -> &ReorderBuffer {
+        &self.reorder
+    }
+
+    pub(super) fn reorder_mut(&mut self) -> &mut ReorderBuffer {
+        &mut self.reorder
+    }
+
+    /// Returns the doubt about the lead, or else about a joined carrier. Without a lead there is
+    /// none.
+    pub(super) fn suspicion(&self) -> Option<Suspicion> {
+        self.current()?;
+        self.all.iter().find_map(|carrier| carrier.liveness.suspicion())
+    }
+
+    /// Records whether any of them is doubted. Returns whether that is new.
+    pub(super) fn note_suspicion(&mut self, now: Time, is_suspected: bool) -> bool {
+        let was_suspected = self.suspected_at.is_some();
+        if is_suspected != was_suspected {
+            self.suspected_at = is_suspected.then_some(now);
+        }
+        is_suspected != was_suspected
+    }
+
+    /// Returns when one of them has to be looked at.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.all.iter().map(Carrier::poll_timeout).min()
+    }
+
+    /// Returns the first one that was silent for too long.
+    pub(super) fn handle_timeout(&mut self, now: Time) -> Option<CarrierId> {
+        self.all.iter_mut().find_map(|it| (!it.handle_timeout(now)).then(|| it.id()))
+    }
+}

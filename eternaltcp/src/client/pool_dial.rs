@@ -1,0 +1,62 @@
+//! Dials for the carriers that a client keeps in addition to the attached one.
+
+use tokio::task::AbortHandle;
+use tracing::Instrument;
+
+use super::dial::{DialRequest, Dialer};
+use super::event::{ClientEvent, ClientHandle};
+use super::path::NetworkPath;
+use crate::driver::StandbyId;
+
+/// Makes carriers for the pool, each with an id of its own.
+#[derive(Debug)]
+pub(super) struct PoolDialer {
+    dialer: Dialer,
+    handle: ClientHandle,
+    next: u64,
+}
+
+impl PoolDialer {
+    pub(super) fn new(dialer: Dialer, handle: ClientHandle) -> Self {
+        Self { dialer, handle, next: 0 }
+    }
+
+    /// Returns what chooses paths.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Begins to make a carrier. A [`ClientEvent::Pooled`] reports the result.
+    pub(super) fn start(&mut self, path: Option<NetworkPath>) -> PoolDial {
+        let id = StandbyId(self.next);
+        self.next += 1;
+        let request = DialRequest { path, ..DialRequest::default() };
+        let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
+        let task = async move {
+            let result = dialer.dial(request, || {}).await;
+            handle.tell(ClientEvent::Pooled(id, result.map(Box::new))).await;
+        };
+        let task = tokio::spawn(task.in_current_span());
+        PoolDial { id, abort: task.abort_handle() }
+    }
+}
+
+/// A dial for the pool. It is cancelled when this is dropped.
+#[derive(Debug)]
+pub(super) struct PoolDial {
+    id: StandbyId,
+    abort: AbortHandle,
+}
+
+impl PoolDial {
+    /// Returns the id of the carrier that it makes.
+    pub(super) fn id(&self) -> StandbyId {
+        self.id
+    }
+}
+
+impl Drop for PoolDial {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
