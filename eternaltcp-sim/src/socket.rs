@@ -88,7 +88,8 @@ impl SimEnd {
         }
     }
 
-    /// Delivers what the socket takes, sometimes less; `false` if that is nothing.
+    /// Delivers as much as the socket takes, sometimes less. Returns `false` if there is nothing to
+    /// deliver.
     fn deliver_some(&mut self, env: &mut Env, id: SessionId, pair: usize) -> bool {
         let mut room = env.model.app(pair, self.side).room();
         if env.rng.chance(20) {

@@ -26,7 +26,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// Passes a line for each event on.
+/// Passes on a line for each event.
 pub(super) struct Lines<W> {
     format: Format,
     write: W,
