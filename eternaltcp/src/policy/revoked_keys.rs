@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::files::open;
-use eternaltcp_tls::PublicKey;
+use super::{meaningful_lines, parse_key};
+use eternaltcp_tls::{KeyError, PublicKey};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 20;
@@ -12,8 +13,8 @@ const MAX_FILE: u64 = 64 << 20;
 /// The start of a key revocation list (PROTOCOL.krl of OpenSSH).
 const KRL: &[u8] = b"SSHKRL\n\0";
 
-/// Returns whether `file`, with one public key per line, revokes `key`. Lines that are not keys are
-/// ignored, as in ssh. Blocks.
+/// Returns whether `file`, with one public key per line, revokes `key`. As for ssh, a line that is
+/// not a key, a comment or blank spoils the file: it may be meant for `key`. Blocks.
 ///
 /// # Errors
 /// The reason why the file gives no answer: then no server can be trusted.
@@ -40,11 +41,15 @@ pub(crate) fn is_revoked(file: &Path, key: &PublicKey) -> Result<bool, String> {
             &"is a key revocation list (KRL), which is not supported: list the public keys, one a line",
         ));
     }
-    let mut keys = bytes.split(|byte| *byte == b'\n').filter_map(|line| {
-        let text = std::str::from_utf8(line).ok()?.trim();
-        PublicKey::from_openssh(text).ok()
-    });
-    Ok(keys.any(|revoked| revoked == *key))
+    // A comment behind a key may have any encoding.
+    for (line, text) in meaningful_lines(&String::from_utf8_lossy(&bytes)) {
+        match parse_key(text) {
+            Ok(revoked) if revoked == *key => return Ok(true),
+            Ok(_) | Err(KeyError::Unsupported(_)) => {}
+            Err(_) => return Err(failed(&format!("has no public key on line {line}"))),
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -59,9 +64,17 @@ mod tests {
         let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
         assert!(is_revoked(&file, &key).unwrap_err().contains("cannot be read"));
         assert!(is_revoked(folder.path(), &key).unwrap_err().contains("not a regular file"));
-        std::fs::write(&file, format!("# old\n\nodd line \u{1}\n{key} of last year\r\n")).unwrap();
+        let rsa = super::super::test_keys::RSA;
+        let lines = format!("# old\n \r\n{rsa}\n  {key} of Andr");
+        std::fs::write(&file, [lines.as_bytes(), b"\xe9\r\n"].concat()).unwrap();
         assert_eq!(is_revoked(&file, &key), Ok(true));
         assert_eq!(is_revoked(&file, &other), Ok(false));
+        let fingerprint = key.fingerprint();
+        for odd in ["odd line", &fingerprint, "ssh-ed25519 AAAA", "no-pty ", "host ", "\u{feff}"] {
+            std::fs::write(&file, format!("{other}\n{odd}{key}\n")).unwrap();
+            let why = is_revoked(&file, &key).unwrap_err();
+            assert!(why.ends_with("has no public key on line 2"), "{odd}: {why}");
+        }
         std::fs::write(&file, [KRL, &[0; 40]].concat()).unwrap();
         assert!(is_revoked(&file, &key).unwrap_err().contains("one a line"));
     }
