@@ -77,7 +77,7 @@ fn a_first_contact_that_fails_says_why_and_what_to_do() {
         (answers(&[21, 3, 3, 0, 2, 2, 40]).to_string(), "not EternalTCP", "check host and port"),
         (answers(&[21, 3, 3, 0, 2, 2, 70]).to_string(), "not EternalTCP", "check host and port"),
         (serves(drop).to_string(), "during the TLS handshake", "check host and port"),
-        (silent.to_string(), "nothing was said", "check host and port"),
+        (silent.to_string(), "has sent nothing since", "check host and port"),
     ] {
         let line = complaint(&home, &["--server", &server]);
         assert!(line.contains(reason) && line.contains(advice), "{server}: {line}");

@@ -53,7 +53,7 @@ fn after_our_own_stop_the_peer_gets_a_grace() {
 }
 
 #[test]
-fn what_was_held_up_is_doubted_later_by_as_much() {
+fn a_delayed_packet_is_doubted_later_by_the_delay() {
     let tcp = |since: u64| PathReport {
         round_trip: Some((Duration::from_millis(1), Duration::ZERO)),
         unanswered_for: Some(Duration::from_millis(since)),
@@ -84,7 +84,7 @@ fn a_peer_that_gives_up_early_hears_more_often() {
 }
 
 #[test]
-fn no_peer_makes_heartbeats_come_too_often_or_too_seldom() {
+fn no_peer_makes_heartbeats_too_frequent_or_too_rare() {
     let second = Duration::from_secs(1);
     for told in [0, 1, 299].map(Duration::from_millis) {
         let mut liveness = liveness();
