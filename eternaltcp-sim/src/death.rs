@@ -328,10 +328,9 @@ impl World {
         let Some(pair) = session.socket.map(|socket| socket.cookie as usize) else { return };
         let app = &self.env.model.pairs[pair].apps[side];
         let (has_reset, is_told) = (app.has_reset, app.error_told);
-        // The suspicion was noted as a fact, or it was none.
-        let is_noted = session.has_failed || session.is_suspect && has_reset && is_told;
         let id = session.detached.state.id;
-        self.with_end(side, |end, env| match (is_noted, is_told) {
+        // A suspicion was judged by now: it was noted as a fact, or it was none.
+        self.with_end(side, |end, env| match (end.kept.has_failed(id), is_told) {
             (true, _) => end.drop_reset(env, id),
             (false, false) if has_reset => end.handle_application(env, pair),
             _ => {}

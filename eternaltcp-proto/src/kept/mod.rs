@@ -29,6 +29,13 @@ pub use store::{Call, Contents, Counts, PacketEntry, Piece, SessionRecord, Slot,
 #[must_use]
 pub struct Committed(());
 
+impl Committed {
+    /// Returns what a driver without a store has in its place.
+    pub const fn without_store() -> Self {
+        Self(())
+    }
+}
+
 /// Something that was put and is not so, and what it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stray {
@@ -100,6 +107,11 @@ impl<S: Store> Kept<S> {
     /// The store, for whoever plays the kernel.
     pub fn store_mut(&mut self) -> &mut S {
         &mut self.store
+    }
+
+    /// The store, for whoever ends it.
+    pub fn into_store(self) -> S {
+        self.store
     }
 
     /// Brings the store in step with the tunnel. To be called before anything is sent on
@@ -179,6 +191,11 @@ impl<S: Store> Kept<S> {
         self.store.clear_slot();
     }
 
+    /// Bytes came from a session's local socket before it was a session's.
+    pub fn note_read(&mut self, id: SessionId, payload: &Bytes) {
+        self.end_read(Reading(id), payload);
+    }
+
     /// It was read, and told an error. It tells that once: what follows looks like an
     /// end of stream.
     pub fn fail_read(&mut self, Reading(id): Reading) {
@@ -203,6 +220,17 @@ impl<S: Store> Kept<S> {
             self.store.put_written(id, after);
         }
         self.store.clear_slot();
+    }
+
+    /// It was written to, and told an error, as a read does.
+    pub fn fail_write(&mut self, Writing(id): Writing) {
+        self.fail_read(Reading(id));
+    }
+
+    /// Whether a session's local socket has told an error, to this program or to one before it.
+    #[must_use]
+    pub fn has_failed(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|mirror| mirror.counts.has_failed)
     }
 
     fn mirror(&mut self, id: SessionId) -> &mut Mirror {

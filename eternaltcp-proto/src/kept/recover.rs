@@ -68,6 +68,37 @@ impl<S: Store> Kept<S> {
         Some((kept, recovered))
     }
 
+    /// What a program that died now would be followed by, where that is not the tunnel: a check for
+    /// tests, after a commit.
+    #[must_use]
+    pub fn find_difference(&mut self, tunnel: &Tunnel) -> Option<String> {
+        let Some(Recovered { tunnel: state, sessions }) = recover(self.store.contents()) else {
+            return Some("nothing is kept".to_owned());
+        };
+        // The length of a packet that is not of data follows from what it says.
+        let boundary = |it: &Boundary| match it.kind {
+            Kind::Data => *it,
+            _ => Boundary { length: 0, ..*it },
+        };
+        let flat = |it: &DetachedSession| {
+            let boundaries: Vec<_> = it.boundaries.iter().map(boundary).collect();
+            (it.state.clone(), boundaries, it.payload.concat(), it.surplus)
+        };
+        let (is_state, is_sessions) = tunnel.export();
+        if state != is_state {
+            return Some(format!("{state:?} is kept of {is_state:?}"));
+        }
+        let kept: Vec<_> = sessions.iter().map(|it| flat(&it.detached)).collect();
+        let is: Vec<_> = is_sessions.iter().map(flat).collect();
+        let short = |all: &[(SessionState, Vec<Boundary>, Vec<u8>, u64)]| {
+            let one = |it: &(SessionState, Vec<Boundary>, Vec<u8>, u64)| {
+                format!("{:?}, {:?}, {} bytes, {} ahead", it.0, it.1, it.2.len(), it.3)
+            };
+            all.iter().map(one).collect::<Vec<_>>()
+        };
+        (kept != is).then(|| format!("{:#?} is kept of {:#?}", short(&kept), short(&is)))
+    }
+
     /// Makes the tunnel that was recovered, and keeps it from here on.
     ///
     /// # Errors
@@ -101,7 +132,9 @@ impl<S: Store> Kept<S> {
         let Counts { consumed, written, .. } = settled(Some(slot), counts, id);
         match slot.call {
             Call::Read(before) if is_unnoted(slot, counts) => {
-                self.store.put_piece(id, before, &slot.landed);
+                if has_landed(slot) {
+                    self.store.put_piece(id, before, &slot.landed);
+                }
                 self.store.put_consumed(id, consumed);
             }
             Call::Write(_) if is_unnoted(slot, counts) => self.store.put_written(id, written),
@@ -141,12 +174,17 @@ impl Noted {
 /// Whether a call has moved something that is not in the counts yet.
 fn is_unnoted(slot: &Slot, counts: &BTreeMap<SessionId, Counts>) -> bool {
     let counts = counts.get(&slot.session).copied().unwrap_or_default();
-    let is_whole = |count| u32::try_from(slot.landed.len()) == Ok(count);
-    match (slot.call, slot.count) {
-        (Call::Read(before), Some(count)) => before == counts.consumed && is_whole(count),
-        (Call::Write(before), Some(_)) => before == counts.written,
-        (_, None) => false,
-    }
+    slot.count.is_some()
+        && match slot.call {
+            Call::Read(before) => before == counts.consumed,
+            Call::Write(before) => before == counts.written,
+        }
+}
+
+/// Whether the bytes are there that a read has taken from its socket. Without them there is a gap in
+/// the stream.
+fn has_landed(slot: &Slot) -> bool {
+    slot.count.is_some_and(|count| u32::try_from(slot.landed.len()) == Ok(count))
 }
 
 /// The bytes that a session's local socket gave and took, including the call that was in progress.
@@ -167,7 +205,7 @@ fn settled(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: Sessio
 /// missing is reset, and no other.
 fn recover(contents: Contents) -> Option<Recovered> {
     let Contents { tunnel, sessions, packets, mut pieces, counts, slot } = contents;
-    if let Some(slot) = slot.as_ref().filter(|slot| is_unnoted(slot, &counts))
+    if let Some(slot) = slot.as_ref().filter(|slot| is_unnoted(slot, &counts) && has_landed(slot))
         && let Call::Read(offset) = slot.call
     {
         let (session, payload) = (slot.session, slot.landed.clone());
@@ -309,3 +347,7 @@ fn fail(mut state: SessionState) -> DetachedSession {
     state.abort.get_or_insert(reset);
     DetachedSession { state, boundaries, payload: Vec::new(), surplus: 0 }
 }
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;
