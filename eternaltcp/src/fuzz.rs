@@ -27,6 +27,13 @@ fn key() -> Option<PublicKey> {
     PublicKey::from_openssh(KEY).ok()
 }
 
+/// A store of a tunnel with several sessions, with words changed as `data` says.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn store(data: &[u8]) -> bool {
+    crate::store::damaged(data)
+}
+
 /// The text of an `authorized_keys` file.
 #[must_use]
 pub fn authorized_keys(data: &[u8]) -> bool {

@@ -177,6 +177,9 @@ pub mod server;
 mod session;
 mod spans;
 pub mod status;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod store;
 mod target;
 mod waiting;
 

@@ -21,6 +21,13 @@ const BODIES: [Body; 9] = [
 ];
 
 #[test]
+#[cfg(target_os = "linux")]
+fn no_damage_of_a_store_makes_the_next_program_panic() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    fuzz::seeded::run(fuzz::store, &corpus.join("store"), 1000);
+}
+
+#[test]
 fn no_bytes_make_a_parser_or_tls_panic_or_grow() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
     for (body, name, runs) in BODIES {

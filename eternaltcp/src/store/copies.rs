@@ -1,0 +1,193 @@
+//! Records that change all at once.
+//!
+//! A record has two copies, each with the generation of the commit that wrote it. The tunnel's
+//! record has the generation that was committed last: of the copies up to it, the newer one counts.
+//! So one word makes the copies of a whole commit count.
+
+use bytes::Bytes;
+use eternaltcp_proto::Digest;
+
+use super::memory::Memory;
+use super::payload::{Cell, Home, Payload};
+
+/// The words of a copy: its generation, its checksum, how long it is, and where it is if it is too
+/// long for the record.
+const GENERATION: usize = 0;
+const CHECKSUM: usize = 8;
+const LENGTH: usize = 16;
+const PLACE: usize = 24;
+const BODY: usize = 32;
+
+/// The length of a copy that says that there is no record any more.
+const GONE: u64 = u64::MAX;
+
+/// The most bytes of a record.
+const MAX_BODY: u64 = 16 * 1024;
+
+/// A record's two copies.
+#[derive(Debug)]
+pub(super) struct Copies {
+    /// Where the first one begins.
+    at: usize,
+    /// Bytes of one copy.
+    size: usize,
+    /// Which of them counts.
+    current: Option<usize>,
+    /// Which of them will count.
+    staged: Option<usize>,
+    /// What does not fit the record.
+    beside: [Option<Home>; 2],
+}
+
+/// What a copy says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    /// This is the record.
+    Body(Vec<u8>),
+    /// There is no record any more.
+    Gone,
+}
+
+impl Copies {
+    /// Returns the copies of a record that is new.
+    pub(super) fn begin(memory: &Memory, at: usize, size: usize) -> Self {
+        let copies = Self::of(at, size);
+        (0..2).for_each(|copy| memory.set_first(copies.start(copy) + GENERATION, 0));
+        copies
+    }
+
+    fn of(at: usize, size: usize) -> Self {
+        Self { at, size, current: None, staged: None, beside: [None, None] }
+    }
+
+    /// Returns the copies of a record that a program before this one has left. A copy that was not
+    /// committed is gone for good.
+    pub(super) fn find(
+        memory: &Memory,
+        at: usize,
+        size: usize,
+        committed: u64,
+        mut part: impl FnMut(u64, usize) -> Option<Bytes>,
+    ) -> Self {
+        let mut copies = Self::of(at, size);
+        let mut newest = 0;
+        for copy in 0..2 {
+            let start = copies.start(copy);
+            let generation = memory.get(start + GENERATION);
+            if generation > committed {
+                memory.set_first(start + GENERATION, 0);
+                continue;
+            }
+            let length = memory.get(start + LENGTH);
+            if copies.is_beside(length) && length <= MAX_BODY {
+                let bytes = part(memory.get(start + PLACE), length as usize);
+                copies.beside[copy] = bytes.map(Home::Found);
+            }
+            if generation > newest {
+                (newest, copies.current) = (generation, Some(copy));
+            }
+        }
+        copies
+    }
+
+    /// Writes what is to count once `generation` is committed. Returns whether there was memory for
+    /// it; without, what counted before still does.
+    pub(super) fn stage(
+        &mut self,
+        memory: &Memory,
+        payload: &mut Payload,
+        generation: u64,
+        said: &Said,
+    ) -> bool {
+        let copy = self.staged.unwrap_or_else(|| self.current.map_or(0, |current| 1 - current));
+        let start = self.start(copy);
+        // What is there counts no more: the other one is newer, or there was none.
+        memory.set_first(start + GENERATION, 0);
+        if let Some(Home::Cell(cell)) = self.beside[copy].take() {
+            payload.free(cell);
+        }
+        let (length, body): (u64, &[u8]) = match said {
+            Said::Gone => (GONE, &[]),
+            Said::Body(body) => (body.len() as u64, body),
+        };
+        let mut place = 0;
+        if !self.is_beside(length) {
+            memory.words.store(start + BODY, body);
+        } else if let Some(cell) = payload.keep(body) {
+            place = cell.place();
+            self.beside[copy] = Some(Home::Cell(cell));
+        } else {
+            return false;
+        }
+        memory.words.store(start + PLACE, &place.to_ne_bytes());
+        memory.words.store(start + LENGTH, &length.to_ne_bytes());
+        let checksum = checksum(generation, length, body);
+        memory.words.store(start + CHECKSUM, &checksum.to_ne_bytes());
+        memory.set(start + GENERATION, generation);
+        self.staged = Some(copy);
+        true
+    }
+
+    /// Makes what was staged count: its generation is committed.
+    pub(super) fn commit(&mut self) {
+        self.current = self.staged.take().or(self.current);
+    }
+
+    /// Forgets what was staged.
+    pub(super) fn unstage(&mut self, memory: &Memory) {
+        if let Some(copy) = self.staged.take() {
+            memory.set_first(self.start(copy) + GENERATION, 0);
+        }
+    }
+
+    /// Returns what the copy that counts says; `None` if there is none, or it is damaged.
+    pub(super) fn read(&self, memory: &Memory, payload: &mut Payload) -> Option<Said> {
+        let copy = self.current?;
+        let start = self.start(copy);
+        let (generation, length) = (memory.get(start + GENERATION), memory.get(start + LENGTH));
+        let body = if length == GONE {
+            Vec::new()
+        } else if self.is_beside(length) {
+            let home = self.beside[copy].as_ref().filter(|_| length <= MAX_BODY)?;
+            payload.read(home, length as usize)?
+        } else {
+            let mut body = vec![0; length as usize];
+            memory.words.load(start + BODY, &mut body);
+            body
+        };
+        if memory.get(start + CHECKSUM) != checksum(generation, length, &body) {
+            return None;
+        }
+        Some(if length == GONE { Said::Gone } else { Said::Body(body) })
+    }
+
+    /// Gives back what does not fit the record.
+    pub(super) fn end(&mut self, payload: &mut Payload) {
+        for home in &mut self.beside {
+            if let Some(Home::Cell(cell)) = home.take() {
+                payload.free(cell);
+            }
+        }
+    }
+
+    /// Returns whether a body of this length is not in the record itself.
+    fn is_beside(&self, length: u64) -> bool {
+        length != GONE && length > (self.size - BODY) as u64
+    }
+
+    fn start(&self, copy: usize) -> usize {
+        self.at + copy * self.size
+    }
+}
+
+fn checksum(generation: u64, length: u64, body: &[u8]) -> u64 {
+    let begin = Digest::new(generation.wrapping_mul(31).wrapping_add(length));
+    begin.after(body).get()
+}
+
+/// A cell that only one copy has.
+impl Cell {
+    fn place(&self) -> u64 {
+        super::slot::place(self.block(), self.at())
+    }
+}

@@ -1,0 +1,246 @@
+//! Where the tables are in the store's memory.
+//!
+//! The header says it for each table, so that a program finds what another version has written. A
+//! reader uses what it knows of a record; what a shorter record lacks is zero, which is always the
+//! default.
+
+use super::format::{self, Unreadable};
+
+/// Bytes of the header.
+const HEADER: usize = 4096;
+
+/// The first bytes of the header.
+const MAGIC: u64 = u64::from_le_bytes(*b"ETCPKEPT");
+
+/// Where the header has what.
+const FORMAT: usize = 8;
+const NEEDS: usize = 16;
+const LENGTH: usize = 24;
+const CALLS: usize = 32;
+const BLOCK_SIZE: usize = 40;
+const TABLES: usize = 64;
+
+/// Bytes of the header for each table.
+const TABLE: usize = 32;
+
+/// The tables, in the order of the header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Tunnels,
+    Sessions,
+    Pieces,
+    Packets,
+    Slots,
+}
+
+/// All of them, each with the length of a record.
+const KINDS: [(Kind, usize); 5] = [
+    (Kind::Tunnels, 1024),
+    (Kind::Sessions, 512),
+    (Kind::Pieces, 32),
+    (Kind::Packets, 16),
+    (Kind::Slots, 64),
+];
+
+/// How much a store has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Tunnels.
+    pub tunnels: u32,
+    /// Sessions of all tunnels.
+    pub sessions: u32,
+    /// Runs of payload of all sessions.
+    pub pieces: u32,
+    /// Numbered packets of all sessions.
+    pub packets: u32,
+    /// Bytes of payload of all sessions.
+    pub payload: u64,
+}
+
+impl Size {
+    /// Returns the size for tunnels that hold at most `held` bytes in all, with their charges for
+    /// packets and sessions. Memory is taken only for what is used.
+    #[must_use]
+    pub fn for_held(held: u64, tunnels: u32, sessions: u32) -> Self {
+        let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX).min(MAX_ENTRIES);
+        // A session has a piece that grows, whatever it holds; others have 512 bytes at least.
+        let pieces = bounded(held / 512 + u64::from(sessions));
+        let packets = bounded(held / eternaltcp_proto::PACKET_CHARGE + u64::from(sessions));
+        Self { tunnels, sessions, pieces, packets, payload: 2 * held }
+    }
+
+    fn capacity(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Tunnels | Kind::Slots => self.tunnels,
+            Kind::Sessions => self.sessions,
+            Kind::Pieces => self.pieces,
+            Kind::Packets => self.packets,
+        }
+    }
+}
+
+/// The most records of a table.
+pub(super) const MAX_ENTRIES: u32 = 1 << 24;
+
+/// The place of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    /// Where the header has it.
+    pub(super) entry: usize,
+    offset: usize,
+    stride: usize,
+    pub(super) capacity: u32,
+}
+
+impl Place {
+    /// Returns where a record begins.
+    pub(super) fn at(&self, index: u32) -> usize {
+        self.offset + self.stride * index as usize
+    }
+
+    /// Returns where the header says how many records were ever used.
+    pub(super) fn mark(&self) -> usize {
+        self.entry + 24
+    }
+}
+
+/// The places of all tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    places: [Place; KINDS.len()],
+    /// Bytes of all tables.
+    pub(super) length: usize,
+    /// Places for noted calls.
+    pub(super) calls: usize,
+}
+
+impl Layout {
+    pub(super) fn new(size: &Size) -> Self {
+        let mut length = HEADER;
+        let mut index = 0;
+        let places = KINDS.map(|(kind, stride)| {
+            let capacity = size.capacity(kind).min(MAX_ENTRIES);
+            let entry = TABLES + TABLE * index;
+            let place = Place { entry, offset: length, stride, capacity };
+            // Tables begin with a page: one that is not used takes no memory.
+            length = (length + stride * capacity as usize).next_multiple_of(HEADER);
+            index += 1;
+            place
+        });
+        Self { places, length, calls: size.tunnels as usize }
+    }
+
+    pub(super) fn place(&self, kind: Kind) -> Place {
+        self.places[kind as usize]
+    }
+
+    /// Returns the words of the header, each with its place. The first one makes it valid.
+    pub(super) fn header(&self, block_size: usize) -> Vec<(usize, u64)> {
+        let mut words = vec![
+            (FORMAT, format::CURRENT),
+            (NEEDS, 0),
+            (LENGTH, self.length as u64),
+            (CALLS, self.calls as u64),
+            (BLOCK_SIZE, block_size as u64),
+        ];
+        for place in &self.places {
+            let values = [place.offset as u64, place.stride as u64, place.capacity.into()];
+            words.extend((0..).step_by(8).map(|at| place.entry + at).zip(values));
+        }
+        words.push((0, MAGIC));
+        words
+    }
+
+    /// Reads the header that another program has written.
+    pub(super) fn read(bytes: &[u8], block_size: usize) -> Result<Self, Unreadable> {
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at + 8).and_then(|it| it.try_into().ok());
+            bytes.map(u64::from_ne_bytes).ok_or(Unreadable::Damaged)
+        };
+        let number = |at| usize::try_from(word(at)?).map_err(|_| Unreadable::Damaged);
+        if word(0)? != MAGIC {
+            return Err(Unreadable::Damaged);
+        }
+        format::check(word(FORMAT)?, word(NEEDS)?)?;
+        let (length, calls) = (number(LENGTH)?, number(CALLS)?);
+        let mut places = Vec::with_capacity(KINDS.len());
+        for (index, (_, known)) in KINDS.iter().enumerate() {
+            let entry = TABLES + TABLE * index;
+            let (offset, stride) = (number(entry)?, number(entry + 8)?);
+            let capacity = u32::try_from(word(entry + 16)?).map_err(|_| Unreadable::Damaged)?;
+            let size = stride.checked_mul(capacity as usize);
+            let end = size.and_then(|size| size.checked_add(offset));
+            let is_inside = end.is_some_and(|end| end <= length) && offset >= HEADER;
+            let is_whole = stride >= *known && (stride | offset).is_multiple_of(8);
+            if !is_inside || !is_whole || capacity > MAX_ENTRIES {
+                return Err(Unreadable::Damaged);
+            }
+            places.push(Place { entry, offset, stride, capacity });
+        }
+        let places = places.try_into().map_err(|_| Unreadable::Damaged)?;
+        let layout = Self { places, length, calls };
+        let [tunnels, slots] = [Kind::Tunnels, Kind::Slots].map(|it| layout.place(it).capacity);
+        let is_whole = slots >= tunnels && calls >= tunnels as usize;
+        let is_known = is_whole && number(BLOCK_SIZE)? == block_size;
+        if is_known { Ok(layout) } else { Err(Unreadable::Damaged) }
+    }
+}
+
+/// Bytes of the header, of which [`Layout::read`] makes a layout.
+pub(super) const HEADER_LENGTH: usize = TABLES + TABLE * KINDS.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::BLOCK;
+
+    const SIZE: Size =
+        Size { tunnels: 3, sessions: 10, pieces: 100, packets: 1000, payload: 1 << 20 };
+
+    fn bytes(layout: &Layout) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_LENGTH];
+        for (at, word) in layout.header(BLOCK) {
+            bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_header_says_where_the_tables_are() {
+        let layout = Layout::new(&SIZE);
+        assert_eq!(Layout::read(&bytes(&layout), BLOCK), Ok(layout));
+    }
+
+    #[test]
+    fn tables_do_not_overlap() {
+        let layout = Layout::new(&SIZE);
+        for pair in layout.places.windows(2) {
+            assert!(pair[0].at(pair[0].capacity) <= pair[1].at(0));
+        }
+        let last = layout.places[4];
+        assert!(last.at(last.capacity) <= layout.length && HEADER_LENGTH <= HEADER);
+    }
+
+    #[test]
+    fn a_damaged_header_is_refused() {
+        let good = bytes(&Layout::new(&SIZE));
+        for at in (0..HEADER_LENGTH).step_by(8) {
+            for value in [u64::MAX, 1, 1 << 40] {
+                let mut bad = good.clone();
+                bad[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+                if let Ok(layout) = Layout::read(&bad, BLOCK) {
+                    let ends = layout.places.iter().map(|place| place.at(place.capacity));
+                    assert!(ends.max().is_some_and(|end| end <= layout.length), "{at}, {value}");
+                }
+            }
+        }
+        assert_eq!(Layout::read(&good[..TABLES + 8], BLOCK), Err(Unreadable::Damaged));
+        assert_eq!(Layout::read(&good, BLOCK / 2), Err(Unreadable::Damaged));
+    }
+
+    #[test]
+    fn a_store_for_much_memory_is_bounded() {
+        let size = Size::for_held(1 << 50, 1000, 1 << 18);
+        assert_eq!((size.pieces, size.packets), (MAX_ENTRIES, MAX_ENTRIES));
+    }
+}

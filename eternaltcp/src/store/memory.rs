@@ -1,0 +1,167 @@
+//! The memory of all tunnels: its files, and the records and blocks that are free.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use eternaltcp_sys::{Blocks, Words};
+
+use super::BLOCK;
+use super::format::Unreadable;
+use super::layout::{HEADER_LENGTH, Kind, Layout, Size};
+use super::tables::{Entries, Table};
+use super::tunnel::TunnelStore;
+
+/// Blocks of a tunnel that are in use in part: the one that is read into, and one for each size of
+/// small pieces.
+const PARTIAL: u64 = 4;
+
+/// The memory of all tunnels. It is cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StoreMemory(pub(super) Arc<Memory>);
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) words: Words,
+    pub(super) blocks: Blocks,
+    pub(super) tunnels: Table,
+    pub(super) sessions: Table,
+    pub(super) pieces: Table,
+    pub(super) packets: Table,
+    layout: Layout,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not one that this version reads.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+impl StoreMemory {
+    /// Creates a store with nothing in it.
+    ///
+    /// # Errors
+    /// The system has no such memory, or no address for as much.
+    pub fn create(size: &Size) -> io::Result<Self> {
+        let layout = Layout::new(size);
+        let count = size.payload.div_ceil(BLOCK as u64) + PARTIAL * u64::from(size.tunnels);
+        let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let blocks = Blocks::create(c"etcp-payload", BLOCK, count)?;
+        let words = Words::create(c"etcp-tables", layout.length, layout.calls)?;
+        for (at, word) in layout.header(BLOCK) {
+            words.word(at).store(word, Ordering::Release);
+        }
+        Ok(Self::new(words, blocks, layout))
+    }
+
+    /// Opens the files of a store that another program has made.
+    ///
+    /// # Errors
+    /// They are damaged, or of a version that this one does not read.
+    pub fn open(tables: OwnedFd, payload: OwnedFd) -> Result<Self, OpenError> {
+        let tables = File::from(tables);
+        let mut header = [0; HEADER_LENGTH];
+        tables.read_exact_at(&mut header, 0)?;
+        let layout = Layout::read(&header, BLOCK)?;
+        let words = Words::open(tables.into(), layout.length, layout.calls)?;
+        Ok(Self::new(words, Blocks::open(payload, BLOCK)?, layout))
+    }
+
+    fn new(words: Words, blocks: Blocks, layout: Layout) -> Self {
+        let table = |kind| Table::new(layout.place(kind));
+        let (tunnels, sessions) = (table(Kind::Tunnels), table(Kind::Sessions));
+        let (pieces, packets) = (table(Kind::Pieces), table(Kind::Packets));
+        Self(Arc::new(Memory { words, blocks, tunnels, sessions, pieces, packets, layout }))
+    }
+
+    /// Returns its files: that of the tables, and that of the payload.
+    #[must_use]
+    pub fn files(&self) -> [BorrowedFd<'_>; 2] {
+        [self.0.words.file(), self.0.blocks.file()]
+    }
+
+    /// Returns the place for a new tunnel, if there is one.
+    #[must_use]
+    pub fn new_tunnel(&self) -> Option<TunnelStore> {
+        TunnelStore::begin(&self.0)
+    }
+
+    /// Returns the tunnels that a program before this one has left. To be called once, before the
+    /// first new tunnel.
+    #[must_use]
+    pub fn recover(&self) -> Vec<TunnelStore> {
+        let Memory { words, tunnels, sessions, pieces, packets, .. } = &*self.0;
+        [tunnels, sessions, pieces, packets].into_iter().for_each(|table| table.reload(words));
+        let stores = super::recover::recover(&self.0);
+        let (whole, damaged): (Vec<_>, _) = stores.into_iter().partition(TunnelStore::is_whole);
+        damaged.into_iter().for_each(TunnelStore::end);
+        whole
+    }
+
+    /// Gives memory back to the system that was not needed since the last call.
+    pub fn trim(&self) {
+        self.0.blocks.trim();
+    }
+}
+
+impl StoreMemory {
+    /// Returns where the words are that were ever used.
+    pub(super) fn used_words(&self) -> Vec<usize> {
+        let Memory { tunnels, sessions, pieces, packets, .. } = &*self.0;
+        let mut all: Vec<_> = (0..HEADER_LENGTH).step_by(8).collect();
+        for (table, stride) in [(tunnels, 1024), (sessions, 512), (pieces, 32), (packets, 16)] {
+            for index in 0..table.mark() {
+                all.extend((table.at(index)..table.at(index) + stride).step_by(8));
+            }
+        }
+        (0..tunnels.mark()).for_each(|it| all.extend((self.0.slot(it)..).step_by(8).take(4)));
+        all
+    }
+}
+
+impl Memory {
+    pub(super) fn get(&self, at: usize) -> u64 {
+        self.words.word(at).load(Ordering::Acquire)
+    }
+
+    /// Writes a word, after everything that was written before.
+    pub(super) fn set(&self, at: usize, word: u64) {
+        self.words.word(at).store(word, Ordering::Release);
+    }
+
+    /// Writes a word before everything that is written later.
+    pub(super) fn set_first(&self, at: usize, word: u64) {
+        self.set(at, word);
+        // A death stops the program between two instructions: their order is all that counts.
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Returns where a tunnel's slot begins.
+    pub(super) fn slot(&self, tunnel: u32) -> usize {
+        self.layout.place(Kind::Slots).at(tunnel)
+    }
+
+    /// Clears a record, and lets others have it.
+    pub(super) fn clear(&self, entries: &mut Entries, index: u32) {
+        let at = self.table(entries.kind()).at(index);
+        self.set_first(at, 0);
+        entries.give(self, index);
+    }
+
+    pub(super) fn table(&self, kind: Kind) -> &Table {
+        match kind {
+            Kind::Tunnels | Kind::Slots => &self.tunnels,
+            Kind::Sessions => &self.sessions,
+            Kind::Pieces => &self.pieces,
+            Kind::Packets => &self.packets,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The store: memory that outlives the program, with what it takes to go on with its tunnels.
+//!
+//! There are two files in memory: one of tables, whose records have a fixed length, and one of
+//! payload, which has no format. A record is valid when its first word is not zero; that word is
+//! written last and cleared first. There are no links between records that a death could leave half
+//! made: whoever opens the store reads each table from its beginning, and sorts what it finds.
+//!
+//! One [`StoreMemory`] serves all tunnels of a process. Each of them has a [`TunnelStore`] of its
+//! own, with records and blocks that no other tunnel uses, so that tunnels on several threads do
+//! not wait for each other.
+
+#[cfg(all(feature = "client", feature = "server"))]
+mod body;
+mod copies;
+mod format;
+mod layout;
+mod memory;
+#[cfg(all(feature = "client", feature = "server"))]
+mod pair;
+mod payload;
+mod pieces;
+mod record;
+mod recover;
+mod session;
+mod slot;
+mod tables;
+mod tunnel;
+
+pub use format::Unreadable;
+pub use layout::Size;
+pub use memory::{OpenError, StoreMemory};
+pub use tunnel::TunnelStore;
+
+#[cfg(all(feature = "client", feature = "server"))]
+pub(crate) use body::damaged;
+
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// A block's size.
+pub(crate) const BLOCK: usize = crate::memory::BLOCK;
+
+/// How long memory that is not needed stays at least.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The store of this process, if it has one.
+static OF_PROCESS: OnceLock<StoreMemory> = OnceLock::new();
+
+/// Makes this the store of the process: tunnels that begin later are kept in it. Returns whether
+/// there was none before.
+pub fn install(memory: StoreMemory) -> bool {
+    OF_PROCESS.set(memory).is_ok()
+}
+
+/// Returns the place for a new tunnel in the store of the process.
+pub(crate) fn new_tunnel() -> Option<TunnelStore> {
+    OF_PROCESS.get()?.new_tunnel()
+}
+
+/// Gives memory back to the system that no tunnel has needed for a while: at most once in a second.
+pub(crate) fn trim() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let (Some(memory), Ok(mut last)) = (OF_PROCESS.get(), LAST.try_lock()) else { return };
+    if last.is_none_or(|last| last.elapsed() >= PAUSE) {
+        *last = Some(Instant::now());
+        memory.trim();
+    }
+}
+
+#[cfg(all(feature = "client", feature = "server"))]
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! The payload of one session: runs of bytes, each with its place in the stream.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::memory::Memory;
+use super::payload::{Home, Payload};
+use super::slot::place;
+use super::tables::Entries;
+
+/// The words of a piece. The first one is the session's record and the length.
+const OFFSET: usize = 8;
+const PLACE: usize = 16;
+
+/// One run of bytes.
+#[derive(Debug)]
+struct Piece {
+    entry: u32,
+    offset: u64,
+    length: u32,
+    home: Home,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.offset + u64::from(self.length)
+    }
+}
+
+/// A session's payload, in order.
+#[derive(Debug, Default)]
+pub(super) struct Pieces(VecDeque<Piece>);
+
+/// What a piece's record says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// The session's record.
+    pub(super) owner: u32,
+    pub(super) length: u32,
+    pub(super) offset: u64,
+    pub(super) place: u64,
+}
+
+/// Returns what a record says; `None` if it is not valid.
+pub(super) fn read(memory: &Memory, entry: u32) -> Option<Said> {
+    let at = memory.pieces.at(entry);
+    let word = memory.get(at);
+    let owner = u32::try_from((word >> 32).checked_sub(1)?).ok()?;
+    let (offset, place) = (memory.get(at + OFFSET), memory.get(at + PLACE));
+    Some(Said { owner, length: word as u32, offset, place })
+}
+
+fn first_word(owner: u32, length: u32) -> u64 {
+    (u64::from(owner) + 1) << 32 | u64::from(length)
+}
+
+impl Pieces {
+    /// Adds what a program before this one has left.
+    pub(super) fn push_found(&mut self, entry: u32, offset: u64, bytes: Bytes) {
+        let length = u32::try_from(bytes.len()).unwrap_or(0);
+        self.0.push_back(Piece { entry, offset, length, home: Home::Found(bytes) });
+    }
+
+    /// Puts them in the order of the stream.
+    pub(super) fn sort(&mut self) {
+        self.0.make_contiguous().sort_by_key(|piece| (piece.offset, piece.length));
+    }
+
+    /// Keeps bytes of the session with the record `owner`. Without memory for them it does not: then
+    /// there is a gap.
+    pub(super) fn put(
+        &mut self,
+        memory: &Memory,
+        payload: &mut Payload,
+        entries: &mut Entries,
+        owner: u32,
+        offset: u64,
+        bytes: &Bytes,
+    ) {
+        if let Some((block, at)) = payload.place_of(bytes) {
+            let home = Home::Read(bytes.clone());
+            let length = bytes.len();
+            self.begin(memory, entries, owner, (offset, length), place(block, at), home);
+            return;
+        }
+        let (mut offset, mut rest) = (offset, &bytes[..]);
+        while !rest.is_empty() {
+            let taken = self.append(memory, payload, owner, offset, rest);
+            let taken = if taken > 0 {
+                taken
+            } else {
+                let class = self.next_class(rest.len());
+                let Some(cell) = payload.cell(class) else { return };
+                let taken = rest.len().min(cell.size());
+                payload.write(&cell, 0, &rest[..taken]);
+                let at = place(cell.block(), cell.at());
+                if let Some(Home::Cell(cell)) =
+                    self.begin(memory, entries, owner, (offset, taken), at, Home::Cell(cell))
+                {
+                    return payload.free(cell);
+                }
+                taken
+            };
+            (offset, rest) = (offset + taken as u64, &rest[taken..]);
+        }
+    }
+
+    /// Returns the size of the next cell: a stream of small pieces gets larger ones.
+    fn next_class(&self, length: usize) -> usize {
+        match self.0.back() {
+            Some(Piece { home: Home::Cell(cell), .. }) => cell.next_class(),
+            _ if length > 4096 => 2,
+            _ if length > 512 => 1,
+            _ => 0,
+        }
+    }
+
+    /// Lets the last piece grow, if that has room. Returns by how much it did.
+    fn append(
+        &mut self,
+        memory: &Memory,
+        payload: &mut Payload,
+        owner: u32,
+        offset: u64,
+        bytes: &[u8],
+    ) -> usize {
+        let Some(last) = self.0.back_mut().filter(|last| last.end() == offset) else { return 0 };
+        let Home::Cell(cell) = &last.home else { return 0 };
+        let taken = bytes.len().min(cell.size() - last.length as usize);
+        if taken > 0 {
+            payload.write(cell, last.length as usize, &bytes[..taken]);
+            last.length += taken as u32;
+            memory.set(memory.pieces.at(last.entry), first_word(owner, last.length));
+        }
+        taken
+    }
+
+    /// Adds a piece. Returns its home if there is no record for it.
+    fn begin(
+        &mut self,
+        memory: &Memory,
+        entries: &mut Entries,
+        owner: u32,
+        (offset, length): (u64, usize),
+        place: u64,
+        home: Home,
+    ) -> Option<Home> {
+        let Some(entry) = entries.take(memory) else { return Some(home) };
+        let at = memory.pieces.at(entry);
+        let length = length as u32;
+        memory.set(at + OFFSET, offset);
+        memory.set(at + PLACE, place);
+        memory.set(at, first_word(owner, length));
+        self.0.push_back(Piece { entry, offset, length, home });
+        None
+    }
+
+    /// Forgets the pieces that end before `offset`.
+    pub(super) fn free(
+        &mut self,
+        memory: &Memory,
+        payload: &mut Payload,
+        entries: &mut Entries,
+        offset: u64,
+    ) {
+        while let Some(piece) = self.0.pop_front_if(|piece| piece.end() <= offset) {
+            memory.clear(entries, piece.entry);
+            if let Home::Cell(cell) = piece.home {
+                payload.free(cell);
+            }
+        }
+    }
+
+    /// Returns all of them, each with its place in the stream.
+    pub(super) fn read(&self, payload: &mut Payload) -> Vec<(u64, Bytes)> {
+        let read = |piece: &Piece| {
+            let bytes = match &piece.home {
+                Home::Read(bytes) | Home::Found(bytes) => bytes.clone(),
+                cell => payload.read(cell, piece.length as usize)?.into(),
+            };
+            Some((piece.offset, bytes))
+        };
+        self.0.iter().filter_map(read).collect()
+    }
+}

@@ -1,0 +1,294 @@
+//! A tunnel's and a session's state as bytes.
+//!
+//! The fields follow each other in a fixed order. Fields that later versions add come last: a reader
+//! that does not know them stops before them, and a reader that misses them uses zero.
+
+use bytes::Bytes;
+use eternaltcp_proto::kept::{SessionRecord, SocketId};
+use eternaltcp_proto::{
+    Cause, CleanText, Closing, Digest, Epoch, Kind, OpeningState, ReceivePhase, ReceivingState,
+    Reset, SendPhase, SendingState, Seq, SessionId, SessionState, Settings, Side, TunnelId,
+    TunnelState,
+};
+use std::time::Duration;
+
+/// Bytes of which no record can be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Malformed;
+
+type Result<T> = std::result::Result<T, Malformed>;
+
+/// Writes fields.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn reset(&mut self, reset: &Reset) {
+        self.u32(reset.cause.code());
+        self.bytes(reset.detail.as_bytes());
+    }
+}
+
+/// Reads fields. What is missing at the end is zero, but for bytes of a given length.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut array = [0; N];
+        let (known, rest) = self.0.split_at(self.0.len().min(N));
+        array[..known.len()].copy_from_slice(known);
+        self.0 = rest;
+        array
+    }
+
+    fn u8(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8]> {
+        let length = self.u32() as usize;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn reset(&mut self) -> Result<Reset> {
+        let cause = Cause::from_code(self.u32());
+        Ok(Reset { cause, detail: CleanText::from_bytes(self.bytes()?) })
+    }
+}
+
+/// Returns a tunnel's state as bytes.
+pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.u8(match state.side {
+        Side::Client => 1,
+        Side::Server => 2,
+    });
+    writer.u8(state.id.is_some().into());
+    writer.0.extend_from_slice(&state.id.map_or([0; 16], |id| id.0));
+    writer.u64(state.epoch.0);
+    writer.u32(state.next_id.map_or(0, SessionId::get));
+    writer.u32(state.peer_id.map_or(0, SessionId::get));
+    writer.u8(state.peer.is_some().into());
+    let none = Duration::ZERO;
+    let peer = state.peer.as_ref();
+    let durations = peer.map_or([none; 2], |it| [it.dead_after, it.keep_detached]);
+    for duration in durations {
+        writer.u64(duration.as_secs());
+        writer.u32(duration.subsec_nanos());
+    }
+    writer.u64(peer.map_or(0, |it| it.tunnel_limit));
+    writer.u64(peer.map_or(0, |it| it.session_limit));
+    writer.u64(state.tunnel_limit);
+    writer.u64(state.session_limit);
+    // Zero is none.
+    writer.u64(state.closing.map_or(0, |closing| u64::from(closing.code()) + 1));
+    writer.0
+}
+
+/// Returns the state that [`encode_tunnel`] has written.
+pub(super) fn decode_tunnel(bytes: &[u8]) -> Result<TunnelState> {
+    let mut reader = Reader(bytes);
+    let side = match reader.u8() {
+        1 => Side::Client,
+        2 => Side::Server,
+        _ => return Err(Malformed),
+    };
+    let (has_id, id) = (reader.u8() > 0, TunnelId(reader.array()));
+    let epoch = Epoch(reader.u64());
+    let (next_id, peer_id) = (SessionId::new(reader.u32()), SessionId::new(reader.u32()));
+    let has_peer = reader.u8() > 0;
+    let mut duration = || Duration::from_secs(reader.u64()).saturating_add(nanos(reader.u32()));
+    let (dead_after, keep_detached) = (duration(), duration());
+    let (tunnel_limit, session_limit) = (reader.u64(), reader.u64());
+    let peer = Settings { dead_after, tunnel_limit, session_limit, keep_detached };
+    let (tunnel_limit, session_limit) = (reader.u64(), reader.u64());
+    let closing = reader.u64().checked_sub(1).map(u32::try_from).transpose();
+    let closing = closing.map_err(|_| Malformed)?.map(Closing::from_code);
+    let (id, peer) = (has_id.then_some(id), has_peer.then_some(peer));
+    Ok(TunnelState {
+        side,
+        id,
+        epoch,
+        next_id,
+        peer_id,
+        peer,
+        tunnel_limit,
+        session_limit,
+        closing,
+    })
+}
+
+fn nanos(nanos: u32) -> Duration {
+    Duration::from_nanos(nanos.into())
+}
+
+/// Returns a session's record as bytes.
+pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
+    let mut writer = Writer(Vec::with_capacity(256));
+    let SessionRecord { state, socket } = record;
+    writer.u32(state.id.get());
+    // Zero is none.
+    writer.u32(socket.map_or(0, |it| it.descriptor.wrapping_add(1).cast_unsigned()));
+    writer.u64(socket.map_or(0, |it| it.cookie));
+    encode_sending(&mut writer, &state.send);
+    encode_receiving(&mut writer, &state.receive);
+    match &state.opening {
+        OpeningState::Established => writer.u8(0),
+        OpeningState::Asked => writer.u8(1),
+        OpeningState::Offered(payload) => {
+            writer.u8(2);
+            writer.bytes(payload);
+        }
+    }
+    writer.u8(state.abort.is_some().into());
+    state.abort.iter().for_each(|reset| writer.reset(reset));
+    writer.0
+}
+
+/// Returns the record that [`encode_session`] has written.
+pub(super) fn decode_session(bytes: &[u8]) -> Result<SessionRecord> {
+    let mut reader = Reader(bytes);
+    let id = SessionId::new(reader.u32()).ok_or(Malformed)?;
+    let descriptor = reader.u32().checked_sub(1).map(u32::cast_signed);
+    let cookie = reader.u64();
+    let socket = descriptor.map(|descriptor| SocketId { descriptor, cookie });
+    let send = decode_sending(&mut reader)?;
+    let receive = decode_receiving(&mut reader)?;
+    let opening = match reader.u8() {
+        0 => OpeningState::Established,
+        1 => OpeningState::Asked,
+        2 => OpeningState::Offered(Bytes::copy_from_slice(reader.bytes()?)),
+        _ => return Err(Malformed),
+    };
+    let abort = if reader.u8() > 0 { Some(reader.reset()?) } else { None };
+    Ok(SessionRecord { state: SessionState { id, opening, abort, send, receive }, socket })
+}
+
+fn encode_sending(writer: &mut Writer, send: &SendingState) {
+    writer.u32(send.base.get());
+    writer.u32(send.next.get());
+    writer.u32(send.numbering);
+    for word in [send.digest.get(), send.offset, send.end, send.limit, send.dropped] {
+        writer.u64(word);
+    }
+    writer.u8(u8::from(send.is_acknowledged) | u8::from(send.is_cut) << 1);
+    let (phase, reset) = match &send.phase {
+        SendPhase::Open => (0, None),
+        SendPhase::Ending => (1, None),
+        SendPhase::Ended => (2, None),
+        SendPhase::Resetting(reset) => (3, Some(reset)),
+        SendPhase::Reset(reset) => (4, Some(reset)),
+        SendPhase::Done => (5, None),
+        SendPhase::DoneReset => (6, None),
+    };
+    writer.u8(phase);
+    reset.into_iter().for_each(|reset| writer.reset(reset));
+    writer.u8(send.opening.is_some().into());
+    if let Some((kind, payload)) = &send.opening {
+        writer.u8(*kind as u8);
+        writer.bytes(payload);
+    }
+}
+
+fn decode_sending(reader: &mut Reader<'_>) -> Result<SendingState> {
+    let (base, next) = (Seq::new(reader.u32()), Seq::new(reader.u32()));
+    let numbering = reader.u32();
+    let digest = Digest::new(reader.u64());
+    let (offset, end) = (reader.u64(), reader.u64());
+    let (limit, dropped) = (reader.u64(), reader.u64());
+    let flags = reader.u8();
+    let phase = match reader.u8() {
+        0 => SendPhase::Open,
+        1 => SendPhase::Ending,
+        2 => SendPhase::Ended,
+        3 => SendPhase::Resetting(reader.reset()?),
+        4 => SendPhase::Reset(reader.reset()?),
+        5 => SendPhase::Done,
+        6 => SendPhase::DoneReset,
+        _ => return Err(Malformed),
+    };
+    let opening = if reader.u8() > 0 {
+        let kind = Kind::from_wire(reader.u8().into()).ok_or(Malformed)?;
+        Some((kind, Bytes::copy_from_slice(reader.bytes()?)))
+    } else {
+        None
+    };
+    let (is_acknowledged, is_cut) = (flags & 1 > 0, flags & 2 > 0);
+    Ok(SendingState {
+        base,
+        next,
+        numbering,
+        digest,
+        offset,
+        end,
+        limit,
+        dropped,
+        phase,
+        opening,
+        is_acknowledged,
+        is_cut,
+    })
+}
+
+fn encode_receiving(writer: &mut Writer, receive: &ReceivingState) {
+    writer.u32(receive.next.get());
+    let ReceivingState { offset, taken, limit, used, .. } = *receive;
+    let digests = [receive.digest.get(), receive.taken_digest.get()];
+    for word in [offset, taken, limit, used].into_iter().chain(digests) {
+        writer.u64(word);
+    }
+    writer.u8(match receive.phase {
+        ReceivePhase::Open => 0,
+        ReceivePhase::Finished => 1,
+        ReceivePhase::Discarding => 2,
+        ReceivePhase::DiscardedEnd => 3,
+        ReceivePhase::DiscardedReset => 4,
+    });
+}
+
+fn decode_receiving(reader: &mut Reader<'_>) -> Result<ReceivingState> {
+    let next = Seq::new(reader.u32());
+    let (offset, taken) = (reader.u64(), reader.u64());
+    let (limit, used) = (reader.u64(), reader.u64());
+    let (digest, taken_digest) = (Digest::new(reader.u64()), Digest::new(reader.u64()));
+    let phase = match reader.u8() {
+        0 => ReceivePhase::Open,
+        1 => ReceivePhase::Finished,
+        2 => ReceivePhase::Discarding,
+        3 => ReceivePhase::DiscardedEnd,
+        4 => ReceivePhase::DiscardedReset,
+        _ => return Err(Malformed),
+    };
+    Ok(ReceivingState { next, digest, offset, taken, taken_digest, limit, used, phase })
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+//! What a program before this one has left.
+//!
+//! Nothing that is read here is trusted: a record that does not fit is cleared, as if it had never
+//! been written. Whatever is changed can be changed once more, if this program dies meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eternaltcp_proto::SessionId;
+
+use super::BLOCK;
+use super::copies::Copies;
+use super::memory::Memory;
+use super::session::{self, Session};
+use super::tunnel::{GENERATION, TunnelStore};
+use super::{pieces, slot, tunnel};
+
+/// Blocks that a program before this one has filled.
+struct Found<'a> {
+    memory: &'a Memory,
+    blocks: BTreeMap<u32, Option<Bytes>>,
+}
+
+impl Found<'_> {
+    /// Returns bytes at the place that a word stands for.
+    fn part(&mut self, place: u64, length: usize) -> Option<Bytes> {
+        let (block, at) = slot::parse_place(place)?;
+        let end = at.checked_add(length).filter(|end| *end <= BLOCK)?;
+        let claim = || Some(Bytes::from_owner(self.memory.blocks.claim(block)?.into_part()));
+        let whole = self.blocks.entry(block).or_insert_with(claim);
+        whole.as_ref().map(|whole| whole.slice(at..end))
+    }
+}
+
+/// Returns the tunnels that a program before this one has left, and gives back what else there is.
+pub(super) fn recover(memory: &Arc<Memory>) -> Vec<TunnelStore> {
+    let mut found = Found { memory, blocks: BTreeMap::new() };
+    let mut tunnels = find_tunnels(memory, &mut found);
+    let owners = find_sessions(memory, &mut tunnels, &mut found);
+    find_packets(memory, &mut tunnels, &owners);
+    find_pieces(memory, &mut tunnels, &owners, &mut found);
+    for (index, store) in &mut tunnels {
+        let place = slot::read(memory, memory.slot(*index)).and_then(|said| said.place);
+        let landed = place
+            .and_then(|(block, at)| found.part(slot::place(block, at), BLOCK.checked_sub(at)?));
+        store.set_landed(landed);
+    }
+    drop(found);
+    memory.blocks.release_untaken();
+    tunnels.into_values().collect()
+}
+
+fn find_tunnels(memory: &Arc<Memory>, found: &mut Found<'_>) -> BTreeMap<u32, TunnelStore> {
+    let (mut tunnels, mut free) = (BTreeMap::new(), Vec::new());
+    for index in 0..memory.tunnels.mark() {
+        let at = memory.tunnels.at(index);
+        let call = memory.words.take_call(index as usize);
+        let Some(call) = call.filter(|_| memory.get(at) != 0) else {
+            free.push(index);
+            continue;
+        };
+        let committed = memory.get(at + GENERATION);
+        let start = TunnelStore::copies_at(memory, index);
+        let part = |place, length| found.part(place, length);
+        let copies = Copies::find(memory, start, tunnel::COPY, committed, part);
+        tunnels.insert(index, TunnelStore::new(memory, index, call, copies));
+    }
+    memory.tunnels.set_free(free);
+    tunnels
+}
+
+/// Whose a session's record is.
+type Owners = BTreeMap<u32, (u32, SessionId)>;
+
+fn find_sessions(
+    memory: &Memory,
+    tunnels: &mut BTreeMap<u32, TunnelStore>,
+    found: &mut Found<'_>,
+) -> Owners {
+    let (mut owners, mut free) = (Owners::new(), Vec::new());
+    for record in 0..memory.sessions.mark() {
+        let owner = session::owner(memory, record);
+        let store = owner.and_then(|(id, tunnel)| Some((id, tunnel, tunnels.get_mut(&tunnel)?)));
+        let Some((id, tunnel, store)) = store.filter(|(id, _, store)| !store.has_session(*id))
+        else {
+            memory.set_first(memory.sessions.at(record), 0);
+            free.push(record);
+            continue;
+        };
+        let committed = memory.get(memory.tunnels.at(tunnel) + GENERATION);
+        let start = Session::copies_at(memory, record);
+        let part = |place, length| found.part(place, length);
+        let copies = Copies::find(memory, start, session::COPY, committed, part);
+        store.sessions_mut().insert(id, Session::new(record, copies));
+        owners.insert(record, (tunnel, id));
+    }
+    memory.sessions.set_free(free);
+    owners
+}
+
+/// Returns the session with a record.
+fn owner<'a>(
+    tunnels: &'a mut BTreeMap<u32, TunnelStore>,
+    owners: &Owners,
+    record: u32,
+) -> Option<&'a mut Session> {
+    let (tunnel, id) = owners.get(&record)?;
+    tunnels.get_mut(tunnel)?.sessions_mut().get_mut(id)
+}
+
+fn find_packets(memory: &Memory, tunnels: &mut BTreeMap<u32, TunnelStore>, owners: &Owners) {
+    let (mut found, mut free) = (Vec::new(), Vec::new());
+    for entry in 0..memory.packets.mark() {
+        match session::packet(memory, entry).filter(|it| owners.contains_key(&it.0)) {
+            Some((record, numbering, seq, _)) => found.push((record, numbering, seq, entry)),
+            None => {
+                memory.set_first(memory.packets.at(entry), 0);
+                free.push(entry);
+            }
+        }
+    }
+    found.sort_unstable_by_key(|(record, numbering, seq, _)| (*record, *numbering, seq.get()));
+    for (record, numbering, seq, entry) in found {
+        if let Some(session) = owner(tunnels, owners, record) {
+            session.push_packet(numbering, seq, entry);
+        }
+    }
+    memory.packets.set_free(free);
+}
+
+fn find_pieces(
+    memory: &Memory,
+    tunnels: &mut BTreeMap<u32, TunnelStore>,
+    owners: &Owners,
+    found: &mut Found<'_>,
+) {
+    let mut free = Vec::new();
+    for entry in 0..memory.pieces.mark() {
+        let said = pieces::read(memory, entry);
+        let part = said.and_then(|said| {
+            let session = owner(tunnels, owners, said.owner)?;
+            Some((session, said.offset, found.part(said.place, said.length as usize)?))
+        });
+        match part {
+            Some((session, offset, bytes)) => session.pieces.push_found(entry, offset, bytes),
+            None => {
+                memory.set_first(memory.pieces.at(entry), 0);
+                free.push(entry);
+            }
+        }
+    }
+    memory.pieces.set_free(free);
+    for store in tunnels.values_mut() {
+        store.sessions_mut().values_mut().for_each(|session| session.pieces.sort());
+    }
+}

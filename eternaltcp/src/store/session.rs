@@ -1,0 +1,188 @@
+//! What the store has of one session.
+
+use std::collections::VecDeque;
+
+use eternaltcp_proto::kept::{Counts, PacketEntry};
+use eternaltcp_proto::{Boundary, Kind, Seq, SessionId};
+
+use super::copies::Copies;
+use super::memory::Memory;
+use super::payload::Payload;
+use super::pieces::Pieces;
+use super::tables::Entries;
+
+/// The words of a session's record. The first one is the session and its tunnel.
+const CONSUMED: usize = 8;
+const WRITTEN: usize = 16;
+const FLAGS: usize = 24;
+const COPIES: usize = 64;
+
+/// Bytes of each copy of what a commit writes.
+pub(super) const COPY: usize = 224;
+
+/// The local socket has told an error.
+const HAS_FAILED: u64 = 1;
+
+/// The second word of a packet's record; the first one is the session's record and the numbering.
+const PACKET: usize = 8;
+
+/// A session in the store.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) record: u32,
+    pub(super) copies: Copies,
+    pub(super) packets: VecDeque<Numbered>,
+    pub(super) pieces: Pieces,
+    /// There is no record of it any more, once this is committed.
+    pub(super) is_gone: bool,
+}
+
+/// A packet that has a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    numbering: u32,
+    seq: Seq,
+    entry: u32,
+}
+
+/// Returns the session and the tunnel of a record; `None` if it is not valid.
+pub(super) fn owner(memory: &Memory, record: u32) -> Option<(SessionId, u32)> {
+    let word = memory.get(memory.sessions.at(record));
+    let tunnel = u32::try_from((word >> 32).checked_sub(1)?).ok()?;
+    Some((SessionId::new(word as u32)?, tunnel))
+}
+
+/// Returns what a packet's record says, and the record of its session.
+pub(super) fn packet(memory: &Memory, entry: u32) -> Option<(u32, u32, Seq, Boundary)> {
+    let at = memory.packets.at(entry);
+    let (first, second) = (memory.get(at), memory.get(at + PACKET));
+    let owner = u32::try_from((first >> 32).checked_sub(1)?).ok()?;
+    let seq = Seq::new((second >> 32) as u32);
+    let kind = Kind::from_wire((second >> 24) as u32 & 0xff)?;
+    let length = second as u32 & 0x00ff_ffff;
+    Some((owner, first as u32, seq, Boundary { kind, length }))
+}
+
+impl Session {
+    /// Makes a record for a session that has none.
+    pub(super) fn begin(memory: &Memory, record: u32, id: SessionId, tunnel: u32) -> Self {
+        let at = memory.sessions.at(record);
+        [CONSUMED, WRITTEN, FLAGS].into_iter().for_each(|word| memory.set(at + word, 0));
+        let copies = Copies::begin(memory, at + COPIES, COPY);
+        memory.set(at, (u64::from(tunnel) + 1) << 32 | u64::from(id.get()));
+        Self::new(record, copies)
+    }
+
+    pub(super) fn new(record: u32, copies: Copies) -> Self {
+        let (packets, pieces) = Default::default();
+        Self { record, copies, packets, pieces, is_gone: false }
+    }
+
+    /// Returns where the copies of a record begin.
+    pub(super) fn copies_at(memory: &Memory, record: u32) -> usize {
+        memory.sessions.at(record) + COPIES
+    }
+
+    pub(super) fn counts(&self, memory: &Memory) -> Counts {
+        let at = memory.sessions.at(self.record);
+        Counts {
+            consumed: memory.get(at + CONSUMED),
+            written: memory.get(at + WRITTEN),
+            has_failed: memory.get(at + FLAGS) & HAS_FAILED > 0,
+        }
+    }
+
+    pub(super) fn put_consumed(&self, memory: &Memory, count: u64) {
+        memory.set(memory.sessions.at(self.record) + CONSUMED, count);
+    }
+
+    pub(super) fn put_written(&self, memory: &Memory, count: u64) {
+        memory.set(memory.sessions.at(self.record) + WRITTEN, count);
+    }
+
+    pub(super) fn put_error(&self, memory: &Memory) {
+        memory.set(memory.sessions.at(self.record) + FLAGS, HAS_FAILED);
+    }
+
+    /// Adds a packet. Without room for it there is none: the session cannot be recovered until the
+    /// packet is acknowledged.
+    pub(super) fn put_packet(
+        &mut self,
+        memory: &Memory,
+        entries: &mut Entries,
+        packet: &PacketEntry,
+    ) {
+        let Some(entry) = entries.take(memory) else { return };
+        let at = memory.packets.at(entry);
+        let Boundary { kind, length } = packet.boundary;
+        let parts = [u64::from(packet.seq.get()) << 32, (kind as u64) << 24, length.into()];
+        memory.set(at + PACKET, parts[0] | parts[1] | parts[2]);
+        let first = (u64::from(self.record) + 1) << 32 | u64::from(packet.numbering);
+        memory.set(at, first);
+        self.push_packet(packet.numbering, packet.seq, entry);
+    }
+
+    pub(super) fn push_packet(&mut self, numbering: u32, seq: Seq, entry: u32) {
+        self.packets.push_back(Numbered { numbering, seq, entry });
+    }
+
+    pub(super) fn clear_packet(
+        &mut self,
+        memory: &Memory,
+        entries: &mut Entries,
+        numbering: u32,
+        seq: Seq,
+    ) {
+        let is_meant = |it: &Numbered| it.numbering == numbering && it.seq == seq;
+        // Nearly always the oldest one.
+        if let Some(at) = self.packets.iter().position(is_meant)
+            && let Some(packet) = self.packets.remove(at)
+        {
+            memory.clear(entries, packet.entry);
+        }
+    }
+
+    /// Returns the records of its packets.
+    pub(super) fn read_packets(
+        &self,
+        memory: &Memory,
+        session: SessionId,
+    ) -> impl Iterator<Item = PacketEntry> {
+        self.packets.iter().filter_map(move |it| {
+            let (_, numbering, seq, boundary) = packet(memory, it.entry)?;
+            Some(PacketEntry { session, numbering, seq, boundary })
+        })
+    }
+
+    /// Clears all that the store has of it, its record last.
+    pub(super) fn end(mut self, memory: &Memory, payload: &mut Payload, stocks: &mut Stocks) {
+        for packet in self.packets.drain(..) {
+            memory.clear(&mut stocks.packets, packet.entry);
+        }
+        self.pieces.free(memory, payload, &mut stocks.pieces, u64::MAX);
+        memory.clear(&mut stocks.sessions, self.record);
+        self.copies.end(payload);
+    }
+}
+
+/// Free records that one tunnel has in stock.
+#[derive(Debug)]
+pub(super) struct Stocks {
+    pub(super) sessions: Entries,
+    pub(super) pieces: Entries,
+    pub(super) packets: Entries,
+}
+
+impl Stocks {
+    pub(super) fn new() -> Self {
+        use super::layout::Kind;
+        let [sessions, pieces, packets] =
+            [Kind::Sessions, Kind::Pieces, Kind::Packets].map(Entries::new);
+        Self { sessions, pieces, packets }
+    }
+
+    pub(super) fn give_all(&mut self, memory: &Memory) {
+        let all = [&mut self.sessions, &mut self.pieces, &mut self.packets];
+        all.into_iter().for_each(|entries| entries.give_all(memory));
+    }
+}

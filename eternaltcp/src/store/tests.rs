@@ -1,0 +1,281 @@
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+
+use bytes::Bytes;
+use eternaltcp_proto::kept::{Call, Kept, Recovered, SocketId, Store};
+use eternaltcp_proto::{Cause, Config, READ_SIZE, Reset, SendPhase, SessionId, Side, Time, Tunnel};
+use std::io::Write;
+use std::os::fd::AsFd;
+
+use super::pair::Pair;
+use super::*;
+
+fn memory() -> StoreMemory {
+    let size = Size { tunnels: 4, sessions: 100, pieces: 1000, packets: 2000, payload: 4 << 20 };
+    StoreMemory::create(&size).unwrap()
+}
+
+/// Opens a store as the next program does.
+fn reopen(memory: &StoreMemory) -> StoreMemory {
+    let [tables, payload] = memory.files().map(|it| it.try_clone_to_owned().unwrap());
+    StoreMemory::open(tables, payload).unwrap()
+}
+
+fn kept(memory: &StoreMemory) -> Kept<TunnelStore> {
+    Kept::new(memory.new_tunnel().unwrap())
+}
+
+/// Returns the only tunnel of a store.
+fn recover(memory: &StoreMemory) -> (Kept<TunnelStore>, Recovered) {
+    let mut stores = memory.recover();
+    assert_eq!(stores.len(), 1);
+    Kept::recover(stores.remove(0)).unwrap()
+}
+
+/// Lets a session's application say something, through a socket.
+fn say(kept: &mut Kept<TunnelStore>, tunnel: &mut Tunnel, id: SessionId, text: &[u8]) {
+    let (mut here, there) = UnixStream::pair().unwrap();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let some = rest.len().min(50_000);
+        here.write_all(&rest[..some]).unwrap();
+        let count = read(kept, tunnel, id, there.as_fd());
+        assert_eq!(count, some);
+        rest = &rest[some..];
+    }
+}
+
+fn read(
+    kept: &mut Kept<TunnelStore>,
+    tunnel: &mut Tunnel,
+    id: SessionId,
+    socket: BorrowedFd<'_>,
+) -> usize {
+    let reading = kept.begin_read(id);
+    let count = kept.store_mut().receive(socket, READ_SIZE).unwrap();
+    let bytes = kept.store_mut().landed(count);
+    kept.end_read(reading, &bytes);
+    tunnel.write(Time::ZERO, id, bytes);
+    count
+}
+
+fn pattern(length: usize, seed: usize) -> Vec<u8> {
+    (0..length).map(|at| (((at + seed) * 31) >> 3) as u8).collect()
+}
+
+/// What two tunnels say to each other is found whole by the next program after each commit, whatever
+/// was acknowledged since.
+#[test]
+fn what_the_next_program_finds_is_the_tunnel_that_was_committed() {
+    let memory = memory();
+    let mut pair = Pair::attached(Config::default());
+    let mut kept = kept(&memory);
+    let mut ids = Vec::new();
+    for (round, length) in [0, 1, 300, 5000, 40_000, 3, 100_000, 700, 1].into_iter().enumerate() {
+        let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
+        ids.push(id);
+        let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        for (index, id) in ids.iter().enumerate() {
+            if pair.client.capacity(*id) > 200_000 {
+                say(&mut kept, &mut pair.client, *id, &pattern(length + index, round));
+            }
+        }
+        if round == 4 {
+            pair.client.finish(Time::ZERO, ids[0]);
+            pair.client.reset(
+                Time::ZERO,
+                ids[1],
+                Reset::with_detail(Cause::Killed, "x".repeat(390)),
+            );
+        }
+        let _ = kept.commit(&mut pair.client);
+        assert_eq!(kept.find_stray(&pair.client), None);
+        assert_eq!(kept.find_difference(&pair.client), None, "round {round}");
+        let (mut next, recovered) = recover(&reopen(&memory));
+        assert!(recovered.sessions.iter().all(|session| !session.is_damaged), "round {round}");
+        assert_eq!(next.find_difference(&pair.client), None, "round {round}, found again");
+        if round % 3 == 2 {
+            pair.exchange();
+        }
+    }
+}
+
+#[test]
+fn the_next_program_goes_on_with_what_it_has_found() {
+    let memory = memory();
+    let mut pair = Pair::attached(Config::default());
+    let mut first = kept(&memory);
+    let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
+    let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    let text = pattern(90_000, 0);
+    say(&mut first, &mut pair.client, id, &text[..60_000]);
+    let _ = first.commit(&mut pair.client);
+    pair.exchange();
+    assert!(pair.server_takes(id, 1000) == text[..1000]);
+    let _ = first.commit(&mut pair.client);
+    drop(first);
+    let memory = reopen(&memory);
+    let (mut next, recovered) = recover(&memory);
+    pair.client = next.restore(Config::default(), &recovered).unwrap();
+    say(&mut next, &mut pair.client, id, &text[60_000..]);
+    let _ = next.commit(&mut pair.client);
+    assert_eq!(next.find_difference(&pair.client), None);
+    pair.attach();
+    let rest = pair.server_takes(id, usize::MAX);
+    assert!(rest == text[1000..], "{} bytes", rest.len());
+    pair.exchange();
+    let _ = next.commit(&mut pair.client);
+    assert_eq!(next.find_difference(&pair.client), None);
+    assert_eq!(next.store_mut().contents().pieces, [], "all of it was acknowledged");
+    assert_eq!(next.store_mut().contents().packets, []);
+}
+
+#[test]
+fn a_read_that_nobody_noted_is_found_with_its_bytes() {
+    for length in [5, 40_000] {
+        let memory = memory();
+        let mut pair = Pair::attached(Config::default());
+        let mut first = kept(&memory);
+        let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
+        let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        say(&mut first, &mut pair.client, id, b"noted, ");
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(&pattern(length, 0)).unwrap();
+        let reading = first.begin_read(id);
+        assert_eq!(first.store_mut().receive(there.as_fd(), READ_SIZE).unwrap(), length);
+        drop((reading, first));
+        let (_, recovered) = recover(&reopen(&memory));
+        let payload = recovered.sessions[0].detached.payload.concat();
+        assert_eq!(payload, [&b"noted, "[..], &pattern(length, 0)].concat());
+        // Another program dies before it goes on.
+        let (_, again) = recover(&reopen(&memory));
+        assert_eq!(again.sessions[0].detached.payload.concat(), payload);
+    }
+}
+
+#[test]
+fn a_write_that_nobody_noted_is_ahead_of_the_record() {
+    let memory = memory();
+    let mut pair = Pair::attached(Config::default());
+    let mut first = kept(&memory);
+    let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
+    let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    let (here, _there) = UnixStream::pair().unwrap();
+    let writing = first.begin_write(id);
+    let parts = [std::io::IoSlice::new(b"seven b")];
+    assert_eq!(first.store_mut().send(here.as_fd(), &parts).unwrap(), 7);
+    drop((writing, first));
+    let (_, recovered) = recover(&reopen(&memory));
+    assert_eq!(recovered.sessions[0].detached.surplus, 7);
+}
+
+#[test]
+fn a_commit_that_was_not_finished_is_not_found_and_never_counts_later() {
+    let memory = memory();
+    let mut pair = Pair::attached(Config::default());
+    let mut first = kept(&memory);
+    let ids = [0; 2].map(|_| pair.client.open(Bytes::from_static(b"target:1")).unwrap());
+    for id in ids {
+        let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    }
+    let before = first.store_mut().contents();
+    let mut changed = before.sessions[&ids[0]].clone();
+    changed.state.send.phase = SendPhase::Ending;
+    first.store_mut().put_session(&changed);
+    first.store_mut().remove_session(ids[1]);
+    drop(first);
+    let (mut next, _) = recover(&reopen(&memory));
+    assert_eq!(next.store_mut().contents().sessions, before.sessions);
+    // The generation that was not committed is given once more, to something else.
+    next.store_mut().commit_done();
+    assert_eq!(next.store_mut().contents().sessions, before.sessions);
+}
+
+#[test]
+fn a_tunnel_that_ended_leaves_nothing_and_its_records_are_used_again() {
+    let memory = memory();
+    for _ in 0..50 {
+        let mut pair = Pair::attached(Config::default());
+        let mut kept = kept(&memory);
+        for _ in 0..10 {
+            let id = pair.client.open(Bytes::from(vec![b'x'; 400])).unwrap();
+            let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+            say(&mut kept, &mut pair.client, id, b"some bytes");
+        }
+        let _ = kept.commit(&mut pair.client);
+        assert_eq!(kept.find_difference(&pair.client), None);
+        kept.into_store().end();
+        assert!(reopen(&memory).recover().is_empty());
+    }
+}
+
+#[test]
+fn a_store_that_is_full_loses_sessions_and_nothing_else() {
+    let size = Size { tunnels: 1, sessions: 2, pieces: 3, packets: 4, payload: 128 << 10 };
+    let memory = StoreMemory::create(&size).unwrap();
+    let mut pair = Pair::attached(Config::default());
+    let mut kept = kept(&memory);
+    assert!(memory.new_tunnel().is_none());
+    for round in 0..5 {
+        let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
+        let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        say(&mut kept, &mut pair.client, id, &pattern(100_000, round));
+    }
+    let _ = kept.commit(&mut pair.client);
+    let (mut next, recovered) = recover(&reopen(&memory));
+    assert!(recovered.sessions.len() <= 2);
+    assert!(next.restore(Config::default(), &recovered).is_ok());
+}
+
+#[test]
+fn memory_goes_back_to_the_system_after_a_burst() {
+    let memory = memory();
+    let mut pair = Pair::attached(Config::default());
+    let mut kept = kept(&memory);
+    let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
+    let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    let held = || rustix::fs::fstat(memory.files()[1]).unwrap().st_blocks * 512;
+    for round in 0..20 {
+        say(&mut kept, &mut pair.client, id, &pattern(200_000, round));
+        let _ = kept.commit(&mut pair.client);
+        pair.exchange();
+        let _ = pair.server_takes(id, usize::MAX);
+        pair.exchange();
+        let _ = kept.commit(&mut pair.client);
+    }
+    assert!(held() > 0);
+    for _ in 0..3 {
+        kept.store_mut().trim();
+        memory.trim();
+    }
+    assert_eq!(held(), 0);
+}
+
+#[test]
+fn damaged_stores_are_refused_or_restored() {
+    // A generator of its own, so that each run is the same.
+    let mut state = 1_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut whole = 0;
+    for _ in 0..300 {
+        let data: Vec<u8> = (0..1 + next() % 40).flat_map(|_| next().to_le_bytes()).collect();
+        whole += u32::from(body::damaged(&data));
+    }
+    assert!((10..290).contains(&whole), "{whole}");
+}
+
+#[test]
+fn a_slot_that_was_cleared_says_nothing() {
+    let memory = memory();
+    let mut store = memory.new_tunnel().unwrap();
+    let id = SessionId::first_of(Side::Client);
+    store.put_slot(id, Call::Write(8));
+    assert!(store.contents().slot.is_some_and(|slot| slot.count.is_none()));
+    store.clear_slot();
+    assert_eq!(store.contents().slot, None);
+}

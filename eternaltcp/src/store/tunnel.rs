@@ -1,0 +1,333 @@
+//! What the store has of one tunnel.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eternaltcp_proto::kept::{Call, Contents, PacketEntry, Piece, SessionRecord, Slot, Store};
+use eternaltcp_proto::{READ_SIZE, Seq, SessionId, TunnelState};
+use eternaltcp_sys::NotedCall;
+
+use super::copies::{Copies, Said};
+use super::layout::Kind;
+use super::memory::Memory;
+use super::payload::Payload;
+use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
+use super::session::{Session, Stocks};
+use super::slot;
+use super::tables::Entries;
+
+/// The words of a tunnel's record. The first one says that it is valid.
+pub(super) const GENERATION: usize = 8;
+const COPIES: usize = 256;
+
+/// Bytes of each copy of what a commit writes.
+pub(super) const COPY: usize = 384;
+
+/// The store of one tunnel. Dropping it leaves its records as they are; [`Self::end`] clears them.
+#[derive(Debug)]
+pub struct TunnelStore {
+    memory: Arc<Memory>,
+    index: u32,
+    call: NotedCall,
+    /// The generation that was committed last.
+    generation: u64,
+    copies: Copies,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that were put since.
+    staged: Vec<SessionId>,
+    payload: Payload,
+    stocks: Stocks,
+    /// Where a call puts its bytes if there is no memory in the store.
+    makeshift: Vec<u8>,
+    /// What a program before this one has read last.
+    landed: Option<Bytes>,
+}
+
+impl TunnelStore {
+    /// Makes a place for a new tunnel.
+    pub(super) fn begin(memory: &Arc<Memory>) -> Option<Self> {
+        let index = Entries::new(Kind::Tunnels).take_one(memory)?;
+        let call = memory.words.take_call(index as usize)?;
+        let at = memory.tunnels.at(index);
+        let copies = Copies::begin(memory, at + COPIES, COPY);
+        slot::clear(memory, memory.slot(index));
+        memory.set(at + GENERATION, 0);
+        memory.set(at, 1);
+        Some(Self::new(memory, index, call, copies))
+    }
+
+    /// Returns the store of a tunnel that a program before this one has left.
+    pub(super) fn new(memory: &Arc<Memory>, index: u32, call: NotedCall, copies: Copies) -> Self {
+        Self {
+            memory: Arc::clone(memory),
+            index,
+            call,
+            generation: memory.get(memory.tunnels.at(index) + GENERATION),
+            copies,
+            sessions: BTreeMap::new(),
+            staged: Vec::new(),
+            payload: Payload::new(memory.blocks.clone()),
+            stocks: Stocks::new(),
+            makeshift: Vec::new(),
+            landed: None,
+        }
+    }
+
+    /// Returns where the copies of a record begin.
+    pub(super) fn copies_at(memory: &Memory, index: u32) -> usize {
+        memory.tunnels.at(index) + COPIES
+    }
+
+    pub(super) fn sessions_mut(&mut self) -> &mut BTreeMap<SessionId, Session> {
+        &mut self.sessions
+    }
+
+    /// Returns whether the tunnel's record can be read.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut payload = Payload::new(self.memory.blocks.clone());
+        let said = self.copies.read(&self.memory, &mut payload);
+        matches!(said, Some(Said::Body(body)) if decode_tunnel(&body).is_ok())
+    }
+
+    pub(super) fn has_session(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id)
+    }
+
+    pub(super) fn set_landed(&mut self, landed: Option<Bytes>) {
+        self.landed = landed;
+    }
+
+    /// Reads from a local socket, at most `most` bytes and no more than [`READ_SIZE`]. The slot has
+    /// been put. [`Self::landed`] returns the bytes.
+    ///
+    /// # Errors
+    /// Those of recvmmsg(2).
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        let most = most.min(READ_SIZE);
+        let into = match self.payload.landing() {
+            Some(block) => block.rest(),
+            None => {
+                // It cannot be recovered; the next program sees that it is missing.
+                self.makeshift.resize(READ_SIZE, 0);
+                &mut self.makeshift
+            }
+        };
+        self.call.receive(socket, &mut into[..most])
+    }
+
+    /// Returns the bytes that were read last.
+    pub fn landed(&mut self, count: usize) -> Bytes {
+        if self.makeshift.is_empty() {
+            return self.payload.landed(count);
+        }
+        let bytes = Bytes::copy_from_slice(&self.makeshift[..count]);
+        self.makeshift = Vec::new();
+        bytes
+    }
+
+    /// Writes to a local socket. The slot has been put.
+    ///
+    /// # Errors
+    /// Those of sendmmsg(2).
+    pub fn send(&mut self, socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.call.send(socket, parts)
+    }
+
+    /// Gives memory back that was not needed since the last call.
+    pub fn trim(&mut self) {
+        self.payload.trim();
+    }
+
+    /// Clears all records: the tunnel is over.
+    pub fn end(mut self) {
+        let memory = Arc::clone(&self.memory);
+        memory.set_first(memory.tunnels.at(self.index), 0);
+        slot::clear(&memory, memory.slot(self.index));
+        for (_, session) in std::mem::take(&mut self.sessions) {
+            session.end(&memory, &mut self.payload, &mut self.stocks);
+        }
+        self.stocks.give_all(&memory);
+        self.copies.end(&mut self.payload);
+        // The place for its calls is free before its record is.
+        drop(self.call);
+        Entries::new(Kind::Tunnels).give_one(&memory, self.index);
+    }
+
+    /// Returns what there is of a session; makes a record if there is none.
+    fn session(&mut self, id: SessionId) -> Option<&mut Session> {
+        use std::collections::btree_map::Entry;
+        match self.sessions.entry(id) {
+            Entry::Occupied(session) => Some(session.into_mut()),
+            Entry::Vacant(place) => {
+                let record = self.stocks.sessions.take(&self.memory)?;
+                Some(place.insert(Session::begin(&self.memory, record, id, self.index)))
+            }
+        }
+    }
+
+    /// Stages what a session's record is to say.
+    fn stage(&mut self, id: SessionId, said: &Said) {
+        let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
+        let Self { sessions, payload, staged, .. } = self;
+        let Some(session) = sessions.get_mut(&id) else { return };
+        session.is_gone = *said == Said::Gone;
+        if !session.copies.stage(&memory, payload, next, said) {
+            // What the peer is told must not be said of an older state.
+            session.is_gone = true;
+            session.copies.stage(&memory, payload, next, &Said::Gone);
+        }
+        staged.push(id);
+    }
+
+    /// Returns the call that was under way.
+    fn slot(&mut self) -> Option<Slot> {
+        let slot::Said { session, call, place } =
+            slot::read(&self.memory, self.memory.slot(self.index))?;
+        let count = self.call.count();
+        let landed = match (call, count, place) {
+            (Call::Read(_), Some(count), Some((_, at))) => self.read_landed(at, count as usize),
+            _ => None,
+        };
+        Some(Slot { session, call, count, landed: landed.unwrap_or_default() })
+    }
+
+    fn read_landed(&mut self, at: usize, count: usize) -> Option<Bytes> {
+        if let Some(landed) = &self.landed {
+            return (count <= landed.len()).then(|| landed.slice(..count));
+        }
+        let block = self.payload.landing()?;
+        let at = at.checked_sub(block.filled())?;
+        block.rest().get(at..at + count).map(Bytes::copy_from_slice)
+    }
+}
+
+impl Store for TunnelStore {
+    fn put_tunnel(&mut self, state: &TunnelState) {
+        let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
+        let said = Said::Body(encode_tunnel(state));
+        // It always fits the record.
+        self.copies.stage(&memory, &mut self.payload, next, &said);
+    }
+
+    fn put_session(&mut self, record: &SessionRecord) {
+        let id = record.state.id;
+        if self.session(id).is_some() {
+            self.stage(id, &Said::Body(encode_session(record)));
+        }
+    }
+
+    fn remove_session(&mut self, id: SessionId) {
+        self.stage(id, &Said::Gone);
+    }
+
+    fn commit_done(&mut self) {
+        self.generation += 1;
+        self.memory.set(self.memory.tunnels.at(self.index) + GENERATION, self.generation);
+        self.copies.commit();
+        for id in self.staged.drain(..) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.copies.commit();
+            }
+        }
+    }
+
+    fn put_packet(&mut self, packet: &PacketEntry) {
+        let memory = Arc::clone(&self.memory);
+        if self.session(packet.session).is_none() {
+            return;
+        }
+        let Self { sessions, stocks, .. } = self;
+        if let Some(session) = sessions.get_mut(&packet.session) {
+            session.put_packet(&memory, &mut stocks.packets, packet);
+        }
+    }
+
+    fn clear_packet(&mut self, id: SessionId, numbering: u32, seq: Seq) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.clear_packet(&self.memory, &mut self.stocks.packets, numbering, seq);
+        }
+    }
+
+    fn put_piece(&mut self, id: SessionId, offset: u64, payload: &Bytes) {
+        let Self { memory, sessions, stocks, payload: blocks, .. } = self;
+        if let Some(session) = sessions.get_mut(&id) {
+            let (entries, owner) = (&mut stocks.pieces, session.record);
+            session.pieces.put(memory, blocks, entries, owner, offset, payload);
+        }
+    }
+
+    fn free_pieces(&mut self, id: SessionId, offset: u64) {
+        let Self { memory, sessions, stocks, payload, .. } = self;
+        if let Some(session) = sessions.get_mut(&id) {
+            session.pieces.free(memory, payload, &mut stocks.pieces, offset);
+        }
+    }
+
+    fn free_session(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            session.end(&self.memory, &mut self.payload, &mut self.stocks);
+        }
+    }
+
+    fn put_consumed(&mut self, id: SessionId, count: u64) {
+        if let Some(session) = self.sessions.get(&id) {
+            session.put_consumed(&self.memory, count);
+        }
+    }
+
+    fn put_written(&mut self, id: SessionId, count: u64) {
+        if let Some(session) = self.sessions.get(&id) {
+            session.put_written(&self.memory, count);
+        }
+    }
+
+    fn put_socket_error(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id) {
+            session.put_error(&self.memory);
+        }
+    }
+
+    fn put_slot(&mut self, session: SessionId, call: Call) {
+        self.landed = None;
+        let place = match call {
+            Call::Read(_) => self.payload.landing().map(|block| (block.index(), block.filled())),
+            Call::Write(_) => None,
+        };
+        self.call.reset();
+        let said = slot::Said { session, call, place };
+        slot::put(&self.memory, self.memory.slot(self.index), &said);
+    }
+
+    fn clear_slot(&mut self) {
+        slot::clear(&self.memory, self.memory.slot(self.index));
+    }
+
+    fn contents(&mut self) -> Contents {
+        let memory = Arc::clone(&self.memory);
+        self.copies.unstage(&memory);
+        self.staged.clear();
+        let mut contents = Contents { slot: self.slot(), ..Contents::default() };
+        let Self { sessions, payload, copies, .. } = self;
+        if let Some(Said::Body(body)) = copies.read(&memory, payload) {
+            contents.tunnel = decode_tunnel(&body).ok();
+        }
+        for (id, session) in sessions {
+            session.copies.unstage(&memory);
+            if let Some(Said::Body(body)) = session.copies.read(&memory, payload)
+                && let Ok(record) = decode_session(&body)
+                && record.state.id == *id
+            {
+                contents.sessions.insert(*id, record);
+            }
+            contents.packets.extend(session.read_packets(&memory, *id));
+            let pieces = session.pieces.read(payload).into_iter();
+            let piece = |(offset, payload)| Piece { session: *id, offset, payload };
+            contents.pieces.extend(pieces.map(piece));
+            contents.counts.insert(*id, session.counts(&memory));
+        }
+        contents
+    }
+}

@@ -1,0 +1,206 @@
+//! A relay whose process is killed, again and again, at random instants: over real sockets, checked
+//! byte by byte.
+//!
+//! ```text
+//! cargo test -p eternaltcp --test kills -- [--control] [--threads N] [KILLS]
+//! ```
+//!
+//! The relay has both ends of its tunnels in one process, each with a store, and passes what they
+//! send from one to the other in memory. So each kill ends everything but the sockets and the
+//! stores. Half of the sessions are TCP, half are Unix sockets. Applications write at both ends, read
+//! at both ends, and compare.
+//!
+//! With `--control` the calls on local sockets are made without a slot. Then it must find a difference,
+//! or it exits with 1. Without arguments, it does all of that, for a short time.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+#[cfg(target_os = "linux")]
+mod applications;
+#[cfg(target_os = "linux")]
+mod relay;
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("this needs Linux");
+}
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+use on_linux::run;
+
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use std::error::Error;
+    use std::process::ExitCode;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
+    use eternaltcp::store::{Size, StoreMemory};
+    use eternaltcp_sys::{Ended, Holding, Words, Worker, spawn_worker};
+    use rustix::process::Signal;
+
+    use super::applications::{Applications, SESSIONS};
+    use super::relay::{Tally, relay};
+
+    /// How long the relay may need to be at work again.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A worker lives for this long at most, in microseconds.
+    const LONGEST_LIFE: u64 = 30_000;
+
+    /// What is done without arguments.
+    const BRIEFLY: [Options; 3] = [
+        Options { kills: 150, threads: 1, is_control: false },
+        Options { kills: 75, threads: 2, is_control: false },
+        Options { kills: 1000, threads: 1, is_control: true },
+    ];
+
+    #[derive(Clone, Copy)]
+    struct Options {
+        kills: u32,
+        threads: usize,
+        is_control: bool,
+    }
+
+    /// Reads the arguments. Those that are meant for other tests of the same run are ignored.
+    fn options() -> Vec<Options> {
+        let mut options = Options { kills: 0, threads: 1, is_control: false };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match (word.as_str(), word.parse()) {
+                ("--control", _) => options.is_control = true,
+                ("--threads", _) => {
+                    options.threads = words.next().and_then(|word| word.parse().ok()).unwrap_or(1);
+                }
+                (_, Ok(kills)) => options.kills = kills,
+                (_, Err(_)) => {}
+            }
+        }
+        options.threads = options.threads.clamp(1, SESSIONS);
+        if options.kills > 0 { vec![options] } else { BRIEFLY.to_vec() }
+    }
+
+    pub(crate) fn run() -> Result<ExitCode, Box<dyn Error>> {
+        for options in options() {
+            if !kill(options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Returns whether it ended as it must.
+    fn kill(options: Options) -> Result<bool, Box<dyn Error>> {
+        let mut applications = Applications::new()?;
+        let held = 64 << 20;
+        let memory = StoreMemory::create(&Size::for_held(held, 16, 1000))?;
+        let tally = Words::create(c"tally", Tally::LENGTH, 0)?;
+        let holding = Holding::begin()?;
+        let sockets = applications.relays_ends();
+        let start = || {
+            spawn_worker(&holding, |_| {
+                relay(&memory, &sockets, options.threads, options.is_control, &tally)
+            })
+        };
+        let mut worker = start()?;
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let (mut killed, began) = (0, Instant::now());
+        let result = loop {
+            // Nobody is killed before all sessions are at work, and then at any instant.
+            let is_ready = applications.are_at_work();
+            if !is_ready && began.elapsed() > PATIENCE {
+                break Err("the relay does not begin".to_owned());
+            }
+            let life = Duration::from_micros(random.next() % LONGEST_LIFE);
+            let until = Instant::now() + life;
+            let result = step(&mut applications, &worker, until, &mut random);
+            if result.is_err() || killed == options.kills {
+                break result;
+            }
+            if is_ready {
+                worker.signal(Signal::KILL)?;
+                worker.wait()?;
+                killed += 1;
+                worker = start()?;
+            }
+        };
+        let result = result.and_then(|()| {
+            applications.finish();
+            let until = Instant::now() + PATIENCE;
+            while !applications.are_done() {
+                if Instant::now() > until {
+                    return Err("the sessions do not end".to_owned());
+                }
+                step(&mut applications, &worker, Instant::now(), &mut random)?;
+            }
+            Ok(())
+        });
+        let _ = worker.signal(Signal::KILL);
+        let _ = worker.wait();
+        let count = |at: usize| tally.word(at).load(Ordering::Relaxed);
+        println!(
+            "{killed} kills, {} bytes compared; {} between a read and its note, {} between a write \
+             and its note, {} in a commit",
+            applications.compared(),
+            count(Tally::READS),
+            count(Tally::WRITES),
+            count(Tally::COMMITS)
+        );
+        Ok(match (result, options.is_control) {
+            (Ok(()), false) => true,
+            (Ok(()), true) => {
+                println!("without slots, too, every byte was right: this proves nothing");
+                false
+            }
+            (Err(difference), true) => {
+                println!("without slots, as it must be: {difference}");
+                true
+            }
+            (Err(difference), false) => {
+                println!("{difference}");
+                false
+            }
+        })
+    }
+
+    /// Lets the applications work for a while. An error is a difference, or the relay's own end.
+    fn step(
+        applications: &mut Applications,
+        worker: &Worker,
+        until: Instant,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        loop {
+            applications.work(|| random.next())?;
+            if let Ok(Some(Ended::Exited(code))) = worker.try_wait() {
+                return Err(format!("the relay has ended by itself, with {code}"));
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A generator of its own, so that runs are alike.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+    }
+}
