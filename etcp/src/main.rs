@@ -76,6 +76,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// If this variable is set, tunnels are kept in memory that outlives the program. Nothing reads it
+/// yet: this is for measuring what it costs.
+#[cfg(target_os = "linux")]
+const STORE: &str = "ETCP_STORE";
+
+/// Keeps tunnels in a store if the environment asks for it.
+#[cfg(target_os = "linux")]
+fn keep_in_store() {
+    use eternaltcp::store::{Size, StoreMemory, install};
+    if std::env::var_os(STORE).is_some()
+        && let Ok(memory) = StoreMemory::create(&Size::for_held(1 << 30, 2048, 32_768))
+    {
+        install(memory);
+    }
+}
+
 /// If this variable is set, debuggers and core dumps can see the process.
 const TRACEABLE: &str = "ETCP_TRACEABLE";
 
@@ -89,6 +105,8 @@ fn hide_keys() {
 
 fn run(cli: Cli) -> Result<(), ExitError> {
     hide_keys();
+    #[cfg(target_os = "linux")]
+    keep_in_store();
     match cli.command {
         CliCommand::Sproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;

@@ -124,7 +124,7 @@ impl<R: Role> Driver<R> {
             }
             Action::AcceptJoin { request, carrier } => self.accept_join(*request, *carrier),
             Action::Serve { session, stream, target } => {
-                self.sockets.insert_opened(session, stream, target, None);
+                self.sockets.insert_opened(&mut self.tunnel, session, stream, target, None);
             }
             Action::End => self.lifecycle.end(),
             Action::Close(why) => {
@@ -145,7 +145,7 @@ impl<R: Role> Driver<R> {
     fn handle_restarted(&mut self, lost: &[Lost], cause: Cause) {
         self.carriers.close_standbys();
         lost.iter().for_each(|lost| self.role.lost(lost));
-        self.sockets.abort_unknown(cause, &self.tunnel, &mut self.role);
+        self.sockets.abort_unknown(cause, &mut self.tunnel, &mut self.role);
     }
 
     /// Closes all carriers: there is nothing more to send on any of them.

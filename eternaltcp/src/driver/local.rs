@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
+use super::keeper::Keeper;
 use super::metadata::Metadata;
 use super::patience::PendingReset;
 use super::ready::{ReadyList, SocketWaker};
 use super::send_last;
 use crate::dynamic::{Dialect, ProtocolRequest};
-use crate::memory::{BLOCK, BlockPool};
+use crate::memory::BLOCK;
 use crate::net::stream::Stream;
 
 /// A read must fit a block.
@@ -51,6 +52,8 @@ pub(super) struct Local {
     metadata: Metadata,
     /// The answer to its application, which precedes any data of the target.
     reply: TargetReply,
+    /// The error that it has reported. The data that it sent before come first.
+    failed: Option<Reset>,
     /// The data that it sent behind its request and that the tunnel has not accepted.
     early: Bytes,
 }
@@ -107,22 +110,18 @@ impl Local {
             is_prepared: false,
             metadata,
             reply,
+            failed: None,
             early,
         }
     }
 
     /// Moves a bounded amount of data.
-    pub(super) fn serve(
-        &mut self,
-        now: Time,
-        tunnel: &mut Tunnel,
-        blocks: &mut BlockPool,
-    ) -> Served {
+    pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Served {
         self.list.take();
         self.tell_connected(tunnel);
         match self.reply(tunnel) {
             Ok(Answered::Yes) => {
-                if let Some(end) = self.write(now, tunnel) {
+                if let Some(end) = self.write(now, tunnel, keeper) {
                     return end;
                 }
             }
@@ -130,14 +129,14 @@ impl Local {
             Ok(Answered::Refused(reset)) => return Served::Abort(reset),
             Err(error) => return Served::Broken(reset_of(&error)),
         }
-        match self.read(now, tunnel, blocks) {
+        match self.read(now, tunnel, keeper) {
             Ok(more) if self.is_read_out && self.is_shut => {
                 debug_assert!(!more);
                 Served::Ended
             }
             Ok(true) => Served::More,
             Ok(false) => Served::Open,
-            Err(error) => Served::Broken(reset_of(&error)),
+            Err(reset) => Served::Broken(reset),
         }
     }
 
@@ -178,11 +177,11 @@ impl Local {
     }
 
     /// Writes the deliverable data. Returns how the socket ends, if it does.
-    fn write(&mut self, now: Time, tunnel: &mut Tunnel) -> Option<Served> {
+    fn write(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Option<Served> {
         loop {
             match tunnel.delivery(self.id) {
                 Delivery::Nothing => return None,
-                Delivery::Data(_) => match self.write_data(now, tunnel) {
+                Delivery::Data(_) => match self.write_data(now, tunnel, keeper) {
                     Ok(true) => {}
                     Ok(false) => return self.check_patience(tunnel),
                     Err(error) => return Some(Served::Broken(reset_of(&error))),
@@ -205,7 +204,12 @@ impl Local {
     }
 
     /// Writes once. Returns whether the socket may take more.
-    fn write_data(&mut self, now: Time, tunnel: &mut Tunnel) -> io::Result<bool> {
+    fn write_data(
+        &mut self,
+        now: Time,
+        tunnel: &mut Tunnel,
+        keeper: &mut Keeper,
+    ) -> io::Result<bool> {
         let mut cx = Context::from_waker(&self.waker);
         if self.stream.poll_write_ready(&mut cx)?.is_pending() {
             return Ok(false);
@@ -216,7 +220,7 @@ impl Local {
             *place = IoSlice::new(part);
             count += 1;
         }
-        match self.stream.try_write(&parts[..count]) {
+        match keeper.write(self.id, &self.stream, &parts[..count]) {
             Ok(taken) => {
                 tunnel.delivered(now, self.id, taken);
                 self.metadata.count_written(taken);
@@ -239,7 +243,7 @@ impl Local {
     }
 
     /// Reads once, if the tunnel has room. Returns whether there may be more.
-    fn read(&mut self, now: Time, tunnel: &mut Tunnel, blocks: &mut BlockPool) -> io::Result<bool> {
+    fn read(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Result<bool, Reset> {
         let room = tunnel.capacity(self.id);
         if self.is_read_out {
             return Ok(false);
@@ -252,27 +256,40 @@ impl Local {
         if !self.early.is_empty() {
             let chunk = self.early.split_to(room.min(self.early.len()));
             self.metadata.count_read(chunk.len());
+            keeper.note_read(self.id, &chunk);
             tunnel.write(now, self.id, chunk);
             return Ok(true);
         }
         let mut cx = Context::from_waker(&self.waker);
-        if self.stream.poll_read_ready(&mut cx)?.is_pending() {
+        if self.stream.poll_read_ready(&mut cx).map_err(|error| reset_of(&error))?.is_pending() {
             return Ok(false);
         }
-        let buffer = blocks.room(READ_SIZE);
-        match self.stream.try_read(buffer, room.min(READ_SIZE)) {
-            Ok(0) => {
+        match keeper.read(self.id, &self.stream, room.min(READ_SIZE)) {
+            Ok(bytes) if bytes.is_empty() => {
+                if let Some(reset) = self.failed.take() {
+                    return Err(reset);
+                }
                 self.is_read_out = true;
                 tunnel.finish(now, self.id);
                 Ok(false)
             }
-            Ok(count) => {
-                self.metadata.count_read(count);
-                tunnel.write(now, self.id, take(buffer, count));
+            Ok(bytes) => {
+                self.metadata.count_read(bytes.len());
+                tunnel.write(now, self.id, bytes);
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.failed.take() {
+                Some(reset) => Err(reset),
+                None => Ok(true),
+            },
+            // Bytes may wait that arrived before the error, but no second one.
+            Err(error) => match self.failed.take() {
+                Some(reset) => Err(reset),
+                None => {
+                    self.failed = Some(reset_of(&error));
+                    Ok(true)
+                }
+            },
         }
     }
 
@@ -314,9 +331,9 @@ impl Local {
         self.patience.is_some()
     }
 
-    /// Closes it: both its directions have ended in order.
-    pub(super) fn end(self) {
-        self.stream.end();
+    /// Lets it end in order when it is dropped: both its directions have.
+    pub(super) fn prepare_end(&self) {
+        self.stream.prepare_end();
     }
 
     /// Resets it, or tells the application that waits for its target that there is none.
@@ -345,17 +362,6 @@ pub(super) fn refuse(stream: Stream, dialect: Option<Dialect>, why: &Reset) {
         }
         None => stream.abort(why),
     }
-}
-
-/// Returns the bytes that were read. A large chunk stays where it is. A small one is copied, so
-/// that it does not keep the whole buffer.
-fn take(buffer: &mut BytesMut, count: usize) -> Bytes {
-    if count >= READ_SIZE / 2 {
-        return buffer.split().freeze();
-    }
-    let chunk = Bytes::copy_from_slice(buffer);
-    buffer.clear();
-    chunk
 }
 
 fn reset_of(error: &io::Error) -> Reset {

@@ -13,6 +13,7 @@ mod end;
 mod entrance;
 mod events;
 mod inbox;
+mod keeper;
 mod last_answer;
 mod lifecycle;
 mod linger;
@@ -192,7 +193,8 @@ impl<R: Role> Driver<R> {
     /// Returns whether everything that is due was sent on the attached carrier.
     fn poll_carriers_write(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.clocks.round();
-        let (is_flushed, failures) = self.carriers.poll_write(cx, now, &mut self.tunnel);
+        let (is_flushed, failures) =
+            self.carriers.poll_write(cx, now, &mut self.tunnel, self.sockets.keeper());
         let is_failed = !failures.is_empty();
         self.handle_failures(failures);
         is_flushed || is_failed

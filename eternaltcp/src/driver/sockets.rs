@@ -10,6 +10,7 @@ use bytes::Bytes;
 use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
+use super::keeper::Keeper;
 use super::local::{HELD, Local, Served};
 use super::metadata::Metadata;
 use super::ready::ReadyList;
@@ -17,7 +18,6 @@ use super::revisits::Revisits;
 use super::{Offer, Role};
 use crate::dynamic::ProtocolRequest;
 use crate::log_limit::{Admit, limited};
-use crate::memory::BlockPool;
 use crate::net::stream::Stream;
 use crate::status::SessionStatus;
 
@@ -46,8 +46,7 @@ pub(crate) struct Sockets {
     ready: Arc<ReadyList>,
     /// Sessions to serve again, whether or not their sockets are ready.
     again: VecDeque<SessionId>,
-    /// Memory for data from local sockets.
-    blocks: BlockPool,
+    keeper: Keeper,
 }
 
 impl Sockets {
@@ -60,8 +59,13 @@ impl Sockets {
             held: Revisits::new(HELD),
             ready: Arc::new(ReadyList::default()),
             again: VecDeque::new(),
-            blocks: BlockPool::default(),
+            keeper: Keeper::new(),
         }
+    }
+
+    /// Returns what keeps the tunnel.
+    pub(super) fn keeper(&mut self) -> &mut Keeper {
+        &mut self.keeper
     }
 
     /// Returns the sessions with the target of each, and the address to which it is connected here,
@@ -100,19 +104,22 @@ impl Sockets {
     /// Serves a local connection for a session of this side.
     pub(super) fn insert_opened(
         &mut self,
+        tunnel: &mut Tunnel,
         id: SessionId,
         stream: Stream,
         target: Bytes,
         asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
+        self.keeper.adopt(tunnel, id, &stream);
         self.insert(id, stream, metadata, asked);
     }
 
     /// Serves the connection to the target of a session that the peer opened.
-    pub(super) fn insert_connected(&mut self, id: SessionId, stream: Stream) {
+    pub(super) fn insert_connected(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: Stream) {
         let metadata = self.metadata.remove(&id);
         let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
+        self.keeper.adopt(tunnel, id, &stream);
         self.insert(id, stream, metadata, None);
     }
 
@@ -169,7 +176,7 @@ impl Sockets {
         let Some(local) = self.locals.get_mut(&id) else {
             return self.collect_abort(id, now, tunnel);
         };
-        match local.serve(now, tunnel, &mut self.blocks) {
+        match local.serve(now, tunnel, &mut self.keeper) {
             Served::More => self.again.push_back(id),
             Served::Open => {
                 if local.is_resetting() {
@@ -181,19 +188,24 @@ impl Sockets {
             }
             Served::Ended => {
                 if let Some(local) = self.remove(id, tunnel) {
-                    local.end();
+                    local.prepare_end();
+                    self.keeper.release(tunnel, id);
                 }
             }
             Served::Broken(reset) => {
-                self.remove(id, tunnel);
+                let local = self.remove(id, tunnel);
                 tunnel.reset(now, id, reset);
+                self.keeper.release(tunnel, id);
+                drop(local);
             }
             Served::Abort(reset) => {
-                if let Some(local) = self.remove(id, tunnel) {
-                    local.abort(&reset);
-                }
+                let local = self.remove(id, tunnel);
                 role.reset(id, &reset);
                 tunnel.delivered_ending(now, id);
+                self.keeper.release(tunnel, id);
+                if let Some(local) = local {
+                    local.abort(&reset);
+                }
             }
         }
     }
@@ -219,13 +231,20 @@ impl Sockets {
     }
 
     /// Resets the local sockets whose sessions have ended in the tunnel.
-    pub(super) fn abort_unknown(&mut self, cause: Cause, tunnel: &Tunnel, role: &mut impl Role) {
+    pub(super) fn abort_unknown(
+        &mut self,
+        cause: Cause,
+        tunnel: &mut Tunnel,
+        role: &mut impl Role,
+    ) {
         let known: BTreeSet<_> = tunnel.session_ids().collect();
         self.offers.retain(|id, _| known.contains(id));
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
-            if let Some(local) = self.remove(id, tunnel) {
+            let local = self.remove(id, tunnel);
+            self.keeper.release(tunnel, id);
+            if let Some(local) = local {
                 local.abort(&why);
             }
             role.reset(id, &why);
@@ -234,6 +253,7 @@ impl Sockets {
 
     /// Resets all of them, because the tunnel has ended.
     pub(super) fn abort_all(&mut self) {
+        self.keeper.end();
         for (_, local) in std::mem::take(&mut self.locals) {
             local.abort(&Reset::new(Cause::TunnelOver));
         }
@@ -264,7 +284,7 @@ impl Sockets {
     /// Does the work of each second.
     pub(super) fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
         self.reap_dead(now, tunnel, log);
-        self.blocks.trim();
+        self.keeper.trim();
         if !self.metadata.is_empty() {
             self.metadata.retain(|id, _| tunnel.has_session(*id));
         }
@@ -277,8 +297,10 @@ impl Sockets {
         let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
         for id in dead {
             limited!(log, info, session = id.get(), "the session's local connection died");
-            self.remove(id, tunnel);
+            let local = self.remove(id, tunnel);
             tunnel.reset(now, id, Reset::new(Cause::Application));
+            self.keeper.release(tunnel, id);
+            drop(local);
         }
     }
 }

@@ -12,6 +12,8 @@ use bytes::{BufMut, BytesMut};
 use eternaltcp_proto::Reset;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::canonical_ip;
@@ -150,6 +152,20 @@ impl Stream {
         }
     }
 
+    /// Calls the socket itself when tokio has it ready; `None` if there is no socket.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn try_noted<T>(
+        &self,
+        interest: Interest,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
+        match &self.socket {
+            Socket::Tcp(stream) => Some(stream.try_io(interest, || call(stream.as_fd()))),
+            Socket::Unix(stream) => Some(stream.try_io(interest, || call(stream.as_fd()))),
+            Socket::Memory(_) => None,
+        }
+    }
+
     /// Waits for bytes, and reads at most `most`; 0 means the end of stream. Cancel-safe.
     pub(crate) async fn read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         loop {
@@ -234,6 +250,11 @@ impl Stream {
 
     /// Closes a connection whose directions have both ended in order.
     pub(crate) fn end(self) {
+        self.prepare_end();
+    }
+
+    /// Lets the connection end in order when it is closed.
+    pub(crate) fn prepare_end(&self) {
         if let Socket::Tcp(stream) = &self.socket {
             // If this fails, the connection is gone.
             let _ = SockRef::from(stream).set_linger(None);
@@ -249,7 +270,7 @@ impl Stream {
     }
 
     /// Returns the socket's descriptor, or the stream in memory, which has none.
-    fn descriptor(&self) -> Result<BorrowedFd<'_>, &DriverEnd> {
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, &DriverEnd> {
         match &self.socket {
             Socket::Tcp(stream) => Ok(stream.as_fd()),
             Socket::Unix(stream) => Ok(stream.as_fd()),

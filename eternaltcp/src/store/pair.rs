@@ -33,8 +33,8 @@ impl Pair {
 
     /// Gives both of them a new carrier.
     pub(super) fn attach(&mut self) {
-        self.client.handle_lost();
-        self.server.handle_lost();
+        self.client.detach();
+        self.server.detach();
         let enrol = Bytes::from_static(b"key");
         self.client.attach(self.now, || Intent::New { enrol, instance: Instance::default() });
         let mut acceptor = Acceptor::new(MAX_NUMBERS);
@@ -62,8 +62,8 @@ impl Pair {
             if there.is_empty() && back.is_empty() {
                 return;
             }
-            let _ = self.server.handle_input(now, there.into());
-            let _ = self.client.handle_input(now, back.into());
+            receive(now, &mut self.server, there);
+            receive(now, &mut self.client, back);
             while let Some(event) = self.server.poll_event() {
                 if let Event::Opened(id) = event {
                     self.server.accept(now, id);
@@ -89,8 +89,15 @@ impl Pair {
     }
 }
 
+/// Lets a tunnel read what its only carrier has brought.
+fn receive(now: Time, tunnel: &mut Tunnel, bytes: Vec<u8>) {
+    if let Some(id) = tunnel.lead() {
+        let _ = tunnel.handle_input(now, id, bytes.into());
+    }
+}
+
 fn transmit(now: Time, tunnel: &mut Tunnel) -> Vec<u8> {
-    let packets = std::iter::from_fn(|| tunnel.poll_transmit(now));
+    let packets = std::iter::from_fn(|| tunnel.poll_transmit(now, tunnel.lead()?));
     let bytes = |packet: Transmit| [&packet.header.encode()[..], &packet.payload].concat();
     packets.flat_map(bytes).collect()
 }

@@ -173,7 +173,7 @@ impl<'a> Relay<'a> {
         while acceptor.poll().map_err(io::Error::other)? != Progress::Complete {}
         let request = acceptor.into_request().ok_or_else(|| other("no whole request"))?;
         let id = TunnelId([thread as u8; 16]);
-        self.server.tunnel.handle_attach(now, id, request).map_err(io::Error::other)
+        self.server.tunnel.handle_attach(now, id, request).map(drop).map_err(io::Error::other)
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -189,8 +189,8 @@ impl<'a> Relay<'a> {
             let there = self.client.transmit(now);
             let back = self.server.transmit(now);
             is_busy |= !there.is_empty() || !back.is_empty();
-            self.server.tunnel.handle_input(now, there).map_err(io::Error::other)?;
-            self.client.tunnel.handle_input(now, back).map_err(io::Error::other)?;
+            self.server.receive(now, there)?;
+            self.client.receive(now, back)?;
             self.handle_events(now)?;
             if !is_busy {
                 self.client.wait(&self.server);
@@ -200,7 +200,7 @@ impl<'a> Relay<'a> {
 
     fn handle_events(&mut self, now: Time) -> io::Result<()> {
         while let Some(event) = self.client.tunnel.poll_event() {
-            if let Event::CarrierDead | Event::Closed(_) | Event::Refused(_) = event {
+            if let Event::CarrierDead(_) | Event::Closed(_) | Event::Refused(_) = event {
                 return Err(other(format!("{event:?}")));
             }
         }
@@ -225,11 +225,18 @@ impl<'a> End<'a> {
         Ok(())
     }
 
+    /// Reads what the other end has sent.
+    fn receive(&mut self, now: Time, bytes: Bytes) -> io::Result<()> {
+        let Some(id) = self.tunnel.lead() else { return Ok(()) };
+        self.tunnel.handle_input(now, id, bytes).map_err(io::Error::other)
+    }
+
     /// Returns what is to be sent, which is kept by then.
     fn transmit(&mut self, now: Time) -> Bytes {
         let mut bytes = Vec::new();
         while bytes.len() < BATCH
-            && let Some(Transmit { header, payload, .. }) = self.tunnel.poll_transmit(now)
+            && let Some(id) = self.tunnel.lead()
+            && let Some(Transmit { header, payload, .. }) = self.tunnel.poll_transmit(now, id)
         {
             bytes.extend_from_slice(&header.encode());
             bytes.extend_from_slice(&payload);

@@ -26,11 +26,21 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Runs a test to its end on its own runtime.
 #[track_caller]
 pub(crate) fn run(test: impl Future<Output = ()>) {
+    #[cfg(target_os = "linux")]
+    keep_in_store();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let result = runtime.block_on(async { tokio::time::timeout(LIMIT, test).await });
     // Name look-ups run on threads that nothing needs to wait for.
     runtime.shutdown_background();
     assert!(result.is_ok(), "still not done after {LIMIT:?}");
+}
+
+/// Keeps all tunnels of the test in a store. In debug builds the driver compares what the next
+/// program would find with the tunnel.
+#[cfg(target_os = "linux")]
+fn keep_in_store() {
+    use eternaltcp::store::{Size, StoreMemory, install};
+    install(StoreMemory::create(&Size::for_held(1 << 30, 4096, 32_768)).unwrap());
 }
 
 /// Checks a condition until it is true; the test's own limit bounds it.

@@ -14,7 +14,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eternaltcp_proto::{CarrierId, PathReport, Time, Transmit, Tunnel};
+use eternaltcp_proto::kept::Committed;
+use eternaltcp_proto::{PathReport, Time, Transmit};
 use eternaltcp_tls::{Connection, TlsError};
 use tokio::net::TcpStream;
 use tracing::trace;
@@ -32,6 +33,28 @@ const READS: usize = 2;
 
 /// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
 const SHUT: u32 = 536;
+
+/// What is sent on a carrier.
+pub(crate) trait Source {
+    /// Returns the next packet.
+    fn next(&mut self, now: Time) -> Option<Transmit>;
+
+    /// Keeps what the packets say. Called before any of them is sent.
+    fn commit(&mut self) -> Committed;
+}
+
+/// Packets of which nothing is to be kept.
+struct OfNoTunnel<F>(F);
+
+impl<F: FnMut(Time) -> Option<Transmit>> Source for OfNoTunnel<F> {
+    fn next(&mut self, now: Time) -> Option<Transmit> {
+        (self.0)(now)
+    }
+
+    fn commit(&mut self) -> Committed {
+        Committed::without_store()
+    }
+}
 
 /// A carrier whose handshake is complete.
 #[derive(Debug)]
@@ -125,17 +148,17 @@ impl CarrierIo {
         self.guard = Some(Box::new(guard));
     }
 
-    /// Sends the packets of this carrier of the tunnel until there are none (`Ready`) or the kernel has enough unsent data
-    /// (`Pending`).
+    /// Sends packets of a tunnel until there are none (`Ready`) or the kernel has enough unsent data
+    /// (`Pending`). `typed` is when a keystroke was last sent.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        id: CarrierId,
-        tunnel: &mut Tunnel,
+        typed: Option<Time>,
+        source: &mut impl Source,
     ) -> Poll<Result<(), CarrierError>> {
-        self.keep_queue_short(now, tunnel.last_interactive());
-        self.poll_send(cx, now, |now| tunnel.poll_transmit(now, id))
+        self.keep_queue_short(now, typed);
+        self.poll_send_from(cx, now, source)
     }
 
     /// Asks the kernel for a pace while somebody types beside bulk.
@@ -155,21 +178,32 @@ impl CarrierIo {
         }
     }
 
-    /// Does the same as [`Self::poll_write`] for packets of another source, such as a standby
-    /// carrier.
+    /// Does the same as [`Self::poll_write`] for packets of no tunnel, such as those of a standby
+    /// carrier: nothing of them is kept.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        mut next: impl FnMut(Time) -> Option<Transmit>,
+        next: impl FnMut(Time) -> Option<Transmit>,
+    ) -> Poll<Result<(), CarrierError>> {
+        self.poll_send_from(cx, now, &mut OfNoTunnel(next))
+    }
+
+    fn poll_send_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        source: &mut impl Source,
     ) -> Poll<Result<(), CarrierError>> {
         loop {
             if self.output.is_flushed() {
                 // A keystroke can still overtake packets that are not taken yet.
                 ready!(self.output.poll_room(cx, &self.stream))?;
-                if !self.output.fill(&mut self.tls, || next(now))? {
+                if !self.output.fill(&mut self.tls, || source.next(now))? {
                     return Poll::Ready(Ok(()));
                 }
+                // From here on the peer may hear of it.
+                self.output.permit(source.commit());
             }
             ready!(self.output.poll_flush(cx, now, &self.stream))?;
         }

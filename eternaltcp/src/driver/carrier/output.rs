@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use eternaltcp_proto::kept::Committed;
 use eternaltcp_proto::{HEADER_LEN, Time, Transmit};
 use eternaltcp_sys::send_quietly;
 use eternaltcp_tls::{Connection, TlsError};
@@ -39,6 +40,10 @@ pub(super) struct Output {
     /// The data that the peer's kernel has not acknowledged yet.
     unacknowledged: Unacknowledged,
     pace: Pace,
+    /// Set when what the packets in the buffer say is kept.
+    committed: Option<Committed>,
+    /// Whether the buffer has packets, and not only what TLS or a refusal says.
+    has_packets: bool,
 }
 
 impl Output {
@@ -50,6 +55,8 @@ impl Output {
             unasked: 0,
             unacknowledged: Unacknowledged::default(),
             pace: Pace::new(),
+            committed: None,
+            has_packets: false,
         }
     }
 
@@ -96,7 +103,7 @@ impl Output {
         mut next: impl FnMut() -> Option<Transmit>,
     ) -> Result<bool, TlsError> {
         self.buffer.clear();
-        self.sent = 0;
+        (self.sent, self.committed) = (0, None);
         let least_record = if self.written < FRESH { FRESH_RECORD } else { usize::MAX };
         let (mut size, mut record) = (0, 0);
         while size < self.pace.batch() {
@@ -112,7 +119,13 @@ impl Output {
             }
         }
         tls.seal(&mut self.buffer)?;
+        self.has_packets = size > 0;
         Ok(size > 0)
+    }
+
+    /// Lets the protected bytes be written: what they say is kept.
+    pub(super) fn permit(&mut self, committed: Committed) {
+        self.committed = Some(committed);
     }
 
     /// Writes the protected bytes.
@@ -123,6 +136,7 @@ impl Output {
         stream: &TcpStream,
     ) -> Poll<Result<(), CarrierError>> {
         while self.sent < self.buffer.len() {
+            debug_assert!(self.committed.is_some() || !self.has_packets, "sent before it is kept");
             ready!(stream.poll_write_ready(cx))?;
             let rest = &self.buffer[self.sent..];
             let written = stream.try_io(Interest::WRITABLE, || send_quietly(stream.as_fd(), rest));

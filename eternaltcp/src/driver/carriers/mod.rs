@@ -8,12 +8,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use eternaltcp_proto::kept::Committed;
 use eternaltcp_proto::{
-    AttachError, CarrierId, Standby, StandbyEvent, Time, Tunnel, encode_refusal,
+    AttachError, CarrierId, Standby, StandbyEvent, Time, Transmit, Tunnel, encode_refusal,
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::carrier::Source;
+use super::keeper::Keeper;
 use super::{CarrierEnd, CarrierIo, linger};
 use crate::status::CarrierStatus;
 use stage::{Carrier, Stage};
@@ -36,6 +39,23 @@ pub(crate) struct Carriers {
     /// Permits for carriers that were rejected.
     lingering: Arc<Semaphore>,
     plaintext: Vec<Bytes>,
+}
+
+/// The packets that a tunnel sends on one of its carriers.
+struct OfTunnel<'a> {
+    tunnel: &'a mut Tunnel,
+    keeper: &'a mut Keeper,
+    id: CarrierId,
+}
+
+impl Source for OfTunnel<'_> {
+    fn next(&mut self, now: Time) -> Option<Transmit> {
+        self.tunnel.poll_transmit(now, self.id)
+    }
+
+    fn commit(&mut self) -> Committed {
+        self.keeper.commit(self.tunnel)
+    }
 }
 
 impl Carriers {
@@ -234,6 +254,7 @@ impl Carriers {
         cx: &mut Context<'_>,
         now: Time,
         tunnel: &mut Tunnel,
+        keeper: &mut Keeper,
     ) -> (bool, Vec<(CarrierId, Failure)>) {
         let (mut is_flushed, mut failures, mut lost) = (true, Vec::new(), Vec::new());
         for carrier in &mut self.all {
@@ -241,7 +262,10 @@ impl Carriers {
             let Carrier { io, stage, .. } = carrier;
             let written = match stage {
                 Stage::Retired => continue,
-                Stage::Bound(id) => io.poll_write(cx, now, *id, tunnel),
+                Stage::Bound(id) => {
+                    let (typed, id) = (tunnel.last_interactive(), *id);
+                    io.poll_write(cx, now, typed, &mut OfTunnel { tunnel, keeper, id })
+                }
                 Stage::StandingBy(_, standby) => {
                     io.poll_send(cx, now, |now| standby.poll_transmit(now))
                 }

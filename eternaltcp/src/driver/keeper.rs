@@ -1,0 +1,241 @@
+//! What the driver keeps of its tunnel in the store of the process, if there is one.
+//!
+//! The calls on local sockets and the commits are the same without a store; then nothing is noted.
+
+use std::io::{self, IoSlice};
+
+use bytes::{Bytes, BytesMut};
+use eternaltcp_proto::kept::Committed;
+#[cfg(target_os = "linux")]
+use eternaltcp_proto::kept::{Kept, SocketId};
+use eternaltcp_proto::{READ_SIZE, SessionId, Tunnel};
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
+
+use crate::memory::BlockPool;
+use crate::net::stream::Stream;
+#[cfg(target_os = "linux")]
+use crate::store::{self, TunnelStore};
+
+/// The mirror of one tunnel.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    #[cfg(target_os = "linux")]
+    kept: Option<Box<Kept<TunnelStore>>>,
+    /// Memory for data from local sockets, without a store.
+    blocks: BlockPool,
+    /// Commits since the last one that was compared with the tunnel.
+    #[cfg(all(debug_assertions, target_os = "linux"))]
+    unchecked: u32,
+}
+
+/// Every so often a commit is compared with the tunnel, in debug builds.
+#[cfg(all(debug_assertions, target_os = "linux"))]
+const CHECK: u32 = 16;
+
+/// A tunnel that holds more is not compared: it would take too long.
+#[cfg(all(debug_assertions, target_os = "linux"))]
+const CHECK_HELD: u64 = 64 * 1024;
+
+impl Keeper {
+    /// Begins with a new tunnel.
+    pub(super) fn new() -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            kept: store::new_tunnel().map(|store| Box::new(Kept::new(store))),
+            blocks: BlockPool::default(),
+            #[cfg(all(debug_assertions, target_os = "linux"))]
+            unchecked: 0,
+        }
+    }
+
+    /// Brings the store in step with the tunnel, before anything is sent on a carrier.
+    pub(super) fn commit(&mut self, tunnel: &mut Tunnel) -> Committed {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            let committed = kept.commit(tunnel);
+            self.check(tunnel);
+            return committed;
+        }
+        let _ = tunnel;
+        Committed::without_store()
+    }
+
+    /// Compares what the next program would find with the tunnel.
+    #[cfg(target_os = "linux")]
+    fn check(&mut self, tunnel: &Tunnel) {
+        #[cfg(debug_assertions)]
+        if let Some(kept) = &mut self.kept {
+            self.unchecked += 1;
+            if self.unchecked >= CHECK && tunnel.held() <= CHECK_HELD {
+                self.unchecked = 0;
+                assert_eq!(kept.find_stray(tunnel), None, "a change was not told");
+                assert_eq!(kept.find_difference(tunnel), None, "it is kept otherwise");
+            }
+        }
+        let _ = tunnel;
+    }
+
+    /// Names a session's socket, before it is read or written.
+    pub(super) fn adopt(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: &Stream) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept
+            && let Some(socket) = socket_id(stream)
+        {
+            let _ = kept.adopt(tunnel, id, socket);
+        }
+        let _ = (tunnel, id, stream);
+    }
+
+    /// Names a session's socket no more, before it is closed as its `SO_LINGER` says.
+    pub(super) fn release(&mut self, tunnel: &mut Tunnel, id: SessionId) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            let _ = kept.release(tunnel, id);
+        }
+        let _ = (tunnel, id);
+    }
+
+    /// Forgets the tunnel, before its sockets are closed.
+    pub(super) fn end(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = self.kept.take() {
+            kept.into_store().end();
+        }
+    }
+
+    /// Notes bytes that were read before the socket was a session's.
+    pub(super) fn note_read(&mut self, id: SessionId, bytes: &Bytes) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            kept.note_read(id, bytes);
+        }
+        let _ = (id, bytes);
+    }
+
+    /// Reads a session's socket once, and returns at most `most` bytes; none are the end of the
+    /// stream.
+    pub(super) fn read(
+        &mut self,
+        id: SessionId,
+        stream: &Stream,
+        most: usize,
+    ) -> io::Result<Bytes> {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            return read_kept(kept, &mut self.blocks, id, stream, most);
+        }
+        let _ = id;
+        read(&mut self.blocks, stream, most)
+    }
+
+    /// Writes to a session's socket once.
+    pub(super) fn write(
+        &mut self,
+        id: SessionId,
+        stream: &Stream,
+        parts: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            return write_kept(kept, id, stream, parts);
+        }
+        let _ = id;
+        stream.try_write(parts)
+    }
+
+    /// Frees memory that was not needed since the last call.
+    pub(super) fn trim(&mut self) {
+        self.blocks.trim();
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            kept.store_mut().trim();
+            store::trim();
+        }
+    }
+}
+
+fn read(blocks: &mut BlockPool, stream: &Stream, most: usize) -> io::Result<Bytes> {
+    let buffer = blocks.room(READ_SIZE);
+    let count = stream.try_read(buffer, most)?;
+    Ok(take(buffer, count))
+}
+
+/// Returns the bytes that were read. A large chunk stays where it is. A small one is copied, so
+/// that it does not keep the whole buffer.
+fn take(buffer: &mut BytesMut, count: usize) -> Bytes {
+    if count >= READ_SIZE / 2 {
+        return buffer.split().freeze();
+    }
+    let chunk = Bytes::copy_from_slice(buffer);
+    buffer.clear();
+    chunk
+}
+
+#[cfg(target_os = "linux")]
+fn read_kept(
+    kept: &mut Kept<TunnelStore>,
+    blocks: &mut BlockPool,
+    id: SessionId,
+    stream: &Stream,
+    most: usize,
+) -> io::Result<Bytes> {
+    let reading = kept.begin_read(id);
+    let store = kept.store_mut();
+    let noted = stream.try_noted(Interest::READABLE, |socket| store.receive(socket, most));
+    let read = match noted {
+        Some(count) => count.map(|count| store.landed(count)),
+        // It is in memory, and dies with the program that has its other end.
+        None => read(blocks, stream, most),
+    };
+    match read {
+        Ok(bytes) => {
+            kept.end_read(reading, &bytes);
+            Ok(bytes)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            kept.end_read(reading, &Bytes::new());
+            Err(error)
+        }
+        Err(error) => {
+            kept.fail_read(reading);
+            Err(error)
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn write_kept(
+    kept: &mut Kept<TunnelStore>,
+    id: SessionId,
+    stream: &Stream,
+    parts: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let writing = kept.begin_write(id);
+    let store = kept.store_mut();
+    let noted = stream.try_noted(Interest::WRITABLE, |socket| store.send(socket, parts));
+    let written = noted.unwrap_or_else(|| stream.try_write(parts));
+    match written {
+        Ok(count) => {
+            kept.end_write(writing, count);
+            Ok(count)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            kept.end_write(writing, 0);
+            Err(error)
+        }
+        Err(error) => {
+            kept.fail_write(writing);
+            Err(error)
+        }
+    }
+}
+
+/// Returns what the next program finds a socket by. Without that its session is reset then.
+#[cfg(target_os = "linux")]
+fn socket_id(stream: &Stream) -> Option<SocketId> {
+    use std::os::fd::AsRawFd;
+    let descriptor = stream.descriptor().ok()?;
+    let cookie = eternaltcp_sys::cookie(descriptor).ok()?;
+    Some(SocketId { descriptor: descriptor.as_raw_fd(), cookie })
+}
