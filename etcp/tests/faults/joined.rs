@@ -19,8 +19,12 @@ const USED: u64 = 100_000;
 
 /// Starts a journey with all its carriers.
 fn start(world: TestWorld) -> Journey {
+    start_with(world, &[])
+}
+
+fn start_with(world: TestWorld, flags: &[&str]) -> Journey {
     let count = CARRIERS.to_string();
-    let change = |launch: Launch| launch.args(["--carriers", &count]);
+    let change = |launch: Launch| launch.args(["--carriers", &count]).args(flags);
     let mut journey = Journey::at(Rate::BRISK, world, change);
     wait_for_all(&mut journey, 1);
     journey
@@ -145,7 +149,9 @@ fn a_joined_carrier_that_falls_silent_is_suspected_and_replaced_as_the_attached_
     if !skip::can_link(name) || !skip::can_run(name, &["ss"]) {
         return;
     }
-    let mut journey = start(TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
+    // A busy machine may take seconds to doubt it: silence alone must not end it before.
+    let world = TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]);
+    let mut journey = start_with(world, &["--dead-after", "20s"]);
     wait_for_use(&journey);
     let joined = a_joined_one(&journey);
     journey.survive("silence on a joined carrier", |journey| {
