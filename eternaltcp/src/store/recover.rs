@@ -12,7 +12,7 @@ use eternaltcp_proto::SessionId;
 use super::BLOCK;
 use super::copies::Copies;
 use super::memory::Memory;
-use super::session::{self, Session};
+use super::session::{self, StoredSession};
 use super::tunnel::{GENERATION, TunnelStore};
 use super::{pieces, slot, tunnel};
 
@@ -89,10 +89,10 @@ fn find_sessions(
             continue;
         };
         let committed = memory.get(memory.tunnels.at(tunnel) + GENERATION);
-        let start = Session::copies_at(memory, record);
+        let start = StoredSession::copies_at(memory, record);
         let part = |place, length| found.part(place, length);
         let copies = Copies::find(memory, start, session::COPY, committed, part);
-        store.sessions_mut().insert(id, Session::new(record, copies));
+        store.sessions_mut().insert(id, StoredSession::new(record, copies));
         owners.insert(record, (tunnel, id));
     }
     memory.sessions.set_free(free);
@@ -104,7 +104,7 @@ fn owner<'a>(
     tunnels: &'a mut BTreeMap<u32, TunnelStore>,
     owners: &Owners,
     record: u32,
-) -> Option<&'a mut Session> {
+) -> Option<&'a mut StoredSession> {
     let (tunnel, id) = owners.get(&record)?;
     tunnels.get_mut(tunnel)?.sessions_mut().get_mut(id)
 }

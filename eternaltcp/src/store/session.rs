@@ -28,7 +28,7 @@ const PACKET: usize = 8;
 
 /// A session in the store.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct StoredSession {
     pub(super) record: u32,
     pub(super) copies: Copies,
     pub(super) packets: VecDeque<Numbered>,
@@ -63,7 +63,7 @@ pub(super) fn packet(memory: &Memory, entry: u32) -> Option<(u32, u32, Seq, Boun
     Some((owner, first as u32, seq, Boundary { kind, length }))
 }
 
-impl Session {
+impl StoredSession {
     /// Makes a record for a session that has none.
     pub(super) fn begin(memory: &Memory, record: u32, id: SessionId, tunnel: u32) -> Self {
         let at = memory.sessions.at(record);

@@ -15,7 +15,7 @@ use super::layout::Kind;
 use super::memory::Memory;
 use super::payload::Payload;
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
-use super::session::{Session, Stocks};
+use super::session::{Stocks, StoredSession};
 use super::slot;
 use super::tables::Entries;
 
@@ -35,7 +35,7 @@ pub struct TunnelStore {
     /// The generation that was committed last.
     generation: u64,
     copies: Copies,
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: BTreeMap<SessionId, StoredSession>,
     /// Sessions that were put since.
     staged: Vec<SessionId>,
     payload: Payload,
@@ -81,7 +81,7 @@ impl TunnelStore {
         memory.tunnels.at(index) + COPIES
     }
 
-    pub(super) fn sessions_mut(&mut self) -> &mut BTreeMap<SessionId, Session> {
+    pub(super) fn sessions_mut(&mut self) -> &mut BTreeMap<SessionId, StoredSession> {
         &mut self.sessions
     }
 
@@ -157,13 +157,13 @@ impl TunnelStore {
     }
 
     /// Returns what there is of a session; makes a record if there is none.
-    fn session(&mut self, id: SessionId) -> Option<&mut Session> {
+    fn session(&mut self, id: SessionId) -> Option<&mut StoredSession> {
         use std::collections::btree_map::Entry;
         match self.sessions.entry(id) {
             Entry::Occupied(session) => Some(session.into_mut()),
             Entry::Vacant(place) => {
                 let record = self.stocks.sessions.take(&self.memory)?;
-                Some(place.insert(Session::begin(&self.memory, record, id, self.index)))
+                Some(place.insert(StoredSession::begin(&self.memory, record, id, self.index)))
             }
         }
     }
