@@ -10,7 +10,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::memfd::Words;
+use super::words::Words;
 
 /// Bytes of the place for one call: a line of the processor's cache.
 pub(super) const CALL: usize = 64;

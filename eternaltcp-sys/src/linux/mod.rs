@@ -1,5 +1,6 @@
 //! Linux: rtnetlink, timerfd, `TCP_INFO` and a few socket options.
 
+mod blocks;
 mod clone;
 mod closed;
 mod heap;
@@ -13,12 +14,13 @@ mod sleep;
 mod socket;
 mod start;
 mod tcp_info;
+mod words;
 mod writer;
 
+pub use blocks::{Block, Blocks, Part};
 pub use clone::{Ended, Holding, Inherited, PANICKED, Worker, spawn_worker};
 pub use closed::is_stdout_closed;
 pub use heap::release_memory;
-pub use memfd::{Block, Blocks, Part, Words};
 pub use memory::memory_limit;
 pub use mmsg::NotedCall;
 pub use namespace::unshare;
@@ -32,4 +34,5 @@ pub use socket::{
 };
 pub use start::{give_back, hide_memory, survive_file_size_limit, wait_for_children, was_ignored};
 pub use tcp_info::carrier_info;
+pub use words::Words;
 pub use writer::has_writer;
