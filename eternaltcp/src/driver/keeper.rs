@@ -70,7 +70,9 @@ impl Keeper {
             if self.unchecked >= CHECK && tunnel.held() <= CHECK_HELD {
                 self.unchecked = 0;
                 assert_eq!(kept.find_stray(tunnel), None, "a change was not told");
-                assert_eq!(kept.find_difference(tunnel), None, "it is kept otherwise");
+                if !kept.store().is_short() {
+                    assert_eq!(kept.find_difference(tunnel), None, "it is kept otherwise");
+                }
             }
         }
         let _ = tunnel;

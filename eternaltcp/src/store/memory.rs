@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use eternaltcp_sys::{Blocks, Words};
 
@@ -32,6 +32,8 @@ pub(super) struct Memory {
     pub(super) pieces: Table,
     pub(super) packets: Table,
     layout: Layout,
+    /// Whether a table has ever been full.
+    is_short: AtomicBool,
 }
 
 /// Why a store cannot be opened.
@@ -79,7 +81,17 @@ impl StoreMemory {
         let table = |kind| Table::new(layout.place(kind));
         let (tunnels, sessions) = (table(Kind::Tunnels), table(Kind::Sessions));
         let (pieces, packets) = (table(Kind::Pieces), table(Kind::Packets));
-        Self(Arc::new(Memory { words, blocks, tunnels, sessions, pieces, packets, layout }))
+        let is_short = AtomicBool::new(false);
+        Self(Arc::new(Memory {
+            words,
+            blocks,
+            tunnels,
+            sessions,
+            pieces,
+            packets,
+            layout,
+            is_short,
+        }))
     }
 
     /// Returns its files: that of the tables, and that of the payload.
@@ -142,6 +154,16 @@ impl Memory {
         self.set(at, word);
         // A death stops the program between two instructions: their order is all that counts.
         compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Records that a table is full: from now on something may be missing.
+    pub(super) fn note_shortage(&self) {
+        self.is_short.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a table has ever been full.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
     }
 
     /// Returns where a tunnel's slot begins.

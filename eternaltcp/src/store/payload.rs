@@ -73,21 +73,29 @@ pub(super) struct Payload {
     slabs: [BTreeMap<u32, Slab>; SIZES.len()],
     /// A block of each size that has free cells, most likely.
     open: [Option<u32>; SIZES.len()],
+    /// Whether there was ever no block left.
+    is_short: bool,
 }
 
 impl Payload {
     pub(super) fn new(blocks: Blocks) -> Self {
         let (slabs, open) = Default::default();
-        Self { blocks, landing: None, has_landed: false, slabs, open }
+        Self { blocks, landing: None, has_landed: false, slabs, open, is_short: false }
     }
 
     /// Returns the block to read into, with room for one read.
     pub(super) fn landing(&mut self) -> Option<&mut Block> {
         if self.landing.as_ref().is_none_or(|block| BLOCK - block.filled() < READ_SIZE) {
             self.landing = self.blocks.take();
+            self.is_short |= self.landing.is_none();
         }
         self.has_landed = true;
         self.landing.as_mut()
+    }
+
+    /// Returns whether there was ever no block left: then some bytes are missing.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Returns the bytes that were read into the landing block. Many stay where they are.
@@ -123,7 +131,10 @@ impl Payload {
         let index = match open {
             Some(index) => index,
             None => {
-                let block = self.blocks.take()?;
+                let Some(block) = self.blocks.take() else {
+                    self.is_short = true;
+                    return None;
+                };
                 let index = block.index();
                 slabs.insert(index, Slab { block, used: 0 });
                 index

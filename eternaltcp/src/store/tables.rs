@@ -102,7 +102,11 @@ impl Entries {
         if self.stock.is_empty() {
             memory.table(self.kind).take(&memory.words, BATCH, &mut self.stock);
         }
-        self.stock.pop()
+        let record = self.stock.pop();
+        if record.is_none() {
+            memory.note_shortage();
+        }
+        record
     }
 
     /// Takes one record, and leaves the others to everybody.

@@ -2,7 +2,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
-use eternaltcp_proto::kept::{Call, Kept, Recovered, SocketId, Store};
+use eternaltcp_proto::kept::{Call, Contents, Kept, Recovered, SocketId, Store};
 use eternaltcp_proto::{Cause, Config, READ_SIZE, Reset, SendPhase, SessionId, Side, Time, Tunnel};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -215,13 +215,14 @@ fn a_store_that_is_full_loses_sessions_and_nothing_else() {
     let memory = StoreMemory::create(&size).unwrap();
     let mut pair = Pair::attached(Config::default());
     let mut kept = kept(&memory);
-    assert!(memory.new_tunnel().is_none());
+    assert!(memory.new_tunnel().is_none() && !kept.store().is_short());
     for round in 0..5 {
         let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
         let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
         say(&mut kept, &mut pair.client, id, &pattern(100_000, round));
     }
     let _ = kept.commit(&mut pair.client);
+    assert!(kept.store().is_short());
     let (mut next, recovered) = recover(&reopen(&memory));
     assert!(recovered.sessions.len() <= 2);
     assert!(next.restore(Config::default(), &recovered).is_ok());
@@ -278,4 +279,16 @@ fn a_slot_that_was_cleared_says_nothing() {
     assert!(store.contents().slot.is_some_and(|slot| slot.count.is_none()));
     store.clear_slot();
     assert_eq!(store.contents().slot, None);
+}
+
+#[test]
+fn bytes_that_are_read_before_their_session_is_committed_are_kept() {
+    let memory = memory();
+    let mut store = memory.new_tunnel().unwrap();
+    let id = SessionId::first_of(Side::Client);
+    store.put_piece(id, 0, &Bytes::from_static(b"early"));
+    store.put_consumed(id, 5);
+    let Contents { pieces, counts, .. } = store.contents();
+    assert_eq!(pieces.iter().map(|it| &it.payload[..]).collect::<Vec<_>>(), [b"early"]);
+    assert_eq!(counts[&id].consumed, 5);
 }

@@ -136,6 +136,13 @@ impl TunnelStore {
         self.call.send(socket, parts)
     }
 
+    /// Returns whether the store has ever been full. Something of the tunnel may be missing then: what
+    /// is missing is reset at the recovery.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.memory.is_short() || self.payload.is_short()
+    }
+
     /// Gives memory back that was not needed since the last call.
     pub fn trim(&mut self) {
         self.payload.trim();
@@ -252,6 +259,10 @@ impl Store for TunnelStore {
     }
 
     fn put_piece(&mut self, id: SessionId, offset: u64, payload: &Bytes) {
+        // A stream of this program is read before its session was committed.
+        if self.session(id).is_none() {
+            return;
+        }
         let Self { memory, sessions, stocks, payload: blocks, .. } = self;
         if let Some(session) = sessions.get_mut(&id) {
             let (entries, owner) = (&mut stocks.pieces, session.record);
