@@ -1,5 +1,6 @@
 //! A real ssh-agent, and keys as ssh-keygen makes them.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -22,7 +23,8 @@ impl TestAgent {
             command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
         }
         let program = RunningProgram::start("agent", folder, command);
-        wait("the agent's socket", || socket.exists());
+        // Its socket has a name before it accepts connections.
+        wait("the agent to listen", || UnixStream::connect(&socket).is_ok());
         Self { socket, program }
     }
 
