@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eternaltcp_proto::kept::{Kept, SocketId, Store};
 use eternaltcp_proto::{Cause, Config, Reset, Time};
 
-use super::pair::Pair;
+use super::pair::TunnelPair;
 use super::{Size, StoreMemory};
 
 /// Bytes that stand for one change: a word, and what it becomes.
@@ -41,7 +41,7 @@ fn clone(memory: &StoreMemory) -> std::io::Result<[std::os::fd::OwnedFd; 2]> {
 
 /// Fills a store. Returns how many sessions there are.
 fn keep_pair(memory: &StoreMemory) -> usize {
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let Some(store) = memory.new_tunnel() else { return 0 };
     let mut kept = Kept::new(store);
     for length in [0, 1, 700, 20_000, 3] {

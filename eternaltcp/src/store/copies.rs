@@ -8,7 +8,7 @@ use bytes::Bytes;
 use eternaltcp_proto::Digest;
 
 use super::memory::Memory;
-use super::payload::{Cell, Home, Payload};
+use super::payload::{Cell, PayloadBlocks, PayloadPlace};
 
 /// The words of a copy: its generation, its checksum, how long it is, and where it is if it is too
 /// long for the record.
@@ -36,12 +36,12 @@ pub(super) struct Copies {
     /// Which of them will count.
     staged: Option<usize>,
     /// What does not fit the record.
-    beside: [Option<Home>; 2],
+    beside: [Option<PayloadPlace>; 2],
 }
 
 /// What a copy says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Said {
+pub(super) enum RecordContents {
     /// This is the record.
     Body(Vec<u8>),
     /// There is no record any more.
@@ -81,7 +81,7 @@ impl Copies {
             let length = memory.get(start + LENGTH);
             if copies.is_beside(length) && length <= MAX_BODY {
                 let bytes = part(memory.get(start + PLACE), length as usize);
-                copies.beside[copy] = bytes.map(Home::Found);
+                copies.beside[copy] = bytes.map(PayloadPlace::Found);
             }
             if generation > newest {
                 (newest, copies.current) = (generation, Some(copy));
@@ -95,27 +95,27 @@ impl Copies {
     pub(super) fn stage(
         &mut self,
         memory: &Memory,
-        payload: &mut Payload,
+        payload: &mut PayloadBlocks,
         generation: u64,
-        said: &Said,
+        said: &RecordContents,
     ) -> bool {
         let copy = self.staged.unwrap_or_else(|| self.current.map_or(0, |current| 1 - current));
         let start = self.start(copy);
         // What is there counts no more: the other one is newer, or there was none.
         memory.set_first(start + GENERATION, 0);
-        if let Some(Home::Cell(cell)) = self.beside[copy].take() {
+        if let Some(PayloadPlace::Cell(cell)) = self.beside[copy].take() {
             payload.free(cell);
         }
         let (length, body): (u64, &[u8]) = match said {
-            Said::Gone => (GONE, &[]),
-            Said::Body(body) => (body.len() as u64, body),
+            RecordContents::Gone => (GONE, &[]),
+            RecordContents::Body(body) => (body.len() as u64, body),
         };
         let mut place = 0;
         if !self.is_beside(length) {
             memory.words.store(start + BODY, body);
         } else if let Some(cell) = payload.keep(body) {
             place = cell.place();
-            self.beside[copy] = Some(Home::Cell(cell));
+            self.beside[copy] = Some(PayloadPlace::Cell(cell));
         } else {
             return false;
         }
@@ -141,7 +141,11 @@ impl Copies {
     }
 
     /// Returns what the copy that counts says; `None` if there is none, or it is damaged.
-    pub(super) fn read(&self, memory: &Memory, payload: &mut Payload) -> Option<Said> {
+    pub(super) fn read(
+        &self,
+        memory: &Memory,
+        payload: &mut PayloadBlocks,
+    ) -> Option<RecordContents> {
         let copy = self.current?;
         let start = self.start(copy);
         let (generation, length) = (memory.get(start + GENERATION), memory.get(start + LENGTH));
@@ -158,13 +162,13 @@ impl Copies {
         if memory.get(start + CHECKSUM) != checksum(generation, length, &body) {
             return None;
         }
-        Some(if length == GONE { Said::Gone } else { Said::Body(body) })
+        Some(if length == GONE { RecordContents::Gone } else { RecordContents::Body(body) })
     }
 
     /// Gives back what does not fit the record.
-    pub(super) fn end(&mut self, payload: &mut Payload) {
+    pub(super) fn end(&mut self, payload: &mut PayloadBlocks) {
         for home in &mut self.beside {
-            if let Some(Home::Cell(cell)) = home.take() {
+            if let Some(PayloadPlace::Cell(cell)) = home.take() {
                 payload.free(cell);
             }
         }

@@ -25,7 +25,7 @@ const TABLE: usize = 32;
 
 /// The tables, in the order of the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum TableKind {
     Tunnels,
     Sessions,
     Pieces,
@@ -34,12 +34,12 @@ pub(super) enum Kind {
 }
 
 /// All of them, each with the length of a record.
-const KINDS: [(Kind, usize); 5] = [
-    (Kind::Tunnels, 1024),
-    (Kind::Sessions, 512),
-    (Kind::Pieces, 32),
-    (Kind::Packets, 16),
-    (Kind::Slots, 64),
+const TABLE_KINDS: [(TableKind, usize); 5] = [
+    (TableKind::Tunnels, 1024),
+    (TableKind::Sessions, 512),
+    (TableKind::Pieces, 32),
+    (TableKind::Packets, 16),
+    (TableKind::Slots, 64),
 ];
 
 /// How much a store has room for.
@@ -69,12 +69,12 @@ impl Size {
         Self { tunnels, sessions, pieces, packets, payload: 2 * held }
     }
 
-    fn capacity(&self, kind: Kind) -> u32 {
+    fn capacity(&self, kind: TableKind) -> u32 {
         match kind {
-            Kind::Tunnels | Kind::Slots => self.tunnels,
-            Kind::Sessions => self.sessions,
-            Kind::Pieces => self.pieces,
-            Kind::Packets => self.packets,
+            TableKind::Tunnels | TableKind::Slots => self.tunnels,
+            TableKind::Sessions => self.sessions,
+            TableKind::Pieces => self.pieces,
+            TableKind::Packets => self.packets,
         }
     }
 }
@@ -84,7 +84,7 @@ pub(super) const MAX_ENTRIES: u32 = 1 << 24;
 
 /// The place of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct TablePlace {
     /// Where the header has it.
     pub(super) entry: usize,
     offset: usize,
@@ -92,7 +92,7 @@ pub(super) struct Place {
     pub(super) capacity: u32,
 }
 
-impl Place {
+impl TablePlace {
     /// Returns where a record begins.
     pub(super) fn at(&self, index: u32) -> usize {
         self.offset + self.stride * index as usize
@@ -107,7 +107,7 @@ impl Place {
 /// The places of all tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
-    places: [Place; KINDS.len()],
+    places: [TablePlace; TABLE_KINDS.len()],
     /// Bytes of all tables.
     pub(super) length: usize,
     /// Places for noted calls.
@@ -118,10 +118,10 @@ impl Layout {
     pub(super) fn new(size: &Size) -> Self {
         let mut length = HEADER;
         let mut index = 0;
-        let places = KINDS.map(|(kind, stride)| {
+        let places = TABLE_KINDS.map(|(kind, stride)| {
             let capacity = size.capacity(kind).min(MAX_ENTRIES);
             let entry = TABLES + TABLE * index;
-            let place = Place { entry, offset: length, stride, capacity };
+            let place = TablePlace { entry, offset: length, stride, capacity };
             // Tables begin with a page: one that is not used takes no memory.
             length = (length + stride * capacity as usize).next_multiple_of(HEADER);
             index += 1;
@@ -130,7 +130,7 @@ impl Layout {
         Self { places, length, calls: size.tunnels as usize }
     }
 
-    pub(super) fn place(&self, kind: Kind) -> Place {
+    pub(super) fn place(&self, kind: TableKind) -> TablePlace {
         self.places[kind as usize]
     }
 
@@ -163,8 +163,8 @@ impl Layout {
         }
         format::check(word(FORMAT)?, word(NEEDS)?)?;
         let (length, calls) = (number(LENGTH)?, number(CALLS)?);
-        let mut places = Vec::with_capacity(KINDS.len());
-        for (index, (_, known)) in KINDS.iter().enumerate() {
+        let mut places = Vec::with_capacity(TABLE_KINDS.len());
+        for (index, (_, known)) in TABLE_KINDS.iter().enumerate() {
             let entry = TABLES + TABLE * index;
             let (offset, stride) = (number(entry)?, number(entry + 8)?);
             let capacity = u32::try_from(word(entry + 16)?).map_err(|_| Unreadable::Damaged)?;
@@ -175,11 +175,12 @@ impl Layout {
             if !is_inside || !is_whole || capacity > MAX_ENTRIES {
                 return Err(Unreadable::Damaged);
             }
-            places.push(Place { entry, offset, stride, capacity });
+            places.push(TablePlace { entry, offset, stride, capacity });
         }
         let places = places.try_into().map_err(|_| Unreadable::Damaged)?;
         let layout = Self { places, length, calls };
-        let [tunnels, slots] = [Kind::Tunnels, Kind::Slots].map(|it| layout.place(it).capacity);
+        let [tunnels, slots] =
+            [TableKind::Tunnels, TableKind::Slots].map(|it| layout.place(it).capacity);
         let is_whole = slots >= tunnels && calls >= tunnels as usize;
         let is_known = is_whole && number(BLOCK_SIZE)? == block_size;
         if is_known { Ok(layout) } else { Err(Unreadable::Damaged) }
@@ -187,7 +188,7 @@ impl Layout {
 }
 
 /// Bytes of the header, of which [`Layout::read`] makes a layout.
-pub(super) const HEADER_LENGTH: usize = TABLES + TABLE * KINDS.len();
+pub(super) const HEADER_LENGTH: usize = TABLES + TABLE * TABLE_KINDS.len();
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use eternaltcp_sys::{Blocks, Words};
 
 use super::BLOCK;
 use super::format::Unreadable;
-use super::layout::{HEADER_LENGTH, Kind, Layout, Size};
+use super::layout::{HEADER_LENGTH, Layout, Size, TableKind};
 use super::tables::{Entries, Table};
 use super::tunnel::TunnelStore;
 
@@ -38,7 +38,7 @@ pub(super) struct Memory {
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum StoreOpenError {
     /// The system refuses.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -68,7 +68,7 @@ impl StoreMemory {
     ///
     /// # Errors
     /// They are damaged, or of a version that this one does not read.
-    pub fn open(tables: OwnedFd, payload: OwnedFd) -> Result<Self, OpenError> {
+    pub fn open(tables: OwnedFd, payload: OwnedFd) -> Result<Self, StoreOpenError> {
         let tables = File::from(tables);
         let mut header = [0; HEADER_LENGTH];
         tables.read_exact_at(&mut header, 0)?;
@@ -79,8 +79,8 @@ impl StoreMemory {
 
     fn new(words: Words, blocks: Blocks, layout: Layout) -> Self {
         let table = |kind| Table::new(layout.place(kind));
-        let (tunnels, sessions) = (table(Kind::Tunnels), table(Kind::Sessions));
-        let (pieces, packets) = (table(Kind::Pieces), table(Kind::Packets));
+        let (tunnels, sessions) = (table(TableKind::Tunnels), table(TableKind::Sessions));
+        let (pieces, packets) = (table(TableKind::Pieces), table(TableKind::Packets));
         let is_short = AtomicBool::new(false);
         Self(Arc::new(Memory {
             words,
@@ -168,7 +168,7 @@ impl Memory {
 
     /// Returns where a tunnel's slot begins.
     pub(super) fn slot(&self, tunnel: u32) -> usize {
-        self.layout.place(Kind::Slots).at(tunnel)
+        self.layout.place(TableKind::Slots).at(tunnel)
     }
 
     /// Clears a record, and lets others have it.
@@ -178,12 +178,12 @@ impl Memory {
         entries.give(self, index);
     }
 
-    pub(super) fn table(&self, kind: Kind) -> &Table {
+    pub(super) fn table(&self, kind: TableKind) -> &Table {
         match kind {
-            Kind::Tunnels | Kind::Slots => &self.tunnels,
-            Kind::Sessions => &self.sessions,
-            Kind::Pieces => &self.pieces,
-            Kind::Packets => &self.packets,
+            TableKind::Tunnels | TableKind::Slots => &self.tunnels,
+            TableKind::Sessions => &self.sessions,
+            TableKind::Pieces => &self.pieces,
+            TableKind::Packets => &self.packets,
         }
     }
 }

@@ -28,7 +28,7 @@ mod tunnel;
 
 pub use format::Unreadable;
 pub use layout::Size;
-pub use memory::{OpenError, StoreMemory};
+pub use memory::{StoreMemory, StoreOpenError};
 pub use tunnel::TunnelStore;
 
 #[cfg(all(feature = "client", feature = "server"))]

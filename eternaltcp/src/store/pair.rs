@@ -16,13 +16,13 @@ const MAX_NUMBERS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A client's and a server's tunnel, attached to each other.
-pub(super) struct Pair {
+pub(super) struct TunnelPair {
     pub(super) client: Tunnel,
     pub(super) server: Tunnel,
     now: Time,
 }
 
-impl Pair {
+impl TunnelPair {
     pub(super) fn attached(config: Config) -> Self {
         let client = Tunnel::new(Side::Client, config.clone());
         let server = Tunnel::new(Side::Server, config);

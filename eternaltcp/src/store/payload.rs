@@ -46,7 +46,7 @@ impl Cell {
 
 /// Where bytes are that the store has.
 #[derive(Debug)]
-pub(super) enum Home {
+pub(super) enum PayloadPlace {
     /// In a cell, which may take more.
     Cell(Cell),
     /// Where they were read; the memory is not used again while this is here.
@@ -65,7 +65,7 @@ struct Slab {
 
 /// The blocks of one tunnel.
 #[derive(Debug)]
-pub(super) struct Payload {
+pub(super) struct PayloadBlocks {
     blocks: Blocks,
     landing: Option<Block>,
     /// Whether something was read since the last trim.
@@ -77,7 +77,7 @@ pub(super) struct Payload {
     is_short: bool,
 }
 
-impl Payload {
+impl PayloadBlocks {
     pub(super) fn new(blocks: Blocks) -> Self {
         let (slabs, open) = Default::default();
         Self { blocks, landing: None, has_landed: false, slabs, open, is_short: false }
@@ -164,10 +164,12 @@ impl Payload {
     }
 
     /// Returns a copy of the first bytes of a home.
-    pub(super) fn read(&mut self, home: &Home, length: usize) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, home: &PayloadPlace, length: usize) -> Option<Vec<u8>> {
         match home {
-            Home::Read(bytes) | Home::Found(bytes) => bytes.get(..length).map(<[u8]>::to_vec),
-            Home::Cell(cell) => {
+            PayloadPlace::Read(bytes) | PayloadPlace::Found(bytes) => {
+                bytes.get(..length).map(<[u8]>::to_vec)
+            }
+            PayloadPlace::Cell(cell) => {
                 let slab = self.slabs[cell.class].get_mut(&cell.block)?;
                 let bytes = slab.block.rest().get(cell.at..)?;
                 bytes.get(..length).map(<[u8]>::to_vec)
@@ -196,8 +198,8 @@ fn full(size: usize) -> u128 {
 mod tests {
     use super::*;
 
-    fn payload(count: u32) -> Payload {
-        Payload::new(Blocks::create(c"test", BLOCK, count).unwrap())
+    fn payload(count: u32) -> PayloadBlocks {
+        PayloadBlocks::new(Blocks::create(c"test", BLOCK, count).unwrap())
     }
 
     #[test]
@@ -212,7 +214,7 @@ mod tests {
             assert_eq!(payload.slabs[class].len(), 1);
             assert!(class < 2 || payload.cell(2).is_none(), "the memory is used up");
             for (index, cell) in (0..).zip(cells) {
-                let home = Home::Cell(cell);
+                let home = PayloadPlace::Cell(cell);
                 let bytes = payload.read(&home, size).unwrap();
                 assert!(bytes.iter().all(|byte| *byte == index), "{class}, {index}");
             }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::memory::Memory;
-use super::payload::{Home, Payload};
+use super::payload::{PayloadBlocks, PayloadPlace};
 use super::slot::place;
 use super::tables::Entries;
 
@@ -15,14 +15,14 @@ const PLACE: usize = 16;
 
 /// One run of bytes.
 #[derive(Debug)]
-struct Piece {
+struct StoredPiece {
     entry: u32,
     offset: u64,
     length: u32,
-    home: Home,
+    home: PayloadPlace,
 }
 
-impl Piece {
+impl StoredPiece {
     fn end(&self) -> u64 {
         self.offset + u64::from(self.length)
     }
@@ -30,11 +30,11 @@ impl Piece {
 
 /// A session's payload, in order.
 #[derive(Debug, Default)]
-pub(super) struct Pieces(VecDeque<Piece>);
+pub(super) struct Pieces(VecDeque<StoredPiece>);
 
 /// What a piece's record says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Said {
+pub(super) struct PieceRecord {
     /// The session's record.
     pub(super) owner: u32,
     pub(super) length: u32,
@@ -43,12 +43,12 @@ pub(super) struct Said {
 }
 
 /// Returns what a record says; `None` if it is not valid.
-pub(super) fn read(memory: &Memory, entry: u32) -> Option<Said> {
+pub(super) fn read(memory: &Memory, entry: u32) -> Option<PieceRecord> {
     let at = memory.pieces.at(entry);
     let word = memory.get(at);
     let owner = u32::try_from((word >> 32).checked_sub(1)?).ok()?;
     let (offset, place) = (memory.get(at + OFFSET), memory.get(at + PLACE));
-    Some(Said { owner, length: word as u32, offset, place })
+    Some(PieceRecord { owner, length: word as u32, offset, place })
 }
 
 fn first_word(owner: u32, length: u32) -> u64 {
@@ -59,7 +59,7 @@ impl Pieces {
     /// Adds what a program before this one has left.
     pub(super) fn push_found(&mut self, entry: u32, offset: u64, bytes: Bytes) {
         let length = u32::try_from(bytes.len()).unwrap_or(0);
-        self.0.push_back(Piece { entry, offset, length, home: Home::Found(bytes) });
+        self.0.push_back(StoredPiece { entry, offset, length, home: PayloadPlace::Found(bytes) });
     }
 
     /// Puts them in the order of the stream.
@@ -72,14 +72,14 @@ impl Pieces {
     pub(super) fn put(
         &mut self,
         memory: &Memory,
-        payload: &mut Payload,
+        payload: &mut PayloadBlocks,
         entries: &mut Entries,
         owner: u32,
         offset: u64,
         bytes: &Bytes,
     ) {
         if let Some((block, at)) = payload.place_of(bytes) {
-            let home = Home::Read(bytes.clone());
+            let home = PayloadPlace::Read(bytes.clone());
             let length = bytes.len();
             self.begin(memory, entries, owner, (offset, length), place(block, at), home);
             return;
@@ -95,9 +95,14 @@ impl Pieces {
                 let taken = rest.len().min(cell.size());
                 payload.write(&cell, 0, &rest[..taken]);
                 let at = place(cell.block(), cell.at());
-                if let Some(Home::Cell(cell)) =
-                    self.begin(memory, entries, owner, (offset, taken), at, Home::Cell(cell))
-                {
+                if let Some(PayloadPlace::Cell(cell)) = self.begin(
+                    memory,
+                    entries,
+                    owner,
+                    (offset, taken),
+                    at,
+                    PayloadPlace::Cell(cell),
+                ) {
                     return payload.free(cell);
                 }
                 taken
@@ -109,7 +114,7 @@ impl Pieces {
     /// Returns the size of the next cell: a stream of small pieces gets larger ones.
     fn next_class(&self, length: usize) -> usize {
         match self.0.back() {
-            Some(Piece { home: Home::Cell(cell), .. }) => cell.next_class(),
+            Some(StoredPiece { home: PayloadPlace::Cell(cell), .. }) => cell.next_class(),
             _ if length > 4096 => 2,
             _ if length > 512 => 1,
             _ => 0,
@@ -120,13 +125,13 @@ impl Pieces {
     fn append(
         &mut self,
         memory: &Memory,
-        payload: &mut Payload,
+        payload: &mut PayloadBlocks,
         owner: u32,
         offset: u64,
         bytes: &[u8],
     ) -> usize {
         let Some(last) = self.0.back_mut().filter(|last| last.end() == offset) else { return 0 };
-        let Home::Cell(cell) = &last.home else { return 0 };
+        let PayloadPlace::Cell(cell) = &last.home else { return 0 };
         let taken = bytes.len().min(cell.size() - last.length as usize);
         if taken > 0 {
             payload.write(cell, last.length as usize, &bytes[..taken]);
@@ -144,15 +149,15 @@ impl Pieces {
         owner: u32,
         (offset, length): (u64, usize),
         place: u64,
-        home: Home,
-    ) -> Option<Home> {
+        home: PayloadPlace,
+    ) -> Option<PayloadPlace> {
         let Some(entry) = entries.take(memory) else { return Some(home) };
         let at = memory.pieces.at(entry);
         let length = length as u32;
         memory.set(at + OFFSET, offset);
         memory.set(at + PLACE, place);
         memory.set(at, first_word(owner, length));
-        self.0.push_back(Piece { entry, offset, length, home });
+        self.0.push_back(StoredPiece { entry, offset, length, home });
         None
     }
 
@@ -160,23 +165,23 @@ impl Pieces {
     pub(super) fn free(
         &mut self,
         memory: &Memory,
-        payload: &mut Payload,
+        payload: &mut PayloadBlocks,
         entries: &mut Entries,
         offset: u64,
     ) {
         while let Some(piece) = self.0.pop_front_if(|piece| piece.end() <= offset) {
             memory.clear(entries, piece.entry);
-            if let Home::Cell(cell) = piece.home {
+            if let PayloadPlace::Cell(cell) = piece.home {
                 payload.free(cell);
             }
         }
     }
 
     /// Returns all of them, each with its place in the stream.
-    pub(super) fn read(&self, payload: &mut Payload) -> Vec<(u64, Bytes)> {
-        let read = |piece: &Piece| {
+    pub(super) fn read(&self, payload: &mut PayloadBlocks) -> Vec<(u64, Bytes)> {
+        let read = |piece: &StoredPiece| {
             let bytes = match &piece.home {
-                Home::Read(bytes) | Home::Found(bytes) => bytes.clone(),
+                PayloadPlace::Read(bytes) | PayloadPlace::Found(bytes) => bytes.clone(),
                 cell => payload.read(cell, piece.length as usize)?.into(),
             };
             Some((piece.offset, bytes))

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 /// Bytes of which no record can be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Malformed;
+pub(super) struct MalformedRecord;
 
-type Result<T> = std::result::Result<T, Malformed>;
+type Decoded<T> = std::result::Result<T, MalformedRecord>;
 
 /// Writes fields.
 #[derive(Default)]
-struct Writer(Vec<u8>);
+struct FieldWriter(Vec<u8>);
 
-impl Writer {
+impl FieldWriter {
     fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
@@ -47,9 +47,9 @@ impl Writer {
 }
 
 /// Reads fields. What is missing at the end is zero, but for bytes of a given length.
-struct Reader<'a>(&'a [u8]);
+struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> FieldReader<'a> {
     fn array<const N: usize>(&mut self) -> [u8; N] {
         let mut array = [0; N];
         let (known, rest) = self.0.split_at(self.0.len().min(N));
@@ -70,14 +70,14 @@ impl<'a> Reader<'a> {
         u64::from_le_bytes(self.array())
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8]> {
+    fn bytes(&mut self) -> Decoded<&'a [u8]> {
         let length = self.u32() as usize;
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(MalformedRecord)?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn reset(&mut self) -> Result<Reset> {
+    fn reset(&mut self) -> Decoded<Reset> {
         let cause = Cause::from_code(self.u32());
         Ok(Reset { cause, detail: CleanText::from_bytes(self.bytes()?) })
     }
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
 
 /// Returns a tunnel's state as bytes.
 pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
-    let mut writer = Writer::default();
+    let mut writer = FieldWriter::default();
     writer.u8(match state.side {
         Side::Client => 1,
         Side::Server => 2,
@@ -113,12 +113,12 @@ pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
 }
 
 /// Returns the state that [`encode_tunnel`] has written.
-pub(super) fn decode_tunnel(bytes: &[u8]) -> Result<TunnelState> {
-    let mut reader = Reader(bytes);
+pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
+    let mut reader = FieldReader(bytes);
     let side = match reader.u8() {
         1 => Side::Client,
         2 => Side::Server,
-        _ => return Err(Malformed),
+        _ => return Err(MalformedRecord),
     };
     let (has_id, id) = (reader.u8() > 0, TunnelId(reader.array()));
     let epoch = Epoch(reader.u64());
@@ -130,7 +130,7 @@ pub(super) fn decode_tunnel(bytes: &[u8]) -> Result<TunnelState> {
     let peer = Settings { dead_after, tunnel_limit, session_limit, keep_detached };
     let (tunnel_limit, session_limit) = (reader.u64(), reader.u64());
     let closing = reader.u64().checked_sub(1).map(u32::try_from).transpose();
-    let closing = closing.map_err(|_| Malformed)?.map(Closing::from_code);
+    let closing = closing.map_err(|_| MalformedRecord)?.map(Closing::from_code);
     let (id, peer) = (has_id.then_some(id), has_peer.then_some(peer));
     Ok(TunnelState {
         side,
@@ -151,7 +151,7 @@ fn nanos(nanos: u32) -> Duration {
 
 /// Returns a session's record as bytes.
 pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
-    let mut writer = Writer(Vec::with_capacity(256));
+    let mut writer = FieldWriter(Vec::with_capacity(256));
     let SessionRecord { state, socket } = record;
     writer.u32(state.id.get());
     // Zero is none.
@@ -173,9 +173,9 @@ pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
 }
 
 /// Returns the record that [`encode_session`] has written.
-pub(super) fn decode_session(bytes: &[u8]) -> Result<SessionRecord> {
-    let mut reader = Reader(bytes);
-    let id = SessionId::new(reader.u32()).ok_or(Malformed)?;
+pub(super) fn decode_session(bytes: &[u8]) -> Decoded<SessionRecord> {
+    let mut reader = FieldReader(bytes);
+    let id = SessionId::new(reader.u32()).ok_or(MalformedRecord)?;
     let descriptor = reader.u32().checked_sub(1).map(u32::cast_signed);
     let cookie = reader.u64();
     let socket = descriptor.map(|descriptor| SocketId { descriptor, cookie });
@@ -185,13 +185,13 @@ pub(super) fn decode_session(bytes: &[u8]) -> Result<SessionRecord> {
         0 => OpeningState::Established,
         1 => OpeningState::Asked,
         2 => OpeningState::Offered(Bytes::copy_from_slice(reader.bytes()?)),
-        _ => return Err(Malformed),
+        _ => return Err(MalformedRecord),
     };
     let abort = if reader.u8() > 0 { Some(reader.reset()?) } else { None };
     Ok(SessionRecord { state: SessionState { id, opening, abort, send, receive }, socket })
 }
 
-fn encode_sending(writer: &mut Writer, send: &SendingState) {
+fn encode_sending(writer: &mut FieldWriter, send: &SendingState) {
     writer.u32(send.base.get());
     writer.u32(send.next.get());
     writer.u32(send.numbering);
@@ -217,7 +217,7 @@ fn encode_sending(writer: &mut Writer, send: &SendingState) {
     }
 }
 
-fn decode_sending(reader: &mut Reader<'_>) -> Result<SendingState> {
+fn decode_sending(reader: &mut FieldReader<'_>) -> Decoded<SendingState> {
     let (base, next) = (Seq::new(reader.u32()), Seq::new(reader.u32()));
     let numbering = reader.u32();
     let digest = Digest::new(reader.u64());
@@ -232,10 +232,10 @@ fn decode_sending(reader: &mut Reader<'_>) -> Result<SendingState> {
         4 => SendPhase::Reset(reader.reset()?),
         5 => SendPhase::Done,
         6 => SendPhase::DoneReset,
-        _ => return Err(Malformed),
+        _ => return Err(MalformedRecord),
     };
     let opening = if reader.u8() > 0 {
-        let kind = Kind::from_wire(reader.u8().into()).ok_or(Malformed)?;
+        let kind = Kind::from_wire(reader.u8().into()).ok_or(MalformedRecord)?;
         Some((kind, Bytes::copy_from_slice(reader.bytes()?)))
     } else {
         None
@@ -257,7 +257,7 @@ fn decode_sending(reader: &mut Reader<'_>) -> Result<SendingState> {
     })
 }
 
-fn encode_receiving(writer: &mut Writer, receive: &ReceivingState) {
+fn encode_receiving(writer: &mut FieldWriter, receive: &ReceivingState) {
     writer.u32(receive.next.get());
     let ReceivingState { offset, taken, limit, used, .. } = *receive;
     let digests = [receive.digest.get(), receive.taken_digest.get()];
@@ -273,7 +273,7 @@ fn encode_receiving(writer: &mut Writer, receive: &ReceivingState) {
     });
 }
 
-fn decode_receiving(reader: &mut Reader<'_>) -> Result<ReceivingState> {
+fn decode_receiving(reader: &mut FieldReader<'_>) -> Decoded<ReceivingState> {
     let next = Seq::new(reader.u32());
     let (offset, taken) = (reader.u64(), reader.u64());
     let (limit, used) = (reader.u64(), reader.u64());
@@ -284,7 +284,7 @@ fn decode_receiving(reader: &mut Reader<'_>) -> Result<ReceivingState> {
         2 => ReceivePhase::Discarding,
         3 => ReceivePhase::DiscardedEnd,
         4 => ReceivePhase::DiscardedReset,
-        _ => return Err(Malformed),
+        _ => return Err(MalformedRecord),
     };
     Ok(ReceivingState { next, digest, offset, taken, taken_digest, limit, used, phase })
 }

@@ -7,7 +7,7 @@ use eternaltcp_proto::{Boundary, Kind, Seq, SessionId};
 
 use super::copies::Copies;
 use super::memory::Memory;
-use super::payload::Payload;
+use super::payload::PayloadBlocks;
 use super::pieces::Pieces;
 use super::tables::Entries;
 
@@ -31,7 +31,7 @@ const PACKET: usize = 8;
 pub(super) struct StoredSession {
     pub(super) record: u32,
     pub(super) copies: Copies,
-    pub(super) packets: VecDeque<Numbered>,
+    pub(super) packets: VecDeque<StoredPacket>,
     pub(super) pieces: Pieces,
     /// There is no record of it any more, once this is committed.
     pub(super) is_gone: bool,
@@ -39,7 +39,7 @@ pub(super) struct StoredSession {
 
 /// A packet that has a record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Numbered {
+pub(super) struct StoredPacket {
     numbering: u32,
     seq: Seq,
     entry: u32,
@@ -123,7 +123,7 @@ impl StoredSession {
     }
 
     pub(super) fn push_packet(&mut self, numbering: u32, seq: Seq, entry: u32) {
-        self.packets.push_back(Numbered { numbering, seq, entry });
+        self.packets.push_back(StoredPacket { numbering, seq, entry });
     }
 
     pub(super) fn clear_packet(
@@ -133,7 +133,7 @@ impl StoredSession {
         numbering: u32,
         seq: Seq,
     ) {
-        let is_meant = |it: &Numbered| it.numbering == numbering && it.seq == seq;
+        let is_meant = |it: &StoredPacket| it.numbering == numbering && it.seq == seq;
         // Nearly always the oldest one.
         if let Some(at) = self.packets.iter().position(is_meant)
             && let Some(packet) = self.packets.remove(at)
@@ -155,7 +155,7 @@ impl StoredSession {
     }
 
     /// Clears all that the store has of it, its record last.
-    pub(super) fn end(mut self, memory: &Memory, payload: &mut Payload, stocks: &mut Stocks) {
+    pub(super) fn end(mut self, memory: &Memory, payload: &mut PayloadBlocks, stocks: &mut Stocks) {
         for packet in self.packets.drain(..) {
             memory.clear(&mut stocks.packets, packet.entry);
         }
@@ -175,9 +175,9 @@ pub(super) struct Stocks {
 
 impl Stocks {
     pub(super) fn new() -> Self {
-        use super::layout::Kind;
+        use super::layout::TableKind;
         let [sessions, pieces, packets] =
-            [Kind::Sessions, Kind::Pieces, Kind::Packets].map(Entries::new);
+            [TableKind::Sessions, TableKind::Pieces, TableKind::Packets].map(Entries::new);
         Self { sessions, pieces, packets }
     }
 

@@ -14,7 +14,7 @@ const WRITE: u64 = 2;
 
 /// What a slot says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Said {
+pub(super) struct SlotContents {
     pub(super) session: SessionId,
     pub(super) call: Call,
     /// Where a read puts its bytes: the block, and where in it.
@@ -33,7 +33,7 @@ pub(super) fn parse_place(word: u64) -> Option<(u32, usize)> {
 }
 
 /// Says that a call begins. Its result was forgotten before.
-pub(super) fn put(memory: &Memory, at: usize, said: &Said) {
+pub(super) fn put(memory: &Memory, at: usize, said: &SlotContents) {
     let (kind, before) = match said.call {
         Call::Read(before) => (READ, before),
         Call::Write(before) => (WRITE, before),
@@ -49,7 +49,7 @@ pub(super) fn clear(memory: &Memory, at: usize) {
 }
 
 /// Returns what a slot says, if a call is under way.
-pub(super) fn read(memory: &Memory, at: usize) -> Option<Said> {
+pub(super) fn read(memory: &Memory, at: usize) -> Option<SlotContents> {
     let (word, before) = (memory.get(at), memory.get(at + BEFORE));
     let session = SessionId::new(word as u32)?;
     let call = match word >> 32 {
@@ -57,5 +57,5 @@ pub(super) fn read(memory: &Memory, at: usize) -> Option<Said> {
         WRITE => Call::Write(before),
         _ => return None,
     };
-    Some(Said { session, call, place: parse_place(memory.get(at + PLACE)) })
+    Some(SlotContents { session, call, place: parse_place(memory.get(at + PLACE)) })
 }

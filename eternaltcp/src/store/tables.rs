@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eternaltcp_sys::Words;
 
-use super::layout::{Kind, Place};
+use super::layout::{TableKind, TablePlace};
 use super::memory::Memory;
 
 /// How many records a tunnel takes, or gives back, at once.
@@ -14,12 +14,12 @@ const BATCH: usize = 32;
 /// A table of the store, and its free records.
 #[derive(Debug)]
 pub(super) struct Table {
-    place: Place,
-    free: Mutex<Free>,
+    place: TablePlace,
+    free: Mutex<FreeRecords>,
 }
 
 #[derive(Debug)]
-struct Free {
+struct FreeRecords {
     /// Records that were in use.
     used: Vec<u32>,
     /// The first one that never was.
@@ -27,8 +27,8 @@ struct Free {
 }
 
 impl Table {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, free: Mutex::new(Free { used: Vec::new(), fresh: 0 }) }
+    pub(super) fn new(place: TablePlace) -> Self {
+        Self { place, free: Mutex::new(FreeRecords { used: Vec::new(), fresh: 0 }) }
     }
 
     /// Reads how many records were ever used, by this program or by one before it: the memory may
@@ -36,7 +36,7 @@ impl Table {
     pub(super) fn reload(&self, words: &Words) {
         let fresh = words.word(self.place.mark()).load(Ordering::Acquire);
         let fresh = u32::try_from(fresh).unwrap_or(u32::MAX).min(self.place.capacity);
-        *self.free() = Free { used: Vec::new(), fresh };
+        *self.free() = FreeRecords { used: Vec::new(), fresh };
     }
 
     /// Returns where a record begins.
@@ -55,7 +55,7 @@ impl Table {
         self.free().used = used;
     }
 
-    fn free(&self) -> MutexGuard<'_, Free> {
+    fn free(&self) -> MutexGuard<'_, FreeRecords> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,16 +84,16 @@ impl Table {
 /// Records of a table that one tunnel has in stock.
 #[derive(Debug)]
 pub(super) struct Entries {
-    kind: Kind,
+    kind: TableKind,
     stock: Vec<u32>,
 }
 
 impl Entries {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: TableKind) -> Self {
         Self { kind, stock: Vec::new() }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> TableKind {
         self.kind
     }
 

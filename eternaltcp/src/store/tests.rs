@@ -7,7 +7,7 @@ use eternaltcp_proto::{Cause, Config, READ_SIZE, Reset, SendPhase, SessionId, Si
 use std::io::Write;
 use std::os::fd::AsFd;
 
-use super::pair::Pair;
+use super::pair::TunnelPair;
 use super::*;
 
 fn memory() -> StoreMemory {
@@ -68,7 +68,7 @@ fn pattern(length: usize, seed: usize) -> Vec<u8> {
 #[test]
 fn what_the_next_program_finds_is_the_tunnel_that_was_committed() {
     let memory = memory();
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let mut kept = kept(&memory);
     let mut ids = Vec::new();
     for (round, length) in [0, 1, 300, 5000, 40_000, 3, 100_000, 700, 1].into_iter().enumerate() {
@@ -103,7 +103,7 @@ fn what_the_next_program_finds_is_the_tunnel_that_was_committed() {
 #[test]
 fn the_next_program_goes_on_with_what_it_has_found() {
     let memory = memory();
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let mut first = kept(&memory);
     let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
     let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
@@ -134,7 +134,7 @@ fn the_next_program_goes_on_with_what_it_has_found() {
 fn a_read_that_nobody_noted_is_found_with_its_bytes() {
     for length in [5, 40_000] {
         let memory = memory();
-        let mut pair = Pair::attached(Config::default());
+        let mut pair = TunnelPair::attached(Config::default());
         let mut first = kept(&memory);
         let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
         let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
@@ -156,7 +156,7 @@ fn a_read_that_nobody_noted_is_found_with_its_bytes() {
 #[test]
 fn a_write_that_nobody_noted_is_ahead_of_the_record() {
     let memory = memory();
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let mut first = kept(&memory);
     let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
     let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
@@ -172,7 +172,7 @@ fn a_write_that_nobody_noted_is_ahead_of_the_record() {
 #[test]
 fn a_commit_that_was_not_finished_is_not_found_and_never_counts_later() {
     let memory = memory();
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let mut first = kept(&memory);
     let ids = [0; 2].map(|_| pair.client.open(Bytes::from_static(b"target:1")).unwrap());
     for id in ids {
@@ -195,7 +195,7 @@ fn a_commit_that_was_not_finished_is_not_found_and_never_counts_later() {
 fn a_tunnel_that_ended_leaves_nothing_and_its_records_are_used_again() {
     let memory = memory();
     for _ in 0..50 {
-        let mut pair = Pair::attached(Config::default());
+        let mut pair = TunnelPair::attached(Config::default());
         let mut kept = kept(&memory);
         for _ in 0..10 {
             let id = pair.client.open(Bytes::from(vec![b'x'; 400])).unwrap();
@@ -213,7 +213,7 @@ fn a_tunnel_that_ended_leaves_nothing_and_its_records_are_used_again() {
 fn a_store_that_is_full_loses_sessions_and_nothing_else() {
     let size = Size { tunnels: 1, sessions: 2, pieces: 3, packets: 4, payload: 128 << 10 };
     let memory = StoreMemory::create(&size).unwrap();
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let mut kept = kept(&memory);
     assert!(memory.new_tunnel().is_none() && !kept.store().is_short());
     for round in 0..5 {
@@ -231,7 +231,7 @@ fn a_store_that_is_full_loses_sessions_and_nothing_else() {
 #[test]
 fn memory_goes_back_to_the_system_after_a_burst() {
     let memory = memory();
-    let mut pair = Pair::attached(Config::default());
+    let mut pair = TunnelPair::attached(Config::default());
     let mut kept = kept(&memory);
     let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
     let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });

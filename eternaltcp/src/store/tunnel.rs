@@ -10,10 +10,10 @@ use eternaltcp_proto::kept::{Call, Contents, PacketEntry, Piece, SessionRecord, 
 use eternaltcp_proto::{READ_SIZE, Seq, SessionId, TunnelState};
 use eternaltcp_sys::NotedCall;
 
-use super::copies::{Copies, Said};
-use super::layout::Kind;
+use super::copies::{Copies, RecordContents};
+use super::layout::TableKind;
 use super::memory::Memory;
-use super::payload::Payload;
+use super::payload::PayloadBlocks;
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
 use super::session::{Stocks, StoredSession};
 use super::slot;
@@ -38,7 +38,7 @@ pub struct TunnelStore {
     sessions: BTreeMap<SessionId, StoredSession>,
     /// Sessions that were put since.
     staged: Vec<SessionId>,
-    payload: Payload,
+    payload: PayloadBlocks,
     stocks: Stocks,
     /// Where a call puts its bytes if there is no memory in the store.
     makeshift: Vec<u8>,
@@ -49,7 +49,7 @@ pub struct TunnelStore {
 impl TunnelStore {
     /// Makes a place for a new tunnel.
     pub(super) fn begin(memory: &Arc<Memory>) -> Option<Self> {
-        let index = Entries::new(Kind::Tunnels).take_one(memory)?;
+        let index = Entries::new(TableKind::Tunnels).take_one(memory)?;
         let call = memory.words.take_call(index as usize)?;
         let at = memory.tunnels.at(index);
         let copies = Copies::begin(memory, at + COPIES, COPY);
@@ -69,7 +69,7 @@ impl TunnelStore {
             copies,
             sessions: BTreeMap::new(),
             staged: Vec::new(),
-            payload: Payload::new(memory.blocks.clone()),
+            payload: PayloadBlocks::new(memory.blocks.clone()),
             stocks: Stocks::new(),
             makeshift: Vec::new(),
             landed: None,
@@ -87,9 +87,9 @@ impl TunnelStore {
 
     /// Returns whether the tunnel's record can be read.
     pub(super) fn is_whole(&self) -> bool {
-        let mut payload = Payload::new(self.memory.blocks.clone());
+        let mut payload = PayloadBlocks::new(self.memory.blocks.clone());
         let said = self.copies.read(&self.memory, &mut payload);
-        matches!(said, Some(Said::Body(body)) if decode_tunnel(&body).is_ok())
+        matches!(said, Some(RecordContents::Body(body)) if decode_tunnel(&body).is_ok())
     }
 
     pub(super) fn has_session(&self, id: SessionId) -> bool {
@@ -160,7 +160,7 @@ impl TunnelStore {
         self.copies.end(&mut self.payload);
         // The place for its calls is free before its record is.
         drop(self.call);
-        Entries::new(Kind::Tunnels).give_one(&memory, self.index);
+        Entries::new(TableKind::Tunnels).give_one(&memory, self.index);
     }
 
     /// Returns what there is of a session; makes a record if there is none.
@@ -176,22 +176,22 @@ impl TunnelStore {
     }
 
     /// Stages what a session's record is to say.
-    fn stage(&mut self, id: SessionId, said: &Said) {
+    fn stage(&mut self, id: SessionId, said: &RecordContents) {
         let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
         let Self { sessions, payload, staged, .. } = self;
         let Some(session) = sessions.get_mut(&id) else { return };
-        session.is_gone = *said == Said::Gone;
+        session.is_gone = *said == RecordContents::Gone;
         if !session.copies.stage(&memory, payload, next, said) {
             // What the peer is told must not be said of an older state.
             session.is_gone = true;
-            session.copies.stage(&memory, payload, next, &Said::Gone);
+            session.copies.stage(&memory, payload, next, &RecordContents::Gone);
         }
         staged.push(id);
     }
 
     /// Returns the call that was under way.
     fn slot(&mut self) -> Option<Slot> {
-        let slot::Said { session, call, place } =
+        let slot::SlotContents { session, call, place } =
             slot::read(&self.memory, self.memory.slot(self.index))?;
         let count = self.call.count();
         let landed = match (call, count, place) {
@@ -214,7 +214,7 @@ impl TunnelStore {
 impl Store for TunnelStore {
     fn put_tunnel(&mut self, state: &TunnelState) {
         let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
-        let said = Said::Body(encode_tunnel(state));
+        let said = RecordContents::Body(encode_tunnel(state));
         // It always fits the record.
         self.copies.stage(&memory, &mut self.payload, next, &said);
     }
@@ -222,12 +222,12 @@ impl Store for TunnelStore {
     fn put_session(&mut self, record: &SessionRecord) {
         let id = record.state.id;
         if self.session(id).is_some() {
-            self.stage(id, &Said::Body(encode_session(record)));
+            self.stage(id, &RecordContents::Body(encode_session(record)));
         }
     }
 
     fn remove_session(&mut self, id: SessionId) {
-        self.stage(id, &Said::Gone);
+        self.stage(id, &RecordContents::Gone);
     }
 
     fn commit_done(&mut self) {
@@ -308,7 +308,7 @@ impl Store for TunnelStore {
             Call::Write(_) => None,
         };
         self.call.reset();
-        let said = slot::Said { session, call, place };
+        let said = slot::SlotContents { session, call, place };
         slot::put(&self.memory, self.memory.slot(self.index), &said);
     }
 
@@ -322,12 +322,12 @@ impl Store for TunnelStore {
         self.staged.clear();
         let mut contents = Contents { slot: self.slot(), ..Contents::default() };
         let Self { sessions, payload, copies, .. } = self;
-        if let Some(Said::Body(body)) = copies.read(&memory, payload) {
+        if let Some(RecordContents::Body(body)) = copies.read(&memory, payload) {
             contents.tunnel = decode_tunnel(&body).ok();
         }
         for (id, session) in sessions {
             session.copies.unstage(&memory);
-            if let Some(Said::Body(body)) = session.copies.read(&memory, payload)
+            if let Some(RecordContents::Body(body)) = session.copies.read(&memory, payload)
                 && let Ok(record) = decode_session(&body)
                 && record.state.id == *id
             {
