@@ -127,7 +127,7 @@ impl SshConfig {
             ConfigFile::None => return Ok(Self::default()),
         }
         match query::ask(&options, host.as_ref()) {
-            Ok(said) => Ok(Self::parse(&said.stdout)),
+            Ok(output) => Ok(Self::parse(&output.stdout)),
             Err(QueryError::NoSsh) => {
                 debug!("ssh is not installed, so there is no configuration of it");
                 Ok(Self::default())
@@ -141,9 +141,9 @@ impl SshConfig {
     /// # Errors
     /// The reason why ssh has no answer.
     pub(crate) fn of_login(options: &[OsString], host: &OsStr) -> Result<Self, QueryError> {
-        let said = query::ask(options, host)?;
-        logging::say(&said.stderr);
-        Ok(Self::parse(&said.stdout))
+        let output = query::ask(options, host)?;
+        logging::say(&output.stderr);
+        Ok(Self::parse(&output.stdout))
     }
 
     /// Parses lines of a keyword and its value. Other lines have no effect.

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const MAX_OUTPUT: u64 = 1 << 20;
 
 /// The output of ssh.
-pub(super) struct Said {
+pub(super) struct SshOutput {
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
@@ -37,8 +37,8 @@ impl QueryError {
         match self {
             Self::NoSsh => "there is no ssh".to_owned(),
             Self::Failed { stderr, .. } => {
-                let said = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-                format!("ssh -G failed: {}", said.collect::<Vec<_>>().join("; "))
+                let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+                format!("ssh -G failed: {}", lines.collect::<Vec<_>>().join("; "))
             }
             Self::Broken(why) => why.clone(),
         }
@@ -46,7 +46,7 @@ impl QueryError {
 }
 
 /// Asks ssh with these options what it would do for `host`.
-pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<Said, QueryError> {
+pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<SshOutput, QueryError> {
     let mut command = Command::new("ssh");
     // Without a terminal, which it would miss.
     command.args(["-G", "-T"]).args(options).arg("--").arg(host);
@@ -55,15 +55,15 @@ pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<Said, QueryError
         ErrorKind::NotFound => QueryError::NoSsh,
         _ => QueryError::Broken(format!("cannot run ssh -G: {error}")),
     })?;
-    let (status, said) = output(child).map_err(QueryError::Broken)?;
+    let (status, output) = read_output(child).map_err(QueryError::Broken)?;
     match status.success() {
-        true => Ok(said),
-        false => Err(QueryError::Failed { code: status.code(), stderr: said.stderr }),
+        true => Ok(output),
+        false => Err(QueryError::Failed { code: status.code(), stderr: output.stderr }),
     }
 }
 
 /// Reads the whole output of ssh.
-fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
+fn read_output(mut child: Child) -> Result<(ExitStatus, SshOutput), String> {
     let (sender, receiver) = channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let errors = thread::Builder::new().spawn(move || read(stderr));
@@ -84,7 +84,7 @@ fn output(mut child: Child) -> Result<(ExitStatus, Said), String> {
     }
     let status = child.wait().map_err(|error| format!("cannot wait for ssh -G: {error}"))?;
     match answer {
-        Ok(stdout) => Ok((status, Said { stdout, stderr: errors.join().unwrap_or_default() })),
+        Ok(stdout) => Ok((status, SshOutput { stdout, stderr: errors.join().unwrap_or_default() })),
         Err(RecvTimeoutError::Timeout) => {
             Err(format!("ssh -G did not answer within {} s", LIMIT.as_secs()))
         }
