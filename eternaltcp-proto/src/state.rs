@@ -189,11 +189,11 @@ pub(crate) struct Damaged;
 pub(crate) const MAX_PLACE: u64 = 1 << 60;
 
 /// The application's bytes of a session, taken in pieces of any length.
-pub(crate) struct Payload {
+pub(crate) struct ByteQueue {
     chunks: std::collections::VecDeque<Bytes>,
 }
 
-impl Payload {
+impl ByteQueue {
     pub(crate) fn new(chunks: Vec<Bytes>) -> Self {
         Self { chunks: chunks.into() }
     }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn payload_is_taken_in_order_across_chunks_and_never_beyond_its_end() {
         let chunks = ["abc", "", "d", "efgh"].map(|text| Bytes::from_static(text.as_bytes()));
-        let mut payload = Payload::new(chunks.to_vec());
+        let mut payload = ByteQueue::new(chunks.to_vec());
         assert_eq!(payload.len(), 8);
         for expected in ["ab", "cde", "fg"] {
             assert_eq!(payload.take(expected.len()).ok().as_deref(), Some(expected.as_bytes()));

@@ -7,7 +7,7 @@ use super::{SendQueue, SendState};
 use crate::packet::{Kind, MAX_PAYLOAD};
 use crate::reason::{Cause, Reset};
 use crate::seq::Seq;
-use crate::state::{Boundary, Damaged, MAX_PLACE, Payload, SendPhase, SendingState};
+use crate::state::{Boundary, ByteQueue, Damaged, MAX_PLACE, SendPhase, SendingState};
 
 impl SendQueue {
     /// All but packets and payload.
@@ -54,7 +54,7 @@ impl SendQueue {
         boundaries: &[Boundary],
         payload: Vec<Bytes>,
     ) -> Result<Self, Damaged> {
-        let mut payload = Payload::new(payload);
+        let mut payload = ByteQueue::new(payload);
         let is_sound = state.end < MAX_PLACE
             && state.dropped < MAX_PLACE
             && state.end.checked_sub(state.offset) == Some(payload.len())
@@ -84,7 +84,7 @@ impl SendQueue {
     fn restore_packet(
         &mut self,
         boundary: &Boundary,
-        payload: &mut Payload,
+        payload: &mut ByteQueue,
         reset: Option<&[u8]>,
     ) -> Result<Bytes, Damaged> {
         let length = boundary.length as usize;
