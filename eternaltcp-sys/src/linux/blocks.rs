@@ -18,11 +18,11 @@ pub struct Blocks(Arc<BlockMemory>);
 struct BlockMemory {
     mapping: Mapping,
     size: usize,
-    free: Mutex<Free>,
+    free: Mutex<FreeBlocks>,
 }
 
 /// The blocks that nobody has.
-struct Free {
+struct FreeBlocks {
     /// Blocks that were in use, the last one at the end: its memory may be in the processor's
     /// cache.
     warm: Vec<u32>,
@@ -59,7 +59,7 @@ impl Blocks {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "blocks of another size"));
         }
         let count = u32::try_from(mapping.length() / size).map_err(|_| too_large())?;
-        let free = Free { warm: Vec::new(), spare: 0, cold: Vec::new(), fresh: 0, count };
+        let free = FreeBlocks { warm: Vec::new(), spare: 0, cold: Vec::new(), fresh: 0, count };
         Ok(Self(Arc::new(BlockMemory { mapping, size, free: Mutex::new(free) })))
     }
 
@@ -138,12 +138,12 @@ impl fmt::Debug for Blocks {
 }
 
 impl BlockMemory {
-    fn free(&self) -> MutexGuard<'_, Free> {
+    fn free(&self) -> MutexGuard<'_, FreeBlocks> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Free {
+impl FreeBlocks {
     fn take(&mut self) -> Option<u32> {
         if let Some(index) = self.warm.pop() {
             self.spare = self.spare.min(self.warm.len());
