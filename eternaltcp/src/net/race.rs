@@ -166,25 +166,25 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use tokio::time::sleep;
 
-    const NO_LOOKUPS: fn() -> JoinSet<Result<Vec<Numbered>, io::Error>> = JoinSet::new;
+    const NO_LOOKUPS: fn() -> JoinSet<Result<Vec<TestCandidate>, io::Error>> = JoinSet::new;
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    struct Numbered {
+    struct TestCandidate {
         server: usize,
         port: u16,
     }
 
-    impl Candidate for Numbered {
+    impl Candidate for TestCandidate {
         fn preference(&self) -> usize {
             self.server
         }
     }
 
-    fn candidate(server: usize, port: u16) -> Numbered {
-        Numbered { server, port }
+    fn candidate(server: usize, port: u16) -> TestCandidate {
+        TestCandidate { server, port }
     }
 
-    fn candidates(ports: std::ops::Range<u16>) -> Vec<Numbered> {
+    fn candidates(ports: std::ops::Range<u16>) -> Vec<TestCandidate> {
         ports.map(|port| candidate(0, port)).collect()
     }
 
