@@ -200,7 +200,7 @@ impl Dialing {
     pub(super) fn handle_ready(&mut self, now: Time, id: DialId, dialed: &Dialed) -> bool {
         let is_wanted = self.failover.handle_ready(now, id);
         if is_wanted && self.is_new {
-            self.dialer.settle(dialed);
+            self.dialer.record_server(dialed);
         }
         is_wanted
     }

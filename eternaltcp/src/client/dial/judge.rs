@@ -14,12 +14,12 @@ use eternaltcp_tls::PublicKey;
 pub(super) struct Judge {
     trust: Trust,
     servers: Servers,
-    home: Mutex<Home>,
+    expected_server: Mutex<TunnelServer>,
 }
 
 /// The server that has the tunnel.
 #[derive(Default, Debug)]
-struct Home {
+struct TunnelServer {
     key: Option<PublicKey>,
     /// Servers that were found to be others, and logged.
     passed_over: Vec<usize>,
@@ -46,7 +46,7 @@ impl Verdicts {
 
 impl Judge {
     pub(super) fn new(trust: Trust, servers: Servers) -> Self {
-        Self { trust, servers, home: Mutex::default() }
+        Self { trust, servers, expected_server: Mutex::default() }
     }
 
     /// Returns whether the user will be asked about this server, unless its key turns out to be
@@ -67,7 +67,7 @@ impl Judge {
         is_over: impl Fn() -> bool,
     ) -> Result<(), DialError> {
         if !is_new {
-            self.check_home(server, key)?;
+            self.check_server(server, key)?;
         }
         let mut verdicts = verdicts.lock();
         let earlier = verdicts.iter().find(|it| it.server == server && it.key == *key);
@@ -85,16 +85,18 @@ impl Judge {
     }
 
     /// Records that a carrier for a new tunnel was made: its server will have the tunnel.
-    pub(super) fn settle(&self, key: PublicKey) {
-        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        *home = Home { key: Some(key), passed_over: Vec::new() };
+    pub(super) fn record_server(&self, key: PublicKey) {
+        let mut expected_server =
+            self.expected_server.lock().unwrap_or_else(PoisonError::into_inner);
+        *expected_server = TunnelServer { key: Some(key), passed_over: Vec::new() };
     }
 
     /// With several servers, one with another key cannot have the tunnel. With one server only
     /// trust decides, because its key may be changed legitimately.
-    fn check_home(&self, server: usize, key: &PublicKey) -> Result<(), DialError> {
-        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = match &home.key {
+    fn check_server(&self, server: usize, key: &PublicKey) -> Result<(), DialError> {
+        let mut expected_server =
+            self.expected_server.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = match &expected_server.key {
             Some(expected) if self.servers.are_several() && expected != key => expected,
             _ => return Ok(()),
         };
@@ -103,8 +105,8 @@ impl Judge {
             shown: key.fingerprint(),
             expected: expected.fingerprint(),
         };
-        if !home.passed_over.contains(&server) {
-            home.passed_over.push(server);
+        if !expected_server.passed_over.contains(&server) {
+            expected_server.passed_over.push(server);
             warn!("{error}; it is ignored");
         }
         Err(error)

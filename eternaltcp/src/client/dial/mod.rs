@@ -176,8 +176,8 @@ impl Dialer {
     }
 
     /// Records that a new tunnel is requested on this carrier: its server will have the tunnel.
-    pub(super) fn settle(&self, dialed: &Dialed) {
-        self.0.judge.settle(dialed.key.clone());
+    pub(super) fn record_server(&self, dialed: &Dialed) {
+        self.0.judge.record_server(dialed.key.clone());
     }
 
     /// Returns the path that the system would choose now to the server that answered last; `None`

@@ -127,7 +127,7 @@ async fn a_server_that_cannot_have_the_tunnel_does_not_see_its_key() {
     client.dns.set("a", &[first]);
     client.dns.set("b", &[eternaltcp_sys::testport::refused()]);
     let dialed = client.dialer.dial(new_tunnel(), || {}).await.unwrap();
-    client.dialer.settle(&dialed);
+    client.dialer.record_server(&dialed);
     let (other, mut seen) = watching(&key(), LONG).await;
     client.dns.set("a", &[other]);
     // The address that worked last is not tried.

@@ -79,7 +79,7 @@ async fn a_server_with_another_key_cannot_have_the_tunnel() {
     other.dns.set("a", &[refused()]);
     other.dns.set("b", &[server(&key()).await]);
     let dialed = other.dialer.dial(new_tunnel(), || {}).await.unwrap();
-    other.dialer.settle(&dialed);
+    other.dialer.record_server(&dialed);
     other.dns.set("a", &[server(&key()).await]);
     let better = DialRequest { servers: Some(1), ..DialRequest::default() };
     let error = other.dialer.dial(better, || {}).await.unwrap_err();
