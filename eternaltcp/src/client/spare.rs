@@ -29,14 +29,14 @@ enum State {
     /// It is being dialled.
     Dialing(NetworkPath, PoolDial),
     /// The server was asked to let it stand by.
-    Asking(Carrier),
+    Asking(SpareCarrier),
     /// It stands by.
-    Ready(Carrier),
+    Ready(SpareCarrier),
 }
 
 /// The carrier of a spare.
 #[derive(Debug)]
-struct Carrier {
+struct SpareCarrier {
     id: StandbyId,
     path: NetworkPath,
     server: usize,
@@ -104,7 +104,7 @@ impl Spare {
         match result {
             Ok(dialed) => {
                 let Dialed { carrier, path, server, .. } = *dialed;
-                self.state = State::Asking(Carrier { id, path, server, is_doubted: false });
+                self.state = State::Asking(SpareCarrier { id, path, server, is_doubted: false });
                 let config = StandbyConfig::default();
                 Some(Action::StandBy { id, carrier: Box::new(carrier), config })
             }
@@ -173,7 +173,7 @@ impl Spare {
     /// Takes the carrier that stands by, its path and its server.
     pub(super) fn claim(&mut self) -> Option<(StandbyId, NetworkPath, usize)> {
         match std::mem::replace(&mut self.state, rested(Duration::ZERO)) {
-            State::Ready(Carrier { id, path, server, .. }) => Some((id, path, server)),
+            State::Ready(SpareCarrier { id, path, server, .. }) => Some((id, path, server)),
             other => {
                 self.state = other;
                 None
