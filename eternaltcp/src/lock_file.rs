@@ -12,20 +12,20 @@ const FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed()
 
 /// A locked file, which is removed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct LockedFile {
     path: PathBuf,
     is_left: bool,
     _file: File,
 }
 
-impl Lock {
+impl LockedFile {
     /// Releases the lock and keeps its file.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
     }
 }
 
-impl Drop for Lock {
+impl Drop for LockedFile {
     fn drop(&mut self) {
         if !self.is_left {
             // No other process removes it while it is locked.
@@ -37,7 +37,7 @@ impl Drop for Lock {
 /// The owner of a lock.
 pub(crate) enum Locked {
     /// This process, by this value.
-    Here(Lock),
+    Here(LockedFile),
     /// Another process, or another value of this one.
     Elsewhere,
     /// Nobody: it does not exist, or cannot be locked.
@@ -60,7 +60,7 @@ pub(crate) fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
         match file.try_lock() {
             Ok(()) if is_at(&file, path) => {
                 let path = path.to_owned();
-                return Ok(Locked::Here(Lock { path, is_left: false, _file: file }));
+                return Ok(Locked::Here(LockedFile { path, is_left: false, _file: file }));
             }
             // The previous owner has removed it meanwhile.
             Ok(()) => {}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 
 use super::message::ProxyKind;
-use crate::lock_file::{Lock, Locked, lock};
+use crate::lock_file::{Locked, LockedFile, lock};
 use crate::paths;
 use eternaltcp_sys::unix::is_abandoned;
 
@@ -65,7 +65,7 @@ fn of_services(folder: &Path) -> Vec<PathBuf> {
 pub struct Claim {
     path: PathBuf,
     /// `None`: the file system has no locks.
-    _lock: Option<Lock>,
+    _lock: Option<LockedFile>,
 }
 
 impl Claim {
