@@ -18,13 +18,13 @@ const MAX_BYTES: usize = 65536;
 
 /// A link, and the state that its thread shares with those who change it.
 #[derive(Debug)]
-pub(crate) struct Direction {
+pub(crate) struct RunningLink {
     start: Instant,
     link: Mutex<Link>,
     wake: OwnedFd,
 }
 
-impl Direction {
+impl RunningLink {
     pub(crate) fn new(link: Link) -> Result<Self, String> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|error| format!("cannot make an eventfd: {error}"))?;
@@ -41,7 +41,7 @@ impl Direction {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notifies the thread in [`Direction::carry`] that the link has changed.
+    /// Notifies the thread in [`RunningLink::carry`] that the link has changed.
     pub(crate) fn wake(&self) {
         // It fails only if the counter is full, and then the thread wakes up anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());

@@ -25,7 +25,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub(crate) run: RunArgs,
+    pub(crate) run: EmulatorArgs,
 }
 
 const SETTINGS: &str = "\
@@ -47,7 +47,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct RunArgs {
+pub(crate) struct EmulatorArgs {
     /// One end of the link; an empty NETNS is the own namespace
     #[arg(long, required = true, value_name = "NETNS:DEV=ADDR/PREFIX,...")]
     pub(crate) left: Option<Endpoint>,

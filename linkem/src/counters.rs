@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Counts packets, except `bytes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
+pub(crate) struct PacketCounters {
     /// Arrived packets, whatever happened to them.
     pub(crate) packets: u64,
     /// Bytes of those packets.
@@ -25,7 +25,7 @@ pub(crate) struct Counters {
     pub(crate) refused: u64,
 }
 
-impl fmt::Display for Counters {
+impl fmt::Display for PacketCounters {
     /// Formats a JSON object.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields = [

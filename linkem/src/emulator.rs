@@ -3,7 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::carry::Direction;
+use crate::carry::RunningLink;
 use crate::device::Device;
 use crate::endpoint::Endpoint;
 use crate::link::Link;
@@ -19,8 +19,8 @@ pub(crate) struct Emulator {
     devices: [Device; 2],
     /// Locked while something is set, so that requests follow each other.
     mtu: Mutex<u32>,
-    up: Arc<Direction>,
-    down: Arc<Direction>,
+    up: Arc<RunningLink>,
+    down: Arc<RunningLink>,
 }
 
 impl Emulator {
@@ -34,7 +34,7 @@ impl Emulator {
         let mtu = last_mtu(assignments).unwrap_or(DEFAULT_MTU);
         let (left, left_tun) = Device::create(ends[0], mtu)?;
         let (right, right_tun) = Device::create(ends[1], mtu)?;
-        let direction = |stream| Direction::new(Link::new(seed, stream)).map(Arc::new);
+        let direction = |stream| RunningLink::new(Link::new(seed, stream)).map(Arc::new);
         let (up, down) = (direction(0)?, direction(1)?);
         let emulator = Self { devices: [left, right], mtu: Mutex::new(mtu), up, down };
         emulator.set_links(assignments);
@@ -64,7 +64,7 @@ impl Emulator {
     /// Returns settings and counters as one line of JSON.
     pub(crate) fn show(&self) -> String {
         let mtu = *self.mtu.lock().unwrap_or_else(PoisonError::into_inner);
-        let show = |direction: &Direction| {
+        let show = |direction: &RunningLink| {
             let link = direction.lock();
             format!(r#"{{"settings":{},"counters":{}}}"#, link.settings(), link.counters())
         };
@@ -101,7 +101,7 @@ fn last_mtu(assignments: &[Assignment]) -> Option<u32> {
 
 /// Starts a direction's thread.
 fn carry(
-    direction: &Arc<Direction>,
+    direction: &Arc<RunningLink>,
     [from, to]: [&Arc<Tun>; 2],
     end: &Sender<End>,
 ) -> Result<(), String> {

@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::RunArgs;
+use crate::cli::EmulatorArgs;
 use crate::control::{self, Control};
 use crate::emulator::Emulator;
 
@@ -23,7 +23,7 @@ pub(crate) enum End {
 }
 
 /// Runs until something ends it. The kernel removes the devices with the process.
-pub(crate) fn run(args: &RunArgs) -> Result<(), String> {
+pub(crate) fn run(args: &EmulatorArgs) -> Result<(), String> {
     let (Some(left), Some(right)) = (&args.left, &args.right) else {
         return Err("--left and --right are missing".to_owned());
     };

@@ -4,31 +4,31 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::units::{Capacity, Rate, Share, Time};
+use crate::units::{BitRate, Capacity, Probability, TimeSpan};
 
 /// All settings of one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) delay: Time,
-    pub(crate) jitter: Time,
-    pub(crate) loss: Share,
-    pub(crate) reorder: Share,
-    pub(crate) rate: Option<Rate>,
+pub(crate) struct LinkSettings {
+    pub(crate) delay: TimeSpan,
+    pub(crate) jitter: TimeSpan,
+    pub(crate) loss: Probability,
+    pub(crate) reorder: Probability,
+    pub(crate) rate: Option<BitRate>,
     pub(crate) queue: Option<Capacity>,
     pub(crate) hole: Option<usize>,
     pub(crate) silence: bool,
 }
 
-impl Settings {
+impl LinkSettings {
     /// The size of a queue without an explicit bound.
     const DEFAULT_QUEUE: usize = 10 * 1024 * 1024;
 
     /// Returns how many bytes may wait for this rate.
-    pub(crate) fn queue_bytes(&self, rate: Rate) -> usize {
+    pub(crate) fn queue_bytes(&self, rate: BitRate) -> usize {
         match self.queue {
             None => Self::DEFAULT_QUEUE,
             Some(Capacity::Bytes(bytes)) => bytes,
-            Some(Capacity::Time(Time(time))) => rate.bytes_in(time),
+            Some(Capacity::Time(TimeSpan(time))) => rate.bytes_in(time),
         }
     }
 
@@ -38,7 +38,7 @@ impl Settings {
     }
 }
 
-impl Display for Settings {
+impl Display for LinkSettings {
     /// Formats a JSON object of the texts that would set it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { delay, jitter, loss, reorder, .. } = self;
@@ -71,18 +71,18 @@ pub(crate) enum Which {
 /// A property of a direction and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Property {
-    Delay(Time),
-    Jitter(Time),
-    Loss(Share),
-    Reorder(Share),
-    Rate(Option<Rate>),
+    Delay(TimeSpan),
+    Jitter(TimeSpan),
+    Loss(Probability),
+    Reorder(Probability),
+    Rate(Option<BitRate>),
     Queue(Option<Capacity>),
     Hole(Option<usize>),
     Silence(bool),
 }
 
 impl Property {
-    pub(crate) fn apply(self, settings: &mut Settings) {
+    pub(crate) fn apply(self, settings: &mut LinkSettings) {
         match self {
             Self::Delay(value) => settings.delay = value,
             Self::Jitter(value) => settings.jitter = value,
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn settings_are_shown_as_they_are_set() {
-        let mut settings = Settings::default();
+        let mut settings = LinkSettings::default();
         for text in ["delay=20ms", "rate=1mbit", "queue=64kb", "silence=on"] {
             let Ok(Assignment::Link(_, property)) = text.parse() else { panic!("{text}") };
             property.apply(&mut settings);

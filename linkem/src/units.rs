@@ -1,4 +1,4 @@
-//! The quantities in settings: times, shares, rates, sizes.
+//! The quantities in settings: times, probabilities, rates, sizes.
 //!
 //! Each is parsed from text and formatted as text that parses to the same value.
 
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// A time of at most a minute: `500us`, `20ms`, `1.5s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Time(pub(crate) Duration);
+pub(crate) struct TimeSpan(pub(crate) Duration);
 
-impl Time {
+impl TimeSpan {
     /// Longer delays would only fill memory.
     const MAX_SECONDS: f64 = 60.0;
 }
 
-impl FromStr for Time {
+impl FromStr for TimeSpan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -28,7 +28,7 @@ impl FromStr for Time {
     }
 }
 
-impl fmt::Display for Time {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.0.as_nanos() as f64 / 1e6)
     }
@@ -36,24 +36,24 @@ impl fmt::Display for Time {
 
 /// A number of packets per million: `0.5%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Share(pub(crate) u64);
+pub(crate) struct Probability(pub(crate) u64);
 
-impl Share {
+impl Probability {
     pub(crate) const WHOLE: u64 = 1_000_000;
 }
 
-impl FromStr for Share {
+impl FromStr for Probability {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match read(text, &[("%", 1.0)]) {
             Some(percent) if percent <= 100.0 => Ok(Self((percent * 1e4).round() as u64)),
-            _ => Err("write a share from 0% to 100%, as in 0.5%".to_owned()),
+            _ => Err("write a probability from 0% to 100%, as in 0.5%".to_owned()),
         }
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Probability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0 as f64 / 1e4)
     }
@@ -61,9 +61,9 @@ impl fmt::Display for Share {
 
 /// Bits per second: `100mbit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate(u64);
+pub(crate) struct BitRate(u64);
 
-impl Rate {
+impl BitRate {
     const MIN: f64 = 1e3;
     const MAX: f64 = 1e12;
 
@@ -80,7 +80,7 @@ impl Rate {
     }
 }
 
-impl FromStr for Rate {
+impl FromStr for BitRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -92,7 +92,7 @@ impl FromStr for Rate {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for BitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}kbit", self.0 as f64 / 1e3)
     }
@@ -102,7 +102,7 @@ impl fmt::Display for Rate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capacity {
     /// As much as the rate carries in this time.
-    Time(Time),
+    Time(TimeSpan),
     /// This many bytes.
     Bytes(usize),
 }
@@ -156,12 +156,12 @@ mod tests {
 
     #[test]
     fn quantities_are_read_and_shown() {
-        comes_back::<Time>("20ms", "20ms");
-        comes_back::<Time>("1.5s", "1500ms");
-        comes_back::<Time>("250us", "0.25ms");
-        comes_back::<Share>("0.5%", "0.5%");
-        comes_back::<Share>("100%", "100%");
-        comes_back::<Rate>("1.5gbit", "1500000kbit");
+        comes_back::<TimeSpan>("20ms", "20ms");
+        comes_back::<TimeSpan>("1.5s", "1500ms");
+        comes_back::<TimeSpan>("250us", "0.25ms");
+        comes_back::<Probability>("0.5%", "0.5%");
+        comes_back::<Probability>("100%", "100%");
+        comes_back::<BitRate>("1.5gbit", "1500000kbit");
         comes_back::<Capacity>("64kb", "65536b");
         comes_back::<Capacity>("100ms", "100ms");
     }
@@ -169,13 +169,13 @@ mod tests {
     #[test]
     fn a_text_that_is_not_a_quantity_is_refused() {
         for text in ["", "20", "ms", "-1ms", "1e3ms", "1 ms", "61s", "1..2ms", ".ms", "nans"] {
-            assert!(text.parse::<Time>().is_err(), "{text:?}");
+            assert!(text.parse::<TimeSpan>().is_err(), "{text:?}");
         }
         for text in ["1", "101%", "-1%", "%", "0.5"] {
-            assert!(text.parse::<Share>().is_err(), "{text:?}");
+            assert!(text.parse::<Probability>().is_err(), "{text:?}");
         }
         for text in ["0kbit", "0.5kbit", "1mb", "2000gbit", "100"] {
-            assert!(text.parse::<Rate>().is_err(), "{text:?}");
+            assert!(text.parse::<BitRate>().is_err(), "{text:?}");
         }
         for text in ["65mb", "100", "kb", "100mbit"] {
             assert!(text.parse::<Capacity>().is_err(), "{text:?}");
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_time_per_byte() {
-        let rate: Rate = "1mbit".parse().unwrap();
+        let rate: BitRate = "1mbit".parse().unwrap();
         assert_eq!(rate.time_for(1250), Duration::from_millis(10));
         assert_eq!(rate.bytes_in(Duration::from_millis(10)), 1250);
     }

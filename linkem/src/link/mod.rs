@@ -17,10 +17,10 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::counters::Counters;
+use crate::counters::PacketCounters;
 use crate::random::Random;
-use crate::setting::Settings;
-use crate::units::Share;
+use crate::setting::LinkSettings;
+use crate::units::Probability;
 
 /// One IP packet.
 pub(crate) type Packet = Box<[u8]>;
@@ -33,8 +33,8 @@ const CHARGE: usize = 64;
 /// One direction.
 #[derive(Debug)]
 pub(crate) struct Link {
-    settings: Settings,
-    counters: Counters,
+    settings: LinkSettings,
+    counters: PacketCounters,
     random: Random,
     /// Packets that wait for the rate; the first one is being sent.
     queue: VecDeque<Packet>,
@@ -55,8 +55,8 @@ impl Link {
     /// seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self {
-            settings: Settings::default(),
-            counters: Counters::default(),
+            settings: LinkSettings::default(),
+            counters: PacketCounters::default(),
             random: Random::new(seed, stream),
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -68,11 +68,11 @@ impl Link {
         }
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &LinkSettings {
         &self.settings
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &PacketCounters {
         &self.counters
     }
 
@@ -84,7 +84,7 @@ impl Link {
 
     /// Changes the settings. The packet that is being sent restarts at the new rate; packets in
     /// flight keep their times, and nothing overtakes them.
-    pub(crate) fn set(&mut self, now: Duration, settings: Settings) {
+    pub(crate) fn set(&mut self, now: Duration, settings: LinkSettings) {
         self.advance(now);
         let has_new_rate = self.settings.rate != settings.rate;
         self.settings = settings;
@@ -142,7 +142,7 @@ impl Link {
         let arrival = arrivals.map(|(time, _)| *time).min();
         // A packet that leaves the queue later arrives after all packets in flight, unless it skips
         // the delay.
-        if arrival.is_some() && self.settings.reorder == Share(0) {
+        if arrival.is_some() && self.settings.reorder == Probability(0) {
             return arrival;
         }
         arrival.into_iter().chain(self.departure).min()
@@ -192,8 +192,8 @@ impl Link {
         }
     }
 
-    fn happens(&mut self, share: Share) -> bool {
-        share != Share(0) && self.random.below(Share::WHOLE) < share.0
+    fn happens(&mut self, probability: Probability) -> bool {
+        probability != Probability(0) && self.random.below(Probability::WHOLE) < probability.0
     }
 
     fn forget_all(&mut self) {
