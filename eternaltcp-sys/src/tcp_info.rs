@@ -30,3 +30,13 @@ pub struct TcpInfo {
     /// Time since data were last sent.
     pub last_data_sent: Duration,
 }
+
+/// How far a TCP connection was received and read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadProgress {
+    /// Bytes that were received in order and that do not wait to be read; one more if the end of the
+    /// stream was received.
+    pub count: u64,
+    /// The connection is closed in both directions, or was reset.
+    pub is_closed: bool,
+}

@@ -50,7 +50,8 @@ mod linux {
         assert_eq!(worker.wait().unwrap(), Ended::Signalled(9));
         // The next worker finds it under the same number.
         let worker = spawn(&holding, |mut inherited| {
-            let there = inherited.take(numbers[1].into()).unwrap();
+            assert!(inherited.take_if(numbers[1].into(), |_| false).is_none(), "it is another");
+            let there = inherited.take_if(numbers[1].into(), |_| true).unwrap();
             assert!(inherited.take(numbers[1].into()).is_none());
             let mut text = [0; 5];
             UnixStream::from(there).read_exact(&mut text).unwrap();

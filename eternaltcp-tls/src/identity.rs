@@ -56,6 +56,14 @@ impl Identity {
         NewKey::generate(COMMENT)?.identity()
     }
 
+    /// Returns the Ed25519 key with this seed (RFC 8032, section 5.1.5): the same one each time.
+    ///
+    /// # Errors
+    /// The seed is of no key that can be used here.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, IdentityError> {
+        NewKey::from_seed(seed, COMMENT)?.identity()
+    }
+
     /// Reads the key at `path`, and creates an Ed25519 key there if there is none.
     ///
     /// A new key appears completely or not at all, with mode 0600 and with its public half beside

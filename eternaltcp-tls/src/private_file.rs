@@ -132,7 +132,11 @@ impl NewKey {
     pub fn generate(comment: &str) -> Result<Self, IdentityError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice()).map_err(|_| IdentityError::Random)?;
-        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+        Self::from_seed(&seed, comment)
+    }
+
+    pub(super) fn from_seed(seed: &[u8; 32], comment: &str) -> Result<Self, IdentityError> {
+        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(seed));
         ssh_key::PrivateKey::new(pair, comment).map(Self).map_err(|_| IdentityError::Random)
     }
 

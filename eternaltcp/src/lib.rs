@@ -171,6 +171,8 @@ mod notice;
 pub mod paths;
 pub mod policy;
 pub mod process;
+#[doc(hidden)]
+pub mod recovery;
 pub mod report;
 #[cfg(feature = "server")]
 pub mod server;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{
@@ -73,6 +73,20 @@ impl Inherited {
         // SAFETY: it was open when this process began, and is in none of the values that were copied
         // from the parent, whose descriptors are not in the set. The process that owned it is dead.
         self.open.remove(&number).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    }
+
+    /// Does the same if it is the one that is meant; otherwise it stays.
+    pub fn take_if(
+        &mut self,
+        number: RawFd,
+        is_meant: impl FnOnce(BorrowedFd<'_>) -> bool,
+    ) -> Option<OwnedFd> {
+        let taken = self.take(number)?;
+        if is_meant(taken.as_fd()) {
+            return Some(taken);
+        }
+        self.open.insert(taken.into_raw_fd());
+        None
     }
 
     /// Returns those that were not taken, to look at them or to close them.

@@ -67,6 +67,14 @@ impl Mapping {
         self.base.as_ptr().wrapping_add(at)
     }
 
+    /// Keeps the pages of a range in memory while this process lives, if the system lets it.
+    pub(super) fn lock(&self, from: usize, length: usize) {
+        assert!(from.checked_add(length).is_some_and(|end| end <= self.length));
+        // SAFETY: the range lies in the mapping. The call changes nothing but where its pages are. If
+        // the limit of locked memory is reached, they may be swapped out.
+        let _ = unsafe { libc::mlock(self.address(from).cast(), length) };
+    }
+
     /// Returns the memory's file.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

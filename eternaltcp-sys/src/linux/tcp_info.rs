@@ -5,7 +5,7 @@ use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::TcpInfo;
+use crate::{ReadProgress, TcpInfo};
 
 /// `SOL_MPTCP` and `MPTCP_INFO`, with its flag for a connection that became plain TCP
 /// (linux/mptcp.h).
@@ -25,6 +25,28 @@ pub fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
     }
     let (raw, length) = get_option::<Raw>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     raw.read(length).map(Some)
+}
+
+/// The state of a connection that is over (`TCP_CLOSE`, linux/tcp_states.h).
+const CLOSED: u8 = 7;
+
+/// Returns how far a connection was received and read. Returns `None` for MPTCP, and for kernels
+/// before Linux 4.1, which do not count that.
+///
+/// # Errors
+/// It is not a TCP socket.
+pub fn read_progress(socket: BorrowedFd<'_>) -> io::Result<Option<ReadProgress>> {
+    if is_mptcp(socket) {
+        return Ok(None);
+    }
+    let (raw, length) = get_option::<Raw>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    if length < offset_of!(Raw, segments) {
+        return Ok(None);
+    }
+    // `SIOCINQ` of tcp(7) is the same request.
+    let waiting = rustix::io::ioctl_fionread(socket)?;
+    let count = raw.bytes_received.saturating_sub(waiting);
+    Ok(Some(ReadProgress { count, is_closed: raw.state[0] == CLOSED }))
 }
 
 /// Returns whether a connection is MPTCP and did not fall back to TCP. After a fallback the option

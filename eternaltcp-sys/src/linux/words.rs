@@ -108,7 +108,13 @@ impl Words {
     #[must_use]
     pub fn take_call(&self, index: usize) -> Option<NotedCall> {
         let is_taken = self.0.taken.get(index)?.swap(true, Ordering::Acquire);
-        (!is_taken).then(|| NotedCall::new(self.clone(), index))
+        if is_taken {
+            return None;
+        }
+        // The kernel must be able to write there although the process is being killed: a page fault
+        // could fail then.
+        self.0.mapping.lock(self.0.length + index * CALL, CALL);
+        Some(NotedCall::new(self.clone(), index))
     }
 
     /// Returns the address of the place for a call.

@@ -78,13 +78,13 @@ pub(super) enum Finished {
 }
 
 impl Dialing {
-    pub(super) fn new(dialer: Dialer, handle: ClientHandle) -> Self {
+    pub(super) fn new(dialer: Dialer, handle: ClientHandle, is_new: bool) -> Self {
         Self {
             failover: Failover::new(Time::ZERO),
             dialer,
             handle,
             tasks: BTreeMap::new(),
-            is_new: true,
+            is_new,
             next_path: None,
             current: None,
             attached_at: Instant::now(),

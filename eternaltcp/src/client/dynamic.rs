@@ -50,6 +50,9 @@ pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
 }
 
 async fn serve_one(stream: Stream, opener: &Opener) {
+    // What is read here is lost with this process.
+    #[cfg(target_os = "linux")]
+    stream.mark_used();
     let mut conversation = Conversation::default();
     match timeout(PATIENCE, hear(&stream, &mut conversation)).await {
         Ok(Ok(ReceivedRequest::Request(request))) => {

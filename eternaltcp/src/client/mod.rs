@@ -12,6 +12,7 @@ mod keys;
 mod listening;
 mod monitor;
 mod opener;
+mod own_key;
 mod path;
 mod patience;
 mod pool;
@@ -35,7 +36,7 @@ use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, warn};
 
 pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
@@ -55,16 +56,18 @@ pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
-use crate::driver::{Driver, DriverCommand, Shared, channel};
+use crate::driver::{Driver, DriverCommand, Shared, Sockets, channel};
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
+use crate::recovery::Recovery;
 use crate::session::Session;
 use crate::spans;
 use crate::status::{Events, TunnelStatus};
 use dial::Dialer;
 use eternaltcp_tls::{IdentityError, TlsError};
 use event::{ClientEvent, ClientHandle};
+use own_key::ClientNote;
 use role::ClientRole;
 
 /// Time for programs to pass on the last data.
@@ -199,15 +202,66 @@ impl Client {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
+        Self::begin(config, None)
+    }
+
+    /// Does the same, and goes on with the tunnel of a client that a process before this one has
+    /// left, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn recover_or_start(
+        recovery: &mut Recovery,
+        config: ClientConfig,
+    ) -> Result<Self, StartError> {
+        #[cfg(target_os = "linux")]
+        if let Some(found) = recovery.take_client() {
+            let note = ClientNote::decode(&found.note);
+            let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
+            let restored = match (note, slots) {
+                (Ok(note), Ok(slots)) => {
+                    found.restore(config.tunnel.clone(), &slots).ok().map(|found| (found, note))
+                }
+                _ => {
+                    found.end();
+                    None
+                }
+            };
+            if restored.is_none() {
+                warn!("the tunnel of the program before this one cannot be gone on with");
+            }
+            return Self::begin(config, restored);
+        }
+        let _ = recovery;
+        Self::begin(config, None)
+    }
+
+    fn begin(
+        config: ClientConfig,
+        restored: Option<((Tunnel, Sockets), ClientNote)>,
+    ) -> Result<Self, StartError> {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
-        let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
-        let dialer = Dialer::new(&config)?;
+        let (found, note) = restored.unzip();
+        let is_known = found.as_ref().is_some_and(|(tunnel, _)| tunnel.id().is_some());
+        let note = note.map_or_else(ClientNote::generate, Ok)?;
+        let dialer = Dialer::new(&config, note)?;
         let wires = dialer.wires();
         let span = spans::client_tunnel(&config.servers.to_string());
-        let role = span.in_scope(|| ClientRole::new(config, dialer, handle.clone()));
+        let role = span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known));
         let (statistics, events) = (role.statistics(), role.events());
-        let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
+        let driver = match found {
+            Some((tunnel, sockets)) => {
+                Driver::with_sockets(tunnel, sockets, role, commands, Arc::clone(&shared))
+            }
+            None => {
+                let tunnel = Tunnel::new(Side::Client, role.tunnel_config().clone());
+                Driver::new(tunnel, role, commands, Arc::clone(&shared))
+            }
+        };
         let (alive, is_over) = tokio::sync::watch::channel(());
         let run = async move {
             let _alive = alive;

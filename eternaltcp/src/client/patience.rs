@@ -48,6 +48,12 @@ impl CarrierWait {
         }
     }
 
+    /// Waits for a carrier of a tunnel that had one before.
+    pub(super) fn resuming(self) -> Self {
+        let without = Some((Instant::now(), "the program was started again".to_owned()));
+        Self { without, has_reason: true, was_attached: true, ..self }
+    }
+
     /// Returns whether there ever was a carrier.
     pub(super) fn was_attached(&self) -> bool {
         self.was_attached

@@ -45,15 +45,22 @@ pub(super) struct ClientRole {
 }
 
 impl ClientRole {
-    pub(super) fn new(config: ClientConfig, dialer: Dialer, handle: ClientHandle) -> Self {
+    /// `is_known` says that the server has the tunnel: it is that of a program before this one.
+    pub(super) fn new(
+        config: ClientConfig,
+        dialer: Dialer,
+        handle: ClientHandle,
+        is_known: bool,
+    ) -> Self {
+        let patience = CarrierWait::new(config.connect_timeout, config.give_up_after);
         Self {
             handle: handle.clone(),
-            patience: CarrierWait::new(config.connect_timeout, config.give_up_after),
+            patience: if is_known { patience.resuming() } else { patience },
             sessions: ClientSessions::new(&config),
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
             event_log: EventLog::new(config.servers.to_string()),
             config,
-            dialing: Dialing::new(dialer.clone(), handle.clone()),
+            dialing: Dialing::new(dialer.clone(), handle.clone(), !is_known),
             actions: Actions::default(),
             _watch: Watch::start(dialer, handle),
         }
@@ -72,6 +79,11 @@ impl ClientRole {
     /// Returns the publisher of their events.
     pub(super) fn events(&self) -> Events {
         self.event_log.events()
+    }
+
+    /// Returns the protocol's settings.
+    pub(super) fn tunnel_config(&self) -> &eternaltcp_proto::Config {
+        &self.config.tunnel
     }
 
     /// Returns the request of the first attach.
@@ -210,6 +222,10 @@ impl Role for ClientRole {
             }
         }
         self.dial(now, tunnel);
+    }
+
+    fn note(&self) -> Vec<u8> {
+        self.dialing.dialer().note()
     }
 
     fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) {

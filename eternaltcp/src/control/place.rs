@@ -102,6 +102,19 @@ impl Claim {
         Err(io::Error::other("other processes use every name"))
     }
 
+    /// Claims the name that a process before this one had. Nobody else takes it while its socket
+    /// listens.
+    ///
+    /// # Errors
+    /// Another process owns the name.
+    pub(super) fn again(path: &Path) -> io::Result<Self> {
+        match lock(&beside(path), true)? {
+            Locked::Here(lock) => Ok(Self { path: path.to_owned(), _lock: Some(lock) }),
+            Locked::Nowhere => Ok(Self { path: path.to_owned(), _lock: None }),
+            Locked::Elsewhere => Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+
     /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,7 +1,8 @@
 //! The proxy's end of its control socket.
 
 use std::io;
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,12 @@ use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
-use crate::net::listener::{AcceptPause, bind_unix};
+use crate::net::listener::{AcceptPause, SocketFile, bind_unix};
+#[cfg(target_os = "linux")]
+use crate::recovery::RemainingListener;
+use crate::recovery::{KeptListeners, Recovery};
+#[cfg(target_os = "linux")]
+use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
 
 /// Concurrent connections; a further one is told so and closed.
 const MAX_CONNECTIONS: usize = 8;
@@ -38,6 +44,8 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// A control socket that is served until it is dropped, which removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
+    /// Its record in the store, which is cleared before the socket is closed.
+    _kept: KeptListeners,
     path: ControlPath,
     task: AbortHandle,
     /// Set for a socket in its default place; released when the file is removed.
@@ -91,12 +99,72 @@ impl ControlSocket {
         listen: Vec<String>,
     ) -> io::Result<Self> {
         let (listener, file) = bind_unix(path)?;
+        #[cfg(target_os = "linux")]
+        {
+            let rule = ListenerRule {
+                purpose: ListenerPurpose::Control,
+                text: rule_text(claim.is_none(), path),
+                file: Some(file.id()),
+            };
+            let kept = keep_listener(&rule, &[&listener]);
+            Ok(Self::accepting(kept, listener, file, claim, subject, listen))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Ok(Self::accepting((), listener, file, claim, subject, listen))
+    }
+
+    /// Serves the socket of a process before this one, if there is one: at `given`, or in a default
+    /// place. Its open conversations have ended.
+    ///
+    /// # Errors
+    /// The socket cannot be used any more.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
+    pub fn recover(
+        recovery: &mut Recovery,
+        given: Option<&Path>,
+        subject: &Subject,
+        listen: &[String],
+    ) -> io::Result<Option<Self>> {
+        #[cfg(target_os = "linux")]
+        {
+            let text = given.map_or_else(|| DEFAULT_PLACE.to_owned(), |it| rule_text(true, it));
+            let Some(found) = recovery.take_listener(ListenerPurpose::Control, &text) else {
+                return Ok(None);
+            };
+            let RemainingListener { kept, sockets, file, .. } = found;
+            let (Some(socket), Some(file)) = (sockets.into_iter().next(), file) else {
+                return Ok(None);
+            };
+            let Some(path) = pathname(&socket) else { return Ok(None) };
+            let listener = UnixListener::from_std(socket.into())?;
+            let claim = if given.is_none() { Some(Claim::again(&path)?) } else { None };
+            let file = SocketFile::recovered(&path, file);
+            let (subject, listen) = (subject.clone(), listen.to_vec());
+            Ok(Some(Self::accepting(kept, listener, file, claim, subject, listen)))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (recovery, given, subject, listen);
+            Ok(None)
+        }
+    }
+
+    fn accepting(
+        kept: KeptListeners,
+        listener: UnixListener,
+        file: SocketFile,
+        claim: Option<Claim>,
+        subject: Subject,
+        listen: Vec<String>,
+    ) -> Self {
         // A claimed name is never another process's.
         let path = ControlPath::new(file, claim.is_none());
         let started_at = SystemTime::now();
         let served = Arc::new(ServedSocket { subject, listen, started_at, path: path.clone() });
         let task = tokio::spawn(accept(listener, served)).abort_handle();
-        Ok(Self { path, task, _claim: claim })
+        Self { _kept: kept, path, task, _claim: claim }
     }
 
     /// Returns the path of the socket, which may change.
@@ -104,6 +172,22 @@ impl ControlSocket {
     pub fn path(&self) -> &ControlPath {
         &self.path
     }
+}
+
+/// The rule of a socket in a default place, which has the number of a process in its name.
+#[cfg(target_os = "linux")]
+const DEFAULT_PLACE: &str = "control";
+
+#[cfg(target_os = "linux")]
+fn rule_text(is_given: bool, path: &Path) -> String {
+    if is_given { format!("control {}", path.display()) } else { DEFAULT_PLACE.to_owned() }
+}
+
+/// Returns the path at which a socket listens.
+#[cfg(target_os = "linux")]
+fn pathname(socket: &impl AsFd) -> Option<PathBuf> {
+    let address = socket2::SockRef::from(socket).local_addr().ok()?;
+    address.as_pathname().map(Path::to_owned)
 }
 
 async fn accept(listener: UnixListener, served: Arc<ServedSocket>) {

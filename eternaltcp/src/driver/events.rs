@@ -126,6 +126,7 @@ impl<R: Role> Driver<R> {
             Action::Serve { session, stream, target } => {
                 self.sockets.insert_opened(&mut self.tunnel, session, stream, target, None);
             }
+            Action::Keep => self.keep_note(),
             Action::End => self.lifecycle.end(),
             Action::Close(why) => {
                 self.tunnel.close(why);

@@ -12,6 +12,7 @@ use eternaltcp_proto::{READ_SIZE, SessionId, Tunnel};
 #[cfg(target_os = "linux")]
 use tokio::io::Interest;
 
+use super::metadata::Metadata;
 use crate::memory::BlockPool;
 use crate::net::stream::Stream;
 #[cfg(target_os = "linux")]
@@ -24,6 +25,9 @@ pub(super) struct Keeper {
     kept: Option<Box<Kept<TunnelStore>>>,
     /// Memory for data from local sockets, without a store.
     blocks: BlockPool,
+    /// Whether the store says that the tunnel is attached.
+    #[cfg(target_os = "linux")]
+    is_attached: bool,
     /// Commits since the last one that was compared with the tunnel.
     #[cfg(all(debug_assertions, target_os = "linux"))]
     unchecked: u32,
@@ -44,9 +48,68 @@ impl Keeper {
             #[cfg(target_os = "linux")]
             kept: store::new_tunnel().map(|store| Box::new(Kept::new(store))),
             blocks: BlockPool::default(),
+            #[cfg(target_os = "linux")]
+            is_attached: true,
             #[cfg(all(debug_assertions, target_os = "linux"))]
             unchecked: 0,
         }
+    }
+
+    /// Goes on with a tunnel that a program before this one has left.
+    #[cfg(target_os = "linux")]
+    pub(super) fn resume(kept: Box<Kept<TunnelStore>>) -> Self {
+        // The store says what it was at last.
+        let is_attached = kept.store().detached_since().is_none();
+        Self {
+            kept: Some(kept),
+            blocks: BlockPool::default(),
+            is_attached,
+            #[cfg(debug_assertions)]
+            unchecked: 0,
+        }
+    }
+
+    /// Returns whether there is a store.
+    pub(super) fn is_kept(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            self.kept.is_some()
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            false
+        }
+    }
+
+    /// Keeps what the next program needs to know of the tunnel.
+    pub(super) fn set_note(&mut self, note: &[u8]) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &mut self.kept {
+            kept.store_mut().set_note(note);
+        }
+        let _ = note;
+    }
+
+    /// Says that the driver is at work: if the program dies now, the tunnel may be the reason.
+    pub(super) fn begin_work(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &self.kept {
+            kept.store().set_busy(true);
+        }
+    }
+
+    /// Says that the driver waits, and whether the tunnel is attached.
+    pub(super) fn end_work(&mut self, tunnel: &Tunnel) {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &self.kept {
+            if self.is_attached != tunnel.is_attached() {
+                self.is_attached = tunnel.is_attached();
+                let since = (!self.is_attached).then(crate::recovery::boot_time);
+                kept.store().set_detached_since(since);
+            }
+            kept.store().set_busy(false);
+        }
+        let _ = tunnel;
     }
 
     /// Brings the store in step with the tunnel, before anything is sent on a carrier.
@@ -79,14 +142,22 @@ impl Keeper {
     }
 
     /// Names a session's socket, before it is read or written.
-    pub(super) fn adopt(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: &Stream) {
+    pub(super) fn adopt(
+        &mut self,
+        tunnel: &mut Tunnel,
+        id: SessionId,
+        stream: &Stream,
+        metadata: &Metadata,
+    ) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept
             && let Some(socket) = socket_id(stream)
         {
+            kept.store_mut().set_session_note(id, &metadata.encode());
             let _ = kept.adopt(tunnel, id, socket);
+            stream.mark_used();
         }
-        let _ = (tunnel, id, stream);
+        let _ = (tunnel, id, stream, metadata);
     }
 
     /// Names a session's socket no more, before it is closed as its `SO_LINGER` says.

@@ -58,6 +58,16 @@ pub(super) struct Local {
     early: Bytes,
 }
 
+/// How far the two directions of a socket had come in a program before this one.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub(super) struct LocalProgress {
+    pub(super) is_read_out: bool,
+    pub(super) is_shut: bool,
+    /// The error that it has told.
+    pub(super) failed: Option<Reset>,
+}
+
 /// The answer to an application that asked for its target.
 #[derive(Debug)]
 enum TargetReply {
@@ -113,6 +123,14 @@ impl Local {
             failed: None,
             early,
         }
+    }
+
+    /// Goes on where a program before this one has stopped.
+    #[cfg(target_os = "linux")]
+    pub(super) fn resuming(mut self, progress: LocalProgress) -> Self {
+        let LocalProgress { is_read_out, is_shut, failed } = progress;
+        (self.is_read_out, self.is_shut, self.failed) = (is_read_out, is_shut, failed);
+        self
     }
 
     /// Moves a bounded amount of data.

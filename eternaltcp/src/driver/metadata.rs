@@ -1,12 +1,14 @@
 //! The metadata of a session in the status: its origin, its target, its start.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use eternaltcp_proto::{SessionId, SessionView};
 
 use crate::net::stream::{Stream, peer_name};
 use crate::status::SessionStatus;
+#[cfg(target_os = "linux")]
+use crate::store::{FieldReader, FieldWriter, MalformedRecord};
 use crate::target::describe_target;
 
 /// A session's origin, and how much its local socket moved.
@@ -31,6 +33,26 @@ impl Metadata {
     /// Describes a session that the peer opened.
     pub(super) fn offered(target: Bytes) -> Self {
         Self { from: None, target, opened_at: SystemTime::now(), read: 0, written: 0 }
+    }
+
+    /// Returns it as bytes for the store.
+    #[cfg(target_os = "linux")]
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut writer = FieldWriter::default();
+        writer.bytes(&self.target);
+        writer.text(self.from.as_deref().unwrap_or_default());
+        writer.u64(seconds_of(self.opened_at));
+        writer.into_bytes()
+    }
+
+    /// Returns what [`Self::encode`] has written, of a session that has read and written so much.
+    #[cfg(target_os = "linux")]
+    pub(super) fn decode(note: &[u8], read: u64, written: u64) -> Result<Self, MalformedRecord> {
+        let mut reader = FieldReader::new(note);
+        let target = Bytes::copy_from_slice(reader.bytes()?);
+        let from = Some(reader.text()?).filter(|from| !from.is_empty()).map(Box::from);
+        let opened_at = time_of(reader.u64());
+        Ok(Self { from, target, opened_at, read, written })
     }
 
     /// Returns the payload of its `open`.
@@ -61,4 +83,15 @@ impl Metadata {
             undelivered_bytes: view.undelivered,
         }
     }
+}
+
+/// Returns a point in time as seconds.
+pub(super) fn seconds_of(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Returns the point in time of [`seconds_of`].
+pub(super) fn time_of(seconds: u64) -> SystemTime {
+    let since = Duration::from_secs(seconds);
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }

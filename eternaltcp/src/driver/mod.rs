@@ -22,6 +22,8 @@ mod metadata;
 mod offer;
 mod patience;
 mod ready;
+#[cfg(target_os = "linux")]
+mod resume;
 mod revisits;
 mod role;
 mod sockets;
@@ -56,6 +58,7 @@ pub(crate) use carriers::{Carriers, StandbyId};
 use clocks::Clocks;
 use entrance::Entrance;
 use events::Handled;
+use keeper::Keeper;
 use lifecycle::Lifecycle;
 
 /// Commands that may wait for the driver.
@@ -90,13 +93,28 @@ impl<R: Role> Driver<R> {
         commands: mpsc::Receiver<DriverCommand<R::Event>>,
         shared: Arc<Shared>,
     ) -> Self {
+        let mut driver =
+            Self::with_sockets(tunnel, Sockets::new(Keeper::new()), role, commands, shared);
+        driver.keep_note();
+        driver
+    }
+
+    /// Drives a tunnel whose sockets exist already.
+    pub(crate) fn with_sockets(
+        tunnel: Tunnel,
+        sockets: Sockets,
+        role: R,
+        commands: mpsc::Receiver<DriverCommand<R::Event>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        shared.set_sessions(tunnel.session_count());
         Self {
             tunnel,
             role,
             commands,
             shared,
             carriers: Carriers::new(),
-            sockets: Sockets::new(),
+            sockets,
             entrance: Entrance::default(),
             clocks: Clocks::new(),
             lifecycle: Lifecycle::default(),
@@ -119,6 +137,21 @@ impl<R: Role> Driver<R> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sockets.keeper().begin_work();
+        let polled = self.work(cx);
+        self.sockets.keeper().end_work(&self.tunnel);
+        polled
+    }
+
+    /// Keeps what the next program needs to know of the tunnel.
+    fn keep_note(&mut self) {
+        if self.sockets.keeper().is_kept() {
+            let note = self.role.note();
+            self.sockets.keeper().set_note(&note);
+        }
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.clocks.begin_round();
             self.poll_commands(cx);

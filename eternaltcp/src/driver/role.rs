@@ -45,6 +45,8 @@ pub(crate) enum Action {
     MoveOn,
     /// Close the tunnel in order.
     Close(Closing),
+    /// Keep what [`Role::note`] returns, which has changed.
+    Keep,
     /// End at once: every socket is reset.
     End,
 }
@@ -80,6 +82,8 @@ pub(crate) trait Role: Send {
     fn log(&self) -> &dyn Admit;
     /// Handles an event of this side.
     fn handle_event(&mut self, now: Time, event: Self::Event, tunnel: &mut Tunnel);
+    /// Returns what the next program needs to know of the tunnel, if this one dies.
+    fn note(&self) -> Vec<u8>;
     /// Handles a change of the carrier or the tunnel.
     fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel);
     /// Handles a change in the number of sessions.

@@ -14,6 +14,8 @@ use super::keeper::Keeper;
 use super::local::{HELD, Local, Served};
 use super::metadata::Metadata;
 use super::ready::ReadyList;
+#[cfg(target_os = "linux")]
+use super::resume::RecoveredSocket;
 use super::revisits::Revisits;
 use super::{Offer, Role};
 use crate::dynamic::ProtocolRequest;
@@ -50,7 +52,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(keeper: Keeper) -> Self {
         Self {
             locals: BTreeMap::new(),
             metadata: BTreeMap::new(),
@@ -59,7 +61,7 @@ impl Sockets {
             held: Revisits::new(HELD),
             ready: Arc::new(ReadyList::default()),
             again: VecDeque::new(),
-            keeper: Keeper::new(),
+            keeper,
         }
     }
 
@@ -111,7 +113,7 @@ impl Sockets {
         asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
-        self.keeper.adopt(tunnel, id, &stream);
+        self.keeper.adopt(tunnel, id, &stream, &metadata);
         self.insert(id, stream, metadata, asked);
     }
 
@@ -119,7 +121,7 @@ impl Sockets {
     pub(super) fn insert_connected(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: Stream) {
         let metadata = self.metadata.remove(&id);
         let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
-        self.keeper.adopt(tunnel, id, &stream);
+        self.keeper.adopt(tunnel, id, &stream, &metadata);
         self.insert(id, stream, metadata, None);
     }
 
@@ -132,6 +134,21 @@ impl Sockets {
     ) {
         self.locals.insert(id, Local::new(stream, id, &self.ready, metadata, asked));
         self.again.push_back(id);
+    }
+
+    /// Serves the socket of a session of a program before this one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn insert_recovered(&mut self, id: SessionId, found: RecoveredSocket) {
+        let RecoveredSocket { stream, metadata, progress } = found;
+        let local = Local::new(stream, id, &self.ready, metadata, None).resuming(progress);
+        self.locals.insert(id, local);
+        self.again.push_back(id);
+    }
+
+    /// Adds the metadata of a session without a socket.
+    #[cfg(target_os = "linux")]
+    pub(super) fn insert_metadata(&mut self, id: SessionId, metadata: Metadata) {
+        self.metadata.insert(id, metadata);
     }
 
     /// Returns whether some must be served whether or not their sockets are ready.

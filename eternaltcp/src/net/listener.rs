@@ -1,6 +1,8 @@
 //! Listeners for local applications, and for carriers.
 
 mod pause;
+#[cfg(target_os = "linux")]
+mod recovered;
 mod several;
 mod socket_file;
 mod tcp;
@@ -16,9 +18,12 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tracing::info;
 
 use crate::address::{Listen, ListenHost};
-use crate::net::slots::Slots;
+use crate::net::slots::{SlotGuard, Slots};
 use crate::net::socket::{Mptcp, carrier_socket};
 use crate::net::stream::{Stream, prepare};
+use crate::recovery::{KeptListeners, Recovery};
+#[cfg(target_os = "linux")]
+use crate::store::ListenerPurpose;
 use eternaltcp_sys::{accept, readable, set_transparent};
 use several::{addresses_of, any_ready};
 use tcp::{bind_tcp, hold_back, listen_on, or_on_v4};
@@ -32,6 +37,8 @@ pub(crate) use tcp::bind_carriers;
 /// A listener for local connections.
 #[derive(Debug)]
 pub struct Listener {
+    /// Its records in the store, which are cleared before a socket is closed.
+    _kept: KeptListeners,
     /// The address, with the port that the system chose.
     at: Listen,
     /// The file of a Unix socket; `None` for TCP. It is dropped before the socket: a successor
@@ -46,6 +53,8 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     /// Requested addresses that have no listener, and the reasons.
     missing: Vec<Missing>,
+    /// Connections that a process before this one had accepted.
+    accepted: Vec<Stream>,
     slots: Slots,
     pause: AcceptPause,
 }
@@ -63,7 +72,31 @@ impl Listener {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn bind(listen: &Listen) -> io::Result<Self> {
-        Self::bind_parts(listen, &listen.parts(), Slots::of_process()?)
+        Self::recover_or_bind(&mut Recovery::none(), listen)
+    }
+
+    /// Listens with the sockets of a process before this one, and returns first what that one had
+    /// accepted. If there is no listener with this address, it [binds](Self::bind) one.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    ///
+    /// # Panics
+    /// As [`Self::bind`].
+    pub fn recover_or_bind(recovery: &mut Recovery, listen: &Listen) -> io::Result<Self> {
+        let slots = Slots::of_process()?;
+        #[cfg(target_os = "linux")]
+        {
+            let purpose = ListenerPurpose::Applications;
+            Self::recover_or(recovery, purpose, listen, slots, |slots| {
+                Self::bind_parts(listen, &listen.parts(), slots)
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = recovery;
+            Self::bind_parts(listen, &listen.parts(), slots)
+        }
     }
 
     /// Does the same only for some of its [parts](Listen::parts).
@@ -91,6 +124,36 @@ impl Listener {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn bind_transparent(listen: &Listen) -> io::Result<Self> {
+        Self::recover_or_bind_transparent(&mut Recovery::none(), listen)
+    }
+
+    /// Does for [`Self::bind_transparent`] what [`Self::recover_or_bind`] does for [`Self::bind`].
+    ///
+    /// # Errors
+    /// As [`Self::bind_transparent`].
+    ///
+    /// # Panics
+    /// As [`Self::bind_transparent`].
+    pub fn recover_or_bind_transparent(
+        recovery: &mut Recovery,
+        listen: &Listen,
+    ) -> io::Result<Self> {
+        let slots = Slots::of_process()?;
+        #[cfg(target_os = "linux")]
+        {
+            let purpose = ListenerPurpose::Transparent;
+            Self::recover_or(recovery, purpose, listen, slots, |slots| {
+                Self::bind_redirected(listen, slots)
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = recovery;
+            Self::bind_redirected(listen, slots)
+        }
+    }
+
+    fn bind_redirected(listen: &Listen, slots: Slots) -> io::Result<Self> {
         let lacks_privilege = Cell::new(false);
         let takes_v4 = matches!(listen, Listen::Tcp(_));
         let bind = |address| {
@@ -109,7 +172,7 @@ impl Listener {
         if lacks_privilege.get() {
             info!("without CAP_NET_ADMIN: TPROXY does not work, redirect does");
         }
-        Self::tcp(listen, bound, Slots::of_process()?)
+        Self::tcp(listen, bound, slots)
     }
 
     /// Accepted connections inherit the listener's options.
@@ -129,12 +192,14 @@ impl Listener {
     /// Creates a listener without sockets.
     fn new(at: Listen, slots: Slots) -> Self {
         Self {
+            _kept: KeptListeners::default(),
             at,
             sockets: Vec::new(),
             turn: 0,
             addresses: Vec::new(),
             missing: Vec::new(),
             file: None,
+            accepted: Vec::new(),
             slots,
             pause: AcceptPause::default(),
         }
@@ -209,15 +274,13 @@ impl Listener {
 
     /// Waits for a connection, and then for a descriptor's place.
     async fn accept_waiting(&mut self) -> io::Result<Option<Stream>> {
+        if !self.accepted.is_empty() {
+            let slot = take_slot(&self.slots, &mut self.pause).await;
+            return Ok(self.accepted.pop().map(|stream| stream.with_slot(slot)));
+        }
         let (index, mut ready) = any_ready(&self.sockets, self.turn).await?;
         self.turn = index + 1;
-        let slot = match self.slots.try_take() {
-            Some(slot) => slot,
-            None => {
-                self.pause.warn("all descriptors for sessions are in use");
-                self.slots.take().await
-            }
-        };
+        let slot = take_slot(&self.slots, &mut self.pause).await;
         let accepted = ready.try_io(|socket| accept(socket.as_fd()));
         let Ok(accepted) = accepted else { return Ok(None) };
         let (socket, peer) = accepted?;
@@ -232,6 +295,17 @@ impl Listener {
             }
         };
         Ok(Some(stream.with_slot(slot)))
+    }
+}
+
+/// Waits for the place of a descriptor.
+async fn take_slot(slots: &Slots, pause: &mut AcceptPause) -> SlotGuard {
+    match slots.try_take() {
+        Some(slot) => slot,
+        None => {
+            pause.warn("all descriptors for sessions are in use");
+            slots.take().await
+        }
     }
 }
 

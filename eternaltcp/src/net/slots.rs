@@ -141,6 +141,23 @@ impl Slots {
         self.try_take_many(1)
     }
 
+    /// Returns a place for a socket that is open already, whatever the share of its key; `None` if
+    /// none is free.
+    pub(crate) fn take_again(&self) -> Option<SlotGuard> {
+        self.retake(SlotCounts { common: 1, tunnels: 0 })
+    }
+
+    /// Does the same for a tunnel that exists already.
+    pub(crate) fn take_again_for_tunnel(&self) -> Option<SlotGuard> {
+        self.retake(SlotCounts { common: 0, tunnels: 1 }).or_else(|| self.take_again())
+    }
+
+    fn retake(&self, counts: SlotCounts) -> Option<SlotGuard> {
+        let taken = self.places.lock().retake(self.user.as_deref(), counts);
+        let (places, user) = (Arc::clone(&self.places), self.user.clone());
+        taken.then(|| SlotGuard { places, user, counts })
+    }
+
     /// Returns several places at once, if that many are free.
     pub(crate) fn try_take_many(&self, count: usize) -> Option<SlotGuard> {
         let slot = self.take_now(SlotCounts { common: count, tunnels: 0 });
@@ -220,6 +237,19 @@ impl SlotPoolState {
             self.users.insert(user.clone(), own.plus(wanted));
         }
         self.free = free.minus(wanted);
+        true
+    }
+
+    /// Takes places if they are free, for what has them already.
+    fn retake(&mut self, user: Option<&PublicKey>, wanted: SlotCounts) -> bool {
+        if wanted.common > self.free.common || wanted.tunnels > self.free.tunnels {
+            return false;
+        }
+        if let Some(user) = user {
+            let own = self.users.get(user).copied().unwrap_or_default();
+            self.users.insert(user.clone(), own.plus(wanted));
+        }
+        self.free = self.free.minus(wanted);
         true
     }
 

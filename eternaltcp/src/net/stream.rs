@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -76,6 +76,25 @@ impl Stream {
     /// Returns a stream whose other end this program reads and writes.
     pub(crate) fn memory(end: DriverEnd) -> Self {
         Self { socket: Socket::Memory(end), peer: None, _slot: None }
+    }
+
+    /// Returns a socket that a process before this one has left. It was prepared there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn recovered(socket: OwnedFd) -> io::Result<Self> {
+        let is_unix = SockRef::from(&socket).domain()? == socket2::Domain::UNIX;
+        if is_unix {
+            return Ok(Self::unix(UnixStream::from_std(socket.into())?));
+        }
+        Ok(Self::prepared(TcpStream::from_std(socket.into())?))
+    }
+
+    /// Records at the socket that something may have been read from it: if this process dies, it is
+    /// not as if it had just been accepted.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mark_used(&self) {
+        if let Ok(socket) = self.descriptor() {
+            crate::recovery::mark_used(socket);
+        }
     }
 
     /// Returns the destination of a connection before a firewall of this machine redirected it

@@ -26,6 +26,7 @@ use super::standby::{JoinedSlot, StandbySlot, stand_by};
 use crate::address::canonical_ip;
 use crate::driver::{Driver, channel, linger};
 use crate::log_limit::limited;
+use crate::net::slots::SlotGuard;
 use crate::spans;
 use eternaltcp_tls::{HandshakeError, PublicKey};
 
@@ -349,13 +350,20 @@ fn start_tunnel(
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);
     let driver = Driver::new(tunnel, role, commands, Arc::clone(&entry.shared));
-    let context = Arc::clone(context);
-    let run = async move {
-        driver.run().await;
-        context.registry.remove(id);
-        drop(slot);
-        limited!(&context.log.of(from), info, "tunnel over");
-    };
-    tokio::spawn(run.instrument(span));
+    tokio::spawn(drive(Arc::clone(context), id, driver, Some(slot), from).instrument(span));
     Ok((id, entry))
+}
+
+/// Drives a tunnel to its end.
+pub(super) async fn drive(
+    context: Arc<Context>,
+    id: TunnelId,
+    driver: Driver<ServerRole>,
+    slot: Option<SlotGuard>,
+    from: IpAddr,
+) {
+    driver.run().await;
+    context.registry.remove(id);
+    drop(slot);
+    limited!(&context.log.of(from), info, "tunnel over");
 }

@@ -15,10 +15,17 @@ use tracing::info;
 use super::{ServerConfig, Sibling};
 use crate::net::congestion::Congestion;
 use crate::net::listener::{Bound, Missing, bind_carriers, bind_each, is_no_address};
+#[cfg(target_os = "linux")]
+use crate::recovery::RemainingListener;
+use crate::recovery::{KeptListeners, Recovery};
+#[cfg(target_os = "linux")]
+use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
 
 /// The sockets at which carriers arrive.
 #[derive(Debug)]
 pub(super) struct CarrierListeners {
+    /// Their records, which are cleared before the sockets are closed.
+    _kept: KeptListeners,
     sockets: Vec<TcpListener>,
     missing: Vec<Missing>,
     /// The socket that is checked first next time.
@@ -26,6 +33,38 @@ pub(super) struct CarrierListeners {
 }
 
 impl CarrierListeners {
+    /// Listens with the sockets of a process before this one, or as [`Self::listen`] does.
+    pub(super) fn recover_or_listen(
+        recovery: &mut Recovery,
+        config: &ServerConfig,
+        congestion: Option<&Congestion>,
+    ) -> io::Result<(Self, Sibling)> {
+        #[cfg(target_os = "linux")]
+        {
+            let addresses = config.addresses().map(|it| it.to_string()).collect::<Vec<_>>();
+            let (purpose, text) = (ListenerPurpose::Carriers, addresses.join(" "));
+            if let Some(found) = recovery.take_listener(purpose, &text) {
+                return Ok((Self::resume(found)?, Sibling::none()));
+            }
+            let (listeners, sibling) = Self::listen(config, congestion)?;
+            let rule = ListenerRule { purpose, text, file: None };
+            Ok((Self { _kept: keep_listener(&rule, &listeners.sockets), ..listeners }, sibling))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = recovery;
+            Self::listen(config, congestion)
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn resume(found: RemainingListener) -> io::Result<Self> {
+        let sockets = found.sockets.into_iter().map(|it| TcpListener::from_std(it.into()));
+        let sockets = sockets.collect::<io::Result<_>>()?;
+        let (missing, turn) = (Vec::new(), AtomicUsize::new(0));
+        Ok(Self { _kept: found.kept, sockets, missing, turn })
+    }
+
     /// Listens, beside a server of the same user that is being drained, if there is one.
     pub(super) fn listen(
         config: &ServerConfig,
@@ -45,8 +84,7 @@ impl CarrierListeners {
                 result => result,
             }
         };
-        let addresses: Vec<_> =
-            [config.listen].iter().chain(&config.also_listen).copied().collect();
+        let addresses: Vec<_> = config.addresses().copied().collect();
         let Bound { sockets, missing } = bind_each(&addresses, bind)?;
         let sibling = if is_shared.get() {
             info!("a server that is being drained also has the port, until it ends");
@@ -54,7 +92,9 @@ impl CarrierListeners {
         } else {
             Sibling::none()
         };
-        Ok((Self { sockets, missing, turn: AtomicUsize::new(0) }, sibling))
+        let listeners =
+            Self { _kept: KeptListeners::default(), sockets, missing, turn: AtomicUsize::new(0) };
+        Ok((listeners, sibling))
     }
 
     pub(super) fn local_addrs(&self) -> io::Result<Vec<SocketAddr>> {

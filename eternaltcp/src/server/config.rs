@@ -51,6 +51,11 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// Returns the addresses to listen on.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        [&self.listen].into_iter().chain(&self.also_listen)
+    }
+
     /// Creates a configuration for these keys, or those in a file, with defaults for the rest: the
     /// default target is `127.0.0.1:23`, and clients may name no other.
     #[must_use]

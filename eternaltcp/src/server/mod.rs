@@ -21,6 +21,8 @@ mod notices;
 mod phase;
 mod registry;
 mod resolver;
+#[cfg(target_os = "linux")]
+mod resume;
 mod role;
 mod running;
 mod sibling;
@@ -41,6 +43,9 @@ use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
 use crate::net::slots::Slots;
 use crate::policy::{ListenPolicy, TargetPolicy};
+#[cfg(target_os = "linux")]
+use crate::recovery::RecoveredTunnel;
+use crate::recovery::Recovery;
 use crate::status::Events;
 use carriers::CarrierListeners;
 use eternaltcp_tls::{ServerTls, TlsError};
@@ -118,6 +123,9 @@ pub struct Server {
     listeners: CarrierListeners,
     context: Arc<Context>,
     gate: Gate,
+    /// Tunnels of a process before this one, until it runs.
+    #[cfg(target_os = "linux")]
+    recovered: Vec<RecoveredTunnel>,
 }
 
 impl Server {
@@ -131,12 +139,28 @@ impl Server {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        Self::recover_or_bind(&mut Recovery::none(), config)
+    }
+
+    /// Does the same, with the listeners and the tunnels of a server that a process before this one
+    /// has left, if there are any. They wait until it [runs](Self::run).
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    ///
+    /// # Panics
+    /// As [`Self::bind`].
+    pub fn recover_or_bind(
+        recovery: &mut Recovery,
+        config: ServerConfig,
+    ) -> Result<Self, ServerError> {
         config.limits.check()?;
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
-        let (listeners, sibling) = CarrierListeners::listen(&config, congestion)
-            .map_err(|error| ServerError::Listen(config.listen, error))?;
+        let (listeners, sibling) =
+            CarrierListeners::recover_or_listen(recovery, &config, congestion)
+                .map_err(|error| ServerError::Listen(config.listen, error))?;
         let slots = config.slots.map_or_else(Slots::of_process, Ok);
         let slots = slots.map_err(ServerError::Descriptors)?;
         slots.reserve_for_tunnels();
@@ -163,7 +187,13 @@ impl Server {
             events: Events::default(),
             log: Arc::default(),
         };
-        Ok(Self { listeners, context: Arc::new(context), gate })
+        Ok(Self {
+            listeners,
+            context: Arc::new(context),
+            gate,
+            #[cfg(target_os = "linux")]
+            recovered: recovery.take_servers(),
+        })
     }
 
     /// Returns its address; the first one, if there are several.
@@ -198,8 +228,9 @@ impl Server {
     /// tunnel is closed in order, within a second.
     ///
     /// Dropping the future ends every tunnel at once.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let context = Arc::clone(&self.context);
+        self.resume().await;
         tokio::select! {
             () = self.accept() => {}
             () = keep_house(&context, &self.gate) => {}
@@ -209,6 +240,18 @@ impl Server {
         }
         info!("shutting down");
         context.registry.close_all(context.phase.closing()).await;
+    }
+
+    /// Goes on with the tunnels of a process before this one.
+    async fn resume(&mut self) {
+        #[cfg(target_os = "linux")]
+        if !self.recovered.is_empty() {
+            // Whose targets are dialled anew must be known.
+            self.context.keys.refresh().await;
+            for tunnel in self.recovered.drain(..) {
+                resume::resume_tunnel(&self.context, tunnel);
+            }
+        }
     }
 
     /// Lets a successor listen on the same port, once this server is drained. It continues to

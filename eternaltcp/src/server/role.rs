@@ -149,6 +149,7 @@ impl ServerRole {
             self.log.set_from(peer.ip());
             // One that takes over may come from another address.
             self.entry.set_from(peer.ip());
+            self.actions.push_back(Action::Keep);
             limited!(&*self.log, info, %peer, "attached{again}");
         }
     }
@@ -210,6 +211,17 @@ impl Role for ServerRole {
             ServerEvent::Close(why) => Action::Close(self.last_word(why, tunnel)),
         };
         self.actions.push_back(action);
+    }
+
+    fn note(&self) -> Vec<u8> {
+        #[cfg(target_os = "linux")]
+        {
+            super::resume::encode_note(&self.entry)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            Vec::new()
+        }
     }
 
     fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) {

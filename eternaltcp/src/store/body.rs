@@ -15,7 +15,8 @@ const CHANGE: usize = 8;
 /// What a store of a tunnel with several sessions becomes by the changes that `data` stands for is
 /// refused or restored. Returns whether all of it was restored.
 pub(crate) fn damaged(data: &[u8]) -> bool {
-    let size = Size { tunnels: 2, sessions: 8, pieces: 64, packets: 64, payload: 1 << 20 };
+    let size =
+        Size { tunnels: 2, sessions: 8, pieces: 64, packets: 64, payload: 1 << 20, listeners: 4 };
     let Ok(memory) = StoreMemory::create(&size) else { return false };
     let count = keep_pair(&memory);
     for change in data.chunks_exact(CHANGE) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use eternaltcp_proto::Digest;
 
 use super::memory::Memory;
-use super::payload::{Cell, PayloadBlocks, PayloadPlace};
+use super::payload::{PayloadBlocks, PayloadPlace};
 
 /// The words of a copy: its generation, its checksum, how long it is, and where it is if it is too
 /// long for the record.
@@ -187,11 +187,4 @@ impl Copies {
 fn checksum(generation: u64, length: u64, body: &[u8]) -> u64 {
     let begin = Digest::new(generation.wrapping_mul(31).wrapping_add(length));
     begin.after(body).get()
-}
-
-/// A cell that only one copy has.
-impl Cell {
-    fn place(&self) -> u64 {
-        super::slot::place(self.block(), self.at())
-    }
 }

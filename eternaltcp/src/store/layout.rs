@@ -23,6 +23,9 @@ const TABLES: usize = 64;
 /// Bytes of the header for each table.
 const TABLE: usize = 32;
 
+/// Listening sockets for each tunnel, and for the program itself.
+const LISTENERS: u64 = 32;
+
 /// The tables, in the order of the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TableKind {
@@ -31,15 +34,17 @@ pub(super) enum TableKind {
     Pieces,
     Packets,
     Slots,
+    Listeners,
 }
 
 /// All of them, each with the length of a record.
-const TABLE_KINDS: [(TableKind, usize); 5] = [
+const TABLE_KINDS: [(TableKind, usize); 6] = [
     (TableKind::Tunnels, 1024),
-    (TableKind::Sessions, 512),
+    (TableKind::Sessions, 640),
     (TableKind::Pieces, 32),
     (TableKind::Packets, 16),
     (TableKind::Slots, 64),
+    (TableKind::Listeners, 512),
 ];
 
 /// How much a store has room for.
@@ -55,6 +60,8 @@ pub struct Size {
     pub packets: u32,
     /// Bytes of payload of all sessions.
     pub payload: u64,
+    /// Listening sockets.
+    pub listeners: u32,
 }
 
 impl Size {
@@ -66,7 +73,8 @@ impl Size {
         // A session has a piece that grows, whatever it holds; others have 512 bytes at least.
         let pieces = bounded(held / 512 + u64::from(sessions));
         let packets = bounded(held / eternaltcp_proto::PACKET_CHARGE + u64::from(sessions));
-        Self { tunnels, sessions, pieces, packets, payload: 2 * held }
+        let listeners = bounded(u64::from(tunnels) * LISTENERS + LISTENERS);
+        Self { tunnels, sessions, pieces, packets, payload: 2 * held, listeners }
     }
 
     fn capacity(&self, kind: TableKind) -> u32 {
@@ -75,6 +83,7 @@ impl Size {
             TableKind::Sessions => self.sessions,
             TableKind::Pieces => self.pieces,
             TableKind::Packets => self.packets,
+            TableKind::Listeners => self.listeners,
         }
     }
 }
@@ -195,8 +204,14 @@ mod tests {
     use super::*;
     use crate::store::BLOCK;
 
-    const SIZE: Size =
-        Size { tunnels: 3, sessions: 10, pieces: 100, packets: 1000, payload: 1 << 20 };
+    const SIZE: Size = Size {
+        tunnels: 3,
+        sessions: 10,
+        pieces: 100,
+        packets: 1000,
+        payload: 1 << 20,
+        listeners: 2,
+    };
 
     fn bytes(layout: &Layout) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_LENGTH];
@@ -218,7 +233,7 @@ mod tests {
         for pair in layout.places.windows(2) {
             assert!(pair[0].at(pair[0].capacity) <= pair[1].at(0));
         }
-        let last = layout.places[4];
+        let last = layout.places[TABLE_KINDS.len() - 1];
         assert!(last.at(last.capacity) <= layout.length && HEADER_LENGTH <= HEADER);
     }
 

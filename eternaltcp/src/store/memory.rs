@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
@@ -12,6 +12,7 @@ use eternaltcp_sys::{Blocks, Words};
 use super::BLOCK;
 use super::format::Unreadable;
 use super::layout::{HEADER_LENGTH, Layout, Size, TableKind};
+use super::listeners::{FoundListener, KeptListener, ListenerRule};
 use super::tables::{Entries, Table};
 use super::tunnel::TunnelStore;
 
@@ -31,6 +32,7 @@ pub(super) struct Memory {
     pub(super) sessions: Table,
     pub(super) pieces: Table,
     pub(super) packets: Table,
+    pub(super) listeners: Table,
     layout: Layout,
     /// Whether a table has ever been full.
     is_short: AtomicBool,
@@ -81,6 +83,7 @@ impl StoreMemory {
         let table = |kind| Table::new(layout.place(kind));
         let (tunnels, sessions) = (table(TableKind::Tunnels), table(TableKind::Sessions));
         let (pieces, packets) = (table(TableKind::Pieces), table(TableKind::Packets));
+        let listeners = table(TableKind::Listeners);
         let is_short = AtomicBool::new(false);
         Self(Arc::new(Memory {
             words,
@@ -89,6 +92,7 @@ impl StoreMemory {
             sessions,
             pieces,
             packets,
+            listeners,
             layout,
             is_short,
         }))
@@ -118,6 +122,35 @@ impl StoreMemory {
         whole
     }
 
+    /// Returns the listening sockets that a program before this one has left, the oldest first. To be
+    /// called once, before the first new listener.
+    pub(crate) fn recover_listeners(&self) -> Vec<FoundListener> {
+        self.0.listeners.reload(&self.0.words);
+        super::listeners::recover(&self.0)
+    }
+
+    /// Keeps a listening socket. Returns `None` if there is no room for its record.
+    pub(crate) fn keep_listener(
+        &self,
+        rule: &ListenerRule,
+        number: u32,
+        socket: impl AsFd,
+    ) -> Option<KeptListener> {
+        super::listeners::keep(&self.0, rule, number, socket)
+    }
+
+    /// Returns whether a tunnel was at work when the last program stopped, so that it may be the
+    /// reason for its death. Another process with the same memory may ask.
+    #[must_use]
+    pub fn has_suspect(&self) -> bool {
+        let Memory { words, tunnels, .. } = &*self.0;
+        let is_busy = |index| {
+            let at = tunnels.at(index);
+            self.0.get(at) != 0 && self.0.get(at + super::tunnel::BUSY) != 0
+        };
+        (0..tunnels.stored_mark(words)).any(is_busy)
+    }
+
     /// Gives memory back to the system that was not needed since the last call.
     pub fn trim(&self) {
         self.0.blocks.trim();
@@ -127,9 +160,11 @@ impl StoreMemory {
 impl StoreMemory {
     /// Returns where the words are that were ever used.
     pub(super) fn used_words(&self) -> Vec<usize> {
-        let Memory { tunnels, sessions, pieces, packets, .. } = &*self.0;
+        let Memory { tunnels, sessions, pieces, packets, listeners, .. } = &*self.0;
         let mut all: Vec<_> = (0..HEADER_LENGTH).step_by(8).collect();
-        for (table, stride) in [(tunnels, 1024), (sessions, 512), (pieces, 32), (packets, 16)] {
+        let tables =
+            [(tunnels, 1024), (sessions, 640), (pieces, 32), (packets, 16), (listeners, 512)];
+        for (table, stride) in tables {
             for index in 0..table.mark() {
                 all.extend((table.at(index)..table.at(index) + stride).step_by(8));
             }
@@ -184,6 +219,7 @@ impl Memory {
             TableKind::Sessions => &self.sessions,
             TableKind::Pieces => &self.pieces,
             TableKind::Packets => &self.packets,
+            TableKind::Listeners => &self.listeners,
         }
     }
 }

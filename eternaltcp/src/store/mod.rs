@@ -12,9 +12,12 @@
 #[cfg(all(feature = "client", feature = "server"))]
 mod body;
 mod copies;
+mod fields;
 mod format;
 mod layout;
+mod listeners;
 mod memory;
+mod note;
 #[cfg(all(feature = "client", feature = "server"))]
 mod pair;
 mod payload;
@@ -31,9 +34,13 @@ pub use layout::Size;
 pub use memory::{StoreMemory, StoreOpenError};
 pub use tunnel::TunnelStore;
 
+pub(crate) use fields::{FieldReader, FieldWriter, MalformedRecord};
+pub(crate) use listeners::{FoundListener, KeptListener, ListenerPurpose, ListenerRule};
+
 #[cfg(all(feature = "client", feature = "server"))]
 pub(crate) use body::damaged;
 
+use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -55,6 +62,13 @@ pub fn install(memory: StoreMemory) -> bool {
 /// Returns the place for a new tunnel in the store of the process.
 pub(crate) fn new_tunnel() -> Option<TunnelStore> {
     OF_PROCESS.get()?.new_tunnel()
+}
+
+/// Keeps the sockets of one listener in the store of the process, if there is one.
+pub(crate) fn keep_listener<S: AsFd>(rule: &ListenerRule, sockets: &[S]) -> Vec<KeptListener> {
+    let Some(memory) = OF_PROCESS.get() else { return Vec::new() };
+    let number = listeners::next_number();
+    sockets.iter().filter_map(|socket| memory.keep_listener(rule, number, socket)).collect()
 }
 
 /// Gives memory back to the system that no tunnel has needed for a while: at most once in a second.

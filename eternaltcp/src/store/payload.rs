@@ -34,6 +34,11 @@ impl Cell {
         self.at
     }
 
+    /// Returns the word that stands for its place.
+    pub(super) fn place(&self) -> u64 {
+        super::slot::place(self.block, self.at)
+    }
+
     pub(super) fn size(&self) -> usize {
         SIZES[self.class]
     }
@@ -161,6 +166,12 @@ impl PayloadBlocks {
             slab.used &= !(1 << (cell.at / SIZES[cell.class]));
             self.open[cell.class] = Some(cell.block);
         }
+    }
+
+    /// Does the same with a cell that may have a secret.
+    pub(super) fn wipe(&mut self, cell: Cell) {
+        self.write(&cell, 0, &vec![0; cell.size()]);
+        self.free(cell);
     }
 
     /// Returns a copy of the first bytes of a home.

@@ -1,7 +1,4 @@
 //! A tunnel's and a session's state as bytes.
-//!
-//! The fields follow each other in a fixed order. Fields that later versions add come last: a reader
-//! that does not know them stops before them, and a reader that misses them uses zero.
 
 use bytes::Bytes;
 use eternaltcp_proto::kept::{SessionRecord, SocketId};
@@ -12,76 +9,7 @@ use eternaltcp_proto::{
 };
 use std::time::Duration;
 
-/// Bytes of which no record can be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct MalformedRecord;
-
-type Decoded<T> = std::result::Result<T, MalformedRecord>;
-
-/// Writes fields.
-#[derive(Default)]
-struct FieldWriter(Vec<u8>);
-
-impl FieldWriter {
-    fn u8(&mut self, value: u8) {
-        self.0.push(value);
-    }
-
-    fn u32(&mut self, value: u32) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn reset(&mut self, reset: &Reset) {
-        self.u32(reset.cause.code());
-        self.bytes(reset.detail.as_bytes());
-    }
-}
-
-/// Reads fields. What is missing at the end is zero, but for bytes of a given length.
-struct FieldReader<'a>(&'a [u8]);
-
-impl<'a> FieldReader<'a> {
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        let mut array = [0; N];
-        let (known, rest) = self.0.split_at(self.0.len().min(N));
-        array[..known.len()].copy_from_slice(known);
-        self.0 = rest;
-        array
-    }
-
-    fn u8(&mut self) -> u8 {
-        self.array::<1>()[0]
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.array())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.array())
-    }
-
-    fn bytes(&mut self) -> Decoded<&'a [u8]> {
-        let length = self.u32() as usize;
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(MalformedRecord)?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    fn reset(&mut self) -> Decoded<Reset> {
-        let cause = Cause::from_code(self.u32());
-        Ok(Reset { cause, detail: CleanText::from_bytes(self.bytes()?) })
-    }
-}
+use super::fields::{Decoded, FieldReader, FieldWriter, MalformedRecord};
 
 /// Returns a tunnel's state as bytes.
 pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
@@ -91,7 +19,7 @@ pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
         Side::Server => 2,
     });
     writer.u8(state.id.is_some().into());
-    writer.0.extend_from_slice(&state.id.map_or([0; 16], |id| id.0));
+    writer.array(state.id.map_or([0; 16], |id| id.0));
     writer.u64(state.epoch.0);
     writer.u32(state.next_id.map_or(0, SessionId::get));
     writer.u32(state.peer_id.map_or(0, SessionId::get));
@@ -109,12 +37,12 @@ pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
     writer.u64(state.session_limit);
     // Zero is none.
     writer.u64(state.closing.map_or(0, |closing| u64::from(closing.code()) + 1));
-    writer.0
+    writer.into_bytes()
 }
 
 /// Returns the state that [`encode_tunnel`] has written.
 pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
-    let mut reader = FieldReader(bytes);
+    let mut reader = FieldReader::new(bytes);
     let side = match reader.u8() {
         1 => Side::Client,
         2 => Side::Server,
@@ -145,13 +73,23 @@ pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
     })
 }
 
+fn encode_reset(writer: &mut FieldWriter, reset: &Reset) {
+    writer.u32(reset.cause.code());
+    writer.bytes(reset.detail.as_bytes());
+}
+
+fn decode_reset(reader: &mut FieldReader<'_>) -> Decoded<Reset> {
+    let cause = Cause::from_code(reader.u32());
+    Ok(Reset { cause, detail: CleanText::from_bytes(reader.bytes()?) })
+}
+
 fn nanos(nanos: u32) -> Duration {
     Duration::from_nanos(nanos.into())
 }
 
 /// Returns a session's record as bytes.
 pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
-    let mut writer = FieldWriter(Vec::with_capacity(256));
+    let mut writer = FieldWriter::with_capacity(256);
     let SessionRecord { state, socket } = record;
     writer.u32(state.id.get());
     // Zero is none.
@@ -168,13 +106,13 @@ pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
         }
     }
     writer.u8(state.abort.is_some().into());
-    state.abort.iter().for_each(|reset| writer.reset(reset));
-    writer.0
+    state.abort.iter().for_each(|reset| encode_reset(&mut writer, reset));
+    writer.into_bytes()
 }
 
 /// Returns the record that [`encode_session`] has written.
 pub(super) fn decode_session(bytes: &[u8]) -> Decoded<SessionRecord> {
-    let mut reader = FieldReader(bytes);
+    let mut reader = FieldReader::new(bytes);
     let id = SessionId::new(reader.u32()).ok_or(MalformedRecord)?;
     let descriptor = reader.u32().checked_sub(1).map(u32::cast_signed);
     let cookie = reader.u64();
@@ -187,7 +125,7 @@ pub(super) fn decode_session(bytes: &[u8]) -> Decoded<SessionRecord> {
         2 => OpeningState::Offered(Bytes::copy_from_slice(reader.bytes()?)),
         _ => return Err(MalformedRecord),
     };
-    let abort = if reader.u8() > 0 { Some(reader.reset()?) } else { None };
+    let abort = if reader.u8() > 0 { Some(decode_reset(&mut reader)?) } else { None };
     Ok(SessionRecord { state: SessionState { id, opening, abort, send, receive }, socket })
 }
 
@@ -209,7 +147,7 @@ fn encode_sending(writer: &mut FieldWriter, send: &SendingState) {
         SendPhase::DoneReset => (6, None),
     };
     writer.u8(phase);
-    reset.into_iter().for_each(|reset| writer.reset(reset));
+    reset.into_iter().for_each(|reset| encode_reset(writer, reset));
     writer.u8(send.opening.is_some().into());
     if let Some((kind, payload)) = &send.opening {
         writer.u8(*kind as u8);
@@ -228,8 +166,8 @@ fn decode_sending(reader: &mut FieldReader<'_>) -> Decoded<SendingState> {
         0 => SendPhase::Open,
         1 => SendPhase::Ending,
         2 => SendPhase::Ended,
-        3 => SendPhase::Resetting(reader.reset()?),
-        4 => SendPhase::Reset(reader.reset()?),
+        3 => SendPhase::Resetting(decode_reset(reader)?),
+        4 => SendPhase::Reset(decode_reset(reader)?),
         5 => SendPhase::Done,
         6 => SendPhase::DoneReset,
         _ => return Err(MalformedRecord),

@@ -12,9 +12,10 @@ use eternaltcp_proto::SessionId;
 use super::BLOCK;
 use super::copies::Copies;
 use super::memory::Memory;
+use super::payload::PayloadPlace;
 use super::session::{self, StoredSession};
 use super::tunnel::{GENERATION, TunnelStore};
-use super::{pieces, slot, tunnel};
+use super::{note, pieces, slot, tunnel};
 
 /// Blocks that a program before this one has filled.
 struct Found<'a> {
@@ -64,7 +65,9 @@ fn find_tunnels(memory: &Arc<Memory>, found: &mut Found<'_>) -> BTreeMap<u32, Tu
         let start = TunnelStore::copies_at(memory, index);
         let part = |place, length| found.part(place, length);
         let copies = Copies::find(memory, start, tunnel::COPY, committed, part);
-        tunnels.insert(index, TunnelStore::new(memory, index, call, copies));
+        let part = |place, length| found.part(place, length);
+        let note = note::find(part, memory.get(at + tunnel::NOTE)).map(PayloadPlace::Found);
+        tunnels.insert(index, TunnelStore::new(memory, index, call, copies, note));
     }
     memory.tunnels.set_free(free);
     tunnels
@@ -92,7 +95,10 @@ fn find_sessions(
         let start = StoredSession::copies_at(memory, record);
         let part = |place, length| found.part(place, length);
         let copies = Copies::find(memory, start, session::COPY, committed, part);
-        store.sessions_mut().insert(id, StoredSession::new(record, copies));
+        let part = |place, length| found.part(place, length);
+        let place = StoredSession::note_place(memory, record);
+        let note = note::find(part, place).map(PayloadPlace::Found);
+        store.sessions_mut().insert(id, StoredSession::new(record, copies, note));
         owners.insert(record, (tunnel, id));
     }
     memory.sessions.set_free(free);

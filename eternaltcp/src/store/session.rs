@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use eternaltcp_proto::kept::{Counts, PacketEntry};
 use eternaltcp_proto::{Boundary, Kind, Seq, SessionId};
 
 use super::copies::Copies;
 use super::memory::Memory;
-use super::payload::PayloadBlocks;
+use super::note;
+use super::payload::{PayloadBlocks, PayloadPlace};
 use super::pieces::Pieces;
 use super::tables::Entries;
 
@@ -19,6 +21,16 @@ const COPIES: usize = 64;
 
 /// Bytes of each copy of what a commit writes.
 pub(super) const COPY: usize = 224;
+
+/// The words of a session's note: where it is if it is too long for the record, its length, its
+/// checksum, and the note itself.
+const NOTE_PLACE: usize = COPIES + 2 * COPY;
+const NOTE_LENGTH: usize = NOTE_PLACE + 8;
+const NOTE_CHECKSUM: usize = NOTE_PLACE + 16;
+const NOTE: usize = NOTE_PLACE + 24;
+
+/// The most bytes of a note that fits the record.
+const MAX_NOTE: usize = 640 - NOTE;
 
 /// The local socket has told an error.
 const HAS_FAILED: u64 = 1;
@@ -35,6 +47,8 @@ pub(super) struct StoredSession {
     pub(super) pieces: Pieces,
     /// There is no record of it any more, once this is committed.
     pub(super) is_gone: bool,
+    /// Where its note is, if it is too long for the record.
+    note: Option<PayloadPlace>,
 }
 
 /// A packet that has a record.
@@ -67,20 +81,52 @@ impl StoredSession {
     /// Makes a record for a session that has none.
     pub(super) fn begin(memory: &Memory, record: u32, id: SessionId, tunnel: u32) -> Self {
         let at = memory.sessions.at(record);
-        [CONSUMED, WRITTEN, FLAGS].into_iter().for_each(|word| memory.set(at + word, 0));
+        let words = [CONSUMED, WRITTEN, FLAGS, NOTE_PLACE, NOTE_LENGTH, NOTE_CHECKSUM];
+        words.into_iter().for_each(|word| memory.set(at + word, 0));
         let copies = Copies::begin(memory, at + COPIES, COPY);
         memory.set(at, (u64::from(tunnel) + 1) << 32 | u64::from(id.get()));
-        Self::new(record, copies)
+        Self::new(record, copies, None)
     }
 
-    pub(super) fn new(record: u32, copies: Copies) -> Self {
+    pub(super) fn new(record: u32, copies: Copies, note: Option<PayloadPlace>) -> Self {
         let (packets, pieces) = Default::default();
-        Self { record, copies, packets, pieces, is_gone: false }
+        Self { record, copies, packets, pieces, is_gone: false, note }
     }
 
     /// Returns where the copies of a record begin.
     pub(super) fn copies_at(memory: &Memory, record: u32) -> usize {
         memory.sessions.at(record) + COPIES
+    }
+
+    /// Returns the word that says where the note of a record is.
+    pub(super) fn note_place(memory: &Memory, record: u32) -> u64 {
+        memory.get(memory.sessions.at(record) + NOTE_PLACE)
+    }
+
+    /// Keeps a note. Nothing of the session was committed yet, so that it need not change at once.
+    pub(super) fn set_note(&mut self, memory: &Memory, payload: &mut PayloadBlocks, bytes: &[u8]) {
+        let at = memory.sessions.at(self.record);
+        if bytes.len() > MAX_NOTE {
+            let Some(cell) = payload.keep(&note::frame(bytes)) else { return };
+            memory.set(at + NOTE_PLACE, cell.place());
+            self.note = Some(PayloadPlace::Cell(cell));
+            return;
+        }
+        memory.words.store(at + NOTE, bytes);
+        memory.set(at + NOTE_LENGTH, bytes.len() as u64);
+        memory.set(at + NOTE_CHECKSUM, note::checksum(bytes));
+    }
+
+    /// Returns the note that a program before this one has left, if it is whole.
+    pub(super) fn found_note(&self, memory: &Memory) -> Option<Bytes> {
+        if let Some(PayloadPlace::Found(note)) = &self.note {
+            return Some(note.clone());
+        }
+        let at = memory.sessions.at(self.record);
+        let length = usize::try_from(memory.get(at + NOTE_LENGTH)).ok()?;
+        let mut bytes = vec![0; Some(length).filter(|length| *length <= MAX_NOTE)?];
+        memory.words.load(at + NOTE, &mut bytes);
+        (memory.get(at + NOTE_CHECKSUM) == note::checksum(&bytes)).then(|| bytes.into())
     }
 
     pub(super) fn counts(&self, memory: &Memory) -> Counts {
@@ -162,6 +208,9 @@ impl StoredSession {
         self.pieces.free(memory, payload, &mut stocks.pieces, u64::MAX);
         memory.clear(&mut stocks.sessions, self.record);
         self.copies.end(payload);
+        if let Some(PayloadPlace::Cell(note)) = self.note.take() {
+            payload.free(note);
+        }
     }
 }
 

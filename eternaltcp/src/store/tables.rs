@@ -34,9 +34,14 @@ impl Table {
     /// Reads how many records were ever used, by this program or by one before it: the memory may
     /// have been opened before that one was started.
     pub(super) fn reload(&self, words: &Words) {
-        let fresh = words.word(self.place.mark()).load(Ordering::Acquire);
-        let fresh = u32::try_from(fresh).unwrap_or(u32::MAX).min(self.place.capacity);
-        *self.free() = FreeRecords { used: Vec::new(), fresh };
+        *self.free() = FreeRecords { used: Vec::new(), fresh: self.stored_mark(words) };
+    }
+
+    /// Returns how many records were ever used, as the store says: also those that another process
+    /// uses.
+    pub(super) fn stored_mark(&self, words: &Words) -> u32 {
+        let mark = words.word(self.place.mark()).load(Ordering::Acquire);
+        u32::try_from(mark).unwrap_or(u32::MAX).min(self.place.capacity)
     }
 
     /// Returns where a record begins.

@@ -11,7 +11,14 @@ use super::pair::TunnelPair;
 use super::*;
 
 fn memory() -> StoreMemory {
-    let size = Size { tunnels: 4, sessions: 100, pieces: 1000, packets: 2000, payload: 4 << 20 };
+    let size = Size {
+        tunnels: 4,
+        sessions: 100,
+        pieces: 1000,
+        packets: 2000,
+        payload: 4 << 20,
+        listeners: 4,
+    };
     StoreMemory::create(&size).unwrap()
 }
 
@@ -211,7 +218,8 @@ fn a_tunnel_that_ended_leaves_nothing_and_its_records_are_used_again() {
 
 #[test]
 fn a_store_that_is_full_loses_sessions_and_nothing_else() {
-    let size = Size { tunnels: 1, sessions: 2, pieces: 3, packets: 4, payload: 128 << 10 };
+    let size =
+        Size { tunnels: 1, sessions: 2, pieces: 3, packets: 4, payload: 128 << 10, listeners: 1 };
     let memory = StoreMemory::create(&size).unwrap();
     let mut pair = TunnelPair::attached(Config::default());
     let mut kept = kept(&memory);

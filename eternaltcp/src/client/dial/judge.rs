@@ -91,6 +91,11 @@ impl Judge {
         *expected_server = TunnelServer { key: Some(key), passed_over: Vec::new() };
     }
 
+    /// Returns the key of the server that has the tunnel.
+    pub(super) fn home(&self) -> Option<PublicKey> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).key.clone()
+    }
+
     /// With several servers, one with another key cannot have the tunnel. With one server only
     /// trust decides, because its key may be changed legitimately.
     fn check_server(&self, server: usize, key: &PublicKey) -> Result<(), DialError> {

@@ -32,6 +32,9 @@ use tracing::{Instrument, debug};
 pub(crate) use error::DialError;
 
 use super::keys::KeyRing;
+#[cfg(target_os = "linux")]
+use super::own_key::encode_note;
+use super::own_key::{ClientNote, KeySeed};
 use super::path::{NetworkPath, chosen_path, other_paths};
 use super::questions::{AgentAccess, Questions};
 use super::{ClientConfig, Pins, Proxy, Servers, StartError, Via};
@@ -40,7 +43,7 @@ use crate::net::congestion::Congestion;
 use crate::net::race::{self, AttemptError as _, race};
 use crate::net::socket::Mptcp;
 use attempt::Attempts;
-use eternaltcp_tls::{ClientTls, Identity, PublicKey};
+use eternaltcp_tls::{ClientTls, PublicKey};
 use judge::{Judge, Verdicts};
 use names::NameCache;
 use segments::Segments;
@@ -82,6 +85,8 @@ struct Common {
     /// Proves the tunnel's own key: for an existing tunnel.
     tunnel: ClientTls,
     tunnel_key: PublicKey,
+    /// The secret from which that key is made.
+    seed: KeySeed,
     /// The addresses that worked last, at most one for each server.
     last: Mutex<Vec<DialAddress>>,
     segments: Segments,
@@ -122,14 +127,21 @@ pub(crate) struct Dialed {
 }
 
 impl Dialer {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, StartError> {
-        Self::with_names(config, NameCache::default())
+    /// Creates a dialer for the tunnel of this note.
+    pub(super) fn new(config: &ClientConfig, note: ClientNote) -> Result<Self, StartError> {
+        Self::with_names(config, note, NameCache::default())
     }
 
-    fn with_names(config: &ClientConfig, names: NameCache) -> Result<Self, StartError> {
+    fn with_names(
+        config: &ClientConfig,
+        note: ClientNote,
+        names: NameCache,
+    ) -> Result<Self, StartError> {
         config.mptcp.check();
         config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
-        let own = Identity::generate()?;
+        let ClientNote { key, home } = note;
+        let judge = Judge::new(config.trust.clone(), config.servers.clone());
+        home.into_iter().for_each(|home| judge.settle(home));
         Ok(Self(Arc::new(Common {
             servers: config.servers.clone(),
             pins: config.pins.clone(),
@@ -139,11 +151,12 @@ impl Dialer {
             mptcp: config.mptcp,
             congestion: config.congestion.clone(),
             names,
-            judge: Judge::new(config.trust.clone(), config.servers.clone()),
+            judge,
             keys: KeyRing::new(config.keys.clone()),
             questions: Questions::default(),
-            tunnel: ClientTls::new(&own)?,
-            tunnel_key: own.public_key(),
+            tunnel: ClientTls::new(&key.identity)?,
+            tunnel_key: key.identity.public_key(),
+            seed: key.into_seed(),
             last: Mutex::default(),
             segments: Segments::default(),
         })))
@@ -163,6 +176,18 @@ impl Dialer {
     /// Returns the key to enrol for the tunnel.
     pub(super) fn tunnel_key(&self) -> &PublicKey {
         &self.0.tunnel_key
+    }
+
+    /// Returns what the next program needs to know of the tunnel.
+    pub(super) fn note(&self) -> Vec<u8> {
+        #[cfg(target_os = "linux")]
+        {
+            encode_note(&self.0.seed, self.0.judge.home().as_ref())
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            Vec::new()
+        }
     }
 
     /// Returns the user's keys.

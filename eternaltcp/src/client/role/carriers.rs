@@ -40,6 +40,10 @@ impl ClientRole {
         if !self.dialing.handle_ready(now, id, &dialed) {
             return debug!("a carrier via {} is not needed any more", dialed.path);
         }
+        if self.dialing.is_new() {
+            // The server is known now that will have the tunnel.
+            self.actions.push(Action::Keep);
+        }
         self.event_log.handle_commit(now, dialed.path.clone(), tunnel);
         self.dialing.set_current(dialed.path, dialed.server);
         let (carrier, new) = (Box::new(dialed.carrier), Box::new(self.intent()));

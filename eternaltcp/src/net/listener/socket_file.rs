@@ -24,6 +24,16 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
+    /// Returns the file that a process before this one has made, with this device and number.
+    pub(crate) fn recovered(path: &Path, id: (u64, u64)) -> Self {
+        Self { path: path.to_owned(), id }
+    }
+
+    /// Returns the device and the number of the file.
+    pub(crate) fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
     /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

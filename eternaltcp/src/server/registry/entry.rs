@@ -83,6 +83,12 @@ impl TunnelEntry {
         }
     }
 
+    /// Goes on with a tunnel of a program before this one: with its memory, and the time for which
+    /// it has been detached.
+    pub(in crate::server) fn resume(&mut self, limit: u64, detached_since: Option<Instant>) {
+        (self.limit, self.detached_since) = (limit, detached_since);
+    }
+
     pub(in crate::server) fn from(&self) -> IpAddr {
         *self.from.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,7 +183,7 @@ impl TunnelEntry {
     }
 
     /// Returns the epoch of the request that created it.
-    pub(super) fn born(&self) -> Epoch {
+    pub(in crate::server) fn born(&self) -> Epoch {
         self.born
     }
 

@@ -117,6 +117,12 @@ impl Registry {
         Ok(entry)
     }
 
+    /// Adds a tunnel of a program before this one. It has its memory already.
+    pub(in crate::server) fn insert_again(&self, id: TunnelId, entry: TunnelEntry) {
+        self.lock().insert(id, entry);
+        self.was_used.store(true, Ordering::Release);
+    }
+
     /// Doubles a tunnel's grant, up to the maximum; `None` if that is more than would be left free,
     /// in total or of its key's share. Therefore many tunnels can grow at once, and none takes what
     /// others need to start.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{DialRequest, Dialer, NameCache};
 use crate::address::ServerAddress;
+use crate::client::own_key::ClientNote;
 use crate::client::{ClientConfig, Servers, Trust};
 use crate::this_instance;
 use eternaltcp_tls::Identity;
@@ -73,7 +74,8 @@ impl TestDialer {
             this_instance("test"),
         );
         change(&mut config);
-        let dialer = Dialer::with_names(&config, dns.names()).unwrap();
+        let dialer =
+            Dialer::with_names(&config, ClientNote::generate().unwrap(), dns.names()).unwrap();
         Self { dialer, dns, _folder: folder }
     }
 }

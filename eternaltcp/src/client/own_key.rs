@@ -1,0 +1,106 @@
+//! The key of a tunnel, and what a program needs to go on with the tunnel of one before it.
+
+use std::fmt;
+
+use eternaltcp_tls::{Identity, IdentityError, PublicKey};
+use zeroize::Zeroizing;
+
+#[cfg(target_os = "linux")]
+use crate::store::{FieldReader, FieldWriter, MalformedRecord};
+
+/// The tunnel's own key, which exists in memory alone.
+#[derive(Debug)]
+pub(super) struct TunnelKey {
+    pub(super) identity: Identity,
+    seed: KeySeed,
+}
+
+/// The secret from which a key is made. `Debug` does not show it.
+pub(super) struct KeySeed(Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for KeySeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySeed")
+    }
+}
+
+/// What the client of a tunnel knows and the tunnel's state does not say.
+#[derive(Debug)]
+pub(super) struct ClientNote {
+    pub(super) key: TunnelKey,
+    /// The key of the server that has the tunnel, if one has it.
+    pub(super) home: Option<PublicKey>,
+}
+
+impl TunnelKey {
+    /// Generates a key.
+    ///
+    /// # Errors
+    /// [`IdentityError::Random`] if the system has no randomness.
+    pub(super) fn generate() -> Result<Self, IdentityError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut_slice()).map_err(|_| IdentityError::Random)?;
+        Self::from_seed(KeySeed(seed))
+    }
+
+    fn from_seed(seed: KeySeed) -> Result<Self, IdentityError> {
+        Ok(Self { identity: Identity::from_seed(&seed.0)?, seed })
+    }
+
+    /// Returns the secret from which the key is made.
+    pub(super) fn into_seed(self) -> KeySeed {
+        self.seed
+    }
+}
+
+impl ClientNote {
+    /// Returns that of a new tunnel.
+    ///
+    /// # Errors
+    /// [`IdentityError::Random`] if the system has no randomness.
+    pub(super) fn generate() -> Result<Self, IdentityError> {
+        Ok(Self { key: TunnelKey::generate()?, home: None })
+    }
+}
+
+/// Returns a note as bytes.
+#[cfg(target_os = "linux")]
+pub(super) fn encode_note(seed: &KeySeed, home: Option<&PublicKey>) -> Vec<u8> {
+    let mut writer = FieldWriter::default();
+    writer.array(*seed.0);
+    writer.text(&home.map(ToString::to_string).unwrap_or_default());
+    writer.into_bytes()
+}
+
+#[cfg(target_os = "linux")]
+impl ClientNote {
+    /// Returns the note that [`encode_note`] has written.
+    pub(super) fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
+        let mut reader = FieldReader::new(note);
+        let seed = KeySeed(Zeroizing::new(reader.array()));
+        let home = Some(reader.text()?).filter(|home| !home.is_empty());
+        let home = home.map(PublicKey::from_openssh).transpose().map_err(|_| MalformedRecord)?;
+        let key = TunnelKey::from_seed(seed).map_err(|_| MalformedRecord)?;
+        Ok(Self { key, home })
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_has_the_same_key_and_server() {
+        let key = TunnelKey::generate().unwrap();
+        let public = key.identity.public_key();
+        let home = TunnelKey::generate().unwrap().identity.public_key();
+        let seed = key.into_seed();
+        for home in [None, Some(&home)] {
+            let note = ClientNote::decode(&encode_note(&seed, home)).unwrap();
+            assert_eq!(note.key.identity.public_key(), public);
+            assert_eq!(note.home.as_ref(), home);
+        }
+        assert!(ClientNote::decode(&[7; 40]).is_err());
+    }
+}

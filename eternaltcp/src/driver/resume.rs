@@ -1,0 +1,119 @@
+//! Going on with a tunnel that a program before this one has left.
+
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+use eternaltcp_proto::kept::RecoveredSession;
+use eternaltcp_proto::{
+    Cause, Config, OpeningState, ReceivePhase, Reset, RestoreError, SendPhase, SessionState, Time,
+    Tunnel,
+};
+use tracing::warn;
+
+use super::Sockets;
+use super::keeper::Keeper;
+use super::local::LocalProgress;
+use super::metadata::Metadata;
+use crate::net::slots::Slots;
+use crate::net::stream::Stream;
+use crate::recovery::RecoveredTunnel;
+
+/// The socket of a session, and how far it had come.
+#[derive(Debug)]
+pub(super) struct RecoveredSocket {
+    pub(super) stream: Stream,
+    pub(super) metadata: Metadata,
+    pub(super) progress: LocalProgress,
+}
+
+impl RecoveredTunnel {
+    /// Returns the tunnel, which is detached, and its sockets. Their places come from `slots`. A
+    /// session whose socket is gone is reset.
+    ///
+    /// # Errors
+    /// What was kept of it does not fit together. Its sockets are reset then.
+    pub(crate) fn restore(
+        mut self,
+        config: Config,
+        slots: &Slots,
+    ) -> Result<(Tunnel, Sockets), RestoreError> {
+        let mut tunnel = match self.kept.restore(config, &self.recovered) {
+            Ok(tunnel) => tunnel,
+            Err(error) => {
+                self.end();
+                return Err(error);
+            }
+        };
+        let Self { kept, recovered, sockets: mut found, .. } = self;
+        let notes: Vec<_> = recovered
+            .sessions
+            .iter()
+            .map(|session| kept.store().found_session_note(session.detached.state.id))
+            .collect();
+        let mut sockets = Sockets::new(Keeper::resume(kept));
+        for (session, note) in recovered.sessions.into_iter().zip(notes) {
+            let socket = found.remove(&session.detached.state.id);
+            sockets.restore(&mut tunnel, &session, socket, note, slots);
+        }
+        Ok((tunnel, sockets))
+    }
+}
+
+impl Sockets {
+    fn restore(
+        &mut self,
+        tunnel: &mut Tunnel,
+        session: &RecoveredSession,
+        socket: Option<OwnedFd>,
+        note: Option<Bytes>,
+        slots: &Slots,
+    ) {
+        let state = &session.detached.state;
+        let id = state.id;
+        let written = state.receive.offset + session.detached.surplus;
+        let metadata = note.and_then(|note| Metadata::decode(&note, state.send.end, written).ok());
+        let stream = socket.and_then(|socket| Stream::recovered(socket).ok());
+        let (stream, metadata) = match (stream, metadata) {
+            (Some(stream), Some(metadata)) => {
+                stream.mark_used();
+                let stream = match slots.take_again() {
+                    Some(slot) => stream.with_slot(slot),
+                    None => stream,
+                };
+                let progress = progress(session);
+                return self.insert_recovered(id, RecoveredSocket { stream, metadata, progress });
+            }
+            parts => parts,
+        };
+        if let Some(metadata) = metadata {
+            self.insert_metadata(id, metadata);
+        }
+        if session.socket.is_some() || needs_socket(state) {
+            warn!(session = id.get(), "the local connection of a session is lost: it is reset");
+            let detail = "its local connection is lost";
+            tunnel.reset(Time::ZERO, id, Reset::with_detail(Cause::Unresumable, detail));
+            self.keeper().release(tunnel, id);
+        }
+        // It is reset as it is closed: no record names it any more.
+        drop(stream);
+    }
+}
+
+/// Returns how far the socket of a session had come.
+fn progress(session: &RecoveredSession) -> LocalProgress {
+    let state = &session.detached.state;
+    let is_read_out = state.send.phase != SendPhase::Open;
+    LocalProgress {
+        is_read_out,
+        is_shut: state.receive.phase == ReceivePhase::Finished,
+        failed: (session.has_failed && !is_read_out)
+            .then(|| Reset::with_detail(Cause::Application, "the connection was reset")),
+    }
+}
+
+/// Returns whether a session is not complete without a socket.
+fn needs_socket(state: &SessionState) -> bool {
+    let is_offered = matches!(state.opening, OpeningState::Offered(_));
+    let is_open = state.send.phase == SendPhase::Open || state.receive.phase == ReceivePhase::Open;
+    is_open && !is_offered
+}

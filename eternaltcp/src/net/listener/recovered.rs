@@ -1,0 +1,53 @@
+//! Listeners of a process before this one, and their records.
+
+use std::io;
+
+use eternaltcp_sys::readable;
+use socket2::SockRef;
+
+use super::{Listener, SocketFile};
+use crate::address::Listen;
+use crate::net::slots::Slots;
+use crate::net::stream::Stream;
+use crate::recovery::{Recovery, RemainingListener};
+use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
+
+impl Listener {
+    /// Listens with what a process before this one has left, or else with what `bind` returns, which
+    /// is kept for the next one.
+    pub(super) fn recover_or(
+        recovery: &mut Recovery,
+        purpose: ListenerPurpose,
+        listen: &Listen,
+        slots: Slots,
+        bind: impl FnOnce(Slots) -> io::Result<Self>,
+    ) -> io::Result<Self> {
+        let text = listen.to_string();
+        if let Some(found) = recovery.take_listener(purpose, &text) {
+            return Self::recovered(listen, found, slots);
+        }
+        let listener = bind(slots)?;
+        let file = listener.file.as_ref().map(SocketFile::id);
+        let rule = ListenerRule { purpose, text, file };
+        let sockets: Vec<_> = listener.sockets.iter().map(|socket| socket.get_ref()).collect();
+        let kept = keep_listener(&rule, &sockets);
+        Ok(Self { _kept: kept, ..listener })
+    }
+
+    fn recovered(listen: &Listen, found: RemainingListener, slots: Slots) -> io::Result<Self> {
+        let mut listener = Self::new(listen.clone(), slots);
+        if let (Listen::Unix(path), Some(id)) = (listen, found.file) {
+            listener.file = Some(SocketFile::recovered(path, id));
+        }
+        for socket in found.sockets {
+            if let Some(address) = SockRef::from(&socket).local_addr()?.as_socket() {
+                listener.at = listener.at.with_port(address.port());
+                listener.addresses.push(address);
+            }
+            listener.sockets.push(readable(socket)?);
+        }
+        let accepted = found.accepted.into_iter().filter_map(|it| Stream::recovered(it).ok());
+        listener.accepted = accepted.collect();
+        Ok(Self { _kept: found.kept, ..listener })
+    }
+}

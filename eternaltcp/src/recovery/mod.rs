@@ -1,0 +1,95 @@
+//! What a program takes over from one that died: its tunnels, its listeners, and the connections
+//! that it had accepted.
+//!
+//! The process that dies leaves its descriptors open, in a table that it shared with the process
+//! that started it, and its tunnels in a [store](crate::store). The next one begins with a
+//! [`Recovery`], of which each part of it takes what is its own. Without one, everything starts anew.
+
+#[cfg(target_os = "linux")]
+mod remains;
+#[cfg(target_os = "linux")]
+mod sockets;
+#[cfg(target_os = "linux")]
+mod tunnel;
+
+#[cfg(target_os = "linux")]
+use eternaltcp_sys::Inherited;
+
+#[cfg(target_os = "linux")]
+use crate::store::{ListenerPurpose, StoreMemory};
+#[cfg(target_os = "linux")]
+pub(crate) use remains::RemainingListener;
+#[cfg(target_os = "linux")]
+use remains::Remains;
+#[cfg(target_os = "linux")]
+pub(crate) use sockets::mark_used;
+#[cfg(target_os = "linux")]
+pub(crate) use tunnel::{RecoveredTunnel, boot_time};
+
+/// The records of a listener's sockets, which are cleared when this is dropped.
+#[cfg(target_os = "linux")]
+pub(crate) type KeptListeners = Vec<crate::store::KeptListener>;
+#[cfg(not(target_os = "linux"))]
+pub(crate) type KeptListeners = ();
+
+/// What a process before this one has left, until each part of this one has taken its own. Dropping
+/// it closes what was not taken.
+///
+/// Without a holder there is nothing in it.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    #[cfg(target_os = "linux")]
+    remains: Option<Box<Remains>>,
+}
+
+impl Recovery {
+    /// Returns that of a process that is the first one, and is not kept.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Reads what the processes before this one have left, and keeps everything of this one in the
+    /// same store from here on. `inherited` are the descriptors that they left open.
+    /// `is_after_crash` says that the last one died of what it did: by a panic, or by a signal other
+    /// than SIGKILL. Tunnels that were at work in several such deaths are not gone on with.
+    ///
+    /// To be called once, when the process starts and has one thread. What is not named by the store
+    /// is closed here, except for connections, which [`Self::finish`] closes.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn begin(memory: StoreMemory, inherited: Inherited, is_after_crash: bool) -> Self {
+        let remains = Remains::read(&memory, inherited, is_after_crash);
+        crate::store::install(memory);
+        Self { remains: Some(Box::new(remains)) }
+    }
+
+    /// Closes what nobody has taken. To be called when everything was started that may take
+    /// something.
+    pub fn finish(self) {
+        drop(self);
+    }
+
+    /// Returns a listener with this purpose and this address, as its user wrote it. A listener on
+    /// the same address with another purpose is closed.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_listener(
+        &mut self,
+        purpose: ListenerPurpose,
+        text: &str,
+    ) -> Option<RemainingListener> {
+        self.remains.as_mut()?.take_listener(purpose, text)
+    }
+
+    /// Returns the tunnel of a client.
+    #[cfg(all(target_os = "linux", feature = "client"))]
+    pub(crate) fn take_client(&mut self) -> Option<RecoveredTunnel> {
+        self.remains.as_mut()?.take_client()
+    }
+
+    /// Returns the tunnels of a server.
+    #[cfg(all(target_os = "linux", feature = "server"))]
+    pub(crate) fn take_servers(&mut self) -> Vec<RecoveredTunnel> {
+        self.remains.as_mut().map(|remains| remains.take_servers()).unwrap_or_default()
+    }
+}

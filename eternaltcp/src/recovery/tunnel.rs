@@ -1,0 +1,103 @@
+//! A tunnel that a process before this one has left.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eternaltcp_proto::kept::{Kept, Recovered, RecoveredSession};
+use eternaltcp_proto::{SendPhase, SessionId, Side};
+use eternaltcp_sys::Inherited;
+use rustix::time::{ClockId, clock_gettime};
+use tracing::warn;
+
+use super::sockets;
+use crate::report::counted;
+use crate::store::TunnelStore;
+
+/// A tunnel, and the sockets of its sessions.
+#[derive(Debug)]
+pub(crate) struct RecoveredTunnel {
+    pub(crate) kept: Box<Kept<TunnelStore>>,
+    pub(crate) recovered: Recovered,
+    pub(crate) sockets: BTreeMap<SessionId, OwnedFd>,
+    /// What its driver wants to know again.
+    pub(crate) note: Bytes,
+    /// For how long it has been detached.
+    pub(crate) detached_for: Duration,
+}
+
+impl RecoveredTunnel {
+    /// Reads a tunnel from its store, and takes the sockets of its sessions. Returns `None` if it is
+    /// not gone on with; its sockets are reset then.
+    pub(super) fn read(
+        store: TunnelStore,
+        inherited: &mut Inherited,
+        is_after_crash: bool,
+    ) -> Option<Self> {
+        let now = boot_time();
+        let is_suspect = is_after_crash && store.handle_crash(now);
+        store.set_busy(false);
+        let note = store.found_note();
+        let since = store.detached_since().unwrap_or(now);
+        let (kept, recovered) = Kept::recover(store)?;
+        let mut tunnel = Self {
+            kept: Box::new(kept),
+            recovered,
+            sockets: BTreeMap::new(),
+            note: note.clone().unwrap_or_default(),
+            detached_for: now.saturating_sub(since),
+        };
+        tunnel.take_sockets(inherited);
+        let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
+        if is_suspect {
+            warn!(
+                "a tunnel was at work in several crashes of this program: it is ended, with {sessions}"
+            );
+        } else if note.is_none() {
+            warn!("what was kept of a tunnel is damaged: it is ended, with {sessions}");
+        } else if tunnel.recovered.tunnel.closing.is_none() {
+            return Some(tunnel);
+        }
+        tunnel.end();
+        None
+    }
+
+    fn take_sockets(&mut self, inherited: &mut Inherited) {
+        for session in &self.recovered.sessions {
+            let id = session.detached.state.id;
+            let socket =
+                session.socket.and_then(|it| sockets::take(inherited, it.descriptor, it.cookie));
+            if session.is_suspect {
+                let was_reset = socket.as_ref().is_some_and(|socket| was_reset(socket, session));
+                self.kept.judge(id, was_reset);
+            }
+            self.sockets.extend(socket.map(|socket| (id, socket)));
+        }
+    }
+
+    /// Returns which side's it is.
+    pub(super) fn side(&self) -> Side {
+        self.recovered.tunnel.side
+    }
+
+    /// Ends it: its records are cleared before its sockets are closed.
+    pub(crate) fn end(self) {
+        self.kept.into_store().end();
+        drop(self.sockets);
+    }
+}
+
+/// Returns whether the socket of a session was reset, although what it says now is an end.
+fn was_reset(socket: &OwnedFd, session: &RecoveredSession) -> bool {
+    let send = &session.detached.state.send;
+    // Later on a read does not matter, and a write fails again.
+    send.phase == SendPhase::Open && sockets::was_reset(socket, send.end)
+}
+
+/// Returns the time since the machine was started, that of its sleep included.
+pub(crate) fn boot_time() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    let part = |part: i64| u64::try_from(part).unwrap_or_default();
+    Duration::from_secs(part(now.tv_sec)) + Duration::from_nanos(part(now.tv_nsec))
+}

@@ -1,0 +1,111 @@
+//! Tunnels of the program before this one, each of which waits for the next carrier of its client.
+
+use std::sync::Arc;
+
+use eternaltcp_proto::{Config, Epoch, Instance, TunnelId};
+use eternaltcp_tls::PublicKey;
+use tokio::time::Instant;
+use tracing::{Instrument, warn};
+
+use super::Context;
+use super::registry::TunnelEntry;
+use super::role::ServerRole;
+use crate::driver::{Driver, channel};
+use crate::recovery::RecoveredTunnel;
+use crate::spans;
+use crate::store::{FieldReader, FieldWriter, MalformedRecord};
+
+/// What the server of a tunnel knows and the tunnel's state does not say.
+#[derive(Debug)]
+struct ServerNote {
+    user: PublicKey,
+    own: PublicKey,
+    instance: Instance,
+    from: std::net::IpAddr,
+    born: Epoch,
+}
+
+/// Returns the note of a tunnel as bytes.
+pub(super) fn encode_note(entry: &TunnelEntry) -> Vec<u8> {
+    let mut writer = FieldWriter::default();
+    writer.text(&entry.user.to_string());
+    writer.text(&entry.own.to_string());
+    let Instance { machine, boot, user, name } = &entry.instance;
+    [machine, boot, user, name].into_iter().for_each(|text| writer.bytes(text.as_bytes()));
+    writer.text(&entry.from().to_string());
+    writer.u64(entry.born().0);
+    writer.into_bytes()
+}
+
+impl ServerNote {
+    fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
+        let mut reader = FieldReader::new(note);
+        let mut key = || PublicKey::from_openssh(reader.text()?).map_err(|_| MalformedRecord);
+        let (user, own) = (key()?, key()?);
+        let mut text = || Ok(reader.text()?.into());
+        let instance = Instance { machine: text()?, boot: text()?, user: text()?, name: text()? };
+        let from = reader.text()?.parse().map_err(|_| MalformedRecord)?;
+        Ok(Self { user, own, instance, from, born: Epoch(reader.u64()) })
+    }
+}
+
+/// Goes on with a tunnel, which is detached. One that cannot be gone on with is ended.
+pub(super) fn resume_tunnel(context: &Arc<Context>, found: RecoveredTunnel) {
+    let (note, id) = (ServerNote::decode(&found.note), found.recovered.tunnel.id);
+    let (Ok(note), Some(id)) = (note, id) else {
+        warn!("what was kept of a tunnel is damaged: it is ended");
+        return found.end();
+    };
+    resume(context, found, note, id);
+}
+
+fn resume(context: &Arc<Context>, found: RecoveredTunnel, note: ServerNote, id: TunnelId) {
+    let ServerNote { user, own, instance, from, born } = note;
+    let slots = context.slots.of_key(&user);
+    let slot = slots.take_again_for_tunnel();
+    let span = spans::server_tunnel(id, &user.fingerprint());
+    let detached_since = Instant::now().checked_sub(found.detached_for);
+    let config = Config { tunnel_limit: 0, ..context.tunnel.clone() };
+    let restored = span.in_scope(|| found.restore(config, &slots));
+    let (tunnel, sockets) = match restored {
+        Ok(restored) => restored,
+        Err(error) => return warn!(parent: &span, "the tunnel is ended: {error}"),
+    };
+    let (handle, commands) = channel(context.limits.max_waiting);
+    let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
+    entry.span = span.clone();
+    entry.resume(tunnel.config().tunnel_limit, detached_since);
+    context.registry.insert_again(id, entry.clone());
+    let role = ServerRole::new(Arc::clone(context), id, entry.clone());
+    let driver = Driver::with_sockets(tunnel, sockets, role, commands, Arc::clone(&entry.shared));
+    tokio::spawn(super::admit::drive(Arc::clone(context), id, driver, slot, from).instrument(span));
+}
+
+#[cfg(test)]
+mod tests {
+    use eternaltcp_tls::Identity;
+
+    use super::*;
+
+    #[test]
+    fn a_note_says_whose_tunnel_it_is() {
+        let key = || Identity::generate().unwrap().public_key();
+        let text = |text: &str| text.into();
+        let instance = Instance {
+            machine: text("m"),
+            boot: text(""),
+            user: text("1000"),
+            name: text("a name"),
+        };
+        let from = "192.0.2.7".parse().unwrap();
+        let entry = TunnelEntry::new(channel(1).0, key(), key(), instance, from, Epoch(1 << 40));
+        let note = encode_note(&entry);
+        let found = ServerNote::decode(&note).unwrap();
+        assert_eq!((&found.user, &found.own), (&entry.user, &entry.own));
+        assert_eq!((&found.instance, found.from), (&entry.instance, from));
+        assert_eq!(found.born, Epoch(1 << 40));
+        for length in [0, 10, 150, note.len() - 20] {
+            assert!(ServerNote::decode(&note[..length]).is_err(), "{length}");
+        }
+    }
+}

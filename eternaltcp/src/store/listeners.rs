@@ -1,0 +1,214 @@
+//! The listening sockets of a program: what each of them is for, and its descriptor.
+//!
+//! A record is written once, when the socket listens, and cleared before the socket is closed.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::fields::{Decoded, FieldReader, FieldWriter, MalformedRecord};
+use super::layout::TableKind;
+use super::memory::Memory;
+use super::note::checksum;
+use super::tables::Entries;
+
+/// The words of a record. The first one is the descriptor and what the listener is for.
+const COOKIE: usize = 8;
+const CHECKSUM: usize = 16;
+const LENGTH: usize = 24;
+const BODY: usize = 32;
+
+/// The most bytes of a body. A listener with a longer one is not kept.
+const MAX_BODY: usize = 512 - BODY;
+
+/// Counts the listeners of this process, so that the sockets of each belong together.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ListenerPurpose {
+    /// Applications of this machine.
+    Applications,
+    /// Connections that a firewall redirects.
+    Transparent,
+    /// Carriers.
+    Carriers,
+    /// An operator.
+    Control,
+}
+
+impl ListenerPurpose {
+    fn code(self) -> u32 {
+        match self {
+            Self::Applications => 1,
+            Self::Transparent => 2,
+            Self::Carriers => 3,
+            Self::Control => 4,
+        }
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        let all = [Self::Applications, Self::Transparent, Self::Carriers, Self::Control];
+        all.into_iter().find(|purpose| purpose.code() == code)
+    }
+}
+
+/// A listener, as it is found again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ListenerRule {
+    pub(crate) purpose: ListenerPurpose,
+    /// The address, as the user wrote it.
+    pub(crate) text: String,
+    /// The device and the number of the file of a Unix socket.
+    pub(crate) file: Option<(u64, u64)>,
+}
+
+/// A record of a listening socket. Dropping this clears it, which has to be done before the socket
+/// is closed.
+#[derive(Debug)]
+pub(crate) struct KeptListener {
+    memory: Arc<Memory>,
+    index: u32,
+}
+
+impl Drop for KeptListener {
+    fn drop(&mut self) {
+        let at = self.memory.listeners.at(self.index);
+        self.memory.set_first(at, 0);
+        Entries::new(TableKind::Listeners).give_one(&self.memory, self.index);
+    }
+}
+
+/// A listening socket that a program before this one has left.
+#[derive(Debug)]
+pub(crate) struct FoundListener {
+    pub(crate) kept: KeptListener,
+    pub(crate) rule: ListenerRule,
+    /// Sockets with the same number are of one listener.
+    pub(crate) number: u32,
+    pub(crate) descriptor: RawFd,
+    pub(crate) cookie: u64,
+}
+
+/// Returns a number for the sockets of one listener. Later ones have higher numbers.
+pub(crate) fn next_number() -> u32 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Keeps a listening socket. Returns `None` if there is no room for its record.
+pub(super) fn keep(
+    memory: &Arc<Memory>,
+    rule: &ListenerRule,
+    number: u32,
+    socket: impl AsFd,
+) -> Option<KeptListener> {
+    let mut writer = FieldWriter::default();
+    writer.u32(number);
+    writer.text(&rule.text);
+    writer.u8(rule.file.is_some().into());
+    let (device, inode) = rule.file.unwrap_or_default();
+    writer.u64(device);
+    writer.u64(inode);
+    let body = writer.into_bytes();
+    if body.len() > MAX_BODY {
+        return None;
+    }
+    let cookie = eternaltcp_sys::cookie(socket.as_fd()).ok()?;
+    let descriptor = u32::try_from(socket.as_fd().as_raw_fd()).ok()?;
+    let index = Entries::new(TableKind::Listeners).take_one(memory)?;
+    let at = memory.listeners.at(index);
+    memory.words.store(at + BODY, &body);
+    memory.set(at + COOKIE, cookie);
+    memory.set(at + CHECKSUM, checksum(&body));
+    memory.set(at + LENGTH, body.len() as u64);
+    memory.set(at, u64::from(descriptor) << 32 | u64::from(rule.purpose.code()));
+    Some(KeptListener { memory: Arc::clone(memory), index })
+}
+
+/// Returns the listening sockets that a program before this one has left, the oldest first.
+pub(super) fn recover(memory: &Arc<Memory>) -> Vec<FoundListener> {
+    let (mut found, mut free) = (Vec::new(), Vec::new());
+    for index in 0..memory.listeners.mark() {
+        match read(memory, index) {
+            Ok((rule, number, descriptor, cookie)) => {
+                let kept = KeptListener { memory: Arc::clone(memory), index };
+                found.push(FoundListener { kept, rule, number, descriptor, cookie });
+            }
+            Err(MalformedRecord) => {
+                memory.set_first(memory.listeners.at(index), 0);
+                free.push(index);
+            }
+        }
+    }
+    memory.listeners.set_free(free);
+    found.sort_by_key(|listener| listener.number);
+    let next = found.last().map_or(0, |listener| listener.number.wrapping_add(1));
+    NEXT.fetch_max(next, Ordering::Relaxed);
+    found
+}
+
+fn read(memory: &Memory, index: u32) -> Decoded<(ListenerRule, u32, RawFd, u64)> {
+    let at = memory.listeners.at(index);
+    let word = memory.get(at);
+    let purpose = ListenerPurpose::from_code(word as u32).ok_or(MalformedRecord)?;
+    let descriptor = RawFd::try_from(word >> 32).map_err(|_| MalformedRecord)?;
+    let length = usize::try_from(memory.get(at + LENGTH)).map_err(|_| MalformedRecord)?;
+    if length > MAX_BODY {
+        return Err(MalformedRecord);
+    }
+    let mut body = vec![0; length];
+    memory.words.load(at + BODY, &mut body);
+    if memory.get(at + CHECKSUM) != checksum(&body) {
+        return Err(MalformedRecord);
+    }
+    let mut reader = FieldReader::new(&body);
+    let number = reader.u32();
+    let text = reader.text()?.to_owned();
+    let (has_file, file) = (reader.u8() > 0, (reader.u64(), reader.u64()));
+    let rule = ListenerRule { purpose, text, file: has_file.then_some(file) };
+    Ok((rule, number, descriptor, memory.get(at + COOKIE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::store::{Size, StoreMemory};
+
+    #[test]
+    fn a_listener_is_found_again_by_its_rule_until_its_record_is_dropped() {
+        let size = Size::for_held(1 << 20, 1, 1);
+        let memory = StoreMemory::create(&size).unwrap();
+        let (one, two) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let rule = |text: &str, file| ListenerRule {
+            purpose: ListenerPurpose::Applications,
+            text: text.to_owned(),
+            file,
+        };
+        let first = keep(&memory.0, &rule("localhost:0", None), next_number(), &one).unwrap();
+        let file = rule("unix:/a", Some((3, 4)));
+        let second = keep(&memory.0, &file, next_number(), &two).unwrap();
+        assert!(keep(&memory.0, &rule(&"x".repeat(500), None), 0, &one).is_none(), "too long");
+        std::mem::forget((first, second));
+        memory.0.listeners.reload(&memory.0.words);
+        let mut found = recover(&memory.0);
+        assert_eq!(found.len(), 2);
+        assert_eq!((&found[0].rule, &found[1].rule), (&rule("localhost:0", None), &file));
+        assert!(found[0].number < found[1].number && found[1].number < next_number());
+        assert_eq!(found[1].descriptor, two.as_raw_fd());
+        assert_eq!(found[1].cookie, eternaltcp_sys::cookie(two.as_fd()).unwrap());
+        found.remove(0);
+        std::mem::forget(found);
+        memory.0.listeners.reload(&memory.0.words);
+        let found = recover(&memory.0);
+        assert_eq!(found.iter().map(|it| &it.rule).collect::<Vec<_>>(), [&file]);
+        // A damaged record is none.
+        let at = memory.0.listeners.at(found[0].kept.index);
+        memory.0.set(at + BODY, 5);
+        std::mem::forget(found);
+        memory.0.listeners.reload(&memory.0.words);
+        assert!(recover(&memory.0).is_empty());
+    }
+}

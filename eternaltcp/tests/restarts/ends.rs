@@ -1,0 +1,261 @@
+//! The two ends of each session: what they write is known, so that each byte that arrives can be
+//! compared.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+/// The first bytes of an application's stream say which session it is.
+const HEAD: u64 = 8;
+
+/// The most bytes of one write.
+const CHUNK: u64 = 60_000;
+
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(buffer),
+            Self::Unix(socket) => socket.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(bytes),
+            Self::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn shut(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn prepare(self) -> io::Result<Self> {
+        match &self {
+            Self::Tcp(socket) => socket.set_nonblocking(true)?,
+            Self::Unix(socket) => socket.set_nonblocking(true)?,
+        }
+        Ok(self)
+    }
+}
+
+/// The places of targets.
+pub(crate) struct Targets {
+    tcp: TcpListener,
+    unix: UnixListener,
+}
+
+impl Targets {
+    pub(crate) fn listen(folder: &Path) -> io::Result<(Self, [String; 2])> {
+        let (tcp, path) = (TcpListener::bind("127.0.0.1:0")?, folder.join("target"));
+        let unix = UnixListener::bind(&path)?;
+        tcp.set_nonblocking(true)?;
+        unix.set_nonblocking(true)?;
+        let names = [tcp.local_addr()?.to_string(), format!("unix:{}", path.display())];
+        Ok((Self { tcp, unix }, names))
+    }
+
+    /// Returns the next connection, if there is one.
+    pub(crate) fn accept(&self) -> io::Result<Option<Socket>> {
+        let found = match self.tcp.accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.unix.accept().map(|(socket, _)| Socket::Unix(socket))
+            }
+            other => other.map(|(socket, _)| Socket::Tcp(socket)),
+        };
+        match found {
+            Ok(socket) => socket.prepare().map(Some),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Connects as an application.
+pub(crate) fn connect(is_tcp: bool, tcp: &str, unix: &Path) -> io::Result<Socket> {
+    if is_tcp {
+        Socket::Tcp(TcpStream::connect(tcp)?).prepare()
+    } else {
+        Socket::Unix(UnixStream::connect(unix)?).prepare()
+    }
+}
+
+/// How a direction of a stream ended for its reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Open,
+    InOrder,
+    Broken,
+}
+
+/// One end of a session.
+pub(crate) struct SessionEnd {
+    pub(crate) socket: Option<Socket>,
+    /// Which stream it writes; the other end writes the next or the previous one.
+    stream: u64,
+    /// How much it writes in all.
+    length: u64,
+    /// It resets the connection when it has written all, instead of ending in order.
+    resets: bool,
+    pub(crate) written: u64,
+    pub(crate) read: u64,
+    pub(crate) is_shut: bool,
+    /// It has reset its connection.
+    pub(crate) has_reset: bool,
+    pub(crate) end: End,
+}
+
+/// The byte at a place of a stream: eight of them tell stream and place. The first eight are the
+/// number of the stream.
+fn byte(stream: u64, at: u64) -> u8 {
+    if at < HEAD {
+        return (stream >> (8 * at)) as u8;
+    }
+    let word = (stream << 48 | at >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (word >> (8 * (at & 7))) as u8
+}
+
+impl std::fmt::Debug for SessionEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { length, resets, written, read, is_shut, has_reset, end, .. } = self;
+        let is_there = self.socket.is_some();
+        write!(
+            f,
+            "(there {is_there}, read {read} {end:?}, wrote {written} of {length}, shut {is_shut}, \
+             resets {resets} {has_reset})"
+        )
+    }
+}
+
+impl SessionEnd {
+    pub(crate) fn new(socket: Option<Socket>, stream: u64, length: u64, resets: bool) -> Self {
+        let length = length + HEAD;
+        let (written, read, is_shut, has_reset) = (0, 0, false, false);
+        Self { socket, stream, length, resets, written, read, is_shut, has_reset, end: End::Open }
+    }
+
+    /// Reads the head of a stream that has come to a target. Returns the number of the stream once
+    /// all of it is there.
+    pub(crate) fn read_head(socket: &mut Socket, head: &mut Vec<u8>) -> io::Result<Option<u64>> {
+        let mut buffer = [0; HEAD as usize];
+        let missing = HEAD as usize - head.len();
+        match socket.read(&mut buffer[..missing]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => head.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        let whole = <[u8; HEAD as usize]>::try_from(&head[..]).ok();
+        Ok(whole.map(u64::from_le_bytes))
+    }
+
+    /// Its socket is that of a target which has read the head.
+    pub(crate) fn begin(&mut self, socket: Socket) {
+        (self.socket, self.read) = (Some(socket), HEAD);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.has_reset || self.end == End::Broken || (self.is_shut && self.end == End::InOrder)
+    }
+
+    /// Reads once, and compares. `written` is what the other end has written. Returns whether there
+    /// was something.
+    pub(crate) fn read(&mut self, other: &Progress) -> Result<bool, String> {
+        let Some(socket) = self.socket.as_mut().filter(|_| self.end == End::Open) else {
+            return Ok(false);
+        };
+        let (mut buffer, stream) = ([0; 16 * 1024], self.stream ^ 1);
+        let count = match socket.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(_) if other.has_reset => {
+                self.end = End::Broken;
+                return Ok(true);
+            }
+            Err(error) => return Err(format!("stream {stream} at byte {}: {error}", self.read)),
+        };
+        for (at, found) in (self.read..).zip(&buffer[..count]) {
+            if *found != byte(stream, at) || at >= other.written {
+                return Err(format!("stream {stream} differs at byte {at}"));
+            }
+        }
+        self.read += count as u64;
+        if count == 0 {
+            if other.has_reset && !other.is_shut {
+                return Err(format!("stream {stream} ends in order, and was reset"));
+            }
+            if !other.is_shut || self.read != other.written {
+                return Err(format!("stream {stream} ends after {} bytes", self.read));
+            }
+            self.end = End::InOrder;
+        }
+        Ok(true)
+    }
+
+    /// Writes once, or ends. Returns whether something was done.
+    pub(crate) fn write(&mut self, size: u64, other: &Progress) -> Result<bool, String> {
+        let is_done = self.is_shut || self.has_reset || self.end == End::Broken;
+        let Some(socket) = self.socket.as_mut().filter(|_| !is_done) else { return Ok(false) };
+        if self.written == self.length {
+            // The other end has come by then.
+            if self.resets && self.read == 0 {
+                return Ok(false);
+            }
+            if self.resets {
+                SockRef::from(&socket.descriptor())
+                    .set_linger(Some(Duration::ZERO))
+                    .map_err(|error| error.to_string())?;
+                (self.socket, self.has_reset) = (None, true);
+                return Ok(true);
+            }
+            match socket.shut() {
+                Err(_) if other.has_reset => {}
+                result => result.map_err(|error| error.to_string())?,
+            }
+            self.is_shut = true;
+            return Ok(true);
+        }
+        let end = self.length.min(self.written + size.min(CHUNK));
+        let bytes: Vec<_> = (self.written..end).map(|at| byte(self.stream, at)).collect();
+        match socket.write(&bytes) {
+            Ok(count) => self.written += count as u64,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            // The error is told once: a read would see an end.
+            Err(_) if other.has_reset => (self.is_shut, self.end) = (true, End::Broken),
+            Err(error) => return Err(format!("stream {}: {error}", self.stream)),
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let Self { written, is_shut, has_reset, .. } = *self;
+        Progress { written, is_shut, has_reset }
+    }
+}
+
+/// What the other end needs to know of an end.
+pub(crate) struct Progress {
+    written: u64,
+    is_shut: bool,
+    has_reset: bool,
+}
