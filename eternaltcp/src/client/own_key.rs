@@ -29,7 +29,7 @@ impl fmt::Debug for KeySeed {
 pub(super) struct ClientNote {
     pub(super) key: TunnelKey,
     /// The key of the server that has the tunnel, if one has it.
-    pub(super) home: Option<PublicKey>,
+    pub(super) server: Option<PublicKey>,
 }
 
 impl TunnelKey {
@@ -59,16 +59,16 @@ impl ClientNote {
     /// # Errors
     /// [`IdentityError::Random`] if the system has no randomness.
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        Ok(Self { key: TunnelKey::generate()?, home: None })
+        Ok(Self { key: TunnelKey::generate()?, server: None })
     }
 }
 
 /// Returns a note as bytes.
 #[cfg(target_os = "linux")]
-pub(super) fn encode_note(seed: &KeySeed, home: Option<&PublicKey>) -> Vec<u8> {
+pub(super) fn encode_note(seed: &KeySeed, server: Option<&PublicKey>) -> Vec<u8> {
     let mut writer = FieldWriter::default();
     writer.array(*seed.0);
-    writer.text(&home.map(ToString::to_string).unwrap_or_default());
+    writer.text(&server.map(ToString::to_string).unwrap_or_default());
     writer.into_bytes()
 }
 
@@ -78,10 +78,11 @@ impl ClientNote {
     pub(super) fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
         let mut reader = FieldReader::new(note);
         let seed = KeySeed(Zeroizing::new(reader.array()));
-        let home = Some(reader.text()?).filter(|home| !home.is_empty());
-        let home = home.map(PublicKey::from_openssh).transpose().map_err(|_| MalformedRecord)?;
+        let server = Some(reader.text()?).filter(|server| !server.is_empty());
+        let server =
+            server.map(PublicKey::from_openssh).transpose().map_err(|_| MalformedRecord)?;
         let key = TunnelKey::from_seed(seed).map_err(|_| MalformedRecord)?;
-        Ok(Self { key, home })
+        Ok(Self { key, server })
     }
 }
 
@@ -94,12 +95,12 @@ mod tests {
     fn a_note_has_the_same_key_and_server() {
         let key = TunnelKey::generate().unwrap();
         let public = key.identity.public_key();
-        let home = TunnelKey::generate().unwrap().identity.public_key();
+        let server = TunnelKey::generate().unwrap().identity.public_key();
         let seed = key.into_seed();
-        for home in [None, Some(&home)] {
-            let note = ClientNote::decode(&encode_note(&seed, home)).unwrap();
+        for server in [None, Some(&server)] {
+            let note = ClientNote::decode(&encode_note(&seed, server)).unwrap();
             assert_eq!(note.key.identity.public_key(), public);
-            assert_eq!(note.home.as_ref(), home);
+            assert_eq!(note.server.as_ref(), server);
         }
         assert!(ClientNote::decode(&[7; 40]).is_err());
     }

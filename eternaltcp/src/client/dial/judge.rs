@@ -92,8 +92,8 @@ impl Judge {
     }
 
     /// Returns the key of the server that has the tunnel.
-    pub(super) fn home(&self) -> Option<PublicKey> {
-        self.home.lock().unwrap_or_else(PoisonError::into_inner).key.clone()
+    pub(super) fn expected_server(&self) -> Option<PublicKey> {
+        self.expected_server.lock().unwrap_or_else(PoisonError::into_inner).key.clone()
     }
 
     /// With several servers, one with another key cannot have the tunnel. With one server only

@@ -139,9 +139,9 @@ impl Dialer {
     ) -> Result<Self, StartError> {
         config.mptcp.check();
         config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
-        let ClientNote { key, home } = note;
+        let ClientNote { key, server } = note;
         let judge = Judge::new(config.trust.clone(), config.servers.clone());
-        home.into_iter().for_each(|home| judge.settle(home));
+        server.into_iter().for_each(|server| judge.record_server(server));
         Ok(Self(Arc::new(Common {
             servers: config.servers.clone(),
             pins: config.pins.clone(),
@@ -182,7 +182,7 @@ impl Dialer {
     pub(super) fn note(&self) -> Vec<u8> {
         #[cfg(target_os = "linux")]
         {
-            encode_note(&self.0.seed, self.0.judge.home().as_ref())
+            encode_note(&self.0.seed, self.0.judge.expected_server().as_ref())
         }
         #[cfg(not(target_os = "linux"))]
         {
