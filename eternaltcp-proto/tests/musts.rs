@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use common::{specification, workspace};
+use common::files::{specification, workspace};
 
 /// Returns the ids in a text: capitals, a dash and a number, in brackets.
 fn ids(text: &str) -> Vec<String> {

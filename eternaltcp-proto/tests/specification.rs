@@ -5,7 +5,8 @@ mod common;
 
 use std::fmt::Write;
 
-use common::{TestPair, snapshot, specification, workspace};
+use common::TestPair;
+use common::files::{snapshot, specification, workspace};
 use eternaltcp_proto::{Cause, Closing, Kind, MAX_PAYLOAD, RefusalCode, Side, Transmit};
 
 use Side::{Client, Server};

@@ -4,20 +4,22 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod beside;
+pub(crate) mod files;
 mod lead;
+mod peer;
 pub(crate) mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use eternaltcp_proto::{
-    Acceptor, AttachRequest, Cause, Config, Delivery, Event, Instance, Intent, Kind, Progress,
-    Reset, SessionId, Side, Time, TimeoutReason, Transmit, Tunnel, TunnelId, encode_refusal,
+    Acceptor, AttachRequest, Cause, Config, Instance, Intent, Kind, Progress, Reset, SessionId,
+    Side, Time, TimeoutReason, Transmit, Tunnel, TunnelId, encode_refusal,
 };
 
 pub(crate) use lead::OnLead;
+pub(crate) use peer::TestPeer;
 
 /// The tunnel's id in every test.
 pub(crate) const TUNNEL: TunnelId = TunnelId(*b"a tunnel's name!");
@@ -39,135 +41,6 @@ pub(crate) fn new_tunnel() -> Intent {
 /// Returns some bytes that differ along their length.
 pub(crate) fn pattern(length: usize) -> Bytes {
     (0..length).map(|index| (index * 7 + index / 251) as u8).collect()
-}
-
-/// The local end of a session, in place of a TCP socket.
-pub(crate) struct TestSocket {
-    /// How many more bytes the application will read.
-    pub(crate) takes: usize,
-    /// The bytes that it was given.
-    pub(crate) got: Vec<u8>,
-    /// Whether it was told the end of stream.
-    pub(crate) is_ended: bool,
-    /// The reset that it got, if any.
-    pub(crate) reset: Option<Reset>,
-    outbox: BytesMut,
-    is_finishing: bool,
-}
-
-impl TestSocket {
-    fn new(takes: usize) -> Self {
-        Self {
-            takes,
-            got: Vec::new(),
-            is_ended: false,
-            reset: None,
-            outbox: BytesMut::new(),
-            is_finishing: false,
-        }
-    }
-
-    /// Returns the bytes of the application that the tunnel has not read.
-    pub(crate) fn unread(&self) -> usize {
-        self.outbox.len()
-    }
-
-    /// Returns the cause of its reset.
-    pub(crate) fn cause(&self) -> Option<Cause> {
-        self.reset.as_ref().map(|reset| reset.cause)
-    }
-}
-
-/// One side: its tunnel and its local sockets.
-pub(crate) struct TestPeer {
-    pub(crate) tunnel: Tunnel,
-    pub(crate) sockets: BTreeMap<SessionId, TestSocket>,
-    /// Every event except [`Event::Dirty`].
-    pub(crate) events: Vec<Event>,
-    /// Whether offered sessions are accepted at once.
-    pub(crate) is_accepting: bool,
-    /// How many bytes new sockets take.
-    pub(crate) takes: usize,
-}
-
-impl TestPeer {
-    fn new(side: Side, config: Config) -> Self {
-        Self {
-            tunnel: Tunnel::new(side, config),
-            sockets: BTreeMap::new(),
-            events: Vec::new(),
-            is_accepting: true,
-            takes: usize::MAX,
-        }
-    }
-
-    pub(crate) fn socket(&mut self, id: SessionId) -> &mut TestSocket {
-        let takes = self.takes;
-        self.sockets.entry(id).or_insert_with(|| TestSocket::new(takes))
-    }
-
-    /// Handles what the tunnel asks of the sockets.
-    pub(crate) fn handle_events(&mut self, now: Time) {
-        while let Some(event) = self.tunnel.poll_event() {
-            match event {
-                Event::Dirty(id) => self.serve(now, id),
-                Event::Opened(id) if self.is_accepting => {
-                    self.tunnel.accept(now, id);
-                    self.serve(now, id);
-                    self.events.push(event);
-                }
-                _ => self.events.push(event),
-            }
-        }
-    }
-
-    /// Moves data between the socket and the tunnel.
-    fn serve(&mut self, now: Time, id: SessionId) {
-        self.read_socket(now, id);
-        self.write_socket(now, id);
-    }
-
-    fn read_socket(&mut self, now: Time, id: SessionId) {
-        loop {
-            let capacity = self.tunnel.capacity(id);
-            let outbox = &mut self.socket(id).outbox;
-            let count = outbox.len().min(capacity);
-            if count == 0 {
-                break;
-            }
-            let chunk = outbox.split_to(count).freeze();
-            self.tunnel.write(now, id, chunk);
-        }
-        let socket = self.socket(id);
-        if socket.outbox.is_empty() && std::mem::take(&mut socket.is_finishing) {
-            self.tunnel.finish(now, id);
-        }
-    }
-
-    fn write_socket(&mut self, now: Time, id: SessionId) {
-        let takes = self.socket(id).takes;
-        let waiting: Vec<u8> = self.tunnel.deliverable(id).flatten().take(takes).copied().collect();
-        if !waiting.is_empty() {
-            let socket = self.socket(id);
-            socket.takes -= waiting.len();
-            socket.got.extend_from_slice(&waiting);
-            self.tunnel.delivered(now, id, waiting.len());
-        }
-        match self.tunnel.delivery(id) {
-            Delivery::Nothing | Delivery::Data(_) => {}
-            Delivery::End => {
-                self.socket(id).is_ended = true;
-                self.tunnel.delivered_ending(now, id);
-            }
-            Delivery::Reset(reset) => {
-                let reset = reset.clone();
-                let socket = self.socket(id);
-                socket.reset = Some(reset);
-                socket.outbox.clear();
-                self.tunnel.delivered_ending(now, id);
-            }
-        }
-    }
 }
 
 /// A client's tunnel, a server's, and the carrier.
@@ -457,6 +330,11 @@ impl TestPair {
         }
     }
 
+    /// Returns how many records of sessions each side has: the client first.
+    pub(crate) fn records(&self) -> (usize, usize) {
+        (self.client.tunnel.session_count(), self.server.tunnel.session_count())
+    }
+
     /// Checks that the tunnel works: a new session passes bytes both ways.
     pub(crate) fn check_usable(&mut self) {
         let id = self.session();
@@ -503,30 +381,4 @@ pub(crate) fn request(client: &mut Tunnel, now: Time) -> AttachRequest {
         while let Progress::Hello(_) = acceptor.poll().unwrap() {}
     }
     acceptor.into_request().unwrap()
-}
-
-/// Returns the folder of the whole workspace.
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Returns the text of `docs/protocol.md`.
-pub(crate) fn specification() -> String {
-    std::fs::read_to_string(workspace().join("docs/protocol.md")).unwrap()
-}
-
-/// Compares a text with a file. With `ETERNALTCP_BLESS=1` in the environment
-/// the file is written instead: look at the difference before it is kept.
-pub(crate) fn snapshot(path: &Path, text: &str) {
-    if std::env::var_os("ETERNALTCP_BLESS").is_some_and(|value| value == "1") {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-    let kept = std::fs::read_to_string(path).unwrap_or_default();
-    let first = kept.lines().zip(text.lines()).find(|(kept, new)| kept != new);
-    assert!(
-        kept == text,
-        "{} is not what the code does; ETERNALTCP_BLESS=1 writes it anew. First difference: {first:#?}",
-        path.display()
-    );
 }

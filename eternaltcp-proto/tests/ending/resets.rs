@@ -1,100 +1,6 @@
-//! End of stream and reset are part of the stream: each arrives at the other end after the data
-//! before it, also during an outage.
+//! Sessions that end by a reset.
 
-mod common;
-
-use common::OnLead as _;
-
-use std::time::Duration;
-
-use common::{TestPair, pattern};
-use eternaltcp_proto::{Cause, Kind, Reset, SessionId, Side};
-
-use Side::{Client, Server};
-
-fn records(pair: &TestPair) -> (usize, usize) {
-    (pair.client.tunnel.session_count(), pair.server.tunnel.session_count())
-}
-
-fn other(side: Side) -> Side {
-    if side == Client { Server } else { Client }
-}
-
-/// [END-1] [END-3]
-#[test]
-fn each_direction_ends_on_its_own_and_the_other_goes_on() {
-    for first in [Client, Server] {
-        let mut pair = TestPair::attached();
-        let id = pair.session();
-        pair.write(first, id, b"question");
-        pair.finish(first, id);
-        pair.drive();
-        let second = other(first);
-        assert_eq!(pair.peer(second).socket(id).got, b"question");
-        assert!(pair.peer(second).socket(id).is_ended);
-        pair.write(second, id, &pattern(100_000));
-        pair.finish(second, id);
-        pair.drive();
-        assert_eq!(pair.peer(first).socket(id).got, pattern(100_000));
-        assert!(pair.peer(first).socket(id).is_ended);
-        assert_eq!(records(&pair), (0, 0));
-    }
-}
-
-#[test]
-fn an_end_in_an_outage_arrives_after_the_data_before_it() {
-    for side in [Client, Server] {
-        let mut pair = TestPair::attached();
-        let id = pair.session();
-        pair.cut();
-        pair.write(side, id, b"last words");
-        pair.finish(side, id);
-        pair.attach();
-        let socket = pair.peer(other(side)).socket(id);
-        assert_eq!((&socket.got[..], socket.is_ended), (&b"last words"[..], true));
-        pair.finish(other(side), id);
-        pair.drive();
-        assert_eq!(records(&pair), (0, 0));
-    }
-}
-
-#[test]
-fn an_end_that_was_lost_with_its_carrier_is_sent_again() {
-    let mut pair = TestPair::attached();
-    let id = pair.session();
-    pair.lose(Client);
-    pair.write(Client, id, b"last words");
-    pair.finish(Client, id);
-    pair.drive();
-    assert!(!pair.server.socket(id).is_ended);
-    pair.cut();
-    pair.attach();
-    assert!(pair.server.socket(id).is_ended);
-    pair.finish(Server, id);
-    pair.drive();
-    assert_eq!(records(&pair), (0, 0));
-}
-
-/// The last acknowledgements die with the carrier: the record that is left on one side is removed
-/// at the next attach, and no socket is harmed.
-#[test]
-fn a_session_whose_last_acknowledgement_was_lost_is_over_after_the_next_attach() {
-    for side in [Client, Server] {
-        let mut pair = TestPair::attached();
-        let id = pair.session();
-        pair.finish(Client, id);
-        pair.drive();
-        pair.finish(Server, id);
-        pair.hold(side);
-        pair.drive();
-        pair.cut();
-        pair.attach();
-        assert_eq!(records(&pair), (0, 0), "the last of the {side:?} was lost");
-        assert!(pair.client.socket(id).is_ended && pair.server.socket(id).is_ended);
-        assert_eq!(pair.client.socket(id).reset, None);
-        assert_eq!(pair.server.socket(id).reset, None);
-    }
-}
+use super::*;
 
 /// [RESET-1] [RESET-2]
 #[test]
@@ -108,7 +14,7 @@ fn a_reset_from_each_side_arrives_after_the_data_before_it() {
         let socket = pair.peer(other(side)).socket(id);
         assert_eq!(socket.got, pattern(50_000));
         assert_eq!(socket.cause(), Some(Cause::Application));
-        assert_eq!(records(&pair), (0, 0));
+        assert_eq!(pair.records(), (0, 0));
     }
 }
 
@@ -124,7 +30,7 @@ fn a_reset_in_an_outage_arrives_with_the_next_carrier() {
         let socket = pair.peer(other(side)).socket(id);
         assert_eq!(socket.got, b"last words");
         assert_eq!(socket.cause(), Some(Cause::Application));
-        assert_eq!(records(&pair), (0, 0));
+        assert_eq!(pair.records(), (0, 0));
     }
 }
 
@@ -137,7 +43,7 @@ fn resets_from_both_sides_at_once_meet_and_nothing_is_left() {
         pair.reset(side, id);
     }
     pair.drive();
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
     pair.check_usable();
 }
 
@@ -149,7 +55,7 @@ fn resets_from_both_sides_in_one_outage_leave_nothing() {
     pair.reset(Client, id);
     pair.reset(Server, id);
     pair.attach();
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
     pair.check_usable();
 }
 
@@ -165,7 +71,7 @@ fn data_that_crosses_a_reset_is_dropped() {
     pair.drive();
     assert_eq!(pair.client.socket(id).got, b"");
     assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
     assert_eq!((pair.client.tunnel.held(), pair.server.tunnel.held()), (0, 0));
 }
 
@@ -187,7 +93,7 @@ fn the_answer_to_a_reset_survives_an_attach_and_comes_where_the_peer_goes_on() {
         panic!("only the reset is left: {:?}", pair.sent(before, Server, id));
     };
     assert_eq!(seq, 1, "right behind the answer to the opening");
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
 }
 
 /// [RESET-1]
@@ -211,7 +117,7 @@ fn a_reset_behind_stalled_data_goes_ahead_of_it_after_five_seconds() {
     assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
     let got = &pair.server.sockets[&id].got;
     assert_eq!(got[..], pattern(capacity + 10_000)[..got.len()], "a prefix");
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
 }
 
 #[test]
@@ -260,7 +166,7 @@ fn the_receiver_may_pass_a_reset_on_ahead_of_what_its_socket_does_not_take() {
     assert!(pair.server.tunnel.pending_reset(id).is_some());
     pair.server.tunnel.delivered_ending(pair.now, id);
     pair.drive();
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
     assert_eq!(pair.server.tunnel.held(), 0);
 }
 
@@ -270,7 +176,7 @@ fn a_reset_before_anything_was_sent_leaves_no_trace() {
     let id = pair.open(Client);
     pair.write(Client, id, b"never sent");
     pair.reset(Client, id);
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
     pair.attach();
     assert!(pair.sent(0, Client, id).is_empty());
     assert!(!pair.server.sockets.contains_key(&id));
@@ -290,7 +196,7 @@ fn a_reset_after_an_open_that_was_lost_is_replayed_behind_it() {
     pair.attach();
     assert_eq!(pair.server.socket(id).got, b"hello");
     assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
 }
 
 #[test]
@@ -303,7 +209,7 @@ fn a_reset_may_follow_an_end_while_the_other_direction_is_open() {
     pair.drive();
     assert!(pair.server.socket(id).is_ended);
     assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
 }
 
 #[test]
@@ -317,7 +223,7 @@ fn a_target_that_is_refused_arrives_as_a_reset_with_its_cause() {
     pair.server.tunnel.reset(pair.now, id, reset.clone());
     pair.drive();
     assert_eq!(pair.client.socket(id).reset, Some(reset));
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
 }
 
 /// [OPEN-3]
@@ -348,59 +254,5 @@ fn a_session_that_an_operator_ends_is_reset_on_both_sides() {
     pair.drive();
     assert_eq!(pair.client.socket(id).cause(), Some(Cause::Killed));
     assert_eq!(pair.server.socket(id).cause(), Some(Cause::Killed));
-    assert_eq!(records(&pair), (0, 0));
-}
-
-/// [END-1]
-#[test]
-fn an_end_whose_digest_does_not_match_is_not_passed_on() {
-    let mut pair = TestPair::attached();
-    let id = pair.session();
-    pair.tamper = Some(|side, transmit| {
-        if side == Client && transmit.header.kind == Kind::Data {
-            transmit.payload = bytes::Bytes::from_static(b"1 euro");
-        }
-    });
-    pair.write(Client, id, b"9 euro");
-    pair.finish(Client, id);
-    pair.drive();
-    assert!(!pair.server.socket(id).is_ended);
-    assert_eq!(pair.server.socket(id).cause(), Some(Cause::Corrupt));
-    assert_eq!(pair.client.socket(id).cause(), Some(Cause::Corrupt));
-    pair.tamper = None;
-    assert_eq!(records(&pair), (0, 0));
-    pair.check_usable();
-}
-
-/// [END-1] The digest is checked when the data before it is delivered, not when it is received.
-#[test]
-fn an_end_whose_digest_does_not_match_waits_for_a_slow_socket() {
-    let mut pair = TestPair::attached();
-    pair.server.takes = 3;
-    let id = pair.session();
-    pair.tamper = Some(|side, transmit| {
-        if side == Client && transmit.header.kind == Kind::End {
-            transmit.payload = bytes::Bytes::from_static(b"anything");
-        }
-    });
-    pair.write(Client, id, b"9 euro");
-    pair.finish(Client, id);
-    pair.drive();
-    assert_eq!(pair.server.socket(id).reset, None);
-    pair.take(Server, id, 3);
-    pair.drive();
-    assert_eq!(pair.server.socket(id).cause(), Some(Cause::Corrupt));
-    assert!(!pair.server.socket(id).is_ended);
-    assert_eq!(records(&pair), (0, 0));
-}
-
-#[test]
-fn sessions_that_the_server_opens_end_the_same_way() {
-    let mut pair = TestPair::attached();
-    let id = pair.open(Server);
-    assert_eq!(Some(id), SessionId::new(2));
-    pair.drive();
-    pair.check_echo(id);
-    pair.end_both(id);
-    assert_eq!(records(&pair), (0, 0));
+    assert_eq!(pair.records(), (0, 0));
 }
