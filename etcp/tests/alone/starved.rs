@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use etcp_testkit::checked::{Rate, listen};
+use etcp_testkit::checked::Rate;
 use etcp_testkit::process::RunAs;
 use etcp_testkit::{
     IpFamily, Journey, Launch, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
@@ -20,9 +20,7 @@ fn starved_proxies_go_on_and_do_not_take_their_own_delay_for_death() {
         return;
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
     let pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let hogs_folder = TestFolder::new();
     let journey = Journey::with_session(world, folder, pair, &listener, Rate::GENTLE);

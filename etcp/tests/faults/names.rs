@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use etcp_testkit::checked::{Rate, listen};
+use etcp_testkit::checked::Rate;
 use etcp_testkit::middlebox::{Habit, Middlebox};
 use etcp_testkit::names::{DnsAnswer, Resolver};
 use etcp_testkit::pair::SERVER_NAME;
@@ -20,9 +20,8 @@ const WITHOUT_NAMES: Duration = Duration::from_secs(10);
 fn by_name(world: TestWorld, answer: DnsAnswer) -> (Journey, Resolver) {
     let folder = TestFolder::new();
     let resolver = Resolver::start(&world.client, &folder, answer);
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]).by_name();
+    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
+    let sproxy = sproxy.by_name();
     let pair = ProxyPair::start_with(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
     (Journey::with_session(world, folder, pair, &listener, Rate::GENTLE), resolver)
 }
@@ -96,9 +95,8 @@ fn a_client_that_starts_before_names_can_be_looked_up_attaches_when_they_can() {
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
     let resolver = Resolver::start(&world.client, &folder, DnsAnswer::Failure);
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]).by_name();
+    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
+    let sproxy = sproxy.by_name();
     let mut pair = ProxyPair::apart(&world, &folder, sproxy, |launch| resolver.serve_to(launch));
     pair.cproxy.wait_for("cannot resolve server.test", PATIENCE);
     etcp_testkit::wait::until("three look-ups", PATIENCE, || resolver.asked() >= 6);

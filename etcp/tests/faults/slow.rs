@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use etcp_testkit::checked::{Pattern, Rate, accept, connect, listen};
+use etcp_testkit::checked::{Pattern, Rate, accept, connect};
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{
@@ -52,9 +52,7 @@ fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing
         return;
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
     let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let (application, target) = (connect(&world.client, DEFAULT_LISTEN), accept(&listener));
     let memory = |pair: &ProxyPair| [pair.cproxy.memory(), pair.sproxy.process.memory()];

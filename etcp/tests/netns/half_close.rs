@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use etcp_testkit::checked::{Pattern, accept, connect, listen, read_to_end};
+use etcp_testkit::checked::{Pattern, accept, connect, read_to_end};
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::{
     Direction, IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, fault::SILENCE, skip,
@@ -37,9 +37,7 @@ enum ClosingSide {
 impl HalfCloseFixture {
     fn new() -> Self {
         let (world, folder) = (TestWorld::new(), TestFolder::new());
-        let listener = listen(&world.server, "127.0.0.1:0");
-        let target = listener.local_addr().expect("it listens").to_string();
-        let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+        let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
         let pair = ProxyPair::start(&world, &folder, sproxy, &[]);
         Self { world, pair, listener, _folder: folder }
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use etcp_testkit::checked::{Rate, accept, connect, listen};
+use etcp_testkit::checked::{Rate, accept, connect};
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::process::RunAs;
 use etcp_testkit::streams::Streams;
@@ -52,9 +52,7 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
         return;
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
     let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let application = connect(&world.client, DEFAULT_LISTEN);
     let from = application.local_addr().expect("it is connected").to_string();

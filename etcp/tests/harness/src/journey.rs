@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::checked::{Rate, accept, connect, listen};
+use super::checked::{Rate, accept, connect};
 use super::pair::DEFAULT_LISTEN;
 use super::process::Launch;
 use super::streams::Streams;
@@ -31,9 +31,7 @@ impl Journey {
     /// Does the same at another rate.
     pub fn at(rate: Rate, world: TestWorld, change: impl FnOnce(Launch) -> Launch) -> Self {
         let folder = TestFolder::new();
-        let listener = listen(&world.server, "127.0.0.1:0");
-        let target = listener.local_addr().expect("it listens").to_string();
-        let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[]);
+        let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
         let pair = ProxyPair::start_with(&world, &folder, sproxy, change);
         Self::with_session(world, folder, pair, &listener, rate)
     }

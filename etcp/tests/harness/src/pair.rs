@@ -1,8 +1,9 @@
 //! cproxy on the client, sproxy on the server, as an ordinary user starts them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use super::checked::listen;
 use super::folder::TestFolder;
 use super::keys::Keys;
 use super::process::{Launch, Process};
@@ -43,7 +44,18 @@ impl Sproxy {
         Self::start_with(world, folder, family, target, |launch| launch.args(permit))
     }
 
-    /// Does the same; `change` adds to its command line and environment.
+    /// Starts sproxy in front of a target that the test itself accepts.
+    pub fn with_listener(
+        world: &TestWorld,
+        folder: &TestFolder,
+        family: IpFamily,
+    ) -> (Self, TcpListener) {
+        let listener = listen(&world.server, "127.0.0.1:0");
+        let target = listener.local_addr().expect("it listens").to_string();
+        (Self::start(world, folder, family, &target, &[]), listener)
+    }
+
+    /// Does the same as [`Self::start`]; `change` adds to its command line and environment.
     pub fn start_with(
         world: &TestWorld,
         folder: &TestFolder,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::checked::{Pattern, accept, connect, listen, receive_all, send_until};
+use super::checked::{Pattern, accept, connect, receive_all, send_until};
 use super::pair::DEFAULT_LISTEN;
 use super::wait::{PATIENCE, until};
 use super::{Direction, IpFamily, NetworkFault, ProxyPair, Sproxy, TestFolder, TestWorld};
@@ -24,9 +24,7 @@ const PROGRESS: u64 = 256 * 1024;
 /// Runs the stream over carriers of `family`.
 pub fn roam(family: IpFamily) {
     let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let listener = listen(&world.server, "127.0.0.1:0");
-    let target = listener.local_addr().expect("it listens").to_string();
-    let sproxy = Sproxy::start(&world, &folder, family, &target, &[]);
+    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, family);
     let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
     let client = connect(&world.client, DEFAULT_LISTEN);
     let server = accept(&listener);
