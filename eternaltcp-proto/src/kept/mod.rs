@@ -1,13 +1,13 @@
 //! The mirror of a tunnel in memory that outlives its program.
 //!
-//! Before anything leaves on a carrier the driver calls [`Kept::commit`]: whatever the
-//! peer hears of is kept by then, so the tunnel that [`Kept::recover`] finds is the one
-//! that the peer knows. Local sockets are read and written between two words to the
-//! store, so that what they gave and took is known to the byte.
+//! The driver calls [`Kept::commit`] before it sends anything on a carrier. Everything that the peer
+//! may learn is stored by then, so [`Kept::recover`] returns the tunnel that the peer knows. The
+//! store is also told before and after each read and write of a local socket, so that it knows to
+//! the byte how much was read and written.
 //!
-//! All records of a commit count at once. Each alone would not do: a record of the
-//! tunnel with the epoch of before, and one of a session that was acknowledged since,
-//! would let an attach that was stuck take the session back.
+//! All records of a commit take effect together. Otherwise a tunnel's record with an old epoch could
+//! stand beside the record of a session that was acknowledged later, and a delayed attach could
+//! take that session back.
 
 mod recover;
 mod store;
@@ -24,47 +24,46 @@ use crate::tunnel::Tunnel;
 pub use recover::{Recovered, RecoveredSession};
 pub use store::{Call, Contents, Counts, PacketEntry, Piece, SessionRecord, Slot, SocketId, Store};
 
-/// Shows that the store is in step with the tunnel: something may be sent.
+/// Proof that the store has the state of the tunnel, so that packets may be sent.
 #[derive(Debug)]
 #[must_use]
 pub struct Committed(());
 
 impl Committed {
-    /// Returns what a driver without a store has in its place.
+    /// Creates the proof for a driver without a store.
     pub const fn without_store() -> Self {
         Self(())
     }
 }
 
-/// Something that was put and is not so, and what it is.
+/// A difference between the stored records and the tunnel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stray {
     /// The tunnel's record.
     Tunnel,
-    /// A session's record: as it was put, and as it is.
+    /// A session's record: the stored state, then the session's.
     Session(Box<[Option<SessionState>; 2]>),
 }
 
-/// A read from a local socket that is under way.
+/// A read from a local socket that is in progress.
 #[derive(Debug)]
 #[must_use]
 pub struct Reading(SessionId);
 
-/// A write to a local socket that is under way.
+/// A write to a local socket that is in progress.
 #[derive(Debug)]
 #[must_use]
 pub struct Writing(SessionId);
 
-/// Keeps a store in step with a tunnel.
+/// Mirrors a tunnel in a store.
 #[derive(Debug)]
 pub struct Kept<S> {
     store: S,
-    /// As it was last put.
+    /// The tunnel's record that was last stored.
     tunnel: Option<TunnelState>,
     sessions: BTreeMap<SessionId, Mirror>,
-    /// The entries that are free once the present commit is done: until then the records refer to
-    /// them.
-    limbo: Vec<Limbo>,
+    /// Entries to free after the current commit. Until then the previous records refer to them.
+    released: Vec<Released>,
 }
 
 /// The record of a session in the store.
@@ -72,7 +71,7 @@ pub struct Kept<S> {
 struct Mirror {
     socket: Option<SocketId>,
     counts: Counts,
-    /// As it was last put, with the socket of then.
+    /// The state that was last stored, with the socket at that time.
     put: Option<(SessionState, Option<SocketId>)>,
     noted: Noted,
 }
@@ -85,37 +84,37 @@ struct Noted {
     next: Seq,
 }
 
+/// Entries of the store that no record refers to after the current commit.
 #[derive(Debug)]
-enum Limbo {
+enum Released {
     Packets(SessionId, Noted),
     Pieces(SessionId, u64),
     Session(SessionId),
 }
 
 impl<S: Store> Kept<S> {
-    /// Of a tunnel of which the store has nothing yet.
+    /// Creates the mirror of a tunnel that the store does not contain yet.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self { store, tunnel: None, sessions: BTreeMap::new(), limbo: Vec::new() }
+        Self { store, tunnel: None, sessions: BTreeMap::new(), released: Vec::new() }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &S {
         &self.store
     }
 
-    /// The store, for whoever plays the kernel.
+    /// Returns the store, for the code that makes the system calls.
     pub fn store_mut(&mut self) -> &mut S {
         &mut self.store
     }
 
-    /// The store, for whoever ends it.
+    /// Returns the store, for the code that clears it.
     pub fn into_store(self) -> S {
         self.store
     }
 
-    /// Brings the store in step with the tunnel. To be called before anything is sent on
-    /// a carrier.
+    /// Stores all changes of the tunnel. Call it before anything is sent on a carrier.
     pub fn commit(&mut self, tunnel: &mut Tunnel) -> Committed {
         self.commit_after(tunnel, false)
     }
@@ -126,12 +125,12 @@ impl<S: Store> Kept<S> {
         }
         if self.put_tunnel(tunnel) || is_changed {
             self.store.commit_done();
-            self.release_limbo();
+            self.free_released();
         }
         Committed(())
     }
 
-    /// What was put and is not as the tunnel says, or what is missing: a check for tests,
+    /// Returns a record that differs from the tunnel or is missing. A check for tests, to be made
     /// after a commit.
     #[must_use]
     pub fn find_stray(&self, tunnel: &Tunnel) -> Option<Stray> {
@@ -144,16 +143,16 @@ impl<S: Store> Kept<S> {
         states.find(|[put, is]| put != is).map(|both| Stray::Session(Box::new(both)))
     }
 
-    /// A session has a local socket, from which nothing was read and to which nothing was
-    /// written. It is committed before that changes: a second socket in its place would
-    /// get the same bytes once more.
+    /// Records the local socket of a session, which was neither read nor written yet. This is
+    /// committed before the socket is used: otherwise a recovery could connect a second socket, which
+    /// would get the same bytes again.
     pub fn adopt(&mut self, tunnel: &mut Tunnel, id: SessionId, socket: SocketId) -> Committed {
         self.set_socket(tunnel, id, Some(socket))
     }
 
-    /// A session's local socket is to be closed, as its `SO_LINGER` says already. No record
-    /// names a descriptor that is closed, and the tunnel knows what the socket was told
-    /// when nobody can tell it again.
+    /// Records that a session's local socket is about to be closed; its `SO_LINGER` is set already. No
+    /// record may name a closed descriptor, and the tunnel must know what the application was told,
+    /// because it cannot be told again.
     pub fn release(&mut self, tunnel: &mut Tunnel, id: SessionId) -> Committed {
         self.set_socket(tunnel, id, None)
     }
@@ -171,14 +170,15 @@ impl<S: Store> Kept<S> {
         self.commit_after(tunnel, is_changed)
     }
 
-    /// A session's local socket is to be read.
+    /// Records that a session's local socket is about to be read.
     pub fn begin_read(&mut self, id: SessionId) -> Reading {
         let consumed = self.mirror(id).counts.consumed;
         self.store.put_slot(id, Call::Read(consumed));
         Reading(id)
     }
 
-    /// It was read, and gave these bytes; without any, nothing or the end of stream.
+    /// Records the bytes that a read returned. There are none at the end of stream, or if nothing had
+    /// arrived.
     pub fn end_read(&mut self, Reading(id): Reading, payload: &Bytes) {
         if !payload.is_empty() {
             let consumed = &mut self.mirror(id).counts.consumed;
@@ -191,27 +191,27 @@ impl<S: Store> Kept<S> {
         self.store.clear_slot();
     }
 
-    /// Bytes came from a session's local socket before it was a session's.
+    /// Records bytes that were read from a local socket before it had a session.
     pub fn note_read(&mut self, id: SessionId, payload: &Bytes) {
         self.end_read(Reading(id), payload);
     }
 
-    /// It was read, and told an error. It tells that once: what follows looks like an
-    /// end of stream.
+    /// Records that a read returned an error. A socket returns it once: later reads look like the end
+    /// of stream.
     pub fn fail_read(&mut self, Reading(id): Reading) {
         self.mirror(id).counts.has_failed = true;
         self.store.put_socket_error(id);
         self.store.clear_slot();
     }
 
-    /// Something is to be written to a session's local socket.
+    /// Records that a session's local socket is about to be written.
     pub fn begin_write(&mut self, id: SessionId) -> Writing {
         let written = self.mirror(id).counts.written;
         self.store.put_slot(id, Call::Write(written));
         Writing(id)
     }
 
-    /// It took so many bytes.
+    /// Records how many bytes a write took.
     pub fn end_write(&mut self, Writing(id): Writing, count: usize) {
         if count > 0 {
             let written = &mut self.mirror(id).counts.written;
@@ -222,12 +222,13 @@ impl<S: Store> Kept<S> {
         self.store.clear_slot();
     }
 
-    /// It was written to, and told an error, as a read does.
+    /// Records that a write returned an error, as [`Self::fail_read`] does for a read.
     pub fn fail_write(&mut self, Writing(id): Writing) {
         self.fail_read(Reading(id));
     }
 
-    /// Whether a session's local socket has told an error, to this program or to one before it.
+    /// Returns whether a session's local socket has returned an error, to this program or to an
+    /// earlier one.
     #[must_use]
     pub fn has_failed(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|mirror| mirror.counts.has_failed)
@@ -263,12 +264,12 @@ impl<S: Store> Kept<S> {
         let record = SessionRecord { state, socket };
         self.store.put_session(&record);
         let SessionRecord { state, socket } = record;
-        self.limbo.push(Limbo::Pieces(id, state.send.offset));
+        self.released.push(Released::Pieces(id, state.send.offset));
         self.mirror(id).put = Some((state, socket));
         true
     }
 
-    /// Entries for the packets that have none, ahead of the record that counts them.
+    /// Stores entries for new packets, before the record that counts them.
     fn put_packets(&mut self, tunnel: &Tunnel, id: SessionId, send: &SendingState) {
         let SendingState { base, next, numbering, .. } = *send;
         let old = self.mirror(id).noted;
@@ -276,7 +277,7 @@ impl<S: Store> Kept<S> {
         let freed = base.distance_from(old.base);
         let from = if old.numbering == numbering && freed <= count { old.next } else { base };
         let gone = if from == base { old } else { Noted { next: base, ..old } };
-        self.limbo.push(Limbo::Packets(id, gone));
+        self.released.push(Released::Packets(id, gone));
         for (seq, boundary) in (0..).map(|n| from.plus(n)).zip(tunnel.boundaries(id, from)) {
             self.store.put_packet(&PacketEntry { session: id, numbering, seq, boundary });
         }
@@ -289,20 +290,20 @@ impl<S: Store> Kept<S> {
         if is_put {
             self.store.remove_session(id);
         }
-        self.limbo.extend([Limbo::Packets(id, mirror.noted), Limbo::Session(id)]);
+        self.released.extend([Released::Packets(id, mirror.noted), Released::Session(id)]);
         is_put
     }
 
-    fn release_limbo(&mut self) {
-        for free in std::mem::take(&mut self.limbo) {
+    fn free_released(&mut self) {
+        for free in std::mem::take(&mut self.released) {
             match free {
-                Limbo::Packets(id, Noted { numbering, base, next }) => {
+                Released::Packets(id, Noted { numbering, base, next }) => {
                     for number in 0..next.distance_from(base) {
                         self.store.clear_packet(id, numbering, base.plus(number));
                     }
                 }
-                Limbo::Pieces(id, offset) => self.store.free_pieces(id, offset),
-                Limbo::Session(id) => self.store.free_session(id),
+                Released::Pieces(id, offset) => self.store.free_pieces(id, offset),
+                Released::Session(id) => self.store.free_session(id),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Recovery: from the contents of a store to a tunnel.
+//! Recovery of a tunnel from the contents of its store.
 
 use std::collections::BTreeMap;
 
@@ -33,32 +33,32 @@ pub struct RecoveredSession {
     pub detached: DetachedSession,
     /// Its local socket, if it has one.
     pub socket: Option<SocketId>,
-    /// Its local socket has told an error: it was reset.
+    /// Its local socket returned an error: it was reset.
     pub has_failed: bool,
-    /// Its local socket may have told an error, of which nothing was noted: if the socket
-    /// is at its end and no FIN has arrived, it was reset.
+    /// Its local socket may have returned an error that was not recorded. If reads return the end of
+    /// stream although no FIN has arrived, the socket was reset.
     pub is_suspect: bool,
     /// Its record is inconsistent: the session is reset.
     pub is_damaged: bool,
 }
 
 impl<S: Store> Kept<S> {
-    /// Reads a tunnel's state from its store, and continues to mirror it there. `None` if it has
-    /// nothing. The program may die here too: what is done is done again then.
+    /// Reads a tunnel's state from its store, and continues to mirror it there. Returns `None` if the
+    /// store has no tunnel. If the program dies in between, the next one repeats all of it.
     #[must_use]
     pub fn recover(mut store: S) -> Option<(Self, Recovered)> {
         let contents = store.contents();
         let recovered = recover(contents.clone())?;
         let mut kept = Self::new(store);
-        kept.settle(contents.slot.as_ref(), &contents.counts);
+        kept.count_last_call(contents.slot.as_ref(), &contents.counts);
         kept.tunnel = Some(recovered.tunnel.clone());
         for session in &recovered.sessions {
             let DetachedSession { state, .. } = &session.detached;
-            let counts = settled(contents.slot.as_ref(), &contents.counts, state.id);
+            let counts = full_counts(contents.slot.as_ref(), &contents.counts, state.id);
             let SendingState { numbering, base, next, .. } = state.send;
             let next = if session.is_damaged { base } else { next };
             let noted = Noted { numbering, base, next };
-            // Whatever differs from the record is put by the next commit.
+            // The next commit stores what differs from the record.
             let put = contents.sessions.get(&state.id);
             let put = put.map(|record| (record.state.clone(), record.socket));
             let mirror = Mirror { socket: session.socket, counts, put, noted };
@@ -68,14 +68,14 @@ impl<S: Store> Kept<S> {
         Some((kept, recovered))
     }
 
-    /// What a program that died now would be followed by, where that is not the tunnel: a check for
-    /// tests, after a commit.
+    /// Describes the difference between the tunnel and what a recovery would return now. A check for
+    /// tests, to be made after a commit.
     #[must_use]
     pub fn find_difference(&mut self, tunnel: &Tunnel) -> Option<String> {
         let Some(Recovered { tunnel: state, sessions }) = recover(self.store.contents()) else {
             return Some("nothing is kept".to_owned());
         };
-        // The length of a packet that is not of data follows from what it says.
+        // Only packets of data need their length: that of others follows from their kind.
         let boundary = |it: &Boundary| match it.kind {
             Kind::Data => *it,
             _ => Boundary { length: 0, ..*it },
@@ -99,10 +99,10 @@ impl<S: Store> Kept<S> {
         (kept != is).then(|| format!("{:#?} is kept of {:#?}", short(&kept), short(&is)))
     }
 
-    /// Makes the tunnel that was recovered, and keeps it from here on.
+    /// Creates the recovered tunnel, and mirrors it from then on.
     ///
     /// # Errors
-    /// When the sessions do not fit the tunnel.
+    /// The sessions do not fit the tunnel.
     pub fn restore(
         &mut self,
         config: Config,
@@ -110,13 +110,13 @@ impl<S: Store> Kept<S> {
     ) -> Result<Tunnel, RestoreError> {
         let sessions = recovered.sessions.iter().map(|session| session.detached.clone());
         let mut tunnel = Tunnel::restore(config, recovered.tunnel.clone(), sessions)?;
-        // From the first call on the tunnel reports its changes.
+        // The tunnel reports its changes after the first call.
         let _ = self.commit(&mut tunnel);
         Ok(tunnel)
     }
 
-    /// Whether the local socket of a [suspect](RecoveredSession::is_suspect) session was
-    /// reset. To be told before any local socket is used.
+    /// Records whether the local socket of a [suspect](RecoveredSession::is_suspect) session was
+    /// reset. Call it before any local socket is used.
     pub fn judge(&mut self, id: SessionId, was_reset: bool) {
         if was_reset {
             self.mirror(id).counts.has_failed = true;
@@ -125,11 +125,11 @@ impl<S: Store> Kept<S> {
         self.store.clear_slot();
     }
 
-    /// The result of the system call that was under way becomes a count.
-    fn settle(&mut self, slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>) {
+    /// Adds the result of the system call that was in progress to the counts.
+    fn count_last_call(&mut self, slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>) {
         let Some(slot) = slot.filter(|slot| slot.count.is_some()) else { return };
         let id = slot.session;
-        let Counts { consumed, written, .. } = settled(Some(slot), counts, id);
+        let Counts { consumed, written, .. } = full_counts(Some(slot), counts, id);
         match slot.call {
             Call::Read(before) if is_unnoted(slot, counts) => {
                 if has_landed(slot) {
@@ -143,7 +143,7 @@ impl<S: Store> Kept<S> {
         self.store.clear_slot();
     }
 
-    /// The entries that a commit would have cleared if it had completed.
+    /// Clears the entries that an interrupted commit would have cleared.
     fn clear_stale(&mut self, contents: &Contents) {
         for packet in &contents.packets {
             let noted = self.sessions.get(&packet.session).map(|mirror| mirror.noted);
@@ -171,7 +171,7 @@ impl Noted {
     }
 }
 
-/// Whether a call has moved something that is not in the counts yet.
+/// Returns whether a call has moved bytes that the counts do not include yet.
 fn is_unnoted(slot: &Slot, counts: &BTreeMap<SessionId, Counts>) -> bool {
     let counts = counts.get(&slot.session).copied().unwrap_or_default();
     slot.count.is_some()
@@ -181,14 +181,15 @@ fn is_unnoted(slot: &Slot, counts: &BTreeMap<SessionId, Counts>) -> bool {
         }
 }
 
-/// Whether the bytes are there that a read has taken from its socket. Without them there is a gap in
-/// the stream.
+/// Returns whether the bytes that a read took from its socket are stored. If not, the stream has a
+/// gap.
 fn has_landed(slot: &Slot) -> bool {
     slot.count.is_some_and(|count| u32::try_from(slot.landed.len()) == Ok(count))
 }
 
-/// The bytes that a session's local socket gave and took, including the call that was in progress.
-fn settled(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: SessionId) -> Counts {
+/// Returns how many bytes were read from and written to a session's local socket, including the call
+/// that was in progress.
+fn full_counts(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: SessionId) -> Counts {
     let mut settled = counts.get(&id).copied().unwrap_or_default();
     if let Some(slot) = slot.filter(|slot| slot.session == id && is_unnoted(slot, counts))
         && let Some(count) = slot.count
@@ -201,8 +202,8 @@ fn settled(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: Sessio
     settled
 }
 
-/// Prepares the stored state of a tunnel for its restoration. A session of which something is
-/// missing is reset, and no other.
+/// Prepares the stored state of a tunnel for its restoration. Only sessions whose stored state is
+/// incomplete are reset.
 fn recover(contents: Contents) -> Option<Recovered> {
     let Contents { tunnel, sessions, packets, mut pieces, counts, slot } = contents;
     if let Some(slot) = slot.as_ref().filter(|slot| is_unnoted(slot, &counts) && has_landed(slot))
@@ -215,10 +216,10 @@ fn recover(contents: Contents) -> Option<Recovered> {
     let mut pieces = group(pieces, |piece| piece.session);
     let sessions = sessions.into_values().map(|record| {
         let id = record.state.id;
-        let counts = settled(slot.as_ref(), &counts, id);
+        let counts = full_counts(slot.as_ref(), &counts, id);
         let packets = packets.remove(&id).unwrap_or_default();
         let pieces = pieces.remove(&id).unwrap_or_default();
-        // A write tells the error as well as a read.
+        // A write can return the error as well as a read.
         let is_under_way = slot.as_ref().filter(|slot| slot.count.is_none());
         let is_suspect = is_under_way.is_some_and(|slot| slot.session == id);
         recover_session(record, counts, &packets, pieces, is_suspect)
@@ -258,8 +259,8 @@ fn recover_session(
     RecoveredSession { detached, socket, has_failed: counts.has_failed, is_suspect, is_damaged }
 }
 
-/// The bytes that the local socket took beyond the packets that the record counts. One that is gone
-/// takes nothing any more.
+/// Returns how many bytes the local socket took beyond the packets that the record counts. A socket
+/// that is gone takes none.
 fn surplus(state: &SessionState, counts: Counts) -> u64 {
     match state.receive.phase {
         ReceivePhase::Open | ReceivePhase::Finished => {
@@ -269,7 +270,7 @@ fn surplus(state: &SessionState, counts: Counts) -> u64 {
     }
 }
 
-/// The record is as old as the last commit; the counts are not.
+/// Applies the counts to a state, which is only as new as the last commit. Returns whether they fit.
 fn update(state: &mut SessionState, counts: Counts) -> bool {
     if state.send.phase == SendPhase::Open {
         let is_sound = counts.consumed >= state.send.end;
@@ -279,8 +280,8 @@ fn update(state: &mut SessionState, counts: Counts) -> bool {
     true
 }
 
-/// The packets that the record counts. Data with a later number was never sent, and is divided into
-/// packets again.
+/// Returns the packets that the record counts. Data with a later number was never sent, and is
+/// divided into packets again.
 fn boundaries(send: &SendingState, packets: &[PacketEntry]) -> Option<Vec<Boundary>> {
     let count = send.next.distance_from(send.base) as usize;
     if count > packets.len() {
@@ -296,7 +297,7 @@ fn boundaries(send: &SendingState, packets: &[PacketEntry]) -> Option<Vec<Bounda
     boundaries.into_iter().collect()
 }
 
-/// The bytes that the record counts, without a gap.
+/// Returns the bytes that the record counts, unless there is a gap.
 fn payload(send: &SendingState, mut pieces: Vec<Piece>) -> Option<Vec<Bytes>> {
     pieces.sort_by_key(|piece| piece.offset);
     let (mut payload, mut place) = (Vec::new(), send.offset);
@@ -317,8 +318,8 @@ fn payload(send: &SendingState, mut pieces: Vec<Piece>) -> Option<Vec<Bytes>> {
     (place == send.end).then_some(payload)
 }
 
-/// The state of a session whose bytes are lost: a reset, with the number that the peer expects
-/// next.
+/// Returns the state of a session whose bytes are lost: it sends a reset, with the number that the
+/// peer expects next.
 fn fail(mut state: SessionState) -> DetachedSession {
     let reset = Reset::with_detail(Cause::Corrupt, "what was kept of it is damaged");
     let SendingState { phase, numbering, opening, is_cut, .. } = &mut state.send;
@@ -326,7 +327,7 @@ fn fail(mut state: SessionState) -> DetachedSession {
     let mut boundaries = Vec::new();
     match phase {
         SendPhase::Done | SendPhase::DoneReset => {}
-        // The peer may have it, and nothing may follow it.
+        // The peer may have received the reset, and nothing may follow it.
         SendPhase::Reset(_) => boundaries.push(Boundary { kind: Kind::Reset, length: 0 }),
         phase => *phase = SendPhase::Resetting(reset.clone()),
     }

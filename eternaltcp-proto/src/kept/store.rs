@@ -8,57 +8,57 @@ use crate::id::SessionId;
 use crate::seq::Seq;
 use crate::state::{Boundary, SessionState, TunnelState};
 
-/// Memory that outlives the program that writes it: of one tunnel.
+/// The memory of one tunnel that outlives the program.
 ///
-/// A call is done or not done, whenever the program dies. What [`Self::put_tunnel`],
-/// [`Self::put_session`] and [`Self::remove_session`] say counts from the next
-/// [`Self::commit_done`] on, all of it at once; everything else counts at once.
+/// Each call is atomic with regard to the death of the program. [`Self::put_tunnel`],
+/// [`Self::put_session`] and [`Self::remove_session`] take effect together, at the next
+/// [`Self::commit_done`]. All other calls take effect at once.
 pub trait Store {
-    /// The tunnel's record.
+    /// Stages the tunnel's record.
     fn put_tunnel(&mut self, state: &TunnelState);
 
-    /// A session's record.
+    /// Stages a session's record.
     fn put_session(&mut self, record: &SessionRecord);
 
-    /// A session has no record any more.
+    /// Stages the removal of a session's record.
     fn remove_session(&mut self, id: SessionId);
 
-    /// The records put since the last call are whole.
+    /// Makes the staged records take effect.
     fn commit_done(&mut self);
 
-    /// A packet that has its number. The payload of one of data is in the pieces.
+    /// Stores a numbered packet. The payload of a packet of data is in the pieces.
     fn put_packet(&mut self, packet: &PacketEntry);
 
-    /// A packet that is not wanted any more.
+    /// Removes a packet.
     fn clear_packet(&mut self, id: SessionId, numbering: u32, seq: Seq);
 
-    /// Bytes that were read from a session's local socket, with their place in the stream.
+    /// Stores bytes that were read from a session's local socket, with their place in the stream.
     fn put_piece(&mut self, id: SessionId, offset: u64, payload: &Bytes);
 
-    /// Nobody wants a session's bytes before `offset` any more.
+    /// Frees a session's bytes before `offset`.
     fn free_pieces(&mut self, id: SessionId, offset: u64);
 
-    /// Nobody wants any byte or count of a session any more.
+    /// Frees all bytes and counts of a session.
     fn free_session(&mut self, id: SessionId);
 
-    /// How many bytes were read from a session's local socket.
+    /// Stores how many bytes were read from a session's local socket.
     fn put_consumed(&mut self, id: SessionId, count: u64);
 
-    /// How many bytes were written to a session's local socket.
+    /// Stores how many bytes were written to a session's local socket.
     fn put_written(&mut self, id: SessionId, count: u64);
 
-    /// The local socket of a session told an error, which it tells once.
+    /// Stores that the local socket of a session returned an error, which it does only once.
     fn put_socket_error(&mut self, id: SessionId);
 
-    /// A system call on a local socket is to begin. Its result is written into the slot
-    /// by the kernel.
+    /// Stores that a system call on a local socket begins. The kernel writes its result into the
+    /// slot.
     fn put_slot(&mut self, id: SessionId, call: Call);
 
-    /// The result of the call has been noted.
+    /// Clears the slot: the result of the call is stored elsewhere.
     fn clear_slot(&mut self);
 
-    /// All of it, as a program finds it that starts. Records that were put and are not
-    /// whole are gone for good.
+    /// Returns everything that is stored, for a program that starts. Staged records that did not take
+    /// effect are discarded.
     fn contents(&mut self) -> Contents;
 }
 
@@ -85,7 +85,7 @@ pub struct SessionRecord {
 pub struct PacketEntry {
     /// The session.
     pub session: SessionId,
-    /// Which [numbering](crate::SendingState::numbering) its number is of.
+    /// The [numbering](crate::SendingState::numbering) to which its number belongs.
     pub numbering: u32,
     /// The number.
     pub seq: Seq,
@@ -104,41 +104,41 @@ pub struct Piece {
     pub payload: Bytes,
 }
 
-/// The bytes that a session's local socket gave and took.
+/// How many bytes were read from and written to a session's local socket.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
     /// Bytes read from it.
     pub consumed: u64,
     /// Bytes written to it.
     pub written: u64,
-    /// It told an error.
+    /// Whether it returned an error.
     pub has_failed: bool,
 }
 
 /// A system call on a local socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// It reads. The number of bytes that were read before.
+    /// A read, with the number of bytes that were read before it.
     Read(u64),
-    /// It writes. The number of bytes that were written before.
+    /// A write, with the number of bytes that were written before it.
     Write(u64),
 }
 
-/// The system call that was under way.
+/// The system call that was in progress.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Slot {
-    /// Whose local socket it is.
+    /// The session whose local socket it used.
     pub session: SessionId,
-    /// What it does.
+    /// Its kind.
     pub call: Call,
-    /// How many bytes it moved; `None` if the kernel has written nothing here: it did not
-    /// begin, or it moved nothing.
+    /// The number of bytes that it moved. `None` if the kernel has written no result: the call did
+    /// not begin, or moved nothing.
     pub count: Option<u32>,
-    /// The bytes that it read.
+    /// The bytes that the call read.
     pub landed: Bytes,
 }
 
-/// The contents of a store when a program starts. Nothing of it is vouched for.
+/// The contents of a store when a program starts. They may be damaged.
 #[derive(Clone, Default, Debug)]
 pub struct Contents {
     /// The tunnel's record.
@@ -149,8 +149,8 @@ pub struct Contents {
     pub packets: Vec<PacketEntry>,
     /// Payload, in no order.
     pub pieces: Vec<Piece>,
-    /// The bytes that local sockets gave and took.
+    /// The counts of each local socket.
     pub counts: BTreeMap<SessionId, Counts>,
-    /// The system call that was under way.
+    /// The system call that was in progress.
     pub slot: Option<Slot>,
 }
