@@ -152,7 +152,7 @@ fn receive(mut stream: TcpStream, mut file: File) -> io::Result<String> {
     }
 }
 
-/// Every byte of a message differs from that of its neighbours in the stream.
+/// Returns a message each of whose bytes differs from that of its neighbours in the stream.
 fn message(number: u64, sent: u64) -> [u8; LENGTH] {
     let mut message: [u8; LENGTH] =
         std::array::from_fn(|index| (number.wrapping_mul(151) as u8).wrapping_add(index as u8));

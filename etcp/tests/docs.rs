@@ -116,14 +116,14 @@ fn every_log_line_that_is_described_is_in_the_sources() {
     }
 }
 
-/// The parts of a line that are the same whatever it reports: some words in a row.
+/// Returns the parts of a line that are the same whatever it reports: some words in a row.
 fn fixed_parts(line: &str) -> impl Iterator<Item = &str> {
     let is_fixed = |c: char| c.is_ascii_lowercase() || " '".contains(c);
     let parts = line.split(move |c| !is_fixed(c)).map(str::trim);
     parts.filter(|part| part.contains(' ') && part.len() >= 8)
 }
 
-/// The sources of the crates that log, with each string in one line.
+/// Returns the sources of the crates that log, with each string in one line.
 fn log_sources() -> String {
     let folders = ["etcp/src", "eternaltcp/src", "eternaltcp-proto/src"];
     let files = folders.into_iter().flat_map(|folder| sources(&root().join(folder)));
@@ -147,13 +147,14 @@ fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// Tests are sentences: three words at least, and nothing but words.
+/// Returns whether a word is the name of a test, which is a sentence: three words at least, and
+/// nothing but words.
 fn is_test_name(word: &str) -> bool {
     let is_plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     is_plain && word.matches('_').count() >= 3
 }
 
-/// The long flags in a line.
+/// Returns the long flags in a line.
 fn long_flags(line: &str) -> impl Iterator<Item = String> {
     let is_flag = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     line.split(move |c: char| !is_flag(c))
@@ -181,7 +182,7 @@ fn help(command: &str) -> String {
     String::from_utf8(output.stdout).expect("the help is text")
 }
 
-/// The long flags of a command, each with its default.
+/// Returns the long flags of a command, each with its default.
 fn flags(command: &str) -> BTreeMap<String, Option<String>> {
     let help = help(command);
     let mut entries: Vec<(String, String)> = Vec::new();
@@ -206,7 +207,7 @@ fn default_of(text: &str) -> Option<String> {
     Some(rest.trim().trim_end_matches(']').to_owned())
 }
 
-/// The names of all tests in the sources.
+/// Returns the names of all tests in the sources.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in sources(root()) {

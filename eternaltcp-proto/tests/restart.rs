@@ -8,8 +8,8 @@ use eternaltcp_proto::{Cause, Config, Kind, Side, Transmit, Tunnel};
 
 use Side::{Client, Server};
 
-/// The program of one side dies and another one goes on: what was received and not delivered is
-/// forgotten. `surplus` is the data that its sockets have taken beyond the recorded count.
+/// Kills the program of one side and starts another one. Data that was received and not delivered is
+/// lost. `surplus` is the amount of data that its sockets have taken beyond the recorded count.
 fn restart(pair: &mut TestPair, side: Side, surplus: u64) {
     pair.cut();
     let tunnel = match side {

@@ -16,7 +16,7 @@ fn just_below_the_wrap() -> Config {
     Config { first_seq: Seq::new(u32::MAX - 2), ..Config::default() }
 }
 
-/// A client's tunnel whose counters have come far.
+/// Returns a client's tunnel whose counters have come far.
 fn client_at(epoch: u64, next_id: u32) -> Tunnel {
     let (state, sessions) = Tunnel::new(Client, Config::default()).export();
     let state = TunnelState { epoch: Epoch(epoch), next_id: SessionId::new(next_id), ..state };

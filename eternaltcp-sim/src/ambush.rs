@@ -22,7 +22,7 @@ pub enum Ambush {
 }
 
 impl SimEnd {
-    /// Called when an application has reset its connection, and its tunnel knows.
+    /// Handles the reset of a connection by its application, once its tunnel knows of it.
     pub(crate) fn ambush_reset(&self, env: &mut Env) {
         let waits = self.tunnel.unnumbered() > 0 && self.tunnel.is_attached();
         if env.ambush != Some(Ambush::Stop) || !waits {
@@ -38,7 +38,7 @@ impl SimEnd {
         env.plan_deed(at, Deed::Stop(self.side, time));
     }
 
-    /// Called when a reset waits behind data for the application. Its answer is still sent.
+    /// Handles a reset that waits behind data for the application. Its answer is still sent.
     pub(crate) fn ambush_wait(&self, env: &mut Env) {
         if env.ambush != Some(Ambush::Lose) || !env.rng.chance(60) {
             return;
@@ -51,7 +51,7 @@ impl SimEnd {
         }
     }
 
-    /// Called when a reset was passed on to the socket, before its sender is told.
+    /// Handles a reset that was passed on to the socket, before its sender is told.
     pub(crate) fn ambush_delivery(&self, env: &mut Env, cause: Cause) {
         let is_due = env.ambush == Some(Ambush::Lose) && cause == Cause::Application;
         if !is_due || !env.rng.chance(80) {
@@ -68,7 +68,7 @@ impl SimEnd {
     }
 }
 
-/// Called when the proxy reads from an application's socket.
+/// Handles a read of the proxy from an application's socket.
 pub(crate) fn ambush_data(env: &mut Env, pair: usize, side: Side) {
     let app = env.model.app(pair, side);
     if env.ambush == Some(Ambush::Lose) && app.plan.finish == Finish::Reset && app.taken == 0 {

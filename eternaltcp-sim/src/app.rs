@@ -113,14 +113,14 @@ impl App {
         self.plan.buffer - (self.delivered - self.read)
     }
 
-    /// Whether the proxy finds the end of stream behind the last byte: it looks like one,
-    /// too, once the kernel has told that the connection was reset.
+    /// Returns whether the proxy finds the end of stream behind the last byte. After the kernel has
+    /// reported a reset, reads return the end of stream, too.
     #[must_use]
     pub(crate) fn is_at_end(&self) -> bool {
         self.has_closed || self.has_reset && self.error_told
     }
 
-    /// Whether the proxy has given it nothing and taken nothing.
+    /// Returns whether the proxy has neither read from it nor written to it.
     #[must_use]
     pub(crate) fn is_untouched(&self) -> bool {
         self.taken == 0
@@ -153,7 +153,7 @@ impl App {
         self.next_tick = Some(now + pause.unwrap_or(self.plan.every));
     }
 
-    /// Reads; returns for how long it then pauses.
+    /// Reads. Returns for how long it then pauses.
     fn read_some(&mut self) -> Option<Duration> {
         self.read += self.plan.read.min(self.delivered - self.read);
         let (_, length) = self.plan.pause.take_if(|(after, _)| self.read >= *after)?;

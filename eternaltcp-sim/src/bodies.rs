@@ -45,7 +45,7 @@ pub fn acceptor(data: &[u8]) -> bool {
     false
 }
 
-/// No tunnel of this name is attached: it may not join.
+/// Asks to join a tunnel that is not attached, which fails.
 fn join(acceptor: Acceptor) -> bool {
     let mut tunnel = Tunnel::new(Side::Server, small());
     acceptor.into_join().is_some_and(|request| tunnel.handle_join(request).is_ok())
@@ -123,8 +123,8 @@ pub fn tunnel(side: Side, data: &[u8]) -> bool {
     true
 }
 
-/// The contents of a tunnel's store, damaged as `data` says. Says whether everything in it was
-/// restored nevertheless.
+/// Restores a tunnel from a store whose contents are damaged as `data` says. Returns whether
+/// everything was restored nevertheless.
 pub fn restore(data: &[u8]) -> bool {
     let mut pair = TunnelPair::attached();
     pair.exchange();
@@ -155,7 +155,7 @@ pub fn restore(data: &[u8]) -> bool {
     was_whole
 }
 
-/// The bytes that local sockets gave and took, as a driver would have noted them.
+/// Records how many bytes were read from and written to local sockets, as a driver does.
 fn note_sockets(contents: &mut Contents, tunnel: &Tunnel) {
     for DetachedSession { state, payload, surplus, .. } in tunnel.export().1 {
         let (session, offset) = (state.id, state.send.offset);

@@ -50,7 +50,7 @@ impl SimClient {
         }
     }
 
-    /// Another program goes on with the stored state of the end.
+    /// Replaces the program by another one, which continues with the stored state of the end.
     pub(crate) fn restart(&mut self, env: &Env, end: SimEnd) {
         self.end = end;
         self.failover = Failover::new(env.now);
@@ -333,7 +333,7 @@ impl SimClient {
         self.take_over(env);
     }
 
-    /// The server does not know the tunnel: what it carried is lost.
+    /// Handles a server that does not know the tunnel: everything that it carried is lost.
     fn renew(&mut self, env: &mut Env) {
         env.counters.restarts += 1;
         self.joining.give_up(env);

@@ -47,7 +47,7 @@ impl Programs {
         Self { stores, dead, again, expected, shrinks: false }
     }
 
-    /// A program is to die.
+    /// Schedules the death of a program.
     pub(crate) fn ordain(&mut self, crash: &Crash) {
         self.stores[crash.side].kill_after(crash.call);
         self.again[crash.side] = crash.again;
@@ -62,12 +62,12 @@ impl Programs {
         self.dead[side].is_some()
     }
 
-    /// When the next program starts.
+    /// Returns when the next program starts.
     pub(crate) fn next_time(&self, side: Side) -> Option<Time> {
         self.dead[side]
     }
 
-    /// Nobody dies any more.
+    /// Cancels all deaths.
     pub(crate) fn calm_down(&mut self) {
         for side in BOTH {
             self.stores[side].spare();
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// An end is to die: at once, or at a call of its store.
+    /// Schedules the death of an end: at once, or at a call of its store.
     pub(crate) fn ordain_death(&mut self) {
         let side = any_side(&mut self.env.rng);
         if self.is_closing {
@@ -115,7 +115,7 @@ impl World {
         self.programs.stores[side].kill_after(calls);
     }
 
-    /// The program of an end dies.
+    /// Kills the program of an end.
     fn die(&mut self, side: Side) {
         let moment = self.programs.stores[side].take_moment();
         note!(self.env, "{side:?} dies: {moment:?}");
@@ -140,7 +140,7 @@ impl World {
         self.programs.dead[side] = Some(self.env.now + pause);
     }
 
-    /// A program is replaced by another one, which is a death with a check before it.
+    /// Replaces a program by another one, which is a death with a check before it.
     pub(crate) fn upgrade(&mut self) {
         let side = any_side(&mut self.env.rng);
         if self.is_closing || self.programs.is_dead(side) || self.end(side).is_none() {
@@ -183,7 +183,7 @@ impl World {
         note!(self.env, "{side:?} is replaced");
     }
 
-    /// The next program of an end that is dead starts, if it is time.
+    /// Starts the next program of an end that is dead, if it is time.
     pub(crate) fn revive(&mut self, side: Side) {
         if self.programs.dead[side].is_none_or(|at| at > self.env.now) {
             return;
@@ -245,7 +245,7 @@ impl World {
         }
     }
 
-    /// The stored state of a replaced program equals its last state.
+    /// Checks that the stored state of a replaced program equals its last state.
     fn compare(&mut self, side: Side, recovered: &Recovered) {
         let Some(expected) = self.programs.expected[side].take() else { return };
         assert_eq!(recovered.tunnel, expected.tunnel, "{side:?}: kept otherwise");
@@ -257,7 +257,7 @@ impl World {
         assert_eq!(all(recovered), all(&expected), "{side:?}: kept otherwise");
     }
 
-    /// The kernel may have told an error to the program that is dead.
+    /// Reports errors that the kernel may have returned to the dead program.
     fn judge(&self, side: Side, kept: &mut Kept<StoreHandle>, session: &RecoveredSession) {
         if session.is_suspect {
             let pair = session.socket.map(|socket| &self.env.model.pairs[socket.cookie as usize]);
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// A local socket, as the program that died had it.
+    /// Adopts a local socket of the program that died.
     fn adopt(&mut self, side: Side, session: &RecoveredSession) {
         let DetachedSession { state, surplus, .. } = &session.detached;
         self.env.counters.surpluses += u64::from(*surplus > 0);
@@ -323,13 +323,14 @@ impl World {
         end.sockets.insert(state.id, socket);
     }
 
-    /// A connection that its application has reset: the kernel has told that, or is about to.
+    /// Ends the session of a connection that its application has reset. The kernel has reported that, or
+    /// is about to.
     fn end_failed(&mut self, side: Side, session: &RecoveredSession) {
         let Some(pair) = session.socket.map(|socket| socket.cookie as usize) else { return };
         let app = &self.env.model.pairs[pair].apps[side];
         let (has_reset, is_told) = (app.has_reset, app.error_told);
         let id = session.detached.state.id;
-        // A suspicion was judged by now: it was noted as a fact, or it was none.
+        // A suspicion was decided before: it was recorded as an error, or it was none.
         self.with_end(side, |end, env| match (end.kept.has_failed(id), is_told) {
             (true, _) => end.drop_reset(env, id),
             (false, false) if has_reset => end.handle_application(env, pair),
@@ -337,7 +338,7 @@ impl World {
         });
     }
 
-    /// Applications go on while a program is dead.
+    /// Lets applications continue while a program is dead.
     pub(crate) fn lone_applications(&mut self, side: Side) {
         let now = self.env.now;
         for pair in &mut self.env.model.pairs {
@@ -348,8 +349,8 @@ impl World {
     }
 }
 
-/// Whether nothing is kept of a session, or only that it was offered: its connection is
-/// one that the program did not come to use.
+/// Returns whether the store has no session of a connection, or one that was only offered: the
+/// program did not use the connection yet.
 fn is_unknown(recovered: Option<&Recovered>, side: Side, id: SessionId) -> bool {
     let Some(Recovered { tunnel, sessions }) = recovered else { return true };
     let kept = sessions.iter().map(|session| &session.detached.state).find(|it| it.id == id);
@@ -360,13 +361,13 @@ fn is_unknown(recovered: Option<&Recovered>, side: Side, id: SessionId) -> bool 
     }
 }
 
-/// Whether a record names the connection of a pair.
+/// Returns whether a record names the connection of a pair.
 fn is_named(recovered: Option<&Recovered>, pair: usize) -> bool {
     let mut sessions = recovered.iter().flat_map(|recovered| &recovered.sessions);
     sessions.any(|session| session.socket.is_some_and(|it| it.cookie == pair as u64))
 }
 
-/// The successor has less memory.
+/// Gives the successor less memory.
 fn shrink(env: &mut Env, config: &mut Config) {
     let lower = |rng: &mut Rng, limit: u64| rng.between(RESERVE.min(limit), limit);
     config.tunnel_limit = lower(&mut env.rng, config.tunnel_limit);

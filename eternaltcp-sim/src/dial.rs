@@ -60,7 +60,8 @@ impl SimDial {
         Self { round_trip: path.round_trip(), path, connects_at, ends }
     }
 
-    /// Connects, and performs the handshake: a round trip each, and more if a segment is lost.
+    /// Creates a dial. The connection and the handshake take a round trip each, and more if a segment is
+    /// lost.
     /// `wait` is the time in the queues before it.
     fn on(env: &mut Env, path: SimPath, wait: Duration) -> Self {
         let (now, fails_at) = (env.now, env.now + GIVES_UP);
@@ -93,7 +94,7 @@ impl SimDial {
         self.connects_at.map_or(self.ends.0, |at| at.min(self.ends.0))
     }
 
-    /// The server is stopped: its machine answers, but there is no handshake.
+    /// Handles a stopped server: its machine answers, but there is no handshake.
     pub(crate) fn waits_for(&mut self, server: Time) {
         self.ends.0 = server + self.path.delay;
     }

@@ -1,5 +1,5 @@
-//! One end: a tunnel, its local sockets, and its carriers. It does the work of a driver, and reports
-//! what only its program can decide.
+//! One end: a tunnel, its local sockets, and its carriers. It does the work of a driver, and
+//! reports what only its program can decide.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl SimEnd {
         Self::with(Tunnel::new(side, config), Kept::new(store))
     }
 
-    /// An end that goes on, detached and without its local sockets.
+    /// Creates an end that continues a tunnel, detached and without its local sockets.
     pub(crate) fn with(tunnel: Tunnel, kept: Kept<StoreHandle>) -> Self {
         Self {
             side: tunnel.state().side,
@@ -176,14 +176,14 @@ impl SimEnd {
         }
     }
 
-    /// The store is told of a local socket.
+    /// Reports a local socket to the store.
     fn adopt(&mut self, id: SessionId, pair: usize) {
         let socket = SocketId { descriptor: pair as i32, cookie: pair as u64 };
         let _ = self.kept.adopt(&mut self.tunnel, id, socket);
         self.check_store();
     }
 
-    /// Nothing leaves on a carrier before this.
+    /// Commits to the store, before anything leaves on a carrier.
     pub(crate) fn commit(&mut self) {
         let _ = self.kept.commit(&mut self.tunnel);
         self.check_store();

@@ -134,7 +134,7 @@ impl World {
         self.client.roam(&mut self.env);
     }
 
-    /// The server's machine starts anew.
+    /// Restarts the server's machine.
     fn lose_server(&mut self) {
         if !self.programs.is_dead(Side::Server) {
             self.server.lose(&mut self.env);

@@ -27,7 +27,7 @@ impl SimJoining {
         Self { wanted, links: BTreeMap::new(), again: Time::ZERO }
     }
 
-    /// The program that wanted them is gone.
+    /// Drops all of them, because the program that wanted them is gone.
     pub(crate) fn restart(&mut self) {
         *self = Self::new(self.wanted);
     }

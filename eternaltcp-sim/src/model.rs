@@ -125,8 +125,8 @@ impl Model {
         self.app(pair, side).got_end = true;
     }
 
-    /// A proxy died without a record of the bytes that it had delivered: the packets are replayed,
-    /// and nobody knows whether they are the same.
+    /// Accepts damage in these places. A proxy died without a record of the bytes that it had delivered:
+    /// the packets are replayed, and nothing tells whether they are the same.
     pub(crate) fn forgive(&mut self, pair: usize, side: Side, places: std::ops::Range<u64>) -> u64 {
         let corrupt = &mut self.pairs[pair].corrupt[side];
         let before = corrupt.len();

@@ -73,8 +73,8 @@ fn resetting(plans: &mut Sides<AppPlan>, writer: Side, total: u64, write: u64) {
     plans[other(writer)] = AppPlan { read, buffer, pause, ..plans[other(writer)] };
 }
 
-/// A session's data wait for the other side's limit when its application resets. Then the path
-/// dies, and the proxy is stopped.
+/// Makes an application reset while its data wait for the other side's limit. Then the path dies, and
+/// the proxy is stopped.
 fn stop_at_reset(world: &mut Scenario, rng: &mut Rng) {
     for config in [&mut world.configs.client, &mut world.configs.server] {
         config.session_limit = rng.between(RESERVE, 20_000);
@@ -87,7 +87,7 @@ fn stop_at_reset(world: &mut Scenario, rng: &mut Rng) {
     world.ambush = Some(Ambush::Stop);
 }
 
-/// Corrupt data are delivered with the reset behind them, and only the next attach reveals it.
+/// Delivers corrupt data and the reset behind them, so that only the next attach reveals the damage.
 fn lose_reset(world: &mut Scenario, rng: &mut Rng) {
     for pair in &mut world.pairs {
         let writer = rng.pick(&[Side::Client, Side::Server]);
@@ -102,7 +102,7 @@ fn lose_reset(world: &mut Scenario, rng: &mut Rng) {
     world.ambush = Some(Ambush::Lose);
 }
 
-/// A slow carrier has so many sessions that a turn takes longer than a reset waits for an
+/// Gives a slow carrier so many sessions that a turn takes longer than a reset waits for an
 /// application that does not read.
 fn queue_of_resets(world: &mut Scenario, rng: &mut Rng) {
     let writer = rng.pick(&[Side::Client, Side::Server]);

@@ -210,7 +210,8 @@ pub(crate) fn pair(rng: &mut Rng, is_small: bool) -> PairPlan {
     }
 }
 
-/// With small limits a round trip carries little: megabytes would take minutes.
+/// Returns the plan of an application. With small limits a round trip carries little, and megabytes
+/// would take minutes.
 fn plan(rng: &mut Rng, is_small: bool) -> AppPlan {
     let most = if is_small { 200_000 } else { 2_000_000 };
     let total = match rng.below(20) {

@@ -39,7 +39,8 @@ impl SimServer {
         Self { config, store, end: None, acceptors: BTreeMap::new(), granted: None, next_tunnel: 0 }
     }
 
-    /// Another program goes on with the stored state of the end, if there is any.
+    /// Replaces the program by another one, which continues with the stored state of the end, if
+    /// there is any.
     pub(crate) fn restart(&mut self, end: Option<SimEnd>) {
         (self.acceptors, self.granted) = (BTreeMap::new(), None);
         self.end = end.and_then(|end| Some((end.tunnel.id()?, end)));

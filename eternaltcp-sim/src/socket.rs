@@ -31,7 +31,7 @@ impl SimEnd {
         }
     }
 
-    /// The application has reset its connection.
+    /// Handles an application that has reset its connection.
     pub(crate) fn drop_reset(&mut self, env: &mut Env, id: SessionId) {
         self.sockets.remove(&id);
         self.tunnel.reset(env.now, id, Reset::new(Cause::Application));

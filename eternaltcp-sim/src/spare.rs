@@ -30,7 +30,7 @@ impl SimSpare {
         Self { is_wanted, standing: None, again: Time::ZERO, taken_at: None }
     }
 
-    /// The program that wanted one is gone.
+    /// Drops the spare, because the program that wanted it is gone.
     pub(crate) fn restart(&mut self) {
         *self = Self::new(self.is_wanted);
     }
@@ -132,7 +132,7 @@ impl SimSpare {
     }
 }
 
-/// Whether a carrier stands by and is not doubted.
+/// Returns whether a carrier stands by and is not doubted.
 fn is_fit(standby: &Standby) -> bool {
     standby.is_ready() && standby.suspicion().is_none()
 }

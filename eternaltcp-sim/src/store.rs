@@ -67,28 +67,28 @@ impl MemStore {
 }
 
 impl StoreHandle {
-    /// A store with nothing in it.
+    /// Creates an empty store.
     pub(crate) fn new(side: Side) -> Self {
         Self(Rc::new(RefCell::new(MemStore::new(side))))
     }
 
-    /// How many calls it has had.
+    /// Returns how many calls it has had.
     pub(crate) fn calls(&self) -> u64 {
         self.0.borrow().calls
     }
 
-    /// Its end dies at the call after so many others.
+    /// Lets its end die at the call after so many others.
     pub(crate) fn kill_after(&self, calls: u64) {
         let mut store = self.0.borrow_mut();
         store.dies_at = Some(store.calls + 1 + calls);
     }
 
-    /// Its end does not die any more.
+    /// Lets its end live.
     pub(crate) fn spare(&self) {
         self.0.borrow_mut().dies_at = None;
     }
 
-    /// Where its end has died last.
+    /// Returns where its end has died last.
     pub(crate) fn take_moment(&self) -> Option<Moment> {
         self.0.borrow_mut().died.take()
     }
@@ -101,7 +101,7 @@ impl StoreHandle {
         (slot.count, slot.landed) = (u32::try_from(count).ok(), landed);
     }
 
-    /// Something else is in it.
+    /// Replaces the contents.
     pub(crate) fn replace(&self, mut contents: Contents) {
         let mut store = self.0.borrow_mut();
         let packets = std::mem::take(&mut contents.packets).into_iter();
@@ -112,7 +112,7 @@ impl StoreHandle {
         store.contents = contents;
     }
 
-    /// Nothing is left in it.
+    /// Clears the contents.
     pub(crate) fn clear(&self) {
         let mut store = self.0.borrow_mut();
         let (calls, dies_at) = (store.calls, store.dies_at);

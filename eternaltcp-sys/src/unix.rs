@@ -16,7 +16,7 @@ use tokio::time::sleep;
 /// kernel does not report when there is room.
 const AGAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(200)];
 
-/// Connects. While the queue is full it tries again, without a limit: the caller sets one.
+/// Connects, and tries again while the queue is full. The caller limits the time.
 pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let [mut pause, longest] = AGAIN;
     loop {

@@ -66,7 +66,7 @@ fn read_key(key: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     })
 }
 
-/// TLS 1.2 is not compiled in.
+/// Returns the error for TLS 1.2, which is not compiled in.
 fn no_tls12() -> Error {
     PeerIncompatible::ServerDoesNotSupportTls12Or13.into()
 }

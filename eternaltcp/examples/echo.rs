@@ -109,7 +109,7 @@ async fn check(session: Session, cut: &broadcast::Sender<()>) -> Result {
     Ok(())
 }
 
-/// The network between the two: a relay that drops its connections on request.
+/// Starts the network between the two: a relay that drops its connections on request.
 async fn start_relay(
     server: std::net::SocketAddr,
     cuts: broadcast::Receiver<()>,

@@ -27,14 +27,14 @@ fn key() -> Option<PublicKey> {
     PublicKey::from_openssh(KEY).ok()
 }
 
-/// A store of a tunnel with several sessions, with words changed as `data` says.
+/// Opens a store of a tunnel with several sessions, with words changed as `data` says.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn store(data: &[u8]) -> bool {
     crate::store::damaged(data)
 }
 
-/// The text of an `authorized_keys` file.
+/// Parses the text of an `authorized_keys` file.
 #[must_use]
 pub fn authorized_keys(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
@@ -44,7 +44,7 @@ pub fn authorized_keys(data: &[u8]) -> bool {
     !keys.is_empty()
 }
 
-/// The text of a `known_hosts` file.
+/// Parses the text of a `known_hosts` file.
 #[must_use]
 pub fn known_hosts(data: &[u8]) -> bool {
     let (Ok(server), Some(key)) = ("host.example:6200".parse::<ServerAddress>(), key()) else {
@@ -53,8 +53,8 @@ pub fn known_hosts(data: &[u8]) -> bool {
     HostSearch::new(&server).check(data, &key).is_ok_and(|found| found != HostKey::Unknown)
 }
 
-/// A permit, and every kind of address that a user writes: the written form of a parsed value must
-/// parse to the same value.
+/// Parses a permit, and every kind of address that a user writes. The written form of a parsed value
+/// must parse to the same value.
 #[must_use]
 pub fn addresses(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
@@ -80,8 +80,8 @@ fn is_stable<T: FromStr + ToString + PartialEq + std::fmt::Debug>(text: &str) ->
     true
 }
 
-/// The bytes that an application sends to a port of `-D`: SOCKS and HTTP. The first byte chooses
-/// how the input is split, which must not matter.
+/// Handles the bytes that an application sends to a port of `-D`: SOCKS and HTTP. The first byte
+/// chooses how the input is split, which must not matter.
 #[must_use]
 pub fn dynamic(data: &[u8]) -> bool {
     let (size, rest) = data.split_first().unwrap_or((&1, &[]));
@@ -114,7 +114,7 @@ fn converse(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
     (said, last)
 }
 
-/// The payload of an `open` packet, and the PROXY header of its origin.
+/// Parses the payload of an `open` packet, and writes the PROXY header of its origin.
 #[must_use]
 pub fn open_payload(data: &[u8]) -> bool {
     let opening = decode_open(data);
@@ -125,7 +125,7 @@ pub fn open_payload(data: &[u8]) -> bool {
     opening.is_some()
 }
 
-/// A line on the control socket, as a request and as an answer.
+/// Parses a line on the control socket, as a request and as an answer.
 #[must_use]
 pub fn control(data: &[u8]) -> bool {
     let request = Request::parse(data);
@@ -136,7 +136,7 @@ pub fn control(data: &[u8]) -> bool {
     request.is_ok() || reply.is_ok()
 }
 
-/// The text of a private-key file, and of a public key.
+/// Parses the text of a private-key file, and of a public key.
 #[must_use]
 pub fn key_file(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
@@ -149,13 +149,13 @@ pub fn key_file(data: &[u8]) -> bool {
     identity || public.is_ok()
 }
 
-/// The answers of an agent.
+/// Parses the answers of an agent.
 #[must_use]
 pub fn agent(data: &[u8]) -> bool {
     key().is_some_and(|key| read_answers(&key, data))
 }
 
-/// TLS with damaged and split records: of the handshake, or of the client's data after it.
+/// Runs TLS with damaged and split records: of the handshake, or of the client's data after it.
 #[must_use]
 pub fn tls(data: &[u8]) -> bool {
     static TLS: OnceLock<Option<(ClientTls, ServerTls)>> = OnceLock::new();

@@ -73,7 +73,7 @@ fn a_client_that_is_closed_while_it_attaches_leaves_no_ghost() {
     });
 }
 
-/// The client at the start of the library's documentation.
+/// Runs the client at the start of the library's documentation.
 async fn documented(server: &str) -> Result<String, Box<dyn std::error::Error>> {
     let client = Client::connect(ClientConfig::for_server(server)?).await?;
     let mut session = client.open("localhost:80").await?;

@@ -16,7 +16,7 @@ use eternaltcp_sys::testport::HeldPort;
 /// The longest time that a successful step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where cargo puts an example: `examples` stands beside the folder of the test programs.
+/// Returns where cargo puts an example: `examples` stands beside the folder of the test programs.
 fn example(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().expect("a process knows its program");
     let path = test.parent().expect("cargo makes a folder").with_file_name("examples").join(name);

@@ -35,7 +35,7 @@ async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, 
     (client, sessions)
 }
 
-/// Every session sends its own number at the same time, and gets it back.
+/// Lets every session send its own number at the same time, and checks that it gets it back.
 async fn ask_all(all: Vec<Session>) -> Vec<Session> {
     let mut asking = JoinSet::new();
     for (number, mut session) in (0_u64..).zip(all) {

@@ -71,7 +71,7 @@ impl Emulator {
         format!(r#"{{"mtu":{mtu},"up":{},"down":{}}}"#, show(&self.up), show(&self.down))
     }
 
-    /// Both directions change at once: no packet moves in between.
+    /// Changes both directions at once: no packet moves in between.
     fn set_links(&self, assignments: &[Assignment]) {
         let (mut up, mut down) = (self.up.lock(), self.down.lock());
         let (mut up_settings, mut down_settings) = (up.settings().clone(), down.settings().clone());

@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// SplitMix64's finalizer: every input bit affects every output bit.
+/// Applies SplitMix64's finalizer: every input bit affects every output bit.
 const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -112,7 +112,8 @@ fn down(mut stream: TcpStream, time: Duration) -> LoadOutcome<Arrived> {
     Ok(Arrived { bytes, seconds })
 }
 
-/// The server ends its stream when the time is over; its report is the last part.
+/// Reads and writes until the server ends its stream, when the time is over; its report is the last
+/// part.
 fn both(stream: TcpStream) -> LoadOutcome<Arrived> {
     let arrived = thread::scope(|scope| {
         let writer = scope.spawn(|| pour(&stream));

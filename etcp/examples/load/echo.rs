@@ -55,7 +55,7 @@ fn measure(opener: &LoadOpener, count: usize) -> LoadOutcome<Vec<Duration>> {
     Ok(measured)
 }
 
-/// One of the other sessions: it sends at a calm pace, each at another moment.
+/// Runs one of the other sessions, which sends at a calm pace, each at another moment.
 fn chat(
     opener: &LoadOpener,
     number: usize,

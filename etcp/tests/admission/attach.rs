@@ -45,7 +45,7 @@ impl AttachFixture {
         RawCarrier::connect(HERE, self.sproxy.address, key)
     }
 
-    /// Both live carriers still work, and are the same as before.
+    /// Checks that both live carriers still work, and are the same as before.
     fn nobody_noticed(mut self) {
         assert_eq!(self.sproxy.program.count("carrier lost"), 0);
         assert_eq!(self.sproxy.program.count("attached again"), 0);

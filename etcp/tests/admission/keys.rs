@@ -9,7 +9,7 @@ use etcp_testkit::loopback::{
 };
 use etcp_testkit::wait::output;
 
-/// A server in front of an echo.
+/// Starts a server in front of an echo.
 fn served() -> (LoopbackSite, LoopbackSproxy) {
     let site = LoopbackSite::new();
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);

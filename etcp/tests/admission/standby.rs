@@ -51,7 +51,7 @@ impl StandbyFixture {
         self.carries();
     }
 
-    /// The attached carrier works.
+    /// Checks that the attached carrier works.
     fn carries(&mut self) {
         let id = self.peer.tunnel.open(bytes::Bytes::from_static(&[0])).expect("it has room");
         while !self.peer.tunnel.is_established(id) {
@@ -60,7 +60,7 @@ impl StandbyFixture {
     }
 }
 
-/// A tunnel made by hand, with its own key.
+/// Attaches a tunnel by hand, with its own key.
 fn attach(sproxy: &LoopbackSproxy, user: &Key, name: &str) -> (HostilePeer, Identity) {
     let own = Identity::generate().expect("randomness");
     let mut peer = HostilePeer::new(RawCarrier::connect(HERE, sproxy.address, &user.identity));

@@ -132,7 +132,7 @@ fn attaches(clients: &[RunningClient]) -> u64 {
     clients.iter().map(|client| client.client.statistics().attaches).sum()
 }
 
-/// A runtime whose sockets are all in a namespace.
+/// Creates a runtime whose sockets are all in a namespace.
 fn inside(namespace: &Namespace) -> Runtime {
     let enter = namespace.entrance();
     let mut builder = Builder::new_multi_thread();
@@ -140,7 +140,7 @@ fn inside(namespace: &Namespace) -> Runtime {
     builder.build().expect("threads can be made")
 }
 
-/// A target in a namespace that gives back what comes.
+/// Starts a target in a namespace that gives back what comes.
 fn echo(runtime: &Runtime, namespace: &Namespace) -> String {
     let listener = etcp_testkit::checked::listen(namespace, "127.0.0.1:0");
     let address = listener.local_addr().expect("it listens").to_string();

@@ -93,7 +93,7 @@ fn source(number: u32) -> IpAddr {
     IpAddr::from([127, 1, high, low])
 }
 
-/// An honest client's first flight, which can be sent again and again.
+/// Returns an honest client's first flight, which can be sent again and again.
 fn hello() -> Vec<u8> {
     let key = Identity::generate().expect("randomness");
     let tls = ClientTls::new(&key).expect("a key");
@@ -103,8 +103,8 @@ fn hello() -> Vec<u8> {
     hello
 }
 
-/// Checks that new clients attach, and an attached one returns when its carrier is cut, from the same
-/// address and from others, beside `trouble`.
+/// Checks that new clients attach, and an attached one returns when its carrier is cut, from the
+/// same address and from others, beside `trouble`.
 fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
     raise_own_limit();
     let site = LoopbackSite::new();

@@ -52,7 +52,7 @@ impl Many {
     }
 }
 
-/// While nothing is free: live sessions continue, and a lost carrier returns.
+/// Checks that, while nothing is free, live sessions continue and a lost carrier returns.
 fn live_on(relay: &LoopbackRelay, cproxy: &Cproxy, steady: &Steady) {
     let before = cproxy.attached_again();
     steady.goes_on();

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use etcp_testkit::wait::output;
 use etcp_testkit::{Loopback, TestFolder, refused};
 
-/// A fresh home with a key.
+/// Creates a home folder with a key.
 fn home() -> TestFolder {
     let home = TestFolder::new();
     let made = etcp(&home, &["keygen", "-q", "-N", ""]);

@@ -304,7 +304,7 @@ fn a_few_of_many_failing_sessions_have_a_line_and_the_others_are_counted() {
     }
 }
 
-/// The lines of a log of JSON.
+/// Returns the lines of a log of JSON.
 fn objects(log: &str) -> Vec<Value> {
     log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }

@@ -27,7 +27,7 @@ fn error(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("it is text")
 }
 
-/// The commands that the help lists.
+/// Returns the commands that the help lists.
 fn commands() -> Vec<String> {
     let help = out(&etcp(&["--help"]));
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);

@@ -9,7 +9,7 @@ use etcp_testkit::{Direction, Journey, TestWorld, skip, tell};
 const RESET: MiddleboxDeath = MiddleboxDeath { kind: MiddleboxKind::Reset, learns: Learns::Both };
 const END: MiddleboxDeath = MiddleboxDeath { kind: MiddleboxKind::End, learns: Learns::Both };
 
-/// A journey whose carriers all go through a middlebox.
+/// Starts a journey whose carriers all go through a middlebox.
 fn through_a_middlebox(habit: Habit) -> (Journey, Middlebox) {
     let world = TestWorld::new();
     let middlebox = Middlebox::start(&world, habit);

@@ -127,7 +127,7 @@ fn settle(program: &Process, before: usize) {
     until(&what, PATIENCE, || program.descriptors() <= before);
 }
 
-/// One session after the other, until it is over.
+/// Runs one session after the other, until the test is over.
 fn work(mut random: Random, proxy: SocketAddr, tally: &RelayTally) {
     while !tally.is_over.load(Ordering::Relaxed) {
         let plan = WorkloadPlan::random(&mut random, LENGTH);
@@ -142,7 +142,7 @@ fn work(mut random: Random, proxy: SocketAddr, tally: &RelayTally) {
     }
 }
 
-/// The target: each session in a thread of its own.
+/// Runs the target: each session in a thread of its own.
 fn serve<'scope>(
     scope: &'scope Scope<'scope, '_>,
     listener: &'scope TcpListener,

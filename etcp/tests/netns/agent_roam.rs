@@ -54,7 +54,7 @@ impl RoamSite {
         streams.finish();
     }
 
-    /// An agent that holds the key, and where it listens.
+    /// Starts an agent that holds the key. Also returns where it listens.
     fn agent(&self) -> (Process, PathBuf) {
         let socket = self.folder.folder("agent", RunAs::Nobody).join("socket");
         let agent = Launch::new("agent", "ssh-agent").args(["-D", "-a"]).arg(&socket);

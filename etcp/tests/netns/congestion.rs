@@ -30,7 +30,7 @@ fn carriers_of_both_sides_have_the_one_that_was_chosen_also_after_a_move() {
     check();
 }
 
-/// The congestion control of each connection that is a carrier.
+/// Returns the congestion control of each connection that is a carrier.
 fn of_carriers(namespace: &Namespace) -> Vec<String> {
     let port = format!("( sport = :{CARRIER_PORT} or dport = :{CARRIER_PORT} )");
     let output = namespace.command("ss").args(["-Htin", "state", "established", &port]).output();

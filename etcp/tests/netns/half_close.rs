@@ -42,7 +42,7 @@ impl HalfCloseFixture {
         Self { world, pair, listener, _folder: folder }
     }
 
-    /// A session over which something has passed each way.
+    /// Opens a session, and passes something each way.
     fn session(&self, active: ClosingSide) -> Ends {
         let mut client = connect(&self.world.client, DEFAULT_LISTEN);
         let mut server = accept(&self.listener);

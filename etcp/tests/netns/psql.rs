@@ -64,7 +64,7 @@ fn psql(name: &str, port: u16) -> Launch {
         .env("TERM", "dumb")
 }
 
-/// A server of the test's own, in the test's folder, as an ordinary user.
+/// Starts a server in the test's folder, as an ordinary user.
 fn start_postgres(world: &TestWorld, folder: &TestFolder) -> Process {
     let data = folder.join("postgres");
     let initdb = skip::find("initdb").expect("was asked for");

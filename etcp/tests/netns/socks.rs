@@ -24,7 +24,7 @@ const MIB: u64 = 1024 * 1024;
 /// A file that takes longer than all faults in sequence.
 const LONG: u64 = 48 * MIB;
 
-/// Both proxies, cproxy with `-D`.
+/// Starts both proxies, cproxy with `-D`.
 fn start(world: &TestWorld, folder: &TestFolder) -> ProxyPair {
     let hosts = folder.readable_file("hosts", &format!("127.0.0.1 localhost {NAME}\n"));
     let sproxy = Sproxy::start_with(world, folder, IpFamily::V4, "127.0.0.1:9", |launch| {
@@ -34,7 +34,7 @@ fn start(world: &TestWorld, folder: &TestFolder) -> ProxyPair {
     ProxyPair::start_with(world, folder, sproxy, |launch| launch.args(["-D", "1080"]))
 }
 
-/// A running curl, and its output file.
+/// Starts curl. Also returns its output file.
 fn curl(world: &TestWorld, folder: &TestFolder, name: &str, args: &[&str]) -> Process {
     Launch::new(name, "curl")
         .args(["-sS", "--fail", "--no-buffer", "-o"])

@@ -21,7 +21,7 @@ const LENGTH: u64 = 64 << 20;
 /// Limits a command's output to about 10 MB/s, so that the faults fall inside.
 const SLOWLY: &str = "perl -e 'while (sysread STDIN, $b, 40960) { syswrite STDOUT, $b; select undef, undef, undef, .004 }'";
 
-/// A site with something to copy, and a command `./as-ssh`.
+/// Creates a site with files to copy and the command `./as-ssh`.
 fn site() -> SshSite {
     let site = SshSite::new(2222);
     site.folder.random_file("original", LENGTH, RunAs::Nobody);

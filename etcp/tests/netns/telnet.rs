@@ -94,7 +94,7 @@ fn urgent_segments(world: &TestWorld) -> u64 {
     packets.and_then(|packets| packets.parse().ok()).expect("the counter is listed")
 }
 
-/// telnetd requires a socket as its stdin, as inetd provides it.
+/// Starts telnetd, which requires a socket as its stdin, as inetd provides it.
 fn start_telnetd(world: &TestWorld, folder: &TestFolder) -> Process {
     let login = folder.script("login", LOGIN);
     let telnetd = skip::find("telnetd").expect("was asked for");

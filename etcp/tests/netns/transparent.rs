@@ -60,7 +60,7 @@ table inet etcp {
 /// The size of each file.
 const LENGTH: u64 = 24 * 1024 * 1024;
 
-/// Both proxies, cproxy with `--transparent`, and the server's addresses.
+/// Starts both proxies, cproxy with `--transparent`, and adds the server's addresses.
 fn start(world: &TestWorld, folder: &TestFolder, user: RunAs) -> ProxyPair {
     world.server.ip("-4", &[&format!("addr add {}/32 dev lo", TARGETS[0])]);
     world.server.ip("-6", &[&format!("addr add {}/128 dev lo", TARGETS[1])]);
@@ -101,7 +101,7 @@ fn fetch(world: &TestWorld, namespace: &Namespace, folder: &TestFolder) {
     }
 }
 
-/// nginx, which gives each file at 1 MB/s.
+/// Starts nginx, which sends each file at 1 MB/s.
 fn start_web(world: &TestWorld, folder: &TestFolder) -> Process {
     let [v4, v6] = TARGETS;
     let lines = format!("listen {v4}:8080; listen [{v6}]:8080; limit_rate 1m;");
@@ -138,7 +138,7 @@ fn machines_behind_the_client_go_on_by_tproxy_and_by_redirect_while_it_moves() {
     assert!(pair.cproxy.is_running());
 }
 
-/// A machine whose router is the client.
+/// Adds a machine whose router is the client.
 fn attach_guest(world: &TestWorld) -> Namespace {
     let guest = Namespace::create(world.client.name().replace("client", "guest"));
     let link = format!("link add lan type veth peer name eth0 netns {}", guest.name());

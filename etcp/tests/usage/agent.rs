@@ -13,7 +13,7 @@ use etcp_testkit::loopback::{
 use etcp_testkit::skip;
 use etcp_testkit::wait::output;
 
-/// A client of `server` whose keys are those of the agent at `socket`.
+/// Returns a client of `server` whose keys are those of the agent at `socket`.
 fn client(site: &LoopbackSite, mode: &str, server: &str, socket: &Path, args: &[&str]) -> Command {
     let mut command = etcp(site.path(), [mode, "--server", server]);
     if !args.contains(&"-F") {
@@ -40,7 +40,7 @@ fn complaint(
     complaint_of("connect", site, server, socket, args)
 }
 
-/// The same of another command.
+/// Does the same for another command.
 #[track_caller]
 fn complaint_of(
     mode: &str,
@@ -60,7 +60,7 @@ fn listening(program: &mut RunningProgram) -> std::net::SocketAddr {
     line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address")
 }
 
-/// A program with which an agent asks its user: it records that it was asked.
+/// Creates a program with which an agent asks its user. It records that it was asked.
 fn askpass(site: &LoopbackSite, then: &str) -> (PathBuf, PathBuf) {
     let (program, asked) = (site.path().join("askpass"), site.path().join("asked"));
     let text = format!("#!/bin/sh\necho asked >> {}\n{then}\n", asked.display());
@@ -254,7 +254,7 @@ fn six_keys_are_tried_and_all_of_them_are_reported() {
     cproxy(&site, &server, &agent.socket, &named).wait_for(ATTACHED);
 }
 
-/// `string`s of the agent's protocol, after a byte and a number.
+/// Returns a message of the agent's protocol: a byte, a number, and `string`s.
 fn answer(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
     let mut body = vec![kind];
     body.extend(1_u32.to_be_bytes());

@@ -25,7 +25,7 @@ fn open(path: &Path) -> UnixStream {
     stream
 }
 
-/// The next line, as JSON.
+/// Returns the next line, as JSON.
 #[track_caller]
 fn answer(stream: &mut BufReader<UnixStream>) -> Value {
     let mut line = String::new();

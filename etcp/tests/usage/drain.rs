@@ -165,7 +165,7 @@ fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
     assert_eq!(sproxy.program.end().0, Some(0), "{}", sproxy.program.log());
 }
 
-/// Where the server listens for a client, as its log says.
+/// Returns where the server listens for a client, as its log says.
 fn remote(program: &mut RunningProgram, count: usize) -> SocketAddr {
     let line = program.wait_for_count("the server listens on ", count);
     let text = line.split("listens on ").nth(1).and_then(|it| it.split(' ').next());

@@ -14,7 +14,8 @@ struct HookedPair {
 }
 
 impl HookedPair {
-    /// `hook` is cproxy's; `FILE` in it is the file that [`Self::events`] reads.
+    /// Starts both proxies. `hook` is cproxy's; `FILE` in it stands for the file that [`Self::events`]
+    /// reads.
     fn start(hook: &str) -> Self {
         let site = LoopbackSite::new();
         let command = |name: &str, hook: &str| {

@@ -19,7 +19,7 @@ fn served() -> (LoopbackSite, LoopbackSproxy) {
     (site, sproxy)
 }
 
-/// A cproxy that reads this configuration of ssh, not started.
+/// Returns a cproxy that reads this configuration of ssh; it is not started.
 fn client(site: &LoopbackSite, sproxy: &LoopbackSproxy, config: &str, args: &[&str]) -> Command {
     let path = site.path().join("ssh_config");
     std::fs::write(&path, format!("{config}\nHost *\n IdentitiesOnly yes\n")).expect("ours");

@@ -34,7 +34,7 @@ impl RemoteFixture {
         Self { site, sproxy, echo }
     }
 
-    /// The same with a server on this port.
+    /// Does the same with a server on this port.
     fn at(port: &HeldPort) -> Self {
         let (site, echo) = (LoopbackSite::new(), Echo::start());
         let sproxy = LoopbackSproxy::at(&site, echo.address, port);
@@ -47,7 +47,7 @@ impl RemoteFixture {
         Cproxy::with(&self.site, self.sproxy.address, name, key, &["-R", &forward])
     }
 
-    /// The same with the first user's key.
+    /// Does the same with the first user's key.
     fn own(&self, name: &str, listen: &str) -> Cproxy {
         self.client(name, &self.site.client, listen)
     }
@@ -275,7 +275,7 @@ fn a_remote_forward_that_is_wrong_is_a_wrong_usage() {
 /// Where the server listens, in its namespace.
 const REMOTE: &str = "127.0.0.1:7000";
 
-/// A program beside the client, which the server's side reaches by [`REMOTE`].
+/// Starts a program beside the client, which the server's side reaches by [`REMOTE`].
 fn behind_nat() -> (TestWorld, TestFolder, ProxyPair, TcpListener) {
     let (world, folder) = (TestWorld::new(), TestFolder::new());
     let target = checked::listen(&world.client, "127.0.0.1:0");

@@ -63,7 +63,7 @@ http {{
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
-/// The fields of a connection that nginx reports.
+/// Returns the fields of a connection that nginx reports.
 fn ask(stream: TcpStream) -> String {
     let mut stream = patient(stream);
     stream.write_all(REQUEST).expect("it listens");

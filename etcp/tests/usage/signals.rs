@@ -1,5 +1,5 @@
-//! Signals and limits: those that a program has when it starts, those that it passes to its children,
-//! and how it ends by one.
+//! Signals and limits: those that a program has when it starts, those that it passes to its
+//! children, and how it ends by one.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use super::surroundings::{address, after, cproxy, sproxy};
 
-/// A field of the process's status (proc_pid_status(5)).
+/// Returns a field of the process's status (proc_pid_status(5)).
 fn field(program: &RunningProgram, name: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id()));
     let status = status.expect("it runs");

@@ -75,7 +75,7 @@ fn connect(authority: &str) -> Vec<u8> {
 const GRANTED4: &[u8] = &[0, 90, 0, 0, 0, 0, 0, 0];
 const REJECTED4: &[u8] = &[0, 91, 0, 0, 0, 0, 0, 0];
 
-/// The greeting's answer, and a reply with this code.
+/// Returns the greeting's answer, and a reply with this code.
 fn replied5(code: u8) -> Vec<u8> {
     vec![5, 0, 5, code, 0, 1, 0, 0, 0, 0, 0, 0]
 }

@@ -46,7 +46,7 @@ impl Stand {
         self.by_shell(&format!("exec \"$@\" {redirection}"))
     }
 
-    /// The same by a script that runs it as `"$@"`.
+    /// Returns the same command, run by a script as `"$@"`.
     fn by_shell(&self, script: &str) -> Command {
         by_shell(&self.connect(), script)
     }
@@ -60,7 +60,7 @@ impl Stand {
     }
 }
 
-/// A command by a script that runs it as `"$@"`, with three pipes.
+/// Returns a command that a script runs as `"$@"`, with three pipes.
 fn by_shell(command: &Command, script: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());

@@ -78,7 +78,8 @@ impl UnixEnd {
     }
 }
 
-/// Half-closes and resets sessions, each way. `open` makes one: the connecting end, and the target.
+/// Half-closes and resets sessions, each way. `open` returns both ends of a
+/// session: the connecting one, and the target.
 fn check(mut open: impl FnMut() -> (UnixEnd, UnixEnd)) {
     for turn in [false, true] {
         let mut ends = || {

@@ -209,11 +209,11 @@ impl ReceiveQueue {
         self.packets.push_back(payload);
     }
 
-    /// How many bytes of the packet that has come the local socket has taken before: they
-    /// are delivered.
+    /// Returns how many bytes of the packet that has arrived the local socket took before the packet
+    /// came: they are delivered.
     ///
     /// # Errors
-    /// When it took other bytes than these.
+    /// The socket took other bytes.
     pub(crate) fn take_ahead(&mut self) -> Result<usize, Damaged> {
         let (Some(ahead), Some(front)) = (&mut self.ahead, self.packets.front()) else {
             return Ok(0);

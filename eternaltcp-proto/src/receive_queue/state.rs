@@ -4,7 +4,7 @@ use super::{Ahead, ReceiveQueue, ReceiveState};
 use crate::state::{Damaged, MAX_PLACE, ReceivePhase, ReceivingState};
 
 impl ReceiveQueue {
-    /// How far it was delivered: what was received and not delivered is not in it.
+    /// Returns how far it was delivered. What was received and not delivered is not included.
     pub(crate) fn state(&self) -> ReceivingState {
         let (taken, taken_digest) = match (&self.ahead, self.packets.front()) {
             (Some(ahead), _) => (ahead.known, ahead.digest),
@@ -34,7 +34,7 @@ impl ReceiveQueue {
         }
     }
 
-    /// How many bytes the local socket has taken behind the last whole packet.
+    /// Returns how many bytes the local socket has taken behind the last whole packet.
     pub(crate) fn surplus(&self) -> u64 {
         self.offset as u64 + self.ahead.as_ref().map_or(0, |ahead| ahead.count)
     }

@@ -62,8 +62,7 @@ impl ReplayBuffer {
         Self { packets, due: 0, next, held: 0, base_digest, offset, end, numbering }
     }
 
-    /// An empty buffer in place of this one, from whose first packet on all are to be
-    /// sent with other numbers, the first of which is `next`.
+    /// Creates an empty buffer in place of this one. Its packets are numbered anew, from `next` on.
     pub(super) fn renewed(&self, next: Seq) -> Self {
         Self::restore(next, self.numbering.wrapping_add(1), Digest::default(), self.offset)
     }
@@ -94,22 +93,22 @@ impl ReplayBuffer {
         self.packets.is_empty()
     }
 
-    /// How often packets got other numbers than before.
+    /// Returns how often packets were renumbered.
     pub(super) fn numbering(&self) -> u32 {
         self.numbering
     }
 
-    /// The digest before the first kept packet.
+    /// Returns the digest before the first kept packet.
     pub(super) fn base_digest(&self) -> Digest {
         self.base_digest
     }
 
-    /// Place in the stream of the first byte kept.
+    /// Returns the place in the stream of the first byte kept.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Place in the stream behind the last byte kept.
+    /// Returns the place in the stream behind the last byte kept.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
@@ -122,26 +121,26 @@ impl ReplayBuffer {
             .map(|packet| Boundary { kind: packet.kind, length: count(packet.payload.len()) })
     }
 
-    /// The payload of all data packets, in order.
+    /// Returns the payload of all data packets, in order.
     pub(super) fn data(&self) -> impl Iterator<Item = Bytes> {
         let data = self.packets.iter().filter(|packet| packet.kind == Kind::Data);
         data.map(|packet| packet.payload.clone())
     }
 
-    /// Packet 0, if it is kept.
+    /// Returns packet 0, if it is kept.
     pub(super) fn opening(&self) -> Option<(Kind, Bytes)> {
         let front = self.packets.front()?;
         let is_opening = matches!(front.kind, Kind::Open | Kind::Opened);
         is_opening.then(|| (front.kind, front.payload.clone()))
     }
 
-    /// The payload of the reset, which is the last packet.
+    /// Returns the payload of the reset, which is the last packet.
     pub(super) fn reset_payload(&self) -> Option<&Bytes> {
         let last = self.packets.back()?;
         (last.kind == Kind::Reset).then_some(&last.payload)
     }
 
-    /// The payload of an end of stream behind the last packet.
+    /// Returns the payload of an end of stream behind the last packet.
     pub(super) fn end_payload(&self) -> Bytes {
         Bytes::copy_from_slice(&self.digest().get().to_le_bytes())
     }
@@ -264,7 +263,7 @@ impl ReplayBuffer {
         (self.due, self.held, self.offset) = (self.packets.len(), 0, self.end);
     }
 
-    /// Whether `seq` is the number of a kept packet, or the next one.
+    /// Returns whether `seq` is the number of a kept packet, or the next one.
     pub(super) fn reaches(&self, seq: Seq) -> bool {
         seq.distance_from(self.base()) <= count(self.packets.len())
     }

@@ -10,7 +10,7 @@ use crate::seq::Seq;
 use crate::state::{Boundary, ByteQueue, Damaged, MAX_PLACE, SendPhase, SendingState};
 
 impl SendQueue {
-    /// All but packets and payload.
+    /// Returns everything except packets and payload.
     pub(crate) fn state(&self) -> SendingState {
         let Self { numbered, backlog, opening, state, limit, dropped, is_acknowledged, is_cut } =
             self;
@@ -38,12 +38,12 @@ impl SendQueue {
         }
     }
 
-    /// The packets from `from` on, which is one of those that are kept or the next.
+    /// Returns the packets from `from` on, which is one of those that are kept or the next.
     pub(crate) fn boundaries(&self, from: Seq) -> impl Iterator<Item = Boundary> {
         self.numbered.boundaries(from)
     }
 
-    /// The application's bytes that are kept, in order.
+    /// Returns the application's bytes that are kept, in order.
     pub(crate) fn payload(&self) -> impl Iterator<Item = Bytes> {
         self.numbered.data().chain(self.backlog.chunks())
     }
@@ -113,7 +113,7 @@ fn restore_phase(phase: SendPhase) -> SendState {
     }
 }
 
-/// The payload of the reset with that number, which this side has encoded.
+/// Returns the payload of the reset with that number, which this side has encoded.
 fn read_reset(payload: Option<&Bytes>) -> Reset {
     let reset = payload.and_then(|payload| Reset::decode(payload).ok());
     reset.unwrap_or(Reset::new(Cause::Application))

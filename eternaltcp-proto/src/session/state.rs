@@ -8,7 +8,7 @@ use crate::send_queue::SendQueue;
 use crate::state::{Damaged, DetachedSession, OpeningState, SessionState};
 
 impl Session {
-    /// All but packets and payload. The state of a carrier is left out.
+    /// Returns everything except packets, payload, and the state of a carrier.
     pub(crate) fn state(&self, id: SessionId) -> SessionState {
         SessionState {
             id,

@@ -71,7 +71,7 @@ pub(crate) fn joined() -> (TestPair, SessionId, Beside) {
     (pair, id, beside)
 }
 
-/// As [`joined`], where the client's application has just sent much.
+/// Returns the same as [`joined`], after the client's application has sent much.
 pub(crate) fn joined_with_bulk() -> (TestPair, SessionId, Beside) {
     let (mut pair, id, beside) = joined();
     pair.write(Client, id, &[0; MAX_PAYLOAD * 3]);

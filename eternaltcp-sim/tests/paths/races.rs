@@ -9,7 +9,7 @@ use eternaltcp_sim::{
 
 use crate::worlds::{each, millis, route, times, worst};
 
-/// Two sessions, one from either side, with this many bytes each way.
+/// Creates two sessions, one from either side, with this many bytes each way.
 fn sessions(total: u64, every: u64) -> Vec<PairPlan> {
     let plan = AppPlan {
         total,

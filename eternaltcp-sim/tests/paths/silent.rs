@@ -105,7 +105,7 @@ fn after_its_own_stop_a_client_keeps_its_carrier() {
     });
 }
 
-/// How long it takes from the silence of a carrier to the next attach, at worst.
+/// Returns how long it takes from the silence of a carrier to the next attach, at worst.
 fn left_after(deed: Deed) -> Duration {
     let rows = each(0..80, |seed| {
         let mut rng = Rng::new(seed).fork(7);

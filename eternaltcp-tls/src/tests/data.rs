@@ -24,7 +24,7 @@ fn ten_megabytes_arrive_both_ways_in_reads_of_any_size() {
     }
 }
 
-/// `data` in pieces of 1 to 65,536 bytes.
+/// Returns `data` in pieces of 1 to 65,536 bytes.
 fn uneven(data: &[u8], seed: u32) -> Vec<&[u8]> {
     let (mut pieces, mut rest, mut state) = (Vec::new(), data, seed);
     while !rest.is_empty() {

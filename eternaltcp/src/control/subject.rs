@@ -94,7 +94,7 @@ impl Subject {
     }
 }
 
-/// A client has one tunnel: the name of another one is a mistake.
+/// Rejects the name of another tunnel: a client has one.
 async fn check_tunnel(client: &client::ClientMonitor, wanted: Option<&str>) -> Result<(), Fault> {
     let Some(wanted) = wanted else { return Ok(()) };
     let own = client.status().await.and_then(|status| status.tunnel);

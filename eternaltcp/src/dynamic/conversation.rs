@@ -81,7 +81,8 @@ impl Conversation {
     }
 }
 
-/// Neither SOCKS nor a line of HTTP: there is no answer that it would understand.
+/// Rejects bytes that are neither SOCKS nor a line of HTTP: their sender would understand no
+/// answer.
 fn stranger(first: u8) -> Parsed {
     let what = if first == 0x16 { "TLS".to_owned() } else { format!("a byte {first:#04x}") };
     Parsed::refused([], format!("it begins with {what}, which is neither SOCKS nor HTTP CONNECT"))

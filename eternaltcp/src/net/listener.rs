@@ -61,9 +61,9 @@ pub struct Listener {
 
 impl Listener {
     /// Listens on the given address. Its connections take descriptors from those that all of this
-    /// process share ([`Slots::of_process`]). Of several addresses, such as those of `localhost`, one is
-    /// enough; [`missing`](Self::missing) returns the others. A name is looked up, which may take a
-    /// while.
+    /// process share ([`Slots::of_process`]). Of several addresses, such as those of `localhost`,
+    /// one is enough; [`missing`](Self::missing) returns the others. A name is looked up, which may
+    /// take a while.
     ///
     /// # Errors
     /// Every address is in use, none belongs to this machine, or the process has no descriptors for
@@ -118,8 +118,8 @@ impl Listener {
     /// that TPROXY redirects.
     ///
     /// # Errors
-    /// The address is in use or does not belong to this machine, or the process has no descriptors for
-    /// sessions.
+    /// The address is in use or does not belong to this machine, or the process has no descriptors
+    /// for sessions.
     ///
     /// # Panics
     /// There is no tokio runtime with I/O and time.
@@ -175,7 +175,7 @@ impl Listener {
         Self::tcp(listen, bound, slots)
     }
 
-    /// Accepted connections inherit the listener's options.
+    /// Creates a TCP listener, whose options accepted connections inherit.
     fn tcp(listen: &Listen, bound: Bound, slots: Slots) -> io::Result<Self> {
         let mut listener = Self::new(listen.clone(), slots);
         listener.missing = bound.missing;
@@ -219,8 +219,8 @@ impl Listener {
         Self::tcp(&at, Bound { sockets, missing: Vec::new() }, Slots::of_process()?)
     }
 
-    /// Takes the descriptors of its connections from these places, instead of those that all of this
-    /// process share.
+    /// Takes the descriptors of its connections from these places, instead of those that all of
+    /// this process share.
     #[must_use]
     pub fn with_slots(self, slots: Slots) -> Self {
         Self { slots, ..self }

@@ -99,7 +99,7 @@ impl AsyncWrite for Session {
         true
     }
 
-    /// Nothing is buffered here: it is ready at once.
+    /// Returns at once: nothing is buffered here.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

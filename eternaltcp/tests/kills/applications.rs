@@ -83,7 +83,7 @@ fn connect(is_tcp: bool) -> io::Result<(Socket, OwnedFd)> {
     Ok((Socket::Unix(here), there.into()))
 }
 
-/// The byte at a place of a stream: eight of them tell stream and place.
+/// Returns the byte at a place of a stream. Eight of them identify stream and place.
 fn byte(stream: u64, at: u64) -> u8 {
     let word = (stream << 48 | at >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (word >> (8 * (at & 7))) as u8
@@ -111,7 +111,7 @@ impl Applications {
         self.all.iter().all(|application| application.read > 0)
     }
 
-    /// They write no more.
+    /// Lets the applications write no more.
     pub(crate) fn finish(&mut self) {
         self.is_finishing = true;
     }

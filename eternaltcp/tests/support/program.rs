@@ -52,7 +52,8 @@ impl LibraryProgram {
         Ok(Self { client, server, path, user, _folder: folder })
     }
 
-    /// Another client of the same user and machine, which waits for a first contact for a short time.
+    /// Creates another client of the same user and machine, which waits for a first contact for a
+    /// short time.
     pub(crate) async fn again(&self, instance: Instance) -> Result<Client, ConnectError> {
         let through: address::ServerAddress = self.path.address().to_string().parse().unwrap();
         let trust = Trust::new(self._folder.path().join("known_hosts")).accepting_new();

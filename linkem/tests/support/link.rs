@@ -69,7 +69,7 @@ impl Link {
         serde_json::from_slice(&output.stdout).expect("show prints JSON")
     }
 
-    /// A counter of a direction.
+    /// Returns a counter of a direction.
     pub(crate) fn count(&self, direction: &str, counter: &str) -> u64 {
         let value = &self.show()[direction]["counters"][counter];
         value.as_u64().unwrap_or_else(|| panic!("no counter {counter}"))

@@ -49,12 +49,12 @@ impl Pinger {
         self.right.send_to(&datagram(number, bytes), self.left_address).expect("it is sent");
     }
 
-    /// The number of the next datagram at the right.
+    /// Returns the number of the next datagram at the right.
     pub(crate) fn receive_up(&self) -> u32 {
         receive(&self.right)
     }
 
-    /// The number of the next datagram at the left.
+    /// Returns the number of the next datagram at the left.
     pub(crate) fn receive_down(&self) -> u32 {
         receive(&self.left)
     }
@@ -67,7 +67,7 @@ impl Pinger {
         matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// The time of one datagram there and back.
+    /// Returns the time of one datagram there and back.
     pub(crate) fn ping(&self, number: u32) -> Duration {
         let start = Instant::now();
         self.send_up(number, 56);

@@ -128,12 +128,12 @@ impl Fleet {
         self.lanes.push(FleetLane::new(client.name, client.lane, client.is_at_server));
     }
 
-    /// The clients that run for the whole soak.
+    /// Returns the clients that run for the whole soak.
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Process> {
         self.clients.iter()
     }
 
-    /// The programs that will be stopped for a while.
+    /// Returns the programs that will be stopped for a while.
     pub(crate) fn some_to_stop(&self, act: Act, random: &mut Random) -> Vec<&Process> {
         let client = &self.clients[(random.next() % self.clients.len() as u64) as usize];
         match act {

@@ -76,7 +76,7 @@ fn ask(mut stream: &TcpStream, target: SocketAddr) {
     assert_eq!(answer[..2], [5, 0], "the target is connected");
 }
 
-/// A session whose application is a program with pipes.
+/// Runs a session whose application is a program with pipes.
 fn run_connect(
     command: &[String],
     target: SocketAddr,

@@ -96,7 +96,7 @@ impl Schedule {
         Self { random, counts: BTreeMap::new() }
     }
 
-    /// The next fault.
+    /// Returns the next fault.
     pub(crate) fn next(&mut self) -> Act {
         Act::ALL[(self.random.next() % Act::ALL.len() as u64) as usize]
     }
@@ -138,10 +138,10 @@ impl Schedule {
     }
 }
 
-/// A fault that lasts for some time, from its beginning to its end.
+/// Causes a fault, lets it last for some time, and ends it.
 fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut Random) {
     let (router, link) = (&fleet.world.router, fleet.world.link());
-    // The length of the fault, not a wait.
+    // The fault lasts this long; nothing is awaited.
     let last = || std::thread::sleep(length);
     let silence = |direction| {
         router.blackhole(direction);

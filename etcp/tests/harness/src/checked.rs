@@ -22,7 +22,7 @@ impl Pattern {
         }
     }
 
-    /// The stream's bytes from `offset` on.
+    /// Returns the stream's bytes from `offset` on.
     pub fn bytes(self, offset: u64, length: usize) -> Vec<u8> {
         let mut buffer = vec![0; length];
         self.fill(offset, &mut buffer);

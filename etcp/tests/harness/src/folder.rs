@@ -26,7 +26,7 @@ impl TestFolder {
         self.temporary.path()
     }
 
-    /// The path of `name` in this folder.
+    /// Returns the path of `name` in this folder.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
@@ -90,7 +90,7 @@ impl TestFolder {
     }
 }
 
-/// The SHA-256 of a file, as `sha256sum` prints it.
+/// Returns the SHA-256 of a file, as `sha256sum` prints it.
 pub fn sha256(path: &Path) -> String {
     let output =
         std::process::Command::new("sha256sum").arg(path).output().expect("sha256sum runs");
@@ -99,7 +99,7 @@ pub fn sha256(path: &Path) -> String {
     line.split_whitespace().next().expect("a digest").to_owned()
 }
 
-/// The length of a file, 0 while it is not there.
+/// Returns the length of a file, 0 while it is not there.
 pub fn length(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

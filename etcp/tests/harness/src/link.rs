@@ -63,7 +63,8 @@ impl Drop for VethLink {
     }
 }
 
-/// linkem lies beside etcp; `cargo test --workspace` has built it, and otherwise it is built once.
+/// Returns the path of linkem, beside etcp. `cargo test --workspace` builds it; otherwise it is built
+/// here, once.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -75,7 +76,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// If several test programs do so at once, cargo lets one build and the others wait.
+/// Builds linkem. If several test programs do so at once, cargo lets one build and the others wait.
 fn build(path: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

@@ -25,7 +25,7 @@ impl Loopback {
         Self { folder, options: options.iter().map(|option| (*option).to_owned()).collect() }
     }
 
-    /// The path of one of its files.
+    /// Returns the path of one of its files.
     pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().expect("test paths are text").to_owned()
     }

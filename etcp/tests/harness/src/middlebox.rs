@@ -133,7 +133,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Each carrier gets its own thread; all of them end with the middlebox.
+/// Gives each carrier its own thread; all of them end with the middlebox.
 fn accept(listener: &TcpListener, shared: &MiddleboxState) {
     std::thread::scope(|scope| {
         while !shared.is_over.load(Ordering::Relaxed) {

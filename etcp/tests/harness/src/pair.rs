@@ -86,7 +86,7 @@ impl Sproxy {
         Self { program, keys, server: SocketAddr::new(host, CARRIER_PORT).to_string(), process }
     }
 
-    /// The same server, which clients find by [`SERVER_NAME`].
+    /// Lets clients find the server by [`SERVER_NAME`].
     pub fn by_name(mut self) -> Self {
         self.server = format!("{SERVER_NAME}:{CARRIER_PORT}");
         self
@@ -109,7 +109,7 @@ impl Sproxy {
         ]
     }
 
-    /// The log of sproxy.
+    /// Returns the log of sproxy.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -174,7 +174,7 @@ impl ProxyPair {
         self.cproxy.wait_for_count("attached again", before + 1, PATIENCE);
     }
 
-    /// The client's address on the carrier that was attached last.
+    /// Returns the client's address on the carrier that was attached last.
     pub fn local_address(&self) -> SocketAddr {
         let log = self.cproxy.log();
         let line = log
@@ -204,7 +204,7 @@ impl ProxyPair {
     }
 }
 
-/// The program under test: cargo's, or the one `ETCP_BIN` names.
+/// Returns the program under test: cargo's, or the one that `ETCP_BIN` names.
 pub fn etcp() -> PathBuf {
     std::env::var_os("ETCP_BIN").map_or_else(|| built("etcp"), PathBuf::from)
 }

@@ -28,7 +28,7 @@ pub enum RunAs {
 }
 
 impl RunAs {
-    /// User and group id.
+    /// Returns the ids of the user and the group.
     pub fn ids(self) -> (u32, u32) {
         match self {
             Self::Root => (0, 0),
@@ -152,7 +152,7 @@ impl Launch {
         self.start_here_with(folder, Stdio::null(), None)
     }
 
-    /// The same with the given stdin, and stdout instead of the log if one is given.
+    /// Does the same with the given stdin, and with `stdout`, if it is given, instead of the log.
     pub fn start_here_with(self, folder: &Path, stdin: Stdio, stdout: Option<Stdio>) -> Process {
         self.user(RunAs::Root).spawn(Command::new("setpriv"), folder, stdin, stdout)
     }
@@ -174,7 +174,8 @@ impl Launch {
         Process { name: self.name, child, log }
     }
 
-    /// nsenter, sh and setpriv replace themselves, so the child's id is the program's.
+    /// Completes a command of wrappers. nsenter, sh and setpriv replace themselves, so the child's id is
+    /// the program's.
     fn command(&self, mut command: Command) -> Command {
         command.args(["--pdeathsig", "KILL"]);
         if self.user != RunAs::Root {
@@ -207,7 +208,7 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// How many lines of the log contain `text`.
+    /// Returns how many lines of the log contain `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }

@@ -30,7 +30,7 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// True once in `count` times.
+    /// Returns `true` once in `count` times.
     pub fn one_in(&mut self, count: u64) -> bool {
         self.next().is_multiple_of(count)
     }

@@ -79,22 +79,22 @@ impl Relay {
         Self { address, shared, thread: Some(thread) }
     }
 
-    /// Where the client finds it.
+    /// Returns where the client finds it.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on carriers die, including existing ones.
+    /// Lets carriers die from now on, including existing ones.
     pub fn rage(&self) {
         self.shared.is_calm.store(false, Ordering::Relaxed);
     }
 
-    /// From now on no carrier dies except those that have started to.
+    /// Lets no carrier die from now on, except those that have started to.
     pub fn calm(&self) {
         self.shared.is_calm.store(true, Ordering::Relaxed);
     }
 
-    /// How many carriers died, by kind, for the report.
+    /// Returns how many carriers died, by kind, for the report.
     pub fn report(&self) -> String {
         let Deaths { resets, ends, silences } = &self.shared.deaths;
         let [resets, ends, silences] = [resets, ends, silences].map(|n| n.load(Ordering::Relaxed));
@@ -113,7 +113,7 @@ impl Drop for Relay {
     }
 }
 
-/// Each carrier gets its own thread; all of them end with the relay.
+/// Gives each carrier its own thread; all of them end with the relay.
 fn accept(listener: &TcpListener, shared: &Arc<RelayState>) {
     std::thread::scope(|scope| {
         while let Ok((client, _)) = listener.accept() {

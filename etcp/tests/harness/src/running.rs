@@ -86,7 +86,8 @@ impl RunningProcess {
     }
 }
 
-/// dnsmasq: the name's addresses, a text that is too long for UDP, and no other name.
+/// Starts dnsmasq, which knows the name's addresses, a text that is too long for UDP, and no other
+/// name.
 fn start_resolver(world: &TestWorld, folder: &TestFolder) -> Process {
     let dnsmasq = super::skip::find("dnsmasq").expect("was asked for");
     let mut launch = Launch::new("dnsmasq", dnsmasq)
@@ -124,7 +125,7 @@ pub fn static_program(folder: &TestFolder, name: &str, source: &str) -> PathBuf 
     program
 }
 
-/// A web server for the folder, on every address of the server.
+/// Starts a web server for the folder, on every address of the server.
 pub fn start_web(running: &RunningProcess) -> Process {
     let mut process = Launch::new("web", "python3")
         .args(["-m", "http.server", "--bind", "::", &PORT.to_string(), "--directory"])

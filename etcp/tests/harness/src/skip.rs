@@ -41,14 +41,15 @@ pub fn can_fake_time(test: &str) -> Option<PathBuf> {
     has(test, &[], missing).then_some(library).flatten()
 }
 
-/// The same for a test that asks every proxy of this machine: it is to have no service of its own.
+/// Does the same for a test that asks every proxy of this machine, which must have no service of
+/// its own.
 pub fn has_no_service(test: &str) -> bool {
     let has_service = std::path::Path::new("/run/eternaltcp").exists();
     let without = "a machine without a service in /run/eternaltcp".to_owned();
     decide(test, &if has_service { vec![without] } else { vec![] })
 }
 
-/// Debian has it in a folder of the machine's architecture.
+/// Finds the library, which Debian has in a folder of the machine's architecture.
 fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders
@@ -95,7 +96,8 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// Debian keeps PostgreSQL's server programs out of every PATH; the newest version comes first.
+/// Returns the folders of PostgreSQL's server programs, which Debian has in no PATH. The newest version
+/// comes first.
 fn postgres_folders() -> Vec<PathBuf> {
     let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
     let mut folders: Vec<_> = versions.flatten().map(|entry| entry.path().join("bin")).collect();

@@ -22,7 +22,7 @@ pub struct SshSite {
 }
 
 impl SshSite {
-    /// sshd on this port; etcp is in no PATH there.
+    /// Starts sshd on this port; etcp is in no PATH there.
     pub fn without_etcp(port: u16) -> Self {
         let (world, folder) = (TestWorld::new(), TestFolder::new());
         for name in ["server-home", "server-bin", "runtime"] {
@@ -35,7 +35,7 @@ impl SshSite {
         site
     }
 
-    /// sshd on this port, and etcp in the PATH of its users.
+    /// Starts sshd on this port, with etcp in the PATH of its users.
     pub fn new(port: u16) -> Self {
         let site = Self::without_etcp(port);
         std::fs::hard_link(&site.program, site.folder.join("server-bin/etcp"))
@@ -56,7 +56,7 @@ impl SshSite {
         self.folder.file("ssh_config", &format!("{lines}{before}"), RunAs::Nobody);
     }
 
-    /// The path of etcp on the client's side.
+    /// Returns the path of etcp on the client's side.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -73,7 +73,7 @@ impl SshSite {
         launch.env("HOME", self.folder.path()).env("XDG_RUNTIME_DIR", self.folder.join("runtime"))
     }
 
-    /// A shell on a terminal, once it answers.
+    /// Starts a shell on a terminal, and waits until it answers.
     pub fn shell(&self, launch: Launch) -> Shell {
         let mut terminal = Terminal::start(launch, &self.world.client, &self.folder);
         terminal.line("stty -echo; PS1=; echo begun-$((40+2))");
@@ -97,7 +97,7 @@ impl SshSite {
         Ran { code, output, log: process.log() }
     }
 
-    /// The processes of etcp at the server that `etcp ssh` has started.
+    /// Returns the processes of etcp at the server that `etcp ssh` has started.
     pub fn sproxies(&self) -> Vec<String> {
         programs(&self.world.server, "one-user")
     }

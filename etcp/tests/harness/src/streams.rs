@@ -72,7 +72,7 @@ impl Streams {
         Self { ways, ends: [application, target], stop }
     }
 
-    /// How much has arrived: at the target, and at the application.
+    /// Returns how much has arrived: at the target, and at the application.
     pub fn received(&self) -> [u64; 2] {
         self.ways.each_ref().map(|way| way.seen.bytes.load(Ordering::Relaxed))
     }
@@ -125,7 +125,7 @@ impl Streams {
 }
 
 impl Drop for Streams {
-    /// A failed test does not wait for its streams: they end, loudly, with their sockets.
+    /// Ends the streams of a failed test with their sockets, without waiting for them. They report it.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.ways.iter().any(|way| way.receiver.is_some()) {

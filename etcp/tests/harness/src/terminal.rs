@@ -95,7 +95,7 @@ impl Terminal {
         self.process.is_running()
     }
 
-    /// The program itself.
+    /// Returns the program itself.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

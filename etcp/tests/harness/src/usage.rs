@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::process::Process;
 
 impl Process {
-    /// How many descriptors it has open.
+    /// Returns how many descriptors it has open.
     pub fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.id());
         std::fs::read_dir(folder).expect("the program runs").count()
@@ -21,7 +21,7 @@ impl Process {
         names
     }
 
-    /// How many threads it has.
+    /// Returns how many threads it has.
     pub fn threads(&self) -> usize {
         let folder = format!("/proc/{}/task", self.id());
         std::fs::read_dir(folder).expect("the program runs").count()
@@ -36,7 +36,7 @@ impl Process {
         kibibytes.expect("/proc tells the memory") * 1024
     }
 
-    /// The processor time it has used, all its threads together.
+    /// Returns the processor time it has used, all its threads together.
     pub fn processor_time(&self) -> Duration {
         let stat =
             std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the program runs");

@@ -69,7 +69,7 @@ impl WorkloadPlan {
         Self { ending, ..self }
     }
 
-    /// The same number of bytes each way, with this ending.
+    /// Creates a plan with the same number of bytes each way and this ending.
     pub fn of(bytes: u64, ending: WorkloadEnding) -> Self {
         Self { seed: 1, up: bytes, down: bytes, ending, pause: 0 }
     }
@@ -235,7 +235,7 @@ impl Half {
     }
 }
 
-/// A stream whose reads and writes fail rather than hang for ever.
+/// Makes reads and writes of a stream fail rather than hang for ever.
 fn patient(stream: TcpStream, patience: Duration) -> TcpStream {
     stream.set_read_timeout(Some(patience)).expect("a time-out is set");
     stream.set_write_timeout(Some(patience)).expect("a time-out is set");

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! To the server, each uplink is another address, as two access networks are. The client has the
-//! addresses of one uplink, or of both after [`TestWorld::move_soft`]; then packets leave by the uplink
-//! whose address they carry, as phones and NetworkManager set it up. In a world made by
+//! addresses of one uplink, or of both after [`TestWorld::move_soft`]; then packets leave by the
+//! uplink whose address they carry, as phones and NetworkManager set it up. In a world made by
 //! [`TestWorld::over`], the leg between s1 and wan is a link of linkem's.
 
 use std::net::IpAddr;
@@ -86,22 +86,22 @@ impl TestWorld {
         self.server.ip("-4", &["route change 10.71.9.0/24 dev wan congctl cubic"]);
     }
 
-    /// The link, in a world made by [`Self::over`].
+    /// Returns the link, in a world made by [`Self::over`].
     pub fn link(&self) -> &VethLink {
         self.link.as_ref().expect("this world has a link")
     }
 
-    /// The server's address.
+    /// Returns the server's address.
     pub fn server_v4(&self) -> IpAddr {
         [10, 71, 9, 10].into()
     }
 
-    /// The server's IPv6 address.
+    /// Returns the server's IPv6 address.
     pub fn server_v6(&self) -> IpAddr {
         [0xfd71, 9, 0, 0, 0, 0, 0, 0x10].into()
     }
 
-    /// The uplink that has the default route.
+    /// Returns the uplink that has the default route.
     pub fn uplink(&self) -> u8 {
         self.uplink.load(Ordering::Relaxed)
     }
@@ -171,7 +171,7 @@ impl TestWorld {
     }
 }
 
-/// A veth pair from the router to another namespace, both ends up.
+/// Creates a veth pair from the router to another namespace, both ends up.
 fn connect(router: &Namespace, near: &str, other: &Namespace, far: &str) {
     let name = other.name();
     let link = format!("link add {near} type veth peer name {far} netns {name}");

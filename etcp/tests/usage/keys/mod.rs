@@ -23,7 +23,7 @@ fn served() -> (LoopbackSite, LoopbackSproxy) {
     (site, sproxy)
 }
 
-/// The arguments of a cproxy to this server, without a key.
+/// Returns the arguments of a cproxy to this server, without a key.
 fn to_server(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> Vec<String> {
     let known = site.known_hosts().display().to_string();
     let server = sproxy.address.to_string();
@@ -39,7 +39,7 @@ fn on_terminal(site: &LoopbackSite, args: &[impl AsRef<str>]) -> Terminal {
     Terminal::start_here(launch.user(RunAs::Root), site.path())
 }
 
-/// The last line that etcp says without a terminal, and its exit code.
+/// Returns the last line that etcp says without a terminal, and its exit code.
 #[track_caller]
 fn complaint(site: &LoopbackSite, args: &[impl AsRef<str>]) -> (Option<i32>, String) {
     let output = output(&mut etcp(site.path(), args.iter().map(AsRef::as_ref)));
@@ -51,7 +51,7 @@ fn text(path: &Path) -> String {
     path.to_str().expect("test paths are text").to_owned()
 }
 
-/// A key with a passphrase, which is let in.
+/// Creates a key with a passphrase, and admits it.
 fn secret(site: &LoopbackSite) -> PathBuf {
     let key = site.path().join("secret");
     site.admit(&[&ssh_keygen(&key, "ecdsa", "open sesame")]);

@@ -7,7 +7,7 @@ use crate::state::{DetachedSession, RestoreError};
 use crate::time::Time;
 
 impl Sessions {
-    /// The next session of this side, and the last of the peer.
+    /// Returns the next session of this side, and the last of the peer.
     pub(in crate::tunnel) fn last_ids(&self) -> (Option<SessionId>, Option<SessionId>) {
         (self.next_id, self.peer_id)
     }

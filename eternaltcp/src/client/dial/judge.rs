@@ -96,8 +96,8 @@ impl Judge {
         self.expected_server.lock().unwrap_or_else(PoisonError::into_inner).key.clone()
     }
 
-    /// With several servers, one with another key cannot have the tunnel. With one server only
-    /// trust decides, because its key may be changed legitimately.
+    /// Rejects a server that cannot have the tunnel: one of several servers, with another key. With one
+    /// server only trust decides, because its key may be changed legitimately.
     fn check_server(&self, server: usize, key: &PublicKey) -> Result<(), DialError> {
         let mut expected_server =
             self.expected_server.lock().unwrap_or_else(PoisonError::into_inner);

@@ -108,7 +108,8 @@ impl fmt::Display for Hosts {
     }
 }
 
-/// A pattern for names does not match an IPv6 address with a zone.
+/// Returns whether a pattern matches a name. A pattern for names does not match an IPv6 address with a
+/// zone.
 fn name_matches(pattern: &str, name: &str) -> bool {
     pattern.contains(':') == name.contains(':') && glob(pattern, name)
 }

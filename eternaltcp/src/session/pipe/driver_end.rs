@@ -28,8 +28,8 @@ impl DriverEnd {
         Poll::Pending
     }
 
-    /// The data that the program wrote before it dropped its end are read before a write fails: the
-    /// failure ends the session.
+    /// Returns whether a write would not wait. After the program has dropped its end, that is the case
+    /// once the data that it wrote are read: a failed write ends the session.
     pub(crate) fn poll_write_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
         let is_ready = match state.program {

@@ -32,7 +32,7 @@ impl ProgramEnd {
         }
     }
 
-    /// Data that arrived before a reset are read before the reset is reported.
+    /// Reads. Data that arrived before a reset are read before the reset is reported.
     pub(crate) fn poll_read(
         &self,
         cx: &Context<'_>,

@@ -46,7 +46,7 @@ pub fn ssh_keygen(path: &Path, kind: &str, passphrase: &str) -> String {
     public_line(path)
 }
 
-/// The line in `path.pub`.
+/// Returns the line in `path.pub`.
 pub fn public_line(path: &Path) -> String {
     let public = format!("{}.pub", path.display());
     std::fs::read_to_string(public).expect("it was made").trim().to_owned()

@@ -23,13 +23,13 @@ impl RawCarrier {
         Self::try_connect(source, server, key).expect("the server has ended the handshake")
     }
 
-    /// The same; `None` when the server ends the handshake.
+    /// Does the same; returns `None` when the server ends the handshake.
     pub fn try_connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Option<Self> {
         Self::try_connect_late(source, server, key, |_| {})
     }
 
-    /// Does the same, but has the server wait for the signature while `delay` runs, and shows no sign that
-    /// there will be one.
+    /// Does the same, but has the server wait for the signature while `delay` runs, and shows no
+    /// sign that there will be one.
     pub fn try_connect_late(
         source: IpAddr,
         server: SocketAddr,

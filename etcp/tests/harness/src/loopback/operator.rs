@@ -31,17 +31,17 @@ pub fn operate(site: &LoopbackSite, args: &[&str]) -> OperatorOutput {
     }
 }
 
-/// The folder of the site's control sockets.
+/// Returns the folder of the site's control sockets.
 pub fn folder(site: &LoopbackSite) -> PathBuf {
     site.path().join(".local/state/eternaltcp/control")
 }
 
-/// The control socket of a proxy, in its default place.
+/// Returns the control socket of a proxy, in its default place.
 pub fn socket(site: &LoopbackSite, role: &str, program: &RunningProgram) -> PathBuf {
     folder(site).join(format!("{role}.{}.sock", program.id()))
 }
 
-/// The same as an argument.
+/// Returns the same as an argument.
 pub fn control(site: &LoopbackSite, role: &str, program: &RunningProgram) -> String {
     socket(site, role, program).to_str().expect("test paths are text").to_owned()
 }
@@ -55,7 +55,7 @@ pub fn status(site: &LoopbackSite, role: &str, program: &RunningProgram) -> Valu
     document["processes"][0].take()
 }
 
-/// The number of the session that `application` opened.
+/// Returns the number of the session that `application` opened.
 #[track_caller]
 pub fn session_of(status: &Value, application: SocketAddr) -> u64 {
     let sessions = status["tunnels"][0]["sessions"].as_array().expect("a list");

@@ -74,7 +74,7 @@ impl RunningProgram {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// How many lines of the log contain `text`.
+    /// Returns how many lines of the log contain `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
@@ -144,7 +144,7 @@ impl RunningProgram {
         self.child.wait().expect("it is our child");
     }
 
-    /// The memory that it holds, in bytes.
+    /// Returns the memory that it holds, in bytes.
     #[track_caller]
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
@@ -154,7 +154,7 @@ impl RunningProgram {
         kilobytes.and_then(|text| text.trim().parse::<u64>().ok()).expect("VmRSS is told") * 1024
     }
 
-    /// How many descriptors it has open.
+    /// Returns how many descriptors it has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }

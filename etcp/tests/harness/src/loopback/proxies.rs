@@ -29,7 +29,7 @@ impl LoopbackSproxy {
         Self::with(site, target, &["--listen", &format!("127.0.0.1:{}", port.number())], None)
     }
 
-    /// The same with further arguments, `--listen` among them, and a limit of descriptors.
+    /// Does the same with further arguments, `--listen` among them, and a limit of descriptors.
     pub fn with(
         site: &LoopbackSite,
         target: SocketAddr,
@@ -40,7 +40,7 @@ impl LoopbackSproxy {
         Self::limited(site, &[&["--target", &target], args].concat(), descriptors)
     }
 
-    /// The same with all of its arguments, `--target` among them.
+    /// Does the same with all of its arguments, `--target` among them.
     pub fn plain(site: &LoopbackSite, args: &[&str]) -> Self {
         Self::limited(site, args, None)
     }
@@ -68,7 +68,7 @@ impl Cproxy {
         Self::with(site, server, name, &site.client, &[])
     }
 
-    /// The same with another key, and further arguments; `--name` may be among them.
+    /// Does the same with another key, and further arguments; `--name` may be among them.
     pub fn with(
         site: &LoopbackSite,
         server: SocketAddr,
@@ -79,7 +79,7 @@ impl Cproxy {
         Self::limited(site, server, name, key, args, None)
     }
 
-    /// The same with a limit of descriptors.
+    /// Does the same with a limit of descriptors.
     pub fn limited(
         site: &LoopbackSite,
         server: SocketAddr,
@@ -112,7 +112,7 @@ impl Cproxy {
     }
 }
 
-/// `etcp connect` to a target, its stdin and stdout piped; not started.
+/// Returns the command `etcp connect` to a target, with stdin and stdout piped; it is not started.
 pub fn connect(site: &LoopbackSite, server: SocketAddr, key: &Key, args: &[&str]) -> Command {
     let mut command = etcp(site.path(), ["connect"]);
     add_client_args(&mut command, site, server, key);

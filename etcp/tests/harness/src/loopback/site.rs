@@ -51,7 +51,7 @@ impl LoopbackSite {
         self.path().join("server")
     }
 
-    /// The server's public key.
+    /// Returns the server's public key.
     pub fn server_line(&self) -> String {
         Key::generate(self.server_key()).line
     }

@@ -59,12 +59,13 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// A short pause between two attempts of a hostile peer: its pace, not a wait.
+/// Pauses between two attempts of a hostile peer. This is its pace, not a wait for an event.
 pub fn pace() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
-/// Whether the program at the other end of a loopback connection has read all that was sent.
+/// Returns whether the program at the other end of a loopback connection has read all that was
+/// sent.
 pub fn is_read(stream: &TcpStream) -> bool {
     let (here, there) = (stream.local_addr(), stream.peer_addr());
     let port = |address: std::io::Result<SocketAddr>| address.expect("it is connected").port();

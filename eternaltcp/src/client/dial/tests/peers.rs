@@ -66,7 +66,7 @@ pub(super) async fn silent() -> SocketAddr {
     address
 }
 
-/// A captive portal: answers every connection with the address of a web page.
+/// Runs a captive portal, which answers every connection with the address of a web page.
 pub(super) async fn portal() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
