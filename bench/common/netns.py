@@ -49,11 +49,11 @@ class Namespace:
                 start_new_session=True)
 
     def proc(self, path):
-        """A file under /proc/net as it is inside."""
+        """Reads a file under /proc/net inside the namespace."""
         return f"/proc/{self._ip.pid}/net/{path}"
 
     def listens(self, port):
-        """Whether something listens on this TCP port."""
+        """Returns whether something listens on this TCP port."""
         for family in ("tcp", "tcp6"):
             with open(self.proc(family)) as file:
                 for line in file.readlines()[1:]:
@@ -68,7 +68,7 @@ class Namespace:
         remove(self.name)
 
     def inside(self, command):
-        """The command that runs this one in the namespace."""
+        """Returns the command that runs another one in the namespace."""
         return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
 
 

@@ -25,7 +25,7 @@ def flows(table, port):
     with open(table) as file:
         for line in file:
             if " ESTABLISHED " in line and f" dport={port} " in line:
-                # What the client sent comes first, before the translated answer.
+                # The client's direction comes first, then the translated answer.
                 fields = {}
                 for word in line.split():
                     key, is_field, value = word.partition("=")

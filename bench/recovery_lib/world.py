@@ -157,7 +157,7 @@ class World:
 # Answers to the client are matched after their addresses were translated back, so a flow has the
 # same name both ways. Packets are dropped where they are forwarded: a drop in a sender's own output
 # hook would tell the sender so. Of a flow that is reset, the next packet that goes the stream's way
-# becomes a RST for its receiver, and whoever sends another one is answered with a RST.
+# becomes a RST for its receiver, and each later packet is answered with a RST.
 RULES = """
 table ip world {
   set drops       { type ipv4_addr . inet_service; }

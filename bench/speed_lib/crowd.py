@@ -1,4 +1,4 @@
-"""Very many idle sessions at once, over as few tunnels as take them."""
+"""Very many idle sessions at once, over as few tunnels as possible."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ MOST_TUNNELS = 16
 
 @contextlib.contextmanager
 def gather(world, key, count, once_started=lambda _subject: None):
-    """A subject with so many idle sessions, and the clients that hold them.
+    """A subject with this many idle sessions, and the clients that hold them.
 
     If one tunnel of etcp's does not take them all, the subject starts anew with more of them.
     """
@@ -33,13 +33,13 @@ def gather(world, key, count, once_started=lambda _subject: None):
 
 
 def addresses(subject):
-    """Where to connect: a place for each tunnel."""
+    """Returns the addresses to connect to, one for each tunnel."""
     return getattr(subject, "addresses", [subject.address])
 
 
 @contextlib.contextmanager
 def clients_of(subject, count):
-    """Clients that open so many sessions, evenly over the subject's addresses."""
+    """Starts clients that open this many sessions, evenly over the subject's addresses."""
     places = addresses(subject)
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(load.running(

@@ -92,14 +92,14 @@ sslVersionMin = TLSv1.3
 
 
 class Rathole(Subject):
-    """Its server is beside the client here: it listens there and takes what the other end dials."""
+    """rathole. Its server runs on the client's side here, where the other end dials it."""
 
     key, title = "rathole", "rathole TLS"
     programs = ("rathole",)
     is_light = False
 
     def start_far(self):
-        """The one that is dialled comes first, and that is the one beside the client."""
+        """Starts the end that is dialled first: the one on the client's side."""
         self._control_port = self.port()
         self.launch("near", "near", self._command("near", RATHOLE_NEAR))
         self.await_listener(self.world.client, self._control_port)
@@ -146,7 +146,7 @@ nodelay = true
 
 
 class Etcp(Subject):
-    """One sproxy, and as many cproxies as there are to be tunnels."""
+    """One sproxy, and one cproxy for each tunnel."""
 
     key, title = "etcp", "etcp"
     programs = ("etcp",)
@@ -186,13 +186,13 @@ class Etcp(Subject):
             "--carriers", self._carriers])
 
     def await_carriers(self):
-        """Waits until every cproxy has all its carriers: the last of each says so."""
+        """Waits until the log of every cproxy reports its last carrier."""
         last = f"carrier {self._carriers} of {self._carriers} "
         if self._carriers > 1 and not stop.until(
                 lambda: self.cproxy_log().count(last) == self._tunnels, CARRIERS_WITHIN):
             raise load.Failed(f"{self.title}: not all carriers are there\n{self.logs()}")
 
     def cproxy_log(self):
-        """What all its cproxies have said."""
+        """Returns the logs of all cproxies."""
         return "".join((self.world.folder / f"{name}.log").read_text(errors="replace")
                        for name in self._logs if "cproxy" in name)

@@ -1,4 +1,4 @@
-"""The load generator's modes, as calls: each returns what it measured."""
+"""The modes of the load generator, as functions that return the measured figures."""
 
 import contextlib
 import json
@@ -11,18 +11,18 @@ PATIENCE = 60
 
 
 class Failed(Exception):
-    """A path did not do what every path has to do; says which, and what its programs said."""
+    """A path failed. The text names it, and has the output of its programs."""
 
 
 def run(subject, mode, *words, seconds=0):
-    """One mode to its end."""
+    """Runs one mode to its end."""
     with running(subject, mode, *words) as one:
         return one.result(seconds)
 
 
 @contextlib.contextmanager
 def running(subject, mode, *words, address=None):
-    """A mode that goes on while others do something."""
+    """Runs a mode beside other work."""
     one = Running(subject, mode, words, address or subject.address)
     try:
         yield one
@@ -31,7 +31,7 @@ def running(subject, mode, *words, address=None):
 
 
 class Running:
-    """A load generator at work."""
+    """A running load generator."""
 
     def __init__(self, subject, mode, words, address):
         self._subject, self._mode = subject, mode
@@ -43,19 +43,19 @@ class Running:
             stderr=subprocess.PIPE, text=True, start_new_session=True)
 
     def line(self):
-        """Its next line; the generator's own patience ends a wait that would be for ever."""
+        """Returns its next line. The generator's own time-out limits the wait."""
         if line := self.process.stdout.readline():
             return json.loads(line)
         raise self._failure()
 
     def ask(self):
-        """A line of stdin, and the answer."""
+        """Sends a line to its stdin, and returns the answer."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return self.line()
 
     def result(self, seconds):
-        """The last line, once it has ended."""
+        """Waits for its end, and returns its last line."""
         try:
             output, errors = self.process.communicate(timeout=seconds + PATIENCE)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The pictures: groups of bars, a bar for each subject, and every sample a dot on it."""
+"""The pictures: groups of bars, one bar for each subject, with a dot for every sample."""
 
 import math
 
@@ -26,7 +26,7 @@ STYLE = """
 
 
 class Chart:
-    """One picture: figures of a section side by side."""
+    """Draws one picture: figures of a section side by side."""
 
     def __init__(self, title, unit, is_logarithmic=False, factor=1):
         self.title, self.unit = title, unit
@@ -34,7 +34,7 @@ class Chart:
         self._groups = []
 
     def group(self, label, results, section, name, subjects):
-        """The bars of one figure; nothing where it was not measured."""
+        """Draws the bars of one figure. There is none where it was not measured."""
         bars = [(key, [value * self._factor for value in samples],
                  results.median(section, key, name) * self._factor)
                 for key in subjects if (samples := results.samples(section, key, name))]

@@ -20,7 +20,7 @@ def family(pid):
 
 
 def cpu_seconds(pids):
-    """CPU time of processes, their descendants, and those of them that have ended."""
+    """Returns the CPU time of processes and their descendants, including those that have ended."""
     spent = 0
     for pid in pids:
         for member in family(pid):
@@ -30,13 +30,13 @@ def cpu_seconds(pids):
 
 
 def pss(pids):
-    """KB that processes and their descendants hold; what several share is divided among them."""
+    """Returns the KB that processes and their descendants hold. Shared memory is divided among them."""
     return sum(_field(f"/proc/{member}/smaps_rollup", "Pss:")
                for pid in pids for member in family(pid))
 
 
 def rss(pids):
-    """KB that are resident for processes and their descendants, shared or not."""
+    """Returns the KB that are resident for processes and their descendants, shared or not."""
     return sum(_field(f"/proc/{member}/status", "VmRSS:")
                for pid in pids for member in family(pid))
 

@@ -37,7 +37,7 @@ def write(run):
 
 
 def kept(run):
-    """Says what was not measured in this run."""
+    """Returns which sections were not measured in this run."""
     if not run.kept:
         return "Everything was measured in one run."
     return (f"These were measured in an earlier run of the same etcp: {', '.join(run.kept)}."
@@ -53,14 +53,14 @@ def wanted_table(results):
 
 
 def missed(results):
-    """The reasons why a subject has a dash in the tables."""
+    """Returns the reasons why a subject has a dash in the tables."""
     lines = [f"- section {section}, {times} times: {words}"
              for (section, _, words), times in results.failures.items()]
     return "\n".join(["Not measured:", "", *lines]) if lines else ""
 
 
 def picture(out, name, chart):
-    """The reference to a picture that is written beside the page, if there is something on it."""
+    """Returns the reference to a picture that is written beside the page, unless it is empty."""
     svg = chart.svg()
     if svg is None:
         return ""

@@ -1,4 +1,4 @@
-"""Every sample of a run, and what they come to."""
+"""All samples of a run, and their medians."""
 
 import json
 import statistics
@@ -18,12 +18,12 @@ class Results:
             self._samples.setdefault((section, subject, name), []).append(value)
 
     def fail(self, section, subject, words):
-        """Counts what a subject did not do; the first line of the words says what."""
+        """Counts a failure of a subject. The first line of the text describes it."""
         failure = (section, subject, words.strip().splitlines()[0])
         self.failures[failure] = self.failures.get(failure, 0) + 1
 
     def median(self, section, subject, name):
-        """The median, or nothing if it was not measured."""
+        """Returns the median, or nothing if it was not measured."""
         samples = self._samples.get((section, subject, name))
         return statistics.median(samples) if samples else None
 
@@ -31,24 +31,24 @@ class Results:
         return self._samples.get((section, subject, name), [])
 
     def subjects(self, section, *names):
-        """Who has one of these figures, or any, in the order of the tables."""
+        """Returns the subjects that have one of these figures, or any, in the order of the tables."""
         return [key for key in SUBJECTS
                 if any(where == section and subject == key and (not names or name in names)
                        for where, subject, name in self._samples)]
 
     def ratio(self, section, subject, other, name):
-        """A median as a part of another subject's."""
+        """Returns a median as a part of another subject's."""
         mine, theirs = (self.median(section, key, name) for key in (subject, other))
         return mine / theirs if mine is not None and theirs else None
 
     def take(self, other, sections):
-        """Takes over what another run has of these sections; returns those of which it has some."""
+        """Adds the samples of another run for these sections. Returns the sections that it has."""
         taken = {key: value for key, value in other._samples.items() if key[0] in sections}
         self._samples.update(taken)
         return sorted({section for section, _, _ in taken})
 
     def save(self, path, digest):
-        """Keeps all samples, with the digest of the etcp that was measured."""
+        """Stores all samples, with the digest of the etcp that was measured."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"etcp": digest, "samples": [
             {"section": section, "subject": subject, "figure": name, "samples": samples}
@@ -56,7 +56,7 @@ class Results:
 
     @classmethod
     def load(cls, path, digest):
-        """The samples of a run of this etcp; ValueError if it was another one."""
+        """Returns the samples of a run of this etcp. Raises ValueError if it was another one."""
         saved, results = json.loads(path.read_text()), cls()
         if saved["etcp"] != digest:
             raise ValueError(f"{path} is of another etcp")

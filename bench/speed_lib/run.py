@@ -1,4 +1,4 @@
-"""What all sections have: options, tools, results, and how they say where they are."""
+"""The common parts of all sections: options, tools, results, and reports of progress."""
 
 import contextlib
 import sys
@@ -19,21 +19,21 @@ class Run:
         self.kept = []  # titles of sections that an earlier run has measured
 
     def chosen(self, *keys):
-        """Those of these subjects that take part; of all, if none are named."""
+        """Returns which of these subjects take part. Without names: which of all."""
         return [key for key in keys or SUBJECTS if key in self.options.subjects]
 
     def size(self, usual, quick):
-        """An amount: of a whole run, or of a quick one."""
+        """Returns an amount: that of a whole run, or of a quick one."""
         return quick if self.options.quick else usual
 
     def rounds(self, most=None, least=1):
-        """So many rounds, within what a section has time for or needs."""
+        """Returns the number of rounds, within what a section has time for or needs."""
         count = max(self.options.rounds, least if not self.options.quick else 1)
         return min(count, most) if most else count
 
     def turns(self, subjects, rounds, what):
-        """Every subject in every round, another one first each time: a machine that is slow for a
-        while is slow for all."""
+        """Yields every subject in every round, starting with another one each time, so that a machine
+        that is slow for a while is slow for all."""
         for number in range(rounds):
             self.say(f"{what}: round {number + 1} of {rounds}")
             turn = number % max(1, len(subjects))
@@ -41,7 +41,7 @@ class Run:
 
     @contextlib.contextmanager
     def attempt(self, section, subject):
-        """What fails in here is told at the end, and the rest goes on, unless the run ends."""
+        """Records a failure of the body, which is reported at the end. The run continues."""
         stop.sleep(0)
         try:
             yield
@@ -52,7 +52,7 @@ class Run:
             self.say(f"{subject} failed: {error}")
 
     def start_all(self, section, world, keys):
-        """The subjects that come up, by key."""
+        """Starts these subjects. Returns those that work, by key."""
         started = {}
         for key in keys:
             with self.attempt(section, key):

@@ -82,7 +82,7 @@ def values(results, section, key, unit, *names, factor=1):
 
 
 def far_paths(results):
-    """What etcp gets of direct TCP's rate, for each path."""
+    """Returns etcp's part of direct TCP's rate, for each path."""
     lines = head("RTT", "loss", *paths.CONGESTION)
     for rtt in paths.RTTS:
         for loss in paths.LOSSES:
@@ -115,7 +115,8 @@ def beside_bulk(results):
 
 
 def several_carriers(results):
-    """What several carriers give, for each loss; rates also as a part of one carrier's."""
+    """Returns the gain of several carriers, for each loss. Rates are also given as a part of one
+    carrier's."""
     lines = head("loss", "carriers", *(f"{congestion}: {what}" for congestion in carriers.CONGESTION
                                        for what in ("bulk", "beside keystrokes", "echo p50 / p99")))
     for loss in carriers.LOSSES:

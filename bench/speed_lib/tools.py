@@ -1,4 +1,4 @@
-"""The programs that take part: installed, built, and copied: later builds disturb nothing."""
+"""The programs that take part: installed or built, and copied, so that later builds do not matter."""
 
 import functools
 import hashlib
@@ -52,7 +52,7 @@ class Tools:
 
     @functools.cached_property
     def versions(self):
-        """What took part, in a sentence."""
+        """Describes the programs in a sentence."""
         said = [first_line([self.etcp, "--version"]), first_line(["haproxy", "-v"]).split(" -")[0],
                 first_line(["socat", "-V"], 1).split(" on ")[0], first_line(["ssh", "-V"]),
                 first_line(["stunnel4", "-version"], 1).split(" on ")[0]]

@@ -80,7 +80,7 @@ pub struct SendingState {
     pub end: u64,
     /// The limit of this session that the peer advertised.
     pub limit: u64,
-    /// Cost of data that were dropped, and that the peer holds still.
+    /// Cost of data that were dropped and that the peer still holds.
     pub dropped: u64,
     /// How this direction ends.
     pub phase: SendPhase,

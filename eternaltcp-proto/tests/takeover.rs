@@ -92,7 +92,7 @@ fn when_the_lead_ends_a_joined_carrier_takes_over_and_the_others_stay() {
     assert_eq!(pair.server.tunnel.joined_count(), 2);
     assert_eq!(pair.say(Client, second).len(), 0, "no data before it has joined again");
     assert!([first.client, second.client].map(Some).contains(&pair.client.tunnel.successor()));
-    // What was sent before is still on its way.
+    // Packets that were sent before are still on their way.
     let (_, before) = lost.remove(0);
     pair.give_beside(Server, first, before).unwrap();
     pair.take_over(first);
@@ -191,7 +191,7 @@ fn a_join_that_overtakes_its_attach_is_answered_after_it() {
     pair.check_usable();
 }
 
-/// [JOIN-8] [JOIN-9] The first that takes over dies, too. What is late of its attach changes nothing.
+/// [JOIN-8] [JOIN-9] The first that takes over dies, too. Late packets of its attach change nothing.
 #[test]
 fn a_request_that_a_later_one_has_overtaken_ends_its_carrier_and_nothing_else() {
     let (mut pair, id, [first, second]) = two_joined();

@@ -59,7 +59,7 @@ mod linux {
             i32::from(&text != b"alive" || rest != [numbers[0]])
         });
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
-        // What that one has closed is closed.
+        // A descriptor that the worker has closed is closed.
         let worker = spawn(&holding, |mut inherited| inherited.take_rest().count() as i32);
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
     }

@@ -1,4 +1,4 @@
-//! What the core does for every packet: the sender's queue, the decoder and the scheduler.
+//! The work of the core for every packet: the sender's queue, the decoder and the scheduler.
 
 #![allow(missing_docs, reason = "criterion's macros generate public functions without them")]
 
@@ -9,7 +9,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use eternaltcp_proto::bench::{Lanes, Sender, decode, encode};
 use eternaltcp_proto::{MAX_PAYLOAD, READ_SIZE};
 
-/// What one read of an application's socket returns: a keystroke, a line, and bulk.
+/// Lengths of one read of an application's socket: a keystroke, a line, and bulk.
 const READS: [usize; 3] = [1, 512, READ_SIZE];
 
 /// Reads in each round.

@@ -7,5 +7,5 @@ SECTIONS = {"a": bulk, "b": echo, "c": rate, "d": memory, "e": paths, "f": besid
 
 
 def title(section):
-    """What a section is about, in a few words."""
+    """Returns the subject of a section, in a few words."""
     return section.__doc__.splitlines()[0].partition(":")[0].rstrip(".").lower()

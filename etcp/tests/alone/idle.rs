@@ -85,7 +85,7 @@ fn a_thousand_idle_sessions_cost_little_memory_and_no_time() {
         tell(&format!("{name} holds {} bytes for an idle session", cost()));
     }
     let (then, times) = (Instant::now(), setting.processor_times());
-    // The measured time, not a wait.
+    // This sleep is the measured time. It waits for nothing.
     std::thread::sleep(MEASURED);
     setting.check_idle(times, then.elapsed(), "for a thousand idle sessions");
     drop(sessions);

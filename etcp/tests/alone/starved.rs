@@ -29,7 +29,7 @@ fn starved_proxies_go_on_and_do_not_take_their_own_delay_for_death() {
     }
     let hogs: Vec<_> = (0..HOGS).map(|n| hog(n, &journey.world, &hogs_folder)).collect();
     let before = journey.streams.received();
-    // The fault, not a wait.
+    // This sleep is the fault. It waits for nothing.
     std::thread::sleep(STARVED);
     let during = journey.streams.received();
     drop(hogs);

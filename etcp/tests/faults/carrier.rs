@@ -115,7 +115,7 @@ fn a_way_on_which_no_carrier_ever_attaches_is_tried_at_a_bounded_rate() {
         // Less than a handshake, so every carrier dies in it.
         middlebox.set(Habit::Bytes(100, RESET));
         let before = middlebox.seen();
-        // The observed time, not a wait.
+        // This sleep is the observed time. It waits for nothing.
         std::thread::sleep(WATCHED);
         let tries = middlebox.seen() - before;
         tell(&format!("{tries} tries in {WATCHED:?}"));

@@ -35,7 +35,7 @@ fn a_local_address_that_goes_is_replaced_by_the_next_one_of_its_uplink() {
     for host in ["7", "8"] {
         journey.survive(&format!("address removed, next one ends in .{host}"), |journey| {
             journey.world.remove_uplink(1);
-            // The fault, not a wait.
+            // This sleep is the fault. It waits for nothing.
             std::thread::sleep(NOWHERE);
             journey.world.add_uplink_as(1, host);
         });
@@ -69,7 +69,7 @@ fn a_path_that_is_dead_while_nothing_else_is_there_is_waited_for() {
     for direction in [Direction::Both, Direction::ToServer, Direction::ToClient] {
         journey.survive(&format!("{OUTAGE:?} of a path dead {direction:?}"), |journey| {
             journey.world.router.blackhole(direction);
-            // The fault, not a wait.
+            // This sleep is the fault. It waits for nothing.
             std::thread::sleep(OUTAGE);
             journey.world.router.lift_blackhole();
         });

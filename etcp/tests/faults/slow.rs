@@ -23,7 +23,7 @@ fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
     let journey = Journey::at(Rate::BRISK, world, |launch| launch);
     journey.world.link().set(&["rate=1mbit", "queue=3s"]);
     let (start, before) = (Instant::now(), journey.streams.received());
-    // The observed time, not a wait.
+    // This sleep is the observed time. It waits for nothing.
     std::thread::sleep(WATCHED);
     let pause = journey.streams.go_on("the narrow link");
     let moved = journey.streams.received().into_iter().zip(before).map(|(now, then)| now - then);

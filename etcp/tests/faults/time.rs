@@ -19,7 +19,7 @@ const STOP: Duration = Duration::from_secs(30);
 fn sleep(journey: &Journey, length: Duration) {
     journey.pair.cproxy.pause();
     journey.world.router.blackhole(Direction::Both);
-    // The fault, not a wait.
+    // This sleep is the fault. It waits for nothing.
     std::thread::sleep(length);
     journey.world.router.lift_blackhole();
     journey.pair.cproxy.resume();
@@ -61,7 +61,7 @@ fn a_client_that_sleeps_for_a_minute_goes_on_though_server_and_nat_have_given_it
 fn stand_still(stops: impl Fn(&Journey) -> &etcp_testkit::Process) {
     let journey = Journey::new();
     stops(&journey).pause();
-    // The fault, not a wait.
+    // This sleep is the fault. It waits for nothing.
     std::thread::sleep(STOP);
     stops(&journey).resume();
     let pause = journey.streams.reach("a stop of 30 s", 256 * 1024);

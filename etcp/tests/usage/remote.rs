@@ -200,7 +200,7 @@ fn a_client_that_was_killed_and_started_again_has_its_listener_at_once_and_nobod
     let address = listening(&mut first.program, 1);
     let (stop, tries) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // Connects all the time: at no moment is there no listener.
+        // Connects all the time: there is a listener at every moment.
         let prober = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 TcpStream::connect(address).expect("somebody listens");

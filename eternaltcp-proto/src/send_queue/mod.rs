@@ -326,8 +326,8 @@ impl SendQueue {
             }
         }
         if !self.numbered.reaches(received) {
-            // What stands between the two was dropped, and will not come: what is left
-            // follows where the peer goes on. It may have received more before, and have
+            // The packets between the two were dropped and will not be sent: the remaining ones
+            // follow where the peer continues. It may have received more before, and have
             // forgotten it since.
             self.numbered.renumber(received);
         }

@@ -70,7 +70,7 @@ fn an_old_report_does_not_lengthen_the_wait() {
     let first = (Duration::from_millis(300), Duration::from_millis(150));
     doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
     doubt.handle_sent(at(10_000));
-    assert_eq!(doubt.poll_timeout(), Some(at(10_600)), "the variance of then is asked again");
+    assert_eq!(doubt.poll_timeout(), Some(at(10_600)), "the old variance is used again");
     doubt.handle_report(at(10_600), report(300, Some(600)));
     assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
 

@@ -40,7 +40,7 @@ pub(super) struct Carrier {
     pub(super) request: Option<Box<PartialRequest>>,
 }
 
-/// What a carrier is to its tunnel.
+/// The stage of a carrier.
 #[derive(Debug)]
 pub(super) enum CarrierStage {
     /// The client has asked for it to be bound, and the server's answer is not complete.

@@ -41,7 +41,7 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Counts the descriptors that are open now. To be called before the first worker is started.
+    /// Counts the descriptors that are open now. Call it before the first worker is started.
     ///
     /// # Errors
     /// There is no `/proc`.

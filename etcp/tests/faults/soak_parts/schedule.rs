@@ -114,7 +114,7 @@ impl Schedule {
             }
             None => strike(act, fleet, length, &mut self.random),
         }
-        // The pause between faults, not a wait: some strike before everything works again.
+        // This sleep is the pause between faults. It waits for nothing: some strike before everything works again.
         std::thread::sleep(Duration::from_millis(self.random.magnitude(100..4000)));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-/// What the relay does to a session.
+/// A change that the relay makes to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TamperKind {
     None,

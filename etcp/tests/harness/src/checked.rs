@@ -100,7 +100,7 @@ pub fn send_at(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool, rate: Ra
         pattern.fill(sent, &mut buffer[..length]);
         (&*stream).write_all(&buffer[..length]).expect("the stream goes on");
         sent += length as u64;
-        // The rate, not a wait.
+        // This sleep sets the rate. It waits for nothing.
         std::thread::sleep(rate.pause);
     }
     stream.shutdown(Shutdown::Write).expect("the stream ends in order");

@@ -14,7 +14,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespace, its loopback up.
+    /// Creates the namespace, with its loopback up.
     pub fn create(name: String) -> Self {
         let status = Command::new("ip").args(["netns", "add", &name]).status();
         assert!(status.expect("ip runs").success(), "cannot make the namespace {name}");

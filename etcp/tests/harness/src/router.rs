@@ -83,7 +83,7 @@ impl Router {
     /// that ended silently stay, because nothing passes on them.
     pub fn lose_tables_for(&self, length: Duration) {
         self.drop_unknown();
-        // The duration of the fault, not a wait.
+        // This sleep is the duration of the fault. It waits for nothing.
         std::thread::sleep(length);
         self.keep_tables();
     }

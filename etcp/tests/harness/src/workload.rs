@@ -209,7 +209,7 @@ impl Half {
             self.pattern.fill(sent, &mut buffer[..most]);
             stream.write_all(&buffer[..most]).map_err(|error| error.kind())?;
             sent += most as u64;
-            // The rate, not a wait.
+            // This sleep sets the rate. It waits for nothing.
             std::thread::sleep(self.pause);
         }
         stream.flush().map_err(|error| error.kind())

@@ -1,4 +1,4 @@
-//! What ssh's configuration says of keys and servers.
+//! Keys and servers of ssh's configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

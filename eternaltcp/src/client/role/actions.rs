@@ -1,4 +1,4 @@
-//! What a client's role has decided.
+//! The decisions of a client's role.
 
 use std::collections::VecDeque;
 

@@ -34,7 +34,7 @@ const READS: usize = 2;
 /// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
 const SHUT: u32 = 536;
 
-/// What is sent on a carrier.
+/// The source of packets for a carrier.
 pub(crate) trait Source {
     /// Returns the next packet.
     fn next(&mut self, now: Time) -> Option<Transmit>;

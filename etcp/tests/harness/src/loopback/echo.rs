@@ -121,7 +121,7 @@ fn go_round(mut stream: TcpStream, rounds: &AtomicU64, stop: &AtomicBool) -> Opt
         pattern.check(offset, &buffer);
         offset += BLOCK as u64;
         rounds.fetch_add(1, Ordering::Relaxed);
-        // The rate, not a wait: an interactive session, not a bulk transfer.
+        // This sleep sets the rate, that of an interactive session. It waits for nothing.
         std::thread::sleep(Duration::from_millis(5));
     }
     None
