@@ -20,7 +20,7 @@ class Subject:
 
     key = title = ""
     load_flags = ()
-    # The files of it that a user needs.
+    # The files that a user of it needs.
     programs = ()
     descriptors_each = 1
     # Whether a session is a process or a thread, so that twenty thousand would be too many.

@@ -24,7 +24,7 @@ static CHANGED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 /// Asks for a passphrase, as ssh does. Returns `None` if there is no way to ask.
 ///
 /// # Errors
-/// When the terminal or the program fails, or its user cancels.
+/// The terminal or the program fails, or its user cancels.
 pub(crate) fn ask(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
     let require = env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
     let has_screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| env::var_os(name).is_some());

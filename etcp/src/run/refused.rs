@@ -14,7 +14,7 @@ use rustix::net::{
 };
 use tracing::{debug, warn};
 
-/// The log's number in the program's namespace.
+/// The number of the netfilter log group in the program's namespace.
 pub(super) const GROUP: u16 = 1;
 
 /// Destinations that get a log line each; further ones are not reported.

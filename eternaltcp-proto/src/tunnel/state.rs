@@ -46,12 +46,12 @@ impl Tunnel {
         (self.state(), sessions.collect())
     }
 
-    /// Makes a tunnel of its state: it goes on, detached, and its next attach has an epoch above
-    /// all that were used before. Limits that were advertised to the peer stay valid, whatever
+    /// Creates a tunnel from its state. It is detached, and its next attach has an epoch above all
+    /// earlier ones. Limits that were advertised to the peer stay valid, whatever
     /// `config` says.
     ///
     /// # Errors
-    /// When something does not fit together.
+    /// The parts of the state do not fit together.
     pub fn restore(
         config: Config,
         state: TunnelState,

@@ -22,7 +22,7 @@ impl NetworkWatch {
     /// Starts to watch. Needs a tokio runtime.
     ///
     /// # Errors
-    /// If the system does not list its interfaces.
+    /// The system does not list its interfaces.
     pub fn new() -> io::Result<Self> {
         let mut ticks = interval(PAUSE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

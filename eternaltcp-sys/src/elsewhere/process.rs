@@ -23,7 +23,7 @@ pub fn release_memory() {}
 /// Keeps the kernel from writing this process's memory to a file (core(5)).
 ///
 /// # Errors
-/// If the system refuses it.
+/// The system refuses it.
 pub fn hide_memory() -> io::Result<()> {
     let maximum = getrlimit(Resource::Core).maximum;
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)

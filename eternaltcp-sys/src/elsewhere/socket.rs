@@ -30,7 +30,7 @@ pub fn unsent(_: BorrowedFd<'_>) -> io::Result<usize> {
 /// Makes a socket that is not connected use one interface.
 ///
 /// # Errors
-/// If there is no such interface now, or the system cannot do it.
+/// There is no such interface now, or the system cannot do it.
 pub fn bind_to_device(socket: &Socket, interface: &str) -> io::Result<()> {
     let index = std::num::NonZeroU32::new(interface_index(interface)?);
     bind_to_index(socket, index)

@@ -10,7 +10,7 @@ const MAX: usize = 3;
 
 const PORT: u16 = 53;
 
-/// Returns this machine's resolvers by the current file, the first one first; at least one.
+/// Returns this machine's resolvers in the order of the current file; there is at least one.
 pub(super) async fn resolvers() -> Vec<SocketAddr> {
     // Without the file the system queries this machine itself.
     parse(

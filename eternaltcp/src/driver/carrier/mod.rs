@@ -39,11 +39,11 @@ pub(crate) trait Source {
     /// Returns the next packet.
     fn next(&mut self, now: Time) -> Option<Transmit>;
 
-    /// Keeps what the packets say. Called before any of them is sent.
+    /// Stores the state that the packets reveal. It is called before any of them is sent.
     fn commit(&mut self) -> Committed;
 }
 
-/// Packets of which nothing is to be kept.
+/// Packets whose state is not stored.
 struct OfNoTunnel<F>(F);
 
 impl<F: FnMut(Time) -> Option<Transmit>> Source for OfNoTunnel<F> {
