@@ -74,8 +74,9 @@ fn a_limit_raised_before_the_answer_is_advertised_after_it() {
     deliver_all(&mut client, id);
     let answer = answer(&mut server, request);
     client.lead_input(NOW, answer).unwrap();
-    let told = transmits(&mut client).into_iter().find(|t| t.header.kind == Kind::Limit).unwrap();
-    assert_eq!(told.payload[..], (2 * LIMIT).to_le_bytes());
+    let advertised =
+        transmits(&mut client).into_iter().find(|t| t.header.kind == Kind::Limit).unwrap();
+    assert_eq!(advertised.payload[..], (2 * LIMIT).to_le_bytes());
 }
 
 #[test]

@@ -60,8 +60,8 @@ fn a_peer_that_gives_up_early_hears_three_times_as_often() {
 /// [LIVE-6]
 #[test]
 fn no_peer_causes_heartbeats_more_often_than_every_100_ms() {
-    for told in [0, 1, 299].map(Duration::from_millis) {
-        let hasty = Config { dead_after: told, ..Config::default() };
+    for dead_after in [0, 1, 299].map(Duration::from_millis) {
+        let hasty = Config { dead_after, ..Config::default() };
         let mut pair = TestPair::with(hasty, Config::default());
         pair.attach();
         pair.drive();
@@ -74,7 +74,7 @@ fn no_peer_causes_heartbeats_more_often_than_every_100_ms() {
             pair.server.tunnel.handle_timeout(at);
             beats += transmits(&mut pair.server.tunnel, at).len();
         }
-        assert!((15..=20).contains(&beats), "{beats} in 2 s for {told:?}");
+        assert!((15..=20).contains(&beats), "{beats} in 2 s for {dead_after:?}");
     }
 }
 

@@ -114,13 +114,13 @@ fn run(options: &Options, begun: Instant) -> Tally {
             });
         }
         drop(running);
-        let mut told = 0;
+        let mut reported = 0;
         while finished.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             let tally = campaign.tally();
-            for (seed, message) in &tally.failures[told..] {
+            for (seed, message) in &tally.failures[reported..] {
                 println!("seed {seed}: {message}");
             }
-            told = tally.failures.len();
+            reported = tally.failures.len();
             println!("{}", progress(&tally, options, begun));
         }
     });

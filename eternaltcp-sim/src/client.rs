@@ -71,8 +71,8 @@ impl SimClient {
 
     /// Performs the actions that are due.
     pub(crate) fn handle_timeout(&mut self, env: &mut Env) {
-        let news = self.end.handle_timeout(env);
-        self.handle_news(env, news);
+        let events = self.end.handle_timeout(env);
+        self.handle_events(env, events);
         self.joining.handle_timeout(env, &mut self.end, &mut self.next_link);
         if let Some(taken) = self.spare.handle_timeout(env, &self.end, &mut self.next_link) {
             self.handle_taken(env, taken);
@@ -100,8 +100,8 @@ impl SimClient {
                 if self.end.lead() == Some(id) {
                     env.history.note(env.now, Happening::Heard);
                 }
-                let news = self.end.handle_bytes(env, id, bytes);
-                self.handle_news(env, news);
+                let events = self.end.handle_bytes(env, id, bytes);
+                self.handle_events(env, events);
             }
             Incoming::Closed => {
                 let was_carried = self.end.tunnel.lead().is_some();
@@ -116,8 +116,8 @@ impl SimClient {
 
     /// Drains the tunnel's outputs.
     pub(crate) fn pump(&mut self, env: &mut Env) {
-        let news = self.end.pump(env);
-        self.handle_news(env, news);
+        let events = self.end.pump(env);
+        self.handle_events(env, events);
     }
 
     /// Changes the network; the old path may still work.
@@ -220,8 +220,8 @@ impl SimClient {
     /// Handles a finished handshake: the moment to decide whether to leave the first carrier.
     fn handle_ready(&mut self, env: &mut Env, id: DialId) {
         self.end.report_path(env);
-        let news = self.end.pump(env);
-        self.handle_news(env, news);
+        let events = self.end.pump(env);
+        self.handle_events(env, events);
         let is_doubted = self.end.tunnel.suspicion().is_some();
         let is_wanted = self.failover.handle_ready(env.now, id);
         let dial = self.dials.remove(&id);
@@ -286,8 +286,8 @@ impl SimClient {
         self.pump(env);
     }
 
-    fn handle_news(&mut self, env: &mut Env, news: Vec<Event>) {
-        for event in news {
+    fn handle_events(&mut self, env: &mut Env, events: Vec<Event>) {
+        for event in events {
             note!(env, "the client is told: {event:?}");
             let now = env.now;
             match event {

@@ -118,7 +118,7 @@ impl SimEnd {
         link: LinkId,
         mut bytes: Bytes,
     ) -> Vec<Event> {
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         while !bytes.is_empty() {
             // Earlier input may have ended the carrier.
             let Some(carrier) = self.carrier(link) else { break };
@@ -132,9 +132,9 @@ impl SimEnd {
             if self.tunnel.lead() != lead {
                 self.mark_replay();
             }
-            news.extend(self.pump(env));
+            events.extend(self.pump(env));
         }
-        news
+        events
     }
 
     /// Handles the loss of a link.
@@ -236,17 +236,17 @@ impl SimEnd {
         if env.compacts && env.rng.chance(2) {
             self.compact(env);
         }
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         loop {
             while let Some(event) = self.tunnel.poll_event() {
                 match event {
                     Event::Dirty(id) => self.serve(env, id),
                     Event::Opened(id) => self.handle_opened(env, id),
-                    other => news.push(other),
+                    other => events.push(other),
                 }
             }
             if !self.transmit(env) {
-                return news;
+                return events;
             }
         }
     }

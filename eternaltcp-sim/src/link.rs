@@ -71,7 +71,7 @@ impl SimLink {
         if !self.is_open[side] || self.is_retired[side] {
             return 0;
         }
-        self.settle(side, now);
+        self.advance(side, now);
         self.path.buffer.saturating_sub(self.held(side))
     }
 
@@ -94,7 +94,7 @@ impl SimLink {
     /// Writes all bytes. Returns the number of bytes before the cut, if the link is cut within
     /// them.
     pub(crate) fn write(&mut self, side: Side, now: Time, mut bytes: Bytes) -> Option<usize> {
-        self.settle(side, now);
+        self.advance(side, now);
         let wait_back = self.pipes[other(side)].wait(now);
         let pipe = &mut self.pipes[side];
         pipe.unread += bytes.len();
@@ -143,7 +143,7 @@ impl SimLink {
     /// Returns the state of an end's written data as its own machine knows it. Answers come from
     /// the other machine, whatever the program there does.
     pub(crate) fn report(&mut self, side: Side, now: Time) -> PathReport {
-        self.settle(side, now);
+        self.advance(side, now);
         let pipe = &self.pipes[side];
         // Data that arrive out of order are answered too, though not acknowledged.
         let later = (pipe.answered..pipe.segments.len())
@@ -163,7 +163,7 @@ impl SimLink {
     }
 
     /// Advances the knowledge of the writer's machine to the current time.
-    fn settle(&mut self, side: Side, now: Time) {
+    fn advance(&mut self, side: Side, now: Time) {
         while let Some(at) = self.answer(side, self.pipes[side].answered).filter(|at| *at <= now) {
             let pipe = &mut self.pipes[side];
             pipe.heard = pipe.heard.max(at);
@@ -232,7 +232,7 @@ impl SimLink {
 
     /// Loses all data of `side` from now on, including data in flight.
     pub(crate) fn silence(&mut self, side: Side, now: Time) {
-        BOTH.into_iter().for_each(|side| self.settle(side, now));
+        BOTH.into_iter().for_each(|side| self.advance(side, now));
         let pipe = &mut self.pipes[side];
         pipe.silent_at.get_or_insert(now);
         pipe.broken_at.get_or_insert(now);
@@ -248,7 +248,7 @@ impl SimLink {
 
     /// Delays all data of `side` until `until`.
     pub(crate) fn stall(&mut self, side: Side, now: Time, until: Time) {
-        BOTH.into_iter().for_each(|side| self.settle(side, now));
+        BOTH.into_iter().for_each(|side| self.advance(side, now));
         self.pipes[side].stalled_until = until;
     }
 }

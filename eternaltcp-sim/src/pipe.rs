@@ -215,7 +215,7 @@ impl Pipe {
         };
         self.unread -= bytes.len();
         self.read += 1;
-        self.forget();
+        self.drop_done();
         Some(Incoming::Bytes(bytes))
     }
 
@@ -230,10 +230,10 @@ impl Pipe {
         }
         self.unanswered -= segment.length;
         self.answered += 1;
-        self.forget();
+        self.drop_done();
     }
 
-    fn forget(&mut self) {
+    fn drop_done(&mut self) {
         let done = self.read.min(self.answered);
         self.segments.drain(..done);
         (self.read, self.answered) = (self.read - done, self.answered - done);

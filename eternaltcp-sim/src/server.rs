@@ -52,8 +52,8 @@ impl SimServer {
         let is_known = self.end.as_ref().is_some_and(|(_, end)| end.carrier(id).is_some());
         match (incoming, &mut self.end) {
             (Incoming::Bytes(bytes), Some((_, end))) if is_known => {
-                let news = end.handle_bytes(env, id, bytes);
-                self.handle_news(env, news);
+                let events = end.handle_bytes(env, id, bytes);
+                self.handle_events(env, events);
             }
             (Incoming::Closed, Some((_, end))) if is_known => end.handle_lost(env, id),
             (Incoming::Bytes(bytes), _) => self.handle_stranger(env, id, bytes),
@@ -63,8 +63,8 @@ impl SimServer {
 
     /// Drains the tunnel's outputs.
     pub(crate) fn pump(&mut self, env: &mut Env) {
-        let news = self.end.as_mut().map(|(_, end)| end.pump(env)).unwrap_or_default();
-        self.handle_news(env, news);
+        let events = self.end.as_mut().map(|(_, end)| end.pump(env)).unwrap_or_default();
+        self.handle_events(env, events);
     }
 
     /// Returns when it has something to do by itself.
@@ -81,8 +81,8 @@ impl SimServer {
         for id in silent.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.hang_up(env, id);
         }
-        let news = self.end.as_mut().map(|(_, end)| end.handle_timeout(env)).unwrap_or_default();
-        self.handle_news(env, news);
+        let events = self.end.as_mut().map(|(_, end)| end.handle_timeout(env)).unwrap_or_default();
+        self.handle_events(env, events);
     }
 
     /// Sends the last granted request again: it must change nothing.
@@ -154,8 +154,8 @@ impl SimServer {
                 env.counters.joined += 1;
                 end.reconcile(env, false);
                 end.carriers.push((id, joined));
-                let news = end.handle_bytes(env, id, rest);
-                self.handle_news(env, news);
+                let events = end.handle_bytes(env, id, rest);
+                self.handle_events(env, events);
                 self.pump(env);
             }
             Err(_) => self.hang_up(env, id),
@@ -236,8 +236,8 @@ impl SimServer {
         }
     }
 
-    fn handle_news(&mut self, env: &mut Env, news: Vec<Event>) {
-        for event in news {
+    fn handle_events(&mut self, env: &mut Env, events: Vec<Event>) {
+        for event in events {
             note!(env, "the server is told: {event:?}");
             match event {
                 Event::Attached { .. } => {

@@ -226,8 +226,9 @@ impl World {
             let Some(end) = self.end(side) else { continue };
             let ids: Vec<_> = end.tunnel.session_ids().collect();
             let (held, limit) = (end.tunnel.held(), end.tunnel.config().tunnel_limit);
-            let told = end.tunnel.peer().map(|peer| peer.tunnel_limit);
-            text += &format!("\n{side:?}: {ids:?}, holds {held} of {limit}, was told {told:?}");
+            let peer_limit = end.tunnel.peer().map(|peer| peer.tunnel_limit);
+            text +=
+                &format!("\n{side:?}: {ids:?}, holds {held} of {limit}, knows of {peer_limit:?}");
         }
         for (index, pair) in self.env.model.pairs.iter().enumerate() {
             if !pair.is_over() {
@@ -298,11 +299,11 @@ impl World {
         let now = self.env.now;
         let ids: Vec<_> = self.env.links.keys().copied().collect();
         for id in ids {
-            let has_news = |env: &Env| {
+            let has_input = |env: &Env| {
                 let link = env.links.get(&id);
                 link.and_then(|link| link.next_arrival(side)).is_some_and(|at| at <= now)
             };
-            while has_news(&self.env) {
+            while has_input(&self.env) {
                 match side {
                     Side::Client => self.client.handle_link(&mut self.env, id),
                     Side::Server => self.server.handle_link(&mut self.env, id),

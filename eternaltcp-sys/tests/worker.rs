@@ -36,7 +36,7 @@ mod linux {
     }
 
     pub(crate) fn a_descriptor_outlives_the_worker_that_opened_it() {
-        let (mut told, mut tell) = UnixStream::pair().unwrap();
+        let (mut receiver, mut tell) = UnixStream::pair().unwrap();
         let holding = Holding::begin().unwrap();
         let worker = spawn(&holding, |_| {
             let (mut here, there) = UnixStream::pair().unwrap();
@@ -45,7 +45,7 @@ mod linux {
             sleep()
         });
         let mut numbers = [0; 2];
-        told.read_exact(&mut numbers).unwrap();
+        receiver.read_exact(&mut numbers).unwrap();
         worker.signal(Signal::KILL).unwrap();
         assert_eq!(worker.wait().unwrap(), Ended::Signalled(9));
         // The next worker finds it under the same number.
@@ -113,7 +113,7 @@ mod linux {
     pub(crate) fn a_worker_ends_with_its_parent() {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         let holding = Holding::begin().unwrap();
-        let (mut told, tell) = UnixStream::pair().unwrap();
+        let (mut receiver, tell) = UnixStream::pair().unwrap();
         let parent = spawn(&holding, |_| {
             let holding = Holding::begin().unwrap();
             let _worker = spawn(&holding, |_| {
@@ -123,7 +123,7 @@ mod linux {
             sleep()
         });
         let mut text = [0; 1];
-        told.read_exact(&mut text).unwrap();
+        receiver.read_exact(&mut text).unwrap();
         parent.signal(Signal::KILL).unwrap();
         parent.wait().unwrap();
         // The worker of the one that died is this process's child now.

@@ -85,9 +85,9 @@ fn configure(socket: &OwnedFd, attribute: u16, value: &[u8]) -> io::Result<()> {
 
 /// Logs once for each destination that it is not forwarded. A thread of its own waits for the
 /// kernel, and ends with the process.
-pub(super) fn tell(log: &OwnedFd) {
-    let (mut told, mut buffer) = (HashSet::new(), vec![0; 64 * 1024]);
-    while told.len() < MAX_DESTINATIONS {
+pub(super) fn log_refused(log: &OwnedFd) {
+    let (mut logged, mut buffer) = (HashSet::new(), vec![0; 64 * 1024]);
+    while logged.len() < MAX_DESTINATIONS {
         let length = match recv(log, &mut buffer[..], RecvFlags::empty()) {
             Ok((_, length)) => length.min(buffer.len()),
             // Some reports were lost: their senders try again.
@@ -95,7 +95,7 @@ pub(super) fn tell(log: &OwnedFd) {
             Err(error) => return debug!("the kernel no longer reports what is refused: {error}"),
         };
         for refused in read(&buffer[..length]) {
-            if told.insert(refused) {
+            if logged.insert(refused) {
                 warn!("{refused} is not forwarded and fails at once: only TCP and DNS are");
             }
         }

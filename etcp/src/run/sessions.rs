@@ -29,8 +29,8 @@ pub(super) fn start(
     }
     match sockets.log {
         Some(log) => {
-            let told = std::thread::Builder::new().spawn(move || refused::tell(&log));
-            if let Err(error) = told {
+            let thread = std::thread::Builder::new().spawn(move || refused::log_refused(&log));
+            if let Err(error) = thread {
                 warn!(
                     "traffic other than TCP is refused without a log line: cannot start a thread: {error}"
                 );

@@ -25,7 +25,7 @@ const MAX_FILES: usize = 64;
 
 /// Makes ssh report its local user, and the hash of the connection (`%C`), whose form differs
 /// between versions: `ssh -G` expands the tokens of this option.
-const TELL: &str = "-oControlPath=/%u/%C";
+const TOKENS: &str = "-oControlPath=/%u/%C";
 
 /// Which configuration is read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,7 +120,7 @@ impl SshConfig {
     /// # Errors
     /// The reason why ssh has no answer, in one line.
     pub(crate) fn query(host: &str, file: &ConfigFile) -> Result<Self, String> {
-        let mut options = vec![OsString::from(TELL)];
+        let mut options = vec![OsString::from(TOKENS)];
         match file {
             ConfigFile::Default => {}
             ConfigFile::File(path) => options.extend(["-F".into(), path.into()]),
@@ -163,7 +163,7 @@ impl SshConfig {
             "hostkeyalias" => self.host_key_alias = Some(value.to_owned()),
             "user" => value.clone_into(&mut self.user),
             "port" => self.port = value.parse().unwrap_or(SSH_PORT),
-            "controlpath" => self.set_told(value),
+            "controlpath" => self.set_expanded(value),
             "proxyjump" => self.proxy_jump = unless_none(value),
             "proxycommand" => self.proxy_command = unless_none(value),
             "proxyusefdpass" => self.uses_fdpass = is_yes(value),
@@ -203,10 +203,10 @@ impl SshConfig {
         }
     }
 
-    /// Parses the expanded form of [`TELL`].
-    fn set_told(&mut self, value: &str) {
-        let told = value.strip_prefix('/').and_then(|told| told.rsplit_once('/'));
-        if let Some((user, hash)) = told.filter(|_| !value.contains('%')) {
+    /// Parses the expanded form of [`TOKENS`].
+    fn set_expanded(&mut self, value: &str) {
+        let parts = value.strip_prefix('/').and_then(|rest| rest.rsplit_once('/'));
+        if let Some((user, hash)) = parts.filter(|_| !value.contains('%')) {
             self.local_user = Some(user.to_owned());
             self.connection_hash = Some(hash.to_owned());
         }

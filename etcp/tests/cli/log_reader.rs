@@ -331,17 +331,18 @@ fn a_server_writes_no_identical_lines_about_two_clients() {
     let mut lines = sproxy.read_until("tunnel over");
     lines.extend(sproxy.read_until("tunnel over"));
     let objects = objects(&lines.join("\n"));
-    let told = |message: &str| {
-        let told = objects
+    let tunnels_of = |message: &str| {
+        let lines = objects
             .iter()
             .filter(|it| it["message"].as_str().is_some_and(|it| it.contains(message)));
-        told.map(|it| it["tunnel"].as_str().expect("it says which").to_owned())
+        lines
+            .map(|it| it["tunnel"].as_str().expect("it says which").to_owned())
             .collect::<BTreeSet<_>>()
     };
     for message in
         ["tunnel made", "attached", "refused the connection", "attached again", "tunnel over"]
     {
-        assert_eq!(told(message).len(), 2, "{message}: {objects:#?}");
+        assert_eq!(tunnels_of(message).len(), 2, "{message}: {objects:#?}");
     }
     let keys: BTreeSet<_> = objects.iter().filter_map(|it| it["key"].as_str()).collect();
     assert_eq!(keys.len(), 1, "{objects:#?}");

@@ -102,7 +102,7 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
         tally.bytes.into_inner() / 1_000_000,
     ));
     for (program, before) in [&cproxy, &sproxy].into_iter().zip(before) {
-        settle(program, before);
+        wait_for_descriptors(program, before);
     }
     // It varies by tens of MB with the queues of the moment, and shrinks when they are empty.
     for (program, idle) in [&cproxy, &sproxy].into_iter().zip(idle) {
@@ -116,13 +116,13 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
         (1, 1),
         "one tunnel, and no more"
     );
-    settle(&sproxy, alone);
+    wait_for_descriptors(&sproxy, alone);
     assert!(sproxy.stop(PATIENCE).success());
 }
 
 /// Waits until the program has exactly as many descriptors as before.
 #[track_caller]
-fn settle(program: &Process, before: usize) {
+fn wait_for_descriptors(program: &Process, before: usize) {
     let what = format!("{before} descriptors again; now: {:?}", program.descriptor_names());
     until(&what, PATIENCE, || program.descriptors() <= before);
 }

@@ -44,12 +44,12 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
         let _over = fleet.end_at_drop();
         fleet.serve(scope);
         fleet.work(scope, workers, LENGTH, &mut random);
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         while start.elapsed() < length {
             fleet.check();
             schedule.strike(&fleet);
-            if told.elapsed() >= Duration::from_secs(10) {
-                told = Instant::now();
+            if reported.elapsed() >= Duration::from_secs(10) {
+                reported = Instant::now();
                 tell(&format!(
                     "{:>6.0?} of {length:.0?}: {} faults, {}",
                     start.elapsed(),

@@ -190,16 +190,16 @@ fn has_landed(slot: &Slot) -> bool {
 /// Returns how many bytes were read from and written to a session's local socket, including the call
 /// that was in progress.
 fn full_counts(slot: Option<&Slot>, counts: &BTreeMap<SessionId, Counts>, id: SessionId) -> Counts {
-    let mut settled = counts.get(&id).copied().unwrap_or_default();
+    let mut full = counts.get(&id).copied().unwrap_or_default();
     if let Some(slot) = slot.filter(|slot| slot.session == id && is_unnoted(slot, counts))
         && let Some(count) = slot.count
     {
         match slot.call {
-            Call::Read(before) => settled.consumed = before.saturating_add(count.into()),
-            Call::Write(before) => settled.written = before.saturating_add(count.into()),
+            Call::Read(before) => full.consumed = before.saturating_add(count.into()),
+            Call::Write(before) => full.written = before.saturating_add(count.into()),
         }
     }
-    settled
+    full
 }
 
 /// Prepares the stored state of a tunnel for its restoration. Only sessions whose stored state is

@@ -86,10 +86,10 @@ fn a_peer_that_gives_up_early_hears_more_often() {
 #[test]
 fn no_peer_makes_heartbeats_too_frequent_or_too_rare() {
     let second = Duration::from_secs(1);
-    for told in [0, 1, 299].map(Duration::from_millis) {
+    for dead_after in [0, 1, 299].map(Duration::from_millis) {
         let mut liveness = liveness();
-        liveness.set_peer_dead_after(told);
-        assert_eq!(liveness.poll_timeout(), at(100), "{told:?}");
+        liveness.set_peer_dead_after(dead_after);
+        assert_eq!(liveness.poll_timeout(), at(100), "{dead_after:?}");
     }
     let mut own = Liveness::new(at(0), second / 20, second, true);
     own.set_peer_dead_after(Duration::ZERO);

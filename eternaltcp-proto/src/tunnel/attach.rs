@@ -197,10 +197,10 @@ impl Tunnel {
             lead.liveness.set_peer_dead_after(peer.dead_after);
         }
         self.sessions.set_pool_limit(peer.tunnel_limit.min(self.config.tunnel_limit));
-        let told: BTreeMap<SessionId, Numbers> =
+        let listed: BTreeMap<SessionId, Numbers> =
             numbers.into_iter().map(|numbers| (numbers.session, numbers)).collect();
         for id in self.sessions.ids().collect::<Vec<_>>() {
-            match told.get(&id) {
+            match listed.get(&id) {
                 Some(numbers) => self.resume_known(now, numbers),
                 None => self.resume_unlisted(id, peer.session_limit),
             }

@@ -48,8 +48,8 @@ impl Tunnel {
 
     /// Widens the pool to the smaller one of both limits. It never shrinks while a carrier lives.
     fn widen_pool(&mut self, now: Time) {
-        let told = self.peer.settings.map_or(u64::MAX, |peer| peer.tunnel_limit);
-        self.sessions.raise_pool_limit(told.min(self.config.tunnel_limit));
+        let advertised = self.peer.settings.map_or(u64::MAX, |peer| peer.tunnel_limit);
+        self.sessions.raise_pool_limit(advertised.min(self.config.tunnel_limit));
         self.activate_blocked(now);
     }
 

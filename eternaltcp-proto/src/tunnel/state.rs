@@ -57,8 +57,8 @@ impl Tunnel {
         state: TunnelState,
         sessions: impl IntoIterator<Item = DetachedSession>,
     ) -> Result<Self, RestoreError> {
-        // Also for sessions of which this side has not heard: what was sent of them is sent
-        // again as it is.
+        // The old limits stay valid also for sessions that this side does not know yet: their data
+        // are sent again unchanged.
         let tunnel_limit = config.tunnel_limit.max(state.tunnel_limit);
         let session_limit = config.session_limit.max(state.session_limit);
         let config = Config { tunnel_limit, session_limit, ..config };

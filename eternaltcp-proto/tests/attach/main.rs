@@ -73,13 +73,13 @@ fn each_side_learns_what_the_other_says_of_itself() {
     let config = Config { tunnel_limit: 1 << 20, ..Config::default() };
     let mut pair = TestPair::with(Config::default(), config.clone());
     pair.attach();
-    let told = Settings {
+    let settings = Settings {
         dead_after: config.dead_after,
         tunnel_limit: config.tunnel_limit,
         session_limit: config.session_limit,
         keep_detached: config.keep_detached,
     };
-    assert_eq!(pair.client.tunnel.peer(), Some(&told));
+    assert_eq!(pair.client.tunnel.peer(), Some(&settings));
     assert_eq!(pair.server.tunnel.peer().unwrap().tunnel_limit, Config::default().tunnel_limit);
 }
 

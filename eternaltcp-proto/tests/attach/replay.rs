@@ -43,11 +43,11 @@ fn the_delivered_part_of_a_packet_is_not_delivered_twice() {
     pair.cut();
     let before = pair.log.len();
     pair.attach();
-    let told = pair.log[before..]
+    let advertised = pair.log[before..]
         .iter()
         .find(|(side, t)| *side == Server && t.header.kind == Kind::Numbers)
         .map(|(_, t)| (t.header.seq.get(), t.header.ack.get()));
-    assert_eq!(told, Some((2, 1)), "received, and not delivered");
+    assert_eq!(advertised, Some((2, 1)), "received, and not delivered");
     assert!(pair.sent(before, Client, id).is_empty());
     pair.take(Server, id, all.len());
     assert_eq!(pair.server.socket(id).got, all);

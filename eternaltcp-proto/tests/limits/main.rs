@@ -237,13 +237,13 @@ fn a_limit_grows_with_use_up_to_its_bound() {
     let id = pair.session();
     pair.write(Client, id, &pattern(1 << 20));
     pair.drive();
-    let told: Vec<u64> = pair
+    let advertised: Vec<u64> = pair
         .log
         .iter()
         .filter(|(side, t)| *side == Server && t.header.kind == Kind::Limit)
         .map(|(_, t)| u64::from_le_bytes(t.payload[..].try_into().unwrap()))
         .collect();
-    assert_eq!(told, [32 << 10, 64 << 10]);
+    assert_eq!(advertised, [32 << 10, 64 << 10]);
 }
 
 #[test]

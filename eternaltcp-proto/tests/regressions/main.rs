@@ -82,8 +82,8 @@ fn a_successor_with_lower_limits_accepts_data_sent_under_the_old_limits() {
     pair.server.tunnel = Tunnel::restore(after, state, sessions).unwrap();
     pair.attach();
     assert_eq!(pair.server.socket(id).got, pattern(90_000));
-    let told = pair.client.tunnel.peer().map(|peer| (peer.session_limit, peer.tunnel_limit));
-    assert_eq!(told, Some((100_000, Config::default().tunnel_limit)));
+    let advertised = pair.client.tunnel.peer().map(|peer| (peer.session_limit, peer.tunnel_limit));
+    assert_eq!(advertised, Some((100_000, Config::default().tunnel_limit)));
 }
 
 /// joined.rs. [STANDBY-5] A heartbeat arrives together with the join before it.

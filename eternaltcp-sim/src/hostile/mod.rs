@@ -335,7 +335,7 @@ impl Attack {
             return;
         }
         let none = &mut FuzzInput::new(&[]);
-        self.known.forget();
+        self.known.clear();
         self.attach(none);
         assert!(self.tunnel.is_attached(), "a good carrier is taken");
         self.check();

@@ -42,18 +42,18 @@ pub(super) struct Knowledge {
     /// The next session that it opens.
     next_id: u32,
     /// Sessions that the tunnel listed at its last attach.
-    told: Vec<u32>,
+    listed: Vec<u32>,
 }
 
 impl Knowledge {
     pub(super) fn new(victim: Side) -> Self {
-        Self { sessions: BTreeMap::new(), next_id: first_of(victim), told: Vec::new() }
+        Self { sessions: BTreeMap::new(), next_id: first_of(victim), listed: Vec::new() }
     }
 
-    /// Forgets everything except the highest ids.
-    pub(super) fn forget(&mut self) {
+    /// Clears everything except the highest ids.
+    pub(super) fn clear(&mut self) {
         self.sessions.clear();
-        self.told.clear();
+        self.listed.clear();
     }
 
     /// Returns a session number that was never used, if there is one.
@@ -65,9 +65,9 @@ impl Knowledge {
     pub(super) fn learn(&mut self, transmit: &Transmit) {
         let header = &transmit.header;
         match header.kind {
-            Kind::Attach | Kind::Attached => self.told.clear(),
+            Kind::Attach | Kind::Attached => self.listed.clear(),
             Kind::Numbers => {
-                self.told.push(header.session);
+                self.listed.push(header.session);
                 self.sessions.entry(header.session).or_default().next = header.seq.get();
             }
             kind if kind.is_numbered() => {
@@ -164,7 +164,7 @@ impl Knowledge {
         body.extend(settings(input));
         input.damage(&mut body);
         let mut all = vec![packet(input.near(ATTACHED), 0, 0, 0, &body)];
-        all.extend(self.numbers(input, self.told.iter().copied()));
+        all.extend(self.numbers(input, self.listed.iter().copied()));
         let count = u32::try_from(all.len() - 1).unwrap_or(0);
         all.push(packet(NUMBERS_END, 0, 0, 0, &input.near(count).to_le_bytes()));
         all

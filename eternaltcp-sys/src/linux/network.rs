@@ -95,7 +95,7 @@ mod tests {
     }
 
     /// Discards everything that is known already: the next change is a new one.
-    fn settle(watch: &NetworkWatch) {
+    fn discard_known(watch: &NetworkWatch) {
         while drain(watch.socket.get_ref()).is_ok() {}
     }
 
@@ -118,7 +118,7 @@ mod tests {
                     "-6 rule add from 2001:db8::7 lookup 100",
                     "link set d0 down",
                 ] {
-                    settle(&watch);
+                    discard_known(&watch);
                     ip(change);
                     changed(&mut watch).await;
                 }

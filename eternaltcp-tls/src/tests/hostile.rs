@@ -38,7 +38,7 @@ fn an_altered_record_ends_the_connection_after_the_data_before_it() {
         assert_eq!(server.process(), Err(TlsError::Tampered), "it is final");
         assert_eq!(server.connection.encrypt(b"x", &mut Vec::new()), Err(TlsError::Tampered));
         // The peer learns why.
-        let told = client.receive(&server.take_outgoing()).unwrap_err();
+        let error = client.receive(&server.take_outgoing()).unwrap_err();
         assert_eq!(told.to_string(), "the peer ended the TLS connection: bad_record_mac");
     }
 }

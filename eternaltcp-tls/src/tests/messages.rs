@@ -25,8 +25,8 @@ fn judged(
 ) -> (Result<Status, TlsError>, Option<String>) {
     records.iter().for_each(|(content, data)| say(from, *content, data));
     let result = to.receive(&from.take_outgoing());
-    let told = from.receive(&to.take_outgoing());
-    (result, told.err().map(|error| error.to_string()))
+    let answered = from.receive(&to.take_outgoing());
+    (result, answered.err().map(|error| error.to_string()))
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn a_forbidden_message_ends_the_connection_with_its_alert() {
     for (records, alert) in cases {
         // From a client: only servers may send tickets.
         let (mut client, mut server) = established();
-        let (result, told) = judged(&mut client, &mut server, records);
+        let (result, answered) = judged(&mut client, &mut server, records);
         let error = result.expect_err("it was borne");
         assert!(error.is_peers_fault(), "{error}");
-        assert_eq!(told.unwrap(), format!("the peer ended the TLS connection: {alert}"));
+        assert_eq!(answered.unwrap(), format!("the peer ended the TLS connection: {alert}"));
         assert_eq!(server.process(), Err(error), "it is final");
     }
 }
@@ -66,12 +66,12 @@ fn messages_share_records_and_are_cut_anywhere() {
     }
     let whole = [(Content::Handshake, &messages[..8])];
     // Without its own key update the server continues with its old key.
-    let (result, told) = judged(&mut server, &mut client, &whole);
-    assert_eq!((result, told.is_some()), (Err(TlsError::Tampered), true));
+    let (result, answered) = judged(&mut server, &mut client, &whole);
+    assert_eq!((result, answered.is_some()), (Err(TlsError::Tampered), true));
 
     let (mut client, mut server) = established();
-    let (result, told) = judged(&mut server, &mut client, &whole);
-    assert_eq!((result.is_ok(), told), (true, None));
+    let (result, answered) = judged(&mut server, &mut client, &whole);
+    assert_eq!((result.is_ok(), answered), (true, None));
 }
 
 #[test]

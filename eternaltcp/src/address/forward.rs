@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_error_tells_what_to_write_instead() {
-        for (text, told) in [
+        for (text, message) in [
             ("5811:::1:7777", "an IPv6 address needs brackets: 5811:[::1]:7777"),
             ("*:5811:::1:7777", "an IPv6 address needs brackets: *:5811:[::1]:7777"),
             ("::1:5811:db:7777", "an IPv6 address needs brackets: [::1]:5811:db:7777"),

@@ -160,8 +160,8 @@ impl KeyRing {
         self.lock().failed = None;
     }
 
-    /// Forgets what is known of the keys: they are tried again, from the first.
-    pub(super) fn forget(&self) {
+    /// Resets the state of all keys: they are tried again, from the first.
+    pub(super) fn reset(&self) {
         *self.lock() = KeyRingState::default();
     }
 

@@ -48,7 +48,7 @@ pub(super) async fn keep(
 ) {
     let mut pace = Backoff::new(MIN_PAUSE, MAX_PAUSE).unwrap_or_default();
     let mut at = remote.forward.listen.clone();
-    let (mut was_there, mut told) = (false, None);
+    let (mut was_there, mut logged) = (false, None);
     while let Some(outcome) = request(&handle, at.clone(), &remote, &place).await {
         place.send_replace(None);
         if outcome.lived >= SETTLED {
@@ -56,7 +56,7 @@ pub(super) async fn keep(
         }
         if let Some(address) = outcome.address {
             // The same port again, if the system chose it.
-            (at, was_there, told) = (address, true, None);
+            (at, was_there, logged) = (address, true, None);
         }
         let Some(reset) = outcome.reset else {
             sleep(pace.next_delay(random())).await;
@@ -73,9 +73,9 @@ pub(super) async fn keep(
             _ => {}
         }
         at.clone_from(&remote.forward.listen);
-        if told.as_ref() != Some(&text) {
+        if logged.as_ref() != Some(&text) {
             warn!("{text}; trying again");
-            told = Some(text);
+            logged = Some(text);
         }
         sleep(pace.next_delay(random())).await;
     }

@@ -212,7 +212,7 @@ impl Role for ClientRole {
             }
             ClientEvent::Reload => {
                 info!("the keys and known_hosts are read again when they are next needed");
-                self.dialing.dialer().keys().forget();
+                self.dialing.dialer().keys().reset();
             }
             ClientEvent::Finish => {
                 self.config.ends_when_idle = true;

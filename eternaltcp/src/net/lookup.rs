@@ -247,13 +247,13 @@ mod tests {
     #[derive(Default)]
     struct Silent {
         answers: Mutex<bool>,
-        told: Condvar,
+        released: Condvar,
     }
 
     impl Silent {
         fn answer(&self) {
             *self.answers.lock().unwrap() = true;
-            self.told.notify_all();
+            self.released.notify_all();
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let resolver = Arc::clone(&silent);
         let ask = move |_: &str, port| {
             let answers = resolver.answers.lock().unwrap();
-            drop(resolver.told.wait_while(answers, |answers| !*answers).unwrap());
+            drop(resolver.released.wait_while(answers, |answers| !*answers).unwrap());
             Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
         };
         (Lookups::with(most, Arc::new(ask)), silent)

@@ -82,8 +82,8 @@ pub(crate) async fn reach(
         Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(late()),
         result => result.map_err(failed)?,
     };
-    let told = timeout_at(deadline, stream.write_all(header)).await;
-    told.map_err(|_| late())?.map_err(failed)?;
+    let sent = timeout_at(deadline, stream.write_all(header)).await;
+    sent.map_err(|_| late())?.map_err(failed)?;
     Ok(stream)
 }
 

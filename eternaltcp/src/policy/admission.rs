@@ -91,21 +91,21 @@ pub(crate) fn judge(
     now: SystemTime,
 ) -> Result<Admission, Denial> {
     let peer = peer.to_canonical();
-    let mut told = Denial::KeyUnknown;
+    let mut strongest = Denial::KeyUnknown;
     for entry in keys.entries_of(key) {
         let denial = match judge_entry(entry, peer, now) {
             Ok(admission) => return Ok(admission),
             Err(denial) => denial,
         };
         let ends_search = denial.ends_search();
-        if denial.weight() > told.weight() {
-            told = denial;
+        if denial.weight() > strongest.weight() {
+            strongest = denial;
         }
         if ends_search {
             break;
         }
     }
-    Err(told)
+    Err(strongest)
 }
 
 fn judge_entry(entry: &KeyEntry, peer: IpAddr, now: SystemTime) -> Result<Admission, Denial> {

@@ -82,9 +82,9 @@ impl KeyStore {
         if asked && timeout(PATIENCE, looked).await.is_ok_and(|looked| looked.is_ok()) {
             return;
         }
-        let news =
+        let message =
             lock(&self.state).find_slow(format!("{}: reading it takes too long", path.display()));
-        tell(news);
+        tell(message);
     }
 
     /// Does the same even if nothing shows that the file changed.
@@ -116,9 +116,9 @@ impl KeyStore {
     pub(super) fn readmit(&self, key: &PublicKey, from: IpAddr) -> Result<(), Refusal> {
         let view = self.view();
         let judged = view.judge(key, from);
-        let told =
+        let explain =
             |denial| if view.is_final(&denial) { refusal(&denial) } else { changing(&denial) };
-        judged.map(|_| ()).map_err(told)
+        judged.map(|_| ()).map_err(explain)
     }
 
     /// Returns the file's decision about a key that has a tunnel. Until the file has settled, a key

@@ -242,12 +242,12 @@ impl<'a> MiddleboxCarrier<'a> {
     fn die(self, death: MiddleboxDeath) {
         let Self { client, server, .. } = &self;
         let server = server.as_ref().expect("it passes carriers on");
-        let (told, others): (Vec<_>, Vec<_>) = match death.learns {
+        let (notified, others): (Vec<_>, Vec<_>) = match death.learns {
             Learns::Both => (vec![client, server], vec![]),
             Learns::Client => (vec![client], vec![server]),
             Learns::Server => (vec![server], vec![client]),
         };
-        for end in told {
+        for end in notified {
             if death.kind != MiddleboxKind::Reset {
                 // It may be gone already.
                 let _ = end.shutdown(Shutdown::Write);

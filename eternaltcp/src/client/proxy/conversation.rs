@@ -183,26 +183,26 @@ mod tests {
         let _ = far.shutdown().await;
         let result = connect(&mut near, &proxy, &server).await.map_err(|why| why.to_string());
         drop(near);
-        let mut told = Vec::new();
-        far.read_to_end(&mut told).await.unwrap();
-        (result, told)
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        (result, received)
     }
 
     #[tokio::test]
     async fn each_kind_of_proxy_is_asked_in_its_own_way() {
-        let (result, told) = through("http://a:1", b"HTTP/1.0 200 OK\r\n\r\n").await;
+        let (result, received) = through("http://a:1", b"HTTP/1.0 200 OK\r\n\r\n").await;
         assert_eq!(result, Ok(()));
-        assert!(told.starts_with(b"CONNECT server.test:6200 HTTP/1.1\r\n"));
+        assert!(received.starts_with(b"CONNECT server.test:6200 HTTP/1.1\r\n"));
         let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 x\r\nA: b\r\n\r\n";
         assert_eq!(through("http://a:1", interim).await.0, Ok(()));
         let granted = b"\x05\0\x05\0\0\x01\x7f\0\0\x01\0\x01";
-        let (result, told) = through("socks5h://a:1", granted).await;
+        let (result, received) = through("socks5h://a:1", granted).await;
         assert_eq!(result, Ok(()));
-        assert_eq!(told, b"\x05\x01\0\x05\x01\0\x03\x0bserver.test\x18\x38");
+        assert_eq!(received, b"\x05\x01\0\x05\x01\0\x03\x0bserver.test\x18\x38");
         let granted = b"\x05\x02\x01\0\x05\0\0\x03\x01x\0\x01";
-        let (result, told) = through("socks5h://me:pw@a:1", granted).await;
+        let (result, received) = through("socks5h://me:pw@a:1", granted).await;
         assert_eq!(result, Ok(()));
-        assert!(told.starts_with(b"\x05\x02\0\x02\x01\x02me\x02pw\x05\x01"));
+        assert!(received.starts_with(b"\x05\x02\0\x02\x01\x02me\x02pw\x05\x01"));
         assert_eq!(through("socks4a://a:1", b"\0\x5a\0\0\0\0\0\0").await.0, Ok(()));
     }
 

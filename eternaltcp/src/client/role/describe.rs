@@ -32,8 +32,8 @@ impl ClientRole {
         match state {
             TunnelCondition::Attached | TunnelCondition::Closing => offline(),
             TunnelCondition::Doubted => {
-                let told = self.event_log.doubt().map(str::to_owned);
-                told.or_else(offline).or_else(|| tunnel.suspicion().map(words))
+                let doubt = self.event_log.doubt().map(str::to_owned);
+                doubt.or_else(offline).or_else(|| tunnel.suspicion().map(words))
             }
             TunnelCondition::Attaching | TunnelCondition::Detached => {
                 offline().or_else(|| self.patience.why().map(str::to_owned))

@@ -40,9 +40,9 @@ pub(super) struct Output {
     /// The data that the peer's kernel has not acknowledged yet.
     unacknowledged: Unacknowledged,
     pace: Pace,
-    /// Set when what the packets in the buffer say is kept.
+    /// Set when the state that the packets in the buffer reveal is stored.
     committed: Option<Committed>,
-    /// Whether the buffer has packets, and not only what TLS or a refusal says.
+    /// Whether the buffer has packets, rather than only messages of TLS or a refusal.
     has_packets: bool,
 }
 
@@ -123,7 +123,7 @@ impl Output {
         Ok(size > 0)
     }
 
-    /// Lets the protected bytes be written: what they say is kept.
+    /// Lets the protected bytes be written: the state that they reveal is stored.
     pub(super) fn permit(&mut self, committed: Committed) {
         self.committed = Some(committed);
     }

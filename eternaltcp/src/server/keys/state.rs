@@ -63,7 +63,7 @@ struct PendingKeys {
 #[derive(Debug, Default)]
 pub(super) struct KeyFileState {
     /// The keys in force; `None`: the file was never read.
-    settled: Option<Arc<AuthorizedKeys>>,
+    stable: Option<Arc<AuthorizedKeys>>,
     draft: Option<PendingKeys>,
     /// Since when the file is changing, until that is logged.
     changing: Option<Instant>,
@@ -74,22 +74,22 @@ pub(super) struct KeyFileState {
     /// A check takes longer than its requesters wait.
     is_slow: bool,
     /// The last logged reason why the file cannot be read.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl KeyFileState {
     /// Creates the state for keys without a file.
     pub(super) fn fixed(keys: AuthorizedKeys) -> Self {
-        let settled = Some(Arc::new(keys));
-        Self { settled, is_readable: true, ..Self::default() }
+        let stable = Some(Arc::new(keys));
+        Self { stable, is_readable: true, ..Self::default() }
     }
 
     /// Returns the current basis for decisions.
     pub(super) fn view(&self) -> KeyView {
         let draft = self.draft.as_ref().map(|draft| Arc::clone(&draft.keys));
-        let (latest, before) = match (draft, self.settled.clone()) {
-            (Some(draft), settled) => (Some(draft), settled),
-            (None, settled) => (settled, None),
+        let (latest, before) = match (draft, self.stable.clone()) {
+            (Some(draft), stable) => (Some(draft), stable),
+            (None, stable) => (stable, None),
         };
         KeyView { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
     }
@@ -102,8 +102,8 @@ impl KeyFileState {
     /// Records that the file is unchanged. If the check took too long before, the file counts as
     /// readable again.
     pub(super) fn find_unchanged(&mut self, path: &Path) {
-        (self.is_readable, self.is_slow) = (self.settled.is_some(), false);
-        if self.told.take().is_some() {
+        (self.is_readable, self.is_slow) = (self.stable.is_some(), false);
+        if self.reported.take().is_some() {
             info!("{}: it can be read again", path.display());
         }
     }
@@ -113,10 +113,10 @@ impl KeyFileState {
         let now = Instant::now();
         (self.is_readable, self.is_slow) = (true, false);
         self.stamp = Some(found.stamp).filter(Stamp::is_distinct);
-        if self.told.take().is_some() {
+        if self.reported.take().is_some() {
             info!("{}: it can be read again", path.display());
         }
-        if self.settled.as_deref() == Some(&found.keys) {
+        if self.stable.as_deref() == Some(&found.keys) {
             (self.draft, self.changing) = (None, None);
             return;
         }
@@ -134,9 +134,9 @@ impl KeyFileState {
         let is_doubtful = found.has_writer.is_none() || keys.is_empty();
         let settles = if is_doubtful { SETTLES_IF_DOUBTFUL } else { SETTLES };
         let has_settled = since.is_some_and(|since| now.duration_since(since) >= settles);
-        if has_settled || self.settled.is_none() {
+        if has_settled || self.stable.is_none() {
             info!("keys in {}: {}", path.display(), keys.len());
-            (self.settled, self.changing) = (Some(keys), None);
+            (self.stable, self.changing) = (Some(keys), None);
         } else {
             self.draft = Some(PendingKeys { stamp: found.stamp, keys, since });
             self.tell_changing(path, now);
@@ -173,9 +173,9 @@ impl KeyFileState {
     }
 
     fn note(&mut self, why: String) -> Option<String> {
-        let is_news = self.told.as_ref() != Some(&why);
-        self.told = Some(why);
-        self.told.clone().filter(|_| is_news)
+        let is_new = self.reported.as_ref() != Some(&why);
+        self.reported = Some(why);
+        self.reported.clone().filter(|_| is_new)
     }
 }
 
@@ -332,8 +332,8 @@ mod tests {
         for _ in 0..10 {
             looks.find(&text, 2, FREE);
             tokio::time::advance(Duration::from_secs(2)).await;
-            let told = looks.state.find_unreadable("no".to_owned());
-            assert!(told.is_some() && !looks.state.view().is_settled());
+            let reported = looks.state.find_unreadable("no".to_owned());
+            assert!(reported.is_some() && !looks.state.view().is_settled());
             tokio::time::advance(Duration::from_secs(9)).await;
             assert!(looks.is_admitted());
         }

@@ -62,8 +62,8 @@ impl Steady {
         let stream = dial(listen);
         let rounds = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
-        let (count, told) = (Arc::clone(&rounds), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || go_round(stream, &count, &told));
+        let (count, is_stopped) = (Arc::clone(&rounds), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || go_round(stream, &count, &is_stopped));
         let steady = Self { rounds, stop, thread: Some(thread) };
         steady.goes_on();
         steady
