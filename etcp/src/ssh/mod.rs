@@ -23,7 +23,9 @@ use std::process::Command;
 
 pub(crate) use carry::run as carry;
 
+use eternaltcp::TunnelConfig;
 use eternaltcp::process::as_started;
+use eternaltcp::tls::Identity;
 
 use crate::cli::{LogArgs, LogFormat, SshArgs};
 use crate::exit::ExitError;
@@ -54,13 +56,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
     login.extend(["--".into(), host]);
     let (folder, identity) = Folder::make()?;
     let wanted = wanted(&args)?;
-    let request = Message::new("serve")
-        .with("key", identity.public_key())
-        .with("ports", args.remote_port.unwrap_or(PortChoice::ANY))
-        .with("reach", if args.via_ssh { "local" } else { "any" })
-        .with("keep-detached", args.keep_detached.as_millis())
-        .with("heartbeat", tunnel.heartbeat.as_millis())
-        .with("dead-after", tunnel.dead_after.as_millis());
+    let request = request(&args, &tunnel, &identity);
     let started = log_in(&login, &shown, &wanted, &request)?;
     let source = settings.source();
     let (route, proxy) = choose(&args, &settings, &started, &shown, source.as_ref(), login)?;
@@ -90,6 +86,17 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
     let after = [OsStr::new("-oServerAliveInterval=0")];
     // On success this process is ssh, and nothing of it is dropped.
     Err(become_ssh(&ssh.through(&before, &after)))
+}
+
+/// Returns the request to the server's etcp for an sproxy.
+fn request(args: &SshArgs, tunnel: &TunnelConfig, identity: &Identity) -> Message {
+    Message::new("serve")
+        .with("key", identity.public_key())
+        .with("ports", args.remote_port.unwrap_or(PortChoice::ANY))
+        .with("reach", if args.via_ssh { "local" } else { "any" })
+        .with("keep-detached", args.keep_detached.as_millis())
+        .with("heartbeat", tunnel.heartbeat.as_millis())
+        .with("dead-after", tunnel.dead_after.as_millis())
 }
 
 /// Asks ssh what it would do for `host` with these options.

@@ -175,14 +175,21 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
             wait("the writer", || fs::read_to_string(crowd.path()).is_ok_and(|it| it == whole()))
         },
     );
-    let mend = |crowd: &RewriteCrowd| crowd.write(&whole());
+    outlives_damage(&mut crowd, &whole());
+    outlives_loss(&mut crowd);
+    assert_eq!(crowd.server.try_wait().expect("it is ours"), None, "sproxy runs");
+}
+
+/// Checks that the sessions outlive a file that is incomplete.
+fn outlives_damage(crowd: &mut RewriteCrowd, whole: &str) {
+    let half = &whole[..whole.len() / 2];
+    let mend = |crowd: &RewriteCrowd| crowd.write(whole);
     crowd.outlives("while it is empty", 4, |crowd| crowd.write(""), mend);
-    crowd.outlives(
-        "while its last line is missing",
-        1,
-        |crowd| crowd.write(&whole()[..half]),
-        mend,
-    );
+    crowd.outlives("while its last line is missing", 1, |crowd| crowd.write(half), mend);
+}
+
+/// Checks that the sessions outlive a file that is missing, unsafe or another one.
+fn outlives_loss(crowd: &mut RewriteCrowd) {
     let aside = crowd.site.path().join("aside");
     let away = |crowd: &RewriteCrowd| fs::rename(crowd.path(), &aside).expect("it is ours");
     let back = |crowd: &RewriteCrowd| fs::rename(&aside, crowd.path()).expect("it is ours");
@@ -207,7 +214,6 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
         |crowd| crowd.site.admit(&[&crowd.site.key("other").line]),
         |crowd| crowd.site.admit(&[&crowd.site.client.line]),
     );
-    assert_eq!(crowd.server.try_wait().expect("it is ours"), None, "sproxy runs");
 }
 
 #[test]

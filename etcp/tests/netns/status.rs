@@ -60,6 +60,27 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
     streams.go_on("the start");
 
     let [client, server] = statuses(&folder);
+    check_attached(&client, &server, &from);
+    let shown = table(&folder);
+    assert!(shown.contains(" via up1, round trip ") && shown.contains("SESSION"), "{shown}");
+    assert!(!shown.contains("last loss"), "{shown}");
+
+    let before = pair.attached_again();
+    world.use_uplink(world.other_uplink());
+    pair.wait_attached_again(before);
+    streams.go_on("the address change");
+
+    let [client, server] = statuses(&folder);
+    let why = check_moved(&client, &server);
+    let shown = table(&folder);
+    for part in ["via up2", "last loss", &why, "back after"] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    streams.finish();
+}
+
+/// Checks the status of both ends before the client has moved, with a session from `from`.
+fn check_attached(client: &Value, server: &Value, from: &str) {
     assert_eq!(client["listen"][0], DEFAULT_LISTEN);
     let (here, there) = (&client["tunnels"][0], &server["tunnels"][0]);
     assert_eq!(here["tunnel"], there["tunnel"], "they speak of one tunnel");
@@ -90,16 +111,10 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
     }
     assert_eq!(there["sessions"][0]["session"], session["session"]);
     assert!(there["sessions"][0]["from"].is_null(), "the server does not know the application");
-    let shown = table(&folder);
-    assert!(shown.contains(" via up1, round trip ") && shown.contains("SESSION"), "{shown}");
-    assert!(!shown.contains("last loss"), "{shown}");
+}
 
-    let before = pair.attached_again();
-    world.use_uplink(world.other_uplink());
-    pair.wait_attached_again(before);
-    streams.go_on("the address change");
-
-    let [client, server] = statuses(&folder);
+/// Checks the status of both ends after the client has moved. Returns the reason of the loss.
+fn check_moved(client: &Value, server: &Value) -> String {
     let (here, there) = (&client["tunnels"][0], &server["tunnels"][0]);
     assert_eq!(here["carrier"]["interface"], "up2");
     assert!(here["carriers"].as_u64().is_some_and(|it| it >= 2), "{here}");
@@ -109,11 +124,7 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
     assert!(loss["outage_ms"].is_u64() && loss["kind"].is_string(), "{loss}");
     assert!(there["last_loss"]["why"].is_string(), "{there}");
     assert_eq!(there["client"]["from"], "10.71.9.2");
-    let shown = table(&folder);
-    for part in ["via up2", "last loss", why, "back after"] {
-        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
-    }
-    streams.finish();
+    why.to_owned()
 }
 
 #[test]

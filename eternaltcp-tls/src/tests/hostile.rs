@@ -39,7 +39,7 @@ fn an_altered_record_ends_the_connection_after_the_data_before_it() {
         assert_eq!(server.connection.encrypt(b"x", &mut Vec::new()), Err(TlsError::Tampered));
         // The peer learns why.
         let error = client.receive(&server.take_outgoing()).unwrap_err();
-        assert_eq!(told.to_string(), "the peer ended the TLS connection: bad_record_mac");
+        assert_eq!(error.to_string(), "the peer ended the TLS connection: bad_record_mac");
     }
 }
 

@@ -262,7 +262,7 @@ mod tests {
             ("::1:80:::1:90", "write IPv6 addresses in brackets, as in 8080:[::1]:80"),
         ] {
             let error = text.parse::<Forward>().unwrap_err().to_string();
-            assert_eq!(error, format!("{text:?} is not {EXPECTED}: {told}"));
+            assert_eq!(error, format!("{text:?} is not {EXPECTED}: {message}"));
         }
         let long = format!("{}::1:é", "x".repeat(1000));
         assert!(long.parse::<Forward>().is_err() && "é:::1:80".parse::<Forward>().is_err());

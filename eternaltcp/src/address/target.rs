@@ -135,8 +135,10 @@ mod tests {
     #[test]
     fn a_colon_too_many_is_named() {
         let message = |text: &str| text.parse::<Target>().unwrap_err().to_string();
-        assert!(told("localhost:7777:").ends_with(": leave out the colon at the end"));
-        assert!(told("localhost:").ends_with(": the port is missing"));
-        assert!(told("fe80::").ends_with(": an IPv6 address needs brackets and a port: [v6]:port"));
+        assert!(message("localhost:7777:").ends_with(": leave out the colon at the end"));
+        assert!(message("localhost:").ends_with(": the port is missing"));
+        assert!(
+            message("fe80::").ends_with(": an IPv6 address needs brackets and a port: [v6]:port")
+        );
     }
 }

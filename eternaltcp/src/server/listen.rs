@@ -65,7 +65,7 @@ pub(super) async fn listen(
     })?;
     let (listener, claim) = obtain(context, &asker, at, &parts).await?;
     let failed = |error: io::Error| failed(at, &error.to_string());
-    claim.settle(listener.at().clone());
+    claim.set_address(listener.at().clone());
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let addresses: Vec<_> = listener.parts().iter().map(ToString::to_string).collect();
     ours.write_all(format!("{}\n", addresses.join(" ")).as_bytes()).await.map_err(failed)?;

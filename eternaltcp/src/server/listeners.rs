@@ -112,7 +112,7 @@ impl Holder {
 
 impl Reservation {
     /// Records the actual address: the system may have chosen the port.
-    pub(super) fn settle(&self, at: Listen) {
+    pub(super) fn set_address(&self, at: Listen) {
         if let Some(holder) = self.listeners.lock().held.get_mut(&self.key) {
             holder.at = at;
         }
