@@ -64,7 +64,7 @@ class Tools:
 
 
 class Certificate:
-    """One for the server named `bench`, signed by itself."""
+    """A certificate for the server named `bench`, signed by itself."""
 
     def __init__(self, folder):
         self.pem, self.key, self.pkcs12 = (
@@ -78,7 +78,7 @@ class Certificate:
 
 
 def rathole():
-    """Built once, into a folder of the build folder."""
+    """Builds it once, into a folder of the build folder."""
     root = machine.target() / "bench-tools"
     program = root / "bin" / "rathole"
     if not program.exists():
@@ -101,13 +101,14 @@ def has_build_tool(name):
 
 
 def two_cores():
-    """The core of the client's side and that of the server's."""
+    """Returns the core of the client's side and that of the server's."""
     cores = sorted(os.sched_getaffinity(0))
     return (cores[0], cores[1 % len(cores)])
 
 
 def raise_descriptor_limit():
-    """For twenty thousand sessions, or as far as this machine allows; children inherit it."""
+    """Raises the limit of descriptors for twenty thousand sessions, or as far as this machine allows.
+    Children inherit it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS),) * 2)
@@ -116,8 +117,8 @@ def raise_descriptor_limit():
 
 
 def most_sessions(descriptors_each):
-    """How many sessions a process can have that needs so many descriptors for each; some are left
-    over, as every program keeps a few for itself."""
+    """Returns how many sessions a process can have that needs this many descriptors for each. Some
+    are left over, because every program keeps a few for itself."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 4 // 5 // descriptors_each
 
 

@@ -148,7 +148,7 @@ pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> i
 /// Calls clone(2) without a wrapper: that of the C library for fork(2) cannot share descriptors.
 ///
 /// # Safety
-/// As fork(2), with what the flags change of it.
+/// The same as for fork(2), with the effects of the flags.
 unsafe fn clone(flags: libc::c_int) -> libc::c_long {
     let (flags, none) = (libc::c_long::from(flags), 0 as libc::c_long);
     // The order of the first two arguments is another one on this machine (clone(2)).
