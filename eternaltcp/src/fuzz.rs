@@ -107,10 +107,6 @@ fn converse(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
             }
         };
     }
-    if let Step::Connect(request) = &mut last {
-        // How much of the following data arrived along depends on the split.
-        request.asked.early = Bytes::new();
-    }
     (said, last)
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
@@ -14,6 +13,7 @@ use crate::driver::send_last;
 use crate::dynamic::{Conversation, RefusedRequest, Step, TargetRequest};
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::Listener;
+use crate::net::prologue::PrologueStep;
 use crate::net::stream::{Stream, peer_name};
 
 /// Connections of one listener that have not named a target yet, or are being refused; further ones
@@ -50,10 +50,8 @@ pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
 }
 
 async fn serve_one(stream: Stream, opener: &Opener) {
-    // What is read here is lost with this process.
-    #[cfg(target_os = "linux")]
-    stream.mark_used();
-    let mut conversation = Conversation::default();
+    let mut conversation =
+        if stream.was_greeted() { Conversation::greeted() } else { Conversation::default() };
     match timeout(PATIENCE, hear(&stream, &mut conversation)).await {
         Ok(Ok(ReceivedRequest::Request(request))) => {
             debug!("{} asks for {}", peer_name(&stream), request.target);
@@ -83,21 +81,23 @@ enum ReceivedRequest {
     Refused(RefusedRequest),
 }
 
-/// Reads an application's request.
+/// Reads an application's request, and leaves it at the socket: a process that dies meanwhile takes
+/// nothing along.
 async fn hear(stream: &Stream, conversation: &mut Conversation) -> io::Result<ReceivedRequest> {
-    let mut buffer = BytesMut::new();
+    let (mut buffer, mut known) = (Vec::new(), 0);
     loop {
         match conversation.step() {
             Step::Connect(request) => return Ok(ReceivedRequest::Request(request)),
             Step::Refuse(refused) => return Ok(ReceivedRequest::Refused(refused)),
-            Step::Say(text) => stream.write_all(text).await?,
+            Step::Say(text) => stream.say(text, PrologueStep::Greet).await?,
             Step::Read => {
-                buffer.clear();
-                buffer.reserve(conversation.room());
-                if stream.read(&mut buffer, conversation.room()).await? == 0 {
+                buffer.resize(known + conversation.room(), 0);
+                let count = stream.peek(&mut buffer, known).await?;
+                if count == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                conversation.push(&buffer);
+                conversation.push(&buffer[known..count]);
+                known = count;
             }
         }
     }

@@ -1,9 +1,20 @@
 //! A forward whose listener is at the server, and one request for it.
 
+#[cfg(target_os = "linux")]
+use std::os::fd::RawFd;
+
 use eternaltcp_proto::Reset;
+#[cfg(target_os = "linux")]
+use eternaltcp_proto::{SessionId, TunnelId};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use crate::address::{Forward, Listen};
+use crate::recovery::KeptListeners;
+#[cfg(target_os = "linux")]
+use crate::recovery::OwnedListener;
+#[cfg(target_os = "linux")]
+use crate::store::{self, ListenerOwner, ListenerPurpose, ListenerRule};
 
 /// A forward whose listener is at the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,13 +41,69 @@ pub(crate) struct RemoteListener {
     pub(crate) at: Listen,
     pub(super) remote: RemoteForward,
     ended: oneshot::Sender<Reset>,
+    /// The forward's end of the pair, as the next process finds it.
+    #[cfg(target_os = "linux")]
+    own: Option<(RawFd, u64)>,
+    /// The record of that.
+    _kept: KeptListeners,
+}
+
+/// The forward's end of a listener at the server.
+#[derive(Debug)]
+pub(super) struct AttendedListener {
+    /// The address on which the server should listen.
+    pub(super) at: Listen,
+    pub(super) remote: RemoteForward,
+    /// The end of the pair whose other end is the session's.
+    pub(super) own: UnixStream,
+    /// Why the listener ended.
+    pub(super) reason: oneshot::Receiver<Reset>,
 }
 
 impl RemoteListener {
-    /// Creates a request to listen, and the receiver of the reason of its end.
-    pub(super) fn new(at: Listen, remote: RemoteForward) -> (Self, oneshot::Receiver<Reset>) {
+    /// Creates a request to listen, and the forward's end of it, which is `own`.
+    pub(super) fn new(
+        at: Listen,
+        remote: RemoteForward,
+        own: UnixStream,
+    ) -> (Self, AttendedListener) {
         let (ended, reason) = oneshot::channel();
-        (Self { at, remote, ended }, reason)
+        let listener = Self {
+            at: at.clone(),
+            remote: remote.clone(),
+            ended,
+            #[cfg(target_os = "linux")]
+            own: store::identify(&own),
+            _kept: KeptListeners::default(),
+        };
+        (listener, AttendedListener { at, remote, own, reason })
+    }
+
+    /// Keeps it for the next process, as a listener of this session.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keep(self, session: SessionId) -> Self {
+        let Self { at, remote, own, .. } = &self;
+        let Some(own) = own else { return self };
+        let text = format!("{}\n{at}\n{}", u8::from(remote.send_proxy), remote.forward);
+        let owner = ListenerOwner { tunnel: TunnelId([0; 16]), session, pair: (0, 0) };
+        let purpose = ListenerPurpose::Forward;
+        let rule = ListenerRule { purpose, text, file: None, owner: Some(owner) };
+        let kept = store::keep_socket(&rule, *own).into_iter().collect();
+        Self { _kept: kept, ..self }
+    }
+
+    /// Returns what a process before this one has left of it, and its session. Returns `None` if it
+    /// cannot be used.
+    #[cfg(target_os = "linux")]
+    pub(super) fn recovered(found: OwnedListener) -> Option<(SessionId, Self, AttendedListener)> {
+        let mut parts = found.text.splitn(3, '\n');
+        let send_proxy = parts.next()? == "1";
+        let at = parts.next()?.parse().ok()?;
+        let remote = RemoteForward { forward: parts.next()?.parse().ok()?, send_proxy };
+        let own = found.listener.sockets.into_iter().next()?;
+        let own = UnixStream::from_std(own.into()).ok()?;
+        let (listener, attended) = Self::new(at, remote, own);
+        Some((found.owner.session, Self { _kept: found.listener.kept, ..listener }, attended))
     }
 
     /// Ends the listener, for this reason.

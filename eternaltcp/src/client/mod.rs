@@ -32,10 +32,10 @@ mod watch;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Instance, Side, Stats, Tunnel};
+use eternaltcp_proto::{Closing, Instance, SessionId, Side, Stats, Tunnel};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{Instrument, Span, warn};
 
 pub use crate::driver::{EndKind, Killed};
@@ -45,6 +45,7 @@ pub use dynamic::serve_dynamic;
 pub use end::{ClientEnd, Rejection, RejectionReason};
 pub use keys::{LoadKey, MAX_KEYS, UserKey, UserKeys};
 pub use listening::RemoteForward;
+use listening::{AttendedListener, RemoteListener};
 pub use monitor::ClientMonitor;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins};
@@ -64,6 +65,8 @@ use crate::recovery::Recovery;
 use crate::session::Session;
 use crate::spans;
 use crate::status::{Events, TunnelStatus};
+#[cfg(target_os = "linux")]
+use crate::store::ListenerPurpose;
 use dial::Dialer;
 use eternaltcp_tls::{IdentityError, TlsError};
 use event::{ClientEvent, ClientHandle};
@@ -72,6 +75,9 @@ use role::ClientRole;
 
 /// Time for programs to pass on the last data.
 const PASSING_ON: Duration = Duration::from_secs(3);
+
+/// Time for a program to ask again for listeners at the server.
+const ASKED_FOR: Duration = Duration::from_secs(10);
 
 /// The configuration of a client.
 #[derive(Debug)]
@@ -182,6 +188,8 @@ pub struct Client {
     events: Events,
     /// The fields of its log lines.
     span: Span,
+    /// Listeners at the server that a process before this one has left, until they are asked for.
+    attended: Arc<Mutex<Vec<AttendedListener>>>,
     task: JoinHandle<ClientEnd>,
     /// Fails once the task is over.
     is_over: tokio::sync::watch::Receiver<()>,
@@ -202,7 +210,7 @@ impl Client {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
-        Self::begin(config, None)
+        Self::begin(config, None, Vec::new())
     }
 
     /// Does the same, and goes on with the tunnel of a client that a process before this one has
@@ -233,15 +241,18 @@ impl Client {
             if restored.is_none() {
                 warn!("the tunnel of the program before this one cannot be gone on with");
             }
-            return Self::begin(config, restored);
+            let forwards = recovery.take_owned(ListenerPurpose::Forward);
+            let forwards = forwards.into_iter().filter_map(RemoteListener::recovered).collect();
+            return Self::begin(config, restored, forwards);
         }
         let _ = recovery;
-        Self::begin(config, None)
+        Self::begin(config, None, Vec::new())
     }
 
     fn begin(
         config: ClientConfig,
         restored: Option<((Tunnel, Sockets), ClientNote)>,
+        forwards: Vec<(SessionId, RemoteListener, AttendedListener)>,
     ) -> Result<Self, StartError> {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
@@ -251,7 +262,16 @@ impl Client {
         let dialer = Dialer::new(&config, note)?;
         let wires = dialer.wires();
         let span = spans::client_tunnel(&config.servers.to_string());
-        let role = span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known));
+        let mut role = span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known));
+        let mut attended = Vec::new();
+        if let Some((tunnel, _)) = &found {
+            for (session, listening, own) in forwards {
+                if tunnel.has_session(session) {
+                    role.resume_listener(session, listening);
+                    attended.push(own);
+                }
+            }
+        }
         let (statistics, events) = (role.statistics(), role.events());
         let driver = match found {
             Some((tunnel, sockets)) => {
@@ -271,7 +291,9 @@ impl Client {
             end
         };
         let task = tokio::spawn(run.instrument(span.clone()));
-        Ok(Self { handle, shared, statistics, events, span, task, is_over, end: None })
+        let attended = Arc::new(Mutex::new(attended));
+        tokio::spawn(forget_later(Arc::clone(&attended)));
+        Ok(Self { handle, shared, statistics, events, span, attended, task, is_over, end: None })
     }
 
     /// Opens a session to `target`, such as `"localhost:5432"`: see
@@ -329,7 +351,12 @@ impl Client {
     /// There is no tokio runtime.
     pub fn forward_remotely(&self, forward: RemoteForward) -> Receiver<Option<Listen>> {
         let (place, shown) = tokio::sync::watch::channel(None);
-        let kept = remote::keep(self.handle.clone(), forward, place);
+        let found = {
+            let mut attended = self.attended.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = attended.iter().position(|listener| listener.remote == forward);
+            at.map(|at| attended.swap_remove(at))
+        };
+        let kept = remote::keep(self.handle.clone(), forward, found, place);
         let draining = self.monitor().draining();
         let forward = async move {
             tokio::select! {
@@ -410,6 +437,12 @@ impl Client {
             .unwrap_or_else(|error| ClientEnd::Failed(format!("the client failed: {error}")));
         self.end.insert(end).clone()
     }
+}
+
+/// Ends the listeners at the server that nobody asks for any more.
+async fn forget_later(attended: Arc<Mutex<Vec<AttendedListener>>>) {
+    sleep(ASKED_FOR).await;
+    attended.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 impl Drop for Client {

@@ -11,9 +11,11 @@ use tracing::{info, warn};
 
 use super::dialing::random;
 use super::event::{ClientEvent, ClientHandle};
-use super::listening::{RemoteForward, RemoteListener};
+use super::listening::{AttendedListener, RemoteForward, RemoteListener};
 use crate::address::{Forward, Listen};
 use crate::net::stream::Stream;
+#[cfg(target_os = "linux")]
+use crate::recovery::SocketMark;
 use crate::target::read_address;
 
 /// Pause between two requests for an address that the server refuses.
@@ -41,15 +43,24 @@ struct ListenOutcome {
 
 /// Keeps the server listening for as long as the client runs, over changes of tunnels. A first
 /// answer that will not change ends the client. `place` shows where it listens.
+/// `found` is the listener that a process before this one has left.
 pub(super) async fn keep(
     handle: ClientHandle,
     remote: RemoteForward,
+    mut found: Option<AttendedListener>,
     place: watch::Sender<Option<Listen>>,
 ) {
     let mut pace = Backoff::new(MIN_PAUSE, MAX_PAUSE).unwrap_or_default();
     let mut at = remote.forward.listen.clone();
     let (mut was_there, mut logged) = (false, None);
-    while let Some(outcome) = request(&handle, at.clone(), &remote, &place).await {
+    loop {
+        let outcome = match found.take() {
+            Some(found) => attend(found, &place).await,
+            None => match request(&handle, at.clone(), &remote, &place).await {
+                Some(outcome) => outcome,
+                None => return,
+            },
+        };
         place.send_replace(None);
         if outcome.lived >= SETTLED {
             pace.reset();
@@ -99,7 +110,7 @@ async fn request(
     remote: &RemoteForward,
     place: &watch::Sender<Option<Listen>>,
 ) -> Option<ListenOutcome> {
-    let (mut ours, theirs) = match UnixStream::pair() {
+    let (ours, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
         Err(error) => {
             let reset = Reset::with_detail(Cause::LimitReached, error.to_string());
@@ -110,24 +121,64 @@ async fn request(
             });
         }
     };
-    let (listening, reason) = RemoteListener::new(at.clone(), remote.clone());
+    let (listening, attended) = RemoteListener::new(at, remote.clone(), ours);
     let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
     if !handle.tell(ClientEvent::Listen { stream, listening }).await {
         return None;
     }
-    let addresses = read_addresses(&mut ours).await;
+    Some(attend(attended, place).await)
+}
+
+/// Waits for the addresses of a listener, and then for its end.
+async fn attend(
+    listener: AttendedListener,
+    place: &watch::Sender<Option<Listen>>,
+) -> ListenOutcome {
+    let AttendedListener { at, remote, mut own, reason } = listener;
+    let known = known_port(&own);
+    let address = match known {
+        Some(port) => Some(at.with_port(port)),
+        None => {
+            let addresses = read_addresses(&mut own).await;
+            let port = addresses.first().and_then(Listen::port).unwrap_or_default();
+            let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            if !texts.is_empty() {
+                let target = &remote.forward.target;
+                info!("the server listens on {} for {target}", texts.join(" and "));
+                note_port(&own, port);
+            }
+            addresses.first().map(|_| at.with_port(port))
+        }
+    };
     let start = Instant::now();
-    let port = addresses.first().and_then(Listen::port);
-    let address = addresses.first().map(|_| at.clone().with_port(port.unwrap_or_default()));
     if let Some(address) = &address {
-        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        info!("the server listens on {} for {}", addresses.join(" and "), remote.forward.target);
         place.send_replace(Some(address.clone()));
-        end_of(&mut ours).await;
+        end_of(&mut own).await;
     }
     let lived = start.elapsed();
     let reset = timeout(REASON, reason).await.ok().and_then(Result::ok);
-    Some(ListenOutcome { address, lived, reset })
+    ListenOutcome { address, lived, reset }
+}
+
+/// Records that the addresses were read, of which only the port can be new, for the next process.
+fn note_port(own: &UnixStream, port: u16) {
+    #[cfg(target_os = "linux")]
+    if crate::store::is_kept() {
+        SocketMark::Redirected(port.into()).set(own);
+    }
+    let _ = (own, port);
+}
+
+/// Returns the port of addresses that were read by a process before this one.
+fn known_port(own: &UnixStream) -> Option<u16> {
+    #[cfg(target_os = "linux")]
+    if crate::store::is_kept()
+        && let SocketMark::Redirected(port) = SocketMark::of(own)
+    {
+        return u16::try_from(port).ok();
+    }
+    let _ = own;
+    None
 }
 
 /// Reads the first line of a listener: the addresses on which the server listens. Returns `None` if

@@ -66,6 +66,11 @@ impl ClientRole {
         }
     }
 
+    /// Goes on with a listener at the server.
+    pub(super) fn resume_listener(&mut self, session: SessionId, listening: RemoteListener) {
+        self.sessions.add_listener(session, listening);
+    }
+
     /// Returns how the client ended, once its driver has.
     pub(super) fn into_end(self) -> ClientEnd {
         self.actions.into_end()
@@ -171,6 +176,8 @@ impl ClientRole {
         let target = encode_listen(&listening.at);
         match tunnel.open(target.clone()) {
             Ok(session) => {
+                #[cfg(target_os = "linux")]
+                let listening = listening.keep(session);
                 self.sessions.add_listener(session, listening);
                 self.actions.push(Action::Serve { session, stream, target });
             }

@@ -105,6 +105,7 @@ impl ControlSocket {
                 purpose: ListenerPurpose::Control,
                 text: rule_text(claim.is_none(), path),
                 file: Some(file.id()),
+                owner: None,
             };
             let kept = keep_listener(&rule, &[&listener]);
             Ok(Self::accepting(kept, listener, file, claim, subject, listen))

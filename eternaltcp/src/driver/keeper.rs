@@ -13,8 +13,11 @@ use eternaltcp_proto::{READ_SIZE, SessionId, Tunnel};
 use tokio::io::Interest;
 
 use super::metadata::Metadata;
+use crate::dynamic::ProtocolRequest;
 use crate::memory::BlockPool;
 use crate::net::stream::Stream;
+#[cfg(target_os = "linux")]
+use crate::recovery::SocketMark;
 #[cfg(target_os = "linux")]
 use crate::store::{self, TunnelStore};
 
@@ -148,16 +151,18 @@ impl Keeper {
         id: SessionId,
         stream: &Stream,
         metadata: &Metadata,
+        asked: Option<&ProtocolRequest>,
     ) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept
             && let Some(socket) = socket_id(stream)
         {
-            kept.store_mut().set_session_note(id, &metadata.encode());
+            kept.store_mut().set_session_note(id, &metadata.encode(asked));
             let _ = kept.adopt(tunnel, id, socket);
-            stream.mark_used();
+            // Before the first byte is read or written.
+            stream.mark(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });
         }
-        let _ = (tunnel, id, stream, metadata);
+        let _ = (tunnel, id, stream, metadata, asked);
     }
 
     /// Names a session's socket no more, before it is closed as its `SO_LINGER` says.
@@ -175,15 +180,6 @@ impl Keeper {
         if let Some(kept) = self.kept.take() {
             kept.into_store().end();
         }
-    }
-
-    /// Notes bytes that were read before the socket was a session's.
-    pub(super) fn note_read(&mut self, id: SessionId, bytes: &Bytes) {
-        #[cfg(target_os = "linux")]
-        if let Some(kept) = &mut self.kept {
-            kept.note_read(id, bytes);
-        }
-        let _ = (id, bytes);
     }
 
     /// Reads a session's socket once, and returns at most `most` bytes; none are the end of the
@@ -255,7 +251,7 @@ fn read_kept(
 ) -> io::Result<Bytes> {
     let reading = kept.begin_read(id);
     let store = kept.store_mut();
-    let noted = stream.try_noted(Interest::READABLE, |socket| store.receive(socket, most));
+    let noted = stream.try_call(Interest::READABLE, |socket| store.receive(socket, most));
     let read = match noted {
         Some(count) => count.map(|count| store.landed(count)),
         // It is in memory, and dies with the program that has its other end.
@@ -286,7 +282,7 @@ fn write_kept(
 ) -> io::Result<usize> {
     let writing = kept.begin_write(id);
     let store = kept.store_mut();
-    let noted = stream.try_noted(Interest::WRITABLE, |socket| store.send(socket, parts));
+    let noted = stream.try_call(Interest::WRITABLE, |socket| store.send(socket, parts));
     let written = noted.unwrap_or_else(|| stream.try_write(parts));
     match written {
         Ok(count) => {

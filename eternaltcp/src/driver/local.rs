@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use super::ready::{ReadyList, SocketWaker};
 use super::send_last;
 use crate::dynamic::{Dialect, ProtocolRequest};
 use crate::memory::BLOCK;
+use crate::net::prologue::PrologueStep;
 use crate::net::stream::Stream;
 
 /// A read must fit a block.
@@ -54,8 +54,8 @@ pub(super) struct Local {
     reply: TargetReply,
     /// The error that it has reported. The data that it sent before come first.
     failed: Option<Reset>,
-    /// The data that it sent behind its request and that the tunnel has not accepted.
-    early: Bytes,
+    /// The length of the request that waits before its stream.
+    request: usize,
 }
 
 /// How far the two directions of a socket had come in a program before this one.
@@ -75,7 +75,7 @@ enum TargetReply {
     Done,
     /// It waits for the target, and is given in this dialect.
     Awaited(Dialect),
-    /// The target is connected. This is the rest of the answer.
+    /// The target is connected. This is the answer.
     Due(&'static [u8]),
 }
 
@@ -101,9 +101,9 @@ impl Local {
         metadata: Metadata,
         asked: Option<ProtocolRequest>,
     ) -> Self {
-        let (reply, early) = match asked {
-            Some(asked) => (TargetReply::Awaited(asked.dialect), asked.early),
-            None => (TargetReply::Done, Bytes::new()),
+        let (reply, request) = match asked {
+            Some(asked) => (TargetReply::Awaited(asked.dialect), asked.length),
+            None => (TargetReply::Done, 0),
         };
         let list = SocketWaker::new(id, Arc::clone(list));
         let waker = Waker::from(Arc::clone(&list));
@@ -121,7 +121,7 @@ impl Local {
             metadata,
             reply,
             failed: None,
-            early,
+            request,
         }
     }
 
@@ -167,6 +167,7 @@ impl Local {
 
     /// Tells an application that asked that its target is connected.
     fn reply(&mut self, tunnel: &Tunnel) -> io::Result<Answered> {
+        self.take_request()?;
         if let TargetReply::Awaited(dialect) = self.reply {
             if self.is_connected {
                 self.reply = TargetReply::Due(dialect.connected());
@@ -177,21 +178,34 @@ impl Local {
             }
         }
         let mut cx = Context::from_waker(&self.waker);
-        while let TargetReply::Due(text) = &mut self.reply {
-            if text.is_empty() {
-                self.reply = TargetReply::Done;
-                break;
-            }
-            if self.stream.poll_write_ready(&mut cx)?.is_pending() {
+        // The request is read before it is answered: the mark of the socket has that order.
+        while let TargetReply::Due(text) = self.reply {
+            if self.request > 0 || self.stream.poll_write_ready(&mut cx)?.is_pending() {
                 return Ok(Answered::NotYet);
             }
-            match self.stream.try_write(&[IoSlice::new(text)]) {
-                Ok(taken) => *text = &text[taken..],
+            match self.stream.try_say(text, PrologueStep::Answer) {
+                Ok(()) => self.reply = TargetReply::Done,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(Answered::Yes)
+    }
+
+    /// Reads the request that precedes the stream.
+    fn take_request(&mut self) -> io::Result<()> {
+        let mut cx = Context::from_waker(&self.waker);
+        while self.request > 0 {
+            if self.stream.poll_read_ready(&mut cx)?.is_pending() {
+                return Ok(());
+            }
+            match self.stream.try_take(self.request) {
+                Ok(()) => self.request = 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Writes the deliverable data. Returns how the socket ends, if it does.
@@ -263,7 +277,7 @@ impl Local {
     /// Reads once, if the tunnel has room. Returns whether there may be more.
     fn read(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Result<bool, Reset> {
         let room = tunnel.capacity(self.id);
-        if self.is_read_out {
+        if self.is_read_out || self.request > 0 {
             return Ok(false);
         }
         if room == 0 {
@@ -271,13 +285,6 @@ impl Local {
             return Ok(false);
         }
         self.held_since = None;
-        if !self.early.is_empty() {
-            let chunk = self.early.split_to(room.min(self.early.len()));
-            self.metadata.count_read(chunk.len());
-            keeper.note_read(self.id, &chunk);
-            tunnel.write(now, self.id, chunk);
-            return Ok(true);
-        }
         let mut cx = Context::from_waker(&self.waker);
         if self.stream.poll_read_ready(&mut cx).map_err(|error| reset_of(&error))?.is_pending() {
             return Ok(false);

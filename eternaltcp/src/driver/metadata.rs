@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use eternaltcp_proto::{SessionId, SessionView};
 
+#[cfg(target_os = "linux")]
+use crate::dynamic::{Dialect, ProtocolRequest};
 use crate::net::stream::{Stream, peer_name};
 use crate::status::SessionStatus;
 #[cfg(target_os = "linux")]
@@ -37,22 +39,30 @@ impl Metadata {
 
     /// Returns it as bytes for the store.
     #[cfg(target_os = "linux")]
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self, asked: Option<&ProtocolRequest>) -> Vec<u8> {
         let mut writer = FieldWriter::default();
         writer.bytes(&self.target);
         writer.text(self.from.as_deref().unwrap_or_default());
         writer.u64(seconds_of(self.opened_at));
+        writer.u8(asked.map_or(0, |asked| asked.dialect.code()));
+        writer.u32(asked.map_or(0, |asked| u32::try_from(asked.length).unwrap_or(u32::MAX)));
         writer.into_bytes()
     }
 
     /// Returns what [`Self::encode`] has written, of a session that has read and written so much.
     #[cfg(target_os = "linux")]
-    pub(super) fn decode(note: &[u8], read: u64, written: u64) -> Result<Self, MalformedRecord> {
+    pub(super) fn decode(
+        note: &[u8],
+        read: u64,
+        written: u64,
+    ) -> Result<(Self, Option<ProtocolRequest>), MalformedRecord> {
         let mut reader = FieldReader::new(note);
         let target = Bytes::copy_from_slice(reader.bytes()?);
         let from = Some(reader.text()?).filter(|from| !from.is_empty()).map(Box::from);
         let opened_at = time_of(reader.u64());
-        Ok(Self { from, target, opened_at, read, written })
+        let (dialect, length) = (Dialect::from_code(reader.u8()), reader.u32() as usize);
+        let asked = dialect.map(|dialect| ProtocolRequest { dialect, length });
+        Ok((Self { from, target, opened_at, read, written }, asked))
     }
 
     /// Returns the payload of its `open`.

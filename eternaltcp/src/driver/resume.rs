@@ -14,15 +14,18 @@ use super::Sockets;
 use super::keeper::Keeper;
 use super::local::LocalProgress;
 use super::metadata::Metadata;
+use crate::dynamic::ProtocolRequest;
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
-use crate::recovery::RecoveredTunnel;
+use crate::recovery::{RecoveredTunnel, SocketMark};
 
 /// The socket of a session, and how far it had come.
 #[derive(Debug)]
 pub(super) struct RecoveredSocket {
     pub(super) stream: Stream,
     pub(super) metadata: Metadata,
+    /// What precedes its stream and was not done.
+    pub(super) asked: Option<ProtocolRequest>,
     pub(super) progress: LocalProgress,
 }
 
@@ -71,17 +74,20 @@ impl Sockets {
         let state = &session.detached.state;
         let id = state.id;
         let written = state.receive.offset + session.detached.surplus;
-        let metadata = note.and_then(|note| Metadata::decode(&note, state.send.end, written).ok());
+        let note = note.and_then(|note| Metadata::decode(&note, state.send.end, written).ok());
+        let (metadata, asked) = note.unzip();
+        let asked = asked.flatten();
         let stream = socket.and_then(|socket| Stream::recovered(socket).ok());
         let (stream, metadata) = match (stream, metadata) {
             (Some(stream), Some(metadata)) => {
-                stream.mark_used();
+                let asked = remaining(&stream, asked);
                 let stream = match slots.take_again() {
                     Some(slot) => stream.with_slot(slot),
                     None => stream,
                 };
                 let progress = progress(session);
-                return self.insert_recovered(id, RecoveredSocket { stream, metadata, progress });
+                return self
+                    .insert_recovered(id, RecoveredSocket { stream, metadata, asked, progress });
             }
             parts => parts,
         };
@@ -96,6 +102,19 @@ impl Sockets {
         }
         // It is reset as it is closed: no record names it any more.
         drop(stream);
+    }
+}
+
+/// Returns what is left to do before the stream of a session, by the mark of its socket.
+fn remaining(stream: &Stream, asked: Option<ProtocolRequest>) -> Option<ProtocolRequest> {
+    match stream.found_mark() {
+        SocketMark::Unanswered => asked.map(|asked| ProtocolRequest { length: 0, ..asked }),
+        SocketMark::Used => None,
+        // Nothing was read or written before it was marked.
+        _ => {
+            stream.mark(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });
+            asked
+        }
     }
 }
 

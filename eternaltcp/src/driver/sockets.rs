@@ -113,7 +113,7 @@ impl Sockets {
         asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
-        self.keeper.adopt(tunnel, id, &stream, &metadata);
+        self.keeper.adopt(tunnel, id, &stream, &metadata, asked.as_ref());
         self.insert(id, stream, metadata, asked);
     }
 
@@ -121,7 +121,7 @@ impl Sockets {
     pub(super) fn insert_connected(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: Stream) {
         let metadata = self.metadata.remove(&id);
         let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
-        self.keeper.adopt(tunnel, id, &stream, &metadata);
+        self.keeper.adopt(tunnel, id, &stream, &metadata, None);
         self.insert(id, stream, metadata, None);
     }
 
@@ -139,8 +139,8 @@ impl Sockets {
     /// Serves the socket of a session of a program before this one.
     #[cfg(target_os = "linux")]
     pub(super) fn insert_recovered(&mut self, id: SessionId, found: RecoveredSocket) {
-        let RecoveredSocket { stream, metadata, progress } = found;
-        let local = Local::new(stream, id, &self.ready, metadata, None).resuming(progress);
+        let RecoveredSocket { stream, metadata, asked, progress } = found;
+        let local = Local::new(stream, id, &self.ready, metadata, asked).resuming(progress);
         self.locals.insert(id, local);
         self.again.push_back(id);
     }

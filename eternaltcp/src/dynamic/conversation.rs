@@ -29,9 +29,19 @@ pub(crate) struct Conversation {
     buffer: BytesMut,
     /// It speaks SOCKS5, and was told that it needs no login.
     is_greeted: bool,
+    /// A program before this one has told it.
+    was_greeted: bool,
+    /// The length of its greeting.
+    greeting: usize,
 }
 
 impl Conversation {
+    /// Returns the conversation with an application whose greeting was answered by a program before
+    /// this one. All that it has sent is pushed again.
+    pub(crate) fn greeted() -> Self {
+        Self { was_greeted: true, ..Self::default() }
+    }
+
     /// Adds bytes of the application, at most [`Self::room`].
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -62,8 +72,8 @@ impl Conversation {
             Parsed::Partial => Step::Read,
             Parsed::Refused(refused) => Step::Refuse(refused),
             Parsed::Request(target, length) => {
-                let early = self.buffer.split_off(length).freeze();
-                Step::Connect(TargetRequest { target, asked: ProtocolRequest { dialect, early } })
+                let length = self.greeting + length;
+                Step::Connect(TargetRequest { target, asked: ProtocolRequest { dialect, length } })
             }
         }
     }
@@ -74,8 +84,8 @@ impl Conversation {
             socks5::Greeting::Refused(refused) => Step::Refuse(refused),
             socks5::Greeting::Accepted(length) => {
                 let _ = self.buffer.split_to(length);
-                self.is_greeted = true;
-                Step::Say(&socks5::NO_LOGIN)
+                (self.is_greeted, self.greeting) = (true, length);
+                if self.was_greeted { self.step() } else { Step::Say(&socks5::NO_LOGIN) }
             }
         }
     }
@@ -96,7 +106,11 @@ mod tests {
 
     /// Sends all of `bytes` in pieces of `size`. Returns the answers and the last step.
     fn say(bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
-        let (mut conversation, mut said) = (Conversation::default(), Vec::new());
+        say_to(Conversation::default(), bytes, size)
+    }
+
+    fn say_to(mut conversation: Conversation, bytes: &[u8], size: usize) -> (Vec<u8>, Step) {
+        let mut said = Vec::new();
         let mut pieces = bytes.chunks(size);
         loop {
             match conversation.step() {
@@ -105,11 +119,6 @@ mod tests {
                     Some(piece) => conversation.push(piece),
                     None => return (said, Step::Read),
                 },
-                Step::Connect(mut request) => {
-                    let rest = pieces.flatten().copied();
-                    request.asked.early = request.asked.early.iter().copied().chain(rest).collect();
-                    return (said, Step::Connect(request));
-                }
                 refuse => return (said, refuse),
             }
         }
@@ -148,10 +157,13 @@ mod tests {
                 let (said, step) = say(&whole, size);
                 let greeting: &[u8] = if dialect == Dialect::Socks5 { b"\x05\0" } else { b"" };
                 assert_eq!(said, greeting);
-                let early = (&b"\x05first data\0"[..]).into();
-                let asked = ProtocolRequest { dialect, early };
+                let asked = ProtocolRequest { dialect, length: bytes.len() };
                 let target = target.parse().unwrap();
-                assert_eq!(step, Step::Connect(TargetRequest { target, asked }));
+                let expected = Step::Connect(TargetRequest { target, asked });
+                assert_eq!(step, expected);
+                // Another program begins again, and does not say the same once more.
+                let again = say_to(Conversation::greeted(), &whole, size);
+                assert_eq!(again, (Vec::new(), expected));
             }
         }
     }

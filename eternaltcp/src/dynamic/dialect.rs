@@ -16,6 +16,20 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// Returns the number that stands for it in the store; none is zero.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Socks4 => 1,
+            Self::Socks5 => 2,
+            Self::Http => 3,
+        }
+    }
+
+    /// Returns the dialect for which a number stands.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Socks4, Self::Socks5, Self::Http].into_iter().find(|it| it.code() == code)
+    }
+
     /// Returns the answer that the target is connected.
     pub(crate) fn connected(self) -> &'static [u8] {
         const SUCCEEDED: &[u8] = &socks5::answer(socks5::reply::SUCCEEDED);

@@ -13,8 +13,6 @@ mod socks5;
 pub(crate) use conversation::{Conversation, Step};
 pub(crate) use dialect::Dialect;
 
-use bytes::Bytes;
-
 use crate::address::Target;
 
 /// The request of an application.
@@ -26,13 +24,13 @@ pub(crate) struct TargetRequest {
     pub(crate) asked: ProtocolRequest,
 }
 
-/// The protocol of a request, and the data after it.
+/// The protocol of a request, and its length.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ProtocolRequest {
     /// The language of the answer.
     pub(crate) dialect: Dialect,
-    /// Bytes after the request: the first ones for the target.
-    pub(crate) early: Bytes,
+    /// The bytes of the request, which wait at the socket. What follows is for the target.
+    pub(crate) length: usize,
 }
 
 /// A request that is refused.

@@ -10,6 +10,7 @@ pub(crate) mod congestion;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod origin;
+pub(crate) mod prologue;
 pub(crate) mod race;
 pub(crate) mod reach;
 pub(crate) mod slots;

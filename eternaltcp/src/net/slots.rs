@@ -152,6 +152,11 @@ impl Slots {
         self.retake(SlotCounts { common: 0, tunnels: 1 }).or_else(|| self.take_again())
     }
 
+    /// Does the same for several sockets at once.
+    pub(crate) fn take_many_again(&self, count: usize) -> Option<SlotGuard> {
+        self.retake(SlotCounts { common: count, tunnels: 0 })
+    }
+
     fn retake(&self, counts: SlotCounts) -> Option<SlotGuard> {
         let taken = self.places.lock().retake(self.user.as_deref(), counts);
         let (places, user) = (Arc::clone(&self.places), self.user.clone());

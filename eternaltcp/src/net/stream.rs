@@ -12,7 +12,6 @@ use bytes::{BufMut, BytesMut};
 use eternaltcp_proto::Reset;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
-#[cfg(target_os = "linux")]
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -20,6 +19,8 @@ use crate::address::canonical_ip;
 use crate::net::origin::Origin;
 use crate::net::slots::SlotGuard;
 use crate::net::socket::{not_redirected, original_destination};
+#[cfg(target_os = "linux")]
+use crate::recovery::SocketMark;
 use crate::session::pipe::DriverEnd;
 use eternaltcp_sys::free_receive_buffer;
 
@@ -88,13 +89,18 @@ impl Stream {
         Ok(Self::prepared(TcpStream::from_std(socket.into())?))
     }
 
-    /// Records at the socket that something may have been read from it: if this process dies, it is
-    /// not as if it had just been accepted.
+    /// Records at the socket how far it has come, for the next process.
     #[cfg(target_os = "linux")]
-    pub(crate) fn mark_used(&self) {
+    pub(crate) fn mark(&self, mark: SocketMark) {
         if let Ok(socket) = self.descriptor() {
-            crate::recovery::mark_used(socket);
+            mark.set(socket);
         }
+    }
+
+    /// Returns how far the socket had come in a process before this one.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn found_mark(&self) -> SocketMark {
+        self.descriptor().map_or(SocketMark::Used, SocketMark::of)
     }
 
     /// Returns the destination of a connection before a firewall of this machine redirected it
@@ -172,8 +178,7 @@ impl Stream {
     }
 
     /// Calls the socket itself when tokio has it ready; `None` if there is no socket.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn try_noted<T>(
+    pub(crate) fn try_call<T>(
         &self,
         interest: Interest,
         call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,

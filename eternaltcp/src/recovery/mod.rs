@@ -18,11 +18,11 @@ use eternaltcp_sys::Inherited;
 #[cfg(target_os = "linux")]
 use crate::store::{ListenerPurpose, StoreMemory};
 #[cfg(target_os = "linux")]
-pub(crate) use remains::RemainingListener;
-#[cfg(target_os = "linux")]
 use remains::Remains;
 #[cfg(target_os = "linux")]
-pub(crate) use sockets::mark_used;
+pub(crate) use remains::{OwnedListener, RemainingListener};
+#[cfg(target_os = "linux")]
+pub(crate) use sockets::SocketMark;
 #[cfg(target_os = "linux")]
 pub(crate) use tunnel::{RecoveredTunnel, boot_time};
 
@@ -79,6 +79,12 @@ impl Recovery {
         text: &str,
     ) -> Option<RemainingListener> {
         self.remains.as_mut()?.take_listener(purpose, text)
+    }
+
+    /// Returns the listeners of sessions, or a client's ends of them.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_owned(&mut self, purpose: ListenerPurpose) -> Vec<OwnedListener> {
+        self.remains.as_mut().map(|remains| remains.take_owned(purpose)).unwrap_or_default()
     }
 
     /// Returns the tunnel of a client.

@@ -1,15 +1,15 @@
 //! Everything that a process before this one has left.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use eternaltcp_proto::Side;
-use eternaltcp_sys::Inherited;
+use eternaltcp_sys::{Inherited, cookie};
 use tracing::info;
 
-use super::sockets::{self, LocalEnd};
+use super::sockets::{self, LocalEnd, SocketMark};
 use super::tunnel::RecoveredTunnel;
 use crate::report::counted;
-use crate::store::{FoundListener, KeptListener, ListenerPurpose, StoreMemory};
+use crate::store::{FoundListener, KeptListener, ListenerOwner, ListenerPurpose, StoreMemory};
 
 /// What was left and not taken so far. The tunnels come first: their records are cleared before any
 /// descriptor is closed.
@@ -32,6 +32,17 @@ pub(crate) struct RemainingListener {
     pub(crate) accepted: Vec<OwnedFd>,
 }
 
+/// A listener that belongs to a session, or a client's end of it.
+#[derive(Debug)]
+pub(crate) struct OwnedListener {
+    pub(crate) listener: RemainingListener,
+    pub(crate) text: String,
+    pub(crate) owner: ListenerOwner,
+    /// The listening task's end of the pair.
+    pub(crate) pair: Option<OwnedFd>,
+    number: u32,
+}
+
 impl Remains {
     pub(super) fn read(
         memory: &StoreMemory,
@@ -50,6 +61,9 @@ impl Remains {
         let tunnels: Vec<_> = stores.into_iter().filter_map(read).collect();
         // Among the others is the dead process's epoll, in which sockets are registered.
         let unnamed: Vec<_> = inherited.take_rest().filter(sockets::is_connection).collect();
+        let remains = Self { tunnels, listeners, unnamed };
+        remains.finish_step(memory);
+        let Self { tunnels, listeners, .. } = &remains;
         let sessions: usize = tunnels.iter().map(|tunnel| tunnel.recovered.sessions.len()).sum();
         if !tunnels.is_empty() || !listeners.is_empty() {
             info!(
@@ -58,7 +72,21 @@ impl Remains {
                 counted(sessions, "session", "sessions")
             );
         }
-        Self { tunnels, listeners, unnamed }
+        remains
+    }
+
+    /// Finishes what was to be done with a socket once: if it was done, the socket is marked.
+    fn finish_step(&self, memory: &StoreMemory) {
+        let Some(step) = memory.unfinished_step() else { return };
+        if step.is_done {
+            let of_sessions = self.tunnels.iter().flat_map(|tunnel| tunnel.sockets.values());
+            let is_meant =
+                |socket: &&OwnedFd| cookie(socket.as_fd()).is_ok_and(|it| it == step.cookie);
+            if let Some(socket) = of_sessions.chain(&self.unnamed).find(is_meant) {
+                step.mark.set(socket);
+            }
+        }
+        memory.clear_step();
     }
 
     pub(super) fn take_client(&mut self) -> Option<RecoveredTunnel> {
@@ -76,20 +104,55 @@ impl Remains {
         text: &str,
     ) -> Option<RemainingListener> {
         // With another purpose it has other options, and would be in the way of a new one.
-        self.listeners
-            .retain(|(found, _)| found.rule.text != text || found.rule.purpose == purpose);
-        let is_meant = |found: &FoundListener| found.rule.text == text;
-        let number = self.listeners.iter().find(|(found, _)| is_meant(found))?.0.number;
+        self.listeners.retain(|(found, _)| {
+            found.rule.text != text || !is_replaced(found.rule.purpose, purpose)
+        });
+        let is_meant =
+            |found: &FoundListener| found.rule.text == text && found.rule.purpose == purpose;
+        let number = self.listeners.iter().find(|(found, _)| is_meant(found))?.0.kept.number();
         let (mut kept, mut sockets, mut file) = (Vec::new(), Vec::new(), None);
-        let of_it = |(found, _): &mut (FoundListener, OwnedFd)| found.number == number;
+        let of_it = |(found, _): &mut (FoundListener, OwnedFd)| found.kept.number() == number;
         for (found, socket) in self.listeners.extract_if(.., of_it) {
             file = found.rule.file;
             kept.push(found.kept);
             sockets.push(socket);
         }
-        let is_untouched = purpose == ListenerPurpose::Applications;
-        let accepted = if is_untouched { self.take_accepted(&sockets) } else { Vec::new() };
+        let accepted = match purpose {
+            ListenerPurpose::Applications => self.take_accepted(&sockets),
+            ListenerPurpose::Transparent => self.take_redirected(number),
+            _ => Vec::new(),
+        };
         Some(RemainingListener { kept, sockets, file, accepted })
+    }
+
+    pub(super) fn take_owned(&mut self, purpose: ListenerPurpose) -> Vec<OwnedListener> {
+        let mut all: Vec<OwnedListener> = Vec::new();
+        let is_meant = |(found, _): &mut (FoundListener, OwnedFd)| found.rule.purpose == purpose;
+        for (found, socket) in self.listeners.extract_if(.., is_meant).collect::<Vec<_>>() {
+            let (Some(owner), number) = (found.rule.owner, found.kept.number()) else { continue };
+            let last = all.last_mut().filter(|last| last.number == number);
+            if let Some(last) = last {
+                last.listener.kept.push(found.kept);
+                last.listener.sockets.push(socket);
+                continue;
+            }
+            let (file, text) = (found.rule.file, found.rule.text);
+            let (kept, sockets, accepted) = (vec![found.kept], vec![socket], Vec::new());
+            let listener = RemainingListener { kept, sockets, file, accepted };
+            let pair = self.take_unnamed(owner.pair.1);
+            all.push(OwnedListener { text, owner, pair, listener, number });
+        }
+        for owned in &mut all {
+            owned.listener.accepted = self.take_accepted(&owned.listener.sockets);
+        }
+        all
+    }
+
+    /// Takes the connection with this cookie.
+    fn take_unnamed(&mut self, known: u64) -> Option<OwnedFd> {
+        let is_it = |socket: &OwnedFd| cookie(socket.as_fd()).is_ok_and(|it| it == known);
+        let at = self.unnamed.iter().position(is_it)?;
+        Some(self.unnamed.swap_remove(at))
     }
 
     /// Takes the connections that a listener had accepted, and of which nothing was read.
@@ -98,10 +161,25 @@ impl Remains {
         let is_accepted = |socket: &mut OwnedFd| {
             let own = LocalEnd::of(socket);
             let is_of_it = own.is_some_and(|own| ends.iter().any(|end| end.accepts(&own)));
-            is_of_it && sockets::is_unused(socket)
+            let is_unread =
+                matches!(SocketMark::of(&*socket), SocketMark::Fresh | SocketMark::Greeted);
+            is_of_it && is_unread
         };
         self.unnamed.extract_if(.., is_accepted).collect()
     }
+
+    /// Takes those of a transparent listener. Their own ends are addresses of others.
+    fn take_redirected(&mut self, number: u32) -> Vec<OwnedFd> {
+        let is_of_it =
+            |socket: &mut OwnedFd| SocketMark::of(&*socket) == SocketMark::Redirected(number);
+        self.unnamed.extract_if(.., is_of_it).collect()
+    }
+}
+
+/// Returns whether a listener with one purpose makes room for one with another, on the same address.
+fn is_replaced(old: ListenerPurpose, new: ListenerPurpose) -> bool {
+    let is_local = |it| matches!(it, ListenerPurpose::Applications | ListenerPurpose::Transparent);
+    old != new && is_local(old) && is_local(new)
 }
 
 impl Drop for Remains {

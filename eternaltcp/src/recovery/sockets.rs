@@ -1,7 +1,7 @@
 //! What the kernel knows of a socket that a process before this one has left.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,15 +11,70 @@ use socket2::{SockRef, Type};
 
 use crate::address::canonical_ip;
 
-/// The receive timeout of a socket that a session has had. Calls that do not block ignore it
-/// (socket(7)); no other program sets it.
-const USED: Duration = Duration::from_secs(86_400);
+/// How far a connection has come: what the next program could not know otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SocketMark {
+    /// It was accepted, and nothing was read from it or written to it.
+    Fresh,
+    /// The same, by the transparent listener with this number.
+    Redirected(u32),
+    /// Its greeting of SOCKS5 was answered, and not read.
+    Greeted,
+    /// A session has it, and its request for a target was not read.
+    Asked,
+    /// The request was read, and not answered.
+    Unanswered,
+    /// A session has it, and nothing precedes its stream.
+    Used,
+}
 
-/// Marks a socket: bytes may have been read from it. A connection without the mark that no record
-/// names is as if it had just been accepted.
-pub(crate) fn mark_used(socket: BorrowedFd<'_>) {
-    // If the system refuses, the connection is closed in order or reset before it is used again.
-    let _ = SockRef::from(&socket).set_read_timeout(Some(USED));
+/// The receive timeouts that stand for the marks, in seconds. Calls that do not block ignore them
+/// (socket(7)), and no other program sets them.
+const MARKS: [(SocketMark, u64); 4] = [
+    (SocketMark::Greeted, 1_000_001),
+    (SocketMark::Asked, 1_000_002),
+    (SocketMark::Unanswered, 1_000_003),
+    (SocketMark::Used, 1_000_004),
+];
+
+/// That of the transparent listener with the number zero.
+const REDIRECTED: u64 = 2_000_000;
+
+/// The most numbers of transparent listeners that marks distinguish.
+const MAX_REDIRECTED: u32 = 1_000_000;
+
+impl SocketMark {
+    /// Returns the number that stands for it in the store; zero is [`Self::Fresh`].
+    pub(crate) fn code(self) -> u64 {
+        match self {
+            Self::Fresh => 0,
+            Self::Redirected(number) => REDIRECTED + u64::from(number % MAX_REDIRECTED),
+            other => MARKS.iter().find(|(mark, _)| *mark == other).map_or(0, |(_, code)| *code),
+        }
+    }
+
+    /// Returns the mark for which a number stands. Of an unknown one something may have been read.
+    pub(crate) fn from_code(code: u64) -> Self {
+        let redirected = code.checked_sub(REDIRECTED).and_then(|it| u32::try_from(it).ok());
+        match redirected.filter(|number| *number < MAX_REDIRECTED) {
+            Some(number) => Self::Redirected(number),
+            None if code == 0 => Self::Fresh,
+            None => MARKS.iter().find(|(_, it)| *it == code).map_or(Self::Used, |(mark, _)| *mark),
+        }
+    }
+
+    /// Returns that of a socket.
+    pub(crate) fn of(socket: impl AsFd) -> Self {
+        let timeout = SockRef::from(&socket).read_timeout();
+        timeout.map_or(Self::Used, |it| Self::from_code(it.map_or(0, |it| it.as_secs())))
+    }
+
+    /// Marks a socket. A listener gives its mark to what it accepts, if it is TCP.
+    pub(crate) fn set(self, socket: impl AsFd) {
+        let timeout = Some(Duration::from_secs(self.code())).filter(|it| !it.is_zero());
+        // It never fails for a socket and such a time.
+        let _ = SockRef::from(&socket).set_read_timeout(timeout);
+    }
 }
 
 /// Takes the socket with this number, if it still is the one with this cookie.
@@ -60,11 +115,6 @@ impl LocalEnd {
             _ => false,
         }
     }
-}
-
-/// Returns whether a connection was accepted and nothing of it was read.
-pub(super) fn is_unused(socket: &OwnedFd) -> bool {
-    SockRef::from(socket).read_timeout().is_ok_and(|timeout| timeout.is_none())
 }
 
 /// Returns whether a socket whose error may have been told to a process that died was reset: it is
@@ -127,16 +177,24 @@ mod tests {
     }
 
     #[test]
-    fn a_used_socket_is_known_by_its_mark() {
-        let (here, _there, _) = tcp();
-        let here: OwnedFd = here.into();
-        assert!(is_unused(&here));
-        mark_used(here.as_fd());
-        assert!(!is_unused(&here));
-        let (here, _there) = UnixStream::pair().unwrap();
-        let here: OwnedFd = here.into();
-        mark_used(here.as_fd());
-        assert!(!is_unused(&here));
+    fn a_socket_says_how_far_it_has_come_and_what_it_accepts_inherits_that() {
+        let (here, _there, listener) = tcp();
+        let (one, _other) = UnixStream::pair().unwrap();
+        let all = MARKS.iter().map(|(mark, _)| *mark);
+        for mark in all.chain([SocketMark::Redirected(7), SocketMark::Fresh]) {
+            assert_eq!(SocketMark::from_code(mark.code()), mark);
+            mark.set(&here);
+            mark.set(&one);
+            assert_eq!((SocketMark::of(&here), SocketMark::of(&one)), (mark, mark));
+        }
+        SocketMark::Redirected(999_999).set(&listener);
+        let listener = TcpListener::from(listener);
+        let _there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        assert_eq!(SocketMark::of(&accepted), SocketMark::Redirected(999_999));
+        // Another program's timeout.
+        accepted.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(SocketMark::of(&accepted), SocketMark::Used);
     }
 
     #[test]

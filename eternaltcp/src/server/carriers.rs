@@ -47,7 +47,7 @@ impl CarrierListeners {
                 return Ok((Self::resume(found)?, Sibling::none()));
             }
             let (listeners, sibling) = Self::listen(config, congestion)?;
-            let rule = ListenerRule { purpose, text, file: None };
+            let rule = ListenerRule { purpose, text, file: None, owner: None };
             Ok((Self { _kept: keep_listener(&rule, &listeners.sockets), ..listeners }, sibling))
         }
         #[cfg(not(target_os = "linux"))]

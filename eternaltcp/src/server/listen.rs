@@ -17,6 +17,10 @@ use crate::net::listener::{Listener, Missing};
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::policy::ListenRefusal;
+#[cfg(target_os = "linux")]
+use crate::recovery::OwnedListener;
+#[cfg(target_os = "linux")]
+use crate::store::{ListenerOwner, identify};
 use crate::target::encode_accepted;
 use eternaltcp_proto::{Cause, Reset, SessionId, TunnelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,10 +67,14 @@ pub(super) async fn listen(
     let held = places.try_take_many(DESCRIPTORS).ok_or_else(|| {
         Reset::with_detail(Cause::LimitReached, "the server has no descriptors left for this key")
     })?;
-    let (listener, claim) = obtain(context, &asker, at, &parts).await?;
+    let (mut listener, claim) = obtain(context, &asker, at, &parts).await?;
     let failed = |error: io::Error| failed(at, &error.to_string());
     claim.set_address(listener.at().clone());
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
+    #[cfg(target_os = "linux")]
+    if let Some(owner) = owner_of(&asker, &ours) {
+        listener.keep_remote(at, owner);
+    }
     let addresses: Vec<_> = listener.parts().iter().map(ToString::to_string).collect();
     ours.write_all(format!("{}\n", addresses.join(" ")).as_bytes()).await.map_err(failed)?;
     limited!(&*asker.log, info, "the session listens on {}", listener.name());
@@ -80,6 +88,43 @@ pub(super) async fn listen(
     };
     tokio::spawn(serve.in_current_span());
     Ok(Stream::unix(theirs))
+}
+
+/// Returns what the next process finds a listener's session by.
+#[cfg(target_os = "linux")]
+fn owner_of(asker: &ListenRequester, ours: &UnixStream) -> Option<ListenerOwner> {
+    let pair = identify(ours)?;
+    Some(ListenerOwner { tunnel: asker.tunnel, session: asker.session, pair })
+}
+
+/// Goes on with the listener of a session of a program before this one. If the address is not free
+/// any more, or something is missing, the session ends.
+#[cfg(target_os = "linux")]
+pub(super) fn resume_listener(
+    context: &Arc<Context>,
+    entry: TunnelEntry,
+    log: Arc<TunnelLog>,
+    found: OwnedListener,
+) -> io::Result<()> {
+    let OwnedListener { text, owner, pair, listener, .. } = found;
+    let at: Listen = text.parse().map_err(io::Error::other)?;
+    let session = pair.ok_or(io::ErrorKind::NotFound)?;
+    let session = UnixStream::from_std(session.into())?;
+    let slots = context.slots.of_key(&entry.user);
+    let held = slots.take_many_again(DESCRIPTORS);
+    let listener = Listener::recovered(&at, listener, slots)?;
+    let most = context.limits.listeners_per_tunnel;
+    let claim = context.listeners.claim(listener.at(), owner.tunnel, &entry, most);
+    let claim = claim.map_err(|_| io::ErrorKind::AddrInUse)?;
+    let span = entry.span.clone();
+    let asker = ListenRequester { tunnel: owner.tunnel, entry, session: owner.session, log };
+    let listening = RunningListener { context: Arc::clone(context), asker, session };
+    let serve = async move {
+        listening.serve(listener, claim).await;
+        drop(held);
+    };
+    tokio::spawn(serve.instrument(span));
+    Ok(())
 }
 
 /// Claims the address, if necessary from the client's own ghost, and binds it.

@@ -43,10 +43,12 @@ use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
 use crate::net::slots::Slots;
 use crate::policy::{ListenPolicy, TargetPolicy};
-#[cfg(target_os = "linux")]
-use crate::recovery::RecoveredTunnel;
 use crate::recovery::Recovery;
+#[cfg(target_os = "linux")]
+use crate::recovery::{OwnedListener, RecoveredTunnel};
 use crate::status::Events;
+#[cfg(target_os = "linux")]
+use crate::store::ListenerPurpose;
 use carriers::CarrierListeners;
 use eternaltcp_tls::{ServerTls, TlsError};
 use eviction::DetachedLimits;
@@ -126,6 +128,9 @@ pub struct Server {
     /// Tunnels of a process before this one, until it runs.
     #[cfg(target_os = "linux")]
     recovered: Vec<RecoveredTunnel>,
+    /// The listeners of their sessions.
+    #[cfg(target_os = "linux")]
+    remotes: Vec<OwnedListener>,
 }
 
 impl Server {
@@ -193,6 +198,8 @@ impl Server {
             gate,
             #[cfg(target_os = "linux")]
             recovered: recovery.take_servers(),
+            #[cfg(target_os = "linux")]
+            remotes: recovery.take_owned(ListenerPurpose::Remote),
         })
     }
 
@@ -248,8 +255,9 @@ impl Server {
         if !self.recovered.is_empty() {
             // Whose targets are dialled anew must be known.
             self.context.keys.refresh().await;
+            let mut remotes = std::mem::take(&mut self.remotes);
             for tunnel in self.recovered.drain(..) {
-                resume::resume_tunnel(&self.context, tunnel);
+                resume::resume_tunnel(&self.context, tunnel, &mut remotes);
             }
         }
     }

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, warn};
 
 use super::Context;
+use super::listen::resume_listener;
 use super::registry::TunnelEntry;
 use super::role::ServerRole;
 use crate::driver::{Driver, channel};
-use crate::recovery::RecoveredTunnel;
+use crate::recovery::{OwnedListener, RecoveredTunnel};
 use crate::spans;
 use crate::store::{FieldReader, FieldWriter, MalformedRecord};
 
@@ -50,16 +51,33 @@ impl ServerNote {
 }
 
 /// Goes on with a tunnel, which is detached. One that cannot be gone on with is ended.
-pub(super) fn resume_tunnel(context: &Arc<Context>, found: RecoveredTunnel) {
+/// Of `remotes` it takes the listeners of its sessions.
+pub(super) fn resume_tunnel(
+    context: &Arc<Context>,
+    found: RecoveredTunnel,
+    remotes: &mut Vec<OwnedListener>,
+) {
     let (note, id) = (ServerNote::decode(&found.note), found.recovered.tunnel.id);
     let (Ok(note), Some(id)) = (note, id) else {
         warn!("what was kept of a tunnel is damaged: it is ended");
         return found.end();
     };
-    resume(context, found, note, id);
+    // Those of sessions that have a socket: others ask for theirs anew.
+    let is_of_it = |remote: &mut OwnedListener| {
+        remote.owner.tunnel == id && found.sockets.contains_key(&remote.owner.session)
+    };
+    let own = remotes.extract_if(.., is_of_it).collect();
+    remotes.retain(|remote| remote.owner.tunnel != id);
+    resume(context, found, note, id, own);
 }
 
-fn resume(context: &Arc<Context>, found: RecoveredTunnel, note: ServerNote, id: TunnelId) {
+fn resume(
+    context: &Arc<Context>,
+    found: RecoveredTunnel,
+    note: ServerNote,
+    id: TunnelId,
+    remotes: Vec<OwnedListener>,
+) {
     let ServerNote { user, own, instance, from, born } = note;
     let slots = context.slots.of_key(&user);
     let slot = slots.take_again_for_tunnel();
@@ -77,6 +95,11 @@ fn resume(context: &Arc<Context>, found: RecoveredTunnel, note: ServerNote, id: 
     entry.resume(tunnel.config().tunnel_limit, detached_since);
     context.registry.insert_again(id, entry.clone());
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
+    for remote in remotes {
+        if let Err(error) = resume_listener(context, entry.clone(), role.tunnel_log(), remote) {
+            warn!(parent: &span, "a listener cannot be gone on with: {error}");
+        }
+    }
     let driver = Driver::with_sockets(tunnel, sockets, role, commands, Arc::clone(&entry.shared));
     tokio::spawn(super::admit::drive(Arc::clone(context), id, driver, slot, from).instrument(span));
 }

@@ -93,6 +93,12 @@ impl ServerRole {
         }
     }
 
+    /// Returns the limit of the tunnel's log lines.
+    #[cfg(target_os = "linux")]
+    pub(super) fn tunnel_log(&self) -> Arc<TunnelLog> {
+        Arc::clone(&self.log)
+    }
+
     /// Returns the reason that is sent to the client when the server ends.
     fn last_word(&mut self, why: Closing, tunnel: &Tunnel) -> Closing {
         match why {

@@ -119,7 +119,7 @@ pub(super) struct Layout {
     places: [TablePlace; TABLE_KINDS.len()],
     /// Bytes of all tables.
     pub(super) length: usize,
-    /// Places for noted calls.
+    /// Places for noted calls: one for each tunnel, and one for all connections that have no tunnel.
     pub(super) calls: usize,
 }
 
@@ -136,7 +136,7 @@ impl Layout {
             index += 1;
             place
         });
-        Self { places, length, calls: size.tunnels as usize }
+        Self { places, length, calls: size.tunnels as usize + 1 }
     }
 
     pub(super) fn place(&self, kind: TableKind) -> TablePlace {
@@ -190,7 +190,7 @@ impl Layout {
         let layout = Self { places, length, calls };
         let [tunnels, slots] =
             [TableKind::Tunnels, TableKind::Slots].map(|it| layout.place(it).capacity);
-        let is_whole = slots >= tunnels && calls >= tunnels as usize;
+        let is_whole = slots >= tunnels && calls > tunnels as usize;
         let is_known = is_whole && number(BLOCK_SIZE)? == block_size;
         if is_known { Ok(layout) } else { Err(Unreadable::Damaged) }
     }

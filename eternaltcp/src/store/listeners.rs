@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use eternaltcp_proto::{SessionId, TunnelId};
+
 use super::fields::{Decoded, FieldReader, FieldWriter, MalformedRecord};
 use super::layout::TableKind;
 use super::memory::Memory;
@@ -35,6 +37,10 @@ pub(crate) enum ListenerPurpose {
     Carriers,
     /// An operator.
     Control,
+    /// Connections that a client is told of: a listener of a server.
+    Remote,
+    /// No listener, but a client's end of one at its server.
+    Forward,
 }
 
 impl ListenerPurpose {
@@ -44,11 +50,14 @@ impl ListenerPurpose {
             Self::Transparent => 2,
             Self::Carriers => 3,
             Self::Control => 4,
+            Self::Remote => 5,
+            Self::Forward => 6,
         }
     }
 
     fn from_code(code: u32) -> Option<Self> {
-        let all = [Self::Applications, Self::Transparent, Self::Carriers, Self::Control];
+        let local = [Self::Applications, Self::Transparent, Self::Carriers, Self::Control];
+        let all = local.into_iter().chain([Self::Remote, Self::Forward]);
         all.into_iter().find(|purpose| purpose.code() == code)
     }
 }
@@ -61,6 +70,18 @@ pub(crate) struct ListenerRule {
     pub(crate) text: String,
     /// The device and the number of the file of a Unix socket.
     pub(crate) file: Option<(u64, u64)>,
+    /// The session that a listener of a server belongs to, or a client's end of it.
+    pub(crate) owner: Option<ListenerOwner>,
+}
+
+/// The session of a listener at a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ListenerOwner {
+    /// At a server, its tunnel.
+    pub(crate) tunnel: TunnelId,
+    pub(crate) session: SessionId,
+    /// At a server, the end of the pair that the listening task has: its descriptor and its cookie.
+    pub(crate) pair: (RawFd, u64),
 }
 
 /// A record of a listening socket. Dropping this clears it, which has to be done before the socket
@@ -69,6 +90,15 @@ pub(crate) struct ListenerRule {
 pub(crate) struct KeptListener {
     memory: Arc<Memory>,
     index: u32,
+    /// Sockets with the same number are of one listener.
+    number: u32,
+}
+
+impl KeptListener {
+    /// Returns the number of its listener.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
 }
 
 impl Drop for KeptListener {
@@ -84,10 +114,14 @@ impl Drop for KeptListener {
 pub(crate) struct FoundListener {
     pub(crate) kept: KeptListener,
     pub(crate) rule: ListenerRule,
-    /// Sockets with the same number are of one listener.
-    pub(crate) number: u32,
     pub(crate) descriptor: RawFd,
     pub(crate) cookie: u64,
+}
+
+/// Returns what the next program finds a socket by.
+pub(crate) fn identify(socket: impl AsFd) -> Option<(RawFd, u64)> {
+    let socket = socket.as_fd();
+    Some((socket.as_raw_fd(), eternaltcp_sys::cookie(socket).ok()?))
 }
 
 /// Returns a number for the sockets of one listener. Later ones have higher numbers.
@@ -100,7 +134,7 @@ pub(super) fn keep(
     memory: &Arc<Memory>,
     rule: &ListenerRule,
     number: u32,
-    socket: impl AsFd,
+    (descriptor, cookie): (RawFd, u64),
 ) -> Option<KeptListener> {
     let mut writer = FieldWriter::default();
     writer.u32(number);
@@ -109,12 +143,18 @@ pub(super) fn keep(
     let (device, inode) = rule.file.unwrap_or_default();
     writer.u64(device);
     writer.u64(inode);
+    writer.u8(rule.owner.is_some().into());
+    if let Some(ListenerOwner { tunnel, session, pair: (descriptor, cookie) }) = rule.owner {
+        writer.array(tunnel.0);
+        writer.u32(session.get());
+        writer.u32(descriptor.cast_unsigned());
+        writer.u64(cookie);
+    }
     let body = writer.into_bytes();
     if body.len() > MAX_BODY {
         return None;
     }
-    let cookie = eternaltcp_sys::cookie(socket.as_fd()).ok()?;
-    let descriptor = u32::try_from(socket.as_fd().as_raw_fd()).ok()?;
+    let descriptor = u32::try_from(descriptor).ok()?;
     let index = Entries::new(TableKind::Listeners).take_one(memory)?;
     let at = memory.listeners.at(index);
     memory.words.store(at + BODY, &body);
@@ -122,7 +162,7 @@ pub(super) fn keep(
     memory.set(at + CHECKSUM, checksum(&body));
     memory.set(at + LENGTH, body.len() as u64);
     memory.set(at, u64::from(descriptor) << 32 | u64::from(rule.purpose.code()));
-    Some(KeptListener { memory: Arc::clone(memory), index })
+    Some(KeptListener { memory: Arc::clone(memory), index, number })
 }
 
 /// Returns the listening sockets that a program before this one has left, the oldest first.
@@ -131,8 +171,8 @@ pub(super) fn recover(memory: &Arc<Memory>) -> Vec<FoundListener> {
     for index in 0..memory.listeners.mark() {
         match read(memory, index) {
             Ok((rule, number, descriptor, cookie)) => {
-                let kept = KeptListener { memory: Arc::clone(memory), index };
-                found.push(FoundListener { kept, rule, number, descriptor, cookie });
+                let kept = KeptListener { memory: Arc::clone(memory), index, number };
+                found.push(FoundListener { kept, rule, descriptor, cookie });
             }
             Err(MalformedRecord) => {
                 memory.set_first(memory.listeners.at(index), 0);
@@ -141,8 +181,8 @@ pub(super) fn recover(memory: &Arc<Memory>) -> Vec<FoundListener> {
         }
     }
     memory.listeners.set_free(free);
-    found.sort_by_key(|listener| listener.number);
-    let next = found.last().map_or(0, |listener| listener.number.wrapping_add(1));
+    found.sort_by_key(|listener| listener.kept.number);
+    let next = found.last().map_or(0, |listener| listener.kept.number.wrapping_add(1));
     NEXT.fetch_max(next, Ordering::Relaxed);
     found
 }
@@ -165,7 +205,14 @@ fn read(memory: &Memory, index: u32) -> Decoded<(ListenerRule, u32, RawFd, u64)>
     let number = reader.u32();
     let text = reader.text()?.to_owned();
     let (has_file, file) = (reader.u8() > 0, (reader.u64(), reader.u64()));
-    let rule = ListenerRule { purpose, text, file: has_file.then_some(file) };
+    let owner = if reader.u8() > 0 {
+        let tunnel = TunnelId(reader.array());
+        let session = SessionId::new(reader.u32()).ok_or(MalformedRecord)?;
+        Some(ListenerOwner { tunnel, session, pair: (reader.u32().cast_signed(), reader.u64()) })
+    } else {
+        None
+    };
+    let rule = ListenerRule { purpose, text, file: has_file.then_some(file), owner };
     Ok((rule, number, descriptor, memory.get(at + COOKIE)))
 }
 
@@ -186,19 +233,29 @@ mod tests {
             purpose: ListenerPurpose::Applications,
             text: text.to_owned(),
             file,
+            owner: file.map(|(_, number)| ListenerOwner {
+                tunnel: TunnelId([number as u8; 16]),
+                session: SessionId::new(7).unwrap(),
+                pair: (9, 1 << 40),
+            }),
         };
-        let first = keep(&memory.0, &rule("localhost:0", None), next_number(), &one).unwrap();
+        let first =
+            keep(&memory.0, &rule("localhost:0", None), next_number(), identify(&one).unwrap())
+                .unwrap();
         let file = rule("unix:/a", Some((3, 4)));
-        let second = keep(&memory.0, &file, next_number(), &two).unwrap();
-        assert!(keep(&memory.0, &rule(&"x".repeat(500), None), 0, &one).is_none(), "too long");
+        let second = keep(&memory.0, &file, next_number(), identify(&two).unwrap()).unwrap();
+        assert!(
+            keep(&memory.0, &rule(&"x".repeat(500), None), 0, identify(&one).unwrap()).is_none(),
+            "too long"
+        );
         std::mem::forget((first, second));
         memory.0.listeners.reload(&memory.0.words);
         let mut found = recover(&memory.0);
         assert_eq!(found.len(), 2);
         assert_eq!((&found[0].rule, &found[1].rule), (&rule("localhost:0", None), &file));
-        assert!(found[0].number < found[1].number && found[1].number < next_number());
-        assert_eq!(found[1].descriptor, two.as_raw_fd());
-        assert_eq!(found[1].cookie, eternaltcp_sys::cookie(two.as_fd()).unwrap());
+        let numbers = [0, 1].map(|at| found[at].kept.number());
+        assert!(numbers[0] < numbers[1] && numbers[1] < next_number());
+        assert_eq!(Some((found[1].descriptor, found[1].cookie)), identify(&two));
         found.remove(0);
         std::mem::forget(found);
         memory.0.listeners.reload(&memory.0.words);

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
+use std::sync::{Arc, Mutex};
 
-use eternaltcp_sys::{Blocks, Words};
+use eternaltcp_sys::{Blocks, NotedCall, Words};
 
 use super::BLOCK;
 use super::format::Unreadable;
@@ -34,6 +34,8 @@ pub(super) struct Memory {
     pub(super) packets: Table,
     pub(super) listeners: Table,
     layout: Layout,
+    /// The place for calls that are made once for a connection.
+    pub(super) step: Mutex<Option<NotedCall>>,
     /// Whether a table has ever been full.
     is_short: AtomicBool,
 }
@@ -94,6 +96,7 @@ impl StoreMemory {
             packets,
             listeners,
             layout,
+            step: Mutex::default(),
             is_short,
         }))
     }
@@ -134,7 +137,7 @@ impl StoreMemory {
         &self,
         rule: &ListenerRule,
         number: u32,
-        socket: impl AsFd,
+        socket: (RawFd, u64),
     ) -> Option<KeptListener> {
         super::listeners::keep(&self.0, rule, number, socket)
     }
@@ -199,6 +202,11 @@ impl Memory {
     /// Returns whether a table has ever been full.
     pub(super) fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many places for calls there are.
+    pub(super) fn calls(&self) -> usize {
+        self.layout.calls
     }
 
     /// Returns where a tunnel's slot begins.

@@ -26,6 +26,7 @@ mod record;
 mod recover;
 mod session;
 mod slot;
+mod step;
 mod tables;
 mod tunnel;
 
@@ -35,14 +36,21 @@ pub use memory::{StoreMemory, StoreOpenError};
 pub use tunnel::TunnelStore;
 
 pub(crate) use fields::{FieldReader, FieldWriter, MalformedRecord};
-pub(crate) use listeners::{FoundListener, KeptListener, ListenerPurpose, ListenerRule};
+pub(crate) use listeners::{
+    FoundListener, KeptListener, ListenerOwner, ListenerPurpose, ListenerRule, identify,
+};
 
 #[cfg(all(feature = "client", feature = "server"))]
 pub(crate) use body::damaged;
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use eternaltcp_sys::NotedCall;
+
+use crate::recovery::SocketMark;
 
 /// A block's size.
 pub(crate) const BLOCK: usize = crate::memory::BLOCK;
@@ -64,11 +72,32 @@ pub(crate) fn new_tunnel() -> Option<TunnelStore> {
     OF_PROCESS.get()?.new_tunnel()
 }
 
+/// Returns whether this process has a store.
+pub(crate) fn is_kept() -> bool {
+    OF_PROCESS.get().is_some()
+}
+
+/// Makes a call on a socket that must be made once, as [`StoreMemory::step`] does. Returns `None` if
+/// this process has no store.
+pub(crate) fn step(
+    socket: BorrowedFd<'_>,
+    mark: SocketMark,
+    call: impl FnOnce(&mut NotedCall) -> io::Result<usize>,
+) -> Option<io::Result<usize>> {
+    Some(OF_PROCESS.get()?.step(socket, mark, call))
+}
+
 /// Keeps the sockets of one listener in the store of the process, if there is one.
 pub(crate) fn keep_listener<S: AsFd>(rule: &ListenerRule, sockets: &[S]) -> Vec<KeptListener> {
     let Some(memory) = OF_PROCESS.get() else { return Vec::new() };
     let number = listeners::next_number();
-    sockets.iter().filter_map(|socket| memory.keep_listener(rule, number, socket)).collect()
+    let sockets = sockets.iter().filter_map(identify);
+    sockets.filter_map(|socket| memory.keep_listener(rule, number, socket)).collect()
+}
+
+/// Keeps a socket with this descriptor and this cookie in the same way.
+pub(crate) fn keep_socket(rule: &ListenerRule, socket: (RawFd, u64)) -> Option<KeptListener> {
+    OF_PROCESS.get()?.keep_listener(rule, listeners::next_number(), socket)
 }
 
 /// Gives memory back to the system that no tunnel has needed for a while: at most once in a second.

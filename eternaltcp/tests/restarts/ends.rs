@@ -1,6 +1,7 @@
 //! The two ends of each session: what they write is known, so that each byte that arrives can be
 //! compared.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -91,12 +92,65 @@ impl Targets {
     }
 }
 
-/// Connects as an application.
-pub(crate) fn connect(is_tcp: bool, tcp: &str, unix: &Path) -> io::Result<Socket> {
-    if is_tcp {
-        Socket::Tcp(TcpStream::connect(tcp)?).prepare()
-    } else {
-        Socket::Unix(UnixStream::connect(unix)?).prepare()
+/// Connects as an application, to an address or a path.
+pub(crate) fn connect(place: &str) -> io::Result<Socket> {
+    match place.strip_prefix("unix:") {
+        None => Socket::Tcp(TcpStream::connect(place)?).prepare(),
+        Some(path) => Socket::Unix(UnixStream::connect(path)?).prepare(),
+    }
+}
+
+/// What precedes the stream of an application that names its target: what it says, and what it is to
+/// hear after that.
+#[derive(Default)]
+pub(crate) struct Prologue(VecDeque<(VecDeque<u8>, VecDeque<u8>)>);
+
+impl Prologue {
+    /// Asks for a TCP target by SOCKS5, or by SOCKS4.
+    pub(crate) fn asking(target: &str, is_socks5: bool) -> Option<Self> {
+        let target: std::net::SocketAddrV4 = target.parse().ok()?;
+        let (ip, port) = (target.ip().octets(), target.port().to_be_bytes());
+        let said: &[(Vec<u8>, &[u8])] = if is_socks5 {
+            let request = [&[5, 1, 0, 1][..], &ip, &port].concat();
+            &[(vec![5, 1, 0], &[5, 0]), (request, &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])]
+        } else {
+            &[([&[4, 1][..], &port, &ip, b"me\0"].concat(), &[0, 90, 0, 0, 0, 0, 0, 0])]
+        };
+        let said = said.iter().map(|(say, hear)| (say.clone().into(), hear.to_vec().into()));
+        Some(Self(said.collect()))
+    }
+
+    /// Says or hears a part. Returns whether something was done; none is left if it is empty.
+    fn go_on(&mut self, socket: &mut Socket, size: usize) -> Result<bool, String> {
+        let Some((say, hear)) = self.0.front_mut() else { return Ok(false) };
+        let mut has_moved = false;
+        if !say.is_empty() {
+            let part: Vec<_> = say.iter().copied().take(size.clamp(1, 3)).collect();
+            match socket.write(&part) {
+                Ok(count) => drop(say.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(format!("a request: {error}")),
+            }
+            has_moved = true;
+        } else if !hear.is_empty() {
+            let mut buffer = [0; 16];
+            match socket.read(&mut buffer[..hear.len()]) {
+                Ok(0) => return Err("a request has no answer".to_owned()),
+                Ok(count) => {
+                    let expected: Vec<_> = hear.drain(..count).collect();
+                    if expected != buffer[..count] {
+                        return Err(format!("a request is answered by {:?}", &buffer[..count]));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(format!("a request: {error}")),
+            }
+            has_moved = true;
+        }
+        if say.is_empty() && hear.is_empty() {
+            self.0.pop_front();
+        }
+        Ok(has_moved)
     }
 }
 
@@ -123,6 +177,7 @@ pub(crate) struct SessionEnd {
     /// It has reset its connection.
     pub(crate) has_reset: bool,
     pub(crate) end: End,
+    pub(crate) prologue: Prologue,
 }
 
 /// The byte at a place of a stream: eight of them tell stream and place. The first eight are the
@@ -151,7 +206,8 @@ impl SessionEnd {
     pub(crate) fn new(socket: Option<Socket>, stream: u64, length: u64, resets: bool) -> Self {
         let length = length + HEAD;
         let (written, read, is_shut, has_reset) = (0, 0, false, false);
-        Self { socket, stream, length, resets, written, read, is_shut, has_reset, end: End::Open }
+        let (end, prologue) = (End::Open, Prologue::default());
+        Self { socket, stream, length, resets, written, read, is_shut, has_reset, end, prologue }
     }
 
     /// Reads the head of a stream that has come to a target. Returns the number of the stream once
@@ -184,6 +240,9 @@ impl SessionEnd {
         let Some(socket) = self.socket.as_mut().filter(|_| self.end == End::Open) else {
             return Ok(false);
         };
+        if !self.prologue.0.is_empty() {
+            return Ok(false);
+        }
         let (mut buffer, stream) = ([0; 16 * 1024], self.stream ^ 1);
         let count = match socket.read(&mut buffer) {
             Ok(count) => count,
@@ -216,6 +275,9 @@ impl SessionEnd {
     pub(crate) fn write(&mut self, size: u64, other: &Progress) -> Result<bool, String> {
         let is_done = self.is_shut || self.has_reset || self.end == End::Broken;
         let Some(socket) = self.socket.as_mut().filter(|_| !is_done) else { return Ok(false) };
+        if !self.prologue.0.is_empty() {
+            return self.prologue.go_on(socket, size as usize);
+        }
         if self.written == self.length {
             // The other end has come by then.
             if self.resets && self.read == 0 {

@@ -1,14 +1,14 @@
 //! The applications, the targets, and who kills.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ends::{SessionEnd, Socket, Targets, connect};
+use super::ends::{Prologue, SessionEnd, Socket, Targets, connect};
 use super::proxy::{Files, KEEPS_NOTHING, WORD, make_keys};
 
 /// Sessions at the same time. Half of them are TCP.
@@ -80,8 +80,10 @@ struct Test {
     proxies: [(&'static str, Proxy); 2],
     files: Files,
     targets: Targets,
-    tcp: String,
-    unix: PathBuf,
+    /// Where applications connect: to a listener for TCP, one of a Unix socket, one for which they
+    /// name their target, and one at the server.
+    places: [String; 4],
+    tcp_target: String,
     sessions: Vec<(u64, Session)>,
     /// Targets that do not know their session yet.
     strangers: Vec<(Socket, Vec<u8>)>,
@@ -105,13 +107,15 @@ impl Test {
         let server = Proxy::start("server", path, keeps)?;
         wait_for(&files, "server_address")?;
         let client = Proxy::start("client", path, keeps)?;
-        let tcp = wait_for(&files, "tcp_address")?;
+        let [tcp, dynamic, remote] =
+            ["tcp_address", "dynamic_address", "remote_address"].map(|it| wait_for(&files, it));
+        let unix = format!("unix:{}", files.path("apps").display());
         Ok(Self {
             proxies: [("server", server), ("client", client)],
-            unix: files.path("apps"),
             files,
             targets,
-            tcp,
+            places: [tcp?, unix, dynamic?, remote?],
+            tcp_target: names[0].clone(),
             sessions: Vec::new(),
             strangers: Vec::new(),
             random: Random(0x9e37_79b9_7f4a_7c15),
@@ -212,8 +216,9 @@ impl Test {
     fn open(&mut self) -> Result<(), String> {
         let id = self.opened;
         self.opened += 1;
-        let is_tcp = id.is_multiple_of(2);
-        let socket = connect(is_tcp, &self.tcp, &self.unix);
+        let way = (id % 4) as usize;
+        let is_tcp = way != 1;
+        let socket = connect(&self.places[way]);
         let socket = socket.map_err(|error| format!("session {id} is not accepted: {error}"))?;
         // Some are short, some are long. Only TCP can be reset.
         let length = |random: &mut Random| {
@@ -221,7 +226,11 @@ impl Test {
         };
         let (there, back) = (length(&mut self.random), length(&mut self.random));
         let resets = self.random.next() % 8;
-        let application = SessionEnd::new(Some(socket), 2 * id, there, is_tcp && resets == 0);
+        let mut application = SessionEnd::new(Some(socket), 2 * id, there, is_tcp && resets == 0);
+        if way == 2 {
+            let prologue = Prologue::asking(&self.tcp_target, (id / 4).is_multiple_of(2));
+            application.prologue = prologue.ok_or("the target is not IPv4")?;
+        }
         let target = SessionEnd::new(None, 2 * id + 1, back, is_tcp && resets == 1);
         self.sessions.push((id, Session { application, target }));
         Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use eternaltcp::address::{Listen, ServerAddress, Target};
-use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::client::{Client, ClientConfig, RemoteForward, Trust, serve_dynamic};
 use eternaltcp::recovery::Recovery;
 use eternaltcp::server::{Server, ServerConfig};
 use eternaltcp::store::{Size, StoreMemory};
@@ -115,10 +115,28 @@ async fn connect(files: &Files, mut recovery: Recovery) -> Outcome<()> {
         addresses.push(listener.name());
         listeners.push((listener, target));
     }
+    let dynamic = Listener::recover_or_bind(&mut recovery, &"127.0.0.2:0".parse()?)?;
     let config = ClientConfig::new(server.into(), user, trust, this_instance("restarts"));
     let mut client = Client::recover_or_start(&mut recovery, config)?;
     recovery.finish();
     files.tell("tcp_address", &addresses[0])?;
+    files.tell("dynamic_address", &dynamic.name())?;
+    tokio::spawn(serve_dynamic(dynamic, client.opener()));
+    let target = files.read("tcp_target").ok_or("no target")?;
+    let remote = RemoteForward::new(format!("127.0.0.1:0:{target}").parse()?);
+    let mut place = client.forward_remotely(remote);
+    let remote_files = Files(files.0.clone());
+    tokio::spawn(async move {
+        while let Ok(at) = place.wait_for(Option::is_some).await.map(|at| at.clone()) {
+            let text = at.map(|at| at.to_string()).unwrap_or_default();
+            if let Err(error) = remote_files.tell("remote_address", &text) {
+                eprintln!("{error}");
+            }
+            if place.changed().await.is_err() {
+                return;
+            }
+        }
+    });
     for (mut listener, target) in listeners {
         let opener = client.opener();
         tokio::spawn(

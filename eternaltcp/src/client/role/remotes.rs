@@ -136,21 +136,25 @@ impl RemoteConnection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use tokio::net::UnixStream;
 
     use super::*;
     use crate::client::RemoteForward;
+    use crate::client::listening::AttendedListener;
     use crate::target::{encode_accepted, encode_target};
 
+    fn listener() -> (RemoteListener, AttendedListener) {
+        let (own, _) = UnixStream::pair().unwrap();
+        let remote = RemoteForward::new("127.0.0.1:80:db:5432".parse().unwrap());
+        RemoteListener::new("127.0.0.1:80".parse().unwrap(), remote, own)
+    }
+
     /// [LISTEN-4]
-    #[test]
-    fn a_session_of_the_server_goes_to_the_target_of_its_listener_and_to_nothing_else() {
+    #[tokio::test]
+    async fn a_session_of_the_server_goes_to_the_target_of_its_listener_and_to_nothing_else() {
         let mut remotes = Remotes::new(None);
         let (id, other) = (SessionId::new(1).unwrap(), SessionId::new(3).unwrap());
-        let (listening, mut reason) = RemoteListener::new(
-            "127.0.0.1:80".parse().unwrap(),
-            RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false },
-        );
+        let (listening, mut attended) = listener();
         remotes.insert(id, listening);
         let call = |remotes: &Remotes, payload: &[u8]| {
             let call = remotes.call(payload);
@@ -167,21 +171,19 @@ mod tests {
             assert_eq!(call(&remotes, &payload), Err(Cause::Unsupported), "{payload:?}");
         }
         assert!(remotes.end(id, &Reset::new(Cause::TunnelOver)));
-        assert_eq!(reason.try_recv(), Ok(Reset::new(Cause::TunnelOver)));
+        assert_eq!(attended.reason.try_recv(), Ok(Reset::new(Cause::TunnelOver)));
         assert_eq!(call(&remotes, &encode_accepted(id, None)), Err(Cause::Unsupported));
     }
 
-    #[test]
-    fn a_listener_that_nobody_waits_for_is_dropped() {
+    #[tokio::test]
+    async fn a_listener_that_nobody_waits_for_is_dropped() {
         let mut remotes = Remotes::new(None);
         let id = SessionId::new(1).unwrap();
-        let remote = RemoteForward { forward: "80:db:5432".parse().unwrap(), send_proxy: false };
-        let at = remote.forward.listen.clone();
-        let (listening, reason) = RemoteListener::new(at, remote);
+        let (listening, attended) = listener();
         remotes.insert(id, listening);
         remotes.tick();
         assert!(remotes.has(id));
-        drop::<oneshot::Receiver<Reset>>(reason);
+        drop(attended);
         remotes.tick();
         assert!(!remotes.has(id));
     }

@@ -9,8 +9,8 @@ use super::{Listener, SocketFile};
 use crate::address::Listen;
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
-use crate::recovery::{Recovery, RemainingListener};
-use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
+use crate::recovery::{Recovery, RemainingListener, SocketMark};
+use crate::store::{KeptListener, ListenerOwner, ListenerPurpose, ListenerRule, keep_listener};
 
 impl Listener {
     /// Listens with what a process before this one has left, or else with what `bind` returns, which
@@ -28,13 +28,33 @@ impl Listener {
         }
         let listener = bind(slots)?;
         let file = listener.file.as_ref().map(SocketFile::id);
-        let rule = ListenerRule { purpose, text, file };
+        let rule = ListenerRule { purpose, text, file, owner: None };
         let sockets: Vec<_> = listener.sockets.iter().map(|socket| socket.get_ref()).collect();
         let kept = keep_listener(&rule, &sockets);
+        if let (ListenerPurpose::Transparent, Some(number)) =
+            (purpose, kept.first().map(KeptListener::number))
+        {
+            // What it accepts has the local address of another machine, and inherits this.
+            sockets.iter().for_each(|socket| SocketMark::Redirected(number).set(socket));
+        }
         Ok(Self { _kept: kept, ..listener })
     }
 
-    fn recovered(listen: &Listen, found: RemainingListener, slots: Slots) -> io::Result<Self> {
+    /// Keeps it as the listener of a session, which is asked for at `listen`.
+    pub(crate) fn keep_remote(&mut self, listen: &Listen, owner: ListenerOwner) {
+        let file = self.file.as_ref().map(SocketFile::id);
+        let (purpose, owner) = (ListenerPurpose::Remote, Some(owner));
+        let rule = ListenerRule { purpose, text: listen.to_string(), file, owner };
+        let sockets: Vec<_> = self.sockets.iter().map(|socket| socket.get_ref()).collect();
+        // The record of its previous owner is cleared after that.
+        self._kept = keep_listener(&rule, &sockets);
+    }
+
+    pub(crate) fn recovered(
+        listen: &Listen,
+        found: RemainingListener,
+        slots: Slots,
+    ) -> io::Result<Self> {
         let mut listener = Self::new(listen.clone(), slots);
         if let (Listen::Unix(path), Some(id)) = (listen, found.file) {
             listener.file = Some(SocketFile::recovered(path, id));
