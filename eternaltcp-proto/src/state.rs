@@ -69,8 +69,8 @@ pub struct SendingState {
     pub base: Seq,
     /// The number that the next new packet gets.
     pub next: Seq,
-    /// How often the packets were given other numbers than before. A number stands
-    /// for the same packet as long as this does not change.
+    /// How often the packets were given other numbers than before, or a number another packet. A
+    /// number stands for the same packet as long as this does not change.
     pub numbering: u32,
     /// The digest before the first packet that is kept.
     pub digest: Digest,

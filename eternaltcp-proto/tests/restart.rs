@@ -1,10 +1,19 @@
 //! Programs that die: another one goes on with the stored state, without received data that was not
 //! delivered.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
 mod common;
 
-use common::{TestPair, pattern};
-use eternaltcp_proto::{Cause, Config, Kind, Side, Transmit, Tunnel};
+use common::OnLead as _;
+
+use bytes::Bytes;
+use common::wire::{self, WireHello, packet};
+use common::{TUNNEL, TestPair, pattern, transmits};
+use eternaltcp_proto::{
+    Acceptor, Cause, Config, Delivery, Digest, Kind, Progress, SessionId, Side, Time, Transmit,
+    Tunnel,
+};
 
 use Side::{Client, Server};
 
@@ -113,5 +122,133 @@ fn a_reset_behind_dropped_data_comes_where_a_peer_goes_on_that_has_forgotten_the
         assert_eq!(pair.client.tunnel.session_count(), 1);
         pair.server.socket(other).takes = usize::MAX;
         pair.check_echo(other);
+    }
+}
+
+/// [ATTACH-10] The server holds data and the reset behind them for a slow application when an attach
+/// shows the client that the digests differ, and it drops the data. Then the server's program dies
+/// and forgets both. The reset that comes again says why the data do not.
+#[test]
+fn a_reset_that_comes_again_without_its_data_says_why_they_are_missing() {
+    let mut pair = TestPair::attached();
+    pair.server.takes = 0;
+    let (id, other) = (pair.session(), pair.session());
+    pair.write(Client, id, &pattern(5000));
+    pair.drive();
+    pair.reset(Client, id);
+    pair.drive();
+    pair.cut();
+    pair.tamper = Some(tamper_with_digest);
+    pair.attach();
+    pair.tamper = None;
+    let expected = Some(Cause::Application);
+    let waiting = pair.server.tunnel.pending_reset(id).map(|reset| reset.cause);
+    assert_eq!(waiting, expected, "nothing follows the reset that is there");
+    for _ in 0..2 {
+        restart(&mut pair, Client, 0);
+        restart(&mut pair, Server, 0);
+    }
+    pair.attach();
+    assert_eq!(pair.server.socket(id).got, b"");
+    assert_eq!(pair.server.socket(id).cause(), Some(Cause::Corrupt));
+    assert_eq!(pair.client.tunnel.session_count(), 1);
+    pair.server.socket(other).takes = usize::MAX;
+    pair.check_echo(other);
+}
+
+/// The server's program, and a peer made by hand that has opened session 1.
+struct Program(Tunnel);
+
+impl Program {
+    const NOW: Time = Time::ZERO;
+
+    /// Attaches the peer's next carrier, on which it states these numbers of the session.
+    fn attach(&mut self, epoch: u64, numbers: Option<Bytes>) {
+        let mut acceptor = Acceptor::new(10);
+        acceptor.handle_input(WireHello::resume(epoch, TUNNEL.0).packet());
+        let count = numbers.iter().len() as u32;
+        numbers.into_iter().for_each(|numbers| acceptor.handle_input(numbers));
+        acceptor.handle_input(wire::numbers_end(count));
+        while let Progress::Hello(_) = acceptor.poll().unwrap() {}
+        let request = acceptor.into_request().unwrap();
+        self.0.handle_attach(Self::NOW, TUNNEL, request).unwrap();
+    }
+
+    /// Handles a packet of the session. Returns the numbered packets that are sent then.
+    fn take(&mut self, kind: u32, seq: u32, ack: u32, payload: &[u8]) -> Vec<(Kind, u32)> {
+        self.0.lead_input(Self::NOW, packet(kind, 1, seq, ack, payload)).unwrap();
+        let sent = transmits(&mut self.0, Self::NOW);
+        let numbered = sent.iter().filter(|it| it.header.kind.is_numbered());
+        numbered.map(|it| (it.header.kind, it.header.seq.get())).collect()
+    }
+
+    /// Gives the local socket what it may have. Returns the cause of its reset.
+    fn serve(&mut self, id: SessionId) -> Option<Cause> {
+        loop {
+            match self.0.delivery(id) {
+                Delivery::Nothing => return None,
+                Delivery::Data(data) => {
+                    let count = data.len();
+                    self.0.delivered(Self::NOW, id, count);
+                }
+                Delivery::End => self.0.delivered_ending(Self::NOW, id),
+                Delivery::Reset(reset) => {
+                    let cause = reset.cause;
+                    self.0.delivered_ending(Self::NOW, id);
+                    return Some(cause);
+                }
+            }
+        }
+    }
+
+    /// Dies, and another one goes on.
+    fn restart(&mut self) {
+        let (state, sessions) = self.0.export();
+        self.0 = Tunnel::restore(Config::default(), state, sessions).unwrap();
+    }
+}
+
+/// [RESET-5] The server's program dies after it has answered a reset that waited behind data and an
+/// end of stream. The end comes again before the reset does, and may be all that comes before the
+/// program dies once more, or before the peer forgets the session.
+#[test]
+fn a_session_whose_reset_was_answered_and_forgotten_waits_for_it_to_come_again() {
+    let id = SessionId::new(1).unwrap();
+    let numbers = || Some(wire::numbers(1, 3, 3, 0, 1 << 18));
+    for (dies_behind_end, is_forgotten_there) in
+        [(false, false), (true, false), (false, true), (true, true)]
+    {
+        let mut server = Program(Tunnel::new(Server, Config::default()));
+        let digest = Digest::default().after(b"data").get().to_le_bytes();
+        server.attach(1, None);
+        server.take(wire::OPEN, 0, 0, b"\0");
+        server.0.accept(Program::NOW, id);
+        server.0.write(Program::NOW, id, pattern(100));
+        assert_eq!(server.take(wire::DATA, 1, 0, b"data"), [(Kind::Opened, 0), (Kind::Data, 1)]);
+        server.take(wire::END, 2, 2, &digest);
+        let killed = wire::reset(Cause::Killed.code());
+        assert_eq!(server.take(wire::RESET, 3, 2, &killed), [(Kind::Reset, 2)]);
+        server.take(wire::ACK, 0, 3, b"");
+        server.restart();
+
+        server.attach(2, numbers());
+        server.take(wire::DATA, 1, 3, b"data");
+        server.take(wire::END, 2, 3, &digest);
+        assert_eq!(server.serve(id), None, "the data and the end");
+        assert_eq!(server.0.session_count(), 1, "the reset is still to come");
+        if dies_behind_end {
+            server.restart();
+        }
+        if is_forgotten_there {
+            server.attach(3, None);
+            assert_eq!(server.serve(id), Some(Cause::Unresumable));
+        } else {
+            if dies_behind_end {
+                server.attach(3, numbers());
+            }
+            server.take(wire::RESET, 3, 3, &killed);
+            assert_eq!(server.serve(id), Some(Cause::Killed));
+        }
+        assert_eq!(server.0.session_count(), 0);
     }
 }

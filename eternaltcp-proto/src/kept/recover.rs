@@ -327,8 +327,12 @@ fn fail(mut state: SessionState) -> DetachedSession {
     let mut boundaries = Vec::new();
     match phase {
         SendPhase::Done | SendPhase::DoneReset => {}
-        // The peer may have received the reset, and nothing may follow it.
-        SendPhase::Reset(_) => boundaries.push(Boundary { kind: Kind::Reset, length: 0 }),
+        // The peer may have received the reset, and nothing may follow it. If not, the data before
+        // it is missing.
+        SendPhase::Reset(sent) => {
+            *sent = reset.clone();
+            boundaries.push(Boundary { kind: Kind::Reset, length: 0 });
+        }
         phase => *phase = SendPhase::Resetting(reset.clone()),
     }
     let send = &mut state.send;

@@ -141,6 +141,11 @@ impl SendQueue {
         matches!(self.state, SendState::Resetting(_)) && !self.backlog.is_empty()
     }
 
+    /// Returns whether a reset was requested, sent or not, and delivered or not.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.is_resetting() || self.state.is_past_reset()
+    }
+
     /// Returns whether the reset has its number and is not delivered.
     pub(crate) fn is_reset_sent(&self) -> bool {
         self.state == SendState::Reset
@@ -340,10 +345,12 @@ impl SendQueue {
     /// its application takes it.
     ///
     /// A reset that the peer has already received waits there for its data: nothing may follow it.
+    /// If the peer forgets both, the reset that is sent again gives the reason for which the data is
+    /// missing.
     pub(crate) fn restart(&mut self, delivered: Seq, expected: Seq, reset: Reset) {
         let dropped = if delivered == expected { 0 } else { self.numbered.cost_before(expected) };
         if self.state.is_past_reset() && expected == self.numbered.next() {
-            self.numbered.keep_last();
+            self.numbered.keep_last_as(reset.encode().into());
             self.is_cut = true;
         } else {
             self.drop_all();

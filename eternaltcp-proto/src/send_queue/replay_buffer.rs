@@ -46,7 +46,7 @@ pub(super) struct ReplayBuffer {
     /// Place in the stream of the first byte kept, and behind the last one.
     offset: u64,
     end: u64,
-    /// How often packets got other numbers than before.
+    /// How often packets got other numbers than before, or a number another packet.
     numbering: u32,
 }
 
@@ -257,9 +257,14 @@ impl ReplayBuffer {
         *self = Self::restore(self.next, self.numbering, self.digest(), end);
     }
 
-    /// Drops all packets except the last one, and counts that one as sent.
-    pub(super) fn keep_last(&mut self) {
+    /// Drops all packets except the last one, counts that one as sent, and gives it another payload
+    /// for the case that it has to be sent again.
+    pub(super) fn keep_last_as(&mut self, payload: Bytes) {
         self.packets.drain(..self.packets.len().saturating_sub(1));
+        if let Some(last) = self.packets.back_mut() {
+            last.payload = payload;
+            self.numbering = self.numbering.wrapping_add(1);
+        }
         (self.due, self.held, self.offset) = (self.packets.len(), 0, self.end);
     }
 

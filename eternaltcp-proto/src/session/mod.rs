@@ -117,7 +117,17 @@ impl Session {
     /// Returns whether the record can go: nothing is left to send, to receive, or to tell the
     /// driver.
     pub(crate) fn is_over(&self) -> bool {
-        self.send.is_done() && self.receive.is_done() && self.abort.is_none()
+        self.send.is_done()
+            && self.receive.is_done()
+            && self.abort.is_none()
+            && !self.awaits_reset()
+    }
+
+    /// Returns whether the peer has reset the session and will send that reset again. While the
+    /// local socket lives, a reset of ours only answers the peer's. If the peer's is not here, it was
+    /// forgotten with the program that had received it.
+    fn awaits_reset(&self) -> bool {
+        self.send.was_reset() && !self.receive.is_discarding() && !self.receive.is_reset()
     }
 
     /// Returns whether it has something to send and waits for its turn on the carrier. A session
@@ -311,8 +321,8 @@ impl Session {
 
     /// Ends the session because the peer no longer knows it.
     pub(crate) fn lose(&mut self, reset: Reset) {
-        let is_heard_out =
-            self.receive.is_discarding() || self.send.is_said() && self.receive.is_done();
+        let has_ended = self.send.is_said() && self.receive.is_done() && !self.awaits_reset();
+        let is_heard_out = self.receive.is_discarding() || has_ended;
         self.send.lose();
         if !is_heard_out {
             self.withdraw_offer();
